@@ -1,0 +1,170 @@
+"""The door: a thread with one event loop and one connection, and the feeds on it."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Coroutine
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, TypeVar
+
+from .connection import Connection, ConnectionState
+from .decoders import check_decoder
+from .duration import parse_duration
+from .errors import ClosedError, RequestFailed
+from .feed import Feed, FeedKey
+from .settings import Settings
+from .streams import StreamInfo, list_streams, list_subjects
+from .subjects import check_filter, check_stream_name
+
+T = TypeVar("T")
+
+CALL_TIMEOUT = 10.0  # seconds that a call from outside waits for the loop
+IDLE_AFTER = 600.0  # seconds without a reader after which a feed closes
+HOUSEKEEPING = 5.0  # seconds between two looks at what is idle
+
+
+class Client:
+    """NATS to pandas. Returns at once: connecting is a state, and the client keeps trying.
+
+    All methods may be called from any thread. Use one client per set of servers and rights, and close it
+    (or use it as a context manager) when done.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        max_rows: int = 2_000_000,
+        max_bytes: int = 512 * 1024 * 1024,
+        idle_after: float = IDLE_AFTER,
+    ) -> None:
+        """`max_rows` and `max_bytes` are the ceilings of each feed; `idle_after` is in seconds."""
+        self.settings = settings or Settings.load()
+        self._limits = {"max_rows": max_rows, "max_bytes": max_bytes}
+        self._idle_after = idle_after
+        self._feeds: dict[FeedKey, Feed] = {}
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._live, name="nats", daemon=True)
+        self._started = threading.Event()
+        self._thread.start()
+        self._started.wait()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def state(self) -> ConnectionState:
+        """Where the connection stands."""
+        return self._connection.state
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+        return self._closed
+
+    def feed(
+        self,
+        stream: str,
+        subject: str | None = None,
+        *,
+        look_back: str = "PT5M",
+        decoder: str = "json",
+        time: str | None = None,
+    ) -> Feed:
+        """The feed of `stream`, or of its messages that match the filter `subject`.
+
+        look_back: ISO 8601 duration, such as "PT5M". decoder: "json" or "text". time: the payload field
+        that holds a row's time; default is when the server stored the message. Who asks for the same gets
+        the same feed; a longer look-back extends it. Raises DurationError, SubjectError, SettingsError on
+        what cannot be read, and ClosedError on a closed client. A stream that does not exist is no error
+        here: the feed is "stopped" and says so in its health until the stream appears.
+        """
+        length = parse_duration(look_back)
+        key = FeedKey(
+            check_stream_name(stream),
+            None if subject in (None, "", ">") else check_filter(subject or ""),
+            check_decoder(decoder),
+            time or None,
+        )
+        found = self._feeds.get(key)
+        if found is not None and found.look_back >= length:
+            return found
+        return self._call(self._open(key, look_back))
+
+    def streams(self) -> list[StreamInfo]:
+        """The streams that the login may see. Raises RequestFailed when the server does not answer."""
+        return self._call(list_streams(self._connection))
+
+    def subjects(self, stream: str, pattern: str = ">") -> dict[str, int]:
+        """Subjects of `stream` that match `pattern`, and how many messages each has."""
+        return self._call(list_subjects(self._connection, check_stream_name(stream), check_filter(pattern)))
+
+    def feeds(self) -> list[Feed]:
+        """The feeds that are open."""
+        return list(self._feeds.values())
+
+    def close(self) -> None:
+        """End all feeds, the connection, the loop and the thread. Calling it again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.call_soon_threadsafe(self._main.cancel)
+        self._thread.join(CALL_TIMEOUT)
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if self._closed:
+            coroutine.close()
+            raise ClosedError("The NATS client is closed.")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(CALL_TIMEOUT)
+        except (FutureTimeoutError, TimeoutError):
+            future.cancel()
+            error = self.state.error
+            raise error or RequestFailed("The NATS server did not answer in time.") from None
+
+    def _live(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        with contextlib.suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._run())
+        self._loop.close()
+
+    async def _run(self) -> None:
+        self._connection = Connection(self.settings)
+        task = asyncio.current_task()
+        assert task is not None
+        self._main = task
+        connecting = self._loop.create_task(self._connection.run(), name="connection")
+        self._started.set()
+        try:
+            while True:
+                await asyncio.sleep(min(HOUSEKEEPING, self._idle_after))
+                await self._close_idle()
+        finally:
+            for feed in self._feeds.values():
+                await feed.close()
+            self._feeds.clear()
+            connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await connecting
+
+    async def _open(self, key: FeedKey, look_back: str) -> Feed:
+        length = parse_duration(look_back)
+        feed = self._feeds.get(key)
+        if feed is None:
+            feed = self._feeds[key] = Feed(self._connection, self._loop, key, length, **self._limits)
+        feed.extend(length)
+        feed.last_read = time.monotonic()
+        return feed
+
+    async def _close_idle(self) -> None:
+        now = time.monotonic()
+        for key, feed in list(self._feeds.items()):
+            if now - feed.last_read > self._idle_after:
+                del self._feeds[key]
+                await feed.close()

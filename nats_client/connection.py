@@ -1,0 +1,269 @@
+"""One connection to NATS that comes back by itself, on the client's event loop.
+
+Each time a connection ends, a new nats-py client is made: its own reconnecting gives up for good on an
+expired login, and hides why a first connect fails.
+"""
+
+import asyncio
+import contextlib
+import json
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import nats.errors
+from nats.aio.client import Client as NatsPy
+
+from .errors import (
+    ConnectionFailed,
+    LoginRefused,
+    LookbackError,
+    RequestFailed,
+    ServerUnreachable,
+    SettingsError,
+    StreamNotFound,
+    TlsFailed,
+)
+from .settings import Settings, without_credentials
+
+CONNECT_TIMEOUT = 2  # seconds; nats-py takes whole ones
+REQUEST_TIMEOUT = 3.0  # seconds
+RETRY_AFTER = (0.1, 0.5, 1.0, 2.0)  # seconds, the last one again and again
+PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
+
+STREAM_NOT_FOUND = 10059  # https://github.com/nats-io/nats-server/blob/main/server/errors.json
+
+
+@dataclass(frozen=True)
+class ConnectionState:
+    """Where the connection stands, for people."""
+
+    status: Literal["connecting", "connected", "reconnecting", "closed"]
+    """"connecting" until the first connection, "reconnecting" after one was lost."""
+    since: float
+    """When this status began, seconds since the epoch."""
+    server: str | None = None
+    """URL of the server we are, or were last, connected to; without credentials."""
+    server_name: str | None = None
+    """The name that the server gives itself."""
+    error: LookbackError | None = None
+    """Why there is no connection."""
+
+
+class _SafeNatsPy(NatsPy):
+    """nats-py, but it never sends a login in plain text where TLS was asked for.
+
+    With a tls:// URL or a TLS context, nats-py talks plainly to a server that offers no TLS.
+    """
+
+    def _connect_command(self) -> bytes:
+        server = self._current_server
+        assert server is not None
+        wanted = server.uri.scheme == "tls" or "tls" in self.options
+        writer = getattr(self._transport, "_io_writer", None)
+        plain = writer is None or writer.get_extra_info("ssl_object") is None
+        if wanted and plain and server.uri.scheme not in ("ws", "wss"):
+            raise _TlsNotOffered
+        return super()._connect_command()
+
+
+class _TlsNotOffered(nats.errors.Error):
+    pass
+
+
+class Connection:
+    """Keeps one nats-py client connected. Everything here runs on one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.state = ConnectionState("connecting", time.time())
+        self.reconnects = 0
+        self._nats: NatsPy | None = None
+        self._connected = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._last_error: Exception | None = None
+        self._waiting: dict[str, asyncio.Future[Any]] = {}
+        prefix = f"$JS.{settings.domain}.API" if settings.domain else "$JS.API"
+        self._api_prefix = prefix
+
+    async def run(self) -> None:
+        """Connect, and connect again whenever the connection ends, until cancelled."""
+        attempt = 0
+        try:
+            while True:
+                for server in self.settings.servers:
+                    try:
+                        self._nats = await self._connect(server)
+                    except Exception as error:
+                        self._failed(server, error)
+                        continue
+                    attempt = 0
+                    await self._while_connected(server)
+                await asyncio.sleep(RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)])
+                attempt += 1
+        finally:
+            self._set("closed")
+            await self._drop()
+
+    async def ready(self) -> NatsPy:
+        """The connected nats-py client, as soon as there is one."""
+        while True:
+            await self._connected.wait()
+            if self._nats is not None and self._nats.is_connected:
+                return self._nats
+            await asyncio.sleep(0.01)  # the connection has just ended, and run() is about to notice
+
+    async def api(self, subject: str, payload: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The answer of the JetStream API to `$JS.API.{subject}`.
+
+        Raises StreamNotFound, or RequestFailed when the server says no, does not permit it, or does not
+        answer within 3 s. https://docs.nats.io/reference/reference-protocols/nats_api_reference
+        """
+        client = await asyncio.wait_for(self.ready(), REQUEST_TIMEOUT)
+        full = f"{self._api_prefix}.{subject}"
+        denied = self._waiting.setdefault(full.lower(), asyncio.get_running_loop().create_future())
+        request = asyncio.ensure_future(
+            client.request(full, json.dumps(payload or {}).encode(), timeout=REQUEST_TIMEOUT)
+        )
+        try:
+            await asyncio.wait({request, denied}, return_when=asyncio.FIRST_COMPLETED)
+            if denied.done():
+                raise RequestFailed(
+                    f"The login does not permit requests to {full!r}. Ask for that permission."
+                )
+            answer: dict[str, Any] = json.loads((await request).data)
+        except nats.errors.NoRespondersError:
+            raise RequestFailed(
+                f"Nobody answers at {full!r}: JetStream is not enabled there, or not for this account."
+            ) from None
+        except (TimeoutError, nats.errors.Error, ConnectionError) as error:
+            raise RequestFailed(f"The server did not answer {full!r}: {_plain(error)}.") from error
+        finally:
+            request.cancel()
+            self._waiting.pop(full.lower(), None)
+        if failure := answer.get("error"):
+            kind = StreamNotFound if failure.get("err_code") == STREAM_NOT_FOUND else RequestFailed
+            raise kind(
+                f"{failure.get('description', 'unknown error')} (error code {failure.get('err_code')})"
+            )
+        return answer
+
+    async def _connect(self, server: str) -> NatsPy:
+        self._last_error = None
+        self._ended.clear()
+        options: dict[str, Any] = self.settings.login()
+        if context := self.settings.ssl_context():
+            options["tls"] = context
+        if self.settings.tls_hostname:
+            options["tls_hostname"] = self.settings.tls_hostname
+        client = _SafeNatsPy()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT * 3):
+                await client.connect(
+                    [server],
+                    name=self.settings.name,
+                    allow_reconnect=False,
+                    max_reconnect_attempts=0,
+                    connect_timeout=CONNECT_TIMEOUT,
+                    ping_interval=PING_INTERVAL,
+                    error_cb=self._on_error,
+                    closed_cb=self._on_closed,
+                    **options,
+                )
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await client.close()
+            raise
+        return client
+
+    async def _while_connected(self, server: str) -> None:
+        assert self._nats is not None
+        info = self._nats._server_info
+        self.state = ConnectionState(
+            "connected", time.time(), without_credentials(server), info.get("server_name")
+        )
+        self._connected.set()
+        await self._ended.wait()
+        self._connected.clear()
+        self.reconnects += 1
+        self._failed(server, self._last_error or ConnectionResetError("the connection ended"))
+        await self._drop()
+
+    async def _drop(self) -> None:
+        client, self._nats = self._nats, None
+        if client is not None and not client.is_closed:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(client.close(), CONNECT_TIMEOUT)
+
+    async def _on_error(self, error: Exception) -> None:
+        self._last_error = error
+        text = str(error).lower()
+        if "permissions violation" in text:
+            for subject, denied in self._waiting.items():
+                if f'"{subject}"' in text and not denied.done():
+                    denied.set_result(None)
+
+    async def _on_closed(self) -> None:
+        self._ended.set()
+
+    def _failed(self, server: str, error: Exception) -> None:
+        cause = self._last_error if isinstance(error, nats.errors.NoServersError) else error
+        status: Literal["connecting", "reconnecting"] = "reconnecting" if self.reconnects else "connecting"
+        self._set(status, explain(self.settings, server, cause or error))
+
+    def _set(
+        self, status: Literal["connecting", "reconnecting", "closed"], error: LookbackError | None = None
+    ) -> None:
+        since = self.state.since if self.state.status == status else time.time()
+        self.state = ConnectionState(status, since, self.state.server, self.state.server_name, error)
+
+
+def explain(settings: Settings, server: str, error: Exception) -> LookbackError:
+    """What went wrong while connecting to `server`, in words that name the setting and no secret."""
+    where = f"the NATS server at {without_credentials(server)}"
+    text = str(error).lower()
+    if isinstance(error, SettingsError):
+        return error
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return TlsFailed(
+            f"The certificate of {where} is not accepted: {error.verify_message}. Check 'tls_ca' "
+            "(the CA that signed it) and 'tls_hostname' (the name in it)."
+        )
+    if isinstance(error, _TlsNotOffered):
+        return TlsFailed(
+            f"TLS is asked for, and {where} does not offer it. No login was sent. Use nats:// in 'url' "
+            "if the connection may be plain."
+        )
+    if isinstance(error, ssl.SSLError):
+        return TlsFailed(f"The TLS handshake with {where} failed: {error.reason or 'no reason given'}.")
+    if "authorization" in text or "authentication" in text or "maximum" in text:
+        if "maximum" in text:
+            return ConnectionFailed(f"{where[0].upper()}{where[1:]} takes no more connections.")
+        told = "no login is set" if settings.login_setting == "none" else f"setting: {settings.login_setting}"
+        reason = "has expired" if "expired" in text else "is refused"
+        return LoginRefused(
+            f"The login {reason} by {where} ({told}). Check it, or ask who runs the server."
+            if reason == "is refused"
+            else f"The login at {where} has expired ({told}). Renew it; Lookback then logs in by itself."
+        )
+    if type(error).__module__.startswith("nkeys") or "seed" in text:
+        return SettingsError(f"{settings.login_setting}: the seed in it is not valid.")
+    hint = ""
+    if isinstance(error, ConnectionResetError | BrokenPipeError) and settings.ssl_context() is not None:
+        hint = " It may ask for a client certificate: 'tls_cert' and 'tls_key'."
+    return ServerUnreachable(
+        f"No answer from {where}: {_plain(error)}. Check 'url' and that the server runs.{hint}"
+    )
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it did not answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "the connection is refused"
+    if isinstance(error, ConnectionResetError):
+        return "the connection was lost"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error).removeprefix("nats: ").strip() or type(error).__name__

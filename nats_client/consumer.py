@@ -1,0 +1,311 @@
+"""Reads a stream in order, exactly once, whatever happens between us and it.
+
+The truth is the stream sequence. The consumer on the server is ephemeral and disposable: after any doubt
+(connection lost, heartbeat missed, gap in the consumer sequence, an error status) it is made anew from the
+last stream sequence + 1. nats-py's own ordered consumer is not used: started by time, as a look-back must
+be, it cannot be created again once its consumer is gone.
+
+Design: ADR-17 (ordered consumer) of https://github.com/nats-io/nats-architecture-and-design; a push consumer
+with flow control, since pull requests across accounts do not notice that the puller has gone.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+
+import pandas as pd
+from nats.aio.client import Client as NatsPy
+from nats.aio.msg import Msg
+from nats.nuid import NUID
+
+from .connection import Connection
+from .decoders import Raw
+from .errors import ConsumerRefused, LookbackError, RequestFailed, StreamNotFound, one_of
+
+HEARTBEAT = 1.0  # seconds between the server's signs of life on an idle stream
+PATIENCE = 3.5  # seconds of silence that put the consumer in doubt
+GATHER = 0.05  # seconds in which messages gather to a batch
+INACTIVE = 10.0  # seconds after which the server forgets a consumer that nobody listens to
+RETRY_AFTER = 1.0  # seconds between tries while the stream cannot be read
+MOST_AT_ONCE = 20_000  # messages decoded between two looks at the loop: pages want the interpreter too
+
+_nuid = NUID()
+
+Phase = Literal["connecting", "replaying", "following", "reconnecting", "stopped"]
+
+
+class Sink(Protocol):
+    """Where a consumer delivers to."""
+
+    def messages(self, raw: Raw) -> None:
+        """New messages, in order, each stream sequence once."""
+
+    def recreated(self) -> None:
+        """The stream is another one now: its sequences start over."""
+
+
+class _DoubtError(Exception):
+    """The consumer can no longer be trusted; the text says why."""
+
+
+class Consumer:
+    """One reader of one stream and filter, delivering batches to a sink; `run()` is its whole life."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        subject: str | None,
+        look_back: Callable[[], pd.Timedelta],
+        sink: Sink,
+        *,
+        until: int | None = None,
+    ) -> None:
+        self.phase: Phase = "connecting"
+        self.since = time.time()
+        self.why: LookbackError | None = None
+        self.done = 0
+        """Messages received since the replay began."""
+        self.pending = 0
+        """Messages of the stream that the server has still to deliver."""
+        self.restarts = 0
+        self.last_seq: int | None = None
+        """Stream sequence of the last message received, None before the first."""
+        self.changed: Callable[[], None] = lambda: None
+        self._connection = connection
+        self._stream = stream
+        self._subject = subject
+        self._look_back = look_back
+        self._sink = sink
+        self._until = until
+        self._start: int | None = None
+        self._created: str | None = None
+        self._clock = 0  # server's clock minus our monotonic one, ns
+        self._expected = 1
+        self._arrived: list[Msg] = []
+        self._wake = asyncio.Event()
+        self._again = False
+
+    def now(self) -> int:
+        """The server's clock, ns since the epoch, UTC; our own until the server has told us its."""
+        return time.monotonic_ns() + self._clock if self._clock else time.time_ns()
+
+    def restart(self) -> None:
+        """Start over from the look-back, when nothing has been received yet."""
+        self._again = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Read until cancelled; with `until`, up to the message before that stream sequence."""
+        while True:
+            try:
+                client = await self._connection.ready()
+                async with self._attached(client) as doubt_at:
+                    if await self._read(client, doubt_at):
+                        return
+            except _DoubtError as doubt:
+                self.restarts += 1
+                self._enter("reconnecting", RequestFailed(str(doubt)))
+            except StreamNotFound:
+                self._enter("stopped", await self._no_stream())
+                await asyncio.sleep(RETRY_AFTER)
+            except LookbackError as error:
+                self._enter("stopped" if self._refusal(error) else "reconnecting", error)
+                await asyncio.sleep(RETRY_AFTER)
+            except (TimeoutError, OSError) as error:
+                self._enter("reconnecting", RequestFailed(str(error) or "The server does not answer."))
+                await asyncio.sleep(RETRY_AFTER / 4)
+
+    @contextlib.asynccontextmanager
+    async def _attached(self, client: NatsPy) -> Any:
+        """A fresh consumer on the server, listening; gone again at the end."""
+        before = await self._identify()
+        name = _nuid.next().decode()
+        inbox = client.new_inbox()
+        self._arrived = []
+        self._expected = 1
+        self._again = False
+        listening = await client.subscribe(
+            inbox, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        try:
+            answer = await self._create(name, inbox)
+            if await self._identify() != before:
+                raise _DoubtError("the stream was recreated meanwhile")
+            self.done = 0
+            self.pending = int(answer.get("num_pending", 0))
+            self._enter("replaying" if self.pending else "following")
+            yield time.monotonic() + PATIENCE
+        finally:
+            with contextlib.suppress(Exception):
+                await listening.unsubscribe()
+            with contextlib.suppress(Exception):
+                subject = f"{self._connection._api_prefix}.CONSUMER.DELETE.{self._stream}.{name}"
+                await client.publish(subject)
+
+    async def _identify(self) -> str:
+        """The stream's time of creation; tells the sink when it is another stream than before."""
+        asked = time.monotonic_ns()
+        info = await self._connection.api(f"STREAM.INFO.{self._stream}")
+        if ts := info.get("ts"):
+            self._clock = _ns(ts) - (asked + time.monotonic_ns()) // 2
+        created = str(info["created"])
+        rolled_back = self.last_seq is not None and info["state"]["last_seq"] < self.last_seq
+        if self._created is not None and (created != self._created or rolled_back):
+            self.last_seq = None
+            self._start = None
+            self._sink.recreated()
+        self._created = created
+        return created
+
+    async def _create(self, name: str, inbox: str) -> dict[str, Any]:
+        config: dict[str, Any] = {
+            "name": name,
+            "deliver_subject": inbox,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "replay_policy": "instant",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "flow_control": True,
+            "idle_heartbeat": int(HEARTBEAT * 1e9),
+            "inactive_threshold": int(INACTIVE * 1e9),
+        }
+        if self.last_seq is not None:
+            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": self.last_seq + 1}
+        else:
+            if self._start is None:
+                self._start = self.now() - self._look_back().value
+            start = datetime.fromtimestamp(self._start / 1e9, UTC).isoformat()
+            config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
+        subject = f"CONSUMER.CREATE.{self._stream}.{name}"
+        if self._subject is not None:
+            config["filter_subject"] = self._subject
+            subject += f".{self._subject}"  # a permission can pin the filter this way
+        request = {"stream_name": self._stream, "config": config, "action": "create"}
+        return await self._connection.api(subject, request)
+
+    async def _receive(self, message: Msg) -> None:
+        self._arrived.append(message)
+        self._wake.set()
+
+    async def _read(self, client: NatsPy, deadline: float) -> bool:
+        """Deliver what arrives; True when `until` is reached. Raises _DoubtError."""
+        if self._until is not None and not self.pending:
+            return True
+        while True:
+            looked = time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), HEARTBEAT / 2)
+            self._wake.clear()
+            if self._again and self.last_seq is None:
+                self._start = None
+                raise _DoubtError("the look-back became longer")
+            if self._arrived:
+                deadline = time.monotonic() + PATIENCE
+                while self._arrived:
+                    batch, self._arrived = self._arrived[:MOST_AT_ONCE], self._arrived[MOST_AT_ONCE:]
+                    await self._deliver(client, batch)
+                    if self._until is not None and (self._reached() or not self.pending):
+                        return True
+                    await asyncio.sleep(0)
+                await asyncio.sleep(GATHER)
+            elif not client.is_connected:
+                raise _DoubtError("the connection to the server was lost")
+            elif time.monotonic() - looked > 2 * HEARTBEAT:
+                deadline = time.monotonic() + PATIENCE  # we slept, not the server: it gets another chance
+            elif time.monotonic() > deadline:
+                raise _DoubtError("the server's heartbeat is missing")
+
+    def _reached(self) -> bool:
+        return self._until is not None and self.last_seq is not None and self.last_seq + 1 >= self._until
+
+    async def _deliver(self, client: NatsPy, batch: list[Msg]) -> None:
+        """Hand the batch to the sink, as far as it is in order; then answer flow control."""
+        raw = Raw()
+        seqs, received, subjects, payloads = raw.seq, raw.received, raw.subject, raw.payload
+        last = self.last_seq if self.last_seq is not None else -1
+        expected = self._expected
+        pending = self.pending
+        limit = self._until if self._until is not None else 2**63
+        replies: list[str] = []
+        doubt: str | None = None
+        for message in batch:
+            tokens = message.reply.split(".")
+            if tokens[1:2] != ["ACK"]:
+                doubt = self._status(message, replies, expected)
+                if doubt:
+                    break
+                continue
+            # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, in
+            # the second version with <domain>.<account> in front of the stream (ADR-15).
+            at = 5 if len(tokens) == 9 else 7
+            if int(tokens[at + 1]) != expected:
+                doubt = f"message {expected} of the consumer is missing"
+                break
+            expected += 1
+            pending = int(tokens[at + 3])
+            seq = int(tokens[at])
+            if last < seq < limit:
+                seqs.append(seq)
+                received.append(int(tokens[at + 2]))
+                subjects.append(message.subject)
+                payloads.append(message.data)
+                last = seq
+            elif seq >= limit:
+                last = max(last, limit - 1)
+        self._expected = expected
+        self.pending = pending
+        if last >= 0:
+            self.last_seq = last
+        if raw.seq:
+            self.done += len(raw)
+            self._sink.messages(raw)
+        if not doubt and not self.pending and self.phase == "replaying":
+            self._enter("following")
+        for reply in replies:
+            await client.publish(reply)
+        if doubt:
+            raise _DoubtError(doubt)
+
+    def _status(self, message: Msg, replies: list[str], expected: int) -> str | None:
+        """Take a control message; why the consumer is in doubt, if it is. Flow control is answered later,
+        when what came before it is in the window: that bounds what is under way."""
+        headers = message.headers or {}
+        status = headers.get("Status", "")
+        if status == "100":
+            if message.reply:
+                replies.append(message.reply)
+            elif stalled := headers.get("Nats-Consumer-Stalled"):
+                replies.append(stalled)
+            told = headers.get("Nats-Last-Consumer")
+            if told is not None and int(told) >= expected:
+                return f"messages {expected} to {told} of the consumer are missing"
+            return None
+        return f"the server says: {status} {headers.get('Description', '')}".strip()
+
+    def _enter(self, phase: Phase, why: LookbackError | None = None) -> None:
+        if phase != self.phase:
+            self.since = time.time()
+        self.phase, self.why = phase, why
+        self.changed()
+
+    def _refusal(self, error: LookbackError) -> bool:
+        return isinstance(error, ConsumerRefused) or "permit" in str(error) or "error code" in str(error)
+
+    async def _no_stream(self) -> StreamNotFound:
+        names: list[str] = []
+        with contextlib.suppress(LookbackError, OSError):
+            names = (await self._connection.api("STREAM.NAMES")).get("streams") or []
+        return StreamNotFound(
+            f"There is no stream {self._stream!r} on this server. "
+            + one_of(self._stream, names, what="stream")
+        )
+
+
+def _ns(text: str) -> int:
+    """An RFC 3339 time of the server, with up to nine digits of a second, in ns since the epoch."""
+    return int(pd.Timestamp(text).value)

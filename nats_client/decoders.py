@@ -1,0 +1,211 @@
+"""Payloads to columns, a batch at a time.
+
+A decoder is known by its name, since a name says that two pages mean the same feed and a function does not.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+
+from .errors import SettingsError, one_of
+from .window import Batch, Floats, Ints
+
+LONGEST_TEXT = 4096
+"""Characters kept of a text value."""
+DEEPEST = 4
+"""Levels of nested objects that become columns (a.b.c); below, the JSON text is kept."""
+EXACT = 2**53
+"""From here on float64 no longer tells integers apart."""
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """A payload that could not be decoded, as a sample for the page."""
+
+    subject: str
+    seq: int
+    reason: str
+    payload: str
+    """Its first 200 bytes, as text."""
+
+
+@dataclass(slots=True)
+class Raw:
+    """Messages as they came, one entry a message; times in ns since the epoch, UTC."""
+
+    seq: list[int] = field(default_factory=list)
+    received: list[int] = field(default_factory=list)
+    subject: list[str] = field(default_factory=list)
+    payload: list[bytes] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+
+Row = dict[str, Any]
+Decoder = Callable[[bytes], Any]
+
+
+def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[Malformed], int]:
+    """The rows of `raw`, samples of what was malformed (at most 10), and how many messages were.
+
+    A JSON object is a row, an array of objects several, a scalar a row with the column `value`.
+    With a `time_field`, that field of the payload is the row's time: ISO 8601 (UTC where it names no
+    zone) or a number of seconds, milliseconds, microseconds or nanoseconds since the epoch, told apart by
+    its size. A row without a readable time is malformed.
+    """
+    load = DECODERS[decoder]
+    rows: list[Row] = []
+    origin: list[int] = []
+    bad: list[tuple[int, str]] = []
+    for i, payload in enumerate(raw.payload):
+        try:
+            value = load(payload)
+        except ValueError as error:
+            bad.append((i, str(error)))
+            continue
+        if type(value) is dict:
+            rows.append(value)
+            origin.append(i)
+        elif isinstance(value, list):
+            for item in value:
+                rows.append(item if isinstance(item, dict) else {"value": item})
+                origin.append(i)
+        else:
+            rows.append({"value": value})
+            origin.append(i)
+
+    at = np.asarray(origin, dtype=np.int64)
+    received = np.asarray(raw.received, dtype=np.int64)[at]
+    time = received
+    if time_field is not None:
+        time, readable = _times([row.get(time_field) for row in rows])
+        if not readable.all():
+            bad += [
+                (origin[i], f"no readable time in the field {time_field!r}")
+                for i in np.flatnonzero(~readable).tolist()
+            ]
+            rows = [row for row, good in zip(rows, readable.tolist(), strict=True) if good]
+            at, received, time = at[readable], received[readable], time[readable]
+    values, integral = _columns(rows)
+    seq = np.asarray(raw.seq, dtype=np.int64)[at]
+    whole = len(at) == len(raw)
+    subject = raw.subject if whole else [raw.subject[i] for i in at.tolist()]
+    batch = Batch(seq, received, time, subject, values, integral)
+    samples = [
+        Malformed(raw.subject[i], raw.seq[i], reason, raw.payload[i][:200].decode("utf-8", "replace"))
+        for i, reason in bad[:10]
+    ]
+    return batch, samples, len({i for i, _ in bad})
+
+
+def check_decoder(name: str) -> str:
+    """`name` when there is such a decoder. Raises SettingsError otherwise."""
+    if name not in DECODERS:
+        raise SettingsError(f"There is no decoder {name!r}. " + one_of(name, DECODERS, what="decoder"))
+    return name
+
+
+def _json(payload: bytes) -> Any:
+    if not payload:
+        raise ValueError("the payload is empty")
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at byte {error.pos}") from None
+
+
+def _text(payload: bytes) -> Any:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise ValueError("not text in UTF-8") from None
+
+
+DECODERS: dict[str, Decoder] = {"json": _json, "text": _text}
+"""By name: "json" (objects, arrays of objects, scalars) and "text" (UTF-8, in the column `value`)."""
+
+
+def _columns(
+    rows: list[Row], depth: int = 0
+) -> tuple[dict[str, Floats | Sequence[str | None]], frozenset[str]]:
+    """One column per key of `rows`; keys that look like the envelope's get "payload" in front."""
+    columns: dict[str, Floats | Sequence[str | None]] = {}
+    integral: set[str] = set()
+    if all(row.keys() == rows[0].keys() for row in rows):
+        names = list(rows[0]) if rows else []
+    else:
+        names = list(dict.fromkeys(key for row in rows for key in row))
+    for key in names:
+        values = [row.get(key) for row in rows]
+        name = f"payload{key}" if key in ("_time", "_subject", "_seq") else key
+        kinds = set(map(type, values))
+        if dict in kinds and depth < DEEPEST:
+            nested = [value if type(value) is dict else {} for value in values]
+            inner, whole = _columns(nested, depth + 1)
+            columns |= {f"{name}.{sub}": column for sub, column in inner.items()}
+            integral |= {f"{name}.{sub}" for sub in whole}
+            kinds.discard(dict)
+            values = [None if type(value) is dict else value for value in values]
+        kinds.discard(type(None))
+        if not kinds:
+            continue
+        if kinds <= {int, float, bool}:
+            column, whole_numbers = _numbers(values, kinds)
+            if column is not None:
+                columns[name] = column
+                if whole_numbers:
+                    integral.add(name)
+                continue
+        columns[name] = [_as_text(value) for value in values]
+    return columns, frozenset(integral)
+
+
+def _numbers(values: list[Any], kinds: set[type]) -> tuple[Floats | None, bool]:
+    """`values` as float64, and whether all are integers; None where float64 could not hold them exactly."""
+    missing = None in values
+    if missing:
+        values = [np.nan if value is None else value for value in values]
+    try:
+        column = np.array(values, dtype=np.float64)
+    except OverflowError:
+        return None, False
+    if kinds == {int} and len(column) and np.nanmax(np.abs(column)) >= EXACT:
+        return None, False
+    return column, not missing and kinds == {int}
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None:
+        return None
+    text: str = value if type(value) is str else orjson.dumps(value).decode()
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+
+
+def _times(values: list[Any]) -> tuple[Ints, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Times in ns since the epoch, UTC, and which of them could be read."""
+    kinds = set(map(type, values))
+    if kinds <= {int, float}:
+        numbers = np.array(values, dtype=np.float64)
+        # Each unit is a thousand times the next; today's date is 1.7e9 s, so these bounds hold for centuries.
+        size = np.abs(numbers)
+        scale = np.where(size < 1e11, 1e9, np.where(size < 1e14, 1e6, np.where(size < 1e17, 1e3, 1.0)))
+        readable = np.isfinite(numbers) & (size * scale < 9.2e18)
+        exact = np.array([v if type(v) is int else 0 for v in values], dtype=object)
+        safe = np.where(readable, numbers, 0.0)
+        nanoseconds = (safe * scale).astype(np.int64)
+        # float64 cannot hold nanoseconds of today; integers in them are taken as they are.
+        whole = readable & (scale == 1.0) & (exact != 0)
+        nanoseconds[whole] = exact[whole].astype(np.int64)
+        return nanoseconds, readable
+    if kinds <= {str}:
+        parsed = pd.to_datetime(pd.Series(values, dtype="str"), utc=True, format="ISO8601", errors="coerce")
+        return parsed.to_numpy("datetime64[ns]").view(np.int64), parsed.notna().to_numpy()
+    single = [_times([value]) for value in values] if len(kinds) > 1 else []
+    if not single:
+        return np.zeros(len(values), dtype=np.int64), np.zeros(len(values), dtype=bool)
+    return np.concatenate([time for time, _ in single]), np.concatenate([good for _, good in single])

@@ -1,0 +1,47 @@
+"""ISO 8601 durations, as the JetStream community writes look-backs: "PT5M", "PT6H", "P1D"."""
+
+import re
+
+import pandas as pd
+
+from .errors import DurationError
+
+# pandas reads "P1M" (a month in ISO 8601) as a minute and knows no years: both have no fixed
+# length, so they are refused here before pandas sees them.
+_FIXED = re.compile(r"P(?=\d|T\d)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
+LONGEST = pd.Timedelta(days=366)
+
+
+def parse_duration(text: str) -> pd.Timedelta:
+    """The length of an ISO 8601 duration of weeks, days, hours, minutes and seconds.
+
+    Raises DurationError when `text` is something else, is zero, or is longer than 366 days.
+    Rule: https://en.wikipedia.org/wiki/ISO_8601#Durations
+    """
+    if not isinstance(text, str) or not _FIXED.fullmatch(text):
+        raise DurationError(
+            f"The look-back {text!r} is not a duration. Write it in ISO 8601, for example "
+            '"PT5M" (five minutes), "PT6H" (six hours) or "P1D" (one day).'
+        )
+    length = pd.Timedelta(text)
+    if not pd.Timedelta(0) < length <= LONGEST:
+        raise DurationError(
+            f"The look-back {text!r} must be longer than zero and at most {LONGEST.days} days."
+        )
+    return length
+
+
+def format_duration(length: pd.Timedelta) -> str:
+    """A length in words for people: "5 minutes", "6 hours", "1 day 12 hours"."""
+    parts = length.components
+    words = [
+        f"{count} {unit}" + ("" if count == 1 else "s")
+        for count, unit in (
+            (parts.days, "day"),
+            (parts.hours, "hour"),
+            (parts.minutes, "minute"),
+            (parts.seconds, "second"),
+        )
+        if count
+    ]
+    return " ".join(words) or f"{length.total_seconds():g} seconds"

@@ -1,0 +1,83 @@
+"""Everything that can go wrong, as one tree. Each sentence names the value and the way out.
+
+LookbackError
+├── SettingsError           a setting is unknown, unreadable or contradicts another
+├── DurationError           a look-back that is not an ISO 8601 duration such as "PT5M"
+├── SubjectError            a subject, or a filter, that NATS does not allow
+├── ConnectionFailed        no connection to NATS; the client keeps trying
+│   ├── ServerUnreachable   nothing answers at the address
+│   ├── LoginRefused        the server does not accept the credentials
+│   └── TlsFailed           the certificates do not fit
+├── StreamNotFound          the server has no such stream
+├── ConsumerRefused         the server does not let us read the stream
+├── RequestFailed           a request to the server ended without an answer
+├── ColumnError             a column that is not there, or is of another kind
+└── ClosedError             the client or the feed has been closed
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class LookbackError(Exception):
+    """Base of all errors that Lookback raises itself; its text is meant for the person at the screen."""
+
+
+class SettingsError(LookbackError):
+    """A setting is unknown, unreadable, or contradicts another."""
+
+
+class DurationError(LookbackError):
+    """A text is not an ISO 8601 duration with a fixed length."""
+
+
+class SubjectError(LookbackError):
+    """A subject or filter is not one that NATS allows."""
+
+
+class ConnectionFailed(LookbackError):  # noqa: N818 - a state that passes, not a mistake of the caller
+    """There is no connection to NATS at the moment; the client keeps trying."""
+
+
+class ServerUnreachable(ConnectionFailed):
+    """Nothing answers at any of the configured addresses."""
+
+
+class LoginRefused(ConnectionFailed):
+    """The server answered, and does not accept the credentials."""
+
+
+class TlsFailed(ConnectionFailed):
+    """The server answered, and the TLS handshake failed."""
+
+
+class StreamNotFound(LookbackError):  # noqa: N818 - the field's own word (error code 10059)
+    """The server has no stream of that name (JetStream error code 10059)."""
+
+
+class ConsumerRefused(LookbackError):  # noqa: N818 - the server's answer, not a mistake here
+    """The server refused to create the consumer that a feed reads through."""
+
+
+class RequestFailed(LookbackError):  # noqa: N818 - an outcome
+    """A request to the server ended without an answer, or with an error."""
+
+
+class ColumnError(LookbackError):
+    """A column is not there, or is of another kind than asked for."""
+
+
+class ClosedError(LookbackError):
+    """The client or the feed has been closed."""
+
+
+def one_of(wrong: str, known: Iterable[str], *, what: str) -> str:
+    """A sentence on what exists instead of `wrong`: the nearest name first, then the rest (at most 12)."""
+    names = sorted(known)
+    if not names:
+        return f"There are no {what}s yet."
+    near = get_close_matches(wrong, names, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    listed = ", ".join(repr(name) for name in names[:12])
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f"{hint}The {what}s are {listed}{more}."

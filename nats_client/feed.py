@@ -1,0 +1,237 @@
+"""A feed: one consumer, one window, any number of readers."""
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass
+
+import pandas as pd
+
+from .connection import Connection
+from .consumer import Consumer, Phase
+from .decoders import Malformed, Raw, decode
+from .errors import ClosedError, LookbackError
+from .window import Snapshot, Window
+
+
+@dataclass(frozen=True)
+class FeedKey:
+    """What makes two feeds of a client the same one."""
+
+    stream: str
+    subject: str | None
+    decoder: str
+    time: str | None
+
+
+@dataclass(frozen=True)
+class Health:
+    """Can what the window shows be trusted? Counts are since the feed began."""
+
+    stream: str
+    subject: str | None
+    phase: Phase
+    """"connecting", "replaying", "following" (live), "reconnecting" or "stopped"."""
+    since: float
+    """When this phase began, seconds since the epoch."""
+    why: LookbackError | None
+    """Why it is neither replaying nor following."""
+    done: int
+    """Messages of this replay received so far."""
+    pending: int
+    """Messages that the server has still to deliver."""
+    rows: int
+    bytes: int
+    newest: int | None
+    """When the server stored the newest row, ns since the epoch, UTC."""
+    malformed: int
+    """Messages that could not be decoded."""
+    samples: tuple[Malformed, ...]
+    """The last few of them."""
+    dropped: int
+    """Rows that the window's ceiling pushed out before their time."""
+    dropped_until: int
+    """When the server had stored the newest of those, ns since the epoch, UTC."""
+    mistyped: int
+    """Values that were no numbers in a column of numbers; shown as missing."""
+    surplus_fields: int
+    """Payload fields beyond the number of columns that a window keeps."""
+    restarts: int
+    """Times that the consumer was made anew."""
+    recreated: int
+    """Times that the stream turned out to be another one, and the window started over."""
+
+    @property
+    def progress(self) -> float:
+        """How far the replay is, 0 to 1."""
+        total = self.done + self.pending
+        return self.done / total if total else 1.0
+
+
+class Feed:
+    """Replays a stream from now minus the look-back and follows it. Made by `Client.feed`, shared by all
+    who ask for the same; reading it keeps it alive."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        loop: asyncio.AbstractEventLoop,
+        key: FeedKey,
+        look_back: pd.Timedelta,
+        *,
+        max_rows: int,
+        max_bytes: int,
+    ) -> None:
+        self.key = key
+        self.window = Window(max_rows=max_rows, max_bytes=max_bytes)
+        self.last_read = time.monotonic()
+        self._limits = {"max_rows": max_rows, "max_bytes": max_bytes}
+        self._connection = connection
+        self._loop = loop
+        self._look_back = look_back
+        self._reached = look_back
+        self._older: Consumer | None = None
+        self._malformed = 0
+        self._samples: list[Malformed] = []
+        self._recreated = 0
+        self._closed = False
+        self._settled = threading.Event()
+        self._consumer = Consumer(connection, key.stream, key.subject, lambda: self._look_back, self)
+        self._consumer.changed = self._check_settled
+        self._tasks = [loop.create_task(self._consumer.run(), name=f"feed {key.stream}")]
+
+    @property
+    def look_back(self) -> pd.Timedelta:
+        """How far back this feed reaches: the longest that anybody asked for."""
+        return self._look_back
+
+    def now(self) -> int:
+        """The server's clock, ns since the epoch, UTC."""
+        return self._consumer.now()
+
+    def snapshot(self) -> Snapshot:
+        """The rows within the look-back as they are now. Raises ClosedError after the feed was closed."""
+        if self._closed:
+            raise ClosedError(f"The feed of {self.key.stream!r} is closed. Ask the client for it again.")
+        self.last_read = time.monotonic()
+        self.window.evict(self.now() - self._look_back.value)
+        return self.window.snapshot()
+
+    def frame(self) -> pd.DataFrame:
+        """`snapshot().frame()`: the rows as a DataFrame indexed by `_time` (UTC)."""
+        return self.snapshot().frame()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the replay to end, or to fail; whether it did either."""
+        return self._settled.wait(timeout)
+
+    @property
+    def health(self) -> Health:
+        """How the feed is doing at this moment."""
+        consumer = self._older or self._consumer
+        phase = self._consumer.phase
+        if self._older is not None and phase == "following":
+            phase = "replaying"
+        return Health(
+            stream=self.key.stream,
+            subject=self.key.subject,
+            phase=phase,
+            since=self._consumer.since,
+            why=self._consumer.why,
+            done=consumer.done,
+            pending=consumer.pending,
+            rows=len(self.window),
+            bytes=self.window.nbytes,
+            newest=self.window.newest_time,
+            malformed=self._malformed,
+            samples=tuple(self._samples),
+            dropped=self.window.dropped,
+            dropped_until=self.window.dropped_until,
+            mistyped=self.window.mistyped,
+            surplus_fields=len(self.window.surplus_fields),
+            restarts=self._consumer.restarts,
+            recreated=self._recreated,
+        )
+
+    # -- on the client's loop ----------------------------------------------------------------------------
+
+    def messages(self, raw: Raw) -> None:
+        """Take messages of the consumer into the window."""
+        self._take(raw, self.window)
+        self.window.evict(self.now() - self._look_back.value)
+
+    def recreated(self) -> None:
+        """Start the window over: its rows belong to a stream that is no more."""
+        self._recreated += 1
+        self.window.clear()
+
+    def extend(self, look_back: pd.Timedelta) -> None:
+        """Reach further back; only what is missing is fetched. A shorter look-back changes nothing."""
+        if look_back <= self._look_back:
+            return
+        fetching = self._reached < self._look_back
+        self._look_back = look_back
+        self._settled.clear()
+        if not fetching:
+            self._tasks.append(self._loop.create_task(self._fetch_older(), name="older rows"))
+
+    async def close(self) -> None:
+        """End the consumers and forget the rows."""
+        self._closed = True
+        self._settled.set()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.window.clear()
+
+    async def _fetch_older(self) -> None:
+        while self._reached < self._look_back:
+            target = self._look_back
+            # Polled: what is waited for is either of two things, and happens once in a feed's life.
+            while self._consumer.phase != "following" and not len(self.window):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            boundary = self.window.oldest_seq
+            if boundary is None and self._consumer.last_seq is not None:
+                boundary = self._consumer.last_seq + 1
+            if boundary is None:
+                self._consumer.restart()
+            else:
+                older = _Older(self, target, boundary, self._limits)
+                self._older = older.consumer
+                try:
+                    await older.consumer.run()
+                finally:
+                    self._older = None
+                if not older.void and self.window.oldest_seq in (boundary, None):
+                    self.window.prepend(older.window)
+            self._reached = target
+        self._tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        self._check_settled()
+
+    def _take(self, raw: Raw, window: Window) -> None:
+        batch, samples, malformed = decode(raw, self.key.decoder, self.key.time)
+        self._malformed += malformed
+        self._samples = [*self._samples, *samples][-5:]
+        window.append(batch)
+
+    def _check_settled(self) -> None:
+        if self._consumer.phase in ("following", "stopped") and self._reached >= self._look_back:
+            self._settled.set()
+
+
+class _Older:
+    """The rows before those of a window, on their way."""
+
+    def __init__(self, feed: Feed, look_back: pd.Timedelta, boundary: int, limits: dict[str, int]) -> None:
+        self.window = Window(**limits)
+        self.void = False
+        self._feed = feed
+        self.consumer = Consumer(
+            feed._connection, feed.key.stream, feed.key.subject, lambda: look_back, self, until=boundary
+        )
+
+    def messages(self, raw: Raw) -> None:
+        self._feed._take(raw, self.window)
+
+    def recreated(self) -> None:
+        self.void = True

@@ -1,0 +1,31 @@
+"""Rules of subjects, and of the names that become part of one.
+
+Source: https://docs.nats.io/nats-concepts/subjects and ADR-6 (naming rules) of the NATS architecture notes.
+"""
+
+from .errors import SubjectError
+
+_NOT_IN_NAMES = set(" \t\r\n\0.*>/\\")
+
+
+def check_filter(subject: str) -> str:
+    """`subject` when it may stand as a filter, wildcards allowed. Raises SubjectError otherwise."""
+    tokens = subject.split(".") if isinstance(subject, str) else [""]
+    broken = (
+        any(not token or any(c in token for c in " \t\r\n\0") for token in tokens)
+        or ">" in tokens[:-1]
+        or any(len(token) > 1 and ("*" in token or ">" in token) for token in tokens)
+    )
+    if broken:
+        raise SubjectError(
+            f"The subject {subject!r} is not one that NATS allows: tokens separated by dots, "
+            "each of them a word, * (any one token) or, at the end, > (all that follow)."
+        )
+    return subject
+
+
+def check_stream_name(name: str) -> str:
+    """`name` when a stream may be called so. Raises SubjectError otherwise."""
+    if not isinstance(name, str) or not name or _NOT_IN_NAMES & set(name):
+        raise SubjectError(f"{name!r} cannot be the name of a stream: no spaces, dots, slashes or wildcards.")
+    return name

@@ -1,0 +1,502 @@
+"""The rows of a feed, as columns that slide: append at the end, forget at the start.
+
+Each column is one numpy array with room behind the last row. Appending writes behind what readers
+hold, forgetting moves the start, and only when the room is used up are the rows copied to new arrays.
+So a snapshot is a few slices, stays valid for as long as somebody holds it, and never costs a copy.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from .errors import ColumnError, one_of
+
+Kind = Literal["number", "text"]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int32]
+
+MAX_COLUMNS = 256
+"""Payload columns per window; further fields are counted, not kept: keys that change from message to
+message must not eat the memory."""
+
+_ROOM = 1.5
+"""Capacity after a copy, as a multiple of the rows held: two rows copied for each row appended."""
+
+
+class NumberColumn:
+    """float64 values, NaN where a row has none."""
+
+    kind: Kind = "number"
+
+    def __init__(self, capacity: int) -> None:
+        self.data: npt.NDArray[Any] = np.full(capacity, np.nan)
+        self.integral = True
+        """Whether every value so far was an integer: then a DataFrame shows int64."""
+
+
+class TextColumn:
+    """Dictionary-encoded strings: int32 codes into `labels`, -1 where a row has none."""
+
+    kind: Kind = "text"
+
+    def __init__(self, capacity: int) -> None:
+        self.data: npt.NDArray[Any] = np.full(capacity, -1, dtype=np.int32)
+        self.labels: list[str] = []
+        self.code_of: dict[str | None, int] = {None: -1}
+        self.label_bytes = 0
+        self._index: pd.Index | None = None
+
+    def encode(self, values: Sequence[str | None]) -> Codes:
+        """Codes of `values`; labels not seen before are appended."""
+        code_of = self.code_of
+        for value in set(values):
+            if value is not None and value not in code_of:
+                code_of[value] = len(self.labels)
+                self.labels.append(value)
+                self.label_bytes += 120 + len(value)
+        return np.fromiter(map(code_of.__getitem__, values), dtype=np.int32, count=len(values))
+
+    def index(self) -> pd.Index:
+        """The labels as a pandas Index, rebuilt only when labels were added."""
+        if self._index is None or len(self._index) != len(self.labels):
+            self._index = pd.Index(list(self.labels), dtype="str")
+        return self._index
+
+
+Column = NumberColumn | TextColumn
+
+
+@dataclass(slots=True)
+class Batch:
+    """Decoded rows on their way into a window; all sequences have one entry a row.
+
+    seq: stream sequences, int64. received: when the server stored the message, ns since the epoch, UTC.
+    time: what the row is about, ns since the epoch, UTC. values: payload columns, each either a float64
+    array (NaN = missing) or a list of str | None; `integral` names the arrays that held only integers.
+    """
+
+    seq: Ints
+    received: Ints
+    time: Ints
+    subject: Sequence[str]
+    values: Mapping[str, Floats | Sequence[str | None]]
+    integral: frozenset[str] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A window as it was at one version. Immutable; any thread may read it for as long as it likes.
+
+    Rows carry ordinals: row i of an array that starts at `first` has the ordinal first + i. Ordinals only
+    grow within a generation, so a reader that remembers `end` finds what is new without a search.
+    """
+
+    version: int
+    """Grows with every change of the window."""
+    generation: int
+    """Changes when ordinals or codes handed out before no longer hold; incremental readers start over."""
+    first: int
+    """Ordinal of the oldest row."""
+    seq: Ints = field(repr=False)
+    received: Ints = field(repr=False)
+    time: Ints = field(repr=False)
+    ordered: bool
+    """Whether `time` ascends. Rows in event time may arrive late."""
+    _data: dict[str, npt.NDArray[Any]] = field(repr=False)
+    _columns: dict[str, Column] = field(repr=False)
+    _integral: frozenset[str] = field(repr=False)
+
+    @property
+    def end(self) -> int:
+        """One past the ordinal of the newest row."""
+        return self.first + len(self.seq)
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+    @property
+    def columns(self) -> dict[str, Kind]:
+        """Column name to kind, "number" or "text": `_subject`, then the payload's, as they appeared."""
+        return {name: column.kind for name, column in self._columns.items()}
+
+    def times(self, start: int | None = None) -> Ints:
+        """`_time` of the rows with an ordinal of at least `start` (default: all), ns since the epoch, UTC."""
+        return self.time[self._offset(start) :]
+
+    def numbers(self, name: str, start: int | None = None) -> Floats:
+        """A numeric column as float64, NaN where missing. Raises ColumnError, naming what exists."""
+        return self._typed(name, "number")[self._offset(start) :]
+
+    def codes(self, name: str, start: int | None = None) -> tuple[Codes, list[str]]:
+        """A text column as int32 codes (-1 = missing) and its labels, a list that only ever grows at its
+        end within a generation; do not change it. Raises ColumnError, naming what exists."""
+        data = self._typed(name, "text")[self._offset(start) :]
+        column = self._columns[name]
+        assert isinstance(column, TextColumn)
+        return data, column.labels
+
+    def since(self, received: int) -> "Snapshot":
+        """The rows that the server stored at or after `received` (ns since the epoch, UTC)."""
+        cut = int(np.searchsorted(self.received, received))
+        if cut == 0:
+            return self
+        return Snapshot(
+            self.version,
+            self.generation,
+            self.first + cut,
+            self.seq[cut:],
+            self.received[cut:],
+            self.time[cut:],
+            self.ordered,
+            {name: data[cut:] for name, data in self._data.items()},
+            self._columns,
+            self._integral,
+        )
+
+    def frame(self, columns: Sequence[str] | None = None, *, last: int | None = None) -> pd.DataFrame:
+        """The rows as a DataFrame, without copying them: read it, or `.copy()` it before changing it.
+
+        Index `_time` (UTC, ascending); columns `_subject` (categorical), `_seq` (int64) and the payload's
+        own (float64, int64 where all values are integers, categorical for text), or just `columns` of
+        these. `last` keeps only that many of the newest rows. Raises ColumnError, naming what exists.
+        """
+        names = list(columns) if columns is not None else ["_subject", "_seq", *self._payload()]
+        part = slice(max(0, len(self) - last), None) if last is not None else slice(None)
+        series: dict[str, Any] = {}
+        for name in names:
+            series[name] = self.seq[part] if name == "_seq" else self._pandas(name, part)
+        index = pd.DatetimeIndex(self.time[part].view("datetime64[ns]"), name="_time").tz_localize("UTC")
+        frame = pd.DataFrame(series, index=index, copy=False)
+        return frame if self.ordered else frame.sort_index(kind="stable")
+
+    def latest(self, name: str, by: str = "_subject") -> pd.Series:
+        """The newest value of column `name` for each value of the text column `by`, sorted by `by`.
+
+        Rows in which `name` is missing are passed over. Raises ColumnError, naming what exists.
+        """
+        codes, labels = self.codes(by)
+        numeric = self.kind_of(name) == "number"
+        data = self.numbers(name) if numeric else self.codes(name)[0]
+        newest = np.full(len(labels), -1, dtype=np.int64)
+        end, step = len(codes), 4096
+        # Read backwards in growing pieces: the newest value of most labels is near the end.
+        while end > 0 and (newest < 0).any():
+            start = max(0, end - step)
+            part = codes[start:end]
+            rows = np.flatnonzero(
+                (part >= 0) & (~np.isnan(data[start:end]) if numeric else data[start:end] >= 0)
+            )
+            fresh = np.full(len(labels), -1, dtype=np.int64)
+            fresh[part[rows]] = rows + start
+            newest = np.where(newest < 0, fresh, newest)
+            end, step = start, step * 4
+        found = np.flatnonzero(newest >= 0)
+        picked = data[newest[found]]
+        values = picked if numeric else np.asarray(self.codes(name)[1], dtype=object)[picked]
+        index = pd.Index([labels[code] for code in found], name=by, dtype="str")
+        return pd.Series(values, index=index, name=name).sort_index()
+
+    def kind_of(self, name: str) -> Kind:
+        """ "number" or "text". Raises ColumnError, naming what exists."""
+        if name not in self._columns:
+            raise ColumnError(f"There is no column {name!r}. " + one_of(name, self._columns, what="column"))
+        return self._columns[name].kind
+
+    def _payload(self) -> list[str]:
+        return [name for name in self._columns if name != "_subject"]
+
+    def _offset(self, start: int | None) -> int:
+        return 0 if start is None else max(0, start - self.first)
+
+    def _typed(self, name: str, kind: Kind) -> npt.NDArray[Any]:
+        if (found := self.kind_of(name)) != kind:
+            fitting = [other for other, column in self._columns.items() if column.kind == kind]
+            raise ColumnError(
+                f"The column {name!r} holds {found}s, not {kind}s. "
+                + one_of(name, fitting, what=f"{kind} column")
+            )
+        return self._data[name]
+
+    def _pandas(self, name: str, part: slice) -> Any:
+        self.kind_of(name)
+        column = self._columns[name]
+        if isinstance(column, TextColumn):
+            return pd.Categorical.from_codes(self._data[name][part], column.index(), validate=False)
+        values = self._data[name][part]
+        return values.astype(np.int64) if name in self._integral else values
+
+
+class Window:
+    """The shared, sliding rows of one feed.
+
+    One thread appends; any thread takes snapshots. `max_rows` and `max_bytes` bound what is kept: beyond
+    either the oldest rows go, and `dropped` counts them.
+    """
+
+    def __init__(self, *, max_rows: int = 2_000_000, max_bytes: int = 512 * 1024 * 1024) -> None:
+        self.max_rows = max_rows
+        self.max_bytes = max_bytes
+        self.dropped = 0
+        """Rows that a ceiling pushed out before their time."""
+        self.dropped_until = 0
+        """When the server had stored the newest row pushed out so, ns since the epoch, UTC."""
+        self.surplus_fields: set[str] = set()
+        """Up to 1,000 names of payload fields beyond MAX_COLUMNS, which are not kept."""
+        self.mistyped = 0
+        """Values that were not numbers, in columns of numbers; they count as missing."""
+        self._lock = threading.Lock()
+        self._version = 0
+        self._generation = 0
+        self._first = 0
+        self._lo = 0
+        self._hi = 0
+        self._ordered = True
+        self._capacity = 1024
+        self._seq = np.zeros(self._capacity, dtype=np.int64)
+        self._received = np.zeros(self._capacity, dtype=np.int64)
+        self._time = np.zeros(self._capacity, dtype=np.int64)
+        self._columns: dict[str, Column] = {"_subject": TextColumn(self._capacity)}
+        self._snapshot: Snapshot | None = None
+
+    def __len__(self) -> int:
+        return self._hi - self._lo
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays and labels, the room for further rows included."""
+        return self._row_bytes() * self._capacity + self._label_bytes()
+
+    @property
+    def oldest_seq(self) -> int | None:
+        """Stream sequence of the oldest row, None when there is none."""
+        with self._lock:
+            return int(self._seq[self._lo]) if len(self) else None
+
+    @property
+    def newest_time(self) -> int | None:
+        """When the server stored the newest row, ns since the epoch, UTC; None when there is none."""
+        with self._lock:
+            return int(self._received[self._hi - 1]) if len(self) else None
+
+    def append(self, batch: Batch) -> None:
+        """Put the rows of `batch` behind the newest. Sequences must ascend; the feed sees to that."""
+        if not len(batch):
+            return
+        with self._lock:
+            self._reserve(len(batch))
+            lo, hi = self._hi, self._hi + len(batch)
+            self._seq[lo:hi] = batch.seq
+            self._received[lo:hi] = batch.received
+            self._time[lo:hi] = batch.time
+            if self._ordered:
+                before = self._time[lo - 1 : hi] if lo > self._lo else self._time[lo:hi]
+                self._ordered = bool((before[1:] >= before[:-1]).all())
+            subject = self._columns["_subject"]
+            assert isinstance(subject, TextColumn)
+            subject.data[lo:hi] = subject.encode(batch.subject)
+            for name, values in batch.values.items():
+                self._write(name, values, lo, hi, name in batch.integral)
+            for name, column in self._columns.items():
+                if name not in batch.values and isinstance(column, NumberColumn):
+                    column.integral = False
+            self._hi = hi
+            self._enforce_ceiling()
+            self._changed()
+
+    def prepend(self, older: "Window") -> None:
+        """Put the rows of `older` before the oldest; both keep their order. `older` is used up by this."""
+        snapshot = older.snapshot()
+        if not len(snapshot):
+            return
+        with self._lock:
+            mine = self._take()
+            joined = [*([snapshot] if len(snapshot) else []), *([mine] if len(mine) else [])]
+            self._first = (mine.first if len(mine) else self._first) - len(snapshot)
+            self._rebuild(joined)
+            self._generation += 1
+            self._enforce_ceiling()
+            self._changed()
+
+    def evict(self, received: int) -> None:
+        """Forget the rows that the server had stored before `received` (ns since the epoch, UTC)."""
+        with self._lock:
+            count = int(np.searchsorted(self._received[self._lo : self._hi], received))
+            if count:
+                self._forget(count)
+                self._changed()
+
+    def clear(self) -> None:
+        """Forget all rows: the stream they came from is another one now."""
+        with self._lock:
+            self._forget(len(self))
+            self._ordered = True
+            self._generation += 1
+            self._changed()
+
+    def snapshot(self) -> Snapshot:
+        """The rows as they are now; the same object until something changes."""
+        with self._lock:
+            if self._snapshot is None:
+                self._snapshot = self._take()
+            return self._snapshot
+
+    # -- below, the lock is held -------------------------------------------------------------------------
+
+    def _take(self) -> Snapshot:
+        part = slice(self._lo, self._hi)
+        return Snapshot(
+            self._version,
+            self._generation,
+            self._first,
+            _read_only(self._seq[part]),
+            _read_only(self._received[part]),
+            _read_only(self._time[part]),
+            self._ordered,
+            {name: _read_only(column.data[part]) for name, column in self._columns.items()},
+            dict(self._columns),
+            frozenset(n for n, c in self._columns.items() if isinstance(c, NumberColumn) and c.integral),
+        )
+
+    def _changed(self) -> None:
+        self._version += 1
+        self._snapshot = None
+
+    def _forget(self, count: int) -> None:
+        self._lo += count
+        self._first += count
+
+    def _enforce_ceiling(self) -> None:
+        room = max(0, self.max_bytes - self._label_bytes())
+        most = min(self.max_rows, int(room / (self._row_bytes() * _ROOM)))
+        surplus = len(self) - max(most, 1)
+        if surplus > 0:
+            self.dropped += surplus
+            self.dropped_until = int(self._received[self._lo + surplus - 1])
+            self._forget(surplus)
+
+    def _row_bytes(self) -> int:
+        return 24 + sum(column.data.itemsize for column in self._columns.values())
+
+    def _label_bytes(self) -> int:
+        return sum(c.label_bytes for c in self._columns.values() if isinstance(c, TextColumn))
+
+    def _write(
+        self, name: str, values: Floats | Sequence[str | None], lo: int, hi: int, integral: bool
+    ) -> None:
+        column = self._columns.get(name)
+        if column is None:
+            if len(self._columns) > MAX_COLUMNS:
+                if len(self.surplus_fields) < 1000:
+                    self.surplus_fields.add(name)
+                return
+            column = (
+                NumberColumn(self._capacity) if isinstance(values, np.ndarray) else TextColumn(self._capacity)
+            )
+            if isinstance(column, NumberColumn) and len(self):
+                column.integral = False
+            self._columns[name] = column
+        if isinstance(column, NumberColumn):
+            if not isinstance(values, np.ndarray):
+                values, refused = _numbers_in(values)
+                self.mistyped += refused
+                integral = False
+            column.data[lo:hi] = values
+            column.integral = column.integral and integral
+        else:
+            texts = _texts_of(values) if isinstance(values, np.ndarray) else values
+            column.data[lo:hi] = column.encode(texts)
+
+    def _reserve(self, count: int) -> None:
+        """Make room for `count` rows, in new arrays where the old ones are full: readers keep the old."""
+        if self._hi + count <= self._capacity:
+            return
+        held = self._take()
+        self._rebuild([held], spare=count)
+
+    def _rebuild(self, parts: Sequence[Snapshot], spare: int = 0) -> None:
+        """Copy `parts`, one behind the other, into new arrays with room for `spare` rows and some more."""
+        rows = sum(len(part) for part in parts)
+        self._capacity = max(1024, int((rows + spare) * _ROOM))
+        self._seq = np.zeros(self._capacity, dtype=np.int64)
+        self._received = np.zeros(self._capacity, dtype=np.int64)
+        self._time = np.zeros(self._capacity, dtype=np.int64)
+        columns: dict[str, Column] = {}
+        for name, column in {n: c for part in parts for n, c in part._columns.items()}.items():
+            columns[name] = type(column)(self._capacity)
+        lo = 0
+        for part in parts:
+            hi = lo + len(part)
+            self._seq[lo:hi], self._received[lo:hi], self._time[lo:hi] = part.seq, part.received, part.time
+            lo = hi
+        for name, column in columns.items():
+            if isinstance(column, NumberColumn):
+                _copy_numbers(name, column, parts)
+            else:
+                self._copy_text(name, column, parts)
+        self._columns = columns
+        self._lo, self._hi = 0, rows
+        self._ordered = bool((self._time[1:rows] >= self._time[: max(0, rows - 1)]).all())
+
+    def _copy_text(self, name: str, column: TextColumn, parts: Sequence[Snapshot]) -> None:
+        if len(parts) == 1 and isinstance(old := parts[0]._columns.get(name), TextColumn):
+            column.data[: len(parts[0])] = parts[0]._data[name]
+            # Labels that no row uses any more would pile up for ever where each text is new.
+            if len(old.labels) <= max(4096, 2 * len(parts[0])):
+                column.labels, column.code_of, column.label_bytes = old.labels, old.code_of, old.label_bytes
+                column._index = old._index
+                return
+        lo = 0
+        for part in parts:
+            hi = lo + len(part)
+            if name in part._columns:
+                source = part._columns[name]
+                if isinstance(source, TextColumn):
+                    used, positions = np.unique(part._data[name], return_inverse=True)
+                    codes = column.encode([source.labels[code] if code >= 0 else None for code in used])
+                    column.data[lo:hi] = codes[positions]
+                else:
+                    column.data[lo:hi] = column.encode(_texts_of(part._data[name]))
+            lo = hi
+        self._generation += 1
+
+
+def _copy_numbers(name: str, column: NumberColumn, parts: Sequence[Snapshot]) -> None:
+    lo = 0
+    for part in parts:
+        hi = lo + len(part)
+        source = part._columns.get(name)
+        if isinstance(source, NumberColumn):
+            column.data[lo:hi] = part._data[name]
+        column.integral = column.integral and name in part._integral
+        lo = hi
+
+
+def _read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    values.flags.writeable = False  # of this view alone; the window still writes behind it
+    return values
+
+
+def _numbers_in(texts: Sequence[str | None]) -> tuple[Floats, int]:
+    """Texts as numbers where they are some, NaN where not, and how many were not."""
+    values = np.full(len(texts), np.nan)
+    refused = 0
+    for i, text in enumerate(texts):
+        if text is not None:
+            try:
+                values[i] = float(text)
+            except ValueError:
+                refused += 1
+    return values, refused
+
+
+def _texts_of(values: Floats) -> list[str | None]:
+    return [None if value != value else f"{value:.15g}" for value in values.tolist()]
