@@ -8,13 +8,15 @@ from collections.abc import Coroutine
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar
 
+import pandas as pd
+
 from .connection import Connection, ConnectionState
 from .decoders import check_decoder
 from .duration import parse_duration
 from .errors import ClosedError, RequestFailed
 from .feed import Feed, FeedKey
 from .settings import Settings
-from .streams import StreamInfo, list_streams, list_subjects
+from .streams import StreamInfo, list_streams, list_subjects, newest_message
 from .subjects import check_filter, check_stream_name
 
 T = TypeVar("T")
@@ -103,6 +105,10 @@ class Client:
     def subjects(self, stream: str, pattern: str = ">") -> dict[str, int]:
         """Subjects of `stream` that match `pattern`, and how many messages each has."""
         return self._call(list_subjects(self._connection, check_stream_name(stream), check_filter(pattern)))
+
+    def newest(self, stream: str) -> tuple[str, pd.Timestamp, bytes] | None:
+        """Subject, time of storage (UTC) and payload of the newest message of `stream`, None when empty."""
+        return self._call(newest_message(self._connection, check_stream_name(stream)))
 
     def feeds(self) -> list[Feed]:
         """The feeds that are open."""

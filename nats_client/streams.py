@@ -1,5 +1,6 @@
 """What the server holds: its streams, as a table."""
 
+import base64
 import time
 from dataclasses import dataclass
 
@@ -57,3 +58,14 @@ async def list_subjects(connection: Connection, stream: str, pattern: str = ">")
     info = await connection.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern})
     counts: dict[str, int] = info["state"].get("subjects") or {}
     return dict(sorted(counts.items()))
+
+
+async def newest_message(connection: Connection, stream: str) -> tuple[str, pd.Timestamp, bytes] | None:
+    """Subject, time of storage (UTC) and payload of the newest message; None when the stream is empty."""
+    info = await connection.api(f"STREAM.INFO.{stream}")
+    if not info["state"]["messages"]:
+        return None
+    answer = await connection.api(f"STREAM.MSG.GET.{stream}", {"seq": info["state"]["last_seq"]})
+    message = answer["message"]
+    payload = base64.b64decode(message.get("data") or "")
+    return message["subject"], pd.Timestamp(message["time"]), payload

@@ -1,0 +1,37 @@
+# make run    the dashboard            make lint   format, style, types
+# make test   everything               make shots  a PNG of every page, into shots/
+# make bench  the measured claims
+
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: run test lint shots bench browser clean
+
+run: .venv/installed
+	$(BIN)/streamlit run app.py
+
+test: .venv/installed browser
+	$(BIN)/pytest
+
+lint: .venv/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/mypy
+
+shots: .venv/installed browser
+	$(BIN)/python -m tests.shots
+
+bench: .venv/installed
+	$(BIN)/python -m bench
+
+browser: .venv/installed
+	@$(BIN)/python -m tests.browser
+
+clean:
+	rm -rf .venv shots
+
+.venv/installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lookback needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@

@@ -1,0 +1,43 @@
+"""The launcher: `streamlit run app.py`.
+
+Starts the embedded NATS server where no other is configured, and ends what it started. What a viewer sees
+is components/frame.py; the frame is not here, since Streamlit would take the pages/ folder beside the
+script that it runs for its own kind of pages, and run them without the frame.
+"""
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import streamlit as st
+from components.assets import routes
+
+from components.connection import EMBEDDED_ERROR, EMBEDDED_URL, nats_configured
+from services.embedded import ServerError, embedded
+
+# A replay decodes in a thread of its own; with Python's usual 5 ms between switches it would hold up
+# every page for that long, again and again.
+sys.setswitchinterval(0.0005)
+
+
+@asynccontextmanager
+async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
+    """What lives as long as the web server."""
+    try:
+        if nats_configured():
+            yield {}
+            return
+        try:
+            async with embedded() as url:
+                os.environ[EMBEDDED_URL] = url
+                yield {}
+        except ServerError as error:
+            os.environ[EMBEDDED_ERROR] = str(error)
+            yield {}
+    finally:
+        st.cache_resource.clear()  # closes the client
+
+
+app = st.App("components/frame.py", lifespan=lifespan, routes=routes)

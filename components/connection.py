@@ -1,0 +1,68 @@
+"""The one client of this process, as a Streamlit connection named "nats"."""
+
+import os
+from typing import Any
+
+import streamlit as st
+from streamlit.connections import BaseConnection
+from streamlit.errors import StreamlitSecretNotFoundError
+
+from nats_client import Client, Settings
+from nats_client.settings import ENVIRONMENT
+
+EMBEDDED_URL = "LOOKBACK_EMBEDDED_URL"
+"""Set by the launcher to where the embedded server listens."""
+EMBEDDED_ERROR = "LOOKBACK_EMBEDDED_ERROR"
+"""Set by the launcher to why there is no embedded server."""
+
+
+class NatsConnection(BaseConnection[Client]):
+    """Owns the client; Streamlit keeps one for the whole process and closes it when it drops it."""
+
+    def _connect(self, **_: Any) -> Client:
+        section = dict(self._secrets)
+        if not section and not nats_configured() and os.environ.get(EMBEDDED_URL):
+            section = {"url": os.environ[EMBEDDED_URL]}
+        return Client(Settings.load(section))
+
+    @property
+    def client(self) -> Client:
+        """The client; a new one when the last was closed or the secrets have changed."""
+        if self._instance.closed:
+            self.reset()
+        return self._instance
+
+    def reset(self) -> None:
+        """Close the client, so that the next use makes a new one: the base class would only forget it."""
+        self.close()
+        super().reset()
+
+    def close(self) -> None:
+        """End the client's feeds, connection and thread."""
+        if self._raw_instance is not None:
+            self._raw_instance.close()
+
+
+def client() -> Client:
+    """The shared client. Raises SettingsError when the settings cannot be read."""
+    connection = st.connection("nats", type=NatsConnection)
+    if not isinstance(connection, NatsConnection):
+        # This file was loaded anew; what is cached still runs the old code.
+        st.cache_resource.clear()
+        connection = st.connection("nats", type=NatsConnection)
+    return connection.client
+
+
+def nats_configured() -> bool:
+    """Whether the secrets or the environment name a NATS to connect to."""
+    if any(os.environ.get(variable) for variable in ENVIRONMENT):
+        return True
+    try:
+        return bool(st.secrets.get("connections", {}).get("nats"))
+    except StreamlitSecretNotFoundError:
+        return False
+
+
+def is_embedded() -> bool:
+    """Whether the app runs on its embedded demo server."""
+    return not nats_configured()

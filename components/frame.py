@@ -1,0 +1,93 @@
+"""The frame around every page: menu, refresh clock, state of the data; the one place errors are drawn.
+
+This is the script that Streamlit runs for each viewer. The page itself is one fragment, so a refresh
+reruns the page's body and the line above it, and neither the menu nor this frame.
+"""
+
+import logging
+import traceback
+from pathlib import Path
+
+import streamlit as st
+from streamlit_autorefresh import st_autorefresh
+
+from components.live import NothingYet, collected
+from components.pages import FOLDER, code_of, find_pages
+from components.reload import refresh_code
+from components.status import empty_state, mistake, status
+from components.words import plain
+from nats_client import LookbackError
+from nats_client.errors import ConnectionFailed
+
+INTERVALS = {"0.5 s": 500, "1 s": 1000, "2 s": 2000, "5 s": 5000, "15 s": 15000, "Paused": None}
+"""What a viewer may choose, in milliseconds."""
+
+STATIC = Path(__file__).parent.parent / "static"
+
+
+def draw_page(file: Path) -> None:
+    """Draw the page of `file`, and again at each tick of the viewer's clock."""
+    body(file)
+
+
+@st.fragment
+def body(file: Path) -> None:
+    """The page, under the line that says how it is doing."""
+    refresh_code()
+    interval = INTERVALS[st.session_state.get("refresh") or "1 s"]
+    above = st.container(gap="small")
+    with collected() as views:
+        try:
+            page = {"__name__": "__page__", "__file__": str(file)}
+            exec(code_of(file), page)  # noqa: S102 - a page is a file of the app
+        except NothingYet:
+            empty_state(views[-1])
+        except ConnectionFailed:
+            pass  # the line above the page says so
+        except LookbackError as error:
+            mistake(error)
+        except Exception as error:
+            _authors_mistake(file, error)
+    with above:
+        try:
+            status(views, paused=interval is None)
+        except LookbackError as error:
+            mistake(error)
+        if interval is not None:
+            st_autorefresh(interval, debounce=False, key="clock")
+
+
+def _authors_mistake(file: Path, error: Exception) -> None:
+    """Name the page's own mistake and its line; the traceback goes to the log."""
+    logging.getLogger("lookback").error("The page %s failed", file.name, exc_info=error)
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)
+    ]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    where = file.name + (f", line {line}" if line else "")
+    st.error(
+        f"This page has a mistake ({plain(where)}): {type(error).__name__}: {plain(str(error))}",
+        icon=":material/code_off:",
+    )
+
+
+st.set_page_config(page_title="Lookback", page_icon=(STATIC / "icon.svg").read_text(), layout="wide")
+st.html(STATIC / "frame.css")
+st.logo((STATIC / "logo.svg").read_text(), icon_image=(STATIC / "icon.svg").read_text(), size="large")
+pages = find_pages(draw_page)
+if not pages:
+    st.error(f"There are no pages in {plain(str(FOLDER))}. Drop a file there.")
+    st.stop()
+chosen = st.navigation(pages)
+with st.sidebar:
+    st.segmented_control(
+        "Refresh",
+        list(INTERVALS),
+        default="1 s",
+        required=True,
+        key="refresh",
+        bind="query-params",
+        help="How often this page asks for what is new. Paused: it stays as it is.",
+    )
+st.title(plain(chosen.title))
+chosen.run()

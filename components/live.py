@@ -1,0 +1,98 @@
+"""live(): the rows of a stream, as this refresh of a page sees them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import pandas as pd
+import streamlit as st
+
+from nats_client import Feed, Health, Snapshot, parse_duration
+from nats_client.errors import LookbackError
+
+from .connection import EMBEDDED_ERROR, EMBEDDED_URL, client, nats_configured
+
+FIRST_LOOK = 1.5
+"""Seconds that the first look of a viewer at a feed waits for the replay: most are done by then."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a page sees of a feed during one refresh; all its parts belong to the same moment."""
+
+    feed: Feed = field(repr=False)
+    snapshot: Snapshot = field(repr=False)
+    look_back: pd.Timedelta
+    now: int
+    """The server's clock, ns since the epoch, UTC."""
+    health: Health
+
+    def __len__(self) -> int:
+        return len(self.snapshot)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Column name to kind, "number" or "text"."""
+        return dict(self.snapshot.columns)
+
+    def latest(self, column: str, by: str = "_subject") -> pd.Series:
+        """The newest value of `column` for each value of the text column `by`."""
+        return self.snapshot.latest(column, by)
+
+    def frame(self, columns: list[str] | None = None, *, last: int | None = None) -> pd.DataFrame:
+        """The rows as a DataFrame indexed by `_time` (UTC), `_subject` and `_seq` beside the payload's
+        columns; only `columns` of these, only the `last` rows, when given. Copy it before changing it."""
+        return self.snapshot.frame(columns, last=last)
+
+
+class NothingYet(LookbackError):  # noqa: N818 - an outcome, drawn as the empty state and not as an error
+    """A feed has no rows to show; the rest of the page would have nothing to work on."""
+
+
+_views: ContextVar[list[View] | None] = ContextVar("views", default=None)
+
+
+@contextmanager
+def collected() -> Iterator[list[View]]:
+    """The views that live() hands out within the block; the frame draws their state."""
+    views: list[View] = []
+    token = _views.set(views)
+    try:
+        yield views
+    finally:
+        _views.reset(token)
+
+
+def live(
+    stream: str,
+    subject: str | None = None,
+    *,
+    look_back: str = "PT5M",
+    time: str | None = None,
+    decoder: str = "json",
+) -> View:
+    """The messages of `stream` that match the filter `subject`, from now minus `look_back` until now.
+
+    look_back: ISO 8601 duration, such as "PT15M". time: the payload field that holds a row's time; default
+    is when the server stored it. decoder: "json" or "text". All viewers who ask for the same share one
+    consumer and one window. When there is not a single row, the page ends here and the frame says why, so
+    what follows can count on data. Raises LookbackError, drawn by the frame, on what cannot be read.
+    """
+    if not nats_configured() and not os.environ.get(EMBEDDED_URL):
+        raise LookbackError(os.environ.get(EMBEDDED_ERROR) or "No NATS is configured, no demo runs.")
+    length = parse_duration(look_back)
+    feed = client().feed(stream, subject, look_back=look_back, time=time, decoder=decoder)
+    seen: set[object] = st.session_state.setdefault("_feeds_seen", set())
+    if (feed.key, look_back) not in seen:
+        seen.add((feed.key, look_back))
+        feed.wait(FIRST_LOOK)
+    now = feed.now()
+    view = View(feed, feed.snapshot().since(now - length.value), length, now, feed.health)
+    views = _views.get()
+    if views is not None:
+        views.append(view)
+    if not len(view):
+        raise NothingYet(stream)
+    return view

@@ -1,0 +1,51 @@
+"""The files of pages/, as Streamlit pages."""
+
+import ast
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from types import CodeType
+
+import streamlit as st
+
+FOLDER = Path(os.environ.get("LOOKBACK_PAGES") or Path(__file__).parent.parent / "pages")
+"""Where the pages are; tests and measurements point it elsewhere."""
+
+
+def find_pages(run: Callable[[Path], None]) -> list[st.Page]:
+    """A page per file, `overview.py` first, then by name; the docstring's first line is the title.
+
+    `run` draws the page of a file.
+    """
+    files = sorted(FOLDER.glob("*.py"), key=lambda file: (file.stem != "overview", file.stem))
+    return [
+        st.Page(_runner(file, run), title=_title(file), url_path=file.stem, default=i == 0)
+        for i, file in enumerate(files)
+    ]
+
+
+def code_of(file: Path) -> CodeType:
+    """The compiled page, compiled anew when the file has changed. Raises SyntaxError, OSError."""
+    return _compiled(file, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _compiled(file: Path, _stamp: int) -> CodeType:
+    return compile(file.read_text(encoding="utf-8"), str(file), "exec")
+
+
+def _runner(file: Path, run: Callable[[Path], None]) -> Callable[[], None]:
+    def page() -> None:
+        run(file)
+
+    return page
+
+
+def _title(file: Path) -> str:
+    fallback = file.stem.replace("_", " ").capitalize()
+    try:
+        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+    except (SyntaxError, OSError):
+        return fallback
+    return docstring.splitlines()[0].rstrip(".") if docstring else fallback

@@ -1,0 +1,42 @@
+"""Edited code takes effect at the next refresh, and leaves nothing of the old running.
+
+Streamlit's own file watcher looks at every module after every refresh, at more cost than the refresh
+itself, so it is switched off; this looks at the few files of the app, at most once a second.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import streamlit as st
+
+ROOMS = ("components", "nats_client")
+_ROOT = Path(__file__).parent.parent
+
+
+def _stamp() -> tuple[tuple[str, int], ...]:
+    files = sorted(file for room in ROOMS for file in (_ROOT / room).glob("*.py"))
+    return tuple((str(file), file.stat().st_mtime_ns) for file in files)
+
+
+_loaded = _stamp()
+_looked = time.monotonic()
+
+
+def refresh_code() -> None:
+    """Rerun the whole app on new code, when a file of the rooms has changed since it was loaded."""
+    global _looked
+    if sys.modules.get(__name__) is not _myself:
+        st.rerun()  # another viewer's refresh has seen to it; this one still runs the old code
+    if time.monotonic() - _looked < 1.0:
+        return
+    _looked = time.monotonic()
+    if _stamp() != _loaded:
+        st.cache_data.clear()
+        st.cache_resource.clear()  # closes the client: its thread, its connection, its consumers
+        for name in [name for name in sys.modules if name.split(".")[0] in ROOMS]:
+            del sys.modules[name]
+        st.rerun()
+
+
+_myself = sys.modules[__name__]

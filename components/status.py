@@ -1,0 +1,149 @@
+"""The line above every page that says whether to trust it: live or not, how old, what is missing."""
+
+from dataclasses import dataclass
+from html import escape
+from typing import Literal
+
+import pandas as pd
+import streamlit as st
+
+from nats_client import ConnectionState, LookbackError, format_duration
+
+from .connection import client, is_embedded
+from .live import View
+from .words import age_text, bytes_text, plain
+
+Mood = Literal["live", "busy", "paused", "empty", "stale", "lost"]
+
+STALE_AFTER = 10.0
+"""Seconds without a message, at the least, before a feed is called stale; and 20 times its usual pace."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One word on the page's data, and the sentence behind it."""
+
+    mood: Mood
+    word: str
+    sentence: str = ""
+
+
+def judge(views: list[View], connection: ConnectionState, *, paused: bool) -> Verdict:
+    """The worst that is true of the connection or any of `views`."""
+    if connection.status != "connected":
+        word = "Connecting" if connection.status == "connecting" else "Disconnected"
+        kept = " What came before stays on screen." if any(len(view) for view in views) else ""
+        return Verdict("lost", word, f"{connection.error or 'No connection yet.'}{kept}")
+    for view in views:
+        health = view.health
+        if health.phase in ("stopped", "reconnecting"):
+            word = "Stopped" if health.phase == "stopped" else "Reconnecting"
+            return Verdict("lost", word, str(health.why or ""))
+    if paused:
+        return Verdict("paused", "Paused", "Refresh is paused; the data keeps coming in behind the scenes.")
+    for view in views:
+        if view.health.phase in ("connecting", "replaying"):
+            return Verdict("busy", "Replaying" if view.health.phase == "replaying" else "Connecting")
+    for view in views:
+        if not len(view):
+            return Verdict("empty", "Empty")
+    slow = [view for view in views if _is_stale(view)]
+    if slow and len(slow) == len(views):
+        return Verdict("stale", "Stale", "Connected, but no new message has come for longer than usual.")
+    return Verdict("live", "Live")
+
+
+def status(views: list[View], *, paused: bool) -> None:
+    """Draw the line, the replay's progress, and what is missing, for the feeds that a page has read."""
+    state = client().state
+    verdict = judge(views, state, paused=paused)
+    facts = [escape(state.server or client().settings.shown)]
+    if is_embedded():
+        facts.append('<b class="lb-demo">embedded demo</b>')
+    ages = [view.now / 1e9 - view.health.newest / 1e9 for view in views if view.health.newest is not None]
+    if ages:
+        facts.append(f"newest message <b>{age_text(min(ages))}</b> ago")
+    if views:
+        rows = sum(len(view) for view in views)
+        facts.append(f"<b>{rows:,}</b> rows in {format_duration(max(view.look_back for view in views))}")
+    st.html(
+        f'<div class="lb-status lb-{verdict.mood}"><span class="lb-word">{verdict.word}</span>'
+        + "".join(f"<span>{fact}</span>" for fact in facts)
+        + "</div>"
+    )
+    if verdict.sentence:
+        draw = st.error if verdict.mood == "lost" else st.info if verdict.mood == "paused" else st.warning
+        draw(plain(verdict.sentence))
+    for view in views:
+        _progress(view)
+    for sentence, samples in _missing(views):
+        st.warning(plain(sentence), icon=":material/report:")
+        if samples:
+            with st.expander("The last of them"):
+                st.dataframe(pd.DataFrame(samples), hide_index=True)
+
+
+def empty_state(view: View) -> None:
+    """What stands in a page's place while its feed has not a single row."""
+    health = view.health
+    what = f"stream {health.stream}" + (f", subject {health.subject}" if health.subject else "")
+    if health.phase == "following":
+        st.info(
+            f"No message in the last {format_duration(view.look_back)} ({plain(what)}). "
+            "The page fills by itself when one comes.",
+            icon=":material/hourglass_empty:",
+        )
+    elif health.phase in ("connecting", "replaying"):
+        st.info(f"Waiting for {plain(what)}.", icon=":material/hourglass_top:")
+
+
+def _is_stale(view: View) -> bool:
+    received = view.snapshot.received
+    if not len(received):
+        return False
+    usual = (int(received[-1]) - int(received[0])) / max(1, len(received) - 1) / 1e9
+    return (view.now - int(received[-1])) / 1e9 > max(STALE_AFTER, 20 * usual)
+
+
+def _progress(view: View) -> None:
+    health = view.health
+    if health.phase == "replaying" and health.pending:
+        total = health.done + health.pending
+        text = f"Replaying {plain(health.stream)}: {health.done:,} of {total:,} messages"
+        st.progress(min(1.0, health.progress), text)
+
+
+def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
+    """What the windows do not hold, in sentences, each with samples where there are some."""
+    found: list[tuple[str, list[dict[str, object]]]] = []
+    for health in {id(view.feed): view.health for view in views}.values():
+        name = health.stream + (f" {health.subject}" if health.subject else "")
+        if health.malformed:
+            samples: list[dict[str, object]] = [
+                {"subject": s.subject, "sequence": s.seq, "reason": s.reason, "payload": s.payload}
+                for s in health.samples
+            ]
+            found.append((f"{name}: {health.malformed:,} malformed messages are left out.", samples))
+        if health.dropped:
+            until = pd.Timestamp(health.dropped_until, unit="ns", tz="UTC")
+            when = until.tz_convert(st.context.timezone or "UTC").strftime("%H:%M:%S")
+            size = bytes_text(health.bytes)
+            found.append(
+                (
+                    f"{name}: the window is full ({health.rows:,} rows, {size}). "
+                    f"The {health.dropped:,} oldest rows, up to {when}, were dropped. Look back less far.",
+                    [],
+                )
+            )
+        if health.mistyped:
+            found.append((f"{name}: {health.mistyped:,} values are no numbers and count as missing.", []))
+        if health.surplus_fields:
+            found.append((f"{name}: {health.surplus_fields:,} payload fields too many are left out.", []))
+        if health.recreated:
+            found.append((f"{name}: the stream was recreated; the window holds the new one only.", []))
+    return found
+
+
+def mistake(error: LookbackError) -> None:
+    """Draw an error of Lookback's own: its text says what was wrong and what to do."""
+    st.error(plain(str(error)), icon=":material/error:")

@@ -1,0 +1,121 @@
+"""What the server holds, for pages that list or choose."""
+
+import threading
+
+import pandas as pd
+import streamlit as st
+
+from nats_client import StreamInfo
+from nats_client.errors import ServerUnreachable
+
+from .connection import client, is_embedded
+from .words import local
+
+_RATE_OVER = 10.0  # seconds that a rate is taken over, once there are as many
+_KEEP = 2.0  # seconds that a listing serves all viewers
+
+_lock = threading.Lock()
+_history: dict[str, list[StreamInfo]] = {}
+
+
+def is_demo() -> bool:
+    """Whether the data is the embedded demo's: this machine's own figures."""
+    return is_embedded()
+
+
+def _listed() -> list[StreamInfo]:
+    """The streams, asked for at most every two seconds; the last listing while there is no connection."""
+    nats = client()
+    if nats.state.status == "connected":
+        return _asked()
+    with _lock:
+        if not _history:
+            raise nats.state.error or ServerUnreachable("Not connected to NATS yet.")
+        return [past[-1] for past in _history.values()]
+
+
+@st.cache_data(ttl=_KEEP, show_spinner=False)
+def _asked() -> list[StreamInfo]:
+    found = client().streams()
+    with _lock:
+        for name in set(_history) - {info.name for info in found}:
+            del _history[name]
+        for info in found:
+            past = _history.setdefault(info.name, [])
+            past.append(info)
+            while len(past) > 2 and past[1].asked < info.asked - _RATE_OVER:
+                past.pop(0)
+    return found
+
+
+def streams() -> pd.DataFrame:
+    """The streams, one a row, indexed by name: `per_second` (messages, over the last 10 s; missing at
+    first), `messages`, `bytes`, `newest` (UTC), `subjects`, `description`. Raises LookbackError."""
+    rows = []
+    for info in _listed():
+        with _lock:
+            past = _history.get(info.name, [info])[0]
+        seconds = info.asked - past.asked
+        rows.append(
+            {
+                "stream": info.name,
+                "per_second": (info.last_seq - past.last_seq) / seconds if seconds > 0 else None,
+                "messages": info.messages,
+                "bytes": info.bytes,
+                "newest": info.last_time,
+                "subjects": ", ".join(info.subjects),
+                "description": info.description,
+            }
+        )
+    columns = ["stream", "per_second", "messages", "bytes", "newest", "subjects", "description"]
+    table = pd.DataFrame(rows, columns=columns).set_index("stream")
+    return table.astype({"per_second": "float64"})
+
+
+def subjects(stream: str, limit: int = 200) -> list[str]:
+    """Up to `limit` subjects of `stream`, in alphabetical order; none while there is no connection."""
+    return _subjects(stream)[:limit] if client().state.status == "connected" else []
+
+
+@st.cache_data(ttl=30, show_spinner=False)
+def _subjects(stream: str) -> list[str]:
+    return list(client().subjects(stream))
+
+
+def stream_list(table: pd.DataFrame) -> None:
+    """Draw the table of `streams()`."""
+    st.dataframe(
+        local(table, "newest"),
+        column_config={
+            "stream": "Stream",
+            "per_second": st.column_config.NumberColumn("Messages per second", format="%.1f"),
+            "messages": st.column_config.NumberColumn("Messages", format="localized"),
+            "bytes": st.column_config.NumberColumn("Size", format="bytes"),
+            "newest": st.column_config.DatetimeColumn("Newest", format="YYYY-MM-DD HH:mm:ss"),
+            "subjects": "Subjects",
+            "description": "Description",
+        },
+    )
+
+
+def newest_messages(names: list[str]) -> None:
+    """Draw the newest message of each of the streams `names`, its payload cut at 300 bytes."""
+    rows = [
+        {"stream": name, "time": found[1], "subject": found[0], "payload": _shown(found[2])}
+        for name in names
+        if (found := _newest_message(name)) is not None
+    ]
+    if not rows:
+        st.info("No stream holds a message.", icon=":material/hourglass_empty:")
+        return
+    st.dataframe(local(pd.DataFrame(rows), "time"), hide_index=True)
+
+
+def _shown(payload: bytes) -> str:
+    text = payload[:300].decode("utf-8", "replace")
+    return text + ("…" if len(payload) > 300 else "")
+
+
+@st.cache_data(ttl=_KEEP, show_spinner=False)
+def _newest_message(stream: str) -> tuple[str, pd.Timestamp, bytes] | None:
+    return client().newest(stream)

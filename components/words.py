@@ -1,0 +1,42 @@
+"""Numbers, times and names for people. Names come from NATS and are untrusted: data, never markup."""
+
+import re
+
+import pandas as pd
+import streamlit as st
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:&])")
+
+
+def plain(text: str) -> str:
+    """`text` so that Streamlit's Markdown shows it to the letter: no links, images, directives or HTML."""
+    return _MARKUP.sub(r"\\\1", text.replace("\n", " "))
+
+
+def bytes_text(count: float) -> str:
+    """A number of bytes in decimal units: "512 B", "1.5 kB", "3.2 GB"; "n/a" when missing."""
+    if count != count:
+        return "n/a"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 999.5 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    raise AssertionError("the loop ends at TB")
+
+
+def age_text(seconds: float) -> str:
+    """A length of time, roughly: "0.4 s", "12 s", "3 min", "5 h", "2 d"."""
+    seconds = max(0.0, seconds)
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    for length, unit in ((60, "s"), (3600, "min"), (86400, "h")):
+        if seconds < length:
+            return f"{seconds / {'s': 1, 'min': 60, 'h': 3600}[unit]:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def local(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """`table` with the times of `column` in the viewer's own time zone."""
+    zone = st.context.timezone or "UTC"
+    times = pd.to_datetime(table[column], utc=True)
+    return table.assign(**{column: times.dt.tz_convert(zone)})

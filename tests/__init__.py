@@ -1,0 +1,1 @@
+"""Tests mirror the rooms; tests/app/ is the whole, in a process and a browser."""
