@@ -10,6 +10,8 @@ from streamlit.errors import StreamlitSecretNotFoundError
 from nats_client import Client, Settings
 from nats_client.settings import ENVIRONMENT
 
+FIRST_LOOK = 1.5
+"""Seconds that a page waits, once, for the first connection: most are made by then."""
 EMBEDDED_URL = "LOOKBACK_EMBEDDED_URL"
 """Set by the launcher to where the embedded server listens."""
 EMBEDDED_ERROR = "LOOKBACK_EMBEDDED_ERROR"
@@ -23,7 +25,9 @@ class NatsConnection(BaseConnection[Client]):
         section = dict(self._secrets)
         if not section and not nats_configured() and os.environ.get(EMBEDDED_URL):
             section = {"url": os.environ[EMBEDDED_URL]}
-        return Client(Settings.load(section))
+        client = Client(Settings.load(section))
+        client.wait(FIRST_LOOK)
+        return client
 
     @property
     def client(self) -> Client:

@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit_autorefresh import st_autorefresh
 
 from components.live import NothingYet, collected
-from components.pages import FOLDER, code_of, find_pages
+from components.pages import FOLDER, code_of, find_pages, page_files
 from components.reload import refresh_code
 from components.status import empty_state, mistake, status
 from components.words import plain
@@ -27,13 +27,15 @@ STATIC = Path(__file__).parent.parent / "static"
 
 def draw_page(file: Path) -> None:
     """Draw the page of `file`, and again at each tick of the viewer's clock."""
-    body(file)
+    body(file, page_files())
 
 
 @st.fragment
-def body(file: Path) -> None:
+def body(file: Path, shown: list[Path]) -> None:
     """The page, under the line that says how it is doing."""
     refresh_code()
+    if page_files() != shown:
+        st.rerun()  # a page was added or taken away: the menu is out of date
     interval = INTERVALS[st.session_state.get("refresh") or "1 s"]
     above = st.container(gap="small")
     with collected() as views:

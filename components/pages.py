@@ -13,15 +13,16 @@ FOLDER = Path(os.environ.get("LOOKBACK_PAGES") or Path(__file__).parent.parent /
 """Where the pages are; tests and measurements point it elsewhere."""
 
 
-def find_pages(run: Callable[[Path], None]) -> list[st.Page]:
-    """A page per file, `overview.py` first, then by name; the docstring's first line is the title.
+def page_files() -> list[Path]:
+    """The files of the pages: `overview.py` first, then by name."""
+    return sorted(FOLDER.glob("*.py"), key=lambda file: (file.stem != "overview", file.stem))
 
-    `run` draws the page of a file.
-    """
-    files = sorted(FOLDER.glob("*.py"), key=lambda file: (file.stem != "overview", file.stem))
+
+def find_pages(run: Callable[[Path], None]) -> list[st.Page]:
+    """A page per file; its docstring's first line is the title, and `run` draws it."""
     return [
         st.Page(_runner(file, run), title=_title(file), url_path=file.stem, default=i == 0)
-        for i, file in enumerate(files)
+        for i, file in enumerate(page_files())
     ]
 
 

@@ -31,9 +31,11 @@ class Verdict:
 def judge(views: list[View], connection: ConnectionState, *, paused: bool) -> Verdict:
     """The worst that is true of the connection or any of `views`."""
     if connection.status != "connected":
+        if connection.error is None:
+            return Verdict("busy", "Connecting")
         word = "Connecting" if connection.status == "connecting" else "Disconnected"
         kept = " What came before stays on screen." if any(len(view) for view in views) else ""
-        return Verdict("lost", word, f"{connection.error or 'No connection yet.'}{kept}")
+        return Verdict("lost", word, f"{connection.error}{kept}")
     for view in views:
         health = view.health
         if health.phase in ("stopped", "reconnecting"):

@@ -69,6 +69,11 @@ class Client:
         """Whether close() was called."""
         return self._closed
 
+    def wait(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the first attempt to connect to end; whether it succeeded."""
+        self._connection.tried.wait(timeout)
+        return self.state.status == "connected"
+
     def feed(
         self,
         stream: str,

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import ssl
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -79,6 +80,8 @@ class Connection:
         self.settings = settings
         self.state = ConnectionState("connecting", time.time())
         self.reconnects = 0
+        self.tried = threading.Event()
+        """Set once the first attempt to connect has ended, well or not."""
         self._nats: NatsPy | None = None
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
@@ -164,7 +167,8 @@ class Connection:
                     [server],
                     name=self.settings.name,
                     allow_reconnect=False,
-                    max_reconnect_attempts=0,
+                    max_reconnect_attempts=1,  # 0 would mean: for ever
+                    reconnect_time_wait=0,
                     connect_timeout=CONNECT_TIMEOUT,
                     ping_interval=PING_INTERVAL,
                     error_cb=self._on_error,
@@ -184,6 +188,7 @@ class Connection:
             "connected", time.time(), without_credentials(server), info.get("server_name")
         )
         self._connected.set()
+        self.tried.set()
         await self._ended.wait()
         self._connected.clear()
         self.reconnects += 1
@@ -211,6 +216,7 @@ class Connection:
         cause = self._last_error if isinstance(error, nats.errors.NoServersError) else error
         status: Literal["connecting", "reconnecting"] = "reconnecting" if self.reconnects else "connecting"
         self._set(status, explain(self.settings, server, cause or error))
+        self.tried.set()
 
     def _set(
         self, status: Literal["connecting", "reconnecting", "closed"], error: LookbackError | None = None

@@ -1,0 +1,169 @@
+"""Pages in Streamlit's own app testing, against a real nats-server."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from tests.nats import NatsServer, running_server
+
+ROOT = Path(__file__).parent.parent.parent
+FRAME = ROOT / "components" / "frame.py"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A nats-server with a stream METRICS, as the demo has it, and an empty stream QUIET."""
+    with running_server(tmp_path_factory.mktemp("nats")) as server:
+        server.add_stream("METRICS", ["metrics.>"])
+        server.add_stream("QUIET", ["quiet.>"])
+        for core in range(2):
+            for i in range(50):
+                payload = json.dumps({"percent": i + core, "host": "test"}).encode()
+                server.publish(f"metrics.cpu.core-{core}", payload)
+        server.publish("metrics.cpu.core-0", b"{not json")
+        yield server
+
+
+@pytest.fixture
+def open_page(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[object]:
+    """Opens the frame with a single page, of the given source or file, and the given query."""
+
+    def open_page(source: str | Path, **query: str) -> AppTest:
+        if isinstance(source, Path):
+            shutil.copy(source, tmp_path / source.name)
+        else:
+            (tmp_path / "page.py").write_text(source)
+        monkeypatch.setattr("components.pages.FOLDER", tmp_path)
+        app = AppTest.from_file(str(FRAME), default_timeout=20)
+        for name, value in query.items():
+            app.query_params[name] = value
+        return app.run()
+
+    monkeypatch.setenv("NATS_URL", server.url)
+    yield open_page
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+def texts(app: AppTest) -> str:
+    """All that the frame says in words, Markdown's backslashes removed."""
+    boxes = [*app.error, *app.warning, *app.info]
+    return re.sub(r"\\(.)", r"\1", "\n".join(box.value for box in boxes))
+
+
+def the_status(app: AppTest) -> str:
+    """The status line's HTML."""
+    return next(e.proto.body for e in app.get("html") if "lb-status" in e.proto.body)
+
+
+def test_readme_page_runs(open_page) -> None:
+    """The page that the README shows is a file, and that file runs."""
+    page = ROOT / "tests" / "app" / "pages" / "cpu.py"
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert page.read_text() in blocks
+    app = open_page(page)
+    assert not app.exception
+    assert app.metric[0].value == "50 %"
+    assert app.title[0].value == "CPU by core"
+
+
+def test_readme_script_runs(server: NatsServer) -> None:
+    """The script that the README shows runs as it is, but for the address."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    script = next(block for block in blocks if "Client(" in block)
+    exec(script.replace("nats://127.0.0.1:4222", server.url), {})
+
+
+def test_live_page(open_page) -> None:
+    """The live page draws the first stream and counts what is malformed."""
+    app = open_page(ROOT / "pages" / "live.py")
+    assert not app.exception
+    assert not app.error, texts(app)
+    assert [box.label for box in app.selectbox] == ["Stream", "Subjects", "Look-back", "Field", "Colour"]
+    assert "1 malformed messages are left out" in texts(app)
+    assert "Live" in the_status(app)
+
+
+def test_live_page_from_link(open_page) -> None:
+    """A link opens the same view, also with a subject pattern of the viewer's own."""
+    app = open_page(ROOT / "pages" / "live.py", stream="METRICS", subjects="metrics.*.core-1")
+    assert app.selectbox[1].value == "metrics.*.core-1"
+    assert "<b>50</b> rows" in the_status(app)
+
+
+def test_link_to_a_stream_that_is_gone(open_page) -> None:
+    """A link that names a stream that is not there opens the page all the same."""
+    app = open_page(ROOT / "pages" / "live.py", stream="GONE")
+    assert not app.exception
+    assert app.selectbox[0].value == "METRICS"
+
+
+def test_overview_of_a_real_server(open_page) -> None:
+    """On a real NATS the overview lists the streams and their newest messages."""
+    app = open_page(ROOT / "pages" / "overview.py")
+    assert not app.exception
+    assert app.metric[0].value == "2"
+    assert list(app.dataframe[0].value.index) == ["METRICS", "QUIET"]
+    assert "{not json" in app.dataframe[1].value["payload"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ('live("METRICS", look_back="5m")', "The look-back '5m' is not a duration."),
+        ('live("METRIC")', "Did you mean 'METRICS'?"),
+        ('live("METRICS", "metrics..x")', "The subject 'metrics..x' is not one that NATS allows"),
+        ('live("METRICS").latest("percnt")', "Did you mean 'percent'?"),
+        ('line_chart(live("METRICS", "metrics.>"), y="host")', "holds texts, not numbers"),
+        ('live("METRICS", decoder="xml")', "There is no decoder 'xml'."),
+        ("1 / 0", "This page has a mistake (page.py, line 3): ZeroDivisionError"),
+        ("oh no", "This page has a mistake (page.py, line 3): SyntaxError"),
+        ('live("QUIET")', "No message in the last 5 minutes (stream QUIET)."),
+    ],
+)
+def test_mistakes_are_told(open_page, source: str, said: str) -> None:
+    """A page with a mistake gets a message that says what exists instead, and no traceback."""
+    app = open_page(f'"""A page."""\nfrom components import line_chart, live\n{source}\n')
+    assert said in texts(app)
+    assert not app.exception
+
+
+def test_names_are_no_markup(open_page, server: NatsServer) -> None:
+    """Subjects and payloads with markup in them are shown to the letter."""
+    server.add_stream("MARKUP", ["markup.>"])
+    subject = "markup.<img/src=x/onerror=alert(1)>"
+    server.publish(subject, b"**bold** ![x](http://example.com/x.png)")
+    app = open_page('"""A page."""\nfrom components import live\nlive("MARKUP")\n')
+    assert "![x](http" not in "".join(box.value for box in [*app.warning, *app.error])
+    assert "<img" not in the_status(app)
+
+
+def test_unknown_server_is_told(tmp_path: Path, open_page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is not there is named, without the password, and the page stays up."""
+    monkeypatch.setenv("NATS_URL", "nats://me:secret-word@127.0.0.1:9")
+    app = open_page('"""A page."""\nfrom components import live\nlive("METRICS")\n')
+    assert "No answer from the NATS server at nats://127.0.0.1:9" in texts(app)
+    assert "secret-word" not in str(app)
+    assert not app.exception
+
+
+def test_wrong_setting_is_told(open_page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting that cannot be read is named."""
+    monkeypatch.setenv("NATS_CREDS", "/nowhere/me.creds")
+    app = open_page('"""A page."""\nfrom components import live\nlive("METRICS")\n')
+    assert "The setting 'credentials' names '/nowhere/me.creds'" in texts(app)
+
+
+def test_paused(open_page) -> None:
+    """A viewer who pauses is told so, and no clock ticks."""
+    app = open_page('"""A page."""\nfrom components import live\nlive("METRICS")\n', refresh="Paused")
+    assert "Paused" in the_status(app)
+    assert not app.get("component_instance")

