@@ -1,0 +1,1 @@
+"""Programs beside the app: the embedded NATS server and what feeds it."""

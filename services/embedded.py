@@ -1,0 +1,188 @@
+"""The embedded NATS server: a real nats-server with JetStream, for when no other is configured.
+
+One process of this machine and data directory, the owner, runs the server and the publisher of the
+machine's figures; the others join it. A file lock, which the kernel releases when the owner dies, says who is
+the owner. Every process looks twice a second whether the lock is free (then it takes over) and, as the owner,
+whether its children run (else it starts them again). The URL stays what it was, so clients just reconnect.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from platformdirs import user_data_dir
+
+from services import nats_server
+from services.guarded import Guarded
+from services.nats_server import Ports, ServerError
+
+__all__ = ["ServerError", "embedded"]
+
+ROOT = Path(__file__).parent.parent
+LOOK_EVERY = 0.5  # seconds
+JOIN_TIMEOUT = 9.0  # seconds in which the owner's server must answer
+RESTART_PAUSE = 2.0  # seconds between two starts of the same child, so that a crash loop stays cheap
+MAX_PAUSE = 30.0  # seconds between two failing attempts
+PUBLISHER_GRACE = 2.0  # seconds
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def embedded() -> AsyncIterator[str]:
+    """Run, or join, this machine's embedded NATS server with its metrics publisher; yields the client URL.
+
+    The URL (nats://127.0.0.1:port) holds until the context ends: the server is started again on the same
+    port when it crashes, and taken over when the process that ran it is gone. Data stays in
+    LOOKBACK_DATA_DIR, by default the user's data directory. Raises ServerError when there is no nats-server,
+    or it does not come up.
+    """
+    member = _Member(data_dir())
+    watch: asyncio.Task[None] | None = None
+    try:
+        url = await asyncio.to_thread(member.start)
+        watch = asyncio.create_task(member.watch())
+        yield url
+    finally:
+        member.closing.set()
+        if watch:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+        await asyncio.to_thread(member.stop)
+
+
+def data_dir() -> Path:
+    """Where server, store and logs are; created for its user alone. Raises ServerError if it cannot be."""
+    path = Path(os.environ.get("LOOKBACK_DATA_DIR") or user_data_dir("lookback", appauthor=False)).resolve()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServerError(
+            f"The data directory {path} cannot be made: {error}. Set LOOKBACK_DATA_DIR."
+        ) from error
+    return path
+
+
+class _Member:
+    """This process among those that share a data directory: its owner, or one that joined."""
+
+    def __init__(self, directory: Path) -> None:
+        self.closing = threading.Event()
+        self._dir = directory
+        # Not thread-local: a pool's threads take turns.
+        # Not soft: the kernel must release it when this process dies.
+        self._lock = FileLock(directory / "lock", thread_local=False, fallback_to_soft=False)
+        self._busy = threading.Lock()  # a cancelled watch leaves its thread running; stop() waits for it
+        self._ports: Ports | None = None  # once set, the client port never changes
+        self._server: Guarded | None = None
+        self._publisher: Guarded | None = None
+
+    def start(self) -> str:
+        """Own or join; returns the client URL. Blocking, bounded. Raises ServerError."""
+        deadline = time.monotonic() + JOIN_TIMEOUT
+        while True:
+            with self._busy:
+                if self.closing.is_set():
+                    raise ServerError("The embedded server was stopped while starting.")
+                if self._is_owner():
+                    self._tend()
+                else:
+                    self._join()
+                if self._ports:
+                    return self._ports.url
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"Another process holds {self._dir / 'lock'}, but its nats-server did not answer within "
+                    f"{JOIN_TIMEOUT:g} s. End that process, or set LOOKBACK_DATA_DIR to another directory."
+                )
+            self.closing.wait(0.1)
+
+    async def watch(self) -> None:
+        """Take over when the owner is gone; as the owner, restart what has ended. Runs until cancelled."""
+        pause = LOOK_EVERY
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await asyncio.to_thread(self._look)
+                pause = LOOK_EVERY
+            except (ServerError, OSError) as error:
+                pause = min(2 * pause, MAX_PAUSE)
+                log.warning("Embedded NATS server: %s Trying again in %g s.", error, pause)
+
+    def stop(self) -> None:
+        """End the children, server last, and let another process be the owner."""
+        with self._busy:
+            for child in (self._publisher, self._server):
+                if child:
+                    child.stop()
+            self._lock.release()
+
+    def _look(self) -> None:
+        with self._busy:
+            if not self.closing.is_set() and self._is_owner():
+                self._tend()
+
+    def _is_owner(self) -> bool:
+        if self._lock.is_locked:
+            return True
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        log.info("This process runs the embedded NATS server of %s.", self._dir)
+        return True
+
+    def _tend(self) -> None:
+        if _is_due(self._server):
+            if self._server:
+                log.warning("The embedded NATS server has ended; starting it again.")
+                self._server.stop()
+            self._start_server()
+        if self._ports and _is_due(self._publisher):
+            if self._publisher:
+                self._publisher.stop()
+            self._publisher = Guarded(
+                [sys.executable, "-m", "services.metrics", self._ports.url, self._ports.monitoring_url],
+                cwd=ROOT,
+                output=self._dir / "publisher.out",
+                grace=PUBLISHER_GRACE,
+            )
+
+    def _start_server(self) -> None:
+        before = self._ports
+        self._server, self._ports = nats_server.start(
+            self._dir, before or self._last_ports(), keep_url=before is not None, closing=self.closing
+        )
+        if self._publisher and before != self._ports:  # it was told a monitoring port that is no more
+            self._publisher.stop()
+        self._remember(self._ports)
+
+    def _join(self) -> None:
+        ports = self._last_ports()
+        if ports and nats_server.is_ready(self._dir, ports):
+            self._ports = ports
+
+    def _last_ports(self) -> Ports | None:
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            known = json.loads((self._dir / "server.json").read_text())
+            client, monitoring = known["client"], known["monitoring"]
+            if all(type(port) is int and 0 < port < 65536 for port in (client, monitoring)):
+                return Ports(client, monitoring)
+        return None
+
+    def _remember(self, ports: Ports) -> None:
+        new = self._dir / "server.json.new"
+        new.write_text(json.dumps({"client": ports.client, "monitoring": ports.monitoring}))
+        new.replace(self._dir / "server.json")  # at once: those who join read it at any time
+
+
+def _is_due(child: Guarded | None) -> bool:
+    return child is None or (not child.running and time.monotonic() > child.started + RESTART_PAUSE)

@@ -1,0 +1,72 @@
+"""Run a program that never outlives the process which started it, however that process dies.
+
+    python -S -E guard.py GRACE_SECONDS PROGRAM [ARGUMENT ...]
+
+The starter holds the other end of this program's standard input. At end of file, which the kernel brings
+about even when the starter is killed, the guarded program gets SIGTERM and, GRACE_SECONDS later, SIGKILL.
+Only the standard library is imported, and of it little: a guard costs a few MB.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
+
+
+def die_with_guard() -> Callable[[], None] | None:
+    """A hook for the guarded process: on Linux the kernel kills it when the guard itself is killed."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    libc = ctypes.CDLL(None)  # loaded before the fork: between fork and exec little is safe
+    guard = os.getpid()
+
+    def hook() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != guard:  # the guard died before the call above
+            os._exit(1)
+
+    return hook
+
+
+def end(program: subprocess.Popen[bytes], grace: float) -> None:
+    """Ask the program to stop, and kill it when it has not after `grace` seconds."""
+    program.terminate()
+    try:
+        program.wait(grace)
+    except subprocess.TimeoutExpired:
+        program.kill()
+
+
+def main() -> int:
+    """Start the program, stay until it ends, and return its exit status as a shell would."""
+    grace, command = float(sys.argv[1]), sys.argv[2:]
+    # The kernel's signal fires when the *thread* that forked ends, so the fork belongs to the main thread,
+    # and before any other thread is started.
+    program = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=die_with_guard())
+
+    def watch_starter() -> None:
+        while os.read(0, 4096):
+            pass
+        end(program, grace)
+
+    ending = threading.Thread(target=watch_starter, daemon=True)
+    ending.start()
+
+    def on_signal(signum: int, frame: object) -> None:
+        # In a thread, because Popen.wait() in this one holds the lock that end() wants.
+        threading.Thread(target=end, args=(program, grace), daemon=True).start()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    status = program.wait()
+    return status if status >= 0 else 128 - status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

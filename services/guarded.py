@@ -1,0 +1,52 @@
+"""The starter's side of guard.py: a child process that ends with this process, whatever ends it."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+GUARD = Path(__file__).with_name("guard.py")
+KILL_WAIT = 2.0  # seconds for the kernel to end a killed process
+
+
+class Guarded:
+    """A program running under a guard."""
+
+    def __init__(self, command: Sequence[str], *, cwd: Path, output: Path, grace: float) -> None:
+        """Start `command` in `cwd`; what it prints replaces the file `output`.
+
+        `grace` is how many seconds it gets to stop by itself before it is killed. Raises OSError when the
+        output cannot be written; that `command` cannot be started is told there.
+        """
+        self.started = time.monotonic()
+        self._grace = grace
+        with output.open("wb") as file:
+            self._guard = subprocess.Popen(
+                # -S and -E: neither site packages nor the environment may slow or break the guard
+                [sys.executable, "-S", "-E", str(GUARD), str(grace), *command],
+                cwd=cwd,
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C in a terminal reaches the whole group: the app decides when its children stop.
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+
+    @property
+    def running(self) -> bool:
+        """Whether guard and program still run; a guard ends as soon as its program does."""
+        return self._guard.poll() is None
+
+    def stop(self) -> None:
+        """End the program: asked first, killed when its grace is over. Returns when it is gone."""
+        if self._guard.stdin:
+            with contextlib.suppress(OSError):
+                self._guard.stdin.close()
+        try:
+            self._guard.wait(self._grace + KILL_WAIT)
+        except subprocess.TimeoutExpired:
+            self._guard.kill()
+            self._guard.wait(KILL_WAIT)

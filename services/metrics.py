@@ -1,0 +1,182 @@
+"""Publish this machine's and its NATS server's figures, once a second, into the stream METRICS.
+
+    python -m services.metrics nats://127.0.0.1:4222 http://127.0.0.1:8222
+
+Subjects are metrics.{kind}.{name}, as metrics.cpu.core-0; payloads are JSON objects whose fields end in their
+unit. The second argument, the server's monitoring URL, may be left out: then there is no metrics.nats.server.
+Ends on SIGTERM.
+"""
+
+import asyncio
+import http.client
+import json
+import logging
+import math
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import nats
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+from nats.js.errors import BadRequestError, NoStreamResponseError
+
+from services.figures import Machine, Rates, Values
+
+STREAM = StreamConfig(
+    name="METRICS",
+    description="Lookback's demo: this machine's own figures, once a second",
+    subjects=["metrics.>"],
+    storage=StorageType.FILE,
+    discard=DiscardPolicy.OLD,
+    max_age=24 * 60 * 60,
+    max_bytes=512 * 1024 * 1024,
+    allow_direct=True,
+)
+STREAM_NAME_IN_USE = 10058  # the server's error code; in use with another configuration, that is
+ACK_TIMEOUT = 2.0  # seconds
+HTTP_TIMEOUT = 0.5  # seconds
+CLOSE_TIMEOUT = 1.0  # seconds
+
+log = logging.getLogger("services.metrics")
+
+
+class Server:
+    """Readings of a NATS server's monitoring endpoint."""
+
+    def __init__(self, monitoring_url: str) -> None:
+        """`monitoring_url` as http://127.0.0.1:8222."""
+        self._address = urlsplit(monitoring_url)
+        self._rates = Rates()
+
+    def read(self) -> dict[str, Values]:
+        """The figures as "nats.server"; empty while the endpoint does not answer."""
+        try:
+            varz = self._varz()
+            values: Values = {
+                "cpu_percent": varz["cpu"],
+                "memory_bytes": varz["mem"],
+                "connections": varz["connections"],
+                "subscriptions": varz["subscriptions"],
+                "slow_consumers": varz["slow_consumers"],
+            }
+            counters = {
+                "received_messages": varz["in_msgs"],
+                "sent_messages": varz["out_msgs"],
+                "received_bytes": varz["in_bytes"],
+                "sent_bytes": varz["out_bytes"],
+            }
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+            return {}
+        return {"nats.server": values | self._rates.per_second("nats.server", counters, time.monotonic())}
+
+    def _varz(self) -> dict[str, int]:
+        # not urllib: it would go through the environment's proxy
+        host, port = self._address.hostname or "127.0.0.1", self._address.port
+        connection = http.client.HTTPConnection(host, port, timeout=HTTP_TIMEOUT)
+        try:
+            connection.request("GET", "/varz")
+            varz: dict[str, int] = json.load(connection.getresponse())
+        finally:
+            connection.close()
+        return varz
+
+
+async def publish(url: str, monitoring_url: str | None) -> None:
+    """Read and publish once a second, reconnecting for ever; runs until cancelled."""
+    machine = await asyncio.to_thread(Machine)
+    server = Server(monitoring_url) if monitoring_url else None
+    nc = await _connect(url)
+    try:
+        js = nc.jetstream(timeout=ACK_TIMEOUT)
+        has_stream = False
+        while True:
+            await _next_second()
+            figures = await asyncio.to_thread(machine.read)
+            if server:
+                figures |= await asyncio.to_thread(server.read)
+            if not nc.is_connected:  # buffered, they would arrive late, under a false time
+                has_stream = False
+                continue
+            has_stream = (has_stream or await _keep_stream(js)) and await _publish_all(js, figures)
+    finally:
+        with suppress(Exception):  # on the way out there is nobody to tell
+            await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
+
+
+async def _connect(url: str) -> Client:
+    async def on_disconnect() -> None:
+        log.warning("Disconnected from %s; trying again until it is back.", url)
+
+    async def on_reconnect() -> None:
+        log.warning("Connected to %s again.", url)
+
+    async def on_error(error: Exception) -> None:
+        log.debug("NATS: %s", error)  # each failed attempt; the two above tell enough
+
+    return await nats.connect(
+        url,
+        name="lookback-metrics",
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.5,
+        disconnected_cb=on_disconnect,
+        reconnected_cb=on_reconnect,
+        error_cb=on_error,
+    )
+
+
+async def _next_second() -> None:
+    now = time.time()
+    # A sleep may end a little early; without the allowance that second would be sampled twice.
+    await asyncio.sleep(math.floor(now + 0.1) + 1 - now)
+
+
+async def _keep_stream(js: JetStreamContext) -> bool:
+    try:
+        try:
+            await js.add_stream(STREAM)
+        except BadRequestError as error:
+            if error.err_code != STREAM_NAME_IN_USE:
+                raise
+            await js.update_stream(STREAM)
+    except (nats.errors.Error, TimeoutError) as error:
+        log.warning("The stream METRICS cannot be made or updated: %s", error)
+        return False
+    return True
+
+
+async def _publish_all(js: JetStreamContext, figures: dict[str, Values]) -> bool:
+    """Whether the stream is there. A figure that is not acknowledged is lost; the next comes in a second."""
+    host = socket.gethostname()
+    acks = await asyncio.gather(
+        *(
+            js.publish(f"metrics.{name}", json.dumps({"host": host, **values}).encode(), timeout=ACK_TIMEOUT)
+            for name, values in figures.items()
+        ),
+        return_exceptions=True,
+    )
+    failed = [ack for ack in acks if isinstance(ack, Exception)]
+    if failed:
+        log.warning("%d of %d figures were not stored: %r", len(failed), len(acks), failed[0])
+    return not any(isinstance(error, NoStreamResponseError) for error in failed)
+
+
+async def _main(url: str, monitoring_url: str | None) -> None:
+    publishing = asyncio.ensure_future(publish(url, monitoring_url))
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):  # Windows ends the process by itself
+            loop.add_signal_handler(signum, publishing.cancel)
+    with suppress(asyncio.CancelledError):
+        await publishing
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(_main(sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else None))

@@ -1,0 +1,42 @@
+"""Fixtures: a data directory, and stand-ins for the app that use it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from stand_ins import App, is_alive, wait_for
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run_app(data_dir: Path) -> Iterator[Callable[[], App]]:
+    """Starts stand-ins on one data directory; at the end nothing of them may be left."""
+    apps: list[App] = []
+
+    def run() -> App:
+        apps.append(App(data_dir))
+        return apps[-1]
+
+    yield run
+    for app in apps:
+        app.kill()
+    left: list[psutil.Process] = []
+
+    def none_left() -> bool:
+        left[:] = [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if any(str(data_dir) in word for word in process.info["cmdline"] or []) and is_alive(process)
+        ]
+        return not left
+
+    try:
+        wait_for(none_left, "an end of all processes")
+    finally:
+        for process in left:
+            process.kill()

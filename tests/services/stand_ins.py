@@ -1,0 +1,80 @@
+"""Stand-ins for the app, each a process of its own that can be killed, and the processes below them."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parent.parent.parent
+LONG = 20.0  # seconds after which something is taken not to happen at all
+
+
+def wait_for(happens: Callable[[], object], what: str) -> None:
+    """Poll until `happens()` is true; fail with `what` when it never is."""
+    deadline = time.monotonic() + LONG
+    while not happens():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.05)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class App:
+    """A running stand-in for the app."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.popen = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("stand_in.py"))],
+            env=os.environ | {"LOOKBACK_DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def url(self) -> str:
+        """The URL it prints once it owns or joined; empty when it failed."""
+        assert self.popen.stdout
+        return self.popen.stdout.readline().strip()
+
+    def below(self) -> dict[str, psutil.Process]:
+        """Its guards, nats-server and publisher, waited for, by what they are."""
+        found: dict[str, psutil.Process] = {}
+
+        def all_there() -> bool:
+            found.clear()
+            for process in psutil.Process(self.popen.pid).children(recursive=True):
+                try:
+                    line = process.cmdline()
+                except psutil.Error:
+                    continue
+                kind = "publisher" if "services.metrics" in line else "server"
+                found[f"{kind}'s guard" if any(word.endswith("guard.py") for word in line) else kind] = (
+                    process
+                )
+            return len(found) == 4
+
+        wait_for(all_there, "four processes below the app")
+        return found
+
+    def kill(self) -> None:
+        self.popen.kill()
+        self.close()
+
+    def close(self) -> None:
+        """End it as a user would, and free its pipes."""
+        for stream in (self.popen.stdin, self.popen.stdout):
+            if stream:
+                stream.close()
+        self.popen.wait(LONG)
+        if self.popen.stderr:
+            self.popen.stderr.close()

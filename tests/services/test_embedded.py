@@ -1,0 +1,259 @@
+"""The embedded server, with real processes that are killed."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import nats
+import psutil
+import pytest
+from nats.js import JetStreamContext
+from stand_ins import App, is_alive, wait_for
+
+from services import nats_server
+from services.embedded import ServerError, embedded
+
+T = TypeVar("T")
+RunApp = Callable[[], App]
+
+
+def ask(url: str, question: Callable[[JetStreamContext], Awaitable[T]]) -> T:
+    """The answer of the server's JetStream, over a connection of its own."""
+
+    async def main() -> T:
+        nc = await nats.connect(url, connect_timeout=5)
+        try:
+            return await question(nc.jetstream())
+        finally:
+            await nc.close()
+
+    return asyncio.run(main())
+
+
+def serves(url: str) -> bool:
+    """Whether a client can connect there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) == 0
+
+
+def test_serves_jetstream_on_loopback_only(run_app: RunApp, data_dir: Path) -> None:
+    """The server stores a message, and it and the publisher listen nowhere but on loopback."""
+    app = run_app()
+    url = app.url()
+
+    async def store(js: JetStreamContext) -> int:
+        await js.add_stream(name="S", subjects=["s"])
+        return (await js.publish("s", b"1")).seq
+
+    assert ask(url, store) == 1
+    listening = [
+        connection.laddr.ip
+        for process in app.below().values()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening == ["127.0.0.1", "127.0.0.1"]
+    assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE((data_dir / "nats-server.conf").stat().st_mode) == 0o600
+
+
+def test_nothing_outlives_a_killed_app(run_app: RunApp) -> None:
+    """After kill -9 of the app its server, its publisher and their guards end by themselves."""
+    app = run_app()
+    app.url()
+    below = app.below()
+    app.kill()
+    wait_for(lambda: not any(map(is_alive, below.values())), "an end of the app's children")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+def test_killed_guard_leaves_no_server_and_the_owner_starts_another(run_app: RunApp) -> None:
+    """After kill -9 of the guard the server ends without the owner's help, which then starts another."""
+    app = run_app()
+    url = app.url()
+    below = app.below()
+    app.popen.send_signal(signal.SIGSTOP)
+    below["server's guard"].kill()
+    wait_for(lambda: not is_alive(below["server"]), "an end of the server")
+    app.popen.send_signal(signal.SIGCONT)
+    wait_for(lambda: serves(url), "another server")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_url_stays_when_its_port_is_taken_meanwhile(run_app: RunApp) -> None:
+    """When a stranger takes a crashed server's port, the owner waits for that port and takes no other."""
+    app = run_app()
+    url = app.url()
+    server = app.below()["server"]
+    app.popen.send_signal(signal.SIGSTOP)
+    server.kill()
+    wait_for(lambda: not serves(url), "an end of the server")
+    with socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))):
+        app.popen.send_signal(signal.SIGCONT)
+        assert app.popen.stderr
+        assert any("taken by another program" in line for line in app.popen.stderr)
+    wait_for(lambda: serves(url), "the same port, once it is free")
+
+
+def test_crashed_server_and_publisher_are_started_again(run_app: RunApp) -> None:
+    """When the server or the publisher is killed, the owner runs another; the server's URL stays."""
+    app = run_app()
+    url = app.url()
+    before = app.below()
+    before["server"].kill()
+    before["publisher"].kill()
+    wait_for(lambda: not is_alive(before["server"]), "an end of the server")
+    wait_for(lambda: serves(url), "another server")
+    after = app.below()
+    assert after["server"].pid != before["server"].pid
+    assert after["publisher"].pid != before["publisher"].pid
+
+
+def test_second_process_joins_and_takes_over(run_app: RunApp) -> None:
+    """Apps started at once share one server; when its owner is killed, one takes over on the same URL."""
+    apps = [run_app(), run_app(), run_app()]
+    urls = [app.url() for app in apps]
+    assert len(set(urls)) == 1
+
+    def owners() -> list[App]:
+        return [app for app in apps if app.popen.poll() is None and psutil.Process(app.popen.pid).children()]
+
+    (owner,) = owners()
+    below = owner.below()
+    owner.kill()
+    wait_for(lambda: not is_alive(below["server"]), "an end of the owner's server")
+    wait_for(owners, "another owner")
+    wait_for(lambda: serves(urls[0]), "the same URL")
+    (heir,) = owners()
+    heir.close()
+    wait_for(owners, "an owner after the heir has left")
+    wait_for(lambda: serves(urls[0]), "the same URL again")
+
+
+def test_history_survives_a_restart(run_app: RunApp) -> None:
+    """What was stored before a stop is there after the next start, at the same URL."""
+
+    async def store(js: JetStreamContext) -> None:
+        await js.add_stream(name="S", subjects=["s"])
+        await js.publish("s", b"kept")
+
+    async def read(js: JetStreamContext) -> bytes | None:
+        return (await js.get_last_msg("S", "s")).data
+
+    first = run_app()
+    url = first.url()
+    ask(url, store)
+    first.close()
+    assert first.popen.returncode == 0
+    assert not serves(url)
+    again = run_app()
+    assert again.url() == url
+    assert ask(url, read) == b"kept"
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\xff\x00{", b"[]", b'{"client": "x", "monitoring": -1}', b'{"client": 1e9}']
+)
+def test_leftovers_do_no_harm(run_app: RunApp, data_dir: Path, garbage: bytes) -> None:
+    """Garbage in server.json, in the lock, and in the files of a crashed server is overcome."""
+    data_dir.mkdir()
+    for name in ("server.json", "lock", "nats-server.pid", "nats-server_1.ports"):
+        (data_dir / name).write_bytes(garbage)
+    assert serves(run_app().url())
+
+
+def test_number_of_a_stranger_is_not_its_server(run_app: RunApp, data_dir: Path) -> None:
+    """A process that by now has a crashed server's number is left alone."""
+    data_dir.mkdir()
+    (data_dir / "nats-server.pid").write_text(str(os.getpid()))
+    assert serves(run_app().url())
+
+
+def test_taken_port_is_left_alone(run_app: RunApp, data_dir: Path) -> None:
+    """When another program has the port of the last run, a free one is used."""
+    data_dir.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        (data_dir / "server.json").write_text(json.dumps({"client": port, "monitoring": port}))
+        url = run_app().url()
+    assert url != f"nats://127.0.0.1:{port}"
+    assert serves(url)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_left_over_server_is_ended(run_app: RunApp) -> None:
+    """A server that lost both app and guard is not left on the store beside a new one."""
+    first = run_app()
+    url = first.url()
+    server = first.below()["server"]
+    server.send_signal(signal.SIGSTOP)  # so that it cannot end when asked
+    first.popen.kill()
+    second = run_app()
+    assert second.url() == url
+    assert not is_alive(server)
+
+
+def test_missing_binary_is_told(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
+    """A NATS_SERVER_BIN that is no program is an error which names it."""
+    monkeypatch.setenv("LOOKBACK_DATA_DIR", str(data_dir))
+    monkeypatch.setenv("NATS_SERVER_BIN", "/no/such/program")
+
+    async def main() -> None:
+        async with embedded():
+            pass
+
+    with pytest.raises(ServerError, match="/no/such/program"):
+        asyncio.run(main())
+
+
+def test_failing_server_is_told_with_its_log(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
+    """A server that does not come up is an error with the end of its log and where it is."""
+    monkeypatch.setenv("LOOKBACK_DATA_DIR", str(data_dir))
+    data_dir.mkdir()
+    (data_dir / "jetstream").write_text("a file where the store should be")
+
+    async def main() -> None:
+        async with embedded():
+            pass
+
+    with pytest.raises(ServerError, match=r"(?s)ended while starting.*data:.*\[FTL\]"):
+        asyncio.run(main())
+
+
+def test_start_that_is_cancelled_leaves_nothing(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
+    """An app that is stopped while its server starts ends what it began, and frees the lock."""
+    monkeypatch.setenv("LOOKBACK_DATA_DIR", str(data_dir))
+
+    async def main(patience: float) -> None:
+        async with asyncio.timeout(patience), embedded():
+            await asyncio.sleep(60)
+
+    for patience in (0.0, 0.02, 0.05):
+        with pytest.raises(TimeoutError):
+            asyncio.run(main(patience))
+        assert psutil.Process().children(recursive=True) == []
+
+
+def test_strange_directory_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Spaces, quotes and letters beyond ASCII in the data directory's name reach the server intact."""
+    directory = tmp_path / 'my "dätä" $HOME #1'
+    monkeypatch.setenv("LOOKBACK_DATA_DIR", str(directory))
+
+    async def main() -> None:
+        async with embedded() as url:
+            assert serves(url)
+            assert (directory / "jetstream").is_dir()
+
+    asyncio.run(main())
+
+
+def test_server_name_differs_by_directory(tmp_path: Path) -> None:
+    """Servers of different directories are told apart by name."""
+    assert nats_server.server_name(tmp_path / "a") != nats_server.server_name(tmp_path / "b")
