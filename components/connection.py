@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.connections import BaseConnection
 from streamlit.errors import StreamlitSecretNotFoundError
 
-from nats_client import Client, Settings
+from nats_client import Client, LookbackError, Settings
 from nats_client.settings import ENVIRONMENT
 
 FIRST_LOOK = 1.5
@@ -23,7 +23,9 @@ class NatsConnection(BaseConnection[Client]):
 
     def _connect(self, **_: Any) -> Client:
         section = dict(self._secrets)
-        if not section and not nats_configured() and os.environ.get(EMBEDDED_URL):
+        if not nats_configured():
+            if not os.environ.get(EMBEDDED_URL):
+                raise LookbackError(os.environ.get(EMBEDDED_ERROR) or "No NATS is configured, no demo runs.")
             section = {"url": os.environ[EMBEDDED_URL]}
         client = Client(Settings.load(section))
         client.wait(FIRST_LOOK)
@@ -48,7 +50,8 @@ class NatsConnection(BaseConnection[Client]):
 
 
 def client() -> Client:
-    """The shared client. Raises SettingsError when the settings cannot be read."""
+    """The shared client. Raises SettingsError when the settings cannot be read, LookbackError when there is
+    neither a NATS configured nor an embedded one."""
     connection = st.connection("nats", type=NatsConnection)
     if not isinstance(connection, NatsConnection):
         # This file was loaded anew; what is cached still runs the old code.

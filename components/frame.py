@@ -11,7 +11,8 @@ from pathlib import Path
 import streamlit as st
 from streamlit_autorefresh import st_autorefresh
 
-from components.live import NothingYet, collected
+from components.connection import client
+from components.live import NothingYet, View, collected
 from components.pages import FOLDER, code_of, find_pages, page_files
 from components.reload import refresh_code
 from components.status import empty_state, mistake, status
@@ -38,25 +39,32 @@ def body(file: Path, shown: list[Path]) -> None:
         st.rerun()  # a page was added or taken away: the menu is out of date
     interval = INTERVALS[st.session_state.get("refresh") or "1 s"]
     above = st.container(gap="small")
-    with collected() as views:
-        try:
-            page = {"__name__": "__page__", "__file__": str(file)}
-            exec(code_of(file), page)  # noqa: S102 - a page is a file of the app
-        except NothingYet:
-            empty_state(views[-1])
-        except ConnectionFailed:
-            pass  # the line above the page says so
-        except LookbackError as error:
-            mistake(error)
-        except Exception as error:
-            _authors_mistake(file, error)
-    with above:
-        try:
+    views: list[View] = []
+    try:
+        client()
+        with collected() as views:
+            _run(file, views)
+        with above:
             status(views, paused=interval is None)
-        except LookbackError as error:
-            mistake(error)
-        if interval is not None:
+    except LookbackError as error:
+        mistake(error)
+    if interval is not None:
+        with above:
             st_autorefresh(interval, debounce=False, key="clock")
+
+
+def _run(file: Path, views: list[View]) -> None:
+    try:
+        page = {"__name__": "__page__", "__file__": str(file)}
+        exec(code_of(file), page)  # noqa: S102 - a page is a file of the app
+    except NothingYet:
+        empty_state(views[-1])
+    except ConnectionFailed:
+        pass  # the line above the page says so
+    except LookbackError as error:
+        mistake(error)
+    except Exception as error:
+        _authors_mistake(file, error)
 
 
 def _authors_mistake(file: Path, error: Exception) -> None:

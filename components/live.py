@@ -1,6 +1,5 @@
 """live(): the rows of a stream, as this refresh of a page sees them."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,7 +11,7 @@ import streamlit as st
 from nats_client import Feed, Health, Snapshot, parse_duration
 from nats_client.errors import LookbackError
 
-from .connection import EMBEDDED_ERROR, EMBEDDED_URL, client, nats_configured
+from .connection import client
 
 FIRST_LOOK = 1.5
 """Seconds that the first look of a viewer at a feed waits for the replay: most are done by then."""
@@ -80,8 +79,6 @@ def live(
     consumer and one window. When there is not a single row, the page ends here and the frame says why, so
     what follows can count on data. Raises LookbackError, drawn by the frame, on what cannot be read.
     """
-    if not nats_configured() and not os.environ.get(EMBEDDED_URL):
-        raise LookbackError(os.environ.get(EMBEDDED_ERROR) or "No NATS is configured, no demo runs.")
     length = parse_duration(look_back)
     feed = client().feed(stream, subject, look_back=look_back, time=time, decoder=decoder)
     seen: set[object] = st.session_state.setdefault("_feeds_seen", set())

@@ -6,10 +6,10 @@ from components import bytes_text, is_demo, line_chart, live, newest_messages, s
 
 if is_demo():
     st.caption("This machine, live from NATS JetStream: real figures, published once a second.")
-    cpu = live("METRICS", "metrics.cpu.*", look_back="PT15M")
-    memory = live("METRICS", "metrics.memory.*", look_back="PT15M")
-    network = live("METRICS", "metrics.network.*", look_back="PT15M")
-    disk = live("METRICS", "metrics.disk.*", look_back="PT15M")
+    cpu = live("METRICS", "metrics.cpu.*", look_back="PT5M")
+    memory = live("METRICS", "metrics.memory.*", look_back="PT5M")
+    network = live("METRICS", "metrics.network.*", look_back="PT5M")
+    disk = live("METRICS", "metrics.disk.*", look_back="PT5M")
 
     busy, ram = cpu.latest("percent"), memory.latest("used_bytes")
     with st.container(horizontal=True):

@@ -31,9 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 
 @pytest.fixture
-def open_page(
-    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[object]:
+def open_page(server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """Opens the frame with a single page, of the given source or file, and the given query."""
 
     def open_page(source: str | Path, **query: str) -> AppTest:

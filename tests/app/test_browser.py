@@ -1,0 +1,151 @@
+"""The whole app in a real Chromium: every page opens, points arrive, zoom holds, faults are told."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import chromium
+from tests.nats import NatsServer, running_server
+from tests.running import App, app
+
+CHART = ".js-plotly-plot"
+NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x).map(x => +new Date(x))))"
+RANGE = "el => el._fullLayout.xaxis.range.map(x => +new Date(x))"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app with its embedded demo, as `make run` starts it."""
+    with app(tmp_path_factory.mktemp("demo")) as running:
+        yield running
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    """A page that fails the test when the browser's console has an error."""
+    context = browser.new_context(viewport={"width": 1300, "height": 900}, timezone_id="Europe/Berlin")
+    page = context.new_page()
+    errors: list[str] = []
+    # A deep link makes Streamlit look for its own API below the page's address first.
+    page.on(
+        "console",
+        lambda m: errors.append(m.text) if m.type == "error" and "404" not in m.text else None,
+    )
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert not errors
+
+
+def until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for something to hold; fail when it does not."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.1)
+
+
+def newest(tab: Page) -> float:
+    """The newest time in the first chart, in ms; 0 before there is one."""
+    chart = tab.locator(CHART).first
+    return float(chart.evaluate(NEWEST)) if chart.count() else 0.0
+
+
+def test_points_arrive(demo: App, tab: Page) -> None:
+    """The overview shows the demo as the demo, and its charts grow."""
+    tab.goto(demo.url)
+    expect(tab.locator(".lb-word")).to_have_text("Live", timeout=30_000)
+    expect(tab.locator(".lb-status")).to_contain_text("embedded demo")
+    until(lambda: newest(tab) > 0)
+    before = newest(tab)
+    until(lambda: newest(tab) > before)
+
+
+def test_zoom_holds(demo: App, tab: Page) -> None:
+    """A zoomed chart stays zoomed while refreshes bring new points, and a double click lets go of it."""
+    tab.goto(f"{demo.url}/live")
+    until(lambda: newest(tab) > 0, 30)
+    chart = tab.locator(CHART).first
+    box = chart.locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    tab.mouse.move(box["x"] + box["width"] * 0.6, middle)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] * 0.9, middle, steps=5)
+    tab.mouse.up()
+    zoomed = chart.evaluate(RANGE)
+    assert zoomed[1] - zoomed[0] < 200_000
+    before = newest(tab)
+    until(lambda: newest(tab) > before + 4000)
+    assert chart.evaluate(RANGE) == zoomed
+    tab.mouse.dblclick(box["x"] + box["width"] / 2, middle)
+    until(lambda: chart.evaluate(RANGE)[1] - chart.evaluate(RANGE)[0] > 250_000)
+
+
+def test_choices_live_in_the_address(demo: App, tab: Page) -> None:
+    """What a viewer chooses is in the address, and a link with it opens the same view."""
+    tab.goto(f"{demo.url}/live?subjects=metrics.cpu.*&look-back=PT1M&refresh=Paused")
+    expect(tab.locator(".lb-word")).to_have_text("Paused", timeout=30_000)
+    expect(tab.locator(".lb-status")).to_contain_text("1 minute")
+    expect(tab.locator('input[aria-label*="Subjects"]')).to_have_value("metrics.cpu.*")
+
+
+def test_downloads(demo: App, tab: Page) -> None:
+    """The rows come as a CSV file with times, subjects and values."""
+    tab.goto(f"{demo.url}/live?subjects=metrics.cpu.*")
+    tab.get_by_role("button", name="CSV").wait_for(timeout=30_000)
+    with tab.expect_download() as waiting:
+        tab.get_by_role("button", name="CSV").click()
+    lines = Path(waiting.value.path()).read_text().splitlines()
+    assert lines[0].startswith("_time,_subject,_seq,")
+    assert "metrics.cpu." in lines[1]
+    assert len(lines) > 3
+
+
+def test_server_goes_and_comes(tmp_path: Path, tab: Page) -> None:
+    """When the server is killed the page says so and keeps its data; when it is back, so is the page."""
+    with running_server(tmp_path / "nats") as server, app(tmp_path, NATS_URL=server.url) as running:
+        server.add_stream("S", ["s.>"])
+        server.publish("s.a", *(json.dumps({"value": i}).encode() for i in range(20)))
+        tab.goto(f"{running.url}/live")
+        until(lambda: newest(tab) > 0, 30)
+        server.kill()
+        expect(tab.locator(".lb-word")).to_have_text("Disconnected", timeout=20_000)
+        tab.wait_for_timeout(2000)
+        assert newest(tab) > 0
+        expect(tab.locator(".lb-status")).to_contain_text("20 rows")
+        server.start()
+        expect(tab.locator(".lb-word")).to_have_text("Live", timeout=20_000)
+        publish(server, 20)
+        expect(tab.locator(".lb-status")).to_contain_text("40 rows", timeout=20_000)
+
+
+def test_app_starts_before_its_server(tmp_path: Path, tab: Page) -> None:
+    """A server that is not there yet is told, and the page comes alive by itself when it is."""
+    with running_server(tmp_path / "nats") as server:
+        server.add_stream("S", ["s.>"])
+        server.kill()
+        with app(tmp_path, NATS_URL=server.url) as running:
+            tab.goto(f"{running.url}/live")
+            expect(tab.locator("body")).to_contain_text(
+                "Check 'url' and that the server runs", timeout=20_000
+            )
+            server.start()
+            publish(server, 5)
+            expect(tab.locator(".lb-status")).to_contain_text("5 rows", timeout=30_000)
+
+
+def publish(server: NatsServer, count: int) -> None:
+    """Publish `count` numbers to the stream S."""
+    server.publish("s.a", *(json.dumps({"value": i}).encode() for i in range(count)))
