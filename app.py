@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import streamlit as st
-from components.assets import routes
 
+from components.assets import routes
 from components.connection import EMBEDDED_ERROR, EMBEDDED_URL, nats_configured
 from services.embedded import ServerError, embedded
 
