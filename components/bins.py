@@ -50,7 +50,8 @@ class Bins:
         self.color = color
         self.step = step_for(look_back)
         self.lock = threading.Lock()
-        self._capacity = look_back.value // self.step + 2
+        self._ahead = look_back.value // 10
+        self._capacity = (look_back.value + self._ahead) // self.step + 3
         self._start_over()
 
     def _start_over(self) -> None:
@@ -59,6 +60,9 @@ class Bins:
         self.names: list[str] = []
         self.surplus: set[Hashable] = set()
         """Series that came after the first MOST_SERIES."""
+        self.future = 0
+        """Rows whose own time is ahead of the server's clock by more than a tenth of the look-back. They are
+        not drawn: one broken clock would push all the rest out of the window."""
         self._added: list[int] = []  # the version in which each series appeared
         self._base: list[
             float
@@ -72,8 +76,11 @@ class Bins:
         self._seen = 0  # one past the ordinal of the last row taken in
         self._snapshot_version = -1
 
-    def update(self, snapshot: Snapshot) -> None:
-        """Take in the rows that are new. Raises ColumnError when a column is not there or of another kind."""
+    def update(self, snapshot: Snapshot, now: int) -> None:
+        """Take in the rows that are new; `now` is the server's clock in ns since the epoch.
+
+        Raises ColumnError when a column is not there or of another kind.
+        """
         with self.lock:
             if snapshot.generation != self._generation:
                 self._start_over()
@@ -89,9 +96,13 @@ class Bins:
             self.version += 1
             bins = snapshot.times(start) // self.step
             codes, labels = snapshot.codes(self.color, start) if self.color else (None, [])
-            self._advance(int(bins.max()))
+            due = bins <= (now + self._ahead) // self.step
+            self.future += len(due) - int(np.count_nonzero(due))
+            if not due.any():
+                return
+            self._advance(int(bins[due].max()))
             for i, name in enumerate(self.fields):
-                self._take(i, bins, snapshot.numbers(name, start), codes, labels)
+                self._take(i, bins, np.where(due, snapshot.numbers(name, start), np.nan), codes, labels)
 
     def message(self, since: int, oldest: int, now: int, config: dict[str, object]) -> bytes:
         """What changed after version `since` (0: everything, with `config`), of bins from `oldest` on.
@@ -130,6 +141,8 @@ class Bins:
             }
             if self.surplus:
                 header["m"] = len(self.surplus)
+            if self.future:
+                header["f"] = self.future
         if since == 0:
             header["config"] = config
         text = json.dumps(header, separators=(",", ":")).encode()

@@ -50,7 +50,7 @@ def line_chart(
     for name in fields:
         view.snapshot.numbers(name)
     bins = shared_bins(view.feed, fields, color, view.look_back)
-    bins.update(view.snapshot)
+    bins.update(view.snapshot, view.now)
 
     key = key or f"{view.feed.key} {view.look_back} {fields} {color} {title}"
     charts: dict[str, _Sent] = st.session_state.setdefault("_charts", {})

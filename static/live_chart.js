@@ -82,6 +82,7 @@ class Chart {
     this.step = head.s;
     this.oldest = head.o;
     this.more = head.m ?? 0;
+    this.future = head.f ?? 0;
     for (const [i, name, base] of head.n) {
       this.series[i] ??= { name, base, cells: new Map(), sorted: true };
     }
@@ -181,6 +182,7 @@ class Chart {
     const notes = [];
     if (empty) notes.push([this.config.empty, 0.5, 0.5, "center"]);
     if (this.more) notes.push([`${this.more} more series are not drawn`, 1, 1, "right"]);
+    if (this.future) notes.push([`${this.future} rows with a time in the future are not drawn`, 0, 1, "left"]);
     const width = this.parent.clientWidth || undefined;
     return {
       autosize: !width,

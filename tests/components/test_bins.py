@@ -1,0 +1,199 @@
+"""Bins against a model that looks at every row, and the wire against what a browser would hold."""
+
+import json
+import struct
+from collections import defaultdict
+
+import numpy as np
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.bins import COLUMNS, MOST_SERIES, Bins, step_for
+from nats_client.window import Batch, Window
+
+LOOK_BACK = pd.Timedelta("PT10M")
+STEP = step_for(LOOK_BACK)
+NOW = 1_700_000_000 * 10**9
+
+Cells = dict[tuple[str, int], tuple[float, float]]
+
+
+def batch(first: int, rows: list[tuple[int, str, float]]) -> Batch:
+    """Rows of (time in ns, subject, value), with sequences from `first`."""
+    times = np.array([time for time, _, _ in rows], dtype=np.int64)
+    seq = np.arange(first, first + len(rows), dtype=np.int64)
+    values = {"value": np.array([value for _, _, value in rows], dtype=np.float64)}
+    return Batch(seq, np.full(len(rows), NOW), times, [subject for _, subject, _ in rows], values)
+
+
+class Browser:
+    """What live_chart.js keeps of the messages that it receives."""
+
+    def __init__(self) -> None:
+        self.epoch: int | None = None
+        self.version: int | None = None
+        self.names: dict[int, tuple[str, float]] = {}
+        self.cells: dict[tuple[int, int], tuple[float, float]] = {}
+
+    def receive(self, data: bytes) -> bool:
+        """Apply a message; False when it cannot be, and everything has to be asked for."""
+        (size,) = struct.unpack_from("<I", data)
+        head = json.loads(data[4 : 4 + size])
+        if head["a"] and (head["e"] != self.epoch or self.version is None or self.version < head["a"]):
+            return False
+        if not head["a"]:
+            self.cells.clear()
+            self.epoch = head["e"]
+        self.version = head["v"]
+        self.names |= {i: (name, base) for i, name, base in head["n"]}
+        count, at = head["c"], 4 + size
+        low = np.frombuffer(data, "<f4", count, at)
+        at += 4 * count
+        high = low
+        if head["h"]:
+            high = np.frombuffer(data, "<f4", count, at)
+            at += 4 * count
+        bins = np.frombuffer(data, "<u2", count, at)
+        series = np.frombuffer(data, np.uint8, count, at + 2 * count)
+        assert len(data) == at + 3 * count
+        for i in range(count):
+            base = self.names[int(series[i])][1]
+            self.cells[int(series[i]), head["b"] + int(bins[i])] = (low[i] + base, high[i] + base)
+        self.cells = {(s, b): cell for (s, b), cell in self.cells.items() if b >= head["o"]}
+        return True
+
+    def shown(self) -> Cells:
+        """Least and greatest value by series name and bin."""
+        return {(self.names[s][0], b): cell for (s, b), cell in self.cells.items()}
+
+
+def model(rows: list[tuple[int, str, float]], oldest: int) -> Cells:
+    """The same from all rows, the slow way."""
+    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for time, subject, value in rows:
+        if time // STEP >= oldest and np.isfinite(value):
+            found[subject, time // STEP].append(value)
+    return {key: (min(values), max(values)) for key, values in found.items()}
+
+
+rows_of_a_refresh = st.lists(
+    st.tuples(
+        st.integers(-400, 5),  # seconds from the refresh: late rows as well
+        st.sampled_from("abc"),
+        st.floats(-1e6, 1e6, width=32) | st.just(float("nan")),
+    ),
+    max_size=30,
+)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.lists(st.tuples(rows_of_a_refresh, st.booleans()), min_size=1, max_size=12))
+def test_a_browser_holds_what_the_rows_say(
+    refreshes: list[tuple[list[tuple[int, str, float]], bool]],
+) -> None:
+    """Whatever rows arrive, late ones too, and whichever messages are lost, the browser shows the rows."""
+    window, bins, browser = Window(), Bins(("value",), "_subject", LOOK_BACK), Browser()
+    everything: list[tuple[int, str, float]] = []
+    last = before = 0
+    for i, (rows, lost) in enumerate(refreshes):
+        now = NOW + i * 60 * 10**9
+        timed = [(now + seconds * 10**9, subject, value) for seconds, subject, value in rows]
+        window.append(batch(len(everything) + 1, timed))
+        everything += timed
+        bins.update(window.snapshot(), now)
+        oldest = (now - LOOK_BACK.value) // STEP
+        data = bins.message(before, oldest, now, {})
+        before, last = last, bins.version
+        if lost:
+            continue
+        if not browser.receive(data):
+            assert browser.receive(bins.message(0, oldest, now, {}))
+        shown, expected = browser.shown(), model(everything, oldest)
+        assert shown.keys() == expected.keys()
+        for key, cell in expected.items():
+            np.testing.assert_allclose(shown[key], cell, rtol=1e-5, atol=0.5)
+
+
+def test_a_spike_among_a_million_rows_stays() -> None:
+    """One outlier among a million rows is in the picture, exactly where it happened."""
+    window, bins, browser = Window(), Bins(("value",), None, LOOK_BACK), Browser()
+    times = NOW - np.linspace(LOOK_BACK.value, 0, 1_000_000, dtype=np.int64)
+    values = np.sin(np.arange(1_000_000) / 1000)
+    values[345_678] = 99.0
+    seq = np.arange(1_000_000, dtype=np.int64)
+    window.append(Batch(seq, times, times, ["s"] * 1_000_000, {"value": values}))
+    bins.update(window.snapshot(), NOW)
+    data = bins.message(0, (NOW - LOOK_BACK.value) // STEP, NOW, {})
+    browser.receive(data)
+    assert browser.shown()["value", int(times[345_678]) // STEP][1] == 99.0
+    assert len(data) < COLUMNS * 2 * 12 * 2
+
+
+def test_a_quiet_refresh_costs_little() -> None:
+    """What a refresh sends depends on what changed, not on what is in the window."""
+    window, bins = Window(), Bins(("value",), "_subject", LOOK_BACK)
+    times = [NOW - i * 10**9 for i in range(600, 0, -1)]
+    window.append(batch(1, [(time, name, 1.0) for time in times for name in "abcdefghij"]))
+    bins.update(window.snapshot(), NOW)
+    whole = bins.message(0, (NOW - LOOK_BACK.value) // STEP, NOW, {})
+    version = bins.version
+    window.append(batch(6001, [(NOW, name, 2.0) for name in "abcdefghij"]))
+    bins.update(window.snapshot(), NOW)
+    assert len(bins.message(version, (NOW - LOOK_BACK.value) // STEP, NOW, {})) < len(whole) / 50
+
+
+def test_large_counters_keep_their_steps() -> None:
+    """Steps of one byte on a counter of terabytes survive the short floats of the wire."""
+    window, bins, browser = Window(), Bins(("value",), None, LOOK_BACK), Browser()
+    base = 1.7e12
+    window.append(batch(1, [(NOW - i * STEP, "s", base + i) for i in range(100)]))
+    bins.update(window.snapshot(), NOW)
+    browser.receive(bins.message(0, 0, NOW, {}))
+    assert sorted(low for low, _ in browser.shown().values()) == [base + i for i in range(100)]
+
+
+def test_surplus_series_are_counted() -> None:
+    """Beyond the most series that a chart draws, the rest is counted, and said."""
+    window, bins = Window(), Bins(("value",), "_subject", LOOK_BACK)
+    window.append(batch(1, [(NOW, f"s{i}", 1.0) for i in range(MOST_SERIES + 7)]))
+    bins.update(window.snapshot(), NOW)
+    assert len(bins.names) == MOST_SERIES
+    assert b'"m":7' in bins.message(0, 0, NOW, {})
+
+
+def test_another_stream_starts_another_epoch() -> None:
+    """When the window starts over, what a browser holds no longer counts."""
+    window, bins, browser = Window(), Bins(("value",), "_subject", LOOK_BACK), Browser()
+    window.append(batch(1, [(NOW, "a", 1.0)]))
+    bins.update(window.snapshot(), NOW)
+    browser.receive(bins.message(0, 0, NOW, {}))
+    window.clear()
+    window.append(batch(1, [(NOW, "b", 2.0)]))
+    bins.update(window.snapshot(), NOW)
+    assert not browser.receive(bins.message(1, 0, NOW, {}))
+    assert browser.receive(bins.message(0, 0, NOW, {}))
+    assert {name for name, _ in browser.shown()} == {"b"}
+
+
+def test_older_rows_in_front_are_drawn() -> None:
+    """A longer look-back that puts older rows in front draws them as well."""
+    window, older = Window(), Window()
+    bins, browser = Bins(("value",), "_subject", LOOK_BACK), Browser()
+    window.append(batch(10, [(NOW, "a", 1.0)]))
+    bins.update(window.snapshot(), NOW)
+    older.append(batch(1, [(NOW - 60 * 10**9, "a", 7.0)]))
+    window.prepend(older)
+    bins.update(window.snapshot(), NOW)
+    browser.receive(bins.message(0, 0, NOW, {}))
+    assert sorted(low for low, _ in browser.shown().values()) == [1.0, 7.0]
+
+
+def test_a_clock_in_the_future_blanks_nothing() -> None:
+    """A row from the year after next is counted and left out, and the others stay."""
+    window, bins, browser = Window(), Bins(("value",), "_subject", LOOK_BACK), Browser()
+    window.append(batch(1, [(NOW, "a", 1.0), (NOW + 2 * 365 * 86400 * 10**9, "a", 5.0)]))
+    bins.update(window.snapshot(), NOW)
+    assert bins.future == 1
+    browser.receive(bins.message(0, (NOW - LOOK_BACK.value) // STEP, NOW, {}))
+    assert browser.shown() == {("a", NOW // STEP): (1.0, 1.0)}
