@@ -125,7 +125,7 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
                 {"subject": s.subject, "sequence": s.seq, "reason": s.reason, "payload": s.payload}
                 for s in health.samples
             ]
-            found.append((f"{name}: {health.malformed:,} malformed messages are left out.", samples))
+            found.append((f"{name}: {_count(health.malformed, 'malformed message')} left out.", samples))
         if health.dropped:
             until = pd.Timestamp(health.dropped_until, unit="ns", tz="UTC")
             when = until.tz_convert(st.context.timezone or "UTC").strftime("%H:%M:%S")
@@ -138,12 +138,21 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
                 )
             )
         if health.mistyped:
-            found.append((f"{name}: {health.mistyped:,} values are no numbers and count as missing.", []))
+            found.append((f"{name}: {_count(health.mistyped, 'value')} not a number, shown as missing.", []))
         if health.surplus_fields:
-            found.append((f"{name}: {health.surplus_fields:,} payload fields too many are left out.", []))
+            found.append(
+                (
+                    f"{name}: {_count(health.surplus_fields, 'payload field')} too many, left out.",
+                    [],
+                )
+            )
         if health.recreated:
             found.append((f"{name}: the stream was recreated; the window holds the new one only.", []))
     return found
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def mistake(error: LookbackError) -> None:

@@ -108,7 +108,16 @@ def newest_messages(names: list[str]) -> None:
     if not rows:
         st.info("No stream holds a message.", icon=":material/hourglass_empty:")
         return
-    st.dataframe(local(pd.DataFrame(rows), "time"), hide_index=True)
+    st.dataframe(
+        local(pd.DataFrame(rows), "time"),
+        column_config={
+            "stream": "Stream",
+            "time": st.column_config.DatetimeColumn("Time", format="YYYY-MM-DD HH:mm:ss"),
+            "subject": "Subject",
+            "payload": "Payload",
+        },
+        hide_index=True,
+    )
 
 
 def _shown(payload: bytes) -> str:

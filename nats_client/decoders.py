@@ -18,6 +18,8 @@ LONGEST_TEXT = 4096
 """Characters kept of a text value."""
 DEEPEST = 4
 """Levels of nested objects that become columns (a.b.c); below, the JSON text is kept."""
+ENVELOPE = ("_time", "_subject", "_seq")
+NUMERIC = {int, float, bool}
 EXACT = 2**53
 """From here on float64 no longer tells integers apart."""
 
@@ -91,11 +93,11 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
             ]
             rows = [row for row, good in zip(rows, readable.tolist(), strict=True) if good]
             at, received, time = at[readable], received[readable], time[readable]
-    values, integral = _columns(rows)
+    values, integral, mostly_numbers = _columns(rows)
     seq = np.asarray(raw.seq, dtype=np.int64)[at]
     whole = len(at) == len(raw)
     subject = raw.subject if whole else [raw.subject[i] for i in at.tolist()]
-    batch = Batch(seq, received, time, subject, values, integral)
+    batch = Batch(seq, received, time, subject, values, integral, mostly_numbers)
     samples = [
         Malformed(raw.subject[i], raw.seq[i], reason, raw.payload[i][:200].decode("utf-8", "replace"))
         for i, reason in bad[:10]
@@ -132,37 +134,44 @@ DECODERS: dict[str, Decoder] = {"json": _json, "text": _text}
 
 def _columns(
     rows: list[Row], depth: int = 0
-) -> tuple[dict[str, Floats | Sequence[str | None]], frozenset[str]]:
-    """One column per key of `rows`; keys that look like the envelope's get "payload" in front."""
+) -> tuple[dict[str, Floats | Sequence[str | None]], frozenset[str], frozenset[str]]:
+    """One column per key of `rows`, the names of those that hold only integers, and of those that hold
+    mostly numbers. Keys that look like the envelope's get "payload" in front."""
     columns: dict[str, Floats | Sequence[str | None]] = {}
     integral: set[str] = set()
+    mostly: set[str] = set()
     if all(row.keys() == rows[0].keys() for row in rows):
         names = list(rows[0]) if rows else []
     else:
         names = list(dict.fromkeys(key for row in rows for key in row))
     for key in names:
         values = [row.get(key) for row in rows]
-        name = f"payload{key}" if key in ("_time", "_subject", "_seq") else key
+        name = f"payload{key}" if key in ENVELOPE else key
         kinds = set(map(type, values))
         if dict in kinds and depth < DEEPEST:
             nested = [value if type(value) is dict else {} for value in values]
-            inner, whole = _columns(nested, depth + 1)
+            inner, whole, most = _columns(nested, depth + 1)
             columns |= {f"{name}.{sub}": column for sub, column in inner.items()}
             integral |= {f"{name}.{sub}" for sub in whole}
+            mostly |= {f"{name}.{sub}" for sub in most}
             kinds.discard(dict)
             values = [None if type(value) is dict else value for value in values]
         kinds.discard(type(None))
         if not kinds:
             continue
-        if kinds <= {int, float, bool}:
+        if kinds <= NUMERIC:
             column, whole_numbers = _numbers(values, kinds)
             if column is not None:
                 columns[name] = column
                 if whole_numbers:
                     integral.add(name)
                 continue
+        elif kinds & NUMERIC:
+            numbers = sum(type(value) in NUMERIC for value in values)
+            if 2 * numbers >= sum(value is not None for value in values):
+                mostly.add(name)
         columns[name] = [_as_text(value) for value in values]
-    return columns, frozenset(integral)
+    return columns, frozenset(integral), frozenset(mostly)
 
 
 def _numbers(values: list[Any], kinds: set[type]) -> tuple[Floats | None, bool]:

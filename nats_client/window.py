@@ -87,6 +87,9 @@ class Batch:
     subject: Sequence[str]
     values: Mapping[str, Floats | Sequence[str | None]]
     integral: frozenset[str] = frozenset()
+    mostly_numbers: frozenset[str] = frozenset()
+    """Columns that came as text, since not all their values were numbers, but most were: a new column of
+    that name is one of numbers."""
 
     def __len__(self) -> int:
         return len(self.seq)
@@ -304,7 +307,7 @@ class Window:
             assert isinstance(subject, TextColumn)
             subject.data[lo:hi] = subject.encode(batch.subject)
             for name, values in batch.values.items():
-                self._write(name, values, lo, hi, name in batch.integral)
+                self._write(name, values, lo, hi, batch)
             for name, column in self._columns.items():
                 if name not in batch.values and isinstance(column, NumberColumn):
                     column.integral = False
@@ -390,17 +393,17 @@ class Window:
         return sum(c.label_bytes for c in self._columns.values() if isinstance(c, TextColumn))
 
     def _write(
-        self, name: str, values: Floats | Sequence[str | None], lo: int, hi: int, integral: bool
+        self, name: str, values: Floats | Sequence[str | None], lo: int, hi: int, batch: Batch
     ) -> None:
         column = self._columns.get(name)
+        integral = name in batch.integral
         if column is None:
             if len(self._columns) > MAX_COLUMNS:
                 if len(self.surplus_fields) < 1000:
                     self.surplus_fields.add(name)
                 return
-            column = (
-                NumberColumn(self._capacity) if isinstance(values, np.ndarray) else TextColumn(self._capacity)
-            )
+            numeric = isinstance(values, np.ndarray) or name in batch.mostly_numbers
+            column = NumberColumn(self._capacity) if numeric else TextColumn(self._capacity)
             if isinstance(column, NumberColumn) and len(self):
                 column.integral = False
             self._columns[name] = column

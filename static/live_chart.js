@@ -141,11 +141,14 @@ class Chart {
 
   traces() {
     const pointed = this.series.some((series) => series.cells.size > 0 && series.cells.size < 3);
-    const skip = sharedTokens(this.series.map((series) => series.name));
+    const names = this.series.map((series) => series.name);
+    const skip = sharedTokens(names);
+    const order = [...names].sort(BY_NAME.compare);
     return this.series.map((series, i) => ({
       type: "scatter",
       mode: pointed ? "lines+markers" : "lines",
       uid: String(i),
+      legendrank: order.indexOf(series.name),
       name: escapeMarkup(series.name.split(".").slice(skip).join(".")),
       line: { width: 1.5, color: COLOURS[i % COLOURS.length], dash: DASHES[Math.floor(i / COLOURS.length) % 4] },
       marker: { size: 4 },
@@ -223,6 +226,7 @@ class Chart {
 }
 
 const DASHES = ["solid", "dash", "dot", "dashdot"];
+const BY_NAME = new Intl.Collator("en", { numeric: true });
 const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
 // Plotly draws dates as if all were UTC, so each time is moved by the zone's offset at that time.

@@ -86,7 +86,7 @@ def test_live_page(open_page) -> None:
     assert not app.exception
     assert not app.error, texts(app)
     assert [box.label for box in app.selectbox] == ["Stream", "Subjects", "Look-back", "Field", "Colour"]
-    assert "1 malformed messages are left out" in texts(app)
+    assert "1 malformed message left out" in texts(app)
     assert "Live" in the_status(app)
 
 
