@@ -378,9 +378,22 @@ class Window:
         self._first += count
 
     def _enforce_ceiling(self) -> None:
+        if self._label_bytes() > self.max_bytes // 2:
+            self._trim_labels()
         room = max(0, self.max_bytes - self._label_bytes())
-        most = min(self.max_rows, int(room / (self._row_bytes() * _ROOM)))
-        surplus = len(self) - max(most, 1)
+        self._drop(len(self) - min(self.max_rows, int(room / (self._row_bytes() * _ROOM))))
+
+    def _trim_labels(self) -> None:
+        """Let go of labels that no row uses; where that is not enough, of rows until labels take a quarter
+        of the bytes, so that the next time is far off."""
+        self._rebuild([self._take()], relabel=True)
+        size = self._label_bytes()
+        if size > self.max_bytes // 2:
+            self._drop(int(len(self) * (1 - self.max_bytes / 4 / size)))
+            self._rebuild([self._take()], relabel=True)
+
+    def _drop(self, surplus: int) -> None:
+        surplus = min(surplus, len(self) - 1)
         if surplus > 0:
             self.dropped += surplus
             self.dropped_until = int(self._received[self._lo + surplus - 1])
@@ -425,8 +438,9 @@ class Window:
         held = self._take()
         self._rebuild([held], spare=count)
 
-    def _rebuild(self, parts: Sequence[Snapshot], spare: int = 0) -> None:
-        """Copy `parts`, one behind the other, into new arrays with room for `spare` rows and some more."""
+    def _rebuild(self, parts: Sequence[Snapshot], spare: int = 0, *, relabel: bool = False) -> None:
+        """Copy `parts`, one behind the other, into new arrays with room for `spare` rows and some more;
+        with `relabel`, keep only labels that are in use."""
         rows = sum(len(part) for part in parts)
         self._capacity = max(1024, int((rows + spare) * _ROOM))
         self._seq = np.zeros(self._capacity, dtype=np.int64)
@@ -444,16 +458,16 @@ class Window:
             if isinstance(column, NumberColumn):
                 _copy_numbers(name, column, parts)
             else:
-                self._copy_text(name, column, parts)
+                self._copy_text(name, column, parts, relabel)
         self._columns = columns
         self._lo, self._hi = 0, rows
         self._ordered = bool((self._time[1:rows] >= self._time[: max(0, rows - 1)]).all())
 
-    def _copy_text(self, name: str, column: TextColumn, parts: Sequence[Snapshot]) -> None:
+    def _copy_text(self, name: str, column: TextColumn, parts: Sequence[Snapshot], relabel: bool) -> None:
         if len(parts) == 1 and isinstance(old := parts[0]._columns.get(name), TextColumn):
             column.data[: len(parts[0])] = parts[0]._data[name]
             # Labels that no row uses any more would pile up for ever where each text is new.
-            if len(old.labels) <= max(4096, 2 * len(parts[0])):
+            if not relabel and len(old.labels) <= max(4096, 2 * len(parts[0])):
                 column.labels, column.code_of, column.label_bytes = old.labels, old.code_of, old.label_bytes
                 column._index = old._index
                 return
