@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from .connection import Connection, ConnectionState
+from .connection import Connection, ConnectionState, end_tasks
 from .decoders import check_decoder
 from .duration import parse_duration
 from .errors import ClosedError, RequestFailed
@@ -160,9 +160,7 @@ class Client:
             for feed in self._feeds.values():
                 await feed.close()
             self._feeds.clear()
-            connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await connecting
+            await end_tasks([connecting])
 
     async def _open(self, key: FeedKey, look_back: str) -> Feed:
         length = parse_duration(look_back)

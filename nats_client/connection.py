@@ -10,6 +10,7 @@ import json
 import ssl
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -123,7 +124,8 @@ class Connection:
         Raises StreamNotFound, or RequestFailed when the server says no, does not permit it, or does not
         answer within 3 s. https://docs.nats.io/reference/reference-protocols/nats_api_reference
         """
-        client = await asyncio.wait_for(self.ready(), REQUEST_TIMEOUT)
+        async with asyncio.timeout(REQUEST_TIMEOUT):
+            client = await self.ready()
         full = f"{self._api_prefix}.{subject}"
         denied = self._waiting.setdefault(full.lower(), asyncio.get_running_loop().create_future())
         request = asyncio.ensure_future(
@@ -223,6 +225,15 @@ class Connection:
     ) -> None:
         since = self.state.since if self.state.status == status else time.time()
         self.state = ConnectionState(status, since, self.state.server, self.state.server_name, error)
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel `tasks` until they end: in Python 3.11 nats-py waits in ways that can swallow a cancellation."""
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=0.5)
 
 
 def explain(settings: Settings, server: str, error: Exception) -> LookbackError:

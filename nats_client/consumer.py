@@ -198,8 +198,10 @@ class Consumer:
             return True
         while True:
             looked = time.monotonic()
+            # Not wait_for: in Python 3.11 it can swallow a cancellation.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), HEARTBEAT / 2)
+                async with asyncio.timeout(HEARTBEAT / 2):
+                    await self._wake.wait()
             self._wake.clear()
             if self._again and self.last_seq is None:
                 self._start = None

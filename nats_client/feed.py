@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from .connection import Connection
+from .connection import Connection, end_tasks
 from .consumer import Consumer, Phase
 from .decoders import Malformed, Raw, decode
 from .errors import ClosedError, LookbackError
@@ -179,9 +179,7 @@ class Feed:
         """End the consumers and forget the rows."""
         self._closed = True
         self._settled.set()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         self.window.clear()
 
     async def _fetch_older(self) -> None:

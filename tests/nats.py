@@ -59,6 +59,11 @@ class NatsServer:
         self._process.kill()
         self._process.wait()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal, such as SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def run(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
         """The result of `work`, given a connection of its own."""
 

@@ -1,0 +1,41 @@
+"""The benchmark: a viewer that refreshes as a browser would, and the search for the most sessions."""
+
+import asyncio
+
+import pytest
+
+from bench.measures import most_held
+from bench.refresh import served
+from bench.viewer import Audience
+
+
+@pytest.mark.parametrize(
+    ("way", "in_fragment"), [("page autorefresh", False), ("fragment autorefresh", True)]
+)
+def test_viewer_acts_as_the_refresh_clock(way: str, in_fragment: bool) -> None:
+    """A viewer finds the clock, knows whether it stands in a fragment, and refreshes each second."""
+
+    async def watch() -> Audience:
+        async with served(way, pause=0) as app, Audience(app.url, 2, interval=0.2) as audience:
+            await asyncio.sleep(1.5)
+            audience.check()
+            return audience
+
+    audience = asyncio.run(watch())
+    assert audience.runs() >= 6
+    assert all(bool(viewer.fragment) == in_fragment for viewer in audience.viewers)
+    assert audience.message_bytes() > 6 * 500
+
+
+@pytest.mark.parametrize("capacity", [0, 1, 3, 9, 100, 5000])
+@pytest.mark.parametrize("first", [1, 8, 64])
+def test_search_comes_within_an_eighth_of_the_most_held(capacity: int, first: int) -> None:
+    """From a poor or a good first guess, and never past the limit."""
+
+    async def test(sessions: int) -> bool:
+        return sessions <= capacity
+
+    found = asyncio.run(most_held(test, first, factor=2, limit=1024))
+    expected = min(capacity, 1024)
+    assert found <= expected
+    assert expected - found <= max(1, found // 8)

@@ -1,0 +1,320 @@
+"""Feeds against a real nats-server, with real faults: after each, the rows are the stream's."""
+
+import asyncio
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+
+from nats_client import Client, Feed, Settings
+from nats_client.errors import ClosedError, DurationError, SubjectError
+from tests.nats import NatsServer, running_server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server with a stream S."""
+    with running_server(tmp_path) as server:
+        server.add_stream("S", ["s.>"])
+        yield server
+
+
+@pytest.fixture
+def client(server: NatsServer) -> Iterator[Client]:
+    """A client of it."""
+    with Client(Settings(url=server.url)) as client:
+        yield client
+
+
+def numbered(count: int, first: int = 0) -> list[bytes]:
+    """Payloads that carry their number."""
+    return [json.dumps({"n": first + i}).encode() for i in range(count)]
+
+
+def until(holds: Callable[[], Any], seconds: float = 30) -> None:
+    """Wait for something to hold; fail when it does not."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
+
+
+def sequences(feed: Feed) -> list[int]:
+    """The stream sequences of the feed's rows."""
+    return feed.snapshot().seq.tolist()
+
+
+def consumers(server: NatsServer, stream: str = "S") -> list[Any]:
+    """The stream's consumers, as the server knows them."""
+    return list(server.run(lambda nc: nc.jetstream().consumers_info(stream)))
+
+
+class Publisher:
+    """Publishes numbered messages all the time, each until it is acknowledged, exactly once by its id."""
+
+    def __init__(self, server: NatsServer) -> None:
+        self.count = 0
+        self._url = server.url
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._publish()))
+
+    def __enter__(self) -> "Publisher":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    async def _publish(self) -> None:
+        async def quiet(_: Exception) -> None:
+            pass
+
+        nc = await nats.connect(self._url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=quiet)
+        js = nc.jetstream(timeout=1)
+        while not self._stop.is_set():
+            payload, headers = json.dumps({"n": self.count}).encode(), {"Nats-Msg-Id": str(self.count)}
+            try:
+                await js.publish("s.live", payload, headers=headers)
+                self.count += 1
+            except (nats.errors.Error, TimeoutError, OSError):
+                await asyncio.sleep(0.05)
+        await nc.close()
+
+
+def test_history_then_live_without_a_seam(server: NatsServer, client: Client) -> None:
+    """What was there and what comes while the feed opens are one run of rows, none lost, none twice."""
+    server.publish("s.old", *numbered(500))
+    with Publisher(server) as publisher:
+        feed = client.feed("S", "s.>", look_back="PT1H")
+        assert feed.wait(10)
+        until(lambda: publisher.count > 200)
+    total = 500 + publisher.count
+    until(lambda: len(feed.window) == total)
+    assert sequences(feed) == list(range(1, total + 1))
+    assert feed.health.phase == "following"
+
+
+def test_same_question_same_feed(server: NatsServer, client: Client) -> None:
+    """Twenty threads that ask for the same get one feed, and the server sees one consumer."""
+    found: list[Feed] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(client.feed("S", "s.>", look_back="PT5M")))
+        for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(feed) for feed in found}) == 1
+    found[0].wait(10)
+    assert len(consumers(server)) == 1
+    assert client.feed("S", "s.other") is not found[0]
+
+
+def test_longer_look_back_fetches_what_is_missing(server: NatsServer, client: Client) -> None:
+    """A longer look-back brings only the older rows, in order, while the live ones keep coming."""
+    server.publish("s.a", *numbered(100))
+    time.sleep(2.2)
+    server.publish("s.a", *numbered(50, 100))
+    feed = client.feed("S", look_back="PT2S")
+    assert feed.wait(10)
+    assert sequences(feed)[-1] == 150
+    assert sequences(feed)[0] >= 101
+    before = feed._consumer.done
+    with Publisher(server) as publisher:
+        again = client.feed("S", look_back="PT1H")
+        assert again is feed
+        assert feed.wait(10)
+    until(lambda: len(feed.window) == 150 + publisher.count)
+    assert sequences(feed) == list(range(1, 151 + publisher.count))
+    assert feed._consumer.done == before + publisher.count
+    assert client.feed("S", look_back="PT1S") is feed
+    assert feed.look_back.total_seconds() == 3600
+
+
+def test_longer_look_back_of_an_empty_window(server: NatsServer, client: Client) -> None:
+    """Also where the shorter look-back held nothing at all."""
+    server.publish("s.a", *numbered(10))
+    time.sleep(1.2)
+    feed = client.feed("S", look_back="PT1S")
+    assert feed.wait(10)
+    assert sequences(feed) == []
+    client.feed("S", look_back="PT1H")
+    until(lambda: sequences(feed) == list(range(1, 11)))
+
+
+def test_old_rows_leave_a_silent_stream(server: NatsServer, client: Client) -> None:
+    """Rows older than the look-back go, although nothing new comes."""
+    server.publish("s.a", *numbered(10))
+    feed = client.feed("S", look_back="PT2S")
+    feed.wait(10)
+    assert len(sequences(feed)) == 10
+    until(lambda: sequences(feed) == [], 10)
+
+
+def test_kill_while_live(server: NatsServer, client: Client) -> None:
+    """The server is killed and comes back: nothing lost, nothing twice, and the state is told meanwhile."""
+    with Publisher(server) as publisher:
+        feed = client.feed("S", look_back="PT1H")
+        until(lambda: len(feed.window) > 100)
+        server.kill()
+        until(lambda: client.state.status == "reconnecting" and feed.health.phase == "reconnecting")
+        assert "Check 'url' and that the server runs" in str(client.state.error)
+        assert len(feed.snapshot()) > 100
+        time.sleep(1)
+        server.start()
+        count = publisher.count
+        until(lambda: publisher.count > count + 100)
+    until(lambda: feed.health.phase == "following" and len(feed.window) == publisher.count)
+    assert sequences(feed) == list(range(1, publisher.count + 1))
+    assert feed.snapshot().numbers("n").tolist() == list(range(publisher.count))
+
+
+def test_kill_while_replaying(server: NatsServer, client: Client) -> None:
+    """The server is killed in the middle of a replay: the replay goes on where it was."""
+
+    async def load(nc: Any) -> None:
+        for i in range(300_000):
+            await nc.publish("s.a", b'{"n": %d}' % i)
+        await nc.flush(30)
+
+    server.run(load)
+    total = server.run(lambda nc: nc.jetstream().stream_info("S")).state.messages
+    feed = client.feed("S", look_back="PT1H")
+    until(lambda: len(feed.window) > 5000)
+    server.kill()
+    assert len(feed.window) < total
+    server.start()
+    left = server.run(lambda nc: nc.jetstream().stream_info("S")).state.last_seq
+    until(lambda: feed.health.phase == "following", 60)
+    assert sequences(feed) == list(range(1, left + 1))
+
+
+def test_consumer_deleted(server: NatsServer, client: Client) -> None:
+    """An administrator deletes the consumer: the feed makes another and misses nothing."""
+    server.publish("s.a", *numbered(10))
+    feed = client.feed("S", look_back="PT1H")
+    feed.wait(10)
+    (consumer,) = consumers(server)
+    server.run(lambda nc: nc.jetstream().delete_consumer("S", consumer.name))
+    server.publish("s.a", *numbered(10, 10))
+    until(lambda: len(feed.window) == 20)
+    assert sequences(feed) == list(range(1, 21))
+    assert feed.health.restarts == 1
+
+
+def test_server_freezes(server: NatsServer, client: Client) -> None:
+    """The server stands still for some seconds: the feed says so, and goes on when it does."""
+    server.publish("s.a", *numbered(10))
+    feed = client.feed("S", look_back="PT1H")
+    feed.wait(10)
+    server.signal(signal.SIGSTOP)
+    until(lambda: feed.health.phase == "reconnecting")
+    server.signal(signal.SIGCONT)
+    server.publish("s.a", *numbered(10, 10))
+    until(lambda: feed.health.phase == "following" and len(feed.window) == 20)
+    assert sequences(feed) == list(range(1, 21))
+
+
+def test_stream_recreated(server: NatsServer, client: Client) -> None:
+    """The stream is deleted, and made again: the window starts over with the new one, and that is told."""
+    server.publish("s.a", *numbered(10))
+    feed = client.feed("S", look_back="PT1H")
+    feed.wait(10)
+    server.run(lambda nc: nc.jetstream().delete_stream("S"))
+    until(lambda: feed.health.phase == "stopped")
+    assert "There is no stream 'S'" in str(feed.health.why)
+    server.add_stream("S", ["s.>"])
+    server.publish("s.a", *numbered(3, 100))
+    until(lambda: feed.health.phase == "following" and len(feed.window) == 3)
+    assert sequences(feed) == [1, 2, 3]
+    assert feed.snapshot().numbers("n").tolist() == [100, 101, 102]
+    assert feed.health.recreated == 1
+
+
+def test_stream_appears(server: NatsServer, client: Client) -> None:
+    """A stream that is not there yet is told, with the ones that are, and the feed comes alive with it."""
+    feed = client.feed("T", look_back="PT1H")
+    assert feed.wait(10)
+    assert feed.health.phase == "stopped"
+    assert "The streams are 'S'" in str(feed.health.why)
+    server.add_stream("T", ["t.>"])
+    server.publish("t.a", *numbered(3))
+    until(lambda: len(feed.window) == 3)
+
+
+def test_idle_feed_closes(server: NatsServer) -> None:
+    """A feed that nobody reads closes, its consumer goes, and who asks again gets it anew."""
+    server.publish("s.a", *numbered(5))
+    with Client(Settings(url=server.url), idle_after=0.5) as client:
+        feed = client.feed("S", look_back="PT1H")
+        feed.wait(10)
+        until(lambda: not client.feeds())
+        until(lambda: not consumers(server))
+        with pytest.raises(ClosedError):
+            feed.snapshot()
+        again = client.feed("S", look_back="PT1H")
+        again.wait(10)
+        assert sequences(again) == [1, 2, 3, 4, 5]
+
+
+def test_malformed_is_counted(server: NatsServer, client: Client) -> None:
+    """A malformed message is counted and kept as a sample, and the next ones come."""
+    server.publish("s.a", b'{"n": 1}', b"{broken", b'{"n": 3}')
+    feed = client.feed("S", look_back="PT1H")
+    feed.wait(10)
+    health = feed.health
+    assert health.malformed == 1
+    assert (health.samples[0].subject, health.samples[0].seq) == ("s.a", 2)
+    assert "not JSON" in health.samples[0].reason
+    assert sequences(feed) == [1, 3]
+
+
+def test_ceiling(server: NatsServer) -> None:
+    """Over the ceiling the oldest rows go and are counted; new ones keep coming."""
+    server.publish("s.a", *numbered(30))
+    with Client(Settings(url=server.url), max_rows=20) as client:
+        feed = client.feed("S", look_back="PT1H")
+        feed.wait(10)
+        assert sequences(feed) == list(range(11, 31))
+        assert feed.health.dropped == 10
+
+
+def test_bad_questions(client: Client) -> None:
+    """What cannot be read is refused at once, with what was wrong."""
+    with pytest.raises(DurationError):
+        client.feed("S", look_back="5m")
+    with pytest.raises(SubjectError):
+        client.feed("S", "a..b")
+    with pytest.raises(SubjectError):
+        client.feed("S.*")
+
+
+def test_close_leaves_nothing(server: NatsServer) -> None:
+    """After close() there is no thread, and soon no consumer and no connection on the server."""
+    before = threading.active_count()
+    client = Client(Settings(url=server.url))
+    client.feed("S").wait(10)
+    client.close()
+    client.close()
+    assert threading.active_count() == before
+    until(lambda: not consumers(server))
+    with pytest.raises(ClosedError):
+        client.feed("S")
+
+
+def test_without_a_server() -> None:
+    """A client without a server returns at once, says why, and closes."""
+    with Client(Settings(url="nats://127.0.0.1:9")) as client:
+        assert not client.wait(5)
+        feed = client.feed("S")
+        assert not feed.wait(0.2)
+        assert len(feed.snapshot()) == 0
+        assert "No answer" in str(client.state.error)
