@@ -178,8 +178,7 @@ class Connection:
                     **options,
                 )
         except BaseException:
-            with contextlib.suppress(Exception):
-                await client.close()
+            await _close(client)
             raise
         return client
 
@@ -200,8 +199,7 @@ class Connection:
     async def _drop(self) -> None:
         client, self._nats = self._nats, None
         if client is not None and not client.is_closed:
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(client.close(), CONNECT_TIMEOUT)
+            await _close(client)
 
     async def _on_error(self, error: Exception) -> None:
         self._last_error = error
@@ -225,6 +223,18 @@ class Connection:
     ) -> None:
         since = self.state.since if self.state.status == status else time.time()
         self.state = ConnectionState(status, since, self.state.server, self.state.server_name, error)
+
+
+async def _close(client: NatsPy) -> None:
+    """Close, but do not wait for it: after a failed TLS handshake nats-py would wait for ever."""
+
+    async def close() -> None:
+        with contextlib.suppress(Exception):
+            await client.close()
+
+    closing = asyncio.create_task(close())
+    await asyncio.wait({closing}, timeout=0.5)
+    closing.cancel()
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
