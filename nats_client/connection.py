@@ -34,6 +34,7 @@ REQUEST_TIMEOUT = 3.0  # seconds
 RETRY_AFTER = (0.1, 0.5, 1.0, 2.0)  # seconds, the last one again and again
 PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
 
+CLIENT_CERTIFICATE = "'tls_cert' and 'tls_key'"
 STREAM_NOT_FOUND = 10059  # https://github.com/nats-io/nats-server/blob/main/server/errors.json
 
 
@@ -262,6 +263,10 @@ def explain(settings: Settings, server: str, error: Exception) -> LookbackError:
             f"TLS is asked for, and {where} does not offer it. No login was sent. Use nats:// in 'url' "
             "if the connection may be plain."
         )
+    if isinstance(error, ssl.SSLError) and "CERTIFICATE_REQUIRED" in (error.reason or ""):
+        return TlsFailed(
+            f"{where[0].upper()}{where[1:]} asks for a client certificate: {CLIENT_CERTIFICATE}."
+        )
     if isinstance(error, ssl.SSLError):
         return TlsFailed(f"The TLS handshake with {where} failed: {error.reason or 'no reason given'}.")
     if "authorization" in text or "authentication" in text or "maximum" in text:
@@ -278,7 +283,7 @@ def explain(settings: Settings, server: str, error: Exception) -> LookbackError:
         return SettingsError(f"{settings.login_setting}: the seed in it is not valid.")
     hint = ""
     if isinstance(error, ConnectionResetError | BrokenPipeError) and settings.ssl_context() is not None:
-        hint = " It may ask for a client certificate: 'tls_cert' and 'tls_key'."
+        hint = f" It may ask for a client certificate: {CLIENT_CERTIFICATE}."
     return ServerUnreachable(
         f"No answer from {where}: {_plain(error)}. Check 'url' and that the server runs.{hint}"
     )
