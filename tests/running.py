@@ -32,8 +32,8 @@ class App:
 
 
 @contextmanager
-def app(folder: Path, **env: str) -> Iterator[App]:
-    """Start the app in a clean environment plus `env`, its data in `folder`; end it as Ctrl-C does."""
+def app(folder: Path, root: Path = ROOT, **env: str) -> Iterator[App]:
+    """Start the app of `root` in a clean environment plus `env`, data in `folder`; end it as Ctrl-C does."""
     port = free_port()
     log = folder / "app.log"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("NATS_", "LOOKBACK_", "STREAMLIT_"))}
@@ -45,7 +45,7 @@ def app(folder: Path, **env: str) -> Iterator[App]:
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "streamlit", "run", "app.py"],
-            cwd=ROOT,
+            cwd=root,
             env={**clean, **settings, **env},
             stdout=out,
             stderr=subprocess.STDOUT,

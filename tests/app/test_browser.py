@@ -1,16 +1,18 @@
 """The whole app in a real Chromium: every page opens, points arrive, zoom holds, faults are told."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import chromium
 from tests.nats import NatsServer, running_server
-from tests.running import App, app
+from tests.running import ROOT, App, app
 
 CHART = ".js-plotly-plot"
 NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x).map(x => +new Date(x))))"
@@ -152,3 +154,46 @@ def test_app_starts_before_its_server(tmp_path: Path, tab: Page) -> None:
 def publish(server: NatsServer, count: int) -> None:
     """Publish `count` numbers to the stream S."""
     server.publish("s.a", *(json.dumps({"value": i}).encode() for i in range(count)))
+
+
+def test_edits_take_effect_and_leave_nothing(tmp_path: Path, tab: Page) -> None:
+    """An edited page, a new page and an edited file of nats_client/ take effect by themselves, and leave no
+    second consumer and no second thread behind."""
+    root = tmp_path / "checkout"
+    unwanted = shutil.ignore_patterns("__pycache__", "secrets.toml")
+    for room in ("components", "nats_client", "services", "static", "pages", ".streamlit"):
+        shutil.copytree(ROOT / room, root / room, ignore=unwanted)
+    shutil.copy(ROOT / "app.py", root)
+    page, module = root / "pages" / "mine.py", root / "nats_client" / "feed.py"
+    source = (
+        '"""Mine."""\nimport streamlit as st\nfrom components import live\n'
+        "st.write(f\"{len(live('S'))} %s\")\n"
+    )
+    page.write_text(source % "first")
+    with running_server(tmp_path / "nats") as server, app(tmp_path, root, NATS_URL=server.url) as running:
+        server.add_stream("S", ["s.>"])
+        publish(server, 3)
+        tab.goto(f"{running.url}/mine")
+        expect(tab.locator("body")).to_contain_text("3 first", timeout=20_000)
+        process = psutil.Process(running.process.pid)
+        threads = process.num_threads()
+        for edit in ("second", "third"):
+            page.write_text(source % edit)
+            expect(tab.locator("body")).to_contain_text(f"3 {edit}", timeout=20_000)
+        (root / "pages" / "new.py").write_text('"""Brand new."""')
+        expect(tab.locator("body")).to_contain_text("Brand new", timeout=20_000)
+        for count in range(4, 7):
+            before = consumer_names(server)
+            module.write_text(module.read_text() + "\n# edited\n")
+            until(lambda before=before: consumer_names(server).isdisjoint(before) and consumer_names(server))
+            publish(server, 1)
+            expect(tab.locator("body")).to_contain_text(f"{count} third", timeout=20_000)
+        until(lambda: len(consumer_names(server)) == 1)
+        # The web server's own pool of threads breathes; a thread left behind by each edit would be six.
+        until(lambda: process.num_threads() <= threads + 3)
+        tab.goto("about:blank")
+
+
+def consumer_names(server: NatsServer) -> set[str]:
+    """The consumers of the stream S on the server."""
+    return {info.name for info in server.run(lambda nc: nc.jetstream().consumers_info("S"))}
