@@ -1,0 +1,97 @@
+"""A real Chromium over its DevTools protocol, for what only a browser can tell.
+
+Spoken to directly: the usual test drivers keep every tab "visible" and focused, and one question here is
+what a hidden tab does.
+"""
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from websockets.asyncio.client import ClientConnection, connect
+
+from bench.stage import running, until
+
+FLAGS = "--headless=new --no-sandbox --disable-gpu --disable-background-networking --no-first-run"
+
+
+@dataclass
+class Tab:
+    """One tab, and the messages that went through its websockets: for each the time and the size."""
+
+    socket: ClientConnection
+    received: list[tuple[float, int]] = field(default_factory=list)
+    sent: list[tuple[float, int]] = field(default_factory=list)
+    _answers: dict[int, asyncio.Future[dict]] = field(default_factory=dict)
+    _numbers: itertools.count = field(default_factory=itertools.count)
+
+    async def call(self, method: str, **arguments: object) -> dict:
+        """Give a command of the DevTools protocol and wait for its answer."""
+        number = next(self._numbers)
+        self._answers[number] = asyncio.get_running_loop().create_future()
+        await self.socket.send(json.dumps({"id": number, "method": method, "params": arguments}))
+        async with asyncio.timeout(20):
+            return await self._answers[number]
+
+    async def value(self, expression: str) -> object:
+        """Evaluate JavaScript in the page."""
+        answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        return answer["result"].get("value")
+
+    async def listen(self) -> None:
+        """Take in answers and events until the browser ends."""
+        async for text in self.socket:
+            message = json.loads(text)
+            if "id" in message:
+                self._answers.pop(message["id"]).set_result(message.get("result", {}))
+            elif message["method"] == "Network.webSocketFrameReceived":
+                self._note(self.received, message["params"])
+            elif message["method"] == "Network.webSocketFrameSent":
+                self._note(self.sent, message["params"])
+
+    @staticmethod
+    def _note(messages: list[tuple[float, int]], event: dict) -> None:
+        binary, data = event["response"]["opcode"] == 2, event["response"]["payloadData"]
+        messages.append((event["timestamp"], len(base64.b64decode(data)) if binary else len(data)))
+
+
+@contextlib.asynccontextmanager
+async def chromium() -> AsyncIterator[str]:
+    """Run a headless Chromium with a fresh profile; gives the address of its DevTools."""
+    binary = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
+    with tempfile.TemporaryDirectory(prefix="lookback-bench-", ignore_cleanup_errors=True) as profile:
+        command = [binary, *FLAGS.split(), f"--user-data-dir={profile}", "--remote-debugging-port=0"]
+        log, port = Path(profile) / "chromium.log", Path(profile) / "DevToolsActivePort"
+        with running([*command, "about:blank"], log=log):
+            await until(
+                lambda: port.exists() and port.read_text().count("\n") == 1, 20, lambda: log.read_text()
+            )
+            yield "ws://127.0.0.1:{}{}".format(*port.read_text().split())
+
+
+@contextlib.asynccontextmanager
+async def tab(devtools: str, url: str) -> AsyncIterator[Tab]:
+    """Open a tab in front of the others and go to `url`, counting from its first message on."""
+    base = devtools.partition("/devtools/")[0]
+    async with connect(devtools, max_size=None, compression=None) as browser:
+        create = {"id": 0, "method": "Target.createTarget", "params": {"url": "about:blank"}}
+        await browser.send(json.dumps(create))
+        target = json.loads(await browser.recv())["result"]["targetId"]
+    async with connect(f"{base}/devtools/page/{target}", max_size=None, compression=None) as socket:
+        found = Tab(socket)
+        listening = asyncio.create_task(found.listen())
+        try:
+            await found.call("Network.enable")
+            await found.call("Page.navigate", url=url)
+            yield found
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            await socket.send(json.dumps({"id": -1, "method": "Page.close"}))

@@ -1,0 +1,138 @@
+"""What is measured, and how a round of it runs. Each function measures one side once."""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from bench.stage import HISTORY, OURS, SERIES, Side, python, streamlit
+from bench.viewer import Audience, PageFailedError
+
+SESSIONS = 5
+"""Sessions of the steady run: the plain recipe just holds them."""
+LIMIT = 1.0
+"""Seconds that the p95 refresh latency of a server that holds its sessions stays under."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, how often, how many."""
+
+    rounds: int = 3
+    warm_up: float = 5.0
+    steady: float = 15.0
+    replay: int = 300_000
+    step: float = 15.0
+    session_rounds: int = 1
+    most_sessions: int = 1024
+
+
+QUICK = Plan(rounds=1, warm_up=2.0, steady=3.0, replay=30_000, step=3.0, most_sessions=16)
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The smallest value that `share` of the values do not exceed; infinite for none."""
+    return sorted(values)[math.ceil(share * len(values)) - 1] if values else math.inf
+
+
+def check_charts(audience: Audience) -> None:
+    """Complain unless every viewer was drawn five minutes of ten series, and changes to it."""
+    audience.check()
+    expected = SERIES * HISTORY.total_seconds()
+    for viewer in audience.viewers:
+        if viewer.chart.points() < 0.95 * expected or viewer.chart.changes < 2:
+            raise PageFailedError(
+                f"a chart of {viewer.chart.points()} points, {viewer.chart.changes} changes: too little"
+            )
+
+
+async def steady(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
+    """Five sessions at one refresh a second, after warm-up: bytes, CPU and latency of a refresh.
+
+    Bytes are those of the messages before any compression. Each server compresses or not as its settings say.
+    """
+    async with streamlit(side, nats_url) as app, Audience(app.url, SESSIONS) as audience:
+        await asyncio.sleep(plan.warm_up)
+        start, before = time.monotonic(), (audience.runs(), audience.message_bytes(), app.cpu_seconds())
+        await asyncio.sleep(plan.steady)
+        end, after = time.monotonic(), (audience.runs(), audience.message_bytes(), app.cpu_seconds())
+        check_charts(audience)
+        latency = percentile(audience.latencies(start, end), 0.95)
+    runs, received, cpu = (b - a for a, b in zip(before, after, strict=True))
+    return {
+        "bytes_per_refresh": received / runs,
+        "cpu_per_refresh": 1000 * cpu / runs,
+        "refresh_latency_ms": 1000 * latency,
+    }
+
+
+async def compressed(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
+    """One session of a server that compresses: bytes of a refresh as the socket carries them."""
+    async with (
+        streamlit(side, nats_url, compress=True) as app,
+        Audience(app.url, 1) as audience,
+    ):
+        await asyncio.sleep(plan.warm_up)
+        runs, received = audience.runs(), audience.wire_bytes()
+        await asyncio.sleep(plan.steady / 2)
+        check_charts(audience)
+        return {"bytes_per_refresh_compressed": (audience.wire_bytes() - received) / (audience.runs() - runs)}
+
+
+async def replay_rate(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
+    """Messages a second from the subscription to a DataFrame of all of them, in a fresh process."""
+    who = "ours" if side is OURS else "theirs"
+    seconds = float(await python("bench.replay", who, nats_url, str(plan.replay)))
+    return {"replay_rate": plan.replay / seconds}
+
+
+async def holds(side: Side, nats_url: str, sessions: int, plan: Plan) -> bool:
+    """Whether a fresh server refreshes this many sessions once a second with a p95 latency under a second."""
+    try:
+        async with asyncio.timeout(60 + plan.step):
+            async with streamlit(side, nats_url) as app, Audience(app.url, sessions) as audience:
+                return await stays_under(audience, plan)
+    except (TimeoutError, PageFailedError, OSError):
+        return False
+
+
+async def stays_under(audience: Audience, plan: Plan) -> bool:
+    """Watch for one step after the warm-up; leaves early once too many refreshes were late."""
+    start = time.monotonic() + plan.warm_up
+    end = start + plan.step
+    allowed = 0.05 * len(audience.viewers) * plan.step / audience.interval
+    while (now := time.monotonic()) < end:
+        await asyncio.sleep(min(1.0, end - now))
+        audience.check()
+        if sum(latency >= LIMIT for latency in audience.latencies(start, end=time.monotonic())) > allowed:
+            return False
+    return percentile(audience.latencies(start, end), 0.95) < LIMIT
+
+
+async def most_held(test: Callable[[int], Awaitable[bool]], first: int, *, factor: float, limit: int) -> int:
+    """The largest number that passes: by steps of `factor` from `first` to a bracket, then by halves.
+
+    Ends when the bracket is an eighth wide, or at the limit.
+    """
+    low, high = 0, 0
+    number = first
+    while not (low and high):
+        if await test(number):
+            low = number
+            if high or number >= limit:
+                break
+            number = min(limit, max(number + 1, round(number * factor)))
+        else:
+            high = number
+            if number == 1:
+                return 0
+            if not low:
+                number = max(1, round(number / factor))
+    while high and high - low > max(1, low // 8):
+        middle = (low + high) // 2
+        if await test(middle):
+            low = middle
+        else:
+            high = middle
+    return low

@@ -1,0 +1,268 @@
+"""What both sides stand on: a real nats-server, a publisher of ten series, a Streamlit server of their own.
+
+Everything listens on loopback, on ports that were free, and ends with the benchmark however that ends.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import nats
+import psutil
+from nats.js.client import JetStreamContext
+
+ROOT = Path(__file__).resolve().parent.parent
+SERIES = 10
+HISTORY = timedelta(minutes=5)
+
+SERVER_CONFIG = """
+listen: "127.0.0.1:-1"
+ports_file_dir: "{folder}"
+jetstream {{ store_dir: "{folder}/store", max_mem: 512M, max_file: 2G }}
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One of the two programs compared, and how it is started."""
+
+    name: str
+    script: Path
+    folder: Path
+    environment: dict[str, str]
+
+
+OURS = Side("ours", ROOT / "app.py", ROOT, {"LOOKBACK_PAGES": str(ROOT / "bench" / "pages")})
+# Its own folder is the working directory: it runs with Streamlit's defaults, not with our config.toml.
+PLAIN_RECIPE = Side(
+    "plain recipe", ROOT / "bench/plain_recipe/app.py", ROOT / "bench/plain_recipe", environment={}
+)
+
+
+# -- processes ----------------------------------------------------------------------------------------------
+
+
+def end_with_parent() -> None:
+    """Ask Linux to end this child when the benchmark is killed; elsewhere `running` alone cleans up."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], *, log: Path, cores: set[int] | None = None, **options: object
+) -> Iterator[psutil.Popen]:
+    """Run a program for the length of the block, its words in `log`."""
+    with log.open("wb") as words:
+        process = psutil.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the benchmark, which then ends its children in order
+            preexec_fn=end_with_parent,
+            **options,
+        )
+    if cores and hasattr(process, "cpu_affinity"):
+        process.cpu_affinity(sorted(cores))
+    try:
+        yield process
+    finally:
+        family = [process, *descendants(process)]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+        _, alive = psutil.wait_procs(family, timeout=5)
+        for left in alive:
+            left.kill()
+        psutil.wait_procs(alive, timeout=5)
+
+
+def descendants(process: psutil.Process) -> list[psutil.Process]:
+    """The programs that a program has started; none if it has ended."""
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def split_cores() -> tuple[set[int], set[int]]:
+    """Cores of the app, and cores of the load: the viewers, the publisher and the nats-server.
+
+    The load gets the last core, the app all others. Else the viewers would take their time from the server
+    they measure, and more of it on the side that has more of them. Where there is one core, or the system
+    cannot pin, all share.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return (set(cores[:-1]), {cores[-1]}) if len(cores) > 1 else (set(), set())
+
+
+APP_CORES, LOAD_CORES = split_cores()
+
+
+def pin_load() -> None:
+    """Move this process, and what it starts from now on, to the cores of the load."""
+    if LOAD_CORES:
+        os.sched_setaffinity(0, LOAD_CORES)
+
+
+async def python(module: str, *arguments: str, patience: float = 180) -> str:
+    """Run one of the benchmark's modules to its end on the app's cores; gives what it printed."""
+    with tempfile.TemporaryDirectory(prefix="lookback-bench-") as folder:
+        log = Path(folder) / "output.log"
+        command = [sys.executable, "-m", module, *arguments]
+        with running(command, log=log, cores=APP_CORES, cwd=ROOT) as process:
+            await until(lambda: process.poll() is not None, patience, lambda: f"{module} is not ready")
+            if process.returncode:
+                raise RuntimeError(f"{module} failed:\n{log.read_text()}")
+        return log.read_text()
+
+
+# -- NATS ---------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def nats_server() -> AsyncIterator[str]:
+    """Run a nats-server with JetStream in a temporary folder; gives its URL."""
+    binary = Path(sysconfig.get_path("scripts")) / "nats-server"
+    with tempfile.TemporaryDirectory(prefix="lookback-bench-") as name:
+        folder = Path(name)
+        config = folder / "nats.conf"
+        config.write_text(SERVER_CONFIG.format(folder=folder))
+        log = folder / "nats.log"
+        with running([str(binary), "-c", str(config)], log=log) as process:
+            ports = folder / f"nats-server_{process.pid}.ports"
+            await until(ports.exists, 10, lambda: f"nats-server did not start:\n{log.read_text()}")
+            # The file exists a moment before it is written.
+            await until(lambda: ports.read_text().endswith("}"), 5, lambda: "empty ports file")
+            yield json.loads(ports.read_text())["nats"][0]
+
+
+def sample_at(series: int, seconds: float) -> bytes:
+    """One message of about 80 bytes: a slow wave per series with a ripple of its own."""
+    value = 20 + series + 5 * math.sin(seconds / 30 + series) + math.sin(seconds * 7.3 * (series + 1))
+    at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"t": at, "value": round(value, 6), "unit": "C"}).encode()
+
+
+@contextlib.asynccontextmanager
+async def ten_series(url: str) -> AsyncIterator[None]:
+    """Fill stream BENCH with five minutes of history, then publish each series once a second."""
+    connection = await nats.connect(url)
+    jetstream = connection.jetstream()
+    await jetstream.add_stream(name="BENCH", subjects=["bench.>"], max_age=3600)
+    start = datetime.now(UTC).replace(microsecond=0)
+    seconds = int(HISTORY.total_seconds())
+    for ago in range(seconds, 0, -1):
+        await publish_second(jetstream, start - timedelta(seconds=ago))
+    live = asyncio.create_task(publish_live(jetstream, start))
+    try:
+        yield
+    finally:
+        live.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await live
+        await connection.close()
+
+
+async def publish_second(jetstream: JetStreamContext, at: datetime) -> None:
+    """Publish one message of each series, and wait until all are stored."""
+    await asyncio.gather(
+        *(jetstream.publish(f"bench.s{n}", sample_at(n, at.timestamp())) for n in range(SERIES))
+    )
+
+
+async def publish_live(jetstream: JetStreamContext, start: datetime) -> None:
+    """Go on from `start`, a second at a time."""
+    at = start
+    while True:
+        await asyncio.sleep((at - datetime.now(UTC)).total_seconds())
+        await publish_second(jetstream, at)
+        at += timedelta(seconds=1)
+
+
+# -- Streamlit ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class App:
+    """A Streamlit server that answers."""
+
+    port: int
+    process: psutil.Popen
+    log: Path
+
+    @property
+    def url(self) -> str:
+        """Where a browser would go."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far, of all its threads and of programs it started."""
+        family = [self.process, *descendants(self.process)]
+        return sum(sum(process.cpu_times()[:2]) for process in family)
+
+
+@contextlib.asynccontextmanager
+async def streamlit(
+    side: Side, nats_url: str, *, compress: bool = False, settings: Sequence[str] = ()
+) -> AsyncIterator[App]:
+    """Run one side's app in a fresh process, so that nothing of the step before is left in it."""
+    with tempfile.TemporaryDirectory(prefix="lookback-bench-") as home:
+        port, log = free_port(), Path(home) / "streamlit.log"
+        command = [sys.executable, "-m", "streamlit", "run", str(side.script)]
+        command += ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
+        command += ["--browser.gatherUsageStats", "false"]
+        command += settings
+        if compress:
+            command += ["--server.enableWebsocketCompression", "true"]
+        environment = os.environ | {"HOME": home, "NATS_URL": nats_url} | side.environment
+        with running(command, log=log, cores=APP_CORES, cwd=side.folder, env=environment) as process:
+            app = App(port, process, log)
+            await until(
+                lambda: process.poll() is None and answers(f"{app.url}/_stcore/health"),
+                30,
+                lambda: f"{side.name} did not start:\n{log.read_text()}",
+            )
+            yield app
+
+
+def free_port() -> int:
+    """Give a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of this loopback address succeeds."""
+    try:
+        with urllib.request.urlopen(url, timeout=1):
+            return True
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+async def until(condition, seconds: float, complaint) -> None:
+    """Poll until `condition()` holds, or give up with `complaint()`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(complaint())
+        await asyncio.sleep(0.05)
