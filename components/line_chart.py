@@ -8,7 +8,6 @@ import streamlit as st
 from nats_client import format_duration
 
 from .assets import asset_url
-from .bins import shared_bins
 from .live import View
 
 # Sent to the browser at each refresh, so it only points to the file that the browser keeps.
@@ -49,7 +48,7 @@ def line_chart(
     fields = (y,) if isinstance(y, str) else tuple(y)
     for name in fields:
         view.snapshot.numbers(name)
-    bins = shared_bins(view.feed, fields, color, view.look_back)
+    bins = view.feed.bins(fields, color, view.look_back)
     bins.update(view.snapshot, view.now)
 
     key = key or f"{view.feed.key} {view.look_back} {fields} {color} {title}"

@@ -42,7 +42,7 @@ def judge(views: list[View], connection: ConnectionState, *, paused: bool) -> Ve
             word = "Stopped" if health.phase == "stopped" else "Reconnecting"
             return Verdict("lost", word, str(health.why or ""))
     if paused:
-        return Verdict("paused", "Paused", "Refresh is paused; the data keeps coming in behind the scenes.")
+        return Verdict("paused", "Paused", "The page stays as it is until a refresh interval is chosen.")
     for view in views:
         if view.health.phase in ("connecting", "replaying"):
             return Verdict("busy", "Replaying" if view.health.phase == "replaying" else "Connecting")

@@ -1,7 +1,5 @@
 """What the server holds, for pages that list or choose."""
 
-import threading
-
 import pandas as pd
 import streamlit as st
 
@@ -11,11 +9,10 @@ from nats_client.errors import ServerUnreachable
 from .connection import client, is_embedded
 from .words import local
 
-_RATE_OVER = 10.0  # seconds that a rate is taken over, once there are as many
 _KEEP = 2.0  # seconds that a listing serves all viewers
 
-_lock = threading.Lock()
-_history: dict[str, list[StreamInfo]] = {}
+_last: list[StreamInfo] = []
+"""The last listing, for while there is no connection."""
 
 
 def is_demo() -> bool:
@@ -23,53 +20,34 @@ def is_demo() -> bool:
     return is_embedded()
 
 
-def _listed() -> list[StreamInfo]:
-    """The streams, asked for at most every two seconds; the last listing while there is no connection."""
+def streams() -> pd.DataFrame:
+    """The streams, one a row, indexed by name: `per_second` (messages, over the last 10 s; missing at
+    first), `messages`, `bytes`, `newest` (UTC), `subjects`, `description`. While there is no connection,
+    as they were last. Raises LookbackError when they have never been seen."""
     nats = client()
     if nats.state.status == "connected":
-        return _asked()
-    with _lock:
-        if not _history:
-            raise nats.state.error or ServerUnreachable("Not connected to NATS yet.")
-        return [past[-1] for past in _history.values()]
+        _last[:] = _listed()
+    elif not _last:
+        raise nats.state.error or ServerUnreachable("Not connected to NATS yet.")
+    rows = [
+        {
+            "stream": info.name,
+            "per_second": info.per_second,
+            "messages": info.messages,
+            "bytes": info.bytes,
+            "newest": info.last_time,
+            "subjects": ", ".join(info.subjects),
+            "description": info.description,
+        }
+        for info in _last
+    ]
+    columns = ["stream", "per_second", "messages", "bytes", "newest", "subjects", "description"]
+    return pd.DataFrame(rows, columns=columns).set_index("stream").astype({"per_second": "float64"})
 
 
 @st.cache_data(ttl=_KEEP, show_spinner=False)
-def _asked() -> list[StreamInfo]:
-    found = client().streams()
-    with _lock:
-        for name in set(_history) - {info.name for info in found}:
-            del _history[name]
-        for info in found:
-            past = _history.setdefault(info.name, [])
-            past.append(info)
-            while len(past) > 2 and past[1].asked < info.asked - _RATE_OVER:
-                past.pop(0)
-    return found
-
-
-def streams() -> pd.DataFrame:
-    """The streams, one a row, indexed by name: `per_second` (messages, over the last 10 s; missing at
-    first), `messages`, `bytes`, `newest` (UTC), `subjects`, `description`. Raises LookbackError."""
-    rows = []
-    for info in _listed():
-        with _lock:
-            past = _history.get(info.name, [info])[0]
-        seconds = info.asked - past.asked
-        rows.append(
-            {
-                "stream": info.name,
-                "per_second": (info.last_seq - past.last_seq) / seconds if seconds > 0 else None,
-                "messages": info.messages,
-                "bytes": info.bytes,
-                "newest": info.last_time,
-                "subjects": ", ".join(info.subjects),
-                "description": info.description,
-            }
-        )
-    columns = ["stream", "per_second", "messages", "bytes", "newest", "subjects", "description"]
-    table = pd.DataFrame(rows, columns=columns).set_index("stream")
-    return table.astype({"per_second": "float64"})
+def _listed() -> list[StreamInfo]:
+    return client().streams()
 
 
 def subjects(stream: str, limit: int = 200) -> list[str]:

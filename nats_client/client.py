@@ -16,7 +16,7 @@ from .duration import parse_duration
 from .errors import ClosedError, RequestFailed
 from .feed import Feed, FeedKey
 from .settings import Settings
-from .streams import StreamInfo, list_streams, list_subjects, newest_message
+from .streams import StreamInfo, StreamList, list_subjects, newest_message
 from .subjects import check_filter, check_stream_name
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class Client:
 
     def streams(self) -> list[StreamInfo]:
         """The streams that the login may see. Raises RequestFailed when the server does not answer."""
-        return self._call(list_streams(self._connection))
+        return self._call(self._streams.look())
 
     def subjects(self, stream: str, pattern: str = ">") -> dict[str, int]:
         """Subjects of `stream` that match `pattern`, and how many messages each has."""
@@ -147,6 +147,7 @@ class Client:
 
     async def _run(self) -> None:
         self._connection = Connection(self.settings)
+        self._streams = StreamList(self._connection)
         task = asyncio.current_task()
         assert task is not None
         self._main = task

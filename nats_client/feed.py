@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from .bins import Bins
 from .connection import Connection, end_tasks
 from .consumer import Consumer, Phase
 from .decoders import Malformed, Raw, decode
 from .errors import ClosedError, LookbackError
 from .window import Snapshot, Window
+
+MOST_CHARTS = 50
+"""Charts of one feed whose bins are kept."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class Feed:
         self._samples: list[Malformed] = []
         self._recreated = 0
         self._closed = False
+        self._bins: dict[tuple[tuple[str, ...], str | None, int], Bins] = {}
         self._settled = threading.Event()
         self._consumer = Consumer(connection, key.stream, key.subject, lambda: self._look_back, self)
         self._consumer.changed = self._check_settled
@@ -120,6 +125,16 @@ class Feed:
     def frame(self) -> pd.DataFrame:
         """`snapshot().frame()`: the rows as a DataFrame indexed by `_time` (UTC)."""
         return self.snapshot().frame()
+
+    def bins(self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta) -> Bins:
+        """The bins that all viewers of the same chart share; whoever draws brings them up to date first."""
+        key = (fields, color, look_back.value)
+        bins = self._bins.get(key)
+        if bins is None:
+            while len(self._bins) >= MOST_CHARTS:
+                self._bins.pop(next(iter(self._bins)), None)  # its viewers start over with new ones
+            bins = self._bins.setdefault(key, Bins(fields, color, look_back))
+        return bins
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the replay to end, or to fail; whether it did either."""

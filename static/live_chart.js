@@ -2,7 +2,7 @@
 //
 // A message says from which version (a) to which (v) it leads. One that starts later than what this chart
 // holds, or belongs to another epoch (e), cannot be applied; the chart then asks once for everything.
-// Its layout is described in components/bins.py.
+// Its layout is described in nats_client/bins.py.
 
 const COLOURS = [
   "#0f8aa3", "#e0782f", "#7a5cc0", "#4b9e3f", "#cf4a5f", "#a07b45", "#4c7bd9", "#c99a12", "#7d8b93", "#cc68a8",

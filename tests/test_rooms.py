@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {
     "pages": {"nats_client", "nats", "asyncio", "threading", "services"},
-    "components": {"nats", "asyncio", "services"},
+    "components": {"nats", "asyncio", "threading", "services"},
     "nats_client": {"streamlit", "plotly", "components", "services"},
     "services": {"streamlit", "components"},
     "app.py": {"nats", "threading"},

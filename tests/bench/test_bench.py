@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-
 from bench.measures import most_held
 from bench.refresh import served
 from bench.viewer import Audience

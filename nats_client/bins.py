@@ -9,12 +9,11 @@ import secrets
 import struct
 import threading
 from collections.abc import Hashable
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 
-from nats_client import Feed, Snapshot
+from .window import Snapshot
 
 COLUMNS = 600
 """Bins that a look-back is cut into, at least; a chart is about as many pixels wide."""
@@ -49,7 +48,7 @@ class Bins:
         self.fields = fields
         self.color = color
         self.step = step_for(look_back)
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
         self._ahead = look_back.value // 10
         self._capacity = (look_back.value + self._ahead) // self.step + 3
         self._start_over()
@@ -81,7 +80,7 @@ class Bins:
 
         Raises ColumnError when a column is not there or of another kind.
         """
-        with self.lock:
+        with self._lock:
             if snapshot.generation != self._generation:
                 self._start_over()
                 self._generation = snapshot.generation
@@ -112,7 +111,7 @@ class Bins:
         Little-endian: uint32 length of a JSON header, padded to four bytes; then for each of its `c` cells
         float32 low, float32 high (only with `h`), uint16 bin relative to `b`, uint8 series.
         """
-        with self.lock:
+        with self._lock:
             series, cells = np.nonzero(self._changed > since)
             newest = self._newest if self._newest is not None else 0
             bins = newest - (newest - cells) % self._capacity
@@ -206,17 +205,3 @@ class Bins:
         self._high = np.vstack([self._high, np.full((1, self._capacity), -np.inf)])
         self._changed = np.vstack([self._changed, np.zeros((1, self._capacity), dtype=np.int64)])
         return row
-
-
-_shared: WeakKeyDictionary[Feed, dict[Hashable, Bins]] = WeakKeyDictionary()
-_lock = threading.Lock()
-
-
-def shared_bins(feed: Feed, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta) -> Bins:
-    """The bins that all viewers of the same chart share; they live as long as the feed."""
-    with _lock:
-        charts = _shared.setdefault(feed, {})
-        key = (fields, color, look_back.value)
-        if key not in charts:
-            charts[key] = Bins(fields, color, look_back)
-        return charts[key]

@@ -9,7 +9,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.bins import COLUMNS, MOST_SERIES, Bins, step_for
+from nats_client.bins import COLUMNS, MOST_SERIES, Bins, step_for
 from nats_client.window import Batch, Window
 
 LOOK_BACK = pd.Timedelta("PT10M")
