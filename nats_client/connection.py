@@ -27,6 +27,7 @@ from .errors import (
     StreamNotFound,
     TlsFailed,
 )
+from .fast_path import TappedNatsPy
 from .settings import Settings, without_credentials
 
 CONNECT_TIMEOUT = 2  # seconds; nats-py takes whole ones
@@ -54,7 +55,7 @@ class ConnectionState:
     """Why there is no connection."""
 
 
-class _SafeNatsPy(NatsPy):
+class SafeNatsPy(TappedNatsPy):
     """nats-py, but it never sends a login in plain text where TLS was asked for.
 
     With a tls:// URL or a TLS context, nats-py talks plainly to a server that offers no TLS.
@@ -84,7 +85,7 @@ class Connection:
         self.reconnects = 0
         self.tried = threading.Event()
         """Set once the first attempt to connect has ended, well or not."""
-        self._nats: NatsPy | None = None
+        self._nats: SafeNatsPy | None = None
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
         self._last_error: Exception | None = None
@@ -111,7 +112,7 @@ class Connection:
             self._set("closed")
             await self._drop()
 
-    async def ready(self) -> NatsPy:
+    async def ready(self) -> SafeNatsPy:
         """The connected nats-py client, as soon as there is one."""
         while True:
             await self._connected.wait()
@@ -155,7 +156,7 @@ class Connection:
             )
         return answer
 
-    async def _connect(self, server: str) -> NatsPy:
+    async def _connect(self, server: str) -> SafeNatsPy:
         self._last_error = None
         self._ended.clear()
         options: dict[str, Any] = self.settings.login()
@@ -163,7 +164,7 @@ class Connection:
             options["tls"] = context
         if self.settings.tls_hostname:
             options["tls_hostname"] = self.settings.tls_hostname
-        client = _SafeNatsPy()
+        client = SafeNatsPy()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT * 3):
                 await client.connect(

@@ -17,19 +17,20 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 import pandas as pd
-from nats.aio.client import Client as NatsPy
 from nats.aio.msg import Msg
 from nats.nuid import NUID
 
-from .connection import Connection
+from .connection import Connection, SafeNatsPy
 from .decoders import Raw
 from .errors import ConsumerRefused, LookbackError, RequestFailed, StreamNotFound, one_of
+from .fast_path import Arrived, Inbox
 
 HEARTBEAT = 1.0  # seconds between the server's signs of life on an idle stream
 PATIENCE = 3.5  # seconds of silence that put the consumer in doubt
 GATHER = 0.05  # seconds in which messages gather to a batch
 INACTIVE = 10.0  # seconds after which the server forgets a consumer that nobody listens to
 RETRY_AFTER = 1.0  # seconds between tries while the stream cannot be read
+MOST_NAMES = 100_000  # subjects whose text is kept at hand
 MOST_AT_ONCE = 20_000  # messages decoded between two looks at the loop: pages want the interpreter too
 
 _nuid = NUID()
@@ -85,8 +86,8 @@ class Consumer:
         self._created: str | None = None
         self._clock = 0  # server's clock minus our monotonic one, ns
         self._expected = 1
-        self._arrived: list[Msg] = []
-        self._wake = asyncio.Event()
+        self._inbox = Inbox()
+        self._subjects: dict[bytes, str] = {}
         self._again = False
 
     def now(self) -> int:
@@ -96,7 +97,7 @@ class Consumer:
     def restart(self) -> None:
         """Start over from the look-back, when nothing has been received yet."""
         self._again = True
-        self._wake.set()
+        self._inbox.arrived.set()
 
     async def run(self) -> None:
         """Read until cancelled; with `until`, up to the message before that stream sequence."""
@@ -120,19 +121,21 @@ class Consumer:
                 await asyncio.sleep(RETRY_AFTER / 4)
 
     @contextlib.asynccontextmanager
-    async def _attached(self, client: NatsPy) -> Any:
+    async def _attached(self, client: SafeNatsPy) -> Any:
         """A fresh consumer on the server, listening; gone again at the end."""
         before = await self._identify()
         name = _nuid.next().decode()
-        inbox = client.new_inbox()
-        self._arrived = []
+        address = client.new_inbox()
+        self._inbox = Inbox()
+        self._subjects = {}
         self._expected = 1
         self._again = False
         listening = await client.subscribe(
-            inbox, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
+            address, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
+        client.tap(listening, self._inbox)
         try:
-            answer = await self._create(name, inbox)
+            answer = await self._create(name, address)
             if await self._identify() != before:
                 raise _DoubtError("the stream was recreated meanwhile")
             self.done = 0
@@ -140,6 +143,7 @@ class Consumer:
             self._enter("replaying" if self.pending else "following")
             yield time.monotonic() + PATIENCE
         finally:
+            client.untap(listening)
             with contextlib.suppress(Exception):
                 await listening.unsubscribe()
             with contextlib.suppress(Exception):
@@ -161,10 +165,10 @@ class Consumer:
         self._created = created
         return created
 
-    async def _create(self, name: str, inbox: str) -> dict[str, Any]:
+    async def _create(self, name: str, address: str) -> dict[str, Any]:
         config: dict[str, Any] = {
             "name": name,
-            "deliver_subject": inbox,
+            "deliver_subject": address,
             "ack_policy": "none",
             "max_deliver": 1,
             "replay_policy": "instant",
@@ -189,27 +193,29 @@ class Consumer:
         return await self._connection.api(subject, request)
 
     async def _receive(self, message: Msg) -> None:
-        self._arrived.append(message)
-        self._wake.set()
+        """The ordinary way in, where the fast one is not to be had."""
+        self._inbox.put(message.subject.encode(), message.reply.encode(), message.data, message.headers)
 
-    async def _read(self, client: NatsPy, deadline: float) -> bool:
+    async def _read(self, client: SafeNatsPy, deadline: float) -> bool:
         """Deliver what arrives; True when `until` is reached. Raises _DoubtError."""
         if self._until is not None and not self.pending:
             return True
+        inbox = self._inbox
         while True:
             looked = time.monotonic()
             # Not wait_for: in Python 3.11 it can swallow a cancellation.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT / 2):
-                    await self._wake.wait()
-            self._wake.clear()
+                    await inbox.arrived.wait()
+            inbox.arrived.clear()
             if self._again and self.last_seq is None:
                 self._start = None
                 raise _DoubtError("the look-back became longer")
-            if self._arrived:
+            if inbox.messages:
                 deadline = time.monotonic() + PATIENCE
-                while self._arrived:
-                    batch, self._arrived = self._arrived[:MOST_AT_ONCE], self._arrived[MOST_AT_ONCE:]
+                while inbox.messages:
+                    batch = inbox.messages[:MOST_AT_ONCE]
+                    del inbox.messages[:MOST_AT_ONCE]
                     await self._deliver(client, batch)
                     if self._until is not None and (self._reached() or not self.pending):
                         return True
@@ -225,7 +231,7 @@ class Consumer:
     def _reached(self) -> bool:
         return self._until is not None and self.last_seq is not None and self.last_seq + 1 >= self._until
 
-    async def _deliver(self, client: NatsPy, batch: list[Msg]) -> None:
+    async def _deliver(self, client: SafeNatsPy, batch: list[Arrived]) -> None:
         """Hand the batch to the sink, as far as it is in order; then answer flow control."""
         raw = Raw()
         seqs, received, subjects, payloads = raw.seq, raw.received, raw.subject, raw.payload
@@ -233,12 +239,15 @@ class Consumer:
         expected = self._expected
         pending = self.pending
         limit = self._until if self._until is not None else 2**63
+        names = self._subjects
+        if len(names) > MOST_NAMES:
+            names.clear()
         replies: list[str] = []
         doubt: str | None = None
-        for message in batch:
-            tokens = message.reply.split(".")
-            if tokens[1:2] != ["ACK"]:
-                doubt = self._status(message, replies, expected)
+        for subject, reply, payload, headers in batch:
+            tokens = reply.split(b".")
+            if tokens[1:2] != [b"ACK"]:
+                doubt = self._status(reply.decode(), headers or {}, replies, expected)
                 if doubt:
                     break
                 continue
@@ -254,8 +263,11 @@ class Consumer:
             if last < seq < limit:
                 seqs.append(seq)
                 received.append(int(tokens[at + 2]))
-                subjects.append(message.subject)
-                payloads.append(message.data)
+                name = names.get(subject)
+                if name is None:
+                    name = names[subject] = subject.decode("utf-8", "replace")
+                subjects.append(name)
+                payloads.append(payload)
                 last = seq
             elif seq >= limit:
                 last = max(last, limit - 1)
@@ -268,19 +280,18 @@ class Consumer:
             self._sink.messages(raw)
         if not doubt and not self.pending and self.phase == "replaying":
             self._enter("following")
-        for reply in replies:
-            await client.publish(reply)
+        for asked in replies:
+            await client.publish(asked)
         if doubt:
             raise _DoubtError(doubt)
 
-    def _status(self, message: Msg, replies: list[str], expected: int) -> str | None:
+    def _status(self, reply: str, headers: dict[str, str], replies: list[str], expected: int) -> str | None:
         """Take a control message; why the consumer is in doubt, if it is. Flow control is answered later,
         when what came before it is in the window: that bounds what is under way."""
-        headers = message.headers or {}
         status = headers.get("Status", "")
         if status == "100":
-            if message.reply:
-                replies.append(message.reply)
+            if reply:
+                replies.append(reply)
             elif stalled := headers.get("Nats-Consumer-Stalled"):
                 replies.append(stalled)
             told = headers.get("Nats-Last-Consumer")

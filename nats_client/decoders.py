@@ -170,7 +170,8 @@ def _columns(
             numbers = sum(type(value) in NUMERIC for value in values)
             if 2 * numbers >= sum(value is not None for value in values):
                 mostly.add(name)
-        columns[name] = [_as_text(value) for value in values]
+        short = kinds == {str} and None not in values and max(len(v) for v in values) <= LONGEST_TEXT
+        columns[name] = values if short else [_as_text(value) for value in values]
     return columns, frozenset(integral), frozenset(mostly)
 
 

@@ -1,0 +1,117 @@
+"""The parser with taps against nats-py's own, byte for byte, however the bytes are cut."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nats.aio.client import Client as NatsPy
+from nats.protocol.parser import Parser
+
+from nats_client import Client, Settings
+from nats_client.fast_path import BulkParser, Inbox, TappedNatsPy
+from tests.nats import running_server
+
+TAPPED, OTHER = 7, 8
+Seen = list[tuple[Any, ...]]
+
+
+class Stock(NatsPy):
+    """nats-py, writing down what its parser hands over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Seen = []
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+        parsed = await self._process_headers(headers)
+        self.seen.append((sid, bytes(subject), bytes(reply), bytes(data), parsed))
+
+    async def _process_ping(self) -> None:
+        self.seen.append(("ping",))
+
+
+class Tapped(TappedNatsPy):
+    """The same with taps, in the order in which messages come out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.others: Seen = []
+
+    async def _process_ping(self) -> None:
+        self.others.append(("ping",))
+
+
+names = st.text("abc.", min_size=1, max_size=6).map(lambda text: text.encode())
+payloads = st.binary(max_size=30) | st.sampled_from([b"MSG a 7 b 3\r\n", b"\r\n", b"PING\r\n", b"x" * 70_000])
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> bytes:
+    """One frame of the protocol."""
+    kind = draw(st.sampled_from(["message", "message", "message", "plain", "headers", "ping", "ok"]))
+    sid = draw(st.sampled_from([TAPPED, TAPPED, OTHER]))
+    payload = draw(payloads)
+    if kind == "message":
+        return b"MSG %s %d %s %d\r\n%s\r\n" % (draw(names), sid, draw(names), len(payload), payload)
+    if kind == "plain":
+        return b"MSG %s %d %d\r\n%s\r\n" % (draw(names), sid, len(payload), payload)
+    if kind == "headers":
+        head = b"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 5\r\n\r\n"
+        sizes = (len(head), len(head) + len(payload))
+        return b"HMSG %s %d %s %d %d\r\n%s%s\r\n" % (draw(names), sid, draw(names), *sizes, head, payload)
+    return b"PING\r\n" if kind == "ping" else b"+OK\r\n"
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(frames(), max_size=25), st.lists(st.integers(1, 200), max_size=40))
+def test_same_messages_however_cut(sent: list[bytes], cuts: list[int]) -> None:
+    """What comes out of a tap, and beside it, is what nats-py hands over, in the same order."""
+    wire = b"".join(sent)
+
+    async def compare() -> None:
+        stock, tapped, inbox = Stock(), Tapped(), Inbox()
+        assert isinstance(tapped._ps, BulkParser)
+        tapped._ps.taps[b"%d" % TAPPED] = inbox
+        others: Seen = []
+
+        async def beside(sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+            if sid == TAPPED:
+                await TappedNatsPy._process_msg(tapped, sid, subject, reply, data, headers)
+            else:
+                parsed = await tapped._process_headers(headers)
+                others.append((sid, bytes(subject), bytes(reply), bytes(data), parsed))
+
+        tapped._process_msg = beside  # type: ignore[method-assign]
+        at = 0
+        for cut in [*cuts, len(wire)]:
+            piece = wire[at : at + cut]
+            at += cut
+            await Parser.parse(stock._ps, piece)
+            await tapped._ps.parse(piece)
+        messages = [seen for seen in stock.seen if seen[0] != "ping"]
+        assert inbox.messages == [seen[1:] for seen in messages if seen[0] == TAPPED]
+        assert others == [seen for seen in messages if seen[0] == OTHER]
+        assert len(tapped.others) == len(stock.seen) - len(messages)
+
+    asyncio.run(compare())
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_both_ways_bring_the_same_rows(tmp_path: Path, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feed holds the same rows with the tap and without it, small messages and large ones."""
+    if not fast:
+        monkeypatch.setattr(TappedNatsPy, "tap", lambda *_: False)
+    sizes = [10, 100_000, 20, 0, 500_000, 30] * 20
+    with running_server(tmp_path) as server:
+        server.add_stream("S", ["s.>"])
+        server.publish("s.a", *(b'"%s"' % (b"x" * size) for size in sizes))
+        with Client(Settings(url=server.url)) as client:
+            feed = client.feed("S", look_back="PT1H")
+            assert feed.wait(30)
+            assert feed.snapshot().seq.tolist() == list(range(1, len(sizes) + 1))
+            assert feed.health.restarts == 0
+            lengths = feed.frame()["value"].astype(str).str.len().tolist()
+            assert lengths == [min(size, 4096) for size in sizes]
