@@ -170,8 +170,9 @@ def _columns(
             numbers = sum(type(value) in NUMERIC for value in values)
             if 2 * numbers >= sum(value is not None for value in values):
                 mostly.add(name)
-        short = kinds == {str} and None not in values and max(len(v) for v in values) <= LONGEST_TEXT
-        columns[name] = values if short else [_as_text(value) for value in values]
+        texts: list[Any] = values
+        short = kinds == {str} and None not in texts and max(map(len, texts)) <= LONGEST_TEXT
+        columns[name] = texts if short else [_as_text(value) for value in values]
     return columns, frozenset(integral), frozenset(mostly)
 
 
