@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from bench.measures import most_held
 from bench.refresh import served
 from bench.viewer import Audience
