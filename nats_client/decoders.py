@@ -47,6 +47,11 @@ class Raw:
     def __len__(self) -> int:
         return len(self.seq)
 
+    def split(self) -> "list[Raw]":
+        """Each message by itself."""
+        each = zip(self.seq, self.received, self.subject, self.payload, strict=True)
+        return [Raw([seq], [received], [subject], [payload]) for seq, received, subject, payload in each]
+
 
 Row = dict[str, Any]
 Decoder = Callable[[bytes], Any]

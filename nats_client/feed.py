@@ -222,7 +222,18 @@ class Feed:
         self._check_settled()
 
     def _take(self, raw: Raw, window: Window) -> None:
-        batch, samples, malformed = decode(raw, self.key.decoder, self.key.time)
+        try:
+            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time)
+        except Exception as error:
+            if len(raw) > 1:
+                for one in raw.split():
+                    self._take(one, window)
+                return
+            # No payload may stop the others, not even one that the decoder did not foresee.
+            sample = Malformed(raw.subject[0], raw.seq[0], repr(error), repr(raw.payload[0][:200]))
+            self._malformed += 1
+            self._samples = [*self._samples, sample][-5:]
+            return
         self._malformed += malformed
         self._samples = [*self._samples, *samples][-5:]
         window.append(batch)

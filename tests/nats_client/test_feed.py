@@ -13,6 +13,7 @@ import nats
 import pytest
 
 from nats_client import Client, Feed, Settings
+from nats_client.decoders import DECODERS
 from nats_client.errors import ClosedError, DurationError, SubjectError
 from tests.nats import NatsServer, running_server
 
@@ -318,3 +319,22 @@ def test_without_a_server() -> None:
         assert not feed.wait(0.2)
         assert len(feed.snapshot()) == 0
         assert "No answer" in str(client.state.error)
+
+
+def test_a_payload_that_breaks_the_decoder(
+    server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A payload that the decoder did not foresee is one malformed message; its neighbours are rows."""
+
+    def brittle(payload: bytes) -> object:
+        if payload == b"poison":
+            raise ZeroDivisionError
+        return json.loads(payload)
+
+    monkeypatch.setitem(DECODERS, "brittle", brittle)
+    server.publish("s.a", *numbered(3), b"poison", *numbered(3, 4))
+    feed = client.feed("S", look_back="PT1H", decoder="brittle")
+    feed.wait(10)
+    assert sequences(feed) == [1, 2, 3, 5, 6, 7]
+    assert feed.health.malformed == 1
+    assert "ZeroDivisionError" in feed.health.samples[0].reason
