@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import threading
-import time as time_
 from collections.abc import Coroutine
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from time import monotonic
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -100,7 +100,7 @@ class Client:
         )
         found = self._feeds.get(key)
         if found is not None and found.look_back >= length:
-            found.last_read = time_.monotonic()  # so that it is not closed before it is read
+            found.last_read = monotonic()  # so that it is not closed before it is read
             return found
         return self._call(self._open(key, look_back))
 
@@ -170,11 +170,11 @@ class Client:
         if feed is None:
             feed = self._feeds[key] = Feed(self._connection, self._loop, key, length, **self._limits)
         feed.extend(length)
-        feed.last_read = time_.monotonic()
+        feed.last_read = monotonic()
         return feed
 
     async def _close_idle(self) -> None:
-        now = time_.monotonic()
+        now = monotonic()
         for key, feed in list(self._feeds.items()):
             if now - feed.last_read > self._idle_after:
                 del self._feeds[key]
