@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -104,16 +105,44 @@ def test_choices_live_in_the_address(demo: App, tab: Page) -> None:
 
 
 def test_downloads(demo: App, tab: Page) -> None:
-    """The rows come as a CSV file with times, subjects and values."""
+    """The rows come as CSV and as Parquet, with times in UTC, subjects and values."""
     tab.goto(f"{demo.url}/live?subjects=metrics.cpu.*")
-    button = tab.locator(".stDownloadButton button").first
-    button.wait_for(timeout=30_000)
-    with tab.expect_download() as waiting:
-        button.click()
-    lines = Path(waiting.value.path()).read_text().splitlines()
-    assert lines[0].startswith("_time,_subject,_seq,")
-    assert "metrics.cpu." in lines[1]
-    assert len(lines) > 3
+    buttons = tab.locator(".stDownloadButton button")
+    buttons.first.wait_for(timeout=30_000)
+    files = []
+    for button in (buttons.nth(0), buttons.nth(1)):
+        with tab.expect_download() as waiting:
+            button.click()
+        files.append(Path(waiting.value.path()))
+    table, parquet = pd.read_csv(files[0]), pd.read_parquet(files[1])
+    assert list(table.columns)[:3] == ["_time", "_subject", "_seq"]
+    assert table["_time"].str.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z").all()
+    assert table["_subject"].str.startswith("metrics.cpu.").all()
+    assert len(table) > 3
+    assert str(parquet.index.tz) == "UTC"
+    assert parquet["percent"].between(0, 100).all()
+
+
+def test_the_viewers_own_time_zone(demo: App, tab: Page) -> None:
+    """The chart's axis and the table's times are the viewer's, and the axis says which zone that is."""
+    tab.goto(f"{demo.url}/live")
+    until(lambda: newest(tab) > 0, 30)
+    assert "Europe/Berlin" in tab.locator(CHART).first.inner_text()
+    ahead = newest(tab) - time.time() * 1000
+    assert abs(ahead - 3600_000) < 60_000 or abs(ahead - 7200_000) < 60_000
+
+
+def test_hidden_series_stay_hidden(demo: App, tab: Page) -> None:
+    """A series that the viewer has hidden stays so while refreshes bring new points."""
+    tab.goto(f"{demo.url}/live?subjects=metrics.cpu.*")
+    until(lambda: newest(tab) > 0, 30)
+    chart = tab.locator(CHART).first
+    hidden = "el => el._fullData.filter(trace => trace.visible === 'legendonly').map(trace => trace.name)"
+    chart.locator(".legendtoggle").first.click()
+    until(lambda: len(chart.evaluate(hidden)) == 1)
+    name, before = chart.evaluate(hidden), newest(tab)
+    until(lambda: newest(tab) > before + 3000)
+    assert chart.evaluate(hidden) == name
 
 
 def test_server_goes_and_comes(tmp_path: Path, tab: Page) -> None:
