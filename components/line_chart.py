@@ -1,31 +1,54 @@
 """line_chart(): a live chart that sends what changed and keeps the viewer's zoom."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import streamlit as st
 
 from nats_client import format_duration
+from nats_client.bins import Bins
 
-from .assets import asset_url
+from .assets import PREFIX, asset_url
 from .live import View
 
-# Sent to the browser at each refresh, so it only points to the file that the browser keeps.
-_STUB = f"""export default (c) => {{
-import(new URL("{asset_url("live_chart.js")}", document.baseURI)).then((m) => m.draw(c))
+# Sent to the browser at each refresh, so it only points to the file that the browser keeps. Streamlit's own
+# script tells where the app's root is, also below a base path or a proxy's.
+_STUB = f"""const root = new URL("../../", document.querySelector('script[src*="static/js/"]').src)
+export default async (c) => {{
+(await import(new URL("{asset_url("live_chart.js")}", root))).draw(c)
 return () => c.parentElement.lookback?.end()}}"""
 
 _component = st.components.v2.component("lookback_line_chart", js=_STUB, isolate_styles=False)
 
 
 @dataclass
-class _Sent:
+class Sent:
     """What a browser was sent, and may therefore hold."""
 
     epoch: int = 0
     last: int = 0
     before: int = 0
-    look: int = 0
+    config: Mapping[str, object] = field(default_factory=dict)
+    config_before: Mapping[str, object] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """The browser holds nothing: send everything next time."""
+        self.last = self.before = 0
+
+    def next(self, bins: Bins, config: Mapping[str, object]) -> bytes:
+        """What to send now.
+
+        One refresh may be lost, since of two updates in one frame the browser draws the last. So each
+        message starts from what was sent one refresh earlier. The first is not sent twice; a browser that
+        missed it asks.
+        """
+        configured = config == self.config == self.config_before
+        message = bins.message(self.epoch, self.before, config, configured=configured)
+        whole = message.epoch != self.epoch or not self.before
+        self.before = message.version if whole else self.last
+        self.epoch, self.last = message.epoch, message.version
+        self.config_before, self.config = self.config, config
+        return message.data
 
 
 def line_chart(
@@ -41,38 +64,26 @@ def line_chart(
     """Draw the numeric column `y` (or several) over time, one line per value of the text column `color`.
 
     Each line shows the least and the greatest value per pixel column, so what travels depends on the width
-    of the chart and not on the number of rows, and no spike is lost. `height` is in pixels, `unit` is
-    written behind the numbers, `key` tells two equal charts on one page apart. Raises ColumnError, naming
-    what exists, when a column is not there or of another kind.
+    of the chart and not on the number of rows, and no spike is lost. `height` is that of the chart
+    without title and legend, in pixels; `unit` is written behind the numbers; `key` tells two equal charts
+    on one page apart. Raises ColumnError, naming what exists, when a column is not there or of another kind.
     """
     fields = (y,) if isinstance(y, str) else tuple(y)
-    for name in fields:
-        view.snapshot.numbers(name)
     bins = view.feed.bins(fields, color, view.look_back)
     bins.update(view.snapshot, view.now)
 
-    key = key or f"{view.feed.key} {view.look_back} {fields} {color} {title}"
-    charts: dict[str, _Sent] = st.session_state.setdefault("_charts", {})
-    sent = charts.setdefault(key, _Sent())
-    if sent.epoch != bins.epoch:
-        sent.epoch, sent.last, sent.before = bins.epoch, 0, 0
+    key = f"chart {key or f'{view.feed.key} {view.look_back} {fields} {color} {title}'}"
+    charts: dict[str, Sent] = st.session_state.setdefault("_charts", {})
+    sent = charts.setdefault(key, Sent())
+    if key not in st.session_state:
+        sent.forget()  # Streamlit forgets elements that a run did not draw: the viewer was on another page
 
-    held = view.now - view.look_back.value
-    if view.snapshot.ordered and len(view):
-        held = max(held, int(view.snapshot.time[0]))
     config = {
         "title": title or "",
         "unit": unit,
         "height": height,
         "window": view.look_back.value / 1e6,
         "empty": f"No numbers in the last {format_duration(view.look_back)}",
+        "plotly": asset_url("plotly.min.js").removeprefix(f"{PREFIX}/"),
     }
-    # One refresh may be lost: of two updates in one frame the browser draws the last. So each message
-    # starts from what was sent one refresh earlier.
-    data = bins.message(sent.before, held // bins.step, view.now, config)
-    sent.before, sent.last = sent.last, bins.version
-
-    def send_all() -> None:
-        sent.last = sent.before = 0
-
-    _component(key=f"chart {key}", data=data, on_resync_change=send_all, height=height + (30 if title else 0))
+    _component(key=key, data=sent.next(bins, config), on_resync_change=sent.forget)

@@ -5,10 +5,12 @@ the last refresh are looked at. A single outlier stays visible, since both extre
 """
 
 import json
+import re
 import secrets
 import struct
 import threading
-from collections.abc import Hashable
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,7 +20,12 @@ from .window import Snapshot
 COLUMNS = 600
 """Bins that a look-back is cut into, at least; a chart is about as many pixels wide."""
 MOST_SERIES = 100
-"""Series that one chart draws; further ones are counted."""
+"""Series that one chart draws, the busiest; further ones are counted."""
+AHEAD = 0.1
+"""How far into the future rows are taken in, as a share of the look-back: clocks differ a little."""
+
+_UNKNOWN, _SURPLUS = -2, -1
+_TOO_LARGE = 3e38  # float32 on the wire ends here
 
 _STEPS = [
     number * unit
@@ -37,6 +44,14 @@ def step_for(look_back: pd.Timedelta) -> int:
     return max([step for step in _STEPS if step * COLUMNS <= look_back.value], default=_STEPS[0])
 
 
+class Message(NamedTuple):
+    """What a browser is to be sent, and what it holds once it has it."""
+
+    epoch: int
+    version: int
+    data: bytes
+
+
 class Bins:
     """Least and greatest value per series and time bin, for one chart on one feed.
 
@@ -48,160 +63,218 @@ class Bins:
         self.fields = fields
         self.color = color
         self.step = step_for(look_back)
+        self._look_back = look_back.value
         self._lock = threading.Lock()
-        self._ahead = look_back.value // 10
-        self._capacity = (look_back.value + self._ahead) // self.step + 3
+        self._capacity = int(look_back.value / self.step * (1 + AHEAD)) + 2
+        self._now = 0  # the latest time that a viewer came with, ns since the epoch
+        self._generation: int | None = None
+        self._snapshot_version = -1
         self._start_over()
 
     def _start_over(self) -> None:
         self.epoch = secrets.randbits(32)
-        self.version = 0
+        self.version = 1
         self.names: list[str] = []
-        self.surplus: set[Hashable] = set()
-        """Series that came after the first MOST_SERIES."""
-        self.future = 0
-        """Rows whose own time is ahead of the server's clock by more than a tenth of the look-back. They are
-        not drawn: one broken clock would push all the rest out of the window."""
         self._added: list[int] = []  # the version in which each series appeared
-        self._base: list[
-            float
-        ] = []  # float32 on the wire is relative to this, to be exact for large counters
-        self._row_of: dict[tuple[int, str], int] = {}
+        self._rows = [np.zeros(0, dtype=np.int64) for _ in self.fields]  # per field: code to row of the ring
         self._low = np.full((0, self._capacity), np.inf)
         self._high = np.full((0, self._capacity), -np.inf)
         self._changed = np.zeros((0, self._capacity), dtype=np.int64)
-        self._newest: int | None = None  # absolute number of the newest bin
-        self._generation: int | None = None
-        self._seen = 0  # one past the ordinal of the last row taken in
-        self._snapshot_version = -1
+        self._edge = (self._now - self._look_back) // self.step  # the ring holds bins from here on
+        self._oldest = self._edge  # of these, the ones of which the window still holds rows
+        self.future = 0
+        """Rows whose own time is ahead of the server's clock by more than AHEAD. They are not drawn before
+        their time: one broken clock would push all the rest out of the window."""
+        self._too_early: int | None = None  # the first bin for which a row was too far in the future
+        self._seen: int | None = None  # one past the ordinal of the last row taken in
 
     def update(self, snapshot: Snapshot, now: int) -> None:
-        """Take in the rows that are new; `now` is the server's clock in ns since the epoch.
-
-        Raises ColumnError when a column is not there or of another kind.
-        """
+        """Take in the rows that are new, and forget what is older than the look-back before `now` (ns since
+        the epoch, UTC). Costs nothing where another viewer brought the same. Raises ColumnError when a
+        column is not there or of another kind."""
         with self._lock:
-            if snapshot.generation != self._generation:
+            if now > self._now:
+                self._now = now
+                self._advance()
+            # A thread may come late with an older snapshot; its rows are in already.
+            if snapshot.version < self._snapshot_version:
+                return
+            if snapshot.version == self._snapshot_version and not self._come_of_age():
+                return
+            if snapshot.generation != self._generation or self._outgrown():
                 self._start_over()
-                self._generation = snapshot.generation
-                self._seen = snapshot.first
-            if snapshot.version <= self._snapshot_version:
-                return
-            self._snapshot_version = snapshot.version
-            start = max(self._seen, snapshot.first)
-            if snapshot.end <= start:
-                return
-            self._seen = snapshot.end
-            self.version += 1
-            bins = snapshot.times(start) // self.step
-            codes, labels = snapshot.codes(self.color, start) if self.color else (None, [])
-            due = bins <= (now + self._ahead) // self.step
-            self.future += len(due) - int(np.count_nonzero(due))
-            if not due.any():
-                return
-            self._advance(int(bins[due].max()))
-            for i, name in enumerate(self.fields):
-                self._take(i, bins, np.where(due, snapshot.numbers(name, start), np.nan), codes, labels)
+            self._take(snapshot)
+            self._generation, self._snapshot_version = snapshot.generation, snapshot.version
 
-    def message(self, since: int, oldest: int, now: int, config: dict[str, object]) -> bytes:
-        """What changed after version `since` (0: everything, with `config`), of bins from `oldest` on.
-
-        `now` is the server's clock in ns since the epoch.
+    def message(
+        self, epoch: int, since: int, config: Mapping[str, object], *, configured: bool = False
+    ) -> Message:
+        """What changed after version `since` of `epoch`, with `config` unless the browser is `configured`;
+        everything, when `since` is 0 or the epoch is over.
 
         Little-endian: uint32 length of a JSON header, padded to four bytes; then for each of its `c` cells
-        float32 low, float32 high (only with `h`), uint16 bin relative to `b`, uint8 series.
+        float32 low, float32 high (only with `h`), uint16 bin relative to `b`, uint8 series. Lows and highs
+        are relative to the bases in `k`, pairs of series and base; an infinite low says that the cell is
+        empty now.
         """
         with self._lock:
-            series, cells = np.nonzero(self._changed > since)
-            newest = self._newest if self._newest is not None else 0
-            bins = newest - (newest - cells) % self._capacity
-            kept = bins >= oldest
-            series, cells, bins = series[kept], cells[kept], bins[kept]
-            base = np.asarray(self._base)[series] if len(series) else np.zeros(0)
-            low = (self._low[series, cells] - base).astype("<f4")
-            high = (self._high[series, cells] - base).astype("<f4")
+            if epoch != self.epoch:
+                since = 0
+            row, place = np.nonzero(self._changed > since)
+            bins = self._edge + (place - self._edge) % self._capacity
+            kept = bins >= self._oldest
+            if since == 0:
+                kept &= self._low[row, place] < np.inf
+            row, place, bins = row[kept], place[kept], bins[kept]
+            base = self._bases(row)
+            low = (self._low[row, place] - base[row]).astype("<f4")
+            high = (self._high[row, place] - base[row]).astype("<f4")
+            high = np.where(np.isinf(high), low, high)
             spread = bool((low != high).any())
-            first = int(bins.min()) if len(bins) else oldest
+            first = int(bins.min()) if len(bins) else self._oldest
             header: dict[str, object] = {
                 "e": self.epoch,
                 "a": since,
                 "v": self.version,
                 "s": self.step / 1e6,
-                "t": now // 1_000_000,
-                "o": oldest,
+                "t": self._now // 1_000_000,
+                "o": self._oldest,
                 "b": first,
                 "c": len(bins),
                 "h": int(spread),
-                "n": [
-                    [i, name, self._base[i]]
-                    for i, name in enumerate(self.names)
-                    if self._added[i] > since or since == 0
-                ],
+                "n": [[i, name] for i, name in enumerate(self.names) if self._added[i] > since],
+                "k": [[int(i), float(base[i])] for i in np.flatnonzero(base)],
             }
-            if self.surplus:
-                header["m"] = len(self.surplus)
+            if surplus := self._surplus():
+                header["m"] = surplus
             if self.future:
                 header["f"] = self.future
-        if since == 0:
+            held = Message(self.epoch, self.version, b"")
+        if since == 0 or not configured:
             header["config"] = config
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 4)
         parts = [struct.pack("<I", len(text)), text, low.tobytes(), high.tobytes() if spread else b""]
-        return b"".join([*parts, (bins - first).astype("<u2").tobytes(), series.astype(np.uint8).tobytes()])
+        parts += [(bins - first).astype("<u2").tobytes(), row.astype(np.uint8).tobytes()]
+        return held._replace(data=b"".join(parts))
 
-    def _advance(self, newest: int) -> None:
-        """Free the ring's places for bins up to `newest`."""
-        if self._newest is None:
-            self._newest = newest
-        for number in range(max(self._newest, newest - self._capacity) + 1, newest + 1):
-            place = number % self._capacity
-            self._low[:, place] = np.inf
-            self._high[:, place] = -np.inf
-            self._changed[:, place] = 0
-        self._newest = max(self._newest, newest)
+    # -- below, the lock is held -------------------------------------------------------------------------
 
-    def _take(
-        self,
-        field: int,
-        bins: np.ndarray,
-        values: np.ndarray,
-        codes: np.ndarray | None,
-        labels: list[str],
-    ) -> None:
-        assert self._newest is not None
-        good = np.isfinite(values) & (bins > self._newest - self._capacity)
-        if codes is None:
-            rows = np.full(len(values), self._row(field, "", values[good]))
+    def _bases(self, row: np.ndarray) -> np.ndarray:
+        """Per series, what its values are sent relative to: 0 where float32 is exact enough for what the
+        chart can show, so not for a large counter that moves little."""
+        base = np.zeros(len(self.names))
+        if not len(row):
+            return base
+        present = np.unique(row)
+        low, high = self._low[present].min(axis=1), self._high[present].max(axis=1)
+        held = low < np.inf
+        low, high, present = low[held], high[held], present[held]
+        fine = np.maximum(np.abs(low), np.abs(high)) > 1000 * (high - low)
+        base[present[fine]] = low[fine]
+        return base
+
+    def _advance(self) -> None:
+        """Let go of the bins that are older than the look-back."""
+        edge = (self._now - self._look_back) // self.step
+        self._clear(self._edge, edge)
+        self._edge = max(edge, self._edge)
+        self._oldest = max(self._oldest, self._edge)
+
+    def _clear(self, start: int, end: int, version: int = 0) -> None:
+        places = np.arange(start, min(end, start + self._capacity)) % self._capacity
+        if version:
+            filled = self._low[:, places] < np.inf
+            self._changed[:, places] = np.where(filled, version, self._changed[:, places])
         else:
-            good &= codes >= 0
-            row_of_code = np.full(len(labels) + 1, -1)
-            for code in np.unique(codes[good]).tolist():
-                row_of_code[code] = self._row(field, labels[code], values[good & (codes == code)])
-            rows = row_of_code[codes]
-        good &= rows >= 0
-        if not good.any():
-            return
-        cells = rows[good] * self._capacity + bins[good] % self._capacity
-        np.minimum.at(self._low.reshape(-1), cells, values[good])
-        np.maximum.at(self._high.reshape(-1), cells, values[good])
-        self._changed.reshape(-1)[cells] = self.version
+            self._changed[:, places] = 0
+        self._low[:, places] = np.inf
+        self._high[:, places] = -np.inf
 
-    def _row(self, field: int, label: str, values: np.ndarray) -> int:
-        """The series' row, made when it is new; -1 when there are too many, or nothing to draw."""
-        row = self._row_of.get((field, label))
-        if row is not None:
-            return row
-        if not len(values):
-            return -1
-        if len(self.names) >= MOST_SERIES:
-            self.surplus.add((field, label))
-            return -1
-        row = self._row_of[field, label] = len(self.names)
-        several = len(self.fields) > 1
-        self.names.append(f"{label} {self.fields[field]}".strip() if several or not label else label)
-        self._added.append(self.version)
-        self._base.append(float(values[0]))
-        self._low = np.vstack([self._low, np.full((1, self._capacity), np.inf)])
-        self._high = np.vstack([self._high, np.full((1, self._capacity), -np.inf)])
-        self._changed = np.vstack([self._changed, np.zeros((1, self._capacity), dtype=np.int64)])
-        return row
+    def _outgrown(self) -> bool:
+        """Whether starting over would show more: rows from the future have come of age, or many of the
+        series that are drawn have fallen silent while others wait."""
+        if self._come_of_age():
+            return True
+        if not self._surplus():
+            return False
+        silent = int((self._high == -np.inf).all(axis=1).sum())
+        return silent * 4 >= len(self.names)
+
+    def _come_of_age(self) -> bool:
+        return self._too_early is not None and self._too_early < self._edge + self._capacity
+
+    def _surplus(self) -> int:
+        return sum(int((rows == _SURPLUS).sum()) for rows in self._rows)
+
+    def _take(self, snapshot: Snapshot) -> None:
+        start = snapshot.first if self._seen is None else max(self._seen, snapshot.first)
+        columns = [snapshot.numbers(name, start) for name in self.fields] if len(snapshot) else []
+        codes, labels = snapshot.codes(self.color, start) if columns and self.color else (None, [])
+        self._seen = snapshot.end
+        self.version += 1
+        self._forget(snapshot)
+        if start >= snapshot.end:
+            return
+        bins = snapshot.times(start) // self.step
+        late = bins >= self._edge + self._capacity
+        if late.any():
+            first = int(bins[late].min())
+            self.future += int(np.count_nonzero(late))
+            self._too_early = first if self._too_early is None else min(first, self._too_early)
+        held = (bins >= self._edge) & ~late
+        for field, values in enumerate(columns):
+            good = held & (np.abs(values) < _TOO_LARGE)  # false for NaN
+            which = np.zeros(len(values), dtype=np.int64) if codes is None else codes
+            good &= which >= 0
+            rows = self._rows_of(field, which[good], labels)
+            drawn = rows >= 0
+            cells = rows[drawn] * self._capacity + bins[good][drawn] % self._capacity
+            values = values[good][drawn]
+            np.minimum.at(self._low.reshape(-1), cells, values)
+            np.maximum.at(self._high.reshape(-1), cells, values)
+            self._changed.reshape(-1)[cells] = self.version
+
+    def _forget(self, snapshot: Snapshot) -> None:
+        """Clear the bins before the oldest row of the window, which its ceiling may have pushed out."""
+        oldest = self._edge + self._capacity
+        if len(snapshot):
+            first = int(snapshot.time[0] if snapshot.ordered else snapshot.time.min())
+            oldest = max(self._edge, min(first // self.step, oldest))
+        # Marked as changed: if a late row makes the window reach back again, browsers hear that these are
+        # empty.
+        self._clear(self._oldest, oldest, self.version)
+        self._oldest = oldest
+
+    def _rows_of(self, field: int, codes: np.ndarray, labels: list[str]) -> np.ndarray:
+        """Row of the ring for each code, _SURPLUS where there is none; new series get one, the busiest
+        first."""
+        count = np.bincount(codes)
+        rows = self._rows[field]
+        if len(count) > len(rows):
+            more = np.full(len(count) - len(rows), _UNKNOWN, dtype=np.int64)
+            rows = self._rows[field] = np.concatenate([rows, more])
+        new = np.flatnonzero((rows[: len(count)] == _UNKNOWN) & (count > 0))
+        if len(new):
+            room = max(1, MOST_SERIES // len(self.fields)) - int((rows >= 0).sum())
+            rows[new] = _SURPLUS
+            busiest = new[np.argsort(-count[new], kind="stable")][: max(0, room)].tolist()
+            if labels:  # by name, so that a line has the same colour after a restart
+                busiest.sort(key=lambda code: _natural(labels[code]))
+            rows[busiest] = np.arange(len(busiest)) + len(self.names)
+            for code in busiest:
+                label = labels[code] if labels else ""
+                several = len(self.fields) > 1
+                self.names.append(f"{label} {self.fields[field]}".strip() if several or not label else label)
+                self._added.append(self.version)
+            shape = (len(busiest), self._capacity)
+            self._low = np.vstack([self._low, np.full(shape, np.inf)])
+            self._high = np.vstack([self._high, np.full(shape, -np.inf)])
+            self._changed = np.vstack([self._changed, np.zeros(shape, dtype=np.int64)])
+        of_codes: np.ndarray = rows[codes]
+        return of_codes
+
+
+def _natural(name: str) -> list[str | int]:
+    """Sorts "core-2" before "core-10"."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]

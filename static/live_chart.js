@@ -1,31 +1,49 @@
 // The live chart: keeps the bins that it was sent, and draws them with Plotly.
 //
 // A message says from which version (a) to which (v) it leads. One that starts later than what this chart
-// holds, or belongs to another epoch (e), cannot be applied; the chart then asks once for everything.
+// holds, or belongs to another epoch (e), cannot be applied; the chart then asks for everything.
 // Its layout is described in nats_client/bins.py.
 
 const COLOURS = [
   "#0f8aa3", "#e0782f", "#7a5cc0", "#4b9e3f", "#cf4a5f", "#a07b45", "#4c7bd9", "#c99a12", "#7d8b93", "#cc68a8",
 ];
+const ASK_AGAIN = 5000; // ms after which an unanswered question is taken for lost
 const GAP = 10; // a line breaks where a series pauses for this many times its usual spacing
 
+const STYLE = `
+.lb-chart-title { font-weight: 600; font-size: 0.95rem; line-height: 30px; }
+.lb-legend { display: flex; flex-wrap: wrap; gap: 0 14px; max-height: 92px; overflow-y: auto; padding: 2px 10px 4px 4px;
+  font-size: 0.75rem; line-height: 1.55; }
+.lb-legend button { all: unset; cursor: pointer; max-width: 100%; display: inline-flex; align-items: center; gap: 6px; }
+.lb-legend button span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.lb-legend button:focus-visible { outline: 2px solid var(--st-primary-color); }
+.lb-legend button[aria-pressed="false"] { opacity: 0.4; text-decoration: line-through; }
+.lb-legend i { flex: none; width: 16px; border-top: 2px solid; }
+.lb-legend .lb-note { opacity: 0.65; }
+.lb-legend .lb-zone { margin-left: auto; opacity: 0.65; }`;
+
 let plotly;
-function loadPlotly() {
+function loadPlotly(file) {
   plotly ??= new Promise((resolve, reject) => {
     if (window.Plotly) return resolve(window.Plotly);
     const script = document.createElement("script");
-    script.src = new URL("plotly.min.js", import.meta.url);
+    script.src = new URL(file, import.meta.url);
     script.onload = () => resolve(window.Plotly);
-    script.onerror = () => reject(new Error("plotly.min.js could not be loaded"));
+    script.onerror = () => {
+      plotly = undefined; // so that the next refresh tries again
+      reject(new Error(`${file} could not be loaded`));
+    };
     document.head.append(script);
   });
   return plotly;
 }
 
 export async function draw({ data, parentElement, setTriggerValue }) {
+  if (!parentElement.isConnected) return; // gone while this file was loading
   const chart = (parentElement.lookback ??= new Chart(parentElement));
   chart.receive(data, setTriggerValue);
-  chart.library ??= await loadPlotly();
+  if (!chart.config) return;
+  chart.library ??= await loadPlotly(chart.config.plotly);
   chart.draw();
 }
 
@@ -33,15 +51,18 @@ class Chart {
   constructor(parent) {
     this.parent = parent;
     this.version = null;
-    this.asked = false;
+    this.asked = -Infinity;
     this.series = [];
     this.zoom = { x: null, y: null };
 
-    this.title = document.createElement("div");
-    this.title.style.cssText = "font-weight:600;font-size:0.95rem;height:30px;line-height:30px";
-    this.plot = document.createElement("div");
-    this.plot.style.width = "100%";
-    parent.replaceChildren(this.title, this.plot);
+    this.hidden = new Set();
+
+    const style = document.createElement("style");
+    style.textContent = STYLE;
+    this.title = element("div", "lb-chart-title");
+    this.plot = element("div");
+    this.legend = element("div", "lb-legend");
+    parent.replaceChildren(style, this.title, this.plot, this.legend);
 
     this.redraw = () => this.draw();
     this.size = new ResizeObserver(() => this.library && this.drawn && this.draw());
@@ -49,12 +70,23 @@ class Chart {
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
     this.scheme.addEventListener("change", this.redraw);
     document.addEventListener("visibilitychange", this.redraw);
+    // A redraw in the middle of a drag would end it, so it waits for the pointer.
+    this.plot.addEventListener("pointerdown", () => (this.held = true), { capture: true });
+    this.release = () => {
+      if (!this.held) return;
+      this.held = false;
+      setTimeout(this.redraw); // after Plotly has seen it too
+    };
+    window.addEventListener("pointerup", this.release);
+    window.addEventListener("pointercancel", this.release);
   }
 
   end() {
     this.size.disconnect();
     this.scheme.removeEventListener("change", this.redraw);
     document.removeEventListener("visibilitychange", this.redraw);
+    window.removeEventListener("pointerup", this.release);
+    window.removeEventListener("pointercancel", this.release);
     if (this.drawn) this.library.purge(this.plot);
     this.ended = true;
     delete this.parent.lookback;
@@ -67,25 +99,25 @@ class Chart {
     const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, size)));
     const whole = head.a === 0;
     if (!whole && (head.e !== this.epoch || this.version === null || this.version < head.a)) {
-      if (!this.asked) setTriggerValue("resync", Date.now());
-      this.asked = true;
+      if (performance.now() - this.asked < ASK_AGAIN) return;
+      this.asked = performance.now();
+      setTriggerValue("resync", this.version ?? 0);
       return;
     }
     if (whole) {
       if (head.e !== this.epoch) this.series = [];
       this.epoch = head.e;
-      this.config = head.config;
-      this.asked = false;
+      this.asked = -Infinity;
       for (const series of this.series) series.cells.clear();
     }
+    this.config = head.config ?? this.config;
+    this.plot.style.height = `${this.config.height}px`; // before Plotly is there, so that the page does not jump
     this.version = Math.max(head.v, whole ? 0 : this.version);
     this.step = head.s;
     this.oldest = head.o;
     this.more = head.m ?? 0;
     this.future = head.f ?? 0;
-    for (const [i, name, base] of head.n) {
-      this.series[i] ??= { name, base, cells: new Map(), sorted: true };
-    }
+    for (const [i, name] of head.n) this.series[i] ??= { name, cells: new Map(), sorted: true };
     this.apply(buffer, 4 + size, head);
     this.now = head.t;
     for (const series of this.series) {
@@ -99,33 +131,102 @@ class Chart {
     at += 4 * head.c * (head.h ? 2 : 1);
     const bins = new Uint16Array(buffer, at, head.c);
     const rows = new Uint8Array(buffer, at + 2 * head.c, head.c);
+    const bases = new Map(head.k);
     for (let i = 0; i < head.c; i++) {
-      const { cells, base } = this.series[rows[i]];
+      const { cells } = this.series[rows[i]];
       const bin = head.b + bins[i];
+      const base = bases.get(rows[i]) ?? 0;
       if (!cells.has(bin)) this.series[rows[i]].sorted = false;
-      cells.set(bin, [low[i] + base, high[i] + base]);
+      if (low[i] === Infinity) cells.delete(bin);
+      else cells.set(bin, [low[i] + base, high[i] + base]);
     }
   }
 
   draw() {
-    if (!this.library || !this.config || this.ended || document.hidden) return;
+    if (!this.library || !this.config || this.ended || this.held || document.hidden) return;
     this.title.textContent = this.config.title;
     this.title.style.display = this.config.title ? "" : "none";
     const first = !this.drawn;
     this.drawn = true;
-    this.library.react(this.plot, this.traces(), this.layout(), {
+    this.drawLegend();
+    // The very same object each time: Plotly takes another one for another chart, and builds it from nothing.
+    this.settings ??= {
       displaylogo: false,
       displayModeBar: "hover",
-      modeBarButtons: [["toImage", "resetScale2d"]],
+      modeBarButtons: [[this.download(), "resetScale2d"]],
       doubleClick: false,
       responsive: false,
-    });
+    };
+    this.library.react(this.plot, this.traces(), this.layout(), this.settings);
     if (!first) return;
     this.plot.on("plotly_relayout", (change) => this.zoomed(change));
     this.plot.on("plotly_doubleclick", () => {
       this.zoom = { x: null, y: null };
       this.draw();
     });
+  }
+
+  // Our own below the chart: Plotly's takes its room from the lines, and half of it with a dozen series.
+  drawLegend() {
+    const shown = this.series.map((series, i) => [i, series.name]).sort((a, b) => BY_NAME.compare(a[1], b[1]));
+    const state = JSON.stringify([shown, [...this.hidden], this.more, this.future, zone(this.now)]);
+    if (state === this.legendState) return; // a button that is being clicked stays
+    this.legendState = state;
+    const names = this.shortNames();
+    const keys = shown.length < 2 ? [] : shown.map(([i, name]) => {
+      const key = element("button");
+      key.type = "button";
+      key.title = name;
+      key.setAttribute("aria-pressed", !this.hidden.has(name));
+      const line = element("i");
+      line.style.borderTop = `2px ${BORDERS[dashOf(i)]} ${colourOf(i)}`;
+      key.append(line, element("span", "", names[i]));
+      key.onclick = () => this.toggle(name);
+      key.ondblclick = () => this.only(name);
+      return key;
+    });
+    if (this.more) keys.push(element("span", "lb-note", `+ ${this.more} more series not drawn`));
+    if (this.future) keys.push(element("span", "lb-note", `${this.future} rows with a time in the future not drawn`));
+    this.legend.replaceChildren(...keys, element("span", "lb-zone", zone(this.now)));
+  }
+
+  toggle(name) {
+    if (!this.hidden.delete(name)) this.hidden.add(name);
+    this.draw();
+  }
+
+  // Alone, or all again when it is alone already.
+  only(name) {
+    const others = this.series.map((series) => series.name).filter((other) => other !== name);
+    this.hidden = new Set(others.every((other) => this.hidden.has(other)) ? [] : others);
+    this.draw();
+  }
+
+  // A picture for elsewhere needs what is HTML here: title, legend, background.
+  download() {
+    const click = () => {
+      const layout = this.layout();
+      const ground = layout.hoverlabel.bgcolor;
+      const title = { text: escapeMarkup(this.config.title), font: { size: 15 } };
+      this.library.downloadImage(
+        {
+          data: this.traces().filter((trace) => trace.visible === true),
+          layout: {
+            ...layout, title, paper_bgcolor: ground, plot_bgcolor: ground, showlegend: true,
+            margin: { ...layout.margin, t: title.text ? 50 : 20 }, height: layout.height + 120,
+            legend: { orientation: "h", y: -0.15, yanchor: "top" },
+          },
+        },
+        { format: "png", scale: 2, height: layout.height + 120, width: this.parent.clientWidth, filename: "chart" },
+      );
+    };
+    return { name: "picture", title: "Download as PNG", icon: this.library.Icons.camera, click };
+  }
+
+  shortNames() {
+    const names = this.series.map((series) => series.name);
+    const skip = sharedTokens(names);
+    return names.map((name) => name.split(".").slice(skip).join("."));
   }
 
   zoomed(change) {
@@ -141,16 +242,14 @@ class Chart {
 
   traces() {
     const pointed = this.series.some((series) => series.cells.size > 0 && series.cells.size < 3);
-    const names = this.series.map((series) => series.name);
-    const skip = sharedTokens(names);
-    const order = [...names].sort(BY_NAME.compare);
+    const names = this.shortNames();
     return this.series.map((series, i) => ({
       type: "scatter",
       mode: pointed ? "lines+markers" : "lines",
       uid: String(i),
-      legendrank: order.indexOf(series.name),
-      name: escapeMarkup(series.name.split(".").slice(skip).join(".")),
-      line: { width: 1.5, color: COLOURS[i % COLOURS.length], dash: DASHES[Math.floor(i / COLOURS.length) % 4] },
+      name: escapeMarkup(names[i]),
+      visible: this.hidden.has(series.name) ? "legendonly" : true,
+      line: { width: 1.5, color: colourOf(i), dash: dashOf(i) },
       marker: { size: 4 },
       hovertemplate: "%{customdata}",
       ...this.points(series),
@@ -162,7 +261,7 @@ class Chart {
     if (!sorted) bins.sort((a, b) => a - b);
     const gap = breakAfter(bins);
     const x = [], y = [], customdata = [];
-    const add = (bin, value, text) => (x.push(local((bin + 0.5) * this.step)), y.push(value), customdata.push(text));
+    const add = (bin, value, text) => (x.push(this.local((bin + 0.5) * this.step)), y.push(value), customdata.push(text));
     bins.forEach((bin, i) => {
       const [low, high] = cells.get(bin);
       const text = (low === high ? short(low) : `${short(low)} to ${short(high)}`) + ` ${escapeMarkup(this.config.unit)}`;
@@ -175,32 +274,35 @@ class Chart {
     return { x, y, customdata };
   }
 
+  // Plotly draws dates as if all were UTC, so times are moved by the zone's offset. It is today's for all of
+  // them, and the axis says which: with each time's own the line would run backwards when summer ends.
+  local(ms) {
+    return ms - new Date(this.now).getTimezoneOffset() * 60000;
+  }
+
   layout() {
     const style = getComputedStyle(this.parent);
     const text = style.getPropertyValue("--st-text-color").trim() || style.color;
     const soft = style.getPropertyValue("--st-border-color-light").trim() || style.getPropertyValue("--st-border-color").trim() || "#8884";
     const ground = style.getPropertyValue("--st-background-color").trim() || "#fff";
-    const live = [local(this.now - this.config.window), local(this.now)];
+    const live = [this.local(this.now - this.config.window), this.local(this.now)];
     const empty = this.series.every((series) => series.cells.size === 0);
     const notes = [];
     if (empty) notes.push([this.config.empty, 0.5, 0.5, "center"]);
-    if (this.more) notes.push([`${this.more} more series are not drawn`, 1, 1, "right"]);
-    if (this.future) notes.push([`${this.future} rows with a time in the future are not drawn`, 0, 1, "left"]);
     const width = this.parent.clientWidth || undefined;
     return {
       autosize: !width,
       width,
       height: this.config.height,
-      uirevision: "kept", // hidden series stay hidden
-      margin: { l: 52, r: 10, t: 10, b: 44 },
+      margin: { l: 52, r: 10, t: 10, b: 36 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: style.fontFamily, size: 12, color: text },
       hovermode: this.series.length > 8 ? "closest" : "x unified",
       hoverlabel: { bgcolor: ground, bordercolor: soft, font: { color: text, size: 12 }, namelength: 40 },
       dragmode: "zoom",
-      showlegend: this.series.length > 1,
-      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", font: { size: 11 } },
+      showlegend: false,
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: text },
       xaxis: {
         type: "date",
         range: this.zoom.x ?? live,
@@ -209,10 +311,13 @@ class Chart {
         linecolor: soft,
         zeroline: false,
         hoverformat: "%Y-%m-%d %H:%M:%S" + (this.step < 1000 ? ".%L" : ""),
-        title: { text: ZONE, font: { size: 10 }, standoff: 4 },
+        spikethickness: 1,
+        spikedash: "solid",
+        spikecolor: soft,
       },
       yaxis: {
         ...(this.zoom.y ? { range: this.zoom.y, autorange: false } : { autorange: true }),
+        visible: !empty,
         gridcolor: soft,
         zeroline: false,
         exponentformat: "SI",
@@ -226,12 +331,22 @@ class Chart {
 }
 
 const DASHES = ["solid", "dash", "dot", "dashdot"];
+const BORDERS = { solid: "solid", dash: "dashed", dot: "dotted", dashdot: "double" };
 const BY_NAME = new Intl.Collator("en", { numeric: true });
-const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone;
+const colourOf = (i) => COLOURS[i % COLOURS.length];
+const dashOf = (i) => DASHES[Math.floor(i / COLOURS.length) % DASHES.length];
 
-// Plotly draws dates as if all were UTC, so each time is moved by the zone's offset at that time.
-function local(ms) {
-  return ms - new Date(ms).getTimezoneOffset() * 60000;
+function element(tag, className = "", text = "") {
+  const made = document.createElement(tag);
+  made.className = className;
+  made.textContent = text;
+  return made;
+}
+// "Europe/Berlin, GMT+1"
+function zone(now) {
+  const format = new Intl.DateTimeFormat("en", { timeZoneName: "shortOffset" });
+  const offset = format.formatToParts(now).find((part) => part.type === "timeZoneName").value;
+  return `${format.resolvedOptions().timeZone}, ${offset}`;
 }
 
 function breakAfter(bins) {

@@ -33,7 +33,7 @@ class Browser:
     def __init__(self) -> None:
         self.epoch: int | None = None
         self.version: int | None = None
-        self.names: dict[int, tuple[str, float]] = {}
+        self.names: dict[int, str] = {}
         self.cells: dict[tuple[int, int], tuple[float, float]] = {}
 
     def receive(self, data: bytes) -> bool:
@@ -46,7 +46,8 @@ class Browser:
             self.cells.clear()
             self.epoch = head["e"]
         self.version = head["v"]
-        self.names |= {i: (name, base) for i, name, base in head["n"]}
+        self.names |= dict(head["n"])
+        bases = dict(head["k"])
         count, at = head["c"], 4 + size
         low = np.frombuffer(data, "<f4", count, at)
         at += 4 * count
@@ -58,14 +59,14 @@ class Browser:
         series = np.frombuffer(data, np.uint8, count, at + 2 * count)
         assert len(data) == at + 3 * count
         for i in range(count):
-            base = self.names[int(series[i])][1]
+            base = bases.get(int(series[i]), 0.0)
             self.cells[int(series[i]), head["b"] + int(bins[i])] = (low[i] + base, high[i] + base)
         self.cells = {(s, b): cell for (s, b), cell in self.cells.items() if b >= head["o"]}
         return True
 
     def shown(self) -> Cells:
         """Least and greatest value by series name and bin."""
-        return {(self.names[s][0], b): cell for (s, b), cell in self.cells.items()}
+        return {(self.names[s], b): cell for (s, b), cell in self.cells.items()}
 
 
 def model(rows: list[tuple[int, str, float]], oldest: int) -> Cells:
@@ -103,12 +104,12 @@ def test_a_browser_holds_what_the_rows_say(
         everything += timed
         bins.update(window.snapshot(), now)
         oldest = (now - LOOK_BACK.value) // STEP
-        data = bins.message(before, oldest, now, {})
+        data = bins.message(bins.epoch, before, {}).data
         before, last = last, bins.version
         if lost:
             continue
         if not browser.receive(data):
-            assert browser.receive(bins.message(0, oldest, now, {}))
+            assert browser.receive(bins.message(bins.epoch, 0, {}).data)
         shown, expected = browser.shown(), model(everything, oldest)
         assert shown.keys() == expected.keys()
         for key, cell in expected.items():
@@ -124,7 +125,7 @@ def test_a_spike_among_a_million_rows_stays() -> None:
     seq = np.arange(1_000_000, dtype=np.int64)
     window.append(Batch(seq, times, times, ["s"] * 1_000_000, {"value": values}))
     bins.update(window.snapshot(), NOW)
-    data = bins.message(0, (NOW - LOOK_BACK.value) // STEP, NOW, {})
+    data = bins.message(bins.epoch, 0, {}).data
     browser.receive(data)
     assert browser.shown()["value", int(times[345_678]) // STEP][1] == 99.0
     assert len(data) < COLUMNS * 2 * 12 * 2
@@ -136,11 +137,11 @@ def test_a_quiet_refresh_costs_little() -> None:
     times = [NOW - i * 10**9 for i in range(600, 0, -1)]
     window.append(batch(1, [(time, name, 1.0) for time in times for name in "abcdefghij"]))
     bins.update(window.snapshot(), NOW)
-    whole = bins.message(0, (NOW - LOOK_BACK.value) // STEP, NOW, {})
+    whole = bins.message(bins.epoch, 0, {}).data
     version = bins.version
     window.append(batch(6001, [(NOW, name, 2.0) for name in "abcdefghij"]))
     bins.update(window.snapshot(), NOW)
-    assert len(bins.message(version, (NOW - LOOK_BACK.value) // STEP, NOW, {})) < len(whole) / 50
+    assert len(bins.message(bins.epoch, version, {}).data) < len(whole) / 50
 
 
 def test_large_counters_keep_their_steps() -> None:
@@ -149,7 +150,7 @@ def test_large_counters_keep_their_steps() -> None:
     base = 1.7e12
     window.append(batch(1, [(NOW - i * STEP, "s", base + i) for i in range(100)]))
     bins.update(window.snapshot(), NOW)
-    browser.receive(bins.message(0, 0, NOW, {}))
+    browser.receive(bins.message(bins.epoch, 0, {}).data)
     assert sorted(low for low, _ in browser.shown().values()) == [base + i for i in range(100)]
 
 
@@ -159,7 +160,7 @@ def test_surplus_series_are_counted() -> None:
     window.append(batch(1, [(NOW, f"s{i}", 1.0) for i in range(MOST_SERIES + 7)]))
     bins.update(window.snapshot(), NOW)
     assert len(bins.names) == MOST_SERIES
-    assert b'"m":7' in bins.message(0, 0, NOW, {})
+    assert b'"m":7' in bins.message(bins.epoch, 0, {}).data
 
 
 def test_another_stream_starts_another_epoch() -> None:
@@ -167,12 +168,12 @@ def test_another_stream_starts_another_epoch() -> None:
     window, bins, browser = Window(), Bins(("value",), "_subject", LOOK_BACK), Browser()
     window.append(batch(1, [(NOW, "a", 1.0)]))
     bins.update(window.snapshot(), NOW)
-    browser.receive(bins.message(0, 0, NOW, {}))
+    browser.receive(bins.message(bins.epoch, 0, {}).data)
     window.clear()
     window.append(batch(1, [(NOW, "b", 2.0)]))
     bins.update(window.snapshot(), NOW)
-    assert not browser.receive(bins.message(1, 0, NOW, {}))
-    assert browser.receive(bins.message(0, 0, NOW, {}))
+    assert not browser.receive(bins.message(bins.epoch, 1, {}).data)
+    assert browser.receive(bins.message(bins.epoch, 0, {}).data)
     assert {name for name, _ in browser.shown()} == {"b"}
 
 
@@ -185,7 +186,7 @@ def test_older_rows_in_front_are_drawn() -> None:
     older.append(batch(1, [(NOW - 60 * 10**9, "a", 7.0)]))
     window.prepend(older)
     bins.update(window.snapshot(), NOW)
-    browser.receive(bins.message(0, 0, NOW, {}))
+    browser.receive(bins.message(bins.epoch, 0, {}).data)
     assert sorted(low for low, _ in browser.shown().values()) == [1.0, 7.0]
 
 
@@ -195,5 +196,5 @@ def test_a_clock_in_the_future_blanks_nothing() -> None:
     window.append(batch(1, [(NOW, "a", 1.0), (NOW + 2 * 365 * 86400 * 10**9, "a", 5.0)]))
     bins.update(window.snapshot(), NOW)
     assert bins.future == 1
-    browser.receive(bins.message(0, (NOW - LOOK_BACK.value) // STEP, NOW, {}))
+    browser.receive(bins.message(bins.epoch, 0, {}).data)
     assert browser.shown() == {("a", NOW // STEP): (1.0, 1.0)}

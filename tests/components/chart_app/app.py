@@ -1,0 +1,7 @@
+"""The chart alone in an app: `streamlit run tests/components/chart_app/app.py`."""
+
+import streamlit as st
+
+from components.assets import routes
+
+app = st.App("page.py", routes=routes)

@@ -1,0 +1,26 @@
+"""The script: a page with charts, which refresh twice a second, and a page without."""
+
+import streamlit as st
+
+from components.line_chart import line_chart
+from tests.components.chart_app.source import view
+
+
+def charts() -> None:
+    """One chart, or those named in the query: ?show=few,many,empty."""
+
+    @st.fragment(run_every=0.5)
+    def body() -> None:
+        for name in st.query_params.get("show", "few").split(","):
+            line_chart(view(name), "value", color="_subject", title=f"Chart <i>{name}</i>", unit="<u>°C</u>")
+
+    body()
+
+
+def nothing() -> None:
+    """A page without charts."""
+    st.write("Nothing here")
+
+
+st.set_page_config(layout="wide")
+st.navigation([st.Page(charts, title="Charts", default=True), st.Page(nothing, title="Nothing")]).run()

@@ -1,0 +1,79 @@
+"""A feed without NATS: a thread that fills a real window, and the view of it that a page gets."""
+
+import math
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nats_client.bins import Bins
+from nats_client.window import Batch, Snapshot, Window
+
+SECOND = 1_000_000_000
+LOOK_BACK = pd.Timedelta("PT1M")
+
+
+class Source:
+    """Subjects that get a value five times a second, with a minute of history."""
+
+    def __init__(self, key: str, subjects: list[str]) -> None:
+        self.key = key
+        self.subjects = subjects
+        self.window = Window()
+        self._seq = 0
+        self._bins: dict[object, Bins] = {}
+        now = time.time_ns()
+        for i in range(300, 0, -1):
+            self.add(now - i * SECOND // 5)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            now = time.time_ns()
+            self.add(now)
+            self.window.evict(now - 2 * LOOK_BACK.value)
+            time.sleep(0.2)
+
+    def bins(self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta) -> Bins:
+        """As a feed has it."""
+        return self._bins.setdefault((fields, color), Bins(fields, color, look_back))
+
+    def add(self, now: int) -> None:
+        """One row for each subject."""
+        count = len(self.subjects)
+        times = np.full(count, now, dtype=np.int64)
+        values = np.array([i + math.sin(now / SECOND / 5 + i) for i in range(count)])
+        seq = np.arange(self._seq, self._seq + count, dtype=np.int64)
+        self._seq += count
+        self.window.append(Batch(seq, times, times, self.subjects, {"value": values}))
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What line_chart() reads of a view."""
+
+    feed: Source
+    snapshot: Snapshot
+    look_back: pd.Timedelta
+    now: int
+
+    def __len__(self) -> int:
+        return len(self.snapshot)
+
+
+SOURCES = {
+    source.key: source
+    for source in (
+        Source("few", ["plain", "<b>bold</b> & <img src=x onerror=alert(1)>", "third"]),
+        Source("many", [f"plant.hall-{i % 3}.machine-{i}.temperature" for i in range(14)]),
+        Source("empty", []),
+    )
+}
+
+
+def view(key: str) -> View:
+    """The rows as they are now."""
+    source = SOURCES[key]
+    return View(source, source.window.snapshot(), LOOK_BACK, time.time_ns())

@@ -1,0 +1,326 @@
+"""What a chart is sent: nothing is lost, whatever the order of rows and whatever messages go missing."""
+
+import json
+import struct
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.line_chart import Sent
+from nats_client.bins import MOST_SERIES, Bins, step_for
+from nats_client.errors import ColumnError
+from nats_client.window import Batch, Window
+
+LOOK_BACK = pd.Timedelta("PT5M")
+SECOND = 1_000_000_000
+NOW = 1_800_000_000 * SECOND
+
+
+class Rows:
+    """A real window, filled in seconds before or after NOW."""
+
+    def __init__(self) -> None:
+        self.window = Window()
+        self.seq = 0
+
+    def add(self, times: Sequence[float], values: Sequence[float], subjects: Sequence[str] | None = None):
+        """Append rows; returns the snapshot."""
+        seq = np.arange(self.seq, self.seq + len(times), dtype=np.int64)
+        self.seq += len(times)
+        time = (NOW + np.asarray(times, dtype=np.float64) * SECOND).astype(np.int64)
+        values = {"v": np.asarray(values, dtype=np.float64)}
+        subject = subjects if subjects is not None else ["a"] * len(times)
+        # Received in the order of the sequence, whatever time the rows are about.
+        self.window.append(Batch(seq, seq, time, subject, values))
+        return self.window.snapshot()
+
+
+class Browser:
+    """Reads the wire as static/live_chart.js does."""
+
+    def __init__(self) -> None:
+        self.epoch: int | None = None
+        self.version: int | None = None
+        self.names: dict[int, str] = {}
+        self.cells: dict[tuple[int, int], tuple[float, float]] = {}
+        self.more = 0
+        self.config: dict[str, object] | None = None
+
+    def receive(self, data: bytes) -> bool:
+        """Apply a message; False when it leads on from something that is not held."""
+        (size,) = struct.unpack_from("<I", data)
+        head = json.loads(data[4 : 4 + size])
+        if head["a"] and (head["e"] != self.epoch or self.version is None or self.version < head["a"]):
+            return False
+        if not head["a"]:
+            if head["e"] != self.epoch:
+                self.names = {}
+            self.cells = {}
+            self.epoch = head["e"]
+        self.config = head.get("config", self.config)
+        self.version, self.more = head["v"], head.get("m", 0)
+        self.names.update((i, name) for i, name in head["n"])
+        count, at = head["c"], 4 + size
+        low = np.frombuffer(data, "<f4", count, at)
+        high = np.frombuffer(data, "<f4", count, at + 4 * count) if head["h"] else low
+        at += 4 * count * (2 if head["h"] else 1)
+        bins = np.frombuffer(data, "<u2", count, at)
+        rows = np.frombuffer(data, "u1", count, at + 2 * count)
+        assert at + 3 * count == len(data)
+        bases = dict(head["k"])
+        for i in range(count):
+            cell = (int(rows[i]), head["b"] + int(bins[i]))
+            base = bases.get(cell[0], 0.0)
+            if low[i] == np.inf:
+                self.cells.pop(cell, None)
+            else:
+                self.cells[cell] = (float(low[i]) + base, float(high[i]) + base)
+        self.cells = {cell: value for cell, value in self.cells.items() if cell[1] >= head["o"]}
+        return True
+
+    def by_name(self) -> dict[str, dict[int, tuple[float, float]]]:
+        """Cells of each series, by its name."""
+        named: dict[str, dict[int, tuple[float, float]]] = {}
+        for (row, number), value in self.cells.items():
+            named.setdefault(self.names[row], {})[number] = value
+        return named
+
+
+def everything(bins: Bins) -> Browser:
+    """A browser that has just opened the page."""
+    browser = Browser()
+    assert browser.receive(bins.message(0, 0, {}).data)
+    return browser
+
+
+def filled(times: Sequence[float], values: Sequence[float], subjects: Sequence[str] | None = None) -> Bins:
+    """Bins of a window with these rows."""
+    bins = Bins(("v",), "_subject", LOOK_BACK)
+    bins.update(Rows().add(times, values, subjects), NOW)
+    return bins
+
+
+row = st.tuples(st.integers(-320, 60), st.integers(-1000, 1000), st.sampled_from("abc"))
+action = st.one_of(
+    st.lists(row, min_size=1, max_size=8),  # append, in any order of time
+    st.integers(1, 40),  # so many seconds pass
+    st.just("evict"),
+    st.just("clear"),
+    st.just("quiet"),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(action, st.booleans()), max_size=25))
+def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
+    """After appends, late rows, evictions and lost messages a browser holds what a new one would get."""
+    rows, bins, now = Rows(), Bins(("v",), "_subject", LOOK_BACK), 0
+    sent, browser = Sent(), Browser()
+    for what, lost in steps:
+        if isinstance(what, list):
+            rows.add([now + t for t, _, _ in what], [v for _, v, _ in what], [s for _, _, s in what])
+        elif isinstance(what, int):
+            now += what
+        elif what == "evict":
+            rows.window.evict(rows.seq - 5)
+        elif what == "clear":
+            rows.window.clear()
+        snapshot = rows.window.snapshot()
+        bins.update(snapshot, NOW + now * SECOND)
+        message = sent.next(bins, {"title": "t"})
+        if lost:
+            continue
+        if not browser.receive(message):
+            sent.forget()
+            assert browser.receive(sent.next(bins, {"title": "t"}))
+        assert browser.config == {"title": "t"}
+        assert browser.by_name() == everything(bins).by_name()
+        held = {}
+        codes, labels = snapshot.codes("_subject") if len(snapshot) else (np.zeros(0), [])
+        values = snapshot.numbers("v") if len(snapshot) else np.zeros(0)
+        for time, code, value in zip(snapshot.times(), codes, values, strict=True):
+            if (NOW + (now - 300) * SECOND) <= time <= NOW + (now + 30) * SECOND:
+                held.setdefault((labels[code], int(time) // bins.step), []).append(value)
+        drawn = browser.by_name()
+        for (name, number), some in held.items():
+            low, high = drawn[name][number]
+            assert low <= min(some)
+            assert high >= max(some)
+
+
+def test_one_lost_message_needs_no_question() -> None:
+    """Of two updates in one browser frame the first is lost; the second makes up for it."""
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Sent(), Browser()
+    for i in range(20):
+        bins.update(rows.add([i - 20], [i]), NOW)
+        message = sent.next(bins, {})
+        if i % 2 == 0:
+            assert browser.receive(message)
+    assert browser.receive(sent.next(bins, {}))
+    assert browser.by_name() == everything(bins).by_name()
+
+
+def test_spike_stays_visible() -> None:
+    """One outlier among a million rows is in the picture, at its time."""
+    values = np.random.default_rng(1).normal(size=1_000_000)
+    values[654_321] = 1e6
+    bins = filled(np.linspace(-299, 0, 1_000_000), values, ["a"] * 1_000_000)
+    cells = everything(bins).by_name()["a"]
+    number = max(cells, key=lambda number: cells[number][1])
+    assert cells[number][1] == 1e6
+    expected = (NOW + (-299 + 299 * 654_321 / 999_999) * SECOND) // bins.step
+    assert number == pytest.approx(expected, abs=1)
+
+
+def test_large_counters_keep_their_steps() -> None:
+    """A counter near 1.7e12 that moves by ones is drawn exactly."""
+    cells = everything(filled(range(-100, 0), 1.7e12 + np.arange(100))).by_name()["a"]
+    assert sorted(low for low, _ in cells.values()) == (1.7e12 + np.arange(100)).tolist()
+
+
+def test_first_outlier_does_not_blur_the_rest() -> None:
+    """Small values stay what they are after a huge first one."""
+    cells = everything(filled([-3, -2, -1], [3e9, 0.123, 0.5])).by_name()["a"]
+    assert sorted(low for low, _ in cells.values()) == pytest.approx([0.123, 0.5, 3e9], rel=1e-6)
+
+
+def test_row_from_the_far_future_wipes_nothing() -> None:
+    """One row with an absurd time neither empties the chart nor stops it."""
+    rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
+    bins.update(rows.add([-2, 1e9, -1], [1, 2, 3]), NOW)
+    bins.update(rows.add([0], [4]), NOW)
+    assert sorted(everything(bins).by_name()["a"].values()) == [(1, 1), (3, 3), (4, 4)]
+
+
+def test_row_from_the_future_comes_of_age() -> None:
+    """A row ahead of the clock is drawn once its time has come."""
+    rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
+    bins.update(rows.add([-1, 200], [1, 2]), NOW)
+    assert len(everything(bins).cells) == 1
+    bins.update(rows.add([150], [3]), NOW + 190 * SECOND)
+    assert len(everything(bins).cells) == 3
+
+
+def test_late_row_goes_into_its_bin() -> None:
+    """A row that arrives late changes the past of browsers that hold it already."""
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Sent(), Browser()
+    bins.update(rows.add([-100, -50, 0], [1, 2, 3]), NOW)
+    assert browser.receive(sent.next(bins, {}))
+    bins.update(rows.add([-50], [9]), NOW)
+    assert browser.receive(sent.next(bins, {}))
+    assert (2, 9) in browser.by_name()["a"].values()
+
+
+def test_new_series_brings_its_name() -> None:
+    """A subject that appears later reaches browsers with its name and its values."""
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Sent(), Browser()
+    bins.update(rows.add([-2], [1]), NOW)
+    assert browser.receive(sent.next(bins, {}))
+    bins.update(rows.add([-1], [2], ["b<i>"]), NOW)
+    assert browser.receive(sent.next(bins, {}))
+    assert set(browser.by_name()) == {"a", "b<i>"}
+
+
+def test_older_rows_in_front_start_over() -> None:
+    """When a longer look-back puts older rows in front, a browser gets the whole picture anew."""
+    rows, older, bins = Rows(), Rows(), Bins(("v",), "_subject", LOOK_BACK)
+    sent, browser = Sent(), Browser()
+    bins.update(rows.add([-1], [2]), NOW)
+    assert browser.receive(sent.next(bins, {}))
+    older.add([-200], [1])
+    rows.window.prepend(older.window)
+    bins.update(rows.window.snapshot(), NOW)
+    assert browser.receive(sent.next(bins, {}))
+    assert sorted(browser.by_name()["a"].values()) == [(1, 1), (2, 2)]
+
+
+def test_late_thread_with_an_older_snapshot_changes_nothing() -> None:
+    """A viewer whose snapshot is older than what is in does not start the bins over."""
+    rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
+    old = rows.add([-2], [1])
+    rows.window.clear()
+    bins.update(rows.add([-1], [2]), NOW)
+    before = bins.message(0, 0, {})
+    bins.update(old, NOW)
+    assert bins.message(0, 0, {}) == before
+
+
+def test_busiest_series_are_drawn_and_the_rest_counted() -> None:
+    """Of too many subjects the busiest are drawn, and the chart says how many are not."""
+    names = [f"s{i}" for i in range(MOST_SERIES + 37)]
+    busy = names[-5:]
+    subjects = names + busy * 3
+    browser = everything(filled([-1] * len(subjects), range(len(subjects)), subjects))
+    assert len(browser.names) == MOST_SERIES
+    assert set(busy) <= set(browser.names.values())
+    assert browser.more == 37
+
+
+def test_silent_series_make_room() -> None:
+    """Subjects that come when the chart is full are drawn once others have left the window."""
+    rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
+    old, new = ([f"{word}{i}" for i in range(MOST_SERIES)] for word in ("old", "new"))
+    bins.update(rows.add([-200] * MOST_SERIES, range(MOST_SERIES), old), NOW)
+    bins.update(rows.add([-1] * MOST_SERIES, range(MOST_SERIES), new), NOW)
+    assert everything(bins).more == MOST_SERIES
+    bins.update(rows.add([100], [1], ["new0"]), NOW + 150 * SECOND)
+    assert set(everything(bins).names.values()) == set(new)
+    assert everything(bins).more == 0
+
+
+def test_many_viewers_at_once() -> None:
+    """Threads that read and update the same bins together each get a whole picture."""
+    rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
+    wrong: list[str] = []
+
+    def viewer() -> None:
+        sent, browser = Sent(), Browser()
+        for _ in range(60):
+            bins.update(rows.window.snapshot(), NOW)
+            if not browser.receive(sent.next(bins, {})):
+                wrong.append("a gap without a loss")
+        bins.update(rows.window.snapshot(), NOW)
+        browser.receive(sent.next(bins, {}))
+        pictures.append(browser.by_name())
+
+    rows.add([-299], [0])
+    pictures: list[object] = []
+    threads = [threading.Thread(target=viewer) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for i in range(200):
+        rows.add([-250 + i], [i], [f"s{i % 7}"])
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    bins.update(rows.window.snapshot(), NOW)
+    assert max(map(len, pictures)) <= len(everything(bins).by_name())
+
+
+def test_missing_column_is_told_each_time() -> None:
+    """A column that is not there raises at every refresh, for every viewer."""
+    bins, snapshot = Bins(("w",), "_subject", LOOK_BACK), Rows().add([-1], [1])
+    for _ in range(2):
+        with pytest.raises(ColumnError, match="'w'"):
+            bins.update(snapshot, NOW)
+
+
+def test_nothing_drawable_is_an_empty_picture() -> None:
+    """NaN, infinities and what float32 cannot hold count as missing."""
+    assert not everything(filled([-4, -3, -2, -1], [np.nan, np.inf, -np.inf, 1e300])).cells
+
+
+@pytest.mark.parametrize(
+    "text", ["PT1S", "PT1M", "PT5M", "PT7M", "PT15M", "PT1H", "PT6H", "P1D", "P7D", "P366D"]
+)
+def test_steps_are_round_and_fine(text: str) -> None:
+    """A look-back is cut into enough bins for a chart, and never into more than the wire can number."""
+    look_back = pd.Timedelta(text)
+    count = look_back.value / step_for(look_back)
+    assert count < 20_000
+    assert count >= 600 or look_back > pd.Timedelta("P7D")

@@ -1,0 +1,282 @@
+"""The chart alone in a real Chromium: it grows, keeps what the viewer did, and heals by itself."""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import chromium
+from tests.running import ROOT, free_port
+
+CHART = ".js-plotly-plot"
+NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x)))"
+COUNT = "el => el.data.reduce((sum, trace) => sum + trace.x.length, 0)"
+RANGE = "el => el._fullLayout.xaxis.range.map(x => +new Date(x))"
+FULL = 3 * 250  # cells of the chart "few" when its minute is full, with some to spare
+
+
+@contextmanager
+def chart_app(log: Path, base: str = "") -> Iterator[str]:
+    """The address of a running chart_app, below the path `base`."""
+    port = free_port()
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("STREAMLIT_")},
+        "PYTHONPATH": str(ROOT),
+        "STREAMLIT_SERVER_PORT": str(port),
+        "STREAMLIT_SERVER_HEADLESS": "true",
+        "STREAMLIT_SERVER_BASE_URL_PATH": base,
+    }
+    with log.open("wb") as out:
+        script = Path(__file__).parent / "chart_app" / "app.py"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", str(script)],
+            cwd=ROOT,
+            env=env,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    url = f"http://127.0.0.1:{port}" + (f"/{base}" if base else "")
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            try:
+                with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1):
+                    break
+            except OSError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the chart_app."""
+    with chart_app(tmp_path_factory.mktemp("chart") / "log") as url:
+        yield url
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    """A page that fails the test when the browser's console has an error."""
+    context = browser.new_context(viewport={"width": 1100, "height": 800}, timezone_id="Europe/Berlin")
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    # Behind a deep link Streamlit first looks for its own API below the page's address.
+    assert not [error for error in errors if "404" not in error]
+
+
+def until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for something to hold; fail when it does not."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)
+
+
+def refreshes(tab: Page, count: int) -> None:
+    """Wait until the server sent the chart `count` refreshes that brought something."""
+    version = f"document.querySelector('{CHART}').parentElement.lookback.version"
+    for _ in range(count):
+        before = tab.evaluate(version)
+        until(lambda before=before: tab.evaluate(version) > before)
+
+
+def drag(tab: Page, start: float, end: float, *, release: bool = True) -> None:
+    """Draw a zoom box over these shares of the chart's width."""
+    box = tab.locator(f"{CHART} .nsewdrag").first.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    tab.mouse.move(box["x"] + box["width"] * start, middle)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] * end, middle, steps=8)
+    if release:
+        tab.mouse.up()
+
+
+def opened(tab: Page, url: str) -> None:
+    """Open the chart, and wait for its first picture."""
+    tab.goto(url)
+    expect(tab.locator(CHART).first).to_be_visible(timeout=30_000)
+    until(lambda: tab.locator(CHART).first.evaluate(COUNT) > 0)
+
+
+def test_whole_picture_then_growth(url: str, tab: Page) -> None:
+    """The first picture holds the whole look-back, and refreshes add to it."""
+    opened(tab, url)
+    assert tab.locator(CHART).evaluate(COUNT) > FULL
+    before = tab.locator(CHART).evaluate(NEWEST)
+    until(lambda: tab.locator(CHART).evaluate(NEWEST) > before)
+
+
+def test_refresh_keeps_the_plot(url: str, tab: Page) -> None:
+    """A refresh changes the lines, and does not build the plot anew."""
+    opened(tab, url)
+    tab.evaluate(f"document.querySelector('{CHART} .nsewdrag').mark = 1")
+    refreshes(tab, 5)
+    assert tab.evaluate(f"document.querySelector('{CHART} .nsewdrag').mark") == 1
+
+
+def test_zoom_survives_refreshes(url: str, tab: Page) -> None:
+    """A zoomed range stays through refreshes, and a double click returns to following."""
+    opened(tab, url)
+    drag(tab, 0.3, 0.6)
+    until(lambda: -1 < width(tab) - 18_000 < 1500 or width(tab) < 25_000)
+    zoomed = tab.locator(CHART).evaluate(RANGE)
+    refreshes(tab, 6)
+    assert tab.locator(CHART).evaluate(RANGE) == zoomed
+    tab.locator(f"{CHART} .nsewdrag").first.dblclick()
+    until(lambda: width(tab) > 55_000)
+    before = tab.locator(CHART).evaluate(RANGE)
+    until(lambda: tab.locator(CHART).evaluate(RANGE)[1] > before[1])
+
+
+def width(tab: Page) -> float:
+    """How much time the chart shows, in ms."""
+    start, end = tab.locator(CHART).evaluate(RANGE)
+    return float(end - start)
+
+
+def test_refresh_does_not_break_a_drag(url: str, tab: Page) -> None:
+    """A zoom box that is held while refreshes arrive still zooms."""
+    opened(tab, url)
+    drag(tab, 0.3, 0.6, release=False)
+    refreshes(tab, 4)
+    tab.mouse.up()
+    until(lambda: width(tab) < 25_000)
+
+
+def test_hidden_series_stay_hidden(url: str, tab: Page) -> None:
+    """A series that was switched off in the legend stays off while others grow."""
+    opened(tab, url)
+    key = tab.locator(".lb-legend button").first
+    key.click()
+    hidden = "el => el._fullData.map(trace => trace.visible)"
+    until(lambda: tab.locator(CHART).evaluate(hidden)[0] == "legendonly")
+    refreshes(tab, 6)
+    assert tab.locator(CHART).evaluate(hidden) == ["legendonly", True, True]
+    expect(key).to_have_attribute("aria-pressed", "false")
+
+
+def test_one_series_alone(url: str, tab: Page) -> None:
+    """A double click in the legend leaves one series, another brings all back."""
+    opened(tab, url)
+    hidden = "el => el._fullData.map(trace => trace.visible)"
+    tab.locator(".lb-legend button").nth(1).dblclick()
+    until(lambda: tab.locator(CHART).evaluate(hidden) == ["legendonly", True, "legendonly"])
+    tab.locator(".lb-legend button").nth(1).dblclick()
+    until(lambda: tab.locator(CHART).evaluate(hidden) == [True, True, True])
+
+
+def test_picture_downloads(url: str, tab: Page) -> None:
+    """The chart can be saved as a PNG."""
+    opened(tab, url)
+    tab.locator(CHART).hover()
+    with tab.expect_download() as waiting:
+        tab.locator(".modebar-btn").first.click()
+    assert Path(waiting.value.path()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_reload_shows_everything(url: str, tab: Page) -> None:
+    """After a reload the whole picture is there again."""
+    opened(tab, url)
+    refreshes(tab, 2)
+    opened(tab, url)
+    assert tab.locator(CHART).evaluate(COUNT) > FULL
+
+
+def test_other_page_and_back_shows_everything(url: str, tab: Page) -> None:
+    """A viewer who comes back from another page sees the whole picture, at once."""
+    opened(tab, url)
+    refreshes(tab, 2)
+    tab.get_by_role("link", name="Nothing").click()
+    expect(tab.get_by_text("Nothing here")).to_be_visible()
+    tab.get_by_role("link", name="Charts").click()
+    expect(tab.locator(CHART)).to_be_visible(timeout=20_000)
+    until(lambda: tab.locator(CHART).evaluate(COUNT) > FULL)
+    asked = tab.evaluate(f"document.querySelector('{CHART}').parentElement.lookback.asked")
+    assert asked is None or asked < 0  # -Infinity: nothing had to be asked for
+
+
+def test_gap_heals(url: str, tab: Page) -> None:
+    """A chart that holds less than a refresh builds on asks, and gets everything."""
+    opened(tab, url)
+    tab.evaluate(
+        f"""() => {{
+            const chart = document.querySelector('{CHART}').parentElement.lookback
+            chart.version = 1
+            for (const series of chart.series) series.cells.clear()
+        }}"""
+    )
+    until(lambda: tab.locator(CHART).evaluate(COUNT) > FULL)
+
+
+def test_markup_in_names_is_text(url: str, tab: Page) -> None:
+    """Names, titles and units that look like HTML are shown as they are, in legend and hover."""
+    opened(tab, url)
+    expect(tab.get_by_text("Chart <i>few</i>")).to_be_visible()
+    assert "<b>bold</b> & <img src=x onerror=alert(1)>" in tab.locator(".lb-legend").inner_text()
+    tab.locator(CHART).hover(position={"x": 400, "y": 120})
+    expect(tab.locator(f"{CHART} .hoverlayer")).to_contain_text("<b>bold</b>", timeout=10_000)
+    assert "<u>°C</u>" in (tab.locator(f"{CHART} .hoverlayer").text_content() or "")
+    assert tab.locator(f"{CHART} :is(b, i, u, img, [style*=bold]), .lb-legend b").count() == 0
+
+
+def test_below_a_base_path(browser: Browser, tab: Page, tmp_path: Path) -> None:
+    """The chart finds its files when the app is served below a path."""
+    with chart_app(tmp_path / "log", base="some/where") as url:
+        opened(tab, url)
+        tab.goto("about:blank")
+
+
+def test_files_are_fetched_once(url: str, browser: Browser) -> None:
+    """The chart's files are named by their content, so that a browser keeps them for good."""
+    context = browser.new_context()
+    tab = context.new_page()
+    seen: list[tuple[str, str]] = []
+    tab.on("response", lambda r: seen.append((r.url, r.headers.get("cache-control", ""))))
+    opened(tab, url)
+    context.close()
+    ours = [(address, cache) for address, cache in seen if "/lookback/" in address]
+    assert len(ours) == 2
+    assert all("?v=" in address and "immutable" in cache for address, cache in ours)
+
+
+def test_narrow(url: str, browser: Browser) -> None:
+    """At 360 pixels the chart with many series fits its width and keeps room for the lines."""
+    context = browser.new_context(viewport={"width": 360, "height": 800})
+    tab = context.new_page()
+    opened(tab, f"{url}/?show=many")
+    box = tab.locator(CHART).bounding_box()
+    lines = tab.locator(f"{CHART} .nsewdrag").first.bounding_box()
+    assert box is not None
+    assert lines is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 360
+    assert lines["height"] > 240
+    legend = tab.locator(".lb-legend").bounding_box()
+    assert legend is not None
+    assert legend["height"] < 100
+    assert legend["x"] + legend["width"] <= 360
+    context.close()
