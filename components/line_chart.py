@@ -84,6 +84,7 @@ def line_chart(
         "height": height,
         "window": view.look_back.value / 1e6,
         "empty": f"No numbers in the last {format_duration(view.look_back)}",
+        "gaps": [[gap.start // 1_000_000, gap.end // 1_000_000] for gap in view.gaps],
         "plotly": asset_url("plotly.min.js").removeprefix(f"{PREFIX}/"),
     }
     _component(key=key, data=sent.next(bins, config), on_resync_change=sent.forget)

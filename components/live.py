@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 import streamlit as st
 
-from nats_client import Feed, Health, Snapshot, parse_duration
+from nats_client import Feed, Gap, Health, Snapshot, parse_duration
 from nats_client.errors import LookbackError
 
 from .connection import client
@@ -35,6 +35,12 @@ class View:
     def columns(self) -> dict[str, str]:
         """Column name to kind, "number" or "text"."""
         return dict(self.snapshot.columns)
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """What is missing within the look-back, by time."""
+        start = self.now - self.look_back.value
+        return [gap for gap in self.health.gaps if gap.end > start]
 
     def latest(self, column: str, by: str = "_subject") -> pd.Series:
         """The newest value of `column` for each value of the text column `by`."""
@@ -65,7 +71,7 @@ def collected() -> Iterator[list[View]]:
 
 
 def live(
-    stream: str,
+    stream: str | None = None,
     subject: str | None = None,
     *,
     look_back: str = "PT5M",
@@ -73,6 +79,9 @@ def live(
     decoder: str = "json",
 ) -> View:
     """The messages of `stream` that match the filter `subject`, from now minus `look_back` until now.
+
+    Without a stream, `live(subject="sensors.>")`: plain subjects, which have no history. The window fills
+    from now on, and what is published while the connection is down is lost; the frame says both.
 
     look_back: ISO 8601 duration, such as "PT15M". time: the payload field that holds a row's time; default
     is when the server stored it. decoder: "json" or "text". All viewers who ask for the same share one
@@ -91,5 +100,5 @@ def live(
     if views is not None:
         views.append(view)
     if not len(view):
-        raise NothingYet(stream)
+        raise NothingYet(feed.key.name)
     return view

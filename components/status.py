@@ -7,11 +7,11 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
-from nats_client import ConnectionState, LookbackError, format_duration
+from nats_client import ConnectionState, Gap, LookbackError, format_duration
 
 from .connection import client, is_embedded
 from .live import View
-from .words import age_text, bytes_text, plain
+from .words import age_text, bytes_text, clock_text, plain
 
 Mood = Literal["live", "busy", "paused", "empty", "stale", "lost"]
 
@@ -68,6 +68,8 @@ def status(views: list[View], *, paused: bool) -> None:
     if views:
         rows = sum(len(view) for view in views)
         facts.append(f"<b>{rows:,}</b> rows in {format_duration(max(view.look_back for view in views))}")
+    if any(view.health.stream is None for view in views):
+        facts.append("plain subjects: no history, at most once")
     st.html(
         f'<div class="lb-status lb-{verdict.mood}"><span class="lb-word">{verdict.word}</span>'
         + "".join(f"<span>{fact}</span>" for fact in facts)
@@ -78,17 +80,18 @@ def status(views: list[View], *, paused: bool) -> None:
         draw(plain(verdict.sentence))
     for view in views:
         _progress(view)
-    for sentence, samples in _missing(views):
+    for sentence, details in _missing(views):
         st.warning(plain(sentence), icon=":material/report:")
-        if samples:
-            with st.expander("The last of them"):
-                st.dataframe(pd.DataFrame(samples), hide_index=True)
+        if details:
+            with st.expander("Details"):
+                st.dataframe(pd.DataFrame(details), hide_index=True)
 
 
 def empty_state(view: View) -> None:
     """What stands in a page's place while its feed has not a single row."""
     health = view.health
-    what = f"stream {health.stream}" + (f", subject {health.subject}" if health.subject else "")
+    parts = {"stream": health.stream, "subject": health.subject}
+    what = ", ".join(f"{kind} {name}" for kind, name in parts.items() if name)
     if health.phase == "following":
         st.info(
             f"No message in the last {format_duration(view.look_back)} ({plain(what)}). "
@@ -111,15 +114,17 @@ def _progress(view: View) -> None:
     health = view.health
     if health.phase == "replaying" and health.pending:
         total = health.done + health.pending
-        text = f"Replaying {plain(health.stream)}: {health.done:,} of {total:,} messages"
+        text = f"Replaying {plain(health.name)}: {health.done:,} of {total:,} messages"
         st.progress(min(1.0, health.progress), text)
 
 
 def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
     """What the windows do not hold, in sentences, each with samples where there are some."""
     found: list[tuple[str, list[dict[str, object]]]] = []
-    for health in {id(view.feed): view.health for view in views}.values():
-        name = health.stream + (f" {health.subject}" if health.subject else "")
+    longest = {view.feed.key: view for view in sorted(views, key=lambda view: view.look_back)}
+    for view in longest.values():
+        health, name = view.health, view.health.name
+        found += _gone(view)
         if health.malformed:
             samples: list[dict[str, object]] = [
                 {"subject": s.subject, "sequence": s.seq, "reason": s.reason, "payload": s.payload}
@@ -127,8 +132,7 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
             ]
             found.append((f"{name}: {_count(health.malformed, 'malformed message')} left out.", samples))
         if health.dropped:
-            until = pd.Timestamp(health.dropped_until, unit="ns", tz="UTC")
-            when = until.tz_convert(st.context.timezone or "UTC").strftime("%H:%M:%S")
+            when = clock_text(health.dropped_until)
             size = bytes_text(health.bytes)
             found.append(
                 (
@@ -149,6 +153,55 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
         if health.recreated:
             found.append((f"{name}: the stream was recreated; the window holds the new one only.", []))
     return found
+
+
+def _gone(view: View) -> list[tuple[str, list[dict[str, object]]]]:
+    """What has gone from the stream, or was never heard, within the look-back: how much, and when."""
+    health = view.health
+    keeps = f" The stream keeps at most {health.limits}." if health.limits else ""
+    found: list[tuple[str, list[dict[str, object]]]] = []
+    removed = [gap for gap in view.gaps if gap.why == "removed"]
+    if removed:
+        counts = [gap.count for gap in removed if gap.count is not None]
+        some = "" if len(counts) == len(removed) else "an unknown number of messages" + " and " * bool(counts)
+        what = some + (_count(sum(counts), "message") if counts else "")
+        found.append(
+            (
+                f"{health.name}: {what} from {_span(removed)} "
+                f"can't be shown: purged, deleted or expired, the stream no longer holds them.{keeps}",
+                _table(removed),
+            )
+        )
+    elif health.begins is not None and health.begins > view.now - view.look_back.value:
+        found.append(
+            (
+                f"{health.name}: the stream holds nothing from before {clock_text(health.begins)}. "
+                f"{_count(health.earlier, 'earlier message')} went before this page looked.{keeps}",
+                [],
+            )
+        )
+    interrupted = [gap for gap in view.gaps if gap.why == "interrupted"]
+    if interrupted:
+        found.append(
+            (
+                f"{health.name}: {_count(len(interrupted), 'interruption')}, {_span(interrupted)}. "
+                "What was published then is lost: plain subjects are not kept by a stream.",
+                _table(interrupted),
+            )
+        )
+    return found
+
+
+def _span(gaps: list[Gap]) -> str:
+    first, last = clock_text(gaps[0].start), clock_text(max(gap.end for gap in gaps))
+    return first if first == last else f"{first} to {last}"
+
+
+def _table(gaps: list[Gap]) -> list[dict[str, object]]:
+    """The gaps one by one, where there are several."""
+    if len(gaps) < 2:
+        return []
+    return [{"from": clock_text(gap.start), "to": clock_text(gap.end), "messages": gap.count} for gap in gaps]
 
 
 def _count(number: int, noun: str) -> str:

@@ -35,6 +35,14 @@ def age_text(seconds: float) -> str:
     return f"{seconds / 86400:.0f} d"
 
 
+def clock_text(time: int) -> str:
+    """A time (ns since the epoch, UTC) in the viewer's own zone: "14:03:20", with the day unless today."""
+    zone = st.context.timezone or "UTC"
+    moment = pd.Timestamp(time, unit="ns", tz="UTC").tz_convert(zone)
+    today = moment.date() == pd.Timestamp.now(zone).date()
+    return moment.strftime("%H:%M:%S" if today else "%d %b %H:%M:%S")
+
+
 def local(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """`table` with the times of `column` in the viewer's own time zone."""
     zone = st.context.timezone or "UTC"

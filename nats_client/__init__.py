@@ -15,6 +15,7 @@ from .connection import ConnectionState
 from .duration import format_duration, parse_duration
 from .errors import LookbackError
 from .feed import Feed, Health
+from .gaps import Gap
 from .settings import Settings
 from .streams import StreamInfo
 from .window import Snapshot, Window
@@ -23,6 +24,7 @@ __all__ = [
     "Client",
     "ConnectionState",
     "Feed",
+    "Gap",
     "Health",
     "LookbackError",
     "Settings",

@@ -13,7 +13,7 @@ import pandas as pd
 from .connection import Connection, ConnectionState, end_tasks
 from .decoders import check_decoder
 from .duration import parse_duration
-from .errors import ClosedError, RequestFailed
+from .errors import ClosedError, RequestFailed, SubjectError
 from .feed import Feed, FeedKey
 from .settings import Settings
 from .streams import StreamInfo, StreamList, list_subjects, newest_message
@@ -76,7 +76,7 @@ class Client:
 
     def feed(
         self,
-        stream: str,
+        stream: str | None,
         subject: str | None = None,
         *,
         look_back: str = "PT5M",
@@ -85,6 +85,9 @@ class Client:
     ) -> Feed:
         """The feed of `stream`, or of its messages that match the filter `subject`.
 
+        With None for the stream: of the plain subjects `subject`, whether a stream keeps them or not. Such
+        a feed has no history, and what is published while there is no connection is lost; its gaps say when.
+
         look_back: ISO 8601 duration, such as "PT5M". decoder: "json" or "text". time: the payload field
         that holds a row's time; default is when the server stored the message. Who asks for the same gets
         the same feed; a longer look-back extends it. Raises DurationError, SubjectError, SettingsError on
@@ -92,9 +95,12 @@ class Client:
         here: the feed is "stopped" and says so in its health until the stream appears.
         """
         length = parse_duration(look_back)
+        if stream is None and not subject:
+            raise SubjectError("A feed without a stream needs a subject, such as 'sensors.>'.")
+        everything = subject in (None, "", ">") and stream is not None
         key = FeedKey(
-            check_stream_name(stream),
-            None if subject in (None, "", ">") else check_filter(subject or ""),
+            None if stream is None else check_stream_name(stream),
+            None if everything else check_filter(subject or ""),
             check_decoder(decoder),
             time or None,
         )

@@ -10,7 +10,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from .errors import (
     LoginRefused,
     LookbackError,
     RequestFailed,
+    RequestRefused,
     ServerUnreachable,
     SettingsError,
     StreamNotFound,
@@ -34,9 +35,12 @@ CONNECT_TIMEOUT = 2  # seconds; nats-py takes whole ones
 REQUEST_TIMEOUT = 3.0  # seconds
 RETRY_AFTER = (0.1, 0.5, 1.0, 2.0)  # seconds, the last one again and again
 PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
+DEAF_FOR = 2.0  # seconds between two tries where the login does not permit an inbox
+PONG_TIMEOUT = 3  # seconds that a server in doubt has for a sign of life
 
 CLIENT_CERTIFICATE = "'tls_cert' and 'tls_key'"
 STREAM_NOT_FOUND = 10059  # https://github.com/nats-io/nats-server/blob/main/server/errors.json
+UNAVAILABLE = 503  # the code of what passes by itself, such as a cluster without a leader
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,11 @@ class Connection:
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
         self._last_error: Exception | None = None
-        self._waiting: dict[str, asyncio.Future[Any]] = {}
-        prefix = f"$JS.{settings.domain}.API" if settings.domain else "$JS.API"
-        self._api_prefix = prefix
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._deaf: tuple[str, float] | None = None  # inbox that was denied, and when by the monotonic clock
+        domain = f"$JS.{settings.domain}.API" if settings.domain else "$JS.API"
+        self.api_prefix = settings.api_prefix or domain
+        """What JetStream's API is called here: `$JS.API`, as a rule."""
 
     async def run(self) -> None:
         """Connect, and connect again whenever the connection ends, until cancelled."""
@@ -123,22 +129,27 @@ class Connection:
     async def api(self, subject: str, payload: dict[str, Any] | None = None) -> dict[str, Any]:
         """The answer of the JetStream API to `$JS.API.{subject}`.
 
-        Raises StreamNotFound, or RequestFailed when the server says no, does not permit it, or does not
-        answer within 3 s. https://docs.nats.io/reference/reference-protocols/nats_api_reference
+        Raises StreamNotFound; RequestRefused when the server says no, or does not permit it; RequestFailed
+        when it does not answer within 3 s, or can't at the moment.
+        https://docs.nats.io/reference/reference-protocols/nats_api_reference
         """
         async with asyncio.timeout(REQUEST_TIMEOUT):
             client = await self.ready()
-        full = f"{self._api_prefix}.{subject}"
-        denied = self._waiting.setdefault(full.lower(), asyncio.get_running_loop().create_future())
+        full = f"{self.api_prefix}.{subject}"
         request = asyncio.ensure_future(
             client.request(full, json.dumps(payload or {}).encode(), timeout=REQUEST_TIMEOUT)
         )
         try:
-            await asyncio.wait({request, denied}, return_when=asyncio.FIRST_COMPLETED)
+            with self.denial(full) as denied:
+                either: set[asyncio.Future[Any]] = {request, denied}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if self._deaf is not None:
+                inbox, since = self._deaf
+                if time.monotonic() - since > DEAF_FOR:
+                    self._ended.set()  # nats-py asks for its inbox once in a connection's life
+                raise not_permitted("to subscribe to", inbox)
             if denied.done():
-                raise RequestFailed(
-                    f"The login does not permit requests to {full!r}. Ask for that permission."
-                )
+                raise not_permitted("requests to", full)
             answer: dict[str, Any] = json.loads((await request).data)
         except nats.errors.NoRespondersError:
             raise RequestFailed(
@@ -148,16 +159,46 @@ class Connection:
             raise RequestFailed(f"The server did not answer {full!r}: {_plain(error)}.") from error
         finally:
             request.cancel()
-            self._waiting.pop(full.lower(), None)
         if failure := answer.get("error"):
-            kind = StreamNotFound if failure.get("err_code") == STREAM_NOT_FOUND else RequestFailed
-            raise kind(
-                f"{failure.get('description', 'unknown error')} (error code {failure.get('err_code')})"
+            code = failure.get("err_code")
+            passing = failure.get("code") == UNAVAILABLE
+            kind = (
+                StreamNotFound if code == STREAM_NOT_FOUND else RequestFailed if passing else RequestRefused
             )
+            raise kind(f"{failure.get('description', 'unknown error')} (error code {code})")
         return answer
+
+    @contextlib.contextmanager
+    def denial(self, subject: str) -> "Iterator[asyncio.Future[None]]":
+        """A future that is done as soon as the server says that the login does not permit `subject`."""
+        denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(subject.lower(), set())
+        waiting.add(denied)
+        try:
+            yield denied
+        finally:
+            waiting.discard(denied)
+            if not waiting:
+                self._waiting.pop(subject.lower(), None)
+
+    async def check(self) -> None:
+        """Ask for a sign of life; a connection that gives none is ended, and the next server tried.
+
+        A frozen server, or a cut without a FIN, would otherwise keep it open until its pings run out.
+        """
+        client = self._nats
+        if client is None or not client.is_connected:
+            return
+        try:
+            await client.flush(PONG_TIMEOUT)
+        except (TimeoutError, nats.errors.Error, OSError):
+            if self._nats is client:
+                self._last_error = TimeoutError()
+                self._ended.set()
 
     async def _connect(self, server: str) -> SafeNatsPy:
         self._last_error = None
+        self._deaf = None
         self._ended.clear()
         options: dict[str, Any] = self.settings.login()
         if context := self.settings.ssl_context():
@@ -206,10 +247,16 @@ class Connection:
     async def _on_error(self, error: Exception) -> None:
         self._last_error = error
         text = str(error).lower()
-        if "permissions violation" in text:
-            for subject, denied in self._waiting.items():
-                if f'"{subject}"' in text and not denied.done():
-                    denied.set_result(None)
+        if "permissions violation" not in text:
+            return
+        deaf = self._nats is not None and bytes(self._nats._resp_sub_prefix or b"?").decode().lower() in text
+        if deaf:
+            self._deaf = ("_INBOX.>", time.monotonic())
+        for subject, waiting in list(self._waiting.items()):
+            if deaf or f'"{subject}"' in text:
+                for denied in waiting:
+                    if not denied.done():
+                        denied.set_result(None)
 
     async def _on_closed(self) -> None:
         self._ended.set()
@@ -246,6 +293,11 @@ async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
         for task in running:
             task.cancel()
         _, running = await asyncio.wait(running, timeout=0.5)
+
+
+def not_permitted(what: str, subject: str) -> RequestRefused:
+    """The error of a login that may not do `what` ("requests to", "to subscribe to") with `subject`."""
+    return RequestRefused(f"The login does not permit {what} {subject!r}. Ask for that permission.")
 
 
 def explain(settings: Settings, server: str, error: Exception) -> LookbackError:

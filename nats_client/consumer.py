@@ -2,8 +2,10 @@
 
 The truth is the stream sequence. The consumer on the server is ephemeral and disposable: after any doubt
 (connection lost, heartbeat missed, gap in the consumer sequence, an error status) it is made anew from the
-last stream sequence + 1. nats-py's own ordered consumer is not used: started by time, as a look-back must
-be, it cannot be created again once its consumer is gone.
+last stream sequence received. That one message comes a second time, and must be the same: otherwise the
+stream was restored from a backup, or lost its end, and has been written on since. nats-py's own ordered
+consumer is not used: started by time, as a look-back must be, it cannot be created again once its consumer
+is gone.
 
 Design: ADR-17 (ordered consumer) of https://github.com/nats-io/nats-architecture-and-design; a push consumer
 with flow control, since pull requests across accounts do not notice that the puller has gone.
@@ -20,9 +22,9 @@ import pandas as pd
 from nats.aio.msg import Msg
 from nats.nuid import NUID
 
-from .connection import Connection, SafeNatsPy
+from .connection import Connection, SafeNatsPy, not_permitted
 from .decoders import Raw
-from .errors import ConsumerRefused, LookbackError, RequestFailed, StreamNotFound, one_of
+from .errors import LookbackError, RequestFailed, RequestRefused, StreamNotFound, one_of
 from .fast_path import Arrived, Inbox
 
 HEARTBEAT = 1.0  # seconds between the server's signs of life on an idle stream
@@ -45,7 +47,11 @@ class Sink(Protocol):
         """New messages, in order, each stream sequence once."""
 
     def recreated(self) -> None:
-        """The stream is another one now: its sequences start over."""
+        """The stream is another one now: what its sequences mean starts over."""
+
+    def gone(self, count: int, start: int, end: int) -> None:
+        """`count` messages of the stream, between `start` and `end` (ns since the epoch, UTC), were taken
+        from it before they could be read."""
 
 
 class _DoubtError(Exception):
@@ -75,6 +81,8 @@ class Consumer:
         self.restarts = 0
         self.last_seq: int | None = None
         """Stream sequence of the last message received, None before the first."""
+        self.config: dict[str, Any] = {}
+        """The stream's configuration, as at the last look."""
         self.changed: Callable[[], None] = lambda: None
         self._connection = connection
         self._stream = stream
@@ -82,22 +90,50 @@ class Consumer:
         self._look_back = look_back
         self._sink = sink
         self._until = until
+        self.filtered = subject is not None
         self._start: int | None = None
         self._created: str | None = None
         self._clock = 0  # server's clock minus our monotonic one, ns
         self._expected = 1
+        self._known_at: int | None = None  # when the server had stored the message last_seq
         self._inbox = Inbox()
         self._subjects: dict[bytes, str] = {}
-        self._again = False
+        self._doubt: str | None = None
+        self._denied: asyncio.Future[None] | None = None
 
     def now(self) -> int:
         """The server's clock, ns since the epoch, UTC; our own until the server has told us its."""
         return time.monotonic_ns() + self._clock if self._clock else time.time_ns()
 
-    def restart(self) -> None:
-        """Start over from the look-back, when nothing has been received yet."""
-        self._again = True
+    def restart(self, why: str) -> None:
+        """Make the consumer anew. Where nothing has been received yet, it starts from the look-back."""
+        if self.last_seq is None:
+            self._start = None
+        self._doubt = why
         self._inbox.arrived.set()
+
+    async def look(self, *, deleted: bool = False) -> dict[str, Any]:
+        """The stream's state and configuration, as `STREAM.INFO` gives them; with the list of `deleted`
+        messages when asked for. Tells the sink when it is another stream than before.
+
+        Raises StreamNotFound, RequestFailed.
+        """
+        asked, last = time.monotonic_ns(), self.last_seq
+        info = await self._connection.api(
+            f"STREAM.INFO.{self._stream}", {"deleted_details": True} if deleted else None
+        )
+        if ts := info.get("ts"):
+            self._clock = _ns(ts) - (asked + time.monotonic_ns()) // 2
+        rolled_back = last is not None and info["state"]["last_seq"] < last
+        if self._created is not None and (info["created"] != self._created or rolled_back):
+            self._start_over()
+        self._created, self.config = info["created"], info["config"]
+        return info
+
+    def _start_over(self) -> None:
+        self.last_seq = self._known_at = None
+        self._sink.recreated()
+        self.restart("the stream is another one now")
 
     async def run(self) -> None:
         """Read until cancelled; with `until`, up to the message before that stream sequence."""
@@ -113,57 +149,51 @@ class Consumer:
             except StreamNotFound:
                 self._enter("stopped", await self._no_stream())
                 await asyncio.sleep(RETRY_AFTER)
-            except LookbackError as error:
-                self._enter("stopped" if self._refusal(error) else "reconnecting", error)
+            except RequestRefused as error:
+                self._enter("stopped", error)
                 await asyncio.sleep(RETRY_AFTER)
+            except LookbackError as error:
+                self._enter("reconnecting", error)
+                await asyncio.sleep(RETRY_AFTER / 4)
             except (TimeoutError, OSError) as error:
                 self._enter("reconnecting", RequestFailed(str(error) or "The server does not answer."))
                 await asyncio.sleep(RETRY_AFTER / 4)
+            if self.phase == "reconnecting":
+                await self._connection.check()
 
     @contextlib.asynccontextmanager
     async def _attached(self, client: SafeNatsPy) -> Any:
         """A fresh consumer on the server, listening; gone again at the end."""
-        before = await self._identify()
+        await self.look()
+        before = self._created
         name = _nuid.next().decode()
         address = client.new_inbox()
         self._inbox = Inbox()
         self._subjects = {}
         self._expected = 1
-        self._again = False
-        listening = await client.subscribe(
-            address, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
-        client.tap(listening, self._inbox)
-        try:
-            answer = await self._create(name, address)
-            if await self._identify() != before:
-                raise _DoubtError("the stream was recreated meanwhile")
-            self.done = 0
-            self.pending = int(answer.get("num_pending", 0))
-            self._enter("replaying" if self.pending else "following")
-            yield time.monotonic() + PATIENCE
-        finally:
-            client.untap(listening)
-            with contextlib.suppress(Exception):
-                await listening.unsubscribe()
-            with contextlib.suppress(Exception):
-                subject = f"{self._connection._api_prefix}.CONSUMER.DELETE.{self._stream}.{name}"
-                await client.publish(subject)
-
-    async def _identify(self) -> str:
-        """The stream's time of creation; tells the sink when it is another stream than before."""
-        asked = time.monotonic_ns()
-        info = await self._connection.api(f"STREAM.INFO.{self._stream}")
-        if ts := info.get("ts"):
-            self._clock = _ns(ts) - (asked + time.monotonic_ns()) // 2
-        created = str(info["created"])
-        rolled_back = self.last_seq is not None and info["state"]["last_seq"] < self.last_seq
-        if self._created is not None and (created != self._created or rolled_back):
-            self.last_seq = None
-            self._start = None
-            self._sink.recreated()
-        self._created = created
-        return created
+        self._doubt = None
+        with self._connection.denial(address) as self._denied:
+            self._denied.add_done_callback(lambda _: self._inbox.arrived.set())
+            listening = await client.subscribe(
+                address, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
+            )
+            client.tap(listening, self._inbox)
+            try:
+                answer = await self._create(name, address)
+                await self.look()
+                if self._created != before:
+                    raise _DoubtError("the stream was recreated meanwhile")
+                self.done = 0
+                self.pending = int(answer.get("num_pending", 0))
+                self._enter("replaying" if self.pending else "following")
+                yield time.monotonic() + PATIENCE
+            finally:
+                client.untap(listening)
+                with contextlib.suppress(Exception):
+                    await listening.unsubscribe()
+                with contextlib.suppress(Exception):
+                    subject = f"{self._connection.api_prefix}.CONSUMER.DELETE.{self._stream}.{name}"
+                    await client.publish(subject)
 
     async def _create(self, name: str, address: str) -> dict[str, Any]:
         config: dict[str, Any] = {
@@ -179,7 +209,7 @@ class Consumer:
             "inactive_threshold": int(INACTIVE * 1e9),
         }
         if self.last_seq is not None:
-            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": self.last_seq + 1}
+            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, self.last_seq)}
         else:
             if self._start is None:
                 self._start = self.now() - self._look_back().value
@@ -208,12 +238,13 @@ class Consumer:
                 async with asyncio.timeout(HEARTBEAT / 2):
                     await inbox.arrived.wait()
             inbox.arrived.clear()
-            if self._again and self.last_seq is None:
-                self._start = None
-                raise _DoubtError("the look-back became longer")
+            if self._denied is not None and self._denied.done():
+                raise not_permitted("to subscribe to", "_INBOX.>")
+            if self._doubt:
+                raise _DoubtError(self._doubt)
             if inbox.messages:
                 deadline = time.monotonic() + PATIENCE
-                while inbox.messages:
+                while inbox.messages and not self._doubt:
                     batch = inbox.messages[:MOST_AT_ONCE]
                     del inbox.messages[:MOST_AT_ONCE]
                     await self._deliver(client, batch)
@@ -242,6 +273,8 @@ class Consumer:
         names = self._subjects
         if len(names) > MOST_NAMES:
             names.clear()
+        known_at = self._known_at
+        whole = self._subject is None
         replies: list[str] = []
         doubt: str | None = None
         for subject, reply, payload, headers in batch:
@@ -261,8 +294,12 @@ class Consumer:
             pending = int(tokens[at + 3])
             seq = int(tokens[at])
             if last < seq < limit:
+                stored = int(tokens[at + 2])
+                if whole and known_at is not None and seq != last + 1:
+                    self._sink.gone(seq - last - 1, known_at, stored)
+                known_at = stored
                 seqs.append(seq)
-                received.append(int(tokens[at + 2]))
+                received.append(stored)
                 name = names.get(subject)
                 if name is None:
                     name = names[subject] = subject.decode("utf-8", "replace")
@@ -270,8 +307,14 @@ class Consumer:
                 payloads.append(payload)
                 last = seq
             elif seq >= limit:
+                if whole and known_at is not None and last < limit - 1:
+                    self._sink.gone(limit - 1 - last, known_at, int(tokens[at + 2]))
                 last = max(last, limit - 1)
+            elif seq == last and known_at is not None and int(tokens[at + 2]) != known_at:
+                self._start_over()
+                return
         self._expected = expected
+        self._known_at = known_at
         self.pending = pending
         if last >= 0:
             self.last_seq = last
@@ -305,9 +348,6 @@ class Consumer:
             self.since = time.time()
         self.phase, self.why = phase, why
         self.changed()
-
-    def _refusal(self, error: LookbackError) -> bool:
-        return isinstance(error, ConsumerRefused) or "permit" in str(error) or "error code" in str(error)
 
     async def _no_stream(self) -> StreamNotFound:
         names: list[str] = []

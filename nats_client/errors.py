@@ -9,8 +9,8 @@ LookbackError
 │   ├── LoginRefused        the server does not accept the credentials
 │   └── TlsFailed           the certificates do not fit
 ├── StreamNotFound          the server has no such stream
-├── ConsumerRefused         the server does not let us read the stream
 ├── RequestFailed           a request to the server ended without an answer
+│   └── RequestRefused      the server, or what the login permits, says no
 ├── ColumnError             a column that is not there, or is of another kind
 └── ClosedError             the client or the feed has been closed
 """
@@ -55,12 +55,12 @@ class StreamNotFound(LookbackError):  # noqa: N818 - the field's own word (error
     """The server has no stream of that name (JetStream error code 10059)."""
 
 
-class ConsumerRefused(LookbackError):  # noqa: N818 - the server's answer, not a mistake here
-    """The server refused to create the consumer that a feed reads through."""
-
-
 class RequestFailed(LookbackError):  # noqa: N818 - an outcome
-    """A request to the server ended without an answer, or with an error."""
+    """A request to the server ended without an answer, or with an error that passes by itself."""
+
+
+class RequestRefused(RequestFailed):
+    """The server answered no, or the login does not permit to ask: trying again alone does not help."""
 
 
 class ColumnError(LookbackError):

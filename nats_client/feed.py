@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from .audit import Audit, loses
 from .bins import Bins
 from .connection import Connection, end_tasks
 from .consumer import Consumer, Phase
+from .core import Subscriber
 from .decoders import Malformed, Raw, decode
 from .errors import ClosedError, LookbackError
+from .gaps import Gap, Gaps
 from .window import Snapshot, Window
 
 MOST_CHARTS = 50
@@ -22,18 +25,27 @@ MOST_CHARTS = 50
 class FeedKey:
     """What makes two feeds of a client the same one."""
 
-    stream: str
+    stream: str | None
+    """None: plain subjects, without a stream."""
     subject: str | None
     decoder: str
     time: str | None
+
+    @property
+    def name(self) -> str:
+        """What it reads, in words."""
+        return " ".join(part for part in (self.stream, self.subject) if part)
 
 
 @dataclass(frozen=True)
 class Health:
     """Can what the window shows be trusted? Counts are since the feed began."""
 
-    stream: str
+    stream: str | None
+    """None: plain subjects, without a stream."""
     subject: str | None
+    name: str
+    """Stream and subject, as they are called on a page."""
     phase: Phase
     """"connecting", "replaying", "following" (live), "reconnecting" or "stopped"."""
     since: float
@@ -64,6 +76,15 @@ class Health:
     """Times that the consumer was made anew."""
     recreated: int
     """Times that the stream turned out to be another one, and the window started over."""
+    gaps: tuple[Gap, ...]
+    """What is missing within the look-back, by time."""
+    begins: int | None
+    """When the server stored the oldest message that the stream still holds, ns since the epoch, UTC; None
+    where none has gone from its start."""
+    earlier: int
+    """Messages that the stream held before that one."""
+    limits: str
+    """What the stream keeps at most, in words; empty where nothing limits it."""
 
     @property
     def progress(self) -> float:
@@ -101,9 +122,21 @@ class Feed:
         self._closed = False
         self._bins: dict[tuple[tuple[str, ...], str | None, int], Bins] = {}
         self._settled = threading.Event()
-        self._consumer = Consumer(connection, key.stream, key.subject, lambda: self._look_back, self)
+        self._gaps = Gaps()
+        self._audit: Audit | None = None
+        self._consumer: Consumer | Subscriber
+        if key.stream is None:
+            assert key.subject is not None
+            self._consumer = Subscriber(connection, key.subject, self)
+        else:
+            self._consumer = Consumer(connection, key.stream, key.subject, lambda: self._look_back, self)
+            self._audit = Audit(self._consumer, self.window, self._missing)
         self._consumer.changed = self._check_settled
-        self._tasks = [loop.create_task(self._consumer.run(), name=f"feed {key.stream}")]
+        self._tasks = [
+            loop.create_task(part.run(), name=f"feed {key.name}")
+            for part in (self._consumer, self._audit)
+            if part is not None
+        ]
 
     @property
     def look_back(self) -> pd.Timedelta:
@@ -117,7 +150,7 @@ class Feed:
     def snapshot(self) -> Snapshot:
         """The rows within the look-back as they are now. Raises ClosedError after the feed was closed."""
         if self._closed:
-            raise ClosedError(f"The feed of {self.key.stream!r} is closed. Ask the client for it again.")
+            raise ClosedError(f"The feed of {self.key.name!r} is closed. Ask the client for it again.")
         self.last_read = time.monotonic()
         self.window.evict(self.now() - self._look_back.value)
         return self.window.snapshot()
@@ -144,12 +177,14 @@ class Feed:
     def health(self) -> Health:
         """How the feed is doing at this moment."""
         consumer = self._older or self._consumer
+        audit = self._audit
         phase = self._consumer.phase
         if self._older is not None and phase == "following":
             phase = "replaying"
         return Health(
             stream=self.key.stream,
             subject=self.key.subject,
+            name=self.key.name,
             phase=phase,
             since=self._consumer.since,
             why=self._consumer.why,
@@ -166,6 +201,10 @@ class Feed:
             surplus_fields=len(self.window.surplus_fields),
             restarts=self._consumer.restarts,
             recreated=self._recreated,
+            gaps=self._gaps.all,
+            begins=audit.begins if audit else None,
+            earlier=audit.earlier if audit else 0,
+            limits=audit.limits if audit else "",
         )
 
     # -- on the client's loop ----------------------------------------------------------------------------
@@ -178,7 +217,20 @@ class Feed:
     def recreated(self) -> None:
         """Start the window over: its rows belong to a stream that is no more."""
         self._recreated += 1
+        self._gaps.clear()
         self.window.clear()
+
+    def gone(self, count: int, start: int, end: int) -> None:
+        """Note messages that left the stream before they could be read."""
+        if isinstance(self._consumer, Consumer) and loses(self._consumer.config):
+            self._missing(Gap("removed", start, end, count))
+
+    def interrupted(self, start: int, end: int) -> None:
+        """Note a time in which nobody listened."""
+        self._missing(Gap("interrupted", start, end, None))
+
+    def _missing(self, gap: Gap) -> None:
+        self._gaps.add(gap, self._look_back)
 
     def extend(self, look_back: pd.Timedelta) -> None:
         """Reach further back; only what is missing is fetched. A shorter look-back changes nothing."""
@@ -186,6 +238,9 @@ class Feed:
             return
         fetching = self._reached < self._look_back
         self._look_back = look_back
+        if self.key.stream is None:
+            self._reached = look_back  # there is nothing older
+            return
         self._settled.clear()
         if not fetching:
             self._tasks.append(self._loop.create_task(self._fetch_older(), name="older rows"))
@@ -207,7 +262,7 @@ class Feed:
             if boundary is None and self._consumer.last_seq is not None:
                 boundary = self._consumer.last_seq + 1
             if boundary is None:
-                self._consumer.restart()
+                self._consumer.restart("the look-back became longer")
             else:
                 older = _Older(self, target, boundary, self._limits)
                 self._older = older.consumer
@@ -250,6 +305,7 @@ class _Older:
         self.window = Window(**limits)
         self.void = False
         self._feed = feed
+        assert feed.key.stream is not None
         self.consumer = Consumer(
             feed._connection, feed.key.stream, feed.key.subject, lambda: look_back, self, until=boundary
         )
@@ -259,3 +315,6 @@ class _Older:
 
     def recreated(self) -> None:
         self.void = True
+
+    def gone(self, count: int, start: int, end: int) -> None:
+        self._feed.gone(count, start, end)

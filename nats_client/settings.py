@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "NATS_CERT": "tls_cert",
     "NATS_KEY": "tls_key",
     "NATS_DOMAIN": "domain",
+    "NATS_API_PREFIX": "api_prefix",
 }
 """Environment variable to setting; a variable that is set and not empty wins over the mapping."""
 
@@ -56,6 +57,9 @@ class Settings:
     """The name in the server's certificate, where it is not the host of the URL."""
     domain: str | None = None
     """JetStream domain, for streams behind a leaf node."""
+    api_prefix: str | None = None
+    """What stands in place of `$JS.API` in requests to JetStream, where an account imports another's API
+    under a name of its own. A domain is such a prefix too, so set one of the two."""
     name: str = "lookback"
     """The connection's name in the server's monitoring."""
 
@@ -162,6 +166,12 @@ def _check(settings: Settings) -> None:
         raise SettingsError(
             f"The settings {' and '.join(map(repr, logins))} exclude each other; keep one of them."
         )
+    if settings.domain and settings.api_prefix:
+        raise SettingsError("The settings 'domain' and 'api_prefix' exclude each other; keep one of them.")
+    for name in ("domain", "api_prefix"):
+        value = getattr(settings, name) or ""
+        if value and (not all(value.split(".")) or any(c in value for c in "*> \t\r\n")):
+            raise SettingsError(f"The setting {name!r} has {value!r}, which is no subject without wildcards.")
     if settings.password and not settings.user:
         raise SettingsError("The setting 'password' needs 'user' as well.")
     if settings.tls_key and not settings.tls_cert:

@@ -150,17 +150,22 @@ class Snapshot:
     def since(self, received: int) -> "Snapshot":
         """The rows that the server stored at or after `received` (ns since the epoch, UTC)."""
         cut = int(np.searchsorted(self.received, received))
-        if cut == 0:
-            return self
+        return self._part(slice(cut, None), self.first + cut) if cut else self
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> "Snapshot":
+        """The rows for which `kept` is true, as copies; their ordinals mean nothing any more."""
+        return self._part(kept, self.first)
+
+    def _part(self, rows: "slice | npt.NDArray[np.bool_]", first: int) -> "Snapshot":
         return Snapshot(
             self.version,
             self.generation,
-            self.first + cut,
-            self.seq[cut:],
-            self.received[cut:],
-            self.time[cut:],
+            first,
+            self.seq[rows],
+            self.received[rows],
+            self.time[rows],
             self.ordered,
-            {name: data[cut:] for name, data in self._data.items()},
+            {name: data[rows] for name, data in self._data.items()},
             self._columns,
             self._integral,
         )
@@ -238,6 +243,22 @@ class Snapshot:
         return values.astype(np.int64) if name in self._integral else values
 
 
+@dataclass(frozen=True)
+class Removed:
+    """Rows that left a window before their time."""
+
+    count: int
+    """Messages, not rows: one message can be several rows."""
+    start: int
+    """When the server had stored the first of them, ns since the epoch, UTC."""
+    end: int
+    """And the last."""
+
+
+def _removed(seq: Ints, received: Ints) -> Removed:
+    return Removed(len(np.unique(seq)), int(received[0]), int(received[-1]))
+
+
 class Window:
     """The shared, sliding rows of one feed.
 
@@ -298,7 +319,9 @@ class Window:
             self._reserve(len(batch))
             lo, hi = self._hi, self._hi + len(batch)
             self._seq[lo:hi] = batch.seq
-            self._received[lo:hi] = batch.received
+            # What rows leave by never goes back, though a server's clock may.
+            latest = int(self._received[lo - 1]) if lo > self._lo else 0
+            self._received[lo:hi] = np.maximum(np.maximum.accumulate(batch.received), latest)
             self._time[lo:hi] = batch.time
             if self._ordered:
                 before = self._time[lo - 1 : hi] if lo > self._lo else self._time[lo:hi]
@@ -336,6 +359,34 @@ class Window:
             if count:
                 self._forget(count)
                 self._changed()
+
+    def remove_before(self, seq: int) -> "Removed | None":
+        """Forget the rows whose stream sequence is below `seq`; what they were, if there were any."""
+        with self._lock:
+            count = int(np.searchsorted(self._seq[self._lo : self._hi], seq))
+            if not count:
+                return None
+            part = slice(self._lo, self._lo + count)
+            removed = _removed(self._seq[part], self._received[part])
+            self._forget(count)
+            self._changed()
+            return removed
+
+    def remove(self, seqs: Ints) -> "Removed | None":
+        """Forget the rows with these stream sequences; what they were, if there were any."""
+        with self._lock:
+            held = self._seq[self._lo : self._hi]
+            first, last = np.searchsorted(held, seqs, "left"), np.searchsorted(held, seqs, "right")
+            if not (first < last).any():
+                return None
+            mine = self._take()
+            gone = np.isin(mine.seq, seqs)
+            removed = _removed(mine.seq[gone], mine.received[gone])
+            # Rows get other ordinals: what was worked out from the old ones starts over.
+            self._rebuild([mine.where(~gone)])
+            self._generation += 1
+            self._changed()
+            return removed
 
     def clear(self) -> None:
         """Forget all rows: the stream they came from is another one now."""

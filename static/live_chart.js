@@ -287,6 +287,7 @@ class Chart {
     const ground = style.getPropertyValue("--st-background-color").trim() || "#fff";
     const live = [this.local(this.now - this.config.window), this.local(this.now)];
     const empty = this.series.every((series) => series.cells.size === 0);
+    const missing = (this.config.gaps ?? []).filter(([, end]) => end > this.now - this.config.window);
     const notes = [];
     if (empty) notes.push([this.config.empty, 0.5, 0.5, "center"]);
     const width = this.parent.clientWidth || undefined;
@@ -325,6 +326,12 @@ class Chart {
         automargin: true,
         nticks: 6,
       },
+      // What is missing is shaded: an empty stretch alone could as well mean that nothing happened.
+      shapes: missing.map(([start, end]) => ({
+        type: "rect", layer: "below", yref: "paper", y0: 0, y1: 1, line: { width: 0 }, fillcolor: "rgba(224, 122, 48, 0.18)",
+        x0: this.local(start), x1: this.local(Math.max(end, start + this.step)),
+        label: { text: "missing", textposition: "top center", font: { size: 10 } },
+      })),
       annotations: notes.map(([text, x, y, xanchor]) => ({ text, x, y, xanchor, xref: "paper", yref: "paper", showarrow: false })),
     };
   }

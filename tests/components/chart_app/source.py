@@ -58,6 +58,7 @@ class View:
     snapshot: Snapshot
     look_back: pd.Timedelta
     now: int
+    gaps: tuple[()] = ()
 
     def __len__(self) -> int:
         return len(self.snapshot)

@@ -1,0 +1,109 @@
+"""Keeps a window equal to its stream: rows of messages that the stream no longer holds leave.
+
+A consumer tells of what comes, not of what goes: a purge, a deleted message, a limit. So each feed asks for
+the state of its stream every other second.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .consumer import Consumer
+from .duration import format_duration
+from .errors import LookbackError, RequestRefused, StreamNotFound
+from .gaps import Gap
+from .window import Ints, Window
+
+EVERY = 2.0
+"""Seconds between two looks at the stream."""
+MOST_DELETED = 100_000
+"""Messages deleted in the middle of a stream that are looked for one by one; the server sends their list."""
+
+
+class Audit:
+    """Compares one feed's window with its stream, again and again."""
+
+    def __init__(self, consumer: Consumer, window: Window, found: Callable[[Gap], None]) -> None:
+        self.begins: int | None = None
+        """When the server stored the oldest message that the stream still holds, ns since the epoch, UTC;
+        None where none has gone from its start."""
+        self.earlier = 0
+        """Messages that the stream held before that one."""
+        self.limits = ""
+        """What the stream keeps at most, in words; empty where nothing limits it."""
+        self._consumer = consumer
+        self._window = window
+        self._found = found
+        self._deleted: Ints = np.zeros(0, dtype=np.int64)
+        self._restarts = 0
+        self._read = (0, 0)  # all up to this sequence had been read at this time
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            if self._consumer.phase in ("replaying", "following"):
+                try:
+                    await self._look()
+                except (RequestRefused, StreamNotFound) as error:
+                    self._consumer.restart(str(error))
+                except (LookbackError, TimeoutError, OSError):
+                    pass  # whether the server is there at all is told by its heartbeats
+            await asyncio.sleep(EVERY)
+
+    async def _look(self) -> None:
+        following = self._consumer.phase == "following"
+        info = await self._consumer.look()
+        state = info["state"]
+        first = int(state["first_seq"])
+        self.earlier = max(0, first - 1)
+        held = self.earlier and state["messages"]
+        self.begins = pd.Timestamp(state["first_ts"]).value if held else None
+        self.limits = _limits(info["config"])
+        self._find_unread(first, int(state["last_seq"]), following)
+        if not loses(info["config"]):
+            return
+        self._deleted = self._deleted[self._deleted >= first]
+        deleted = int(state.get("num_deleted") or 0)
+        if deleted != len(self._deleted) and deleted <= MOST_DELETED:
+            info = await self._consumer.look(deleted=True)
+            self._deleted = np.array(info["state"].get("deleted") or [], dtype=np.int64)
+        for removed in (self._window.remove_before(first), self._window.remove(self._deleted)):
+            if removed is not None:
+                self._found(Gap("removed", removed.start, removed.end, removed.count))
+
+    def _find_unread(self, first: int, last: int, following: bool) -> None:
+        """With a filter, sequences that were never delivered are normal. Only after a restart can some of
+        them have been ours: those that had come and gone while nothing was read."""
+        seq, when = self._read
+        restarts = self._consumer.restarts
+        if self._consumer.filtered and restarts != self._restarts and seq and first > seq + 1:
+            self._found(Gap("removed", when, self._consumer.now(), None))
+        if following:
+            self._restarts = restarts
+            self._read = (last, self._consumer.now())
+
+
+def loses(config: dict[str, Any]) -> bool:
+    """Whether a message that goes from this stream is a loss.
+
+    It is none where somebody has worked on it (retention by interest or work queue), or where a newer one
+    has replaced it (a limit per subject): then the window keeps what it has seen.
+    """
+    return bool(config.get("retention", "limits") == "limits" and config.get("max_msgs_per_subject", -1) <= 0)
+
+
+def _limits(config: dict[str, Any]) -> str:
+    """What a stream of this configuration keeps, in words."""
+    words = []
+    if (age := config.get("max_age", 0)) > 0:
+        words.append(f"messages for {format_duration(pd.Timedelta(age))}")
+    if (count := config.get("max_msgs", -1)) > 0:
+        words.append(f"{count:,} messages")
+    if (size := config.get("max_bytes", -1)) > 0:
+        words.append(f"{size:,} bytes")
+    if (each := config.get("max_msgs_per_subject", -1)) > 0:
+        words.append(f"{each:,} messages per subject")
+    return " and ".join(words)

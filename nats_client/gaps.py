@@ -1,0 +1,52 @@
+"""What is missing from a window although it belongs there, told with counts and times."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pandas as pd
+
+MOST_PLACES = 100
+"""Gaps of one look-back that are told apart; nearer ones become one."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Messages that a window does not hold, though their time lies within it."""
+
+    why: Literal["removed", "interrupted"]
+    """"removed": the stream no longer holds them (purged, deleted, or over its limits). "interrupted":
+    plain subjects, and there was no connection."""
+    start: int
+    """When it began, ns since the epoch, UTC."""
+    end: int
+    """When it ended, ns since the epoch, UTC."""
+    count: int | None
+    """How many messages; None where nobody knows."""
+
+
+class Gaps:
+    """The gaps of one feed. Written on the client's loop; any thread may read `all`."""
+
+    def __init__(self) -> None:
+        self.all: tuple[Gap, ...] = ()
+
+    def add(self, gap: Gap, look_back: pd.Timedelta) -> None:
+        """Take in `gap`, and forget those that ended more than `look_back` before it."""
+        kept = [other for other in self.all if other.end >= gap.end - look_back.value]
+        for i, other in enumerate(kept):
+            both = replace(
+                gap,
+                start=min(gap.start, other.start),
+                end=max(gap.end, other.end),
+                count=None if gap.count is None or other.count is None else gap.count + other.count,
+            )
+            if other.why == gap.why and both.end - both.start <= look_back.value // MOST_PLACES:
+                kept[i] = both
+                break
+        else:
+            kept.append(gap)
+        self.all = tuple(sorted(kept, key=lambda each: each.start))
+
+    def clear(self) -> None:
+        """Forget all: they belong to a stream that is no more."""
+        self.all = ()
