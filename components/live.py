@@ -39,7 +39,7 @@ class View:
     @property
     def gaps(self) -> list[Gap]:
         """What is missing within the look-back, by time."""
-        start = self.now - self.look_back.value
+        start = self.now - self.look_back.value  # the feed may reach further back
         return [gap for gap in self.health.gaps if gap.end > start]
 
     def latest(self, column: str, by: str = "_subject") -> pd.Series:

@@ -201,7 +201,7 @@ class Feed:
             surplus_fields=len(self.window.surplus_fields),
             restarts=self._consumer.restarts,
             recreated=self._recreated,
-            gaps=self._gaps.all,
+            gaps=self._gaps.since(self.now() - self._look_back.value),
             begins=audit.begins if audit else None,
             earlier=audit.earlier if audit else 0,
             limits=audit.limits if audit else "",

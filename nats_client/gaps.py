@@ -25,14 +25,18 @@ class Gap:
 
 
 class Gaps:
-    """The gaps of one feed. Written on the client's loop; any thread may read `all`."""
+    """The gaps of one feed. Written on the client's loop, read from any thread."""
 
     def __init__(self) -> None:
-        self.all: tuple[Gap, ...] = ()
+        self._all: tuple[Gap, ...] = ()
+
+    def since(self, time: int) -> tuple[Gap, ...]:
+        """Those that ended after `time` (ns since the epoch, UTC), by time."""
+        return tuple(gap for gap in self._all if gap.end > time)
 
     def add(self, gap: Gap, look_back: pd.Timedelta) -> None:
         """Take in `gap`, and forget those that ended more than `look_back` before it."""
-        kept = [other for other in self.all if other.end >= gap.end - look_back.value]
+        kept = list(self.since(gap.end - look_back.value))
         for i, other in enumerate(kept):
             both = replace(
                 gap,
@@ -45,8 +49,8 @@ class Gaps:
                 break
         else:
             kept.append(gap)
-        self.all = tuple(sorted(kept, key=lambda each: each.start))
+        self._all = tuple(sorted(kept, key=lambda each: each.start))
 
     def clear(self) -> None:
         """Forget all: they belong to a stream that is no more."""
-        self.all = ()
+        self._all = ()

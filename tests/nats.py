@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sysconfig
@@ -36,9 +37,17 @@ class NatsServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._config = folder / "nats.conf"
         self._config.parent.mkdir(parents=True, exist_ok=True)
-        store = f'jetstream {{ store_dir: "{folder}" }}' if "jetstream" not in config else ""
-        self._config.write_text(f"listen: 127.0.0.1:{self.port}\n{store}\n{config}\n")
+        self._write(config)
         self.start()
+
+    def _write(self, config: str) -> None:
+        store = f'jetstream {{ store_dir: "{self._config.parent}" }}' if "jetstream" not in config else ""
+        self._config.write_text(f"listen: 127.0.0.1:{self.port}\n{store}\n{config}\n")
+
+    def configure(self, config: str) -> None:
+        """Change its configuration while it runs."""
+        self._write(config)
+        self.signal(signal.SIGHUP)
 
     def start(self) -> None:
         """Start it, on the same port and store as before."""

@@ -1,0 +1,178 @@
+"""The window is what the stream holds: what is purged, deleted or expired leaves it, and is told."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.js.api import RetentionPolicy
+
+from nats_client import Client, Feed, Settings
+from tests.backup import restore, snapshot
+from tests.nats import NatsServer, running_server
+from tests.waiting import until
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server with a stream S."""
+    with running_server(tmp_path) as server:
+        server.add_stream("S", ["s.>"])
+        yield server
+
+
+@pytest.fixture
+def client(server: NatsServer) -> Iterator[Client]:
+    """A client of it."""
+    with Client(Settings(url=server.url)) as client:
+        yield client
+
+
+def opened(client: Client, subject: str | None = None, stream: str = "S") -> Feed:
+    """A feed that has caught up."""
+    feed = client.feed(stream, subject, look_back="PT1H")
+    assert feed.wait(10)
+    return feed
+
+
+def numbered(count: int, first: int = 0) -> list[bytes]:
+    """Payloads that carry their number."""
+    return [json.dumps({"n": first + i}).encode() for i in range(count)]
+
+
+def sequences(feed: Feed) -> list[int]:
+    """The stream sequences of the feed's rows."""
+    return feed.snapshot().seq.tolist()
+
+
+def removed(feed: Feed) -> int:
+    """Messages that the feed's gaps count."""
+    return sum(gap.count or 0 for gap in feed.health.gaps if gap.why == "removed")
+
+
+def test_purge(server: NatsServer, client: Client) -> None:
+    """Purged messages leave the window, with their number and times told; what comes next is shown."""
+    before = time.time_ns()
+    server.publish("s.a", *numbered(10))
+    feed = opened(client)
+    server.run(lambda nc: nc.jetstream().purge_stream("S"))
+    until(lambda: not sequences(feed))
+    (gap,) = feed.health.gaps
+    assert (gap.why, gap.count) == ("removed", 10)
+    assert before < gap.start <= gap.end < time.time_ns()
+    server.publish("s.a", *numbered(3, 10))
+    until(lambda: sequences(feed) == [11, 12, 13])
+    assert feed.health.restarts == 0
+
+
+def test_partial_purge(server: NatsServer, client: Client) -> None:
+    """A purge that keeps some leaves just these, in a feed of all subjects and in one of some."""
+    for i in range(20):
+        server.publish(f"s.{'ab'[i % 2]}", *numbered(1, i))
+    whole, part = opened(client), opened(client, "s.a")
+    server.run(lambda nc: nc.jetstream().purge_stream("S", keep=6))
+    until(lambda: sequences(whole) == list(range(15, 21)))
+    until(lambda: sequences(part) == [15, 17, 19])
+    assert (removed(whole), removed(part)) == (14, 7)
+    server.run(lambda nc: nc.jetstream().purge_stream("S", subject="s.a"))
+    until(lambda: sequences(whole) == [16, 18, 20])
+    until(lambda: not sequences(part))
+    assert (removed(whole), removed(part)) == (17, 10)
+
+
+def test_deleted_in_the_middle(server: NatsServer, client: Client) -> None:
+    """Messages deleted one by one leave the window, the ones deleted before it was opened are told too."""
+    server.publish("s.a", *numbered(10))
+    server.run(lambda nc: nc.jetstream().delete_msg("S", 4))
+    feed = opened(client)
+    assert removed(feed) == 1
+    server.run(lambda nc: nc.jetstream().delete_msg("S", 7))
+    until(lambda: sequences(feed) == [1, 2, 3, 5, 6, 8, 9, 10])
+    server.run(lambda nc: nc.jetstream().delete_msg("S", 8))
+    until(lambda: sequences(feed) == [1, 2, 3, 5, 6, 9, 10])
+    assert removed(feed) == 3
+    assert feed.snapshot().numbers("n").tolist() == [0, 1, 2, 4, 5, 8, 9]
+
+
+def test_limits_faster_than_we_read(server: NatsServer, client: Client) -> None:
+    """What a limit takes before it is read is counted, exactly: rows and gaps together are the stream."""
+    server.run(lambda nc: nc.jetstream().add_stream(name="T", subjects=["t.>"], max_msgs=100))
+    server.publish("t.a", *numbered(10))
+    feed = opened(client, stream="T")
+
+    async def burst(nc: Any) -> None:
+        for i in range(50_000):
+            await nc.publish("t.a", b'{"n": %d}' % i)
+        await nc.flush(30)
+
+    server.run(burst)
+    until(lambda: sequences(feed) == list(range(49_911, 50_011)))
+    until(lambda: removed(feed) == 49_910)
+    assert "100 messages" in feed.health.limits
+
+
+def test_history_shorter_than_the_look_back(server: NatsServer, client: Client) -> None:
+    """Where the stream's start has gone before anyone looked, its beginning is told."""
+    server.publish("s.a", *numbered(10))
+    server.run(lambda nc: nc.jetstream().purge_stream("S", keep=4))
+    feed = opened(client)
+    until(lambda: feed.health.earlier == 6)
+    assert feed.health.begins == feed.snapshot().received[0]
+
+
+def test_replaced_messages_are_no_loss(server: NatsServer, client: Client) -> None:
+    """With a limit per subject, or retention by interest, what goes was replaced or worked on."""
+    server.run(lambda nc: nc.jetstream().add_stream(name="K", subjects=["k.>"], max_msgs_per_subject=1))
+    interest = RetentionPolicy.INTEREST
+    server.run(lambda nc: nc.jetstream().add_stream(name="I", subjects=["i.>"], retention=interest))
+    latest, worked = opened(client, stream="K"), opened(client, stream="I")
+    server.publish("k.a", *numbered(5))
+    server.publish("i.a", *numbered(5))
+    for feed in (latest, worked):
+        until(lambda feed=feed: len(sequences(feed)) == 5)
+        time.sleep(2.5)
+        assert len(sequences(feed)) == 5
+        assert not feed.health.gaps
+
+
+def test_restored_from_a_backup(server: NatsServer, client: Client) -> None:
+    """A stream that is restored and written on has other messages under known numbers: the window too."""
+    server.publish("s.a", *numbered(10))
+    backup = server.run(lambda nc: snapshot(nc, "S"))
+    server.publish("s.a", *numbered(10, 10))
+    feed = opened(client)
+    assert sequences(feed) == list(range(1, 21))
+
+    async def back(nc: Any) -> None:
+        await nc.jetstream().delete_stream("S")
+        await restore(nc, "S", backup)
+        for payload in numbered(15, 100):
+            await nc.jetstream().publish("s.a", payload)
+
+    server.run(back)
+    expected = [*range(10), *range(100, 115)]
+    until(lambda: feed.snapshot().columns.get("n") and feed.snapshot().numbers("n").tolist() == expected)
+    assert sequences(feed) == list(range(1, 26))
+    assert feed.health.recreated == 1
+
+
+def test_subjects_changed(server: NatsServer, client: Client) -> None:
+    """A stream whose subjects change while live goes on with its sequence."""
+    server.publish("s.a", *numbered(5))
+    feed = opened(client)
+    server.run(lambda nc: nc.jetstream().update_stream(name="S", subjects=["s.>", "other"]))
+    server.publish("other", *numbered(5, 5))
+    until(lambda: sequences(feed) == list(range(1, 11)))
+
+
+def test_gaps_are_forgotten_with_the_look_back(server: NatsServer) -> None:
+    """A gap is told for as long as its time lies within the look-back."""
+    server.publish("s.a", *numbered(5))
+    with Client(Settings(url=server.url)) as client:
+        feed = client.feed("S", look_back="PT5S")
+        feed.wait(10)
+        server.run(lambda nc: nc.jetstream().purge_stream("S"))
+        until(lambda: removed(feed) == 5)
+        until(lambda: not feed.health.gaps)
