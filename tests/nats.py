@@ -34,6 +34,8 @@ class NatsServer:
     def __init__(self, folder: Path, config: str = "") -> None:
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
+        self.credentials: str | None = None
+        """Path of the credentials file that run() logs in with."""
         self._process: subprocess.Popen[bytes] | None = None
         self._config = folder / "nats.conf"
         self._config.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +63,8 @@ class NatsServer:
                     greeting.recv(1)
                 return
             except OSError:
-                if time.monotonic() > deadline:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    self.kill()
                     raise
                 time.sleep(0.05)
 
@@ -83,7 +86,9 @@ class NatsServer:
             async def quiet(_: Exception) -> None:
                 pass
 
-            client = await nats.connect(self.url, allow_reconnect=False, error_cb=quiet)
+            client = await nats.connect(
+                self.url, user_credentials=self.credentials, allow_reconnect=False, error_cb=quiet
+            )
             try:
                 return await work(client)
             finally:

@@ -1,25 +1,22 @@
 """Every way to log in, and every way it can fail, against servers set up so."""
 
-import base64
-import hashlib
-import json
-import os
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import nkeys
 import pytest
 
 from nats_client import Client, Settings
 from nats_client.errors import LoginRefused, ServerUnreachable, SettingsError, TlsFailed
+from tests.logins import new_key, operator
 from tests.nats import running_server
 from tests.running import free_port
+from tests.waiting import until
 
 SECRET = "hush-hush"
 
@@ -30,40 +27,6 @@ def connected(**settings: str) -> Iterator[Client]:
     with Client(Settings(**settings)) as client:
         client.wait(15)
         yield client
-
-
-def until(holds: Callable[[], Any], seconds: float = 15) -> None:
-    """Wait for something to hold; fail when it does not."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
-
-
-def new_key(prefix: int) -> tuple[nkeys.KeyPair, str, str]:
-    """A key pair, its public key, and its seed."""
-    seed = nkeys.encode_seed(os.urandom(32), prefix)
-    pair = nkeys.from_seed(bytearray(seed))
-    return pair, pair.public_key.decode().strip("="), seed.decode()
-
-
-def signed(issuer: nkeys.KeyPair, subject: str, name: str, claims: dict[str, Any]) -> str:
-    """A NATS JWT."""
-
-    def encode(part: Any) -> str:
-        data = part if isinstance(part, bytes) else json.dumps(part, separators=(",", ":")).encode()
-        return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-    body = {
-        "iat": int(time.time()),
-        "iss": issuer.public_key.decode().strip("="),
-        "name": name,
-        "sub": subject,
-        "nats": {"version": 2, **claims},
-    }
-    body["jti"] = hashlib.sha256(json.dumps(body).encode()).hexdigest()
-    head = f"{encode({'typ': 'JWT', 'alg': 'ed25519-nkey'})}.{encode(body)}"
-    return f"{head}.{encode(issuer.sign(head.encode()))}"
 
 
 @pytest.fixture(scope="module")
@@ -145,49 +108,17 @@ def test_nkey(tmp_path: Path) -> None:
 def test_credentials_file(tmp_path: Path) -> None:
     """A credentials file connects to a server in operator mode; an expired one is told as expired or refused,
     and a renewed file logs in by itself."""
-    operator, operator_key, _ = new_key(nkeys.PREFIX_BYTE_OPERATOR)
-    account, account_key, _ = new_key(nkeys.PREFIX_BYTE_ACCOUNT)
-    _, user_key, user_seed = new_key(nkeys.PREFIX_BYTE_USER)
-    every = {"subs": -1, "data": -1, "payload": -1}
-    limits = {**every, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
-    operator_jwt = signed(operator, operator_key, "op", {"type": "operator"})
-    account_jwt = signed(operator, account_key, "acc", {"type": "account", "limits": limits})
-    config = (
-        f"operator: {operator_jwt}\nresolver: MEMORY\n"
-        f"resolver_preload: {{ {account_key}: {account_jwt} }}\n# no jetstream in this account\n"
-    )
-    file = tmp_path / "me.creds"
-
-    def write(expires: int | None) -> None:
-        jwt = signed_user(account, user_key, every, expires)
-        file.write_text(
-            f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
-            f"-----BEGIN USER NKEY SEED-----\n{user_seed}\n------END USER NKEY SEED------\n"
-        )
-
-    with running_server(tmp_path / "nats", config) as server:
-        write(None)
+    login = operator(tmp_path)
+    with running_server(tmp_path / "nats", login.config) as server:
+        file = login.write(None)
         with connected(url=server.url, credentials=str(file)) as client:
             assert client.state.status == "connected"
-        write(int(time.time()) - 60)
+        login.write(int(time.time()) - 60)
         with connected(url=server.url, credentials=str(file)) as client:
             assert isinstance(client.state.error, LoginRefused)
             assert "setting: credentials" in str(client.state.error)
-            write(None)
+            login.write(None)
             until(lambda: client.state.status == "connected")
-
-
-def signed_user(account: nkeys.KeyPair, key: str, limits: dict[str, int], expires: int | None) -> str:
-    """A user JWT, which ends at `expires` (seconds since the epoch)."""
-    jwt = signed(account, key, "me", {"type": "user", "pub": {}, "sub": {}, **limits})
-    if expires is None:
-        return jwt
-    head, body, _ = jwt.split(".")
-    claims = json.loads(base64.urlsafe_b64decode(body + "=="))
-    claims["exp"] = expires
-    body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-    signature = base64.urlsafe_b64encode(account.sign(f"{head}.{body}".encode())).decode().rstrip("=")
-    return f"{head}.{body}.{signature}"
 
 
 def test_tls(tmp_path: Path, certificates: Path) -> None:
