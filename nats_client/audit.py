@@ -5,6 +5,7 @@ the state of its stream every other second.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ EVERY = 2.0
 """Seconds between two looks at the stream."""
 MOST_DELETED = 100_000
 """Messages deleted in the middle of a stream that are looked for one by one; the server sends their list."""
+
+_log = logging.getLogger(__name__)
 
 
 class Audit:
@@ -51,6 +54,8 @@ class Audit:
                     self._consumer.restart(str(error))
                 except (LookbackError, TimeoutError, OSError):
                     pass  # whether the server is there at all is told by its heartbeats
+                except Exception:
+                    _log.exception("looking at the stream")  # and look again: a feed must not grow blind
             await asyncio.sleep(EVERY)
 
     async def _look(self) -> None:

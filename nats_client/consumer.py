@@ -13,11 +13,13 @@ with flow control, since pull requests across accounts do not notice that the pu
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
+import nats.errors
 import pandas as pd
 from nats.aio.msg import Msg
 from nats.nuid import NUID
@@ -36,6 +38,7 @@ MOST_NAMES = 100_000  # subjects whose text is kept at hand
 MOST_AT_ONCE = 20_000  # messages decoded between two looks at the loop: pages want the interpreter too
 
 _nuid = NUID()
+_log = logging.getLogger(__name__)
 
 Phase = Literal["connecting", "replaying", "following", "reconnecting", "stopped"]
 
@@ -78,7 +81,6 @@ class Consumer:
         """Messages received since the replay began."""
         self.pending = 0
         """Messages of the stream that the server has still to deliver."""
-        self.restarts = 0
         self.last_seq: int | None = None
         """Stream sequence of the last message received, None before the first."""
         self.config: dict[str, Any] = {}
@@ -90,6 +92,7 @@ class Consumer:
         self._look_back = look_back
         self._sink = sink
         self._until = until
+        self._made = 0  # consumers so far
         self.filtered = subject is not None
         self._start: int | None = None
         self._created: str | None = None
@@ -100,6 +103,11 @@ class Consumer:
         self._subjects: dict[bytes, str] = {}
         self._doubt: str | None = None
         self._denied: asyncio.Future[None] | None = None
+
+    @property
+    def restarts(self) -> int:
+        """Times that the consumer was made anew."""
+        return max(0, self._made - 1)
 
     def now(self) -> int:
         """The server's clock, ns since the epoch, UTC; our own until the server has told us its."""
@@ -144,7 +152,6 @@ class Consumer:
                     if await self._read(client, doubt_at):
                         return
             except _DoubtError as doubt:
-                self.restarts += 1
                 self._enter("reconnecting", RequestFailed(str(doubt)))
             except StreamNotFound:
                 self._enter("stopped", await self._no_stream())
@@ -155,9 +162,14 @@ class Consumer:
             except LookbackError as error:
                 self._enter("reconnecting", error)
                 await asyncio.sleep(RETRY_AFTER / 4)
-            except (TimeoutError, OSError) as error:
+            except (TimeoutError, OSError, nats.errors.Error) as error:
                 self._enter("reconnecting", RequestFailed(str(error) or "The server does not answer."))
                 await asyncio.sleep(RETRY_AFTER / 4)
+            except Exception as error:
+                # A mistake of ours must show and be tried again, not leave a feed that stands still.
+                _log.exception("reading %s", self._stream)
+                self._enter("stopped", LookbackError(f"Reading {self._stream!r} failed: {error!r}."))
+                await asyncio.sleep(RETRY_AFTER)
             if self.phase == "reconnecting":
                 await self._connection.check()
 
@@ -180,6 +192,7 @@ class Consumer:
             client.tap(listening, self._inbox)
             try:
                 answer = await self._create(name, address)
+                self._made += 1
                 await self.look()
                 if self._created != before:
                     raise _DoubtError("the stream was recreated meanwhile")

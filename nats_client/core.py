@@ -6,6 +6,7 @@ interruption is told: from the last sign of life to the moment that the subscrip
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -21,6 +22,8 @@ from .fast_path import Inbox
 
 PULSE = 2.0  # seconds between two signs of life that are asked for
 PULSE_TIMEOUT = 3  # seconds
+
+_log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
@@ -74,6 +77,11 @@ class Subscriber:
                 self._enter("reconnecting", why)
                 await self._connection.check()
                 await asyncio.sleep(RETRY_AFTER / 4)
+            except Exception as error:
+                # A mistake of ours must show and be tried again, not leave a feed that stands still.
+                _log.exception("reading %s", self._subject)
+                self._enter("stopped", LookbackError(f"Reading {self._subject!r} failed: {error!r}."))
+                await asyncio.sleep(RETRY_AFTER)
 
     async def _read(self, client: SafeNatsPy) -> None:
         with self._connection.denial(self._subject) as denied:
