@@ -34,6 +34,7 @@ PATIENCE = 3.5  # seconds of silence that put the consumer in doubt
 GATHER = 0.05  # seconds in which messages gather to a batch
 INACTIVE = 10.0  # seconds after which the server forgets a consumer that nobody listens to
 RETRY_AFTER = 1.0  # seconds between tries while the stream cannot be read
+BEHIND_FOR = 3.0  # seconds after which a stream that ends before what was read has lost its end for good
 MOST_NAMES = 100_000  # subjects whose text is kept at hand
 MOST_AT_ONCE = 20_000  # messages decoded between two looks at the loop: pages want the interpreter too
 
@@ -98,6 +99,7 @@ class Consumer:
         self._created: str | None = None
         self._clock = 0  # server's clock minus our monotonic one, ns
         self._expected = 1
+        self._behind_since: int | None = None  # when the stream began to end before last_seq, monotonic ns
         self._known_at: int | None = None  # when the server had stored the message last_seq
         self._inbox = Inbox()
         self._subjects: dict[bytes, str] = {}
@@ -132,14 +134,18 @@ class Consumer:
         )
         if ts := info.get("ts"):
             self._clock = _ns(ts) - (asked + time.monotonic_ns()) // 2
-        rolled_back = last is not None and info["state"]["last_seq"] < last
+        if last is None or info["state"]["last_seq"] >= last:
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = asked
+        rolled_back = self._behind_since is not None and asked - self._behind_since > BEHIND_FOR * 1e9
         if self._created is not None and (info["created"] != self._created or rolled_back):
             self._start_over()
         self._created, self.config = info["created"], info["config"]
         return info
 
     def _start_over(self) -> None:
-        self.last_seq = self._known_at = None
+        self.last_seq = self._known_at = self._behind_since = None
         self._sink.recreated()
         self.restart("the stream is another one now")
 

@@ -7,9 +7,9 @@ import signal
 import socket
 import subprocess
 import sysconfig
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,12 @@ class NatsServer:
         self._process.kill()
         self._process.wait()
 
+    def stop(self) -> None:
+        """End it in order, and wait until it has."""
+        self.signal(signal.SIGTERM)
+        assert self._process is not None
+        self._process.wait()
+
     def signal(self, number: int) -> None:
         """Send it a signal, such as SIGSTOP."""
         assert self._process is not None
@@ -81,35 +87,7 @@ class NatsServer:
 
     def run(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
         """The result of `work`, given a connection of its own."""
-
-        async def connected() -> Any:
-            async def quiet(_: Exception) -> None:
-                pass
-
-            client = await nats.connect(
-                self.url, user_credentials=self.credentials, allow_reconnect=False, error_cb=quiet
-            )
-            try:
-                return await work(client)
-            finally:
-                await client.close()
-
-        # In a thread: the caller may have a loop of its own (a browser under test has).
-        outcome: list[Any] = []
-
-        def thread() -> None:
-            try:
-                outcome.append((True, asyncio.run(connected())))
-            except Exception as error:
-                outcome.append((False, error))
-
-        worker = threading.Thread(target=thread)
-        worker.start()
-        worker.join()
-        good, value = outcome[0]
-        if not good:
-            raise value
-        return value
+        return connected([self.url], work, self.credentials)
 
     def add_stream(self, name: str, subjects: list[str]) -> None:
         """Create a stream."""
@@ -123,6 +101,26 @@ class NatsServer:
                 await nc.jetstream().publish(subject, payload)
 
         self.run(work)
+
+
+def connected(urls: list[str], work: Callable[[Any], Awaitable[Any]], credentials: str | None = None) -> Any:
+    """The result of `work`, given a connection of its own to one of `urls`."""
+
+    async def talk() -> Any:
+        async def quiet(_: Exception) -> None:
+            pass
+
+        client = await nats.connect(
+            urls, user_credentials=credentials, allow_reconnect=False, connect_timeout=2, error_cb=quiet
+        )
+        try:
+            return await work(client)
+        finally:
+            await client.close()
+
+    # In a thread: the caller may have a loop of its own (a browser under test has).
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(talk())).result()
 
 
 @contextmanager

@@ -1,21 +1,21 @@
 """Feeds against a real nats-server, with real faults: after each, the rows are the stream's."""
 
-import asyncio
 import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
 
 from nats_client import Client, Feed, Settings
 from nats_client.decoders import DECODERS
 from nats_client.errors import ClosedError, DurationError, SubjectError
 from tests.nats import NatsServer, running_server
+from tests.publisher import Publisher
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -38,14 +38,6 @@ def numbered(count: int, first: int = 0) -> list[bytes]:
     return [json.dumps({"n": first + i}).encode() for i in range(count)]
 
 
-def until(holds: Callable[[], Any], seconds: float = 30) -> None:
-    """Wait for something to hold; fail when it does not."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
-
-
 def sequences(feed: Feed) -> list[int]:
     """The stream sequences of the feed's rows."""
     return feed.snapshot().seq.tolist()
@@ -56,43 +48,10 @@ def consumers(server: NatsServer, stream: str = "S") -> list[Any]:
     return list(server.run(lambda nc: nc.jetstream().consumers_info(stream)))
 
 
-class Publisher:
-    """Publishes numbered messages all the time, each until it is acknowledged, exactly once by its id."""
-
-    def __init__(self, server: NatsServer) -> None:
-        self.count = 0
-        self._url = server.url
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._publish()))
-
-    def __enter__(self) -> "Publisher":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    async def _publish(self) -> None:
-        async def quiet(_: Exception) -> None:
-            pass
-
-        nc = await nats.connect(self._url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=quiet)
-        js = nc.jetstream(timeout=1)
-        while not self._stop.is_set():
-            payload, headers = json.dumps({"n": self.count}).encode(), {"Nats-Msg-Id": str(self.count)}
-            try:
-                await js.publish("s.live", payload, headers=headers)
-                self.count += 1
-            except (nats.errors.Error, TimeoutError, OSError):
-                await asyncio.sleep(0.05)
-        await nc.close()
-
-
 def test_history_then_live_without_a_seam(server: NatsServer, client: Client) -> None:
     """What was there and what comes while the feed opens are one run of rows, none lost, none twice."""
     server.publish("s.old", *numbered(500))
-    with Publisher(server) as publisher:
+    with Publisher([server.url]) as publisher:
         feed = client.feed("S", "s.>", look_back="PT1H")
         assert feed.wait(10)
         until(lambda: publisher.count > 200)
@@ -129,7 +88,7 @@ def test_longer_look_back_fetches_what_is_missing(server: NatsServer, client: Cl
     assert sequences(feed)[-1] == 150
     assert sequences(feed)[0] >= 101
     before = feed._consumer.done
-    with Publisher(server) as publisher:
+    with Publisher([server.url]) as publisher:
         again = client.feed("S", look_back="PT1H")
         assert again is feed
         assert feed.wait(10)
@@ -162,7 +121,7 @@ def test_old_rows_leave_a_silent_stream(server: NatsServer, client: Client) -> N
 
 def test_kill_while_live(server: NatsServer, client: Client) -> None:
     """The server is killed and comes back: nothing lost, nothing twice, and the state is told meanwhile."""
-    with Publisher(server) as publisher:
+    with Publisher([server.url]) as publisher:
         feed = client.feed("S", look_back="PT1H")
         until(lambda: len(feed.window) > 100)
         server.kill()

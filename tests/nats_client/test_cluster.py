@@ -1,0 +1,153 @@
+"""A replicated stream on three nodes: whichever of them fails, the rows are the stream's."""
+
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from nats_client import Client, Feed, Settings
+from tests.cluster import Cluster, running_cluster
+from tests.publisher import Publisher
+from tests.waiting import until
+
+STREAM = "S"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster for all tests of this file."""
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(running: Cluster) -> Iterator[Cluster]:
+    """The cluster, with a fresh stream of three replicas."""
+    running.run(lambda nc: nc.jetstream(timeout=5).add_stream(name=STREAM, subjects=["s.>"], num_replicas=3))
+    running.settle(STREAM)
+    yield running
+    running.run(lambda nc: nc.jetstream(timeout=2).delete_stream(STREAM))
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> Iterator[Client]:
+    """A client that knows all nodes."""
+    with Client(Settings(url=",".join(cluster.urls))) as client:
+        yield client
+
+
+@pytest.fixture
+def publisher(cluster: Cluster) -> Iterator[Publisher]:
+    """Somebody who goes on publishing through all of it."""
+    with Publisher(cluster.urls) as publisher:
+        yield publisher
+
+
+@pytest.fixture
+def feed(client: Client, publisher: Publisher) -> Feed:
+    """A feed that is live."""
+    feed = client.feed(STREAM, look_back="PT1H")
+    assert feed.wait(20)
+    until(lambda: publisher.count > 50 and feed.health.phase == "following")
+    return feed
+
+
+def connected_to(client: Client) -> str:
+    """The name of the node that the client is connected to."""
+    until(lambda: client.state.status == "connected")
+    assert client.state.server_name is not None
+    return client.state.server_name
+
+
+def goes_on(publisher: Publisher, count: int = 100) -> None:
+    """Wait until the cluster takes messages again."""
+    target = publisher.count + count
+    until(lambda: publisher.count >= target, 60)
+
+
+def equal(cluster: Cluster, feed: Feed, publisher: Publisher) -> None:
+    """The feed is live, and its rows are the stream's: none lost, none twice, in order."""
+    publisher.pause()
+    last = cluster.info(STREAM).state.last_seq
+    until(lambda: feed.health.phase == "following" and feed._consumer.last_seq == last, 60)
+    snapshot = feed.snapshot()
+    assert snapshot.seq.tolist() == list(range(1, last + 1))
+    assert snapshot.numbers("n").tolist() == list(range(publisher.count))
+    assert feed.health.recreated == 0
+    publisher.resume()
+
+
+def test_leader_killed(cluster: Cluster, feed: Feed, publisher: Publisher) -> None:
+    """The node that leads the stream is killed and comes back."""
+    leader = cluster.leader(STREAM)
+    cluster.nodes[leader].kill()
+    goes_on(publisher)
+    equal(cluster, feed, publisher)
+    cluster.nodes[leader].start()
+    cluster.settle(STREAM)
+    equal(cluster, feed, publisher)
+
+
+def test_connected_node_killed(cluster: Cluster, client: Client, feed: Feed, publisher: Publisher) -> None:
+    """The node that we are connected to is killed: another one serves us."""
+    name = connected_to(client)
+    cluster.nodes[name].kill()
+    until(lambda: client.state.status == "connected" and client.state.server_name != name)
+    goes_on(publisher)
+    equal(cluster, feed, publisher)
+    cluster.nodes[name].start()
+    cluster.settle(STREAM)
+
+
+def test_connected_node_freezes(cluster: Cluster, client: Client, feed: Feed, publisher: Publisher) -> None:
+    """The node that we are connected to stands still: we leave it before it comes back."""
+    name = connected_to(client)
+    cluster.nodes[name].signal(signal.SIGSTOP)
+    try:
+        until(lambda: client.state.status == "connected" and client.state.server_name != name)
+        goes_on(publisher)
+        until(lambda: feed.health.phase == "following", 60)
+    finally:
+        cluster.nodes[name].signal(signal.SIGCONT)
+    cluster.settle(STREAM)
+    equal(cluster, feed, publisher)
+
+
+def test_two_of_three_killed(cluster: Cluster, feed: Feed, publisher: Publisher) -> None:
+    """Without a majority there is no stream: the feed says so, and goes on when there is one again."""
+    killed = ["n1", "n2"]
+    for name in killed:
+        cluster.nodes[name].kill()
+    until(lambda: feed.health.phase == "reconnecting", 30)
+    assert feed.health.why
+    time.sleep(3)
+    assert feed.health.phase == "reconnecting"
+    for name in killed:
+        cluster.nodes[name].start()
+    goes_on(publisher)
+    cluster.settle(STREAM)
+    equal(cluster, feed, publisher)
+
+
+def test_rolling_restart(cluster: Cluster, feed: Feed, publisher: Publisher) -> None:
+    """One node after the other is stopped and started, as for an upgrade."""
+    for node in cluster.nodes.values():
+        node.stop()
+        node.start()
+        cluster.settle(STREAM)
+    goes_on(publisher)
+    equal(cluster, feed, publisher)
+
+
+def test_replicas_changed(cluster: Cluster, feed: Feed, publisher: Publisher) -> None:
+    """The stream goes from three replicas to one and back, and its subjects change, while live."""
+
+    def change(**config: object) -> None:
+        cluster.run(lambda nc: nc.jetstream(timeout=5).update_stream(name=STREAM, **config))
+        cluster.settle(STREAM)
+        goes_on(publisher)
+
+    change(subjects=["s.>"], num_replicas=1)
+    change(subjects=["s.>", "other"], num_replicas=3)
+    equal(cluster, feed, publisher)

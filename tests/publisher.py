@@ -1,0 +1,71 @@
+"""Publishes numbered messages all the time, each until it is acknowledged, stored once by its id."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Sequence
+
+import nats
+import nats.errors
+
+
+class Publisher:
+    """A context manager: publishes to `subject` in a thread of its own, at most `rate` messages a second."""
+
+    def __init__(self, urls: Sequence[str], subject: str = "s.live", rate: float = 400) -> None:
+        self.count = 0
+        """Messages acknowledged so far; their payloads carry the numbers below this."""
+        self._urls = list(urls)
+        self._subject = subject
+        self._pause = 1 / rate
+        self._stop = threading.Event()
+        self._free = threading.Event()
+        self._free.set()
+        self._resting = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._publish()), daemon=True)
+
+    def __enter__(self) -> "Publisher":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._free.set()
+        self._thread.join()
+
+    def pause(self) -> None:
+        """Rest, with nothing under way, until `resume`."""
+        self._free.clear()
+        assert self._resting.wait(60), "the publisher could not finish a message within a minute"
+
+    def resume(self) -> None:
+        """Go on."""
+        self._resting.clear()
+        self._free.set()
+
+    async def _publish(self) -> None:
+        async def quiet(_: Exception) -> None:
+            pass
+
+        nc = await nats.connect(
+            self._urls,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.1,
+            connect_timeout=1,
+            ping_interval=1,
+            error_cb=quiet,
+        )
+        js = nc.jetstream(timeout=1)
+        while not self._stop.is_set():
+            if not self._free.is_set():
+                self._resting.set()
+                await asyncio.sleep(0.02)
+                continue
+            payload, headers = json.dumps({"n": self.count}).encode(), {"Nats-Msg-Id": str(self.count)}
+            try:
+                await js.publish(self._subject, payload, headers=headers)
+                self.count += 1
+                await asyncio.sleep(self._pause)
+            except (nats.errors.Error, TimeoutError, OSError):
+                await asyncio.sleep(0.05)
+        await nc.close()
