@@ -1,11 +1,11 @@
 # make run    the dashboard            make lint   format, style, types
 # make test   everything               make shots  a PNG of every page, into shots/
-# make bench  the measured claims
+# make bench  the measured claims       make soak   faults at random: make soak SEED=7 MINUTES=4
 
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test lint shots bench browser clean
+.PHONY: run test lint shots bench soak browser clean
 
 run: .venv/installed
 	$(BIN)/streamlit run app.py
@@ -23,6 +23,9 @@ shots: .venv/installed browser
 
 bench: .venv/installed
 	$(BIN)/python -m bench
+
+soak: .venv/installed
+	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 browser: .venv/installed
 	@$(BIN)/python -m tests.browser

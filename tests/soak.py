@@ -1,0 +1,270 @@
+"""Faults at random against a live feed: `make soak`, `make soak SEED=7 MINUTES=4`.
+
+A cluster of three, a replicated stream, a publisher of numbered messages, one feed. Fault after fault is
+drawn from the seed that is printed first; after each the feed's rows must be the stream's, by sequence and
+by payload, and in between they must ascend. The last line counts what was lost and doubled (rows that come
+twice, or that the stream does not hold), the faults, and how often the consumer was made anew. Exit code 1
+unless nothing was lost and nothing doubled.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nats_client import Client, Feed, Settings
+from tests.backup import restore, snapshot
+from tests.cluster import Cluster, running_cluster
+from tests.publisher import Publisher
+
+STREAM = "S"
+SETTLE = 60.0  # seconds that a feed has to be equal to its stream again
+FROZEN = 8.0  # seconds that a node stands still
+ASLEEP = 13.0  # seconds that we stand still: longer than the server keeps a consumer for us
+
+
+class Soak:
+    """One run: the cluster, its publisher, the feed, and what was counted."""
+
+    def __init__(self, cluster: Cluster, publisher: Publisher, client: Client, seed: int) -> None:
+        self.cluster = cluster
+        self.publisher = publisher
+        self.client = client
+        self.feed: Feed = client.feed(STREAM, look_back="PT1H")
+        self.random = random.Random(seed)
+        self.lost = 0
+        self.doubled = 0
+        self.faults = 0
+        self._ended = threading.Event()
+        self._watcher = threading.Thread(target=self._watch)
+        self._watcher.start()
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._ended.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        """What can be said at any moment: rows ascend, none comes twice."""
+        while not self._ended.wait(0.25):
+            seq = self.feed.snapshot().seq
+            if wrong := int((seq[1:] <= seq[:-1]).sum()):
+                print(f"{wrong} rows out of order", flush=True)
+                self.doubled += wrong
+
+    def check(self) -> None:
+        """Wait for the feed to equal the stream; count what differs when it does not."""
+        self.publisher.pause()
+        deadline = time.monotonic() + SETTLE
+        while True:
+            expected = self.cluster.run(_contents)
+            rows = self.feed.snapshot()
+            numbers = rows.numbers("n").astype(int).tolist() if "n" in rows.columns else []
+            seen = Counter(zip(rows.seq.tolist(), numbers, strict=True))
+            lost, extra = expected - seen, seen - expected
+            live = self.feed.health.phase == "following"
+            if live and not lost and not extra:
+                break
+            if time.monotonic() > deadline:
+                print(
+                    f"lost {sorted(lost)[:5]}, too many {sorted(extra)[:5]}, {self.feed.health}", flush=True
+                )
+                self.lost += lost.total() + (not live)
+                self.doubled += extra.total()
+                break
+            time.sleep(0.5)
+        self.publisher.resume()
+
+    def node(self) -> str:
+        """Any node."""
+        return self.random.choice(list(self.cluster.nodes))
+
+    def connected(self) -> str:
+        """The node that the client is connected to, or was last."""
+        return self.client.state.server_name or self.node()
+
+    def js(self, work: Callable[[Any], Any]) -> Any:
+        """The result of `work`, given a JetStream context."""
+        return self.cluster.run(lambda nc: work(nc.jetstream(timeout=2)))
+
+    # -- the faults --------------------------------------------------------------------------------------
+
+    def _down(self, *names: str) -> None:
+        for name in names:
+            self.cluster.nodes[name].kill()
+        time.sleep(self.random.uniform(0.5, 5))
+        for name in names:
+            self.cluster.nodes[name].start()
+        self.cluster.settle(STREAM)
+
+    def leader_killed(self) -> None:
+        """The node that leads the stream is killed and comes back."""
+        self._down(self.cluster.leader(STREAM))
+
+    def connected_node_killed(self) -> None:
+        """The node that we are connected to is."""
+        self._down(self.connected())
+
+    def two_killed(self) -> None:
+        """Two of three are."""
+        self._down(*self.random.sample(list(self.cluster.nodes), 2))
+
+    def frozen(self) -> None:
+        """The node that we are connected to stands still for some seconds."""
+        node = self.cluster.nodes[self.connected()]
+        node.signal(signal.SIGSTOP)
+        time.sleep(FROZEN)
+        node.signal(signal.SIGCONT)
+        self.cluster.settle(STREAM)
+
+    def rolling_restart(self) -> None:
+        """One node after the other is restarted in order."""
+        for node in self.cluster.nodes.values():
+            node.stop()
+            node.start()
+            self.cluster.settle(STREAM)
+
+    def asleep(self) -> None:
+        """This machine sleeps: everything of this process stands still."""
+        subprocess.Popen(["sh", "-c", f"sleep {ASLEEP}; kill -CONT {os.getpid()}"], start_new_session=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def consumer_deleted(self) -> None:
+        """An administrator deletes all consumers of the stream."""
+
+        async def delete(js: Any) -> None:
+            for consumer in await js.consumers_info(STREAM):
+                await js.delete_consumer(STREAM, consumer.name)
+
+        self.js(delete)
+
+    def purged(self) -> None:
+        """The stream is emptied."""
+        self.js(lambda js: js.purge_stream(STREAM))
+
+    def partly_purged(self) -> None:
+        """Only its newest messages are kept."""
+        self.js(lambda js: js.purge_stream(STREAM, keep=self.random.randrange(1, 500)))
+
+    def deleted(self) -> None:
+        """Some messages in its middle are deleted."""
+
+        async def delete(js: Any) -> None:
+            state = (await js.stream_info(STREAM)).state
+            last = state.last_seq
+            for seq in self.random.sample(range(max(1, last - 2000), last + 1), min(20, last)):
+                try:
+                    await js.delete_msg(STREAM, seq)
+                except Exception as error:
+                    if "no message found" not in str(error) and "sequence" not in str(error):
+                        raise
+
+        self.js(delete)
+
+    def recreated(self) -> None:
+        """The stream is deleted and created again."""
+        self.js(lambda js: js.delete_stream(STREAM))
+        create(self.cluster)
+
+    def restored(self) -> None:
+        """The stream is brought back from a backup, after more was written to it."""
+        backup = self.cluster.run(lambda nc: snapshot(nc, STREAM))
+        time.sleep(2)
+        self.js(lambda js: js.delete_stream(STREAM))
+        self.cluster.run(lambda nc: restore(nc, STREAM, backup))
+        self.cluster.settle(STREAM)
+
+    def replicas_changed(self) -> None:
+        """The stream goes from three replicas to one and back."""
+        for _ in range(5):
+            self._replicate(1)
+            self.cluster.settle(STREAM)
+            self._replicate(3)
+            try:
+                self.cluster.settle(STREAM, 20)
+                return
+            except AssertionError:
+                print("the cluster did not take the third replica; asking again", flush=True)
+        raise AssertionError("the cluster never took three replicas")
+
+    def _replicate(self, count: int) -> None:
+        self.js(lambda js: js.update_stream(name=STREAM, subjects=["s.>"], num_replicas=count))
+
+
+FAULTS = [
+    Soak.leader_killed,
+    Soak.connected_node_killed,
+    Soak.two_killed,
+    Soak.frozen,
+    Soak.rolling_restart,
+    Soak.asleep,
+    Soak.consumer_deleted,
+    Soak.purged,
+    Soak.partly_purged,
+    Soak.deleted,
+    Soak.recreated,
+    Soak.restored,
+    Soak.replicas_changed,
+]
+
+
+async def _contents(nc: Any) -> Counter[tuple[int, int]]:
+    """What the stream holds: sequence and number of each message, read without our own code."""
+    js = nc.jetstream(timeout=5)
+    state = (await js.stream_info(STREAM)).state
+    found: Counter[tuple[int, int]] = Counter()
+    if not state.messages:
+        return found
+    reader = await js.subscribe("s.>", stream=STREAM, ordered_consumer=True)
+    while found.total() < state.messages:
+        message = await reader.next_msg(5)
+        found[message.metadata.sequence.stream, json.loads(message.data)["n"]] += 1
+    await reader.unsubscribe()
+    return found
+
+
+def create(cluster: Cluster) -> None:
+    """The stream of the run."""
+    cluster.run(lambda nc: nc.jetstream(timeout=5).add_stream(name=STREAM, subjects=["s.>"], num_replicas=3))
+    cluster.settle(STREAM)
+
+
+def main() -> int:
+    """Run until the time is over."""
+    parser = argparse.ArgumentParser(description="Faults at random against a live feed.")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--minutes", type=float, default=10)
+    asked = parser.parse_args()
+    print(f"seed {asked.seed}, {asked.minutes:g} minutes", flush=True)
+    end = time.monotonic() + asked.minutes * 60
+    with tempfile.TemporaryDirectory() as folder, running_cluster(Path(folder)) as cluster:
+        create(cluster)
+        url = ",".join(cluster.urls)
+        with Client(Settings(url=url)) as client, Publisher(cluster.urls, rate=200) as publisher:
+            soak = Soak(cluster, publisher, client, asked.seed)
+            try:
+                while time.monotonic() < end:
+                    for fault in soak.random.choices(FAULTS, k=soak.random.choice((1, 1, 2))):
+                        print(f"{soak.faults + 1}. {fault.__name__}", flush=True)
+                        fault(soak)
+                        soak.faults += 1
+                    soak.check()
+            finally:
+                soak.close()
+            restarts = soak.feed.health.restarts
+    print(f"lost {soak.lost}, doubled {soak.doubled}, faults {soak.faults}, restarts {restarts}", flush=True)
+    return 1 if soak.lost or soak.doubled else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

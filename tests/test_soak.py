@@ -1,0 +1,18 @@
+"""The soak in short: a few faults at random, and its account of them."""
+
+import re
+import subprocess
+import sys
+
+from tests.running import ROOT
+
+
+def test_soak() -> None:
+    """Nothing lost, nothing doubled; the seed is the first line, the account is the last."""
+    command = [sys.executable, "-m", "tests.soak", "--seed", "3", "--minutes", "0.3"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    lines = run.stdout.splitlines()
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert lines[0] == "seed 3, 0.3 minutes"
+    assert (told := re.fullmatch(r"lost 0, doubled 0, faults (\d+), restarts \d+", lines[-1]))
+    assert int(told[1]) >= 1
