@@ -6,6 +6,7 @@ the state of its stream every other second.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,9 @@ from .window import Ints, Window
 
 EVERY = 2.0
 """Seconds between two looks at the stream."""
+UNANSWERED = 6.0
+"""Seconds without an answer, and without a message, after which the stream is called out of reach: heartbeats
+may go on, since the consumer's node needs no majority for them."""
 MOST_DELETED = 100_000
 """Messages deleted in the middle of a stream that are looked for one by one; the server sends their list."""
 
@@ -46,14 +50,19 @@ class Audit:
 
     async def run(self) -> None:
         """Look until cancelled."""
+        answered, done = time.monotonic(), -1
         while True:
+            if self._consumer.phase not in ("replaying", "following") or self._consumer.done != done:
+                answered, done = time.monotonic(), self._consumer.done
             if self._consumer.phase in ("replaying", "following"):
                 try:
                     await self._look()
+                    answered = time.monotonic()
                 except (RequestRefused, StreamNotFound) as error:
                     self._consumer.restart(str(error))
-                except (LookbackError, TimeoutError, OSError):
-                    pass  # whether the server is there at all is told by its heartbeats
+                except (LookbackError, TimeoutError, OSError) as error:
+                    if time.monotonic() - answered > UNANSWERED and self._consumer.done == done:
+                        self._consumer.restart(f"The stream does not answer. {error}".strip())
                 except Exception:
                     _log.exception("looking at the stream")  # and look again: a feed must not grow blind
             await asyncio.sleep(EVERY)
