@@ -110,9 +110,16 @@ def connected(urls: list[str], work: Callable[[Any], Awaitable[Any]], credential
         async def quiet(_: Exception) -> None:
             pass
 
-        client = await nats.connect(
-            urls, user_credentials=credentials, allow_reconnect=False, connect_timeout=2, error_cb=quiet
-        )
+        async def connect() -> Any:
+            return await nats.connect(
+                urls, user_credentials=credentials, allow_reconnect=False, connect_timeout=2, error_cb=quiet
+            )
+
+        try:
+            client = await connect()
+        except ConnectionResetError:  # a server that reads its configuration anew drops who is logging in
+            await asyncio.sleep(0.5)
+            client = await connect()
         try:
             return await work(client)
         finally:
