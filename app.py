@@ -13,7 +13,7 @@ from typing import Any
 
 import streamlit as st
 
-from components.assets import routes
+from components import assets, download
 from components.connection import EMBEDDED_ERROR, EMBEDDED_URL, nats_configured
 from services.embedded import ServerError, embedded
 
@@ -40,4 +40,4 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
         st.cache_resource.clear()  # closes the client
 
 
-app = st.App("components/frame.py", lifespan=lifespan, routes=routes)
+app = st.App("components/frame.py", lifespan=lifespan, routes=[*download.routes, *assets.routes])

@@ -7,10 +7,11 @@ line_chart(cpu, y="percent", color="_subject")
 """
 
 from .choose import choose
+from .download import downloads
 from .line_chart import line_chart
 from .live import View, live
 from .streams import is_demo, newest_messages, stream_list, streams, subjects
-from .table import downloads, latest_values, newest_rows
+from .table import latest_values, newest_rows
 from .words import bytes_text, plain
 
 __all__ = [

@@ -1,9 +1,7 @@
-"""Rows as a table, and as a file."""
+"""Rows as a table."""
 
-import io
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from .live import View
@@ -38,34 +36,3 @@ def latest_values(view: View, column: str, by: str = "_subject") -> None:
         hide_index=True,
         height=min(38 + 35 * len(latest), 320),
     )
-
-
-def downloads(view: View, name: str) -> None:
-    """Buttons that download all rows of `view`: CSV (times in ISO 8601, UTC) and Parquet. The file is made
-    when a button is clicked, of the rows as they are at that moment."""
-    feed, look_back = view.feed, view.look_back.value
-
-    def frame() -> pd.DataFrame:
-        return feed.snapshot().since(feed.now() - look_back).frame()
-
-    def csv() -> bytes:
-        return frame().to_csv(date_format="%Y-%m-%dT%H:%M:%S.%fZ").encode()
-
-    def parquet() -> bytes:
-        buffer = io.BytesIO()
-        frame().to_parquet(buffer)
-        return buffer.getvalue()
-
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-    with st.container(horizontal=True):
-        st.download_button(
-            "CSV", csv, f"{safe}.csv", "text/csv", icon=":material/download:", on_click="ignore"
-        )
-        st.download_button(
-            "Parquet",
-            parquet,
-            f"{safe}.parquet",
-            "application/vnd.apache.parquet",
-            icon=":material/download:",
-            on_click="ignore",
-        )

@@ -3,6 +3,8 @@
 import json
 import shutil
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -104,16 +106,24 @@ def test_choices_live_in_the_address(demo: App, tab: Page) -> None:
     expect(tab.locator('input[aria-label*="Subjects"]')).to_have_value("metrics.cpu.*")
 
 
-def test_downloads(demo: App, tab: Page) -> None:
-    """The rows come as CSV and as Parquet, with times in UTC, subjects and values."""
+def test_downloads(demo: App, browser: Browser, tab: Page) -> None:
+    """The rows come as CSV and as Parquet, with times in UTC, subjects and values, also by a link that was
+    read some refreshes ago, while others look on."""
+    other = browser.new_page()
+    other.goto(f"{demo.url}/live")
     tab.goto(f"{demo.url}/live?subjects=metrics.cpu.*")
-    buttons = tab.locator(".stDownloadButton button")
-    buttons.first.wait_for(timeout=30_000)
+    links = tab.locator(".lb-downloads a")
+    links.first.wait_for(timeout=30_000)
+    addresses = links.evaluate_all("links => links.map(link => link.href)")
+    tab.wait_for_timeout(3000)
+    assert links.evaluate_all("links => links.map(link => link.href)") == addresses
     files = []
-    for button in (buttons.nth(0), buttons.nth(1)):
+    for link in (links.nth(0), links.nth(1)):
         with tab.expect_download() as waiting:
-            button.click()
+            link.click()
         files.append(Path(waiting.value.path()))
+    assert waiting.value.suggested_filename == "METRICS.parquet"
+    other.close()
     table, parquet = pd.read_csv(files[0]), pd.read_parquet(files[1])
     assert list(table.columns)[:3] == ["_time", "_subject", "_seq"]
     assert table["_time"].str.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z").all()
@@ -121,6 +131,15 @@ def test_downloads(demo: App, tab: Page) -> None:
     assert len(table) > 3
     assert str(parquet.index.tz) == "UTC"
     assert parquet["percent"].between(0, 100).all()
+
+
+@pytest.mark.parametrize("place", ["", "/live", "/live/", "/somewhere/else"])
+def test_unknown_download(demo: App, place: str) -> None:
+    """A link that is not one of this process is told in a sentence, wherever the page stands."""
+    with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+        urllib.request.urlopen(f"{demo.url}{place}/lookback/rows/{'x' * 32}/METRICS.csv")
+    with refused.value as answer:
+        assert answer.read() == b"There is no such file. Reload the page that linked to it.\n"
 
 
 def test_the_viewers_own_time_zone(demo: App, tab: Page) -> None:

@@ -1,0 +1,112 @@
+"""Rows as a file: links that hold while the page around them refreshes.
+
+Streamlit's own download button gets a new address at every refresh, and forgets the last one when any
+viewer's page runs: with many viewers a click, or the file behind it, is lost. An address of these stays
+what it is for as long as a viewer's session shows it.
+"""
+
+import contextlib
+import io
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from urllib.parse import quote
+
+import pandas as pd
+import streamlit as st
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from nats_client import Feed
+from nats_client.errors import ClosedError
+
+from .assets import PREFIX
+from .live import View
+
+MOST = 10_000
+"""Links that are kept; the one that no page has shown for the longest goes first."""
+AT_ONCE = 50_000
+"""Rows of a CSV that are written in one go."""
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """What a link gives: the rows of `feed` within `look_back` (ns), as they are when it is asked for."""
+
+    feed: Feed
+    look_back: int
+
+    def frame(self) -> pd.DataFrame:
+        """The rows. Raises ClosedError."""
+        return self.feed.snapshot().since(self.feed.now() - self.look_back).frame()
+
+
+_offers: OrderedDict[str, Offer] = OrderedDict()
+
+
+def downloads(view: View, name: str) -> None:
+    """Links to all rows of `view` as files: CSV (times in ISO 8601, UTC) and Parquet. A file is made when
+    its link is clicked, of the rows as they are at that moment."""
+    mine: dict[object, str] = st.session_state.setdefault("_downloads", {})
+    token = mine.setdefault((view.feed.key, view.look_back, name), secrets.token_urlsafe(24))
+    offer = _offers.get(token)
+    if offer is None or offer.feed is not view.feed:
+        _offers[token] = Offer(view.feed, view.look_back.value)
+    with contextlib.suppress(KeyError):  # another viewer's refresh may be at the same place
+        _offers.move_to_end(token)
+        while len(_offers) > MOST:
+            _offers.popitem(last=False)
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    links = (
+        f'<a href="{PREFIX}/rows/{token}/{quote(safe)}.{kind}" download="{escape(safe)}.{kind}">{label}</a>'
+        for kind, label in (("csv", "CSV"), ("parquet", "Parquet"))
+    )
+    st.html(f'<div class="lb-downloads">Download {"".join(links)}</div>')
+
+
+def find(token: str) -> Offer | None:
+    """What a link of this process offers."""
+    return _offers.get(token)
+
+
+def _csv(frame: pd.DataFrame) -> Iterator[str]:
+    for start in range(0, max(1, len(frame)), AT_ONCE):
+        part = frame.iloc[start : start + AT_ONCE]
+        yield part.to_csv(date_format="%Y-%m-%dT%H:%M:%S.%fZ", header=not start)
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer)
+    return buffer.getvalue()
+
+
+def _serve(request: Request) -> Response:
+    from .download import find  # this file may have been loaded anew since the route was made
+
+    offer, file = find(request.path_params["token"]), request.path_params["file"]
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file)}",
+        "X-Content-Type-Options": "nosniff",
+    }
+    kind = file.rpartition(".")[2]
+    try:
+        if offer is None or kind not in ("csv", "parquet"):
+            return PlainTextResponse("There is no such file. Reload the page that linked to it.\n", 404)
+        frame = offer.frame()
+    except ClosedError:
+        return PlainTextResponse("These rows are no longer kept. Reload the page that linked to them.\n", 410)
+    if kind == "csv":
+        return StreamingResponse(_csv(frame), headers=headers, media_type="text/csv")
+    return Response(_parquet(frame), headers=headers, media_type="application/vnd.apache.parquet")
+
+
+# The second address is for an app below a base path (server.baseUrlPath).
+routes: list[BaseRoute] = [
+    Route(f"/{PREFIX}/rows/{{token}}/{{file}}", _serve),
+    Route(f"/{{base:path}}/{PREFIX}/rows/{{token}}/{{file}}", _serve),
+]
