@@ -3,6 +3,8 @@
 A decoder is known by its name, since a name says that two pages mean the same feed and a function does not.
 """
 
+import contextlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,11 +100,21 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
             ]
             rows = [row for row, good in zip(rows, readable.tolist(), strict=True) if good]
             at, received, time = at[readable], received[readable], time[readable]
-    values, integral, mostly_numbers = _columns(rows)
+    columns = _Columns()
+    columns.add(rows)
     seq = np.asarray(raw.seq, dtype=np.int64)[at]
     whole = len(at) == len(raw)
     subject = raw.subject if whole else [raw.subject[i] for i in at.tolist()]
-    batch = Batch(seq, received, time, subject, values, integral, mostly_numbers)
+    batch = Batch(
+        seq,
+        received,
+        time,
+        subject,
+        columns.values,
+        frozenset(columns.integral),
+        frozenset(columns.mostly_numbers),
+        columns.not_finite,
+    )
     samples = [
         Malformed(raw.subject[i], raw.seq[i], reason, raw.payload[i][:200].decode("utf-8", "replace"))
         for i, reason in bad[:10]
@@ -123,7 +135,17 @@ def _json(payload: bytes) -> Any:
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError as error:
+        if b"NaN" in payload or b"Infinity" in payload:
+            # No JSON, but what Python and others write for a value that is missing: the rest is sound.
+            with contextlib.suppress(ValueError, RecursionError):
+                return json.loads(payload, parse_int=_integer)
         raise ValueError(f"not JSON: {error.msg} at byte {error.pos}") from None
+
+
+def _integer(digits: str) -> int | float:
+    """As orjson reads it: a float where 64 bits do not suffice."""
+    value = int(digits)
+    return value if -(2**63) <= value < 2**64 else float(digits)
 
 
 def _text(payload: bytes) -> Any:
@@ -137,68 +159,77 @@ DECODERS: dict[str, Decoder] = {"json": _json, "text": _text}
 """By name: "json" (objects, arrays of objects, scalars) and "text" (UTF-8, in the column `value`)."""
 
 
-def _columns(
-    rows: list[Row], depth: int = 0
-) -> tuple[dict[str, Floats | Sequence[str | None]], frozenset[str], frozenset[str]]:
-    """One column per key of `rows`, the names of those that hold only integers, and of those that hold
-    mostly numbers. Keys that look like the envelope's get "payload" in front."""
-    columns: dict[str, Floats | Sequence[str | None]] = {}
-    integral: set[str] = set()
-    mostly: set[str] = set()
-    if all(row.keys() == rows[0].keys() for row in rows):
-        names = list(rows[0]) if rows else []
-    else:
-        names = list(dict.fromkeys(key for row in rows for key in row))
-    for key in names:
-        values = [row.get(key) for row in rows]
-        name = f"payload{key}" if key in ENVELOPE else key
-        kinds = set(map(type, values))
-        if dict in kinds and depth < DEEPEST:
-            nested = [value if type(value) is dict else {} for value in values]
-            inner, whole, most = _columns(nested, depth + 1)
-            columns |= {f"{name}.{sub}": column for sub, column in inner.items()}
-            integral |= {f"{name}.{sub}" for sub in whole}
-            mostly |= {f"{name}.{sub}" for sub in most}
-            kinds.discard(dict)
-            values = [None if type(value) is dict else value for value in values]
-        kinds.discard(type(None))
-        if not kinds:
-            continue
+class _Columns:
+    """One column per key of some rows, nested objects with their path. Keys that look like the envelope's
+    get "payload" in front."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Floats | Sequence[str | None]] = {}
+        self.integral: set[str] = set()
+        """Columns that hold only integers."""
+        self.mostly_numbers: set[str] = set()
+        """Columns of text most of whose values are numbers."""
+        self.not_finite = 0
+        """Values that were NaN or an infinity."""
+
+    def add(self, rows: list[Row], path: str = "", depth: int = 0) -> None:
+        """Take in the keys of `rows`."""
+        if all(row.keys() == rows[0].keys() for row in rows):
+            names = list(rows[0]) if rows else []
+        else:
+            names = list(dict.fromkeys(key for row in rows for key in row))
+        for key in names:
+            values = [row.get(key) for row in rows]
+            name = path + (f"payload{key}" if key in ENVELOPE and not path else key)
+            kinds = set(map(type, values))
+            if dict in kinds and depth < DEEPEST:
+                nested = [value if type(value) is dict else {} for value in values]
+                self.add(nested, f"{name}.", depth + 1)
+                kinds.discard(dict)
+                values = [None if type(value) is dict else value for value in values]
+            kinds.discard(type(None))
+            if kinds:
+                self._add(name, values, kinds)
+
+    def _add(self, name: str, values: list[Any], kinds: set[type]) -> None:
         if kinds <= NUMERIC:
-            column, whole_numbers = _numbers(values, kinds)
-            if column is not None:
-                columns[name] = column
-                if whole_numbers:
-                    integral.add(name)
-                continue
+            if self._add_numbers(name, values, kinds):
+                return
         elif kinds & NUMERIC:
             numbers = sum(type(value) in NUMERIC for value in values)
             if 2 * numbers >= sum(value is not None for value in values):
-                mostly.add(name)
-        texts: list[Any] = values
-        short = kinds == {str} and None not in texts and max(map(len, texts)) <= LONGEST_TEXT
-        columns[name] = texts if short else [_as_text(value) for value in values]
-    return columns, frozenset(integral), frozenset(mostly)
+                self.mostly_numbers.add(name)
+        short = kinds == {str} and None not in values and max(map(len, values)) <= LONGEST_TEXT
+        self.values[name] = values if short else [_as_text(value) for value in values]
 
-
-def _numbers(values: list[Any], kinds: set[type]) -> tuple[Floats | None, bool]:
-    """`values` as float64, and whether all are integers; None where float64 could not hold them exactly."""
-    missing = None in values
-    if missing:
-        values = [np.nan if value is None else value for value in values]
-    try:
-        column = np.array(values, dtype=np.float64)
-    except OverflowError:
-        return None, False
-    if kinds == {int} and len(column) and np.nanmax(np.abs(column)) >= EXACT:
-        return None, False
-    return column, not missing and kinds == {int}
+    def _add_numbers(self, name: str, values: list[Any], kinds: set[type]) -> bool:
+        """Add `values` as float64; False where float64 could not hold them exactly."""
+        missing = values.count(None)
+        if missing:
+            values = [np.nan if value is None else value for value in values]
+        try:
+            column = np.array(values, dtype=np.float64)
+        except OverflowError:
+            return False
+        if kinds == {int} and len(column) and np.nanmax(np.abs(column)) >= EXACT:
+            return False
+        finite = np.isfinite(column)
+        if not finite.all():
+            self.not_finite += len(column) - int(finite.sum()) - missing
+            column[~finite] = np.nan
+        self.values[name] = column
+        if kinds == {int} and not missing:
+            self.integral.add(name)
+        return True
 
 
 def _as_text(value: Any) -> str | None:
     if value is None:
         return None
-    text: str = value if type(value) is str else orjson.dumps(value).decode()
+    try:
+        text: str = value if type(value) is str else orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        raise ValueError("nested too deeply") from None
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 

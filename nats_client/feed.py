@@ -69,7 +69,7 @@ class Health:
     dropped_until: int
     """When the server had stored the newest of those, ns since the epoch, UTC."""
     mistyped: int
-    """Values that were no numbers in a column of numbers; shown as missing."""
+    """Values in a column of numbers that were no finite numbers; shown as missing."""
     surplus_fields: int
     """Payload fields beyond the number of columns that a window keeps."""
     restarts: int
@@ -285,7 +285,8 @@ class Feed:
                     self._take(one, window)
                 return
             # No payload may stop the others, not even one that the decoder did not foresee.
-            sample = Malformed(raw.subject[0], raw.seq[0], repr(error), repr(raw.payload[0][:200]))
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
+            sample = Malformed(raw.subject[0], raw.seq[0], reason, repr(raw.payload[0][:200]))
             self._malformed += 1
             self._samples = [*self._samples, sample][-5:]
             return

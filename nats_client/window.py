@@ -5,6 +5,7 @@ hold, forgetting moves the start, and only when the room is used up are the rows
 So a snapshot is a few slices, stays valid for as long as somebody holds it, and never costs a copy.
 """
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ MAX_COLUMNS = 256
 """Payload columns per window; further fields are counted, not kept: keys that change from message to
 message must not eat the memory."""
 
+_TRUTH = {"true": 1.0, "false": 0.0}  # as in a batch that holds no text
 _ROOM = 1.5
 """Capacity after a copy, as a multiple of the rows held: two rows copied for each row appended."""
 
@@ -90,6 +92,8 @@ class Batch:
     mostly_numbers: frozenset[str] = frozenset()
     """Columns that came as text, since not all their values were numbers, but most were: a new column of
     that name is one of numbers."""
+    not_finite: int = 0
+    """Values that were NaN or an infinity; they are NaN in the arrays."""
 
     def __len__(self) -> int:
         return len(self.seq)
@@ -276,7 +280,7 @@ class Window:
         self.surplus_fields: set[str] = set()
         """Up to 1,000 names of payload fields beyond MAX_COLUMNS, which are not kept."""
         self.mistyped = 0
-        """Values that were not numbers, in columns of numbers; they count as missing."""
+        """Values in columns of numbers that were not finite numbers; they count as missing."""
         self._lock = threading.Lock()
         self._version = 0
         self._generation = 0
@@ -329,6 +333,7 @@ class Window:
             subject = self._columns["_subject"]
             assert isinstance(subject, TextColumn)
             subject.data[lo:hi] = subject.encode(batch.subject)
+            self.mistyped += batch.not_finite
             for name, values in batch.values.items():
                 self._write(name, values, lo, hi, batch)
             for name, column in self._columns.items():
@@ -560,8 +565,12 @@ def _numbers_in(texts: Sequence[str | None]) -> tuple[Floats, int]:
     for i, text in enumerate(texts):
         if text is not None:
             try:
-                values[i] = float(text)
+                value = _TRUTH[text] if text in _TRUTH else float(text)
             except ValueError:
+                value = np.nan
+            if math.isfinite(value):
+                values[i] = value
+            else:
                 refused += 1
     return values, refused
 

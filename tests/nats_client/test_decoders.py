@@ -55,7 +55,7 @@ def test_nested_objects() -> None:
     assert rows["a.d"].tolist() == ["[1,2]"]
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b"\xff\xfe", b'{"a": NaN}', b"[" * 100_000, b"\x00"])
+@pytest.mark.parametrize("payload", [b"", b"{", b"\xff\xfe", b'{"a": NaN', b"[" * 100_000, b"\x00"])
 def test_malformed(payload: bytes) -> None:
     """What is no JSON is counted and left out, and the rest stays."""
     rows, malformed = frame(b'{"a": 1}', payload, b'{"a": 3}')

@@ -1,0 +1,181 @@
+"""Payloads from hell, through a real server: each is rows or one count, and memory has a ceiling."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nats_client import Client, Feed, Settings
+from nats_client.decoders import LONGEST_TEXT, Raw, decode
+from nats_client.window import MAX_COLUMNS, Window
+from tests.nats import NatsServer, running_server
+from tests.waiting import until
+
+MARKUP = '<img src=x onerror="alert(1)">'
+DEEP = b"[" * 1000 + b"]" * 1000
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server that takes messages of 16 MB, with a stream S."""
+    with running_server(tmp_path, "max_payload: 16MB") as server:
+        server.add_stream("S", ["s.>"])
+        yield server
+
+
+def feed_of(server: NatsServer, *payloads: bytes, rows: int, **asked: Any) -> tuple[Feed, Client]:
+    """A feed that has taken in a stream with these payloads, between two sound ones."""
+    server.publish("s.a", b'{"ok": 1}', *payloads, b'{"ok": 2}')
+    client = Client(Settings(url=server.url))
+    feed = client.feed("S", **asked)
+    assert feed.wait(30)
+    until(lambda: feed.health.pending == 0)
+    assert len(feed.snapshot()) == rows + 2
+    return feed, client
+
+
+Check = Callable[[pd.DataFrame], bool]
+CORPUS: dict[str, tuple[bytes, int, Check | str]] = {
+    # payload, rows, and what holds of them; or, with no rows, the reason that is given
+    "nothing": (b"", 0, "the payload is empty"),
+    "invalid UTF-8": (b'{"a": "\xff"}', 0, "not JSON: str is not valid UTF-8"),
+    "half a surrogate": (b'{"a": "\\ud800"}', 0, "not JSON"),
+    "a zero byte": (b"\x00", 0, "not JSON"),
+    "cut off": (b'{"a": 1', 0, "not JSON"),
+    "nested 100,000 times": (b"[" * 100_000, 0, "not JSON"),
+    "nested 1,000 times": (b'{"a": ' + DEEP + b"}", 0, "nested too deeply"),
+    "nested objects": (
+        b'{"a": {"b": {"c": {"d": {"e": {"f": 1}}}}}}',
+        1,
+        lambda t: t["a.b.c.d.e"].tolist() == ['{"f":1}'],
+    ),
+    "8 MB of text": (
+        json.dumps({"a": "x" * 8_000_000}).encode(),
+        1,
+        lambda t: len(t["a"].iloc[0]) == LONGEST_TEXT,
+    ),
+    "8 MB of numbers": (
+        json.dumps([{"a": i} for i in range(700_000)]).encode(),
+        700_000,
+        lambda t: t["a"].sum() == 244_999_650_000,
+    ),
+    "duplicate keys": (b'{"a": 1, "a": 2}', 1, lambda t: t["a"].tolist() == [2]),
+    "NaN": (b'{"a": NaN, "b": 3}', 1, lambda t: t["a"].isna().all() and t["b"].tolist() == [3]),
+    "infinities": (b'{"a": [1], "b": -Infinity, "c": 1}', 1, lambda t: t["b"].isna().all()),
+    "too large for a number": (b'{"a": 1e999}', 0, "not JSON: number is infinity"),
+    "an integer of 60 digits": (b'{"a": %d}' % 10**60, 1, lambda t: t["a"].tolist() == [1e60]),
+    "markup": (
+        json.dumps({MARKUP: MARKUP}).encode(),
+        1,
+        lambda t: t[MARKUP].tolist() == [MARKUP],
+    ),
+    "an empty key": (b'{"": 1}', 1, lambda t: t[""].tolist() == [1]),
+    "the envelope's names": (b'{"_seq": 99}', 1, lambda t: t["payload_seq"].tolist() == [99]),
+    "an empty array": (b"[]", 0, ""),
+    "an empty object": (b"{}", 1, lambda t: len(t) == 1),
+    "null": (b"null", 1, lambda t: len(t) == 1),
+}
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_corpus(server: NatsServer, name: str) -> None:
+    """One bad message is rows or a count with a reason; its neighbours are not touched."""
+    payload, rows, expected = CORPUS[name]
+    feed, client = feed_of(server, payload, rows=rows)
+    with client:
+        table = feed.frame()
+        assert table["ok"].dropna().tolist() == [1, 2]
+        health = feed.health
+        if isinstance(expected, str):
+            assert health.malformed == bool(expected)
+            if expected:
+                (sample,) = health.samples
+                assert expected in sample.reason
+                assert len(sample.payload) <= 210
+        else:
+            assert not health.malformed
+            assert expected(table[table["_seq"] == 2])
+
+
+def test_numbers_that_change_type(server: NatsServer) -> None:
+    """What is no finite number in a column of numbers is missing, and counted, once each."""
+    values = [b"1", b'"2.5"', b'"high"', b"null", b"true", b"NaN", b"Infinity", b'"NaN"', b"[3]", b"4"]
+    feed, client = feed_of(server, *(b'{"a": %s}' % value for value in values), rows=len(values))
+    with client:
+        held = feed.snapshot().numbers("a")[1:-1]
+        np.testing.assert_array_equal(held, [1, 2.5, np.nan, np.nan, 1, np.nan, np.nan, np.nan, np.nan, 4])
+        assert feed.health.mistyped == 5
+        assert not feed.health.malformed
+
+
+def test_keys_that_change_from_message_to_message(server: NatsServer) -> None:
+    """Thousands of keys: the first columns are kept, the rest is one count, and memory has a ceiling."""
+    payloads = [json.dumps({f"key {i} {j}": j for j in range(100)}).encode() for i in range(30)]
+    payloads.append(json.dumps({f"wide {i}": i for i in range(5000)}).encode())
+    feed, client = feed_of(server, *payloads, rows=len(payloads))
+    with client:
+        assert len(feed.snapshot().columns) == MAX_COLUMNS + 1
+        assert feed.health.surplus_fields == 1000
+        assert feed.health.bytes < 16_000_000
+
+
+def test_times_of_all_kinds(server: NatsServer) -> None:
+    """Seconds, milliseconds, ISO 8601 with a zone and without, in one stream: one time. The rest counts."""
+    good = [
+        1700000000,
+        1700000000000,
+        "2023-11-14T22:13:20Z",
+        "2023-11-14T22:13:20",
+        "2023-11-15T03:43:20+05:30",
+    ]
+    bad: list[object] = ["soon", None, True, [], {}, 1e300, "", "2023-13-45"]
+    payloads = [json.dumps({"t": value}).encode() for value in [*good, *bad]] + [b'{"t": NaN}']
+    server.publish("s.a", *payloads)
+    with Client(Settings(url=server.url)) as client:
+        feed = client.feed("S", time="t")
+        assert feed.wait(10)
+        assert (feed.frame().index == pd.Timestamp("2023-11-14T22:13:20Z")).tolist() == [True] * len(good)
+        assert feed.health.malformed == len(bad) + 1
+        assert "no readable time in the field 't'" in feed.health.samples[-1].reason
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=20,
+)
+payloads = json_values.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.lists(payloads, max_size=6), max_size=5), st.sampled_from(["json", "text"]))
+def test_whatever_comes(batches: list[list[bytes]], decoder: str) -> None:
+    """Whatever comes, in however many batches: the window stays within its ceilings, its columns keep their
+    kind, its numbers are finite or missing, and each message is rows or is counted."""
+    window = Window(max_rows=8, max_bytes=200_000)
+    kinds: dict[str, str] = {}
+    seq = 0
+    for batch in batches:
+        count = len(batch)
+        times = [10**18 + i for i in range(count)]
+        raw = Raw(list(range(seq + 1, seq + count + 1)), times, ["s"] * count, batch)
+        seq += count
+        for one in raw.split():
+            rows, samples, malformed = decode(one, decoder, None)
+            assert malformed == len(samples)
+            assert malformed == 0 or not len(rows)
+            window.append(rows)
+        snapshot = window.snapshot()
+        assert len(snapshot) <= 8
+        assert snapshot.columns.items() >= kinds.items()
+        kinds = dict(snapshot.columns)
+        for name, kind in kinds.items():
+            if kind == "number":
+                assert not np.isinf(snapshot.numbers(name)).any()
+        snapshot.frame()
