@@ -11,6 +11,7 @@ from playwright.sync_api import Page, Request, expect
 from tests.browser import chromium
 from tests.nats import NatsServer, running_server
 from tests.running import app
+from tests.waiting import until
 
 MARKUP = [
     "<img/src=x/onerror=hacked()>",
@@ -34,7 +35,7 @@ from components import choose, downloads, latest_values, line_chart, live, newes
 field = choose("Field", sorted(k for k, v in live("S").columns.items() if v == "number"))
 rows = live("S", look_back="PT1H")
 line_chart(rows, y=field, color="_subject", title=field, unit=field)
-line_chart(rows, y=field, color="text", title=field, key="by text")
+line_chart(rows, y=field, color="text", title=field, unit=field, key="by text")
 latest_values(rows, field)
 newest_rows(rows)
 downloads(rows, field)
@@ -85,7 +86,7 @@ def test_nothing_runs(server: NatsServer, tmp_path: Path) -> None:
         for field in MARKUP:
             tab.goto(f"{running.url}/?field={quote(field, safe='')}")
             tab.locator(".lb-legend button").first.wait_for(timeout=20_000)
-            hover(tab)
+            hover(tab, field)
             assert tab.evaluate(FOUND) == []
         expect(tab.locator("body")).to_contain_text("malformed messages left out")
         for text in MARKUP:
@@ -101,8 +102,8 @@ def test_nothing_runs(server: NatsServer, tmp_path: Path) -> None:
     assert not elsewhere
 
 
-def hover(tab: Page) -> None:
-    """Point at each chart, so that its tooltip is drawn."""
+def hover(tab: Page, unit: str) -> None:
+    """Point at each chart: its tooltip and its axis have the unit, to the letter."""
     for chart in tab.locator(".js-plotly-plot").all():
         chart.scroll_into_view_if_needed()
         box = chart.locator(".nsewdrag").first.bounding_box()
@@ -110,3 +111,5 @@ def hover(tab: Page) -> None:
         tab.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
         tab.mouse.move(box["x"] + box["width"] - 8, box["y"] + box["height"] / 2, steps=3)
         chart.locator(".hoverlayer .hovertext, .hoverlayer .legend").first.wait_for(timeout=5000)
+        until(lambda chart=chart: unit in (chart.locator(".hoverlayer").text_content() or ""))
+        assert unit in (chart.locator(".yaxislayer-above, .ytick").first.text_content() or "")
