@@ -31,9 +31,10 @@ def binary() -> str:
 class NatsServer:
     """A nats-server with JetStream, its store in `folder`, and `config` in its configuration file."""
 
-    def __init__(self, folder: Path, config: str = "") -> None:
+    def __init__(self, folder: Path, config: str = "", host: str = "127.0.0.1") -> None:
+        self.host = host
         self.port = free_port()
-        self.url = f"nats://127.0.0.1:{self.port}"
+        self.url = f"nats://{host}:{self.port}"
         self.credentials: str | None = None
         """Path of the credentials file that run() logs in with."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -44,7 +45,7 @@ class NatsServer:
 
     def _write(self, config: str) -> None:
         store = f'jetstream {{ store_dir: "{self._config.parent}" }}' if "jetstream" not in config else ""
-        self._config.write_text(f"listen: 127.0.0.1:{self.port}\n{store}\n{config}\n")
+        self._config.write_text(f"listen: {self.host}:{self.port}\n{store}\n{config}\n")
 
     def configure(self, config: str) -> None:
         """Change its configuration while it runs."""
@@ -59,7 +60,7 @@ class NatsServer:
         deadline = time.monotonic() + 20
         while True:
             try:
-                with socket.create_connection(("127.0.0.1", self.port), 1) as greeting:
+                with socket.create_connection((self.host, self.port), 1) as greeting:
                     greeting.recv(1)
                 return
             except OSError:
@@ -131,9 +132,9 @@ def connected(urls: list[str], work: Callable[[Any], Awaitable[Any]], credential
 
 
 @contextmanager
-def running_server(folder: Path, config: str = "") -> Iterator[NatsServer]:
+def running_server(folder: Path, config: str = "", host: str = "127.0.0.1") -> Iterator[NatsServer]:
     """A NatsServer, killed at the end."""
-    server = NatsServer(folder, config)
+    server = NatsServer(folder, config, host)
     try:
         yield server
     finally:

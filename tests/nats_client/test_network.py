@@ -1,0 +1,22 @@
+"""Between the feed and its server: a wire that is cut, or bad."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.network import SCENARIOS
+from tests.running import ROOT
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_network(scenario: str) -> None:
+    """Each scenario of tests/network.py, in namespaces of its own."""
+    ran = subprocess.run(
+        ["unshare", "-Urn", sys.executable, "-m", "tests.network", scenario],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stdout
