@@ -1,0 +1,53 @@
+"""The machine that a dashboard runs on: asleep for a while, or with a clock that is wrong."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.nats import NatsServer, running_server
+from tests.publisher import Publisher
+from tests.reader import Reader
+from tests.waiting import until
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server with a stream S."""
+    with running_server(tmp_path) as server:
+        server.add_stream("S", ["s.>"])
+        yield server
+
+
+def test_asleep(server: NatsServer) -> None:
+    """A machine that sleeps for longer than the server waits for its consumer goes on where it was."""
+    with Publisher([server.url]) as publisher, Reader(server.url, "S", "PT1H") as reader:
+        until(lambda: len(reader.now["seqs"]) > 200)
+        reader.process.send_signal(signal.SIGSTOP)
+        time.sleep(13)
+        before = publisher.count
+        assert not server.run(lambda nc: nc.jetstream().consumers_info("S"))
+        reader.process.send_signal(signal.SIGCONT)
+        until(lambda: len(reader.now["seqs"]) > before, 15)
+        publisher.pause()
+        until(lambda: reader.now["seqs"] == list(range(1, publisher.count + 1)))
+        assert reader.now["restarts"] >= 1
+        assert reader.now["phase"] == "following"
+
+
+@pytest.mark.parametrize("ahead", [3600, -3600])
+def test_clock_is_an_hour_off(server: NatsServer, ahead: float) -> None:
+    """The look-back is counted from the server's clock: the same rows as with a clock that is right."""
+    server.publish("s.a", *(json.dumps({"n": i}).encode() for i in range(100)))
+    time.sleep(4)
+    server.publish("s.a", *(json.dumps({"n": i}).encode() for i in range(50)))
+    with Reader(server.url, "S", "PT3S", ahead) as reader:
+        until(lambda: reader.now["phase"] == "following")
+        seen = [state["seqs"] for state in reader.states if state["seqs"]]
+        assert seen
+        assert seen[0] == list(range(101, 151))
+        until(lambda: reader.now["seqs"] == [], 10)
+        assert [state["seqs"][-1] for state in reader.states if state["seqs"]][-1] == 150

@@ -1,0 +1,69 @@
+"""A feed in a process of its own, that can be put to sleep, or live by a clock that is wrong.
+
+`python -m tests.reader URL STREAM LOOK_BACK SECONDS` opens a feed on a machine whose clock is SECONDS ahead,
+and prints its state as a line of JSON five times a second.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+
+class Reader:
+    """Runs one, and keeps what it printed."""
+
+    def __init__(self, url: str, stream: str, look_back: str, ahead: float = 0) -> None:
+        command = [sys.executable, "-m", "tests.reader", url, stream, look_back, str(ahead)]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self.states: list[dict[str, Any]] = [{"phase": "", "seqs": [], "restarts": 0}]
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._thread.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.states.append(json.loads(line))
+
+    @property
+    def now(self) -> dict[str, Any]:
+        """Its newest state: phase, restarts, and the stream sequences of its rows."""
+        return self.states[-1]
+
+
+def main() -> None:
+    """Read until killed."""
+    url, stream, look_back, ahead = sys.argv[1:]
+    shift = float(ahead)
+    real, real_ns = time.time, time.time_ns
+    time.time = lambda: real() + shift
+    time.time_ns = lambda: real_ns() + int(shift * 1e9)
+
+    from nats_client import Client, Settings  # after the clock was turned
+
+    with Client(Settings(url=url)) as client:
+        feed = client.feed(stream, look_back=look_back)
+        while True:
+            seqs, health = feed.snapshot().seq.tolist(), feed.health
+            state = {"phase": health.phase, "restarts": health.restarts, "seqs": seqs, "why": str(health.why)}
+            print(json.dumps(state), flush=True)
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()
