@@ -16,8 +16,8 @@ from tests.waiting import until
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A nats-server with a stream S."""
-    with running_server(tmp_path) as server:
+    """A nats-server that soon gives up who does not answer, with a stream S."""
+    with running_server(tmp_path, 'ping_interval: "1s"\nping_max: 2') as server:
         server.add_stream("S", ["s.>"])
         yield server
 
@@ -27,9 +27,8 @@ def test_asleep(server: NatsServer) -> None:
     with Publisher([server.url]) as publisher, Reader(server.url, "S", "PT1H") as reader:
         until(lambda: len(reader.now["seqs"]) > 200)
         reader.process.send_signal(signal.SIGSTOP)
-        time.sleep(13)
+        until(lambda: not server.run(lambda nc: nc.jetstream().consumers_info("S")))
         before = publisher.count
-        assert not server.run(lambda nc: nc.jetstream().consumers_info("S"))
         reader.process.send_signal(signal.SIGCONT)
         until(lambda: len(reader.now["seqs"]) > before, 15)
         publisher.pause()
