@@ -60,10 +60,20 @@ class ConnectionState:
 
 
 class SafeNatsPy(TappedNatsPy):
-    """nats-py, but it never sends a login in plain text where TLS was asked for.
+    """nats-py, but it never sends a login in plain text where TLS was asked for, and always gets closed.
 
-    With a tls:// URL or a TLS context, nats-py talks plainly to a server that offers no TLS.
+    With a tls:// URL or a TLS context, nats-py talks plainly to a server that offers no TLS. And where the
+    server has reset the connection, what is still to be sent fails, and nats-py stops half closed without
+    telling anybody.
     """
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        try:
+            await super()._close(status, do_cbs)
+        except OSError:
+            self._pending, self._pending_data_size = [], 0
+            self._status = NatsPy.DISCONNECTED
+            await super()._close(status, do_cbs)
 
     def _connect_command(self) -> bytes:
         server = self._current_server
