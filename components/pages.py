@@ -1,6 +1,5 @@
 """The files of pages/, as Streamlit pages."""
 
-import ast
 import os
 from collections.abc import Callable
 from functools import lru_cache
@@ -46,7 +45,11 @@ def _runner(file: Path, run: Callable[[Path], None]) -> Callable[[], None]:
 def _title(file: Path) -> str:
     fallback = file.stem.replace("_", " ").capitalize()
     try:
-        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
-    except (SyntaxError, OSError):
+        code = code_of(file)
+    except (SyntaxError, ValueError, OSError):
         return fallback
-    return docstring.splitlines()[0].rstrip(".") if docstring else fallback
+    # From the code, since ast.parse fails now and then where several threads are at it:
+    # https://github.com/python/cpython/issues/106905
+    documented = code.co_names[:1] == ("__doc__",)
+    title = str(code.co_consts[0]).strip().split("\n")[0].rstrip(".") if documented else ""
+    return title or fallback

@@ -1,0 +1,140 @@
+"""After many sessions, edits and lost connections the app holds what it held before, and no more."""
+
+import asyncio
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.viewer import Viewer
+from tests.nats import NatsServer, running_server
+from tests.running import App, app, free_port
+from tests.waiting import until
+
+SESSIONS = 1000
+EDITS = 100
+LOST = 10
+AT_ONCE = 8
+PAGE = '''"""Hands."""
+import asyncio, gc, json, pathlib
+from components import downloads, latest_values, line_chart, live, newest_rows
+
+rows = live("S", "s.>", look_back="PT1M")
+line_chart(rows, y="n", color="_subject")
+latest_values(rows, "n")
+newest_rows(rows)
+downloads(rows, "S")
+tasks = [o for o in gc.get_objects() if isinstance(o, asyncio.Task) and not o.done()] if {count} else []
+pathlib.Path({file!r}).write_text(json.dumps([{number}, len(tasks)]))
+'''
+
+
+class Hands:
+    """One app, its page, and what it holds."""
+
+    def __init__(self, running: App, server: NatsServer, monitor: int, folder: Path) -> None:
+        self.url = running.url
+        self._server = server
+        self._monitor = monitor
+        self._page = folder / "pages" / "hands.py"
+        self._told = folder / "told.json"
+        self._process = psutil.Process(running.process.pid)
+        self.number = 0
+
+    def edit(self, *, count: bool = False) -> None:
+        """Write the page anew."""
+        self.number += 1
+        self._page.write_text(PAGE.format(count=count, file=str(self._told), number=self.number))
+
+    async def look(self) -> None:
+        """Open a session, look twice, and leave."""
+        viewer = Viewer(self.url)
+        await viewer.open()
+        await viewer.refresh()
+        await viewer.close()
+
+    async def sessions(self, count: int) -> None:
+        """Open and close many, some at a time."""
+        door = asyncio.Semaphore(AT_ONCE)
+
+        async def one() -> None:
+            async with door:
+                await self.look()
+
+        await asyncio.gather(*(one() for _ in range(count)))
+
+    async def seen(self, viewer: Viewer) -> int:
+        """Refresh until the page runs as it was last written; how many tasks it counted."""
+        while True:
+            await viewer.refresh()
+            number, tasks = json.loads(self._told.read_text())
+            if number == self.number:
+                return int(tasks)
+
+    def _subscriptions(self) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._monitor}/subsz?subs=1&limit=5000") as answer:
+            return sum("_INBOX" in s["subject"] for s in json.load(answer)["subscriptions_list"])
+
+    async def held(self) -> dict[str, Any]:
+        """What the app holds once all sessions are gone but one."""
+        await asyncio.sleep(4)  # sessions that were left are forgotten after a second
+        viewer = Viewer(self.url)
+        await viewer.open()
+        self.edit(count=True)
+        tasks = await self.seen(viewer)
+        self.edit()
+        await self.seen(viewer)
+        await viewer.close()
+        return {
+            "threads": self._process.num_threads(),
+            "files": self._process.num_fds(),
+            "tasks": tasks,
+            "consumers": len(self._server.run(lambda nc: nc.jetstream().consumers_info("S"))),
+            "subscriptions": await asyncio.to_thread(self._subscriptions),
+            "memory": self._process.memory_info().rss,
+        }
+
+
+def test_clean_hands(tmp_path: Path) -> None:
+    """Threads, tasks, consumers, subscriptions and open files are what they were; memory is flat."""
+    (tmp_path / "pages").mkdir()
+    monitor = free_port()
+    with running_server(tmp_path / "nats", f'http: "127.0.0.1:{monitor}"') as server:
+        server.add_stream("S", ["s.>"])
+        server.publish("s.a", *(b'{"n": %d}' % i for i in range(200)))
+        env = {
+            "NATS_URL": server.url,
+            "LOOKBACK_PAGES": str(tmp_path / "pages"),
+            "STREAMLIT_SERVER_DISCONNECTED_SESSION_TTL": "1",
+        }
+        (tmp_path / "pages" / "hands.py").write_text('"""Hands."""')
+        with app(tmp_path, **env) as running:
+            asyncio.run(_use(Hands(running, server, monitor, tmp_path), server))
+
+
+async def _use(hands: Hands, server: NatsServer) -> None:
+    hands.edit()
+    await hands.sessions(SESSIONS // 10)
+    before = await hands.held()
+
+    await hands.sessions(SESSIONS)
+    viewer = Viewer(hands.url)
+    await viewer.open()
+    for _ in range(EDITS):
+        hands.edit()
+        await hands.seen(viewer)
+    for number in range(LOST):
+        server.kill()
+        await viewer.refresh()
+        server.start()
+        server.publish("s.a", b'{"n": %d}' % number)
+        until(lambda: server.run(lambda nc: nc.jetstream().consumers_info("S")))
+        await viewer.refresh()
+    await viewer.close()
+
+    after = await hands.held()
+    memory = after.pop("memory") - before.pop("memory")
+    assert {name: after[name] - before[name] for name in after} == dict.fromkeys(after, 0)
+    assert memory < 20_000_000
