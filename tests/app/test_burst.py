@@ -1,0 +1,85 @@
+"""A million messages at full speed, while thirty viewers refresh."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import nats
+import psutil
+
+from bench.viewer import Audience
+from tests.nats import running_server
+from tests.running import app
+
+MESSAGES = 1_000_000
+VIEWERS = 30
+CEILING = 512 * 1024 * 1024
+"""Bytes that a feed holds at most, if nothing else is said."""
+PAGE = '''"""Burst."""
+import json, pathlib
+from components import line_chart, live, newest_rows
+
+rows = live("S", "s.>", look_back="PT1H")
+line_chart(rows, y="n", color="_subject")
+newest_rows(rows)
+seq, health = rows.snapshot.seq, rows.health
+unbroken = bool((seq[1:] == seq[:-1] + 1).all())
+told = [len(seq), int(seq[0]), int(seq[-1]), unbroken, health.dropped, health.bytes]
+pathlib.Path({file!r}).write_text(json.dumps(told))
+'''
+
+
+async def publish(url: str) -> None:
+    """As fast as the stream takes them: every thousandth waits for its acknowledgement."""
+    nc = await nats.connect(url)
+    js = nc.jetstream(timeout=30)
+    for n in range(MESSAGES):
+        subject, payload = f"s.{n % 10}", b'{"n": %d}' % (n % 1000)
+        if n % 1000 == 999:
+            await js.publish(subject, payload)
+        else:
+            await nc.publish(subject, payload)
+    await nc.close()
+
+
+def test_burst(tmp_path: Path) -> None:
+    """Every message becomes a row, in order; memory keeps its ceiling; every viewer is served throughout."""
+    told = tmp_path / "told.json"
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "burst.py").write_text(PAGE.format(file=str(told)))
+    with running_server(tmp_path / "nats") as server:
+        server.add_stream("S", ["s.>"])
+        server.publish("s.0", b'{"n": 0}')
+        with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(tmp_path / "pages")) as running:
+            process = psutil.Process(running.process.pid)
+
+            async def watched() -> tuple[Audience, list[int], float]:
+                sizes = []
+                async with Audience(running.url, VIEWERS) as audience:
+                    before = process.memory_info().rss
+                    began = time.monotonic()
+                    publishing = asyncio.create_task(asyncio.to_thread(asyncio.run, publish(server.url)))
+                    while not publishing.done() or _told(told)[0] < MESSAGES + 1:
+                        assert time.monotonic() - began < 100, _told(told)
+                        sizes.append(process.memory_info().rss - before)
+                        audience.check()
+                        await asyncio.sleep(0.2)
+                    await publishing
+                    return audience, sizes, time.monotonic() - began
+
+            audience, sizes, took = asyncio.run(watched())
+    rows, first, last, unbroken, dropped, held = _told(told)
+    assert (rows, first, last, unbroken, dropped) == (MESSAGES + 1, 1, MESSAGES + 1, True, 0)
+    assert held < CEILING
+    assert max(sizes) < CEILING
+    assert all(len(viewer.refreshes) >= took // 2 for viewer in audience.viewers)
+
+
+def _told(file: Path) -> list[Any]:
+    """What the page said last; a file may be read while it is written."""
+    try:
+        return list(json.loads(file.read_text()))
+    except ValueError:
+        return [0]
