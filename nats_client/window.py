@@ -179,49 +179,55 @@ class Snapshot:
 
         Index `_time` (UTC, ascending); columns `_subject` (categorical), `_seq` (int64) and the payload's
         own (float64, int64 where all values are integers, categorical for text), or just `columns` of
-        these. `last` keeps only that many of the newest rows. Raises ColumnError, naming what exists.
+        these. `last` keeps only that many of the newest rows by `_time`. Raises ColumnError, naming what
+        exists.
         """
         names = list(columns) if columns is not None else ["_subject", "_seq", *self._payload()]
-        part = slice(max(0, len(self) - last), None) if last is not None else slice(None)
+        first = max(0, len(self) - last) if last is not None else 0
+        order = self._by_time()
+        part = slice(first, None) if order is None else order[first:]
         series: dict[str, Any] = {}
         for name in names:
             series[name] = self.seq[part] if name == "_seq" else self._pandas(name, part)
         index = pd.DatetimeIndex(self.time[part].view("datetime64[ns]"), name="_time").tz_localize("UTC")
-        frame = pd.DataFrame(series, index=index, copy=False)
-        return frame if self.ordered else frame.sort_index(kind="stable")
+        return pd.DataFrame(series, index=index, copy=False)
 
     def latest(self, name: str, by: str = "_subject") -> pd.Series:
-        """The newest value of column `name` for each value of the text column `by`, sorted by `by`.
+        """The newest value by `_time` of column `name` per value of the text column `by`, sorted by `by`.
 
         Rows in which `name` is missing are passed over. Raises ColumnError, naming what exists.
         """
         codes, labels = self.codes(by)
         numeric = self.kind_of(name) == "number"
         data = self.numbers(name) if numeric else self.codes(name)[0]
+        order = self._by_time()
         newest = np.full(len(labels), -1, dtype=np.int64)
         end, step = len(codes), 4096
         # Read backwards in growing pieces: the newest value of most labels is near the end.
         while end > 0 and (newest < 0).any():
             start = max(0, end - step)
-            part = codes[start:end]
-            rows = np.flatnonzero(
-                (part >= 0) & (~np.isnan(data[start:end]) if numeric else data[start:end] >= 0)
-            )
+            these = slice(start, end) if order is None else order[start:end]
+            part, values = codes[these], data[these]
+            rows = np.flatnonzero((part >= 0) & (~np.isnan(values) if numeric else values >= 0))
             fresh = np.full(len(labels), -1, dtype=np.int64)
             fresh[part[rows]] = rows + start
             newest = np.where(newest < 0, fresh, newest)
             end, step = start, step * 4
         found = np.flatnonzero(newest >= 0)
-        picked = data[newest[found]]
-        values = picked if numeric else np.asarray(self.codes(name)[1], dtype=object)[picked]
+        picked = data[newest[found] if order is None else order[newest[found]]]
+        latest = picked if numeric else np.asarray(self.codes(name)[1], dtype=object)[picked]
         index = pd.Index([labels[code] for code in found], name=by, dtype="str")
-        return pd.Series(values, index=index, name=name).sort_index()
+        return pd.Series(latest, index=index, name=name).sort_index()
 
     def kind_of(self, name: str) -> Kind:
         """ "number" or "text". Raises ColumnError, naming what exists."""
         if name not in self._columns:
             raise ColumnError(f"There is no column {name!r}. " + one_of(name, self._columns, what="column"))
         return self._columns[name].kind
+
+    def _by_time(self) -> Ints | None:
+        """The rows in the order of `_time`, those of one time as they came; None where they are in it."""
+        return None if self.ordered else np.argsort(self.time, kind="stable")
 
     def _payload(self) -> list[str]:
         return [name for name in self._columns if name != "_subject"]
@@ -238,7 +244,7 @@ class Snapshot:
             )
         return self._data[name]
 
-    def _pandas(self, name: str, part: slice) -> Any:
+    def _pandas(self, name: str, part: "slice | Ints") -> Any:
         self.kind_of(name)
         column = self._columns[name]
         if isinstance(column, TextColumn):

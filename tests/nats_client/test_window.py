@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -125,6 +125,26 @@ def test_late_rows_are_sorted() -> None:
     assert frame["value"].tolist() == [2.0, 1.0]
     assert frame.index.is_monotonic_increasing
     assert str(frame.index.tz) == "UTC"
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.sampled_from("ab"), st.none() | st.integers(0, 9)), min_size=1)
+)
+def test_newest_is_by_time(rows: list[tuple[int, str, int | None]]) -> None:
+    """However late rows come, the last ones and the latest values are those of the latest time."""
+    window = Window()
+    for seq, (time, subject, value) in enumerate(rows):
+        number = np.array([np.nan if value is None else value], dtype=float)
+        now = np.array([seq])
+        window.append(Batch(now, now, np.array([time * SECOND]), [subject], {"value": number}))
+    snapshot = window.snapshot()
+    in_time = sorted(range(len(rows)), key=lambda i: rows[i][0])
+    assert snapshot.frame()["_seq"].tolist() == in_time
+    assert snapshot.frame(last=3)["_seq"].tolist() == in_time[-3:]
+    if rows:
+        newest = {rows[i][1]: rows[i][2] for i in in_time if rows[i][2] is not None}
+        assert snapshot.latest("value").to_dict() == newest
 
 
 def test_columns_come_and_go() -> None:
