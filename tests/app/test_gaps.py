@@ -1,0 +1,124 @@
+"""What is truly gone is shown as such, with counts and times, in a real browser."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import chromium
+from tests.nats import NatsServer, running_server
+from tests.running import App, app
+from tests.waiting import until
+
+PLAIN = '''"""Plain."""
+from components import line_chart, live
+
+rows = live(subject="t.>")
+line_chart(rows, y="n")
+'''
+STREAM = '''"""Stream."""
+from components import line_chart, live
+
+rows = live("S")
+line_chart(rows, y="n")
+'''
+BANDS = "el => (el.layout.shapes || []).map(shape => [+new Date(shape.x0), +new Date(shape.x1)])"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server with a stream S."""
+    with running_server(tmp_path / "nats") as server:
+        server.add_stream("S", ["s.>"])
+        yield server
+
+
+@pytest.fixture
+def running(tmp_path: Path, server: NatsServer) -> Iterator[App]:
+    """The app with one page on the stream, and one on plain subjects."""
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "plain.py").write_text(PLAIN)
+    (tmp_path / "pages" / "stream.py").write_text(STREAM)
+    with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(tmp_path / "pages")) as running:
+        yield running
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    with chromium() as browser:
+        yield browser
+
+
+def say(server: NatsServer, subject: str, count: int, pause: float = 0.1) -> None:
+    """Publish numbers."""
+
+    async def work(nc: Any) -> None:
+        for n in range(count):
+            await nc.publish(subject, json.dumps({"n": n}).encode())
+            await nc.flush()
+            await asyncio.sleep(pause)
+
+    server.run(work)
+
+
+def bands(tab: Page) -> list[list[float]]:
+    """From when to when the chart says that something is missing, in ms."""
+    found: list[list[float]] = tab.locator(".js-plotly-plot").first.evaluate(BANDS)
+    return found
+
+
+def test_purged(server: NatsServer, running: App, browser: Browser) -> None:
+    """Purged messages leave the page; how many they were and from when is said, and shaded in the chart."""
+    say(server, "s.a", 60)
+    tab = browser.new_page()
+    tab.goto(f"{running.url}/stream")
+    expect(tab.locator(".lb-status")).to_contain_text("60 rows", timeout=30_000)
+    server.run(lambda nc: nc.jetstream().purge_stream("S", keep=20))
+    expect(tab.locator(".lb-status")).to_contain_text("20 rows", timeout=20_000)
+    warning = tab.locator("[data-testid=stAlert]")
+    expect(warning).to_contain_text("40 messages from")
+    expect(warning).to_contain_text("can't be shown: purged, deleted or expired")
+    until(lambda: bands(tab))
+    ((start, end),) = bands(tab)
+    assert 3000 < end - start < 10_000
+    tab.goto("about:blank")
+
+
+def test_history_begins(server: NatsServer, running: App, browser: Browser) -> None:
+    """A stream that is shorter than the look-back says since when it holds anything."""
+    say(server, "s.a", 30, 0.02)
+    server.run(lambda nc: nc.jetstream().purge_stream("S", keep=20))
+    tab = browser.new_page()
+    tab.goto(f"{running.url}/stream")
+    warning = tab.locator("[data-testid=stAlert]")
+    expect(warning).to_contain_text("the stream holds nothing from before", timeout=30_000)
+    expect(warning).to_contain_text("10 earlier messages went before this page looked")
+    tab.goto("about:blank")
+
+
+def test_plain_subjects(server: NatsServer, running: App, browser: Browser) -> None:
+    """Without a stream the page says so, and marks the time in which nobody listened."""
+    tab = browser.new_page()
+    tab.goto(f"{running.url}/plain")
+    expect(tab.locator("[data-testid=stAlert]")).to_contain_text("No message in the last", timeout=30_000)
+    say(server, "t.a", 30)
+    expect(tab.locator(".lb-status")).to_contain_text("plain subjects: no history, at most once")
+    expect(tab.locator(".lb-status")).to_contain_text("30 rows")
+    server.kill()
+    expect(tab.locator(".lb-word")).to_have_text("Disconnected", timeout=20_000)
+    time.sleep(3)
+    server.start()
+    expect(tab.locator(".lb-word")).to_have_text("Live", timeout=20_000)
+    say(server, "t.a", 20)
+    expect(tab.locator("[data-testid=stAlert]")).to_contain_text("1 interruption,")
+    expect(tab.locator("[data-testid=stAlert]")).to_contain_text("What was published then is lost")
+    until(lambda: bands(tab))
+    ((start, end),) = bands(tab)
+    assert end - start > 3000
+    tab.goto("about:blank")
