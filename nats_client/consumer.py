@@ -302,6 +302,8 @@ class Consumer:
                 doubt = self._status(reply.decode(), headers or {}, replies, expected)
                 if doubt:
                     break
+                if _is_idle(reply, headers or {}):
+                    pending = 0  # what was counted and has not come was purged meanwhile
                 continue
             # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, in
             # the second version with <domain>.<account> in front of the stream (ADR-15).
@@ -376,6 +378,12 @@ class Consumer:
             f"There is no stream {self._stream!r} on this server. "
             + one_of(self._stream, names, what="stream")
         )
+
+
+def _is_idle(reply: bytes, headers: dict[str, str]) -> bool:
+    """Whether a control message is the heartbeat of a consumer that has nothing to deliver; one that waits
+    for an answer to its flow control says that it is stalled, or asks for it."""
+    return not reply and "Nats-Last-Consumer" in headers and "Nats-Consumer-Stalled" not in headers
 
 
 def _ns(text: str) -> int:

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,3 +51,22 @@ def test_clock_is_an_hour_off(server: NatsServer, ahead: float) -> None:
         assert seen[0] == list(range(101, 151))
         until(lambda: reader.now["seqs"] == [], 10)
         assert [state["seqs"][-1] for state in reader.states if state["seqs"]][-1] == 150
+
+
+def test_purged_while_asleep_in_a_replay(server: NatsServer) -> None:
+    """What was still to come and is purged is not waited for."""
+
+    async def fill(nc: Any) -> None:
+        for number in range(400_000):
+            publish = nc.jetstream().publish if number % 1000 == 999 else nc.publish
+            await publish("s.a", b'{"n": %d}' % number)
+
+    server.run(fill)
+    with Reader(server.url, "S", "PT1H") as reader:
+        until(lambda: reader.now["phase"] == "replaying")
+        reader.process.send_signal(signal.SIGSTOP)
+        server.run(lambda nc: nc.jetstream().purge_stream("S"))
+        reader.process.send_signal(signal.SIGCONT)
+        until(lambda: reader.now["phase"] == "following", 15)
+        until(lambda: reader.now["seqs"] == [])
+        assert max(len(state["seqs"]) for state in reader.states) < 400_000
