@@ -288,9 +288,11 @@ class Chart {
     const live = [this.local(this.now - this.config.window), this.local(this.now)];
     const empty = this.series.every((series) => series.cells.size === 0);
     const missing = (this.config.gaps ?? []).filter(([, end]) => end > this.now - this.config.window);
+    const width = this.parent.clientWidth || undefined;
+    const shown = this.zoom.x ? new Date(this.zoom.x[1]) - new Date(this.zoom.x[0]) : this.config.window;
+    const wide = (ms) => (ms / shown) * (width ?? 300) > 60; // room for a word
     const notes = [];
     if (empty) notes.push([this.config.empty, 0.5, 0.5, "center"]);
-    const width = this.parent.clientWidth || undefined;
     return {
       autosize: !width,
       width,
@@ -330,7 +332,7 @@ class Chart {
       shapes: missing.map(([start, end]) => ({
         type: "rect", layer: "below", yref: "paper", y0: 0, y1: 1, line: { width: 0 }, fillcolor: "rgba(224, 122, 48, 0.18)",
         x0: this.local(start), x1: this.local(Math.max(end, start + this.step)),
-        label: { text: "missing", textposition: "top center", font: { size: 10 } },
+        label: { text: wide(end - start) ? "missing" : "", textposition: "top center", font: { size: 10 } },
       })),
       annotations: notes.map(([text, x, y, xanchor]) => ({ text, x, y, xanchor, xref: "paper", yref: "paper", showarrow: false })),
     };

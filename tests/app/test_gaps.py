@@ -105,7 +105,7 @@ def test_history_begins(server: NatsServer, running: App, browser: Browser) -> N
 def test_plain_subjects(server: NatsServer, running: App, browser: Browser) -> None:
     """Without a stream the page says so, and marks the time in which nobody listened."""
     tab = browser.new_page()
-    tab.goto(f"{running.url}/plain")
+    tab.goto(running.url)
     expect(tab.locator("[data-testid=stAlert]")).to_contain_text("No message in the last", timeout=30_000)
     say(server, "t.a", 30)
     expect(tab.locator(".lb-status")).to_contain_text("plain subjects: no history, at most once")
