@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .consumer import Consumer
+from .consumer import PATIENCE, Consumer
 from .duration import format_duration
-from .errors import LookbackError, RequestRefused, StreamNotFound
+from .errors import LookbackError, RequestFailed, RequestRefused, StreamNotFound
 from .gaps import Gap
 from .window import Ints, Window
 
@@ -70,6 +70,8 @@ class Audit:
     async def _look(self) -> None:
         following = self._consumer.phase == "following"
         info = await self._consumer.look()
+        if not _has_majority(info):
+            raise RequestFailed("It has lost the majority of its replicas.")
         state = info["state"]
         first = int(state["first_seq"])
         self.earlier = max(0, first - 1)
@@ -107,6 +109,17 @@ def loses(config: dict[str, Any]) -> bool:
     has replaced it (a limit per subject): then the window keeps what it has seen.
     """
     return bool(config.get("retention", "limits") == "limits" and config.get("max_msgs_per_subject", -1) <= 0)
+
+
+def _has_majority(info: dict[str, Any]) -> bool:
+    """Whether a stream can take messages. A node that is cut off from the others goes on answering for it,
+    and sends heartbeats of consumers: as its leader for some 20 s, afterwards as one that has none."""
+    replicas, cluster = info["config"].get("num_replicas", 1), info.get("cluster") or {}
+    if replicas == 1:
+        return True
+    # `active` is how long ago the leader heard of a follower, in ns; 0 means never.
+    heard = sum(0 < node.get("active", 0) < PATIENCE * 1e9 for node in cluster.get("replicas") or [])
+    return bool(cluster.get("leader")) and 2 * (1 + heard) > int(replicas)
 
 
 def _limits(config: dict[str, Any]) -> str:

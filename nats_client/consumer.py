@@ -334,14 +334,14 @@ class Consumer:
             elif seq == last and known_at is not None and int(tokens[at + 2]) != known_at:
                 self._start_over()
                 return
+        if raw.seq:
+            self._sink.messages(raw)  # first: what it could not take must come again
+            self.done += len(raw)
         self._expected = expected
         self._known_at = known_at
         self.pending = pending
         if last >= 0:
             self.last_seq = last
-        if raw.seq:
-            self.done += len(raw)
-            self._sink.messages(raw)
         if not doubt and not self.pending and self.phase == "replaying":
             self._enter("following")
         for asked in replies:

@@ -25,6 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nats.errors
+
 from nats_client import Client, Feed, Settings
 from tests.backup import restore, snapshot
 from tests.cluster import Cluster, running_cluster
@@ -107,7 +109,7 @@ class Soak:
 
     def js(self, work: Callable[[Any], Any]) -> Any:
         """The result of `work`, given a JetStream context."""
-        return self.cluster.run(lambda nc: work(nc.jetstream(timeout=2)))
+        return self.cluster.run(lambda nc: work(nc.jetstream(timeout=10)))
 
     # -- the faults --------------------------------------------------------------------------------------
 
@@ -211,14 +213,14 @@ class Soak:
     def replicas_changed(self) -> None:
         """The stream goes from three replicas to one and back."""
         for _ in range(5):
-            self._replicate(1)
-            self.cluster.settle(STREAM)
-            self._replicate(3)
             try:
+                self._replicate(1)
+                self.cluster.settle(STREAM, 20)
+                self._replicate(3)
                 self.cluster.settle(STREAM, 20)
                 return
-            except AssertionError:
-                print("the cluster did not take the third replica; asking again", flush=True)
+            except (AssertionError, nats.errors.TimeoutError):
+                print("the cluster did not follow; asking again", flush=True)
         raise AssertionError("the cluster never took three replicas")
 
     def _replicate(self, count: int) -> None:
