@@ -5,6 +5,7 @@ order, with parts missing, or from a program that does not keep to the rules: ea
 whatever is there, and says how much is not. The feeds that are read here have `time="time"`.
 """
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -307,9 +308,9 @@ class _Rows:
         """A time in ISO 8601 of a column, in ns."""
         for row in rows:
             text = self.text_at(name, row) if row is not None else ""
-            time = pd.to_datetime(text, utc=True, format="ISO8601", errors="coerce") if text else pd.NaT
-            if time is not pd.NaT:
-                return int(time.as_unit("ns").value)
+            with contextlib.suppress(ValueError, OverflowError):
+                if text:
+                    return int(pd.to_datetime(text, utc=True, format="ISO8601").as_unit("ns").value)
         return None
 
 

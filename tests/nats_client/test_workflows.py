@@ -1,6 +1,7 @@
 """Events read into runs: whatever is missing, doubled or out of order, and whatever else is in the stream."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,14 +24,14 @@ def at(seconds: float) -> str:
     return datetime.fromtimestamp(START / 1e9 + seconds, UTC).isoformat()
 
 
-def event(place: str, n: int, seconds: float, run: str = "w.1", **fields: Any) -> Event:
+def event(place: str, n: int, when: float, run: str = "w.1", **fields: Any) -> Event:
     """One event as a program publishes it."""
-    return f"workflow.{run}.{place}", {"n": n, "time": at(seconds), "workflow": "W", **fields}, seconds
+    return f"workflow.{run}.{place}", {"n": n, "time": at(when), "workflow": "W", **fields}, when
 
 
-def beat(n: int, seconds: float, run: str = "w.1", **fields: Any) -> Event:
+def beat(n: int, when: float, run: str = "w.1", **fields: Any) -> Event:
     """One heartbeat."""
-    return f"workflow-heartbeat.{run}", {"n": n, "time": at(seconds), "workflow": "W", **fields}, seconds
+    return f"workflow-heartbeat.{run}", {"n": n, "time": at(when), "workflow": "W", **fields}, when
 
 
 def snapshot(events: list[Event]) -> Snapshot:
@@ -91,7 +92,9 @@ def test_whole_run() -> None:
 def test_order_and_doubles_do_not_matter(order: list[Event], doubles: list[Event]) -> None:
     """Any order, and any event any number of times: the same run, the same lines."""
     given = snapshot([*order, *doubles])
-    assert read_runs(given, NOTHING) == read_runs(snapshot(WHOLE), NOTHING)
+    (run,), (known,) = read_runs(given, NOTHING), read_runs(snapshot(WHOLE), NOTHING)
+    # When the server stored what is another thing in another order.
+    assert replace(run, beat=None, heard=None) == replace(known, beat=None, heard=None)
     assert read_log(given).lines()[0].equals(read_log(snapshot(WHOLE)).lines()[0])
     assert count_missing(given, NOTHING, "w.1", START) == 0
 
@@ -117,10 +120,13 @@ def test_losses(kept: list[int], beats: list[Event]) -> None:
     assert all(part.took(now) is None or part.took(now) >= 0 for part in [run, *run.jobs, *run.steps])
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=4,
+JSON = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.sampled_from([[1], {"a": 1}]),
 )
 FIELDS = ["n", "workflow", "job", "step", "status", "seconds", "done", "total", "text", "started", "pid"]
 TOKENS = st.sampled_from(["-", "w", "1", "started", "finished", "failed", "log", "progress", "first", "é"])
@@ -129,12 +135,12 @@ TOKENS = st.sampled_from(["-", "w", "1", "started", "finished", "failed", "log",
 @given(
     st.lists(
         st.tuples(
-            st.lists(TOKENS, min_size=1, max_size=7),
-            st.dictionaries(st.sampled_from([*FIELDS, "interval", "unsent", "error"]), JSON, max_size=8),
+            st.lists(TOKENS, min_size=1, max_size=6),
+            st.dictionaries(st.sampled_from([*FIELDS, "interval", "unsent", "error"]), JSON, max_size=4),
             st.floats(-(10**9), 10**9),
             st.floats(-(10**9), 10**9),
         ),
-        max_size=12,
+        max_size=6,
     )
 )
 def test_anything_goes(events: list[tuple[list[str], dict[str, Any], float, float]]) -> None:
@@ -175,10 +181,10 @@ def test_run_from_before_the_look_back() -> None:
 def test_wrong_clock(off: float) -> None:
     """A program whose clock is off by hours: its times are put right by the server's, lengths stay."""
     wrong = [
-        (subject, {**payload, "time": at(stored + off)}, stored + 0.01) for subject, payload, stored in WHOLE
+        (subject, {**payload, "time": at(stored + off)}, stored + 0.125) for subject, payload, stored in WHOLE
     ]
     run = the_run(wrong)
-    assert run.started == START + SECOND // 100
+    assert run.started == START + SECOND // 8
     assert run.seconds == 9
 
 
