@@ -10,6 +10,15 @@ from .choose import choose
 from .download import downloads
 from .line_chart import line_chart
 from .live import View, live
+from .request import request
+from .services import (
+    endpoint_list,
+    send_request,
+    service_chart,
+    service_list,
+    service_metadata,
+    services,
+)
 from .streams import is_demo, newest_messages, stream_list, streams, subjects
 from .table import latest_values, newest_rows
 from .words import bytes_text, plain
@@ -19,6 +28,7 @@ __all__ = [
     "bytes_text",
     "choose",
     "downloads",
+    "endpoint_list",
     "is_demo",
     "latest_values",
     "line_chart",
@@ -26,6 +36,12 @@ __all__ = [
     "newest_messages",
     "newest_rows",
     "plain",
+    "request",
+    "send_request",
+    "service_chart",
+    "service_list",
+    "service_metadata",
+    "services",
     "stream_list",
     "streams",
     "subjects",
