@@ -9,9 +9,10 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from .window import Codes, Floats, Ints, Snapshot
@@ -33,6 +34,8 @@ corrected."""
 SETTLED = 3 * 10**9
 """ns after which what was sent before a heartbeat should have arrived, too."""
 
+Places = dict[tuple[str, str], dict[str, int]]
+"""Of one run: job and step, then event, to the row of that event which counts."""
 P = TypeVar("P", bound="Part")
 Status = Literal["running", "succeeded", "failed", "cancelled", "lost"]
 """A run is lost when its heartbeats have ceased without an end; a job or step when its run is over and its
@@ -101,6 +104,8 @@ class Run(Part):
     """When the server stored its start or its last heartbeat, whichever is newer."""
     heard: int | None = None
     """When the server stored the last that is known of it."""
+    delay: int = 0
+    """The least time from when an event happened, by the program's clock, to when it was stored; ns."""
     jobs: tuple[Job, ...] = ()
     unsent: int = 0
     """Events that the program gave up, since it could not reach NATS for long."""
@@ -170,11 +175,11 @@ class Log:
         return frame, len(rows)
 
 
-def read_runs(events: Snapshot, beats: Snapshot) -> list[Run]:
-    """The runs that `events` and heartbeats tell of, the newest first; `events` may be of one run or many,
-    with or without those of jobs and steps. Nothing is lost yet: see `Run.at`."""
-    rows, pulses = _Rows(events), _Rows(beats)
-    parts: dict[str, dict[tuple[str, str], dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+def read_runs(events: Snapshot) -> list[Run]:
+    """The runs that `events` tell of, in no order; events of one run or many, with or without those of jobs
+    and steps. Whether a run without an end still lives, its heartbeats know: see `hear`."""
+    rows = _Rows(events)
+    parts: dict[str, Places] = defaultdict(lambda: defaultdict(dict))
     for subject, (first, last) in rows.each_subject().items():
         tokens = subject.split(".")
         if len(tokens) == 6 and tokens[0] == "workflow":
@@ -183,13 +188,21 @@ def read_runs(events: Snapshot, beats: Snapshot) -> list[Run]:
             seen[event] = first if event == "started" else last
             seen["first"] = min(seen.get("first", first), first, key=rows.rank)
             seen["last"] = max(seen.get("last", last), last, key=rows.rank)
-    beating: dict[str, int] = {}
-    for subject, (_, last) in pulses.each_subject().items():
+    return [_run(key, places, rows) for key, places in parts.items()]
+
+
+def hear(runs: Iterable[Run], beats: Snapshot) -> list[Run]:
+    """The runs with what their heartbeats tell, and those that only heartbeats tell of; the newest first.
+    Nothing is lost yet: see `Run.at`."""
+    rows = _Rows(beats)
+    known = {run.key: run for run in runs}
+    for subject, (_, last) in rows.each_subject().items():
         tokens = subject.split(".")
         if len(tokens) == 3 and tokens[0] == "workflow-heartbeat":
-            beating[f"{tokens[1]}.{tokens[2]}"] = last
-    runs = [_run(key, parts.get(key, {}), rows, beating.get(key), pulses) for key in {*parts, *beating}]
-    return sorted(runs, key=lambda run: (run.started or run.ended or 0, run.key), reverse=True)
+            key = f"{tokens[1]}.{tokens[2]}"
+            heard = _run(key, {("-", "-"): {"heartbeat": last}}, rows)
+            known[key] = _joined(known[key], heard) if key in known else heard
+    return sorted(known.values(), key=lambda run: (run.started or run.ended or 0, run.key), reverse=True)
 
 
 def read_log(events: Snapshot) -> Log:
@@ -227,6 +240,7 @@ class _Rows:
         self.snapshot = snapshot
         self.subject, labels = snapshot.codes("_subject")
         self.subjects = list(labels)
+        self._columns: dict[str, tuple[npt.NDArray[Any], list[str] | None]] = {}
         self._numbers = self.number("n")
         self._order = np.lexsort((snapshot.received, snapshot.time, self._numbers))  # NaN comes last
         self._rank = np.empty(len(self._order), dtype=np.int64)
@@ -257,49 +271,57 @@ class _Rows:
 
     def number(self, name: str) -> Floats:
         """A column as numbers, whatever it is; NaN where there are none."""
-        kind = self.snapshot.columns.get(name)
-        if kind == "number":
-            return self.snapshot.numbers(name)
-        if kind is None:
-            return np.full(len(self.snapshot), np.nan)
-        codes, labels = self.snapshot.codes(name)
-        values = pd.to_numeric(pd.Series([*labels, None], dtype=object), errors="coerce").to_numpy(np.float64)
-        found: Floats = values[codes]
+        values, labels = self._column(name)
+        if labels is None:
+            return values
+        numbers = pd.to_numeric(pd.Series([*labels, None], dtype=object), errors="coerce")
+        found: Floats = numbers.to_numpy(np.float64)[values]
         return found
 
     def texts(self, name: str) -> tuple[Codes, list[str]]:
         """A column as codes and labels, whatever it is; -1 where there is none."""
-        kind = self.snapshot.columns.get(name)
-        if kind == "text":
-            codes, labels = self.snapshot.codes(name)
-            return codes, list(labels)
-        if kind is None:
-            return np.full(len(self.snapshot), -1, dtype=np.int32), []
-        positions, found = pd.factorize(self.snapshot.numbers(name))
+        values, labels = self._column(name)
+        if labels is not None:
+            return values, labels
+        positions, found = pd.factorize(values)
         return positions.astype(np.int32), [f"{value:.15g}" for value in found]
 
     def text_at(self, name: str, *rows: int | None) -> str:
         """The text of a column in the first of `rows` that has one, or ""."""
-        kind = self.snapshot.columns.get(name)
+        values, labels = self._column(name)
         for row in rows:
-            if row is None or kind is None:
+            if row is None:
                 continue
-            if kind == "number":
-                value = self.snapshot.numbers(name)[row]
+            value = values[row]
+            if labels is None:
                 if value == value:
                     return f"{value:.15g}"
-            else:
-                codes, labels = self.snapshot.codes(name)
-                if codes[row] >= 0:
-                    return str(labels[codes[row]])
+            elif value >= 0:
+                return str(labels[value])
         return ""
+
+    def _column(self, name: str) -> tuple[npt.NDArray[Any], list[str] | None]:
+        """Numbers, or codes and their labels."""
+        found = self._columns.get(name)
+        if found is None:
+            kind = self.snapshot.columns.get(name)
+            if kind == "text":
+                found = self.snapshot.codes(name)
+            elif kind == "number":
+                found = self.snapshot.numbers(name), None
+            else:
+                found = np.full(len(self.snapshot), np.nan), None
+            self._columns[name] = found
+        return found
 
     def number_at(self, name: str, *rows: int | None) -> float | None:
         """The number of a column in the first of `rows` that has one."""
+        values, labels = self._column(name)
         for row in rows:
             if row is not None:
-                text = self.text_at(name, row)
-                value = pd.to_numeric(text, errors="coerce") if text else np.nan
+                value = values[row]
+                if labels is not None:
+                    value = pd.to_numeric(labels[value], errors="coerce") if value >= 0 else np.nan
                 if np.isfinite(value):
                     return float(value)
         return None
@@ -314,51 +336,68 @@ class _Rows:
         return None
 
 
-def _run(
-    key: str,
-    parts: dict[tuple[str, str], dict[str, int]],
-    rows: _Rows,
-    pulse: int | None,
-    pulses: _Rows,
-) -> Run:
+def _run(key: str, parts: Places, rows: _Rows) -> Run:
     own = parts.get(("-", "-"), {})
-    tell = [own.get("started"), own.get("failed"), own.get("finished")]
+    tell = [own.get(event) for event in ("started", "failed", "finished", "heartbeat")]
     told = [row for seen in parts.values() for row in seen.values()]
-    delays = [_delay(rows, row) for row in told] + ([] if pulse is None else [_delay(pulses, pulse)])
-    shift = min(delays)
-    shift = shift if abs(shift) > WRONG_CLOCK else 0
-
-    def text(name: str) -> str:
-        return rows.text_at(name, *tell) or pulses.text_at(name, pulse)
-
-    def number(name: str) -> float | None:
-        found = rows.number_at(name, *tell)
-        return pulses.number_at(name, pulse) if found is None else found
-
-    name = text("workflow") or rows.text_at("workflow", *told) or key.partition(".")[0]
-    run = _part(Run(name, key=key), own, rows, shift)
-    began = rows.time_at("started", *tell) or pulses.time_at("started", pulse)
-    if began is not None and "started" not in own:
+    delay = min(_delay(rows, row) for row in told)
+    shift = _shift(delay)
+    name = rows.text_at("workflow", *tell, *told) or key.partition(".")[0]
+    run = Run(name, key=key) if "heartbeat" in own else _part(Run(name, key=key), own, rows, shift)
+    if "started" not in own and (began := rows.time_at("started", *tell)) is not None:
         run = replace(run, started=began + shift)
-    beats = [int(rows.snapshot.received[own["started"]])] if "started" in own else []
-    if pulse is not None:
-        beats.append(int(pulses.snapshot.received[pulse]))
-    heard = [int(rows.snapshot.received[row]) for row in told] + beats
-    pid = number("pid")
-    interval = number("interval") or 0.0
-    unsent = [rows.number_at("unsent", row) for row in told] + [pulses.number_at("unsent", pulse)]
+    beats = [int(rows.snapshot.received[own[event]]) for event in ("started", "heartbeat") if event in own]
+    pid = rows.number_at("pid", *tell) or 0
+    interval = rows.number_at("interval", *tell) or 0.0
+    unsent = [count for row in told if (count := rows.number_at("unsent", row)) and 0 < count < 2**53]
     return replace(
         run,
-        trigger=text("trigger"),
-        program=text("program"),
-        host=text("host"),
-        pid=int(pid) if pid is not None and 0 < pid < 2**53 else None,
+        trigger=rows.text_at("trigger", *tell),
+        program=rows.text_at("program", *tell),
+        host=rows.text_at("host", *tell),
+        pid=int(pid) if 0 < pid < 2**53 else None,
         interval=min(interval, LONGEST_INTERVAL) if interval > 0 else USUAL_INTERVAL,
         beat=max(beats, default=None),
-        heard=max(heard, default=None),
+        heard=max(int(rows.snapshot.received[row]) for row in told),
+        delay=delay,
         jobs=_jobs(parts, rows, shift),
-        unsent=int(max((count for count in unsent if count and 0 < count < 2**53), default=0)),
+        unsent=int(max(unsent, default=0)),
     )
+
+
+def _joined(run: Run, heard: Run) -> Run:
+    """`run`, with what its last heartbeat adds."""
+    delay = min(run.delay, heard.delay)
+    by = _shift(delay) - _shift(run.delay)
+    return replace(
+        _moved(run, by),
+        trigger=run.trigger or heard.trigger,
+        program=run.program or heard.program,
+        host=run.host or heard.host,
+        pid=run.pid or heard.pid,
+        interval=heard.interval,
+        beat=max(run.beat or 0, heard.beat or 0),
+        heard=max(run.heard or 0, heard.heard or 0),
+        delay=delay,
+        jobs=tuple(
+            replace(_moved(job, by), steps=tuple(_moved(step, by) for step in job.steps)) for job in run.jobs
+        ),
+        unsent=max(run.unsent, heard.unsent),
+    )
+
+
+def _moved(part: P, by: int) -> P:
+    """`part` with its times `by` ns later."""
+    return replace(
+        part,
+        started=None if part.started is None else part.started + by,
+        ended=None if part.ended is None else part.ended + by,
+    )
+
+
+def _shift(delay: int) -> int:
+    """What a program's times are put right by, given the least delay of its events."""
+    return delay if abs(delay) > WRONG_CLOCK else 0
 
 
 def _delay(rows: _Rows, row: int) -> int:
@@ -366,13 +405,13 @@ def _delay(rows: _Rows, row: int) -> int:
     return int(rows.snapshot.received[row]) - int(rows.snapshot.time[row])
 
 
-def _jobs(parts: dict[tuple[str, str], dict[str, int]], rows: _Rows, shift: int) -> tuple[Job, ...]:
+def _jobs(parts: Places, rows: _Rows, shift: int) -> tuple[Job, ...]:
     tokens: dict[str, list[str]] = {}
-    for job, step in sorted(parts, key=lambda place: (rows.rank(parts[place]["first"]), place)):
+    places = [place for place in parts if place != ("-", "-")]
+    for job, step in sorted(places, key=lambda place: (rows.rank(parts[place]["first"]), place)):
+        of_job = tokens.setdefault(job, [])
         if step != "-":
-            tokens.setdefault(job, []).append(step)
-        elif job != "-":
-            tokens.setdefault(job, [])
+            of_job.append(step)
     jobs = []
     for job, of_job in tokens.items():
         seen = parts.get((job, "-"), {}) if job != "-" else {}

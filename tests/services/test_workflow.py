@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from nats_client import Client, Settings, workflows
-from nats_client.workflows import HEARTBEATS, HEARTBEATS_WITHIN, KEPT, Run, read_log, read_runs
+from nats_client.workflows import HEARTBEATS, HEARTBEATS_WITHIN, KEPT, Run, hear, read_log, read_runs
 from services import workflow as library
 from services.workflow import UnderWay, Workflow, serve, token
 from tests.nats import NatsServer, running_server
@@ -58,7 +58,7 @@ def the_run(client: Client, listening: int = 0) -> Run | None:
     beats = client.feed("WORKFLOWS", HEARTBEATS, look_back=HEARTBEATS_WITHIN, time="time")
     assert events.wait(10)
     assert beats.wait(10)
-    runs = read_runs(events.snapshot(), beats.snapshot())
+    runs = hear(read_runs(events.snapshot()), beats.snapshot())
     return runs[0].at(beats.now(), listening) if runs else None
 
 
