@@ -22,6 +22,16 @@ from .services import (
 from .streams import is_demo, newest_messages, stream_list, streams, subjects
 from .table import latest_values, newest_rows
 from .words import bytes_text, plain
+from .workflows import (
+    run_chart,
+    run_header,
+    run_list,
+    run_log,
+    run_steps,
+    start_buttons,
+    workflow_run,
+    workflow_runs,
+)
 
 __all__ = [
     "View",
@@ -37,12 +47,20 @@ __all__ = [
     "newest_rows",
     "plain",
     "request",
+    "run_chart",
+    "run_header",
+    "run_list",
+    "run_log",
+    "run_steps",
     "send_request",
     "service_chart",
     "service_list",
     "service_metadata",
     "services",
+    "start_buttons",
     "stream_list",
     "streams",
     "subjects",
+    "workflow_run",
+    "workflow_runs",
 ]
