@@ -91,6 +91,7 @@ def live(
     what follows can count on data. Raises LookbackError, drawn by the frame, on what cannot be read.
     """
     view = look(stream, subject, look_back=look_back, time=time, decoder=decoder)
+    show(view)
     if not len(view):
         raise NothingYet(view.feed.key.name)
     return view
@@ -104,9 +105,8 @@ def look(
     time: str | None = None,
     decoder: str = "json",
     steady: bool = True,
-    shown: bool = True,
 ) -> View:
-    """As live(), for components that can do without rows. `shown`: whether the frame tells of it."""
+    """As live(), for components that can do without rows, and without the frame's telling of the feed."""
     length = parse_duration(look_back)
     feed = client().feed(stream, subject, look_back=look_back, time=time, decoder=decoder)
     seen: set[object] = st.session_state.setdefault("_feeds_seen", set())
@@ -114,8 +114,11 @@ def look(
         seen.add((feed.key, look_back))
         feed.wait(FIRST_LOOK)
     now = feed.now()
-    view = View(feed, feed.snapshot().since(now - length.value), length, now, feed.health, steady)
+    return View(feed, feed.snapshot().since(now - length.value), length, now, feed.health, steady)
+
+
+def show(view: View) -> None:
+    """Have the frame tell how the feed of `view` is doing."""
     views = _views.get()
-    if views is not None and shown:
+    if views is not None:
         views.append(view)
-    return view

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
@@ -18,8 +19,7 @@ from nats_client.errors import StreamNotFound
 from nats_client.workflows import Job, Log, Run, Status, Step
 
 from .choose import choose
-from .connection import client
-from .live import View, look
+from .live import View, look, show
 from .request import request
 from .services import services
 from .status import mistake
@@ -44,6 +44,7 @@ TOGETHER = 100
 MOST_READ = 200
 """Feeds whose last reading is kept for all viewers."""
 START_TIMEOUT = 5.0  # seconds
+TOLD_FOR = 20.0  # seconds that a run which did not start is told
 START = "workflow-start."
 KEY = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
@@ -81,8 +82,8 @@ class OneRun:
 def workflow_runs(look_back: str = "P1D") -> Runs:
     """The runs that began or ended within `look_back` (ISO 8601), and all that are running. Raises
     LookbackError."""
-    view = _look(workflows.OF_RUNS, look_back)
-    beats = _look(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN, shown=False)
+    view = _look_and_show(workflows.OF_RUNS, look_back)
+    beats = _look(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
     told = _once("runs", view, workflows.read_runs)
     now, listening = _clock(beats)
     runs = tuple(run.at(now, listening) for run in workflows.hear(told, beats.snapshot))
@@ -94,15 +95,15 @@ def workflow_run(key: str) -> OneRun | None:
     Raises LookbackError."""
     if not KEY.fullmatch(key):
         return None
-    view = _look(f"workflow.{key}.>", workflows.KEPT)
-    beats = _look(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN, shown=False)
+    view = _look_and_show(f"workflow.{key}.>", workflows.KEPT)
+    beats = _look(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
     told = _once("run", view, workflows.read_runs)
     log = _once("log", view, workflows.read_log)
     now, listening = _clock(beats)
     run = _find(told, beats, key)
     if run is None or run.at(now, listening).status == "lost":
         # It may have lived before the last minutes.
-        beats = _look(f"workflow-heartbeat.{key}", workflows.KEPT, shown=False)
+        beats = _look(f"workflow-heartbeat.{key}", workflows.KEPT)
         run = _find(told, beats, key)
     if run is None:
         return None
@@ -217,11 +218,11 @@ def run_chart(found: OneRun) -> None:
                 orientation="h",
                 name=status.capitalize(),
                 marker={"color": colour, "line": {"width": 0}},
-                hovertext=[escape(_told(job, step, found.now)) for _, job, step in mine],
+                hovertext=[escape(_told(job, step, found.now), quote=False) for _, job, step in mine],
                 hoverinfo="text",
             )
         )
-    labels = [escape(_cut(_title(job, step), 32)) for job, step in named]
+    labels = [escape(_cut(_title(job, step), 32), quote=False) for job, step in named]
     figure = go.Figure(
         bars,
         layout={
@@ -264,9 +265,9 @@ def run_log(found: OneRun) -> None:
         st.caption(f"The newest {len(lines):,} of {count:,} lines.")
     times = lines["time"].dt.tz_convert(st.context.timezone or "UTC").dt.strftime("%H:%M:%S.%f").str[:-3]
     drawn = [
-        f"<div><time>{time}</time>{'' if step else f'<small>{escape(_cut(names.get(of, of), 40))}</small>'}"
+        f"<div><time>{at}</time>{'' if step else f'<small>{escape(_cut(names.get(of, of), 40))}</small>'}"
         f"{escape(text)}</div>"
-        for time, of, text in zip(times, lines["step"], lines["text"], strict=True)
+        for at, of, text in zip(times, lines["step"], lines["text"], strict=True)
     ]
     with st.container(height=min(420, 48 + 21 * len(drawn)), autoscroll=True, key="log"):
         first = count - len(drawn)
@@ -294,9 +295,9 @@ def start_buttons(workflow: str = ALL) -> None:
                     on_click=_start,
                     args=(subject,),
                 )
-    failed = st.session_state.get("_start_failed")
-    if failed is not None:
-        mistake(failed)
+    error, when = st.session_state.get("_start_failed", (None, 0.0))
+    if error is not None and time.monotonic() - when < TOLD_FOR:
+        mistake(error)
 
 
 def _start(subject: str) -> None:
@@ -305,7 +306,7 @@ def _start(subject: str) -> None:
     try:
         reply = request(subject, timeout=START_TIMEOUT, every=0)
     except LookbackError as error:
-        st.session_state["_start_failed"] = error
+        st.session_state["_start_failed"] = error, time.monotonic()
         return
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         key = orjson.loads(reply.data).get("key")
@@ -313,17 +314,15 @@ def _start(subject: str) -> None:
             st.query_params["run"] = key
 
 
-def _look(subject: str, look_back: str, *, shown: bool = True) -> View:
-    nats = client().feed(workflows.STREAM, subject, look_back=look_back, time="time")
-    absent = isinstance(nats.health.why, StreamNotFound)
-    return look(
-        workflows.STREAM,
-        subject,
-        look_back=look_back,
-        time="time",
-        steady=False,
-        shown=shown and not absent,
-    )
+def _look(subject: str, look_back: str) -> View:
+    return look(workflows.STREAM, subject, look_back=look_back, time="time", steady=False)
+
+
+def _look_and_show(subject: str, look_back: str) -> View:
+    view = _look(subject, look_back)
+    if not isinstance(view.health.why, StreamNotFound):  # said by the page, and no fault
+        show(view)
+    return view
 
 
 def _once(what: str, view: View, read: Callable[[Snapshot], Any]) -> Any:
@@ -397,10 +396,12 @@ def _started(run: Run, now: int) -> str:
 
 
 def _length(seconds: float | None) -> str:
-    """A length of time, exactly enough to watch it grow: "0.4 s", "3 min 20 s", "2 h 5 min"."""
+    """A length of time, exactly enough to watch it grow: "40 ms", "2.4 s", "3 min 20 s", "2 h 5 min"."""
     if seconds is None:
         return ""
-    if seconds < 10:
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = int(seconds)
     if whole < 60:
