@@ -4,10 +4,10 @@ import contextlib
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 import orjson
 import pandas as pd
@@ -47,6 +47,29 @@ START_TIMEOUT = 5.0  # seconds
 TOLD_FOR = 20.0  # seconds that a run which did not start is told
 START = "workflow-start."
 KEY = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+
+# A click on a link reruns the page's body, where the browser would load all of the app anew; any other click
+# on it, such as for a new tab, stays the browser's.
+_JS = """export default (c) => {
+const state = c.parentElement
+state.go = c.setTriggerValue
+if (!state.clicked) {
+  state.clicked = (event) => {
+    const link = event.target.closest?.(".lb-go")
+    if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return
+    event.preventDefault()
+    state.go("to", link.search)
+  }
+  state.back = () => state.go("to", location.search)
+  document.addEventListener("click", state.clicked)
+  addEventListener("popstate", state.back)
+}
+return () => {
+  document.removeEventListener("click", state.clicked)
+  removeEventListener("popstate", state.back)
+  state.clicked = undefined
+}}"""
+_links = st.components.v2.component("lookback_links", js=_JS, isolate_styles=False)
 
 _read: dict[tuple[object, ...], tuple[object, Any]] = {}
 
@@ -131,13 +154,16 @@ def run_list(found: Runs, workflow: str = ALL, status: str = ALL) -> None:
     head = '<div class="lb-head"><span>Status</span><span>Workflow</span><span>Started</span>'
     rows = "".join(_run_row(run, found.now) for run in runs[:MOST_RUNS])
     st.html(f'<div class="lb-runs">{head}<span>Duration</span><span>Trigger</span></div>{rows}</div>')
+    _draw_links()
     if len(runs) > MOST_RUNS:
         st.caption(f"The newest {MOST_RUNS} of {len(runs):,} runs.")
 
 
 def run_header(found: OneRun | None) -> None:
     """Draw status, times and origin of a run, its error, and what is missing; or that it is not there."""
-    st.html(f'<div class="lb-downloads"><a href="{_link(run=None, step=None)}">All runs</a></div>')
+    all_runs = _link(run=None, step=None)
+    st.html(f'<div class="lb-downloads"><a class="lb-go" href="{all_runs}">All runs</a></div>')
+    _draw_links()
     if found is None:
         st.info("The stream holds no such run.", icon=":material/hourglass_empty:")
         return
@@ -197,7 +223,10 @@ def run_steps(found: OneRun) -> None:
 
 
 def run_chart(found: OneRun) -> None:
-    """Draw the steps of a run as bars in time, in the viewer's zone; those that are running grow."""
+    """Draw the steps of a run as bars in time, in the viewer's zone; those that are running grow, by a
+    hundredth of the run at a time, since each time the chart is drawn anew."""
+    grain = max(1, int((found.run.took(found.now) or 0) / 100)) * 10**9
+    found = replace(found, now=found.now - found.now % grain)
     zone = st.context.timezone or "UTC"
     named = [(job, step) for job in found.run.jobs for step in job.steps if step.started is not None]
     named = named[:MOST_STEPS]
@@ -357,7 +386,7 @@ def _find(told: list[Run], beats: View, key: str) -> Run | None:
 
 def _run_row(run: Run, now: int) -> str:
     return (
-        f'<a href="{_link(run=run.key)}">{_state(run.status)}<b>{escape(run.name)}</b>'
+        f'<a class="lb-go" href="{_link(run=run.key)}">{_state(run.status)}<b>{escape(run.name)}</b>'
         f"<span>{escape(_started(run, now))}</span><span>{_length(run.took(now))}</span>"
         f"<small>{escape(run.trigger)}</small></a>"
     )
@@ -431,6 +460,19 @@ def _title(job: Job, step: Step) -> str:
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _draw_links() -> None:
+    """Have clicks on links of this page handled without loading it anew."""
+    _links(key="links", on_to_change=_go)
+
+
+def _go() -> None:
+    key = parse_qs(str(st.session_state["links"].to or "").removeprefix("?")).get("run")
+    if key:
+        st.query_params["run"] = key[0]
+    else:
+        st.query_params.pop("run", None)
 
 
 def _link(**changed: str | None) -> str:
