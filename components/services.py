@@ -14,7 +14,7 @@ from nats_client.errors import SubjectError
 
 from .connection import client
 from .status import mistake
-from .words import age_text, bytes_text, clock_text, local, plain
+from .words import bytes_text, clock_text, local, plain
 
 MOST_SHOWN = 20_000
 """Characters of an answer that are drawn: it is sent to the browser again at each refresh."""
@@ -47,12 +47,13 @@ def service_list(found: Services) -> None:
                 icon=":material/hourglass_empty:",
             )
         return
-    rows = [_row([each for each in found.instances if each.name == name], found.time) for name in found.names]
+    rows = [_row([each for each in found.instances if each.name == name]) for name in found.names]
     st.dataframe(
-        pd.DataFrame(rows),
+        local(pd.DataFrame(rows), "seen"),
         column_config={
             "service": "Service",
             "state": "State",
+            "seen": st.column_config.DatetimeColumn("Last seen", format="HH:mm:ss"),
             "version": "Version",
             "instances": "Instances",
             "endpoints": "Endpoints",
@@ -65,17 +66,17 @@ def service_list(found: Services) -> None:
     )
 
 
-def _row(instances: list[ServiceInstance], now: float) -> dict[str, Any]:
+def _row(instances: list[ServiceInstance]) -> dict[str, Any]:
     alive = [each for each in instances if not each.gone]
     endpoints = [each for instance in alive or instances for each in instance.endpoints]
     rates = [each.requests_per_s for each in endpoints if each.requests_per_s is not None]
     handled = sum(each.requests or 0 for each in endpoints)
     busy = sum(each.processing_time or 0.0 for each in endpoints)
     gone = len(instances) - len(alive)
-    seen = age_text(now - max(each.seen for each in instances))
     return {
         "service": instances[0].name,
-        "state": f"gone, last seen {seen} ago" if not alive else f"{gone} gone" if gone else "running",
+        "state": "gone" if not alive else f"running, {gone} gone" if gone else "running",
+        "seen": pd.Timestamp(max(each.seen for each in instances), unit="s", tz="UTC"),
         "version": ", ".join(sorted({each.version for each in alive or instances})),
         "instances": len(alive),
         "endpoints": len({each.subject for each in endpoints}),
@@ -259,7 +260,13 @@ def _payload(data: bytes) -> None:
     forms = {"JSON": _json(data), "Text": _readable(data), "Hex": _hex(data)}
     possible = [name for name, text in forms.items() if text is not None]
     chosen = st.segmented_control(
-        "Shown as", possible, default=possible[0], required=True, key=f"shown {possible}", width="content"
+        "Shown as",
+        possible,
+        default=possible[0],
+        required=True,
+        key=f"shown {possible}",
+        label_visibility="collapsed",
+        width="content",
     )
     text = forms[chosen or possible[0]] or ""
     st.code(text[:MOST_SHOWN], language="json" if chosen == "JSON" else None, wrap_lines=chosen != "Hex")
