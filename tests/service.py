@@ -1,7 +1,8 @@
 """A service made with nats-py's own `nats.micro`, as a process of its own: `python -m tests.service <url>`.
 
 Its endpoints: `echo` gives the payload back, `count` how often it was asked, `fail` is a service error,
-`slow` answers after the seconds that its payload names.
+`slow` answers after the seconds that its payload names, `most` after 0.2 s how many requests it has had at
+once.
 """
 
 import asyncio
@@ -41,7 +42,8 @@ def service(
 async def main(url: str, name: str, description: str) -> None:
     """Serve until killed."""
     client = await nats.connect(url)
-    counted = 0
+    counted = under_way = at_once = 0
+    later: set[asyncio.Task[None]] = set()
 
     async def echo(request: Request) -> None:
         await request.respond(request.data, headers=request.headers or None)
@@ -50,6 +52,18 @@ async def main(url: str, name: str, description: str) -> None:
         nonlocal counted
         counted += 1
         await request.respond(str(counted).encode())
+
+    async def most(request: Request) -> None:
+        async def answer() -> None:
+            nonlocal under_way
+            await asyncio.sleep(0.2)
+            under_way -= 1
+            await request.respond(str(at_once).encode())
+
+        nonlocal under_way, at_once
+        under_way += 1
+        at_once = max(at_once, under_way)
+        later.add(asyncio.create_task(answer()))
 
     async def fail(_: Request) -> None:
         raise ServiceError("422", "the pump is not primed")
@@ -62,7 +76,7 @@ async def main(url: str, name: str, description: str) -> None:
         client, name=name, version="1.0.0", description=description, metadata={"site": "north"}
     )
     group = running.add_group(name=name)
-    for handler in (echo, count, fail, slow):
+    for handler in (echo, count, fail, slow, most):
         await group.add_endpoint(name=handler.__name__, handler=handler, metadata={"kind": handler.__name__})
     await client.flush()
     print("ready", flush=True)
