@@ -65,6 +65,16 @@ def service_list(found: Services) -> None:
         hide_index=True,
     )
 
+    gone = [
+        f"{row['service']} (last answer {clock_text(row['seen'].value)})"
+        for row in rows
+        if row["state"] == "gone"
+    ]
+    if gone:
+        st.warning(
+            plain(f"Gone: {', '.join(gone[:5])}{', …' * (len(gone) > 5)}."), icon=":material/link_off:"
+        )
+
 
 def _row(instances: list[ServiceInstance]) -> dict[str, Any]:
     alive = [each for each in instances if not each.gone]
@@ -187,22 +197,22 @@ class Sent:
 
 
 def send_request(found: Services, name: str | None = None) -> None:
-    """Draw a form that sends a request, to an endpoint of `found` (of the service `name` first) or to a
-    subject of the viewer's own, once per click; and the answer to the last one."""
-    subjects = {each.subject: one.name != name for one in found.instances for each in one.endpoints}
-    offered = sorted(subjects, key=lambda subject: (subjects[subject], subject))
-    typed = st.session_state.get("request-subject")
-    if typed and typed not in offered:
-        offered.append(typed)
-    with st.form("request"):
+    """Draw a form that sends a request to a subject, typed or taken from the endpoints of `found` (of its
+    service `name`), once per click; and the answer to the last one."""
+    instances = [each for each in found.instances if name in (None, each.name)]
+    subjects = sorted({each.subject for instance in instances for each in instance.endpoints})
+    if subjects:
         st.selectbox(
-            "Subject",
-            offered,
-            index=0 if offered else None,
-            accept_new_options=True,
-            placeholder="Type a subject",
-            key="request-subject",
+            "Endpoint",
+            subjects[:MOST_ROWS],
+            index=None,
+            placeholder="Take the subject of an endpoint, or type one below",
+            key=f"request-endpoint {name}",
+            on_change=_take_endpoint,
+            args=(f"request-endpoint {name}",),
         )
+    with st.form("request"):
+        st.text_input("Subject", key="request-subject")
         st.text_area("Payload", key="request-payload", placeholder="JSON or text; may be empty")
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.number_input("Timeout (s)", 0.1, 30.0, 2.0, step=0.5, key="request-timeout", width=160)
@@ -212,10 +222,15 @@ def send_request(found: Services, name: str | None = None) -> None:
         _answer(sent)
 
 
+def _take_endpoint(key: str) -> None:
+    if chosen := st.session_state[key]:
+        st.session_state["request-subject"] = chosen
+
+
 def _send() -> None:
     """Runs before the page does, once for each click, so no refresh can come in between or do it again."""
     state = st.session_state
-    subject = state["request-subject"] or ""
+    subject = state["request-subject"].strip()
     when = time.time_ns()
     reply: Reply | None = None
     failed: LookbackError | None = None
