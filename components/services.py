@@ -14,7 +14,7 @@ from nats_client.errors import SubjectError
 
 from .connection import client
 from .status import mistake
-from .words import age_text, bytes_text, clock_text, local, plain
+from .words import bytes_text, clock_text, local, plain
 
 MOST_SHOWN = 20_000
 """Characters of an answer that are drawn: it is sent to the browser again at each refresh."""
@@ -47,12 +47,13 @@ def service_list(found: Services) -> None:
                 icon=":material/hourglass_empty:",
             )
         return
-    rows = [_row([each for each in found.instances if each.name == name], found.time) for name in found.names]
+    rows = [_row([each for each in found.instances if each.name == name]) for name in found.names]
     st.dataframe(
-        pd.DataFrame(rows),
+        local(pd.DataFrame(rows), "seen"),
         column_config={
             "service": "Service",
             "state": "State",
+            "seen": st.column_config.DatetimeColumn("Last seen", format="HH:mm:ss"),
             "version": "Version",
             "instances": "Instances",
             "endpoints": "Endpoints",
@@ -64,18 +65,28 @@ def service_list(found: Services) -> None:
         hide_index=True,
     )
 
+    gone = [
+        f"{row['service']} (last answer {clock_text(row['seen'].value)})"
+        for row in rows
+        if row["state"] == "gone"
+    ]
+    if gone:
+        st.warning(
+            plain(f"Gone: {', '.join(gone[:5])}{', …' * (len(gone) > 5)}."), icon=":material/link_off:"
+        )
 
-def _row(instances: list[ServiceInstance], now: float) -> dict[str, Any]:
+
+def _row(instances: list[ServiceInstance]) -> dict[str, Any]:
     alive = [each for each in instances if not each.gone]
     endpoints = [each for instance in alive or instances for each in instance.endpoints]
     rates = [each.requests_per_s for each in endpoints if each.requests_per_s is not None]
     handled = sum(each.requests or 0 for each in endpoints)
     busy = sum(each.processing_time or 0.0 for each in endpoints)
     gone = len(instances) - len(alive)
-    seen = age_text(now - max(each.seen for each in instances))
     return {
         "service": instances[0].name,
-        "state": f"gone, last seen {seen} ago" if not alive else f"{gone} gone" if gone else "running",
+        "state": "gone" if not alive else f"running, {gone} gone" if gone else "running",
+        "seen": pd.Timestamp(max(each.seen for each in instances), unit="s", tz="UTC"),
         "version": ", ".join(sorted({each.version for each in alive or instances})),
         "instances": len(alive),
         "endpoints": len({each.subject for each in endpoints}),
@@ -186,22 +197,22 @@ class Sent:
 
 
 def send_request(found: Services, name: str | None = None) -> None:
-    """Draw a form that sends a request, to an endpoint of `found` (of the service `name` first) or to a
-    subject of the viewer's own, once per click; and the answer to the last one."""
-    subjects = {each.subject: one.name != name for one in found.instances for each in one.endpoints}
-    offered = sorted(subjects, key=lambda subject: (subjects[subject], subject))
-    typed = st.session_state.get("request-subject")
-    if typed and typed not in offered:
-        offered.append(typed)
-    with st.form("request"):
+    """Draw a form that sends a request to a subject, typed or taken from the endpoints of `found` (of its
+    service `name`), once per click; and the answer to the last one."""
+    instances = [each for each in found.instances if name in (None, each.name)]
+    subjects = sorted({each.subject for instance in instances for each in instance.endpoints})
+    if subjects:
         st.selectbox(
-            "Subject",
-            offered,
-            index=0 if offered else None,
-            accept_new_options=True,
-            placeholder="Type a subject",
-            key="request-subject",
+            "Endpoint",
+            subjects[:MOST_ROWS],
+            index=None,
+            placeholder="Take the subject of an endpoint, or type one below",
+            key=f"request-endpoint {name}",
+            on_change=_take_endpoint,
+            args=(f"request-endpoint {name}",),
         )
+    with st.form("request"):
+        st.text_input("Subject", key="request-subject")
         st.text_area("Payload", key="request-payload", placeholder="JSON or text; may be empty")
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.number_input("Timeout (s)", 0.1, 30.0, 2.0, step=0.5, key="request-timeout", width=160)
@@ -211,10 +222,15 @@ def send_request(found: Services, name: str | None = None) -> None:
         _answer(sent)
 
 
+def _take_endpoint(key: str) -> None:
+    if chosen := st.session_state[key]:
+        st.session_state["request-subject"] = chosen
+
+
 def _send() -> None:
     """Runs before the page does, once for each click, so no refresh can come in between or do it again."""
     state = st.session_state
-    subject = state["request-subject"] or ""
+    subject = state["request-subject"].strip()
     when = time.time_ns()
     reply: Reply | None = None
     failed: LookbackError | None = None
@@ -259,7 +275,13 @@ def _payload(data: bytes) -> None:
     forms = {"JSON": _json(data), "Text": _readable(data), "Hex": _hex(data)}
     possible = [name for name, text in forms.items() if text is not None]
     chosen = st.segmented_control(
-        "Shown as", possible, default=possible[0], required=True, key=f"shown {possible}", width="content"
+        "Shown as",
+        possible,
+        default=possible[0],
+        required=True,
+        key=f"shown {possible}",
+        label_visibility="collapsed",
+        width="content",
     )
     text = forms[chosen or possible[0]] or ""
     st.code(text[:MOST_SHOWN], language="json" if chosen == "JSON" else None, wrap_lines=chosen != "Hex")

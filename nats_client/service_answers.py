@@ -89,8 +89,9 @@ def _list(answer: dict[str, Any]) -> list[Any]:
 
 def _time(answer: dict[str, Any]) -> pd.Timestamp | None:
     """When an instance started, UTC; None where it is not told in a way that can be read."""
+    told = _text(answer, "started")
     try:
-        moment = pd.Timestamp(_text(answer, "started"))
+        moment = pd.Timestamp(told)
         moment = moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
     except (ValueError, TypeError, OverflowError):
         return None
