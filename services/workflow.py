@@ -366,9 +366,8 @@ class _Sender(threading.Thread):
                 return
         if not self._complained:
             self._complained = True
-            log.warning(
-                "Events of the run %s cannot be sent; trying again. %s%r", run, self._reason(), answers[0]
-            )
+            why = next(answer for answer in answers if isinstance(answer, Exception))
+            log.warning("Events of the run %s cannot be sent; trying again.%s %r", run, self._reason(), why)
         await asyncio.sleep(RETRY_AFTER)
 
     async def _beat(self) -> None:
@@ -379,7 +378,7 @@ class _Sender(threading.Thread):
         while True:
             client = await self._connection.ready()
             if self._last:
-                with suppress(nats.errors.Error, OSError):
+                with suppress(Exception):  # whatever it was, the next one may get through
                     await client.publish(subject, _json(workflow._heartbeat(self._last)))
             await asyncio.sleep(workflow._origin["interval"] if self._last else GATHER)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -52,14 +53,18 @@ def stored(server: NatsServer) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def the_run(client: Client, listening: int = 0) -> Run | None:
-    """The newest run, as a page would see it now."""
+def all_runs(client: Client, listening: int = 0) -> list[Run]:
+    """The runs, the newest first, as a page would see them now."""
     events = client.feed("WORKFLOWS", "workflow.>", look_back=KEPT, time="time")
     beats = client.feed("WORKFLOWS", HEARTBEATS, look_back=HEARTBEATS_WITHIN, time="time")
     assert events.wait(10)
     assert beats.wait(10)
-    runs = hear(read_runs(events.snapshot()), beats.snapshot())
-    return runs[0].at(beats.now(), listening) if runs else None
+    return [run.at(beats.now(), listening) for run in hear(read_runs(events.snapshot()), beats.snapshot())]
+
+
+def the_run(client: Client, listening: int = 0) -> Run | None:
+    """The newest of them."""
+    return next(iter(all_runs(client, listening)), None)
 
 
 def test_events(server: NatsServer) -> None:
@@ -326,3 +331,21 @@ def test_one_contract() -> None:
     assert library.STREAM["max_age"] == 7 * 86400 * 10**9
     assert KEPT == "P7D"
     assert library.INTERVAL == workflows.USUAL_INTERVAL
+
+
+def test_documented_programs(server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/workflows.md shows works as it is: the program, and the messages for other languages."""
+    monkeypatch.setenv("NATS_URL", server.url)
+    text = (ROOT / "docs" / "workflows.md").read_text()
+    program = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "with" in block)
+    exec(program, {"rows": [1, 2, 3], "load": lambda row: None})
+    run = the_run(client)
+    assert run is not None
+    assert (run.name, run.status, run.steps[0].progress) == ("import", "succeeded", 1.0)
+    for subject, payload in re.findall(r"(?m)^(workflow\S+) +(\{.*\})$", text):
+        assert json.loads(payload)["workflow"] == "backup"
+        server.publish(subject, payload.encode())
+    until(lambda: ("backup", "failed") in [(run.name, run.status) for run in all_runs(client)])
+    (backup,) = [run for run in all_runs(client) if run.name == "backup"]
+    assert [(step.name, step.status, step.progress) for step in backup.steps] == [("copy", "failed", 0.4)]
+    assert (backup.trigger, backup.host, backup.seconds) == ("cron", "db1", 4.2)
