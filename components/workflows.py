@@ -257,9 +257,9 @@ def run_chart(found: OneRun) -> None:
         layout={
             "template": "none",
             "barmode": "overlay",
-            "height": 90 + 24 * len(named),
-            "margin": {"l": 10, "r": 10, "t": 10, "b": 30},
-            "xaxis": {"type": "date", "fixedrange": True},
+            "height": 104 + 24 * len(named),
+            "margin": {"l": 10, "r": 10, "t": 10, "b": 44},
+            "xaxis": {"type": "date", "fixedrange": True, "tickangle": 0, "nticks": 4},
             # Nothing to zoom into while it grows: the next refresh draws it anew.
             "yaxis": {
                 "autorange": "reversed",
