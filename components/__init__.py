@@ -10,15 +10,35 @@ from .choose import choose
 from .download import downloads
 from .line_chart import line_chart
 from .live import View, live
+from .request import request
+from .services import (
+    endpoint_list,
+    send_request,
+    service_chart,
+    service_list,
+    service_metadata,
+    services,
+)
 from .streams import is_demo, newest_messages, stream_list, streams, subjects
 from .table import latest_values, newest_rows
 from .words import bytes_text, plain
+from .workflows import (
+    run_chart,
+    run_header,
+    run_list,
+    run_log,
+    run_steps,
+    start_buttons,
+    workflow_run,
+    workflow_runs,
+)
 
 __all__ = [
     "View",
     "bytes_text",
     "choose",
     "downloads",
+    "endpoint_list",
     "is_demo",
     "latest_values",
     "line_chart",
@@ -26,7 +46,21 @@ __all__ = [
     "newest_messages",
     "newest_rows",
     "plain",
+    "request",
+    "run_chart",
+    "run_header",
+    "run_list",
+    "run_log",
+    "run_steps",
+    "send_request",
+    "service_chart",
+    "service_list",
+    "service_metadata",
+    "services",
+    "start_buttons",
     "stream_list",
     "streams",
     "subjects",
+    "workflow_run",
+    "workflow_runs",
 ]

@@ -27,6 +27,8 @@ class View:
     now: int
     """The server's clock, ns since the epoch, UTC."""
     health: Health
+    steady: bool = True
+    """Whether messages come at a pace, so that silence says something."""
 
     def __len__(self) -> int:
         return len(self.snapshot)
@@ -88,6 +90,23 @@ def live(
     consumer and one window. When there is not a single row, the page ends here and the frame says why, so
     what follows can count on data. Raises LookbackError, drawn by the frame, on what cannot be read.
     """
+    view = look(stream, subject, look_back=look_back, time=time, decoder=decoder)
+    show(view)
+    if not len(view):
+        raise NothingYet(view.feed.key.name)
+    return view
+
+
+def look(
+    stream: str | None,
+    subject: str | None = None,
+    *,
+    look_back: str,
+    time: str | None = None,
+    decoder: str = "json",
+    steady: bool = True,
+) -> View:
+    """As live(), for components that can do without rows, and without the frame's telling of the feed."""
     length = parse_duration(look_back)
     feed = client().feed(stream, subject, look_back=look_back, time=time, decoder=decoder)
     seen: set[object] = st.session_state.setdefault("_feeds_seen", set())
@@ -95,10 +114,11 @@ def live(
         seen.add((feed.key, look_back))
         feed.wait(FIRST_LOOK)
     now = feed.now()
-    view = View(feed, feed.snapshot().since(now - length.value), length, now, feed.health)
+    return View(feed, feed.snapshot().since(now - length.value), length, now, feed.health, steady)
+
+
+def show(view: View) -> None:
+    """Have the frame tell how the feed of `view` is doing."""
     views = _views.get()
     if views is not None:
         views.append(view)
-    if not len(view):
-        raise NothingYet(feed.key.name)
-    return view

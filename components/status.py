@@ -104,7 +104,7 @@ def empty_state(view: View) -> None:
 
 def _is_stale(view: View) -> bool:
     received = view.snapshot.received
-    if not len(received):
+    if not len(received) or not view.steady:
         return False
     usual = (int(received[-1]) - int(received[0])) / max(1, len(received) - 1) / 1e9
     return (view.now - int(received[-1])) / 1e9 > max(STALE_AFTER, 20 * usual)

@@ -16,6 +16,8 @@ from .duration import format_duration, parse_duration
 from .errors import LookbackError
 from .feed import Feed, Health
 from .gaps import Gap
+from .requests import Reply
+from .services import Endpoint, ServiceInstance, Services
 from .settings import Settings
 from .streams import StreamInfo
 from .window import Snapshot, Window
@@ -23,10 +25,14 @@ from .window import Snapshot, Window
 __all__ = [
     "Client",
     "ConnectionState",
+    "Endpoint",
     "Feed",
     "Gap",
     "Health",
     "LookbackError",
+    "Reply",
+    "ServiceInstance",
+    "Services",
     "Settings",
     "Snapshot",
     "StreamInfo",

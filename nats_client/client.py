@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
 from typing import Any, TypeVar
@@ -15,6 +15,8 @@ from .decoders import check_decoder
 from .duration import parse_duration
 from .errors import ClosedError, RequestFailed, SubjectError
 from .feed import Feed, FeedKey
+from .requests import Reply, Request, SharedRequests, ask, check_timeout
+from .services import ServiceList, Services
 from .settings import Settings
 from .streams import StreamInfo, StreamList, list_subjects, newest_message
 from .subjects import check_filter, check_stream_name
@@ -23,6 +25,7 @@ T = TypeVar("T")
 
 CALL_TIMEOUT = 10.0  # seconds that a call from outside waits for the loop
 IDLE_AFTER = 600.0  # seconds without a reader after which a feed closes
+GRACE = 2.0  # seconds that a call with a bound of its own may take beyond it
 HOUSEKEEPING = 5.0  # seconds between two looks at what is idle
 
 
@@ -122,6 +125,44 @@ class Client:
         """Subject, time of storage (UTC) and payload of the newest message of `stream`, None when empty."""
         return self._call(newest_message(self._connection, check_stream_name(stream)))
 
+    def request(
+        self,
+        subject: str,
+        payload: Any = None,
+        *,
+        timeout: float = 2.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Ask `subject`, and wait at most `timeout` seconds (up to 60) for the answer.
+
+        payload: bytes, a text, or anything that JSON knows. Raises SubjectError and PayloadError on what
+        cannot be sent, NoResponders when nobody listens, RequestTimeout, ServiceError when the service
+        says that it failed, RequestRefused when the login does not permit it, ConnectionFailed.
+        """
+        asked = Request.of(subject, payload, headers)
+        return self._call(ask(self._connection, asked, check_timeout(timeout)), timeout + GRACE)
+
+    def shared_request(
+        self,
+        subject: str,
+        payload: Any = None,
+        *,
+        timeout: float = 2.0,
+        every: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """As request(), but equal requests are never under way at the same time, and their answer serves all
+        who ask within `every` seconds; so does a failure, which is raised again. While there is no
+        connection: the newest answer there was."""
+        asked = Request.of(subject, payload, headers)
+        answer = self._shared.ask(asked, check_timeout(timeout), every)
+        return self._call(answer, 2 * timeout + GRACE)
+
+    def services(self) -> Services:
+        """The services that answer to the service protocol, as they were a few seconds ago at most; as they
+        were last while there is no connection. Raises ConnectionFailed when they have never been seen."""
+        return self._call(self._services.newest())
+
     def feeds(self) -> list[Feed]:
         """The feeds that are open."""
         return list(self._feeds.values())
@@ -134,13 +175,13 @@ class Client:
         self._loop.call_soon_threadsafe(self._main.cancel)
         self._thread.join(CALL_TIMEOUT)
 
-    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def _call(self, coroutine: Coroutine[Any, Any, T], timeout: float = CALL_TIMEOUT) -> T:
         if self._closed:
             coroutine.close()
             raise ClosedError("The NATS client is closed.")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            return future.result(CALL_TIMEOUT)
+            return future.result(timeout)
         except (FutureTimeoutError, TimeoutError):
             future.cancel()
             error = self.state.error
@@ -155,6 +196,8 @@ class Client:
     async def _run(self) -> None:
         self._connection = Connection(self.settings)
         self._streams = StreamList(self._connection)
+        self._services = ServiceList(self._connection)
+        self._shared = SharedRequests(self._connection)
         task = asyncio.current_task()
         assert task is not None
         self._main = task
@@ -168,6 +211,7 @@ class Client:
             for feed in self._feeds.values():
                 await feed.close()
             self._feeds.clear()
+            await self._services.close()
             await end_tasks([connecting])
 
     async def _open(self, key: FeedKey, look_back: str) -> Feed:

@@ -5,6 +5,9 @@ Source: https://docs.nats.io/nats-concepts/subjects and ADR-6 (naming rules) of 
 
 from .errors import SubjectError
 
+LONGEST = 1000
+"""Characters of a subject to send to: at 4,096 bytes a line the server ends the whole connection."""
+
 _NOT_IN_NAMES = set(" \t\r\n\0.*>/\\")
 
 
@@ -20,6 +23,23 @@ def check_filter(subject: str) -> str:
         raise SubjectError(
             f"The subject {subject!r} is not one that NATS allows: tokens separated by dots, "
             "each of them a word, * (any one token) or, at the end, > (all that follow)."
+        )
+    return subject
+
+
+def check_subject(subject: str) -> str:
+    """`subject` when a message may be sent to it: no wildcards. Raises SubjectError otherwise."""
+    if not isinstance(subject, str) or not subject:
+        raise SubjectError("A request needs a subject, such as 'orders.status'.")
+    if len(subject) > LONGEST or not subject.isprintable():
+        shown = subject[:60] + "…" if len(subject) > 60 else subject
+        raise SubjectError(
+            f"The subject {shown!r} cannot be sent to: at most {LONGEST} printable characters."
+        )
+    check_filter(subject)
+    if {"*", ">"} & set(subject.split(".")):
+        raise SubjectError(
+            f"The subject {subject!r} has a wildcard. A request goes to one subject: write its tokens out."
         )
     return subject
 
