@@ -18,11 +18,14 @@ from .feed import Feed, Health
 from .gaps import Gap
 from .settings import Settings
 from .streams import StreamInfo
+from .values import BucketInfo, Entry, Values, Watch, entries_frame
 from .window import Snapshot, Window
 
 __all__ = [
+    "BucketInfo",
     "Client",
     "ConnectionState",
+    "Entry",
     "Feed",
     "Gap",
     "Health",
@@ -30,7 +33,10 @@ __all__ = [
     "Settings",
     "Snapshot",
     "StreamInfo",
+    "Values",
+    "Watch",
     "Window",
+    "entries_frame",
     "format_duration",
     "parse_duration",
 ]
