@@ -12,14 +12,21 @@ from .line_chart import line_chart
 from .live import View, live
 from .streams import is_demo, newest_messages, stream_list, streams, subjects
 from .table import latest_values, newest_rows
+from .values import Bucket, bucket_settings, choose_bucket, key_history, key_list, key_value, values
 from .words import bytes_text, plain
 
 __all__ = [
+    "Bucket",
     "View",
+    "bucket_settings",
     "bytes_text",
     "choose",
+    "choose_bucket",
     "downloads",
     "is_demo",
+    "key_history",
+    "key_list",
+    "key_value",
     "latest_values",
     "line_chart",
     "live",
@@ -29,4 +36,5 @@ __all__ = [
     "stream_list",
     "streams",
     "subjects",
+    "values",
 ]

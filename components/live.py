@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import pandas as pd
 import streamlit as st
 
-from nats_client import Feed, Gap, Health, Snapshot, parse_duration
+from nats_client import Feed, Gap, Health, Snapshot, WatchHealth, parse_duration
 from nats_client.errors import LookbackError
 
 from .connection import client
@@ -56,18 +57,35 @@ class NothingYet(LookbackError):  # noqa: N818 - an outcome, drawn as the empty 
     """A feed has no rows to show; the rest of the page would have nothing to work on."""
 
 
-_views: ContextVar[list[View] | None] = ContextVar("views", default=None)
+class Read(Protocol):
+    """What a page has read of NATS: the rows of a feed, or the values of a bucket."""
+
+    @property
+    def health(self) -> Health | WatchHealth:
+        """How its feed, or its watch, is doing."""
+
+    def __len__(self) -> int: ...
+
+
+_reads: ContextVar[list[Read] | None] = ContextVar("reads", default=None)
 
 
 @contextmanager
-def collected() -> Iterator[list[View]]:
-    """The views that live() hands out within the block; the frame draws their state."""
-    views: list[View] = []
-    token = _views.set(views)
+def collected() -> Iterator[list[Read]]:
+    """What the page reads within the block; the frame draws its state."""
+    reads: list[Read] = []
+    token = _reads.set(reads)
     try:
-        yield views
+        yield reads
     finally:
-        _views.reset(token)
+        _reads.reset(token)
+
+
+def collect(read: Read) -> None:
+    """Have the frame draw the state of `read`."""
+    reads = _reads.get()
+    if reads is not None:
+        reads.append(read)
 
 
 def live(
@@ -96,9 +114,7 @@ def live(
         feed.wait(FIRST_LOOK)
     now = feed.now()
     view = View(feed, feed.snapshot().since(now - length.value), length, now, feed.health)
-    views = _views.get()
-    if views is not None:
-        views.append(view)
+    collect(view)
     if not len(view):
         raise NothingYet(feed.key.name)
     return view

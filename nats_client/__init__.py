@@ -18,7 +18,7 @@ from .feed import Feed, Health
 from .gaps import Gap
 from .settings import Settings
 from .streams import StreamInfo
-from .values import BucketInfo, Entry, Values, Watch, entries_frame
+from .values import BucketInfo, Entry, Values, Watch, WatchHealth, entries_frame
 from .window import Snapshot, Window
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "StreamInfo",
     "Values",
     "Watch",
+    "WatchHealth",
     "Window",
     "entries_frame",
     "format_duration",

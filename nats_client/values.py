@@ -8,6 +8,7 @@ a message deleted by an administrator) is found by asking for the stream's state
 
 import asyncio
 import base64
+import json
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
+import orjson
 import pandas as pd
 
 from .audit import look_again
@@ -55,6 +57,14 @@ class Entry:
             with suppress(ValueError):
                 return DECODERS[decoder](self.payload)
         return _hex(self.payload)
+
+    @property
+    def pretty(self) -> str | None:
+        """JSON on lines of its own, indented; None where the payload is none."""
+        with suppress(ValueError, RecursionError):
+            orjson.loads(self.payload)  # stricter: no NaN, no half of a character
+            return json.dumps(json.loads(self.payload), indent=2, ensure_ascii=False)
+        return None
 
     def text(self, length: int) -> str:
         """The payload as it was written, at most `length` characters of it; bytes that are no text in hex."""
