@@ -101,20 +101,20 @@ def _buckets() -> list[BucketInfo]:
 
 def bucket_settings(bucket: str) -> None:
     """Draw a line on how `bucket` is set up, and what it takes."""
-    for info in listed("buckets", _buckets):
-        if info.name == bucket:
-            st.caption(plain(_settings(info)))
+    found = [_settings(info) for info in listed("buckets", _buckets) if info.name == bucket]
+    st.caption(plain(found[0]) if found else "This bucket is not on the server.")
 
 
 def _settings(info: BucketInfo) -> str:
-    size = bytes_text(info.bytes) + (f" of at most {bytes_text(info.max_bytes)}" if info.max_bytes else "")
+    most = f" of at most {bytes_text(info.max_bytes)}" if info.max_bytes else ""
+    history = f"history {info.history}" if info.history > 0 else "history without end"
     return ", ".join(
         [
-            f"{info.description.rstrip('.')}. History {info.history}"
+            f"{info.description.rstrip('.')}. {history.capitalize()}"
             if info.description
-            else f"History {info.history}",
+            else history.capitalize(),
             f"TTL {format_duration(info.ttl)}" if info.ttl else "no TTL",
-            size,
+            f"{bytes_text(info.bytes)}{most} stored",
             f"{info.replicas} replica{'' if info.replicas == 1 else 's'}",
             f"{info.storage} storage",
         ]
@@ -152,6 +152,8 @@ def key_history(bucket: Bucket, key: str) -> None:
     revisions = _history(bucket.health.name, key, newest)
     if revisions:
         _table(reversed(revisions), bucket.now, "revision")
+    else:
+        st.caption("The bucket keeps no revision of this key.")
 
 
 @st.cache_data(ttl=30, max_entries=1000, show_spinner=False)
