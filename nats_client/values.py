@@ -299,66 +299,61 @@ class Watch:
 
     async def _look(self) -> None:
         """Compare with the stream's state; find what has left without a word."""
-        info = await self._consumer.look()
-        state = info["state"]
-        first, last = int(state["first_seq"]), int(state["last_seq"])
-        deleted, subjects = int(state.get("num_deleted") or 0), int(state.get("num_subjects") or 0)
-        self._left_out = max(0, subjects - len(self._entries))
-        now = (first, last, deleted, subjects)
+        state = (await self._consumer.look())["state"]
+        self._left_out = max(0, _number(state, "num_subjects") - len(self._entries))
+        now = tuple(_number(state, name) for name in ("first_seq", "last_seq", "num_deleted", "num_subjects"))
         if now == self._state and not self._suspects:
             return
-        self._deleted = {seq for seq in self._deleted if seq >= first}
-        if deleted != len(self._deleted):
-            few = deleted <= MOST_DELETED
-            info = await self._consumer.look(deleted=True) if few else info
-            self._deleted = set(info["state"].get("deleted") or ())
+        self._deleted = {seq for seq in self._deleted if seq >= now[0]}
+        if len(self._deleted) != now[2] <= MOST_DELETED:
+            state = (await self._consumer.look(deleted=True))["state"]
+            self._deleted = set(state.get("deleted") or ())
+        elif now[2] > MOST_DELETED:
+            self._deleted = set()
+        first, last, subjects = (_number(state, name) for name in ("first_seq", "last_seq", "num_subjects"))
         for _ in range(10):
             if caught_up := (self._consumer.last_seq or 0) >= last:
                 break
             await asyncio.sleep(0.1)
         if self._anew is not None or self._consumer.phase != "following" or self._consumer.pending:
             return
-        if why := self._drop_gone(first, caught_up, info["config"].get("max_msgs_per_subject") != 1):
-            self._consumer.start_over(why)
-        elif (self._consumer.last_seq or 0) == last:
+        left = self._find_gone(first, caught_up)
+        if (self._consumer.last_seq or 0) == last:
             self._state = now
-            self._count(subjects)
+            surplus = 0 if self._full_at else subjects - len(self._entries) + len(left)
+            known, self._surplus = self._surplus, surplus
+            if surplus not in (0, known):  # what is left after a reading are subjects that are no keys
+                self._consumer.start_over(f"keys have left the bucket {self.bucket!r}")
+                return
+        with self._lock:
+            for key in left:
+                self._drop(self._entries, key)
+            self._version += bool(left)
+        if self._has_room():
+            self._consumer.start_over(f"there is room for more keys of {self.bucket!r}")
 
-    def _drop_gone(self, first: int, caught_up: bool, older: bool) -> str | None:
-        """Drop the keys whose revision the stream no longer holds. Until we have caught up, a newer one may
-        be on its way; as the stream's last may be gone as well, what has not come by the next look will not.
-        Why the bucket must be read anew instead, where an `older` revision may be the key's value now."""
+    def _find_gone(self, first: int, caught_up: bool) -> list[str]:
+        """Keys whose revision the stream no longer holds. Until we have caught up, a newer one may be on its
+        way; but as the stream's last may be gone as well, what has not come by the next look will not."""
         gone = {
             key: entry.revision
             for key, entry in self._entries.items()
             if entry.revision < first or entry.revision in self._deleted
         }
         left = [key for key in gone if caught_up or self._suspects.get(key) == gone[key]]
-        self._suspects = gone
-        if not left:
-            return None
-        for key in left:
-            entry = self._entries[key]
-            if older and entry.revision >= first and entry.operation != "PURGE":
-                return f"a message was deleted from the bucket {self.bucket!r}"
-        with self._lock:
-            for key in left:
-                self._drop(self._entries, key)
-                del self._suspects[key]
-            self._version += 1
-        return None
+        self._suspects = {} if caught_up else gone
+        return left
 
-    def _count(self, subjects: int) -> None:
-        """Read anew where keys are missing or too many, or where a full mapping has room again."""
-        if self._full_at is not None:
-            keys, size = self._full_at
-            if len(self._entries) < 0.9 * keys or self._bytes < 0.9 * size:
-                self._consumer.start_over(f"there is room for more keys of {self.bucket!r}")
-            return
-        surplus = subjects - len(self._entries)
-        if surplus not in (0, self._surplus):
-            self._consumer.start_over(f"keys have left the bucket {self.bucket!r}")
-        self._surplus = surplus  # what stays after that are subjects of the stream that are no keys
+    def _has_room(self) -> bool:
+        """Whether keys that were left out may fit in now."""
+        if self._full_at is None:
+            return False
+        keys, size = self._full_at
+        return len(self._entries) < 0.9 * keys or self._bytes < 0.9 * size
+
+
+def _number(state: dict[str, Any], name: str) -> int:
+    return int(state.get(name) or 0)
 
 
 def _size(entry: Entry) -> int:

@@ -62,6 +62,32 @@ class Bucket:
         self.server.run(work)
 
 
+class Looking:
+    """Notes all that a watch shows within the block, as quickly as it can."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._seen: list[dict[str, Any]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> list[dict[str, Any]]:
+        self._thread.start()
+        return self._seen
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        before: Values | None = None
+        while not self._stop.wait(0.0005):
+            values = self._watch.snapshot()
+            if values is not before:
+                before = values
+                self._seen.append(dict(values))
+
+
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stream's state is asked for more often, so that these tests need not wait for it."""
@@ -351,14 +377,16 @@ def test_bucket_appears(bucket: Bucket, client: Client) -> None:
 def test_bucket_deleted_and_made_again(bucket: Bucket, client: Client) -> None:
     """A deleted bucket is told, and its last values stay; made again, only the new ones are shown."""
     watch = opened(client)
-    bucket.delete()
-    until(lambda: watch.health.phase == "stopped")
-    assert "There is no bucket 'settings'" in str(watch.health.why)
-    assert watch.snapshot()["cpu"] == 90
-    bucket.create()
-    shows(watch)
-    bucket.put(disk=1)
-    shows(watch, disk=1)
+    with Looking(watch) as seen:
+        bucket.delete()
+        until(lambda: watch.health.phase == "stopped")
+        assert "There is no bucket 'settings'" in str(watch.health.why)
+        assert watch.snapshot()["cpu"] == 90
+        bucket.create()
+        shows(watch)
+        bucket.put(disk=1)
+        shows(watch, disk=1)
+    assert seen == [{"cpu": 90, "memory": {"percent": 80}}, {}, {"disk": 1}]
 
 
 def test_bucket_restored(bucket: Bucket, client: Client) -> None:
@@ -429,8 +457,10 @@ def test_message_deleted(server: NatsServer, client: Client) -> None:
     server.publish("$KV.settings.c", b"4")
     watch = opened(client)
     shows(watch, a=2, b=3, c=4)
-    server.run(lambda nc: nc.jetstream().delete_msg("KV_settings", 2))
-    shows(watch, a=1, b=3, c=4)
+    with Looking(watch) as seen:
+        server.run(lambda nc: nc.jetstream().delete_msg("KV_settings", 2))
+        shows(watch, a=1, b=3, c=4)
+    assert seen == [{"a": 2, "b": 3, "c": 4}, {"a": 1, "b": 3, "c": 4}]
     server.run(lambda nc: nc.jetstream().delete_msg("KV_settings", 4))
     shows(watch, a=1, b=3)
     server.run(lambda nc: nc.jetstream().delete_msg("KV_settings", 3))
@@ -468,34 +498,21 @@ def test_more_deleted_than_are_listed(
     assert watch.health.restarts == 1
 
 
-def test_nothing_blinks_while_written(server: NatsServer, client: Client) -> None:
+def test_nothing_blinks_while_written(
+    server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While a bucket that keeps one revision is overwritten all the time, no key is ever missing, and
     nothing is read twice."""
+    monkeypatch.setattr("nats_client.audit.EVERY", 0.01)
     bucket = Bucket(server)
-    bucket.put(**{f"k{number}": 0 for number in range(20)})
+    keys = {"stays": -1} | {f"k{number}": 0 for number in range(20)}
+    bucket.put(**keys)
     watch = opened(client)
-    missing: list[Values] = []
-    stop = threading.Event()
-
-    def look() -> None:
-        while not stop.wait(0.002):
-            values = watch.snapshot()
-            if len(values) != 20:
-                missing.append(values)
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        end = time.monotonic() + 3
-        count = 0
-        while time.monotonic() < end:
-            count += 1
-            bucket.put(**{f"k{number}": count for number in range(20)})
-    finally:
-        stop.set()
-        looking.join()
-    shows(watch, **{f"k{number}": count for number in range(20)})
-    assert not missing
+    with Looking(watch) as seen:
+        bucket.do(*(("put", f"k{count % 20}", b"%d" % count) for count in range(3000)))
+        shows(watch, stays=-1, **{f"k{count % 20}": count for count in range(2980, 3000)})
+    assert len(seen) > 10
+    assert all(values.keys() == keys.keys() for values in seen)
     assert watch.health.restarts == 0
 
 
