@@ -21,6 +21,7 @@ from .services import (
 )
 from .streams import is_demo, newest_messages, stream_list, streams, subjects
 from .table import latest_values, newest_rows
+from .values import Bucket, bucket_settings, choose_bucket, key_history, key_list, key_value, values
 from .words import bytes_text, plain
 from .workflows import (
     run_chart,
@@ -34,12 +35,18 @@ from .workflows import (
 )
 
 __all__ = [
+    "Bucket",
     "View",
+    "bucket_settings",
     "bytes_text",
     "choose",
+    "choose_bucket",
     "downloads",
     "endpoint_list",
     "is_demo",
+    "key_history",
+    "key_list",
+    "key_value",
     "latest_values",
     "line_chart",
     "live",
@@ -61,6 +68,7 @@ __all__ = [
     "stream_list",
     "streams",
     "subjects",
+    "values",
     "workflow_run",
     "workflow_runs",
 ]

@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit_autorefresh import st_autorefresh
 
 from components.connection import client
-from components.live import NothingYet, View, collected
+from components.live import NothingYet, Read, collected
 from components.pages import FOLDER, code_of, find_pages, page_files
 from components.reload import refresh_code
 from components.status import empty_state, mistake, status
@@ -39,13 +39,13 @@ def body(file: Path, shown: list[Path]) -> None:
         st.rerun()  # a page was added or taken away: the menu is out of date
     interval = INTERVALS[st.session_state.get("refresh") or "1 s"]
     above = st.container(gap="small")
-    views: list[View] = []
+    reads: list[Read] = []
     try:
         client()
-        with collected() as views:
-            _run(file, views)
+        with collected() as reads:
+            _run(file, reads)
         with above:
-            status(views, paused=interval is None)
+            status(reads, paused=interval is None)
     except LookbackError as error:
         mistake(error)
     if interval is not None:
@@ -53,12 +53,12 @@ def body(file: Path, shown: list[Path]) -> None:
             st_autorefresh(interval, debounce=False, key="clock")
 
 
-def _run(file: Path, views: list[View]) -> None:
+def _run(file: Path, reads: list[Read]) -> None:
     try:
         page = {"__name__": "__page__", "__file__": str(file)}
         exec(code_of(file), page)  # noqa: S102 - a page is a file of the app
     except NothingYet:
-        empty_state(views[-1])
+        empty_state(reads[-1])
     except ConnectionFailed:
         pass  # the line above the page says so
     except LookbackError as error:

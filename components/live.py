@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import pandas as pd
 import streamlit as st
 
-from nats_client import Feed, Gap, Health, Snapshot, parse_duration
+from nats_client import Feed, Gap, Health, Snapshot, WatchHealth, parse_duration
 from nats_client.errors import LookbackError
 
 from .connection import client
@@ -58,18 +59,35 @@ class NothingYet(LookbackError):  # noqa: N818 - an outcome, drawn as the empty 
     """A feed has no rows to show; the rest of the page would have nothing to work on."""
 
 
-_views: ContextVar[list[View] | None] = ContextVar("views", default=None)
+class Read(Protocol):
+    """What a page has read of NATS: the rows of a feed, or the values of a bucket."""
+
+    @property
+    def health(self) -> Health | WatchHealth:
+        """How its feed, or its watch, is doing."""
+
+    def __len__(self) -> int: ...
+
+
+_reads: ContextVar[list[Read] | None] = ContextVar("reads", default=None)
 
 
 @contextmanager
-def collected() -> Iterator[list[View]]:
-    """The views that live() hands out within the block; the frame draws their state."""
-    views: list[View] = []
-    token = _views.set(views)
+def collected() -> Iterator[list[Read]]:
+    """What the page reads within the block; the frame draws its state."""
+    reads: list[Read] = []
+    token = _reads.set(reads)
     try:
-        yield views
+        yield reads
     finally:
-        _views.reset(token)
+        _reads.reset(token)
+
+
+def collect(read: Read) -> None:
+    """Have the frame draw the state of `read`."""
+    reads = _reads.get()
+    if reads is not None:
+        reads.append(read)
 
 
 def live(
@@ -91,7 +109,7 @@ def live(
     what follows can count on data. Raises LookbackError, drawn by the frame, on what cannot be read.
     """
     view = look(stream, subject, look_back=look_back, time=time, decoder=decoder)
-    show(view)
+    collect(view)
     if not len(view):
         raise NothingYet(view.feed.key.name)
     return view
@@ -115,10 +133,3 @@ def look(
         feed.wait(FIRST_LOOK)
     now = feed.now()
     return View(feed, feed.snapshot().since(now - length.value), length, now, feed.health, steady)
-
-
-def show(view: View) -> None:
-    """Have the frame tell how the feed of `view` is doing."""
-    views = _views.get()
-    if views is not None:
-        views.append(view)

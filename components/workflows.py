@@ -19,7 +19,7 @@ from nats_client.errors import StreamNotFound
 from nats_client.workflows import Job, Log, Run, Status, Step
 
 from .choose import choose
-from .live import View, look, show
+from .live import View, collect, look
 from .request import request
 from .services import services
 from .status import mistake
@@ -350,7 +350,7 @@ def _look(subject: str, look_back: str) -> View:
 def _look_and_show(subject: str, look_back: str) -> View:
     view = _look(subject, look_back)
     if not isinstance(view.health.why, StreamNotFound):  # said by the page, and no fault
-        show(view)
+        collect(view)
     return view
 
 

@@ -20,12 +20,15 @@ from .requests import Reply
 from .services import Endpoint, ServiceInstance, Services
 from .settings import Settings
 from .streams import StreamInfo
+from .values import BucketInfo, Entry, Values, Watch, WatchHealth, entries_frame
 from .window import Snapshot, Window
 
 __all__ = [
+    "BucketInfo",
     "Client",
     "ConnectionState",
     "Endpoint",
+    "Entry",
     "Feed",
     "Gap",
     "Health",
@@ -36,7 +39,11 @@ __all__ = [
     "Settings",
     "Snapshot",
     "StreamInfo",
+    "Values",
+    "Watch",
+    "WatchHealth",
     "Window",
+    "entries_frame",
     "format_duration",
     "parse_duration",
 ]

@@ -7,7 +7,7 @@ the state of its stream every other second.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -50,22 +50,7 @@ class Audit:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        answered, done = time.monotonic(), -1
-        while True:
-            if self._consumer.phase not in ("replaying", "following") or self._consumer.done != done:
-                answered, done = time.monotonic(), self._consumer.done
-            if self._consumer.phase in ("replaying", "following"):
-                try:
-                    await self._look()
-                    answered = time.monotonic()
-                except (RequestRefused, StreamNotFound) as error:
-                    self._consumer.restart(str(error))
-                except (LookbackError, TimeoutError, OSError) as error:
-                    if time.monotonic() - answered > UNANSWERED and self._consumer.done == done:
-                        self._consumer.restart(f"The stream does not answer. {error}".strip())
-                except Exception:
-                    _log.exception("looking at the stream")  # and look again: a feed must not grow blind
-            await asyncio.sleep(EVERY)
+        await look_again(self._consumer, self._look)
 
     async def _look(self) -> None:
         following = self._consumer.phase == "following"
@@ -100,6 +85,27 @@ class Audit:
         if following:
             self._restarts = restarts
             self._read = (last, self._consumer.now())
+
+
+async def look_again(consumer: Consumer, look: Callable[[], Awaitable[None]]) -> None:
+    """Call `look` every other second while `consumer` reads; a stream that is gone, or does not answer, puts
+    the consumer in doubt. Runs until cancelled."""
+    answered, done = time.monotonic(), -1
+    while True:
+        if consumer.phase not in ("replaying", "following") or consumer.done != done:
+            answered, done = time.monotonic(), consumer.done
+        if consumer.phase in ("replaying", "following"):
+            try:
+                await look()
+                answered = time.monotonic()
+            except (RequestRefused, StreamNotFound) as error:
+                consumer.restart(str(error))
+            except (LookbackError, TimeoutError, OSError) as error:
+                if time.monotonic() - answered > UNANSWERED and consumer.done == done:
+                    consumer.restart(f"The stream does not answer. {error}".strip())
+            except Exception:
+                _log.exception("looking at the stream")  # and look again: a feed must not grow blind
+        await asyncio.sleep(EVERY)
 
 
 def loses(config: dict[str, Any]) -> bool:

@@ -19,7 +19,8 @@ from .requests import Reply, Request, SharedRequests, ask, check_timeout
 from .services import ServiceList, Services
 from .settings import Settings
 from .streams import StreamInfo, StreamList, list_subjects, newest_message
-from .subjects import check_filter, check_stream_name
+from .subjects import check_bucket, check_filter, check_key, check_stream_name
+from .values import BucketInfo, Entry, Watch, key_history, list_buckets
 
 T = TypeVar("T")
 
@@ -42,13 +43,17 @@ class Client:
         *,
         max_rows: int = 2_000_000,
         max_bytes: int = 512 * 1024 * 1024,
+        max_keys: int = 100_000,
         idle_after: float = IDLE_AFTER,
     ) -> None:
-        """`max_rows` and `max_bytes` are the ceilings of each feed; `idle_after` is in seconds."""
+        """`max_rows` and `max_bytes` are the ceilings of each feed, `max_keys` and `max_bytes` those of each
+        bucket; `idle_after` is in seconds."""
         self.settings = settings or Settings.load()
         self._limits = {"max_rows": max_rows, "max_bytes": max_bytes}
+        self._bucket_limits = {"max_keys": max_keys, "max_bytes": max_bytes}
         self._idle_after = idle_after
         self._feeds: dict[FeedKey, Feed] = {}
+        self._watches: dict[str, Watch] = {}
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._live, name="nats", daemon=True)
@@ -112,6 +117,29 @@ class Client:
             found.last_read = monotonic()  # so that it is not closed before it is read
             return found
         return self._call(self._open(key, look_back))
+
+    def values(self, bucket: str) -> Watch:
+        """The watch of the key-value bucket `bucket`: `snapshot()` is a mapping of its keys to their values.
+
+        Who asks for the same gets the same watch. Raises SubjectError on what cannot be the name of a
+        bucket, and ClosedError on a closed client. A bucket that does not exist is no error here: the watch
+        is "stopped" and says so in its health until the bucket appears.
+        """
+        found = self._watches.get(check_bucket(bucket))
+        if found is not None:
+            found.last_read = monotonic()  # so that it is not closed before it is read
+            return found
+        return self._call(self._watch(bucket))
+
+    def buckets(self) -> list[BucketInfo]:
+        """The key-value buckets that the login may see. Raises RequestFailed when the server does not
+        answer."""
+        return self._call(list_buckets(self._connection))
+
+    def history(self, bucket: str, key: str) -> list[Entry]:
+        """The revisions of `key` that `bucket` still keeps, oldest first; at most 64, none when there is no
+        such key. Raises SubjectError, StreamNotFound, RequestFailed."""
+        return self._call(key_history(self._connection, check_bucket(bucket), check_key(key)))
 
     def streams(self) -> list[StreamInfo]:
         """The streams that the login may see. Raises RequestFailed when the server does not answer."""
@@ -210,8 +238,11 @@ class Client:
         finally:
             for feed in self._feeds.values():
                 await feed.close()
+            for watch in self._watches.values():
+                await watch.close()
             self._feeds.clear()
             await self._services.close()
+            self._watches.clear()
             await end_tasks([connecting])
 
     async def _open(self, key: FeedKey, look_back: str) -> Feed:
@@ -223,9 +254,21 @@ class Client:
         feed.last_read = monotonic()
         return feed
 
+    async def _watch(self, bucket: str) -> Watch:
+        watch = self._watches.get(bucket)
+        if watch is None:
+            watch = Watch(self._connection, self._loop, bucket, **self._bucket_limits)
+            self._watches[bucket] = watch
+        watch.last_read = monotonic()
+        return watch
+
     async def _close_idle(self) -> None:
         now = monotonic()
         for key, feed in list(self._feeds.items()):
             if now - feed.last_read > self._idle_after:
                 del self._feeds[key]
                 await feed.close()
+        for bucket, watch in list(self._watches.items()):
+            if now - watch.last_read > self._idle_after:
+                del self._watches[bucket]
+                await watch.close()

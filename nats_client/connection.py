@@ -22,6 +22,7 @@ from .errors import (
     ConnectionFailed,
     LoginRefused,
     LookbackError,
+    MessageNotFound,
     RequestFailed,
     RequestRefused,
     ServerUnreachable,
@@ -40,7 +41,8 @@ DEAF_FOR = 2.0  # seconds between two tries where the login does not permit an i
 PONG_TIMEOUT = 3  # seconds that a server in doubt has for a sign of life
 
 CLIENT_CERTIFICATE = "'tls_cert' and 'tls_key'"
-STREAM_NOT_FOUND = 10059  # https://github.com/nats-io/nats-server/blob/main/server/errors.json
+NOT_FOUND = {10059: StreamNotFound, 10037: MessageNotFound}
+# https://github.com/nats-io/nats-server/blob/main/server/errors.json
 UNAVAILABLE = 503  # the code of what passes by itself, such as a cluster without a leader
 
 
@@ -140,8 +142,8 @@ class Connection:
     async def api(self, subject: str, payload: dict[str, Any] | None = None) -> dict[str, Any]:
         """The answer of the JetStream API to `$JS.API.{subject}`.
 
-        Raises StreamNotFound; RequestRefused when the server says no, or does not permit it; RequestFailed
-        when it does not answer within 3 s, or can't at the moment.
+        Raises StreamNotFound; MessageNotFound; RequestRefused when the server says no, or does not permit
+        it; RequestFailed when it does not answer within 3 s, or can't at the moment.
         https://docs.nats.io/reference/reference-protocols/nats_api_reference
         """
         full = f"{self.api_prefix}.{subject}"
@@ -159,9 +161,7 @@ class Connection:
         if failure := answer.get("error"):
             code = failure.get("err_code")
             passing = failure.get("code") == UNAVAILABLE
-            kind = (
-                StreamNotFound if code == STREAM_NOT_FOUND else RequestFailed if passing else RequestRefused
-            )
+            kind = NOT_FOUND.get(code, RequestFailed if passing else RequestRefused)
             raise kind(f"{failure.get('description', 'unknown error')} (error code {code})")
         return answer
 

@@ -45,6 +45,8 @@ class Raw:
     received: list[int] = field(default_factory=list)
     subject: list[str] = field(default_factory=list)
     payload: list[bytes] = field(default_factory=list)
+    headers: dict[int, dict[str, str]] = field(default_factory=dict)
+    """By stream sequence, of the messages that have some."""
 
     def __len__(self) -> int:
         return len(self.seq)

@@ -9,8 +9,10 @@ LookbackError
 │   ├── LoginRefused        the server does not accept the credentials
 │   └── TlsFailed           the certificates do not fit
 ├── StreamNotFound          the server has no such stream
+├── KeyNotFound             a key-value bucket has no such key; also a KeyError
 ├── RequestFailed           a request to the server or a service ended without an answer
 │   ├── RequestRefused      the server, or what the login permits, says no
+│   │   └── MessageNotFound the stream holds no such message
 │   ├── NoResponders        nobody listens to the subject
 │   ├── RequestTimeout      somebody listens, and did not answer in time
 │   └── ServiceError        the service answered with an error of its own
@@ -59,12 +61,22 @@ class StreamNotFound(LookbackError):  # noqa: N818 - the field's own word (error
     """The server has no stream of that name (JetStream error code 10059)."""
 
 
+class KeyNotFound(LookbackError, KeyError):  # noqa: N818 - the field's own word
+    """A key-value bucket has no such key, or has it no more."""
+
+    __str__ = Exception.__str__  # KeyError's would put the sentence in quotes
+
+
 class RequestFailed(LookbackError):  # noqa: N818 - an outcome
     """A request to the server ended without an answer, or with an error that passes by itself."""
 
 
 class RequestRefused(RequestFailed):
     """The server answered no, or the login does not permit to ask: trying again alone does not help."""
+
+
+class MessageNotFound(RequestRefused):
+    """The stream holds no such message (JetStream error code 10037)."""
 
 
 class NoResponders(RequestFailed):

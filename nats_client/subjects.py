@@ -3,11 +3,14 @@
 Source: https://docs.nats.io/nats-concepts/subjects and ADR-6 (naming rules) of the NATS architecture notes.
 """
 
+import re
+
 from .errors import SubjectError
 
 LONGEST = 1000
 """Characters of a subject to send to: at 4,096 bytes a line the server ends the whole connection."""
 
+_BUCKET = re.compile(r"[A-Za-z0-9_-]+")
 _NOT_IN_NAMES = set(" \t\r\n\0.*>/\\")
 
 
@@ -49,3 +52,25 @@ def check_stream_name(name: str) -> str:
     if not isinstance(name, str) or not name or _NOT_IN_NAMES & set(name):
         raise SubjectError(f"{name!r} cannot be the name of a stream: no spaces, dots, slashes or wildcards.")
     return name
+
+
+def check_bucket(name: str) -> str:
+    """`name` when a key-value bucket may be called so (ADR-8). Raises SubjectError otherwise."""
+    if not isinstance(name, str) or not _BUCKET.fullmatch(name):
+        raise SubjectError(f"{name!r} cannot be the name of a bucket: letters, digits, - and _ only.")
+    return name
+
+
+def check_key(key: str) -> str:
+    """`key` when it names one key of a bucket. Raises SubjectError otherwise.
+
+    ADR-8 allows letters, digits and -/_=. in a key that is written. Clients can be told not to look, so what
+    is read may be whatever a subject without wildcards may be.
+    """
+    tokens = key.split(".") if isinstance(key, str) else [""]
+    if any(not token or token in ("*", ">") or any(c in token for c in " \t\r\n\0") for token in tokens):
+        raise SubjectError(
+            f"{key!r} cannot be a key: letters, digits, - / _ = and dots, but no dot at either end, "
+            "no two in a row, no spaces and no wildcards."
+        )
+    return key
