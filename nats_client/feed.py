@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -30,6 +31,8 @@ class FeedKey:
     subject: str | None
     decoder: str
     time: str | None
+    tokens: tuple[str, ...] = ()
+    """What the tokens of the subject are called, as in subjects.Pattern."""
 
     @property
     def name(self) -> str:
@@ -108,9 +111,9 @@ class Feed:
         max_bytes: int,
     ) -> None:
         self.key = key
-        self.window = Window(max_rows=max_rows, max_bytes=max_bytes)
+        self._limits: dict[str, Any] = {"max_rows": max_rows, "max_bytes": max_bytes, "tokens": key.tokens}
+        self.window = Window(**self._limits)
         self.last_read = time.monotonic()
-        self._limits = {"max_rows": max_rows, "max_bytes": max_bytes}
         self._connection = connection
         self._loop = loop
         self._look_back = look_back
@@ -278,7 +281,7 @@ class Feed:
 
     def _take(self, raw: Raw, window: Window) -> None:
         try:
-            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time)
+            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time, self.key.tokens)
         except Exception as error:
             if len(raw) > 1:
                 for one in raw.split():
@@ -302,7 +305,7 @@ class Feed:
 class _Older:
     """The rows before those of a window, on their way."""
 
-    def __init__(self, feed: Feed, look_back: pd.Timedelta, boundary: int, limits: dict[str, int]) -> None:
+    def __init__(self, feed: Feed, look_back: pd.Timedelta, boundary: int, limits: dict[str, Any]) -> None:
         self.window = Window(**limits)
         self.void = False
         self._feed = feed
