@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from .audit import Audit, loses
-from .bins import Bins
+from .bins import MOST, Bins
 from .connection import Connection, end_tasks
 from .consumer import Consumer, Phase
 from .core import Subscriber
@@ -123,7 +123,7 @@ class Feed:
         self._samples: list[Malformed] = []
         self._recreated = 0
         self._closed = False
-        self._bins: dict[tuple[tuple[str, ...], str | None, int], Bins] = {}
+        self._bins: dict[object, Bins] = {}
         self._settled = threading.Event()
         self._gaps = Gaps()
         self._audit: Audit | None = None
@@ -162,14 +162,22 @@ class Feed:
         """`snapshot().frame()`: the rows as a DataFrame indexed by `_time` (UTC)."""
         return self.snapshot().frame()
 
-    def bins(self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta) -> Bins:
-        """The bins that all viewers of the same chart share; whoever draws brings them up to date first."""
-        key = (fields, color, look_back.value)
+    def bins(
+        self,
+        fields: tuple[str, ...],
+        color: str | None,
+        look_back: pd.Timedelta,
+        most: int = MOST,
+        step: int | None = None,
+    ) -> Bins:
+        """The bins that all viewers of the same chart share; whoever draws brings them up to date first.
+        Raises LookbackError, as Bins does."""
+        key = (fields, color, look_back.value, most, step)
         bins = self._bins.get(key)
         if bins is None:
             while len(self._bins) >= MOST_CHARTS:
                 self._bins.pop(next(iter(self._bins)), None)  # its viewers start over with new ones
-            bins = self._bins.setdefault(key, Bins(fields, color, look_back))
+            bins = self._bins.setdefault(key, Bins(fields, color, look_back, most=most, step=step))
         return bins
 
     def wait(self, timeout: float) -> bool:
