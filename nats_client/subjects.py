@@ -8,10 +8,24 @@ from typing import NamedTuple
 
 from .errors import SubjectError
 
+_NOT_IN_NAMES = set(" \t\r\n\0.*>/\\")
+
 ENVELOPE = ("_time", "_subject", "_seq")
 """Columns that every row has, whatever its subject and payload."""
 
-_NOT_IN_NAMES = set(" \t\r\n\0.*>/\\")
+
+def check_filter(subject: str) -> str:
+    """`subject` when it may stand as a filter, wildcards allowed. Raises SubjectError otherwise."""
+    if not isinstance(subject, str) or not _is_filter(subject):
+        raise _not_allowed(subject)
+    return subject
+
+
+def check_stream_name(name: str) -> str:
+    """`name` when a stream may be called so. Raises SubjectError otherwise."""
+    if not isinstance(name, str) or not name or _NOT_IN_NAMES & set(name):
+        raise SubjectError(f"{name!r} cannot be the name of a stream: no spaces, dots, slashes or wildcards.")
+    return name
 
 
 class Pattern(NamedTuple):
@@ -68,20 +82,6 @@ def token_columns(names: Sequence[str], subjects: Iterable[str]) -> dict[str, li
         for i, name in enumerate(names)
         if name
     }
-
-
-def check_filter(subject: str) -> str:
-    """`subject` when it may stand as a filter, wildcards allowed. Raises SubjectError otherwise."""
-    if not isinstance(subject, str) or not _is_filter(subject):
-        raise _not_allowed(subject)
-    return subject
-
-
-def check_stream_name(name: str) -> str:
-    """`name` when a stream may be called so. Raises SubjectError otherwise."""
-    if not isinstance(name, str) or not name or _NOT_IN_NAMES & set(name):
-        raise SubjectError(f"{name!r} cannot be the name of a stream: no spaces, dots, slashes or wildcards.")
-    return name
 
 
 def _is_filter(subject: str) -> bool:
