@@ -7,6 +7,7 @@ line_chart(cpu, y="percent", color="_subject")
 """
 
 from .choose import choose
+from .compare import compare, compared_means, look_back_for
 from .download import downloads
 from .line_chart import line_chart
 from .live import View, live
@@ -18,11 +19,14 @@ __all__ = [
     "View",
     "bytes_text",
     "choose",
+    "compare",
+    "compared_means",
     "downloads",
     "is_demo",
     "latest_values",
     "line_chart",
     "live",
+    "look_back_for",
     "newest_messages",
     "newest_rows",
     "plain",

@@ -16,6 +16,7 @@ from .core import Subscriber
 from .decoders import Malformed, Raw, decode
 from .errors import ClosedError, LookbackError
 from .gaps import Gap, Gaps
+from .periods import Means
 from .window import Snapshot, Window
 
 MOST_CHARTS = 50
@@ -113,6 +114,8 @@ class Feed:
         self.key = key
         self._limits: dict[str, Any] = {"max_rows": max_rows, "max_bytes": max_bytes, "tokens": key.tokens}
         self.window = Window(**self._limits)
+        self.means = Means()
+        """Means of periods, which all viewers of the same table share."""
         self.last_read = time.monotonic()
         self._connection = connection
         self._loop = loop
