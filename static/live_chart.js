@@ -136,7 +136,6 @@ class Chart {
       for (const series of this.series) series.cells.clear();
     }
     this.config = head.config ?? this.config;
-    this.keepZoom();
     this.plot.style.height = `${this.config.height}px`; // before Plotly is there, so that the page does not jump
     this.version = Math.max(head.v, whole ? 0 : this.version);
     this.step = head.s;
@@ -146,6 +145,8 @@ class Chart {
     for (const [i, name] of head.n) (this.series[i] ??= { cells: new Map(), sorted: true }).name = name;
     this.apply(buffer, 4 + size, head);
     this.now = head.t;
+    this.offset = new Date(this.reference()).getTimezoneOffset() * 60000;
+    this.keepZoom();
     for (const series of this.series) {
       for (const bin of series.cells.keys()) if (bin < head.o) series.cells.delete(bin);
     }
@@ -215,7 +216,7 @@ class Chart {
     };
     const keys = periods.map(([k, name]) => {
       const key = keyOf(k, name, name);
-      key.firstChild.style.borderTop = `2px ${k ? "dotted" : "solid"} currentColor`;
+      Object.assign(key.firstChild.style, { borderTop: `2px ${k ? "dotted" : "solid"} currentColor`, opacity: faded(k) });
       return key;
     });
     for (const [i, name] of shown.length < 2 ? [] : shown) {
@@ -328,7 +329,7 @@ class Chart {
       uid: period.k ? `${i} ${period.k}` : String(i),
       name: escapeMarkup([several || !period.name ? names[i] : "", period.name].filter(Boolean).join(", ")),
       visible: this.hidden.has(this.idOf(i)) || (period.name && this.hidden.has(period.k)) ? "legendonly" : true,
-      opacity: 0.3 + 0.7 / (1 + period.k),
+      opacity: faded(period.k),
       line: { width: 1.5, color: colourOf(i), dash: period.k ? "dot" : dashOf(i) },
       marker: { size: 4 },
       hovertemplate: `%{customdata} ${escapeMarkup(this.config.unit)}`,
@@ -391,11 +392,11 @@ class Chart {
     return { x, y, customdata, mode: "lines", hoveron: "points", fill: "toself", fillcolor: "rgba(125, 139, 147, 0.2)", line };
   }
 
-  // Plotly draws dates as if all were UTC, so times are moved by the zone's offset. It is today's for all of
-  // them, and the axis says which: with each time's own the line would run backwards when summer ends.
-  // Where periods are compared it is that of the current one's start, so that a day begins at 00:00.
+  // A time as Plotly is to draw it: as text, since it moves a number by the zone's offset of that time, and with
+  // each time's own the line would run backwards when summer ends. It is today's for all of them, and the legend
+  // says which; where periods are compared it is that of the current one's start, so that a day begins at 00:00.
   local(ms) {
-    return ms - new Date(this.reference()).getTimezoneOffset() * 60000;
+    return new Date(ms - this.offset).toISOString().slice(0, -1);
   }
 
   reference() {
@@ -404,8 +405,11 @@ class Chart {
 
   // A zoomed range is a part of the period: it goes along into the next one.
   keepZoom() {
-    const start = this.config.compare && this.local(this.config.compare.starts[0]);
-    const moved = (x) => (typeof x === "number" ? x : Date.parse(`${x.replace(" ", "T")}Z`)) + start - this.start;
+    const start = this.config.compare && this.reference() - this.offset;
+    const moved = (time) => {
+      const text = time.replace(" ", "T");
+      return new Date(Date.parse(text.includes("T") ? `${text}Z` : text) + start - this.start).toISOString().slice(0, -1);
+    };
     if (this.zoom.x && start && this.start && start !== this.start) this.zoom.x = this.zoom.x.map(moved);
     this.start = start;
   }
@@ -416,7 +420,7 @@ class Chart {
     const soft = style.getPropertyValue("--st-border-color-light").trim() || style.getPropertyValue("--st-border-color").trim() || "#8884";
     const ground = style.getPropertyValue("--st-background-color").trim() || "#fff";
     const { compare } = this.config;
-    const live = (compare ? [compare.starts[0], compare.end] : [this.now - this.config.window, this.now]).map((ms) => this.local(ms));
+    const live = compare ? [compare.starts[0], compare.end] : [this.now - this.config.window, this.now];
     const empty = this.series.every((series) => series.cells.size === 0);
     const gaps = (this.config.gaps ?? []).filter(([, end]) => end > this.now - this.config.window);
     const missing = this.periods().filter(({ k, name }) => !name || !this.hidden.has(k)).flatMap(({ from, to, shift, name }) =>
@@ -442,7 +446,7 @@ class Chart {
       modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: text },
       xaxis: {
         type: "date",
-        range: this.zoom.x ?? live,
+        range: this.zoom.x ?? live.map((ms) => this.local(ms)),
         autorange: false,
         gridcolor: soft,
         linecolor: soft,
@@ -470,7 +474,7 @@ class Chart {
         label: { text: wide(end - start) ? `missing${which}` : "", textposition: "top center", font: { size: 10 } },
       })).concat(compare ? [{
         type: "line", yref: "paper", y0: 0, y1: 1, x0: this.local(this.now), x1: this.local(this.now), line: { width: 1, color: text },
-        label: { text: "now", textposition: "end", textangle: 0, xanchor: "left", font: { size: 10 } },
+        label: { text: "now", textposition: "end", textangle: 0, xanchor: this.now * 2 > live[0] + live[1] ? "right" : "left", yanchor: "top", font: { size: 10 } },
       }] : []),
       annotations: notes.map(([text, x, y, xanchor]) => ({ text, x, y, xanchor, xref: "paper", yref: "paper", showarrow: false })),
     };
@@ -480,6 +484,7 @@ class Chart {
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const BORDERS = { solid: "solid", dash: "dashed", dot: "dotted", dashdot: "double" };
 const BY_NAME = new Intl.Collator("en", { numeric: true });
+const faded = (k) => 0.3 + 0.7 / (1 + k); // of the k-th period before the current one
 const LONG_DAY = 25 * 3600000; // ms
 const colourOf = (i) => COLOURS[i % COLOURS.length];
 const dashOf = (i) => DASHES[Math.floor(i / COLOURS.length) % DASHES.length];

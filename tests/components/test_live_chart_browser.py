@@ -16,7 +16,7 @@ from tests.browser import chromium
 from tests.running import ROOT, free_port
 
 CHART = ".js-plotly-plot"
-NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x)))"
+NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x, x => +new Date(x))))"
 COUNT = "el => el.data.reduce((sum, trace) => sum + trace.x.length, 0)"
 RANGE = "el => el._fullLayout.xaxis.range.map(x => +new Date(x))"
 FULL = 3 * 250  # cells of the chart "few" when its minute is full, with some to spare
