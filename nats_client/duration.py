@@ -15,7 +15,8 @@ LONGEST = pd.Timedelta(days=366)
 def parse_duration(text: str, what: str = "look-back") -> pd.Timedelta:
     """The length of an ISO 8601 duration of weeks, days, hours, minutes and seconds.
 
-    Raises DurationError, which calls it `what`, when `text` is something else, is zero, or is longer than 366 days.
+    Raises DurationError, which calls it `what`, when `text` is something else, is zero, or is longer than
+    366 days.
     Rule: https://en.wikipedia.org/wiki/ISO_8601#Durations
     """
     if not isinstance(text, str) or not _FIXED.fullmatch(text):

@@ -69,6 +69,7 @@ SOURCES = {
     for source in (
         Source("few", ["plain", "<b>bold</b> & <img src=x onerror=alert(1)>", "third"]),
         Source("many", [f"plant.hall-{i % 3}.machine-{i}.temperature" for i in range(14)]),
+        Source("folded", [f"machine-{i}" for i in range(37)]),
         Source("empty", []),
     )
 }
