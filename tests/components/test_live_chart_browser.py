@@ -221,7 +221,7 @@ def test_legend_is_searched(url: str, tab: Page) -> None:
 
 
 def test_the_rest_is_one_band(url: str, tab: Page) -> None:
-    """What is folded is a band below the lines, last in the legend, and stays off when it was switched off."""
+    """What is folded is a band below the lines, last in the legend, and stays off once it is switched off."""
     opened(tab, f"{url}/?show=folded")
     bands = "el => el._fullData.map(trace => [trace.name, trace.fill, trace.visible])"
     shown = tab.locator(CHART).evaluate(bands)
