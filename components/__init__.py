@@ -7,6 +7,7 @@ line_chart(cpu, y="percent", color="_subject")
 """
 
 from .choose import choose
+from .compare import compare, compared_means, look_back_for
 from .download import downloads
 from .line_chart import line_chart
 from .live import View, live
@@ -41,6 +42,8 @@ __all__ = [
     "bytes_text",
     "choose",
     "choose_bucket",
+    "compare",
+    "compared_means",
     "downloads",
     "endpoint_list",
     "is_demo",
@@ -50,6 +53,7 @@ __all__ = [
     "latest_values",
     "line_chart",
     "live",
+    "look_back_for",
     "newest_messages",
     "newest_rows",
     "plain",

@@ -103,6 +103,10 @@ def live(
     Without a stream, `live(subject="sensors.>")`: plain subjects, which have no history. The window fills
     from now on, and what is published while the connection is down is lost; the frame says both.
 
+    The filter may name tokens: "metrics.{kind}.{host}" reads "metrics.*.*" and gives the text columns `kind`
+    and `host`; "{rest>}" as the last token holds all that follow. A payload field of that name becomes
+    `payload{name}`, as `payloadhost`.
+
     look_back: ISO 8601 duration, such as "PT15M". time: the payload field that holds a row's time; default
     is when the server stored it. decoder: "json" or "text". All viewers who ask for the same share one
     consumer and one window. When there is not a single row, the page ends here and the frame says why, so

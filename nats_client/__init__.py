@@ -12,7 +12,7 @@ Knows nothing of Streamlit: it works the same in a script or a notebook.
 
 from .client import Client
 from .connection import ConnectionState
-from .duration import format_duration, parse_duration
+from .duration import format_duration, iso_duration, parse_duration
 from .errors import LookbackError
 from .feed import Feed, Health
 from .gaps import Gap
@@ -45,5 +45,6 @@ __all__ = [
     "Window",
     "entries_frame",
     "format_duration",
+    "iso_duration",
     "parse_duration",
 ]

@@ -19,7 +19,7 @@ from .requests import Reply, Request, SharedRequests, ask, check_timeout
 from .services import ServiceList, Services
 from .settings import Settings
 from .streams import StreamInfo, StreamList, list_subjects, newest_message
-from .subjects import check_bucket, check_filter, check_key, check_stream_name
+from .subjects import check_bucket, check_filter, check_key, check_stream_name, parse_pattern
 from .values import BucketInfo, Entry, Watch, key_history, list_buckets
 
 T = TypeVar("T")
@@ -96,6 +96,10 @@ class Client:
         With None for the stream: of the plain subjects `subject`, whether a stream keeps them or not. Such
         a feed has no history, and what is published while there is no connection is lost; its gaps say when.
 
+        The filter may name tokens: "metrics.{kind}.{host}" asks for "metrics.*.*" and gives the text columns
+        `kind` and `host`; "{rest>}" as the last token stands for ">". A payload field of that name becomes
+        `payload{name}`, as `payloadhost`.
+
         look_back: ISO 8601 duration, such as "PT5M". decoder: "json" or "text". time: the payload field
         that holds a row's time; default is when the server stored the message. Who asks for the same gets
         the same feed; a longer look-back extends it. Raises DurationError, SubjectError, SettingsError on
@@ -105,12 +109,14 @@ class Client:
         length = parse_duration(look_back)
         if stream is None and not subject:
             raise SubjectError("A feed without a stream needs a subject, such as 'sensors.>'.")
-        everything = subject in (None, "", ">") and stream is not None
+        pattern = parse_pattern(subject or ">")
+        everything = pattern.filter == ">" and stream is not None
         key = FeedKey(
             None if stream is None else check_stream_name(stream),
-            None if everything else check_filter(subject or ""),
+            None if everything else pattern.filter,
             check_decoder(decoder),
             time or None,
+            pattern.names,
         )
         found = self._feeds.get(key)
         if found is not None and found.look_back >= length:

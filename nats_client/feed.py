@@ -4,17 +4,19 @@ import asyncio
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from .audit import Audit, loses
-from .bins import Bins
+from .bins import MOST, Bins
 from .connection import Connection, end_tasks
 from .consumer import Consumer, Phase
 from .core import Subscriber
 from .decoders import Malformed, Raw, decode
 from .errors import ClosedError, LookbackError
 from .gaps import Gap, Gaps
+from .periods import Means
 from .window import Snapshot, Window
 
 MOST_CHARTS = 50
@@ -30,6 +32,8 @@ class FeedKey:
     subject: str | None
     decoder: str
     time: str | None
+    tokens: tuple[str, ...] = ()
+    """What the tokens of the subject are called, as in subjects.Pattern."""
 
     @property
     def name(self) -> str:
@@ -108,9 +112,11 @@ class Feed:
         max_bytes: int,
     ) -> None:
         self.key = key
-        self.window = Window(max_rows=max_rows, max_bytes=max_bytes)
+        self._limits: dict[str, Any] = {"max_rows": max_rows, "max_bytes": max_bytes, "tokens": key.tokens}
+        self.window = Window(**self._limits)
+        self.means = Means()
+        """Means of periods, which all viewers of the same table share."""
         self.last_read = time.monotonic()
-        self._limits = {"max_rows": max_rows, "max_bytes": max_bytes}
         self._connection = connection
         self._loop = loop
         self._look_back = look_back
@@ -120,7 +126,7 @@ class Feed:
         self._samples: list[Malformed] = []
         self._recreated = 0
         self._closed = False
-        self._bins: dict[tuple[tuple[str, ...], str | None, int], Bins] = {}
+        self._bins: dict[object, Bins] = {}
         self._settled = threading.Event()
         self._gaps = Gaps()
         self._audit: Audit | None = None
@@ -159,14 +165,22 @@ class Feed:
         """`snapshot().frame()`: the rows as a DataFrame indexed by `_time` (UTC)."""
         return self.snapshot().frame()
 
-    def bins(self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta) -> Bins:
-        """The bins that all viewers of the same chart share; whoever draws brings them up to date first."""
-        key = (fields, color, look_back.value)
+    def bins(
+        self,
+        fields: tuple[str, ...],
+        color: str | None,
+        look_back: pd.Timedelta,
+        most: int = MOST,
+        step: int | None = None,
+    ) -> Bins:
+        """The bins that all viewers of the same chart share; whoever draws brings them up to date first.
+        Raises LookbackError, as Bins does."""
+        key = (fields, color, look_back.value, most, step)
         bins = self._bins.get(key)
         if bins is None:
             while len(self._bins) >= MOST_CHARTS:
                 self._bins.pop(next(iter(self._bins)), None)  # its viewers start over with new ones
-            bins = self._bins.setdefault(key, Bins(fields, color, look_back))
+            bins = self._bins.setdefault(key, Bins(fields, color, look_back, most=most, step=step))
         return bins
 
     def wait(self, timeout: float) -> bool:
@@ -278,7 +292,7 @@ class Feed:
 
     def _take(self, raw: Raw, window: Window) -> None:
         try:
-            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time)
+            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time, self.key.tokens)
         except Exception as error:
             if len(raw) > 1:
                 for one in raw.split():
@@ -302,7 +316,7 @@ class Feed:
 class _Older:
     """The rows before those of a window, on their way."""
 
-    def __init__(self, feed: Feed, look_back: pd.Timedelta, boundary: int, limits: dict[str, int]) -> None:
+    def __init__(self, feed: Feed, look_back: pd.Timedelta, boundary: int, limits: dict[str, Any]) -> None:
         self.window = Window(**limits)
         self.void = False
         self._feed = feed
