@@ -115,7 +115,7 @@ action = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(action, st.booleans()), max_size=25))
 def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
     """After appends, late rows, evictions and lost messages a browser holds what a new one would get."""

@@ -85,7 +85,7 @@ def rows_of_a_refresh(subject: st.SearchStrategy[str]) -> st.SearchStrategy[list
     return st.lists(st.tuples(st.integers(-400, 5), subject, value), max_size=30)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(rows_of_a_refresh(st.sampled_from("abc")), st.booleans()), min_size=1, max_size=12))
 def test_a_browser_holds_what_the_rows_say(
     refreshes: list[tuple[list[tuple[int, str, float]], bool]],
@@ -151,7 +151,7 @@ def test_large_counters_keep_their_steps() -> None:
     assert sorted(low for low, _ in browser.shown().values()) == [base + i for i in range(100)]
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.lists(rows_of_a_refresh(st.sampled_from("abcdefgh")), min_size=1, max_size=8), st.integers(1, 9))
 def test_the_others_are_the_extremes_of_all_that_are_not_drawn(
     refreshes: list[list[tuple[int, str, float]]], most: int

@@ -46,7 +46,7 @@ def at(text: str) -> int:
 
 
 @given(moments, st.sampled_from(PERIODS), st.integers(1, 6), st.sampled_from(ZONES))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_now_lies_in_the_current_period(now: int, text: str, earlier: int, zone: str) -> None:
     """Whatever the moment, zone and period, now lies in the current one and those before join on to it; they
     begin within the look-back that is asked for, and no bin reaches over a start."""
@@ -65,7 +65,6 @@ def test_now_lies_in_the_current_period(now: int, text: str, earlier: int, zone:
 
 
 @given(moments, st.sampled_from(ZONES), st.sampled_from(["P1D", "P7D"]))
-@settings(deadline=None)
 def test_days_start_at_the_first_moment_of_the_local_day(now: int, zone: str, text: str) -> None:
     """Each day begins where the local date changes, each week where it becomes Monday."""
     for start in period_starts(parse_duration(text), 4, now, zone):
@@ -176,7 +175,6 @@ def window(rows: list[tuple[int, str | None, float]], now: int) -> Window:
 
 
 @given(rows, st.booleans(), st.integers(0, 3599))
-@settings(deadline=None)
 def test_means_are_those_of_the_rows(
     rows: list[tuple[int, str | None, float]], in_order: bool, elapsed: int
 ) -> None:

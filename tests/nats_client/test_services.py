@@ -199,7 +199,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     verb=st.sampled_from(sorted(BAD)),
     part=st.sampled_from(

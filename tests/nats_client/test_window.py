@@ -89,7 +89,7 @@ class SlidingRows(RuleBasedStateMachine):
 
 
 TestSlidingRows = SlidingRows.TestCase
-TestSlidingRows.settings = settings(deadline=None, max_examples=40, stateful_step_count=30)
+TestSlidingRows.settings = settings(max_examples=40, stateful_step_count=30)
 
 
 def test_row_ceiling_is_counted() -> None:
@@ -137,7 +137,6 @@ def test_late_rows_are_sorted() -> None:
     assert str(frame.index.tz) == "UTC"
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.sampled_from("ab"), st.none() | st.integers(0, 9)), min_size=1)
 )
