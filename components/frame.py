@@ -7,6 +7,7 @@ reruns the page's body and the line above it, and neither the menu nor this fram
 import logging
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 import streamlit as st
 from streamlit_autorefresh import st_autorefresh
@@ -24,6 +25,18 @@ INTERVALS = {"0.5 s": 500, "1 s": 1000, "2 s": 2000, "5 s": 5000, "15 s": 15000,
 """What a viewer may choose, in milliseconds."""
 
 STATIC = Path(__file__).parent.parent / "static"
+
+
+class PageStopped(BaseException):
+    """The page has called st.stop()."""
+
+
+def _stop() -> NoReturn:
+    raise PageStopped
+
+
+# Streamlit's own ends everything that is drawn, the line above the page and the refresh clock among it.
+st.stop = _stop
 
 
 def draw_page(file: Path) -> None:
@@ -57,6 +70,8 @@ def _run(file: Path, reads: list[Read]) -> None:
     try:
         page = {"__name__": "__page__", "__file__": str(file)}
         exec(code_of(file), page)  # noqa: S102 - a page is a file of the app
+    except PageStopped:
+        pass
     except NothingYet:
         empty_state(reads[-1])
     except ConnectionFailed:
@@ -84,20 +99,19 @@ def _authors_mistake(file: Path, error: Exception) -> None:
 st.set_page_config(page_title="Lookback", page_icon=(STATIC / "icon.svg").read_text(), layout="wide")
 st.html(STATIC / "frame.css")
 st.logo((STATIC / "logo.svg").read_text(), icon_image=(STATIC / "icon.svg").read_text(), size="large")
-pages = find_pages(draw_page)
-if not pages:
+if pages := find_pages(draw_page):
+    chosen = st.navigation(pages)
+    with st.sidebar:
+        st.segmented_control(
+            "Refresh",
+            list(INTERVALS),
+            default="1 s",
+            required=True,
+            key="refresh",
+            bind="query-params",
+            help="How often this page asks for what is new. Paused: it stays as it is.",
+        )
+    st.title(plain(chosen.title))
+    chosen.run()
+else:
     st.error(f"There are no pages in {plain(str(FOLDER))}. Drop a file there.")
-    st.stop()
-chosen = st.navigation(pages)
-with st.sidebar:
-    st.segmented_control(
-        "Refresh",
-        list(INTERVALS),
-        default="1 s",
-        required=True,
-        key="refresh",
-        bind="query-params",
-        help="How often this page asks for what is new. Paused: it stays as it is.",
-    )
-st.title(plain(chosen.title))
-chosen.run()

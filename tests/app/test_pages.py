@@ -59,7 +59,7 @@ def texts(app: AppTest) -> str:
 
 def the_status(app: AppTest) -> str:
     """The status line's HTML."""
-    return next(e.proto.body for e in app.get("html") if "lb-status" in e.proto.body)
+    return next(e.proto.body for e in app.get("html") if 'class="lb-status' in e.proto.body)
 
 
 def test_readme_page_runs(open_page) -> None:
@@ -71,6 +71,16 @@ def test_readme_page_runs(open_page) -> None:
     assert not app.exception
     assert app.metric[0].value == "50 %"
     assert app.title[0].value == "CPU by core"
+
+
+def test_page_that_stops(open_page) -> None:
+    """st.stop() ends the page; the line above it stands, and the clock goes on."""
+    app = open_page(
+        '"""Stops."""\nimport streamlit as st\n\nst.info("so far")\nst.stop()\nst.error("further")'
+    )
+    assert texts(app) == "so far"
+    assert "Live" in the_status(app)
+    assert app.get("component_instance")
 
 
 def test_readme_script_runs(server: NatsServer) -> None:
