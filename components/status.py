@@ -74,7 +74,8 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
         rows = sum(len(view) for view in views)
         facts.append(f"<b>{rows:,}</b> rows in {format_duration(max(view.look_back for view in views))}")
     for name, bucket in buckets.items():
-        facts.append(f"<b>{_count(len(bucket), 'key')}</b> in {escape(name)}")
+        if bucket.snapshot.version:
+            facts.append(f"<b>{_count(len(bucket), 'key')}</b> in {escape(name)}")
     if any(view.health.stream is None for view in views):
         facts.append("plain subjects: no history, at most once")
     st.html(

@@ -146,7 +146,8 @@ def key_value(bucket: Bucket, key: str) -> None:
 def key_history(bucket: Bucket, key: str) -> None:
     """A table of the revisions of `key` that the bucket keeps, newest first."""
     if bucket.health.phase != "following":
-        return  # the line above the page says why it cannot be asked for
+        st.caption("The history can't be asked for at the moment.")
+        return
     entries = bucket.snapshot.entries(deleted=True)
     newest = next((entry.revision for entry in entries if entry.key == key), 0)
     revisions = _history(bucket.health.name, key, newest)

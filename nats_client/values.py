@@ -14,7 +14,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Literal
 
 import orjson
@@ -87,44 +89,49 @@ class Values(Mapping[str, Any]):
     a KeyNotFound, which is a KeyError and names the nearest keys.
     """
 
-    def __init__(self, bucket: str, version: int, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, bucket: str, version: int, entries: dict[str, Entry]) -> None:
         self.bucket = bucket
         self.version = version
         """Counts the changes since the watch began; 0 while nothing is known of the bucket yet."""
-        self._live = {key: entries[key] for key in sorted(entries) if entries[key].operation == "PUT"}
-        self._deleted = {key: entries[key] for key in sorted(entries.keys() - self._live.keys())}
+        self._entries = entries
+
+    @cached_property
+    def _length(self) -> int:
+        return sum(entry.operation == "PUT" for entry in self._entries.values())
+
+    @cached_property
+    def _sorted(self) -> list[Entry]:
+        return sorted(self._entries.values(), key=attrgetter("key"))
 
     def __getitem__(self, key: str) -> Any:
         return self.entry(key).value
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._live)
+        return (entry.key for entry in self._sorted if entry.operation == "PUT")
 
     def __len__(self) -> int:
-        return len(self._live)
+        return self._length
 
     def __contains__(self, key: object) -> bool:
-        return key in self._live
+        return key in self._entries and self._entries[str(key)].operation == "PUT"
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of `key`; `default` where there is none."""
-        return self._live[key].value if key in self._live else default
+        return self._entries[key].value if key in self else default
 
     def entry(self, key: str) -> Entry:
         """The newest revision of `key`. Raises KeyNotFound when it is not there, or deleted."""
-        if key in self._live:
-            return self._live[key]
-        deleted = self._deleted.get(key)
-        how = f" any more: it was deleted with revision {deleted.revision}" if deleted else ""
-        near = one_of(key, islice(self._live, 5000), what="key")
+        found = self._entries.get(key)
+        if found is not None and found.operation == "PUT":
+            return found
+        how = f" any more: it was deleted with revision {found.revision}" if found else ""
+        near = one_of(key, islice(self, 5000), what="key")
         raise KeyNotFound(f"The bucket {self.bucket!r} has no key {key!r}{how}. {near}")
 
     def entries(self, *, deleted: bool = False) -> list[Entry]:
         """The newest revision of each key, by key; with `deleted`, also of those whose deletion the bucket
         still keeps."""
-        if not deleted:
-            return list(self._live.values())
-        return sorted((*self._live.values(), *self._deleted.values()), key=lambda entry: entry.key)
+        return [entry for entry in self._sorted if deleted or entry.operation == "PUT"]
 
     def frame(self, now: int) -> pd.DataFrame:
         """A table of `entries()` at `now` (ns since the epoch), as `entries_frame` makes it."""

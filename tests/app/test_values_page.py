@@ -119,13 +119,18 @@ async def delete_key(nc: Any) -> None:
 def test_no_bucket(open_page: Any, server: NatsServer) -> None:
     """Without a bucket on the server the page says so."""
     delete(server, "settings")
-    assert "This server has no key-value buckets yet." in texts(open_page(VALUES))
+    page = open_page(VALUES)
+    assert "This server has no key-value buckets yet." in texts(page)
+    assert "Live" in the_status(page)
+    assert page.get("component_instance"), "no clock ticks, so the page would not fill by itself"
 
 
 def test_empty_bucket(open_page: Any, server: NatsServer) -> None:
     """With an empty bucket the page says so."""
     create(server, "empty")
-    assert "This bucket is empty." in texts(open_page(VALUES, bucket="empty"))
+    page = open_page(VALUES, bucket="empty")
+    assert "This bucket is empty." in texts(page)
+    assert "<b>0 keys</b> in empty" in the_status(page)
 
 
 def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
