@@ -88,6 +88,16 @@ def live(
     consumer and one window. When there is not a single row, the page ends here and the frame says why, so
     what follows can count on data. Raises LookbackError, drawn by the frame, on what cannot be read.
     """
+    view = look(stream, subject, look_back=look_back, time=time, decoder=decoder)
+    if not len(view):
+        raise NothingYet(view.feed.key.name)
+    return view
+
+
+def look(
+    stream: str | None, subject: str | None, *, look_back: str, time: str | None = None, decoder: str = "json"
+) -> View:
+    """As `live`, for pages that have something to show without a single row too."""
     length = parse_duration(look_back)
     feed = client().feed(stream, subject, look_back=look_back, time=time, decoder=decoder)
     seen: set[object] = st.session_state.setdefault("_feeds_seen", set())
@@ -99,6 +109,4 @@ def live(
     views = _views.get()
     if views is not None:
         views.append(view)
-    if not len(view):
-        raise NothingYet(feed.key.name)
     return view

@@ -92,7 +92,13 @@ def empty_state(view: View) -> None:
     health = view.health
     parts = {"stream": health.stream, "subject": health.subject}
     what = ", ".join(f"{kind} {name}" for kind, name in parts.items() if name)
-    if health.phase == "following":
+    if health.phase == "following" and health.malformed:
+        st.info(
+            f"None of the messages in the last {format_duration(view.look_back)} can be read as a row "
+            f"({plain(what)}): {plain(health.samples[-1].reason)}.",
+            icon=":material/data_object:",
+        )
+    elif health.phase == "following":
         st.info(
             f"No message in the last {format_duration(view.look_back)} ({plain(what)}). "
             "The page fills by itself when one comes.",

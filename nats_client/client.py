@@ -16,7 +16,7 @@ from .duration import parse_duration
 from .errors import ClosedError, RequestFailed, SubjectError
 from .feed import Feed, FeedKey
 from .settings import Settings
-from .streams import StreamInfo, StreamList, list_subjects, newest_message
+from .streams import StreamInfo, StreamList, Subjects, list_subjects, newest_message
 from .subjects import check_filter, check_stream_name
 
 T = TypeVar("T")
@@ -114,8 +114,9 @@ class Client:
         """The streams that the login may see. Raises RequestFailed when the server does not answer."""
         return self._call(self._streams.look())
 
-    def subjects(self, stream: str, pattern: str = ">") -> dict[str, int]:
-        """Subjects of `stream` that match `pattern`, and how many messages each has."""
+    def subjects(self, stream: str, pattern: str = ">") -> Subjects:
+        """How many subjects of `stream` match `pattern`, and how many messages each of the first 100,000 has.
+        Raises SubjectError, StreamNotFound, RequestFailed."""
         return self._call(list_subjects(self._connection, check_stream_name(stream), check_filter(pattern)))
 
     def newest(self, stream: str) -> tuple[str, pd.Timestamp, bytes] | None:
