@@ -59,8 +59,11 @@ def field_list(view: View) -> None:
         hide_index=True,
         height="content" if len(table) <= 12 else 456,
     )
-    if len(view) > ROWS:
-        st.caption(plain(f"Of the newest {ROWS:,} of {len(view):,} rows."))
+    notes = [f"Of the newest {ROWS:,} of {len(view):,} rows."] if len(view) > ROWS else []
+    if view.feed.key.time is None and (times := times_among(found)):
+        notes.append(f"Holds times, and can be the rows' own: {', '.join(times)}.")
+    if notes:
+        st.caption(plain(" ".join(notes)))
 
 
 def _text(value: float | str | pd.Timestamp | None) -> str:

@@ -12,8 +12,11 @@ from .live import View
 
 NEWEST = 5000
 """Rows that are drawn, the newest."""
-NAMED = 10
-"""Groups with a colour of their own, the largest; the rest share grey."""
+COLOURS = ["#0f8aa3", "#e0782f", "#7a5cc0", "#4b9e3f", "#cf4a5f"]
+COLOURS += ["#a07b45", "#4c7bd9", "#c99a12", "#7d8b93", "#cc68a8"]
+"""As in static/live_chart.js, one for each of the largest groups."""
+REST = "#9aa4a8"
+"""Of the points in none of these."""
 _KEEP = 5.0  # seconds that a figure serves all viewers: each new one undoes a viewer's zoom
 
 
@@ -39,19 +42,19 @@ def _figure(
 ) -> dict[str, Any]:
     columns = list(dict.fromkeys([x, y, *([color] if color else [])]))
     rows = _view.frame(columns, last=NEWEST).dropna(subset=list({x, y}))
-    groups = _groups(rows[color]) if color else [("", np.ones(len(rows), dtype=bool))]
+    groups = _groups(rows[color]) if color else [("", slice(None))]
     horizontal, vertical = rows[x].to_numpy(dtype="float64"), rows[y].to_numpy(dtype="float64")
     traces = [
         {
             "type": "scattergl",
             "mode": "markers",
-            "name": escape_markup(name or "others"),
+            "name": "others" if name is None else escape_markup(name),
             "x": horizontal[members],
             "y": vertical[members],
-            "marker": {"size": 5, "opacity": 0.65} | ({} if name or not color else {"color": "#8a9296"}),
+            "marker": {"size": 5, "opacity": 0.6, "color": REST if name is None else COLOURS[i]},
             "hovertemplate": "%{x:.6~g}, %{y:.6~g}" + ("" if color else "<extra></extra>"),
         }
-        for name, members in groups
+        for i, (name, members) in enumerate(groups)
     ]
     axes = {"zeroline": False, "exponentformat": "SI"}
     return {
@@ -67,14 +70,15 @@ def _figure(
     }
 
 
-def _groups(values: pd.Series) -> list[tuple[str, np.ndarray]]:
-    """The largest groups of rows by name, those of the rest under no name, and which rows each has."""
+def _groups(values: pd.Series) -> list[tuple[str | None, Any]]:
+    """The largest groups of rows by name, and which rows each has; last and without a name, the rest."""
     codes, labels = values.cat.codes.to_numpy(), values.cat.categories
     found, sizes = np.unique(codes[codes >= 0], return_counts=True)
-    largest = found[np.argsort(-sizes, kind="stable")][:NAMED]
-    named = sorted(((str(labels[code]), codes == code) for code in largest), key=lambda group: group[0])
+    largest = found[np.argsort(-sizes, kind="stable")][: len(COLOURS)]
+    named = sorted((str(labels[code]), code) for code in largest)
+    groups: list[tuple[str | None, Any]] = [(name, codes == code) for name, code in named]
     rest = ~np.isin(codes, largest)
-    return [*named, *([("", rest)] if rest.any() else [])]
+    return [*groups, (None, rest)] if rest.any() else groups
 
 
 def escape_markup(text: str) -> str:

@@ -110,7 +110,7 @@ def stream_line(table: pd.DataFrame, stream: str) -> None:
         row["description"],
         f"{row['messages']:,} message" + ("" if row["messages"] == 1 else "s"),
         bytes_text(row["bytes"]),
-        f"keeps at most {row['limits']}" if row["limits"] else "keeps everything",
+        f"limits: {row['limits'] or 'none'}",
         "no message yet" if pd.isna(row["newest"]) else "",
         "" if pd.isna(row["age"]) else f"newest {age_text(row['age'])} ago",
     ]
