@@ -73,6 +73,7 @@ def line_chart(
     bins.update(view.snapshot, view.now)
 
     key = f"chart {key or f'{view.feed.key} {view.look_back} {fields} {color} {title}'}"
+    key = key.replace("_", "_ ")  # Streamlit refuses a component's key with two underscores in a row
     charts: dict[str, Sent] = st.session_state.setdefault("_charts", {})
     sent = charts.setdefault(key, Sent())
     if key not in st.session_state:

@@ -32,6 +32,7 @@ def _arguments(values: Mapping[str, str | int]) -> str:
 
 
 def _docstring(title: str) -> str:
+    title = " ".join(title.split())  # a page's title is the first line
     simple = title.isprintable() and not {'"', "\\"} & set(title)
     return f'"""{title}."""' if simple else repr(f"{title}.")
 
