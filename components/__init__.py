@@ -6,12 +6,18 @@ cpu = live("METRICS", "metrics.cpu.*", look_back="PT15M")
 line_chart(cpu, y="percent", color="_subject")
 """
 
+from .chart import choose_chart
 from .choose import choose
 from .compare import compare, compared_means, look_back_for
 from .download import downloads
+from .fields import field_list
 from .line_chart import line_chart
 from .live import View, live
+from .messages import message_list
+from .page_code import page_code
 from .request import request
+from .rows import choose_rows
+from .scatter_chart import scatter_chart
 from .services import (
     endpoint_list,
     send_request,
@@ -20,7 +26,7 @@ from .services import (
     service_metadata,
     services,
 )
-from .streams import is_demo, newest_messages, stream_list, streams, subjects
+from .streams import is_demo, newest_messages, stream_list, streams, subject_list, subjects
 from .table import latest_values, newest_rows
 from .values import Bucket, bucket_settings, choose_bucket, key_history, key_list, key_value, values
 from .words import bytes_text, plain
@@ -42,10 +48,13 @@ __all__ = [
     "bytes_text",
     "choose",
     "choose_bucket",
+    "choose_chart",
+    "choose_rows",
     "compare",
     "compared_means",
     "downloads",
     "endpoint_list",
+    "field_list",
     "is_demo",
     "key_history",
     "key_list",
@@ -54,8 +63,10 @@ __all__ = [
     "line_chart",
     "live",
     "look_back_for",
+    "message_list",
     "newest_messages",
     "newest_rows",
+    "page_code",
     "plain",
     "request",
     "run_chart",
@@ -63,6 +74,7 @@ __all__ = [
     "run_list",
     "run_log",
     "run_steps",
+    "scatter_chart",
     "send_request",
     "service_chart",
     "service_list",
@@ -71,6 +83,7 @@ __all__ = [
     "start_buttons",
     "stream_list",
     "streams",
+    "subject_list",
     "subjects",
     "values",
     "workflow_run",

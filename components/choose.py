@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from .words import plain
+
 
 def choose(
     label: str,
@@ -15,26 +17,42 @@ def choose(
 ) -> str:
     """One of `options`, by default `default` or else the first; with `own`, or a text of the viewer's own.
 
-    The choice stands in the address as `?label=…` (in lower case, hyphens for spaces). An address that
-    names something else gets it when `own` allows, and the default otherwise.
+    The choice stands in the address as `?label=…` (in lower case, hyphens for spaces), but for a `default`.
+    The first of options that come and go is no such default: it is in the address, so that a link keeps its
+    meaning. An address that names something else gets it when `own` allows, and the default otherwise; the
+    viewer is told.
     """
-    key = label.lower().replace(" ", "-")
+    key = _key(label)
     start = default if default is not None and default in options else options[0]
-    asked = st.query_params.get(key)
     offered = list(options)
-    if asked is not None and asked not in offered:
+    asked = chosen(label, start)
+    if asked not in offered:
         if own:
             offered.append(asked)
         else:
-            del st.query_params[key]
-            st.session_state.pop(key, None)
-    chosen = st.selectbox(
+            if key not in st.session_state:  # it came with the address, and is no leftover of a choice
+                st.toast(f"{plain(label)}: there is no {plain(asked)} here. {plain(start)} is shown instead.")
+                del st.query_params[key]
+            st.session_state[key] = asked = start
+    if default is None and st.query_params.get(key) != asked:
+        st.session_state[key] = asked  # Streamlit writes this into the address, as it does no default
+    found = st.selectbox(
         label,
         offered,
-        index=offered.index(start),
+        index=None if default is None else offered.index(start),
         key=key,
         accept_new_options=own,
         bind="query-params",
         help=help,
     )
-    return str(chosen or start)
+    return str(found or start)
+
+
+def chosen(label: str, default: str) -> str:
+    """What `choose` will give for `label`: for where its options depend on what is chosen."""
+    key = _key(label)
+    return str(st.session_state.get(key) or st.query_params.get(key) or default)
+
+
+def _key(label: str) -> str:
+    return label.lower().replace(" ", "-")

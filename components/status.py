@@ -106,7 +106,13 @@ def empty_state(read: Read) -> None:
     else:
         parts = {"stream": health.stream, "subject": health.subject}
         what = ", ".join(f"{kind} {name}" for kind, name in parts.items() if name)
-    if isinstance(read, View) and health.phase == "following":
+    if isinstance(read, View) and health.phase == "following" and read.health.malformed:
+        st.info(
+            f"None of the messages in the last {format_duration(read.look_back)} can be read as a row "
+            f"({plain(what)}): {plain(read.health.samples[-1].reason)}.",
+            icon=":material/data_object:",
+        )
+    elif isinstance(read, View) and health.phase == "following":
         st.info(
             f"No message in the last {format_duration(read.look_back)} ({plain(what)}). "
             "The page fills by itself when one comes.",

@@ -6,11 +6,12 @@ from typing import Any, TypeVar
 import pandas as pd
 import streamlit as st
 
-from nats_client import StreamInfo
+from nats_client import LookbackError, StreamInfo
 from nats_client.errors import RequestFailed, ServerUnreachable
 
 from .connection import client, is_embedded
-from .words import local
+from .live import View
+from .words import age_text, bytes_text, local, plain
 
 T = TypeVar("T")
 
@@ -27,8 +28,9 @@ def is_demo() -> bool:
 
 def streams() -> pd.DataFrame:
     """The streams, one a row, indexed by name: `per_second` (messages, over the last 10 s; missing at
-    first), `messages`, `bytes`, `newest` (UTC), `subjects`, `description`. While there is no connection,
-    as they were last. Raises LookbackError when they have never been seen."""
+    first), `messages`, `bytes`, `newest` (UTC), `subjects`, `description`, `limits` (what it keeps at most),
+    `age` (of the newest message, seconds). While there is no connection, as they were last. Raises
+    LookbackError when they have never been seen."""
     rows = [
         {
             "stream": info.name,
@@ -38,11 +40,14 @@ def streams() -> pd.DataFrame:
             "newest": info.last_time,
             "subjects": ", ".join(info.subjects),
             "description": info.description,
+            "limits": info.limits,
+            "age": info.age.total_seconds() if info.age is not None else None,
         }
         for info in listed("streams", _listed)
     ]
-    columns = ["stream", "per_second", "messages", "bytes", "newest", "subjects", "description"]
-    return pd.DataFrame(rows, columns=columns).set_index("stream").astype({"per_second": "float64"})
+    columns = ["stream", "per_second", "messages", "bytes", "newest", "subjects", "description", "limits"]
+    table = pd.DataFrame(rows, columns=[*columns, "age"]).set_index("stream")
+    return table.astype({"per_second": "float64", "age": "float64"})
 
 
 def listed(what: str, ask: Callable[[], list[T]]) -> list[T]:
@@ -67,12 +72,62 @@ def _listed() -> list[StreamInfo]:
 
 def subjects(stream: str, limit: int = 200) -> list[str]:
     """Up to `limit` subjects of `stream`, in alphabetical order; none while there is no connection."""
-    return _subjects(stream)[:limit] if client().state.status == "connected" else []
+    return _counted(stream, ">")[0].index[:limit].tolist() if client().state.status == "connected" else []
+
+
+def subject_list(view: View, most: int = 1000) -> None:
+    """Draw the subjects in the stream that `view` may hold, with their numbers of messages: `most` of them,
+    those with the most messages."""
+    key = view.feed.key
+    if key.stream is None:
+        st.info("Plain subjects are not kept by a stream, so there is nothing to count.")
+        return
+    counts, total, failed = _counted(key.stream, key.subject or ">")
+    if failed:
+        st.warning(plain(f"The subjects could not be counted. {failed}"))
+        return
+    table = counts.nlargest(most, keep="first") if len(counts) > most else counts
+    words = f"{total:,} subjects" if total != 1 else "1 subject"
+    if len(table) < total:
+        of = "" if len(counts) == total else f" of the first {len(counts):,} in alphabetical order"
+        words += f", cut to the {len(table):,} with the most messages{of}. A narrower pattern shows others."
+    st.caption(plain(words))
+    st.dataframe(
+        table.rename_axis("subject").reset_index(name="messages"),
+        column_config={
+            "subject": "Subject",
+            "messages": st.column_config.ProgressColumn(
+                "Messages", format="localized", min_value=0, max_value=int(table.max()) if len(table) else 1
+            ),
+        },
+        hide_index=True,
+        height="content" if len(table) <= 12 else 456,
+    )
 
 
 @st.cache_data(ttl=30, show_spinner=False)
-def _subjects(stream: str) -> list[str]:
-    return list(client().subjects(stream))
+def _counted(stream: str, pattern: str) -> tuple[pd.Series, int, str]:
+    """Messages by subject, how many subjects there are, and why it failed: a failure is kept as well, so that
+    a server that is slow to count is not asked at each refresh."""
+    try:
+        found = client().subjects(stream, pattern)
+    except LookbackError as error:
+        return pd.Series(dtype="int64"), 0, str(error)
+    return pd.Series(found.counts, dtype="int64").sort_index(), found.total, ""
+
+
+def stream_line(table: pd.DataFrame, stream: str) -> None:
+    """Draw what `streams()` says of one stream, in one line."""
+    row: Any = table.loc[stream]
+    parts = [
+        row["description"],
+        f"{row['messages']:,} message" + ("" if row["messages"] == 1 else "s"),
+        bytes_text(row["bytes"]),
+        f"limits: {row['limits'] or 'none'}",
+        "no message yet" if pd.isna(row["newest"]) else "",
+        "" if pd.isna(row["age"]) else f"newest {age_text(row['age'])} ago",
+    ]
+    st.caption(plain(" · ".join(part for part in parts if part)))
 
 
 def stream_list(table: pd.DataFrame) -> None:
@@ -87,6 +142,8 @@ def stream_list(table: pd.DataFrame) -> None:
             "newest": st.column_config.DatetimeColumn("Newest", format="YYYY-MM-DD HH:mm:ss"),
             "subjects": "Subjects",
             "description": "Description",
+            "limits": "Keeps at most",
+            "age": None,
         },
     )
 

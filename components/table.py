@@ -7,6 +7,9 @@ import streamlit as st
 from .live import View
 from .words import local
 
+MOST = 500
+"""Values that a table of newest values shows."""
+
 
 def newest_rows(view: View, rows: int = 20) -> None:
     """A table of the newest rows, newest first, times in the viewer's zone."""
@@ -20,8 +23,11 @@ def newest_rows(view: View, rows: int = 20) -> None:
 
 
 def latest_values(view: View, column: str, by: str = "_subject") -> None:
-    """A table of the newest value of the numeric `column` for each value of `by`, the largest first."""
-    latest = view.latest(column, by).sort_values(ascending=False)
+    """A table of the newest value of the numeric `column` for each value of `by`, the largest first, at most
+    MOST of them. Raises ColumnError, naming what exists."""
+    view.snapshot.numbers(column)
+    found = view.latest(column, by).sort_values(ascending=False)
+    latest = found[:MOST]
     st.dataframe(
         latest.rename("latest").rename_axis(by).reset_index(),
         column_config={
@@ -36,3 +42,5 @@ def latest_values(view: View, column: str, by: str = "_subject") -> None:
         hide_index=True,
         height=min(38 + 35 * len(latest), 320),
     )
+    if len(latest) < len(found):
+        st.caption(f"The {MOST} largest of {len(found):,}.")

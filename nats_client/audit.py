@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from .consumer import PATIENCE, Consumer
-from .duration import format_duration
 from .errors import LookbackError, RequestFailed, RequestRefused, StreamNotFound
 from .gaps import Gap
+from .streams import limits_text
 from .window import Ints, Window
 
 EVERY = 2.0
@@ -44,9 +44,14 @@ class Audit:
         self._consumer = consumer
         self._window = window
         self._found = found
+        self._first = 0  # rows of messages below this sequence have left
         self._deleted: Ints = np.zeros(0, dtype=np.int64)
         self._restarts = 0
         self._read = (0, 0)  # all up to this sequence had been read at this time
+
+    def holds(self, seq: int) -> bool:
+        """Whether the message of this sequence was not gone when the stream was last looked at."""
+        return seq >= self._first and seq not in self._deleted
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -62,10 +67,11 @@ class Audit:
         self.earlier = max(0, first - 1)
         held = self.earlier and state["messages"]
         self.begins = pd.Timestamp(state["first_ts"]).value if held else None
-        self.limits = _limits(info["config"])
+        self.limits = limits_text(info["config"])
         self._find_unread(first, int(state["last_seq"]), following)
         if not loses(info["config"]):
             return
+        self._first = first
         self._deleted = self._deleted[self._deleted >= first]
         deleted = int(state.get("num_deleted") or 0)
         if deleted != len(self._deleted) and deleted <= MOST_DELETED:
@@ -126,17 +132,3 @@ def _has_majority(info: dict[str, Any]) -> bool:
     # `active` is how long ago the leader heard of a follower, in ns; 0 means never.
     heard = sum(0 < node.get("active", 0) < PATIENCE * 1e9 for node in cluster.get("replicas") or [])
     return bool(cluster.get("leader")) and 2 * (1 + heard) > int(replicas)
-
-
-def _limits(config: dict[str, Any]) -> str:
-    """What a stream of this configuration keeps, in words."""
-    words = []
-    if (age := config.get("max_age", 0)) > 0:
-        words.append(f"messages for {format_duration(pd.Timedelta(age))}")
-    if (count := config.get("max_msgs", -1)) > 0:
-        words.append(f"{count:,} messages")
-    if (size := config.get("max_bytes", -1)) > 0:
-        words.append(f"{size:,} bytes")
-    if (each := config.get("max_msgs_per_subject", -1)) > 0:
-        words.append(f"{each:,} messages per subject")
-    return " and ".join(words)

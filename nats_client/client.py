@@ -18,7 +18,7 @@ from .feed import Feed, FeedKey
 from .requests import Reply, Request, SharedRequests, ask, check_timeout
 from .services import ServiceList, Services
 from .settings import Settings
-from .streams import StreamInfo, StreamList, list_subjects, newest_message
+from .streams import StreamInfo, StreamList, Subjects, list_subjects, newest_message
 from .subjects import check_bucket, check_filter, check_key, check_stream_name, parse_pattern
 from .values import BucketInfo, Entry, Watch, key_history, list_buckets
 
@@ -151,8 +151,9 @@ class Client:
         """The streams that the login may see. Raises RequestFailed when the server does not answer."""
         return self._call(self._streams.look())
 
-    def subjects(self, stream: str, pattern: str = ">") -> dict[str, int]:
-        """Subjects of `stream` that match `pattern`, and how many messages each has."""
+    def subjects(self, stream: str, pattern: str = ">") -> Subjects:
+        """How many subjects of `stream` match `pattern`, and how many messages each of the first 100,000 has.
+        Raises SubjectError, StreamNotFound, RequestFailed."""
         return self._call(list_subjects(self._connection, check_stream_name(stream), check_filter(pattern)))
 
     def newest(self, stream: str) -> tuple[str, pd.Timestamp, bytes] | None:

@@ -97,7 +97,7 @@ def decode(
     received = np.asarray(raw.received, dtype=np.int64)[at]
     time = received
     if time_field is not None:
-        time, readable = _times([row.get(time_field) for row in rows])
+        time, readable = read_times([row.get(time_field) for row in rows])
         if not readable.all():
             bad += [
                 (origin[i], f"no readable time in the field {time_field!r}")
@@ -239,8 +239,8 @@ def _as_text(value: Any) -> str | None:
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
-def _times(values: list[Any]) -> tuple[Ints, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Times in ns since the epoch, UTC, and which of them could be read."""
+def read_times(values: list[Any]) -> tuple[Ints, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Times in payloads, as `decode` reads them: in ns since the epoch, UTC, and which could be read."""
     kinds = set(map(type, values))
     if kinds <= {int, float}:
         numbers = np.array(values, dtype=np.float64)
@@ -258,7 +258,7 @@ def _times(values: list[Any]) -> tuple[Ints, np.ndarray[Any, np.dtype[np.bool_]]
     if kinds <= {str}:
         parsed = pd.to_datetime(pd.Series(values, dtype="str"), utc=True, format="ISO8601", errors="coerce")
         return parsed.to_numpy("datetime64[ns]").view(np.int64), parsed.notna().to_numpy()
-    single = [_times([value]) for value in values] if len(kinds) > 1 else []
+    single = [read_times([value]) for value in values] if len(kinds) > 1 else []
     if not single:
         return np.zeros(len(values), dtype=np.int64), np.zeros(len(values), dtype=bool)
     return np.concatenate([time for time, _ in single]), np.concatenate([good for _, good in single])

@@ -21,6 +21,10 @@ from .window import Snapshot, Window
 
 MOST_CHARTS = 50
 """Charts of one feed whose bins are kept."""
+MOST_MESSAGES = 20
+"""Messages of one feed that are kept as they came, as a sample."""
+LONGEST_PAYLOAD = 4096
+"""Bytes kept of each of them."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,20 @@ class FeedKey:
     def name(self) -> str:
         """What it reads, in words."""
         return " ".join(part for part in (self.stream, self.subject) if part)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message as it came, decoded or not."""
+
+    seq: int
+    received: int
+    """When the server stored it, ns since the epoch, UTC."""
+    subject: str
+    payload: bytes
+    """At most its first LONGEST_PAYLOAD bytes."""
+    size: int
+    """Bytes of the whole payload."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +142,7 @@ class Feed:
         self._older: Consumer | None = None
         self._malformed = 0
         self._samples: list[Malformed] = []
+        self._messages: list[Message] = []
         self._recreated = 0
         self._closed = False
         self._bins: dict[object, Bins] = {}
@@ -164,6 +183,17 @@ class Feed:
     def frame(self) -> pd.DataFrame:
         """`snapshot().frame()`: the rows as a DataFrame indexed by `_time` (UTC)."""
         return self.snapshot().frame()
+
+    def newest(self) -> list[Message]:
+        """The newest messages within the look-back, newest first, at most MOST_MESSAGES: as they came, also
+        those that could not be decoded. Raises ClosedError after the feed was closed."""
+        self.snapshot()  # reading keeps the feed alive
+        start, audit = self.now() - self._look_back.value, self._audit
+        return [
+            message
+            for message in reversed(self._messages)
+            if message.received >= start and (audit is None or audit.holds(message.seq))
+        ]
 
     def bins(
         self,
@@ -226,12 +256,20 @@ class Feed:
     def messages(self, raw: Raw) -> None:
         """Take messages of the consumer into the window."""
         self._take(raw, self.window)
+        last = slice(-MOST_MESSAGES, None)
+        each = zip(raw.seq[last], raw.received[last], raw.subject[last], raw.payload[last], strict=True)
+        newest = [
+            Message(seq, received, subject, bytes(payload[:LONGEST_PAYLOAD]), len(payload))
+            for seq, received, subject, payload in each
+        ]
+        self._messages = [*self._messages, *newest][last]
         self.window.evict(self.now() - self._look_back.value)
 
     def recreated(self) -> None:
         """Start the window over: its rows belong to a stream that is no more."""
         self._recreated += 1
         self._gaps.clear()
+        self._messages = []
         self.window.clear()
 
     def gone(self, count: int, start: int, end: int) -> None:

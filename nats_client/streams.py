@@ -8,7 +8,10 @@ from typing import Any
 import pandas as pd
 
 from .connection import Connection
+from .duration import format_duration
 
+PAGE = 100_000
+"""Subjects that the server lists in one answer."""
 RATE_OVER = 10.0  # seconds that a rate is taken over, once there are as many
 
 
@@ -25,8 +28,23 @@ class StreamInfo:
     last_seq: int
     last_time: pd.Timestamp | None
     """When the newest message was stored, UTC; None when there never was one."""
+    age: pd.Timedelta | None
+    """How old the newest message was, by the server's clock; None when there never was one, and where the
+    server does not tell its time (before 2.10)."""
+    limits: str
+    """What the stream keeps at most, in words; empty where nothing limits it."""
     per_second: float | None
     """Messages a second since about ten seconds ago; None at the first look."""
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Subjects of a stream."""
+
+    total: int
+    """How many match."""
+    counts: dict[str, int]
+    """The first of them in alphabetical order, at most PAGE, with their numbers of messages."""
 
 
 class StreamList:
@@ -46,6 +64,7 @@ class StreamList:
 
     def _describe(self, info: dict[str, Any]) -> StreamInfo:
         config, state = info["config"], info["state"]
+        newest = pd.Timestamp(state["last_ts"]) if state["last_seq"] else None
         return StreamInfo(
             name=config["name"],
             description=config.get("description", ""),
@@ -54,7 +73,9 @@ class StreamList:
             bytes=state["bytes"],
             first_seq=state["first_seq"],
             last_seq=state["last_seq"],
-            last_time=pd.Timestamp(state["last_ts"]) if state["last_seq"] else None,
+            last_time=newest,
+            age=pd.Timestamp(info["ts"]) - newest if newest is not None and "ts" in info else None,
+            limits=limits_text(config),
             per_second=self._rate(config["name"], state["last_seq"]),
         )
 
@@ -79,11 +100,11 @@ async def list_infos(connection: Connection) -> list[dict[str, Any]]:
             return infos
 
 
-async def list_subjects(connection: Connection, stream: str, pattern: str = ">") -> dict[str, int]:
-    """Subjects of `stream` that match `pattern`, with their numbers of messages; at most one page of them."""
+async def list_subjects(connection: Connection, stream: str, pattern: str) -> Subjects:
+    """Subjects of `stream` that match `pattern`: one answer of the server, however many there are."""
     info = await connection.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern})
     counts: dict[str, int] = info["state"].get("subjects") or {}
-    return dict(sorted(counts.items()))
+    return Subjects(int(info.get("total") or len(counts)), counts)
 
 
 async def newest_message(connection: Connection, stream: str) -> tuple[str, pd.Timestamp, bytes] | None:
@@ -95,3 +116,17 @@ async def newest_message(connection: Connection, stream: str) -> tuple[str, pd.T
     message = answer["message"]
     payload = base64.b64decode(message.get("data") or "")
     return message["subject"], pd.Timestamp(message["time"]), payload
+
+
+def limits_text(config: dict[str, Any]) -> str:
+    """What a stream of this configuration keeps at most, in words; empty where nothing limits it."""
+    words = []
+    if (age := config.get("max_age", 0)) > 0:
+        words.append(f"messages for {format_duration(pd.Timedelta(age))}")
+    if (count := config.get("max_msgs", -1)) > 0:
+        words.append(f"{count:,} messages")
+    if (size := config.get("max_bytes", -1)) > 0:
+        words.append(f"{size:,} bytes")
+    if (each := config.get("max_msgs_per_subject", -1)) > 0:
+        words.append(f"{each:,} messages per subject")
+    return " and ".join(words)

@@ -79,7 +79,7 @@ def test_points_arrive(demo: App, tab: Page) -> None:
 
 def test_zoom_holds(demo: App, tab: Page) -> None:
     """A zoomed chart stays zoomed while refreshes bring new points, and a double click lets go of it."""
-    tab.goto(f"{demo.url}/live")
+    tab.goto(f"{demo.url}/explore")
     until(lambda: newest(tab) > 0, 30)
     chart = tab.locator(CHART).first
     box = chart.locator(".nsewdrag").first.bounding_box()
@@ -100,7 +100,7 @@ def test_zoom_holds(demo: App, tab: Page) -> None:
 
 def test_choices_live_in_the_address(demo: App, tab: Page) -> None:
     """What a viewer chooses is in the address, and a link with it opens the same view."""
-    tab.goto(f"{demo.url}/live?subjects=metrics.cpu.*&look-back=PT1M&refresh=Paused")
+    tab.goto(f"{demo.url}/explore?subjects=metrics.cpu.*&look-back=PT1M&refresh=Paused")
     expect(tab.locator(".lb-word")).to_have_text("Paused", timeout=30_000)
     expect(tab.locator(".lb-status")).to_contain_text("1 minute")
     expect(tab.locator('input[aria-label*="Subjects"]')).to_have_value("metrics.cpu.*")
@@ -110,8 +110,8 @@ def test_downloads(demo: App, browser: Browser, tab: Page) -> None:
     """The rows come as CSV and as Parquet, with times in UTC, subjects and values, also by a link that was
     read some refreshes ago, while others look on."""
     other = browser.new_page()
-    other.goto(f"{demo.url}/live")
-    tab.goto(f"{demo.url}/live?subjects=metrics.cpu.*")
+    other.goto(f"{demo.url}/explore")
+    tab.goto(f"{demo.url}/explore?subjects=metrics.cpu.*")
     links = tab.locator(".lb-downloads a")
     links.first.wait_for(timeout=30_000)
     addresses = links.evaluate_all("links => links.map(link => link.href)")
@@ -133,7 +133,7 @@ def test_downloads(demo: App, browser: Browser, tab: Page) -> None:
     assert parquet["percent"].between(0, 100).all()
 
 
-@pytest.mark.parametrize("place", ["", "/live", "/live/", "/somewhere/else"])
+@pytest.mark.parametrize("place", ["", "/explore", "/explore/", "/somewhere/else"])
 def test_unknown_download(demo: App, place: str) -> None:
     """A link that is not one of this process is told in a sentence, wherever the page stands."""
     with pytest.raises(urllib.error.HTTPError, match="404") as refused:
@@ -144,7 +144,7 @@ def test_unknown_download(demo: App, place: str) -> None:
 
 def test_the_viewers_own_time_zone(demo: App, tab: Page) -> None:
     """The chart's axis and the table's times are the viewer's, and the axis says which zone that is."""
-    tab.goto(f"{demo.url}/live")
+    tab.goto(f"{demo.url}/explore")
     until(lambda: newest(tab) > 0, 30)
     expect(tab.locator(".lb-zone").first).to_contain_text("Europe/Berlin")
     ahead = newest(tab) - time.time() * 1000
@@ -153,7 +153,7 @@ def test_the_viewers_own_time_zone(demo: App, tab: Page) -> None:
 
 def test_hidden_series_stay_hidden(demo: App, tab: Page) -> None:
     """A series that the viewer has hidden stays so while refreshes bring new points."""
-    tab.goto(f"{demo.url}/live?subjects=metrics.cpu.*")
+    tab.goto(f"{demo.url}/explore?subjects=metrics.cpu.*")
     until(lambda: newest(tab) > 0, 30)
     chart = tab.locator(CHART).first
     hidden = "el => el._fullData.filter(trace => trace.visible === 'legendonly').map(trace => trace.name)"
@@ -169,7 +169,7 @@ def test_server_goes_and_comes(tmp_path: Path, tab: Page) -> None:
     with running_server(tmp_path / "nats") as server, app(tmp_path, NATS_URL=server.url) as running:
         server.add_stream("S", ["s.>"])
         server.publish("s.a", *(json.dumps({"value": i}).encode() for i in range(20)))
-        tab.goto(f"{running.url}/live")
+        tab.goto(f"{running.url}/explore")
         until(lambda: newest(tab) > 0, 30)
         server.kill()
         expect(tab.locator(".lb-word")).to_have_text("Disconnected", timeout=20_000)
@@ -189,7 +189,7 @@ def test_app_starts_before_its_server(tmp_path: Path, tab: Page) -> None:
         server.add_stream("S", ["s.>"])
         server.kill()
         with app(tmp_path, NATS_URL=server.url) as running:
-            tab.goto(f"{running.url}/live")
+            tab.goto(f"{running.url}/explore")
             expect(tab.locator("body")).to_contain_text(
                 "Check 'url' and that the server runs", timeout=20_000
             )

@@ -2,18 +2,15 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from tests.nats import NatsServer, running_server
 
 ROOT = Path(__file__).parent.parent.parent
-FRAME = ROOT / "components" / "frame.py"
 
 
 @pytest.fixture(scope="module")
@@ -28,27 +25,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
                 server.publish(f"metrics.cpu.core-{core}", payload)
         server.publish("metrics.cpu.core-0", b"{not json")
         yield server
-
-
-@pytest.fixture
-def open_page(server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """Opens the frame with a single page, of the given source or file, and the given query."""
-
-    def open_page(source: str | Path, **query: str) -> AppTest:
-        if isinstance(source, Path):
-            shutil.copy(source, tmp_path / source.name)
-        else:
-            (tmp_path / "page.py").write_text(source)
-        monkeypatch.setattr("components.pages.FOLDER", tmp_path)
-        app = AppTest.from_file(str(FRAME), default_timeout=20)
-        for name, value in query.items():
-            app.query_params[name] = value
-        return app.run()
-
-    monkeypatch.setenv("NATS_URL", server.url)
-    yield open_page
-    st.cache_data.clear()
-    st.cache_resource.clear()
 
 
 def texts(app: AppTest) -> str:
@@ -90,19 +66,20 @@ def test_readme_script_runs(server: NatsServer) -> None:
     exec(script.replace("nats://127.0.0.1:4222", server.url), {})
 
 
-def test_live_page(open_page) -> None:
-    """The live page draws the first stream and counts what is malformed."""
-    app = open_page(ROOT / "pages" / "live.py")
+def test_explore_page(open_page) -> None:
+    """The page "Explore" draws the first stream and counts what is malformed."""
+    app = open_page(ROOT / "pages" / "explore.py")
     assert not app.exception
     assert not app.error, texts(app)
-    assert [box.label for box in app.selectbox] == ["Stream", "Subjects", "Look-back", "Field", "Colour"]
+    labels = ["Stream", "Subjects", "Look-back", "Payloads", "Time", "Chart", "Field", "By"]
+    assert [box.label for box in app.selectbox] == labels
     assert "1 malformed message left out" in texts(app)
     assert "Live" in the_status(app)
 
 
-def test_live_page_from_link(open_page) -> None:
+def test_explore_page_from_link(open_page) -> None:
     """A link opens the same view, also with a subject pattern of the viewer's own."""
-    app = open_page(ROOT / "pages" / "live.py", stream="METRICS", subjects="metrics.*.core-1")
+    app = open_page(ROOT / "pages" / "explore.py", stream="METRICS", subjects="metrics.*.core-1")
     assert app.selectbox[1].value == "metrics.*.core-1"
     assert "<b>50</b> rows" in the_status(app)
 
@@ -133,9 +110,10 @@ def test_compare_page_from_link(open_page) -> None:
 
 
 def test_link_to_a_stream_that_is_gone(open_page) -> None:
-    """A link that names a stream that is not there opens the page all the same."""
-    app = open_page(ROOT / "pages" / "live.py", stream="GONE")
+    """A link that names a stream that is not there opens the page all the same, and says so."""
+    app = open_page(ROOT / "pages" / "explore.py", stream="GONE")
     assert not app.exception
+    assert "there is no GONE here" in app.toast[0].value
     assert app.selectbox[0].value == "METRICS"
 
 

@@ -1,6 +1,8 @@
 """Subjects, field names and payloads with markup in them, in a real browser: shown, never run."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +12,7 @@ from playwright.sync_api import Page, Request, expect
 
 from tests.browser import chromium
 from tests.nats import NatsServer, running_server
-from tests.running import app
+from tests.running import ROOT, app
 from tests.waiting import until
 
 MARKUP = [
@@ -59,13 +61,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield server
 
 
-def test_nothing_runs(server: NatsServer, tmp_path: Path) -> None:
-    """Charts, legends, tooltips, tables, choices, warnings, addresses and error messages show markup to the
-    letter: nothing runs, nothing is drawn as markup, nothing is fetched from elsewhere."""
-    pages = tmp_path / "pages"
-    pages.mkdir()
-    (pages / "overview.py").write_text(PAGE)
-    (pages / "mistakes.py").write_text(MISTAKES)
+@contextmanager
+def watched(server: NatsServer, folder: Path, *pages: tuple[str, str]) -> Iterator[tuple[Page, str]]:
+    """A browser's tab and the address of an app with these pages; in the end, nothing of the markup has run
+    and nothing was fetched from elsewhere."""
     elsewhere: list[str] = []
     bad: list[str] = []
 
@@ -73,18 +72,32 @@ def test_nothing_runs(server: NatsServer, tmp_path: Path) -> None:
         if "127.0.0.1" not in request.url and not request.url.startswith(("data:", "blob:")):
             elsewhere.append(request.url)
 
-    with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running, chromium() as browser:
+    (folder / "pages").mkdir()
+    for name, source in pages:
+        (folder / "pages" / name).write_text(source)
+    environment = {"NATS_URL": server.url, "LOOKBACK_PAGES": str(folder / "pages")}
+    with app(folder, **environment) as running, chromium() as browser:
         tab = browser.new_page()
         tab.on("request", requested)
         tab.on("dialog", lambda dialog: (bad.append(dialog.message), dialog.dismiss()))
         tab.add_init_script("window.hacked = () => alert('hacked')")
-        tab.goto(running.url)
+        yield tab, running.url
+        tab.goto("about:blank")
+    assert not bad
+    assert not elsewhere
+
+
+def test_nothing_runs(server: NatsServer, tmp_path: Path) -> None:
+    """Charts, legends, tooltips, tables, choices, warnings, addresses and error messages show markup to the
+    letter: nothing runs, nothing is drawn as markup, nothing is fetched from elsewhere."""
+    with watched(server, tmp_path, ("overview.py", PAGE), ("mistakes.py", MISTAKES)) as (tab, url):
+        tab.goto(url)
         expect(tab.locator(".lb-status")).to_contain_text("rows", timeout=30_000)
         tab.locator(".js-plotly-plot").nth(1).wait_for(timeout=20_000)
         for expander in tab.locator("summary").all():
             expander.click()
         for field in MARKUP:
-            tab.goto(f"{running.url}/?field={quote(field, safe='')}")
+            tab.goto(f"{url}/?field={quote(field, safe='')}")
             tab.locator(".lb-legend button").first.wait_for(timeout=20_000)
             hover(tab, field)
             assert tab.evaluate(FOUND) == []
@@ -94,12 +107,24 @@ def test_nothing_runs(server: NatsServer, tmp_path: Path) -> None:
                 f"stream={quote(text, safe='')}&column=x",
                 f"stream=&column={quote(text, safe='')}",
             ):
-                tab.goto(f"{running.url}/mistakes?{query}")
+                tab.goto(f"{url}/mistakes?{query}")
                 expect(tab.locator("[data-testid=stAlert]").first).to_be_visible(timeout=20_000)
                 assert tab.evaluate(FOUND) == []
-        tab.goto("about:blank")
-    assert not bad
-    assert not elsewhere
+
+
+def test_nothing_runs_while_exploring(server: NatsServer, tmp_path: Path) -> None:
+    """The page "Explore" shows markup in fields, values, subjects and messages to the letter."""
+    page = (ROOT / "pages" / "explore.py").read_text()
+    with watched(server, tmp_path, ("explore.py", page)) as (tab, url):
+        for show, field in zip(["Fields", "Messages", "Subjects", "Copy as page"], MARKUP, strict=False):
+            view = f"chart=scatter&by=text&field={quote(field, safe='')}&show={show}&look-back=PT1H"
+            tab.goto(f"{url}/?{view}")
+            expect(tab.locator(".js-plotly-plot .ytitle")).to_have_text(field, timeout=30_000)
+            expect(tab.locator(".js-plotly-plot .legend")).to_contain_text(field)
+            expect(tab.get_by_role("tab", selected=True)).to_have_text(show)
+            tab.locator("[data-testid=stDataFrame]:visible, [data-testid=stCode]:visible").first.wait_for()
+            assert tab.evaluate(FOUND) == []
+        expect(tab.locator("code")).to_contain_text(repr(MARKUP[3])[1:-1])
 
 
 def hover(tab: Page, unit: str) -> None:

@@ -1,0 +1,43 @@
+"""What a viewer sees, written down as a page."""
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from .chart import Chart
+from .rows import Rows
+
+
+def page_code(rows: Rows, chart: Chart | None) -> None:
+    """Draw the source of a page that shows `chart` of `rows`, or else the newest rows, to be copied."""
+    st.caption("A file with this text in the folder pages/ is a page.")
+    st.code(source(rows, chart))
+
+
+def source(rows: Rows, chart: Chart | None) -> str:
+    """The page's source. Names become Python literals, so that none can end its text and become code."""
+    draw = chart.function.__name__ if chart else "newest_rows"
+    how = _arguments(chart.arguments) if chart else ""
+    title = f"{chart.of} of {rows.stream}" if chart else rows.stream
+    return (
+        f"{_docstring(title)}\n\n"
+        f"from components import {', '.join(sorted([draw, 'live']))}\n\n"
+        f"rows = live({_literal(rows.stream)}, {_literal(rows.subject)}{_arguments(rows.options)})\n"
+        f"{draw}(rows{how})\n"
+    )
+
+
+def _arguments(values: Mapping[str, str | int]) -> str:
+    return "".join(f", {name}={_literal(value)}" for name, value in values.items())
+
+
+def _docstring(title: str) -> str:
+    title = " ".join(title.split())  # a page's title is the first line
+    simple = title.isprintable() and not {'"', "\\"} & set(title)
+    return f'"""{title}."""' if simple else repr(f"{title}.")
+
+
+def _literal(value: str | int) -> str:
+    """As repr, in the double quotes of the other pages where nothing has to be escaped for them."""
+    text = repr(value)
+    return f'"{text[1:-1]}"' if text.startswith("'") and '"' not in text else text

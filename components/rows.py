@@ -1,0 +1,62 @@
+"""Rows of a viewer's choice: looked at here, or written down as the code that gets them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from .choose import choose, chosen
+from .fields import time_fields
+from .live import View, collect, look
+from .streams import stream_line, subjects
+
+LOOK_BACKS = ["PT1M", "PT5M", "PT15M", "PT1H", "PT6H", "P1D"]
+STORED = "stored"
+"""In place of a field: a row's time is when the server stored it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a viewer has chosen, as the arguments of `live`, and what it gives."""
+
+    stream: str
+    subject: str
+    options: Mapping[str, str]
+    view: View
+    """It may be empty."""
+
+
+def choose_rows(table: pd.DataFrame) -> Rows:
+    """Let the viewer choose rows of one of the streams of `table`, as `streams()` gives it, and say what this
+    stream is. Raises LookbackError on a subject pattern or a look-back that cannot be read."""
+    row = st.container(horizontal=True)
+    with row:
+        stream = choose("Stream", list(table.index))
+        offered = [">", *subjects(stream)]
+        subject = choose(
+            "Subjects",
+            offered,
+            default=">",
+            own=True,
+            help="Patterns may have * and >, and name tokens: metrics.{kind}.{name}",
+        )
+        look_back = choose("Look-back", LOOK_BACKS, default="PT5M", own=True, help="An ISO 8601 duration")
+        decoder = choose("Payloads", ["json", "text"], default="json", help="How a message is read")
+    stream_line(table, stream)
+    time = chosen("Time", STORED)
+    options = {"look_back": look_back}
+    options |= {"time": time} if time != STORED else {}
+    options |= {"decoder": decoder} if decoder != "json" else {}
+    view = look(
+        stream,
+        subject,
+        look_back=look_back,
+        time=options.get("time"),
+        decoder=decoder,
+    )
+    collect(view)
+    with row:
+        times = [STORED, *time_fields(view)]
+        choose("Time", times, default=STORED, own=True, help="The field with a row's own time")
+    return Rows(stream, subject, options, view)

@@ -1,0 +1,40 @@
+"""Explore."""
+
+import streamlit as st
+
+from components import (
+    choose_chart,
+    choose_rows,
+    downloads,
+    field_list,
+    message_list,
+    page_code,
+    streams,
+    subject_list,
+)
+
+table = streams()
+if table.empty:
+    st.info("This server has no streams yet. The page fills by itself when one is made.")
+    st.stop()
+
+rows = choose_rows(table)
+chart = choose_chart(rows.view)
+if chart:
+    chart.draw(rows.view)
+
+parts = ["Fields", "Messages", "Subjects", "Copy as page"]
+fields, messages, subjects, code = st.tabs(parts, key="show", bind="query-params")
+if fields.open:
+    with fields:
+        field_list(rows.view)
+if messages.open:
+    with messages:
+        message_list(rows.view)
+if subjects.open:
+    with subjects:
+        subject_list(rows.view)
+if code.open:
+    with code:
+        page_code(rows, chart)
+downloads(rows.view, rows.stream)

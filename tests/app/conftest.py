@@ -1,0 +1,34 @@
+"""What the tests of pages share."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from tests.nats import NatsServer
+from tests.running import ROOT
+
+
+@pytest.fixture
+def open_page(server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """Opens the frame with a page of the given source or file, and the given query, on the `server` of the
+    module that asks."""
+
+    def open_page(source: str | Path, **query: str) -> AppTest:
+        if isinstance(source, Path):
+            shutil.copy(source, tmp_path / source.name)
+        else:
+            (tmp_path / "page.py").write_text(source)
+        monkeypatch.setattr("components.pages.FOLDER", tmp_path)
+        app = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=20)
+        for name, value in query.items():
+            app.query_params[name] = value
+        return app.run()
+
+    monkeypatch.setenv("NATS_URL", server.url)
+    yield open_page
+    st.cache_data.clear()
+    st.cache_resource.clear()

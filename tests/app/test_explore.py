@@ -1,0 +1,249 @@
+"""The page "Explore": any stream of a server, and each view of it as a page of its own."""
+
+import json
+import re
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from streamlit.testing.v1 import AppTest
+
+from tests.browser import chromium
+from tests.nats import NatsServer, running_server
+from tests.running import ROOT, app
+from tests.waiting import until
+
+EXPLORE = ROOT / "pages" / "explore.py"
+NASTY = """we"ird'\\ \n'''\"""+__import__("os")+{x}"""
+NASTY_STREAM = """Q"'''\"\"\"{x}+1"""
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A nats-server with streams of numbers, of words, of bytes, and of nasty names."""
+    with running_server(tmp_path_factory.mktemp("nats")) as server:
+        for name, subjects in {"A": "a.>", "WORDS": "w.>", "BYTES": "b.>", NASTY_STREAM: "q.>"}.items():
+            server.add_stream(name, [subjects])
+        server.run(fill)
+        yield server
+
+
+async def fill(nc: Any) -> None:
+    """Publish what the streams hold."""
+    js = nc.jetstream()
+    await js.create_key_value(bucket="settings")
+    for i in range(30):
+        row = {"x": i, "y": i * i, "at": f"2020-01-01T00:00:{i:02d}Z", "kind": "ab"[i % 2]}
+        await js.publish(f"a.{i % 3}", json.dumps(row).encode())
+        await js.publish("q.\"'\\", json.dumps({NASTY: i, f"{NASTY} by": NASTY, "z": -i}).encode())
+    for i in range(3):
+        await js.publish("w.log", b"door %d is open" % i)
+        await js.publish("b.raw", bytes([i, 255, 0]))
+
+
+def told(app: AppTest) -> str:
+    """All that the page says in words, Markdown's backslashes removed."""
+    boxes = [*app.error, *app.warning, *app.info, *app.caption]
+    return re.sub(r"\\(.)", r"\1", "\n".join(box.value for box in boxes))
+
+
+def rows(app: AppTest) -> str:
+    """How many rows the status line counts."""
+    line = next(e.proto.body for e in app.get("html") if "lb-status" in e.proto.body)
+    return re.findall(r"<b>[\d,]+</b> rows in [^<]+", line)[0]
+
+
+def drawn(app: AppTest) -> list[object]:
+    """What is drawn, down to each number."""
+    found: list[object] = [element.proto.spec for element in app.get("plotly_chart")]
+    found += [frame.value.to_dict() for frame in app.dataframe]
+    for element in app.get("bidi_component"):
+        data = element.proto.bytes
+        (size,) = struct.unpack_from("<I", data)
+        head = json.loads(data[4 : 4 + size])
+        found.append([head["n"], head["b"], head["c"], data[4 + size :]])
+    return found
+
+
+def test_fields(open_page: Open) -> None:
+    """The fields come with their kinds; a field that holds times is offered as the rows' own time."""
+    app = open_page(EXPLORE, stream="A")
+    table = app.dataframe[0].value
+    assert list(table["field"]) == ["x", "y", "at", "kind"]
+    assert list(table["type"]) == ["integer", "integer", "time", "text"]
+    assert list(table["share"]) == [100.0] * 4
+    assert list(table["greatest"])[:2] == ["29", "841"]
+    assert "can be the rows' own: at." in told(app)
+    assert "30 messages" in told(app)
+    assert next(box for box in app.selectbox if box.label == "Time").options == ["stored", "at"]
+
+
+def test_subjects(open_page: Open) -> None:
+    """The subjects that match come with their numbers of messages."""
+    table = open_page(EXPLORE, stream="A", show="Subjects").dataframe[0].value
+    assert dict(zip(table["subject"], table["messages"], strict=True)) == {"a.0": 10, "a.1": 10, "a.2": 10}
+    table = open_page(EXPLORE, stream="A", show="Subjects", subjects="a.2").dataframe[0].value
+    assert list(table["subject"]) == ["a.2"]
+
+
+def test_messages_that_are_no_json(open_page: Open) -> None:
+    """Messages show as they came, whatever they hold, and the page says why they are no rows."""
+    app = open_page(EXPLORE, stream="WORDS", show="Messages")
+    assert app.dataframe[-1].value["payload"].tolist() == [f"door {i} is open" for i in (2, 1, 0)]
+    assert "None of the messages in the last 5 minutes can be read as a row" in told(app)
+    app = open_page(EXPLORE, stream="BYTES", show="Messages")
+    assert app.dataframe[-1].value["payload"].tolist() == ["02 ff 00", "01 ff 00", "00 ff 00"]
+    assert app.code[0].value == "02 ff 00"
+
+
+def test_no_numbers(open_page: Open) -> None:
+    """Rows without a number have fields, and the page says that there is nothing to draw."""
+    app = open_page(EXPLORE, stream="WORDS", payloads="text")
+    assert "no numbers to draw" in told(app)
+    assert list(app.dataframe[0].value["field"]) == ["value"]
+
+
+def test_newest_message_is_indented(open_page: Open) -> None:
+    """JSON is indented, each character as it is."""
+    app = open_page(EXPLORE, stream=NASTY_STREAM, show="Messages")
+    assert app.code[0].language == "json"
+    assert json.loads(app.code[0].value)["z"] == -29
+    assert "\n  " in app.code[0].value
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"subjects": "a..b"}, "The subject 'a..b' is not one that NATS allows"),
+        ({"subjects": "a.>.b"}, "The subject 'a.>.b' is not one that NATS allows"),
+        ({"look-back": "5m"}, "The look-back '5m' is not a duration"),
+        ({"time": "nope"}, "no readable time in the field 'nope'"),
+        ({"subjects": "elsewhere"}, "No message in the last 5 minutes (stream A, subject elsewhere)"),
+    ],
+)
+def test_what_cannot_be_read(open_page: Open, query: dict[str, str], said: str) -> None:
+    """A pattern, a look-back or a time that cannot be read is told in a sentence; the choices stay."""
+    app = open_page(EXPLORE, stream="A", **query)
+    assert said in told(app)
+    assert not app.exception
+    assert [box.label for box in app.selectbox][:4] == ["Stream", "Subjects", "Look-back", "Payloads"]
+    assert "30 messages" in told(app)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"stream": "KV_settings"}, {"field": "nope"}, {"chart": "pie"}, {"by": "<b>x</b>"}, {"show": "x"}],
+)
+def test_unknown_names_in_the_address(open_page: Open, query: dict[str, str]) -> None:
+    """An address that names something unknown opens the default, and says so."""
+    app = open_page(EXPLORE, **({"stream": "A"} | query))
+    assert not app.exception
+    assert not app.error
+    assert rows(app) == "<b>30</b> rows in 5 minutes"
+    assert app.get("bidi_component")
+    if "show" not in query:
+        assert "shown instead" in app.toast[0].value
+
+
+def test_empty_server(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server without a stream, or with nothing but a bucket, is no mistake."""
+    with running_server(tmp_path / "empty") as empty:
+        monkeypatch.setenv("NATS_URL", empty.url)
+        empty.run(lambda nc: nc.jetstream().create_key_value(bucket="settings"))
+        app = open_page(EXPLORE)
+        assert "no streams yet" in told(app)
+        assert not app.exception
+        assert not app.error
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"stream": "A"},
+        {"stream": "A", "subjects": "a.1", "look-back": "PT1H", "field": "y", "by": "kind", "time": "at"},
+        {"stream": "A", "chart": "latest", "by": "kind"},
+        {"stream": "A", "chart": "scatter", "field": "y", "against": "x", "by": "kind"},
+        {"stream": "WORDS", "payloads": "text"},
+        {"stream": NASTY_STREAM, "subjects": "q.\"'\\", "field": NASTY, "by": f"{NASTY} by"},
+        {"stream": NASTY_STREAM, "chart": "scatter", "field": "z", "against": NASTY, "by": f"{NASTY} by"},
+        {"stream": NASTY_STREAM, "chart": "latest", "field": NASTY},
+    ],
+)
+def test_copied_page(open_page: Open, tmp_path: Path, query: dict[str, str]) -> None:
+    """The code that a view shows is a page, and the page shows the same rows in the same way, whatever is in
+    the names."""
+    explored = open_page(EXPLORE, **query, show="Copy as page")
+    assert not explored.exception
+    for name, value in query.items():
+        assert next(box for box in explored.selectbox if box.key == name).value == value
+    (tmp_path / "copy").mkdir()
+    page = tmp_path / "copy" / "overview.py"
+    page.write_text(explored.code[0].value, encoding="utf-8")
+    copied = open_page(page)
+    assert not copied.exception
+    assert not copied.error
+    assert not copied.selectbox
+    assert query["stream"] in re.sub(r"\\(.)", r"\1", copied.title[0].value)
+    assert rows(copied) == rows(explored)
+    assert drawn(copied)
+    if query["stream"] != "WORDS":
+        assert drawn(copied) == drawn(explored)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    with chromium() as browser:
+        yield browser
+
+
+def pick(tab: Page, label: str, choice: str) -> None:
+    """Choose something, as a viewer does, and wait for it to be in the address."""
+    box = tab.locator(f'input[aria-label="{label}"]')
+    box.fill(choice)
+    tab.get_by_role("option", name=choice).first.wait_for()
+    box.press("Enter")
+    until(lambda: f"={choice}" in tab.url)
+
+
+def shown(tab: Page) -> list[object]:
+    """What is chosen, and what the chart shows by which name."""
+    boxes = tab.locator("[data-testid=stSelectbox] input").evaluate_all("all => all.map(one => one.value)")
+    tabs = tab.get_by_role("tab", selected=True).inner_text()
+    chart = tab.locator(".js-plotly-plot").first
+    names = "el => (el.data || []).map(trace => trace.name)"
+    return [boxes, tabs, chart.evaluate(names) if chart.count() else []]
+
+
+def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path: Path) -> None:
+    """What a viewer has chosen is in the address, and opens the same view for somebody else."""
+    with app(tmp_path, NATS_URL=server.url) as running:
+        tab = browser.new_page()
+        tab.goto(f"{running.url}/explore")
+        expect(tab.locator(".lb-status")).to_contain_text("30 rows", timeout=30_000)
+        pick(tab, "Chart", "scatter")
+        pick(tab, "Field", "y")
+        pick(tab, "By", "kind")
+        tab.get_by_role("tab", name="Messages").click()
+        expected = [
+            ["A", ">", "PT5M", "json", "stored", "scatter", "y", "x", "kind"],
+            "Messages",
+            ["a", "b"],
+        ]
+        until(lambda: shown(tab) == expected)
+        for name in ("stream=A", "against=x", "show=Messages"):
+            until(lambda name=name: name in tab.url)
+        other = browser.new_context().new_page()
+        other.goto(tab.url)
+        until(lambda: shown(other) == expected)
+        pick(other, "Chart", "latest")
+        pick(other, "Stream", "WORDS")
+        expect(other.locator("body")).to_contain_text("can be read as a row", timeout=20_000)
+        expect(other.locator("body")).to_contain_text("door 2 is open")
+        for one in (tab, other):
+            one.goto("about:blank")

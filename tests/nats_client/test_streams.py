@@ -1,0 +1,43 @@
+"""What the server holds, as a real one tells it."""
+
+from pathlib import Path
+from typing import Any
+
+from nats_client import Client, Settings
+from nats_client.streams import PAGE
+from tests.nats import running_server
+from tests.waiting import until
+
+
+def test_many_subjects(tmp_path: Path) -> None:
+    """Of a stream with more subjects than the server lists in one answer, one answer is fetched, and how many
+    there are is told; a narrower pattern gets what it matches."""
+
+    async def publish(nc: Any) -> None:
+        await nc.jetstream().add_stream(name="MANY", subjects=["m.>"], storage="memory")
+        for i in range(PAGE + 50):
+            await nc.publish(f"m.{i:06d}.x", b"1")
+            if i % 5000 == 0:
+                await nc.flush()
+        await nc.publish("m.000003.x", b"2")
+        await nc.flush()
+
+    with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
+        server.run(publish)
+        until(lambda: client.streams()[0].messages == PAGE + 51)
+        found = client.subjects("MANY")
+        assert (found.total, len(found.counts)) == (PAGE + 50, PAGE)
+        narrow = client.subjects("MANY", "m.000003.*")
+        assert (narrow.total, narrow.counts) == (1, {"m.000003.x": 2})
+
+
+def test_age_and_limits(tmp_path: Path) -> None:
+    """A stream's newest message has an age by the server's clock, and its limits are put in words."""
+    with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
+        server.run(lambda nc: nc.jetstream().add_stream(name="S", subjects=["s.>"], max_age=3600, max_msgs=5))
+        assert client.streams()[0].age is None
+        server.publish("s.a", b"1")
+        (stream,) = client.streams()
+        assert stream.age is not None
+        assert 0 <= stream.age.total_seconds() < 60
+        assert stream.limits == "messages for 1 hour and 5 messages"
