@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from .chunks import Query, query_headers
 from .connection import Connection, ConnectionState, end_tasks
 from .decoders import check_decoder
 from .duration import parse_duration
@@ -44,11 +45,12 @@ class Client:
         max_bytes: int = 512 * 1024 * 1024,
         idle_after: float = IDLE_AFTER,
     ) -> None:
-        """`max_rows` and `max_bytes` are the ceilings of each feed; `idle_after` is in seconds."""
+        """`max_rows` and `max_bytes` are the ceilings of each feed and query; `idle_after` is in seconds."""
         self.settings = settings or Settings.load()
         self._limits = {"max_rows": max_rows, "max_bytes": max_bytes}
         self._idle_after = idle_after
         self._feeds: dict[FeedKey, Feed] = {}
+        self._queries: list[Query] = []
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._live, name="nats", daemon=True)
@@ -163,6 +165,26 @@ class Client:
         were last while there is no connection. Raises ConnectionFailed when they have never been seen."""
         return self._call(self._services.newest())
 
+    def query(
+        self,
+        subject: str,
+        request: Any,
+        *,
+        timeout: float = 10.0,
+        credit: int | None = 8,
+        accept: str = "arrow",
+    ) -> Query:
+        """Ask the service at `subject`, and take its answer in by chunks, in the background. Returns at once.
+
+        request: bytes, a text, or anything that JSON knows, such as `{"sql": ..., "parameters": {...}}`.
+        timeout: seconds (up to 60) of silence after which the service is given up. credit: chunks under way
+        at most, None: as fast as the service sends. accept: "arrow" or "json", as the service prefers. The
+        ceilings are those of a feed. Raises SubjectError, PayloadError, SettingsError; what goes wrong
+        later is the query's own `error`.
+        """
+        asked = Request.of(subject, request, query_headers(credit, accept))
+        return self._call(self._query(asked, check_timeout(timeout)))
+
     def feeds(self) -> list[Feed]:
         """The feeds that are open."""
         return list(self._feeds.values())
@@ -211,6 +233,8 @@ class Client:
             for feed in self._feeds.values():
                 await feed.close()
             self._feeds.clear()
+            for query in self._queries:
+                await query.close()
             await self._services.close()
             await end_tasks([connecting])
 
@@ -223,9 +247,18 @@ class Client:
         feed.last_read = monotonic()
         return feed
 
+    async def _query(self, request: Request, patience: float) -> Query:
+        query = Query(self._connection, self._loop, request, patience, self._limits)
+        self._queries.append(query)
+        return query
+
     async def _close_idle(self) -> None:
         now = monotonic()
         for key, feed in list(self._feeds.items()):
             if now - feed.last_read > self._idle_after:
                 del self._feeds[key]
                 await feed.close()
+        for query in list(self._queries):
+            if now - query.last_read > self._idle_after:
+                self._queries.remove(query)
+                await query.close()
