@@ -372,7 +372,7 @@ class History:
             while answer.work is not None and not answer.work.done():
                 await asyncio.to_thread(query.cancel)
                 await asyncio.wait({answer.work}, timeout=0.2)
-            if answer.work is not None:
+            if answer.work is not None and not answer.work.cancelled():
                 answer.work.exception()  # it was told already, if it is one of interest
             await asyncio.to_thread(query.close)
         finally:
