@@ -8,6 +8,7 @@ line_chart(cpu, y="percent", color="_subject")
 
 from .choose import choose
 from .download import downloads
+from .history import Answer, ago, answer_chart, answer_table, query
 from .line_chart import line_chart
 from .live import View, live
 from .request import request
@@ -24,7 +25,11 @@ from .table import latest_values, newest_rows
 from .words import bytes_text, plain
 
 __all__ = [
+    "Answer",
     "View",
+    "ago",
+    "answer_chart",
+    "answer_table",
     "bytes_text",
     "choose",
     "downloads",
@@ -36,6 +41,7 @@ __all__ = [
     "newest_messages",
     "newest_rows",
     "plain",
+    "query",
     "request",
     "send_request",
     "service_chart",

@@ -12,6 +12,7 @@ import streamlit as st
 from streamlit_autorefresh import st_autorefresh
 
 from components.connection import client
+from components.history import leave
 from components.live import NothingYet, View, collected
 from components.pages import FOLDER, code_of, find_pages, page_files
 from components.reload import refresh_code
@@ -28,6 +29,7 @@ STATIC = Path(__file__).parent.parent / "static"
 
 def draw_page(file: Path) -> None:
     """Draw the page of `file`, and again at each tick of the viewer's clock."""
+    leave(file.stem)
     body(file, page_files())
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import weakref
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
@@ -50,7 +51,7 @@ class Client:
         self._limits = {"max_rows": max_rows, "max_bytes": max_bytes}
         self._idle_after = idle_after
         self._feeds: dict[FeedKey, Feed] = {}
-        self._queries: list[Query] = []
+        self._queries: weakref.WeakSet[Query] = weakref.WeakSet()
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._live, name="nats", daemon=True)
@@ -233,7 +234,7 @@ class Client:
             for feed in self._feeds.values():
                 await feed.close()
             self._feeds.clear()
-            for query in self._queries:
+            for query in list(self._queries):
                 await query.close()
             await self._services.close()
             await end_tasks([connecting])
@@ -249,7 +250,7 @@ class Client:
 
     async def _query(self, request: Request, patience: float) -> Query:
         query = Query(self._connection, self._loop, request, patience, self._limits)
-        self._queries.append(query)
+        self._queries.add(query)
         return query
 
     async def _close_idle(self) -> None:
@@ -260,5 +261,5 @@ class Client:
                 await feed.close()
         for query in list(self._queries):
             if now - query.last_read > self._idle_after:
-                self._queries.remove(query)
+                self._queries.discard(query)
                 await query.close()

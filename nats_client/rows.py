@@ -155,6 +155,8 @@ def _of_arrow(body: bytes) -> pa.Table:
 
 def _simple(column: pa.ChunkedArray) -> pa.ChunkedArray:
     kind = column.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _simple(column.cast(kind.storage_type))
     if pa.types.is_dictionary(kind):
         return _simple(column.cast(kind.value_type))
     if pa.types.is_decimal(kind):
