@@ -35,7 +35,7 @@ class PostgresServer:
     def __init__(self) -> None:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self._databases = 0
+        self._has_database = False
         self._folder = Path(tempfile.mkdtemp(prefix="lookback-postgres-"))
         # PostgreSQL refuses to run as root; Debian's package brings a user for it
         self._user: dict[str, Any] = {}
@@ -90,7 +90,7 @@ class PostgresServer:
     def stop(self) -> None:
         """End it for good."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(signal.SIGQUIT)
             self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -98,16 +98,18 @@ class PostgresServer:
         """Where a database is, with the password."""
         return f"postgresql://{role}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
 
-    def new_database(self) -> str:
-        """The DSN of an empty database that belongs to the ordinary role."""
-        self._databases += 1
-        name = f"archive{self._databases}"
-        self.execute(f"CREATE DATABASE {name} OWNER {ROLE} TEMPLATE template0")
-        return self.dsn(name)
+    def empty_database(self) -> str:
+        """The DSN of the one database that belongs to the ordinary role, emptied."""
+        if not self._has_database:
+            self.execute(f"CREATE DATABASE archive OWNER {ROLE} TEMPLATE template0")
+            self._has_database = True
+        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'")
+        self.execute("DROP TABLE IF EXISTS messages CASCADE", "archive")
+        return self.dsn("archive")
 
-    def execute(self, sql: str) -> Sequence[Any]:
+    def execute(self, sql: str, database: str = "postgres") -> Sequence[Any]:
         """The rows of a statement of the administrator."""
-        with psycopg.connect(self.dsn("postgres", ADMIN), autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(self.dsn(database, ADMIN), autocommit=True, connect_timeout=5) as connection:
             cursor = connection.execute(sql.encode())
             return cursor.fetchall() if cursor.description else []
 
