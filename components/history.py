@@ -154,7 +154,7 @@ def answer_chart(answer: Answer, x: str, y: str, color: str | None = None) -> No
             go.Scatter(
                 x=_on_the_clock(line[x], zone),
                 y=line[y].to_numpy("float64"),
-                name=escape(name),
+                name=escape(name, quote=False),
                 mode="lines" if len(line) > 1 else "markers",
                 line={"width": 1.5},
             )
@@ -165,7 +165,8 @@ def answer_chart(answer: Answer, x: str, y: str, color: str | None = None) -> No
             "height": 380,
             "margin": {"l": 60, "r": 10, "t": 20, "b": 40},
             "showlegend": color is not None,
-            "yaxis": {"title": {"text": escape(y)}},
+            "legend": {"orientation": "h", "y": -0.12, "yanchor": "top"},
+            "yaxis": {"title": {"text": escape(y, quote=False)}},
         },
     )
     st.plotly_chart(figure, key=f"answer {x} {y} {color}", config={"displaylogo": False})
