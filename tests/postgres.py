@@ -1,5 +1,6 @@
 """A real PostgreSQL on a free loopback port, its data in a temporary directory."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 from tests.running import free_port
@@ -79,12 +81,18 @@ class PostgresServer:
                     raise
                 time.sleep(0.05)
 
+    def signal(self, number: int) -> None:
+        """Send a signal to all its processes."""
+        assert self._process is not None
+        main = psutil.Process(self._process.pid)
+        for process in [main, *main.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
     def kill(self) -> None:
         """kill -9 of all its processes."""
+        self.signal(signal.SIGKILL)
         assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        for pid in [self._process.pid, *map(int, children)]:
-            os.kill(pid, signal.SIGKILL)
         self._process.wait()
 
     def stop(self) -> None:
