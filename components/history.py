@@ -133,10 +133,12 @@ def leave(page: str) -> None:
 def answer_table(answer: Answer) -> None:
     """Draw the first rows as a table, times in the viewer's zone."""
     shown = answer.frame().iloc[:MOST_ROWS]
-    for name, kind in answer.columns.items():
-        if kind == "time" and getattr(shown[name].dtype, "tz", None) is not None:
+    times = [name for name, kind in answer.columns.items() if kind == "time"]
+    for name in times:
+        if getattr(shown[name].dtype, "tz", None) is not None:
             shown = local(shown, name)
-    st.dataframe(shown, hide_index=True)
+    moment = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss.SSS")
+    st.dataframe(shown, column_config=dict.fromkeys(times, moment), hide_index=True)
     if len(answer) > MOST_ROWS:
         st.caption(f"The first {MOST_ROWS:,} of {len(answer):,} rows. The downloads have all.")
 
