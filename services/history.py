@@ -53,7 +53,6 @@ NAME = "history"
 VERSION = "1.0.0"
 MOST_ASKED = 64 * 1024  # bytes of a request
 CHUNK = 128 * 1024  # bytes
-UNFLUSHED = 1024 * 1024  # bytes that may be under way to the server before it is waited for
 AT_ONCE = 4  # queries; each has a thread, a connection to the database and a share of its memory
 MOST_WAITING = 64  # requests, those that are being answered included
 HEADERS = 4096  # bytes of a message that are kept for its headers
@@ -61,7 +60,7 @@ WAIT_FOR_TURN = 10.0  # seconds
 CREDIT_TIMEOUT = 30.0  # seconds that a caller has for its next acknowledgement
 FIRST_SIGN, NEXT_SIGN = 1.0, 5.0  # seconds of silence before a chunk without rows
 STOP_WAIT = 1.5  # seconds that a query has to end before its caller is told
-FLUSH_TIMEOUT = 10  # seconds
+PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
 CLOSE_TIMEOUT = 1.0  # seconds
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -286,6 +285,7 @@ class History:
             name="lookback-history",
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.5,
+            ping_interval=PING_INTERVAL,
             disconnected_cb=on_disconnect,
             reconnected_cb=on_reconnect,
             error_cb=on_error,
@@ -387,11 +387,10 @@ class History:
         most = self._nats.max_payload - HEADERS
         kind = answer.question.kind
         found = chunks(query.batches(), query.schema, kind, min(CHUNK, most // 2))
-        rows = size = unflushed = 0
+        rows = size = 0
         while chunk := await self._work(answer, partial(next, found, None)):
             length = len(chunk.body)
             size += length
-            unflushed += length
             if size > self._limits.bytes:
                 raise _too_large(
                     f"The answer is larger than {size - length:,} bytes, {self._limits.over('bytes')}."
@@ -401,9 +400,6 @@ class History:
             await answer.wait_for_credit(self._credit_timeout)
             await self._send(answer, chunk.body)
             rows += chunk.rows
-            if unflushed > UNFLUSHED:
-                await self._nats.flush(FLUSH_TIMEOUT)
-                unflushed = 0
         answer.check()
         await self._send(answer, b"", {"Lookback-Rows-Sent": str(rows)})
 
@@ -441,6 +437,7 @@ class History:
         if body:
             headers["Content-Type"] = answer.question.kind
             answer.sent += 1
+        # This waits while the server does not take what was sent before: 2 MB are held at most.
         # With a reply subject the server tells when nobody listens at the inbox
         reply = answer.control if body else ""
         try:
