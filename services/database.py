@@ -286,7 +286,7 @@ class DuckDb(Database):
         try:
             yield
         except (duckdb.Error, pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
-            words = str(error).partition("\n\nLINE ")[0]
+            words = str(error).partition("\n\n")[0]  # then come hints and the place
             if words.startswith("INTERRUPT"):
                 raise QueryCancelled("The query was cancelled.") from None
             if words.startswith(("FATAL", "INTERNAL")):  # of no use any more until it is opened anew
