@@ -1,6 +1,5 @@
 """query(): SQL over what a history service keeps, for pages; its rows can be used while they come."""
 
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -51,15 +50,13 @@ class Answer:
 
 
 class _Asked:
-    """What a viewer has asked last. Its query ends with it: with the session, or when another takes over."""
+    """What a viewer has asked last."""
 
     def __init__(self, query: Query | None, error: LookbackError | None = None) -> None:
         self.query = query
         self.error = error
         self._source: pd.DataFrame | None = None
         self._answer: Answer | None = None
-        if query is not None:
-            weakref.finalize(self, query.stop).atexit = False
 
     def answer(self) -> Answer | None:
         """The rows, None when there are none. Raises ClosedError."""
@@ -88,10 +85,10 @@ def query(
 
     Run asks the history service at `subject` for the rows of one SELECT, with `$name` in it bound to
     `parameters["name"]`; those that it does not name are not sent. The page runs again each second, the query
-    goes on. Its rows stay with the viewer until the next Run; another page, or another Run, stops it at the
-    service. `key` tells two queries on one page apart.
+    goes on. Its rows stay with the viewer until the next Run or another page; either stops it at the service,
+    and so does closing the page. `key` tells two queries on one page apart.
     """
-    kept: dict[str, _Asked] = st.session_state.setdefault(_ASKED, {})
+    kept = _while_connected(st.session_state.setdefault(_ASKED, {}))
     if st.session_state.pop(f"_run {key}", False):
         named = {name: value for name, value in (parameters or {}).items() if f"${name}" in sql}
         _stop(key)
@@ -127,7 +124,9 @@ def leave(page: str) -> None:
     """Stop and forget what was asked on another page than `page`."""
     if st.session_state.get("_page") != page:
         st.session_state["_page"] = page
-        st.session_state.pop(_ASKED, None)  # with it they stop
+        kept: dict[str, _Asked] = st.session_state.get(_ASKED, {})
+        _stop_all(kept)
+        kept.clear()
 
 
 def answer_table(answer: Answer) -> None:
@@ -186,6 +185,18 @@ def _stop(key: str) -> None:
         asked.query.stop()
 
 
+def _stop_all(kept: dict[str, _Asked]) -> None:
+    for asked in kept.values():
+        if asked.query is not None:
+            asked.query.stop()
+
+
+@st.cache_resource(scope="session", show_spinner=False, on_release=_stop_all)
+def _while_connected(_kept: dict[str, _Asked]) -> dict[str, _Asked]:
+    """`_kept`, whose queries stop when the viewer's browser disconnects."""
+    return _kept
+
+
 def _ask(subject: str, request: object) -> _Asked:
     try:
         return _Asked(client().query(subject, request))
@@ -217,7 +228,7 @@ def _progress(query: Query) -> None:
     elif state == "done":
         st.caption(f":material/check: {size} in {took}")
         if not rows:
-            st.info("The query found no rows.", icon=":material/search_off:")
+            st.info("The query found no rows. Does the archive reach so far?", icon=":material/search_off:")
     elif isinstance(query.error, NoResponders):
         st.info(
             f"No history service answers at {plain(query.subject)}. `python -m services.history` starts one: "

@@ -141,7 +141,12 @@ class Query:
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for it to end, well or not; whether it did."""
-        return self._ended.wait(timeout)
+        until = time.monotonic() + timeout
+        while not self._ended.wait(max(0.0, min(LOOK, until - time.monotonic()))):
+            if time.monotonic() >= until:
+                return False
+            self.last_read = time.monotonic()  # who waits is a reader
+        return True
 
     # -- on the client's loop ----------------------------------------------------------------------------
 

@@ -1,15 +1,9 @@
-"""Rows of a query as charts and tables need them, and what a query's end depends on."""
-
-from pathlib import Path
+"""Rows of a query as charts and tables need them."""
 
 import numpy as np
 import pandas as pd
 
-from components.history import BINS, MOST_LINES, _Asked, _lines_of, _with_times
-from nats_client import Client, Settings
-from tests.chunked import SUBJECT, endless, service
-from tests.nats import running_server
-from tests.waiting import until
+from components.history import BINS, MOST_LINES, _lines_of, _with_times
 
 
 def test_no_spike_is_lost() -> None:
@@ -59,16 +53,3 @@ def test_times_in_json() -> None:
     found = _with_times(rows)
     assert [str(kind)[:10] for kind in found.dtypes] == ["datetime64", "str", "str", "str"]
     assert found["a"].iloc[2] == pd.Timestamp("2025-12-31T22:00:00.5Z")
-
-
-def test_a_query_ends_with_its_viewer(tmp_path: Path) -> None:
-    """When a session is gone, and with it what it asked, the service is told to stop."""
-    with (
-        running_server(tmp_path, "# no jetstream") as server,
-        Client(Settings(url=server.url)) as client,
-        service(server.url, endless) as running,
-    ):
-        session = {"asked": _Asked(client.query(SUBJECT, b""))}
-        until(lambda: running.told())
-        session.clear()
-        until(lambda: "stop" in running.told())
