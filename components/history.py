@@ -1,5 +1,6 @@
 """query(): SQL over what a history service keeps, for pages; its rows can be used while they come."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -90,7 +91,11 @@ def query(
     """
     kept = _while_connected(st.session_state.setdefault(_ASKED, {}))
     if st.session_state.pop(f"_run {key}", False):
-        named = {name: value for name, value in (parameters or {}).items() if f"${name}" in sql}
+        named = {
+            name: value
+            for name, value in (parameters or {}).items()
+            if re.search(rf"\${re.escape(name)}\b", sql)
+        }
         _stop(key)
         kept[key] = _ask(subject, {"sql": sql, "parameters": named})
         if (started := kept[key].query) is not None:
