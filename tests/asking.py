@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -115,12 +116,15 @@ async def asked(
 
 async def tables(client: Client) -> dict[str, Any]:
     """The answer of history.tables, waited for until there is a service."""
-    for _ in range(300):
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
         try:
-            reply = await client.request("history.tables", b"", timeout=TIMEOUT)
+            reply = await client.request("history.tables", b"", timeout=2)
             return dict(json.loads(reply.data)) if reply.data else dict(reply.headers or {})
         except nats.errors.NoRespondersError:
             await asyncio.sleep(0.1)
+        except nats.errors.TimeoutError:  # asked over a connection that was lost
+            pass
     raise AssertionError("there is no history service")
 
 
@@ -139,9 +143,12 @@ async def connected(url: str) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def serving(database: Database, url: str, **options: Any) -> AsyncIterator[Client]:
-    """The service in this loop, with the options of History; yields a connection of a caller's own."""
-    service = asyncio.create_task(History(database, **options).serve(Settings(url=url)))
+async def serving(
+    database: Database, url: str, *, through: str | None = None, **options: Any
+) -> AsyncIterator[Client]:
+    """The service in this loop, with the options of History, connected `through` another URL where there is
+    one; yields a connection of a caller's own."""
+    service = asyncio.create_task(History(database, **options).serve(Settings(url=through or url)))
     try:
         async with connected(url) as client:
             await tables(client)
@@ -150,6 +157,52 @@ async def serving(database: Database, url: str, **options: Any) -> AsyncIterator
         service.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await service
+
+
+class Relay:
+    """A way to a server that can be cut."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def carry(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry bytes between who connected and the server, both ways."""
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        self._writers += [writer, far_writer]
+
+        async def one_way(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError):
+                while data := await source.read(65536):
+                    target.write(data)
+                    await target.drain()
+            target.close()
+
+        await asyncio.gather(one_way(reader, far_writer), one_way(far_reader, writer))
+
+    def cut(self) -> None:
+        """Reset all connections; new ones are let through."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+
+@asynccontextmanager
+async def relay(port: int) -> AsyncIterator[Relay]:
+    """A Relay to a port."""
+    relay = Relay()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await relay.carry(port, reader, writer)
+
+    listening = await asyncio.start_server(carry, "127.0.0.1", 0)
+    relay.url = f"nats://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    try:
+        yield relay
+    finally:
+        relay.cut()
+        listening.close()
 
 
 @contextmanager
