@@ -11,6 +11,7 @@ from .choose import choose
 from .compare import compare, compared_means, look_back_for
 from .download import downloads
 from .fields import field_list
+from .history import Answer, ago, answer_chart, answer_table, query
 from .line_chart import line_chart
 from .live import View, live
 from .messages import message_list
@@ -42,8 +43,12 @@ from .workflows import (
 )
 
 __all__ = [
+    "Answer",
     "Bucket",
     "View",
+    "ago",
+    "answer_chart",
+    "answer_table",
     "bucket_settings",
     "bytes_text",
     "choose",
@@ -68,6 +73,7 @@ __all__ = [
     "newest_rows",
     "page_code",
     "plain",
+    "query",
     "request",
     "run_chart",
     "run_header",

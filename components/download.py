@@ -20,10 +20,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from nats_client import Feed
+from nats_client import Feed, Query
 from nats_client.errors import ClosedError
 
 from .assets import PREFIX
+from .history import Answer
 from .live import View
 
 MOST = 10_000
@@ -34,27 +35,36 @@ AT_ONCE = 50_000
 
 @dataclass(frozen=True, eq=False)
 class Offer:
-    """What a link gives: the rows of `feed` within `look_back` (ns), as they are when it is asked for."""
+    """What a link gives: the rows of a feed within `look_back` (ns), or those of a query so far, as they are
+    when it is asked for."""
 
-    feed: Feed
+    rows: Feed | Query
     look_back: int
 
     def frame(self) -> pd.DataFrame:
         """The rows. Raises ClosedError."""
-        return self.feed.snapshot().since(self.feed.now() - self.look_back).frame()
+        if isinstance(self.rows, Query):
+            return self.rows.frame()
+        return self.rows.snapshot().since(self.rows.now() - self.look_back).frame()
 
 
 _offers: OrderedDict[str, Offer] = OrderedDict()
 
 
-def downloads(view: View, name: str) -> None:
-    """Links to all rows of `view` as files: CSV (times in ISO 8601, UTC) and Parquet. A file is made when
+def downloads(rows: View | Answer, name: str) -> None:
+    """Links to all of `rows` as files: CSV (times in ISO 8601, UTC) and Parquet. A file is made when
     its link is clicked, of the rows as they are at that moment."""
     mine: dict[object, str] = st.session_state.setdefault("_downloads", {})
-    token = mine.setdefault((view.feed.key, view.look_back, name), secrets.token_urlsafe(24))
+    key: tuple[object, ...] = (name,)
+    if isinstance(rows, View):
+        new = Offer(rows.feed, rows.look_back.value)
+        key = (rows.feed.key, rows.look_back, name)
+    else:
+        new = Offer(rows.query, 0)
+    token = mine.setdefault(key, secrets.token_urlsafe(24))
     offer = _offers.get(token)
-    if offer is None or offer.feed is not view.feed:
-        _offers[token] = Offer(view.feed, view.look_back.value)
+    if offer is None or offer.rows is not new.rows:
+        _offers[token] = new
     with contextlib.suppress(KeyError):  # another viewer's refresh may be at the same place
         _offers.move_to_end(token)
         while len(_offers) > MOST:
@@ -75,7 +85,8 @@ def find(token: str) -> Offer | None:
 def _csv(frame: pd.DataFrame) -> Iterator[str]:
     for start in range(0, max(1, len(frame)), AT_ONCE):
         part = frame.iloc[start : start + AT_ONCE]
-        yield part.to_csv(date_format="%Y-%m-%dT%H:%M:%S.%fZ", header=not start)
+        named = frame.index.name is not None
+        yield part.to_csv(date_format="%Y-%m-%dT%H:%M:%S.%fZ", header=not start, index=named)
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

@@ -13,6 +13,7 @@ import streamlit as st
 from streamlit_autorefresh import st_autorefresh
 
 from components.connection import client
+from components.history import leave
 from components.live import NothingYet, Read, collected
 from components.pages import FOLDER, code_of, find_pages, page_files
 from components.reload import refresh_code
@@ -41,6 +42,7 @@ st.stop = _stop
 
 def draw_page(file: Path) -> None:
     """Draw the page of `file`, and again at each tick of the viewer's clock."""
+    leave(file.stem)
     body(file, page_files())
 
 

@@ -197,40 +197,37 @@ class Sent:
 
 
 def send_request(found: Services, name: str | None = None) -> None:
-    """Draw a form that sends a request to a subject, typed or taken from the endpoints of `found` (of its
-    service `name`), once per click; and the answer to the last one."""
+    """Draw a form that sends a request to an endpoint of `found` (of its service `name`), or to a subject
+    that the viewer types, once per click; and the answer to the last one."""
     instances = [each for each in found.instances if name in (None, each.name)]
     subjects = sorted({each.subject for instance in instances for each in instance.endpoints})
-    if subjects:
-        st.selectbox(
-            "Endpoint",
-            subjects[:MOST_ROWS],
-            index=None,
-            placeholder="Take the subject of an endpoint, or type one below",
-            key=f"request-endpoint {name}",
-            on_change=_take_endpoint,
-            args=(f"request-endpoint {name}",),
-        )
+    # Not one box for both: what is typed into a list of choices is gone when the viewer clicks elsewhere, and
+    # the request would go to the choice before.
+    endpoint = st.selectbox(
+        "Endpoint",
+        subjects[:MOST_ROWS],
+        index=None,
+        placeholder="Choose an endpoint, or type a subject below",
+        key=f"endpoint {name}",
+    )
+    field = f"subject {endpoint}"
     with st.form("request"):
-        st.text_input("Subject", key="request-subject")
+        st.text_input("Subject", endpoint or "", key=field)
         st.text_area("Payload", key="request-payload", placeholder="JSON or text; may be empty")
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.number_input("Timeout (s)", 0.1, 30.0, 2.0, step=0.5, key="request-timeout", width=160)
-            st.form_submit_button("Send", icon=":material/send:", type="primary", on_click=_send)
+            st.form_submit_button(
+                "Send", icon=":material/send:", type="primary", on_click=_send, args=(field,)
+            )
     sent: Sent | None = st.session_state.get("_sent")
     if sent is not None:
         _answer(sent)
 
 
-def _take_endpoint(key: str) -> None:
-    if chosen := st.session_state[key]:
-        st.session_state["request-subject"] = chosen
-
-
-def _send() -> None:
+def _send(field: str) -> None:
     """Runs before the page does, once for each click, so no refresh can come in between or do it again."""
     state = st.session_state
-    subject = state["request-subject"].strip()
+    subject = state[field].strip()
     when = time.time_ns()
     reply: Reply | None = None
     failed: LookbackError | None = None

@@ -10,6 +10,7 @@
 Knows nothing of Streamlit: it works the same in a script or a notebook.
 """
 
+from .chunks import Query
 from .client import Client
 from .connection import ConnectionState
 from .duration import format_duration, iso_duration, parse_duration
@@ -33,6 +34,7 @@ __all__ = [
     "Gap",
     "Health",
     "LookbackError",
+    "Query",
     "Reply",
     "ServiceInstance",
     "Services",

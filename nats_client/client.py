@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import weakref
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from .chunks import Query, query_headers
 from .connection import Connection, ConnectionState, end_tasks
 from .decoders import check_decoder
 from .duration import parse_duration
@@ -46,14 +48,15 @@ class Client:
         max_keys: int = 100_000,
         idle_after: float = IDLE_AFTER,
     ) -> None:
-        """`max_rows` and `max_bytes` are the ceilings of each feed, `max_keys` and `max_bytes` those of each
-        bucket; `idle_after` is in seconds."""
+        """`max_rows` and `max_bytes` are the ceilings of each feed and query, `max_keys` and `max_bytes` those
+        of each bucket; `idle_after` is in seconds."""
         self.settings = settings or Settings.load()
         self._limits = {"max_rows": max_rows, "max_bytes": max_bytes}
         self._bucket_limits = {"max_keys": max_keys, "max_bytes": max_bytes}
         self._idle_after = idle_after
         self._feeds: dict[FeedKey, Feed] = {}
         self._watches: dict[str, Watch] = {}
+        self._queries: weakref.WeakSet[Query] = weakref.WeakSet()
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._live, name="nats", daemon=True)
@@ -198,6 +201,26 @@ class Client:
         were last while there is no connection. Raises ConnectionFailed when they have never been seen."""
         return self._call(self._services.newest())
 
+    def query(
+        self,
+        subject: str,
+        request: Any,
+        *,
+        timeout: float = 10.0,
+        credit: int | None = 8,
+        accept: str = "arrow",
+    ) -> Query:
+        """Ask the service at `subject`, and take its answer in by chunks, in the background. Returns at once.
+
+        request: bytes, a text, or anything that JSON knows, such as `{"sql": ..., "parameters": {...}}`.
+        timeout: seconds (up to 60) of silence after which the service is given up. credit: chunks under way
+        at most, None: as fast as the service sends. accept: "arrow" or "json", as the service prefers. The
+        ceilings are those of a feed. Raises SubjectError, PayloadError, SettingsError; what goes wrong
+        later is the query's own `error`.
+        """
+        asked = Request.of(subject, request, query_headers(credit, accept))
+        return self._call(self._query(asked, check_timeout(timeout)))
+
     def feeds(self) -> list[Feed]:
         """The feeds that are open."""
         return list(self._feeds.values())
@@ -248,6 +271,8 @@ class Client:
             for watch in self._watches.values():
                 await watch.close()
             self._feeds.clear()
+            for query in list(self._queries):
+                await query.close()
             await self._services.close()
             self._watches.clear()
             await end_tasks([connecting])
@@ -269,6 +294,11 @@ class Client:
         watch.last_read = monotonic()
         return watch
 
+    async def _query(self, request: Request, patience: float) -> Query:
+        query = Query(self._connection, self._loop, request, patience, self._limits)
+        self._queries.add(query)
+        return query
+
     async def _close_idle(self) -> None:
         now = monotonic()
         for key, feed in list(self._feeds.items()):
@@ -279,3 +309,7 @@ class Client:
             if now - watch.last_read > self._idle_after:
                 del self._watches[bucket]
                 await watch.close()
+        for query in list(self._queries):
+            if now - query.last_read > self._idle_after:
+                self._queries.discard(query)
+                await query.close()

@@ -208,20 +208,23 @@ class Connection:
             if not waiting:
                 self._waiting.pop(subject.lower(), None)
 
-    async def check(self) -> None:
-        """Ask for a sign of life; a connection that gives none is ended, and the next server tried.
+    async def check(self) -> bool:
+        """Ask for a sign of life, and whether there was one; a connection that gives none is ended, and the
+        next server tried.
 
         A frozen server, or a cut without a FIN, would otherwise keep it open until its pings run out.
         """
         client = self._nats
         if client is None or not client.is_connected:
-            return
+            return False
         try:
             await client.flush(PONG_TIMEOUT)
         except (TimeoutError, nats.errors.Error, OSError):
             if self._nats is client:
                 self._last_error = TimeoutError()
                 self._ended.set()
+            return False
+        return True
 
     async def _connect(self, server: str) -> SafeNatsPy:
         self._last_error = None

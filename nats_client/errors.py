@@ -15,7 +15,9 @@ LookbackError
 │   │   └── MessageNotFound the stream holds no such message
 │   ├── NoResponders        nobody listens to the subject
 │   ├── RequestTimeout      somebody listens, and did not answer in time
-│   └── ServiceError        the service answered with an error of its own
+│   ├── ServiceError        the service answered with an error of its own
+│   ├── AnswerBroken        chunks of an answer that cannot be read, or are missing
+│   └── AnswerTooLarge      more rows than are kept of one answer
 ├── PayloadError            a payload, or a header, that cannot be sent
 ├── ColumnError             a column that is not there, or is of another kind
 └── ClosedError             the client or the feed has been closed
@@ -98,6 +100,14 @@ class ServiceError(RequestFailed):
         """Header `Nats-Service-Error`."""
         self.data = data
         """The payload that came with it."""
+
+
+class AnswerBroken(RequestFailed):
+    """A chunk of an answer cannot be read, or fewer rows came than the service said."""
+
+
+class AnswerTooLarge(RequestFailed):
+    """An answer has more rows or bytes than are kept of one; the first ones are."""
 
 
 class PayloadError(LookbackError):

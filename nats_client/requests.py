@@ -15,7 +15,7 @@ from typing import Any
 import nats.errors
 import orjson
 
-from .connection import Connection, plain_reason
+from .connection import Connection, SafeNatsPy, plain_reason
 from .errors import (
     ConnectionFailed,
     LookbackError,
@@ -100,16 +100,7 @@ async def ask(connection: Connection, request: Request, timeout: float) -> Reply
     and RequestFailed where the connection was lost meanwhile.
     """
     subject, began = request.subject, time.monotonic()
-    try:
-        async with asyncio.timeout(timeout):
-            client = await connection.ready()
-    except TimeoutError:
-        raise connection.state.error or ServerUnreachable("Not connected to NATS yet.") from None
-    if request.size > client.max_payload:  # the server would end the whole connection
-        raise PayloadError(
-            f"The request to {subject!r} has {request.size:,} bytes, headers included, and the server takes "
-            f"at most {client.max_payload:,} (max_payload). Send less at a time."
-        )
+    client = await ready_for(connection, request, timeout)
     sent = time.monotonic()
     try:
         answer = await connection.request(
@@ -120,10 +111,7 @@ async def ask(connection: Connection, request: Request, timeout: float) -> Reply
             dict(request.headers) or None,
         )
     except nats.errors.NoRespondersError:
-        raise NoResponders(
-            f"Nobody listens to {subject!r}. Check how it is written (capitals count), "
-            "and that the service runs."
-        ) from None
+        raise nobody_listens(subject) from None
     except (TimeoutError, nats.errors.Error, ConnectionError) as error:
         if not client.is_connected:
             raise RequestFailed(
@@ -137,16 +125,46 @@ async def ask(connection: Connection, request: Request, timeout: float) -> Reply
             ) from None
         raise RequestFailed(f"The request to {subject!r} failed: {plain_reason(error)}.") from error
     headers = answer.headers or {}
-    if _ERROR in headers or _ERROR_CODE in headers:
-        code, description = headers.get(_ERROR_CODE, ""), headers.get(_ERROR, "")
-        told = (description[:300].rstrip(".") or "no description") + (f" (code {code[:20]})" if code else "")
-        raise ServiceError(
-            f"The service at {subject!r} answered with an error of its own: {told}.",
-            code=code,
-            description=description,
-            data=answer.data,
-        )
+    if failure := service_error(subject, headers, answer.data):
+        raise failure
     return Reply(subject, answer.data, headers, time.monotonic() - sent)
+
+
+async def ready_for(connection: Connection, request: Request, timeout: float) -> SafeNatsPy:  # noqa: ASYNC109
+    """The connected client, within `timeout` seconds. Raises ConnectionFailed where there is none, and
+    PayloadError where `request` is larger than the server takes."""
+    try:
+        async with asyncio.timeout(timeout):
+            client = await connection.ready()
+    except TimeoutError:
+        raise connection.state.error or ServerUnreachable("Not connected to NATS yet.") from None
+    if request.size > client.max_payload:  # the server would end the whole connection
+        raise PayloadError(
+            f"The request to {request.subject!r} has {request.size:,} bytes, headers included, and the "
+            f"server takes at most {client.max_payload:,} (max_payload). Send less at a time."
+        )
+    return client
+
+
+def nobody_listens(subject: str) -> NoResponders:
+    """The error of a request to a subject that has no service."""
+    return NoResponders(
+        f"Nobody listens to {subject!r}. Check how it is written (capitals count), and that the service runs."
+    )
+
+
+def service_error(subject: str, headers: Mapping[str, str], data: bytes) -> ServiceError | None:
+    """The error that an answer is, None when it is none."""
+    if _ERROR not in headers and _ERROR_CODE not in headers:
+        return None
+    code, description = headers.get(_ERROR_CODE, ""), headers.get(_ERROR, "")
+    told = f"{description[:300] or 'no description'}" + (f" (code {code[:20]})" if code else "")
+    return ServiceError(
+        f"The service at {subject!r} answered with an error of its own: {told}.",
+        code=code,
+        description=description,
+        data=data,
+    )
 
 
 class SharedRequests:

@@ -13,14 +13,14 @@ from components import (
 )
 
 found = services()
-service_list(found)
-
 name = None
-if found.names:
-    name = choose("Service", found.names)
-    service_chart(found, name)
-    endpoint_list(found, name)
-    service_metadata(found, name)
+with st.container():  # so that the form below keeps its place when services come and go
+    service_list(found)
+    if found.names:
+        name = choose("Service", found.names)
+        service_chart(found, name)
+        endpoint_list(found, name)
+        service_metadata(found, name)
 
 st.subheader("Send a request")
 send_request(found, name)

@@ -1,9 +1,10 @@
 """The embedded NATS server: a real nats-server with JetStream, for when no other is configured.
 
-One process of this machine and data directory, the owner, runs the server and the publisher of the
-machine's figures; the others join it. A file lock, which the kernel releases when the owner dies, says who is
-the owner. Every process looks twice a second whether the lock is free (then it takes over) and, as the owner,
-whether its children run (else it starts them again). The URL stays what it was, so clients just reconnect.
+One process of this machine and data directory, the owner, runs the server and the programs beside it (the
+publisher of the machine's figures, the history service); the others join it. A file lock, which the kernel
+releases when the owner dies, says who is the owner. Every process looks twice a second whether the lock is
+free (then it takes over) and, as the owner, whether its children run (else it starts them again). The URL
+stays what it was, so clients just reconnect.
 """
 
 import asyncio
@@ -31,14 +32,14 @@ LOOK_EVERY = 0.5  # seconds
 JOIN_TIMEOUT = 9.0  # seconds in which the owner's server must answer
 RESTART_PAUSE = 2.0  # seconds between two starts of the same child, so that a crash loop stays cheap
 MAX_PAUSE = 30.0  # seconds between two failing attempts
-PUBLISHER_GRACE = 2.0  # seconds
+PROGRAM_GRACE = 2.0  # seconds
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def embedded() -> AsyncIterator[str]:
-    """Run, or join, this machine's embedded NATS server with its metrics publisher; yields the client URL.
+    """Run, or join, this machine's embedded NATS server and the programs beside it; yields the client URL.
 
     The URL (nats://127.0.0.1:port) holds until the context ends: the server is started again on the same
     port when it crashes, and taken over when the process that ran it is gone. Data stays in
@@ -71,6 +72,14 @@ def data_dir() -> Path:
     return path
 
 
+def programs(ports: Ports, directory: Path) -> dict[str, list[str]]:
+    """What runs beside the server: modules of services/, and their arguments."""
+    return {
+        "metrics": [ports.url, ports.monitoring_url],
+        "history": [ports.url, str(directory / "history.duckdb")],
+    }
+
+
 class _Member:
     """This process among those that share a data directory: its owner, or one that joined."""
 
@@ -83,7 +92,7 @@ class _Member:
         self._busy = threading.Lock()  # a cancelled watch leaves its thread running; stop() waits for it
         self._ports: Ports | None = None  # once set, the client port never changes
         self._server: Guarded | None = None
-        self._publisher: Guarded | None = None
+        self._programs: dict[str, Guarded] = {}
 
     def start(self) -> str:
         """Own or join; returns the client URL. Blocking, bounded. Raises ServerError."""
@@ -120,9 +129,9 @@ class _Member:
     def stop(self) -> None:
         """End the children, server last, and let another process be the owner."""
         with self._busy:
-            for child in (self._publisher, self._server):
-                if child:
-                    child.stop()
+            self._stop_programs()
+            if self._server:
+                self._server.stop()
             self._lock.release()
 
     def _look(self) -> None:
@@ -146,23 +155,30 @@ class _Member:
                 log.warning("The embedded NATS server has ended; starting it again.")
                 self._server.stop()
             self._start_server()
-        if self._ports and _is_due(self._publisher):
-            if self._publisher:
-                self._publisher.stop()
-            self._publisher = Guarded(
-                [sys.executable, "-m", "services.metrics", self._ports.url, self._ports.monitoring_url],
-                cwd=ROOT,
-                output=self._dir / "publisher.out",
-                grace=PUBLISHER_GRACE,
-            )
+        assert self._ports is not None
+        for name, arguments in programs(self._ports, self._dir).items():
+            program = self._programs.get(name)
+            if _is_due(program):
+                if program:
+                    program.stop()
+                self._programs[name] = Guarded(
+                    [sys.executable, "-m", f"services.{name}", *arguments],
+                    cwd=ROOT,
+                    output=self._dir / f"{name}.out",
+                    grace=PROGRAM_GRACE,
+                )
+
+    def _stop_programs(self) -> None:
+        for program in self._programs.values():
+            program.stop()
 
     def _start_server(self) -> None:
         before = self._ports
         self._server, self._ports = nats_server.start(
             self._dir, before or self._last_ports(), keep_url=before is not None, closing=self.closing
         )
-        if self._publisher and before != self._ports:  # it was told a monitoring port that is no more
-            self._publisher.stop()
+        if before != self._ports:  # they were told a monitoring port that is no more
+            self._stop_programs()
         self._remember(self._ports)
 
     def _join(self) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures: a data directory, and stand-ins for the app that use it."""
+"""Fixtures: a data directory, stand-ins for the app that use it, and databases."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,6 +6,9 @@ from pathlib import Path
 import psutil
 import pytest
 from stand_ins import App, is_alive, wait_for
+
+from services.database import Database, open_database
+from tests.postgres import PostgresServer, postgres_server
 
 
 @pytest.fixture
@@ -40,3 +43,22 @@ def run_app(data_dir: Path) -> Iterator[Callable[[], App]]:
     finally:
         for process in left:
             process.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL for all tests, which take its database in turn."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["DuckDB", "PostgreSQL"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty archive, in each of the databases."""
+    dsn = None
+    if request.param == "PostgreSQL":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        dsn = server.empty_database()
+    archive = open_database(tmp_path / "history.duckdb", dsn)
+    yield archive
+    archive.close()

@@ -47,7 +47,7 @@ class App:
         return self.popen.stdout.readline().strip()
 
     def below(self) -> dict[str, psutil.Process]:
-        """Its guards, nats-server and publisher, waited for, by what they are."""
+        """Its guards, nats-server, publisher and history service, waited for, by what they are."""
         found: dict[str, psutil.Process] = {}
 
         def all_there() -> bool:
@@ -57,13 +57,14 @@ class App:
                     line = process.cmdline()
                 except psutil.Error:
                     continue
-                kind = "publisher" if "services.metrics" in line else "server"
+                kinds = {"services.metrics": "publisher", "services.history": "history"}
+                kind = next((kinds[word] for word in line if word in kinds), "server")
                 found[f"{kind}'s guard" if any(word.endswith("guard.py") for word in line) else kind] = (
                     process
                 )
-            return len(found) == 4
+            return len(found) == 6
 
-        wait_for(all_there, "four processes below the app")
+        wait_for(all_there, "six processes below the app")
         return found
 
     def kill(self) -> None:

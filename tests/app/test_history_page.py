@@ -1,0 +1,237 @@
+"""The History page in a real browser, with the real history service and with others."""
+
+import asyncio
+import io
+import json
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from services.database import DuckDb, Message
+from tests.browser import chromium
+from tests.chunked import Asked, endless, service
+from tests.nats import NatsServer, running_server
+from tests.node import node
+from tests.running import App, app
+from tests.waiting import until
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A nats-server."""
+    with running_server(tmp_path_factory.mktemp("nats"), "# no jetstream") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app with its own pages."""
+    with app(tmp_path_factory.mktemp("app"), NATS_URL=server.url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def tab(browser: Browser, running: App) -> Iterator[Page]:
+    """The History page."""
+    tab = browser.new_page()
+    tab.goto(f"{running.url}/history?refresh=0.5+s")
+    expect(button(tab, "Run")).to_be_visible(timeout=30_000)
+    yield tab
+    tab.goto("about:blank")
+    tab.close()
+
+
+def button(tab: Page, name: str) -> object:
+    return tab.get_by_role("button", name=name, exact=True)
+
+
+def ask(tab: Page, sql: str | None = None) -> None:
+    """Type and run."""
+    if sql is not None:
+        tab.get_by_role("textbox", name="SQL").fill(sql)
+    button(tab, "Run").click()
+
+
+def alert(tab: Page, text: str) -> None:
+    expect(tab.locator("[data-testid=stAlert]")).to_contain_text(text, timeout=30_000)
+
+
+def offered(tab: Page) -> pd.DataFrame:
+    """The rows behind the CSV link."""
+    link = tab.locator(".lb-downloads a").first.get_attribute("href")
+    with urllib.request.urlopen(urllib.parse.urljoin(tab.url, link), timeout=30) as file:
+        return pd.read_csv(io.BytesIO(file.read()))
+
+
+@contextmanager
+def history(server: NatsServer, folder: Path) -> Iterator[None]:
+    """The real history service over an hour of messages, one each ten seconds, of two subjects."""
+    archive = DuckDb(folder / "history.duckdb")
+    archive.insert(
+        [
+            Message(
+                "METRICS",
+                NOW - timedelta(days=1),
+                seq,
+                NOW - timedelta(seconds=10 * seq),
+                f"metrics.cpu.core-{seq % 2}",
+                json.dumps({"percent": seq / 4}).encode(),
+            )
+            for seq in range(1, 361)
+        ]
+    )
+    archive.close()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.history", server.url, str(folder / "history.duckdb")]
+    )
+
+    def answers() -> bool:
+        try:
+            server.run(lambda nc: nc.request("history.tables", b"", timeout=5))
+        except Exception:
+            return False
+        return True
+
+    try:
+        until(answers)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_real_service(server: NatsServer, tab: Page, tmp_path: Path) -> None:
+    """The page's own query gives a chart and files; a refused one says why; Stop ends one that still counts,
+    and the next one works."""
+    with history(server, tmp_path):
+        ask(tab)
+        expect(tab.locator(".legendtext")).to_have_text(
+            ["metrics.cpu.core-0", "metrics.cpu.core-1"], timeout=30_000
+        )
+        rows = offered(tab)
+        assert list(rows) == ["time", "subject", "messages"]
+        assert 355 <= rows["messages"].sum() <= 360  # those of the first seconds may have aged out
+        assert pd.to_datetime(rows["time"], format="ISO8601").dt.tz is not None
+
+        ask(tab, "SELECT nothing FROM nowhere")
+        alert(tab, "Table with name nowhere does not exist")
+        expect(tab.locator(".lb-downloads")).to_have_count(0)
+
+        ask(tab, "SELECT count(*) FROM range(1000000) a, range(1000000) b")
+        expect(button(tab, "Stop")).to_be_enabled(timeout=30_000)
+        button(tab, "Stop").click()
+        alert(tab, "Stopped after 0 rows")
+        assert "may go on" not in tab.locator("[data-testid=stAlert]").inner_text()
+
+        ask(tab, "SELECT subject, payload->>'percent' AS percent FROM history ORDER BY time LIMIT 3")
+        expect(tab.locator("[data-testid=stDataFrame]")).to_be_visible(timeout=30_000)
+        expect(tab.get_by_text("3 rows,")).to_be_visible()
+        assert offered(tab)["percent"].tolist() == [90, 89.75, 89.5]
+
+
+def test_progress_and_stop(server: NatsServer, tab: Page) -> None:
+    """While rows come the bar says how many of how many, the page refreshes around it without asking again,
+    rows so far are on it, and Stop stops the service."""
+    with service(server.url, endless) as running:
+        ask(tab)
+        bar = tab.locator("[data-testid=stProgress]")
+        expect(bar).to_contain_text(" of 1,000,000 rows", timeout=30_000)
+        expect(bar).to_contain_text(" left")
+        first = len(offered(tab))
+        shown = bar.inner_text()
+        until(lambda: bar.inner_text() != shown)
+        assert len(offered(tab)) > first > 0
+        expect(tab.locator(".js-plotly-plot")).to_be_visible(timeout=30_000)
+        button(tab, "Stop").click()
+        alert(tab, "Stopped after")
+        assert "stop" in running.told()
+        expect(button(tab, "Stop")).to_be_disabled()
+        rows = offered(tab)
+        assert rows["n"].tolist() == list(range(len(rows)))
+        assert len(running.asked) == 1
+
+
+def test_another_takes_over(server: NatsServer, tab: Page) -> None:
+    """Another Run, another page, and closing the page stop what runs; no row of it is left."""
+    with service(server.url, endless) as running:
+        ask(tab)
+        expect(tab.locator("[data-testid=stProgress]")).to_be_visible(timeout=30_000)
+        ask(tab)
+        until(lambda: len(running.asked) == 2)
+        until(lambda: "stop" in running.asked[0].told)
+        assert "stop" not in running.asked[1].told
+        tab.get_by_role("link", name="Overview").click()
+        until(lambda: "stop" in running.asked[1].told)
+        tab.get_by_role("link", name="History").click()
+        expect(button(tab, "Stop")).to_be_disabled(timeout=30_000)
+        expect(tab.locator(".lb-downloads")).to_have_count(0)
+        ask(tab)
+        until(lambda: len(running.asked) == 3)
+        tab.goto("about:blank")
+        until(lambda: "stop" in running.asked[2].told)
+        assert len(running.asked) == 3
+
+
+def test_an_error_in_the_middle(server: NatsServer, tab: Page) -> None:
+    """What came before an error stays, beside the error; markup in either is text."""
+
+    async def answer(asked: Asked) -> None:
+        for n in range(2):
+            await asked.rows(
+                {"time": f"2026-01-01T00:00:0{n}Z", "**n**": n, "who": '<a href="http://evil.test">x</a>'},
+                {"time": f"2026-01-01T00:00:1{n}Z", "**n**": n, "who": "<b>bold</b>"},
+            )
+        await asyncio.sleep(0.5)
+        await asked.error(500, "the disk <b>broke</b> ![](http://evil.test/i.png)")
+
+    wanted: list[str] = []
+    tab.on("request", lambda request: wanted.append(request.url))
+    with service(server.url, answer):
+        ask(tab)
+        alert(tab, "the disk <b>broke</b> ![](http://evil.test/i.png) (code 500)")
+        expect(tab.get_by_text("4 rows,")).to_contain_text("came before that, and are kept")
+        expect(tab.locator(".legendtext")).to_have_text(
+            ['<a href="http://evil.test">x</a>', "<b>bold</b>"], timeout=30_000
+        )
+        expect(tab.locator(".ytitle")).to_have_text("**n**")
+        assert offered(tab)["**n**"].tolist() == [0, 0, 1, 1]
+    assert not [url for url in wanted if "evil.test" in url]
+
+
+def test_nobody_answers(tab: Page) -> None:
+    """Without a history service the page says so, and how to start one."""
+    ask(tab)
+    alert(tab, "No history service answers at history.query. python -m services.history starts one")
+
+
+def test_a_service_of_another_client(server: NatsServer, tab: Page) -> None:
+    """A service under Node that knows only that zero bytes end an answer: its rows are shown, and Stop stops
+    here and says that it cannot be told."""
+    with node("history.mjs", server.url) as script:
+        assert script.line() == "ready"
+        ask(tab, "SELECT 50")
+        expect(tab.get_by_text("100 rows,")).to_be_visible(timeout=30_000)
+        expect(tab.locator(".js-plotly-plot")).to_be_visible(timeout=30_000)
+        assert offered(tab)["n"].tolist() == list(range(100))
+        ask(tab, "SELECT 100000")
+        expect(tab.get_by_text("How many there will be is not known")).to_be_visible(timeout=30_000)
+        button(tab, "Stop").click()
+        alert(tab, "names no subject to stop it by, so it may go on")

@@ -1,0 +1,30 @@
+"""Messages for an archive, and what is in one."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from services.database import Database, Message, Scalar
+
+CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def message(seq: int, payload: bytes = b'{"p": 1}', created: datetime = CREATED) -> Message:
+    """One message, stored `seq` seconds after the stream's creation."""
+    return Message("S", created, seq, CREATED + timedelta(seconds=seq), f"s.{seq % 3}", payload)
+
+
+def fill(database: Database, count: int) -> None:
+    """Store messages 1 to `count`, with their sequence in the payload."""
+    database.insert([message(seq, b'{"n": %d}' % seq) for seq in range(1, count + 1)])
+
+
+def rows(
+    database: Database, sql: str, parameters: Mapping[str, Scalar] | None = None
+) -> list[dict[str, Any]]:
+    """All rows of a query."""
+    with database.query(sql, parameters or {}, 30) as query:
+        found: list[dict[str, Any]] = pa.Table.from_batches(query.batches(), query.schema).to_pylist()
+        return found

@@ -1,0 +1,335 @@
+"""The archive, in DuckDB and in PostgreSQL: what it keeps, and that SQL over it can only read."""
+
+import contextlib
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from services.database import (
+    Database,
+    DatabaseFailed,
+    DuckDb,
+    PostgreSql,
+    QueryCancelled,
+    QueryRefused,
+    open_database,
+)
+from services.placeholders import numbered, without_semicolon
+from tests.archive import CREATED, fill, message, rows
+from tests.postgres import ADMIN, PASSWORD, PostgresServer
+from tests.waiting import until
+
+HEAVY = "SELECT count(*) AS n FROM history a, history b, history c WHERE (a.seq * b.seq + c.seq) % 7 = 3"
+
+
+def test_message_is_stored_once(database: Database) -> None:
+    """A message stored again is no second row; of a stream made anew, the same sequence is."""
+    assert database.newest("S", CREATED) == 0
+    assert database.insert([message(1), message(2)]) == 2
+    assert database.insert([message(2), message(3)]) == 1
+    anew = CREATED + timedelta(days=1)
+    assert database.insert([message(1, created=anew)]) == 1
+    assert database.newest("S", CREATED) == 3
+    assert database.newest("S", anew) == 1
+    assert database.newest("T", CREATED) == 0
+    stored = rows(database, "SELECT seq FROM messages ORDER BY created, seq")
+    assert [row["seq"] for row in stored] == [1, 2, 3, 1]
+
+
+def test_row_is_what_was_stored(database: Database) -> None:
+    """A row of the view has stream, sequence, time (UTC), subject and the payload's own text."""
+    database.insert([message(7, b'{"b":1, "a": [1.50, null]}')])
+    assert rows(database, "SELECT * FROM history") == [
+        {
+            "stream": "S",
+            "seq": 7,
+            "time": datetime(2026, 1, 1, 0, 0, 7, tzinfo=UTC),
+            "subject": "s.1",
+            "payload": '{"b":1, "a": [1.50, null]}',
+        }
+    ]
+
+
+def test_payload_that_is_no_json_is_kept_as_bytes(database: Database) -> None:
+    """Its column is NULL, the bytes are in messages.raw, and queries into payloads go on around it."""
+    odd = [b"", b"\x00\xff", b"on", b"NaN", b'{"a":', b'"\xff"', b'"\\ud800"']
+    database.insert([message(seq, payload) for seq, payload in enumerate([*odd, b'{"p": 5}'])])
+    raw = rows(database, "SELECT raw FROM messages ORDER BY seq")
+    assert [row["raw"] for row in raw] == [*odd, None]
+    values = rows(database, "SELECT payload->>'p' AS p FROM history ORDER BY seq")
+    assert [row["p"] for row in values] == [None] * len(odd) + ["5"]
+
+
+def test_strange_json_breaks_no_query(database: Database) -> None:
+    """JSON that one of the databases cannot look into is kept, in one column or the other."""
+    strange = [b'{"p": "\\u0000"}', b"1e999", b"[" * 900 + b"]" * 900, b"9" * 400, b'{"a":1,"a":2}', b"null"]
+    database.insert([message(seq, payload) for seq, payload in enumerate(strange)])
+    kept = rows(database, "SELECT payload, raw FROM messages ORDER BY seq")
+    assert [row["raw"] or row["payload"].encode() for row in kept] == strange
+    assert len(rows(database, "SELECT payload->>'p' AS p FROM history ORDER BY seq")) == len(strange)
+
+
+REFUSED = [
+    "SELECT 1; SELECT 2",
+    "SELECT 1; DROP TABLE messages",
+    "INSERT INTO messages SELECT * FROM messages",
+    "WITH gone AS (DELETE FROM messages RETURNING seq) SELECT * FROM gone",
+    "SELECT 1) AS answer; DROP TABLE messages; SELECT (1",
+    "SELECT * INTO other FROM messages",
+    "CREATE TABLE other (n int)",
+    "SET lock_timeout = 1",
+    "COPY messages TO '/tmp/lookback-refused'",
+    "COPY messages FROM '/etc/passwd'",
+    "ATTACH '/tmp/lookback-refused' AS other",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "EXPLAIN ANALYZE DELETE FROM messages",
+    "SELECT * FROM read_csv('/etc/passwd')",
+    "SELECT * FROM read_text('/etc/passwd')",
+    "SELECT * FROM '/etc/passwd'",
+    "SELECT * FROM glob('/etc/*')",
+    "SELECT * FROM query('SELECT 1')",
+    "SELECT * FROM checkpoint()",
+    "SELECT * FROM duckdb_secrets()",
+    "SELECT * FROM statements",  # a variable of the program
+    "SELECT pg_read_file('/etc/passwd')",
+    "SELECT lo_import('/etc/passwd')",
+    "SELECT rolpassword FROM pg_authid",
+    "SELECT set_config('role', 'admin', true)",
+    "SELECT set_config('transaction_read_only', 'off', true)",
+    "SELECT query_to_xml('DELETE FROM messages', true, true, '')",
+]
+
+
+def test_nothing_but_reading(database: Database) -> None:
+    """What would write, reach files, or see secrets is refused, and the archive is as it was."""
+    fill(database, 3)
+    answered = []
+    for sql in REFUSED:
+        with contextlib.suppress(QueryRefused):
+            answered.append((sql, rows(database, sql)))
+    assert not answered
+    assert rows(database, "SELECT count(*) AS n FROM messages") == [{"n": 3}]
+    assert not Path("/tmp/lookback-refused").exists()
+
+
+def test_refusal_is_in_the_databases_words(database: Database) -> None:
+    """Who wrote the SQL reads what the database says of it, on one line."""
+    with pytest.raises(QueryRefused, match=r'^[^\n]*syntax error at or near "selec"[^\n]*$'):
+        rows(database, "selec 1")
+    with pytest.raises(QueryRefused, match=r"^[^\n]*nowhere[^\n]*does not exist[^\n]*$"):
+        rows(database, "SELECT *\nFROM nowhere")
+    with pytest.raises(QueryRefused, match="Two columns have the name 'a'"):
+        rows(database, "SELECT 1 AS a, 2 AS a")
+
+
+@pytest.mark.parametrize("end", [";", ";;", " -- it's the end", ";\n-- $end", "/* ; /* nested */ $end */"])
+def test_semicolon_and_comment_at_the_end(database: Database, end: str) -> None:
+    """SQL may end as it does in an editor."""
+    with database.query(f"SELECT 1 AS n{end}", {}, 30) as query:
+        assert query.count() == 1
+
+
+def test_parameters_are_values(database: Database) -> None:
+    """A parameter is never SQL, whatever is in it, and `$name` in literals and names is none."""
+    fill(database, 10)
+    sql = """SELECT seq FROM history WHERE subject = $subject AND seq < $below -- $comment it's
+             AND '$literal' = '$literal' AND time >= $start ORDER BY seq"""
+    values = {"subject": "s.1", "below": 8, "start": "2026-01-01T00:00:03Z"}
+    assert [row["seq"] for row in rows(database, sql, values)] == [4, 7]
+    assert rows(database, sql, values | {"subject": "s.1' OR 'a' = 'a"}) == []
+    given = {"text": "$n '; DROP TABLE messages; --", "number": 1.5, "yes": True, "nothing": None}
+    got = rows(database, "SELECT $text AS text, $number AS number, $yes AS yes, $nothing AS nothing", given)
+    assert got == [given]
+    with pytest.raises(QueryRefused, match="below"):
+        rows(database, sql, {"subject": "s.1", "start": "2026-01-01"})
+    with pytest.raises(QueryRefused, match="arameter"):
+        rows(database, "SELECT 1 AS n", {"excess": 1})
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected", "names"),
+    [
+        ("$a+$b+$a", "$1+$2+$1", ["a", "b"]),
+        ("'$a' || \"$b\" || $c", "'$a' || \"$b\" || $1", ["c"]),
+        ("'it''s $a' $b", "'it''s $a' $1", ["b"]),
+        (r"E'it\'s $a' $b", r"E'it\'s $a' $1", ["b"]),
+        ("$$ $a $$ $x$ $b $$ $x$ $c", "$$ $a $$ $x$ $b $$ $x$ $1", ["c"]),
+        ("a$b $c::int", "a$b $1::int", ["c"]),
+        ("/* $a /* */ $b */ $c -- $d\n$e", "/* $a /* */ $b */ $1 -- $d\n$2", ["c", "e"]),
+        ("$1 % 5 ? 'x", "$1 % 5 ? 'x", []),
+    ],
+)
+def test_placeholders(sql: str, expected: str, names: list[str]) -> None:
+    """Only what is a parameter gets a number."""
+    assert numbered(sql) == (expected, names)
+
+
+def test_without_semicolon_keeps_the_rest() -> None:
+    """Semicolons in literals and between statements stay."""
+    assert without_semicolon("SELECT ';'; -- ;") == "SELECT ';'"
+    assert without_semicolon("SELECT 1; SELECT 2;") == "SELECT 1; SELECT 2"
+
+
+def test_types(database: Database) -> None:
+    """Columns have the same simple types from both databases."""
+    database.insert([message(1)])
+    with database.query(
+        "SELECT seq, 1.5 AS decimal, sum(seq) OVER () AS sum, time, CAST('2026-01-01' AS date) AS day,"
+        " CAST(1.5 AS double precision) AS double, subject, payload, raw, true AS yes FROM messages",
+        {},
+        30,
+    ) as query:
+        table = pa.Table.from_batches(query.batches(), query.schema)
+    kinds = dict(zip(table.schema.names, table.schema.types, strict=True))
+    assert kinds == {
+        "seq": pa.int64(),
+        "decimal": pa.float64(),
+        "sum": pa.float64(),
+        "time": pa.timestamp("us", "UTC"),
+        "day": pa.date32(),
+        "double": pa.float64(),
+        "subject": pa.string(),
+        "payload": pa.json_(),
+        "raw": pa.binary(),
+        "yes": pa.bool_(),
+    }
+    assert table.column("day").to_pylist() == [date(2026, 1, 1)]
+
+
+def test_count_and_rows_are_of_one_snapshot(database: Database) -> None:
+    """What is stored after the count is not among the rows."""
+    fill(database, 5)
+    with database.query("SELECT seq FROM history", {}, 30) as query:
+        assert query.count() == 5
+        database.insert([message(6)])
+        assert sum(batch.num_rows for batch in query.batches()) == 5
+    assert len(rows(database, "SELECT seq FROM history")) == 6
+
+
+def test_large_answer_is_not_held(database: Database) -> None:
+    """Rows of a hundred megabytes pass by in batches, and only some of them are in memory at once."""
+    sql = "SELECT n, repeat('x', 1000) || n AS text FROM generate_series(1, 100000) AS t(n)"
+    memory = psutil.Process().memory_info
+    with database.query(sql, {}, 30) as query:
+        batches = query.batches()
+        next(batches)
+        before = memory().rss
+        highest = max((memory().rss, sum(1 for _ in [batch])) for batch in batches)[0]
+    assert highest - before < 40e6
+
+
+def running(work: Callable[[], Any]) -> tuple[threading.Thread, list[Exception]]:
+    """A thread with work in it, and the errors it ended with."""
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, errors
+
+
+def test_cancelled_query_ends_in_the_database(database: Database, postgres: PostgresServer) -> None:
+    """A cancelled query ends where it runs, and the same database answers the next one."""
+    fill(database, 5000)
+    query = database.query(HEAVY, {}, 60)
+    query.open()
+    thread, errors = running(query.count)
+    time.sleep(0.3)
+    query.cancel()
+    until(lambda: query.cancel() or not thread.is_alive())
+    assert [type(error) for error in errors] == [QueryCancelled]
+    query.close()
+    until(lambda: postgres.running_queries() == 0)
+    assert rows(database, "SELECT 1 AS n") == [{"n": 1}]
+
+
+def test_query_cancelled_before_it_began(database: Database) -> None:
+    """A cancellation that comes early is not forgotten."""
+    query = database.query("SELECT 1 AS n", {}, 30)
+    query.cancel()
+    with pytest.raises(QueryCancelled):
+        query.open()
+    query.close()
+
+
+def test_tables(database: Database) -> None:
+    """Each table and view is listed with columns, rows, first and last time."""
+    fill(database, 3)
+    tables = {table["name"]: table for table in database.tables(30)}
+    assert set(tables) == {"history", "messages"}
+    assert [column["name"] for column in tables["history"]["columns"]] == [
+        "stream", "seq", "time", "subject", "payload",
+    ]  # fmt: skip
+    assert tables["history"]["rows"] == 3
+    assert tables["history"]["first"] == datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert tables["history"]["last"] == datetime(2026, 1, 1, 0, 0, 3, tzinfo=UTC)
+
+
+def test_file_in_use(tmp_path: Path) -> None:
+    """A file that another process has open is an error that says so; when that one ends, all is well."""
+    file = tmp_path / "history.duckdb"
+    database = DuckDb(file)
+    fill(database, 1)
+    database.close()
+    hold = f"import duckdb, sys; held = duckdb.connect({str(file)!r}); print(1, flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(DatabaseFailed, match="is in use by another process"):
+            rows(database, "SELECT 1 AS n")
+        holder.kill()
+    assert rows(database, "SELECT count(*) AS n FROM history") == [{"n": 1}]
+    database.close()
+
+
+def test_damaged_file(tmp_path: Path) -> None:
+    """A file that is no database is an error, not an empty archive."""
+    (tmp_path / "history.duckdb").write_bytes(b"no database" * 1000)
+    with pytest.raises(DatabaseFailed, match="not a valid DuckDB"):
+        rows(DuckDb(tmp_path / "history.duckdb"), "SELECT 1 AS n")
+
+
+def test_mighty_role_is_refused(postgres: PostgresServer) -> None:
+    """A role that may read the server's files answers no queries."""
+    postgres.empty_database()
+    with pytest.raises(DatabaseFailed, match="ordinary role"):
+        rows(PostgreSql(postgres.dsn("archive", ADMIN)), "SELECT 1 AS n")
+
+
+def test_password_shows_nowhere(postgres: PostgresServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither errors nor the log have it: login refused, nobody there, unreadable."""
+    caplog.set_level(logging.DEBUG)
+    wrong = postgres.empty_database().replace(PASSWORD, "not-this")
+    for dsn in (wrong, "postgresql://lookback:not-this@127.0.0.1:1/archive", "postgres//lookback:not-this@x"):
+        with pytest.raises(DatabaseFailed) as failure:
+            rows(open_database(Path("unused"), dsn), "SELECT 1 AS n")
+        assert "not-this" not in f"{failure.value} {failure.value.__cause__}"
+    assert "not-this" not in caplog.text
+    assert "password authentication failed" in caplog.text
+
+
+def test_table_that_may_not_be_made(postgres: PostgresServer) -> None:
+    """A role that may only read gets its answers, and is told that there is no history yet."""
+    postgres.execute("CREATE DATABASE others TEMPLATE template0")
+    database = PostgreSql(postgres.dsn("others"))
+    assert rows(database, "SELECT 1 AS n") == [{"n": 1}]
+    with pytest.raises(QueryRefused, match='relation "history" does not exist'):
+        rows(database, "SELECT * FROM history")

@@ -1,0 +1,542 @@
+"""The history service, asked over a real server: answers in chunks, credit, stop, limits, and faults."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nats.errors
+import psutil
+import pytest
+from stand_ins import App
+
+from nats_client import Client, Settings
+from services.database import Database, DuckDb, PostgreSql
+from services.encoding import ARROW
+from services.history import CHUNK, Limits
+from tests.archive import fill
+from tests.asking import ask, asked, connected, relay, service_process, serving, tables
+from tests.nats import NatsServer, running_server
+from tests.node import node
+from tests.postgres import PASSWORD, PostgresServer
+from tests.waiting import until
+
+HEAVY = "SELECT count(*) AS n FROM history a, history b, history c WHERE (a.seq * b.seq + c.seq) % 7 = 3"
+LARGE = "SELECT n, repeat('x', 1000) AS text FROM generate_series(1, 20000) AS t(n)"  # 20 MB
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """One server for those that leave it alone."""
+    with running_server(tmp_path_factory.mktemp("nats")) as running:
+        yield running
+
+
+def test_answer_in_json_and_arrow(database: Database, server: NatsServer) -> None:
+    """Both have all rows in order, in chunks of bounded size that can be read alone, and the totals."""
+    fill(database, 5000)
+    sql = "SELECT * FROM history WHERE time > $after ORDER BY seq"
+
+    async def main() -> None:
+        async with serving(database, server.url) as client:
+            for headers in (None, {"Accept": ARROW}):
+                answer = await asked(client, sql, headers=headers, after="2026-01-01T00:10:00Z")
+                assert [row["seq"] for row in answer.rows] == list(range(601, 5001))
+                assert len(answer.chunks) > 1
+                assert max(map(len, answer.chunks)) < 1.5 * CHUNK
+                first, last = answer.messages[0].headers, answer.messages[-1].headers
+                assert first["Lookback-Rows"] == last["Lookback-Rows-Sent"] == "4400"
+                assert first["Lookback-Control"].startswith("history.query.")
+            row = (await asked(client, "SELECT * FROM history WHERE seq = 601")).rows[0]
+            assert row == {
+                "stream": "S",
+                "seq": 601,
+                "time": "2026-01-01T00:10:01.000000Z",
+                "subject": "s.1",
+                "payload": {"n": 601},
+            }
+
+    asyncio.run(main())
+
+
+def test_empty_answer_is_its_end(database: Database, server: NatsServer) -> None:
+    """No rows are one message of zero bytes, which says so."""
+
+    async def main() -> None:
+        async with serving(database, server.url) as client:
+            for headers in (None, {"Accept": ARROW}):
+                answer = await asked(client, "SELECT * FROM history", headers=headers)
+                assert [message.data for message in answer.messages] == [b""]
+                assert answer.header("Lookback-Rows") == "0"
+
+    asyncio.run(main())
+
+
+def test_refusals(database: Database, server: NatsServer) -> None:
+    """What cannot be answered is refused with code 400, and words that name it."""
+    requests: list[tuple[str | bytes, dict[str, str], dict[str, Any], str]] = [
+        ("selec 1", {}, {}, 'syntax error at or near "selec"'),
+        ("SELECT $a AS a", {}, {}, "a"),
+        ("SELECT 1 AS n", {}, {"list": [1]}, "'list' is neither text, number, boolean nor null"),
+        ("SELECT 1 AS n", {}, {"it's": 1}, 'name "it\'s"'),
+        ("SELECT 1 AS n", {"Accept": "text/csv"}, {}, "'text/csv'"),
+        ("SELECT 1 AS n", {"Lookback-Credit": "0"}, {}, "'0'"),
+        (b"SELECT 1", {}, {}, "not JSON"),
+        (b'{"query": "SELECT 1"}', {}, {}, '"sql"'),
+        (b'{"sql": "SELECT 1", "params": {}}', {}, {}, "'params'"),
+        (b'{"sql": "%s"}' % (b"x" * 70_000), {}, {}, "70,011 bytes"),
+    ]
+
+    async def main() -> None:
+        async with serving(database, server.url) as client:
+            for sql, headers, parameters, words in requests:
+                answer = await asked(client, sql, headers=headers, **parameters)
+                assert (answer.code, len(answer.messages)) == ("400", 1)
+                assert words in answer.error
+
+    asyncio.run(main())
+
+
+def test_limits_are_named(database: Database, server: NatsServer) -> None:
+    """Too many rows, bytes or seconds end an answer with the limit and the setting's name in words."""
+    fill(database, 2000)
+
+    async def main() -> None:
+        limits = Limits(rows=1500, bytes=300_000, seconds=0.5)
+        async with serving(database, server.url, limits=limits) as client:
+            answer = await asked(client, "SELECT * FROM history")
+            assert (answer.code, answer.rows) == ("413", [])
+            assert "2,000 rows" in answer.error
+            assert "1,500 rows (LOOKBACK_HISTORY_ROWS" in answer.error
+
+            answer = await asked(
+                client, "SELECT seq, repeat('x', 1000) AS text FROM history WHERE seq < 1000"
+            )
+            assert answer.code == "413"
+            assert "300,000 bytes (LOOKBACK_HISTORY_BYTES" in answer.error
+            assert 100 < len(answer.rows) < 300  # what came before is whole
+
+            answer = await asked(client, HEAVY)
+            assert answer.code == "504"
+            assert "0.5 seconds (LOOKBACK_HISTORY_SECONDS" in answer.error
+
+            answer = await asked(client, "SELECT repeat('x', 1200000) AS text", headers={"Accept": ARROW})
+            assert answer.code == "413"
+
+    asyncio.run(main())
+    assert Limits.load({"LOOKBACK_HISTORY_ROWS": "7"}) == Limits(rows=7)
+
+
+def test_row_larger_than_a_message(database: Database, server: NatsServer) -> None:
+    """A row that no message can hold is told with its number and size."""
+
+    async def main() -> None:
+        async with serving(database, server.url) as client:
+            for headers in (None, {"Accept": ARROW}):
+                answer = await asked(client, "SELECT repeat('x', 1200000) AS text", headers=headers)
+                assert answer.code == "413"
+                assert "Row 1 has 1,200," in answer.error
+
+    asyncio.run(main())
+
+
+def test_stop_while_it_counts(database: Database, server: NatsServer, postgres: PostgresServer) -> None:
+    """A query that works for long gives a sign of life; told to stop, it ends in the database too."""
+    fill(database, 5000)
+
+    async def main() -> None:
+        async with serving(database, server.url, at_once=1) as client:
+            for headers in (None, {"Accept": ARROW}):
+                answer = await ask(client, HEAVY, headers=headers)
+                await answer.next()
+                assert (answer.rows, answer.is_over) == ([], False)
+                assert answer.header("Lookback-Rows") is None
+                await answer.tell("stop")
+                await answer.all()
+                assert answer.code == "499"
+                # There is one turn, and it is given on only when the database has let go
+                assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+            await asyncio.to_thread(until, lambda: postgres.running_queries() == 0)
+
+    asyncio.run(main())
+
+
+def test_stop_by_responding(database: Database, server: NatsServer) -> None:
+    """A chunk's reply subject is the control subject: responding with stop ends the answer there."""
+
+    async def main() -> None:
+        async with serving(database, server.url) as client:
+            answer = await ask(client, LARGE, headers={"Lookback-Credit": "2"})
+            message = await answer.next()
+            await message.respond(b"stop")
+            await answer.all()
+            assert answer.code == "499"
+            assert len(answer.chunks) == 2
+
+    asyncio.run(main())
+
+
+def test_credit(database: Database, server: NatsServer) -> None:
+    """No more chunks than the credit are ever under way, and a reader that pauses loses nothing."""
+    credit = 3
+
+    async def main() -> None:
+        async with serving(database, server.url) as client:
+            answer = await ask(
+                client, LARGE.replace("20000", "4000"), headers={"Lookback-Credit": str(credit)}
+            )
+            await answer.next()
+            await asyncio.sleep(1.5)
+            taken = 0
+            while not answer.is_over:
+                with contextlib.suppress(nats.errors.TimeoutError):
+                    while not answer.is_over:
+                        await answer.next(0.1)
+                        assert len(answer.chunks) - taken <= credit
+                taken = min(taken + 1 + taken % credit, len(answer.chunks))
+                await answer.tell(f"ack {taken}")
+            assert answer.code is None
+            assert len(answer.chunks) > 4 * credit
+            assert [row["n"] for row in answer.rows] == list(range(1, 4001))
+
+    asyncio.run(main())
+
+
+def test_no_credit_in_time(database: Database, server: NatsServer) -> None:
+    """A reader that acknowledges nothing more gets code 408 after its last chunk, and nothing is left."""
+
+    async def main() -> None:
+        async with serving(database, server.url, credit_timeout=0.5, at_once=1) as client:
+            answer = await ask(client, LARGE, headers={"Lookback-Credit": "2"})
+            await answer.next()
+            for word in ("ack 1", "ack 1", "ack 99", "ack -1", "ack", "nonsense", ""):
+                await answer.tell(word)
+            await answer.all()
+            assert answer.code == "408"
+            assert "0.5 s" in answer.error
+            assert len(answer.chunks) == 4  # "ack 99" counts for no more than had been sent
+            assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+
+    asyncio.run(main())
+
+
+def test_caller_that_is_gone(database: Database, server: NatsServer, postgres: PostgresServer) -> None:
+    """When nobody listens at the inbox any more, the query ends, although no one told it to."""
+
+    async def main() -> None:
+        async with serving(database, server.url, at_once=1, wait_for_turn=20) as client:
+            answer = await ask(client, LARGE.replace("20000", "300000"), headers={"Lookback-Credit": "5"})
+            await answer.next()
+            await answer.leave()
+            await answer.tell("ack 1")
+            assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+            stats = json.loads((await client.request("$SRV.STATS.history", b"", timeout=10)).data)
+            assert "Nobody listens" in stats["endpoints"][0]["last_error"]
+            await asyncio.to_thread(until, lambda: postgres.running_queries() == 0)
+
+    asyncio.run(main())
+
+
+def test_several_at_once(database: Database, server: NatsServer) -> None:
+    """Queries run side by side; beyond so many a request waits for its turn, and then is told that all is
+    busy. Meanwhile the service answers who asks how it is."""
+    fill(database, 5000)
+
+    async def main() -> None:
+        async with serving(database, server.url, at_once=2, wait_for_turn=0.3) as client:
+            heavy = await ask(client, HEAVY)
+            assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+            other = await ask(client, HEAVY)
+            busy = await asked(client, "SELECT 1 AS n")
+            assert (busy.code, "2 queries" in busy.error) == ("503", True)
+            await client.request("$SRV.PING.history", b"", timeout=10)
+            for answer in (heavy, other):
+                await answer.next()
+                await answer.tell("stop")
+                await answer.all()
+            assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+            stats = json.loads((await client.request("$SRV.STATS.history", b"", timeout=10)).data)
+            query = next(endpoint for endpoint in stats["endpoints"] if endpoint["name"] == "query")
+            assert (query["num_requests"], query["num_errors"]) == (5, 3)
+            assert query["processing_time"] > 1e9  # of the answers, not of taking the requests
+
+    asyncio.run(main())
+
+
+def test_server_that_takes_nothing(tmp_path: Path) -> None:
+    """While the server is frozen the service waits, with few chunks in memory; then the answer goes on."""
+
+    async def main(server: NatsServer) -> None:
+        with service_process(server.url, tmp_path / "h.duckdb", tmp_path / "out") as process:
+            async with connected(server.url) as client:
+                await tables(client)
+                await asked(client, LARGE)
+                before = psutil.Process(process.pid).memory_info().rss
+                answer = await ask(client, LARGE.replace("20000", "50000"))  # 50 MB
+                await answer.next()
+                server.signal(signal.SIGSTOP)
+                await asyncio.sleep(3)
+                highest = psutil.Process(process.pid).memory_info().rss
+                server.signal(signal.SIGCONT)
+                await answer.all()
+                assert len(answer.rows) == 50000
+                assert highest - before < 20e6
+
+    with running_server(tmp_path / "nats") as server:
+        asyncio.run(main(server))
+
+
+def test_connection_lost_in_the_middle(tmp_path: Path, server: NatsServer) -> None:
+    """When the service loses its connection, chunks may be lost: the caller is told as soon as it is back."""
+
+    async def main() -> None:
+        async with (
+            relay(server.port) as way,
+            serving(DuckDb(tmp_path / "h.duckdb"), server.url, through=way.url) as client,
+        ):
+            answer = await ask(client, LARGE, headers={"Lookback-Credit": "4"})
+            await answer.next()
+            way.cut()
+            await answer.all()
+            assert (answer.code, "lost its connection" in answer.error) == ("503", True)
+            await tables(client)
+            assert len((await asked(client, LARGE)).rows) == 20000
+
+    asyncio.run(main())
+
+
+def test_server_killed_and_back(tmp_path: Path) -> None:
+    """An answer that the server's death cuts off is not gone on with; the next one is whole."""
+
+    async def main() -> None:
+        with running_server(tmp_path / "nats") as server:
+            async with serving(DuckDb(tmp_path / "h.duckdb"), server.url) as client:
+                answer = await ask(client, LARGE, headers={"Lookback-Credit": "4"})
+                await answer.next()
+                server.kill()
+                server.start()
+                await tables(client)
+                with contextlib.suppress(nats.errors.TimeoutError):
+                    while not answer.is_over:
+                        await answer.next(0.5)
+                assert answer.code in (None, "503")
+                assert len(answer.chunks) <= 4
+                assert len((await asked(client, LARGE)).rows) == 20000
+
+    asyncio.run(main())
+
+
+def test_service_killed_in_the_middle(
+    database: Database, server: NatsServer, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """After kill -9 in the middle of an answer nothing is left of it in the database, and the next service
+    has all rows."""
+    fill(database, 300)
+    database.close()
+    file, env = tmp_path / "history.duckdb", environment(database, postgres)
+
+    async def main() -> None:
+        async with connected(server.url) as client:
+            with service_process(server.url, file, tmp_path / "out", **env) as process:
+                await tables(client)
+                answer = await ask(client, LARGE, headers={"Lookback-Credit": "2"})
+                await answer.next()
+                process.kill()
+            until(lambda: postgres.running_queries() == 0)
+            with service_process(server.url, file, tmp_path / "out", **env):
+                await tables(client)
+                assert len((await asked(client, "SELECT * FROM history")).rows) == 300
+
+    asyncio.run(main())
+
+
+def environment(database: Database, postgres: PostgresServer) -> dict[str, str]:
+    """What makes a service use that database."""
+    return {"LOOKBACK_HISTORY_DSN": postgres.dsn("archive")} if isinstance(database, PostgreSql) else {}
+
+
+def test_ended_in_order(
+    database: Database, server: NatsServer, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """SIGTERM ends it with status 0, and an answer under way with an error that says so."""
+    database.close()
+
+    async def main() -> None:
+        async with connected(server.url) as client:
+            env = environment(database, postgres)
+            with service_process(server.url, tmp_path / "history.duckdb", tmp_path / "out", **env) as process:
+                await tables(client)
+                answer = await ask(client, LARGE, headers={"Lookback-Credit": "2"})
+                await answer.next()
+                process.terminate()
+                await answer.all()
+                assert answer.code == "503"
+                assert await asyncio.to_thread(process.wait, 30) == 0
+                assert (tmp_path / "out").read_text() == ""
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL to be killed."""
+    server = PostgresServer()
+    yield server
+    server.stop()
+
+
+def test_postgresql_killed_frozen_and_back(own_postgres: PostgresServer, server: NatsServer) -> None:
+    """Killed in the middle of an answer it is an error 500, frozen an error 504; back, it answers again."""
+    database = PostgreSql(own_postgres.empty_database())
+    fill(database, 100)
+
+    async def main() -> None:
+        async with serving(database, server.url, limits=Limits(seconds=2)) as client:
+            answer = await ask(client, LARGE, headers={"Lookback-Credit": "2"})
+            await answer.next()
+            own_postgres.kill()
+            for _ in range(200):
+                await answer.tell(f"ack {len(answer.chunks)}")
+                await answer.next()
+                if answer.is_over:
+                    break
+            assert answer.code == "500"
+            assert answer.rows
+            down = await asked(client, "SELECT * FROM history")
+            assert (down.code, "PostgreSQL does not answer" in down.error) == ("500", True)
+            own_postgres.start()
+            assert len((await asked(client, "SELECT * FROM history")).rows) == 100
+
+            answer = await ask(client, LARGE, headers={"Lookback-Credit": "2"})
+            await answer.next()
+            own_postgres.signal(signal.SIGSTOP)
+            try:
+                for _ in range(200):
+                    await answer.tell(f"ack {len(answer.chunks)}")
+                    await answer.next()
+                    if answer.is_over:
+                        break
+            finally:
+                own_postgres.signal(signal.SIGCONT)
+            assert answer.code == "504"
+            assert len((await asked(client, "SELECT * FROM history")).rows) == 100
+            await asyncio.to_thread(until, lambda: own_postgres.running_queries() == 0)
+
+    asyncio.run(main())
+
+
+def test_file_in_use_is_told_and_passes(server: NatsServer, tmp_path: Path) -> None:
+    """While another process has the file open, each answer is an error 500; later it is rows."""
+    holder = DuckDb(tmp_path / "h.duckdb")
+    fill(holder, 10)
+
+    async def main() -> None:
+        async with connected(server.url) as client:
+            with service_process(server.url, tmp_path / "h.duckdb", tmp_path / "out"):
+                told = await tables(client)
+                assert told["Nats-Service-Error-Code"] == "500"
+                assert "in use by another process" in told["Nats-Service-Error"]
+                assert (await asked(client, "SELECT 1 AS n")).code == "500"
+                holder.close()
+                assert len((await asked(client, "SELECT * FROM history")).rows) == 10
+
+    asyncio.run(main())
+
+
+def test_password_shows_nowhere(server: NatsServer, postgres: PostgresServer, tmp_path: Path) -> None:
+    """It is not on the command line, in an answer, in the service's description, or in its log."""
+    dsn = postgres.empty_database()
+
+    async def main() -> None:
+        async with connected(server.url) as client:
+            with service_process(
+                server.url, tmp_path / "h", tmp_path / "out", LOOKBACK_HISTORY_DSN=dsn
+            ) as process:
+                shown = str(await tables(client))
+                shown += str((await asked(client, "SELECT * FROM pg_stat_activity")).messages)
+                shown += str((await client.request("$SRV.INFO.history", b"", timeout=10)).data)
+                shown += " ".join(psutil.Process(process.pid).cmdline())
+            shown += (tmp_path / "out").read_text()
+            assert "pg_stat_activity" in shown
+            assert PASSWORD not in shown
+
+    asyncio.run(main())
+
+
+def test_tables_that_there_are(database: Database, server: NatsServer) -> None:
+    """history.tables lists tables with columns, rows, first and last time."""
+    fill(database, 3)
+
+    async def main() -> None:
+        async with serving(database, server.url) as client:
+            found = {table["name"]: table for table in (await tables(client))["tables"]}
+            assert found["history"]["rows"] == 3
+            assert found["history"]["columns"][0] == {
+                "name": "stream",
+                "type": found["history"]["columns"][0]["type"],
+            }
+            assert (found["history"]["first"], found["history"]["last"]) == (
+                "2026-01-01T00:00:01Z",
+                "2026-01-01T00:00:03Z",
+            )
+
+    asyncio.run(main())
+
+
+def test_caller_of_npm_with_a_sentinel(database: Database, server: NatsServer) -> None:
+    """The npm client's request-many gets all rows, knowing nothing but that zero bytes are the end."""
+    fill(database, 3000)
+
+    async def main() -> None:
+        async with serving(database, server.url):
+            with node(
+                "request_many.mjs", server.url, "SELECT seq, payload FROM history ORDER BY seq"
+            ) as script:
+                got = json.loads(await asyncio.to_thread(script.line))
+            assert got["rows"] == 3000
+            assert got["first"] == {"seq": 1, "payload": {"n": 1}}
+            assert got["last"] == {"seq": 3000, "payload": {"n": 3000}}
+            assert got["messages"] > 1
+
+    asyncio.run(main())
+
+
+def test_own_caller(database: Database, server: NatsServer) -> None:
+    """Client.query has the same rows in Arrow and in JSON, and its stop ends the query."""
+    fill(database, 5000)
+
+    async def main() -> None:
+        async with serving(database, server.url):
+            await asyncio.to_thread(call)
+
+    def call() -> None:
+        with Client(Settings(url=server.url)) as client:
+            for accept in ("arrow", "json"):
+                query = client.query(
+                    "history.query", {"sql": "SELECT * FROM history ORDER BY seq"}, accept=accept, credit=2
+                )
+                assert query.wait(30)
+                assert (query.state, query.error, query.total) == ("done", None, 5000)
+                assert query.frame()["seq"].tolist() == list(range(1, 5001))
+            query = client.query("history.query", {"sql": HEAVY})
+            time.sleep(1.5)
+            query.stop()
+            assert query.wait(30)
+            assert (query.state, query.error) == ("stopped", None)
+
+    asyncio.run(main())
+
+
+def test_beside_the_embedded_server(run_app: Callable[[], App]) -> None:
+    """The embedded server comes with a history, whose service is found by its name."""
+
+    async def main(url: str) -> None:
+        async with connected(url) as client:
+            assert {table["name"] for table in (await tables(client))["tables"]} == {"history", "messages"}
+            assert (await asked(client, "SELECT count(*) AS n FROM history")).rows == [{"n": 0}]
+
+    asyncio.run(main(run_app().url()))
