@@ -48,8 +48,8 @@ class Client:
         max_keys: int = 100_000,
         idle_after: float = IDLE_AFTER,
     ) -> None:
-        """`max_rows` and `max_bytes` are the ceilings of each feed and query, `max_keys` and `max_bytes` those
-        of each bucket; `idle_after` is in seconds."""
+        """`max_rows` and `max_bytes` are the ceilings of each feed and query, `max_keys` and `max_bytes`
+        those of each bucket; `idle_after` is in seconds."""
         self.settings = settings or Settings.load()
         self._limits = {"max_rows": max_rows, "max_bytes": max_bytes}
         self._bucket_limits = {"max_keys": max_keys, "max_bytes": max_bytes}
