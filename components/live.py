@@ -97,6 +97,7 @@ def live(
     look_back: str = "PT5M",
     time: str | None = None,
     decoder: str = "json",
+    archive: str | None = None,
 ) -> View:
     """The messages of `stream` that match the filter `subject`, from now minus `look_back` until now.
 
@@ -108,11 +109,13 @@ def live(
     `payload{name}`, as `payloadhost`.
 
     look_back: ISO 8601 duration, such as "PT15M". time: the payload field that holds a row's time; default
-    is when the server stored it. decoder: "json" or "text". All viewers who ask for the same share one
+    is when the server stored it. decoder: "json" or "text". archive: the subject of a history service,
+    "history.query" for the one that runs beside the app: what is older than the stream's own history comes
+    from there, without a seam or a double row. All viewers who ask for the same share one
     consumer and one window. When there is not a single row, the page ends here and the frame says why, so
     what follows can count on data. Raises LookbackError, drawn by the frame, on what cannot be read.
     """
-    view = look(stream, subject, look_back=look_back, time=time, decoder=decoder)
+    view = look(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
     collect(view)
     if not len(view):
         raise NothingYet(view.feed.key.name)
@@ -126,11 +129,12 @@ def look(
     look_back: str,
     time: str | None = None,
     decoder: str = "json",
+    archive: str | None = None,
     steady: bool = True,
 ) -> View:
     """As live(), for components that can do without rows, and without the frame's telling of the feed."""
     length = parse_duration(look_back)
-    feed = client().feed(stream, subject, look_back=look_back, time=time, decoder=decoder)
+    feed = client().feed(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
     seen: set[object] = st.session_state.setdefault("_feeds_seen", set())
     if (feed.key, look_back) not in seen:
         seen.add((feed.key, look_back))

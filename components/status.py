@@ -145,6 +145,8 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
     for view in longest.values():
         health, name = view.health, view.health.name
         found += _gone(view)
+        if health.archive:
+            found.append((f"{name}: the archive can't be read. {health.archive} Older rows are missing.", []))
         if health.malformed:
             samples: list[dict[str, object]] = [
                 {"subject": s.subject, "sequence": s.seq, "reason": s.reason, "payload": s.payload}
@@ -190,6 +192,7 @@ def _gone(view: View) -> list[tuple[str, list[dict[str, object]]]]:
     """What has gone from the stream, or was never heard, within the look-back: how much, and when."""
     health = view.health
     keeps = f" The stream keeps at most {health.limits}." if health.limits else ""
+    holder = "the stream and its archive hold" if view.feed.key.archive else "the stream holds"
     found: list[tuple[str, list[dict[str, object]]]] = []
     removed = [gap for gap in view.gaps if gap.why == "removed"]
     if removed:
@@ -206,7 +209,7 @@ def _gone(view: View) -> list[tuple[str, list[dict[str, object]]]]:
     elif health.begins is not None and health.begins > view.now - view.look_back.value:
         found.append(
             (
-                f"{health.name}: the stream holds nothing from before {clock_text(health.begins)}. "
+                f"{health.name}: {holder} nothing from before {clock_text(health.begins)}. "
                 f"{_count(health.earlier, 'earlier message')} went before this page looked.{keeps}",
                 [],
             )

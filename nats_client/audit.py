@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .archive import Archive
 from .consumer import PATIENCE, Consumer
 from .errors import LookbackError, RequestFailed, RequestRefused, StreamNotFound
 from .gaps import Gap
@@ -33,7 +34,12 @@ _log = logging.getLogger(__name__)
 class Audit:
     """Compares one feed's window with its stream, again and again."""
 
-    def __init__(self, consumer: Consumer, window: Window, found: Callable[[Gap], None]) -> None:
+    def __init__(
+        self, consumer: Consumer, window: Window, found: Callable[[Gap], None], archive: Archive | None = None
+    ) -> None:
+        """With an `archive`, only rows leave that are not in there either."""
+        self.first: int | None = None
+        """The oldest sequence of the stream, None before the first look."""
         self.begins: int | None = None
         """When the server stored the oldest message that the stream still holds, ns since the epoch, UTC;
         None where none has gone from its start."""
@@ -44,14 +50,15 @@ class Audit:
         self._consumer = consumer
         self._window = window
         self._found = found
-        self._first = 0  # rows of messages below this sequence have left
+        self._archive = archive
+        self._gone_below = 0  # rows of messages below this sequence have left
         self._deleted: Ints = np.zeros(0, dtype=np.int64)
         self._restarts = 0
         self._read = (0, 0)  # all up to this sequence had been read at this time
 
     def holds(self, seq: int) -> bool:
         """Whether the message of this sequence was not gone when the stream was last looked at."""
-        return seq >= self._first and seq not in self._deleted
+        return seq >= self._gone_below and seq not in self._deleted
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -68,16 +75,24 @@ class Audit:
         held = self.earlier and state["messages"]
         self.begins = pd.Timestamp(state["first_ts"]).value if held else None
         self.limits = limits_text(info["config"])
+        self.first = first
         self._find_unread(first, int(state["last_seq"]), following)
         if not loses(info["config"]):
             return
-        self._first = first
+        self._gone_below = first if self._archive is None else 0
         self._deleted = self._deleted[self._deleted >= first]
         deleted = int(state.get("num_deleted") or 0)
         if deleted != len(self._deleted) and deleted <= MOST_DELETED:
             info = await self._consumer.look(deleted=True)
             self._deleted = np.array(info["state"].get("deleted") or [], dtype=np.int64)
-        for removed in (self._window.remove_before(first), self._window.remove(self._deleted)):
+        kept = 0
+        if self._archive is not None:
+            newest = max(first - 1, int(self._deleted[-1]) if deleted else 0)
+            kept = await self._archive.holds(info["created"], newest)
+        for removed in (
+            self._window.remove_before(first, after=kept),
+            self._window.remove(self._deleted[self._deleted > kept]),
+        ):
             if removed is not None:
                 self._found(Gap("removed", removed.start, removed.end, removed.count))
 

@@ -139,6 +139,10 @@ class Query:
         with contextlib.suppress(RuntimeError):  # the client is closed, and its loop with it
             self._loop.call_soon_threadsafe(self._stop)
 
+    async def ended(self) -> None:
+        """Wait for it to end; for those who are on the client's loop themselves."""
+        await asyncio.wait({self._task})
+
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for it to end, well or not; whether it did."""
         until = time.monotonic() + timeout

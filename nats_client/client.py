@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
 from typing import Any, TypeVar
@@ -21,13 +21,22 @@ from .requests import Reply, Request, SharedRequests, ask, check_timeout
 from .services import ServiceList, Services
 from .settings import Settings
 from .streams import StreamInfo, StreamList, Subjects, list_subjects, newest_message
-from .subjects import check_bucket, check_filter, check_key, check_stream_name, parse_pattern
+from .subjects import (
+    check_bucket,
+    check_filter,
+    check_key,
+    check_stream_name,
+    check_subject,
+    parse_pattern,
+)
 from .values import BucketInfo, Entry, Watch, key_history, list_buckets
 
 T = TypeVar("T")
 
 CALL_TIMEOUT = 10.0  # seconds that a call from outside waits for the loop
 IDLE_AFTER = 600.0  # seconds without a reader after which a feed closes
+ARCHIVE_CREDIT = 8  # chunks of an archive under way
+ARCHIVE_PATIENCE = 10.0  # seconds that an archive may be silent
 GRACE = 2.0  # seconds that a call with a bound of its own may take beyond it
 HOUSEKEEPING = 5.0  # seconds between two looks at what is idle
 
@@ -93,6 +102,7 @@ class Client:
         look_back: str = "PT5M",
         decoder: str = "json",
         time: str | None = None,
+        archive: str | None = None,
     ) -> Feed:
         """The feed of `stream`, or of its messages that match the filter `subject`.
 
@@ -104,10 +114,11 @@ class Client:
         `payload{name}`, as `payloadhost`.
 
         look_back: ISO 8601 duration, such as "PT5M". decoder: "json" or "text". time: the payload field
-        that holds a row's time; default is when the server stored the message. Who asks for the same gets
-        the same feed; a longer look-back extends it. Raises DurationError, SubjectError, SettingsError on
-        what cannot be read, and ClosedError on a closed client. A stream that does not exist is no error
-        here: the feed is "stopped" and says so in its health until the stream appears.
+        that holds a row's time; default is when the server stored the message. archive: the subject of a
+        history service, as "history.query": rows older than the stream's own come from there. Who asks for
+        the same gets the same feed; a longer look-back extends it. Raises DurationError, SubjectError,
+        SettingsError on what cannot be read, and ClosedError on a closed client. A stream that does not
+        exist is no error here: the feed is "stopped" and says so in its health until the stream appears.
         """
         length = parse_duration(look_back)
         if stream is None and not subject:
@@ -120,6 +131,7 @@ class Client:
             check_decoder(decoder),
             time or None,
             pattern.names,
+            check_subject(archive) if archive and stream is not None else None,
         )
         found = self._feeds.get(key)
         if found is not None and found.look_back >= length:
@@ -281,7 +293,9 @@ class Client:
         length = parse_duration(look_back)
         feed = self._feeds.get(key)
         if feed is None:
-            feed = self._feeds[key] = Feed(self._connection, self._loop, key, length, **self._limits)
+            feed = self._feeds[key] = Feed(
+                self._connection, self._loop, key, length, ask=self._archive(key.archive), **self._limits
+            )
         feed.extend(length)
         feed.last_read = monotonic()
         return feed
@@ -293,6 +307,19 @@ class Client:
             self._watches[bucket] = watch
         watch.last_read = monotonic()
         return watch
+
+    def _archive(self, subject: str | None) -> Callable[[dict[str, Any]], Query] | None:
+        """What asks the history service at `subject`, None without one."""
+        if subject is None:
+            return None
+        headers = query_headers(ARCHIVE_CREDIT, "arrow")
+        return lambda request: Query(
+            self._connection,
+            self._loop,
+            Request.of(subject, request, headers),
+            ARCHIVE_PATIENCE,
+            self._limits,
+        )
 
     async def _query(self, request: Request, patience: float) -> Query:
         query = Query(self._connection, self._loop, request, patience, self._limits)

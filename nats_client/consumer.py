@@ -109,6 +109,11 @@ class Consumer:
         self._denied: asyncio.Future[None] | None = None
 
     @property
+    def created(self) -> str | None:
+        """When the stream was created, as the server writes it (RFC 3339); tells its incarnations apart."""
+        return self._created
+
+    @property
     def restarts(self) -> int:
         """Times that the consumer was made anew."""
         return max(0, self._made - 1)

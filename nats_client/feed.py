@@ -1,15 +1,20 @@
 """A feed: one consumer, one window, any number of readers."""
 
 import asyncio
+import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from .archive import Archive
 from .audit import Audit, loses
 from .bins import MOST, Bins
+from .chunks import Query
 from .connection import Connection, end_tasks
 from .consumer import Consumer, Phase
 from .core import Subscriber
@@ -25,6 +30,12 @@ MOST_MESSAGES = 20
 """Messages of one feed that are kept as they came, as a sample."""
 LONGEST_PAYLOAD = 4096
 """Bytes kept of each of them."""
+ARCHIVE_LOOK = 0.1
+"""Seconds between two looks at whether the archive is wanted."""
+ARCHIVE_RETRY = 5.0
+"""Seconds until an archive that could not be read is asked again."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,8 @@ class FeedKey:
     time: str | None
     tokens: tuple[str, ...] = ()
     """What the tokens of the subject are called, as in subjects.Pattern."""
+    archive: str | None = None
+    """Where the history service is asked for older rows; None: nowhere."""
 
     @property
     def name(self) -> str:
@@ -101,10 +114,12 @@ class Health:
     gaps: tuple[Gap, ...]
     """What is missing within the look-back, by time."""
     begins: int | None
-    """When the server stored the oldest message that the stream still holds, ns since the epoch, UTC; None
-    where none has gone from its start."""
+    """When the server stored the oldest message that the stream, or its archive, still holds, ns since the
+    epoch, UTC; None where none has gone from its start."""
     earlier: int
     """Messages that the stream held before that one."""
+    archive: LookbackError | None
+    """Why the rows from before the stream's own cannot be fetched from its archive."""
     limits: str
     """What the stream keeps at most, in words; empty where nothing limits it."""
 
@@ -128,7 +143,9 @@ class Feed:
         *,
         max_rows: int,
         max_bytes: int,
+        ask: Callable[[dict[str, Any]], Query] | None = None,
     ) -> None:
+        """`ask` puts a question to the history service of the key's archive."""
         self.key = key
         self._limits: dict[str, Any] = {"max_rows": max_rows, "max_bytes": max_bytes, "tokens": key.tokens}
         self.window = Window(**self._limits)
@@ -149,19 +166,27 @@ class Feed:
         self._settled = threading.Event()
         self._gaps = Gaps()
         self._audit: Audit | None = None
+        self._archive: Archive | None = None
+        self._archived = pd.Timedelta(0)  # the look-back that the archive has been asked for
         self._consumer: Consumer | Subscriber
         if key.stream is None:
             assert key.subject is not None
             self._consumer = Subscriber(connection, key.subject, self)
         else:
             self._consumer = Consumer(connection, key.stream, key.subject, lambda: self._look_back, self)
-            self._audit = Audit(self._consumer, self.window, self._missing)
+            if ask is not None:
+                self._archive = Archive(ask, key.stream, key.subject)
+            self._audit = Audit(self._consumer, self.window, self._missing, self._archive)
         self._consumer.changed = self._check_settled
         self._tasks = [
             loop.create_task(part.run(), name=f"feed {key.name}")
             for part in (self._consumer, self._audit)
             if part is not None
         ]
+        if self._archive is not None:
+            self._tasks.append(
+                loop.create_task(self._keep_archived(self._archive), name=f"archive {key.name}")
+            )
 
     @property
     def look_back(self) -> pd.Timedelta:
@@ -223,8 +248,13 @@ class Feed:
         consumer = self._older or self._consumer
         audit = self._audit
         phase = self._consumer.phase
+        done, pending = consumer.done, consumer.pending
+        if self._archive is not None and self._archive.pending and not pending:
+            done, pending = self._archive.done, self._archive.pending
+            phase = "replaying" if phase == "following" else phase
         if self._older is not None and phase == "following":
             phase = "replaying"
+        begins, earlier = self._begins()
         return Health(
             stream=self.key.stream,
             subject=self.key.subject,
@@ -232,8 +262,8 @@ class Feed:
             phase=phase,
             since=self._consumer.since,
             why=self._consumer.why,
-            done=consumer.done,
-            pending=consumer.pending,
+            done=done,
+            pending=pending,
             rows=len(self.window),
             bytes=self.window.nbytes,
             newest=self.window.newest_time,
@@ -246,8 +276,9 @@ class Feed:
             restarts=self._consumer.restarts,
             recreated=self._recreated,
             gaps=self._gaps.since(self.now() - self._look_back.value),
-            begins=audit.begins if audit else None,
-            earlier=audit.earlier if audit else 0,
+            begins=begins,
+            earlier=earlier,
+            archive=self._archive.error if self._archive else None,
             limits=audit.limits if audit else "",
         )
 
@@ -271,6 +302,7 @@ class Feed:
         self._gaps.clear()
         self._messages = []
         self.window.clear()
+        self._archived = pd.Timedelta(0)
 
     def gone(self, count: int, start: int, end: int) -> None:
         """Note messages that left the stream before they could be read."""
@@ -328,6 +360,65 @@ class Feed:
         self._tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         self._check_settled()
 
+    async def _keep_archived(self, archive: Archive) -> None:
+        """Put the archive's rows before those of the stream, and again when the look-back becomes longer."""
+        while True:
+            pause = ARCHIVE_LOOK
+            following = self._consumer.phase == "following" and self._reached >= self._look_back
+            if following and self._archived < self._look_back:
+                target = self._look_back
+                try:
+                    await self._fetch_archived(archive, target)
+                    self._archived, archive.error = target, None
+                except LookbackError as error:
+                    archive.error, pause = error, ARCHIVE_RETRY
+                except Exception as error:
+                    _log.exception("the archive of %s", self.key.name)
+                    archive.error = LookbackError(f"Reading the archive failed: {error!r}.")
+                    pause = ARCHIVE_RETRY
+                self._check_settled()
+            await asyncio.sleep(pause)
+
+    async def _fetch_archived(self, archive: Archive, look_back: pd.Timedelta) -> None:
+        audit, consumer, lives = self._audit, self._consumer, self._recreated
+        assert audit is not None
+        assert isinstance(consumer, Consumer)
+        while audit.first is None:  # noqa: ASYNC110 - it looks at the stream right now
+            await asyncio.sleep(ARCHIVE_LOOK)
+        since = self.now() - look_back.value
+        if audit.begins is None or audit.begins <= since or consumer.created is None:
+            return  # the stream's own history reaches as far
+        extent = await archive.look(consumer.created)
+        before, begins = audit.first, audit.begins
+        if (oldest := self.window.oldest_seq) is not None:
+            before = min(before, oldest)
+        if extent.last and extent.last + 1 < before == audit.first and extent.last_time > since:
+            count = before - 1 - extent.last if self.key.subject is None else None
+            self._missing(Gap("removed", extent.last_time, begins, count))
+        async for raw in archive.rows(consumer.created, since, before):
+            older = Window(**self._limits)
+            self._note_jumps(raw)
+            self._take(raw, older)
+            if self._recreated != lives:
+                return
+            dropped = self.window.dropped
+            self.window.prepend(older)
+            if self.window.dropped > dropped:
+                return  # the window is full
+
+    def _note_jumps(self, raw: Raw) -> None:
+        """Messages of a whole stream that its archive has not got either."""
+        if self.key.subject is None:
+            for i in np.flatnonzero(np.diff(raw.seq) > 1).tolist():
+                missing = raw.seq[i + 1] - raw.seq[i] - 1
+                self._missing(Gap("removed", raw.received[i], raw.received[i + 1], missing))
+
+    def _begins(self) -> tuple[int | None, int]:
+        """When what can be had of the stream begins, and how many messages went before."""
+        if self._archive is not None and (extent := self._archive.extent).first:
+            return (extent.first_time if extent.first > 1 else None), extent.first - 1
+        return (self._audit.begins, self._audit.earlier) if self._audit else (None, 0)
+
     def _take(self, raw: Raw, window: Window) -> None:
         try:
             batch, samples, malformed = decode(raw, self.key.decoder, self.key.time, self.key.tokens)
@@ -347,7 +438,10 @@ class Feed:
         window.append(batch)
 
     def _check_settled(self) -> None:
-        if self._consumer.phase in ("following", "stopped") and self._reached >= self._look_back:
+        archive = self._archive
+        fetched = archive is None or archive.error is not None or self._archived >= self._look_back
+        ended = self._reached >= self._look_back and fetched
+        if self._consumer.phase == "stopped" or (self._consumer.phase == "following" and ended):
             self._settled.set()
 
 

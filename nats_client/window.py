@@ -384,17 +384,23 @@ class Window:
                 self._forget(count)
                 self._changed()
 
-    def remove_before(self, seq: int) -> "Removed | None":
-        """Forget the rows whose stream sequence is below `seq`; what they were, if there were any."""
+    def remove_before(self, seq: int, *, after: int = 0) -> "Removed | None":
+        """Forget the rows whose stream sequence is below `seq`, and above `after`; what they were, if there
+        were any."""
         with self._lock:
-            count = int(np.searchsorted(self._seq[self._lo : self._hi], seq))
-            if not count:
+            held = self._seq[self._lo : self._hi]
+            start, stop = int(np.searchsorted(held, after, "right")), int(np.searchsorted(held, seq))
+            if start >= stop:
                 return None
-            part = slice(self._lo, self._lo + count)
-            removed = _removed(self._seq[part], self._received[part])
-            self._forget(count)
-            self._changed()
-            return removed
+            if not start:
+                part = slice(self._lo, self._lo + stop)
+                removed = _removed(self._seq[part], self._received[part])
+                self._forget(stop)
+                self._changed()
+                return removed
+            gone = np.zeros(len(held), dtype=np.bool_)
+            gone[start:stop] = True
+            return self._remove(gone)
 
     def remove(self, seqs: Ints) -> "Removed | None":
         """Forget the rows with these stream sequences; what they were, if there were any."""
@@ -403,14 +409,7 @@ class Window:
             first, last = np.searchsorted(held, seqs, "left"), np.searchsorted(held, seqs, "right")
             if not (first < last).any():
                 return None
-            mine = self._take()
-            gone = np.isin(mine.seq, seqs)
-            removed = _removed(mine.seq[gone], mine.received[gone])
-            # Rows get other ordinals: what was worked out from the old ones starts over.
-            self._rebuild([mine.where(~gone)])
-            self._generation += 1
-            self._changed()
-            return removed
+            return self._remove(np.isin(held, seqs))
 
     def clear(self) -> None:
         """Forget all rows: the stream they came from is another one now."""
@@ -443,6 +442,15 @@ class Window:
             dict(self._columns),
             frozenset(n for n, c in self._columns.items() if isinstance(c, NumberColumn) and c.integral),
         )
+
+    def _remove(self, gone: npt.NDArray[np.bool_]) -> Removed:
+        mine = self._take()
+        removed = _removed(mine.seq[gone], mine.received[gone])
+        # Rows get other ordinals: what was worked out from the old ones starts over.
+        self._rebuild([mine.where(~gone)])
+        self._generation += 1
+        self._changed()
+        return removed
 
     def _changed(self) -> None:
         self._version += 1

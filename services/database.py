@@ -153,6 +153,10 @@ class Database(ABC):
         """The highest sequence stored of that stream's incarnation, 0 when there is none."""
 
     @abstractmethod
+    def forget(self, stream: str, before: datetime) -> int:
+        """Delete what the server had stored of the stream before that time; how many messages it was."""
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of files."""
 
@@ -264,6 +268,12 @@ class DuckDb(Database):
             )
             newest = connection.fetchone()
         return int(newest[0]) if newest else 0
+
+    def forget(self, stream: str, before: datetime) -> int:
+        with self._speaking() as connection:
+            connection.execute("DELETE FROM messages WHERE stream = ? AND time < ?", [stream, before])
+            deleted = connection.fetchone()
+        return int(deleted[0]) if deleted else 0
 
     def close(self) -> None:
         with self._opening:
@@ -533,6 +543,12 @@ class PostgreSql(Database):
                 [stream, created],
             ).fetchone()
         return int(row[0]) if row else 0
+
+    def forget(self, stream: str, before: datetime) -> int:
+        with told(), self.connect() as connection:
+            return connection.execute(
+                "DELETE FROM messages WHERE stream = %s AND time < %s", [stream, before]
+            ).rowcount
 
     def close(self) -> None:
         pass

@@ -76,7 +76,7 @@ def programs(ports: Ports, directory: Path) -> dict[str, list[str]]:
     """What runs beside the server: modules of services/, and their arguments."""
     return {
         "metrics": [ports.url, ports.monitoring_url],
-        "history": [ports.url, str(directory / "history.duckdb")],
+        "history": [ports.url, str(directory / "history.duckdb"), "METRICS"],
     }
 
 

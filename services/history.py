@@ -1,10 +1,11 @@
 """Answer SQL over the archive of messages, on NATS: the service `history`.
 
-    python -m services.history nats://127.0.0.1:4222 history.duckdb
+    python -m services.history nats://127.0.0.1:4222 history.duckdb METRICS
 
 The archive is that DuckDB file, or the PostgreSQL that LOOKBACK_HISTORY_DSN names: an environment variable,
 since it holds a password. The login to NATS is taken from NATS_USER, NATS_CREDS, …, as everywhere. Answers
-come in chunks: docs/history.md is the protocol. Ends on SIGTERM.
+come in chunks: docs/history.md is the protocol. Streams that are named behind the file are moved into the
+archive, by services/archiver.py. Ends on SIGTERM.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -35,6 +36,7 @@ from nats.micro.service import Service
 
 from nats_client.errors import LookbackError, SettingsError
 from nats_client.settings import Settings
+from services.archiver import Archiver
 from services.database import (
     DSN,
     Database,
@@ -476,10 +478,21 @@ def _too_large(text: str) -> ServiceError:
     return ServiceError("413", f"{text} Ask for less: aggregate, narrow the time, or set a LIMIT.")
 
 
-async def _main(url: str, file: Path) -> None:
+async def _serve(database: Database, settings: Settings, streams: Sequence[str]) -> None:
+    service = History(database, Limits.load(os.environ))
+    archiving = asyncio.create_task(Archiver(database, settings, streams).serve()) if streams else None
+    try:
+        await service.serve(settings)
+    finally:
+        if archiving is not None:
+            archiving.cancel()
+            await asyncio.wait({archiving}, timeout=CLOSE_TIMEOUT)
+
+
+async def _main(url: str, file: Path, streams: Sequence[str]) -> None:
     settings = replace(Settings.load(), url=url)
     database = open_database(file, os.environ.get(DSN))
-    serving = asyncio.ensure_future(History(database, Limits.load(os.environ)).serve(settings))
+    serving = asyncio.ensure_future(_serve(database, settings, streams))
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # Windows ends the process by itself
@@ -489,10 +502,10 @@ async def _main(url: str, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        asyncio.run(_main(sys.argv[1], Path(sys.argv[2])))
+        asyncio.run(_main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:]))
     except LookbackError as error:
         sys.exit(str(error))

@@ -1,0 +1,151 @@
+"""Moves streams into the archive, as runs of the workflow `archive`: every five minutes, and when asked to.
+
+It runs in the history service's process, since only one process may open a DuckDB file. For each stream a run
+looks what is new, copies it in order, checks the copy against what was read, and forgets what has become
+old. A run that ends early leaves nothing half done: the next one goes on behind the newest sequence stored,
+and storing a message again changes nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+
+from nats_client.connection import Connection, end_tasks
+from nats_client.consumer import Consumer
+from nats_client.decoders import Raw
+from nats_client.errors import LookbackError
+from nats_client.settings import Settings
+from services.database import Database, Message
+from services.workflow import Job, Workflow, serve
+
+EVERY = 300.0  # seconds between two runs
+KEEP = timedelta(days=30)  # what is older is forgotten
+PART = 20_000  # messages that are copied at once
+READ_TIMEOUT = 60.0  # seconds that reading one part may take
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+log = logging.getLogger("services.archiver")
+
+
+class ArchiveError(LookbackError):
+    """A stream cannot be archived as it is."""
+
+
+class Part:
+    """Messages on their way into the archive: where a consumer delivers to."""
+
+    def __init__(self) -> None:
+        self.raw = Raw()
+        self.lost = 0
+        """Messages that left the stream before they could be read."""
+        self.void = False
+        """Whether the stream turned out to be another one."""
+
+    def messages(self, raw: Raw) -> None:
+        """Take in messages, in order."""
+        self.raw.seq += raw.seq
+        self.raw.received += raw.received
+        self.raw.subject += raw.subject
+        self.raw.payload += raw.payload
+
+    def recreated(self) -> None:
+        """What was read belongs to a stream that is no more."""
+        self.void = True
+
+    def gone(self, count: int, start: int, end: int) -> None:
+        """Count what was lost."""
+        self.lost += count
+
+
+class Archiver:
+    """Copies `streams` into `database`."""
+
+    def __init__(
+        self, database: Database, settings: Settings, streams: Sequence[str], *, keep: timedelta = KEEP
+    ) -> None:
+        self._database = database
+        self._settings = replace(settings, name="lookback-archiver")
+        self._streams = streams
+        self._keep = keep
+
+    async def serve(self, every: float = EVERY) -> None:
+        """Run now, every `every` seconds, and when a request asks for it, until cancelled."""
+        async with serve("archive", self.run, url=self._settings.url) as service:
+            while True:
+                if service.current is None:
+                    service.start("schedule")
+                await asyncio.sleep(every)
+
+    async def run(self, workflow: Workflow) -> None:
+        """One run: each stream is a job. A stream that fails does not hold up the others."""
+        connection = Connection(self._settings)
+        connecting = asyncio.create_task(connection.run())
+        failed: list[str] = []
+        try:
+            for stream in self._streams:
+                try:
+                    with workflow.job(stream) as job:
+                        await self._archive(connection, stream, job)
+                except (LookbackError, TimeoutError) as error:
+                    failed.append(f"{stream}: {error or 'no answer in time'}")
+        finally:
+            await end_tasks([connecting])
+        if failed:
+            raise ArchiveError(" ".join(failed))
+
+    async def _archive(self, connection: Connection, stream: str, job: Job) -> None:
+        with job.step("look") as step:
+            info = await connection.api(f"STREAM.INFO.{stream}")
+            created = _microseconds(pd.Timestamp(info["created"]).value)
+            first, last = int(info["state"]["first_seq"]), int(info["state"]["last_seq"])
+            newest = await asyncio.to_thread(self._database.newest, stream, created)
+            total = max(0, last - max(newest, first - 1))
+            step.log(f"stored up to {newest:,}; the stream has {first:,} to {last:,}")
+            if newest and first > newest + 1:
+                step.log(f"{first - newest - 1:,} messages left the stream before they were archived")
+        copied = 0
+        with job.step("copy") as step:
+            while newest < last:
+                part = await self._read(connection, stream, newest, min(last, newest + PART))
+                messages = [
+                    Message(stream, created, seq, _microseconds(stored), subject, payload)
+                    for seq, stored, subject, payload in zip(
+                        part.raw.seq, part.raw.received, part.raw.subject, part.raw.payload, strict=True
+                    )
+                ]
+                if not messages:
+                    break
+                await asyncio.to_thread(self._database.insert, messages)
+                newest = messages[-1].seq
+                copied += len(messages)
+                step.progress(total - (last - newest), total)
+            step.log(f"{copied:,} messages copied")
+        with job.step("check") as step:
+            stored = await asyncio.to_thread(self._database.newest, stream, created)
+            if stored < newest:
+                raise ArchiveError(f"The archive ends at {stored:,}, and {newest:,} was written to it.")
+            step.log(f"the archive ends at {stored:,}")
+        with job.step("forget") as step:
+            forgotten = await asyncio.to_thread(self._database.forget, stream, datetime.now(UTC) - self._keep)
+            step.log(f"{forgotten:,} messages were older than {self._keep.days} days")
+
+    async def _read(self, connection: Connection, stream: str, after: int, until: int) -> Part:
+        """The messages behind sequence `after` up to `until`. Raises ArchiveError, TimeoutError."""
+        part = Part()
+        consumer = Consumer(connection, stream, None, lambda: pd.Timedelta(self._keep), part, until=until + 1)
+        consumer.last_seq = after or None
+        async with asyncio.timeout(READ_TIMEOUT):
+            await consumer.run()
+        if part.void:
+            raise ArchiveError(f"The stream {stream!r} was made anew meanwhile; the next run goes on.")
+        return part
+
+
+def _microseconds(ns: int) -> datetime:
+    """A time in ns since the epoch as the database keeps it, cut to microseconds."""
+    return _EPOCH + timedelta(microseconds=ns // 1000)

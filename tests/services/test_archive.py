@@ -1,0 +1,260 @@
+"""One time line: rows from the archive and from the stream, without a seam, a gap or a double row.
+
+It is tested here, beside the databases: a feed, the history service, and the archiver that fills the archive.
+"""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nats_client import Client, Feed, Settings
+from services.archiver import ArchiveError, Archiver
+from services.database import Database
+from services.history import History
+from services.workflow import Workflow
+from tests.archive import rows
+from tests.nats import NatsServer, running_server
+from tests.publisher import Publisher
+from tests.waiting import until
+
+ARCHIVE = "history.query"
+one_database = pytest.mark.parametrize("database", ["DuckDB"], indirect=True)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server with a stream S."""
+    with running_server(tmp_path / "nats") as server:
+        server.add_stream("S", ["s.>"])
+        yield server
+
+
+@pytest.fixture
+def client(server: NatsServer) -> Iterator[Client]:
+    """A client of it."""
+    with Client(Settings(url=server.url)) as client:
+        yield client
+
+
+def archived(server: NatsServer, database: Database, streams: tuple[str, ...] = ("S",)) -> None:
+    """Let the archiver run once."""
+    archiver = Archiver(database, Settings(url=server.url), streams)
+
+    async def run() -> None:
+        async with Workflow("archive", url=server.url) as workflow:
+            await archiver.run(workflow)
+
+    asyncio.run(run())
+
+
+@contextmanager
+def history(server: NatsServer, database: Database) -> Iterator[None]:
+    """The history service, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    serving = loop.create_task(History(database).serve(Settings(url=server.url)))
+    thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.wait({serving})))
+    thread.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(serving.cancel)
+        thread.join()
+        loop.close()
+
+
+def numbered(count: int, first: int = 0) -> list[bytes]:
+    """Payloads that carry their number."""
+    return [json.dumps({"n": first + i}).encode() for i in range(count)]
+
+
+def purge(server: NatsServer, keep: int) -> None:
+    """Let the stream forget all but its newest messages."""
+    server.run(lambda nc: nc.jetstream().purge_stream("S", keep=keep))
+
+
+def sequences(feed: Feed) -> list[int]:
+    """The stream sequences of the feed's rows."""
+    return feed.snapshot().seq.tolist()
+
+
+def missing(feed: Feed) -> int:
+    """Messages that the feed's gaps count."""
+    return sum(gap.count or 0 for gap in feed.health.gaps)
+
+
+def test_no_seam(server: NatsServer, database: Database, client: Client) -> None:
+    """Rows that the stream no longer holds stand before those it holds, each once, while more come."""
+    server.publish("s.a", *numbered(300))
+    archived(server, database)
+    purge(server, 100)
+    with history(server, database), Publisher([server.url]) as publisher:
+        feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
+        assert feed.wait(20)
+        until(lambda: publisher.count > 100)
+        publisher.pause()
+        total = 300 + publisher.count
+        until(lambda: len(feed.snapshot()) == total)
+        assert sequences(feed) == list(range(1, total + 1))
+        assert feed.snapshot().numbers("n")[:300].tolist() == list(range(300))
+        assert not feed.health.gaps
+        assert feed.health.begins is None
+        assert feed.health.archive is None
+        publisher.resume()
+    assert client.feed("S", look_back="PT1H") is not feed
+
+
+def test_filter(server: NatsServer, database: Database, client: Client) -> None:
+    """Of a filter, only what it names comes from the archive; signs of regular expressions are none there."""
+    for i, subject in enumerate(["s.a+b.x", "s.aab.x", "s.a+b.y.z", "s.a+b", "s.a%.x"] * 3):
+        server.publish(subject, *numbered(1, i))
+    archived(server, database)
+    purge(server, 1)
+    wanted = {
+        "s.a+b.*": ["s.a+b.x"],
+        "s.a+b.>": ["s.a+b.x", "s.a+b.y.z"],
+        "s.*.x": ["s.a%.x", "s.a+b.x", "s.aab.x"],
+    }
+    with history(server, database):
+        for pattern, subjects in wanted.items():
+            feed = client.feed("S", pattern, look_back="PT1H", archive=ARCHIVE)
+            assert feed.wait(20)
+            assert sorted(feed.frame()["_subject"].astype(str)) == sorted(subjects * 3)
+
+
+@one_database
+def test_rows_that_leave_the_stream_stay(server: NatsServer, database: Database, client: Client) -> None:
+    """While live, a row leaves the window only if neither the stream nor the archive holds its message."""
+    server.publish("s.a", *numbered(50))
+    archived(server, database)
+    server.publish("s.a", *numbered(50, 50))
+    with history(server, database):
+        feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
+        assert feed.wait(20)
+        assert sequences(feed) == list(range(1, 101))
+        server.run(lambda nc: nc.jetstream().delete_msg("S", 40))
+        server.run(lambda nc: nc.jetstream().delete_msg("S", 90))
+        purge(server, 20)
+        kept = [*range(1, 51), *(seq for seq in range(80, 101) if seq != 90)]
+        until(lambda: sequences(feed) == kept)
+        assert missing(feed) == 100 - len(kept)
+
+
+@one_database
+def test_archiver_was_late(server: NatsServer, database: Database, client: Client) -> None:
+    """Messages that left the stream before they were archived are a gap, with their number."""
+    server.publish("s.a", *numbered(50))
+    archived(server, database)
+    server.publish("s.a", *numbered(50, 50))
+    purge(server, 20)
+    with history(server, database):
+        feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
+        assert feed.wait(20)
+        assert sequences(feed) == [*range(1, 51), *range(81, 101)]
+        assert missing(feed) == 30
+        archived(server, database)
+        later = client.feed("S", look_back="PT2H", archive=ARCHIVE)
+        assert later is feed
+        assert missing(feed) == 30
+
+
+@one_database
+def test_no_archive_answers(server: NatsServer, database: Database, client: Client) -> None:
+    """Without an answer the feed shows what the stream has, says so, and asks again."""
+    server.publish("s.a", *numbered(30))
+    archived(server, database)
+    purge(server, 10)
+    feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
+    assert feed.wait(20)
+    assert sequences(feed) == list(range(21, 31))
+    assert "Nobody listens to 'history.query'" in str(feed.health.archive)
+    with history(server, database):
+        until(lambda: sequences(feed) == list(range(1, 31)))
+        assert feed.health.archive is None
+
+
+@one_database
+def test_longer_look_back(server: NatsServer, database: Database, client: Client) -> None:
+    """A longer look-back fetches from the archive what is missing, and nothing twice."""
+    server.publish("s.a", *numbered(20))
+    threading.Event().wait(3)
+    server.publish("s.a", *numbered(20, 20))
+    archived(server, database)
+    purge(server, 10)
+    with history(server, database):
+        feed = client.feed("S", look_back="PT3S", archive=ARCHIVE)
+        assert feed.wait(20)
+        assert min(sequences(feed) or [31]) > 30 or sequences(feed)[0] >= 21
+        client.feed("S", look_back="PT1H", archive=ARCHIVE)
+        until(lambda: sequences(feed) == list(range(1, 41)))
+
+
+@one_database
+def test_other_stream_of_the_same_name(server: NatsServer, database: Database, client: Client) -> None:
+    """A stream that was made anew has nothing to do with what was archived of its former self."""
+    server.publish("s.a", *numbered(20))
+    archived(server, database)
+    server.run(lambda nc: nc.jetstream().delete_stream("S"))
+    server.add_stream("S", ["s.>"])
+    server.publish("s.a", *numbered(20, 100))
+    archived(server, database)
+    purge(server, 5)
+    with history(server, database):
+        feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
+        assert feed.wait(20)
+        assert feed.snapshot().numbers("n").tolist() == list(range(100, 120))
+
+
+def test_payloads_of_all_kinds(server: NatsServer, database: Database, client: Client) -> None:
+    """What comes from the archive is decoded as what comes from the stream: to the same rows and counts."""
+    payloads = [b'{"a": 1, "b": "x"}', b"not JSON", b"[1, 2]", b'{"a": NaN}', b"\xff\x00", b'"\\u0000"', b"7"]
+    server.publish("s.a", *payloads)
+    whole = client.feed("S", look_back="PT1H")
+    assert whole.wait(20)
+    expected, malformed = whole.frame(), whole.health.malformed
+    archived(server, database)
+    server.publish("s.a", b'{"a": 5}')
+    purge(server, 1)
+    with history(server, database):
+        feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
+        assert feed.wait(20)
+        found = feed.frame().iloc[: len(expected)]
+        assert found["_seq"].tolist() == expected["_seq"].tolist()
+        assert found["value"].astype(str).tolist() == expected["value"].astype(str).tolist()
+        assert (found.index - expected.index).max().total_seconds() < 1e-6
+        assert feed.health.malformed == malformed
+
+
+def test_archiver_goes_on(server: NatsServer, database: Database) -> None:
+    """Each run copies what is new, once; what it does is a run of the workflow `archive`."""
+    server.publish("s.a", *numbered(10))
+    archived(server, database)
+    archived(server, database)
+    server.publish("s.b", *numbered(10, 10))
+    archived(server, database)
+    stored = rows(database, "SELECT seq, subject, payload FROM history ORDER BY seq")
+    assert [row["seq"] for row in stored] == list(range(1, 21))
+    assert json.loads(stored[-1]["payload"]) == {"n": 19}
+
+    async def told(nc: Any) -> list[str]:
+        js = nc.jetstream()
+        info = await js.stream_info("WORKFLOWS", subjects_filter="workflow.archive.>")
+        return sorted(".".join(subject.split(".")[3:]) for subject in info.state.subjects)
+
+    events = server.run(told)
+    assert events.count("S.copy.finished") == 3
+    assert events.count("-.-.finished") == 3
+
+
+@one_database
+def test_stream_that_is_not_there(server: NatsServer, database: Database) -> None:
+    """A stream that cannot be archived fails its job and the run, and does not hold up the others."""
+    server.publish("s.a", *numbered(10))
+    with pytest.raises(ArchiveError, match="NONE: stream not found"):
+        archived(server, database, ("NONE", "S"))
+    assert len(rows(database, "SELECT seq FROM history")) == 10
