@@ -85,7 +85,9 @@ def line_chart(
 def draw(view: View, bins: Bins, config: Mapping[str, object], key: str) -> None:
     """Bring `bins` up to date, and send the chart `key` of this viewer what it lacks."""
     bins.update(view.snapshot, view.now)
-    key = f"chart {key}"
+    key = f"chart {key}".replace(
+        "_", "_ "
+    )  # Streamlit refuses a component's key with two underscores in a row
     charts: dict[str, Sent] = st.session_state.setdefault("_charts", {})
     sent = charts.setdefault(key, Sent())
     if key not in st.session_state:

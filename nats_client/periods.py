@@ -76,8 +76,9 @@ def period_starts(period: pd.Timedelta, earlier: int, now: int, zone: str) -> li
     times in ns since the epoch, UTC.
 
     Days start at midnight in `zone` (an IANA name, as "Europe/Berlin"), each at its own, and weeks on Monday;
-    several days are counted from the epoch on, several weeks from its first Monday. All else starts where the local clock, at its present distance from
-    UTC, shows a multiple of `period`: PT1H at the full hour. Raises LookbackError on an unknown zone.
+    several days are counted from the epoch on, several weeks from its first Monday. All else starts where the
+    local clock, at its present distance from UTC, shows a multiple of `period`: PT1H at the full hour. Raises
+    LookbackError on an unknown zone.
     """
     try:
         local = ZoneInfo(zone)
