@@ -75,9 +75,10 @@ def period_starts(period: pd.Timedelta, earlier: int, now: int, zone: str) -> li
     """Where the next period, the current one, and the `earlier` ones before it start, in this order; all
     times in ns since the epoch, UTC.
 
-    Days start at midnight in `zone` (an IANA name, as "Europe/Berlin"), each at its own; weeks on Monday,
-    several days or weeks at the epoch's. All else starts where the local clock, at its present distance from
-    UTC, shows a multiple of `period`: PT1H at the full hour. Raises LookbackError on an unknown zone.
+    Days start at midnight in `zone` (an IANA name, as "Europe/Berlin"), each at its own, and weeks on Monday;
+    several days are counted from the epoch on, several weeks from its first Monday. All else starts where the
+    local clock, at its present distance from UTC, shows a multiple of `period`: PT1H at the full hour. Raises
+    LookbackError on an unknown zone.
     """
     try:
         local = ZoneInfo(zone)
@@ -97,8 +98,8 @@ def period_starts(period: pd.Timedelta, earlier: int, now: int, zone: str) -> li
 
 
 def step_of(period: pd.Timedelta, starts: Sequence[int]) -> int:
-    """Width of a bin in ns: the largest round one that cuts `period` into at least FEWEST, and of which none
-    reaches over one of the `starts`."""
+    """Width of a bin in ns: the largest round one that cuts `period` into at least FEWEST; one of which none
+    reaches over any of the `starts`, where that takes at most MOST."""
     fine = [step for step in ROUND_STEPS if step * FEWEST <= period.value] or [ROUND_STEPS[0]]
     fitting = [
         step for step in fine if step * MOST >= period.value and not any(start % step for start in starts)

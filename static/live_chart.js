@@ -332,7 +332,7 @@ class Chart {
       opacity: faded(period.k),
       line: { width: 1.5, color: colourOf(i), dash: period.k ? "dot" : dashOf(i) },
       marker: { size: 4 },
-      hovertemplate: `%{customdata} ${escapeMarkup(this.config.unit)}`,
+      hovertemplate: "%{customdata}",
       ...(i === this.others ? this.band(series, period) : this.points(series, period)),
     })));
     // Below the lines.
@@ -353,8 +353,9 @@ class Chart {
     const { cells } = series;
     const { bins, at } = this.place(series, period);
     const gap = breakAfter(bins);
+    const unit = ` ${escapeMarkup(this.config.unit)}`;
     const x = [], y = [], customdata = [];
-    const add = (bin, value, text) => (x.push(at(bin)), y.push(value), customdata.push(text));
+    const add = (bin, value, text) => (x.push(at(bin)), y.push(value), customdata.push(text + unit));
     bins.forEach((bin, i) => {
       const cell = cells.get(bin);
       const [low, high] = cell;
@@ -373,8 +374,9 @@ class Chart {
     const { cells } = series;
     const { bins, at } = this.place(series, period);
     const gap = breakAfter(bins);
+    const unit = ` ${escapeMarkup(this.config.unit)}`;
     const x = [], y = [], customdata = [];
-    const add = (bin, value, text) => (x.push(at(bin)), y.push(value), customdata.push(text));
+    const add = (bin, value, text) => (x.push(at(bin)), y.push(value), customdata.push(text + unit));
     for (let start = 0, end; start < bins.length; start = end) {
       for (end = start + 1; end < bins.length && bins[end] - bins[end - 1] <= gap; ) end++;
       const run = bins.slice(start, end);

@@ -18,7 +18,7 @@ from tests.nats import NatsServer, running_server
 from tests.running import ROOT, App, app
 
 CHART = ".js-plotly-plot"
-NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x).map(x => +new Date(x))))"
+NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x, x => Date.parse(x + 'Z'))))"
 RANGE = "el => el._fullLayout.xaxis.range.map(x => +new Date(x))"
 
 

@@ -86,12 +86,12 @@ def test_explore_page_from_link(open_page) -> None:
 
 def test_compare_page(open_page) -> None:
     """The page compares by a named token, and its table has the means of the current period so far."""
-    app = open_page(ROOT / "pages" / "compare.py", subjects="metrics.cpu.{core}", period="week")
+    app = open_page(ROOT / "pages" / "compare.py", subjects="metrics.cpu.{the__core}", period="week")
     assert not app.exception
     assert not app.error, texts(app)
     labels = ["Stream", "Subjects", "Period", "Earlier periods", "Field", "Dimension"]
     assert [box.label for box in app.selectbox] == labels
-    assert app.selectbox[5].options == ["core", "host", "_subject"]
+    assert app.selectbox[5].options == ["the__core", "host", "_subject"]
     table = app.dataframe[-1].value
     assert table["_series"].tolist() == ["core-0", "core-1"]
     assert table["current"].tolist() == [24.5, 25.5]
