@@ -6,7 +6,8 @@ cpu = live("METRICS", "metrics.cpu.*", look_back="PT15M")
 line_chart(cpu, y="percent", color="_subject")
 """
 
-from .choose import choose
+from .alerts import alerts
+from .choose import choose, choose_number
 from .download import downloads
 from .line_chart import line_chart
 from .live import View, live
@@ -16,8 +17,10 @@ from .words import bytes_text, plain
 
 __all__ = [
     "View",
+    "alerts",
     "bytes_text",
     "choose",
+    "choose_number",
     "downloads",
     "is_demo",
     "latest_values",

@@ -38,3 +38,12 @@ def choose(
         help=help,
     )
     return str(chosen or start)
+
+
+def choose_number(label: str, default: float, *, help: str | None = None) -> float:  # noqa: A002
+    """A number, by default `default`. It stands in the address as with choose()."""
+    key = label.lower().replace(" ", "-")
+    chosen = st.number_input(
+        label, value=float(default), format="%g", key=key, bind="query-params", help=help
+    )
+    return float(default if chosen is None else chosen)

@@ -159,33 +159,37 @@ class Crossings:
         self._found = None
         late = times < self._series["newest"][codes]
         if late.any():
-            held = self._rows(snapshot, None, edge)
             again = late & (times > self._settled)
             since = self._rewound(codes[again], times[again])
             new = ~late & (since[codes] == _STILL)
+            held = self._rows(snapshot, None, int(since.min()))
             anew = held[1] >= since[held[0]]
             codes, times, values = (
                 np.concatenate([a[new], b[anew]]) for a, b in zip((codes, times, values), held, strict=True)
             )
         if len(codes):
-            in_order = np.lexsort((times, codes))
+            small = codes.astype(np.min_scalar_type(len(self._series)))  # which numpy sorts faster
+            in_order = np.lexsort((times, small))
             self._judge(codes[in_order], times[in_order], values[in_order])
 
-    def _rows(self, snapshot: Snapshot, start: int | None, edge: int) -> tuple[Ints, Ints, Floats]:
-        """Codes, times and values of the rows with an ordinal of at least `start` that count."""
+    def _rows(self, snapshot: Snapshot, start: int | None, since: int) -> tuple[Ints, Ints, Floats]:
+        """Codes, times and values of the rows that count, with an ordinal of at least `start` and a time of
+        at least `since`."""
         if not len(snapshot):
             return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
         times, values = snapshot.times(start), snapshot.numbers(self.field, start)
-        codes = np.zeros(len(times), dtype=np.int64)
+        texts = None
         if self.color:
             texts, self._labels = snapshot.codes(self.color, start)
-            codes = texts.astype(np.int64)
-        self._reach(int(codes.max(initial=0)) + 1)
+        self._reach(len(self._labels))
+        rows = np.flatnonzero((times >= since) & ~np.isnan(values))
+        times, values = times[rows], values[rows]
+        codes = np.zeros(len(rows), np.int64) if texts is None else texts[rows].astype(np.int64)
         early = times > self._now + self._ahead
         if early.any():
             first = int(times[early].min())
             self._too_early = first if self._too_early is None else min(first, self._too_early)
-        good = ~np.isnan(values) & (codes >= 0) & (times >= edge) & ~early
+        good = (codes >= 0) & ~early
         return codes[good], times[good], values[good]
 
     def _reach(self, size: int) -> None:

@@ -12,6 +12,7 @@ LookbackError
 ├── RequestFailed           a request to the server ended without an answer
 │   └── RequestRefused      the server, or what the login permits, says no
 ├── ColumnError             a column that is not there, or is of another kind
+├── ThresholdError          a threshold that is no finite number
 └── ClosedError             the client or the feed has been closed
 """
 
@@ -65,6 +66,10 @@ class RequestRefused(RequestFailed):
 
 class ColumnError(LookbackError):
     """A column is not there, or is of another kind than asked for."""
+
+
+class ThresholdError(LookbackError):
+    """A threshold is something else than a finite number."""
 
 
 class ClosedError(LookbackError):

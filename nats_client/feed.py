@@ -12,13 +12,14 @@ from .bins import Bins
 from .connection import Connection, end_tasks
 from .consumer import Consumer, Phase
 from .core import Subscriber
+from .crossings import Crossings
 from .decoders import Malformed, Raw, decode
 from .errors import ClosedError, LookbackError
 from .gaps import Gap, Gaps
 from .window import Snapshot, Window
 
 MOST_CHARTS = 50
-"""Charts of one feed whose bins are kept."""
+"""Charts of one feed whose bins are kept, and thresholds whose crossings are."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Feed:
         self._recreated = 0
         self._closed = False
         self._bins: dict[tuple[tuple[str, ...], str | None, int], Bins] = {}
+        self._crossings: dict[tuple[str, str | None, int, float], Crossings] = {}
         self._settled = threading.Event()
         self._gaps = Gaps()
         self._audit: Audit | None = None
@@ -168,6 +170,18 @@ class Feed:
                 self._bins.pop(next(iter(self._bins)), None)  # its viewers start over with new ones
             bins = self._bins.setdefault(key, Bins(fields, color, look_back))
         return bins
+
+    def crossings(
+        self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float
+    ) -> Crossings:
+        """The crossings that all viewers of the same threshold share, as with bins()."""
+        key = (field, color, look_back.value, threshold)
+        crossings = self._crossings.get(key)
+        if crossings is None:
+            while len(self._crossings) >= MOST_CHARTS:
+                self._crossings.pop(next(iter(self._crossings)), None)
+            crossings = self._crossings.setdefault(key, Crossings(field, color, look_back, threshold))
+        return crossings
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the replay to end, or to fail; whether it did either."""
