@@ -1,7 +1,9 @@
 """Crossings against a model that looks at every row that ever came."""
 
+import json
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nats_client import Client, Settings
 from nats_client.crossings import MOST_CROSSINGS, Crossing, Crossings
 from nats_client.errors import ColumnError
 from nats_client.window import Batch, Window
+from tests.nats import running_server
+from tests.waiting import until
 
 LOOK_BACK = pd.Timedelta("PT10M")
 SECOND = 10**9
@@ -296,3 +301,37 @@ def test_a_column_that_is_not_there_is_told() -> None:
     for _ in range(2):
         with pytest.raises(ColumnError, match="'w'"):
             crossings.update(rows.window.snapshot(), NOW)
+
+
+def test_of_a_feed(tmp_path: Path) -> None:
+    """On a real server: rises are found as messages come, a late one by its own time, all readers of a feed
+    share them, and a stream that is made anew starts over."""
+    with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
+        server.add_stream("S", ["s.>"])
+        begin = time.time()
+
+        def say(name: str, at: float, value: float) -> None:
+            server.publish(f"s.{name}", json.dumps({"v": value, "at": begin + at}).encode())
+
+        feed = client.feed("S", look_back="PT10M", time="at")
+        shared = feed.crossings("v", "_subject", LOOK_BACK, LIMIT)
+        assert client.feed("S", time="at").crossings("v", "_subject", LOOK_BACK, LIMIT) is shared
+
+        def now() -> list[tuple[str, float, float, bool]]:
+            shared.update(feed.snapshot(), feed.now())
+            return [
+                (crossing.series, round(crossing.start / 1e9 - begin, 3), crossing.peak, crossing.end is None)
+                for crossing in shared.found().crossings
+            ]
+
+        for at, value in enumerate([1, 6, 9, 7]):
+            say("a", at - 60, value)
+        until(lambda: now() == [("s.a", -59, 9, True)])
+        say("b", -50, 8)
+        say("a", -57.5, 2)  # late: it parts what is above
+        until(lambda: now() == [("s.b", -50, 8, True), ("s.a", -57, 7, True), ("s.a", -59, 9, False)])
+        server.run(lambda nc: nc.jetstream().delete_stream("S"))
+        server.add_stream("S", ["s.>"])
+        say("c", -5, 3)
+        say("c", -4, 6)
+        until(lambda: now() == [("s.c", -4, 6, True)])
