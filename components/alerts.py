@@ -37,7 +37,7 @@ def alerts(
     rows = [
         (crossing.start, one.name, series_name(crossing, one.field, fields), *crossing[1:])
         for one in watched
-        for crossing in one.found.crossings
+        for crossing in one.found.crossings[:MOST_ROWS]
     ]
     if not rows:
         return

@@ -63,7 +63,7 @@ def drawn(
     """What the chart is to draw of `thresholds`: its settings "thresholds", names and numbers, and "marks".
 
     A mark is the number of its threshold, of its series among "names", its time (ms since the epoch, UTC),
-    and the value; "more" says how many crossings have none.
+    and the value to six digits; "more" says how many crossings have none.
     """
     if not thresholds:
         return {}
@@ -84,7 +84,7 @@ def drawn(
         "marks": {
             "names": names,
             "at": [
-                [line, names.index(name), crossing.start // 1_000_000, crossing.value]
+                [line, names.index(name), crossing.start // 1_000_000, float(f"{crossing.value:.6g}")]
                 for crossing, name, line in marked
             ],
             "more": unlisted + len(seen) - len(marked),

@@ -358,6 +358,10 @@ class Chart {
     const wide = (ms) => (ms / shown) * (width ?? 300) > 60; // room for a word
     const { inside, outside, range } = this.lines();
     const called = ([name, at]) => escapeMarkup(`${name} ${short(at)} ${this.config.unit}`.trim());
+    const word = {
+      x: 1, xref: "paper", xanchor: "right", showarrow: false, font: { size: 11, color: ALERT }, bgcolor: ground, borderpad: 0,
+      opacity: 0.9,
+    };
     const notes = [];
     if (empty) notes.push([this.config.empty, 0.5, 0.5, "center"]);
     return {
@@ -402,13 +406,12 @@ class Chart {
         label: { text: wide(end - start) ? "missing" : "", textposition: "top center", font: { size: 10 } },
       })), ...inside.map((line) => ({
         type: "line", layer: "above", xref: "paper", x0: 0, x1: 1, y0: line[1], y1: line[1], line: { width: 1, dash: "dash", color: ALERT },
-        label: { text: called(line), textposition: "end", yanchor: "bottom", padding: 2, font: { size: 11, color: ALERT } },
       }))],
       annotations: [...notes.map(([text, x, y, xanchor]) => ({ text, x, y, xanchor, xref: "paper", yref: "paper", showarrow: false })),
+        ...inside.map((line) => ({ text: called(line), y: line[1], yref: "y", yanchor: "bottom", ...word })),
         ...outside.map((line, i) => ({
-          text: `${line[2] ? "↑" : "↓"} ${called(line)} ${line[2] ? "above" : "below"}`, x: 1, y: line[2] ? 1 : 0, xanchor: "right",
-          yanchor: line[2] ? "top" : "bottom", yshift: (line[2] ? -14 : 14) * i, xref: "paper", yref: "paper", showarrow: false,
-          font: { size: 11, color: ALERT }, bgcolor: ground, opacity: 0.9,
+          text: line[2] ? `↑ ${called(line)} above` : `↓ ${called(line)} below`, y: line[2] ? 1 : 0, yref: "paper",
+          yanchor: line[2] ? "top" : "bottom", yshift: (line[2] ? -15 : 15) * i, ...word,
         }))],
     };
   }

@@ -4,11 +4,15 @@ import json
 import struct
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from components.thresholds import checked
+from components.thresholds import MOST_MARKS, checked, drawn
 from nats_client.errors import ThresholdError
+from nats_client.window import Batch
+from tests.components.chart_app.source import SECOND, Source, View
 
 SCRIPT = """
 import streamlit as st
@@ -70,6 +74,24 @@ def test_changed_threshold_resends_only_the_settings() -> None:
     assert head["config"]["thresholds"] == [["*busy*", 2.75]]
     assert head["a"] > 0
     assert head["c"] < whole["c"] / 10
+
+
+def test_newest_crossings_are_marked_and_the_rest_counted() -> None:
+    """Of many crossings the newest are marked, in the name that the chart gives the series."""
+    noise, now = Source("noise", []), 1_700_000_000 * SECOND
+    times = now - np.arange(3000, 0, -1) * SECOND // 100
+    values = {"a": np.tile([1.0, 9.0], 1500), "b": np.zeros(3000)}
+    noise.window.append(Batch(np.arange(3000), times, times, ["s"] * 3000, values))
+    view = View(noise, noise.window.snapshot(), pd.Timedelta("PT1M"), now)
+    config = drawn(view, ["a", "b"], "_subject", {"low": 5, "high": 9})
+    assert config["thresholds"] == [("low", 5.0), ("high", 9.0)]
+    marks: Any = config["marks"]
+    assert marks["names"] == ["s a"]
+    assert marks["more"] == 1500 - MOST_MARKS
+    newest_first = [time for _, _, time, _ in marks["at"]]
+    assert newest_first == sorted(newest_first, reverse=True)
+    assert newest_first[0] == times[-1] // 1_000_000
+    assert len(json.dumps(config)) < 40 * MOST_MARKS
 
 
 def test_list_says_how_things_stand() -> None:
