@@ -25,7 +25,7 @@ bench: .venv/installed
 	$(BIN)/python -m bench
 
 soak: .venv/installed
-	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(LONG),--long)
 
 browser: .venv/installed
 	@$(BIN)/python -m tests.browser

@@ -8,28 +8,74 @@ line_chart(cpu, y="percent", color="_subject")
 
 from .alerts import alerts
 from .choose import choose, choose_number
+from .compare import compare, compared_means, look_back_for
 from .download import downloads
 from .line_chart import line_chart
 from .live import View, live
+from .request import request
+from .services import (
+    endpoint_list,
+    send_request,
+    service_chart,
+    service_list,
+    service_metadata,
+    services,
+)
 from .streams import is_demo, newest_messages, stream_list, streams, subjects
 from .table import latest_values, newest_rows
+from .values import Bucket, bucket_settings, choose_bucket, key_history, key_list, key_value, values
 from .words import bytes_text, plain
+from .workflows import (
+    run_chart,
+    run_header,
+    run_list,
+    run_log,
+    run_steps,
+    start_buttons,
+    workflow_run,
+    workflow_runs,
+)
 
 __all__ = [
+    "Bucket",
     "View",
     "alerts",
+    "bucket_settings",
     "bytes_text",
     "choose",
+    "choose_bucket",
     "choose_number",
+    "compare",
+    "compared_means",
     "downloads",
+    "endpoint_list",
     "is_demo",
+    "key_history",
+    "key_list",
+    "key_value",
     "latest_values",
     "line_chart",
     "live",
+    "look_back_for",
     "newest_messages",
     "newest_rows",
     "plain",
+    "request",
+    "run_chart",
+    "run_header",
+    "run_list",
+    "run_log",
+    "run_steps",
+    "send_request",
+    "service_chart",
+    "service_list",
+    "service_metadata",
+    "services",
+    "start_buttons",
     "stream_list",
     "streams",
     "subjects",
+    "values",
+    "workflow_run",
+    "workflow_runs",
 ]

@@ -7,12 +7,13 @@ reruns the page's body and the line above it, and neither the menu nor this fram
 import logging
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 import streamlit as st
 from streamlit_autorefresh import st_autorefresh
 
 from components.connection import client
-from components.live import NothingYet, View, collected
+from components.live import NothingYet, Read, collected
 from components.pages import FOLDER, code_of, find_pages, page_files
 from components.reload import refresh_code
 from components.status import empty_state, mistake, status
@@ -24,6 +25,18 @@ INTERVALS = {"0.5 s": 500, "1 s": 1000, "2 s": 2000, "5 s": 5000, "15 s": 15000,
 """What a viewer may choose, in milliseconds."""
 
 STATIC = Path(__file__).parent.parent / "static"
+
+
+class PageStopped(BaseException):
+    """The page has called st.stop()."""
+
+
+def _stop() -> NoReturn:
+    raise PageStopped
+
+
+# Streamlit's own ends everything that is drawn, the line above the page and the refresh clock among it.
+st.stop = _stop
 
 
 def draw_page(file: Path) -> None:
@@ -39,13 +52,13 @@ def body(file: Path, shown: list[Path]) -> None:
         st.rerun()  # a page was added or taken away: the menu is out of date
     interval = INTERVALS[st.session_state.get("refresh") or "1 s"]
     above = st.container(gap="small")
-    views: list[View] = []
+    reads: list[Read] = []
     try:
         client()
-        with collected() as views:
-            _run(file, views)
+        with collected() as reads:
+            _run(file, reads)
         with above:
-            status(views, paused=interval is None)
+            status(reads, paused=interval is None)
     except LookbackError as error:
         mistake(error)
     if interval is not None:
@@ -53,12 +66,14 @@ def body(file: Path, shown: list[Path]) -> None:
             st_autorefresh(interval, debounce=False, key="clock")
 
 
-def _run(file: Path, views: list[View]) -> None:
+def _run(file: Path, reads: list[Read]) -> None:
     try:
         page = {"__name__": "__page__", "__file__": str(file)}
         exec(code_of(file), page)  # noqa: S102 - a page is a file of the app
+    except PageStopped:
+        pass
     except NothingYet:
-        empty_state(views[-1])
+        empty_state(reads[-1])
     except ConnectionFailed:
         pass  # the line above the page says so
     except LookbackError as error:
@@ -84,20 +99,19 @@ def _authors_mistake(file: Path, error: Exception) -> None:
 st.set_page_config(page_title="Lookback", page_icon=(STATIC / "icon.svg").read_text(), layout="wide")
 st.html(STATIC / "frame.css")
 st.logo((STATIC / "logo.svg").read_text(), icon_image=(STATIC / "icon.svg").read_text(), size="large")
-pages = find_pages(draw_page)
-if not pages:
+if pages := find_pages(draw_page):
+    chosen = st.navigation(pages)
+    with st.sidebar:
+        st.segmented_control(
+            "Refresh",
+            list(INTERVALS),
+            default="1 s",
+            required=True,
+            key="refresh",
+            bind="query-params",
+            help="How often this page asks for what is new. Paused: it stays as it is.",
+        )
+    st.title(plain(chosen.title))
+    chosen.run()
+else:
     st.error(f"There are no pages in {plain(str(FOLDER))}. Drop a file there.")
-    st.stop()
-chosen = st.navigation(pages)
-with st.sidebar:
-    st.segmented_control(
-        "Refresh",
-        list(INTERVALS),
-        default="1 s",
-        required=True,
-        key="refresh",
-        bind="query-params",
-        help="How often this page asks for what is new. Paused: it stays as it is.",
-    )
-st.title(plain(chosen.title))
-chosen.run()

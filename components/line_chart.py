@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import streamlit as st
 
 from nats_client import format_duration
-from nats_client.bins import Bins
+from nats_client.bins import MOST, Bins
 
 from .assets import PREFIX, asset_url
 from .live import View
@@ -60,10 +60,12 @@ def line_chart(
     title: str | None = None,
     height: int = 320,
     unit: str = "",
+    most: int = MOST,
     thresholds: Mapping[str, object] | None = None,
     key: str | None = None,
 ) -> None:
-    """Draw the numeric column `y` (or several) over time, one line per value of the text column `color`.
+    """Draw the numeric column `y` (or several) over time, one line per value of the text column `color`: the
+    `most` busiest (at most 100), and the rest folded into one band ("37 others").
 
     Each line shows the least and the greatest value per pixel column, so what travels depends on the width
     of the chart and not on the number of rows, and no spike is lost. `height` is that of the chart
@@ -73,23 +75,30 @@ def line_chart(
     ColumnError, naming what exists, when a column is not there or of another kind.
     """
     fields = (y,) if isinstance(y, str) else tuple(y)
-    bins = view.feed.bins(fields, color, view.look_back)
-    bins.update(view.snapshot, view.now)
-
-    key = f"chart {key or f'{view.feed.key} {view.look_back} {fields} {color} {title}'}"
-    charts: dict[str, Sent] = st.session_state.setdefault("_charts", {})
-    sent = charts.setdefault(key, Sent())
-    if key not in st.session_state:
-        sent.forget()  # Streamlit forgets elements that a run did not draw: the viewer was on another page
-
+    bins = view.feed.bins(fields, color, view.look_back, most)
     config = {
         "title": title or "",
         "unit": unit,
         "height": height,
         "window": view.look_back.value / 1e6,
         "empty": f"No numbers in the last {format_duration(view.look_back)}",
-        "gaps": [[gap.start // 1_000_000, gap.end // 1_000_000] for gap in view.gaps],
         **drawn(view, fields, color, thresholds or {}),
+    }
+    draw(view, bins, config, key or f"{view.feed.key} {view.look_back} {fields} {color} {most} {title}")
+
+
+def draw(view: View, bins: Bins, config: Mapping[str, object], key: str) -> None:
+    """Bring `bins` up to date, and send the chart `key` of this viewer what it lacks."""
+    bins.update(view.snapshot, view.now)
+    key = f"chart {key}"
+    charts: dict[str, Sent] = st.session_state.setdefault("_charts", {})
+    sent = charts.setdefault(key, Sent())
+    if key not in st.session_state:
+        sent.forget()  # Streamlit forgets elements that a run did not draw: the viewer was on another page
+
+    config = {
+        **config,
+        "gaps": [[gap.start // 1_000_000, gap.end // 1_000_000] for gap in view.gaps],
         "plotly": asset_url("plotly.min.js").removeprefix(f"{PREFIX}/"),
     }
     _component(key=key, data=sent.next(bins, config), on_resync_change=sent.forget)

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import pandas as pd
 import streamlit as st
 
-from nats_client import Feed, Gap, Health, Snapshot, parse_duration
+from nats_client import Feed, Gap, Health, Snapshot, WatchHealth, parse_duration
 from nats_client.errors import LookbackError
 
 from .connection import client
@@ -27,6 +28,8 @@ class View:
     now: int
     """The server's clock, ns since the epoch, UTC."""
     health: Health
+    steady: bool = True
+    """Whether messages come at a pace, so that silence says something."""
 
     def __len__(self) -> int:
         return len(self.snapshot)
@@ -56,18 +59,35 @@ class NothingYet(LookbackError):  # noqa: N818 - an outcome, drawn as the empty 
     """A feed has no rows to show; the rest of the page would have nothing to work on."""
 
 
-_views: ContextVar[list[View] | None] = ContextVar("views", default=None)
+class Read(Protocol):
+    """What a page has read of NATS: the rows of a feed, or the values of a bucket."""
+
+    @property
+    def health(self) -> Health | WatchHealth:
+        """How its feed, or its watch, is doing."""
+
+    def __len__(self) -> int: ...
+
+
+_reads: ContextVar[list[Read] | None] = ContextVar("reads", default=None)
 
 
 @contextmanager
-def collected() -> Iterator[list[View]]:
-    """The views that live() hands out within the block; the frame draws their state."""
-    views: list[View] = []
-    token = _views.set(views)
+def collected() -> Iterator[list[Read]]:
+    """What the page reads within the block; the frame draws its state."""
+    reads: list[Read] = []
+    token = _reads.set(reads)
     try:
-        yield views
+        yield reads
     finally:
-        _views.reset(token)
+        _reads.reset(token)
+
+
+def collect(read: Read) -> None:
+    """Have the frame draw the state of `read`."""
+    reads = _reads.get()
+    if reads is not None:
+        reads.append(read)
 
 
 def live(
@@ -83,11 +103,32 @@ def live(
     Without a stream, `live(subject="sensors.>")`: plain subjects, which have no history. The window fills
     from now on, and what is published while the connection is down is lost; the frame says both.
 
+    The filter may name tokens: "metrics.{kind}.{host}" reads "metrics.*.*" and gives the text columns `kind`
+    and `host`; "{rest>}" as the last token holds all that follow. A payload field of that name becomes
+    `payload{name}`, as `payloadhost`.
+
     look_back: ISO 8601 duration, such as "PT15M". time: the payload field that holds a row's time; default
     is when the server stored it. decoder: "json" or "text". All viewers who ask for the same share one
     consumer and one window. When there is not a single row, the page ends here and the frame says why, so
     what follows can count on data. Raises LookbackError, drawn by the frame, on what cannot be read.
     """
+    view = look(stream, subject, look_back=look_back, time=time, decoder=decoder)
+    collect(view)
+    if not len(view):
+        raise NothingYet(view.feed.key.name)
+    return view
+
+
+def look(
+    stream: str | None,
+    subject: str | None = None,
+    *,
+    look_back: str,
+    time: str | None = None,
+    decoder: str = "json",
+    steady: bool = True,
+) -> View:
+    """As live(), for components that can do without rows, and without the frame's telling of the feed."""
     length = parse_duration(look_back)
     feed = client().feed(stream, subject, look_back=look_back, time=time, decoder=decoder)
     seen: set[object] = st.session_state.setdefault("_feeds_seen", set())
@@ -95,10 +136,4 @@ def live(
         seen.add((feed.key, look_back))
         feed.wait(FIRST_LOOK)
     now = feed.now()
-    view = View(feed, feed.snapshot().since(now - length.value), length, now, feed.health)
-    views = _views.get()
-    if views is not None:
-        views.append(view)
-    if not len(view):
-        raise NothingYet(feed.key.name)
-    return view
+    return View(feed, feed.snapshot().since(now - length.value), length, now, feed.health, steady)

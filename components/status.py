@@ -1,5 +1,6 @@
 """The line above every page that says whether to trust it: live or not, how old, what is missing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Literal
@@ -7,10 +8,11 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
-from nats_client import ConnectionState, Gap, LookbackError, format_duration
+from nats_client import ConnectionState, Gap, LookbackError, WatchHealth, format_duration
 
 from .connection import client, is_embedded
-from .live import View
+from .live import Read, View
+from .values import Bucket
 from .words import age_text, bytes_text, clock_text, plain
 
 Mood = Literal["live", "busy", "paused", "empty", "stale", "lost"]
@@ -28,24 +30,25 @@ class Verdict:
     sentence: str = ""
 
 
-def judge(views: list[View], connection: ConnectionState, *, paused: bool) -> Verdict:
-    """The worst that is true of the connection or any of `views`."""
+def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -> Verdict:
+    """The worst that is true of the connection or anything that the page has read."""
+    kept = " What came before stays on screen." if any(len(read) for read in reads) else ""
     if connection.status != "connected":
         if connection.error is None:
             return Verdict("busy", "Connecting")
         word = "Connecting" if connection.status == "connecting" else "Disconnected"
-        kept = " What came before stays on screen." if any(len(view) for view in views) else ""
         return Verdict("lost", word, f"{connection.error}{kept}")
-    for view in views:
-        health = view.health
+    for read in reads:
+        health = read.health
         if health.phase in ("stopped", "reconnecting"):
             word = "Stopped" if health.phase == "stopped" else "Reconnecting"
-            return Verdict("lost", word, str(health.why or ""))
+            return Verdict("lost", word, f"{health.why or ''}{kept if len(read) else ''}")
     if paused:
         return Verdict("paused", "Paused", "The page stays as it is until a refresh interval is chosen.")
-    for view in views:
-        if view.health.phase in ("connecting", "replaying"):
-            return Verdict("busy", "Replaying" if view.health.phase == "replaying" else "Connecting")
+    for read in reads:
+        if read.health.phase in ("connecting", "replaying"):
+            return Verdict("busy", "Replaying" if read.health.phase == "replaying" else "Connecting")
+    views = [read for read in reads if isinstance(read, View)]
     for view in views:
         if not len(view):
             return Verdict("empty", "Empty")
@@ -55,10 +58,12 @@ def judge(views: list[View], connection: ConnectionState, *, paused: bool) -> Ve
     return Verdict("live", "Live")
 
 
-def status(views: list[View], *, paused: bool) -> None:
-    """Draw the line, the replay's progress, and what is missing, for the feeds that a page has read."""
+def status(reads: Sequence[Read], *, paused: bool) -> None:
+    """Draw the line, the replay's progress, and what is missing, for what a page has read."""
     state = client().state
-    verdict = judge(views, state, paused=paused)
+    verdict = judge(reads, state, paused=paused)
+    views = [read for read in reads if isinstance(read, View)]
+    buckets = {read.health.name: read for read in reads if isinstance(read, Bucket)}
     facts = [escape(state.server or client().settings.shown)]
     if is_embedded():
         facts.append('<b class="lb-demo">embedded demo</b>')
@@ -68,6 +73,9 @@ def status(views: list[View], *, paused: bool) -> None:
     if views:
         rows = sum(len(view) for view in views)
         facts.append(f"<b>{rows:,}</b> rows in {format_duration(max(view.look_back for view in views))}")
+    for name, bucket in buckets.items():
+        if bucket.snapshot.version:
+            facts.append(f"<b>{_count(len(bucket), 'key')}</b> in {escape(name)}")
     if any(view.health.stream is None for view in views):
         facts.append("plain subjects: no history, at most once")
     st.html(
@@ -80,6 +88,9 @@ def status(views: list[View], *, paused: bool) -> None:
         draw(plain(verdict.sentence))
     for view in views:
         _progress(view)
+    for sentence in map(_left_out, buckets.values()):
+        if sentence:
+            st.warning(plain(sentence), icon=":material/report:")
     for sentence, details in _missing(views):
         st.warning(plain(sentence), icon=":material/report:")
         if details:
@@ -87,14 +98,17 @@ def status(views: list[View], *, paused: bool) -> None:
                 st.dataframe(pd.DataFrame(details), hide_index=True)
 
 
-def empty_state(view: View) -> None:
-    """What stands in a page's place while its feed has not a single row."""
-    health = view.health
-    parts = {"stream": health.stream, "subject": health.subject}
-    what = ", ".join(f"{kind} {name}" for kind, name in parts.items() if name)
-    if health.phase == "following":
+def empty_state(read: Read) -> None:
+    """What stands in a page's place while its feed has not a single row, or its bucket is not known yet."""
+    health = read.health
+    if isinstance(health, WatchHealth):
+        what = f"bucket {health.name}"
+    else:
+        parts = {"stream": health.stream, "subject": health.subject}
+        what = ", ".join(f"{kind} {name}" for kind, name in parts.items() if name)
+    if isinstance(read, View) and health.phase == "following":
         st.info(
-            f"No message in the last {format_duration(view.look_back)} ({plain(what)}). "
+            f"No message in the last {format_duration(read.look_back)} ({plain(what)}). "
             "The page fills by itself when one comes.",
             icon=":material/hourglass_empty:",
         )
@@ -104,7 +118,7 @@ def empty_state(view: View) -> None:
 
 def _is_stale(view: View) -> bool:
     received = view.snapshot.received
-    if not len(received):
+    if not len(received) or not view.steady:
         return False
     usual = (int(received[-1]) - int(received[0])) / max(1, len(received) - 1) / 1e9
     return (view.now - int(received[-1])) / 1e9 > max(STALE_AFTER, 20 * usual)
@@ -153,6 +167,17 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
         if health.recreated:
             found.append((f"{name}: the stream was recreated; the window holds the new one only.", []))
     return found
+
+
+def _left_out(bucket: Bucket) -> str:
+    """What the mapping does not hold, in a sentence, if anything."""
+    health = bucket.health
+    return (
+        f"{health.name}: the mapping is full ({health.keys:,} keys, {bytes_text(health.bytes)}). "
+        f"{_count(health.left_out, 'key')} left out."
+        if health.left_out
+        else ""
+    )
 
 
 def _gone(view: View) -> list[tuple[str, list[dict[str, object]]]]:

@@ -1,18 +1,23 @@
 """What the server holds, for pages that list or choose."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import pandas as pd
 import streamlit as st
 
 from nats_client import StreamInfo
-from nats_client.errors import ServerUnreachable
+from nats_client.errors import RequestFailed, ServerUnreachable
 
 from .connection import client, is_embedded
 from .words import local
 
-_KEEP = 2.0  # seconds that a listing serves all viewers
+T = TypeVar("T")
 
-_last: list[StreamInfo] = []
-"""The last listing, for while there is no connection."""
+KEEP = 2.0  # seconds that a listing serves all viewers
+
+_last: dict[str, list[Any]] = {}
+"""The last listings, for while there is no connection."""
 
 
 def is_demo() -> bool:
@@ -24,11 +29,6 @@ def streams() -> pd.DataFrame:
     """The streams, one a row, indexed by name: `per_second` (messages, over the last 10 s; missing at
     first), `messages`, `bytes`, `newest` (UTC), `subjects`, `description`. While there is no connection,
     as they were last. Raises LookbackError when they have never been seen."""
-    nats = client()
-    if nats.state.status == "connected":
-        _last[:] = _listed()
-    elif not _last:
-        raise nats.state.error or ServerUnreachable("Not connected to NATS yet.")
     rows = [
         {
             "stream": info.name,
@@ -39,13 +39,28 @@ def streams() -> pd.DataFrame:
             "subjects": ", ".join(info.subjects),
             "description": info.description,
         }
-        for info in _last
+        for info in listed("streams", _listed)
     ]
     columns = ["stream", "per_second", "messages", "bytes", "newest", "subjects", "description"]
     return pd.DataFrame(rows, columns=columns).set_index("stream").astype({"per_second": "float64"})
 
 
-@st.cache_data(ttl=_KEEP, show_spinner=False)
+def listed(what: str, ask: Callable[[], list[T]]) -> list[T]:
+    """What `ask` gives; while there is no connection, or no answer, what it gave last. Raises LookbackError
+    when it has never given anything."""
+    nats = client()
+    try:
+        if nats.state.status == "connected":
+            _last[what] = ask()
+        elif what not in _last:
+            raise nats.state.error or ServerUnreachable("Not connected to NATS yet.")
+    except RequestFailed:
+        if what not in _last:
+            raise
+    return _last[what]
+
+
+@st.cache_data(ttl=KEEP, show_spinner=False)
 def _listed() -> list[StreamInfo]:
     return client().streams()
 
@@ -103,6 +118,6 @@ def _shown(payload: bytes) -> str:
     return text + ("…" if len(payload) > 300 else "")
 
 
-@st.cache_data(ttl=_KEEP, show_spinner=False)
+@st.cache_data(ttl=KEEP, show_spinner=False)
 def _newest_message(stream: str) -> tuple[str, pd.Timestamp, bytes] | None:
     return client().newest(stream)

@@ -12,25 +12,39 @@ Knows nothing of Streamlit: it works the same in a script or a notebook.
 
 from .client import Client
 from .connection import ConnectionState
-from .duration import format_duration, parse_duration
+from .duration import format_duration, iso_duration, parse_duration
 from .errors import LookbackError
 from .feed import Feed, Health
 from .gaps import Gap
+from .requests import Reply
+from .services import Endpoint, ServiceInstance, Services
 from .settings import Settings
 from .streams import StreamInfo
+from .values import BucketInfo, Entry, Values, Watch, WatchHealth, entries_frame
 from .window import Snapshot, Window
 
 __all__ = [
+    "BucketInfo",
     "Client",
     "ConnectionState",
+    "Endpoint",
+    "Entry",
     "Feed",
     "Gap",
     "Health",
     "LookbackError",
+    "Reply",
+    "ServiceInstance",
+    "Services",
     "Settings",
     "Snapshot",
     "StreamInfo",
+    "Values",
+    "Watch",
+    "WatchHealth",
     "Window",
+    "entries_frame",
     "format_duration",
+    "iso_duration",
     "parse_duration",
 ]

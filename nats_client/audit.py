@@ -7,15 +7,15 @@ the state of its stream every other second.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .consumer import Consumer
+from .consumer import PATIENCE, Consumer
 from .duration import format_duration
-from .errors import LookbackError, RequestRefused, StreamNotFound
+from .errors import LookbackError, RequestFailed, RequestRefused, StreamNotFound
 from .gaps import Gap
 from .window import Ints, Window
 
@@ -50,26 +50,13 @@ class Audit:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        answered, done = time.monotonic(), -1
-        while True:
-            if self._consumer.phase not in ("replaying", "following") or self._consumer.done != done:
-                answered, done = time.monotonic(), self._consumer.done
-            if self._consumer.phase in ("replaying", "following"):
-                try:
-                    await self._look()
-                    answered = time.monotonic()
-                except (RequestRefused, StreamNotFound) as error:
-                    self._consumer.restart(str(error))
-                except (LookbackError, TimeoutError, OSError) as error:
-                    if time.monotonic() - answered > UNANSWERED and self._consumer.done == done:
-                        self._consumer.restart(f"The stream does not answer. {error}".strip())
-                except Exception:
-                    _log.exception("looking at the stream")  # and look again: a feed must not grow blind
-            await asyncio.sleep(EVERY)
+        await look_again(self._consumer, self._look)
 
     async def _look(self) -> None:
         following = self._consumer.phase == "following"
         info = await self._consumer.look()
+        if not _has_majority(info):
+            raise RequestFailed("It has lost the majority of its replicas.")
         state = info["state"]
         first = int(state["first_seq"])
         self.earlier = max(0, first - 1)
@@ -100,6 +87,27 @@ class Audit:
             self._read = (last, self._consumer.now())
 
 
+async def look_again(consumer: Consumer, look: Callable[[], Awaitable[None]]) -> None:
+    """Call `look` every other second while `consumer` reads; a stream that is gone, or does not answer, puts
+    the consumer in doubt. Runs until cancelled."""
+    answered, done = time.monotonic(), -1
+    while True:
+        if consumer.phase not in ("replaying", "following") or consumer.done != done:
+            answered, done = time.monotonic(), consumer.done
+        if consumer.phase in ("replaying", "following"):
+            try:
+                await look()
+                answered = time.monotonic()
+            except (RequestRefused, StreamNotFound) as error:
+                consumer.restart(str(error))
+            except (LookbackError, TimeoutError, OSError) as error:
+                if time.monotonic() - answered > UNANSWERED and consumer.done == done:
+                    consumer.restart(f"The stream does not answer. {error}".strip())
+            except Exception:
+                _log.exception("looking at the stream")  # and look again: a feed must not grow blind
+        await asyncio.sleep(EVERY)
+
+
 def loses(config: dict[str, Any]) -> bool:
     """Whether a message that goes from this stream is a loss.
 
@@ -107,6 +115,17 @@ def loses(config: dict[str, Any]) -> bool:
     has replaced it (a limit per subject): then the window keeps what it has seen.
     """
     return bool(config.get("retention", "limits") == "limits" and config.get("max_msgs_per_subject", -1) <= 0)
+
+
+def _has_majority(info: dict[str, Any]) -> bool:
+    """Whether a stream can take messages. A node that is cut off from the others goes on answering for it,
+    and sends heartbeats of consumers: as its leader for some 20 s, afterwards as one that has none."""
+    replicas, cluster = info["config"].get("num_replicas", 1), info.get("cluster") or {}
+    if replicas == 1:
+        return True
+    # `active` is how long ago the leader heard of a follower, in ns; 0 means never.
+    heard = sum(0 < node.get("active", 0) < PATIENCE * 1e9 for node in cluster.get("replicas") or [])
+    return bool(cluster.get("leader")) and 2 * (1 + heard) > int(replicas)
 
 
 def _limits(config: dict[str, Any]) -> str:

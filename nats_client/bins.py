@@ -15,19 +15,23 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from .errors import LookbackError
 from .window import Snapshot
 
 COLUMNS = 600
 """Bins that a look-back is cut into, at least; a chart is about as many pixels wide."""
+MOST = 20
+"""Series that a chart draws unless it says otherwise: the busiest. The rest are folded into one."""
 MOST_SERIES = 100
-"""Series that one chart draws, the busiest; further ones are counted."""
+"""Series that a chart may draw: what browsers draw at once, and the wire can number."""
 AHEAD = 0.1
 """How far into the future rows are taken in, as a share of the look-back: clocks differ a little."""
 
-_UNKNOWN, _SURPLUS = -2, -1
+_UNKNOWN = -1
+_CLEARLY = 10  # values by which a series must lead, beside twice as many, to be drawn in place of another
 _TOO_LARGE = 3e38  # float32 on the wire ends here
 
-_STEPS = [
+ROUND_STEPS = [
     number * unit
     for unit, numbers in (
         (1_000_000, (1, 2, 5, 10, 20, 50, 100, 200, 500)),
@@ -37,11 +41,12 @@ _STEPS = [
     )
     for number in numbers
 ]
+"""Widths that a bin may have, ascending, in ns."""
 
 
 def step_for(look_back: pd.Timedelta) -> int:
     """Width of a bin in ns: the largest round one that cuts `look_back` into at least COLUMNS bins."""
-    return max([step for step in _STEPS if step * COLUMNS <= look_back.value], default=_STEPS[0])
+    return max([step for step in ROUND_STEPS if step * COLUMNS <= look_back.value], default=ROUND_STEPS[0])
 
 
 class Message(NamedTuple):
@@ -52,17 +57,52 @@ class Message(NamedTuple):
     data: bytes
 
 
+class _Seen:
+    """What is known of each code of the colour column, for one field: arrays by code."""
+
+    def __init__(self) -> None:
+        self.row = np.zeros(0, dtype=np.int64)
+        """Row of the ring; _UNKNOWN before the first value."""
+        self.count = np.zeros(0, dtype=np.int64)
+        """Values so far."""
+        self.newest = np.zeros(0, dtype=np.int64)
+        """The last bin with a value."""
+
+    def reach(self, size: int) -> None:
+        """Make room for codes below `size`."""
+        if (more := size - len(self.row)) > 0:
+            self.row = np.append(self.row, np.full(more, _UNKNOWN))
+            self.count = np.append(self.count, np.zeros(more, dtype=np.int64))
+            self.newest = np.append(self.newest, np.zeros(more, dtype=np.int64))
+
+
 class Bins:
-    """Least and greatest value per series and time bin, for one chart on one feed.
+    """Least and greatest value per series and time bin, for one chart on one feed. The `most` busiest series
+    are told apart; all others are one more, called by their number ("37 others"), with the least and the
+    greatest value of any of them. `step` is the width of a bin in ns, by default step_for(look_back).
 
     Thread-safe. `version` grows with every change; `epoch` names one life of the bins: when rows that were
     handed out before have changed their meaning, the bins start over under a new one.
     """
 
-    def __init__(self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta) -> None:
+    def __init__(
+        self,
+        fields: tuple[str, ...],
+        color: str | None,
+        look_back: pd.Timedelta,
+        *,
+        most: int = MOST,
+        step: int | None = None,
+    ) -> None:
+        """Raises LookbackError where `most` is not between 1 and MOST_SERIES, or there are more fields."""
+        if not isinstance(most, int) or not 1 <= most <= MOST_SERIES:
+            raise LookbackError(f"A chart draws 1 to {MOST_SERIES} series, so most={most!r} cannot be.")
+        if len(fields) > MOST_SERIES:
+            raise LookbackError(f"A chart draws at most {MOST_SERIES} fields, not {len(fields)}. Name fewer.")
         self.fields = fields
         self.color = color
-        self.step = step_for(look_back)
+        self.step = step or step_for(look_back)
+        self._room = max(1, most // len(fields))  # series of each field
         self._look_back = look_back.value
         self._lock = threading.Lock()
         self._capacity = int(look_back.value / self.step * (1 + AHEAD)) + 2
@@ -75,8 +115,9 @@ class Bins:
         self.epoch = secrets.randbits(32)
         self.version = 1
         self.names: list[str] = []
-        self._added: list[int] = []  # the version in which each series appeared
-        self._rows = [np.zeros(0, dtype=np.int64) for _ in self.fields]  # per field: code to row of the ring
+        self._named: list[int] = []  # the version in which each series got its name
+        self._seen = [_Seen() for _ in self.fields]
+        self._others: int | None = None  # the row of all that have none of their own
         self._low = np.full((0, self._capacity), np.inf)
         self._high = np.full((0, self._capacity), -np.inf)
         self._changed = np.zeros((0, self._capacity), dtype=np.int64)
@@ -86,7 +127,7 @@ class Bins:
         """Rows whose own time is ahead of the server's clock by more than AHEAD. They are not drawn before
         their time: one broken clock would push all the rest out of the window."""
         self._too_early: int | None = None  # the first bin for which a row was too far in the future
-        self._seen: int | None = None  # one past the ordinal of the last row taken in
+        self._end: int | None = None  # one past the ordinal of the last row taken in
 
     def update(self, snapshot: Snapshot, now: int) -> None:
         """Take in the rows that are new, and forget what is older than the look-back before `now` (ns since
@@ -104,6 +145,7 @@ class Bins:
             if snapshot.generation != self._generation or self._outgrown():
                 self._start_over()
             self._take(snapshot)
+            self._name_others()
             self._generation, self._snapshot_version = snapshot.generation, snapshot.version
 
     def message(
@@ -115,7 +157,8 @@ class Bins:
         Little-endian: uint32 length of a JSON header, padded to four bytes; then for each of its `c` cells
         float32 low, float32 high (only with `h`), uint16 bin relative to `b`, uint8 series. Lows and highs
         are relative to the bases in `k`, pairs of series and base; an infinite low says that the cell is
-        empty now.
+        empty now. `n` names series, new ones and the one that holds all others, `r`, when their number has
+        changed.
         """
         with self._lock:
             if epoch != self.epoch:
@@ -142,11 +185,11 @@ class Bins:
                 "b": first,
                 "c": len(bins),
                 "h": int(spread),
-                "n": [[i, name] for i, name in enumerate(self.names) if self._added[i] > since],
+                "n": [[i, name] for i, name in enumerate(self.names) if self._named[i] > since],
                 "k": [[int(i), float(base[i])] for i in np.flatnonzero(base)],
             }
-            if surplus := self._surplus():
-                header["m"] = surplus
+            if self._others is not None:
+                header["r"] = self._others
             if self.future:
                 header["f"] = self.future
             held = Message(self.epoch, self.version, b"")
@@ -177,9 +220,12 @@ class Bins:
     def _advance(self) -> None:
         """Let go of the bins that are older than the look-back."""
         edge = (self._now - self._look_back) // self.step
+        if edge <= self._edge:
+            return
         self._clear(self._edge, edge)
-        self._edge = max(edge, self._edge)
-        self._oldest = max(self._oldest, self._edge)
+        self._edge = edge
+        self._oldest = max(self._oldest, edge)
+        self._name_others()
 
     def _clear(self, start: int, end: int, version: int = 0) -> None:
         places = np.arange(start, min(end, start + self._capacity)) % self._capacity
@@ -192,26 +238,45 @@ class Bins:
         self._high[:, places] = -np.inf
 
     def _outgrown(self) -> bool:
-        """Whether starting over would show more: rows from the future have come of age, or many of the
-        series that are drawn have fallen silent while others wait."""
+        """Whether starting over would show more: rows from the future have come of age, or of the series that
+        are drawn many have fallen silent, or one is by far less busy than one that is not."""
         if self._come_of_age():
             return True
-        if not self._surplus():
+        if self._others is None or not self._waiting():
             return False
-        silent = int((self._high == -np.inf).all(axis=1).sum())
-        return silent * 4 >= len(self.names)
+        silent = (self._high == -np.inf).all(axis=1)
+        silent[self._others] = False
+        if silent.sum() * 4 >= len(self.names) - 1:
+            return True
+        return any(
+            seen.count[seen.row == self._others].max(initial=0)
+            > 2 * seen.count[(seen.row >= 0) & (seen.row != self._others)].min(initial=2**62) + _CLEARLY
+            for seen in self._seen
+        )
 
     def _come_of_age(self) -> bool:
         return self._too_early is not None and self._too_early < self._edge + self._capacity
 
-    def _surplus(self) -> int:
-        return sum(int((rows == _SURPLUS).sum()) for rows in self._rows)
+    def _waiting(self) -> int:
+        """How many series with values in the look-back have no row of their own."""
+        return sum(
+            int(((seen.row == self._others) & (seen.newest >= self._oldest)).sum()) for seen in self._seen
+        )
+
+    def _name_others(self) -> None:
+        if self._others is None:
+            return
+        count = self._waiting()
+        name = f"{count:,} other" + ("" if count == 1 else "s")
+        if self.names[self._others] != name:
+            self.version += 1
+            self.names[self._others], self._named[self._others] = name, self.version
 
     def _take(self, snapshot: Snapshot) -> None:
-        start = snapshot.first if self._seen is None else max(self._seen, snapshot.first)
+        start = snapshot.first if self._end is None else max(self._end, snapshot.first)
         columns = [snapshot.numbers(name, start) for name in self.fields] if len(snapshot) else []
         codes, labels = snapshot.codes(self.color, start) if columns and self.color else (None, [])
-        self._seen = snapshot.end
+        self._end = snapshot.end
         self.version += 1
         self._forget(snapshot)
         if start >= snapshot.end:
@@ -227,10 +292,9 @@ class Bins:
             good = held & (np.abs(values) < _TOO_LARGE)  # false for NaN
             which = np.zeros(len(values), dtype=np.int64) if codes is None else codes
             good &= which >= 0
-            rows = self._rows_of(field, which[good], labels)
-            drawn = rows >= 0
-            cells = rows[drawn] * self._capacity + bins[good][drawn] % self._capacity
-            values = values[good][drawn]
+            rows = self._rows_of(field, which[good], bins[good], labels)
+            cells = rows * self._capacity + bins[good] % self._capacity
+            values = values[good]
             np.minimum.at(self._low.reshape(-1), cells, values)
             np.maximum.at(self._high.reshape(-1), cells, values)
             self._changed.reshape(-1)[cells] = self.version
@@ -246,33 +310,48 @@ class Bins:
         self._clear(self._oldest, oldest, self.version)
         self._oldest = oldest
 
-    def _rows_of(self, field: int, codes: np.ndarray, labels: list[str]) -> np.ndarray:
-        """Row of the ring for each code, _SURPLUS where there is none; new series get one, the busiest
-        first."""
+    def _rows_of(self, field: int, codes: np.ndarray, bins: np.ndarray, labels: list[str]) -> np.ndarray:
+        """Row of the ring for each code. New series get one of their own while there is room, the busiest
+        first, and share one after that."""
         count = np.bincount(codes)
-        rows = self._rows[field]
-        if len(count) > len(rows):
-            more = np.full(len(count) - len(rows), _UNKNOWN, dtype=np.int64)
-            rows = self._rows[field] = np.concatenate([rows, more])
-        new = np.flatnonzero((rows[: len(count)] == _UNKNOWN) & (count > 0))
+        seen = self._seen[field]
+        seen.reach(len(count))
+        seen.count[: len(count)] += count
+        new = np.flatnonzero((seen.row[: len(count)] == _UNKNOWN) & (count > 0))
         if len(new):
-            room = max(1, MOST_SERIES // len(self.fields)) - int((rows >= 0).sum())
-            rows[new] = _SURPLUS
-            busiest = new[np.argsort(-count[new], kind="stable")][: max(0, room)].tolist()
+            drawn = (seen.row >= 0) & (seen.row != self._others)
+            room = max(0, self._room - int(drawn.sum()))
+            order = new[np.argsort(-count[new], kind="stable")]
+            busiest, rest = order[:room].tolist(), order[room:]
             if labels:  # by name, so that a line has the same colour after a restart
                 busiest.sort(key=lambda code: _natural(labels[code]))
-            rows[busiest] = np.arange(len(busiest)) + len(self.names)
-            for code in busiest:
-                label = labels[code] if labels else ""
-                several = len(self.fields) > 1
-                self.names.append(f"{label} {self.fields[field]}".strip() if several or not label else label)
-                self._added.append(self.version)
-            shape = (len(busiest), self._capacity)
-            self._low = np.vstack([self._low, np.full(shape, np.inf)])
-            self._high = np.vstack([self._high, np.full(shape, -np.inf)])
-            self._changed = np.vstack([self._changed, np.zeros(shape, dtype=np.int64)])
-        of_codes: np.ndarray = rows[codes]
-        return of_codes
+            seen.row[busiest] = np.arange(len(busiest)) + len(self.names)
+            several = len(self.fields) > 1
+            self._add(
+                [
+                    f"{label} {self.fields[field]}".strip() if several or not label else label
+                    for label in (labels[code] if labels else "" for code in busiest)
+                ]
+            )
+            if len(rest):
+                if self._others is None:
+                    self._others = len(self.names)
+                    self._add([""])
+                seen.row[rest] = self._others
+        rows: np.ndarray = seen.row[codes]
+        if self._others is not None:
+            folded = rows == self._others
+            np.maximum.at(seen.newest, codes[folded], bins[folded])
+        return rows
+
+    def _add(self, names: list[str]) -> None:
+        """Put empty rows for series of these `names` at the end of the ring."""
+        self.names += names
+        self._named += [self.version] * len(names)
+        shape = (len(names), self._capacity)
+        self._low = np.vstack([self._low, np.full(shape, np.inf)])
+        self._high = np.vstack([self._high, np.full(shape, -np.inf)])
+        self._changed = np.vstack([self._changed, np.zeros(shape, dtype=np.int64)])
 
 
 def _natural(name: str) -> list[str | int]:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
 from typing import Any, TypeVar
@@ -15,14 +15,18 @@ from .decoders import check_decoder
 from .duration import parse_duration
 from .errors import ClosedError, RequestFailed, SubjectError
 from .feed import Feed, FeedKey
+from .requests import Reply, Request, SharedRequests, ask, check_timeout
+from .services import ServiceList, Services
 from .settings import Settings
 from .streams import StreamInfo, StreamList, list_subjects, newest_message
-from .subjects import check_filter, check_stream_name
+from .subjects import check_bucket, check_filter, check_key, check_stream_name, parse_pattern
+from .values import BucketInfo, Entry, Watch, key_history, list_buckets
 
 T = TypeVar("T")
 
 CALL_TIMEOUT = 10.0  # seconds that a call from outside waits for the loop
 IDLE_AFTER = 600.0  # seconds without a reader after which a feed closes
+GRACE = 2.0  # seconds that a call with a bound of its own may take beyond it
 HOUSEKEEPING = 5.0  # seconds between two looks at what is idle
 
 
@@ -39,13 +43,17 @@ class Client:
         *,
         max_rows: int = 2_000_000,
         max_bytes: int = 512 * 1024 * 1024,
+        max_keys: int = 100_000,
         idle_after: float = IDLE_AFTER,
     ) -> None:
-        """`max_rows` and `max_bytes` are the ceilings of each feed; `idle_after` is in seconds."""
+        """`max_rows` and `max_bytes` are the ceilings of each feed, `max_keys` and `max_bytes` those of each
+        bucket; `idle_after` is in seconds."""
         self.settings = settings or Settings.load()
         self._limits = {"max_rows": max_rows, "max_bytes": max_bytes}
+        self._bucket_limits = {"max_keys": max_keys, "max_bytes": max_bytes}
         self._idle_after = idle_after
         self._feeds: dict[FeedKey, Feed] = {}
+        self._watches: dict[str, Watch] = {}
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._live, name="nats", daemon=True)
@@ -88,6 +96,10 @@ class Client:
         With None for the stream: of the plain subjects `subject`, whether a stream keeps them or not. Such
         a feed has no history, and what is published while there is no connection is lost; its gaps say when.
 
+        The filter may name tokens: "metrics.{kind}.{host}" asks for "metrics.*.*" and gives the text columns
+        `kind` and `host`; "{rest>}" as the last token stands for ">". A payload field of that name becomes
+        `payload{name}`, as `payloadhost`.
+
         look_back: ISO 8601 duration, such as "PT5M". decoder: "json" or "text". time: the payload field
         that holds a row's time; default is when the server stored the message. Who asks for the same gets
         the same feed; a longer look-back extends it. Raises DurationError, SubjectError, SettingsError on
@@ -97,18 +109,43 @@ class Client:
         length = parse_duration(look_back)
         if stream is None and not subject:
             raise SubjectError("A feed without a stream needs a subject, such as 'sensors.>'.")
-        everything = subject in (None, "", ">") and stream is not None
+        pattern = parse_pattern(subject or ">")
+        everything = pattern.filter == ">" and stream is not None
         key = FeedKey(
             None if stream is None else check_stream_name(stream),
-            None if everything else check_filter(subject or ""),
+            None if everything else pattern.filter,
             check_decoder(decoder),
             time or None,
+            pattern.names,
         )
         found = self._feeds.get(key)
         if found is not None and found.look_back >= length:
             found.last_read = monotonic()  # so that it is not closed before it is read
             return found
         return self._call(self._open(key, look_back))
+
+    def values(self, bucket: str) -> Watch:
+        """The watch of the key-value bucket `bucket`: `snapshot()` is a mapping of its keys to their values.
+
+        Who asks for the same gets the same watch. Raises SubjectError on what cannot be the name of a
+        bucket, and ClosedError on a closed client. A bucket that does not exist is no error here: the watch
+        is "stopped" and says so in its health until the bucket appears.
+        """
+        found = self._watches.get(check_bucket(bucket))
+        if found is not None:
+            found.last_read = monotonic()  # so that it is not closed before it is read
+            return found
+        return self._call(self._watch(bucket))
+
+    def buckets(self) -> list[BucketInfo]:
+        """The key-value buckets that the login may see. Raises RequestFailed when the server does not
+        answer."""
+        return self._call(list_buckets(self._connection))
+
+    def history(self, bucket: str, key: str) -> list[Entry]:
+        """The revisions of `key` that `bucket` still keeps, oldest first; at most 64, none when there is no
+        such key. Raises SubjectError, StreamNotFound, RequestFailed."""
+        return self._call(key_history(self._connection, check_bucket(bucket), check_key(key)))
 
     def streams(self) -> list[StreamInfo]:
         """The streams that the login may see. Raises RequestFailed when the server does not answer."""
@@ -122,6 +159,44 @@ class Client:
         """Subject, time of storage (UTC) and payload of the newest message of `stream`, None when empty."""
         return self._call(newest_message(self._connection, check_stream_name(stream)))
 
+    def request(
+        self,
+        subject: str,
+        payload: Any = None,
+        *,
+        timeout: float = 2.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Ask `subject`, and wait at most `timeout` seconds (up to 60) for the answer.
+
+        payload: bytes, a text, or anything that JSON knows. Raises SubjectError and PayloadError on what
+        cannot be sent, NoResponders when nobody listens, RequestTimeout, ServiceError when the service
+        says that it failed, RequestRefused when the login does not permit it, ConnectionFailed.
+        """
+        asked = Request.of(subject, payload, headers)
+        return self._call(ask(self._connection, asked, check_timeout(timeout)), timeout + GRACE)
+
+    def shared_request(
+        self,
+        subject: str,
+        payload: Any = None,
+        *,
+        timeout: float = 2.0,
+        every: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """As request(), but equal requests are never under way at the same time, and their answer serves all
+        who ask within `every` seconds; so does a failure, which is raised again. While there is no
+        connection: the newest answer there was."""
+        asked = Request.of(subject, payload, headers)
+        answer = self._shared.ask(asked, check_timeout(timeout), every)
+        return self._call(answer, 2 * timeout + GRACE)
+
+    def services(self) -> Services:
+        """The services that answer to the service protocol, as they were a few seconds ago at most; as they
+        were last while there is no connection. Raises ConnectionFailed when they have never been seen."""
+        return self._call(self._services.newest())
+
     def feeds(self) -> list[Feed]:
         """The feeds that are open."""
         return list(self._feeds.values())
@@ -134,13 +209,13 @@ class Client:
         self._loop.call_soon_threadsafe(self._main.cancel)
         self._thread.join(CALL_TIMEOUT)
 
-    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def _call(self, coroutine: Coroutine[Any, Any, T], timeout: float = CALL_TIMEOUT) -> T:
         if self._closed:
             coroutine.close()
             raise ClosedError("The NATS client is closed.")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            return future.result(CALL_TIMEOUT)
+            return future.result(timeout)
         except (FutureTimeoutError, TimeoutError):
             future.cancel()
             error = self.state.error
@@ -155,6 +230,8 @@ class Client:
     async def _run(self) -> None:
         self._connection = Connection(self.settings)
         self._streams = StreamList(self._connection)
+        self._services = ServiceList(self._connection)
+        self._shared = SharedRequests(self._connection)
         task = asyncio.current_task()
         assert task is not None
         self._main = task
@@ -167,7 +244,11 @@ class Client:
         finally:
             for feed in self._feeds.values():
                 await feed.close()
+            for watch in self._watches.values():
+                await watch.close()
             self._feeds.clear()
+            await self._services.close()
+            self._watches.clear()
             await end_tasks([connecting])
 
     async def _open(self, key: FeedKey, look_back: str) -> Feed:
@@ -179,9 +260,21 @@ class Client:
         feed.last_read = monotonic()
         return feed
 
+    async def _watch(self, bucket: str) -> Watch:
+        watch = self._watches.get(bucket)
+        if watch is None:
+            watch = Watch(self._connection, self._loop, bucket, **self._bucket_limits)
+            self._watches[bucket] = watch
+        watch.last_read = monotonic()
+        return watch
+
     async def _close_idle(self) -> None:
         now = monotonic()
         for key, feed in list(self._feeds.items()):
             if now - feed.last_read > self._idle_after:
                 del self._feeds[key]
                 await feed.close()
+        for bucket, watch in list(self._watches.items()):
+            if now - watch.last_read > self._idle_after:
+                del self._watches[bucket]
+                await watch.close()

@@ -16,11 +16,13 @@ from typing import Any, Literal
 
 import nats.errors
 from nats.aio.client import Client as NatsPy
+from nats.aio.msg import Msg
 
 from .errors import (
     ConnectionFailed,
     LoginRefused,
     LookbackError,
+    MessageNotFound,
     RequestFailed,
     RequestRefused,
     ServerUnreachable,
@@ -39,7 +41,8 @@ DEAF_FOR = 2.0  # seconds between two tries where the login does not permit an i
 PONG_TIMEOUT = 3  # seconds that a server in doubt has for a sign of life
 
 CLIENT_CERTIFICATE = "'tls_cert' and 'tls_key'"
-STREAM_NOT_FOUND = 10059  # https://github.com/nats-io/nats-server/blob/main/server/errors.json
+NOT_FOUND = {10059: StreamNotFound, 10037: MessageNotFound}
+# https://github.com/nats-io/nats-server/blob/main/server/errors.json
 UNAVAILABLE = 503  # the code of what passes by itself, such as a cluster without a leader
 
 
@@ -139,44 +142,58 @@ class Connection:
     async def api(self, subject: str, payload: dict[str, Any] | None = None) -> dict[str, Any]:
         """The answer of the JetStream API to `$JS.API.{subject}`.
 
-        Raises StreamNotFound; RequestRefused when the server says no, or does not permit it; RequestFailed
-        when it does not answer within 3 s, or can't at the moment.
+        Raises StreamNotFound; MessageNotFound; RequestRefused when the server says no, or does not permit
+        it; RequestFailed when it does not answer within 3 s, or can't at the moment.
         https://docs.nats.io/reference/reference-protocols/nats_api_reference
         """
+        full = f"{self.api_prefix}.{subject}"
         async with asyncio.timeout(REQUEST_TIMEOUT):
             client = await self.ready()
-        full = f"{self.api_prefix}.{subject}"
-        request = asyncio.ensure_future(
-            client.request(full, json.dumps(payload or {}).encode(), timeout=REQUEST_TIMEOUT)
-        )
         try:
-            with self.denial(full) as denied:
-                either: set[asyncio.Future[Any]] = {request, denied}
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if self._deaf is not None:
-                inbox, since = self._deaf
-                if time.monotonic() - since > DEAF_FOR:
-                    self._ended.set()  # nats-py asks for its inbox once in a connection's life
-                raise not_permitted("to subscribe to", inbox)
-            if denied.done():
-                raise not_permitted("requests to", full)
-            answer: dict[str, Any] = json.loads((await request).data)
+            reply = await self.request(client, full, json.dumps(payload or {}).encode(), REQUEST_TIMEOUT)
         except nats.errors.NoRespondersError:
             raise RequestFailed(
                 f"Nobody answers at {full!r}: JetStream is not enabled there, or not for this account."
             ) from None
         except (TimeoutError, nats.errors.Error, ConnectionError) as error:
-            raise RequestFailed(f"The server did not answer {full!r}: {_plain(error)}.") from error
-        finally:
-            request.cancel()
+            raise RequestFailed(f"The server did not answer {full!r}: {plain_reason(error)}.") from error
+        answer: dict[str, Any] = json.loads(reply.data)
         if failure := answer.get("error"):
             code = failure.get("err_code")
             passing = failure.get("code") == UNAVAILABLE
-            kind = (
-                StreamNotFound if code == STREAM_NOT_FOUND else RequestFailed if passing else RequestRefused
-            )
+            kind = NOT_FOUND.get(code, RequestFailed if passing else RequestRefused)
             raise kind(f"{failure.get('description', 'unknown error')} (error code {code})")
         return answer
+
+    async def request(
+        self,
+        client: SafeNatsPy,
+        subject: str,
+        payload: bytes,
+        timeout: float,  # noqa: ASYNC109 - nats-py's own, which ends the request and nothing else
+        headers: dict[str, str] | None = None,
+    ) -> Msg:
+        """The answer to a request. Raises RequestRefused where the login does not permit it, at once; and
+        what nats-py raises, NoRespondersError and TimeoutError (`timeout` is in seconds) among it."""
+        request = asyncio.ensure_future(client.request(subject, payload, timeout=timeout, headers=headers))
+        try:
+            with self.denial(subject) as denied:
+                either: set[asyncio.Future[Any]] = {request, denied}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            self.check_inbox()
+            if denied.done():
+                raise not_permitted("requests to", subject)
+            return await request
+        finally:
+            request.cancel()
+
+    def check_inbox(self) -> None:
+        """Raises RequestRefused where the login does not permit an inbox, which every answer needs."""
+        if self._deaf is not None:
+            inbox, since = self._deaf
+            if time.monotonic() - since > DEAF_FOR:
+                self._ended.set()  # nats-py asks for its inbox once in a connection's life
+            raise not_permitted("to subscribe to", inbox)
 
     @contextlib.contextmanager
     def denial(self, subject: str) -> "Iterator[asyncio.Future[None]]":
@@ -348,11 +365,12 @@ def explain(settings: Settings, server: str, error: Exception) -> LookbackError:
     if isinstance(error, ConnectionResetError | BrokenPipeError) and settings.ssl_context() is not None:
         hint = f" It may ask for a client certificate: {CLIENT_CERTIFICATE}."
     return ServerUnreachable(
-        f"No answer from {where}: {_plain(error)}. Check 'url' and that the server runs.{hint}"
+        f"No answer from {where}: {plain_reason(error)}. Check 'url' and that the server runs.{hint}"
     )
 
 
-def _plain(error: Exception) -> str:
+def plain_reason(error: Exception) -> str:
+    """Why a connection or a request ended, in words that go on a sentence."""
     if isinstance(error, TimeoutError):
         return "it did not answer in time"
     if isinstance(error, ConnectionRefusedError):

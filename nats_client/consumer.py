@@ -36,6 +36,7 @@ INACTIVE = 10.0  # seconds after which the server forgets a consumer that nobody
 RETRY_AFTER = 1.0  # seconds between tries while the stream cannot be read
 BEHIND_FOR = 3.0  # seconds after which a stream that ends before what was read has lost its end for good
 MOST_NAMES = 100_000  # subjects whose text is kept at hand
+BUCKET = "KV_"  # how the stream of a key-value bucket begins (ADR-8)
 MOST_AT_ONCE = 20_000  # messages decoded between two looks at the loop: pages want the interpreter too
 
 _nuid = NUID()
@@ -70,11 +71,12 @@ class Consumer:
         connection: Connection,
         stream: str,
         subject: str | None,
-        look_back: Callable[[], pd.Timedelta],
+        look_back: Callable[[], pd.Timedelta] | None,
         sink: Sink,
         *,
         until: int | None = None,
     ) -> None:
+        """Without a look-back, the newest message of each subject comes first; that needs a filter."""
         self.phase: Phase = "connecting"
         self.since = time.time()
         self.why: LookbackError | None = None
@@ -140,14 +142,15 @@ class Consumer:
             self._behind_since = asked
         rolled_back = self._behind_since is not None and asked - self._behind_since > BEHIND_FOR * 1e9
         if self._created is not None and (info["created"] != self._created or rolled_back):
-            self._start_over()
+            self.start_over("the stream is another one now")
         self._created, self.config = info["created"], info["config"]
         return info
 
-    def _start_over(self) -> None:
+    def start_over(self, why: str) -> None:
+        """Read anew from the beginning; what was delivered so far is void."""
         self.last_seq = self._known_at = self._behind_since = None
         self._sink.recreated()
-        self.restart("the stream is another one now")
+        self.restart(why)
 
     async def run(self) -> None:
         """Read until cancelled; with `until`, up to the message before that stream sequence."""
@@ -202,6 +205,8 @@ class Consumer:
                 await self.look()
                 if self._created != before:
                     raise _DoubtError("the stream was recreated meanwhile")
+                if self._doubt:
+                    raise _DoubtError(self._doubt)
                 self.done = 0
                 self.pending = int(answer.get("num_pending", 0))
                 self._enter("replaying" if self.pending else "following")
@@ -229,6 +234,8 @@ class Consumer:
         }
         if self.last_seq is not None:
             config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, self.last_seq)}
+        elif self._look_back is None:
+            config |= {"deliver_policy": "last_per_subject"}
         else:
             if self._start is None:
                 self._start = self.now() - self._look_back().value
@@ -326,22 +333,24 @@ class Consumer:
                     name = names[subject] = subject.decode("utf-8", "replace")
                 subjects.append(name)
                 payloads.append(payload)
+                if headers:
+                    raw.headers[seq] = headers
                 last = seq
             elif seq >= limit:
                 if whole and known_at is not None and last < limit - 1:
                     self._sink.gone(limit - 1 - last, known_at, int(tokens[at + 2]))
                 last = max(last, limit - 1)
             elif seq == last and known_at is not None and int(tokens[at + 2]) != known_at:
-                self._start_over()
+                self.start_over("the stream is another one now")
                 return
+        if raw.seq:
+            self._sink.messages(raw)  # first: what it could not take must come again
+            self.done += len(raw)
         self._expected = expected
         self._known_at = known_at
         self.pending = pending
         if last >= 0:
             self.last_seq = last
-        if raw.seq:
-            self.done += len(raw)
-            self._sink.messages(raw)
         if not doubt and not self.pending and self.phase == "replaying":
             self._enter("following")
         for asked in replies:
@@ -374,9 +383,12 @@ class Consumer:
         names: list[str] = []
         with contextlib.suppress(LookbackError, OSError):
             names = (await self._connection.api("STREAM.NAMES")).get("streams") or []
+        name, what = self._stream, "stream"
+        if name.startswith(BUCKET):
+            name, what = name.removeprefix(BUCKET), "bucket"
+            names = [other.removeprefix(BUCKET) for other in names if other.startswith(BUCKET)]
         return StreamNotFound(
-            f"There is no stream {self._stream!r} on this server. "
-            + one_of(self._stream, names, what="stream")
+            f"There is no {what} {name!r} on this server. " + one_of(name, names, what=what)
         )
 
 

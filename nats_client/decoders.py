@@ -5,7 +5,7 @@ A decoder is known by its name, since a name says that two pages mean the same f
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +14,13 @@ import orjson
 import pandas as pd
 
 from .errors import SettingsError, one_of
+from .subjects import ENVELOPE
 from .window import Batch, Floats, Ints
 
 LONGEST_TEXT = 4096
 """Characters kept of a text value."""
 DEEPEST = 4
 """Levels of nested objects that become columns (a.b.c); below, the JSON text is kept."""
-ENVELOPE = ("_time", "_subject", "_seq")
 NUMERIC = {int, float, bool}
 EXACT = 2**53
 """From here on float64 no longer tells integers apart."""
@@ -45,6 +45,8 @@ class Raw:
     received: list[int] = field(default_factory=list)
     subject: list[str] = field(default_factory=list)
     payload: list[bytes] = field(default_factory=list)
+    headers: dict[int, dict[str, str]] = field(default_factory=dict)
+    """By stream sequence, of the messages that have some."""
 
     def __len__(self) -> int:
         return len(self.seq)
@@ -59,13 +61,16 @@ Row = dict[str, Any]
 Decoder = Callable[[bytes], Any]
 
 
-def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[Malformed], int]:
+def decode(
+    raw: Raw, decoder: str, time_field: str | None, tokens: tuple[str, ...] = ()
+) -> tuple[Batch, list[Malformed], int]:
     """The rows of `raw`, samples of what was malformed (at most 10), and how many messages were.
 
     A JSON object is a row, an array of objects several, a scalar a row with the column `value`.
     With a `time_field`, that field of the payload is the row's time: ISO 8601 (UTC where it names no
     zone) or a number of seconds, milliseconds, microseconds or nanoseconds since the epoch, told apart by
-    its size. A row without a readable time is malformed.
+    its size. A row without a readable time is malformed. Fields that are called like the envelope or like
+    one of `tokens`, the named tokens of the subject, become `payload{name}`.
     """
     load = DECODERS[decoder]
     rows: list[Row] = []
@@ -100,7 +105,7 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
             ]
             rows = [row for row, good in zip(rows, readable.tolist(), strict=True) if good]
             at, received, time = at[readable], received[readable], time[readable]
-    columns = _Columns()
+    columns = _Columns({*ENVELOPE, *tokens})
     columns.add(rows)
     seq = np.asarray(raw.seq, dtype=np.int64)[at]
     whole = len(at) == len(raw)
@@ -160,10 +165,11 @@ DECODERS: dict[str, Decoder] = {"json": _json, "text": _text}
 
 
 class _Columns:
-    """One column per key of some rows, nested objects with their path. Keys that look like the envelope's
-    get "payload" in front."""
+    """One column per key of some rows, nested objects with their path. Keys that are `taken`, by the envelope
+    or the tokens of the subject, get "payload" in front."""
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Collection[str]) -> None:
+        self._taken = taken
         self.values: dict[str, Floats | Sequence[str | None]] = {}
         self.integral: set[str] = set()
         """Columns that hold only integers."""
@@ -180,7 +186,7 @@ class _Columns:
             names = list(dict.fromkeys(key for row in rows for key in row))
         for key in names:
             values = [row.get(key) for row in rows]
-            name = path + (f"payload{key}" if key in ENVELOPE and not path else key)
+            name = path + (f"payload{key}" if key in self._taken and not path else key)
             kinds = set(map(type, values))
             if dict in kinds and depth < DEEPEST:
                 nested = [value if type(value) is dict else {} for value in values]

@@ -12,22 +12,21 @@ _FIXED = re.compile(r"P(?=\d|T\d)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)
 LONGEST = pd.Timedelta(days=366)
 
 
-def parse_duration(text: str) -> pd.Timedelta:
+def parse_duration(text: str, what: str = "look-back") -> pd.Timedelta:
     """The length of an ISO 8601 duration of weeks, days, hours, minutes and seconds.
 
-    Raises DurationError when `text` is something else, is zero, or is longer than 366 days.
+    Raises DurationError, which calls it `what`, when `text` is something else, is zero, or is longer than
+    366 days.
     Rule: https://en.wikipedia.org/wiki/ISO_8601#Durations
     """
     if not isinstance(text, str) or not _FIXED.fullmatch(text):
         raise DurationError(
-            f"The look-back {text!r} is not a duration. Write it in ISO 8601, for example "
+            f"The {what} {text!r} is not a duration. Write it in ISO 8601, for example "
             '"PT5M" (five minutes), "PT6H" (six hours) or "P1D" (one day).'
         )
     length = pd.Timedelta(text)
     if not pd.Timedelta(0) < length <= LONGEST:
-        raise DurationError(
-            f"The look-back {text!r} must be longer than zero and at most {LONGEST.days} days."
-        )
+        raise DurationError(f"The {what} {text!r} must be longer than zero and at most {LONGEST.days} days.")
     return length
 
 
@@ -45,3 +44,15 @@ def format_duration(length: pd.Timedelta) -> str:
         if count
     ]
     return " ".join(words) or f"{length.total_seconds():g} seconds"
+
+
+def iso_duration(length: pd.Timedelta) -> str:
+    """The shortest text that parse_duration reads as `length`: "PT90M" is "PT1H30M", seven days are "P7D"."""
+    parts = length.components
+    seconds = f"{(length % pd.Timedelta(minutes=1)).value / 1e9:.9f}".rstrip("0").rstrip(".")
+    time = "".join(
+        f"{count}{unit}"
+        for count, unit in ((parts.hours, "H"), (parts.minutes, "M"), (seconds, "S"))
+        if float(count)
+    )
+    return "P" + (f"{parts.days}D" if parts.days else "") + (f"T{time}" if time else "")

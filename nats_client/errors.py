@@ -9,8 +9,14 @@ LookbackError
 │   ├── LoginRefused        the server does not accept the credentials
 │   └── TlsFailed           the certificates do not fit
 ├── StreamNotFound          the server has no such stream
-├── RequestFailed           a request to the server ended without an answer
-│   └── RequestRefused      the server, or what the login permits, says no
+├── KeyNotFound             a key-value bucket has no such key; also a KeyError
+├── RequestFailed           a request to the server or a service ended without an answer
+│   ├── RequestRefused      the server, or what the login permits, says no
+│   │   └── MessageNotFound the stream holds no such message
+│   ├── NoResponders        nobody listens to the subject
+│   ├── RequestTimeout      somebody listens, and did not answer in time
+│   └── ServiceError        the service answered with an error of its own
+├── PayloadError            a payload, or a header, that cannot be sent
 ├── ColumnError             a column that is not there, or is of another kind
 ├── ThresholdError          a threshold that is no finite number
 └── ClosedError             the client or the feed has been closed
@@ -56,12 +62,47 @@ class StreamNotFound(LookbackError):  # noqa: N818 - the field's own word (error
     """The server has no stream of that name (JetStream error code 10059)."""
 
 
+class KeyNotFound(LookbackError, KeyError):  # noqa: N818 - the field's own word
+    """A key-value bucket has no such key, or has it no more."""
+
+    __str__ = Exception.__str__  # KeyError's would put the sentence in quotes
+
+
 class RequestFailed(LookbackError):  # noqa: N818 - an outcome
     """A request to the server ended without an answer, or with an error that passes by itself."""
 
 
 class RequestRefused(RequestFailed):
     """The server answered no, or the login does not permit to ask: trying again alone does not help."""
+
+
+class MessageNotFound(RequestRefused):
+    """The stream holds no such message (JetStream error code 10037)."""
+
+
+class NoResponders(RequestFailed):
+    """Nobody listens to the subject of a request: NATS says so at once."""
+
+
+class RequestTimeout(RequestFailed):
+    """Somebody listens to the subject of a request, and no answer came in time."""
+
+
+class ServiceError(RequestFailed):
+    """A service answered with an error of its own, as the service protocol has it (ADR-32)."""
+
+    def __init__(self, sentence: str, *, code: str = "", description: str = "", data: bytes = b"") -> None:
+        super().__init__(sentence)
+        self.code = code
+        """Header `Nats-Service-Error-Code`, as a rule a number like those of HTTP."""
+        self.description = description
+        """Header `Nats-Service-Error`."""
+        self.data = data
+        """The payload that came with it."""
+
+
+class PayloadError(LookbackError):
+    """A payload, or a header, cannot be sent: too large for the server, or not to be written as JSON."""
 
 
 class ColumnError(LookbackError):

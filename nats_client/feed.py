@@ -3,12 +3,14 @@
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from .audit import Audit, loses
-from .bins import Bins
+from .bins import MOST, Bins
 from .connection import Connection, end_tasks
 from .consumer import Consumer, Phase
 from .core import Subscriber
@@ -16,7 +18,10 @@ from .crossings import Crossings
 from .decoders import Malformed, Raw, decode
 from .errors import ClosedError, LookbackError
 from .gaps import Gap, Gaps
+from .periods import Means
 from .window import Snapshot, Window
+
+T = TypeVar("T")
 
 MOST_CHARTS = 50
 """Charts of one feed whose bins are kept, and thresholds whose crossings are."""
@@ -31,6 +36,8 @@ class FeedKey:
     subject: str | None
     decoder: str
     time: str | None
+    tokens: tuple[str, ...] = ()
+    """What the tokens of the subject are called, as in subjects.Pattern."""
 
     @property
     def name(self) -> str:
@@ -109,9 +116,11 @@ class Feed:
         max_bytes: int,
     ) -> None:
         self.key = key
-        self.window = Window(max_rows=max_rows, max_bytes=max_bytes)
+        self._limits: dict[str, Any] = {"max_rows": max_rows, "max_bytes": max_bytes, "tokens": key.tokens}
+        self.window = Window(**self._limits)
+        self.means = Means()
+        """Means of periods, which all viewers of the same table share."""
         self.last_read = time.monotonic()
-        self._limits = {"max_rows": max_rows, "max_bytes": max_bytes}
         self._connection = connection
         self._loop = loop
         self._look_back = look_back
@@ -121,8 +130,8 @@ class Feed:
         self._samples: list[Malformed] = []
         self._recreated = 0
         self._closed = False
-        self._bins: dict[tuple[tuple[str, ...], str | None, int], Bins] = {}
-        self._crossings: dict[tuple[str, str | None, int, float], Crossings] = {}
+        self._bins: dict[object, Bins] = {}
+        self._crossings: dict[object, Crossings] = {}
         self._settled = threading.Event()
         self._gaps = Gaps()
         self._audit: Audit | None = None
@@ -161,27 +170,25 @@ class Feed:
         """`snapshot().frame()`: the rows as a DataFrame indexed by `_time` (UTC)."""
         return self.snapshot().frame()
 
-    def bins(self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta) -> Bins:
-        """The bins that all viewers of the same chart share; whoever draws brings them up to date first."""
-        key = (fields, color, look_back.value)
-        bins = self._bins.get(key)
-        if bins is None:
-            while len(self._bins) >= MOST_CHARTS:
-                self._bins.pop(next(iter(self._bins)), None)  # its viewers start over with new ones
-            bins = self._bins.setdefault(key, Bins(fields, color, look_back))
-        return bins
+    def bins(
+        self,
+        fields: tuple[str, ...],
+        color: str | None,
+        look_back: pd.Timedelta,
+        most: int = MOST,
+        step: int | None = None,
+    ) -> Bins:
+        """The bins that all viewers of the same chart share; whoever draws brings them up to date first.
+        Raises LookbackError, as Bins does."""
+        key = (fields, color, look_back.value, most, step)
+        return _shared(self._bins, key, lambda: Bins(fields, color, look_back, most=most, step=step))
 
     def crossings(
         self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float
     ) -> Crossings:
         """The crossings that all viewers of the same threshold share, as with bins()."""
         key = (field, color, look_back.value, threshold)
-        crossings = self._crossings.get(key)
-        if crossings is None:
-            while len(self._crossings) >= MOST_CHARTS:
-                self._crossings.pop(next(iter(self._crossings)), None)
-            crossings = self._crossings.setdefault(key, Crossings(field, color, look_back, threshold))
-        return crossings
+        return _shared(self._crossings, key, lambda: Crossings(field, color, look_back, threshold))
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the replay to end, or to fail; whether it did either."""
@@ -292,7 +299,7 @@ class Feed:
 
     def _take(self, raw: Raw, window: Window) -> None:
         try:
-            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time)
+            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time, self.key.tokens)
         except Exception as error:
             if len(raw) > 1:
                 for one in raw.split():
@@ -316,7 +323,7 @@ class Feed:
 class _Older:
     """The rows before those of a window, on their way."""
 
-    def __init__(self, feed: Feed, look_back: pd.Timedelta, boundary: int, limits: dict[str, int]) -> None:
+    def __init__(self, feed: Feed, look_back: pd.Timedelta, boundary: int, limits: dict[str, Any]) -> None:
         self.window = Window(**limits)
         self.void = False
         self._feed = feed
@@ -333,3 +340,14 @@ class _Older:
 
     def gone(self, count: int, start: int, end: int) -> None:
         self._feed.gone(count, start, end)
+
+
+def _shared(kept: dict[object, T], key: object, make: Callable[[], T]) -> T:
+    """What is kept for `key`, or a new one in place of the one that is kept for longest."""
+    found = kept.get(key)
+    if found is None:
+        made = make()
+        while len(kept) >= MOST_CHARTS:
+            kept.pop(next(iter(kept)), None)  # its viewers start over with a new one
+        found = kept.setdefault(key, made)
+    return found

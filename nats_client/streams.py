@@ -38,13 +38,7 @@ class StreamList:
 
     async def look(self) -> list[StreamInfo]:
         """All streams that the login may see, by name; key-value and object buckets are left out."""
-        infos: list[dict[str, Any]] = []
-        while True:
-            answer = await self._connection.api("STREAM.LIST", {"offset": len(infos)})
-            page = answer.get("streams") or []
-            infos += page
-            if not page or len(infos) >= answer.get("total", 0):
-                break
+        infos = await list_infos(self._connection)
         streams = [info for info in infos if not info["config"]["name"].startswith(("KV_", "OBJ_"))]
         names = {info["config"]["name"] for info in streams}
         self._looks = {name: looks for name, looks in self._looks.items() if name in names}
@@ -72,6 +66,17 @@ class StreamList:
             looks.pop(0)
         since, seq = looks[0]
         return max(0, last_seq - seq) / (now - since) if now > since else None
+
+
+async def list_infos(connection: Connection) -> list[dict[str, Any]]:
+    """All streams that the login may see, key-value buckets too, as `STREAM.LIST` describes them."""
+    infos: list[dict[str, Any]] = []
+    while True:
+        answer = await connection.api("STREAM.LIST", {"offset": len(infos)})
+        page = answer.get("streams") or []
+        infos += page
+        if not page or len(infos) >= answer.get("total", 0):
+            return infos
 
 
 async def list_subjects(connection: Connection, stream: str, pattern: str = ">") -> dict[str, int]:

@@ -1,25 +1,44 @@
-"""Rules of subjects, and of the names that become part of one.
+"""Rules of subjects, of the names that become part of one, and of patterns that name their tokens.
 
 Source: https://docs.nats.io/nats-concepts/subjects and ADR-6 (naming rules) of the NATS architecture notes.
 """
 
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
 from .errors import SubjectError
 
+LONGEST = 1000
+"""Characters of a subject to send to: at 4,096 bytes a line the server ends the whole connection."""
+
+_BUCKET = re.compile(r"[A-Za-z0-9_-]+")
 _NOT_IN_NAMES = set(" \t\r\n\0.*>/\\")
+
+ENVELOPE = ("_time", "_subject", "_seq")
+"""Columns that every row has, whatever its subject and payload."""
 
 
 def check_filter(subject: str) -> str:
     """`subject` when it may stand as a filter, wildcards allowed. Raises SubjectError otherwise."""
-    tokens = subject.split(".") if isinstance(subject, str) else [""]
-    broken = (
-        any(not token or any(c in token for c in " \t\r\n\0") for token in tokens)
-        or ">" in tokens[:-1]
-        or any(len(token) > 1 and ("*" in token or ">" in token) for token in tokens)
-    )
-    if broken:
+    if not isinstance(subject, str) or not _is_filter(subject):
+        raise _not_allowed(subject)
+    return subject
+
+
+def check_subject(subject: str) -> str:
+    """`subject` when a message may be sent to it: no wildcards. Raises SubjectError otherwise."""
+    if not isinstance(subject, str) or not subject:
+        raise SubjectError("A request needs a subject, such as 'orders.status'.")
+    if len(subject) > LONGEST or not subject.isprintable():
+        shown = subject[:60] + "…" if len(subject) > 60 else subject
         raise SubjectError(
-            f"The subject {subject!r} is not one that NATS allows: tokens separated by dots, "
-            "each of them a word, * (any one token) or, at the end, > (all that follow)."
+            f"The subject {shown!r} cannot be sent to: at most {LONGEST} printable characters."
+        )
+    check_filter(subject)
+    if {"*", ">"} & set(subject.split(".")):
+        raise SubjectError(
+            f"The subject {subject!r} has a wildcard. A request goes to one subject: write its tokens out."
         )
     return subject
 
@@ -29,3 +48,111 @@ def check_stream_name(name: str) -> str:
     if not isinstance(name, str) or not name or _NOT_IN_NAMES & set(name):
         raise SubjectError(f"{name!r} cannot be the name of a stream: no spaces, dots, slashes or wildcards.")
     return name
+
+
+def check_bucket(name: str) -> str:
+    """`name` when a key-value bucket may be called so (ADR-8). Raises SubjectError otherwise."""
+    if not isinstance(name, str) or not _BUCKET.fullmatch(name):
+        raise SubjectError(f"{name!r} cannot be the name of a bucket: letters, digits, - and _ only.")
+    return name
+
+
+def check_key(key: str) -> str:
+    """`key` when it names one key of a bucket. Raises SubjectError otherwise.
+
+    ADR-8 allows letters, digits and -/_=. in a key that is written. Clients can be told not to look, so what
+    is read may be whatever a subject without wildcards may be.
+    """
+    tokens = key.split(".") if isinstance(key, str) else [""]
+    if any(not token or token in ("*", ">") or any(c in token for c in " \t\r\n\0") for token in tokens):
+        raise SubjectError(
+            f"{key!r} cannot be a key: letters, digits, - / _ = and dots, but no dot at either end, "
+            "no two in a row, no spaces and no wildcards."
+        )
+    return key
+
+
+class Pattern(NamedTuple):
+    """A filter, and what some of its tokens are called."""
+
+    filter: str
+    """What NATS is asked for: a subject in which wildcards stand for the named tokens."""
+    names: tuple[str, ...] = ()
+    """A name for each token of the filter, empty where it has none; without any name, none at all."""
+
+
+def parse_pattern(subject: str) -> Pattern:
+    """`subject` with its named tokens as wildcards: "a.{x}.b" asks for "a.*.b" and calls the second token
+    x; "{rest>}" as the last token stands for ">" and holds all that follow. A plain filter is a pattern
+    without names. Raises SubjectError."""
+    if not isinstance(subject, str) or not ({"{", "}"} & set(subject)):
+        return Pattern(check_filter(subject))
+    tokens = subject.split(".")
+    wildcards, names = list(tokens), [""] * len(tokens)
+    for i, token in enumerate(tokens):
+        if not {"{", "}"} & set(token):
+            continue
+        name = token[1:-1]
+        if not (token.startswith("{") and token.endswith("}")) or {"{", "}"} & set(name):
+            raise SubjectError(
+                f"The token {token!r} of the subject {subject!r} cannot be read: a name stands for a whole "
+                "token, as in 'metrics.{kind}.{host}'. Tokens that hold braces themselves are matched by *."
+            )
+        wildcards[i] = "*"
+        if name.endswith(">"):
+            if i < len(tokens) - 1:
+                raise SubjectError(
+                    f"The token {token!r} of the subject {subject!r} stands for all that follow, so it must "
+                    "be the last. Without the > it stands for one token."
+                )
+            wildcards[i], name = ">", name[:-1]
+        _check_token_name(name, names, subject)
+        names[i] = name
+    plain = ".".join(wildcards)
+    if not _is_filter(plain):
+        raise _not_allowed(subject)
+    return Pattern(plain, tuple(names))
+
+
+def token_columns(names: Sequence[str], subjects: Iterable[str]) -> dict[str, list[str | None]]:
+    """For each of the `names` of a pattern, that token of each of `subjects`; None where there is none."""
+    split = [subject.split(".") for subject in subjects]
+    return {
+        name: [
+            # Only of the last can more than one token be left: its name stands for all that follow.
+            (".".join(tokens[i:]) if i == len(names) - 1 else tokens[i]) if i < len(tokens) else None
+            for tokens in split
+        ]
+        for i, name in enumerate(names)
+        if name
+    }
+
+
+def _is_filter(subject: str) -> bool:
+    tokens = subject.split(".")
+    return not (
+        any(not token or any(c in token for c in " \t\r\n\0") for token in tokens)
+        or ">" in tokens[:-1]
+        or any(len(token) > 1 and ("*" in token or ">" in token) for token in tokens)
+    )
+
+
+def _not_allowed(subject: object) -> SubjectError:
+    return SubjectError(
+        f"The subject {subject!r} is not one that NATS allows: tokens separated by dots, "
+        "each of them a word, * (any one token) or, at the end, > (all that follow)."
+    )
+
+
+def _check_token_name(name: str, taken: Sequence[str], subject: str) -> None:
+    if not name:
+        wrong = "has a token without a name. Name it, as in 'metrics.{kind}', or write * for any one token."
+    elif not name.isidentifier():
+        wrong = f"calls a token {name!r}, which is no name for a column: letters, digits and underscores."
+    elif name in ENVELOPE:
+        wrong = f"calls a token {name!r}, which is a column that every row has. Choose another name."
+    elif name in taken:
+        wrong = f"calls two tokens {name!r}. Give each a name of its own."
+    else:
+        return
+    raise SubjectError(f"The subject {subject!r} {wrong}")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .errors import ColumnError, one_of
+from .subjects import token_columns
 
 Kind = Literal["number", "text"]
 Ints = npt.NDArray[np.int64]
@@ -132,7 +133,8 @@ class Snapshot:
 
     @property
     def columns(self) -> dict[str, Kind]:
-        """Column name to kind, "number" or "text": `_subject`, then the payload's, as they appeared."""
+        """Column name to kind, "number" or "text": `_subject`, its named tokens, then the payload's, as they
+        appeared."""
         return {name: column.kind for name, column in self._columns.items()}
 
     def times(self, start: int | None = None) -> Ints:
@@ -177,10 +179,10 @@ class Snapshot:
     def frame(self, columns: Sequence[str] | None = None, *, last: int | None = None) -> pd.DataFrame:
         """The rows as a DataFrame, without copying them: read it, or `.copy()` it before changing it.
 
-        Index `_time` (UTC, ascending); columns `_subject` (categorical), `_seq` (int64) and the payload's
-        own (float64, int64 where all values are integers, categorical for text), or just `columns` of
-        these. `last` keeps only that many of the newest rows by `_time`. Raises ColumnError, naming what
-        exists.
+        Index `_time` (UTC, ascending); columns `_subject` (categorical), `_seq` (int64), the subject's named
+        tokens (categorical) and the payload's own (float64, int64 where all values are integers, categorical
+        for text), or just `columns` of these. `last` keeps only that many of the newest rows by `_time`.
+        Raises ColumnError, naming what exists.
         """
         names = list(columns) if columns is not None else ["_subject", "_seq", *self._payload()]
         first = max(0, len(self) - last) if last is not None else 0
@@ -273,10 +275,17 @@ class Window:
     """The shared, sliding rows of one feed.
 
     One thread appends; any thread takes snapshots. `max_rows` and `max_bytes` bound what is kept: beyond
-    either the oldest rows go, and `dropped` counts them.
+    either the oldest rows go, and `dropped` counts them. `tokens`, the names of a subject pattern, are text
+    columns that are read off the subjects.
     """
 
-    def __init__(self, *, max_rows: int = 2_000_000, max_bytes: int = 512 * 1024 * 1024) -> None:
+    def __init__(
+        self,
+        *,
+        max_rows: int = 2_000_000,
+        max_bytes: int = 512 * 1024 * 1024,
+        tokens: tuple[str, ...] = (),
+    ) -> None:
         self.max_rows = max_rows
         self.max_bytes = max_bytes
         self.dropped = 0
@@ -298,7 +307,10 @@ class Window:
         self._seq = np.zeros(self._capacity, dtype=np.int64)
         self._received = np.zeros(self._capacity, dtype=np.int64)
         self._time = np.zeros(self._capacity, dtype=np.int64)
-        self._columns: dict[str, Column] = {"_subject": TextColumn(self._capacity)}
+        self._tokens = tokens
+        self._columns: dict[str, Column] = {
+            name: TextColumn(self._capacity) for name in ("_subject", *filter(None, tokens))
+        }
         self._snapshot: Snapshot | None = None
 
     def __len__(self) -> int:
@@ -338,7 +350,8 @@ class Window:
                 self._ordered = bool((before[1:] >= before[:-1]).all())
             subject = self._columns["_subject"]
             assert isinstance(subject, TextColumn)
-            subject.data[lo:hi] = subject.encode(batch.subject)
+            codes = subject.data[lo:hi] = subject.encode(batch.subject)
+            self._write_tokens(codes, subject.labels, lo, hi)
             self.mistyped += batch.not_finite
             for name, values in batch.values.items():
                 self._write(name, values, lo, hi, batch)
@@ -466,6 +479,16 @@ class Window:
 
     def _label_bytes(self) -> int:
         return sum(c.label_bytes for c in self._columns.values() if isinstance(c, TextColumn))
+
+    def _write_tokens(self, codes: Codes, subjects: list[str], lo: int, hi: int) -> None:
+        """The tokens of the subjects with these codes, at a cost per distinct subject and not per row."""
+        if not self._tokens:
+            return
+        present, place = np.unique(codes, return_inverse=True)
+        for name, texts in token_columns(self._tokens, [subjects[code] for code in present]).items():
+            column = self._columns[name]
+            assert isinstance(column, TextColumn)
+            column.data[lo:hi] = column.encode(texts)[place]
 
     def _write(
         self, name: str, values: Floats | Sequence[str | None], lo: int, hi: int, batch: Batch

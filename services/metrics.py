@@ -1,5 +1,7 @@
 """Publish this machine's and its NATS server's figures, once a second, into the stream METRICS.
 
+Beside them, facts of the machine stand in the key-value bucket `host`, and what is too much in `thresholds`.
+
     python -m services.metrics nats://127.0.0.1:4222 http://127.0.0.1:8222
 
 Subjects are metrics.{kind}.{name}, as metrics.cpu.core-0; payloads are JSON objects whose fields end in their
@@ -25,6 +27,7 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NoStreamResponseError
 
+from services.facts import keep_buckets
 from services.figures import Machine, Rates, Values
 
 STREAM = StreamConfig(
@@ -91,8 +94,9 @@ async def publish(url: str, monitoring_url: str | None) -> None:
     machine = await asyncio.to_thread(Machine)
     server = Server(monitoring_url) if monitoring_url else None
     nc = await _connect(url)
+    js = nc.jetstream(timeout=ACK_TIMEOUT)
+    facts = asyncio.create_task(keep_buckets(nc, js))
     try:
-        js = nc.jetstream(timeout=ACK_TIMEOUT)
         has_stream = False
         while True:
             await _next_second()
@@ -104,6 +108,7 @@ async def publish(url: str, monitoring_url: str | None) -> None:
                 continue
             has_stream = (has_stream or await _keep_stream(js)) and await _publish_all(js, figures)
     finally:
+        facts.cancel()
         with suppress(Exception):  # on the way out there is nobody to tell
             await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
 

@@ -10,17 +10,30 @@ const COLOURS = [
 const ASK_AGAIN = 5000; // ms after which an unanswered question is taken for lost
 const ALERT = "#d6453d"; // thresholds and the words on them
 const GAP = 10; // a line breaks where a series pauses for this many times its usual spacing
+const MANY = 12; // series from which on they can be searched for
+const OTHERS = -1; // stands among hidden series for the one that holds all others, whose name changes
 
 const STYLE = `
 .lb-chart-title { font-weight: 600; font-size: 0.95rem; line-height: 30px; }
-.lb-legend { display: flex; flex-wrap: wrap; gap: 0 14px; max-height: 92px; overflow-y: auto; padding: 2px 10px 4px 4px;
-  font-size: 0.75rem; line-height: 1.55; }
+.lb-legend { padding: 2px 10px 4px 4px; font-size: 0.75rem; line-height: 1.55; }
+.lb-keys { display: flex; flex-wrap: wrap; gap: 0 14px; max-height: 86px; overflow-y: auto; }
+.lb-search { width: 100%; max-width: 16rem; height: 24px; margin-bottom: 3px; padding: 0 8px; box-sizing: border-box;
+  font: inherit; color: inherit; background: transparent; border: 1px solid var(--st-border-color, #8884); border-radius: 4px; }
+.lb-search:not([hidden]) + .lb-keys { max-height: 62px; }
+.lb-legend [hidden] { display: none; }
 .lb-legend button { all: unset; cursor: pointer; max-width: 100%; display: inline-flex; align-items: center; gap: 6px; }
 .lb-legend button span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .lb-legend button:focus-visible { outline: 2px solid var(--st-primary-color); }
 .lb-legend button[aria-pressed="false"] { opacity: 0.4; text-decoration: line-through; }
 .lb-legend i { flex: none; width: 16px; border-top: 2px solid; }
+.lb-legend button[hidden] { display: none; }
+.lb-legend i.lb-band { height: 9px; border: 0; background: rgba(125, 139, 147, 0.35); }
 .lb-legend .lb-note { opacity: 0.65; }
+@media (pointer: coarse) {
+  .lb-legend { line-height: 2.4; }
+  .lb-search { height: 34px; font-size: 16px; } /* a smaller one makes a phone zoom in */
+  .lb-keys, .lb-search:not([hidden]) + .lb-keys { max-height: 124px; }
+}
 .lb-legend .lb-zone { margin-left: auto; opacity: 0.65; }`;
 
 let plotly;
@@ -64,6 +77,18 @@ class Chart {
     this.title = element("div", "lb-chart-title");
     this.plot = element("div");
     this.legend = element("div", "lb-legend");
+    this.search = element("input", "lb-search");
+    this.search.type = "search";
+    this.search.placeholder = "Find series";
+    this.search.title = "Enter shows only those found, and all when pressed again";
+    this.search.setAttribute("aria-label", "Find series");
+    this.search.oninput = () => this.find();
+    this.search.onkeydown = (event) => {
+      event.stopPropagation(); // single letters are shortcuts of the page
+      if (event.key === "Enter") this.only(this.found());
+    };
+    this.keys = element("div", "lb-keys");
+    this.legend.append(this.search, this.keys);
     parent.replaceChildren(style, this.title, this.plot, this.legend);
 
     this.redraw = () => this.draw();
@@ -117,11 +142,13 @@ class Chart {
     this.version = Math.max(head.v, whole ? 0 : this.version);
     this.step = head.s;
     this.oldest = head.o;
-    this.more = head.m ?? 0;
+    this.others = head.r ?? null;
     this.future = head.f ?? 0;
-    for (const [i, name] of head.n) this.series[i] ??= { name, cells: new Map(), sorted: true };
+    for (const [i, name] of head.n) (this.series[i] ??= { cells: new Map(), sorted: true }).name = name;
     this.apply(buffer, 4 + size, head);
     this.now = head.t;
+    this.offset = new Date(this.reference()).getTimezoneOffset() * 60000;
+    this.keepZoom();
     for (const series of this.series) {
       for (const bin of series.cells.keys()) if (bin < head.o) series.cells.delete(bin);
     }
@@ -170,39 +197,77 @@ class Chart {
 
   // Our own below the chart: Plotly's takes its room from the lines, and half of it with a dozen series.
   drawLegend() {
-    const shown = this.series.map((series, i) => [i, series.name]).sort((a, b) => BY_NAME.compare(a[1], b[1]));
+    const shown = this.series
+      .map((series, i) => [i, series.name])
+      .filter(([i]) => i !== this.others || this.series[i].cells.size)
+      .sort((a, b) => (a[0] === this.others) - (b[0] === this.others) || BY_NAME.compare(a[1], b[1]));
+    const periods = this.config.compare ? this.periods().map((period) => [period.k, this.called(period)]) : [];
+    const where = zone(this.reference());
     const unmarked = this.config.marks?.more;
-    const state = JSON.stringify([shown, [...this.hidden], this.more, this.future, unmarked, zone(this.now)]);
+    const state = JSON.stringify([shown, periods, [...this.hidden], this.others, this.future, unmarked, where]);
     if (state === this.legendState) return; // a button that is being clicked stays
     this.legendState = state;
     const names = this.shortNames();
-    const keys = shown.length < 2 ? [] : shown.map(([i, name]) => {
+    const keyOf = (id, name, text) => {
       const key = element("button");
       key.type = "button";
       key.title = name;
-      key.setAttribute("aria-pressed", !this.hidden.has(name));
-      const line = element("i");
-      line.style.borderTop = `2px ${BORDERS[dashOf(i)]} ${colourOf(i)}`;
-      key.append(line, element("span", "", names[i]));
-      key.onclick = () => this.toggle(name);
-      key.ondblclick = () => this.only(name);
+      key.setAttribute("aria-pressed", !this.hidden.has(id));
+      key.append(element("i"), element("span", "", text));
+      key.onclick = () => this.toggle(id);
+      return key;
+    };
+    const keys = periods.map(([k, name]) => {
+      const key = keyOf(k, name, name);
+      Object.assign(key.firstChild.style, { borderTop: `2px ${k ? "dotted" : "solid"} currentColor`, opacity: faded(k) });
       return key;
     });
-    if (this.more) keys.push(element("span", "lb-note", `+ ${this.more} more series not drawn`));
+    for (const [i, name] of shown.length < 2 ? [] : shown) {
+      const key = keyOf(this.idOf(i), name, names[i]);
+      key.series = this.idOf(i);
+      key.ondblclick = () => this.only([key.series]);
+      if (i === this.others) key.firstChild.className = "lb-band";
+      else key.firstChild.style.borderTop = `2px ${BORDERS[dashOf(i)]} ${colourOf(i)}`;
+      keys.push(key);
+    }
     if (this.future) keys.push(element("span", "lb-note", `${this.future} rows with a time in the future not drawn`));
     if (unmarked) keys.push(element("span", "lb-note", `${short(unmarked)} earlier crossings not marked`));
-    this.legend.replaceChildren(...keys, element("span", "lb-zone", zone(this.now)));
+    this.none = element("span", "lb-note", "No series is called so");
+    this.keys.replaceChildren(...keys, this.none, element("span", "lb-zone", where));
+    this.search.hidden = shown.length <= MANY && !this.search.value;
+    this.find();
   }
 
-  toggle(name) {
-    if (!this.hidden.delete(name)) this.hidden.add(name);
+  // The series whose names have in them what stands in the search box.
+  found() {
+    const part = this.search.value.trim().toLowerCase();
+    return this.series.flatMap(({ name }, i) => (name.toLowerCase().includes(part) ? [this.idOf(i)] : []));
+  }
+
+  find() {
+    const found = new Set(this.found());
+    for (const key of this.keys.children) if ("series" in key) key.hidden = !found.has(key.series);
+    this.none.hidden = found.size > 0;
+  }
+
+  // By which a series is hidden.
+  idOf(i) {
+    return i === this.others ? OTHERS : this.series[i].name;
+  }
+
+  toggle(id) {
+    if (!this.hidden.delete(id)) this.hidden.add(id);
     this.draw();
   }
 
-  // Alone, or all again when it is alone already.
-  only(name) {
-    const others = this.series.map((series) => series.name).filter((other) => other !== name);
-    this.hidden = new Set(others.every((other) => this.hidden.has(other)) ? [] : others);
+  // These alone, or all again when they are alone already.
+  only(ids) {
+    if (!ids.length) return;
+    const all = this.series.map((_, i) => this.idOf(i));
+    const others = all.filter((id) => !ids.includes(id));
+    const alone = others.every((id) => this.hidden.has(id)) && !ids.some((id) => this.hidden.has(id));
+    for (const id of all) this.hidden.delete(id);
+    if (!alone) others.forEach((id) => this.hidden.add(id));
     this.draw();
   }
 
@@ -244,20 +309,38 @@ class Chart {
     if (change["xaxis.autorange"] || change["yaxis.autorange"]) this.draw();
   }
 
+  // What is laid over one another, the newest first: `shift` brings its times (ms) to those of the newest. Without
+  // a comparison it is one period without an end.
+  periods() {
+    const { compare } = this.config;
+    if (!compare) return [{ k: 0, from: -Infinity, to: Infinity, shift: 0, name: "" }];
+    const { starts, names, end } = compare;
+    return starts.map((from, k) => ({ k, from, to: starts[k - 1] ?? end, shift: starts[0] - from, name: names[k] }));
+  }
+
+  called({ from, to, name }) {
+    const holds = ({ cells }) => [...cells.keys()].some((bin) => bin * this.step >= from && bin * this.step < to);
+    return this.series.some(holds) ? name : `${name}: no numbers`;
+  }
+
   traces() {
     const pointed = this.series.some((series) => series.cells.size > 0 && series.cells.size < 3);
     const names = this.shortNames();
-    return [...this.series.map((series, i) => ({
+    const several = this.series.length > 1;
+    const traces = this.periods().reverse().flatMap((period) => this.series.map((series, i) => ({
       type: "scatter",
       mode: pointed ? "lines+markers" : "lines",
-      uid: String(i),
-      name: escapeMarkup(names[i]),
-      visible: this.hidden.has(series.name) ? "legendonly" : true,
-      line: { width: 1.5, color: colourOf(i), dash: dashOf(i) },
+      uid: period.k ? `${i} ${period.k}` : String(i),
+      name: escapeMarkup([several || !period.name ? names[i] : "", period.name].filter(Boolean).join(", ")),
+      visible: this.hidden.has(this.idOf(i)) || (period.name && this.hidden.has(period.k)) ? "legendonly" : true,
+      opacity: faded(period.k),
+      line: { width: 1.5, color: colourOf(i), dash: period.k ? "dot" : dashOf(i) },
       marker: { size: 4 },
-      hovertemplate: "%{customdata}",
-      ...this.points(series),
-    })), ...this.marks()];
+      hovertemplate: `%{customdata} ${escapeMarkup(this.config.unit)}`,
+      ...(i === this.others ? this.band(series, period) : this.points(series, period)),
+    })));
+    // Below the lines.
+    return [...traces.sort((a, b) => Boolean(b.fill) - Boolean(a.fill)), ...this.marks()];
   }
 
   // Where a line rose above a threshold, in the line's colour.
@@ -297,8 +380,8 @@ class Chart {
   lines() {
     const thresholds = this.config.thresholds ?? [];
     let [low, high] = [Infinity, -Infinity];
-    for (const series of thresholds.length ? this.series : []) {
-      if (this.hidden.has(series.name)) continue;
+    for (const [i, series] of thresholds.length ? this.series.entries() : []) {
+      if (this.hidden.has(this.idOf(i))) continue;
       for (const [least, most] of series.cells.values()) [low, high] = [Math.min(low, least), Math.max(high, most)];
     }
     if (low > high) return { inside: [], outside: [], range: null };
@@ -321,15 +404,26 @@ class Chart {
     return getComputedStyle(this.parent).getPropertyValue("--st-background-color").trim() || "#fff";
   }
 
-  points({ cells, sorted }) {
-    const bins = [...cells.keys()];
+  // The bins of a period, in order, and where on the axis one is.
+  place({ cells, sorted }, { k, from, to, shift }) {
+    let bins = [...cells.keys()];
     if (!sorted) bins.sort((a, b) => a - b);
+    if (!this.config.compare) return { bins, at: (bin) => this.local((bin + 0.5) * this.step) };
+    to = k ? to : this.now;
+    bins = bins.filter((bin) => bin * this.step >= from && bin * this.step < to);
+    return { bins, at: (bin) => this.local(Math.min((bin + 0.5) * this.step, to) + shift) };
+  }
+
+  points(series, period) {
+    const { cells } = series;
+    const { bins, at } = this.place(series, period);
     const gap = breakAfter(bins);
     const x = [], y = [], customdata = [];
-    const add = (bin, value, text) => (x.push(this.local((bin + 0.5) * this.step)), y.push(value), customdata.push(text));
+    const add = (bin, value, text) => (x.push(at(bin)), y.push(value), customdata.push(text));
     bins.forEach((bin, i) => {
-      const [low, high] = cells.get(bin);
-      const text = (low === high ? short(low) : `${short(low)} to ${short(high)}`) + ` ${escapeMarkup(this.config.unit)}`;
+      const cell = cells.get(bin);
+      const [low, high] = cell;
+      const text = textOf(cell);
       const apart = i > 0 && bin - bins[i - 1] > gap;
       if (apart) add((bin + bins[i - 1]) / 2, null, "");
       add(bin, low, text);
@@ -339,10 +433,50 @@ class Chart {
     return { x, y, customdata };
   }
 
-  // Plotly draws dates as if all were UTC, so times are moved by the zone's offset. It is today's for all of
-  // them, and the axis says which: with each time's own the line would run backwards when summer ends.
+  // A shape between the least and the greatest values, one after each pause.
+  band(series, period) {
+    const { cells } = series;
+    const { bins, at } = this.place(series, period);
+    const gap = breakAfter(bins);
+    const x = [], y = [], customdata = [];
+    const add = (bin, value, text) => (x.push(at(bin)), y.push(value), customdata.push(text));
+    for (let start = 0, end; start < bins.length; start = end) {
+      for (end = start + 1; end < bins.length && bins[end] - bins[end - 1] <= gap; ) end++;
+      const run = bins.slice(start, end);
+      if (start) add(run[0], null, "");
+      const first = run[0], last = run.at(-1);
+      const edge = (bin, by, side) => add(bin + by, cells.get(bin)[side], textOf(cells.get(bin)));
+      edge(first, -0.5, 0);
+      for (const bin of run) edge(bin, 0, 0);
+      edge(last, 0.5, 0);
+      edge(last, 0.5, 1);
+      for (const bin of run.reverse()) edge(bin, 0, 1);
+      edge(first, -0.5, 1);
+    }
+    const line = { width: 1, color: "rgba(125, 139, 147, 0.5)" };
+    return { x, y, customdata, mode: "lines", hoveron: "points", fill: "toself", fillcolor: "rgba(125, 139, 147, 0.2)", line };
+  }
+
+  // A time as Plotly is to draw it: as text, since it moves a number by the zone's offset of that time, and with
+  // each time's own the line would run backwards when summer ends. It is today's for all of them, and the legend
+  // says which; where periods are compared it is that of the current one's start, so that a day begins at 00:00.
   local(ms) {
-    return ms - new Date(this.now).getTimezoneOffset() * 60000;
+    return new Date(ms - this.offset).toISOString().slice(0, -1);
+  }
+
+  reference() {
+    return this.config.compare?.starts[0] ?? this.now;
+  }
+
+  // A zoomed range is a part of the period: it goes along into the next one.
+  keepZoom() {
+    const start = this.config.compare && this.reference() - this.offset;
+    const moved = (time) => {
+      const text = time.replace(" ", "T");
+      return new Date(Date.parse(text.includes("T") ? `${text}Z` : text) + start - this.start).toISOString().slice(0, -1);
+    };
+    if (this.zoom.x && start && this.start && start !== this.start) this.zoom.x = this.zoom.x.map(moved);
+    this.start = start;
   }
 
   layout() {
@@ -350,11 +484,15 @@ class Chart {
     const text = style.getPropertyValue("--st-text-color").trim() || style.color;
     const soft = style.getPropertyValue("--st-border-color-light").trim() || style.getPropertyValue("--st-border-color").trim() || "#8884";
     const ground = this.ground();
-    const live = [this.local(this.now - this.config.window), this.local(this.now)];
+    const { compare } = this.config;
+    const live = compare ? [compare.starts[0], compare.end] : [this.now - this.config.window, this.now];
     const empty = this.series.every((series) => series.cells.size === 0);
-    const missing = (this.config.gaps ?? []).filter(([, end]) => end > this.now - this.config.window);
+    const gaps = (this.config.gaps ?? []).filter(([, end]) => end > this.now - this.config.window);
+    const missing = this.periods().filter(({ k, name }) => !name || !this.hidden.has(k)).flatMap(({ from, to, shift, name }) =>
+      gaps.filter(([start, end]) => end > from && start < to)
+        .map(([start, end]) => [Math.max(start, from) + shift, Math.min(end, to) + shift, name && `, ${name}`]));
     const width = this.parent.clientWidth || undefined;
-    const shown = this.zoom.x ? new Date(this.zoom.x[1]) - new Date(this.zoom.x[0]) : this.config.window;
+    const shown = this.zoom.x ? new Date(this.zoom.x[1]) - new Date(this.zoom.x[0]) : live[1] - live[0];
     const wide = (ms) => (ms / shown) * (width ?? 300) > 60; // room for a word
     const { inside, outside, range } = this.lines();
     const called = ([name, at]) => escapeMarkup(`${name} ${short(at)} ${this.config.unit}`.trim());
@@ -372,19 +510,20 @@ class Chart {
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: style.fontFamily, size: 12, color: text },
-      hovermode: this.series.length > 8 ? "closest" : "x unified",
+      hovermode: this.series.length * this.periods().length > 8 ? "closest" : "x unified",
       hoverlabel: { bgcolor: ground, bordercolor: soft, font: { color: text, size: 12 }, namelength: 40 },
       dragmode: "zoom",
       showlegend: false,
       modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: text },
       xaxis: {
         type: "date",
-        range: this.zoom.x ?? live,
+        range: this.zoom.x ?? live.map((ms) => this.local(ms)),
         autorange: false,
         gridcolor: soft,
         linecolor: soft,
         zeroline: false,
-        hoverformat: "%Y-%m-%d %H:%M:%S" + (this.step < 1000 ? ".%L" : ""),
+        hoverformat: (!compare ? "%Y-%m-%d " : live[1] - live[0] > LONG_DAY ? "%a " : "") + "%H:%M:%S" + (this.step < 1000 ? ".%L" : ""),
+        tickformatstops: compare && ticks(live[1] - live[0]),
         spikethickness: 1,
         spikedash: "solid",
         spikecolor: soft,
@@ -400,13 +539,16 @@ class Chart {
         nticks: 6,
       },
       // What is missing is shaded: an empty stretch alone could as well mean that nothing happened.
-      shapes: [...missing.map(([start, end]) => ({
+      shapes: missing.map(([start, end, which]) => ({
         type: "rect", layer: "below", yref: "paper", y0: 0, y1: 1, line: { width: 0 }, fillcolor: "rgba(224, 122, 48, 0.18)",
         x0: this.local(start), x1: this.local(Math.max(end, start + this.step)),
-        label: { text: wide(end - start) ? "missing" : "", textposition: "top center", font: { size: 10 } },
-      })), ...inside.map((line) => ({
+        label: { text: wide(end - start) ? `missing${which}` : "", textposition: "top center", font: { size: 10 } },
+      })).concat(compare ? [{
+        type: "line", yref: "paper", y0: 0, y1: 1, x0: this.local(this.now), x1: this.local(this.now), line: { width: 1, color: text },
+        label: { text: "now", textposition: "end", textangle: 0, xanchor: this.now * 2 > live[0] + live[1] ? "right" : "left", yanchor: "top", font: { size: 10 } },
+      }] : [], inside.map((line) => ({
         type: "line", layer: "above", xref: "paper", x0: 0, x1: 1, y0: line[1], y1: line[1], line: { width: 1, dash: "dash", color: ALERT },
-      }))],
+      }))),
       annotations: [...notes.map(([text, x, y, xanchor]) => ({ text, x, y, xanchor, xref: "paper", yref: "paper", showarrow: false })),
         ...inside.map((line) => ({ text: called(line), y: line[1], yref: "y", yanchor: "bottom", ...word })),
         ...outside.map((line, i) => ({
@@ -421,8 +563,24 @@ const DASHES = ["solid", "dash", "dot", "dashdot"];
 const BORDERS = { solid: "solid", dash: "dashed", dot: "dotted", dashdot: "double" };
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const BY_NAME = new Intl.Collator("en", { numeric: true });
+const faded = (k) => 0.3 + 0.7 / (1 + k); // of the k-th period before the current one
+const LONG_DAY = 25 * 3600000; // ms
 const colourOf = (i) => COLOURS[i % COLOURS.length];
 const dashOf = (i) => DASHES[Math.floor(i / COLOURS.length) % DASHES.length];
+
+// A cell's values as text, kept with it: most cells are as they were at the last refresh.
+const textOf = (cell) => (cell[2] ??= cell[0] === cell[1] ? short(cell[0]) : `${short(cell[0])} to ${short(cell[1])}`);
+
+// How the axis of a comparison is written: clock times within a day, weekdays within a week or two.
+function ticks(length) {
+  const day = length > 15 * 24 * 3600000 ? "%d %b" : "%a";
+  return [
+    { dtickrange: [null, 1000], value: "%H:%M:%S.%L" },
+    { dtickrange: [1000, 60000], value: "%H:%M:%S" },
+    { dtickrange: [60000, 86400000 - 1], value: length > LONG_DAY ? `%H:%M\n${day}` : "%H:%M" },
+    { dtickrange: [86400000, null], value: day },
+  ];
+}
 
 function element(tag, className = "", text = "") {
   const made = document.createElement(tag);

@@ -5,6 +5,10 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("patient", deadline=None)  # no test asserts an absolute time
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,8 @@
 """Faults at random against a live feed: `make soak`, `make soak SEED=7 MINUTES=4`.
 
+With `--long` (`make soak LONG=1`) the long forms come first, once each: all nodes down for 90 s, the
+connected one frozen for three minutes, this machine asleep for two.
+
 A cluster of three, a replicated stream, a publisher of numbered messages, one feed. Fault after fault is
 drawn from the seed that is printed first; after each the feed's rows must be the stream's, by sequence and
 by payload, and in between they must ascend. The last line counts what was lost and doubled (rows that come
@@ -22,6 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nats.errors
+
 from nats_client import Client, Feed, Settings
 from tests.backup import restore, snapshot
 from tests.cluster import Cluster, running_cluster
@@ -31,6 +36,7 @@ STREAM = "S"
 SETTLE = 60.0  # seconds that a feed has to be equal to its stream again
 FROZEN = 8.0  # seconds that a node stands still
 ASLEEP = 13.0  # seconds that we stand still: longer than the server keeps a consumer for us
+LONG_DOWN, LONG_FROZEN, LONG_ASLEEP = 90.0, 180.0, 120.0  # seconds, with --long
 
 
 class Soak:
@@ -61,6 +67,14 @@ class Soak:
             if wrong := int((seq[1:] <= seq[:-1]).sum()):
                 print(f"{wrong} rows out of order", flush=True)
                 self.doubled += wrong
+
+    def round(self, *faults: "Callable[[Soak], None]") -> None:
+        """Bring about `faults`, and check."""
+        for fault in faults:
+            print(f"{self.faults + 1}. {fault.__name__}", flush=True)
+            fault(self)
+            self.faults += 1
+        self.check()
 
     def check(self) -> None:
         """Wait for the feed to equal the stream; count what differs when it does not."""
@@ -95,14 +109,14 @@ class Soak:
 
     def js(self, work: Callable[[Any], Any]) -> Any:
         """The result of `work`, given a JetStream context."""
-        return self.cluster.run(lambda nc: work(nc.jetstream(timeout=2)))
+        return self.cluster.run(lambda nc: work(nc.jetstream(timeout=10)))
 
     # -- the faults --------------------------------------------------------------------------------------
 
-    def _down(self, *names: str) -> None:
+    def _down(self, *names: str, seconds: float | None = None) -> None:
         for name in names:
             self.cluster.nodes[name].kill()
-        time.sleep(self.random.uniform(0.5, 5))
+        time.sleep(self.random.uniform(0.5, 5) if seconds is None else seconds)
         for name in names:
             self.cluster.nodes[name].start()
         self.cluster.settle(STREAM)
@@ -119,13 +133,21 @@ class Soak:
         """Two of three are."""
         self._down(*self.random.sample(list(self.cluster.nodes), 2))
 
-    def frozen(self) -> None:
+    def all_down_for_long(self) -> None:
+        """All three are killed, and come back much later."""
+        self._down(*self.cluster.nodes, seconds=LONG_DOWN)
+
+    def frozen(self, seconds: float = FROZEN) -> None:
         """The node that we are connected to stands still for some seconds."""
         node = self.cluster.nodes[self.connected()]
         node.signal(signal.SIGSTOP)
-        time.sleep(FROZEN)
+        time.sleep(seconds)
         node.signal(signal.SIGCONT)
         self.cluster.settle(STREAM)
+
+    def frozen_for_long(self) -> None:
+        """The same for minutes."""
+        self.frozen(LONG_FROZEN)
 
     def rolling_restart(self) -> None:
         """One node after the other is restarted in order."""
@@ -134,10 +156,14 @@ class Soak:
             node.start()
             self.cluster.settle(STREAM)
 
-    def asleep(self) -> None:
+    def asleep(self, seconds: float = ASLEEP) -> None:
         """This machine sleeps: everything of this process stands still."""
-        subprocess.Popen(["sh", "-c", f"sleep {ASLEEP}; kill -CONT {os.getpid()}"], start_new_session=True)
+        subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -CONT {os.getpid()}"], start_new_session=True)
         os.kill(os.getpid(), signal.SIGSTOP)
+
+    def asleep_for_long(self) -> None:
+        """The same for minutes."""
+        self.asleep(LONG_ASLEEP)
 
     def consumer_deleted(self) -> None:
         """An administrator deletes all consumers of the stream."""
@@ -187,20 +213,22 @@ class Soak:
     def replicas_changed(self) -> None:
         """The stream goes from three replicas to one and back."""
         for _ in range(5):
-            self._replicate(1)
-            self.cluster.settle(STREAM)
-            self._replicate(3)
             try:
+                self._replicate(1)
+                self.cluster.settle(STREAM, 20)
+                self._replicate(3)
                 self.cluster.settle(STREAM, 20)
                 return
-            except AssertionError:
-                print("the cluster did not take the third replica; asking again", flush=True)
-        raise AssertionError("the cluster never took three replicas")
+            except (AssertionError, nats.errors.TimeoutError):
+                print("the cluster did not follow; asking again", flush=True)
+        print("the cluster never took three replicas; making the stream anew", flush=True)
+        self.recreated()
 
     def _replicate(self, count: int) -> None:
         self.js(lambda js: js.update_stream(name=STREAM, subjects=["s.>"], num_replicas=count))
 
 
+LONG = [Soak.all_down_for_long, Soak.frozen_for_long, Soak.asleep_for_long]
 FAULTS = [
     Soak.leader_killed,
     Soak.connected_node_killed,
@@ -244,21 +272,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Faults at random against a live feed.")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--long", action="store_true", help="the long forms first, once each")
     asked = parser.parse_args()
     print(f"seed {asked.seed}, {asked.minutes:g} minutes", flush=True)
-    end = time.monotonic() + asked.minutes * 60
     with tempfile.TemporaryDirectory() as folder, running_cluster(Path(folder)) as cluster:
         create(cluster)
         url = ",".join(cluster.urls)
         with Client(Settings(url=url)) as client, Publisher(cluster.urls, rate=200) as publisher:
             soak = Soak(cluster, publisher, client, asked.seed)
             try:
+                for fault in LONG if asked.long else []:
+                    soak.round(fault)
+                end = time.monotonic() + asked.minutes * 60
                 while time.monotonic() < end:
-                    for fault in soak.random.choices(FAULTS, k=soak.random.choice((1, 1, 2))):
-                        print(f"{soak.faults + 1}. {fault.__name__}", flush=True)
-                        fault(soak)
-                        soak.faults += 1
-                    soak.check()
+                    soak.round(*soak.random.choices(FAULTS, k=soak.random.choice((1, 1, 2))))
             finally:
                 soak.close()
             restarts = soak.feed.health.restarts

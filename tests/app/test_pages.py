@@ -59,7 +59,7 @@ def texts(app: AppTest) -> str:
 
 def the_status(app: AppTest) -> str:
     """The status line's HTML."""
-    return next(e.proto.body for e in app.get("html") if "lb-status" in e.proto.body)
+    return next(e.proto.body for e in app.get("html") if 'class="lb-status' in e.proto.body)
 
 
 def test_readme_page_runs(open_page) -> None:
@@ -71,6 +71,16 @@ def test_readme_page_runs(open_page) -> None:
     assert not app.exception
     assert app.metric[0].value == "50 %"
     assert app.title[0].value == "CPU by core"
+
+
+def test_page_that_stops(open_page) -> None:
+    """st.stop() ends the page; the line above it stands, and the clock goes on."""
+    app = open_page(
+        '"""Stops."""\nimport streamlit as st\n\nst.info("so far")\nst.stop()\nst.error("further")'
+    )
+    assert texts(app) == "so far"
+    assert "Live" in the_status(app)
+    assert app.get("component_instance")
 
 
 def test_readme_script_runs(server: NatsServer) -> None:
@@ -95,6 +105,31 @@ def test_live_page_from_link(open_page) -> None:
     app = open_page(ROOT / "pages" / "live.py", stream="METRICS", subjects="metrics.*.core-1")
     assert app.selectbox[1].value == "metrics.*.core-1"
     assert "<b>50</b> rows" in the_status(app)
+
+
+def test_compare_page(open_page) -> None:
+    """The page compares by a named token, and its table has the means of the current period so far."""
+    app = open_page(ROOT / "pages" / "compare.py", subjects="metrics.cpu.{core}", period="week")
+    assert not app.exception
+    assert not app.error, texts(app)
+    labels = ["Stream", "Subjects", "Period", "Earlier periods", "Field", "Dimension"]
+    assert [box.label for box in app.selectbox] == labels
+    assert app.selectbox[5].options == ["core", "host", "_subject"]
+    table = app.dataframe[-1].value
+    assert table["_series"].tolist() == ["core-0", "core-1"]
+    assert table["current"].tolist() == [24.5, 25.5]
+    assert table["before"].isna().all()
+
+
+def test_compare_page_from_link(open_page) -> None:
+    """A link opens the comparison of a period of the viewer's own, by a field of the payload."""
+    query = {"period": "PT15M", "earlier-periods": "3", "dimension": "host"}
+    app = open_page(ROOT / "pages" / "compare.py", **query)
+    assert not app.error, texts(app)
+    assert "rows in 1 hour<" in the_status(app)
+    assert app.dataframe[-1].value["_series"].tolist() == ["test"]
+    app = open_page(ROOT / "pages" / "compare.py", period="PT1X")
+    assert "The period 'PT1X' is not a duration." in texts(app)
 
 
 def test_link_to_a_stream_that_is_gone(open_page) -> None:
@@ -122,6 +157,18 @@ def test_overview_of_a_real_server(open_page) -> None:
         ('live("METRICS").latest("percnt")', "Did you mean 'percent'?"),
         ('line_chart(live("METRICS", "metrics.>"), y="host")', "holds texts, not numbers"),
         ('live("METRICS", decoder="xml")', "There is no decoder 'xml'."),
+        ('live("METRICS", "metrics.{}")', "The subject 'metrics.{}' has a token without a name."),
+        (
+            'compare(live("METRICS"), "percent")',
+            "A look-back of PT5M does not hold 2 periods of PT1H: the first of them starts up to 2 hours "
+            'before now. Ask for look_back="PT2H".',
+        ),
+        ('compare(live("METRICS", look_back="PT2H"), "percnt")', "Did you mean 'percent'?"),
+        ('compare(live("METRICS"), "percent", "hour")', "The period 'hour' is not a duration."),
+        (
+            'line_chart(live("METRICS"), "percent", most=0)',
+            "A chart draws 1 to 100 series, so most=0 cannot be.",
+        ),
         ("1 / 0", "This page has a mistake (page.py, line 3): ZeroDivisionError"),
         ("oh no", "This page has a mistake (page.py, line 3): SyntaxError"),
         ('live("QUIET")', "No message in the last 5 minutes (stream QUIET)."),
@@ -129,7 +176,7 @@ def test_overview_of_a_real_server(open_page) -> None:
 )
 def test_mistakes_are_told(open_page, source: str, said: str) -> None:
     """A page with a mistake gets a message that says what exists instead, and no traceback."""
-    app = open_page(f'"""A page."""\nfrom components import line_chart, live\n{source}\n')
+    app = open_page(f'"""A page."""\nfrom components import compare, line_chart, live\n{source}\n')
     assert said in texts(app)
     assert not app.exception
 

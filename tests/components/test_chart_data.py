@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.line_chart import Sent
-from nats_client.bins import MOST_SERIES, Bins, step_for
-from nats_client.errors import ColumnError
+from nats_client.bins import MOST, Bins, step_for
+from nats_client.errors import ColumnError, LookbackError
 from nats_client.window import Batch, Window
 
 LOOK_BACK = pd.Timedelta("PT5M")
@@ -48,7 +48,7 @@ class Browser:
         self.version: int | None = None
         self.names: dict[int, str] = {}
         self.cells: dict[tuple[int, int], tuple[float, float]] = {}
-        self.more = 0
+        self.others: int | None = None
         self.config: dict[str, object] | None = None
 
     def receive(self, data: bytes) -> bool:
@@ -63,7 +63,7 @@ class Browser:
             self.cells = {}
             self.epoch = head["e"]
         self.config = head.get("config", self.config)
-        self.version, self.more = head["v"], head.get("m", 0)
+        self.version, self.others = head["v"], head.get("r")
         self.names.update((i, name) for i, name in head["n"])
         count, at = head["c"], 4 + size
         low = np.frombuffer(data, "<f4", count, at)
@@ -115,7 +115,7 @@ action = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(action, st.booleans()), max_size=25))
 def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
     """After appends, late rows, evictions and lost messages a browser holds what a new one would get."""
@@ -250,27 +250,59 @@ def test_late_thread_with_an_older_snapshot_changes_nothing() -> None:
     assert bins.message(0, 0, {}) == before
 
 
-def test_busiest_series_are_drawn_and_the_rest_counted() -> None:
-    """Of too many subjects the busiest are drawn, and the chart says how many are not."""
-    names = [f"s{i}" for i in range(MOST_SERIES + 37)]
+def test_busiest_series_are_drawn_and_the_rest_folded() -> None:
+    """Of too many subjects the busiest are drawn, and the rest is one more series, called by its number."""
+    names = [f"s{i}" for i in range(MOST + 37)]
     busy = names[-5:]
     subjects = names + busy * 3
     browser = everything(filled([-1] * len(subjects), range(len(subjects)), subjects))
-    assert len(browser.names) == MOST_SERIES
+    assert len(browser.names) == MOST + 1
     assert set(busy) <= set(browser.names.values())
-    assert browser.more == 37
+    assert browser.others is not None
+    assert browser.names[browser.others] == "37 others"
+
+
+def test_the_name_of_the_others_follows_their_number() -> None:
+    """A browser hears how many others there are when one more comes, and when some have left the window."""
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK, most=1), Sent(), Browser()
+    for now, subjects, name in [
+        (0, ["a"] * 5 + ["b"], "1 other"),
+        (100, ["a", "c", "d"], "3 others"),
+        (350, ["a"], "2 others"),
+    ]:
+        snapshot = rows.add([now - 1] * len(subjects), [1] * len(subjects), subjects)
+        bins.update(snapshot, NOW + now * SECOND)
+        assert browser.receive(sent.next(bins, {}))
+        assert browser.others is not None
+        assert browser.names[browser.others] == name
 
 
 def test_silent_series_make_room() -> None:
     """Subjects that come when the chart is full are drawn once others have left the window."""
     rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
-    old, new = ([f"{word}{i}" for i in range(MOST_SERIES)] for word in ("old", "new"))
-    bins.update(rows.add([-200] * MOST_SERIES, range(MOST_SERIES), old), NOW)
-    bins.update(rows.add([-1] * MOST_SERIES, range(MOST_SERIES), new), NOW)
-    assert everything(bins).more == MOST_SERIES
+    old, new = ([f"{word}{i}" for i in range(MOST)] for word in ("old", "new"))
+    bins.update(rows.add([-200] * MOST, range(MOST), old), NOW)
+    bins.update(rows.add([-1] * MOST, range(MOST), new), NOW)
+    assert set(everything(bins).names.values()) == {*old, f"{MOST} others"}
     bins.update(rows.add([100], [1], ["new0"]), NOW + 150 * SECOND)
     assert set(everything(bins).names.values()) == set(new)
-    assert everything(bins).more == 0
+    assert everything(bins).others is None
+
+
+def test_busier_series_take_the_place_of_quieter_ones() -> None:
+    """Those that came first, as in the midst of a replay, do not keep their place against far busier ones."""
+    rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK, most=2)
+    bins.update(rows.add([-200, -200], [1, 2], ["first", "second"]), NOW)
+    bins.update(rows.add([-1] * 30, range(30), ["second"] * 10 + ["busy"] * 20), NOW)
+    bins.update(rows.add([0], [1], ["busy"]), NOW)
+    assert set(everything(bins).names.values()) == {"busy", "second", "1 other"}
+
+
+def test_how_many_series_is_checked() -> None:
+    """A number of series that no chart draws is refused, with the ones that it may be."""
+    for most in (0, 101, -1, "20"):
+        with pytest.raises(LookbackError, match="draws 1 to 100 series"):
+            Bins(("v",), None, LOOK_BACK, most=most)
 
 
 def test_many_viewers_at_once() -> None:

@@ -7,7 +7,9 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -16,8 +18,8 @@ from tests.browser import chromium
 from tests.running import ROOT, free_port
 
 CHART = ".js-plotly-plot"
-NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x)))"
-COUNT = "el => el.data.reduce((sum, trace) => sum + trace.x.length, 0)"
+NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x, x => +new Date(x))))"
+COUNT = "el => (el.data ?? []).reduce((sum, trace) => sum + trace.x.length, 0)"
 RANGE = "el => el._fullLayout.xaxis.range.map(x => +new Date(x))"
 FULL = 3 * 250  # cells of the chart "few" when its minute is full, with some to spare
 
@@ -187,6 +189,58 @@ def test_one_series_alone(url: str, tab: Page) -> None:
     until(lambda: tab.locator(CHART).evaluate(hidden) == ["legendonly", True, "legendonly"])
     tab.locator(".lb-legend button").nth(1).dblclick()
     until(lambda: tab.locator(CHART).evaluate(hidden) == [True, True, True])
+
+
+def test_legend_is_searched(url: str, tab: Page) -> None:
+    """Among many series those found stay in the legend while refreshes come; Enter draws only them, and Enter
+    again all; few series need no search."""
+    opened(tab, url)
+    expect(tab.locator(".lb-search")).to_be_hidden()
+    opened(tab, f"{url}/?show=many")
+    search, keys = tab.locator(".lb-search"), tab.locator(".lb-keys button:visible")
+    expect(keys).to_have_count(14)
+    search.click()
+    search.press_sequentially("Hall-1.", delay=20)
+    expect(keys).to_have_count(5)
+    refreshes(tab, 4)
+    expect(keys).to_have_count(5)
+    expect(search).to_be_focused()
+    drawn = "el => el.data.filter(trace => trace.visible === true).length"
+    search.press("Enter")
+    until(lambda: tab.locator(CHART).evaluate(drawn) == 5)
+    expect(keys).to_have_count(5)
+    search.press("Enter")
+    until(lambda: tab.locator(CHART).evaluate(drawn) == 14)
+    keys.first.dblclick()
+    until(lambda: tab.locator(CHART).evaluate(drawn) == 1)
+    search.fill("nowhere")
+    expect(tab.locator(".lb-keys")).to_contain_text("No series is called so")
+    expect(keys).to_have_count(0)
+    search.fill("")
+    expect(keys).to_have_count(14)
+
+
+def test_the_rest_is_one_band(url: str, tab: Page) -> None:
+    """What is folded is a band below the lines, last in the legend, and stays off once it is switched off."""
+    opened(tab, f"{url}/?show=folded")
+    bands = "el => el._fullData.map(trace => [trace.name, trace.fill, trace.visible])"
+    shown = tab.locator(CHART).evaluate(bands)
+    assert [fill for _, fill, _ in shown] == ["toself", *["none"] * 20]
+    assert shown[0][0] == "17 others"
+    key = tab.locator(".lb-keys button").last
+    expect(key).to_have_text("17 others")
+    key.click()
+    until(lambda: tab.locator(CHART).evaluate(bands)[0][2] == "legendonly")
+    refreshes(tab, 3)
+    assert [visible for *_, visible in tab.locator(CHART).evaluate(bands)] == ["legendonly", *[True] * 20]
+
+
+def test_axis_shows_the_viewers_clock(url: str, tab: Page) -> None:
+    """What the axis says of now is what the viewer's clock says, also outside of UTC."""
+    opened(tab, url)
+    end = datetime.fromisoformat(tab.locator(CHART).evaluate("el => el._fullLayout.xaxis.range[1]"))
+    there = datetime.now(ZoneInfo("Europe/Berlin")).replace(tzinfo=None)
+    assert abs(end - there) < timedelta(minutes=5)
 
 
 def test_picture_downloads(url: str, tab: Page) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nats_client.bins import COLUMNS, MOST_SERIES, Bins, step_for
+from nats_client.bins import COLUMNS, Bins, step_for
 from nats_client.window import Batch, Window
 
 LOOK_BACK = pd.Timedelta("PT10M")
@@ -44,6 +44,7 @@ class Browser:
             return False
         if not head["a"]:
             self.cells.clear()
+            self.names.clear()
             self.epoch = head["e"]
         self.version = head["v"]
         self.names |= dict(head["n"])
@@ -78,18 +79,14 @@ def model(rows: list[tuple[int, str, float]], oldest: int) -> Cells:
     return {key: (min(values), max(values)) for key, values in found.items()}
 
 
-rows_of_a_refresh = st.lists(
-    st.tuples(
-        st.integers(-400, 5),  # seconds from the refresh: late rows as well
-        st.sampled_from("abc"),
-        st.floats(-1e6, 1e6, width=32) | st.just(float("nan")),
-    ),
-    max_size=30,
-)
+def rows_of_a_refresh(subject: st.SearchStrategy[str]) -> st.SearchStrategy[list[tuple[int, str, float]]]:
+    """Rows of (seconds from the refresh, subject, value); late ones as well."""
+    value = st.floats(-1e6, 1e6, width=32) | st.just(float("nan"))
+    return st.lists(st.tuples(st.integers(-400, 5), subject, value), max_size=30)
 
 
-@settings(deadline=None, max_examples=80)
-@given(st.lists(st.tuples(rows_of_a_refresh, st.booleans()), min_size=1, max_size=12))
+@settings(max_examples=80)
+@given(st.lists(st.tuples(rows_of_a_refresh(st.sampled_from("abc")), st.booleans()), min_size=1, max_size=12))
 def test_a_browser_holds_what_the_rows_say(
     refreshes: list[tuple[list[tuple[int, str, float]], bool]],
 ) -> None:
@@ -154,13 +151,36 @@ def test_large_counters_keep_their_steps() -> None:
     assert sorted(low for low, _ in browser.shown().values()) == [base + i for i in range(100)]
 
 
-def test_surplus_series_are_counted() -> None:
-    """Beyond the most series that a chart draws, the rest is counted, and said."""
-    window, bins = Window(), Bins(("value",), "_subject", LOOK_BACK)
-    window.append(batch(1, [(NOW, f"s{i}", 1.0) for i in range(MOST_SERIES + 7)]))
-    bins.update(window.snapshot(), NOW)
-    assert len(bins.names) == MOST_SERIES
-    assert b'"m":7' in bins.message(bins.epoch, 0, {}).data
+@settings(max_examples=80)
+@given(st.lists(rows_of_a_refresh(st.sampled_from("abcdefgh")), min_size=1, max_size=8), st.integers(1, 9))
+def test_the_others_are_the_extremes_of_all_that_are_not_drawn(
+    refreshes: list[list[tuple[int, str, float]]], most: int
+) -> None:
+    """Whatever rows arrive, a drawn series shows its own, the fold the least and greatest of the others."""
+    window, bins, browser = Window(), Bins(("value",), "_subject", LOOK_BACK, most=most), Browser()
+    everything: list[tuple[int, str, float]] = []
+    since = 0
+    for i, rows in enumerate(refreshes):
+        now = NOW + i * 60 * 10**9
+        timed = [(now + seconds * 10**9, subject, value) for seconds, subject, value in rows]
+        window.append(batch(len(everything) + 1, timed))
+        everything += timed
+        bins.update(window.snapshot(), now)
+        if not browser.receive(bins.message(bins.epoch, since, {}).data):
+            assert browser.receive(bins.message(bins.epoch, 0, {}).data)
+        since = bins.version
+        oldest = (now - LOOK_BACK.value) // STEP
+        own = {name for name in browser.names.values() if len(name) == 1}
+        held = {subject for subject, _ in model(everything, oldest)}
+        folded = held - own
+        name = f"{len(folded)} other" + "s" * (len(folded) != 1)
+        expected = model([(time, s if s in own else name, value) for time, s, value in everything], oldest)
+        assert len(own) <= most
+        assert not folded or len(own) == most
+        shown = browser.shown()
+        assert shown.keys() == expected.keys()
+        for key, cell in expected.items():
+            np.testing.assert_allclose(shown[key], cell, rtol=1e-5, atol=0.5)
 
 
 def test_another_stream_starts_another_epoch() -> None:

@@ -137,7 +137,7 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(json_values.map(lambda v: json.dumps(v).encode()) | st.binary(max_size=40), max_size=8))
 def test_whatever_comes(payloads: list[bytes]) -> None:
     """No payload stops anything: each message is rows, or is counted as malformed."""

@@ -65,7 +65,7 @@ def frames(draw: st.DrawFn) -> bytes:
     return b"PING\r\n" if kind == "ping" else b"+OK\r\n"
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(frames(), max_size=25), st.lists(st.integers(1, 200), max_size=40))
 def test_same_messages_however_cut(sent: list[bytes], cuts: list[int]) -> None:
     """What comes out of a tap, and beside it, is what nats-py hands over, in the same order."""

@@ -13,6 +13,7 @@ import pytest
 from nats_client import Client, Feed, Settings
 from nats_client.decoders import DECODERS
 from nats_client.errors import ClosedError, DurationError, SubjectError
+from nats_client.window import Batch
 from tests.nats import NatsServer, running_server
 from tests.publisher import Publisher
 from tests.waiting import until
@@ -155,6 +156,25 @@ def test_kill_while_replaying(server: NatsServer, client: Client) -> None:
     left = server.run(lambda nc: nc.jetstream().stream_info("S")).state.last_seq
     until(lambda: feed.health.phase == "following", 60)
     assert sequences(feed) == list(range(1, left + 1))
+
+
+def test_reader_that_fails_is_tried_again(server: NatsServer, client: Client) -> None:
+    """A mistake of our own on the way into the window shows as "stopped", and what it hit comes again."""
+    feed = client.feed("S", look_back="PT1H")
+    assert feed.wait(10)
+    append, failed = feed.window.append, threading.Event()
+
+    def append_badly(batch: Batch) -> None:
+        failed.set()
+        raise ZeroDivisionError("a mistake")
+
+    feed.window.append = append_badly
+    server.publish("s.a", *numbered(10))
+    assert failed.wait(10)
+    until(lambda: feed.health.phase == "stopped")
+    assert "a mistake" in str(feed.health.why)
+    feed.window.append = append
+    until(lambda: feed.health.phase == "following" and sequences(feed) == list(range(1, 11)))
 
 
 def test_consumer_deleted(server: NatsServer, client: Client) -> None:

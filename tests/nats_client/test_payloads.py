@@ -153,7 +153,7 @@ json_values = st.recursive(
 payloads = json_values.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.lists(payloads, max_size=6), max_size=5), st.sampled_from(["json", "text"]))
 def test_whatever_comes(batches: list[list[bytes]], decoder: str) -> None:
     """Whatever comes, in however many batches: the window stays within its ceilings, its columns keep their

@@ -1,6 +1,7 @@
 """The window is what the stream holds: what is purged, deleted or expired leaves it, and is told."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,28 @@ def test_restored_from_a_backup(server: NatsServer, client: Client) -> None:
             await nc.jetstream().publish("s.a", payload)
 
     server.run(back)
+    expected = [*range(10), *range(100, 115)]
+    until(lambda: feed.snapshot().columns.get("n") and feed.snapshot().numbers("n").tolist() == expected)
+    assert sequences(feed) == list(range(1, 26))
+    assert feed.health.recreated == 1
+
+
+def test_disk_restored_from_a_backup(tmp_path: Path, server: NatsServer, client: Client) -> None:
+    """A server whose disk goes back in time has the same stream, by its name and time of creation, with other
+    messages under known numbers: the window has these too."""
+    store, kept = tmp_path / "jetstream", tmp_path / "kept"
+    server.publish("s.a", *numbered(10))
+    server.stop()
+    shutil.copytree(store, kept)
+    server.start()
+    server.publish("s.a", *numbered(10, 10))
+    feed = opened(client)
+    assert sequences(feed) == list(range(1, 21))
+    server.stop()
+    shutil.rmtree(store)
+    kept.rename(store)
+    server.start()
+    server.publish("s.a", *numbered(15, 100))
     expected = [*range(10), *range(100, 115)]
     until(lambda: feed.snapshot().columns.get("n") and feed.snapshot().numbers("n").tolist() == expected)
     assert sequences(feed) == list(range(1, 26))

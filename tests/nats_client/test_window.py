@@ -89,7 +89,7 @@ class SlidingRows(RuleBasedStateMachine):
 
 
 TestSlidingRows = SlidingRows.TestCase
-TestSlidingRows.settings = settings(deadline=None, max_examples=40, stateful_step_count=30)
+TestSlidingRows.settings = settings(max_examples=40, stateful_step_count=30)
 
 
 def test_row_ceiling_is_counted() -> None:
@@ -116,6 +116,16 @@ def test_byte_ceiling_holds() -> None:
     assert newest["text"].tolist() == [f"{'x' * 100}59-999"]
 
 
+def test_byte_ceiling_holds_for_numbers() -> None:
+    """So it does where all the bytes are in rows."""
+    window = Window(max_bytes=200_000)
+    for i in range(20):
+        window.append(batch(1 + i * 1000, [0.0] * 1000, at=i))
+    assert window.nbytes < 260_000
+    assert window.dropped == 20_000 - len(window)
+    assert len(window) > 1000
+
+
 def test_late_rows_are_sorted() -> None:
     """A DataFrame ascends in time, also when rows come late."""
     window = Window()
@@ -127,7 +137,6 @@ def test_late_rows_are_sorted() -> None:
     assert str(frame.index.tz) == "UTC"
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.sampled_from("ab"), st.none() | st.integers(0, 9)), min_size=1)
 )

@@ -5,12 +5,13 @@ import json
 import re
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import nats
 import psutil
 import pytest
-from stand_ins import App
+from stand_ins import App, wait_for
 
 from services.figures import Machine, Rates, token
 
@@ -77,6 +78,60 @@ def test_publisher_makes_its_stream_anew(run_app: Callable[[], App]) -> None:
         assert messages["metrics.cpu.total"]
 
     asyncio.run(main())
+
+
+def test_buckets(run_app: Callable[[], App]) -> None:
+    """The machine's facts stand in a bucket, those that stay the same in one revision; a threshold that
+    somebody has changed or deleted stays so when the publisher starts again."""
+    app = run_app()
+    url = app.url()
+
+    async def look(*steps: tuple[str, str, bytes | None]) -> dict[str, dict[str, tuple[int, str]]]:
+        nc = await nats.connect(url)
+        try:
+            js = nc.jetstream()
+            buckets = {}
+            for name, last in (("host", "host.processes"), ("thresholds", "memory")):
+                buckets[name] = await when_there(js, name, last)
+            for bucket, key, value in steps:
+                await (buckets[bucket].delete(key) if value is None else buckets[bucket].put(key, value))
+            return {
+                name: {
+                    key: (entry.revision or 0, (entry.value or b"").decode())
+                    for key in await kv.keys()
+                    for entry in [await kv.get(key)]
+                }
+                for name, kv in buckets.items()
+            }
+        finally:
+            await nc.close()
+
+    found = asyncio.run(look())
+    host = {key: json.loads(value) for key, (_, value) in found["host"].items()}
+    assert host["memory.total_bytes"] == psutil.virtual_memory().total
+    assert host["cpu.cores"] == psutil.cpu_count()
+    assert host["host.name"] == socket.gethostname()
+    assert host["load.average"].keys() == {"1_min", "5_min", "15_min"}
+    assert {key: value for key, (_, value) in found["thresholds"].items()} == {"cpu": "90", "memory": "90"}
+    changed = asyncio.run(look(("thresholds", "cpu", b"55"), ("thresholds", "memory", None)))
+    assert changed["thresholds"].keys() == {"cpu"}
+    publisher = app.below()["publisher"]
+    publisher.kill()
+    wait_for(lambda: app.below()["publisher"].pid != publisher.pid, "another publisher")
+    asyncio.run(collect(url, 3))
+    again = asyncio.run(look())
+    assert again["thresholds"] == changed["thresholds"]
+    assert again["host"]["cpu.model"] == found["host"]["cpu.model"]
+
+
+async def when_there(js: nats.js.JetStreamContext, bucket: str, key: str) -> nats.js.kv.KeyValue:
+    """The bucket, as soon as something has been written to `key`."""
+    while True:
+        with suppress(nats.js.errors.BucketNotFoundError, nats.js.errors.NoKeysError):
+            found = await js.key_value(bucket)
+            if await found.history(key):
+                return found
+        await asyncio.sleep(0.1)
 
 
 def test_rates_are_over_the_time_that_passed() -> None:

@@ -7,7 +7,7 @@ from tests.components.chart_app.source import view
 
 
 def charts() -> None:
-    """One chart, or those named in the query: ?show=few,many,empty."""
+    """One chart, or those named in the query: ?show=few,many,folded,empty."""
 
     @st.fragment(run_every=0.5)
     def body() -> None:

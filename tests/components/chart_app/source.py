@@ -38,9 +38,9 @@ class Source:
             self.window.evict(now - 2 * LOOK_BACK.value)
             time.sleep(0.2)
 
-    def bins(self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta) -> Bins:
+    def bins(self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta, most: int) -> Bins:
         """As a feed has it."""
-        return self._bins.setdefault((fields, color), Bins(fields, color, look_back))
+        return self._bins.setdefault((fields, color, most), Bins(fields, color, look_back, most=most))
 
     def crossings(
         self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float
@@ -78,6 +78,7 @@ SOURCES = {
     for source in (
         Source("few", ["plain", "<b>bold</b> & <img src=x onerror=alert(1)>", "third"]),
         Source("many", [f"plant.hall-{i % 3}.machine-{i}.temperature" for i in range(14)]),
+        Source("folded", [f"machine-{i}" for i in range(37)]),
         Source("empty", []),
     )
 }

@@ -1,0 +1,186 @@
+"""values(): what a key-value bucket holds, as this refresh of a page sees it; and how to show it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from nats_client import BucketInfo, Entry, Values, Watch, WatchHealth, entries_frame, format_duration
+
+from .choose import choose
+from .connection import client
+from .live import FIRST_LOOK, NothingYet, collect
+from .streams import KEEP, listed
+from .words import age_text, bytes_text, local, plain
+
+MOST_ROWS = 500
+"""Keys in a table: it is sent whole at each refresh."""
+MOST_TEXT = 20_000
+"""Characters of a value that are shown."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bucket(Mapping[str, Any]):
+    """What a page sees of a bucket during one refresh: a mapping from key to value, in alphabetical order."""
+
+    watch: Watch = field(repr=False)
+    snapshot: Values = field(repr=False)
+    now: int
+    """The server's clock, ns since the epoch, UTC."""
+    health: WatchHealth
+
+    def __getitem__(self, key: str) -> Any:
+        return self.snapshot[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.snapshot)
+
+    def __len__(self) -> int:
+        return len(self.snapshot)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.snapshot
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of `key`; `default` where there is none."""
+        return self.snapshot.get(key, default)
+
+    def entries(self, search: str = "", *, deleted: bool = False) -> list[Entry]:
+        """The newest revision of each key that contains `search`, in whatever case; with `deleted`, also of
+        the keys whose deletion the bucket still keeps."""
+        wanted = search.strip().lower()
+        return [entry for entry in self.snapshot.entries(deleted=deleted) if wanted in entry.key.lower()]
+
+    def frame(self) -> pd.DataFrame:
+        """A row for each key: `key`, `value` (text, at most 300 characters), `revision`, `updated` (UTC),
+        `age` (a Timedelta), `operation`."""
+        return self.snapshot.frame(self.now)
+
+
+def values(bucket: str) -> Bucket:
+    """The values of the key-value bucket `bucket`, by key: `values("settings")["cpu"]`.
+
+    They are kept current by one watch for all viewers, so reading them asks the server nothing. A value is
+    JSON where it is JSON, else text, else a text with its bytes in hex and their number. A key that is not
+    there raises KeyNotFound, drawn by the frame with the nearest keys; `.get(key, default)` does not. While
+    the bucket has never been read, the page ends here and the frame says why. Raises SubjectError on what
+    cannot be the name of a bucket.
+    """
+    watch = client().values(bucket)
+    seen: set[object] = st.session_state.setdefault("_feeds_seen", set())
+    if (bucket, watch.opened) not in seen:
+        seen.add((bucket, watch.opened))
+        watch.wait(FIRST_LOOK)
+    read = Bucket(watch, watch.snapshot(), watch.now(), watch.health)
+    collect(read)
+    if not read.snapshot.version:
+        raise NothingYet(bucket)
+    return read
+
+
+def choose_bucket() -> str | None:
+    """A choice of the server's buckets; None when it has none. A bucket that vanishes while it is shown
+    stays chosen, so that the line above the page can say what has become of it."""
+    names = [info.name for info in listed("buckets", _buckets)]
+    shown = st.session_state.get("_bucket") or st.query_params.get("bucket")
+    if shown and shown not in names:
+        names.append(shown)
+    if not names:
+        return None
+    chosen = choose("Bucket", names, default=shown, own=True)
+    st.session_state["_bucket"] = chosen
+    return chosen
+
+
+@st.cache_data(ttl=KEEP, show_spinner=False)
+def _buckets() -> list[BucketInfo]:
+    return client().buckets()
+
+
+def bucket_settings(bucket: str) -> None:
+    """Draw a line on how `bucket` is set up, and what it takes."""
+    found = [_settings(info) for info in listed("buckets", _buckets) if info.name == bucket]
+    st.caption(plain(found[0]) if found else "This bucket is not on the server.")
+
+
+def _settings(info: BucketInfo) -> str:
+    most = f" of at most {bytes_text(info.max_bytes)}" if info.max_bytes else ""
+    history = f"history {info.history}" if info.history > 0 else "history without end"
+    return ", ".join(
+        [
+            f"{info.description.rstrip('.')}. {history.capitalize()}"
+            if info.description
+            else history.capitalize(),
+            f"TTL {format_duration(info.ttl)}" if info.ttl else "no TTL",
+            f"{bytes_text(info.bytes)}{most} stored",
+            f"{info.replicas} replica{'' if info.replicas == 1 else 's'}",
+            f"{info.storage} storage",
+        ]
+    )
+
+
+def key_list(bucket: Bucket, entries: list[Entry]) -> None:
+    """A table of `entries` of `bucket`, at most 500 of them."""
+    _table(entries[:MOST_ROWS], bucket.now, "key")
+    if len(entries) > MOST_ROWS:
+        st.caption(f"The first {MOST_ROWS} of {len(entries):,} keys. Search for the others.")
+
+
+def key_value(bucket: Bucket, key: str) -> None:
+    """The value of `key` in full, as it was written; JSON indented."""
+    if key not in bucket:
+        st.warning(f"There is no key {plain(repr(key))} in this bucket, or not any more.")
+        return
+    entry = bucket.snapshot.entry(key)
+    pretty = entry.pretty
+    text = entry.text(MOST_TEXT) if pretty is None or len(pretty) > MOST_TEXT else pretty
+    age = age_text((bucket.now - entry.updated) / 1e9)
+    st.caption(f"Revision {entry.revision}, {age} old, {bytes_text(len(entry.payload))}")
+    st.code(text, language=None if pretty is None else "json", wrap_lines=True)
+    if text.endswith("…"):
+        st.caption(f"The first {MOST_TEXT:,} characters.")
+
+
+def key_history(bucket: Bucket, key: str) -> None:
+    """A table of the revisions of `key` that the bucket keeps, newest first."""
+    if bucket.health.phase != "following":
+        st.caption("The history can't be asked for at the moment.")
+        return
+    entries = bucket.snapshot.entries(deleted=True)
+    newest = next((entry.revision for entry in entries if entry.key == key), 0)
+    revisions = _history(bucket.health.name, key, newest)
+    if revisions:
+        _table(reversed(revisions), bucket.now, "revision")
+    else:
+        st.caption("The bucket keeps no revision of this key.")
+
+
+@st.cache_data(ttl=30, max_entries=1000, show_spinner=False)
+def _history(bucket: str, key: str, newest: int) -> list[Entry]:
+    """Asked for again when there is a newer revision than `newest`."""
+    return client().history(bucket, key)
+
+
+def _table(entries: Iterable[Entry], now: int, first: str) -> None:
+    table = local(entries_frame(entries, now), "updated")
+    table["age"] = [age_text(age.total_seconds()) for age in table["age"]]
+    order = {
+        "key": ["key", "value", "revision", "age", "updated"],
+        "revision": ["revision", "updated", "operation", "value"],
+    }[first]
+    if (table["operation"] != "PUT").any() and "operation" not in order:
+        order.append("operation")
+    st.dataframe(
+        table[order],
+        column_config={
+            "key": "Key",
+            "value": st.column_config.TextColumn("Value", width="large"),
+            "revision": st.column_config.NumberColumn("Revision", format="%d"),
+            "age": "Age",
+            "updated": st.column_config.DatetimeColumn("Updated", format="YYYY-MM-DD HH:mm:ss"),
+            "operation": "Operation",
+        },
+        hide_index=True,
+    )

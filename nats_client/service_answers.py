@@ -1,0 +1,98 @@
+"""What the answers to `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` may hold (ADR-32).
+
+Whoever may publish may answer, so each part is checked before it is believed.
+"""
+
+from typing import Any
+
+import orjson
+import pandas as pd
+
+LARGEST = 128 * 1024
+"""Bytes of an answer that is still read."""
+LONGEST_NAME = 256
+"""Characters of a name, an id, a version or a subject."""
+
+
+def read_answer(verb: str, payload: bytes) -> dict[str, Any]:
+    """The parts of the answer to `verb` ("PING", "INFO" or "STATS") that are used, each of its type: name,
+    id, version, metadata; description with INFO, started (UTC or None) with STATS, and endpoints with both,
+    whose times are in seconds. Raises ValueError on what the protocol does not allow."""
+    if len(payload) > LARGEST:
+        raise ValueError(f"too large ({len(payload):,} bytes)")
+    answer = orjson.loads(payload)
+    if not isinstance(answer, dict):
+        raise ValueError("no JSON object")
+    kind = f"io.nats.micro.v1.{verb.lower()}_response"
+    if answer.get("type") != kind:
+        raise ValueError(f"its type is not {kind!r}")
+    checked: dict[str, Any] = {part: _name(answer, part) for part in ("name", "id", "version")}
+    checked["metadata"] = _metadata(answer)
+    if verb == "INFO":
+        checked["description"] = _text(answer, "description")
+    if verb == "STATS":
+        checked["started"] = _time(answer)
+    if verb != "PING":
+        checked["endpoints"] = [_endpoint(each, verb) for each in _list(answer)]
+    return checked
+
+
+def _endpoint(answer: Any, verb: str) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        raise ValueError("an endpoint is no JSON object")
+    checked: dict[str, Any] = {part: _name(answer, part) for part in ("name", "subject")}
+    checked |= {"queue_group": _text(answer, "queue_group")[:LONGEST_NAME], "metadata": _metadata(answer)}
+    if verb == "STATS":
+        checked |= {part: int(_number(answer, part)) for part in ("num_requests", "num_errors")}
+        for part in ("processing_time", "average_processing_time"):
+            checked[part] = _number(answer, part) / 1e9
+        checked["last_error"] = _text(answer, "last_error")
+    return checked
+
+
+def _name(answer: dict[str, Any], part: str) -> str:
+    value = answer.get(part)
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_NAME:
+        raise ValueError(f"{part!r} is not a text of 1 to {LONGEST_NAME} characters")
+    return value
+
+
+def _text(answer: dict[str, Any], part: str) -> str:
+    value = answer.get(part)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{part!r} is not a text")
+    return value or ""
+
+
+def _number(answer: dict[str, Any], part: str) -> float:
+    value = answer.get(part)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**63:
+        raise ValueError(f"{part!r} is not a number from 0 on")
+    return value
+
+
+def _metadata(answer: dict[str, Any]) -> dict[str, str]:
+    value = answer.get("metadata")
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+        raise ValueError("'metadata' is not a mapping of texts")
+    return value
+
+
+def _list(answer: dict[str, Any]) -> list[Any]:
+    value = answer.get("endpoints")
+    if value is not None and not isinstance(value, list):
+        raise ValueError("'endpoints' is not a list")
+    return value or []
+
+
+def _time(answer: dict[str, Any]) -> pd.Timestamp | None:
+    """When an instance started, UTC; None where it is not told in a way that can be read."""
+    told = _text(answer, "started")
+    try:
+        moment = pd.Timestamp(told)
+        moment = moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return moment if 1970 < moment.year < 2200 else None  # the zero time of Go is year 1

@@ -1,0 +1,35 @@
+"""Compare."""
+
+import streamlit as st
+
+from components import choose, compare, compared_means, is_demo, live, look_back_for, streams, subjects
+
+PERIODS = {"hour": "PT1H", "day": "P1D", "week": "P7D"}
+NAMED = "Patterns may have * and >, and name tokens: metrics.{kind}.{host}"
+
+names = list(streams().index)
+if not names:
+    st.info("This server has no streams yet. The page fills by itself when one is made.")
+    st.stop()
+
+with st.container(horizontal=True):
+    stream = choose("Stream", names, default="METRICS")
+    examples = ["metrics.cpu.{core}", "metrics.{kind}.{name}"] if is_demo() and stream == "METRICS" else []
+    subject = choose("Subjects", [*examples, "{subject>}", *subjects(stream)], own=True, help=NAMED)
+    chosen = choose("Period", list(PERIODS), own=True, help="Or an ISO 8601 duration, such as PT15M")
+    earlier = int(choose("Earlier periods", ["1", "2", "3", "4", "6", "12"]))
+
+period = PERIODS.get(chosen, chosen)
+rows = live(stream, subject, look_back=look_back_for(period, earlier))
+numbers = [name for name, kind in rows.columns.items() if kind == "number"]
+texts = [name for name, kind in rows.columns.items() if kind == "text" and name != "_subject"]
+if not numbers:
+    st.info("These messages have no numbers to compare.")
+    st.stop()
+
+with st.container(horizontal=True):
+    y = choose("Field", numbers)
+    color = choose("Dimension", [*texts, "_subject"])
+
+compare(rows, y, period, earlier, color=color, title=f"{y} by {color}")
+compared_means(rows, y, period, color=color)

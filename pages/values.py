@@ -1,0 +1,24 @@
+"""Key-value."""
+
+import streamlit as st
+
+from components import bucket_settings, choose, choose_bucket, key_history, key_list, key_value, values
+
+name = choose_bucket()
+if name is None:
+    st.info("This server has no key-value buckets yet. The page fills by itself when one is made.")
+else:
+    bucket_settings(name)
+    bucket = values(name)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        search = st.text_input("Search", key="search", bind="query-params", placeholder="Part of a key")
+        deleted = st.toggle("Deleted keys too", key="deleted", bind="query-params")
+    entries = bucket.entries(search or "", deleted=deleted)
+    if entries:
+        key_list(bucket, entries)
+        key = choose("Key", [entry.key for entry in entries[:500]], own=True)
+        key_value(bucket, key)
+        st.subheader("History")
+        key_history(bucket, key)
+    else:
+        st.info("No key has that in its name." if search else "This bucket is empty.")

@@ -1,0 +1,237 @@
+"""The Services page and request() on a page, against real services, in a browser too."""
+
+import contextlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import TimeoutError as NotYet
+from streamlit.testing.v1 import AppTest
+
+from tests.answers import BAD, answer, answering
+from tests.browser import chromium
+from tests.nats import NatsServer, running_server
+from tests.node import node
+from tests.running import ROOT, App, app
+from tests.service import service
+from tests.waiting import until
+
+SERVICES = ROOT / "pages" / "services.py"
+SLOW_PAGE = """
+import streamlit as st
+from components import request
+
+st.metric("Count", request("tester.count", every=60).value())
+"""
+
+STRICT = 'authorization { users: [{ user: me, password: x, permissions: { publish: "nothing" } }] }'
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server with a stream S."""
+    with running_server(tmp_path / "nats") as server:
+        server.add_stream("S", ["s.>"])
+        yield server
+
+
+@pytest.fixture
+def open_page(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], AppTest]]:
+    """Opens the frame with a single page, of the given source."""
+
+    def open_page(source: str) -> AppTest:
+        (tmp_path / "pages").mkdir(exist_ok=True)
+        (tmp_path / "pages" / "page.py").write_text(source)
+        monkeypatch.setattr("components.pages.FOLDER", tmp_path / "pages")
+        return AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=30).run()
+
+    monkeypatch.setenv("NATS_URL", server.url)
+    yield open_page
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+def texts(page: AppTest) -> str:
+    """All that the page says in words, Markdown's backslashes removed."""
+    boxes = [*page.error, *page.warning, *page.info, *page.caption]
+    return re.sub(r"\\(.)", r"\1", "\n".join(box.value for box in boxes))
+
+
+def send(page: AppTest, subject: str, payload: str = "") -> AppTest:
+    """Fill in the form and click."""
+    page.text_input(key="request-subject").set_value(subject)
+    page.text_area(key="request-payload").set_value(payload)
+    return next(button for button in page.button if button.label == "Send").click().run()
+
+
+def test_no_services(open_page) -> None:
+    """Where there is no service the page says so, and a request can be sent all the same."""
+    page = open_page(SERVICES.read_text())
+    assert "No service answers." in texts(page)
+    assert "Nobody listens to 'a.b'" in texts(send(page, "a.b"))
+    assert not page.exception
+
+
+def test_list_and_request_by_hand(server: NatsServer, open_page) -> None:
+    """Services are listed; a click sends once, refreshes send nothing, and the answer stays."""
+    with service(server.url):
+        page = open_page(SERVICES.read_text())
+        row = page.dataframe[0].value.iloc[0]
+        assert row[["service", "state", "instances", "endpoints"]].tolist() == ["tester", "running", 1, 5]
+        assert set(page.dataframe[1].value["endpoint"]) == {"echo", "count", "fail", "slow", "most"}
+        assert send(page, "tester.count").code[0].value == "1"
+        for _ in range(3):
+            assert page.run().code[0].value == "1"
+        assert "Answer of tester.count" in texts(page)
+        assert send(page, "tester.count").code[0].value == "2"
+
+
+def test_answers_are_shown_as_what_they_are(server: NatsServer, open_page) -> None:
+    """JSON is laid out, text stays text; an error of the service and a timeout are told in plain words."""
+    with service(server.url):
+        page = open_page(SERVICES.read_text())
+        assert send(page, "tester.echo", '{"a":[1]}').code[0].value == '{\n  "a": [\n    1\n  ]\n}'
+        assert send(page, "tester.echo", "**words**").code[0].value == "**words**"
+        assert "the pump is not primed (code 422)" in texts(send(page, "tester.fail"))
+        page.number_input(key="request-timeout").set_value(0.1)
+        assert "No answer from 'tester.slow' within 0.1 s" in texts(send(page, "tester.slow", "1"))
+        assert not page.exception
+
+
+@pytest.mark.parametrize("subject", ["$JS.API.STREAM.DELETE.S", "$KV.b.key", "_INBOX.x"])
+def test_server_is_no_service(server: NatsServer, open_page, subject: str) -> None:
+    """A viewer cannot reach the server's own API through the page, whatever the app's login permits."""
+    page = send(open_page(SERVICES.read_text()), subject)
+    assert "belongs to the server, not to a service. Nothing was sent." in texts(page)
+    assert server.run(lambda nc: nc.jetstream().stream_info("S")).config.name == "S"
+
+
+def test_lies_are_counted(server: NatsServer, open_page) -> None:
+    """Answers that are not of the service protocol are counted on the page, and hide nothing."""
+    with service(server.url), answering(server.url, BAD):
+        page = open_page(SERVICES.read_text())
+        assert f"{sum(map(len, BAD.values()))} answers left out" in texts(page)
+        assert page.selectbox[0].options == ["tester"]
+
+
+def test_not_permitted(open_page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login that may not ask for services is told which permission is missing."""
+    monkeypatch.setenv("NATS_USER", "me")
+    monkeypatch.setenv("NATS_PASSWORD", "x")
+    with running_server(tmp_path / "strict", STRICT) as strict:
+        monkeypatch.setenv("NATS_URL", strict.url)
+        page = open_page(SERVICES.read_text())
+        assert "does not permit requests to '$SRV.PING'" in texts(page)
+        assert "No service answers" not in texts(page)
+        assert "does not permit requests to 'a.b'" in texts(send(page, "a.b"))
+        assert not page.exception
+
+
+def test_request_on_a_page(server: NatsServer, open_page) -> None:
+    """A page that asks a service gets one answer for all viewers, however often it runs."""
+    with service(server.url):
+        pages = [open_page(SLOW_PAGE) for _ in range(2)]
+        assert [page.run().metric[0].value for page in pages * 2] == ["1"] * 4
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ('request("tester.nobody")', "Nobody listens to 'tester.nobody'"),
+        ('request("tester.fail")', "the pump is not primed (code 422)"),
+        ('request("tester.*")', "'tester.*' has a wildcard"),
+        ('request("tester.echo", {1})', "cannot be written as JSON"),
+        ('request("tester.echo", timeout=600)', "A request cannot wait 600 seconds"),
+    ],
+)
+def test_failures_are_drawn(server: NatsServer, open_page, call: str, said: str) -> None:
+    """A page whose request fails says why, without a traceback."""
+    with service(server.url):
+        page = open_page(f"from components import request\n{call}\n")
+        assert said in texts(page)
+        assert not page.exception
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def running(tmp_path: Path, server: NatsServer) -> Iterator[App]:
+    """The app with the Services page."""
+    (tmp_path / "shown").mkdir()
+    shutil.copy(SERVICES, tmp_path / "shown")
+    with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(tmp_path / "shown")) as running:
+        yield running
+
+
+def send_by_hand(tab: Page, subject: str, payload: str) -> None:
+    """Fill in the form and click, as a viewer does."""
+    tab.get_by_label("Subject").fill(subject)
+    tab.get_by_label("Payload").fill(payload)
+    tab.get_by_test_id("stFormSubmitButton").get_by_role("button").click()
+
+
+def stats(server: NatsServer) -> list[dict[str, int]]:
+    """The figures of the endpoints of `tester`, as it tells them itself."""
+    answer = server.run(lambda nc: nc.request("$SRV.STATS.tester", timeout=10))
+    found: list[dict[str, int]] = json.loads(answer.data)["endpoints"]
+    return found
+
+
+def pick(tab: Page, label: str, option: str) -> None:
+    """Choose from a list; again where the page has made it anew under the click."""
+
+    def picked() -> bool:
+        tab.get_by_role("combobox", name=label).click()
+        with contextlib.suppress(NotYet):
+            tab.get_by_role("option", name=option, exact=True).click(timeout=1000)
+            return True
+        return False
+
+    until(picked)
+
+
+def test_in_a_browser(server: NatsServer, running: App, browser: Browser) -> None:
+    """A service of another client (Node) appears and is called, each click once while the page refreshes;
+    killed, the page says that it has gone, and that nobody listens. Markup in names stays text."""
+    tab = browser.new_page()
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(f"{running.url}/?refresh=0.5 s")
+    expect(tab.get_by_test_id("stAlert")).to_contain_text("No service answers.", timeout=30_000)
+    odd = {"name": "<img src=http://127.0.0.1:9/x>", "metadata": {"![x](http://127.0.0.1:9/y)": "**z**"}}
+    with (
+        service(server.url),
+        answering(server.url, {verb: [answer(verb, **odd)] for verb in BAD}),
+        node("service.mjs", server.url) as script,
+    ):
+        script.line()
+        expect(tab.get_by_role("combobox", name="Service")).to_have_value(odd["name"], timeout=30_000)
+        pick(tab, "Service", "mirror")
+        pick(tab, "Endpoint", "mirror.reverse")
+        expect(tab.get_by_label("Subject")).to_have_value("mirror.reverse")
+        send_by_hand(tab, "mirror.reverse", "stressed")
+        expect(tab.get_by_test_id("stCode")).to_have_text("desserts", timeout=20_000)
+        for n in range(1, 6):
+            send_by_hand(tab, "tester.count", "")
+            expect(tab.get_by_test_id("stCode")).to_have_text(str(n), timeout=20_000)
+        send_by_hand(tab, "tester.slow", "1.5")
+        expect(tab.get_by_test_id("stCode")).to_have_text("at last", timeout=20_000)
+        assert [each["num_requests"] for each in stats(server) if each["name"] == "slow"] == [1]
+        script.kill()
+        send_by_hand(tab, "mirror.reverse", "stressed")
+        expect(tab.get_by_text("Nobody listens to 'mirror.reverse'")).to_be_visible(timeout=20_000)
+        expect(tab.get_by_text("Gone: mirror (last answer ")).to_be_visible(timeout=30_000)
+    assert not [url for url in asked if ":9/" in url]
+    tab.goto("about:blank")

@@ -1,0 +1,192 @@
+"""Key-value buckets in pages: in Streamlit's own app testing, and in a real browser."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.js.api import KeyValueConfig
+from playwright.sync_api import Page, expect
+
+from tests.app.test_pages import ROOT, open_page, texts, the_status
+from tests.app.test_untrusted import FOUND, MARKUP
+from tests.browser import chromium
+from tests.nats import NatsServer, running_server
+from tests.running import app
+
+__all__ = ["open_page"]  # a fixture
+
+PAGE = '"""A page."""\nimport streamlit as st\nfrom components import live, values\n'
+VALUES = ROOT / "pages" / "values.py"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server with a bucket `settings`."""
+    with running_server(tmp_path / "nats") as server:
+        create(server, "settings", history=5)
+        put(server, "settings", cpu=90, memory={"percent": 80})
+        yield server
+
+
+def create(server: NatsServer, bucket: str, **config: Any) -> None:
+    """Create a bucket."""
+    server.run(lambda nc: nc.jetstream().create_key_value(KeyValueConfig(bucket=bucket, **config)))
+
+
+def put(server: NatsServer, bucket: str, **values: Any) -> None:
+    """Write each value as JSON."""
+    for key, value in values.items():
+        server.publish(f"$KV.{bucket}.{key}", json.dumps(value).encode())
+
+
+def delete(server: NatsServer, bucket: str) -> None:
+    """Delete a bucket."""
+    server.run(lambda nc: nc.jetstream().delete_key_value(bucket))
+
+
+def test_mapping(open_page: Any) -> None:
+    """A page reads a bucket as a mapping, and the line above says that it is live."""
+    page = open_page(PAGE + 'b = values("settings")\nst.text([b["cpu"], b.get("x", 5), list(b), len(b)])\n')
+    assert page.text[0].value == "[90, 5, ['cpu', 'memory'], 2]"
+    assert "Live" in the_status(page)
+    assert "<b>2 keys</b> in settings" in the_status(page)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ('values("settings")["cpuu"]', "The bucket 'settings' has no key 'cpuu'. Did you mean 'cpu'?"),
+        ('values("setting")', "There is no bucket 'setting' on this server. Did you mean 'settings'?"),
+        ('values("a.b")', "'a.b' cannot be the name of a bucket"),
+    ],
+)
+def test_mistakes_are_told(open_page: Any, source: str, said: str) -> None:
+    """What is not there is told with what is there instead, and without a traceback."""
+    page = open_page(PAGE + source)
+    assert said in texts(page)
+    assert not page.exception
+
+
+def test_bucket_beside_a_feed(open_page: Any, server: NatsServer) -> None:
+    """The line above a page takes the worse of its feed and its bucket; an empty bucket is nothing bad."""
+    server.add_stream("S", ["s.>"])
+    server.publish("s.a", b"1")
+    create(server, "empty")
+    page = open_page(PAGE + 'live("S")\nvalues("empty")\n')
+    assert "lb-live" in the_status(page)
+    assert "<b>0 keys</b> in empty" in the_status(page)
+    page = open_page(PAGE + 'live("S")\nvalues("gone")\n')
+    assert "Stopped" in the_status(page)
+    assert "There is no bucket 'gone'" in texts(page)
+
+
+def test_values_page(open_page: Any, server: NatsServer) -> None:
+    """The page lists the keys, and shows one with its history; a search leaves those that have it."""
+    put(server, "settings", cpu=95)
+    page = open_page(VALUES)
+    assert not page.exception
+    keys, history = page.dataframe
+    assert keys.value["key"].tolist() == ["cpu", "memory"]
+    assert keys.value["value"].tolist() == ["95", '{"percent": 80}']
+    assert page.code[0].value == "95"
+    assert history.value["revision"].tolist() == [3, 1]
+    assert "History 5, no TTL, " in page.caption[0].value.replace("\\", "")
+    page = page.text_input[0].set_value("MEM").run()
+    assert page.dataframe[0].value["key"].tolist() == ["memory"]
+    page = page.selectbox[1].set_value("memory").run()
+    assert page.code[0].value == '{\n  "percent": 80\n}'
+
+
+def test_deleted_keys(open_page: Any, server: NatsServer) -> None:
+    """A deleted key is no key; asked for, it is listed as such, with its history."""
+    server.run(delete_key)
+    page = open_page(VALUES)
+    assert page.dataframe[0].value["key"].tolist() == ["memory"]
+    page = page.toggle[0].set_value(True).run()
+    assert page.dataframe[0].value["operation"].tolist() == ["DEL", "PUT"]
+    page = page.selectbox[1].set_value("cpu").run()
+    assert "There is no key 'cpu' in this bucket, or not any more." in texts(page)
+    assert page.dataframe[1].value["operation"].tolist() == ["DEL", "PUT"]
+
+
+async def delete_key(nc: Any) -> None:
+    """Delete the key `cpu`."""
+    await (await nc.jetstream().key_value("settings")).delete("cpu")
+
+
+def test_no_bucket(open_page: Any, server: NatsServer) -> None:
+    """Without a bucket on the server the page says so."""
+    delete(server, "settings")
+    page = open_page(VALUES)
+    assert "This server has no key-value buckets yet." in texts(page)
+    assert "Live" in the_status(page)
+    assert page.get("component_instance"), "no clock ticks, so the page would not fill by itself"
+
+
+def test_empty_bucket(open_page: Any, server: NatsServer) -> None:
+    """With an empty bucket the page says so."""
+    create(server, "empty")
+    page = open_page(VALUES, bucket="empty")
+    assert "This bucket is empty." in texts(page)
+    assert "<b>0 keys</b> in empty" in the_status(page)
+
+
+def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
+    """A changed key shows without a reload; a bucket that vanishes is told, its values stay until it is back;
+    markup in keys and values is shown to the letter."""
+    elsewhere: list[str] = []
+    bad: list[str] = []
+    with app(tmp_path, NATS_URL=server.url) as running, chromium() as browser:
+        tab = browser.new_page()
+        tab.on("request", lambda request: elsewhere.append(request.url))
+        tab.on("dialog", lambda dialog: (bad.append(dialog.message), dialog.dismiss()))
+        tab.add_init_script("window.hacked = () => alert('hacked')")
+        tab.goto(f"{running.url}/values")
+        expect(code(tab)).to_have_text("90", timeout=30_000)
+        put(server, "settings", cpu=91)
+        expect(code(tab)).to_have_text("91")
+
+        delete(server, "settings")
+        expect(tab.locator(".lb-word")).to_have_text("Stopped", timeout=20_000)
+        expect(tab.locator("[data-testid=stAlert]").first).to_contain_text(
+            "There is no bucket 'settings' on this server. There are no buckets yet. "
+            "What came before stays on screen."
+        )
+        expect(code(tab)).to_have_text("91")
+
+        create(server, "settings")
+        keys = {f"m{i}{''.join(c for c in text if c not in ' .')}": text for i, text in enumerate(MARKUP)}
+        server.run(lambda nc: write(nc, {"cpu": "1"} | keys))
+        expect(code(tab)).to_have_text("1", timeout=20_000)
+        expect(tab.locator(".lb-status")).to_contain_text(f"{len(keys) + 1} keys")
+        expect(tab.locator(".lb-word")).to_have_text("Live")
+        for key, text in keys.items():
+            choose_key(tab, key)
+            expect(code(tab)).to_have_text(text)
+            assert tab.evaluate(FOUND) == []
+        choose_key(tab, "<b>gone</b>[x](y)")
+        expect(tab.locator("[data-testid=stAlert]").last).to_contain_text("no key '<b>gone</b>[x](y)'")
+        tab.goto("about:blank")
+    assert not bad
+    assert not [url for url in elsewhere if "127.0.0.1" not in url and not url.startswith(("data:", "blob:"))]
+
+
+async def write(nc: Any, values: dict[str, str]) -> None:
+    """Write texts, past the key-value API, which would refuse such keys."""
+    for key, text in values.items():
+        await nc.jetstream().publish(f"$KV.settings.{key}", text.encode())
+
+
+def code(tab: Page) -> Any:
+    """Where the value of the chosen key is shown."""
+    return tab.locator("[data-testid=stCode]")
+
+
+def choose_key(tab: Page, key: str) -> None:
+    """Choose a key by its name."""
+    box = tab.get_by_label("Key", exact=True).last
+    box.click()
+    box.fill(key)
+    box.press("Enter")

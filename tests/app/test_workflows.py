@@ -1,0 +1,238 @@
+"""The page of workflows: programs report for real, the page is looked at in Streamlit's app testing and in
+a real browser."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from playwright.sync_api import Page, expect
+from streamlit.testing.v1 import AppTest
+
+from services.workflow import Workflow
+from tests.app.test_untrusted import FOUND, MARKUP
+from tests.browser import chromium
+from tests.nats import NatsServer, running_server
+from tests.running import app
+from tests.waiting import until
+
+ROOT = Path(__file__).parent.parent.parent
+HASHING = ROOT / "tests" / "services" / "hashing.py"
+SERVING = ROOT / "tests" / "services" / "serving.py"
+PAGE = ROOT / "pages" / "workflows.py"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server, empty."""
+    with running_server(tmp_path / "nats") as server:
+        yield server
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Path:
+    """A folder with the one page."""
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    (folder / "workflows.py").write_text(PAGE.read_text())
+    return folder
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts programs, and ends them."""
+    programs: list[subprocess.Popen[bytes]] = []
+
+    def start(file: Path, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(file), *arguments]
+        programs.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.kill()
+        program.wait()
+
+
+@pytest.fixture
+def open_page(
+    server: NatsServer, pages: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., str]]:
+    """The words of the page, given its query."""
+
+    def open_page(**query: str) -> str:
+        test = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=20)
+        for name, value in query.items():
+            test.query_params[name] = value
+        test.run()
+        assert not test.exception
+        drawn = "".join(each.proto.body for each in test.get("html"))
+        boxes = "".join(box.value for box in [*test.info, *test.warning, *test.error, *test.caption])
+        return re.sub(r"\\(.)", r"\1", re.sub(r"<[^>]+>", " ", drawn) + boxes)
+
+    monkeypatch.setattr("components.pages.FOLDER", pages)
+    monkeypatch.setenv("NATS_URL", server.url)
+    yield open_page
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+def test_nothing_yet(open_page: Callable[..., str]) -> None:
+    """Where no workflow has reported, the page says so and how to, and no error is drawn."""
+    words = open_page()
+    assert "No workflow has reported to this server yet" in words
+    assert "There is no stream" not in words
+
+
+@pytest.mark.parametrize("key", ["w.unknown", "*.*", "a", "a.b.c", "<b>.c", "", " "])
+def test_unknown_run(server: NatsServer, open_page: Callable[..., str], key: str) -> None:
+    """An address that names a run that is not there, or no run at all, is no error, and opens no other."""
+    with Workflow("w", url=server.url):
+        pass
+    words = open_page(run=key)
+    assert "The stream holds no such run." in words
+    assert "Succeeded" not in words
+
+
+def test_filters(server: NatsServer, open_page: Callable[..., str]) -> None:
+    """The list shows the runs of a workflow, or those with a status."""
+    with Workflow("good", url=server.url, trigger="by hand"):
+        pass
+    with pytest.raises(ValueError, match="x"), Workflow("bad", url=server.url):
+        raise ValueError("x")
+    everything = open_page()
+    assert "good" in everything
+    assert "bad" in everything
+    assert "by hand" in everything
+    assert "good" not in open_page(status="Failed")
+    assert "bad" not in open_page(workflow="good")
+    assert "No such run within the look-back." in open_page(status="Lost")
+
+
+def test_whole_run(server: NatsServer, open_page: Callable[..., str]) -> None:
+    """The page of a run has its error, its steps, its lines, and what was given up."""
+    workflow = Workflow("w", url=server.url)
+
+    def work() -> None:
+        with workflow, workflow.job("Job A") as job, job.step("Step B") as step:
+            step.log("a line of it")
+            workflow._n += 3  # three events that nobody sends
+            workflow.unsent = 3
+            raise OSError("no disk")
+
+    with pytest.raises(OSError, match="disk"):
+        work()
+    words = open_page(run=workflow.key)
+    for said in ("Failed", "OSError: no disk", "Job A", "Step B", "a line of it", "3 events are missing"):
+        assert said in words
+    assert "The program gave up 3" in words
+
+
+def test_runs_in_a_browser(
+    server: NatsServer, pages: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    """A run appears while it runs, its lines come live, it ends as succeeded; a link opens it from its start;
+    one that is killed becomes lost, one that fails tells why; a button starts one in its program."""
+    with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running, chromium() as browser:
+        tab = browser.new_page()
+        tab.goto(running.url)
+        expect(tab.locator("[data-testid=stAlert]")).to_contain_text("No workflow has", timeout=30_000)
+        program = start(HASHING, server.url, "--slowly")
+        expect(tab.locator(".lb-runs a")).to_contain_text("Running", timeout=30_000)
+        tab.locator(".lb-runs a").click()
+        expect(tab.locator(".lb-facts")).to_contain_text("Running", timeout=30_000)
+        expect(tab.locator(".lb-log").last).to_contain_text("components/live.py", timeout=30_000)
+        assert program.poll() is None  # its lines are there before it ends
+        expect(tab.locator(".lb-bar span")).to_have_count(1, timeout=30_000)
+        late = browser.new_page()
+        late.goto(tab.url)  # opened in its middle, it is there from its start
+        expect(late.locator(".lb-log").first).to_contain_text("files in components", timeout=30_000)
+        late.close()
+        expect(tab.locator(".lb-facts")).to_contain_text("Succeeded", timeout=30_000)
+        expect(tab.locator(".lb-steps .lb-state-running")).to_have_count(0, timeout=30_000)
+        expect(tab.locator(".js-plotly-plot .bars path")).to_have_count(6, timeout=30_000)
+        expect(tab.locator(".lb-log").last).to_contain_text("services/workflow.py", timeout=30_000)
+        tab.get_by_label("Search the log").fill("EMBEDDED")
+        tab.get_by_label("Search the log").press("Enter")
+        expect(tab.locator(".lb-log div")).to_have_count(1, timeout=30_000)
+
+        tab.get_by_role("link", name="All runs").click()
+        program = start(HASHING, server.url, "--slowly")
+        expect(tab.locator(".lb-runs a").first).to_contain_text("Running", timeout=30_000)
+        program.send_signal(signal.SIGKILL)
+        expect(tab.locator(".lb-runs a").first).to_contain_text("Lost", timeout=30_000)
+        tab.locator(".lb-runs a").first.click()
+        expect(tab.locator(".lb-facts")).to_contain_text("Last heard of", timeout=30_000)
+        expect(tab.locator(".lb-steps .lb-state-lost")).to_have_count(2, timeout=30_000)
+
+        start(HASHING, server.url, "--fail")
+        tab.get_by_role("link", name="All runs").click()
+        expect(tab.locator(".lb-runs a").first).to_contain_text("Failed", timeout=30_000)
+        tab.locator(".lb-runs a").first.click()
+        expect(tab.locator(".lb-error")).to_contain_text("FileNotFoundError", timeout=30_000)
+
+        start(SERVING, server.url)
+        tab.get_by_role("link", name="All runs").click()
+        tab.get_by_role("button", name="Start a run of waiting").click(timeout=30_000)
+        expect(tab.locator(".lb-facts")).to_contain_text("Running", timeout=30_000)
+        expect(tab.locator(".lb-facts")).to_contain_text("request", timeout=30_000)
+        tab.get_by_role("link", name="All runs").click()
+        tab.get_by_role("button", name="Start a run of waiting").click(timeout=30_000)
+        expect(tab.locator("[data-testid=stAlert]")).to_contain_text("code 409", timeout=30_000)
+
+        start(HASHING, server.url, "--slowly")
+        first = tab.locator(".lb-runs a").first
+        expect(first).to_contain_text("hashing", timeout=30_000)
+        server.kill()
+        expect(tab.locator(".lb-word")).to_have_text("Disconnected", timeout=30_000)
+        time.sleep(3)  # twice as long as it takes to be lost
+        expect(first).to_contain_text("Running")  # nobody can be heard now, which says nothing
+        server.start()
+        expect(first).to_contain_text("Succeeded", timeout=30_000)
+        tab.goto("about:blank")
+
+
+def hovered(tab: Page) -> str:
+    """What the chart tells of its last bar."""
+    bar = tab.locator(".js-plotly-plot .bars path").last
+    bar.scroll_into_view_if_needed()
+    box = bar.bounding_box()
+    if box is None:
+        return ""
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2 - 3)
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    return tab.locator(".js-plotly-plot .hoverlayer").first.text_content() or ""
+
+
+def test_names_are_no_markup(server: NatsServer, pages: Path, tmp_path: Path) -> None:
+    """Names, triggers, lines and errors with markup are shown to the letter, wherever they stand."""
+    for text in MARKUP:
+        with Workflow(text, url=server.url, trigger=text) as workflow:
+            for each in MARKUP:
+                with workflow.job(each) as job, suppress(ValueError), job.step(each) as step:
+                    step.log(each)
+                    raise ValueError(each)
+    with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running, chromium() as browser:
+        tab = browser.new_page()
+        tab.goto(running.url)
+        rows = tab.locator(".lb-runs a")
+        expect(rows).to_have_count(len(MARKUP), timeout=30_000)
+        for text in MARKUP:
+            expect(tab.locator(".lb-runs")).to_contain_text(text, timeout=30_000)
+        assert tab.evaluate(FOUND) == []
+        rows.first.click()
+        expect(tab.locator(".js-plotly-plot .bars path")).to_have_count(len(MARKUP), timeout=30_000)
+        expect(tab.locator(".lb-facts")).to_contain_text(MARKUP[-1], timeout=30_000)
+        for text in MARKUP:
+            for place in (".lb-steps", ".lb-log"):
+                expect(tab.locator(place).first).to_contain_text(text, timeout=30_000)
+        until(lambda: MARKUP[-1] in hovered(tab))
+        expect(tab.locator(".js-plotly-plot")).to_contain_text(MARKUP[2][:20], timeout=30_000)
+        assert tab.evaluate(FOUND) == []
+        tab.goto("about:blank")

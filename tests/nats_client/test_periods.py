@@ -1,0 +1,221 @@
+"""Where periods start, in zones and across changes of the clocks, and what their values mean."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nats_client import iso_duration, parse_duration
+from nats_client.errors import ColumnError, LookbackError
+from nats_client.periods import (
+    MOST_EARLIER,
+    Means,
+    check_reach,
+    compare_means,
+    full_reach,
+    period_names,
+    period_starts,
+    reach,
+    step_of,
+)
+from nats_client.window import Batch, Window
+
+SECOND = 10**9
+ZONES = [
+    "UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "America/Santiago",
+    "Australia/Lord_Howe", "Africa/Cairo", "Pacific/Apia",
+]  # fmt: skip
+PERIODS = ["PT1M", "PT15M", "PT1H", "PT2H", "PT6H", "P1D", "P2D", "P7D", "P28D"]
+
+moments = st.integers(1_420_000_000, 2_000_000_000).map(lambda seconds: seconds * SECOND + 123)
+
+
+def local(start: int, zone: str) -> str:
+    """A start as the local clock shows it."""
+    return datetime.fromtimestamp(start // SECOND, UTC).astimezone(ZoneInfo(zone)).isoformat()
+
+
+def at(text: str) -> int:
+    """ns since the epoch of an ISO 8601 time."""
+    return int(datetime.fromisoformat(text).timestamp()) * SECOND
+
+
+@given(moments, st.sampled_from(PERIODS), st.integers(1, 6), st.sampled_from(ZONES))
+@settings(max_examples=300)
+def test_now_lies_in_the_current_period(now: int, text: str, earlier: int, zone: str) -> None:
+    """Whatever the moment, zone and period, now lies in the current one and those before join on to it; they
+    begin within the look-back that is asked for, and no bin reaches over a start."""
+    period = parse_duration(text)
+    starts = period_starts(period, earlier, now, zone)
+    assert len(starts) == earlier + 2
+    assert starts[1] <= now < starts[0]
+    assert starts[-1] >= now - full_reach(period, earlier).value
+    lengths = -np.diff(starts)
+    by_day = not period % pd.Timedelta(days=1)
+    assert (np.abs(lengths - period.value) <= (3600 * SECOND if by_day else 0)).all()
+    step = step_of(period, starts)
+    assert 280 <= period.value / step <= 1400
+    if (text, zone) != ("P28D", "Asia/Kathmandu"):  # 45 minutes from a full hour: it would take 2,688 bins
+        assert all(start % step == 0 for start in starts)
+
+
+@given(moments, st.sampled_from(ZONES), st.sampled_from(["P1D", "P7D"]))
+def test_days_start_at_the_first_moment_of_the_local_day(now: int, zone: str, text: str) -> None:
+    """Each day begins where the local date changes, each week where it becomes Monday."""
+    for start in period_starts(parse_duration(text), 4, now, zone):
+        first = datetime.fromisoformat(local(start, zone))
+        before = datetime.fromisoformat(local(start - SECOND, zone))
+        assert first.date() == before.date() + timedelta(days=1)
+        assert text == "P1D" or first.weekday() == 0
+
+
+@pytest.mark.parametrize(
+    ("period", "zone", "now", "expected"),
+    [
+        ("PT1H", "Europe/Berlin", "2026-11-25T14:53:20+01:00", ["2026-11-25T15:00:00+01:00",
+         "2026-11-25T14:00:00+01:00", "2026-11-25T13:00:00+01:00", "2026-11-25T12:00:00+01:00"]),
+        ("PT1H", "Asia/Kolkata", "2026-11-25T14:53:20+05:30", ["2026-11-25T15:00:00+05:30",
+         "2026-11-25T14:00:00+05:30", "2026-11-25T13:00:00+05:30", "2026-11-25T12:00:00+05:30"]),
+        ("PT2H", "Europe/Berlin", "2026-11-25T15:00:00+01:00", ["2026-11-25T16:00:00+01:00",
+         "2026-11-25T14:00:00+01:00", "2026-11-25T12:00:00+01:00", "2026-11-25T10:00:00+01:00"]),
+        # Clocks go forward on 29 March 2026: that day has 23 hours.
+        ("P1D", "Europe/Berlin", "2026-03-30T09:00:00+02:00", ["2026-03-31T00:00:00+02:00",
+         "2026-03-30T00:00:00+02:00", "2026-03-29T00:00:00+01:00", "2026-03-28T00:00:00+01:00"]),
+        # And back on 25 October: that day has 25.
+        ("P1D", "Europe/Berlin", "2026-10-25T23:30:00+01:00", ["2026-10-26T00:00:00+01:00",
+         "2026-10-25T00:00:00+02:00", "2026-10-24T00:00:00+02:00", "2026-10-23T00:00:00+02:00"]),
+        ("P7D", "Europe/Berlin", "2026-10-27T12:00:00+01:00", ["2026-11-02T00:00:00+01:00",
+         "2026-10-26T00:00:00+01:00", "2026-10-19T00:00:00+02:00", "2026-10-12T00:00:00+02:00"]),
+        # No midnight on 6 September 2026 in Chile: 23:59:59 is followed by 01:00:00.
+        ("P1D", "America/Santiago", "2026-09-06T12:00:00-03:00", ["2026-09-07T00:00:00-03:00",
+         "2026-09-06T01:00:00-03:00", "2026-09-05T00:00:00-04:00", "2026-09-04T00:00:00-04:00"]),
+    ],
+)  # fmt: skip
+def test_starts(period: str, zone: str, now: str, expected: list[str]) -> None:
+    """Hours, days and weeks start as a calendar on the wall says."""
+    starts = period_starts(parse_duration(period), 2, at(now), zone)
+    assert [local(start, zone) for start in starts] == expected
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../../etc/passwd", "Europe"])
+def test_unknown_zones_are_told(zone: str) -> None:
+    """A zone that nobody knows, as a browser may send, is an error in words."""
+    with pytest.raises(LookbackError, match="There is no time zone"):
+        period_starts(parse_duration("P1D"), 1, at("2026-01-01T00:00:00+00:00"), zone)
+
+
+@pytest.mark.parametrize(
+    ("period", "names"),
+    [
+        ("PT1H", ["current hour", "1 hour before", "2 hours before"]),
+        ("P1D", ["current day", "1 day before", "2 days before"]),
+        ("P7D", ["current week", "1 week before", "2 weeks before"]),
+        ("PT15M", ["current 15 minutes", "15 minutes before", "30 minutes before"]),
+        ("PT45M", ["current 45 minutes", "45 minutes before", "1 hour 30 minutes before"]),
+    ],
+)
+def test_names(period: str, names: list[str]) -> None:
+    """Periods are called as people call them."""
+    assert period_names(parse_duration(period), 2) == names
+
+
+def test_a_look_back_that_is_too_short_names_the_one_that_is_needed() -> None:
+    """The error says how far the periods reach back, and what to ask for."""
+    check_reach(parse_duration("PT2H"), parse_duration("PT1H"), 1)
+    said = (
+        "A look-back of PT1H30M does not hold 2 periods of PT1H: the first of them starts up to 2 hours "
+        'before now. Ask for look_back="PT2H".'
+    )
+    with pytest.raises(LookbackError, match=re.escape(said)):
+        check_reach(parse_duration("PT90M"), parse_duration("PT1H"), 1)
+    for earlier in (0, MOST_EARLIER + 1, "1"):
+        with pytest.raises(LookbackError, match="1 to 30 before it"):
+            reach(parse_duration("PT1H"), earlier)
+    with pytest.raises(LookbackError, match="31 periods of 28 days are 868 days"):
+        reach(parse_duration("P28D"), 30)
+
+
+@given(st.integers(1, 366 * 86_400_000))
+def test_durations_are_written_as_they_are_read(milliseconds: int) -> None:
+    """Every length comes back from its text."""
+    length = pd.Timedelta(milliseconds=milliseconds)
+    assert parse_duration(iso_duration(length)) == length
+
+
+@pytest.mark.parametrize("text", ["PT5M", "PT2H", "P1D", "P2DT1H", "PT0.5S", "PT1H30M"])
+def test_durations_are_short(text: str) -> None:
+    """A length is written without what is zero."""
+    assert iso_duration(parse_duration(text)) == text
+
+
+rows = st.lists(
+    st.tuples(
+        st.integers(-7300, 0),
+        st.sampled_from(["a", "b", "c", None]),
+        st.integers(-100, 100).map(float) | st.just(float("nan")),
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+def window(rows: list[tuple[int, str | None, float]], now: int) -> Window:
+    """A window of (seconds from now, dimension, value)."""
+    made = Window()
+    times = np.array([now + seconds * SECOND for seconds, _, _ in rows], dtype=np.int64)
+    seq = np.arange(len(rows), dtype=np.int64)
+    values = {"v": np.array([v for _, _, v in rows], dtype=np.float64), "host": [host for _, host, _ in rows]}
+    made.append(Batch(seq, np.full(len(rows), now), times, ["s"] * len(rows), values))
+    return made
+
+
+@given(rows, st.booleans(), st.integers(0, 3599))
+def test_means_are_those_of_the_rows(
+    rows: list[tuple[int, str | None, float]], in_order: bool, elapsed: int
+) -> None:
+    """In order or not, each mean is that of its stretch's rows, and the change is in percent of before."""
+    now = 1_700_000_000 // 3600 * 3600 * SECOND + elapsed * SECOND
+    rows = sorted(rows, key=lambda row: row[0]) if in_order else rows
+    starts = period_starts(parse_duration("PT1H"), 1, now, "UTC")
+    table = compare_means(window(rows, now).snapshot(), "v", "host", starts, now)
+    frame = pd.DataFrame(rows, columns=["ago", "host", "v"]).dropna()
+    current = frame[(frame["ago"] >= -elapsed) & (frame["ago"] < 0)].groupby("host")["v"].mean()
+    before = frame[(frame["ago"] >= -elapsed - 3600) & (frame["ago"] < -3600)].groupby("host")["v"].mean()
+    expected = pd.DataFrame({"current": current, "before": before})
+    expected["change"] = ((expected["current"] - before) / before.abs() * 100).where(before != 0)
+    assert table.index.tolist() == expected.index.tolist()
+    np.testing.assert_allclose(table, expected, rtol=1e-9)
+
+
+def test_means_without_a_dimension() -> None:
+    """Without a dimension there is one row, called like the field; without a value there is none."""
+    now = 1_700_000_000 * SECOND
+    starts = period_starts(parse_duration("PT1H"), 1, now, "UTC")
+    made = window([(-3700, "a", 1.0), (-3650, None, 3.0), (-100, "b", 3.0)], now)
+    table = compare_means(made.snapshot(), "v", None, starts, now)
+    assert table.to_dict("index") == {"v": {"current": 3.0, "before": 2.0, "change": 50.0}}
+    made.clear()
+    assert compare_means(made.snapshot(), "v", None, starts, now).empty
+    with pytest.raises(ColumnError, match="'w'"):
+        compare_means(made.snapshot(), "w", None, starts, now)
+
+
+def test_viewers_share_the_means() -> None:
+    """One table serves all who ask within a second for the same rows; other rows make another one."""
+    now = 1_700_000_000 * SECOND
+    starts = period_starts(parse_duration("PT1H"), 1, now, "UTC")
+    made, means = window([(-100, "a", 1.0)], now), Means()
+    first = means.table(made.snapshot(), "v", "host", starts, now)
+    assert means.table(made.snapshot().since(0), "v", "host", starts, now + SECOND // 2) is first
+    assert means.table(made.snapshot(), "v", None, starts, now) is not first
+    made.append(
+        Batch(
+            np.array([9]), np.array([now]), np.array([now - SECOND]), ["s"], {"v": np.ones(1), "host": ["b"]}
+        )
+    )
+    assert means.table(made.snapshot(), "v", "host", starts, now).index.tolist() == ["a", "b"]

@@ -1,0 +1,160 @@
+"""Filters, and patterns that name their tokens."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nats_client import Client, Settings
+from nats_client.decoders import Raw, decode
+from nats_client.errors import SubjectError
+from nats_client.subjects import ENVELOPE, Pattern, parse_pattern, token_columns
+from nats_client.window import Window
+from tests.nats import running_server
+
+word = st.text("abcxyz019-_$é", min_size=1, max_size=4)
+name = st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True).filter(lambda name: name not in ENVELOPE)
+
+
+@st.composite
+def patterns(draw: st.DrawFn) -> tuple[list[str], dict[str, int]]:
+    """Tokens of a filter, and for each name the place of its token."""
+    tokens = draw(st.lists(st.one_of(word, st.just("*")), min_size=1, max_size=6))
+    if draw(st.booleans()):
+        tokens.append(">")
+    wild = [i for i, token in enumerate(tokens) if token in "*>"]
+    named = draw(st.lists(st.sampled_from(wild), unique=True)) if wild else []
+    names = draw(st.lists(name, unique=True, min_size=len(named), max_size=len(named)))
+    return tokens, dict(zip(names, named, strict=True))
+
+
+@given(patterns(), st.data())
+def test_a_pattern_is_its_filter_and_reads_what_the_filter_matches(
+    pattern: tuple[list[str], dict[str, int]], data: st.DataObject
+) -> None:
+    """Whatever tokens are named, the filter is as if they were not, and each name gets its own token."""
+    tokens, names = pattern
+    written = list(tokens)
+    for called, i in names.items():
+        written[i] = f"{{{called}>}}" if tokens[i] == ">" else f"{{{called}}}"
+    parsed = parse_pattern(".".join(written))
+    assert parsed.filter == ".".join(tokens)
+    subject: list[str] = []
+    for token in tokens:
+        subject += data.draw(
+            st.lists(word, min_size=1, max_size=1 if token == "*" else 4)
+            if token in "*>"
+            else st.just([token])
+        )
+    columns = token_columns(parsed.names, [".".join(subject)])
+    expected = {
+        called: [".".join(subject[i:]) if tokens[i] == ">" else subject[i]] for called, i in names.items()
+    }
+    assert columns == expected
+
+
+@pytest.mark.parametrize("subject", ["a", "a.*.b", ">", "a.>", "$KV.b.>"])
+def test_a_plain_filter_is_as_it_is(subject: str) -> None:
+    """Without braces nothing is named."""
+    assert parse_pattern(subject) == Pattern(subject)
+
+
+@pytest.mark.parametrize(
+    ("subject", "said"),
+    [
+        ("metrics.{}", "'metrics.{}' has a token without a name. Name it, as in 'metrics.{kind}'"),
+        ("metrics.{>}", "has a token without a name"),
+        ("a.{x}.{x}", "calls two tokens 'x'. Give each a name of its own."),
+        (
+            "a.b{x}",
+            "The token 'b{x}' of the subject 'a.b{x}' cannot be read: a name stands for a whole token",
+        ),
+        ("a.{x", "The token '{x'"),
+        ("a.{{x}}", "The token '{{x}}'"),
+        ("a.{x}y", "are matched by *"),
+        ("{rest>}.b", "The token '{rest>}' of the subject '{rest>}.b' stands for all that follow"),
+        ("a.{_subject}", "calls a token '_subject', which is a column that every row has."),
+        ("{_seq}.{_time}", "'_seq'"),
+        ("a.{two words}", "calls a token 'two words', which is no name for a column"),
+        ("a.{1st}", "letters, digits and underscores"),
+        ("a..{x}", "The subject 'a..{x}' is not one that NATS allows"),
+        ("a.>.{x}", "is not one that NATS allows"),
+        ("a.b*.{x}", "is not one that NATS allows"),
+        ("", "is not one that NATS allows"),
+        (5, "The subject 5 is not one that NATS allows"),
+    ],
+)
+def test_what_cannot_be_read_is_told(subject: str, said: str) -> None:
+    """A pattern with a mistake names the mistake and the way out."""
+    with pytest.raises(SubjectError, match=re.escape(said)):
+        parse_pattern(subject)
+
+
+def window(pattern: str, *messages: tuple[str, bytes]) -> Window:
+    """A window of these subjects and payloads, a batch each three of them."""
+    names = parse_pattern(pattern).names
+    made = Window(tokens=names)
+    for first in range(0, len(messages), 3):
+        part = messages[first : first + 3]
+        seqs = list(range(first + 1, first + 1 + len(part)))
+        batch, _, bad = decode(
+            Raw(seqs, seqs, [s for s, _ in part], [p for _, p in part]), "json", None, names
+        )
+        assert not bad
+        made.append(batch)
+    return made
+
+
+def test_tokens_are_columns() -> None:
+    """Named tokens are text columns from the first row on, also of a message that is several rows."""
+    rows = window(
+        "m.{kind}.{rest>}",
+        ("m.cpu.a.b", b"1"),
+        ("m.ram.c", b"[2, 3]"),
+        ("m.cpu.c", b"4"),
+        ("m.cpu.a.b", b"5"),
+    )
+    snapshot = rows.snapshot()
+    assert snapshot.columns == {"_subject": "text", "kind": "text", "rest": "text", "value": "number"}
+    assert snapshot.frame()["kind"].tolist() == ["cpu", "ram", "ram", "cpu", "cpu"]
+    assert snapshot.frame()["rest"].tolist() == ["a.b", "c", "c", "c", "a.b"]
+    assert snapshot.latest("value", by="rest").to_dict() == {"a.b": 5, "c": 4}
+
+
+def test_a_payload_field_keeps_its_value_beside_a_token() -> None:
+    """A payload cannot overwrite a token; its field of that name gets "payload" in front."""
+    rows = window("m.{host}", ("m.one", b'{"host": "two", "n": {"host": 7}}')).snapshot().frame()
+    assert rows["host"].tolist() == ["one"]
+    assert rows["payloadhost"].tolist() == ["two"]
+    assert rows["n.host"].tolist() == [7]
+
+
+def test_tokens_outlive_removal_and_older_rows_in_front() -> None:
+    """Rows that are taken out, and older ones that are put in front, leave each row its own tokens."""
+    rows = window("m.{x}", *[(f"m.x{i}", b"1") for i in range(10, 20)])
+    rows.remove(np.array([3, 5]))
+    rows.prepend(window("m.{x}", *[(f"m.x{i}", b"1") for i in range(4)]))
+    frame = rows.snapshot().frame()
+    assert frame["x"].tolist() == [subject[2:] for subject in frame["_subject"]]
+    assert len(frame) == 12
+
+
+def test_names_are_part_of_a_feed(tmp_path: Path) -> None:
+    """Two pages that name the same tokens share a feed, others get one of their own; all read the filter."""
+    with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
+        server.add_stream("S", ["s.>"])
+        server.publish("s.one.two", b'{"n": 1}')
+        server.publish("s.one", b'{"n": 2}')
+        feed = client.feed("S", "s.{a}.{b}")
+        assert client.feed("S", "s.{a}.{b}") is feed
+        assert client.feed("S", "s.{b}.{a}") is not feed
+        assert client.feed("S", "s.*.*") is not feed
+        every = client.feed("S", "{all>}")
+        assert feed.wait(10)
+        assert every.wait(10)
+        assert feed.frame()[["a", "b", "n"]].to_numpy().tolist() == [["one", "two", 1]]
+        assert every.frame()["all"].tolist() == ["s.one.two", "s.one"]
+        assert feed.health.name == "S s.*.*"
