@@ -195,7 +195,7 @@ def test_a_late_row_in_a_long_stay(late: float, peaks: list[float]) -> None:
     """A late row raises the peak of a stay that began before the look-back, or splits it in two, and the peak
     that has left the window stays where it was."""
     rows, crossings = Rows(), Crossings("v", "_subject", LOOK_BACK, LIMIT)
-    for now, value in [(0, 1), (10, 99), (400, 40), (800, 50), (900, 45)]:
+    for now, value in [(0, 1), (10, 7), (20, 99), (400, 40), (800, 50), (900, 45)]:
         rows.add(now, [(now, "a", float(value))])
         rows.window.evict(NOW + (now - 600) * SECOND)
         crossings.update(rows.window.snapshot(), NOW + now * SECOND)
