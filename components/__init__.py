@@ -6,8 +6,9 @@ cpu = live("METRICS", "metrics.cpu.*", look_back="PT15M")
 line_chart(cpu, y="percent", color="_subject")
 """
 
+from .alerts import alerts
 from .chart import choose_chart
-from .choose import choose
+from .choose import choose, choose_number
 from .compare import compare, compared_means, look_back_for
 from .download import downloads
 from .fields import field_list
@@ -47,6 +48,7 @@ __all__ = [
     "Bucket",
     "View",
     "ago",
+    "alerts",
     "answer_chart",
     "answer_table",
     "bucket_settings",
@@ -54,6 +56,7 @@ __all__ = [
     "choose",
     "choose_bucket",
     "choose_chart",
+    "choose_number",
     "choose_rows",
     "compare",
     "compared_means",

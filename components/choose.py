@@ -54,5 +54,13 @@ def chosen(label: str, default: str) -> str:
     return str(st.session_state.get(key) or st.query_params.get(key) or default)
 
 
+def choose_number(label: str, default: float, *, help: str | None = None) -> float:  # noqa: A002
+    """A number, by default `default`. It stands in the address as with choose()."""
+    number = st.number_input(
+        label, value=float(default), format="%g", key=_key(label), bind="query-params", help=help
+    )
+    return float(default if number is None else number)
+
+
 def _key(label: str) -> str:
     return label.lower().replace(" ", "-")

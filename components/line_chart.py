@@ -10,6 +10,7 @@ from nats_client.bins import MOST, Bins
 
 from .assets import PREFIX, asset_url
 from .live import View
+from .thresholds import drawn
 
 # Sent to the browser at each refresh, so it only points to the file that the browser keeps. Streamlit's own
 # script tells where the app's root is, also below a base path or a proxy's.
@@ -60,6 +61,7 @@ def line_chart(
     height: int = 320,
     unit: str = "",
     most: int = MOST,
+    thresholds: Mapping[str, object] | None = None,
     key: str | None = None,
 ) -> None:
     """Draw the numeric column `y` (or several) over time, one line per value of the text column `color`: the
@@ -68,7 +70,9 @@ def line_chart(
     Each line shows the least and the greatest value per pixel column, so what travels depends on the width
     of the chart and not on the number of rows, and no spike is lost. `height` is that of the chart
     without title and legend, in pixels; `unit` is written behind the numbers; `key` tells two equal charts
-    on one page apart. Raises ColumnError, naming what exists, when a column is not there or of another kind.
+    on one page apart. `thresholds` are lines across the chart, name to number, at which each rise of a line
+    above is marked; None in place of a number leaves one out. Raises ThresholdError on anything else, and
+    ColumnError, naming what exists, when a column is not there or of another kind.
     """
     fields = (y,) if isinstance(y, str) else tuple(y)
     bins = view.feed.bins(fields, color, view.look_back, most)
@@ -78,6 +82,7 @@ def line_chart(
         "height": height,
         "window": view.look_back.value / 1e6,
         "empty": f"No numbers in the last {format_duration(view.look_back)}",
+        **drawn(view, fields, color, thresholds or {}),
     }
     draw(view, bins, config, key or f"{view.feed.key} {view.look_back} {fields} {color} {most} {title}")
 

@@ -20,6 +20,7 @@ LookbackError
 │   └── AnswerTooLarge      more rows than are kept of one answer
 ├── PayloadError            a payload, or a header, that cannot be sent
 ├── ColumnError             a column that is not there, or is of another kind
+├── ThresholdError          a threshold that is no finite number
 └── ClosedError             the client or the feed has been closed
 """
 
@@ -116,6 +117,10 @@ class PayloadError(LookbackError):
 
 class ColumnError(LookbackError):
     """A column is not there, or is of another kind than asked for."""
+
+
+class ThresholdError(LookbackError):
+    """A threshold is something else than a finite number."""
 
 
 class ClosedError(LookbackError):

@@ -20,10 +20,10 @@ if is_demo():
 
     left, right = st.columns(2)
     with left:
-        line_chart(cpu, y="percent", color="_subject", title="CPU", unit="%")
+        line_chart(cpu, y="percent", color="_subject", title="CPU", unit="%", thresholds={"busy": 90})
         line_chart(network, y="received_bytes_per_s", color="_subject", title="Network in", unit="B/s")
     with right:
-        line_chart(memory, y="percent", color="_subject", title="Memory", unit="%")
+        line_chart(memory, y="percent", color="_subject", title="Memory", unit="%", thresholds={"full": 90})
         line_chart(disk, y="write_bytes_per_s", color="_subject", title="Disk writes", unit="B/s")
 else:
     table = streams()

@@ -8,6 +8,7 @@ const COLOURS = [
   "#0f8aa3", "#e0782f", "#7a5cc0", "#4b9e3f", "#cf4a5f", "#a07b45", "#4c7bd9", "#c99a12", "#7d8b93", "#cc68a8",
 ];
 const ASK_AGAIN = 5000; // ms after which an unanswered question is taken for lost
+const ALERT = "#d6453d"; // thresholds and the words on them
 const GAP = 10; // a line breaks where a series pauses for this many times its usual spacing
 const MANY = 12; // series from which on they can be searched for
 const OTHERS = -1; // stands among hidden series for the one that holds all others, whose name changes
@@ -67,6 +68,7 @@ class Chart {
     this.asked = -Infinity;
     this.series = [];
     this.zoom = { x: null, y: null };
+    this.near = new Set(); // thresholds that the y axis makes room for
 
     this.hidden = new Set();
 
@@ -201,7 +203,8 @@ class Chart {
       .sort((a, b) => (a[0] === this.others) - (b[0] === this.others) || BY_NAME.compare(a[1], b[1]));
     const periods = this.config.compare ? this.periods().map((period) => [period.k, this.called(period)]) : [];
     const where = zone(this.reference());
-    const state = JSON.stringify([shown, periods, [...this.hidden], this.others, this.future, where]);
+    const unmarked = this.config.marks?.more;
+    const state = JSON.stringify([shown, periods, [...this.hidden], this.others, this.future, unmarked, where]);
     if (state === this.legendState) return; // a button that is being clicked stays
     this.legendState = state;
     const names = this.shortNames();
@@ -228,6 +231,7 @@ class Chart {
       keys.push(key);
     }
     if (this.future) keys.push(element("span", "lb-note", `${this.future} rows with a time in the future not drawn`));
+    if (unmarked) keys.push(element("span", "lb-note", `${short(unmarked)} earlier crossings not marked`));
     this.none = element("span", "lb-note", "No series is called so");
     this.keys.replaceChildren(...keys, this.none, element("span", "lb-zone", where));
     this.search.hidden = shown.length <= MANY && !this.search.value;
@@ -336,7 +340,68 @@ class Chart {
       ...(i === this.others ? this.band(series, period) : this.points(series, period)),
     })));
     // Below the lines.
-    return traces.sort((a, b) => Boolean(b.fill) - Boolean(a.fill));
+    return [...traces.sort((a, b) => Boolean(b.fill) - Boolean(a.fill)), ...this.marks()];
+  }
+
+  // Where a line rose above a threshold, in the line's colour.
+  marks() {
+    const { names = [], at = [] } = this.config.marks ?? {};
+    const index = new Map(this.series.map((series, i) => [series.name, i]));
+    const start = this.now - this.config.window;
+    const shown = at.filter(([, name, time]) => time >= start && !this.hidden.has(names[name]));
+    if (!shown.length) return [];
+    const unit = this.config.unit && ` ${this.config.unit}`;
+    return [{
+      type: "scatter",
+      mode: "markers",
+      uid: "marks",
+      name: "crossings",
+      showlegend: false,
+      visible: true,
+      x: shown.map(([, , time]) => this.local(time)),
+      y: shown.map(([line]) => this.config.thresholds[line][1]),
+      marker: {
+        size: 8,
+        symbol: "triangle-up",
+        opacity: 1,
+        color: shown.map(([, name]) => (index.has(names[name]) ? colourOf(index.get(names[name])) : "#7d8b93")),
+        line: { width: shown.length > 40 ? 0 : 1, color: this.ground() },
+      },
+      customdata: shown.map(([line, name, time, value]) => escapeMarkup(
+        `${names[name]} above ${this.config.thresholds[line][0]}: ${short(value)}${unit} at ${CLOCK.format(time)}`,
+      )),
+      hovertemplate: "%{customdata}<extra></extra>",
+    }];
+  }
+
+  // Thresholds in view are drawn as lines, the others named at the edge that they lie beyond. The axis makes
+  // room for one that is no further from the data than these reach; a little more, once it has, so that it does
+  // not come and go.
+  lines() {
+    const thresholds = this.config.thresholds ?? [];
+    let [low, high] = [Infinity, -Infinity];
+    for (const [i, series] of thresholds.length ? this.series.entries() : []) {
+      if (this.hidden.has(this.idOf(i))) continue;
+      for (const [least, most] of series.cells.values()) [low, high] = [Math.min(low, least), Math.max(high, most)];
+    }
+    if (low > high) return { inside: [], outside: [], range: null };
+    const reach = high - low || Math.abs(high) / 2 || 1;
+    for (const [name, at] of thresholds) {
+      const away = Math.max(at - high, low - at) / reach;
+      if (away <= (this.near.has(name) ? 1.5 : 1)) this.near.add(name);
+      else this.near.delete(name);
+    }
+    const seen = thresholds.filter(([name]) => this.near.has(name));
+    const [from, to] = [Math.min(low, ...seen.map(([, at]) => at)), Math.max(high, ...seen.map(([, at]) => at))];
+    const spare = (to - from || reach) * 0.07;
+    const range = this.zoom.y ?? (seen.some(([, at]) => at < low || at > high) ? [from - spare, to + spare] : null);
+    const [bottom, top] = this.zoom.y ?? [from, to];
+    const inside = thresholds.filter(([, at]) => at >= bottom && at <= top);
+    return { inside, outside: thresholds.filter((line) => !inside.includes(line)).map(([name, at]) => [name, at, at > top]), range };
+  }
+
+  ground() {
+    return getComputedStyle(this.parent).getPropertyValue("--st-background-color").trim() || "#fff";
   }
 
   // The bins of a period, in order, and where on the axis one is.
@@ -420,7 +485,7 @@ class Chart {
     const style = getComputedStyle(this.parent);
     const text = style.getPropertyValue("--st-text-color").trim() || style.color;
     const soft = style.getPropertyValue("--st-border-color-light").trim() || style.getPropertyValue("--st-border-color").trim() || "#8884";
-    const ground = style.getPropertyValue("--st-background-color").trim() || "#fff";
+    const ground = this.ground();
     const { compare } = this.config;
     const live = compare ? [compare.starts[0], compare.end] : [this.now - this.config.window, this.now];
     const empty = this.series.every((series) => series.cells.size === 0);
@@ -431,6 +496,12 @@ class Chart {
     const width = this.parent.clientWidth || undefined;
     const shown = this.zoom.x ? new Date(this.zoom.x[1]) - new Date(this.zoom.x[0]) : live[1] - live[0];
     const wide = (ms) => (ms / shown) * (width ?? 300) > 60; // room for a word
+    const { inside, outside, range } = this.lines();
+    const called = ([name, at]) => escapeMarkup(`${name} ${short(at)} ${this.config.unit}`.trim());
+    const word = {
+      x: 1, xref: "paper", xanchor: "right", showarrow: false, font: { size: 11, color: ALERT }, bgcolor: ground, borderpad: 0,
+      opacity: 0.9,
+    };
     const notes = [];
     if (empty) notes.push([this.config.empty, 0.5, 0.5, "center"]);
     return {
@@ -460,7 +531,7 @@ class Chart {
         spikecolor: soft,
       },
       yaxis: {
-        ...(this.zoom.y ? { range: this.zoom.y, autorange: false } : { autorange: true }),
+        ...(this.zoom.y ?? range ? { range: this.zoom.y ?? range, autorange: false } : { autorange: true }),
         visible: !empty,
         gridcolor: soft,
         zeroline: false,
@@ -477,14 +548,22 @@ class Chart {
       })).concat(compare ? [{
         type: "line", yref: "paper", y0: 0, y1: 1, x0: this.local(this.now), x1: this.local(this.now), line: { width: 1, color: text },
         label: { text: "now", textposition: "end", textangle: 0, xanchor: this.now * 2 > live[0] + live[1] ? "right" : "left", yanchor: "top", font: { size: 10 } },
-      }] : []),
-      annotations: notes.map(([text, x, y, xanchor]) => ({ text, x, y, xanchor, xref: "paper", yref: "paper", showarrow: false })),
+      }] : [], inside.map((line) => ({
+        type: "line", layer: "above", xref: "paper", x0: 0, x1: 1, y0: line[1], y1: line[1], line: { width: 1, dash: "dash", color: ALERT },
+      }))),
+      annotations: [...notes.map(([text, x, y, xanchor]) => ({ text, x, y, xanchor, xref: "paper", yref: "paper", showarrow: false })),
+        ...inside.map((line) => ({ text: called(line), y: line[1], yref: "y", yanchor: "bottom", ...word })),
+        ...outside.map((line, i) => ({
+          text: line[2] ? `↑ ${called(line)} above` : `↓ ${called(line)} below`, y: line[2] ? 1 : 0, yref: "paper",
+          yanchor: line[2] ? "top" : "bottom", yshift: (line[2] ? -15 : 15) * i, ...word,
+        }))],
     };
   }
 }
 
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const BORDERS = { solid: "solid", dash: "dashed", dot: "dotted", dashdot: "double" };
+const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const BY_NAME = new Intl.Collator("en", { numeric: true });
 const faded = (k) => 0.3 + 0.7 / (1 + k); // of the k-th period before the current one
 const LONG_DAY = 25 * 3600000; // ms

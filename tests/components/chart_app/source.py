@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nats_client.bins import Bins
+from nats_client.crossings import Crossings
 from nats_client.window import Batch, Snapshot, Window
 
 SECOND = 1_000_000_000
@@ -24,6 +25,7 @@ class Source:
         self.window = Window()
         self._seq = 0
         self._bins: dict[object, Bins] = {}
+        self._crossings: dict[object, Crossings] = {}
         now = time.time_ns()
         for i in range(300, 0, -1):
             self.add(now - i * SECOND // 5)
@@ -39,6 +41,13 @@ class Source:
     def bins(self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta, most: int) -> Bins:
         """As a feed has it."""
         return self._bins.setdefault((fields, color, most), Bins(fields, color, look_back, most=most))
+
+    def crossings(
+        self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float
+    ) -> Crossings:
+        """As a feed has it."""
+        new = Crossings(field, color, look_back, threshold)
+        return self._crossings.setdefault((field, color, threshold), new)
 
     def add(self, now: int) -> None:
         """One row for each subject."""

@@ -1,0 +1,34 @@
+"""Alerts."""
+
+import streamlit as st
+
+from components import alerts, choose, choose_number, is_demo, line_chart, live, streams, subjects
+
+LOOK_BACKS = ["PT1M", "PT5M", "PT15M", "PT1H", "PT6H", "P1D"]
+
+names = list(streams().index)
+if not names:
+    st.info("This server has no streams yet. The page fills by itself when one is made.")
+    st.stop()
+
+with st.container(horizontal=True):
+    stream = choose("Stream", names)
+    offered = [*(["metrics.cpu.*"] if is_demo() else []), ">", *subjects(stream)]
+    subject = choose("Subjects", offered, own=True, help="Patterns may have * and >")
+    look_back = choose("Look-back", LOOK_BACKS, default="PT15M", own=True, help="An ISO 8601 duration")
+
+feed = live(stream, subject, look_back=look_back)
+
+numbers = [name for name, kind in feed.columns.items() if kind == "number"]
+texts = [name for name, kind in feed.columns.items() if kind == "text"]
+if not numbers:
+    st.info("These messages have no numbers to watch.")
+    st.stop()
+
+with st.container(horizontal=True):
+    y = choose("Field", numbers, default="percent")
+    by = choose("By", texts, default="_subject")
+    limit = {"limit": choose_number("Limit", 90, help="What rises above it is marked and listed")}
+
+line_chart(feed, y=y, color=by, thresholds=limit, key=f"{stream} {subject} {y} {by}")
+alerts(feed, y, limit, color=by)

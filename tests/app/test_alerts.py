@@ -1,0 +1,136 @@
+"""Alerts in the whole app, against a real nats-server."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from playwright.sync_api import Page, expect
+from streamlit.testing.v1 import AppTest
+
+from tests.browser import chromium
+from tests.nats import NatsServer, running_server
+from tests.running import ROOT, app
+from tests.waiting import until
+
+CHART = ".js-plotly-plot"
+LINES = "el => (el.layout.shapes || []).filter(s => s.type === 'line').map(s => s.y0)"
+MARKS = "el => el.data.filter(t => t.uid === 'marks').flatMap(t => t.customdata)"
+RANGE = "el => el._fullLayout.xaxis.range"
+MARKUP = "<img/src=x/onerror=hacked()>"
+PAGE = f'''"""Overview."""
+import streamlit as st
+from components import alerts, line_chart, live
+
+limits = {{"<b>hot</b> *{MARKUP}*": st.number_input("Limit", value=50.0)}}
+rows = live("S")
+line_chart(rows, y="n", color="_subject", unit="%", thresholds=limits)
+alerts(rows, "n", limits, color="_subject", unit="%")
+'''
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server with a stream S, whose subjects may have markup in them."""
+    with running_server(tmp_path / "nats") as server:
+        server.add_stream("S", ["s.>"])
+        say(server, "s.calm", 10, 20)
+        say(server, f"s.{MARKUP}", 20, 30)
+        yield server
+
+
+def say(server: NatsServer, subject: str, *numbers: float) -> None:
+    """Publish numbers."""
+    server.publish(subject, *(json.dumps({"n": n, "host": "h"}).encode() for n in numbers))
+
+
+def test_page(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link opens the page "Alerts" with its limit; what is above is said and listed, a text in the limit's
+    place is passed over."""
+    say(server, "s.busy", 40, 95, 97)
+    monkeypatch.setenv("NATS_URL", server.url)
+    try:
+        page = AppTest.from_file(str(ROOT / "pages" / "alerts.py"), default_timeout=30)
+        page.query_params.update({"limit": "60", "field": "n"})
+        page.run()
+        assert not page.exception
+        assert [box.label for box in page.selectbox] == ["Stream", "Subjects", "Look-back", "Field", "By"]
+        assert page.number_input[0].value == 60
+        assert "1 of 3 series is above 'limit' (60) now." in re.sub(r"\\(.)", r"\1", page.markdown[0].value)
+        row = page.dataframe[0].value.iloc[0]
+        assert row[["Series", "Until", "At crossing", "Peak"]].tolist() == ["s.busy", "still above", 95, 97]
+        page = AppTest.from_file(str(ROOT / "pages" / "alerts.py"), default_timeout=30)
+        page.query_params.update({"limit": "many", "field": "n"})
+        assert page.run().number_input[0].value == 90
+    finally:
+        st.cache_data.clear()
+        st.cache_resource.clear()
+
+
+def test_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
+    """A value that rises above the threshold gets a mark and a row without a reload; a changed threshold
+    moves the line and keeps the zoom; names with markup in them are shown to the letter."""
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "overview.py").write_text(PAGE)
+    bad: list[str] = []
+    with (
+        app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(tmp_path / "pages")) as running,
+        chromium() as browser,
+    ):
+        tab = browser.new_page(viewport={"width": 1200, "height": 1000})
+        tab.add_init_script("window.hacked = () => alert('hacked')")
+        tab.on("dialog", lambda dialog: (bad.append(dialog.message), dialog.dismiss()))
+        tab.goto(running.url)
+        chart = tab.locator(CHART)
+        expect(chart).to_be_visible(timeout=30_000)
+        words = tab.get_by_test_id("stMarkdown").filter(has_text="hot")
+        expect(words).to_contain_text(
+            f"Nothing crossed '<b>hot</b> *{MARKUP}*' (50 %) in the last 5 minutes."
+        )
+        # 50 is one data range from 10 to 30 above: the axis makes room.
+        until(lambda: chart.evaluate(LINES) == [50])
+        assert chart.evaluate("el => el._fullLayout.yaxis.range[1]") > 50
+        assert chart.evaluate(MARKS) == []
+
+        say(server, f"s.{MARKUP}", 60, 70)
+        expect(words).to_contain_text(f"1 of 2 series is above '<b>hot</b> *{MARKUP}*' (50 %) now.")
+        until(lambda: len(chart.evaluate(MARKS)) == 1)
+        table = tab.get_by_test_id("stDataFrame").first
+        for text in (f"<b>hot</b> *{MARKUP}*", f"s.{MARKUP}", "still above", "60", "70"):
+            expect(table.locator("td", has_text=text).first).to_be_attached()
+
+        zoom(tab)
+        before = chart.evaluate(RANGE)
+        limit = tab.get_by_label("Limit")
+        limit.fill("40")
+        limit.press("Enter")
+        until(lambda: chart.evaluate(LINES) == [40])
+        assert chart.evaluate(RANGE) == before
+        expect(words).to_contain_text("(40 %) now.")
+        note = tab.locator(f"{CHART} .annotation-text").first
+        expect(note).to_have_text(f"<b>hot</b> *{MARKUP}* 40 %")
+
+        limit.fill("900")
+        limit.press("Enter")
+        expect(note).to_have_text(f"↑ <b>hot</b> *{MARKUP}* 900 % above")
+        assert chart.evaluate(LINES) == []
+        assert chart.evaluate("el => el._fullLayout.yaxis.range[1]") < 200
+        assert tab.locator(f"{CHART} :is(b, img), [onerror]").count() == 0
+        tab.goto("about:blank")
+    assert not bad
+
+
+def zoom(tab: Page) -> None:
+    """Draw a zoom box over the right half of the chart, and wait until it shows."""
+    box = tab.locator(f"{CHART} .nsewdrag").first.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    before = tab.locator(CHART).evaluate(RANGE)
+    tab.mouse.move(box["x"] + box["width"] * 0.5, middle)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] * 0.95, middle, steps=8)
+    tab.mouse.up()
+    until(lambda: tab.locator(CHART).evaluate("el => el.parentElement.lookback.zoom.x"))
+    assert tab.locator(CHART).evaluate(RANGE) != before

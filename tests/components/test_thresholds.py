@@ -1,0 +1,117 @@
+"""Thresholds of charts and lists in Streamlit's own app testing, on rows that need no server."""
+
+import json
+import struct
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from components.thresholds import MOST_MARKS, checked, drawn
+from nats_client.errors import ThresholdError
+from nats_client.window import Batch
+from tests.components.chart_app.source import SECOND, Source, View
+
+SCRIPT = """
+import streamlit as st
+from components import alerts, line_chart
+from tests.components.chart_app.source import view
+
+rows = view("few")
+limits = {"*busy*": st.session_state.get("limit", 2.5), "none": None}
+line_chart(rows, "value", color="_subject", unit="<u>%", thresholds=limits)
+alerts(rows, "value", limits, color="_subject", unit="<u>%")
+"""
+
+
+def header(app: AppTest) -> dict[str, Any]:
+    """What the message to the chart says of itself."""
+    data = app.get("bidi_component")[0].proto.bytes
+    (size,) = struct.unpack_from("<I", data)
+    head: dict[str, Any] = json.loads(data[4 : 4 + size])
+    return head
+
+
+@pytest.mark.parametrize("value", ["90", float("nan"), float("inf"), True, [90], {"n": 1}])
+def test_what_is_no_number_is_told(value: object) -> None:
+    """A threshold that is no finite number is named, with its value and the way out."""
+    with pytest.raises(ThresholdError, match="The threshold 'busy' is") as raised:
+        checked({"busy": value})
+    assert repr(value) in str(raised.value)
+    assert "such as 90, or None" in str(raised.value)
+
+
+def test_what_is_missing_is_left_out() -> None:
+    """None draws nothing, so that a key of a bucket may be missing."""
+    assert checked({"busy": 90, "full": None, "hot": 1.5}) == {"busy": 90.0, "hot": 1.5}
+
+
+def test_chart_gets_thresholds_and_marks() -> None:
+    """The chart is told the thresholds, and each rise above with its series, time and value."""
+    app = AppTest.from_string(SCRIPT, default_timeout=20).run()
+    assert not app.exception
+    config = header(app)["config"]
+    assert config["thresholds"] == [["*busy*", 2.5]]
+    marks = config["marks"]
+    assert marks["names"] == ["third"]
+    assert {(line, name) for line, name, _, _ in marks["at"]} == {(0, 0)}
+    assert all(2.5 < value < 3.01 for _, _, _, value in marks["at"])
+    assert marks["more"] == 0
+
+
+def test_changed_threshold_resends_only_the_settings() -> None:
+    """When a threshold moves, the settings travel, and of the data only what is new."""
+    app = AppTest.from_string(SCRIPT, default_timeout=20).run()
+    whole = header(app)
+    app.run()
+    app.run()
+    assert "config" not in header(app)
+    app.session_state["limit"] = 2.75
+    app.run()
+    head = header(app)
+    assert head["config"]["thresholds"] == [["*busy*", 2.75]]
+    assert head["a"] > 0
+    assert head["c"] < whole["c"] / 10
+
+
+def test_newest_crossings_are_marked_and_the_rest_counted() -> None:
+    """Of many crossings the newest are marked, in the name that the chart gives the series."""
+    noise, now = Source("noise", []), 1_700_000_000 * SECOND
+    times = now - np.arange(3000, 0, -1) * SECOND // 100
+    values = {"a": np.tile([1.0, 9.0], 1500), "b": np.zeros(3000)}
+    noise.window.append(Batch(np.arange(3000), times, times, ["s"] * 3000, values))
+    view = View(noise, noise.window.snapshot(), pd.Timedelta("PT1M"), now)
+    config = drawn(view, ["a", "b"], "_subject", {"low": 5, "high": 9})
+    assert config["thresholds"] == [("low", 5.0), ("high", 9.0)]
+    marks: Any = config["marks"]
+    assert marks["names"] == ["s a"]
+    assert marks["more"] == 1500 - MOST_MARKS
+    newest_first = [time for _, _, time, _ in marks["at"]]
+    assert newest_first == sorted(newest_first, reverse=True)
+    assert newest_first[0] == times[-1] // 1_000_000
+    assert len(json.dumps(config)) < 40 * MOST_MARKS
+
+
+def test_list_says_how_things_stand() -> None:
+    """The list names threshold, series and values, and its first line says how many are above."""
+    app = AppTest.from_string(SCRIPT, default_timeout=20).run()
+    table = app.dataframe[0].value
+    assert list(table.columns) == [
+        "Threshold", "Series", "Since", "Until", "At crossing (<u>%)", "Peak (<u>%)",
+    ]  # fmt: skip
+    assert set(table["Threshold"]) == {"*busy*"}
+    assert set(table["Series"]) == {"third"}
+    assert (table["Peak (<u>%)"] >= table["At crossing (<u>%)"]).all()
+    assert (table["Until"] == "still above").sum() <= 1
+    (line,) = app.markdown
+    assert r"'\*busy\*' \(2\.5 \<u\>%\)" in line.value
+    app.session_state["limit"] = 99.0
+    app.run()
+    assert "Nothing crossed" in app.markdown[0].value
+    assert "in the last 1 minute" in app.markdown[0].value
+    app.session_state["limit"] = -9
+    app.run()
+    assert "3 of 3 series are above" in app.markdown[0].value
+    assert app.dataframe[0].value["Since"].str.startswith("before ").all()

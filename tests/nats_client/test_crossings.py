@@ -1,0 +1,337 @@
+"""Crossings against a model that looks at every row that ever came."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nats_client import Client, Settings
+from nats_client.crossings import MOST_CROSSINGS, Crossing, Crossings
+from nats_client.errors import ColumnError
+from nats_client.window import Batch, Window
+from tests.nats import running_server
+from tests.waiting import until
+
+LOOK_BACK = pd.Timedelta("PT10M")
+SECOND = 10**9
+NOW = 1_700_000_000 * SECOND
+LIMIT = 5.0
+
+Row = tuple[int, float]
+
+
+class Rows:
+    """A real window, filled at a clock that is seconds after NOW."""
+
+    def __init__(self) -> None:
+        self.window = Window()
+        self.seq = 0
+
+    def add(self, now: int, rows: list[tuple[int, str, float]]) -> None:
+        """Append rows of (seconds after NOW, series, value) that are received at `now`."""
+        seq = np.arange(self.seq, self.seq + len(rows), dtype=np.int64)
+        self.seq += len(rows)
+        times = np.array([NOW + t * SECOND for t, _, _ in rows], dtype=np.int64)
+        values = {"v": np.array([value for _, _, value in rows], dtype=np.float64)}
+        received = np.full(len(rows), NOW + now * SECOND)
+        self.window.append(Batch(seq, received, times, [name for _, name, _ in rows], values))
+
+    def held(self) -> list[tuple[int, str, float]]:
+        """The rows of the window, as they came."""
+        snapshot = self.window.snapshot()
+        codes, labels = snapshot.codes("_subject")
+        seconds = ((snapshot.time - NOW) // SECOND).tolist()
+        return list(
+            zip(seconds, (labels[code] for code in codes), snapshot.numbers("v").tolist(), strict=True)
+        )
+
+
+class Model:
+    """Remembers every row, and works everything out anew each time."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[Row]] = {}
+
+    def update(self, now: int, rows: list[tuple[int, str, float]]) -> None:
+        """Forget who was silent for the look-back, then take in `rows`."""
+        edge = now - 600
+        self.rows = {name: mine for name, mine in self.rows.items() if max(mine)[0] >= edge}
+        for at, name, value in rows:
+            if not np.isnan(value) and edge <= at <= now + 60:
+                self.rows.setdefault(name, []).append((at, value))
+
+    def crossings(self, name: str, edge: int) -> list[tuple[int, float, int | None, list[Row], bool]]:
+        """Start, value, end, rows in between, and whether the rise was seen, oldest first."""
+        found: list[tuple[int, float, int | None, list[Row], bool]] = []
+        stay: list[Row] = []
+        seen = False
+        for at, value in sorted(self.rows[name], key=lambda row: row[0]):
+            if value > LIMIT:
+                stay.append((at, value))
+                continue
+            if stay:
+                found.append((*stay[0], at, stay, seen))
+            stay, seen = [], True
+        if stay:
+            found.append((*stay[0], None, stay, seen))
+        return [one for one in found if one[2] is None or one[2] >= edge]
+
+
+def check(crossings: Crossings, model: Model, now: int) -> None:
+    """What was found is what the model says."""
+    found, edge = crossings.found(), now - 600
+    expected = {name: model.crossings(name, edge) for name in model.rows}
+    assert found.series == len(model.rows)
+    assert found.above == sum(bool(some) and some[-1][2] is None for some in expected.values())
+    assert found.total == len(found.crossings) == sum(map(len, expected.values()))
+    assert list(found.crossings) == sorted(found.crossings, key=lambda crossing: -crossing.start)
+    for name, some in expected.items():
+        mine = [crossing for crossing in reversed(found.crossings) if crossing.series == name]
+        mine.sort(key=lambda crossing: (crossing.start, crossing.end or np.inf))
+        for crossing, (start, value, end, rows, seen) in zip(mine, some, strict=True):
+            at = None if end is None else NOW + end * SECOND
+            assert crossing[1:4] == (NOW + start * SECOND, value, at)
+            assert crossing.seen == seen
+            peak = max(value for _, value in rows)
+            if start >= edge:
+                assert crossing.peak == peak
+            else:
+                # A late row may have split it after a part of its rows had left the window.
+                assert max([v for t, v in rows if t >= edge], default=value) <= crossing.peak
+                assert value <= crossing.peak <= max(v for _, v in model.rows[name])
+
+
+some_rows = st.lists(
+    st.tuples(
+        st.integers(0, 90) | st.integers(0, 650),  # seconds before the refresh: late rows as well
+        st.sampled_from("abc"),
+        st.integers(0, 10).map(float) | st.just(float("nan")),
+    ),
+    max_size=30,
+)
+steps = st.lists(
+    st.tuples(some_rows, st.integers(1, 250), st.sampled_from(["", "", "", "", "clear", "remove"])),
+    min_size=1,
+    max_size=14,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(steps)
+def test_as_if_all_rows_were_looked_at(steps: list[tuple[list[tuple[int, str, float]], int, str]]) -> None:
+    """Whatever rows come in whatever order and batches, what is found is what all rows together say."""
+    rows, model = Rows(), Model()
+    crossings = Crossings("v", "_subject", LOOK_BACK, LIMIT)
+    now = 0
+    for some, later, event in steps:
+        now += later
+        timed = [(now - ago, name, value) for ago, name, value in some]
+        timed.sort(key=lambda row: -row[0] % 7)  # neither in order nor the reverse
+        if event == "clear":
+            rows.window.clear()
+            model = Model()
+        rows.add(now, timed)
+        rows.window.evict(NOW + (now - 600) * SECOND)
+        model.update(now, timed)
+        if event == "remove" and len(held := rows.window.snapshot()):
+            # A deleted message gives all rows other ordinals: what is left is all there is to know.
+            rows.window.remove(held.seq[len(held) // 2 :][:1])
+            model = Model()
+            model.update(now, rows.held())
+        crossings.update(rows.window.snapshot(), NOW + now * SECOND)
+        if len(rows.window):
+            check(crossings, model, now)
+        else:
+            assert crossings.found() == ((), 0, 0, 0)
+
+
+def found(rows: list[tuple[int, str, float]], limit: float = LIMIT) -> Crossings:
+    """The crossings of these rows, a second each."""
+    window = Rows()
+    window.add(0, rows)
+    crossings = Crossings("v", "_subject", LOOK_BACK, limit)
+    crossings.update(window.window.snapshot(), NOW)
+    return crossings
+
+
+def test_a_plain_crossing() -> None:
+    """From at or below to above is a crossing; it has a start, an end, and a peak."""
+    times = range(-60, 0, 10)
+    crossings = found([(t, "a", v) for t, v in zip(times, [1, 5, 6, 9, 7, 5], strict=True)]).found()
+    at = NOW - 40 * SECOND, 6.0, NOW - 10 * SECOND, 9.0, True
+    assert crossings == ((Crossing("a", *at),), 1, 0, 1)
+
+
+def test_a_missing_value_ends_nothing() -> None:
+    """Rows without the value are passed over: the series stays where it was."""
+    nan = float("nan")
+    assert found([(-30, "a", 1), (-20, "a", 8), (-10, "a", nan), (-5, "a", 9)]).found().above == 1
+
+
+def test_above_from_the_first_row_on() -> None:
+    """A series whose first row is above is above, but nobody saw it rise."""
+    (crossing,) = found([(-30, "a", 8), (-20, "a", 9)]).found().crossings
+    assert (crossing.seen, crossing.end, crossing.peak) == (False, None, 9)
+
+
+def test_a_long_stay_keeps_its_start_and_peak() -> None:
+    """What still goes on is told from its beginning, though those rows have left the look-back."""
+    rows, crossings = Rows(), Crossings("v", "_subject", LOOK_BACK, LIMIT)
+    for now, value in [(0, 1), (10, 99), *((20 + 100 * i, 6) for i in range(20))]:
+        rows.add(now, [(now, "a", float(value))])
+        rows.window.evict(NOW + (now - 600) * SECOND)
+        crossings.update(rows.window.snapshot(), NOW + now * SECOND)
+    assert crossings.found().crossings == (Crossing("a", NOW + 10 * SECOND, 99, None, 99, True),)
+
+
+@pytest.mark.parametrize(("late", "peaks"), [(9.0, [99]), (2.0, [99, 50]), (120.0, [120])])
+def test_a_late_row_in_a_long_stay(late: float, peaks: list[float]) -> None:
+    """A late row raises the peak of a stay that began before the look-back, or splits it in two, and the peak
+    that has left the window stays where it was."""
+    rows, crossings = Rows(), Crossings("v", "_subject", LOOK_BACK, LIMIT)
+    for now, value in [(0, 1), (10, 7), (20, 99), (400, 40), (800, 50), (900, 45)]:
+        rows.add(now, [(now, "a", float(value))])
+        rows.window.evict(NOW + (now - 600) * SECOND)
+        crossings.update(rows.window.snapshot(), NOW + now * SECOND)
+    rows.add(900, [(700, "a", late)])
+    crossings.update(rows.window.snapshot(), NOW + 900 * SECOND)
+    assert [crossing.peak for crossing in reversed(crossings.found().crossings)] == peaks
+
+
+def test_a_late_row_before_the_peak() -> None:
+    """The peak of a stay that began before the look-back is not that of a later one from which a late row
+    parts it."""
+    rows, crossings = Rows(), Crossings("v", "_subject", LOOK_BACK, LIMIT)
+    for now, value in [(0, 1), (10, 7), (400, 40), (800, 50), (900, 45)]:
+        rows.add(now, [(now, "a", float(value))])
+        rows.window.evict(NOW + (now - 600) * SECOND)
+        crossings.update(rows.window.snapshot(), NOW + now * SECOND)
+    rows.add(900, [(700, "a", 2.0)])
+    crossings.update(rows.window.snapshot(), NOW + 900 * SECOND)
+    later, before = crossings.found().crossings
+    assert (before.peak, before.value, before.start) == (40, 7, NOW + 10 * SECOND)
+    assert (later.peak, later.start) == (50, NOW + 800 * SECOND)
+
+
+def test_only_the_newest_are_kept_and_all_are_counted() -> None:
+    """Beyond the most that are kept crossings are counted, until they leave the look-back; one that still
+    goes on is kept, however many came later."""
+    rows, crossings = Rows(), Crossings("v", "_subject", LOOK_BACK, LIMIT)
+    noise = [(t, "noise", float(value)) for t in range(-590, -10) for value in (0, 9, 1, 8)]
+    rows.add(0, [(-595, "long", 1), (-594, "long", 7), *noise, (-9, "noise", 0)])
+    crossings.update(rows.window.snapshot(), NOW)
+    one = crossings.found()
+    assert one.total == 2 * 580 + 1
+    assert len(one.crossings) == MOST_CROSSINGS + 1
+    assert (one.above, one.crossings[-1].series) == (1, "long")
+    # A late row among those that are only counted changes nothing.
+    rows.add(0, [(-580, "noise", 50.0)])
+    crossings.update(rows.window.snapshot(), NOW)
+    assert crossings.found() == one
+    rows.window.evict(NOW)
+    rows.add(300, [(300, "long", 8.0)])
+    crossings.update(rows.window.snapshot(), NOW + 300 * SECOND)
+    assert crossings.found().crossings[-1].peak == 8
+    assert crossings.found().total < 600
+
+
+def test_a_row_ahead_of_its_time_waits() -> None:
+    """A row from the far future counts once its time has come."""
+    rows, crossings = Rows(), Crossings("v", "_subject", LOOK_BACK, LIMIT)
+    rows.add(0, [(-5, "a", 1), (400, "a", 9)])
+    crossings.update(rows.window.snapshot(), NOW)
+    assert crossings.found().total == 0
+    crossings.update(rows.window.snapshot(), NOW + 390 * SECOND)
+    assert crossings.found().above == 1
+
+
+def test_a_late_thread_changes_nothing() -> None:
+    """A viewer with an older snapshot than another's neither undoes nor doubles anything."""
+    rows, crossings = Rows(), Crossings("v", None, LOOK_BACK, LIMIT)
+    rows.add(0, [(-5, "a", 1)])
+    old = rows.window.snapshot()
+    rows.add(0, [(-4, "a", 9)])
+    crossings.update(rows.window.snapshot(), NOW)
+    before = crossings.found()
+    crossings.update(old, NOW)
+    assert crossings.found() is before
+    assert before.total == 1
+
+
+def test_many_viewers_at_once() -> None:
+    """Threads that update the same crossings together end with what one alone finds."""
+    rows, shared = Rows(), Crossings("v", "_subject", LOOK_BACK, LIMIT)
+    ended = threading.Event()
+
+    def viewer() -> None:
+        while not ended.is_set():
+            shared.update(rows.window.snapshot(), NOW)
+            shared.found()
+
+    threads = [threading.Thread(target=viewer) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    generator = np.random.default_rng(1)
+    for i in range(200):
+        time.sleep(0.001)
+        rows.add(
+            0, [(-500 + i - int(generator.integers(0, 20)), "ab"[i % 2], float(generator.integers(0, 11)))]
+        )
+    ended.set()
+    for thread in threads:
+        thread.join()
+    alone = Crossings("v", "_subject", LOOK_BACK, LIMIT)
+    alone.update(rows.window.snapshot(), NOW)
+    shared.update(rows.window.snapshot(), NOW)
+    assert shared.found() == alone.found()
+    assert alone.found().total > 20
+
+
+def test_a_column_that_is_not_there_is_told() -> None:
+    """Each viewer hears of a wrong column at each refresh, and a right one still works then."""
+    rows = Rows()
+    rows.add(0, [(-5, "a", 1)])
+    crossings = Crossings("w", "_subject", LOOK_BACK, LIMIT)
+    for _ in range(2):
+        with pytest.raises(ColumnError, match="'w'"):
+            crossings.update(rows.window.snapshot(), NOW)
+
+
+def test_of_a_feed(tmp_path: Path) -> None:
+    """On a real server: rises are found as messages come, a late one by its own time, all readers of a feed
+    share them, and a stream that is made anew starts over."""
+    with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
+        server.add_stream("S", ["s.>"])
+        begin = time.time()
+
+        def say(name: str, at: float, value: float) -> None:
+            server.publish(f"s.{name}", json.dumps({"v": value, "at": begin + at}).encode())
+
+        feed = client.feed("S", look_back="PT10M", time="at")
+        shared = feed.crossings("v", "_subject", LOOK_BACK, LIMIT)
+        assert client.feed("S", time="at").crossings("v", "_subject", LOOK_BACK, LIMIT) is shared
+
+        def now() -> list[tuple[str, float, float, bool]]:
+            shared.update(feed.snapshot(), feed.now())
+            return [
+                (crossing.series, round(crossing.start / 1e9 - begin, 3), crossing.peak, crossing.end is None)
+                for crossing in shared.found().crossings
+            ]
+
+        for at, value in enumerate([1, 6, 9, 7]):
+            say("a", at - 60, value)
+        until(lambda: now() == [("s.a", -59, 9, True)])
+        say("b", -50, 8)
+        say("a", -57.5, 2)  # late: it parts what is above
+        until(lambda: now() == [("s.b", -50, 8, True), ("s.a", -57, 7, True), ("s.a", -59, 9, False)])
+        server.run(lambda nc: nc.jetstream().delete_stream("S"))
+        server.add_stream("S", ["s.>"])
+        say("c", -5, 3)
+        say("c", -4, 6)
+        until(lambda: now() == [("s.c", -4, 6, True)])
