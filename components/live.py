@@ -89,15 +89,21 @@ def live(
     what follows can count on data. Raises LookbackError, drawn by the frame, on what cannot be read.
     """
     view = look(stream, subject, look_back=look_back, time=time, decoder=decoder)
+    show(view)
     if not len(view):
         raise NothingYet(view.feed.key.name)
     return view
 
 
 def look(
-    stream: str | None, subject: str | None, *, look_back: str, time: str | None = None, decoder: str = "json"
+    stream: str | None,
+    subject: str | None = None,
+    *,
+    look_back: str,
+    time: str | None = None,
+    decoder: str = "json",
 ) -> View:
-    """As `live`, for pages that have something to show without a single row too."""
+    """As live(), for components that can do without rows, and without the frame's telling of the feed."""
     length = parse_duration(look_back)
     feed = client().feed(stream, subject, look_back=look_back, time=time, decoder=decoder)
     seen: set[object] = st.session_state.setdefault("_feeds_seen", set())
@@ -105,8 +111,11 @@ def look(
         seen.add((feed.key, look_back))
         feed.wait(FIRST_LOOK)
     now = feed.now()
-    view = View(feed, feed.snapshot().since(now - length.value), length, now, feed.health)
+    return View(feed, feed.snapshot().since(now - length.value), length, now, feed.health)
+
+
+def show(view: View) -> None:
+    """Have the frame tell how the feed of `view` is doing."""
     views = _views.get()
     if views is not None:
         views.append(view)
-    return view

@@ -8,7 +8,7 @@ import streamlit as st
 
 from .choose import choose, chosen
 from .fields import time_fields
-from .live import View, look
+from .live import View, look, show
 from .streams import stream_line, subjects
 
 LOOK_BACKS = ["PT1M", "PT5M", "PT15M", "PT1H", "PT6H", "P1D"]
@@ -43,6 +43,7 @@ def choose_rows(table: pd.DataFrame) -> Rows:
     options |= {"time": time} if time != STORED else {}
     options |= {"decoder": decoder} if decoder != "json" else {}
     view = look(stream, subject, **options)
+    show(view)
     with row:
         times = [STORED, *time_fields(view)]
         choose("Time", times, default=STORED, own=True, help="The field with a row's own time")
