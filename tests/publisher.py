@@ -1,12 +1,14 @@
 """Publishes numbered messages all the time, each until it is acknowledged, stored once by its id."""
 
 import asyncio
+import contextlib
+import itertools
 import json
 import threading
 from collections.abc import Sequence
 
-import nats
 import nats.errors
+from nats.aio.client import Client
 
 
 class Publisher:
@@ -44,18 +46,27 @@ class Publisher:
         self._free.set()
 
     async def _publish(self) -> None:
-        async def quiet(_: Exception) -> None:
-            pass
+        for url in itertools.cycle(self._urls):
+            # A client for each connection: nats-py leaves sockets open when it connects again by itself.
+            client = Client()
+            try:
+                await client.connect(
+                    [url], allow_reconnect=False, connect_timeout=1, ping_interval=1, error_cb=_quiet
+                )
+                await self._publish_to(client)
+                return
+            except (nats.errors.Error, TimeoutError, OSError):
+                await asyncio.sleep(0.05)
+            finally:
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(client.close(), 1)
+            if self._stop.is_set():
+                return
+            if not self._free.is_set():
+                self._resting.set()
 
-        nc = await nats.connect(
-            self._urls,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.1,
-            connect_timeout=1,
-            ping_interval=1,
-            error_cb=quiet,
-        )
-        js = nc.jetstream(timeout=1)
+    async def _publish_to(self, client: Client) -> None:
+        js = client.jetstream(timeout=1)
         while not self._stop.is_set():
             if not self._free.is_set():
                 self._resting.set()
@@ -67,5 +78,10 @@ class Publisher:
                 self.count += 1
                 await asyncio.sleep(self._pause)
             except (nats.errors.Error, TimeoutError, OSError):
+                if not client.is_connected:
+                    raise
                 await asyncio.sleep(0.05)
-        await nc.close()
+
+
+async def _quiet(_: Exception) -> None:
+    pass

@@ -177,8 +177,8 @@ def test_server_goes_and_comes(tmp_path: Path, tab: Page) -> None:
         assert newest(tab) > 0
         expect(tab.locator(".lb-status")).to_contain_text("20 rows")
         server.start()
-        expect(tab.locator(".lb-word")).to_have_text("Live", timeout=20_000)
         publish(server, 20)
+        expect(tab.locator(".lb-word")).to_have_text("Live", timeout=20_000)
         expect(tab.locator(".lb-status")).to_contain_text("40 rows", timeout=20_000)
         tab.goto("about:blank")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from bench.viewer import Viewer
 from tests.nats import NatsServer, running_server
@@ -97,6 +98,7 @@ class Hands:
         }
 
 
+@pytest.mark.timeout(300)
 def test_clean_hands(tmp_path: Path) -> None:
     """Threads, tasks, consumers, subscriptions and open files are what they were; memory is flat."""
     (tmp_path / "pages").mkdir()

@@ -9,13 +9,11 @@ import pytest
 from nats.js.api import KeyValueConfig
 from playwright.sync_api import Page, expect
 
-from tests.app.test_pages import ROOT, open_page, texts, the_status
+from tests.app.test_pages import ROOT, texts, the_status
 from tests.app.test_untrusted import FOUND, MARKUP
 from tests.browser import chromium
 from tests.nats import NatsServer, running_server
 from tests.running import app
-
-__all__ = ["open_page"]  # a fixture
 
 PAGE = '"""A page."""\nimport streamlit as st\nfrom components import live, values\n'
 VALUES = ROOT / "pages" / "values.py"
