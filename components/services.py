@@ -110,7 +110,7 @@ def endpoint_list(found: Services, name: str) -> None:
             "state": ["gone" if gone else "running" for gone in table["gone"]],
             **{part: table[part] for part in ("endpoint", "subject", "queue_group", "requests", "errors")},
             "rate": table["requests_per_s"],
-            "average": table["average"] * 1e3,
+            "average": table["average"].where(table["requests"] > 0) * 1e3,
             "last_error": table["last_error"],
             "started": table["started"],
             "seen": table["seen"],
