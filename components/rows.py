@@ -11,7 +11,10 @@ from .fields import time_fields
 from .live import View, collect, look
 from .streams import stream_line, subjects
 
-LOOK_BACKS = ["PT1M", "PT5M", "PT15M", "PT1H", "PT6H", "P1D"]
+LOOK_BACKS = ["PT1M", "PT5M", "PT15M", "PT1H", "PT6H", "P1D", "P7D"]
+ARCHIVE = "history.query"
+"""Where a history service is asked for what a stream no longer holds."""
+SOURCES = ["stream", "archive too"]
 STORED = "stored"
 """In place of a field: a row's time is when the server stored it."""
 
@@ -43,17 +46,20 @@ def choose_rows(table: pd.DataFrame) -> Rows:
         )
         look_back = choose("Look-back", LOOK_BACKS, default="PT5M", own=True, help="An ISO 8601 duration")
         decoder = choose("Payloads", ["json", "text"], default="json", help="How a message is read")
+        source = choose("From", SOURCES, help="The archive holds what the stream no longer does")
     stream_line(table, stream)
     time = chosen("Time", STORED)
     options = {"look_back": look_back}
     options |= {"time": time} if time != STORED else {}
     options |= {"decoder": decoder} if decoder != "json" else {}
+    options |= {"archive": ARCHIVE} if source != SOURCES[0] else {}
     view = look(
         stream,
         subject,
         look_back=look_back,
         time=options.get("time"),
         decoder=decoder,
+        archive=options.get("archive"),
     )
     collect(view)
     with row:

@@ -192,7 +192,8 @@ def _gone(view: View) -> list[tuple[str, list[dict[str, object]]]]:
     """What has gone from the stream, or was never heard, within the look-back: how much, and when."""
     health = view.health
     keeps = f" The stream keeps at most {health.limits}." if health.limits else ""
-    holder = "the stream and its archive hold" if view.feed.key.archive else "the stream holds"
+    both = view.feed.key.archive is not None and health.archive is None
+    holder = "the stream and its archive hold" if both else "the stream holds"
     found: list[tuple[str, list[dict[str, object]]]] = []
     removed = [gap for gap in view.gaps if gap.why == "removed"]
     if removed:

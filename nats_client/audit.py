@@ -88,7 +88,10 @@ class Audit:
         kept = 0
         if self._archive is not None:
             newest = max(first - 1, int(self._deleted[-1]) if deleted else 0)
-            kept = await self._archive.holds(info["created"], newest)
+            try:
+                kept = await self._archive.holds(info["created"], newest)
+            except LookbackError:
+                return  # nobody knows what it holds, so nothing leaves
         for removed in (
             self._window.remove_before(first, after=kept),
             self._window.remove(self._deleted[self._deleted > kept]),

@@ -20,7 +20,8 @@ with st.container(horizontal=True):
     earlier = int(choose("Earlier periods", ["1", "2", "3", "4", "6", "12"]))
 
 period = PERIODS.get(chosen, chosen)
-rows = live(stream, subject, look_back=look_back_for(period, earlier))
+archive = "history.query" if is_demo() else None  # a stream keeps a day, a comparison may want weeks
+rows = live(stream, subject, look_back=look_back_for(period, earlier), archive=archive)
 numbers = [name for name, kind in rows.columns.items() if kind == "number"]
 texts = [name for name, kind in rows.columns.items() if kind == "text" and name != "_subject"]
 if not numbers:

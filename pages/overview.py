@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from components import bytes_text, is_demo, line_chart, live, newest_messages, stream_list, streams
+from components import bytes_text, is_demo, line_chart, live, newest_messages, stream_list, streams, values
 
 if is_demo():
     st.caption("This machine, live from NATS JetStream: real figures, published once a second.")
@@ -10,6 +10,8 @@ if is_demo():
     memory = live("METRICS", "metrics.memory.*", look_back="PT5M")
     network = live("METRICS", "metrics.network.*", look_back="PT5M")
     disk = live("METRICS", "metrics.disk.*", look_back="PT5M")
+    limits = values("thresholds")
+    busy_above, full_above = {"busy": limits.get("cpu")}, {"full": limits.get("memory")}
 
     busy, ram = cpu.latest("percent"), memory.latest("used_bytes")
     with st.container(horizontal=True):
@@ -20,10 +22,10 @@ if is_demo():
 
     left, right = st.columns(2)
     with left:
-        line_chart(cpu, y="percent", color="_subject", title="CPU", unit="%", thresholds={"busy": 90})
+        line_chart(cpu, y="percent", color="_subject", title="CPU", unit="%", thresholds=busy_above)
         line_chart(network, y="received_bytes_per_s", color="_subject", title="Network in", unit="B/s")
     with right:
-        line_chart(memory, y="percent", color="_subject", title="Memory", unit="%", thresholds={"full": 90})
+        line_chart(memory, y="percent", color="_subject", title="Memory", unit="%", thresholds=full_above)
         line_chart(disk, y="write_bytes_per_s", color="_subject", title="Disk writes", unit="B/s")
 else:
     table = streams()

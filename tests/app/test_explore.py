@@ -231,7 +231,7 @@ def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path
         pick(tab, "By", "kind")
         tab.get_by_role("tab", name="Messages").click()
         expected = [
-            ["A", ">", "PT5M", "json", "stored", "scatter", "y", "x", "kind"],
+            ["A", ">", "PT5M", "json", "stream", "stored", "scatter", "y", "x", "kind"],
             "Messages",
             ["a", "b"],
         ]
