@@ -8,7 +8,8 @@ and storing a message again changes nothing.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -26,6 +27,7 @@ EVERY = 300.0  # seconds between two runs
 KEEP = timedelta(days=30)  # what is older is forgotten
 PART = 20_000  # messages that are copied at once
 READ_TIMEOUT = 60.0  # seconds that reading one part may take
+RETRY_AFTER = 1.0  # seconds between two looks for a stream that is not there yet
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -74,8 +76,12 @@ class Archiver:
         self._keep = keep
 
     async def serve(self, every: float = EVERY) -> None:
-        """Run now, every `every` seconds, and when a request asks for it, until cancelled."""
+        """Run every `every` seconds, and when a request asks for it, until cancelled. The first run waits for
+        the streams: what starts together comes up in any order."""
         async with serve("archive", self.run, url=self._settings.url) as service:
+            async with self._connected() as connection:
+                for stream in self._streams:
+                    await _wait_for(connection, stream)
             while True:
                 if service.current is None:
                     service.start("schedule")
@@ -83,20 +89,25 @@ class Archiver:
 
     async def run(self, workflow: Workflow) -> None:
         """One run: each stream is a job. A stream that fails does not hold up the others."""
-        connection = Connection(self._settings)
-        connecting = asyncio.create_task(connection.run())
         failed: list[str] = []
-        try:
+        async with self._connected() as connection:
             for stream in self._streams:
                 try:
                     with workflow.job(stream) as job:
                         await self._archive(connection, stream, job)
                 except (LookbackError, TimeoutError) as error:
                     failed.append(f"{stream}: {error or 'no answer in time'}")
-        finally:
-            await end_tasks([connecting])
         if failed:
             raise ArchiveError(" ".join(failed))
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
+        connection = Connection(self._settings)
+        connecting = asyncio.create_task(connection.run())
+        try:
+            yield connection
+        finally:
+            await end_tasks([connecting])
 
     async def _archive(self, connection: Connection, stream: str, job: Job) -> None:
         with job.step("look") as step:
@@ -144,6 +155,15 @@ class Archiver:
         if part.void:
             raise ArchiveError(f"The stream {stream!r} was made anew meanwhile; the next run goes on.")
         return part
+
+
+async def _wait_for(connection: Connection, stream: str) -> None:
+    while True:
+        try:
+            await connection.api(f"STREAM.INFO.{stream}")
+            return
+        except (LookbackError, TimeoutError):
+            await asyncio.sleep(RETRY_AFTER)
 
 
 def _microseconds(ns: int) -> datetime:

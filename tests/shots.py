@@ -3,12 +3,29 @@
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+from playwright.sync_api import Page
 
 from tests.browser import chromium
 from tests.running import ROOT, app
 
 SIZES = {"wide": (1440, 900), "narrow": (390, 844)}
+
+
+def ask_history(tab: Page) -> None:
+    """Let the page "History" ask its query."""
+    tab.get_by_role("button", name="Run", exact=True).click()
+
+
+def start_run(tab: Page) -> None:
+    """Let the page "Workflows" start a run, which it then shows."""
+    tab.get_by_role("button", name="Start a run of archive").click(timeout=60_000)
+
+
+FILLED_BY: dict[str, Callable[[Page], None]] = {"history": ask_history, "workflows": start_run}
+"""Pages that show their data after a click."""
 
 
 def main(folder: Path, settle: float = 6.0) -> None:
@@ -17,6 +34,10 @@ def main(folder: Path, settle: float = 6.0) -> None:
     pages = sorted(file.stem for file in (ROOT / "pages").glob("*.py"))
     with tempfile.TemporaryDirectory() as data, app(Path(data)) as running, chromium() as browser:
         time.sleep(30)  # so that the charts have something to show
+        with browser.new_page() as tab:  # and the archive, too
+            tab.goto(f"{running.url}/workflows")
+            start_run(tab)
+            tab.wait_for_timeout(settle * 1000)
         for theme in ("light", "dark"):
             for size, (width, height) in SIZES.items():
                 context = browser.new_context(
@@ -26,6 +47,8 @@ def main(folder: Path, settle: float = 6.0) -> None:
                     tab = context.new_page()
                     tab.goto(f"{running.url}/{'' if page == 'overview' else page}")
                     tab.wait_for_selector(".lb-status", timeout=30_000)
+                    if page in FILLED_BY:
+                        FILLED_BY[page](tab)
                     tab.wait_for_timeout(settle * 1000)
                     tab.screenshot(path=folder / f"{page}-{theme}-{size}.png")
                     tab.close()
