@@ -99,7 +99,8 @@ def until(holds: Callable[[], bool], seconds: float = 20) -> None:
 
 def refreshes(tab: Page, count: int) -> None:
     """Wait until the server sent the chart `count` refreshes that brought something."""
-    version = f"document.querySelector('{CHART}').parentElement.lookback.version"
+    # On a busy machine Streamlit may put up the page's elements twice in its first seconds.
+    version = f"document.querySelector('{CHART}')?.parentElement.lookback?.version ?? 0"
     for _ in range(count):
         before = tab.evaluate(version)
         until(lambda before=before: tab.evaluate(version) > before)
