@@ -15,9 +15,11 @@ import pytest
 from stand_ins import App
 
 from nats_client import Client, Settings
-from services.database import Database, DuckDb, PostgreSql
+from services.database import Database
+from services.duckdb_file import DuckDb
 from services.encoding import ARROW
 from services.history import CHUNK, Limits
+from services.postgresql import PostgreSql
 from tests.archive import fill
 from tests.asking import ask, asked, connected, relay, service_process, serving, tables
 from tests.nats import NatsServer, running_server
