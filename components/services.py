@@ -63,6 +63,7 @@ def service_list(found: Services) -> None:
             "description": "Description",
         },
         hide_index=True,
+        placeholder="n/a",
     )
 
     gone = [
@@ -133,6 +134,7 @@ def endpoint_list(found: Services, name: str) -> None:
             "seen": st.column_config.DatetimeColumn("Last seen", format="YYYY-MM-DD HH:mm:ss"),
         },
         hide_index=True,
+        placeholder="n/a",
     )
 
 
