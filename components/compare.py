@@ -90,6 +90,7 @@ def compared_means(
             "change": number("Difference", format="%+.1f %%"),
         },
         hide_index=True,
+        placeholder="n/a",
     )
 
 

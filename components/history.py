@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from nats_client import LookbackError, Query, parse_duration
-from nats_client.errors import NoResponders
+from nats_client.errors import NoResponders, ServiceError
 
 from .connection import client
 from .status import mistake
@@ -142,7 +142,7 @@ def answer_table(answer: Answer) -> None:
         if getattr(shown[name].dtype, "tz", None) is not None:
             shown = local(shown, name)
     moment = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss.SSS")
-    st.dataframe(shown, column_config=dict.fromkeys(times, moment), hide_index=True)
+    st.dataframe(shown, column_config=dict.fromkeys(times, moment), hide_index=True, placeholder="NULL")
     if len(answer) > MOST_ROWS:
         st.caption(f"The first {MOST_ROWS:,} of {len(answer):,} rows. The downloads have all.")
 
@@ -215,7 +215,7 @@ def _runs(query: Query) -> bool:
 
 def _progress(query: Query) -> None:
     state, rows = query.state, query.rows
-    size = f"{rows:,} rows, {bytes_text(query.bytes)}"
+    size = f"{rows:,} row{'s' * (rows != 1)}, {bytes_text(query.bytes)}"
     took = age_text(query.seconds)
     if _runs(query):
         progress, left = query.progress, query.seconds_left
@@ -233,7 +233,9 @@ def _progress(query: Query) -> None:
     elif state == "done":
         st.caption(f":material/check: {size} in {took}")
         if not rows:
-            st.info("The query found no rows. Does the archive reach so far?", icon=":material/search_off:")
+            st.info(
+                "The query found no rows. Does the archive reach back that far?", icon=":material/search_off:"
+            )
     elif isinstance(query.error, NoResponders):
         st.info(
             f"No history service answers at {plain(query.subject)}. `python -m services.history` starts one: "
@@ -242,12 +244,16 @@ def _progress(query: Query) -> None:
         )
     elif state == "stopped":
         reason = f" {plain(str(query.error))}" if query.error else ""
-        st.warning(f"Stopped after {size}, {took}; they are kept.{reason}", icon=":material/stop_circle:")
+        kept = "; what came is kept" if rows else ""
+        st.warning(f"Stopped after {size}, {took}{kept}.{reason}", icon=":material/stop_circle:")
     else:
-        if query.error is not None:
+        if isinstance(query.error, ServiceError) and query.error.description:
+            # The analyst asked the database: its own words say what is wrong with the SQL.
+            st.error(plain(f"The query failed: {query.error.description}"), icon=":material/error:")
+        elif query.error is not None:
             mistake(query.error)
         if rows:
-            st.caption(f"{size} came before that, and are kept.")
+            st.caption(f"{size} came before that; what came is kept.")
 
 
 def _kind(column: pd.Series) -> str:

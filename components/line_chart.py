@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import streamlit as st
+from streamlit.errors import StreamlitDuplicateElementKey
 
-from nats_client import format_duration
+from nats_client import LookbackError, format_duration
 from nats_client.bins import MOST, Bins
 
 from .assets import PREFIX, asset_url
@@ -101,4 +102,9 @@ def draw(view: View, bins: Bins, config: Mapping[str, object], key: str) -> None
         "gaps": [[gap.start // 1_000_000, gap.end // 1_000_000] for gap in view.gaps],
         "plotly": asset_url("plotly.min.js").removeprefix(f"{PREFIX}/"),
     }
-    _component(key=key, data=sent.next(bins, config), on_resync_change=sent.forget)
+    try:
+        _component(key=key, data=sent.next(bins, config), on_resync_change=sent.forget)
+    except StreamlitDuplicateElementKey:
+        raise LookbackError(
+            "This page draws the same chart twice. Give one of them a key of its own, such as key='second'."
+        ) from None

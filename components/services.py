@@ -63,6 +63,7 @@ def service_list(found: Services) -> None:
             "description": "Description",
         },
         hide_index=True,
+        placeholder="n/a",
     )
 
     gone = [
@@ -133,6 +134,7 @@ def endpoint_list(found: Services, name: str) -> None:
             "seen": st.column_config.DatetimeColumn("Last seen", format="YYYY-MM-DD HH:mm:ss"),
         },
         hide_index=True,
+        placeholder="n/a",
     )
 
 
@@ -149,6 +151,7 @@ def service_chart(found: Services, name: str) -> None:
 
 
 def _small_chart(title: str, times: pd.Series, values: pd.Series, unit: str) -> None:
+    drawn = bool(values.notna().any())  # without a point Plotly would count from 0 to 6
     figure = go.Figure(
         go.Scatter(x=times, y=values, mode="lines+markers" if len(values) < 3 else "lines"),
         layout={
@@ -157,8 +160,14 @@ def _small_chart(title: str, times: pd.Series, values: pd.Series, unit: str) -> 
             "height": 190,
             "margin": {"l": 50, "r": 10, "t": 36, "b": 28},
             # Nothing to zoom into: the next look draws it anew.
-            "xaxis": {"fixedrange": True},
-            "yaxis": {"fixedrange": True, "rangemode": "tozero", "ticksuffix": f" {unit}", "nticks": 5},
+            "xaxis": {"fixedrange": True, "showticklabels": drawn},
+            "yaxis": {
+                "fixedrange": True,
+                "rangemode": "tozero",
+                "ticksuffix": f" {unit}",
+                "nticks": 5,
+                "showticklabels": drawn,
+            },
         },
     )
     st.plotly_chart(figure, key=f"service {title}", config={"displayModeBar": False})

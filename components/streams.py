@@ -145,6 +145,7 @@ def stream_list(table: pd.DataFrame) -> None:
             "limits": "Keeps at most",
             "age": None,
         },
+        placeholder="n/a",
     )
 
 

@@ -19,7 +19,7 @@ def newest_rows(view: View, rows: int = 20) -> None:
         "_subject": "Subject",
         "_seq": st.column_config.NumberColumn("Sequence", format="%d"),
     }
-    st.dataframe(table, column_config=config, hide_index=True)
+    st.dataframe(table, column_config=config, hide_index=True, placeholder="n/a")
 
 
 def latest_values(view: View, column: str, by: str = "_subject") -> None:

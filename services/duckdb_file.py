@@ -238,7 +238,8 @@ def _check_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     statements = connection.extract_statements(sql)
     kinds = [statement.type.name for statement in statements]
     if kinds != ["SELECT"]:
-        raise QueryRefused(f"Only one SELECT is answered; this is {' and '.join(kinds) or 'none'}.")
+        given = f"this is {' and '.join(kinds)}" if kinds else "there is none here"
+        raise QueryRefused(f"Only one SELECT is answered; {given}.")
     row = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
     assert row is not None
     parsed = orjson.loads(row[0])

@@ -590,11 +590,12 @@ function element(tag, className = "", text = "") {
   made.textContent = text;
   return made;
 }
-// "Europe/Berlin, GMT+1"
+// "Europe/Berlin, GMT+1"; "UTC" needs no offset
 function zone(now) {
   const format = new Intl.DateTimeFormat("en", { timeZoneName: "shortOffset" });
   const offset = format.formatToParts(now).find((part) => part.type === "timeZoneName").value;
-  return `${format.resolvedOptions().timeZone}, ${offset}`;
+  const name = format.resolvedOptions().timeZone;
+  return name === "UTC" ? name : `${name}, ${offset}`;
 }
 
 function breakAfter(bins) {

@@ -54,3 +54,25 @@ def test_an_empty_feed_says_so() -> None:
     head = header(app.run())
     assert head["c"] == 0
     assert head["config"]["empty"] == "No numbers in the last 1 minute"
+
+
+TWICE = """
+import streamlit as st
+from components.line_chart import line_chart
+from nats_client import LookbackError
+from tests.components.chart_app.source import view
+
+try:
+    for _ in range(2):
+        line_chart(view("few"), "value")
+except LookbackError as error:
+    st.error(str(error))
+"""
+
+
+def test_the_same_chart_twice_is_told_the_way_out() -> None:
+    """A page that draws one chart twice reads what to do, and not Streamlit's words on an internal key."""
+    (error,) = AppTest.from_string(TWICE, default_timeout=20).run().error
+    assert error.value == (
+        "This page draws the same chart twice. Give one of them a key of its own, such as key='second'."
+    )

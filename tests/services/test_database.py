@@ -129,6 +129,8 @@ def test_refusal_is_in_the_databases_words(database: Database) -> None:
         rows(database, "selec 1")
     with pytest.raises(QueryRefused, match=r"^[^\n]*nowhere[^\n]*does not exist[^\n]*$"):
         rows(database, "SELECT *\nFROM nowhere")
+    with pytest.raises(QueryRefused, match=r"there is none here|end of input"):
+        rows(database, "")
     with pytest.raises(QueryRefused, match="Two columns have the name 'a'"):
         rows(database, "SELECT 1 AS a, 2 AS a")
 
