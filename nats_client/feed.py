@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from .archive import Archive
+from .archive import Archive, Extent
 from .audit import Audit, loses
 from .bins import MOST, Bins
 from .chunks import Query
@@ -308,7 +308,9 @@ class Feed:
         self._gaps.clear()
         self._messages = []
         self.window.clear()
-        self._archived = pd.Timedelta(0)
+        if self._archive is not None and self._audit is not None:
+            self._archive.extent, self._archived = Extent(), pd.Timedelta(0)
+            self._audit.first = None  # until the new stream was looked at
 
     def gone(self, count: int, start: int, end: int) -> None:
         """Note messages that left the stream before they could be read."""
@@ -372,10 +374,11 @@ class Feed:
             pause = ARCHIVE_LOOK
             following = self._consumer.phase == "following" and self._reached >= self._look_back
             if following and self._archived < self._look_back:
-                target = self._look_back
+                target, lives = self._look_back, self._recreated
                 try:
                     await self._fetch_archived(archive, target)
-                    self._archived, archive.error = target, None
+                    if self._recreated == lives:  # otherwise what came was of another stream
+                        self._archived, archive.error = target, None
                 except LookbackError as error:
                     archive.error, pause = error, ARCHIVE_RETRY
                 except Exception as error:
@@ -398,26 +401,38 @@ class Feed:
         before, begins = audit.first, audit.begins
         if (oldest := self.window.oldest_seq) is not None:
             before = min(before, oldest)
+        seam: Gap | None = None
         if extent.last and extent.last + 1 < before == audit.first and extent.last_time > since:
             count = before - 1 - extent.last if self.key.subject is None else None
-            self._missing(Gap("removed", extent.last_time, begins, count))
+            seam = Gap("removed", extent.last_time, begins, count)
+        above: tuple[int, int] | None = None
         async for raw in archive.rows(consumer.created, since, before):
-            older = Window(**self._limits)
-            self._note_jumps(raw)
-            self._take(raw, older)
             if self._recreated != lives:
                 return
+            if seam is not None:
+                self._missing(seam)
+                seam = None
+            self._note_jumps(raw, above)
+            above = raw.seq[0], raw.received[0]
+            older = Window(**self._limits)
+            self._take(raw, older)
             dropped = self.window.dropped
             self.window.prepend(older)
             if self.window.dropped > dropped:
                 return  # the window is full
+        if seam is not None:  # told once: where a fetch fails, the next one meets the same seam
+            self._missing(seam)
 
-    def _note_jumps(self, raw: Raw) -> None:
-        """Messages of a whole stream that its archive has not got either."""
-        if self.key.subject is None:
-            for i in np.flatnonzero(np.diff(raw.seq) > 1).tolist():
-                missing = raw.seq[i + 1] - raw.seq[i] - 1
-                self._missing(Gap("removed", raw.received[i], raw.received[i + 1], missing))
+    def _note_jumps(self, raw: Raw, above: tuple[int, int] | None) -> None:
+        """Messages of a whole stream that its archive has not got either, among `raw` and up to the row
+        `above`, its sequence and when it was stored."""
+        if self.key.subject is not None:
+            return
+        seqs, received = raw.seq, raw.received
+        if above is not None:
+            seqs, received = [*seqs, above[0]], [*received, above[1]]
+        for i in np.flatnonzero(np.diff(seqs) > 1).tolist():
+            self._missing(Gap("removed", received[i], received[i + 1], seqs[i + 1] - seqs[i] - 1))
 
     def _begins(self) -> tuple[int | None, int]:
         """When what can be had of the stream begins, and how many messages went before."""

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from nats_client import Client, Feed, Settings
+from nats_client.archive import _ROWS, PART
 from services.archiver import ArchiveError, Archiver
 from services.database import Database
 from services.history import History
@@ -208,6 +209,43 @@ def test_other_stream_of_the_same_name(server: NatsServer, database: Database, c
         feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
         assert feed.wait(20)
         assert feed.snapshot().numbers("n").tolist() == list(range(100, 120))
+
+
+@one_database
+def test_made_anew_while_live(server: NatsServer, database: Database, client: Client) -> None:
+    """What is archived of a stream's former self keeps no row of the new one in the window."""
+    server.publish("s.a", *numbered(20))
+    archived(server, database)
+    purge(server, 5)
+    with history(server, database):
+        feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
+        assert feed.wait(20)
+        assert sequences(feed) == list(range(1, 21))
+        server.run(lambda nc: nc.jetstream().delete_stream("S"))
+        server.add_stream("S", ["s.>"])
+        server.publish("s.a", *numbered(10, 100))
+        until(lambda: feed.health.recreated == 1 and sequences(feed) == list(range(1, 11)))
+        purge(server, 4)
+        until(lambda: sequences(feed) == list(range(7, 11)))
+        assert missing(feed) == 6
+
+
+@one_database
+def test_gap_between_parts(
+    server: NatsServer, database: Database, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the archive lacks is counted, also where one part that is fetched ends and the next begins."""
+    monkeypatch.setattr("nats_client.archive._ROWS", _ROWS.replace(f"LIMIT {PART}", "LIMIT 10"))
+    server.publish("s.a", *numbered(50))
+    server.run(lambda nc: nc.jetstream().delete_msg("S", 39))
+    server.run(lambda nc: nc.jetstream().delete_msg("S", 33))
+    archived(server, database)
+    purge(server, 1)
+    with history(server, database):
+        feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
+        assert feed.wait(20)
+        assert sequences(feed) == [seq for seq in range(1, 51) if seq not in (33, 39)]
+        assert missing(feed) == 2
 
 
 def test_payloads_of_all_kinds(server: NatsServer, database: Database, client: Client) -> None:
