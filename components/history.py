@@ -221,7 +221,7 @@ def _progress(query: Query) -> None:
         progress, left = query.progress, query.seconds_left
         if query.stopping:
             st.progress(progress or 0.0, f"Stopping after {size}")
-        elif progress is None:
+        elif progress is None or query.total is None:  # it may end meanwhile, and is then all there
             st.caption(
                 f":material/hourglass_top: {size} so far, {took}. How many there will be is not known."
             )
