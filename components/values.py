@@ -13,7 +13,7 @@ from .choose import choose
 from .connection import client
 from .live import FIRST_LOOK, NothingYet, collect
 from .streams import KEEP, listed
-from .words import age_text, bytes_text, local, plain
+from .words import age_text, bytes_text, count_text, local, plain
 
 MOST_ROWS = 500
 """Keys in a table: it is sent whole at each refresh."""
@@ -115,7 +115,7 @@ def _settings(info: BucketInfo) -> str:
             else history.capitalize(),
             f"TTL {format_duration(info.ttl)}" if info.ttl else "no TTL",
             f"{bytes_text(info.bytes)}{most} stored",
-            f"{info.replicas} replica{'' if info.replicas == 1 else 's'}",
+            count_text(info.replicas, "replica"),
             f"{info.storage} storage",
         ]
     )

@@ -23,7 +23,7 @@ from .live import View, collect, look
 from .request import request
 from .services import services
 from .status import mistake
-from .words import age_text, clock_text, plain
+from .words import age_text, clock_text, cut, plain, plotly_text, zone
 
 COLOURS: dict[Status, str] = {
     "running": "#2b7fd0",
@@ -227,7 +227,6 @@ def run_chart(found: OneRun) -> None:
     hundredth of the run at a time, since each time the chart is drawn anew."""
     grain = max(1, int((found.run.took(found.now) or 0) / 100)) * 10**9
     found = replace(found, now=found.now - found.now % grain)
-    zone = st.context.timezone or "UTC"
     named = [(job, step) for job in found.run.jobs for step in job.steps if step.started is not None]
     named = named[:MOST_STEPS]
     if not named:
@@ -242,16 +241,16 @@ def run_chart(found: OneRun) -> None:
         bars.append(
             go.Bar(
                 y=[i for i, _, _ in mine],
-                base=begins.tz_convert(zone).tz_localize(None).to_numpy("datetime64[ms]").astype(str),
+                base=begins.tz_convert(zone()).tz_localize(None).to_numpy("datetime64[ms]").astype(str),
                 x=[seconds * 1000 for seconds in lengths],
                 orientation="h",
                 name=status.capitalize(),
                 marker={"color": colour, "line": {"width": 0}},
-                hovertext=[escape(_told(job, step, found.now), quote=False) for _, job, step in mine],
+                hovertext=[plotly_text(_told(job, step, found.now)) for _, job, step in mine],
                 hoverinfo="text",
             )
         )
-    labels = [escape(_cut(_title(job, step), 32), quote=False) for job, step in named]
+    labels = [plotly_text(cut(_title(job, step), 32)) for job, step in named]
     figure = go.Figure(
         bars,
         layout={
@@ -292,9 +291,9 @@ def run_log(found: OneRun) -> None:
         return
     if count > len(lines):
         st.caption(f"The newest {len(lines):,} of {count:,} lines.")
-    times = lines["time"].dt.tz_convert(st.context.timezone or "UTC").dt.strftime("%H:%M:%S.%f").str[:-3]
+    times = lines["time"].dt.tz_convert(zone()).dt.strftime("%H:%M:%S.%f").str[:-3]
     drawn = [
-        f"<div><time>{at}</time>{'' if step else f'<small>{escape(_cut(names.get(of, of), 40))}</small>'}"
+        f"<div><time>{at}</time>{'' if step else f'<small>{escape(cut(names.get(of, of), 40))}</small>'}"
         f"{escape(text)}</div>"
         for at, of, text in zip(times, lines["step"], lines["text"], strict=True)
     ]
@@ -318,7 +317,7 @@ def start_buttons(workflow: str = ALL) -> None:
         for subject, name in sorted(found.items(), key=lambda item: item[1]):
             if workflow in (ALL, name):
                 st.button(
-                    f"Start a run of {plain(_cut(name, 40))}",
+                    f"Start a run of {plain(cut(name, 40))}",
                     icon=":material/play_arrow:",
                     key=subject,
                     on_click=_start,
@@ -456,10 +455,6 @@ def _told(job: Job, step: Step, now: int) -> str:
 
 def _title(job: Job, step: Step) -> str:
     return f"{job.name} / {step.name}" if job.name else step.name
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _draw_links() -> None:
