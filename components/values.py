@@ -11,7 +11,7 @@ from nats_client import BucketInfo, Entry, Values, Watch, WatchHealth, entries_f
 
 from .choose import choose
 from .connection import client
-from .live import FIRST_LOOK, NothingYet, collect
+from .live import NothingYet, collect, first_look
 from .streams import KEEP, listed
 from .words import age_text, bytes_text, count_text, local, plain
 
@@ -69,10 +69,7 @@ def values(bucket: str) -> Bucket:
     cannot be the name of a bucket.
     """
     watch = client().values(bucket)
-    seen: set[object] = st.session_state.setdefault("_feeds_seen", set())
-    if (bucket, watch.opened) not in seen:
-        seen.add((bucket, watch.opened))
-        watch.wait(FIRST_LOOK)
+    first_look((bucket, watch.opened), watch.wait)
     read = Bucket(watch, watch.snapshot(), watch.now(), watch.health)
     collect(read)
     if not read.snapshot.version:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import Any
+from typing import TypeVar
 from urllib.parse import parse_qs, urlencode
 
 import orjson
@@ -25,6 +25,8 @@ from .services import services
 from .status import mistake
 from .words import age_text, clock_text, cut, plain, plotly_text, zone
 
+T = TypeVar("T")
+
 COLOURS: dict[Status, str] = {
     "running": "#2b7fd0",
     "succeeded": "#16a06a",
@@ -41,8 +43,6 @@ MOST_LINES = 500
 """Log lines that are drawn."""
 TOGETHER = 100
 """Log lines in one element: those that are full do not travel again."""
-MOST_READ = 200
-"""Feeds whose last reading is kept for all viewers."""
 START_TIMEOUT = 5.0  # seconds
 TOLD_FOR = 20.0  # seconds that a run which did not start is told
 START = "workflow-start."
@@ -70,8 +70,6 @@ return () => {
   state.clicked = undefined
 }}"""
 _links = st.components.v2.component("lookback_links", js=_JS, isolate_styles=False)
-
-_read: dict[tuple[object, ...], tuple[object, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def workflow_runs(look_back: str = "P1D") -> Runs:
     LookbackError."""
     view = _look_and_show(workflows.OF_RUNS, look_back)
     beats = _look(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
-    told = _once("runs", view, workflows.read_runs)
+    told = _once(view, workflows.read_runs)
     now, listening = _clock(beats)
     runs = tuple(run.at(now, listening) for run in workflows.hear(told, beats.snapshot))
     return Runs(runs, view.now, not isinstance(view.health.why, StreamNotFound))
@@ -120,8 +118,8 @@ def workflow_run(key: str) -> OneRun | None:
         return None
     view = _look_and_show(f"workflow.{key}.>", workflows.KEPT)
     beats = _look(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
-    told = _once("run", view, workflows.read_runs)
-    log = _once("log", view, workflows.read_log)
+    told = _once(view, workflows.read_runs)
+    log = _once(view, workflows.read_log)
     now, listening = _clock(beats)
     run = _find(told, beats, key)
     if run is None or run.at(now, listening).status == "lost":
@@ -353,21 +351,11 @@ def _look_and_show(subject: str, look_back: str) -> View:
     return view
 
 
-def _once(what: str, view: View, read: Callable[[Snapshot], Any]) -> Any:
+def _once(view: View, read: Callable[[Snapshot], T]) -> T:
     """What `read` makes of a view: worked out once for all viewers until there are other rows."""
-    key = (what, view.feed.key, view.look_back)
     snapshot = view.snapshot
-    stamp = (id(view.feed), snapshot.version, snapshot.generation, snapshot.first, len(snapshot))
-    known = _read.get(key)
-    if known is not None and known[0] == stamp:
-        return known[1]
-    result = read(snapshot)
-    _read.pop(key, None)
-    _read[key] = stamp, result
-    while len(_read) > MOST_READ:
-        with contextlib.suppress(KeyError, StopIteration, RuntimeError):  # another viewer is at it, too
-            del _read[next(iter(_read))]
-    return result
+    rows = snapshot.version, snapshot.first, len(snapshot)
+    return view.feed.readings.once((read, view.look_back), rows, lambda: read(snapshot))
 
 
 def _clock(beats: View) -> tuple[int, int]:

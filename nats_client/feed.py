@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,9 @@ from .decoders import Malformed, Raw, decode
 from .errors import ClosedError, LookbackError
 from .gaps import Gap, Gaps
 from .periods import Means
+from .readings import Readings
 from .window import Snapshot, Window
 
-T = TypeVar("T")
-
-MOST_CHARTS = 50
-"""Charts of one feed whose bins are kept, and thresholds whose crossings are."""
 MOST_MESSAGES = 20
 """Messages of one feed that are kept as they came, as a sample."""
 LONGEST_PAYLOAD = 4096
@@ -154,6 +151,8 @@ class Feed:
         self.window = Window(**self._limits)
         self.means = Means()
         """Means of periods, which all viewers of the same table share."""
+        self.readings = Readings()
+        """Whatever else is worked out of the rows for all viewers."""
         self.last_read = time.monotonic()
         self._connection = connection
         self._loop = loop
@@ -165,8 +164,7 @@ class Feed:
         self._messages: list[Message] = []
         self._recreated = 0
         self._closed = False
-        self._bins: dict[object, Bins] = {}
-        self._crossings: dict[object, Crossings] = {}
+        self._bins, self._crossings = Readings(), Readings()
         self._settled = threading.Event()
         self._gaps = Gaps()
         self._audit: Audit | None = None
@@ -235,14 +233,14 @@ class Feed:
         """The bins that all viewers of the same chart share; whoever draws brings them up to date first.
         Raises LookbackError, as Bins does."""
         key = (fields, color, look_back.value, most, step)
-        return _shared(self._bins, key, lambda: Bins(fields, color, look_back, most=most, step=step))
+        return self._bins.once(key, None, lambda: Bins(fields, color, look_back, most=most, step=step))
 
     def crossings(
         self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float
     ) -> Crossings:
         """The crossings that all viewers of the same threshold share, as with bins()."""
         key = (field, color, look_back.value, threshold)
-        return _shared(self._crossings, key, lambda: Crossings(field, color, look_back, threshold))
+        return self._crossings.once(key, None, lambda: Crossings(field, color, look_back, threshold))
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the replay to end, or to fail; whether it did either."""
@@ -486,14 +484,3 @@ class _Older:
 
     def gone(self, count: int, start: int, end: int) -> None:
         self._feed.gone(count, start, end)
-
-
-def _shared(kept: dict[object, T], key: object, make: Callable[[], T]) -> T:
-    """What is kept for `key`, or a new one in place of the one that is kept for longest."""
-    found = kept.get(key)
-    if found is None:
-        made = make()
-        while len(kept) >= MOST_CHARTS:
-            kept.pop(next(iter(kept)), None)  # its viewers start over with a new one
-        found = kept.setdefault(key, made)
-    return found
