@@ -481,12 +481,19 @@ def _too_large(text: str) -> ServiceError:
 async def _serve(database: Database, settings: Settings, streams: Sequence[str]) -> None:
     service = History(database, Limits.load(os.environ))
     archiving = asyncio.create_task(Archiver(database, settings, streams).serve()) if streams else None
+    if archiving is not None:
+        archiving.add_done_callback(_tell_end)
     try:
         await service.serve(settings)
     finally:
         if archiving is not None:
             archiving.cancel()
             await asyncio.wait({archiving}, timeout=CLOSE_TIMEOUT)
+
+
+def _tell_end(archiving: asyncio.Task[None]) -> None:
+    if not archiving.cancelled() and (error := archiving.exception()):
+        log.error("The archiver has ended", exc_info=error)
 
 
 async def _main(url: str, file: Path, streams: Sequence[str]) -> None:

@@ -290,6 +290,29 @@ def test_archiver_goes_on(server: NatsServer, database: Database) -> None:
 
 
 @one_database
+def test_archiver_passes_over_what_is_gone(
+    server: NatsServer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More messages gone than are copied at once, at the start, between two runs or in the middle, do not
+    end the copying."""
+    monkeypatch.setattr("services.archiver.PART", 10)
+
+    async def delete(nc: Any) -> None:
+        for seq in range(80, 105):
+            await nc.jetstream().delete_msg("S", seq)
+
+    server.publish("s.a", *numbered(60))
+    purge(server, 10)
+    archived(server, database)
+    server.publish("s.a", *numbered(60, 60))
+    purge(server, 45)
+    server.run(delete)
+    archived(server, database)
+    stored = rows(database, "SELECT seq FROM messages ORDER BY seq")
+    assert [row["seq"] for row in stored] == [*range(51, 61), *range(76, 80), *range(105, 121)]
+
+
+@one_database
 def test_stream_that_is_not_there(server: NatsServer, database: Database) -> None:
     """A stream that cannot be archived fails its job and the run, and does not hold up the others."""
     server.publish("s.a", *numbered(10))
