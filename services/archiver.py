@@ -1,4 +1,4 @@
-"""Moves streams into the archive, as runs of the workflow `archive`: every five minutes, and when asked to.
+"""Copies streams into the archive, as runs of the workflow `archive`: every five minutes, and when asked to.
 
 It runs in the history service's process, since only one process may open a DuckDB file. For each stream a run
 looks what is new, copies it in order, checks the copy against what was read, and forgets what has become
