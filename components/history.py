@@ -17,6 +17,7 @@ from .status import mistake
 from .words import age_text, bytes_text, local, plain, plotly_text, zone
 
 SUBJECT = "history.query"
+"""Where the history service that runs beside the app is asked."""
 FIRST_LOOK = 1.0
 """Seconds that a run of a page waits for the answer: many are there by then."""
 MOST_ROWS = 500

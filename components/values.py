@@ -145,9 +145,7 @@ def key_history(bucket: Bucket, key: str) -> None:
     if bucket.health.phase != "following":
         st.caption("The history can't be asked for at the moment.")
         return
-    entries = bucket.snapshot.entries(deleted=True)
-    newest = next((entry.revision for entry in entries if entry.key == key), 0)
-    revisions = _history(bucket.health.name, key, newest)
+    revisions = _history(bucket.health.name, key, bucket.snapshot.revision(key))
     if revisions:
         _table(reversed(revisions), bucket.now, "revision")
     else:

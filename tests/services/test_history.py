@@ -15,8 +15,8 @@ import pytest
 from stand_ins import App
 
 from nats_client import Client, Settings
+from nats_client.rows import ARROW
 from services.database import Database, DuckDb, PostgreSql
-from services.encoding import ARROW
 from services.history import CHUNK, Limits
 from tests.archive import fill
 from tests.asking import ask, asked, connected, relay, service_process, serving, tables
