@@ -8,7 +8,6 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,27 +19,12 @@ from services.database import Database
 from services.history import History
 from services.workflow import Workflow
 from tests.archive import rows
-from tests.nats import NatsServer, running_server
+from tests.nats import NatsServer, numbered
 from tests.publisher import Publisher
 from tests.waiting import until
 
 ARCHIVE = "history.query"
 one_database = pytest.mark.parametrize("database", ["DuckDB"], indirect=True)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A nats-server with a stream S."""
-    with running_server(tmp_path / "nats") as server:
-        server.add_stream("S", ["s.>"])
-        yield server
-
-
-@pytest.fixture
-def client(server: NatsServer) -> Iterator[Client]:
-    """A client of it."""
-    with Client(Settings(url=server.url)) as client:
-        yield client
 
 
 def archived(server: NatsServer, database: Database, streams: tuple[str, ...] = ("S",)) -> None:
@@ -67,11 +51,6 @@ def history(server: NatsServer, database: Database) -> Iterator[None]:
         loop.call_soon_threadsafe(serving.cancel)
         thread.join()
         loop.close()
-
-
-def numbered(count: int, first: int = 0) -> list[bytes]:
-    """Payloads that carry their number."""
-    return [json.dumps({"n": first + i}).encode() for i in range(count)]
 
 
 def purge(server: NatsServer, keep: int) -> None:
