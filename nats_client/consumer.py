@@ -98,6 +98,7 @@ class Consumer:
         self._made = 0  # consumers so far
         self.filtered = subject is not None
         self._start: int | None = None
+        self._from_first = False  # the server cannot be asked for a time
         self._created: str | None = None
         self._clock = 0  # server's clock minus our monotonic one, ns
         self._expected = 1
@@ -190,7 +191,7 @@ class Consumer:
     @contextlib.asynccontextmanager
     async def _attached(self, client: SafeNatsPy) -> Any:
         """A fresh consumer on the server, listening; gone again at the end."""
-        await self.look()
+        info = await self.look()
         before = self._created
         name = _nuid.next().decode()
         address = client.new_inbox()
@@ -205,8 +206,11 @@ class Consumer:
             )
             client.tap(listening, self._inbox)
             try:
-                answer = await self._create(name, address)
+                answer = await self._create(name, address, info["state"])
                 self._made += 1
+                if await self._passes_over(answer, info["state"]):
+                    self._from_first = True
+                    raise _DoubtError("the server passes over messages of the look-back")
                 await self.look()
                 if self._created != before:
                     raise _DoubtError("the stream was recreated meanwhile")
@@ -224,7 +228,7 @@ class Consumer:
                     subject = f"{self._connection.api_prefix}.CONSUMER.DELETE.{self._stream}.{name}"
                     await client.publish(subject)
 
-    async def _create(self, name: str, address: str) -> dict[str, Any]:
+    async def _create(self, name: str, address: str, state: dict[str, Any]) -> dict[str, Any]:
         config: dict[str, Any] = {
             "name": name,
             "deliver_subject": address,
@@ -244,14 +248,34 @@ class Consumer:
         else:
             if self._start is None:
                 self._start = self.now() - self._look_back().value
-            start = datetime.fromtimestamp(self._start / 1e9, UTC).isoformat()
-            config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
+            if self._from_first or (state["messages"] and _ns(state["first_ts"]) >= self._start):
+                config |= {"deliver_policy": "all"}
+            else:
+                start = datetime.fromtimestamp(self._start / 1e9, UTC).isoformat()
+                config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
         subject = f"CONSUMER.CREATE.{self._stream}.{name}"
         if self._subject is not None:
             config["filter_subject"] = self._subject
             subject += f".{self._subject}"  # a permission can pin the filter this way
         request = {"stream_name": self._stream, "config": config, "action": "create"}
         return await self._connection.api(subject, request)
+
+    async def _passes_over(self, answer: dict[str, Any], state: dict[str, Any]) -> bool:
+        """Whether a consumer that begins at a time stands behind messages of that time. After a purge that
+        rewrites the newest part of a stream, nats-server 2.15.1 takes each time for one after the end."""
+        by_time = answer["config"].get("deliver_policy") == "by_start_time"
+        at_end = by_time and answer["delivered"]["stream_seq"] >= state["last_seq"] and state["messages"]
+        if not at_end or self._start is None or _ns(state["last_ts"]) < self._start:
+            return False
+        if self._subject is None:
+            return True
+        try:  # of a filter, there may be none
+            last = await self._connection.api(
+                f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": self._subject}
+            )
+        except RequestRefused:
+            return False
+        return _ns(last["message"]["time"]) >= self._start
 
     async def _receive(self, message: Msg) -> None:
         """The ordinary way in, where the fast one is not to be had."""

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streamlit as st
@@ -134,3 +135,36 @@ def zoom(tab: Page) -> None:
     tab.mouse.up()
     until(lambda: tab.locator(CHART).evaluate("el => el.parentElement.lookback.zoom.x"))
     assert tab.locator(CHART).evaluate(RANGE) != before
+
+
+def test_limit_from_a_bucket(server: NatsServer, tmp_path: Path) -> None:
+    """A limit that is kept in a bucket is a line in the chart, moves when the bucket changes, and goes with
+    its key."""
+
+    async def put(nc: Any, value: bytes | None) -> None:
+        bucket = await nc.jetstream().key_value("limits")
+        await (bucket.delete("n") if value is None else bucket.put("n", value))
+
+    async def create(nc: Any) -> None:
+        await nc.jetstream().create_key_value(bucket="limits")
+
+    server.run(create)
+    server.run(lambda nc: put(nc, b"25"))
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "limit.py").write_text(
+        '"""Limit."""\nfrom components import line_chart, live, values\n\n'
+        'line_chart(live("S"), y="n", thresholds={"high": values("limits").get("n")})\n'
+    )
+    with (
+        app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(tmp_path / "pages")) as running,
+        chromium() as browser,
+    ):
+        tab = browser.new_page()
+        tab.goto(running.url)
+        chart = tab.locator(CHART)
+        for value in (25, 28):
+            server.run(lambda nc, value=value: put(nc, b"%d" % value))
+            until(lambda value=value: chart.count() and chart.evaluate(LINES) == [value])
+        server.run(lambda nc: put(nc, None))
+        until(lambda: chart.evaluate(LINES) == [])
+        tab.goto("about:blank")

@@ -1,5 +1,6 @@
 """The window is what the stream holds: what is purged, deleted or expired leaves it, and is told."""
 
+import math
 import shutil
 import time
 from pathlib import Path
@@ -58,6 +59,32 @@ def test_partial_purge(server: NatsServer, client: Client) -> None:
     until(lambda: sequences(whole) == [16, 18, 20])
     until(lambda: not sequences(part))
     assert (removed(whole), removed(part)) == (17, 10)
+
+
+def test_purged_before_it_is_opened(server: NatsServer, client: Client) -> None:
+    """After a purge of many the server takes each time for one after the end of the stream: a feed that is
+    opened then holds what is left of its look-back all the same, of all subjects and of some."""
+
+    async def fill(nc: Any, count: int) -> None:
+        for i in range(count):
+            publish = nc.jetstream().publish if i % 1000 == 999 else nc.publish
+            await publish(f"s.{i % 10}", b'{"n": %d}' % i)
+        await nc.flush()
+
+    server.run(lambda nc: fill(nc, 130_000))
+    time.sleep(4)
+    began = time.monotonic()
+    server.run(lambda nc: fill(nc, 500))
+    server.run(lambda nc: nc.jetstream().purge_stream("S", keep=1000))
+    kept = list(range(129_501, 130_501))
+    for subject, expected in ((None, kept[500:]), ("s.7", kept[507::10])):
+        with Client(Settings(url=server.url)) as other:
+            since = math.ceil(time.monotonic() - began) + 2
+            feed = other.feed("S", subject, look_back=f"PT{since}S")
+            until(lambda: sequences(feed) == expected, 2)  # noqa: B023
+    assert sequences(opened(client)) == kept
+    assert sequences(opened(client, "s.7")) == kept[7::10]
+    assert sequences(opened(client, "s.none")) == []
 
 
 def test_deleted_in_the_middle(server: NatsServer, client: Client) -> None:

@@ -16,8 +16,10 @@ from stand_ins import App
 
 from nats_client import Client, Settings
 from nats_client.rows import ARROW
-from services.database import Database, DuckDb, PostgreSql
+from services.database import Database
+from services.duckdb_file import DuckDb
 from services.history import CHUNK, Limits
+from services.postgresql import PostgreSql
 from tests.archive import fill
 from tests.asking import ask, asked, connected, relay, service_process, serving, tables
 from tests.nats import NatsServer, running_server
