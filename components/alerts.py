@@ -9,7 +9,7 @@ from nats_client import format_duration
 
 from .live import View
 from .thresholds import Watched, crossed, series_name
-from .words import plain
+from .words import plain, zone
 
 MOST_ROWS = 100
 """Crossings that the list shows, the newest."""
@@ -84,7 +84,6 @@ def headline(one: Watched, look_back: str, unit: str, *, several: bool) -> str:
 
 def _clock(times: pd.Series) -> pd.Series:
     """clock_text() of many times at once; missing ones stay missing."""
-    zone = st.context.timezone or "UTC"
-    moments = pd.to_datetime(times, utc=True).dt.tz_convert(zone)
-    today = moments.dt.date == pd.Timestamp.now(zone).date()
+    moments = pd.to_datetime(times, utc=True).dt.tz_convert(zone())
+    today = moments.dt.date == pd.Timestamp.now(zone()).date()
     return moments.dt.strftime("%H:%M:%S").where(today, moments.dt.strftime("%d %b %H:%M:%S"))

@@ -11,6 +11,7 @@ from nats_client.periods import check_reach, full_reach, period_names, period_st
 
 from .line_chart import draw
 from .live import View
+from .words import zone
 
 MOST_ROWS = 100
 """Rows of a table of means: those with the greatest differences."""
@@ -45,7 +46,7 @@ def compare(
     """
     length = parse_duration(period, "period")
     check_reach(view.look_back, length, earlier)
-    starts = period_starts(length, earlier, view.now, _zone())
+    starts = period_starts(length, earlier, view.now, zone())
     fields = (y,) if isinstance(y, str) else tuple(y)
     look_back = min(view.look_back, full_reach(length, earlier))
     bins = view.feed.bins(fields, color, look_back, most, step_of(length, starts))
@@ -72,7 +73,7 @@ def compared_means(
     in the same stretch of the one before, and the difference in percent. Raises as compare() does."""
     length = parse_duration(period, "period")
     check_reach(view.look_back, length, 1)
-    starts = period_starts(length, 1, view.now, _zone())
+    starts = period_starts(length, 1, view.now, zone())
     means = view.feed.means.table(view.snapshot, y, color, starts, view.now)
     current, before = period_names(length, 1)
     number, format_ = st.column_config.NumberColumn, f"%.6g {unit.replace('%', '%%')}"
@@ -92,7 +93,3 @@ def compared_means(
         hide_index=True,
         placeholder="n/a",
     )
-
-
-def _zone() -> str:
-    return st.context.timezone or "UTC"

@@ -7,7 +7,7 @@ from nats_client.feed import FeedKey
 from nats_client.fields import ROWS, Field, fields, times_among
 
 from .live import View
-from .words import clock_text, plain
+from .words import clock_text, cut, plain
 
 _KEEP = 1.0  # seconds that one look at the rows serves all viewers
 _LONGEST = 80  # characters of an example
@@ -73,4 +73,4 @@ def _text(value: float | str | pd.Timestamp | None) -> str:
         return clock_text(value.value)
     if isinstance(value, float):
         return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:,.6g}"
-    return value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
+    return cut(value, _LONGEST)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
 import pandas as pd
@@ -15,9 +14,10 @@ from nats_client.errors import NoResponders, ServiceError
 
 from .connection import client
 from .status import mistake
-from .words import age_text, bytes_text, local, plain
+from .words import age_text, bytes_text, local, plain, plotly_text, zone
 
 SUBJECT = "history.query"
+"""Where the history service that runs beside the app is asked."""
 FIRST_LOOK = 1.0
 """Seconds that a run of a page waits for the answer: many are there by then."""
 MOST_ROWS = 500
@@ -154,13 +154,12 @@ def answer_chart(answer: Answer, x: str, y: str, color: str | None = None) -> No
     lost; of many lines those with the most rows.
     """
     lines, count = _kept(answer._lines, (x, y, color), lambda: _lines_of(answer.frame(), x, y, color))
-    zone = st.context.timezone or "UTC"
     figure = go.Figure(
         [
             go.Scatter(
-                x=_on_the_clock(line[x], zone),
+                x=_on_the_clock(line[x]),
                 y=line[y].to_numpy("float64"),
-                name=escape(name, quote=False),
+                name=plotly_text(name),
                 mode="lines" if len(line) > 1 else "markers",
                 line={"width": 1.5},
             )
@@ -172,7 +171,7 @@ def answer_chart(answer: Answer, x: str, y: str, color: str | None = None) -> No
             "margin": {"l": 60, "r": 10, "t": 20, "b": 40},
             "showlegend": color is not None,
             "legend": {"orientation": "h", "y": -0.12, "yanchor": "top"},
-            "yaxis": {"title": {"text": escape(y, quote=False)}},
+            "yaxis": {"title": {"text": plotly_text(y)}},
         },
     )
     st.plotly_chart(figure, key=f"answer {x} {y} {color}", config={"displaylogo": False})
@@ -221,7 +220,7 @@ def _progress(query: Query) -> None:
         progress, left = query.progress, query.seconds_left
         if query.stopping:
             st.progress(progress or 0.0, f"Stopping after {size}")
-        elif progress is None:
+        elif progress is None or query.total is None:  # it may end meanwhile, and is then all there
             st.caption(
                 f":material/hourglass_top: {size} so far, {took}. How many there will be is not known."
             )
@@ -304,6 +303,6 @@ def _thinned(line: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     return line.loc[sorted({*values.idxmin(), *values.idxmax()})]
 
 
-def _on_the_clock(times: pd.Series, zone: str) -> pd.Series:
+def _on_the_clock(times: pd.Series) -> pd.Series:
     """For Plotly, which draws all times as if they were UTC."""
-    return times if times.dt.tz is None else times.dt.tz_convert(zone).dt.tz_localize(None)
+    return times if times.dt.tz is None else times.dt.tz_convert(zone()).dt.tz_localize(None)

@@ -1,6 +1,6 @@
 """live(): the rows of a stream, as this refresh of a page sees them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -135,9 +135,14 @@ def look(
     """As live(), for components that can do without rows, and without the frame's telling of the feed."""
     length = parse_duration(look_back)
     feed = client().feed(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
-    seen: set[object] = st.session_state.setdefault("_feeds_seen", set())
-    if (feed.key, look_back) not in seen:
-        seen.add((feed.key, look_back))
-        feed.wait(FIRST_LOOK)
+    first_look((feed.key, look_back), feed.wait)
     now = feed.now()
     return View(feed, feed.snapshot().since(now - length.value), length, now, feed.health, steady)
+
+
+def first_look(what: object, wait: Callable[[float], object]) -> None:
+    """Have `wait` wait a moment for the first state of `what`, once for each viewer."""
+    seen: set[object] = st.session_state.setdefault("_seen", set())
+    if what not in seen:
+        seen.add(what)
+        wait(FIRST_LOOK)

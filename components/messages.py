@@ -8,7 +8,7 @@ import streamlit as st
 from nats_client.feed import LONGEST_PAYLOAD, Message
 
 from .live import View
-from .words import bytes_text, local, plain
+from .words import bytes_text, cut, local, plain
 
 _IN_A_ROW = 200  # characters of a payload in the table
 _IN_FULL = 2000  # characters of the newest payload below it
@@ -27,7 +27,7 @@ def message_list(view: View) -> None:
             "subject": [message.subject for message in messages],
             "seq": [message.seq for message in messages],
             "size": [message.size for message in messages],
-            "payload": [_cut(_text(message), _IN_A_ROW) for message in messages],
+            "payload": [cut(_text(message), _IN_A_ROW) for message in messages],
         }
     )
     st.dataframe(
@@ -46,7 +46,7 @@ def message_list(view: View) -> None:
     st.caption(plain(f"The newest: {newest.subject}, sequence {newest.seq}, {bytes_text(newest.size)}"))
     text, language = pretty(newest)
     st.code(
-        _cut(text, _IN_FULL), language=language, wrap_lines=True, height=240 if len(text) > 300 else "content"
+        cut(text, _IN_FULL), language=language, wrap_lines=True, height=240 if len(text) > 300 else "content"
     )
 
 
@@ -70,7 +70,3 @@ def _text(message: Message) -> str:
             return message.payload.hex(" ")
         text = message.payload[: error.start].decode()
     return text if whole else text + "…"
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

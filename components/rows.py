@@ -8,12 +8,11 @@ import streamlit as st
 
 from .choose import choose, chosen
 from .fields import time_fields
+from .history import SUBJECT
 from .live import View, collect, look
 from .streams import stream_line, subjects
 
 LOOK_BACKS = ["PT1M", "PT5M", "PT15M", "PT1H", "PT6H", "P1D", "P7D"]
-ARCHIVE = "history.query"
-"""Where a history service is asked for what a stream no longer holds."""
 SOURCES = ["stream", "archive too"]
 STORED = "stored"
 """In place of a field: a row's time is when the server stored it."""
@@ -52,7 +51,7 @@ def choose_rows(table: pd.DataFrame) -> Rows:
     options = {"look_back": look_back}
     options |= {"time": time} if time != STORED else {}
     options |= {"decoder": decoder} if decoder != "json" else {}
-    options |= {"archive": ARCHIVE} if source != SOURCES[0] else {}
+    options |= {"archive": SUBJECT} if source != SOURCES[0] else {}
     view = look(
         stream,
         subject,

@@ -9,6 +9,7 @@ import streamlit as st
 from nats_client.feed import FeedKey
 
 from .live import View
+from .words import plotly_text
 
 NEWEST = 5000
 """Rows that are drawn, the newest."""
@@ -48,7 +49,7 @@ def _figure(
         {
             "type": "scattergl",
             "mode": "markers",
-            "name": "others" if name is None else escape_markup(name),
+            "name": "others" if name is None else plotly_text(name),
             "x": horizontal[members],
             "y": vertical[members],
             "marker": {"size": 5, "opacity": 0.6, "color": REST if name is None else COLOURS[i]},
@@ -62,8 +63,8 @@ def _figure(
         "layout": {
             "height": height,
             "margin": {"l": 60, "r": 10, "t": 10, "b": 45},
-            "xaxis": {**axes, "title": {"text": escape_markup(x)}},
-            "yaxis": {**axes, "title": {"text": escape_markup(y)}},
+            "xaxis": {**axes, "title": {"text": plotly_text(x)}},
+            "yaxis": {**axes, "title": {"text": plotly_text(y)}},
             "showlegend": color is not None,
             "legend": {"orientation": "h", "y": -0.2, "yanchor": "top"},
         },
@@ -79,8 +80,3 @@ def _groups(values: pd.Series) -> list[tuple[str | None, Any]]:
     groups: list[tuple[str | None, Any]] = [(name, codes == code) for name, code in named]
     rest = ~np.isin(codes, largest)
     return [*groups, (None, rest)] if rest.any() else groups
-
-
-def escape_markup(text: str) -> str:
-    """`text` so that Plotly, which reads some HTML in it, shows it to the letter: names come from NATS."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

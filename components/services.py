@@ -14,7 +14,7 @@ from nats_client.errors import SubjectError
 
 from .connection import client
 from .status import mistake
-from .words import bytes_text, clock_text, local, plain
+from .words import bytes_text, clock_text, count_text, local, plain
 
 MOST_SHOWN = 20_000
 """Characters of an answer that are drawn: it is sent to the browser again at each refresh."""
@@ -34,7 +34,7 @@ def service_list(found: Services) -> None:
         st.warning(plain(found.refused), icon=":material/lock:")
     if found.malformed:
         st.warning(
-            f"{found.malformed:,} answer{'s' * (found.malformed > 1)} left out: not of the service protocol.",
+            f"{count_text(found.malformed, 'answer')} left out: not of the service protocol.",
             icon=":material/report:",
         )
         with st.expander("Details"):

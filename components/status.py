@@ -13,7 +13,7 @@ from nats_client import ConnectionState, Gap, LookbackError, WatchHealth, format
 from .connection import client, is_embedded
 from .live import Read, View
 from .values import Bucket
-from .words import age_text, bytes_text, clock_text, plain
+from .words import age_text, bytes_text, clock_text, count_text, plain
 
 Mood = Literal["live", "busy", "paused", "empty", "stale", "lost"]
 
@@ -75,7 +75,7 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
         facts.append(f"<b>{rows:,}</b> rows in {format_duration(max(view.look_back for view in views))}")
     for name, bucket in buckets.items():
         if bucket.snapshot.version:
-            facts.append(f"<b>{_count(len(bucket), 'key')}</b> in {escape(name)}")
+            facts.append(f"<b>{count_text(len(bucket), 'key')}</b> in {escape(name)}")
     if any(view.health.stream is None for view in views):
         facts.append("plain subjects: no history, at most once")
     st.html(
@@ -152,7 +152,7 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
                 {"subject": s.subject, "sequence": s.seq, "reason": s.reason, "payload": s.payload}
                 for s in health.samples
             ]
-            found.append((f"{name}: {_count(health.malformed, 'malformed message')} left out.", samples))
+            found.append((f"{name}: {count_text(health.malformed, 'malformed message')} left out.", samples))
         if health.dropped:
             when = clock_text(health.dropped_until)
             size = bytes_text(health.bytes)
@@ -164,11 +164,13 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
                 )
             )
         if health.mistyped:
-            found.append((f"{name}: {_count(health.mistyped, 'value')} not a number, shown as missing.", []))
+            found.append(
+                (f"{name}: {count_text(health.mistyped, 'value')} not a number, shown as missing.", [])
+            )
         if health.surplus_fields:
             found.append(
                 (
-                    f"{name}: {_count(health.surplus_fields, 'payload field')} too many, left out.",
+                    f"{name}: {count_text(health.surplus_fields, 'payload field')} too many, left out.",
                     [],
                 )
             )
@@ -182,7 +184,7 @@ def _left_out(bucket: Bucket) -> str:
     health = bucket.health
     return (
         f"{health.name}: the mapping is full ({health.keys:,} keys, {bytes_text(health.bytes)}). "
-        f"{_count(health.left_out, 'key')} left out."
+        f"{count_text(health.left_out, 'key')} left out."
         if health.left_out
         else ""
     )
@@ -199,7 +201,7 @@ def _gone(view: View) -> list[tuple[str, list[dict[str, object]]]]:
     if removed:
         counts = [gap.count for gap in removed if gap.count is not None]
         some = "" if len(counts) == len(removed) else "an unknown number of messages" + " and " * bool(counts)
-        what = some + (_count(sum(counts), "message") if counts else "")
+        what = some + (count_text(sum(counts), "message") if counts else "")
         found.append(
             (
                 f"{health.name}: {what} from {_span(removed)} "
@@ -211,7 +213,7 @@ def _gone(view: View) -> list[tuple[str, list[dict[str, object]]]]:
         found.append(
             (
                 f"{health.name}: {holder} nothing from before {clock_text(health.begins)}. "
-                f"{_count(health.earlier, 'earlier message')} went before this page looked.{keeps}",
+                f"{count_text(health.earlier, 'earlier message')} went before this page looked.{keeps}",
                 [],
             )
         )
@@ -219,7 +221,7 @@ def _gone(view: View) -> list[tuple[str, list[dict[str, object]]]]:
     if interrupted:
         found.append(
             (
-                f"{health.name}: {_count(len(interrupted), 'interruption')}, {_span(interrupted)}. "
+                f"{health.name}: {count_text(len(interrupted), 'interruption')}, {_span(interrupted)}. "
                 "What was published then is lost: plain subjects are not kept by a stream.",
                 _table(interrupted),
             )
@@ -237,10 +239,6 @@ def _table(gaps: list[Gap]) -> list[dict[str, object]]:
     if len(gaps) < 2:
         return []
     return [{"from": clock_text(gap.start), "to": clock_text(gap.end), "messages": gap.count} for gap in gaps]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def mistake(error: LookbackError) -> None:

@@ -11,7 +11,7 @@ from nats_client.errors import RequestFailed, ServerUnreachable
 
 from .connection import client, is_embedded
 from .live import View
-from .words import age_text, bytes_text, local, plain
+from .words import age_text, bytes_text, count_text, local, plain
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def subject_list(view: View, most: int = 1000) -> None:
         st.warning(plain(f"The subjects could not be counted. {failed}"))
         return
     table = counts.nlargest(most, keep="first") if len(counts) > most else counts
-    words = f"{total:,} subjects" if total != 1 else "1 subject"
+    words = count_text(total, "subject")
     if len(table) < total:
         of = "" if len(counts) == total else f" of the first {len(counts):,} in alphabetical order"
         words += f", cut to the {len(table):,} with the most messages{of}. A narrower pattern shows others."
@@ -121,7 +121,7 @@ def stream_line(table: pd.DataFrame, stream: str) -> None:
     row: Any = table.loc[stream]
     parts = [
         row["description"],
-        f"{row['messages']:,} message" + ("" if row["messages"] == 1 else "s"),
+        count_text(row["messages"], "message"),
         bytes_text(row["bytes"]),
         f"limits: {row['limits'] or 'none'}",
         "no message yet" if pd.isna(row["newest"]) else "",

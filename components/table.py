@@ -5,7 +5,7 @@ from typing import Any
 import streamlit as st
 
 from .live import View
-from .words import local
+from .words import local, plain
 
 MOST = 500
 """Values that a table of newest values shows."""
@@ -27,6 +27,11 @@ def latest_values(view: View, column: str, by: str = "_subject") -> None:
     MOST of them. Raises ColumnError, naming what exists."""
     view.snapshot.numbers(column)
     found = view.latest(column, by).sort_values(ascending=False)
+    if found.empty:  # a field that only older messages had
+        st.info(
+            f"No row within the look-back has a value of {plain(column)}.", icon=":material/hourglass_empty:"
+        )
+        return
     latest = found[:MOST]
     st.dataframe(
         latest.rename("latest").rename_axis(by).reset_index(),

@@ -11,9 +11,9 @@ from nats_client import BucketInfo, Entry, Values, Watch, WatchHealth, entries_f
 
 from .choose import choose
 from .connection import client
-from .live import FIRST_LOOK, NothingYet, collect
+from .live import NothingYet, collect, first_look
 from .streams import KEEP, listed
-from .words import age_text, bytes_text, local, plain
+from .words import age_text, bytes_text, count_text, local, plain
 
 MOST_ROWS = 500
 """Keys in a table: it is sent whole at each refresh."""
@@ -69,10 +69,7 @@ def values(bucket: str) -> Bucket:
     cannot be the name of a bucket.
     """
     watch = client().values(bucket)
-    seen: set[object] = st.session_state.setdefault("_feeds_seen", set())
-    if (bucket, watch.opened) not in seen:
-        seen.add((bucket, watch.opened))
-        watch.wait(FIRST_LOOK)
+    first_look((bucket, watch.opened), watch.wait)
     read = Bucket(watch, watch.snapshot(), watch.now(), watch.health)
     collect(read)
     if not read.snapshot.version:
@@ -115,7 +112,7 @@ def _settings(info: BucketInfo) -> str:
             else history.capitalize(),
             f"TTL {format_duration(info.ttl)}" if info.ttl else "no TTL",
             f"{bytes_text(info.bytes)}{most} stored",
-            f"{info.replicas} replica{'' if info.replicas == 1 else 's'}",
+            count_text(info.replicas, "replica"),
             f"{info.storage} storage",
         ]
     )
@@ -148,9 +145,7 @@ def key_history(bucket: Bucket, key: str) -> None:
     if bucket.health.phase != "following":
         st.caption("The history can't be asked for at the moment.")
         return
-    entries = bucket.snapshot.entries(deleted=True)
-    newest = next((entry.revision for entry in entries if entry.key == key), 0)
-    revisions = _history(bucket.health.name, key, newest)
+    revisions = _history(bucket.health.name, key, bucket.snapshot.revision(key))
     if revisions:
         _table(reversed(revisions), bucket.now, "revision")
     else:

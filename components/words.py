@@ -1,6 +1,7 @@
 """Numbers, times and names for people. Names come from NATS and are untrusted: data, never markup."""
 
 import re
+from html import escape
 
 import pandas as pd
 import streamlit as st
@@ -11,6 +12,21 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:&])")
 def plain(text: str) -> str:
     """`text` so that Streamlit's Markdown shows it to the letter: no links, images, directives or HTML."""
     return _MARKUP.sub(r"\\\1", text.replace("\n", " "))
+
+
+def plotly_text(text: str) -> str:
+    """`text` so that Plotly, which reads some HTML in it, shows it to the letter."""
+    return escape(text, quote=False)
+
+
+def cut(text: str, most: int) -> str:
+    """`text`, at most `most` characters of it."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def count_text(number: int, noun: str) -> str:
+    """A number of things: "1 message", "1,200 messages"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def bytes_text(count: float) -> str:
@@ -35,16 +51,19 @@ def age_text(seconds: float) -> str:
     return f"{seconds / 86400:.0f} d"
 
 
+def zone() -> str:
+    """The viewer's own time zone."""
+    return st.context.timezone or "UTC"
+
+
 def clock_text(time: int) -> str:
     """A time (ns since the epoch, UTC) in the viewer's own zone: "14:03:20", with the day unless today."""
-    zone = st.context.timezone or "UTC"
-    moment = pd.Timestamp(time, unit="ns", tz="UTC").tz_convert(zone)
-    today = moment.date() == pd.Timestamp.now(zone).date()
+    moment = pd.Timestamp(time, unit="ns", tz="UTC").tz_convert(zone())
+    today = moment.date() == pd.Timestamp.now(zone()).date()
     return moment.strftime("%H:%M:%S" if today else "%d %b %H:%M:%S")
 
 
 def local(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """`table` with the times of `column` in the viewer's own time zone."""
-    zone = st.context.timezone or "UTC"
     times = pd.to_datetime(table[column], utc=True)
-    return table.assign(**{column: times.dt.tz_convert(zone)})
+    return table.assign(**{column: times.dt.tz_convert(zone())})

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import Any
+from typing import TypeVar
 from urllib.parse import parse_qs, urlencode
 
 import orjson
@@ -23,7 +23,9 @@ from .live import View, collect, look
 from .request import request
 from .services import services
 from .status import mistake
-from .words import age_text, clock_text, plain
+from .words import age_text, clock_text, cut, plain, plotly_text, zone
+
+T = TypeVar("T")
 
 COLOURS: dict[Status, str] = {
     "running": "#2b7fd0",
@@ -41,8 +43,6 @@ MOST_LINES = 500
 """Log lines that are drawn."""
 TOGETHER = 100
 """Log lines in one element: those that are full do not travel again."""
-MOST_READ = 200
-"""Feeds whose last reading is kept for all viewers."""
 START_TIMEOUT = 5.0  # seconds
 TOLD_FOR = 20.0  # seconds that a run which did not start is told
 START = "workflow-start."
@@ -70,8 +70,6 @@ return () => {
   state.clicked = undefined
 }}"""
 _links = st.components.v2.component("lookback_links", js=_JS, isolate_styles=False)
-
-_read: dict[tuple[object, ...], tuple[object, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def workflow_runs(look_back: str = "P1D") -> Runs:
     LookbackError."""
     view = _look_and_show(workflows.OF_RUNS, look_back)
     beats = _look(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
-    told = _once("runs", view, workflows.read_runs)
+    told = _once(view, workflows.read_runs)
     now, listening = _clock(beats)
     runs = tuple(run.at(now, listening) for run in workflows.hear(told, beats.snapshot))
     return Runs(runs, view.now, not isinstance(view.health.why, StreamNotFound))
@@ -120,8 +118,8 @@ def workflow_run(key: str) -> OneRun | None:
         return None
     view = _look_and_show(f"workflow.{key}.>", workflows.KEPT)
     beats = _look(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
-    told = _once("run", view, workflows.read_runs)
-    log = _once("log", view, workflows.read_log)
+    told = _once(view, workflows.read_runs)
+    log = _once(view, workflows.read_log)
     now, listening = _clock(beats)
     run = _find(told, beats, key)
     if run is None or run.at(now, listening).status == "lost":
@@ -227,7 +225,6 @@ def run_chart(found: OneRun) -> None:
     hundredth of the run at a time, since each time the chart is drawn anew."""
     grain = max(1, int((found.run.took(found.now) or 0) / 100)) * 10**9
     found = replace(found, now=found.now - found.now % grain)
-    zone = st.context.timezone or "UTC"
     named = [(job, step) for job in found.run.jobs for step in job.steps if step.started is not None]
     named = named[:MOST_STEPS]
     if not named:
@@ -242,16 +239,16 @@ def run_chart(found: OneRun) -> None:
         bars.append(
             go.Bar(
                 y=[i for i, _, _ in mine],
-                base=begins.tz_convert(zone).tz_localize(None).to_numpy("datetime64[ms]").astype(str),
+                base=begins.tz_convert(zone()).tz_localize(None).to_numpy("datetime64[ms]").astype(str),
                 x=[seconds * 1000 for seconds in lengths],
                 orientation="h",
                 name=status.capitalize(),
                 marker={"color": colour, "line": {"width": 0}},
-                hovertext=[escape(_told(job, step, found.now), quote=False) for _, job, step in mine],
+                hovertext=[plotly_text(_told(job, step, found.now)) for _, job, step in mine],
                 hoverinfo="text",
             )
         )
-    labels = [escape(_cut(_title(job, step), 32), quote=False) for job, step in named]
+    labels = [plotly_text(cut(_title(job, step), 32)) for job, step in named]
     figure = go.Figure(
         bars,
         layout={
@@ -292,9 +289,9 @@ def run_log(found: OneRun) -> None:
         return
     if count > len(lines):
         st.caption(f"The newest {len(lines):,} of {count:,} lines.")
-    times = lines["time"].dt.tz_convert(st.context.timezone or "UTC").dt.strftime("%H:%M:%S.%f").str[:-3]
+    times = lines["time"].dt.tz_convert(zone()).dt.strftime("%H:%M:%S.%f").str[:-3]
     drawn = [
-        f"<div><time>{at}</time>{'' if step else f'<small>{escape(_cut(names.get(of, of), 40))}</small>'}"
+        f"<div><time>{at}</time>{'' if step else f'<small>{escape(cut(names.get(of, of), 40))}</small>'}"
         f"{escape(text)}</div>"
         for at, of, text in zip(times, lines["step"], lines["text"], strict=True)
     ]
@@ -318,7 +315,7 @@ def start_buttons(workflow: str = ALL) -> None:
         for subject, name in sorted(found.items(), key=lambda item: item[1]):
             if workflow in (ALL, name):
                 st.button(
-                    f"Start a run of {plain(_cut(name, 40))}",
+                    f"Start a run of {plain(cut(name, 40))}",
                     icon=":material/play_arrow:",
                     key=subject,
                     on_click=_start,
@@ -354,21 +351,11 @@ def _look_and_show(subject: str, look_back: str) -> View:
     return view
 
 
-def _once(what: str, view: View, read: Callable[[Snapshot], Any]) -> Any:
+def _once(view: View, read: Callable[[Snapshot], T]) -> T:
     """What `read` makes of a view: worked out once for all viewers until there are other rows."""
-    key = (what, view.feed.key, view.look_back)
     snapshot = view.snapshot
-    stamp = (id(view.feed), snapshot.version, snapshot.generation, snapshot.first, len(snapshot))
-    known = _read.get(key)
-    if known is not None and known[0] == stamp:
-        return known[1]
-    result = read(snapshot)
-    _read.pop(key, None)
-    _read[key] = stamp, result
-    while len(_read) > MOST_READ:
-        with contextlib.suppress(KeyError, StopIteration, RuntimeError):  # another viewer is at it, too
-            del _read[next(iter(_read))]
-    return result
+    rows = snapshot.version, snapshot.first, len(snapshot)
+    return view.feed.readings.once((read, view.look_back), rows, lambda: read(snapshot))
 
 
 def _clock(beats: View) -> tuple[int, int]:
@@ -456,10 +443,6 @@ def _told(job: Job, step: Step, now: int) -> str:
 
 def _title(job: Job, step: Step) -> str:
     return f"{job.name} / {step.name}" if job.name else step.name
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _draw_links() -> None:

@@ -33,6 +33,8 @@ _ROWS = f"SELECT seq, time, subject, payload, raw {_WHICH} ORDER BY seq DESC LIM
 class Extent:
     """What the archive holds of a stream; sequences are 0 where it holds nothing."""
 
+    created: str = ""
+    """When that stream was created: another one of the same name has nothing to do with it."""
     first: int = 0
     first_time: int = 0
     """When the server had stored that message, ns since the epoch, UTC; the database keeps microseconds."""
@@ -64,14 +66,15 @@ class Archive:
         times = [pd.Timestamp(row[name]) for name in ("first_time", "last_time")]
         if not any(map(pd.isna, times)):
             first, last = (int(time.as_unit("ns").value) for time in times)
-            self.extent = Extent(int(row["first"]), first, int(row["last"]), last)
+            self.extent = Extent(created, int(row["first"]), first, int(row["last"]), last)
         else:
-            self.extent = Extent()
+            self.extent = Extent(created)
         return self.extent
 
     async def holds(self, created: str, seq: int) -> int:
         """The newest sequence that is archived; looked up only where it was below `seq` when last seen."""
-        return (self.extent if self.extent.last >= seq else await self.look(created)).last
+        known = self.extent.created == created and self.extent.last >= seq
+        return (self.extent if known else await self.look(created)).last
 
     async def rows(self, created: str, since: int, before: int) -> AsyncIterator[Raw]:
         """Messages below the sequence `before` that were stored at or after `since` (ns since the epoch,

@@ -86,8 +86,8 @@ class Audit:
             info = await self._consumer.look(deleted=True)
             self._deleted = np.array(info["state"].get("deleted") or [], dtype=np.int64)
         kept = 0
-        if self._archive is not None:
-            newest = max(first - 1, int(self._deleted[-1]) if deleted else 0)
+        newest = max(first - 1, int(self._deleted[-1]) if len(self._deleted) else 0)
+        if self._archive is not None and newest:
             try:
                 kept = await self._archive.holds(info["created"], newest)
             except LookbackError:

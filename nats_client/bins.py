@@ -94,11 +94,11 @@ class Bins:
         most: int = MOST,
         step: int | None = None,
     ) -> None:
-        """Raises LookbackError where `most` is not between 1 and MOST_SERIES, or there are more fields."""
+        """Raises LookbackError where `most` or the number of fields is not between 1 and MOST_SERIES."""
         if not isinstance(most, int) or not 1 <= most <= MOST_SERIES:
             raise LookbackError(f"A chart draws 1 to {MOST_SERIES} series, so most={most!r} cannot be.")
-        if len(fields) > MOST_SERIES:
-            raise LookbackError(f"A chart draws at most {MOST_SERIES} fields, not {len(fields)}. Name fewer.")
+        if not 1 <= len(fields) <= MOST_SERIES:
+            raise LookbackError(f"A chart draws 1 to {MOST_SERIES} fields, not {len(fields)}.")
         self.fields = fields
         self.color = color
         self.step = step or step_for(look_back)

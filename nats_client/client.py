@@ -278,9 +278,9 @@ class Client:
                 await asyncio.sleep(min(HOUSEKEEPING, self._idle_after))
                 await self._close_idle()
         finally:
-            for feed in self._feeds.values():
+            for feed in list(self._feeds.values()):  # a call from outside may still come in between
                 await feed.close()
-            for watch in self._watches.values():
+            for watch in list(self._watches.values()):
                 await watch.close()
             self._feeds.clear()
             for query in list(self._queries):

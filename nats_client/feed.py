@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .archive import Archive
+from .archive import Archive, Extent
 from .audit import Audit, loses
 from .bins import MOST, Bins
 from .chunks import Query
@@ -23,12 +23,9 @@ from .decoders import Malformed, Raw, decode
 from .errors import ClosedError, LookbackError
 from .gaps import Gap, Gaps
 from .periods import Means
+from .readings import Readings
 from .window import Snapshot, Window
 
-T = TypeVar("T")
-
-MOST_CHARTS = 50
-"""Charts of one feed whose bins are kept, and thresholds whose crossings are."""
 MOST_MESSAGES = 20
 """Messages of one feed that are kept as they came, as a sample."""
 LONGEST_PAYLOAD = 4096
@@ -154,6 +151,8 @@ class Feed:
         self.window = Window(**self._limits)
         self.means = Means()
         """Means of periods, which all viewers of the same table share."""
+        self.readings = Readings()
+        """Whatever else is worked out of the rows for all viewers."""
         self.last_read = time.monotonic()
         self._connection = connection
         self._loop = loop
@@ -165,8 +164,7 @@ class Feed:
         self._messages: list[Message] = []
         self._recreated = 0
         self._closed = False
-        self._bins: dict[object, Bins] = {}
-        self._crossings: dict[object, Crossings] = {}
+        self._bins, self._crossings = Readings(), Readings()
         self._settled = threading.Event()
         self._gaps = Gaps()
         self._audit: Audit | None = None
@@ -235,14 +233,14 @@ class Feed:
         """The bins that all viewers of the same chart share; whoever draws brings them up to date first.
         Raises LookbackError, as Bins does."""
         key = (fields, color, look_back.value, most, step)
-        return _shared(self._bins, key, lambda: Bins(fields, color, look_back, most=most, step=step))
+        return self._bins.once(key, None, lambda: Bins(fields, color, look_back, most=most, step=step))
 
     def crossings(
         self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float
     ) -> Crossings:
         """The crossings that all viewers of the same threshold share, as with bins()."""
         key = (field, color, look_back.value, threshold)
-        return _shared(self._crossings, key, lambda: Crossings(field, color, look_back, threshold))
+        return self._crossings.once(key, None, lambda: Crossings(field, color, look_back, threshold))
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the replay to end, or to fail; whether it did either."""
@@ -308,7 +306,9 @@ class Feed:
         self._gaps.clear()
         self._messages = []
         self.window.clear()
-        self._archived = pd.Timedelta(0)
+        if self._archive is not None and self._audit is not None:
+            self._archive.extent, self._archived = Extent(), pd.Timedelta(0)
+            self._audit.first = None  # until the new stream was looked at
 
     def gone(self, count: int, start: int, end: int) -> None:
         """Note messages that left the stream before they could be read."""
@@ -372,10 +372,11 @@ class Feed:
             pause = ARCHIVE_LOOK
             following = self._consumer.phase == "following" and self._reached >= self._look_back
             if following and self._archived < self._look_back:
-                target = self._look_back
+                target, lives = self._look_back, self._recreated
                 try:
                     await self._fetch_archived(archive, target)
-                    self._archived, archive.error = target, None
+                    if self._recreated == lives:  # otherwise what came was of another stream
+                        self._archived, archive.error = target, None
                 except LookbackError as error:
                     archive.error, pause = error, ARCHIVE_RETRY
                 except Exception as error:
@@ -398,26 +399,38 @@ class Feed:
         before, begins = audit.first, audit.begins
         if (oldest := self.window.oldest_seq) is not None:
             before = min(before, oldest)
+        seam: Gap | None = None
         if extent.last and extent.last + 1 < before == audit.first and extent.last_time > since:
             count = before - 1 - extent.last if self.key.subject is None else None
-            self._missing(Gap("removed", extent.last_time, begins, count))
+            seam = Gap("removed", extent.last_time, begins, count)
+        above: tuple[int, int] | None = None
         async for raw in archive.rows(consumer.created, since, before):
-            older = Window(**self._limits)
-            self._note_jumps(raw)
-            self._take(raw, older)
             if self._recreated != lives:
                 return
+            if seam is not None:
+                self._missing(seam)
+                seam = None
+            self._note_jumps(raw, above)
+            above = raw.seq[0], raw.received[0]
+            older = Window(**self._limits)
+            self._take(raw, older)
             dropped = self.window.dropped
             self.window.prepend(older)
             if self.window.dropped > dropped:
                 return  # the window is full
+        if seam is not None:  # told once: where a fetch fails, the next one meets the same seam
+            self._missing(seam)
 
-    def _note_jumps(self, raw: Raw) -> None:
-        """Messages of a whole stream that its archive has not got either."""
-        if self.key.subject is None:
-            for i in np.flatnonzero(np.diff(raw.seq) > 1).tolist():
-                missing = raw.seq[i + 1] - raw.seq[i] - 1
-                self._missing(Gap("removed", raw.received[i], raw.received[i + 1], missing))
+    def _note_jumps(self, raw: Raw, above: tuple[int, int] | None) -> None:
+        """Messages of a whole stream that its archive has not got either, among `raw` and up to the row
+        `above`, its sequence and when it was stored."""
+        if self.key.subject is not None:
+            return
+        seqs, received = raw.seq, raw.received
+        if above is not None:
+            seqs, received = [*seqs, above[0]], [*received, above[1]]
+        for i in np.flatnonzero(np.diff(seqs) > 1).tolist():
+            self._missing(Gap("removed", received[i], received[i + 1], seqs[i + 1] - seqs[i] - 1))
 
     def _begins(self) -> tuple[int | None, int]:
         """When what can be had of the stream begins, and how many messages went before."""
@@ -471,14 +484,3 @@ class _Older:
 
     def gone(self, count: int, start: int, end: int) -> None:
         self._feed.gone(count, start, end)
-
-
-def _shared(kept: dict[object, T], key: object, make: Callable[[], T]) -> T:
-    """What is kept for `key`, or a new one in place of the one that is kept for longest."""
-    found = kept.get(key)
-    if found is None:
-        made = make()
-        while len(kept) >= MOST_CHARTS:
-            kept.pop(next(iter(kept)), None)  # its viewers start over with a new one
-        found = kept.setdefault(key, made)
-    return found

@@ -4,7 +4,6 @@ All lengths have a fixed ISO 8601 duration, but days and weeks start at local mi
 an hour longer or shorter where the clocks change.
 """
 
-import threading
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -16,14 +15,13 @@ import pandas as pd
 from .bins import ROUND_STEPS
 from .duration import LONGEST, format_duration, iso_duration
 from .errors import LookbackError
+from .readings import Readings
 from .window import Snapshot
 
 MOST_EARLIER = 30
 """Periods before the current one that can be compared: all of them are drawn at once."""
 FEWEST, MOST = 280, 1400
 """Bins of a period, where a round width allows it."""
-MOST_TABLES = 50
-"""Tables of means of one feed that are kept."""
 
 _SECOND = 1_000_000_000  # ns
 _DAY = pd.Timedelta(days=1)
@@ -146,8 +144,7 @@ class Means:
     """The tables of compare_means() on one feed, each worked out once for all its viewers. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._last: dict[object, tuple[tuple[int, int], pd.DataFrame]] = {}
+        self._tables = Readings()
 
     def table(
         self, snapshot: Snapshot, field: str, by: str | None, starts: Sequence[int], now: int
@@ -155,14 +152,7 @@ class Means:
         """compare_means() until the last full second before `now`. Read it, or copy it before changing it."""
         second = now // _SECOND * _SECOND
         key, moment = (field, by, *starts[:3]), (snapshot.version, second)
-        with self._lock:
-            found = self._last.pop(key, None)
-            if found is None or found[0] != moment:
-                found = (moment, compare_means(snapshot, field, by, starts, second))
-            self._last[key] = found
-            while len(self._last) > MOST_TABLES:
-                self._last.pop(next(iter(self._last)))
-            return found[1]
+        return self._tables.once(key, moment, lambda: compare_means(snapshot, field, by, starts, second))
 
 
 def _between(snapshot: Snapshot, start: int, end: int) -> "slice | npt.NDArray[np.bool_]":

@@ -180,13 +180,14 @@ class SharedRequests:
 
         Raises what ask() does, and RequestTimeout where an equal request is under way for too long.
         """
-        asked = self._asked.setdefault(request, _Asked())
-        self._asked.move_to_end(request)
         state = self._connection.state
         if state.status != "connected":
-            if asked.reply is not None and every > 0:
-                return asked.reply
+            known = self._asked.get(request)
+            if known is not None and known.reply is not None and every > 0:
+                return known.reply
             raise state.error or ServerUnreachable("Not connected to NATS yet.")
+        asked = self._asked.setdefault(request, _Asked())
+        self._asked.move_to_end(request)
         try:
             async with asyncio.timeout(timeout):
                 await asked.turn.acquire()

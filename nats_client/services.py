@@ -8,6 +8,7 @@ says; the others are counted. https://github.com/nats-io/nats-architecture-and-d
 import asyncio
 import contextlib
 import copy
+import logging
 import math
 import time
 from collections import deque
@@ -38,6 +39,8 @@ MOST_INSTANCES = 1000
 """Instances that are listed, those that are gone among them."""
 MOST_MOMENTS = 300
 """Looks of which the figures are kept, per service: ten minutes."""
+
+_log = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # name and id of an instance
 
@@ -212,6 +215,7 @@ class ServiceList:
                 client = await self._connection.ready()
             look = _Look({key for key, known in self._known.items() if known.missed is None})
             await self._gather(client, look)
+            self._note(look, began)
         except (TimeoutError, nats.errors.Error, OSError):
             self._failure = self._connection.state.error or RequestFailed(
                 "The NATS server did not answer in time to a request for its services."
@@ -220,8 +224,15 @@ class ServiceList:
         except LookbackError as error:
             self._failure = error
             return
+        except Exception as error:
+            # A mistake of ours must show, and not as services that are as they were last.
+            _log.exception("looking for services")
+            self._failure = LookbackError(f"Looking for services failed: {error!r}.")
+            return
         self._failure = None
         self._looked = time.monotonic()
+
+    def _note(self, look: "_Look", began: float) -> None:
         if len(look.refused) == len(VERBS):
             self._known.clear()
         self._take(look, began)

@@ -128,6 +128,11 @@ class Values(Mapping[str, Any]):
         near = one_of(key, islice(self, 5000), what="key")
         raise KeyNotFound(f"The bucket {self.bucket!r} has no key {key!r}{how}. {near}")
 
+    def revision(self, key: str) -> int:
+        """The newest revision of `key`, also where that is a deletion; 0 where there is none."""
+        found = self._entries.get(key)
+        return found.revision if found is not None else 0
+
     def entries(self, *, deleted: bool = False) -> list[Entry]:
         """The newest revision of each key, by key; with `deleted`, also of those whose deletion the bucket
         still keeps."""

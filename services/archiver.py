@@ -1,4 +1,4 @@
-"""Moves streams into the archive, as runs of the workflow `archive`: every five minutes, and when asked to.
+"""Copies streams into the archive, as runs of the workflow `archive`: every five minutes, and when asked to.
 
 It runs in the history service's process, since only one process may open a DuckDB file. For each stream a run
 looks what is new, copies it in order, checks the copy against what was read, and forgets what has become
@@ -115,26 +115,29 @@ class Archiver:
             created = _microseconds(pd.Timestamp(info["created"]).value)
             first, last = int(info["state"]["first_seq"]), int(info["state"]["last_seq"])
             newest = await asyncio.to_thread(self._database.newest, stream, created)
-            total = max(0, last - max(newest, first - 1))
+            done = max(newest, first - 1)  # up to here nothing is left to be copied
+            total = max(0, last - done)
             step.log(f"stored up to {newest:,}; the stream has {first:,} to {last:,}")
             if newest and first > newest + 1:
                 step.log(f"{first - newest - 1:,} messages left the stream before they were archived")
         copied = 0
         with job.step("copy") as step:
-            while newest < last:
-                part = await self._read(connection, stream, newest, min(last, newest + PART))
+            while done < last:
+                until = min(last, done + PART)
+                # Without anything stored, by time: what is older than is kept is not worth copying.
+                part = await self._read(connection, stream, done if newest else None, until)
                 messages = [
                     Message(stream, created, seq, _microseconds(stored), subject, payload)
                     for seq, stored, subject, payload in zip(
                         part.raw.seq, part.raw.received, part.raw.subject, part.raw.payload, strict=True
                     )
                 ]
-                if not messages:
-                    break
-                await asyncio.to_thread(self._database.insert, messages)
-                newest = messages[-1].seq
+                if messages:  # a part may be gone as a whole
+                    await asyncio.to_thread(self._database.insert, messages)
+                    newest = messages[-1].seq
                 copied += len(messages)
-                step.progress(total - (last - newest), total)
+                done = until
+                step.progress(total - (last - done), total)
             step.log(f"{copied:,} messages copied")
         with job.step("check") as step:
             stored = await asyncio.to_thread(self._database.newest, stream, created)
@@ -145,11 +148,12 @@ class Archiver:
             forgotten = await asyncio.to_thread(self._database.forget, stream, datetime.now(UTC) - self._keep)
             step.log(f"{forgotten:,} messages were older than {self._keep.days} days")
 
-    async def _read(self, connection: Connection, stream: str, after: int, until: int) -> Part:
-        """The messages behind sequence `after` up to `until`. Raises ArchiveError, TimeoutError."""
+    async def _read(self, connection: Connection, stream: str, after: int | None, until: int) -> Part:
+        """The messages behind sequence `after`, or since the oldest time that is kept, up to `until`. Raises
+        ArchiveError, TimeoutError."""
         part = Part()
         consumer = Consumer(connection, stream, None, lambda: pd.Timedelta(self._keep), part, until=until + 1)
-        consumer.last_seq = after or None
+        consumer.last_seq = after
         async with asyncio.timeout(READ_TIMEOUT):
             await consumer.run()
         if part.void:

@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nats_client.errors import LookbackError
+from nats_client.rows import ARROW, JSON
 
-JSON = "application/json"
-ARROW = "application/vnd.apache.arrow.stream"
 KINDS = (JSON, ARROW)
 
 

@@ -4,7 +4,7 @@
 
 The archive is that DuckDB file, or the PostgreSQL that LOOKBACK_HISTORY_DSN names: an environment variable,
 since it holds a password. The login to NATS is taken from NATS_USER, NATS_CREDS, …, as everywhere. Answers
-come in chunks: docs/history.md is the protocol. Streams that are named behind the file are moved into the
+come in chunks: docs/history.md is the protocol. Streams that are named behind the file are copied into the
 archive, by services/archiver.py. Ends on SIGTERM.
 """
 
@@ -35,6 +35,7 @@ from nats.micro.request import Request, ServiceError
 from nats.micro.service import Service
 
 from nats_client.errors import LookbackError, SettingsError
+from nats_client.rows import JSON
 from nats_client.settings import Settings
 from services.archiver import Archiver
 from services.database import (
@@ -47,7 +48,7 @@ from services.database import (
     Scalar,
     open_database,
 )
-from services.encoding import JSON, KINDS, NotWritable, chunks, dumps, empty
+from services.encoding import KINDS, NotWritable, chunks, dumps, empty
 
 T = TypeVar("T")
 
@@ -481,12 +482,19 @@ def _too_large(text: str) -> ServiceError:
 async def _serve(database: Database, settings: Settings, streams: Sequence[str]) -> None:
     service = History(database, Limits.load(os.environ))
     archiving = asyncio.create_task(Archiver(database, settings, streams).serve()) if streams else None
+    if archiving is not None:
+        archiving.add_done_callback(_tell_end)
     try:
         await service.serve(settings)
     finally:
         if archiving is not None:
             archiving.cancel()
             await asyncio.wait({archiving}, timeout=CLOSE_TIMEOUT)
+
+
+def _tell_end(archiving: asyncio.Task[None]) -> None:
+    if not archiving.cancelled() and (error := archiving.exception()):
+        log.error("The archiver has ended", exc_info=error)
 
 
 async def _main(url: str, file: Path, streams: Sequence[str]) -> None:

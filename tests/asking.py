@@ -17,9 +17,9 @@ import nats.errors
 import pyarrow as pa
 from nats.aio.client import Client
 
+from nats_client.rows import ARROW, JSON
 from nats_client.settings import Settings
 from services.database import Database
-from services.encoding import ARROW, JSON
 from services.history import History
 from tests.running import ROOT
 

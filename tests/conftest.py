@@ -3,9 +3,15 @@
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from playwright.sync_api import Browser
+
+from nats_client import Client, Settings
+from tests.browser import chromium
+from tests.nats import NatsServer, running_server
 
 settings.register_profile("patient", deadline=None)  # no test asserts an absolute time
 settings.load_profile("patient")
@@ -25,3 +31,25 @@ def no_thread_left() -> Iterator[None]:
     yield
     left = [thread for thread in threading.enumerate() if thread.name == "nats"]
     assert not left
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server with a stream S, unless a module has another one."""
+    with running_server(tmp_path / "nats") as server:
+        server.add_stream("S", ["s.>"])
+        yield server
+
+
+@pytest.fixture
+def client(server: NatsServer) -> Iterator[Client]:
+    """A client of it."""
+    with Client(Settings(url=server.url)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    with chromium() as browser:
+        yield browser

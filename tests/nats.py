@@ -1,6 +1,7 @@
 """A real nats-server on a free loopback port, and a publisher that waits for each acknowledgement."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -139,3 +140,8 @@ def running_server(folder: Path, config: str = "", host: str = "127.0.0.1") -> I
         yield server
     finally:
         server.kill()
+
+
+def numbered(count: int, first: int = 0) -> list[bytes]:
+    """Payloads that carry their number."""
+    return [json.dumps({"n": first + i}).encode() for i in range(count)]

@@ -13,20 +13,12 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import chromium
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, App, app
 
 CHART = ".js-plotly-plot"
 NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x, x => Date.parse(x + 'Z'))))"
 RANGE = "el => el._fullLayout.xaxis.range.map(x => +new Date(x))"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import chromium
 from tests.nats import NatsServer, running_server
 from tests.running import App, app
 from tests.waiting import until
@@ -69,13 +68,6 @@ def running(tmp_path_factory: pytest.TempPathFactory, server: NatsServer) -> Ite
     (folder / "pages" / "short.py").write_text(SHORT)
     with app(folder, NATS_URL=server.url, LOOKBACK_PAGES=str(folder / "pages")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 
-from tests.browser import chromium
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, app
 from tests.waiting import until
@@ -193,13 +192,6 @@ def test_copied_page(open_page: Open, tmp_path: Path, query: dict[str, str]) -> 
     assert drawn(copied)
     if query["stream"] != "WORDS":
         assert drawn(copied) == drawn(explored)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
-    with chromium() as browser:
-        yield browser
 
 
 def pick(tab: Page, label: str, choice: str) -> None:

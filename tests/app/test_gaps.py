@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import chromium
-from tests.nats import NatsServer, running_server
+from tests.nats import NatsServer
 from tests.running import App, app
 from tests.waiting import until
 
@@ -31,14 +30,6 @@ BANDS = "el => (el.layout.shapes || []).map(shape => [+new Date(shape.x0), +new 
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A nats-server with a stream S."""
-    with running_server(tmp_path / "nats") as server:
-        server.add_stream("S", ["s.>"])
-        yield server
-
-
-@pytest.fixture
 def running(tmp_path: Path, server: NatsServer) -> Iterator[App]:
     """The app with one page on the stream, and one on plain subjects."""
     (tmp_path / "pages").mkdir()
@@ -46,13 +37,6 @@ def running(tmp_path: Path, server: NatsServer) -> Iterator[App]:
     (tmp_path / "pages" / "stream.py").write_text(STREAM)
     with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(tmp_path / "pages")) as running:
         yield running
-
-
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
-    with chromium() as browser:
-        yield browser
 
 
 def say(server: NatsServer, subject: str, count: int, pause: float = 0.1) -> None:

@@ -18,7 +18,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from services.database import Message
 from services.duckdb_file import DuckDb
-from tests.browser import chromium
 from tests.chunked import Asked, endless, service
 from tests.nats import NatsServer, running_server
 from tests.node import node
@@ -40,13 +39,6 @@ def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """The app with its own pages."""
     with app(tmp_path_factory.mktemp("app"), NATS_URL=server.url) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
                 payload = json.dumps({"percent": i + core, "host": "test"}).encode()
                 server.publish(f"metrics.cpu.core-{core}", payload)
         server.publish("metrics.cpu.core-0", b"{not json")
+        time.sleep(1)  # means are of full seconds
         yield server
 
 

@@ -14,7 +14,6 @@ from playwright.sync_api import TimeoutError as NotYet
 from streamlit.testing.v1 import AppTest
 
 from tests.answers import BAD, answer, answering
-from tests.browser import chromium
 from tests.nats import NatsServer, running_server
 from tests.node import node
 from tests.running import ROOT, App, app
@@ -30,14 +29,6 @@ st.metric("Count", request("tester.count", every=60).value())
 """
 
 STRICT = 'authorization { users: [{ user: me, password: x, permissions: { publish: "nothing" } }] }'
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A nats-server with a stream S."""
-    with running_server(tmp_path / "nats") as server:
-        server.add_stream("S", ["s.>"])
-        yield server
 
 
 @pytest.fixture
@@ -157,13 +148,6 @@ def test_failures_are_drawn(server: NatsServer, open_page, call: str, said: str)
         page = open_page(f"from components import request\n{call}\n")
         assert said in texts(page)
         assert not page.exception
-
-
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

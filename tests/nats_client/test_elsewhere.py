@@ -1,6 +1,5 @@
 """Streams that live elsewhere: mirrors, sources, another domain, another account."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,14 +7,9 @@ from nats.js.api import StreamSource
 
 from nats_client import Client, Settings
 from nats_client.errors import SettingsError
-from tests.nats import running_server
+from tests.nats import numbered, running_server
 from tests.running import free_port
 from tests.waiting import until
-
-
-def numbered(count: int, first: int = 0) -> list[bytes]:
-    """Payloads that carry their number."""
-    return [json.dumps({"n": first + i}).encode() for i in range(count)]
 
 
 def follow(client: Client, stream: str, count: int) -> list[float]:

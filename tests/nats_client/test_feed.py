@@ -4,8 +4,6 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,29 +12,9 @@ from nats_client import Client, Feed, Settings
 from nats_client.decoders import DECODERS
 from nats_client.errors import ClosedError, DurationError, SubjectError
 from nats_client.window import Batch
-from tests.nats import NatsServer, running_server
+from tests.nats import NatsServer, numbered
 from tests.publisher import Publisher
 from tests.waiting import until
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A nats-server with a stream S."""
-    with running_server(tmp_path) as server:
-        server.add_stream("S", ["s.>"])
-        yield server
-
-
-@pytest.fixture
-def client(server: NatsServer) -> Iterator[Client]:
-    """A client of it."""
-    with Client(Settings(url=server.url)) as client:
-        yield client
-
-
-def numbered(count: int, first: int = 0) -> list[bytes]:
-    """Payloads that carry their number."""
-    return [json.dumps({"n": first + i}).encode() for i in range(count)]
 
 
 def sequences(feed: Feed) -> list[int]:

@@ -1,6 +1,5 @@
 """Rights that are taken away and given back, logins that end and are renewed, while a feed is live."""
 
-import json
 import time
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 
 from nats_client import Client, Settings
 from tests.logins import operator
-from tests.nats import running_server
+from tests.nats import numbered, running_server
 from tests.waiting import until
 
 USERS = """
@@ -26,11 +25,6 @@ TAKEN = [
     ),
     (USERS.format(API, '"other"'), "to subscribe to '_INBOX"),
 ]
-
-
-def numbered(count: int, first: int = 0) -> list[bytes]:
-    """Payloads that carry their number."""
-    return [json.dumps({"n": first + i}).encode() for i in range(count)]
 
 
 @pytest.mark.parametrize(("taken", "told"), TAKEN, ids=["stream info", "consumer", "inbox"])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nats_client import Client, Endpoint, Services, Settings
-from nats_client.errors import RequestRefused
+from nats_client.errors import LookbackError, RequestRefused
 from nats_client.service_answers import read_answer
 from tests.answers import BAD, answer, answering, endpoint
 from tests.nats import NatsServer, running_server
@@ -219,3 +219,24 @@ def test_any_answer_is_read_or_refused(verb: str, part: str, inner: str, value: 
         for each in read.get("endpoints", []):
             assert isinstance(each["subject"], str)
             assert math.isfinite(each.get("processing_time", 0))
+
+
+def test_look_that_fails(
+    server: NatsServer, client: Client, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake of our own in a look is told, not hidden behind the services of the look before."""
+
+    def failure() -> str:
+        try:
+            client.services()
+        except LookbackError as error:
+            return str(error)
+        return ""
+
+    with service(server.url):
+        until(lambda: client.services().names == ["tester"])
+        with monkeypatch.context() as broken:
+            broken.setattr("nats_client.services._order", lambda _: 1 // 0)
+            until(lambda: "Looking for services failed: ZeroDivisionError" in failure())
+        until(lambda: not failure())
+        assert client.services().names == ["tester"]

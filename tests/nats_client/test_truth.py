@@ -1,35 +1,17 @@
 """The window is what the stream holds: what is purged, deleted or expired leaves it, and is told."""
 
-import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from nats.js.api import RetentionPolicy
 
 from nats_client import Client, Feed, Settings
 from tests.backup import restore, snapshot
-from tests.nats import NatsServer, running_server
+from tests.nats import NatsServer, numbered
 from tests.waiting import until
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A nats-server with a stream S."""
-    with running_server(tmp_path) as server:
-        server.add_stream("S", ["s.>"])
-        yield server
-
-
-@pytest.fixture
-def client(server: NatsServer) -> Iterator[Client]:
-    """A client of it."""
-    with Client(Settings(url=server.url)) as client:
-        yield client
 
 
 def opened(client: Client, subject: str | None = None, stream: str = "S") -> Feed:
@@ -37,11 +19,6 @@ def opened(client: Client, subject: str | None = None, stream: str = "S") -> Fee
     feed = client.feed(stream, subject, look_back="PT1H")
     assert feed.wait(10)
     return feed
-
-
-def numbered(count: int, first: int = 0) -> list[bytes]:
-    """Payloads that carry their number."""
-    return [json.dumps({"n": first + i}).encode() for i in range(count)]
 
 
 def sequences(feed: Feed) -> list[int]:
@@ -189,7 +166,7 @@ def test_restored_from_a_backup(server: NatsServer, client: Client) -> None:
 def test_disk_restored_from_a_backup(tmp_path: Path, server: NatsServer, client: Client) -> None:
     """A server whose disk goes back in time has the same stream, by its name and time of creation, with other
     messages under known numbers: the window has these too."""
-    store, kept = tmp_path / "jetstream", tmp_path / "kept"
+    store, kept = tmp_path / "nats" / "jetstream", tmp_path / "kept"
     server.publish("s.a", *numbered(10))
     server.stop()
     shutil.copytree(store, kept)

@@ -109,13 +109,6 @@ def bucket(server: NatsServer) -> Bucket:
     return bucket
 
 
-@pytest.fixture
-def client(server: NatsServer) -> Iterator[Client]:
-    """A client of it."""
-    with Client(Settings(url=server.url)) as client:
-        yield client
-
-
 def opened(client: Client, name: str = "settings") -> Watch:
     """A watch that has its first state."""
     watch = client.values(name)

@@ -8,38 +8,23 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nats_client import Client, Feed, Settings
+from nats_client.archive import _ROWS, PART
 from services.archiver import ArchiveError, Archiver
 from services.database import Database
 from services.history import History
 from services.workflow import Workflow
 from tests.archive import rows
-from tests.nats import NatsServer, running_server
+from tests.nats import NatsServer, numbered
 from tests.publisher import Publisher
 from tests.waiting import until
 
 ARCHIVE = "history.query"
 one_database = pytest.mark.parametrize("database", ["DuckDB"], indirect=True)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A nats-server with a stream S."""
-    with running_server(tmp_path / "nats") as server:
-        server.add_stream("S", ["s.>"])
-        yield server
-
-
-@pytest.fixture
-def client(server: NatsServer) -> Iterator[Client]:
-    """A client of it."""
-    with Client(Settings(url=server.url)) as client:
-        yield client
 
 
 def archived(server: NatsServer, database: Database, streams: tuple[str, ...] = ("S",)) -> None:
@@ -66,11 +51,6 @@ def history(server: NatsServer, database: Database) -> Iterator[None]:
         loop.call_soon_threadsafe(serving.cancel)
         thread.join()
         loop.close()
-
-
-def numbered(count: int, first: int = 0) -> list[bytes]:
-    """Payloads that carry their number."""
-    return [json.dumps({"n": first + i}).encode() for i in range(count)]
 
 
 def purge(server: NatsServer, keep: int) -> None:
@@ -210,6 +190,43 @@ def test_other_stream_of_the_same_name(server: NatsServer, database: Database, c
         assert feed.snapshot().numbers("n").tolist() == list(range(100, 120))
 
 
+@one_database
+def test_made_anew_while_live(server: NatsServer, database: Database, client: Client) -> None:
+    """What is archived of a stream's former self keeps no row of the new one in the window."""
+    server.publish("s.a", *numbered(20))
+    archived(server, database)
+    purge(server, 5)
+    with history(server, database):
+        feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
+        assert feed.wait(20)
+        assert sequences(feed) == list(range(1, 21))
+        server.run(lambda nc: nc.jetstream().delete_stream("S"))
+        server.add_stream("S", ["s.>"])
+        server.publish("s.a", *numbered(10, 100))
+        until(lambda: feed.health.recreated == 1 and sequences(feed) == list(range(1, 11)))
+        purge(server, 4)
+        until(lambda: sequences(feed) == list(range(7, 11)))
+        assert missing(feed) == 6
+
+
+@one_database
+def test_gap_between_parts(
+    server: NatsServer, database: Database, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the archive lacks is counted, also where one part that is fetched ends and the next begins."""
+    monkeypatch.setattr("nats_client.archive._ROWS", _ROWS.replace(f"LIMIT {PART}", "LIMIT 10"))
+    server.publish("s.a", *numbered(50))
+    server.run(lambda nc: nc.jetstream().delete_msg("S", 39))
+    server.run(lambda nc: nc.jetstream().delete_msg("S", 33))
+    archived(server, database)
+    purge(server, 1)
+    with history(server, database):
+        feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
+        assert feed.wait(20)
+        assert sequences(feed) == [seq for seq in range(1, 51) if seq not in (33, 39)]
+        assert missing(feed) == 2
+
+
 def test_payloads_of_all_kinds(server: NatsServer, database: Database, client: Client) -> None:
     """What comes from the archive is decoded as what comes from the stream: to the same rows and counts."""
     payloads = [b'{"a": 1, "b": "x"}', b"not JSON", b"[1, 2]", b'{"a": NaN}', b"\xff\x00", b'"\\u0000"', b"7"]
@@ -249,6 +266,29 @@ def test_archiver_goes_on(server: NatsServer, database: Database) -> None:
     events = server.run(told)
     assert events.count("S.copy.finished") == 3
     assert events.count("-.-.finished") == 3
+
+
+@one_database
+def test_archiver_passes_over_what_is_gone(
+    server: NatsServer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More messages gone than are copied at once, at the start, between two runs or in the middle, do not
+    end the copying."""
+    monkeypatch.setattr("services.archiver.PART", 10)
+
+    async def delete(nc: Any) -> None:
+        for seq in range(80, 105):
+            await nc.jetstream().delete_msg("S", seq)
+
+    server.publish("s.a", *numbered(60))
+    purge(server, 10)
+    archived(server, database)
+    server.publish("s.a", *numbered(60, 60))
+    purge(server, 45)
+    server.run(delete)
+    archived(server, database)
+    stored = rows(database, "SELECT seq FROM messages ORDER BY seq")
+    assert [row["seq"] for row in stored] == [*range(51, 61), *range(76, 80), *range(105, 121)]
 
 
 @one_database

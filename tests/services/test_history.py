@@ -15,9 +15,9 @@ import pytest
 from stand_ins import App
 
 from nats_client import Client, Settings
+from nats_client.rows import ARROW
 from services.database import Database
 from services.duckdb_file import DuckDb
-from services.encoding import ARROW
 from services.history import CHUNK, Limits
 from services.postgresql import PostgreSql
 from tests.archive import fill

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nats_client import Client, Settings, workflows
+from nats_client import Client, workflows
 from nats_client.workflows import HEARTBEATS, HEARTBEATS_WITHIN, KEPT, Run, hear, read_log, read_runs
 from services import workflow as library
 from services.workflow import UnderWay, Workflow, serve, token
@@ -31,13 +31,6 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
     """A nats-server, empty."""
     with running_server(tmp_path / "nats") as server:
         yield server
-
-
-@pytest.fixture
-def client(server: NatsServer) -> Iterator[Client]:
-    """A client of it."""
-    with Client(Settings(url=server.url)) as client:
-        yield client
 
 
 def stored(server: NatsServer) -> list[tuple[str, dict[str, Any]]]:
