@@ -126,7 +126,10 @@ def _is_stale(view: View) -> bool:
     received = view.snapshot.received
     if not len(received) or not view.steady:
         return False
-    usual = (int(received[-1]) - int(received[0])) / max(1, len(received) - 1) / 1e9
+    span = (int(received[-1]) - int(received[0])) / 1e9
+    if span < STALE_AFTER:
+        return False  # a burst says nothing of a usual pace
+    usual = span / (len(received) - 1)
     return (view.now - int(received[-1])) / 1e9 > max(STALE_AFTER, 20 * usual)
 
 
