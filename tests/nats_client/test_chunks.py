@@ -57,6 +57,10 @@ def ended(client: Client, url: str, answer: Answer, **options: Any) -> Query:
     with service(url, answer):
         query = client.query(SUBJECT, {"sql": "SELECT 1"}, **options)
         assert query.wait(30)
+        if isinstance(query.error, NoResponders):
+            # Seen once: right after the service of the test before has gone, the server says so for this one.
+            query = client.query(SUBJECT, {"sql": "SELECT 1"}, **options)
+            assert query.wait(30)
     return query
 
 
@@ -159,9 +163,10 @@ def test_empty(server: NatsServer, client: Client) -> None:
 
 def test_while_it_comes(server: NatsServer, client: Client) -> None:
     """Rows, progress and the time left can be read while rows come; signs of life are no rows."""
-    go = threading.Event()
+    begin, go = threading.Event(), threading.Event()
 
     async def answer(asked: Asked) -> None:
+        await asyncio.to_thread(begin.wait, 30)
         await asked.rows(Lookback_Control=asked.control)
         await asked.until_told("ack 1")
         await asked.rows({"n": 1}, Lookback_Rows="4")
@@ -173,6 +178,7 @@ def test_while_it_comes(server: NatsServer, client: Client) -> None:
         query = client.query(SUBJECT, b"")
         assert query.state == "waiting"
         assert query.seconds_left is None
+        begin.set()
         until(lambda: query.rows == 1)
         assert (query.state, query.progress, query.frame()["n"].tolist()) == ("receiving", 0.25, [1])
         until(lambda: query.seconds_left)

@@ -215,12 +215,13 @@ def test_no_credit_in_time(database: Database, server: NatsServer) -> None:
         async with serving(database, server.url, credit_timeout=0.5, at_once=1) as client:
             answer = await ask(client, LARGE, headers={"Lookback-Credit": "2"})
             await answer.next()
+            await answer.next()
             for word in ("ack 1", "ack 1", "ack 99", "ack -1", "ack", "nonsense", ""):
                 await answer.tell(word)
             await answer.all()
             assert answer.code == "408"
             assert "0.5 s" in answer.error
-            assert len(answer.chunks) == 4  # "ack 99" counts for no more than had been sent
+            assert len(answer.chunks) in (4, 5)  # "ack 99" counts for no more than had been sent: 2 or 3
             assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
 
     asyncio.run(main())
