@@ -11,7 +11,7 @@ run: .venv/installed
 	$(BIN)/streamlit run app.py
 
 test: .venv/installed browser
-	$(BIN)/pytest -n 4 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff format .

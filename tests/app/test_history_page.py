@@ -154,7 +154,7 @@ def test_progress_and_stop(server: NatsServer, tab: Page) -> None:
         shown = bar.inner_text()
         until(lambda: bar.inner_text() != shown)
         assert len(offered(tab)) > first > 0
-        expect(tab.locator(".js-plotly-plot")).to_be_visible(timeout=30_000)
+        expect(tab.locator(".js-plotly-plot").first).to_be_visible(timeout=30_000)
         button(tab, "Stop").click()
         alert(tab, "Stopped after")
         assert "stop" in running.told()

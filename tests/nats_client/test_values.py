@@ -81,7 +81,9 @@ class Looking:
 
     def _look(self) -> None:
         before: Values | None = None
-        while not self._stop.wait(0.0005):
+        last = False
+        while not last:
+            last = self._stop.wait(0.0005)  # and one more look at the end
             values = self._watch.snapshot()
             if values is not before:
                 before = values
