@@ -25,6 +25,8 @@ ENVIRONMENT = {
     "NATS_KEY": "tls_key",
     "NATS_DOMAIN": "domain",
     "NATS_API_PREFIX": "api_prefix",
+    "NATS_INBOX_PREFIX": "inbox_prefix",
+    "NATS_ROLE": "role",
 }
 """Environment variable to setting; a variable that is set and not empty wins over the mapping."""
 
@@ -60,6 +62,16 @@ class Settings:
     api_prefix: str | None = None
     """What stands in place of `$JS.API` in requests to JetStream, where an account imports another's API
     under a name of its own. A domain is such a prefix too, so set one of the two."""
+    inbox_prefix: str = "_INBOX"
+    """Where answers are delivered: the login must permit to subscribe to what is below it."""
+    role: str | None = None
+    """The role to take on: the login is then used for nothing but asking the token service for a short-lived
+    user JWT of this role, again before each one ends."""
+    streams: str | None = None
+    """Streams to list, separated by commas, those of buckets with their prefix `KV_`: for logins that may
+    read some, and not ask for a list of all. Default: the server is asked."""
+    services: str | None = None
+    """Names of services to find, separated by commas: for logins that may not look for all. Default: all."""
     name: str = "lookback"
     """The connection's name in the server's monitoring."""
 

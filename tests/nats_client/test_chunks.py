@@ -64,6 +64,21 @@ def ended(client: Client, url: str, answer: Answer, **options: Any) -> Query:
     return query
 
 
+def flowing(client: Client, **options: Any) -> Query:
+    """A query whose rows are coming in. A service that has only just come up on a busy machine may let the
+    first one down."""
+    query = client.query(SUBJECT, b"", **options)
+
+    def rows() -> int:
+        nonlocal query
+        if not query.rows and query.error is not None:
+            query = client.query(SUBJECT, b"", **options)
+        return query.rows
+
+    until(rows)
+    return query
+
+
 def test_arrow(server: NatsServer, client: Client) -> None:
     """Arrow chunks come together with their types; the request names what is accepted and the credit."""
     times = pd.date_range("2026-01-01", periods=6, freq="h", tz="UTC")
@@ -330,8 +345,7 @@ def test_services_that_cannot_be_told(server: NatsServer, client: Client) -> Non
 
     def stopped(answer: Answer) -> Query:
         with service(server.url, answer):
-            query = client.query(SUBJECT, b"")
-            until(lambda: query.rows)
+            query = flowing(client)
             query.stop()
             assert query.wait(30)
         return query
@@ -369,8 +383,7 @@ def test_silence(server: NatsServer, client: Client) -> None:
     sentence says after which row."""
     for kill in (signal.SIGSTOP, signal.SIGKILL):
         with endless_service(server.url) as process:
-            query = client.query(SUBJECT, b"", timeout=1)
-            until(lambda query=query: query.rows)
+            query = flowing(client, timeout=1)
             process.send_signal(kill)
             assert query.wait(30)
             assert query.state == "failed"
@@ -391,8 +404,7 @@ def test_server_dies_in_the_middle(tmp_path: Path) -> None:
     with running_server(tmp_path, "# no jetstream") as server, Client(Settings(url=server.url)) as client:
         for down, up in ((server.kill, server.start), (lambda: server.signal(signal.SIGSTOP), lambda: None)):
             with endless_service(server.url):
-                query = client.query(SUBJECT, b"", timeout=1)
-                until(lambda query=query: query.rows)
+                query = flowing(client, timeout=1)
                 down()
                 assert query.wait(30)
                 server.signal(signal.SIGCONT)
@@ -493,8 +505,7 @@ def test_closing(server: NatsServer) -> None:
     """Closing the client stops its queries at the service."""
     with service(server.url, endless) as running:
         with Client(Settings(url=server.url)) as client:
-            query = client.query(SUBJECT, b"")
-            until(lambda: query.rows)
+            query = flowing(client)
         assert query.state == "stopped"
         until(lambda: "stop" in running.told())
         query.stop()

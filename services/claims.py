@@ -1,0 +1,91 @@
+"""Keys and JWTs of NATS, as servers in operator mode read them: an operator signs accounts, an account users.
+
+https://docs.nats.io/running-a-nats-service/nats_admin/security/jwt
+https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-14.md
+"""
+
+import base64
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import nkeys
+
+PREFIX = {
+    "operator": nkeys.PREFIX_BYTE_OPERATOR,
+    "account": nkeys.PREFIX_BYTE_ACCOUNT,
+    "user": nkeys.PREFIX_BYTE_USER,
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key pair: what it signs with never shows in repr."""
+
+    seed: str = field(repr=False)
+
+    @classmethod
+    def new(cls, kind: Literal["operator", "account", "user"]) -> "Key":
+        """A key that nobody has had before."""
+        return cls(nkeys.encode_seed(os.urandom(32), PREFIX[kind]).decode())
+
+    @property
+    def public(self) -> str:
+        """The public key: O…, A… or U…"""
+        public: bytes = self._pair().public_key
+        return public.decode().rstrip("=")
+
+    def sign(self, data: bytes) -> bytes:
+        """An Ed25519 signature."""
+        signature: bytes = self._pair().sign(data)
+        return signature
+
+    def _pair(self) -> nkeys.KeyPair:
+        return nkeys.from_seed(bytearray(self.seed.encode()))
+
+
+def signed(
+    issuer: Key, subject: str, name: str, claims: Mapping[str, Any], *, expires: float | None = None
+) -> str:
+    """A JWT of `issuer` for the public key `subject`. `expires`: seconds since the epoch; None: never."""
+    body: dict[str, Any] = {
+        "iat": int(time.time()),
+        "iss": issuer.public,
+        "name": name,
+        "sub": subject,
+        "nats": {"version": 2, **claims},
+    }
+    if expires is not None:
+        body["exp"] = int(expires)
+    body["jti"] = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    head = f"{_encoded({'typ': 'JWT', 'alg': 'ed25519-nkey'})}.{_encoded(body)}"
+    return f"{head}.{_encoded(issuer.sign(head.encode()))}"
+
+
+def claims_of(jwt: str) -> dict[str, Any]:
+    """What a JWT says; its signature is not checked. Raises ValueError."""
+    try:
+        _, body, _ = jwt.split(".")
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    except ValueError:
+        raise ValueError("This is no JWT.") from None
+    if not isinstance(claims, dict):
+        raise ValueError("This is no JWT.")
+    return claims
+
+
+def credentials(jwt: str, seed: str) -> str:
+    """The text of a credentials file, as `nsc` writes it."""
+    return (
+        f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    )
+
+
+def _encoded(part: Any) -> str:
+    data = part if isinstance(part, bytes) else json.dumps(part, separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -1,0 +1,142 @@
+"""Roles, and what each may do in NATS: a table in a file becomes lists of permitted subjects."""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from nats_client.errors import SettingsError, SubjectError, one_of
+from nats_client.subjects import check_bucket, check_filter, check_stream_name
+
+FILE = Path(__file__).parent / "roles.toml"
+INBOX = "_INBOX_app"
+"""Root of all inboxes of the dashboards' account; each connection has its own below it."""
+OWN_INBOX = f"{INBOX}.{{{{name()}}}}.>"
+"""The inbox of a user in a scoped signing key's template, where the server puts the user's name."""
+ALL = "*"
+MINUTES = 5.0
+
+
+@dataclass(frozen=True)
+class Role:
+    """What one role may do; each field is documented in roles.toml."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    pages: tuple[str, ...] | None = None
+    streams: tuple[str, ...] = ()
+    buckets: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
+    manage: tuple[str, ...] = ()
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """The streams that may be read, those behind the buckets among them; "*" alone: all."""
+        if ALL in self.streams:
+            return (ALL,)
+        return tuple(dict.fromkeys([*self.streams, *(f"KV_{bucket}" for bucket in self.buckets)]))
+
+    def permissions(self, api: str = "$JS.API") -> dict[str, dict[str, list[str]]]:
+        """`pub` and `sub` of a user's JWT, or of a scoped signing key's template. `api`: what JetStream's API
+        is called in the account where the user connects."""
+        allowed: list[str] = []
+        for stream in self.readable:
+            allowed += reading(stream, api)
+        for service in self.services:
+            allowed += ["$SRV.>"] if service == ALL else [f"$SRV.*.{service}", f"$SRV.*.{service}.*"]
+        allowed += self.publish
+        for stream in self.manage:
+            allowed += [f"{api}.STREAM.PURGE.{stream}", f"{api}.STREAM.MSG.DELETE.{stream}"]
+        return {"pub": {"allow": allowed}, "sub": {"allow": [OWN_INBOX]}}
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The table."""
+
+    roles: Mapping[str, Role]
+    claim: str = "groups"
+    minutes: float = MINUTES
+
+    def of(self, groups: Iterable[str]) -> Role | None:
+        """The role of a person with these groups: the first that has one of them."""
+        mine = set(groups)
+        for role in self.roles.values():
+            if ALL in role.groups or mine & set(role.groups):
+                return role
+        return None
+
+
+def reading(stream: str, api: str) -> list[str]:
+    """The subjects that may be asked to read `stream`, and to see how it is set up; "*": all streams."""
+    flow = ["$JS.FC.>"] if stream == ALL else [f"$JS.FC.{stream}.>", f"$JS.FC.*.*.{stream}.>"]
+    listing = [f"{api}.STREAM.LIST", f"{api}.STREAM.NAMES"] if stream == ALL else []
+    return [
+        *listing,
+        f"{api}.STREAM.INFO.{stream}",
+        f"{api}.STREAM.MSG.GET.{stream}",
+        f"{api}.CONSUMER.CREATE.{stream}.>",
+        f"{api}.CONSUMER.DELETE.{stream}.*",
+        *flow,
+    ]
+
+
+def load_roles(file: Path | None = None) -> Roles:
+    """The table of `file`, by default that of LOOKBACK_ROLES or the one beside this module. Raises
+    SettingsError, which names the file, the role and the key."""
+    file = file or Path(os.environ.get("LOOKBACK_ROLES") or FILE)
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"The roles file {str(file)!r} cannot be read ({error.__class__.__name__})."
+        ) from None
+    except ValueError as error:
+        raise SettingsError(f"The roles file {str(file)!r} is no TOML: {error}.") from None
+    try:
+        return _roles(table)
+    except (SettingsError, SubjectError) as error:
+        raise SettingsError(f"The roles file {str(file)!r}: {error}") from None
+
+
+def _roles(table: Mapping[str, Any]) -> Roles:
+    for key in table:
+        if key not in ("claim", "minutes", "roles"):
+            raise SettingsError(
+                f"Unknown key {key!r}. " + one_of(key, ("claim", "minutes", "roles"), what="key")
+            )
+    claim, minutes, roles = table.get("claim", "groups"), table.get("minutes", MINUTES), table.get("roles")
+    if not isinstance(claim, str) or not claim:
+        raise SettingsError("'claim' must be a text.")
+    if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not 0.05 <= minutes <= 1440:
+        raise SettingsError("'minutes' must be a number from 0.05 to 1440.")
+    if not isinstance(roles, Mapping) or not roles:
+        raise SettingsError("There is no role. Write one as [roles.viewer].")
+    return Roles({name: _role(name, entry) for name, entry in roles.items()}, claim, minutes)
+
+
+def _role(name: str, entry: Any) -> Role:
+    known = [f.name for f in fields(Role) if f.name != "name"]
+    if not isinstance(entry, Mapping):
+        raise SettingsError(f"The role {name!r} is no table. Write it as [roles.{name}].")
+    if not name.isidentifier():
+        raise SettingsError(f"The role {name!r} must have a name of letters, digits and underscores.")
+    lists: dict[str, tuple[str, ...]] = {}
+    for key, value in entry.items():
+        if key not in known:
+            raise SettingsError(f"The role {name!r} has {key!r}. " + one_of(key, known, what="key"))
+        if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
+            raise SettingsError(f"{key!r} of the role {name!r} must be a list of texts.")
+        lists[key] = tuple(value)
+    role = Role(name, **lists)
+    for stream in (*role.streams, *role.manage):
+        if stream != ALL:
+            check_stream_name(stream)
+    for bucket in role.buckets:
+        check_bucket(bucket)
+    for subject in role.publish:
+        check_filter(subject)
+    return role
