@@ -21,7 +21,7 @@ import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nats.micro
 import nkeys
@@ -74,9 +74,9 @@ def mint(role: Role, key: str, signing: Key, account: str, seconds: float) -> Mi
     """A user JWT of `account` (A…) for the public user key `key` (U…), which lives `seconds`.
 
     `signing` is the scoped signing key of the role: the account says what it permits, the JWT nothing. Raises
-    ValueError on what is no public user key.
+    SettingsError on what is no public key of a user.
     """
-    check_user_key(key)
+    check_key(key, "user")
     name = secrets.token_hex(16)
     now = time.time()
     expires = math.ceil(now + seconds)
@@ -84,17 +84,17 @@ def mint(role: Role, key: str, signing: Key, account: str, seconds: float) -> Mi
     return Minted(jwt, name, expires, round(expires - now, 3), role)
 
 
-def check_user_key(key: str) -> str:
-    """`key` when it is a public user key: U…, with its checksum. Raises ValueError otherwise.
+def check_key(key: str, kind: Literal["account", "user"]) -> str:
+    """`key` when it is a public key of that kind (A…, U…), with its checksum. Raises SettingsError otherwise.
 
     https://github.com/nats-io/nkeys#readme: base32 of a prefix, 32 bytes and a CRC-16 of both.
     """
     with contextlib.suppress(binascii.Error, UnicodeEncodeError, TypeError, AttributeError):
         raw = base64.b32decode(key.encode("ascii"))
-        right = len(raw) == 35 and raw[0] == PREFIX["user"] and nkeys.crc16_checksum(raw[:33]) == raw[33:]
+        right = len(raw) == 35 and raw[0] == PREFIX[kind] and nkeys.crc16_checksum(raw[:33]) == raw[33:]
         if right:
             return key
-    raise ValueError("'key' is no public user key (U…).")
+    raise SettingsError(f"'key' is no public key of {'an' if kind == 'account' else 'a'} {kind}.")
 
 
 class Table:
@@ -130,9 +130,9 @@ class Tokens:
     """The service."""
 
     def __init__(self, keys: Path, account: str | None = None) -> None:
-        """Raises SettingsError where the account or the roles cannot be read."""
+        """Raises SettingsError where the account or the roles cannot be read, or `account` is no key."""
         self._keys = keys
-        self._account = account or _key(keys / "app.nk").public
+        self._account = check_key(account, "account") if account else _key(keys / "app.nk").public
         self._table = Table()
         for role in self._table.current().roles:
             with contextlib.suppress(ServiceError):  # said in the log at once, not with the first sign-in
@@ -177,7 +177,7 @@ class Tokens:
             raise ServiceError("403", f"There is no role {name!r}.")
         try:
             return mint(role, key, self._signing_key(name), self._account, roles.minutes * 60)
-        except ValueError as error:
+        except SettingsError as error:
             raise ServiceError("400", str(error)) from None
 
     def _signing_key(self, role: str) -> Key:

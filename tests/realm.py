@@ -133,11 +133,11 @@ class TokenService:
         self._log = realm.folder / "tokens.log"
         self.start()
 
-    def start(self) -> None:
-        """Start it, as it was before."""
+    def start(self, *account: str) -> None:
+        """Start it, as it was before, or for `account`."""
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.tokens", self._server.url, str(self._realm.keys)],
+                [sys.executable, "-m", "services.tokens", self._server.url, str(self._realm.keys), *account],
                 cwd=ROOT,
                 env={"NATS_CREDS": str(self._realm.admin), "LOOKBACK_ROLES": str(self._realm.roles)},
                 stderr=log,
