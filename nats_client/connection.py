@@ -111,6 +111,8 @@ class Connection:
         domain = f"$JS.{settings.domain}.API" if settings.domain else "$JS.API"
         self.api_prefix = settings.api_prefix or domain
         """What JetStream's API is called here: `$JS.API`, as a rule."""
+        self.inboxes = f"{settings.inbox_prefix}.>"
+        """What the login must permit to subscribe to."""
 
     async def run(self) -> None:
         """Connect, and connect again whenever the connection ends, until cancelled."""
@@ -246,6 +248,7 @@ class Connection:
                     reconnect_time_wait=0,
                     connect_timeout=CONNECT_TIMEOUT,
                     ping_interval=PING_INTERVAL,
+                    inbox_prefix=self.settings.inbox_prefix,
                     error_cb=self._on_error,
                     closed_cb=self._on_closed,
                     **options,
@@ -281,7 +284,7 @@ class Connection:
             return
         deaf = self._nats is not None and bytes(self._nats._resp_sub_prefix or b"?").decode().lower() in text
         if deaf:
-            self._deaf = ("_INBOX.>", time.monotonic())
+            self._deaf = (self.inboxes, time.monotonic())
         for subject, waiting in list(self._waiting.items()):
             if deaf or f'"{subject}"' in text:
                 for denied in waiting:
