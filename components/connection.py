@@ -1,5 +1,6 @@
 """The one client of this process, as a Streamlit connection named "nats"."""
 
+import json
 import os
 from typing import Any
 
@@ -12,8 +13,9 @@ from nats_client.settings import ENVIRONMENT
 
 FIRST_LOOK = 1.5
 """Seconds that a page waits, once, for the first connection: most are made by then."""
-EMBEDDED_URL = "LOOKBACK_EMBEDDED_URL"
-"""Set by the launcher to where the embedded server listens."""
+EMBEDDED = "LOOKBACK_EMBEDDED"
+"""Set by the launcher to how the embedded server is reached, in JSON: a section as of the secrets for each of
+"dashboard" (without a sign-in) and "broker" (with one)."""
 EMBEDDED_ERROR = "LOOKBACK_EMBEDDED_ERROR"
 """Set by the launcher to why there is no embedded server."""
 
@@ -24,9 +26,9 @@ class NatsConnection(BaseConnection[Client]):
     def _connect(self, **_: Any) -> Client:
         section = dict(self._secrets)
         if not nats_configured():
-            if not os.environ.get(EMBEDDED_URL):
+            if not os.environ.get(EMBEDDED):
                 raise LookbackError(os.environ.get(EMBEDDED_ERROR) or "No NATS is configured, no demo runs.")
-            section = {"url": os.environ[EMBEDDED_URL]}
+            section = json.loads(os.environ[EMBEDDED])["dashboard"]
         client = Client(Settings.load(section))
         client.wait(FIRST_LOOK)
         return client
