@@ -28,7 +28,7 @@ import nkeys
 from nats.micro.request import Request, ServiceError
 
 from nats_client.connection import SafeNatsPy
-from nats_client.errors import ConnectionFailed, LookbackError, SettingsError, one_of
+from nats_client.errors import LookbackError, SettingsError, one_of
 from nats_client.settings import Settings
 from nats_client.tokens import SUBJECT
 from services.claims import PREFIX, Key, signed
@@ -38,6 +38,7 @@ NAME = "tokens"
 VERSION = "1.0.0"
 MOST_ASKED = 1024  # bytes of a request
 PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
+LOGIN_PAUSE = 1.0  # seconds
 CLOSE_TIMEOUT = 1.0  # seconds
 
 log = logging.getLogger("services.tokens")
@@ -48,6 +49,8 @@ class Minted:
     """A token, and what its user must know. What it permits is in the account, with the signing key."""
 
     jwt: str = field(repr=False)
+    key: str
+    """The user's public key, by which the token can be revoked."""
     name: str
     """The user's: random, since whoever knows it knows where the answers to this user are delivered."""
     expires: int
@@ -81,7 +84,7 @@ def mint(role: Role, key: str, signing: Key, account: str, seconds: float) -> Mi
     now = time.time()
     expires = math.ceil(now + seconds)
     jwt = signed(signing, key, name, {"type": "user", "issuer_account": account}, expires=expires)
-    return Minted(jwt, name, expires, round(expires - now, 3), role)
+    return Minted(jwt, key, name, expires, round(expires - now, 3), role)
 
 
 def check_key(key: str, kind: Literal["account", "user"]) -> str:
@@ -139,20 +142,21 @@ class Tokens:
                 self._signing_key(role)
 
     async def serve(self, settings: Settings) -> None:
-        """Connect, answer, and connect again whenever the connection is lost, until cancelled. Raises
-        ConnectionFailed where the login has ended for good."""
-        ended = asyncio.Event()
-        nc = await _connect(settings, ended)
-        try:
-            service = await nats.micro.add_service(
-                nc, name=NAME, version=VERSION, description="Short-lived user JWTs by role"
-            )
-            await service.add_endpoint(name="mint", subject=SUBJECT, handler=self._mint)
-            await ended.wait()
-            raise ConnectionFailed(f"The connection to {settings.shown} has ended: {nc.last_error}.")
-        finally:
-            with contextlib.suppress(Exception):  # on the way out there is nobody to tell
-                await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
+        """Connect, answer, and connect again whenever the connection is lost, until cancelled."""
+        while True:
+            ended = asyncio.Event()
+            nc = await _connect(settings, ended)
+            try:
+                service = await nats.micro.add_service(
+                    nc, name=NAME, version=VERSION, description="Short-lived user JWTs by role"
+                )
+                await service.add_endpoint(name="mint", subject=SUBJECT, handler=self._mint)
+                await ended.wait()  # nats-py gives up on a login that was revoked, or has expired
+                log.warning("The login at %s has ended (%s); trying again.", settings.shown, nc.last_error)
+            finally:
+                with contextlib.suppress(Exception):  # on the way out there is nobody to tell
+                    await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
+            await asyncio.sleep(LOGIN_PAUSE)
 
     async def _mint(self, request: Request) -> None:
         try:
@@ -164,7 +168,13 @@ class Tokens:
             log.exception("a request failed")
             raise ServiceError("500", "The token service failed; its log says why.") from None
         until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(minted.expires))
-        log.info("A token of the role %s for %s, until %s.", minted.role.name, minted.name, until)
+        log.info(
+            "A token of the role %s for %s, key %s, until %s.",
+            minted.role.name,
+            minted.name,
+            minted.key,
+            until,
+        )
         await request.respond(json.dumps(minted.reply()).encode())
 
     def answer(self, data: bytes) -> Minted:

@@ -43,7 +43,11 @@ class Realm:
         self.keys.mkdir()
         self.roles = folder / "roles.toml"
         self.roles.write_text(roles.replace("{minutes}", str(minutes)))
-        self._operator, self._system = Key.new("operator"), Key.new("account")
+        operator, system = Key.new("operator"), Key.new("account")
+        self._operator, self._system = operator, system.public
+        # Once: a server that is reloaded takes no other
+        self._operator_jwt = signed(operator, operator.public, "op", {"type": "operator"})
+        self._system_jwt = signed(operator, system.public, "SYS", {"type": "account"})
         self.account = Key.new("account")
         (self.keys / "app.nk").write_text(self.account.seed)
         self.signing: dict[str, Key] = {}
@@ -84,15 +88,13 @@ class Realm:
             "signing_keys": scopes,
             "revocations": dict(revocations or {}),
         }
-        system = self._system.public
         jwts = {
             self.account.public: signed(self._operator, self.account.public, "APP", account),
-            system: signed(self._operator, system, "SYS", {"type": "account"}),
+            self._system: self._system_jwt,
         }
-        operator = signed(self._operator, self._operator.public, "op", {"type": "operator"})
         preload = ", ".join(f"{key}: {jwt}" for key, jwt in jwts.items())
         return (
-            f"operator: {operator}\nsystem_account: {system}\n"
+            f"operator: {self._operator_jwt}\nsystem_account: {self._system}\n"
             f"resolver: MEMORY\nresolver_preload: {{ {preload} }}\n"
         )
 

@@ -14,8 +14,10 @@ import nats.errors
 import pytest
 from nats.aio.client import RawCredentials
 
-from nats_client.errors import SettingsError
+from nats_client import Client, Settings
+from nats_client.errors import RequestRefused, SettingsError
 from services.claims import Key, claims_of, credentials
+from services.embedded import embedded
 from services.roles import Role, load_roles
 from services.tokens import Tokens, check_key, mint
 from tests.nats import NatsServer
@@ -67,14 +69,15 @@ def as_user(server: NatsServer, credentials: Any, work: Any, inbox_prefix: str) 
         async def note(error: Exception) -> None:
             errors.append(str(error).lower())
 
-        nc = await nats.connect(
-            server.url,
-            user_credentials=credentials,
-            inbox_prefix=inbox_prefix,
-            allow_reconnect=False,
-            error_cb=note,
-        )
+        nc = nats.NATS()
         try:
+            await nc.connect(
+                server.url,
+                user_credentials=credentials,
+                inbox_prefix=inbox_prefix,
+                allow_reconnect=False,
+                error_cb=note,
+            )
             return await work(nc), "\n".join(errors)
         finally:
             await nc.close()
@@ -216,7 +219,7 @@ def test_log_tells_each_token_and_no_secret(realm: Realm, server: NatsServer, se
     told = ask(realm, server, {"role": "viewer", "key": user.public})
     ask(realm, server, {"role": "viewer", "key": user.seed})
     name = told["inbox_prefix"].rpartition(".")[2]
-    assert f"A token of the role viewer for {name}, until 20" in service.log()
+    assert f"A token of the role viewer for {name}, key {user.public}, until 20" in service.log()
     secrets = [told["jwt"], user.seed, realm.account.seed, *(key.seed for key in realm.signing.values())]
     for secret in secrets:
         assert secret not in service.log()
@@ -254,9 +257,53 @@ def test_broken_roles_at_the_start(realm: Realm, monkeypatch: pytest.MonkeyPatch
         Tokens(realm.keys, "SOMETHING")
 
 
-def test_login_that_ends_for_good(realm: Realm, server: NatsServer, service: TokenService) -> None:
-    """A service whose login is revoked ends with a sentence, so that it can be started again with another."""
+def test_login_is_revoked_and_given_back(realm: Realm, server: NatsServer, service: TokenService) -> None:
+    """A service whose login is revoked answers again once it is given back."""
     server.configure(realm.config({"*": int(time.time()) + 1}))
-    until(lambda: service.process.poll() is not None)
-    assert service.process.returncode == 1
-    assert "has ended" in service.log().splitlines()[-1]
+    until(lambda: "Disconnected" in service.log() or "has ended" in service.log())
+    server.configure(realm.config())
+    service.wait()
+    assert "jwt" in ask(realm, server, {"role": "viewer", "key": Key.new("user").public})
+    assert service.process.poll() is None
+
+
+def test_embedded_server_hands_out_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the embedded server each role has its token, and may list, read and find what it names."""
+    monkeypatch.setenv("LOOKBACK_DATA_DIR", str(tmp_path / "data"))
+    roles = tmp_path / "roles.toml"
+    roles.write_text(
+        '[roles.analyst]\nstreams = ["*"]\nservices = ["*"]\npublish = ["history.>"]\n'
+        '[roles.viewer]\nstreams = ["METRICS"]\nbuckets = ["host"]\n'
+    )
+    monkeypatch.setenv("LOOKBACK_ROLES", str(roles))
+
+    async def main() -> None:
+        async with embedded() as logins:
+            await asyncio.to_thread(check_roles, logins["broker"])
+
+    asyncio.run(main())
+
+
+def check_roles(broker: dict[str, str]) -> None:
+    """What the roles have, and what the broker itself."""
+    with Client(Settings.load({**broker, "role": "viewer"})) as viewer:
+        until(lambda: viewer.state.status == "connected", 60)
+        until(lambda: [stream.name for stream in viewer.streams()] == ["METRICS"])
+        until(lambda: [bucket.name for bucket in viewer.buckets()] == ["host"])
+        feed = viewer.feed("METRICS", look_back="PT1M")
+        until(lambda: len(feed.snapshot()) > 0)
+        assert viewer.services().names == []
+        with pytest.raises(RequestRefused):
+            viewer.request("history.tables")
+        assert viewer.rights.streams == ("METRICS", "KV_host")
+    with Client(Settings.load({**broker, "role": "analyst"})) as analyst:
+        until(lambda: analyst.state.status == "connected")
+        until(lambda: {"history", "tokens"} <= set(analyst.services().names))
+        assert "tables" in analyst.request("history.tables", timeout=30).value()
+        with pytest.raises(RequestRefused):
+            analyst.request("tokens.mint")
+    with Client(Settings.load(broker)) as asking:
+        until(lambda: asking.state.status == "connected")
+        for ask_for in (asking.streams, lambda: asking.request("history.tables")):
+            with pytest.raises(RequestRefused):
+                ask_for()
