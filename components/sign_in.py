@@ -92,8 +92,8 @@ def draw_entrance() -> None:
             st.markdown("Real-time dashboards. Sign in to see them.")
             if FAILED in st.query_params:
                 st.error(
-                    "That did not work: the sign-in provider did not answer, or refused. Try again, or ask who "
-                    "runs this app; its log says more.",
+                    "That did not work: the sign-in provider did not answer, or refused. Try again, or ask "
+                    "who runs this app; its log says more.",
                     icon=":material/error:",
                 )
             _sign_in_button()
@@ -153,9 +153,8 @@ def _telling(scope: Scope, send: Send) -> Send:
         nonlocal failed
         if message["type"] == "http.response.start":
             headers = MutableHeaders(raw=message["headers"])
-            signed_in = any(
-                each.startswith(f"{COOKIE}=") and "Max-Age=0" not in each for each in _set(headers)
-            )
+            cookies = headers.getlist("set-cookie")
+            signed_in = any(each.startswith(f"{COOKIE}=") and "Max-Age=0" not in each for each in cookies)
             came_back = "code" in asked or "error" in asked
             failed = message["status"] == 400 or (came_back and not signed_in)
             if failed:
