@@ -1,7 +1,7 @@
 """Who is signed in, with which role, and whether the sign-in provider still says so.
 
 A sign-in begins with the claims of an ID token. Where the app holds the person's access token as well, it
-asks the provider's userinfo endpoint again and again, so that changed groups and revoked sign-ins are noticed:
+asks the provider's userinfo endpoint again and again, so that it notices changed groups and revoked sign-ins:
 https://openid.net/specs/openid-connect-core-1_0.html#UserInfo
 """
 
