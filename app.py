@@ -5,6 +5,7 @@ is components/frame.py; the frame is not here, since Streamlit would take the pa
 script that it runs for its own kind of pages, and run them without the frame.
 """
 
+import json
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from typing import Any
 import streamlit as st
 
 from components import assets, download
-from components.connection import EMBEDDED_ERROR, EMBEDDED_URL, nats_configured
+from components.connection import EMBEDDED, EMBEDDED_ERROR, nats_configured
 from services.embedded import ServerError, embedded
 
 # A replay decodes in a thread of its own; with Python's usual 5 ms between switches it would hold up
@@ -30,14 +31,22 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
             yield {}
             return
         try:
-            async with embedded() as url:
-                os.environ[EMBEDDED_URL] = url
+            async with embedded(_origins()) as logins:
+                os.environ[EMBEDDED] = json.dumps(logins)
                 yield {}
         except ServerError as error:
             os.environ[EMBEDDED_ERROR] = str(error)
             yield {}
     finally:
         st.cache_resource.clear()  # closes the client
+
+
+def _origins() -> list[str]:
+    """Where the app's own pages come from. Only `streamlit run` tells its port."""
+    if getattr(st.config, "_server_mode", None) not in ("starlette-app", "starlette-app-direct"):
+        return []
+    port = st.get_option("server.port")
+    return [f"http://127.0.0.1:{port}", f"http://localhost:{port}"]
 
 
 app = st.App("components/frame.py", lifespan=lifespan, routes=[*download.routes, *assets.routes])

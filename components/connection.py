@@ -1,5 +1,6 @@
 """The clients of this process, one for each set of rights, as Streamlit connections named "nats"."""
 
+import json
 import os
 import time
 from typing import Any
@@ -15,8 +16,9 @@ from .sign_in import viewer
 
 FIRST_LOOK = 1.5
 """Seconds that a page waits, once, for the first connection: most are made by then."""
-EMBEDDED_URL = "LOOKBACK_EMBEDDED_URL"
-"""Set by the launcher to where the embedded server listens."""
+EMBEDDED = "LOOKBACK_EMBEDDED"
+"""Set by the launcher to how the embedded server is reached, in JSON: a section as of the secrets for each of
+"dashboard" (without a sign-in) and "broker" (with one)."""
 EMBEDDED_ERROR = "LOOKBACK_EMBEDDED_ERROR"
 """Set by the launcher to why there is no embedded server."""
 MOST = 100
@@ -34,9 +36,9 @@ class NatsConnection(BaseConnection[Client]):
     def _connect(self, role: str | None = None, **_: Any) -> Client:
         section = dict(self._secrets)
         if not nats_configured():
-            if not os.environ.get(EMBEDDED_URL):
+            if not os.environ.get(EMBEDDED):
                 raise LookbackError(os.environ.get(EMBEDDED_ERROR) or "No NATS is configured, no demo runs.")
-            section = {"url": os.environ[EMBEDDED_URL]}
+            section = json.loads(os.environ[EMBEDDED])["broker" if role else "dashboard"]
         client = Client(Settings.load({**section, "role": role} if role else section))
         client.wait(FIRST_LOOK)
         return client

@@ -251,7 +251,13 @@ def _send(field: str) -> None:
 
 def _allowed(subject: str) -> str:
     """`subject`, unless it is the server's own: a viewer could delete streams there, with the app's login."""
-    own = ("$", "_INBOX.", *([f"{prefix}."] if (prefix := client().settings.api_prefix) else []))
+    settings = client().settings
+    own = (
+        "$",
+        "_INBOX",
+        f"{settings.inbox_prefix}.",
+        *([f"{settings.api_prefix}."] if settings.api_prefix else []),
+    )
     if subject.startswith(own) and not subject.startswith("$SRV."):
         raise SubjectError(f"{subject!r} belongs to the server, not to a service. Nothing was sent.")
     return subject

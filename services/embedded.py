@@ -8,20 +8,21 @@ stays what it was, so clients just reconnect.
 """
 
 import asyncio
-import json
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from platformdirs import user_data_dir
 
-from services import nats_server
+from nats_client.errors import LookbackError
+from nats_client.settings import ENVIRONMENT
+from services import accounts, nats_server
+from services.accounts import User
 from services.guarded import Guarded
 from services.nats_server import Ports, ServerError
 
@@ -33,25 +34,28 @@ JOIN_TIMEOUT = 9.0  # seconds in which the owner's server must answer
 RESTART_PAUSE = 2.0  # seconds between two starts of the same child, so that a crash loop stays cheap
 MAX_PAUSE = 30.0  # seconds between two failing attempts
 PROGRAM_GRACE = 2.0  # seconds
+APP_USERS: tuple[User, ...] = ("dashboard", "broker")
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def embedded() -> AsyncIterator[str]:
-    """Run, or join, this machine's embedded NATS server and the programs beside it; yields the client URL.
+async def embedded(origins: Sequence[str] = ()) -> AsyncIterator[dict[str, dict[str, str]]]:
+    """Run, or join, this machine's embedded NATS server and the programs beside it; yields how the app
+    connects, as mappings for Settings.load: "dashboard" without a sign-in, "broker" with one.
 
     The URL (nats://127.0.0.1:port) holds until the context ends: the server is started again on the same
-    port when it crashes, and taken over when the process that ran it is gone. Data stays in
-    LOOKBACK_DATA_DIR, by default the user's data directory. Raises ServerError when there is no nats-server,
-    or it does not come up.
+    port when it crashes, and taken over when the process that ran it is gone. Browsers may connect from pages
+    of `origins` (scheme://host:port). Data and keys stay in LOOKBACK_DATA_DIR, by default the user's data
+    directory. Raises ServerError when there is no nats-server, or it does not come up.
     """
-    member = _Member(data_dir())
+    directory = nats_server.data_dir()
+    member = _Member(directory, origins)
     watch: asyncio.Task[None] | None = None
     try:
         url = await asyncio.to_thread(member.start)
         watch = asyncio.create_task(member.watch())
-        yield url
+        yield {user: accounts.login(directory, user, url) for user in APP_USERS}
     finally:
         member.closing.set()
         if watch:
@@ -60,32 +64,28 @@ async def embedded() -> AsyncIterator[str]:
         await asyncio.to_thread(member.stop)
 
 
-def data_dir() -> Path:
-    """Where server, store and logs are; created for its user alone. Raises ServerError if it cannot be."""
-    path = Path(os.environ.get("LOOKBACK_DATA_DIR") or user_data_dir("lookback", appauthor=False)).resolve()
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ServerError(
-            f"The data directory {path} cannot be made: {error}. Set LOOKBACK_DATA_DIR."
-        ) from error
-    return path
-
-
-def programs(ports: Ports, directory: Path) -> dict[str, list[str]]:
-    """What runs beside the server: modules of services/, and their arguments."""
+def programs(ports: Ports, directory: Path) -> dict[str, tuple[User, list[str]]]:
+    """What runs beside the server: modules of services/, as whom they log in, and their arguments."""
     return {
-        "metrics": [ports.url, ports.monitoring_url],
-        "history": [ports.url, str(directory / "history.duckdb"), "METRICS"],
+        "metrics": ("data", [ports.url, ports.monitoring_url]),
+        "history": ("services", [ports.url, str(directory / "history.duckdb"), "METRICS"]),
+        "tokens": ("services", [ports.url, str(directory / "keys")]),
     }
+
+
+def _environment(login: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment, with `login` in place of one that may be in it."""
+    others = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+    return others | {name: login[key] for name, key in ENVIRONMENT.items() if key in login}
 
 
 class _Member:
     """This process among those that share a data directory: its owner, or one that joined."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, origins: Sequence[str]) -> None:
         self.closing = threading.Event()
         self._dir = directory
+        self._origins = origins
         # Not thread-local: a pool's threads take turns.
         # Not soft: the kernel must release it when this process dies.
         self._lock = FileLock(directory / "lock", thread_local=False, fallback_to_soft=False)
@@ -156,7 +156,7 @@ class _Member:
                 self._server.stop()
             self._start_server()
         assert self._ports is not None
-        for name, arguments in programs(self._ports, self._dir).items():
+        for name, (user, arguments) in programs(self._ports, self._dir).items():
             program = self._programs.get(name)
             if _is_due(program):
                 if program:
@@ -166,6 +166,7 @@ class _Member:
                     cwd=ROOT,
                     output=self._dir / f"{name}.out",
                     grace=PROGRAM_GRACE,
+                    env=_environment(accounts.login(self._dir, user, self._ports.url)),
                 )
 
     def _stop_programs(self) -> None:
@@ -174,30 +175,28 @@ class _Member:
 
     def _start_server(self) -> None:
         before = self._ports
-        self._server, self._ports = nats_server.start(
-            self._dir, before or self._last_ports(), keep_url=before is not None, closing=self.closing
-        )
+        nats_server.end_predecessor(self._dir)
+        try:
+            with accounts.locked(self._dir):  # until it answers: who revokes a user must find it
+                accounts.adopt_store(self._dir)
+                self._server, self._ports = nats_server.start(
+                    self._dir,
+                    accounts.server_config(self._dir),
+                    self._origins,
+                    before or nats_server.last_ports(self._dir),
+                    keep_url=before is not None,
+                    closing=self.closing,
+                )
+                nats_server.remember_ports(self._dir, self._ports)
+        except LookbackError as error:  # keys or roles that cannot be read
+            raise ServerError(str(error)) from None
         if before != self._ports:  # they were told a monitoring port that is no more
             self._stop_programs()
-        self._remember(self._ports)
 
     def _join(self) -> None:
-        ports = self._last_ports()
+        ports = nats_server.last_ports(self._dir)
         if ports and nats_server.is_ready(self._dir, ports):
             self._ports = ports
-
-    def _last_ports(self) -> Ports | None:
-        with suppress(OSError, ValueError, LookupError, TypeError):
-            known = json.loads((self._dir / "server.json").read_text())
-            client, monitoring = known["client"], known["monitoring"]
-            if all(type(port) is int and 0 < port < 65536 for port in (client, monitoring)):
-                return Ports(client, monitoring)
-        return None
-
-    def _remember(self, ports: Ports) -> None:
-        new = self._dir / "server.json.new"
-        new.write_text(json.dumps({"client": ports.client, "monitoring": ports.monitoring}))
-        new.replace(self._dir / "server.json")  # at once: those who join read it at any time
 
 
 def _is_due(child: Guarded | None) -> bool:

@@ -292,6 +292,7 @@ class History:
             disconnected_cb=on_disconnect,
             reconnected_cb=on_reconnect,
             error_cb=on_error,
+            inbox_prefix=settings.inbox_prefix,
             **options,
         )
 

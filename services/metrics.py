@@ -6,7 +6,7 @@ Beside them, facts of the machine stand in the key-value bucket `host`, and what
 
 Subjects are metrics.{kind}.{name}, as metrics.cpu.core-0; payloads are JSON objects whose fields end in their
 unit. The second argument, the server's monitoring URL, may be left out: then there is no metrics.nats.server.
-Ends on SIGTERM.
+The login is taken from NATS_CREDS, NATS_USER, …, as everywhere. Ends on SIGTERM.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
 import nats
@@ -27,6 +29,8 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NoStreamResponseError
 
+from nats_client.errors import SettingsError
+from nats_client.settings import Settings
 from services.facts import keep_buckets
 from services.figures import Machine, Rates, Values
 
@@ -89,11 +93,11 @@ class Server:
         return varz
 
 
-async def publish(url: str, monitoring_url: str | None) -> None:
+async def publish(settings: Settings, monitoring_url: str | None) -> None:
     """Read and publish once a second, reconnecting for ever; runs until cancelled."""
     machine = await asyncio.to_thread(Machine)
     server = Server(monitoring_url) if monitoring_url else None
-    nc = await _connect(url)
+    nc = await _connect(settings)
     js = nc.jetstream(timeout=ACK_TIMEOUT)
     facts = asyncio.create_task(keep_buckets(nc, js))
     try:
@@ -113,24 +117,31 @@ async def publish(url: str, monitoring_url: str | None) -> None:
             await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
 
 
-async def _connect(url: str) -> Client:
+async def _connect(settings: Settings) -> Client:
+    shown = settings.shown
+
     async def on_disconnect() -> None:
-        log.warning("Disconnected from %s; trying again until it is back.", url)
+        log.warning("Disconnected from %s; trying again until it is back.", shown)
 
     async def on_reconnect() -> None:
-        log.warning("Connected to %s again.", url)
+        log.warning("Connected to %s again.", shown)
 
     async def on_error(error: Exception) -> None:
         log.debug("NATS: %s", error)  # each failed attempt; the two above tell enough
 
+    options: dict[str, Any] = settings.login()
+    if context := settings.ssl_context():
+        options["tls"] = context
     return await nats.connect(
-        url,
+        list(settings.servers),
         name="lookback-metrics",
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.5,
         disconnected_cb=on_disconnect,
         reconnected_cb=on_reconnect,
         error_cb=on_error,
+        inbox_prefix=settings.inbox_prefix,
+        **options,
     )
 
 
@@ -171,7 +182,8 @@ async def _publish_all(js: JetStreamContext, figures: dict[str, Values]) -> bool
 
 
 async def _main(url: str, monitoring_url: str | None) -> None:
-    publishing = asyncio.ensure_future(publish(url, monitoring_url))
+    settings = replace(Settings.load(), url=url)
+    publishing = asyncio.ensure_future(publish(settings, monitoring_url))
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError):  # Windows ends the process by itself
@@ -184,4 +196,7 @@ if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(_main(sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else None))
+    try:
+        asyncio.run(_main(sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else None))
+    except SettingsError as error:
+        sys.exit(str(error))

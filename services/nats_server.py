@@ -9,14 +9,15 @@ import socket
 import sysconfig
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
+from platformdirs import user_data_dir
 
 from services.guarded import Guarded
 
@@ -28,6 +29,8 @@ MAX_FILE = 4 * 1024**3  # bytes of JetStream on disk
 MAX_MEMORY = 256 * 1024**2  # bytes of JetStream in memory
 MAX_LOG = 8 * 1024**2  # bytes of one log file; two are kept
 LOG_LINES = 12  # of the log, in an error
+JWT_COOKIE = "nats_jwt"
+"""The cookie in which a browser brings its JWT."""
 
 
 class ServerError(RuntimeError):
@@ -40,6 +43,7 @@ class Ports:
 
     client: int
     monitoring: int
+    websocket: int | None = None
 
     @property
     def url(self) -> str:
@@ -48,6 +52,18 @@ class Ports:
     @property
     def monitoring_url(self) -> str:
         return f"http://{HOST}:{self.monitoring}"
+
+
+def data_dir() -> Path:
+    """Where server, store and logs are; created for its user alone. Raises ServerError if it cannot be."""
+    path = Path(os.environ.get("LOOKBACK_DATA_DIR") or user_data_dir("lookback", appauthor=False)).resolve()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServerError(
+            f"The data directory {path} cannot be made: {error}. Set LOOKBACK_DATA_DIR."
+        ) from error
+    return path
 
 
 def find_binary() -> str:
@@ -70,24 +86,39 @@ def find_binary() -> str:
 
 
 def start(
-    data_dir: Path, wish: Ports | None, *, keep_url: bool, closing: threading.Event
+    data_dir: Path,
+    accounts: Mapping[str, Any],
+    origins: Sequence[str],
+    wish: Ports | None,
+    *,
+    keep_url: bool,
+    closing: threading.Event,
 ) -> tuple[Guarded, Ports]:
     """Start a server on the wished ports, or on free ones, and wait until its JetStream answers.
 
-    With `keep_url` the client port is the wished one or none. The caller holds the directory's lock.
-    Raises ServerError when the server does not come up, or `closing` is set meanwhile.
+    `accounts` is what its configuration says of them. Browsers may connect from pages of `origins`
+    (scheme://host:port); without any there is no port for them. With `keep_url` the client port is the wished
+    one or none. The caller holds the directory's lock. Raises ServerError when the server does not come up,
+    or `closing` is set meanwhile.
     """
     binary = find_binary()
-    _end_predecessor(data_dir)
     client = wish.client if wish and _is_free(wish.client) else -1
     if keep_url and wish and client == -1:
         raise ServerError(
             f"Port {wish.client} on {HOST}, where the embedded server was, is taken by another program."
         )
     monitoring = wish.monitoring if wish and _is_free(wish.monitoring) else -1
-    _write_config(data_dir, client, monitoring)
+    config = {**_config(data_dir, client, monitoring), **accounts}
+    if origins:
+        websocket = wish.websocket if wish else None
+        free = websocket is not None and _is_free(websocket)
+        config["websocket"] = _websocket(websocket if free else None, origins)
+    write_config(data_dir, config)
     server = Guarded(
-        [binary, "-c", str(_config(data_dir))], cwd=data_dir, output=data_dir / "nats-server.out", grace=GRACE
+        [binary, "-c", str(_config_file(data_dir))],
+        cwd=data_dir,
+        output=data_dir / "nats-server.out",
+        grace=GRACE,
     )
     try:
         return server, _wait_ready(data_dir, server, closing)
@@ -138,12 +169,55 @@ def _wait_ready(data_dir: Path, server: Guarded, closing: threading.Event) -> Po
     raise ServerError("The embedded nats-server was stopped while starting.")
 
 
-def _config(data_dir: Path) -> Path:
+def last_ports(data_dir: Path) -> Ports | None:
+    """Where the server was last known to listen."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        known = json.loads((data_dir / "server.json").read_text())
+        client, monitoring, websocket = known["client"], known["monitoring"], known.get("websocket")
+        if all(map(_is_port, (client, monitoring))):
+            return Ports(client, monitoring, websocket if _is_port(websocket) else None)
+    return None
+
+
+def remember_ports(data_dir: Path, ports: Ports) -> None:
+    """Let other processes know where the server listens."""
+    write_private(data_dir / "server.json", json.dumps(asdict(ports)))
+
+
+def read_config(data_dir: Path) -> dict[str, Any] | None:
+    """The configuration as it was written last; None before the first start. Raises ServerError."""
+    try:
+        config: dict[str, Any] = json.loads(_config_file(data_dir).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ServerError(f"{_config_file(data_dir)} cannot be read: {error}.") from None
+    return config
+
+
+def write_config(data_dir: Path, config: Mapping[str, Any]) -> None:
+    """Write the configuration; a running server has to be told to read it."""
+    # the server's format includes JSON, but no \u
+    write_private(_config_file(data_dir), json.dumps(config, ensure_ascii=False, indent=2))
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a file that its user alone may read, whole or not at all. Raises OSError."""
+    new = file.with_name(f"{file.name}.new")
+    new.unlink(missing_ok=True)  # whatever rights it had
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    new.replace(file)
+
+
+def _config_file(data_dir: Path) -> Path:
     return data_dir / "nats-server.conf"
 
 
-def _write_config(data_dir: Path, client: int, monitoring: int) -> None:
-    config = {
+def _config(data_dir: Path, client: int, monitoring: int) -> dict[str, Any]:
+    return {
         "server_name": server_name(data_dir),
         "listen": f"{HOST}:{client}",
         "http": f"{HOST}:{monitoring}",
@@ -158,9 +232,20 @@ def _write_config(data_dir: Path, client: int, monitoring: int) -> None:
             "max_memory_store": MAX_MEMORY,
         },
     }
-    file = os.open(_config(data_dir), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(file, "w", encoding="utf-8") as text:
-        json.dump(config, text, ensure_ascii=False, indent=2)  # the server's format includes JSON, but no \u
+
+
+def _websocket(port: int | None, origins: Sequence[str]) -> dict[str, Any]:
+    return {
+        "listen": f"{HOST}:{port or -1}",
+        "no_tls": True,  # loopback
+        "jwt_cookie": JWT_COOKIE,
+        "allowed_origins": list(origins),
+        "compression": True,
+    }
+
+
+def _is_port(port: object) -> bool:
+    return type(port) is int and 0 < port < 65536
 
 
 def _read_ports_file(data_dir: Path) -> Ports | None:
@@ -168,8 +253,9 @@ def _read_ports_file(data_dir: Path) -> Ports | None:
         with suppress(OSError, ValueError, LookupError, TypeError):  # half written is not there yet
             urls = json.loads(path.read_text())
             client, monitoring = urlsplit(urls["nats"][0]).port, urlsplit(urls["monitoring"][0]).port
+            websocket = urlsplit(urls["websocket"][0]).port if "websocket" in urls else None
             if client and monitoring:
-                return Ports(client, monitoring)
+                return Ports(client, monitoring, websocket)
     return None
 
 
@@ -184,10 +270,10 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _end_predecessor(data_dir: Path) -> None:
+def end_predecessor(data_dir: Path) -> None:
     """Wait for a server that still closes the store, end one that was left over, and clean up after it.
 
-    nats-server itself does not notice a second one on the same store.
+    nats-server itself does not notice a second one on the same store. Raises ServerError.
     """
     for process in _predecessor(data_dir):
         for ask in (process.terminate, process.kill):
@@ -206,7 +292,7 @@ def _predecessor(data_dir: Path) -> Iterator[psutil.Process]:
     with suppress(OSError, ValueError, OverflowError, psutil.Error):
         process = psutil.Process(int((data_dir / "nats-server.pid").read_text()))
         # a number in a file may be anybody's process by now; its command line is proof
-        if str(_config(data_dir)) in process.cmdline():
+        if str(_config_file(data_dir)) in process.cmdline():
             yield process
 
 

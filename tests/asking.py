@@ -129,13 +129,15 @@ async def tables(client: Client) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Client]:
+async def connected(url: str | list[str], **login: Any) -> AsyncIterator[Client]:
     """A connection that comes back by itself."""
 
     async def quiet(_: Exception) -> None:
         pass
 
-    client = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=quiet)
+    client = await nats.connect(
+        url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=quiet, **login
+    )
     try:
         yield client
     finally:

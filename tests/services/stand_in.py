@@ -7,8 +7,8 @@ from services.embedded import embedded
 
 
 async def main() -> None:
-    async with embedded() as url:
-        print(url, flush=True)
+    async with embedded() as logins:
+        print(logins["dashboard"]["url"], flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 

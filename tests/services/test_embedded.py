@@ -19,16 +19,17 @@ from stand_ins import App, is_alive, wait_for
 
 from services import nats_server
 from services.embedded import ServerError, embedded
+from tests.embedded import login
 
 T = TypeVar("T")
 RunApp = Callable[[], App]
 
 
-def ask(url: str, question: Callable[[JetStreamContext], Awaitable[T]]) -> T:
+def ask(data_dir: Path, question: Callable[[JetStreamContext], Awaitable[T]]) -> T:
     """The answer of the server's JetStream, over a connection of its own."""
 
     async def main() -> T:
-        nc = await nats.connect(url, connect_timeout=5)
+        nc = await nats.connect(**login(data_dir), connect_timeout=5)
         try:
             return await question(nc.jetstream())
         finally:
@@ -46,13 +47,13 @@ def serves(url: str) -> bool:
 def test_serves_jetstream_on_loopback_only(run_app: RunApp, data_dir: Path) -> None:
     """The server stores a message, and nothing that runs with it listens but on loopback."""
     app = run_app()
-    url = app.url()
+    app.url()
 
     async def store(js: JetStreamContext) -> int:
         await js.add_stream(name="S", subjects=["s"])
         return (await js.publish("s", b"1")).seq
 
-    assert ask(url, store) == 1
+    assert ask(data_dir, store) == 1
     listening = [
         connection.laddr.ip
         for process in app.below().values()
@@ -137,7 +138,7 @@ def test_second_process_joins_and_takes_over(run_app: RunApp) -> None:
     wait_for(lambda: serves(urls[0]), "the same URL again")
 
 
-def test_history_survives_a_restart(run_app: RunApp) -> None:
+def test_history_survives_a_restart(run_app: RunApp, data_dir: Path) -> None:
     """What was stored before a stop is there after the next start, at the same URL."""
 
     async def store(js: JetStreamContext) -> None:
@@ -149,13 +150,13 @@ def test_history_survives_a_restart(run_app: RunApp) -> None:
 
     first = run_app()
     url = first.url()
-    ask(url, store)
+    ask(data_dir, store)
     first.close()
     assert first.popen.returncode == 0
     assert not serves(url)
     again = run_app()
     assert again.url() == url
-    assert ask(url, read) == b"kept"
+    assert ask(data_dir, read) == b"kept"
 
 
 @pytest.mark.parametrize(
@@ -248,8 +249,8 @@ def test_strange_directory_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("LOOKBACK_DATA_DIR", str(directory))
 
     async def main() -> None:
-        async with embedded() as url:
-            assert serves(url)
+        async with embedded() as logins:
+            assert serves(logins["dashboard"]["url"])
             assert (directory / "jetstream").is_dir()
 
     asyncio.run(main())

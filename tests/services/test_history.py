@@ -22,6 +22,7 @@ from services.history import CHUNK, Limits
 from services.postgresql import PostgreSql
 from tests.archive import fill
 from tests.asking import ask, asked, connected, relay, service_process, serving, tables
+from tests.embedded import login
 from tests.nats import NatsServer, running_server
 from tests.node import node
 from tests.postgres import PASSWORD, PostgresServer
@@ -534,15 +535,17 @@ def test_own_caller(database: Database, server: NatsServer) -> None:
     asyncio.run(main())
 
 
-def test_beside_the_embedded_server(run_app: Callable[[], App]) -> None:
-    """The embedded server comes with a history, whose service is found by its name, and which fills."""
+def test_beside_the_embedded_server(run_app: Callable[[], App], data_dir: Path) -> None:
+    """The embedded server comes with a history, which is asked from another account, and which fills."""
+    run_app().url()
+    servers = login(data_dir, "dashboard")
 
-    async def main(url: str) -> None:
-        async with connected(url) as client:
+    async def main() -> None:
+        async with connected(servers.pop("servers"), **servers) as client:
             assert {table["name"] for table in (await tables(client))["tables"]} == {"history", "messages"}
             async with asyncio.timeout(30):
                 found = [{"n": 0}]
                 while found == [{"n": 0}]:
                     found = (await asked(client, "SELECT count(*) AS n FROM history")).rows
 
-    asyncio.run(main(run_app().url()))
+    asyncio.run(main())

@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import nats
@@ -14,13 +15,14 @@ import pytest
 from stand_ins import App, wait_for
 
 from services.figures import Machine, Rates, token
+from tests.embedded import login
 
 Messages = dict[str, list[dict[str, Any]]]
 
 
-async def collect(url: str, seconds: int) -> tuple[Messages, nats.js.api.StreamInfo]:
+async def collect(data_dir: Path, seconds: int) -> tuple[Messages, nats.js.api.StreamInfo]:
     """What the stream holds after so many ticks, by subject, and what the server says of the stream."""
-    nc = await nats.connect(url)
+    nc = await nats.connect(**login(data_dir))
     try:
         js = nc.jetstream()
         live = await nc.subscribe("metrics.memory.ram")
@@ -37,9 +39,10 @@ async def collect(url: str, seconds: int) -> tuple[Messages, nats.js.api.StreamI
         await nc.close()
 
 
-def test_published_figures_are_real(run_app: Callable[[], App]) -> None:
+def test_published_figures_are_real(run_app: Callable[[], App], data_dir: Path) -> None:
     """Subjects, fields and values in the stream are this machine's, and every rate is 0 or more."""
-    messages, info = asyncio.run(collect(run_app().url(), 4))
+    run_app().url()
+    messages, info = asyncio.run(collect(data_dir, 4))
     assert all(re.fullmatch(r"metrics\.[a-z]+\.[A-Za-z0-9_-]+", subject) for subject in messages)
     cores = [subject for subject in messages if subject.startswith("metrics.cpu.core-")]
     assert len(cores) == psutil.cpu_count()
@@ -65,29 +68,29 @@ def test_published_figures_are_real(run_app: Callable[[], App]) -> None:
     assert "demo" in (config.description or "")
 
 
-def test_publisher_makes_its_stream_anew(run_app: Callable[[], App]) -> None:
+def test_publisher_makes_its_stream_anew(run_app: Callable[[], App], data_dir: Path) -> None:
     """When the stream is deleted, the publisher makes it again and goes on."""
-    url = run_app().url()
+    run_app().url()
 
     async def main() -> None:
-        await collect(url, 1)
-        nc = await nats.connect(url)
+        await collect(data_dir, 1)
+        nc = await nats.connect(**login(data_dir))
         await nc.jetstream().delete_stream("METRICS")
         await nc.close()
-        messages, _ = await collect(url, 3)
+        messages, _ = await collect(data_dir, 3)
         assert messages["metrics.cpu.total"]
 
     asyncio.run(main())
 
 
-def test_buckets(run_app: Callable[[], App]) -> None:
+def test_buckets(run_app: Callable[[], App], data_dir: Path) -> None:
     """The machine's facts stand in a bucket, those that stay the same in one revision; a threshold that
     somebody has changed or deleted stays so when the publisher starts again."""
     app = run_app()
-    url = app.url()
+    app.url()
 
     async def look(*steps: tuple[str, str, bytes | None]) -> dict[str, dict[str, tuple[int, str]]]:
-        nc = await nats.connect(url)
+        nc = await nats.connect(**login(data_dir))
         try:
             js = nc.jetstream()
             buckets = {}
@@ -118,7 +121,7 @@ def test_buckets(run_app: Callable[[], App]) -> None:
     publisher = app.below()["publisher"]
     publisher.kill()
     wait_for(lambda: app.below()["publisher"].pid != publisher.pid, "another publisher")
-    asyncio.run(collect(url, 3))
+    asyncio.run(collect(data_dir, 3))
     again = asyncio.run(look())
     assert again["thresholds"] == changed["thresholds"]
     assert again["host"]["cpu.model"] == found["host"]["cpu.model"]

@@ -1,0 +1,404 @@
+"""The accounts of the embedded server: who lives in which, and what one lets another use.
+
+    python -m services.accounts              prints the exports and imports
+    python -m services.accounts revoke U…    ends the logins of a user of APP, at once and for good
+
+Streams and buckets live in DATA, programs that answer requests in SERVICES, dashboards and browsers in APP.
+Whoever may create a consumer picks where it delivers to, within the stream's account: so nothing that listens
+is in DATA. The keys are made once and stay in the data directory, for its user alone: JetStream's store is
+named by DATA's key. docs/accounts.md has the picture.
+"""
+
+import asyncio
+import base64
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import nats
+from filelock import FileLock, Timeout
+
+from nats_client.errors import LookbackError
+from services import nats_server
+from services.claims import Key, claims_of, credentials, signed
+from services.nats_server import ServerError
+from services.roles import INBOX, Role, Roles, load_roles, reading
+
+User = Literal["data", "services", "dashboard", "broker"]
+"""Users that have a credentials file; those of roles get a JWT from the token service."""
+
+DOMAIN = "data"
+"""What APP and SERVICES call DATA's JetStream."""
+API = f"$JS.{DOMAIN}.API"
+"""What they call its API."""
+SERVICES_INBOX = "_INBOX_services"
+"""Root of the inboxes of SERVICES."""
+SUBSCRIPTIONS = 1000
+"""Of one connection in APP."""
+DASHBOARD = Role("dashboard", streams=("*",), services=("*",), publish=("history.>", "workflow-start.>"))
+"""The app without sign-in: the rights of an analyst, and workflows may be started."""
+BROKER = Role("broker", publish=("tokens.mint",))
+"""The app with sign-in: asks for the tokens of others."""
+ACCOUNTS = ("sys", "data", "services", "app")
+REVOKED = "revoked.json"
+LOCK_TIMEOUT = 20.0  # seconds; a start holds the lock for some of them
+RELOAD_TIMEOUT = 5.0  # seconds
+
+_USER_KEY = re.compile("U[A-Z2-7]{55}")
+_SEED = re.compile("^SU[A-Z2-7]+$", re.MULTILINE)
+_FLOW = "$JS.FC.>"
+_UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
+_ACCOUNT = {**_UNLIMITED, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": 0}
+_IN_APP = {**_UNLIMITED, "subs": SUBSCRIPTIONS}
+_STREAMS = ("mem_storage", "disk_storage", "streams", "consumer", "max_ack_pending")
+_JETSTREAM = dict.fromkeys((*_STREAMS, "mem_max_stream_bytes", "disk_max_stream_bytes"), -1)
+
+
+class AccountsError(LookbackError):
+    """Keys cannot be read or written, or a user cannot be revoked; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an account lets others use."""
+
+    kind: Literal["service", "stream"]
+    subject: str
+    users: tuple[str, ...]
+    """The accounts that import it."""
+    many: bool = False
+    """Whether a request has many answers."""
+    local: str = ""
+    """What it is called where it is imported; empty: the same."""
+
+
+def _api(*subjects: str, users: tuple[str, ...]) -> list[Export]:
+    """Subjects of JetStream's API, which importers have under the domain's name."""
+    return [
+        Export("service", subject, users, local=subject.replace("$JS.API", API, 1)) for subject in subjects
+    ]
+
+
+_READING = [subject for subject in reading("*", "$JS.API") if subject != _FLOW]
+
+EXPORTS: Mapping[str, Sequence[Export]] = {
+    "data": (
+        *_api(*_READING, users=("app", "services")),
+        Export("service", _FLOW, ("app", "services")),
+        *_api("$JS.API.STREAM.PURGE.*", "$JS.API.STREAM.MSG.DELETE.*", users=("app",)),
+        Export("service", "$KV.thresholds.>", ("app",)),
+        *_api("$JS.API.STREAM.CREATE.WORKFLOWS", users=("services",)),
+        Export("service", "workflow.>", ("services",)),
+        Export("service", "workflow-heartbeat.>", ("services",)),
+        Export("stream", f"{INBOX}.>", ("app",)),
+        Export("stream", f"{SERVICES_INBOX}.>", ("services",)),
+        Export("stream", "metrics.>", ("app",)),
+    ),
+    "services": (
+        Export("service", "history.>", ("app",), many=True),
+        Export("service", "workflow-start.>", ("app",)),
+        Export("service", "tokens.mint", ("app",)),
+        Export("service", "$SRV.>", ("app",), many=True),
+    ),
+}
+"""What each account exports, and to whom."""
+
+
+def imports(account: str) -> list[tuple[str, Export]]:
+    """What an account imports, and from which."""
+    return [(owner, each) for owner, exports in EXPORTS.items() for each in exports if account in each.users]
+
+
+def layout() -> str:
+    """The exports and imports as a text, one a line."""
+    lines = []
+    for account, exports in EXPORTS.items():
+        lines += ["", f"{account.upper()} exports"]
+        for each in exports:
+            many = "   many answers to one request" if each.many else ""
+            lines.append(f"  {each.kind}  {each.subject}{many}")
+    for account in ACCOUNTS:
+        if found := imports(account):
+            lines += ["", f"{account.upper()} imports"]
+        for owner, each in found:
+            local = f"   as {each.local}" if each.local else ""
+            lines.append(f"  {each.kind}  {owner.upper()}: {each.subject}{local}")
+    return "\n".join(lines[1:])
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The operator's key, those of the accounts, and those that sign the users of each role."""
+
+    operator: Key
+    accounts: Mapping[str, Key]
+    roles: Mapping[str, Key]
+
+    @classmethod
+    def load(cls, data_dir: Path, roles: Iterable[str] = ()) -> "Keys":
+        """The keys of a data directory; what is missing is made. To be called with the directory locked.
+        Raises AccountsError."""
+        _folder(data_dir, "keys")
+        return cls(
+            _key(_seed(data_dir, "operator"), "operator"),
+            {name: _key(_seed(data_dir, name), "account") for name in ACCOUNTS},
+            {name: _key(_seed(data_dir, f"role-{name}"), "account") for name in roles},
+        )
+
+
+def role_key(data_dir: Path, role: str) -> Path:
+    """The file with the seed that signs the users of `role`."""
+    return _seed(data_dir, f"role-{role}")
+
+
+def credentials_file(data_dir: Path, user: User) -> Path:
+    """The credentials file of a user of the embedded server."""
+    return data_dir / "creds" / f"{user}.creds"
+
+
+def login(data_dir: Path, user: User, url: str) -> dict[str, str]:
+    """How a user of the embedded server connects: a mapping for Settings.load."""
+    settings = {"url": url, "credentials": str(credentials_file(data_dir, user))}
+    if user == "data":
+        return settings
+    root = SERVICES_INBOX if user == "services" else INBOX
+    return {**settings, "domain": DOMAIN, "inbox_prefix": f"{root}.{user}"}
+
+
+@contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """Keep others from making keys, and from changing what the server is to know of accounts. Raises
+    AccountsError after 20 s."""
+    _folder(data_dir, "keys")
+    try:
+        with FileLock(data_dir / "keys" / "lock", timeout=LOCK_TIMEOUT, mode=0o600, fallback_to_soft=False):
+            yield
+    except Timeout:
+        raise AccountsError(f"Another process holds {data_dir / 'keys' / 'lock'}. End it, or wait.") from None
+
+
+def server_config(data_dir: Path) -> dict[str, Any]:
+    """What the server is to know of accounts, as a part of its configuration; the credentials files are
+    renewed. To be called with the directory locked.
+
+    Raises AccountsError, and SettingsError on a roles file that cannot be read.
+    """
+    roles = load_roles()
+    keys = Keys.load(data_dir, roles.roles)
+    _write_users(data_dir, keys)
+    system = keys.accounts["sys"].public
+    operator = {"type": "operator", "system_account": system}
+    accounts = {name: _account(name, keys) for name in ACCOUNTS}
+    accounts["app"] |= {"signing_keys": _scopes(keys, roles), "revocations": _revoked(data_dir)}
+    return {
+        "operator": signed(keys.operator, keys.operator.public, "lookback", operator),
+        "system_account": system,
+        "resolver": "MEMORY",
+        "resolver_preload": {
+            keys.accounts[name].public: _signed_account(name, keys, claims)
+            for name, claims in accounts.items()
+        },
+    }
+
+
+def adopt_store(data_dir: Path) -> None:
+    """Give streams from before there were accounts to DATA. To be called with the directory locked, while
+    no server runs."""
+    store = data_dir / "jetstream"
+    before, now = store / "$G", store / Keys.load(data_dir).accounts["data"].public
+    if before.is_dir() and not now.exists():
+        before.replace(now)
+
+
+def revoke(data_dir: Path, user: str) -> bool:
+    """Refuse what was signed until now for the public key `user` (U…) of APP, and end its connections.
+
+    It holds over restarts. Returns whether a server was running to be told. Raises AccountsError.
+    """
+    if not _USER_KEY.fullmatch(user):
+        raise AccountsError(f"{user!r} is no user's public key, which has 56 characters and begins with U.")
+    with locked(data_dir):
+        keys = Keys.load(data_dir)
+        revoked = {**_revoked(data_dir), user: int(time.time())}
+        _write(data_dir / "keys" / REVOKED, json.dumps(revoked))
+        config = nats_server.read_config(data_dir)
+        if config is None:
+            return False
+        preload, app = config["resolver_preload"], keys.accounts["app"].public
+        # As the server has it: the roles of this process may be others than those of the app
+        claims = claims_of(preload[app])["nats"] | {"revocations": revoked}
+        nats_server.write_config(
+            data_dir, config | {"resolver_preload": preload | {app: _signed_account("app", keys, claims)}}
+        )
+        return asyncio.run(_reload(data_dir, keys.accounts["sys"]))
+
+
+async def _reload(data_dir: Path, system: Key) -> bool:
+    """Have the running server read its configuration anew; whether there is one."""
+    ports = nats_server.last_ports(data_dir)
+    if ports is None or not nats_server.is_ready(data_dir, ports):
+        return False
+    user = Key.new("user")
+    claims = {"type": "user", "pub": {}, "sub": {}, **_UNLIMITED}
+    jwt = signed(system, user.public, "reload", claims, expires=time.time() + 60)
+    client = await nats.connect(
+        ports.url,
+        user_jwt_cb=jwt.encode,
+        signature_cb=lambda nonce: base64.b64encode(user.sign(nonce.encode())),
+        allow_reconnect=False,
+    )
+    try:
+        subject = f"$SYS.REQ.SERVER.{client._server_info['server_id']}.RELOAD"
+        answer = json.loads((await client.request(subject, timeout=RELOAD_TIMEOUT)).data)
+    finally:
+        await client.close()
+    if error := answer.get("error"):
+        raise AccountsError(f"The server does not take the new configuration: {error.get('description')}.")
+    return True
+
+
+def _account(name: str, keys: Keys) -> dict[str, Any]:
+    return {
+        "type": "account",
+        "limits": {**_ACCOUNT, **(_JETSTREAM if name == "data" else {})},
+        "exports": [_export(each) for each in EXPORTS.get(name, ())],
+        "imports": [_import(each, keys.accounts[owner].public) for owner, each in imports(name)],
+    }
+
+
+def _signed_account(name: str, keys: Keys, claims: Mapping[str, Any]) -> str:
+    return signed(keys.operator, keys.accounts[name].public, name.upper(), claims)
+
+
+def _export(export: Export) -> dict[str, Any]:
+    answers = {"response_type": "Stream" if export.many else "Singleton"} if export.kind == "service" else {}
+    return {"name": export.subject, "subject": export.subject, "type": export.kind, **answers}
+
+
+def _import(export: Export, owner: str) -> dict[str, str]:
+    local = {"local_subject": export.local} if export.local else {}
+    return {"name": export.subject, "subject": export.subject, "account": owner, "type": export.kind, **local}
+
+
+def _scopes(keys: Keys, roles: Roles) -> list[dict[str, Any]]:
+    """What the users that a role's key signs may do: they carry no permissions themselves."""
+    return [
+        {
+            "kind": "user_scope",
+            "key": keys.roles[role.name].public,
+            "role": role.name,
+            "template": {**role.permissions(API), **_IN_APP},
+        }
+        for role in roles.roles.values()
+    ]
+
+
+def _write_users(data_dir: Path, keys: Keys) -> None:
+    """Renew the credentials files. A user keeps its key, so that files of it elsewhere stay valid."""
+    _folder(data_dir, "creds")
+    users: dict[User, tuple[str, dict[str, Any]]] = {
+        "data": ("data", _UNLIMITED),
+        "services": ("services", _UNLIMITED),
+        "dashboard": ("app", {**_permissions(DASHBOARD, "metrics.>"), **_IN_APP}),
+        "broker": ("app", {**_permissions(BROKER), **_IN_APP}),
+    }
+    for name, (account, claims) in users.items():
+        file = credentials_file(data_dir, name)
+        key = _user_key(file)
+        jwt = signed(
+            keys.accounts[account], key.public, name, {"type": "user", "pub": {}, "sub": {}, **claims}
+        )
+        _write(file, credentials(jwt, key.seed))
+
+
+def _permissions(role: Role, *subscribe: str) -> dict[str, Any]:
+    """What a role may do, with an inbox of its name, and `subscribe` to be subscribed to besides."""
+    own = {"allow": [f"{INBOX}.{role.name}.>", *subscribe]}
+    return {**role.permissions(API), "sub": own}
+
+
+def _user_key(file: Path) -> Key:
+    """The key in a credentials file; a new one where there is none."""
+    with suppress(OSError, ValueError):
+        if found := _SEED.search(file.read_text(encoding="ascii")):
+            return _checked(Key(found[0]), "U")
+    return Key.new("user")
+
+
+def _key(file: Path, kind: Literal["operator", "account"]) -> Key:
+    try:
+        return _checked(Key(file.read_text(encoding="ascii").strip()), "O" if kind == "operator" else "A")
+    except FileNotFoundError:
+        key = Key.new(kind)
+        _write(file, key.seed + "\n")
+        return key
+    except (OSError, ValueError) as error:
+        raise AccountsError(
+            f"The key in {file} cannot be read: {error}. Bring the file back from a copy: the streams on "
+            "disk belong to the key in data.nk."
+        ) from None
+
+
+def _checked(key: Key, first: str) -> Key:
+    try:
+        public = key.public
+    except Exception:  # nkeys lets base64 and PyNaCl raise what they like
+        raise ValueError("no seed of a key") from None
+    if not public.startswith(first):
+        raise ValueError("a key of another kind")
+    return key
+
+
+def _revoked(data_dir: Path) -> dict[str, int]:
+    file = data_dir / "keys" / REVOKED
+    try:
+        revoked = json.loads(file.read_text())
+        if isinstance(revoked, dict) and all(type(when) is int for when in revoked.values()):
+            return revoked
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        pass
+    raise AccountsError(f"{file} cannot be read, and names who is not let in. Mend it, or remove it.")
+
+
+def _seed(data_dir: Path, name: str) -> Path:
+    return data_dir / "keys" / f"{name}.nk"
+
+
+def _folder(data_dir: Path, name: str) -> None:
+    folder = data_dir / name
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise AccountsError(f"{folder} cannot be made: {error}.") from None
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file that its user alone may read, whole or not at all."""
+    try:
+        nats_server.write_private(file, text)
+    except OSError as error:
+        raise AccountsError(f"{file} cannot be written: {error}.") from None
+
+
+def _main(arguments: Sequence[str]) -> str:
+    if not arguments:
+        return layout()
+    if len(arguments) != 2 or arguments[0] != "revoke":
+        raise AccountsError(str(__doc__))
+    told = revoke(nats_server.data_dir(), arguments[1])
+    return "Revoked." if told else "Revoked from the next start on: no server runs."
+
+
+if __name__ == "__main__":
+    try:
+        print(_main(sys.argv[1:]))
+    except (LookbackError, ServerError) as error:
+        sys.exit(str(error))
