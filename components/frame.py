@@ -111,7 +111,7 @@ def _authors_mistake(file: Path, error: Exception) -> None:
 
 def start_over(drawn_for: str | None) -> None:
     """Leave nothing in this viewer's session that came with other rights than these."""
-    if st.session_state.get("_drawn_for", drawn_for) != drawn_for:
+    if st.session_state.get("_drawn_for") not in (None, drawn_for):
         leave(None)
         withdraw()
         st.session_state.clear()
@@ -154,7 +154,6 @@ st.logo((STATIC / "logo.svg").read_text(), icon_image=(STATIC / "icon.svg").read
 wait_for_provider()
 start_over(rights())
 if rights() is None:
-    # As a page, so that any address leads here.
-    st.navigation([st.Page(draw_entrance, title="Sign in", default=True)], position="hidden").run()
+    draw_entrance()
 else:
     draw_app()

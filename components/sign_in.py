@@ -6,12 +6,15 @@ belong to it, and a copy of its cookies ends with it.
 
 import hashlib
 import logging
+import re
 from collections.abc import Mapping
-from urllib.parse import parse_qs
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 import streamlit as st
 from starlette.datastructures import MutableHeaders
-from starlette.requests import cookie_parser
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.errors import Error as StreamlitError
 
@@ -19,7 +22,7 @@ from nats_client.errors import NotSignedIn
 
 from . import handed
 from .handed import SignIn, Standing
-from .words import plain
+from .words import cut, plain
 
 COOKIE = "_streamlit_user"
 """Streamlit's signed cookie with the claims of the ID token; further parts of it, and the tokens, stand in
@@ -31,7 +34,16 @@ LOOK_AGAIN = 5.0
 FAILED = "sign-in-failed"
 """In the address after an attempt that came to nothing."""
 
+NO_PAGES = ("/_stcore/", "/lookback/", "/auth/", "/media/", "/component/", "/static/", "/app/")
+"""What other addresses begin with."""
+WANTED = "lookback_wanted"
+"""The cookie with the page that a viewer asked for before the sign-in."""
+KEPT = 600  # seconds that it is kept
+LONGEST = 2000  # characters of it
+
 _MINE = "_sign_in"
+_LOCAL = re.compile(r"/(?![/\\])[^\x00-\x20\x7f]*")
+"""A path of this app: no browser takes it for another host's."""
 
 
 def key_of(cookies: Mapping[str, str]) -> str | None:
@@ -70,18 +82,21 @@ def owner() -> str | None:
 
 def holds(key: str, rights: str | None) -> bool:
     """Whether the sign-in `key` still has these rights."""
-    sign_ins = handed.sign_ins
-    found = sign_ins.find(key) if sign_ins else None
-    return (
-        sign_ins is not None
-        and found is not None
-        and rights is not None
-        and sign_ins.standing(found).rights == rights
-    )
+    found = _find(key)
+    return found is not None and rights is not None and found.rights == rights
 
 
 def draw_entrance() -> None:
-    """Draw what stands in the place of everything for who is not let in: the way in, or why there is none."""
+    """Draw what stands in the place of everything for who is not let in: the way in, or why there is none.
+    Any address leads here, so that none tells which pages there are."""
+    here = urlsplit(st.context.url or "").path.rpartition("/")[2]
+    pages = [st.Page(_entrance, title="Sign in", default=True)]
+    if re.fullmatch(r"[\w-]+", here):
+        pages.append(st.Page(_entrance, title="Sign in", url_path=here))
+    st.navigation(pages, position="hidden").run()
+
+
+def _entrance() -> None:
     sign_ins, mine = handed.sign_ins, _mine()
     assert sign_ins is not None
     standing = _standing()
@@ -112,8 +127,9 @@ def draw_viewer() -> None:
     standing = _standing()
     if mine is None or standing is None or standing.role is None:
         return
-    with st.container(key="viewer", gap="small"):
-        st.markdown(f"**{plain(mine.name)}**  \n{plain(standing.role.name.replace('_', ' '))}")
+    with st.container(key="viewer", gap="xsmall"):
+        st.markdown(f"**{plain(cut(mine.name, 60))}**")
+        st.caption(f"Role: {plain(standing.role.name.replace('_', ' '))}")
         _sign_out_button()
 
 
@@ -126,55 +142,91 @@ def look_again(drawn_for: str | None) -> None:
 
 
 class Middleware:
-    """Ends a sign-in in all tabs when one of them signs out, and tells of an attempt that failed."""
+    """Brings who is not signed in to the entrance, and afterwards to the page that was asked for; ends a
+    sign-in in all tabs when one of them signs out; and tells of an attempt that failed."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        path = scope["path"] if scope["type"] == "http" and handed.sign_ins is not None else ""
-        if path.endswith("/auth/logout"):
-            if key := key_of(_cookies(scope)):
-                handed.sign_ins.end(key)  # type: ignore[union-attr]
-        elif path.endswith(("/auth/login", "/oauth2callback")):
-            send = _telling(scope, send)
+        sign_ins = handed.sign_ins
+        if scope["type"] != "http" or sign_ins is None:
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        root = _root()
+        path = request.url.path.removeprefix(root)
+        key = key_of(request.cookies)
+        if path == "/auth/logout" and key:
+            sign_ins.end(key)
+        if path in ("/auth/login", "/oauth2callback"):
+            send = _answering(request, root, send)
+        elif _is_page(request, path) and not _may_come_in(key):
+            response = RedirectResponse(f"{root}/", 302, {"Cache-Control": "no-store"})
+            wanted = quote(f"{path}?{request.url.query}".rstrip("?"))
+            if len(wanted) <= LONGEST:
+                response.set_cookie(WANTED, wanted, KEPT, **_guarded(root))
+            await response(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
 
-def _telling(scope: Scope, send: Send) -> Send:
-    """`send`, which leads back to the app with a word when an attempt to sign in comes to nothing: Streamlit
-    answers with a bare text then, or says nothing."""
-    root = scope["path"].removesuffix("/auth/login").removesuffix("/oauth2callback")
-    asked = parse_qs(scope["query_string"].decode("latin-1"))
+def _is_page(request: Request, path: str) -> bool:
+    """Whether a browser asks for one of the pages, other than the first."""
+    ours = path.startswith(
+        ("/_stcore/", "/lookback/", "/auth/", "/media/", "/component/", "/static/", "/app/")
+    )
+    document = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    return document and not ours and path.strip("/") != ""
+
+
+def _may_come_in(key: str | None) -> bool:
+    """Whether a page is worth asking for; only Streamlit can tell whether the cookies are genuine."""
+    known = _find(key) if key else None
+    return key is not None and (known is None or known.rights is not None)
+
+
+def _answering(request: Request, root: str, send: Send) -> Send:
+    """`send`, which leads on to where the viewer wanted to, and back with a word when an attempt to sign in
+    comes to nothing: Streamlit answers with a bare text then, or says nothing."""
+    came_back = not {"code", "error"}.isdisjoint(request.query_params)
+    wanted = unquote(request.cookies.get(WANTED, ""))
     failed = False
 
-    async def told(message: Message) -> None:
+    async def answer(message: Message) -> None:
         nonlocal failed
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(raw=message["headers"])
+            headers = MutableHeaders(raw=list(message["headers"]))
             cookies = headers.getlist("set-cookie")
             signed_in = any(each.startswith(f"{COOKIE}=") and "Max-Age=0" not in each for each in cookies)
-            came_back = "code" in asked or "error" in asked
             failed = message["status"] == 400 or (came_back and not signed_in)
             if failed:
-                message = {**message, "status": 302}
                 headers["location"] = f"{root}/?{FAILED}=1"
                 headers["content-length"] = "0"
-                message["headers"] = headers.raw
+                message = {**message, "status": 302}
+            elif signed_in and _LOCAL.fullmatch(wanted):
+                headers["location"] = root + wanted
+                gone = Response()
+                gone.delete_cookie(WANTED, **_guarded(root))
+                headers.append("set-cookie", gone.headers["set-cookie"])
+            message = {**message, "headers": headers.raw}
         elif failed:
             message = {**message, "body": b""}
         await send(message)
 
-    return told
+    return answer
 
 
-def _cookies(scope: Scope) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, value in scope["headers"]:
-        if name == b"cookie":
-            found |= cookie_parser(value.decode("latin-1"))
-    return found
+def _root() -> str:
+    """What stands in front of all paths, for an app below a base path."""
+    base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    return f"/{base}" if base else ""
+
+
+def _guarded(root: str) -> dict[str, Any]:
+    secure = str(st.secrets.get("auth", {}).get("redirect_uri", "")).startswith("https:")
+    return {"path": f"{root}/", "httponly": True, "samesite": "lax", "secure": secure}
 
 
 def _mine() -> SignIn | None:
@@ -189,6 +241,13 @@ def _mine() -> SignIn | None:
             found = handed.sign_ins.seen(key, _claims, token)
             st.session_state[_MINE] = found
     return found
+
+
+def _find(key: str) -> Standing | None:
+    """What the sign-in `key` is good for; None where it is not known."""
+    sign_ins = handed.sign_ins
+    found = sign_ins.find(key) if sign_ins else None
+    return sign_ins.standing(found) if sign_ins and found else None
 
 
 def _claims() -> dict[str, object]:
@@ -207,10 +266,12 @@ def wait_for_provider() -> None:
 
 
 def _without_role(mine: SignIn, standing: Standing) -> None:
-    st.markdown(f"You are signed in as **{plain(mine.name)}**, and no role here is for you.")
+    st.markdown(
+        f"You are signed in as **{plain(cut(mine.name, 60))}**, but none of your groups has a role here."
+    )
     if standing.groups:
         names = ", ".join(plain(group) for group in standing.groups[:20])
-        st.caption(f"Your groups: {names}{', …' * (len(standing.groups) > 20)}. None of them has a role.")
+        st.caption(f"Your groups: {names}{', …' * (len(standing.groups) > 20)}")
     else:
         st.caption("The sign-in names no groups.")
     st.caption("Ask who runs this app for a role. This page goes on by itself when you have one.")

@@ -71,7 +71,9 @@ class Provider:
         with urllib.request.urlopen(request, timeout=10):
             pass
 
-    def secrets(self, folder: Path, app_port: int, more: str = "", expose: str = '["access"]') -> dict[str, str]:
+    def secrets(
+        self, folder: Path, app_port: int, more: str = "", expose: str = '["access"]'
+    ) -> dict[str, str]:
         """The environment of an app at `app_port` whose secrets use this provider."""
         file = folder / "secrets.toml"
         file.write_text(
@@ -83,7 +85,6 @@ client_id = "lookback"
 client_secret = "{CLIENT_SECRET}"
 server_metadata_url = "{self.url}/.well-known/openid-configuration"
 expose_tokens = {expose}
-{more}
 """
         )
         return {"STREAMLIT_SECRETS_FILES": str(file), "AUTHLIB_INSECURE_TRANSPORT": "1"}
