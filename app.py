@@ -5,18 +5,22 @@ is components/frame.py; the frame is not here, since Streamlit would take the pa
 script that it runs for its own kind of pages, and run them without the frame.
 """
 
+import asyncio
 import json
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import streamlit as st
+from starlette.middleware import Middleware
+from streamlit.errors import StreamlitSecretNotFoundError
 
-from components import assets, download
+from components import assets, download, handed, sign_in
 from components.connection import EMBEDDED, EMBEDDED_ERROR, nats_configured
 from services.embedded import ServerError, embedded
+from services.sign_ins import SignIns
 
 # A replay decodes in a thread of its own; with Python's usual 5 ms between switches it would hold up
 # every page for that long, again and again.
@@ -27,18 +31,48 @@ sys.setswitchinterval(0.0005)
 async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
     """What lives as long as the web server."""
     try:
-        if nats_configured():
-            yield {}
-            return
-        try:
-            async with embedded(_origins()) as logins:
-                os.environ[EMBEDDED] = json.dumps(logins)
+        async with _sign_in():
+            if nats_configured():
                 yield {}
-        except ServerError as error:
-            os.environ[EMBEDDED_ERROR] = str(error)
-            yield {}
+                return
+            try:
+                async with embedded(_origins()) as logins:
+                    os.environ[EMBEDDED] = json.dumps(logins)
+                    yield {}
+            except ServerError as error:
+                os.environ[EMBEDDED_ERROR] = str(error)
+                yield {}
     finally:
-        st.cache_resource.clear()  # closes the client
+        st.cache_resource.clear()  # closes the clients
+
+
+@asynccontextmanager
+async def _sign_in() -> AsyncIterator[None]:
+    """Have people sign in, where the secrets have a section for it."""
+    try:
+        section = st.secrets.get("auth")
+    except StreamlitSecretNotFoundError:
+        section = None
+    if section is None:
+        yield
+        return
+    handed.sign_ins = sign_ins = SignIns(section.get("server_metadata_url"))
+    closing = asyncio.create_task(_close_unused(sign_ins))
+    try:
+        async with sign_ins.watched():
+            yield
+    finally:
+        closing.cancel()
+        with suppress(asyncio.CancelledError):
+            await closing
+
+
+async def _close_unused(sign_ins: SignIns) -> None:
+    while True:
+        await asyncio.sleep(1)
+        from components.connection import close_unused  # it may have been loaded anew
+
+        await asyncio.to_thread(close_unused, sign_ins.in_force())
 
 
 def _origins() -> list[str]:
@@ -49,4 +83,9 @@ def _origins() -> list[str]:
     return [f"http://127.0.0.1:{port}", f"http://localhost:{port}"]
 
 
-app = st.App("components/frame.py", lifespan=lifespan, routes=[*download.routes, *assets.routes])
+app = st.App(
+    "components/frame.py",
+    lifespan=lifespan,
+    routes=[*download.routes, *assets.routes],
+    middleware=[Middleware(sign_in.Middleware)],
+)

@@ -1,7 +1,8 @@
-"""The one client of this process, as a Streamlit connection named "nats"."""
+"""The clients of this process, one for each set of rights, as Streamlit connections named "nats"."""
 
 import json
 import os
+import time
 from typing import Any
 
 import streamlit as st
@@ -11,6 +12,8 @@ from streamlit.errors import StreamlitSecretNotFoundError
 from nats_client import Client, LookbackError, Settings
 from nats_client.settings import ENVIRONMENT
 
+from .sign_in import viewer
+
 FIRST_LOOK = 1.5
 """Seconds that a page waits, once, for the first connection: most are made by then."""
 EMBEDDED = "LOOKBACK_EMBEDDED"
@@ -18,25 +21,34 @@ EMBEDDED = "LOOKBACK_EMBEDDED"
 "dashboard" (without a sign-in) and "broker" (with one)."""
 EMBEDDED_ERROR = "LOOKBACK_EMBEDDED_ERROR"
 """Set by the launcher to why there is no embedded server."""
+MOST = 100
+"""Clients of different rights that are kept."""
+UNUSED_AFTER = 600.0
+"""Seconds without a viewer after which the client of a role is closed."""
 
 
 class NatsConnection(BaseConnection[Client]):
-    """Owns the client; Streamlit keeps one for the whole process and closes it when it drops it."""
+    """Owns a client; Streamlit keeps one for each set of rights, and closes it when it drops it."""
 
-    def _connect(self, **_: Any) -> Client:
+    used = 0.0
+    """When a viewer last used it, on the monotonic clock."""
+
+    def _connect(self, role: str | None = None, **_: Any) -> Client:
         section = dict(self._secrets)
         if not nats_configured():
             if not os.environ.get(EMBEDDED):
                 raise LookbackError(os.environ.get(EMBEDDED_ERROR) or "No NATS is configured, no demo runs.")
-            section = json.loads(os.environ[EMBEDDED])["dashboard"]
-        client = Client(Settings.load(section))
+            section = json.loads(os.environ[EMBEDDED])["broker" if role else "dashboard"]
+        client = Client(Settings.load({**section, "role": role} if role else section))
         client.wait(FIRST_LOOK)
         return client
 
     @property
     def client(self) -> Client:
-        """The client; a new one when the last was closed or the secrets have changed."""
-        if self._instance.closed:
+        """The client; a new one when the secrets have changed, or the last was closed, unless it was a
+        role's: its place is taken by another connection."""
+        self.used = time.monotonic()
+        if self._instance.closed and "role" not in self._kwargs:
             self.reset()
         return self._instance
 
@@ -51,15 +63,47 @@ class NatsConnection(BaseConnection[Client]):
             self._raw_instance.close()
 
 
+_of_roles: dict[str, NatsConnection] = {}
+"""By rights."""
+_times: dict[str, int] = {}
+"""How many clients with these rights have been closed."""
+
+
 def client() -> Client:
-    """The shared client. Raises SettingsError when the settings cannot be read, LookbackError when there is
-    neither a NATS configured nor an embedded one."""
-    connection = st.connection("nats", type=NatsConnection)
+    """The client that the viewer shares with everybody who has the same rights. Raises NotSignedIn,
+    SettingsError when the settings cannot be read, LookbackError when there is neither a NATS configured nor
+    an embedded one."""
+    return shared()[1]
+
+
+def shared() -> tuple[str, Client]:
+    """The viewer's rights, and client() with it: for what is kept of its answers, in a cache whose key they
+    have to be part of. Both are of the same moment, so that nothing is kept under other rights."""
+    who = viewer()
+    if who is None or who.rights is None or who.role is None:
+        return "", _connection().client
+    # Which of them it is counts as well, so that Streamlit's cache sees to it that there is one at a time.
+    found = _connection(rights=who.rights, role=who.role.name, time=_times.get(who.rights, 0))
+    _of_roles[who.rights] = found
+    return who.rights, found.client
+
+
+def _connection(**of: Any) -> NatsConnection:
+    connection = st.connection("nats", type=NatsConnection, max_entries=MOST, **of)
     if not isinstance(connection, NatsConnection):
         # This file was loaded anew; what is cached still runs the old code.
         st.cache_resource.clear()
-        connection = st.connection("nats", type=NatsConnection)
-    return connection.client
+        connection = st.connection("nats", type=NatsConnection, max_entries=MOST, **of)
+    return connection
+
+
+def close_unused(in_force: set[str]) -> None:
+    """Close the clients whose rights nobody has used for ten minutes, or that are no longer `in_force`."""
+    for key, connection in list(_of_roles.items()):
+        if key not in in_force or time.monotonic() - connection.used > UNUSED_AFTER:
+            _times[key] = _times.get(key, 0) + 1
+            _of_roles.pop(key, None)
+            connection.close()
 
 
 def nats_configured() -> bool:

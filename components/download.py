@@ -2,14 +2,15 @@
 
 Streamlit's own download button gets a new address at every refresh, and forgets the last one when any
 viewer's page runs: with many viewers a click, or the file behind it, is lost. An address of these stays
-what it is for as long as a viewer's session shows it.
+what it is for as long as a viewer's session shows it. Where people sign in, it is of use to nobody but the
+sign-in that it was shown to, and for as long as that has the same rights.
 """
 
 import contextlib
 import io
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from urllib.parse import quote
@@ -21,11 +22,12 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from nats_client import Feed, Query
-from nats_client.errors import ClosedError
+from nats_client.errors import ClosedError, NotSignedIn
 
 from .assets import PREFIX
 from .history import Answer
 from .live import View
+from .sign_in import holds, key_of, owner, rights
 
 MOST = 10_000
 """Links that are kept; the one that no page has shown for the longest goes first."""
@@ -40,6 +42,9 @@ class Offer:
 
     rows: Feed | Query
     look_back: int
+    owner: str | None
+    """The sign-in that it is for."""
+    rights: str | None
 
     def frame(self) -> pd.DataFrame:
         """The rows. Raises ClosedError."""
@@ -57,10 +62,10 @@ def downloads(rows: View | Answer, name: str) -> None:
     mine: dict[object, str] = st.session_state.setdefault("_downloads", {})
     key: tuple[object, ...] = (name,)
     if isinstance(rows, View):
-        new = Offer(rows.feed, rows.look_back.value)
+        new = Offer(rows.feed, rows.look_back.value, owner(), rights())
         key = (rows.feed.key, rows.look_back, name)
     else:
-        new = Offer(rows.query, 0)
+        new = Offer(rows.query, 0, owner(), rights())
     token = mine.setdefault(key, secrets.token_urlsafe(24))
     offer = _offers.get(token)
     if offer is None or offer.rows is not new.rows:
@@ -77,9 +82,24 @@ def downloads(rows: View | Answer, name: str) -> None:
     st.html(f'<div class="lb-downloads">Download {"".join(links)}</div>')
 
 
-def find(token: str) -> Offer | None:
-    """What a link of this process offers."""
-    return _offers.get(token)
+def withdraw() -> None:
+    """Take back what the viewer's session was offered."""
+    mine: dict[object, str] = st.session_state.pop("_downloads", {})
+    for token in mine.values():
+        _offers.pop(token, None)
+
+
+def find(token: str, cookies: Mapping[str, str]) -> Offer | None:
+    """What a link of this process offers to the browser with these cookies. Raises NotSignedIn when it was
+    for this browser, and is no more."""
+    offer = _offers.get(token)
+    if offer is None or offer.owner is None:
+        return offer
+    if offer.owner != key_of(cookies):
+        return None
+    if not holds(offer.owner, offer.rights):
+        raise NotSignedIn("You are not signed in any more, or with another role. Reload the page.")
+    return offer
 
 
 def _csv(frame: pd.DataFrame) -> Iterator[str]:
@@ -98,7 +118,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 def _serve(request: Request) -> Response:
     from .download import find  # this file may have been loaded anew since the route was made
 
-    offer, file = find(request.path_params["token"]), request.path_params["file"]
+    file = request.path_params["file"]
     headers = {
         "Cache-Control": "no-store",
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file)}",
@@ -106,9 +126,12 @@ def _serve(request: Request) -> Response:
     }
     kind = file.rpartition(".")[2]
     try:
+        offer = find(request.path_params["token"], request.cookies)
         if offer is None or kind not in ("csv", "parquet"):
             return PlainTextResponse("There is no such file. Reload the page that linked to it.\n", 404)
         frame = offer.frame()
+    except NotSignedIn as error:
+        return PlainTextResponse(f"{error}\n", 403)
     except ClosedError:
         return PlainTextResponse("These rows are no longer kept. Reload the page that linked to them.\n", 410)
     if kind == "csv":

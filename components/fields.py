@@ -1,9 +1,10 @@
 """What is in the payloads, as a table of fields."""
 
+import time
+
 import pandas as pd
 import streamlit as st
 
-from nats_client.feed import FeedKey
 from nats_client.fields import ROWS, Field, fields, times_among
 
 from .live import View
@@ -14,13 +15,9 @@ _LONGEST = 80  # characters of an example
 
 
 def fields_of(view: View) -> list[Field]:
-    """The fields in the newest rows of `view`, as they were within the last second."""
-    return _found(view.feed.key, view.look_back.value, view)
-
-
-@st.cache_data(ttl=_KEEP, show_spinner=False)
-def _found(key: FeedKey, look_back: int, _view: View) -> list[Field]:
-    return fields(_view.snapshot)
+    """The fields in the newest rows of `view`, as they were within the last second. Read-only."""
+    moment = time.monotonic() // _KEEP
+    return view.feed.readings.once(("fields", view.look_back), moment, lambda: fields(view.snapshot))
 
 
 def time_fields(view: View) -> list[str]:

@@ -13,10 +13,19 @@ import streamlit as st
 from streamlit_autorefresh import st_autorefresh
 
 from components.connection import client
+from components.download import withdraw
 from components.history import leave
 from components.live import NothingYet, Read, collected
 from components.pages import FOLDER, code_of, find_pages, page_files
 from components.reload import refresh_code
+from components.sign_in import (
+    draw_entrance,
+    draw_viewer,
+    look_again,
+    rights,
+    viewer,
+    wait_for_provider,
+)
 from components.status import empty_state, mistake, status
 from components.words import plain
 from nats_client import LookbackError
@@ -43,13 +52,15 @@ st.stop = _stop
 def draw_page(file: Path) -> None:
     """Draw the page of `file`, and again at each tick of the viewer's clock."""
     leave(file.stem)
-    body(file, page_files())
+    body(file, page_files(), rights())
 
 
 @st.fragment
-def body(file: Path, shown: list[Path]) -> None:
+def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
     """The page, under the line that says how it is doing."""
     refresh_code()
+    if rights() != drawn_for:
+        st.rerun()  # the viewer has signed out, or has another role
     if page_files() != shown:
         st.rerun()  # a page was added or taken away: the menu is out of date
     interval = INTERVALS[st.session_state.get("refresh") or "1 s"]
@@ -98,13 +109,30 @@ def _authors_mistake(file: Path, error: Exception) -> None:
     )
 
 
-st.set_page_config(page_title="Lookback", page_icon=(STATIC / "icon.svg").read_text(), layout="wide")
-st.html(STATIC / "frame.css")
-st.logo((STATIC / "logo.svg").read_text(), icon_image=(STATIC / "icon.svg").read_text(), size="large")
-if pages := find_pages(draw_page):
+def start_over(drawn_for: str | None) -> None:
+    """Leave nothing in this viewer's session that came with other rights than these."""
+    if st.session_state.get("_drawn_for") not in (None, drawn_for):
+        leave(None)
+        withdraw()
+        st.session_state.clear()
+        st.query_params.clear()
+    st.session_state["_drawn_for"] = drawn_for
+
+
+def draw_app() -> None:
+    """The menu, and the page that was chosen."""
+    pages = find_pages(draw_page)
+    if not pages:
+        st.error(
+            "Your role has no pages here."
+            if viewer()
+            else f"There are no pages in {plain(str(FOLDER))}. Drop a file there.",
+        )
+        draw_viewer()
+        return
     chosen = st.navigation(pages)
     with st.sidebar:
-        st.segmented_control(
+        refresh = st.segmented_control(
             "Refresh",
             list(INTERVALS),
             default="1 s",
@@ -113,7 +141,19 @@ if pages := find_pages(draw_page):
             bind="query-params",
             help="How often this page asks for what is new. Paused: it stays as it is.",
         )
+        draw_viewer()
     st.title(plain(chosen.title))
     chosen.run()
+    if INTERVALS[refresh or "1 s"] is None and rights():
+        look_again(rights())
+
+
+st.set_page_config(page_title="Lookback", page_icon=(STATIC / "icon.svg").read_text(), layout="wide")
+st.html(STATIC / "frame.css")
+st.logo((STATIC / "logo.svg").read_text(), icon_image=(STATIC / "icon.svg").read_text(), size="large")
+wait_for_provider()
+start_over(rights())
+if rights() is None:
+    draw_entrance()
 else:
-    st.error(f"There are no pages in {plain(str(FOLDER))}. Drop a file there.")
+    draw_app()

@@ -125,9 +125,9 @@ def query(
     return asked.answer()
 
 
-def leave(page: str) -> None:
-    """Stop and forget what was asked on another page than `page`."""
-    if st.session_state.get("_page") != page:
+def leave(page: str | None) -> None:
+    """Stop and forget what was asked on another page than `page`; None: on any."""
+    if page is None or st.session_state.get("_page") != page:
         st.session_state["_page"] = page
         kept: dict[str, _Asked] = st.session_state.get(_ASKED, {})
         _stop_all(kept)

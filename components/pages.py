@@ -8,13 +8,19 @@ from types import CodeType
 
 import streamlit as st
 
+from .sign_in import viewer
+
 FOLDER = Path(os.environ.get("LOOKBACK_PAGES") or Path(__file__).parent.parent / "pages")
 """Where the pages are; tests and measurements point it elsewhere."""
 
 
 def page_files() -> list[Path]:
-    """The files of the pages: `overview.py` first, then by name."""
-    return sorted(FOLDER.glob("*.py"), key=lambda file: (file.stem != "overview", file.stem))
+    """The files of the pages that the viewer may open: `overview.py` first, then by name. Raises
+    NotSignedIn."""
+    who = viewer()
+    permitted = who.role.pages if who and who.role else None
+    files = (file for file in FOLDER.glob("*.py") if permitted is None or file.stem in permitted)
+    return sorted(files, key=lambda file: (file.stem != "overview", file.stem))
 
 
 def find_pages(run: Callable[[Path], None]) -> list[st.Page]:

@@ -35,7 +35,8 @@ def refresh_code() -> None:
         st.cache_data.clear()
         st.cache_resource.clear()  # closes the client: its thread, its connection, its consumers
         for name in [name for name in sys.modules if name.split(".")[0] in ROOMS]:
-            del sys.modules[name]
+            if name != "components.handed":  # the launcher does so once
+                del sys.modules[name]
         st.rerun()
 
 

@@ -1,12 +1,11 @@
 """scatter_chart(): one number against another, a point a row."""
 
+import time
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
-
-from nats_client.feed import FeedKey
 
 from .live import View
 from .words import plotly_text
@@ -31,18 +30,18 @@ def scatter_chart(
         view.snapshot.numbers(name)
     if color is not None:
         view.snapshot.codes(color)
-    figure = _figure(view.feed.key, view.look_back.value, x, y, color, height, view)
+    drawn = "scatter", view.look_back, x, y, color, height
+    figure = view.feed.readings.once(
+        drawn, time.monotonic() // _KEEP, lambda: _figure(view, x, y, color, height)
+    )
     st.plotly_chart(
         figure, key=f"scatter {key or (view.feed.key, x, y, color)}", config={"displaylogo": False}
     )
 
 
-@st.cache_data(ttl=_KEEP, show_spinner=False)
-def _figure(
-    key: FeedKey, look_back: int, x: str, y: str, color: str | None, height: int, _view: View
-) -> dict[str, Any]:
+def _figure(view: View, x: str, y: str, color: str | None, height: int) -> dict[str, Any]:
     columns = list(dict.fromkeys([x, y, *([color] if color else [])]))
-    rows = _view.frame(columns, last=NEWEST).dropna(subset=list({x, y}))
+    rows = view.frame(columns, last=NEWEST).dropna(subset=list({x, y}))
     groups = _groups(rows[color]) if color else [("", slice(None))]
     horizontal, vertical = rows[x].to_numpy(dtype="float64"), rows[y].to_numpy(dtype="float64")
     traces = [

@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 import pandas as pd
 import streamlit as st
 
-from nats_client import LookbackError, StreamInfo
+from nats_client import Client, LookbackError, StreamInfo
 from nats_client.errors import RequestFailed, ServerUnreachable
 
-from .connection import client, is_embedded
+from .connection import is_embedded, shared
 from .live import View
 from .words import age_text, bytes_text, count_text, local, plain
 
@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 KEEP = 2.0  # seconds that a listing serves all viewers
 
-_last: dict[str, list[Any]] = {}
-"""The last listings, for while there is no connection."""
+_last: dict[tuple[str, str], list[Any]] = {}
+"""The last listings, by rights and kind, for while there is no connection."""
 
 
 def is_demo() -> bool:
@@ -50,29 +50,33 @@ def streams() -> pd.DataFrame:
     return table.astype({"per_second": "float64", "age": "float64"})
 
 
-def listed(what: str, ask: Callable[[], list[T]]) -> list[T]:
-    """What `ask` gives; while there is no connection, or no answer, what it gave last. Raises LookbackError
-    when it has never given anything."""
-    nats = client()
+def listed(what: str, ask: Callable[[str, Client], list[T]]) -> list[T]:
+    """What `ask` gives, of what the viewer may see; while there is no connection, or no answer, what it gave
+    last. Raises LookbackError when it has never given anything."""
+    rights, nats = shared()
+    kept = rights, what
     try:
         if nats.state.status == "connected":
-            _last[what] = ask()
-        elif what not in _last:
+            _last[kept] = ask(rights, nats)
+        elif kept not in _last:
             raise nats.state.error or ServerUnreachable("Not connected to NATS yet.")
     except RequestFailed:
-        if what not in _last:
+        if kept not in _last:
             raise
-    return _last[what]
+    return _last[kept]
 
 
 @st.cache_data(ttl=KEEP, show_spinner=False)
-def _listed() -> list[StreamInfo]:
-    return client().streams()
+def _listed(rights: str, _nats: Client) -> list[StreamInfo]:
+    return _nats.streams()
 
 
 def subjects(stream: str, limit: int = 200) -> list[str]:
     """Up to `limit` subjects of `stream`, in alphabetical order; none while there is no connection."""
-    return _counted(stream, ">")[0].index[:limit].tolist() if client().state.status == "connected" else []
+    rights, nats = shared()
+    if nats.state.status != "connected":
+        return []
+    return _counted(rights, nats, stream, ">")[0].index[:limit].tolist()
 
 
 def subject_list(view: View, most: int = 1000) -> None:
@@ -82,7 +86,7 @@ def subject_list(view: View, most: int = 1000) -> None:
     if key.stream is None:
         st.info("Plain subjects are not kept by a stream, so there is nothing to count.")
         return
-    counts, total, failed = _counted(key.stream, key.subject or ">")
+    counts, total, failed = _counted(*shared(), key.stream, key.subject or ">")
     if failed:
         st.warning(plain(f"The subjects could not be counted. {failed}"))
         return
@@ -106,11 +110,11 @@ def subject_list(view: View, most: int = 1000) -> None:
 
 
 @st.cache_data(ttl=30, show_spinner=False)
-def _counted(stream: str, pattern: str) -> tuple[pd.Series, int, str]:
+def _counted(rights: str, _nats: Client, stream: str, pattern: str) -> tuple[pd.Series, int, str]:
     """Messages by subject, how many subjects there are, and why it failed: a failure is kept as well, so that
     a server that is slow to count is not asked at each refresh."""
     try:
-        found = client().subjects(stream, pattern)
+        found = _nats.subjects(stream, pattern)
     except LookbackError as error:
         return pd.Series(dtype="int64"), 0, str(error)
     return pd.Series(found.counts, dtype="int64").sort_index(), found.total, ""
@@ -151,10 +155,11 @@ def stream_list(table: pd.DataFrame) -> None:
 
 def newest_messages(names: list[str]) -> None:
     """Draw the newest message of each of the streams `names`, its payload cut at 300 bytes."""
+    rights, nats = shared()
     rows = [
         {"stream": name, "time": found[1], "subject": found[0], "payload": _shown(found[2])}
         for name in names
-        if (found := _newest_message(name)) is not None
+        if (found := _newest_message(rights, nats, name)) is not None
     ]
     if not rows:
         st.info("No stream holds a message.", icon=":material/hourglass_empty:")
@@ -177,5 +182,5 @@ def _shown(payload: bytes) -> str:
 
 
 @st.cache_data(ttl=KEEP, show_spinner=False)
-def _newest_message(stream: str) -> tuple[str, pd.Timestamp, bytes] | None:
-    return client().newest(stream)
+def _newest_message(rights: str, _nats: Client, stream: str) -> tuple[str, pd.Timestamp, bytes] | None:
+    return _nats.newest(stream)

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from nats_client import BucketInfo, Entry, Values, Watch, WatchHealth, entries_frame, format_duration
+from nats_client import BucketInfo, Client, Entry, Values, Watch, WatchHealth, entries_frame, format_duration
 
 from .choose import choose
-from .connection import client
+from .connection import client, shared
 from .live import NothingYet, collect, first_look
 from .streams import KEEP, listed
 from .words import age_text, bytes_text, count_text, local, plain
@@ -92,8 +92,8 @@ def choose_bucket() -> str | None:
 
 
 @st.cache_data(ttl=KEEP, show_spinner=False)
-def _buckets() -> list[BucketInfo]:
-    return client().buckets()
+def _buckets(rights: str, _nats: Client) -> list[BucketInfo]:
+    return _nats.buckets()
 
 
 def bucket_settings(bucket: str) -> None:
@@ -145,7 +145,7 @@ def key_history(bucket: Bucket, key: str) -> None:
     if bucket.health.phase != "following":
         st.caption("The history can't be asked for at the moment.")
         return
-    revisions = _history(bucket.health.name, key, bucket.snapshot.revision(key))
+    revisions = _history(*shared(), bucket.health.name, key, bucket.snapshot.revision(key))
     if revisions:
         _table(reversed(revisions), bucket.now, "revision")
     else:
@@ -153,9 +153,9 @@ def key_history(bucket: Bucket, key: str) -> None:
 
 
 @st.cache_data(ttl=30, max_entries=1000, show_spinner=False)
-def _history(bucket: str, key: str, newest: int) -> list[Entry]:
+def _history(rights: str, _nats: Client, bucket: str, key: str, newest: int) -> list[Entry]:
     """Asked for again when there is a newer revision than `newest`."""
-    return client().history(bucket, key)
+    return _nats.history(bucket, key)
 
 
 def _table(entries: Iterable[Entry], now: int, first: str) -> None:

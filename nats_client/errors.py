@@ -23,6 +23,7 @@ LookbackError
 ├── PayloadError            a payload, or a header, that cannot be sent
 ├── ColumnError             a column that is not there, or is of another kind
 ├── ThresholdError          a threshold that is no finite number
+├── NotSignedIn             the viewer is not signed in, or has no role
 └── ClosedError             the client or the feed has been closed
 """
 
@@ -131,6 +132,10 @@ class ColumnError(LookbackError):
 
 class ThresholdError(LookbackError):
     """A threshold is something else than a finite number."""
+
+
+class NotSignedIn(LookbackError):  # noqa: N818 - a state
+    """Nobody is signed in where somebody has to be, or somebody without a role."""
 
 
 class ClosedError(LookbackError):

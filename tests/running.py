@@ -32,9 +32,9 @@ class App:
 
 
 @contextmanager
-def app(folder: Path, root: Path = ROOT, **env: str) -> Iterator[App]:
+def app(folder: Path, root: Path = ROOT, port: int | None = None, **env: str) -> Iterator[App]:
     """Start the app of `root` in a clean environment plus `env`, data in `folder`; end it as Ctrl-C does."""
-    port = free_port()
+    port = port or free_port()
     log = folder / "app.log"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("NATS_", "LOOKBACK_", "STREAMLIT_"))}
     settings = {

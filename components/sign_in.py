@@ -1,0 +1,301 @@
+"""Who looks at this page, and with which rights: Streamlit's sign-in (OIDC), on with `[auth]` in the secrets.
+
+A sign-in is named by the cookies that prove it, so all tabs of a browser share it, a download can be told to
+belong to it, and a copy of its cookies ends with it.
+"""
+
+import hashlib
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import streamlit as st
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit.errors import Error as StreamlitError
+
+from nats_client.errors import NotSignedIn
+
+from . import handed
+from .handed import SignIn, Standing
+from .words import cut, plain
+
+COOKIE = "_streamlit_user"
+"""Streamlit's signed cookie with the claims of the ID token; further parts of it, and the tokens, stand in
+cookies whose names begin with it."""
+FIRST_LOOK = 1.5
+"""Seconds that a page waits for the provider's word on a sign-in: most are there by then."""
+LOOK_AGAIN = 5.0
+"""Seconds between two looks at whether a viewer may come in after all, or has to go."""
+FAILED = "sign-in-failed"
+"""In the address after an attempt that came to nothing."""
+
+NO_PAGES = ("/_stcore/", "/lookback/", "/auth/", "/media/", "/component/", "/static/", "/app/")
+"""What other addresses begin with."""
+WANTED = "lookback_wanted"
+"""The cookie with the page that a viewer asked for before the sign-in."""
+KEPT = 600  # seconds that it is kept
+LONGEST = 2000  # characters of it
+
+_MINE = "_sign_in"
+_LOCAL = re.compile(r"/(?![/\\])[^\x00-\x20\x7f]*")
+"""A path of this app: no browser takes it for another host's."""
+
+
+def key_of(cookies: Mapping[str, str]) -> str | None:
+    """What names the sign-in that these cookies prove, None without one."""
+    parts = sorted((name, value) for name, value in cookies.items() if name.startswith(COOKIE))
+    if COOKIE not in cookies:
+        return None
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def viewer() -> Standing | None:
+    """What the viewer's sign-in is good for; None where nobody has to sign in. Raises NotSignedIn for who is
+    not let in."""
+    if handed.sign_ins is None:
+        return None
+    standing = _standing()
+    if standing is None or standing.rights is None:
+        raise NotSignedIn("Nobody is signed in here, or not any more. Reload the page and sign in.")
+    return standing
+
+
+def rights() -> str | None:
+    """What the viewer may share with others is kept by this, since with other rights they share nothing: ""
+    for everybody where nobody has to sign in, None for who is not let in."""
+    if handed.sign_ins is None:
+        return ""
+    standing = _standing()
+    return standing.rights if standing else None
+
+
+def owner() -> str | None:
+    """What names the viewer's sign-in; None where nobody has to sign in."""
+    found = _mine()
+    return found.id if found else None
+
+
+def holds(key: str, rights: str | None) -> bool:
+    """Whether the sign-in `key` still has these rights."""
+    found = _find(key)
+    return found is not None and rights is not None and found.rights == rights
+
+
+def draw_entrance() -> None:
+    """Draw what stands in the place of everything for who is not let in: the way in, or why there is none.
+    Any address leads here, so that none tells which pages there are."""
+    here = urlsplit(st.context.url or "").path.rpartition("/")[2]
+    pages = [st.Page(_entrance, title="Sign in", default=True)]
+    if re.fullmatch(r"[\w-]+", here):
+        pages.append(st.Page(_entrance, title="Sign in", url_path=here))
+    st.navigation(pages, position="hidden").run()
+
+
+def _entrance() -> None:
+    sign_ins, mine = handed.sign_ins, _mine()
+    assert sign_ins is not None
+    standing = _standing()
+    outer = st.container(key="entrance", horizontal_alignment="center")
+    with outer, st.container(border=True, width=440, gap="medium"):
+        st.title("Lookback")
+        if mine is None or standing is None:
+            st.markdown("Real-time dashboards. Sign in to see them.")
+            if FAILED in st.query_params:
+                st.error(
+                    "That did not work: the sign-in provider did not answer, or refused. Try again, or ask "
+                    "who runs this app; its log says more.",
+                    icon=":material/error:",
+                )
+            _sign_in_button()
+        elif standing.why:
+            st.info(plain(standing.why), icon=":material/lock:")
+            _sign_in_button()
+        else:
+            _without_role(mine, standing)
+    if standing is not None and (standing.passing or not standing.why):
+        look_again(None)
+
+
+def draw_viewer() -> None:
+    """Draw who is signed in, with which role, and the way out; nothing where nobody has to sign in."""
+    mine = _mine()
+    standing = _standing()
+    if mine is None or standing is None or standing.role is None:
+        return
+    with st.container(key="viewer", gap="xsmall"):
+        st.markdown(f"**{plain(cut(mine.name, 60))}**")
+        st.caption(f"Role: {plain(standing.role.name.replace('_', ' '))}")
+        _sign_out_button()
+
+
+@st.fragment(run_every=LOOK_AGAIN)
+def look_again(drawn_for: str | None) -> None:
+    """Draw all anew as soon as the viewer has other rights than those that this was drawn for: for what does
+    not refresh by itself."""
+    if rights() != drawn_for:
+        st.rerun()
+
+
+class Middleware:
+    """Brings who is not signed in to the entrance, and afterwards to the page that was asked for; ends a
+    sign-in in all tabs when one of them signs out; and tells of an attempt that failed."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        sign_ins = handed.sign_ins
+        if scope["type"] != "http" or sign_ins is None:
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        root = _root()
+        path = request.url.path.removeprefix(root)
+        key = key_of(request.cookies)
+        if path == "/auth/logout" and key:
+            sign_ins.end(key)
+        if path in ("/auth/login", "/oauth2callback"):
+            send = _answering(request, root, send)
+        elif _is_page(request, path) and not _may_come_in(key):
+            response = RedirectResponse(f"{root}/", 302, {"Cache-Control": "no-store"})
+            wanted = quote(f"{path}?{request.url.query}".rstrip("?"))
+            if len(wanted) <= LONGEST:
+                response.set_cookie(WANTED, wanted, KEPT, **_guarded(root))
+            await response(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _is_page(request: Request, path: str) -> bool:
+    """Whether a browser asks for one of the pages, other than the first."""
+    ours = path.startswith(
+        ("/_stcore/", "/lookback/", "/auth/", "/media/", "/component/", "/static/", "/app/")
+    )
+    document = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    return document and not ours and path.strip("/") != ""
+
+
+def _may_come_in(key: str | None) -> bool:
+    """Whether a page is worth asking for; only Streamlit can tell whether the cookies are genuine."""
+    known = _find(key) if key else None
+    return key is not None and (known is None or known.rights is not None)
+
+
+def _answering(request: Request, root: str, send: Send) -> Send:
+    """`send`, which leads on to where the viewer wanted to, and back with a word when an attempt to sign in
+    comes to nothing: Streamlit answers with a bare text then, or says nothing."""
+    came_back = not {"code", "error"}.isdisjoint(request.query_params)
+    wanted = unquote(request.cookies.get(WANTED, ""))
+    failed = False
+
+    async def answer(message: Message) -> None:
+        nonlocal failed
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(raw=list(message["headers"]))
+            cookies = headers.getlist("set-cookie")
+            signed_in = any(each.startswith(f"{COOKIE}=") and "Max-Age=0" not in each for each in cookies)
+            failed = message["status"] == 400 or (came_back and not signed_in)
+            if failed:
+                headers["location"] = f"{root}/?{FAILED}=1"
+                headers["content-length"] = "0"
+                message = {**message, "status": 302}
+            elif signed_in and _LOCAL.fullmatch(wanted):
+                headers["location"] = root + wanted
+                gone = Response()
+                gone.delete_cookie(WANTED, **_guarded(root))
+                headers.append("set-cookie", gone.headers["set-cookie"])
+            message = {**message, "headers": headers.raw}
+        elif failed:
+            message = {**message, "body": b""}
+        await send(message)
+
+    return answer
+
+
+def _root() -> str:
+    """What stands in front of all paths, for an app below a base path."""
+    base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    return f"/{base}" if base else ""
+
+
+def _guarded(root: str) -> dict[str, Any]:
+    secure = str(st.secrets.get("auth", {}).get("redirect_uri", "")).startswith("https:")
+    return {"path": f"{root}/", "httponly": True, "samesite": "lax", "secure": secure}
+
+
+def _mine() -> SignIn | None:
+    """The sign-in of this viewer's browser, None without one."""
+    if handed.sign_ins is None:
+        return None
+    found: SignIn | None = st.session_state.get(_MINE)
+    if found is None and st.user.get("is_logged_in"):
+        key = key_of(st.context.cookies.to_dict())
+        if key is not None:
+            token = st.user.tokens.get("access")
+            found = handed.sign_ins.seen(key, _claims, token)
+            st.session_state[_MINE] = found
+    return found
+
+
+def _find(key: str) -> Standing | None:
+    """What the sign-in `key` is good for; None where it is not known."""
+    sign_ins = handed.sign_ins
+    found = sign_ins.find(key) if sign_ins else None
+    return sign_ins.standing(found) if sign_ins and found else None
+
+
+def _claims() -> dict[str, object]:
+    return {name: value for name, value in st.user.to_dict().items() if name != "tokens"}
+
+
+def _standing() -> Standing | None:
+    found = _mine()
+    return handed.sign_ins.standing(found) if found and handed.sign_ins else None
+
+
+def wait_for_provider() -> None:
+    """Wait a moment for the provider's word, where it has not been heard lately."""
+    if (found := _mine()) is not None and handed.sign_ins is not None:
+        handed.sign_ins.wait(found, FIRST_LOOK)
+
+
+def _without_role(mine: SignIn, standing: Standing) -> None:
+    st.markdown(
+        f"You are signed in as **{plain(cut(mine.name, 60))}**, but none of your groups has a role here."
+    )
+    if standing.groups:
+        names = ", ".join(plain(group) for group in standing.groups[:20])
+        st.caption(f"Your groups: {names}{', …' * (len(standing.groups) > 20)}")
+    else:
+        st.caption("The sign-in names no groups.")
+    st.caption("Ask who runs this app for a role. This page goes on by itself when you have one.")
+    _sign_out_button()
+
+
+def _sign_in_button() -> None:
+    if st.button("Sign in", key="sign in", type="primary", icon=":material/login:", width="stretch"):
+        st.query_params.pop(FAILED, None)
+        try:
+            st.login()
+        except StreamlitError as error:
+            logging.getLogger("lookback").error("The section [auth] of the secrets: %s", error)
+            st.error(
+                "The sign-in is not set up completely. The app's log says what is missing.",
+                icon=":material/error:",
+            )
+
+
+def _sign_out_button() -> None:
+    st.button("Sign out", key="sign out", icon=":material/logout:", on_click=_sign_out)
+
+
+def _sign_out() -> None:
+    if (found := _mine()) is not None and handed.sign_ins is not None:
+        handed.sign_ins.end(found.id)
+    st.logout()

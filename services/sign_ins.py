@@ -1,0 +1,330 @@
+"""Who is signed in, with which role, and whether the sign-in provider still says so.
+
+A sign-in begins with the claims of an ID token. Where the app holds the person's access token as well, it
+asks the provider's userinfo endpoint again and again, so that it notices changed groups and revoked sign-ins:
+https://openid.net/specs/openid-connect-core-1_0.html#UserInfo
+"""
+
+import asyncio
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from nats_client.errors import SettingsError
+from services.roles import Role, Roles, load_roles, roles_file
+
+ASK_EVERY = 30.0  # seconds between two questions on the same sign-in
+IN_USE = 60.0  # seconds after its last use that a sign-in is asked about
+GRACE = 300.0  # seconds that a sign-in holds without a word from the provider
+TIMEOUT = 5.0  # seconds that the provider may take
+ROUND = 0.2  # seconds between two looks at what is due
+LOOK_EVERY = 1.0  # seconds between two looks at the roles file
+AT_ONCE = 20  # questions under way
+METADATA_FOR = 3600.0  # seconds that the provider's own description is believed
+REFUSALS = (400, 401, 403)
+"""Status codes that say no to the token itself (RFC 6750, section 3.1)."""
+FORGET_AFTER = 86_400.0  # seconds without use
+FORGET_ENDED_AFTER = 31 * 86_400.0  # seconds; the browser keeps its cookie for 30 days
+
+SIGNED_OUT = "You have signed out."
+REVOKED = "The sign-in provider does not accept your sign-in any more. Sign in again."
+OTHER_PERSON = "The sign-in provider takes your sign-in for somebody else's. Sign in again."
+EXPIRED = "Your sign-in has run out. Sign in again."
+UNREACHABLE = (
+    f"The sign-in provider has not answered for {GRACE / 60:g} minutes, so nobody vouches for your sign-in. "
+    "The page comes back by itself when it answers."
+)
+ASKING = "The sign-in provider is being asked whether your sign-in still holds."
+NO_ROLES = "The table of roles cannot be read, so nobody can be let in. The app's log says why."
+
+log = logging.getLogger("lookback")
+
+
+@dataclass(eq=False)
+class SignIn:
+    """One sign-in of one person in one browser."""
+
+    id: str
+    """Names it; made of the cookies that prove it, and not to be turned back into them."""
+    claims: Mapping[str, Any] = field(repr=False)
+    """Of the ID token."""
+    token: str | None = field(repr=False)
+    """The access token, for nobody but the provider."""
+    used: float = field(default_factory=time.monotonic)
+    asked: float = float("-inf")
+    heard: float = float("-inf")
+    """When the provider last vouched for it, as `used` on the monotonic clock."""
+    ended: str | None = None
+    """Why it holds no more, for good."""
+    userinfo: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What the provider said last."""
+    told: set[str] = field(default_factory=set, repr=False)
+    """The claims that the provider has ever named when asked."""
+    under_way: bool = False
+    failed: bool = False
+    """Whether the provider has been asked in vain since it was last heard."""
+    answered: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What to call the person. Untrusted."""
+        for claim in ("name", "preferred_username", "email", "sub"):
+            for source in (self.userinfo, self.claims):
+                if isinstance(value := source.get(claim), str) and value.strip():
+                    return value.strip()
+        return "?"
+
+    @property
+    def expires(self) -> float:
+        """When the word of the ID token ends, seconds since the epoch."""
+        return _number(self.claims.get("exp"))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a sign-in is good for at this moment."""
+
+    role: Role | None
+    groups: tuple[str, ...]
+    why: str | None
+    """Why it does not hold; None when it does."""
+    passing: bool = False
+    """Whether it may hold again by itself."""
+
+    @property
+    def rights(self) -> str | None:
+        """What may be shared by those who have the same; None for nothing."""
+        return None if self.why or self.role is None else rights_of(self.role)
+
+
+@lru_cache(maxsize=1000)
+def rights_of(role: Role) -> str:
+    """A name for all that a role permits: another one as soon as it permits something else."""
+    return f"{role.name}-{hashlib.sha256(repr(role).encode()).hexdigest()[:16]}"
+
+
+class SignIns:
+    """All sign-ins of this process."""
+
+    def __init__(self, metadata_url: str | None, file: Path | None = None) -> None:
+        """`metadata_url`: the provider's, https://…/.well-known/openid-configuration. `file`: the roles;
+        default as load_roles()."""
+        self._provider = _Provider(metadata_url) if metadata_url else None
+        self._file = file or roles_file()
+        self._stamp: object = None
+        self._looked = float("-inf")
+        self._sign_ins: dict[str, SignIn] = {}
+        self.roles: Roles | None = None
+        self._read_roles()
+
+    def seen(self, key: str, claims: Callable[[], Mapping[str, Any]], token: str | None) -> SignIn:
+        """The sign-in `key`, with the claims of its ID token and its access token if it is new here."""
+        found = self._sign_ins.get(key)
+        if found is None:
+            found = self._sign_ins.setdefault(key, SignIn(key, claims(), token))
+            # It was the provider who issued it.
+            age = max(0.0, time.time() - _number(found.claims.get("iat")))
+            found.heard = time.monotonic() - age
+        return found
+
+    def find(self, key: str) -> SignIn | None:
+        """The sign-in `key`, if this process knows it."""
+        return self._sign_ins.get(key)
+
+    def end(self, key: str, why: str = SIGNED_OUT) -> None:
+        """Let the sign-in `key` hold no more, in whatever tab."""
+        if (found := self._sign_ins.get(key)) is not None:
+            found.ended = found.ended or why
+            found.token = None
+
+    def wait(self, sign_in: SignIn, timeout: float) -> None:
+        """Wait at most `timeout` seconds for the provider to vouch for a sign-in that it has not vouched for
+        lately."""
+        sign_in.used = time.monotonic()
+        if self._asks(sign_in) and sign_in.used - sign_in.asked > 2 * ASK_EVERY:
+            sign_in.answered.clear()
+            sign_in.answered.wait(timeout)
+
+    def standing(self, sign_in: SignIn) -> Standing:
+        """What `sign_in` is good for now. Costs nothing: a page asks several times in each run."""
+        sign_in.used = now = time.monotonic()
+        roles = self.roles
+        if sign_in.ended:
+            return Standing(None, (), sign_in.ended)
+        if roles is None:
+            return Standing(None, (), NO_ROLES, passing=True)
+        old = time.time() >= sign_in.expires
+        if not self._asks(sign_in):
+            if old:
+                return Standing(None, (), EXPIRED)
+        elif now - sign_in.heard > GRACE and (sign_in.failed or old):
+            return Standing(None, (), UNREACHABLE if sign_in.failed else ASKING, passing=True)
+        claim = roles.claim
+        if claim in sign_in.told:
+            groups = _texts(sign_in.userinfo.get(claim))
+        elif old:
+            # Only the ID token names groups, and says until when they are to be believed.
+            return Standing(None, (), EXPIRED)
+        else:
+            groups = _texts(sign_in.claims.get(claim))
+        return Standing(roles.of(groups), groups, None)
+
+    def in_force(self) -> set[str]:
+        """The rights that the table of roles gives."""
+        return {rights_of(role) for role in self.roles.roles.values()} if self.roles else set()
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Ask the provider, and read the roles file when it changes, within the block."""
+        task = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _watch(self) -> None:
+        door = asyncio.Semaphore(AT_ONCE)
+        asking: set[asyncio.Task[None]] = set()
+        async with httpx.AsyncClient(timeout=TIMEOUT) as http:
+            try:
+                while True:
+                    await asyncio.sleep(ROUND)
+                    now = time.monotonic()
+                    if now - self._looked > LOOK_EVERY:
+                        self._looked = now
+                        await asyncio.to_thread(self._read_roles)
+                    for sign_in in list(self._sign_ins.values()):
+                        idle = now - sign_in.used
+                        if idle > (FORGET_ENDED_AFTER if sign_in.ended else FORGET_AFTER):
+                            self._sign_ins.pop(sign_in.id, None)
+                        if (
+                            self._asks(sign_in)
+                            and idle < IN_USE
+                            and now - sign_in.asked > ASK_EVERY
+                            and not sign_in.under_way
+                        ):
+                            sign_in.asked, sign_in.under_way = now, True
+                            task = asyncio.create_task(self._ask(http, sign_in, door))
+                            asking.add(task)
+                            task.add_done_callback(asking.discard)
+            finally:
+                for task in asking:
+                    task.cancel()
+
+    async def _ask(self, http: httpx.AsyncClient, sign_in: SignIn, door: asyncio.Semaphore) -> None:
+        token = sign_in.token
+        assert self._provider is not None
+        try:
+            async with door:
+                answer = await self._provider.userinfo(http, token or "")
+        except _Refused:
+            self.end(sign_in.id, REVOKED)
+        except Exception:
+            log.exception("A sign-in could not be checked")
+        else:
+            sign_in.failed = answer is None
+            if answer is not None:
+                if answer.get("sub") != sign_in.claims.get("sub"):
+                    self.end(sign_in.id, OTHER_PERSON)
+                sign_in.userinfo = answer
+                sign_in.told.update(answer)
+                sign_in.heard = time.monotonic()
+        finally:
+            sign_in.under_way = False
+            sign_in.answered.set()
+
+    def _asks(self, sign_in: SignIn) -> bool:
+        """Whether the provider can be asked about it."""
+        return sign_in.token is not None and self._provider is not None and self._provider.can_be_asked
+
+    def _read_roles(self) -> None:
+        """Take the roles file's table, when there is another; one that cannot be read changes nothing."""
+        try:
+            status = self._file.stat()
+            stamp: object = (status.st_mtime_ns, status.st_size, status.st_ino)
+        except OSError as error:
+            stamp = type(error)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self.roles = load_roles(self._file)
+        except SettingsError as error:
+            log.error("%s%s", error, " The table read before it stays in force." if self.roles else "")
+
+
+class _Refused(Exception):  # noqa: N818 - an answer
+    """The provider says no to a token."""
+
+
+class _Provider:
+    """The sign-in provider, as far as it is asked by this process."""
+
+    def __init__(self, metadata_url: str) -> None:
+        self.can_be_asked = True
+        self._metadata_url = metadata_url
+        self._endpoint = ""
+        self._looked = float("-inf")
+        self._silent = False
+
+    async def userinfo(self, http: httpx.AsyncClient, token: str) -> Mapping[str, Any] | None:
+        """What it says of the person with this access token; None when it says nothing. Raises _Refused."""
+        try:
+            endpoint = await self._find(http)
+            if not endpoint:
+                return None
+            response = await http.get(endpoint, headers={"Authorization": f"Bearer {token}"})
+            if response.status_code in REFUSALS:
+                raise _Refused
+            response.raise_for_status()
+            answer = response.json()
+            if not isinstance(answer, dict):
+                raise ValueError("no JSON object")
+        except (httpx.HTTPError, ValueError) as error:
+            if not self._silent:
+                # Not the error's text: it may hold what was asked.
+                log.warning("The sign-in provider does not answer (%s).", type(error).__name__)
+            self._silent = True
+            return None
+        if self._silent:
+            log.warning("The sign-in provider answers again.")
+        self._silent = False
+        return answer
+
+    async def _find(self, http: httpx.AsyncClient) -> str:
+        if time.monotonic() - self._looked > METADATA_FOR:
+            response = await http.get(self._metadata_url, follow_redirects=True)
+            response.raise_for_status()
+            endpoint = response.json().get("userinfo_endpoint")
+            self._looked = time.monotonic()
+            safe = isinstance(endpoint, str) and (
+                endpoint.startswith("https://") or self._metadata_url.startswith("http://")
+            )
+            if not safe:
+                log.warning(
+                    "The sign-in provider names no userinfo endpoint with https, so each sign-in holds until "
+                    "its ID token ends."
+                )
+            self._endpoint, self.can_be_asked = (endpoint if safe else ""), safe
+        return self._endpoint
+
+
+def _texts(claim: Any) -> tuple[str, ...]:
+    if isinstance(claim, str):
+        return (claim,)
+    return tuple(each for each in claim if isinstance(each, str)) if isinstance(claim, list) else ()
+
+
+def _number(claim: Any) -> float:
+    return float(claim) if isinstance(claim, int | float) and not isinstance(claim, bool) else 0.0

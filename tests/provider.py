@@ -1,0 +1,110 @@
+"""A real sign-in provider (OpenID Connect) as a process of its own, and what an app needs to use it."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page
+
+from tests.running import free_port
+from tests.waiting import until
+
+CLIENT_SECRET = "client-secret-of-the-tests-4f1b"
+COOKIE_SECRET = "cookie-secret-of-the-tests-9c27-and-long-enough"
+
+
+class Provider:
+    """The provider; its people are whoever they say, with the claims that `person` gives them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._log = folder / "provider.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, on the same port as before; it has forgotten who was signed in."""
+        with self._log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "oidc_provider_mock", "-p", str(self.port)],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "AUTHLIB_INSECURE_TRANSPORT": "1"},
+            )
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/.well-known/openid-configuration", timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def person(self, sub: str, *groups: str, **claims: Any) -> None:
+        """Let `sub` have these groups, and other claims, from now on."""
+        body = {"name": f"{sub.title()} Example", "groups": list(groups), **claims}
+        self._call("PUT", f"/users/{sub}", body)
+
+    def revoke(self, sub: str) -> None:
+        """Revoke the tokens of `sub`."""
+        self._call("POST", f"/users/{sub}/revoke-tokens", {})
+
+    def _call(self, method: str, path: str, body: Any) -> None:
+        request = urllib.request.Request(
+            f"{self.url}{path}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+            method=method,
+        )
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
+    def secrets(
+        self, folder: Path, app_port: int, more: str = "", expose: str = '["access"]'
+    ) -> dict[str, str]:
+        """The environment of an app at `app_port` whose secrets use this provider."""
+        file = folder / "secrets.toml"
+        file.write_text(
+            f"""
+[auth]
+redirect_uri = "http://127.0.0.1:{app_port}/oauth2callback"
+cookie_secret = "{COOKIE_SECRET}"
+client_id = "lookback"
+client_secret = "{CLIENT_SECRET}"
+server_metadata_url = "{self.url}/.well-known/openid-configuration"
+expose_tokens = {expose}
+"""
+        )
+        return {"STREAMLIT_SECRETS_FILES": str(file), "AUTHLIB_INSECURE_TRANSPORT": "1"}
+
+
+@contextmanager
+def provider(folder: Path) -> Iterator[Provider]:
+    """A running provider, killed at the end."""
+    made = Provider(folder)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def sign_in(tab: Page, url: str, sub: str) -> None:
+    """Open the app at `url`, press its button, and say to the provider who one is."""
+    tab.goto(url)
+    tab.get_by_role("button", name="Sign in").click(timeout=60_000)
+    tab.locator("input[name=sub]").fill(sub, timeout=60_000)
+    tab.get_by_role("button", name="Authorize", exact=True).click()
+    tab.wait_for_url(f"{url}/**", timeout=60_000)
