@@ -12,9 +12,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import streamlit as st
+from starlette.middleware import Middleware
 
 from components import assets, download
 from components.connection import EMBEDDED_ERROR, EMBEDDED_URL, nats_configured
+from components.web import Web
 from services.embedded import ServerError, embedded
 
 # A replay decodes in a thread of its own; with Python's usual 5 ms between switches it would hold up
@@ -40,4 +42,9 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
         st.cache_resource.clear()  # closes the client
 
 
-app = st.App("components/frame.py", lifespan=lifespan, routes=[*download.routes, *assets.routes])
+app = st.App(
+    "components/frame.py",
+    lifespan=lifespan,
+    routes=[*download.routes, *assets.routes],
+    middleware=[Middleware(Web)],
+)

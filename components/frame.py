@@ -13,6 +13,7 @@ import streamlit as st
 from streamlit_autorefresh import st_autorefresh
 
 from components.connection import client
+from components.figures import plotly_chart
 from components.history import leave
 from components.live import NothingYet, Read, collected
 from components.pages import FOLDER, code_of, find_pages, page_files
@@ -38,6 +39,7 @@ def _stop() -> NoReturn:
 
 # Streamlit's own ends everything that is drawn, the line above the page and the refresh clock among it.
 st.stop = _stop
+st.plotly_chart = plotly_chart  # type: ignore[assignment]
 
 
 def draw_page(file: Path) -> None:

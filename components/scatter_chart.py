@@ -47,7 +47,7 @@ def _figure(
     horizontal, vertical = rows[x].to_numpy(dtype="float64"), rows[y].to_numpy(dtype="float64")
     traces = [
         {
-            "type": "scattergl",
+            "type": "scatter",
             "mode": "markers",
             "name": "others" if name is None else plotly_text(name),
             "x": horizontal[members],
