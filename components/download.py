@@ -100,7 +100,7 @@ def _defused(part: pd.DataFrame) -> pd.DataFrame:
     defused = part.copy(deep=False)
     for i, (_, column) in enumerate(part.items()):
         if not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column)):
-            defused.isetitem(i, column.map(_defused_text, na_action="ignore"))
+            defused.isetitem(i, column.map(_defused_text, na_action="ignore").array)
     defused.columns = [_defused_text(name) for name in part.columns]
     return defused
 
