@@ -19,6 +19,7 @@ from streamlit.errors import StreamlitSecretNotFoundError
 
 from components import assets, download, handed, sign_in
 from components.connection import EMBEDDED, EMBEDDED_ERROR, nats_configured
+from components.web import Web
 from services.embedded import ServerError, embedded
 from services.sign_ins import SignIns
 
@@ -87,5 +88,5 @@ app = st.App(
     "components/frame.py",
     lifespan=lifespan,
     routes=[*download.routes, *assets.routes],
-    middleware=[Middleware(sign_in.Middleware)],
+    middleware=[Middleware(Web), Middleware(sign_in.Middleware)],
 )

@@ -8,11 +8,13 @@ sign-in that it was shown to, and for as long as that has the same rights.
 
 import contextlib
 import io
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -33,6 +35,8 @@ MOST = 10_000
 """Links that are kept; the one that no page has shown for the longest goes first."""
 AT_ONCE = 50_000
 """Rows of a CSV that are written in one go."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - these too
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +62,8 @@ _offers: OrderedDict[str, Offer] = OrderedDict()
 
 def downloads(rows: View | Answer, name: str) -> None:
     """Links to all of `rows` as files: CSV (times in ISO 8601, UTC) and Parquet. A file is made when
-    its link is clicked, of the rows as they are at that moment."""
+    its link is clicked, of the rows as they are at that moment. In the CSV, a text that a spreadsheet would
+    take for a formula has an apostrophe before it; the Parquet is exact."""
     mine: dict[object, str] = st.session_state.setdefault("_downloads", {})
     key: tuple[object, ...] = (name,)
     if isinstance(rows, View):
@@ -104,9 +109,25 @@ def find(token: str, cookies: Mapping[str, str]) -> Offer | None:
 
 def _csv(frame: pd.DataFrame) -> Iterator[str]:
     for start in range(0, max(1, len(frame)), AT_ONCE):
-        part = frame.iloc[start : start + AT_ONCE]
+        part = _defused(frame.iloc[start : start + AT_ONCE])
         named = frame.index.name is not None
         yield part.to_csv(date_format="%Y-%m-%dT%H:%M:%S.%fZ", header=not start, index=named)
+
+
+def _defused(part: pd.DataFrame) -> pd.DataFrame:
+    """`part` with an apostrophe before each text, and each column's name, that a spreadsheet would take for a
+    formula. Rule: https://owasp.org/www-community/attacks/CSV_Injection"""
+    defused = part.copy(deep=False)
+    for i, (_, column) in enumerate(part.items()):
+        if not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column)):
+            defused.isetitem(i, column.map(_defused_text, na_action="ignore").array)
+    defused.columns = [_defused_text(name) for name in part.columns]
+    return defused
+
+
+def _defused_text(value: Any) -> Any:
+    dangerous = isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if dangerous else value
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

@@ -14,6 +14,7 @@ from streamlit_autorefresh import st_autorefresh
 
 from components.connection import client
 from components.download import withdraw
+from components.figures import plotly_chart
 from components.history import leave
 from components.live import NothingYet, Read, collected
 from components.pages import FOLDER, code_of, find_pages, page_files
@@ -47,6 +48,7 @@ def _stop() -> NoReturn:
 
 # Streamlit's own ends everything that is drawn, the line above the page and the refresh clock among it.
 st.stop = _stop
+st.plotly_chart = plotly_chart  # type: ignore[assignment]
 
 
 def draw_page(file: Path) -> None:

@@ -46,7 +46,7 @@ def _figure(view: View, x: str, y: str, color: str | None, height: int) -> dict[
     horizontal, vertical = rows[x].to_numpy(dtype="float64"), rows[y].to_numpy(dtype="float64")
     traces = [
         {
-            "type": "scattergl",
+            "type": "scatter",
             "mode": "markers",
             "name": "others" if name is None else plotly_text(name),
             "x": horizontal[members],

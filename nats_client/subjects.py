@@ -10,7 +10,9 @@ from typing import NamedTuple
 from .errors import SubjectError
 
 LONGEST = 1000
-"""Characters of a subject to send to: at 4,096 bytes a line the server ends the whole connection."""
+"""Bytes of a subject or filter: at 4,096 bytes a line the server ends the whole connection, for everybody."""
+LONGEST_NAME = 255
+"""Bytes of a stream's name, as in the server (JSMaxNameLen)."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9_-]+")
 _NOT_IN_NAMES = set(" \t\r\n\0.*>/\\")
@@ -23,6 +25,8 @@ def check_filter(subject: str) -> str:
     """`subject` when it may stand as a filter, wildcards allowed. Raises SubjectError otherwise."""
     if not isinstance(subject, str) or not _is_filter(subject):
         raise _not_allowed(subject)
+    if not _fits(subject, LONGEST):
+        raise SubjectError(f"The subject {_shown(subject)} is too long: at most {LONGEST} bytes.")
     return subject
 
 
@@ -30,10 +34,9 @@ def check_subject(subject: str) -> str:
     """`subject` when a message may be sent to it: no wildcards. Raises SubjectError otherwise."""
     if not isinstance(subject, str) or not subject:
         raise SubjectError("A request needs a subject, such as 'orders.status'.")
-    if len(subject) > LONGEST or not subject.isprintable():
-        shown = subject[:60] + "…" if len(subject) > 60 else subject
+    if not _fits(subject, LONGEST) or not subject.isprintable():
         raise SubjectError(
-            f"The subject {shown!r} cannot be sent to: at most {LONGEST} printable characters."
+            f"The subject {_shown(subject)} cannot be sent to: at most {LONGEST} bytes, all printable."
         )
     check_filter(subject)
     if {"*", ">"} & set(subject.split(".")):
@@ -46,14 +49,21 @@ def check_subject(subject: str) -> str:
 def check_stream_name(name: str) -> str:
     """`name` when a stream may be called so. Raises SubjectError otherwise."""
     if not isinstance(name, str) or not name or _NOT_IN_NAMES & set(name):
-        raise SubjectError(f"{name!r} cannot be the name of a stream: no spaces, dots, slashes or wildcards.")
+        raise SubjectError(
+            f"{_shown(name)} cannot be the name of a stream: no spaces, dots, slashes or wildcards."
+        )
+    if not _fits(name, LONGEST_NAME):
+        raise SubjectError(
+            f"{_shown(name)} cannot be the name of a stream: it has more than {LONGEST_NAME} bytes."
+        )
     return name
 
 
 def check_bucket(name: str) -> str:
     """`name` when a key-value bucket may be called so (ADR-8). Raises SubjectError otherwise."""
     if not isinstance(name, str) or not _BUCKET.fullmatch(name):
-        raise SubjectError(f"{name!r} cannot be the name of a bucket: letters, digits, - and _ only.")
+        raise SubjectError(f"{_shown(name)} cannot be the name of a bucket: letters, digits, - and _ only.")
+    check_stream_name(f"KV_{name}")
     return name
 
 
@@ -73,9 +83,11 @@ def check_key(key: str) -> str:
     tokens = key.split(".") if isinstance(key, str) else [""]
     if any(not token or token in ("*", ">") or any(c in token for c in " \t\r\n\0") for token in tokens):
         raise SubjectError(
-            f"{key!r} cannot be a key: letters, digits, - / _ = and dots, but no dot at either end, "
+            f"{_shown(key)} cannot be a key: letters, digits, - / _ = and dots, but no dot at either end, "
             "no two in a row, no spaces and no wildcards."
         )
+    if not _fits(key, LONGEST):
+        raise SubjectError(f"The key {_shown(key)} is too long: at most {LONGEST} bytes.")
     return key
 
 
@@ -118,7 +130,7 @@ def parse_pattern(subject: str) -> Pattern:
     plain = ".".join(wildcards)
     if not _is_filter(plain):
         raise _not_allowed(subject)
-    return Pattern(plain, tuple(names))
+    return Pattern(check_filter(plain), tuple(names))
 
 
 def token_columns(names: Sequence[str], subjects: Iterable[str]) -> dict[str, list[str | None]]:
@@ -144,9 +156,20 @@ def _is_filter(subject: str) -> bool:
     )
 
 
+def _fits(text: str, most: int) -> bool:
+    try:
+        return len(text.encode()) <= most
+    except UnicodeEncodeError:  # half a surrogate pair, which no protocol carries
+        return False
+
+
+def _shown(text: object) -> str:
+    return repr(f"{text[:60]}…" if isinstance(text, str) and len(text) > 60 else text)
+
+
 def _not_allowed(subject: object) -> SubjectError:
     return SubjectError(
-        f"The subject {subject!r} is not one that NATS allows: tokens separated by dots, "
+        f"The subject {_shown(subject)} is not one that NATS allows: tokens separated by dots, "
         "each of them a word, * (any one token) or, at the end, > (all that follow)."
     )
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -51,7 +52,8 @@ def app(folder: Path, root: Path = ROOT, port: int | None = None, **env: str) ->
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    url = f"http://127.0.0.1:{port}"
+    scheme = "https" if "STREAMLIT_SERVER_SSL_CERT_FILE" in env else "http"
+    url = f"{scheme}://127.0.0.1:{port}/{env.get('STREAMLIT_SERVER_BASE_URL_PATH', '')}".rstrip("/")
     try:
         _wait_for(url, process, log)
         yield App(process, url, log)
@@ -71,7 +73,9 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         if process.poll() is not None:
             raise RuntimeError(f"the app ended at once:\n{log.read_text()}")
         try:
-            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1):
+            # A test's own certificate is of no known authority.
+            unchecked = ssl._create_unverified_context() if url.startswith("https") else None
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1, context=unchecked):
                 return
         except OSError:
             time.sleep(0.1)

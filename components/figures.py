@@ -1,0 +1,38 @@
+"""st.plotly_chart() under a policy that lets no page make code of text."""
+
+from typing import Any
+
+import streamlit as st
+
+from nats_client import LookbackError
+
+_SVG = {"scattergl": "scatter", "scatterpolargl": "scatterpolar"}
+"""The same traces, without WebGL. Plotly Express takes WebGL on its own account above a thousand rows."""
+_NEVER = ("parcoords", "splom")
+"""Drawn with WebGL only."""
+
+
+def plotly_chart(figure: Any, *arguments: Any, **options: Any) -> Any:
+    """As Streamlit's, but for traces whose WebGL code Plotly makes as it draws, which the content security
+    policy forbids (components/web.py): they are drawn as SVG. Raises LookbackError where there is no such."""
+    kinds = {_kind(trace) for trace in _traces(figure)}
+    if found := kinds & set(_NEVER):
+        raise LookbackError(
+            f"A chart of the type {found.pop()!r} cannot be drawn: Plotly makes code of text for it, which "
+            "the content security policy forbids. Choose another type."
+        )
+    if kinds & set(_SVG):
+        figure = dict(figure) if isinstance(figure, dict) else figure.to_dict()
+        figure["data"] = [
+            {**trace, "type": _SVG.get(_kind(trace), _kind(trace))} for trace in _traces(figure)
+        ]
+    return st._main.plotly_chart(figure, *arguments, **options)
+
+
+def _traces(figure: Any) -> list[Any]:
+    data = figure.get("data") if isinstance(figure, dict) else getattr(figure, "data", None)
+    return list(data) if isinstance(data, (list, tuple)) else []
+
+
+def _kind(trace: Any) -> str:
+    return str((trace.get("type") if isinstance(trace, dict) else getattr(trace, "type", None)) or "scatter")

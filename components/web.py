@@ -1,0 +1,234 @@
+"""What every answer of the web server carries, and whom it does not answer: an ASGI middleware.
+
+The headers are those of OWASP's secure headers project; the policy is the strictest under which Streamlit
+and the components here draw. Streamlit's own checks (cross-site websockets and uploads) stay on behind it.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import streamlit as st
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# Streamlit's script reads this one and sends it back in a header: that is how it knows its own page.
+READ_BY_SCRIPTS = "_streamlit_xsrf"
+
+_INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+_PAGES = {"streamlit": "static/index.html", "streamlit_autorefresh": "frontend/build/index.html"}
+"""The HTML that is served, by package: of the app, and of the refresh clock's frame."""
+_FORWARDED = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "via")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_UNUSED = (
+    "accelerometer camera display-capture geolocation gyroscope magnetometer microphone midi payment "
+    "screen-wake-lock serial usb xr-spatial-tracking"
+)
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",  # an address may say what somebody looks at
+    "Permissions-Policy": ", ".join(f"{feature}=()" for feature in _UNUSED.split()),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def policy(hashes: Iterable[str], connect: Iterable[str] = ()) -> str:
+    """The content security policy: inline scripts only with one of `hashes`, connections to the app itself
+    (a websocket too) and to `connect`, such as "ws://127.0.0.1:9222"."""
+    parts = {
+        "default-src": ["'none'"],
+        # blob: is how Streamlit loads the script of a component, our chart's stub among them.
+        # WebAssembly is how its messages count in 64 bits.
+        "script-src": ["'self'", "blob:", "'wasm-unsafe-eval'", *hashes],
+        # Streamlit, its tables and Plotly write styles as they draw.
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "img-src": ["'self'", "data:", "blob:"],
+        "font-src": ["'self'", "data:"],
+        "media-src": ["'self'"],
+        "connect-src": ["'self'", *connect],
+        "frame-src": ["'self'"],
+        "frame-ancestors": ["'self'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "object-src": ["'none'"],
+    }
+    return "; ".join(f"{name} {' '.join(sources)}" for name, sources in parts.items())
+
+
+def inline_hashes() -> list[str]:
+    """The hash of each inline script in the HTML that is installed."""
+    return [
+        f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
+        for package, page in _PAGES.items()
+        for script in _INLINE.findall((_folder(package) / page).read_bytes())
+    ]
+
+
+def _folder(package: str) -> Path:
+    spec = find_spec(package)  # not imported: a component would register itself before there is an app
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+class Web:
+    """Refuses what comes from another site or under another name, and sets headers and cookies' attributes.
+
+    connect: gives the websocket listeners elsewhere that pages may connect to; asked for each answer.
+    """
+
+    def __init__(self, app: ASGIApp, connect: Callable[[], Iterable[str]] = tuple) -> None:
+        self._app = app
+        self._connect = connect
+        self._hashes = inline_hashes()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or one websocket."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        asked = Headers(scope=scope)
+        tls = scope["scheme"] in ("https", "wss")  # a trusted proxy's X-Forwarded-Proto is in it, by uvicorn
+
+        async def dressed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._dress(MutableHeaders(scope=message), tls, _name(asked.get("host", "")))
+            await send(message)
+
+        refusal = _refusal(scope, asked)
+        if refusal and scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # the browser sees a 403
+        elif refusal:
+            await refusal(scope, receive, dressed)
+        elif scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+        else:
+            await self._answer(scope, receive, dressed)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            if not started:  # Starlette's own answer would be sent outside of this, without the headers
+                await PlainTextResponse("Internal Server Error", 500)(scope, receive, send)
+            raise
+
+    def _dress(self, headers: MutableHeaders, tls: bool, host: str) -> None:
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        headers.setdefault("Content-Security-Policy", policy(self._hashes, self._connect()))
+        if tls and host != "localhost":  # where it would bind whatever else runs there
+            headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+        if "set-cookie" in headers:
+            cookies = [guarded(cookie, tls) for cookie in headers.getlist("set-cookie")]
+            del headers["set-cookie"]
+            for cookie in cookies:
+                headers.append("set-cookie", cookie)
+
+
+def guarded(cookie: str, tls: bool) -> str:
+    """A Set-Cookie header with HttpOnly, SameSite and, over TLS, Secure, where they were missing."""
+    name = cookie.partition("=")[0].strip()
+    has = {part.partition("=")[0].strip().lower() for part in cookie.split(";")[1:]}
+    if "httponly" not in has and name != READ_BY_SCRIPTS:
+        cookie += "; HttpOnly"
+    if "samesite" not in has:
+        cookie += "; SameSite=Lax"
+    if "secure" not in has and tls:
+        cookie += "; Secure"
+    return cookie
+
+
+def _refusal(scope: Scope, asked: Headers) -> PlainTextResponse | None:
+    host, origin = asked.get("host"), asked.get("origin")
+    if host is not None and not _is_ours(host, asked):
+        return PlainTextResponse(
+            "This app does not go by the name in the address. Where it should, put it into "
+            "browser.serverAddress or server.allowedHosts of .streamlit/config.toml.\n",
+            421,
+        )
+    changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
+    if changes and origin is not None and not _is_same_site(origin, host):
+        return PlainTextResponse(
+            "This came from a page of another site. Where it should be let in, put its origin into "
+            "server.corsAllowedOrigins of .streamlit/config.toml.\n",
+            403,
+        )
+    return None
+
+
+def _is_ours(host: str, asked: Headers) -> bool:
+    """Whether a page under this name may be the app's own.
+
+    An app that listens on loopback only can be reached by any web page in the same browser, whose name is
+    made to point at 127.0.0.1 once it is loaded (DNS rebinding). What comes through a proxy is told by the
+    headers that it adds; a page can add none to a websocket.
+    """
+    if not _is_loopback(str(st.get_option("server.address") or "")):
+        return True
+    name = _name(host)
+    if _is_loopback(name) or _is_address(name) or any(header in asked for header in _FORWARDED):
+        return True
+    return any(_matches(name, known) for known in _known_names())
+
+
+def _known_names() -> list[str]:
+    origins = [_name(_after_scheme(origin)) for origin in st.get_option("server.corsAllowedOrigins")]
+    return [str(st.get_option("browser.serverAddress")), *st.get_option("server.allowedHosts"), *origins]
+
+
+def _matches(name: str, known: str) -> bool:
+    known = known.strip().lower()
+    return known == "*" or name == known or (known.startswith("*.") and name.endswith(known[1:]))
+
+
+def _is_same_site(origin: str, host: str | None) -> bool:
+    """Whether a page of `origin` may write. Streamlit would let in any port of this machine, and ask a server
+    elsewhere for the machine's outer address to let that in too."""
+    if _after_scheme(origin) == host or origin in st.get_option("server.corsAllowedOrigins"):
+        return True
+    proxied = str(st.get_option("browser.serverAddress"))  # a proxy may send a Host of its own making
+    return _name(_after_scheme(origin)) == proxied != "localhost"
+
+
+def _after_scheme(origin: str) -> str:
+    return origin.partition("://")[2]
+
+
+def _name(host: str) -> str:
+    """The name in "name:port", in lower case; empty where it cannot be read."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _is_loopback(name: str) -> bool:
+    return (
+        name == "localhost"
+        or name.endswith(".localhost")
+        or (_is_address(name) and ip_address(name).is_loopback)
+    )
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,617 @@
+"""What the web server sends, and whom it refuses: headers, cookies, other sites, other names."""
+
+import asyncio
+import http.client
+import re
+import socket
+import ssl
+import subprocess
+import threading
+import tomllib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+import websockets.exceptions
+from hypothesis import given
+from hypothesis import strategies as st
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from websockets.sync.client import connect
+
+from components.web import READ_BY_SCRIPTS, Web, guarded, policy
+from tests.running import ROOT, App, app
+from tests.waiting import until
+
+EVERYWHERE = {
+    "content-security-policy",
+    "cross-origin-opener-policy",
+    "cross-origin-resource-policy",
+    "permissions-policy",
+    "referrer-policy",
+    "x-content-type-options",
+}
+PAGES = sorted(file.stem for file in (ROOT / "pages").glob("*.py"))
+WATCH = """document.addEventListener("securitypolicyviolation", event => console.error(
+  "VIOLATION", event.violatedDirective, event.blockedURI, event.sourceFile, event.sample))"""
+FIGURES = '''"""Figures."""
+import numpy as np
+import pandas as pd
+import plotly.express as px
+import plotly.graph_objects as go
+import streamlit as st
+
+rows = pd.DataFrame(np.random.default_rng(1).random((2000, 4)), columns=list("abcd"))
+st.plotly_chart(px.scatter(rows, x="a", y="b"), key="points")
+st.plotly_chart({"data": [{"type": "scattergl", "x": [1, 2], "y": [3, 4]}]}, key="dict")
+st.plotly_chart(px.line(rows, y="a"), key="line")
+st.plotly_chart(px.scatter_3d(rows, x="a", y="b", z="c"), key="in space")
+st.plotly_chart(go.Figure(go.Heatmap(z=rows.to_numpy()[:20])), key="heat")
+st.line_chart(rows)
+st.dataframe(rows)
+st.image(np.zeros((20, 20, 3), dtype="uint8"))
+st.plotly_chart(px.parallel_coordinates(rows))
+'''
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app on its embedded demo."""
+    with app(tmp_path_factory.mktemp("web")) as running:
+        yield running
+
+
+class Answer:
+    """An answer over HTTP."""
+
+    def __init__(self, answer: http.client.HTTPResponse) -> None:
+        self.status = answer.status
+        self.headers = {name.lower(): value for name, value in answer.getheaders()}
+        self.cookies = answer.headers.get_all("Set-Cookie") or []
+        self.body = answer.read()
+
+
+def ask(url: str, path: str, method: str = "GET", *, source: str = "127.0.0.1", **headers: str) -> Answer:
+    """The answer to a request; `headers` in Python's spelling, `source` is the address that it comes from."""
+    parts = urlsplit(url)
+    kind: Any = http.client.HTTPConnection
+    options: dict[str, Any] = {"source_address": (source, 0)}
+    if parts.scheme == "https":
+        kind = http.client.HTTPSConnection
+        options["context"] = ssl._create_unverified_context()
+    connection = kind("127.0.0.1", parts.port, timeout=30, **options)
+    try:
+        connection.putrequest(method, parts.path + path, skip_host="Host" in headers)
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
+        connection.endheaders()
+        return Answer(connection.getresponse())
+    finally:
+        connection.close()
+
+
+def socket_opens(url: str, origin: str | None, host: str | None = None, **headers: str) -> bool:
+    """Whether the app's websocket opens for a page of `origin`, asked for by the name `host`."""
+    port = urlsplit(url).port
+    try:
+        with connect(
+            f"ws://{host or '127.0.0.1'}:{port}{urlsplit(url).path}/_stcore/stream",
+            origin=origin,  # type: ignore[arg-type]
+            additional_headers={name.replace("_", "-"): value for name, value in headers.items()},
+            sock=socket.create_connection(("127.0.0.1", port or 0)),
+            proxy=None,
+        ):
+            return True
+    except websockets.exceptions.InvalidStatus as refused:
+        if refused.response.status_code != 403:
+            raise
+        return False
+
+
+def listened(target: BrowserContext) -> list[str]:
+    """What the tabs of `target` say is wrong from now on, but for Streamlit's search for its own root."""
+    bad: list[str] = []
+
+    def said(message: ConsoleMessage) -> None:
+        probing = "404" in message.text and "/_stcore/" in message.location.get("url", "")
+        if message.type == "error" and not probing:
+            bad.append(f"{message.text} ({message.location.get('url')})")
+
+    target.add_init_script(WATCH)
+    target.on("console", said)
+    target.on("weberror", lambda error: bad.append(str(error.error)))
+    return bad
+
+
+def settled(tab: Page) -> None:
+    """Wait for a page to be drawn."""
+    expect(tab.locator(".lb-status")).to_contain_text("Live", timeout=60_000)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_policy_breaks_no_page(demo: App, browser: Browser, scheme: Any) -> None:
+    """No page of ours does anything that the policy forbids, nor has anything to complain of: with charts,
+    tables, a query and downloads."""
+    context = browser.new_context(color_scheme=scheme, accept_downloads=True)
+    bad = listened(context)
+    tab = context.new_page()
+    drawn = {
+        "overview": ".js-plotly-plot .trace",
+        "alerts": ".js-plotly-plot .trace",
+        "compare": ".js-plotly-plot .trace",
+        "explore": "[data-testid=stDataFrame] canvas",
+        "history": "[data-testid=stDataFrame] canvas",
+        "services": "[data-testid=stDataFrame] canvas",
+        "values": "[data-testid=stDataFrame] canvas",
+        "workflows": ".lb-runs a",
+    }
+    assert set(drawn) == set(PAGES)
+    for page, what in drawn.items():
+        tab.goto(f"{demo.url}/{page if page != 'overview' else ''}")
+        settled(tab)
+        if page == "history":
+            tab.get_by_role("button", name="Run").click()
+        tab.locator(what).first.wait_for(timeout=60_000)
+    tab.goto(f"{demo.url}/explore?chart=scatter&show=Messages")
+    tab.locator(".js-plotly-plot .points path").first.wait_for(timeout=60_000)
+    with tab.expect_download() as waiting:
+        tab.locator(".lb-downloads a").first.click()
+    assert waiting.value.suggested_filename.endswith(".csv")
+    tab.locator("[data-testid=stDataFrame] canvas:visible").first.wait_for()
+    before = tab.locator(".lb-status").inner_html()
+    until(lambda: tab.locator(".lb-status").inner_html() != before)  # the clock's frame runs its script
+    context.close()
+    assert bad == []
+
+
+def test_policy_breaks_no_figure(browser: Browser, tmp_path: Path) -> None:
+    """Figures of an author's own are drawn under the policy, those of a thousand points as SVG; what cannot
+    be is told in a sentence."""
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "figures.py").write_text(FIGURES)
+    with app(tmp_path, LOOKBACK_PAGES=str(tmp_path / "pages")) as running:
+        context = browser.new_context()
+        bad = listened(context)
+        tab = context.new_page()
+        tab.goto(running.url)
+        expect(tab.locator("[data-testid=stAlert]")).to_contain_text("'parcoords' cannot", timeout=60_000)
+        until(lambda: tab.locator(".js-plotly-plot .points path").count() > 2000)
+        tab.locator(".js-plotly-plot .gl-container canvas").first.wait_for(state="attached")
+        tab.locator(
+            "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"
+        ).first.wait_for()
+        assert "WebGL is not supported" not in tab.locator("body").inner_text()
+        context.close()
+    assert bad == []
+
+
+def test_policy_is_in_force(demo: App, browser: Browser) -> None:
+    """What an injected script would try is stopped by the browser: code, connections, pictures, forms and
+    frames of elsewhere."""
+    context = browser.new_context()
+    bad = listened(context)
+    tab = context.new_page()
+    tab.goto(demo.url)
+    settled(tab)
+    assert bad == []
+    elsewhere = "http://localhost:9"  # another site: the page is at 127.0.0.1
+    tries = {
+        "script-src-elem": "document.head.append(Object.assign(document.createElement('script'),"
+        "{textContent: 'window.ran = 1'}))",
+        "script-src-attr": "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"ran = 1\">')",
+        "script-src": "setTimeout('window.ran = 1')",
+        "connect-src": f"fetch('{elsewhere}/').catch(() => 0)",
+        "img-src": f"new Image().src = '{elsewhere}/x.png?secret'",
+        "frame-src": "document.body.append(Object.assign(document.createElement('iframe'),"
+        f"{{src: '{elsewhere}/'}}))",
+        "base-uri": "document.head.append(Object.assign(document.createElement('base'),"
+        f"{{href: '{elsewhere}/'}}))",
+        "object-src": "document.body.append(Object.assign(document.createElement('object'),"
+        f"{{data: '{elsewhere}/'}}))",
+        "form-action": "document.body.append(Object.assign(document.createElement('form'),"
+        f"{{action: '{elsewhere}/', id: 'f'}})); document.getElementById('f').submit()",
+    }
+    for attempt in tries.values():
+        tab.evaluate(f"() => {{ {attempt} }}")
+
+    def stopped() -> set[str]:
+        tab.wait_for_timeout(100)  # events come while playwright is at work
+        return {line.split(" ")[1] for line in bad if line.startswith("VIOLATION ")}
+
+    until(lambda: stopped() >= set(tries))
+    assert tab.evaluate("window.ran") is None
+    context.close()
+
+
+@contextmanager
+def page_elsewhere(html: str) -> Iterator[str]:
+    """The address of a web page of another site: localhost is not 127.0.0.1."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(html.encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://localhost:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_hostile_page_in_the_same_browser(demo: App, browser: Browser) -> None:
+    """A page of another site can neither open the app's websocket, nor read or write over HTTP, nor run the
+    app's scripts as its own, nor show it in a frame."""
+    html = f"""<iframe src="{demo.url}/"></iframe><script>
+    const url = "{demo.url}", told = window.told = {{}}
+    const socket = new WebSocket(url.replace("http", "ws") + "/_stcore/stream")
+    socket.onopen = () => told.socket = "open"
+    socket.onerror = () => told.socket = "refused"
+    fetch(url + "/_stcore/host-config", {{credentials: "include"}})
+      .then(() => told.read = "read", () => told.read = "refused")
+    fetch(url + "/_stcore/upload_file/a/b", {{method: "PUT", credentials: "include"}})
+      .then(() => told.write = "written", () => told.write = "refused")
+    const script = Object.assign(document.createElement("script"), {{src: url + "/lookback/live_chart.js"}})
+    script.onload = () => told.script = "loaded"
+    script.onerror = () => told.script = "refused"
+    document.head.append(script)
+    </script>"""
+    with page_elsewhere(html) as address:
+        context = browser.new_context()
+        tab = context.new_page()
+        tab.goto(demo.url)  # so that there are cookies of the app
+        settled(tab)
+        tab.goto(address)
+        until(lambda: len(tab.evaluate("told")) == 4)
+        assert tab.evaluate("told") == dict.fromkeys(["socket", "read", "write", "script"], "refused")
+        assert tab.frames[1].url.startswith("chrome-error:")
+        context.close()
+
+
+ODD = [
+    ("/", 200),
+    ("/explore", 200),
+    ("/lookback/frame.css", 200),
+    ("/lookback/plotly.min.js", 200),
+    ("/lookback/nothing", 404),
+    ("/lookback/rows/x/y.csv", 404),
+    ("/media/nothing.png", 404),
+    ("/component/nothing/index.html", 404),
+    ("/static/js/nothing.js", 200),  # the app's page: Streamlit sends it for what it does not know
+    ("/_stcore/health", 200),
+    ("/_stcore/host-config", 200),
+    ("/_stcore/agent/openapi.json", 200),
+    ("//elsewhere.example/", 400),
+]
+
+
+@pytest.mark.parametrize(("path", "status"), ODD)
+def test_headers_everywhere(demo: App, path: str, status: int) -> None:
+    """Every answer carries the headers: pages, files, refusals and what is not there; none is for TLS."""
+    answer = ask(demo.url, path)
+    assert answer.status == status
+    assert set(answer.headers) >= EVERYWHERE
+    assert "'unsafe-eval'" not in answer.headers["content-security-policy"]
+    assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
+    assert "connect-src 'self';" in answer.headers["content-security-policy"]
+    assert "strict-transport-security" not in answer.headers
+
+
+def test_headers_of_downloads(demo: App, browser: Browser) -> None:
+    """A download carries them too, and its name cannot end the header that it stands in."""
+    tab = browser.new_page()
+    tab.goto(f"{demo.url}/explore")
+    link = tab.locator(".lb-downloads a").first
+    link.wait_for(timeout=60_000)
+    token = re.findall(r"/rows/([^/]+)/", link.evaluate("link => link.href"))[0]
+    for name in ("METRICS.csv", "a%0d%0aSet-Cookie:%20a=1%0d%0a.csv", "%22;x=%22.csv", "%E2%82%AC.parquet"):
+        answer = ask(demo.url, f"/lookback/rows/{token}/{name}")
+        assert answer.status == 200
+        assert set(answer.headers) >= EVERYWHERE
+        assert answer.headers["content-disposition"].startswith("attachment; filename*=UTF-8''")
+        assert not set(answer.headers["content-disposition"]) & set('\r\n"')
+        assert not answer.cookies
+        assert answer.headers["cache-control"] == "no-store"
+    tab.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..%2fapp.py",
+        "%2e%2e%2fapp.py",
+        "../app.py",
+        "..\\app.py",
+        "%00",
+        "frame.css%00.js",
+        "/etc/passwd",
+        "%2fetc%2fpasswd",
+        "plotly.min.js%2f..%2f..%2fapp.py",
+        "%ff",
+    ],
+)
+@pytest.mark.parametrize("place", ["/lookback/", "/explore/lookback/", "/static/", "/component/", "/media/"])
+def test_no_file_outside(demo: App, place: str, name: str) -> None:
+    """No address leads to a file that is not served on purpose."""
+    answer = ask(demo.url, place + name)
+    assert b"st.App" not in answer.body
+    assert b"root:" not in answer.body
+    assert answer.status in (400, 404) or b"<title>Streamlit</title>" in answer.body
+
+
+def test_other_sites_are_refused(demo: App) -> None:
+    """The websocket opens for the app's own pages only, not for another site's or another port's of this
+    machine; what would change something is refused the same way, and without Streamlit's own token."""
+    own = demo.url
+    assert socket_opens(own, own)
+    assert socket_opens(own, None)  # a program; browsers always say
+    for origin in (
+        "http://evil.example",
+        "null",
+        f"http://localhost:{urlsplit(own).port}",
+        "http://127.0.0.1:1",
+        "http://localhost:1",
+        "http://[::1",
+        f"http://127.0.0.1:{urlsplit(own).port}.evil.example",
+    ):
+        assert not socket_opens(own, origin), origin
+        for method in ("POST", "PUT", "DELETE"):
+            refused = ask(own, "/_stcore/upload_file/a/b", method, Origin=origin, Content_Length="0")
+            assert refused.status == 403
+            assert b"another site" in refused.body
+            assert set(refused.headers) >= EVERYWHERE
+        assert "access-control-allow-origin" not in ask(own, "/_stcore/host-config", Origin=origin).headers
+    refused = ask(own, "/_stcore/upload_file/a/b", "PUT", Origin=own, Content_Length="0")
+    assert refused.status == 403
+    assert b"XSRF" in refused.body
+
+
+def test_protections_are_not_switched_off() -> None:
+    """The settings that come with the app leave Streamlit's own protections as they are, and listen on
+    loopback only."""
+    settings = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
+    server = settings["server"]
+    assert server.get("enableXsrfProtection", True) is True
+    assert server.get("enableCORS", True) is True
+    assert not {"corsAllowedOrigins", "trustedUserHeaders", "enableAgentApi"} & set(server)
+    assert server["address"] == "127.0.0.1"
+    assert settings["client"]["showErrorDetails"] == "none"
+
+
+def test_unknown_names_are_refused(demo: App) -> None:
+    """A name that somebody has made point at this machine is not answered, over HTTP or websocket; an address
+    and localhost are, and so is what a proxy passes on."""
+    port = urlsplit(demo.url).port
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "a@b",
+    ):
+        refused = ask(demo.url, "/", Host=host)
+        assert refused.status == 421
+        assert b"server.allowedHosts" in refused.body
+        assert set(refused.headers) >= EVERYWHERE
+    assert not socket_opens(demo.url, f"http://evil.example:{port}", "evil.example")
+    for host in (
+        "localhost",
+        f"localhost:{port}",
+        f"[::1]:{port}",
+        "app.localhost:1",
+        "LOCALHOST",
+        "192.0.2.1",
+    ):
+        assert ask(demo.url, "/", Host=host).status == 200
+    for told in ({"X_Forwarded_For": "192.0.2.1"}, {"Forwarded": "for=192.0.2.1"}, {"Via": "1.1 proxy"}):
+        assert ask(demo.url, "/", Host="dash.example.com", **told).status == 200
+    assert socket_opens(
+        demo.url, f"https://dash.example.com:{port}", "dash.example.com", X_Forwarded_For="192.0.2.1"
+    )
+
+
+def test_names_that_are_set(tmp_path: Path) -> None:
+    """The name in browser.serverAddress is the app's own, also where a proxy asks under another one; so are
+    those in server.allowedHosts, and the origins in server.corsAllowedOrigins."""
+    settings = {
+        "STREAMLIT_BROWSER_SERVER_ADDRESS": "dash.example.com",
+        "STREAMLIT_SERVER_ALLOWED_HOSTS": "*.example.org dash.example.com 127.0.0.1",
+        "STREAMLIT_SERVER_CORS_ALLOWED_ORIGINS": "https://portal.example.net",
+    }
+    with app(tmp_path, **settings) as running:
+        for host, status in {
+            "dash.example.com": 200,
+            "a.example.org": 200,
+            "portal.example.net": 200,
+            "example.com": 421,
+            "evilexample.org": 421,
+        }.items():
+            assert ask(running.url, "/", Host=host).status == status
+        assert socket_opens(running.url, "https://dash.example.com")
+        assert socket_opens(running.url, "https://portal.example.net")
+        assert not socket_opens(running.url, "https://evil.example.com")
+
+
+def test_proxy_in_front_that_speaks_tls(demo: App) -> None:
+    """Behind a proxy of this machine that says the browser came over TLS, cookies are Secure and the browser
+    is told to stay with TLS; nobody else is believed."""
+    path = "/_stcore/health"
+    plain, told = ask(demo.url, path), ask(demo.url, path, X_Forwarded_Proto="https")
+    stranger = ask(demo.url, path, source="127.0.0.2", X_Forwarded_Proto="https")
+    for answer, tls in ((plain, False), (told, True), (stranger, False)):
+        assert answer.cookies
+        assert all(("Secure" in cookie) is tls for cookie in answer.cookies)
+        assert all("SameSite=" in cookie for cookie in answer.cookies)
+        assert ("strict-transport-security" in answer.headers) is tls
+    at_home = ask(demo.url, path, X_Forwarded_Proto="https", Host="localhost")
+    assert "strict-transport-security" not in at_home.headers  # it would bind all that runs there
+
+
+def test_tls(browser: Browser, tmp_path: Path) -> None:
+    """Over TLS of Streamlit's own, pages work under the policy, every cookie is Secure, and scripts can read
+    none but the one that is made for them."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=127.0.0.1"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(["openssl", *request.split(), *names], check=True, capture_output=True)
+    files = {"STREAMLIT_SERVER_SSL_CERT_FILE": str(certificate), "STREAMLIT_SERVER_SSL_KEY_FILE": str(key)}
+    with app(tmp_path, **files) as running:
+        answer = ask(running.url, "/_stcore/health")
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
+        assert set(answer.headers) >= EVERYWHERE
+        context = browser.new_context(ignore_https_errors=True)
+        bad = listened(context)
+        tab = context.new_page()
+        tab.goto(running.url)
+        settled(tab)
+        tab.locator(".js-plotly-plot .trace").first.wait_for(timeout=60_000)
+        cookies = context.cookies()
+        assert cookies
+        assert all(cookie["secure"] and cookie["sameSite"] in ("Lax", "Strict") for cookie in cookies)
+        assert {c["name"] for c in cookies if not c["httpOnly"]} <= {READ_BY_SCRIPTS}
+        context.close()
+    assert bad == []
+
+
+def test_below_a_path(browser: Browser, tmp_path: Path) -> None:
+    """Below a base path pages, charts and downloads work under the policy, and refusals are the same."""
+    with app(tmp_path, STREAMLIT_SERVER_BASE_URL_PATH="dash/board") as running:
+        context = browser.new_context()
+        bad = listened(context)
+        tab = context.new_page()
+        tab.goto(f"{running.url}/explore")
+        settled(tab)
+        tab.locator(".js-plotly-plot .trace").first.wait_for(timeout=60_000)
+        with tab.expect_download() as waiting:
+            tab.locator(".lb-downloads a").first.click()
+        assert waiting.value.suggested_filename.endswith(".csv")
+        context.close()
+        for path in ("/", "/lookback/frame.css", "/lookback/rows/x/y.csv", "/_stcore/health"):
+            assert set(ask(running.url, path).headers) >= EVERYWHERE
+        assert socket_opens(running.url, running.url.removesuffix("/dash/board"))
+        assert not socket_opens(running.url, "http://evil.example")
+    assert bad == []
+
+
+NAMES = st.text("abcdefghijklmnopqrstuvwxyz_-", min_size=1, max_size=12)
+ATTRIBUTES = st.lists(
+    st.sampled_from(
+        ["Path=/", "HttpOnly", "httponly", "SameSite=Strict", "samesite=None", "Secure", "Max-Age=5"]
+    ),
+    unique_by=lambda attribute: attribute.partition("=")[0].lower(),
+)
+
+
+@given(NAMES | st.just(READ_BY_SCRIPTS), NAMES, ATTRIBUTES, st.booleans())
+def test_cookies_are_guarded(name: str, value: str, attributes: list[str], tls: bool) -> None:
+    """Whatever a cookie says, it leaves with each of the attributes once, and otherwise as it was."""
+    cookie = "; ".join([f"{name}={value}", *attributes])
+    sent = guarded(cookie, tls)
+    has = [part.partition("=")[0].strip().lower() for part in sent.split(";")[1:]]
+    assert sent.startswith(cookie)
+    assert len(has) == len(set(has))
+    assert "samesite" in has
+    assert ("httponly" in has) or name == READ_BY_SCRIPTS
+    assert ("secure" in has) or not tls
+
+
+def answered(web: Web, path: str, scheme: str = "http") -> list[dict[str, Any]]:
+    """The messages with which an ASGI app answers."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "scheme": scheme,
+        "query_string": b"",
+        "headers": [],
+    }
+    with ThreadPoolExecutor(1) as pool:  # the browser's tests have a loop of their own here
+        try:
+            pool.submit(lambda: asyncio.run(web(scope, receive, send))).result()  # type: ignore[arg-type]
+        except ZeroDivisionError:
+            sent.append({"raised": True})
+    return sent
+
+
+def test_cookies_and_mistakes_of_our_own() -> None:
+    """Cookies of our own routes are guarded too; a mistake in one is an answer without a word of it, with the
+    headers, and reaches the log."""
+
+    def cookies(_: Any) -> PlainTextResponse:
+        answer = PlainTextResponse("")
+        answer.set_cookie("a", "1", samesite="strict")
+        answer.headers.append("Set-Cookie", "b=2")
+        return answer
+
+    def mistake(_: Any) -> PlainTextResponse:
+        raise ZeroDivisionError("secret")
+
+    web = Web(Starlette(routes=[Route("/cookies", cookies), Route("/mistake", mistake)]).router)
+    start = answered(web, "/cookies", "https")[0]
+    found = [value.decode() for name, value in start["headers"] if name == b"set-cookie"]
+    assert found == [
+        "a=1; Path=/; SameSite=strict; HttpOnly; Secure",
+        "b=2; HttpOnly; SameSite=Lax; Secure",
+    ]
+    start, body, raised = answered(web, "/mistake")
+    assert start["status"] == 500
+    assert {name.decode() for name, _ in start["headers"]} >= EVERYWHERE
+    assert body["body"] == b"Internal Server Error"
+    assert raised == {"raised": True}
+
+
+def test_listener_elsewhere() -> None:
+    """A websocket listener of the embedded server can be let in, and no more than that; an answer with a
+    policy of its own keeps it."""
+    assert "connect-src 'self' ws://127.0.0.1:9222;" in policy([], ["ws://127.0.0.1:9222"])
+
+    def own(_: Any) -> PlainTextResponse:
+        return PlainTextResponse("", headers={"Content-Security-Policy": "default-src 'none'"})
+
+    routes = [Route("/", lambda _: PlainTextResponse("")), Route("/own", own)]
+    web = Web(Starlette(routes=routes).router, connect=lambda: ["ws://127.0.0.1:9222"])
+    for path, expected in (
+        ("/", policy(web._hashes, ["ws://127.0.0.1:9222"])),
+        ("/own", "default-src 'none'"),
+    ):
+        headers = dict(answered(web, path)[0]["headers"])
+        assert headers[b"content-security-policy"].decode() == expected
+
+
+def test_loopback_only(demo: App) -> None:
+    """The app, its embedded server and all programs beside it listen on loopback and nowhere else."""
+    ask(demo.url, "/")
+    process = psutil.Process(demo.process.pid)
+    family = [process, *process.children(recursive=True)]
+    sockets = {}
+    for member in family:
+        for each in member.net_connections(kind="inet"):
+            if each.status == psutil.CONN_LISTEN or (each.type == socket.SOCK_DGRAM and not each.raddr):
+                sockets[each.laddr] = member.name()
+    assert urlsplit(demo.url).port in {address.port for address in sockets}
+    assert any("nats" in name for name in sockets.values())
+    assert {address.ip for address in sockets} <= {"127.0.0.1", "::1"}
