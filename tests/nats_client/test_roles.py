@@ -78,14 +78,21 @@ class Load:
         await nc.subscribe("echo.it", cb=self._echo)
         await nc.subscribe("history.query", cb=self._answer)
         self._nc = nc
+        talking = asyncio.create_task(self._talk())
         while not self.done.is_set():
             await stream.publish("s.a", json.dumps({"n": self.stored}).encode())
             self.stored += 1
             await bucket.put("k", str(self.put).encode())
             self.put += 1
-            await nc.publish("plain.a", json.dumps({"n": self.said}).encode())
-            self.said += 1
             await asyncio.sleep(0.005)
+        await talking
+
+    async def _talk(self) -> None:
+        while not self.done.is_set():
+            await self._nc.publish("plain.a", json.dumps({"n": self.said}).encode())
+            self.said += 1
+            await asyncio.sleep(0.0005)
+        await self._nc.flush()
 
     async def _echo(self, message: Any) -> None:
         await message.respond(message.data)
