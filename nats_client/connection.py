@@ -37,7 +37,7 @@ from .errors import (
 from .fast_path import TappedNatsPy
 from .settings import Settings, without_credentials
 from .tokens import SUBJECT as TOKENS
-from .tokens import Rights, Token, Wanted, ended, refused
+from .tokens import Rights, Token, Wanted, ended, refused, unchecked
 
 CONNECT_TIMEOUT = 2  # seconds; nats-py takes whole ones
 REQUEST_TIMEOUT = 3.0  # seconds
@@ -132,6 +132,7 @@ class Connection:
         self._nats: SafeNatsPy | None = None
         self._token: Token | None = None
         self._renewal_failed: LookbackError | None = None
+        self._early = 0.0  # seconds that the server ends tokens before their time: its clock is ahead
         self._open: set[SafeNatsPy] = set()
         self._renewing: asyncio.Task[tuple[SafeNatsPy, Token | None]] | None = None
         self._before: set[asyncio.Task[None]] = set()  # connections with tokens that were renewed
@@ -282,6 +283,9 @@ class Connection:
             if "authorization" in str(error).lower() or "authentication" in str(error).lower():
                 raise refused(self.settings.role, _where(server)) from None
             raise
+        if "nonce" not in client._server_info:
+            await self._close(client)
+            raise unchecked(self.settings.role, _where(server))
         self.rights = token.rights
         return client, token
 
@@ -291,7 +295,7 @@ class Connection:
         wanted = Wanted(role)
         try:
             reply = await self.request(client, TOKENS, wanted.payload, REQUEST_TIMEOUT)
-            return wanted.token(reply)
+            return wanted.token(reply, self._early)
         except TokenRefused:
             self.rights = Rights.of(self.settings)
             raise
@@ -354,6 +358,9 @@ class Connection:
         self.reconnects += 1
         error = client.failure or client.last_error or ConnectionResetError("the connection ended")
         if token is not None and token.rights.role:
+            left = token.ends_at - time.monotonic()
+            if "expired" in str(error).lower() and left > 0:
+                self._early += left
             error = ended(token.rights.role, _where(server), error, self._renewal_failed) or error
         self._failed(server, error)
         await self._drop()

@@ -18,6 +18,7 @@ from nats_client.errors import (
     LoginRefused,
     RequestRefused,
     StreamNotFound,
+    TlsFailed,
     TokenRefused,
     TokenUnavailable,
 )
@@ -472,3 +473,41 @@ def test_the_token_services_clock_is_off(tmp_path: Path, hours: int) -> None:
             return
         until(lambda: minted(service) >= 3)
         assert client.state == first
+
+
+def test_the_servers_clock_is_ahead_of_a_tokens_life(tmp_path: Path) -> None:
+    """Where the server ends a token before its time, the client learns by how much, and renews the next ones
+    in time."""
+    realm = Realm(tmp_path / "realm", minutes=0.2)
+    with (
+        realm.server() as server,
+        realm.service(server, -7) as service,
+        Client(realm.settings(server.url, "viewer")) as client,
+    ):
+        assert client.wait(30)
+        first = client.state.since
+        until(lambda: client.state.status == "connected" and client.state.since > first)
+        second, began = client.state, minted(service)
+        until(lambda: minted(service) >= began + 3)
+        assert client.state == second
+
+
+def test_a_server_that_checks_nothing(tmp_path: Path, server: NatsServer) -> None:
+    """Where nobody would enforce what the role may, the client does not connect."""
+    realm = Realm(tmp_path / "realm")
+    with realm.service(server), Client(realm.settings(server.url, "viewer")) as client:
+        assert not client.wait(30)
+        assert isinstance(client.state.error, TokenRefused)
+        assert "which does not check tokens" in str(client.state.error)
+        assert client.rights == Rights("viewer", (), (), ())
+        with pytest.raises(TokenRefused):
+            client.services()
+
+
+def test_no_login_in_plain_text(tmp_path: Path) -> None:
+    """With tls:// neither the broker's login nor a token goes to a server that offers no TLS."""
+    with running(tmp_path) as (realm, server, service):
+        with Client(realm.settings(server.url.replace("nats:", "tls:"), "viewer")) as client:
+            assert not client.wait(30)
+            assert isinstance(client.state.error, TlsFailed)
+        assert minted(service) == 0
