@@ -16,6 +16,13 @@ from tests.running import ROOT
 from tests.waiting import until
 
 NO_LIMIT = {"subs": -1, "data": -1, "payload": -1}
+CLOCK = """
+import runpy, sys, time
+ahead, right = float(sys.argv.pop(1)), time.time
+time.time = lambda: right() + ahead
+runpy.run_module("services.tokens", run_name="__main__", alter_sys=True)
+"""
+"""Runs the token service by a clock that is some seconds ahead."""
 ROLES = """
 minutes = {minutes}
 
@@ -50,14 +57,21 @@ class Realm:
         self._system_jwt = signed(operator, system.public, "SYS", {"type": "account"})
         self.account = Key.new("account")
         (self.keys / "app.nk").write_text(self.account.seed)
+        self.listen: list[str] = []
+        """Plain subjects that all roles may subscribe to."""
         self.signing: dict[str, Key] = {}
-        for role in load_roles(self.roles).roles:
+        self._table = load_roles(self.roles).roles
+        for role in self._table:
             self.signing[role] = Key.new("account")
             (self.keys / f"role-{role}.nk").write_text(self.signing[role].seed)
         self.broker_key = Key.new("user")
         self.admin = self._credentials("admin", Key.new("user"), {})
         asking = {"pub": {"allow": ["tokens.mint"]}, "sub": {"allow": ["_INBOX_app.broker.>"]}}
         self.broker = self._credentials("broker", self.broker_key, asking)
+
+        self.nobody = self._credentials(
+            "nobody", Key.new("user"), {"pub": {"deny": ["tokens.mint"]}, "sub": {"allow": ["_INBOX_app.>"]}}
+        )
 
     def _credentials(self, name: str, key: Key, permissions: Mapping[str, Any]) -> Path:
         file = self.folder / f"{name}.creds"
@@ -67,19 +81,12 @@ class Realm:
 
     def config(self, revocations: Mapping[str, int] | None = None) -> str:
         """Of a server, which reads `revocations` (key of a user, or "*", and seconds) when it is reloaded."""
-        scopes = [
-            {
-                "kind": "user_scope",
-                "key": self.signing[role.name].public,
-                "role": role.name,
-                "template": {
-                    **role.permissions(),
-                    **NO_LIMIT,
-                    "allowed_connection_types": ["STANDARD", "WEBSOCKET"],
-                },
-            }
-            for role in load_roles(self.roles).roles.values()
-        ]
+        scopes = []
+        for name, key in self.signing.items():
+            permitted = self._table[name].permissions()
+            permitted["sub"]["allow"] += self.listen
+            template = {**permitted, **NO_LIMIT, "allowed_connection_types": ["STANDARD", "WEBSOCKET"]}
+            scopes.append({"kind": "user_scope", "key": key.public, "role": name, "template": template})
         stored = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
         reach = {"imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
         account: dict[str, Any] = {
@@ -101,7 +108,7 @@ class Realm:
     def settings(self, url: str, role: str, **more: Any) -> Settings:
         """Of a client that takes on `role`."""
         login = {"credentials": str(self.broker), "inbox_prefix": "_INBOX_app.broker"}
-        return Settings(url=url, role=role, **login, **more)
+        return Settings(url=url, role=role, **(login | more))
 
     @contextmanager
     def server(self) -> Iterator[NatsServer]:
@@ -117,9 +124,9 @@ class Realm:
             server.kill()
 
     @contextmanager
-    def service(self, server: NatsServer) -> "Iterator[TokenService]":
-        """The token service, ready; killed at the end."""
-        service = TokenService(self, server)
+    def service(self, server: NatsServer, ahead: float = 0) -> "Iterator[TokenService]":
+        """The token service, ready, its clock some seconds `ahead`; killed at the end."""
+        service = TokenService(self, server, ahead)
         try:
             service.wait()
             yield service
@@ -130,8 +137,8 @@ class Realm:
 class TokenService:
     """`python -m services.tokens`, and what it logs."""
 
-    def __init__(self, realm: Realm, server: NatsServer) -> None:
-        self._realm, self._server = realm, server
+    def __init__(self, realm: Realm, server: NatsServer, ahead: float = 0) -> None:
+        self._realm, self._server, self._ahead = realm, server, ahead
         self._log = realm.folder / "tokens.log"
         self.start()
 
@@ -139,7 +146,15 @@ class TokenService:
         """Start it, as it was before, or for `account`."""
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.tokens", self._server.url, str(self._realm.keys), *account],
+                [
+                    sys.executable,
+                    "-c",
+                    CLOCK,
+                    str(self._ahead),
+                    self._server.url,
+                    str(self._realm.keys),
+                    *account,
+                ],
                 cwd=ROOT,
                 env={"NATS_CREDS": str(self._realm.admin), "LOOKBACK_ROLES": str(self._realm.roles)},
                 stderr=log,

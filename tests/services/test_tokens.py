@@ -20,7 +20,8 @@ from services.claims import Key, claims_of, credentials
 from services.embedded import embedded
 from services.roles import Role, load_roles
 from services.tokens import Tokens, check_key, mint
-from tests.nats import NatsServer
+from tests.nats import NatsServer, numbered
+from tests.node import node
 from tests.realm import ROLES, Realm, TokenService
 from tests.waiting import until
 
@@ -265,6 +266,21 @@ def test_login_is_revoked_and_given_back(realm: Realm, server: NatsServer, servi
     service.wait()
     assert "jwt" in ask(realm, server, {"role": "viewer", "key": Key.new("user").public})
     assert service.process.poll() is None
+
+
+def test_another_client_takes_on_a_role(realm: Realm, server: NatsServer, service: TokenService) -> None:
+    """The npm client asks for a token with a key of its own, and may read what the role may, and no more."""
+    server.publish("s.a", *numbered(3))
+    with node("role.mjs", server.url, str(realm.broker), "viewer") as script:
+        assert [script.line() for _ in range(3)] == ['{"n": 0}', '{"n": 1}', '{"n": 2}']
+        assert [script.line() for _ in range(4)] == [
+            "$JS.API.STREAM.INFO.OTHER: PermissionViolationError",
+            "$JS.API.STREAM.PURGE.S: PermissionViolationError",
+            "tokens.mint: PermissionViolationError",
+            "_INBOX_app.>: PermissionViolationError",
+        ]
+    with node("role.mjs", server.url, str(realm.broker), "boss") as script:
+        assert script.line() == "refused: There is no role 'boss'."
 
 
 def test_embedded_server_hands_out_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
