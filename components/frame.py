@@ -117,8 +117,12 @@ def start_over(drawn_for: str | None) -> None:
         leave(None)
         withdraw()
         st.session_state.clear()
-        st.query_params.clear()
+        st.session_state["_drawn_for"] = drawn_for
+        st.session_state["_empty_address"] = True
+        st.rerun()  # a run that draws nothing unties the address from the choices that stood in it
     st.session_state["_drawn_for"] = drawn_for
+    if st.session_state.pop("_empty_address", False):
+        st.query_params.clear()
 
 
 def draw_app() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Page
 
@@ -107,4 +108,5 @@ def sign_in(tab: Page, url: str, sub: str) -> None:
     tab.get_by_role("button", name="Sign in").click(timeout=60_000)
     tab.locator("input[name=sub]").fill(sub, timeout=60_000)
     tab.get_by_role("button", name="Authorize", exact=True).click()
-    tab.wait_for_url(f"{url}/**", timeout=60_000)
+    host = urlsplit(url).netloc
+    tab.wait_for_url(lambda address: urlsplit(address).netloc == host, timeout=60_000)
