@@ -1,11 +1,12 @@
 # make run    the dashboard            make lint   format, style, types
 # make test   everything               make shots  a PNG of every page, into shots/
 # make bench  the measured claims       make soak   faults at random: make soak SEED=7 MINUTES=4
+# make audit  known vulnerabilities, and secrets in the repository
 
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test lint shots bench soak browser clean
+.PHONY: run test lint audit shots bench soak browser clean
 
 run: .venv/installed
 	$(BIN)/streamlit run app.py
@@ -17,6 +18,9 @@ lint: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/mypy
+
+audit: .venv/installed
+	$(BIN)/python -m tests.audit
 
 shots: .venv/installed browser
 	$(BIN)/python -m tests.shots

@@ -111,7 +111,11 @@ def _csv(frame: pd.DataFrame) -> Iterator[str]:
     for start in range(0, max(1, len(frame)), AT_ONCE):
         part = _defused(frame.iloc[start : start + AT_ONCE])
         named = frame.index.name is not None
-        yield part.to_csv(date_format="%Y-%m-%dT%H:%M:%S.%fZ", header=not start, index=named)
+        # Lines end as in RFC 4180. With only a line feed, a carriage return in a text would go unquoted, and
+        # what follows it would begin a line of its own.
+        yield part.to_csv(
+            date_format="%Y-%m-%dT%H:%M:%S.%fZ", header=not start, index=named, lineterminator="\r\n"
+        )
 
 
 def _defused(part: pd.DataFrame) -> pd.DataFrame:
@@ -119,15 +123,22 @@ def _defused(part: pd.DataFrame) -> pd.DataFrame:
     formula. Rule: https://owasp.org/www-community/attacks/CSV_Injection"""
     defused = part.copy(deep=False)
     for i, (_, column) in enumerate(part.items()):
-        if not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column)):
+        kind = column.dtype
+        if pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind):
+            continue
+        texts = column.cat.categories if isinstance(kind, pd.CategoricalDtype) else column
+        if any(isinstance(text, str) and _is_formula(text) for text in texts):
             defused.isetitem(i, column.map(_defused_text, na_action="ignore").array)
     defused.columns = [_defused_text(name) for name in part.columns]
     return defused
 
 
+def _is_formula(text: str) -> bool:
+    return text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
+
+
 def _defused_text(value: Any) -> Any:
-    dangerous = isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
-    return f"'{value}" if dangerous else value
+    return f"'{value}" if isinstance(value, str) and _is_formula(value) else value
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

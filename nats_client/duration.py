@@ -19,14 +19,18 @@ def parse_duration(text: str, what: str = "look-back") -> pd.Timedelta:
     366 days.
     Rule: https://en.wikipedia.org/wiki/ISO_8601#Durations
     """
+    shown = repr(f"{text[:40]}…" if isinstance(text, str) and len(text) > 40 else text)
     if not isinstance(text, str) or not _FIXED.fullmatch(text):
         raise DurationError(
-            f"The {what} {text!r} is not a duration. Write it in ISO 8601, for example "
+            f"The {what} {shown} is not a duration. Write it in ISO 8601, for example "
             '"PT5M" (five minutes), "PT6H" (six hours) or "P1D" (one day).'
         )
-    length = pd.Timedelta(text)
+    try:
+        length = pd.Timedelta(text)
+    except (ValueError, OverflowError):  # more than pandas can count
+        length = pd.Timedelta.max
     if not pd.Timedelta(0) < length <= LONGEST:
-        raise DurationError(f"The {what} {text!r} must be longer than zero and at most {LONGEST.days} days.")
+        raise DurationError(f"The {what} {shown} must be longer than zero and at most {LONGEST.days} days.")
     return length
 
 

@@ -1,6 +1,7 @@
 """Filters, and patterns that name their tokens."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,17 @@ from hypothesis import strategies as st
 from nats_client import Client, Settings
 from nats_client.decoders import Raw, decode
 from nats_client.errors import SubjectError
-from nats_client.subjects import ENVELOPE, Pattern, parse_pattern, token_columns
+from nats_client.subjects import (
+    ENVELOPE,
+    Pattern,
+    check_bucket,
+    check_filter,
+    check_key,
+    check_stream_name,
+    check_subject,
+    parse_pattern,
+    token_columns,
+)
 from nats_client.window import Window
 from tests.nats import running_server
 
@@ -158,3 +169,68 @@ def test_names_are_part_of_a_feed(tmp_path: Path) -> None:
         assert feed.frame()[["a", "b", "n"]].to_numpy().tolist() == [["one", "two", 1]]
         assert every.frame()["all"].tolist() == ["s.one.two", "s.one"]
         assert feed.health.name == "S s.*.*"
+
+
+CHECKS: list[Callable[[str], object]] = [
+    check_filter,
+    check_subject,
+    check_stream_name,
+    check_bucket,
+    check_key,
+    lambda text: parse_pattern(text).filter,
+]
+hostile = (
+    st.text(st.sampled_from("ab.*>{} \t\r\n\0$\ud800💥/\\"), max_size=12) | st.text() | st.just("a" * 5000)
+)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@given(hostile)
+def test_what_passes_is_one_word_of_the_protocol(check: Callable[[str], object], text: str) -> None:
+    """Whatever somebody writes into an address is refused in a sentence, or is a single word on a line of the
+    protocol, and short enough that the line keeps below the server's 4,096 bytes."""
+    try:
+        passed = check(text)
+    except SubjectError:
+        return
+    assert isinstance(passed, str)
+    assert passed
+    assert not set(passed) & set(" \t\r\n\0")
+    assert len(passed.encode()) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("check", "longest"),
+    [(check_filter, 1000), (check_stream_name, 255), (check_bucket, 252), (check_key, 1000)],
+)
+def test_longest(check: Callable[[str], str], longest: int) -> None:
+    """The longest that passes, in bytes; the sentence about a longer one is short."""
+    assert check("a" * longest) == "a" * longest
+    with pytest.raises(SubjectError) as refused:
+        check("a" * (longest + 1))
+    assert len(str(refused.value)) < 300
+
+
+def test_long_subjects_cost_nobody_the_connection(tmp_path: Path) -> None:
+    """A filter, a name or a key that is too long is refused before it is sent: the server would end the
+    connection that all viewers share."""
+    with running_server(tmp_path) as server:
+        server.add_stream("S", ["s.>"])
+        with Client(Settings(url=server.url)) as client:
+            assert client.wait(20)
+            since = client.state.since
+            longest = client.feed("S", "s." + "x" * 998)
+            for ask in (
+                lambda: client.feed("S", "s." + "x" * 5000),
+                lambda: client.feed("S", "s." + "💥" * 400),
+                lambda: client.feed("x" * 5000),
+                lambda: client.values("x" * 5000),
+                lambda: client.history("b", "x" * 5000),
+                lambda: client.subjects("S", "x" * 5000),
+            ):
+                with pytest.raises(SubjectError):
+                    ask()
+            assert longest.wait(20)
+            assert longest.health.phase == "following"
+            assert client.state.status == "connected"
+            assert client.state.since == since

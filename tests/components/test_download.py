@@ -1,0 +1,67 @@
+"""Rows as CSV, for spreadsheets, which take some texts for formulas."""
+
+import csv
+import io
+
+import pandas as pd
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from components.download import _csv, _parquet
+
+DANGEROUS = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - full-width ones are read as formulas too
+cell = st.text(st.sampled_from("=+-@\t\r\n\"',;|1.eE a'＝") | st.characters(codec="utf-8"), max_size=8)  # noqa: RUF001
+
+
+def cells(frame: pd.DataFrame) -> list[list[str]]:
+    """The file as a spreadsheet splits it, header first."""
+    return list(csv.reader(io.StringIO("".join(_csv(frame)), newline="")))
+
+
+def is_number(text: str) -> bool:
+    """Whether a spreadsheet takes the text for a number, and so computes nothing."""
+    return (
+        text.isascii()
+        and "_" not in text
+        and text.strip() == text
+        and pd.to_numeric(pd.Series([text]), errors="coerce").notna().all()
+    )
+
+
+@given(st.lists(cell, min_size=1, max_size=8), st.booleans(), cell.filter(bool))
+@example(["=1", "'=1"], True, "=a")
+@example(["a\r=1", "a\n=1", '",=1'], False, "\r")
+@example(["-5", "+1e3", "-", "--5", "=5"], False, "@a")
+def test_no_text_is_a_formula(texts: list[str], few: bool, name: str) -> None:
+    """Of no text, and no column's name, a spreadsheet makes a formula; with the apostrophe taken away each is
+    what it was, and numbers are as they were."""
+    column = pd.Series(texts, dtype="category" if few else "str")
+    numbers = pd.Series(range(0, -len(texts), -1))
+    header, *rows = cells(pd.DataFrame({name: column, "n": numbers}))
+    for was, now in zip([name, *texts], [header[0], *(row[0] for row in rows)], strict=True):
+        assert now in (was, f"'{was}")
+        assert not now.startswith(DANGEROUS) or is_number(now)
+    assert [int(row[1]) for row in rows] == list(numbers)
+
+
+def test_what_is_no_formula_stays() -> None:
+    """Numbers written as text, times, names with such a sign inside, missing values and columns of the same
+    name come out as they are; the Parquet is exact."""
+    frame = pd.DataFrame(
+        {
+            "text": ["-5", "a=b", None, "=1"],
+            "mixed": pd.Series([1, "=x", None, True], dtype="object"),
+            "none": pd.Series([None] * 4, dtype="category"),
+        }
+    ).set_index(pd.date_range("2026-01-01", periods=4, tz="UTC", name="_time"))
+    assert cells(frame) == [
+        ["_time", "text", "mixed", "none"],
+        ["2026-01-01T00:00:00.000000Z", "-5", "1", ""],
+        ["2026-01-02T00:00:00.000000Z", "a=b", "'=x", ""],
+        ["2026-01-03T00:00:00.000000Z", "", "", ""],
+        ["2026-01-04T00:00:00.000000Z", "'=1", "True", ""],
+    ]
+    assert cells(pd.DataFrame([["=1", 2]], columns=["a", "a"])) == [["a", "a"], ["'=1", "2"]]
+    assert cells(frame.iloc[:0]) == [["_time", "text", "mixed", "none"]]
+    exact = frame[["text"]]
+    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(_parquet(exact))), exact, check_freq=False)
