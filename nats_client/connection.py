@@ -7,7 +7,8 @@ expired login, and hides why a first connect fails.
 import asyncio
 import contextlib
 import json
-import ssl
+import logging
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,6 @@ from nats.aio.client import Client as NatsPy
 from nats.aio.msg import Msg
 
 from .errors import (
-    ConnectionFailed,
     LoginRefused,
     LookbackError,
     MessageNotFound,
@@ -30,20 +30,31 @@ from .errors import (
     StreamNotFound,
     TlsFailed,
 )
+from .explain import Silent, TlsNotOffered, alert, explain, plain_reason
 from .fast_path import TappedNatsPy
 from .settings import Settings, without_credentials
 
 CONNECT_TIMEOUT = 2  # seconds; nats-py takes whole ones
 REQUEST_TIMEOUT = 3.0  # seconds
 RETRY_AFTER = (0.1, 0.5, 1.0, 2.0)  # seconds, the last one again and again
+RETRY_REFUSED = 5.0  # seconds, in place of the last one, where somebody has to mend something first
+STEADY = 5.0  # seconds after which a connection counts as one: what ends sooner is no reason to hurry
 PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
 DEAF_FOR = 2.0  # seconds between two tries where the login does not permit an inbox
 PONG_TIMEOUT = 3  # seconds that a server in doubt has for a sign of life
 
-CLIENT_CERTIFICATE = "'tls_cert' and 'tls_key'"
+REFUSED = (LoginRefused, SettingsError, TlsFailed)
 NOT_FOUND = {10059: StreamNotFound, 10037: MessageNotFound}
 # https://github.com/nats-io/nats-server/blob/main/server/errors.json
 UNAVAILABLE = 503  # the code of what passes by itself, such as a cluster without a leader
+
+
+_log = logging.getLogger(__name__)
+_ERROR = re.compile(rb"-ERR\s+'?(.*?)'?\r\n")
+
+
+class Violation(nats.errors.Error):
+    """What the server says when the login does not permit a subject; the connection goes on."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +96,23 @@ class SafeNatsPy(TappedNatsPy):
         writer = getattr(self._transport, "_io_writer", None)
         plain = writer is None or writer.get_extra_info("ssl_object") is None
         if wanted and plain and server.uri.scheme not in ("ws", "wss"):
-            raise _TlsNotOffered
+            raise TlsNotOffered
         return super()._connect_command()
 
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except TimeoutError:
+            raise (TimeoutError if self._server_info else Silent) from None
 
-class _TlsNotOffered(nats.errors.Error):
-    pass
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py has put it in lower case; as it came, it still stands in the parser's buffer.
+        if "permissions violation" in err_msg:
+            found = _ERROR.match(getattr(self._ps, "buf", b""))
+            told = found[1].decode("utf-8", "replace") if found else err_msg.strip("'")
+            await self._error_cb(Violation(told))
+        else:
+            await super()._process_err(err_msg)
 
 
 class Connection:
@@ -111,6 +133,8 @@ class Connection:
         domain = f"$JS.{settings.domain}.API" if settings.domain else "$JS.API"
         self.api_prefix = settings.api_prefix or domain
         """What JetStream's API is called here: `$JS.API`, as a rule."""
+        self.inboxes = f"{settings.inbox_prefix}.>"
+        """What the login must permit to subscribe to."""
 
     async def run(self) -> None:
         """Connect, and connect again whenever the connection ends, until cancelled."""
@@ -123,9 +147,13 @@ class Connection:
                     except Exception as error:
                         self._failed(server, error)
                         continue
-                    attempt = 0
+                    began = time.monotonic()
                     await self._while_connected(server)
-                await asyncio.sleep(RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)])
+                    attempt = 0 if time.monotonic() - began > STEADY else attempt
+                pause = RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)]
+                if attempt >= len(RETRY_AFTER) and isinstance(self.state.error, REFUSED):
+                    pause = RETRY_REFUSED
+                await asyncio.sleep(pause)
                 attempt += 1
         finally:
             self._set("closed")
@@ -235,6 +263,8 @@ class Connection:
             options["tls"] = context
         if self.settings.tls_hostname:
             options["tls_hostname"] = self.settings.tls_hostname
+        if self.settings.tls_handshake_first:
+            options["tls_handshake_first"] = True
         client = SafeNatsPy()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT * 3):
@@ -246,10 +276,17 @@ class Connection:
                     reconnect_time_wait=0,
                     connect_timeout=CONNECT_TIMEOUT,
                     ping_interval=PING_INTERVAL,
+                    inbox_prefix=self.settings.inbox_prefix,
                     error_cb=self._on_error,
                     closed_cb=self._on_closed,
                     **options,
                 )
+        except (OSError, nats.errors.NoServersError) as error:
+            await _close(client)
+            told = self._last_error if isinstance(error, nats.errors.NoServersError) else error
+            if isinstance(told, ConnectionResetError | BrokenPipeError):
+                raise await alert(self.settings, server) or told from None
+            raise
         except BaseException:
             await _close(client)
             raise
@@ -275,13 +312,13 @@ class Connection:
             await _close(client)
 
     async def _on_error(self, error: Exception) -> None:
-        self._last_error = error
-        text = str(error).lower()
-        if "permissions violation" not in text:
+        if not isinstance(error, Violation):
+            self._last_error = error
             return
+        text = str(error).lower()
         deaf = self._nats is not None and bytes(self._nats._resp_sub_prefix or b"?").decode().lower() in text
         if deaf:
-            self._deaf = ("_INBOX.>", time.monotonic())
+            self._deaf = (self.inboxes, time.monotonic())
         for subject, waiting in list(self._waiting.items()):
             if deaf or f'"{subject}"' in text:
                 for denied in waiting:
@@ -294,7 +331,12 @@ class Connection:
     def _failed(self, server: str, error: Exception) -> None:
         cause = self._last_error if isinstance(error, nats.errors.NoServersError) else error
         status: Literal["connecting", "reconnecting"] = "reconnecting" if self.reconnects else "connecting"
-        self._set(status, explain(self.settings, server, cause or error))
+        try:
+            told = explain(self.settings, server, cause or error)
+        except Exception:
+            _log.exception("explaining %r", error)  # a mistake of ours must not end the trying
+            told = ServerUnreachable(f"No connection to NATS: {type(error).__name__}.")
+        self._set(status, told)
         self.tried.set()
 
     def _set(
@@ -328,58 +370,3 @@ async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
 def not_permitted(what: str, subject: str) -> RequestRefused:
     """The error of a login that may not do `what` ("requests to", "to subscribe to") with `subject`."""
     return RequestRefused(f"The login does not permit {what} {subject!r}. Ask for that permission.")
-
-
-def explain(settings: Settings, server: str, error: Exception) -> LookbackError:
-    """What went wrong while connecting to `server`, in words that name the setting and no secret."""
-    where = f"the NATS server at {without_credentials(server)}"
-    text = str(error).lower()
-    if isinstance(error, SettingsError):
-        return error
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return TlsFailed(
-            f"The certificate of {where} is not accepted: {error.verify_message}. Check 'tls_ca' "
-            "(the CA that signed it) and 'tls_hostname' (the name in it)."
-        )
-    if isinstance(error, _TlsNotOffered):
-        return TlsFailed(
-            f"TLS is asked for, and {where} does not offer it. No login was sent. Use nats:// in 'url' "
-            "if the connection may be plain."
-        )
-    if isinstance(error, ssl.SSLError) and "CERTIFICATE_REQUIRED" in (error.reason or ""):
-        return TlsFailed(
-            f"{where[0].upper()}{where[1:]} asks for a client certificate: {CLIENT_CERTIFICATE}."
-        )
-    if isinstance(error, ssl.SSLError):
-        return TlsFailed(f"The TLS handshake with {where} failed: {error.reason or 'no reason given'}.")
-    if "authorization" in text or "authentication" in text or "maximum" in text:
-        if "maximum" in text:
-            return ConnectionFailed(f"{where[0].upper()}{where[1:]} takes no more connections.")
-        told = "no login is set" if settings.login_setting == "none" else f"setting: {settings.login_setting}"
-        reason = "has expired" if "expired" in text else "is refused"
-        return LoginRefused(
-            f"The login {reason} by {where} ({told}). Check it, or ask who runs the server."
-            if reason == "is refused"
-            else f"The login at {where} has expired ({told}). Renew it; Lookback then logs in by itself."
-        )
-    if type(error).__module__.startswith("nkeys") or "seed" in text:
-        return SettingsError(f"{settings.login_setting}: the seed in it is not valid.")
-    hint = ""
-    if isinstance(error, ConnectionResetError | BrokenPipeError) and settings.ssl_context() is not None:
-        hint = f" It may ask for a client certificate: {CLIENT_CERTIFICATE}."
-    return ServerUnreachable(
-        f"No answer from {where}: {plain_reason(error)}. Check 'url' and that the server runs.{hint}"
-    )
-
-
-def plain_reason(error: Exception) -> str:
-    """Why a connection or a request ended, in words that go on a sentence."""
-    if isinstance(error, TimeoutError):
-        return "it did not answer in time"
-    if isinstance(error, ConnectionRefusedError):
-        return "the connection is refused"
-    if isinstance(error, ConnectionResetError):
-        return "the connection was lost"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error).removeprefix("nats: ").strip() or type(error).__name__

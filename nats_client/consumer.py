@@ -294,7 +294,7 @@ class Consumer:
                     await inbox.arrived.wait()
             inbox.arrived.clear()
             if self._denied is not None and self._denied.done():
-                raise not_permitted("to subscribe to", "_INBOX.>")
+                raise not_permitted("to subscribe to", self._connection.inboxes)
             if self._doubt:
                 raise _DoubtError(self._doubt)
             if inbox.messages:

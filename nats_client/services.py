@@ -261,7 +261,7 @@ class ServiceList:
                 while True:
                     self._connection.check_inbox()
                     if deaf.done():
-                        raise not_permitted("to subscribe to", "_INBOX.>")
+                        raise not_permitted("to subscribe to", self._connection.inboxes)
                     refused = [subject for subject, answer in denied.items() if answer.done()]
                     look.refused = [str(not_permitted("requests to", subject)) for subject in refused]
                     if look.is_over(began, time.monotonic()):
