@@ -266,7 +266,9 @@ class Query:
     def _check_rights(self, address: str) -> None:
         for subject, denied in self._denied.items():
             if denied.done():
-                raise not_permitted("to subscribe to" if subject == address else "to publish to", subject)
+                if subject == address:
+                    raise not_permitted("to subscribe to", self._connection.inboxes)
+                raise not_permitted("to publish to", subject)
 
     def _broken_off(self, connected: bool) -> LookbackError:
         after = f"after row {self.rows:,}" if self._taken else "before the first row"

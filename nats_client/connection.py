@@ -23,6 +23,7 @@ from .errors import (
     LoginRefused,
     LookbackError,
     MessageNotFound,
+    NotPermitted,
     RequestFailed,
     RequestRefused,
     ServerUnreachable,
@@ -30,7 +31,7 @@ from .errors import (
     StreamNotFound,
     TlsFailed,
 )
-from .explain import Silent, TlsNotOffered, alert, explain, plain_reason
+from .explain import Silent, TlsNotOffered, explain, last_words, plain_reason
 from .fast_path import TappedNatsPy
 from .settings import Settings, without_credentials
 
@@ -41,15 +42,18 @@ RETRY_REFUSED = 5.0  # seconds, in place of the last one, where somebody has to 
 STEADY = 5.0  # seconds after which a connection counts as one: what ends sooner is no reason to hurry
 PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
 DEAF_FOR = 2.0  # seconds between two tries where the login does not permit an inbox
+MOST_TOLD = 100  # violations that nothing waits for, and that the log has
 PONG_TIMEOUT = 3  # seconds that a server in doubt has for a sign of life
 
 REFUSED = (LoginRefused, SettingsError, TlsFailed)
 NOT_FOUND = {10059: StreamNotFound, 10037: MessageNotFound}
 # https://github.com/nats-io/nats-server/blob/main/server/errors.json
+NO_JETSTREAM = (10039, 10076)
 UNAVAILABLE = 503  # the code of what passes by itself, such as a cluster without a leader
 
 
 _log = logging.getLogger(__name__)
+_NUID = re.compile(r"(?<=\.)[0-9A-Za-z]{22}(?=\.|$)")
 _ERROR = re.compile(rb"-ERR\s+'?(.*?)'?\r\n")
 
 
@@ -110,7 +114,8 @@ class SafeNatsPy(TappedNatsPy):
         if "permissions violation" in err_msg:
             found = _ERROR.match(getattr(self._ps, "buf", b""))
             told = found[1].decode("utf-8", "replace") if found else err_msg.strip("'")
-            await self._error_cb(Violation(told))
+            # Go writes a subject in quotes, and what is a quote in it with a backslash.
+            await self._error_cb(Violation(told.replace('\\"', '"').replace("\\\\", "\\")))
         else:
             await super()._process_err(err_msg)
 
@@ -129,6 +134,7 @@ class Connection:
         self._ended = asyncio.Event()
         self._last_error: Exception | None = None
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._told: set[str] = set()
         self._deaf: tuple[str, float] | None = None  # inbox that was denied, and when by the monotonic clock
         domain = f"$JS.{settings.domain}.API" if settings.domain else "$JS.API"
         self.api_prefix = settings.api_prefix or domain
@@ -180,18 +186,34 @@ class Connection:
         try:
             reply = await self.request(client, full, json.dumps(payload or {}).encode(), REQUEST_TIMEOUT)
         except nats.errors.NoRespondersError:
-            raise RequestFailed(
-                f"Nobody answers at {full!r}: JetStream is not enabled there, or not for this account."
-            ) from None
+            raise RequestFailed(f"Nobody answers at {full!r}: {self._why_nobody()}") from None
         except (TimeoutError, nats.errors.Error, ConnectionError) as error:
             raise RequestFailed(f"The server did not answer {full!r}: {plain_reason(error)}.") from error
         answer: dict[str, Any] = json.loads(reply.data)
         if failure := answer.get("error"):
             code = failure.get("err_code")
+            if code in NO_JETSTREAM:
+                raise RequestRefused(
+                    f"JetStream is not enabled for this account (error code {code}). Ask who runs the server "
+                    "to enable it. Streams that are elsewhere need 'domain' or 'api_prefix'."
+                )
             passing = failure.get("code") == UNAVAILABLE
             kind = NOT_FOUND.get(code, RequestFailed if passing else RequestRefused)
             raise kind(f"{failure.get('description', 'unknown error')} (error code {code})")
         return answer
+
+    def _why_nobody(self) -> str:
+        if domain := self.settings.domain:
+            return (
+                f"no JetStream domain {domain!r} is within reach. Check 'domain'; or the leaf node has lost "
+                "its hub."
+            )
+        if prefix := self.settings.api_prefix:
+            return f"this account imports no JetStream API as {prefix!r}. Check 'api_prefix'."
+        return (
+            "JetStream is not enabled there, or not for this account. Behind a leaf node set 'domain', for "
+            "the streams of another account 'api_prefix'."
+        )
 
     async def request(
         self,
@@ -225,7 +247,8 @@ class Connection:
 
     @contextlib.contextmanager
     def denial(self, subject: str) -> "Iterator[asyncio.Future[None]]":
-        """A future that is done as soon as the server says that the login does not permit `subject`."""
+        """A future that is done as soon as the server says that the login does not permit `subject`; with
+        ".token.", any subject with that token in its middle."""
         denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(subject.lower(), set())
         waiting.add(denied)
@@ -285,7 +308,7 @@ class Connection:
             await _close(client)
             told = self._last_error if isinstance(error, nats.errors.NoServersError) else error
             if isinstance(told, ConnectionResetError | BrokenPipeError):
-                raise await alert(self.settings, server) or told from None
+                raise await last_words(self.settings, server) or told from None
             raise
         except BaseException:
             await _close(client)
@@ -316,14 +339,26 @@ class Connection:
             self._last_error = error
             return
         text = str(error).lower()
-        deaf = self._nats is not None and bytes(self._nats._resp_sub_prefix or b"?").decode().lower() in text
+        prefix = self._nats._resp_sub_prefix if self._nats is not None else None
+        deaf = bool(prefix) and bytes(prefix or b"").decode().lower() in text
         if deaf:
             self._deaf = (self.inboxes, time.monotonic())
+        claimed = deaf
         for subject, waiting in list(self._waiting.items()):
-            if deaf or f'"{subject}"' in text:
+            if deaf or (subject if subject.startswith(".") else f'"{subject}"') in text:
+                claimed = True
                 for denied in waiting:
                     if not denied.done():
                         denied.set_result(None)
+        if not claimed:
+            self._log_once(str(error))
+
+    def _log_once(self, violation: str) -> None:
+        """Tell the log of a violation that no reader waits for; of consumers, the same one comes often."""
+        kind = _NUID.sub("*", violation.replace('"', "."))
+        if kind not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(kind)
+            _log.warning("NATS: %s", violation)
 
     async def _on_closed(self) -> None:
         self._ended.set()
@@ -367,6 +402,12 @@ async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
         _, running = await asyncio.wait(running, timeout=0.5)
 
 
-def not_permitted(what: str, subject: str) -> RequestRefused:
+def not_permitted(what: str, subject: str) -> NotPermitted:
     """The error of a login that may not do `what` ("requests to", "to subscribe to") with `subject`."""
-    return RequestRefused(f"The login does not permit {what} {subject!r}. Ask for that permission.")
+    asked = _NUID.sub("*", subject)
+    ask = "Ask for that permission" if asked == subject else f"Ask for the permission for {asked!r}"
+    if subject.endswith((".STREAM.LIST", ".STREAM.NAMES")):
+        ask += ", or name the streams in the setting 'streams'"
+    elif what == "to subscribe to" and subject.startswith("_INBOX"):
+        ask += ", or set 'inbox_prefix' to where the login permits inboxes"
+    return NotPermitted(f"The login does not permit {what} {subject!r}. {ask}.")

@@ -19,7 +19,7 @@ from .errors import (
 )
 from .settings import Settings, without_credentials
 
-PROBE_TIMEOUT = 2.0  # seconds
+PROBE_TIMEOUT = 1.0  # seconds
 
 # https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 NOT_YET_VALID, EXPIRED, UNKNOWN_CA, OTHER_NAME = {9}, {10}, {18, 19, 20, 21}, {62, 64}
@@ -73,26 +73,29 @@ def plain_reason(error: BaseException) -> str:
     return str(error).removeprefix("nats: ").strip("' ") or type(error).__name__
 
 
-async def alert(settings: Settings, server: str) -> ssl.SSLError | None:
-    """What `server`, which has reset a connection, says of our certificate, if anything.
+async def last_words(settings: Settings, server: str) -> Exception | None:
+    """Why `server` has reset a connection, if it says so.
 
-    With TLS 1.3 it says so after the handshake, and resets the connection when we have sent something in the
-    meantime, which may overtake what it says. So this sends nothing.
+    It tells what it has against our certificate, or that it is full, and resets the connection when we have
+    sent something in the meantime, which may overtake what it tells. So this sends nothing.
     """
     parts, context = urlsplit(server), settings.ssl_context()
-    if context is None or parts.scheme == "ws":
+    if parts.scheme == "ws":
         return None
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
             reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-            if not settings.tls_handshake_first and parts.scheme != "wss":
-                await reader.readline()
-            await writer.start_tls(context, server_hostname=settings.tls_hostname or parts.hostname)
-            await reader.read(1)
+            tls_first = settings.tls_handshake_first or parts.scheme == "wss"
+            info = b"" if tls_first else await reader.readline()
+            if context is not None and (tls_first or b'"tls_required":true' in info):
+                await writer.start_tls(context, server_hostname=settings.tls_hostname or parts.hostname)
+            word, _, text = (await reader.readline()).partition(b" ")
+            if word == b"-ERR":
+                return nats.errors.Error(text.decode("utf-8", "replace").strip())
     except ssl.SSLError as error:
         return error
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, ValueError):
         pass
     finally:
         if writer is not None:
@@ -201,7 +204,13 @@ def _login(settings: Settings, where: str, text: str) -> str:
         )
     why = ""
     if claims:
-        why = " Its JWT may be revoked, or be of an account that this server does not know."
+        until = ""
+        if isinstance(ends, int | float):
+            until = f" and is good until {_utc(ends)}, by this machine's clock"
+        why = (
+            f" Its JWT is of user {claims.get('name') or claims.get('sub')!r}{until}; it may be revoked, be "
+            "of an account that this server does not know, or have ended by the server's clock."
+        )
     return f"The login is refused by {where} ({told}).{why} Check it, or ask who runs the server."
 
 
@@ -222,10 +231,14 @@ def _unreachable(settings: Settings, server: str, where: str, error: BaseExcepti
     web = server.startswith("ws")
     told = " ".join(str(error).split())
     if isinstance(error, Silent) or "expecting info" in told.lower():
-        first = "" if settings.tls_handshake_first else "; or it begins with TLS: set 'tls_handshake_first'"
+        first = (
+            "it may not begin with TLS: leave out 'tls_handshake_first'"
+            if settings.tls_handshake_first
+            else "it may begin with TLS: set 'tls_handshake_first'"
+        )
         return (
             f"{capital} takes the connection and does not greet as NATS does. It may be a websocket "
-            f"listener: ws:// or wss:// in 'url'{first}; or the port belongs to something else."
+            f"listener: ws:// or wss:// in 'url'; {first}; or the port belongs to something else."
         )
     if web and "INFO {" in told:
         return f"{capital} speaks NATS, but no websocket, at this port. Use nats:// or tls:// in 'url'."

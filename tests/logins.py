@@ -40,14 +40,21 @@ def signed(issuer: nkeys.KeyPair, subject: str, name: str, claims: dict[str, Any
     return f"{head}.{encode(issuer.sign(head.encode()))}"
 
 
-def signed_user(account: nkeys.KeyPair, key: str, limits: dict[str, int], expires: int | None) -> str:
-    """A user JWT, which ends at `expires` (seconds since the epoch)."""
+def signed_user(
+    account: nkeys.KeyPair,
+    key: str,
+    limits: dict[str, int],
+    expires: int | None,
+    begins: int | None = None,
+) -> str:
+    """A user JWT, which begins at `begins` and ends at `expires` (seconds since the epoch)."""
     jwt = signed(account, key, "me", {"type": "user", "pub": {}, "sub": {}, **limits})
-    if expires is None:
+    times = {"exp": expires, "nbf": begins}
+    if not any(times.values()):
         return jwt
     head, body, _ = jwt.split(".")
     claims = json.loads(base64.urlsafe_b64decode(body + "=="))
-    claims["exp"] = expires
+    claims |= {name: value for name, value in times.items() if value is not None}
     body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     signature = base64.urlsafe_b64encode(account.sign(f"{head}.{body}".encode())).decode().rstrip("=")
     return f"{head}.{body}.{signature}"
@@ -57,17 +64,41 @@ def signed_user(account: nkeys.KeyPair, key: str, limits: dict[str, int], expire
 class Login:
     """An account of an operator, and one user of it."""
 
-    config: str
-    """What the server needs to know."""
     folder: Path
+    operator: nkeys.KeyPair
     account: nkeys.KeyPair
     user_key: str
     user_seed: str
+    fixed: str
+    """The part of the server's configuration that cannot be changed while it runs."""
+    system: str
+    """The system account's key and JWT."""
 
-    def write(self, expires: int | None, name: str = "me.creds") -> Path:
-        """A credentials file whose JWT ends at `expires` (seconds since the epoch)."""
+    @property
+    def account_key(self) -> str:
+        """The account's public key."""
+        return self.account.public_key.decode().strip("=")
+
+    @property
+    def config(self) -> str:
+        """What the server needs to know."""
+        return self.config_with()
+
+    def config_with(self, *, jetstream: bool = True, revoked: bool = False, **limits: int) -> str:
+        """The same, with other `limits` of the account, without JetStream, or with the user revoked."""
+        stored = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1} if jetstream else {}
+        all_limits = {**EVERYTHING, **stored, "imports": -1, "exports": -1, "wildcards": True}
+        all_limits |= {"conn": -1, "leaf": -1, **limits}
+        claims: dict[str, Any] = {"type": "account", "limits": all_limits}
+        if revoked:
+            claims["revocations"] = {self.user_key: int(time.time())}
+        account_jwt = signed(self.operator, self.account_key, "acc", claims)
+        return f"{self.fixed}resolver_preload: {{ {self.account_key}: {account_jwt}, {self.system} }}\n"
+
+    def write(self, expires: int | None, name: str = "me.creds", *, begins: int | None = None) -> Path:
+        """A credentials file whose JWT begins at `begins` and ends at `expires` (seconds since the epoch)."""
         file = self.folder / name
-        jwt = signed_user(self.account, self.user_key, EVERYTHING, expires)
+        jwt = signed_user(self.account, self.user_key, EVERYTHING, expires, begins)
         file.write_text(
             f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
             f"-----BEGIN USER NKEY SEED-----\n{self.user_seed}\n------END USER NKEY SEED------\n"
@@ -78,16 +109,10 @@ class Login:
 def operator(folder: Path) -> Login:
     """A new operator with one account, JetStream included."""
     pair, key, _ = new_key(nkeys.PREFIX_BYTE_OPERATOR)
-    account, account_key, _ = new_key(nkeys.PREFIX_BYTE_ACCOUNT)
+    account, _, _ = new_key(nkeys.PREFIX_BYTE_ACCOUNT)
     _, user_key, user_seed = new_key(nkeys.PREFIX_BYTE_USER)
-    stored = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
-    limits = {**EVERYTHING, **stored, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
-    operator_jwt = signed(pair, key, "op", {"type": "operator"})
-    account_jwt = signed(pair, account_key, "acc", {"type": "account", "limits": limits})
     _, system_key, _ = new_key(nkeys.PREFIX_BYTE_ACCOUNT)
-    system_jwt = signed(pair, system_key, "sys", {"type": "account"})
-    config = (
-        f"operator: {operator_jwt}\nsystem_account: {system_key}\nresolver: MEMORY\n"
-        f"resolver_preload: {{ {account_key}: {account_jwt}, {system_key}: {system_jwt} }}\n"
-    )
-    return Login(config, folder, account, user_key, user_seed)
+    operator_jwt = signed(pair, key, "op", {"type": "operator"})
+    fixed = f"operator: {operator_jwt}\nsystem_account: {system_key}\nresolver: MEMORY\n"
+    system = f"{system_key}: {signed(pair, system_key, 'sys', {'type': 'account'})}"
+    return Login(folder, pair, account, user_key, user_seed, fixed, system)

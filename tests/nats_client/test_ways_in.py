@@ -387,12 +387,11 @@ def test_leaf_node_of_an_operator(tmp_path: Path) -> None:
     """A leaf node that is in operator mode, as its hub, hands a login with a JWT on to the hub's streams."""
     login, port = operator(tmp_path), free_port()
     creds = login.write(None)
-    account = login.account.public_key.decode().strip("=")
     hub = (
         f'{login.config}\njetstream {{ store_dir: "{tmp_path / "hub"}", domain: hub }}\n'
         f'leafnodes {{ listen: "127.0.0.1:{port}" }}\n'
     )
-    remote = f'url: "nats-leaf://127.0.0.1:{port}", account: {account}, credentials: "{creds}"'
+    remote = f'url: "nats-leaf://127.0.0.1:{port}", account: {login.account_key}, credentials: "{creds}"'
     leaf = f"{login.config}\n# no jetstream\nleafnodes {{ reconnect: 1, remotes: [ {{ {remote} }} ] }}\n"
     with (
         running_server(tmp_path / "h", hub) as server,
