@@ -225,6 +225,7 @@ class Connection:
     ) -> Msg:
         """The answer to a request. Raises RequestRefused where the login does not permit it, at once; and
         what nats-py raises, NoRespondersError and TimeoutError (`timeout` is in seconds) among it."""
+        self.check_inbox()
         request = asyncio.ensure_future(client.request(subject, payload, timeout=timeout, headers=headers))
         try:
             with self.denial(subject) as denied:

@@ -1,4 +1,4 @@
-"""Logins that are refused, and connections that come back. Ways in: test_ways_in.py; mistakes: test_mistakes.py."""
+"""Logins that are refused, and connections that come back; test_ways_in.py has the ways in."""
 
 import socket
 import threading
