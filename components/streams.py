@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from nats_client import LookbackError, StreamInfo
-from nats_client.errors import RequestFailed, ServerUnreachable
+from nats_client.errors import NotPermitted, RequestFailed, ServerUnreachable
 
 from .connection import client, is_embedded
 from .live import View
@@ -52,13 +52,16 @@ def streams() -> pd.DataFrame:
 
 def listed(what: str, ask: Callable[[], list[T]]) -> list[T]:
     """What `ask` gives; while there is no connection, or no answer, what it gave last. Raises LookbackError
-    when it has never given anything."""
+    when it has never given anything, and when the login no longer permits to ask."""
     nats = client()
     try:
         if nats.state.status == "connected":
             _last[what] = ask()
         elif what not in _last:
             raise nats.state.error or ServerUnreachable("Not connected to NATS yet.")
+    except NotPermitted:
+        _last.pop(what, None)
+        raise
     except RequestFailed:
         if what not in _last:
             raise
@@ -151,13 +154,19 @@ def stream_list(table: pd.DataFrame) -> None:
 
 def newest_messages(names: list[str]) -> None:
     """Draw the newest message of each of the streams `names`, its payload cut at 300 bytes."""
-    rows = [
-        {"stream": name, "time": found[1], "subject": found[0], "payload": _shown(found[2])}
-        for name in names
-        if (found := _newest_message(name)) is not None
-    ]
-    if not rows:
+    rows, failed = [], []
+    for name in names:
+        found = _newest_message(name)
+        if isinstance(found, str):
+            failed.append(found)
+        elif found is not None:
+            rows.append({"stream": name, "time": found[1], "subject": found[0], "payload": _shown(found[2])})
+    if failed:
+        more = f" Nor can those of {len(failed) - 1} more." if len(failed) > 1 else ""
+        st.warning(plain(f"A newest message can't be read. {failed[0]}{more}"), icon=":material/lock:")
+    if not rows and not failed:
         st.info("No stream holds a message.", icon=":material/hourglass_empty:")
+    if not rows:
         return
     st.dataframe(
         local(pd.DataFrame(rows), "time"),
@@ -177,5 +186,9 @@ def _shown(payload: bytes) -> str:
 
 
 @st.cache_data(ttl=KEEP, show_spinner=False)
-def _newest_message(stream: str) -> tuple[str, pd.Timestamp, bytes] | None:
-    return client().newest(stream)
+def _newest_message(stream: str) -> tuple[str, pd.Timestamp, bytes] | str | None:
+    """The message, or why the login may not read it."""
+    try:
+        return client().newest(stream)
+    except NotPermitted as error:
+        return str(error)
