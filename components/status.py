@@ -38,6 +38,7 @@ def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -
             return Verdict("busy", "Connecting")
         word = "Connecting" if connection.status == "connecting" else "Disconnected"
         return Verdict("lost", word, f"{connection.error}{kept}")
+    reads = [read for read in reads if not (isinstance(read, Bucket) and read.optional)]
     for read in reads:
         health = read.health
         if health.phase in ("stopped", "reconnecting"):
@@ -88,9 +89,8 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
         draw(plain(verdict.sentence))
     for view in views:
         _progress(view)
-    for sentence in map(_left_out, buckets.values()):
-        if sentence:
-            st.warning(plain(sentence), icon=":material/report:")
+    for sentence in [part for bucket in buckets.values() for part in _lacks(bucket)]:
+        st.warning(plain(sentence), icon=":material/report:")
     for sentence, details in _missing(views):
         st.warning(plain(sentence), icon=":material/report:")
         if details:
@@ -148,6 +148,8 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
     for view in longest.values():
         health, name = view.health, view.health.name
         found += _gone(view)
+        if health.hindered:
+            found.append((_hindered(name, health.hindered), []))
         if health.archive:
             found.append((f"{name}: the archive can't be read. {health.archive} Older rows are missing.", []))
         if health.malformed:
@@ -182,15 +184,24 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
     return found
 
 
-def _left_out(bucket: Bucket) -> str:
-    """What the mapping does not hold, in a sentence, if anything."""
-    health = bucket.health
-    return (
-        f"{health.name}: the mapping is full ({health.keys:,} keys, {bytes_text(health.bytes)}). "
-        f"{count_text(health.left_out, 'key')} left out."
-        if health.left_out
-        else ""
-    )
+def _lacks(bucket: Bucket) -> list[str]:
+    """What the mapping does not hold, or how it is slow, in sentences."""
+    health, found = bucket.health, []
+    if bucket.optional and health.phase == "stopped":
+        found.append(f"The bucket {health.name!r} can't be read. {health.why or ''}".strip())
+    if health.left_out:
+        size = bytes_text(health.bytes)
+        left_out = count_text(health.left_out, "key")
+        found.append(
+            f"{health.name}: the mapping is full ({health.keys:,} keys, {size}). {left_out} left out."
+        )
+    if health.hindered:
+        found.append(_hindered(health.name, health.hindered))
+    return found
+
+
+def _hindered(name: str, why: LookbackError) -> str:
+    return f"{name}: read in steps, about a megabyte a second, for want of flow control. {why}"
 
 
 def _gone(view: View) -> list[tuple[str, list[dict[str, object]]]]:

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from nats_client import Client, LookbackError, StreamInfo
-from nats_client.errors import RequestFailed, ServerUnreachable
+from nats_client.errors import NotPermitted, RequestFailed, ServerUnreachable
 
 from .connection import is_embedded, shared
 from .live import View
@@ -52,7 +52,7 @@ def streams() -> pd.DataFrame:
 
 def listed(what: str, ask: Callable[[str, Client], list[T]]) -> list[T]:
     """What `ask` gives, of what the viewer may see; while there is no connection, or no answer, what it gave
-    last. Raises LookbackError when it has never given anything."""
+    last. Raises LookbackError when it has never given anything, and when the login no longer permits it."""
     rights, nats = shared()
     kept = rights, what
     try:
@@ -60,6 +60,9 @@ def listed(what: str, ask: Callable[[str, Client], list[T]]) -> list[T]:
             _last[kept] = ask(rights, nats)
         elif kept not in _last:
             raise nats.state.error or ServerUnreachable("Not connected to NATS yet.")
+    except NotPermitted:
+        _last.pop(kept, None)
+        raise
     except RequestFailed:
         if kept not in _last:
             raise
@@ -156,13 +159,19 @@ def stream_list(table: pd.DataFrame) -> None:
 def newest_messages(names: list[str]) -> None:
     """Draw the newest message of each of the streams `names`, its payload cut at 300 bytes."""
     rights, nats = shared()
-    rows = [
-        {"stream": name, "time": found[1], "subject": found[0], "payload": _shown(found[2])}
-        for name in names
-        if (found := _newest_message(rights, nats, name)) is not None
-    ]
-    if not rows:
+    rows, failed = [], []
+    for name in names:
+        found = _newest_message(rights, nats, name)
+        if isinstance(found, str):
+            failed.append(found)
+        elif found is not None:
+            rows.append({"stream": name, "time": found[1], "subject": found[0], "payload": _shown(found[2])})
+    if failed:
+        more = f" Nor can those of {len(failed) - 1} more." if len(failed) > 1 else ""
+        st.warning(plain(f"A newest message can't be read. {failed[0]}{more}"), icon=":material/lock:")
+    if not rows and not failed:
         st.info("No stream holds a message.", icon=":material/hourglass_empty:")
+    if not rows:
         return
     st.dataframe(
         local(pd.DataFrame(rows), "time"),
@@ -182,5 +191,9 @@ def _shown(payload: bytes) -> str:
 
 
 @st.cache_data(ttl=KEEP, show_spinner=False)
-def _newest_message(rights: str, _nats: Client, stream: str) -> tuple[str, pd.Timestamp, bytes] | None:
-    return _nats.newest(stream)
+def _newest_message(rights: str, _nats: Client, stream: str) -> tuple[str, pd.Timestamp, bytes] | str | None:
+    """The message, or why the login may not read it."""
+    try:
+        return _nats.newest(stream)
+    except NotPermitted as error:
+        return str(error)

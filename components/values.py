@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from nats_client import BucketInfo, Client, Entry, Values, Watch, WatchHealth, entries_frame, format_duration
+from nats_client.errors import RequestRefused
 
 from .choose import choose
 from .connection import client, shared
@@ -30,6 +31,8 @@ class Bucket(Mapping[str, Any]):
     now: int
     """The server's clock, ns since the epoch, UTC."""
     health: WatchHealth
+    optional: bool = False
+    """Whether the page can do without it."""
 
     def __getitem__(self, key: str) -> Any:
         return self.snapshot[key]
@@ -59,20 +62,20 @@ class Bucket(Mapping[str, Any]):
         return self.snapshot.frame(self.now)
 
 
-def values(bucket: str) -> Bucket:
+def values(bucket: str, *, optional: bool = False) -> Bucket:
     """The values of the key-value bucket `bucket`, by key: `values("settings")["cpu"]`.
 
     They are kept current by one watch for all viewers, so reading them asks the server nothing. A value is
     JSON where it is JSON, else text, else a text with its bytes in hex and their number. A key that is not
     there raises KeyNotFound, drawn by the frame with the nearest keys; `.get(key, default)` does not. While
-    the bucket has never been read, the page ends here and the frame says why. Raises SubjectError on what
-    cannot be the name of a bucket.
+    the bucket has never been read, the page ends here and the frame says why; with `optional` it goes on
+    with an empty mapping, under a warning. Raises SubjectError on what cannot be the name of a bucket.
     """
     watch = client().values(bucket)
     first_look((bucket, watch.opened), watch.wait)
-    read = Bucket(watch, watch.snapshot(), watch.now(), watch.health)
+    read = Bucket(watch, watch.snapshot(), watch.now(), watch.health, optional)
     collect(read)
-    if not read.snapshot.version:
+    if not read.snapshot.version and not optional:
         raise NothingYet(bucket)
     return read
 
@@ -145,17 +148,23 @@ def key_history(bucket: Bucket, key: str) -> None:
     if bucket.health.phase != "following":
         st.caption("The history can't be asked for at the moment.")
         return
-    revisions = _history(*shared(), bucket.health.name, key, bucket.snapshot.revision(key))
-    if revisions:
+    revisions, failed = _history(*shared(), bucket.health.name, key, bucket.snapshot.revision(key))
+    if failed:
+        st.warning(plain(f"The history could not be read. {failed}"), icon=":material/report:")
+    elif revisions:
         _table(reversed(revisions), bucket.now, "revision")
     else:
         st.caption("The bucket keeps no revision of this key.")
 
 
 @st.cache_data(ttl=30, max_entries=1000, show_spinner=False)
-def _history(rights: str, _nats: Client, bucket: str, key: str, newest: int) -> list[Entry]:
-    """Asked for again when there is a newer revision than `newest`."""
-    return _nats.history(bucket, key)
+def _history(rights: str, _nats: Client, bucket: str, key: str, newest: int) -> tuple[list[Entry], str]:
+    """The revisions, or why there are none, which is kept as well. Asked for again when there is a newer
+    revision than `newest`."""
+    try:
+        return _nats.history(bucket, key), ""
+    except RequestRefused as error:
+        return [], str(error)
 
 
 def _table(entries: Iterable[Entry], now: int, first: str) -> None:

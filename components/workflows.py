@@ -305,8 +305,11 @@ def run_log(found: OneRun) -> None:
 def start_buttons(workflow: str = ALL) -> None:
     """Draw a button for each workflow whose program starts runs on request: of `workflow`, or of all."""
     found: dict[str, str] = {}
+    refused: str | None = None
     with contextlib.suppress(LookbackError):
-        for instance in services().instances:
+        known = services()
+        refused = known.refused
+        for instance in known.instances:
             for endpoint in instance.endpoints:
                 if not instance.gone and re.fullmatch(rf"{re.escape(START)}[A-Za-z0-9_-]+", endpoint.subject):
                     token = endpoint.subject.removeprefix(START)
@@ -321,6 +324,8 @@ def start_buttons(workflow: str = ALL) -> None:
                     on_click=_start,
                     args=(subject,),
                 )
+    if refused:
+        st.caption(plain(f"What can be started is not known. {refused}"))
     error, when = st.session_state.get("_start_failed", (None, 0.0))
     if error is not None and time.monotonic() - when < TOLD_FOR:
         mistake(error)

@@ -19,7 +19,7 @@ import nats.errors
 import pandas as pd
 from nats.aio.msg import Msg
 
-from .connection import Connection, SafeNatsPy, end_tasks, not_permitted, plain_reason
+from .connection import Connection, SafeNatsPy, end_tasks, not_permitted
 from .errors import (
     AnswerBroken,
     AnswerTooLarge,
@@ -30,6 +30,7 @@ from .errors import (
     SubjectError,
     one_of,
 )
+from .explain import plain_reason
 from .fast_path import Inbox
 from .requests import Request, nobody_listens, ready_for, service_error
 from .rows import ARROW, JSON, Rows, read_rows
@@ -270,7 +271,9 @@ class Query:
     def _check_rights(self, address: str) -> None:
         for subject, denied in self._denied.items():
             if denied.done():
-                raise not_permitted("to subscribe to" if subject == address else "to publish to", subject)
+                if subject == address:
+                    raise not_permitted("to subscribe to", self._connection.inboxes)
+                raise not_permitted("to publish to", subject)
 
     @property
     def _so_far(self) -> str:
@@ -346,7 +349,9 @@ class Query:
 
     def _take_control(self, subject: str) -> None:
         """Nothing is published to any other subject: a rogue service would speak with our rights."""
-        if self._control is None and subject.startswith((f"{self.subject}.", "_INBOX.")):
+        if self._control is None and subject.startswith(
+            (f"{self.subject}.", f"{self._connection.settings.inbox_prefix}.")
+        ):
             with contextlib.suppress(SubjectError):
                 self._control = check_subject(subject)
                 self._watch(subject)

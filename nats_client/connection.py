@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
-import ssl
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -21,10 +21,10 @@ from nats.aio.client import Client as NatsPy
 from nats.aio.msg import Msg
 
 from .errors import (
-    ConnectionFailed,
     LoginRefused,
     LookbackError,
     MessageNotFound,
+    NotPermitted,
     RequestFailed,
     RequestRefused,
     ServerUnreachable,
@@ -34,6 +34,7 @@ from .errors import (
     TokenRefused,
     TokenUnavailable,
 )
+from .explain import Silent, TlsNotOffered, explain, last_words, plain_reason, where_is
 from .fast_path import TappedNatsPy
 from .settings import Settings, without_credentials
 from .tokens import SUBJECT as TOKENS
@@ -43,17 +44,27 @@ CONNECT_TIMEOUT = 2  # seconds; nats-py takes whole ones
 REQUEST_TIMEOUT = 3.0  # seconds
 RETRY_AFTER = (0.1, 0.5, 1.0, 2.0)  # seconds, the last one again and again
 TOKEN_RETRY = 5.0  # seconds between two requests for a token that is not to be had
+RETRY_REFUSED = 5.0  # seconds, in place of the last one, where somebody has to mend something first
+STEADY = 5.0  # seconds after which a connection counts as one: what ends sooner is no reason to hurry
 PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
 DEAF_FOR = 2.0  # seconds between two tries where the login does not permit an inbox
 IDLE_LOOK = 0.2  # seconds between two looks whether a connection that was taken over from is used
+MOST_TOLD = 100  # violations that nothing waits for, and that the log has
 PONG_TIMEOUT = 3  # seconds that a server in doubt has for a sign of life
 
-CLIENT_CERTIFICATE = "'tls_cert' and 'tls_key'"
+REFUSED = (LoginRefused, SettingsError, TlsFailed)
 NOT_FOUND = {10059: StreamNotFound, 10037: MessageNotFound}
 # https://github.com/nats-io/nats-server/blob/main/server/errors.json
+NO_JETSTREAM = (10039, 10076)
 UNAVAILABLE = 503  # the code of what passes by itself, such as a cluster without a leader
 
 _log = logging.getLogger(__name__)
+_NUID = re.compile(r"(?<=\.)[0-9A-Za-z]{22}(?=\.|$)")
+_ERROR = re.compile(rb"-ERR\s+'?(.*?)'?\r\n")
+
+
+class Violation(nats.errors.Error):
+    """What the server says when the login does not permit a subject; the connection goes on."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +121,24 @@ class SafeNatsPy(TappedNatsPy):
         writer = getattr(self._transport, "_io_writer", None)
         plain = writer is None or writer.get_extra_info("ssl_object") is None
         if wanted and plain and server.uri.scheme not in ("ws", "wss"):
-            raise _TlsNotOffered
+            raise TlsNotOffered
         return super()._connect_command()
 
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except TimeoutError:
+            raise (TimeoutError if self._server_info else Silent) from None
 
-class _TlsNotOffered(nats.errors.Error):
-    pass
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py has put it in lower case; as it came, it still stands in the parser's buffer.
+        if "permissions violation" in err_msg:
+            found = _ERROR.match(getattr(self._ps, "buf", b""))
+            told = found[1].decode("utf-8", "replace") if found else err_msg.strip("'")
+            # Go writes a subject in quotes, and what is a quote in it with a backslash.
+            await self._error_cb(Violation(told.replace('\\"', '"').replace("\\\\", "\\")))
+        else:
+            await super()._process_err(err_msg)
 
 
 class Connection:
@@ -138,6 +161,7 @@ class Connection:
         self._before: set[asyncio.Task[None]] = set()  # connections with tokens that were renewed
         self._connected = asyncio.Event()
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._told: set[str] = set()
         domain = f"$JS.{settings.domain}.API" if settings.domain else "$JS.API"
         self.api_prefix = settings.api_prefix or domain
         """What JetStream's API is called here: `$JS.API`, as a rule."""
@@ -153,9 +177,12 @@ class Connection:
                     except Exception as error:
                         self._failed(server, error)
                         continue
-                    attempt = 0
+                    began = time.monotonic()
                     await self._while_connected(server)
+                    attempt = 0 if time.monotonic() - began > STEADY else attempt
                 pause = RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)]
+                if attempt >= len(RETRY_AFTER) and isinstance(self.state.error, REFUSED):
+                    pause = RETRY_REFUSED
                 if attempt and isinstance(self.state.error, TokenRefused | TokenUnavailable):
                     pause = TOKEN_RETRY
                 await asyncio.sleep(pause)
@@ -199,18 +226,34 @@ class Connection:
         try:
             reply = await self.request(client, full, json.dumps(payload or {}).encode(), REQUEST_TIMEOUT)
         except nats.errors.NoRespondersError:
-            raise RequestFailed(
-                f"Nobody answers at {full!r}: JetStream is not enabled there, or not for this account."
-            ) from None
+            raise RequestFailed(f"Nobody answers at {full!r}: {self._why_nobody()}") from None
         except (TimeoutError, nats.errors.Error, ConnectionError) as error:
             raise RequestFailed(f"The server did not answer {full!r}: {plain_reason(error)}.") from error
         answer: dict[str, Any] = json.loads(reply.data)
         if failure := answer.get("error"):
             code = failure.get("err_code")
+            if code in NO_JETSTREAM:
+                raise RequestRefused(
+                    f"JetStream is not enabled for this account (error code {code}). Ask who runs the server "
+                    "to enable it. Streams that are elsewhere need 'domain' or 'api_prefix'."
+                )
             passing = failure.get("code") == UNAVAILABLE
             kind = NOT_FOUND.get(code, RequestFailed if passing else RequestRefused)
             raise kind(f"{failure.get('description', 'unknown error')} (error code {code})")
         return answer
+
+    def _why_nobody(self) -> str:
+        if domain := self.settings.domain:
+            return (
+                f"no JetStream domain {domain!r} is within reach. Check 'domain'; or the leaf node has lost "
+                "its hub."
+            )
+        if prefix := self.settings.api_prefix:
+            return f"this account imports no JetStream API as {prefix!r}. Check 'api_prefix'."
+        return (
+            "JetStream is not enabled there, or not for this account. Behind a leaf node set 'domain', for "
+            "the streams of another account 'api_prefix'."
+        )
 
     async def request(
         self,
@@ -222,6 +265,7 @@ class Connection:
     ) -> Msg:
         """The answer to a request. Raises RequestRefused where the login does not permit it, at once; and
         what nats-py raises, NoRespondersError and TimeoutError (`timeout` is in seconds) among it."""
+        self.check_inbox(client)
         request = asyncio.ensure_future(client.request(subject, payload, timeout=timeout, headers=headers))
         try:
             with self.denial(subject) as denied:
@@ -244,7 +288,8 @@ class Connection:
 
     @contextlib.contextmanager
     def denial(self, subject: str) -> "Iterator[asyncio.Future[None]]":
-        """A future that is done as soon as the server says that the login does not permit `subject`."""
+        """A future that is done as soon as the server says that the login does not permit `subject`; with
+        ".token.", any subject with that token in its middle."""
         denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(subject.lower(), set())
         waiting.add(denied)
@@ -281,11 +326,11 @@ class Connection:
             client = await self._log_in(server, token.login(), token.inbox_prefix)
         except nats.errors.Error as error:
             if "authorization" in str(error).lower() or "authentication" in str(error).lower():
-                raise refused(self.settings.role, _where(server)) from None
+                raise refused(self.settings.role, where_is(server)) from None
             raise
         if "nonce" not in client._server_info:
             await self._close(client)
-            raise unchecked(self.settings.role, _where(server))
+            raise unchecked(self.settings.role, where_is(server))
         self.rights = token.rights
         return client, token
 
@@ -310,12 +355,16 @@ class Connection:
             options["tls"] = context
         if self.settings.tls_hostname:
             options["tls_hostname"] = self.settings.tls_hostname
+        if self.settings.tls_handshake_first:
+            options["tls_handshake_first"] = True
         client = SafeNatsPy()
         self._open.add(client)
 
         async def on_error(error: Exception) -> None:
-            client.failure = error
-            self._note_denial(client, str(error).lower())
+            if isinstance(error, Violation):
+                self._note_denial(client, str(error))
+            else:
+                client.failure = error
 
         async def on_closed() -> None:
             client.ended.set()
@@ -335,9 +384,13 @@ class Connection:
                     closed_cb=on_closed,
                     **options,
                 )
-        except nats.errors.NoServersError as error:  # which hides the reason
+        except (OSError, nats.errors.NoServersError) as error:
             await self._close(client)
-            raise client.failure or error from None
+            # NoServersError hides the reason
+            told = client.failure or error if isinstance(error, nats.errors.NoServersError) else error
+            if isinstance(told, ConnectionResetError | BrokenPipeError):
+                raise await last_words(self.settings, server) or told from None
+            raise told from None
         except BaseException:
             await self._close(client)
             raise
@@ -361,7 +414,7 @@ class Connection:
             left = token.ends_at - time.monotonic()
             if "expired" in str(error).lower() and left > 0:
                 self._early += left
-            error = ended(token.rights.role, _where(server), error, self._renewal_failed) or error
+            error = ended(token.rights.role, where_is(server), error, self._renewal_failed) or error
         self._failed(server, error)
         await self._drop()
 
@@ -435,21 +488,37 @@ class Connection:
             closing.cancel()
         self._open.discard(client)
 
-    def _note_denial(self, client: SafeNatsPy, text: str) -> None:
-        if "permissions violation" not in text:
-            return
-        deaf = bytes(client._resp_sub_prefix or b"?").decode().lower() in text
+    def _note_denial(self, client: SafeNatsPy, violation: str) -> None:
+        text = violation.lower()
+        prefix = bytes(client._resp_sub_prefix or b"").decode().lower()
+        deaf = bool(prefix) and prefix in text
         if deaf:
             client.deaf = (f"{client._inbox_prefix.decode()}.>", time.monotonic())
+        claimed = deaf
         for subject, waiting in list(self._waiting.items()):
-            if deaf or f'"{subject}"' in text:
+            if deaf or (subject if subject.startswith(".") else f'"{subject}"') in text:
+                claimed = True
                 for denied in waiting:
                     if not denied.done():
                         denied.set_result(None)
+        if not claimed:
+            self._log_once(violation)
+
+    def _log_once(self, violation: str) -> None:
+        """Tell the log of a violation that no reader waits for; of consumers, the same one comes often."""
+        kind = _NUID.sub("*", violation.replace('"', "."))
+        if kind not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(kind)
+            _log.warning("NATS: %s", violation)
 
     def _failed(self, server: str, error: Exception) -> None:
         status: Literal["connecting", "reconnecting"] = "reconnecting" if self.reconnects else "connecting"
-        self._set(status, explain(self.settings, server, error))
+        try:
+            told = explain(self.settings, server, error)
+        except Exception:
+            _log.exception("explaining %r", error)  # a mistake of ours must not end the trying
+            told = ServerUnreachable(f"No connection to NATS: {type(error).__name__}.")
+        self._set(status, told)
         self.tried.set()
 
     def _set(
@@ -468,65 +537,12 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
         _, running = await asyncio.wait(running, timeout=0.5)
 
 
-def not_permitted(what: str, subject: str) -> RequestRefused:
+def not_permitted(what: str, subject: str) -> NotPermitted:
     """The error of a login that may not do `what` ("requests to", "to subscribe to") with `subject`."""
-    return RequestRefused(f"The login does not permit {what} {subject!r}. Ask for that permission.")
-
-
-def explain(settings: Settings, server: str, error: Exception) -> LookbackError:
-    """What went wrong while connecting to `server`, in words that name the setting and no secret."""
-    where = _where(server)
-    text = str(error).lower()
-    if isinstance(error, LookbackError):
-        return error
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return TlsFailed(
-            f"The certificate of {where} is not accepted: {error.verify_message}. Check 'tls_ca' "
-            "(the CA that signed it) and 'tls_hostname' (the name in it)."
-        )
-    if isinstance(error, _TlsNotOffered):
-        return TlsFailed(
-            f"TLS is asked for, and {where} does not offer it. No login was sent. Use nats:// in 'url' "
-            "if the connection may be plain."
-        )
-    if isinstance(error, ssl.SSLError) and "CERTIFICATE_REQUIRED" in (error.reason or ""):
-        return TlsFailed(
-            f"{where[0].upper()}{where[1:]} asks for a client certificate: {CLIENT_CERTIFICATE}."
-        )
-    if isinstance(error, ssl.SSLError):
-        return TlsFailed(f"The TLS handshake with {where} failed: {error.reason or 'no reason given'}.")
-    if "authorization" in text or "authentication" in text or "maximum" in text:
-        if "maximum" in text:
-            return ConnectionFailed(f"{where[0].upper()}{where[1:]} takes no more connections.")
-        told = "no login is set" if settings.login_setting == "none" else f"setting: {settings.login_setting}"
-        reason = "has expired" if "expired" in text else "is refused"
-        return LoginRefused(
-            f"The login {reason} by {where} ({told}). Check it, or ask who runs the server."
-            if reason == "is refused"
-            else f"The login at {where} has expired ({told}). Renew it; Lookback then logs in by itself."
-        )
-    if type(error).__module__.startswith("nkeys") or "seed" in text:
-        return SettingsError(f"{settings.login_setting}: the seed in it is not valid.")
-    hint = ""
-    if isinstance(error, ConnectionResetError | BrokenPipeError) and settings.ssl_context() is not None:
-        hint = f" It may ask for a client certificate: {CLIENT_CERTIFICATE}."
-    return ServerUnreachable(
-        f"No answer from {where}: {plain_reason(error)}. Check 'url' and that the server runs.{hint}"
-    )
-
-
-def _where(server: str) -> str:
-    return f"the NATS server at {without_credentials(server)}"
-
-
-def plain_reason(error: Exception) -> str:
-    """Why a connection or a request ended, in words that go on a sentence."""
-    if isinstance(error, TimeoutError):
-        return "it did not answer in time"
-    if isinstance(error, ConnectionRefusedError):
-        return "the connection is refused"
-    if isinstance(error, ConnectionResetError):
-        return "the connection was lost"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error).removeprefix("nats: ").strip() or type(error).__name__
+    asked = _NUID.sub("*", subject)
+    ask = "Ask for that permission" if asked == subject else f"Ask for the permission for {asked!r}"
+    if subject.endswith((".STREAM.LIST", ".STREAM.NAMES")):
+        ask += ", or name the streams in the setting 'streams'"
+    elif what == "to subscribe to" and subject.startswith("_INBOX"):
+        ask += ", or set 'inbox_prefix' to where the login permits inboxes"
+    return NotPermitted(f"The login does not permit {what} {subject!r}. {ask}.")

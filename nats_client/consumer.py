@@ -67,6 +67,10 @@ class _MovedError(Exception):
     """Another connection has taken over from the one that is read."""
 
 
+class _HinderedError(Exception):
+    """The server waits for an answer that the login does not permit to give; the text is its subject."""
+
+
 class Consumer:
     """One reader of one stream and filter, delivering batches to a sink; `run()` is its whole life."""
 
@@ -84,6 +88,8 @@ class Consumer:
         self.phase: Phase = "connecting"
         self.since = time.time()
         self.why: LookbackError | None = None
+        self.hindered: LookbackError | None = None
+        """Why it is read in steps of about a megabyte a second: the login does not permit flow control."""
         self.done = 0
         """Messages received since the replay began."""
         self.pending = 0
@@ -113,6 +119,9 @@ class Consumer:
         self._doubt: str | None = None
         self._denied: asyncio.Future[None] | None = None
         self._moving = False  # to another connection: no doubt, and nothing that a reader need know of
+        self._flow: asyncio.Future[None] | None = None  # done when flow control is denied
+        self._flow_subject = ""
+        self._deaf = False  # whether nothing of the last consumer has arrived, heartbeats included
 
     @property
     def created(self) -> str | None:
@@ -174,6 +183,10 @@ class Consumer:
             except _MovedError:
                 self._moving = True
                 continue
+            except _HinderedError as error:
+                self.hindered = not_permitted("to publish to", str(error))
+                self.changed()
+                await asyncio.sleep(RETRY_AFTER)
             except _DoubtError as doubt:
                 self._enter("reconnecting", RequestFailed(str(doubt)))
             except StreamNotFound:
@@ -208,8 +221,10 @@ class Consumer:
         self._subjects = {}
         self._expected = 1
         self._doubt = None
-        with self._connection.denial(address) as self._denied:
-            self._denied.add_done_callback(lambda _: self._inbox.arrived.set())
+        denial = self._connection.denial
+        with denial(address) as self._denied, denial(f".{name}.") as self._flow:
+            for denied in (self._denied, self._flow):
+                denied.add_done_callback(lambda _: self._inbox.arrived.set())
             listening = await client.subscribe(
                 address, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
             )
@@ -228,7 +243,7 @@ class Consumer:
                 self.pending = int(answer.get("num_pending", 0))
                 if not self._moving:
                     self.done = 0
-                if not (self._moving and self.phase == "following"):
+                if not self._deaf and not (self._moving and self.phase == "following"):
                     self._enter("replaying" if self.pending else "following")
                 self._moving = False
                 yield time.monotonic() + PATIENCE
@@ -297,7 +312,7 @@ class Consumer:
         """Deliver what arrives; True when `until` is reached. Raises _DoubtError."""
         if self._until is not None and not self.pending:
             return True
-        inbox = self._inbox
+        inbox, heard = self._inbox, False
         while True:
             looked = time.monotonic()
             # Not wait_for: in Python 3.11 it can swallow a cancellation.
@@ -307,11 +322,16 @@ class Consumer:
             inbox.arrived.clear()
             if self._denied is not None and self._denied.done():
                 raise not_permitted("to subscribe to", self._connection.inboxes)
+            if self._flow is not None and self._flow.done():
+                raise _HinderedError(self._flow_subject)
             if self._doubt:
                 raise _DoubtError(self._doubt)
             if self._connection.has_moved(client):
                 raise _MovedError
             if inbox.messages:
+                if not heard:
+                    heard = True
+                    self._hear()
                 deadline = time.monotonic() + PATIENCE
                 while inbox.messages and not self._doubt:
                     batch = inbox.messages[:MOST_AT_ONCE]
@@ -326,7 +346,20 @@ class Consumer:
             elif time.monotonic() - looked > 2 * HEARTBEAT:
                 deadline = time.monotonic() + PATIENCE  # we slept, not the server: it gets another chance
             elif time.monotonic() > deadline:
-                raise _DoubtError("the server's heartbeat is missing")
+                raise _DoubtError("the server's heartbeat is missing" if heard else self._nothing_heard())
+
+    def _hear(self) -> None:
+        if self._deaf:
+            self._deaf = False
+            self._enter("replaying" if self.pending else "following")
+
+    def _nothing_heard(self) -> str:
+        self._deaf = True
+        return (
+            f"The server has made a consumer of {self._stream!r}, and nothing of it arrives at "
+            f"{self._connection.inboxes!r}. Where the stream is another account's, 'inbox_prefix' must be "
+            "below what that account exports."
+        )
 
     def _reached(self) -> bool:
         return self._until is not None and self.last_seq is not None and self.last_seq + 1 >= self._until
@@ -397,7 +430,12 @@ class Consumer:
         if not doubt and not self.pending and self.phase == "replaying":
             self._enter("following")
         for asked in replies:
+            self._flow_subject = ".".join([*asked.split(".")[:-2], ">"])  # without consumer and number
             await client.publish(asked)
+        if replies and self.hindered is not None and self._flow is not None:
+            await client.flush(int(PATIENCE))  # a refusal comes before the answer to this
+            if not self._flow.done():
+                self.hindered = None
         if doubt:
             raise _DoubtError(doubt)
 

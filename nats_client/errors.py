@@ -14,6 +14,7 @@ LookbackError
 ├── KeyNotFound             a key-value bucket has no such key; also a KeyError
 ├── RequestFailed           a request to the server or a service ended without an answer
 │   ├── RequestRefused      the server, or what the login permits, says no
+│   │   ├── NotPermitted    the login does not permit a subject
 │   │   └── MessageNotFound the stream holds no such message
 │   ├── NoResponders        nobody listens to the subject
 │   ├── RequestTimeout      somebody listens, and did not answer in time
@@ -87,6 +88,10 @@ class RequestFailed(LookbackError):  # noqa: N818 - an outcome
 
 class RequestRefused(RequestFailed):
     """The server answered no, or the login does not permit to ask: trying again alone does not help."""
+
+
+class NotPermitted(RequestRefused):
+    """The login does not permit to publish, or to subscribe, to a subject."""
 
 
 class MessageNotFound(RequestRefused):

@@ -122,6 +122,8 @@ class Health:
     """Why the rows from before the stream's own cannot be fetched from its archive."""
     limits: str
     """What the stream keeps at most, in words; empty where nothing limits it."""
+    hindered: LookbackError | None = None
+    """Why it is read in steps of about a megabyte a second, if it is."""
 
     @property
     def progress(self) -> float:
@@ -284,6 +286,7 @@ class Feed:
             earlier=earlier,
             archive=self._archive.error if self._archive else None,
             limits=audit.limits if audit else "",
+            hindered=consumer.hindered if isinstance(consumer, Consumer) else None,
         )
 
     # -- on the client's loop ----------------------------------------------------------------------------

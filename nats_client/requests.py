@@ -15,7 +15,7 @@ from typing import Any
 import nats.errors
 import orjson
 
-from .connection import Connection, SafeNatsPy, plain_reason
+from .connection import Connection, SafeNatsPy
 from .errors import (
     ConnectionFailed,
     LookbackError,
@@ -26,6 +26,7 @@ from .errors import (
     ServerUnreachable,
     ServiceError,
 )
+from .explain import plain_reason
 from .subjects import check_subject
 
 LONGEST_WAIT = 60.0

@@ -1,5 +1,6 @@
 """How to reach NATS: one frozen value, from a mapping (a section of a secrets file) and the environment."""
 
+import contextlib
 import os
 import ssl
 from collections.abc import Mapping
@@ -8,7 +9,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from nats.aio.client import RawCredentials
+
 from .errors import SettingsError, SubjectError, one_of
+from .logins import (
+    checked_pair,
+    claims_of,
+    no_such_file,
+    read_credentials,
+    read_jwt,
+    read_seed,
+    shown_path,
+)
 from .subjects import check_service, check_stream_name
 
 SCHEMES = ("nats", "tls", "ws", "wss")
@@ -20,16 +32,21 @@ ENVIRONMENT = {
     "NATS_PASSWORD": "password",
     "NATS_TOKEN": "token",
     "NATS_NKEY": "nkey",
+    "NATS_JWT": "jwt",
     "NATS_CREDS": "credentials",
     "NATS_CA": "tls_ca",
     "NATS_CERT": "tls_cert",
     "NATS_KEY": "tls_key",
+    "NATS_TLS_HOSTNAME": "tls_hostname",
+    "NATS_TLS_HANDSHAKE_FIRST": "tls_handshake_first",
     "NATS_DOMAIN": "domain",
     "NATS_API_PREFIX": "api_prefix",
     "NATS_INBOX_PREFIX": "inbox_prefix",
     "NATS_ROLE": "role",
 }
 """Environment variable to setting; a variable that is set and not empty wins over the mapping."""
+
+FLAGS = ("tls_handshake_first",)
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,8 @@ class Settings:
     """A token, for servers that are set up with one."""
     nkey: str | None = field(default=None, repr=False)
     """An nkey user seed (SU…), or the path of a file that holds one."""
+    jwt: str | None = field(default=None, repr=False)
+    """A user JWT, or the path of a file that holds one, together with `nkey` for its seed."""
     credentials: str | None = None
     """Path of a .creds file (user JWT and seed), as `nsc` and managed services hand out."""
     tls_ca: str | None = None
@@ -58,6 +77,8 @@ class Settings:
     """Path of the private key of `tls_cert` (PEM); not needed where the certificate file holds it too."""
     tls_hostname: str | None = None
     """The name in the server's certificate, where it is not the host of the URL."""
+    tls_handshake_first: bool = False
+    """Whether TLS comes before anything else, for servers with `handshake_first`."""
     domain: str | None = None
     """JetStream domain, for streams behind a leaf node."""
     api_prefix: str | None = None
@@ -96,12 +117,14 @@ class Settings:
                 raise SettingsError(f"Unknown setting {key!r}. " + one_of(key, known, what="setting"))
             if isinstance(value, list | tuple) and key == "url":
                 value = ",".join(str(part) for part in value)
-            if not isinstance(value, str):
+            if key in FLAGS:
+                value = _flag(key, value)
+            elif not isinstance(value, str):
                 raise SettingsError(f"The setting {key!r} must be a text, not {type(value).__name__}.")
             values[key] = value
         for variable, key in ENVIRONMENT.items():
             if env.get(variable):
-                values[key] = env[variable]
+                values[key] = _flag(key, env[variable]) if key in FLAGS else env[variable]
         return cls(**{key: value for key, value in values.items() if value != ""})
 
     @property
@@ -117,20 +140,26 @@ class Settings:
     def ssl_context(self) -> ssl.SSLContext | None:
         """The TLS context, or None where neither a setting nor a URL asks for TLS. Raises SettingsError."""
         secure = any(urlsplit(server).scheme in ("tls", "wss") for server in self.servers)
-        if not (secure or self.tls_ca or self.tls_cert or self.tls_hostname):
+        own = self.tls_ca or self.tls_cert or self.tls_hostname or self.tls_handshake_first
+        if not (secure or own):
             return None
+        ca, cert, key = (
+            Path(path).expanduser() if path else None for path in (self.tls_ca, self.tls_cert, self.tls_key)
+        )
         try:
-            context = ssl.create_default_context(cafile=self.tls_ca)
+            context = ssl.create_default_context(cafile=ca)
+        except FileNotFoundError:
+            raise SettingsError(no_such_file("tls_ca", self.tls_ca or "")) from None
         except (ssl.SSLError, OSError) as error:
-            raise SettingsError(f"tls_ca: {self.tls_ca!r} holds no readable PEM certificates.") from error
-        if self.tls_cert:
+            raise SettingsError(
+                f"tls_ca: the file {shown_path(self.tls_ca or '')} holds no certificates in PEM that can be "
+                f"read ({error.__class__.__name__})."
+            ) from None
+        if cert:
             try:
-                context.load_cert_chain(self.tls_cert, self.tls_key, password=_no_passphrase)
+                context.load_cert_chain(cert, key, password=_no_passphrase)
             except (ssl.SSLError, OSError) as error:
-                raise SettingsError(
-                    f"tls_cert, tls_key: {self.tls_cert!r} and {self.tls_key!r} are no certificate and its "
-                    f"unencrypted key in PEM ({error.__class__.__name__})."
-                ) from error
+                raise SettingsError(_bad_pair(self, error)) from None
         return context
 
     def login(self) -> dict[str, Any]:
@@ -139,9 +168,12 @@ class Settings:
         Raises SettingsError when a file is missing or does not hold what it should.
         """
         if self.credentials:
-            return {"user_credentials": str(_checked_creds(self.credentials))}
+            return {"user_credentials": RawCredentials(read_credentials(self.credentials).text)}
+        if self.jwt:
+            pair = checked_pair(read_jwt(self.jwt), read_seed(self.nkey or ""), "jwt, nkey")
+            return {"user_credentials": RawCredentials(pair.text)}
         if self.nkey:
-            return {"nkeys_seed_str": _seed(self.nkey)}
+            return {"nkeys_seed_str": read_seed(self.nkey)}
         if self.token:
             return {"token": self.token}
         if self.user:
@@ -151,11 +183,21 @@ class Settings:
     @property
     def login_setting(self) -> str:
         """The name of the setting that logs in, for messages: "user", "credentials", …"""
-        for name in ("credentials", "nkey", "token", "user"):
+        for name in ("credentials", "jwt", "nkey", "token", "user"):
             if getattr(self, name):
                 return name
-        has_user = any(urlsplit(server).username for server in self.servers)
-        return "url (user and password in it)" if has_user else "none"
+        if any(urlsplit(server).username for server in self.servers):
+            return "url (user and password in it)"
+        return "tls_cert" if self.tls_cert else "none"
+
+    def claims(self) -> dict[str, Any]:
+        """What the user JWT of the login says, unverified; empty where there is none that can be read."""
+        with contextlib.suppress(SettingsError):
+            if self.credentials:
+                return claims_of(read_credentials(self.credentials).jwt)
+            if self.jwt:
+                return claims_of(read_jwt(self.jwt))
+        return {}
 
 
 def without_credentials(url: str) -> str:
@@ -174,14 +216,17 @@ def _check(settings: Settings) -> None:
         raise SettingsError(
             "The setting 'url' mixes websocket and TCP servers; NATS clients use one or the other."
         )
-    logins = [name for name in ("credentials", "nkey", "token", "user") if getattr(settings, name)]
+    ways = ("credentials", "jwt" if settings.jwt else "nkey", "token", "user")
+    logins = [name for name in ways if getattr(settings, name)]
     if len(logins) > 1:
         raise SettingsError(
             f"The settings {' and '.join(map(repr, logins))} exclude each other; keep one of them."
         )
+    if settings.jwt and not settings.nkey:
+        raise SettingsError("The setting 'jwt' needs 'nkey' as well: the seed that the JWT is for.")
     if settings.domain and settings.api_prefix:
         raise SettingsError("The settings 'domain' and 'api_prefix' exclude each other; keep one of them.")
-    for name in ("domain", "api_prefix"):
+    for name in ("domain", "api_prefix", "inbox_prefix"):
         value = getattr(settings, name) or ""
         if value and (not all(value.split(".")) or any(c in value for c in "*> \t\r\n")):
             raise SettingsError(f"The setting {name!r} has {value!r}, which is no subject without wildcards.")
@@ -198,7 +243,7 @@ def _check(settings: Settings) -> None:
     for name in ("credentials", "tls_ca", "tls_cert", "tls_key"):
         path = getattr(settings, name)
         if path and not Path(path).expanduser().is_file():
-            raise SettingsError(f"The setting {name!r} names {path!r}, and there is no such file.")
+            raise SettingsError(no_such_file(name, path))
 
 
 def _check_url(server: str) -> None:
@@ -210,6 +255,12 @@ def _check_url(server: str) -> None:
         raise SettingsError(
             "The setting 'url' has an unreadable port. Write it like nats://host:4222."
         ) from None
+    if parts.scheme in ("http", "https"):
+        ws, tls = ("ws", "nats") if parts.scheme == "http" else ("wss", "tls")
+        raise SettingsError(
+            f"The setting 'url' has {shown!r}, an address for browsers. Write it like {tls}://host:4222, or "
+            f"{ws}://host:port for a websocket listener of NATS."
+        )
     if parts.scheme not in SCHEMES or not parts.hostname or port is None:
         raise SettingsError(f"The setting 'url' has {shown!r}. Write it like nats://host:4222.")
 
@@ -226,32 +277,26 @@ def _with_port(server: str) -> str:
     return server
 
 
-def _checked_creds(path: str) -> Path:
-    """The path, when the file holds both parts: nats-py waits for ever for a JWT that is not there."""
-    file = Path(path).expanduser()
-    try:
-        text = file.read_text(encoding="ascii", errors="replace")
-    except OSError as error:
-        raise SettingsError(f"credentials: {path!r} cannot be read ({error.__class__.__name__}).") from error
-    for part in ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED"):
-        if part not in text:
-            raise SettingsError(
-                f"credentials: {path!r} is no credentials file, it has no line with {part!r}."
-            )
-    return file
+def _bad_pair(settings: Settings, error: OSError) -> str:
+    """Why `tls_cert` and `tls_key` cannot be used."""
+    reason = getattr(error, "reason", None) or ""
+    cert, key = shown_path(settings.tls_cert or ""), shown_path(settings.tls_key or "")
+    if reason == "KEY_VALUES_MISMATCH":
+        return f"tls_key: the key in {key} does not fit the certificate in {cert} ('tls_cert')."
+    if not settings.tls_key:
+        return f"tls_cert: the file {cert} holds no certificate and its key. Name the key in 'tls_key'."
+    return (
+        f"tls_cert, tls_key: {cert} and {key} are no certificate and its unencrypted key in PEM "
+        f"({reason or error.__class__.__name__})."
+    )
 
 
-def _seed(nkey: str) -> str:
-    if not nkey.startswith("SU"):
-        try:
-            nkey = Path(nkey).expanduser().read_text(encoding="ascii").strip()
-        except (OSError, ValueError) as error:
-            raise SettingsError(
-                f"nkey: neither a user seed (SU…) nor a readable file ({error.__class__.__name__})."
-            ) from None
-    if not nkey.startswith("SU"):
-        raise SettingsError("nkey: the file holds no user seed; one starts with SU.")
-    return nkey
+def _flag(key: str, value: Any) -> bool:
+    words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
+    known = words.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(known, bool):
+        raise SettingsError(f"The setting {key!r} is either true or false.")
+    return known
 
 
 def _no_passphrase() -> str:

@@ -181,6 +181,8 @@ class WatchHealth:
     """Keys that are not in the mapping because it is full."""
     restarts: int
     """Times that the consumer was made anew."""
+    hindered: LookbackError | None = None
+    """Why it is read in steps of about a megabyte a second, if it is."""
 
 
 class Watch:
@@ -255,6 +257,7 @@ class Watch:
             bytes=self._bytes,
             left_out=self._left_out if self._full_at else 0,
             restarts=self._consumer.restarts,
+            hindered=self._consumer.hindered,
         )
 
     # -- on the client's loop ----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ if is_demo():
     memory = live("METRICS", "metrics.memory.*", look_back="PT5M")
     network = live("METRICS", "metrics.network.*", look_back="PT5M")
     disk = live("METRICS", "metrics.disk.*", look_back="PT5M")
-    limits = values("thresholds")
+    limits = values("thresholds", optional=True)
     busy_above, full_above = {"busy": limits.get("cpu")}, {"full": limits.get("memory")}
 
     busy, ram = cpu.latest("percent"), memory.latest("used_bytes")

@@ -49,9 +49,16 @@ class Key:
 
 
 def signed(
-    issuer: Key, subject: str, name: str, claims: Mapping[str, Any], *, expires: float | None = None
+    issuer: Key,
+    subject: str,
+    name: str,
+    claims: Mapping[str, Any],
+    *,
+    begins: float | None = None,
+    expires: float | None = None,
 ) -> str:
-    """A JWT of `issuer` for the public key `subject`. `expires`: seconds since the epoch; None: never."""
+    """A JWT of `issuer` for the public key `subject`. `begins`, `expires`: seconds since the epoch; None: at
+    once, never."""
     body: dict[str, Any] = {
         "iat": int(time.time()),
         "iss": issuer.public,
@@ -59,6 +66,8 @@ def signed(
         "sub": subject,
         "nats": {"version": 2, **claims},
     }
+    if begins is not None:
+        body["nbf"] = int(begins)
     if expires is not None:
         body["exp"] = int(expires)
     body["jti"] = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser
 
 from nats_client import Client, Settings
 from tests.browser import chromium
+from tests.certificates import Certificates
 from tests.nats import NatsServer, running_server
 
 settings.register_profile("patient", deadline=None)  # no test asserts an absolute time
@@ -53,3 +54,9 @@ def browser() -> Iterator[Browser]:
     """A headless Chromium."""
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """A CA, and good and bad certificates."""
+    return Certificates(tmp_path_factory.mktemp("tls"))

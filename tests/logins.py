@@ -1,7 +1,9 @@
 """Logins of an operator's account, made for a test: keys, user JWTs, credentials files."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from services.claims import Key, credentials, signed
 
@@ -12,31 +14,45 @@ EVERYTHING = {"subs": -1, "data": -1, "payload": -1}
 class Login:
     """An account of an operator, and one user of it."""
 
-    config: str
-    """What the server needs to know."""
     folder: Path
+    operator: Key
     account: Key
     user: Key
+    fixed: str
+    """The part of the server's configuration that cannot be changed while it runs."""
+    system: str
+    """The system account's key and JWT."""
 
-    def write(self, expires: int | None, name: str = "me.creds") -> Path:
-        """A credentials file whose JWT ends at `expires` (seconds since the epoch)."""
+    @property
+    def config(self) -> str:
+        """What the server needs to know."""
+        return self.config_with()
+
+    def config_with(self, *, jetstream: bool = True, revoked: bool = False, **limits: int) -> str:
+        """The same, with other `limits` of the account, without JetStream, or with the user revoked."""
+        stored = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1} if jetstream else {}
+        all_limits = {**EVERYTHING, **stored, "imports": -1, "exports": -1, "wildcards": True}
+        all_limits |= {"conn": -1, "leaf": -1, **limits}
+        claims: dict[str, Any] = {"type": "account", "limits": all_limits}
+        if revoked:
+            claims["revocations"] = {self.user.public: int(time.time())}
+        account_jwt = signed(self.operator, self.account.public, "acc", claims)
+        return f"{self.fixed}resolver_preload: {{ {self.account.public}: {account_jwt}, {self.system} }}\n"
+
+    def write(self, expires: int | None, name: str = "me.creds", *, begins: int | None = None) -> Path:
+        """A credentials file whose JWT begins at `begins` and ends at `expires` (seconds since the epoch)."""
         file = self.folder / name
         claims = {"type": "user", "pub": {}, "sub": {}, **EVERYTHING}
-        jwt = signed(self.account, self.user.public, "me", claims, expires=expires)
+        jwt = signed(self.account, self.user.public, "me", claims, expires=expires, begins=begins)
         file.write_text(credentials(jwt, self.user.seed))
         return file
 
 
 def operator(folder: Path) -> Login:
     """A new operator with one account, JetStream included."""
-    key, account, system = Key.new("operator"), Key.new("account"), Key.new("account")
-    stored = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
-    limits = {**EVERYTHING, **stored, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
-    operator_jwt = signed(key, key.public, "op", {"type": "operator"})
-    account_jwt = signed(key, account.public, "acc", {"type": "account", "limits": limits})
-    system_jwt = signed(key, system.public, "sys", {"type": "account"})
-    config = (
-        f"operator: {operator_jwt}\nsystem_account: {system.public}\nresolver: MEMORY\n"
-        f"resolver_preload: {{ {account.public}: {account_jwt}, {system.public}: {system_jwt} }}\n"
-    )
-    return Login(config, folder, account, Key.new("user"))
+    pair, system = Key.new("operator"), Key.new("account")
+    operator_jwt = signed(pair, pair.public, "op", {"type": "operator"})
+    fixed = f"operator: {operator_jwt}\nsystem_account: {system.public}\nresolver: MEMORY\n"
+    system_jwt = signed(pair, system.public, "sys", {"type": "account"})
+    keys = Key.new("account"), Key.new("user")
+    return Login(folder, pair, *keys, fixed, f"{system.public}: {system_jwt}")

@@ -1,21 +1,18 @@
-"""Every way to log in, and every way it can fail, against servers set up so."""
+"""Logins that are refused, and connections that come back; test_ways_in.py has the ways in."""
 
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from nats_client import Client, Settings
 from nats_client.errors import LoginRefused, ServerUnreachable, SettingsError, TlsFailed
 from services.claims import Key
+from tests.certificates import Certificates
 from tests.logins import operator
 from tests.nats import running_server
-from tests.running import free_port
 from tests.waiting import until
 
 SECRET = "hush-hush"
@@ -27,41 +24,6 @@ def connected(**settings: str) -> Iterator[Client]:
     with Client(Settings(**settings)) as client:
         client.wait(15)
         yield client
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CA, a server certificate for 127.0.0.1, an expired one, a client certificate, another CA."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    (folder / "san").write_text("subjectAltName=IP:127.0.0.1")
-    for ca in ("ca", "other"):
-        subject = ("-subj", f"/CN={ca}", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject)
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject,
-                "-keyout", f"{ca}.key", "-out", f"{ca}.pem")  # fmt: skip
-    for name, days in (("server", "2"), ("client", "2"), ("expired", "-1")):
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key",
-                "-out", f"{name}.csr")  # fmt: skip
-        dates = ["-days", days]
-        if name == "expired":
-            dates = ["-not_before", "20200101000000Z", "-not_after", "20200102000000Z"]
-        try:
-            openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-                    "-CAcreateserial", "-extfile", "san", "-out", f"{name}.pem", *dates)  # fmt: skip
-        except subprocess.CalledProcessError:  # an older openssl, which knows no dates but counts backwards
-            openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-                    "-CAcreateserial", "-extfile", "san", "-out", f"{name}.pem", "-days", "-1")  # fmt: skip
-    return folder
-
-
-def tls(folder: Path, name: str = "server", *, verify: bool = False) -> str:
-    """The TLS block of a server's configuration."""
-    files = f'cert_file: "{folder / name}.pem", key_file: "{folder / name}.key", ca_file: "{folder}/ca.pem"'
-    return f"tls {{ {files}, verify: {str(verify).lower()} }}"
 
 
 def test_user_and_password(tmp_path: Path) -> None:
@@ -120,37 +82,7 @@ def test_credentials_file(tmp_path: Path) -> None:
             until(lambda: client.state.status == "connected")
 
 
-def test_tls(tmp_path: Path, certificates: Path) -> None:
-    """TLS with the right CA connects; without it, or with another, the certificate is not accepted."""
-    with running_server(tmp_path, tls(certificates)) as server:
-        with connected(url=server.url, tls_ca=str(certificates / "ca.pem")) as client:
-            assert client.state.status == "connected"
-        for wrong in ({}, {"tls_ca": str(certificates / "other.pem")}):
-            with connected(url=server.url.replace("nats:", "tls:"), **wrong) as client:
-                assert isinstance(client.state.error, TlsFailed)
-                assert "Check 'tls_ca'" in str(client.state.error)
-
-
-def test_expired_certificate(tmp_path: Path, certificates: Path) -> None:
-    """An expired certificate is told as expired."""
-    with (
-        running_server(tmp_path, tls(certificates, "expired")) as server,
-        connected(url=server.url, tls_ca=str(certificates / "ca.pem")) as client,
-    ):
-        assert "expired" in str(client.state.error)
-
-
-def test_client_certificate(tmp_path: Path, certificates: Path) -> None:
-    """A server that asks for a client certificate gets it; without one, the message names the setting."""
-    ca, cert, key = (str(certificates / name) for name in ("ca.pem", "client.pem", "client.key"))
-    with running_server(tmp_path, tls(certificates, verify=True)) as server:
-        with connected(url=server.url, tls_ca=ca, tls_cert=cert, tls_key=key) as client:
-            assert client.state.status == "connected"
-        with connected(url=server.url, tls_ca=ca) as client:
-            assert "tls_cert" in str(client.state.error)
-
-
-def test_no_login_in_plain_text(certificates: Path) -> None:
+def test_no_login_in_plain_text(certificates: Certificates) -> None:
     """Where TLS is asked for and the server offers none, the password stays at home."""
     heard = bytearray()
     listener = socket.create_server(("127.0.0.1", 0))
@@ -169,20 +101,12 @@ def test_no_login_in_plain_text(certificates: Path) -> None:
     thread = threading.Thread(target=listen)
     thread.start()
     url = f"tls://127.0.0.1:{listener.getsockname()[1]}"
-    with connected(url=url, user="me", password=SECRET, tls_ca=str(certificates / "ca.pem")) as client:
+    with connected(url=url, user="me", password=SECRET, tls_ca=certificates.path("ca.pem")) as client:
         assert isinstance(client.state.error, TlsFailed)
         assert "does not offer it" in str(client.state.error)
     listener.close()
     thread.join()
     assert SECRET.encode() not in heard
-
-
-def test_websocket(tmp_path: Path) -> None:
-    """A ws:// URL connects as well."""
-    port = free_port()
-    config = f'websocket {{ listen: "127.0.0.1:{port}", no_tls: true }}'
-    with running_server(tmp_path, config), connected(url=f"ws://127.0.0.1:{port}") as client:
-        until(lambda: client.state.status == "connected")
 
 
 def test_second_server_is_tried(tmp_path: Path) -> None:

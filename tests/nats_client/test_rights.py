@@ -1,14 +1,27 @@
-"""Rights that are taken away and given back, logins that end and are renewed, while a feed is live."""
+"""What a reader is told when the login does not permit something; rights that are taken away and given back,
+and logins that end and are renewed, while a feed is live."""
 
+import json
+import logging
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from nats_client import Client, Settings
+from nats_client.errors import LookbackError, NotPermitted
+from tests.chunked import Asked, endless
+from tests.chunked import service as chunked
 from tests.logins import operator
-from tests.nats import numbered, running_server
+from tests.nats import NatsServer, numbered, running_server
+from tests.service import service
 from tests.waiting import until
+
+WAITS = 60.0
+"""Seconds that requests and queries wait for an answer here."""
+Look = Callable[[Client], object]
 
 USERS = """
 authorization {{ users: [
@@ -16,21 +29,242 @@ authorization {{ users: [
   {{ user: me, password: x, permissions: {{ publish: {}, subscribe: {} }} }}
 ] }}
 """
-API = '["$JS.API.>", "$JS.FC.>"]'
+EVERY = '["$JS.API.>", "$JS.FC.>"]'
 TAKEN = [
     (USERS.format('["$JS.FC.>"]', '"_INBOX.>"'), "'$JS.API.STREAM.INFO.S'"),
     (
         USERS.format('["$JS.FC.>", "$JS.API.STREAM.INFO.S", "$JS.API.STREAM.NAMES"]', '"_INBOX.>"'),
         "'$JS.API.CONSUMER.CREATE.S.",
     ),
-    (USERS.format(API, '"other"'), "to subscribe to '_INBOX"),
+    (USERS.format(EVERY, '"other"'), "to subscribe to '_INBOX"),
 ]
+
+
+def denying(verb: str, subject: str) -> str:
+    """Users of whom `me` may do everything but to `verb` ("publish", "subscribe") `subject`."""
+    permissions = {"publish": {"allow": ">"}, "subscribe": {"allow": ">"}}
+    permissions[verb] = {"allow": ">", "deny": subject}
+    return (
+        "authorization { users: [ { user: admin, password: x }, "
+        f"{{ user: me, password: x, permissions: {json.dumps(permissions)} }} ] }}"
+    )
+
+
+@contextmanager
+def restricted(folder: Path, verb: str, subject: str) -> Iterator[tuple[NatsServer, Client]]:
+    """A server with a stream S, a bucket B and the service `tester`, and a client that may do everything but
+    to `verb` `subject`."""
+    with running_server(folder, denying(verb, subject)) as server:
+        url, server.url = server.url, server.url.replace("//", "//admin:x@")
+        server.add_stream("S", ["s.>"])
+        server.publish("s.a", *numbered(5))
+        server.run(lambda nc: nc.jetstream().create_key_value(bucket="B"))
+        server.publish("$KV.B.key", b"1")
+        with service(server.url), Client(Settings(url=url, user="me", password="x")) as client:
+            yield server, client
+
+
+def failure(ask: Look) -> Look:
+    """The error that `ask` raises."""
+
+    def look(client: Client) -> object:
+        try:
+            return ask(client)
+        except LookbackError as error:
+            return error
+
+    return look
+
+
+def feed(client: Client) -> object:
+    """Why the feed of the stream is not live."""
+    return client.feed("S", look_back="PT1H").health.why
+
+
+def filtered(client: Client) -> object:
+    """The same of a feed with a filter."""
+    return client.feed("S", "s.a", look_back="PT1H").health.why
+
+
+def plain(client: Client) -> object:
+    """The same of plain subjects."""
+    return client.feed(None, "Plain.>").health.why
+
+
+def values(client: Client) -> object:
+    """The same of a bucket."""
+    return client.values("B").health.why
+
+
+def services(client: Client) -> object:
+    """What a look for services was refused."""
+    return client.services().refused
+
+
+def query(client: Client) -> object:
+    """Why a query has failed; its patience is as long as a viewer's."""
+    asked = client.query("history.query", {}, timeout=WAITS)
+    asked.wait(30)
+    return asked.error
+
+
+request = failure(lambda client: client.request("tester.echo", timeout=WAITS))
+shared = failure(lambda client: client.shared_request("tester.echo", timeout=WAITS, every=0))
+streams, buckets = failure(Client.streams), failure(Client.buckets)
+subjects, newest = failure(lambda client: client.subjects("S")), failure(lambda client: client.newest("S"))
+history = failure(lambda client: client.history("B", "key"))
+
+API = "$JS.API"
+NAMED = "name the streams in the setting 'streams'"
+INBOX = "to subscribe to '_INBOX.>'. Ask for that permission, or set 'inbox_prefix'"
+DENIED = [
+    (feed, "publish", f"{API}.STREAM.INFO.S", f"requests to '{API}.STREAM.INFO.S'"),
+    (feed, "publish", f"{API}.CONSUMER.CREATE.>", f"Ask for the permission for '{API}.CONSUMER.CREATE.S.*'"),
+    (filtered, "publish", f"{API}.CONSUMER.CREATE.>", f"for '{API}.CONSUMER.CREATE.S.*.s.a'"),
+    (feed, "subscribe", "_INBOX.>", INBOX),
+    (plain, "subscribe", "Plain.>", "to subscribe to 'Plain.>'"),
+    (values, "publish", f"{API}.STREAM.INFO.KV_B", f"requests to '{API}.STREAM.INFO.KV_B'"),
+    (values, "publish", f"{API}.CONSUMER.CREATE.>", f"for '{API}.CONSUMER.CREATE.KV_B.*.$KV.B.>'"),
+    (values, "subscribe", "_INBOX.>", INBOX),
+    (history, "publish", f"{API}.STREAM.MSG.GET.>", f"requests to '{API}.STREAM.MSG.GET.KV_B'"),
+    (streams, "publish", f"{API}.STREAM.LIST", NAMED),
+    (streams, "subscribe", "_INBOX.>", INBOX),
+    (buckets, "publish", f"{API}.STREAM.LIST", NAMED),
+    (subjects, "publish", f"{API}.STREAM.INFO.S", f"requests to '{API}.STREAM.INFO.S'"),
+    (newest, "publish", f"{API}.STREAM.MSG.GET.S", f"requests to '{API}.STREAM.MSG.GET.S'"),
+    (services, "publish", "$SRV.PING", "requests to '$SRV.PING'"),
+    (services, "publish", "$SRV.INFO", "requests to '$SRV.INFO'"),
+    (services, "publish", "$SRV.STATS", "requests to '$SRV.STATS'"),
+    (failure(services), "subscribe", "_INBOX.>", INBOX),
+    (request, "publish", "tester.>", "requests to 'tester.echo'"),
+    (request, "subscribe", "_INBOX.>", INBOX),
+    (shared, "publish", "tester.>", "requests to 'tester.echo'"),
+    (query, "publish", "history.>", "to publish to 'history.query'"),
+    (query, "subscribe", "_INBOX.>", INBOX),
+]
+
+
+@pytest.mark.parametrize(("look", "verb", "subject", "said"), DENIED)
+def test_denied(tmp_path: Path, look: Look, verb: str, subject: str, said: str) -> None:
+    """What the login does not permit is told to whoever asked for it, with the subject as it was asked, and
+    without waiting for an answer that cannot come."""
+    with restricted(tmp_path, verb, subject) as (_, client):
+        until(lambda: "does not permit" in str(look(client)))
+        began = time.monotonic()
+        assert said in str(look(client))
+        assert time.monotonic() - began < WAITS / 2
+
+
+def test_services_that_may_be_asked_something(tmp_path: Path) -> None:
+    """A login that may not ask for figures sees the services all the same."""
+    with restricted(tmp_path, "publish", "$SRV.STATS") as (_, client):
+        until(lambda: client.services().names == ["tester"])
+        assert {each.requests for each in client.services().instances[0].endpoints} == {None}
+
+
+@pytest.mark.parametrize("subject", [f"{API}.CONSUMER.DELETE.>", f"{API}.STREAM.MSG.GET.>", "$JS.FC.>"])
+def test_what_is_not_needed(tmp_path: Path, subject: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A feed that is small needs only to make a consumer and to hear it. What it may not do besides disturbs
+    nobody; the log has it, once."""
+    caplog.set_level(logging.WARNING)
+    with restricted(tmp_path, "publish", subject) as (server, client):
+        feed, values = client.feed("S", look_back="PT1H"), client.values("B")
+        until(lambda: len(feed.snapshot()) == 5)
+        until(lambda: values.snapshot().get("key") == 1)
+        for _ in range(2):
+            for info in server.run(lambda nc: nc.jetstream().consumers_info("S")):
+                server.run(lambda nc, name=info.name: nc.jetstream().delete_consumer("S", name))
+            restarts = feed.health.restarts
+            until(lambda seen=restarts: feed.health.restarts > seen)
+        server.publish("s.a", *numbered(5, 5))
+        until(lambda: len(feed.snapshot()) == 10)
+        assert feed.health.phase == "following"
+        assert feed.health.hindered is None
+        assert client.state.status == "connected"
+    told = [record for record in caplog.messages if "CONSUMER.DELETE.S" in record]
+    assert len(told) == ("DELETE" in subject)
+
+
+def test_flow_control_is_denied(tmp_path: Path) -> None:
+    """A replay that needs flow control, and may not answer it, goes on in steps and says why; with the
+    permission given it says so no more."""
+    with restricted(tmp_path, "publish", "$JS.FC.>") as (server, client):
+        text = "x" * 10_000
+        server.publish("s.b", *[json.dumps({"n": n, "text": text}).encode() for n in range(600)])
+        feed = client.feed("S", "s.b", look_back="PT1H")
+        until(lambda: feed.health.hindered is not None)
+        said = "does not permit to publish to '$JS.FC.S.>'"
+        assert said in str(feed.health.hindered)
+        phases: set[str] = set()
+        until(lambda: phases.add(feed.health.phase) or len(feed.snapshot()) == 600)
+        assert phases <= {"replaying", "following"}
+        assert said in str(feed.health.hindered)
+        assert feed.snapshot().numbers("n").tolist() == list(range(600))
+        server.configure(denying("publish", "nothing"))
+        server.publish("s.b", *[json.dumps({"n": n, "text": text}).encode() for n in range(600, 1200)])
+        until(lambda: len(feed.snapshot()) == 1200 and feed.health.hindered is None, 60)
+
+
+def test_control_of_a_query_is_denied(tmp_path: Path) -> None:
+    """A query whose chunks may not be acknowledged ends with the subject, and what came is kept."""
+    with restricted(tmp_path, "publish", "history.query.control.>") as (server, client):
+
+        async def answer(asked: Asked) -> None:
+            await endless(asked, 0.2)
+
+        with chunked(server.url, answer) as running:
+            asked = client.query("history.query", {}, timeout=WAITS)
+            until(lambda: asked.state == "failed")
+            assert isinstance(asked.error, NotPermitted)
+            assert "to publish to 'history.query.control.0'" in str(asked.error)
+            assert asked.rows
+            running.asked[0].told.append("stop")
+            running.asked[0].news.set()
+
+
+def test_archive_is_denied(tmp_path: Path) -> None:
+    """A feed whose archive may not be asked has the stream's rows, and says what is missing and why."""
+    with restricted(tmp_path, "publish", "history.>") as (server, client):
+        server.run(lambda nc: nc.jetstream().purge_stream("S", keep=3))
+        feed = client.feed("S", look_back="PT1H", archive="history.query")
+        until(lambda: "to publish to 'history.query'" in str(feed.health.archive))
+        assert len(feed.snapshot()) == 3
+        assert feed.health.phase == "following"
+
+
+def test_a_violation_is_no_reason_of_a_lost_connection(tmp_path: Path) -> None:
+    """A connection that is lost after a violation is told as lost, and not as a lack of rights."""
+    with restricted(tmp_path, "publish", "nothing.>") as (server, client):
+        with pytest.raises(NotPermitted, match=r"requests to 'nothing\.Here'"):
+            client.request("nothing.Here", timeout=WAITS)
+        server.kill()
+        until(lambda: client.state.error is not None)
+        assert "permit" not in str(client.state.error)
+        assert "violation" not in str(client.state.error)
+
+
+@pytest.mark.parametrize("verb", ["subscribe", "publish"])
+def test_permission_is_taken_from_others(tmp_path: Path, verb: str) -> None:
+    """Plain subjects, and a bucket, whose permission is taken while live: told, and live again when it is
+    given back."""
+    subject = "Plain.>" if verb == "subscribe" else f"{API}.STREAM.INFO.KV_B"
+    with restricted(tmp_path, verb, "nothing") as (server, client):
+        plain, values = client.feed(None, "Plain.>"), client.values("B")
+        until(lambda: plain.health.phase == values.health.phase == "following")
+        server.configure(denying(verb, subject))
+        one, other = (plain, values) if verb == "subscribe" else (values, plain)
+        until(lambda: subject in str(one.health.why))
+        assert one.health.phase == "stopped"
+        assert other.health.phase == "following"
+        assert values.snapshot()["key"] == 1
+        server.configure(denying(verb, "nothing"))
+        until(lambda: one.health.phase == "following")
 
 
 @pytest.mark.parametrize(("taken", "told"), TAKEN, ids=["stream info", "consumer", "inbox"])
 def test_permission_is_taken_away(tmp_path: Path, taken: str, told: str) -> None:
     """The feed names the permission that was taken away, and with it given back misses nothing."""
-    given = USERS.format(API, '"_INBOX.>"')
+    given = USERS.format(EVERY, '"_INBOX.>"')
     with running_server(tmp_path, given) as server:
         url, server.url = server.url, server.url.replace("//", "//admin:x@")
         server.add_stream("S", ["s.>"])

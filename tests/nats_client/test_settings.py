@@ -7,6 +7,7 @@ import pytest
 from nats_client import Settings
 from nats_client.errors import SettingsError
 from nats_client.settings import without_credentials
+from services.claims import Key, signed
 
 SECRET = "hush-hush"
 
@@ -17,7 +18,10 @@ SECRET = "hush-hush"
         ({"ulr": "nats://a:1"}, "Did you mean 'url'?"),
         ({"url": ""}, None),
         ({"url": 4222}, "The setting 'url' must be a text"),
-        ({"url": f"http://me:{SECRET}@host:1"}, "The setting 'url' has 'http://host:1'"),
+        ({"url": f"ftp://me:{SECRET}@host:1"}, "The setting 'url' has 'ftp://host:1'"),
+        ({"url": f"http://me:{SECRET}@host:8222"}, "'http://host:8222', an address for browsers"),
+        ({"url": "https://host"}, "Write it like tls://host:4222, or wss://host:port"),
+        ({"inbox_prefix": "_INBOX.>"}, "'inbox_prefix' has '_INBOX.>', which is no subject"),
         ({"url": f"nats://me:{SECRET}@host:port"}, "unreadable port"),
         ({"url": "nats://a:1, wss://b:2"}, "mixes websocket and TCP"),
         ({"password": SECRET}, "'password' needs 'user'"),
@@ -60,20 +64,113 @@ def test_nothing_secret_is_shown() -> None:
     assert without_credentials(f"nats://{SECRET}@host:1") == "nats://host:1"
 
 
-def test_broken_credentials_file(tmp_path: Path) -> None:
-    """A credentials file without its two parts is refused before anything waits for it."""
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty"),
+        ("[connections.nats]", "is no credentials file"),
+        ("eyJ0eXAi.b.c", "It holds a bare JWT: that is for 'jwt'"),
+        ("{seed}", "It holds a bare seed: that is for 'nkey'"),
+        ("{seed part}", "has no whole user JWT"),
+        ("{jwt part}", "has no whole seed"),
+        ("{jwt part}{cut seed}", "has no whole seed"),
+        ("{jwt part}{other seed}", "the JWT and the seed belong to two different users"),
+        ("{jwt part}{account seed}", "holds no user seed that is valid"),
+        ("{account jwt}{seed part}", "holds a JWT of type 'account'"),
+        ("{broken jwt}{seed part}", "holds no JWT that can be read"),
+    ],
+)
+def test_credentials_file_that_is_none(tmp_path: Path, text: str, said: str) -> None:
+    """What is wrong with a credentials file is told before anything waits for it; nothing secret is."""
+    account = Key.new("account")
+    user = Key.new("user")
+    public, seed = user.public, user.seed
+    jwt = signed(account, public, "me", {"type": "user"})
+    begin, end = "-----BEGIN {}-----\n", "\n------END {}------\n"
+
+    def part(name: str, content: str) -> str:
+        return begin.format(name) + content + end.format(name)
+
+    parts = {
+        "{seed}": seed,
+        "{seed part}": part("USER NKEY SEED", seed),
+        "{jwt part}": part("NATS USER JWT", jwt),
+        "{cut seed}": part("USER NKEY SEED", seed)[:-30],
+        "{other seed}": part("USER NKEY SEED", Key.new("user").seed),
+        "{account seed}": part("USER NKEY SEED", account.seed),
+        "{account jwt}": part("NATS USER JWT", signed(account, public, "x", {"type": "account"})),
+        "{broken jwt}": part("NATS USER JWT", jwt.replace(".", "")),
+    }
+    for name, content in parts.items():
+        text = text.replace(name, content)
     file = tmp_path / "me.creds"
-    file.write_text("-----BEGIN USER NKEY SEED-----\nSUAX\n")
-    with pytest.raises(SettingsError, match="no line with 'BEGIN NATS USER JWT'"):
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
         Settings(credentials=str(file)).login()
+    assert said in str(caught.value)
+    assert str(caught.value).startswith("credentials: ")
+    assert not any(secret in str(caught.value) for secret in (seed, jwt, account.seed))
+
+
+def test_unreadable_credentials_file() -> None:
+    """A file that may not be read is told as such."""
+    with pytest.raises(SettingsError, match=r"credentials: the file '/proc/self/mem' cannot be read"):
+        Settings(credentials="/proc/self/mem").login()
 
 
 def test_nkey_from_a_file(tmp_path: Path) -> None:
-    """An nkey may stand in a file; what is no seed is refused without being shown."""
+    """An nkey may stand in a file, alone or as nsc writes it; what is no seed is refused, and not shown."""
+    seed = Key.new("user").seed
     file = tmp_path / "me.nk"
-    file.write_text("SUAGOODSEED\n")
-    assert Settings(nkey=str(file)).login() == {"nkeys_seed_str": "SUAGOODSEED"}
+    for text in (f"{seed}\n", f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"):
+        file.write_text(text)
+        assert Settings(nkey=str(file)).login() == {"nkeys_seed_str": seed}
     file.write_text(SECRET)
     with pytest.raises(SettingsError) as caught:
         Settings(nkey=str(file)).login()
     assert SECRET not in str(caught.value)
+
+
+def test_jwt_and_seed(tmp_path: Path) -> None:
+    """A JWT is a text or a file, and needs its seed; one that is for another key is told as such."""
+    account = Key.new("account")
+    user = Key.new("user")
+    public, seed = user.public, user.seed
+    jwt = signed(account, public, "me", {"type": "user"})
+    file = tmp_path / "me.jwt"
+    file.write_text(jwt + "\n")
+    (tmp_path / "me.nk").write_text(seed)
+    logins = [
+        Settings(jwt=text, nkey=key).login()["user_credentials"]
+        for text in (jwt, str(file))
+        for key in (seed, str(tmp_path / "me.nk"))
+    ]
+    assert len({str(login) for login in logins}) == 1
+    assert jwt in str(logins[0])
+    assert Settings(jwt=jwt, nkey=seed).login_setting == "jwt"
+    other = Key.new("user").seed
+    with pytest.raises(SettingsError, match="jwt, nkey: the JWT and the seed belong to two different users"):
+        Settings(jwt=jwt, nkey=other).login()
+    with pytest.raises(SettingsError, match="'jwt' needs 'nkey' as well"):
+        Settings(jwt=jwt)
+    with pytest.raises(SettingsError, match="'credentials' and 'jwt' exclude each other"):
+        Settings(jwt=jwt, nkey=seed, credentials=str(file))
+
+
+@pytest.mark.parametrize("setting", ["credentials", "jwt", "tls_ca"])
+def test_secret_in_the_wrong_place(setting: str) -> None:
+    """A seed that stands where a path should is not shown."""
+    seed = Key.new("user").seed
+    with pytest.raises(SettingsError) as caught:
+        Settings(**{setting: seed, **({"nkey": seed} if setting == "jwt" else {})}).login()
+    assert seed not in str(caught.value)
+    assert setting in str(caught.value)
+
+
+def test_flag() -> None:
+    """A setting that is true or false takes either, from a file or the environment."""
+    assert Settings.load({"tls_handshake_first": True}, {}).tls_handshake_first
+    assert Settings.load({}, {"NATS_TLS_HANDSHAKE_FIRST": "true"}).tls_handshake_first
+    assert not Settings.load({}, {"NATS_TLS_HANDSHAKE_FIRST": "0"}).tls_handshake_first
+    with pytest.raises(SettingsError, match="'tls_handshake_first' is either true or false"):
+        Settings.load({"tls_handshake_first": "perhaps"}, {})
