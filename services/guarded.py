@@ -4,7 +4,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 GUARD = Path(__file__).with_name("guard.py")
@@ -14,8 +14,17 @@ KILL_WAIT = 2.0  # seconds for the kernel to end a killed process
 class Guarded:
     """A program running under a guard."""
 
-    def __init__(self, command: Sequence[str], *, cwd: Path, output: Path, grace: float) -> None:
-        """Start `command` in `cwd`; what it prints replaces the file `output`.
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        output: Path,
+        grace: float,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start `command` in `cwd`, with the environment `env` or ours; what it prints replaces the file
+        `output`.
 
         `grace` is how many seconds it gets to stop by itself before it is killed. Raises OSError when the
         output cannot be written; that `command` cannot be started is told there.
@@ -27,6 +36,7 @@ class Guarded:
                 # -S and -E: neither site packages nor the environment may slow or break the guard
                 [sys.executable, "-S", "-E", str(GUARD), str(grace), *command],
                 cwd=cwd,
+                env=env,
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -34,6 +44,11 @@ class Guarded:
                 start_new_session=True,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
+
+    @property
+    def pid(self) -> int:
+        """The guard's process; its only child is the program."""
+        return self._guard.pid
 
     @property
     def running(self) -> bool:
