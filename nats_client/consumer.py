@@ -40,7 +40,7 @@ RETRY_AFTER = 1.0  # seconds between tries while the stream cannot be read
 BEHIND_FOR = 3.0  # seconds after which a stream that ends before what was read has lost its end for good
 MOST_NAMES = 100_000  # subjects whose text is kept at hand
 BUCKET = "KV_"  # how the stream of a key-value bucket begins (ADR-8)
-MOST_AT_ONCE = 20_000  # messages decoded between two looks at the loop: pages want the interpreter too
+MOST_AT_ONCE = 5_000  # messages decoded between two looks at the loop: pages want the interpreter too
 
 _nuid = NUID()
 _log = logging.getLogger(__name__)
