@@ -2,11 +2,12 @@
 # make test   everything               make shots  a PNG of every page, into shots/
 # make bench  the measured claims       make soak   faults at random: make soak SEED=7 MINUTES=4
 # make audit  known vulnerabilities, and secrets in the repository
+# make scale  several processes behind nginx, on a cluster of three: make scale APPS=3 PORT=8080
 
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test lint audit shots bench soak browser clean
+.PHONY: run test lint audit shots bench soak scale browser clean
 
 run: .venv/installed
 	$(BIN)/streamlit run app.py
@@ -30,6 +31,9 @@ bench: .venv/installed
 
 soak: .venv/installed
 	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(LONG),--long)
+
+scale: .venv/installed
+	$(BIN)/python -m deploy.scale $(if $(APPS),--apps $(APPS)) $(if $(PORT),--port $(PORT))
 
 browser: .venv/installed
 	@$(BIN)/python -m tests.browser

@@ -2,12 +2,16 @@
 
 import asyncio
 import math
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from bench.stage import HISTORY, OURS, SERIES, Side, python, streamlit
+from bench.replay import STREAM
+from bench.stage import HISTORY, OURS, ROOT, SERIES, Side, finished, python, streamlit, until
 from bench.viewer import Audience, PageFailedError
+from tests import node
 
 SESSIONS = 5
 """Sessions of the steady run: the plain recipe just holds them."""
@@ -22,7 +26,7 @@ class Plan:
     rounds: int = 3
     warm_up: float = 5.0
     steady: float = 15.0
-    replay: int = 300_000
+    replay: int = 1_000_000
     step: float = 15.0
     session_rounds: int = 1
     most_sessions: int = 1024
@@ -85,6 +89,36 @@ async def replay_rate(side: Side, nats_url: str, plan: Plan) -> dict[str, float]
     who = "ours" if side is OURS else "theirs"
     seconds = float(await python("bench.replay", who, nats_url, str(plan.replay)))
     return {"replay_rate": plan.replay / seconds}
+
+
+async def replay_rate_node(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
+    """The same beside the NATS client of Node: an ordered consumer, JSON.parse, a list of objects."""
+    if side is OURS:
+        (rate,) = (await replay_rate(side, nats_url, plan)).values()
+        return {"replay_rate_node": rate}
+    await asyncio.to_thread(node.install)
+    told = await finished(["node", str(side.script), nats_url, STREAM, str(plan.replay)], side.folder)
+    return {"replay_rate_node": plan.replay / float(told)}
+
+
+async def replay_refresh(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
+    """The p95 latency of five sessions' refreshes, at rest or while the app replays a long stream."""
+    with tempfile.TemporaryDirectory(prefix="lookback-bench-") as folder:
+        asked = Path(folder) / "asked"
+        pages = {"LOOKBACK_PAGES": str(ROOT / "bench" / "replay_pages"), "BENCH_REPLAY": str(asked)}
+        side = replace(side, environment={**side.environment, **pages})
+        async with streamlit(side, nats_url) as app, Audience(app.url, SESSIONS) as audience:
+            await asyncio.sleep(plan.warm_up)
+            start = time.monotonic()
+            if side.name == OURS.name:
+                asked.touch()
+                await until(lambda: not asked.exists(), 120, lambda: "the replay does not end")
+            else:
+                await asyncio.sleep(plan.steady)
+            end = time.monotonic()
+            await asyncio.sleep(2 * audience.interval)
+            audience.check()
+            return {"replay_refresh_ms": 1000 * percentile(audience.latencies(start, end), 0.95)}
 
 
 async def holds(side: Side, nats_url: str, sessions: int, plan: Plan) -> bool:

@@ -54,6 +54,9 @@ PLAIN_RECIPE = Side(
     "plain recipe", ROOT / "bench/plain_recipe/app.py", ROOT / "bench/plain_recipe", environment={}
 )
 
+NODE = Side("node client", ROOT / "tests/node/replay.mjs", ROOT / "tests/node", environment={})
+AT_REST = Side("at rest", OURS.script, OURS.folder, OURS.environment)
+
 
 # -- processes ----------------------------------------------------------------------------------------------
 
@@ -122,15 +125,19 @@ def pin_load() -> None:
         os.sched_setaffinity(0, LOAD_CORES)
 
 
-async def python(module: str, *arguments: str, patience: float = 180) -> str:
+async def python(module: str, *arguments: str) -> str:
     """Run one of the benchmark's modules to its end on the app's cores; gives what it printed."""
+    return await finished([sys.executable, "-m", module, *arguments], ROOT)
+
+
+async def finished(command: list[str], cwd: Path, patience: float = 180) -> str:
+    """Run a program to its end on the app's cores; gives what it printed."""
     with tempfile.TemporaryDirectory(prefix="lookback-bench-") as folder:
         log = Path(folder) / "output.log"
-        command = [sys.executable, "-m", module, *arguments]
-        with running(command, log=log, cores=APP_CORES, cwd=ROOT) as process:
-            await until(lambda: process.poll() is not None, patience, lambda: f"{module} is not ready")
+        with running(command, log=log, cores=APP_CORES, cwd=cwd) as process:
+            await until(lambda: process.poll() is not None, patience, lambda: f"{command} is not ready")
             if process.returncode:
-                raise RuntimeError(f"{module} failed:\n{log.read_text()}")
+                raise RuntimeError(f"{command} failed:\n{log.read_text()}")
         return log.read_text()
 
 

@@ -99,6 +99,7 @@ def draw(view: View, bins: Bins, config: Mapping[str, object], key: str) -> None
 
     config = {
         **config,
+        "key": key,
         "gaps": [[gap.start // 1_000_000, gap.end // 1_000_000] for gap in view.gaps],
         "plotly": asset_url("plotly.min.js").removeprefix(f"{PREFIX}/"),
     }

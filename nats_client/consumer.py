@@ -15,11 +15,14 @@ import asyncio
 import contextlib
 import logging
 import time
+from array import array
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 import nats.errors
+import numpy as np
 import pandas as pd
 from nats.aio.msg import Msg
 from nats.nuid import NUID
@@ -27,7 +30,7 @@ from nats.nuid import NUID
 from .connection import Connection, SafeNatsPy, not_permitted
 from .decoders import Raw
 from .errors import LookbackError, RequestFailed, RequestRefused, StreamNotFound, one_of
-from .fast_path import Arrived, Inbox
+from .fast_path import Arrived, Run, RunInbox
 
 HEARTBEAT = 1.0  # seconds between the server's signs of life on an idle stream
 PATIENCE = 3.5  # seconds of silence that put the consumer in doubt
@@ -37,7 +40,7 @@ RETRY_AFTER = 1.0  # seconds between tries while the stream cannot be read
 BEHIND_FOR = 3.0  # seconds after which a stream that ends before what was read has lost its end for good
 MOST_NAMES = 100_000  # subjects whose text is kept at hand
 BUCKET = "KV_"  # how the stream of a key-value bucket begins (ADR-8)
-MOST_AT_ONCE = 20_000  # messages decoded between two looks at the loop: pages want the interpreter too
+MOST_AT_ONCE = 5_000  # messages decoded between two looks at the loop: pages want the interpreter too
 
 _nuid = NUID()
 _log = logging.getLogger(__name__)
@@ -57,6 +60,22 @@ class Sink(Protocol):
     def gone(self, count: int, start: int, end: int) -> None:
         """`count` messages of the stream, between `start` and `end` (ns since the epoch, UTC), were taken
         from it before they could be read."""
+
+
+class _AnotherStreamError(Exception):
+    """The last message, sent once more, is another one than it was."""
+
+
+@dataclass(slots=True)
+class _At:
+    """How far a batch has been taken in."""
+
+    last: int
+    """Stream sequence of the last message."""
+    expected: int
+    """Consumer sequence of the next."""
+    pending: int
+    known_at: int | None
 
 
 class _DoubtError(Exception):
@@ -114,7 +133,7 @@ class Consumer:
         self._expected = 1
         self._behind_since: int | None = None  # when the stream began to end before last_seq, monotonic ns
         self._known_at: int | None = None  # when the server had stored the message last_seq
-        self._inbox = Inbox()
+        self._inbox = RunInbox()
         self._subjects: dict[bytes, str] = {}
         self._doubt: str | None = None
         self._denied: asyncio.Future[None] | None = None
@@ -217,7 +236,7 @@ class Consumer:
         before = self._created
         name = _nuid.next().decode()
         address = client.new_inbox()
-        self._inbox = Inbox()
+        self._inbox = RunInbox()
         self._subjects = {}
         self._expected = 1
         self._doubt = None
@@ -334,13 +353,12 @@ class Consumer:
                     self._hear()
                 deadline = time.monotonic() + PATIENCE
                 while inbox.messages and not self._doubt:
-                    batch = inbox.messages[:MOST_AT_ONCE]
-                    del inbox.messages[:MOST_AT_ONCE]
-                    await self._deliver(client, batch)
+                    await self._deliver(client, _some(inbox.messages))
                     if self._until is not None and (self._reached() or not self.pending):
                         return True
                     await asyncio.sleep(0)
-                await asyncio.sleep(GATHER)
+                if self.phase == "following":  # in a replay they come as fast as they are taken
+                    await asyncio.sleep(GATHER)
             elif not client.is_connected:
                 raise _DoubtError("the connection to the server was lost")
             elif time.monotonic() - looked > 2 * HEARTBEAT:
@@ -364,69 +382,40 @@ class Consumer:
     def _reached(self) -> bool:
         return self._until is not None and self.last_seq is not None and self.last_seq + 1 >= self._until
 
-    async def _deliver(self, client: SafeNatsPy, batch: list[Arrived]) -> None:
+    async def _deliver(self, client: SafeNatsPy, batch: "list[Arrived | Run]") -> None:
         """Hand the batch to the sink, as far as it is in order; then answer flow control."""
         raw = Raw()
-        seqs, received, subjects, payloads = raw.seq, raw.received, raw.subject, raw.payload
-        last = self.last_seq if self.last_seq is not None else -1
-        expected = self._expected
-        pending = self.pending
-        limit = self._until if self._until is not None else 2**63
-        names = self._subjects
-        if len(names) > MOST_NAMES:
-            names.clear()
-        known_at = self._known_at
-        whole = self._subject is None
+        at = _At(
+            self.last_seq if self.last_seq is not None else -1, self._expected, self.pending, self._known_at
+        )
         replies: list[str] = []
         doubt: str | None = None
-        for subject, reply, payload, headers in batch:
-            tokens = reply.split(b".")
-            if tokens[1:2] != [b"ACK"]:
-                doubt = self._status(reply.decode(), headers or {}, replies, expected)
+        if len(self._subjects) > MOST_NAMES:
+            self._subjects.clear()
+        try:
+            for part in batch:
+                if isinstance(part, Run):
+                    doubt = self._take_run(part, raw, at)
+                elif part[1].startswith(b"$JS.ACK."):
+                    doubt = self._take(*part, raw, at)
+                else:
+                    _, reply, _, headers = part
+                    doubt = self._status(reply.decode(), headers or {}, replies, at.expected)
+                    if not doubt and _is_idle(reply, headers or {}):
+                        at.pending = 0  # what was counted and has not come was purged meanwhile
                 if doubt:
                     break
-                if _is_idle(reply, headers or {}):
-                    pending = 0  # what was counted and has not come was purged meanwhile
-                continue
-            # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, in
-            # the second version with <domain>.<account> in front of the stream (ADR-15).
-            at = 5 if len(tokens) == 9 else 7
-            if int(tokens[at + 1]) != expected:
-                doubt = f"message {expected} of the consumer is missing"
-                break
-            expected += 1
-            pending = int(tokens[at + 3])
-            seq = int(tokens[at])
-            if last < seq < limit:
-                stored = int(tokens[at + 2])
-                if whole and known_at is not None and seq != last + 1:
-                    self._sink.gone(seq - last - 1, known_at, stored)
-                known_at = stored
-                seqs.append(seq)
-                received.append(stored)
-                name = names.get(subject)
-                if name is None:
-                    name = names[subject] = subject.decode("utf-8", "replace")
-                subjects.append(name)
-                payloads.append(payload)
-                if headers:
-                    raw.headers[seq] = headers
-                last = seq
-            elif seq >= limit:
-                if whole and known_at is not None and last < limit - 1:
-                    self._sink.gone(limit - 1 - last, known_at, int(tokens[at + 2]))
-                last = max(last, limit - 1)
-            elif seq == last and known_at is not None and int(tokens[at + 2]) != known_at:
-                self.start_over("the stream is another one now")
-                return
-        if raw.seq:
+        except _AnotherStreamError:
+            self.start_over("the stream is another one now")
+            return
+        if len(raw):
             self._sink.messages(raw)  # first: what it could not take must come again
             self.done += len(raw)
-        self._expected = expected
-        self._known_at = known_at
-        self.pending = pending
-        if last >= 0:
-            self.last_seq = last
+        self._expected = at.expected
+        self._known_at = at.known_at
+        self.pending = at.pending
+        if at.last >= 0:
+            self.last_seq = at.last
         if not doubt and not self.pending and self.phase == "replaying":
             self._enter("following")
         for asked in replies:
@@ -438,6 +427,92 @@ class Consumer:
                 self.hindered = None
         if doubt:
             raise _DoubtError(doubt)
+
+    def _take(
+        self,
+        subject: bytes,
+        reply: bytes,
+        payload: bytes,
+        headers: dict[str, str] | None,
+        raw: Raw,
+        at: "_At",
+    ) -> str | None:
+        """Take in one message; why the consumer is in doubt, if it is. Raises _AnotherStreamError."""
+        tokens = reply.split(b".")
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, in the second
+        # version with <domain>.<account> in front of the stream (ADR-15).
+        first = 5 if len(tokens) == 9 else 7
+        ack = list(map(int, tokens[first : first + 4]))
+        return self._take_one(subject, ack, payload, headers, raw, at)
+
+    def _take_one(
+        self,
+        subject: bytes,
+        ack: list[int],
+        payload: bytes,
+        headers: dict[str, str] | None,
+        raw: Raw,
+        at: "_At",
+    ) -> str | None:
+        seq, order, stored, pending = ack
+        if order != at.expected:
+            return f"message {at.expected} of the consumer is missing"
+        at.expected += 1
+        at.pending = pending
+        limit = self._until if self._until is not None else 2**63
+        if at.last < seq < limit:
+            if self._subject is None and at.known_at is not None and seq != at.last + 1:
+                self._sink.gone(seq - at.last - 1, at.known_at, stored)
+            at.known_at = stored
+            raw.seq.append(seq)
+            raw.received.append(stored)
+            raw.subject.append(self._name(subject))
+            raw.payload.append(payload)
+            if headers:
+                raw.headers[seq] = headers
+            at.last = seq
+        elif seq >= limit:
+            if self._subject is None and at.known_at is not None and at.last < limit - 1:
+                self._sink.gone(limit - 1 - at.last, at.known_at, stored)
+            at.last = max(at.last, limit - 1)
+        elif seq == at.last and at.known_at is not None and stored != at.known_at:
+            raise _AnotherStreamError
+        return None
+
+    def _take_run(self, run: Run, raw: Raw, at: "_At") -> str | None:
+        """As _take for each message of a run; at once, where nothing about them is out of the ordinary."""
+        seq, order, stored, pending = run.acks.T
+        count = len(run)
+        in_order = bool((order == np.arange(at.expected, at.expected + count)).all())
+        ascending = seq[0] > at.last and bool((seq[1:] > seq[:-1]).all())
+        if not in_order or not ascending or (self._until is not None and seq[-1] >= self._until):
+            for subject, ack, payload in zip(run.subjects, run.acks.tolist(), run.payloads, strict=True):
+                if doubt := self._take_one(subject, ack, payload, None, raw, at):
+                    return doubt
+            return None
+        if self._subject is None and at.known_at is not None and seq[-1] - at.last != count:
+            before, known = np.append(at.last, seq[:-1]), np.append(at.known_at, stored[:-1])
+            for i in np.flatnonzero(seq - before > 1).tolist():
+                self._sink.gone(int(seq[i] - before[i] - 1), int(known[i]), int(stored[i]))
+        elif self._subject is None and seq[-1] - seq[0] != count - 1:
+            for i in (np.flatnonzero(np.diff(seq) > 1) + 1).tolist():
+                self._sink.gone(int(seq[i] - seq[i - 1] - 1), int(stored[i - 1]), int(stored[i]))
+        raw.seq.extend(array("q", seq.tobytes()))
+        raw.received.extend(array("q", stored.tobytes()))
+        names = self._subjects
+        for subject in set(run.subjects).difference(names):
+            self._name(subject)
+        raw.subject.extend(map(names.__getitem__, run.subjects))
+        raw.payload.extend(run.payloads)
+        at.expected += count
+        at.last, at.known_at, at.pending = int(seq[-1]), int(stored[-1]), int(pending[-1])
+        return None
+
+    def _name(self, subject: bytes) -> str:
+        name = self._subjects.get(subject)
+        if name is None:
+            name = self._subjects[subject] = subject.decode("utf-8", "replace")
+        return name
 
     def _status(self, reply: str, headers: dict[str, str], replies: list[str], expected: int) -> str | None:
         """Take a control message; why the consumer is in doubt, if it is. Flow control is answered later,
@@ -472,6 +547,18 @@ class Consumer:
             names = [other.removeprefix(BUCKET) for other in names if other.startswith(BUCKET)]
         near = "" if known is None else one_of(name, set(names) - {name}, what=what)
         return StreamNotFound(f"There is no {what} {name!r} on this server. {near}".strip())
+
+
+def _some(messages: "list[Arrived | Run]") -> "list[Arrived | Run]":
+    """The first of `messages`, about MOST_AT_ONCE, taken out of the list."""
+    count, end = 0, 0
+    while end < len(messages) and count < MOST_AT_ONCE:
+        part = messages[end]
+        count += len(part) if isinstance(part, Run) else 1
+        end += 1
+    some = messages[:end]
+    del messages[:end]
+    return some
 
 
 def _is_idle(reply: bytes, headers: dict[str, str]) -> bool:

@@ -9,7 +9,7 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -57,12 +57,15 @@ class TextColumn:
 
     def encode(self, values: Sequence[str | None]) -> Codes:
         """Codes of `values`; labels not seen before are appended."""
-        code_of = self.code_of
-        for value in set(values):
-            if value is not None and value not in code_of:
-                code_of[value] = len(self.labels)
-                self.labels.append(value)
-                self.label_bytes += 120 + len(value)
+        code_of, first = self.code_of, len(self.labels)
+        if new := set(values).difference(code_of):
+            # Where all are new they keep their own order, so that their codes need not be looked up.
+            fresh = cast(Sequence[str], values if len(new) == len(values) else list(new))  # None has a code
+            code_of.update(zip(fresh, range(first, first + len(fresh)), strict=True))
+            self.labels.extend(fresh)
+            self.label_bytes += 120 * len(fresh) + sum(map(len, fresh))
+            if fresh is values:
+                return np.arange(first, first + len(fresh), dtype=np.int32)
         return np.fromiter(map(code_of.__getitem__, values), dtype=np.int32, count=len(values))
 
     def index(self) -> pd.Index:

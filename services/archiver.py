@@ -50,10 +50,10 @@ class Part:
 
     def messages(self, raw: Raw) -> None:
         """Take in messages, in order."""
-        self.raw.seq += raw.seq
-        self.raw.received += raw.received
-        self.raw.subject += raw.subject
-        self.raw.payload += raw.payload
+        self.raw.seq.extend(raw.seq)
+        self.raw.received.extend(raw.received)
+        self.raw.subject.extend(raw.subject)
+        self.raw.payload.extend(raw.payload)
 
     def recreated(self) -> None:
         """What was read belongs to a stream that is no more."""

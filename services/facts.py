@@ -37,15 +37,16 @@ RETRY_AFTER = 2.0  # seconds
 log = logging.getLogger("services.metrics")
 
 
-async def keep_buckets(nc: Client, js: JetStreamContext) -> None:
-    """Keep both buckets; runs until cancelled."""
+async def keep_buckets(nc: Client, js: JetStreamContext, replicas: int = 1) -> None:
+    """Keep both buckets, new ones with so many replicas; runs until cancelled."""
+    host, thresholds = HOST.evolve(replicas=replicas), THRESHOLDS.evolve(replicas=replicas)
     lasting = await asyncio.to_thread(lasting_facts)
     while True:
         pause = RETRY_AFTER
         if nc.is_connected:
             try:
-                await _keep_host(js, lasting | changing_facts())
-                await _keep_thresholds(js)
+                await _keep_host(await _bucket(js, host), lasting | changing_facts())
+                await _keep_thresholds(await _bucket(js, thresholds))
                 pause = EVERY
             except (nats.errors.Error, TimeoutError) as error:
                 log.warning("The facts of this machine were not stored: %r", error)
@@ -86,8 +87,7 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-async def _keep_host(js: JetStreamContext, facts: dict[str, Any]) -> None:
-    bucket = await _bucket(js, HOST)
+async def _keep_host(bucket: KeyValue, facts: dict[str, Any]) -> None:
     for key, fact in facts.items():
         value = json.dumps(fact).encode()
         try:
@@ -98,8 +98,7 @@ async def _keep_host(js: JetStreamContext, facts: dict[str, Any]) -> None:
             await bucket.put(key, value)
 
 
-async def _keep_thresholds(js: JetStreamContext) -> None:
-    bucket = await _bucket(js, THRESHOLDS)
+async def _keep_thresholds(bucket: KeyValue) -> None:
     for key, percent in TOO_MUCH.items():
         with suppress(KeyWrongLastSequenceError):  # written, or deleted, before
             await bucket.update(key, str(percent).encode(), last=0)

@@ -46,6 +46,11 @@ class Guarded:
             )
 
     @property
+    def pid(self) -> int:
+        """The guard's process; its only child is the program."""
+        return self._guard.pid
+
+    @property
     def running(self) -> bool:
         """Whether guard and program still run; a guard ends as soon as its program does."""
         return self._guard.poll() is None

@@ -3,12 +3,14 @@
 Beside them, facts of the machine stand in the key-value bucket `host`, and what is too much in `thresholds`.
 
     python -m services.metrics nats://127.0.0.1:4222 http://127.0.0.1:8222
+    python -m services.metrics nats://10.0.0.1:4222,nats://10.0.0.2:4222 --replicas 3
 
 Subjects are metrics.{kind}.{name}, as metrics.cpu.core-0; payloads are JSON objects whose fields end in their
 unit. The second argument, the server's monitoring URL, may be left out: then there is no metrics.nats.server.
 The login is taken from NATS_CREDS, NATS_USER, …, as everywhere. Ends on SIGTERM.
 """
 
+import argparse
 import asyncio
 import http.client
 import json
@@ -93,13 +95,14 @@ class Server:
         return varz
 
 
-async def publish(settings: Settings, monitoring_url: str | None) -> None:
-    """Read and publish once a second, reconnecting for ever; runs until cancelled."""
+async def publish(settings: Settings, monitoring_url: str | None, replicas: int = 1) -> None:
+    """Read and publish once a second, reconnecting for ever; runs until cancelled. Stream and buckets are
+    kept by `replicas` servers."""
     machine = await asyncio.to_thread(Machine)
     server = Server(monitoring_url) if monitoring_url else None
     nc = await _connect(settings)
     js = nc.jetstream(timeout=ACK_TIMEOUT)
-    facts = asyncio.create_task(keep_buckets(nc, js))
+    facts = asyncio.create_task(keep_buckets(nc, js, replicas))
     try:
         has_stream = False
         while True:
@@ -110,7 +113,7 @@ async def publish(settings: Settings, monitoring_url: str | None) -> None:
             if not nc.is_connected:  # buffered, they would arrive late, under a false time
                 has_stream = False
                 continue
-            has_stream = (has_stream or await _keep_stream(js)) and await _publish_all(js, figures)
+            has_stream = (has_stream or await _keep_stream(js, replicas)) and await _publish_all(js, figures)
     finally:
         facts.cancel()
         with suppress(Exception):  # on the way out there is nobody to tell
@@ -151,14 +154,15 @@ async def _next_second() -> None:
     await asyncio.sleep(math.floor(now + 0.1) + 1 - now)
 
 
-async def _keep_stream(js: JetStreamContext) -> bool:
+async def _keep_stream(js: JetStreamContext, replicas: int) -> bool:
+    stream = STREAM.evolve(num_replicas=replicas)
     try:
         try:
-            await js.add_stream(STREAM)
+            await js.add_stream(stream)
         except BadRequestError as error:
             if error.err_code != STREAM_NAME_IN_USE:
                 raise
-            await js.update_stream(STREAM)
+            await js.update_stream(stream)
     except (nats.errors.Error, TimeoutError) as error:
         log.warning("The stream METRICS cannot be made or updated: %s", error)
         return False
@@ -181,9 +185,9 @@ async def _publish_all(js: JetStreamContext, figures: dict[str, Values]) -> bool
     return not any(isinstance(error, NoStreamResponseError) for error in failed)
 
 
-async def _main(url: str, monitoring_url: str | None) -> None:
+async def _main(url: str, monitoring_url: str | None, replicas: int) -> None:
     settings = replace(Settings.load(), url=url)
-    publishing = asyncio.ensure_future(publish(settings, monitoring_url))
+    publishing = asyncio.ensure_future(publish(settings, monitoring_url, replicas))
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError):  # Windows ends the process by itself
@@ -193,10 +197,13 @@ async def _main(url: str, monitoring_url: str | None) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(prog="python -m services.metrics")
+    parser.add_argument("url")
+    parser.add_argument("monitoring_url", nargs="?")
+    parser.add_argument("--replicas", type=int, default=1)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    options = parser.parse_args()
     try:
-        asyncio.run(_main(sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else None))
+        asyncio.run(_main(options.url, options.monitoring_url, options.replicas))
     except SettingsError as error:
         sys.exit(str(error))

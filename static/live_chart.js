@@ -52,6 +52,10 @@ function loadPlotly(file) {
   return plotly;
 }
 
+// What a viewer did to each chart, for when it is made anew: one whose rows were gone for a moment, as those of
+// a process that was killed, or one that is come back to.
+const done = new Map();
+
 export async function draw({ data, parentElement, setTriggerValue }) {
   if (!parentElement.isConnected) return; // gone while this file was loading
   const chart = (parentElement.lookback ??= new Chart(parentElement));
@@ -116,6 +120,7 @@ class Chart {
     window.removeEventListener("pointercancel", this.release);
     if (this.drawn) this.library.purge(this.plot);
     this.ended = true;
+    if (this.config) done.set(this.config.key, { zoom: this.zoom, hidden: this.hidden, start: this.start });
     delete this.parent.lookback;
   }
 
@@ -137,6 +142,7 @@ class Chart {
       this.asked = -Infinity;
       for (const series of this.series) series.cells.clear();
     }
+    if (!this.config) Object.assign(this, done.get(head.config.key));
     this.config = head.config ?? this.config;
     this.plot.style.height = `${this.config.height}px`; // before Plotly is there, so that the page does not jump
     this.version = Math.max(head.v, whole ? 0 : this.version);

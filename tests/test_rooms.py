@@ -11,6 +11,7 @@ FORBIDDEN = {
     "components": {"nats", "asyncio", "threading", "services"},
     "nats_client": {"streamlit", "plotly", "components", "services"},
     "services": {"streamlit", "components"},
+    "deploy": {"streamlit", "components", "nats_client"},
     "app.py": {"nats", "threading"},
 }
 

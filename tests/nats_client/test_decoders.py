@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nats_client import decoders
 from nats_client.decoders import LONGEST_TEXT, Raw, decode
 from nats_client.window import Window
 
@@ -151,3 +152,31 @@ def _is_empty_array(payload: bytes) -> bool:
         return json.loads(payload) == []
     except (ValueError, RecursionError):
         return False
+
+
+WHOLE = ['{"a":1}', '{"a":{"b":2}}', "{}", "5", "", "[]", "null", ' {"c":[1]} ', '{"a":NaN}', '{"a":"},{"}']
+PARTS = [
+    '{"a":[{}',
+    "{}]}",
+    "{},{}",
+    '{"a":1',
+    '"b":2}',
+    '{"a":"x}',
+    '{","b":"y"}',
+    '{"a":{}',
+    '{"c":1}}',
+    "},{",
+]
+
+
+@settings(max_examples=1000)
+@given(st.lists(st.sampled_from(WHOLE + PARTS) | st.text('{}[]",:1a \n', max_size=8), min_size=1, max_size=6))
+def test_read_in_one_go_as_one_by_one(texts: list[str]) -> None:
+    """Payloads read together give the rows, and the malformed ones, that each gives by itself."""
+    payloads = [text.encode() for text in texts]
+    together, malformed = frame(*payloads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoders, "_objects", lambda _: None)
+        alone, malformed_alone = frame(*payloads)
+    assert malformed == malformed_alone
+    pd.testing.assert_frame_equal(together, alone)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from nats.aio.client import Client as NatsPy
 from nats.protocol.parser import Parser
 
-from nats_client import Client, Settings
-from nats_client.fast_path import BulkParser, Inbox, TappedNatsPy
+from nats_client import Client, Settings, fast_path
+from nats_client.fast_path import BulkParser, Inbox, Run, RunInbox, TappedNatsPy
 from tests.nats import running_server
 
 TAPPED, OTHER = 7, 8
@@ -44,16 +44,33 @@ class Tapped(TappedNatsPy):
         self.others.append(("ping",))
 
 
+COMMON = b"$JS.ACK.S.C.1"
 names = st.text("abc.", min_size=1, max_size=6).map(lambda text: text.encode())
-payloads = st.binary(max_size=30) | st.sampled_from([b"MSG a 7 b 3\r\n", b"\r\n", b"PING\r\n", b"x" * 70_000])
+LIKE_A_MESSAGE = b"\r\nMSG a 7 $JS.ACK.S.C.1.5.5.5.5 3\r\nabc"
+payloads = st.binary(max_size=30) | st.sampled_from(
+    [b"MSG a 7 b 3\r\n", b"\r\n", b"PING\r\n", b"x" * 70_000, LIKE_A_MESSAGE, b"y" + LIKE_A_MESSAGE, b"{}"]
+)
+replies = st.tuples(*[st.integers(0, 2**60)] * 4).map(lambda told: b"%s.%d.%d.%d.%d" % (COMMON, *told))
+odd_replies = st.sampled_from(
+    [
+        b"$JS.ACK.D.A.S.C.1.1.1.1.1.x",
+        COMMON + b".1.1.x.1",
+        COMMON + b".1.1.1",
+        COMMON + b".1..1.1",
+        b"$JS.ACK.a.b",
+    ]
+)
 
 
 @st.composite
 def frames(draw: st.DrawFn) -> bytes:
     """One frame of the protocol."""
-    kind = draw(st.sampled_from(["message", "message", "message", "plain", "headers", "ping", "ok"]))
+    kind = draw(st.sampled_from(["ack"] * 8 + ["message"] * 3 + ["odd", "plain", "headers", "ping", "ok"]))
     sid = draw(st.sampled_from([TAPPED, TAPPED, OTHER]))
     payload = draw(payloads)
+    if kind in ("ack", "odd"):
+        reply = draw(replies if kind == "ack" else odd_replies)
+        return b"MSG %s %d %s %d\r\n%s\r\n" % (draw(names), TAPPED, reply, len(payload), payload)
     if kind == "message":
         return b"MSG %s %d %s %d\r\n%s\r\n" % (draw(names), sid, draw(names), len(payload), payload)
     if kind == "plain":
@@ -65,14 +82,27 @@ def frames(draw: st.DrawFn) -> bytes:
     return b"PING\r\n" if kind == "ping" else b"+OK\r\n"
 
 
+def one_by_one(messages: list[Any]) -> Seen:
+    """Messages of an inbox, also those that came as runs."""
+    seen: Seen = []
+    for part in messages:
+        if isinstance(part, Run):
+            each = zip(part.subjects, part.acks.tolist(), part.payloads, strict=True)
+            seen += [(s, b"%s.%d.%d.%d.%d" % (COMMON, *told), p, None) for s, told, p in each]
+        else:
+            seen.append(part)
+    return seen
+
+
+@pytest.mark.parametrize("kind", [Inbox, RunInbox])
 @settings(max_examples=300)
-@given(st.lists(frames(), max_size=25), st.lists(st.integers(1, 200), max_size=40))
-def test_same_messages_however_cut(sent: list[bytes], cuts: list[int]) -> None:
+@given(sent=st.lists(frames(), max_size=25), cuts=st.lists(st.integers(1, 800), max_size=40))
+def test_same_messages_however_cut(kind: type[Inbox], sent: list[bytes], cuts: list[int]) -> None:
     """What comes out of a tap, and beside it, is what nats-py hands over, in the same order."""
     wire = b"".join(sent)
 
     async def compare() -> None:
-        stock, tapped, inbox = Stock(), Tapped(), Inbox()
+        stock, tapped, inbox = Stock(), Tapped(), kind()
         assert isinstance(tapped._ps, BulkParser)
         tapped._ps.taps[b"%d" % TAPPED] = inbox
         others: Seen = []
@@ -92,11 +122,34 @@ def test_same_messages_however_cut(sent: list[bytes], cuts: list[int]) -> None:
             await Parser.parse(stock._ps, piece)
             await tapped._ps.parse(piece)
         messages = [seen for seen in stock.seen if seen[0] != "ping"]
-        assert inbox.messages == [seen[1:] for seen in messages if seen[0] == TAPPED]
+        assert one_by_one(inbox.messages) == [seen[1:] for seen in messages if seen[0] == TAPPED]
         assert others == [seen for seen in messages if seen[0] == OTHER]
         assert len(tapped.others) == len(stock.seen) - len(messages)
 
-    asyncio.run(compare())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast_path, "_SHORTEST_RUN", 0)
+        asyncio.run(compare())
+
+
+def test_a_run_stays_together() -> None:
+    """Messages of a consumer that fill a buffer come as one run, up to the one that is cut."""
+
+    async def parse() -> RunInbox:
+        tapped, inbox = Tapped(), RunInbox()
+        assert isinstance(tapped._ps, BulkParser)
+        tapped._ps.taps[b"%d" % TAPPED] = inbox
+        await tapped._ps.parse(wire[:-10])
+        return inbox
+
+    payload = b'{"value": 1.5, "unit": "C"}'
+    wire = b"".join(
+        b"MSG s.%d %d %s.%d.%d.7.0 %d\r\n%s\r\n" % (n % 3, TAPPED, COMMON, n, n, len(payload), payload)
+        for n in range(200)
+    )
+    (run,) = asyncio.run(parse()).messages
+    assert isinstance(run, Run)
+    assert run.payloads == [payload] * 199
+    assert run.acks.tolist() == [[n, n, 7, 0] for n in range(199)]
 
 
 @pytest.mark.parametrize("fast", [True, False])
