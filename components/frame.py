@@ -18,6 +18,7 @@ from components.live import NothingYet, Read, collected
 from components.pages import FOLDER, code_of, find_pages, page_files
 from components.reload import refresh_code
 from components.status import empty_state, mistake, status
+from components.tab import hidden, tab
 from components.words import plain
 from nats_client import LookbackError
 from nats_client.errors import ConnectionFailed
@@ -46,7 +47,7 @@ def draw_page(file: Path) -> None:
     body(file, page_files())
 
 
-@st.fragment
+@st.fragment(key="body")
 def body(file: Path, shown: list[Path]) -> None:
     """The page, under the line that says how it is doing."""
     refresh_code()
@@ -63,7 +64,7 @@ def body(file: Path, shown: list[Path]) -> None:
             status(reads, paused=interval is None)
     except LookbackError as error:
         mistake(error)
-    if interval is not None:
+    if interval is not None and not hidden():
         with above:
             st_autorefresh(interval, debounce=False, key="clock")
 
@@ -115,5 +116,6 @@ if pages := find_pages(draw_page):
         )
     st.title(plain(chosen.title))
     chosen.run()
+    tab(lambda: st.rerun("body"))
 else:
     st.error(f"There are no pages in {plain(str(FOLDER))}. Drop a file there.")
