@@ -17,7 +17,7 @@ from components.history import leave
 from components.live import NothingYet, Read, collected
 from components.pages import FOLDER, code_of, find_pages, page_files
 from components.reload import refresh_code
-from components.status import empty_state, mistake, status
+from components.status import draw_anew, empty_state, mistake, status
 from components.tab import hidden, tab
 from components.words import plain
 from nats_client import LookbackError
@@ -44,6 +44,7 @@ st.stop = _stop
 def draw_page(file: Path) -> None:
     """Draw the page of `file`, and again at each tick of the viewer's clock."""
     leave(file.stem)
+    draw_anew()
     body(file, page_files())
 
 

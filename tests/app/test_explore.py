@@ -2,7 +2,6 @@
 
 import json
 import re
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 
+from bench.chart_end import read
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, app
 from tests.waiting import until
@@ -62,10 +62,9 @@ def drawn(app: AppTest) -> list[object]:
     found: list[object] = [element.proto.spec for element in app.get("plotly_chart")]
     found += [frame.value.to_dict() for frame in app.dataframe]
     for element in app.get("bidi_component"):
-        data = element.proto.bytes
-        (size,) = struct.unpack_from("<I", data)
-        head = json.loads(data[4 : 4 + size])
-        found.append([head["n"], head["b"], head["c"], data[4 + size :]])
+        if element.proto.bytes:
+            message = read(element.proto.bytes)
+            found.append([message.header["names"], message.cells])
     return found
 
 

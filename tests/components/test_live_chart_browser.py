@@ -92,7 +92,7 @@ def until(holds: Callable[[], bool], seconds: float = 20) -> None:
 def refreshes(tab: Page, count: int) -> None:
     """Wait until the server sent the chart `count` refreshes that brought something."""
     # On a busy machine Streamlit may put up the page's elements twice in its first seconds.
-    version = f"document.querySelector('{CHART}')?.parentElement.lookback?.version ?? 0"
+    version = f"document.querySelector('{CHART}')?.parentElement.lookback?.number ?? 0"
     for _ in range(count):
         before = tab.evaluate(version)
         until(lambda before=before: tab.evaluate(version) > before)
@@ -272,7 +272,7 @@ def test_gap_heals(url: str, tab: Page) -> None:
     tab.evaluate(
         f"""() => {{
             const chart = document.querySelector('{CHART}').parentElement.lookback
-            chart.version = 1
+            chart.number = 0
             for (const series of chart.series) series.cells.clear()
         }}"""
     )
@@ -306,7 +306,7 @@ def test_files_are_fetched_once(url: str, browser: Browser) -> None:
     opened(tab, url)
     context.close()
     ours = [(address, cache) for address, cache in seen if "/lookback/" in address]
-    assert len(ours) == 2
+    assert len(ours) == 3
     assert all("?v=" in address and "immutable" in cache for address, cache in ours)
 
 
