@@ -55,19 +55,16 @@ def body(file: Path, shown: list[Path]) -> None:
     if page_files() != shown:
         st.rerun()  # a page was added or taken away: the menu is out of date
     interval = INTERVALS[st.session_state.get("refresh") or "1 s"]
-    above = st.container(gap="small")
+    if interval is not None and not hidden():
+        st_autorefresh(interval, debounce=False, key="clock")
     reads: list[Read] = []
     try:
         client()
         with collected() as reads:
             _run(file, reads)
-        with above:
-            status(reads, paused=interval is None)
+        status(reads, paused=interval is None)
     except LookbackError as error:
         mistake(error)
-    if interval is not None and not hidden():
-        with above:
-            st_autorefresh(interval, debounce=False, key="clock")
 
 
 def _run(file: Path, reads: list[Read]) -> None:

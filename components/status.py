@@ -64,7 +64,8 @@ def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -
 
 
 def status(reads: Sequence[Read], *, paused: bool) -> None:
-    """Draw the line, the replay's progress, and what is missing, for what a page has read."""
+    """Draw the line, the replay's progress, and what is missing, for what a page has read. The style sheet
+    puts it above the page; drawn after it, it needs no box of its own, which would travel at each refresh."""
     state = client().state
     verdict = judge(reads, state, paused=paused)
     views = [read for read in reads if isinstance(read, View)]
@@ -74,7 +75,7 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
         facts.append('<b class="lb-demo">embedded demo</b>')
     ages = [view.now / 1e9 - view.health.newest / 1e9 for view in views if view.health.newest is not None]
     if ages:
-        age = f"<b>{age_text(min(ages))}</b> ago" if min(ages) >= FRESH else f"under {age_text(FRESH)} ago"
+        age = f"<b>{age_text(min(ages))}</b> ago" if min(ages) >= FRESH else f"under {FRESH:g} s ago"
         facts.append(f"newest message {age}")
     if views:
         rows = sum(len(view) for view in views)
@@ -86,19 +87,21 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
         facts.append("plain subjects: no history, at most once")
     word = f'<div class="lb-status lb-{verdict.mood}"><span class="lb-word">{verdict.word}</span>'
     st.html(word + _kept(word, "".join(f"<span>{fact}</span>" for fact in facts)) + "</div>")
-    if verdict.sentence:
-        draw = st.error if verdict.mood == "lost" else st.info if verdict.mood == "paused" else st.warning
-        draw(plain(verdict.sentence))
-    for view in views:
-        _progress(view)
-    for sentence in map(_left_out, buckets.values()):
-        if sentence:
+    replaying = [view for view in views if view.health.phase == "replaying" and view.health.pending]
+    missing = [*((left, []) for left in map(_left_out, buckets.values()) if left), *_missing(views)]
+    if not (verdict.sentence or replaying or missing):
+        return
+    with st.container(gap="small", key="above"):
+        if verdict.sentence:
+            draw = st.error if verdict.mood == "lost" else st.info if verdict.mood == "paused" else st.warning
+            draw(plain(verdict.sentence))
+        for view in replaying:
+            _progress(view)
+        for sentence, details in missing:
             st.warning(plain(sentence), icon=":material/report:")
-    for sentence, details in _missing(views):
-        st.warning(plain(sentence), icon=":material/report:")
-        if details:
-            with st.expander("Details"):
-                st.dataframe(pd.DataFrame(details), hide_index=True)
+            if details:
+                with st.expander("Details"):
+                    st.dataframe(pd.DataFrame(details), hide_index=True)
 
 
 def _kept(word: str, facts: str) -> str:
@@ -153,10 +156,9 @@ def _is_stale(view: View) -> bool:
 
 def _progress(view: View) -> None:
     health = view.health
-    if health.phase == "replaying" and health.pending:
-        total = health.done + health.pending
-        text = f"Replaying {plain(health.name)}: {health.done:,} of {total:,} messages"
-        st.progress(min(1.0, health.progress), text)
+    total = health.done + health.pending
+    text = f"Replaying {plain(health.name)}: {health.done:,} of {total:,} messages"
+    st.progress(min(1.0, health.progress), text)
 
 
 def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:

@@ -455,9 +455,9 @@ class Chart {
     const inside = [...own.keys()].filter((bin) => bin * step >= this.oldest * this.step).sort((a, b) => a - b);
     const [start, end] = [(this.fine.from * step) / this.step, (this.fine.to * step) / this.step];
     return [
-      { bins: bins.filter((bin) => bin + 0.5 < start), cells, at: at(this.step) },
+      { bins: bins.filter((bin) => bin + 1 <= start), cells, at: at(this.step) },
       { bins: inside, cells: own, at: at(step) },
-      { bins: bins.filter((bin) => bin + 0.5 >= end), cells, at: at(this.step) },
+      { bins: bins.filter((bin) => bin >= end), cells, at: at(this.step) },
     ];
   }
 
