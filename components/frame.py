@@ -57,6 +57,8 @@ def body(file: Path, shown: list[Path]) -> None:
     interval = INTERVALS[st.session_state.get("refresh") or "1 s"]
     if interval is not None and not hidden():
         st_autorefresh(interval, debounce=False, key="clock")
+    else:
+        st.empty()  # what follows stays where it is, and keeps what the viewer did to it
     reads: list[Read] = []
     try:
         client()

@@ -14,7 +14,7 @@ import pandas as pd
 
 from .detail import TOO_LARGE, Cells, Detail, bases
 from .errors import LookbackError
-from .window import Floats, Ints, Snapshot
+from .window import Floats, Ints, Oldest, Snapshot
 
 COLUMNS = 600
 """Bins that a look-back is cut into, at least; a chart is about as many pixels wide."""
@@ -124,6 +124,7 @@ class Bins:
         self._now = 0  # the latest time that a viewer came with, ns since the epoch
         self._generation: int | None = None
         self._snapshot_version = -1
+        self._first = Oldest()
         self._details: dict[int, Detail] = {}  # by the width of their bins; the last used is at the end
         self._start_over()
 
@@ -303,7 +304,7 @@ class Bins:
         """Clear the bins before the oldest row of the window, which its ceiling may have pushed out."""
         oldest = self._edge + self._capacity
         if len(snapshot):
-            first = int(snapshot.time[0] if snapshot.ordered else snapshot.time.min())
+            first = self._first.of(snapshot)
             oldest = max(self._edge, min(first // self.step, oldest))
         # Marked as changed: if a late row makes the window reach back again, browsers hear that these are
         # empty.

@@ -124,6 +124,7 @@ class Chart {
     window.removeEventListener("pointercancel", this.release);
     clearTimeout(this.telling);
     if (this.drawn) this.library.purge(this.plot);
+    this.parent.replaceChildren();
     this.ended = true;
     delete this.parent.lookback;
   }
