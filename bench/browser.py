@@ -63,9 +63,9 @@ class Tab:
 
 
 @contextlib.asynccontextmanager
-async def chromium() -> AsyncIterator[str]:
+async def chromium(binary: str | None = None) -> AsyncIterator[str]:
     """Run a headless Chromium with a fresh profile; gives the address of its DevTools."""
-    binary = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
+    binary = binary or shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
     with tempfile.TemporaryDirectory(prefix="lookback-bench-", ignore_cleanup_errors=True) as profile:
         command = [binary, *FLAGS.split(), f"--user-data-dir={profile}", "--remote-debugging-port=0"]
         log, port = Path(profile) / "chromium.log", Path(profile) / "DevToolsActivePort"

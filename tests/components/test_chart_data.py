@@ -198,6 +198,74 @@ def test_a_browser_from_another_session_gets_everything() -> None:
     assert browser.by_name() == everything(bins).by_name()
 
 
+zoomed = st.none() | st.tuples(st.integers(-320, 40), st.integers(1, 60))
+
+
+@settings(max_examples=150)
+@given(st.lists(st.tuples(action, zoomed, st.booleans()), max_size=25))
+def test_finer_bins_are_those_of_the_rows(
+    steps: list[tuple[object, tuple[int, int] | None, bool]],
+) -> None:
+    """Wherever a viewer zooms, and whatever rows come and go and messages are lost, a browser holds the least
+    and the greatest value of each finer bin, and none when the whole is shown."""
+    rows, bins, now = Rows(), Bins(("v",), "_subject", LOOK_BACK), 0
+    sent, browser = Sent(), Browser()
+    for what, zoom, lost in steps:
+        if isinstance(what, list):
+            rows.add([now + t / 10 for t, _, _ in what], [v for _, v, _ in what], [s for _, _, s in what])
+        elif isinstance(what, int):
+            now += what
+        elif what == "evict":
+            rows.window.evict(rows.seq - 5)
+        elif what == "clear":
+            rows.window.clear()
+        snapshot = rows.window.snapshot()
+        bins.update(snapshot, NOW + now * SECOND)
+        start = NOW + (now + zoom[0]) * SECOND if zoom else 0
+        stretch = (start, start + zoom[1] * SECOND) if zoom else None
+        message = sent.next(bins, {}, snapshot, stretch)
+        if lost:
+            continue
+        if not browser.receive(message):
+            sent.go_back(browser.sender or 0, browser.number)
+            assert browser.receive(sent.next(bins, {}, snapshot, stretch))
+        if stretch is None:
+            assert browser.fine is None
+            continue
+        held: dict[tuple[str, int], list[float]] = {}
+        step = step_for(pd.Timedelta(stretch[1] - stretch[0]))
+        assert browser.step == step / 1e6
+        codes, labels = snapshot.codes("_subject") if len(snapshot) else (np.zeros(0), [])
+        values = snapshot.numbers("v") if len(snapshot) else np.zeros(0)
+        drawn = {code for code, row in enumerate(bins.rows()[1][0]) if row >= 0}
+        for time, code, value in zip(snapshot.times().tolist(), codes, values, strict=True):
+            if stretch[0] <= time < stretch[1] and code in drawn:
+                held.setdefault((labels[code], time // step), []).append(value)
+        shown = {(browser.names[row], number): cell for (row, number), cell in browser.fine.items()}
+        for key, some in held.items():
+            low, high = shown[key]
+            assert low <= min(some)
+            assert high >= max(some)
+        for (_, number), (low, high) in shown.items():
+            assert low <= high, number
+
+
+def test_viewers_of_one_stretch_share_its_bins() -> None:
+    """Of a stretch that a viewer looks at, the next one who looks about there costs no look at the rows; a
+    stretch further on costs only what was not looked at before."""
+    rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
+    snapshot = rows.add(np.arange(-300, 0, 0.01), np.arange(30_000), ["a"] * 30_000)
+    bins.update(snapshot, NOW)
+    looked: list[int] = []
+    detail = bins.detail(20 * SECOND)
+    assert detail is not None
+    take = detail._take
+    detail._take = lambda snapshot, number, *rest: (looked.append(number), take(snapshot, number, *rest))
+    for start in (-100, -99, -98):
+        Sent().next(bins, {}, snapshot, (NOW + start * SECOND, NOW + (start + 20) * SECOND))
+    assert len(looked) == len(set(looked)) <= 6
+
+
 def test_spike_stays_visible() -> None:
     """One outlier among a million rows is in the picture, at its time."""
     values = np.random.default_rng(1).normal(size=1_000_000)
