@@ -63,9 +63,9 @@ class Tab:
 
 
 @contextlib.asynccontextmanager
-async def chromium() -> AsyncIterator[str]:
+async def chromium(binary: str | None = None) -> AsyncIterator[str]:
     """Run a headless Chromium with a fresh profile; gives the address of its DevTools."""
-    binary = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
+    binary = binary or shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
     with tempfile.TemporaryDirectory(prefix="lookback-bench-", ignore_cleanup_errors=True) as profile:
         command = [binary, *FLAGS.split(), f"--user-data-dir={profile}", "--remote-debugging-port=0"]
         log, port = Path(profile) / "chromium.log", Path(profile) / "DevToolsActivePort"
@@ -77,11 +77,16 @@ async def chromium() -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def tab(devtools: str, url: str) -> AsyncIterator[Tab]:
-    """Open a tab in front of the others and go to `url`, counting from its first message on."""
+async def tab(devtools: str, url: str, *, window: bool = False, script: str = "") -> AsyncIterator[Tab]:
+    """Open a tab in front of the others, or in a `window` of its own, and go to `url`, counting from its
+    first message on; `script` runs there before all else."""
     base = devtools.partition("/devtools/")[0]
     async with connect(devtools, max_size=None, compression=None) as browser:
-        create = {"id": 0, "method": "Target.createTarget", "params": {"url": "about:blank"}}
+        create = {
+            "id": 0,
+            "method": "Target.createTarget",
+            "params": {"url": "about:blank", "newWindow": window},
+        }
         await browser.send(json.dumps(create))
         target = json.loads(await browser.recv())["result"]["targetId"]
     async with connect(f"{base}/devtools/page/{target}", max_size=None, compression=None) as socket:
@@ -89,6 +94,9 @@ async def tab(devtools: str, url: str) -> AsyncIterator[Tab]:
         listening = asyncio.create_task(found.listen())
         try:
             await found.call("Network.enable")
+            if script:
+                await found.call("Page.enable")
+                await found.call("Page.addScriptToEvaluateOnNewDocument", source=script)
             await found.call("Page.navigate", url=url)
             yield found
         finally:

@@ -7,7 +7,10 @@ message that a browser's chart could not apply.
 import base64
 import json
 import struct
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from streamlit.proto.Element_pb2 import Element
 
 
@@ -22,8 +25,8 @@ class Chart:
         self.figure = ""
         self.points_whole = 0
         self.changes = 0
-        self._epoch: object = None
-        self._version = 0
+        self._sender = 0
+        self._number = 0
 
     def see(self, element: Element) -> None:
         """Take in an element, if it is a chart."""
@@ -38,16 +41,87 @@ class Chart:
         """Points of the last whole picture."""
         return points_in(self.figure) if self.figure else self.points_whole
 
-    def _receive(self, message: bytes) -> None:
-        """Follow the live chart's messages as static/live_chart.js does; bins.py has the layout."""
-        (size,) = struct.unpack_from("<I", message)
-        head = json.loads(message[4 : 4 + size])
-        if head["a"] == 0:
-            self._epoch, self.points_whole = head["e"], head["c"]
-        elif head["e"] != self._epoch or self._version < head["a"]:
-            raise BrokenChartError(f"holds version {self._version}, was sent what follows {head['a']}")
-        self._version = head["v"]
-        self.changes += head["c"] > 0
+    def _receive(self, data: bytes) -> None:
+        """Follow the live chart's messages as static/live_chart.js does."""
+        message = read(data)
+        if message.builds_on == 0:
+            self._sender, self.points_whole = message.sender, len(message.cells)
+        elif message.sender != self._sender or self._number < message.builds_on:
+            raise BrokenChartError(f"got number {self._number}, was sent what builds on {message.builds_on}")
+        self._number = message.number
+        self.changes += len(message.cells) > 0
+
+
+@dataclass
+class Message:
+    """A message of the live chart, as components/wire.py describes it."""
+
+    sender: int
+    number: int
+    builds_on: int
+    """0 for nothing."""
+    now: int
+    header: dict[str, Any]
+    whole: bool
+    oldest: int
+    cells: dict[tuple[int, int], tuple[float, float]]
+    """By row and bin: low and high."""
+    fine: "Message | None" = None
+    """The same of the zoomed range: `oldest` is its first bin."""
+
+
+def read(data: bytes) -> Message:
+    """Take a message apart."""
+    flags, at = data[0], 1
+
+    def number() -> int:
+        nonlocal at
+        found = shift = 0
+        while True:
+            byte = data[at]
+            found |= (byte & 127) << shift
+            at, shift = at + 1, shift + 7
+            if byte < 128:
+                return found
+
+    def cells(*, bounded: bool) -> tuple[bool, int, dict[tuple[int, int], tuple[float, float]]]:
+        nonlocal at
+        kind = data[at]
+        at += 1
+        oldest = number()
+        if bounded:
+            number()  # one past the last
+        key, series, count, based = (oldest + number(), number(), number(), number())
+        bases = {}
+        for _ in range(based):
+            row = number()
+            (bases[row],) = struct.unpack_from("<d", data, at)
+            at += 8
+        width = 1 << (kind >> 3)
+        steps = np.frombuffer(data, f"<u{width}", count, at).astype(np.int64)
+        low = np.frombuffer(data, "<f4", count, at := at + width * count)
+        at += 4 * count
+        high = np.frombuffer(data, "<f4", count, at) if kind & 2 else low
+        at += 4 * count if kind & 2 else 0
+        found = {}
+        for step, least, most in zip(np.cumsum(steps).tolist(), low.tolist(), high.tolist(), strict=True):
+            row = step % series
+            base = bases.get(row, 0.0)
+            found[row, key + step // series] = (least + base, most + base)
+        return bool(kind & 1), oldest, found
+
+    sender, count, back, now = number(), number(), number(), number()
+    header = {}
+    if flags & 1:
+        size = number()
+        header = json.loads(data[at : at + size])
+        at += size
+    message = Message(sender, count, count - back, now, header, *cells(bounded=False))
+    if flags & 2:
+        message.fine = Message(sender, count, count - back, now, header, *cells(bounded=True))
+    if at != len(data):
+        raise BrokenChartError(f"{len(data) - at} bytes too many")
+    return message
 
 
 def points_in(figure: str) -> int:

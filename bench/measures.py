@@ -27,12 +27,14 @@ class Plan:
     warm_up: float = 5.0
     steady: float = 15.0
     replay: int = 1_000_000
+    long_share: float = 1.0
+    """Of the messages of the long look-back."""
     step: float = 15.0
     session_rounds: int = 1
     most_sessions: int = 1024
 
 
-QUICK = Plan(rounds=1, warm_up=2.0, steady=3.0, replay=30_000, step=3.0, most_sessions=16)
+QUICK = Plan(rounds=1, warm_up=2.0, steady=3.0, replay=30_000, long_share=0.02, step=3.0, most_sessions=16)
 
 
 def percentile(values: list[float], share: float) -> float:

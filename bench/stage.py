@@ -25,6 +25,7 @@ from pathlib import Path
 
 import nats
 import psutil
+from nats.aio.client import Client
 from nats.js.client import JetStreamContext
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +35,8 @@ HISTORY = timedelta(minutes=5)
 SERVER_CONFIG = """
 listen: "127.0.0.1:-1"
 ports_file_dir: "{folder}"
-jetstream {{ store_dir: "{folder}/store", max_mem: 512M, max_file: 2G }}
+jetstream {{ store_dir: "{folder}/store", max_mem: 512M, max_file: 4G }}
+websocket {{ listen: "127.0.0.1:-1", no_tls: true, compression: {compression} }}
 """
 
 
@@ -147,18 +149,25 @@ async def finished(command: list[str], cwd: Path, patience: float = 180) -> str:
 @contextlib.asynccontextmanager
 async def nats_server() -> AsyncIterator[str]:
     """Run a nats-server with JetStream in a temporary folder; gives its URL."""
+    async with nats_servers() as addresses:
+        yield addresses["nats"]
+
+
+@contextlib.asynccontextmanager
+async def nats_servers(*, compression: bool = False) -> AsyncIterator[dict[str, str]]:
+    """The same; gives its addresses by protocol, "nats" and "websocket"."""
     binary = Path(sysconfig.get_path("scripts")) / "nats-server"
     with tempfile.TemporaryDirectory(prefix="lookback-bench-") as name:
         folder = Path(name)
         config = folder / "nats.conf"
-        config.write_text(SERVER_CONFIG.format(folder=folder))
+        config.write_text(SERVER_CONFIG.format(folder=folder, compression=str(compression).lower()))
         log = folder / "nats.log"
         with running([str(binary), "-c", str(config)], log=log) as process:
             ports = folder / f"nats-server_{process.pid}.ports"
             await until(ports.exists, 10, lambda: f"nats-server did not start:\n{log.read_text()}")
             # The file exists a moment before it is written.
             await until(lambda: ports.read_text().endswith("}"), 5, lambda: "empty ports file")
-            yield json.loads(ports.read_text())["nats"][0]
+            yield {protocol: urls[0] for protocol, urls in json.loads(ports.read_text()).items() if urls}
 
 
 def sample_at(series: int, seconds: float) -> bytes:
@@ -169,16 +178,17 @@ def sample_at(series: int, seconds: float) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def ten_series(url: str) -> AsyncIterator[None]:
-    """Fill stream BENCH with five minutes of history, then publish each series once a second."""
+async def ten_series(url: str, rate: int = 1) -> AsyncIterator[None]:
+    """Fill stream BENCH with five minutes of history, then publish each series `rate` times a second; without
+    history where that is more than once."""
     connection = await nats.connect(url)
     jetstream = connection.jetstream()
     await jetstream.add_stream(name="BENCH", subjects=["bench.>"], max_age=3600)
     start = datetime.now(UTC).replace(microsecond=0)
-    seconds = int(HISTORY.total_seconds())
+    seconds = int(HISTORY.total_seconds()) if rate == 1 else 0
     for ago in range(seconds, 0, -1):
         await publish_second(jetstream, start - timedelta(seconds=ago))
-    live = asyncio.create_task(publish_live(jetstream, start))
+    live = asyncio.create_task(publish_live(connection, start, rate))
     try:
         yield
     finally:
@@ -195,13 +205,17 @@ async def publish_second(jetstream: JetStreamContext, at: datetime) -> None:
     )
 
 
-async def publish_live(jetstream: JetStreamContext, start: datetime) -> None:
-    """Go on from `start`, a second at a time."""
+async def publish_live(connection: Client, start: datetime, rate: int) -> None:
+    """Go on from `start`, `rate` times a second; without waiting for the server where that is often."""
     at = start
     while True:
         await asyncio.sleep((at - datetime.now(UTC)).total_seconds())
-        await publish_second(jetstream, at)
-        at += timedelta(seconds=1)
+        if rate == 1:
+            await publish_second(connection.jetstream(), at)
+        else:
+            for n in range(SERIES):
+                await connection.publish(f"bench.s{n}", sample_at(n, at.timestamp()))
+        at += timedelta(seconds=1 / rate)
 
 
 # -- Streamlit ----------------------------------------------------------------------------------------------
@@ -248,6 +262,42 @@ async def streamlit(
                 lambda: f"{side.name} did not start:\n{log.read_text()}",
             )
             yield app
+
+
+@dataclass
+class Counter:
+    """Bytes that went through a port: to those who connect, and from them."""
+
+    port: int
+    down: int = 0
+    up: int = 0
+
+
+@contextlib.asynccontextmanager
+async def counted(port: int) -> AsyncIterator[Counter]:
+    """A port of its own that leads to `port`, and counts what TCP carries through it."""
+
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", port)
+        ways = [carry(reader, there[1], "up"), carry(there[0], writer, "down")]
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await asyncio.gather(*ways)
+
+    async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter, way: str) -> None:
+        try:
+            while data := await source.read(1 << 18):
+                setattr(counter, way, getattr(counter, way) + len(data))
+                target.write(data)
+                await target.drain()
+        finally:
+            target.close()
+
+    server = await asyncio.start_server(meet, "127.0.0.1", 0)
+    counter = Counter(server.sockets[0].getsockname()[1])
+    try:
+        yield counter
+    finally:
+        server.close()
 
 
 def free_port() -> int:

@@ -27,7 +27,8 @@ from components.sign_in import (
     viewer,
     wait_for_provider,
 )
-from components.status import empty_state, mistake, status
+from components.status import draw_anew, empty_state, mistake, status
+from components.tab import hidden, tab
 from components.words import plain
 from nats_client import LookbackError
 from nats_client.errors import ConnectionFailed
@@ -54,10 +55,11 @@ st.plotly_chart = plotly_chart  # type: ignore[assignment]
 def draw_page(file: Path) -> None:
     """Draw the page of `file`, and again at each tick of the viewer's clock."""
     leave(file.stem)
+    draw_anew()
     body(file, page_files(), rights())
 
 
-@st.fragment
+@st.fragment(key="body")
 def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
     """The page, under the line that says how it is doing."""
     refresh_code()
@@ -66,19 +68,18 @@ def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
     if page_files() != shown:
         st.rerun()  # a page was added or taken away: the menu is out of date
     interval = INTERVALS[st.session_state.get("refresh") or "1 s"]
-    above = st.container(gap="small")
+    if interval is not None and not hidden():
+        st_autorefresh(interval, debounce=False, key="clock")
+    else:
+        st.empty()  # what follows stays where it is, and keeps what the viewer did to it
     reads: list[Read] = []
     try:
         client()
         with collected() as reads:
             _run(file, reads)
-        with above:
-            status(reads, paused=interval is None)
+        status(reads, paused=interval is None)
     except LookbackError as error:
         mistake(error)
-    if interval is not None:
-        with above:
-            st_autorefresh(interval, debounce=False, key="clock")
 
 
 def _run(file: Path, reads: list[Read]) -> None:
@@ -150,6 +151,7 @@ def draw_app() -> None:
         draw_viewer()
     st.title(plain(chosen.title))
     chosen.run()
+    tab(lambda: st.rerun("body"))
     if INTERVALS[refresh or "1 s"] is None and rights():
         look_again(rights())
 

@@ -1,56 +1,25 @@
 """line_chart(): a live chart that sends what changed and keeps the viewer's zoom."""
 
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import streamlit as st
 from streamlit.errors import StreamlitDuplicateElementKey
 
 from nats_client import LookbackError, format_duration
-from nats_client.bins import MOST, Bins
+from nats_client.bins import AHEAD, MOST, Bins
 
 from .assets import PREFIX, asset_url
 from .live import View
 from .thresholds import drawn
+from .wire import Sent
 
-# Sent to the browser at each refresh, so it only points to the file that the browser keeps. Streamlit's own
-# script tells where the app's root is, also below a base path or a proxy's.
-_STUB = f"""const root = new URL("../../", document.querySelector('script[src*="static/js/"]').src)
-export default async (c) => {{
-(await import(new URL("{asset_url("live_chart.js")}", root))).draw(c)
-return () => c.parentElement.lookback?.end()}}"""
+# Sent to the browser at each refresh, so it is short: what draws was loaded by the tab, once, and takes up
+# what came before it was there.
+_STUB = "export default c=>\nnew Promise(r=>(self.lookback??=[]).push([c,r]))"
 
-_component = st.components.v2.component("lookback_line_chart", js=_STUB, isolate_styles=False)
-
-
-@dataclass
-class Sent:
-    """What a browser was sent, and may therefore hold."""
-
-    epoch: int = 0
-    last: int = 0
-    before: int = 0
-    config: Mapping[str, object] = field(default_factory=dict)
-    config_before: Mapping[str, object] = field(default_factory=dict)
-
-    def forget(self) -> None:
-        """The browser holds nothing: send everything next time."""
-        self.last = self.before = 0
-
-    def next(self, bins: Bins, config: Mapping[str, object]) -> bytes:
-        """What to send now.
-
-        One refresh may be lost, since of two updates in one frame the browser draws the last. So each
-        message starts from what was sent one refresh earlier. The first is not sent twice; a browser that
-        missed it asks.
-        """
-        configured = config == self.config == self.config_before
-        message = bins.message(self.epoch, self.before, config, configured=configured)
-        whole = message.epoch != self.epoch or not self.before
-        self.before = message.version if whole else self.last
-        self.epoch, self.last = message.epoch, message.version
-        self.config_before, self.config = self.config, config
-        return message.data
+_component = st.components.v2.component("chart", js=_STUB, isolate_styles=False)
 
 
 def line_chart(
@@ -91,7 +60,7 @@ def line_chart(
 def draw(view: View, bins: Bins, config: Mapping[str, object], key: str) -> None:
     """Bring `bins` up to date, and send the chart `key` of this viewer what it lacks."""
     bins.update(view.snapshot, view.now)
-    key = f"chart {key}".replace("_", "_ ")  # Streamlit refuses two underscores in a row
+    key = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()  # it travels at each refresh
     charts: dict[str, Sent] = st.session_state.setdefault("_charts", {})
     sent = charts.setdefault(key, Sent())
     if key not in st.session_state:
@@ -103,9 +72,34 @@ def draw(view: View, bins: Bins, config: Mapping[str, object], key: str) -> None
         "gaps": [[gap.start // 1_000_000, gap.end // 1_000_000] for gap in view.gaps],
         "plotly": asset_url("plotly.min.js").removeprefix(f"{PREFIX}/"),
     }
+    message = sent.next(bins, config, view.snapshot, _zoom(key, view))
     try:
-        _component(key=key, data=sent.next(bins, config), on_resync_change=sent.forget)
+        _component(key=key, data=message, on_resync_change=lambda: _resync(key, sent), on_range_change=_again)
     except StreamlitDuplicateElementKey:
         raise LookbackError(
             "This page draws the same chart twice. Give one of them a key of its own, such as key='second'."
         ) from None
+
+
+def _again() -> None:
+    """The refresh that a changed range brings about draws what it asks for."""
+
+
+def _resync(key: str, sent: Sent) -> None:
+    """The browser missed a message: go back to the last that it got."""
+    match st.session_state[key].get("resync"):
+        case [int(sender), int(number)]:
+            sent.go_back(sender, number)
+        case _:
+            sent.forget()
+
+
+def _zoom(key: str, view: View) -> tuple[int, int] | None:
+    """The stretch of the look-back that the viewer has zoomed into, ns since the epoch, UTC."""
+    match st.session_state.get(key, {}).get("range"):
+        case [int() | float() as start, int() | float() as end] if -math.inf < start < end < math.inf:
+            ahead = int(view.look_back.value * AHEAD)
+            begin = max(int(start * 1e6), view.now - view.look_back.value)
+            stop = min(int(end * 1e6), view.now + ahead)
+            return (begin, stop) if begin < stop else None
+    return None

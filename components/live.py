@@ -47,7 +47,7 @@ class View:
 
     def latest(self, column: str, by: str = "_subject") -> pd.Series:
         """The newest value of `column` for each value of the text column `by`."""
-        return self.snapshot.latest(column, by)
+        return self.feed.latest(column, by, self.look_back).of(self.snapshot)
 
     def frame(self, columns: list[str] | None = None, *, last: int | None = None) -> pd.DataFrame:
         """The rows as a DataFrame indexed by `_time` (UTC), `_subject` and `_seq` beside the payload's

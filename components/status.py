@@ -1,5 +1,6 @@
 """The line above every page that says whether to trust it: live or not, how old, what is missing."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -19,6 +20,10 @@ Mood = Literal["live", "busy", "paused", "empty", "stale", "lost"]
 
 STALE_AFTER = 10.0
 """Seconds without a message, at the least, before a feed is called stale; and 20 times its usual pace."""
+
+FRESH = 5.0
+"""Seconds for which the line may show the same numbers."""
+_DRAWN = "_status"
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -
 
 
 def status(reads: Sequence[Read], *, paused: bool) -> None:
-    """Draw the line, the replay's progress, and what is missing, for what a page has read."""
+    """Draw the line, the replay's progress, and what is missing, for what a page has read. The style sheet
+    puts it above the page; drawn after it, it needs no box of its own, which would travel at each refresh."""
     state = client().state
     verdict = judge(reads, state, paused=paused)
     views = [read for read in reads if isinstance(read, View)]
@@ -70,7 +76,8 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
         facts.append('<b class="lb-demo">embedded demo</b>')
     ages = [view.now / 1e9 - view.health.newest / 1e9 for view in views if view.health.newest is not None]
     if ages:
-        facts.append(f"newest message <b>{age_text(min(ages))}</b> ago")
+        age = f"<b>{age_text(min(ages))}</b> ago" if min(ages) >= FRESH else f"under {FRESH:g} s ago"
+        facts.append(f"newest message {age}")
     if views:
         rows = sum(len(view) for view in views)
         facts.append(f"<b>{rows:,}</b> rows in {format_duration(max(view.look_back for view in views))}")
@@ -79,23 +86,38 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
             facts.append(f"<b>{count_text(len(bucket), 'key')}</b> in {escape(name)}")
     if any(view.health.stream is None for view in views):
         facts.append("plain subjects: no history, at most once")
-    st.html(
-        f'<div class="lb-status lb-{verdict.mood}"><span class="lb-word">{verdict.word}</span>'
-        + "".join(f"<span>{fact}</span>" for fact in facts)
-        + "</div>"
-    )
-    if verdict.sentence:
-        draw = st.error if verdict.mood == "lost" else st.info if verdict.mood == "paused" else st.warning
-        draw(plain(verdict.sentence))
-    for view in views:
-        _progress(view)
-    for sentence in [part for bucket in buckets.values() for part in _lacks(bucket)]:
-        st.warning(plain(sentence), icon=":material/report:")
-    for sentence, details in _missing(views):
-        st.warning(plain(sentence), icon=":material/report:")
-        if details:
-            with st.expander("Details"):
-                st.dataframe(pd.DataFrame(details), hide_index=True)
+    word = f'<div class="lb-status lb-{verdict.mood}"><span class="lb-word">{verdict.word}</span>'
+    st.html(word + _kept(word, "".join(f"<span>{fact}</span>" for fact in facts)) + "</div>")
+    replaying = [view for view in views if view.health.phase == "replaying" and view.health.pending]
+    missing = [*((lack, []) for bucket in buckets.values() for lack in _lacks(bucket)), *_missing(views)]
+    if not (verdict.sentence or replaying or missing):
+        return
+    with st.container(gap="small", key="above"):
+        if verdict.sentence:
+            draw = st.error if verdict.mood == "lost" else st.info if verdict.mood == "paused" else st.warning
+            draw(plain(verdict.sentence))
+        for view in replaying:
+            _progress(view)
+        for sentence, details in missing:
+            st.warning(plain(sentence), icon=":material/report:")
+            if details:
+                with st.expander("Details"):
+                    st.dataframe(pd.DataFrame(details), hide_index=True)
+
+
+def _kept(word: str, facts: str) -> str:
+    """`facts` as they were up to FRESH seconds ago, under the same word: what does not change from refresh to
+    refresh need not travel."""
+    drawn, since, before = st.session_state.get(_DRAWN, ("", 0.0, ""))
+    if drawn == word and time.monotonic() - since < FRESH:
+        return str(before)
+    st.session_state[_DRAWN] = word, time.monotonic(), facts
+    return facts
+
+
+def draw_anew() -> None:
+    """Have the line show the state of this moment when it is drawn next."""
+    st.session_state.pop(_DRAWN, None)
 
 
 def empty_state(read: Read) -> None:
@@ -135,10 +157,9 @@ def _is_stale(view: View) -> bool:
 
 def _progress(view: View) -> None:
     health = view.health
-    if health.phase == "replaying" and health.pending:
-        total = health.done + health.pending
-        text = f"Replaying {plain(health.name)}: {health.done:,} of {total:,} messages"
-        st.progress(min(1.0, health.progress), text)
+    total = health.done + health.pending
+    text = f"Replaying {plain(health.name)}: {health.done:,} of {total:,} messages"
+    st.progress(min(1.0, health.progress), text)
 
 
 def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:

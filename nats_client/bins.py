@@ -4,19 +4,17 @@ The time grid is absolute, so all viewers of a feed share one set of bins, and o
 the last refresh are looked at. A single outlier stays visible, since both extremes of a bin are kept.
 """
 
-import json
 import re
 import secrets
-import struct
 import threading
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from .detail import TOO_LARGE, Cells, Detail, bases
 from .errors import LookbackError
-from .window import Snapshot
+from .window import Floats, Ints, Oldest, Snapshot
 
 COLUMNS = 600
 """Bins that a look-back is cut into, at least; a chart is about as many pixels wide."""
@@ -29,7 +27,6 @@ AHEAD = 0.1
 
 _UNKNOWN = -1
 _CLEARLY = 10  # values by which a series must lead, beside twice as many, to be drawn in place of another
-_TOO_LARGE = 3e38  # float32 on the wire ends here
 
 ROUND_STEPS = [
     number * unit
@@ -44,17 +41,35 @@ ROUND_STEPS = [
 """Widths that a bin may have, ascending, in ns."""
 
 
+MOST_DETAILS = 4
+"""Widths of finer bins that are kept of a chart: each is a depth to which some viewer has zoomed."""
+
+
 def step_for(look_back: pd.Timedelta) -> int:
     """Width of a bin in ns: the largest round one that cuts `look_back` into at least COLUMNS bins."""
     return max([step for step in ROUND_STEPS if step * COLUMNS <= look_back.value], default=ROUND_STEPS[0])
 
 
-class Message(NamedTuple):
-    """What a browser is to be sent, and what it holds once it has it."""
+class Changes(NamedTuple):
+    """What a browser lacks that holds a version, and what it holds once it has it."""
 
     epoch: int
     version: int
-    data: bytes
+    whole: bool
+    """Everything: what the browser held belongs to another epoch."""
+    now: int
+    """Milliseconds since the epoch, UTC."""
+    oldest: int
+    """The first bin of which the window still holds rows."""
+    step: int
+    """Width of a bin, ns."""
+    series: int
+    names: list[tuple[int, str]]
+    """Series that are new, or called otherwise now."""
+    others: int | None
+    """The series that holds all that are not drawn by themselves."""
+    future: int
+    cells: Cells
 
 
 class _Seen:
@@ -109,6 +124,8 @@ class Bins:
         self._now = 0  # the latest time that a viewer came with, ns since the epoch
         self._generation: int | None = None
         self._snapshot_version = -1
+        self._first = Oldest()
+        self._details: dict[int, Detail] = {}  # by the width of their bins; the last used is at the end
         self._start_over()
 
     def _start_over(self) -> None:
@@ -148,73 +165,57 @@ class Bins:
             self._name_others()
             self._generation, self._snapshot_version = snapshot.generation, snapshot.version
 
-    def message(
-        self, epoch: int, since: int, config: Mapping[str, object], *, configured: bool = False
-    ) -> Message:
-        """What changed after version `since` of `epoch`, with `config` unless the browser is `configured`;
-        everything, when `since` is 0 or the epoch is over.
-
-        Little-endian: uint32 length of a JSON header, padded to four bytes; then for each of its `c` cells
-        float32 low, float32 high (only with `h`), uint16 bin relative to `b`, uint8 series. Lows and highs
-        are relative to the bases in `k`, pairs of series and base; an infinite low says that the cell is
-        empty now. `n` names series, new ones and the one that holds all others, `r`, when their number has
-        changed.
-        """
+    def changes(self, epoch: int, since: int) -> Changes:
+        """What changed after version `since` of `epoch`; everything, when `since` is 0 or the epoch over."""
         with self._lock:
-            if epoch != self.epoch:
-                since = 0
+            whole = epoch != self.epoch or since == 0
+            since = 0 if whole else since
             row, place = np.nonzero(self._changed > since)
             bins = self._edge + (place - self._edge) % self._capacity
             kept = bins >= self._oldest
-            if since == 0:
+            if whole:
                 kept &= self._low[row, place] < np.inf
             row, place, bins = row[kept], place[kept], bins[kept]
-            base = self._bases(row)
-            low = (self._low[row, place] - base[row]).astype("<f4")
-            high = (self._high[row, place] - base[row]).astype("<f4")
-            high = np.where(np.isinf(high), low, high)
-            spread = bool((low != high).any())
-            first = int(bins.min()) if len(bins) else self._oldest
-            header: dict[str, object] = {
-                "e": self.epoch,
-                "a": since,
-                "v": self.version,
-                "s": self.step / 1e6,
-                "t": self._now // 1_000_000,
-                "o": self._oldest,
-                "b": first,
-                "c": len(bins),
-                "h": int(spread),
-                "n": [[i, name] for i, name in enumerate(self.names) if self._named[i] > since],
-                "k": [[int(i), float(base[i])] for i in np.flatnonzero(base)],
-            }
-            if self._others is not None:
-                header["r"] = self._others
-            if self.future:
-                header["f"] = self.future
-            held = Message(self.epoch, self.version, b"")
-        if since == 0 or not configured:
-            header["config"] = config
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 4)
-        parts = [struct.pack("<I", len(text)), text, low.tobytes(), high.tobytes() if spread else b""]
-        parts += [(bins - first).astype("<u2").tobytes(), row.astype(np.uint8).tobytes()]
-        return held._replace(data=b"".join(parts))
+            cells = Cells(bins, row, self._low[row, place], self._high[row, place], self._bases(row))
+            return Changes(
+                self.epoch,
+                self.version,
+                whole,
+                self._now // 1_000_000,
+                self._oldest,
+                self.step,
+                len(self.names),
+                [(i, name) for i, name in enumerate(self.names) if self._named[i] > since],
+                self._others,
+                self.future,
+                cells,
+            )
+
+    def rows(self) -> tuple[int, list[Ints]]:
+        """The epoch; and for each field the row of each code of the colour column, below 0 for none yet."""
+        with self._lock:
+            return self.epoch, [seen.row.copy() for seen in self._seen]
+
+    def detail(self, width: int) -> Detail | None:
+        """The finer bins of a stretch `width` ns long, shared by all that look so closely; None where those
+        of the chart are as fine."""
+        step = step_for(pd.Timedelta(width))
+        if step >= self.step:
+            return None
+        with self._lock:
+            if (detail := self._details.pop(step, None)) is None:
+                detail = Detail(self, step)
+            self._details[step] = detail
+            while len(self._details) > MOST_DETAILS:
+                del self._details[next(iter(self._details))]
+            return detail
 
     # -- below, the lock is held -------------------------------------------------------------------------
 
-    def _bases(self, row: np.ndarray) -> np.ndarray:
-        """Per series, what its values are sent relative to: 0 where float32 is exact enough for what the
-        chart can show, so not for a large counter that moves little."""
-        base = np.zeros(len(self.names))
-        if not len(row):
-            return base
+    def _bases(self, row: Ints) -> Floats:
         present = np.unique(row)
-        low, high = self._low[present].min(axis=1), self._high[present].max(axis=1)
-        held = low < np.inf
-        low, high, present = low[held], high[held], present[held]
-        fine = np.maximum(np.abs(low), np.abs(high)) > 1000 * (high - low)
-        base[present[fine]] = low[fine]
+        base = np.zeros(len(self.names))
+        base[present] = bases(self._low[present].min(axis=1), self._high[present].max(axis=1))
         return base
 
     def _advance(self) -> None:
@@ -289,7 +290,7 @@ class Bins:
             self._too_early = first if self._too_early is None else min(first, self._too_early)
         held = (bins >= self._edge) & ~late
         for field, values in enumerate(columns):
-            good = held & (np.abs(values) < _TOO_LARGE)  # false for NaN
+            good = held & (np.abs(values) < TOO_LARGE)  # false for NaN
             which = np.zeros(len(values), dtype=np.int64) if codes is None else codes
             good &= which >= 0
             rows = self._rows_of(field, which[good], bins[good], labels)
@@ -303,7 +304,7 @@ class Bins:
         """Clear the bins before the oldest row of the window, which its ceiling may have pushed out."""
         oldest = self._edge + self._capacity
         if len(snapshot):
-            first = int(snapshot.time[0] if snapshot.ordered else snapshot.time.min())
+            first = self._first.of(snapshot)
             oldest = max(self._edge, min(first // self.step, oldest))
         # Marked as changed: if a late row makes the window reach back again, browsers hear that these are
         # empty.

@@ -53,7 +53,7 @@ class Client:
         self,
         settings: Settings | None = None,
         *,
-        max_rows: int = 2_000_000,
+        max_rows: int = 2_500_000,
         max_bytes: int = 512 * 1024 * 1024,
         max_keys: int = 100_000,
         idle_after: float = IDLE_AFTER,

@@ -6,14 +6,14 @@ refresh are looked at.
 
 import threading
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from .bins import AHEAD, step_for
-from .window import Floats, Ints, Snapshot
+from .window import Floats, Ints, Oldest, Snapshot
 
 MOST_CROSSINGS = 1000
 """Crossings that are kept of those that are over; earlier ones are counted."""
@@ -87,6 +87,7 @@ class Crossings:
         self._now = 0  # the latest time that a viewer came with, ns since the epoch
         self._generation: int | None = None
         self._snapshot_version = -1
+        self._oldest = Oldest()
         self._start_over()
 
     def _start_over(self) -> None:
@@ -115,7 +116,7 @@ class Crossings:
                 return
             if snapshot.generation != self._generation or of_age:
                 self._start_over()
-            self._forget(max(edge, _oldest(snapshot)))
+            self._forget(max(edge, self._oldest.of(snapshot) if len(snapshot) else _STILL))
             self._settled = max(self._settled, edge - 1)
             self._take(snapshot, edge)
             self._generation, self._snapshot_version = snapshot.generation, snapshot.version
@@ -283,10 +284,3 @@ class Crossings:
             self._settled = max(self._settled, int(surplus["end"][-1]))
             self._further.update((surplus["end"] // self._step).tolist())
         self._over = over[len(surplus) :]
-
-
-def _oldest(snapshot: Snapshot) -> int:
-    times: Any = snapshot.time
-    if not len(times):
-        return _STILL
-    return int(times[0] if snapshot.ordered else times.min())

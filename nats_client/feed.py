@@ -22,6 +22,7 @@ from .crossings import Crossings
 from .decoders import Malformed, Raw, decode
 from .errors import ClosedError, LookbackError
 from .gaps import Gap, Gaps
+from .latest import Latest
 from .periods import Means
 from .readings import Readings
 from .window import Snapshot, Window
@@ -166,7 +167,7 @@ class Feed:
         self._messages: list[Message] = []
         self._recreated = 0
         self._closed = False
-        self._bins, self._crossings = Readings(), Readings()
+        self._bins, self._crossings, self._latest = Readings(), Readings(), Readings()
         self._settled = threading.Event()
         self._gaps = Gaps()
         self._audit: Audit | None = None
@@ -243,6 +244,11 @@ class Feed:
         """The crossings that all viewers of the same threshold share, as with bins()."""
         key = (field, color, look_back.value, threshold)
         return self._crossings.once(key, None, lambda: Crossings(field, color, look_back, threshold))
+
+    def latest(self, column: str, by: str, look_back: pd.Timedelta) -> Latest:
+        """The newest values that all viewers of the same look-back share."""
+        key = (column, by, look_back.value)
+        return self._latest.once(key, None, lambda: Latest(column, by))
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the replay to end, or to fail; whether it did either."""

@@ -218,11 +218,28 @@ class Snapshot:
             fresh[part[rows]] = rows + start
             newest = np.where(newest < 0, fresh, newest)
             end, step = start, step * 4
-        found = np.flatnonzero(newest >= 0)
-        picked = data[newest[found] if order is None else order[newest[found]]]
-        latest = picked if numeric else np.asarray(self.codes(name)[1], dtype=object)[picked]
+        held = newest >= 0
+        if order is not None:
+            newest[held] = order[newest[held]]
+        return self.picked(name, by, np.where(held, newest + self.first, -1))
+
+    def picked(self, name: str, by: str, ordinals: Ints) -> pd.Series:
+        """The values of column `name` in the rows with these ordinals, one for each label of the text column
+        `by`, sorted by it; without those whose row has left."""
+        labels = self.codes(by)[1]
+        found = np.flatnonzero(ordinals >= self.first)
+        numeric = self.kind_of(name) == "number"
+        data = (self.numbers(name) if numeric else self.codes(name)[0])[ordinals[found] - self.first]
+        latest = data if numeric else np.asarray(self.codes(name)[1], dtype=object)[data]
         index = pd.Index([labels[code] for code in found], name=by, dtype="str")
         return pd.Series(latest, index=index, name=name).sort_index()
+
+    def present(self, name: str, start: int | None = None) -> npt.NDArray[np.bool_]:
+        """Which rows with an ordinal of at least `start` have a value in column `name`. Raises ColumnError,
+        naming what exists."""
+        numeric = self.kind_of(name) == "number"
+        values = self.numbers(name, start) if numeric else self.codes(name, start)[0]
+        return ~np.isnan(values) if numeric else values >= 0
 
     def kind_of(self, name: str) -> Kind:
         """ "number" or "text". Raises ColumnError, naming what exists."""
@@ -258,6 +275,42 @@ class Snapshot:
         return values.astype(np.int64) if name in self._integral else values
 
 
+_CHUNK = 4096
+
+
+class Oldest:
+    """The earliest `_time` of a window whose rows came in another order, at a cost that hardly grows with it:
+    of most rows only the earliest of _CHUNK at a time is looked at."""
+
+    def __init__(self) -> None:
+        self._generation: int | None = None
+        self._chunks = np.zeros(0, dtype=np.int64)
+        self._from = 0  # the number of the first of these chunks
+
+    def of(self, snapshot: Snapshot) -> int:
+        """In ns since the epoch, UTC. The snapshot must have rows."""
+        time = snapshot.time
+        if snapshot.ordered:
+            return int(time[0])
+        start, stop = -(-snapshot.first // _CHUNK), snapshot.end // _CHUNK  # the chunks that are all there
+        if start >= stop:
+            return int(time.min())
+        known = self._from + len(self._chunks)
+        if snapshot.generation != self._generation or not self._from <= start <= known:
+            self._generation, self._from = snapshot.generation, start
+            self._chunks, known = np.zeros(0, dtype=np.int64), start
+        if known < stop:
+            rows = time[known * _CHUNK - snapshot.first : stop * _CHUNK - snapshot.first]
+            self._chunks = np.append(self._chunks, rows.reshape(-1, _CHUNK).min(axis=1))
+        self._chunks = self._chunks[start - self._from :]
+        self._from = start
+        ends = time[: start * _CHUNK - snapshot.first], time[stop * _CHUNK - snapshot.first :]
+        return int(min(part.min(initial=_LATEST) for part in (*ends, self._chunks[: stop - start])))
+
+
+_LATEST = np.iinfo(np.int64).max
+
+
 @dataclass(frozen=True)
 class Removed:
     """Rows that left a window before their time."""
@@ -285,7 +338,7 @@ class Window:
     def __init__(
         self,
         *,
-        max_rows: int = 2_000_000,
+        max_rows: int = 2_500_000,
         max_bytes: int = 512 * 1024 * 1024,
         tokens: tuple[str, ...] = (),
     ) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 
+from bench.chart_end import read
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, app
 from tests.waiting import until
@@ -62,10 +62,9 @@ def drawn(app: AppTest) -> list[object]:
     found: list[object] = [element.proto.spec for element in app.get("plotly_chart")]
     found += [frame.value.to_dict() for frame in app.dataframe]
     for element in app.get("bidi_component"):
-        data = element.proto.bytes
-        (size,) = struct.unpack_from("<I", data)
-        head = json.loads(data[4 : 4 + size])
-        found.append([head["n"], head["b"], head["c"], data[4 + size :]])
+        if element.proto.bytes:
+            message = read(element.proto.bytes)
+            found.append([message.header.get("names"), message.cells])
     return found
 
 
@@ -93,10 +92,10 @@ def test_subjects(open_page: Open) -> None:
 def test_messages_that_are_no_json(open_page: Open) -> None:
     """Messages show as they came, whatever they hold, and the page says why they are no rows."""
     app = open_page(EXPLORE, stream="WORDS", show="Messages")
-    assert app.dataframe[-1].value["payload"].tolist() == [f"door {i} is open" for i in (2, 1, 0)]
+    assert app.dataframe[0].value["payload"].tolist() == [f"door {i} is open" for i in (2, 1, 0)]
     assert "None of the messages in the last 5 minutes can be read as a row" in told(app)
     app = open_page(EXPLORE, stream="BYTES", show="Messages")
-    assert app.dataframe[-1].value["payload"].tolist() == ["02 ff 00", "01 ff 00", "00 ff 00"]
+    assert app.dataframe[0].value["payload"].tolist() == ["02 ff 00", "01 ff 00", "00 ff 00"]
     assert app.code[0].value == "02 ff 00"
 
 

@@ -94,7 +94,7 @@ def test_compare_page(open_page) -> None:
     labels = ["Stream", "Subjects", "Period", "Earlier periods", "Field", "Dimension"]
     assert [box.label for box in app.selectbox] == labels
     assert app.selectbox[5].options == ["the__core", "host", "_subject"]
-    table = app.dataframe[-1].value
+    table = app.dataframe[0].value
     assert table["_series"].tolist() == ["core-0", "core-1"]
     assert table["current"].tolist() == [24.5, 25.5]
     assert table["before"].isna().all()
@@ -106,7 +106,7 @@ def test_compare_page_from_link(open_page) -> None:
     app = open_page(ROOT / "pages" / "compare.py", **query)
     assert not app.error, texts(app)
     assert "rows in 1 hour<" in the_status(app)
-    assert app.dataframe[-1].value["_series"].tolist() == ["test"]
+    assert app.dataframe[0].value["_series"].tolist() == ["test"]
     app = open_page(ROOT / "pages" / "compare.py", period="PT1X")
     assert "The period 'PT1X' is not a duration." in texts(app)
 

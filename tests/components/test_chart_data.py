@@ -1,7 +1,5 @@
 """What a chart is sent: nothing is lost, whatever the order of rows and whatever messages go missing."""
 
-import json
-import struct
 import threading
 from collections.abc import Sequence
 
@@ -11,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.line_chart import Sent
+from bench.chart_end import read
+from components.wire import Sent
 from nats_client.bins import MOST, Bins, step_for
 from nats_client.errors import ColumnError, LookbackError
 from nats_client.window import Batch, Window
@@ -41,46 +40,48 @@ class Rows:
 
 
 class Browser:
-    """Reads the wire as static/live_chart.js does."""
+    """Holds what static/live_chart.js does of the messages that it gets."""
 
     def __init__(self) -> None:
-        self.epoch: int | None = None
-        self.version: int | None = None
+        self.sender: int | None = None
+        self.number = 0
         self.names: dict[int, str] = {}
         self.cells: dict[tuple[int, int], tuple[float, float]] = {}
+        self.fine: dict[tuple[int, int], tuple[float, float]] | None = None
+        self.step = 0.0
         self.others: int | None = None
-        self.config: dict[str, object] | None = None
+        self.config: dict[str, object] = {}
 
     def receive(self, data: bytes) -> bool:
-        """Apply a message; False when it leads on from something that is not held."""
-        (size,) = struct.unpack_from("<I", data)
-        head = json.loads(data[4 : 4 + size])
-        if head["a"] and (head["e"] != self.epoch or self.version is None or self.version < head["a"]):
+        """Apply a message; False when it builds on one that was not received."""
+        message = read(data)
+        if message.sender == self.sender and message.number <= self.number:
+            return True
+        if message.builds_on and (message.sender != self.sender or message.builds_on > self.number):
             return False
-        if not head["a"]:
-            if head["e"] != self.epoch:
-                self.names = {}
-            self.cells = {}
-            self.epoch = head["e"]
-        self.config = head.get("config", self.config)
-        self.version, self.others = head["v"], head.get("r")
-        self.names.update((i, name) for i, name in head["n"])
-        count, at = head["c"], 4 + size
-        low = np.frombuffer(data, "<f4", count, at)
-        high = np.frombuffer(data, "<f4", count, at + 4 * count) if head["h"] else low
-        at += 4 * count * (2 if head["h"] else 1)
-        bins = np.frombuffer(data, "<u2", count, at)
-        rows = np.frombuffer(data, "u1", count, at + 2 * count)
-        assert at + 3 * count == len(data)
-        bases = dict(head["k"])
-        for i in range(count):
-            cell = (int(rows[i]), head["b"] + int(bins[i]))
-            base = bases.get(cell[0], 0.0)
-            if low[i] == np.inf:
-                self.cells.pop(cell, None)
-            else:
-                self.cells[cell] = (float(low[i]) + base, float(high[i]) + base)
-        self.cells = {cell: value for cell, value in self.cells.items() if cell[1] >= head["o"]}
+        head = message.header
+        if not message.builds_on:
+            self.config, self.others = {}, None
+        self.sender, self.number = message.sender, message.number
+        self.config.update(head.get("config", {}))
+        for name in head.get("gone", []):
+            del self.config[name]
+        self.others = head.get("others", self.others)
+        if message.whole:
+            self.names, self.cells = {}, {}
+        self.names.update((i, name) for i, name in head.get("names", []))
+        self.cells.update(message.cells)
+        self.cells = {
+            cell: value
+            for cell, value in self.cells.items()
+            if cell[1] >= message.oldest and value[0] < np.inf
+        }
+        if message.fine is None:
+            self.fine = None
+            return True
+        self.step = head.get("detail", self.step)
+        held = {} if message.fine.whole or self.fine is None else self.fine
+        self.fine = held | message.fine.cells
         return True
 
     def by_name(self) -> dict[str, dict[int, tuple[float, float]]]:
@@ -94,7 +95,7 @@ class Browser:
 def everything(bins: Bins) -> Browser:
     """A browser that has just opened the page."""
     browser = Browser()
-    assert browser.receive(bins.message(0, 0, {}).data)
+    assert browser.receive(Sent().next(bins, {}))
     return browser
 
 
@@ -136,7 +137,7 @@ def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
         if lost:
             continue
         if not browser.receive(message):
-            sent.forget()
+            sent.go_back(browser.sender or 0, browser.number)
             assert browser.receive(sent.next(bins, {"title": "t"}))
         assert browser.config == {"title": "t"}
         assert browser.by_name() == everything(bins).by_name()
@@ -153,16 +154,116 @@ def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
             assert high >= max(some)
 
 
-def test_one_lost_message_needs_no_question() -> None:
-    """Of two updates in one browser frame the first is lost; the second makes up for it."""
+def test_a_lost_message_is_asked_for_once() -> None:
+    """A browser that missed a message says which it got last, and gets what changed since."""
     rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Sent(), Browser()
+    bins.update(rows.add(range(-200, -20), range(180)), NOW)
+    assert browser.receive(sent.next(bins, {}))
     for i in range(20):
         bins.update(rows.add([i - 20], [i]), NOW)
         message = sent.next(bins, {})
-        if i % 2 == 0:
+        if i % 4 != 1 and not browser.receive(message):
+            sent.go_back(browser.sender, browser.number)
+            message = sent.next(bins, {})
+            assert len(read(message).cells) == 2
             assert browser.receive(message)
     assert browser.receive(sent.next(bins, {}))
     assert browser.by_name() == everything(bins).by_name()
+
+
+def test_repeated_and_late_messages_change_nothing() -> None:
+    """A message that comes again, or after a newer one, is left out."""
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Sent(), Browser()
+    messages = []
+    for value in range(4):
+        bins.update(rows.add([-1], [value]), NOW)
+        messages.append(sent.next(bins, {"title": str(value)}))
+        assert browser.receive(messages[-1])
+        assert all(browser.receive(message) for message in messages)
+        assert browser.by_name() == everything(bins).by_name()
+        assert browser.config == {"title": str(value)}
+
+
+def test_a_browser_from_another_session_gets_everything() -> None:
+    """After a restart of the server nothing that the browser got counts any more."""
+    rows, bins, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Browser()
+    bins.update(rows.add([-2, -1], [1, 2]), NOW)
+    first, second = Sent(), Sent()
+    for _ in range(3):
+        assert browser.receive(first.next(bins, {}))
+    second.next(bins, {})
+    assert not browser.receive(second.next(bins, {}))
+    second.go_back(browser.sender, browser.number)
+    assert browser.receive(second.next(bins, {}))
+    assert browser.by_name() == everything(bins).by_name()
+
+
+zoomed = st.none() | st.tuples(st.integers(-320, 40), st.integers(1, 60))
+
+
+@settings(max_examples=150)
+@given(st.lists(st.tuples(action, zoomed, st.booleans()), max_size=25))
+def test_finer_bins_are_those_of_the_rows(
+    steps: list[tuple[object, tuple[int, int] | None, bool]],
+) -> None:
+    """Wherever a viewer zooms, and whatever rows come and go and messages are lost, a browser holds the least
+    and the greatest value of each finer bin, and none when the whole is shown."""
+    rows, bins, now = Rows(), Bins(("v",), "_subject", LOOK_BACK), 0
+    sent, browser = Sent(), Browser()
+    for what, zoom, lost in steps:
+        if isinstance(what, list):
+            rows.add([now + t / 10 for t, _, _ in what], [v for _, v, _ in what], [s for _, _, s in what])
+        elif isinstance(what, int):
+            now += what
+        elif what == "evict":
+            rows.window.evict(rows.seq - 5)
+        elif what == "clear":
+            rows.window.clear()
+        snapshot = rows.window.snapshot()
+        bins.update(snapshot, NOW + now * SECOND)
+        start = NOW + (now + zoom[0]) * SECOND if zoom else 0
+        stretch = (start, start + zoom[1] * SECOND) if zoom else None
+        message = sent.next(bins, {}, snapshot, stretch)
+        if lost:
+            continue
+        if not browser.receive(message):
+            sent.go_back(browser.sender or 0, browser.number)
+            assert browser.receive(sent.next(bins, {}, snapshot, stretch))
+        if stretch is None:
+            assert browser.fine is None
+            continue
+        held: dict[tuple[str, int], list[float]] = {}
+        step = step_for(pd.Timedelta(stretch[1] - stretch[0]))
+        assert browser.step == step / 1e6
+        codes, labels = snapshot.codes("_subject") if len(snapshot) else (np.zeros(0), [])
+        values = snapshot.numbers("v") if len(snapshot) else np.zeros(0)
+        drawn = {code for code, row in enumerate(bins.rows()[1][0]) if row >= 0}
+        for time, code, value in zip(snapshot.times().tolist(), codes, values, strict=True):
+            if stretch[0] <= time < stretch[1] and code in drawn:
+                held.setdefault((labels[code], time // step), []).append(value)
+        shown = {(browser.names[row], number): cell for (row, number), cell in browser.fine.items()}
+        for key, some in held.items():
+            low, high = shown[key]
+            assert low <= min(some)
+            assert high >= max(some)
+        for (_, number), (low, high) in shown.items():
+            assert low <= high, number
+
+
+def test_viewers_of_one_stretch_share_its_bins() -> None:
+    """Of a stretch that a viewer looks at, the next one who looks about there costs no look at the rows; a
+    stretch further on costs only what was not looked at before."""
+    rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
+    snapshot = rows.add(np.arange(-300, 0, 0.01), np.arange(30_000), ["a"] * 30_000)
+    bins.update(snapshot, NOW)
+    looked: list[int] = []
+    detail = bins.detail(20 * SECOND)
+    assert detail is not None
+    take = detail._take
+    detail._take = lambda snapshot, number, *rest: (looked.append(number), take(snapshot, number, *rest))
+    for start in (-100, -99, -98):
+        Sent().next(bins, {}, snapshot, (NOW + start * SECOND, NOW + (start + 20) * SECOND))
+    assert len(looked) == len(set(looked)) <= 6
 
 
 def test_spike_stays_visible() -> None:
@@ -245,9 +346,9 @@ def test_late_thread_with_an_older_snapshot_changes_nothing() -> None:
     old = rows.add([-2], [1])
     rows.window.clear()
     bins.update(rows.add([-1], [2]), NOW)
-    before = bins.message(0, 0, {})
+    before = bins.epoch, bins.version
     bins.update(old, NOW)
-    assert bins.message(0, 0, {}) == before
+    assert (bins.epoch, bins.version) == before
 
 
 def test_busiest_series_are_drawn_and_the_rest_folded() -> None:

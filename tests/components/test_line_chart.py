@@ -1,59 +1,58 @@
 """line_chart() in Streamlit's own app testing."""
 
-import json
-import struct
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+from bench.chart_end import Message, read
+from nats_client.bins import MOST
+from tests.components.chart_app.source import LOOK_BACK, view
+
 SCRIPT = Path(__file__).parent / "chart_app" / "page.py"
 
 
-def header(app: AppTest) -> dict[str, object]:
-    """What the message to the first chart says of itself."""
-    (chart,) = app.get("bidi_component")
-    data = chart.proto.bytes
-    (size,) = struct.unpack_from("<I", data)
-    head: dict[str, object] = json.loads(data[4 : 4 + size])
-    return head
+def message(app: AppTest) -> Message:
+    """What was sent to the chart."""
+    return read(next(chart.proto.bytes for chart in app.get("bidi_component") if chart.proto.bytes))
 
 
 def test_first_run_sends_everything_and_the_next_what_changed() -> None:
     """A new viewer gets all cells and the settings; the next runs send only changes."""
     app = AppTest.from_file(str(SCRIPT), default_timeout=20).run()
     assert not app.exception
-    first = header(app)
-    assert first["a"] == 0
-    assert first["config"]["title"] == "Chart <i>few</i>"
-    assert [name for _, name in first["n"]] == [
+    first = message(app)
+    assert first.builds_on == 0
+    assert first.header["config"]["title"] == "Chart <i>few</i>"
+    assert [name for _, name in first.header["names"]] == [
         "<b>bold</b> & <img src=x onerror=alert(1)>",
         "plain",
         "third",
     ]
     app.run()
     app.run()
-    third = header(app)
-    assert third["a"] >= first["v"]
-    assert third["c"] < first["c"]
-    assert "config" not in third
-    assert third["n"] == []
+    third = message(app)
+    assert third.builds_on == third.number - 1 > first.number
+    assert len(third.cells) < len(first.cells)
+    assert not third.header
 
 
 def test_two_viewers_share_the_bins() -> None:
-    """A second viewer gets the same epoch, and everything."""
-    first = header(AppTest.from_file(str(SCRIPT), default_timeout=20).run())
-    second = header(AppTest.from_file(str(SCRIPT), default_timeout=20).run())
-    assert first["e"] == second["e"]
-    assert second["a"] == 0
+    """A second viewer gets everything of the same bins."""
+    first = message(AppTest.from_file(str(SCRIPT), default_timeout=20).run())
+    epoch = view("few").feed.bins(("value",), "_subject", LOOK_BACK, MOST).epoch
+    second = message(AppTest.from_file(str(SCRIPT), default_timeout=20).run())
+    assert second.builds_on == 0
+    assert second.header["names"] == first.header["names"]
+    assert view("few").feed.bins(("value",), "_subject", LOOK_BACK, MOST).epoch == epoch
 
 
 def test_an_empty_feed_says_so() -> None:
     """Without rows there is a chart with the sentence that it shows then."""
     app = AppTest.from_file(str(SCRIPT), default_timeout=20)
     app.query_params["show"] = "empty"
-    head = header(app.run())
-    assert head["c"] == 0
-    assert head["config"]["empty"] == "No numbers in the last 1 minute"
+    empty = message(app.run())
+    assert not empty.cells
+    assert empty.header["config"]["empty"] == "No numbers in the last 1 minute"
 
 
 TWICE = """

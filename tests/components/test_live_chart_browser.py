@@ -1,6 +1,7 @@
 """The chart alone in a real Chromium: it grows, keeps what the viewer did, and heals by itself."""
 
 import os
+import random
 import subprocess
 import sys
 import time
@@ -92,7 +93,7 @@ def until(holds: Callable[[], bool], seconds: float = 20) -> None:
 def refreshes(tab: Page, count: int) -> None:
     """Wait until the server sent the chart `count` refreshes that brought something."""
     # On a busy machine Streamlit may put up the page's elements twice in its first seconds.
-    version = f"document.querySelector('{CHART}')?.parentElement.lookback?.version ?? 0"
+    version = f"document.querySelector('{CHART}')?.parentElement.lookback?.number ?? 0"
     for _ in range(count):
         before = tab.evaluate(version)
         until(lambda before=before: tab.evaluate(version) > before)
@@ -151,6 +152,86 @@ def width(tab: Page) -> float:
     """How much time the chart shows, in ms."""
     start, end = tab.locator(CHART).evaluate(RANGE)
     return float(end - start)
+
+
+def lookback(tab: Page, expression: str) -> object:
+    """What JavaScript says of the chart, as `chart`."""
+    return tab.locator(CHART).first.evaluate(
+        f"el => {{ const chart = el.parentElement.lookback; return {expression} }}"
+    )
+
+
+IN_VIEW = """(() => {
+  const [start, end] = el._fullLayout.xaxis.range.map(x => +new Date(x))
+  return el.data[0].x.filter(x => +new Date(x) >= start && +new Date(x) < end).length
+})()"""
+
+
+def test_zooming_in_brings_finer_bins(url: str, tab: Page) -> None:
+    """A zoomed range shows more than it did from afar, also after panning, refreshes and a change of theme; a
+    double click brings back the whole."""
+    opened(tab, f"{url}/?show=fast")
+    tab.emulate_media(color_scheme="light")
+    drag(tab, 0.5, 0.6)
+    until(lambda: lookback(tab, "chart.fine && chart.fine.step < chart.step"))
+    until(
+        lambda: int(lookback(tab, IN_VIEW)) > 250
+    )  # of 300 rows in six seconds; 120 ends of 60 bins from afar
+    zoomed = tab.locator(CHART).evaluate(RANGE)
+    refreshes(tab, 3)
+    tab.emulate_media(color_scheme="dark")
+    refreshes(tab, 2)
+    assert tab.locator(CHART).evaluate(RANGE) == zoomed
+    assert int(lookback(tab, IN_VIEW)) > 250
+    tab.keyboard.down("Shift")
+    drag(tab, 0.2, 0.9)
+    tab.keyboard.up("Shift")
+    until(lambda: tab.locator(CHART).evaluate(RANGE)[0] < zoomed[0] - 3000)
+    until(lambda: int(lookback(tab, IN_VIEW)) > 250)
+    tab.locator(f"{CHART} .nsewdrag").first.dblclick()
+    until(lambda: width(tab) > 55_000 and lookback(tab, "chart.fine === null"))
+    assert lookback(tab, "chart.told") is None
+
+
+FAULTS = """faults => {
+  const push = self.lookback.push, held = []
+  self.lookback.push = ([component, done]) => {
+    const fault = faults.shift()
+    const draw = () => push([component, done])
+    if (fault === "lose") return done(() => {})
+    if (fault === "delay") return held.push(draw), done(() => {})
+    draw()
+    if (fault === "repeat") draw()
+    while (held.length) held.shift()()
+  }
+  self.faults = faults
+}"""
+CELLS = """Object.fromEntries(chart.series.map(series => [series.name,
+  Object.fromEntries([...series.cells].map(([bin, [low, high]]) => [bin, [low, high]]))]))"""
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_lost_repeated_and_late_messages_heal(url: str, tab: Page, browser: Browser, seed: int) -> None:
+    """Whatever happens to messages on their way into the chart, in the end it holds what a new tab does."""
+    opened(tab, url)
+    faults = random.Random(seed).choices(["lose", "delay", "repeat", "none"], k=24)
+    tab.evaluate(FAULTS, faults)
+    until(lambda: tab.evaluate("self.faults.length") == 0, 60)
+    number = int(lookback(tab, "chart.number"))
+    until(lambda: int(lookback(tab, "chart.number")) > number + 1, 30)
+    with browser.new_page() as other:
+        opened(other, url)
+        refreshes(tab, 2)
+        held = [
+            lookback(page, f"[{CELLS}, chart.oldest, Math.floor(chart.now / chart.step)]")
+            for page in (other, tab)
+        ]
+    (new, *_), (healed, *_) = held
+    oldest, now = max(oldest for _, oldest, _ in held), min(now for *_, now in held)
+    assert oldest < now - 100
+    for name, cells in new.items():
+        for number in map(str, range(oldest, now - 20)):  # later ones are still to come
+            assert healed[name].get(number) == cells.get(number)
 
 
 def test_refresh_does_not_break_a_drag(url: str, tab: Page) -> None:
@@ -272,7 +353,7 @@ def test_gap_heals(url: str, tab: Page) -> None:
     tab.evaluate(
         f"""() => {{
             const chart = document.querySelector('{CHART}').parentElement.lookback
-            chart.version = 1
+            chart.number = 0
             for (const series of chart.series) series.cells.clear()
         }}"""
     )
@@ -306,7 +387,7 @@ def test_files_are_fetched_once(url: str, browser: Browser) -> None:
     opened(tab, url)
     context.close()
     ours = [(address, cache) for address, cache in seen if "/lookback/" in address]
-    assert len(ours) == 2
+    assert len(ours) == 3
     assert all("?v=" in address and "immutable" in cache for address, cache in ours)
 
 

@@ -1,7 +1,6 @@
 """Thresholds of charts and lists in Streamlit's own app testing, on rows that need no server."""
 
 import json
-import struct
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from bench.chart_end import Message, read
 from components.thresholds import MOST_MARKS, checked, drawn
 from nats_client.errors import ThresholdError
 from nats_client.window import Batch
@@ -26,12 +26,9 @@ alerts(rows, "value", limits, color="_subject", unit="<u>%")
 """
 
 
-def header(app: AppTest) -> dict[str, Any]:
-    """What the message to the chart says of itself."""
-    data = app.get("bidi_component")[0].proto.bytes
-    (size,) = struct.unpack_from("<I", data)
-    head: dict[str, Any] = json.loads(data[4 : 4 + size])
-    return head
+def message(app: AppTest) -> Message:
+    """What was sent to the chart."""
+    return read(app.get("bidi_component")[0].proto.bytes)
 
 
 @pytest.mark.parametrize("value", ["90", float("nan"), float("inf"), True, [90], {"n": 1}])
@@ -52,7 +49,7 @@ def test_chart_gets_thresholds_and_marks() -> None:
     """The chart is told the thresholds, and each rise above with its series, time and value."""
     app = AppTest.from_string(SCRIPT, default_timeout=20).run()
     assert not app.exception
-    config = header(app)["config"]
+    config = message(app).header["config"]
     assert config["thresholds"] == [["*busy*", 2.5]]
     marks = config["marks"]
     assert marks["names"] == ["third"]
@@ -64,16 +61,16 @@ def test_chart_gets_thresholds_and_marks() -> None:
 def test_changed_threshold_resends_only_the_settings() -> None:
     """When a threshold moves, the settings travel, and of the data only what is new."""
     app = AppTest.from_string(SCRIPT, default_timeout=20).run()
-    whole = header(app)
+    whole = message(app)
     app.run()
     app.run()
-    assert "config" not in header(app)
+    assert "config" not in message(app).header
     app.session_state["limit"] = 2.75
     app.run()
-    head = header(app)
-    assert head["config"]["thresholds"] == [["*busy*", 2.75]]
-    assert head["a"] > 0
-    assert head["c"] < whole["c"] / 10
+    changed = message(app)
+    assert changed.header["config"]["thresholds"] == [["*busy*", 2.75]]
+    assert changed.builds_on > 0
+    assert len(changed.cells) < len(whole.cells) / 10
 
 
 def test_newest_crossings_are_marked_and_the_rest_counted() -> None:

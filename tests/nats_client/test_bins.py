@@ -1,7 +1,5 @@
 """Bins against a model that looks at every row, and the wire against what a browser would hold."""
 
-import json
-import struct
 from collections import defaultdict
 
 import numpy as np
@@ -9,7 +7,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nats_client.bins import COLUMNS, Bins, step_for
+from nats_client.bins import COLUMNS, Bins, Changes, step_for
 from nats_client.window import Batch, Window
 
 LOOK_BACK = pd.Timedelta("PT10M")
@@ -28,41 +26,30 @@ def batch(first: int, rows: list[tuple[int, str, float]]) -> Batch:
 
 
 class Browser:
-    """What live_chart.js keeps of the messages that it receives."""
+    """What a browser keeps of the changes that it is told."""
 
     def __init__(self) -> None:
-        self.epoch: int | None = None
-        self.version: int | None = None
+        self.epoch = 0
+        self.version = 0
         self.names: dict[int, str] = {}
         self.cells: dict[tuple[int, int], tuple[float, float]] = {}
 
-    def receive(self, data: bytes) -> bool:
-        """Apply a message; False when it cannot be, and everything has to be asked for."""
-        (size,) = struct.unpack_from("<I", data)
-        head = json.loads(data[4 : 4 + size])
-        if head["a"] and (head["e"] != self.epoch or self.version is None or self.version < head["a"]):
+    def receive(self, changes: Changes, since: int) -> bool:
+        """Apply the changes since a version; False when it is not held."""
+        if not changes.whole and since > self.version:
             return False
-        if not head["a"]:
+        if changes.whole:
             self.cells.clear()
             self.names.clear()
-            self.epoch = head["e"]
-        self.version = head["v"]
-        self.names |= dict(head["n"])
-        bases = dict(head["k"])
-        count, at = head["c"], 4 + size
-        low = np.frombuffer(data, "<f4", count, at)
-        at += 4 * count
-        high = low
-        if head["h"]:
-            high = np.frombuffer(data, "<f4", count, at)
-            at += 4 * count
-        bins = np.frombuffer(data, "<u2", count, at)
-        series = np.frombuffer(data, np.uint8, count, at + 2 * count)
-        assert len(data) == at + 3 * count
-        for i in range(count):
-            base = bases.get(int(series[i]), 0.0)
-            self.cells[int(series[i]), head["b"] + int(bins[i])] = (low[i] + base, high[i] + base)
-        self.cells = {(s, b): cell for (s, b), cell in self.cells.items() if b >= head["o"]}
+        self.epoch, self.version = changes.epoch, changes.version
+        self.names |= dict(changes.names)
+        rows, bins = changes.cells.row.tolist(), changes.cells.bin.tolist()
+        base = changes.cells.base[changes.cells.row]
+        low = (changes.cells.low - base).astype(np.float32) + base
+        high = (changes.cells.high - base).astype(np.float32) + base
+        for row, number, cell in zip(rows, bins, zip(low.tolist(), high.tolist(), strict=True), strict=True):
+            self.cells[row, number] = cell
+        self.cells = {(s, b): cell for (s, b), cell in self.cells.items() if b >= changes.oldest}
         return True
 
     def shown(self) -> Cells:
@@ -101,12 +88,12 @@ def test_a_browser_holds_what_the_rows_say(
         everything += timed
         bins.update(window.snapshot(), now)
         oldest = (now - LOOK_BACK.value) // STEP
-        data = bins.message(bins.epoch, before, {}).data
+        changes, since = bins.changes(bins.epoch, before), before
         before, last = last, bins.version
         if lost:
             continue
-        if not browser.receive(data):
-            assert browser.receive(bins.message(bins.epoch, 0, {}).data)
+        if not browser.receive(changes, since):
+            assert browser.receive(bins.changes(bins.epoch, 0), 0)
         shown, expected = browser.shown(), model(everything, oldest)
         assert shown.keys() == expected.keys()
         for key, cell in expected.items():
@@ -122,10 +109,10 @@ def test_a_spike_among_a_million_rows_stays() -> None:
     seq = np.arange(1_000_000, dtype=np.int64)
     window.append(Batch(seq, times, times, ["s"] * 1_000_000, {"value": values}))
     bins.update(window.snapshot(), NOW)
-    data = bins.message(bins.epoch, 0, {}).data
-    browser.receive(data)
+    changes = bins.changes(bins.epoch, 0)
+    browser.receive(changes, 0)
     assert browser.shown()["value", int(times[345_678]) // STEP][1] == 99.0
-    assert len(data) < COLUMNS * 2 * 12 * 2
+    assert len(changes.cells.bin) < COLUMNS * 2 * 2
 
 
 def test_a_quiet_refresh_costs_little() -> None:
@@ -134,11 +121,11 @@ def test_a_quiet_refresh_costs_little() -> None:
     times = [NOW - i * 10**9 for i in range(600, 0, -1)]
     window.append(batch(1, [(time, name, 1.0) for time in times for name in "abcdefghij"]))
     bins.update(window.snapshot(), NOW)
-    whole = bins.message(bins.epoch, 0, {}).data
+    whole = bins.changes(bins.epoch, 0).cells.bin
     version = bins.version
     window.append(batch(6001, [(NOW, name, 2.0) for name in "abcdefghij"]))
     bins.update(window.snapshot(), NOW)
-    assert len(bins.message(bins.epoch, version, {}).data) < len(whole) / 50
+    assert len(bins.changes(bins.epoch, version).cells.bin) < len(whole) / 50
 
 
 def test_large_counters_keep_their_steps() -> None:
@@ -147,7 +134,7 @@ def test_large_counters_keep_their_steps() -> None:
     base = 1.7e12
     window.append(batch(1, [(NOW - i * STEP, "s", base + i) for i in range(100)]))
     bins.update(window.snapshot(), NOW)
-    browser.receive(bins.message(bins.epoch, 0, {}).data)
+    browser.receive(bins.changes(bins.epoch, 0), 0)
     assert sorted(low for low, _ in browser.shown().values()) == [base + i for i in range(100)]
 
 
@@ -166,8 +153,8 @@ def test_the_others_are_the_extremes_of_all_that_are_not_drawn(
         window.append(batch(len(everything) + 1, timed))
         everything += timed
         bins.update(window.snapshot(), now)
-        if not browser.receive(bins.message(bins.epoch, since, {}).data):
-            assert browser.receive(bins.message(bins.epoch, 0, {}).data)
+        if not browser.receive(bins.changes(bins.epoch, since), since):
+            assert browser.receive(bins.changes(bins.epoch, 0), 0)
         since = bins.version
         oldest = (now - LOOK_BACK.value) // STEP
         own = {name for name in browser.names.values() if len(name) == 1}
@@ -188,12 +175,13 @@ def test_another_stream_starts_another_epoch() -> None:
     window, bins, browser = Window(), Bins(("value",), "_subject", LOOK_BACK), Browser()
     window.append(batch(1, [(NOW, "a", 1.0)]))
     bins.update(window.snapshot(), NOW)
-    browser.receive(bins.message(bins.epoch, 0, {}).data)
+    browser.receive(bins.changes(bins.epoch, 0), 0)
     window.clear()
     window.append(batch(1, [(NOW, "b", 2.0)]))
     bins.update(window.snapshot(), NOW)
-    assert not browser.receive(bins.message(bins.epoch, 1, {}).data)
-    assert browser.receive(bins.message(bins.epoch, 0, {}).data)
+    assert bins.epoch != browser.epoch
+    assert bins.changes(browser.epoch, browser.version).whole
+    browser.receive(bins.changes(browser.epoch, browser.version), 0)
     assert {name for name, _ in browser.shown()} == {"b"}
 
 
@@ -206,7 +194,7 @@ def test_older_rows_in_front_are_drawn() -> None:
     older.append(batch(1, [(NOW - 60 * 10**9, "a", 7.0)]))
     window.prepend(older)
     bins.update(window.snapshot(), NOW)
-    browser.receive(bins.message(bins.epoch, 0, {}).data)
+    browser.receive(bins.changes(bins.epoch, 0), 0)
     assert sorted(low for low, _ in browser.shown().values()) == [1.0, 7.0]
 
 
@@ -216,5 +204,5 @@ def test_a_clock_in_the_future_blanks_nothing() -> None:
     window.append(batch(1, [(NOW, "a", 1.0), (NOW + 2 * 365 * 86400 * 10**9, "a", 5.0)]))
     bins.update(window.snapshot(), NOW)
     assert bins.future == 1
-    browser.receive(bins.message(bins.epoch, 0, {}).data)
+    browser.receive(bins.changes(bins.epoch, 0), 0)
     assert browser.shown() == {("a", NOW // STEP): (1.0, 1.0)}

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from components.line_chart import line_chart
+from components.tab import tab
 from tests.components.chart_app.source import view
 
 
@@ -23,4 +24,5 @@ def nothing() -> None:
 
 
 st.set_page_config(layout="wide")
+tab()
 st.navigation([st.Page(charts, title="Charts", default=True), st.Page(nothing, title="Nothing")]).run()

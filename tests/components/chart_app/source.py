@@ -17,18 +17,19 @@ LOOK_BACK = pd.Timedelta("PT1M")
 
 
 class Source:
-    """Subjects that get a value five times a second, with a minute of history."""
+    """Subjects that get a value `rate` times a second, with a minute of history."""
 
-    def __init__(self, key: str, subjects: list[str]) -> None:
+    def __init__(self, key: str, subjects: list[str], rate: int = 5) -> None:
         self.key = key
+        self.rate = rate
         self.subjects = subjects
         self.window = Window()
         self._seq = 0
         self._bins: dict[object, Bins] = {}
         self._crossings: dict[object, Crossings] = {}
         now = time.time_ns()
-        for i in range(300, 0, -1):
-            self.add(now - i * SECOND // 5)
+        for i in range(60 * rate, 0, -1):
+            self.add(now - i * SECOND // rate)
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
@@ -36,7 +37,7 @@ class Source:
             now = time.time_ns()
             self.add(now)
             self.window.evict(now - 2 * LOOK_BACK.value)
-            time.sleep(0.2)
+            time.sleep(1 / self.rate)
 
     def bins(self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta, most: int) -> Bins:
         """As a feed has it."""
@@ -79,6 +80,7 @@ SOURCES = {
         Source("few", ["plain", "<b>bold</b> & <img src=x onerror=alert(1)>", "third"]),
         Source("many", [f"plant.hall-{i % 3}.machine-{i}.temperature" for i in range(14)]),
         Source("folded", [f"machine-{i}" for i in range(37)]),
+        Source("fast", ["pump", "valve"], rate=50),
         Source("empty", []),
     )
 }

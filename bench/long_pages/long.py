@@ -1,0 +1,6 @@
+"""Six hours."""
+
+from components import line_chart, live
+
+feed = live("LONG", "long.>", look_back="PT6H", time="t")
+line_chart(feed, y="value", color="_subject")

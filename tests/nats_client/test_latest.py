@@ -1,0 +1,80 @@
+"""What is kept up to date with the rows that are new is what a look at the whole window finds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nats_client.errors import ColumnError
+from nats_client.latest import Latest
+from nats_client.window import Batch, Oldest, Window
+
+row = st.tuples(st.integers(0, 30), st.sampled_from("abcd"), st.sampled_from([1.0, 2.0, float("nan")]))
+step = st.lists(row, min_size=1, max_size=6) | st.integers(1, 12) | st.just("clear")
+
+
+def batch(first: int, rows: list[tuple[int, str, float]]) -> Batch:
+    """Rows of (time, subject, value), with sequences from `first`, stored one a nanosecond."""
+    seq = np.arange(first, first + len(rows), dtype=np.int64)
+    times = np.array([time for time, _, _ in rows], dtype=np.int64)
+    subjects = [subject for _, subject, _ in rows]
+    values = {"v": np.array([value for *_, value in rows]), "text": [subject.upper() for subject in subjects]}
+    return Batch(seq, seq, times, subjects, values)
+
+
+@settings(max_examples=200)
+@given(st.lists(step, max_size=20), st.booleans())
+def test_latest_is_what_a_look_at_all_rows_finds(steps: list[object], ordered: bool) -> None:
+    """Whatever comes, in the order of time or not, and whatever leaves the window."""
+    window, latest, texts, count = Window(), Latest("v", "_subject"), Latest("text", "_subject"), 0
+    for what in steps:
+        if isinstance(what, list):
+            rows = [(time + count if not ordered else count * 40, *rest) for time, *rest in what]
+            window.append(batch(count, rows))
+            count += len(what)
+        elif isinstance(what, int):
+            window.evict(max(0, count - what))
+        else:
+            window.clear()
+        snapshot = window.snapshot()
+        for one in (latest, texts):
+            if one.name in snapshot.columns:
+                pd.testing.assert_series_equal(one.of(snapshot), snapshot.latest(one.name, "_subject"))
+
+
+def test_a_late_thread_gets_what_its_snapshot_holds() -> None:
+    """Who comes with an older snapshot sees its values, and disturbs nobody."""
+    window, latest = Window(), Latest("v", "_subject")
+    window.append(batch(0, [(0, "a", 1.0)]))
+    old = window.snapshot()
+    window.append(batch(1, [(1, "a", 2.0)]))
+    assert latest.of(window.snapshot())["a"] == 2.0
+    assert latest.of(old)["a"] == 1.0
+    assert latest.of(window.snapshot())["a"] == 2.0
+
+
+def test_a_missing_column_is_named() -> None:
+    """A column that is not there raises, each time."""
+    window = Window()
+    window.append(batch(0, [(0, "a", 1.0)]))
+    latest = Latest("w", "_subject")
+    for _ in range(2):
+        with pytest.raises(ColumnError, match="'w'"):
+            latest.of(window.snapshot())
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(1, 9000), st.integers(0, 20_000)), min_size=1, max_size=8))
+def test_oldest_is_the_least_time(steps: list[tuple[int, int]]) -> None:
+    """Of rows in any order, whichever have left the window."""
+    window, oldest, count = Window(), Oldest(), 0
+    random = np.random.default_rng(1)
+    for rows, kept in steps:
+        seq = np.arange(count, count + rows, dtype=np.int64)
+        count += rows
+        window.append(Batch(seq, seq, seq + random.integers(0, 5000, rows), ["s"] * rows, {}))
+        window.evict(count - kept)
+        snapshot = window.snapshot()
+        if len(snapshot):
+            assert oldest.of(snapshot) == snapshot.time.min()
