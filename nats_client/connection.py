@@ -390,7 +390,7 @@ class Connection:
             told = client.failure or error if isinstance(error, nats.errors.NoServersError) else error
             if isinstance(told, ConnectionResetError | BrokenPipeError):
                 raise await last_words(self.settings, server) or told from None
-            raise told from None
+            raise told from told.__cause__
         except BaseException:
             await self._close(client)
             raise
