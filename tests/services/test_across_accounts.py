@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from nats.micro import add_service
 
 from nats_client import Client, Settings
-from nats_client.errors import LoginRefused
+from nats_client.errors import LoginRefused, RequestRefused
 from nats_client.settings import ENVIRONMENT
 from services import accounts
 from services.database import open_database
@@ -176,3 +177,13 @@ def test_logins_are_not_mixed_up(data_dir: Path, ports: Ports) -> None:
         until(lambda: isinstance(client.state.error, LoginRefused))
     assert accounts.login(data_dir, "data", ports.url).keys() == {"url", "credentials"}
     assert accounts.login(data_dir, "broker", ports.url)["inbox_prefix"] == "_INBOX_app.broker"
+
+
+def test_inbox_that_is_not_ones_own(data_dir: Path, ports: Ports) -> None:
+    """Who sets another inbox prefix than the login permits is told which one."""
+    with Client(replace(settings(data_dir, "dashboard"), inbox_prefix="_INBOX_app.other")) as client:
+        until(lambda: client.state.status == "connected")
+        with pytest.raises(RequestRefused, match=r"to subscribe to '_INBOX_app\.other\.>'"):
+            client.request("history.tables", b"")
+        feed = client.feed("METRICS", look_back="PT1M")
+        until(lambda: "_INBOX_app.other.>" in str(feed.health.why))
