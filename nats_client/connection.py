@@ -97,6 +97,8 @@ class SafeNatsPy(TappedNatsPy):
         """Set when the connection has ended, or must."""
         self.failure: Exception | None = None
         """The newest error that was told."""
+        self.superseded = False
+        """Whether a connection with a newer token has taken over."""
         self.deaf: tuple[str, float] | None = None
         """Inboxes that the login does not permit, and since when by the monotonic clock."""
 
@@ -210,8 +212,9 @@ class Connection:
         return f"{prefix}.>"
 
     def has_moved(self, client: SafeNatsPy) -> bool:
-        """Whether another connection has taken over from `client`, which will be closed before long."""
-        return self._nats is not None and self._nats is not client and self._nats.is_connected
+        """Whether another connection has taken over from `client`, which will be closed before long; one that
+        was lost, and made anew, has not."""
+        return client.superseded and self._nats is not None and self._nats.is_connected
 
     async def api(self, subject: str, payload: dict[str, Any] | None = None) -> dict[str, Any]:
         """The answer of the JetStream API to `$JS.API.{subject}`.
@@ -437,6 +440,7 @@ class Connection:
                 await self._close(renewing.result()[0])  # it came too late to take over unnoticed
             return False
         self._nats, self._token = renewing.result()
+        client.superseded = True
         keeping = asyncio.create_task(self._end_before(client, token), name="the connection before")
         self._before.add(keeping)
         keeping.add_done_callback(self._before.discard)
