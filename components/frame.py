@@ -21,7 +21,9 @@ from components.pages import FOLDER, code_of, find_pages, page_files
 from components.reload import refresh_code
 from components.sign_in import (
     draw_entrance,
+    draw_reload,
     draw_viewer,
+    is_leaving,
     look_again,
     rights,
     viewer,
@@ -112,18 +114,16 @@ def _authors_mistake(file: Path, error: Exception) -> None:
     )
 
 
-def start_over(drawn_for: str | None) -> None:
-    """Leave nothing in this viewer's session that came with other rights than these."""
+def starts_over(drawn_for: str | None) -> bool:
+    """Whether this viewer's session is at its end, since it began with other rights than these. Nothing is
+    left in it then; the browser is to begin a new one, with nothing in its memory and its address."""
     if st.session_state.get("_drawn_for") not in (None, drawn_for):
         leave(None)
         withdraw()
         st.session_state.clear()
-        st.session_state["_drawn_for"] = drawn_for
-        st.session_state["_empty_address"] = True
-        st.rerun()  # a run that draws nothing unties the address from the choices that stood in it
+        st.session_state["_over"] = not is_leaving()
     st.session_state["_drawn_for"] = drawn_for
-    if st.session_state.pop("_empty_address", False):
-        st.query_params.clear()
+    return bool(st.session_state.get("_over"))
 
 
 def draw_app() -> None:
@@ -160,8 +160,9 @@ st.set_page_config(page_title="Lookback", page_icon=(STATIC / "icon.svg").read_t
 st.html(STATIC / "frame.css")
 st.logo((STATIC / "logo.svg").read_text(), icon_image=(STATIC / "icon.svg").read_text(), size="large")
 wait_for_provider()
-start_over(rights())
-if rights() is None:
+if starts_over(rights()):
+    draw_reload()
+elif rights() is None:
     draw_entrance()
 else:
     draw_app()

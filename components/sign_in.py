@@ -7,7 +7,7 @@ belong to it, and a copy of its cookies ends with it.
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -41,6 +41,9 @@ WANTED = "lookback_wanted"
 KEPT = 600  # seconds that it is kept
 LONGEST = 2000  # characters of it
 
+_reloading = st.components.v2.component(
+    "lookback_reload", js="export default () => {\n  location.replace(location.pathname)\n}"
+)
 _MINE = "_sign_in"
 _LOCAL = re.compile(r"/(?![/\\])[^\x00-\x20\x7f]*")
 """A path of this app: no browser takes it for another host's."""
@@ -87,13 +90,32 @@ def holds(key: str, rights: str | None) -> bool:
 
 
 def draw_entrance() -> None:
-    """Draw what stands in the place of everything for who is not let in: the way in, or why there is none.
-    Any address leads here, so that none tells which pages there are."""
+    """Draw what stands in the place of everything for who is not let in: the way in, or why there is none."""
+    _for_all_addresses(_entrance)
+
+
+def draw_reload() -> None:
+    """Have the browser load the page anew, without the choices in its address."""
+    _for_all_addresses(_reload)
+
+
+def is_leaving() -> bool:
+    """Whether the viewer has just signed out here, and is on the way to the provider."""
+    return not st.user.get("is_logged_in")
+
+
+def _for_all_addresses(draw: Callable[[], None]) -> None:
+    """Let any address lead to `draw`, so that none tells which pages there are."""
     here = urlsplit(st.context.url or "").path.rpartition("/")[2]
-    pages = [st.Page(_entrance, title="Sign in", default=True)]
+    pages = [st.Page(draw, title="Sign in", default=True)]
     if re.fullmatch(r"[\w-]+", here):
-        pages.append(st.Page(_entrance, title="Sign in", url_path=here))
+        pages.append(st.Page(draw, title="Sign in", url_path=here))
     st.navigation(pages, position="hidden").run()
+
+
+def _reload() -> None:
+    st.info("Your rights here have changed. Reload this page if it does not do so by itself.")
+    _reloading(key="reload")
 
 
 def _entrance() -> None:
