@@ -3,6 +3,7 @@ and logins that end and are renewed, while a feed is live."""
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from tests.chunked import Asked, endless
 from tests.chunked import service as chunked
 from tests.logins import operator
 from tests.nats import NatsServer, numbered, running_server
+from tests.running import ROOT
 from tests.service import service
 from tests.waiting import until
 
@@ -241,6 +243,64 @@ def test_a_violation_is_no_reason_of_a_lost_connection(tmp_path: Path) -> None:
         until(lambda: client.state.error is not None)
         assert "permit" not in str(client.state.error)
         assert "violation" not in str(client.state.error)
+
+
+def documented() -> dict[str, list[str]]:
+    """What a login must permit, as the table of docs/connecting.md has it."""
+    text = (ROOT / "docs" / "connecting.md").read_text().partition("## What a login must permit")[2]
+    rows = [line.split("|") for line in text.partition("## ")[0].splitlines() if line.startswith("| ")][2:]
+    subject = re.compile(r"`([\w$*>-]+\.[\w$.*>-]+)`")
+    return {
+        kind: [found for row in rows for found in subject.findall(row[column])]
+        for kind, column in (("publish", 2), ("subscribe", 3))
+    }
+
+
+def test_documented_rights_suffice(tmp_path: Path) -> None:
+    """With the rights of the document's table, and no others, everything works that the table names."""
+    rights = documented()
+    assert {kind: len(subjects) for kind, subjects in rights.items()} == {"publish": 17, "subscribe": 2}
+    config = (
+        "authorization { users: [ { user: admin, password: x }, "
+        f"{{ user: me, password: x, permissions: {json.dumps(rights)} }} ] }}"
+    )
+    with running_server(tmp_path, config) as server:
+        url, server.url = server.url, server.url.replace("//", "//admin:x@")
+        server.add_stream("METRICS", ["metrics.>"])
+        server.publish("metrics.a", *numbered(5))
+        server.run(lambda nc: nc.jetstream().create_key_value(bucket="settings"))
+        server.publish("$KV.settings.key", b"1")
+
+        async def answer(asked: Asked) -> None:
+            await asked.rows({"n": 1}, Lookback_Control=asked.control)
+            await asked.until_told("ack 1")
+            await asked.end()
+
+        with (
+            service(server.url, "pump"),
+            chunked(server.url, answer),
+            Client(Settings(url=url, user="me", password="x")) as client,
+        ):
+            feed, some = client.feed("METRICS"), client.feed("METRICS", "metrics.*")
+            plain, values = client.feed(None, "sensors.>"), client.values("settings")
+            for each in (feed, some):
+                until(lambda each=each: len(each.snapshot()) == 5)
+            until(lambda: plain.health.phase == "following" and values.snapshot().get("key") == 1)
+            server.run(lambda nc: nc.publish("sensors.a", b'{"n": 1}'))
+            until(lambda: len(plain.snapshot()) == 1)
+            assert [stream.name for stream in client.streams()] == ["METRICS"]
+            assert [bucket.name for bucket in client.buckets()] == ["settings"]
+            assert client.subjects("METRICS").counts == {"metrics.a": 5}
+            assert client.newest("METRICS") is not None
+            assert [entry.value for entry in client.history("settings", "key")] == [1]
+            until(lambda: client.services().names == ["pump"])
+            assert client.services().refused is None
+            assert client.request("pump.echo", "x").data == b"x"
+            query = client.query("history.query", {})
+            assert query.wait(30)
+            assert query.error is None
+            with pytest.raises(NotPermitted):
+                client.request("other.subject")
 
 
 @pytest.mark.parametrize("verb", ["subscribe", "publish"])
