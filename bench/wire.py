@@ -183,7 +183,7 @@ async def long_look_back(plan: Plan) -> dict[str, float]:
             chromium() as devtools,
         ):
             async with tab(devtools, app.url, window=True, script=WATCH) as first:
-                await reached(first, f"document.body.innerText.includes('{total:,} rows')", 180)
+                await reached(first, f"document.body.innerText.includes('{total:,} rows')", 600)
                 async with tab(devtools, app.url, window=True, script=WATCH) as second:
                     await reached(second, "self.drawn", 30)
                     opened = float(await second.value("self.opened"))
