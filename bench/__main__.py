@@ -1,7 +1,8 @@
-"""Measure this app beside the plain recipe: `python -m bench [measure …] [--quick]`.
+"""Measure this app beside its rivals: `python -m bench [measure …] [--quick]`.
 
 Rounds are interleaved, ours and theirs in turn, and the medians compared, so that a busy minute of the
-machine meets both. Takes about ten minutes; --quick takes one and a half and is a smoke run, no measurement.
+machine meets both. Takes about a quarter of an hour; --quick takes three minutes and is a smoke run, no
+measurement.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import measures, replay
+from bench import measures, replay, wire
 from bench.measures import QUICK, Plan
 from bench.stage import AT_REST, NODE, OURS, PLAIN_RECIPE, Side, nats_server, pin_load, ten_series
 
@@ -32,15 +33,22 @@ class Measure:
     """What measures it for one side; one run may fill several rows."""
     rival: Side = PLAIN_RECIPE
     ceiling: bool = False
-    """Whether a goal above one is a ceiling too."""
+    """Whether a goal of one or more is a ceiling too."""
+    pair: Callable[[Plan], Awaitable[dict[str, tuple[float, float]]]] | None = None
+    """What measures it for this app and the websocket client at once."""
 
     def reached(self, ratio: float) -> str:
-        """Whether the goal is met, in words. A goal below one is a ceiling, above one a floor."""
+        """Whether the goal is met, in words. A goal below one is a ceiling, and one that says so."""
         if self.goal is None:
             return ""
         ceiling = self.ceiling or self.goal < 1
         met = ratio <= self.goal if ceiling else ratio >= self.goal
         return f"{'met' if met else 'missed'} ({'at most' if ceiling else 'at least'} {self.goal:g})"
+
+    @property
+    def against(self) -> str:
+        """What this app is measured against."""
+        return "websocket client" if self.pair else self.rival.name
 
 
 MEASURES = {
@@ -52,6 +60,12 @@ MEASURES = {
     "replay_rate_node": Measure("messages/s", 1, measures.replay_rate_node, NODE),
     "replay_refresh_ms": Measure("ms", 2, measures.replay_refresh, AT_REST, ceiling=True),
     "sessions_held": Measure("sessions", 20),
+    "viewer_bytes_10": Measure("bytes/s", 1, pair=wire.viewer_bytes, ceiling=True),
+    "viewer_bytes_10_compressed": Measure("bytes/s", 1, pair=wire.viewer_bytes, ceiling=True),
+    "viewer_bytes_1000": Measure("bytes/s", 0.01, pair=wire.viewer_bytes),
+    "viewer_bytes_1000_compressed": Measure("bytes/s", 0.01, pair=wire.viewer_bytes),
+    "open_bytes_6h": Measure("bytes", 0.001, pair=wire.long_look_back),
+    "open_seconds_6h": Measure("s", None, pair=wire.long_look_back),
 }
 SIDES = (PLAIN_RECIPE, OURS)
 REPLAYS = {"replay_rate", "replay_rate_node", "replay_refresh_ms"}
@@ -64,6 +78,14 @@ async def run(names: list[str], plan: Plan) -> list[dict[str, object]]:
     """Measure what is named, in interleaved rounds."""
     rounds: dict[str, dict[Side, list[float]]] = defaultdict(lambda: defaultdict(list))
     runners = {m.run: m.rival for n, m in MEASURES.items() if n in names and m.run}
+    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for pair in dict.fromkeys(m.pair for n, m in MEASURES.items() if n in names and m.pair):
+        for number in range(1 if pair is wire.long_look_back else plan.rounds):
+            for name, both in (await pair(plan)).items():
+                say(f"round {number + 1}: {name}: {both[0]:,.1f} and {both[1]:,.1f} {MEASURES[name].unit}")
+                pairs[name].append(both)
+    for name, found in pairs.items():
+        rounds[name] = {OURS: [ours for ours, _ in found], PLAIN_RECIPE: [theirs for _, theirs in found]}
     async with nats_server() as url, ten_series(url):
         if REPLAYS & set(names):
             await replay.fill(url, plan.replay)
@@ -105,7 +127,7 @@ def result(name: str, ours: list[float], theirs: list[float]) -> dict[str, objec
     our_median, their_median = statistics.median(ours), statistics.median(theirs)
     return {
         "measure": name,
-        "rival": MEASURES[name].rival.name,
+        "rival": MEASURES[name].against,
         "ours": round(our_median, 3),
         "theirs": round(their_median, 3),
         "ratio": round(our_median / their_median, 4) if their_median else None,
@@ -153,6 +175,10 @@ async def main(options: argparse.Namespace) -> None:
     results = await run(options.measure or list(MEASURES), plan)
     print(table(results, goals=not options.quick))
     if options.out:
+        measured = {row["measure"] for row in results}
+        before = json.loads(options.out.read_text()) if options.out.exists() else []
+        results += [row for row in before if row["measure"] not in measured]
+        results.sort(key=lambda row: list(MEASURES).index(row["measure"]))
         options.out.write_text(json.dumps(results, indent=2) + "\n")
 
 

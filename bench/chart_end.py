@@ -99,10 +99,23 @@ def read(data: bytes) -> Message:
             at += 8
         width = 1 << (kind >> 3)
         steps = np.frombuffer(data, f"<u{width}", count, at).astype(np.int64)
-        low = np.frombuffer(data, "<f4", count, at := at + width * count)
-        at += 4 * count
-        high = np.frombuffer(data, "<f4", count, at) if kind & 2 else low
-        at += 4 * count if kind & 2 else 0
+        at += width * count
+
+        def values(count: int, size: int) -> np.ndarray:
+            nonlocal at
+            part = np.zeros((count, 4), dtype=np.uint8)
+            part[:, 4 - size :] = np.frombuffer(data, "u1", size * count, at).reshape(count, size)
+            at += size * count
+            return part.view("<f4")[:, 0]
+
+        spread = np.zeros(count, dtype=bool)
+        if kind & 2:
+            bits = np.frombuffer(data, "u1", -(-count // 8), at)
+            spread, at = np.unpackbits(bits, count=count, bitorder="little").astype(bool), at + len(bits)
+        low = np.zeros(count, dtype="<f4")
+        low[~spread] = values(int((~spread).sum()), 4)
+        high = low.copy()
+        low[spread], high[spread] = (values(int(spread.sum()), 3) for _ in range(2))
         found = {}
         for step, least, most in zip(np.cumsum(steps).tolist(), low.tolist(), high.tolist(), strict=True):
             row = step % series

@@ -5,12 +5,14 @@ sender, the number of the message, how many numbers before it the one was that i
 clock in ms; the header, a JSON object behind its length; then the cells. A browser leaves out a message that
 is not newer than what it holds. To one that builds on what it does not hold, it answers which it got last.
 
-Cells: flags (1: in place of all cells held, 2: lows and highs differ, 4: bases follow, 8 and 16: a step takes
-2 or 4 bytes instead of 1), then as varints the first bin that counts (and one past the last, in the detail),
-how many bins after it the first cell is, the number of series, the number of cells, the number of bases; the
-bases, each a varint series and a float64. The cells stand in the order of bin * series + row: the steps from
-each to the next, all the lows, all the highs, as float32, little-endian, relative to the bases. An infinite
-low says that the cell is empty now.
+Cells: flags (1: in place of all cells held, 2: some hold more than one value, 4: bases follow, 8 and 16: a
+step takes 2 or 4 bytes instead of 1), then as varints the first bin that counts (and one past the last, of
+finer cells), how many bins after it the first cell is, the number of series, the number of cells, the number
+of bases; the bases, each a varint series and a float64. The cells stand in the order of bin * series + row:
+the steps from each to the next; where some hold more than one value, a bit for each cell, lowest first,
+whether it does; the cells of one value, as float32, little-endian, relative to the bases; of the others the
+lows, rounded down, then the highs, rounded up, as float32 without the last eight bits. An infinite value says
+that a cell is empty.
 """
 
 import json
@@ -22,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nats_client.bins import Bins
 from nats_client.detail import TILE, Cells
@@ -156,13 +159,27 @@ def packed(cells: Cells, series: int, oldest: int, end: int | None = None, *, wh
     steps = np.diff((bins - first) * series + rows, prepend=0)
     greatest = int(steps.max(initial=0))
     width = 0 if greatest < 1 << 8 else 1 if greatest < 1 << 16 else 2
-    spread = bool((low != high).any())
-    flags = whole | spread << 1 | bool(based) << 2 | width << 3
+    spread = low != high
+    several = bool(spread.any())
+    flags = whole | several << 1 | bool(based) << 2 | width << 3
     place = (oldest,) if end is None else (oldest, end)
     parts = [bytes([flags]), varints(*place, first - oldest, series, len(bins), len(based))]
     parts += [varints(i) + struct.pack("<d", cells.base[i]) for i in based]
-    parts += [steps.astype(("<u1", "<u2", "<u4")[width]).tobytes(), low.tobytes()]
-    return b"".join([*parts, high.tobytes() if spread else b""])
+    parts.append(steps.astype(("<u1", "<u2", "<u4")[width]).tobytes())
+    if several:
+        parts.append(np.packbits(spread, bitorder="little").tobytes())
+    parts += [low[~spread].tobytes(), _shortened(low[spread], -1), _shortened(high[spread], 1)]
+    return b"".join(parts)
+
+
+def _shortened(values: npt.NDArray[np.float32], side: int) -> bytes:
+    """float32 without the last eight bits of each, rounded down (`side` -1) or up (1)."""
+    bits = values.view("<u4")
+    away = (bits & 255 > 0) & ((values < 0) == (side < 0))
+    # Away from zero: one more of the bits that stay, which makes of the greatest of one exponent the least of
+    # the next.
+    bits = bits + (away.astype("<u4") << 8)
+    return bytes(bits.astype("<u4").view("u1").reshape(-1, 4)[:, 1:].tobytes())
 
 
 def varints(*numbers: int) -> bytes:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .detail import TOO_LARGE, Cells, Detail, bases
+from .detail import TOO_LARGE, Cells, Detail, bases, put
 from .errors import LookbackError
 from .window import Floats, Ints, Oldest, Snapshot
 
@@ -296,9 +296,7 @@ class Bins:
             rows = self._rows_of(field, which[good], bins[good], labels)
             cells = rows * self._capacity + bins[good] % self._capacity
             values = values[good]
-            np.minimum.at(self._low.reshape(-1), cells, values)
-            np.maximum.at(self._high.reshape(-1), cells, values)
-            self._changed.reshape(-1)[cells] = self.version
+            put(self._low, self._high, self._changed, cells, values, self.version)
 
     def _forget(self, snapshot: Snapshot) -> None:
         """Clear the bins before the oldest row of the window, which its ceiling may have pushed out."""

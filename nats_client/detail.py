@@ -42,6 +42,16 @@ def bases(low: Floats, high: Floats) -> Floats:
     return base
 
 
+def put(low: Floats, high: Floats, changed: Ints, cells: Ints, values: Floats, version: int) -> None:
+    """Take `values` into the `cells` (places in the flattened arrays), and note the version of those that are
+    other than before."""
+    low, high = low.reshape(-1), high.reshape(-1)
+    lowest, highest = low[cells], high[cells]
+    np.minimum.at(low, cells, values)
+    np.maximum.at(high, cells, values)
+    changed.reshape(-1)[cells[(low[cells] < lowest) | (high[cells] > highest)]] = version
+
+
 class Drawn(Protocol):
     """The chart whose series these are."""
 
@@ -84,10 +94,7 @@ class _Tile:
     def put(self, rows: Ints, bins: Ints, values: Floats, version: int) -> None:
         """Take in values at these rows and bins of the tile."""
         self.reach(int(rows.max(initial=-1)) + 1)
-        cells = rows * TILE + bins
-        np.minimum.at(self.low.reshape(-1), cells, values)
-        np.maximum.at(self.high.reshape(-1), cells, values)
-        self.changed.reshape(-1)[cells] = version
+        put(self.low, self.high, self.changed, rows * TILE + bins, values, version)
 
 
 class Detail:

@@ -656,19 +656,38 @@ class Reader {
       this.at += 8;
     }
     const width = 1 << (flags >> 3);
-    const steps = this.at, lows = steps + width * count, highs = flags & 2 ? lows + 4 * count : lows;
-    this.at = highs + 4 * count;
+    const steps = this.bytes(width * count);
+    const spread = flags & 2 ? this.bytes((count + 7) >> 3) : null;
+    const several = (i) => spread !== null && (spread[i >> 3] >> (i & 7)) & 1;
+    let more = 0;
+    for (let i = 0; i < count; i++) more += several(i);
+    let single = this.at, low = single + 4 * (count - more), high = low + 3 * more;
+    this.at = high + 3 * more;
     const each = (take) => {
       for (let i = 0, key = 0; i < count; i++) {
-        key += width === 1 ? view.getUint8(steps + i) : width === 2 ? view.getUint16(steps + 2 * i, true) : view.getUint32(steps + 4 * i, true);
+        for (let k = width - 1, step = 0; k >= 0; k--) {
+          step = step * 256 + steps[i * width + k];
+          if (k === 0) key += step;
+        }
         const row = key % series;
         const base = bases.get(row) ?? 0;
-        take(row, first + (key - row) / series, [view.getFloat32(lows + 4 * i, true) + base, view.getFloat32(highs + 4 * i, true) + base]);
+        const cell = several(i) ? [short32(view, low), short32(view, high)] : [view.getFloat32(single, true)];
+        if (cell.length > 1) [low, high] = [low + 3, high + 3];
+        else [cell[1], single] = [cell[0], single + 4];
+        take(row, first + (key - row) / series, [cell[0] + base, cell[1] + base]);
       }
     };
     return { whole: Boolean(flags & 1), oldest, end, each };
   }
 }
+
+// A float32 of which the last eight bits are missing.
+function short32(view, at) {
+  SCRATCH.setUint16(1, view.getUint16(at));
+  SCRATCH.setUint8(3, view.getUint8(at + 2));
+  return SCRATCH.getFloat32(0, true);
+}
+const SCRATCH = new DataView(new ArrayBuffer(4));
 
 function forget(cells, from, to) {
   for (const bin of cells.keys()) if (bin < from || bin >= to) cells.delete(bin);
@@ -690,7 +709,7 @@ const colourOf = (i) => COLOURS[i % COLOURS.length];
 const dashOf = (i) => DASHES[Math.floor(i / COLOURS.length) % DASHES.length];
 
 // A cell's values as text, kept with it: most cells are as they were at the last refresh.
-const textOf = (cell) => (cell[2] ??= cell[0] === cell[1] ? short(cell[0]) : `${short(cell[0])} to ${short(cell[1])}`);
+const textOf = (cell) => (cell[2] ??= cell[0] === cell[1] ? short(cell[0]) : `${rough(cell[0])} to ${rough(cell[1])}`);
 
 // How the axis of a comparison is written: clock times within a day, weekdays within a week or two.
 function ticks(length) {
@@ -740,6 +759,11 @@ function escapeMarkup(text) {
 const NUMBER = new Intl.NumberFormat("en", { maximumSignificantDigits: 7 });
 function short(value) {
   return NUMBER.format(value);
+}
+
+const ROUGH = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 }); // as exact as a range travels
+function rough(value) {
+  return ROUGH.format(value);
 }
 
 // Charts that were sent before this file was here have waited. A newer edition of this file takes over.

@@ -25,9 +25,9 @@ FULL = 3 * 250  # cells of the chart "few" when its minute is full, with some to
 
 
 @contextmanager
-def chart_app(log: Path, base: str = "") -> Iterator[str]:
+def chart_app(log: Path, base: str = "", port: int | None = None) -> Iterator[str]:
     """The address of a running chart_app, below the path `base`."""
-    port = free_port()
+    port = port or free_port()
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("STREAMLIT_")},
         "PYTHONPATH": str(ROOT),
@@ -358,6 +358,23 @@ def test_gap_heals(url: str, tab: Page) -> None:
         }}"""
     )
     until(lambda: tab.locator(CHART).evaluate(COUNT) > FULL)
+
+
+def test_a_restart_of_the_server_heals(browser: Browser, tmp_path: Path) -> None:
+    """When the server goes and comes back, an open chart goes on, with its zoom and its finer bins."""
+    port, context = free_port(), browser.new_context(viewport={"width": 1100, "height": 800})
+    tab = context.new_page()
+    with chart_app(tmp_path / "first", port=port) as url:
+        opened(tab, f"{url}/?show=fast")
+        drag(tab, 0.5, 0.6)
+        until(lambda: lookback(tab, "chart.fine !== null"))
+        zoomed = tab.locator(CHART).evaluate(RANGE)
+        sender, before = lookback(tab, "[chart.sender, chart.now]")
+    with chart_app(tmp_path / "second", port=port):
+        until(lambda: lookback(tab, f"chart.sender !== {sender} && chart.now > {before}"), 60)
+        until(lambda: lookback(tab, "chart.fine !== null && chart.series[0].cells.size > 300"))
+        assert tab.locator(CHART).evaluate(RANGE) == zoomed
+        context.close()
 
 
 def test_markup_in_names_is_text(url: str, tab: Page) -> None:

@@ -88,7 +88,7 @@ def test_a_browser_holds_what_the_rows_say(
         everything += timed
         bins.update(window.snapshot(), now)
         oldest = (now - LOOK_BACK.value) // STEP
-        changes, since = bins.changes(bins.epoch, before), before
+        changes, since = bins.changes(browser.epoch, before), before
         before, last = last, bins.version
         if lost:
             continue
@@ -153,7 +153,7 @@ def test_the_others_are_the_extremes_of_all_that_are_not_drawn(
         window.append(batch(len(everything) + 1, timed))
         everything += timed
         bins.update(window.snapshot(), now)
-        if not browser.receive(bins.changes(bins.epoch, since), since):
+        if not browser.receive(bins.changes(browser.epoch, since), since):
             assert browser.receive(bins.changes(bins.epoch, 0), 0)
         since = bins.version
         oldest = (now - LOOK_BACK.value) // STEP
