@@ -21,6 +21,7 @@ from .requests import Reply
 from .services import Endpoint, ServiceInstance, Services
 from .settings import Settings
 from .streams import StreamInfo
+from .tokens import Rights
 from .values import BucketInfo, Entry, Values, Watch, WatchHealth, entries_frame
 from .window import Snapshot, Window
 
@@ -36,6 +37,7 @@ __all__ = [
     "LookbackError",
     "Query",
     "Reply",
+    "Rights",
     "ServiceInstance",
     "Services",
     "Settings",

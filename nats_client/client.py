@@ -29,6 +29,7 @@ from .subjects import (
     check_subject,
     parse_pattern,
 )
+from .tokens import Rights
 from .values import BucketInfo, Entry, Watch, key_history, list_buckets
 
 T = TypeVar("T")
@@ -83,6 +84,11 @@ class Client:
     def state(self) -> ConnectionState:
         """Where the connection stands."""
         return self._connection.state
+
+    @property
+    def rights(self) -> Rights:
+        """What the login may see, as far as it is known; of a role nothing until its first token is there."""
+        return self._connection.rights
 
     @property
     def closed(self) -> bool:

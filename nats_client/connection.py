@@ -1,12 +1,14 @@
 """One connection to NATS that comes back by itself, on the client's event loop.
 
 Each time a connection ends, a new nats-py client is made: its own reconnecting gives up for good on an
-expired login, and hides why a first connect fails.
+expired login, and hides why a first connect fails. A token is renewed by a second connection, which takes
+over before the first one ends: who reads moves to it, and what is under way ends on the first.
 """
 
 import asyncio
 import contextlib
 import json
+import logging
 import ssl
 import threading
 import time
@@ -29,21 +31,29 @@ from .errors import (
     SettingsError,
     StreamNotFound,
     TlsFailed,
+    TokenRefused,
+    TokenUnavailable,
 )
 from .fast_path import TappedNatsPy
 from .settings import Settings, without_credentials
+from .tokens import SUBJECT as TOKENS
+from .tokens import Rights, Token, Wanted, ended, refused
 
 CONNECT_TIMEOUT = 2  # seconds; nats-py takes whole ones
 REQUEST_TIMEOUT = 3.0  # seconds
 RETRY_AFTER = (0.1, 0.5, 1.0, 2.0)  # seconds, the last one again and again
+TOKEN_RETRY = 5.0  # seconds between two requests for a token that is not to be had
 PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
 DEAF_FOR = 2.0  # seconds between two tries where the login does not permit an inbox
+IDLE_LOOK = 0.2  # seconds between two looks whether a connection that was taken over from is used
 PONG_TIMEOUT = 3  # seconds that a server in doubt has for a sign of life
 
 CLIENT_CERTIFICATE = "'tls_cert' and 'tls_key'"
 NOT_FOUND = {10059: StreamNotFound, 10037: MessageNotFound}
 # https://github.com/nats-io/nats-server/blob/main/server/errors.json
 UNAVAILABLE = 503  # the code of what passes by itself, such as a cluster without a leader
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,15 @@ class SafeNatsPy(TappedNatsPy):
     telling anybody.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = asyncio.Event()
+        """Set when the connection has ended, or must."""
+        self.failure: Exception | None = None
+        """The newest error that was told."""
+        self.deaf: tuple[str, float] | None = None
+        """Inboxes that the login does not permit, and since when by the monotonic clock."""
+
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         try:
             await super()._close(status, do_cbs)
@@ -77,6 +96,12 @@ class SafeNatsPy(TappedNatsPy):
             self._pending, self._pending_data_size = [], 0
             self._status = NatsPy.DISCONNECTED
             await super()._close(status, do_cbs)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is subscribed but the inbox of requests, and none of those is under way."""
+        requests = 1 if self._resp_sub_prefix else 0
+        return len(self._subs) <= requests and not self._resp_map
 
     def _connect_command(self) -> bytes:
         server = self._current_server
@@ -102,17 +127,17 @@ class Connection:
         self.reconnects = 0
         self.tried = threading.Event()
         """Set once the first attempt to connect has ended, well or not."""
+        self.rights = Rights.of(settings)
+        """What the login may see, as far as it is known."""
         self._nats: SafeNatsPy | None = None
+        self._token: Token | None = None
+        self._renewal_failed: LookbackError | None = None
+        self._before: set[asyncio.Task[None]] = set()  # connections with tokens that were renewed
         self._connected = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._last_error: Exception | None = None
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
-        self._deaf: tuple[str, float] | None = None  # inbox that was denied, and when by the monotonic clock
         domain = f"$JS.{settings.domain}.API" if settings.domain else "$JS.API"
         self.api_prefix = settings.api_prefix or domain
         """What JetStream's API is called here: `$JS.API`, as a rule."""
-        self.inboxes = f"{settings.inbox_prefix}.>"
-        """What the login must permit to subscribe to."""
 
     async def run(self) -> None:
         """Connect, and connect again whenever the connection ends, until cancelled."""
@@ -121,16 +146,20 @@ class Connection:
             while True:
                 for server in self.settings.servers:
                     try:
-                        self._nats = await self._connect(server)
+                        self._nats, self._token = await self._connect(server)
                     except Exception as error:
                         self._failed(server, error)
                         continue
                     attempt = 0
                     await self._while_connected(server)
-                await asyncio.sleep(RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)])
+                pause = RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)]
+                if attempt and isinstance(self.state.error, TokenRefused | TokenUnavailable):
+                    pause = TOKEN_RETRY
+                await asyncio.sleep(pause)
                 attempt += 1
         finally:
             self._set("closed")
+            await end_tasks(self._before)
             await self._drop()
 
     async def ready(self) -> SafeNatsPy:
@@ -140,6 +169,16 @@ class Connection:
             if self._nats is not None and self._nats.is_connected:
                 return self._nats
             await asyncio.sleep(0.01)  # the connection has just ended, and run() is about to notice
+
+    @property
+    def inboxes(self) -> str:
+        """What the login must permit to subscribe to."""
+        prefix = self._token.inbox_prefix if self._token else self.settings.inbox_prefix
+        return f"{prefix}.>"
+
+    def has_moved(self, client: SafeNatsPy) -> bool:
+        """Whether another connection has taken over from `client`, which will be closed before long."""
+        return self._nats is not None and self._nats is not client and self._nats.is_connected
 
     async def api(self, subject: str, payload: dict[str, Any] | None = None) -> dict[str, Any]:
         """The answer of the JetStream API to `$JS.API.{subject}`.
@@ -182,19 +221,19 @@ class Connection:
             with self.denial(subject) as denied:
                 either: set[asyncio.Future[Any]] = {request, denied}
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            self.check_inbox()
+            self.check_inbox(client)
             if denied.done():
                 raise not_permitted("requests to", subject)
             return await request
         finally:
             request.cancel()
 
-    def check_inbox(self) -> None:
+    def check_inbox(self, client: SafeNatsPy) -> None:
         """Raises RequestRefused where the login does not permit an inbox, which every answer needs."""
-        if self._deaf is not None:
-            inbox, since = self._deaf
+        if client.deaf is not None:
+            inbox, since = client.deaf
             if time.monotonic() - since > DEAF_FOR:
-                self._ended.set()  # nats-py asks for its inbox once in a connection's life
+                client.ended.set()  # nats-py asks for its inbox once in a connection's life
             raise not_permitted("to subscribe to", inbox)
 
     @contextlib.contextmanager
@@ -222,22 +261,55 @@ class Connection:
         try:
             await client.flush(PONG_TIMEOUT)
         except (TimeoutError, nats.errors.Error, OSError):
-            if self._nats is client:
-                self._last_error = TimeoutError()
-                self._ended.set()
+            client.failure = TimeoutError()
+            client.ended.set()
             return False
         return True
 
-    async def _connect(self, server: str) -> SafeNatsPy:
-        self._last_error = None
-        self._deaf = None
-        self._ended.clear()
-        options: dict[str, Any] = self.settings.login()
+    async def _connect(self, server: str) -> tuple[SafeNatsPy, Token | None]:
+        """A connection, and the token it is logged in with where the settings name a role."""
+        if not self.settings.role:
+            return await self._log_in(server, self.settings.login(), self.settings.inbox_prefix), None
+        token = await self._new_token(server, self.settings.role)
+        try:
+            client = await self._log_in(server, token.login(), token.inbox_prefix)
+        except nats.errors.Error as error:
+            if "authorization" in str(error).lower() or "authentication" in str(error).lower():
+                raise refused(self.settings.role, _where(server)) from None
+            raise
+        self.rights = token.rights
+        return client, token
+
+    async def _new_token(self, server: str, role: str) -> Token:
+        """A token, asked for over a connection that is made for this one request."""
+        client = await self._log_in(server, self.settings.login(), self.settings.inbox_prefix)
+        wanted = Wanted(role)
+        try:
+            reply = await self.request(client, TOKENS, wanted.payload, REQUEST_TIMEOUT)
+            return wanted.token(reply)
+        except (RequestRefused, nats.errors.Error, TimeoutError, OSError) as error:
+            raise wanted.failed(error) from None
+        except TokenRefused:
+            self.rights = Rights.of(self.settings)
+            raise
+        finally:
+            await _close(client)
+
+    async def _log_in(self, server: str, login: dict[str, Any], inbox_prefix: str) -> SafeNatsPy:
+        options = dict(login)
         if context := self.settings.ssl_context():
             options["tls"] = context
         if self.settings.tls_hostname:
             options["tls_hostname"] = self.settings.tls_hostname
         client = SafeNatsPy()
+
+        async def on_error(error: Exception) -> None:
+            client.failure = error
+            self._note_denial(client, str(error).lower())
+
+        async def on_closed() -> None:
+            client.ended.set()
+
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT * 3):
                 await client.connect(
@@ -248,11 +320,14 @@ class Connection:
                     reconnect_time_wait=0,
                     connect_timeout=CONNECT_TIMEOUT,
                     ping_interval=PING_INTERVAL,
-                    inbox_prefix=self.settings.inbox_prefix,
-                    error_cb=self._on_error,
-                    closed_cb=self._on_closed,
+                    inbox_prefix=inbox_prefix,
+                    error_cb=on_error,
+                    closed_cb=on_closed,
                     **options,
                 )
+        except nats.errors.NoServersError as error:  # which hides the reason
+            await _close(client)
+            raise client.failure or error from None
         except BaseException:
             await _close(client)
             raise
@@ -266,38 +341,86 @@ class Connection:
         )
         self._connected.set()
         self.tried.set()
-        await self._ended.wait()
+        while await self._has_renewed(server):
+            pass
+        client, token = self._nats, self._token
         self._connected.clear()
         self.reconnects += 1
-        self._failed(server, self._last_error or ConnectionResetError("the connection ended"))
+        error = client.failure or client.last_error or ConnectionResetError("the connection ended")
+        if token is not None and token.rights.role:
+            error = ended(token.rights.role, _where(server), error, self._renewal_failed) or error
+        self._failed(server, error)
         await self._drop()
+
+    async def _has_renewed(self, server: str) -> bool:
+        """Wait until another connection, with a new token, has taken over (True), or this one has ended."""
+        client, token = self._nats, self._token
+        assert client is not None
+        lost = asyncio.create_task(client.ended.wait())
+        if token is None:
+            await lost
+            return False
+        renewing = asyncio.create_task(self._renew(server, token))
+        try:
+            await asyncio.wait({lost, renewing}, return_when=asyncio.FIRST_COMPLETED)
+            if not renewing.done():
+                return False
+            self._nats, self._token = renewing.result()
+        finally:
+            lost.cancel()
+            await end_tasks([renewing])
+        keeping = asyncio.create_task(self._end_before(client, token), name="the connection before")
+        self._before.add(keeping)
+        keeping.add_done_callback(self._before.discard)
+        return True
+
+    async def _renew(self, server: str, token: Token) -> tuple[SafeNatsPy, Token | None]:
+        """A connection with a new token, when it is time for one."""
+        await asyncio.sleep(token.renew_at - time.monotonic())
+        while True:
+            try:
+                renewed = await self._connect(server)
+                self._renewal_failed = None
+                return renewed
+            except Exception as error:
+                told = explain(self.settings, server, error)
+                if str(told) != str(self._renewal_failed):
+                    _log.warning("The token of the role %r is not renewed: %s", token.rights.role, told)
+                self._renewal_failed = told
+            left = token.ends_at - time.monotonic()
+            await asyncio.sleep(min(TOKEN_RETRY, max(0.2, left / 5)))
+
+    async def _end_before(self, client: SafeNatsPy, token: Token) -> None:
+        """Close the connection of a token that was renewed: when nothing uses it, or else before it ends."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, token.close_at - time.monotonic())):
+                    # Polled: nats-py does not tell when the last subscription or request ends
+                    while not (client.is_idle or client.ended.is_set()):  # noqa: ASYNC110
+                        await asyncio.sleep(IDLE_LOOK)
+        finally:
+            await _close(client)
 
     async def _drop(self) -> None:
         client, self._nats = self._nats, None
         if client is not None and not client.is_closed:
             await _close(client)
 
-    async def _on_error(self, error: Exception) -> None:
-        self._last_error = error
-        text = str(error).lower()
+    def _note_denial(self, client: SafeNatsPy, text: str) -> None:
         if "permissions violation" not in text:
             return
-        deaf = self._nats is not None and bytes(self._nats._resp_sub_prefix or b"?").decode().lower() in text
+        deaf = bytes(client._resp_sub_prefix or b"?").decode().lower() in text
         if deaf:
-            self._deaf = (self.inboxes, time.monotonic())
+            client.deaf = (f"{client._inbox_prefix.decode()}.>", time.monotonic())
         for subject, waiting in list(self._waiting.items()):
             if deaf or f'"{subject}"' in text:
                 for denied in waiting:
                     if not denied.done():
                         denied.set_result(None)
 
-    async def _on_closed(self) -> None:
-        self._ended.set()
-
     def _failed(self, server: str, error: Exception) -> None:
-        cause = self._last_error if isinstance(error, nats.errors.NoServersError) else error
         status: Literal["connecting", "reconnecting"] = "reconnecting" if self.reconnects else "connecting"
-        self._set(status, explain(self.settings, server, cause or error))
+        self._set(status, explain(self.settings, server, error))
         self.tried.set()
 
     def _set(
@@ -319,7 +442,7 @@ async def _close(client: NatsPy) -> None:
     closing.cancel()
 
 
-async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel `tasks` until they end: in Python 3.11 nats-py waits in ways that can swallow a cancellation."""
     running = set(tasks)
     while running:
@@ -335,9 +458,9 @@ def not_permitted(what: str, subject: str) -> RequestRefused:
 
 def explain(settings: Settings, server: str, error: Exception) -> LookbackError:
     """What went wrong while connecting to `server`, in words that name the setting and no secret."""
-    where = f"the NATS server at {without_credentials(server)}"
+    where = _where(server)
     text = str(error).lower()
-    if isinstance(error, SettingsError):
+    if isinstance(error, LookbackError):
         return error
     if isinstance(error, ssl.SSLCertVerificationError):
         return TlsFailed(
@@ -373,6 +496,10 @@ def explain(settings: Settings, server: str, error: Exception) -> LookbackError:
     return ServerUnreachable(
         f"No answer from {where}: {plain_reason(error)}. Check 'url' and that the server runs.{hint}"
     )
+
+
+def _where(server: str) -> str:
+    return f"the NATS server at {without_credentials(server)}"
 
 
 def plain_reason(error: Exception) -> str:

@@ -63,6 +63,10 @@ class _DoubtError(Exception):
     """The consumer can no longer be trusted; the text says why."""
 
 
+class _MovedError(Exception):
+    """Another connection has taken over from the one that is read."""
+
+
 class Consumer:
     """One reader of one stream and filter, delivering batches to a sink; `run()` is its whole life."""
 
@@ -108,6 +112,7 @@ class Consumer:
         self._subjects: dict[bytes, str] = {}
         self._doubt: str | None = None
         self._denied: asyncio.Future[None] | None = None
+        self._moving = False  # to another connection: no doubt, and nothing that a reader need know of
 
     @property
     def created(self) -> str | None:
@@ -166,6 +171,9 @@ class Consumer:
                 async with self._attached(client) as doubt_at:
                     if await self._read(client, doubt_at):
                         return
+            except _MovedError:
+                self._moving = True
+                continue
             except _DoubtError as doubt:
                 self._enter("reconnecting", RequestFailed(str(doubt)))
             except StreamNotFound:
@@ -185,6 +193,7 @@ class Consumer:
                 _log.exception("reading %s", self._stream)
                 self._enter("stopped", LookbackError(f"Reading {self._stream!r} failed: {error!r}."))
                 await asyncio.sleep(RETRY_AFTER)
+            self._moving = False
             if self.phase == "reconnecting":
                 await self._connection.check()
 
@@ -207,7 +216,7 @@ class Consumer:
             client.tap(listening, self._inbox)
             try:
                 answer = await self._create(name, address, info["state"])
-                self._made += 1
+                self._made += not (self._moving and self._made)
                 if await self._passes_over(answer, info["state"]):
                     self._from_first = True
                     raise _DoubtError("the server passes over messages of the look-back")
@@ -216,9 +225,12 @@ class Consumer:
                     raise _DoubtError("the stream was recreated meanwhile")
                 if self._doubt:
                     raise _DoubtError(self._doubt)
-                self.done = 0
                 self.pending = int(answer.get("num_pending", 0))
-                self._enter("replaying" if self.pending else "following")
+                if not self._moving:
+                    self.done = 0
+                if not (self._moving and self.phase == "following"):
+                    self._enter("replaying" if self.pending else "following")
+                self._moving = False
                 yield time.monotonic() + PATIENCE
             finally:
                 client.untap(listening)
@@ -297,6 +309,8 @@ class Consumer:
                 raise not_permitted("to subscribe to", self._connection.inboxes)
             if self._doubt:
                 raise _DoubtError(self._doubt)
+            if self._connection.has_moved(client):
+                raise _MovedError
             if inbox.messages:
                 deadline = time.monotonic() + PATIENCE
                 while inbox.messages and not self._doubt:
@@ -409,16 +423,17 @@ class Consumer:
         self.changed()
 
     async def _no_stream(self) -> StreamNotFound:
-        names: list[str] = []
-        with contextlib.suppress(LookbackError, OSError):
-            names = (await self._connection.api("STREAM.NAMES")).get("streams") or []
+        known = self._connection.rights.streams
+        if known is None:
+            with contextlib.suppress(LookbackError, OSError):
+                known = (await self._connection.api("STREAM.NAMES")).get("streams") or ()
+        names = list(known or ())
         name, what = self._stream, "stream"
         if name.startswith(BUCKET):
             name, what = name.removeprefix(BUCKET), "bucket"
             names = [other.removeprefix(BUCKET) for other in names if other.startswith(BUCKET)]
-        return StreamNotFound(
-            f"There is no {what} {name!r} on this server. " + one_of(name, names, what=what)
-        )
+        near = "" if known is None else one_of(name, set(names) - {name}, what=what)
+        return StreamNotFound(f"There is no {what} {name!r} on this server. {near}".strip())
 
 
 def _is_idle(reply: bytes, headers: dict[str, str]) -> bool:

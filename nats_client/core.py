@@ -1,7 +1,9 @@
 """Reads plain NATS subjects, without a stream: no history, each message at most once.
 
 What is published while there is no connection is lost, and nobody can tell how much it was. So each
-interruption is told: from the last sign of life to the moment that the subscription stands again.
+interruption is told: from the last sign of life to the moment that the subscription stands again. Where
+another connection takes over, since a token was renewed, both listen for a moment, as one queue group: the
+server gives each message to one of them, so none is lost or doubled.
 """
 
 import asyncio
@@ -13,6 +15,8 @@ from typing import Protocol
 
 import nats.errors
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.nuid import NUID
 
 from .connection import Connection, SafeNatsPy, not_permitted
 from .consumer import GATHER, RETRY_AFTER, Phase
@@ -23,6 +27,7 @@ from .fast_path import Inbox
 PULSE = 2.0  # seconds between two signs of life that are asked for
 PULSE_TIMEOUT = 3  # seconds
 
+_nuid = NUID()
 _log = logging.getLogger(__name__)
 
 
@@ -54,6 +59,8 @@ class Subscriber:
         self._subject = subject
         self._sink = sink
         self._inbox = Inbox()
+        # Only where a connection may take over from another: a permission can be for no queue group
+        self._group = _nuid.next().decode() if connection.settings.role else ""
         self._alive: int | None = None  # the last sign of life, ns since the epoch
 
     def now(self) -> int:
@@ -89,10 +96,7 @@ class Subscriber:
 
     async def _listen(self, client: SafeNatsPy, denied: "asyncio.Future[None]") -> None:
         self._inbox = Inbox()
-        listening = await client.subscribe(
-            self._subject, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
-        client.tap(listening, self._inbox)
+        listening = await self._subscribe(client)
         pulse = asyncio.create_task(self._pulse(client, denied))
         try:
             await client.flush(PULSE_TIMEOUT)
@@ -104,6 +108,14 @@ class Subscriber:
             self._alive = self.now()
             self._enter("following")
             while not pulse.done():
+                if self._connection.has_moved(client):
+                    before, client = (client, listening), await self._connection.ready()
+                    listening = await self._subscribe(client)
+                    await client.flush(PULSE_TIMEOUT)
+                    pulse.cancel()
+                    pulse = asyncio.create_task(self._pulse(client, denied))
+                    await before[1].drain()  # type: ignore[no-untyped-call]
+                    before[0].untap(before[1])
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(GATHER * 10):
                         await self._inbox.arrived.wait()
@@ -116,6 +128,17 @@ class Subscriber:
             client.untap(listening)
             with contextlib.suppress(Exception):
                 await listening.unsubscribe()
+
+    async def _subscribe(self, client: SafeNatsPy) -> Subscription:
+        listening = await client.subscribe(
+            self._subject,
+            self._group,
+            cb=self._receive,
+            pending_msgs_limit=-1,
+            pending_bytes_limit=-1,
+        )
+        client.tap(listening, self._inbox)
+        return listening
 
     async def _pulse(self, client: SafeNatsPy, denied: "asyncio.Future[None]") -> None:
         """Ends, with the reason, when the connection is no longer alive."""

@@ -7,6 +7,8 @@ LookbackError
 ├── ConnectionFailed        no connection to NATS; the client keeps trying
 │   ├── ServerUnreachable   nothing answers at the address
 │   ├── LoginRefused        the server does not accept the credentials
+│   │   └── TokenRefused    the token service, or the server, does not grant the role
+│   ├── TokenUnavailable    the token service is not there, or has no token at the moment
 │   └── TlsFailed           the certificates do not fit
 ├── StreamNotFound          the server has no such stream
 ├── KeyNotFound             a key-value bucket has no such key; also a KeyError
@@ -54,6 +56,14 @@ class ServerUnreachable(ConnectionFailed):
 
 class LoginRefused(ConnectionFailed):
     """The server answered, and does not accept the credentials."""
+
+
+class TokenRefused(LoginRefused):
+    """The token service does not grant the role, or the server does not take its token."""
+
+
+class TokenUnavailable(ConnectionFailed):
+    """The token service is not there, does not answer, or cannot make a token at the moment."""
 
 
 class TlsFailed(ConnectionFailed):

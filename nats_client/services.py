@@ -1,6 +1,7 @@
 """Services that answer to the service protocol of NATS (ADR-32): who there is, and how they are doing.
 
-A look asks `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` once for everybody, and gathers the answers until they
+A look asks `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` once for everybody (or, where the login may find some
+services only, the same of each of those), and gathers the answers until they
 fall silent. Whoever may publish may answer, so an answer is taken in only as far as it is what the protocol
 says; the others are counted. https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-32.md
 """
@@ -233,7 +234,7 @@ class ServiceList:
         self._looked = time.monotonic()
 
     def _note(self, look: "_Look", began: float) -> None:
-        if len(look.refused) == len(VERBS):
+        if look.refused and len(look.refused) == look.asked:
             self._known.clear()
         self._take(look, began)
         self._newest = Services(
@@ -249,17 +250,18 @@ class ServiceList:
         """Ask, and wait until all is heard."""
         inbox = client.new_inbox()
         with contextlib.ExitStack() as stack:
-            denials = {f"$SRV.{verb}": self._connection.denial(f"$SRV.{verb}") for verb in VERBS}
-            denied = {subject: stack.enter_context(denial) for subject, denial in denials.items()}
+            asked = _subjects(self._connection.rights.services)
+            look.asked = len(asked)
+            denied = {subject: stack.enter_context(self._connection.denial(subject)) for subject, _ in asked}
             deaf = stack.enter_context(self._connection.denial(f"{inbox}.*"))
             listening = await client.subscribe(f"{inbox}.*", cb=look.receive)
             try:
-                for verb in VERBS:
-                    await client.publish(f"$SRV.{verb}", reply=f"{inbox}.{verb}")
+                for subject, verb in asked:
+                    await client.publish(subject, reply=f"{inbox}.{verb}")
                 await client.flush(int(AT_MOST))
                 began = time.monotonic()
                 while True:
-                    self._connection.check_inbox()
+                    self._connection.check_inbox(client)
                     if deaf.done():
                         raise not_permitted("to subscribe to", self._connection.inboxes)
                     refused = [subject for subject, answer in denied.items() if answer.done()]
@@ -309,6 +311,8 @@ class _Look:
         self.malformed = 0
         self.samples: list[LeftOut] = []
         self.refused: list[str] = []
+        self.asked = 0
+        """Requests that were sent."""
         self._expected = expected
         self._nobody = 0
         self._last: float | None = None
@@ -340,11 +344,18 @@ class _Look:
 
     def is_over(self, began: float, now: float) -> bool:
         """Whether everybody who can be expected to answer has."""
-        if self._nobody + len(self.refused) >= len(VERBS) or now - began > AT_MOST:
+        if self._nobody + len(self.refused) >= self.asked or now - began > AT_MOST:
             return True
         if self._expected - self.heard.keys():
             return False
         return now - began > FIRST if self._last is None else now - max(began, self._last) > QUIET
+
+
+def _subjects(names: tuple[str, ...] | None) -> list[tuple[str, str]]:
+    """What is asked, and the verb of it: all services at once, or each of `names`."""
+    if names is None:
+        return [(f"$SRV.{verb}", verb) for verb in VERBS]
+    return [(f"$SRV.{verb}.{name}", verb) for name in names for verb in VERBS]
 
 
 class _Known:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from .errors import SettingsError, one_of
+from .errors import SettingsError, SubjectError, one_of
+from .subjects import check_service, check_stream_name
 
 SCHEMES = ("nats", "tls", "ws", "wss")
 DEFAULT_PORT = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
@@ -184,6 +185,12 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, name) or ""
         if value and (not all(value.split(".")) or any(c in value for c in "*> \t\r\n")):
             raise SettingsError(f"The setting {name!r} has {value!r}, which is no subject without wildcards.")
+    for name, check in (("streams", check_stream_name), ("services", check_service)):
+        try:
+            for each in (getattr(settings, name) or "").split(","):
+                check(each.strip() or "none")
+        except SubjectError as error:
+            raise SettingsError(f"The setting {name!r}: {error}") from None
     if settings.password and not settings.user:
         raise SettingsError("The setting 'password' needs 'user' as well.")
     if settings.tls_key and not settings.tls_cert:

@@ -1,14 +1,17 @@
 """What the server holds: its streams, as a table."""
 
+import asyncio
 import base64
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import pandas as pd
 
 from .connection import Connection
 from .duration import format_duration
+from .errors import RequestRefused, StreamNotFound
+from .subjects import check_stream_name
 
 PAGE = 100_000
 """Subjects that the server lists in one answer."""
@@ -90,7 +93,12 @@ class StreamList:
 
 
 async def list_infos(connection: Connection) -> list[dict[str, Any]]:
-    """All streams that the login may see, key-value buckets too, as `STREAM.LIST` describes them."""
+    """All streams that the login may see, key-value buckets too, as `STREAM.LIST` describes them. Where it is
+    known which those are, each is asked for; one that is not there, or denied, is left out."""
+    if (names := connection.rights.streams) is not None:
+        asked = [connection.api(f"STREAM.INFO.{check_stream_name(name)}") for name in names]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        return [info for info in found if _is_there(info)]
     infos: list[dict[str, Any]] = []
     while True:
         answer = await connection.api("STREAM.LIST", {"offset": len(infos)})
@@ -98,6 +106,12 @@ async def list_infos(connection: Connection) -> list[dict[str, Any]]:
         infos += page
         if not page or len(infos) >= answer.get("total", 0):
             return infos
+
+
+def _is_there(answer: dict[str, Any] | BaseException) -> TypeGuard[dict[str, Any]]:
+    if isinstance(answer, BaseException) and not isinstance(answer, StreamNotFound | RequestRefused):
+        raise answer
+    return not isinstance(answer, BaseException)
 
 
 async def list_subjects(connection: Connection, stream: str, pattern: str) -> Subjects:

@@ -57,6 +57,13 @@ def check_bucket(name: str) -> str:
     return name
 
 
+def check_service(name: str) -> str:
+    """`name` when a service may be called so (ADR-32). Raises SubjectError otherwise."""
+    if not isinstance(name, str) or not _BUCKET.fullmatch(name):
+        raise SubjectError(f"{name!r} cannot be the name of a service: letters, digits, - and _ only.")
+    return name
+
+
 def check_key(key: str) -> str:
     """`key` when it names one key of a bucket. Raises SubjectError otherwise.
 

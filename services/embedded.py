@@ -69,6 +69,7 @@ def programs(ports: Ports, directory: Path) -> dict[str, tuple[User, list[str]]]
     return {
         "metrics": ("data", [ports.url, ports.monitoring_url]),
         "history": ("services", [ports.url, str(directory / "history.duckdb"), "METRICS"]),
+        "tokens": ("services", [ports.url, str(directory / "keys")]),
     }
 
 

@@ -84,10 +84,15 @@ def reading(stream: str, api: str) -> list[str]:
     ]
 
 
+def roles_file() -> Path:
+    """Where the table is: what LOOKBACK_ROLES names, or the file beside this module."""
+    return Path(os.environ.get("LOOKBACK_ROLES") or FILE)
+
+
 def load_roles(file: Path | None = None) -> Roles:
-    """The table of `file`, by default that of LOOKBACK_ROLES or the one beside this module. Raises
-    SettingsError, which names the file, the role and the key."""
-    file = file or Path(os.environ.get("LOOKBACK_ROLES") or FILE)
+    """The table of `file`, by default `roles_file()`. Raises SettingsError, which names the file, the role
+    and the key."""
+    file = file or roles_file()
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

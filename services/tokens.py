@@ -1,0 +1,278 @@
+"""Hand out short-lived user JWTs by role, on NATS: the service `tokens`.
+
+    python -m services.tokens nats://127.0.0.1:4222 keys [account]
+
+`keys` is a directory with the seed of a scoped signing key for each role, `role-viewer.nk`, and that of their
+account, `app.nk`; who does not hold the account's seed names its public key (A…) instead. The roles are those
+of LOOKBACK_ROLES, read anew when the file changes. The login to NATS is taken from NATS_CREDS, … as
+everywhere. docs/tokens.md is the protocol, and says how the keys are made. Ends on SIGTERM.
+"""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import json
+import logging
+import math
+import secrets
+import signal
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import nats.micro
+import nkeys
+from nats.micro.request import Request, ServiceError
+
+from nats_client.connection import SafeNatsPy
+from nats_client.errors import ConnectionFailed, LookbackError, SettingsError, one_of
+from nats_client.settings import Settings
+from nats_client.tokens import SUBJECT
+from services.claims import PREFIX, Key, signed
+from services.roles import ALL, INBOX, Role, Roles, load_roles, roles_file
+
+NAME = "tokens"
+VERSION = "1.0.0"
+MOST_ASKED = 1024  # bytes of a request
+PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
+CLOSE_TIMEOUT = 1.0  # seconds
+
+log = logging.getLogger("services.tokens")
+
+
+@dataclass(frozen=True)
+class Minted:
+    """A token, and what its user must know. What it permits is in the account, with the signing key."""
+
+    jwt: str = field(repr=False)
+    name: str
+    """The user's: random, since whoever knows it knows where the answers to this user are delivered."""
+    expires: int
+    """Seconds since the epoch, by our clock."""
+    lives: float
+    """Seconds from now, for those whose clock is another."""
+    role: Role
+
+    def reply(self) -> dict[str, Any]:
+        """The answer to who asked for it, for JSON."""
+        role = self.role
+        return {
+            "jwt": self.jwt,
+            "expires": self.expires,
+            "lives": self.lives,
+            "inbox_prefix": f"{INBOX}.{self.name}",
+            "streams": None if ALL in role.readable else list(role.readable),
+            "services": None if ALL in role.services else list(role.services),
+            "pages": None if role.pages is None else list(role.pages),
+        }
+
+
+def mint(role: Role, key: str, signing: Key, account: str, seconds: float) -> Minted:
+    """A user JWT of `account` (A…) for the public user key `key` (U…), which lives `seconds`.
+
+    `signing` is the scoped signing key of the role: the account says what it permits, the JWT nothing. Raises
+    ValueError on what is no public user key.
+    """
+    check_user_key(key)
+    name = secrets.token_hex(16)
+    now = time.time()
+    expires = math.ceil(now + seconds)
+    jwt = signed(signing, key, name, {"type": "user", "issuer_account": account}, expires=expires)
+    return Minted(jwt, name, expires, round(expires - now, 3), role)
+
+
+def check_user_key(key: str) -> str:
+    """`key` when it is a public user key: U…, with its checksum. Raises ValueError otherwise.
+
+    https://github.com/nats-io/nkeys#readme: base32 of a prefix, 32 bytes and a CRC-16 of both.
+    """
+    with contextlib.suppress(binascii.Error, UnicodeEncodeError, TypeError, AttributeError):
+        raw = base64.b32decode(key.encode("ascii"))
+        right = len(raw) == 35 and raw[0] == PREFIX["user"] and nkeys.crc16_checksum(raw[:33]) == raw[33:]
+        if right:
+            return key
+    raise ValueError("'key' is no public user key (U…).")
+
+
+class Table:
+    """The roles file, read anew when it changes; a broken one changes nothing, and the log says so."""
+
+    def __init__(self) -> None:
+        """Raises SettingsError where there is nothing to begin with."""
+        self._file = roles_file()
+        self._seen = self._mark()
+        self._roles = load_roles(self._file)
+
+    def current(self) -> Roles:
+        """The newest table that could be read."""
+        mark = self._mark()
+        if mark != self._seen:
+            self._seen = mark
+            try:
+                self._roles = load_roles(self._file)
+                log.warning("The roles are read anew: %s.", ", ".join(self._roles.roles))
+            except SettingsError as error:
+                log.error("%s The roles stay as they were.", error)
+        return self._roles
+
+    def _mark(self) -> tuple[int, ...] | None:
+        try:
+            state = self._file.stat()
+        except OSError:
+            return None
+        return state.st_mtime_ns, state.st_size, state.st_ino
+
+
+class Tokens:
+    """The service."""
+
+    def __init__(self, keys: Path, account: str | None = None) -> None:
+        """Raises SettingsError where the account or the roles cannot be read."""
+        self._keys = keys
+        self._account = account or _key(keys / "app.nk").public
+        self._table = Table()
+        for role in self._table.current().roles:
+            with contextlib.suppress(ServiceError):  # said in the log at once, not with the first sign-in
+                self._signing_key(role)
+
+    async def serve(self, settings: Settings) -> None:
+        """Connect, answer, and connect again whenever the connection is lost, until cancelled. Raises
+        ConnectionFailed where the login has ended for good."""
+        ended = asyncio.Event()
+        nc = await _connect(settings, ended)
+        try:
+            service = await nats.micro.add_service(
+                nc, name=NAME, version=VERSION, description="Short-lived user JWTs by role"
+            )
+            await service.add_endpoint(name="mint", subject=SUBJECT, handler=self._mint)
+            await ended.wait()
+            raise ConnectionFailed(f"The connection to {settings.shown} has ended: {nc.last_error}.")
+        finally:
+            with contextlib.suppress(Exception):  # on the way out there is nobody to tell
+                await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
+
+    async def _mint(self, request: Request) -> None:
+        try:
+            minted = self.answer(request.data)
+        except ServiceError as error:
+            log.warning("No token: %s", error.description)
+            raise
+        except Exception:
+            log.exception("a request failed")
+            raise ServiceError("500", "The token service failed; its log says why.") from None
+        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(minted.expires))
+        log.info("A token of the role %s for %s, until %s.", minted.role.name, minted.name, until)
+        await request.respond(json.dumps(minted.reply()).encode())
+
+    def answer(self, data: bytes) -> Minted:
+        """The token that a request is answered with. Raises ServiceError: 400 where it cannot be read, 403
+        where the role is unknown, 503 where there is no signing key."""
+        name, key = _read(data)
+        roles = self._table.current()
+        role = roles.roles.get(name)
+        if role is None:
+            raise ServiceError("403", f"There is no role {name!r}.")
+        try:
+            return mint(role, key, self._signing_key(name), self._account, roles.minutes * 60)
+        except ValueError as error:
+            raise ServiceError("400", str(error)) from None
+
+    def _signing_key(self, role: str) -> Key:
+        try:
+            return _key(self._keys / f"role-{role}.nk")
+        except SettingsError as error:
+            log.error("%s Put the seed of the role's scoped signing key there: docs/tokens.md.", error)
+            raise ServiceError(
+                "503",
+                f"There is no signing key for the role {role!r}; the log of the token service says more.",
+            ) from None
+
+
+def _read(data: bytes) -> tuple[str, str]:
+    """Role and key of a request. Raises ServiceError."""
+    if len(data) > MOST_ASKED:
+        raise ServiceError("400", f"The request has {len(data):,} bytes; {MOST_ASKED:,} are allowed.")
+    try:
+        asked = json.loads(data)
+    except (ValueError, RecursionError):
+        raise ServiceError("400", "The request is not JSON.") from None
+    if not isinstance(asked, dict) or not all(isinstance(asked.get(name), str) for name in ("role", "key")):
+        raise ServiceError("400", 'The request is no object with the texts "role" and "key".')
+    if unknown := asked.keys() - {"role", "key"}:
+        raise ServiceError("400", one_of(min(unknown), ("role", "key"), what="key"))
+    return asked["role"], asked["key"]
+
+
+def _key(file: Path) -> Key:
+    """The account key whose seed (SA…) is in `file`. Raises SettingsError."""
+    try:
+        key = Key(file.read_text(encoding="ascii").strip())
+        if key.public.startswith("A"):
+            return key
+    except OSError as error:
+        raise SettingsError(f"The key {str(file)!r} cannot be read ({error.__class__.__name__}).") from None
+    except (ValueError, nkeys.NkeysError):
+        pass
+    raise SettingsError(f"The key {str(file)!r} is no seed of an account (SA…).")
+
+
+async def _connect(settings: Settings, ended: asyncio.Event) -> SafeNatsPy:
+    shown = settings.shown
+    nc = SafeNatsPy()
+
+    async def on_disconnect() -> None:
+        log.warning("Disconnected from %s; trying again until it is back.", shown)
+
+    async def on_reconnect() -> None:
+        log.warning("Connected to %s again.", shown)
+
+    async def on_error(error: Exception) -> None:
+        log.debug("NATS: %s", error)
+
+    async def on_closed() -> None:
+        ended.set()
+
+    options: dict[str, Any] = settings.login()
+    if context := settings.ssl_context():
+        options["tls"] = context
+    if settings.tls_hostname:
+        options["tls_hostname"] = settings.tls_hostname
+    await nc.connect(
+        list(settings.servers),
+        name="lookback-tokens",
+        inbox_prefix=settings.inbox_prefix,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=1,
+        ping_interval=PING_INTERVAL,
+        disconnected_cb=on_disconnect,
+        reconnected_cb=on_reconnect,
+        closed_cb=on_closed,
+        error_cb=on_error,
+        **options,
+    )
+    return nc
+
+
+async def _main(url: str, keys: Path, account: str | None) -> None:
+    settings = replace(Settings.load(), url=url)
+    serving = asyncio.ensure_future(Tokens(keys, account).serve(settings))
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows ends the process by itself
+            loop.add_signal_handler(signum, serving.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit(__doc__)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log.setLevel(logging.INFO)
+    try:
+        asyncio.run(_main(sys.argv[1], Path(sys.argv[2]), sys.argv[3] if len(sys.argv) == 4 else None))
+    except LookbackError as error:
+        sys.exit(str(error))
