@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test lint shots bench soak browser clean
+.PHONY: run test lint shots bench soak browser bundle clean
 
 run: .venv/installed
 	$(BIN)/streamlit run app.py
@@ -29,6 +29,9 @@ soak: .venv/installed
 
 browser: .venv/installed
 	@$(BIN)/python -m tests.browser
+
+bundle:
+	cd bundle && npm ci --ignore-scripts --no-audit --no-fund && npm run build
 
 clean:
 	rm -rf .venv shots
