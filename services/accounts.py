@@ -41,7 +41,9 @@ SERVICES_INBOX = "_INBOX_services"
 """Root of the inboxes of SERVICES."""
 SUBSCRIPTIONS = 1000
 """Of one connection in APP."""
-DASHBOARD = Role("dashboard", streams=("*",), services=("*",), publish=("history.>", "workflow-start.>"))
+DASHBOARD = Role(
+    "dashboard", streams=("*",), services=("*",), publish=("history.>", "workflow-start.>", "comparison.>")
+)
 """The app without sign-in: the rights of an analyst, and workflows may be started."""
 BROKER = Role("broker", publish=("tokens.mint",))
 """The app with sign-in: asks for the tokens of others."""
@@ -56,6 +58,7 @@ _FLOW = "$JS.FC.>"
 _UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
 _ACCOUNT = {**_UNLIMITED, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": 0}
 _IN_APP = {**_UNLIMITED, "subs": SUBSCRIPTIONS}
+_WEB_PAGE = {"bearer_token": True, "allowed_connection_types": ["WEBSOCKET"]}
 _STREAMS = ("mem_storage", "disk_storage", "streams", "consumer", "max_ack_pending")
 _JETSTREAM = dict.fromkeys((*_STREAMS, "mem_max_stream_bytes", "disk_max_stream_bytes"), -1)
 
@@ -104,6 +107,7 @@ EXPORTS: Mapping[str, Sequence[Export]] = {
         Export("service", "history.>", ("app",), many=True),
         Export("service", "workflow-start.>", ("app",)),
         Export("service", "tokens.mint", ("app",)),
+        Export("service", "comparison.>", ("app",)),
         Export("service", "$SRV.>", ("app",), many=True),
     ),
 }
@@ -293,7 +297,7 @@ def _scopes(keys: Keys, roles: Roles) -> list[dict[str, Any]]:
             "kind": "user_scope",
             "key": keys.roles[role.name].public,
             "role": role.name,
-            "template": {**role.permissions(API), **_IN_APP},
+            "template": {**role.permissions(API), **_IN_APP, **(_WEB_PAGE if role.web_page else {})},
         }
         for role in roles.roles.values()
     ]
