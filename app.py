@@ -13,9 +13,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import streamlit as st
+from starlette.middleware import Middleware
 
-from components import assets, download
+from components import assets, comparison_routes, download
 from components.connection import EMBEDDED, EMBEDDED_ERROR, nats_configured
+from components.traffic import Count
 from services.embedded import ServerError, embedded
 
 # A replay decodes in a thread of its own; with Python's usual 5 ms between switches it would hold up
@@ -49,4 +51,9 @@ def _origins() -> list[str]:
     return [f"http://127.0.0.1:{port}", f"http://localhost:{port}"]
 
 
-app = st.App("components/frame.py", lifespan=lifespan, routes=[*download.routes, *assets.routes])
+app = st.App(
+    "components/frame.py",
+    lifespan=lifespan,
+    routes=[*download.routes, *comparison_routes.routes, *assets.routes],
+    middleware=[Middleware(Count)],
+)

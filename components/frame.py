@@ -100,6 +100,8 @@ def _authors_mistake(file: Path, error: Exception) -> None:
 
 st.set_page_config(page_title="Lookback", page_icon=(STATIC / "icon.svg").read_text(), layout="wide")
 st.html(STATIC / "frame.css")
+if st.context.is_embedded:
+    st.html(STATIC / "framed.css")
 st.logo((STATIC / "logo.svg").read_text(), icon_image=(STATIC / "icon.svg").read_text(), size="large")
 if pages := find_pages(draw_page):
     chosen = st.navigation(pages)

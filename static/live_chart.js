@@ -61,6 +61,15 @@ export async function draw({ data, parentElement, setTriggerValue }) {
   chart.draw();
 }
 
+// The same chart for numbers that came another way; who fills it sets what receive() does.
+export async function chartIn(parentElement, config) {
+  const chart = new Chart(parentElement);
+  chart.config = config;
+  chart.plot.style.height = `${config.height}px`;
+  chart.library = await loadPlotly(config.plotly);
+  return chart;
+}
+
 class Chart {
   constructor(parent) {
     this.parent = parent;
