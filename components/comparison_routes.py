@@ -22,7 +22,8 @@ def policy(host: str, port: int | None) -> str:
     """The content security policy of the client's page: nothing but its own files, and one NATS server."""
     sockets = f" ws://{host}:{port} wss://{host}:{port}" if port else ""
     return (
-        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; "
+        "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self' 'unsafe-inline'; "
+        "font-src 'self'; "
         f"img-src 'self' data: blob:; connect-src 'self'{sockets}; frame-ancestors 'self'; base-uri 'none'; "
         "form-action 'none'"
     )
@@ -48,13 +49,25 @@ async def _page(request: Request) -> Response:
     text = static_text("websocket_client.html")
     for name in FILES:
         text = text.replace(f"{{{name}}}", f"../../{asset_url(name).removeprefix(f'{PREFIX}/')}")
-    headers = {
+    return Response(text, media_type="text/html", headers=_headers(request, run))
+
+
+async def _reader(request: Request) -> Response:
+    """The page's worker: here, since a worker has the policy and the cookies of its own address."""
+    run = _run(request)
+    if run is None:
+        return PlainTextResponse("This comparison is over.\n", 404)
+    text = static_text("websocket_reader.js")
+    return Response(text, media_type="text/javascript", headers=_headers(request, run))
+
+
+def _headers(request: Request, run: Run) -> dict[str, str]:
+    return {
         "Content-Security-Policy": policy(request.url.hostname or "", run.port),
         "Cache-Control": "no-store",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
     }
-    return Response(text, media_type="text/html", headers=headers)
 
 
 async def _session(request: Request) -> Response:
@@ -129,6 +142,7 @@ routes: list[BaseRoute] = [
     for base in ("", "/{base:path}")
     for name, endpoint, methods in (
         ("", _page, ["GET"]),
+        ("reader.js", _reader, ["GET"]),
         ("session", _session, ["POST"]),
         ("report", _report, ["POST"]),
     )
