@@ -35,9 +35,8 @@ def comparison(rate: int, series: int, look_back: str) -> Run | None:
     run.api_prefix = settings.api_prefix or (f"$JS.{settings.domain}.API" if settings.domain else "$JS.API")
     wish = (rate, series)
     if st.session_state.get("_comparison_wish") != wish:
-        first = "_comparison_wish" not in st.session_state
         st.session_state["_comparison_wish"] = wish
-        st.session_state["_comparison_changed"] = 0.0 if first else time.time()
+        st.session_state["_comparison_changed"] = time.time()
     try:
         run.keep_token()
         run.ask(rate, series, st.session_state["_comparison_changed"])
@@ -49,6 +48,8 @@ def comparison(rate: int, series: int, look_back: str) -> Run | None:
         )
         st.caption(plain(str(error)))
         return None
+    if (run.rate, run.series) != wish:
+        st.caption("Another viewer has chosen since what is published. Move a slider to choose again.")
     return run
 
 
