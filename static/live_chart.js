@@ -64,6 +64,7 @@ export async function draw({ data, parentElement, setTriggerValue }) {
 // The same chart for numbers that came another way; who fills it sets what receive() does.
 export async function chartIn(parentElement, config) {
   const chart = new Chart(parentElement);
+  chart.setRange = () => {}; // there is nobody to send finer bins
   chart.config = config;
   chart.plot.style.height = `${config.height}px`;
   chart.library = await loadPlotly(config.plotly);

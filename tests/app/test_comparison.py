@@ -174,7 +174,7 @@ def test_figures_agree_with_the_browser(demo: App, context: BrowserContext) -> N
     received = watch_websockets(comparison)
     until(lambda: comparison.ours and len(received()) >= 3, PATIENCE)  # of the page, and of both halves
     until(lambda: all(rate > 0 for rate in comparison.figures("before compression")), PATIENCE)
-    time.sleep(8)  # what the replay brought is no longer in the rates
+    comparison.page.wait_for_timeout(8000)  # what the replay brought is no longer in the rates
     before, began, told = dict(received()), time.monotonic(), []
     while time.monotonic() < began + 12:
         comparison.page.wait_for_timeout(500)  # events are dispatched meanwhile
@@ -292,9 +292,10 @@ def test_other_origins_are_refused(demo: App, context: BrowserContext) -> None:
         async with connect(url, origin=origin, additional_headers={"Cookie": cookie}) as socket:
             return str(await socket.recv())
 
-    assert "INFO" in asyncio.run(dial(demo.url))
-    with pytest.raises(InvalidStatus):
-        asyncio.run(dial(evil))
+    with ThreadPoolExecutor(1) as pool:  # the browser's loop runs in this thread
+        assert "INFO" in pool.submit(lambda: asyncio.run(dial(demo.url))).result()
+        with pytest.raises(InvalidStatus):
+            pool.submit(lambda: asyncio.run(dial(evil))).result()
 
 
 def test_token_is_renewed(browser: Browser, tmp_path: Path) -> None:
