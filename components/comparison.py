@@ -67,8 +67,7 @@ def compare_with(key: str, view: View) -> None:
 
 def compared_charts(run: Run) -> None:
     """Draw both halves side by side, under a sentence that says who takes fewer bytes."""
-    with run.lock:
-        st.html(f'<p class="lb-headline">{_headline(run)}</p>')
+    st.html(f'<p class="lb-headline">{_headline(run)}</p>')
     root = urlsplit(st.context.url or "/").path.rpartition("/")[0]
     halves = (
         ("ours", OURS, "Python reads the stream, the browser gets what changed", f"{root}/comparison"),
@@ -84,21 +83,18 @@ def compared_charts(run: Run) -> None:
 
 def compared_figures(run: Run) -> None:
     """What both cost, measured where it is sent: a table, and the last minutes as a chart."""
-    with run.lock:
-        rows = "".join(_row(*row) for row in _rows(run))
-        drawn = _history(run)
+    rows = "".join(_row(*row) for row in _rows(run))
     st.html(
         '<div class="lb-compared"><table><thead><tr><th></th>'
         f'<th class="lb-ours" scope="col">{OURS}</th><th class="lb-theirs" scope="col">{THEIRS}</th>'
         "</tr></thead>"
-        f"<tbody>{rows}</tbody></table>{drawn}</div>"
+        f"<tbody>{rows}</tbody></table>{_history(run)}</div>"
     )
 
 
 def compared_notes(run: Run) -> None:
     """What the figures are, and what the other way does better."""
-    with run.lock:
-        arrives, payload = run.theirs.to_browser, run.theirs.payload.rate()
+    arrives, payload = run.theirs.to_browser, run.theirs.payload.rate()
     here = f" Here it is there {_milliseconds(arrives.median)} after it was published." if arrives else ""
     st.markdown(
         "**What the websocket client does better.** Every message reaches the browser as it is published, "

@@ -2,7 +2,6 @@
 half meet the routes of its right half. See docs/comparison.md."""
 
 import secrets
-import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -106,12 +105,36 @@ class Token:
         return max(0.0, self.ends_at - time.monotonic())
 
 
+@dataclass(frozen=True)
+class Sent:
+    """The left half was sent rows."""
+
+    by: tuple[str, Traffic] | None
+    """Over which websocket."""
+    until: int
+    """The time of the view, in ms since the epoch by the server's clock."""
+    published: np.ndarray
+    """When those that are new in it were published, in ms."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the right half has seen, by our clock in ms since the epoch."""
+
+    at: float
+    bytes: float
+    left: list[tuple[int, float]]
+    """When the left half was drawn, and up to which time."""
+    to_pixel: Latency | None
+    to_browser: Latency | None
+
+
 class Run:
-    """One page that is open. Scripts and routes use it from several threads."""
+    """One page that is open. Its script owns the figures; what its left half's script and the routes of its
+    right half tell waits in a queue until that script runs next."""
 
     def __init__(self) -> None:
         self.key = secrets.token_urlsafe(18)
-        self.lock = threading.Lock()
         self.seen = time.monotonic()
         self.ours, self.theirs = Side(), Side()
         self.published = Meter()
@@ -125,12 +148,11 @@ class Run:
         self.api_prefix = "$JS.API"
         self.name: str | None = None
         """Of the right half's connection."""
-        self.status = ""
-        """What the right half says of itself."""
         self.history: deque[tuple[float, float | None, float | None]] = deque()
         self.token: Token | None = None
-        self._ticket, self._ticket_ends = "", 0.0
-        self._handed: list[str] = []  # tokens that were handed out and may still live, the newest last
+        self._told: deque[Sent | Report] = deque(maxlen=1000)
+        self._ticket = ("", 0.0)  # and until when it is good
+        self._handed: tuple[str, ...] = ()  # tokens that were handed out and may still live, the newest last
         self._traffic: dict[str, Traffic] = {}
         self._sent: dict[int, Mapping[str, Any]] = {}  # by connection id
         self._chunks: deque[tuple[int, np.ndarray]] = deque()
@@ -144,29 +166,25 @@ class Run:
         """Whether its page is still looked at."""
         return time.monotonic() < self.seen + ALIVE
 
-    # -- the ticket and the token --
-
     def ticket(self) -> str:
         """What the right half shows once to be given its token; another one when it was not used in time."""
-        with self.lock:
-            if not self._handed and time.monotonic() > self._ticket_ends:
-                self._ticket = secrets.token_urlsafe(18)
-                self._ticket_ends = time.monotonic() + TICKET_LIVES
-            return self._ticket
+        if not self._handed and time.monotonic() > self._ticket[1]:
+            self._ticket = secrets.token_urlsafe(18), time.monotonic() + TICKET_LIVES
+        return self._ticket[0]
 
     def hand_out(self, ticket: str, cookie: str) -> Token | None:
         """The token, for who shows the ticket for the first time or holds a token of this run; else None."""
-        with self.lock:
-            if not self.alive or self.token is None or not self.token.lives:
-                return None
-            first = not self._handed and time.monotonic() < self._ticket_ends
-            right = first and secrets.compare_digest(ticket.encode(), self._ticket.encode())
-            held = any(secrets.compare_digest(cookie.encode(), jwt.encode()) for jwt in self._handed)
-            if not right and not held:
-                return None
-            if self.token.jwt not in self._handed:
-                self._handed = [*self._handed[-1:], self.token.jwt]
-            return self.token
+        token, (right, ends) = self.token, self._ticket
+        if not self.alive or token is None or not token.lives:
+            return None
+        first = not self._handed and time.monotonic() < ends
+        shown = first and secrets.compare_digest(ticket.encode(), right.encode())
+        held = any(secrets.compare_digest(cookie.encode(), jwt.encode()) for jwt in self._handed)
+        if not shown and not held:
+            return None
+        if token.jwt not in self._handed:
+            self._handed = (*self._handed[-1:], token.jwt)
+        return token
 
     @property
     def renew(self) -> bool:
@@ -189,8 +207,6 @@ class Run:
             now + lives,
         )
 
-    # -- the figures --
-
     def ask(self, rate: int, series: int, changed: float) -> None:
         """Have it published, and take in what the service tells. Raises what request() raises."""
         wish = {
@@ -201,33 +217,29 @@ class Run:
             "connection": self.name,
         }
         told = request(f"{SERVICE}.run", wish, every=0).value()
-        now = time.monotonic()
-        with self.lock:
-            self.seen = now
-            self.rate, self.series, self.start = told["rate"], told["series"], told["start"]
-            self.published.add(now, told["published"])
-            if server := told["server"]:
-                self.theirs.cpu = float(server["cpu"])
-                self.port, self.compression = server["port"], bool(server["compression"])
-            if sent := told["connection"]:
-                self._sent[int(sent["id"])] = sent
-            if self._sent:
-                for meter, name in (
-                    (self.theirs.messages, "messages"),
-                    (self.theirs.payload, "payload"),
-                    (self.theirs.wire, "wire"),
-                ):
-                    meter.add(now, _sum(each[name] for each in self._sent.values()))
-            if self._traffic:
-                all_of_them = self._traffic.values()
-                self.ours.messages.add(now, _sum(each.messages for each in all_of_them))
-                self.ours.plain.add(now, _sum(each.plain for each in all_of_them))
-                self.ours.wire.add(now, _sum(each.wire for each in all_of_them))
-            self._take_cpu()
-            self.ours.to_pixel = self._to_pixel()
-            self.history.append((now, self.ours.rate, self.theirs.rate))
-            while self.history[0][0] < now - HISTORY:
-                self.history.popleft()
+        self.seen = now = time.monotonic()
+        self.rate, self.series, self.start = told["rate"], told["series"], told["start"]
+        self.published.add(now, told["published"])
+        if server := told["server"]:
+            self.theirs.cpu = float(server["cpu"])
+            self.port, self.compression = server["port"], bool(server["compression"])
+        if sent := told["connection"]:
+            self._sent[int(sent["id"])] = sent
+        while self._told:
+            self._take(self._told.popleft())
+        if found := list(self._sent.values()):
+            self.theirs.messages.add(now, _sum(each["messages"] for each in found))
+            self.theirs.payload.add(now, _sum(each["payload"] for each in found))
+            self.theirs.wire.add(now, _sum(each["wire"] for each in found))
+        if carried := list(self._traffic.values()):
+            self.ours.messages.add(now, _sum(each.messages for each in carried))
+            self.ours.plain.add(now, _sum(each.plain for each in carried))
+            self.ours.wire.add(now, _sum(each.wire for each in carried))
+        self._take_cpu()
+        self.ours.to_pixel = self._to_pixel()
+        self.history.append((now, self.ours.rate, self.theirs.rate))
+        while self.history[0][0] < now - HISTORY:
+            self.history.popleft()
 
     def _take_cpu(self) -> None:
         now, used = time.monotonic(), time.process_time()
@@ -237,29 +249,30 @@ class Run:
             self.ours.cpu = 100 * (used - self._cpu[1]) / (now - self._cpu[0])
         self._cpu = now, used
 
-    # -- the left half --
-
     def note(self, view: View) -> None:
-        """The left half is about to be sent the rows of `view`: what is new among them, and over which
-        websocket it goes."""
+        """The left half, whose script calls this, is about to be sent the rows of `view`."""
         snapshot = view.snapshot
-        with self.lock:
-            if (own := own_traffic()) is not None:
-                self._traffic[own[0]] = own[1]
-            mark = (snapshot.generation, snapshot.end)
-            if self._end is not None and self._end[0] == mark[0]:
-                start = max(self._end[1], snapshot.first)
-                published = 1000 * np.array(snapshot.numbers("time", start))
-            else:
-                published = np.zeros(0)  # the past was published before anybody looked
-            self._end = mark
-            self._chunks.append((view.now // 1_000_000, published))
-            while len(self._chunks) > 60:
-                self._chunks.popleft()
+        mark = (snapshot.generation, snapshot.end)
+        if self._end is not None and self._end[0] == mark[0]:
+            published = 1000 * np.array(snapshot.numbers("time", max(self._end[1], snapshot.first)))
+        else:
+            published = np.zeros(0)  # the past was published before anybody looked
+        self._end = mark
+        self._told.append(Sent(own_traffic(), view.now // 1_000_000, published))
 
-    def drawn(self, until: int, at: float) -> None:
-        """The left half shows, since `at`, the rows of the view of the time `until`; both in ms since the
-        epoch, by our clock."""
+    def _take(self, told: Sent | Report) -> None:
+        if isinstance(told, Sent):
+            if told.by is not None:
+                self._traffic[told.by[0]] = told.by[1]
+            self._chunks.append((told.until, told.published))
+            return
+        self.theirs.plain.add(told.at / 1000, told.bytes)
+        self.theirs.to_pixel, self.theirs.to_browser = told.to_pixel, told.to_browser
+        for until, at in told.left:
+            self._drawn_at(until, at)
+
+    def _drawn_at(self, until: int, at: float) -> None:
+        """The left half shows, since `at`, the rows of the view of the time `until`."""
         fresh = []
         while self._chunks and self._chunks[0][0] <= until:
             fresh.append(self._chunks.popleft()[1])
@@ -280,18 +293,20 @@ class Run:
         """What the right half has seen, of itself and of the left one; the answer is what it is to do.
         Raises LookupError, TypeError and ValueError on what cannot be read."""
         offset = float(report["offset"])
-        name, status = report["name"], str(report["status"])[:200]
-        left = [(int(until), float(at)) for until, at in report["left"]][:20]
+        left = [(int(until), float(at) + offset) for until, at in report["left"]][:20]
         told = {key: Latency(*map(float, report[key])) for key in ("pixel", "browser") if report[key]}
-        with self.lock:
-            if name is not None:
-                self.name = str(name)[:64]
-            self.status = status
-            for until, at in left:
-                self.drawn(until, at + offset)
-            self.theirs.plain.add(float(report["at"]) / 1000, float(report["bytes"]))
-            self.theirs.to_pixel, self.theirs.to_browser = told.get("pixel"), told.get("browser")
-            return {**self.settings(), "renew": self.renew}
+        if (name := report["name"]) is not None:
+            self.name = str(name)[:64]
+        self._told.append(
+            Report(
+                float(report["at"]) + offset,
+                float(report["bytes"]),
+                left,
+                told.get("pixel"),
+                told.get("browser"),
+            )
+        )
+        return {**self.settings(), "renew": self.renew}
 
     def settings(self) -> dict[str, Any]:
         """What the right half is to draw."""
@@ -310,7 +325,6 @@ def _sum(counts: Iterable[float | None]) -> float | None:
 
 
 _runs: dict[str, Run] = {}
-_lock = threading.Lock()
 
 
 def find_run(key: str) -> Run | None:
@@ -325,11 +339,11 @@ def own_run() -> Run:
     if run is not None:
         return run
     run = Run()
-    with _lock:
-        for key in [key for key, each in _runs.items() if not each.alive]:
-            del _runs[key]
-        if len(_runs) >= MOST_RUNS:
-            raise LookbackError(f"{MOST_RUNS} comparisons are open already. Close one.")
-        _runs[run.key] = run
+    for key, each in list(_runs.items()):
+        if not each.alive:
+            _runs.pop(key, None)
+    if len(_runs) >= MOST_RUNS:
+        raise LookbackError(f"{MOST_RUNS} comparisons are open already. Close one.")
+    _runs[run.key] = run
     st.session_state["_comparison"] = run.key
     return run

@@ -55,7 +55,6 @@ class Client {
   constructor(chart, settings) {
     this.chart = chart;
     this.name = null;
-    this.status = "";
     this.bytes = 0;
     this.fresh = []; // when what was not drawn yet was published
     this.pixel = new Latencies();
@@ -142,7 +141,6 @@ class Client {
   async report() {
     const answer = await report({
       name: this.name,
-      status: this.status,
       bytes: this.bytes,
       left: this.left.splice(0, 20),
       pixel: this.pixel.told(),
@@ -156,7 +154,6 @@ class Client {
   }
 
   tell(mood, word, ...facts) {
-    this.status = [word, ...facts].filter(Boolean).join(", ");
     const line = document.getElementById("status");
     line.className = mood;
     line.replaceChildren(element("b", word), ...facts.filter(Boolean).map((fact) => element("span", fact)));
@@ -183,7 +180,7 @@ function dress() {
   const around = parent.document.querySelector(".stApp") ?? parent.document.body;
   const { color, backgroundColor, fontFamily } = parent.getComputedStyle(around);
   const { style } = document.body;
-  const soft = color.replace("rgb(", "rgba(").replace(")", ", 0.15)"); // as Plotly reads it
+  const soft = color.replace("rgb(", "rgba(").replace(")", ", 0.1)"); // as Plotly reads it
   style.setProperty("--st-text-color", color);
   style.setProperty("--st-background-color", backgroundColor);
   style.setProperty("--st-border-color", soft);
@@ -203,7 +200,7 @@ function borrowFonts() {
 
 borrowFonts();
 dress();
-const settings = await report({ name: null, status: "", bytes: 0, left: [], pixel: null, browser: null });
+const settings = await report({ name: null, bytes: 0, left: [], pixel: null, browser: null });
 const chart = await chartIn(document.getElementById("chart"), {
   title: "", unit: "", height: settings.height, window: settings.look_back, empty: "No numbers yet", gaps: [],
   plotly: document.body.dataset.plotly.split("/").at(-1),
