@@ -7,7 +7,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test lint audit shots bench soak scale browser clean
+.PHONY: run test lint audit shots bench soak scale browser bundle clean
 
 run: .venv/installed
 	$(BIN)/streamlit run app.py
@@ -37,6 +37,9 @@ scale: .venv/installed
 
 browser: .venv/installed
 	@$(BIN)/python -m tests.browser
+
+bundle:
+	cd bundle && npm ci --ignore-scripts --no-audit --no-fund && npm run build
 
 clean:
 	rm -rf .venv shots

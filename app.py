@@ -17,8 +17,9 @@ import streamlit as st
 from starlette.middleware import Middleware
 from streamlit.errors import StreamlitSecretNotFoundError
 
-from components import assets, download, handed, sign_in
+from components import assets, comparison_routes, download, handed, sign_in
 from components.connection import EMBEDDED, EMBEDDED_ERROR, nats_configured
+from components.traffic import Count
 from components.web import Web
 from services.embedded import ServerError, embedded
 from services.sign_ins import SignIns
@@ -87,6 +88,6 @@ def _origins() -> list[str]:
 app = st.App(
     "components/frame.py",
     lifespan=lifespan,
-    routes=[*download.routes, *assets.routes],
-    middleware=[Middleware(Web), Middleware(sign_in.Middleware)],
+    routes=[*download.routes, *comparison_routes.routes, *assets.routes],
+    middleware=[Middleware(Count), Middleware(Web), Middleware(sign_in.Middleware)],
 )

@@ -10,6 +10,14 @@ from .alerts import alerts
 from .chart import choose_chart
 from .choose import choose, choose_number
 from .compare import compare, compared_means, look_back_for
+from .comparison import (
+    compare_with,
+    compared,
+    compared_charts,
+    compared_figures,
+    compared_notes,
+    comparison,
+)
 from .download import downloads
 from .fields import field_list
 from .history import Answer, ago, answer_chart, answer_table, query
@@ -59,7 +67,13 @@ __all__ = [
     "choose_number",
     "choose_rows",
     "compare",
+    "compare_with",
+    "compared",
+    "compared_charts",
+    "compared_figures",
     "compared_means",
+    "compared_notes",
+    "comparison",
     "downloads",
     "endpoint_list",
     "field_list",

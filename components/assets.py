@@ -26,6 +26,11 @@ def asset_url(name: str) -> str:
     return f"{PREFIX}/{name}?v={_load(name, _path(name).stat().st_mtime_ns)[1]}"
 
 
+def static_text(name: str) -> str:
+    """A file of static/ as text."""
+    return _path(name).read_text(encoding="utf-8")
+
+
 @lru_cache(maxsize=32)
 def _load(name: str, _stamp: int) -> tuple[bytes, str]:
     """Content and a short hash of it."""

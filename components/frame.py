@@ -158,6 +158,8 @@ def draw_app() -> None:
 
 st.set_page_config(page_title="Lookback", page_icon=(STATIC / "icon.svg").read_text(), layout="wide")
 st.html(STATIC / "frame.css")
+if st.context.is_embedded:
+    st.html(STATIC / "framed.css")
 st.logo((STATIC / "logo.svg").read_text(), icon_image=(STATIC / "icon.svg").read_text(), size="large")
 wait_for_provider()
 if starts_over(rights()):

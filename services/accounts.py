@@ -58,6 +58,7 @@ _SEED = re.compile("^SU[A-Z2-7]+$", re.MULTILINE)
 _UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
 _ACCOUNT = {**_UNLIMITED, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": 0}
 _IN_APP = {**_UNLIMITED, "subs": SUBSCRIPTIONS}
+_WEB_PAGE = {"bearer_token": True, "allowed_connection_types": ["WEBSOCKET"]}
 _STREAMS = ("mem_storage", "disk_storage", "streams", "consumer", "max_ack_pending")
 _JETSTREAM = dict.fromkeys((*_STREAMS, "mem_max_stream_bytes", "disk_max_stream_bytes"), -1)
 
@@ -227,7 +228,7 @@ def _scopes(keys: Keys, roles: Roles) -> list[dict[str, Any]]:
             "kind": "user_scope",
             "key": keys.roles[role.name].public,
             "role": role.name,
-            "template": {**role.permissions(API), **_IN_APP},
+            "template": {**role.permissions(API), **_IN_APP, **(_WEB_PAGE if role.web_page else {})},
         }
         for role in roles.roles.values()
     ]

@@ -70,6 +70,10 @@ def programs(ports: Ports, directory: Path) -> dict[str, tuple[User, list[str]]]
         "metrics": ("data", [ports.url, ports.monitoring_url]),
         "history": ("services", [ports.url, str(directory / "history.duckdb"), "METRICS"]),
         "tokens": ("services", [ports.url, str(directory / "keys")]),
+        "comparison": (
+            "services",
+            [ports.url, ports.monitoring_url, str(accounts.credentials_file(directory, "data"))],
+        ),
     }
 
 

@@ -17,7 +17,9 @@ API = f"$JS.{DOMAIN}.API"
 """What they call its API."""
 SERVICES_INBOX = "_INBOX_services"
 """Root of the inboxes of SERVICES."""
-DASHBOARD = Role("dashboard", streams=("*",), services=("*",), publish=("history.>", "workflow-start.>"))
+DASHBOARD = Role(
+    "dashboard", streams=("*",), services=("*",), publish=("history.>", "workflow-start.>", "comparison.>")
+)
 """The app without sign-in: the rights of an analyst, and workflows may be started."""
 BROKER = Role("broker", publish=("tokens.mint",))
 """The app with sign-in: asks for the tokens of others."""
@@ -66,6 +68,7 @@ EXPORTS: Mapping[str, Sequence[Export]] = {
         Export("service", "history.>", ("app",), many=True),
         Export("service", "workflow-start.>", ("app",)),
         Export("service", "tokens.mint", ("app",)),
+        Export("service", "comparison.>", ("app",)),
         Export("service", "$SRV.>", ("app",), many=True),
     ),
 }
@@ -117,7 +120,8 @@ def as_nsc(roles: Roles) -> str:
     for role in roles.roles.values():
         lines.append(f"nsc edit signing-key --account APP --sk generate --role {role.name} \\")
         lines.append(f"  --allow-pub '{','.join(role.permissions(API)['pub']['allow'])}' \\")
-        lines.append(f"  --allow-sub '{OWN_INBOX}'")
+        for_web_pages = " --bearer --conn-type WEBSOCKET" if role.web_page else ""
+        lines.append(f"  --allow-sub '{OWN_INBOX}'{for_web_pages}")
     return "\n".join(lines)
 
 
@@ -130,7 +134,7 @@ def as_users(roles: Roles) -> str:
         "    # the programs, and administrators: no limits",
         '    { user: programs, password: "change-programs" }',
     ]
-    for role in (*roles.roles.values(), DASHBOARD):
+    for role in (*(role for role in roles.roles.values() if not role.web_page), DASHBOARD):
         allowed = role.permissions()["pub"]["allow"]
         lines += [
             f'    {{ user: {role.name}, password: "change-{role.name}", permissions: {{',

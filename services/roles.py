@@ -39,6 +39,7 @@ class Role:
     services: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     manage: tuple[str, ...] = ()
+    web_page: bool = False
 
     @property
     def readable(self) -> tuple[str, ...]:
@@ -138,13 +139,19 @@ def _role(name: str, entry: Any) -> Role:
     if not name.isidentifier():
         raise SettingsError(f"The role {name!r} must have a name of letters, digits and underscores.")
     lists: dict[str, tuple[str, ...]] = {}
+    web_page = False
     for key, value in entry.items():
         if key not in known:
             raise SettingsError(f"The role {name!r} has {key!r}. " + one_of(key, known, what="key"))
+        if key == "web_page":
+            if not isinstance(value, bool):
+                raise SettingsError(f"'web_page' of the role {name!r} must be true or false.")
+            web_page = value
+            continue
         if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
             raise SettingsError(f"{key!r} of the role {name!r} must be a list of texts.")
         lists[key] = tuple(value)
-    role = Role(name, **lists)
+    role = Role(name, **lists, web_page=web_page)
     for stream in (*role.streams, *role.manage):
         if stream != ALL:
             check_stream_name(stream)

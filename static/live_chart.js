@@ -70,6 +70,16 @@ async function draw(component) {
   return () => parentElement.lookback?.end();
 }
 
+// The same chart for numbers that came another way; who fills it sets what receive() does.
+export async function chartIn(parentElement, config) {
+  const chart = new Chart(parentElement);
+  chart.setRange = () => {}; // there is nobody to send finer bins
+  chart.config = config;
+  chart.plot.style.height = `${config.height}px`;
+  chart.library = await loadPlotly(config.plotly);
+  return chart;
+}
+
 class Chart {
   constructor(parent) {
     this.parent = parent;

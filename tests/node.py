@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,12 +58,13 @@ class Script:
 
 
 @contextmanager
-def node(script: str, *arguments: str) -> Iterator[Script]:
-    """Run `tests/node/{script}` with `arguments`; killed at the end. Installs the packages when needed."""
+def node(script: str, *arguments: str, options: Sequence[str] = ()) -> Iterator[Script]:
+    """Run `tests/node/{script}` with `arguments`, and `options` of Node; killed at the end. Installs the
+    packages when needed."""
     install()
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            ["node", script, *arguments],
+            ["node", *options, script, *arguments],
             cwd=FOLDER,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,0 +1,215 @@
+// The other way: the browser reads the stream itself, and draws the same chart as this app does. Beside that it
+// measures: its own bytes and latency, and when the chart beside it was drawn.
+import { chartIn } from "./live_chart.js";
+
+const REDRAW = 1000; // ms, as often as the app's own page
+const RECENT = 10000; // ms over which latencies are told
+const TRY_AGAIN = 2000; // ms
+const PREFIX = "simulated.series-";
+
+const clock = () => performance.timeOrigin + performance.now(); // ms since the epoch, by this browser
+const appClock = () => clock() + offset; // by the app, whose machine publishes
+const run = location.pathname.split("/").at(-2);
+const count = (number) => number.toLocaleString("en");
+let trips = []; // [length, offset] of round trips to the app: the shortest tells its clock best
+let offset = 0;
+
+async function post(where, body) {
+  const answer = await fetch(where, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  if (!answer.ok) throw new Error((await answer.text()) || `${answer.status}`);
+  return answer.json();
+}
+
+async function report(seen) {
+  const sent = clock();
+  const answer = await post("report", { at: sent, offset, ...seen });
+  const came = clock();
+  trips = [...trips.slice(-29), [came - sent, answer.now - (sent + came) / 2]];
+  offset = trips.reduce((a, b) => (b[0] < a[0] ? b : a))[1];
+  return answer;
+}
+
+// Latencies of the last seconds, in ms.
+class Latencies {
+  constructor() {
+    this.lots = [];
+  }
+
+  add(at, latencies) {
+    if (latencies.length) this.lots.push([at, latencies]);
+    while (this.lots.length && this.lots[0][0] < at - RECENT) this.lots.shift();
+  }
+
+  told() {
+    const all = Float64Array.from(this.lots.flatMap(([, lot]) => [...lot])).sort();
+    const at = (share) => all[Math.min(all.length - 1, Math.floor(share * all.length))];
+    return all.length ? [at(0.5), at(0.95)] : null;
+  }
+}
+
+class Client {
+  constructor(chart, settings) {
+    this.chart = chart;
+    this.name = null;
+    this.bytes = 0;
+    this.fresh = []; // when what was not drawn yet was published
+    this.pixel = new Latencies();
+    this.browser = new Latencies();
+    this.left = []; // [time shown, when drawn] of the chart beside this one
+    this.reader = new Worker("reader.js", { type: "module" });
+    this.reader.onmessage = ({ data }) => this[data.type](data);
+    this.reader.onerror = (error) => this.lost({ why: error.message ?? "The reader could not be loaded" });
+    this.tell("busy", "Connecting");
+    this.settle(settings);
+  }
+
+  settle(settings) {
+    this.reader.postMessage({ type: "settle", settings });
+  }
+
+  async open() {
+    try {
+      const session = await post("session", { ticket: location.hash.slice(1) });
+      this.where = `ws://${location.hostname}:${session.port}`;
+      const name = `comparison-${crypto.randomUUID()}`;
+      this.reader.postMessage({ type: "open", ...session, name, url: `${this.where}${location.pathname}nats` });
+    } catch (error) {
+      this.lost({ why: error.message });
+    }
+  }
+
+  up({ name }) {
+    this.name = name;
+    this.renewing = false;
+  }
+
+  lost({ why }) {
+    this.renewing = false;
+    this.tell("lost", "Disconnected", why);
+    this.name = null;
+    setTimeout(() => this.open(), TRY_AGAIN);
+  }
+
+  rows({ whole, oldest, now, step, look_back, cells, fresh, arrived, bytes, pending, caughtUp, rows }) {
+    const { chart } = this;
+    const all = chart.series;
+    if (whole) for (const series of all) series.cells.clear();
+    cells.which.forEach((which, i) => {
+      while (all.length <= which) all.push({ name: `${PREFIX}${all.length + 1}`, cells: new Map(), sorted: true });
+      all[which].cells.set(cells.bin[i], [cells.low[i], cells.high[i]]);
+    });
+    for (const series of all) for (const at of series.cells.keys()) if (at < oldest) series.cells.delete(at);
+    chart.config = { ...chart.config, window: look_back };
+    Object.assign(chart, { step, now, offset: new Date(now).getTimezoneOffset() * 60000 });
+    this.bytes = bytes;
+    this.browser.add(clock(), arrived);
+    this.fresh = document.hidden ? [] : [...this.fresh, ...fresh]; // nobody sees a pixel of a hidden page
+    chart.draw();
+    if (!chart.held) {
+      const published = this.fresh;
+      this.fresh = [];
+      afterPaint(() => this.pixel.add(clock(), published.map((time) => appClock() - time)));
+    }
+    if (!this.name) return;
+    if (!caughtUp && pending) this.tell("busy", "Replaying", `${count(pending)} messages to go`);
+    else this.tell("live", "Live", this.where, `${count(rows)} rows`);
+  }
+
+  redraw() {
+    this.reader.postMessage({ type: "redraw", now: appClock(), offset });
+  }
+
+  // When the chart beside this one was drawn, and up to which time: that is the end of its axis.
+  watchLeft() {
+    const frame = [...parent.document.querySelectorAll("iframe")].find(({ src }) => src.includes(`chart=${run}`));
+    const plot = frame?.contentDocument?.querySelector(".js-plotly-plot");
+    if (!plot?.on || plot === this.watched) return;
+    this.watched = plot;
+    plot.on("plotly_afterplot", () => {
+      const end = String(plot.layout?.xaxis?.range?.[1]).replace(" ", "T");
+      const shown = Date.parse(`${end}Z`) + new Date().getTimezoneOffset() * 60000;
+      if (!(shown > (this.shown ?? 0))) return;
+      this.shown = shown;
+      afterPaint((at) => this.left.push([Math.round(shown), at]));
+    });
+  }
+
+  async report() {
+    const answer = await report({
+      name: this.name,
+      bytes: this.bytes,
+      left: this.left.splice(0, 20),
+      pixel: this.pixel.told(),
+      browser: this.browser.told(),
+    });
+    this.settle(answer);
+    if (answer.renew && this.name && !this.renewing) {
+      this.renewing = true;
+      await this.open();
+    }
+  }
+
+  tell(mood, word, ...facts) {
+    const line = document.getElementById("status");
+    line.className = mood;
+    line.replaceChildren(element("b", word), ...facts.filter(Boolean).map((fact) => element("span", fact)));
+  }
+}
+
+function element(tag, text) {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  return made;
+}
+
+// The next frame is on the screen when the task behind it runs.
+function afterPaint(then) {
+  requestAnimationFrame(() => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => then(clock());
+    port2.postMessage(null);
+  });
+}
+
+// Colours and letters of the page around this one.
+function dress() {
+  const around = parent.document.querySelector(".stApp") ?? parent.document.body;
+  const { color, backgroundColor, fontFamily } = parent.getComputedStyle(around);
+  const { style } = document.body;
+  const soft = color.replace("rgb(", "rgba(").replace(")", ", 0.1)"); // as Plotly reads it
+  style.setProperty("--st-text-color", color);
+  style.setProperty("--st-background-color", backgroundColor);
+  style.setProperty("--st-border-color", soft);
+  style.setProperty("--st-border-color-light", soft);
+  style.setProperty("--font", fontFamily);
+}
+
+function borrowFonts() {
+  const absolute = (rule, sheet) =>
+    rule.cssText.replace(/url\("?([^")]+)"?\)/g, (_, address) => `url("${new URL(address, sheet.href ?? parent.location)}")`);
+  const faces = [...parent.document.styleSheets].flatMap((sheet) =>
+    [...sheet.cssRules]
+      .filter((rule) => rule instanceof parent.CSSFontFaceRule && !rule.cssText.includes("data:"))
+      .map((rule) => absolute(rule, sheet)));
+  document.head.append(Object.assign(document.createElement("style"), { textContent: faces.join("\n") }));
+}
+
+borrowFonts();
+dress();
+const settings = await report({ name: null, bytes: 0, left: [], pixel: null, browser: null });
+const chart = await chartIn(document.getElementById("chart"), {
+  title: "", unit: "", height: settings.height, window: settings.look_back, empty: "No numbers yet", gaps: [],
+  plotly: document.body.dataset.plotly.split("/").at(-1),
+});
+const client = new Client(chart, settings);
+await client.open();
+setInterval(() => {
+  dress();
+  client.redraw();
+  client.watchLeft();
+  client.report().catch((error) => client.tell("lost", "Unknown to the app", error.message));
+}, REDRAW);

@@ -1,0 +1,47 @@
+"""static/nats.js is what bundle/package-lock.json says."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.running import ROOT
+
+FOLDER = ROOT / "bundle"
+SOURCES = ("package.json", "package-lock.json", ".npmrc", "banner.txt", "nats.js")
+
+
+def npm(folder: Path, *command: str) -> None:
+    """Run npm; fail with what it printed."""
+    ended = subprocess.run(["npm", *command, "--loglevel=error"], cwd=folder, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_bundle_is_what_its_lock_says(tmp_path: Path) -> None:
+    """Installed from the lock and bundled anew, the file is the same to the byte."""
+    assert shutil.which("npm"), "this needs node and npm on PATH: apt-get install nodejs npm"
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (tmp_path / "static").mkdir()
+    for name in SOURCES:
+        shutil.copy(FOLDER / name, folder / name)
+    npm(folder, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+    npm(folder, "run", "build")
+    assert (tmp_path / "static/nats.js").read_bytes() == (ROOT / "static/nats.js").read_bytes()
+
+
+def test_lock_pins_contents_and_names_no_registry() -> None:
+    """Each package is pinned by a hash of its content, and fetched from wherever npm is set up to."""
+    packages = json.loads((FOLDER / "package-lock.json").read_text())["packages"]
+    for name, package in packages.items():
+        assert not name or package["integrity"].startswith("sha512-")
+        assert "resolved" not in package
+
+
+def test_banner_names_what_is_in_it() -> None:
+    """The file says whose code it is, and in which versions."""
+    packages = json.loads((FOLDER / "package-lock.json").read_text())["packages"]
+    banner = "\n".join((ROOT / "static/nats.js").read_text().split("\n")[:2])
+    for path, package in packages.items():
+        if path and not package.get("dev"):
+            assert f"{path.removeprefix('node_modules/')} {package['version']}" in banner
