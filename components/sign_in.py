@@ -196,9 +196,7 @@ class Middleware:
 
 def _is_page(request: Request, path: str) -> bool:
     """Whether a browser asks for one of the pages, other than the first."""
-    ours = path.startswith(
-        ("/_stcore/", "/lookback/", "/auth/", "/media/", "/component/", "/static/", "/app/")
-    )
+    ours = path.startswith(NO_PAGES)
     document = request.method == "GET" and "text/html" in request.headers.get("accept", "")
     return document and not ours and path.strip("/") != ""
 
