@@ -389,9 +389,14 @@ async def _close(client: NatsPy) -> None:
         with contextlib.suppress(Exception):
             await client.close()
 
+    # aiohttp does not wait for the end of TLS, and the loop may be in its last turn.
+    socket = getattr(getattr(getattr(client._transport, "_ws", None), "_conn", None), "transport", None)
     closing = asyncio.create_task(close())
     await asyncio.wait({closing}, timeout=0.5)
     closing.cancel()
+    if socket is not None:
+        socket.abort()
+        await asyncio.sleep(0)
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:

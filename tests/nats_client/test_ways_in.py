@@ -138,6 +138,7 @@ def filled(streams: Settings, services: Settings) -> Iterator[None]:
         finally:
             await client.close()
             await service.close()
+            await asyncio.sleep(0.5)  # aiohttp does not wait for the end of TLS
 
     asked: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
     ready = threading.Event()
