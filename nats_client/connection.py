@@ -34,7 +34,7 @@ from .errors import (
     TokenRefused,
     TokenUnavailable,
 )
-from .explain import Silent, TlsNotOffered, explain, last_words, plain_reason, where_is
+from .explain import Silent, TlsNotOffered, explain, last_words, plain_reason, root_cause, where_is
 from .fast_path import TappedNatsPy
 from .settings import Settings, without_credentials
 from .tokens import SUBJECT as TOKENS
@@ -391,7 +391,7 @@ class Connection:
             await self._close(client)
             # NoServersError hides the reason
             told = client.failure or error if isinstance(error, nats.errors.NoServersError) else error
-            if isinstance(told, ConnectionResetError | BrokenPipeError):
+            if isinstance(root_cause(told), ConnectionResetError | BrokenPipeError):
                 raise await last_words(self.settings, server) or told from None
             raise told from told.__cause__
         except BaseException:
@@ -486,10 +486,15 @@ class Connection:
             with contextlib.suppress(Exception):
                 await client.close()
 
+        # aiohttp does not wait for the end of TLS, and the loop may be in its last turn.
+        socket = getattr(getattr(getattr(client._transport, "_ws", None), "_conn", None), "transport", None)
         if not client.is_closed:
             closing = asyncio.create_task(close())
             await asyncio.wait({closing}, timeout=0.5)
             closing.cancel()
+        if socket is not None:
+            socket.abort()
+            await asyncio.sleep(0)
         self._open.discard(client)
 
     def _note_denial(self, client: SafeNatsPy, violation: str) -> None:

@@ -36,8 +36,7 @@ class Silent(nats.errors.Error):
 def explain(settings: Settings, server: str, error: BaseException) -> LookbackError:
     """What went wrong while connecting to `server`."""
     where = where_is(server)
-    while isinstance(error.__cause__, OSError) and not isinstance(error, LookbackError):
-        error = error.__cause__  # aiohttp puts its own around it
+    error = root_cause(error)
     if isinstance(error, LookbackError):
         return error
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -58,6 +57,13 @@ def explain(settings: Settings, server: str, error: BaseException) -> LookbackEr
         if "authorization" in text or "authentication" in text:
             return LoginRefused(_login(settings, where, text))
     return ServerUnreachable(_unreachable(settings, server, where, error))
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What the operating system said; aiohttp puts errors of its own around it."""
+    while isinstance(error.__cause__, OSError) and not isinstance(error, LookbackError):
+        error = error.__cause__
+    return error
 
 
 def where_is(server: str) -> str:

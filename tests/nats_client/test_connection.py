@@ -1,5 +1,6 @@
 """Logins that are refused, and connections that come back; test_ways_in.py has the ways in."""
 
+import signal
 import socket
 import threading
 import time
@@ -7,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from nats_client import Client, Settings
 from nats_client.errors import LoginRefused, ServerUnreachable, SettingsError, TlsFailed
 from services.claims import Key
 from tests.certificates import Certificates
 from tests.logins import operator
 from tests.nats import running_server
+from tests.running import free_port
 from tests.waiting import until
 
 SECRET = "hush-hush"
@@ -151,3 +155,23 @@ def test_no_jetstream_is_told(tmp_path: Path) -> None:
         feed = client.feed("S")
         until(lambda: feed.health.why is not None)
         assert "JetStream is not enabled" in str(feed.health.why)
+
+
+@pytest.mark.parametrize("scheme", ["nats", "ws"])
+def test_frozen_server_leaves_nothing_behind(tmp_path: Path, scheme: str) -> None:
+    """A client that is closed while its server is frozen closes its socket all the same."""
+    port = free_port()
+    with running_server(tmp_path, f'websocket {{ listen: "127.0.0.1:{port}", no_tls: true }}') as server:
+        address = f"127.0.0.1:{server.port if scheme == 'nats' else port}"
+        before = sockets()
+        with connected(url=f"{scheme}://{address}") as client:
+            assert client.state.status == "connected"
+            assert sockets() > before
+            server.signal(signal.SIGSTOP)
+        assert sockets() == before
+
+
+def sockets() -> int:
+    """Sockets that this process has open."""
+    links = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return sum(link.startswith("socket:") for link in links)
