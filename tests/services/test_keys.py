@@ -142,6 +142,7 @@ def test_role_of_later(data_dir: Path, tmp_path: Path, monkeypatch: pytest.Monke
         ("keys/data.nk", Key.new("user").seed, "another kind"),
         ("keys/revoked.json", "[1]", r"revoked\.json"),
     ],
+    ids=["no key", "key of a user", "no table"],
 )
 def test_unreadable_keys_are_told(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str, told: str
