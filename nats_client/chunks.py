@@ -258,6 +258,11 @@ class Query:
                 return "stopped", self._why_stopped(
                     f"The service at {self.subject!r} has not confirmed that it stopped; it may go on."
                 )
+            if not client.is_connected and self._connection.has_moved(client):
+                raise RequestFailed(
+                    f"The token with which {self.subject!r} was asked has ended {self._so_far}. Ask for "
+                    "less; who keeps the table of roles can raise its 'minutes'."
+                )
             if not client.is_connected or now > silent_at:
                 alive = await self._connection.check() and client.is_connected
                 raise self._broken_off(alive)
@@ -267,17 +272,20 @@ class Query:
             if denied.done():
                 raise not_permitted("to subscribe to" if subject == address else "to publish to", subject)
 
+    @property
+    def _so_far(self) -> str:
+        return f"after row {self.rows:,}" if self._taken else "before the first row"
+
     def _broken_off(self, connected: bool) -> LookbackError:
-        after = f"after row {self.rows:,}" if self._taken else "before the first row"
         if not connected:
             return RequestFailed(
-                f"The connection to NATS was lost {after}. The rest of an answer cannot be fetched later: "
-                "ask again."
+                f"The connection to NATS was lost {self._so_far}. The rest of an answer cannot be fetched "
+                "later: ask again."
             )
         if self._taken:
             return RequestTimeout(
-                f"The service at {self.subject!r} went silent {after}: nothing for {self._patience:g} s. "
-                "It may have died. Ask again."
+                f"The service at {self.subject!r} went silent {self._so_far}: nothing for "
+                f"{self._patience:g} s. It may have died. Ask again."
             )
         return RequestTimeout(
             f"No answer from {self.subject!r} within {self._patience:g} s. Somebody listens there: "

@@ -294,6 +294,7 @@ class Client:
             await self._services.close()
             self._watches.clear()
             await end_tasks([connecting])
+            await self._connection.close()
 
     async def _open(self, key: FeedKey, look_back: str) -> Feed:
         length = parse_duration(look_back)

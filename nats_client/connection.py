@@ -37,7 +37,7 @@ from .errors import (
 from .fast_path import TappedNatsPy
 from .settings import Settings, without_credentials
 from .tokens import SUBJECT as TOKENS
-from .tokens import Rights, Token, Wanted, ended, refused
+from .tokens import Rights, Token, Wanted, ended, refused, unchecked
 
 CONNECT_TIMEOUT = 2  # seconds; nats-py takes whole ones
 REQUEST_TIMEOUT = 3.0  # seconds
@@ -86,6 +86,8 @@ class SafeNatsPy(TappedNatsPy):
         """Set when the connection has ended, or must."""
         self.failure: Exception | None = None
         """The newest error that was told."""
+        self.superseded = False
+        """Whether a connection with a newer token has taken over."""
         self.deaf: tuple[str, float] | None = None
         """Inboxes that the login does not permit, and since when by the monotonic clock."""
 
@@ -132,6 +134,9 @@ class Connection:
         self._nats: SafeNatsPy | None = None
         self._token: Token | None = None
         self._renewal_failed: LookbackError | None = None
+        self._early = 0.0  # seconds that the server ends tokens before their time: its clock is ahead
+        self._open: set[SafeNatsPy] = set()
+        self._renewing: asyncio.Task[tuple[SafeNatsPy, Token | None]] | None = None
         self._before: set[asyncio.Task[None]] = set()  # connections with tokens that were renewed
         self._connected = asyncio.Event()
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
@@ -159,8 +164,11 @@ class Connection:
                 attempt += 1
         finally:
             self._set("closed")
-            await end_tasks(self._before)
-            await self._drop()
+
+    async def close(self) -> None:
+        """End every connection, once run() has been cancelled."""
+        await end_tasks([*self._before, *([self._renewing] if self._renewing else [])])
+        await asyncio.gather(*map(self._close, list(self._open)))
 
     async def ready(self) -> SafeNatsPy:
         """The connected nats-py client, as soon as there is one."""
@@ -177,8 +185,9 @@ class Connection:
         return f"{prefix}.>"
 
     def has_moved(self, client: SafeNatsPy) -> bool:
-        """Whether another connection has taken over from `client`, which will be closed before long."""
-        return self._nats is not None and self._nats is not client and self._nats.is_connected
+        """Whether another connection has taken over from `client`, which will be closed before long; one that
+        was lost, and made anew, has not."""
+        return client.superseded and self._nats is not None and self._nats.is_connected
 
     async def api(self, subject: str, payload: dict[str, Any] | None = None) -> dict[str, Any]:
         """The answer of the JetStream API to `$JS.API.{subject}`.
@@ -277,6 +286,9 @@ class Connection:
             if "authorization" in str(error).lower() or "authentication" in str(error).lower():
                 raise refused(self.settings.role, _where(server)) from None
             raise
+        if "nonce" not in client._server_info:
+            await self._close(client)
+            raise unchecked(self.settings.role, _where(server))
         self.rights = token.rights
         return client, token
 
@@ -286,14 +298,14 @@ class Connection:
         wanted = Wanted(role)
         try:
             reply = await self.request(client, TOKENS, wanted.payload, REQUEST_TIMEOUT)
-            return wanted.token(reply)
-        except (RequestRefused, nats.errors.Error, TimeoutError, OSError) as error:
-            raise wanted.failed(error) from None
+            return wanted.token(reply, self._early)
         except TokenRefused:
             self.rights = Rights.of(self.settings)
             raise
+        except (RequestRefused, nats.errors.Error, TimeoutError, OSError) as error:
+            raise wanted.failed(error) from None
         finally:
-            await _close(client)
+            await self._close(client)
 
     async def _log_in(self, server: str, login: dict[str, Any], inbox_prefix: str) -> SafeNatsPy:
         options = dict(login)
@@ -302,6 +314,7 @@ class Connection:
         if self.settings.tls_hostname:
             options["tls_hostname"] = self.settings.tls_hostname
         client = SafeNatsPy()
+        self._open.add(client)
 
         async def on_error(error: Exception) -> None:
             client.failure = error
@@ -326,10 +339,10 @@ class Connection:
                     **options,
                 )
         except nats.errors.NoServersError as error:  # which hides the reason
-            await _close(client)
+            await self._close(client)
             raise client.failure or error from None
         except BaseException:
-            await _close(client)
+            await self._close(client)
             raise
         return client
 
@@ -348,6 +361,9 @@ class Connection:
         self.reconnects += 1
         error = client.failure or client.last_error or ConnectionResetError("the connection ended")
         if token is not None and token.rights.role:
+            left = token.ends_at - time.monotonic()
+            if "expired" in str(error).lower() and left > 0:
+                self._early += left
             error = ended(token.rights.role, _where(server), error, self._renewal_failed) or error
         self._failed(server, error)
         await self._drop()
@@ -360,15 +376,18 @@ class Connection:
         if token is None:
             await lost
             return False
-        renewing = asyncio.create_task(self._renew(server, token))
+        self._renewing = renewing = asyncio.create_task(self._renew(server, token))
         try:
             await asyncio.wait({lost, renewing}, return_when=asyncio.FIRST_COMPLETED)
-            if not renewing.done():
-                return False
-            self._nats, self._token = renewing.result()
         finally:
             lost.cancel()
+        if not renewing.done():
             await end_tasks([renewing])
+            if not renewing.cancelled():
+                await self._close(renewing.result()[0])  # it came too late to take over unnoticed
+            return False
+        self._nats, self._token = renewing.result()
+        client.superseded = True
         keeping = asyncio.create_task(self._end_before(client, token), name="the connection before")
         self._before.add(keeping)
         keeping.add_done_callback(self._before.discard)
@@ -396,15 +415,29 @@ class Connection:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, token.close_at - time.monotonic())):
                     # Polled: nats-py does not tell when the last subscription or request ends
+                    await asyncio.sleep(IDLE_LOOK)  # who has just got it has not used it yet
                     while not (client.is_idle or client.ended.is_set()):  # noqa: ASYNC110
                         await asyncio.sleep(IDLE_LOOK)
         finally:
-            await _close(client)
+            await self._close(client)
 
     async def _drop(self) -> None:
         client, self._nats = self._nats, None
-        if client is not None and not client.is_closed:
-            await _close(client)
+        if client is not None:
+            await self._close(client)
+
+    async def _close(self, client: SafeNatsPy) -> None:
+        """Close, but do not wait for it: after a failed TLS handshake nats-py would wait for ever."""
+
+        async def close() -> None:
+            with contextlib.suppress(Exception):
+                await client.close()
+
+        if not client.is_closed:
+            closing = asyncio.create_task(close())
+            await asyncio.wait({closing}, timeout=0.5)
+            closing.cancel()
+        self._open.discard(client)
 
     def _note_denial(self, client: SafeNatsPy, text: str) -> None:
         if "permissions violation" not in text:
@@ -428,18 +461,6 @@ class Connection:
     ) -> None:
         since = self.state.since if self.state.status == status else time.time()
         self.state = ConnectionState(status, since, self.state.server, self.state.server_name, error)
-
-
-async def _close(client: NatsPy) -> None:
-    """Close, but do not wait for it: after a failed TLS handshake nats-py would wait for ever."""
-
-    async def close() -> None:
-        with contextlib.suppress(Exception):
-            await client.close()
-
-    closing = asyncio.create_task(close())
-    await asyncio.wait({closing}, timeout=0.5)
-    closing.cancel()
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -167,6 +167,8 @@ class Consumer:
         """Read until cancelled; with `until`, up to the message before that stream sequence."""
         while True:
             try:
+                if self._moving and self._connection.state.status != "connected":
+                    raise _DoubtError("the connection to the server was lost")
                 client = await self._connection.ready()
                 async with self._attached(client) as doubt_at:
                     if await self._read(client, doubt_at):

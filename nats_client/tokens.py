@@ -84,8 +84,9 @@ class Wanted:
         key = self._pair.public_key.decode().rstrip("=")
         return json.dumps({"role": self._role, "key": key}).encode()
 
-    def token(self, reply: Msg) -> Token:
-        """The token in the answer. Raises TokenRefused, and TokenUnavailable where it is none."""
+    def token(self, reply: Msg, early: float = 0) -> Token:
+        """The token in the answer; it lives `early` seconds less than it says. Raises TokenRefused, and
+        TokenUnavailable where it is none."""
         headers = reply.headers or {}
         if code := headers.get("Nats-Service-Error-Code"):
             why = headers.get("Nats-Service-Error", "")[:300]
@@ -97,7 +98,7 @@ class Wanted:
             raise TokenUnavailable(f"The token service has no token for the role {self._role!r}: {why}")
         try:
             told = json.loads(reply.data)
-            lives = float(told["lives"])
+            lives = max(0.0, float(told["lives"]) - early)
             rights = Rights(
                 self._role,
                 _list(told["pages"], str),
@@ -141,6 +142,14 @@ def refused(role: str, where: str) -> TokenRefused:
     return TokenRefused(
         f"The token of the role {role!r} is refused by {where}. It may be revoked; or the account does not "
         "name the role's signing key, or the clocks of server and token service differ."
+    )
+
+
+def unchecked(role: str, where: str) -> TokenRefused:
+    """The error of a server that lets in whoever comes: it would not enforce what the role may."""
+    return TokenRefused(
+        f"The role {role!r} has no meaning at {where}, which does not check tokens: it has no operator. "
+        "Leave out 'role', or ask who runs the server."
     )
 
 

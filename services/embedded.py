@@ -1,10 +1,10 @@
 """The embedded NATS server: a real nats-server with JetStream, for when no other is configured.
 
 One process of this machine and data directory, the owner, runs the server and the programs beside it (the
-publisher of the machine's figures, the history service); the others join it. A file lock, which the kernel
-releases when the owner dies, says who is the owner. Every process looks twice a second whether the lock is
-free (then it takes over) and, as the owner, whether its children run (else it starts them again). The URL
-stays what it was, so clients just reconnect.
+publisher of the machine's figures, the history and the token service); the others join it. A file lock,
+which the kernel releases when the owner dies, says who is the owner. Every process looks twice a second
+whether the lock is free (then it takes over) and, as the owner, whether its children run (else it starts them
+again). The URL stays what it was, so clients just reconnect.
 """
 
 import asyncio

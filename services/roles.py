@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nats_client.errors import SettingsError, SubjectError, one_of
-from nats_client.subjects import check_bucket, check_filter, check_stream_name
+from nats_client.subjects import check_bucket, check_filter, check_service, check_stream_name
+from nats_client.tokens import SUBJECT as TOKENS
 
 FILE = Path(__file__).parent / "roles.toml"
 INBOX = "_INBOX_app"
@@ -16,6 +17,13 @@ INBOX = "_INBOX_app"
 OWN_INBOX = f"{INBOX}.{{{{name()}}}}.>"
 """The inbox of a user in a scoped signing key's template, where the server puts the user's name."""
 ALL = "*"
+NEVER = {
+    TOKENS: "whoever may ask for tokens has every role",
+    f"{INBOX}.>": "the answers to others are delivered there",
+    "$JS.>": "JetStream's API is not for messages; 'streams' and 'manage' say what may be asked of it",
+    "$SYS.>": "it belongs to the server",
+}
+"""Subjects that no role may publish to, and why."""
 MINUTES = 5.0
 
 
@@ -142,6 +150,22 @@ def _role(name: str, entry: Any) -> Role:
             check_stream_name(stream)
     for bucket in role.buckets:
         check_bucket(bucket)
+    for service in role.services:
+        if service != ALL:
+            check_service(service)
     for subject in role.publish:
         check_filter(subject)
+        for never, why in NEVER.items():
+            if _overlap(subject.split("."), never.split(".")):
+                raise SettingsError(f"The role {name!r} may not publish to {subject!r}: {why}.")
     return role
+
+
+def _overlap(one: list[str], other: list[str]) -> bool:
+    """Whether a subject can match both of two filters, given as tokens."""
+    for a, b in zip(one, other, strict=False):
+        if ">" in (a, b):
+            return True
+        if a != b and "*" not in (a, b):
+            return False
+    return len(one) == len(other)

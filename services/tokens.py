@@ -21,14 +21,14 @@ import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nats.micro
 import nkeys
 from nats.micro.request import Request, ServiceError
 
 from nats_client.connection import SafeNatsPy
-from nats_client.errors import ConnectionFailed, LookbackError, SettingsError, one_of
+from nats_client.errors import LookbackError, SettingsError, one_of
 from nats_client.settings import Settings
 from nats_client.tokens import SUBJECT
 from services.claims import PREFIX, Key, signed
@@ -38,6 +38,7 @@ NAME = "tokens"
 VERSION = "1.0.0"
 MOST_ASKED = 1024  # bytes of a request
 PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
+LOGIN_PAUSE = 1.0  # seconds
 CLOSE_TIMEOUT = 1.0  # seconds
 
 log = logging.getLogger("services.tokens")
@@ -48,6 +49,8 @@ class Minted:
     """A token, and what its user must know. What it permits is in the account, with the signing key."""
 
     jwt: str = field(repr=False)
+    key: str
+    """The user's public key, by which the token can be revoked."""
     name: str
     """The user's: random, since whoever knows it knows where the answers to this user are delivered."""
     expires: int
@@ -74,27 +77,27 @@ def mint(role: Role, key: str, signing: Key, account: str, seconds: float) -> Mi
     """A user JWT of `account` (A…) for the public user key `key` (U…), which lives `seconds`.
 
     `signing` is the scoped signing key of the role: the account says what it permits, the JWT nothing. Raises
-    ValueError on what is no public user key.
+    SettingsError on what is no public key of a user.
     """
-    check_user_key(key)
+    check_key(key, "user")
     name = secrets.token_hex(16)
     now = time.time()
     expires = math.ceil(now + seconds)
     jwt = signed(signing, key, name, {"type": "user", "issuer_account": account}, expires=expires)
-    return Minted(jwt, name, expires, round(expires - now, 3), role)
+    return Minted(jwt, key, name, expires, round(expires - now, 3), role)
 
 
-def check_user_key(key: str) -> str:
-    """`key` when it is a public user key: U…, with its checksum. Raises ValueError otherwise.
+def check_key(key: str, kind: Literal["account", "user"]) -> str:
+    """`key` when it is a public key of that kind (A…, U…), with its checksum. Raises SettingsError otherwise.
 
     https://github.com/nats-io/nkeys#readme: base32 of a prefix, 32 bytes and a CRC-16 of both.
     """
     with contextlib.suppress(binascii.Error, UnicodeEncodeError, TypeError, AttributeError):
         raw = base64.b32decode(key.encode("ascii"))
-        right = len(raw) == 35 and raw[0] == PREFIX["user"] and nkeys.crc16_checksum(raw[:33]) == raw[33:]
+        right = len(raw) == 35 and raw[0] == PREFIX[kind] and nkeys.crc16_checksum(raw[:33]) == raw[33:]
         if right:
             return key
-    raise ValueError("'key' is no public user key (U…).")
+    raise SettingsError(f"'key' is no public key of {'an' if kind == 'account' else 'a'} {kind}.")
 
 
 class Table:
@@ -130,29 +133,30 @@ class Tokens:
     """The service."""
 
     def __init__(self, keys: Path, account: str | None = None) -> None:
-        """Raises SettingsError where the account or the roles cannot be read."""
+        """Raises SettingsError where the account or the roles cannot be read, or `account` is no key."""
         self._keys = keys
-        self._account = account or _key(keys / "app.nk").public
+        self._account = check_key(account, "account") if account else _key(keys / "app.nk").public
         self._table = Table()
         for role in self._table.current().roles:
             with contextlib.suppress(ServiceError):  # said in the log at once, not with the first sign-in
                 self._signing_key(role)
 
     async def serve(self, settings: Settings) -> None:
-        """Connect, answer, and connect again whenever the connection is lost, until cancelled. Raises
-        ConnectionFailed where the login has ended for good."""
-        ended = asyncio.Event()
-        nc = await _connect(settings, ended)
-        try:
-            service = await nats.micro.add_service(
-                nc, name=NAME, version=VERSION, description="Short-lived user JWTs by role"
-            )
-            await service.add_endpoint(name="mint", subject=SUBJECT, handler=self._mint)
-            await ended.wait()
-            raise ConnectionFailed(f"The connection to {settings.shown} has ended: {nc.last_error}.")
-        finally:
-            with contextlib.suppress(Exception):  # on the way out there is nobody to tell
-                await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
+        """Connect, answer, and connect again whenever the connection is lost, until cancelled."""
+        while True:
+            ended = asyncio.Event()
+            nc = await _connect(settings, ended)
+            try:
+                service = await nats.micro.add_service(
+                    nc, name=NAME, version=VERSION, description="Short-lived user JWTs by role"
+                )
+                await service.add_endpoint(name="mint", subject=SUBJECT, handler=self._mint)
+                await ended.wait()  # nats-py gives up on a login that was revoked, or has expired
+                log.warning("The login at %s has ended (%s); trying again.", settings.shown, nc.last_error)
+            finally:
+                with contextlib.suppress(Exception):  # on the way out there is nobody to tell
+                    await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
+            await asyncio.sleep(LOGIN_PAUSE)
 
     async def _mint(self, request: Request) -> None:
         try:
@@ -164,7 +168,13 @@ class Tokens:
             log.exception("a request failed")
             raise ServiceError("500", "The token service failed; its log says why.") from None
         until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(minted.expires))
-        log.info("A token of the role %s for %s, until %s.", minted.role.name, minted.name, until)
+        log.info(
+            "A token of the role %s for %s, key %s, until %s.",
+            minted.role.name,
+            minted.name,
+            minted.key,
+            until,
+        )
         await request.respond(json.dumps(minted.reply()).encode())
 
     def answer(self, data: bytes) -> Minted:
@@ -177,7 +187,7 @@ class Tokens:
             raise ServiceError("403", f"There is no role {name!r}.")
         try:
             return mint(role, key, self._signing_key(name), self._account, roles.minutes * 60)
-        except ValueError as error:
+        except SettingsError as error:
             raise ServiceError("400", str(error)) from None
 
     def _signing_key(self, role: str) -> Key:

@@ -16,6 +16,13 @@ from tests.running import ROOT
 from tests.waiting import until
 
 NO_LIMIT = {"subs": -1, "data": -1, "payload": -1}
+CLOCK = """
+import runpy, sys, time
+ahead, right = float(sys.argv.pop(1)), time.time
+time.time = lambda: right() + ahead
+runpy.run_module("services.tokens", run_name="__main__", alter_sys=True)
+"""
+"""Runs the token service by a clock that is some seconds ahead."""
 ROLES = """
 minutes = {minutes}
 
@@ -43,17 +50,28 @@ class Realm:
         self.keys.mkdir()
         self.roles = folder / "roles.toml"
         self.roles.write_text(roles.replace("{minutes}", str(minutes)))
-        self._operator, self._system = Key.new("operator"), Key.new("account")
+        operator, system = Key.new("operator"), Key.new("account")
+        self._operator, self._system = operator, system.public
+        # Once: a server that is reloaded takes no other
+        self._operator_jwt = signed(operator, operator.public, "op", {"type": "operator"})
+        self._system_jwt = signed(operator, system.public, "SYS", {"type": "account"})
         self.account = Key.new("account")
         (self.keys / "app.nk").write_text(self.account.seed)
+        self.listen: list[str] = []
+        """Plain subjects that all roles may subscribe to."""
         self.signing: dict[str, Key] = {}
-        for role in load_roles(self.roles).roles:
+        self._table = load_roles(self.roles).roles
+        for role in self._table:
             self.signing[role] = Key.new("account")
             (self.keys / f"role-{role}.nk").write_text(self.signing[role].seed)
         self.broker_key = Key.new("user")
         self.admin = self._credentials("admin", Key.new("user"), {})
         asking = {"pub": {"allow": ["tokens.mint"]}, "sub": {"allow": ["_INBOX_app.broker.>"]}}
         self.broker = self._credentials("broker", self.broker_key, asking)
+
+        self.nobody = self._credentials(
+            "nobody", Key.new("user"), {"pub": {"deny": ["tokens.mint"]}, "sub": {"allow": ["_INBOX_app.>"]}}
+        )
 
     def _credentials(self, name: str, key: Key, permissions: Mapping[str, Any]) -> Path:
         file = self.folder / f"{name}.creds"
@@ -63,19 +81,12 @@ class Realm:
 
     def config(self, revocations: Mapping[str, int] | None = None) -> str:
         """Of a server, which reads `revocations` (key of a user, or "*", and seconds) when it is reloaded."""
-        scopes = [
-            {
-                "kind": "user_scope",
-                "key": self.signing[role.name].public,
-                "role": role.name,
-                "template": {
-                    **role.permissions(),
-                    **NO_LIMIT,
-                    "allowed_connection_types": ["STANDARD", "WEBSOCKET"],
-                },
-            }
-            for role in load_roles(self.roles).roles.values()
-        ]
+        scopes = []
+        for name, key in self.signing.items():
+            permitted = self._table[name].permissions()
+            permitted["sub"]["allow"] += self.listen
+            template = {**permitted, **NO_LIMIT, "allowed_connection_types": ["STANDARD", "WEBSOCKET"]}
+            scopes.append({"kind": "user_scope", "key": key.public, "role": name, "template": template})
         stored = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
         reach = {"imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
         account: dict[str, Any] = {
@@ -84,22 +95,20 @@ class Realm:
             "signing_keys": scopes,
             "revocations": dict(revocations or {}),
         }
-        system = self._system.public
         jwts = {
             self.account.public: signed(self._operator, self.account.public, "APP", account),
-            system: signed(self._operator, system, "SYS", {"type": "account"}),
+            self._system: self._system_jwt,
         }
-        operator = signed(self._operator, self._operator.public, "op", {"type": "operator"})
         preload = ", ".join(f"{key}: {jwt}" for key, jwt in jwts.items())
         return (
-            f"operator: {operator}\nsystem_account: {system}\n"
+            f"operator: {self._operator_jwt}\nsystem_account: {self._system}\n"
             f"resolver: MEMORY\nresolver_preload: {{ {preload} }}\n"
         )
 
     def settings(self, url: str, role: str, **more: Any) -> Settings:
         """Of a client that takes on `role`."""
         login = {"credentials": str(self.broker), "inbox_prefix": "_INBOX_app.broker"}
-        return Settings(url=url, role=role, **login, **more)
+        return Settings(url=url, role=role, **(login | more))
 
     @contextmanager
     def server(self) -> Iterator[NatsServer]:
@@ -115,9 +124,9 @@ class Realm:
             server.kill()
 
     @contextmanager
-    def service(self, server: NatsServer) -> "Iterator[TokenService]":
-        """The token service, ready; killed at the end."""
-        service = TokenService(self, server)
+    def service(self, server: NatsServer, ahead: float = 0) -> "Iterator[TokenService]":
+        """The token service, ready, its clock some seconds `ahead`; killed at the end."""
+        service = TokenService(self, server, ahead)
         try:
             service.wait()
             yield service
@@ -128,16 +137,24 @@ class Realm:
 class TokenService:
     """`python -m services.tokens`, and what it logs."""
 
-    def __init__(self, realm: Realm, server: NatsServer) -> None:
-        self._realm, self._server = realm, server
+    def __init__(self, realm: Realm, server: NatsServer, ahead: float = 0) -> None:
+        self._realm, self._server, self._ahead = realm, server, ahead
         self._log = realm.folder / "tokens.log"
         self.start()
 
-    def start(self) -> None:
-        """Start it, as it was before."""
+    def start(self, *account: str) -> None:
+        """Start it, as it was before, or for `account`."""
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.tokens", self._server.url, str(self._realm.keys)],
+                [
+                    sys.executable,
+                    "-c",
+                    CLOCK,
+                    str(self._ahead),
+                    self._server.url,
+                    str(self._realm.keys),
+                    *account,
+                ],
                 cwd=ROOT,
                 env={"NATS_CREDS": str(self._realm.admin), "LOOKBACK_ROLES": str(self._realm.roles)},
                 stderr=log,

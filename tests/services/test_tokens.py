@@ -1,0 +1,325 @@
+"""The token service: what it hands out, to whom, and what it refuses, over a real server."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nats
+import nats.errors
+import pytest
+from nats.aio.client import RawCredentials
+
+from nats_client import Client, Settings
+from nats_client.errors import RequestRefused, SettingsError
+from services.claims import Key, claims_of, credentials
+from services.embedded import embedded
+from services.roles import Role, load_roles
+from services.tokens import Tokens, check_key, mint
+from tests.nats import NatsServer, numbered
+from tests.node import node
+from tests.realm import ROLES, Realm, TokenService
+from tests.waiting import until
+
+
+@pytest.fixture
+def realm(tmp_path: Path) -> Realm:
+    """An account with the roles "all" and "viewer"."""
+    return Realm(tmp_path / "realm")
+
+
+@pytest.fixture
+def server(realm: Realm) -> Iterator[NatsServer]:
+    """Its server."""
+    with realm.server() as server:
+        yield server
+
+
+@pytest.fixture
+def service(realm: Realm, server: NatsServer) -> Iterator[TokenService]:
+    """The token service."""
+    with realm.service(server) as service:
+        yield service
+
+
+def ask(realm: Realm, server: NatsServer, request: Any) -> dict[str, Any]:
+    """The answer to the broker; for an error its "code" and "error"."""
+    payload = request if isinstance(request, bytes) else json.dumps(request).encode()
+
+    async def work(nc: Any) -> dict[str, Any]:
+        reply = await nc.request("tokens.mint", payload, timeout=10)
+        headers = reply.headers or {}
+        if "Nats-Service-Error-Code" in headers:
+            return {"code": headers["Nats-Service-Error-Code"], "error": headers["Nats-Service-Error"]}
+        told: dict[str, Any] = json.loads(reply.data)
+        return told
+
+    return dict(as_user(server, realm.broker, work, "_INBOX_app.broker")[0])
+
+
+def as_user(server: NatsServer, credentials: Any, work: Any, inbox_prefix: str) -> Any:
+    """The result of `work`, given a connection with `credentials`; and the errors that the server told."""
+
+    async def main() -> Any:
+        errors: list[str] = []
+
+        async def note(error: Exception) -> None:
+            errors.append(str(error).lower())
+
+        nc = nats.NATS()
+        try:
+            await nc.connect(
+                server.url,
+                user_credentials=credentials,
+                inbox_prefix=inbox_prefix,
+                allow_reconnect=False,
+                error_cb=note,
+            )
+            return await work(nc), "\n".join(errors)
+        finally:
+            await nc.close()
+
+    return asyncio.run(main())
+
+
+def test_mint_carries_no_rights() -> None:
+    """The JWT names account, user and end, is signed by the role's key, and permits nothing by itself."""
+    signing, account, user = Key.new("account"), Key.new("account").public, Key.new("user").public
+    before = time.time()
+    minted = mint(Role("viewer", streams=("S",), services=("*",)), user, signing, account, 60)
+    claims = claims_of(minted.jwt)
+    assert claims["nats"] == {"version": 2, "type": "user", "issuer_account": account}
+    assert (claims["iss"], claims["sub"], claims["name"]) == (signing.public, user, minted.name)
+    assert before + 60 <= claims["exp"] <= time.time() + 61
+    assert claims["exp"] == minted.expires
+    assert 60 <= minted.lives <= 61
+    reply = minted.reply()
+    assert reply["inbox_prefix"] == f"_INBOX_app.{minted.name}"
+    assert (reply["streams"], reply["services"], reply["pages"]) == (["S"], None, None)
+    assert minted.jwt not in repr(minted)
+
+
+def test_names_cannot_be_guessed() -> None:
+    """Two names share nothing: who knows its own inbox does not know another's."""
+    arguments = (Role("a"), Key.new("user").public, Key.new("account"), Key.new("account").public, 60)
+    names = [mint(*arguments).name for _ in range(50)]
+    assert len({name[:8] for name in names}) == len({name[-8:] for name in names}) == 50
+
+
+def test_only_a_public_user_key_is_signed() -> None:
+    """Seeds, keys of another kind, and a key with a wrong character are refused."""
+    user = Key.new("user")
+    assert check_key(user.public, "user") == user.public
+    wrong = user.public[:10] + ("A" if user.public[10] != "A" else "B") + user.public[11:]
+    for key in (wrong, user.seed, Key.new("account").public, user.public.lower(), "", "U", "Ü" * 56,
+                user.public + " ", user.public[:-1]):  # fmt: skip
+        with pytest.raises(SettingsError, match="is no public key of a user"):
+            check_key(key, "user")
+
+
+def test_token_logs_in(realm: Realm, server: NatsServer, service: TokenService) -> None:
+    """With the key that asked for it the token logs in, and has the role's rights and its own inbox only."""
+    user = Key.new("user")
+    told = ask(realm, server, {"role": "viewer", "key": user.public})
+    assert (told["streams"], told["services"], told["pages"]) == (["S", "KV_b"], ["tester"], ["overview"])
+
+    published = ["$JS.API.STREAM.INFO.OTHER", "$JS.API.STREAM.LIST", "tokens.mint", "s.a"]
+    subscribed = ["_INBOX_app.>", "_INBOX_app.broker.>", "_INBOX.>", "s.>"]
+
+    async def work(nc: Any) -> None:
+        answer = await nc.request("$JS.API.STREAM.INFO.S", b"", timeout=5)
+        assert json.loads(answer.data)["config"]["name"] == "S"
+        for subject in published:
+            await nc.publish(subject, b"")
+        for subject in subscribed:
+            await nc.subscribe(subject)
+        await nc.flush()
+
+    login = RawCredentials(credentials(told["jwt"], user.seed))
+    errors = as_user(server, login, work, told["inbox_prefix"])[1]
+    for what, subjects in (("publish", published), ("subscription", subscribed)):
+        for subject in subjects:
+            assert f'permissions violation for {what} to "{subject.lower()}"' in errors
+    stolen = RawCredentials(credentials(told["jwt"], Key.new("user").seed))
+    with pytest.raises(nats.errors.Error, match="Authorization"):
+        as_user(server, stolen, work, told["inbox_prefix"])
+
+
+REFUSED = [
+    (b"", "400", "The request is not JSON."),
+    (b"[" * 900, "400", "The request is not JSON."),
+    (b"x" * 2000, "400", "The request has 2,000 bytes; 1,024 are allowed."),
+    ([], "400", 'The request is no object with the texts "role" and "key".'),
+    ({"role": "viewer"}, "400", 'The request is no object with the texts "role" and "key".'),
+    ({"role": 5, "key": "U"}, "400", 'The request is no object with the texts "role" and "key".'),
+    ({"role": "viewer", "key": "U"}, "400", "'key' is no public key of a user."),
+    ({"role": "viewer", "key": "SUA"}, "400", "'key' is no public key of a user."),
+    ({"role": "boss", "key": "KEY"}, "403", "There is no role 'boss'."),
+    ({"role": "../app", "key": "KEY"}, "403", "There is no role '../app'."),
+    ({"role": "viewer", "key": "KEY", "expires": 9e9}, "400", "The keys are 'key', 'role'."),
+    ({"role": "viewer", "key": "KEY", "name": "me"}, "400", "The keys are 'key', 'role'."),
+    ({"role": "viewer", "key": "KEY", "pub": {"allow": [">"]}}, "400", "The keys are 'key', 'role'."),
+]
+
+
+def test_what_is_refused(realm: Realm, server: NatsServer, service: TokenService) -> None:
+    """Each refusal has its code and its sentence, and is told in the log."""
+    for request, code, told in REFUSED:
+        if isinstance(request, dict) and request.get("key") == "KEY":
+            request = {**request, "key": Key.new("user").public}
+        answer = ask(realm, server, request)
+        assert answer["code"] == code, request
+        assert told in answer["error"], request
+        assert told in service.log()
+
+
+def test_missing_signing_key(realm: Realm, server: NatsServer, service: TokenService) -> None:
+    """Without its signing key a role has no token, and the log says what to do; the others have theirs."""
+    file = realm.keys / "role-viewer.nk"
+    seed = file.read_text()
+    key = Key.new("user").public
+    for wrong in (None, "", "SUAIBNOTASEED", realm.broker_key.seed):
+        file.unlink() if wrong is None else file.write_text(wrong)
+        told = ask(realm, server, {"role": "viewer", "key": key})
+        assert told["code"] == "503"
+        assert "There is no signing key for the role 'viewer'" in told["error"]
+        assert str(realm.keys) not in told["error"]
+        assert "jwt" in ask(realm, server, {"role": "all", "key": key})
+    assert "role-viewer.nk' cannot be read (FileNotFoundError)." in service.log()
+    assert "role-viewer.nk' is no seed of an account (SA…)." in service.log()
+    assert "Put the seed of the role's scoped signing key there" in service.log()
+    file.write_text(seed)
+    assert "jwt" in ask(realm, server, {"role": "viewer", "key": key})
+
+
+def test_roles_are_read_anew(realm: Realm, server: NatsServer, service: TokenService) -> None:
+    """A role taken out is refused at the next request; a broken file changes nothing, and the log says so."""
+    wanted = {"role": "viewer", "key": Key.new("user").public}
+    assert "jwt" in ask(realm, server, wanted)
+    table = realm.roles.read_text()
+    realm.roles.write_text("[roles.all]\n")
+    assert ask(realm, server, wanted)["code"] == "403"
+    realm.roles.write_text("[roles.viewer]\nstreams = 5\n")
+    assert ask(realm, server, wanted)["code"] == "403"
+    assert "must be a list of texts. The roles stay as they were." in service.log()
+    realm.roles.unlink()
+    assert ask(realm, server, wanted)["code"] == "403"
+    assert "cannot be read (FileNotFoundError). The roles stay as they were." in service.log()
+    realm.roles.write_text(table.replace("minutes = 5", "minutes = 1"))
+    told = ask(realm, server, wanted)
+    assert 60 <= told["lives"] <= 61
+
+
+def test_log_tells_each_token_and_no_secret(realm: Realm, server: NatsServer, service: TokenService) -> None:
+    """Role, name and end of each token are in the log; no JWT, seed or key."""
+    user = Key.new("user")
+    told = ask(realm, server, {"role": "viewer", "key": user.public})
+    ask(realm, server, {"role": "viewer", "key": user.seed})
+    name = told["inbox_prefix"].rpartition(".")[2]
+    assert f"A token of the role viewer for {name}, key {user.public}, until 20" in service.log()
+    secrets = [told["jwt"], user.seed, realm.account.seed, *(key.seed for key in realm.signing.values())]
+    for secret in secrets:
+        assert secret not in service.log()
+        assert secret[-20:] not in service.log()
+
+
+def test_comes_back(realm: Realm, server: NatsServer, service: TokenService) -> None:
+    """The service answers again after the server was away, ends on SIGTERM, and starts without the account's
+    seed when told the account."""
+    wanted = {"role": "viewer", "key": Key.new("user").public}
+    server.kill()
+    server.start()
+    service.wait()
+    assert "jwt" in ask(realm, server, wanted)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(30) == 0
+    (realm.keys / "app.nk").unlink()
+    service.start()
+    assert service.process.wait(30) == 1
+    assert "app.nk' cannot be read (FileNotFoundError)." in service.log().splitlines()[-1]
+    service.start(realm.account.public)
+    service.wait()
+    assert "jwt" in ask(realm, server, wanted)
+
+
+def test_broken_roles_at_the_start(realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to begin with: the service says so, and does not start."""
+    monkeypatch.setitem(os.environ, "LOOKBACK_ROLES", str(realm.roles))
+    realm.roles.write_text("[roles.viewer]\nstreams = 5\n")
+    with pytest.raises(SettingsError, match="must be a list of texts"):
+        Tokens(realm.keys)
+    realm.roles.write_text(ROLES.replace("{minutes}", "5"))
+    assert load_roles(realm.roles).roles.keys() == {"all", "viewer"}
+    with pytest.raises(SettingsError, match="is no public key of an account"):
+        Tokens(realm.keys, "SOMETHING")
+
+
+def test_login_is_revoked_and_given_back(realm: Realm, server: NatsServer, service: TokenService) -> None:
+    """A service whose login is revoked answers again once it is given back."""
+    server.configure(realm.config({"*": int(time.time()) + 1}))
+    until(lambda: "Disconnected" in service.log() or "has ended" in service.log())
+    server.configure(realm.config())
+    service.wait()
+    assert "jwt" in ask(realm, server, {"role": "viewer", "key": Key.new("user").public})
+    assert service.process.poll() is None
+
+
+def test_another_client_takes_on_a_role(realm: Realm, server: NatsServer, service: TokenService) -> None:
+    """The npm client asks for a token with a key of its own, and may read what the role may, and no more."""
+    server.publish("s.a", *numbered(3))
+    with node("role.mjs", server.url, str(realm.broker), "viewer") as script:
+        assert [script.line() for _ in range(3)] == ['{"n": 0}', '{"n": 1}', '{"n": 2}']
+        assert [script.line() for _ in range(4)] == [
+            "$JS.API.STREAM.INFO.OTHER: PermissionViolationError",
+            "$JS.API.STREAM.PURGE.S: PermissionViolationError",
+            "tokens.mint: PermissionViolationError",
+            "_INBOX_app.>: PermissionViolationError",
+        ]
+    with node("role.mjs", server.url, str(realm.broker), "boss") as script:
+        assert script.line() == "refused: There is no role 'boss'."
+
+
+def test_embedded_server_hands_out_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the embedded server each role has its token, and may list, read and find what it names."""
+    monkeypatch.setenv("LOOKBACK_DATA_DIR", str(tmp_path / "data"))
+    roles = tmp_path / "roles.toml"
+    roles.write_text(
+        '[roles.analyst]\nstreams = ["*"]\nservices = ["*"]\npublish = ["history.>"]\n'
+        '[roles.viewer]\nstreams = ["METRICS"]\nbuckets = ["host"]\n'
+    )
+    monkeypatch.setenv("LOOKBACK_ROLES", str(roles))
+
+    async def main() -> None:
+        async with embedded() as logins:
+            await asyncio.to_thread(check_roles, logins["broker"])
+
+    asyncio.run(main())
+
+
+def check_roles(broker: dict[str, str]) -> None:
+    """What the roles have, and what the broker itself."""
+    with Client(Settings.load({**broker, "role": "viewer"})) as viewer:
+        until(lambda: viewer.state.status == "connected", 60)
+        until(lambda: [stream.name for stream in viewer.streams()] == ["METRICS"])
+        until(lambda: [bucket.name for bucket in viewer.buckets()] == ["host"])
+        feed = viewer.feed("METRICS", look_back="PT1M")
+        until(lambda: len(feed.snapshot()) > 0)
+        assert viewer.services().names == []
+        with pytest.raises(RequestRefused):
+            viewer.request("history.tables")
+        assert viewer.rights.streams == ("METRICS", "KV_host")
+    with Client(Settings.load({**broker, "role": "analyst"})) as analyst:
+        until(lambda: analyst.state.status == "connected")
+        until(lambda: {"history", "tokens"} <= set(analyst.services().names))
+        assert "tables" in analyst.request("history.tables", timeout=30).value()
+        with pytest.raises(RequestRefused):
+            analyst.request("tokens.mint")
+    with Client(Settings.load(broker)) as asking:
+        until(lambda: asking.state.status == "connected")
+        for ask_for in (asking.streams, lambda: asking.request("history.tables")):
+            with pytest.raises(RequestRefused):
+                ask_for()
