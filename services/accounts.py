@@ -1,12 +1,12 @@
-"""The accounts of the embedded server: who lives in which, and what one lets another use.
+"""The accounts of the embedded server: their keys, who may log in to them, and what the server is to know.
 
     python -m services.accounts              prints the exports and imports
-    python -m services.accounts revoke U…    ends the logins of a user of APP, at once and for good
+    python -m services.accounts nsc          the same as commands of nsc, for an operator of your own
+    python -m services.accounts conf         the roles as users of a server with a single account
+    python -m services.accounts revoke U…    ends the connections of a user of APP, and refuses its JWT
 
-Streams and buckets live in DATA, programs that answer requests in SERVICES, dashboards and browsers in APP.
-Whoever may create a consumer picks where it delivers to, within the stream's account: so nothing that listens
-is in DATA. The keys are made once and stay in the data directory, for its user alone: JetStream's store is
-named by DATA's key. docs/accounts.md has the picture.
+The keys are made once and stay in the data directory, for its user alone: JetStream's store is named by the
+key of DATA. What the accounts let each other use is in services/layout.py.
 """
 
 import asyncio
@@ -27,32 +27,34 @@ from filelock import FileLock, Timeout
 from nats_client.errors import LookbackError
 from services import nats_server
 from services.claims import Key, claims_of, credentials, signed
+from services.layout import (
+    ACCOUNTS,
+    API,
+    BROKER,
+    DASHBOARD,
+    DOMAIN,
+    EXPORTS,
+    SERVICES_INBOX,
+    Export,
+    as_nsc,
+    as_users,
+    imports,
+    in_words,
+)
 from services.nats_server import ServerError
-from services.roles import INBOX, Role, Roles, load_roles, reading
+from services.roles import INBOX, Role, Roles, load_roles
 
 User = Literal["data", "services", "dashboard", "broker"]
 """Users that have a credentials file; those of roles get a JWT from the token service."""
 
-DOMAIN = "data"
-"""What APP and SERVICES call DATA's JetStream."""
-API = f"$JS.{DOMAIN}.API"
-"""What they call its API."""
-SERVICES_INBOX = "_INBOX_services"
-"""Root of the inboxes of SERVICES."""
 SUBSCRIPTIONS = 1000
 """Of one connection in APP."""
-DASHBOARD = Role("dashboard", streams=("*",), services=("*",), publish=("history.>", "workflow-start.>"))
-"""The app without sign-in: the rights of an analyst, and workflows may be started."""
-BROKER = Role("broker", publish=("tokens.mint",))
-"""The app with sign-in: asks for the tokens of others."""
-ACCOUNTS = ("sys", "data", "services", "app")
 REVOKED = "revoked.json"
 LOCK_TIMEOUT = 20.0  # seconds; a start holds the lock for some of them
 RELOAD_TIMEOUT = 5.0  # seconds
 
 _USER_KEY = re.compile("U[A-Z2-7]{55}")
 _SEED = re.compile("^SU[A-Z2-7]+$", re.MULTILINE)
-_FLOW = "$JS.FC.>"
 _UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
 _ACCOUNT = {**_UNLIMITED, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": 0}
 _IN_APP = {**_UNLIMITED, "subs": SUBSCRIPTIONS}
@@ -62,74 +64,6 @@ _JETSTREAM = dict.fromkeys((*_STREAMS, "mem_max_stream_bytes", "disk_max_stream_
 
 class AccountsError(LookbackError):
     """Keys cannot be read or written, or a user cannot be revoked; the message says which and why."""
-
-
-@dataclass(frozen=True)
-class Export:
-    """What an account lets others use."""
-
-    kind: Literal["service", "stream"]
-    subject: str
-    users: tuple[str, ...]
-    """The accounts that import it."""
-    many: bool = False
-    """Whether a request has many answers."""
-    local: str = ""
-    """What it is called where it is imported; empty: the same."""
-
-
-def _api(*subjects: str, users: tuple[str, ...]) -> list[Export]:
-    """Subjects of JetStream's API, which importers have under the domain's name."""
-    return [
-        Export("service", subject, users, local=subject.replace("$JS.API", API, 1)) for subject in subjects
-    ]
-
-
-_READING = [subject for subject in reading("*", "$JS.API") if subject != _FLOW]
-
-EXPORTS: Mapping[str, Sequence[Export]] = {
-    "data": (
-        *_api(*_READING, users=("app", "services")),
-        Export("service", _FLOW, ("app", "services")),
-        *_api("$JS.API.STREAM.PURGE.*", "$JS.API.STREAM.MSG.DELETE.*", users=("app",)),
-        Export("service", "$KV.thresholds.>", ("app",)),
-        *_api("$JS.API.STREAM.CREATE.WORKFLOWS", users=("services",)),
-        Export("service", "workflow.>", ("services",)),
-        Export("service", "workflow-heartbeat.>", ("services",)),
-        Export("stream", f"{INBOX}.>", ("app",)),
-        Export("stream", f"{SERVICES_INBOX}.>", ("services",)),
-        Export("stream", "metrics.>", ("app",)),
-    ),
-    "services": (
-        Export("service", "history.>", ("app",), many=True),
-        Export("service", "workflow-start.>", ("app",)),
-        Export("service", "tokens.mint", ("app",)),
-        Export("service", "$SRV.>", ("app",), many=True),
-    ),
-}
-"""What each account exports, and to whom."""
-
-
-def imports(account: str) -> list[tuple[str, Export]]:
-    """What an account imports, and from which."""
-    return [(owner, each) for owner, exports in EXPORTS.items() for each in exports if account in each.users]
-
-
-def layout() -> str:
-    """The exports and imports as a text, one a line."""
-    lines = []
-    for account, exports in EXPORTS.items():
-        lines += ["", f"{account.upper()} exports"]
-        for each in exports:
-            many = "   many answers to one request" if each.many else ""
-            lines.append(f"  {each.kind}  {each.subject}{many}")
-    for account in ACCOUNTS:
-        if found := imports(account):
-            lines += ["", f"{account.upper()} imports"]
-        for owner, each in found:
-            local = f"   as {each.local}" if each.local else ""
-            lines.append(f"  {each.kind}  {owner.upper()}: {each.subject}{local}")
-    return "\n".join(lines[1:])
 
 
 @dataclass(frozen=True)
@@ -389,12 +323,17 @@ def _write(file: Path, text: str) -> None:
 
 
 def _main(arguments: Sequence[str]) -> str:
-    if not arguments:
-        return layout()
-    if len(arguments) != 2 or arguments[0] != "revoke":
-        raise AccountsError(str(__doc__))
-    told = revoke(nats_server.data_dir(), arguments[1])
-    return "Revoked." if told else "Revoked from the next start on: no server runs."
+    match list(arguments):
+        case []:
+            return in_words()
+        case ["nsc"]:
+            return as_nsc(load_roles())
+        case ["conf"]:
+            return as_users(load_roles())
+        case ["revoke", user]:
+            told = revoke(nats_server.data_dir(), user)
+            return "Revoked." if told else "Revoked from the next start on: no server runs."
+    raise AccountsError(str(__doc__))
 
 
 if __name__ == "__main__":

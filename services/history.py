@@ -65,6 +65,8 @@ FIRST_SIGN, NEXT_SIGN = 1.0, 5.0  # seconds of silence before a chunk without ro
 STOP_WAIT = 1.5  # seconds that a query has to end before its caller is told
 PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
 CLOSE_TIMEOUT = 1.0  # seconds
+IMPORTED = "_R_."
+"""How the inbox of a caller in another account begins, as the server shows it to the service."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ACK = re.compile(rb"ack ([0-9]{1,18})")
@@ -442,8 +444,9 @@ class History:
             headers["Content-Type"] = answer.question.kind
             answer.sent += 1
         # This waits while the server does not take what was sent before: 2 MB are held at most.
-        # With a reply subject the server tells when nobody listens at the inbox
-        reply = answer.control if body else ""
+        # With a reply subject the server tells when nobody listens at the inbox; not so of another account's,
+        # for which it would keep each of them for two minutes
+        reply = answer.control if body and not answer.inbox.startswith(IMPORTED) else ""
         try:
             await self._nats.publish(answer.inbox, body, reply=reply, headers=headers)
         except nats.errors.OutboundBufferLimitError:

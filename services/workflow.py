@@ -426,6 +426,8 @@ class Service:
             self.current = None
 
     async def _answer(self, request: Request) -> None:
+        if not request._msg.reply:
+            return  # no request: an answer to another one may have been directed here
         try:
             run = self.start("request")
         except UnderWay as error:

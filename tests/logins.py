@@ -1,56 +1,11 @@
 """Logins of an operator's account, made for a test: keys, user JWTs, credentials files."""
 
-import base64
-import hashlib
-import json
-import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import nkeys
+from services.claims import Key, credentials, signed
 
 EVERYTHING = {"subs": -1, "data": -1, "payload": -1}
-
-
-def new_key(prefix: int) -> tuple[nkeys.KeyPair, str, str]:
-    """A key pair, its public key, and its seed."""
-    seed = nkeys.encode_seed(os.urandom(32), prefix)
-    pair = nkeys.from_seed(bytearray(seed))
-    return pair, pair.public_key.decode().strip("="), seed.decode()
-
-
-def signed(issuer: nkeys.KeyPair, subject: str, name: str, claims: dict[str, Any]) -> str:
-    """A NATS JWT."""
-
-    def encode(part: Any) -> str:
-        data = part if isinstance(part, bytes) else json.dumps(part, separators=(",", ":")).encode()
-        return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-    body = {
-        "iat": int(time.time()),
-        "iss": issuer.public_key.decode().strip("="),
-        "name": name,
-        "sub": subject,
-        "nats": {"version": 2, **claims},
-    }
-    body["jti"] = hashlib.sha256(json.dumps(body).encode()).hexdigest()
-    head = f"{encode({'typ': 'JWT', 'alg': 'ed25519-nkey'})}.{encode(body)}"
-    return f"{head}.{encode(issuer.sign(head.encode()))}"
-
-
-def signed_user(account: nkeys.KeyPair, key: str, limits: dict[str, int], expires: int | None) -> str:
-    """A user JWT, which ends at `expires` (seconds since the epoch)."""
-    jwt = signed(account, key, "me", {"type": "user", "pub": {}, "sub": {}, **limits})
-    if expires is None:
-        return jwt
-    head, body, _ = jwt.split(".")
-    claims = json.loads(base64.urlsafe_b64decode(body + "=="))
-    claims["exp"] = expires
-    body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-    signature = base64.urlsafe_b64encode(account.sign(f"{head}.{body}".encode())).decode().rstrip("=")
-    return f"{head}.{body}.{signature}"
 
 
 @dataclass(frozen=True)
@@ -60,34 +15,28 @@ class Login:
     config: str
     """What the server needs to know."""
     folder: Path
-    account: nkeys.KeyPair
-    user_key: str
-    user_seed: str
+    account: Key
+    user: Key
 
     def write(self, expires: int | None, name: str = "me.creds") -> Path:
         """A credentials file whose JWT ends at `expires` (seconds since the epoch)."""
         file = self.folder / name
-        jwt = signed_user(self.account, self.user_key, EVERYTHING, expires)
-        file.write_text(
-            f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
-            f"-----BEGIN USER NKEY SEED-----\n{self.user_seed}\n------END USER NKEY SEED------\n"
-        )
+        claims = {"type": "user", "pub": {}, "sub": {}, **EVERYTHING}
+        jwt = signed(self.account, self.user.public, "me", claims, expires=expires)
+        file.write_text(credentials(jwt, self.user.seed))
         return file
 
 
 def operator(folder: Path) -> Login:
     """A new operator with one account, JetStream included."""
-    pair, key, _ = new_key(nkeys.PREFIX_BYTE_OPERATOR)
-    account, account_key, _ = new_key(nkeys.PREFIX_BYTE_ACCOUNT)
-    _, user_key, user_seed = new_key(nkeys.PREFIX_BYTE_USER)
+    key, account, system = Key.new("operator"), Key.new("account"), Key.new("account")
     stored = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
     limits = {**EVERYTHING, **stored, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
-    operator_jwt = signed(pair, key, "op", {"type": "operator"})
-    account_jwt = signed(pair, account_key, "acc", {"type": "account", "limits": limits})
-    _, system_key, _ = new_key(nkeys.PREFIX_BYTE_ACCOUNT)
-    system_jwt = signed(pair, system_key, "sys", {"type": "account"})
+    operator_jwt = signed(key, key.public, "op", {"type": "operator"})
+    account_jwt = signed(key, account.public, "acc", {"type": "account", "limits": limits})
+    system_jwt = signed(key, system.public, "sys", {"type": "account"})
     config = (
-        f"operator: {operator_jwt}\nsystem_account: {system_key}\nresolver: MEMORY\n"
-        f"resolver_preload: {{ {account_key}: {account_jwt}, {system_key}: {system_jwt} }}\n"
+        f"operator: {operator_jwt}\nsystem_account: {system.public}\nresolver: MEMORY\n"
+        f"resolver_preload: {{ {account.public}: {account_jwt}, {system.public}: {system_jwt} }}\n"
     )
-    return Login(config, folder, account, user_key, user_seed)
+    return Login(config, folder, account, Key.new("user"))

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import nkeys
 import pytest
 
 from nats_client import Client, Settings
 from nats_client.errors import LoginRefused, ServerUnreachable, SettingsError, TlsFailed
-from tests.logins import new_key, operator
+from services.claims import Key
+from tests.logins import operator
 from tests.nats import running_server
 from tests.running import free_port
 from tests.waiting import until
@@ -92,14 +92,13 @@ def test_token(tmp_path: Path) -> None:
 
 def test_nkey(tmp_path: Path) -> None:
     """An nkey seed connects; another one is refused; what is no seed is named as such."""
-    _, public, seed = new_key(nkeys.PREFIX_BYTE_USER)
-    _, _, other = new_key(nkeys.PREFIX_BYTE_USER)
-    with running_server(tmp_path, f"authorization {{ users: [ {{ nkey: {public} }} ] }}") as server:
-        with connected(url=server.url, nkey=seed) as client:
+    key, other = Key.new("user"), Key.new("user")
+    with running_server(tmp_path, f"authorization {{ users: [ {{ nkey: {key.public} }} ] }}") as server:
+        with connected(url=server.url, nkey=key.seed) as client:
             assert client.state.status == "connected"
-        with connected(url=server.url, nkey=other) as client:
+        with connected(url=server.url, nkey=other.seed) as client:
             assert isinstance(client.state.error, LoginRefused)
-            assert other not in str(client.state)
+            assert other.seed not in str(client.state)
         with connected(url=server.url, nkey="SUNONSENSE") as client:
             assert isinstance(client.state.error, SettingsError)
             assert "SUNONSENSE" not in str(client.state)

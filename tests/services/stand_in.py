@@ -1,4 +1,5 @@
-"""What the app does with the embedded server: prints its URL, and ends at the end of its input."""
+"""What the app does with the embedded server: prints its URL, and ends at the end of its input. Its arguments
+are the origins of its pages."""
 
 import asyncio
 import sys
@@ -7,7 +8,7 @@ from services.embedded import embedded
 
 
 async def main() -> None:
-    async with embedded() as logins:
+    async with embedded(sys.argv[1:]) as logins:
         print(logins["dashboard"]["url"], flush=True)
         await asyncio.to_thread(sys.stdin.read)
 

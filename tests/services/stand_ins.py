@@ -31,9 +31,9 @@ def is_alive(process: psutil.Process) -> bool:
 class App:
     """A running stand-in for the app."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *origins: str) -> None:
         self.popen = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("stand_in.py"))],
+            [sys.executable, str(Path(__file__).with_name("stand_in.py")), *origins],
             env=os.environ | {"LOOKBACK_DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

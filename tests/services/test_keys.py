@@ -1,0 +1,360 @@
+"""The keys of the accounts, who may read them, and who is let in."""
+
+import asyncio
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nats
+import nats.errors
+import psutil
+import pytest
+from nats.aio.client import Client
+from stand_ins import App
+
+from services import nats_server
+from services.claims import Key, claims_of
+from services.embedded import ServerError, embedded
+from tests.embedded import login, server_with_accounts, vended, vended_login
+from tests.nats import running_server
+from tests.node import node
+from tests.running import ROOT, app
+
+ORIGIN = "http://127.0.0.1:8501"
+ROLES = '[roles.{}]\ngroups = ["*"]\nstreams = ["*"]\n'
+
+
+def talk(options: dict[str, Any], subject: str) -> bytes:
+    """The answer to a request. Raises what nats-py raises when nobody is let in."""
+
+    async def main() -> bytes:
+        client = Client()
+        try:
+            await client.connect(**options, allow_reconnect=False, error_cb=quiet)
+            return (await client.request(subject, timeout=30)).data
+        finally:
+            await client.close()
+
+    return asyncio.run(main())
+
+
+async def quiet(_: Exception) -> None:
+    pass
+
+
+def is_let_in(options: dict[str, Any]) -> bool:
+    """Whether the server lets somebody in, who may then see METRICS or its absence."""
+    try:
+        return b"stream" in talk(options, "$JS.data.API.STREAM.INFO.METRICS")
+    except nats.errors.Error as error:
+        if "Authorization Violation" not in str(error):
+            raise
+        return False
+
+
+def public_keys(data_dir: Path) -> dict[str, str]:
+    """The public keys in the files of a data directory."""
+    return {file.stem: Key(file.read_text().strip()).public for file in (data_dir / "keys").glob("*.nk")}
+
+
+def modes(data_dir: Path) -> Iterator[tuple[str, int]]:
+    """Keys, credentials and configuration, and their rights."""
+    for pattern in ("keys", "keys/*", "creds", "creds/*", "nats-server.conf", "server.json"):
+        for file in data_dir.glob(pattern):
+            yield file.name, stat.S_IMODE(file.stat().st_mode)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs rights of files")
+def test_made_once_for_their_user_alone(data_dir: Path) -> None:
+    """Keys and credentials stay the same from start to start; nobody else may read them."""
+    with server_with_accounts(data_dir):
+        before = public_keys(data_dir)
+        users = {file.name: file.read_text().splitlines()[-2] for file in (data_dir / "creds").iterdir()}
+    wanted = {"operator", "sys", "data", "services", "app", "role-viewer", "role-analyst", "role-operator"}
+    assert before.keys() == wanted
+    with server_with_accounts(data_dir):
+        assert public_keys(data_dir) == before
+        after = {file.name: file.read_text().splitlines()[-2] for file in (data_dir / "creds").iterdir()}
+        assert after == users
+        for name, mode in modes(data_dir):
+            assert mode == (0o700 if name in ("keys", "creds") else 0o600), name
+
+
+def test_two_who_start_at_once_make_one_set(data_dir: Path) -> None:
+    """Processes that make the keys at the same time end up with the same ones."""
+    data_dir.mkdir()
+    code = (
+        "import sys, time, pathlib; from services import accounts; d = pathlib.Path(sys.argv[1])\n"
+        "print(flush=True); sys.stdin.read()\n"
+        "with accounts.locked(d): keys = accounts.Keys.load(d, ['viewer'])\n"
+        "print(keys.operator.public, *[k.public for k in [*keys.accounts.values(), *keys.roles.values()]])"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(data_dir)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdout
+        process.stdout.readline()
+    for process in processes:  # all are ready
+        assert process.stdin
+        process.stdin.close()
+    told = set()
+    for process in processes:
+        assert process.stdout
+        told.add(process.stdout.read())
+        process.stdout.close()
+        assert process.wait(30) == 0
+    assert len(told) == 1
+    assert not list(data_dir.glob("keys/*.new"))
+
+
+def test_role_of_later(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A role that the table has from now on gets a key at the next start; one that it has no more is let in
+    no longer."""
+    roles = tmp_path / "roles.toml"
+    monkeypatch.setenv("LOOKBACK_ROLES", str(roles))
+    roles.write_text(ROLES.format("first"))
+    with server_with_accounts(data_dir):
+        first = vended_login(data_dir, "first")
+        assert is_let_in(first)
+    roles.write_text(ROLES.format("second"))
+    with server_with_accounts(data_dir):
+        assert is_let_in(vended_login(data_dir, "second"))
+        assert not is_let_in(first)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("keys/data.nk", "SANONSENSE", r"data\.nk cannot be read"),
+        ("keys/data.nk", Key.new("user").seed, "another kind"),
+        ("keys/revoked.json", "[1]", r"revoked\.json"),
+    ],
+)
+def test_unreadable_keys_are_told(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str, told: str
+) -> None:
+    """A key that cannot be read stops the server from starting: with a new one the streams would be gone."""
+    monkeypatch.setenv("LOOKBACK_DATA_DIR", str(data_dir))
+    (data_dir / "keys").mkdir(parents=True)
+    (data_dir / file).write_text(text)
+
+    async def main() -> None:
+        async with embedded():
+            pass
+
+    with pytest.raises(ServerError, match=told) as error:
+        asyncio.run(main())
+    assert text not in str(error.value)
+    assert (data_dir / file).read_text() == text
+
+
+def test_unreadable_roles_are_told(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A roles file with a mistake stops the server from starting, with what is wrong in it."""
+    monkeypatch.setenv("LOOKBACK_DATA_DIR", str(data_dir))
+    monkeypatch.setenv("LOOKBACK_ROLES", str(tmp_path / "roles.toml"))
+    (tmp_path / "roles.toml").write_text("[roles.viewer]\nstream = []\n")
+
+    async def main() -> None:
+        async with embedded():
+            pass
+
+    with pytest.raises(ServerError, match="'stream'"):
+        asyncio.run(main())
+
+
+def test_store_from_before_there_were_accounts(data_dir: Path) -> None:
+    """Streams of a server without accounts are DATA's after the first start with accounts, once."""
+    with running_server(data_dir) as before:
+        before.add_stream("OLD", ["old.>"])
+        before.publish("old.a", b"kept")
+        before.stop()
+    for _ in range(2):
+        with server_with_accounts(data_dir):
+            kept = json.loads(talk(login(data_dir), "$JS.API.STREAM.INFO.OLD"))
+            assert kept["state"]["messages"] == 1
+    assert not (data_dir / "jetstream" / "$G").exists()
+
+
+def test_revoked_user_is_out_at_once(data_dir: Path) -> None:
+    """Revoking a user of APP ends its connections, refuses its JWT, over restarts too, and touches nobody
+    else; what is signed for it later counts again."""
+
+    def revoke(user: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "services.accounts", "revoke", user],
+            cwd=ROOT,
+            env=os.environ | {"LOOKBACK_DATA_DIR": str(data_dir)},
+            capture_output=True,
+            text=True,
+        )
+
+    async def main(mine: dict[str, Any], user: str) -> None:
+        gone = asyncio.Event()
+
+        async def closed() -> None:
+            gone.set()
+
+        me, other = Client(), await nats.connect(**vended_login(data_dir, "viewer"), allow_reconnect=False)
+        await me.connect(**mine, allow_reconnect=False, closed_cb=closed, error_cb=quiet)
+        done = await asyncio.to_thread(revoke, user)
+        assert (done.returncode, done.stdout) == (0, "Revoked.\n"), done.stderr
+        async with asyncio.timeout(30):
+            await gone.wait()
+        assert other.is_connected
+        await other.flush()
+        await other.close()
+
+    with server_with_accounts(data_dir, [ORIGIN]):
+        mine = vended_login(data_dir, "viewer")
+        asyncio.run(main(mine, claims_of(mine["user_jwt_cb"]().decode())["sub"]))
+        assert not is_let_in(mine)
+    with server_with_accounts(data_dir, [ORIGIN]):
+        assert not is_let_in(mine)
+        assert is_let_in(vended_login(data_dir, "viewer"))
+    assert revoke(Key.new("user").public).stdout == "Revoked from the next start on: no server runs.\n"
+    assert "no user's public key" in revoke("me").stderr
+
+
+def test_nothing_listens_but_on_loopback(data_dir: Path) -> None:
+    """Clients, browsers and monitoring reach the server on loopback; the programs beside it do not listen."""
+    running = App(data_dir, ORIGIN)
+    try:
+        running.url()
+        below = running.below()
+        listening = {
+            kind: [
+                connection.laddr.ip
+                for connection in process.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
+            ]
+            for kind, process in below.items()
+        }
+        assert listening.pop("server") == ["127.0.0.1"] * 3
+        assert not any(listening.values())
+        assert not any(
+            c.status == psutil.CONN_LISTEN for c in psutil.Process(running.popen.pid).net_connections()
+        )
+    finally:
+        running.kill()
+
+
+def test_seeds_stay_in_their_files(data_dir: Path) -> None:
+    """No seed and no user's JWT is in a log, an argument, an environment, or the configuration."""
+    running = App(data_dir, ORIGIN)
+    try:
+        running.url()
+        below = running.below()
+        asyncio.run(refused(nats_server.last_ports(data_dir)))
+        shown = "".join(
+            "\n".join([*process.cmdline(), *process.environ().values()]) for process in below.values()
+        )
+    finally:
+        running.kill()
+    assert running.popen.returncode is not None
+    seeds = [file.read_text().strip() for file in data_dir.glob("keys/*.nk")]
+    users = [line for file in data_dir.glob("creds/*") for line in file.read_text().splitlines()]
+    jwts = [line for line in users if line.startswith("ey")]
+    seeds += [line for line in users if line.startswith("SU")]
+    assert (len(seeds), len(jwts)) == (12, 4)
+    config = (data_dir / "nats-server.conf").read_text()
+    logs = "".join(
+        file.read_text(errors="replace")
+        for file in data_dir.iterdir()
+        if file.is_file() and file.suffix in (".log", ".out", ".json", ".pid")
+    )
+    assert "creds/services.creds" in shown
+    for secret in (*seeds, *jwts):
+        assert secret not in shown + logs + config
+
+
+async def refused(ports: nats_server.Ports | None) -> None:
+    """Try to get in with a key that nobody knows, so that the log has something to say."""
+    assert ports is not None
+    key = Key.new("user")
+    client = Client()
+    with pytest.raises(nats.errors.Error):
+        await client.connect(ports.url, nkeys_seed_str=key.seed, allow_reconnect=False, error_cb=quiet)
+    await client.close()
+
+
+def test_app_tells_where_its_pages_are(tmp_path: Path) -> None:
+    """Browsers may connect from the app's own pages, under both names of this machine, and from no others."""
+    with app(tmp_path) as running:
+        config = json.loads((tmp_path / "data" / "nats-server.conf").read_text())
+        port = running.url.rpartition(":")[2]
+        assert config["websocket"]["allowed_origins"] == [
+            f"http://127.0.0.1:{port}",
+            f"http://localhost:{port}",
+        ]
+
+
+def test_no_port_for_browsers_without_an_origin(data_dir: Path) -> None:
+    """A server that does not know where the app's pages are lets no browser in."""
+    with server_with_accounts(data_dir) as ports:
+        assert ports.websocket is None
+        assert "websocket" not in json.loads((data_dir / "nats-server.conf").read_text())
+
+
+@pytest.fixture(scope="module")
+def browsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data directory of a server that lets browsers in, with a stream and a bucket."""
+    data_dir = tmp_path_factory.mktemp("browsers") / "data"
+
+    async def fill() -> None:
+        client = await nats.connect(**login(data_dir))
+        await client.jetstream().add_stream(name="METRICS", subjects=["metrics.>"])
+        await client.jetstream().create_key_value(bucket="thresholds")
+        await client.close()
+
+    with server_with_accounts(data_dir, [ORIGIN]):
+        asyncio.run(fill())
+        yield data_dir
+
+
+def browser(data_dir: Path, role: str, origin: str = ORIGIN, *, cookie: bool = True) -> dict[str, Any]:
+    """What the npm client may do with the JWT of a role in its cookie, from a page of `origin`."""
+    ports = nats_server.last_ports(data_dir)
+    assert ports is not None
+    jwt, key, inbox = vended(data_dir, role)
+    url = f"ws://127.0.0.1:{ports.websocket}"
+    with node("account.mjs", url, origin, jwt if cookie else "", key.seed, inbox) as script:
+        found: dict[str, Any] = json.loads(script.line())
+        return found
+
+
+def test_browser(browsers: Path) -> None:
+    """Over the websocket a role may do what it may do elsewhere."""
+    viewer = {"connected": True, "look": True, "list": False, "put": False, "purge": False}
+    operator = {"connected": True, "look": True, "list": True, "put": True, "purge": True}
+    never = {"everything": False, "inboxes": False}
+    assert browser(browsers, "viewer") == viewer | never
+    assert browser(browsers, "operator") == operator | never
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://localhost:8501", "http://127.0.0.1:8502", "https://127.0.0.1:8501", "https://evil.example"],
+)
+def test_page_from_elsewhere(browsers: Path, origin: str) -> None:
+    """A page of another origin does not get in, though the browser would send the cookie along."""
+    assert not browser(browsers, "operator", origin)["connected"]
+
+
+def test_browser_without_a_cookie(browsers: Path) -> None:
+    """A browser without the cookie is refused."""
+    answer = browser(browsers, "viewer", cookie=False)
+    assert not answer["connected"]
+    assert "Authorization Violation" in answer["error"]
