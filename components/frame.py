@@ -33,7 +33,7 @@ from components.status import draw_anew, empty_state, mistake, status
 from components.tab import hidden, tab
 from components.words import plain
 from nats_client import LookbackError
-from nats_client.errors import ConnectionFailed
+from nats_client.errors import ConnectionFailed, NotSignedIn
 
 INTERVALS = {"0.5 s": 500, "1 s": 1000, "2 s": 2000, "5 s": 5000, "15 s": 15000, "Paused": None}
 """What a viewer may choose, in milliseconds."""
@@ -65,10 +65,12 @@ def draw_page(file: Path) -> None:
 def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
     """The page, under the line that says how it is doing."""
     refresh_code()
-    if rights() != drawn_for:
-        st.rerun()  # the viewer has signed out, or has another role
-    if page_files() != shown:
-        st.rerun()  # a page was added or taken away: the menu is out of date
+    try:
+        out_of_date = rights() != drawn_for or page_files() != shown
+    except NotSignedIn:
+        out_of_date = True
+    if out_of_date:
+        st.rerun()  # the viewer has signed out or has another role, or a page was added or taken away
     interval = INTERVALS[st.session_state.get("refresh") or "1 s"]
     if interval is not None and not hidden():
         st_autorefresh(interval, debounce=False, key="clock")
@@ -167,4 +169,7 @@ if starts_over(rights()):
 elif rights() is None:
     draw_entrance()
 else:
-    draw_app()
+    try:
+        draw_app()
+    except NotSignedIn:
+        st.rerun()  # since a moment ago

@@ -199,7 +199,7 @@ def pick(tab: Page, label: str, choice: str) -> None:
     box.fill(choice)
     tab.get_by_role("option", name=choice).first.wait_for()
     box.press("Enter")
-    until(lambda: f"={choice}" in tab.url)
+    until(lambda: f"{label.lower()}={choice}" in tab.url)
 
 
 def shown(tab: Page) -> list[object]:
