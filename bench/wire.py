@@ -175,7 +175,8 @@ async def drawn(page: Tab) -> float:
     """The newest time in the app's chart, ms since the epoch."""
     chart = "document.querySelector('.js-plotly-plot')"
     newest = f"Math.max(...{chart}.data.flatMap(t => t.x.slice(-1).map(x => Date.parse(x + 'Z'))))"
-    return float(await page.value(newest) or 0)
+    await reached(page, f"isFinite({newest})", 10)
+    return float(await page.value(newest))
 
 
 async def count(page: Tab) -> int:
