@@ -104,7 +104,7 @@ def read(data: bytes) -> Message:
         def values(count: int, size: int) -> np.ndarray:
             nonlocal at
             part = np.zeros((count, 4), dtype=np.uint8)
-            part[:, 4 - size :] = np.frombuffer(data, "u1", size * count, at).reshape(count, size)
+            part[:, 4 - size :] = np.frombuffer(data, "u1", size * count, at).reshape(size, count).T
             at += size * count
             return part.view("<f4")[:, 0]
 

@@ -653,6 +653,15 @@ class Reader {
     return this.data.subarray(this.at, (this.at += count));
   }
 
+  // Numbers of which the lowest bytes come first, then the next; of three bytes the last eight bits are missing.
+  floats(count, size) {
+    const bytes = this.bytes(count * size);
+    return (i) => {
+      for (let k = 0; k < 4; k++) SCRATCH.setUint8(k, k < 4 - size ? 0 : bytes[(k - 4 + size) * count + i]);
+      return SCRATCH.getFloat32(0, true);
+    };
+  }
+
   cells(bounded) {
     const { view } = this;
     const flags = this.byte();
@@ -671,8 +680,8 @@ class Reader {
     const several = (i) => spread !== null && (spread[i >> 3] >> (i & 7)) & 1;
     let more = 0;
     for (let i = 0; i < count; i++) more += several(i);
-    let single = this.at, low = single + 4 * (count - more), high = low + 3 * more;
-    this.at = high + 3 * more;
+    const singles = this.floats(count - more, 4), lows = this.floats(more, 3), highs = this.floats(more, 3);
+    let wide = 0;
     const each = (take) => {
       for (let i = 0, key = 0; i < count; i++) {
         for (let k = width - 1, step = 0; k >= 0; k--) {
@@ -681,22 +690,15 @@ class Reader {
         }
         const row = key % series;
         const base = bases.get(row) ?? 0;
-        const cell = several(i) ? [short32(view, low), short32(view, high)] : [view.getFloat32(single, true)];
-        if (cell.length > 1) [low, high] = [low + 3, high + 3];
-        else [cell[1], single] = [cell[0], single + 4];
-        take(row, first + (key - row) / series, [cell[0] + base, cell[1] + base]);
+        const low = several(i) ? lows(wide) : singles(i - wide);
+        const high = several(i) ? highs(wide++) : low;
+        take(row, first + (key - row) / series, [low + base, high + base]);
       }
     };
     return { whole: Boolean(flags & 1), oldest, end, each };
   }
 }
 
-// A float32 of which the last eight bits are missing.
-function short32(view, at) {
-  SCRATCH.setUint16(1, view.getUint16(at));
-  SCRATCH.setUint8(3, view.getUint8(at + 2));
-  return SCRATCH.getFloat32(0, true);
-}
 const SCRATCH = new DataView(new ArrayBuffer(4));
 
 function forget(cells, from, to) {

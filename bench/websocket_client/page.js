@@ -20,7 +20,7 @@ for await (const message of await consumer.consume()) {
   const row = message.json();
   if (!series.has(message.subject)) series.set(message.subject, { times: [], values: [], start: 0 });
   const kept = series.get(message.subject);
-  kept.times.push(Date.parse(row.t));
+  kept.times.push(new Date(row.t).getTime());
   kept.values.push(row.value);
   while (kept.times[kept.start] < Date.now() - span) kept.start++;
   client.received++;
