@@ -19,7 +19,7 @@ from .request import request
 from .traffic import Traffic, own_traffic
 
 SERVICE = "comparison"
-TICKET_LIVES = 30.0  # seconds
+TICKET_LIVES = 60.0  # seconds
 ALIVE = 60.0  # seconds without a refresh of its page after which a run is over
 MOST_RUNS = 200
 RENEW_AT = 0.6  # of a token's life
