@@ -141,7 +141,8 @@ class Run:
         self.rate = self.series = 0
         """What is published, whoever has chosen it."""
         self.look_back = parse_duration("PT1M")
-        self.start: int | None = None
+        self.start = 1
+        """Sequence of the first message of the look-back."""
         self.compression = False
         self.port: int | None = None
         """Of the NATS server's websocket listener."""
