@@ -19,7 +19,7 @@ from .request import request
 from .traffic import Traffic, own_traffic
 
 SERVICE = "comparison"
-TICKET_LIVES = 30.0  # seconds
+TICKET_LIVES = 60.0  # seconds
 ALIVE = 60.0  # seconds without a refresh of its page after which a run is over
 MOST_RUNS = 200
 RENEW_AT = 0.6  # of a token's life
@@ -141,7 +141,8 @@ class Run:
         self.rate = self.series = 0
         """What is published, whoever has chosen it."""
         self.look_back = parse_duration("PT1M")
-        self.start: int | None = None
+        self.start = 1
+        """Sequence of the first message of the look-back."""
         self.compression = False
         self.port: int | None = None
         """Of the NATS server's websocket listener."""

@@ -201,8 +201,8 @@ class Publisher:
                 raise
             await js.update_stream(STREAM)
 
-    async def start_of(self, look_back: float) -> int | None:
-        """The sequence of the first message that is at most `look_back` seconds old; None: none is there yet.
+    async def start_of(self, look_back: float) -> int:
+        """The sequence of the first message that is at most `look_back` seconds old, or will be.
 
         By direct get, as of ADR-31: a consumer that starts by time cannot be made again by sequence.
         """
@@ -214,7 +214,9 @@ class Publisher:
             )
             if sequence := (found.headers or {}).get("Nats-Sequence"):
                 return int(sequence)
-        return None
+            state = (await self._client.jetstream().stream_info(str(STREAM.name))).state
+            return int(state.last_seq) + 1 if state.messages else 1
+        return 1  # the stream is about to be made
 
 
 class Monitor:

@@ -103,7 +103,7 @@ async function consume() {
   const from = last ? last + 1 : settings.start;
   const consumer = await js.consumers.getPushConsumer(STREAM, {
     deliver_prefix: `${inbox_prefix}.${crypto.randomUUID()}`,
-    ...(from ? { opt_start_seq: from } : { deliver_policy: "new" }),
+    opt_start_seq: from,
   });
   subscription = await consumer.consume({ callback: take });
   before?.close();

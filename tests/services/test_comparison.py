@@ -105,7 +105,7 @@ def test_newest_change_counts(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_tells_where_a_look_back_starts(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sequence of the first message that is young enough; none while there is no such message."""
+    """The sequence of the first message that is young enough; of the first to come, where there is none."""
 
     async def work(app: Client, data: Client) -> None:
         await ask(app, rate=1000, changed=1)
@@ -119,6 +119,12 @@ def test_tells_where_a_look_back_starts(data_dir: Path, monkeypatch: pytest.Monk
         first = await data.jetstream().get_msg("COMPARISON", answer["start"] - 1)
         assert first.time is not None
         assert first.time < found.time
+        await ask(app, rate=1, changed=2)
+        await asyncio.sleep(1.5)
+        last = (await data.jetstream().stream_info("COMPARISON")).state.last_seq
+        stopped = Publisher(data)
+        await asyncio.sleep(0.5)
+        assert last < await stopped.start_of(0.001) <= last + 3
 
     talk(data_dir, monkeypatch, work)
 

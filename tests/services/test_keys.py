@@ -20,6 +20,7 @@ from stand_ins import App
 from services import nats_server
 from services.claims import Key, claims_of
 from services.embedded import ServerError, embedded
+from services.roles import load_roles
 from tests.embedded import login, server_with_accounts, vended, vended_login
 from tests.nats import running_server
 from tests.node import node
@@ -75,8 +76,8 @@ def test_made_once_for_their_user_alone(data_dir: Path) -> None:
     with server_with_accounts(data_dir):
         before = public_keys(data_dir)
         users = {file.name: file.read_text().splitlines()[-2] for file in (data_dir / "creds").iterdir()}
-    wanted = {"operator", "sys", "data", "services", "app", "role-viewer", "role-analyst", "role-operator"}
-    assert before.keys() == wanted
+    roles = {f"role-{name}" for name in load_roles().roles}
+    assert before.keys() == {"operator", "sys", "data", "services", "app"} | roles
     with server_with_accounts(data_dir):
         assert public_keys(data_dir) == before
         after = {file.name: file.read_text().splitlines()[-2] for file in (data_dir / "creds").iterdir()}
@@ -269,7 +270,7 @@ def test_seeds_stay_in_their_files(data_dir: Path) -> None:
     users = [line for file in data_dir.glob("creds/*") for line in file.read_text().splitlines()]
     jwts = [line for line in users if line.startswith("ey")]
     seeds += [line for line in users if line.startswith("SU")]
-    assert (len(seeds), len(jwts)) == (12, 4)
+    assert (len(seeds), len(jwts)) == (5 + len(load_roles().roles) + 4, 4)
     config = (data_dir / "nats-server.conf").read_text()
     logs = "".join(
         file.read_text(errors="replace")
