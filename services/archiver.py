@@ -108,6 +108,7 @@ class Archiver:
             yield connection
         finally:
             await end_tasks([connecting])
+            await connection.close()
 
     async def _archive(self, connection: Connection, stream: str, job: Job) -> None:
         with job.step("look") as step:

@@ -337,6 +337,7 @@ class _Sender(threading.Thread):
                     await asyncio.sleep(GATHER)
         finally:
             await end_tasks(tasks)
+            await self._connection.close()
 
     async def _publish(self) -> None:
         """Send the oldest events; what was not acknowledged goes back to its place, and is sent again."""
@@ -479,6 +480,7 @@ async def serve(
     finally:
         await service.end()
         await end_tasks(tasks)
+        await connection.close()
 
 
 def _settings(url: str | None, name: str) -> Settings:
