@@ -47,7 +47,7 @@ class App:
         return self.popen.stdout.readline().strip()
 
     def below(self) -> dict[str, psutil.Process]:
-        """Its guards, nats-server, publisher, history and token service, waited for, by what they are."""
+        """Its guards, nats-server, publisher and services, waited for, by what they are."""
         found: dict[str, psutil.Process] = {}
 
         def all_there() -> bool:
@@ -61,14 +61,15 @@ class App:
                     "services.metrics": "publisher",
                     "services.history": "history",
                     "services.tokens": "tokens",
+                    "services.comparison": "comparison",
                 }
                 kind = next((kinds[word] for word in line if word in kinds), "server")
                 found[f"{kind}'s guard" if any(word.endswith("guard.py") for word in line) else kind] = (
                     process
                 )
-            return len(found) == 8
+            return len(found) == 10
 
-        wait_for(all_there, "eight processes below the app")
+        wait_for(all_there, "ten processes below the app")
         return found
 
     def kill(self) -> None:
