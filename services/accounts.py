@@ -162,16 +162,28 @@ def revoke(data_dir: Path, user: str) -> bool:
         keys = Keys.load(data_dir)
         revoked = {**_revoked(data_dir), user: int(time.time())}
         _write(data_dir / "keys" / REVOKED, json.dumps(revoked))
-        config = nats_server.read_config(data_dir)
-        if config is None:
-            return False
-        preload, app = config["resolver_preload"], keys.accounts["app"].public
-        # As the server has it: the roles of this process may be others than those of the app
-        claims = claims_of(preload[app])["nats"] | {"revocations": revoked}
-        nats_server.write_config(
-            data_dir, config | {"resolver_preload": preload | {app: _signed_account("app", keys, claims)}}
-        )
-        return asyncio.run(_reload(data_dir, keys.accounts["sys"]))
+        # Of the rest as the server has it: the roles of this process may be others than those of the app
+        return _change_app(data_dir, keys, {"revocations": revoked})
+
+
+def permit(data_dir: Path, roles: Roles) -> None:
+    """Have the running server permit what the roles permit now. It ends the connections of users whose rights
+    have changed, who come back with the new ones. Raises AccountsError."""
+    with locked(data_dir):
+        keys = Keys.load(data_dir, roles.roles)
+        _change_app(data_dir, keys, {"signing_keys": _scopes(keys, roles)})
+
+
+def _change_app(data_dir: Path, keys: Keys, claims: Mapping[str, Any]) -> bool:
+    """Change `claims` of the account APP, in the configuration and in the running server; whether there is
+    one."""
+    config = nats_server.read_config(data_dir)
+    if config is None:
+        return False
+    preload, app = config["resolver_preload"], keys.accounts["app"].public
+    jwt = _signed_account("app", keys, claims_of(preload[app])["nats"] | claims)
+    nats_server.write_config(data_dir, config | {"resolver_preload": preload | {app: jwt}})
+    return asyncio.run(_reload(data_dir, keys.accounts["sys"]))
 
 
 async def _reload(data_dir: Path, system: Key) -> bool:

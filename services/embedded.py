@@ -25,6 +25,7 @@ from services import accounts, nats_server
 from services.accounts import User
 from services.guarded import Guarded
 from services.nats_server import Ports, ServerError
+from services.roles import Roles, Table
 
 __all__ = ["ServerError", "embedded"]
 
@@ -96,6 +97,8 @@ class _Member:
         self._busy = threading.Lock()  # a cancelled watch leaves its thread running; stop() waits for it
         self._ports: Ports | None = None  # once set, the client port never changes
         self._server: Guarded | None = None
+        self._table: Table | None = None
+        self._told: Roles | None = None  # the roles that the server knows
         self._programs: dict[str, Guarded] = {}
 
     def start(self) -> str:
@@ -159,6 +162,7 @@ class _Member:
                 log.warning("The embedded NATS server has ended; starting it again.")
                 self._server.stop()
             self._start_server()
+        self._tell_roles()
         assert self._ports is not None
         for name, (user, arguments) in programs(self._ports, self._dir).items():
             program = self._programs.get(name)
@@ -183,6 +187,8 @@ class _Member:
         try:
             with accounts.locked(self._dir):  # until it answers: who revokes a user must find it
                 accounts.adopt_store(self._dir)
+                self._table = Table()  # before the server gets to know it: telling it twice does no harm
+                self._told = self._table.current()
                 self._server, self._ports = nats_server.start(
                     self._dir,
                     accounts.server_config(self._dir),
@@ -196,6 +202,17 @@ class _Member:
             raise ServerError(str(error)) from None
         if before != self._ports:  # they were told a monitoring port that is no more
             self._stop_programs()
+
+    def _tell_roles(self) -> None:
+        """Have the server permit what the roles file permits now."""
+        assert self._table is not None
+        roles = self._table.current()
+        if roles is not self._told:
+            try:
+                accounts.permit(self._dir, roles)
+            except LookbackError as error:
+                raise ServerError(str(error)) from None
+            self._told = roles
 
     def _join(self) -> None:
         ports = nats_server.last_ports(self._dir)

@@ -119,7 +119,8 @@ def as_nsc(roles: Roles) -> str:
             )
     for role in roles.roles.values():
         lines.append(f"nsc edit signing-key --account APP --sk generate --role {role.name} \\")
-        lines.append(f"  --allow-pub '{','.join(role.permissions(API)['pub']['allow'])}' \\")
+        (verb, subjects), *_ = role.permissions(API)["pub"].items()
+        lines.append(f"  --{verb}-pub '{','.join(subjects)}' \\")
         for_web_pages = " --bearer --conn-type WEBSOCKET" if role.web_page else ""
         lines.append(f"  --allow-sub '{OWN_INBOX}'{for_web_pages}")
     return "\n".join(lines)
@@ -135,11 +136,11 @@ def as_users(roles: Roles) -> str:
         '    { user: programs, password: "change-programs" }',
     ]
     for role in (*(role for role in roles.roles.values() if not role.web_page), DASHBOARD):
-        allowed = role.permissions()["pub"]["allow"]
+        (verb, subjects), *_ = role.permissions()["pub"].items()
         lines += [
             f'    {{ user: {role.name}, password: "change-{role.name}", permissions: {{',
-            "        publish: { allow: [",
-            *(f'          "{subject}"' for subject in allowed),
+            f"        publish: {{ {verb}: [",
+            *(f'          "{subject}"' for subject in subjects),
             "        ] }",
             f'        subscribe: {{ allow: "{INBOX}.{role.name}.>" }}',
             "    } }",

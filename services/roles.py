@@ -1,5 +1,6 @@
 """Roles, and what each may do in NATS: a table in a file becomes lists of permitted subjects."""
 
+import logging
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,8 @@ NEVER = {
 }
 """Subjects that no role may publish to, and why."""
 MINUTES = 5.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ class Role:
         allowed += self.publish
         for stream in self.manage:
             allowed += [f"{api}.STREAM.PURGE.{stream}", f"{api}.STREAM.MSG.DELETE.{stream}"]
-        return {"pub": {"allow": allowed}, "sub": {"allow": [OWN_INBOX]}}
+        # To the server an empty list of what is allowed is no restriction.
+        pub = {"allow": allowed} if allowed else {"deny": [">"]}
+        return {"pub": pub, "sub": {"allow": [OWN_INBOX]}}
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,35 @@ def load_roles(file: Path | None = None) -> Roles:
         return _roles(table)
     except (SettingsError, SubjectError) as error:
         raise SettingsError(f"The roles file {str(file)!r}: {error}") from None
+
+
+class Table:
+    """The roles file, read anew when it changes; a broken one changes nothing, and the log says so."""
+
+    def __init__(self) -> None:
+        """Raises SettingsError where there is nothing to begin with."""
+        self._file = roles_file()
+        self._seen = self._mark()
+        self._roles = load_roles(self._file)
+
+    def current(self) -> Roles:
+        """The newest table that could be read."""
+        mark = self._mark()
+        if mark != self._seen:
+            self._seen = mark
+            try:
+                self._roles = load_roles(self._file)
+                log.warning("The roles are read anew: %s.", ", ".join(self._roles.roles))
+            except SettingsError as error:
+                log.error("%s The roles stay as they were.", error)
+        return self._roles
+
+    def _mark(self) -> tuple[int, ...] | None:
+        try:
+            state = self._file.stat()
+        except OSError:
+            return None
+        return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 def _roles(table: Mapping[str, Any]) -> Roles:

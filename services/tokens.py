@@ -32,7 +32,7 @@ from nats_client.errors import LookbackError, SettingsError, one_of
 from nats_client.settings import Settings
 from nats_client.tokens import SUBJECT
 from services.claims import PREFIX, Key, signed
-from services.roles import ALL, INBOX, Role, Roles, load_roles, roles_file
+from services.roles import ALL, INBOX, Role, Table
 
 NAME = "tokens"
 VERSION = "1.0.0"
@@ -98,35 +98,6 @@ def check_key(key: str, kind: Literal["account", "user"]) -> str:
         if right:
             return key
     raise SettingsError(f"'key' is no public key of {'an' if kind == 'account' else 'a'} {kind}.")
-
-
-class Table:
-    """The roles file, read anew when it changes; a broken one changes nothing, and the log says so."""
-
-    def __init__(self) -> None:
-        """Raises SettingsError where there is nothing to begin with."""
-        self._file = roles_file()
-        self._seen = self._mark()
-        self._roles = load_roles(self._file)
-
-    def current(self) -> Roles:
-        """The newest table that could be read."""
-        mark = self._mark()
-        if mark != self._seen:
-            self._seen = mark
-            try:
-                self._roles = load_roles(self._file)
-                log.warning("The roles are read anew: %s.", ", ".join(self._roles.roles))
-            except SettingsError as error:
-                log.error("%s The roles stay as they were.", error)
-        return self._roles
-
-    def _mark(self) -> tuple[int, ...] | None:
-        try:
-            state = self._file.stat()
-        except OSError:
-            return None
-        return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 class Tokens:

@@ -136,6 +136,51 @@ def test_role_of_later(data_dir: Path, tmp_path: Path, monkeypatch: pytest.Monke
         assert not is_let_in(first)
 
 
+def test_roles_change_while_the_server_runs(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rights that a role has no more end at once, also for who is connected, and a new role is let in; a file
+    with a mistake changes nothing."""
+    roles = tmp_path / "roles.toml"
+    roles.write_text(ROLES.format("first"))
+    monkeypatch.setenv("LOOKBACK_ROLES", str(roles))
+    monkeypatch.setenv("LOOKBACK_DATA_DIR", str(data_dir))
+    subject = "$JS.data.API.STREAM.INFO.METRICS"
+
+    async def connected(options: dict[str, Any]) -> tuple[Client, list[str], asyncio.Event]:
+        client, told, gone = Client(), [], asyncio.Event()
+
+        async def tell(error: Exception) -> None:
+            told.append(str(error))
+
+        async def closed() -> None:
+            gone.set()
+
+        await client.connect(**options, allow_reconnect=False, error_cb=tell, closed_cb=closed)
+        return client, told, gone
+
+    async def main() -> None:
+        async with asyncio.timeout(90), embedded():
+            mine = vended_login(data_dir, "first")
+            client, _, gone = await connected(mine)
+            assert b"stream" in (await client.request(subject, timeout=30)).data
+            roles.write_text("[roles.first")
+            await asyncio.sleep(2)
+            assert not gone.is_set()
+            roles.write_text('[roles.first]\ngroups = ["*"]\n' + ROLES.format("second"))
+            await gone.wait()
+            client, told, _ = await connected(mine)
+            await client.publish(subject, reply=client.new_inbox())
+            while not any("permissions violation" in text for text in told):
+                await client.flush(30)
+            await client.close()
+            client, _, _ = await connected(vended_login(data_dir, "second"))
+            assert b"stream" in (await client.request(subject, timeout=30)).data
+            await client.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("file", "text", "told"),
     [

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nats_client.errors import SettingsError
-from services.roles import FILE, load_roles
+from services.roles import FILE, Role, load_roles
 
 MISTAKES = [
     ("minutes = 5", "There is no role. Write one as [roles.viewer]."),
@@ -82,6 +82,11 @@ def test_everybody_may_have_a_role(tmp_path: Path) -> None:
     file.write_text('[roles.boss]\ngroups = ["bosses"]\n[roles.guest]\ngroups = ["*"]')
     roles = load_roles(file)
     assert [roles.of(groups).name for groups in ([], ["bosses"], ["x"])] == ["guest", "boss", "guest"]  # type: ignore[union-attr]
+
+
+def test_a_role_without_rights_may_publish_nothing() -> None:
+    """To the server an empty list of what is allowed would permit everything."""
+    assert Role("nobody").permissions()["pub"] == {"deny": [">"]}
 
 
 def test_least_privilege() -> None:

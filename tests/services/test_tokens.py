@@ -79,7 +79,12 @@ def as_user(server: NatsServer, credentials: Any, work: Any, inbox_prefix: str) 
                 allow_reconnect=False,
                 error_cb=note,
             )
-            return await work(nc), "\n".join(errors)
+            done = await work(nc)
+            told = -1
+            while told != len(errors):  # they may come a little after the answer to a flush
+                told = len(errors)
+                await asyncio.sleep(0.5)
+            return done, "\n".join(errors)
         finally:
             await nc.close()
 
