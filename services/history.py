@@ -29,11 +29,11 @@ import nats.errors
 import nats.micro
 import orjson
 import pyarrow as pa
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.micro.request import Request, ServiceError
 from nats.micro.service import Service
 
+from nats_client.connection import SafeNatsPy
 from nats_client.errors import LookbackError, SettingsError
 from nats_client.rows import JSON
 from nats_client.settings import Settings
@@ -266,7 +266,7 @@ class History:
             self._workers.shutdown(wait=False, cancel_futures=True)
             self._database.close()
 
-    async def _connect(self, settings: Settings) -> Client:
+    async def _connect(self, settings: Settings) -> SafeNatsPy:
         shown = settings.shown
 
         async def on_disconnect() -> None:
@@ -285,11 +285,12 @@ class History:
         options: dict[str, Any] = settings.login()
         if context := settings.ssl_context():
             options["tls"] = context
-        return await nats.connect(
+        client = SafeNatsPy()
+        await client.connect(
             list(settings.servers),
             name="lookback-history",
             max_reconnect_attempts=-1,
-            reconnect_time_wait=0.5,
+            reconnect_time_wait=1,
             ping_interval=PING_INTERVAL,
             disconnected_cb=on_disconnect,
             reconnected_cb=on_reconnect,
@@ -297,6 +298,7 @@ class History:
             inbox_prefix=settings.inbox_prefix,
             **options,
         )
+        return client
 
     async def _add_endpoint(
         self, service: Service, name: str, handler: Callable[[Request], Awaitable[None]]

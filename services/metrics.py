@@ -26,11 +26,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import nats
-from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NoStreamResponseError
 
+from nats_client.connection import SafeNatsPy
 from nats_client.errors import SettingsError
 from nats_client.settings import Settings
 from services.facts import keep_buckets
@@ -120,7 +120,7 @@ async def publish(settings: Settings, monitoring_url: str | None, replicas: int 
             await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
 
 
-async def _connect(settings: Settings) -> Client:
+async def _connect(settings: Settings) -> SafeNatsPy:
     shown = settings.shown
 
     async def on_disconnect() -> None:
@@ -135,17 +135,19 @@ async def _connect(settings: Settings) -> Client:
     options: dict[str, Any] = settings.login()
     if context := settings.ssl_context():
         options["tls"] = context
-    return await nats.connect(
+    client = SafeNatsPy()
+    await client.connect(
         list(settings.servers),
         name="lookback-metrics",
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.5,
+        reconnect_time_wait=1,
         disconnected_cb=on_disconnect,
         reconnected_cb=on_reconnect,
         error_cb=on_error,
         inbox_prefix=settings.inbox_prefix,
         **options,
     )
+    return client
 
 
 async def _next_second() -> None:
