@@ -15,7 +15,8 @@ def choose(
     own: bool = False,
     help: str | None = None,  # noqa: A002 - Streamlit's own word
 ) -> str:
-    """One of `options`, by default `default` or else the first; with `own`, or a text of the viewer's own.
+    """One of `options`, by default `default` or, where that is not among them, the first; with `own`, or a
+    text of the viewer's own.
 
     The choice stands in the address as `?label=…` (in lower case, hyphens for spaces), but for a `default`.
     The first of options that come and go is no such default: it is in the address, so that a link keeps its
@@ -23,7 +24,9 @@ def choose(
     viewer is told.
     """
     key = _key(label)
-    start = default if default is not None and default in options else options[0]
+    if default not in options:
+        default = None
+    start = options[0] if default is None else default
     offered = list(options)
     asked = chosen(label, start)
     if asked not in offered:

@@ -34,7 +34,7 @@ def choose_rows(table: pd.DataFrame) -> Rows:
     stream is. Raises LookbackError on a subject pattern or a look-back that cannot be read."""
     row = st.container(horizontal=True)
     with row:
-        stream = choose("Stream", list(table.index))
+        stream = choose("Stream", list(table.index), default="METRICS")
         offered = [">", *subjects(stream)]
         subject = choose(
             "Subjects",

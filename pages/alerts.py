@@ -12,8 +12,8 @@ if not names:
     st.stop()
 
 with st.container(horizontal=True):
-    stream = choose("Stream", names)
-    offered = [*(["metrics.cpu.*"] if is_demo() else []), ">", *subjects(stream)]
+    stream = choose("Stream", names, default="METRICS")
+    offered = [*(["metrics.cpu.*"] if is_demo() and stream == "METRICS" else []), ">", *subjects(stream)]
     subject = choose("Subjects", offered, own=True, help="Patterns may have * and >")
     look_back = choose("Look-back", LOOK_BACKS, default="PT15M", own=True, help="An ISO 8601 duration")
 

@@ -380,7 +380,7 @@ class Chart {
     const traces = this.periods().reverse().flatMap((period) => this.series.map((series, i) => ({
       type: "scatter",
       mode: pointed ? "lines+markers" : "lines",
-      uid: period.k ? `${i} ${period.k}` : String(i),
+      uid: period.k ? `${i}-${period.k}` : String(i),
       name: escapeMarkup([several || !period.name ? names[i] : "", period.name].filter(Boolean).join(", ")),
       visible: this.hidden.has(this.idOf(i)) || (period.name && this.hidden.has(period.k)) ? "legendonly" : true,
       opacity: faded(period.k),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -249,12 +250,15 @@ def test_what_is_not_permitted_is_as_what_does_not_exist(stage: Stage) -> None:
 
     def answer(path: str, name: str, settled: str) -> str:
         viewer.go(path.replace("NAME", name))
-        viewer.sees(settled)
-        viewer.tab.wait_for_timeout(3500)
-        found = viewer.tab.get_by_test_id("stAlert").all_inner_texts()
-        found += viewer.tab.get_by_test_id("stToast").all_inner_texts()
-        found += viewer.tab.get_by_role("dialog").all_inner_texts()
-        return " ".join(found).replace(name, "NAME")
+        found: set[str] = set()
+        since = None
+        while since is None or time.monotonic() - since < 3.5:  # some of it is shown for a moment only
+            for kind in ("[data-testid=stAlert]", "[data-testid=stToast]", "[role=dialog]"):
+                found |= set(viewer.tab.locator(kind).all_inner_texts())
+            if since is None and viewer.tab.get_by_text(settled).count():
+                since = time.monotonic()
+            viewer.tab.wait_for_timeout(100)
+        return " ".join(sorted(found)).replace(name, "NAME")
 
     pages = answer("/NAME", "services", "Page not found")
     assert pages

@@ -147,6 +147,7 @@ def test_policy_breaks_no_page(demo: App, browser: Browser, scheme: Any) -> None
         "overview": ".js-plotly-plot .trace",
         "alerts": ".js-plotly-plot .trace",
         "compare": ".js-plotly-plot .trace",
+        "comparison": "iframe >> nth=1",
         "explore": "[data-testid=stDataFrame] canvas",
         "history": "[data-testid=stDataFrame] canvas",
         "services": "[data-testid=stDataFrame] canvas",
