@@ -24,7 +24,6 @@ import json
 import logging
 import math
 import random
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -40,11 +39,11 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NotFoundError
 from nats.micro.request import Request, ServiceError
 
-from nats_client.connection import SafeNatsPy
 from nats_client.errors import LookbackError, one_of
 from nats_client.settings import Settings
 from nats_client.tokens import SUBJECT as TOKENS
 from services.claims import Key
+from services.program import connect, until_told
 from services.sockets import bytes_sent
 
 NAME = "comparison"
@@ -71,7 +70,6 @@ TICK = 0.01  # seconds between two lots of messages, at the least
 MOST_LATE = 1.0  # seconds that are made up for after a pause of the machine; what is older is left out
 REQUEST_TIMEOUT = 2.0  # seconds
 HTTP_TIMEOUT = 1.0  # seconds
-PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
 CLOSE_TIMEOUT = 1.0  # seconds
 
 log = logging.getLogger("services.comparison")
@@ -348,47 +346,16 @@ def _answering(work: Callable[[bytes], Awaitable[dict[str, Any]]]) -> Callable[[
     return handler
 
 
-async def _connect(settings: Settings, ended: asyncio.Event) -> SafeNatsPy:
-    shown = settings.shown
-    client = SafeNatsPy()
-
-    async def on_disconnect() -> None:
-        log.warning("Disconnected from %s; trying again until it is back.", shown)
-
-    async def on_reconnect() -> None:
-        log.warning("Connected to %s again.", shown)
-
-    async def on_error(error: Exception) -> None:
-        log.debug("NATS: %s", error)
-
-    async def on_closed() -> None:
-        ended.set()
-
-    options: dict[str, Any] = settings.login()
-    if context := settings.ssl_context():
-        options["tls"] = context
-    await client.connect(
-        list(settings.servers),
-        name=f"lookback-{NAME}",
-        inbox_prefix=settings.inbox_prefix,
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=1,
-        ping_interval=PING_INTERVAL,
-        disconnected_cb=on_disconnect,
-        reconnected_cb=on_reconnect,
-        closed_cb=on_closed,
-        error_cb=on_error,
-        **options,
-    )
-    return client
-
-
 async def serve(settings: Settings, monitoring_url: str, publishing: Settings) -> None:
     """Answer and publish until cancelled; `publishing` is the publisher's login. Raises ConnectionError
     where a login has ended for good."""
     ended = asyncio.Event()
-    client = await _connect(settings, ended)
-    data = client if publishing == settings else await _connect(publishing, ended)
+    client = await connect(settings, f"lookback-{NAME}", log, ended=ended.set)
+    data = (
+        client
+        if publishing == settings
+        else await connect(publishing, f"lookback-{NAME}", log, ended=ended.set)
+    )
     publisher = Publisher(data)
     running = asyncio.create_task(publisher.run())
     try:
@@ -405,13 +372,7 @@ async def serve(settings: Settings, monitoring_url: str, publishing: Settings) -
 async def _main(url: str, monitoring_url: str, publisher: str | None) -> None:
     settings = replace(Settings.load(), url=url)
     publishing = Settings(url=url, credentials=publisher) if publisher else settings
-    serving = asyncio.ensure_future(serve(settings, monitoring_url, publishing))
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):  # Windows ends the process by itself
-            loop.add_signal_handler(signum, serving.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await serving
+    await until_told(serve(settings, monitoring_url, publishing))
 
 
 if __name__ == "__main__":

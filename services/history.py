@@ -14,7 +14,6 @@ import logging
 import os
 import re
 import secrets
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -33,7 +32,6 @@ from nats.aio.msg import Msg
 from nats.micro.request import Request, ServiceError
 from nats.micro.service import Service
 
-from nats_client.connection import SafeNatsPy
 from nats_client.errors import LookbackError, SettingsError
 from nats_client.rows import JSON
 from nats_client.settings import Settings
@@ -49,6 +47,7 @@ from services.database import (
     open_database,
 )
 from services.encoding import KINDS, NotWritable, chunks, dumps, empty
+from services.program import connect, until_told
 
 T = TypeVar("T")
 
@@ -63,7 +62,6 @@ WAIT_FOR_TURN = 10.0  # seconds
 CREDIT_TIMEOUT = 30.0  # seconds that a caller has for its next acknowledgement
 FIRST_SIGN, NEXT_SIGN = 1.0, 5.0  # seconds of silence before a chunk without rows
 STOP_WAIT = 1.5  # seconds that a query has to end before its caller is told
-PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
 CLOSE_TIMEOUT = 1.0  # seconds
 IMPORTED = "_R_."
 """How the inbox of a caller in another account begins, as the server shows it to the service."""
@@ -244,7 +242,7 @@ class History:
 
     async def serve(self, settings: Settings) -> None:
         """Connect, answer, and connect again whenever the connection is lost, until cancelled."""
-        self._nats = nc = await self._connect(settings)
+        self._nats = nc = await connect(settings, "lookback-history", log, lost=self._lost)
         try:
             service = await nats.micro.add_service(
                 nc,
@@ -266,39 +264,10 @@ class History:
             self._workers.shutdown(wait=False, cancel_futures=True)
             self._database.close()
 
-    async def _connect(self, settings: Settings) -> SafeNatsPy:
-        shown = settings.shown
-
-        async def on_disconnect() -> None:
-            if self._ending:
-                return
-            log.warning("Disconnected from %s; trying again until it is back.", shown)
-            # Chunks may be lost from here on, so what is under way is not gone on with
+    def _lost(self) -> None:
+        # Chunks may be lost from here on, so what is under way is not gone on with
+        if not self._ending:
             self._fail_all("503", "The history service has lost its connection to NATS. Ask again.")
-
-        async def on_reconnect() -> None:
-            log.warning("Connected to %s again.", shown)
-
-        async def on_error(error: Exception) -> None:
-            log.debug("NATS: %s", error)
-
-        options: dict[str, Any] = settings.login()
-        if context := settings.ssl_context():
-            options["tls"] = context
-        client = SafeNatsPy()
-        await client.connect(
-            list(settings.servers),
-            name="lookback-history",
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=1,
-            ping_interval=PING_INTERVAL,
-            disconnected_cb=on_disconnect,
-            reconnected_cb=on_reconnect,
-            error_cb=on_error,
-            inbox_prefix=settings.inbox_prefix,
-            **options,
-        )
-        return client
 
     async def _add_endpoint(
         self, service: Service, name: str, handler: Callable[[Request], Awaitable[None]]
@@ -506,13 +475,7 @@ def _tell_end(archiving: asyncio.Task[None]) -> None:
 async def _main(url: str, file: Path, streams: Sequence[str]) -> None:
     settings = replace(Settings.load(), url=url)
     database = open_database(file, os.environ.get(DSN))
-    serving = asyncio.ensure_future(_serve(database, settings, streams))
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):  # Windows ends the process by itself
-            loop.add_signal_handler(signum, serving.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await serving
+    await until_told(_serve(database, settings, streams))
 
 
 if __name__ == "__main__":

@@ -16,13 +16,11 @@ import http.client
 import json
 import logging
 import math
-import signal
 import socket
 import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 from urllib.parse import urlsplit
 
 import nats
@@ -30,11 +28,11 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NoStreamResponseError
 
-from nats_client.connection import SafeNatsPy
 from nats_client.errors import SettingsError
 from nats_client.settings import Settings
 from services.facts import keep_buckets
 from services.figures import Machine, Rates, Values
+from services.program import connect, until_told
 
 STREAM = StreamConfig(
     name="METRICS",
@@ -100,7 +98,7 @@ async def publish(settings: Settings, monitoring_url: str | None, replicas: int 
     kept by `replicas` servers."""
     machine = await asyncio.to_thread(Machine)
     server = Server(monitoring_url) if monitoring_url else None
-    nc = await _connect(settings)
+    nc = await connect(settings, "lookback-metrics", log)
     js = nc.jetstream(timeout=ACK_TIMEOUT)
     facts = asyncio.create_task(keep_buckets(nc, js, replicas))
     try:
@@ -118,36 +116,6 @@ async def publish(settings: Settings, monitoring_url: str | None, replicas: int 
         facts.cancel()
         with suppress(Exception):  # on the way out there is nobody to tell
             await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
-
-
-async def _connect(settings: Settings) -> SafeNatsPy:
-    shown = settings.shown
-
-    async def on_disconnect() -> None:
-        log.warning("Disconnected from %s; trying again until it is back.", shown)
-
-    async def on_reconnect() -> None:
-        log.warning("Connected to %s again.", shown)
-
-    async def on_error(error: Exception) -> None:
-        log.debug("NATS: %s", error)  # each failed attempt; the two above tell enough
-
-    options: dict[str, Any] = settings.login()
-    if context := settings.ssl_context():
-        options["tls"] = context
-    client = SafeNatsPy()
-    await client.connect(
-        list(settings.servers),
-        name="lookback-metrics",
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=1,
-        disconnected_cb=on_disconnect,
-        reconnected_cb=on_reconnect,
-        error_cb=on_error,
-        inbox_prefix=settings.inbox_prefix,
-        **options,
-    )
-    return client
 
 
 async def _next_second() -> None:
@@ -189,13 +157,7 @@ async def _publish_all(js: JetStreamContext, figures: dict[str, Values]) -> bool
 
 async def _main(url: str, monitoring_url: str | None, replicas: int) -> None:
     settings = replace(Settings.load(), url=url)
-    publishing = asyncio.ensure_future(publish(settings, monitoring_url, replicas))
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        with suppress(NotImplementedError):  # Windows ends the process by itself
-            loop.add_signal_handler(signum, publishing.cancel)
-    with suppress(asyncio.CancelledError):
-        await publishing
+    await until_told(publish(settings, monitoring_url, replicas))
 
 
 if __name__ == "__main__":

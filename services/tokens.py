@@ -16,7 +16,6 @@ import json
 import logging
 import math
 import secrets
-import signal
 import sys
 import time
 from dataclasses import dataclass, field, replace
@@ -27,17 +26,16 @@ import nats.micro
 import nkeys
 from nats.micro.request import Request, ServiceError
 
-from nats_client.connection import SafeNatsPy
 from nats_client.errors import LookbackError, SettingsError, one_of
 from nats_client.settings import Settings
 from nats_client.tokens import SUBJECT
 from services.claims import PREFIX, Key, signed
+from services.program import connect, until_told
 from services.roles import ALL, INBOX, Role, Table
 
 NAME = "tokens"
 VERSION = "1.0.0"
 MOST_ASKED = 1024  # bytes of a request
-PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
 LOGIN_PAUSE = 1.0  # seconds
 CLOSE_TIMEOUT = 1.0  # seconds
 
@@ -116,7 +114,7 @@ class Tokens:
         """Connect, answer, and connect again whenever the connection is lost, until cancelled."""
         while True:
             ended = asyncio.Event()
-            nc = await _connect(settings, ended)
+            nc = await connect(settings, "lookback-tokens", log, ended=ended.set)
             try:
                 service = await nats.micro.add_service(
                     nc, name=NAME, version=VERSION, description="Short-lived user JWTs by role"
@@ -200,52 +198,9 @@ def _key(file: Path) -> Key:
     raise SettingsError(f"The key {str(file)!r} is no seed of an account (SA…).")
 
 
-async def _connect(settings: Settings, ended: asyncio.Event) -> SafeNatsPy:
-    shown = settings.shown
-    nc = SafeNatsPy()
-
-    async def on_disconnect() -> None:
-        log.warning("Disconnected from %s; trying again until it is back.", shown)
-
-    async def on_reconnect() -> None:
-        log.warning("Connected to %s again.", shown)
-
-    async def on_error(error: Exception) -> None:
-        log.debug("NATS: %s", error)
-
-    async def on_closed() -> None:
-        ended.set()
-
-    options: dict[str, Any] = settings.login()
-    if context := settings.ssl_context():
-        options["tls"] = context
-    if settings.tls_hostname:
-        options["tls_hostname"] = settings.tls_hostname
-    await nc.connect(
-        list(settings.servers),
-        name="lookback-tokens",
-        inbox_prefix=settings.inbox_prefix,
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=1,
-        ping_interval=PING_INTERVAL,
-        disconnected_cb=on_disconnect,
-        reconnected_cb=on_reconnect,
-        closed_cb=on_closed,
-        error_cb=on_error,
-        **options,
-    )
-    return nc
-
-
 async def _main(url: str, keys: Path, account: str | None) -> None:
     settings = replace(Settings.load(), url=url)
-    serving = asyncio.ensure_future(Tokens(keys, account).serve(settings))
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):  # Windows ends the process by itself
-            loop.add_signal_handler(signum, serving.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await serving
+    await until_told(Tokens(keys, account).serve(settings))
 
 
 if __name__ == "__main__":

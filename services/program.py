@@ -1,0 +1,77 @@
+"""What the programs beside the app have in common: a connection that comes back, and an end when told to."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from nats_client.connection import SafeNatsPy
+from nats_client.settings import Settings
+
+PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
+RECONNECT_WAIT = 1  # seconds between two attempts at the same server
+
+
+async def connect(
+    settings: Settings,
+    name: str,
+    log: logging.Logger,
+    *,
+    lost: Callable[[], None] = lambda: None,
+    ended: Callable[[], None] = lambda: None,
+) -> SafeNatsPy:
+    """A connection that is made again whenever it is lost, told in `log`.
+
+    `name` is its own in the server's monitoring. `lost` is called each time it is lost, `ended` when it does
+    not come back: it was closed, or the login ended for good. Raises SettingsError, and what nats-py raises.
+    """
+    client, shown = SafeNatsPy(), settings.shown
+
+    async def on_disconnect() -> None:
+        lost()
+        if not client.is_closed:
+            log.warning("Disconnected from %s; trying again until it is back.", shown)
+
+    async def on_reconnect() -> None:
+        log.warning("Connected to %s again.", shown)
+
+    async def on_error(error: Exception) -> None:
+        log.debug("NATS: %s", error)  # each failed attempt; the two above tell enough
+
+    async def on_closed() -> None:
+        ended()
+
+    options: dict[str, Any] = settings.login()
+    if context := settings.ssl_context():
+        options["tls"] = context
+    if settings.tls_hostname:
+        options["tls_hostname"] = settings.tls_hostname
+    if settings.tls_handshake_first:
+        options["tls_handshake_first"] = True
+    await client.connect(
+        list(settings.servers),
+        name=name,
+        inbox_prefix=settings.inbox_prefix,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=RECONNECT_WAIT,
+        ping_interval=PING_INTERVAL,
+        disconnected_cb=on_disconnect,
+        reconnected_cb=on_reconnect,
+        closed_cb=on_closed,
+        error_cb=on_error,
+        **options,
+    )
+    return client
+
+
+async def until_told(work: Coroutine[Any, Any, None]) -> None:
+    """Do `work` until it is done, or SIGTERM or SIGINT comes, which cancels it."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows ends the process by itself
+            loop.add_signal_handler(signum, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
