@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 import streamlit as st
 
 from nats_client import LookbackError, iso_duration, parse_duration
+from nats_client.errors import ConnectionFailed
 
 from .comparison_run import HEIGHT, HISTORY, RECENT, WINDOW, Latency, Run, Side, find_run, own_run
 from .connection import client
@@ -40,6 +41,8 @@ def comparison(rate: int, series: int, look_back: str) -> Run | None:
     try:
         run.keep_token()
         run.ask(rate, series, st.session_state["_comparison_changed"])
+    except ConnectionFailed:
+        raise  # the line above the page says so
     except LookbackError as error:
         st.info(
             "This page needs the service `comparison` beside a NATS server with a websocket listener. The "

@@ -249,7 +249,8 @@ def _unreachable(settings: Settings, server: str, where: str, error: BaseExcepti
         )
         return (
             f"{capital} takes the connection and does not greet as NATS does. It may be a websocket "
-            f"listener: ws:// or wss:// in 'url'; {first}; or the port belongs to something else."
+            f"listener: ws:// or wss:// in 'url'; {first}; or the port belongs to something "
+            "else; or the server is frozen or overloaded."
         )
     if web and "INFO {" in told:
         return f"{capital} speaks NATS, but no websocket, at this port. Use nats:// or tls:// in 'url'."
