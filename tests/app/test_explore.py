@@ -197,8 +197,7 @@ def pick(tab: Page, label: str, choice: str) -> None:
     """Choose something, as a viewer does, and wait for it to be in the address."""
     box = tab.locator(f'input[aria-label="{label}"]')
     box.fill(choice)
-    tab.get_by_role("option", name=choice).first.wait_for()
-    box.press("Enter")
+    tab.get_by_role("option", name=choice, exact=True).click()
     until(lambda: f"{label.lower()}={choice}" in tab.url)
 
 
