@@ -16,8 +16,9 @@ import orjson
 import pandas as pd
 
 from .errors import SettingsError, one_of
+from .stamps import MISSING, Stamps, read_stamps
 from .subjects import ENVELOPE
-from .window import Batch, Floats, Ints
+from .window import Batch, Ints, Values
 
 LONGEST_TEXT = 4096
 """Characters kept of a text value."""
@@ -212,7 +213,7 @@ class _Columns:
 
     def __init__(self, taken: Collection[str]) -> None:
         self._taken = taken
-        self.values: dict[str, Floats | Sequence[str | None]] = {}
+        self.values: dict[str, Values] = {}
         self.integral: set[str] = set()
         """Columns that hold only integers."""
         self.mostly_numbers: set[str] = set()
@@ -245,8 +246,14 @@ class _Columns:
             numbers = sum(type(value) in NUMERIC for value in values)
             if 2 * numbers >= sum(value is not None for value in values):
                 self.mostly_numbers.add(name)
-        short = kinds == {str} and None not in values and max(map(len, values)) <= LONGEST_TEXT
-        self.values[name] = values if short else [_as_text(value) for value in values]
+        if kinds == {str}:
+            if (stamps := _as_stamps(values)) is not None:
+                self.values[name] = stamps
+                return
+            if None not in values and max(map(len, values)) <= LONGEST_TEXT:
+                self.values[name] = values
+                return
+        self.values[name] = [_as_text(value) for value in values]
 
     def _add_numbers(self, name: str, values: list[Any], kinds: set[type]) -> bool:
         """Add `values` as float64; False where float64 could not hold them exactly."""
@@ -267,6 +274,19 @@ class _Columns:
         if kinds == {int} and not missing:
             self.integral.add(name)
         return True
+
+
+def _as_stamps(values: list[Any]) -> Stamps | None:
+    """Texts, some of which may be None, as times where all are times that name UTC."""
+    if None not in values:
+        return read_stamps(values)
+    held = [i for i, value in enumerate(values) if value is not None]
+    stamps = _as_stamps([values[i] for i in held])
+    if stamps is None:
+        return None
+    found = np.full(len(values), MISSING)
+    found[held] = stamps
+    return found
 
 
 def _as_text(value: Any) -> str | None:
@@ -296,6 +316,9 @@ def read_times(values: list[Any]) -> tuple[Ints, np.ndarray[Any, np.dtype[np.boo
         nanoseconds[whole] = exact[whole].astype(np.int64)
         return nanoseconds, readable
     if kinds <= {str}:
+        stamps = read_stamps(values)
+        if stamps is not None:
+            return stamps["ns"].copy(), np.ones(len(values), dtype=bool)
         parsed = pd.to_datetime(pd.Series(values, dtype="str"), utc=True, format="ISO8601", errors="coerce")
         return parsed.to_numpy("datetime64[ns]").view(np.int64), parsed.notna().to_numpy()
     single = [read_times([value]) for value in values] if len(kinds) > 1 else []

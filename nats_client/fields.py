@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .decoders import read_times
+from .stamps import MISSING, Stamps, stamp_texts
 from .subjects import ENVELOPE
 from .window import Floats, Ints, Snapshot
 
@@ -54,6 +55,8 @@ def fields(snapshot: Snapshot) -> list[Field]:
             continue
         if kind == "number":
             found.append(_of_numbers(name, snapshot.numbers(name, start), received))
+        elif kind == "time":
+            found.append(_of_stamps(name, snapshot.stamps(name, start)))
         else:
             found.append(_of_texts(name, *snapshot.codes(name, start), received))
     return found
@@ -82,6 +85,16 @@ def _of_numbers(name: str, column: Floats, received: Ints) -> Field:
         return Field(name, "time", share, example, _utc(first), _utc(last), distinct)
     whole = bool((values == np.floor(values)).all())
     return Field(name, "integer" if whole else "number", share, example, least, greatest, distinct)
+
+
+def _of_stamps(name: str, column: Stamps) -> Field:
+    held = column[column["ns"] != MISSING["ns"]]
+    if not len(held):
+        return Field(name, "time", 0.0, None, None, None, 0)
+    (example,) = stamp_texts(held[-1:])
+    times = held["ns"]
+    share, distinct = len(held) / len(column), len(np.unique(held))
+    return Field(name, "time", share, example, _utc(times.min()), _utc(times.max()), distinct)
 
 
 def _of_texts(name: str, codes: npt.NDArray[np.int32], labels: list[str], received: Ints) -> Field:

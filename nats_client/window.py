@@ -16,9 +16,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from .errors import ColumnError, one_of
+from .stamps import MISSING, STAMP, Stamps, stamp_texts
 from .subjects import token_columns
 
-Kind = Literal["number", "text"]
+Kind = Literal["number", "text", "time"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int32]
@@ -75,7 +76,18 @@ class TextColumn:
         return self._index
 
 
-Column = NumberColumn | TextColumn
+class TimeColumn:
+    """Times in ISO 8601, as STAMP, MISSING where a row has none."""
+
+    kind: Kind = "time"
+
+    def __init__(self, capacity: int) -> None:
+        self.data: npt.NDArray[Any] = np.full(capacity, MISSING)
+
+
+Column = NumberColumn | TextColumn | TimeColumn
+Values = Floats | Stamps | Sequence[str | None]
+"""What a batch has of a column: an array of float64 (NaN = missing) or of STAMP, or a list of texts."""
 
 
 @dataclass(slots=True)
@@ -83,15 +95,15 @@ class Batch:
     """Decoded rows on their way into a window; all sequences have one entry a row.
 
     seq: stream sequences, int64. received: when the server stored the message, ns since the epoch, UTC.
-    time: what the row is about, ns since the epoch, UTC. values: payload columns, each either a float64
-    array (NaN = missing) or a list of str | None; `integral` names the arrays that held only integers.
+    time: what the row is about, ns since the epoch, UTC. values: payload columns; `integral` names the
+    arrays that held only integers.
     """
 
     seq: Ints
     received: Ints
     time: Ints
     subject: Sequence[str]
-    values: Mapping[str, Floats | Sequence[str | None]]
+    values: Mapping[str, Values]
     integral: frozenset[str] = frozenset()
     mostly_numbers: frozenset[str] = frozenset()
     """Columns that came as text, since not all their values were numbers, but most were: a new column of
@@ -136,8 +148,8 @@ class Snapshot:
 
     @property
     def columns(self) -> dict[str, Kind]:
-        """Column name to kind, "number" or "text": `_subject`, its named tokens, then the payload's, as they
-        appeared."""
+        """Column name to kind, "number", "text" or "time": `_subject`, its named tokens, then the payload's,
+        as they appeared."""
         return {name: column.kind for name, column in self._columns.items()}
 
     def times(self, start: int | None = None) -> Ints:
@@ -155,6 +167,10 @@ class Snapshot:
         column = self._columns[name]
         assert isinstance(column, TextColumn)
         return data, column.labels
+
+    def stamps(self, name: str, start: int | None = None) -> Stamps:
+        """A column of times as an array of STAMP. Raises ColumnError, naming what exists."""
+        return self._typed(name, "time")[self._offset(start) :]
 
     def since(self, received: int) -> "Snapshot":
         """The rows that the server stored at or after `received` (ns since the epoch, UTC)."""
@@ -183,9 +199,10 @@ class Snapshot:
         """The rows as a DataFrame, without copying them: read it, or `.copy()` it before changing it.
 
         Index `_time` (UTC, ascending); columns `_subject` (categorical), `_seq` (int64), the subject's named
-        tokens (categorical) and the payload's own (float64, int64 where all values are integers, categorical
-        for text), or just `columns` of these. `last` keeps only that many of the newest rows by `_time`.
-        Raises ColumnError, naming what exists.
+        tokens (categorical) and the payload's own, or just `columns` of these: float64, int64 where all
+        values are integers, datetime64[ns, UTC] where all are times in ISO 8601 that name UTC, categorical
+        for other text. `last` keeps only that many of the newest rows by `_time`. Raises ColumnError, naming
+        what exists.
         """
         names = list(columns) if columns is not None else ["_subject", "_seq", *self._payload()]
         first = max(0, len(self) - last) if last is not None else 0
@@ -203,8 +220,7 @@ class Snapshot:
         Rows in which `name` is missing are passed over. Raises ColumnError, naming what exists.
         """
         codes, labels = self.codes(by)
-        numeric = self.kind_of(name) == "number"
-        data = self.numbers(name) if numeric else self.codes(name)[0]
+        there = self.present(name)
         order = self._by_time()
         newest = np.full(len(labels), -1, dtype=np.int64)
         end, step = len(codes), 4096
@@ -212,8 +228,8 @@ class Snapshot:
         while end > 0 and (newest < 0).any():
             start = max(0, end - step)
             these = slice(start, end) if order is None else order[start:end]
-            part, values = codes[these], data[these]
-            rows = np.flatnonzero((part >= 0) & (~np.isnan(values) if numeric else values >= 0))
+            part = codes[these]
+            rows = np.flatnonzero((part >= 0) & there[these])
             fresh = np.full(len(labels), -1, dtype=np.int64)
             fresh[part[rows]] = rows + start
             newest = np.where(newest < 0, fresh, newest)
@@ -228,21 +244,30 @@ class Snapshot:
         `by`, sorted by it; without those whose row has left."""
         labels = self.codes(by)[1]
         found = np.flatnonzero(ordinals >= self.first)
-        numeric = self.kind_of(name) == "number"
-        data = (self.numbers(name) if numeric else self.codes(name)[0])[ordinals[found] - self.first]
-        latest = data if numeric else np.asarray(self.codes(name)[1], dtype=object)[data]
+        self.kind_of(name)
+        data = self._data[name][ordinals[found] - self.first]
+        latest: Any = data
+        column = self._columns[name]
+        if isinstance(column, TextColumn):
+            latest = np.asarray(column.labels, dtype=object)[data]
+        elif isinstance(column, TimeColumn):
+            latest = _utc(data)
         index = pd.Index([labels[code] for code in found], name=by, dtype="str")
         return pd.Series(latest, index=index, name=name).sort_index()
 
     def present(self, name: str, start: int | None = None) -> npt.NDArray[np.bool_]:
         """Which rows with an ordinal of at least `start` have a value in column `name`. Raises ColumnError,
         naming what exists."""
-        numeric = self.kind_of(name) == "number"
-        values = self.numbers(name, start) if numeric else self.codes(name, start)[0]
-        return ~np.isnan(values) if numeric else values >= 0
+        kind = self.kind_of(name)
+        values = self._data[name][self._offset(start) :]
+        if kind == "number":
+            there = ~np.isnan(values)
+        else:
+            there = values >= 0 if kind == "text" else values["ns"] != MISSING["ns"]
+        return cast(npt.NDArray[np.bool_], there)
 
     def kind_of(self, name: str) -> Kind:
-        """ "number" or "text". Raises ColumnError, naming what exists."""
+        """ "number", "text" or "time". Raises ColumnError, naming what exists."""
         if name not in self._columns:
             raise ColumnError(f"There is no column {name!r}. " + one_of(name, self._columns, what="column"))
         return self._columns[name].kind
@@ -272,6 +297,8 @@ class Snapshot:
         if isinstance(column, TextColumn):
             return pd.Categorical.from_codes(self._data[name][part], column.index(), validate=False)
         values = self._data[name][part]
+        if isinstance(column, TimeColumn):
+            return _utc(values).array
         return values.astype(np.int64) if name in self._integral else values
 
 
@@ -554,9 +581,7 @@ class Window:
             assert isinstance(column, TextColumn)
             column.data[lo:hi] = column.encode(texts)[place]
 
-    def _write(
-        self, name: str, values: Floats | Sequence[str | None], lo: int, hi: int, batch: Batch
-    ) -> None:
+    def _write(self, name: str, values: Values, lo: int, hi: int, batch: Batch) -> None:
         column = self._columns.get(name)
         integral = name in batch.integral
         if column is None:
@@ -564,21 +589,36 @@ class Window:
                 if len(self.surplus_fields) < 1000:
                     self.surplus_fields.add(name)
                 return
-            numeric = isinstance(values, np.ndarray) or name in batch.mostly_numbers
-            column = NumberColumn(self._capacity) if numeric else TextColumn(self._capacity)
+            if not isinstance(values, np.ndarray):
+                numeric = name in batch.mostly_numbers
+                column = NumberColumn(self._capacity) if numeric else TextColumn(self._capacity)
+            else:
+                column = (TimeColumn if values.dtype == STAMP else NumberColumn)(self._capacity)
             if isinstance(column, NumberColumn) and len(self):
                 column.integral = False
             self._columns[name] = column
+        if isinstance(column, TimeColumn):
+            if isinstance(values, np.ndarray) and values.dtype == STAMP:
+                column.data[lo:hi] = values
+                return
+            column = self._columns[name] = self._as_text(column)
         if isinstance(column, NumberColumn):
-            if not isinstance(values, np.ndarray):
-                values, refused = _numbers_in(values)
+            if not isinstance(values, np.ndarray) or values.dtype == STAMP:
+                values, refused = _numbers_in(_texts_of(values))
                 self.mistyped += refused
                 integral = False
             column.data[lo:hi] = values
             column.integral = column.integral and integral
         else:
-            texts = _texts_of(values) if isinstance(values, np.ndarray) else values
-            column.data[lo:hi] = column.encode(texts)
+            column.data[lo:hi] = column.encode(_texts_of(values))
+
+    def _as_text(self, times: TimeColumn) -> TextColumn:
+        """What is a column of times no more, since a row has another text."""
+        column = TextColumn(self._capacity)
+        held = slice(self._lo, self._hi)
+        column.data[held] = column.encode(stamp_texts(times.data[held]))
+        self._generation += 1
+        return column
 
     def _reserve(self, count: int) -> None:
         """Make room for `count` rows, in new arrays where the old ones are full: readers keep the old."""
@@ -597,17 +637,19 @@ class Window:
         self._time = np.zeros(self._capacity, dtype=np.int64)
         columns: dict[str, Column] = {}
         for name, column in {n: c for part in parts for n, c in part._columns.items()}.items():
-            columns[name] = type(column)(self._capacity)
+            kinds = {type(part._columns[name]) for part in parts if name in part._columns}
+            mixed = TimeColumn in kinds and len(kinds) > 1
+            columns[name] = TextColumn(self._capacity) if mixed else type(column)(self._capacity)
         lo = 0
         for part in parts:
             hi = lo + len(part)
             self._seq[lo:hi], self._received[lo:hi], self._time[lo:hi] = part.seq, part.received, part.time
             lo = hi
         for name, column in columns.items():
-            if isinstance(column, NumberColumn):
-                _copy_numbers(name, column, parts)
-            else:
+            if isinstance(column, TextColumn):
                 self._copy_text(name, column, parts, relabel)
+            else:
+                _copy_values(name, column, parts)
         self._columns = columns
         self._lo, self._hi = 0, rows
         self._ordered = bool((self._time[1:rows] >= self._time[: max(0, rows - 1)]).all())
@@ -635,15 +677,20 @@ class Window:
         self._generation += 1
 
 
-def _copy_numbers(name: str, column: NumberColumn, parts: Sequence[Snapshot]) -> None:
+def _copy_values(name: str, column: NumberColumn | TimeColumn, parts: Sequence[Snapshot]) -> None:
     lo = 0
     for part in parts:
         hi = lo + len(part)
         source = part._columns.get(name)
-        if isinstance(source, NumberColumn):
+        if type(source) is type(column):
             column.data[lo:hi] = part._data[name]
-        column.integral = column.integral and name in part._integral
+        if isinstance(column, NumberColumn):
+            column.integral = column.integral and name in part._integral
         lo = hi
+
+
+def _utc(stamps: Stamps) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(np.ascontiguousarray(stamps["ns"]).view("datetime64[ns]")).tz_localize("UTC")
 
 
 def _read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -668,5 +715,9 @@ def _numbers_in(texts: Sequence[str | None]) -> tuple[Floats, int]:
     return values, refused
 
 
-def _texts_of(values: Floats) -> list[str | None]:
+def _texts_of(values: Values) -> Sequence[str | None]:
+    if not isinstance(values, np.ndarray):
+        return values
+    if values.dtype == STAMP:
+        return stamp_texts(cast(Stamps, values))
     return [None if value != value else f"{value:.15g}" for value in values.tolist()]

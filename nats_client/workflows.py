@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .stamps import stamp_texts
 from .window import Codes, Floats, Ints, Snapshot
 
 STREAM = "WORKFLOWS"
@@ -309,6 +310,10 @@ class _Rows:
                 found = self.snapshot.codes(name)
             elif kind == "number":
                 found = self.snapshot.numbers(name), None
+            elif kind == "time":
+                texts = np.array(stamp_texts(self.snapshot.stamps(name)), dtype=object)
+                positions, labels = pd.factorize(texts)
+                found = positions.astype(np.int32), list(labels)
             else:
                 found = np.full(len(self.snapshot), np.nan), None
             self._columns[name] = found
