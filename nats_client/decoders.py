@@ -9,16 +9,18 @@ from array import array
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pandas as pd
 
+from .bulk_json import read_columns
 from .errors import SettingsError, one_of
-from .stamps import MISSING, Stamps, read_stamps
+from .stamps import MISSING, STAMP, Stamps, read_stamps
 from .subjects import ENVELOPE
-from .window import Batch, Ints, Values
+from .window import Batch, Coded, Floats, Ints, Values
 
 LONGEST_TEXT = 4096
 """Characters kept of a text value."""
@@ -29,6 +31,8 @@ JOINED = 1000
 """Payloads that are read in one go."""
 EXACT = 2**53
 """From here on float64 no longer tells integers apart."""
+NANOSECONDS = 1e17
+"""From here on a number that is a time counts nanoseconds."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Raw:
 
 Row = dict[str, Any]
 Decoder = Callable[[bytes], Any]
+Truths = npt.NDArray[np.bool_]
 
 
 def decode(
@@ -78,6 +83,9 @@ def decode(
     one of `tokens`, the named tokens of the subject, become `payload{name}`.
     """
     load = DECODERS[decoder]
+    taken = {*ENVELOPE, *tokens}
+    if load is _json and (batch := _by_column(raw, time_field, taken)) is not None:
+        return batch, [], 0
     bad: list[tuple[int, str]] = []
     rows = _objects(raw.payload) if load is _json else None
     if rows is not None:
@@ -97,7 +105,7 @@ def decode(
             ]
             rows = [row for row, good in zip(rows, readable.tolist(), strict=True) if good]
             at, received, time = at[readable], received[readable], time[readable]
-    columns = _Columns({*ENVELOPE, *tokens})
+    columns = _Columns(taken)
     columns.add(rows)
     seq = np.asarray(raw.seq, dtype=np.int64)[at]
     whole = len(at) == len(raw)
@@ -117,6 +125,50 @@ def decode(
         for i, reason in bad[:10]
     ]
     return batch, samples, len({i for i, _ in bad})
+
+
+def _by_column(raw: Raw, time_field: str | None, taken: Collection[str]) -> Batch | None:
+    """The rows of many messages that look alike; None where they do not."""
+    columns = read_columns(raw.payload, LONGEST_TEXT, EXACT)
+    if columns is None:
+        return None
+    received = np.asarray(raw.received, dtype=np.int64)
+    time = received
+    if time_field is not None:
+        own = columns.values.get(time_field)
+        times = _own_times(own) if own is not None else None
+        if times is None:
+            return None
+        time = times
+    renamed = {name: f"payload{name}" if name in taken else name for name in columns.values}
+    if len(set(renamed.values())) < len(renamed):
+        return None
+    return Batch(
+        np.asarray(raw.seq, dtype=np.int64),
+        received,
+        time,
+        raw.subject,
+        {renamed[name]: values for name, values in columns.values.items()},
+        frozenset(renamed[name] for name in columns.integral),
+    )
+
+
+def _own_times(values: Values) -> Ints | None:
+    """A column as the rows' own times, as read_times() reads them; None where one cannot be read."""
+    if isinstance(values, Coded):
+        if (values.codes < 0).any():
+            return None
+        times, readable = read_times(values.labels)
+        return times[values.codes] if readable.all() else None
+    assert isinstance(values, np.ndarray)
+    if values.dtype == STAMP:
+        ns: Ints = cast(Stamps, values)["ns"]
+        return ns.copy() if (ns != MISSING["ns"]).all() else None
+    numbers = cast(Floats, values)
+    if not (np.abs(numbers) > 1).any():  # true and false are no times
+        return None
+    times, readable = _times_of(numbers)
+    return times if readable.all() else None
 
 
 def _each(
@@ -299,21 +351,17 @@ def _as_text(value: Any) -> str | None:
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
-def read_times(values: list[Any]) -> tuple[Ints, np.ndarray[Any, np.dtype[np.bool_]]]:
+def read_times(values: Sequence[Any]) -> tuple[Ints, Truths]:
     """Times in payloads, as `decode` reads them: in ns since the epoch, UTC, and which could be read."""
     kinds = set(map(type, values))
     if kinds <= {int, float}:
         numbers = np.array(values, dtype=np.float64)
-        # Each unit is a thousand times the next; today's date is 1.7e9 s, so these bounds hold for centuries.
-        size = np.abs(numbers)
-        scale = np.where(size < 1e11, 1e9, np.where(size < 1e14, 1e6, np.where(size < 1e17, 1e3, 1.0)))
-        readable = np.isfinite(numbers) & (size * scale < 9.2e18)
-        exact = np.array([v if type(v) is int else 0 for v in values], dtype=object)
-        safe = np.where(readable, numbers, 0.0)
-        nanoseconds = (safe * scale).astype(np.int64)
-        # float64 cannot hold nanoseconds of today; integers in them are taken as they are.
-        whole = readable & (scale == 1.0) & (exact != 0)
-        nanoseconds[whole] = exact[whole].astype(np.int64)
+        nanoseconds, readable = _times_of(numbers)
+        if (large := np.flatnonzero(readable & (np.abs(numbers) >= EXACT))).size:
+            # float64 cannot hold nanoseconds of today; integers in them are taken as they are.
+            for i in large.tolist():
+                if type(values[i]) is int and abs(numbers[i]) >= NANOSECONDS:
+                    nanoseconds[i] = values[i]
         return nanoseconds, readable
     if kinds <= {str}:
         stamps = read_stamps(values)
@@ -325,3 +373,11 @@ def read_times(values: list[Any]) -> tuple[Ints, np.ndarray[Any, np.dtype[np.boo
     if not single:
         return np.zeros(len(values), dtype=np.int64), np.zeros(len(values), dtype=bool)
     return np.concatenate([time for time, _ in single]), np.concatenate([good for _, good in single])
+
+
+def _times_of(numbers: Floats) -> tuple[Ints, Truths]:
+    """Each unit is a thousand times the next; today's date is 1.7e9 s, so these bounds hold for centuries."""
+    size = np.abs(numbers)
+    scale = np.where(size < 1e11, 1e9, np.where(size < 1e14, 1e6, np.where(size < NANOSECONDS, 1e3, 1.0)))
+    readable = np.isfinite(numbers) & (size * scale < 9.2e18)
+    return (np.where(readable, numbers, 0.0) * scale).astype(np.int64), readable

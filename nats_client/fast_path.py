@@ -19,10 +19,15 @@ from nats.aio.subscription import Subscription
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 _MESSAGE = re.compile(rb"MSG (\S+) (\d+) (\S+) (\d+)\r\n")
+_HEADED = re.compile(rb"HMSG \S+ \d+ (?:\S+ )?\d+ (\d+)\r\n")
 _LARGE = 65536
 """Bytes from which on a message is left to nats-py, which does not copy what it waits for."""
 _LONGEST_LINE = 4096
 """Bytes of a control line; without its end by then it is not one."""
+_READ = 1 << 18
+"""Bytes that are read at once, if there are so many; asyncio takes no more off a socket."""
+_PIECE = 1 << 15
+"""Bytes that are looked at for a run where all there are were none."""
 _SHORTEST_RUN = 4096
 """Bytes of a buffer from which on a run is looked for in it."""
 
@@ -76,37 +81,55 @@ class BulkParser(Parser):
             await super().parse(data)
             return
         buffer = bytes(self.buf) + data if self.buf else data
-        at, end = 0, len(buffer)
-        taps, match = self.taps, _MESSAGE.match
-        inbox: Inbox | None = None
-        if end >= _SHORTEST_RUN and (first := match(buffer)):
-            found_inbox = taps.get(first[2])
-            if isinstance(found_inbox, RunInbox) and (taken := take_run(buffer, first[2], first[3])):
-                inbox = found_inbox
-                run, at = taken
-                inbox.messages.append(run)
-        waiting = False
-        while found := match(buffer, at):
-            subject, sid, reply, size = found.groups()
-            tapped = taps.get(sid)
-            if tapped is None:
-                break
-            start = found.end()
-            stop = start + int(size)
-            if stop + 2 > end:
-                waiting = stop - start < _LARGE
-                break
-            inbox = tapped
-            inbox.messages.append((subject, reply, buffer[start:stop], None))
-            at = stop + 2
-        if inbox is not None:
-            for tapped in taps.values():
-                if tapped.messages:
-                    tapped.arrived.set()
+        at = self._take(buffer, 0)
+        # Flow control comes between messages, with headers; nats-py gets it without what is behind it.
+        while (found := _HEADED.match(buffer, at)) and (stop := found.end() + int(found[1]) + 2) <= len(
+            buffer
+        ):
+            self.buf.clear()
+            await super().parse(buffer[at:stop])
+            at = self._take(buffer, stop)
         self.buf[:] = buffer[at:]
+        tapped = _MESSAGE.match(self.buf)
+        waiting = tapped is not None and tapped[2] in self.taps and int(tapped[4]) < _LARGE
         unfinished = b"\r\n" not in self.buf[:_LONGEST_LINE] and len(self.buf) < _LONGEST_LINE
         if self.buf and not waiting and not unfinished:
             await super().parse()
+
+    def _take(self, buffer: bytes, at: int) -> int:
+        """Put the messages for taps that stand at `at` into their inboxes; where what is something else, or
+        not whole, begins."""
+        step = len(buffer)
+        while (found := _MESSAGE.match(buffer, at)) and (inbox := self.taps.get(found[2])):
+            stop = min(len(buffer), at + step)
+            if isinstance(inbox, RunInbox) and stop - at >= _SHORTEST_RUN:
+                headed = buffer.find(b"\r\nHMSG ", at, stop) + 2
+                if taken := take_run(buffer[at : headed if headed > 1 else stop], found[2], found[3]):
+                    run, length = taken
+                    inbox.messages.append(run)
+                    inbox.arrived.set()
+                    at += length
+                    continue
+                if step > _PIECE:  # perhaps one message of another subscription is among them
+                    step = _PIECE
+                    continue
+            before, at = at, self._take_each(buffer, at, stop)
+            if at == before:
+                break
+        return at
+
+    def _take_each(self, buffer: bytes, at: int, stop: int) -> int:
+        """The same, one by one, for those that begin before `stop`."""
+        while at < stop and (found := _MESSAGE.match(buffer, at)):
+            subject, sid, reply, size = found.groups()
+            inbox = self.taps.get(sid)
+            start = found.end()
+            end = start + int(size)
+            if inbox is None or end + 2 > len(buffer):
+                break
+            inbox.put(subject, reply, buffer[start:end], None)
+            at = end + 2
+        return at
 
 
 def take_run(buffer: bytes, sid: bytes, reply: bytes) -> tuple[Run, int] | None:
@@ -121,25 +144,32 @@ def take_run(buffer: bytes, sid: bytes, reply: bytes) -> tuple[Run, int] | None:
     # As in consumer.py. Of the second version, those that end in a token of another kind are left out.
     if tokens[:2] != [b"$JS", b"ACK"] or len(tokens) not in (9, 11):
         return None
+    common = b" %s %s." % (sid, b".".join(tokens[:-4]))
+    if buffer.count(common) < buffer.count(b"\r\nMSG "):
+        return None
     lines = buffer.split(b"\r\n")
     lines.pop()  # what follows the last line's end
     count = len(lines) // 2
+    if not count:
+        return None
     payloads = lines[1 : 2 * count : 2]
-    common = b" %s %s." % (sid, b".".join(tokens[:-4]))
     text = b"\n".join(lines[0 : 2 * count : 2])
-    if text.count(common) != count or text.count(b"\nMSG ") != count - 1:
+    short = text[4:].replace(common, b" ").replace(b"\nMSG ", b" ")
+    # Each was found as often as there are messages.
+    if len(short) != len(text) - 4 - count * (len(common) - 1) - (count - 1) * 4 or b"  " in short:
         return None
-    parts = text[4:].replace(common, b" ").replace(b"\nMSG ", b" ").split(b" ")
-    if len(parts) != 3 * count or b"" in parts:
+    parts = short.split(b" ")
+    if len(parts) != 3 * count:
         return None
-    numbers = b" ".join(parts[1::3])
-    sizes = b" ".join(parts[2::3])
+    numbers, sizes = b" ".join(parts[1::3]), b" ".join(parts[2::3])
     if numbers.count(b".") != 3 * count or (numbers + sizes).translate(None, b"0123456789. "):
         return None
     acks = np.fromstring(numbers.replace(b".", b" "), dtype=np.int64, sep=" ")
-    if len(acks) != 4 * count or list(map(int, parts[2::3])) != list(map(len, payloads)):
+    told = np.fromstring(sizes, dtype=np.int64, sep=" ")
+    lengths = np.fromiter(map(len, payloads), dtype=np.int64, count=count)
+    if len(acks) != 4 * count or len(told) != count or not (told == lengths).all():
         return None
-    end = len(text) - count + 1 + sum(map(len, payloads)) + 4 * count
+    end = len(text) - count + 1 + int(lengths.sum()) + 4 * count
     return Run(parts[0::3], acks.reshape(count, 4), payloads), end
 
 
@@ -164,6 +194,13 @@ class TappedNatsPy(NatsPy):
         """Undo `tap`."""
         if self._bulk is not None:
             self._bulk.taps.pop(b"%d" % subscription._id, None)
+
+    async def _read_loop(self) -> None:
+        # What a run costs in itself is shared by all of its messages: nats-py reads 32 KB at a time.
+        transport: Any = self._transport
+        if self._bulk is not None and (read := getattr(transport, "read", None)):
+            transport.read = lambda size: read(max(size, _READ))
+        await super()._read_loop()
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
         # Those with headers, and those between other frames; in order with the ones taken at once.

@@ -14,60 +14,77 @@ STAMP = np.dtype([("ns", np.int64), ("form", np.uint8)])
 """A time in ns since the epoch, UTC, and how it was written, an index into _FORMS."""
 Stamps = npt.NDArray[np.void]
 """An array of STAMP."""
+Letters = npt.NDArray[np.uint8]
 MISSING = np.array((np.iinfo(np.int64).min, 0), dtype=STAMP)
 """No time; as a datetime64, NaT."""
 
 _FORMS = [*product("T ", range(10), ("Z", "+00:00"))]
 """Between date and time, digits of the fraction, zone."""
-_NUMBER = {form: number for number, form in enumerate(_FORMS)}
 _TO_THE_SECOND = len("2000-01-01T00:00:00")
+
+
+def _models() -> dict[int, list[tuple[int, Letters, Letters]]]:
+    """Each form's number, the least letter at each place, and how far above it a letter may be; by length."""
+    found: dict[int, list[tuple[int, Letters, Letters]]] = {}
+    for number, (between, digits, zone) in enumerate(_FORMS):
+        text = f"????-??-??{between}??:??:??{'.' * (digits > 0)}{'?' * digits}{zone}"
+        least = np.frombuffer(text.replace("?", "0").encode(), dtype=np.uint8)
+        span = np.array([9 if letter == "?" else 0 for letter in text], dtype=np.uint8)
+        found.setdefault(len(text), []).append((number, least, span))
+    return found
+
+
+_MODELS = _models()
+LONGEST = max(_MODELS)
+"""Letters of the longest form."""
 
 
 def read_stamps(texts: Sequence[str]) -> Stamps | None:
     """`texts` as an array of STAMP; None where any of them is something else."""
-    if not texts or not texts[0][:4].isdigit():
-        return None
     lengths = set(map(len, texts))
-    if len(lengths) == 1:
-        return _read_alike(texts)
-    if len(lengths) > 12 or min(lengths) <= _TO_THE_SECOND:
+    if not lengths <= _MODELS.keys() or not texts[0][:4].isdigit():
         return None
-    found = np.empty(len(texts), dtype=STAMP)
-    each = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    for length in lengths:
-        place = np.flatnonzero(each == length)
-        part = _read_alike([texts[i] for i in place.tolist()])
+    joined = "".join(texts)
+    if not joined.isascii():
+        return None
+    letters = np.frombuffer(joined.encode(), dtype=np.uint8)
+    return read_joined(letters, np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
+
+
+def read_joined(letters: Letters, lengths: npt.NDArray[np.integer]) -> Stamps | None:
+    """The same of texts in ASCII, one behind the other, with these lengths."""
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    if shortest == longest:
+        return _read_alike(letters.reshape(len(lengths), -1))
+    found = np.empty(len(lengths), dtype=STAMP)
+    begins = np.cumsum(lengths) - lengths
+    for length in np.unique(lengths).tolist():
+        place = np.flatnonzero(lengths == length)
+        part = _read_alike(letters[begins[place][:, None] + np.arange(length)])
         if part is None:
             return None
         found[place] = part
     return found
 
 
-def _read_alike(texts: Sequence[str]) -> Stamps | None:
-    """The same for texts of one length, which must be written alike in all else as well."""
-    first = texts[0]
-    digits = len(first.removesuffix("Z").removesuffix("+00:00")) - _TO_THE_SECOND
-    digits -= digits > 0
-    number = _NUMBER.get((first[10:11], digits, first[_TO_THE_SECOND + digits + (digits > 0) :]))
-    joined = "".join(texts)
-    if number is None or not joined.isascii():
+def _read_alike(letters: Letters) -> Stamps | None:
+    """The texts in the rows of `letters`, which must all be written in one form."""
+    for form in _MODELS.get(letters.shape[1], ()):
+        number, least, span = form
+        if (letters[0] - least <= span).all():  # what is below wraps around to far above
+            break
+    else:
         return None
-    letters = np.frombuffer(joined.encode(), dtype=np.uint8).reshape(len(texts), -1)
-    pattern = f"0000-00-00{first[10]}00:00:00" + (f".{digits * '0'}" if digits else "") + _FORMS[number][2]
-    model = np.frombuffer(pattern.encode(), dtype=np.uint8)
-    zone = _TO_THE_SECOND + digits + (digits > 0)
-    free = model == ord("0")
-    free[zone:] = False
-    if not (letters[:, ~free] == model[~free]).all() or not (letters[:, free] - ord("0") <= 9).all():
+    if not (letters - least <= span).all():
         return None
-    text = np.ascontiguousarray(letters[:, :zone]).view(f"S{zone}").ravel()
     # Years from 1700 to 2199: 64 bits hold their nanoseconds since the epoch.
-    begins, goes_on = letters[:, 0], letters[:, 1]
-    if not np.where(
-        begins == ord("1"), goes_on >= ord("7"), (begins == ord("2")) & (goes_on < ord("2"))
-    ).all():
+    millennium, century = letters[:, 0], letters[:, 1]
+    before = (millennium == ord("1")) & (century >= ord("7"))
+    if not (before | (millennium == ord("2")) & (century < ord("2"))).all():
         return None
-    found = np.empty(len(texts), dtype=STAMP)
+    end = letters.shape[1] - len(_FORMS[number][2])
+    text = np.ascontiguousarray(letters[:, :end]).view(f"S{end}").ravel()
+    found = np.empty(len(letters), dtype=STAMP)
     try:
         found["ns"] = text.astype("datetime64[ns]").view(np.int64)
     except ValueError:  # no such day, or time of day

@@ -44,6 +44,19 @@ class NumberColumn:
         """Whether every value so far was an integer: then a DataFrame shows int64."""
 
 
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """Texts, each as a place in `labels`; -1 where a row has none."""
+
+    codes: Codes
+    labels: list[str]
+
+    def texts(self) -> list[str | None]:
+        """One by one."""
+        labels = [*self.labels, None]
+        return [labels[code] for code in self.codes.tolist()]
+
+
 class TextColumn:
     """Dictionary-encoded strings: int32 codes into `labels`, -1 where a row has none."""
 
@@ -56,8 +69,10 @@ class TextColumn:
         self.label_bytes = 0
         self._index: pd.Index | None = None
 
-    def encode(self, values: Sequence[str | None]) -> Codes:
+    def encode(self, values: Sequence[str | None] | Coded) -> Codes:
         """Codes of `values`; labels not seen before are appended."""
+        if isinstance(values, Coded):
+            return np.append(self.encode(values.labels), np.int32(-1))[values.codes]
         code_of, first = self.code_of, len(self.labels)
         if new := set(values).difference(code_of):
             # Where all are new they keep their own order, so that their codes need not be looked up.
@@ -86,8 +101,10 @@ class TimeColumn:
 
 
 Column = NumberColumn | TextColumn | TimeColumn
-Values = Floats | Stamps | Sequence[str | None]
-"""What a batch has of a column: an array of float64 (NaN = missing) or of STAMP, or a list of texts."""
+
+
+Values = Floats | Stamps | Coded | Sequence[str | None]
+"""What a batch has of a column: an array of float64 (NaN = missing) or of STAMP, or texts."""
 
 
 @dataclass(slots=True)
@@ -610,7 +627,7 @@ class Window:
             column.data[lo:hi] = values
             column.integral = column.integral and integral
         else:
-            column.data[lo:hi] = column.encode(_texts_of(values))
+            column.data[lo:hi] = column.encode(values if isinstance(values, Coded) else _texts_of(values))
 
     def _as_text(self, times: TimeColumn) -> TextColumn:
         """What is a column of times no more, since a row has another text."""
@@ -716,6 +733,8 @@ def _numbers_in(texts: Sequence[str | None]) -> tuple[Floats, int]:
 
 
 def _texts_of(values: Values) -> Sequence[str | None]:
+    if isinstance(values, Coded):
+        return values.texts()
     if not isinstance(values, np.ndarray):
         return values
     if values.dtype == STAMP:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nats_client import decoders
+from nats_client import bulk_json, decoders
 from nats_client.decoders import LONGEST_TEXT, Raw, decode
 from nats_client.window import Window
 
@@ -180,3 +180,112 @@ def test_read_in_one_go_as_one_by_one(texts: list[str]) -> None:
         alone, malformed_alone = frame(*payloads)
     assert malformed == malformed_alone
     pd.testing.assert_frame_equal(together, alone)
+
+
+def test_what_looks_alike_is_read_by_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of the ordinary kind do not go through the reader of rows."""
+    payloads = [
+        b'{"t": "2026-11-25T20:19:%02d.5Z", "value": %d.5, "n": %d, "unit": "\xc2\xb0C"%s}'
+        % (i % 60, i, i, b', "ok": true' if i else b', "ok": false')
+        for i in range(200)
+    ]
+    monkeypatch.setattr(decoders, "_objects", None)
+    rows, malformed = frame(*payloads, time="t")
+    assert malformed == 0
+    assert [str(rows[name].dtype) for name in ("t", "value", "n")] == [
+        "datetime64[ns, UTC]",
+        "float64",
+        "int64",
+    ]
+    assert rows["unit"].tolist() == ["°C"] * 200
+    assert rows["ok"].sum() == 199
+    assert (rows.index == rows["t"]).all()
+
+
+KEYS = ["a", "b", "_seq", 'c"\\', "ü"]
+TEXTS = [
+    "",
+    "x",
+    "2026-11-25T20:19:27Z",
+    "2026-11-25T20:19:27.125Z",
+    "2026-11-25 20:19",
+    "NaN",
+    "\u0000",
+    "é\n",
+]
+NUMBERS = [0, -1, 5, 1.5, -0.0, 1e300, 2**53 - 1, 2**53, -(2**53), 2**63, 2**64, 1e-320, 1700000000, 1.7e9]
+like = {
+    "text": st.sampled_from(TEXTS) | st.text(max_size=5),
+    "integer": st.integers(-1000, 1000) | st.just(1700000000123),
+    "number": st.sampled_from(NUMBERS) | st.floats(allow_nan=False, allow_infinity=False),
+    "truth": st.booleans(),
+}
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> list[bytes]:
+    """Objects with the same fields, of which some may be missing, null, or of another kind."""
+    kinds = draw(st.dictionaries(st.sampled_from(KEYS), st.sampled_from(sorted(like)), min_size=1))
+    found = []
+    for _ in range(draw(st.integers(1, 6))):
+        row = {key: draw(like[kind]) for key, kind in kinds.items()}
+        odd = draw(st.sampled_from(["no"] * 6 + ["null", "missing", "other", "more", "shuffled"]))
+        key = draw(st.sampled_from(sorted(kinds)))
+        if odd in ("null", "other", "more"):
+            value = draw(st.sampled_from(["q", 1, True, [1], {"b": 1}])) if odd != "null" else None
+            row["more" if odd == "more" else key] = value
+        elif odd == "missing":
+            del row[key]
+        elif odd == "shuffled":
+            row = dict(reversed(row.items()))
+        found.append(json.dumps(row, ensure_ascii=draw(st.booleans())).encode())
+    return found
+
+
+ODD = [
+    b'{"a":NaN}',
+    b'{"a":Infinity}',
+    b'{"a":-Infinity}',
+    b'{"a":1}{"a":2}',
+    b'{"a":1} {"a":2}',
+    b'{"a":01}',
+    b'{"a":1.}',
+    b'{"a":.5}',
+    b'{"a":+1}',
+    b'{"a":1,}',
+    b'{"a":1,"a":2}',
+    b'{"a":"\xff"}',
+    b'{"a":"\\ud800"}',
+    b'{"a":"\t"}',
+    b'{"a":"\\x"}',
+    b'{"a":1}x}',
+    b'{"a":/*c*/1}',
+    b"{'a':1}",
+    b'{"a":1e999}',
+    b'{"a":-0}',
+    b'{"a":1E5}',
+    b'{"a":\n1}',
+    b'{"a":"x\n"}',
+    b'{"a":null}',
+    b'{"a":tru}',
+    b'{"a":"' + b"x" * 5000 + b'"}',
+    b'\xef\xbb\xbf{"a":1}',
+    b"{}",
+    b"",
+]
+
+
+@settings(max_examples=1000)
+@given(
+    alike() | st.lists(st.sampled_from(ODD), max_size=2).map(lambda odd: [b'{"a":1}', *odd, b'{"a":2}']),
+    st.sampled_from([None, "a"]),
+)
+def test_by_column_as_by_row(payloads: list[bytes], time: str | None) -> None:
+    """What is read by column is what is read row by row, to the last bit, and so is what is malformed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bulk_json, "FEWEST", 1)
+        by_column, malformed = frame(*payloads, time=time)
+        patch.setattr(bulk_json, "FEWEST", 1000)
+        by_row, malformed_by_row = frame(*payloads, time=time)
+    assert malformed == malformed_by_row
+    pd.testing.assert_frame_equal(by_column, by_row, check_exact=True, check_categorical=False)

@@ -128,6 +128,7 @@ def test_same_messages_however_cut(kind: type[Inbox], sent: list[bytes], cuts: l
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast_path, "_SHORTEST_RUN", 0)
+        patch.setattr(fast_path, "_PIECE", 200)
         asyncio.run(compare())
 
 

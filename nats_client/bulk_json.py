@@ -1,0 +1,126 @@
+"""Many JSON objects that look alike, read by columns instead of by rows.
+
+Arrow's reader makes no Python object of a value and lets other threads run meanwhile: a replay is faster for
+it, and pages stay quick. It takes what is alike and flat; whatever else `payloads` hold, down to a single
+value that it would read in another way than `decoders.py` does, is left to the reader of rows there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.json
+
+from .stamps import LONGEST, MISSING, read_joined
+from .window import Coded, Floats, Values
+
+FEWEST = 64
+"""Payloads for which reading by columns is worth while."""
+MOST_FIELDS = 64
+LARGEST = 1 << 26
+"""Bytes of all payloads together."""
+_FLAT = {str, int, float, bool, type(None)}
+
+
+@dataclass(slots=True)
+class Columns:
+    """What many payloads hold, one value for each of them."""
+
+    values: dict[str, Values]
+    """By field, in the order of the first payload; without fields that are null throughout."""
+    integral: set[str]
+    """Fields that hold only integers."""
+
+
+def read_columns(payloads: Sequence[bytes], longest: int, exact: int) -> Columns | None:
+    """The fields of `payloads`, where each is a flat JSON object with the fields of the first; None where any
+    is something else, has a text of more than `longest` bytes, or a number from `exact` on."""
+    if len(payloads) < FEWEST or not payloads[0].startswith(b'{"'):
+        return None
+    try:
+        first = orjson.loads(payloads[0])
+    except orjson.JSONDecodeError:
+        return None
+    if len(first) > MOST_FIELDS or not set(map(type, first.values())) <= _FLAT:
+        return None
+    text = b"\n".join(payloads)
+    # Then each line begins and ends an object, so that each is one where there are as many.
+    between = len(payloads) - 1
+    if text.count(b"}\n{") != between or text.count(b"\n") != between or not text.endswith(b"}"):
+        return None
+    if len(text) >= LARGEST or not (text.isascii() or _is_utf8(text)):
+        return None
+    texts = pa.schema([(name, pa.string()) for name, value in first.items() if type(value) is str])
+    try:
+        table = pyarrow.json.read_json(
+            pa.BufferReader(text),
+            read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(text) + 1),
+            parse_options=pyarrow.json.ParseOptions(explicit_schema=texts),
+        )
+    except pa.ArrowException:
+        return None
+    if table.num_rows != len(payloads) or set(table.column_names) != set(first):
+        return None
+    found = Columns({}, set())
+    for name in first:
+        column = table[name].combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = column.chunk(0)
+        if pa.types.is_null(column.type):
+            continue
+        if pa.types.is_string(column.type):
+            values: Values | None = _texts(column, longest)
+        else:
+            values = _numbers(column, exact)
+            if pa.types.is_integer(column.type) and not column.null_count:
+                found.integral.add(name)
+        if values is None:
+            return None
+        found.values[name] = values
+    return found
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _numbers(column: pa.Array, exact: int) -> Floats | None:
+    """A column of numbers as float64, NaN where null; None where a number is none to calculate with."""
+    kind = column.type
+    if pa.types.is_boolean(kind):
+        column = column.cast(pa.int8())
+    elif not (pa.types.is_int64(kind) or pa.types.is_float64(kind)):
+        return None
+    values: Floats = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    bad = ~(np.abs(values) < exact)  # NaN among them
+    return None if np.count_nonzero(bad) > column.null_count else values
+
+
+def _texts(column: pa.Array, longest: int) -> Values | None:
+    """A column of texts, as times where all are some; None where one is too long."""
+    held = column.drop_null() if column.null_count else column
+    if not len(held):
+        return None
+    _, offsets, letters = held.buffers()
+    ends = np.frombuffer(offsets, dtype=np.int32)[held.offset : held.offset + len(held) + 1]
+    lengths = np.diff(ends)
+    if lengths.max() > longest:
+        return None
+    stamps = None
+    if letters is not None and lengths.max() <= LONGEST:
+        stamps = read_joined(np.frombuffer(letters, dtype=np.uint8)[ends[0] : ends[-1]], lengths)
+    if stamps is not None:
+        if not column.null_count:
+            return stamps
+        found = np.full(len(column), MISSING)
+        found[column.is_valid().to_numpy(zero_copy_only=False)] = stamps
+        return found
+    coded = column.dictionary_encode()
+    codes = coded.indices.fill_null(-1) if column.null_count else coded.indices
+    return Coded(codes.to_numpy(), coded.dictionary.to_pylist())

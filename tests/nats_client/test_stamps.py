@@ -1,0 +1,150 @@
+"""Times in ISO 8601 as numbers, and back."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nats_client.stamps import MISSING, STAMP, read_stamps, stamp_texts
+from nats_client.window import Batch, Window
+
+moments = st.datetimes(datetime(1700, 1, 1), datetime(2199, 12, 31))
+
+
+@st.composite
+def stamps(draw: st.DrawFn) -> str:
+    """A time as somebody may write it."""
+    digits = draw(st.integers(0, 9))
+    fraction = f".{draw(st.integers(0, 10**digits - 1)):0{digits}d}" if digits else ""
+    between, zone = draw(st.sampled_from("T ")), draw(st.sampled_from(["Z", "+00:00"]))
+    return f"{draw(moments):%Y-%m-%d{between}%H:%M:%S}{fraction}{zone}"
+
+
+@given(st.lists(stamps(), min_size=1, max_size=20))
+def test_written_again_letter_by_letter(texts: list[str]) -> None:
+    """What is read as a time is that time, and gives the text that it came from."""
+    found = read_stamps(texts)
+    if found is None:  # two forms of one length
+        lengths = [len(text) for text in texts]
+        assert len(set(lengths)) < len({(text[10], len(text), text[-1]) for text in texts})
+        return
+    assert stamp_texts(found) == texts
+    assert found["ns"].tolist() == [pd.Timestamp(text).value for text in texts]
+
+
+NO_TIMES = [
+    "",
+    "x",
+    "2026",
+    "2026-11-25",
+    "2026-11-25T20:19:27",
+    "2026-11-25T20:19:27+01:00",
+    "2026-11-25T20:19:27-00:00",
+    "2026-11-25t20:19:27Z",
+    "2026-11-25T20:19:27z",
+    "2026-13-25T20:19:27Z",
+    "2026-02-30T20:19:27Z",
+    "2026-11-25T24:19:27Z",
+    "2026-11-25T20:19:60Z",
+    "2026-11-25T20:19:27.Z",
+    "2026-11-25T20:19:27.+00:00",
+    "2026-11-25T20:19:27.0000000001Z",
+    "2026-11-25T20:19:27Z\n",
+    "\uff12026-11-25T20:19:27Z",
+    "1699-12-31T23:59:59Z",
+    "2200-01-01T00:00:00Z",
+    "-026-11-25T20:19:27Z",
+    "2026-11- 5T20:19:27Z",
+]
+
+
+@pytest.mark.parametrize("text", NO_TIMES)
+def test_what_is_no_such_time_is_left_alone(text: str) -> None:
+    """Neither by itself nor among others."""
+    assert read_stamps([text]) is None
+    assert read_stamps(["2026-11-25T20:19:27Z", text]) is None
+
+
+def batch(first: int, values: object) -> Batch:
+    """Rows with one column, `at`."""
+    seq = np.arange(first, first + len(values))  # type: ignore[arg-type]
+    return Batch(seq, seq, seq, ["s"] * len(seq), {"at": values})  # type: ignore[dict-item]
+
+
+def at(*texts: str) -> np.ndarray:
+    """Texts as they come from the decoder."""
+    found = read_stamps(texts)
+    assert found is not None
+    return found
+
+
+EARLY, LATE = "2026-11-25T20:19:27Z", "2026-11-25T20:19:28.5+00:00"
+
+
+def test_a_column_of_times() -> None:
+    """In a window such a column is one of times, with what is missing missing."""
+    window = Window()
+    window.append(batch(1, at(EARLY, LATE)))
+    window.append(Batch(np.array([3]), np.array([3]), np.array([3]), ["s"], {}))
+    snapshot = window.snapshot()
+    assert snapshot.columns["at"] == "time"
+    assert snapshot.present("at").tolist() == [True, True, False]
+    column = snapshot.frame()["at"]
+    assert str(column.dtype) == "datetime64[ns, UTC]"
+    assert column.iloc[:2].tolist() == [pd.Timestamp(EARLY), pd.Timestamp(LATE)]
+    assert pd.isna(column.iloc[2])
+    assert snapshot.latest("at")["s"] == pd.Timestamp(LATE)
+    assert STAMP.itemsize == 9
+
+
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [(["n/a"], "n/a"), (np.array([1.5]), "1.5")],
+    ids=["text", "number"],
+)
+def test_becomes_text_when_another_comes(other: object, text: str) -> None:
+    """A row with something else makes it a column of text, in which nothing is lost."""
+    window = Window()
+    window.append(batch(1, at(EARLY, LATE)))
+    before = window.snapshot()
+    window.append(batch(3, other))
+    window.append(batch(4, at(LATE)))
+    after = window.snapshot()
+    assert after.generation != before.generation
+    assert after.frame()["at"].tolist() == [EARLY, LATE, text, LATE]
+    assert before.frame()["at"].tolist() == [pd.Timestamp(EARLY), pd.Timestamp(LATE)]
+
+
+def test_among_numbers_a_time_is_none() -> None:
+    """A column of numbers stays one."""
+    window = Window()
+    window.append(batch(1, np.array([1.0, 2.0])))
+    window.append(batch(3, at(EARLY)))
+    assert window.snapshot().columns["at"] == "number"
+    assert np.isnan(window.snapshot().numbers("at")[-1])
+    assert window.mistyped == 1
+
+
+@pytest.mark.parametrize("older", [["n/a"], np.array([1.5])], ids=["text", "number"])
+def test_older_rows_of_another_kind(older: object) -> None:
+    """Rows put before those of a window bring no value to harm."""
+    window, before = Window(), Window()
+    window.append(batch(2, at(EARLY)))
+    before.append(batch(1, older))
+    window.prepend(before)
+    assert window.snapshot().frame()["at"].tolist() == [str(older[0]), EARLY]  # type: ignore[index]
+
+
+def test_survives_growth_and_removal() -> None:
+    """New arrays and rows taken out of the middle leave the others as they were."""
+    window = Window()
+    texts = [datetime.fromtimestamp(1.7e9 + i, UTC).isoformat() for i in range(5000)]
+    for start in range(0, 5000, 500):
+        window.append(batch(start + 1, at(*texts[start : start + 500])))
+    window.remove(np.array([2, 4000]))
+    kept = [text for i, text in enumerate(texts) if i not in (1, 3999)]
+    assert stamp_texts(window.snapshot().stamps("at")) == kept
+    assert stamp_texts(np.array([MISSING])) == [None]
