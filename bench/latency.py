@@ -1,8 +1,8 @@
 """Publish to pixel: from the time in a message's payload to the frame that has its point on the screen.
 
-The app and the websocket client stand in windows of one Chromium and draw the same ten series, five minutes of
-them, with the same Plotly: the app once a second, the client in the next animation frame after a message has
-come. The publisher, the browser and the clock are those of one machine.
+The app and the websocket client stand in windows of one Chromium and draw the same ten series, five minutes
+of them, with the same Plotly: the app once a second, the client in the next animation frame after a message
+has come. The publisher, the browser and the clock are those of one machine.
 """
 
 import asyncio
@@ -16,17 +16,17 @@ from bench.browser import Tab
 from bench.measures import Plan, percentile
 from bench.publisher import publishing
 from bench.stage import HISTORY, SERIES, nats_servers
-from bench.wire import CHART, seen, side_by_side
+from bench.wire import seen, side_by_side
 from nats_client.bins import step_for
 
 RATE = 13
-"""Messages a second over all series. Each series pauses for longer than a bin of the chart is wide, so that every
-message is a point of its own, and at no whole fraction of a second, so that messages meet every moment between
-two refreshes."""
+"""Messages a second over all series. Each series pauses for longer than a bin of the chart is wide, so that
+every message is a point of its own, and for no whole fraction of a second, so that messages meet every moment
+between two refreshes."""
 BEHIND = 4.0
 """Seconds within which the last message is on the screen, or counted as lost."""
-# After each frame: which traces have got further, to which time, and when that was. The message behind a frame is
-# handled when the frame is there.
+# After each frame: which traces have got further, to which time, and when that was. What is posted in a frame
+# is handled when the frame is on the screen.
 FRAMES = """
 self.frames = []
 const newest = new Map()
@@ -48,32 +48,32 @@ Frames = dict[str, list[tuple[float, float]]]
 """Of each series, in order: the newest time drawn, and since when, in ms since the epoch."""
 
 
-async def latency(plan: Plan) -> dict[str, list[tuple[float, float]]]:
+async def latency(plan: Plan, _: str) -> dict[str, list[tuple[float, float]]]:
     """Median and 95th percentile of both, ms, over the messages of each round."""
     rounds: dict[str, list[tuple[float, float]]] = defaultdict(list)
     rows = int(RATE * HISTORY.total_seconds())
-    async with nats_servers() as servers:
-        async with (
-            publishing(servers["nats"], "BENCH", series=SERIES, rate=RATE, rows=rows) as publisher,
-            side_by_side(
-                servers["nats"], servers["websocket"], compressed=False, drawn=True, script=FRAMES
-            ) as pair,
-        ):
-            await asyncio.sleep(plan.warm_up)
+    async with (
+        nats_servers() as servers,
+        publishing(servers["nats"], "BENCH", series=SERIES, rate=RATE, rows=rows) as publisher,
+        side_by_side(
+            servers["nats"], servers["websocket"], compressed=False, drawn=True, script=FRAMES
+        ) as pair,
+    ):
+        await asyncio.sleep(plan.warm_up)
+        await publisher.pace()
+        for _ in range(plan.rounds):
+            start = float(await pair.client.value("Date.now()"))
+            await asyncio.sleep(plan.steady / 2)
+            end = float(await pair.client.value("Date.now()"))
+            await asyncio.sleep(BEHIND)
+            await seen(pair.app)
             await publisher.pace()
-            for _ in range(plan.rounds):
-                start = float(await pair.client.value("Date.now()"))
-                await asyncio.sleep(plan.steady / 2)
-                end = float(await pair.client.value("Date.now()"))
-                await asyncio.sleep(BEHIND)
-                await seen(pair.app)
-                await publisher.pace()
-                published = await messages(pair.client, start, end)
-                step = step_for(pd.Timedelta(HISTORY)) / 1e6
-                ours = waits(published, await frames(pair.app), step)
-                theirs = waits(published, await frames(pair.client), 1)
-                rounds["latency_ms"].append((median(ours), median(theirs)))
-                rounds["latency_p95_ms"].append((percentile(ours, 0.95), percentile(theirs, 0.95)))
+            published = await messages(pair.client, start, end)
+            step = step_for(pd.Timedelta(HISTORY)) / 1e6
+            ours = waits(published, await frames(pair.app), step)
+            theirs = waits(published, await frames(pair.client), 1)
+            rounds["latency_ms"].append((median(ours), median(theirs)))
+            rounds["latency_p95_ms"].append((percentile(ours, 0.95), percentile(theirs, 0.95)))
     return rounds
 
 
@@ -90,7 +90,7 @@ async def messages(client: Tab, start: float, end: float) -> list[tuple[str, flo
 
 
 async def frames(page: Tab) -> Frames:
-    """What a page has noted since it was asked before."""
+    """What a page has noted so far."""
     found: Frames = defaultdict(list)
     noted = await page.value("frames")
     assert isinstance(noted, list)
@@ -100,7 +100,7 @@ async def frames(page: Tab) -> Frames:
 
 
 def waits(published: list[tuple[str, float]], drawn: Frames, step: float) -> list[float]:
-    """How long each message took until a trace had its point, ms; the chart's points are bins of `step` ms."""
+    """How long each message took until its series had its point, ms; points are bins of `step` ms."""
     found = []
     for series, time in published:
         marks = drawn.get(series, [])

@@ -245,8 +245,17 @@ class App:
 
     def cpu_seconds(self) -> float:
         """User and system time so far, of all its threads and of programs it started."""
-        family = [self.process, *descendants(self.process)]
-        return sum(sum(process.cpu_times()[:2]) for process in family)
+        return sum(map(cpu_seconds, [self.process, *descendants(self.process)]))
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """User and system time of a process so far: to the nanosecond on Linux, elsewhere as psutil has it, which is
+    in hundredths of a second."""
+    if sys.platform == "linux":
+        scheduler = 2
+        with contextlib.suppress(OSError):
+            return time.clock_gettime(~process.pid << 3 | scheduler)  # clock_getcpuclockid(3)
+    return sum(process.cpu_times()[:2])
 
 
 @contextlib.asynccontextmanager

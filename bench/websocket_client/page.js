@@ -40,7 +40,7 @@ async function drawing() {
       type: "scatter", mode: "lines", name, line: { width: 1.5 }, x: times.slice(start), y: values.slice(start),
     }));
     const now = Date.now();
-    Plotly.react(chart, traces, { height: 300, xaxis: { type: "date", range: [now - span, now] }, uirevision: 1 });
+    Plotly.react(chart, traces, { height: 320, showlegend: false, xaxis: { type: "date", range: [now - span, now] } });
   };
   let waiting = false;
   return () => {
