@@ -249,8 +249,8 @@ class App:
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """User and system time of a process so far: to the nanosecond on Linux, elsewhere as psutil has it, which is
-    in hundredths of a second."""
+    """User and system time of a process so far: to the nanosecond on Linux, elsewhere as psutil has it, which
+    is in hundredths of a second."""
     if sys.platform == "linux":
         scheduler = 2
         with contextlib.suppress(OSError):

@@ -49,6 +49,7 @@ LONG_PAGE = Path(__file__).parent / "long_pages"
 CHART = "document.querySelector('.js-plotly-plot')"
 SETTLE = 2.0
 """Seconds from a change of pace to the measuring."""
+ATTEMPTS = 5
 COMPRESSION = "--server.enableWebsocketCompression"
 # When the websocket was opened, and when a chart had its first lines.
 WATCH = """
@@ -60,6 +61,10 @@ const look = () => {
 }
 look()
 """
+
+
+class FellBehindError(Exception):
+    """The two did not show the same stretch of the stream: the machine is too busy to compare them."""
 
 
 @dataclass
@@ -167,12 +172,21 @@ async def bytes_per_second(plan: Plan, *, compressed: bool) -> dict[str, list[tu
             for pace.hertz in (1, OFTEN):
                 await asyncio.sleep(SETTLE)
                 name = f"viewer_bytes_{SERIES * pace.hertz}{'_compressed' if compressed else ''}"
-                found[name].append(await received(pair, pace.hertz, plan.steady / 2))
+                found[name].append(await patiently(pair, pace.hertz, plan.steady / 2))
     return found
 
 
+async def patiently(pair: Pair, hertz: int, seconds: float) -> tuple[float, float]:
+    """`received`, once more where a busy machine has disturbed it."""
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(FellBehindError):
+            return await received(pair, hertz, seconds)
+    return await received(pair, hertz, seconds)
+
+
 async def received(pair: Pair, hertz: int, seconds: float) -> tuple[float, float]:
-    """Bytes a second of both over about this long. Complains where one falls behind."""
+    """Bytes a second of both over about this long. Raises FellBehindError where one shows what is not of this
+    stretch."""
 
     async def ticks() -> int:
         return len(pair.app.sent)
@@ -186,10 +200,9 @@ async def received(pair: Pair, hertz: int, seconds: float) -> tuple[float, float
     (ours, refreshes, fresh), (theirs, published, _) = await asyncio.gather(
         between(ticks, pair.app_bytes, seconds, newest), between(messages, pair.client_bytes, seconds)
     )
-    if min(refreshes, published / (SERIES * hertz), fresh / 1000 + 1) < 0.7 * seconds:
-        raise RuntimeError(
-            f"within {seconds} s {refreshes} refreshes, {published} messages, the chart on by {fresh} ms"
-        )
+    spans = {"refreshes": refreshes, "messages": published / SERIES / hertz, "chart": fresh / 1000 + 1}
+    if min(spans.values()) < 0.8 * max(spans.values()):
+        raise FellBehindError(f"one falls behind; seconds of each: {spans}")
     return ours / refreshes, theirs / published * SERIES * hertz
 
 
