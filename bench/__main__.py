@@ -51,13 +51,18 @@ class Measure:
     pair: Callable[[Plan, str], Awaitable[dict[str, list[tuple[float, float]]]]] | None = None
     """What measures it for this app and its rival at once, in rounds of its own."""
 
-    def reached(self, ratio: float) -> str:
-        """Whether the goal is met, in words. A goal below one is a ceiling, and one that says so."""
+    @property
+    def bound(self) -> str:
+        """The goal in words. One below one is a ceiling, and one that says so."""
         if self.goal is None:
             return ""
-        ceiling = self.ceiling or self.goal < 1
-        met = ratio <= self.goal if ceiling else ratio >= self.goal
-        return f"{'met' if met else 'missed'} ({'at most' if ceiling else 'at least'} {self.goal:g})"
+        return f"{'at most' if self.ceiling or self.goal < 1 else 'at least'} {self.goal:g}"
+
+    def met(self, ratio: float | None) -> bool | None:
+        """Whether the goal is met; None where there is none."""
+        if self.goal is None or ratio is None:
+            return None
+        return ratio <= self.goal if self.bound.startswith("at most") else ratio >= self.goal
 
 
 MEASURES = {
@@ -88,7 +93,7 @@ FIRST_GUESS = {PLAIN_RECIPE: 4, OURS: 64}
 """Where the search for the most sessions starts; a poor guess costs time, not truth."""
 
 
-async def run(names: list[str], plan: Plan) -> list[dict[str, object]]:
+async def run(names: list[str], plan: Plan) -> list[dict[str, Any]]:
     """Measure what is named, in interleaved rounds."""
     rounds: dict[str, dict[Side, list[float]]] = defaultdict(lambda: defaultdict(list))
     runners = {m.run: m.rival for n, m in MEASURES.items() if n in names and m.run}
@@ -156,16 +161,19 @@ async def search_sessions(url: str, plan: Plan, found: dict[Side, list[float]]) 
             found[side].append(held)
 
 
-def result(name: str, ours: list[float], theirs: list[float]) -> dict[str, object]:
+def result(name: str, ours: list[float], theirs: list[float]) -> dict[str, Any]:
     """One object of the results file."""
     our_median, their_median = statistics.median(ours), statistics.median(theirs)
+    measure, ratio = MEASURES[name], round(our_median / their_median, 4) if their_median else None
     return {
         "measure": name,
-        "rival": MEASURES[name].rival.name,
+        "rival": measure.rival.name,
         "ours": round(our_median, 3),
         "theirs": round(their_median, 3),
-        "ratio": round(our_median / their_median, 4) if their_median else None,
-        "unit": MEASURES[name].unit,
+        "ratio": ratio,
+        "unit": measure.unit,
+        "goal": measure.bound,
+        "met": measure.met(ratio),
         "rounds": len(ours),
         "ours_rounds": [round(value, 3) for value in ours],
         "theirs_rounds": [round(value, 3) for value in theirs],
@@ -174,18 +182,17 @@ def result(name: str, ours: list[float], theirs: list[float]) -> dict[str, objec
     }
 
 
-def table(results: list[dict[str, object]], *, goals: bool) -> str:
+def table(results: list[dict[str, Any]], *, goals: bool) -> str:
     """The results as text, with the goals beside them if the run was long enough to judge by."""
     lines = [
         f"{'measure':<30}{'ours':>12}{'theirs':>12}{'ratio':>9}  "
         f"{'unit':<12}{'goal for the ratio' if goals else ''}"
     ]
     for row in results:
-        measure, ratio = MEASURES[row["measure"]], row["ratio"]
-        goal = measure.reached(ratio) if goals and ratio is not None else ""
+        goal = f"{'met' if row['met'] else 'missed'} ({row['goal']})" if goals and row["goal"] else ""
         lines.append(
             f"{row['measure']:<30}{row['ours']:>12,.1f}{row['theirs']:>12,.1f}"
-            f"{ratio if ratio is not None else '-':>9}  {row['unit']:<12}{goal}"
+            f"{row['ratio'] if row['ratio'] is not None else '-':>9}  {row['unit']:<12}{goal}"
         )
     return "\n".join(lines)
 

@@ -41,8 +41,9 @@ class Tab:
             return await self._answers[number]
 
     async def value(self, expression: str) -> object:
-        """Evaluate JavaScript in the page."""
-        answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """Evaluate JavaScript in the page, and what it promises."""
+        asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
+        answer = await self.call("Runtime.evaluate", **asked)
         return answer["result"].get("value")
 
     async def listen(self) -> None:
