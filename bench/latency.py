@@ -16,15 +16,17 @@ from bench.browser import Tab
 from bench.measures import Plan, percentile
 from bench.publisher import publishing
 from bench.stage import HISTORY, SERIES, nats_servers
-from bench.wire import seen, side_by_side
+from bench.wire import reached, seen, side_by_side
 from nats_client.bins import step_for
 
 RATE = 13
 """Messages a second over all series. Each series pauses for longer than a bin of the chart is wide, so that
 every message is a point of its own, and for no whole fraction of a second, so that messages meet every moment
 between two refreshes."""
-BEHIND = 4.0
-"""Seconds within which the last message is on the screen, or counted as lost."""
+STEP = step_for(pd.Timedelta(HISTORY)) / 1e6
+"""Width of a bin of the app's chart, ms."""
+PATIENCE = 30.0
+"""Seconds within which a message is on the screen, or counted as lost."""
 # After each frame: which traces have got further, to which time, and when that was. What is posted in a frame
 # is handled when the frame is on the screen.
 FRAMES = """
@@ -65,13 +67,12 @@ async def latency(plan: Plan, _: str) -> dict[str, list[tuple[float, float]]]:
             start = float(await pair.client.value("Date.now()"))
             await asyncio.sleep(plan.steady / 2)
             end = float(await pair.client.value("Date.now()"))
-            await asyncio.sleep(BEHIND)
+            ours_drawn, theirs_drawn = await frames(pair.app, end), await frames(pair.client, end)
             await seen(pair.app)
             await publisher.pace()
             published = await messages(pair.client, start, end)
-            step = step_for(pd.Timedelta(HISTORY)) / 1e6
-            ours = waits(published, await frames(pair.app), step)
-            theirs = waits(published, await frames(pair.client), 1)
+            ours = waits(published, ours_drawn, STEP)
+            theirs = waits(published, theirs_drawn, 1)
             rounds["latency_ms"].append((median(ours), median(theirs)))
             rounds["latency_p95_ms"].append((percentile(ours, 0.95), percentile(theirs, 0.95)))
     return rounds
@@ -89,8 +90,11 @@ async def messages(client: Tab, start: float, end: float) -> list[tuple[str, flo
     return [(str(name), float(time)) for name, time in found]
 
 
-async def frames(page: Tab) -> Frames:
-    """What a page has noted so far."""
+async def frames(page: Tab, end: float) -> Frames:
+    """What a page has noted, once each series is drawn beyond `end`."""
+    newest = "Object.fromEntries(frames)"  # of entries with the same name the last one counts
+    all_beyond = f"all.length === {SERIES} && Math.min(...all) > {end + STEP}"
+    await reached(page, f"(all => {all_beyond})(Object.values({newest}))", PATIENCE)
     found: Frames = defaultdict(list)
     noted = await page.value("frames")
     assert isinstance(noted, list)
@@ -106,6 +110,6 @@ def waits(published: list[tuple[str, float]], drawn: Frames, step: float) -> lis
         marks = drawn.get(series, [])
         first = bisect.bisect_left(marks, time // step, key=lambda mark: mark[0] // step)
         if first == len(marks):
-            raise RuntimeError(f"a message of {series} was not drawn within {BEHIND:g} s")
+            raise RuntimeError(f"a message of {series} was not drawn")
         found.append(marks[first][1] - time)
     return found
