@@ -1,4 +1,4 @@
-"""Write docs/measurements.md and its plots from bench/results.json and bench/growth.json:
+"""Write docs/measurements.md, its plots and the README's tables from bench/results.json and bench/growth.json:
 `python -m bench.report`. Measures nothing."""
 
 import asyncio
@@ -18,6 +18,7 @@ from bench.wire import PLOTLY
 
 RESULTS = ROOT / "bench" / "results.json"
 DOCS = ROOT / "docs"
+README = ROOT / "README.md"
 TEMPLATE = ROOT / "bench" / "measurements.md"
 WHAT = {
     "bytes_per_refresh": "received per refresh, before compression",
@@ -25,8 +26,8 @@ WHAT = {
     "cpu_per_refresh": "server CPU per refresh",
     "refresh_latency_ms": "p95 of a refresh, five viewers",
     "replay_rate": "replay of a million messages",
-    "replay_rate_node": "replay of a million messages",
-    "replay_refresh_ms": "p95 of a refresh during a replay, five viewers",
+    "replay_rate_node": "the same, beside the NATS client of Node",
+    "replay_refresh_ms": "p95 of a refresh during it, beside at rest",
     "sessions_held": "live viewers held, p95 under a second",
     "viewer_bytes_10": "received by a viewer, ten series at 1 Hz",
     "viewer_bytes_10_compressed": "the same, compressed",
@@ -38,6 +39,8 @@ WHAT = {
     "open_seconds_6h": "the same, seconds to the first picture",
 }
 MORE_IS_BETTER = {"messages/s", "sessions"}
+ONLY_HERE = {"latency_p95_ms"}
+"""Not in the README."""
 VARIED = {
     "rate": "messages a second",
     "series": "series",
@@ -45,6 +48,7 @@ VARIED = {
     "sessions": "sessions",
 }
 COSTS = {"bytes": "bytes per refresh", "cpu_ms": "CPU ms per refresh", "memory_mib": "memory, MiB"}
+MARKS = ("<!-- measured -->\n", "<!-- until here -->\n")
 INKS = {"light": ("#1f2328", "#d1d9e0"), "dark": ("#f0f6fc", "#3d444d")}
 """Text and rules, on GitHub's two grounds."""
 BETTER, WORSE = "#0f8aa3", "#d9711f"
@@ -62,6 +66,28 @@ def markdown(results: Sequence[dict[str, Any]], growth: dict[str, Any]) -> str:
         growth="\n".join(growth_tables(growth)),
         machines=machines(results, growth),
     )
+
+
+def tables(results: Sequence[dict[str, Any]]) -> str:
+    """The README's: one of the websocket client, one of all other rivals."""
+    parts = []
+    for rival, in_browser in (("plain recipe", False), ("websocket client", True)):
+        lines = [f"| | Lookback | {rival} | ratio |", "|---|---|---|---|"]
+        for each in results:
+            if each["measure"] not in ONLY_HERE and (each["rival"] == "websocket client") == in_browser:
+                both = (f"{figure(each[side])} {each['unit']}" for side in ("ours", "theirs"))
+                lines.append(f"| {what(each)} | {' | '.join(both)} | {ratio(each)} |")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def between_marks(readme: str, text: str) -> str:
+    """The README with `text` in the place that is kept for it."""
+    before, start, rest = readme.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not start or not end:
+        raise ValueError(f"README.md lacks {MARKS[0]} and {MARKS[1]}")
+    return f"{before}{start}\n{text}{end}{after}"
 
 
 def machines(results: Sequence[dict[str, Any]], growth: dict[str, Any]) -> str:
@@ -220,7 +246,12 @@ def qualified(each: dict[str, Any]) -> str:
     """A measure in words that stand alone."""
     if each["measure"].startswith("viewer_bytes") and each["measure"].endswith("compressed"):
         return WHAT[each["measure"].removesuffix("_compressed")] + ", compressed"
-    return what(each).replace("the same, seconds to", "six hours at 100 Hz: seconds to")
+    alone = {
+        "replay_rate_node": WHAT["replay_rate"],
+        "replay_refresh_ms": "p95 of a refresh during a replay",
+        "open_seconds_6h": "seconds until six hours at 100 Hz are seen",
+    }
+    return alone.get(each["measure"]) or what(each)
 
 
 def times(value: float) -> str:
@@ -316,10 +347,12 @@ async def draw(figures: dict[str, dict[str, Any]], folder: Path) -> None:
 
 
 async def write() -> None:
-    """Write the page and its plots."""
+    """Write the page, its plots and the README's tables."""
     results, growth = json.loads(RESULTS.read_text()), json.loads(GROWTH.read_text())
     await draw(plots(results, growth), DOCS)
     (DOCS / "measurements.md").write_text(markdown(results, growth), encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
+    README.write_text(between_marks(readme, tables(results)), encoding="utf-8")
 
 
 if __name__ == "__main__":

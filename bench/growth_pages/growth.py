@@ -1,4 +1,7 @@
-"""As many rows and series as the run asks for. The file BENCH_READY is made once the history is there."""
+"""Growth.
+
+As many rows and series as the run asks for. The file BENCH_READY is made once the history is there.
+"""
 
 import os
 from pathlib import Path
