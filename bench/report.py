@@ -1,5 +1,7 @@
-"""Write docs/measurements.md, its plots and the README's tables from bench/results.json and bench/growth.json:
-`python -m bench.report`. Measures nothing."""
+"""Write docs/measurements.md, its plots and the README's tables: `python -m bench.report`.
+
+From bench/results.json and bench/growth.json; measures nothing.
+"""
 
 import asyncio
 import hashlib
@@ -49,6 +51,8 @@ VARIED = {
 }
 COSTS = {"bytes": "bytes per refresh", "cpu_ms": "CPU ms per refresh", "memory_mib": "memory, MiB"}
 MARKS = ("<!-- measured -->\n", "<!-- until here -->\n")
+TICKS = [digit * 10**power for power in range(-1, 6) for digit in (1, 2, 5)]
+TICK_TEXTS = [f"{tick:,g}" for tick in TICKS]
 INKS = {"light": ("#1f2328", "#d1d9e0"), "dark": ("#f0f6fc", "#3d444d")}
 """Text and rules, on GitHub's two grounds."""
 BETTER, WORSE = "#0f8aa3", "#d9711f"
@@ -104,12 +108,12 @@ def machines(results: Sequence[dict[str, Any]], growth: dict[str, Any]) -> str:
 def verdict(results: Sequence[dict[str, Any]]) -> list[str]:
     """What was set out for and missed, and where the rival is better."""
     missed = [
-        f"{what(each)} beside the {each['rival']}: a ratio of {ratio(each)}, set out for {each['goal']}"
+        f"{qualified(each)}, beside {each['rival']}: a ratio of {ratio(each)}, set out for {each['goal']}"
         for each in results
         if each.get("met") is False
     ]
     worse = [
-        f"{what(each)}: {figure(each['ours'])} {each['unit']}, {each['rival']} {figure(each['theirs'])}"
+        f"{qualified(each)}: {figure(each['ours'])} {each['unit']}, {each['rival']} {figure(each['theirs'])}"
         for each in results
         if each["rival"] != "at rest" and (factor(each) or 1) < 1
     ]
@@ -232,11 +236,11 @@ def ratios_plot(results: Sequence[dict[str, Any]], ground: str) -> dict[str, Any
         "marker": {"symbol": "line-ns", "size": 16, "line": {"width": 2, "color": INKS[ground][0]}},
     }
     title = "How many times better than the rival (mark: what was set out for)"
-    axis = {"type": "log", "range": [-1, 4.3], "tickvals": [0.1, 1, 10, 100, 1000, 10000]}
-    axis["ticktext"] = ["0.1", "1", "10", "100", "1,000", "10,000"]
+    axis = {"type": "log", "range": [-2.4, 5.2], "tickvals": [0.01, 0.1, 1, 10, 100, 1000, 10000]}
+    axis["ticktext"] = ["0.01", "0.1", "1", "10", "100", "1,000", "10,000"]
     layout = {
         "height": 110 + 27 * len(shown),
-        "margin": {"l": 440, "r": 30, "t": 50, "b": 40},
+        "margin": {"l": 520, "r": 30, "t": 50, "b": 40},
         "barmode": "overlay",
     }
     return {"data": [bars, marks], "layout": dressed({**layout, "xaxis": axis, "yaxis": {}}, title, ground)}
@@ -283,8 +287,13 @@ def growth_plot(growth: dict[str, Any], ground: str) -> dict[str, Any]:
             )
         start = panel * 0.355
         layout[f"xaxis{end}"] = {"type": "log", "domain": [start, start + 0.29], "tickvals": [1, 10, 100]}
-        layout[f"yaxis{end}"] = {"type": "log", "anchor": f"x{end}", "rangemode": "tozero", "dtick": "D2"}
-        low, high = min(values) / 1.5, max(values) * 1.5
+        layout[f"yaxis{end}"] = {
+            "type": "log",
+            "anchor": f"x{end}",
+            "tickvals": TICKS,
+            "ticktext": TICK_TEXTS,
+        }
+        low, high = min(values) / 2, max(values) * 2
         layout[f"yaxis{end}"]["range"] = [math.log10(low), math.log10(high)]
         layout["annotations"].append(
             {
@@ -309,7 +318,7 @@ def dressed(layout: dict[str, Any], title: str, ground: str) -> dict[str, Any]:
     for name in [name for name in layout if name[1:].startswith("axis")]:
         layout[name] = {"gridcolor": rule, "linecolor": rule, "zeroline": False, **layout[name]}
     return {
-        "width": 1000,
+        "width": 1150,
         "showlegend": False,
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",

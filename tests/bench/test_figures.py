@@ -48,9 +48,7 @@ def test_what_was_missed_is_said() -> None:
     missed |= {"theirs": 100, "ratio": 3, "goal": "at least 10", "met": False}
     page = report.markdown([slow, missed], GROWTH)
     above = page.partition("<picture>")[0]
-    assert (
-        "replay of a million messages beside the plain recipe: a ratio of 3, set out for at least 10" in above
-    )
+    assert "replay of a million messages, beside plain recipe: a ratio of 3, set out for at least 10" in above
     assert "publish to pixel, median: 520 ms, websocket client 20" in above
     assert "replay of a million messages: 300" not in above
 
@@ -62,5 +60,5 @@ def test_a_plot_is_drawn(tmp_path: Path) -> None:
     drawn = (tmp_path / "a.svg").read_text()
     assert ET.fromstring(drawn).tag.endswith("svg")
     for row in RESULTS[:2]:
-        assert report.what(row) in drawn
+        assert report.qualified(row) in drawn
         assert report.times(report.factor(row)) in drawn
