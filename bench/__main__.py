@@ -185,13 +185,13 @@ def result(name: str, ours: list[float], theirs: list[float]) -> dict[str, Any]:
 def table(results: list[dict[str, Any]], *, goals: bool) -> str:
     """The results as text, with the goals beside them if the run was long enough to judge by."""
     lines = [
-        f"{'measure':<30}{'ours':>12}{'theirs':>12}{'ratio':>9}  "
+        f"{'measure':<30}{'ours':>14}{'theirs':>14}{'ratio':>9}  "
         f"{'unit':<12}{'goal for the ratio' if goals else ''}"
     ]
     for row in results:
         goal = f"{'met' if row['met'] else 'missed'} ({row['goal']})" if goals and row["goal"] else ""
         lines.append(
-            f"{row['measure']:<30}{row['ours']:>12,.1f}{row['theirs']:>12,.1f}"
+            f"{row['measure']:<30}{row['ours']:>14,.1f}{row['theirs']:>14,.1f}"
             f"{row['ratio'] if row['ratio'] is not None else '-':>9}  {row['unit']:<12}{goal}"
         )
     return "\n".join(lines)

@@ -82,9 +82,10 @@ async def compressed(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, f
         async with streamlit(side, nats_url, compress=True) as app, Audience(app.url, 1) as audience:
             await asyncio.sleep(plan.warm_up)
             for _ in range(plan.rounds):
-                runs, received = audience.runs(), audience.wire_bytes()
+                before = await behind_refresh(audience)
                 await asyncio.sleep(plan.steady / 2)
-                found.append((audience.wire_bytes() - received) / (audience.runs() - runs))
+                after = await behind_refresh(audience)
+                found.append((after[1] - before[1]) / (after[0] - before[0]))
             check_charts(audience)
         return found
 
@@ -92,6 +93,15 @@ async def compressed(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, f
         both = [group.create_task(one(side)) for side in (OURS, PLAIN_RECIPE)]
     ours, theirs = (task.result() for task in both)
     return {"bytes_per_refresh_compressed": list(zip(ours, theirs, strict=True))}
+
+
+async def behind_refresh(audience: Audience) -> tuple[int, int]:
+    """Refreshes so far and the bytes on the wire, right behind the end of one: so none counts in part."""
+    runs = audience.runs()
+    while audience.runs() == runs:
+        audience.check()
+        await asyncio.sleep(0.01)
+    return audience.runs(), audience.wire_bytes()
 
 
 async def replay_rate(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:

@@ -257,7 +257,7 @@ async def long_look_back(plan: Plan, _: str) -> dict[str, list[tuple[float, floa
         async with (
             streamlit(pages, servers["nats"], settings=(COMPRESSION, "false")) as app,
             counted(urlsplit(servers["websocket"]).port or 0) as client_bytes,
-            chromium() as devtools,
+            chromium(cores=APP_CORES | LOAD_CORES) as devtools,
         ):
             async with tab(devtools, app.url, window=True, script=WATCH) as first:
                 await reached(first, f"document.body.innerText.includes('{total:,} rows')", 600)
