@@ -1,7 +1,8 @@
 """Measure this app beside its rivals: `python -m bench [measure …] [--quick]`.
 
 Rounds are interleaved, ours and theirs in turn, and the medians compared, so that a busy minute of the
-machine meets both. Takes about a quarter of an hour; --quick takes three minutes and is a smoke run, no
+machine meets both. Without a measure named it takes all, then how it grows (`bench.growth`), and writes
+docs/measurements.md (`bench.report`): less than a quarter of an hour on two cores. --quick is a smoke run, no
 measurement.
 """
 
@@ -12,14 +13,27 @@ import json
 import signal
 import statistics
 import sys
+import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bench import measures, replay, wire
+from bench import growth, latency, measures, replay, report, wire
+from bench.machine import machine, today
 from bench.measures import QUICK, Plan
-from bench.stage import AT_REST, NODE, OURS, PLAIN_RECIPE, Side, nats_server, pin_load, ten_series
+from bench.stage import (
+    AT_REST,
+    NODE,
+    OURS,
+    PLAIN_RECIPE,
+    WEBSOCKET_CLIENT,
+    Side,
+    nats_server,
+    pin_load,
+    ten_series,
+)
 
 
 @dataclass(frozen=True)
@@ -34,39 +48,44 @@ class Measure:
     rival: Side = PLAIN_RECIPE
     ceiling: bool = False
     """Whether a goal of one or more is a ceiling too."""
-    pair: Callable[[Plan], Awaitable[dict[str, tuple[float, float]]]] | None = None
-    """What measures it for this app and the websocket client at once."""
-
-    def reached(self, ratio: float) -> str:
-        """Whether the goal is met, in words. A goal below one is a ceiling, and one that says so."""
-        if self.goal is None:
-            return ""
-        ceiling = self.ceiling or self.goal < 1
-        met = ratio <= self.goal if ceiling else ratio >= self.goal
-        return f"{'met' if met else 'missed'} ({'at most' if ceiling else 'at least'} {self.goal:g})"
+    pair: Callable[[Plan, str], Awaitable[dict[str, list[tuple[float, float]]]]] | None = None
+    """What measures it for this app and its rival at once, in rounds of its own."""
 
     @property
-    def against(self) -> str:
-        """What this app is measured against."""
-        return "websocket client" if self.pair else self.rival.name
+    def bound(self) -> str:
+        """The goal in words. One below one is a ceiling, and one that says so."""
+        if self.goal is None:
+            return ""
+        return f"{'at most' if self.ceiling or self.goal < 1 else 'at least'} {self.goal:g}"
+
+    def met(self, ratio: float | None) -> bool | None:
+        """Whether the goal is met; None where there is none."""
+        if self.goal is None or ratio is None:
+            return None
+        return ratio <= self.goal if self.bound.startswith("at most") else ratio >= self.goal
 
 
 MEASURES = {
     "bytes_per_refresh": Measure("bytes", 0.1, measures.steady),
-    "bytes_per_refresh_compressed": Measure("bytes", None, measures.compressed),
+    "bytes_per_refresh_compressed": Measure("bytes", None, pair=measures.compressed),
     "cpu_per_refresh": Measure("ms", 0.1, measures.steady),
     "refresh_latency_ms": Measure("ms", None, measures.steady),
     "replay_rate": Measure("messages/s", 10, measures.replay_rate),
     "replay_rate_node": Measure("messages/s", 1, measures.replay_rate_node, NODE),
-    "replay_refresh_ms": Measure("ms", 2, measures.replay_refresh, AT_REST, ceiling=True),
+    "replay_refresh_ms": Measure("ms", 2, None, AT_REST, True, measures.replay_refresh),
     "sessions_held": Measure("sessions", 20),
-    "viewer_bytes_10": Measure("bytes/s", 1, pair=wire.viewer_bytes, ceiling=True),
-    "viewer_bytes_10_compressed": Measure("bytes/s", 1, pair=wire.viewer_bytes, ceiling=True),
-    "viewer_bytes_1000": Measure("bytes/s", 0.01, pair=wire.viewer_bytes),
-    "viewer_bytes_1000_compressed": Measure("bytes/s", 0.01, pair=wire.viewer_bytes),
-    "open_bytes_6h": Measure("bytes", 0.001, pair=wire.long_look_back),
-    "open_seconds_6h": Measure("s", None, pair=wire.long_look_back),
+    "viewer_bytes_10": Measure("bytes/s", 1, None, WEBSOCKET_CLIENT, True, wire.viewer_bytes),
+    "viewer_bytes_10_compressed": Measure("bytes/s", 1, None, WEBSOCKET_CLIENT, True, wire.viewer_bytes),
+    "viewer_bytes_1000": Measure("bytes/s", 0.01, None, WEBSOCKET_CLIENT, False, wire.viewer_bytes),
+    "viewer_bytes_1000_compressed": Measure(
+        "bytes/s", 0.01, None, WEBSOCKET_CLIENT, False, wire.viewer_bytes
+    ),
+    "latency_ms": Measure("ms", None, None, WEBSOCKET_CLIENT, pair=latency.latency),
+    "latency_p95_ms": Measure("ms", None, None, WEBSOCKET_CLIENT, pair=latency.latency),
+    "open_bytes_6h": Measure("bytes", 0.001, None, WEBSOCKET_CLIENT, pair=wire.long_look_back),
+    "open_seconds_6h": Measure("s", None, None, WEBSOCKET_CLIENT, pair=wire.long_look_back),
 }
+RESULTS = Path(__file__).parent / "results.json"
 SIDES = (PLAIN_RECIPE, OURS)
 REPLAYS = {"replay_rate", "replay_rate_node", "replay_refresh_ms"}
 """What needs a long stream."""
@@ -74,31 +93,36 @@ FIRST_GUESS = {PLAIN_RECIPE: 4, OURS: 64}
 """Where the search for the most sessions starts; a poor guess costs time, not truth."""
 
 
-async def run(names: list[str], plan: Plan) -> list[dict[str, object]]:
+async def run(names: list[str], plan: Plan) -> list[dict[str, Any]]:
     """Measure what is named, in interleaved rounds."""
     rounds: dict[str, dict[Side, list[float]]] = defaultdict(lambda: defaultdict(list))
     runners = {m.run: m.rival for n, m in MEASURES.items() if n in names and m.run}
-    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for pair in dict.fromkeys(m.pair for n, m in MEASURES.items() if n in names and m.pair):
-        for number in range(1 if pair is wire.long_look_back else plan.rounds):
-            for name, both in (await pair(plan)).items():
-                say(f"round {number + 1}: {name}: {both[0]:,.1f} and {both[1]:,.1f} {MEASURES[name].unit}")
-                pairs[name].append(both)
-    for name, found in pairs.items():
-        rounds[name] = {OURS: [ours for ours, _ in found], PLAIN_RECIPE: [theirs for _, theirs in found]}
+    pairs = dict.fromkeys(m.pair for n, m in MEASURES.items() if n in names and m.pair)
     async with nats_server() as url, ten_series(url):
         if REPLAYS & set(names):
-            await replay.fill(url, plan.replay)
+            with timed("fill"):
+                await replay.fill(url, plan.replay)
+        for pair in pairs:
+            with timed(pair.__name__):
+                for name, both in (await pair(plan, url)).items():
+                    for number, (ours, theirs) in enumerate(both):
+                        say(
+                            f"round {number + 1}: {name}: {ours:,.1f} and {theirs:,.1f} {MEASURES[name].unit}"
+                        )
+                        rounds[name][OURS].append(ours)
+                        rounds[name][MEASURES[name].rival].append(theirs)
         for number in range(plan.rounds):
             for runner, rival in runners.items():
                 # Who goes first changes from round to round.
                 for side in (rival, OURS) if number % 2 else (OURS, rival):
-                    found = await runner(side, url, plan)
+                    with timed(runner.__name__):
+                        found = await runner(side, url, plan)
                     say(f"round {number + 1}: {side.name}: {words(found)}")
                     for name, value in found.items():
                         rounds[name][side].append(value)
         if "sessions_held" in names:
-            await search_sessions(url, plan, rounds["sessions_held"])
+            with timed("sessions_held"):
+                await search_sessions(url, plan, rounds["sessions_held"])
     return [
         result(name, rounds[name][OURS], rounds[name][MEASURES[name].rival])
         for name in MEASURES
@@ -106,8 +130,22 @@ async def run(names: list[str], plan: Plan) -> list[dict[str, object]]:
     ]
 
 
+SPENT: dict[str, float] = defaultdict(float)
+"""Seconds, by what they went into."""
+
+
+@contextlib.contextmanager
+def timed(name: str) -> Iterator[None]:
+    """Note how long the block takes."""
+    start = time.monotonic()
+    yield
+    SPENT[name] += time.monotonic() - start
+
+
 async def search_sessions(url: str, plan: Plan, found: dict[Side, list[float]]) -> None:
-    """Search the most sessions of each side, first from a guess, then again around what was found."""
+    """Search the most sessions of each side, first around what the last run found."""
+    before = next((row for row in kept(RESULTS) if row["measure"] == "sessions_held"), None)
+    guess = {OURS: before["ours"], PLAIN_RECIPE: before["theirs"]} if before else {}
     for number in range(plan.session_rounds):
         for side in SIDES:
 
@@ -116,40 +154,45 @@ async def search_sessions(url: str, plan: Plan, found: dict[Side, list[float]]) 
                 say(f"{side.name}: {sessions} sessions: {'held' if held else 'too many'}")
                 return held
 
-            first = min(plan.most_sessions, int(found[side][-1]) if number else FIRST_GUESS[side])
-            factor = 1.2 if number else 2
+            known = found[side][-1] if number else guess.get(side)
+            first = min(plan.most_sessions, int(known or FIRST_GUESS[side]))
+            factor = 1.2 if known else 2
             held = await measures.most_held(test, max(1, first), factor=factor, limit=plan.most_sessions)
             found[side].append(held)
 
 
-def result(name: str, ours: list[float], theirs: list[float]) -> dict[str, object]:
+def result(name: str, ours: list[float], theirs: list[float]) -> dict[str, Any]:
     """One object of the results file."""
     our_median, their_median = statistics.median(ours), statistics.median(theirs)
+    measure, ratio = MEASURES[name], round(our_median / their_median, 4) if their_median else None
     return {
         "measure": name,
-        "rival": MEASURES[name].against,
+        "rival": measure.rival.name,
         "ours": round(our_median, 3),
         "theirs": round(their_median, 3),
-        "ratio": round(our_median / their_median, 4) if their_median else None,
-        "unit": MEASURES[name].unit,
+        "ratio": ratio,
+        "unit": measure.unit,
+        "goal": measure.bound,
+        "met": measure.met(ratio),
         "rounds": len(ours),
         "ours_rounds": [round(value, 3) for value in ours],
         "theirs_rounds": [round(value, 3) for value in theirs],
+        "date": today(),
+        "machine": machine(),
     }
 
 
-def table(results: list[dict[str, object]], *, goals: bool) -> str:
+def table(results: list[dict[str, Any]], *, goals: bool) -> str:
     """The results as text, with the goals beside them if the run was long enough to judge by."""
     lines = [
-        f"{'measure':<30}{'ours':>12}{'theirs':>12}{'ratio':>9}  "
+        f"{'measure':<30}{'ours':>14}{'theirs':>14}{'ratio':>9}  "
         f"{'unit':<12}{'goal for the ratio' if goals else ''}"
     ]
     for row in results:
-        measure, ratio = MEASURES[row["measure"]], row["ratio"]
-        goal = measure.reached(ratio) if goals and ratio is not None else ""
+        goal = f"{'met' if row['met'] else 'missed'} ({row['goal']})" if goals and row["goal"] else ""
         lines.append(
-            f"{row['measure']:<30}{row['ours']:>12,.1f}{row['theirs']:>12,.1f}"
-            f"{ratio if ratio is not None else '-':>9}  {row['unit']:<12}{goal}"
+            f"{row['measure']:<30}{row['ours']:>14,.1f}{row['theirs']:>14,.1f}"
+            f"{row['ratio'] if row['ratio'] is not None else '-':>9}  {row['unit']:<12}{goal}"
         )
     return "\n".join(lines)
 
@@ -176,10 +219,25 @@ async def main(options: argparse.Namespace) -> None:
     print(table(results, goals=not options.quick))
     if options.out:
         measured = {row["measure"] for row in results}
-        before = json.loads(options.out.read_text()) if options.out.exists() else []
-        results += [row for row in before if row["measure"] not in measured]
+        results += [row for row in kept(options.out) if row["measure"] not in measured]
         results.sort(key=lambda row: list(MEASURES).index(row["measure"]))
         options.out.write_text(json.dumps(results, indent=2) + "\n")
+    if not options.measure:
+        with timed("growth"):
+            found = await growth.run(growth.QUICK if options.quick else growth.Plan())
+        print(growth.table(found))
+        if options.out == RESULTS:
+            growth.keep(found, growth.RESULTS)
+            with timed("report"):
+                await report.write()
+    spent = sorted(SPENT.items(), key=lambda item: -item[1])
+    print("Took " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in spent))
+    print(f"All of it took {sum(SPENT.values()) / 60:.1f} minutes.")
+
+
+def kept(file: Path) -> list[dict[str, Any]]:
+    """The results of the runs before."""
+    return json.loads(file.read_text()) if file.exists() else []
 
 
 def options() -> argparse.Namespace:
@@ -196,7 +254,7 @@ def options() -> argparse.Namespace:
     if unknown := set(found.measure) - set(MEASURES):
         parser.error(f"no such measure: {', '.join(sorted(unknown))}")
     if not found.out and not found.quick:
-        found.out = Path(__file__).parent / "results.json"
+        found.out = RESULTS
     return found
 
 

@@ -41,8 +41,9 @@ class Tab:
             return await self._answers[number]
 
     async def value(self, expression: str) -> object:
-        """Evaluate JavaScript in the page."""
-        answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """Evaluate JavaScript in the page, and what it promises."""
+        asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
+        answer = await self.call("Runtime.evaluate", **asked)
         return answer["result"].get("value")
 
     async def listen(self) -> None:
@@ -62,14 +63,19 @@ class Tab:
         messages.append((event["timestamp"], len(base64.b64decode(data)) if binary else len(data)))
 
 
+def find_chromium() -> str:
+    """The browser on PATH."""
+    return shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
+
+
 @contextlib.asynccontextmanager
-async def chromium(binary: str | None = None) -> AsyncIterator[str]:
-    """Run a headless Chromium with a fresh profile; gives the address of its DevTools."""
-    binary = binary or shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
+async def chromium(binary: str | None = None, cores: set[int] | None = None) -> AsyncIterator[str]:
+    """Run a headless Chromium with a fresh profile, on these cores; gives the address of its DevTools."""
+    binary = binary or find_chromium()
     with tempfile.TemporaryDirectory(prefix="lookback-bench-", ignore_cleanup_errors=True) as profile:
         command = [binary, *FLAGS.split(), f"--user-data-dir={profile}", "--remote-debugging-port=0"]
         log, port = Path(profile) / "chromium.log", Path(profile) / "DevToolsActivePort"
-        with running([*command, "about:blank"], log=log):
+        with running([*command, "about:blank"], log=log, cores=cores):
             await until(
                 lambda: port.exists() and port.read_text().count("\n") == 1, 20, lambda: log.read_text()
             )

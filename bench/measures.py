@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.replay import STREAM
-from bench.stage import HISTORY, OURS, ROOT, SERIES, Side, finished, python, streamlit, until
+from bench.stage import HISTORY, OURS, PLAIN_RECIPE, ROOT, SERIES, Side, finished, python, streamlit, until
 from bench.viewer import Audience, PageFailedError
 from tests import node
 
@@ -24,12 +24,12 @@ class Plan:
     """How long, how often, how many."""
 
     rounds: int = 3
-    warm_up: float = 5.0
-    steady: float = 15.0
+    warm_up: float = 4.0
+    steady: float = 12.0
     replay: int = 1_000_000
     long_share: float = 1.0
     """Of the messages of the long look-back."""
-    step: float = 15.0
+    step: float = 12.0
     session_rounds: int = 1
     most_sessions: int = 1024
 
@@ -73,17 +73,35 @@ async def steady(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
     }
 
 
-async def compressed(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
-    """One session of a server that compresses: bytes of a refresh as the socket carries them."""
-    async with (
-        streamlit(side, nats_url, compress=True) as app,
-        Audience(app.url, 1) as audience,
-    ):
-        await asyncio.sleep(plan.warm_up)
-        runs, received = audience.runs(), audience.wire_bytes()
-        await asyncio.sleep(plan.steady / 2)
-        check_charts(audience)
-        return {"bytes_per_refresh_compressed": (audience.wire_bytes() - received) / (audience.runs() - runs)}
+async def compressed(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:
+    """One session of a server that compresses: bytes of a refresh as the socket carries them. Both sides at
+    the same time, since bytes do not depend on how fast it goes."""
+
+    async def one(side: Side) -> list[float]:
+        found = []
+        async with streamlit(side, nats_url, compress=True) as app, Audience(app.url, 1) as audience:
+            await asyncio.sleep(plan.warm_up)
+            for _ in range(plan.rounds):
+                before = await behind_refresh(audience)
+                await asyncio.sleep(plan.steady / 2)
+                after = await behind_refresh(audience)
+                found.append((after[1] - before[1]) / (after[0] - before[0]))
+            check_charts(audience)
+        return found
+
+    async with asyncio.TaskGroup() as group:
+        both = [group.create_task(one(side)) for side in (OURS, PLAIN_RECIPE)]
+    ours, theirs = (task.result() for task in both)
+    return {"bytes_per_refresh_compressed": list(zip(ours, theirs, strict=True))}
+
+
+async def behind_refresh(audience: Audience) -> tuple[int, int]:
+    """Refreshes so far and the bytes on the wire, right behind the end of one: so none counts in part."""
+    runs = audience.runs()
+    while audience.runs() == runs:
+        audience.check()
+        await asyncio.sleep(0.01)
+    return audience.runs(), audience.wire_bytes()
 
 
 async def replay_rate(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
@@ -103,24 +121,29 @@ async def replay_rate_node(side: Side, nats_url: str, plan: Plan) -> dict[str, f
     return {"replay_rate_node": plan.replay / float(told)}
 
 
-async def replay_refresh(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
-    """The p95 latency of five sessions' refreshes, at rest or while the app replays a long stream."""
+async def replay_refresh(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:
+    """The p95 latency of five sessions' refreshes while the app replays a long stream, and at rest before."""
+    return {"replay_refresh_ms": [await beside_replay(plan, nats_url) for _ in range(plan.rounds)]}
+
+
+async def beside_replay(plan: Plan, nats_url: str) -> tuple[float, float]:
+    """One round of it, in a fresh app."""
     with tempfile.TemporaryDirectory(prefix="lookback-bench-") as folder:
         asked = Path(folder) / "asked"
         pages = {"LOOKBACK_PAGES": str(ROOT / "bench" / "replay_pages"), "BENCH_REPLAY": str(asked)}
-        side = replace(side, environment={**side.environment, **pages})
+        side = replace(OURS, environment={**OURS.environment, **pages})
         async with streamlit(side, nats_url) as app, Audience(app.url, SESSIONS) as audience:
             await asyncio.sleep(plan.warm_up)
             start = time.monotonic()
-            if side.name == OURS.name:
-                asked.touch()
-                await until(lambda: not asked.exists(), 120, lambda: "the replay does not end")
-            else:
-                await asyncio.sleep(plan.steady)
+            await asyncio.sleep(plan.steady)
+            asked.touch()
+            middle = time.monotonic()
+            await until(lambda: not asked.exists(), 120, lambda: "the replay does not end")
             end = time.monotonic()
             await asyncio.sleep(2 * audience.interval)
             audience.check()
-            return {"replay_refresh_ms": 1000 * percentile(audience.latencies(start, end), 0.95)}
+            during, rest = audience.latencies(middle, end), audience.latencies(start, middle)
+            return 1000 * percentile(during, 0.95), 1000 * percentile(rest, 0.95)
 
 
 async def holds(side: Side, nats_url: str, sessions: int, plan: Plan) -> bool:

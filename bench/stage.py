@@ -57,6 +57,8 @@ PLAIN_RECIPE = Side(
 )
 
 NODE = Side("node client", ROOT / "tests/node/replay.mjs", ROOT / "tests/node", environment={})
+CLIENT_PAGE = ROOT / "bench" / "websocket_client"
+WEBSOCKET_CLIENT = Side("websocket client", CLIENT_PAGE / "page.js", CLIENT_PAGE, environment={})
 AT_REST = Side("at rest", OURS.script, OURS.folder, OURS.environment)
 
 
@@ -174,23 +176,30 @@ def sample_at(series: int, seconds: float) -> bytes:
     """One message of about 80 bytes: a slow wave per series with a ripple of its own."""
     value = 20 + series + 5 * math.sin(seconds / 30 + series) + math.sin(seconds * 7.3 * (series + 1))
     at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return json.dumps({"t": at, "value": round(value, 6), "unit": "C"}).encode()
+    return f'{{"t": "{at}", "value": {round(value, 6)}, "unit": "C"}}'.encode()
+
+
+@dataclass
+class Pace:
+    """How often a second each series is published."""
+
+    hertz: int = 1
 
 
 @contextlib.asynccontextmanager
-async def ten_series(url: str, rate: int = 1) -> AsyncIterator[None]:
-    """Fill stream BENCH with five minutes of history, then publish each series `rate` times a second; without
-    history where that is more than once."""
+async def ten_series(url: str) -> AsyncIterator[Pace]:
+    """Fill stream BENCH with five minutes of history at 1 Hz, then publish each series once a second, or as
+    often as the pace that this gives is set to."""
     connection = await nats.connect(url)
     jetstream = connection.jetstream()
     await jetstream.add_stream(name="BENCH", subjects=["bench.>"], max_age=3600)
     start = datetime.now(UTC).replace(microsecond=0)
-    seconds = int(HISTORY.total_seconds()) if rate == 1 else 0
-    for ago in range(seconds, 0, -1):
+    for ago in range(int(HISTORY.total_seconds()), 0, -1):
         await publish_second(jetstream, start - timedelta(seconds=ago))
-    live = asyncio.create_task(publish_live(connection, start, rate))
+    pace = Pace()
+    live = asyncio.create_task(publish_live(connection, start, pace))
     try:
-        yield
+        yield pace
     finally:
         live.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -205,17 +214,17 @@ async def publish_second(jetstream: JetStreamContext, at: datetime) -> None:
     )
 
 
-async def publish_live(connection: Client, start: datetime, rate: int) -> None:
-    """Go on from `start`, `rate` times a second; without waiting for the server where that is often."""
+async def publish_live(connection: Client, start: datetime, pace: Pace) -> None:
+    """Go on from `start`; without waiting for the server where that is often."""
     at = start
     while True:
         await asyncio.sleep((at - datetime.now(UTC)).total_seconds())
-        if rate == 1:
+        if pace.hertz == 1:
             await publish_second(connection.jetstream(), at)
         else:
             for n in range(SERIES):
                 await connection.publish(f"bench.s{n}", sample_at(n, at.timestamp()))
-        at += timedelta(seconds=1 / rate)
+        at += timedelta(seconds=1 / pace.hertz)
 
 
 # -- Streamlit ----------------------------------------------------------------------------------------------
@@ -236,8 +245,17 @@ class App:
 
     def cpu_seconds(self) -> float:
         """User and system time so far, of all its threads and of programs it started."""
-        family = [self.process, *descendants(self.process)]
-        return sum(sum(process.cpu_times()[:2]) for process in family)
+        return sum(map(cpu_seconds, [self.process, *descendants(self.process)]))
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """User and system time of a process so far: to the nanosecond on Linux, elsewhere as psutil has it, which
+    is in hundredths of a second."""
+    if sys.platform == "linux":
+        scheduler = 2
+        with contextlib.suppress(OSError):
+            return time.clock_gettime(~process.pid << 3 | scheduler)  # clock_getcpuclockid(3)
+    return sum(process.cpu_times()[:2])
 
 
 @contextlib.asynccontextmanager

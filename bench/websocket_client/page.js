@@ -1,7 +1,8 @@
 // What a page without a server of its own does: follows a stream over NATS's websocket, and keeps the rows of the
-// look-back by series. It draws nothing, which would cost no bytes.
+// look-back by series. With `draw` it draws every row of them with Plotly, in the next animation frame after
+// something has come; else it draws nothing, which would cost no bytes.
 //
-// ?server=ws://…&stream=…&seconds=…
+// ?server=ws://…&stream=…&seconds=…[&draw]
 
 import { jetstream } from "@nats-io/jetstream";
 import { wsconnect } from "@nats-io/nats-core";
@@ -10,6 +11,7 @@ const query = new URLSearchParams(location.search);
 const span = Number(query.get("seconds")) * 1000;
 const series = new Map();
 globalThis.client = { received: 0, caughtUp: null, series };
+const changed = query.has("draw") ? await drawing() : () => {};
 
 const connection = await wsconnect({ servers: query.get("server") });
 const consumer = await jetstream(connection).consumers.get(query.get("stream"), {
@@ -25,4 +27,24 @@ for await (const message of await consumer.consume()) {
   while (kept.times[kept.start] < Date.now() - span) kept.start++;
   client.received++;
   if (message.info.pending === 0) client.caughtUp ??= performance.now();
+  changed();
+}
+
+async function drawing() {
+  const script = Object.assign(document.createElement("script"), { src: "plotly.min.js" });
+  const chart = document.body.appendChild(document.createElement("div"));
+  await new Promise((resolve, reject) => document.head.append(Object.assign(script, { onload: resolve, onerror: reject })));
+  const draw = () => {
+    waiting = false;
+    const traces = [...series].map(([name, { times, values, start }]) => ({
+      type: "scatter", mode: "lines", name, line: { width: 1.5 }, x: times.slice(start), y: values.slice(start),
+    }));
+    const now = Date.now();
+    Plotly.react(chart, traces, { height: 320, showlegend: false, xaxis: { type: "date", range: [now - span, now] } });
+  };
+  let waiting = false;
+  return () => {
+    if (!waiting) requestAnimationFrame(draw);
+    waiting = true;
+  };
 }

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from bench.__main__ import MEASURES, Measure
 from bench.measures import most_held
 from bench.refresh import served
 from bench.viewer import Audience
@@ -39,3 +40,25 @@ def test_search_comes_within_an_eighth_of_the_most_held(capacity: int, first: in
     expected = min(capacity, 1024)
     assert found <= expected
     assert expected - found <= max(1, found // 8)
+
+
+@pytest.mark.parametrize(
+    ("measure", "bound", "met", "missed"),
+    [
+        (Measure("bytes", 0.1), "at most 0.1", 0.1, 0.11),
+        (Measure("sessions", 20), "at least 20", 20, 19.9),
+        (Measure("ms", 2, ceiling=True), "at most 2", 1.9, 2.1),
+    ],
+)
+def test_a_goal_below_one_is_a_ceiling(measure: Measure, bound: str, met: float, missed: float) -> None:
+    """And one above is, where the measure says so; without a goal nothing is met or missed."""
+    assert measure.bound == bound
+    assert measure.met(met) is True
+    assert measure.met(missed) is False
+    assert Measure("ms").met(1.0) is None
+
+
+def test_every_measure_has_somebody_to_measure_it() -> None:
+    """The search for the most sessions aside, a row is filled by one way of measuring and not by two."""
+    for name, measure in MEASURES.items():
+        assert (measure.run is None) != (measure.pair is None) or name == "sessions_held"

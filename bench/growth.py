@@ -1,0 +1,246 @@
+"""How this app's costs grow: `python -m bench.growth [--quick] [--out FILE]`.
+
+One chart of one stream, one refresh a second for each session, headless viewers. Four things are varied, one
+at a time over two decades: messages a second, series, rows of the look-back, sessions. Measured of each:
+bytes that a viewer receives per refresh, before compression; CPU of the app's process per refresh; its
+memory. All at rest: the history is stored beforehand, with its own times, so that the window is full and rows
+leave it as fast as they come.
+
+CPU is user and system time of the app's process over the stretch, for all it does, divided by the refreshes
+of all sessions in it: so it holds the reading of the stream, which is done once for all of them.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from bench.machine import machine, today
+from bench.publisher import Publisher, publishing
+from bench.stage import OURS, ROOT, App, descendants, nats_server, pin_load, streamlit, until
+from bench.viewer import Audience, PageFailedError
+
+RESULTS = Path(__file__).parent / "growth.json"
+PAGES = {"LOOKBACK_PAGES": str(ROOT / "bench" / "growth_pages")}
+ATTEMPTS = 3
+COLUMNS = {"bytes": "bytes per refresh", "cpu_ms": "CPU ms per refresh", "memory_mib": "memory MiB"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is varied."""
+
+    rate: int = 100
+    """Messages a second, over all series."""
+    series: int = 10
+    rows: int = 30_000
+    """Of the look-back, which is as long as they take to come."""
+    sessions: int = 10
+
+    @property
+    def seconds(self) -> int:
+        """The look-back's length."""
+        return self.rows // self.rate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, and how far."""
+
+    warm_up: float = 4.0
+    steady: float = 3.0
+    rounds: int = 3
+    """Stretches of `steady` seconds, of which the medians count."""
+    scale: int = 1
+    """By which rows, series and sessions are fewer."""
+
+
+QUICK = Plan(warm_up=1.0, steady=2.0, rounds=1, scale=10)
+
+
+def plans(scale: int) -> dict[str, list[Point]]:
+    """The points of each thing varied. With more messages a second the look-back stays as long, so it holds
+    more rows."""
+    base = Point(series=10, rows=30_000 // scale, sessions=max(1, 10 // scale))
+    decades = (1, 10, 100)
+    return {
+        "rate": [replace(base, rate=10 * n, rows=base.seconds * 10 * n) for n in decades],
+        "series": [replace(base, series=n) for n in decades],
+        "rows": [replace(base, rows=base.rows * n // 10) for n in decades],
+        "sessions": [replace(base, sessions=max(1, n // scale)) for n in decades],
+    }
+
+
+async def run(plan: Plan) -> dict[str, Any]:
+    """Measure each point once, also where several lines meet in it; sessions on one app, as they come."""
+    varied = plans(plan.scale)
+    found: dict[Point, dict[str, Any]] = {}
+    groups = {point: [point] for line in varied.values() for point in line}
+    for point in varied["sessions"]:
+        groups.pop(point, None)
+    groups[varied["sessions"][0]] = list(dict.fromkeys(varied["sessions"]))
+    for group in groups.values():
+        async with stage(group[0]) as (app, publisher):
+            for point in group:
+                found[point] = await patiently(app, publisher, point, plan)
+                told = ", ".join(f"{found[point][name]:,.1f} {word}" for name, word in COLUMNS.items())
+                print(f"{words(point)}: {told}", file=sys.stderr, flush=True)
+    return {
+        "date": today(),
+        "machine": machine(),
+        "varied": {
+            name: {
+                "points": [asdict(point) | found[point] for point in line],
+                "exponents": {
+                    column: round(
+                        exponent([getattr(p, name) for p in line], [found[p][column] for p in line]), 3
+                    )
+                    for column in COLUMNS
+                },
+            }
+            for name, line in varied.items()
+        },
+    }
+
+
+@asynccontextmanager
+async def stage(point: Point) -> AsyncIterator[tuple[App, Publisher]]:
+    """A stream that is full and goes on, and a fresh app that shows it."""
+    with tempfile.TemporaryDirectory(prefix="lookback-bench-") as folder:
+        ready = Path(folder) / "ready"
+        settings = {"BENCH_LOOK_BACK": f"PT{point.seconds}S", "BENCH_READY": str(ready)}
+        async with (
+            nats_server() as url,
+            publishing(url, "GROWTH", series=point.series, rate=point.rate, rows=point.rows) as publisher,
+            streamlit(replace(OURS, environment=PAGES | settings), url) as app,
+        ):
+            async with Audience(app.url, 1) as audience:
+
+                def is_ready() -> bool:
+                    audience.check()
+                    return ready.exists()
+
+                await until(is_ready, 120, lambda: f"{words(point)}: the replay does not end")
+            yield app, publisher
+
+
+class TooBusyError(Exception):
+    """The app or the publisher did not keep its pace."""
+
+
+async def patiently(app: App, publisher: Publisher, point: Point, plan: Plan) -> dict[str, Any]:
+    """`measured`, once more where a busy machine has disturbed it."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return await measured(app, publisher, point, plan)
+        except TooBusyError as error:
+            print(f"again: {error}", file=sys.stderr, flush=True)
+    return await measured(app, publisher, point, plan)
+
+
+async def measured(app: App, publisher: Publisher, point: Point, plan: Plan) -> dict[str, Any]:
+    """One point: medians over the rounds, and the rounds."""
+    rounds: dict[str, list[float]] = {column: [] for column in COLUMNS}
+    async with Audience(app.url, point.sessions) as audience:
+        await full(audience, point, plan)
+        await publisher.pace()
+        all_runs, wanted = 0, (0.9 * plan.rounds * plan.steady - 1) * point.sessions
+        for _ in range(plan.rounds):
+            before = (audience.message_bytes(), app.cpu_seconds(), audience.runs())
+            await asyncio.sleep(plan.steady)
+            after = (audience.message_bytes(), app.cpu_seconds(), audience.runs())
+            audience.check()
+            received, cpu, runs = (b - a for a, b in zip(before, after, strict=True))
+            all_runs += runs
+            if runs == 0:
+                raise TooBusyError(f"{words(point)}: no refresh within {plan.steady:g} s")
+            rounds["bytes"].append(received / runs)
+            rounds["cpu_ms"].append(1000 * cpu / runs)
+            rounds["memory_mib"].append(memory(app) / 2**20)
+        pace = await publisher.pace()
+    if all_runs < wanted:
+        raise TooBusyError(f"{words(point)}: {all_runs} refreshes, fewer than {wanted:.0f}")
+    return {
+        **{column: round(median(values), 3) for column, values in rounds.items()},
+        **{f"{column}_rounds": [round(value, 3) for value in values] for column, values in rounds.items()},
+        "latest_message_ms": round(1000 * pace.latest, 1),
+    }
+
+
+async def full(audience: Audience, point: Point, plan: Plan) -> None:
+    """Wait until every viewer has a whole picture, and then for the warm-up."""
+    deadline = time.monotonic() + 60
+    while any(viewer.chart.points() == 0 or viewer.chart.changes < 2 for viewer in audience.viewers):
+        audience.check()
+        if time.monotonic() > deadline:
+            raise PageFailedError(f"{words(point)}: no chart within a minute")
+        await asyncio.sleep(0.2)
+    await asyncio.sleep(plan.warm_up)
+
+
+def memory(app: App) -> int:
+    """Resident bytes of the app's process and of those that it has started."""
+    return sum(process.memory_info().rss for process in [app.process, *descendants(app.process)])
+
+
+def exponent(at: Sequence[float], values: Sequence[float]) -> float:
+    """The slope in a log-log plot, by least squares: 1 where the cost grows as what is varied does, 0 where
+    it stays."""
+    x, y = np.log(at), np.log(values)
+    x = x - x.mean()
+    return float((x * (y - y.mean())).sum() / (x * x).sum())
+
+
+def words(point: Point) -> str:
+    """A point in words."""
+    load = f"{point.rate:,} messages/s, {point.series:,} series, {point.rows:,} rows"
+    return f"{load}, {point.sessions:,} sessions"
+
+
+def table(found: dict[str, Any]) -> str:
+    """The results as text."""
+    lines = [f"{'varied':<10}{'at':>10}" + "".join(f"{word:>22}" for word in COLUMNS.values())]
+    for name, line in found["varied"].items():
+        lines += [
+            f"{name:<10}{point[name]:>10,}" + "".join(f"{point[column]:>22,.1f}" for column in COLUMNS)
+            for point in line["points"]
+        ]
+        lines.append(f"{'':<10}{'exponent':>10}" + "".join(f"{line['exponents'][c]:>22.2f}" for c in COLUMNS))
+    return "\n".join(lines)
+
+
+def keep(found: dict[str, Any], file: Path) -> None:
+    """Write the results down."""
+    file.write_text(json.dumps(found, indent=2) + "\n")
+
+
+async def main() -> None:
+    """Run, print, keep."""
+    parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a smoke run; keeps nothing without --out")
+    parser.add_argument("--out", type=Path, help="the results file, bench/growth.json by default")
+    options = parser.parse_args()
+    pin_load()
+    start = time.monotonic()
+    found = await run(QUICK if options.quick else Plan())
+    print(table(found))
+    print(f"Took {(time.monotonic() - start) / 60:.1f} minutes.")
+    if out := options.out or (None if options.quick else RESULTS):
+        keep(found, out)
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        sys.exit("stopped")

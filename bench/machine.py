@@ -1,0 +1,58 @@
+"""What a figure was measured on: it is kept beside it."""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import sysconfig
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.browser import find_chromium
+
+NATS_SERVER = Path(sysconfig.get_path("scripts")) / "nats-server"
+
+
+@cache
+def machine() -> str:
+    """Cores, system, and the versions of all that takes part, in one line."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    packages = [f"{name} {version(name)}" for name in ("streamlit", "nats-py", "pandas", "plotly")]
+    programs = [("nats-server", str(NATS_SERVER)), ("Node", "node"), ("Chromium", find_chromium())]
+    return ", ".join(
+        [
+            f"{cores} cores{f' ({processor()})' if processor() else ''}",
+            f"{platform.system()} {platform.machine()}",
+            f"Python {'.'.join(map(str, sys.version_info[:3]))}",
+            *packages,
+            *(f"{name} {version_of(program)}" for name, program in programs),
+        ]
+    )
+
+
+def processor() -> str:
+    """The processor's name, where Linux tells it."""
+    try:
+        told = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+    found = re.search(r"^model name\s*: (.+)$", told, re.MULTILINE)
+    return found[1].strip() if found else ""
+
+
+def version_of(program: str) -> str:
+    """The version that a program tells, or "none"."""
+    try:
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return "none"
+    found = re.search(r"\d+(\.\d+)+", told)
+    return found[0] if found else "none"
+
+
+def today() -> str:
+    """The date, UTC."""
+    return datetime.now(UTC).date().isoformat()
