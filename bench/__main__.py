@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import growth, latency, measures, replay, report, wire
+from bench import burst, growth, latency, measures, replay, report, wire
 from bench.machine import machine, today
 from bench.measures import QUICK, Plan
 from bench.stage import (
@@ -28,6 +28,7 @@ from bench.stage import (
     NODE,
     OURS,
     PLAIN_RECIPE,
+    PUBLISHER,
     WEBSOCKET_CLIENT,
     Side,
     nats_server,
@@ -73,6 +74,8 @@ MEASURES = {
     "replay_rate": Measure("messages/s", 10, measures.replay_rate),
     "replay_rate_node": Measure("messages/s", 1, measures.replay_rate_node, NODE),
     "replay_refresh_ms": Measure("ms", 2, None, AT_REST, True, measures.replay_refresh),
+    "burst_refresh_ms": Measure("ms", None, None, AT_REST, pair=burst.bursts),
+    "burst_rate": Measure("messages/s", None, None, PUBLISHER, pair=burst.bursts),
     "sessions_held": Measure("sessions", 20),
     "viewer_bytes_10": Measure("bytes/s", 1, None, WEBSOCKET_CLIENT, True, wire.viewer_bytes),
     "viewer_bytes_10_compressed": Measure("bytes/s", 1, None, WEBSOCKET_CLIENT, True, wire.viewer_bytes),

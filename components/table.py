@@ -13,12 +13,15 @@ MOST = 500
 
 def newest_rows(view: View, rows: int = 20) -> None:
     """A table of the newest rows, newest first, times in the viewer's zone."""
-    table = local(view.frame(last=rows).reset_index(), "_time").iloc[::-1]
+    table = view.frame(last=rows).reset_index().iloc[::-1]
     config: dict[str, Any] = {
-        "_time": st.column_config.DatetimeColumn("Time", format="YYYY-MM-DD HH:mm:ss.SSS"),
         "_subject": "Subject",
         "_seq": st.column_config.NumberColumn("Sequence", format="%d"),
     }
+    for name in map(str, table.select_dtypes("datetimetz")):
+        label = "Time" if name == "_time" else name
+        table = local(table, name)
+        config[name] = st.column_config.DatetimeColumn(label, format="YYYY-MM-DD HH:mm:ss.SSS")
     st.dataframe(table, column_config=config, hide_index=True, placeholder="n/a")
 
 
