@@ -62,14 +62,14 @@ async def latency(plan: Plan, _: str) -> dict[str, list[tuple[float, float]]]:
         ) as pair,
     ):
         await asyncio.sleep(plan.warm_up)
-        await publisher.pace()
+        await publisher.pace(strict=plan.strict)
         for _ in range(plan.rounds):
             start = float(await pair.client.value("Date.now()"))
             await asyncio.sleep(plan.steady / 2)
             end = float(await pair.client.value("Date.now()"))
             ours_drawn, theirs_drawn = await frames(pair.app, end), await frames(pair.client, end)
             await seen(pair.app)
-            await publisher.pace()
+            await publisher.pace(strict=plan.strict)
             published = await messages(pair.client, start, end)
             ours = waits(published, ours_drawn, STEP)
             theirs = waits(published, theirs_drawn, 1)
