@@ -6,6 +6,7 @@ script that it runs for its own kind of pages, and run them without the frame.
 """
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -28,10 +29,16 @@ from services.sign_ins import SignIns
 # every page for that long, again and again.
 sys.setswitchinterval(0.0005)
 
+# Each refresh leaves some hundred objects; at the 700 of Python's default the collector would run at nearly
+# every one of them, and all too often through everything that there is, with all viewers waiting.
+gc.set_threshold(10_000, 20, 20)
+
 
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
     """What lives as long as the web server."""
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: the collector need not look at it again
     try:
         async with _sign_in():
             if nats_configured():
