@@ -20,6 +20,7 @@ from streamlit.errors import StreamlitSecretNotFoundError
 
 from components import assets, comparison_routes, download, handed, sign_in
 from components.connection import EMBEDDED, EMBEDDED_ERROR, nats_configured
+from components.theme import keep_theme
 from components.traffic import Count
 from components.web import Web
 from services.embedded import ServerError, embedded
@@ -32,6 +33,8 @@ sys.setswitchinterval(0.0005)
 # Each refresh leaves some hundred objects; at the 700 of Python's default the collector would run at nearly
 # every one of them, and all too often through everything that there is, with all viewers waiting.
 gc.set_threshold(10_000, 20, 20)
+
+keep_theme()
 
 
 @asynccontextmanager

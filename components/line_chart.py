@@ -62,7 +62,7 @@ def draw(view: View, bins: Bins, config: Mapping[str, object], key: str) -> None
     bins.update(view.snapshot, view.now)
     key = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()  # it travels at each refresh
     charts: dict[str, Sent] = st.session_state.setdefault("_charts", {})
-    sent = charts.setdefault(key, Sent())
+    sent = charts.get(key) or charts.setdefault(key, Sent())
     state = st.session_state.get(key)  # once: Streamlit makes a class of it at each look
     if state is None:
         sent.forget()  # Streamlit forgets elements that a run did not draw: the viewer was on another page
