@@ -18,19 +18,20 @@ FOLDER = Path(os.environ.get("LOOKBACK_PAGES") or Path(__file__).parent.parent /
 
 LOOK_AGAIN = 1.0
 """Seconds for which the folder is as it was at the last look: every refresh of every viewer asks."""
-_looked: tuple[float, dict[Path, int]] = (0.0, {})
+_looked: tuple[Path, float, dict[Path, int]] = (FOLDER, 0.0, {})
 
 
 def _files() -> dict[Path, int]:
     """The pages, and when each was last changed."""
     global _looked
-    if not _looked[1] or time.monotonic() - _looked[0] > LOOK_AGAIN:
+    folder, when, found = _looked
+    if not found or folder != FOLDER or time.monotonic() - when > LOOK_AGAIN:
         found = {}
         for file in FOLDER.glob("*.py"):
             with suppress(OSError):  # it went meanwhile
                 found[file] = file.stat().st_mtime_ns
-        _looked = time.monotonic(), found
-    return _looked[1]
+        _looked = FOLDER, time.monotonic(), found
+    return found
 
 
 def page_files() -> list[Path]:
