@@ -26,6 +26,8 @@ from components.web import Web
 from services.embedded import ServerError, embedded
 from services.sign_ins import SignIns
 
+MOST_FILES = 65536
+
 # A replay decodes in a thread of its own; with Python's usual 5 ms between switches it would hold up
 # every page for that long, again and again.
 sys.setswitchinterval(0.0005)
@@ -35,6 +37,21 @@ sys.setswitchinterval(0.0005)
 gc.set_threshold(10_000, 20, 20)
 
 keep_theme()
+
+
+def allow_connections() -> None:
+    """Raise the limit of open files: each viewer takes four, the socket and an event loop of Streamlit's, so
+    the usual 1,024 would end at 250."""
+    with suppress(ImportError, OSError, ValueError):  # no such limit on Windows, or the system says no
+        import resource
+
+        limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if 0 <= limit < MOST_FILES:
+            wanted = MOST_FILES if most == resource.RLIM_INFINITY else min(MOST_FILES, most)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+allow_connections()
 
 
 @asynccontextmanager
