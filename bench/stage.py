@@ -239,6 +239,11 @@ class App:
         family = [self.process, *descendants(self.process)]
         return sum(sum(process.cpu_times()[:2]) for process in family)
 
+    def memory(self) -> int:
+        """Resident bytes, of programs it started too."""
+        family = [self.process, *descendants(self.process)]
+        return sum(process.memory_info().rss for process in family)
+
 
 @contextlib.asynccontextmanager
 async def streamlit(
