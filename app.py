@@ -6,6 +6,7 @@ script that it runs for its own kind of pages, and run them without the frame.
 """
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -19,19 +20,45 @@ from streamlit.errors import StreamlitSecretNotFoundError
 
 from components import assets, comparison_routes, download, handed, sign_in
 from components.connection import EMBEDDED, EMBEDDED_ERROR, nats_configured
+from components.theme import keep_theme
 from components.traffic import Count
 from components.web import Web
 from services.embedded import ServerError, embedded
 from services.sign_ins import SignIns
 
+MOST_FILES = 65536
+
 # A replay decodes in a thread of its own; with Python's usual 5 ms between switches it would hold up
 # every page for that long, again and again.
 sys.setswitchinterval(0.0005)
+
+# Each refresh leaves some hundred objects; at the 700 of Python's default the collector would run at nearly
+# every one of them, and all too often through everything that there is, with all viewers waiting.
+gc.set_threshold(10_000, 20, 20)
+
+keep_theme()
+
+
+def allow_connections() -> None:
+    """Raise the limit of open files: each viewer takes four, the socket and an event loop of Streamlit's, so
+    the usual 1,024 would end at 250."""
+    with suppress(ImportError, OSError, ValueError):  # no such limit on Windows, or the system says no
+        import resource
+
+        limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if 0 <= limit < MOST_FILES:
+            wanted = MOST_FILES if most == resource.RLIM_INFINITY else min(MOST_FILES, most)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+allow_connections()
 
 
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
     """What lives as long as the web server."""
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: the collector need not look at it again
     try:
         async with _sign_in():
             if nats_configured():

@@ -71,6 +71,7 @@ MEASURES = {
     "bytes_per_refresh_compressed": Measure("bytes", None, pair=measures.compressed),
     "cpu_per_refresh": Measure("ms", 0.1, measures.steady),
     "refresh_latency_ms": Measure("ms", None, measures.steady),
+    "session_memory": Measure("KiB", 0.5, measures.session_memory),  # and a session of ours below a megabyte
     "replay_rate": Measure("messages/s", 10, measures.replay_rate),
     "replay_rate_node": Measure("messages/s", 1, measures.replay_rate_node, NODE),
     "replay_refresh_ms": Measure("ms", 2, None, AT_REST, True, measures.replay_refresh),
@@ -92,7 +93,7 @@ RESULTS = Path(__file__).parent / "results.json"
 SIDES = (PLAIN_RECIPE, OURS)
 REPLAYS = {"replay_rate", "replay_rate_node", "replay_refresh_ms"}
 """What needs a long stream."""
-FIRST_GUESS = {PLAIN_RECIPE: 4, OURS: 64}
+FIRST_GUESS = {PLAIN_RECIPE: 6, OURS: 256}
 """Where the search for the most sessions starts; a poor guess costs time, not truth."""
 
 

@@ -115,6 +115,29 @@ async def behind_refresh(audience: Audience) -> tuple[int, int]:
     return audience.runs(), audience.wire_bytes()
 
 
+async def session_memory(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
+    """What each further session costs the server's process, all of them at one refresh a second: of about as
+    many as the side holds, since one that is late keeps more."""
+    few, more = (10, min(190, plan.most_sessions)) if side is OURS else (2, SESSIONS)
+    async with streamlit(side, nats_url) as app, Audience(app.url, few) as first:
+        await warm(first, plan)
+        before = app.memory()
+        async with Audience(app.url, more) as others:
+            await warm(others, plan)
+            after = app.memory()
+            check_charts(first)
+            check_charts(others)
+    return {"session_memory": (after - before) / more / 1024}
+
+
+async def warm(audience: Audience, plan: Plan) -> None:
+    """Wait until each viewer has had about as many refreshes as a warm-up has seconds."""
+    count = max(3, int(plan.warm_up))
+    while min(len(viewer.refreshes) for viewer in audience.viewers) < count:
+        audience.check()
+        await asyncio.sleep(audience.interval)
+
+
 async def replay_rate(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
     """Messages a second from the subscription to a DataFrame of all of them, in a fresh process."""
     who = "ours" if side is OURS else "theirs"

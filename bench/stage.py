@@ -258,6 +258,11 @@ def cpu_seconds(process: psutil.Process) -> float:
             return time.clock_gettime(~process.pid << 3 | scheduler)  # clock_getcpuclockid(3)
     return sum(process.cpu_times()[:2])
 
+    def memory(self) -> int:
+        """Resident bytes, of programs it started too."""
+        family = [self.process, *descendants(self.process)]
+        return sum(process.memory_info().rss for process in family)
+
 
 @contextlib.asynccontextmanager
 async def streamlit(

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import mimetypes
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,6 +15,7 @@ PREFIX = "lookback"
 _STATIC = Path(__file__).parent.parent / "static"
 
 
+@lru_cache(maxsize=32)
 def _path(name: str) -> Path:
     if name == "plotly.min.js":
         return Path(str(files("plotly"))) / "package_data" / name
@@ -24,6 +25,12 @@ def _path(name: str) -> Path:
 def asset_url(name: str) -> str:
     """The address of a file, relative to the app's root; it changes with the file's content."""
     return f"{PREFIX}/{name}?v={_load(name, _path(name).stat().st_mtime_ns)[1]}"
+
+
+@cache
+def plotly_url() -> str:
+    """The address of plotly.min.js, which is no file of ours that could be edited."""
+    return asset_url("plotly.min.js")
 
 
 def static_text(name: str) -> str:

@@ -25,6 +25,8 @@ MOST = 100
 """Clients of different rights that are kept."""
 UNUSED_AFTER = 600.0
 """Seconds without a viewer after which the client of a role is closed."""
+LOOK_AGAIN = 1.0
+"""Seconds for which what Streamlit's cache gave is not looked up again: it reads its source for each look."""
 
 
 class NatsConnection(BaseConnection[Client]):
@@ -32,6 +34,8 @@ class NatsConnection(BaseConnection[Client]):
 
     used = 0.0
     """When a viewer last used it, on the monotonic clock."""
+    found = 0.0
+    """When Streamlit's cache last gave it."""
 
     def _connect(self, role: str | None = None, **_: Any) -> Client:
         section = dict(self._secrets)
@@ -48,9 +52,19 @@ class NatsConnection(BaseConnection[Client]):
         """The client; a new one when the secrets have changed, or the last was closed, unless it was a
         role's: its place is taken by another connection."""
         self.used = time.monotonic()
-        if self._instance.closed and "role" not in self._kwargs:
+        if self._instance.closed and not self.of_role:
             self.reset()
         return self._instance
+
+    @property
+    def of_role(self) -> bool:
+        """Whether it is of a role, and not everybody's."""
+        return "role" in self._kwargs
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its client is there, and not closed."""
+        return self._raw_instance is not None and not self._raw_instance.closed
 
     def reset(self) -> None:
         """Close the client, so that the next use makes a new one: the base class would only forget it."""
@@ -63,7 +77,7 @@ class NatsConnection(BaseConnection[Client]):
             self._raw_instance.close()
 
 
-_of_roles: dict[str, NatsConnection] = {}
+_known: dict[str, NatsConnection] = {}
 """By rights."""
 _times: dict[str, int] = {}
 """How many clients with these rights have been closed."""
@@ -81,28 +95,33 @@ def shared() -> tuple[str, Client]:
     have to be part of. Both are of the same moment, so that nothing is kept under other rights."""
     who = viewer()
     if who is None or who.rights is None or who.role is None:
-        return "", _connection().client
+        return "", _connection("").client
     # Which of them it is counts as well, so that Streamlit's cache sees to it that there is one at a time.
-    found = _connection(rights=who.rights, role=who.role.name, time=_times.get(who.rights, 0))
-    _of_roles[who.rights] = found
-    return who.rights, found.client
+    of = {"rights": who.rights, "role": who.role.name, "time": _times.get(who.rights, 0)}
+    return who.rights, _connection(who.rights, **of).client
 
 
-def _connection(**of: Any) -> NatsConnection:
+def _connection(key: str, **of: Any) -> NatsConnection:
+    known = _known.get(key)
+    if known is not None and known.is_open and time.monotonic() - known.found < LOOK_AGAIN:
+        return known
     connection = st.connection("nats", type=NatsConnection, max_entries=MOST, **of)
     if not isinstance(connection, NatsConnection):
         # This file was loaded anew; what is cached still runs the old code.
         st.cache_resource.clear()
         connection = st.connection("nats", type=NatsConnection, max_entries=MOST, **of)
+    connection.found = time.monotonic()
+    _known[key] = connection
     return connection
 
 
 def close_unused(in_force: set[str]) -> None:
     """Close the clients whose rights nobody has used for ten minutes, or that are no longer `in_force`."""
-    for key, connection in list(_of_roles.items()):
-        if key not in in_force or time.monotonic() - connection.used > UNUSED_AFTER:
+    for key, connection in list(_known.items()):
+        unused = key not in in_force or time.monotonic() - connection.used > UNUSED_AFTER
+        if connection.of_role and unused:
             _times[key] = _times.get(key, 0) + 1
-            _of_roles.pop(key, None)
+            _known.pop(key, None)
             connection.close()
 
 

@@ -10,7 +10,7 @@ from streamlit.errors import StreamlitDuplicateElementKey
 from nats_client import LookbackError, format_duration
 from nats_client.bins import AHEAD, MOST, Bins
 
-from .assets import PREFIX, asset_url
+from .assets import PREFIX, plotly_url
 from .live import View
 from .thresholds import drawn
 from .wire import Sent
@@ -62,17 +62,18 @@ def draw(view: View, bins: Bins, config: Mapping[str, object], key: str) -> None
     bins.update(view.snapshot, view.now)
     key = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()  # it travels at each refresh
     charts: dict[str, Sent] = st.session_state.setdefault("_charts", {})
-    sent = charts.setdefault(key, Sent())
-    if key not in st.session_state:
+    sent = charts.get(key) or charts.setdefault(key, Sent())
+    state = st.session_state.get(key)  # once: Streamlit makes a class of it at each look
+    if state is None:
         sent.forget()  # Streamlit forgets elements that a run did not draw: the viewer was on another page
 
     config = {
         **config,
         "key": key,
         "gaps": [[gap.start // 1_000_000, gap.end // 1_000_000] for gap in view.gaps],
-        "plotly": asset_url("plotly.min.js").removeprefix(f"{PREFIX}/"),
+        "plotly": plotly_url().removeprefix(f"{PREFIX}/"),
     }
-    message = sent.next(bins, config, view.snapshot, _zoom(key, view))
+    message = sent.next(bins, config, view.snapshot, _zoom(state, view))
     try:
         _component(key=key, data=message, on_resync_change=lambda: _resync(key, sent), on_range_change=_again)
     except StreamlitDuplicateElementKey:
@@ -94,9 +95,9 @@ def _resync(key: str, sent: Sent) -> None:
             sent.forget()
 
 
-def _zoom(key: str, view: View) -> tuple[int, int] | None:
+def _zoom(state: Mapping[str, object] | None, view: View) -> tuple[int, int] | None:
     """The stretch of the look-back that the viewer has zoomed into, ns since the epoch, UTC."""
-    match st.session_state.get(key, {}).get("range"):
+    match (state or {}).get("range"):
         case [int() | float() as start, int() | float() as end] if -math.inf < start < end < math.inf:
             ahead = int(view.look_back.value * AHEAD)
             begin = max(int(start * 1e6), view.now - view.look_back.value)

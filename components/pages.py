@@ -1,7 +1,9 @@
 """The files of pages/, as Streamlit pages."""
 
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType
@@ -14,12 +16,30 @@ FOLDER = Path(os.environ.get("LOOKBACK_PAGES") or Path(__file__).parent.parent /
 """Where the pages are; tests and measurements point it elsewhere."""
 
 
+LOOK_AGAIN = 1.0
+"""Seconds for which the folder is as it was at the last look: every refresh of every viewer asks."""
+_looked: tuple[Path, float, dict[Path, int]] = (FOLDER, 0.0, {})
+
+
+def _files() -> dict[Path, int]:
+    """The pages, and when each was last changed."""
+    global _looked
+    folder, when, found = _looked
+    if not found or folder != FOLDER or time.monotonic() - when > LOOK_AGAIN:
+        found = {}
+        for file in FOLDER.glob("*.py"):
+            with suppress(OSError):  # it went meanwhile
+                found[file] = file.stat().st_mtime_ns
+        _looked = FOLDER, time.monotonic(), found
+    return found
+
+
 def page_files() -> list[Path]:
     """The files of the pages that the viewer may open: `overview.py` first, then by name. Raises
     NotSignedIn."""
     who = viewer()
     permitted = who.role.pages if who and who.role else None
-    files = (file for file in FOLDER.glob("*.py") if permitted is None or file.stem in permitted)
+    files = (file for file in _files() if permitted is None or file.stem in permitted)
     return sorted(files, key=lambda file: (file.stem != "overview", file.stem))
 
 
@@ -33,7 +53,7 @@ def find_pages(run: Callable[[Path], None]) -> list[st.Page]:
 
 def code_of(file: Path) -> CodeType:
     """The compiled page, compiled anew when the file has changed. Raises SyntaxError, OSError."""
-    return _compiled(file, file.stat().st_mtime_ns)
+    return _compiled(file, _files().get(file) or file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=256)

@@ -93,7 +93,10 @@ class Sent:
             header["future"] = changes.future
         _settings(header, held.config if held.number else {}, config)
         now = _Held(self._number, changes.epoch, changes.version, changes.others, changes.future, config)
-        cells = packed(changes.cells, changes.series, changes.oldest, whole=changes.whole)
+        cells = changes.packed
+        if cells is None:
+            cells = packed(changes.cells, changes.series, changes.oldest, whole=changes.whole)
+            changes.packed = cells
         detail, zoomed = bins.detail(zoom[1] - zoom[0]) if zoom else None, False
         if snapshot is not None and zoom is not None and detail is not None:
             width = TILE * detail.step
@@ -110,7 +113,7 @@ class Sent:
                 cells += packed(finer.cells, series, *span, whole=finer.whole)
         self._held.append(now)
         flags = bool(header) | zoomed << 1
-        head = bytes([flags]) + varints(self._sender, self._number, self._number - held.number, changes.now)
+        head = bytes([flags]) + varints(self._sender, self._number, self._number - held.number, bins.now)
         if header:
             text = json.dumps(header, separators=(",", ":")).encode()
             head += varints(len(text)) + text

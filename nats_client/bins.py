@@ -7,7 +7,7 @@ the last refresh are looked at. A single outlier stays visible, since both extre
 import re
 import secrets
 import threading
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -50,15 +50,15 @@ def step_for(look_back: pd.Timedelta) -> int:
     return max([step for step in ROUND_STEPS if step * COLUMNS <= look_back.value], default=ROUND_STEPS[0])
 
 
-class Changes(NamedTuple):
-    """What a browser lacks that holds a version, and what it holds once it has it."""
+@dataclass(eq=False)
+class Changes:
+    """What a browser lacks that holds a version, and what it holds once it has it: the same for all who lack
+    the same."""
 
     epoch: int
     version: int
     whole: bool
     """Everything: what the browser held belongs to another epoch."""
-    now: int
-    """Milliseconds since the epoch, UTC."""
     oldest: int
     """The first bin of which the window still holds rows."""
     step: int
@@ -70,6 +70,8 @@ class Changes(NamedTuple):
     """The series that holds all that are not drawn by themselves."""
     future: int
     cells: Cells
+    packed: bytes | None = None
+    """The cells as they are sent, once somebody has packed them."""
 
 
 class _Seen:
@@ -124,6 +126,8 @@ class Bins:
         self._now = 0  # the latest time that a viewer came with, ns since the epoch
         self._generation: int | None = None
         self._snapshot_version = -1
+        self._told_at = (0, 0, 0, 0)
+        self._told: dict[int, Changes] = {}  # by what is known, until the next change
         self._first = Oldest()
         self._details: dict[int, Detail] = {}  # by the width of their bins; the last used is at the end
         self._start_over()
@@ -170,6 +174,11 @@ class Bins:
         with self._lock:
             whole = epoch != self.epoch or since == 0
             since = 0 if whole else since
+            if self._told_at != (self.epoch, self.version, self._edge, self._oldest):
+                self._told_at = self.epoch, self.version, self._edge, self._oldest
+                self._told.clear()
+            if (told := self._told.get(since)) is not None:
+                return told
             row, place = np.nonzero(self._changed > since)
             bins = self._edge + (place - self._edge) % self._capacity
             kept = bins >= self._oldest
@@ -177,11 +186,10 @@ class Bins:
                 kept &= self._low[row, place] < np.inf
             row, place, bins = row[kept], place[kept], bins[kept]
             cells = Cells(bins, row, self._low[row, place], self._high[row, place], self._bases(row))
-            return Changes(
+            self._told[since] = told = Changes(
                 self.epoch,
                 self.version,
                 whole,
-                self._now // 1_000_000,
                 self._oldest,
                 self.step,
                 len(self.names),
@@ -190,6 +198,12 @@ class Bins:
                 self.future,
                 cells,
             )
+            return told
+
+    @property
+    def now(self) -> int:
+        """The latest time that a viewer came with, milliseconds since the epoch, UTC."""
+        return self._now // 1_000_000
 
     def rows(self) -> tuple[int, list[Ints]]:
         """The epoch; and for each field the row of each code of the colour column, below 0 for none yet."""

@@ -31,6 +31,8 @@ MOST_MESSAGES = 20
 """Messages of one feed that are kept as they came, as a sample."""
 LONGEST_PAYLOAD = 4096
 """Bytes kept of each of them."""
+EVICT_EVERY = 0.25
+"""Seconds between two looks of readers for rows that are too old; a snapshot is without them anyway."""
 ARCHIVE_LOOK = 0.1
 """Seconds between two looks at whether the archive is wanted."""
 ARCHIVE_RETRY = 5.0
@@ -157,6 +159,7 @@ class Feed:
         self.readings = Readings()
         """Whatever else is worked out of the rows for all viewers."""
         self.last_read = time.monotonic()
+        self._evict_again = 0.0
         self._connection = connection
         self._loop = loop
         self._look_back = look_back
@@ -207,8 +210,11 @@ class Feed:
         if self._closed:
             raise ClosedError(f"The feed of {self.key.name!r} is closed. Ask the client for it again.")
         self.last_read = time.monotonic()
-        self.window.evict(self.now() - self._look_back.value)
-        return self.window.snapshot()
+        oldest = self.now() - self._look_back.value
+        if self.last_read >= self._evict_again:
+            self._evict_again = self.last_read + EVICT_EVERY
+            self.window.evict(oldest)
+        return self.window.snapshot().since(oldest)
 
     def frame(self) -> pd.DataFrame:
         """`snapshot().frame()`: the rows as a DataFrame indexed by `_time` (UTC)."""
