@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.browser import find_chromium
+from bench.stage import APP_CORES, LOAD_CORES
 
 NATS_SERVER = Path(sysconfig.get_path("scripts")) / "nats-server"
 
@@ -19,7 +20,7 @@ NATS_SERVER = Path(sysconfig.get_path("scripts")) / "nats-server"
 @cache
 def machine() -> str:
     """Cores, system, and the versions of all that takes part, in one line."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(APP_CORES | LOAD_CORES) or os.cpu_count()
     packages = [f"{name} {version(name)}" for name in ("streamlit", "nats-py", "pandas", "plotly")]
     programs = [("nats-server", str(NATS_SERVER)), ("Node", "node"), ("Chromium", find_chromium())]
     return ", ".join(
