@@ -164,7 +164,7 @@ async def search_sessions(url: str, plan: Plan, found: dict[Side, list[float]]) 
 def result(name: str, ours: list[float], theirs: list[float]) -> dict[str, Any]:
     """One object of the results file."""
     our_median, their_median = statistics.median(ours), statistics.median(theirs)
-    measure, ratio = MEASURES[name], round(our_median / their_median, 4) if their_median else None
+    measure, ratio = MEASURES[name], float(f"{our_median / their_median:.4g}") if their_median else None
     return {
         "measure": name,
         "rival": measure.rival.name,

@@ -65,6 +65,16 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[math.ceil(share * len(values)) - 1] if values else math.inf
 
 
+async def drawn(audience: Audience) -> None:
+    """Wait until every viewer has a chart."""
+    deadline = time.monotonic() + 60
+    while not all(viewer.chart.points() for viewer in audience.viewers):
+        audience.check()
+        if time.monotonic() > deadline:
+            raise PageFailedError("a viewer has no chart after a minute")
+        await asyncio.sleep(0.5)
+
+
 def check_charts(audience: Audience) -> None:
     """Complain unless every viewer was drawn five minutes of ten series, and changes to it."""
     audience.check()
@@ -82,6 +92,7 @@ async def steady(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
     Bytes are those of the messages before any compression. Each server compresses or not as its settings say.
     """
     async with streamlit(side, nats_url) as app, Audience(app.url, SESSIONS) as audience:
+        await drawn(audience)
         await asyncio.sleep(plan.warm_up)
         start, before = time.monotonic(), (audience.runs(), audience.message_bytes(), app.cpu_seconds())
         await asyncio.sleep(plan.steady)
@@ -103,6 +114,7 @@ async def compressed(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, f
     async def one(side: Side) -> list[float]:
         found = []
         async with streamlit(side, nats_url, compress=True) as app, Audience(app.url, 1) as audience:
+            await drawn(audience)
             await asyncio.sleep(plan.warm_up)
             for _ in range(plan.rounds):
                 before = await behind_refresh(audience)
