@@ -72,8 +72,8 @@ MEASURES = {
     "cpu_per_refresh": Measure("ms", 0.1, measures.steady),
     "refresh_latency_ms": Measure("ms", None, measures.steady),
     "session_memory": Measure("KiB", 0.5, measures.session_memory),  # and a session of ours below a megabyte
-    "replay_rate": Measure("messages/s", 10, measures.replay_rate),
-    "replay_rate_node": Measure("messages/s", 1, measures.replay_rate_node, NODE),
+    "replay_rate": Measure("messages/s", 10, pair=measures.replay_rates),
+    "replay_rate_node": Measure("messages/s", 1, None, NODE, pair=measures.replay_rates),
     "replay_refresh_ms": Measure("ms", 2, None, AT_REST, True, measures.replay_refresh),
     "burst_refresh_ms": Measure("ms", None, None, AT_REST, pair=burst.bursts),
     "burst_rate": Measure("messages/s", None, None, PUBLISHER, pair=burst.bursts),
@@ -168,7 +168,7 @@ async def search_sessions(url: str, plan: Plan, found: dict[Side, list[float]]) 
 def result(name: str, ours: list[float], theirs: list[float]) -> dict[str, Any]:
     """One object of the results file."""
     our_median, their_median = statistics.median(ours), statistics.median(theirs)
-    measure, ratio = MEASURES[name], round(our_median / their_median, 4) if their_median else None
+    measure, ratio = MEASURES[name], float(f"{our_median / their_median:.4g}") if their_median else None
     return {
         "measure": name,
         "rival": measure.rival.name,

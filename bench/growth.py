@@ -57,7 +57,7 @@ class Point:
 class Plan:
     """How long, and how far."""
 
-    warm_up: float = 4.0
+    warm_up: float = 3.0
     steady: float = 3.0
     rounds: int = 3
     """Stretches of `steady` seconds, of which the medians count."""

@@ -9,7 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.replay import STREAM
-from bench.stage import HISTORY, OURS, PLAIN_RECIPE, ROOT, SERIES, Side, finished, python, streamlit, until
+from bench.stage import (
+    HISTORY,
+    NODE,
+    OURS,
+    PLAIN_RECIPE,
+    ROOT,
+    SERIES,
+    Side,
+    finished,
+    python,
+    streamlit,
+    until,
+)
 from bench.viewer import Audience, PageFailedError
 from tests import node
 
@@ -29,7 +41,7 @@ class Plan:
     replay: int = 1_000_000
     long_share: float = 1.0
     """Of the messages of the long look-back."""
-    step: float = 12.0
+    step: float = 10.0
     session_rounds: int = 1
     most_sessions: int = 1024
     strict: bool = True
@@ -53,6 +65,16 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[math.ceil(share * len(values)) - 1] if values else math.inf
 
 
+async def drawn(audience: Audience) -> None:
+    """Wait until every viewer has a chart."""
+    deadline = time.monotonic() + 60
+    while not all(viewer.chart.points() for viewer in audience.viewers):
+        audience.check()
+        if time.monotonic() > deadline:
+            raise PageFailedError("a viewer has no chart after a minute")
+        await asyncio.sleep(0.5)
+
+
 def check_charts(audience: Audience) -> None:
     """Complain unless every viewer was drawn five minutes of ten series, and changes to it."""
     audience.check()
@@ -70,6 +92,7 @@ async def steady(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
     Bytes are those of the messages before any compression. Each server compresses or not as its settings say.
     """
     async with streamlit(side, nats_url) as app, Audience(app.url, SESSIONS) as audience:
+        await drawn(audience)
         await asyncio.sleep(plan.warm_up)
         start, before = time.monotonic(), (audience.runs(), audience.message_bytes(), app.cpu_seconds())
         await asyncio.sleep(plan.steady)
@@ -91,6 +114,7 @@ async def compressed(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, f
     async def one(side: Side) -> list[float]:
         found = []
         async with streamlit(side, nats_url, compress=True) as app, Audience(app.url, 1) as audience:
+            await drawn(audience)
             await asyncio.sleep(plan.warm_up)
             for _ in range(plan.rounds):
                 before = await behind_refresh(audience)
@@ -138,21 +162,26 @@ async def warm(audience: Audience, plan: Plan) -> None:
         await asyncio.sleep(audience.interval)
 
 
-async def replay_rate(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
-    """Messages a second from the subscription to a DataFrame of all of them, in a fresh process."""
-    who = "ours" if side is OURS else "theirs"
-    seconds = float(await python("bench.replay", who, nats_url, str(plan.replay)))
-    return {"replay_rate": plan.replay / seconds}
-
-
-async def replay_rate_node(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
-    """The same beside the NATS client of Node: an ordered consumer, JSON.parse, a list of objects."""
-    if side is OURS:
-        (rate,) = (await replay_rate(side, nats_url, plan)).values()
-        return {"replay_rate_node": rate}
+async def replay_rates(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:
+    """Messages a second from the subscription to the last of them, in a fresh process each: into a DataFrame
+    here and in the plain recipe; with the NATS client of Node, JSON.parse and a list of objects."""
     await asyncio.to_thread(node.install)
-    told = await finished(["node", str(side.script), nats_url, STREAM, str(plan.replay)], side.folder)
-    return {"replay_rate_node": plan.replay / float(told)}
+    sides = [OURS, PLAIN_RECIPE, NODE]
+    beside_recipe, beside_node = [], []
+    for _ in range(plan.rounds):
+        rates = {side: plan.replay / await replay_seconds(side, nats_url, plan.replay) for side in sides}
+        beside_recipe.append((rates[OURS], rates[PLAIN_RECIPE]))
+        beside_node.append((rates[OURS], rates[NODE]))
+        sides = [*sides[1:], sides[0]]  # who goes first changes from round to round
+    return {"replay_rate": beside_recipe, "replay_rate_node": beside_node}
+
+
+async def replay_seconds(side: Side, nats_url: str, count: int) -> float:
+    """How long one of them takes."""
+    if side is NODE:
+        return float(await finished(["node", str(side.script), nats_url, STREAM, str(count)], side.folder))
+    who = "ours" if side is OURS else "theirs"
+    return float(await python("bench.replay", who, nats_url, str(count)))
 
 
 async def replay_refresh(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:

@@ -248,6 +248,11 @@ class App:
         """User and system time so far, of all its threads and of programs it started."""
         return sum(map(cpu_seconds, [self.process, *descendants(self.process)]))
 
+    def memory(self) -> int:
+        """Resident bytes, of programs it started too."""
+        family = [self.process, *descendants(self.process)]
+        return sum(process.memory_info().rss for process in family)
+
 
 def cpu_seconds(process: psutil.Process) -> float:
     """User and system time of a process so far: to the nanosecond on Linux, elsewhere as psutil has it, which
@@ -257,11 +262,6 @@ def cpu_seconds(process: psutil.Process) -> float:
         with contextlib.suppress(OSError):
             return time.clock_gettime(~process.pid << 3 | scheduler)  # clock_getcpuclockid(3)
     return sum(process.cpu_times()[:2])
-
-    def memory(self) -> int:
-        """Resident bytes, of programs it started too."""
-        family = [self.process, *descendants(self.process)]
-        return sum(process.memory_info().rss for process in family)
 
 
 @contextlib.asynccontextmanager
