@@ -16,7 +16,7 @@ FOLDER = Path(os.environ.get("LOOKBACK_PAGES") or Path(__file__).parent.parent /
 """Where the pages are; tests and measurements point it elsewhere."""
 
 
-LOOK_AGAIN = 1.0
+LOOK_AGAIN = 0.2
 """Seconds for which the folder is as it was at the last look: every refresh of every viewer asks."""
 _looked: tuple[Path, float, dict[Path, int]] = (FOLDER, 0.0, {})
 
