@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 from streamlit.testing.v1 import AppTest
 
 from services.workflow import Workflow
@@ -195,6 +195,47 @@ def test_runs_in_a_browser(
         expect(first).to_contain_text("Running")  # nobody can be heard now, which says nothing
         server.start()
         expect(first).to_contain_text("Succeeded", timeout=30_000)
+        tab.goto("about:blank")
+
+
+def test_a_click_outlives_a_refresh_under_way(server: NatsServer, pages: Path, tmp_path: Path) -> None:
+    """Whoever goes from a run to the list, or to a run, gets there, also where refreshes were asked for before
+    the browser had heard of the click."""
+    with Workflow("w", url=server.url):
+        pass
+    held: list[str | bytes] | None = None
+
+    def between(page_side: WebSocketRoute) -> None:
+        server_side = page_side.connect_to_server()
+        page_side.on_message(server_side.send)
+        server_side.on_message(
+            lambda message: page_side.send(message) if held is None else held.append(message)
+        )
+
+        def release() -> None:
+            nonlocal held
+            while held:
+                page_side.send(held.pop(0))
+            held = None
+
+        releases.append(release)
+
+    releases: list[Callable[[], None]] = []
+    with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running, chromium() as browser:
+        tab = browser.new_page()
+        tab.route_web_socket(re.compile("/_stcore/stream"), between)
+        tab.goto(running.url)
+        for link, shown in [(".lb-runs a", ".lb-facts"), ("text=All runs", ".lb-head")] * 2:
+            tab.locator(link).first.wait_for(timeout=30_000)
+            held = []
+            tab.locator(link).first.click()
+            tab.wait_for_timeout(2500)  # of two refreshes or three
+            releases[-1]()
+            expect(tab.locator(shown)).to_be_visible(timeout=30_000)
+            before = tab.locator(".lb-status").inner_html()
+            until(lambda before=before: tab.locator(".lb-status").inner_html() != before)
+            expect(tab.locator(shown)).to_be_visible()
+            assert ("run=" in tab.url) is (shown == ".lb-facts")
         tab.goto("about:blank")
 
 
