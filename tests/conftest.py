@@ -14,8 +14,37 @@ from tests.browser import chromium
 from tests.certificates import Certificates
 from tests.nats import NatsServer, running_server
 
+LONG = (
+    "app/test_sign_in.py",
+    "app/test_comparison.py",
+    "nats_client/test_rights.py",
+    "services/test_history.py",
+    "app/test_browser.py",
+    "app/test_web.py",
+    "components/test_live_chart_browser.py",
+    "app/test_workflows_page.py",
+    "app/test_clean_hands.py",
+    "nats_client/test_roles.py",
+    "app/test_untrusted.py",
+    "nats_client/test_cluster.py",
+    "deploy/test_scale.py",
+    "app/test_burst.py",
+    "app/test_hidden_tab.py",
+    "nats_client/test_network.py",
+    "test_soak.py",
+    "test_tools.py",
+)
+"""Files that take long. They begin first: a worker takes a file as a whole, and a long one at the end would
+leave the others with nothing to do."""
+
 settings.register_profile("patient", deadline=None)  # no test asserts an absolute time
 settings.load_profile("patient")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of LONG come first, in its order; the others as they were."""
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
 
 
 @pytest.fixture(autouse=True)

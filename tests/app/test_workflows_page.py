@@ -199,28 +199,19 @@ def test_runs_in_a_browser(
 
 
 def test_a_click_outlives_a_refresh_under_way(server: NatsServer, pages: Path, tmp_path: Path) -> None:
-    """Whoever goes from a run to the list, or to a run, gets there, also where refreshes were asked for before
-    the browser had heard of the click."""
+    """Whoever goes from a run to the list, or to a run, gets there, also where refreshes were asked for
+    before the browser had heard of the click."""
     with Workflow("w", url=server.url):
         pass
     held: list[str | bytes] | None = None
+    sides: list[WebSocketRoute] = []
 
-    def between(page_side: WebSocketRoute) -> None:
-        server_side = page_side.connect_to_server()
-        page_side.on_message(server_side.send)
-        server_side.on_message(
-            lambda message: page_side.send(message) if held is None else held.append(message)
-        )
+    def between(browser_side: WebSocketRoute) -> None:
+        server_side = browser_side.connect_to_server()
+        sides.append(browser_side)
+        browser_side.on_message(server_side.send)
+        server_side.on_message(lambda told: browser_side.send(told) if held is None else held.append(told))
 
-        def release() -> None:
-            nonlocal held
-            while held:
-                page_side.send(held.pop(0))
-            held = None
-
-        releases.append(release)
-
-    releases: list[Callable[[], None]] = []
     with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running, chromium() as browser:
         tab = browser.new_page()
         tab.route_web_socket(re.compile("/_stcore/stream"), between)
@@ -230,7 +221,9 @@ def test_a_click_outlives_a_refresh_under_way(server: NatsServer, pages: Path, t
             held = []
             tab.locator(link).first.click()
             tab.wait_for_timeout(2500)  # of two refreshes or three
-            releases[-1]()
+            for told in held:
+                sides[-1].send(told)
+            held = None
             expect(tab.locator(shown)).to_be_visible(timeout=30_000)
             before = tab.locator(".lb-status").inner_html()
             until(lambda before=before: tab.locator(".lb-status").inner_html() != before)
