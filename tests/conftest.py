@@ -15,6 +15,7 @@ from tests.certificates import Certificates
 from tests.nats import NatsServer, running_server
 
 LONG = (
+    "app/test_sign_in_changes.py",
     "app/test_sign_in.py",
     "app/test_comparison.py",
     "nats_client/test_rights.py",
