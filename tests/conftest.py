@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from nats_client import Client, Settings
 from tests.browser import chromium
@@ -17,21 +17,21 @@ from tests.nats import NatsServer, running_server
 LONG = (
     "app/test_sign_in_changes.py",
     "app/test_sign_in.py",
-    "app/test_comparison.py",
     "nats_client/test_rights.py",
+    "app/test_comparison.py",
     "services/test_history.py",
     "app/test_browser.py",
-    "app/test_web.py",
-    "components/test_live_chart_browser.py",
-    "app/test_workflows_page.py",
-    "app/test_clean_hands.py",
     "nats_client/test_roles.py",
+    "components/test_live_chart_browser.py",
+    "app/test_web.py",
+    "nats_client/test_network.py",
+    "app/test_workflows_page.py",
     "app/test_untrusted.py",
     "nats_client/test_cluster.py",
+    "app/test_clean_hands.py",
+    "app/test_hidden_tab.py",
     "deploy/test_scale.py",
     "app/test_burst.py",
-    "app/test_hidden_tab.py",
-    "nats_client/test_network.py",
     "test_soak.py",
     "test_tools.py",
 )
@@ -40,12 +40,18 @@ leave the others with nothing to do."""
 
 settings.register_profile("patient", deadline=None)  # no test asserts an absolute time
 settings.load_profile("patient")
+expect.set_options(timeout=30_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files of LONG come first, in its order; the others as they were."""
-    place = {Path(__file__).parent / name: number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path, len(LONG)))
+    """The files of LONG come first. The others come from both ends in turn, since those with a browser need
+    the processor, and those at the other end mostly wait."""
+    files = list(dict.fromkeys(item.path for item in items))
+    long = [Path(__file__).parent / name for name in LONG]
+    rest = [file for file in files if file not in long]
+    ends = [file for pair in zip(rest, reversed(rest), strict=True) for file in pair]
+    place = {file: number for number, file in enumerate(dict.fromkeys([*long, *ends]))}
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture(autouse=True)

@@ -116,7 +116,7 @@ def connected(urls: list[str], work: Callable[[Any], Awaitable[Any]], credential
         async def once() -> Any:
             client = nats.NATS()
             try:
-                options = {"user_credentials": credentials, "allow_reconnect": False, "connect_timeout": 2}
+                options = {"user_credentials": credentials, "allow_reconnect": False, "connect_timeout": 5}
                 await client.connect(urls, error_cb=quiet, **options)
                 return await work(client)
             finally:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 from bench.viewer import Viewer
 from tests.nats import NatsServer, running_server
@@ -99,7 +98,6 @@ class Hands:
         }
 
 
-@pytest.mark.timeout(300)
 def test_clean_hands(tmp_path: Path) -> None:
     """Threads, tasks, consumers, subscriptions and open files are what they were; memory is flat."""
     (tmp_path / "pages").mkdir()

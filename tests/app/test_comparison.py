@@ -31,8 +31,6 @@ LINES = """el => Object.fromEntries(el.data.filter(trace => trace.name.includes(
 NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x, x => Date.parse(x + 'Z'))))"
 WIDTH = "el => el._fullLayout.xaxis.range.map(x => +new Date(x)).reduce((a, b) => b - a)"
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:

@@ -5,13 +5,10 @@ import re
 import time
 from pathlib import Path
 
-import pytest
 from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
 
 from tests.provider import CLIENT_SECRET, COOKIE_SECRET, sign_in
 from tests.stage import MARKER, WITHIN, Stage
-
-pytestmark = pytest.mark.timeout(240)
 
 
 def test_entrance(stage: Stage) -> None:

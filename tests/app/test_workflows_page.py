@@ -67,7 +67,7 @@ def open_page(
     """The words of the page, given its query."""
 
     def open_page(**query: str) -> str:
-        test = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=20)
+        test = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=30)
         for name, value in query.items():
             test.query_params[name] = value
         test.run()
