@@ -16,27 +16,28 @@ from tests.nats import NatsServer, running_server
 
 LONG = (
     "app/test_sign_in_changes.py",
-    "app/test_sign_in.py",
     "nats_client/test_rights.py",
-    "app/test_comparison.py",
+    "app/test_sign_in.py",
     "services/test_history.py",
-    "app/test_browser.py",
+    "app/test_comparison.py",
     "nats_client/test_roles.py",
-    "components/test_live_chart_browser.py",
-    "app/test_web.py",
+    "app/test_browser.py",
     "nats_client/test_network.py",
+    "components/test_live_chart_browser.py",
+    "nats_client/test_cluster.py",
+    "app/test_web.py",
+    "test_soak.py",
     "app/test_workflows_page.py",
     "app/test_untrusted.py",
-    "nats_client/test_cluster.py",
     "app/test_clean_hands.py",
     "app/test_hidden_tab.py",
     "deploy/test_scale.py",
     "app/test_burst.py",
-    "test_soak.py",
     "test_tools.py",
 )
 """Files that take long. They begin first: a worker takes a file as a whole, and a long one at the end would
-leave the others with nothing to do."""
+leave the others with nothing to do. Those that mostly wait stand between those with a browser, which need the
+processor."""
 
 settings.register_profile("patient", deadline=None)  # no test asserts an absolute time
 settings.load_profile("patient")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, App, app
@@ -29,10 +29,17 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
         yield running
 
 
-@pytest.fixture
-def tab(browser: Browser) -> Iterator[Page]:
-    """A page that fails the test when the browser's console has an error."""
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One browser for all tabs: it has to fetch and compile the app once."""
     context = browser.new_context(viewport={"width": 1300, "height": 900}, timezone_id="Europe/Berlin")
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def tab(context: BrowserContext) -> Iterator[Page]:
+    """A page that fails the test when the browser's console has an error."""
     page = context.new_page()
     errors: list[str] = []
     # A deep link makes Streamlit look for its own API below the page's address first.
@@ -42,7 +49,7 @@ def tab(browser: Browser) -> Iterator[Page]:
     )
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
-    context.close()
+    page.close()
     assert not errors
 
 

@@ -177,7 +177,7 @@ def test_stop_by_responding(database: Database, server: NatsServer) -> None:
             await message.respond(b"stop")
             await answer.all()
             assert answer.code == "499"
-            assert len(answer.chunks) == 2
+            assert len(answer.chunks) <= 2
 
     asyncio.run(main())
 
