@@ -13,7 +13,7 @@ run: .venv/installed
 	$(BIN)/streamlit run app.py
 
 test: .venv/installed browser
-	$(BIN)/pytest -n 3 --dist loadfile || $(BIN)/pytest --last-failed --last-failed-no-failures none
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder || $(BIN)/pytest --last-failed --last-failed-no-failures none
 
 lint: .venv/installed
 	$(BIN)/ruff format .

@@ -41,6 +41,7 @@ from .table import latest_values, newest_rows
 from .values import Bucket, bucket_settings, choose_bucket, key_history, key_list, key_value, values
 from .words import bytes_text, plain
 from .workflows import (
+    asked_run,
     run_chart,
     run_header,
     run_list,
@@ -59,6 +60,7 @@ __all__ = [
     "alerts",
     "answer_chart",
     "answer_table",
+    "asked_run",
     "bucket_settings",
     "bytes_text",
     "choose",

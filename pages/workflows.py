@@ -3,6 +3,7 @@
 import streamlit as st
 
 from components import (
+    asked_run,
     choose,
     run_chart,
     run_header,
@@ -14,7 +15,7 @@ from components import (
     workflow_runs,
 )
 
-key = st.query_params.get("run")
+key = asked_run()
 if key is None:
     with st.container(horizontal=True):
         look_back = choose("Look-back", ["PT1H", "PT6H", "P1D", "P7D"], default="P1D")

@@ -298,7 +298,10 @@ def _predecessor(data_dir: Path) -> Iterator[psutil.Process]:
 
 def _is_alive(process: psutil.Process) -> bool:
     try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            # Its first thread has ended; others may still be about to, and hold its ports and files.
+            return bool(process.num_threads() > 1)
+        return bool(process.is_running())
     except psutil.NoSuchProcess:
         return False
 

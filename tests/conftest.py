@@ -7,15 +7,52 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from nats_client import Client, Settings
 from tests.browser import chromium
 from tests.certificates import Certificates
 from tests.nats import NatsServer, running_server
 
+LONG = (
+    "app/test_sign_in_changes.py",
+    "nats_client/test_rights.py",
+    "app/test_sign_in.py",
+    "services/test_history.py",
+    "app/test_comparison.py",
+    "nats_client/test_roles.py",
+    "app/test_browser.py",
+    "nats_client/test_network.py",
+    "components/test_live_chart_browser.py",
+    "nats_client/test_cluster.py",
+    "app/test_web.py",
+    "test_soak.py",
+    "app/test_workflows_page.py",
+    "app/test_untrusted.py",
+    "app/test_clean_hands.py",
+    "app/test_hidden_tab.py",
+    "deploy/test_scale.py",
+    "app/test_burst.py",
+    "test_tools.py",
+)
+"""Files that take long. They begin first: a worker takes a file as a whole, and a long one at the end would
+leave the others with nothing to do. Those that mostly wait stand between those with a browser, which need the
+processor."""
+
 settings.register_profile("patient", deadline=None)  # no test asserts an absolute time
 settings.load_profile("patient")
+expect.set_options(timeout=30_000)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of LONG come first. The others come from both ends in turn, since those with a browser need
+    the processor, and those at the other end mostly wait."""
+    files = list(dict.fromkeys(item.path for item in items))
+    long = [Path(__file__).parent / name for name in LONG]
+    rest = [file for file in files if file not in long]
+    ends = [file for pair in zip(rest, reversed(rest), strict=True) for file in pair]
+    place = {file: number for number, file in enumerate(dict.fromkeys([*long, *ends]))}
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture(autouse=True)

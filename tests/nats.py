@@ -11,7 +11,7 @@ import sysconfig
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,24 +113,35 @@ def connected(urls: list[str], work: Callable[[Any], Awaitable[Any]], credential
         async def quiet(_: Exception) -> None:
             pass
 
-        async def connect() -> Any:
-            return await nats.connect(
-                urls, user_credentials=credentials, allow_reconnect=False, connect_timeout=2, error_cb=quiet
-            )
+        async def once() -> Any:
+            client = nats.NATS()
+            try:
+                options = {"user_credentials": credentials, "allow_reconnect": False, "connect_timeout": 5}
+                await client.connect(urls, error_cb=quiet, **options)
+                return await work(client)
+            finally:
+                await end(client)
 
         try:
-            client = await connect()
+            return await once()
         except ConnectionResetError:  # a server that reads its configuration anew drops who is logging in
             await asyncio.sleep(0.5)
-            client = await connect()
-        try:
-            return await work(client)
-        finally:
-            await client.close()
+            return await once()
 
     # In a thread: the caller may have a loop of its own (a browser under test has).
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: asyncio.run(talk())).result()
+
+
+async def end(client: Any) -> None:
+    """Close a connection of nats-py, one that could not be made as well: it leaves the socket open then, and
+    also where it still has something to say to a server that has gone."""
+    try:
+        await client.close()
+    except OSError:
+        client._transport.close()
+        with suppress(OSError):
+            await client._transport.wait_closed()
 
 
 @contextmanager

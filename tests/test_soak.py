@@ -10,7 +10,7 @@ from tests.running import ROOT
 def test_soak() -> None:
     """Nothing lost, nothing doubled; the seed is the first line, the account is the last."""
     command = [sys.executable, "-m", "tests.soak", "--seed", "3", "--minutes", "0.3"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     lines = run.stdout.splitlines()
     assert run.returncode == 0, run.stdout + run.stderr
     assert lines[0] == "seed 3, 0.3 minutes"

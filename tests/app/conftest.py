@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from playwright.sync_api import Browser
 from streamlit.testing.v1 import AppTest
 
 from tests.nats import NatsServer
 from tests.running import ROOT
+from tests.stage import Stage, running_stage
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def open_page(server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         else:
             (tmp_path / "page.py").write_text(source)
         monkeypatch.setattr("components.pages.FOLDER", tmp_path)
-        app = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=20)
+        app = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=30)
         for name, value in query.items():
             app.query_params[name] = value
         return app.run()
@@ -32,3 +34,19 @@ def open_page(server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     yield open_page
     st.cache_data.clear()
     st.cache_resource.clear()
+
+
+@pytest.fixture(scope="module")
+def whole_stage(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """One app behind a sign-in for all tests of a file."""
+    with running_stage(browser, tmp_path_factory.mktemp("stage")) as stage:
+        yield stage
+
+
+@pytest.fixture
+def stage(whole_stage: Stage) -> Iterator[Stage]:
+    """The app behind a sign-in; each test has its own people."""
+    yield whole_stage
+    for person in whole_stage.people:
+        person.context.close()
+    whole_stage.people.clear()

@@ -5,16 +5,17 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, App, app
+from tests.waiting import until
 
 CHART = ".js-plotly-plot"
 NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x, x => Date.parse(x + 'Z'))))"
@@ -28,10 +29,17 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
         yield running
 
 
-@pytest.fixture
-def tab(browser: Browser) -> Iterator[Page]:
-    """A page that fails the test when the browser's console has an error."""
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One browser for all tabs: it has to fetch and compile the app once."""
     context = browser.new_context(viewport={"width": 1300, "height": 900}, timezone_id="Europe/Berlin")
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def tab(context: BrowserContext) -> Iterator[Page]:
+    """A page that fails the test when the browser's console has an error."""
     page = context.new_page()
     errors: list[str] = []
     # A deep link makes Streamlit look for its own API below the page's address first.
@@ -41,16 +49,8 @@ def tab(browser: Browser) -> Iterator[Page]:
     )
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
-    context.close()
+    page.close()
     assert not errors
-
-
-def until(holds: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for something to hold; fail when it does not."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.1)
 
 
 def newest(tab: Page) -> float:
@@ -164,14 +164,14 @@ def test_server_goes_and_comes(tmp_path: Path, tab: Page) -> None:
         tab.goto(f"{running.url}/explore")
         until(lambda: newest(tab) > 0, 30)
         server.kill()
-        expect(tab.locator(".lb-word")).to_have_text("Disconnected", timeout=20_000)
+        expect(tab.locator(".lb-word")).to_have_text("Disconnected", timeout=30_000)
         tab.wait_for_timeout(2000)
         assert newest(tab) > 0
         expect(tab.locator(".lb-status")).to_contain_text("20 rows")
         server.start()
         publish(server, 20)
-        expect(tab.locator(".lb-word")).to_have_text("Live", timeout=20_000)
-        expect(tab.locator(".lb-status")).to_contain_text("40 rows", timeout=20_000)
+        expect(tab.locator(".lb-word")).to_have_text("Live", timeout=30_000)
+        expect(tab.locator(".lb-status")).to_contain_text("40 rows", timeout=30_000)
         tab.goto("about:blank")
 
 
@@ -183,7 +183,7 @@ def test_app_starts_before_its_server(tmp_path: Path, tab: Page) -> None:
         with app(tmp_path, NATS_URL=server.url) as running:
             tab.goto(f"{running.url}/explore")
             expect(tab.locator("body")).to_contain_text(
-                "Check 'url' and that the server runs", timeout=20_000
+                "Check 'url' and that the server runs", timeout=30_000
             )
             server.start()
             publish(server, 5)
@@ -214,20 +214,20 @@ def test_edits_take_effect_and_leave_nothing(tmp_path: Path, tab: Page) -> None:
         server.add_stream("S", ["s.>"])
         publish(server, 3)
         tab.goto(f"{running.url}/mine")
-        expect(tab.locator("body")).to_contain_text("3 first", timeout=20_000)
+        expect(tab.locator("body")).to_contain_text("3 first", timeout=30_000)
         process = psutil.Process(running.process.pid)
         threads = process.num_threads()
         for edit in ("second", "third"):
             page.write_text(source % edit)
-            expect(tab.locator("body")).to_contain_text(f"3 {edit}", timeout=20_000)
+            expect(tab.locator("body")).to_contain_text(f"3 {edit}", timeout=30_000)
         (root / "pages" / "new.py").write_text('"""Brand new."""')
-        expect(tab.locator("body")).to_contain_text("Brand new", timeout=20_000)
+        expect(tab.locator("body")).to_contain_text("Brand new", timeout=30_000)
         for count in range(4, 7):
             before = consumer_names(server)
             module.write_text(module.read_text() + "\n# edited\n")
             until(lambda before=before: consumer_names(server).isdisjoint(before) and consumer_names(server))
             publish(server, 1)
-            expect(tab.locator("body")).to_contain_text(f"{count} third", timeout=20_000)
+            expect(tab.locator("body")).to_contain_text(f"{count} third", timeout=30_000)
         until(lambda: len(consumer_names(server)) == 1)
         # The web server's own pool of threads breathes; a thread left behind by each edit would be six.
         until(lambda: process.num_threads() <= threads + 3)

@@ -63,7 +63,7 @@ def test_burst(tmp_path: Path) -> None:
                     publishing = asyncio.create_task(asyncio.to_thread(asyncio.run, publish(server.url)))
                     # Kept when it is right: a slow viewer's older figures may be written last.
                     while not publishing.done() or (page := _told(told))[0] < MESSAGES + 1:
-                        assert time.monotonic() - began < 100, _told(told)
+                        assert time.monotonic() - began < 240, _told(told)
                         sizes.append(process.memory_info().rss - before)
                         audience.check()
                         await asyncio.sleep(0.2)

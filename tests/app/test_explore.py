@@ -233,7 +233,7 @@ def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path
         until(lambda: shown(other) == expected)
         pick(other, "Chart", "latest")
         pick(other, "Stream", "WORDS")
-        expect(other.locator("body")).to_contain_text("can be read as a row", timeout=20_000)
+        expect(other.locator("body")).to_contain_text("can be read as a row", timeout=30_000)
         expect(other.locator("body")).to_contain_text("door 2 is open")
         for one in (tab, other):
             one.goto("about:blank")

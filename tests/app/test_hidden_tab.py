@@ -32,10 +32,13 @@ def publish(server: NatsServer, count: int) -> None:
 async def quiet(page: Tab, seconds: float) -> None:
     """Wait until nothing has gone over the page's websockets for so long."""
 
+    moved, before = time.monotonic(), -1
+
     async def still() -> bool:
-        before = len(page.received) + len(page.sent)
-        await asyncio.sleep(seconds)
-        return len(page.received) + len(page.sent) == before
+        nonlocal moved, before
+        if (now := len(page.received) + len(page.sent)) != before:
+            moved, before = time.monotonic(), now
+        return time.monotonic() - moved > seconds
 
     await until(still)
 

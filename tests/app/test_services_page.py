@@ -205,19 +205,19 @@ def test_in_a_browser(server: NatsServer, running: App, browser: Browser) -> Non
         pick(tab, "Service", "mirror")
         pick(tab, "Endpoint", "mirror.reverse")
         # While a refresh runs, the field that went may stand beside the one that came.
-        expect(tab.get_by_label("Subject").first).to_have_value("mirror.reverse", timeout=20_000)
-        expect(tab.get_by_label("Subject")).to_have_count(1, timeout=20_000)
+        expect(tab.get_by_label("Subject").first).to_have_value("mirror.reverse", timeout=30_000)
+        expect(tab.get_by_label("Subject")).to_have_count(1, timeout=30_000)
         send_by_hand(tab, "mirror.reverse", "stressed")
-        expect(tab.get_by_test_id("stCode")).to_have_text("desserts", timeout=20_000)
+        expect(tab.get_by_test_id("stCode")).to_have_text("desserts", timeout=30_000)
         for n in range(1, 6):
             send_by_hand(tab, "tester.count", "")
-            expect(tab.get_by_test_id("stCode")).to_have_text(str(n), timeout=20_000)
+            expect(tab.get_by_test_id("stCode")).to_have_text(str(n), timeout=30_000)
         send_by_hand(tab, "tester.slow", "1.5")
-        expect(tab.get_by_test_id("stCode")).to_have_text("at last", timeout=20_000)
+        expect(tab.get_by_test_id("stCode")).to_have_text("at last", timeout=30_000)
         assert [each["num_requests"] for each in stats(server) if each["name"] == "slow"] == [1]
         script.kill()
         send_by_hand(tab, "mirror.reverse", "stressed")
-        expect(tab.get_by_text("Nobody listens to 'mirror.reverse'")).to_be_visible(timeout=20_000)
+        expect(tab.get_by_text("Nobody listens to 'mirror.reverse'")).to_be_visible(timeout=30_000)
         expect(tab.get_by_text("Gone: mirror (last answer ")).to_be_visible(timeout=30_000)
     assert not [url for url in asked if ":9/" in url]
     tab.goto("about:blank")

@@ -1,194 +1,14 @@
-"""Signing in: what each person sees, what nobody else receives, and how soon a change takes effect."""
+"""Signing in: what each person sees, and what nobody else receives."""
 
 import json
 import re
 import time
-import urllib.request
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Response, WebSocket
 from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
 
-from services import accounts, nats_server
-from tests.embedded import login
-from tests.nats import connected
-from tests.provider import CLIENT_SECRET, COOKIE_SECRET, Provider, provider, sign_in
-from tests.running import App, app, free_port
-from tests.waiting import until
-
-pytestmark = pytest.mark.timeout(240)
-
-MARKER = "for-operators-only-7d31c9"
-WITHIN = 60
-"""Seconds in which a change takes effect, by what the documentation promises."""
-ROLES = """
-[roles.operator]
-groups = ["operators"]
-streams = ["*"]
-services = ["*"]
-publish = ["history.>"]
-
-[roles.viewer]
-groups = ["viewers"]
-pages = ["overview", "explore", "values", "workflows"]
-streams = ["METRICS"]
-buckets = ["host", "thresholds"]
-"""
-TEMPORARY = """
-[roles.temporary]
-groups = ["temporaries"]
-pages = ["overview"]
-streams = ["METRICS"]
-buckets = ["thresholds"]
-"""
-
-
-@dataclass
-class Stage:
-    """The app on its embedded server, with a provider that people sign in at."""
-
-    app: App
-    provider: Provider
-    browser: Browser
-    folder: Path
-    people: list["Person"] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return self.app.url
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data"
-
-    def person(self, sub: str, *groups: str, page: str = "") -> "Person":
-        """Somebody with these groups, signed in in a browser of their own."""
-        self.provider.person(sub, *groups)
-        found = self.somebody()
-        sign_in(found.tab, f"{self.url}{page}", sub)
-        return found
-
-    def somebody(self) -> "Person":
-        """Somebody in a browser of their own who has not signed in."""
-        found = Person(self.browser.new_context(), self.url)
-        self.people.append(found)
-        return found
-
-    def connections(self) -> list[dict[str, Any]]:
-        """The app's connections, as the server counts them."""
-        ports = nats_server.last_ports(self.data)
-        assert ports is not None
-        with urllib.request.urlopen(f"{ports.monitoring_url}/connz?auth=1&limit=1000", timeout=10) as answer:
-            found = json.load(answer)["connections"]
-        return [each for each in found if each["name"] == "lookback"]
-
-
-class Person:
-    """Somebody at a browser, and every byte that it receives."""
-
-    def __init__(self, context: BrowserContext, url: str) -> None:
-        self.context = context
-        self.url = url
-        self.received = bytearray()
-        self.tab = self.open()
-
-    def open(self) -> Page:
-        """Another tab."""
-        tab = self.context.new_page()
-        tab.on("websocket", self._listen)
-        tab.on("response", self._keep)
-        return tab
-
-    def _listen(self, socket: WebSocket) -> None:
-        socket.on("framereceived", lambda frame: self._take(frame))
-
-    def _take(self, frame: str | bytes) -> None:
-        self.received += frame.encode() if isinstance(frame, str) else frame
-
-    def _keep(self, response: Response) -> None:
-        self.received += response.url.encode()
-        if response.url.startswith(self.url) and response.status == 200 and "/static/" not in response.url:
-            self.received += response.body() if response.request.resource_type == "document" else b""
-
-    def has(self, text: str) -> bool:
-        """Whether the browser has received this."""
-        return text.encode() in self.received
-
-    def gets(self, text: str) -> None:
-        """Wait until the browser has received this; it tells of that only while it is asked something."""
-        for _ in range(300):
-            if self.has(text):
-                return
-            self.tab.wait_for_timeout(100)
-        raise AssertionError(f"{text!r} never came")
-
-    def go(self, path: str) -> None:
-        """Open a page of the app."""
-        self.tab.goto(f"{self.url}{path}")
-
-    def sees(self, text: str, seconds: float = 60) -> None:
-        """Wait for a text on the screen."""
-        self.tab.get_by_text(text).first.wait_for(timeout=seconds * 1000)
-
-    def menu(self) -> list[str]:
-        """The pages in the menu."""
-        links = self.tab.get_by_test_id("stSidebarNavLink")
-        links.first.wait_for(timeout=60_000)
-        return [text.strip() for text in links.all_inner_texts()]
-
-    def options(self, label: str) -> list[str]:
-        """What a choice offers."""
-        box = self.tab.get_by_role("combobox", name=re.compile(f"{label}"))
-        box.click(timeout=60_000)
-        options = self.tab.get_by_role("option")
-        options.first.wait_for(timeout=30_000)
-        found = options.all_inner_texts()
-        self.tab.keyboard.press("Escape")
-        return found
-
-    def fetch(self, address: str) -> tuple[int, str]:
-        """Status and text of an address, asked for with this browser's cookies."""
-        answer = self.context.request.get(address)
-        return answer.status, answer.text()
-
-
-@pytest.fixture(scope="module")
-def stage(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """One app for all tests, with streams and buckets that a viewer may not read."""
-    folder = tmp_path_factory.mktemp("sign-in")
-    roles = folder / "roles.toml"
-    roles.write_text(ROLES + TEMPORARY)
-    port = free_port()
-    with provider(folder) as people:
-        env = people.secrets(folder, port) | {"LOOKBACK_ROLES": str(roles)}
-        with app(folder, port=port, **env) as running:
-            found = login(folder / "data")
-            connected(found["servers"], _fill, found["user_credentials"])
-            yield Stage(running, people, browser, folder)
-
-
-async def _fill(nc: Any) -> None:
-    stream = nc.jetstream()
-    for name in ("VAULT", "CELLAR"):
-        await stream.add_stream(name=name, subjects=[f"{name.lower()}.>"])
-        await stream.publish(f"{name.lower()}.gold", json.dumps({"n": 1, "text": MARKER}).encode())
-    for name in ("safe", "strongbox"):
-        bucket = await stream.create_key_value(bucket=name)
-        await bucket.put("combination", MARKER.encode())
-
-
-@pytest.fixture(autouse=True)
-def everybody_leaves(stage: Stage) -> Iterator[None]:
-    """Each test has its own people."""
-    yield
-    for person in stage.people:
-        person.context.close()
-    stage.people.clear()
+from tests.provider import CLIENT_SECRET, COOKIE_SECRET, sign_in
+from tests.stage import MARKER, WITHIN, Stage
 
 
 def test_entrance(stage: Stage) -> None:
@@ -328,44 +148,6 @@ def test_sign_out_reaches_all_tabs(stage: Stage) -> None:
     here.tab.get_by_text("Sign in to see them").wait_for(timeout=60_000)
 
 
-def test_group_changes(stage: Stage) -> None:
-    """Another group is another role within a minute, and nothing of the former is left; without a group
-    there is none, and it comes back by itself."""
-    person = stage.person("gina", "operators", page="/explore?stream=VAULT&look-back=P1D&show=Messages")
-    person.sees("Role: operator")
-    person.gets(MARKER)
-    stage.provider.person("gina", "viewers")
-    person.sees("Role: viewer", WITHIN)
-    person.tab.wait_for_timeout(2000)
-    assert person.menu() == ["Overview", "Explore", "Key-value", "Workflows"]
-    assert "VAULT" not in person.tab.inner_text("body")
-    assert "VAULT" not in person.tab.url
-    del person.received[:]
-    person.go("/explore?show=Messages")
-    person.sees("Live")
-    person.tab.wait_for_timeout(2000)
-    assert not person.has(MARKER)
-    stage.provider.person("gina", "guests")
-    person.sees("none of your groups", WITHIN)
-    person.sees("guests")
-    assert not person.tab.get_by_test_id("stSidebarNavLink").count()
-    stage.provider.person("gina", "viewers")
-    person.sees("Role: viewer", WITHIN)
-
-
-def test_revoked_at_the_provider(stage: Stage) -> None:
-    """A sign-in that the provider revokes ends within a minute, and says so; so it is after a reload."""
-    person = stage.person("rita", "viewers")
-    person.sees("Role: viewer")
-    stage.provider.revoke("rita")
-    person.sees("does not accept your sign-in any more", WITHIN)
-    person.go("/")
-    person.sees("does not accept your sign-in any more")
-    assert not person.tab.get_by_test_id("stSidebarNavLink").count()
-    sign_in(person.tab, stage.url, "rita")
-    person.sees("Role: viewer")
-
-
 def test_no_role(stage: Stage) -> None:
     """Somebody without a role is told which groups were seen, and can sign out."""
     person = stage.person("nora", "guests", "**bold** [link](http://example.com)", page="/explore")
@@ -376,33 +158,6 @@ def test_no_role(stage: Stage) -> None:
     assert not person.has('class="lb-status')
     person.tab.get_by_role("button", name="Sign out").click()
     person.tab.get_by_role("button", name="End session").wait_for(timeout=60_000)
-
-
-def test_nats_user_revoked(stage: Stage) -> None:
-    """A revoked user of NATS is cut off at once; the role goes on with another."""
-    person = stage.person("tara", "temporaries")
-    person.sees("Live")
-    before = {each["cid"]: each for each in stage.connections()}
-    mine = max(before)
-    with ThreadPoolExecutor(1) as pool:  # it has a loop of its own, as the browser under test has
-        assert pool.submit(accounts.revoke, stage.data, before[mine]["authorized_user"]).result()
-    until(lambda: mine not in {each["cid"] for each in stage.connections()}, WITHIN)
-    until(lambda: len(stage.connections()) == len(before), WITHIN)
-    person.sees("Live", WITHIN)
-
-
-def test_role_removed(stage: Stage) -> None:
-    """A role that the table of roles has no more ends within a minute, and so does its connection."""
-    person = stage.person("tina", "temporaries")
-    person.sees("Live")
-    before = len(stage.connections())
-    (stage.folder / "roles.toml").write_text(ROLES)
-    try:
-        person.sees("none of your groups", WITHIN)
-        until(lambda: len(stage.connections()) == before - 1)
-    finally:
-        (stage.folder / "roles.toml").write_text(ROLES + TEMPORARY)
-    person.sees("Role: temporary", WITHIN)
 
 
 def test_tampered_cookie(stage: Stage) -> None:
@@ -417,26 +172,6 @@ def test_tampered_cookie(stage: Stage) -> None:
     person.go("/explore")
     person.tab.get_by_role("button", name="Sign in").wait_for(timeout=60_000)
     assert not person.tab.get_by_test_id("stSidebarNavLink").count()
-
-
-def test_provider_down(stage: Stage) -> None:
-    """Without the provider nobody signs in, and the card says so; who is signed in goes on for a while."""
-    person = stage.person("wanda", "viewers")
-    person.sees("Role: viewer")
-    stage.provider.stop()
-    try:
-        stranger = stage.somebody()
-        stranger.go("/")
-        stranger.tab.get_by_role("button", name="Sign in").click(timeout=60_000)
-        stranger.sees("That did not work")
-        person.tab.wait_for_timeout(35_000)
-        person.sees("Role: viewer")
-        person.sees("Live")
-    finally:
-        stage.provider.start()
-    stage.provider.person("sam", "viewers")
-    sign_in(stranger.tab, stage.url, "sam")
-    stranger.sees("Role: viewer")
 
 
 def test_no_secret_anywhere(stage: Stage) -> None:

@@ -93,12 +93,12 @@ def test_nothing_runs(server: NatsServer, tmp_path: Path) -> None:
     with watched(server, tmp_path, ("overview.py", PAGE), ("mistakes.py", MISTAKES)) as (tab, url):
         tab.goto(url)
         expect(tab.locator(".lb-status")).to_contain_text("rows", timeout=30_000)
-        tab.locator(".js-plotly-plot").nth(1).wait_for(timeout=20_000)
+        tab.locator(".js-plotly-plot").nth(1).wait_for(timeout=30_000)
         for expander in tab.locator("summary").all():
             expander.click()
         for field in MARKUP:
             tab.goto(f"{url}/?field={quote(field, safe='')}")
-            tab.locator(".lb-legend button").first.wait_for(timeout=20_000)
+            tab.locator(".lb-legend button").first.wait_for(timeout=30_000)
             hover(tab, field)
             assert tab.evaluate(FOUND) == []
         expect(tab.locator("body")).to_contain_text("malformed messages left out")
@@ -108,7 +108,7 @@ def test_nothing_runs(server: NatsServer, tmp_path: Path) -> None:
                 f"stream=&column={quote(text, safe='')}",
             ):
                 tab.goto(f"{url}/mistakes?{query}")
-                expect(tab.locator("[data-testid=stAlert]").first).to_be_visible(timeout=20_000)
+                expect(tab.locator("[data-testid=stAlert]").first).to_be_visible(timeout=30_000)
                 assert tab.evaluate(FOUND) == []
 
 
@@ -135,6 +135,6 @@ def hover(tab: Page, unit: str) -> None:
         assert box is not None
         tab.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
         tab.mouse.move(box["x"] + box["width"] - 8, box["y"] + box["height"] / 2, steps=3)
-        chart.locator(".hoverlayer .hovertext, .hoverlayer .legend").first.wait_for(timeout=5000)
+        chart.locator(".hoverlayer .hovertext, .hoverlayer .legend").first.wait_for(timeout=30_000)
         until(lambda chart=chart: unit in (chart.locator(".hoverlayer").text_content() or ""))
         assert unit in (chart.locator(".yaxislayer-above, .ytick").first.text_content() or "")

@@ -147,7 +147,7 @@ def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
         expect(code(tab)).to_have_text("91")
 
         delete(server, "settings")
-        expect(tab.locator(".lb-word")).to_have_text("Stopped", timeout=20_000)
+        expect(tab.locator(".lb-word")).to_have_text("Stopped", timeout=30_000)
         expect(tab.locator("[data-testid=stAlert]").first).to_contain_text(
             "There is no bucket 'settings' on this server. There are no buckets yet. "
             "What came before stays on screen."
@@ -157,7 +157,7 @@ def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
         create(server, "settings")
         keys = {f"m{i}{''.join(c for c in text if c not in ' .')}": text for i, text in enumerate(MARKUP)}
         server.run(lambda nc: write(nc, {"cpu": "1"} | keys))
-        expect(code(tab)).to_have_text("1", timeout=20_000)
+        expect(code(tab)).to_have_text("1", timeout=30_000)
         expect(tab.locator(".lb-status")).to_contain_text(f"{len(keys) + 1} keys")
         expect(tab.locator(".lb-word")).to_have_text("Live")
         for key, text in keys.items():

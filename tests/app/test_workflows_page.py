@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 from streamlit.testing.v1 import AppTest
 
 from services.workflow import Workflow
@@ -67,7 +67,7 @@ def open_page(
     """The words of the page, given its query."""
 
     def open_page(**query: str) -> str:
-        test = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=20)
+        test = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=30)
         for name, value in query.items():
             test.query_params[name] = value
         test.run()
@@ -195,6 +195,40 @@ def test_runs_in_a_browser(
         expect(first).to_contain_text("Running")  # nobody can be heard now, which says nothing
         server.start()
         expect(first).to_contain_text("Succeeded", timeout=30_000)
+        tab.goto("about:blank")
+
+
+def test_a_click_outlives_a_refresh_under_way(server: NatsServer, pages: Path, tmp_path: Path) -> None:
+    """Whoever goes from a run to the list, or to a run, gets there, also where refreshes were asked for
+    before the browser had heard of the click."""
+    with Workflow("w", url=server.url):
+        pass
+    held: list[str | bytes] | None = None
+    sides: list[WebSocketRoute] = []
+
+    def between(browser_side: WebSocketRoute) -> None:
+        server_side = browser_side.connect_to_server()
+        sides.append(browser_side)
+        browser_side.on_message(server_side.send)
+        server_side.on_message(lambda told: browser_side.send(told) if held is None else held.append(told))
+
+    with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running, chromium() as browser:
+        tab = browser.new_page()
+        tab.route_web_socket(re.compile("/_stcore/stream"), between)
+        tab.goto(running.url)
+        for link, shown in [(".lb-runs a", ".lb-facts"), ("text=All runs", ".lb-head")] * 2:
+            tab.locator(link).first.wait_for(timeout=30_000)
+            held = []
+            tab.locator(link).first.click()
+            tab.wait_for_timeout(2500)  # of two refreshes or three
+            for told in held:
+                sides[-1].send(told)
+            held = None
+            expect(tab.locator(shown)).to_be_visible(timeout=30_000)
+            before = tab.locator(".lb-status").inner_html()
+            until(lambda before=before: tab.locator(".lb-status").inner_html() != before)
+            expect(tab.locator(shown)).to_be_visible()
+            assert ("run=" in tab.url) is (shown == ".lb-facts")
         tab.goto("about:blank")
 
 

@@ -18,7 +18,7 @@ def message(app: AppTest) -> Message:
 
 def test_first_run_sends_everything_and_the_next_what_changed() -> None:
     """A new viewer gets all cells and the settings; the next runs send only changes."""
-    app = AppTest.from_file(str(SCRIPT), default_timeout=20).run()
+    app = AppTest.from_file(str(SCRIPT), default_timeout=30).run()
     assert not app.exception
     first = message(app)
     assert first.builds_on == 0
@@ -38,9 +38,9 @@ def test_first_run_sends_everything_and_the_next_what_changed() -> None:
 
 def test_two_viewers_share_the_bins() -> None:
     """A second viewer gets everything of the same bins."""
-    first = message(AppTest.from_file(str(SCRIPT), default_timeout=20).run())
+    first = message(AppTest.from_file(str(SCRIPT), default_timeout=30).run())
     epoch = view("few").feed.bins(("value",), "_subject", LOOK_BACK, MOST).epoch
-    second = message(AppTest.from_file(str(SCRIPT), default_timeout=20).run())
+    second = message(AppTest.from_file(str(SCRIPT), default_timeout=30).run())
     assert second.builds_on == 0
     assert second.header["names"] == first.header["names"]
     assert view("few").feed.bins(("value",), "_subject", LOOK_BACK, MOST).epoch == epoch
@@ -48,7 +48,7 @@ def test_two_viewers_share_the_bins() -> None:
 
 def test_an_empty_feed_says_so() -> None:
     """Without rows there is a chart with the sentence that it shows then."""
-    app = AppTest.from_file(str(SCRIPT), default_timeout=20)
+    app = AppTest.from_file(str(SCRIPT), default_timeout=30)
     app.query_params["show"] = "empty"
     empty = message(app.run())
     assert not empty.cells
@@ -71,7 +71,7 @@ except LookbackError as error:
 
 def test_the_same_chart_twice_is_told_the_way_out() -> None:
     """A page that draws one chart twice reads what to do, and not Streamlit's words on an internal key."""
-    (error,) = AppTest.from_string(TWICE, default_timeout=20).run().error
+    (error,) = AppTest.from_string(TWICE, default_timeout=30).run().error
     assert error.value == (
         "This page draws the same chart twice. Give one of them a key of its own, such as key='second'."
     )

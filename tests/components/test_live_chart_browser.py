@@ -6,16 +6,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.running import ROOT, free_port
+from tests.waiting import until
 
 CHART = ".js-plotly-plot"
 NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x, x => +new Date(x))))"
@@ -68,26 +69,25 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def tab(browser: Browser) -> Iterator[Page]:
-    """A page that fails the test when the browser's console has an error."""
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One browser for all tabs: it has to fetch and compile the app once."""
     context = browser.new_context(viewport={"width": 1100, "height": 800}, timezone_id="Europe/Berlin")
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def tab(context: BrowserContext) -> Iterator[Page]:
+    """A page that fails the test when the browser's console has an error."""
     page = context.new_page()
     errors: list[str] = []
     page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
-    context.close()
+    page.close()
     # Behind a deep link Streamlit first looks for its own API below the page's address.
     assert not [error for error in errors if "404" not in error]
-
-
-def until(holds: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for something to hold; fail when it does not."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)
 
 
 def refreshes(tab: Page, count: int) -> None:
@@ -341,7 +341,7 @@ def test_other_page_and_back_shows_everything(url: str, tab: Page) -> None:
     tab.get_by_role("link", name="Nothing").click()
     expect(tab.get_by_text("Nothing here")).to_be_visible()
     tab.get_by_role("link", name="Charts").click()
-    expect(tab.locator(CHART)).to_be_visible(timeout=20_000)
+    expect(tab.locator(CHART)).to_be_visible(timeout=30_000)
     until(lambda: tab.locator(CHART).evaluate(COUNT) > FULL)
     asked = tab.locator(CHART).evaluate("el => el.parentElement.lookback.asked")
     assert asked is None or asked < 0  # -Infinity: nothing had to be asked for
@@ -383,7 +383,7 @@ def test_markup_in_names_is_text(url: str, tab: Page) -> None:
     expect(tab.get_by_text("Chart <i>few</i>")).to_be_visible()
     assert "<b>bold</b> & <img src=x onerror=alert(1)>" in tab.locator(".lb-legend").inner_text()
     tab.locator(CHART).hover(position={"x": 400, "y": 120})
-    expect(tab.locator(f"{CHART} .hoverlayer")).to_contain_text("<b>bold</b>", timeout=10_000)
+    expect(tab.locator(f"{CHART} .hoverlayer")).to_contain_text("<b>bold</b>", timeout=30_000)
     assert "<u>°C</u>" in (tab.locator(f"{CHART} .hoverlayer").text_content() or "")
     assert tab.locator(f"{CHART} :is(b, i, u, img, [style*=bold]), .lb-legend b").count() == 0
 

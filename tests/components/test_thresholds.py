@@ -47,7 +47,7 @@ def test_what_is_missing_is_left_out() -> None:
 
 def test_chart_gets_thresholds_and_marks() -> None:
     """The chart is told the thresholds, and each rise above with its series, time and value."""
-    app = AppTest.from_string(SCRIPT, default_timeout=20).run()
+    app = AppTest.from_string(SCRIPT, default_timeout=30).run()
     assert not app.exception
     config = message(app).header["config"]
     assert config["thresholds"] == [["*busy*", 2.5]]
@@ -60,7 +60,7 @@ def test_chart_gets_thresholds_and_marks() -> None:
 
 def test_changed_threshold_resends_only_the_settings() -> None:
     """When a threshold moves, the settings travel, and of the data only what is new."""
-    app = AppTest.from_string(SCRIPT, default_timeout=20).run()
+    app = AppTest.from_string(SCRIPT, default_timeout=30).run()
     whole = message(app)
     app.run()
     app.run()
@@ -93,7 +93,7 @@ def test_newest_crossings_are_marked_and_the_rest_counted() -> None:
 
 def test_list_says_how_things_stand() -> None:
     """The list names threshold, series and values, and its first line says how many are above."""
-    app = AppTest.from_string(SCRIPT, default_timeout=20).run()
+    app = AppTest.from_string(SCRIPT, default_timeout=30).run()
     table = app.dataframe[0].value
     assert list(table.columns) == [
         "Threshold", "Series", "Since", "Until", "At crossing (<u>%)", "Peak (<u>%)",

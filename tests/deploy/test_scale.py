@@ -41,9 +41,6 @@ SHOWN = """el => el.data.filter(trace => trace.x).map(trace => trace.x.map(
 RANGE = "el => el._fullLayout.xaxis.range.map(x => +new Date(x))"
 STEP = 500  # ms of a bin with five minutes of look-back
 
-# The test waits for real things of three servers and as many apps; it never takes that long.
-pytestmark = pytest.mark.timeout(300)
-
 
 class Scale:
     """A running `python -m deploy.scale`."""

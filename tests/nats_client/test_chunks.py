@@ -420,7 +420,7 @@ def test_server_dies_in_the_middle(tmp_path: Path) -> None:
 def test_no_server(tmp_path: Path) -> None:
     """Without a connection the query ends with the reason; one that is stopped does so at once."""
     with Client(Settings(url="nats://127.0.0.1:1")) as client:
-        client.wait(10)
+        client.wait(30)
         query, stopped = client.query(SUBJECT, b"", timeout=1), client.query(SUBJECT, b"")
         stopped.stop()
         assert stopped.wait(30)

@@ -49,7 +49,7 @@ def publisher(cluster: Cluster) -> Iterator[Publisher]:
 def feed(client: Client, publisher: Publisher) -> Feed:
     """A feed that is live."""
     feed = client.feed(STREAM, look_back="PT1H")
-    assert feed.wait(20)
+    assert feed.wait(30)
     until(lambda: publisher.count > 50 and feed.health.phase == "following")
     return feed
 

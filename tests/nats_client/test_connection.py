@@ -26,7 +26,7 @@ SECRET = "hush-hush"
 def connected(**settings: str) -> Iterator[Client]:
     """A client with these settings, its first attempt to connect behind it."""
     with Client(Settings(**settings)) as client:
-        client.wait(15)
+        client.wait(30)
         yield client
 
 

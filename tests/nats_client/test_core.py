@@ -37,7 +37,7 @@ def test_live_without_a_stream(server: NatsServer) -> None:
     say(server, "t.a", 1, 2)
     with Client(Settings(url=server.url)) as client:
         feed = client.feed(None, "t.>", look_back="PT1M")
-        assert feed.wait(10)
+        assert feed.wait(30)
         before = time.time_ns()
         say(server, "t.a", 3, 4)
         say(server, "t.b", 5)
@@ -54,7 +54,7 @@ def test_interruption_is_told(server: NatsServer) -> None:
     """A server that was killed, or frozen, leaves an interruption with its times; rows before it stay."""
     with Client(Settings(url=server.url)) as client:
         feed = client.feed(None, "t.>", look_back="PT1M")
-        feed.wait(10)
+        feed.wait(30)
         say(server, "t.a", 1)
         until(lambda: len(feed.snapshot()) == 1)
         for number, (down, up) in enumerate(
@@ -81,7 +81,7 @@ def test_look_back_becomes_longer(server: NatsServer) -> None:
     """There is nothing older to fetch: the window only keeps rows for longer."""
     with Client(Settings(url=server.url)) as client:
         feed = client.feed(None, "t.>", look_back="PT1S")
-        feed.wait(10)
+        feed.wait(30)
         assert client.feed(None, "t.>", look_back="PT1M") is feed
         assert feed.wait(1)
         say(server, "t.a", 1)

@@ -32,7 +32,7 @@ def test_history_then_live_without_a_seam(server: NatsServer, client: Client) ->
     server.publish("s.old", *numbered(500))
     with Publisher([server.url]) as publisher:
         feed = client.feed("S", "s.>", look_back="PT1H")
-        assert feed.wait(10)
+        assert feed.wait(30)
         until(lambda: publisher.count > 200)
     total = 500 + publisher.count
     until(lambda: len(feed.window) == total)
@@ -52,7 +52,7 @@ def test_same_question_same_feed(server: NatsServer, client: Client) -> None:
     for thread in threads:
         thread.join()
     assert len({id(feed) for feed in found}) == 1
-    found[0].wait(10)
+    found[0].wait(30)
     assert len(consumers(server)) == 1
     assert client.feed("S", "s.other") is not found[0]
 
@@ -63,14 +63,14 @@ def test_longer_look_back_fetches_what_is_missing(server: NatsServer, client: Cl
     time.sleep(2.2)
     server.publish("s.a", *numbered(50, 100))
     feed = client.feed("S", look_back="PT2S")
-    assert feed.wait(10)
+    assert feed.wait(30)
     assert sequences(feed)[-1] == 150
     assert sequences(feed)[0] >= 101
     before = feed._consumer.done
     with Publisher([server.url]) as publisher:
         again = client.feed("S", look_back="PT1H")
         assert again is feed
-        assert feed.wait(10)
+        assert feed.wait(30)
     until(lambda: len(feed.window) == 150 + publisher.count)
     assert sequences(feed) == list(range(1, 151 + publisher.count))
     assert feed._consumer.done == before + publisher.count
@@ -83,7 +83,7 @@ def test_longer_look_back_of_an_empty_window(server: NatsServer, client: Client)
     server.publish("s.a", *numbered(10))
     time.sleep(1.2)
     feed = client.feed("S", look_back="PT1S")
-    assert feed.wait(10)
+    assert feed.wait(30)
     assert sequences(feed) == []
     client.feed("S", look_back="PT1H")
     until(lambda: sequences(feed) == list(range(1, 11)))
@@ -93,9 +93,9 @@ def test_old_rows_leave_a_silent_stream(server: NatsServer, client: Client) -> N
     """Rows older than the look-back go, although nothing new comes."""
     server.publish("s.a", *numbered(10))
     feed = client.feed("S", look_back="PT2S")
-    feed.wait(10)
+    feed.wait(30)
     assert len(sequences(feed)) == 10
-    until(lambda: sequences(feed) == [], 10)
+    until(lambda: sequences(feed) == [])
 
 
 def test_kill_while_live(server: NatsServer, client: Client) -> None:
@@ -139,7 +139,7 @@ def test_kill_while_replaying(server: NatsServer, client: Client) -> None:
 def test_reader_that_fails_is_tried_again(server: NatsServer, client: Client) -> None:
     """A mistake of our own on the way into the window shows as "stopped", and what it hit comes again."""
     feed = client.feed("S", look_back="PT1H")
-    assert feed.wait(10)
+    assert feed.wait(30)
     append, failed = feed.window.append, threading.Event()
 
     def append_badly(batch: Batch) -> None:
@@ -148,7 +148,7 @@ def test_reader_that_fails_is_tried_again(server: NatsServer, client: Client) ->
 
     feed.window.append = append_badly
     server.publish("s.a", *numbered(10))
-    assert failed.wait(10)
+    assert failed.wait(30)
     until(lambda: feed.health.phase == "stopped")
     assert "a mistake" in str(feed.health.why)
     feed.window.append = append
@@ -159,7 +159,7 @@ def test_consumer_deleted(server: NatsServer, client: Client) -> None:
     """An administrator deletes the consumer: the feed makes another and misses nothing."""
     server.publish("s.a", *numbered(10))
     feed = client.feed("S", look_back="PT1H")
-    feed.wait(10)
+    feed.wait(30)
     (consumer,) = consumers(server)
     server.run(lambda nc: nc.jetstream().delete_consumer("S", consumer.name))
     server.publish("s.a", *numbered(10, 10))
@@ -172,7 +172,7 @@ def test_server_freezes(server: NatsServer, client: Client) -> None:
     """The server stands still for some seconds: the feed says so, and goes on when it does."""
     server.publish("s.a", *numbered(10))
     feed = client.feed("S", look_back="PT1H")
-    feed.wait(10)
+    feed.wait(30)
     server.signal(signal.SIGSTOP)
     until(lambda: feed.health.phase == "reconnecting")
     server.signal(signal.SIGCONT)
@@ -185,7 +185,7 @@ def test_stream_recreated(server: NatsServer, client: Client) -> None:
     """The stream is deleted, and made again: the window starts over with the new one, and that is told."""
     server.publish("s.a", *numbered(10))
     feed = client.feed("S", look_back="PT1H")
-    feed.wait(10)
+    feed.wait(30)
     server.run(lambda nc: nc.jetstream().delete_stream("S"))
     until(lambda: feed.health.phase == "stopped")
     assert "There is no stream 'S'" in str(feed.health.why)
@@ -200,7 +200,7 @@ def test_stream_recreated(server: NatsServer, client: Client) -> None:
 def test_stream_appears(server: NatsServer, client: Client) -> None:
     """A stream that is not there yet is told, with the ones that are, and the feed comes alive with it."""
     feed = client.feed("T", look_back="PT1H")
-    assert feed.wait(10)
+    assert feed.wait(30)
     assert feed.health.phase == "stopped"
     assert "The streams are 'S'" in str(feed.health.why)
     server.add_stream("T", ["t.>"])
@@ -213,13 +213,13 @@ def test_idle_feed_closes(server: NatsServer) -> None:
     server.publish("s.a", *numbered(5))
     with Client(Settings(url=server.url), idle_after=0.5) as client:
         feed = client.feed("S", look_back="PT1H")
-        feed.wait(10)
+        feed.wait(30)
         until(lambda: not client.feeds())
         until(lambda: not consumers(server))
         with pytest.raises(ClosedError):
             feed.snapshot()
         again = client.feed("S", look_back="PT1H")
-        again.wait(10)
+        again.wait(30)
         assert sequences(again) == [1, 2, 3, 4, 5]
 
 
@@ -227,7 +227,7 @@ def test_malformed_is_counted(server: NatsServer, client: Client) -> None:
     """A malformed message is counted and kept as a sample, and the next ones come."""
     server.publish("s.a", b'{"n": 1}', b"{broken", b'{"n": 3}')
     feed = client.feed("S", look_back="PT1H")
-    feed.wait(10)
+    feed.wait(30)
     health = feed.health
     assert health.malformed == 1
     assert (health.samples[0].subject, health.samples[0].seq) == ("s.a", 2)
@@ -240,7 +240,7 @@ def test_ceiling(server: NatsServer) -> None:
     server.publish("s.a", *numbered(30))
     with Client(Settings(url=server.url), max_rows=20) as client:
         feed = client.feed("S", look_back="PT1H")
-        feed.wait(10)
+        feed.wait(30)
         assert sequences(feed) == list(range(11, 31))
         assert feed.health.dropped == 10
 
@@ -259,7 +259,7 @@ def test_close_leaves_nothing(server: NatsServer) -> None:
     """After close() there is no thread, and soon no consumer and no connection on the server."""
     before = threading.active_count()
     client = Client(Settings(url=server.url))
-    client.feed("S").wait(10)
+    client.feed("S").wait(30)
     client.close()
     client.close()
     assert threading.active_count() == before
@@ -291,7 +291,7 @@ def test_a_payload_that_breaks_the_decoder(
     monkeypatch.setitem(DECODERS, "brittle", brittle)
     server.publish("s.a", *numbered(3), b"poison", *numbered(3, 4))
     feed = client.feed("S", look_back="PT1H", decoder="brittle")
-    feed.wait(10)
+    feed.wait(30)
     assert sequences(feed) == [1, 2, 3, 5, 6, 7]
     assert feed.health.malformed == 1
     assert "ZeroDivisionError" in feed.health.samples[0].reason

@@ -31,7 +31,7 @@ def test_asleep(server: NatsServer) -> None:
         until(lambda: not server.run(lambda nc: nc.jetstream().consumers_info("S")))
         before = publisher.count
         reader.process.send_signal(signal.SIGCONT)
-        until(lambda: len(reader.now["seqs"]) > before, 15)
+        until(lambda: len(reader.now["seqs"]) > before)
         publisher.pause()
         until(lambda: reader.now["seqs"] == list(range(1, publisher.count + 1)))
         assert reader.now["restarts"] >= 1
@@ -49,7 +49,7 @@ def test_clock_is_an_hour_off(server: NatsServer, ahead: float) -> None:
         seen = [state["seqs"] for state in reader.states if state["seqs"]]
         assert seen
         assert seen[0] == list(range(101, 151))
-        until(lambda: reader.now["seqs"] == [], 10)
+        until(lambda: reader.now["seqs"] == [])
         assert [state["seqs"][-1] for state in reader.states if state["seqs"]][-1] == 150
 
 
@@ -67,6 +67,6 @@ def test_purged_while_asleep_in_a_replay(server: NatsServer) -> None:
         reader.process.send_signal(signal.SIGSTOP)
         server.run(lambda nc: nc.jetstream().purge_stream("S"))
         reader.process.send_signal(signal.SIGCONT)
-        until(lambda: reader.now["phase"] == "following", 15)
+        until(lambda: reader.now["phase"] == "following")
         until(lambda: reader.now["seqs"] == [])
         assert max(len(state["seqs"]) for state in reader.states) < 400_000

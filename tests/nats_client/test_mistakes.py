@@ -26,7 +26,7 @@ HOUR = 3600
 def told(**settings: str | bool) -> ConnectionFailed | SettingsError:
     """Why a client with these settings does not connect. It never shows a secret."""
     with Client(Settings.load(settings, {})) as client:
-        client.wait(20)
+        client.wait(30)
         assert client.state.status == "connecting"
         error = client.state.error
         assert isinstance(error, ConnectionFailed | SettingsError)

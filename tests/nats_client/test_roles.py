@@ -373,7 +373,7 @@ def test_a_token_is_revoked_and_given_back(tmp_path: Path) -> None:
         watching = threading.Thread(target=watch)
         watching.start()
         server.configure(realm.config({"*": int(time.time()) + 3600}))
-        until(lambda: client.state.status == "reconnecting", 10)
+        until(lambda: client.state.status == "reconnecting")
         until(lambda: isinstance(client.state.error, LoginRefused))
         time.sleep(1)
         until_gone.set()

@@ -164,8 +164,8 @@ def test_names_are_part_of_a_feed(tmp_path: Path) -> None:
         assert client.feed("S", "s.{b}.{a}") is not feed
         assert client.feed("S", "s.*.*") is not feed
         every = client.feed("S", "{all>}")
-        assert feed.wait(10)
-        assert every.wait(10)
+        assert feed.wait(30)
+        assert every.wait(30)
         assert feed.frame()[["a", "b", "n"]].to_numpy().tolist() == [["one", "two", 1]]
         assert every.frame()["all"].tolist() == ["s.one.two", "s.one"]
         assert feed.health.name == "S s.*.*"
@@ -217,7 +217,7 @@ def test_long_subjects_cost_nobody_the_connection(tmp_path: Path) -> None:
     with running_server(tmp_path) as server:
         server.add_stream("S", ["s.>"])
         with Client(Settings(url=server.url)) as client:
-            assert client.wait(20)
+            assert client.wait(30)
             since = client.state.since
             longest = client.feed("S", "s." + "x" * 998)
             for ask in (
@@ -230,7 +230,7 @@ def test_long_subjects_cost_nobody_the_connection(tmp_path: Path) -> None:
             ):
                 with pytest.raises(SubjectError):
                     ask()
-            assert longest.wait(20)
+            assert longest.wait(30)
             assert longest.health.phase == "following"
             assert client.state.status == "connected"
             assert client.state.since == since

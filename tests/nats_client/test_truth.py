@@ -17,7 +17,7 @@ from tests.waiting import until
 def opened(client: Client, subject: str | None = None, stream: str = "S") -> Feed:
     """A feed that has caught up."""
     feed = client.feed(stream, subject, look_back="PT1H")
-    assert feed.wait(10)
+    assert feed.wait(30)
     return feed
 
 
@@ -199,7 +199,7 @@ def test_gaps_are_forgotten_with_the_look_back(server: NatsServer) -> None:
     server.publish("s.a", *numbered(5))
     with Client(Settings(url=server.url)) as client:
         feed = client.feed("S", look_back="PT5S")
-        feed.wait(10)
+        feed.wait(30)
         server.run(lambda nc: nc.jetstream().purge_stream("S"))
         until(lambda: removed(feed) == 5)
         until(lambda: not feed.health.gaps)

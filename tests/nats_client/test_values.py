@@ -114,7 +114,7 @@ def bucket(server: NatsServer) -> Bucket:
 def opened(client: Client, name: str = "settings") -> Watch:
     """A watch that has its first state."""
     watch = client.values(name)
-    assert watch.wait(10)
+    assert watch.wait(30)
     return watch
 
 
@@ -281,7 +281,7 @@ def test_one_watch_for_all(bucket: Bucket, client: Client) -> None:
     for thread in threads:
         thread.join()
     assert len({id(watch) for watch in found}) == 1
-    found[0].wait(10)
+    found[0].wait(30)
     assert len(consumers(bucket.server)) == 1
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parent.parent.parent
-LONG = 20.0  # seconds after which something is taken not to happen at all
+LONG = 30.0  # seconds after which something is taken not to happen at all
 
 
 def wait_for(happens: Callable[[], object], what: str) -> None:

@@ -75,7 +75,7 @@ def test_no_seam(server: NatsServer, database: Database, client: Client) -> None
     purge(server, 100)
     with history(server, database), Publisher([server.url]) as publisher:
         feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
-        assert feed.wait(20)
+        assert feed.wait(30)
         until(lambda: publisher.count > 100)
         publisher.pause()
         total = 300 + publisher.count
@@ -103,7 +103,7 @@ def test_filter(server: NatsServer, database: Database, client: Client) -> None:
     with history(server, database):
         for pattern, subjects in wanted.items():
             feed = client.feed("S", pattern, look_back="PT1H", archive=ARCHIVE)
-            assert feed.wait(20)
+            assert feed.wait(30)
             assert sorted(feed.frame()["_subject"].astype(str)) == sorted(subjects * 3)
 
 
@@ -115,7 +115,7 @@ def test_rows_that_leave_the_stream_stay(server: NatsServer, database: Database,
     server.publish("s.a", *numbered(50, 50))
     with history(server, database):
         feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
-        assert feed.wait(20)
+        assert feed.wait(30)
         assert sequences(feed) == list(range(1, 101))
         server.run(lambda nc: nc.jetstream().delete_msg("S", 40))
         server.run(lambda nc: nc.jetstream().delete_msg("S", 90))
@@ -134,7 +134,7 @@ def test_archiver_was_late(server: NatsServer, database: Database, client: Clien
     purge(server, 20)
     with history(server, database):
         feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
-        assert feed.wait(20)
+        assert feed.wait(30)
         assert sequences(feed) == [*range(1, 51), *range(81, 101)]
         assert missing(feed) == 30
         archived(server, database)
@@ -150,7 +150,7 @@ def test_no_archive_answers(server: NatsServer, database: Database, client: Clie
     archived(server, database)
     purge(server, 10)
     feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
-    assert feed.wait(20)
+    assert feed.wait(30)
     assert sequences(feed) == list(range(21, 31))
     assert "Nobody listens to 'history.query'" in str(feed.health.archive)
     with history(server, database):
@@ -168,7 +168,7 @@ def test_longer_look_back(server: NatsServer, database: Database, client: Client
     purge(server, 10)
     with history(server, database):
         feed = client.feed("S", look_back="PT3S", archive=ARCHIVE)
-        assert feed.wait(20)
+        assert feed.wait(30)
         assert min(sequences(feed) or [31]) > 30 or sequences(feed)[0] >= 21
         client.feed("S", look_back="PT1H", archive=ARCHIVE)
         until(lambda: sequences(feed) == list(range(1, 41)))
@@ -186,7 +186,7 @@ def test_other_stream_of_the_same_name(server: NatsServer, database: Database, c
     purge(server, 5)
     with history(server, database):
         feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
-        assert feed.wait(20)
+        assert feed.wait(30)
         assert feed.snapshot().numbers("n").tolist() == list(range(100, 120))
 
 
@@ -198,7 +198,7 @@ def test_made_anew_while_live(server: NatsServer, database: Database, client: Cl
     purge(server, 5)
     with history(server, database):
         feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
-        assert feed.wait(20)
+        assert feed.wait(30)
         assert sequences(feed) == list(range(1, 21))
         server.run(lambda nc: nc.jetstream().delete_stream("S"))
         server.add_stream("S", ["s.>"])
@@ -222,7 +222,7 @@ def test_gap_between_parts(
     purge(server, 1)
     with history(server, database):
         feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
-        assert feed.wait(20)
+        assert feed.wait(30)
         assert sequences(feed) == [seq for seq in range(1, 51) if seq not in (33, 39)]
         assert missing(feed) == 2
 
@@ -232,14 +232,14 @@ def test_payloads_of_all_kinds(server: NatsServer, database: Database, client: C
     payloads = [b'{"a": 1, "b": "x"}', b"not JSON", b"[1, 2]", b'{"a": NaN}', b"\xff\x00", b'"\\u0000"', b"7"]
     server.publish("s.a", *payloads)
     whole = client.feed("S", look_back="PT1H")
-    assert whole.wait(20)
+    assert whole.wait(30)
     expected, malformed = whole.frame(), whole.health.malformed
     archived(server, database)
     server.publish("s.a", b'{"a": 5}')
     purge(server, 1)
     with history(server, database):
         feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
-        assert feed.wait(20)
+        assert feed.wait(30)
         found = feed.frame().iloc[: len(expected)]
         assert found["_seq"].tolist() == expected["_seq"].tolist()
         assert found["value"].astype(str).tolist() == expected["value"].astype(str).tolist()

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from stand_ins import App, is_alive, wait_for
 from services import nats_server
 from services.embedded import ServerError, embedded
 from tests.embedded import login
+from tests.running import free_port
 
 T = TypeVar("T")
 RunApp = Callable[[], App]
@@ -199,6 +201,22 @@ def test_left_over_server_is_ended(run_app: RunApp) -> None:
     second = run_app()
     assert second.url() == url
     assert not is_alive(server)
+
+
+def test_ended_server_holds_nothing(tmp_path: Path) -> None:
+    """A killed server counts as alive until its port is free, also while it is a zombie with threads left."""
+    for number in range(20):
+        port = free_port()
+        store = f'jetstream {{ store_dir: "{tmp_path / str(number)}" }}'
+        (tmp_path / "conf").write_text(f"listen: 127.0.0.1:{port}\n{store}")
+        command = [nats_server.find_binary(), "-c", str(tmp_path / "conf")]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+            wait_for(lambda port=port: serves(f"nats://127.0.0.1:{port}"), "a server")
+            process = psutil.Process(server.pid)
+            server.kill()
+            while nats_server._is_alive(process):
+                pass
+            assert nats_server._is_free(port)
 
 
 def test_missing_binary_is_told(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:

@@ -22,7 +22,7 @@ from services.claims import Key, claims_of
 from services.embedded import ServerError, embedded
 from services.roles import load_roles
 from tests.embedded import login, server_with_accounts, vended, vended_login
-from tests.nats import running_server
+from tests.nats import end, running_server
 from tests.node import node
 from tests.running import ROOT, app
 
@@ -39,7 +39,7 @@ def talk(options: dict[str, Any], subject: str) -> bytes:
             await client.connect(**options, allow_reconnect=False, error_cb=quiet)
             return (await client.request(subject, timeout=30)).data
         finally:
-            await client.close()
+            await end(client)
 
     return asyncio.run(main())
 

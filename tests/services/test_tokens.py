@@ -20,7 +20,7 @@ from services.claims import Key, claims_of, credentials
 from services.embedded import embedded
 from services.roles import Role, load_roles
 from services.tokens import Tokens, check_key, mint
-from tests.nats import NatsServer, numbered
+from tests.nats import NatsServer, end, numbered
 from tests.node import node
 from tests.realm import ROLES, Realm, TokenService
 from tests.waiting import until
@@ -86,7 +86,7 @@ def as_user(server: NatsServer, credentials: Any, work: Any, inbox_prefix: str) 
                 await asyncio.sleep(0.5)
             return done, "\n".join(errors)
         finally:
-            await nc.close()
+            await end(nc)
 
     return asyncio.run(main())
 

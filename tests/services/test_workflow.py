@@ -50,8 +50,8 @@ def all_runs(client: Client, listening: int = 0) -> list[Run]:
     """The runs, the newest first, as a page would see them now."""
     events = client.feed("WORKFLOWS", "workflow.>", look_back=KEPT, time="time")
     beats = client.feed("WORKFLOWS", HEARTBEATS, look_back=HEARTBEATS_WITHIN, time="time")
-    assert events.wait(10)
-    assert beats.wait(10)
+    assert events.wait(30)
+    assert beats.wait(30)
     return [run.at(beats.now(), listening) for run in hear(read_runs(events.snapshot()), beats.snapshot())]
 
 

@@ -1,0 +1,93 @@
+"""How soon a change at the provider, in the roles or in NATS takes effect on who is signed in."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from services import accounts
+from tests.provider import sign_in
+from tests.stage import MARKER, ROLES, TEMPORARY, WITHIN, Stage
+from tests.waiting import until
+
+
+def test_group_changes(stage: Stage) -> None:
+    """Another group is another role within a minute, and nothing of the former is left; without a group
+    there is none, and it comes back by itself."""
+    person = stage.person("gina", "operators", page="/explore?stream=VAULT&look-back=P1D&show=Messages")
+    person.sees("Role: operator")
+    person.gets(MARKER)
+    stage.provider.person("gina", "viewers")
+    person.sees("Role: viewer", WITHIN)
+    person.tab.wait_for_timeout(2000)
+    assert person.menu() == ["Overview", "Explore", "Key-value", "Workflows"]
+    assert "VAULT" not in person.tab.inner_text("body")
+    assert "VAULT" not in person.tab.url
+    del person.received[:]
+    person.go("/explore?show=Messages")
+    person.sees("Live")
+    person.tab.wait_for_timeout(2000)
+    assert not person.has(MARKER)
+    stage.provider.person("gina", "guests")
+    person.sees("none of your groups", WITHIN)
+    person.sees("guests")
+    assert not person.tab.get_by_test_id("stSidebarNavLink").count()
+    stage.provider.person("gina", "viewers")
+    person.sees("Role: viewer", WITHIN)
+
+
+def test_revoked_at_the_provider(stage: Stage) -> None:
+    """A sign-in that the provider revokes ends within a minute, and says so; so it is after a reload."""
+    person = stage.person("rita", "viewers")
+    person.sees("Role: viewer")
+    stage.provider.revoke("rita")
+    person.sees("does not accept your sign-in any more", WITHIN)
+    person.go("/")
+    person.sees("does not accept your sign-in any more")
+    assert not person.tab.get_by_test_id("stSidebarNavLink").count()
+    sign_in(person.tab, stage.url, "rita")
+    person.sees("Role: viewer")
+
+
+def test_nats_user_revoked(stage: Stage) -> None:
+    """A revoked user of NATS is cut off at once; the role goes on with another."""
+    person = stage.person("tara", "temporaries")
+    person.sees("Live")
+    before = {each["cid"]: each for each in stage.connections()}
+    mine = max(before)
+    with ThreadPoolExecutor(1) as pool:  # it has a loop of its own, as the browser under test has
+        assert pool.submit(accounts.revoke, stage.data, before[mine]["authorized_user"]).result()
+    until(lambda: mine not in {each["cid"] for each in stage.connections()}, WITHIN)
+    until(lambda: len(stage.connections()) == len(before), WITHIN)
+    person.sees("Live", WITHIN)
+
+
+def test_role_removed(stage: Stage) -> None:
+    """A role that the table of roles has no more ends within a minute, and so does its connection."""
+    person = stage.person("tina", "temporaries")
+    person.sees("Live")
+    before = len(stage.connections())
+    (stage.folder / "roles.toml").write_text(ROLES)
+    try:
+        person.sees("none of your groups", WITHIN)
+        until(lambda: len(stage.connections()) == before - 1)
+    finally:
+        (stage.folder / "roles.toml").write_text(ROLES + TEMPORARY)
+    person.sees("Role: temporary", WITHIN)
+
+
+def test_provider_down(stage: Stage) -> None:
+    """Without the provider nobody signs in, and the card says so; who is signed in goes on for a while."""
+    person = stage.person("wanda", "viewers")
+    person.sees("Role: viewer")
+    stage.provider.stop()
+    try:
+        stranger = stage.somebody()
+        stranger.go("/")
+        stranger.tab.get_by_role("button", name="Sign in").click(timeout=60_000)
+        stranger.sees("That did not work")
+        person.tab.wait_for_timeout(35_000)
+        person.sees("Role: viewer")
+        person.sees("Live")
+    finally:
+        stage.provider.start()
+    stage.provider.person("sam", "viewers")
+    sign_in(stranger.tab, stage.url, "sam")
+    stranger.sees("Role: viewer")

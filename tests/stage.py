@@ -1,0 +1,175 @@
+"""The whole app behind a sign-in: its people, each in a browser of their own, and every byte they receive."""
+
+import json
+import re
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, Page, Response, WebSocket
+
+from services import nats_server
+from tests.embedded import login
+from tests.nats import connected
+from tests.provider import Provider, provider, sign_in
+from tests.running import App, app, free_port
+
+MARKER = "for-operators-only-7d31c9"
+WITHIN = 60
+"""Seconds in which a change takes effect, by what the documentation promises."""
+ROLES = """
+[roles.operator]
+groups = ["operators"]
+streams = ["*"]
+services = ["*"]
+publish = ["history.>"]
+
+[roles.viewer]
+groups = ["viewers"]
+pages = ["overview", "explore", "values", "workflows"]
+streams = ["METRICS"]
+buckets = ["host", "thresholds"]
+"""
+TEMPORARY = """
+[roles.temporary]
+groups = ["temporaries"]
+pages = ["overview"]
+streams = ["METRICS"]
+buckets = ["thresholds"]
+"""
+
+
+@dataclass
+class Stage:
+    """The app on its embedded server, with a provider that people sign in at."""
+
+    app: App
+    provider: Provider
+    browser: Browser
+    folder: Path
+    people: list["Person"] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return self.app.url
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    def person(self, sub: str, *groups: str, page: str = "") -> "Person":
+        """Somebody with these groups, signed in in a browser of their own."""
+        self.provider.person(sub, *groups)
+        found = self.somebody()
+        sign_in(found.tab, f"{self.url}{page}", sub)
+        return found
+
+    def somebody(self) -> "Person":
+        """Somebody in a browser of their own who has not signed in."""
+        found = Person(self.browser.new_context(), self.url)
+        self.people.append(found)
+        return found
+
+    def connections(self) -> list[dict[str, Any]]:
+        """The app's connections, as the server counts them."""
+        ports = nats_server.last_ports(self.data)
+        assert ports is not None
+        with urllib.request.urlopen(f"{ports.monitoring_url}/connz?auth=1&limit=1000", timeout=10) as answer:
+            found = json.load(answer)["connections"]
+        return [each for each in found if each["name"] == "lookback"]
+
+
+class Person:
+    """Somebody at a browser, and every byte that it receives."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.context = context
+        self.url = url
+        self.received = bytearray()
+        self.tab = self.open()
+
+    def open(self) -> Page:
+        """Another tab."""
+        tab = self.context.new_page()
+        tab.on("websocket", self._listen)
+        tab.on("response", self._keep)
+        return tab
+
+    def _listen(self, socket: WebSocket) -> None:
+        socket.on("framereceived", lambda frame: self._take(frame))
+
+    def _take(self, frame: str | bytes) -> None:
+        self.received += frame.encode() if isinstance(frame, str) else frame
+
+    def _keep(self, response: Response) -> None:
+        self.received += response.url.encode()
+        if response.url.startswith(self.url) and response.status == 200 and "/static/" not in response.url:
+            self.received += response.body() if response.request.resource_type == "document" else b""
+
+    def has(self, text: str) -> bool:
+        """Whether the browser has received this."""
+        return text.encode() in self.received
+
+    def gets(self, text: str) -> None:
+        """Wait until the browser has received this; it tells of that only while it is asked something."""
+        for _ in range(300):
+            if self.has(text):
+                return
+            self.tab.wait_for_timeout(100)
+        raise AssertionError(f"{text!r} never came")
+
+    def go(self, path: str) -> None:
+        """Open a page of the app."""
+        self.tab.goto(f"{self.url}{path}")
+
+    def sees(self, text: str, seconds: float = 60) -> None:
+        """Wait for a text on the screen."""
+        self.tab.get_by_text(text).first.wait_for(timeout=seconds * 1000)
+
+    def menu(self) -> list[str]:
+        """The pages in the menu."""
+        links = self.tab.get_by_test_id("stSidebarNavLink")
+        links.first.wait_for(timeout=60_000)
+        return [text.strip() for text in links.all_inner_texts()]
+
+    def options(self, label: str) -> list[str]:
+        """What a choice offers."""
+        box = self.tab.get_by_role("combobox", name=re.compile(f"{label}"))
+        box.click(timeout=60_000)
+        options = self.tab.get_by_role("option")
+        options.first.wait_for(timeout=30_000)
+        found = options.all_inner_texts()
+        self.tab.keyboard.press("Escape")
+        return found
+
+    def fetch(self, address: str) -> tuple[int, str]:
+        """Status and text of an address, asked for with this browser's cookies."""
+        answer = self.context.request.get(address)
+        return answer.status, answer.text()
+
+
+@contextmanager
+def running_stage(browser: Browser, folder: Path) -> Iterator[Stage]:
+    """The app, with streams and buckets that a viewer may not read."""
+    roles = folder / "roles.toml"
+    roles.write_text(ROLES + TEMPORARY)
+    port = free_port()
+    with provider(folder) as people:
+        env = people.secrets(folder, port) | {"LOOKBACK_ROLES": str(roles)}
+        with app(folder, port=port, **env) as running:
+            found = login(folder / "data")
+            connected(found["servers"], _fill, found["user_credentials"])
+            yield Stage(running, people, browser, folder)
+
+
+async def _fill(nc: Any) -> None:
+    stream = nc.jetstream()
+    for name in ("VAULT", "CELLAR"):
+        await stream.add_stream(name=name, subjects=[f"{name.lower()}.>"])
+        await stream.publish(f"{name.lower()}.gold", json.dumps({"n": 1, "text": MARKER}).encode())
+    for name in ("safe", "strongbox"):
+        bucket = await stream.create_key_value(bucket=name)
+        await bucket.put("combination", MARKER.encode())
