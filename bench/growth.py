@@ -27,7 +27,7 @@ import numpy as np
 
 from bench.machine import machine, today
 from bench.publisher import Publisher, publishing
-from bench.stage import OURS, ROOT, App, descendants, nats_server, pin_load, streamlit, until
+from bench.stage import OURS, ROOT, App, nats_server, pin_load, streamlit, until
 from bench.viewer import Audience, PageFailedError
 
 RESULTS = Path(__file__).parent / "growth.json"
@@ -168,7 +168,7 @@ async def measured(app: App, publisher: Publisher, point: Point, plan: Plan) -> 
                 raise TooBusyError(f"{words(point)}: no refresh within {plan.steady:g} s")
             rounds["bytes"].append(received / runs)
             rounds["cpu_ms"].append(1000 * cpu / runs)
-            rounds["memory_mib"].append(memory(app) / 2**20)
+            rounds["memory_mib"].append(app.memory() / 2**20)
         pace = await publisher.pace(strict=plan.strict)
     if plan.strict and all_runs < wanted:
         raise TooBusyError(f"{words(point)}: {all_runs} refreshes, fewer than {wanted:.0f}")
@@ -188,11 +188,6 @@ async def full(audience: Audience, point: Point, plan: Plan) -> None:
             raise PageFailedError(f"{words(point)}: no chart within a minute")
         await asyncio.sleep(0.2)
     await asyncio.sleep(plan.warm_up)
-
-
-def memory(app: App) -> int:
-    """Resident bytes of the app's process and of those that it has started."""
-    return sum(process.memory_info().rss for process in [app.process, *descendants(app.process)])
 
 
 def exponent(at: Sequence[float], values: Sequence[float]) -> float:
