@@ -250,7 +250,7 @@ async def most_held(test: Callable[[int], Awaitable[bool]], first: int, *, facto
             if number == 1:
                 return 0
             if not low:
-                number = max(1, round(number / factor))
+                number = max(1, min(number - 1, round(number / factor)))
     while high and high - low > max(1, low // 8):
         middle = (low + high) // 2
         if await test(middle):

@@ -186,8 +186,8 @@ def file(name: str, ground: str) -> str:
 def figure(value: float) -> str:
     """A number in three digits or so."""
     if 0 < value < 1:
-        return f"{value:.{1 - math.floor(math.log10(value))}f}".rstrip("0")
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+        return f"{value:.{1 - math.floor(math.log10(value))}f}".rstrip("0").rstrip(".")
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"
 
 
 def ratio(each: dict[str, Any]) -> str:

@@ -29,14 +29,15 @@ def test_viewer_acts_as_the_refresh_clock(way: str, in_fragment: bool) -> None:
 
 
 @pytest.mark.parametrize("capacity", [0, 1, 3, 9, 100, 5000])
-@pytest.mark.parametrize("first", [1, 8, 64])
-def test_search_comes_within_an_eighth_of_the_most_held(capacity: int, first: int) -> None:
-    """From a poor or a good first guess, and never past the limit."""
+@pytest.mark.parametrize("first", [1, 2, 8, 64])
+@pytest.mark.parametrize("factor", [1.2, 2])
+def test_search_comes_within_an_eighth_of_the_most_held(capacity: int, first: int, factor: float) -> None:
+    """From a poor or a good first guess, in small steps or large ones, and never past the limit."""
 
     async def test(sessions: int) -> bool:
         return sessions <= capacity
 
-    found = asyncio.run(most_held(test, first, factor=2, limit=1024))
+    found = asyncio.run(most_held(test, first, factor=factor, limit=1024))
     expected = min(capacity, 1024)
     assert found <= expected
     assert expected - found <= max(1, found // 8)

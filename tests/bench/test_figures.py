@@ -25,6 +25,22 @@ def test_readme_has_the_measured_figures() -> None:
         assert f"| {' | '.join(figures)} |" in readme
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (5.305e-05, "0.000053"),
+        (0.999, "1"),
+        (0.1026, "0.1"),
+        (7.333, "7.3"),
+        (99.6, "100"),
+        (1234567.8, "1,234,568"),
+    ],
+)
+def test_figures_are_plain_numbers(value: float, shown: str) -> None:
+    """Two digits of what is small, all of what is large; never with an exponent."""
+    assert report.figure(value) == shown
+
+
 def test_measurements_are_those_of_the_bench() -> None:
     """docs/measurements.md is what `python -m bench.report` writes from the two files of results."""
     assert (ROOT / "docs" / "measurements.md").read_text() == report.markdown(RESULTS, GROWTH)
