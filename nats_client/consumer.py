@@ -30,7 +30,7 @@ from nats.nuid import NUID
 from .connection import Connection, SafeNatsPy, not_permitted
 from .decoders import Raw
 from .errors import LookbackError, RequestFailed, RequestRefused, StreamNotFound, one_of
-from .fast_path import Arrived, Run, RunInbox
+from .fast_path import BEFORE, Arrived, Run, RunInbox
 
 HEARTBEAT = 1.0  # seconds between the server's signs of life on an idle stream
 PATIENCE = 3.5  # seconds of silence that put the consumer in doubt
@@ -489,7 +489,7 @@ class Consumer:
         ascending = seq[0] > at.last and bool((seq[1:] > seq[:-1]).all())
         if not in_order or not ascending or (self._until is not None and seq[-1] >= self._until):
             for subject, ack, payload in zip(run.subjects, run.acks.tolist(), run.payloads, strict=True):
-                if doubt := self._take_one(subject, ack, payload, None, raw, at):
+                if doubt := self._take_one(subject.removeprefix(BEFORE), ack, payload, None, raw, at):
                     return doubt
             return None
         if self._subject is None and at.known_at is not None and seq[-1] - at.last != count:
@@ -503,7 +503,7 @@ class Consumer:
         raw.received.extend(array("q", stored.tobytes()))
         names = self._subjects
         for subject in set(run.subjects).difference(names):
-            self._name(subject)
+            names[subject] = self._name(subject.removeprefix(BEFORE))
         raw.subject.extend(map(names.__getitem__, run.subjects))
         raw.payload.extend(run.payloads)
         at.expected += count

@@ -11,7 +11,7 @@ from nats.aio.client import Client as NatsPy
 from nats.protocol.parser import Parser
 
 from nats_client import Client, Settings, fast_path
-from nats_client.fast_path import BulkParser, Inbox, Run, RunInbox, TappedNatsPy
+from nats_client.fast_path import BEFORE, BulkParser, Inbox, Run, RunInbox, TappedNatsPy
 from tests.nats import running_server
 
 TAPPED, OTHER = 7, 8
@@ -88,7 +88,10 @@ def one_by_one(messages: list[Any]) -> Seen:
     for part in messages:
         if isinstance(part, Run):
             each = zip(part.subjects, part.acks.tolist(), part.payloads, strict=True)
-            seen += [(s, b"%s.%d.%d.%d.%d" % (COMMON, *told), p, None) for s, told, p in each]
+            assert all(subject.startswith(BEFORE) for subject in part.subjects)
+            seen += [
+                (s.removeprefix(BEFORE), b"%s.%d.%d.%d.%d" % (COMMON, *told), p, None) for s, told, p in each
+            ]
         else:
             seen.append(part)
     return seen
