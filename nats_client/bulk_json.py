@@ -21,6 +21,7 @@ FEWEST = 64
 MOST_FIELDS = 64
 LARGEST = 1 << 26
 """Bytes of all payloads together."""
+_KINDS = {str: pa.string(), float: pa.float64()}
 _FLAT = {str, int, float, bool, type(None)}
 
 
@@ -53,12 +54,13 @@ def read_columns(payloads: Sequence[bytes], longest: int, exact: int) -> Columns
         return None
     if len(text) >= LARGEST or not (text.isascii() or _is_utf8(text)):
         return None
-    texts = pa.schema([(name, pa.string()) for name, value in first.items() if type(value) is str])
+    # Of a text it would find out whether it is a time; an integer may be no integer in the next payload.
+    kinds = pa.schema([(name, _KINDS[type(value)]) for name, value in first.items() if type(value) in _KINDS])
     try:
         table = pyarrow.json.read_json(
             pa.BufferReader(text),
             read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(text) + 1),
-            parse_options=pyarrow.json.ParseOptions(explicit_schema=texts),
+            parse_options=pyarrow.json.ParseOptions(explicit_schema=kinds),
         )
     except pa.ArrowException:
         return None

@@ -107,13 +107,14 @@ class BulkParser(Parser):
         while (found := _MESSAGE.match(buffer, at)) and (inbox := self.taps.get(found[2])):
             stop = min(len(buffer), at + step)
             if isinstance(inbox, RunInbox) and stop - at >= _SHORTEST_RUN:
-                headed = buffer.find(b"\r\nHMSG ", at, stop) + 2
-                part = buffer[at : headed if headed > 1 else stop]
-                if taken := self._take_run(part, found[2], found[3]):
+                if taken := self._take_run(buffer[at:stop], found[2], found[3]):
                     run, length = taken
                     inbox.messages.append(run)
                     inbox.arrived.set()
                     at += length
+                    continue
+                if (headed := buffer.find(b"\r\nHMSG ", at, stop)) >= 0:
+                    step = headed + 2 - at
                     continue
                 if step > _PIECE:  # perhaps one message of another subscription is among them
                     step = _PIECE

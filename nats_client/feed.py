@@ -305,7 +305,7 @@ class Feed:
 
     def messages(self, raw: Raw) -> None:
         """Take messages of the consumer into the window."""
-        self._take(raw, self.window)
+        self._take(raw, self.window, self._consumer.pending)
         last = slice(-MOST_MESSAGES, None)
         each = zip(raw.seq[last], raw.received[last], raw.subject[last], raw.payload[last], strict=True)
         newest = [
@@ -453,7 +453,7 @@ class Feed:
             return (extent.first_time if extent.first > 1 else None), extent.first - 1
         return (self._audit.begins, self._audit.earlier) if self._audit else (None, 0)
 
-    def _take(self, raw: Raw, window: Window) -> None:
+    def _take(self, raw: Raw, window: Window, expected: int = 0) -> None:
         try:
             batch, samples, malformed = decode(raw, self.key.decoder, self.key.time, self.key.tokens)
         except Exception as error:
@@ -469,7 +469,7 @@ class Feed:
             return
         self._malformed += malformed
         self._samples = [*self._samples, *samples][-5:]
-        window.append(batch)
+        window.append(batch, expected=expected)
 
     def _check_settled(self) -> None:
         archive = self._archive

@@ -433,12 +433,13 @@ class Window:
         with self._lock:
             return int(self._received[self._hi - 1]) if len(self) else None
 
-    def append(self, batch: Batch) -> None:
-        """Put the rows of `batch` behind the newest. Sequences must ascend; the feed sees to that."""
+    def append(self, batch: Batch, *, expected: int = 0) -> None:
+        """Put the rows of `batch` behind the newest. Sequences must ascend; the feed sees to that. When new
+        arrays are needed, they get room for `expected` further rows as well, as far as the ceilings go."""
         if not len(batch):
             return
         with self._lock:
-            self._reserve(len(batch))
+            self._reserve(len(batch), expected)
             lo, hi = self._hi, self._hi + len(batch)
             self._seq[lo:hi] = batch.seq
             # What rows leave by never goes back, though a server's clock may.
@@ -637,12 +638,12 @@ class Window:
         self._generation += 1
         return column
 
-    def _reserve(self, count: int) -> None:
+    def _reserve(self, count: int, expected: int) -> None:
         """Make room for `count` rows, in new arrays where the old ones are full: readers keep the old."""
         if self._hi + count <= self._capacity:
             return
-        held = self._take()
-        self._rebuild([held], spare=count)
+        room = min(self.max_rows, int(self.max_bytes / (self._row_bytes() * _ROOM))) - len(self)
+        self._rebuild([self._take()], spare=max(count, int(min(expected, room) / _ROOM)))
 
     def _rebuild(self, parts: Sequence[Snapshot], spare: int = 0, *, relabel: bool = False) -> None:
         """Copy `parts`, one behind the other, into new arrays with room for `spare` rows and some more;
