@@ -142,7 +142,7 @@ def test_reader_that_fails_is_tried_again(server: NatsServer, client: Client) ->
     assert feed.wait(30)
     append, failed = feed.window.append, threading.Event()
 
-    def append_badly(batch: Batch) -> None:
+    def append_badly(batch: Batch, *, expected: int) -> None:
         failed.set()
         raise ZeroDivisionError("a mistake")
 
