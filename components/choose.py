@@ -37,10 +37,8 @@ def choose(
                 st.toast(f"{plain(label)}: there is no {plain(asked)} here. {plain(start)} is shown instead.")
                 del st.query_params[key]
             st.session_state[key] = asked = start
-    if default is None and key not in st.session_state and key not in st.query_params:
-        # Streamlit writes this into the address, as it does no default. Only once: it goes to the browser as
-        # well, and at a refresh that was under way it would undo what the viewer has chosen meanwhile.
-        st.session_state[key] = asked
+    if default is None and st.query_params.get(key) != asked:
+        st.session_state[key] = asked  # Streamlit writes this into the address, as it does no default
     found = st.selectbox(
         label,
         offered,
