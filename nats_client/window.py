@@ -237,7 +237,7 @@ class Snapshot:
         Rows in which `name` is missing are passed over. Raises ColumnError, naming what exists.
         """
         codes, labels = self.codes(by)
-        there = self.present(name)
+        kind, data = self.kind_of(name), self._data[name]
         order = self._by_time()
         newest = np.full(len(labels), -1, dtype=np.int64)
         end, step = len(codes), 4096
@@ -246,7 +246,7 @@ class Snapshot:
             start = max(0, end - step)
             these = slice(start, end) if order is None else order[start:end]
             part = codes[these]
-            rows = np.flatnonzero((part >= 0) & there[these])
+            rows = np.flatnonzero((part >= 0) & _there(kind, data[these]))
             fresh = np.full(len(labels), -1, dtype=np.int64)
             fresh[part[rows]] = rows + start
             newest = np.where(newest < 0, fresh, newest)
@@ -275,13 +275,7 @@ class Snapshot:
     def present(self, name: str, start: int | None = None) -> npt.NDArray[np.bool_]:
         """Which rows with an ordinal of at least `start` have a value in column `name`. Raises ColumnError,
         naming what exists."""
-        kind = self.kind_of(name)
-        values = self._data[name][self._offset(start) :]
-        if kind == "number":
-            there = ~np.isnan(values)
-        else:
-            there = values >= 0 if kind == "text" else values["ns"] != MISSING["ns"]
-        return cast(npt.NDArray[np.bool_], there)
+        return _there(self.kind_of(name), self._data[name][self._offset(start) :])
 
     def kind_of(self, name: str) -> Kind:
         """ "number", "text" or "time". Raises ColumnError, naming what exists."""
@@ -705,6 +699,15 @@ def _copy_values(name: str, column: NumberColumn | TimeColumn, parts: Sequence[S
         if isinstance(column, NumberColumn):
             column.integral = column.integral and name in part._integral
         lo = hi
+
+
+def _there(kind: Kind, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which of a column's values are not missing."""
+    if kind == "number":
+        there = ~np.isnan(values)
+    else:
+        there = values >= 0 if kind == "text" else values["ns"] != MISSING["ns"]
+    return cast(npt.NDArray[np.bool_], there)
 
 
 def _utc(stamps: Stamps) -> pd.DatetimeIndex:
