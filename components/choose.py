@@ -1,9 +1,11 @@
 """Choices that live in the page's address, so that a link opens the same view."""
 
+import math
 from collections.abc import Sequence
 
 import streamlit as st
 
+from .address import asked, keep
 from .words import plain
 
 
@@ -28,41 +30,42 @@ def choose(
         default = None
     start = options[0] if default is None else default
     offered = list(options)
-    asked = chosen(label, start)
-    if asked not in offered:
-        if own:
-            offered.append(asked)
-        else:
-            if key not in st.session_state:  # it came with the address, and is no leftover of a choice
-                st.toast(f"{plain(label)}: there is no {plain(asked)} here. {plain(start)} is shown instead.")
-                del st.query_params[key]
-            st.session_state[key] = asked = start
-    if default is None and st.query_params.get(key) != asked:
-        st.session_state[key] = asked  # Streamlit writes this into the address, as it does no default
-    found = st.selectbox(
-        label,
-        offered,
-        index=None if default is None else offered.index(start),
-        key=key,
-        accept_new_options=own,
-        bind="query-params",
-        help=help,
-    )
-    return str(found or start)
+    chosen_before = key in st.session_state
+    wanted = chosen(label, start)
+    if wanted not in offered and own:
+        offered.append(wanted)
+    elif wanted not in offered:
+        if not chosen_before:  # it came with the address, and is no leftover of a choice
+            st.toast(f"{plain(label)}: there is no {plain(wanted)} here. {plain(start)} is shown instead.")
+        wanted = start
+    if st.session_state.get(key) != wanted:
+        st.session_state[key] = wanted
+    found = str(st.selectbox(label, offered, key=key, accept_new_options=own, help=help) or start)
+    keep(key, None if found == default else found)
+    return found
 
 
 def chosen(label: str, default: str) -> str:
     """What `choose` will give for `label`: for where its options depend on what is chosen."""
-    key = _key(label)
-    return str(st.session_state.get(key) or st.query_params.get(key) or default)
+    return asked(_key(label), default)
 
 
 def choose_number(label: str, default: float, *, help: str | None = None) -> float:  # noqa: A002
     """A number, by default `default`. It stands in the address as with choose()."""
-    number = st.number_input(
-        label, value=float(default), format="%g", key=_key(label), bind="query-params", help=help
-    )
-    return float(default if number is None else number)
+    key = _key(label)
+    if key not in st.session_state:
+        st.session_state[key] = _number(chosen(label, ""), float(default))
+    number = st.number_input(label, format="%g", key=key, help=help)
+    keep(key, None if number == default else f"{number:.15g}")
+    return float(number)
+
+
+def _number(text: str, default: float) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        return default
+    return number if math.isfinite(number) else default
 
 
 def _key(label: str) -> str:

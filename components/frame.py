@@ -12,6 +12,7 @@ from typing import NoReturn
 import streamlit as st
 from streamlit_autorefresh import st_autorefresh
 
+from components.address import begin, end
 from components.connection import client
 from components.download import withdraw
 from components.figures import plotly_chart
@@ -79,8 +80,10 @@ def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
     reads: list[Read] = []
     try:
         client()
+        begin(file.stem)
         with collected() as reads:
             _run(file, reads)
+        end()
         status(reads, paused=interval is None)
     except LookbackError as error:
         mistake(error)

@@ -10,7 +10,7 @@ import streamlit as st
 from nats_client import BucketInfo, Client, Entry, Values, Watch, WatchHealth, entries_frame, format_duration
 from nats_client.errors import RequestRefused
 
-from .choose import choose
+from .choose import choose, chosen
 from .connection import client, shared
 from .live import NothingYet, collect, first_look
 from .streams import KEEP, listed
@@ -84,14 +84,10 @@ def choose_bucket() -> str | None:
     """A choice of the server's buckets; None when it has none. A bucket that vanishes while it is shown
     stays chosen, so that the line above the page can say what has become of it."""
     names = [info.name for info in listed("buckets", _buckets)]
-    shown = st.session_state.get("_bucket") or st.query_params.get("bucket")
+    shown = chosen("Bucket", "")
     if shown and shown not in names:
         names.append(shown)
-    if not names:
-        return None
-    chosen = choose("Bucket", names, default=shown, own=True)
-    st.session_state["_bucket"] = chosen
-    return chosen
+    return choose("Bucket", names, own=True) if names else None
 
 
 @st.cache_data(ttl=KEEP, show_spinner=False)

@@ -18,6 +18,7 @@ from nats_client import LookbackError, Snapshot, workflows
 from nats_client.errors import StreamNotFound
 from nats_client.workflows import Job, Log, Run, Status, Step
 
+from .address import keep
 from .choose import choose
 from .live import View, collect, look
 from .request import request
@@ -46,8 +47,8 @@ TOGETHER = 100
 START_TIMEOUT = 5.0  # seconds
 TOLD_FOR = 20.0  # seconds that a run which did not start is told
 START = "workflow-start."
-UNDER_WAY = 20.0  # seconds in which a browser may still send the address that a click has left
-_WAY = "_way"
+_RUN = "run"
+"""The parameter of the address, and its key in the session's state."""
 KEY = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 # A click on a link reruns the page's body, where the browser would load all of the app anew; any other click
@@ -102,32 +103,11 @@ class OneRun:
     """The server's clock, ns since the epoch, UTC."""
 
 
-@dataclass
-class _Way:
-    """A viewer's way from one run, or the list of all, to another."""
-
-    left: str | None
-    to: str | None
-    since: float = field(default_factory=time.monotonic)
-    begins: bool = True
-    """Whether this is still the refresh that the click has brought about."""
-
-
 def asked_run() -> str | None:
     """The run that the viewer wants to see, by the address or by a click; None for the list of all."""
-    found = st.query_params.get("run")
-    way: _Way | None = st.session_state.get(_WAY)
-    if way is None:
-        return found
-    if way.begins:
-        way.begins = False
-        return found
-    if found == way.left and time.monotonic() - way.since < UNDER_WAY:
-        # The refresh was asked for before the browser had heard of the click.
-        _put(way.to)
-        return way.to
-    del st.session_state[_WAY]
-    return found
+    run: str | None = st.session_state.setdefault(_RUN, st.query_params.get(_RUN))
+    keep(_RUN, run)
+    return run
 
 
 def workflow_runs(look_back: str = "P1D") -> Runs:
@@ -372,7 +352,7 @@ def _start(subject: str) -> None:
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         key = orjson.loads(reply.data).get("key")
         if KEY.fullmatch(key):
-            _go_to(key)
+            st.session_state[_RUN] = key
 
 
 def _look(subject: str, look_back: str) -> View:
@@ -487,23 +467,7 @@ def _draw_links() -> None:
 
 def _go() -> None:
     key = parse_qs(str(st.session_state["links"].to or "").removeprefix("?")).get("run")
-    _go_to(key[0] if key else None)
-
-
-def _go_to(key: str | None) -> None:
-    """Open the run `key`, or the list of all."""
-    left = st.query_params.get("run")
-    st.session_state.pop(_WAY, None)
-    if key != left:
-        _put(key)
-        st.session_state[_WAY] = _Way(left, key)
-
-
-def _put(key: str | None) -> None:
-    if key is None:
-        st.query_params.pop("run", None)
-    else:
-        st.query_params["run"] = key
+    st.session_state[_RUN] = key[0] if key else None
 
 
 def _link(**changed: str | None) -> str:
