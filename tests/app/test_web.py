@@ -314,6 +314,24 @@ def test_headers_everywhere(demo: App, path: str, status: int) -> None:
     assert "strict-transport-security" not in answer.headers
 
 
+@pytest.mark.parametrize("page", ["", "explore"])
+def test_charts_files_come_early(demo: App, browser: Browser, page: str) -> None:
+    """A page's answer names what charts need, before any script has run; each comes once."""
+    context = browser.new_context()
+    tab = context.new_page()
+    early = tab.goto(f"{demo.url}/{page}")
+    assert early is not None
+    names = re.findall(r"<(lookback/[^>]+)>", early.headers["link"])
+    assert len(names) == 3
+    tab.locator(".js-plotly-plot").first.wait_for(timeout=60_000)
+    asked = tab.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
+    first = asked[: len(names)]
+    assert sorted(first) == sorted(f"{demo.url}/{name}" for name in names)
+    assert not set(first) & set(asked[len(names) :])
+    assert "link" not in ask(demo.url, "/lookback/frame.css").headers
+    context.close()
+
+
 def test_headers_of_downloads(demo: App, browser: Browser) -> None:
     """A download carries them too, and its name cannot end the header that it stands in."""
     tab = browser.new_page()
