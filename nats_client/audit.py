@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from .archive import Archive
+from .columns import Ints
 from .consumer import PATIENCE, Consumer
 from .errors import LookbackError, RequestFailed, RequestRefused, StreamNotFound
 from .gaps import Gap
 from .streams import limits_text
-from .window import Ints, Window
+from .window import Window
 
 EVERY = 2.0
 """Seconds between two looks at the stream."""

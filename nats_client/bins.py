@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .columns import Floats, Ints
 from .detail import TOO_LARGE, Cells, Detail, bases, put
 from .errors import LookbackError
-from .window import Floats, Ints, Oldest, Snapshot
+from .window import Oldest, Snapshot
 
 COLUMNS = 600
 """Bins that a look-back is cut into, at least; a chart is about as many pixels wide."""

@@ -13,8 +13,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.json
 
+from .columns import Coded, Floats, Values
 from .stamps import LONGEST, MISSING, read_joined
-from .window import Coded, Floats, Values
 
 FEWEST = 64
 """Payloads for which reading by columns is worth while."""

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from .bins import AHEAD, step_for
-from .window import Floats, Ints, Oldest, Snapshot
+from .columns import Floats, Ints
+from .window import Oldest, Snapshot
 
 MOST_CROSSINGS = 1000
 """Crossings that are kept of those that are over; earlier ones are counted."""

@@ -17,10 +17,10 @@ import orjson
 import pandas as pd
 
 from .bulk_json import read_columns
+from .columns import Batch, Coded, Floats, Ints, Values
 from .errors import SettingsError, one_of
 from .stamps import MISSING, STAMP, Stamps, read_stamps
 from .subjects import ENVELOPE
-from .window import Batch, Coded, Floats, Ints, Values
 
 LONGEST_TEXT = 4096
 """Characters kept of a text value."""

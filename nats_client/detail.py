@@ -12,7 +12,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from .window import Floats, Ints, Snapshot
+from .columns import Floats, Ints
+from .window import Snapshot
 
 TILE = 256
 """Bins of a tile."""

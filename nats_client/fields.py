@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .columns import Floats, Ints
 from .decoders import read_times
 from .stamps import MISSING, Stamps, stamp_texts
 from .subjects import ENVELOPE
-from .window import Floats, Ints, Snapshot
+from .window import Snapshot
 
 ROWS = 20_000
 """Newest rows that are looked at: what it costs does not grow with the window."""

@@ -5,7 +5,8 @@ import threading
 import numpy as np
 import pandas as pd
 
-from .window import Ints, Snapshot
+from .columns import Ints
+from .window import Snapshot
 
 _NONE = -1
 

@@ -5,131 +5,42 @@ hold, forgetting moves the start, and only when the room is used up are the rows
 So a snapshot is a few slices, stays valid for as long as somebody holds it, and never costs a copy.
 """
 
-import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .columns import (
+    Batch,
+    Coded,
+    Codes,
+    Column,
+    Floats,
+    Ints,
+    Kind,
+    NumberColumn,
+    TextColumn,
+    TimeColumn,
+    Values,
+    numbers_in,
+    texts_of,
+    there,
+    utc,
+)
 from .errors import ColumnError, one_of
-from .stamps import MISSING, STAMP, Stamps, stamp_texts
+from .stamps import STAMP, Stamps, stamp_texts
 from .subjects import token_columns
-
-Kind = Literal["number", "text", "time"]
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int32]
 
 MAX_COLUMNS = 256
 """Payload columns per window; further fields are counted, not kept: keys that change from message to
 message must not eat the memory."""
 
-_TRUTH = {"true": 1.0, "false": 0.0}  # as in a batch that holds no text
 _ROOM = 1.5
 """Capacity after a copy, as a multiple of the rows held: two rows copied for each row appended."""
-
-
-class NumberColumn:
-    """float64 values, NaN where a row has none."""
-
-    kind: Kind = "number"
-
-    def __init__(self, capacity: int) -> None:
-        self.data: npt.NDArray[Any] = np.full(capacity, np.nan)
-        self.integral = True
-        """Whether every value so far was an integer: then a DataFrame shows int64."""
-
-
-@dataclass(frozen=True, slots=True)
-class Coded:
-    """Texts, each as a place in `labels`; -1 where a row has none."""
-
-    codes: Codes
-    labels: list[str]
-
-    def texts(self) -> list[str | None]:
-        """One by one."""
-        labels = [*self.labels, None]
-        return [labels[code] for code in self.codes.tolist()]
-
-
-class TextColumn:
-    """Dictionary-encoded strings: int32 codes into `labels`, -1 where a row has none."""
-
-    kind: Kind = "text"
-
-    def __init__(self, capacity: int) -> None:
-        self.data: npt.NDArray[Any] = np.full(capacity, -1, dtype=np.int32)
-        self.labels: list[str] = []
-        self.code_of: dict[str | None, int] = {None: -1}
-        self.label_bytes = 0
-        self._index: pd.Index | None = None
-
-    def encode(self, values: Sequence[str | None] | Coded) -> Codes:
-        """Codes of `values`; labels not seen before are appended."""
-        if isinstance(values, Coded):
-            return np.append(self.encode(values.labels), np.int32(-1))[values.codes]
-        code_of, first = self.code_of, len(self.labels)
-        if new := set(values).difference(code_of):
-            # Where all are new they keep their own order, so that their codes need not be looked up.
-            fresh = cast(Sequence[str], values if len(new) == len(values) else list(new))  # None has a code
-            code_of.update(zip(fresh, range(first, first + len(fresh)), strict=True))
-            self.labels.extend(fresh)
-            self.label_bytes += 120 * len(fresh) + sum(map(len, fresh))
-            if fresh is values:
-                return np.arange(first, first + len(fresh), dtype=np.int32)
-        return np.fromiter(map(code_of.__getitem__, values), dtype=np.int32, count=len(values))
-
-    def index(self) -> pd.Index:
-        """The labels as a pandas Index, rebuilt only when labels were added."""
-        if self._index is None or len(self._index) != len(self.labels):
-            self._index = pd.Index(list(self.labels), dtype="str")
-        return self._index
-
-
-class TimeColumn:
-    """Times in ISO 8601, as STAMP, MISSING where a row has none."""
-
-    kind: Kind = "time"
-
-    def __init__(self, capacity: int) -> None:
-        self.data: npt.NDArray[Any] = np.full(capacity, MISSING)
-
-
-Column = NumberColumn | TextColumn | TimeColumn
-
-
-Values = Floats | Stamps | Coded | Sequence[str | None]
-"""What a batch has of a column: an array of float64 (NaN = missing) or of STAMP, or texts."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """Decoded rows on their way into a window; all sequences have one entry a row.
-
-    seq: stream sequences, int64. received: when the server stored the message, ns since the epoch, UTC.
-    time: what the row is about, ns since the epoch, UTC. values: payload columns; `integral` names the
-    arrays that held only integers.
-    """
-
-    seq: Ints
-    received: Ints
-    time: Ints
-    subject: Sequence[str]
-    values: Mapping[str, Values]
-    integral: frozenset[str] = frozenset()
-    mostly_numbers: frozenset[str] = frozenset()
-    """Columns that came as text, since not all their values were numbers, but most were: a new column of
-    that name is one of numbers."""
-    not_finite: int = 0
-    """Values that were NaN or an infinity; they are NaN in the arrays."""
-
-    def __len__(self) -> int:
-        return len(self.seq)
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,7 +157,7 @@ class Snapshot:
             start = max(0, end - step)
             these = slice(start, end) if order is None else order[start:end]
             part = codes[these]
-            rows = np.flatnonzero((part >= 0) & _there(kind, data[these]))
+            rows = np.flatnonzero((part >= 0) & there(kind, data[these]))
             fresh = np.full(len(labels), -1, dtype=np.int64)
             fresh[part[rows]] = rows + start
             newest = np.where(newest < 0, fresh, newest)
@@ -268,14 +179,14 @@ class Snapshot:
         if isinstance(column, TextColumn):
             latest = np.asarray(column.labels, dtype=object)[data]
         elif isinstance(column, TimeColumn):
-            latest = _utc(data)
+            latest = utc(data)
         index = pd.Index([labels[code] for code in found], name=by, dtype="str")
         return pd.Series(latest, index=index, name=name).sort_index()
 
     def present(self, name: str, start: int | None = None) -> npt.NDArray[np.bool_]:
         """Which rows with an ordinal of at least `start` have a value in column `name`. Raises ColumnError,
         naming what exists."""
-        return _there(self.kind_of(name), self._data[name][self._offset(start) :])
+        return there(self.kind_of(name), self._data[name][self._offset(start) :])
 
     def kind_of(self, name: str) -> Kind:
         """ "number", "text" or "time". Raises ColumnError, naming what exists."""
@@ -309,7 +220,7 @@ class Snapshot:
             return pd.Categorical.from_codes(self._data[name][part], column.index(), validate=False)
         values = self._data[name][part]
         if isinstance(column, TimeColumn):
-            return _utc(values).array
+            return utc(values).array
         return values.astype(np.int64) if name in self._integral else values
 
 
@@ -616,13 +527,13 @@ class Window:
             column = self._columns[name] = self._as_text(column)
         if isinstance(column, NumberColumn):
             if not isinstance(values, np.ndarray) or values.dtype == STAMP:
-                values, refused = _numbers_in(_texts_of(values))
+                values, refused = numbers_in(texts_of(values))
                 self.mistyped += refused
                 integral = False
             column.data[lo:hi] = values
             column.integral = column.integral and integral
         else:
-            column.data[lo:hi] = column.encode(values if isinstance(values, Coded) else _texts_of(values))
+            column.data[lo:hi] = column.encode(values if isinstance(values, Coded) else texts_of(values))
 
     def _as_text(self, times: TimeColumn) -> TextColumn:
         """What is a column of times no more, since a row has another text."""
@@ -684,7 +595,7 @@ class Window:
                     codes = column.encode([source.labels[code] if code >= 0 else None for code in used])
                     column.data[lo:hi] = codes[positions]
                 else:
-                    column.data[lo:hi] = column.encode(_texts_of(part._data[name]))
+                    column.data[lo:hi] = column.encode(texts_of(part._data[name]))
             lo = hi
         self._generation += 1
 
@@ -701,46 +612,6 @@ def _copy_values(name: str, column: NumberColumn | TimeColumn, parts: Sequence[S
         lo = hi
 
 
-def _there(kind: Kind, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Which of a column's values are not missing."""
-    if kind == "number":
-        there = ~np.isnan(values)
-    else:
-        there = values >= 0 if kind == "text" else values["ns"] != MISSING["ns"]
-    return cast(npt.NDArray[np.bool_], there)
-
-
-def _utc(stamps: Stamps) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex(np.ascontiguousarray(stamps["ns"]).view("datetime64[ns]")).tz_localize("UTC")
-
-
 def _read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     values.flags.writeable = False  # of this view alone; the window still writes behind it
     return values
-
-
-def _numbers_in(texts: Sequence[str | None]) -> tuple[Floats, int]:
-    """Texts as numbers where they are some, NaN where not, and how many were not."""
-    values = np.full(len(texts), np.nan)
-    refused = 0
-    for i, text in enumerate(texts):
-        if text is not None:
-            try:
-                value = _TRUTH[text] if text in _TRUTH else float(text)
-            except ValueError:
-                value = np.nan
-            if math.isfinite(value):
-                values[i] = value
-            else:
-                refused += 1
-    return values, refused
-
-
-def _texts_of(values: Values) -> Sequence[str | None]:
-    if isinstance(values, Coded):
-        return values.texts()
-    if not isinstance(values, np.ndarray):
-        return values
-    if values.dtype == STAMP:
-        return stamp_texts(cast(Stamps, values))
-    return [None if value != value else f"{value:.15g}" for value in values.tolist()]

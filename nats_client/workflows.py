@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .columns import Codes, Floats, Ints
 from .stamps import stamp_texts
-from .window import Codes, Floats, Ints, Snapshot
+from .window import Snapshot
 
 STREAM = "WORKFLOWS"
 OF_RUNS = "workflow.*.*.-.-.*"

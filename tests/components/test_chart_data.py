@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from bench.chart_end import read
 from components.wire import Sent
 from nats_client.bins import MOST, Bins, step_for
+from nats_client.columns import Batch
 from nats_client.errors import ColumnError, LookbackError
-from nats_client.window import Batch, Window
+from nats_client.window import Window
 
 LOOK_BACK = pd.Timedelta("PT5M")
 SECOND = 1_000_000_000

@@ -10,8 +10,8 @@ from streamlit.testing.v1 import AppTest
 
 from bench.chart_end import Message, read
 from components.thresholds import MOST_MARKS, checked, drawn
+from nats_client.columns import Batch
 from nats_client.errors import ThresholdError
-from nats_client.window import Batch
 from tests.components.chart_app.source import SECOND, Source, View
 
 SCRIPT = """

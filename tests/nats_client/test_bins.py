@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nats_client.bins import COLUMNS, Bins, Changes, step_for
-from nats_client.window import Batch, Window
+from nats_client.columns import Batch
+from nats_client.window import Window
 
 LOOK_BACK = pd.Timedelta("PT10M")
 STEP = step_for(LOOK_BACK)

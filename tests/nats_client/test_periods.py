@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nats_client import iso_duration, parse_duration
+from nats_client.columns import Batch
 from nats_client.errors import ColumnError, LookbackError
 from nats_client.periods import (
     MOST_EARLIER,
@@ -23,7 +24,7 @@ from nats_client.periods import (
     reach,
     step_of,
 )
-from nats_client.window import Batch, Window
+from nats_client.window import Window
 
 SECOND = 10**9
 ZONES = [

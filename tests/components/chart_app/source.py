@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from nats_client.bins import Bins
+from nats_client.columns import Batch
 from nats_client.crossings import Crossings
-from nats_client.window import Batch, Snapshot, Window
+from nats_client.window import Snapshot, Window
 
 SECOND = 1_000_000_000
 LOOK_BACK = pd.Timedelta("PT1M")
