@@ -15,8 +15,7 @@ from tests.waiting import until
 def follow(client: Client, stream: str, count: int) -> list[float]:
     """The numbers of the stream's rows, once there are `count`."""
     feed = client.feed(stream, look_back="PT1H")
-    until(lambda: len(feed.snapshot()) == count)
-    assert feed.health.phase == "following"
+    until(lambda: len(feed.snapshot()) == count and feed.health.phase == "following")
     return feed.snapshot().numbers("n").tolist()
 
 
