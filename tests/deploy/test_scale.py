@@ -186,7 +186,7 @@ def test_killed_processes_cost_no_row(scale: Scale, browser: Browser) -> None:
     until(lambda: len(set(seqs())) > 30, 90)
     tab.get_by_role("combobox", name="Kind").click()
     tab.get_by_role("option", name="second").click()
-    until(lambda: "kind=second" in tab.url)
+    until(lambda: "kind=second" in tab.evaluate("location.search"))
     tab.locator(".lb-keys button").first.click()
     until(lambda: chart.evaluate("el => el.data.some(trace => trace.visible === 'legendonly')"))
     box = chart.locator(".nsewdrag").first.bounding_box()
