@@ -124,7 +124,10 @@ def connected(urls: list[str], work: Callable[[Any], Awaitable[Any]], credential
 
         try:
             return await once()
-        except ConnectionResetError:  # a server that reads its configuration anew drops who is logging in
+        except (ConnectionResetError, nats.errors.Error) as error:
+            # A server that reads its configuration anew drops, or refuses, who is logging in.
+            if isinstance(error, nats.errors.Error) and "Authorization Violation" not in str(error):
+                raise
             await asyncio.sleep(0.5)
             return await once()
 
