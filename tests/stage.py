@@ -79,7 +79,7 @@ class Stage:
         assert ports is not None
         with urllib.request.urlopen(f"{ports.monitoring_url}/connz?auth=1&limit=1000", timeout=10) as answer:
             found = json.load(answer)["connections"]
-        return [each for each in found if each["name"] == "lookback"]
+        return [each for each in found if each.get("name") == "lookback"]
 
 
 class Person:
