@@ -137,7 +137,7 @@ def empty_state(read: Read) -> None:
     elif isinstance(read, View) and health.phase == "following":
         st.info(
             f"No message in the last {format_duration(read.look_back)} ({plain(what)}). "
-            "The page fills by itself when one comes.",
+            f"{plain(read.health.hint)} The page fills by itself when one comes.",
             icon=":material/hourglass_empty:",
         )
     elif health.phase in ("connecting", "replaying"):
@@ -171,6 +171,8 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
         found += _gone(view)
         if health.hindered:
             found.append((_hindered(name, health.hindered), []))
+        if health.by_sequence:
+            found.append((f"{name}: {by_sequence_text(health.by_sequence)}", []))
         if health.archive:
             found.append((f"{name}: the archive can't be read. {health.archive} Older rows are missing.", []))
         if health.malformed:
@@ -219,6 +221,11 @@ def _lacks(bucket: Bucket) -> list[str]:
     if health.hindered:
         found.append(_hindered(health.name, health.hindered))
     return found
+
+
+def by_sequence_text(why: str) -> str:
+    """How a stream without a consumer is read, and why."""
+    return f"read by sequence, every half second: {why}"
 
 
 def _hindered(name: str, why: LookbackError) -> str:

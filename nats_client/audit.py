@@ -16,6 +16,7 @@ import pandas as pd
 from .archive import Archive
 from .columns import Ints
 from .consumer import PATIENCE, Consumer
+from .endings import Endings, first_ever, has_limits, holes_tell, loses
 from .errors import LookbackError, RequestFailed, RequestRefused, StreamNotFound
 from .gaps import Gap
 from .streams import limits_text
@@ -26,6 +27,10 @@ EVERY = 2.0
 UNANSWERED = 6.0
 """Seconds without an answer, and without a message, after which the stream is called out of reach: heartbeats
 may go on, since the consumer's node needs no majority for them."""
+HINT_EVERY = 10.0
+"""Seconds between two looks at why nothing matches."""
+MOST_HOLES = 1000
+"""Runs of sequences that were not there to be read, between two looks."""
 MOST_DELETED = 100_000
 """Messages deleted in the middle of a stream that are looked for one by one; the server sends their list."""
 
@@ -46,6 +51,13 @@ class Audit:
         None where none has gone from its start."""
         self.earlier = 0
         """Messages that the stream held before that one."""
+        self.base = 1
+        """The sequence with which the stream began."""
+        self.hint = ""
+        """Why not one message of the stream matches the filter, in a sentence; empty where that is not so, or
+        not known."""
+        self.ends = Endings()
+        """Messages that say when they end."""
         self.limits = ""
         """What the stream keeps at most, in words; empty where nothing limits it."""
         self._consumer = consumer
@@ -55,11 +67,21 @@ class Audit:
         self._gone_below = 0  # rows of messages below this sequence have left
         self._deleted: Ints = np.zeros(0, dtype=np.int64)
         self._restarts = 0
+        self._holes: list[Gap] = []  # messages that were not there to be read, of which nobody knows why
+        self._lost = True  # whether at the last look a message that went was a loss
+        self._hint_again = 0.0
         self._read = (0, 0)  # all up to this sequence had been read at this time
 
     def holds(self, seq: int) -> bool:
         """Whether the message of this sequence was not gone when the stream was last looked at."""
         return seq >= self._gone_below and seq not in self._deleted
+
+    def unread(self, gap: Gap) -> None:
+        """Take in messages that left the stream before they could be read."""
+        if holes_tell(self._consumer.config):
+            self._found(gap)
+        elif loses(self._consumer.config) and has_limits(self._consumer.config):
+            self._holes = [*self._holes, gap][-MOST_HOLES:]
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -67,18 +89,23 @@ class Audit:
 
     async def _look(self) -> None:
         following = self._consumer.phase == "following"
+        lost = self._lost and loses(self._consumer.config)
         info = await self._consumer.look()
         if not _has_majority(info):
             raise RequestFailed("It has lost the majority of its replicas.")
-        state = info["state"]
+        state, config = info["state"], info["config"]
         first = int(state["first_seq"])
-        self.earlier = max(0, first - 1)
+        self.base = first_ever(config, first)
+        self.earlier = max(0, first - self.base)
         held = self.earlier and state["messages"]
         self.begins = pd.Timestamp(state["first_ts"]).value if held else None
         self.limits = limits_text(info["config"])
         self.first = first
-        self._find_unread(first, int(state["last_seq"]), following)
-        if not loses(info["config"]):
+        self._find_unread(config, first, int(state["last_seq"]), following)
+        self._tell_holes(pd.Timestamp(state["first_ts"]).value if state["messages"] else None)
+        await self._find_hint(info)
+        self._lost = loses(config)
+        if not self._lost:
             return
         self._gone_below = first if self._archive is None else 0
         self._deleted = self._deleted[self._deleted >= first]
@@ -93,19 +120,46 @@ class Audit:
                 kept = await self._archive.holds(info["created"], newest)
             except LookbackError:
                 return  # nobody knows what it holds, so nothing leaves
+        if self.ends:
+            self._remove_ended(first, kept)
         for removed in (
             self._window.remove_before(first, after=kept),
             self._window.remove(self._deleted[self._deleted > kept]),
         ):
-            if removed is not None:
+            if removed is not None and lost:  # otherwise it had gone before that was one
                 self._found(Gap("removed", removed.start, removed.end, removed.count))
 
-    def _find_unread(self, first: int, last: int, following: bool) -> None:
+    def _remove_ended(self, first: int, kept: int) -> None:
+        """Let rows leave of messages that ended as they were meant to: they are no gap."""
+        rows = self._window.snapshot()
+        gone = ((rows.seq < first) | np.isin(rows.seq, self._deleted)) & (rows.seq > kept)
+        if gone.any():
+            self._window.remove(self.ends.meant(rows, gone, self._consumer.now()))
+        if (oldest := self._window.oldest_seq) is not None:
+            self.ends.forget(oldest)
+
+    def _tell_holes(self, begins: int | None) -> None:
+        """Tell of the unread messages at the start of a stream, which its limits may have pushed out: then
+        what came before them has gone as well. `begins` is when its oldest message was stored."""
+        holes, self._holes = self._holes, []
+        for gap in holes:
+            if begins is None or begins > gap.start:
+                self._found(gap)
+
+    async def _find_hint(self, info: dict[str, Any]) -> None:
+        if len(self._window) or not self._consumer.filtered:
+            self.hint, self._hint_again = "", 0.0
+        elif self._consumer.phase == "following" and time.monotonic() >= self._hint_again:
+            self._hint_again = time.monotonic() + HINT_EVERY
+            self.hint = await self._consumer.why_empty(info)
+
+    def _find_unread(self, config: dict[str, Any], first: int, last: int, following: bool) -> None:
         """With a filter, sequences that were never delivered are normal. Only after a restart can some of
         them have been ours: those that had come and gone while nothing was read."""
         seq, when = self._read
         restarts = self._consumer.restarts
-        if self._consumer.filtered and restarts != self._restarts and seq and first > seq + 1:
+        told = holes_tell(config) or (loses(config) and has_limits(config))
+        if told and self._consumer.filtered and restarts != self._restarts and seq and first > seq + 1:
             self._found(Gap("removed", when, self._consumer.now(), None))
         if following:
             self._restarts = restarts
@@ -131,15 +185,6 @@ async def look_again(consumer: Consumer, look: Callable[[], Awaitable[None]]) ->
             except Exception:
                 _log.exception("looking at the stream")  # and look again: a feed must not grow blind
         await asyncio.sleep(EVERY)
-
-
-def loses(config: dict[str, Any]) -> bool:
-    """Whether a message that goes from this stream is a loss.
-
-    It is none where somebody has worked on it (retention by interest or work queue), or where a newer one
-    has replaced it (a limit per subject): then the window keeps what it has seen.
-    """
-    return bool(config.get("retention", "limits") == "limits" and config.get("max_msgs_per_subject", -1) <= 0)
 
 
 def _has_majority(info: dict[str, Any]) -> bool:

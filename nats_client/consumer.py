@@ -27,16 +27,20 @@ import pandas as pd
 from nats.aio.msg import Msg
 from nats.nuid import NUID
 
+from .by_sequence import CONSUMER_AGAIN, EVERY, BySequence, NoConsumerError, check_retention, refused
 from .connection import Connection, SafeNatsPy, not_permitted
 from .decoders import Raw
-from .errors import LookbackError, RequestFailed, RequestRefused, StreamNotFound, one_of
+from .errors import LookbackError, NotPermitted, RequestFailed, RequestRefused, StreamNotFound, one_of
 from .fast_path import BEFORE, Arrived, Run, RunInbox
+from .subjects import matches
+from .unmatched import why_empty
 
 HEARTBEAT = 1.0  # seconds between the server's signs of life on an idle stream
 PATIENCE = 3.5  # seconds of silence that put the consumer in doubt
 GATHER = 0.05  # seconds in which messages gather to a batch
 INACTIVE = 10.0  # seconds after which the server forgets a consumer that nobody listens to
 RETRY_AFTER = 1.0  # seconds between tries while the stream cannot be read
+CHECK_EVERY = 2.0  # seconds between two looks at whether the consumer is still as it was made
 BEHIND_FOR = 3.0  # seconds after which a stream that ends before what was read has lost its end for good
 MOST_NAMES = 100_000  # subjects whose text is kept at hand
 BUCKET = "KV_"  # how the stream of a key-value bucket begins (ADR-8)
@@ -60,6 +64,10 @@ class Sink(Protocol):
     def gone(self, count: int, start: int, end: int) -> None:
         """`count` messages of the stream, between `start` and `end` (ns since the epoch, UTC), were taken
         from it before they could be read."""
+
+    def back_to(self, seq: int, stored: int) -> None:
+        """What was delivered behind `seq`, which was stored at `stored` (ns since the epoch, UTC), is void:
+        some of it may have been left out. It comes again, complete."""
 
 
 class _AnotherStreamError(Exception):
@@ -109,6 +117,8 @@ class Consumer:
         self.why: LookbackError | None = None
         self.hindered: LookbackError | None = None
         """Why it is read in steps of about a megabyte a second: the login does not permit flow control."""
+        self.by_sequence: str | None = None
+        """Why it is read by sequence, without a consumer on the server; None: it is not."""
         self.done = 0
         """Messages received since the replay began."""
         self.pending = 0
@@ -182,8 +192,14 @@ class Consumer:
         rolled_back = self._behind_since is not None and asked - self._behind_since > BEHIND_FOR * 1e9
         if self._created is not None and (info["created"] != self._created or rolled_back):
             self.start_over("the stream is another one now")
+        elif self.config and self.config.get("retention") != info["config"].get("retention"):
+            self.restart("the stream's retention was changed")
         self._created, self.config = info["created"], info["config"]
         return info
+
+    async def why_empty(self, info: dict[str, Any]) -> str:
+        """Why nothing matches the filter, as a sentence; `info` is what look() has found."""
+        return await why_empty(self._connection, self._stream, self._subject or ">", info)
 
     def start_over(self, why: str) -> None:
         """Read anew from the beginning; what was delivered so far is void."""
@@ -198,8 +214,12 @@ class Consumer:
                 if self._moving and self._connection.state.status != "connected":
                     raise _DoubtError("the connection to the server was lost")
                 client = await self._connection.ready()
-                async with self._attached(client) as doubt_at:
-                    if await self._read(client, doubt_at):
+                try:
+                    async with self._attached(client) as doubt_at:
+                        if await self._read(client, doubt_at):
+                            return
+                except NoConsumerError as reason:
+                    if await self._read_by_sequence(reason):
                         return
             except _MovedError:
                 self._moving = True
@@ -235,6 +255,7 @@ class Consumer:
     async def _attached(self, client: SafeNatsPy) -> Any:
         """A fresh consumer on the server, listening; gone again at the end."""
         info = await self.look()
+        check_retention(info["config"])
         before = self._created
         name = _nuid.next().decode()
         address = client.new_inbox()
@@ -261,13 +282,20 @@ class Consumer:
                     raise _DoubtError("the stream was recreated meanwhile")
                 if self._doubt:
                     raise _DoubtError(self._doubt)
+                self.by_sequence = None
                 self.pending = int(answer.get("num_pending", 0))
                 if not self._moving:
                     self.done = 0
                 if not self._deaf and not (self._moving and self.phase == "following"):
                     self._enter("replaying" if self.pending else "following")
                 self._moving = False
-                yield time.monotonic() + PATIENCE
+                checking = asyncio.create_task(
+                    self._check(answer, info["state"], self.last_seq, self._known_at)
+                )
+                try:
+                    yield time.monotonic() + PATIENCE
+                finally:
+                    checking.cancel()
             finally:
                 client.untap(listening)
                 with contextlib.suppress(Exception):
@@ -284,11 +312,14 @@ class Consumer:
             "max_deliver": 1,
             "replay_policy": "instant",
             "mem_storage": True,
-            "num_replicas": 1,
+            "num_replicas": 0,  # as many as the stream wants
             "flow_control": True,
             "idle_heartbeat": int(HEARTBEAT * 1e9),
             "inactive_threshold": int(INACTIVE * 1e9),
         }
+        limits = self.config.get("consumer_limits") or {}
+        if 0 < (shortest := limits.get("inactive_threshold", 0)) < config["inactive_threshold"]:
+            config["inactive_threshold"] = shortest
         if self.last_seq is not None:
             config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, self.last_seq)}
         elif self._look_back is None:
@@ -306,7 +337,103 @@ class Consumer:
             config["filter_subject"] = self._subject
             subject += f".{self._subject}"  # a permission can pin the filter this way
         request = {"stream_name": self._stream, "config": config, "action": "create"}
-        return await self._connection.api(subject, request)
+        try:
+            return await self._connection.api(subject, request)
+        except NotPermitted:
+            raise
+        except RequestRefused as error:
+            raise refused(error) from error
+
+    async def _check(
+        self, made: dict[str, Any], state: dict[str, Any], last: int | None, known_at: int | None
+    ) -> None:
+        """See to it that the consumer stays as it was made: an administrator can pause it, or have it leave
+        messages out, and neither shows in what it sends. What came since the last look comes again."""
+        first = int(state["first_seq"]) - 1
+        sound = last, known_at
+        while True:
+            asked = self.last_seq, self._known_at
+            try:
+                info = await self._connection.api(f"CONSUMER.INFO.{self._stream}.{made['name']}")
+            except NotPermitted:
+                return
+            except RequestRefused as error:
+                self.restart(str(error))
+                return
+            except (LookbackError, TimeoutError, OSError):
+                pass  # others look at whether the server answers
+            else:
+                if info.get("paused") or _settings(info) != _settings(made):
+                    self.last_seq, self._known_at = sound
+                    self._sink.back_to(first if sound[0] is None else sound[0], sound[1] or 0)
+                    self.restart("the consumer was paused, or changed")
+                    return
+                sound = asked
+            await asyncio.sleep(CHECK_EVERY)
+
+    async def _read_by_sequence(self, reason: NoConsumerError) -> bool:
+        """Deliver what the stream holds without a consumer; True when `until` is reached, False when it is
+        time to ask for one again. Raises _DoubtError, LookbackError."""
+        reader = BySequence(self._connection, self._stream, self._subject, str(reason))
+        self.by_sequence, self._doubt, self._moving = str(reason), None, False
+        self._inbox = RunInbox()
+        again = None if reason.for_good else time.monotonic() + CONSUMER_AGAIN
+        info = await self.look()
+        if self.last_seq is not None:
+            stored = await reader.stored(self.last_seq)
+            if None not in (stored, self._known_at) and stored != self._known_at:
+                self.start_over("the stream is another one now")
+        at = await self._begin(reader, info["state"])
+        if self.phase != "following":
+            self.done = 0
+            self._enter("replaying")
+        while True:
+            if self._doubt:
+                raise _DoubtError(self._doubt)
+            state = info["state"]
+            last, ends = int(state["last_seq"]), self._until is not None
+            if self._until is not None:
+                last = min(last, self._until - 1)
+            at = max(at, int(state["first_seq"]))
+            while at <= last:
+                raw, at = await reader.some(at, last, state)
+                if self._doubt:
+                    raise _DoubtError(self._doubt)
+                self.pending = max(0, last + 1 - at)
+                self._deliver_found(raw)
+            self.pending = 0
+            if ends:
+                return True
+            if self.phase != "following":
+                self._enter("following")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EVERY):
+                    await self._inbox.arrived.wait()  # until there is a doubt
+            if again is not None and time.monotonic() > again:
+                return False
+            info = await self.look()
+
+    async def _begin(self, reader: BySequence, state: dict[str, Any]) -> int:
+        if self.last_seq is not None:
+            return self.last_seq + 1
+        if self._look_back is None:
+            return int(state["first_seq"])
+        if self._start is None:
+            self._start = self.now() - self._look_back().value
+        return await reader.since(self._start, state)
+
+    def _deliver_found(self, raw: Raw) -> None:
+        if not len(raw):
+            return
+        if self._subject is None:
+            before, known = self.last_seq, self._known_at
+            for seq, stored in zip(raw.seq, raw.received, strict=True):
+                if before is not None and known is not None and seq > before + 1:
+                    self._sink.gone(seq - before - 1, known, stored)
+                before, known = seq, stored
+        self._sink.messages(raw)
+        self.done += len(raw)
+        self.last_seq, self._known_at = raw.seq[-1], raw.received[-1]
 
     async def _passes_over(self, answer: dict[str, Any], state: dict[str, Any]) -> bool:
         """Whether a consumer that begins at a time stands behind messages of that time. After a purge that
@@ -513,7 +640,10 @@ class Consumer:
     def _name(self, subject: bytes) -> str:
         name = self._subjects.get(subject)
         if name is None:
-            name = self._subjects[subject] = subject.decode("utf-8", "replace")
+            name = subject.decode("utf-8", "replace")
+            if self._subject is not None and not matches(name, self._subject):
+                raise _DoubtError(f"the consumer sends {name!r}, which was not asked for")
+            self._subjects[subject] = name
         return name
 
     def _status(self, reply: str, headers: dict[str, str], replies: list[str], expected: int) -> str | None:
@@ -561,6 +691,15 @@ def _some(messages: "list[Arrived | Run]") -> "list[Arrived | Run]":
     some = messages[:end]
     del messages[:end]
     return some
+
+
+def _settings(info: dict[str, Any]) -> dict[str, Any]:
+    """What a consumer is set to; the server notes in the metadata what it needs to know for itself."""
+    return {
+        name: value
+        for name, value in info["config"].items()
+        if name not in ("metadata", "pause_until") and value
+    }
 
 
 def _is_idle(reply: bytes, headers: dict[str, str]) -> bool:

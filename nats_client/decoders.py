@@ -79,7 +79,8 @@ def decode(
     A JSON object is a row, an array of objects several, a scalar a row with the column `value`.
     With a `time_field`, that field of the payload is the row's time: ISO 8601 (UTC where it names no
     zone) or a number of seconds, milliseconds, microseconds or nanoseconds since the epoch, told apart by
-    its size. A row without a readable time is malformed. Fields that are called like the envelope or like
+    its size. A row without a readable time is malformed. A message without a payload is a row without fields,
+    at the time when the server stored it. Fields that are called like the envelope or like
     one of `tokens`, the named tokens of the subject, become `payload{name}`.
     """
     load = DECODERS[decoder]
@@ -98,6 +99,9 @@ def decode(
     time = received
     if time_field is not None:
         time, readable = read_times([row.get(time_field) for row in rows])
+        for i in np.flatnonzero(~readable).tolist():
+            if not raw.payload[at[i]]:  # nothing in it says otherwise
+                time[i], readable[i] = received[i], True
         if not readable.all():
             bad += [
                 (int(at[i]), f"no readable time in the field {time_field!r}")
@@ -178,6 +182,10 @@ def _each(
     rows: list[Row] = []
     origin: list[int] = []
     for i, payload in enumerate(payloads):
+        if not payload:  # a marker, or all is in the headers: a row without fields
+            rows.append({})
+            origin.append(i)
+            continue
         try:
             value = load(payload)
         except ValueError as error:
@@ -230,8 +238,6 @@ def check_decoder(name: str) -> str:
 
 
 def _json(payload: bytes) -> Any:
-    if not payload:
-        raise ValueError("the payload is empty")
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError as error:

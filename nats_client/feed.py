@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .archive import Archive, Extent
-from .audit import Audit, loses
+from .audit import Audit
 from .bins import MOST, Bins
 from .chunks import Query
 from .connection import Connection, end_tasks
@@ -20,6 +20,7 @@ from .consumer import Consumer, Phase
 from .core import Subscriber
 from .crossings import Crossings
 from .decoders import Malformed, Raw, decode
+from .endings import Endings, holes_tell, loses
 from .errors import ClosedError, LookbackError
 from .gaps import Gap, Gaps
 from .latest import Latest
@@ -127,6 +128,10 @@ class Health:
     """What the stream keeps at most, in words; empty where nothing limits it."""
     hindered: LookbackError | None = None
     """Why it is read in steps of about a megabyte a second, if it is."""
+    by_sequence: str | None = None
+    """Why it is read by sequence, every half second, if it is: a part of a sentence."""
+    hint: str = ""
+    """Why not one message matches the subject, in a sentence, where that is known."""
 
     @property
     def progress(self) -> float:
@@ -299,12 +304,16 @@ class Feed:
             archive=self._archive.error if self._archive else None,
             limits=audit.limits if audit else "",
             hindered=consumer.hindered if isinstance(consumer, Consumer) else None,
+            by_sequence=consumer.by_sequence if isinstance(consumer, Consumer) else None,
+            hint=audit.hint if audit and not len(self.window) else "",
         )
 
     # -- on the client's loop ----------------------------------------------------------------------------
 
     def messages(self, raw: Raw) -> None:
         """Take messages of the consumer into the window."""
+        if self._audit is not None:
+            self._audit.ends.note(raw)
         self._take(raw, self.window, self._consumer.pending)
         last = slice(-MOST_MESSAGES, None)
         each = zip(raw.seq[last], raw.received[last], raw.subject[last], raw.payload[last], strict=True)
@@ -324,11 +333,20 @@ class Feed:
         if self._archive is not None and self._audit is not None:
             self._archive.extent, self._archived = Extent(), pd.Timedelta(0)
             self._audit.first = None  # until the new stream was looked at
+        if self._audit is not None:
+            self._audit.ends = Endings()
 
     def gone(self, count: int, start: int, end: int) -> None:
         """Note messages that left the stream before they could be read."""
-        if isinstance(self._consumer, Consumer) and loses(self._consumer.config):
-            self._missing(Gap("removed", start, end, count))
+        if self._audit is not None:
+            self._audit.unread(Gap("removed", start, end, count))
+
+    def back_to(self, seq: int, stored: int) -> None:
+        """Forget what was delivered behind `seq`, stored at `stored`, and what seemed to be missing there."""
+        held = self.window.snapshot().seq
+        self.window.remove(held[held > seq])
+        self._messages = [message for message in self._messages if message.seq <= seq]
+        self._gaps.forget_after(stored)
 
     def interrupted(self, start: int, end: int) -> None:
         """Note a time in which nobody listened."""
@@ -415,7 +433,8 @@ class Feed:
         if (oldest := self.window.oldest_seq) is not None:
             before = min(before, oldest)
         seam: Gap | None = None
-        if extent.last and extent.last + 1 < before == audit.first and extent.last_time > since:
+        lost = loses(consumer.config)
+        if lost and extent.last and extent.last + 1 < before == audit.first and extent.last_time > since:
             count = before - 1 - extent.last if self.key.subject is None else None
             seam = Gap("removed", extent.last_time, begins, count)
         above: tuple[int, int] | None = None
@@ -439,7 +458,9 @@ class Feed:
     def _note_jumps(self, raw: Raw, above: tuple[int, int] | None) -> None:
         """Messages of a whole stream that its archive has not got either, among `raw` and up to the row
         `above`, its sequence and when it was stored."""
-        if self.key.subject is not None:
+        if self.key.subject is not None or not isinstance(self._consumer, Consumer):
+            return
+        if not holes_tell(self._consumer.config):
             return
         seqs, received = raw.seq, raw.received
         if above is not None:
@@ -450,7 +471,8 @@ class Feed:
     def _begins(self) -> tuple[int | None, int]:
         """When what can be had of the stream begins, and how many messages went before."""
         if self._archive is not None and (extent := self._archive.extent).first:
-            return (extent.first_time if extent.first > 1 else None), extent.first - 1
+            before = extent.first - (self._audit.base if self._audit else 1)
+            return (extent.first_time if before > 0 else None), max(0, before)
         return (self._audit.begins, self._audit.earlier) if self._audit else (None, 0)
 
     def _take(self, raw: Raw, window: Window, expected: int = 0) -> None:
@@ -492,6 +514,8 @@ class _Older:
         )
 
     def messages(self, raw: Raw) -> None:
+        if self._feed._audit is not None:
+            self._feed._audit.ends.note(raw)
         self._feed._take(raw, self.window)
 
     def recreated(self) -> None:
@@ -499,3 +523,7 @@ class _Older:
 
     def gone(self, count: int, start: int, end: int) -> None:
         self._feed.gone(count, start, end)
+
+    def back_to(self, seq: int, stored: int) -> None:
+        held = self.window.snapshot().seq
+        self.window.remove(held[held > seq])

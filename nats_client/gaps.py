@@ -51,6 +51,10 @@ class Gaps:
             kept.append(gap)
         self._all = tuple(sorted(kept, key=lambda each: each.start))
 
+    def forget_after(self, time: int) -> None:
+        """Forget those that ended after `time` (ns since the epoch, UTC)."""
+        self._all = tuple(gap for gap in self._all if gap.end <= time)
+
     def clear(self) -> None:
         """Forget all: they belong to a stream that is no more."""
         self._all = ()

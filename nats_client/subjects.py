@@ -133,6 +133,36 @@ def parse_pattern(subject: str) -> Pattern:
     return Pattern(check_filter(plain), tuple(names))
 
 
+def matches(subject: str, pattern: str) -> bool:
+    """Whether `subject`, without wildcards, is one of those that the filter `pattern` names."""
+    tokens, wanted = subject.split("."), pattern.split(".")
+    if wanted[-1] == ">":
+        wanted = wanted[:-1]
+        if len(tokens) <= len(wanted):
+            return False
+    elif len(tokens) != len(wanted):
+        return False
+    return all(there in ("*", token) for token, there in zip(tokens, wanted, strict=False))
+
+
+def within(one: str, other: str) -> bool:
+    """Whether the filter `other` names all subjects that the filter `one` does."""
+    if one.endswith(">") and not other.endswith(">"):
+        return False
+    return matches(one, other)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether there can be a subject that both of these filters name."""
+    left, right = one.split("."), other.split(".")
+    for a, b in zip(left, right, strict=False):
+        if ">" in (a, b):
+            return True
+        if a != b and "*" not in (a, b):
+            return False
+    return len(left) == len(right)
+
+
 def token_columns(names: Sequence[str], subjects: Iterable[str]) -> dict[str, list[str | None]]:
     """For each of the `names` of a pattern, that token of each of `subjects`; None where there is none."""
     split = [subject.split(".") for subject in subjects]

@@ -23,6 +23,7 @@ import orjson
 import pandas as pd
 
 from .audit import look_again
+from .by_sequence import read_headers
 from .connection import Connection, end_tasks
 from .consumer import BUCKET, Consumer, Phase
 from .decoders import DECODERS, Raw
@@ -283,6 +284,10 @@ class Watch:
     def gone(self, count: int, start: int, end: int) -> None:
         """Nothing to do: what counts is the newest revision of each key."""
 
+    def back_to(self, seq: int, stored: int) -> None:
+        """Read anew: keys may have been left out."""
+        self._consumer.start_over(f"the consumer of the bucket {self.bucket!r} was changed")
+
     async def close(self) -> None:
         """End the consumer."""
         self._closed = True
@@ -446,15 +451,9 @@ async def key_history(connection: Connection, bucket: str, key: str) -> list[Ent
                 message = (await connection.api(f"STREAM.MSG.GET.{BUCKET}{bucket}", request))["message"]
             except StreamNotFound:
                 raise StreamNotFound(f"There is no bucket {bucket!r} on this server.") from None
-            operation = operation_of(_headers(base64.b64decode(message.get("hdrs") or "")))
+            operation = operation_of(read_headers(base64.b64decode(message.get("hdrs") or "")))
             payload = base64.b64decode(message.get("data") or "") if operation == "PUT" else b""
             stored = int(pd.Timestamp(message["time"]).value)
             found.append(Entry(key, payload, message["seq"], stored, operation))
             seq = message["seq"] + 1
     return found
-
-
-def _headers(block: bytes) -> dict[str, str]:
-    """A message's headers (ADR-4), as the API hands them out: the version, then a line for each."""
-    lines = (line.partition(":") for line in block.decode("utf-8", "replace").split("\r\n")[1:])
-    return {name: value.strip() for name, colon, value in lines if colon}

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 
 from nats_client.connection import Connection, end_tasks
@@ -54,6 +55,12 @@ class Part:
         self.raw.received.extend(raw.received)
         self.raw.subject.extend(raw.subject)
         self.raw.payload.extend(raw.payload)
+
+    def back_to(self, seq: int, stored: int) -> None:
+        """Forget what came behind `seq`: it comes again."""
+        kept = int(np.searchsorted(self.raw.seq, seq, "right"))
+        for column in (self.raw.seq, self.raw.received, self.raw.subject, self.raw.payload):
+            del column[kept:]
 
     def recreated(self) -> None:
         """What was read belongs to a stream that is no more."""

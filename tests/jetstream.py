@@ -1,0 +1,74 @@
+"""JetStream's API as it is, for what nats-py has no words for."""
+
+import json
+from typing import Any, Protocol
+
+
+class Runs(Protocol):
+    """A server, or a cluster."""
+
+    def run(self, work: Any) -> Any:
+        """The result of `work`, given a connection."""
+
+
+def api(server: Runs, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The answer at `$JS.API.{subject}`, which must be no error."""
+
+    async def ask(nc: Any) -> dict[str, Any]:
+        reply = await nc.request(f"$JS.API.{subject}", json.dumps(body or {}).encode(), timeout=10)
+        answer: dict[str, Any] = json.loads(reply.data)
+        return answer
+
+    answer = server.run(ask)
+    assert "error" not in answer, answer["error"]
+    return dict(answer)
+
+
+def stream(server: Runs, name: str, *subjects: str, **config: Any) -> None:
+    """Create a stream with just this configuration."""
+    settings = {"name": name, "subjects": list(subjects), "storage": "file", "retention": "limits"}
+    api(server, f"STREAM.CREATE.{name}", settings | config)
+
+
+def change(server: Runs, name: str, **config: Any) -> None:
+    """Change a stream's configuration."""
+    api(server, f"STREAM.UPDATE.{name}", api(server, f"STREAM.INFO.{name}")["config"] | config)
+
+
+def worker(server: Runs, name: str, consumer: str = "worker", **config: Any) -> None:
+    """Create a durable consumer that acknowledges each message."""
+    settings = {"name": consumer, "durable_name": consumer, "ack_policy": "explicit"}
+    body = {"stream_name": name, "config": settings | config}
+    api(server, f"CONSUMER.CREATE.{name}.{consumer}", body)
+
+
+def messages(server: Runs, name: str) -> int:
+    """How many messages a stream holds."""
+    return int(api(server, f"STREAM.INFO.{name}")["state"]["messages"])
+
+
+def publish(server: Runs, subject: str, *payloads: bytes, **headers: str) -> None:
+    """Publish, and wait for the stream to have each; underscores in a header's name stand for dashes."""
+
+    async def work(nc: Any) -> None:
+        named = {name.replace("_", "-"): value for name, value in headers.items()} or None
+        for payload in payloads:
+            await nc.jetstream().publish(subject, payload, headers=named)
+
+    server.run(work)
+
+
+def work(server: Runs, name: str, count: int, consumer: str = "worker") -> list[bytes]:
+    """The payloads of `count` messages that a worker takes and acknowledges."""
+
+    async def take(nc: Any) -> list[bytes]:
+        done: list[bytes] = []
+        pulled = await nc.jetstream().pull_subscribe_bind(consumer=consumer, stream=name)
+        while len(done) < count:
+            for message in await pulled.fetch(count - len(done), timeout=10):
+                await message.ack_sync()
+                done.append(message.data)
+        return done
+
+    taken: list[bytes] = server.run(take)
+    return taken

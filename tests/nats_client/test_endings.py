@@ -1,0 +1,207 @@
+"""Messages that end as they were meant to are no loss; messages without a payload are rows."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from nats_client import Client, Feed
+from nats_client.endings import lives
+from tests.jetstream import api, messages, publish, stream
+from tests.nats import NatsServer, numbered
+from tests.waiting import until
+
+
+def opened(client: Client, name: str, subject: str | None = None) -> Feed:
+    """A feed that has caught up."""
+    feed = client.feed(name, subject, look_back="PT1H")
+    assert feed.wait(30)
+    return feed
+
+
+def sequences(feed: Feed) -> list[int]:
+    """The stream sequences of the feed's rows."""
+    return feed.snapshot().seq.tolist()
+
+
+def removed(feed: Feed) -> int:
+    """Messages that the feed's gaps count."""
+    return sum(gap.count or 0 for gap in feed.health.gaps)
+
+
+def looked(feed: Feed) -> None:
+    """Wait until the stream has been looked at anew, twice, so that what is said of it is of now."""
+    seen = []
+    audit = feed._audit
+    assert audit is not None
+    find = audit._tell_holes
+
+    def noted(begins: int | None) -> None:
+        seen.append(begins)
+        find(begins)
+
+    audit._tell_holes = noted  # type: ignore[method-assign]
+    until(lambda: len(seen) > 1)
+    audit._tell_holes = find  # type: ignore[method-assign]
+
+
+def test_time_to_live(server: NatsServer, client: Client) -> None:
+    """Messages whose own time to live is over leave the window without a gap, of the whole stream and of a
+    filter, also where they had gone before the feed was opened; what is deleted is one."""
+    stream(server, "T", "t.>", allow_msg_ttl=True)
+
+    def both(first: int) -> None:
+        for i in range(first, first + 5):
+            publish(server, "t.keep", *numbered(1, i))
+            publish(server, "t.short", *numbered(1, i), Nats_TTL="2s")
+
+    both(0)
+    early, part = opened(client, "T"), opened(client, "T", "t.short")
+    assert len(sequences(early)) == 10
+    assert len(sequences(part)) == 5
+    until(lambda: messages(server, "T") == 5)
+    both(5)
+    late = client.feed("T", "t.>", look_back="PT1H")
+    until(lambda: messages(server, "T") == 10)
+    for feed in (early, late):
+        until(lambda feed=feed: sequences(feed) == list(range(1, 20, 2)))
+    until(lambda: sequences(part) == [])
+    for feed in (early, late, part):
+        looked(feed)
+        assert not feed.health.gaps
+        assert feed.health.begins is None
+    api(server, "STREAM.MSG.DELETE.T", {"seq": 5})
+    until(lambda: removed(early) == removed(late) == 1)
+
+
+def test_deleted_before_its_time(server: NatsServer, client: Client) -> None:
+    """A message that is deleted long before its time to live is over is a loss."""
+    stream(server, "T", "t.>", allow_msg_ttl=True)
+    publish(server, "t.a", *numbered(3), Nats_TTL="1h")
+    feed = opened(client, "T")
+    api(server, "STREAM.MSG.DELETE.T", {"seq": 2})
+    until(lambda: removed(feed) == 1)
+
+
+def test_limits_beside_times_to_live(server: NatsServer, client: Client) -> None:
+    """Where messages may have a time to live, those that a limit pushes out before they are read are counted
+    all the same."""
+    stream(server, "T", "t.>", allow_msg_ttl=True, max_msgs=100)
+    publish(server, "t.a", *numbered(10))
+    feed = opened(client, "T")
+
+    async def burst(nc) -> None:  # type: ignore[no-untyped-def]
+        for i in range(50_000):
+            await nc.publish("t.a", b'{"n": %d}' % i)
+        await nc.flush(30)
+
+    server.run(burst)
+    until(lambda: sequences(feed) == list(range(49_911, 50_011)))
+    until(lambda: removed(feed) == 49_910)
+
+
+def test_markers(server: NatsServer, client: Client) -> None:
+    """The server's delete markers, and a message without a payload, are rows without fields."""
+    marked = {"subject_delete_marker_ttl": 1_000_000_000, "allow_rollup_hdrs": True}
+    stream(server, "P", "p.>", allow_msg_ttl=True, max_msgs_per_subject=1, **marked)
+    feed = opened(client, "P")
+    publish(server, "p.a", b'{"on": 1}', Nats_TTL="1s")
+    publish(server, "p.b", b"", X="only a header")
+    until(lambda: len(sequences(feed)) == 3)
+    rows = feed.snapshot().frame(["_subject", "on"])
+    assert rows["_subject"].astype(str).tolist() == ["p.a", "p.b", "p.a"]
+    assert rows["on"].isna().tolist() == [False, True, True]
+    assert feed.health.malformed == 0
+    assert not feed.health.gaps
+
+
+def test_markers_in_time(server: NatsServer, client: Client) -> None:
+    """Where rows have a time of their own, one without a payload has the time when it was stored."""
+    publish(server, "s.a", b'{"at": "2020-01-01T00:00:00Z"}', b"", b'{"at": 1}', b'{"no": 1}')
+    feed = client.feed("S", look_back="PT1H", time="at")
+    assert feed.wait(30)
+    assert sequences(feed) == [1, 2, 3]
+    assert feed.snapshot().time[1] == feed.snapshot().received[1]
+    assert feed.health.malformed == 1
+
+
+def test_roll_up(server: NatsServer, client: Client) -> None:
+    """A message that rolls up its subject, or all, replaces those before it: they leave without a gap."""
+    stream(server, "R", "r.>", allow_rollup_hdrs=True)
+    publish(server, "r.a", *numbered(3))
+    publish(server, "r.b", *numbered(2))
+    feed = opened(client, "R")
+    publish(server, "r.a", *numbered(1), Nats_Rollup="sub")
+    until(lambda: sequences(feed) == [4, 5, 6])
+    other = opened(client, "R", "r.>")
+    assert sequences(other) == [4, 5, 6]
+    publish(server, "r.b", *numbered(1), Nats_Rollup="all")
+    for each in (feed, other):
+        until(lambda each=each: sequences(each) == [7])
+        looked(each)
+        assert not each.health.gaps
+        assert each.health.begins is None
+
+
+def test_schedule(server: NatsServer, client: Client) -> None:
+    """A message that was to be sent at a time, and has been, is no loss."""
+    stream(server, "D", "d.>", allow_msg_schedules=True, allow_msg_ttl=True)
+    feed = opened(client, "D")
+    at = (datetime.now(UTC) + timedelta(seconds=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    publish(server, "d.plan", *numbered(1), Nats_Schedule=f"@at {at}", Nats_Schedule_Target="d.sent")
+    until(lambda: sequences(feed) == [2])
+    looked(feed)
+    assert not feed.health.gaps
+
+
+def test_first_sequence(server: NatsServer, client: Client) -> None:
+    """A stream that was made to begin at 1,000 has lost nothing before it; what is purged later is counted
+    from there."""
+    stream(server, "F", "f.>", first_seq=1000)
+    publish(server, "f.a", *numbered(5))
+    feed = opened(client, "F")
+    looked(feed)
+    assert sequences(feed) == list(range(1000, 1005))
+    assert (feed.health.begins, feed.health.earlier) == (None, 0)
+    assert not feed.health.gaps
+    api(server, "STREAM.PURGE.F", {"seq": 1003})
+    until(lambda: feed.health.earlier == 3)
+    assert removed(feed) == 3
+
+
+def test_mirrors(server: NatsServer, client: Client) -> None:
+    """A mirror of some subjects, or from some sequence on, never had the others: they are no gap."""
+    for i in range(20):
+        publish(server, f"s.{'ab'[i % 2]}", *numbered(1, i))
+    stream(server, "SOME", mirror={"name": "S", "filter_subject": "s.b"})
+    stream(server, "LATE", mirror={"name": "S", "opt_start_seq": 11})
+    until(lambda: messages(server, "SOME") == messages(server, "LATE") == 10)
+    some, late = opened(client, "SOME"), opened(client, "LATE")
+    assert sequences(some) == list(range(2, 21, 2))
+    assert sequences(late) == list(range(11, 21))
+    publish(server, "s.b", *numbered(1, 20))
+    until(lambda: len(sequences(some)) == len(sequences(late)) == 11)
+    for feed in (some, late):
+        looked(feed)
+        assert not feed.health.gaps
+        assert feed.health.begins is None
+
+
+def test_replaced_before_it_was_opened(server: NatsServer, client: Client) -> None:
+    """A stream that keeps the newest of each subject, and nothing else limits, begins nowhere."""
+    stream(server, "K", "k.>", max_msgs_per_subject=1)
+    publish(server, "k.a", *numbered(5))
+    feed = opened(client, "K")
+    looked(feed)
+    assert sequences(feed) == [5]
+    assert (feed.health.begins, feed.health.earlier) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("5s", 5), ("1h30m", 5400), ("1.5s", 1.5), ("250ms", 0.25), ("30", 30), ("never", None), ("x", None)],
+)
+def test_times_to_live(written: str, seconds: float | None) -> None:
+    """Durations are read as Go writes them; what is none is for ever."""
+    assert lives(written) == (2**62 if seconds is None else int(seconds * 1e9))
+    assert time.time_ns() + lives(written) < 2**63
