@@ -46,9 +46,11 @@ class Audit:
         """With an `archive`, only rows leave that are not in there either."""
         self.first: int | None = None
         """The oldest sequence of the stream, None before the first look."""
-        self.begins: int | None = None
+        self.oldest: int | None = None
         """When the server stored the oldest message that the stream still holds, ns since the epoch, UTC;
-        None where none has gone from its start."""
+        None where it holds none."""
+        self.begins: int | None = None
+        """The same; None where none has gone from its start but as it was meant to."""
         self.earlier = 0
         """Messages that the stream held before that one."""
         self.base = 1
@@ -97,12 +99,12 @@ class Audit:
         first = int(state["first_seq"])
         self.base = first_ever(config, first)
         self.earlier = max(0, first - self.base)
-        held = self.earlier and state["messages"]
-        self.begins = pd.Timestamp(state["first_ts"]).value if held else None
+        self.oldest = pd.Timestamp(state["first_ts"]).value if state["messages"] else None
+        self.begins = self.oldest if self.earlier else None
         self.limits = limits_text(info["config"])
         self.first = first
         self._find_unread(config, first, int(state["last_seq"]), following)
-        self._tell_holes(pd.Timestamp(state["first_ts"]).value if state["messages"] else None)
+        self._tell_holes()
         await self._find_hint(info)
         self._lost = loses(config)
         if not self._lost:
@@ -138,12 +140,12 @@ class Audit:
         if (oldest := self._window.oldest_seq) is not None:
             self.ends.forget(oldest)
 
-    def _tell_holes(self, begins: int | None) -> None:
+    def _tell_holes(self) -> None:
         """Tell of the unread messages at the start of a stream, which its limits may have pushed out: then
-        what came before them has gone as well. `begins` is when its oldest message was stored."""
+        what came before them has gone as well."""
         holes, self._holes = self._holes, []
         for gap in holes:
-            if begins is None or begins > gap.start:
+            if self.oldest is None or self.oldest > gap.start:
                 self._found(gap)
 
     async def _find_hint(self, info: dict[str, Any]) -> None:

@@ -426,10 +426,11 @@ class Feed:
         while audit.first is None:  # noqa: ASYNC110 - it looks at the stream right now
             await asyncio.sleep(ARCHIVE_LOOK)
         since = self.now() - look_back.value
-        if audit.begins is None or audit.begins <= since or consumer.created is None:
+        reaches = audit.first <= 1 or (audit.oldest is not None and audit.oldest <= since)
+        if reaches or consumer.created is None:
             return  # the stream's own history reaches as far
         extent = await archive.look(consumer.created)
-        before, begins = audit.first, audit.begins
+        before, begins = audit.first, audit.oldest or self.now()
         if (oldest := self.window.oldest_seq) is not None:
             before = min(before, oldest)
         seam: Gap | None = None

@@ -19,6 +19,7 @@ import pandas as pd
 from nats_client.connection import Connection, end_tasks
 from nats_client.consumer import Consumer
 from nats_client.decoders import Raw
+from nats_client.endings import loses
 from nats_client.errors import LookbackError
 from nats_client.settings import Settings
 from services.database import Database, Message
@@ -126,14 +127,17 @@ class Archiver:
             done = max(newest, first - 1)  # up to here nothing is left to be copied
             total = max(0, last - done)
             step.log(f"stored up to {newest:,}; the stream has {first:,} to {last:,}")
-            if newest and first > newest + 1:
+            if newest and first > newest + 1 and loses(info["config"]):
                 step.log(f"{first - newest - 1:,} messages left the stream before they were archived")
-        copied = 0
+        copied, told = 0, None
         with job.step("copy") as step:
             while done < last:
                 until = min(last, done + PART)
                 # Without anything stored, by time: what is older than is kept is not worth copying.
-                part = await self._read(connection, stream, done if newest else None, until)
+                part, why = await self._read(connection, stream, done if newest else None, until)
+                if why != told:
+                    step.log(f"read by sequence: {why}" if why else "read by a consumer")
+                    told = why
                 messages = [
                     Message(stream, created, seq, _microseconds(stored), subject, payload)
                     for seq, stored, subject, payload in zip(
@@ -156,9 +160,11 @@ class Archiver:
             forgotten = await asyncio.to_thread(self._database.forget, stream, datetime.now(UTC) - self._keep)
             step.log(f"{forgotten:,} messages were older than {self._keep.days} days")
 
-    async def _read(self, connection: Connection, stream: str, after: int | None, until: int) -> Part:
-        """The messages behind sequence `after`, or since the oldest time that is kept, up to `until`. Raises
-        ArchiveError, TimeoutError."""
+    async def _read(
+        self, connection: Connection, stream: str, after: int | None, until: int
+    ) -> tuple[Part, str | None]:
+        """The messages behind sequence `after`, or since the oldest time that is kept, up to `until`; and why
+        they were read by sequence, if they were. Raises ArchiveError, TimeoutError."""
         part = Part()
         consumer = Consumer(connection, stream, None, lambda: pd.Timedelta(self._keep), part, until=until + 1)
         consumer.last_seq = after
@@ -166,7 +172,7 @@ class Archiver:
             await consumer.run()
         if part.void:
             raise ArchiveError(f"The stream {stream!r} was made anew meanwhile; the next run goes on.")
-        return part
+        return part, consumer.by_sequence
 
 
 async def _wait_for(connection: Connection, stream: str) -> None:

@@ -56,13 +56,24 @@ def test_nested_objects() -> None:
     assert rows["a.d"].tolist() == ["[1,2]"]
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b"\xff\xfe", b'{"a": NaN', b"[" * 100_000, b"\x00"])
+@pytest.mark.parametrize("payload", [b"{", b"\xff\xfe", b'{"a": NaN', b"[" * 100_000, b"\x00"])
 def test_malformed(payload: bytes) -> None:
     """What is no JSON is counted and left out, and the rest stays."""
     rows, malformed = frame(b'{"a": 1}', payload, b'{"a": 3}')
     assert malformed == 1
     assert rows["a"].tolist() == [1, 3]
     assert rows["_seq"].tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("decoder", ["json", "text"])
+def test_no_payload(decoder: str) -> None:
+    """A message without a payload is a row without fields, whatever the decoder."""
+    raw = Raw([1, 2, 3], [10, 20, 30], ["s"] * 3, [b"", b"7", b""])
+    batch, samples, malformed = decode(raw, decoder, None)
+    assert (samples, malformed) == ([], 0)
+    assert batch.seq.tolist() == [1, 2, 3]
+    (values,) = batch.values.values()
+    assert pd.Series(list(values)).isna().tolist() == [True, False, True]
 
 
 def test_missing_and_mixed() -> None:

@@ -36,9 +36,9 @@ def looked(feed: Feed) -> None:
     assert audit is not None
     find = audit._tell_holes
 
-    def noted(begins: int | None) -> None:
-        seen.append(begins)
-        find(begins)
+    def noted() -> None:
+        seen.append(feed.now())
+        find()
 
     audit._tell_holes = noted  # type: ignore[method-assign]
     until(lambda: len(seen) > 1)

@@ -164,7 +164,10 @@ def test_services_that_may_be_asked_something(tmp_path: Path) -> None:
         assert {each.requests for each in client.services().instances[0].endpoints} == {None}
 
 
-@pytest.mark.parametrize("subject", [f"{API}.CONSUMER.DELETE.>", f"{API}.STREAM.MSG.GET.>", "$JS.FC.>"])
+@pytest.mark.parametrize(
+    "subject",
+    [f"{API}.CONSUMER.DELETE.>", f"{API}.CONSUMER.INFO.>", f"{API}.STREAM.MSG.GET.>", "$JS.FC.>"],
+)
 def test_what_is_not_needed(tmp_path: Path, subject: str, caplog: pytest.LogCaptureFixture) -> None:
     """A feed that is small needs only to make a consumer and to hear it. What it may not do besides disturbs
     nobody; the log has it, once."""
@@ -259,7 +262,7 @@ def documented() -> dict[str, list[str]]:
 def test_documented_rights_suffice(tmp_path: Path) -> None:
     """With the rights of the document's table, and no others, everything works that the table names."""
     rights = documented()
-    assert {kind: len(subjects) for kind, subjects in rights.items()} == {"publish": 17, "subscribe": 2}
+    assert {kind: len(subjects) for kind, subjects in rights.items()} == {"publish": 18, "subscribe": 2}
     config = (
         "authorization { users: [ { user: admin, password: x }, "
         f"{{ user: me, password: x, permissions: {json.dumps(rights)} }} ] }}"

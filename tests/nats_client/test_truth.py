@@ -10,6 +10,7 @@ from nats.js.api import RetentionPolicy
 
 from nats_client import Client, Feed, Settings
 from tests.backup import restore, snapshot
+from tests.jetstream import messages, work, worker
 from tests.nats import NatsServer, numbered
 from tests.waiting import until
 
@@ -132,11 +133,15 @@ def test_replaced_messages_are_no_loss(server: NatsServer, client: Client) -> No
     server.run(lambda nc: nc.jetstream().add_stream(name="K", subjects=["k.>"], max_msgs_per_subject=1))
     interest = RetentionPolicy.INTEREST
     server.run(lambda nc: nc.jetstream().add_stream(name="I", subjects=["i.>"], retention=interest))
+    worker(server, "I")
     latest, worked = opened(client, stream="K"), opened(client, stream="I")
     server.publish("k.a", *numbered(5))
     server.publish("i.a", *numbered(5))
     for feed in (latest, worked):
         until(lambda feed=feed: len(sequences(feed)) == 5)
+    work(server, "I", 5)
+    assert messages(server, "I") == 0
+    for feed in (latest, worked):
         time.sleep(2.5)
         assert len(sequences(feed)) == 5
         assert not feed.health.gaps

@@ -47,7 +47,7 @@ def test_older(server: NatsServer, client: Client) -> None:
     publish(server, "s.a", *numbered(1))
     last = api(server, "STREAM.INFO.S")["state"]["last_ts"]
     feed = client.feed("S", "s.a", look_back="PT1S")
-    until(lambda: feed.health.hint)
+    until(lambda: len(feed.snapshot()) == 0 and feed.health.hint)
     assert f"was stored at {last[:19].replace('T', ' ')} UTC" in feed.health.hint
 
 

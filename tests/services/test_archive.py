@@ -19,6 +19,7 @@ from services.database import Database
 from services.history import History
 from services.workflow import Workflow
 from tests.archive import rows
+from tests.jetstream import stream, work, worker
 from tests.nats import NatsServer, numbered
 from tests.publisher import Publisher
 from tests.waiting import until
@@ -123,6 +124,27 @@ def test_rows_that_leave_the_stream_stay(server: NatsServer, database: Database,
         kept = [*range(1, 51), *(seq for seq in range(80, 101) if seq != 90)]
         until(lambda: sequences(feed) == kept)
         assert missing(feed) == 100 - len(kept)
+
+
+@one_database
+@pytest.mark.parametrize("retention", ["workqueue", "interest", "limits"])
+def test_without_a_consumer(server: NatsServer, database: Database, client: Client, retention: str) -> None:
+    """The archiver copies streams that take no consumer of ours, and takes nothing from their workers; what
+    they have worked on is on the time line, and no gap."""
+    stream(server, "JOBS", "jobs.>", retention=retention, max_consumers=1)
+    worker(server, "JOBS", filter_subject="jobs.>")
+    server.publish("jobs.a", *numbered(30))
+    archived(server, database, ("JOBS",))
+    server.publish("jobs.a", *numbered(10, 30))
+    assert len(work(server, "JOBS", 35)) == 35
+    with history(server, database):
+        feed = client.feed("JOBS", look_back="PT1H", archive=ARCHIVE)
+        assert feed.wait(30)
+        held = list(range(1, 41)) if retention == "limits" else [*range(1, 31), *range(36, 41)]
+        assert sequences(feed) == held
+        assert not feed.health.gaps
+        assert feed.health.begins is None
+    assert len(work(server, "JOBS", 5)) == 5
 
 
 @one_database
