@@ -172,7 +172,7 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
         if health.hindered:
             found.append((_hindered(name, health.hindered), []))
         if health.by_sequence:
-            found.append((f"{name}: {by_sequence_text(health.by_sequence)}", []))
+            found.append((_by_sequence(name, health.by_sequence), []))
         if health.archive:
             found.append((f"{name}: the archive can't be read. {health.archive} Older rows are missing.", []))
         if health.malformed:
@@ -220,12 +220,13 @@ def _lacks(bucket: Bucket) -> list[str]:
         )
     if health.hindered:
         found.append(_hindered(health.name, health.hindered))
+    if health.by_sequence:
+        found.append(_by_sequence(health.name, health.by_sequence))
     return found
 
 
-def by_sequence_text(why: str) -> str:
-    """How a stream without a consumer is read, and why."""
-    return f"read by sequence, every half second: {why}"
+def _by_sequence(name: str, why: str) -> str:
+    return f"{name}: read by sequence, every half second: {why}"
 
 
 def _hindered(name: str, why: LookbackError) -> str:

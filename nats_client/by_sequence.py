@@ -29,9 +29,11 @@ MOST_UNDER_WAY = 32
 BYTES_UNDER_WAY = 4 * 1024 * 1024
 """What their answers may hold, by the stream's average."""
 
+_UNSEEN = "What is worked on between two looks is not seen; the plain subjects show all that is published."
+
 RETENTIONS = {
-    "workqueue": "in a work queue a consumer takes messages from the workers",
-    "interest": "with retention by interest a consumer makes the stream keep messages for it",
+    "workqueue": f"a consumer would take messages of a work queue from its workers. {_UNSEEN}",
+    "interest": f"a consumer would have a stream with retention by interest keep messages for it. {_UNSEEN}",
 }
 """Why streams with these retentions are read by sequence."""
 
@@ -104,7 +106,7 @@ class BySequence:
             return None
         except NotPermitted as error:
             raise NotPermitted(
-                f"{self._stream!r} can only be read by sequence: {self._why}. {error}"
+                f"{self._stream!r} can only be read by sequence: {self._why} {error}"
             ) from error
         message: dict[str, Any] = answer["message"]
         return message
@@ -118,7 +120,11 @@ def check_retention(config: dict[str, Any]) -> None:
 
 def refused(error: RequestRefused) -> NoConsumerError:
     """What a consumer's refusal by the server comes to."""
-    return NoConsumerError(f"the server takes no further consumer: {error}", for_good=False)
+    return NoConsumerError(
+        f"the server refuses a consumer: {error}. So it is complete, but slower; where a limit is reached, "
+        "delete consumers that nobody needs, or raise it.",
+        for_good=False,
+    )
 
 
 def read_headers(block: bytes) -> dict[str, str]:

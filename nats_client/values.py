@@ -184,6 +184,8 @@ class WatchHealth:
     """Times that the consumer was made anew."""
     hindered: LookbackError | None = None
     """Why it is read in steps of about a megabyte a second, if it is."""
+    by_sequence: str | None = None
+    """Why it is read by sequence, if it is, as in Health."""
 
 
 class Watch:
@@ -259,6 +261,7 @@ class Watch:
             left_out=self._left_out if self._full_at else 0,
             restarts=self._consumer.restarts,
             hindered=self._consumer.hindered,
+            by_sequence=self._consumer.by_sequence,
         )
 
     # -- on the client's loop ----------------------------------------------------------------------------
