@@ -16,7 +16,7 @@ import pandas as pd
 from .archive import Archive
 from .columns import Ints
 from .consumer import PATIENCE, Consumer
-from .endings import Endings, first_ever, has_limits, holes_tell, loses
+from .endings import SLACK, Endings, first_ever, has_limits, holes_tell, loses
 from .errors import LookbackError, RequestFailed, RequestRefused, StreamNotFound
 from .gaps import Gap
 from .streams import limits_text
@@ -124,6 +124,10 @@ class Audit:
                 return  # nobody knows what it holds, so nothing leaves
         if self.ends:
             self._remove_ended(first, kept)
+        if deleted > MOST_DELETED and self.ends:  # then the clock has to do; markers make a TTL longer
+            longest = SLACK + int(config.get("subject_delete_marker_ttl") or 0)
+            over = self.ends.over(self._consumer.now() - longest)
+            self._window.remove(over[over > kept])
         for removed in (
             self._window.remove_before(first, after=kept),
             self._window.remove(self._deleted[self._deleted > kept]),

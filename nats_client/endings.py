@@ -101,12 +101,15 @@ class Endings:
             self._seqs, self._ends = array("q", seqs[kept].tobytes()), array("q", ends[kept].tobytes())
         self._rolled = {subject: seq for subject, seq in self._rolled.items() if seq > first}
 
+    def over(self, now: int) -> Ints:
+        """The sequences of those whose time to live was over at `now` (ns since the epoch, UTC)."""
+        return np.array(self._seqs, dtype=np.int64)[np.array(self._ends, dtype=np.int64) <= now]
+
     def meant(self, rows: Snapshot, gone: npt.NDArray[np.bool_], now: int) -> Ints:
         """The sequences of those `rows`, of which those that are `gone` have left the stream at `now` (ns
         since the epoch, UTC), that did as they were meant to."""
         seqs = rows.seq[gone]
-        over = np.array(self._seqs, dtype=np.int64)[np.array(self._ends, dtype=np.int64) <= now + SLACK]
-        meant = np.isin(seqs, over) | (seqs < self._rolled_all)
+        meant = np.isin(seqs, self.over(now + SLACK)) | (seqs < self._rolled_all)
         if self._rolled:
             codes, labels = rows.codes("_subject")
             replaced = np.array([self._rolled.get(label, 0) for label in labels], dtype=np.int64)

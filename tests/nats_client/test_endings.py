@@ -74,6 +74,22 @@ def test_time_to_live(server: NatsServer, client: Client) -> None:
     until(lambda: removed(early) == removed(late) == 1)
 
 
+def test_more_ended_than_are_listed(
+    server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where more messages have gone than are looked for one by one, rows leave when their time to live is
+    over by the server's clock."""
+    monkeypatch.setattr("nats_client.audit.MOST_DELETED", 3)
+    stream(server, "T", "t.>", allow_msg_ttl=True)
+    publish(server, "t.keep", *numbered(1))
+    publish(server, "t.short", *numbered(10, 1), Nats_TTL="1s")
+    publish(server, "t.keep", *numbered(1, 11))
+    feed = opened(client, "T")
+    assert len(sequences(feed)) == 12
+    until(lambda: sequences(feed) == [1, 12])
+    assert not feed.health.gaps
+
+
 def test_deleted_before_its_time(server: NatsServer, client: Client) -> None:
     """A message that is deleted long before its time to live is over is a loss."""
     stream(server, "T", "t.>", allow_msg_ttl=True)
