@@ -25,7 +25,7 @@ from tests.asking import ask, asked, connected, relay, service_process, serving,
 from tests.embedded import login
 from tests.nats import NatsServer, running_server
 from tests.node import node
-from tests.postgres import PASSWORD, PostgresServer
+from tests.postgres import PASSWORD, READER, PostgresServer
 from tests.waiting import until
 
 HEAVY = "SELECT count(*) AS n FROM history a, history b, history c WHERE (a.seq * b.seq + c.seq) % 7 = 3"
@@ -245,27 +245,48 @@ def test_caller_that_is_gone(database: Database, server: NatsServer, postgres: P
 
 
 def test_several_at_once(database: Database, server: NatsServer) -> None:
-    """Queries run side by side; beyond so many a request waits for its turn, and then is told that all is
-    busy. Meanwhile the service answers who asks how it is."""
+    """Queries run side by side. While long ones have all turns small ones are answered, and one more that is
+    long ends soon, told that all is busy. Meanwhile the service answers who asks how it is."""
     fill(database, 5000)
 
     async def main() -> None:
-        async with serving(database, server.url, at_once=2, wait_for_turn=0.3) as client:
-            heavy = await ask(client, HEAVY)
+        async with serving(database, server.url, at_once=2, wait_for_turn=3) as client:
+            heavy = [await ask(client, HEAVY, headers={"Lookback-Asker": name}) for name in ("one", "two")]
             assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
-            other = await ask(client, HEAVY)
-            busy = await asked(client, "SELECT 1 AS n")
+            busy = await asked(client, HEAVY)
             assert (busy.code, "2 queries" in busy.error) == ("503", True)
+            assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
             await client.request("$SRV.PING.history", b"", timeout=10)
-            for answer in (heavy, other):
+            for answer in heavy:
                 await answer.next()
                 await answer.tell("stop")
                 await answer.all()
-            assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+                assert answer.code == "499"
             stats = json.loads((await client.request("$SRV.STATS.history", b"", timeout=10)).data)
             query = next(endpoint for endpoint in stats["endpoints"] if endpoint["name"] == "query")
             assert (query["num_requests"], query["num_errors"]) == (5, 3)
             assert query["processing_time"] > 1e9  # of the answers, not of taking the requests
+
+    asyncio.run(main())
+
+
+def test_no_asker_takes_all_turns(database: Database, server: NatsServer) -> None:
+    """One asker has half of the turns at the most: another's long query begins and goes on beside them."""
+    fill(database, 5000)
+
+    async def main() -> None:
+        async with serving(database, server.url, at_once=2, wait_for_turn=5) as client:
+            mine = [await ask(client, HEAVY, headers={"Lookback-Asker": "one"}) for _ in range(6)]
+            await mine[0].next()
+            other = await ask(client, HEAVY, headers={"Lookback-Asker": "two"})
+            for _ in range(2):  # seconds 1 and 6: longer than a turn for small queries lasts
+                await other.next()
+            assert other.code is None
+            for answer in mine[1:]:
+                await answer.all()
+                assert answer.code == "503"
+            for answer in (mine[0], other):
+                await answer.tell("stop")
 
     asyncio.run(main())
 
@@ -359,7 +380,12 @@ def test_service_killed_in_the_middle(
 
 def environment(database: Database, postgres: PostgresServer) -> dict[str, str]:
     """What makes a service use that database."""
-    return {"LOOKBACK_HISTORY_DSN": postgres.dsn("archive")} if isinstance(database, PostgreSql) else {}
+    if not isinstance(database, PostgreSql):
+        return {}
+    return {
+        "LOOKBACK_HISTORY_DSN": postgres.dsn("archive"),
+        "LOOKBACK_HISTORY_READER_DSN": postgres.dsn("archive", READER),
+    }
 
 
 def test_ended_in_order(
@@ -394,7 +420,7 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 def test_postgresql_killed_frozen_and_back(own_postgres: PostgresServer, server: NatsServer) -> None:
     """Killed in the middle of an answer it is an error 500, frozen an error 504; back, it answers again."""
-    database = PostgreSql(own_postgres.empty_database())
+    database = PostgreSql(own_postgres.empty_database(), own_postgres.dsn("archive", READER))
     fill(database, 100)
 
     async def main() -> None:
@@ -452,13 +478,14 @@ def test_file_in_use_is_told_and_passes(server: NatsServer, tmp_path: Path) -> N
 
 def test_password_shows_nowhere(server: NatsServer, postgres: PostgresServer, tmp_path: Path) -> None:
     """It is not on the command line, in an answer, in the service's description, or in its log."""
-    dsn = postgres.empty_database()
+    env = {
+        "LOOKBACK_HISTORY_DSN": postgres.empty_database(),
+        "LOOKBACK_HISTORY_READER_DSN": postgres.dsn("archive", READER),
+    }
 
     async def main() -> None:
         async with connected(server.url) as client:
-            with service_process(
-                server.url, tmp_path / "h", tmp_path / "out", LOOKBACK_HISTORY_DSN=dsn
-            ) as process:
+            with service_process(server.url, tmp_path / "h", tmp_path / "out", **env) as process:
                 shown = str(await tables(client))
                 shown += str((await asked(client, "SELECT * FROM pg_stat_activity")).messages)
                 shown += str((await client.request("$SRV.INFO.history", b"", timeout=10)).data)
