@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import sysconfig
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ START_TIMEOUT = 8.0  # seconds to come up, recovery of the store included
 HTTP_TIMEOUT = 1.0  # seconds
 MAX_FILE = 4 * 1024**3  # bytes of JetStream on disk
 MAX_MEMORY = 256 * 1024**2  # bytes of JetStream in memory
+ROOM = 4 * 1024**2  # bytes on disk without which starting again would be in vain
 MAX_LOG = 8 * 1024**2  # bytes of one log file; two are kept
 LOG_LINES = 12  # of the log, in an error
 JWT_COOKIE = "nats_jwt"
@@ -134,6 +136,31 @@ def is_ready(data_dir: Path, ports: Ports) -> bool:
             _get(ports, "/healthz").get("status") == "ok"
         )
     return False
+
+
+def why_unwell(ports: Ports) -> str | None:
+    """What the server says is wrong with it, such as a stream that it cannot write; None where all is well.
+
+    After a write has failed, as with a full disk, a stream of nats-server takes nothing more until the server
+    is started again, room or not. A server that does not answer is another matter: None.
+    """
+    with suppress(OSError, http.client.HTTPException, ValueError):
+        health = _get(ports, "/healthz")
+        if health.get("status") != "ok":
+            return str(health.get("error") or health.get("status"))
+    return None
+
+
+def has_room(data_dir: Path) -> bool:
+    """Whether a file of some size can be written there: a disk, a quota or the rights may be against it."""
+    try:
+        with tempfile.TemporaryFile(dir=data_dir) as probe:
+            probe.write(bytes(ROOM))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def server_name(data_dir: Path) -> str:

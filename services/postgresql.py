@@ -95,6 +95,7 @@ _TOO_MIGHTY = """
     (SELECT 'may act as ' || quote_ident(rolname) FROM pg_roles WHERE pg_has_role(oid, 'MEMBER') AND (
         rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
         OR (rolname LIKE 'pg\\_%' AND rolname <> ALL(string_to_array($1, ' '))))
+    ORDER BY rolsuper DESC LIMIT 1)
     UNION ALL
     SELECT 'can write ' || c.oid::regclass FROM pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'f', 'm')
     AND c.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND (
@@ -340,8 +341,8 @@ class _PostgreSqlQuery(Query):
         if too_mighty:
             log.error("The role that answers queries %s.", too_mighty[0])
             raise DatabaseFailed(
-                f"The role that should answer queries {too_mighty[0]}, so it is not used. Take an ordinary role "
-                f"that can only read, and name it in {READER_DSN}: docs/history.md has the SQL for one."
+                f"The role that should answer queries {too_mighty[0]}, so it is not used. Take an ordinary "
+                f"role that can only read, and name it in {READER_DSN}: docs/history.md has the SQL for one."
             )
 
     def _check_words(self, connection: psycopg.Connection[Any]) -> None:
@@ -352,7 +353,8 @@ class _PostgreSqlQuery(Query):
         name = next((w for w in sorted(words - _HARMLESS) if w.startswith(_PREFIXES)), None)
         if name is None:
             found = psycopg.RawCursor(connection).execute(
-                "SELECT proname FROM pg_proc WHERE provolatile = 'v' AND proname = ANY(string_to_array($1, ' '))"
+                "SELECT proname FROM pg_proc WHERE provolatile = 'v'"
+                " AND proname = ANY(string_to_array($1, ' '))"
                 " AND proname <> ALL(string_to_array($2, ' ')) LIMIT 1",
                 [" ".join(words), _VOLATILE],
             )

@@ -33,7 +33,8 @@ def program(name: str) -> str:
 
 
 class PostgresServer:
-    """A PostgreSQL with an administrator, an ordinary role and one that only reads; nothing survives stop()."""
+    """A PostgreSQL with an administrator, an ordinary role and one that can only read; nothing is left of it
+    after stop()."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -113,11 +114,14 @@ class PostgresServer:
         if not self._has_database:
             self.execute(f"CREATE DATABASE archive OWNER {ROLE} TEMPLATE template0")
             self.execute(
-                f"ALTER DEFAULT PRIVILEGES FOR ROLE {ROLE} IN SCHEMA public GRANT SELECT ON TABLES TO {READER}",
+                f"ALTER DEFAULT PRIVILEGES FOR ROLE {ROLE} IN SCHEMA public"
+                f" GRANT SELECT ON TABLES TO {READER}",
                 "archive",
             )
             self._has_database = True
-        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('{ROLE}', '{READER}')")
+        self.execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('{ROLE}', '{READER}')"
+        )
         self.execute("DROP TABLE IF EXISTS messages CASCADE", "archive")
         return self.dsn("archive")
 
@@ -130,7 +134,8 @@ class PostgresServer:
     def running_queries(self) -> int:
         """How many statements the two roles have at work, or in a transaction that they left open."""
         rows = self.execute(
-            f"SELECT count(*) FROM pg_stat_activity WHERE usename IN ('{ROLE}', '{READER}') AND state <> 'idle'"
+            f"SELECT count(*) FROM pg_stat_activity WHERE usename IN ('{ROLE}', '{READER}')"
+            " AND state <> 'idle'"
         )
         return int(rows[0][0])
 

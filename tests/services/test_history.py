@@ -291,6 +291,123 @@ def test_no_asker_takes_all_turns(database: Database, server: NatsServer) -> Non
     asyncio.run(main())
 
 
+HOSTILE = {
+    "parts of a name": "SELECT " + "a." * 15_000 + "a",
+    "one value": "SELECT len(range(1000000000)) AS n",
+    "text": "SELECT repeat('x', 1000000000) AS text",
+    "depth": "SELECT " + "(" * 9_000 + "1" + ")" * 9_000 + " AS n",
+    "views of views": f"SELECT * FROM {'(SELECT * FROM ' * 1500}history{') AS x' * 1500}",
+    "one of many": f"SELECT seq FROM history WHERE seq IN ({','.join(map(str, range(10_000)))})",
+    "recursion": "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) AS n FROM t",
+    "growth": "WITH RECURSIVE t(n) AS (SELECT 'x' UNION ALL SELECT n || n FROM t) SELECT n FROM t",
+    "cross join": "SELECT count(*) AS n FROM history a, history b, history c, history d",
+    "aggregate": "SELECT length(string_agg(repeat('x', 99999), '')) AS n FROM generate_series(1, 90000) t(n)",
+    "sort": "SELECT n, repeat('x', 1000) AS t FROM generate_series(1, 9000000) t(n) ORDER BY md5(n::text)",
+    "pattern": "SELECT regexp_replace(repeat('a', 50000000), '(a*)*b', 'c') AS n",
+    "columns": "SELECT " + ",".join(f"{n} AS c{n}" for n in range(4500)),
+    "rows": "SELECT * FROM generate_series(1, 100000000000) AS t(n)",
+    "large rows": "SELECT repeat('x', 50000000) AS t FROM generate_series(1, 512) AS t(n)",
+}
+
+
+@pytest.mark.parametrize("sql", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_queries_stop_nobody(database: Database, server: NatsServer, sql: str) -> None:
+    """Of a query that cannot be interrupted or bounded in the database there are four at once: each ends with
+    an answer or an error, small queries are answered meanwhile and afterwards, and the service has not grown;
+    no process is left."""
+    fill(database, 5000)
+
+    async def main() -> None:
+        me = psutil.Process()
+        async with serving(database, server.url, limits=Limits(seconds=4)) as client:
+            assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+            before = me.memory_info().rss
+            hostile = [await ask(client, sql) for _ in range(4)]
+            assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+            for answer in hostile:
+                await answer.all()
+                assert answer.code in (None, "400", "413", "500", "503", "504")
+            assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+            assert me.memory_info().rss - before < 100e6
+
+    asyncio.run(main())
+    assert not [child for child in psutil.Process().children(recursive=True) if is_query(child)]
+
+
+def is_query(process: psutil.Process) -> bool:
+    """Whether it is a process of a query, or their fork server."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return "services.query_process" in process.cmdline()
+    return False
+
+
+def test_query_processes_killed(tmp_path: Path, server: NatsServer) -> None:
+    """kill -9 of a query's process is an error of that query, of the fork server one of all that run; the
+    next query is answered, and no temporary file is left."""
+    database = DuckDb(tmp_path / "h.duckdb")
+    fill(database, 5000)
+
+    async def main() -> None:
+        async with serving(database, server.url, at_once=1) as client:
+            for nth in (1, 0):
+                answer = await ask(client, HEAVY)
+                await answer.next()
+                own = [one for one in psutil.Process().children(recursive=True) if is_query(one)]
+                assert len(own) == 2
+                own[nth].kill()
+                await answer.all()
+                assert (answer.code, "ended unexpectedly" in answer.error) == ("500", True)
+                assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+
+    asyncio.run(main())
+    assert [file.name for file in tmp_path.iterdir()] == ["h.duckdb"]
+
+
+def test_a_hundred_askers(database: Database, server: NatsServer) -> None:
+    """A hundred at once are all answered; a thousand are answered or told that there are too many."""
+
+    async def main() -> None:
+        async with serving(database, server.url, wait_for_turn=30) as client:
+            for count in (100, 1000):
+                many = [await ask(client, f"SELECT {n} AS n") for n in range(count)]
+                answers = [await one.all() for one in many]
+                told = [answer.error for answer in answers if answer.code is not None]
+                assert all("busy" in error for error in told)
+                assert (len(told) > 0) == (count == 1000)
+                assert all(a.rows == [{"n": n}] for n, a in enumerate(answers) if a.code is None)
+
+    asyncio.run(main())
+
+
+def test_list_of_tables_is_made_once(database: Database, server: NatsServer) -> None:
+    """However many ask for the tables at once, the database is asked once, and all have the answer; it costs
+    no query its turn."""
+    fill(database, 3)
+    asked_for = 0
+    inner = database.lent
+
+    @contextlib.contextmanager
+    def counting() -> Iterator[Any]:
+        nonlocal asked_for
+        asked_for += 1
+        with inner() as lent:
+            yield lent
+
+    async def main() -> None:
+        nonlocal asked_for
+        async with serving(database, server.url) as client:
+            await asyncio.sleep(3)
+            asked_for = 0
+            answers = await asyncio.gather(
+                *(client.request("history.tables", b"", timeout=30) for _ in range(200))
+            )
+            assert len({answer.data for answer in answers}) == 1
+            assert asked_for == 1
+
+    database.lent = counting  # type: ignore[method-assign]
+    asyncio.run(main())
+
+
 def test_server_that_takes_nothing(tmp_path: Path) -> None:
     """While the server is frozen the service waits, with few chunks in memory; then the answer goes on."""
 
