@@ -106,7 +106,7 @@ class _Member:
         self._origins = origins
         # Not thread-local: a pool's threads take turns.
         # Not soft: the kernel must release it when this process dies.
-        self._lock = FileLock(directory / "lock", thread_local=False, fallback_to_soft=False)
+        self._lock = FileLock(directory / "lock", mode=0o600, thread_local=False, fallback_to_soft=False)
         self._busy = threading.Lock()  # a cancelled watch leaves its thread running; stop() waits for it
         self._ports: Ports | None = None  # once set, the client port never changes
         self._server: Guarded | None = None

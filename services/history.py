@@ -523,10 +523,23 @@ async def _main(url: str, file: Path, streams: Sequence[str]) -> None:
     await until_told(_serve(database, settings, streams))
 
 
+def _keep_private(file: Path) -> None:
+    """The archive, its log and its temporary files are for their user alone."""
+    os.umask(0o077)
+    for each in (file, file.with_name(f"{file.name}.wal")):
+        try:
+            each.chmod(0o600)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("Others may read %s, and that cannot be changed: %s.", each, error)
+
+
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    _keep_private(Path(sys.argv[2]))
     try:
         asyncio.run(_main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:]))
     except LookbackError as error:

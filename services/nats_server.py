@@ -3,9 +3,11 @@
 import hashlib
 import http.client
 import json
+import logging
 import os
 import shutil
 import socket
+import stat
 import sysconfig
 import tempfile
 import threading
@@ -23,6 +25,11 @@ from platformdirs import user_data_dir
 from services.guarded import Guarded
 
 HOST = "127.0.0.1"
+OURS = (
+    "jetstream", "keys", "creds", "history.duckdb*", "lock", "server.json*", "nats-server*", "metrics.out",
+    "history.out", "tokens.out", "comparison.out",
+)  # fmt: skip
+"""What the embedded server and the programs beside it keep in the data directory."""
 GRACE = 5.0  # seconds for JetStream to be shut down cleanly
 START_TIMEOUT = 8.0  # seconds to come up, recovery of the store included
 HTTP_TIMEOUT = 1.0  # seconds
@@ -33,6 +40,8 @@ MAX_LOG = 8 * 1024**2  # bytes of one log file; two are kept
 LOG_LINES = 12  # of the log, in an error
 JWT_COOKIE = "nats_jwt"
 """The cookie in which a browser brings its JWT."""
+
+log = logging.getLogger(__name__)
 
 
 class ServerError(RuntimeError):
@@ -65,7 +74,35 @@ def data_dir() -> Path:
         raise ServerError(
             f"The data directory {path} cannot be made: {error}. Set LOOKBACK_DATA_DIR."
         ) from error
+    _keep_private(path)
     return path
+
+
+def _keep_private(path: Path) -> None:
+    """Take the directory and what is ours in it from all but its user, as it may have been made before, or by
+    hand. What is above it, and what else may be in it, stays as it is."""
+    shared: list[str] = []
+    own = [path, *(found for pattern in OURS for found in path.glob(pattern))]
+    for top in own:
+        inside = top.rglob("*") if top != path and top.is_dir() and not top.is_symlink() else ()
+        for file in (top, *inside):
+            try:
+                mode = file.lstat().st_mode
+                if mode & (stat.S_IRWXG | stat.S_IRWXO) and not stat.S_ISLNK(mode):
+                    if mode & stat.S_ISVTX:  # a place for everybody, such as /tmp
+                        raise PermissionError("it is a directory for everybody")
+                    file.chmod(stat.S_IMODE(mode) & stat.S_IRWXU)
+            except FileNotFoundError:
+                pass  # another process of the app has just renamed it
+            except OSError as error:
+                shared.append(f"{file} ({error.strerror or error})")
+    if shared:
+        log.warning(
+            "Others may read what is in %s, and that cannot be changed for %s. Set LOOKBACK_DATA_DIR to a "
+            "directory of your own.",
+            path,
+            ", ".join(shared[:3]),
+        )
 
 
 def find_binary() -> str:

