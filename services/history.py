@@ -65,6 +65,7 @@ TABLES_KEPT = 2.0  # seconds that a list of tables is answered again, or ten tim
 FIRST_SIGN, NEXT_SIGN = 1.0, 5.0  # seconds of silence before a chunk without rows
 STOP_WAIT = 1.5  # seconds that a query has to end before its caller is told
 CLOSE_TIMEOUT = 1.0  # seconds
+ARCHIVER_PAUSE = 30.0  # seconds before an archiver that has ended is started again
 IMPORTED = "_R_."
 """How the inbox of a caller in another account begins, as the server shows it to the service."""
 
@@ -501,9 +502,8 @@ def _too_large(text: str) -> ServiceError:
 
 async def _serve(database: Database, settings: Settings, streams: Sequence[str]) -> None:
     service = History(database, Limits.load(os.environ))
-    archiving = asyncio.create_task(Archiver(database, settings, streams).serve()) if streams else None
-    if archiving is not None:
-        archiving.add_done_callback(_tell_end)
+    archiver = Archiver(database, settings, streams)
+    archiving = asyncio.create_task(_archive(archiver)) if streams else None
     try:
         await service.serve(settings)
     finally:
@@ -512,9 +512,14 @@ async def _serve(database: Database, settings: Settings, streams: Sequence[str])
             await asyncio.wait({archiving}, timeout=CLOSE_TIMEOUT)
 
 
-def _tell_end(archiving: asyncio.Task[None]) -> None:
-    if not archiving.cancelled() and (error := archiving.exception()):
-        log.error("The archiver has ended", exc_info=error)
+async def _archive(archiver: Archiver) -> None:
+    """Keep the archiver at work, whatever ends it."""
+    while True:
+        try:
+            await archiver.serve()
+        except Exception:
+            log.exception("The archiver has ended; starting it again in %g s", ARCHIVER_PAUSE)
+        await asyncio.sleep(ARCHIVER_PAUSE)
 
 
 async def _main(url: str, file: Path, streams: Sequence[str]) -> None:
