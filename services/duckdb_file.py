@@ -58,6 +58,7 @@ _TABLE_FUNCTIONS = {
     "duckdb_columns", "duckdb_functions", "duckdb_keywords", "duckdb_tables", "duckdb_types", "duckdb_views",
     "generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "summary", "unnest",
 }  # fmt: skip
+_FUNCTIONS_SHUT = {"current_setting"}  # paths are among the settings
 _THEIRS = (
     duckdb.Error,
     pa.ArrowException,
@@ -67,6 +68,7 @@ _THEIRS = (
     TypeError,
     OverflowError,
 )
+_SCRATCH = ".query-"
 _FAILURES = ("IO Error", "INTERNAL Error", "FATAL Error", "Connection Error")
 
 
@@ -101,14 +103,19 @@ class DuckDb(Database):
             if self._lent == 0:
                 if self._instance is None and not (self._is_whole and self._file.exists()):
                     self._instance = self._open(self._file)  # makes the tables, and takes in a log left over
+                    for left in self._file.parent.glob(f"{self._file.name}{_SCRATCH}*"):  # by a kill -9
+                        shutil.rmtree(left, ignore_errors=True)
                 self._close()
                 self._is_whole = True
             self._lent += 1
-        scratch = tempfile.mkdtemp(prefix=f"{self._file.name}.query-", dir=self._file.parent)
+        scratch: str | None = None
         try:
+            with self.told():
+                scratch = tempfile.mkdtemp(prefix=f"{self._file.name}{_SCRATCH}", dir=self._file.parent)
             yield {"file": str(self._file), "scratch": scratch}
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            if scratch is not None:
+                shutil.rmtree(scratch, ignore_errors=True)
             with self._state:
                 self._lent -= 1
                 self._state.notify_all()
@@ -383,6 +390,8 @@ def _check_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     while nodes:
         node = nodes.pop()
         if isinstance(node, dict):
+            if node.get("type") == "FUNCTION" and node["function_name"].lower() in _FUNCTIONS_SHUT:
+                raise QueryRefused(f"The function {node['function_name']!r} is not open to queries.")
             if node.get("type") == "TABLE_FUNCTION":
                 name = node["function"]["function_name"]
                 if name.lower() not in _TABLE_FUNCTIONS:

@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -53,7 +54,8 @@ MEMORY = 1024**3  # bytes that a query may have resident, beyond what every proc
 ADDRESS_SPACE = 3 * 1024**3 // 2  # bytes that a query may map; threads map more than they touch
 SPILL = 1024**3  # bytes of one temporary file
 CPU_SLACK = 10  # seconds of processor time beyond what the service allows: for when it is frozen
-NICE = 10  # a query gives way to what serves pages
+YOUNG = 1.0  # seconds after which a query gives way to all others, and to what serves pages
+LEAST_URGENT = 19  # of nice(1)
 LOOK_EVERY = 0.1  # seconds between two looks at what the queries use
 MOST_JOB = 1024 * 1024  # bytes of a job, its SQL included
 HEAD = 16 * 1024  # bytes of an answer, beyond its body
@@ -268,6 +270,15 @@ class _Child:
         self.pid = pid
         self.life = life
         self.reason = ""
+        self._since = time.monotonic()
+        self._gave_way = False
+
+    def age(self) -> None:
+        """Let younger ones go first once it is no longer young: all its threads, which are its group's."""
+        if not self._gave_way and time.monotonic() > self._since + YOUNG:
+            self._gave_way = True
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PGRP, self.pid, LEAST_URGENT)
 
 
 def main() -> None:
@@ -282,6 +293,7 @@ def main() -> None:
             [control, *(child.life for child in children)], [], [], LOOK_EVERY if children else None
         )[0]
         for child in list(children):
+            child.age()
             if child.life in ready or _is_too_large(child, usual):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGKILL)
@@ -324,7 +336,7 @@ def _be_a_query(talk: int) -> None:
         with contextlib.suppress(EOFError, OSError), Connection(talk) as channel:
             if sys.platform == "linux":
                 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            os.nice(NICE)
+            os.setpgid(0, 0)
             _work(channel)
         status = 0
     finally:

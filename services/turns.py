@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
-BRIEF = 1.0  # seconds
+BRIEF = 1.5  # seconds
 MOST_WAITING = 256  # requests; one asker may have half of them waiting
 
 
@@ -83,20 +83,21 @@ class Turns:
 
     def in_words(self, asker: str) -> str:
         """Why there is no turn."""
-        if self._count(asker, brief=False) >= self._share(brief=False):
-            return f"{self._share(brief=False)} of its turns, as many as one asker may have, are yours."
+        if self._has_its_share(asker):
+            return f"{self._share} of its turns, as many as one asker may have, are yours."
         return f"It is at work on {self.at_once} queries."
 
-    def _share(self, *, brief: bool) -> int:
-        return max(1, (self.brief if brief else self.at_once + 1) // 2)
+    @property
+    def _share(self) -> int:
+        return max(1, (self.at_once + 1) // 2)
 
-    def _count(self, asker: str, *, brief: bool) -> int:
-        return sum(turn.asker == asker for turn in self._held[brief])
+    def _has_its_share(self, asker: str) -> bool:
+        return sum(turn.asker == asker for turn in self._held[False]) >= self._share
 
     def _has_room(self, asker: str, *, brief: bool) -> bool:
-        return len(self._held[brief]) < (self.brief if brief else self.at_once) and (
-            self._count(asker, brief=brief) < self._share(brief=brief)
-        )
+        if brief:  # who comes next need not wait long
+            return len(self._held[True]) < self.brief
+        return len(self._held[False]) < self.at_once and not self._has_its_share(asker)
 
     def _give(self) -> None:
         """Hand out what is free."""

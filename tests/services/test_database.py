@@ -112,6 +112,7 @@ REFUSED = [
     "SELECT query_to_xml('DELETE FROM messages', true, true, '')",
     "SELECT getenv('HOME')",
     "SELECT current_setting('data_directory')",
+    "SELECT current_setting('temp_directory')",
     "PRAGMA database_list",
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity",
     "SELECT pg_cancel_backend(1)",

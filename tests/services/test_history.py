@@ -237,8 +237,11 @@ def test_caller_that_is_gone(database: Database, server: NatsServer, postgres: P
             await answer.leave()
             await answer.tell("ack 1")
             assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
-            stats = json.loads((await client.request("$SRV.STATS.history", b"", timeout=10)).data)
-            assert "Nobody listens" in stats["endpoints"][0]["last_error"]
+            async with asyncio.timeout(30):
+                error = ""
+                while "Nobody listens" not in error:
+                    stats = json.loads((await client.request("$SRV.STATS.history", b"", timeout=10)).data)
+                    error = stats["endpoints"][0]["last_error"]
             await asyncio.to_thread(until, lambda: postgres.running_queries() == 0)
 
     asyncio.run(main())
