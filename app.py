@@ -65,7 +65,7 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
                 yield {}
                 return
             try:
-                async with embedded(_origins()) as logins:
+                async with embedded(_origins(), _tell_trouble) as logins:
                     os.environ[EMBEDDED] = json.dumps(logins)
                     yield {}
             except ServerError as error:
@@ -73,6 +73,10 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
                 yield {}
     finally:
         st.cache_resource.clear()  # closes the clients
+
+
+def _tell_trouble(sentence: str | None) -> None:
+    handed.trouble = sentence
 
 
 @asynccontextmanager

@@ -61,3 +61,6 @@ class SignIns(Protocol):
 
 sign_ins: SignIns | None = None
 """Who is signed in; None where nobody has to be."""
+
+trouble: str | None = None
+"""Why the embedded server stores nothing, as a sentence for pages; None while it does."""

@@ -1,6 +1,8 @@
 """query(): SQL over what a history service keeps, for pages; its rows can be used while they come."""
 
+import hashlib
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +15,7 @@ from nats_client import LookbackError, Query, parse_duration
 from nats_client.errors import NoResponders, ServiceError
 
 from .connection import client
+from .sign_in import owner
 from .status import mistake
 from .words import age_text, bytes_text, local, plain, plotly_text, zone
 
@@ -203,9 +206,15 @@ def _while_connected(_kept: dict[str, _Asked]) -> dict[str, _Asked]:
 
 def _ask(subject: str, request: object) -> _Asked:
     try:
-        return _Asked(client().query(subject, request))
+        return _Asked(client().query(subject, request, asker=_asker()))
     except LookbackError as error:
         return _Asked(None, error)
+
+
+def _asker() -> str:
+    """Whose share of the service's turns a query takes: the sign-in's, where nobody signs in the tab's."""
+    who: str = owner() or st.session_state.setdefault("_asker", secrets.token_hex())
+    return hashlib.sha256(who.encode()).hexdigest()[:32]  # what names a sign-in stays here
 
 
 def _runs(query: Query) -> bool:

@@ -11,6 +11,7 @@ import streamlit as st
 
 from nats_client import ConnectionState, Gap, LookbackError, WatchHealth, format_duration
 
+from . import handed
 from .connection import client, is_embedded
 from .live import Read, View
 from .values import Bucket
@@ -69,6 +70,8 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
     puts it above the page; drawn after it, it needs no box of its own, which would travel at each refresh."""
     state = client().state
     verdict = judge(reads, state, paused=paused)
+    if handed.trouble and is_embedded() and verdict.mood in ("live", "stale", "empty"):
+        verdict = Verdict("stale", "Stale", handed.trouble)
     views = [read for read in reads if isinstance(read, View)]
     buckets = {read.health.name: read for read in reads if isinstance(read, Bucket)}
     facts = [escape(state.server or client().settings.shown)]

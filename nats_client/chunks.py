@@ -357,7 +357,7 @@ class Query:
                 self._watch(subject)
 
 
-def query_headers(credit: int | None, accept: str) -> dict[str, str]:
+def query_headers(credit: int | None, accept: str, asker: str | None = None) -> dict[str, str]:
     """The headers of a query's request. Raises SettingsError."""
     if accept not in ACCEPT:
         raise SettingsError(
@@ -365,7 +365,8 @@ def query_headers(credit: int | None, accept: str) -> dict[str, str]:
         )
     if credit is not None and (type(credit) is not int or credit < 1):
         raise SettingsError(f"The credit cannot be {credit!r}: a number of chunks, at least 1, or None.")
-    return {"Accept": ACCEPT[accept], **({} if credit is None else {"Lookback-Credit": str(credit)})}
+    told = {"Lookback-Credit": None if credit is None else str(credit), "Lookback-Asker": asker}
+    return {"Accept": ACCEPT[accept], **{name: value for name, value in told.items() if value is not None}}
 
 
 def _count(text: str | None) -> int | None:

@@ -227,16 +227,18 @@ class Client:
         timeout: float = 10.0,
         credit: int | None = 8,
         accept: str = "arrow",
+        asker: str | None = None,
     ) -> Query:
         """Ask the service at `subject`, and take its answer in by chunks, in the background. Returns at once.
 
         request: bytes, a text, or anything that JSON knows, such as `{"sql": ..., "parameters": {...}}`.
         timeout: seconds (up to 60) of silence after which the service is given up. credit: chunks under way
-        at most, None: as fast as the service sends. accept: "arrow" or "json", as the service prefers. The
-        ceilings are those of a feed. Raises SubjectError, PayloadError, SettingsError; what goes wrong
-        later is the query's own `error`.
+        at most, None: as fast as the service sends. accept: "arrow" or "json", as the service prefers. asker:
+        who of many behind this client asks, for a fair share of the service's turns: up to 64 letters,
+        digits, _ and -. The ceilings are those of a feed. Raises SubjectError, PayloadError, SettingsError;
+        what goes wrong later is the query's own `error`.
         """
-        asked = Request.of(subject, request, query_headers(credit, accept))
+        asked = Request.of(subject, request, query_headers(credit, accept, asker))
         return self._call(self._query(asked, check_timeout(timeout)))
 
     def feeds(self) -> list[Feed]:

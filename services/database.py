@@ -6,12 +6,16 @@ stream, seq, time (UTC), subject, payload (JSON; NULL where it is none, the byte
 
 SQL of strangers runs in a transaction that cannot write, and is left by a rollback. DuckDB has no way to
 files, network, extensions and Python's variables. PostgreSQL has what the role may read: a role that may
-read the server's files is refused.
+write, or read the server's files, is refused, and so are functions with effects on others.
+
+The service that archives has the database open to write; each query is answered by another process
+(query_process.py), to which it lends the archive.
 """
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +29,9 @@ from nats_client.errors import LookbackError
 DSN = "LOOKBACK_HISTORY_DSN"
 """The environment variable that names a PostgreSQL; it holds a password, so it is shown nowhere."""
 
+READER_DSN = "LOOKBACK_HISTORY_READER_DSN"
+"""The same database, for a role that can only read, which answers queries; by default that of DSN."""
+
 Scalar = str | int | float | bool | None
 """What a parameter's value may be."""
 
@@ -35,6 +42,10 @@ class DatabaseError(LookbackError):
 
 class QueryRefused(DatabaseError):  # noqa: N818 - an outcome
     """The SQL, or a parameter, is refused: in the database's own words, on one line."""
+
+
+class QueryTooLarge(DatabaseError):  # noqa: N818 - an outcome
+    """The query, or a row of its answer, needs more than it may have."""
 
 
 class QueryCancelled(DatabaseError):  # noqa: N818 - an outcome
@@ -132,6 +143,11 @@ class Database(ABC):
         """Delete what the server had stored of the stream before that time; how many messages it was."""
 
     @abstractmethod
+    def lent(self) -> AbstractContextManager[dict[str, Any]]:
+        """Let another process read the archive meanwhile; yields what open_archive() there needs. What is
+        stored meanwhile is in the archive that is lent next. Raises DatabaseFailed."""
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of files."""
 
@@ -169,16 +185,27 @@ class Database(ABC):
             return rows
 
 
-def open_database(file: Path, dsn: str | None) -> Database:
+def open_database(file: Path, dsn: str | None, reader_dsn: str | None = None) -> Database:
     """PostgreSQL where there is a DSN, else DuckDB in `file`. Raises DatabaseFailed on an unreadable DSN."""
     # Here, so that a process loads the driver of the one that it uses, and neither file needs the other
-    if dsn:
+    if dsn or reader_dsn:
         from services.postgresql import PostgreSql
 
-        return PostgreSql(dsn)
+        return PostgreSql(dsn or reader_dsn or "", reader_dsn)
     from services.duckdb_file import DuckDb
 
     return DuckDb(file)
+
+
+def open_archive(lent: dict[str, Any]) -> Database:
+    """An archive that another process lends to this one, to be read only."""
+    if "file" in lent:
+        from services.duckdb_file import DuckDb
+
+        return DuckDb(Path(lent["file"]), scratch=Path(lent["scratch"]))
+    from services.postgresql import PostgreSql
+
+    return PostgreSql(lent["dsn"])
 
 
 def json_text(payload: bytes) -> str | None:

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -34,24 +34,37 @@ LOOK_EVERY = 0.5  # seconds
 JOIN_TIMEOUT = 9.0  # seconds in which the owner's server must answer
 RESTART_PAUSE = 2.0  # seconds between two starts of the same child, so that a crash loop stays cheap
 MAX_PAUSE = 30.0  # seconds between two failing attempts
+HEALTH_EVERY = 2.0  # seconds between two looks at the server's health
 PROGRAM_GRACE = 2.0  # seconds
 APP_USERS: tuple[User, ...] = ("dashboard", "broker")
+
+_FULL = (
+    "Nothing is stored any more: the disk with the data of the embedded NATS server is full. What came "
+    "before stays on screen; it goes on by itself when there is room."
+)
+_UNWELL = (
+    "Nothing is stored at the moment: the embedded NATS server could not write. It is started again; the "
+    "app's log says why."
+)
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def embedded(origins: Sequence[str] = ()) -> AsyncIterator[dict[str, dict[str, str]]]:
+async def embedded(
+    origins: Sequence[str] = (), tell: Callable[[str | None], None] = lambda _: None
+) -> AsyncIterator[dict[str, dict[str, str]]]:
     """Run, or join, this machine's embedded NATS server and the programs beside it; yields how the app
     connects, as mappings for Settings.load: "dashboard" without a sign-in, "broker" with one.
 
     The URL (nats://127.0.0.1:port) holds until the context ends: the server is started again on the same
     port when it crashes, and taken over when the process that ran it is gone. Browsers may connect from pages
-    of `origins` (scheme://host:port). Data and keys stay in LOOKBACK_DATA_DIR, by default the user's data
-    directory. Raises ServerError when there is no nats-server, or it does not come up.
+    of `origins` (scheme://host:port). `tell` is called, in any thread, with a sentence when nothing can be
+    stored any more, and with None when that is over. Data and keys stay in LOOKBACK_DATA_DIR, by default the
+    user's data directory. Raises ServerError when there is no nats-server, or it does not come up.
     """
     directory = nats_server.data_dir()
-    member = _Member(directory, origins)
+    member = _Member(directory, origins, tell)
     watch: asyncio.Task[None] | None = None
     try:
         url = await asyncio.to_thread(member.start)
@@ -87,19 +100,25 @@ def _environment(login: Mapping[str, str]) -> dict[str, str]:
 class _Member:
     """This process among those that share a data directory: its owner, or one that joined."""
 
-    def __init__(self, directory: Path, origins: Sequence[str]) -> None:
+    def __init__(self, directory: Path, origins: Sequence[str], tell: Callable[[str | None], None]) -> None:
         self.closing = threading.Event()
         self._dir = directory
         self._origins = origins
         # Not thread-local: a pool's threads take turns.
         # Not soft: the kernel must release it when this process dies.
-        self._lock = FileLock(directory / "lock", thread_local=False, fallback_to_soft=False)
+        self._lock = FileLock(directory / "lock", mode=0o600, thread_local=False, fallback_to_soft=False)
         self._busy = threading.Lock()  # a cancelled watch leaves its thread running; stop() waits for it
         self._ports: Ports | None = None  # once set, the client port never changes
         self._server: Guarded | None = None
         self._table: Table | None = None
         self._told: Roles | None = None  # the roles that the server knows
         self._programs: dict[str, Guarded] = {}
+        self._tell = tell
+        self._told_trouble: str | None = None
+        self._look_at_health = 0.0  # when it is due
+        self._unwell = 0  # looks in a row
+        self._restart_at = 0.0  # the next time that starting again may help
+        self._restart_pause = RESTART_PAUSE
 
     def start(self) -> str:
         """Own or join; returns the client URL. Blocking, bounded. Raises ServerError."""
@@ -131,6 +150,8 @@ class _Member:
                 pause = LOOK_EVERY
             except (ServerError, OSError) as error:
                 pause = min(2 * pause, MAX_PAUSE)
+                if not await asyncio.to_thread(nats_server.has_room, self._dir):
+                    self._say(_FULL)
                 log.warning("Embedded NATS server: %s Trying again in %g s.", error, pause)
 
     def stop(self) -> None:
@@ -143,8 +164,47 @@ class _Member:
 
     def _look(self) -> None:
         with self._busy:
-            if not self.closing.is_set() and self._is_owner():
+            if self.closing.is_set():
+                return
+            owner = self._is_owner()
+            if owner:
                 self._tend()
+            if time.monotonic() >= self._look_at_health:
+                self._look_at_health = time.monotonic() + HEALTH_EVERY
+                self._tend_store(owner)
+
+    def _tend_store(self, owner: bool) -> None:
+        """Say when the server cannot store any more; start it again when that may help."""
+        assert self._ports is not None
+        why = nats_server.why_unwell(self._ports)
+        if why is None:
+            self._unwell = 0
+            if time.monotonic() > self._restart_at + MAX_PAUSE:
+                self._restart_pause = RESTART_PAUSE
+            self._say(None)
+            return
+        self._unwell += 1
+        if self._unwell < 2:  # a server that has just started is still recovering
+            return
+        if not nats_server.has_room(self._dir):
+            self._say(_FULL, why)
+        else:
+            self._say(_UNWELL, why)
+            if owner and self._server and time.monotonic() >= self._restart_at:
+                log.warning("The embedded NATS server could not write; starting it again.")
+                self._server.stop()
+                self._start_server()
+                self._restart_at = time.monotonic() + self._restart_pause
+                self._restart_pause = min(2 * self._restart_pause, MAX_PAUSE)
+
+    def _say(self, trouble: str | None, why: str = "") -> None:
+        if trouble != self._told_trouble:
+            self._told_trouble = trouble
+            if trouble:
+                log.warning("%s %s", trouble, why)
+            else:
+                log.warning("The embedded NATS server stores messages again.")
+            self._tell(trouble)
 
     def _is_owner(self) -> bool:
         if self._lock.is_locked:

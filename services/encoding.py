@@ -37,11 +37,9 @@ def chunks(batches: Iterable[pa.RecordBatch], schema: pa.Schema, kind: str, size
     return _arrow_chunks(batches, schema, size) if kind == ARROW else _json_chunks(batches, size)
 
 
-def empty(schema: pa.Schema | None, kind: str) -> bytes | None:
-    """A chunk of no rows, None where that takes a schema which is not known yet."""
-    if kind == JSON:
-        return b"[]"
-    return None if schema is None else _stream([], schema)
+def empty(schema: pa.Schema, kind: str) -> bytes:
+    """A chunk of no rows."""
+    return b"[]" if kind == JSON else _stream([], schema)
 
 
 def dumps(value: Any) -> bytes:

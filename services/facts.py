@@ -23,6 +23,8 @@ from nats.js.api import KeyValueConfig
 from nats.js.errors import BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
+from services.program import Trouble
+
 HOST = KeyValueConfig(
     bucket="host", description="Lookback's demo: facts of this machine", history=10, direct=True
 )
@@ -41,6 +43,7 @@ async def keep_buckets(nc: Client, js: JetStreamContext, replicas: int = 1) -> N
     """Keep both buckets, new ones with so many replicas; runs until cancelled."""
     host, thresholds = HOST.evolve(replicas=replicas), THRESHOLDS.evolve(replicas=replicas)
     lasting = await asyncio.to_thread(lasting_facts)
+    trouble = Trouble(log, "The facts of this machine")
     while True:
         pause = RETRY_AFTER
         if nc.is_connected:
@@ -48,8 +51,9 @@ async def keep_buckets(nc: Client, js: JetStreamContext, replicas: int = 1) -> N
                 await _keep_host(await _bucket(js, host), lasting | changing_facts())
                 await _keep_thresholds(await _bucket(js, thresholds))
                 pause = EVERY
+                trouble.end()
             except (nats.errors.Error, TimeoutError) as error:
-                log.warning("The facts of this machine were not stored: %r", error)
+                trouble.begin(str(error) or "no answer in time")
         await asyncio.sleep(pause)
 
 

@@ -1,6 +1,7 @@
 """The starter's side of guard.py: a child process that ends with this process, whatever ends it."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -9,6 +10,10 @@ from pathlib import Path
 
 GUARD = Path(__file__).with_name("guard.py")
 KILL_WAIT = 2.0  # seconds for the kernel to end a killed process
+
+
+def _privately(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class Guarded:
@@ -31,7 +36,7 @@ class Guarded:
         """
         self.started = time.monotonic()
         self._grace = grace
-        with output.open("wb") as file:
+        with open(output, "wb", opener=_privately) as file:
             self._guard = subprocess.Popen(
                 # -S and -E: neither site packages nor the environment may slow or break the guard
                 [sys.executable, "-S", "-E", str(GUARD), str(grace), *command],
@@ -42,6 +47,7 @@ class Guarded:
                 stderr=subprocess.STDOUT,
                 # Ctrl-C in a terminal reaches the whole group: the app decides when its children stop.
                 start_new_session=True,
+                umask=0o077,  # what it writes is for its user alone
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
 

@@ -19,7 +19,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +26,6 @@ import nats
 import nats.errors
 import nats.micro
 import orjson
-import pyarrow as pa
 from nats.aio.msg import Msg
 from nats.micro.request import Request, ServiceError
 from nats.micro.service import Service
@@ -38,16 +36,19 @@ from nats_client.settings import Settings
 from services.archiver import Archiver
 from services.database import (
     DSN,
+    READER_DSN,
     Database,
     DatabaseFailed,
-    Query,
     QueryCancelled,
     QueryRefused,
+    QueryTooLarge,
     Scalar,
     open_database,
 )
-from services.encoding import KINDS, NotWritable, chunks, dumps, empty
+from services.encoding import KINDS, NotWritable
 from services.program import connect, until_told
+from services.query_process import QueryProcess, QueryProcesses
+from services.turns import BRIEF, Busy, Turn, Turns
 
 T = TypeVar("T")
 
@@ -55,19 +56,22 @@ NAME = "history"
 VERSION = "1.0.0"
 MOST_ASKED = 64 * 1024  # bytes of a request
 CHUNK = 128 * 1024  # bytes
-AT_ONCE = 4  # queries; each has a thread, a connection to the database and a share of its memory
-MOST_WAITING = 64  # requests, those that are being answered included
+AT_ONCE = 4  # queries; each has a process, and a thread that waits for it
 HEADERS = 4096  # bytes of a message that are kept for its headers
 WAIT_FOR_TURN = 10.0  # seconds
 CREDIT_TIMEOUT = 30.0  # seconds that a caller has for its next acknowledgement
+LONGEST = 900.0  # seconds from a query's turn to its end, waiting for the caller included
+TABLES_KEPT = 2.0  # seconds that a list of tables is answered again, or ten times as long as it took
 FIRST_SIGN, NEXT_SIGN = 1.0, 5.0  # seconds of silence before a chunk without rows
 STOP_WAIT = 1.5  # seconds that a query has to end before its caller is told
 CLOSE_TIMEOUT = 1.0  # seconds
+ARCHIVER_PAUSE = 30.0  # seconds before an archiver that has ended is started again
 IMPORTED = "_R_."
 """How the inbox of a caller in another account begins, as the server shows it to the service."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ACK = re.compile(rb"ack ([0-9]{1,18})")
+_ASKER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 log = logging.getLogger("services.history")
 
@@ -112,6 +116,8 @@ class Question:
     """Content type of the chunks."""
     credit: int | None
     """How many chunks may be under way; None: as many as the connection takes."""
+    asker: str
+    """Whose share of the turns it takes."""
 
     @classmethod
     def read(cls, request: Request) -> "Question":
@@ -141,7 +147,15 @@ class Question:
         credit = headers.get("Lookback-Credit")
         if credit is not None and (not re.fullmatch(r"[0-9]{1,9}", credit) or int(credit) == 0):
             raise _refused(f"'Lookback-Credit' has {credit!r}: a number of chunks, at least 1.")
-        return cls(asked["sql"], parameters, kind, None if credit is None else int(credit))
+        asker = headers.get("Lookback-Asker")
+        if asker is not None and not _ASKER.fullmatch(asker):
+            raise _refused(f"'Lookback-Asker' has {asker[:80]!r}: letters, digits, _ and -, at most 64.")
+        # Callers that do not say who they are have one share, by the root of their inboxes where it is theirs
+        inbox = request._msg.reply
+        root = "" if inbox.startswith(IMPORTED) else inbox.rpartition(".")[0]
+        return cls(
+            asked["sql"], parameters, kind, None if credit is None else int(credit), f"{root} {asker or ''}"
+        )
 
 
 class Answer:
@@ -155,7 +169,8 @@ class Answer:
         """What is left for the database."""
         self.work: asyncio.Future[Any] | None = None
         """What its query is doing, or did last, in a thread."""
-        self.schema: pa.Schema | None = None
+        self.nothing: bytes | None = b"[]" if question.kind == JSON else None
+        """A chunk without rows, once there is one."""
         self.sent = 0
         """Chunks."""
         self.taken = 0
@@ -214,7 +229,7 @@ class Answer:
 
 
 class History:
-    """The service. Everything runs on one event loop, but for the database's work in its own threads."""
+    """The service. Everything runs on one event loop; each query has a process, see query_process.py."""
 
     def __init__(
         self,
@@ -229,13 +244,15 @@ class History:
         `credit_timeout` seconds for its next acknowledgement."""
         self._database = database
         self._limits = limits or Limits()
-        self._at_once = at_once
-        self._wait_for_turn = wait_for_turn
         self._credit_timeout = credit_timeout
         # Below the subject asked, so that one permission covers both, and nobody can guess it
         self._control = f"{NAME}.query.control.{secrets.token_hex(8)}"
-        self._turns = asyncio.Semaphore(at_once)
-        self._workers = ThreadPoolExecutor(at_once, "query")
+        self._turns = Turns(at_once, wait_for_turn)
+        self._processes = QueryProcesses(database)
+        # Each waits for a process, and one for that of the tables
+        self._workers = ThreadPoolExecutor(at_once + self._turns.brief + 1, "query")
+        self._tables_known: asyncio.Task[bytes] | None = None
+        self._tables_until = 0.0
         self._answers: dict[str, Answer] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ending = False
@@ -262,6 +279,7 @@ class History:
             with contextlib.suppress(Exception):  # on the way out there is nobody to tell
                 await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
             self._workers.shutdown(wait=False, cancel_futures=True)
+            await asyncio.to_thread(self._processes.close)
             self._database.close()
 
     def _lost(self) -> None:
@@ -303,77 +321,100 @@ class History:
             answer.fail(code, text)
 
     async def _tables(self, request: Request) -> None:
-        await self._take_turn()
+        known = self._tables_known
+        if known is None or (known.done() and time.monotonic() > self._tables_until):
+            known = self._tables_known = self._spawn(self._list_tables())
+        with _errors():
+            body = await asyncio.shield(known)
+            await request.respond(body, {"Content-Type": JSON})
+
+    async def _list_tables(self) -> bytes:
+        """The answer for all who ask while it is made, and for some seconds more."""
+        began = time.monotonic()
+        most = self._nats.max_payload - HEADERS
+        listing = QueryProcess(self._processes, self._database, self._limits.seconds, most=most)
+        working = asyncio.get_running_loop().run_in_executor(self._workers, listing.tables)
         try:
-            with _errors():
-                tables = await asyncio.get_running_loop().run_in_executor(
-                    self._workers, self._database.tables, self._limits.seconds
-                )
-                await request.respond(dumps({"tables": tables}), {"Content-Type": JSON})
+            await asyncio.wait({working}, timeout=self._limits.seconds)
+            if not working.done():
+                raise ServiceError("504", f"The list takes long, {self._limits.over('seconds')}.")
+            return working.result()
         finally:
-            self._turns.release()
+            self._tables_until = time.monotonic() + max(TABLES_KEPT, 10 * (time.monotonic() - began))
+            await self._end(listing, working)
 
     async def _query(self, request: Request) -> None:
         question = Question.read(request)
         control = f"{self._control}.{secrets.token_hex(11)}"
         answer = Answer(control, question, request._msg.reply, self._limits.seconds)
         self._answers[control] = answer
+        loop = asyncio.get_running_loop()
         try:
-            await self._take_turn()
-            # Its own limit is for when this process is gone: ours comes first, and says so
-            query = self._database.query(question.sql, question.parameters, self._limits.seconds + 5)
+            try:
+                turn = await self._turns.take(question.asker)
+            except Busy as busy:
+                raise _busy(str(busy)) from None
+            timers = [
+                loop.call_later(BRIEF, self._extend, answer, turn),
+                loop.call_later(LONGEST, answer.fail, "408", f"The answer took {LONGEST:g} s in all."),
+            ]
+            most = self._nats.max_payload - HEADERS
+            query = QueryProcess(
+                self._processes,
+                self._database,
+                # Its own limit is for when this process is gone: ours comes first, and says so
+                self._limits.seconds + 5,
+                question.sql,
+                question.parameters,
+                kind=question.kind,
+                size=min(CHUNK, most // 2),
+                most=most,
+            )
             try:
                 with _errors():
                     await self._send_all(answer, query)
             finally:
-                closing = self._spawn(self._close(answer, query))
+                for timer in timers:
+                    timer.cancel()
+                closing = self._spawn(self._close(answer, query, turn))
                 await asyncio.wait({closing}, timeout=STOP_WAIT)
         finally:
             del self._answers[control]
 
-    async def _take_turn(self) -> None:
-        busy = ServiceError(
-            "503", f"The history service is busy with {self._at_once} queries. Try again later."
-        )
-        if len(self._answers) > MOST_WAITING:
-            raise busy
-        try:
-            async with asyncio.timeout(self._wait_for_turn):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise busy from None
+    def _extend(self, answer: Answer, turn: Turn) -> None:
+        """Let a query that does not end soon have a turn for long ones, or end it."""
+        if not turn.extend():
+            busy = _busy(f"{self._turns.in_words(turn.asker)} This one ran in a turn of {BRIEF:g} s.")
+            answer.fail(busy.code, busy.description)
 
-    async def _close(self, answer: Answer, query: Query) -> None:
-        """Leave nothing of the query in the database; only then is it the next one's turn."""
+    async def _close(self, answer: Answer, query: QueryProcess, turn: Turn) -> None:
+        """Leave nothing of the query; only then is it the next one's turn."""
         try:
-            while answer.work is not None and not answer.work.done():
-                await asyncio.to_thread(query.cancel)
-                await asyncio.wait({answer.work}, timeout=0.2)
-            if answer.work is not None and not answer.work.cancelled():
-                answer.work.exception()  # it was told already, if it is one of interest
-            await asyncio.to_thread(query.close)
+            await self._end(query, answer.work)
         finally:
-            self._turns.release()
+            turn.release()
 
-    async def _send_all(self, answer: Answer, query: Query) -> None:
-        await self._work(answer, query.open)
-        answer.schema = query.schema
-        answer.rows = await self._work(answer, query.count)
-        if answer.rows > self._limits.rows:
-            raise _too_large(f"The answer has {answer.rows:,} rows, {self._limits.over('rows')}.")
-        most = self._nats.max_payload - HEADERS
-        kind = answer.question.kind
-        found = chunks(query.batches(), query.schema, kind, min(CHUNK, most // 2))
+    async def _end(self, query: QueryProcess, work: asyncio.Future[Any] | None) -> None:
+        query.cancel()
+        if work is not None:
+            await asyncio.wait({work})
+            if not work.cancelled():
+                work.exception()  # it was told already, if it is one of interest
+        await asyncio.to_thread(query.close)
+
+    async def _send_all(self, answer: Answer, query: QueryProcess) -> None:
+        answer.nothing = await self._work(answer, query.open)
+        answer.rows = total = await self._work(answer, query.count)
+        if total > self._limits.rows:
+            raise _too_large(f"The answer has {total:,} rows, {self._limits.over('rows')}.")
         rows = size = 0
-        while chunk := await self._work(answer, partial(next, found, None)):
+        while chunk := await self._work(answer, query.chunk):
             length = len(chunk.body)
             size += length
             if size > self._limits.bytes:
                 raise _too_large(
                     f"The answer is larger than {size - length:,} bytes, {self._limits.over('bytes')}."
                 )
-            if length > most:
-                raise _too_large(f"Row {rows + 1:,} has {length:,} bytes; a message may have {most:,} here.")
             await answer.wait_for_credit(self._credit_timeout)
             await self._send(answer, chunk.body)
             rows += chunk.rows
@@ -400,9 +441,8 @@ class History:
                 raise ServiceError("504", f"The query takes long, {self._limits.over('seconds')}.")
             if now >= sign_at:
                 sign_at = now + NEXT_SIGN
-                nothing = empty(answer.schema, answer.question.kind)
-                if nothing is not None and answer.has_credit:
-                    await self._send(answer, nothing)
+                if answer.nothing is not None and answer.has_credit:
+                    await self._send(answer, answer.nothing)
 
     async def _send(self, answer: Answer, body: bytes, headers: dict[str, str] | None = None) -> None:
         headers = dict(headers or {})
@@ -432,6 +472,8 @@ def _errors() -> Iterator[None]:
         yield
     except (QueryRefused, NotWritable) as error:
         raise _refused(str(error)) from None
+    except QueryTooLarge as error:
+        raise _too_large(str(error)) from None
     except DatabaseFailed as error:
         raise ServiceError("500", str(error)) from None
     except QueryCancelled:
@@ -450,15 +492,18 @@ def _refused(text: str) -> ServiceError:
     return ServiceError("400", text)
 
 
+def _busy(text: str) -> ServiceError:
+    return ServiceError("503", f"The history service is busy. {text} Try again later.")
+
+
 def _too_large(text: str) -> ServiceError:
     return ServiceError("413", f"{text} Ask for less: aggregate, narrow the time, or set a LIMIT.")
 
 
 async def _serve(database: Database, settings: Settings, streams: Sequence[str]) -> None:
     service = History(database, Limits.load(os.environ))
-    archiving = asyncio.create_task(Archiver(database, settings, streams).serve()) if streams else None
-    if archiving is not None:
-        archiving.add_done_callback(_tell_end)
+    archiver = Archiver(database, settings, streams)
+    archiving = asyncio.create_task(_archive(archiver)) if streams else None
     try:
         await service.serve(settings)
     finally:
@@ -467,21 +512,39 @@ async def _serve(database: Database, settings: Settings, streams: Sequence[str])
             await asyncio.wait({archiving}, timeout=CLOSE_TIMEOUT)
 
 
-def _tell_end(archiving: asyncio.Task[None]) -> None:
-    if not archiving.cancelled() and (error := archiving.exception()):
-        log.error("The archiver has ended", exc_info=error)
+async def _archive(archiver: Archiver) -> None:
+    """Keep the archiver at work, whatever ends it."""
+    while True:
+        try:
+            await archiver.serve()
+        except Exception:
+            log.exception("The archiver has ended; starting it again in %g s", ARCHIVER_PAUSE)
+        await asyncio.sleep(ARCHIVER_PAUSE)
 
 
 async def _main(url: str, file: Path, streams: Sequence[str]) -> None:
     settings = replace(Settings.load(), url=url)
-    database = open_database(file, os.environ.get(DSN))
+    database = open_database(file, os.environ.get(DSN), os.environ.get(READER_DSN))
     await until_told(_serve(database, settings, streams))
+
+
+def _keep_private(file: Path) -> None:
+    """The archive, its log and its temporary files are for their user alone."""
+    os.umask(0o077)
+    for each in (file, file.with_name(f"{file.name}.wal")):
+        try:
+            each.chmod(0o600)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("Others may read %s, and that cannot be changed: %s.", each, error)
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    _keep_private(Path(sys.argv[2]))
     try:
         asyncio.run(_main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:]))
     except LookbackError as error:

@@ -32,7 +32,7 @@ from nats_client.errors import SettingsError
 from nats_client.settings import Settings
 from services.facts import keep_buckets
 from services.figures import Machine, Rates, Values
-from services.program import connect, until_told
+from services.program import Trouble, connect, until_told
 
 STREAM = StreamConfig(
     name="METRICS",
@@ -101,6 +101,7 @@ async def publish(settings: Settings, monitoring_url: str | None, replicas: int 
     nc = await connect(settings, "lookback-metrics", log)
     js = nc.jetstream(timeout=ACK_TIMEOUT)
     facts = asyncio.create_task(keep_buckets(nc, js, replicas))
+    trouble = Trouble(log, "This machine's figures")
     try:
         has_stream = False
         while True:
@@ -111,7 +112,17 @@ async def publish(settings: Settings, monitoring_url: str | None, replicas: int 
             if not nc.is_connected:  # buffered, they would arrive late, under a false time
                 has_stream = False
                 continue
-            has_stream = (has_stream or await _keep_stream(js, replicas)) and await _publish_all(js, figures)
+            try:
+                if not has_stream:
+                    await _keep_stream(js, replicas)
+                await _publish_all(js, figures)
+                has_stream = True
+                trouble.end()
+            except NoStreamResponseError:
+                has_stream = False
+                trouble.begin("there is no stream METRICS")
+            except (nats.errors.Error, TimeoutError) as error:
+                trouble.begin(str(error) or "no answer in time")
     finally:
         facts.cancel()
         with suppress(Exception):  # on the way out there is nobody to tell
@@ -124,23 +135,18 @@ async def _next_second() -> None:
     await asyncio.sleep(math.floor(now + 0.1) + 1 - now)
 
 
-async def _keep_stream(js: JetStreamContext, replicas: int) -> bool:
+async def _keep_stream(js: JetStreamContext, replicas: int) -> None:
     stream = STREAM.evolve(num_replicas=replicas)
     try:
-        try:
-            await js.add_stream(stream)
-        except BadRequestError as error:
-            if error.err_code != STREAM_NAME_IN_USE:
-                raise
-            await js.update_stream(stream)
-    except (nats.errors.Error, TimeoutError) as error:
-        log.warning("The stream METRICS cannot be made or updated: %s", error)
-        return False
-    return True
+        await js.add_stream(stream)
+    except BadRequestError as error:
+        if error.err_code != STREAM_NAME_IN_USE:
+            raise
+        await js.update_stream(stream)
 
 
-async def _publish_all(js: JetStreamContext, figures: dict[str, Values]) -> bool:
-    """Whether the stream is there. A figure that is not acknowledged is lost; the next comes in a second."""
+async def _publish_all(js: JetStreamContext, figures: dict[str, Values]) -> None:
+    """Raises why a figure was not acknowledged. It is lost; the next comes in a second."""
     host = socket.gethostname()
     acks = await asyncio.gather(
         *(
@@ -149,10 +155,9 @@ async def _publish_all(js: JetStreamContext, figures: dict[str, Values]) -> bool
         ),
         return_exceptions=True,
     )
-    failed = [ack for ack in acks if isinstance(ack, Exception)]
-    if failed:
-        log.warning("%d of %d figures were not stored: %r", len(failed), len(acks), failed[0])
-    return not any(isinstance(error, NoStreamResponseError) for error in failed)
+    for ack in acks:
+        if isinstance(ack, BaseException):
+            raise ack
 
 
 async def _main(url: str, monitoring_url: str | None, replicas: int) -> None:

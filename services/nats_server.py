@@ -3,10 +3,13 @@
 import hashlib
 import http.client
 import json
+import logging
 import os
 import shutil
 import socket
+import stat
 import sysconfig
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,15 +25,23 @@ from platformdirs import user_data_dir
 from services.guarded import Guarded
 
 HOST = "127.0.0.1"
+OURS = (
+    "jetstream", "keys", "creds", "history.duckdb*", "lock", "server.json*", "nats-server*", "metrics.out",
+    "history.out", "tokens.out", "comparison.out",
+)  # fmt: skip
+"""What the embedded server and the programs beside it keep in the data directory."""
 GRACE = 5.0  # seconds for JetStream to be shut down cleanly
 START_TIMEOUT = 8.0  # seconds to come up, recovery of the store included
 HTTP_TIMEOUT = 1.0  # seconds
 MAX_FILE = 4 * 1024**3  # bytes of JetStream on disk
 MAX_MEMORY = 256 * 1024**2  # bytes of JetStream in memory
+ROOM = 4 * 1024**2  # bytes on disk without which starting again would be in vain
 MAX_LOG = 8 * 1024**2  # bytes of one log file; two are kept
 LOG_LINES = 12  # of the log, in an error
 JWT_COOKIE = "nats_jwt"
 """The cookie in which a browser brings its JWT."""
+
+log = logging.getLogger(__name__)
 
 
 class ServerError(RuntimeError):
@@ -63,7 +74,35 @@ def data_dir() -> Path:
         raise ServerError(
             f"The data directory {path} cannot be made: {error}. Set LOOKBACK_DATA_DIR."
         ) from error
+    _keep_private(path)
     return path
+
+
+def _keep_private(path: Path) -> None:
+    """Take the directory and what is ours in it from all but its user, as it may have been made before, or by
+    hand. What is above it, and what else may be in it, stays as it is."""
+    shared: list[str] = []
+    own = [path, *(found for pattern in OURS for found in path.glob(pattern))]
+    for top in own:
+        inside = top.rglob("*") if top != path and top.is_dir() and not top.is_symlink() else ()
+        for file in (top, *inside):
+            try:
+                mode = file.lstat().st_mode
+                if mode & (stat.S_IRWXG | stat.S_IRWXO) and not stat.S_ISLNK(mode):
+                    if mode & stat.S_ISVTX:  # a place for everybody, such as /tmp
+                        raise PermissionError("it is a directory for everybody")
+                    file.chmod(stat.S_IMODE(mode) & stat.S_IRWXU)
+            except FileNotFoundError:
+                pass  # another process of the app has just renamed it
+            except OSError as error:
+                shared.append(f"{file} ({error.strerror or error})")
+    if shared:
+        log.warning(
+            "Others may read what is in %s, and that cannot be changed for %s. Set LOOKBACK_DATA_DIR to a "
+            "directory of your own.",
+            path,
+            ", ".join(shared[:3]),
+        )
 
 
 def find_binary() -> str:
@@ -134,6 +173,31 @@ def is_ready(data_dir: Path, ports: Ports) -> bool:
             _get(ports, "/healthz").get("status") == "ok"
         )
     return False
+
+
+def why_unwell(ports: Ports) -> str | None:
+    """What the server says is wrong with it, such as a stream that it cannot write; None where all is well.
+
+    After a write has failed, as with a full disk, a stream of nats-server takes nothing more until the server
+    is started again, room or not. A server that does not answer is another matter: None.
+    """
+    with suppress(OSError, http.client.HTTPException, ValueError):
+        health = _get(ports, "/healthz")
+        if health.get("status") != "ok":
+            return str(health.get("error") or health.get("status"))
+    return None
+
+
+def has_room(data_dir: Path) -> bool:
+    """Whether a file of some size can be written there: a disk, a quota or the rights may be against it."""
+    try:
+        with tempfile.TemporaryFile(dir=data_dir) as probe:
+            probe.write(bytes(ROOM))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def server_name(data_dir: Path) -> str:

@@ -1,9 +1,13 @@
-"""The archive in PostgreSQL: a connection for each query, a transaction that only reads."""
+"""The archive in PostgreSQL: a connection for each query, a transaction that only reads.
+
+One role archives, another, which can only read, answers queries. What a role may do is not all: any role may
+end its other connections, see what they ask, lock, write to the log of changes. So SQL that names a function
+with effects, or anything that begins with `pg_`, is refused, wherever in the text it stands.
+"""
 
 import contextlib
 import logging
-import os
-import socket
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -21,6 +25,7 @@ from psycopg.types import string as pg_string
 
 from services.database import (
     DSN,
+    READER_DSN,
     Database,
     DatabaseFailed,
     Message,
@@ -40,6 +45,10 @@ BATCH_BYTES = 512 * 1024  # what is asked for at once, going by the rows before
 MOST_ROWS = 5_000  # in one batch
 CONNECT_TIMEOUT = 5  # seconds, whole ones
 CANCEL_TIMEOUT = 2.0  # seconds that it has to take a cancellation
+GONE_AFTER = 1000  # ms in which it notices that who asked is gone
+IDLE_TIMEOUT = 15 * 60 * 1000  # ms that a transaction may wait for its next step
+LOCK_TIMEOUT = 5000  # ms
+WORK_MEMORY = "32MB"  # of one sort or hash; beyond it they go to disk
 
 _TABLE = """
     SELECT pg_advisory_xact_lock(hashtext('lookback messages'));
@@ -71,6 +80,28 @@ _ARROW_BY_OID = {psycopg.postgres.types[name].oid: kind for name, kind in _ARROW
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _FAILED = ("08", "53", "57", "58", "F0", "XX")
 _CANCELLED = "57014"
+_WORDS = (re.compile(r"\w+"), re.compile(r"[\w$]+"))
+_PREFIXES = ("pg_", "lo_", "txid_", "dblink")
+_HARMLESS = {"pg_catalog", "pg_typeof", "pg_column_size", "pg_size_pretty"}
+# Volatile, but without effects; the last two are words of TABLESAMPLE
+_VOLATILE = (
+    "clock_timestamp current_query gen_random_uuid random random_normal setseed timeofday uuidv4 uuidv7"
+    " bernoulli system"
+)
+# Roles that come with PostgreSQL and only read what belongs to databases
+# https://www.postgresql.org/docs/current/predefined-roles.html
+_READING_ROLES = "pg_read_all_data pg_database_owner"
+_TOO_MIGHTY = """
+    (SELECT 'may act as ' || quote_ident(rolname) FROM pg_roles WHERE pg_has_role(oid, 'MEMBER') AND (
+        rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
+        OR (rolname LIKE 'pg\\_%' AND rolname <> ALL(string_to_array($1, ' '))))
+    ORDER BY rolsuper DESC LIMIT 1)
+    UNION ALL
+    SELECT 'can write ' || c.oid::regclass FROM pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'f', 'm')
+    AND c.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND (
+        pg_has_role(c.relowner, 'MEMBER') OR has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
+        OR has_any_column_privilege(c.oid, 'INSERT, UPDATE'))
+    LIMIT 1"""
 
 
 def _adapters() -> AdaptersMap:
@@ -100,23 +131,29 @@ _ADAPTERS = _adapters()
 class PostgreSql(Database):
     """A PostgreSQL, from version 14 on; a connection for each query."""
 
-    def __init__(self, dsn: str) -> None:
-        """`dsn` as postgresql://user:password@host/database. Raises DatabaseFailed when it cannot be read."""
-        try:
-            self._options: dict[str, Any] = dict(conninfo.conninfo_to_dict(dsn))
-        except psycopg.Error:
-            raise DatabaseFailed(
-                f"{DSN} is not readable. Write it like postgresql://user:password@host:5432/database."
-            ) from None
-        self._options.setdefault("connect_timeout", CONNECT_TIMEOUT)
-        self._options.setdefault("application_name", "lookback-history")
+    def __init__(self, dsn: str, reader_dsn: str | None = None) -> None:
+        """DSNs as postgresql://user:password@host/database; queries use the reader's, where there is one.
+        Raises DatabaseFailed when one cannot be read."""
+        self._options = _options(dsn, DSN)
+        self._reader_options = _options(reader_dsn, READER_DSN) if reader_dsn else self._options
         self.name = "PostgreSQL"
         self._has_table = False
         self._creating = threading.Lock()
 
-    def connect(self, adapters: AdaptersMap | None = None) -> psycopg.Connection[Any]:
-        """A connection of one's own, without a transaction, in a database that has the table."""
-        connection = psycopg.connect(autocommit=True, context=adapters, **self._options)
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[dict[str, Any]]:
+        if not self._has_table:
+            with told():
+                self.connect().close()
+        yield {"dsn": conninfo.make_conninfo(**self._reader_options)}
+
+    def connect_to_read(self) -> psycopg.Connection[Any]:
+        """A connection of one's own for a query, whose role has no rights but to read."""
+        return psycopg.connect(autocommit=True, context=_ADAPTERS, **self._reader_options)
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """A connection of one's own to write, without a transaction, in a database that has the table."""
+        connection = psycopg.connect(autocommit=True, **self._options)
         try:
             with self._creating:
                 if not self._has_table:
@@ -175,6 +212,18 @@ class PostgreSql(Database):
             log.warning("%s: the table of messages cannot be made: %s", self.name, error.diag.message_primary)
 
 
+def _options(dsn: str, variable: str) -> dict[str, Any]:
+    try:
+        options: dict[str, Any] = dict(conninfo.conninfo_to_dict(dsn))
+    except psycopg.Error:
+        raise DatabaseFailed(
+            f"{variable} is not readable. Write it like postgresql://user:password@host:5432/database."
+        ) from None
+    options.setdefault("connect_timeout", CONNECT_TIMEOUT)
+    options.setdefault("application_name", "lookback-history")
+    return options
+
+
 @contextlib.contextmanager
 def told() -> Iterator[None]:
     """Turns psycopg's errors into ours."""
@@ -212,12 +261,9 @@ class _PostgreSqlQuery(Query):
     def cancel(self) -> None:
         super().cancel()
         connection = self._connection
-        if connection is None or connection.closed:
-            return
-        try:
-            connection.cancel_safe(timeout=CANCEL_TIMEOUT)
-        except psycopg.Error:
-            _cut(connection)
+        if connection is not None and not connection.closed:
+            with contextlib.suppress(psycopg.Error):
+                connection.cancel_safe(timeout=CANCEL_TIMEOUT)
 
     def open(self) -> None:
         if missing := set(self._names) - set(self._parameters):
@@ -225,13 +271,22 @@ class _PostgreSqlQuery(Query):
         if excess := set(self._parameters) - set(self._names):
             raise QueryRefused(f"There is no parameter {min(excess)!r} in the SQL.")
         with self._step():
-            self._connection = connection = self._database.connect(_ADAPTERS)
+            self._connection = connection = self._database.connect_to_read()
+            with contextlib.suppress(psycopg.errors.InvalidParameterValue):  # not on every system
+                connection.execute(b"SET client_connection_check_interval = %d" % GONE_AFTER)
             connection.execute(
-                b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-                b"SET LOCAL TIME ZONE 'UTC'; SET LOCAL standard_conforming_strings = on;"
-                b"SET LOCAL cursor_tuple_fraction = 1; SET LOCAL statement_timeout = %d" % self._milliseconds
+                (
+                    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+                    "SET LOCAL TIME ZONE 'UTC'; SET LOCAL standard_conforming_strings = on;"
+                    "SET LOCAL cursor_tuple_fraction = 1; SET LOCAL jit = off;"
+                    f"SET LOCAL work_mem = '{WORK_MEMORY}'; SET LOCAL max_parallel_workers_per_gather = 0;"
+                    f"SET LOCAL lock_timeout = {LOCK_TIMEOUT};"
+                    f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT};"
+                    f"SET LOCAL statement_timeout = {self._milliseconds}"
+                ).encode()
             )
             self._check_role(connection)
+            self._check_words(connection)
             self._execute("DECLARE answer NO SCROLL CURSOR FOR ", self._sql)
             described = self._fetch(0).description or []
             check_names([column.name for column in described])
@@ -282,24 +337,33 @@ class _PostgreSqlQuery(Query):
         return self._connection.execute(b"FETCH FORWARD %d FROM answer" % rows)
 
     def _check_role(self, connection: psycopg.Connection[Any]) -> None:
-        too_mighty = connection.execute(
-            "SELECT rolname FROM pg_roles WHERE pg_has_role(oid, 'MEMBER') AND (rolsuper OR rolname IN"
-            " ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'))"
-        ).fetchone()
+        too_mighty = psycopg.RawCursor(connection).execute(_TOO_MIGHTY, [_READING_ROLES]).fetchone()
         if too_mighty:
-            log.error(
-                "The role of %s may act as %r, so SQL could read the server's files.", DSN, too_mighty[0]
-            )
+            log.error("The role that answers queries %s.", too_mighty[0])
             raise DatabaseFailed(
-                f"The role of {DSN} may read the server's files, so it is not used for queries: "
-                "give it an ordinary role."
+                f"The role that should answer queries {too_mighty[0]}, so it is not used. Take an ordinary "
+                f"role that can only read, and name it in {READER_DSN}: docs/history.md has the SQL for one."
             )
 
-
-def _cut(connection: psycopg.Connection[Any]) -> None:
-    """End the conversation with a server that no longer answers: who waits for it gets an error."""
-    with (
-        contextlib.suppress(OSError, psycopg.Error),
-        socket.socket(fileno=os.dup(connection.fileno())) as own,
-    ):
-        own.shutdown(socket.SHUT_RDWR)
+    def _check_words(self, connection: psycopg.Connection[Any]) -> None:
+        """Refuse SQL that names what has effects on others. Strings and comments count: where they begin and
+        end is for PostgreSQL's parser to say."""
+        text = self._sql.lower()
+        words = {word for pattern in _WORDS for word in pattern.findall(text)}
+        name = next((w for w in sorted(words - _HARMLESS) if w.startswith(_PREFIXES)), None)
+        if name is None:
+            found = psycopg.RawCursor(connection).execute(
+                "SELECT proname FROM pg_proc WHERE provolatile = 'v'"
+                " AND proname = ANY(string_to_array($1, ' '))"
+                " AND proname <> ALL(string_to_array($2, ' ')) LIMIT 1",
+                [" ".join(words), _VOLATILE],
+            )
+            row = found.fetchone()
+            name = row[0] if row else None
+        if name is not None:
+            raise QueryRefused(
+                f"{name!r} is not open to queries: it may have effects on others, or show them. Where it is "
+                "a value, pass it as a parameter."
+            )
+        if 'u&"' in text:
+            raise QueryRefused('Names with Unicode escapes (U&"...") are not open to queries.')

@@ -66,6 +66,28 @@ async def connect(
     return client
 
 
+class Trouble:
+    """Tells in `log` when something is not stored any more, and when it is again; not each time between."""
+
+    def __init__(self, log: logging.Logger, what: str) -> None:
+        """`what` begins the sentences, in the plural."""
+        self._log = log
+        self._what = what
+        self._lasts = False
+
+    def begin(self, why: object) -> None:
+        """It failed."""
+        if not self._lasts:
+            self._lasts = True
+            self._log.warning("%s are not stored: %s. Trying again until they are.", self._what, why)
+
+    def end(self) -> None:
+        """It worked."""
+        if self._lasts:
+            self._lasts = False
+            self._log.warning("%s are stored again.", self._what)
+
+
 async def until_told(work: Coroutine[Any, Any, None]) -> None:
     """Do `work` until it is done, or SIGTERM or SIGINT comes, which cancels it."""
     task = asyncio.ensure_future(work)

@@ -19,6 +19,7 @@ from tests.running import free_port
 
 ADMIN = "admin"
 ROLE = "lookback"
+READER = "reader"
 PASSWORD = "between-us"
 
 
@@ -32,7 +33,8 @@ def program(name: str) -> str:
 
 
 class PostgresServer:
-    """A PostgreSQL with an administrator and an ordinary role; nothing survives stop()."""
+    """A PostgreSQL with an administrator, an ordinary role and one that can only read; nothing is left of it
+    after stop()."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -52,7 +54,8 @@ class PostgresServer:
             "initdb", "-U", ADMIN, "--pwfile", str(password), "-A", "scram-sha-256", "--no-sync", "-E", "UTF8"
         )
         self.start()
-        self.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'")
+        for role in (ROLE, READER):
+            self.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
 
     def _run(self, name: str, *arguments: str) -> None:
         command = [program(name), "-D", str(self._folder / "data"), *arguments]
@@ -110,8 +113,15 @@ class PostgresServer:
         """The DSN of the one database that belongs to the ordinary role, emptied."""
         if not self._has_database:
             self.execute(f"CREATE DATABASE archive OWNER {ROLE} TEMPLATE template0")
+            self.execute(
+                f"ALTER DEFAULT PRIVILEGES FOR ROLE {ROLE} IN SCHEMA public"
+                f" GRANT SELECT ON TABLES TO {READER}",
+                "archive",
+            )
             self._has_database = True
-        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'")
+        self.execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('{ROLE}', '{READER}')"
+        )
         self.execute("DROP TABLE IF EXISTS messages CASCADE", "archive")
         return self.dsn("archive")
 
@@ -122,9 +132,10 @@ class PostgresServer:
             return cursor.fetchall() if cursor.description else []
 
     def running_queries(self) -> int:
-        """How many statements the ordinary role has at work, or in a transaction that it left open."""
+        """How many statements the two roles have at work, or in a transaction that they left open."""
         rows = self.execute(
-            f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{ROLE}' AND state <> 'idle'"
+            f"SELECT count(*) FROM pg_stat_activity WHERE usename IN ('{ROLE}', '{READER}')"
+            " AND state <> 'idle'"
         )
         return int(rows[0][0])
 

@@ -8,7 +8,7 @@ import pytest
 from stand_ins import App, is_alive, wait_for
 
 from services.database import Database, open_database
-from tests.postgres import PostgresServer, postgres_server
+from tests.postgres import READER, PostgresServer, postgres_server
 
 
 @pytest.fixture
@@ -55,10 +55,10 @@ def postgres() -> Iterator[PostgresServer]:
 @pytest.fixture(params=["DuckDB", "PostgreSQL"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty archive, in each of the databases."""
-    dsn = None
+    dsn = reader = None
     if request.param == "PostgreSQL":
         server: PostgresServer = request.getfixturevalue("postgres")
-        dsn = server.empty_database()
-    archive = open_database(tmp_path / "history.duckdb", dsn)
+        dsn, reader = server.empty_database(), server.dsn("archive", READER)
+    archive = open_database(tmp_path / "history.duckdb", dsn, reader)
     yield archive
     archive.close()

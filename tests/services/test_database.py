@@ -15,6 +15,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from nats_client.rows import JSON
 from services.database import (
     Database,
     DatabaseFailed,
@@ -25,8 +26,9 @@ from services.database import (
 from services.duckdb_file import DuckDb
 from services.placeholders import numbered, without_semicolon
 from services.postgresql import PostgreSql
+from services.query_process import QueryProcess, QueryProcesses
 from tests.archive import CREATED, fill, message, rows
-from tests.postgres import ADMIN, PASSWORD, PostgresServer
+from tests.postgres import ADMIN, PASSWORD, READER, PostgresServer
 from tests.waiting import until
 
 HEAVY = "SELECT count(*) AS n FROM history a, history b, history c WHERE (a.seq * b.seq + c.seq) % 7 = 3"
@@ -108,6 +110,28 @@ REFUSED = [
     "SELECT set_config('role', 'admin', true)",
     "SELECT set_config('transaction_read_only', 'off', true)",
     "SELECT query_to_xml('DELETE FROM messages', true, true, '')",
+    "SELECT getenv('HOME')",
+    "SELECT current_setting('data_directory')",
+    "SELECT current_setting('temp_directory')",
+    "PRAGMA database_list",
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity",
+    "SELECT pg_cancel_backend(1)",
+    "SELECT query FROM pg_stat_activity",
+    "SELECT \"pg_catalog\" . \"pg_notify\" ('a', 'b')",
+    "SELECT U&\"pg\\005fnotify\"('a', 'b')",
+    "SELECT E'a'\n'b\\'', pg_notify('a', 'b') AS c, ''",
+    "SELECT pg_logical_emit_message(false, 'a', repeat('x', 1000))",
+    "SELECT pg_advisory_lock(1)",
+    "SELECT pg_try_advisory_xact_lock_shared(1)",
+    "SELECT pg_export_snapshot()",
+    "SELECT lo_create(0)",
+    "SELECT lo_from_bytea(0, 'x')",
+    "SELECT nextval('a')",
+    "SELECT set_config/**/('work_mem', '1GB', true)",
+    "SELECT * FROM ts_stat('SELECT pg_notify(''a'', ''b'')::text::tsvector')",
+    "SELECT * FROM messages FOR UPDATE",
+    "NOTIFY a",
+    "LISTEN a",
 ]
 
 
@@ -314,6 +338,72 @@ def test_mighty_role_is_refused(postgres: PostgresServer) -> None:
     postgres.empty_database()
     with pytest.raises(DatabaseFailed, match="ordinary role"):
         rows(PostgreSql(postgres.dsn("archive", ADMIN)), "SELECT 1 AS n")
+
+
+def test_functions_that_wait_or_count_are_refused_by_postgresql(postgres: PostgresServer) -> None:
+    """What DuckDB answers within the query's own process has effects on others in PostgreSQL; a value of the
+    same name is welcome as a parameter."""
+    database = PostgreSql(postgres.empty_database(), postgres.dsn("archive", READER))
+    for sql in ("SELECT pg_sleep(0)", "SELECT txid_current()", "SELECT 'pg_notify' AS name"):
+        with pytest.raises(QueryRefused, match="not open to queries"):
+            rows(database, sql)
+    assert rows(database, "SELECT $name AS name", {"name": "pg_notify"}) == [{"name": "pg_notify"}]
+    assert rows(database, "SELECT random() < 2 AS yes") == [{"yes": True}]
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        "GRANT INSERT ON messages TO clerk",
+        "GRANT UPDATE (payload) ON messages TO clerk",
+        "GRANT lookback TO clerk",
+        "GRANT pg_signal_backend TO clerk",
+        "ALTER ROLE clerk CREATEROLE",
+    ],
+)
+def test_role_that_may_more_than_read_is_refused(postgres: PostgresServer, right: str) -> None:
+    """A role that can write, or reach others, answers no queries, and the sentence says how to make another;
+    without that right it answers."""
+    dsn = postgres.empty_database()
+    fill(PostgreSql(dsn), 3)
+    postgres.execute(f"CREATE ROLE clerk LOGIN PASSWORD '{PASSWORD}'")
+    try:
+        postgres.execute("GRANT SELECT ON messages TO clerk", "archive")
+        database = PostgreSql(dsn, postgres.dsn("archive", "clerk"))
+        assert rows(database, "SELECT count(*) AS n FROM messages") == [{"n": 3}]
+        postgres.execute(right, "archive")
+        with pytest.raises(DatabaseFailed, match=r"(can write|may act as).*LOOKBACK_HISTORY_READER_DSN"):
+            rows(database, "SELECT 1 AS n")
+        with pytest.raises(
+            DatabaseFailed, match=r"can write (messages|history)"
+        ):  # as the role that archives
+            rows(PostgreSql(dsn), "SELECT 1 AS n")
+    finally:
+        postgres.execute("DROP OWNED BY clerk", "archive")
+        postgres.execute("DROP ROLE clerk")
+
+
+def test_written_while_others_read(tmp_path: Path) -> None:
+    """A query that reads holds up no change, and sees none: what is stored meanwhile, in however many parts,
+    is there for the next one, and nothing is left beside the file."""
+    database = DuckDb(tmp_path / "h.duckdb")
+    fill(database, 5)
+    processes = QueryProcesses(database)
+    for first in (6, 8):
+        query = QueryProcess(processes, database, 30, "SELECT seq FROM history", kind=JSON, size=50, most=100)
+        query.open()
+        assert query.count() == first - 1
+        database.insert([message(first)])
+        database.insert([message(first + 1)])
+        assert database.newest("S", CREATED) == first + 1
+        chunks = iter(query.chunk, None)
+        assert sum(chunk.rows for chunk in chunks) == first - 1
+        query.close()
+    processes.close()
+    assert database.forget("S", CREATED + timedelta(seconds=3)) == 2
+    assert [row["seq"] for row in rows(database, "SELECT seq FROM history ORDER BY seq")] == [*range(3, 10)]
+    database.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["h.duckdb"]
 
 
 def test_password_shows_nowhere(postgres: PostgresServer, caplog: pytest.LogCaptureFixture) -> None:

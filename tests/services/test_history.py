@@ -25,7 +25,7 @@ from tests.asking import ask, asked, connected, relay, service_process, serving,
 from tests.embedded import login
 from tests.nats import NatsServer, running_server
 from tests.node import node
-from tests.postgres import PASSWORD, PostgresServer
+from tests.postgres import PASSWORD, READER, PostgresServer
 from tests.waiting import until
 
 HEAVY = "SELECT count(*) AS n FROM history a, history b, history c WHERE (a.seq * b.seq + c.seq) % 7 = 3"
@@ -237,36 +237,174 @@ def test_caller_that_is_gone(database: Database, server: NatsServer, postgres: P
             await answer.leave()
             await answer.tell("ack 1")
             assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
-            stats = json.loads((await client.request("$SRV.STATS.history", b"", timeout=10)).data)
-            assert "Nobody listens" in stats["endpoints"][0]["last_error"]
+            async with asyncio.timeout(30):
+                error = ""
+                while "Nobody listens" not in error:
+                    stats = json.loads((await client.request("$SRV.STATS.history", b"", timeout=10)).data)
+                    error = stats["endpoints"][0]["last_error"]
             await asyncio.to_thread(until, lambda: postgres.running_queries() == 0)
 
     asyncio.run(main())
 
 
 def test_several_at_once(database: Database, server: NatsServer) -> None:
-    """Queries run side by side; beyond so many a request waits for its turn, and then is told that all is
-    busy. Meanwhile the service answers who asks how it is."""
+    """Queries run side by side. While long ones have all turns small ones are answered, and one more that is
+    long ends soon, told that all is busy. Meanwhile the service answers who asks how it is."""
     fill(database, 5000)
 
     async def main() -> None:
-        async with serving(database, server.url, at_once=2, wait_for_turn=0.3) as client:
-            heavy = await ask(client, HEAVY)
+        async with serving(database, server.url, at_once=2, wait_for_turn=3) as client:
+            heavy = [await ask(client, HEAVY, headers={"Lookback-Asker": name}) for name in ("one", "two")]
             assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
-            other = await ask(client, HEAVY)
-            busy = await asked(client, "SELECT 1 AS n")
+            busy = await asked(client, HEAVY)
             assert (busy.code, "2 queries" in busy.error) == ("503", True)
+            assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
             await client.request("$SRV.PING.history", b"", timeout=10)
-            for answer in (heavy, other):
+            for answer in heavy:
                 await answer.next()
                 await answer.tell("stop")
                 await answer.all()
-            assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+                assert answer.code == "499"
             stats = json.loads((await client.request("$SRV.STATS.history", b"", timeout=10)).data)
             query = next(endpoint for endpoint in stats["endpoints"] if endpoint["name"] == "query")
             assert (query["num_requests"], query["num_errors"]) == (5, 3)
             assert query["processing_time"] > 1e9  # of the answers, not of taking the requests
 
+    asyncio.run(main())
+
+
+def test_no_asker_takes_all_turns(database: Database, server: NatsServer) -> None:
+    """One asker has half of the turns at the most: another's long query begins and goes on beside them."""
+    fill(database, 5000)
+
+    async def main() -> None:
+        async with serving(database, server.url, at_once=2, wait_for_turn=5) as client:
+            mine = [await ask(client, HEAVY, headers={"Lookback-Asker": "one"}) for _ in range(6)]
+            await mine[0].next()
+            other = await ask(client, HEAVY, headers={"Lookback-Asker": "two"})
+            for _ in range(2):  # seconds 1 and 6: longer than a turn for small queries lasts
+                await other.next()
+            assert other.code is None
+            for answer in mine[1:]:
+                await answer.all()
+                assert answer.code == "503"
+            for answer in (mine[0], other):
+                await answer.tell("stop")
+
+    asyncio.run(main())
+
+
+HOSTILE = {
+    "parts of a name": "SELECT " + "a." * 15_000 + "a",
+    "one value": "SELECT len(range(1000000000)) AS n",
+    "text": "SELECT repeat('x', 1000000000) AS text",
+    "depth": "SELECT " + "(" * 9_000 + "1" + ")" * 9_000 + " AS n",
+    "views of views": f"SELECT * FROM {'(SELECT * FROM ' * 1500}history{') AS x' * 1500}",
+    "one of many": f"SELECT seq FROM history WHERE seq IN ({','.join(map(str, range(10_000)))})",
+    "recursion": "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) AS n FROM t",
+    "growth": "WITH RECURSIVE t(n) AS (SELECT 'x' UNION ALL SELECT n || n FROM t) SELECT n FROM t",
+    "cross join": "SELECT count(*) AS n FROM history a, history b, history c, history d",
+    "aggregate": "SELECT length(string_agg(repeat('x', 99999), '')) AS n FROM generate_series(1, 90000) t(n)",
+    "sort": "SELECT n, repeat('x', 1000) AS t FROM generate_series(1, 9000000) t(n) ORDER BY md5(n::text)",
+    "pattern": "SELECT regexp_replace(repeat('a', 50000000), '(a*)*b', 'c') AS n",
+    "columns": "SELECT " + ",".join(f"{n} AS c{n}" for n in range(4500)),
+    "rows": "SELECT * FROM generate_series(1, 100000000000) AS t(n)",
+    "large rows": "SELECT repeat('x', 50000000) AS t FROM generate_series(1, 512) AS t(n)",
+}
+
+
+@pytest.mark.parametrize("sql", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_queries_stop_nobody(database: Database, server: NatsServer, sql: str) -> None:
+    """Of a query that cannot be interrupted or bounded in the database there are four at once: each ends with
+    an answer or an error, small queries are answered meanwhile and afterwards, and the service has not grown;
+    no process is left."""
+    fill(database, 5000)
+
+    async def main() -> None:
+        me = psutil.Process()
+        async with serving(database, server.url, limits=Limits(seconds=4)) as client:
+            assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+            before = me.memory_info().rss
+            hostile = [await ask(client, sql) for _ in range(4)]
+            assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+            for answer in hostile:
+                await answer.all()
+                assert answer.code in (None, "400", "413", "500", "503", "504")
+            assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+            assert me.memory_info().rss - before < 100e6
+
+    asyncio.run(main())
+    assert not [child for child in psutil.Process().children(recursive=True) if is_query(child)]
+
+
+def is_query(process: psutil.Process) -> bool:
+    """Whether it is a process of a query, or their fork server."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return "services.query_process" in process.cmdline()
+    return False
+
+
+def test_query_processes_killed(tmp_path: Path, server: NatsServer) -> None:
+    """kill -9 of a query's process is an error of that query, of the fork server one of all that run; the
+    next query is answered, and no temporary file is left."""
+    database = DuckDb(tmp_path / "h.duckdb")
+    fill(database, 5000)
+
+    async def main() -> None:
+        async with serving(database, server.url, at_once=1) as client:
+            for nth in (1, 0):
+                answer = await ask(client, HEAVY)
+                await answer.next()
+                own = [one for one in psutil.Process().children(recursive=True) if is_query(one)]
+                assert len(own) == 2
+                own[nth].kill()
+                await answer.all()
+                assert (answer.code, "ended unexpectedly" in answer.error) == ("500", True)
+                assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
+
+    asyncio.run(main())
+    assert [file.name for file in tmp_path.iterdir()] == ["h.duckdb"]
+
+
+def test_a_hundred_askers(database: Database, server: NatsServer) -> None:
+    """A hundred at once are all answered; a thousand are answered or told that there are too many."""
+
+    async def main() -> None:
+        async with serving(database, server.url, wait_for_turn=30) as client:
+            for count in (100, 1000):
+                many = [await ask(client, f"SELECT {n} AS n") for n in range(count)]
+                answers = [await one.all() for one in many]
+                told = [answer.error for answer in answers if answer.code is not None]
+                assert all("busy" in error for error in told)
+                assert (len(told) > 0) == (count == 1000)
+                assert all(a.rows == [{"n": n}] for n, a in enumerate(answers) if a.code is None)
+
+    asyncio.run(main())
+
+
+def test_list_of_tables_is_made_once(database: Database, server: NatsServer) -> None:
+    """However many ask for the tables at once, the database is asked once, and all have the answer; it costs
+    no query its turn."""
+    fill(database, 3)
+    asked_for = 0
+    inner = database.lent
+
+    @contextlib.contextmanager
+    def counting() -> Iterator[Any]:
+        nonlocal asked_for
+        asked_for += 1
+        with inner() as lent:
+            yield lent
+
+    async def main() -> None:
+        async with serving(database, server.url) as client:
+            answers = await asyncio.gather(
+                *(client.request("history.tables", b"", timeout=30) for _ in range(200))
+            )
+            assert len({answer.data for answer in answers}) == 1
+            assert 1 <= asked_for <= 2
+
+    database.lent = counting  # type: ignore[method-assign]
     asyncio.run(main())
 
 
@@ -359,7 +497,12 @@ def test_service_killed_in_the_middle(
 
 def environment(database: Database, postgres: PostgresServer) -> dict[str, str]:
     """What makes a service use that database."""
-    return {"LOOKBACK_HISTORY_DSN": postgres.dsn("archive")} if isinstance(database, PostgreSql) else {}
+    if not isinstance(database, PostgreSql):
+        return {}
+    return {
+        "LOOKBACK_HISTORY_DSN": postgres.dsn("archive"),
+        "LOOKBACK_HISTORY_READER_DSN": postgres.dsn("archive", READER),
+    }
 
 
 def test_ended_in_order(
@@ -394,7 +537,7 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 def test_postgresql_killed_frozen_and_back(own_postgres: PostgresServer, server: NatsServer) -> None:
     """Killed in the middle of an answer it is an error 500, frozen an error 504; back, it answers again."""
-    database = PostgreSql(own_postgres.empty_database())
+    database = PostgreSql(own_postgres.empty_database(), own_postgres.dsn("archive", READER))
     fill(database, 100)
 
     async def main() -> None:
@@ -452,13 +595,14 @@ def test_file_in_use_is_told_and_passes(server: NatsServer, tmp_path: Path) -> N
 
 def test_password_shows_nowhere(server: NatsServer, postgres: PostgresServer, tmp_path: Path) -> None:
     """It is not on the command line, in an answer, in the service's description, or in its log."""
-    dsn = postgres.empty_database()
+    env = {
+        "LOOKBACK_HISTORY_DSN": postgres.empty_database(),
+        "LOOKBACK_HISTORY_READER_DSN": postgres.dsn("archive", READER),
+    }
 
     async def main() -> None:
         async with connected(server.url) as client:
-            with service_process(
-                server.url, tmp_path / "h", tmp_path / "out", LOOKBACK_HISTORY_DSN=dsn
-            ) as process:
+            with service_process(server.url, tmp_path / "h", tmp_path / "out", **env) as process:
                 shown = str(await tables(client))
                 shown += str((await asked(client, "SELECT * FROM pg_stat_activity")).messages)
                 shown += str((await client.request("$SRV.INFO.history", b"", timeout=10)).data)

@@ -6,7 +6,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tests.embedded import login, server_with_accounts, vended, vended_login
 from tests.nats import end, running_server
 from tests.node import node
 from tests.running import ROOT, app
+from tests.waiting import until
 
 ORIGIN = "http://127.0.0.1:8501"
 ROLES = '[roles.{}]\ngroups = ["*"]\nstreams = ["*"]\n'
@@ -68,6 +69,41 @@ def modes(data_dir: Path) -> Iterator[tuple[str, int]]:
     for pattern in ("keys", "keys/*", "creds", "creds/*", "nats-server.conf", "server.json"):
         for file in data_dir.glob(pattern):
             yield file.name, stat.S_IMODE(file.stat().st_mode)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs rights of files")
+def test_directory_that_others_could_read(data_dir: Path, run_app: Callable[[], App]) -> None:
+    """A directory that was made before, open to all, is closed when the app starts, with all that is ours in
+    it, whatever the umask; what is above it and a stranger's file stay as they are."""
+    data_dir.parent.chmod(0o755)
+    (data_dir / "jetstream").mkdir(parents=True)
+    before = os.umask(0)
+    try:
+        for name in ("server.json", "metrics.out", "jetstream/old", "notes.txt"):
+            (data_dir / name).touch()
+            (data_dir / name).chmod(0o644)
+        data_dir.chmod(0o777)
+        running = run_app()
+        assert running.url()
+        running.below()
+        until((data_dir / "history.duckdb").exists)
+    finally:
+        os.umask(before)
+    found = {file: stat.S_IMODE(file.lstat().st_mode) for file in (data_dir, *data_dir.rglob("*"))}
+    assert found.pop(data_dir / "notes.txt") == 0o644
+    assert {str(file): oct(mode) for file, mode in found.items() if mode & 0o077} == {}
+    assert stat.S_IMODE(data_dir.parent.stat().st_mode) == 0o755
+
+
+def test_directory_of_everybody_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A directory with the sticky bit, as /tmp has it, is not taken from the others; the log says so."""
+    tmp_path.chmod(0o1777)
+    monkeypatch.setenv("LOOKBACK_DATA_DIR", str(tmp_path))
+    assert nats_server.data_dir() == tmp_path
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
+    assert "Set LOOKBACK_DATA_DIR" in caplog.text
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs rights of files")

@@ -1,0 +1,18 @@
+"""A disk that becomes full under the embedded server."""
+
+import subprocess
+import sys
+
+from tests.running import ROOT
+
+
+def test_full_disk() -> None:
+    """tests/full_disk.py: pages say that nothing is stored and why, and figures go on when there is room."""
+    ran = subprocess.run(
+        ["unshare", "-Urm", sys.executable, "-m", "tests.full_disk"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stdout

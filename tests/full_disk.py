@@ -1,0 +1,82 @@
+"""The whole app on a disk of its own that becomes full, and has room again, in a real browser.
+
+`unshare -Urm python -m tests.full_disk` runs it: a mount of a namespace is gone with its process.
+"""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import nats
+from playwright.sync_api import expect
+
+from tests.browser import chromium
+from tests.embedded import login
+from tests.running import app
+from tests.waiting import until
+
+SIZE = "64m"
+
+
+def stored(data_dir: Path) -> int:
+    """The last sequence of the demo's stream."""
+
+    async def ask() -> int:
+        client = await nats.connect(**login(data_dir))
+        try:
+            return int((await client.jetstream().stream_info("METRICS")).state.last_seq)
+        finally:
+            await client.close()
+
+    with ThreadPoolExecutor(1) as thread:  # playwright has a loop in this one
+        return thread.submit(lambda: asyncio.run(ask())).result()
+
+
+@contextmanager
+def small_disk() -> Iterator[tuple[Path, Path]]:
+    """A folder, and in it the mount point of a small disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        disk = Path(folder) / "data"
+        disk.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", disk], check=True)
+        try:
+            yield Path(folder), disk
+        finally:
+            subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def main(shots: Path | None) -> None:
+    """The page says why nothing is new; figures go on by themselves when there is room."""
+    with small_disk() as (folder, disk), app(folder) as running, chromium() as browser:
+        page = browser.new_page()
+        page.goto(running.url)
+        word, full = page.locator(".lb-word"), page.get_by_text("the disk with the data")
+        expect(word).to_have_text("Live", timeout=60_000)
+        fill = disk / "fill"
+        with fill.open("wb", buffering=0) as out:
+            try:
+                while True:
+                    out.write(bytes(65536))
+            except OSError:
+                pass
+        expect(full).to_be_visible(timeout=60_000)
+        expect(word).to_have_text("Stale")
+        if shots:
+            page.screenshot(path=shots / "full-disk.png")
+        fill.unlink()
+        expect(full).to_be_hidden(timeout=60_000)
+        expect(word).to_have_text("Live", timeout=60_000)
+        before = stored(disk)
+        until(lambda: stored(disk) > before)
+        log = running.log.read_text()
+        assert log.count("Nothing is stored any more") == 1
+        assert log.count("stores messages again") == 1
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
