@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from .assets import PREFIX, asset_url, static_text
 from .comparison_run import Run, find_run
+from .sign_in import key_of
 
 COOKIE = "nats_jwt"
 """The cookie that the NATS server reads: the embedded one's `jwt_cookie`."""
@@ -39,7 +40,8 @@ def is_same_origin(request: Request) -> bool:
 
 
 def _run(request: Request) -> Run | None:
-    return find_run(request.path_params["run"])
+    """The run that is meant; none for another sign-in than that which it belongs to."""
+    return find_run(request.path_params["run"], lambda: key_of(request.cookies))
 
 
 async def _page(request: Request) -> Response:

@@ -4,7 +4,7 @@ half meet the routes of its right half. See docs/comparison.md."""
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from nats_client.bins import step_for
 
 from .live import View
 from .request import request
+from .sign_in import holds, owner, rights
 from .traffic import Traffic, own_traffic
 
 SERVICE = "comparison"
@@ -135,6 +136,8 @@ class Run:
 
     def __init__(self) -> None:
         self.key = secrets.token_urlsafe(18)
+        self.owner, self.rights = owner(), rights()
+        """The sign-in that it belongs to, and what that was good for; None where nobody has to sign in."""
         self.seen = time.monotonic()
         self.ours, self.theirs = Side(), Side()
         self.published = Meter()
@@ -166,6 +169,10 @@ class Run:
     def alive(self) -> bool:
         """Whether its page is still looked at."""
         return time.monotonic() < self.seen + ALIVE
+
+    def is_of(self, sign_in: str | None) -> bool:
+        """Whether it belongs to `sign_in`, which still has the rights that it had."""
+        return self.owner is None or (sign_in == self.owner and holds(self.owner, self.rights))
 
     def ticket(self) -> str:
         """What the right half shows once to be given its token; another one when it was not used in time."""
@@ -328,10 +335,11 @@ def _sum(counts: Iterable[float | None]) -> float | None:
 _runs: dict[str, Run] = {}
 
 
-def find_run(key: str) -> Run | None:
-    """The run of that key, while its page is looked at."""
+def find_run(key: str, sign_in: Callable[[], str | None] = owner) -> Run | None:
+    """The run of that key, while its page is looked at and for the sign-in that it belongs to; default: the
+    viewer's."""
     run = _runs.get(key)
-    return run if run is not None and run.alive else None
+    return run if run is not None and run.alive and run.is_of(sign_in()) else None
 
 
 def own_run() -> Run:
