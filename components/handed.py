@@ -61,3 +61,6 @@ class SignIns(Protocol):
 
 sign_ins: SignIns | None = None
 """Who is signed in; None where nobody has to be."""
+
+traffic: dict[str, Any] = {}
+"""What each websocket has carried, by its key: the launcher's middleware counts it."""

@@ -59,7 +59,7 @@ _MINE = "_sign_in"
 _LOCAL = re.compile(r"/(?![/\\])[!-~]*")
 """A path of this app, as it travels: no browser takes it for another host's."""
 _PAGE = re.compile(r"/[\w-][\w .-]*/?")
-"""A path that a page may have. On some others, such as one that is not UTF-8, Streamlit's own script stops."""
+"""A path that a page may have. On some others, as where it is not UTF-8, Streamlit's own script stops."""
 _AS_IT_CAME = "".join(set(string.printable) - set(string.whitespace))
 
 

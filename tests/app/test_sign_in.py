@@ -11,7 +11,7 @@ import pytest
 from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
 
 from tests.provider import CLIENT_SECRET, COOKIE_SECRET, sign_in
-from tests.stage import MARKER, WITHIN, Stage
+from tests.stage import MARKER, WITHIN, Person, Stage
 
 
 def test_entrance(stage: Stage) -> None:
@@ -202,6 +202,37 @@ def test_downloads_belong_to_a_sign_in(stage: Stage) -> None:
     assert operator.fetch(address)[0] in (403, 404)
     operator.go("/explore?stream=VAULT")
     operator.tab.get_by_role("button", name="Sign in").wait_for(timeout=60_000)
+
+
+def test_comparison_belongs_to_a_sign_in(stage: Stage) -> None:
+    """The addresses of a comparison work for the sign-in that opened it, for no other, and not after the
+    sign-out."""
+    operator = stage.person("cora", "comparers", page="/comparison")
+    other = stage.person("carl", "comparers")
+    frame = operator.tab.wait_for_selector('iframe[src*="/lookback/comparison/"]', timeout=60_000)
+    address = f"{stage.url}{urlsplit(frame.get_attribute('src')).path}"
+    body = {"ticket": "", "at": 0, "offset": 0, "bytes": 0, "left": [], "name": None, "live": False}
+    body |= {"pixel": None, "browser": None}
+
+    def answers(person: Person) -> dict[str, int]:
+        own, found = {"Origin": stage.url, "Sec-Fetch-Site": "same-origin"}, {}
+        for path in ("", "reader.js"):
+            found[path] = person.context.request.get(address + path).status
+        for path in ("report", "session"):
+            post = person.context.request.post(address + path, data=body, headers=own)
+            found[path] = post.status
+        return found
+
+    expected = {"": 200, "reader.js": 200, "report": 200}
+    assert answers(operator) == {**expected, "session": answers(operator)["session"]}
+    nothing = dict.fromkeys(["", "reader.js", "report", "session"], 404)
+    for somebody in (other, stage.somebody()):
+        assert answers(somebody) == nothing
+    before = operator.context.cookies()
+    operator.tab.get_by_role("button", name="Sign out").click()
+    operator.tab.get_by_role("button", name="End session").wait_for(timeout=60_000)
+    operator.context.add_cookies(before)  # somebody has kept them
+    assert answers(operator) == nothing
 
 
 def test_same_rights_share_a_connection(stage: Stage) -> None:
