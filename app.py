@@ -109,11 +109,12 @@ async def _close_unused(sign_ins: SignIns) -> None:
 
 
 def _origins() -> list[str]:
-    """Where the app's own pages come from. Only `streamlit run` tells its port."""
+    """Where the app's own pages come from, also through a proxy. Only `streamlit run` tells its port."""
     if getattr(st.config, "_server_mode", None) not in ("starlette-app", "starlette-app-direct"):
         return []
     port = st.get_option("server.port")
-    return [f"http://127.0.0.1:{port}", f"http://localhost:{port}"]
+    others = [origin for origin in st.get_option("server.corsAllowedOrigins") if "*" not in origin]
+    return [f"http://127.0.0.1:{port}", f"http://localhost:{port}", *others]
 
 
 app = st.App(

@@ -117,6 +117,8 @@ def compared_notes(run: Run) -> None:
             "the right one, as the NATS client in the browser receives them, protocol lines and all. "
             "nats-server's own report (`/connz`) counts payloads alone, before compression: "
             f"{counted}.\n"
+            "- **Times fewer bytes:** both counts over the same seconds, a minute at most, which begin when "
+            "the rate was set and both replays are over. Until both halves of them agree: measuring.\n"
             f"- Rates are those of the last {WINDOW:.0f} seconds. Files that a browser keeps (Streamlit, "
             "Plotly, the NATS client) are counted on neither side.\n"
             "- **Publish to pixel:** each message carries when it was published, and is on the screen with "
@@ -127,12 +129,11 @@ def compared_notes(run: Run) -> None:
 
 
 def _headline(run: Run) -> str:
-    ours, theirs = run.ours.rate, run.theirs.rate
     noun = "message" if run.rate == 1 else "messages"
-    rate = f"<b>{run.rate:,}</b> {noun} a second in <b>{run.series}</b> series"
-    if not ours or not theirs:
+    rate = f"<b>{run.rate:,d}</b> {noun} a second in <b>{run.series:,d}</b> series"
+    ratio = run.ratio.value()
+    if ratio is None:
         return f"{rate}: measuring …"
-    ratio = theirs / ours
     if 0.95 < ratio < 1.05:
         return f"{rate}: both take about the same bytes."
     fewer = f"<b>{_times(max(ratio, 1 / ratio))} fewer bytes</b>"
@@ -211,7 +212,7 @@ def _row(name: str, of: str, *cells: Cell) -> str:
         f"{f' <small>{escape(cell.note)}</small>' if cell.note else ''}</td>"
         for cell in cells
     )
-    return f'<tr><th scope="row">{name} <small>{of}</small></th>{drawn}</tr>'
+    return f'<tr><th scope="row">{escape(name)} <small>{escape(of)}</small></th>{drawn}</tr>'
 
 
 def _history(run: Run) -> str:

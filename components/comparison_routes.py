@@ -2,6 +2,8 @@
 client, its token, and where it reports to."""
 
 import json
+import os
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,8 +11,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from nats_client.errors import SettingsError
+
 from .assets import PREFIX, asset_url, static_text
-from .comparison_run import Run, find_run
+from .comparison_run import Run
 
 COOKIE = "nats_jwt"
 """The cookie that the NATS server reads: the embedded one's `jwt_cookie`."""
@@ -18,9 +22,25 @@ MOST_BYTES = 16 * 1024  # of a report
 FILES = ("websocket_client.js", "websocket_client.css", "plotly.min.js")
 
 
+def websocket() -> str | None:
+    """Where browsers reach the NATS server's websocket listener, when it is not at its own port of the app's
+    host: LOOKBACK_WEBSOCKET, as wss://dashboards.example.com. Raises SettingsError on anything else."""
+    if not (where := os.environ.get("LOOKBACK_WEBSOCKET", "").rstrip("/")):
+        return None
+    if not re.fullmatch(r"wss?://[\w.\[\]:-]+", where, re.ASCII):
+        raise SettingsError(
+            f"LOOKBACK_WEBSOCKET has {where!r}; it is a host, as wss://dashboards.example.com:8443."
+        )
+    return where
+
+
 def policy(host: str, port: int | None) -> str:
     """The content security policy of the client's page: nothing but its own files, and one NATS server."""
-    sockets = f" ws://{host}:{port} wss://{host}:{port}" if port else ""
+    host = f"[{host}]" if ":" in host else host
+    known = port and re.fullmatch(r"[\w.\[\]:-]+", host, re.ASCII)  # what a browser says of itself
+    sockets = f" ws://{host}:{port} wss://{host}:{port}" if known else ""
+    if where := websocket():
+        sockets = f" {where}"
     return (
         "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self' 'unsafe-inline'; "
         "font-src 'self'; "
@@ -39,7 +59,11 @@ def is_same_origin(request: Request) -> bool:
 
 
 def _run(request: Request) -> Run | None:
-    return find_run(request.path_params["run"])
+    """The run that is meant; none for another sign-in than that which it belongs to."""
+    from .comparison_run import find_run  # this file may have been loaded anew since the route was made
+    from .sign_in import key_of
+
+    return find_run(request.path_params["run"], lambda: key_of(request.cookies))
 
 
 async def _page(request: Request) -> Response:
@@ -85,6 +109,7 @@ async def _session(request: Request) -> Response:
     answer = JSONResponse(
         {
             "port": token.port,
+            "websocket": websocket(),
             "inbox_prefix": token.inbox_prefix,
             "api_prefix": run.api_prefix,
             "lives": token.lives,

@@ -1,10 +1,12 @@
 """What the page Comparison measures while it is open: a run, in which the scripts of the page and of its left
 half meet the routes of its right half. See docs/comparison.md."""
 
+import math
+import re
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +15,11 @@ import streamlit as st
 
 from nats_client import LookbackError, parse_duration
 from nats_client.bins import step_for
+from nats_client.errors import AnswerBroken
 
 from .live import View
 from .request import request
+from .sign_in import holds, owner, rights
 from .traffic import Traffic, own_traffic
 
 SERVICE = "comparison"
@@ -24,6 +28,10 @@ ALIVE = 60.0  # seconds without a refresh of its page after which a run is over
 MOST_RUNS = 200
 RENEW_AT = 0.6  # of a token's life
 WINDOW = 5.0  # seconds that rates are taken over
+SETTLE = 3.0  # seconds after a change, or the end of the replays, until counting begins: some is under way
+STEADY = 12.0  # seconds that the comparison of both counts takes at the least
+COUNTED = 60.0  # seconds, at the most
+AGREE, STAY = 0.15, 0.4  # by which the logarithms of its halves may differ before it is told, and once it is
 RECENT = 10.0  # seconds that latencies are taken over
 HISTORY = 180.0  # seconds of the chart of both
 HEIGHT = 260  # pixels of either chart
@@ -44,6 +52,11 @@ class Meter:
         while len(self._marks) > 2 and self._marks[1][0] < time - WINDOW:
             self._marks.popleft()
 
+    def restart(self) -> None:
+        """Take rates from the last count on."""
+        while len(self._marks) > 1:
+            self._marks.popleft()
+
     def rate(self) -> float | None:
         """Per second, over the last WINDOW; None while that cannot be said."""
         if len(self._marks) < 2 or self._marks[-1][0] <= self._marks[0][0]:
@@ -55,6 +68,50 @@ class Meter:
     def total(self) -> float | None:
         """The last count."""
         return self._marks[-1][1] if self._marks else None
+
+
+class Ratio:
+    """How many times as many bytes one side takes as the other, over the same seconds."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, float, float]] = deque()
+        self._told = False
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self._marks.clear()
+        self._told = False
+
+    def add(self, time: float, ours: float | None, theirs: float | None) -> None:
+        """The counts of both at a time, in seconds."""
+        if ours is None or theirs is None:
+            return
+        self._marks.append((time, ours, theirs))
+        while self._marks[0][0] < time - COUNTED:
+            self._marks.popleft()
+        self._told = self._span() >= STEADY and self._holds()
+        if self._span() >= 2 * STEADY and not self._told:  # the older half was of something else
+            for _ in range(len(self._marks) // 2):
+                self._marks.popleft()
+
+    def value(self) -> float | None:
+        """Theirs by ours; None until both halves of at least STEADY seconds agree."""
+        return self._of(0, -1) if self._told else None
+
+    def _span(self) -> float:
+        return self._marks[-1][0] - self._marks[0][0] if self._marks else 0.0
+
+    def _holds(self) -> bool:
+        middle = len(self._marks) // 2
+        before, after = self._of(0, middle), self._of(middle, -1)
+        if before is None or after is None:
+            return False
+        return abs(math.log(after / before)) < (STAY if self._told else AGREE)
+
+    def _of(self, start: int, end: int) -> float | None:
+        (_, ours, theirs), (_, our_end, their_end) = self._marks[start], self._marks[end]
+        sent, other = our_end - ours, their_end - theirs
+        return other / sent if sent > 0 and other > 0 else None
 
 
 @dataclass(frozen=True)
@@ -115,6 +172,10 @@ class Sent:
     """The time of the view, in ms since the epoch by the server's clock."""
     published: np.ndarray
     """When those that are new in it were published, in ms."""
+    generation: int
+    """Of the window: another one is sent anew, whole."""
+    live: bool
+    """Whether the replay is over."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +188,8 @@ class Report:
     """When the left half was drawn, and up to which time."""
     to_pixel: Latency | None
     to_browser: Latency | None
+    live: bool
+    """Whether its replay is over."""
 
 
 class Run:
@@ -135,8 +198,12 @@ class Run:
 
     def __init__(self) -> None:
         self.key = secrets.token_urlsafe(18)
+        self.owner, self.rights = owner(), rights()
+        """The sign-in that it belongs to, and what that was good for; None where nobody has to sign in."""
         self.seen = time.monotonic()
         self.ours, self.theirs = Side(), Side()
+        self.ratio = Ratio()
+        """Their bytes by ours."""
         self.published = Meter()
         self.rate = self.series = 0
         """What is published, whoever has chosen it."""
@@ -161,11 +228,19 @@ class Run:
         self._shown = False
         self._drawn: deque[tuple[float, np.ndarray]] = deque()
         self._cpu: tuple[float, float] | None = None
+        self._of: object = None  # what is counted: another rate, look-back or window is something else
+        self._generation = -1
+        self._live = {"ours": False, "theirs": False}
+        self._settled = math.inf  # when counting begins, on the monotonic clock
 
     @property
     def alive(self) -> bool:
         """Whether its page is still looked at."""
         return time.monotonic() < self.seen + ALIVE
+
+    def is_of(self, sign_in: str | None) -> bool:
+        """Whether it belongs to `sign_in`, which still has the rights that it had."""
+        return self.owner is None or (sign_in == self.owner and holds(self.owner, self.rights))
 
     def ticket(self) -> str:
         """What the right half shows once to be given its token; another one when it was not used in time."""
@@ -199,14 +274,18 @@ class Run:
             return
         # A payload of its own, since equal requests share their answer.
         told = request(f"{SERVICE}.token", {"nonce": secrets.token_hex(8)}, every=0).value()
-        lives = float(told["lives"])
-        self.token = Token(
-            str(told["jwt"]),
-            str(told["inbox_prefix"]),
-            int(told["port"]),
-            now + RENEW_AT * lives,
-            now + lives,
-        )
+        try:
+            jwt, inbox, port, lives = (
+                told["jwt"],
+                told["inbox_prefix"],
+                int(told["port"]),
+                float(told["lives"]),
+            )
+            if not re.fullmatch(r"[\w.-]+", jwt, re.ASCII) or not isinstance(inbox, str) or not lives > 0:
+                raise ValueError
+        except (LookupError, TypeError, ValueError, OverflowError):
+            raise AnswerBroken("The service `comparison` has given a token that cannot be read.") from None
+        self.token = Token(jwt, inbox, port, now + RENEW_AT * lives, now + lives)
 
     def ask(self, rate: int, series: int, changed: float) -> None:
         """Have it published, and take in what the service tells. Raises what request() raises."""
@@ -218,14 +297,11 @@ class Run:
             "connection": self.name,
         }
         told = request(f"{SERVICE}.run", wish, every=0).value()
+        try:
+            self._hear(told)
+        except (LookupError, TypeError, ValueError, OverflowError):
+            raise AnswerBroken("The service `comparison` has answered what cannot be read.") from None
         self.seen = now = time.monotonic()
-        self.rate, self.series, self.start = told["rate"], told["series"], told["start"]
-        self.published.add(now, told["published"])
-        if server := told["server"]:
-            self.theirs.cpu = float(server["cpu"])
-            self.port, self.compression = server["port"], bool(server["compression"])
-        if sent := told["connection"]:
-            self._sent[int(sent["id"])] = sent
         while self._told:
             self._take(self._told.popleft())
         if found := list(self._sent.values()):
@@ -236,11 +312,47 @@ class Run:
             self.ours.messages.add(now, _sum(each.messages for each in carried))
             self.ours.plain.add(now, _sum(each.plain for each in carried))
             self.ours.wire.add(now, _sum(each.wire for each in carried))
+        self._count(now)
         self._take_cpu()
         self.ours.to_pixel = self._to_pixel()
         self.history.append((now, self.ours.rate, self.theirs.rate))
         while self.history[0][0] < now - HISTORY:
             self.history.popleft()
+
+    def _hear(self, told: Any) -> None:
+        """Take in an answer of the service. Raises LookupError, TypeError, ValueError or OverflowError on
+        what cannot be read."""
+        server, sent = told["server"], told["connection"]
+        rate, series, start, published = (int(told[key]) for key in ("rate", "series", "start", "published"))
+        if server:
+            self.theirs.cpu = float(server["cpu"])
+            self.port = int(server["port"]) if server["port"] else None
+            self.compression = bool(server["compression"])
+        if sent:
+            wire = sent["wire"]
+            counts = {"messages": float(sent["messages"]), "payload": float(sent["payload"])}
+            self._sent[int(sent["id"])] = {**counts, "wire": None if wire is None else float(wire)}
+        self.rate, self.series, self.start = rate, series, start
+        self.published.add(time.monotonic(), published)
+
+    def _count(self, now: float) -> None:
+        """Compare both over the same seconds, which begin when the rate has changed and both replays are
+        over."""
+        of = (self.rate, self.series, self.look_back, self._generation)
+        if of != self._of or not all(self._live.values()):
+            self._of, self._settled = of, now + SETTLE
+        if now < self._settled:
+            self.ratio.restart()
+            meters = [self.published]
+            for side in (self.ours, self.theirs):
+                meters += [side.wire, side.plain, side.payload]
+            for meter in meters:
+                meter.restart()
+            return
+        ours, theirs = self.ours, self.theirs
+        known = ours.wire.total is not None and theirs.wire.total is not None
+        both = (ours.wire, theirs.wire) if known else (ours.plain, theirs.plain)
+        self.ratio.add(now, *(meter.total for meter in both))
 
     def _take_cpu(self) -> None:
         now, used = time.monotonic(), time.process_time()
@@ -259,15 +371,18 @@ class Run:
         else:
             published = np.zeros(0)  # the past was published before anybody looked
         self._end = mark
-        self._told.append(Sent(own_traffic(), view.now // 1_000_000, published))
+        live = view.health.phase == "following"
+        self._told.append(Sent(own_traffic(), view.now // 1_000_000, published, mark[0], live))
 
     def _take(self, told: Sent | Report) -> None:
         if isinstance(told, Sent):
             if told.by is not None:
                 self._traffic[told.by[0]] = told.by[1]
             self._chunks.append((told.until, told.published))
+            self._generation, self._live["ours"] = told.generation, told.live
             return
         self.theirs.plain.add(told.at / 1000, told.bytes)
+        self._live["theirs"] = told.live
         self.theirs.to_pixel, self.theirs.to_browser = told.to_pixel, told.to_browser
         for until, at in told.left:
             self._drawn_at(until, at)
@@ -305,6 +420,7 @@ class Run:
                 left,
                 told.get("pixel"),
                 told.get("browser"),
+                report["live"] is True,
             )
         )
         return {**self.settings(), "renew": self.renew}
@@ -328,10 +444,11 @@ def _sum(counts: Iterable[float | None]) -> float | None:
 _runs: dict[str, Run] = {}
 
 
-def find_run(key: str) -> Run | None:
-    """The run of that key, while its page is looked at."""
+def find_run(key: str, sign_in: Callable[[], str | None] = owner) -> Run | None:
+    """The run of that key, while its page is looked at and for the sign-in that it belongs to; default: the
+    viewer's."""
     run = _runs.get(key)
-    return run if run is not None and run.alive else None
+    return run if run is not None and run.alive and run.is_of(sign_in()) else None
 
 
 def own_run() -> Run:

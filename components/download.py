@@ -35,8 +35,19 @@ MOST = 10_000
 """Links that are kept; the one that no page has shown for the longest goes first."""
 AT_ONCE = 50_000
 """Rows of a CSV that are written in one go."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - these too
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+_UNSEEN = (
+    r"\x00-\x20\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u1680\u17b4\u17b5"
+    r"\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Spaces, controls, format characters and others without a picture, some of which a spreadsheet drops."""
+_SIGNS = (
+    r"=+\-@|%\u2212\u207a-\u207c\u208a-\u208c\u2a75\u2a76\ufb29\ufe62\ufe63\ufe66\ufe6a\ufe6b"
+    r"\uff05\uff0b\uff0d\uff1d\uff20\uff5c"
+)
+"""What a formula begins with, in all widths (Unicode's NFKC makes the same of them)."""
+_FORMULA = re.compile(f"[\\t-\\r]|[{_UNSEEN}]*[{_SIGNS}]")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,22 +130,27 @@ def _csv(frame: pd.DataFrame) -> Iterator[str]:
 
 
 def _defused(part: pd.DataFrame) -> pd.DataFrame:
-    """`part` with an apostrophe before each text, and each column's name, that a spreadsheet would take for a
-    formula. Rule: https://owasp.org/www-community/attacks/CSV_Injection"""
+    """`part` with an apostrophe before each text, in the index and in names too, that a spreadsheet would
+    take for a formula. Rule: https://owasp.org/www-community/attacks/CSV_Injection"""
     defused = part.copy(deep=False)
     for i, (_, column) in enumerate(part.items()):
-        kind = column.dtype
-        if pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind):
+        if not _may_be_text(kind := column.dtype):
             continue
         texts = column.cat.categories if isinstance(kind, pd.CategoricalDtype) else column
         if any(isinstance(text, str) and _is_formula(text) for text in texts):
             defused.isetitem(i, column.map(_defused_text, na_action="ignore").array)
     defused.columns = [_defused_text(name) for name in part.columns]
-    return defused
+    if _may_be_text(part.index.dtype):
+        defused.index = part.index.map(_defused_text)
+    return defused.rename_axis(index=_defused_text(part.index.name))
+
+
+def _may_be_text(kind: Any) -> bool:
+    return not (pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind))
 
 
 def _is_formula(text: str) -> bool:
-    return text.startswith(_FORMULA) and not _NUMBER.fullmatch(text)
+    return bool(_FORMULA.match(text)) and not _NUMBER.fullmatch(text)
 
 
 def _defused_text(value: Any) -> Any:

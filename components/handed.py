@@ -64,3 +64,6 @@ sign_ins: SignIns | None = None
 
 trouble: str | None = None
 """Why the embedded server stores nothing, as a sentence for pages; None while it does."""
+
+traffic: dict[str, Any] = {}
+"""What each websocket has carried, by its key: the launcher's middleware counts it."""

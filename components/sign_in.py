@@ -1,12 +1,14 @@
 """Who looks at this page, and with which rights: Streamlit's sign-in (OIDC), on with `[auth]` in the secrets.
 
-A sign-in is named by the cookies that prove it, so all tabs of a browser share it, a download can be told to
-belong to it, and a copy of its cookies ends with it.
+A sign-in is named by what its signed cookie says, and not by the bytes of the cookies, so all tabs of a
+browser share it, a download can be told to belong to it, and every copy of its cookies ends with it.
 """
 
 import hashlib
+import json
 import logging
 import re
+import string
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -16,7 +18,10 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit.auth_util import get_cookie_with_chunks
 from streamlit.errors import Error as StreamlitError
+from streamlit.web.server.server_util import get_cookie_secret
+from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
 
 from nats_client.errors import NotSignedIn
 
@@ -25,8 +30,14 @@ from .handed import SignIn, Standing
 from .words import cut, plain
 
 COOKIE = "_streamlit_user"
-"""Streamlit's signed cookie with the claims of the ID token; further parts of it, and the tokens, stand in
-cookies whose names begin with it."""
+"""Streamlit's signed cookie with the claims of the ID token; where they are long, further parts stand in
+cookies of this name and a number."""
+NAMES_IT = ("iss", "sub", "nonce")
+"""The claims that name a sign-in: the nonce is made for each (OpenID Connect Core 1.0, section 3.1.2.1)."""
+ATTEMPTS = "_streamlit_session"
+"""Streamlit's cookie with the state of attempts to sign in, also of those that nobody finished."""
+MOST_OF_ATTEMPTS = 2000
+"""Characters of it. Browsers drop a cookie of more than 4,096, and with it the attempt that is under way."""
 FIRST_LOOK = 1.5
 """Seconds that a page waits for the provider's word on a sign-in: most are there by then."""
 LOOK_AGAIN = 5.0
@@ -45,16 +56,31 @@ _reloading = st.components.v2.component(
     "lookback_reload", js="export default () => {\n  location.replace(location.pathname)\n}"
 )
 _MINE = "_sign_in"
-_LOCAL = re.compile(r"/(?![/\\])[^\x00-\x20\x7f]*")
-"""A path of this app: no browser takes it for another host's."""
+_LOCAL = re.compile(r"/(?![/\\])[!-~]*")
+"""A path of this app, as it travels: no browser takes it for another host's."""
+_PAGE = re.compile(r"/[\w-][\w .-]*/?")
+"""A path that a page may have. On some others, as where it is not UTF-8, Streamlit's own script stops."""
+_AS_IT_CAME = "".join(set(string.printable) - set(string.whitespace))
 
 
 def key_of(cookies: Mapping[str, str]) -> str | None:
-    """What names the sign-in that these cookies prove, None without one."""
-    parts = sorted((name, value) for name, value in cookies.items() if name.startswith(COOKIE))
-    if COOKIE not in cookies:
+    """What names the sign-in that these cookies prove, None without one: the same whatever else a browser
+    sends, in whatever order."""
+    secret = get_cookie_secret()
+
+    def part(name: str) -> bytes | None:
+        value = cookies.get(name)
+        return None if value is None else decode_signed_value(secret, name, value.encode("latin-1"))
+
+    try:
+        claims = json.loads(get_cookie_with_chunks(part, COOKIE) or b"null")
+    except (ValueError, RecursionError):
         return None
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    if not isinstance(claims, dict):
+        return None
+    named = [claims.get(name) for name in NAMES_IT]
+    content = json.dumps(named if named[-1] else claims, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def viewer() -> Standing | None:
@@ -107,7 +133,7 @@ def is_leaving() -> bool:
 def _for_all_addresses(draw: Callable[[], None]) -> None:
     """Let any address lead to `draw`, so that none tells which pages there are."""
     here = urlsplit(st.context.url or "").path.rpartition("/")[2]
-    pages = [st.Page(draw, title="Sign in", default=True)]
+    pages = [st.Page(draw, title="Sign in", url_path="sign in", default=True)]  # no address of a page
     if re.fullmatch(r"[\w-]+", here):
         pages.append(st.Page(draw, title="Sign in", url_path=here))
     st.navigation(pages, position="hidden").run()
@@ -178,20 +204,37 @@ class Middleware:
             return
         request = Request(scope)
         root = _root()
-        path = request.url.path.removeprefix(root)
+        path = str(scope["path"]).removeprefix(root)
         key = key_of(request.cookies)
         if path == "/auth/logout" and key:
             sign_ins.end(key)
+        if path == "/auth/login" and len(request.cookies.get(ATTEMPTS, "")) > MOST_OF_ATTEMPTS:
+            scope = _without_attempts(scope, request)
         if path in ("/auth/login", "/oauth2callback"):
             send = _answering(request, root, send)
         elif _is_page(request, path) and not _may_come_in(key):
             response = RedirectResponse(f"{root}/", 302, {"Cache-Control": "no-store"})
-            wanted = quote(f"{path}?{request.url.query}".rstrip("?"))
-            if len(wanted) <= LONGEST:
+            wanted = quote(_target(scope).removeprefix(root), safe="")
+            if len(wanted) <= LONGEST and _PAGE.fullmatch(path):
                 response.set_cookie(WANTED, wanted, KEPT, **_guarded(root))
+            else:
+                response.delete_cookie(WANTED, **_guarded(root))
             await response(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+def _target(scope: Scope) -> str:
+    """Path and query as they came, in ASCII: decoded, they would be neither a header nor the same address."""
+    path, query = scope.get("raw_path") or quote(scope["path"]).encode(), scope["query_string"]
+    return quote(path + b"?" * bool(query) + query, safe=_AS_IT_CAME)
+
+
+def _without_attempts(scope: Scope, request: Request) -> Scope:
+    """`scope` without the attempts to sign in that nobody has finished: Authlib keeps them all."""
+    kept = "; ".join(f"{name}={value}" for name, value in request.cookies.items() if name != ATTEMPTS)
+    headers = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
+    return {**scope, "headers": [*headers, (b"cookie", kept.encode("latin-1"))]}
 
 
 def _is_page(request: Request, path: str) -> bool:
@@ -202,7 +245,7 @@ def _is_page(request: Request, path: str) -> bool:
 
 
 def _may_come_in(key: str | None) -> bool:
-    """Whether a page is worth asking for; only Streamlit can tell whether the cookies are genuine."""
+    """Whether a page is worth asking for; one that is not known yet is asked about when it is drawn."""
     known = _find(key) if key else None
     return key is not None and (known is None or known.rights is not None)
 
@@ -225,8 +268,9 @@ def _answering(request: Request, root: str, send: Send) -> Send:
                 headers["location"] = f"{root}/?{FAILED}=1"
                 headers["content-length"] = "0"
                 message = {**message, "status": 302}
-            elif signed_in and _LOCAL.fullmatch(wanted):
-                headers["location"] = root + wanted
+            elif signed_in and wanted:
+                if _LOCAL.fullmatch(wanted):
+                    headers["location"] = root + wanted
                 gone = Response()
                 gone.delete_cookie(WANTED, **_guarded(root))
                 headers.append("set-cookie", gone.headers["set-cookie"])
@@ -256,11 +300,18 @@ def _mine() -> SignIn | None:
     found: SignIn | None = st.session_state.get(_MINE)
     if found is None and st.user.get("is_logged_in"):
         key = key_of(st.context.cookies.to_dict())
-        if key is not None:
-            token = st.user.tokens.get("access")
+        token = st.user.tokens.get("access")
+        # Without the token that is asked for, nobody could be asked whether an unknown sign-in still holds.
+        proven = token is not None or not _exposes_token()
+        if key is not None and (proven or handed.sign_ins.find(key)):
             found = handed.sign_ins.seen(key, _claims, token)
             st.session_state[_MINE] = found
     return found
+
+
+def _exposes_token() -> bool:
+    exposed = st.secrets.get("auth", {}).get("expose_tokens", [])
+    return exposed == "access" or "access" in exposed
 
 
 def _find(key: str) -> Standing | None:

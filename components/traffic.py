@@ -8,6 +8,8 @@ import streamlit as st
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from . import handed
+
 KEY = "sec-websocket-key"
 """The header by which one websocket is told from another: browsers make a new one for each."""
 
@@ -24,7 +26,7 @@ class Traffic:
     does not let it be counted."""
 
 
-_open: dict[str, Traffic] = {}
+_open: dict[str, Traffic] = handed.traffic
 
 
 def own_traffic() -> tuple[str, Traffic] | None:

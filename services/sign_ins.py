@@ -141,10 +141,10 @@ class SignIns:
         return self._sign_ins.get(key)
 
     def end(self, key: str, why: str = SIGNED_OUT) -> None:
-        """Let the sign-in `key` hold no more, in whatever tab."""
-        if (found := self._sign_ins.get(key)) is not None:
-            found.ended = found.ended or why
-            found.token = None
+        """Let the sign-in `key` hold no more, in whatever tab; one that is not known yet neither."""
+        found = self._sign_ins.setdefault(key, SignIn(key, {}, None))
+        found.ended = found.ended or why
+        found.token = None
 
     def wait(self, sign_in: SignIn, timeout: float) -> None:
         """Wait at most `timeout` seconds for the provider to vouch for a sign-in that it has not vouched for

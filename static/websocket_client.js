@@ -76,7 +76,7 @@ class Client {
     try {
       const session = await post("session", { ticket: location.hash.slice(1) });
       this.settle(session);
-      this.where = `ws://${location.hostname}:${session.port}`;
+      this.where = session.websocket ?? `ws://${location.hostname}:${session.port}`;
       const name = `comparison-${crypto.randomUUID()}`;
       this.reader.postMessage({ type: "open", ...session, name, url: `${this.where}${location.pathname}nats` });
     } catch (error) {
@@ -91,9 +91,16 @@ class Client {
 
   lost({ why }) {
     this.renewing = false;
-    this.tell("lost", "Disconnected", why);
+    this.live = false;
+    this.tell("lost", "Disconnected", why || this.unreached());
     this.name = null;
     setTimeout(() => this.open(), TRY_AGAIN);
+  }
+
+  // A browser does not say why a websocket could not be opened.
+  unreached() {
+    return `No websocket to ${this.where} from ${location.origin}: it is out of this browser's reach, or NATS does not ` +
+      "allow this origin. docs/comparison.md says what to set. Trying again.";
   }
 
   rows({ whole, oldest, now, step, look_back, cells, fresh, arrived, bytes, pending, caughtUp, rows }) {
@@ -118,6 +125,7 @@ class Client {
       this.fresh = [];
       afterPaint(() => this.pixel.add(clock(), published.map((time) => appClock() - time)));
     }
+    this.live = Boolean(this.name) && caughtUp;
     if (!this.name) return;
     if (!caughtUp && pending) this.tell("busy", "Replaying", `${count(pending)} messages to go`);
     else this.tell("live", "Live", this.where, `${count(rows)} rows`);
@@ -145,6 +153,7 @@ class Client {
   async report() {
     const answer = await report({
       name: this.name,
+      live: this.live,
       bytes: this.bytes,
       left: this.left.splice(0, 20),
       pixel: this.pixel.told(),
@@ -204,7 +213,7 @@ function borrowFonts() {
 
 borrowFonts();
 dress();
-const settings = await report({ name: null, bytes: 0, left: [], pixel: null, browser: null });
+const settings = await report({ name: null, live: false, bytes: 0, left: [], pixel: null, browser: null });
 const chart = await chartIn(document.getElementById("chart"), {
   title: "", unit: "", height: settings.height, window: settings.look_back, empty: "No numbers yet", gaps: [],
   plotly: document.body.dataset.plotly.split("/").at(-1),

@@ -27,6 +27,12 @@ streams = ["*"]
 services = ["*"]
 publish = ["history.>"]
 
+[roles.comparer]
+groups = ["comparers"]
+pages = ["comparison"]
+streams = ["COMPARISON"]
+publish = ["comparison.>"]
+
 [roles.viewer]
 groups = ["viewers"]
 pages = ["overview", "explore", "values", "workflows"]

@@ -3,11 +3,14 @@
 import asyncio
 import json
 import re
+import shutil
+import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -23,7 +26,7 @@ from services.claims import claims_of
 from services.roles import FILE as ROLES
 from tests.embedded import login
 from tests.node import node
-from tests.running import ROOT, App, app
+from tests.running import ROOT, App, app, free_port
 from tests.waiting import until
 
 PATIENCE = 90.0  # seconds: three pages load at once here
@@ -303,6 +306,74 @@ def test_other_origins_are_refused(demo: App, context: BrowserContext) -> None:
         assert "INFO" in pool.submit(lambda: asyncio.run(dial(demo.url))).result()
         with pytest.raises(InvalidStatus):
             pool.submit(lambda: asyncio.run(dial(evil))).result()
+
+
+def test_edited_code_leaves_the_page_working(context: BrowserContext, tmp_path: Path) -> None:
+    """After a file of components/ was edited both halves are live again by themselves, and are measured."""
+    for name in ("app.py", ".streamlit", "pages", "components", "nats_client", "services", "static"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    with app(tmp_path, tmp_path) as running:
+        comparison = Comparison(context, running.url, "?rate=20&series=5")
+        comparison.wait_until_live()
+        before = comparison.theirs.url
+        with (tmp_path / "components" / "words.py").open("a") as file:
+            file.write("\nEDITED = True\n")
+        until(lambda: (comparison._frame("/lookback/comparison/") or comparison.ours).url != before, PATIENCE)
+        comparison.wait_until_live()
+        until(lambda: all(rate > 0 for rate in comparison.figures("on the wire")), PATIENCE)
+        newest_advances(comparison, comparison.theirs)
+
+
+@contextmanager
+def proxied(folder: Path, port: int, to: int) -> Iterator[None]:
+    """nginx at `port`, in front of the app at `to`."""
+    (folder / "nginx.conf").write_text(
+        f"""pid {folder}/nginx.pid; daemon off; events {{}}
+http {{
+  access_log off;
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://127.0.0.1:{to};
+      proxy_http_version 1.1;
+      proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection "upgrade";
+    }}
+  }}
+}}
+"""
+    )
+    program = shutil.which("nginx") or "/usr/sbin/nginx"
+    command = [program, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
+    process = subprocess.Popen(command)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_behind_a_proxy_on_another_port(context: BrowserContext, tmp_path: Path, known: bool) -> None:
+    """Behind a proxy whose origin is set both halves are live; where it is not, the right one says what to set
+    and tries again."""
+    port, own = free_port(), free_port()
+    origins = f'["http://127.0.0.1:{port}"]' if known else "[]"
+    with (
+        app(tmp_path, port=own, STREAMLIT_SERVER_CORS_ALLOWED_ORIGINS=origins),
+        proxied(tmp_path, port, own),
+    ):
+        comparison = Comparison(context, f"http://127.0.0.1:{port}", "?rate=20&series=5")
+        if known:
+            comparison.wait_until_live()
+            return
+        status = comparison.theirs.locator("#status")
+        expect(status).to_contain_text("docs/comparison.md", timeout=1000 * PATIENCE)
+        expect(status).to_contain_text(f"http://127.0.0.1:{port}")
+        with comparison.page.expect_response(lambda answer: answer.url.endswith("/session"), timeout=60_000):
+            pass
 
 
 def test_token_is_renewed(browser: Browser, tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ import json
 import re
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
+import pytest
 from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
 
 from tests.provider import CLIENT_SECRET, COOKIE_SECRET, sign_in
-from tests.stage import MARKER, WITHIN, Stage
+from tests.stage import MARKER, WITHIN, Person, Stage
 
 
 def test_entrance(stage: Stage) -> None:
@@ -33,6 +36,90 @@ def test_back_to_the_page_that_was_asked_for(stage: Stage) -> None:
     person.sees("Explore")
     person.gets(MARKER)
     assert "stream=CELLAR" in person.tab.url
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/概要",
+        "/explore?stream=概要",
+        "/%E6%A6%82?a=%FF%00",
+        "/%C0%AF%C0%AE",  # overlong
+        "/a%0D%0ASet-Cookie:%20x=1%3F%23",
+        "/%5C%5Cevil.example/",
+        "/%09/evil.example",
+        "/entrance",
+    ],
+)
+def test_any_address_leads_to_a_sign_in_and_back(stage: Stage, address: str) -> None:
+    """Whatever address a link has, one can sign in, once and again, and comes to it, at this app."""
+    stage.provider.person("link", "operators")
+    person = stage.somebody()
+    sign_in(person.tab, f"{stage.url}{address}", "link")
+    person.sees("Role: operator")
+    here, there = (
+        urlsplit(person.tab.url),
+        urlsplit(person.tab.evaluate("a => new URL(a, location).href", address)),
+    )
+    assert here.netloc == there.netloc
+    assert here.path in (there.path, "/")  # as it was, or the first page where there is no such one
+    assert "lookback_wanted" not in {cookie["name"] for cookie in person.context.cookies()}
+
+
+def test_attempts_that_were_given_up(stage: Stage) -> None:
+    """Who has begun to sign in and gone back a dozen times can still sign in."""
+    stage.provider.person("undecided", "operators")
+    person = stage.somebody()
+    for _ in range(12):
+        person.go("/")
+        person.tab.get_by_role("button", name="Sign in").click(timeout=60_000)
+        person.tab.locator("input[name=sub]").wait_for(timeout=60_000)
+    sign_in(person.tab, stage.url, "undecided")
+    person.sees("Role: operator")
+
+
+def test_no_cookie_undoes_a_sign_out(stage: Stage) -> None:
+    """A kept copy of a browser's cookies stays signed out, whatever else is sent with it, is left out, comes
+    twice or in another order."""
+    person, again = stage.person("karl", "operators"), stage.person("karl", "operators")
+    for each in (person, again):
+        each.sees("Role: operator")
+    kept = {
+        c["name"]: c["value"] for c in person.context.cookies() if c["name"].startswith("_streamlit_user")
+    }
+    other = {c["name"]: c["value"] for c in again.context.cookies()}
+    user, tokens = kept["_streamlit_user"], kept["_streamlit_user_tokens"]
+
+    def page(*cookies: tuple[str, str]) -> int:
+        header = "; ".join(f"{name}={value}" for name, value in cookies)
+        asked = {"Cookie": header, "Accept": "text/html"}
+        return httpx.get(f"{stage.url}/explore", headers=asked).status_code
+
+    whole = [("_streamlit_user", user), ("_streamlit_user_tokens", tokens)]
+    ways = [
+        whole,
+        whole[::-1],
+        whole[:1],
+        [("_streamlit_user_x", "1"), *whole],
+        [*whole, ("_streamlit_user_1", user), ("_streamlit_user_tokens_1", "")],
+        [("_streamlit_user", "x"), *whole, ("_streamlit_user_", "")],
+        [("_streamlit_user", f'"{user}"'), whole[1]],
+        [whole[0], ("_streamlit_user_tokens", other["_streamlit_user_tokens"])],
+        [("_ga", "1"), *whole, *whole],
+    ]
+    assert [page(*way) for way in ways] == [200] * len(ways)
+    person.tab.get_by_role("button", name="Sign out").click()
+    person.tab.get_by_role("button", name="End session").wait_for(timeout=60_000)
+    assert [page(*way) for way in ways] == [302] * len(ways)
+    for way in ways:
+        thief = stage.somebody()
+        thief.context.add_cookies([{"name": n, "value": v, "url": stage.url} for n, v in dict(way).items()])
+        thief.go("/explore")
+        thief.tab.get_by_role("button", name="Sign in").wait_for(timeout=60_000)
+        thief.context.close()
+        stage.people.remove(thief)
+    again.go("/explore")
+    again.sees("Role: operator")
 
 
 def test_each_sees_their_own(stage: Stage) -> None:
@@ -115,6 +202,37 @@ def test_downloads_belong_to_a_sign_in(stage: Stage) -> None:
     assert operator.fetch(address)[0] in (403, 404)
     operator.go("/explore?stream=VAULT")
     operator.tab.get_by_role("button", name="Sign in").wait_for(timeout=60_000)
+
+
+def test_comparison_belongs_to_a_sign_in(stage: Stage) -> None:
+    """The addresses of a comparison work for the sign-in that opened it, for no other, and not after the
+    sign-out."""
+    operator = stage.person("cora", "comparers", page="/comparison")
+    other = stage.person("carl", "comparers")
+    frame = operator.tab.wait_for_selector('iframe[src*="/lookback/comparison/"]', timeout=60_000)
+    address = f"{stage.url}{urlsplit(frame.get_attribute('src')).path}"
+    body = {"ticket": "", "at": 0, "offset": 0, "bytes": 0, "left": [], "name": None, "live": False}
+    body |= {"pixel": None, "browser": None}
+
+    def answers(person: Person) -> dict[str, int]:
+        own, found = {"Origin": stage.url, "Sec-Fetch-Site": "same-origin"}, {}
+        for path in ("", "reader.js"):
+            found[path] = person.context.request.get(address + path).status
+        for path in ("report", "session"):
+            post = person.context.request.post(address + path, data=body, headers=own)
+            found[path] = post.status
+        return found
+
+    expected = {"": 200, "reader.js": 200, "report": 200}
+    assert answers(operator) == {**expected, "session": answers(operator)["session"]}
+    nothing = dict.fromkeys(["", "reader.js", "report", "session"], 404)
+    for somebody in (other, stage.somebody()):
+        assert answers(somebody) == nothing
+    before = operator.context.cookies()
+    operator.tab.get_by_role("button", name="Sign out").click()
+    operator.tab.get_by_role("button", name="End session").wait_for(timeout=60_000)
+    operator.context.add_cookies(before)  # somebody has kept them
+    assert answers(operator) == nothing
 
 
 def test_same_rights_share_a_connection(stage: Stage) -> None:

@@ -90,6 +90,15 @@ def role(all_of_them: SignIns, sign_in: SignIn) -> str | None:
     return found.name if found else None
 
 
+def test_ended_before_it_was_seen(roles: Path) -> None:
+    """A sign-in that is ended before this process has seen it does not hold when it comes."""
+    here = SignIns(None, roles)
+    here.end("key")
+    later = here.seen("key", lambda: {"groups": ["viewers"], "exp": time.time() + 60}, "token")
+    assert here.standing(later).why == sign_ins.SIGNED_OUT
+    assert here.standing(later).rights is None
+
+
 def test_groups_change_and_tokens_are_revoked(people: Provider, roles: Path) -> None:
     """What the provider says now counts, and not the ID token; a refusal is the end, also when the same
     cookies come again."""
