@@ -13,7 +13,7 @@ run: .venv/installed
 	$(BIN)/streamlit run app.py
 
 test: .venv/installed browser
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder || $(BIN)/pytest --last-failed --last-failed-no-failures none
+	$(BIN)/python -m tests -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed
 	$(BIN)/ruff format .
@@ -30,7 +30,7 @@ bench: .venv/installed
 	$(BIN)/python -m bench
 
 soak: .venv/installed
-	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(LONG),--long)
+	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(LONG),--long) $(if $(WITHOUT),--without $(WITHOUT))
 
 scale: .venv/installed
 	$(BIN)/python -m deploy.scale $(if $(APPS),--apps $(APPS)) $(if $(PORT),--port $(PORT))

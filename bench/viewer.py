@@ -59,6 +59,8 @@ class Viewer:
     sent_bytes: int = 0
     due: float = 0.0
     chart: Chart = field(default_factory=Chart)
+    page_name: str = ""
+    """The page to open, as in its address; the first one without."""
 
     async def open(self) -> None:
         """Connect and run the page for the first time."""
@@ -119,6 +121,7 @@ class Viewer:
         if self.clock:
             rerun.widget_states.widgets.add(id=self.clock, json_value=str(self.runs))
         rerun.page_script_hash = self.page
+        rerun.page_name = self.page_name
         rerun.fragment_id = fragment
         rerun.cached_message_hashes.extend(self.cached)
         rerun.context_info.timezone = "UTC"

@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import threading
+import time
 from collections.abc import Sequence
 
 import nats.errors
@@ -17,6 +18,7 @@ class Publisher:
     def __init__(self, urls: Sequence[str], subject: str = "s.live", rate: float = 400) -> None:
         self.count = 0
         """Messages acknowledged so far; their payloads carry the numbers below this."""
+        self._times: list[float] = []
         self._urls = list(urls)
         self._subject = subject
         self._pause = 1 / rate
@@ -34,6 +36,10 @@ class Publisher:
         self._stop.set()
         self._free.set()
         self._thread.join()
+
+    def acknowledged(self, number: int) -> float | None:
+        """When message `number` was acknowledged, by the monotonic clock; None where it has not been yet."""
+        return self._times[number] if number < self.count else None
 
     def pause(self) -> None:
         """Rest, with nothing under way, until `resume`."""
@@ -75,6 +81,7 @@ class Publisher:
             payload, headers = json.dumps({"n": self.count}).encode(), {"Nats-Msg-Id": str(self.count)}
             try:
                 await js.publish(self._subject, payload, headers=headers)
+                self._times.append(time.monotonic())
                 self.count += 1
                 await asyncio.sleep(self._pause)
             except (nats.errors.Error, TimeoutError, OSError):

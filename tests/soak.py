@@ -3,11 +3,14 @@
 With `--long` (`make soak LONG=1`) the long forms come first, once each: all nodes down for 90 s, the
 connected one frozen for three minutes, this machine asleep for two.
 
-A cluster of three, a replicated stream, a publisher of numbered messages, one feed. Fault after fault is
-drawn from the seed that is printed first; after each the feed's rows must be the stream's, by sequence and
-by payload, and in between they must ascend. The last line counts what was lost and doubled (rows that come
-twice, or that the stream does not hold), the faults, and how often the consumer was made anew. Exit code 1
-unless nothing was lost and nothing doubled.
+A cluster of three, a replicated stream, a publisher of numbered messages, one feed; on the same client a
+hostile publisher's feeds and a busy neighbour's replays; and two viewers of an app that reads them too
+(tests/crowd.py; `--without hostile,neighbour,viewers` leaves some of them out). Fault after fault is drawn
+from the seed that is printed first; after each the feed's rows must be the stream's, by sequence and by
+payload, and all others must be well. In between rows must ascend, and no feed and no page that says it is
+live may be older than it says. The last line counts what was lost and doubled (rows that come twice, or that
+the stream does not hold), what else was wrong, the faults, and how often the consumer was made anew.
+Exit code 1 unless nothing was wrong.
 """
 
 import argparse
@@ -22,6 +25,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +34,37 @@ import nats.errors
 from nats_client import Client, Feed, Settings
 from tests.backup import restore, snapshot
 from tests.cluster import Cluster, running_cluster
+from tests.crowd import TOLERANCE, Hostile, Judge, Neighbour, Viewers, pages
 from tests.publisher import Publisher
+from tests.running import app
 
 STREAM = "S"
 SETTLE = 60.0  # seconds that a feed has to be equal to its stream again
 FROZEN = 8.0  # seconds that a node stands still
 ASLEEP = 13.0  # seconds that we stand still: longer than the server keeps a consumer for us
+OTHERS = ("hostile", "neighbour", "viewers")
+UNREAD, LONG_UNREAD = 60.0, 300.0  # seconds after which the client closes a feed that nobody reads
 LONG_DOWN, LONG_FROZEN, LONG_ASLEEP = 90.0, 180.0, 120.0  # seconds, with --long
 
 
 class Soak:
     """One run: the cluster, its publisher, the feed, and what was counted."""
 
-    def __init__(self, cluster: Cluster, publisher: Publisher, client: Client, seed: int) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        publisher: Publisher,
+        client: Client,
+        seed: int,
+        *,
+        hostile: Hostile | None = None,
+        neighbour: Neighbour | None = None,
+        viewers: Viewers | None = None,
+        judge: Judge,
+    ) -> None:
+        self.hostile, self.neighbour, self.viewers = hostile, neighbour, viewers
+        self.judge = judge
+        self.old = 0
         self.cluster = cluster
         self.publisher = publisher
         self.client = client
@@ -61,12 +83,24 @@ class Soak:
         self._watcher.join()
 
     def _watch(self) -> None:
-        """What can be said at any moment: rows ascend, none comes twice."""
+        """What can be said at any moment: rows ascend, none comes twice, and what is called live is new."""
+        awake = looked = time.monotonic()
         while not self._ended.wait(0.25):
-            seq = self.feed.snapshot().seq
-            if wrong := int((seq[1:] <= seq[:-1]).sum()):
+            asked = time.monotonic()
+            if asked - looked > 2:
+                awake = asked  # we were asleep, and what came meanwhile has to be read first
+            looked = asked
+            was = self.feed.health.phase
+            rows = self.feed.snapshot()
+            if wrong := int((rows.seq[1:] <= rows.seq[:-1]).sum()):
                 print(f"{wrong} rows out of order", flush=True)
                 self.doubled += wrong
+            live = was == self.feed.health.phase == "following"
+            if not (live and len(rows) and "n" in rows.columns and asked - awake > TOLERANCE):
+                continue
+            if fault := self.judge.too_old(int(rows.numbers("n")[-1]), 0.0, asked):
+                print(f"the feed says following: {fault}", flush=True)
+                self.old += 1
 
     def round(self, *faults: "Callable[[Soak], None]") -> None:
         """Bring about `faults`, and check."""
@@ -74,7 +108,20 @@ class Soak:
             print(f"{self.faults + 1}. {fault.__name__}", flush=True)
             fault(self)
             self.faults += 1
+            self.judge.forget()
         self.check()
+        if self.hostile is not None:
+            self.hostile.check(SETTLE)
+        if self.neighbour is not None:
+            self.neighbour.check()
+        if self.viewers is not None:
+            self.viewers.check(SETTLE)
+
+    @property
+    def wrong(self) -> int:
+        """What was wrong beyond rows of the feed: with the others, and what was called live and was not."""
+        others = (self.hostile, self.neighbour, self.viewers)
+        return self.old + sum(len(each.faults) for each in others if each is not None)
 
     def check(self) -> None:
         """Wait for the feed to equal the stream; count what differs when it does not."""
@@ -199,6 +246,7 @@ class Soak:
 
     def recreated(self) -> None:
         """The stream is deleted and created again."""
+        self.judge.forget()
         self.js(lambda js: js.delete_stream(STREAM))
         create(self.cluster)
 
@@ -273,24 +321,48 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--long", action="store_true", help="the long forms first, once each")
+    parser.add_argument("--without", default="", help=f"leave out some of {','.join(OTHERS)}")
     asked = parser.parse_args()
+    without = set(filter(None, asked.without.split(",")))
+    if unknown := without - set(OTHERS):
+        parser.error(f"--without: there is no {', '.join(sorted(unknown))}, only {', '.join(OTHERS)}")
     print(f"seed {asked.seed}, {asked.minutes:g} minutes", flush=True)
-    with tempfile.TemporaryDirectory() as folder, running_cluster(Path(folder)) as cluster:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        cluster = stack.enter_context(running_cluster(folder))
         create(cluster)
         url = ",".join(cluster.urls)
-        with Client(Settings(url=url)) as client, Publisher(cluster.urls, rate=200) as publisher:
-            soak = Soak(cluster, publisher, client, asked.seed)
-            try:
-                for fault in LONG if asked.long else []:
-                    soak.round(fault)
-                end = time.monotonic() + asked.minutes * 60
-                while time.monotonic() < end:
-                    soak.round(*soak.random.choices(FAULTS, k=soak.random.choice((1, 1, 2))))
-            finally:
-                soak.close()
-            restarts = soak.feed.health.restarts
-    print(f"lost {soak.lost}, doubled {soak.doubled}, faults {soak.faults}, restarts {restarts}", flush=True)
-    return 1 if soak.lost or soak.doubled else 0
+        client = stack.enter_context(
+            Client(Settings(url=url), idle_after=LONG_UNREAD if asked.long else UNREAD)
+        )
+        publisher = stack.enter_context(Publisher(cluster.urls, rate=200))
+        judge = Judge(publisher)
+        others: dict[str, Any] = {}
+        if "hostile" not in without:
+            others["hostile"] = stack.enter_context(Hostile(cluster, client, asked.seed))
+        if "neighbour" not in without:
+            others["neighbour"] = stack.enter_context(Neighbour(cluster, client))
+        if "viewers" not in without:
+            running = stack.enter_context(app(folder, NATS_URL=url, **pages(folder / "pages", set(others))))
+            others["viewers"] = stack.enter_context(Viewers(running, judge))
+        soak = Soak(cluster, publisher, client, asked.seed, judge=judge, **others)
+        try:
+            for fault in LONG if asked.long else []:
+                soak.round(fault)
+            end = time.monotonic() + asked.minutes * 60
+            while time.monotonic() < end:
+                soak.round(*soak.random.choices(FAULTS, k=soak.random.choice((1, 1, 2))))
+        finally:
+            soak.close()
+        restarts = soak.feed.health.restarts
+        if "neighbour" in others:
+            print(f"replays beside it {others['neighbour'].replays}", flush=True)
+        if "viewers" in others:
+            others["viewers"].sum_up()
+            print(f"refreshes {others['viewers'].refreshes}, live {others['viewers'].lives}", flush=True)
+    counts = f"lost {soak.lost}, doubled {soak.doubled}, wrong {soak.wrong}, faults {soak.faults}"
+    print(f"{counts}, restarts {restarts}", flush=True)
+    return 1 if soak.lost or soak.doubled or soak.wrong else 0
 
 
 if __name__ == "__main__":

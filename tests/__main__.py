@@ -1,0 +1,71 @@
+"""All tests, as `make test` runs them: `python -m tests`, with pytest's own arguments.
+
+What fails beside other tests on a busy machine runs once more by itself. That is told, by name and count, as
+the last lines. Only tests that failed are repeated: a run that was interrupted, that lost a worker, that
+could not collect a file, that met an error of pytest's own or had no tests fails, whatever else it did.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+MOST_REPEATED = 10
+"""Tests that are run again at most. More than that are not a matter of load."""
+
+
+class Record:
+    """A pytest plugin: what failed, and whether that can be repeated."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+        """Node ids, in the order in which they failed."""
+        self.lasting: list[str] = []
+        """What failed that is no test."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a test that failed, in its setup or teardown too."""
+        if report.failed and report.nodeid not in self.failed:
+            self.failed.append(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a file that could not be collected."""
+        if report.failed:
+            self.lasting.append(f"{report.nodeid} could not be collected")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: object, error: object) -> None:
+        """Note a worker of pytest-xdist that ended in the middle of its work."""
+        if error:
+            self.lasting.append(f"a worker was lost: {error}")
+
+
+def main(arguments: list[str]) -> int:
+    """Run pytest with `arguments`, and once more what failed; the exit code."""
+    record = Record()
+    code = int(pytest.main(arguments, plugins=[record]))
+    if code != pytest.ExitCode.TESTS_FAILED:
+        return code
+    for what in record.lasting:
+        print(f"Not repeated: {what}.", flush=True)
+    if record.lasting or not record.failed:
+        return code
+    if len(record.failed) > MOST_REPEATED:
+        print(f"Not repeated: {len(record.failed)} tests failed, more than {MOST_REPEATED}.", flush=True)
+        return code
+    print(f"\nRunning again, by itself, what failed: {len(record.failed)}.", flush=True)
+    again = subprocess.run([sys.executable, "-m", "pytest", *record.failed]).returncode
+    told = (
+        "Failed at first, PASSED when run again"
+        if again == 0
+        else "Failed, and NOT ALL PASSED when run again"
+    )
+    print(f"\n{'!' * 80}\n{told}: {len(record.failed)}", flush=True)
+    for name in record.failed:
+        print(f"  {name}", flush=True)
+    print("!" * 80, flush=True)
+    return again
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,144 @@
+"""`make test`: what is run again is told, and what is no failed test never passes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.running import ROOT
+from tests.waiting import until
+
+ONCE = """
+import os, pathlib, signal, time
+def first():
+    mark = pathlib.Path("mark")
+    return not mark.exists() and not mark.touch()
+"""
+GOOD = "def test_good(): pass\n"
+WORKERS = ["-n", "2", "--dist", "loadfile"]
+
+
+def start(folder: Path, source: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start `python -m tests` on a file of this source and a good one."""
+    (folder / "test_it.py").write_text(ONCE + source)
+    (folder / "test_other.py").write_text(GOOD)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests", *arguments],
+        cwd=folder,
+        env={**env, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(folder: Path, source: str, *arguments: str) -> tuple[int, str]:
+    """Its exit code, and what it says."""
+    process = start(folder, source, *arguments)
+    out, _ = process.communicate(timeout=120)
+    return process.returncode, out
+
+
+def test_all_pass(tmp_path: Path) -> None:
+    """A run without a failure passes, and repeats nothing."""
+    code, out = run(tmp_path, GOOD, *WORKERS)
+    assert code == 0, out
+    assert "again" not in out
+
+
+def test_passes_when_repeated(tmp_path: Path) -> None:
+    """A test that fails once is run again by itself, and named and counted at the end."""
+    code, out = run(tmp_path, "def test_wobbles(): assert not first()\n" + GOOD, *WORKERS)
+    assert code == 0, out
+    end = out.rpartition("PASSED when run again: 1")[2]
+    assert "test_it.py::test_wobbles" in end
+    assert "test_good" not in end
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def test_fails(): assert False\n",
+        "def test_wobbles(): assert not first()\ndef test_fails(): assert False\n",
+        "import pytest\n@pytest.fixture\ndef bad():\n    yield\n    assert False\ndef test_fails(bad): 0\n",
+    ],
+    ids=["alone", "beside one that wobbles", "in its teardown"],
+)
+def test_fails_twice(tmp_path: Path, source: str) -> None:
+    """A test that fails twice fails the run."""
+    code, out = run(tmp_path, source, *WORKERS)
+    assert code == pytest.ExitCode.TESTS_FAILED, out
+    assert "test_it.py::test_fails" in out.rpartition("NOT ALL PASSED when run again: ")[2]
+
+
+@pytest.mark.parametrize("workers", [WORKERS, []], ids=["workers", "alone"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "if first(): raise RuntimeError\n" + GOOD,
+        "def test_kills():\n    if first(): os.kill(os.getpid(), signal.SIGKILL)\n",
+        "def test_ends():\n    if first(): os._exit(1)\n",
+        "import pytest\ndef test_ends():\n    if first(): pytest.exit('enough')\n",
+    ],
+    ids=["collection error", "killed", "exit", "pytest.exit"],
+)
+def test_what_is_no_failed_test_is_not_repeated(tmp_path: Path, source: str, workers: list[str]) -> None:
+    """A run with a file that can't be collected, or whose process or worker ends, fails, though all would
+    pass the second time."""
+    code, out = run(tmp_path, source, *workers)
+    assert code != 0, out
+    assert "Running again" not in out
+
+
+def test_no_tests(tmp_path: Path) -> None:
+    """A run without tests fails."""
+    code, out = run(tmp_path, "", *WORKERS, "-k", "nothing")
+    assert code == pytest.ExitCode.NO_TESTS_COLLECTED, out
+
+
+def test_internal_error(tmp_path: Path) -> None:
+    """An error of pytest's own fails the run."""
+    (tmp_path / "conftest.py").write_text("def pytest_runtest_protocol(item):\n    raise RuntimeError\n")
+    code, out = run(tmp_path, GOOD)
+    assert code == pytest.ExitCode.INTERNAL_ERROR, out
+
+
+@pytest.mark.parametrize("workers", [WORKERS, []], ids=["workers", "alone"])
+def test_interrupted(tmp_path: Path, workers: list[str]) -> None:
+    """A run that is interrupted fails, also when a test had failed before, and repeats nothing."""
+    source = (
+        "def test_fails(): assert not first()\n"
+        "def test_long():\n    pathlib.Path('long').touch()\n    time.sleep(300)\n"
+    )
+    process = start(tmp_path, source, *workers)
+    try:
+        until((tmp_path / "long").exists, 60)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, out
+    assert "Running again" not in out
+
+
+def test_many_failures_are_not_repeated(tmp_path: Path) -> None:
+    """Where more tests fail than load explains, none is run again."""
+    source = "import pytest\n@pytest.mark.parametrize('i', range(11))\ndef test_fails(i): assert False\n"
+    code, out = run(tmp_path, source, *WORKERS)
+    assert code == pytest.ExitCode.TESTS_FAILED, out
+    assert "Not repeated: 11 tests failed" in out
+
+
+def test_make_uses_it() -> None:
+    """`make test` has no other second try."""
+    told = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert "-m tests " in told
+    assert "||" not in told
+    assert "last-failed" not in told
