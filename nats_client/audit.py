@@ -106,6 +106,8 @@ class Audit:
         self._find_unread(config, first, int(state["last_seq"]), following)
         self._tell_holes()
         await self._find_hint(info)
+        oldest, newest = self._window.oldest_seq, self._consumer.last_seq or 0
+        self.ends.forget(newest + 1 if oldest is None else oldest)
         self._lost = loses(config)
         if not self._lost:
             return
@@ -141,8 +143,6 @@ class Audit:
         gone = ((rows.seq < first) | np.isin(rows.seq, self._deleted)) & (rows.seq > kept)
         if gone.any():
             self._window.remove(self.ends.meant(rows, gone, self._consumer.now()))
-        if (oldest := self._window.oldest_seq) is not None:
-            self.ends.forget(oldest)
 
     def _tell_holes(self) -> None:
         """Tell of the unread messages at the start of a stream, which its limits may have pushed out: then

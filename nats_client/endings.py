@@ -94,6 +94,14 @@ class Endings:
                 subject = raw.subject[at]
                 self._rolled[subject] = max(self._rolled.get(subject, 0), seq)
 
+    def add(self, others: "Endings") -> None:
+        """Take in what another one knows of the same stream."""
+        self._seqs.extend(others._seqs)
+        self._ends.extend(others._ends)
+        self._rolled_all = max(self._rolled_all, others._rolled_all)
+        for subject, seq in others._rolled.items():
+            self._rolled[subject] = max(self._rolled.get(subject, 0), seq)
+
     def forget(self, first: int) -> None:
         """Forget what concerns messages below the sequence `first` only."""
         seqs, ends = np.array(self._seqs, dtype=np.int64), np.array(self._ends, dtype=np.int64)

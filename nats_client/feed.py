@@ -395,6 +395,8 @@ class Feed:
                     self._older = None
                 if not older.void and self.window.oldest_seq in (boundary, None):
                     self.window.prepend(older.window)
+                    if self._audit is not None:
+                        self._audit.ends.add(older.ends)
             self._reached = target
         self._tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         self._check_settled()
@@ -507,6 +509,7 @@ class _Older:
 
     def __init__(self, feed: Feed, look_back: pd.Timedelta, boundary: int, limits: dict[str, Any]) -> None:
         self.window = Window(**limits)
+        self.ends = Endings()
         self.void = False
         self._feed = feed
         assert feed.key.stream is not None
@@ -515,8 +518,7 @@ class _Older:
         )
 
     def messages(self, raw: Raw) -> None:
-        if self._feed._audit is not None:
-            self._feed._audit.ends.note(raw)
+        self.ends.note(raw)
         self._feed._take(raw, self.window)
 
     def recreated(self) -> None:

@@ -90,6 +90,25 @@ def test_more_ended_than_are_listed(
     assert not feed.health.gaps
 
 
+def test_older_rows_end_too(server: NatsServer, client: Client) -> None:
+    """Rows that a longer look-back has brought leave without a gap when their time to live is over; and what
+    is no longer in the window is not remembered."""
+    stream(server, "T", "t.>", allow_msg_ttl=True)
+    publish(server, "t.short", *numbered(10), Nats_TTL="7s")
+    time.sleep(2.2)
+    publish(server, "t.keep", *numbered(1, 10))
+    feed = client.feed("T", look_back="PT2S")
+    assert feed.wait(30)
+    assert sequences(feed) == [11]
+    client.feed("T", look_back="PT1H")
+    until(lambda: sequences(feed) == list(range(1, 12)))
+    until(lambda: sequences(feed) == [11])
+    looked(feed)
+    assert not feed.health.gaps
+    assert feed._audit is not None
+    until(lambda: not feed._audit.ends)
+
+
 def test_deleted_before_its_time(server: NatsServer, client: Client) -> None:
     """A message that is deleted long before its time to live is over is a loss."""
     stream(server, "T", "t.>", allow_msg_ttl=True)
