@@ -135,9 +135,9 @@ def look(
     """As live(), for components that can do without rows, and without the frame's telling of the feed."""
     length = parse_duration(look_back)
     feed = client().feed(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
-    first_look((feed.key, look_back), feed.wait)
+    first_look((feed.key, look_back), lambda timeout: feed.wait(timeout, length))
     now = feed.now()
-    return View(feed, feed.snapshot().since(now - length.value), length, now, feed.health, steady)
+    return View(feed, feed.snapshot().since(now - length.value), length, now, feed.health_of(length), steady)
 
 
 def first_look(what: object, wait: Callable[[float], object]) -> None:

@@ -36,6 +36,7 @@ from .errors import (
 )
 from .explain import Silent, TlsNotOffered, explain, last_words, plain_reason, root_cause, where_is
 from .fast_path import TappedNatsPy
+from .replays import Replays
 from .settings import Settings, without_credentials
 from .tokens import SUBJECT as TOKENS
 from .tokens import Rights, Token, Wanted, ended, refused, unchecked
@@ -162,6 +163,8 @@ class Connection:
         """Set once the first attempt to connect has ended, well or not."""
         self.rights = Rights.of(settings)
         """What the login may see, as far as it is known."""
+        self.replays = Replays(self, lambda: Connection(settings))
+        """Where replays are read, so that nothing here waits behind one."""
         self._nats: SafeNatsPy | None = None
         self._token: Token | None = None
         self._renewal_failed: LookbackError | None = None
@@ -202,6 +205,7 @@ class Connection:
 
     async def close(self) -> None:
         """End every connection, once run() has been cancelled."""
+        await self.replays.close()
         await end_tasks([*self._before, *([self._renewing] if self._renewing else [])])
         await asyncio.gather(*map(self._close, list(self._open)))
 

@@ -32,6 +32,7 @@ from .connection import Connection, SafeNatsPy, not_permitted
 from .decoders import Raw
 from .errors import LookbackError, NotPermitted, RequestFailed, RequestRefused, StreamNotFound, one_of
 from .fast_path import BEFORE, Arrived, Run, RunInbox
+from .replays import Turn
 from .subjects import matches
 from .unmatched import why_empty
 
@@ -45,6 +46,10 @@ BEHIND_FOR = 3.0  # seconds after which a stream that ends before what was read 
 MOST_NAMES = 100_000  # subjects whose text is kept at hand
 BUCKET = "KV_"  # how the stream of a key-value bucket begins (ADR-8)
 MOST_AT_ONCE = 5_000  # messages decoded between two looks at the loop: pages want the interpreter too
+SMALL = 1024 * 1024  # bytes that may be read at once without a turn of the replays
+CURRENT_FOR = 3.0  # seconds for which what was known to be complete counts as live
+FITTING = 6  # tries to find where the messages begin that a window keeps
+SURE = 100_000  # messages read before the size of their rows says how many more fit
 
 _nuid = NUID()
 _log = logging.getLogger(__name__)
@@ -64,6 +69,13 @@ class Sink(Protocol):
     def gone(self, count: int, start: int, end: int) -> None:
         """`count` messages of the stream, between `start` and `end` (ns since the epoch, UTC), were taken
         from it before they could be read."""
+
+    def room(self) -> int | None:
+        """How many messages can be kept at most, as far as that is known; None: all."""
+
+    def left_out(self, count: int, until: int) -> None:
+        """`count` messages, the newest stored at `until` (ns since the epoch, UTC), were not read since newer
+        ones take all the room; so did what was delivered before."""
 
     def back_to(self, seq: int, stored: int) -> None:
         """What was delivered behind `seq`, which was stored at `stored` (ns since the epoch, UTC), is void:
@@ -91,7 +103,7 @@ class _DoubtError(Exception):
 
 
 class _MovedError(Exception):
-    """Another connection has taken over from the one that is read."""
+    """Another connection has taken over from the one that is read, or should; nothing is in doubt."""
 
 
 class _HinderedError(Exception):
@@ -151,6 +163,15 @@ class Consumer:
         self._flow: asyncio.Future[None] | None = None  # done when flow control is denied
         self._flow_subject = ""
         self._deaf = False  # whether nothing of the last consumer has arrived, heartbeats included
+        self.progress = 0.0
+        """How far the replay is, 0 to 1; never less than it was."""
+        self._current_at = time.monotonic()  # all that was stored by then has been delivered
+        self._on = connection  # where it is read: the connection of replays, or the one of everything else
+        self._turn: Turn | None = None
+        self._turns = 0
+        self._begin_seq: int | None = None  # where the messages begin that can be kept
+        self._unread: int | None = None  # messages before that, not told yet
+        self._per_message = 0.0  # bytes, on average
 
     @property
     def created(self) -> str | None:
@@ -162,6 +183,11 @@ class Consumer:
         """Times that the consumer was made anew."""
         return max(0, self._made - 1)
 
+    @property
+    def behind(self) -> float:
+        """For how long, in seconds, messages may have been stored that were not delivered yet."""
+        return time.monotonic() - self._current_at
+
     def now(self) -> int:
         """The server's clock, ns since the epoch, UTC; our own until the server has told us its."""
         return time.monotonic_ns() + self._clock if self._clock else time.time_ns()
@@ -169,7 +195,7 @@ class Consumer:
     def restart(self, why: str) -> None:
         """Make the consumer anew. Where nothing has been received yet, it starts from the look-back."""
         if self.last_seq is None:
-            self._start = None
+            self._start = self._begin_seq = None
         self._doubt = why
         self._inbox.arrived.set()
 
@@ -203,7 +229,8 @@ class Consumer:
 
     def start_over(self, why: str) -> None:
         """Read anew from the beginning; what was delivered so far is void."""
-        self.last_seq = self._known_at = self._behind_since = None
+        self.last_seq = self._known_at = self._behind_since = self._begin_seq = None
+        self._turns, self.done, self.progress = 0, 0, 0.0
         self._sink.recreated()
         self.restart(why)
 
@@ -213,11 +240,10 @@ class Consumer:
             try:
                 if self._moving and self._connection.state.status != "connected":
                     raise _DoubtError("the connection to the server was lost")
-                client = await self._connection.ready()
+                await self._connection.ready()
                 try:
-                    async with self._attached(client) as doubt_at:
-                        if await self._read(client, doubt_at):
-                            return
+                    if await self._read_where_it_fits():
+                        return
                 except NoConsumerError as reason:
                     if await self._read_by_sequence(reason):
                         return
@@ -251,11 +277,46 @@ class Consumer:
             if self.phase == "reconnecting":
                 await self._connection.check()
 
-    @contextlib.asynccontextmanager
-    async def _attached(self, client: SafeNatsPy) -> Any:
-        """A fresh consumer on the server, listening; gone again at the end."""
+    async def _read_where_it_fits(self) -> bool:
+        """Read on the connection of everything else what is little, and on that of replays, when it is this
+        one's turn, what is much. True when `until` is reached."""
         info = await self.look()
         check_retention(info["config"])
+        if self._bytes_ahead(info["state"]) <= SMALL:
+            self._on, self._turn = self._connection, None
+            return await self._read_on(info)
+        try:
+            async with self._connection.replays.turn(self._turns) as self._turn:
+                self._turns += 1
+                self._on = self._turn.connection
+                try:
+                    return await self._read_on(await self.look())
+                except _DoubtError:
+                    lost = self._on is not self._connection and self._on.state.status != "connected"
+                    if lost and self._connection.state.status == "connected":
+                        raise _MovedError from None  # it goes on by itself, more slowly
+                    raise
+        finally:
+            self._on, self._turn = self._connection, None
+
+    async def _read_on(self, info: dict[str, Any]) -> bool:
+        client = await self._on.ready()
+        async with self._attached(client, info) as doubt_at:
+            return await self._read(client, doubt_at)
+
+    def _bytes_ahead(self, state: dict[str, Any]) -> float:
+        """How many bytes of the stream there are to be read at most."""
+        if not state["messages"]:
+            return 0
+        self._per_message = state["bytes"] / state["messages"]
+        if self.last_seq is None:
+            return float(state["bytes"])
+        last = int(state["last_seq"]) if self._until is None else self._until
+        return float(max(0, last - self.last_seq) * self._per_message)
+
+    @contextlib.asynccontextmanager
+    async def _attached(self, client: SafeNatsPy, info: dict[str, Any]) -> Any:
+        """A fresh consumer on the server, listening; gone again at the end."""
         before = self._created
         name = _nuid.next().decode()
         address = client.new_inbox()
@@ -263,7 +324,7 @@ class Consumer:
         self._subjects = {}
         self._expected = 1
         self._doubt = None
-        denial = self._connection.denial
+        denial = self._on.denial
         with denial(address) as self._denied, denial(f".{name}.") as self._flow:
             for denied in (self._denied, self._flow):
                 denied.add_done_callback(lambda _: self._inbox.arrived.set())
@@ -284,8 +345,8 @@ class Consumer:
                     raise _DoubtError(self._doubt)
                 self.by_sequence = None
                 self.pending = int(answer.get("num_pending", 0))
-                if not self._moving:
-                    self.done = 0
+                if not self._moving and self.phase != "reconnecting":
+                    self.done, self.progress = 0, 0.0
                 if not self._deaf and not (self._moving and self.phase == "following"):
                     self._enter("replaying" if self.pending else "following")
                 self._moving = False
@@ -320,6 +381,8 @@ class Consumer:
         limits = self.config.get("consumer_limits") or {}
         if 0 < (shortest := limits.get("inactive_threshold", 0)) < config["inactive_threshold"]:
             config["inactive_threshold"] = shortest
+        if self._turn is not None and self._turn.rate is not None:
+            config["rate_limit_bps"] = self._turn.rate * 8
         if self.last_seq is not None:
             config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, self.last_seq)}
         elif self._look_back is None:
@@ -332,17 +395,68 @@ class Consumer:
             else:
                 start = datetime.fromtimestamp(self._start / 1e9, UTC).isoformat()
                 config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
-        subject = f"CONSUMER.CREATE.{self._stream}.{name}"
+            if self._turn is not None and self._begin_seq is None:
+                await self._find_beginning(config, state)
+            if self._begin_seq is not None:
+                config.pop("opt_start_time", None)
+                config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": self._begin_seq}
+        return await self._ask_for(config)
+
+    async def _ask_for(self, config: dict[str, Any]) -> dict[str, Any]:
+        subject = f"CONSUMER.CREATE.{self._stream}.{config['name']}"
         if self._subject is not None:
             config["filter_subject"] = self._subject
             subject += f".{self._subject}"  # a permission can pin the filter this way
         request = {"stream_name": self._stream, "config": config, "action": "create"}
         try:
-            return await self._connection.api(subject, request)
+            return await self._on.api(subject, request)
         except NotPermitted:
             raise
         except RequestRefused as error:
             raise refused(error) from error
+
+    async def _count(self, start: dict[str, Any]) -> int:
+        """How many messages a consumer with this start has to deliver. It is one that delivers nothing."""
+        name = _nuid.next().decode()
+        config = start | {
+            "name": name,
+            "ack_policy": "none",
+            "mem_storage": True,
+            "num_replicas": 0,
+            "inactive_threshold": int(HEARTBEAT * 1e9),
+        }
+        answer = await self._ask_for(config)
+        with contextlib.suppress(LookbackError):
+            await self._on.api(f"CONSUMER.DELETE.{self._stream}.{name}")
+        return int(answer.get("num_pending", 0))
+
+    async def _find_beginning(self, config: dict[str, Any], state: dict[str, Any]) -> None:
+        """Where more is stored than can be kept: have it read from where it fits. The server says how many
+        messages there are from a sequence on, so a few guesses between two known points find it."""
+        room = self._sink.room()
+        if room is None or self._until is not None or int(state["messages"]) <= room:
+            return
+        start: dict[str, Any] = {"deliver_policy": config["deliver_policy"]}
+        if "opt_start_time" in config:
+            start["opt_start_time"] = config["opt_start_time"]
+        count = await self._count(start)
+        if count <= room:
+            return
+        low, high = int(state["first_seq"]), int(state["last_seq"]) + 1
+        at_low, at_high = count, 0
+        most, guess, held = room, high, 0
+        for _ in range(FITTING):
+            share = (at_low - 0.98 * most) / max(1, at_low - at_high)
+            guess = min(high - 1, max(low + 1, low + int((high - low) * share)))
+            held = await self._count({"deliver_policy": "by_start_sequence", "opt_start_seq": guess})
+            if held > most:
+                low, at_low = guess, held
+            else:
+                high, at_high = guess, held
+                if held > 0.9 * most:
+                    break
+        if at_high:
+            self._begin_seq, self._unread = high, count - at_high
 
     async def _check(
         self, made: dict[str, Any], state: dict[str, Any], last: int | None, known_at: int | None
@@ -406,6 +520,7 @@ class Consumer:
                 return True
             if self.phase != "following":
                 self._enter("following")
+            self._current_at = time.monotonic()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(EVERY):
                     await self._inbox.arrived.wait()  # until there is a doubt
@@ -474,7 +589,7 @@ class Consumer:
                 raise _HinderedError(self._flow_subject)
             if self._doubt:
                 raise _DoubtError(self._doubt)
-            if self._connection.has_moved(client):
+            if self._on.has_moved(client) or self._should_move():
                 raise _MovedError
             if inbox.messages:
                 if not heard:
@@ -483,9 +598,13 @@ class Consumer:
                 deadline = time.monotonic() + PATIENCE
                 while inbox.messages and not self._doubt:
                     await self._deliver(client, _some(inbox.messages))
+                    if self._turn is not None and (self._turn.is_over or self._skips()):
+                        raise _MovedError
                     if self._until is not None and (self._reached() or not self.pending):
                         return True
                     await asyncio.sleep(0)
+                if not self.pending:
+                    self._current_at = time.monotonic()
                 if self.phase == "following":  # in a replay they come as fast as they are taken
                     await asyncio.sleep(GATHER)
             elif not client.is_connected:
@@ -494,6 +613,25 @@ class Consumer:
                 deadline = time.monotonic() + PATIENCE  # we slept, not the server: it gets another chance
             elif time.monotonic() > deadline:
                 raise _DoubtError("the server's heartbeat is missing" if heard else self._nothing_heard())
+
+    def _should_move(self) -> bool:
+        """Whether it is time for the other connection: a replay is over, or so much has come at once that
+        reading on is one."""
+        if self._turn is not None:
+            return self._on is not self._connection and not self.pending and self._until is None
+        return self.pending * self._per_message > 4 * SMALL
+
+    def _skips(self) -> bool:
+        """Have a replay that brings far more than can be kept go on from where it fits; true when so."""
+        room = self._sink.room()
+        if room is None or self.done < SURE or self._begin_seq is not None or self._until is not None:
+            return False
+        if self._look_back is None or self.pending < 1.5 * room:
+            return False
+        self.last_seq = self._known_at = None
+        self._unread = None
+        self._sink.left_out(0, 0)
+        return True
 
     def _hear(self) -> None:
         if self._deaf:
@@ -538,11 +676,19 @@ class Consumer:
             self.start_over("the stream is another one now")
             return
         if len(raw):
+            if self._unread is not None:
+                self._sink.left_out(self._unread, raw.received[0] - 1)
+                self._unread = None
             self._sink.messages(raw)  # first: what it could not take must come again
             self.done += len(raw)
+            stored = (raw.received[-1] - self._clock) / 1e9 if self._clock else 0.0
+            self._current_at = max(self._current_at, min(stored, time.monotonic()))
+            if self._turn is not None:
+                self._turn.taken += sum(map(len, raw.payload))
         self._expected = at.expected
         self._known_at = at.known_at
         self.pending = at.pending
+        self.progress = max(self.progress, self.done / max(1, self.done + self.pending))
         if at.last >= 0:
             self.last_seq = at.last
         if not doubt and not self.pending and self.phase == "replaying":

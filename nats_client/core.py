@@ -52,6 +52,7 @@ class Subscriber:
         """Messages received."""
         self.pending = 0
         self.restarts = 0
+        self.progress = 1.0
         self.last_seq: int | None = None
         """Messages received so far: plain messages carry no sequence, so they are counted as they come."""
         self.changed: Callable[[], None] = lambda: None
@@ -62,6 +63,11 @@ class Subscriber:
         # Only where a connection may take over from another: a permission can be for no queue group
         self._group = _nuid.next().decode() if connection.settings.role else ""
         self._alive: int | None = None  # the last sign of life, ns since the epoch
+
+    @property
+    def behind(self) -> float:
+        """For how long, in seconds, a sign of life has been due."""
+        return 0.0 if self._alive is None else (self.now() - self._alive) / 1e9 - PULSE
 
     def now(self) -> int:
         """Our own clock, ns since the epoch, UTC: plain NATS has none."""

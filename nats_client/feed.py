@@ -16,12 +16,12 @@ from .audit import Audit
 from .bins import MOST, Bins
 from .chunks import Query
 from .connection import Connection, end_tasks
-from .consumer import Consumer, Phase
+from .consumer import CURRENT_FOR, Consumer, Phase
 from .core import Subscriber
 from .crossings import Crossings
 from .decoders import Malformed, Raw, decode
 from .endings import Endings, holes_tell, loses
-from .errors import ClosedError, LookbackError
+from .errors import ClosedError, LookbackError, RequestFailed
 from .gaps import Gap, Gaps
 from .latest import Latest
 from .periods import Means
@@ -38,6 +38,9 @@ ARCHIVE_LOOK = 0.1
 """Seconds between two looks at whether the archive is wanted."""
 ARCHIVE_RETRY = 5.0
 """Seconds until an archive that could not be read is asked again."""
+
+OLDER_RETRY = 2.0
+"""Seconds until older rows that could not be read are asked for again."""
 
 _log = logging.getLogger(__name__)
 
@@ -133,11 +136,8 @@ class Health:
     hint: str = ""
     """Why not one message matches the subject, in a sentence, where that is known."""
 
-    @property
-    def progress(self) -> float:
-        """How far the replay is, 0 to 1."""
-        total = self.done + self.pending
-        return self.done / total if total else 1.0
+    progress: float = 1.0
+    """How far the replay is, 0 to 1; it never goes back while one lasts."""
 
 
 class Feed:
@@ -177,6 +177,8 @@ class Feed:
         self._closed = False
         self._bins, self._crossings, self._latest = Readings(), Readings(), Readings()
         self._settled = threading.Event()
+        self._replayed = threading.Event()  # the consumer's own replay, whatever is fetched beside it
+        self._older_failed: LookbackError | None = None
         self._gaps = Gaps()
         self._audit: Audit | None = None
         self._archive: Archive | None = None
@@ -261,22 +263,40 @@ class Feed:
         key = (column, by, look_back.value)
         return self._latest.once(key, None, lambda: Latest(column, by))
 
-    def wait(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the replay to end, or to fail; whether it did either."""
+    def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
+        """Wait at most `timeout` seconds for the replay of `look_back` (default: the whole) to end, or to
+        fail; whether it did either."""
+        if look_back is not None and look_back <= self._reached and self._archive is None:
+            return self._replayed.wait(timeout)
         return self._settled.wait(timeout)
 
     @property
     def health(self) -> Health:
         """How the feed is doing at this moment."""
-        consumer = self._older or self._consumer
-        audit = self._audit
-        phase = self._consumer.phase
-        done, pending = consumer.done, consumer.pending
-        if self._archive is not None and self._archive.pending and not pending:
+        return self.health_of(self._look_back)
+
+    def health_of(self, look_back: pd.Timedelta) -> Health:
+        """The same for a reader who looks back so far: older rows that are fetched for others are nothing
+        to it."""
+        consumer, audit = self._consumer, self._audit
+        phase, why = consumer.phase, consumer.why
+        done, pending, progress = consumer.done, consumer.pending, consumer.progress
+        if phase == "following" and look_back > self._reached:
+            phase, older = "replaying", self._older
+            if older is not None:
+                consumer, done, pending, progress = older, older.done, older.pending, older.progress
+                if older.phase in ("stopped", "reconnecting"):
+                    phase, why = older.phase, older.why
+            elif self._older_failed is not None:
+                phase, why = "stopped", self._older_failed
+        if self._archive is not None and self._archive.pending and not pending and look_back > self._archived:
             done, pending = self._archive.done, self._archive.pending
+            progress = done / (done + pending)
             phase = "replaying" if phase == "following" else phase
-        if self._older is not None and phase == "following":
-            phase = "replaying"
+        if phase == "following" and consumer.behind > CURRENT_FOR:
+            phase = "replaying" if pending else "reconnecting"
+            if not pending:
+                why = RequestFailed(f"Nothing was heard of the server for {consumer.behind:.0f} s.")
         begins, earlier = self._begins()
         return Health(
             stream=self.key.stream,
@@ -284,7 +304,8 @@ class Feed:
             name=self.key.name,
             phase=phase,
             since=self._consumer.since,
-            why=self._consumer.why,
+            why=why,
+            progress=progress,
             done=done,
             pending=pending,
             rows=len(self.window),
@@ -309,6 +330,14 @@ class Feed:
         )
 
     # -- on the client's loop ----------------------------------------------------------------------------
+
+    def room(self) -> int | None:
+        """As many messages as the window has room for, by the size of the rows that it holds."""
+        return self.window.most_rows
+
+    def left_out(self, count: int, until: int) -> None:
+        """Note messages that were not read, since the window had no room for them."""
+        self.window.leave_out(count, until)
 
     def messages(self, raw: Raw) -> None:
         """Take messages of the consumer into the window."""
@@ -372,34 +401,52 @@ class Feed:
         """End the consumers and forget the rows."""
         self._closed = True
         self._settled.set()
+        self._replayed.set()
         await end_tasks(self._tasks)
         self.window.clear()
 
     async def _fetch_older(self) -> None:
+        """Put older rows before those of the window until the look-back is reached; what fails is tried
+        again, and said to those who look back so far."""
         while self._reached < self._look_back:
-            target = self._look_back
-            # Polled: what is waited for is either of two things, and happens once in a feed's life.
-            while self._consumer.phase != "following" and not len(self.window):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-            boundary = self.window.oldest_seq
-            if boundary is None and self._consumer.last_seq is not None:
-                boundary = self._consumer.last_seq + 1
-            if boundary is None:
-                self._consumer.restart("the look-back became longer")
-            else:
-                older = _Older(self, target, boundary, self._limits)
-                self._older = older.consumer
-                try:
-                    await older.consumer.run()
-                finally:
-                    self._older = None
-                if not older.void and self.window.oldest_seq in (boundary, None):
-                    self.window.prepend(older.window)
-                    if self._audit is not None:
-                        self._audit.ends.add(older.ends)
-            self._reached = target
+            try:
+                await self._fetch_to(self._look_back)
+                self._older_failed = None
+            except Exception as error:
+                if not isinstance(error, LookbackError):
+                    _log.exception("older rows of %s", self.key.name)
+                    error = LookbackError(f"Reading older rows failed: {error!r}.")
+                self._older_failed = error
+                self._check_settled()
+                await asyncio.sleep(OLDER_RETRY)
         self._tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         self._check_settled()
+
+    async def _fetch_to(self, target: pd.Timedelta) -> None:
+        # Polled: what is waited for is either of two things, and happens once in a feed's life.
+        while self._consumer.phase != "following" and not len(self.window):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        lives, boundary = self._recreated, self.window.oldest_seq
+        if boundary is None and self._consumer.last_seq is not None:
+            boundary = self._consumer.last_seq + 1
+        if boundary is None:
+            self._consumer.restart("the look-back became longer")
+        elif len(self.window) < 0.95 * self.window.most_rows:  # in a full one older rows would not stay
+            older = _Older(self, target, boundary, self._limits)
+            self._older = older.consumer
+            try:
+                await older.consumer.run()
+            finally:
+                self._older = None
+            # A stream that was recreated meanwhile is read from the start, by the whole look-back.
+            same = lives == self._recreated and older.consumer.created in (None, self._created)
+            if not older.void and same and self.window.oldest_seq in (boundary, None):
+                self.window.prepend(older.window)
+        self._reached = target
+
+    @property
+    def _created(self) -> str | None:
+        return self._consumer.created if isinstance(self._consumer, Consumer) else None
 
     async def _keep_archived(self, archive: Archive) -> None:
         """Put the archive's rows before those of the stream, and again when the look-back becomes longer."""
@@ -500,7 +547,10 @@ class Feed:
         archive = self._archive
         fetched = archive is None or archive.error is not None or self._archived >= self._look_back
         ended = self._reached >= self._look_back and fetched
-        if self._consumer.phase == "stopped" or (self._consumer.phase == "following" and ended):
+        phase = self._consumer.phase
+        if phase in ("stopped", "following"):
+            self._replayed.set()
+        if phase == "stopped" or self._older_failed or (phase == "following" and ended):
             self._settled.set()
 
 
@@ -516,6 +566,12 @@ class _Older:
         self.consumer = Consumer(
             feed._connection, feed.key.stream, feed.key.subject, lambda: look_back, self, until=boundary
         )
+
+    def room(self) -> None:
+        """All of what is asked for is read: that older rows fit was seen to before."""
+
+    def left_out(self, count: int, until: int) -> None:
+        """Never: there is room for all."""
 
     def messages(self, raw: Raw) -> None:
         self.ends.note(raw)

@@ -266,6 +266,12 @@ class Watch:
 
     # -- on the client's loop ----------------------------------------------------------------------------
 
+    def room(self) -> None:
+        """All keys are read: which of them are kept is decided here."""
+
+    def left_out(self, count: int, until: int) -> None:
+        """Never: there is room for all."""
+
     def messages(self, raw: Raw) -> None:
         """Take what was written."""
         with self._lock:

@@ -327,6 +327,24 @@ class Window:
         return self._row_bytes() * self._capacity + self._label_bytes()
 
     @property
+    def most_rows(self) -> int:
+        """Rows that the ceilings leave room for, by the size of the rows that are held."""
+        with self._lock:
+            room = max(0, self.max_bytes - self._label_bytes())
+            return min(self.max_rows, int(room / (self._row_bytes() * _ROOM)))
+
+    def leave_out(self, count: int, until: int) -> None:
+        """Count `count` older rows, the newest stored at `until` (ns since the epoch, UTC), as pushed out by
+        a ceiling before they came, with all that are held."""
+        with self._lock:
+            self.dropped += count + len(self)
+            self.dropped_until = max(self.dropped_until, until)
+            if len(self):
+                self.dropped_until = max(self.dropped_until, int(self._received[self._hi - 1]))
+                self._forget(len(self))
+                self._changed()
+
+    @property
     def oldest_seq(self) -> int | None:
         """Stream sequence of the oldest row, None when there is none."""
         with self._lock:

@@ -50,6 +50,12 @@ class Part:
         self.void = False
         """Whether the stream turned out to be another one."""
 
+    def room(self) -> None:
+        """All messages are read."""
+
+    def left_out(self, count: int, until: int) -> None:
+        """Never: there is room for all."""
+
     def messages(self, raw: Raw) -> None:
         """Take in messages, in order."""
         self.raw.seq.extend(raw.seq)

@@ -357,8 +357,8 @@ http {{
 
 @pytest.mark.parametrize("known", [True, False])
 def test_behind_a_proxy_on_another_port(context: BrowserContext, tmp_path: Path, known: bool) -> None:
-    """Behind a proxy whose origin is set both halves are live; where it is not, the right one says what to set
-    and tries again."""
+    """Behind a proxy whose origin is set both halves are live; where it is not, the right one says what to
+    set and tries again."""
     port, own = free_port(), free_port()
     origins = f'["http://127.0.0.1:{port}"]' if known else "[]"
     with (

@@ -1,0 +1,173 @@
+"""The connection that replays are read from, and their turns on it.
+
+A replay sends as fast as the server can. On the connection that everything else uses, live messages and
+answers would wait behind it, and a server closes a connection with too much on its way to it ("Slow
+Consumer", setting `max_pending`). So replays have a second connection, opened when one is wanted and closed
+when none is. One replay reads at a time, in short turns while others wait: flow control bounds what one
+consumer has under way, and the turns bound what all of them have together.
+"""
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+SLICE = 0.3  # seconds of a turn while other replays wait
+IDLE_AFTER = 10.0  # seconds without a replay after which the connection is closed
+OPEN_TIMEOUT = 5.0  # seconds that the connection may take to open
+AGAIN_AFTER = 30.0  # seconds until a connection that could not be opened is tried again
+SLOWEST = 128 * 1024  # bytes a second: no server is asked to send more slowly than this
+
+_log = logging.getLogger(__name__)
+
+
+class Turn:
+    """The right to replay on `connection`."""
+
+    def __init__(self, connection: "Connection", rate: int | None, waiting: Callable[[], bool]) -> None:
+        self.connection = connection
+        self.rate = rate
+        """Bytes a second that the server may send at most; None where that is not limited."""
+        self.taken = 0
+        """Bytes of payloads received in this turn."""
+        self._waiting = waiting
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has lasted."""
+        return time.monotonic() - self._began
+
+    @property
+    def is_over(self) -> bool:
+        """Whether another replay has waited long enough."""
+        return self.seconds > SLICE and self._waiting()
+
+
+class Replays:
+    """The second connection of a client, for one replay at a time. Everything here runs on one event loop."""
+
+    def __init__(self, main: "Connection", make: Callable[[], "Connection"]) -> None:
+        self._main = main
+        self._make = make
+        self._connection: Connection | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._closing: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._busy = False
+        self._queue: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+        self._refused_until = 0.0
+        self._rate: int | None = None
+
+    @contextlib.asynccontextmanager
+    async def turn(self, turns: int) -> AsyncIterator[Turn]:
+        """A turn, when it comes. Who has had fewer `turns` goes first, so that a short replay is not behind
+        long ones."""
+        await self._wait(turns)
+        try:
+            connection = await self._open()
+            turn = Turn(connection, self._rate, lambda: bool(self._queue))
+            losses = self._main.reconnects, connection.reconnects
+            try:
+                yield turn
+            finally:
+                await self._note_cut(turn, losses)
+        finally:
+            self._next()
+
+    async def close(self) -> None:
+        """End the connection."""
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
+        if self._ending is not None:
+            await self._ending
+        await self._end()
+
+    async def _wait(self, turns: int) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
+        if not self._busy:
+            self._busy = True
+            return
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._queue, (turns, next(self._order), ready))
+        try:
+            await ready
+        except asyncio.CancelledError:
+            if ready.done() and not ready.cancelled():
+                self._next()
+            raise
+
+    def _next(self) -> None:
+        while self._queue:
+            _, _, ready = heapq.heappop(self._queue)
+            if not ready.done():
+                ready.set_result(None)
+                return
+        self._busy = False
+        self._closing = asyncio.get_running_loop().call_later(IDLE_AFTER, self._close_idle)
+
+    async def _open(self) -> "Connection":
+        """The connection of replays; the main one where a second is not to be had."""
+        if self._ending is not None:
+            await self._ending
+        if time.monotonic() < self._refused_until:
+            return self._main
+        if self._connection is None:
+            self._connection = self._make()
+            self._running = asyncio.create_task(self._connection.run(), name="connection of replays")
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT):
+                await self._connection.ready()
+            return self._connection
+        except TimeoutError:
+            if self._main.state.status == "connected":
+                _log.warning("NATS: no second connection for replays: %s", self._connection.state.error)
+                self._refused_until = time.monotonic() + AGAIN_AFTER
+                await self._end()
+            return self._main
+
+    async def _note_cut(self, turn: Turn, before: tuple[int, int]) -> None:
+        """Where the server has cut the connection of replays and not the other, it takes less than it was
+        sent: have the next ones come more slowly."""
+        connection = turn.connection
+        if connection is self._main or connection.state.status == "connected":
+            return
+        if self._main.state.status != "connected" or self._main.reconnects != before[0]:
+            return
+        measured = turn.taken / max(turn.seconds, 0.05)
+        limits = [SLOWEST * 32, measured if turn.taken else SLOWEST * 32, self._rate or SLOWEST * 64]
+        self._rate = max(SLOWEST, int(min(limits) / 2))
+        _log.warning(
+            "NATS: the server cut the connection of replays; they go on at %d KiB a second. Its setting "
+            "'max_pending' may be small.",
+            self._rate // 1024,
+        )
+
+    def _close_idle(self) -> None:
+        self._closing = None
+        self._ending = asyncio.create_task(self._end(), name="end of the connection of replays")
+        self._ending.add_done_callback(self._ended)
+
+    def _ended(self, _: "asyncio.Task[None]") -> None:
+        self._ending = None
+
+    async def _end(self) -> None:
+        connection, self._connection = self._connection, None
+        running, self._running = self._running, None
+        if running is not None:
+            while not running.done():  # in Python 3.11 nats-py can swallow a cancellation
+                running.cancel()
+                await asyncio.wait({running}, timeout=0.5)
+        if connection is not None:
+            await connection.close()
