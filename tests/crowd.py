@@ -213,9 +213,9 @@ class Neighbour(Thread):
         self._publisher = threading.Thread(target=lambda: asyncio.run(self._publish()))
 
     def _run(self) -> None:
-        until = time.monotonic() + 30
-        while self.plain.health.phase != "following" and time.monotonic() < until:
-            time.sleep(0.1)
+        while self.plain.health.phase != "following":
+            if self.ended.wait(0.1):
+                return
         self._publisher.start()
         while not self.ended.is_set():
             self.replays += 1
