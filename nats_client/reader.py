@@ -2,8 +2,8 @@
 
 nats-py 2.16 reads the socket in one task. A header block that it cannot read, a subject that is not UTF-8,
 or a PONG for a flush that was given up raises there; the task ends, `is_connected` stays true and `flush`
-returns at once. Here one message costs at most itself, and the end of the reader, the flusher or the pinger is
-reported as a lost connection. The private names of nats-py that all of this needs are in PRIVATE and HELD.
+returns at once. Here one message costs at most itself, and the end of the reader, the flusher or the pinger
+is a lost connection. The private names of nats-py that all of this needs are in PRIVATE and HELD.
 """
 
 import asyncio
@@ -105,6 +105,22 @@ class SteadyNatsPy(NatsPy):
                     await self._lost(name)
                     raise nats.errors.ConnectionClosedError
         await super().flush(timeout)
+
+    async def _process_op_err(self, e: Exception) -> None:
+        self._tell_flushes()
+        await super()._process_op_err(e)
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        self._tell_flushes()
+        await super()._close(status, do_cbs)
+
+    def _tell_flushes(self) -> None:
+        """End each flush that waits for a PONG: there will be none."""
+        waiting, self._pongs = self._pongs, []
+        for pong in waiting:
+            if not pong.done():
+                pong.set_exception(nats.errors.ConnectionClosedError())
+                pong.exception()  # nobody waits for that of the pinger
 
     async def _process_headers(self, headers: Any) -> dict[str, str] | None:
         try:
