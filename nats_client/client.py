@@ -1,7 +1,6 @@
 """The door: a thread with one event loop and one connection, and the feeds on it."""
 
 import asyncio
-import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
@@ -59,7 +58,7 @@ class Client:
         idle_after: float = IDLE_AFTER,
     ) -> None:
         """`max_rows` and `max_bytes` are the ceilings of each feed and query, `max_keys` and `max_bytes`
-        those of each bucket; `idle_after` is in seconds."""
+        those of each bucket; `idle_after` is in seconds. Raises what keeps its thread from starting."""
         self.settings = settings or Settings.load()
         self._limits = {"max_rows": max_rows, "max_bytes": max_bytes}
         self._bucket_limits = {"max_keys": max_keys, "max_bytes": max_bytes}
@@ -71,8 +70,17 @@ class Client:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._live, name="nats", daemon=True)
         self._started = threading.Event()
-        self._thread.start()
-        self._started.wait()
+        self._failure: BaseException | None = None
+        try:
+            self._thread.start()
+            self._started.wait()
+        except BaseException:
+            if self._thread.ident is None:  # it was never started
+                self._loop.close()
+            raise
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
 
     def __enter__(self) -> "Client":
         return self
@@ -267,9 +275,17 @@ class Client:
 
     def _live(self) -> None:
         asyncio.set_event_loop(self._loop)
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             self._loop.run_until_complete(self._run())
-        self._loop.close()
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:
+            if self._started.is_set():
+                raise
+            self._failure = error
+        finally:
+            self._loop.close()
+            self._started.set()
 
     async def _run(self) -> None:
         self._connection = Connection(self.settings)

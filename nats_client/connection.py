@@ -37,7 +37,7 @@ from .errors import (
 from .explain import Silent, TlsNotOffered, explain, last_words, plain_reason, root_cause, where_is
 from .fast_path import TappedNatsPy
 from .replays import Replays
-from .settings import Settings, without_credentials
+from .settings import Settings, login_in, without_credentials
 from .tokens import SUBJECT as TOKENS
 from .tokens import Rights, Token, Wanted, ended, refused, unchecked
 
@@ -111,6 +111,11 @@ class SafeNatsPy(TappedNatsPy):
             self._status = NatsPy.DISCONNECTED
             await super()._close(status, do_cbs)
 
+    async def _process_op_err(self, e: Exception) -> None:
+        if not self.options["allow_reconnect"]:
+            self.ended.set()  # before the rest, which waits for the socket
+        await super()._process_op_err(e)
+
     async def flush(self, timeout: int = 10) -> None:  # noqa: ASYNC109 - nats-py's own signature
         """As nats-py does it, whose PING goes past what waits to be sent: here it is behind that, so that
         what the server has to say to it comes before the answer."""
@@ -133,7 +138,15 @@ class SafeNatsPy(TappedNatsPy):
         plain = writer is None or writer.get_extra_info("ssl_object") is None
         if wanted and plain and server.uri.scheme not in ("ws", "wss"):
             raise TlsNotOffered
-        return super()._connect_command()
+        if server.uri.username is None or self._signature_cb or self.options["user"] or self.options["token"]:
+            return super()._connect_command()
+        # nats-py would send what stands in the URL as it stands there, percent-encoded
+        login = login_in(server.uri)
+        options, self.options = self.options, {**self.options, **login}
+        try:
+            return super()._connect_command()
+        finally:
+            self.options = options
 
     async def _process_connect_init(self) -> None:
         try:
@@ -150,6 +163,8 @@ class SafeNatsPy(TappedNatsPy):
             await self._error_cb(Violation(told.replace('\\"', '"').replace("\\\\", "\\")))
         else:
             await super()._process_err(err_msg)
+            if not self.options["allow_reconnect"]:
+                self.ended.set()  # it is about to be closed
 
 
 class Connection:
@@ -282,16 +297,20 @@ class Connection:
         what nats-py raises, NoRespondersError and TimeoutError (`timeout` is in seconds) among it."""
         self.check_inbox(client)
         request = asyncio.ensure_future(client.request(subject, payload, timeout=timeout, headers=headers))
+        lost = asyncio.ensure_future(client.ended.wait())
         try:
             with self.denial(subject) as denied:
-                either: set[asyncio.Future[Any]] = {request, denied}
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                first: set[asyncio.Future[Any]] = {request, denied, lost}
+                await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             self.check_inbox(client)
             if denied.done():
                 raise not_permitted("requests to", subject)
+            if lost.done() and not request.done():
+                raise ConnectionResetError("the connection was lost")
             return await request
         finally:
             request.cancel()
+            lost.cancel()
 
     def check_inbox(self, client: SafeNatsPy) -> None:
         """Raises RequestRefused where the login does not permit an inbox, which every answer needs."""
@@ -329,8 +348,7 @@ class Connection:
         except (TimeoutError, nats.errors.Error, OSError):
             client.failure = TimeoutError()
             client.ended.set()
-            return False
-        return True
+        return client.is_connected and not client.ended.is_set()
 
     async def _connect(self, server: str) -> tuple[SafeNatsPy, Token | None]:
         """A connection, and the token it is logged in with where the settings name a role."""
@@ -506,7 +524,8 @@ class Connection:
             closing.cancel()
         if socket is not None:
             socket.abort()
-            await asyncio.sleep(0)
+        client.abort()
+        await asyncio.sleep(0)
         self._open.discard(client)
 
     def _note_denial(self, client: SafeNatsPy, violation: str) -> None:

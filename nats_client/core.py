@@ -1,9 +1,10 @@
 """Reads plain NATS subjects, without a stream: no history, each message at most once.
 
 What is published while there is no connection is lost, and nobody can tell how much it was. So each
-interruption is told: from the last sign of life to the moment that the subscription stands again. Where
-another connection takes over, since a token was renewed, both listen for a moment, as one queue group: the
-server gives each message to one of them, so none is lost or doubled.
+interruption is told: from when the last PING was sent that was answered, since all that was published before
+it has come, to the moment that the subscription stands again. Where another connection takes over, since a
+token was renewed, both listen for a moment, as one queue group: the server gives each message to one of them,
+so none is lost or doubled.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -105,13 +106,16 @@ class Subscriber:
         listening = await self._subscribe(client)
         pulse = asyncio.create_task(self._pulse(client, denied))
         try:
+            began = self.now()
             await client.flush(PULSE_TIMEOUT)
             if denied.done():
                 raise not_permitted("to subscribe to", self._subject)
             if self._alive is not None:
                 self.restarts += 1
-                self._sink.interrupted(self._alive, self.now())
-            self._alive = self.now()
+                end = self.now()
+                self._sink.interrupted(self._alive, end)
+                began = end
+            self._alive = began
             self._enter("following")
             while not pulse.done():
                 if self._connection.has_moved(client):
@@ -131,6 +135,7 @@ class Subscriber:
             pulse.result()
         finally:
             pulse.cancel()
+            self._deliver()
             client.untap(listening)
             with contextlib.suppress(Exception):
                 await listening.unsubscribe()
@@ -148,12 +153,24 @@ class Subscriber:
 
     async def _pulse(self, client: SafeNatsPy, denied: "asyncio.Future[None]") -> None:
         """Ends, with the reason, when the connection is no longer alive."""
+        lost = asyncio.ensure_future(client.ended.wait())
+        try:
+            await self._ask(client, {denied, lost}, denied)
+        finally:
+            lost.cancel()
+
+    async def _ask(
+        self, client: SafeNatsPy, ends: "set[asyncio.Future[Any]]", denied: "asyncio.Future[None]"
+    ) -> None:
         while True:
-            await asyncio.wait({denied}, timeout=PULSE)
+            await asyncio.wait(ends, timeout=PULSE, return_when=asyncio.FIRST_COMPLETED)
             if denied.done():
                 raise not_permitted("to subscribe to", self._subject)
+            if client.ended.is_set():
+                raise nats.errors.ConnectionClosedError
+            asked = self.now()
             await client.flush(PULSE_TIMEOUT)
-            self._alive = self.now()
+            self._alive = asked
 
     async def _receive(self, message: Msg) -> None:
         """The ordinary way in, where the fast one is not to be had."""
@@ -164,7 +181,6 @@ class Subscriber:
         if not batch:
             return
         now, last = self.now(), self.last_seq or 0
-        self._alive = now
         raw = Raw(
             list(range(last + 1, last + 1 + len(batch))),
             [now] * len(batch),

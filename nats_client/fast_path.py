@@ -2,9 +2,9 @@
 
 nats-py makes an object, a queue entry and a task switch of each message, which is most of what a replay
 costs. This parser is nats-py's own, but for whole plain messages to a tapped inbox, which it appends to
-a list. Everything else, and whatever it does not recognise, is left to nats-py. It leans on names that
-nats-py does not promise (`_ps`, `_process_msg`); where they are gone, `tap` says so and messages come the
-ordinary way, through the subscription's callback. The file can be deleted together with its two calls.
+a list. Everything else, and whatever it does not recognise, is left to nats-py. Where nats-py has another
+parser, `tap` says so and messages come the ordinary way, through the subscription's callback. The file can be
+deleted together with its two calls.
 """
 
 import asyncio
@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nats.aio.client import Client as NatsPy
 from nats.aio.subscription import Subscription
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
+
+from .reader import SteadyNatsPy
 
 _MESSAGE = re.compile(rb"MSG (\S+) (\d+) (\S+) (\d+)\r\n")
 BEFORE = b"MSG "
@@ -186,7 +187,7 @@ def common_to(sid: bytes, reply: bytes) -> bytes:
     return b" %s %s." % (sid, b".".join(reply.split(b".")[:-4]))
 
 
-class TappedNatsPy(NatsPy):
+class TappedNatsPy(SteadyNatsPy):
     """nats-py with a parser that has taps."""
 
     def __init__(self) -> None:
@@ -198,7 +199,7 @@ class TappedNatsPy(NatsPy):
     def tap(self, subscription: Subscription, inbox: Inbox) -> bool:
         """Have messages of `subscription` put into `inbox` at once, in place of its callback; whether
         this nats-py allows it."""
-        if self._bulk is None or not hasattr(NatsPy, "_process_msg"):
+        if self._bulk is None:
             return False
         self._bulk.taps[b"%d" % subscription._id] = inbox
         return True

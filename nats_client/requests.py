@@ -114,7 +114,7 @@ async def ask(connection: Connection, request: Request, timeout: float) -> Reply
     except nats.errors.NoRespondersError:
         raise nobody_listens(subject) from None
     except (TimeoutError, nats.errors.Error, ConnectionError) as error:
-        if not client.is_connected:
+        if client.ended.is_set() or not client.is_connected:
             raise RequestFailed(
                 f"The connection was lost before {subject!r} answered. Whether the request was worked on is "
                 "not known."

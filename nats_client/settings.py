@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import ParseResult, SplitResult, quote, unquote, urlsplit
 
 from nats.aio.client import RawCredentials
 
@@ -24,6 +25,7 @@ from .logins import (
 from .subjects import check_service, check_stream_name
 
 SCHEMES = ("nats", "tls", "ws", "wss")
+KNOWN = (*SCHEMES, "http", "https", "ftp")  # any other may be the beginning of a login
 DEFAULT_PORT = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
 
 ENVIRONMENT = {
@@ -48,14 +50,18 @@ ENVIRONMENT = {
 
 FLAGS = ("tls_handshake_first",)
 
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Settings:
     """Where NATS is, and how to log in. Secrets are kept out of repr, messages and logs."""
 
     url: str = "nats://127.0.0.1:4222"
     """One server or several, separated by commas: nats://, tls://, ws:// or wss://, host and port.
-    User and password, or a token, may stand in the URL; the settings below are the better place."""
+    User and password, or a token, may stand in the URL, as they are or percent-encoded, up to the last @. A %
+    with two hexadecimal digits behind it is an encoding (write %25 for %), and a comma is written %2C. The
+    settings below are the better place."""
     user: str | None = field(default=None, repr=False)
     """User name, together with `password`."""
     password: str | None = field(default=None, repr=False)
@@ -100,6 +106,12 @@ class Settings:
     def __post_init__(self) -> None:
         _check(self)
 
+    def __repr__(self) -> str:
+        shown = [("url", self.shown)] + [
+            (each.name, getattr(self, each.name)) for each in fields(self) if each.repr and each.name != "url"
+        ]
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown)})"
+
     @classmethod
     def load(
         cls, mapping: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None
@@ -129,8 +141,8 @@ class Settings:
 
     @property
     def servers(self) -> tuple[str, ...]:
-        """The URLs, one by one, with the port written out. They may carry credentials: never show them."""
-        return tuple(_with_port(part.strip()) for part in self.url.split(",") if part.strip())
+        """The URLs, one by one, with the port written out, and logins percent-encoded: never show them."""
+        return tuple(_normal(part.strip()) for part in self.url.split(",") if part.strip())
 
     @property
     def shown(self) -> str:
@@ -186,7 +198,7 @@ class Settings:
         for name in ("credentials", "jwt", "nkey", "token", "user"):
             if getattr(self, name):
                 return name
-        if any(urlsplit(server).username for server in self.servers):
+        if any(urlsplit(server).username is not None for server in self.servers):
             return "url (user and password in it)"
         return "tls_cert" if self.tls_cert else "none"
 
@@ -200,18 +212,61 @@ class Settings:
         return {}
 
 
+def login_in(parts: SplitResult | ParseResult) -> dict[str, str]:
+    """The login in one of `Settings.servers`, as arguments of `nats.connect`; empty where it has none."""
+    if parts.username is None:
+        return {}
+    user = unquote(parts.username)
+    return {"token": user} if parts.password is None else {"user": user, "password": unquote(parts.password)}
+
+
 def without_credentials(url: str) -> str:
-    """`url` without the part before the @."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    """`url` without login and query. What is no URL is not shown."""
+    scheme, _, address = _taken_apart(url)
+    if scheme not in KNOWN:
+        return "an unreadable URL"
+    try:
+        parts = urlsplit(f"{scheme}://{address}")
+        port = f":{parts.port}" if parts.port is not None else ""
+    except ValueError:
+        return "an unreadable URL"
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    return f"{scheme}://{host}{port}{parts.path if scheme in ('ws', 'wss') else ''}"
+
+
+def _taken_apart(url: str) -> tuple[str, str | None, str]:
+    """Scheme ("nats" where there is none), login as it stands there, and the rest. A login may have any
+    character in it, so that it ends at the last @."""
+    found = _SCHEME.match(url)
+    scheme, rest = (found[1].lower(), url[found.end() :]) if found else ("nats", url)
+    login, at, address = rest.rpartition("@")
+    return scheme, login if at else None, address
+
+
+def _normal(url: str) -> str:
+    """`url` in a form that every parser of URLs reads alike."""
+    scheme, login, address = _taken_apart(url)
+    try:
+        parts = urlsplit(f"{scheme}://{address}")
+        if parts.port is None and parts.hostname and scheme in DEFAULT_PORT:
+            address = parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{DEFAULT_PORT[scheme]}").geturl()
+            address = address.partition("://")[2]
+    except ValueError:
+        pass  # said by the check, which names the setting
+    if login is None:
+        return f"{scheme}://{address}"
+    user, colon, password = login.partition(":")
+    return f"{scheme}://{_encoded(user)}{colon}{_encoded(password)}@{address}"
+
+
+def _encoded(text: str) -> str:
+    return quote(unquote(text), safe="")
 
 
 def _check(settings: Settings) -> None:
     if not settings.servers:
         raise SettingsError("The setting 'url' is empty. Write it like nats://host:4222.")
-    for server in settings.servers:
-        _check_url(server)
+    _check_urls(settings.url)
     if len({urlsplit(server).scheme in ("ws", "wss") for server in settings.servers}) > 1:
         raise SettingsError(
             "The setting 'url' mixes websocket and TCP servers; NATS clients use one or the other."
@@ -246,35 +301,50 @@ def _check(settings: Settings) -> None:
             raise SettingsError(no_such_file(name, path))
 
 
-def _check_url(server: str) -> None:
-    shown = without_credentials(server)
-    try:
-        parts = urlsplit(server)
-        port = parts.port
-    except ValueError:
+def _check_urls(url: str) -> None:
+    """Raises SettingsError, with nothing in it that may be a part of a login."""
+    pieces = [piece.strip() for piece in url.split(",") if piece.strip()]
+    if any("@" in piece and not _SCHEME.match(piece) for piece in pieces[1:]):
         raise SettingsError(
-            "The setting 'url' has an unreadable port. Write it like nats://host:4222."
-        ) from None
-    if parts.scheme in ("http", "https"):
-        ws, tls = ("ws", "nats") if parts.scheme == "http" else ("wss", "tls")
-        raise SettingsError(
-            f"The setting 'url' has {shown!r}, an address for browsers. Write it like {tls}://host:4222, or "
-            f"{ws}://host:port for a websocket listener of NATS."
+            "The setting 'url' has a comma before an @. Write a comma in a password as %2C; of several "
+            "servers, write each that has a login with its scheme, like nats://user:password@host:4222."
         )
-    if parts.scheme not in SCHEMES or not parts.hostname or port is None:
-        raise SettingsError(f"The setting 'url' has {shown!r}. Write it like nats://host:4222.")
+    for piece in pieces:
+        _check_url(piece)
 
 
-def _with_port(server: str) -> str:
-    if "://" not in server:
-        server = f"nats://{server}"
-    parts = urlsplit(server)
+def _check_url(server: str) -> None:
+    scheme, login, address = _taken_apart(server)
     try:
-        if parts.port is None and parts.scheme in DEFAULT_PORT:
-            return urlunsplit(parts._replace(netloc=f"{parts.netloc}:{DEFAULT_PORT[parts.scheme]}"))
+        unquote(login or "", errors="strict")
+    except UnicodeDecodeError:
+        raise SettingsError(
+            "The setting 'url' has a login whose percent-encoding is not UTF-8. Write a % as %25."
+        ) from None
+    try:
+        parts = urlsplit(f"{scheme}://{address}")
+        parts.port  # noqa: B018 - reading it is the check
     except ValueError:
-        pass  # said by the check, which names the setting
-    return server
+        raise SettingsError(
+            "The setting 'url' has an unreadable host or port. Write it like nats://host:4222, or "
+            "nats://user:password@host:4222."
+        ) from None
+    if scheme in ("http", "https"):
+        ws, tls = ("ws", "nats") if scheme == "http" else ("wss", "tls")
+        raise SettingsError(
+            f"The setting 'url' has {without_credentials(server)!r}, an address for browsers. Write it like "
+            f"{tls}://host:4222, or {ws}://host:port for a websocket listener of NATS."
+        )
+    if scheme not in SCHEMES or not parts.hostname:
+        raise SettingsError(
+            f"The setting 'url' has {without_credentials(server)!r}. Write it like nats://host:4222."
+        )
+    path = parts.path.strip("/") if scheme in ("nats", "tls") else ""
+    if path or parts.fragment or (parts.query and scheme in ("nats", "tls")) or re.search(r"\s", address):
+        raise SettingsError(
+            "The setting 'url' has more than host and port after the login. Write it like "
+            "nats://host:4222, or nats://user:password@host:4222."
+        )
 
 
 def _bad_pair(settings: Settings, error: OSError) -> str:

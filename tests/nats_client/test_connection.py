@@ -1,5 +1,7 @@
 """Logins that are refused, and connections that come back; test_ways_in.py has the ways in."""
 
+import asyncio
+import logging
 import signal
 import socket
 import threading
@@ -7,12 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from nats_client import Client, Settings
 from nats_client.errors import LoginRefused, ServerUnreachable, SettingsError, TlsFailed
 from services.claims import Key
+from services.program import connect
 from tests.certificates import Certificates
 from tests.logins import operator
 from tests.nats import running_server
@@ -44,6 +48,35 @@ def test_user_and_password(tmp_path: Path) -> None:
             assert "wrong-word" not in str(client.state)
         with connected(url=server.url) as client:
             assert "no login is set" in str(client.state.error)
+
+
+@pytest.mark.parametrize("password", ["p@ss/1", "a?b#c:d", "50%", "a b ü", "[x]"])
+def test_password_in_the_url(tmp_path: Path, password: str) -> None:
+    """Any password in the URL logs in, as it stands and percent-encoded, the app and the programs; none is
+    shown when it is refused."""
+    config = 'authorization { user: "me@here", password: "%s" }'
+    with running_server(tmp_path, config % password) as server:
+        login = f"//{quote('me@here', safe='')}:{quote(password, safe='')}@"
+        for url in (
+            server.url.replace("//", f"//me@here:{password}@"),
+            server.url.replace("//", login),
+            f"nats://nobody:x@127.0.0.1:9, {server.url.replace('//', login)}",
+        ):
+            with connected(url=url) as client:
+                until(lambda client=client: client.state.status == "connected")
+                assert client.state.server == server.url
+
+            async def program_connects(url: str = url) -> None:
+                connection = await connect(Settings(url=url), "x", logging.getLogger("x"))
+                await connection.flush()
+                await connection.close()
+
+            asyncio.run(program_connects())
+        server.configure(config % "another")
+        with connected(url=server.url.replace("//", f"//me@here:{password}@")) as client:
+            until(lambda: isinstance(client.state.error, LoginRefused))
+            assert password not in str(client.state)
+            assert password not in repr(client.settings)
 
 
 def test_token(tmp_path: Path) -> None:

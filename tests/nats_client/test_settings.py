@@ -1,15 +1,20 @@
 """Settings: what is wrong is named, secrets never are."""
 
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nats_client import Settings
 from nats_client.errors import SettingsError
-from nats_client.settings import without_credentials
+from nats_client.settings import login_in, without_credentials
 from services.claims import Key, signed
 
 SECRET = "hush-hush"
+SHOWN = "".join(map(chr, range(128)))
+"""Characters of our own sentences, which a random secret here has none of."""
 
 
 @pytest.mark.parametrize(
@@ -22,7 +27,7 @@ SECRET = "hush-hush"
         ({"url": f"http://me:{SECRET}@host:8222"}, "'http://host:8222', an address for browsers"),
         ({"url": "https://host"}, "Write it like tls://host:4222, or wss://host:port"),
         ({"inbox_prefix": "_INBOX.>"}, "'inbox_prefix' has '_INBOX.>', which is no subject"),
-        ({"url": f"nats://me:{SECRET}@host:port"}, "unreadable port"),
+        ({"url": f"nats://me:{SECRET}@host:port"}, "unreadable host or port"),
         ({"url": "nats://a:1, wss://b:2"}, "mixes websocket and TCP"),
         ({"password": SECRET}, "'password' needs 'user'"),
         ({"user": "me", "password": SECRET, "token": SECRET}, "'token' and 'user' exclude each other"),
@@ -59,9 +64,79 @@ def test_several_servers() -> None:
 def test_nothing_secret_is_shown() -> None:
     """Neither repr nor the shown address carries user or password."""
     settings = Settings(url=f"nats://me:{SECRET}@host:1", password=SECRET, user="me")
-    assert SECRET not in repr(settings).replace(settings.url, "")
+    assert SECRET not in repr(settings)
+    assert "nats://host:1" in repr(settings)
     assert settings.shown == "nats://host:1"
     assert without_credentials(f"nats://{SECRET}@host:1") == "nats://host:1"
+
+
+@pytest.mark.parametrize(
+    "password", ["p@ss/1", "a?b#c", "a:b://c", "50%", "100%zz", "[x]", "a b", "ü€", "@", "p@1.2.3.4/"]
+)
+@pytest.mark.parametrize("user", ["u", "me@here", "dom/me", "ü"])
+def test_login_in_the_url(user: str, password: str) -> None:
+    """A user and password in the URL are what they are meant to be, as they stand or percent-encoded, and
+    nothing of them is shown."""
+    for url in (
+        f"nats://{user}:{password}@host:1",
+        f"nats://{quote(user, safe='')}:{quote(password, safe='')}@host:1",
+        f"tls://other:2, nats://{user}:{password}@host:1",
+        f"{user}:{password}@host:1",
+    ):
+        settings = Settings(url=url)
+        parts = urlsplit(settings.servers[-1])
+        assert login_in(parts) == {"user": user, "password": password}
+        assert (parts.hostname, parts.port) == ("host", 1)
+        assert settings.shown.endswith("nats://host:1")
+        assert without_credentials(url.rpartition(", ")[2]) == "nats://host:1"
+        assert settings.login_setting == "url (user and password in it)"
+    assert login_in(urlsplit(Settings(url=f"nats://{quote(password, safe='')}@host").servers[0])) == {
+        "token": password
+    }
+
+
+@given(
+    st.text(st.characters(exclude_characters=SHOWN, exclude_categories=["Cs"]), min_size=1), st.integers(0, 5)
+)
+def test_no_part_of_a_login_is_shown(secret: str, form: int) -> None:
+    """Whatever stands before an @, neither an error, the shown address nor repr has any of it."""
+    url = [
+        f"nats://u:{secret}@host:1",
+        f"nats://{secret}@host:1",
+        f"nats://{secret}:x@host:1,nats://u:{secret}@host:1",
+        f"{secret}://u@host:1",
+        f"nats://u:{secret}@host:port",
+        f"nats://u:{secret}@host:1/{secret}",
+    ][form]
+    try:
+        settings = Settings(url=url)
+        told = settings.shown + repr(settings) + without_credentials(url)
+    except SettingsError as error:
+        told = str(error)
+    assert not set(secret) - {" ", ","} & set(told) - set(SHOWN)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"nats://u:a,{SECRET}@host:1",
+        f"nats://u:1,{SECRET}@host:1",
+        f"nats://u:{SECRET}",
+        f"nats://host:1/{SECRET}",
+        f"nats://host:1?{SECRET}",
+        f"nats://host:1#{SECRET}",
+        f"nats://u:%ff{SECRET}@host:1",
+        f"{SECRET}://host:1",
+        f"nats://u:x@[{SECRET}",
+        f"nats://u:x@[{SECRET}]:1",
+    ],
+)
+def test_what_cannot_be_read_is_not_shown(url: str) -> None:
+    """A URL that is not understood is refused without a word of it."""
+    with pytest.raises(SettingsError) as caught:
+        Settings(url=url)
+    assert SECRET not in str(caught.value)
+    assert SECRET not in without_credentials(url)
 
 
 @pytest.mark.parametrize(
