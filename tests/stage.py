@@ -33,6 +33,10 @@ pages = ["comparison"]
 streams = ["COMPARISON"]
 publish = ["comparison.>"]
 
+[roles.comparison]
+streams = ["COMPARISON"]
+web_page = true
+
 [roles.viewer]
 groups = ["viewers"]
 pages = ["overview", "explore", "values", "workflows"]

@@ -332,6 +332,7 @@ def proxied(folder: Path, port: int, to: int) -> Iterator[None]:
         f"""pid {folder}/nginx.pid; daemon off; events {{}}
 http {{
   access_log off;
+  map $http_upgrade $upgrading {{ "" close; default upgrade; }}
   server {{
     listen 127.0.0.1:{port};
     location / {{
@@ -339,7 +340,7 @@ http {{
       proxy_http_version 1.1;
       proxy_set_header Host $http_host;
       proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection "upgrade";
+      proxy_set_header Connection $upgrading;
     }}
   }}
 }}

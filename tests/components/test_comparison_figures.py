@@ -19,7 +19,7 @@ def told(theirs: Callable[[int], float], seconds: int) -> list[float | None]:
 
 
 def test_measuring_until_it_holds_still() -> None:
-    """A steady ratio is told after STEADY seconds and not before; one that climbs only once it holds."""
+    """A steady ratio is told after STEADY seconds and not before; one that climbs when it holds still."""
     steady = told(lambda _: 800, 40)
     assert [value for value in steady if value is None] == steady[: int(STEADY)]
     assert set(steady[int(STEADY) :]) == {8.0}
