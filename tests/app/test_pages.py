@@ -196,7 +196,7 @@ def test_paused(open_page) -> None:
 
 
 def test_empty_feed_beside_another(open_page) -> None:
-    """A feed without rows does not end a page that has another to show: what draws it says so in its place."""
+    """A feed without rows does not end a page that has another to show: what draws it says so there."""
     app = open_page(
         """\"\"\"A page.\"\"\"
 import streamlit as st

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -83,8 +82,8 @@ def test_names_of_pages(running: tuple[App, NatsServer], pair: tuple[Page, Page]
 
 
 def test_dead_page_comes_back(running: tuple[App, NatsServer], pair: tuple[Page, Page]) -> None:
-    """A page whose connection Streamlit's script gives up, as after a message that it cannot read, comes back by
-    itself, at the address it had."""
+    """A page whose connection Streamlit's script gives up, as after a message that it cannot read, comes back
+    by itself, at the address it had."""
     tab, tries = pair[0], [0]
 
     def meet(socket: object) -> None:
