@@ -2,17 +2,14 @@
 
 import hashlib
 import logging
-import threading
 import traceback
-from collections import OrderedDict
 from pathlib import Path
 
 MOST = 500
-"""Distinct mistakes that are remembered."""
+"""Distinct mistakes that are remembered; after that many the log begins anew."""
 
 _log = logging.getLogger("lookback")
-_lock = threading.Lock()
-_counts: OrderedDict[str, int] = OrderedDict()
+_counts: dict[str, int] = {}
 """By reference, how often it came; of all viewers together."""
 
 
@@ -23,10 +20,9 @@ def note(file: Path, error: Exception) -> str:
     stamp = file.stat().st_mtime_ns if file.exists() else 0  # an edited page makes its mistakes anew
     what = "\n".join([str(file), str(stamp), type(error).__qualname__, *places])
     reference = hashlib.sha256(what.encode()).hexdigest()[:8]
-    with _lock:
-        count = _counts[reference] = _counts.pop(reference, 0) + 1
-        while len(_counts) > MOST:
-            _counts.popitem(last=False)
+    if reference not in _counts and len(_counts) >= MOST:
+        _counts.clear()
+    count = _counts[reference] = _counts.get(reference, 0) + 1
     if count == 1:
         _log.error("The page %s failed (%s)", file.name, reference, exc_info=error)
     elif count >= 10 and count & (count - 1) == 0:
