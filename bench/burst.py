@@ -39,7 +39,11 @@ async def bursts(plan: Plan, _: str) -> dict[str, list[tuple[float, float]]]:
     latencies, rates = [], []
     with tempfile.TemporaryDirectory(prefix="lookback-bench-") as folder:
         seen = Path(folder) / "seen"
-        pages = {"LOOKBACK_PAGES": str(ROOT / "bench" / "burst_pages"), "BENCH_SEEN": str(seen)}
+        pages = {
+            "LOOKBACK_PAGES": str(ROOT / "bench" / "burst_pages"),
+            "LOOKBACK_BUILT_IN": "0",
+            "BENCH_SEEN": str(seen),
+        }
         async with (
             nats_server() as url,
             publisher(url) as publish,

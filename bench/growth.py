@@ -31,7 +31,7 @@ from bench.stage import OURS, ROOT, App, nats_server, pin_load, streamlit, until
 from bench.viewer import Audience, PageFailedError
 
 RESULTS = Path(__file__).parent / "growth.json"
-PAGES = {"LOOKBACK_PAGES": str(ROOT / "bench" / "growth_pages")}
+PAGES = {"LOOKBACK_PAGES": str(ROOT / "bench" / "growth_pages"), "LOOKBACK_BUILT_IN": "0"}
 ATTEMPTS = 3
 COLUMNS = {"bytes": "bytes per refresh", "cpu_ms": "CPU ms per refresh", "memory_mib": "memory MiB"}
 

@@ -193,7 +193,11 @@ async def beside_replay(plan: Plan, nats_url: str) -> tuple[float, float]:
     """One round of it, in a fresh app."""
     with tempfile.TemporaryDirectory(prefix="lookback-bench-") as folder:
         asked = Path(folder) / "asked"
-        pages = {"LOOKBACK_PAGES": str(ROOT / "bench" / "replay_pages"), "BENCH_REPLAY": str(asked)}
+        pages = {
+            "LOOKBACK_PAGES": str(ROOT / "bench" / "replay_pages"),
+            "LOOKBACK_BUILT_IN": "0",
+            "BENCH_REPLAY": str(asked),
+        }
         side = replace(OURS, environment={**OURS.environment, **pages})
         async with streamlit(side, nats_url) as app, Audience(app.url, SESSIONS) as audience:
             await asyncio.sleep(plan.warm_up)

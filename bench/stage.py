@@ -50,7 +50,9 @@ class Side:
     environment: dict[str, str]
 
 
-OURS = Side("ours", ROOT / "app.py", ROOT, {"LOOKBACK_PAGES": str(ROOT / "bench" / "pages")})
+OURS = Side(
+    "ours", ROOT / "app.py", ROOT, {"LOOKBACK_PAGES": str(ROOT / "bench" / "pages"), "LOOKBACK_BUILT_IN": "0"}
+)
 # Its own folder is the working directory: it runs with Streamlit's defaults, not with our config.toml.
 PLAIN_RECIPE = Side(
     "plain recipe", ROOT / "bench/plain_recipe/app.py", ROOT / "bench/plain_recipe", environment={}

@@ -255,7 +255,9 @@ async def long_look_back(plan: Plan, _: str) -> dict[str, list[tuple[float, floa
     total = int(LONG * LONG_RATE * plan.long_share)
     async with nats_servers() as servers:
         await fill(servers["nats"], total)
-        pages = Side("ours", OURS.script, OURS.folder, {"LOOKBACK_PAGES": str(LONG_PAGE)})
+        pages = Side(
+            "ours", OURS.script, OURS.folder, {"LOOKBACK_PAGES": str(LONG_PAGE), "LOOKBACK_BUILT_IN": "0"}
+        )
         async with (
             streamlit(pages, servers["nats"], settings=(COMPRESSION, "false")) as app,
             counted(urlsplit(servers["websocket"]).port or 0) as client_bytes,

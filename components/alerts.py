@@ -8,6 +8,7 @@ import streamlit as st
 from nats_client import format_duration
 
 from .live import View
+from .status import empty_state
 from .thresholds import Watched, crossed, series_name
 from .words import plain, zone
 
@@ -30,6 +31,9 @@ def alerts(
     neither a finite number nor None, and ColumnError, naming what exists, when a column is not there or of
     another kind.
     """
+    if not len(view):
+        empty_state(view)
+        return
     fields = (y,) if isinstance(y, str) else tuple(y)
     watched = crossed(view, fields, color, thresholds)
     for one in watched:

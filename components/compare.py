@@ -11,6 +11,7 @@ from nats_client.periods import check_reach, full_reach, period_names, period_st
 
 from .line_chart import draw
 from .live import View
+from .status import empty_state
 from .words import zone
 
 MOST_ROWS = 100
@@ -46,6 +47,9 @@ def compare(
     """
     length = parse_duration(period, "period")
     check_reach(view.look_back, length, earlier)
+    if not len(view):
+        empty_state(view)
+        return
     starts = period_starts(length, earlier, view.now, zone())
     fields = (y,) if isinstance(y, str) else tuple(y)
     look_back = min(view.look_back, full_reach(length, earlier))
@@ -73,6 +77,9 @@ def compared_means(
     in the same stretch of the one before, and the difference in percent. Raises as compare() does."""
     length = parse_duration(period, "period")
     check_reach(view.look_back, length, 1)
+    if not len(view):
+        empty_state(view)
+        return
     starts = period_starts(length, 1, view.now, zone())
     means = view.feed.means.table(view.snapshot, y, color, starts, view.now)
     current, before = period_names(length, 1)

@@ -1,8 +1,6 @@
-"""st.plotly_chart() under a policy that lets no page make code of text."""
+"""Figures of Plotly under a policy that lets no page make code of text."""
 
 from typing import Any
-
-import streamlit as st
 
 from nats_client import LookbackError
 
@@ -12,9 +10,9 @@ _NEVER = ("parcoords", "splom")
 """Drawn with WebGL only."""
 
 
-def plotly_chart(figure: Any, *arguments: Any, **options: Any) -> Any:
-    """As Streamlit's, but for traces whose WebGL code Plotly makes as it draws, which the content security
-    policy forbids (components/web.py): they are drawn as SVG. Raises LookbackError where there is no such."""
+def drawable(figure: Any) -> Any:
+    """`figure`, but for traces whose WebGL code Plotly makes as it draws, which the content security
+    policy forbids (components/web.py): they are SVG. Raises LookbackError where there is no such."""
     kinds = {_kind(trace) for trace in _traces(figure)}
     if found := kinds & set(_NEVER):
         raise LookbackError(
@@ -26,7 +24,7 @@ def plotly_chart(figure: Any, *arguments: Any, **options: Any) -> Any:
         figure["data"] = [
             {**trace, "type": _SVG.get(_kind(trace), _kind(trace))} for trace in _traces(figure)
         ]
-    return st._main.plotly_chart(figure, *arguments, **options)
+    return figure
 
 
 def _traces(figure: Any) -> list[Any]:

@@ -4,22 +4,21 @@ This is the script that Streamlit runs for each viewer. The page itself is one f
 reruns the page's body and the line above it, and neither the menu nor this frame.
 """
 
-import logging
-import traceback
 from pathlib import Path
-from typing import NoReturn
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import StopException
 from streamlit_autorefresh import st_autorefresh
 
+from components import calls  # noqa: F401 - changes what pages call
 from components.address import begin, end
 from components.connection import client
 from components.download import withdraw
-from components.figures import plotly_chart
 from components.history import leave
-from components.live import NothingYet, Read, collected
+from components.live import NothingYet, Read, View, collected
+from components.mistakes import note
 from components.pages import FOLDER, code_of, find_pages, page_files
-from components.reload import refresh_code
+from components.reload import is_old, refresh_code
 from components.sign_in import (
     draw_entrance,
     draw_reload,
@@ -34,25 +33,15 @@ from components.status import draw_anew, empty_state, mistake, status
 from components.tab import hidden, tab
 from components.words import plain
 from nats_client import LookbackError
-from nats_client.errors import ConnectionFailed, NotSignedIn
+from nats_client.errors import ColumnError, ConnectionFailed, NotSignedIn
 
 INTERVALS = {"0.5 s": 500, "1 s": 1000, "2 s": 2000, "5 s": 5000, "15 s": 15000, "Paused": None}
 """What a viewer may choose, in milliseconds."""
 
+WANTING = (LookupError, ValueError, TypeError, ArithmeticError)
+"""What a page's code may raise for want of rows: in its place stands what says that there are none."""
+
 STATIC = Path(__file__).parent.parent / "static"
-
-
-class PageStopped(BaseException):
-    """The page has called st.stop()."""
-
-
-def _stop() -> NoReturn:
-    raise PageStopped
-
-
-# Streamlit's own ends everything that is drawn, the line above the page and the refresh clock among it.
-st.stop = _stop
-st.plotly_chart = plotly_chart  # type: ignore[assignment]
 
 
 def draw_page(file: Path) -> None:
@@ -93,30 +82,38 @@ def _run(file: Path, reads: list[Read]) -> None:
     try:
         page = {"__name__": "__page__", "__file__": str(file)}
         exec(code_of(file), page)  # noqa: S102 - a page is a file of the app
-    except PageStopped:
-        pass
+    except StopException:
+        pass  # where the session itself is to end, Streamlit says so again at the next element
     except NothingYet:
         empty_state(reads[-1])
     except ConnectionFailed:
         pass  # the line above the page says so
     except LookbackError as error:
-        mistake(error)
+        if not (isinstance(error, ColumnError) and _empty(reads)):
+            mistake(error)
     except Exception as error:
-        _authors_mistake(file, error)
+        if is_old():
+            st.rerun()  # the error may be of a class that this frame does not know
+        empty = _empty(reads)
+        _authors_mistake(file, error, shown=not (empty and isinstance(error, WANTING)))
+    for view in _empty(reads):
+        if not view.told:
+            empty_state(view)
 
 
-def _authors_mistake(file: Path, error: Exception) -> None:
-    """Name the page's own mistake and its line; the traceback goes to the log."""
-    logging.getLogger("lookback").error("The page %s failed", file.name, exc_info=error)
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)
-    ]
-    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    where = file.name + (f", line {line}" if line else "")
-    st.error(
-        f"This page has a mistake ({plain(where)}): {type(error).__name__}: {plain(str(error))}",
-        icon=":material/code_off:",
-    )
+def _empty(reads: list[Read]) -> list[View]:
+    return [read for read in reads if isinstance(read, View) and not len(read)]
+
+
+def _authors_mistake(file: Path, error: Exception, *, shown: bool) -> None:
+    """Name the page and a reference; what the error says is for the log, since it may hold a secret."""
+    reference = note(file, error)
+    if shown:
+        st.error(
+            f"This page has a mistake ({plain(file.name)}). Whoever looks after it finds it in the app's log "
+            f"as {reference}.",
+            icon=":material/code_off:",
+        )
 
 
 def starts_over(drawn_for: str | None) -> bool:

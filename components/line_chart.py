@@ -12,6 +12,7 @@ from nats_client.bins import AHEAD, MOST, Bins
 
 from .assets import PREFIX, plotly_url
 from .live import View
+from .status import empty_state
 from .thresholds import drawn
 from .wire import Sent
 
@@ -44,6 +45,9 @@ def line_chart(
     above is marked; None in place of a number leaves one out. Raises ThresholdError on anything else, and
     ColumnError, naming what exists, when a column is not there or of another kind.
     """
+    if not len(view):
+        empty_state(view)
+        return
     fields = (y,) if isinstance(y, str) else tuple(y)
     bins = view.feed.bins(fields, color, view.look_back, most)
     config = {

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 import streamlit as st
@@ -30,6 +30,8 @@ class View:
     health: Health
     steady: bool = True
     """Whether messages come at a pace, so that silence says something."""
+    told: list[str] = field(default_factory=list, repr=False)
+    """Where the page says that there are no rows; the frame does where nothing else has."""
 
     def __len__(self) -> int:
         return len(self.snapshot)
@@ -46,17 +48,34 @@ class View:
         return [gap for gap in self.health.gaps if gap.end > start]
 
     def latest(self, column: str, by: str = "_subject") -> pd.Series:
-        """The newest value of `column` for each value of the text column `by`."""
+        """The newest value of `column` for each value of the text column `by`; empty where there
+        are no rows. Raises ColumnError, naming what exists."""
+        if not len(self):
+            return pd.Series(dtype=float, name=column)
         return self.feed.latest(column, by, self.look_back).of(self.snapshot)
 
     def frame(self, columns: list[str] | None = None, *, last: int | None = None) -> pd.DataFrame:
         """The rows as a DataFrame indexed by `_time` (UTC), `_subject` and `_seq` beside the payload's
-        columns; only `columns` of these, only the `last` rows, when given. Copy it before changing it."""
+        columns; only `columns` of these, only the `last` rows, when given. Copy it before changing it.
+        Without rows each column that is asked for is there, and empty."""
+        if not len(self):
+            return _NoRows(columns=columns or [], index=pd.DatetimeIndex([], tz="UTC", name="_time"))
         return self.snapshot.frame(columns, last=last)
 
 
+class _NoRows(pd.DataFrame):
+    """A table without rows, whose columns nobody knows yet: any name gives an empty one."""
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str) and key not in self.columns:
+            return pd.Series(dtype=float, index=self.index, name=key)
+        if isinstance(key, list):
+            return pd.DataFrame({name: self[name] for name in key}, index=self.index)
+        return super().__getitem__(key)
+
+
 class NothingYet(LookbackError):  # noqa: N818 - an outcome, drawn as the empty state and not as an error
-    """A feed has no rows to show; the rest of the page would have nothing to work on."""
+    """A bucket has not been read yet; the rest of the page would have nothing to work on."""
 
 
 class Read(Protocol):
@@ -112,13 +131,12 @@ def live(
     is when the server stored it. decoder: "json" or "text". archive: the subject of a history service,
     "history.query" for the one that runs beside the app: what is older than the stream's own history comes
     from there, without a seam or a double row. All viewers who ask for the same share one
-    consumer and one window. When there is not a single row, the page ends here and the frame says why, so
-    what follows can count on data. Raises LookbackError, drawn by the frame, on what cannot be read.
+    consumer and one window. Without a single row the page goes on: `latest` and `frame` give nothing, what
+    draws it says so in its place, and so does the frame where nothing else does. Raises LookbackError, drawn
+    by the frame, on what cannot be read.
     """
     view = look(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
     collect(view)
-    if not len(view):
-        raise NothingYet(view.feed.key.name)
     return view
 
 

@@ -7,14 +7,20 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType
+from urllib.parse import unquote
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from .sign_in import viewer
 
-FOLDER = Path(os.environ.get("LOOKBACK_PAGES") or Path(__file__).parent.parent / "pages")
-"""Where the pages are; tests and measurements point it elsewhere."""
+BUILT_IN = Path(__file__).parent.parent / "pages"
+"""The pages that come with the app."""
+FOLDER = Path(os.environ.get("LOOKBACK_PAGES") or BUILT_IN)
+"""Pages of one's own beside them. A file of the same name replaces a built-in page; an empty one hides it."""
 
+WITH_BUILT_IN = os.environ.get("LOOKBACK_BUILT_IN") != "0"
+"""Whether the built-in pages are there at all."""
 
 LOOK_AGAIN = 0.2
 """Seconds for which the folder is as it was at the last look: every refresh of every viewer asks."""
@@ -27,28 +33,51 @@ def _files() -> dict[Path, int]:
     folder, when, found = _looked
     if not found or folder != FOLDER or time.monotonic() - when > LOOK_AGAIN:
         found = {}
-        for file in FOLDER.glob("*.py"):
+        named: dict[str, tuple[Path, os.stat_result]] = {}
+        for file in (*(BUILT_IN.glob("*.py") if WITH_BUILT_IN else ()), *FOLDER.glob("*.py")):
             with suppress(OSError):  # it went meanwhile
-                found[file] = file.stat().st_mtime_ns
+                named[file.stem] = file, file.stat()
+        found = {
+            file: stat.st_mtime_ns for file, stat in named.values() if stat.st_size or file.parent == BUILT_IN
+        }
         _looked = FOLDER, time.monotonic(), found
     return found
 
 
 def page_files() -> list[Path]:
-    """The files of the pages that the viewer may open: `overview.py` first, then by name. Raises
-    NotSignedIn."""
+    """The files of the pages that the viewer may open: those of one's own folder first,
+    `overview.py` first of these, then by name. Raises NotSignedIn."""
     who = viewer()
     permitted = who.role.pages if who and who.role else None
     files = (file for file in _files() if permitted is None or file.stem in permitted)
-    return sorted(files, key=lambda file: (file.stem != "overview", file.stem))
+    return sorted(files, key=lambda file: (file.parent != FOLDER, file.stem != "overview", file.stem))
 
 
 def find_pages(run: Callable[[Path], None]) -> list[st.Page]:
     """A page per file; its docstring's first line is the title, and `run` draws it."""
-    return [
+    files = page_files()
+    pages = [
         st.Page(_runner(file, run), title=_title(file), url_path=file.stem, default=i == 0)
-        for i, file in enumerate(page_files())
+        for i, file in enumerate(files)
     ]
+    _find_by_other_names([file.stem for file in files])
+    return pages
+
+
+def _find_by_other_names(names: list[str]) -> None:
+    """Have the page that the address asks for be found by its name in any case, with spaces or hyphens. The
+    first page, whose address is the app's own, is found by its name too."""
+    pages = getattr(get_script_run_ctx(), "pages_manager", None)
+    asked = getattr(pages, "intended_page_name", None)
+    if pages is None or not asked or pages.intended_page_script_hash:
+        return
+    found = asked if asked in names else {_folded(name): name for name in names}.get(_folded(asked))
+    if found is not None:
+        pages.set_script_intent("", "" if found == names[0] else found)
+
+
+def _folded(name: str) -> str:
+    return unquote(name).strip("/").casefold().replace("-", "_").replace(" ", "_")
 
 
 def code_of(file: Path) -> CodeType:

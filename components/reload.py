@@ -11,6 +11,8 @@ from pathlib import Path
 import streamlit as st
 
 ROOMS = ("components", "nats_client")
+KEPT = ("components.handed", "components.calls")
+"""What stays: the launcher hands things over once, and Streamlit's functions are changed once."""
 _ROOT = Path(__file__).parent.parent
 
 
@@ -23,10 +25,15 @@ _loaded = _stamp()
 _looked = time.monotonic()
 
 
+def is_old() -> bool:
+    """Whether the code was loaded anew since this viewer's script began: classes are then others."""
+    return sys.modules.get(__name__) is not _myself
+
+
 def refresh_code() -> None:
     """Rerun the whole app on new code, when a file of the rooms has changed since it was loaded."""
     global _looked
-    if sys.modules.get(__name__) is not _myself:
+    if is_old():
         st.rerun()  # another viewer's refresh has seen to it; this one still runs the old code
     if time.monotonic() - _looked < 1.0:
         return
@@ -35,7 +42,7 @@ def refresh_code() -> None:
         st.cache_data.clear()
         st.cache_resource.clear()  # closes the client: its thread, its connection, its consumers
         for name in [name for name in sys.modules if name.split(".")[0] in ROOMS]:
-            if name != "components.handed":  # the launcher does so once
+            if name not in KEPT:
                 del sys.modules[name]
         st.rerun()
 

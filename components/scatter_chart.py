@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from .live import View
+from .status import empty_state
 from .words import plotly_text
 
 NEWEST = 5000
@@ -26,6 +27,9 @@ def scatter_chart(
     """Draw the numeric column `y` against the numeric column `x`: a point for each of the newest 5,000 rows
     that has both, coloured by the text column `color`. Drawn anew every five seconds. Raises ColumnError,
     naming what exists, when a column is not there or of another kind."""
+    if not len(view):
+        empty_state(view)
+        return
     for name in (x, y):
         view.snapshot.numbers(name)
     if color is not None:

@@ -51,14 +51,13 @@ def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -
             word = "Stopped" if health.phase == "stopped" else "Reconnecting"
             return Verdict("lost", word, f"{health.why or ''}{kept if len(read) else ''}")
     if paused:
-        return Verdict("paused", "Paused", "The page stays as it is until a refresh interval is chosen.")
+        return Verdict("paused", "Paused")
     for read in reads:
         if read.health.phase in ("connecting", "replaying"):
             return Verdict("busy", "Replaying" if read.health.phase == "replaying" else "Connecting")
     views = [read for read in reads if isinstance(read, View)]
-    for view in views:
-        if not len(view):
-            return Verdict("empty", "Empty")
+    if views and not any(len(view) for view in views):
+        return Verdict("empty", "Empty")
     slow = [view for view in views if _is_stale(view)]
     if slow and len(slow) == len(views):
         return Verdict("stale", "Stale", "Connected, but no new message has come for longer than usual.")
@@ -97,7 +96,7 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
         return
     with st.container(gap="small", key="above"):
         if verdict.sentence:
-            draw = st.error if verdict.mood == "lost" else st.info if verdict.mood == "paused" else st.warning
+            draw = st.error if verdict.mood == "lost" else st.warning
             draw(plain(verdict.sentence))
         for view in replaying:
             _progress(view)
@@ -124,7 +123,9 @@ def draw_anew() -> None:
 
 
 def empty_state(read: Read) -> None:
-    """What stands in a page's place while its feed has not a single row, or its bucket is not known yet."""
+    """What stands in place of what cannot be drawn yet, for want of a single row, or of a bucket."""
+    if isinstance(read, View):
+        read.told.append("empty")
     health = read.health
     if isinstance(health, WatchHealth):
         what = f"bucket {health.name}"

@@ -5,6 +5,7 @@ from typing import Any
 import streamlit as st
 
 from .live import View
+from .status import empty_state
 from .words import local, plain
 
 MOST = 500
@@ -13,6 +14,9 @@ MOST = 500
 
 def newest_rows(view: View, rows: int = 20) -> None:
     """A table of the newest rows, newest first, times in the viewer's zone."""
+    if not len(view):
+        empty_state(view)
+        return
     table = view.frame(last=rows).reset_index().iloc[::-1]
     config: dict[str, Any] = {
         "_subject": "Subject",
@@ -28,6 +32,9 @@ def newest_rows(view: View, rows: int = 20) -> None:
 def latest_values(view: View, column: str, by: str = "_subject") -> None:
     """A table of the newest value of the numeric `column` for each value of `by`, the largest first, at most
     MOST of them. Raises ColumnError, naming what exists."""
+    if not len(view):
+        empty_state(view)
+        return
     view.snapshot.numbers(column)
     found = view.latest(column, by).sort_values(ascending=False)
     if found.empty:  # a field that only older messages had

@@ -18,6 +18,8 @@ with st.container(horizontal=True):
     look_back = choose("Look-back", LOOK_BACKS, default="PT15M", own=True, help="An ISO 8601 duration")
 
 feed = live(stream, subject, look_back=look_back)
+if not len(feed):
+    st.stop()  # the frame says why
 
 numbers = [name for name, kind in feed.columns.items() if kind == "number"]
 texts = [name for name, kind in feed.columns.items() if kind == "text"]

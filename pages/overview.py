@@ -15,8 +15,9 @@ if is_demo():
 
     busy, ram = cpu.latest("percent"), memory.latest("used_bytes")
     with st.container(horizontal=True):
-        st.metric("CPU", f"{busy['metrics.cpu.total']:.0f} %")
-        st.metric("Memory used", bytes_text(ram["metrics.memory.ram"]))
+        total = busy.get("metrics.cpu.total")
+        st.metric("CPU", "n/a" if total is None else f"{total:.0f} %")
+        st.metric("Memory used", bytes_text(ram.get("metrics.memory.ram", float("nan"))))
         st.metric("Received", f"{bytes_text(network.latest('received_bytes_per_s').sum())}/s")
         st.metric("Written", f"{bytes_text(disk.latest('write_bytes_per_s').sum())}/s")
 

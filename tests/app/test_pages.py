@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from components.pages import page_files
 from tests.nats import NatsServer, running_server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -149,8 +150,8 @@ def test_overview_of_a_real_server(open_page) -> None:
             'line_chart(live("METRICS"), "percent", most=0)',
             "A chart draws 1 to 100 series, so most=0 cannot be.",
         ),
-        ("1 / 0", "This page has a mistake (page.py, line 3): ZeroDivisionError"),
-        ("oh no", "This page has a mistake (page.py, line 3): SyntaxError"),
+        ("1 / 0", "This page has a mistake (page.py)."),
+        ("oh no", "This page has a mistake (page.py)."),
         ('live("QUIET")', "No message in the last 5 minutes (stream QUIET)."),
     ],
 )
@@ -192,3 +193,71 @@ def test_paused(open_page) -> None:
     app = open_page('"""A page."""\nfrom components import live\nlive("METRICS")\n', refresh="Paused")
     assert "Paused" in the_status(app)
     assert not app.get("component_instance")
+
+
+def test_empty_feed_beside_another(open_page) -> None:
+    """A feed without rows does not end a page that has another to show: what draws it says so there."""
+    app = open_page(
+        """\"\"\"A page.\"\"\"
+import streamlit as st
+from components import latest_values, line_chart, live, newest_rows
+
+quiet, busy = live("QUIET"), live("METRICS", "metrics.cpu.*")
+st.metric("Sum", f"{quiet.latest('x').sum():.0f} {quiet.frame()['y'].count()}")
+line_chart(quiet, y="x")
+newest_rows(quiet)
+latest_values(busy, "percent")
+"""
+    )
+    assert app.metric[0].value == "0 0"
+    assert texts(app).count("No message in the last 5 minutes (stream QUIET).") == 2
+    assert "latest" in app.dataframe[0].value
+    assert not app.error
+    assert "Live" in the_status(app)
+
+
+def test_page_that_cannot_do_without_rows(open_page) -> None:
+    """Code that fails for want of rows is no mistake of the page: the frame says that there are none."""
+    app = open_page('"""A page."""\nfrom components import live\nlive("QUIET").latest("x").iloc[0]\n')
+    assert "No message in the last 5 minutes (stream QUIET)." in texts(app)
+    assert not app.error
+
+
+def test_mistakes_go_to_the_log(open_page, caplog: pytest.LogCaptureFixture) -> None:
+    """What an author's exception says is in the log, by the reference that the viewer sees, and once however
+    often the page is drawn."""
+    app = open_page('"""A page."""\nraise RuntimeError("postgres://me:secret-word@db")\n')
+    for _ in range(3):
+        app.run()
+    assert "secret-word" not in texts(app)
+    reference = re.search(r"in the app's log as (\w+)", texts(app))
+    assert reference
+    written = [record for record in caplog.records if reference[1] in record.getMessage()]
+    assert len(written) == 1
+    assert "secret-word" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "where", ["st", "st.sidebar", "st.container()", "st.columns(2)[0]", "st.tabs(['a'])[0]"]
+)
+def test_no_figure_with_code_of_text(open_page, where: str) -> None:
+    """A figure whose WebGL code the policy forbids is drawn as SVG wherever on the page it stands."""
+    figure = "{'data': [{'type': 'scattergl', 'x': [1], 'y': [1]}]}"
+    app = open_page(f'"""A page."""\nimport streamlit as st\n{where}.plotly_chart({figure})\n')
+    assert not app.error
+    assert "scattergl" not in app.get("plotly_chart")[0].proto.spec
+
+
+def test_pages_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Own pages come beside the built-in ones and before them; one of the same name takes a built-in one's
+    place, an empty file hides it."""
+    (tmp_path / "mine.py").write_text('"""Mine."""')
+    (tmp_path / "explore.py").write_text('"""My own Explore."""')
+    (tmp_path / "comparison.py").touch()
+    monkeypatch.setattr("components.pages.FOLDER", tmp_path)
+    monkeypatch.setattr("components.pages._looked", (tmp_path, 0.0, {}))
+    files = page_files()
+    assert files[:3] == [tmp_path / "explore.py", tmp_path / "mine.py", ROOT / "pages" / "overview.py"]
+    assert ROOT / "pages" / "history.py" in files
+    assert not {"comparison.py"} & {file.name for file in files}
+    assert ROOT / "pages" / "explore.py" not in files

@@ -256,7 +256,7 @@ def test_sign_out_reaches_all_tabs(stage: Stage) -> None:
     second.goto(f"{stage.url}/explore")
     second.get_by_text("Role: viewer").wait_for(timeout=60_000)
     paused.goto(f"{stage.url}/explore?refresh=Paused")
-    paused.get_by_text("The page stays as it is").wait_for(timeout=60_000)
+    paused.locator(".lb-paused").wait_for(timeout=60_000)
     here.tab.get_by_role("button", name="Sign out").click(timeout=60_000)
     for tab in (second, paused):
         tab.get_by_text("Sign in to see them").wait_for(timeout=WITHIN * 1000)

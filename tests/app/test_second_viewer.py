@@ -1,0 +1,122 @@
+"""Each page beside a second viewer of it: what one does must not stop the other."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.nats import NatsServer, running_server
+from tests.running import ROOT, App, app
+from tests.waiting import until
+
+OWN = {
+    "stops": '"""Stops."""\nimport streamlit as st\nfrom components import live\n'
+    'st.write(live("S").now)\nst.stop()\n',
+    "fails": '"""Fails."""\nimport streamlit as st\nfrom components import live\n'
+    'st.write(live("S").now)\nraise RuntimeError("secret-word")\n',
+}
+PAGES = sorted(file.stem for file in (ROOT / "pages").glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[App, NatsServer]]:
+    """The app with pages of one's own beside the built-in ones, on a server with a stream."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "pages").mkdir()
+    for name, source in OWN.items():
+        (folder / "pages" / f"{name}.py").write_text(source)
+    settings = {"LOOKBACK_PAGES": str(folder / "pages")}
+    with running_server(folder / "nats") as server, app(folder, NATS_URL=server.url, **settings) as started:
+        server.add_stream("S", ["s.>"])
+        server.publish("s.a", *(json.dumps({"value": i}).encode() for i in range(5)))
+        yield started, server
+
+
+@pytest.fixture
+def pair(browser: Browser) -> Iterator[tuple[Page, Page]]:
+    """Two viewers, each with a session of their own; both tabs count as seen."""
+    contexts = [browser.new_context() for _ in range(2)]
+    yield contexts[0].new_page(), contexts[1].new_page()
+    for context in contexts:
+        context.close()
+
+
+def ticks(tab: Page) -> list[int]:
+    """Counts the refreshes that this tab asks for and gets, from now on, by the bytes it receives."""
+    count = [0]
+
+    def heard(socket: object) -> None:
+        socket.on("framereceived", lambda _: count.__setitem__(0, count[0] + 1))  # type: ignore[attr-defined]
+
+    tab.on("websocket", heard)
+    return count
+
+
+@pytest.mark.parametrize("page", [*OWN, *PAGES])
+def test_older_viewer_goes_on(running: tuple[App, NatsServer], pair: tuple[Page, Page], page: str) -> None:
+    """The first viewer of a page is refreshed on after a second one has opened it, and their line stands."""
+    started, _ = running
+    older, newer = pair
+    count = ticks(older)
+    for tab in pair:
+        tab.goto(f"{started.url}/{page}")
+        expect(tab.locator(".lb-status")).to_be_visible()
+    newer.wait_for_timeout(1500)
+    before = count[0]
+    until(lambda: older.wait_for_timeout(200) or count[0] > before + 15)
+    expect(older.locator(".lb-status")).to_be_visible()
+    expect(older.locator('[data-testid="stException"]')).to_have_count(0)
+    assert "Traceback" not in started.log.read_text().replace(
+        "Traceback", "", 1 if page == "fails" or "fails.py failed" in started.log.read_text() else 0
+    )
+
+
+@pytest.mark.parametrize("address", ["overview", "Overview", "EXPLORE", "stops", "Stops"])
+def test_names_of_pages(running: tuple[App, NatsServer], pair: tuple[Page, Page], address: str) -> None:
+    """A page is found by its name in any case, the first one too."""
+    tab = pair[0]
+    tab.goto(f"{running[0].url}/{address}")
+    expect(tab.locator("h1")).to_have_text(address.capitalize())
+    expect(tab.get_by_role("dialog")).to_have_count(0)
+
+
+def test_dead_page_comes_back(running: tuple[App, NatsServer], pair: tuple[Page, Page]) -> None:
+    """A page whose connection Streamlit's script gives up, as after a message that it cannot read, comes back
+    by itself, at the address it had."""
+    tab, tries = pair[0], [0]
+
+    def meet(socket: object) -> None:
+        server = socket.connect_to_server()  # type: ignore[attr-defined]
+        tries[0] += 1
+        if tries[0] == 1:
+            seen = [0]
+
+            def pass_on(message: bytes) -> None:
+                seen[0] += 1
+                socket.send(message if seen[0] < 60 else b"\xff\xff\xff")  # type: ignore[attr-defined]
+
+            server.on_message(pass_on)
+
+    tab.route_web_socket("**/_stcore/stream", meet)
+    tab.goto(f"{running[0].url}/explore?subjects=s.a")
+    until(lambda: tab.wait_for_timeout(200) or tries[0] > 1, 60)
+    expect(tab.locator(".lb-word")).to_have_text("Live")
+    assert "subjects=s.a" in tab.url
+
+
+def test_pausing_moves_nothing(running: tuple[App, NatsServer], pair: tuple[Page, Page]) -> None:
+    """What stands below the status line stays where it is when the viewer pauses."""
+    tab = pair[0]
+    tab.goto(f"{running[0].url}/explore")
+    chart = tab.locator(".js-plotly-plot").first
+    expect(chart).to_be_visible()
+    tab.wait_for_timeout(1500)
+    before = chart.bounding_box()
+    tab.get_by_text("Paused", exact=True).click()
+    expect(tab.locator(".lb-word")).to_have_text("Paused")
+    tab.wait_for_timeout(500)
+    after = chart.bounding_box()
+    assert before is not None
+    assert after is not None
+    assert after["y"] == before["y"]
