@@ -10,7 +10,7 @@ import pandas as pd
 
 from .connection import Connection
 from .duration import format_duration
-from .errors import RequestRefused, StreamNotFound
+from .errors import NoResponders, NotPermitted, RequestRefused, StreamNotFound
 from .subjects import check_stream_name
 
 PAGE = 100_000
@@ -130,6 +130,18 @@ async def newest_message(connection: Connection, stream: str) -> tuple[str, pd.T
     message = answer["message"]
     payload = base64.b64decode(message.get("data") or "")
     return message["subject"], pd.Timestamp(message["time"]), payload
+
+
+async def capturing(connection: Connection, subject: str) -> list[str]:
+    """Names of the streams that store what is published to `subject`; none without JetStream. Raises
+    NotPermitted, RequestFailed."""
+    try:
+        answer = await connection.api("STREAM.NAMES", {"subject": subject})
+    except NotPermitted:
+        raise
+    except (NoResponders, RequestRefused):  # there is no JetStream, or not for this account
+        return []
+    return list(answer.get("streams") or ())
 
 
 def limits_text(config: dict[str, Any]) -> str:
