@@ -161,7 +161,7 @@ class Client:
     def buckets(self) -> list[BucketInfo]:
         """The key-value buckets that the login may see. Raises RequestFailed when the server does not
         answer."""
-        return self._call(list_buckets(self._connection))
+        return self._call(list_buckets(self._streams))
 
     def history(self, bucket: str, key: str) -> list[Entry]:
         """The revisions of `key` that `bucket` still keeps, oldest first; at most 64, none when there is no
@@ -297,6 +297,7 @@ class Client:
             for query in list(self._queries):
                 await query.close()
             await self._services.close()
+            await self._streams.close()
             self._watches.clear()
             await end_tasks([connecting])
             await self._connection.close()
