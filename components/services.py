@@ -1,5 +1,7 @@
 """The services that answer on NATS: who there is, how they are doing, and a request by hand."""
 
+import os
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from nats_client import LookbackError, Reply, ServiceInstance, Services
-from nats_client.errors import SubjectError
+from nats_client.errors import NotPermitted, SubjectError
 
 from .connection import client
 from .status import mistake
@@ -20,6 +22,12 @@ MOST_SHOWN = 20_000
 """Characters of an answer that are drawn: it is sent to the browser again at each refresh."""
 MOST_ROWS = 500
 """Endpoints that are drawn."""
+ANY_SUBJECT = "LOOKBACK_ANY_SUBJECT"
+"""Set to "true": viewers may send requests to subjects that no service has announced, also to those that a
+stream captures."""
+
+_FILLED = re.compile(r"[A-Za-z0-9_-]+")
+"""What may stand for a wildcard of an endpoint's subject."""
 
 
 def services() -> Services:
@@ -206,8 +214,8 @@ class Sent:
 
 
 def send_request(found: Services, name: str | None = None) -> None:
-    """Draw a form that sends a request to an endpoint of `found` (of its service `name`), or to a subject
-    that the viewer types, once per click; and the answer to the last one."""
+    """Draw a form that sends a request to an endpoint of `found` (of its service `name`), once per click; and
+    the answer to the last one. A subject that the viewer types must be one of those, too."""
     instances = [each for each in found.instances if name in (None, each.name)]
     subjects = sorted({each.subject for instance in instances for each in instance.endpoints})
     # Not one box for both: what is typed into a list of choices is gone when the viewer clicks elsewhere, and
@@ -216,7 +224,7 @@ def send_request(found: Services, name: str | None = None) -> None:
         "Endpoint",
         subjects[:MOST_ROWS],
         index=None,
-        placeholder="Choose an endpoint, or type a subject below",
+        placeholder="Choose an endpoint, or type its subject below",
         key=f"endpoint {name}",
     )
     field = f"subject {endpoint}"
@@ -250,17 +258,58 @@ def _send(field: str) -> None:
 
 
 def _allowed(subject: str) -> str:
-    """`subject`, unless it is the server's own: a viewer could delete streams there, with the app's login."""
-    settings = client().settings
+    """`subject`, if a viewer may send a request to it with the app's login: the subject of an endpoint of a
+    service that answers now, not the server's own, and not one that a stream captures. Whoever may publish
+    may announce an endpoint, so that alone is no proof. Raises SubjectError, and what the look-ups raise."""
+    nats = client()
+    settings = nats.settings
     own = (
         "$",
-        "_INBOX",
+        "_",
         f"{settings.inbox_prefix}.",
         *([f"{settings.api_prefix}."] if settings.api_prefix else []),
     )
-    if subject.startswith(own) and not subject.startswith("$SRV."):
+    free = os.environ.get(ANY_SUBJECT, "").lower() in ("1", "true", "yes")
+    if subject.startswith(own) and not (free and subject.startswith("$SRV.")):
         raise SubjectError(f"{subject!r} belongs to the server, not to a service. Nothing was sent.")
+    if free:
+        return subject
+    announced = {each.subject for one in nats.services().instances if not one.gone for each in one.endpoints}
+    if not any(_stands_for(subject, each) for each in announced):
+        raise SubjectError(
+            f"{subject!r} is no endpoint of a service that answers. Nothing was sent. Whoever runs this "
+            f"app may permit other subjects with {ANY_SUBJECT}=true."
+        )
+    try:
+        streams = nats.capturing(subject)
+    except NotPermitted as error:
+        if nats.rights.role is not None:
+            return subject  # what a role may publish to is listed in its table, and the server sees to it
+        raise SubjectError(
+            f"Whether a stream captures {subject!r} can't be found out. Nothing was sent. {error}"
+        ) from None
+    if streams:
+        raise SubjectError(
+            f"The stream {streams[0]!r} captures {subject!r}, so a request would be stored there. Nothing "
+            f"was sent. Whoever runs this app may permit it with {ANY_SUBJECT}=true."
+        )
     return subject
+
+
+def _stands_for(subject: str, endpoint: str) -> bool:
+    """Whether `subject` is that of an endpoint, its wildcards filled with plain words. The first token must
+    be a word: a service that announces ">" does not own all subjects."""
+    if subject == endpoint:
+        return True
+    given, tokens = subject.split("."), endpoint.split(".")
+    if tokens[0] in ("*", ">") or len(given) < len(tokens):
+        return False
+    if tokens[-1] == ">":
+        tokens = [*tokens[:-1], *["*"] * (len(given) - len(tokens) + 1)]
+    return len(given) == len(tokens) and all(
+        bool(_FILLED.fullmatch(word)) if part == "*" else word == part
+        for word, part in zip(given, tokens, strict=True)
+    )
 
 
 def _answer(sent: Sent) -> None:

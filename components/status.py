@@ -38,7 +38,7 @@ class Verdict:
 
 def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -> Verdict:
     """The worst that is true of the connection or anything that the page has read."""
-    kept = " What came before stays on screen." if any(len(read) for read in reads) else ""
+    kept = " What came before stays on screen." if any(_size(read) for read in reads) else ""
     if connection.status != "connected":
         if connection.error is None:
             return Verdict("busy", "Connecting")
@@ -49,7 +49,7 @@ def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -
         health = read.health
         if health.phase in ("stopped", "reconnecting"):
             word = "Stopped" if health.phase == "stopped" else "Reconnecting"
-            return Verdict("lost", word, f"{health.why or ''}{kept if len(read) else ''}")
+            return Verdict("lost", word, f"{health.why or ''}{kept if _size(read) else ''}")
     if paused:
         return Verdict("paused", "Paused")
     for read in reads:
@@ -62,6 +62,10 @@ def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -
     if slow and len(slow) == len(views):
         return Verdict("stale", "Stale", "Connected, but no new message has come for longer than usual.")
     return Verdict("live", "Live")
+
+
+def _size(read: Read) -> int:
+    return read.snapshot.held if isinstance(read, Bucket) else len(read)
 
 
 def status(reads: Sequence[Read], *, paused: bool) -> None:
@@ -85,7 +89,7 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
         facts.append(f"<b>{rows:,}</b> rows in {format_duration(max(view.look_back for view in views))}")
     for name, bucket in buckets.items():
         if bucket.snapshot.version:
-            facts.append(f"<b>{count_text(len(bucket), 'key')}</b> in {escape(name)}")
+            facts.append(f"<b>{count_text(bucket.snapshot.held, 'key')}</b> in {escape(name)}")
     if any(view.health.stream is None for view in views):
         facts.append("plain subjects: no history, at most once")
     word = f'<div class="lb-status lb-{verdict.mood}"><span class="lb-word">{verdict.word}</span>'

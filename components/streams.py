@@ -42,11 +42,12 @@ def streams() -> pd.DataFrame:
             "description": info.description,
             "limits": info.limits,
             "age": info.age.total_seconds() if info.age is not None else None,
+            "state": "its nodes do not answer" if info.away else "",
         }
         for info in listed("streams", _listed)
     ]
     columns = ["stream", "per_second", "messages", "bytes", "newest", "subjects", "description", "limits"]
-    table = pd.DataFrame(rows, columns=[*columns, "age"]).set_index("stream")
+    table = pd.DataFrame(rows, columns=[*columns, "age", "state"]).set_index("stream")
     return table.astype({"per_second": "float64", "age": "float64"})
 
 
@@ -127,6 +128,7 @@ def stream_line(table: pd.DataFrame, stream: str) -> None:
     """Draw what `streams()` says of one stream, in one line."""
     row: Any = table.loc[stream]
     parts = [
+        row["state"],
         row["description"],
         count_text(row["messages"], "message"),
         bytes_text(row["bytes"]),
@@ -151,6 +153,7 @@ def stream_list(table: pd.DataFrame) -> None:
             "description": "Description",
             "limits": "Keeps at most",
             "age": None,
+            "state": "State" if table["state"].any() else None,
         },
         placeholder="n/a",
     )
@@ -195,5 +198,5 @@ def _newest_message(rights: str, _nats: Client, stream: str) -> tuple[str, pd.Ti
     """The message, or why the login may not read it."""
     try:
         return _nats.newest(stream)
-    except NotPermitted as error:
+    except (NotPermitted, RequestFailed) as error:
         return str(error)

@@ -50,9 +50,15 @@ class Bucket(Mapping[str, Any]):
         """The value of `key`; `default` where there is none."""
         return self.snapshot.get(key, default)
 
+    @property
+    def complete(self) -> bool:
+        """Whether all keys of the bucket are held. Where they are not, the server is asked for each key that
+        is read and not held, and len() and iteration raise TooManyKeys."""
+        return self.snapshot.complete
+
     def entries(self, search: str = "", *, deleted: bool = False) -> list[Entry]:
-        """The newest revision of each key that contains `search`, in whatever case; with `deleted`, also of
-        the keys whose deletion the bucket still keeps."""
+        """The newest revision of each key that is held and contains `search`, in whatever case; with
+        `deleted`, also of the keys whose deletion the bucket still keeps."""
         wanted = search.strip().lower()
         return [entry for entry in self.snapshot.entries(deleted=deleted) if wanted in entry.key.lower()]
 

@@ -190,7 +190,8 @@ async def look_again(consumer: Consumer, look: Callable[[], Awaitable[None]]) ->
                     consumer.restart(f"The stream does not answer. {error}".strip())
             except Exception:
                 _log.exception("looking at the stream")  # and look again: a feed must not grow blind
-        await asyncio.sleep(EVERY)
+        # All at the same moments, so that the feeds of one stream share one request.
+        await asyncio.sleep(EVERY - time.monotonic() % EVERY)
 
 
 def _has_majority(info: dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from .feed import Feed, FeedKey
 from .requests import Reply, Request, SharedRequests, ask, check_timeout
 from .services import ServiceList, Services
 from .settings import Settings
-from .streams import StreamInfo, StreamList, Subjects, list_subjects, newest_message
+from .streams import StreamInfo, StreamList, Subjects, capturing, list_subjects, newest_message
 from .subjects import (
     check_bucket,
     check_filter,
@@ -169,7 +169,7 @@ class Client:
     def buckets(self) -> list[BucketInfo]:
         """The key-value buckets that the login may see. Raises RequestFailed when the server does not
         answer."""
-        return self._call(list_buckets(self._connection))
+        return self._call(list_buckets(self._streams))
 
     def history(self, bucket: str, key: str) -> list[Entry]:
         """The revisions of `key` that `bucket` still keeps, oldest first; at most 64, none when there is no
@@ -184,6 +184,11 @@ class Client:
         """How many subjects of `stream` match `pattern`, and how many messages each of the first 100,000 has.
         Raises SubjectError, StreamNotFound, RequestFailed."""
         return self._call(list_subjects(self._connection, check_stream_name(stream), check_filter(pattern)))
+
+    def capturing(self, subject: str) -> list[str]:
+        """The streams that store what is published to `subject`, as far as the server tells; none without
+        JetStream. Raises SubjectError, NotPermitted, RequestFailed."""
+        return self._call(capturing(self._connection, check_subject(subject)))
 
     def newest(self, stream: str) -> tuple[str, pd.Timestamp, bytes] | None:
         """Subject, time of storage (UTC) and payload of the newest message of `stream`, None when empty."""
@@ -310,6 +315,7 @@ class Client:
             for query in list(self._queries):
                 await query.close()
             await self._services.close()
+            await self._streams.close()
             self._watches.clear()
             await end_tasks([connecting])
             await self._connection.close()

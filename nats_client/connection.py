@@ -24,6 +24,7 @@ from .errors import (
     LoginRefused,
     LookbackError,
     MessageNotFound,
+    NoResponders,
     NotPermitted,
     RequestFailed,
     RequestRefused,
@@ -38,11 +39,13 @@ from .explain import Silent, TlsNotOffered, explain, last_words, plain_reason, r
 from .fast_path import TappedNatsPy
 from .replays import Replays
 from .settings import Settings, login_in, without_credentials
+from .stream_infos import StreamInfos
 from .tokens import SUBJECT as TOKENS
 from .tokens import Rights, Token, Wanted, ended, refused, unchecked
 
 CONNECT_TIMEOUT = 2  # seconds; nats-py takes whole ones
 REQUEST_TIMEOUT = 3.0  # seconds
+LIST_TIMEOUT = 8.0  # seconds; nats-server waits 4 s for nodes that do not answer, and then lists the others
 RETRY_AFTER = (0.1, 0.5, 1.0, 2.0)  # seconds, the last one again and again
 TOKEN_RETRY = 5.0  # seconds between two requests for a token that is not to be had
 RETRY_REFUSED = 5.0  # seconds, in place of the last one, where somebody has to mend something first
@@ -180,6 +183,7 @@ class Connection:
         """What the login may see, as far as it is known."""
         self.replays = Replays(self, lambda: Connection(settings))
         """Where replays are read, so that nothing here waits behind one."""
+        self.infos = StreamInfos(self.api)
         self._nats: SafeNatsPy | None = None
         self._token: Token | None = None
         self._renewal_failed: LookbackError | None = None
@@ -247,16 +251,17 @@ class Connection:
         """The answer of the JetStream API to `$JS.API.{subject}`.
 
         Raises StreamNotFound; MessageNotFound; RequestRefused when the server says no, or does not permit
-        it; RequestFailed when it does not answer within 3 s, or can't at the moment.
+        it; RequestFailed when it does not answer within 3 s (a list of streams: 8 s), or can't at the moment.
         https://docs.nats.io/reference/reference-protocols/nats_api_reference
         """
         full = f"{self.api_prefix}.{subject}"
         async with asyncio.timeout(REQUEST_TIMEOUT):
             client = await self.ready()
         try:
-            reply = await self.request(client, full, json.dumps(payload or {}).encode(), REQUEST_TIMEOUT)
+            patience = LIST_TIMEOUT if subject == "STREAM.LIST" else REQUEST_TIMEOUT
+            reply = await self.request(client, full, json.dumps(payload or {}).encode(), patience)
         except nats.errors.NoRespondersError:
-            raise RequestFailed(f"Nobody answers at {full!r}: {self._why_nobody()}") from None
+            raise NoResponders(f"Nobody answers at {full!r}: {self._why_nobody()}") from None
         except (TimeoutError, nats.errors.Error, ConnectionError) as error:
             raise RequestFailed(f"The server did not answer {full!r}: {plain_reason(error)}.") from error
         answer: dict[str, Any] = json.loads(reply.data)

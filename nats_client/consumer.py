@@ -206,9 +206,7 @@ class Consumer:
         Raises StreamNotFound, RequestFailed.
         """
         asked, last = time.monotonic_ns(), self.last_seq
-        info = await self._connection.api(
-            f"STREAM.INFO.{self._stream}", {"deleted_details": True} if deleted else None
-        )
+        info = await self._connection.infos.ask(self._stream, deleted=deleted)
         if ts := info.get("ts"):
             self._clock = _ns(ts) - (asked + time.monotonic_ns()) // 2
         if last is None or info["state"]["last_seq"] >= last:

@@ -12,6 +12,7 @@ LookbackError
 │   └── TlsFailed           the certificates do not fit
 ├── StreamNotFound          the server has no such stream
 ├── KeyNotFound             a key-value bucket has no such key; also a KeyError
+├── TooManyKeys             a bucket has more keys than its mapping may hold
 ├── RequestFailed           a request to the server or a service ended without an answer
 │   ├── RequestRefused      the server, or what the login permits, says no
 │   │   ├── NotPermitted    the login does not permit a subject
@@ -80,6 +81,10 @@ class KeyNotFound(LookbackError, KeyError):  # noqa: N818 - the field's own word
     """A key-value bucket has no such key, or has it no more."""
 
     __str__ = Exception.__str__  # KeyError's would put the sentence in quotes
+
+
+class TooManyKeys(LookbackError):  # noqa: N818 - an outcome
+    """A bucket has more keys than its mapping may hold, so what was asked for is not known."""
 
 
 class RequestFailed(LookbackError):  # noqa: N818 - an outcome

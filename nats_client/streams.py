@@ -4,17 +4,18 @@ import asyncio
 import base64
 import time
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import pandas as pd
 
-from .connection import Connection
+from .connection import Connection, end_tasks
 from .duration import format_duration
-from .errors import RequestRefused, StreamNotFound
+from .errors import LookbackError, NoResponders, NotPermitted, RequestFailed, RequestRefused, StreamNotFound
 from .subjects import check_stream_name
 
 PAGE = 100_000
 """Subjects that the server lists in one answer."""
+QUICK = 1.0  # seconds that a look waits for the server's list before it does with the names
 RATE_OVER = 10.0  # seconds that a rate is taken over, once there are as many
 
 
@@ -38,6 +39,8 @@ class StreamInfo:
     """What the stream keeps at most, in words; empty where nothing limits it."""
     per_second: float | None
     """Messages a second since about ten seconds ago; None at the first look."""
+    away: bool = False
+    """Whether the nodes that hold it do not answer. Its numbers are then those of the last look, or 0."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,50 @@ class StreamList:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._looks: dict[str, list[tuple[float, int]]] = {}
+        self._known: dict[str, dict[str, Any]] = {}
+        self._asking: asyncio.Task[list[dict[str, Any]]] | None = None
+        self._slow = False
 
     async def look(self) -> list[StreamInfo]:
         """All streams that the login may see, by name; key-value and object buckets are left out."""
-        infos = await list_infos(self._connection)
-        streams = [info for info in infos if not info["config"]["name"].startswith(("KV_", "OBJ_"))]
+        streams = [
+            info for info in await self.infos() if not info["config"]["name"].startswith(("KV_", "OBJ_"))
+        ]
         names = {info["config"]["name"] for info in streams}
         self._looks = {name: looks for name, looks in self._looks.items() if name in names}
         return sorted(map(self._describe, streams), key=lambda stream: stream.name)
 
+    async def infos(self) -> list[dict[str, Any]]:
+        """What is known of each stream, buckets too. A node that does not answer holds the server's list up
+        for seconds: meanwhile the names are asked for, and what is not known of a stream is "away"."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(list_infos(self._connection), name="listing streams")
+        asking = self._asking
+        # Once the list was slow, nobody waits for it again until it is quick.
+        await asyncio.wait({asking}, timeout=QUICK / 10 if self._slow else QUICK)
+        self._slow = not asking.done()
+        if self._slow or _is_silent(asking.exception()):
+            try:
+                names = self._connection.rights.streams or await list_names(self._connection)
+                return [self._known.get(name) or _away(name) for name in names]
+            except RequestFailed:
+                await asyncio.wait({asking})  # a login may be permitted one and not the other
+        infos = [
+            info if "state" in info else {**self._known.get(info["config"]["name"], info), "away": True}
+            for info in asking.result()
+        ]
+        self._known = {info["config"]["name"]: info for info in infos}
+        return infos
+
+    async def close(self) -> None:
+        """End a look that is under way."""
+        if self._asking is not None:
+            await end_tasks([self._asking])
+
     def _describe(self, info: dict[str, Any]) -> StreamInfo:
+        if "state" not in info:
+            name = info["config"]["name"]
+            return StreamInfo(name, "", (), 0, 0, 0, 0, None, None, "", None, away=True)
         config, state = info["config"], info["state"]
         newest = pd.Timestamp(state["last_ts"]) if state["last_seq"] else None
         return StreamInfo(
@@ -80,6 +117,7 @@ class StreamList:
             age=pd.Timestamp(info["ts"]) - newest if newest is not None and "ts" in info else None,
             limits=limits_text(config),
             per_second=self._rate(config["name"], state["last_seq"]),
+            away="away" in info,
         )
 
     def _rate(self, name: str, last_seq: int) -> float | None:
@@ -94,24 +132,55 @@ class StreamList:
 
 async def list_infos(connection: Connection) -> list[dict[str, Any]]:
     """All streams that the login may see, key-value buckets too, as `STREAM.LIST` describes them. Where it is
-    known which those are, each is asked for; one that is not there, or denied, is left out."""
+    known which those are, each is asked for; one that is not there, or denied, is left out. One whose nodes
+    do not answer has a name and no state."""
     if (names := connection.rights.streams) is not None:
         asked = [connection.api(f"STREAM.INFO.{check_stream_name(name)}") for name in names]
         found = await asyncio.gather(*asked, return_exceptions=True)
-        return [info for info in found if _is_there(info)]
-    infos: list[dict[str, Any]] = []
+        for info in found:
+            known = _is_silent(info) or isinstance(info, StreamNotFound | RequestRefused)
+            if isinstance(info, BaseException) and not known:
+                raise info
+        if found and all(_is_silent(info) for info in found):
+            raise next(info for info in found if isinstance(info, BaseException))
+        named = zip(names, found, strict=True)
+        shown = [(name, _away(name) if _is_silent(info) else info) for name, info in named]
+        return [info for _, info in shown if not isinstance(info, BaseException)]
+    infos: dict[str, dict[str, Any]] = {}
+    offset = 0
     while True:
-        answer = await connection.api("STREAM.LIST", {"offset": len(infos)})
+        answer = await connection.api("STREAM.LIST", {"offset": offset})
+        page = {info["config"]["name"]: info for info in answer.get("streams") or []}
+        # Of a page, those that can't be told count as well.
+        page |= {
+            name: _away(name) for name in [*(answer.get("missing") or ()), *(answer.get("offline") or ())]
+        }
+        infos |= page
+        offset += max(len(page), int(answer.get("limit") or 0))
+        if not page or offset >= answer.get("total", 0):
+            return list(infos.values())
+
+
+async def list_names(connection: Connection) -> list[str]:
+    """The names of all streams that the login may see: the server knows them without asking their nodes."""
+    names: list[str] = []
+    while True:
+        answer = await connection.api("STREAM.NAMES", {"offset": len(names)})
         page = answer.get("streams") or []
-        infos += page
-        if not page or len(infos) >= answer.get("total", 0):
-            return infos
+        names += page
+        if not page or len(names) >= answer.get("total", 0):
+            return names
 
 
-def _is_there(answer: dict[str, Any] | BaseException) -> TypeGuard[dict[str, Any]]:
-    if isinstance(answer, BaseException) and not isinstance(answer, StreamNotFound | RequestRefused):
-        raise answer
-    return not isinstance(answer, BaseException)
+def _away(name: str) -> dict[str, Any]:
+    return {"config": {"name": name}}
+
+
+def _is_silent(answer: dict[str, Any] | BaseException | None) -> bool:
+    """Whether it is a failure that says nothing of the stream, or of the login."""
+    return isinstance(answer, LookbackError | TimeoutError) and not isinstance(
+        answer, StreamNotFound | RequestRefused
+    )
 
 
 async def list_subjects(connection: Connection, stream: str, pattern: str) -> Subjects:
@@ -130,6 +199,18 @@ async def newest_message(connection: Connection, stream: str) -> tuple[str, pd.T
     message = answer["message"]
     payload = base64.b64decode(message.get("data") or "")
     return message["subject"], pd.Timestamp(message["time"]), payload
+
+
+async def capturing(connection: Connection, subject: str) -> list[str]:
+    """Names of the streams that store what is published to `subject`; none without JetStream. Raises
+    NotPermitted, RequestFailed."""
+    try:
+        answer = await connection.api("STREAM.NAMES", {"subject": subject})
+    except NotPermitted:
+        raise
+    except (NoResponders, RequestRefused):  # there is no JetStream, or not for this account
+        return []
+    return list(answer.get("streams") or ())
 
 
 def limits_text(config: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Key-value buckets: the values of one, kept current whatever happens to it; lists, and histories of keys.
 
-A bucket is the stream KV_{bucket} with the subjects $KV.{bucket}.{key}; its newest message is the key's value
+A bucket is the stream KV_{bucket} with the subjects $KV.{bucket}.{key}; a subject's newest message is the
+key's value. In a bucket that mirrors others, or takes from them, the second token may be another's name
 (ADR-8 of https://github.com/nats-io/nats-architecture-and-design). It is read with the consumer that feeds
 have, which tells of what is written. What leaves without a word (by the bucket's TTL, a purge of the stream,
 a message deleted by an administrator) is found by asking for the stream's state every other second.
@@ -11,7 +12,9 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,8 +30,19 @@ from .by_sequence import read_headers
 from .connection import Connection, end_tasks
 from .consumer import BUCKET, Consumer, Phase
 from .decoders import DECODERS, Raw
-from .errors import ClosedError, KeyNotFound, LookbackError, MessageNotFound, StreamNotFound, one_of
-from .streams import list_infos
+from .errors import (
+    ClosedError,
+    KeyNotFound,
+    LookbackError,
+    MessageNotFound,
+    RequestFailed,
+    RequestRefused,
+    StreamNotFound,
+    TooManyKeys,
+    one_of,
+)
+from .streams import StreamList
+from .subjects import check_key
 
 MOST_REVISIONS = 64
 """Revisions of a key that a bucket may keep (ADR-8)."""
@@ -37,6 +51,12 @@ MOST_DELETED = 10_000
 list. Where there are more, keys are counted instead."""
 ENTRY_SIZE = 300
 """Bytes that a key takes in memory beside its name and its value."""
+MOST_ASKED = 1_000
+"""Keys beyond the ceiling whose values are kept once they were asked for, one by one."""
+ASKED_SHARE = 0.1
+"""Of a mapping's ceiling in bytes, what those may have together."""
+ASK_TIMEOUT = 8.0
+"""Seconds that a reader waits for such a key."""
 
 Operation = Literal["PUT", "DEL", "PURGE"]
 
@@ -88,13 +108,31 @@ class Values(Mapping[str, Any]):
 
     A value is decoded as it is read, so objects and arrays are the reader's own. A key that is not there is
     a KeyNotFound, which is a KeyError and names the nearest keys.
+
+    Where the bucket has more keys than may be held, it is not `complete`: the server is asked for a key that
+    is not held when somebody reads it. TooManyKeys is raised where it can't be, and by len() and iteration.
+    `entries()` and `frame()` then give the keys that are held.
     """
 
-    def __init__(self, bucket: str, version: int, entries: dict[str, Entry]) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        version: int,
+        entries: dict[str, Entry],
+        ask: Callable[[str], Entry | None] | None = None,
+    ) -> None:
+        """`ask` gives the newest revision of a key that is not held; None where all are."""
         self.bucket = bucket
         self.version = version
         """Counts the changes since the watch began; 0 while nothing is known of the bucket yet."""
         self._entries = entries
+        self._ask = ask
+        self._asked: dict[str, Entry | None] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether all keys of the bucket are held."""
+        return self._ask is None
 
     @cached_property
     def _length(self) -> int:
@@ -108,35 +146,60 @@ class Values(Mapping[str, Any]):
         return self.entry(key).value
 
     def __iter__(self) -> Iterator[str]:
+        self._check_complete()
         return (entry.key for entry in self._sorted if entry.operation == "PUT")
 
     def __len__(self) -> int:
+        self._check_complete()
         return self._length
 
     def __contains__(self, key: object) -> bool:
-        return key in self._entries and self._entries[str(key)].operation == "PUT"
+        found = self._find(key) if isinstance(key, str) else None
+        return found is not None and found.operation == "PUT"
+
+    @property
+    def held(self) -> int:
+        """How many keys are held: all that the bucket has, where the mapping is complete."""
+        return self._length
+
+    def _check_complete(self) -> None:
+        if not self.complete:
+            raise TooManyKeys(
+                f"The bucket {self.bucket!r} has more keys than the {self._length:,} that its mapping may "
+                "hold, so they can be neither counted nor gone through. Read each key by its name, or those "
+                "that are held with entries()."
+            )
+
+    def _find(self, key: str) -> Entry | None:
+        found = self._entries.get(key)
+        if found is not None or self._ask is None:
+            return found
+        if key not in self._asked:
+            self._asked[key] = self._ask(key)
+        return self._asked[key]
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of `key`; `default` where there is none."""
-        return self._entries[key].value if key in self else default
+        found = self._find(key)
+        return found.value if found is not None and found.operation == "PUT" else default
 
     def entry(self, key: str) -> Entry:
         """The newest revision of `key`. Raises KeyNotFound when it is not there, or deleted."""
-        found = self._entries.get(key)
+        found = self._find(key)
         if found is not None and found.operation == "PUT":
             return found
         how = f" any more: it was deleted with revision {found.revision}" if found else ""
-        near = one_of(key, islice(self, 5000), what="key")
-        raise KeyNotFound(f"The bucket {self.bucket!r} has no key {key!r}{how}. {near}")
+        near = one_of(key, islice(self, 5000), what="key") if self.complete else ""
+        raise KeyNotFound(f"The bucket {self.bucket!r} has no key {key!r}{how}. {near}".strip())
 
     def revision(self, key: str) -> int:
         """The newest revision of `key`, also where that is a deletion; 0 where there is none."""
-        found = self._entries.get(key)
+        found = self._find(key)
         return found.revision if found is not None else 0
 
     def entries(self, *, deleted: bool = False) -> list[Entry]:
-        """The newest revision of each key, by key; with `deleted`, also of those whose deletion the bucket
-        still keeps."""
+        """The newest revision of each key that is held, by key; with `deleted`, also of those whose
+        deletion the bucket still keeps."""
         return [entry for entry in self._sorted if deleted or entry.operation == "PUT"]
 
     def frame(self, now: int) -> pd.DataFrame:
@@ -205,7 +268,6 @@ class Watch:
         self.opened = self.last_read = time.monotonic()
         self._max_keys = max_keys
         self._max_bytes = max_bytes
-        self._prefix = f"$KV.{bucket}."
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
         self._version = 0
@@ -213,6 +275,7 @@ class Watch:
         self._anew: dict[str, Entry] | None = {}  # a reading from the beginning, shown when it is complete
         self._bytes = 0
         self._full_at: tuple[int, int] | None = None  # keys and bytes when there was no room for another
+        self._partial = False  # whether what is shown lacks keys
         self._closed = False
         self._settled = threading.Event()
         self._state: tuple[int, ...] = ()  # of the stream, as at the last look
@@ -220,7 +283,11 @@ class Watch:
         self._suspects: dict[str, int] = {}  # revisions that it did not hold at the last look
         self._surplus = 0  # subjects of the stream beyond our keys
         self._left_out = 0
-        self._consumer = Consumer(connection, BUCKET + bucket, f"{self._prefix}>", None, self)
+        self._connection = connection
+        self._loop = loop
+        self._asked: OrderedDict[str, Entry | None] = OrderedDict()  # of keys that are not held
+        self._asking: dict[str, asyncio.Task[Entry | None]] = {}
+        self._consumer = _BucketConsumer(connection, BUCKET + bucket, f"$KV.{bucket}.>", None, self)
         self._consumer.changed = self._on_change
         self._tasks = [
             loop.create_task(self._consumer.run(), name=f"bucket {bucket}"),
@@ -241,8 +308,24 @@ class Watch:
         if latest.version != self._version:
             with self._lock:
                 version, entries = self._version, dict(self._entries)
-            latest = self._latest = Values(self.bucket, version, entries)
+                ask = self.ask if self._partial else None
+            latest = self._latest = Values(self.bucket, version, entries, ask)
         return latest
+
+    def ask(self, key: str) -> Entry | None:
+        """The newest revision of a key that is not held, None where there is none; kept until it changes.
+        Raises SubjectError on what is no key, NotPermitted, and TooManyKeys when the server can't answer."""
+        future = asyncio.run_coroutine_threadsafe(self._newest(check_key(key)), self._loop)
+        try:
+            return future.result(ASK_TIMEOUT)
+        except (FutureTimeoutError, TimeoutError, RequestFailed) as error:
+            future.cancel()
+            if isinstance(error, RequestRefused):
+                raise
+            raise TooManyKeys(
+                f"The bucket {self.bucket!r} has more keys than its mapping may hold, and {key!r} "
+                f"can't be asked for at the moment. {error}".strip()
+            ) from None
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the first state, or its failure; whether either is there."""
@@ -279,15 +362,54 @@ class Watch:
             for seq, stored, subject, payload in zip(
                 raw.seq, raw.received, raw.subject, raw.payload, strict=True
             ):
+                key = key_of(subject)
+                if key is None:
+                    continue
                 operation = operation_of(raw.headers.get(seq))
                 kept = payload if operation == "PUT" else b""
-                self._put(entries, Entry(subject.removeprefix(self._prefix), kept, seq, stored, operation))
+                entry = Entry(key, kept, seq, stored, operation)
+                self._put(entries, entry)
+                if key in self._asked:
+                    self._asked[key] = entry
             if self._anew is None:
                 self._version += 1
+                self._partial = self._full_at is not None
+
+    async def _newest(self, key: str) -> Entry | None:
+        if self._consumer.phase != "following":
+            raise RequestFailed("The bucket is not live.")
+        if key in self._asked:
+            self._asked.move_to_end(key)
+            return self._asked[key]
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = self._asking[key] = self._loop.create_task(self._fetch(key))
+            asking.add_done_callback(lambda _: self._asking.pop(key, None))
+        await asyncio.wait({asking})
+        return asking.result()
+
+    async def _fetch(self, key: str) -> Entry | None:
+        self._asked[key] = None  # so that a newer revision that comes meanwhile is noted
+        try:
+            found = await newest_entry(self._connection, self.bucket, key, self._consumer.config)
+        except BaseException:
+            self._asked.pop(key, None)
+            raise
+        known = self._asked.get(key)
+        if found is None or (known is not None and known.revision > found.revision):
+            found = known
+        if key in self._asked:
+            self._asked[key] = found
+        size = sum(_size(each) for each in self._asked.values() if each is not None)
+        while self._asked and (len(self._asked) > MOST_ASKED or size > ASKED_SHARE * self._max_bytes):
+            _, old = self._asked.popitem(last=False)
+            size -= 0 if old is None else _size(old)
+        return found
 
     def recreated(self) -> None:
         """Read anew: the bucket is another one now, or in doubt. What is shown stays until that is done."""
         self._anew, self._bytes, self._full_at = {}, 0, None
+        self._asked.clear()
         self._suspects, self._state = {}, ()
 
     def gone(self, count: int, start: int, end: int) -> None:
@@ -301,7 +423,7 @@ class Watch:
         """End the consumer."""
         self._closed = True
         self._settled.set()
-        await end_tasks(self._tasks)
+        await end_tasks([*self._tasks, *self._asking.values()])
 
     def _put(self, entries: dict[str, Entry], entry: Entry) -> None:
         self._drop(entries, entry.key)  # where there is no room, the old value must not stand for the new one
@@ -323,6 +445,7 @@ class Watch:
                 if self._anew != self._entries or not self._version:
                     self._version += 1
                 self._entries, self._anew = self._anew, None
+                self._partial = self._full_at is not None
         if self._consumer.phase in ("following", "stopped"):
             self._settled.set()
 
@@ -333,6 +456,10 @@ class Watch:
         now = tuple(_number(state, name) for name in ("first_seq", "last_seq", "num_deleted", "num_subjects"))
         if now == self._state and not self._suspects:
             return
+        if self._asked and (self._state[:1], self._state[2:]) != (now[:1], now[2:]):
+            self._asked.clear()  # what was asked for one by one may have left
+            with self._lock:
+                self._version += 1
         self._deleted = {seq for seq in self._deleted if seq >= now[0]}
         if len(self._deleted) != now[2] <= MOST_DELETED:
             state = (await self._consumer.look(deleted=True))["state"]
@@ -349,6 +476,8 @@ class Watch:
         left = self._find_gone(first, caught_up)
         if (self._consumer.last_seq or 0) == last:
             self._state = now
+            if self._full_at and subjects <= len(self._entries) - len(left):
+                self._full_at = None  # what was left out has gone, or has come in
             surplus = 0 if self._full_at else subjects - len(self._entries) + len(left)
             known, self._surplus = self._surplus, surplus
             if surplus not in (0, known):  # what is left after a reading are subjects that are no keys
@@ -357,7 +486,8 @@ class Watch:
         with self._lock:
             for key in left:
                 self._drop(self._entries, key)
-            self._version += bool(left)
+            self._version += bool(left) or self._partial != (self._full_at is not None)
+            self._partial = self._full_at is not None
         if self._has_room():
             self._consumer.start_over(f"there is room for more keys of {self.bucket!r}")
 
@@ -379,6 +509,33 @@ class Watch:
             return False
         keys, size = self._full_at
         return len(self._entries) < 0.9 * keys or self._bytes < 0.9 * size
+
+
+class _BucketConsumer(Consumer):
+    """A consumer of a bucket, also of one whose messages have the subjects of others."""
+
+    async def look(self, *, deleted: bool = False) -> dict[str, Any]:
+        """As Consumer.look; the filter is then what this bucket needs."""
+        info = await super().look(deleted=deleted)
+        wanted = filter_of(self._stream.removeprefix(BUCKET), ">", info["config"])
+        known, self._subject = self._subject, wanted
+        if wanted != known and self.done:
+            self.start_over("the bucket takes from other buckets now")
+        return info
+
+
+def filter_of(bucket: str, key: str, config: Mapping[str, Any]) -> str:
+    """The subjects of `key` (or ">": of all) in `bucket`, whose stream has this `config`. What comes from
+    other buckets has their names in its subjects, unless it is transformed; a mirror of a mirror does not
+    say which (ADR-8)."""
+    return f"$KV.{'*' if config.get('mirror') or config.get('sources') else bucket}.{key}"
+
+
+def key_of(subject: str) -> str | None:
+    """The key in the subject of a bucket's message; None where it is none."""
+    kind, _, rest = subject.partition(".")
+    key = rest.partition(".")[2]
+    return key if kind == "$KV" and key else None
 
 
 def _number(state: dict[str, Any], name: str) -> int:
@@ -425,14 +582,14 @@ class BucketInfo:
     """"file" or "memory"."""
 
 
-async def list_buckets(connection: Connection) -> list[BucketInfo]:
+async def list_buckets(streams: StreamList) -> list[BucketInfo]:
     """All buckets that the login may see, by name."""
-    infos = [info for info in await list_infos(connection) if info["config"]["name"].startswith(BUCKET)]
+    infos = [info for info in await streams.infos() if info["config"]["name"].startswith(BUCKET)]
     return sorted(map(_describe, infos), key=lambda bucket: bucket.name)
 
 
 def _describe(info: dict[str, Any]) -> BucketInfo:
-    config, state = info["config"], info["state"]
+    config, state = info["config"], info.get("state", {"messages": 0, "bytes": 0, "last_seq": 0})
     age, size = config.get("max_age", 0), config.get("max_bytes", -1)
     return BucketInfo(
         name=config["name"].removeprefix(BUCKET),
@@ -453,16 +610,32 @@ async def key_history(connection: Connection, bucket: str, key: str) -> list[Ent
     """The revisions of `key` that are still kept, oldest first; at most 64. Raises StreamNotFound."""
     found: list[Entry] = []
     seq = 1
-    with suppress(MessageNotFound):
-        while len(found) < MOST_REVISIONS:
-            request = {"seq": seq, "next_by_subj": f"$KV.{bucket}.{key}"}
-            try:
+    try:
+        config = (await connection.infos.ask(BUCKET + bucket))["config"]
+        with suppress(MessageNotFound):
+            while len(found) < MOST_REVISIONS:
+                request = {"seq": seq, "next_by_subj": filter_of(bucket, key, config)}
                 message = (await connection.api(f"STREAM.MSG.GET.{BUCKET}{bucket}", request))["message"]
-            except StreamNotFound:
-                raise StreamNotFound(f"There is no bucket {bucket!r} on this server.") from None
-            operation = operation_of(read_headers(base64.b64decode(message.get("hdrs") or "")))
-            payload = base64.b64decode(message.get("data") or "") if operation == "PUT" else b""
-            stored = int(pd.Timestamp(message["time"]).value)
-            found.append(Entry(key, payload, message["seq"], stored, operation))
-            seq = message["seq"] + 1
+                found.append(_entry(key, message))
+                seq = message["seq"] + 1
+    except StreamNotFound:
+        raise StreamNotFound(f"There is no bucket {bucket!r} on this server.") from None
     return found
+
+
+async def newest_entry(
+    connection: Connection, bucket: str, key: str, config: Mapping[str, Any]
+) -> Entry | None:
+    """The newest revision of `key` in `bucket`, whose stream has this `config`; None where there is none."""
+    request = {"last_by_subj": filter_of(bucket, key, config)}
+    try:
+        answer = await connection.api(f"STREAM.MSG.GET.{BUCKET}{bucket}", request)
+    except MessageNotFound:
+        return None
+    return _entry(key, answer["message"])
+
+
+def _entry(key: str, message: dict[str, Any]) -> Entry:
+    operation = operation_of(read_headers(base64.b64decode(message.get("hdrs") or "")))
+    payload = base64.b64decode(message.get("data") or "") if operation == "PUT" else b""
+    return Entry(key, payload, message["seq"], int(pd.Timestamp(message["time"]).value), operation)

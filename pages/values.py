@@ -14,11 +14,15 @@ else:
         search = st.text_input("Search", key="search", bind="query-params", placeholder="Part of a key")
         deleted = st.toggle("Deleted keys too", key="deleted", bind="query-params")
     entries = bucket.entries(search or "", deleted=deleted)
-    if entries:
+    if not bucket.complete:
+        st.caption("Not all keys are held: a search finds those only. Any other can be typed in full below.")
+    if entries or not bucket.complete:
         key_list(bucket, entries)
-        key = choose("Key", [entry.key for entry in entries[:500]], own=True)
-        key_value(bucket, key)
-        st.subheader("History")
-        key_history(bucket, key)
+        names = [entry.key for entry in entries[:500]] or ([search] if search else [])
+        if names:
+            key = choose("Key", names, own=True)
+            key_value(bucket, key)
+            st.subheader("History")
+            key_history(bucket, key)
     else:
         st.info("No key has that in its name." if search else "This bucket is empty.")

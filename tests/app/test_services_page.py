@@ -62,10 +62,12 @@ def send(page: AppTest, subject: str, payload: str = "") -> AppTest:
     return next(button for button in page.button if button.label == "Send").click().run()
 
 
-def test_no_services(open_page) -> None:
-    """Where there is no service the page says so, and a request can be sent all the same."""
+def test_no_services(open_page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no service the page says so, and no request can be sent, unless that is permitted."""
     page = open_page(SERVICES.read_text())
     assert "No service answers." in texts(page)
+    assert "'a.b' is no endpoint of a service that answers. Nothing was sent." in texts(send(page, "a.b"))
+    monkeypatch.setenv("LOOKBACK_ANY_SUBJECT", "true")
     assert "Nobody listens to 'a.b'" in texts(send(page, "a.b"))
     assert not page.exception
 
@@ -96,6 +98,36 @@ def test_answers_are_shown_as_what_they_are(server: NatsServer, open_page) -> No
         assert not page.exception
 
 
+ANNOUNCED = ("s.>", "s.a", "$JS.API.>", "$KV.b.*", ">", "*.a", "lamp.*.set", "lamp.log.>")
+
+
+@pytest.mark.parametrize(
+    ("subject", "said"),
+    [
+        ("s.a", "The stream 'S' captures 's.a'"),
+        ("s.b.c", "The stream 'S' captures 's.b.c'"),
+        ("$JS.API.STREAM.DELETE.S", "belongs to the server"),
+        ("$KV.b.key", "belongs to the server"),
+        ("orders.new", "is no endpoint"),
+        ("x.a", "is no endpoint"),
+        ("lamp.>.set", "is no endpoint"),
+        ("lamp.a b.set", "is no endpoint"),
+        ("lamp.log", "is no endpoint"),
+        ("lamp.north.set", "Nobody listens to 'lamp.north.set'"),
+        ("lamp.log.a.b", "Nobody listens to 'lamp.log.a.b'"),
+    ],
+)
+def test_hostile_service_opens_no_subject(server: NatsServer, open_page, subject: str, said: str) -> None:
+    """A service that announces subjects of streams, of the server or of everybody lets no viewer send there;
+    nothing is stored."""
+    endpoints = [{"name": f"e{i}", "subject": each} for i, each in enumerate(ANNOUNCED)]
+    info = answer("INFO", endpoints=endpoints)
+    with answering(server.url, {"PING": [answer("PING")], "INFO": [info]}):
+        page = open_page(SERVICES.read_text())
+        assert said in texts(send(page, subject))
+    assert server.run(lambda nc: nc.jetstream().stream_info("S")).state.messages == 0
+
+
 @pytest.mark.parametrize("subject", ["$JS.API.STREAM.DELETE.S", "$KV.b.key", "_INBOX.x"])
 def test_server_is_no_service(server: NatsServer, open_page, subject: str) -> None:
     """A viewer cannot reach the server's own API through the page, whatever the app's login permits."""
@@ -121,6 +153,8 @@ def test_not_permitted(open_page, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         page = open_page(SERVICES.read_text())
         assert "does not permit requests to '$SRV.PING'" in texts(page)
         assert "No service answers" not in texts(page)
+        assert "does not permit requests to '$SRV.PING'" in texts(send(page, "a.b"))
+        monkeypatch.setenv("LOOKBACK_ANY_SUBJECT", "true")
         assert "does not permit requests to 'a.b'" in texts(send(page, "a.b"))
         assert not page.exception
 

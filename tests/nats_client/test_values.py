@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from nats.js.api import KeyValueConfig, StreamConfig
+from nats.js.api import KeyValueConfig, StreamConfig, StreamSource, SubjectTransform
 
 from nats_client import Client, Settings, Values, Watch, entries_frame
-from nats_client.errors import ClosedError, KeyNotFound, StreamNotFound, SubjectError
+from nats_client.errors import ClosedError, KeyNotFound, StreamNotFound, SubjectError, TooManyKeys
 from tests.backup import restore, snapshot
 from tests.nats import NatsServer, running_server
 from tests.waiting import until
@@ -517,13 +517,13 @@ def test_ceiling(server: NatsServer) -> None:
     bucket.put(**{f"k{number:02}": number for number in range(30)})
     with Client(Settings(url=server.url), max_keys=20) as client:
         watch = opened(client)
-        assert list(watch.snapshot()) == [f"k{number:02}" for number in range(20)]
+        assert [entry.key for entry in watch.snapshot().entries()] == [f"k{n:02}" for n in range(20)]
         until(lambda: watch.health.left_out == 10)
         bucket.put(k00=1, k29=1)
         until(lambda: watch.snapshot()["k00"] == 1)
-        assert "k29" not in watch.snapshot()
+        assert "k29" not in {entry.key for entry in watch.snapshot().entries()}
         server.run(lambda nc: nc.jetstream().purge_stream("KV_settings", seq=13))
-        until(lambda: len(watch.snapshot()) == 19)
+        until(lambda: watch.snapshot().complete and len(watch.snapshot()) == 19)
         assert watch.health.left_out == 0
 
 
@@ -535,8 +535,83 @@ def test_ceiling_in_bytes(server: NatsServer) -> None:
         watch = opened(client)
         shows(watch, a="x", b="y")
         bucket.put(a="x" * 6000)
-        shows(watch, b="y")
+        until(lambda: [entry.key for entry in watch.snapshot().entries()] == ["b"])
+        assert watch.snapshot()["a"] == "x" * 6000
         until(lambda: watch.health.left_out == 1)
         bucket.put(a="z")
+        until(lambda: watch.snapshot().complete)
         shows(watch, a="z", b="y")
         until(lambda: watch.health.left_out == 0)
+
+
+def test_keys_beyond_the_ceiling(server: NatsServer) -> None:
+    """A key that is not held is read from the bucket, as it is now; one that is not there is told as before;
+    what is not known is an error, and never an answer."""
+    bucket = Bucket(server)
+    bucket.put(**{f"k{number:02}": number for number in range(30)})
+    with Client(Settings(url=server.url), max_keys=20) as client:
+        watch = opened(client)
+        values = watch.snapshot()
+        assert (values.get("k25", "none"), values["k26"], "k27" in values) == (25, 26, True)
+        assert (values.get("nope", "none"), "nope" in values) == ("none", False)
+        with pytest.raises(KeyNotFound, match="has no key 'nope'"):
+            values["nope"]
+        for impossible in (len, list, dict):
+            with pytest.raises(TooManyKeys, match="more keys than the 20 that its mapping may hold"):
+                impossible(values)
+        assert (values.held, values.complete) == (20, False)
+        assert values.revision("k25") == 26
+        bucket.put(k25=250)
+        until(lambda: watch.snapshot()["k25"] == 250)
+        assert values["k25"] == 25  # a snapshot does not change
+        bucket.do(("delete", "k25"))
+        until(lambda: "k25" not in watch.snapshot())
+        bucket.do(("put", "nope", b"1"))
+        until(lambda: watch.snapshot().get("nope") == 1)
+        server.kill()
+        until(lambda: watch.health.phase != "following")
+        with pytest.raises(TooManyKeys, match="'k28' can't be asked for at the moment"):
+            watch.snapshot().get("k28", "none")
+        server.start()
+        until(lambda: watch.health.phase == "following")
+        assert watch.snapshot()["k28"] == 28
+
+
+def mirrored(server: NatsServer, name: str, **config: Any) -> None:
+    """Make a bucket's stream that takes from others."""
+    server.run(lambda nc: nc.jetstream().add_stream(StreamConfig(name=f"KV_{name}", **config)))
+
+
+def test_mirror(bucket: Bucket, client: Client) -> None:
+    """A mirror of a bucket, and one of that, have its keys, with their histories and later changes."""
+    mirrored(bucket.server, "copy", mirror=StreamSource(name="KV_settings"))
+    mirrored(bucket.server, "second", mirror=StreamSource(name="KV_copy"))
+    for name in ("copy", "second"):
+        watch = opened(client, name)
+        shows(watch, cpu=90, memory={"percent": 80})
+        assert [entry.text(9) for entry in client.history(name, "cpu")] == ["90"]
+    bucket.put(cpu=91)
+    bucket.do(("delete", "memory"))
+    shows(watch, cpu=91)
+    assert [entry.text(9) for entry in client.history("second", "cpu")] == ["90", "91"]
+
+
+def test_sources(bucket: Bucket, client: Client) -> None:
+    """A bucket that takes from two has the keys of both, transformed to its own name or not."""
+    other = Bucket(bucket.server, "other")
+    other.put(disk=7)
+    into = [{"src": "$KV.other.>", "dest": "$KV.both.>"}]
+    mirrored(
+        bucket.server,
+        "both",
+        subjects=["$KV.both.>"],
+        sources=[
+            StreamSource(name="KV_settings"),
+            StreamSource(name="KV_other", subject_transforms=[SubjectTransform(**each) for each in into]),
+        ],
+    )
+    watch = opened(client, "both")
+    shows(watch, cpu=90, memory={"percent": 80}, disk=7)
+    other.put(disk=8)
+    shows(watch, cpu=90, memory={"percent": 80}, disk=8)
+    assert [entry.text(9) for entry in client.history("both", "disk")] == ["7", "8"]

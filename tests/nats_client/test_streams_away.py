@@ -1,0 +1,51 @@
+"""Lists of streams in a cluster, one of whose nodes does not answer."""
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nats_client import Client, Settings
+from tests.cluster import running_cluster
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_one_silent_node_hides_no_stream(tmp_path: Path, number: int) -> None:
+    """A node that is frozen, or killed, holds a stream of one replica: it is listed as away, the others with
+    their state, buckets too, in less than half of what the server itself takes; and they can be read."""
+    with running_cluster(tmp_path) as cluster:
+
+        async def make(nc: Any) -> None:
+            js = nc.jetstream(timeout=5)
+            for name in ("GOOD", "LOST"):
+                await js.add_stream(
+                    name=name, subjects=[f"{name}.>"], num_replicas=3 if name == "GOOD" else 1
+                )
+                await js.publish(f"{name}.a", b"1")
+            await js.create_key_value(bucket="settings", replicas=3)
+
+        cluster.run(make)
+        lost = cluster.leader("LOST")
+        urls = [node.url for name, node in cluster.nodes.items() if name != lost]
+        with Client(Settings(url=",".join(urls))) as client:
+            assert client.wait(30)
+            assert not any(stream.away for stream in client.streams())
+            cluster.nodes[lost].signal(number)
+            deadline = time.monotonic() + 60
+            while not (away := [stream.name for stream in client.streams() if stream.away]):
+                assert time.monotonic() < deadline
+            assert away == ["LOST"]
+            began = time.monotonic()
+            assert [(stream.name, stream.messages) for stream in client.streams()] == [
+                ("GOOD", 1),
+                ("LOST", 1),
+            ]
+            assert [bucket.name for bucket in client.buckets()] == ["settings"]
+            assert time.monotonic() - began < 4  # the server waits 4 s for a node, for each list
+            feed = client.feed("GOOD")
+            assert feed.wait(30)
+            assert len(feed.snapshot()) == 1
+            if number == signal.SIGSTOP:
+                cluster.nodes[lost].signal(signal.SIGCONT)
