@@ -681,8 +681,6 @@ class Consumer:
             self.done += len(raw)
             stored = (raw.received[-1] - self._clock) / 1e9 if self._clock else 0.0
             self._current_at = max(self._current_at, min(stored, time.monotonic()))
-            if self._turn is not None:
-                self._turn.taken += sum(map(len, raw.payload))
         self._expected = at.expected
         self._known_at = at.known_at
         self.pending = at.pending

@@ -23,7 +23,10 @@ SLICE = 0.3  # seconds of a turn while other replays wait
 IDLE_AFTER = 10.0  # seconds without a replay after which the connection is closed
 OPEN_TIMEOUT = 5.0  # seconds that the connection may take to open
 AGAIN_AFTER = 30.0  # seconds until a connection that could not be opened is tried again
-SLOWEST = 128 * 1024  # bytes a second: no server is asked to send more slowly than this
+SLOWEST, FIRST_LIMIT, FASTEST = 2**17, 2**22, 2**26
+"""Bytes a second: the least that a server is asked to send, the most once it has cut the connection, and
+where a limit is lifted again."""
+SPEED_UP_AFTER = 3.0  # seconds without a cut after which a limit is doubled
 
 _log = logging.getLogger(__name__)
 
@@ -35,8 +38,6 @@ class Turn:
         self.connection = connection
         self.rate = rate
         """Bytes a second that the server may send at most; None where that is not limited."""
-        self.taken = 0
-        """Bytes of payloads received in this turn."""
         self._waiting = waiting
         self._began = time.monotonic()
 
@@ -47,7 +48,9 @@ class Turn:
 
     @property
     def is_over(self) -> bool:
-        """Whether another replay has waited long enough."""
+        """Whether another replay has waited long enough, or this one may go on faster."""
+        if self.rate is not None and self.seconds > SPEED_UP_AFTER:
+            return True
         return self.seconds > SLICE and self._waiting()
 
 
@@ -141,13 +144,15 @@ class Replays:
         """Where the server has cut the connection of replays and not the other, it takes less than it was
         sent: have the next ones come more slowly."""
         connection = turn.connection
-        if connection is self._main or connection.state.status == "connected":
+        if connection is self._main:
+            return
+        if connection.state.status == "connected" and connection.reconnects == before[1]:
+            if turn.rate is not None and turn.seconds > SPEED_UP_AFTER:
+                self._rate = turn.rate * 2 if turn.rate * 2 < FASTEST else None
             return
         if self._main.state.status != "connected" or self._main.reconnects != before[0]:
             return
-        measured = turn.taken / max(turn.seconds, 0.05)
-        limits = [SLOWEST * 32, measured if turn.taken else SLOWEST * 32, self._rate or SLOWEST * 64]
-        self._rate = max(SLOWEST, int(min(limits) / 2))
+        self._rate = FIRST_LIMIT if self._rate is None else max(SLOWEST, self._rate // 2)
         _log.warning(
             "NATS: the server cut the connection of replays; they go on at %d KiB a second. Its setting "
             "'max_pending' may be small.",
