@@ -1,20 +1,26 @@
 """What the server holds, for pages that list or choose."""
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from nats_client import Client, LookbackError, StreamInfo
-from nats_client.errors import NotPermitted, RequestFailed, ServerUnreachable
+from nats_client.errors import NotPermitted, RequestFailed, ServerUnreachable, TooManySubjects
+from nats_client.streams import MOST_COUNTED
 
 from .connection import is_embedded, shared
 from .live import View
-from .words import age_text, bytes_text, count_text, local, plain
+from .words import age_text, bytes_text, clock_text, count_text, local, plain
 
 T = TypeVar("T")
 
+MOST_ON_REQUEST = 100_000
+"""Subjects of a stream that are counted when a viewer asks for it."""
 KEEP = 2.0  # seconds that a listing serves all viewers
 
 _last: dict[tuple[str, str], list[Any]] = {}
@@ -76,11 +82,12 @@ def _listed(rights: str, _nats: Client) -> list[StreamInfo]:
 
 
 def subjects(stream: str, limit: int = 200) -> list[str]:
-    """Up to `limit` subjects of `stream`, in alphabetical order; none while there is no connection."""
+    """Up to `limit` subjects of `stream`, in alphabetical order; none while there is no connection, and of a
+    stream with more than 10,000: its publishers would wait while the server lists them."""
     rights, nats = shared()
     if nats.state.status != "connected":
         return []
-    return _counted(rights, nats, stream, ">")[0].index[:limit].tolist()
+    return _counted(rights, nats, stream, ">").counts.index[:limit].tolist()
 
 
 def subject_list(view: View, most: int = 1000) -> None:
@@ -90,9 +97,25 @@ def subject_list(view: View, most: int = 1000) -> None:
     if key.stream is None:
         st.info("Plain subjects are not kept by a stream, so there is nothing to count.")
         return
-    counts, total, failed = _counted(*shared(), key.stream, key.subject or ">")
-    if failed:
-        st.warning(plain(f"The subjects could not be counted. {failed}"))
+    rights, nats = shared()
+    found = _counted(rights, nats, key.stream, key.subject or ">")
+    if found.too_many:
+        asked = f"count subjects {key.name}"
+        if found.too_many > MOST_ON_REQUEST:
+            st.caption(plain(f"{found.failed} Shown are those of the rows above."))
+        elif not st.session_state.get(asked):
+            st.caption(plain(f"{found.failed} Shown are those of the rows above."))
+            st.button("Count them in the stream", on_click=st.session_state.update, args=({asked: True},))
+        else:
+            found = _counted_on_request(rights, nats, key.stream, key.subject or ">")
+            when = clock_text(found.when)
+            st.caption(f"As counted at {when}; the answer is kept for an hour.")
+    counts, total = found.counts, found.total
+    if found.too_many:
+        counts = _in_rows(view)
+        total = len(counts)
+    elif found.failed:
+        st.warning(plain(f"The subjects could not be counted. {found.failed}"))
         return
     table = counts.nlargest(most, keep="first") if len(counts) > most else counts
     words = count_text(total, "subject")
@@ -113,15 +136,47 @@ def subject_list(view: View, most: int = 1000) -> None:
     )
 
 
-@st.cache_data(ttl=30, show_spinner=False)
-def _counted(rights: str, _nats: Client, stream: str, pattern: str) -> tuple[pd.Series, int, str]:
+@dataclass(frozen=True)
+class _Counted:
     """Messages by subject, how many subjects there are, and why it failed: a failure is kept as well, so that
     a server that is slow to count is not asked at each refresh."""
+
+    counts: pd.Series
+    total: int
+    when: int
+    """ns since the epoch, UTC."""
+    failed: str = ""
+    too_many: int = 0
+    """Subjects of a stream that has too many."""
+
+
+@st.cache_data(ttl=30, show_spinner=False)
+def _counted(rights: str, _nats: Client, stream: str, pattern: str) -> _Counted:
+    return _count(_nats, stream, pattern, MOST_COUNTED)
+
+
+@st.cache_data(ttl=3600, max_entries=20, show_spinner=True)
+def _counted_on_request(rights: str, _nats: Client, stream: str, pattern: str) -> _Counted:
+    """As a person has asked for it; kept for an hour."""
+    return _count(_nats, stream, pattern, MOST_ON_REQUEST)
+
+
+def _count(nats: Client, stream: str, pattern: str, most: int) -> _Counted:
+    when = time.time_ns()
     try:
-        found = _nats.subjects(stream, pattern)
+        found = nats.subjects(stream, pattern, most=most)
     except LookbackError as error:
-        return pd.Series(dtype="int64"), 0, str(error)
-    return pd.Series(found.counts, dtype="int64").sort_index(), found.total, ""
+        total = error.total if isinstance(error, TooManySubjects) else 0
+        return _Counted(pd.Series(dtype="int64"), 0, when, str(error), total)
+    return _Counted(pd.Series(found.counts, dtype="int64").sort_index(), found.total, when)
+
+
+def _in_rows(view: View) -> pd.Series:
+    """Rows of `view` by subject."""
+    codes, labels = view.snapshot.codes("_subject")
+    counts = np.bincount(codes, minlength=len(labels))
+    found = np.flatnonzero(counts)
+    return pd.Series(counts[found], index=[labels[code] for code in found.tolist()], dtype="int64")
 
 
 def stream_line(table: pd.DataFrame, stream: str) -> None:

@@ -13,6 +13,7 @@ LookbackError
 ├── StreamNotFound          the server has no such stream
 ├── KeyNotFound             a key-value bucket has no such key; also a KeyError
 ├── TooManyKeys             a bucket has more keys than its mapping may hold
+├── TooManySubjects         a stream has more subjects than may be counted
 ├── RequestFailed           a request to the server or a service ended without an answer
 │   ├── RequestRefused      the server, or what the login permits, says no
 │   │   ├── NotPermitted    the login does not permit a subject
@@ -85,6 +86,15 @@ class KeyNotFound(LookbackError, KeyError):  # noqa: N818 - the field's own word
 
 class TooManyKeys(LookbackError):  # noqa: N818 - an outcome
     """A bucket has more keys than its mapping may hold, so what was asked for is not known."""
+
+
+class TooManySubjects(LookbackError):  # noqa: N818 - an outcome
+    """A stream has more subjects than may be counted: its publishers would wait meanwhile."""
+
+    def __init__(self, sentence: str, total: int) -> None:
+        super().__init__(sentence)
+        self.total = total
+        """Subjects of the stream."""
 
 
 class RequestFailed(LookbackError):  # noqa: N818 - an outcome

@@ -10,12 +10,23 @@ import pandas as pd
 
 from .connection import Connection, end_tasks
 from .duration import format_duration
-from .errors import LookbackError, NoResponders, NotPermitted, RequestFailed, RequestRefused, StreamNotFound
+from .errors import (
+    LookbackError,
+    NoResponders,
+    NotPermitted,
+    RequestFailed,
+    RequestRefused,
+    StreamNotFound,
+    TooManySubjects,
+)
 from .subjects import check_stream_name
 
 PAGE = 100_000
 """Subjects that the server lists in one answer."""
 QUICK = 1.0  # seconds that a look waits for the server's list before it does with the names
+MOST_COUNTED = 10_000
+"""Subjects of a stream that are counted without a person having asked. While the server counts, publishers to
+the stream wait."""
 RATE_OVER = 10.0  # seconds that a rate is taken over, once there are as many
 
 
@@ -183,8 +194,18 @@ def _is_silent(answer: dict[str, Any] | BaseException | None) -> bool:
     )
 
 
-async def list_subjects(connection: Connection, stream: str, pattern: str) -> Subjects:
-    """Subjects of `stream` that match `pattern`: one answer of the server, however many there are."""
+async def list_subjects(
+    connection: Connection, stream: str, pattern: str, most: int = MOST_COUNTED
+) -> Subjects:
+    """Subjects of `stream` that match `pattern`: one answer of the server, however many there are. Raises
+    TooManySubjects where the stream has more than `most`: how many comes without a count."""
+    state = (await connection.infos.ask(stream))["state"]
+    if (total := int(state.get("num_subjects") or 0)) > most:
+        raise TooManySubjects(
+            f"The stream {stream!r} has {total:,} subjects. Publishers to it would wait while the server "
+            f"counts more than {most:,}.",
+            total,
+        )
     info = await connection.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern})
     counts: dict[str, int] = info["state"].get("subjects") or {}
     return Subjects(int(info.get("total") or len(counts)), counts)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -267,3 +268,25 @@ def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path
         expect(other.locator("body")).to_contain_text("door 2 is open")
         for one in (tab, other):
             one.goto("about:blank")
+
+
+def test_many_subjects_are_not_counted_unasked(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a stream with many subjects those of the rows are shown; the server counts when a viewer clicks, and
+    the answer is kept."""
+    # The package has a function of that name, too.
+    monkeypatch.setattr(sys.modules["components.streams"], "MOST_COUNTED", 5)
+    with running_server(tmp_path / "many") as many:
+        monkeypatch.setenv("NATS_URL", many.url)
+        many.add_stream("MANY", ["many.>"])
+        for i in range(7):
+            many.publish(f"many.{i}", b'{"x": 1}')
+        app = open_page(EXPLORE, stream="MANY", show="Subjects")
+        assert "has 7 subjects" in told(app)
+        assert next(box for box in app.selectbox if box.label == "Subjects").options == [">"]
+        assert len(app.dataframe[0].value) == 7
+        next(button for button in app.button if button.label == "Count them in the stream").click().run()
+        assert "As counted at" in told(app)
+        assert len(app.dataframe[0].value) == 7
+        assert not app.exception

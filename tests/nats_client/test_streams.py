@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nats_client import Client, Settings
+from nats_client.errors import TooManySubjects
 from nats_client.streams import PAGE
 from tests.nats import running_server
 from tests.waiting import until
@@ -11,7 +14,8 @@ from tests.waiting import until
 
 def test_many_subjects(tmp_path: Path) -> None:
     """Of a stream with more subjects than the server lists in one answer, one answer is fetched, and how many
-    there are is told; a narrower pattern gets what it matches."""
+    there are is told; a narrower pattern gets what it matches. So many
+    are counted only where they are asked for."""
 
     async def publish(nc: Any) -> None:
         await nc.jetstream().add_stream(name="MANY", subjects=["m.>"], storage="memory")
@@ -25,9 +29,13 @@ def test_many_subjects(tmp_path: Path) -> None:
     with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
         server.run(publish)
         until(lambda: client.streams()[0].messages == PAGE + 51)
-        found = client.subjects("MANY")
+        with pytest.raises(TooManySubjects, match="has 100,050 subjects"):
+            client.subjects("MANY")
+        with pytest.raises(TooManySubjects):
+            client.subjects("MANY", "m.000003.*")
+        found = client.subjects("MANY", most=2 * PAGE)
         assert (found.total, len(found.counts)) == (PAGE + 50, PAGE)
-        narrow = client.subjects("MANY", "m.000003.*")
+        narrow = client.subjects("MANY", "m.000003.*", most=2 * PAGE)
         assert (narrow.total, narrow.counts) == (1, {"m.000003.x": 2})
 
 
