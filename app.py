@@ -9,6 +9,7 @@ import asyncio
 import gc
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -113,7 +114,11 @@ def _origins() -> list[str]:
     if getattr(st.config, "_server_mode", None) not in ("starlette-app", "starlette-app-direct"):
         return []
     port = st.get_option("server.port")
-    others = [origin for origin in st.get_option("server.corsAllowedOrigins") if "*" not in origin]
+    # The NATS server does not start on what is no origin
+    found = [
+        re.match(r"https?://[\w.-]+(:\d+)?$", each) for each in st.get_option("server.corsAllowedOrigins")
+    ]
+    others = [origin[0] for origin in found if origin]
     return [f"http://127.0.0.1:{port}", f"http://localhost:{port}", *others]
 
 
