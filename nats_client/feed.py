@@ -23,6 +23,7 @@ from .decoders import Malformed, Raw, decode
 from .errors import ClosedError, LookbackError
 from .gaps import Gap, Gaps
 from .latest import Latest
+from .memory import SMALLEST, Memory
 from .periods import Means
 from .readings import Readings
 from .window import Snapshot, Window
@@ -31,6 +32,8 @@ MOST_MESSAGES = 20
 """Messages of one feed that are kept as they came, as a sample."""
 LONGEST_PAYLOAD = 4096
 """Bytes kept of each of them."""
+ROW = 16
+"""Bytes that a row takes at least, when room is made for rows to come."""
 EVICT_EVERY = 0.25
 """Seconds between two looks of readers for rows that are too old; a snapshot is without them anyway."""
 ARCHIVE_LOOK = 0.1
@@ -50,8 +53,6 @@ class FeedKey:
     subject: str | None
     decoder: str
     time: str | None
-    tokens: tuple[str, ...] = ()
-    """What the tokens of the subject are called, as in subjects.Pattern."""
     archive: str | None = None
     """Where the history service is asked for older rows; None: nowhere."""
 
@@ -125,6 +126,8 @@ class Health:
     """Why the rows from before the stream's own cannot be fetched from its archive."""
     limits: str
     """What the stream keeps at most, in words; empty where nothing limits it."""
+    squeezed: int = 0
+    """The ceiling of the process's memory, in bytes, where it is why the window holds less than it may."""
     hindered: LookbackError | None = None
     """Why it is read in steps of about a megabyte a second, if it is."""
 
@@ -135,7 +138,54 @@ class Health:
         return self.done / total if total else 1.0
 
 
-class Feed:
+class Derived:
+    """What is worked out of the rows of a feed, once for all its viewers."""
+
+    def __init__(self) -> None:
+        self.means = Means()
+        """Means of periods, which all viewers of the same table share."""
+        self.readings = Readings()
+        """Whatever else is worked out of the rows for all viewers."""
+        self._bins, self._crossings, self._latest = Readings(), Readings(), Readings()
+
+    def bins(
+        self,
+        fields: tuple[str, ...],
+        color: str | None,
+        look_back: pd.Timedelta,
+        most: int = MOST,
+        step: int | None = None,
+    ) -> Bins:
+        """The bins that all viewers of the same chart share; whoever draws brings them up to date first.
+        Raises LookbackError, as Bins does."""
+        key = (fields, color, look_back.value, most, step)
+        return self._bins.once(key, None, lambda: Bins(fields, color, look_back, most=most, step=step))
+
+    def crossings(
+        self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float
+    ) -> Crossings:
+        """The crossings that all viewers of the same threshold share, as with bins()."""
+        key = (field, color, look_back.value, threshold)
+        return self._crossings.once(key, None, lambda: Crossings(field, color, look_back, threshold))
+
+    def latest(self, column: str, by: str, look_back: pd.Timedelta) -> Latest:
+        """The newest values that all viewers of the same look-back share."""
+        key = (column, by, look_back.value)
+        return self._latest.once(key, None, lambda: Latest(column, by))
+
+    @property
+    def derived_bytes(self) -> int:
+        """Bytes of what is kept, roughly."""
+        kept = (self._bins, self._crossings, self._latest, self.readings, self.means.tables)
+        return sum(each.nbytes for each in kept)
+
+    def forget_derived(self) -> None:
+        """Let go of it; who asks again has it worked out again."""
+        for each in (self._bins, self._crossings, self._latest, self.readings, self.means.tables):
+            each.clear()
+
+
+class Feed(Derived):
     """Replays a stream from now minus the look-back and follows it. Made by `Client.feed`, shared by all
     who ask for the same; reading it keeps it alive."""
 
@@ -148,29 +198,31 @@ class Feed:
         *,
         max_rows: int,
         max_bytes: int,
+        memory: Memory,
         ask: Callable[[dict[str, Any]], Query] | None = None,
     ) -> None:
         """`ask` puts a question to the history service of the key's archive."""
+        super().__init__()
         self.key = key
-        self._limits: dict[str, Any] = {"max_rows": max_rows, "max_bytes": max_bytes, "tokens": key.tokens}
+        self._memory = memory
+        self._limits: dict[str, Any] = {"max_rows": max_rows, "max_bytes": max_bytes}
+        self._most_bytes = max_bytes
+        self._squeezed = 0
+        self._named = Readings()
+        self._derived_bytes = 0
         self.window = Window(**self._limits)
-        self.means = Means()
-        """Means of periods, which all viewers of the same table share."""
-        self.readings = Readings()
-        """Whatever else is worked out of the rows for all viewers."""
         self.last_read = time.monotonic()
         self._evict_again = 0.0
         self._connection = connection
         self._loop = loop
         self._look_back = look_back
         self._reached = look_back
-        self._older: Consumer | None = None
+        self._older: _Older | None = None
         self._malformed = 0
         self._samples: list[Malformed] = []
         self._messages: list[Message] = []
         self._recreated = 0
         self._closed = False
-        self._bins, self._crossings, self._latest = Readings(), Readings(), Readings()
         self._settled = threading.Event()
         self._gaps = Gaps()
         self._audit: Audit | None = None
@@ -231,31 +283,6 @@ class Feed:
             if message.received >= start and (audit is None or audit.holds(message.seq))
         ]
 
-    def bins(
-        self,
-        fields: tuple[str, ...],
-        color: str | None,
-        look_back: pd.Timedelta,
-        most: int = MOST,
-        step: int | None = None,
-    ) -> Bins:
-        """The bins that all viewers of the same chart share; whoever draws brings them up to date first.
-        Raises LookbackError, as Bins does."""
-        key = (fields, color, look_back.value, most, step)
-        return self._bins.once(key, None, lambda: Bins(fields, color, look_back, most=most, step=step))
-
-    def crossings(
-        self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float
-    ) -> Crossings:
-        """The crossings that all viewers of the same threshold share, as with bins()."""
-        key = (field, color, look_back.value, threshold)
-        return self._crossings.once(key, None, lambda: Crossings(field, color, look_back, threshold))
-
-    def latest(self, column: str, by: str, look_back: pd.Timedelta) -> Latest:
-        """The newest values that all viewers of the same look-back share."""
-        key = (column, by, look_back.value)
-        return self._latest.once(key, None, lambda: Latest(column, by))
-
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the replay to end, or to fail; whether it did either."""
         return self._settled.wait(timeout)
@@ -263,14 +290,15 @@ class Feed:
     @property
     def health(self) -> Health:
         """How the feed is doing at this moment."""
-        consumer = self._older or self._consumer
+        older = self._older
+        consumer = older.consumer if older is not None else self._consumer
         audit = self._audit
         phase = self._consumer.phase
         done, pending = consumer.done, consumer.pending
         if self._archive is not None and self._archive.pending and not pending:
             done, pending = self._archive.done, self._archive.pending
             phase = "replaying" if phase == "following" else phase
-        if self._older is not None and phase == "following":
+        if older is not None and phase == "following":
             phase = "replaying"
         begins, earlier = self._begins()
         return Health(
@@ -293,6 +321,7 @@ class Feed:
             surplus_fields=len(self.window.surplus_fields),
             restarts=self._consumer.restarts,
             recreated=self._recreated,
+            squeezed=self._squeezed if self.window.dropped else 0,
             gaps=self._gaps.since(self.now() - self._look_back.value),
             begins=begins,
             earlier=earlier,
@@ -300,6 +329,49 @@ class Feed:
             limits=audit.limits if audit else "",
             hindered=consumer.hindered if isinstance(consumer, Consumer) else None,
         )
+
+    @property
+    def name_key(self) -> tuple[FeedKey, tuple[str, ...]]:
+        """What makes two feeds the same to their readers: the names of tokens as well."""
+        return self.key, ()
+
+    def named(self, names: tuple[str, ...]) -> "Feed | NamedFeed":
+        """This feed with names for tokens of its subject, as in subjects.Pattern: the same consumer and the
+        same window."""
+        if not any(names):
+            return self
+        return self._named.once(names, None, lambda: NamedFeed(self, names))
+
+    # -- memory, from any thread -------------------------------------------------------------------------
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that it holds, as last counted."""
+        older = self._older
+        return self.window.nbytes + (older.window.nbytes if older is not None else 0) + self._derived_bytes
+
+    def count_derived(self) -> None:
+        """Count what was worked out of the rows, and let go of rows that nobody has looked at for long."""
+        named = [feed.derived_bytes for feed in self._named.values()]
+        self._derived_bytes = self.derived_bytes + sum(named)
+        self.window.evict(self.now() - self._look_back.value)
+
+    def shrink(self, nbytes: int, ceiling: int) -> None:
+        """Hold at most `nbytes`, since all feeds of the process together may not hold more than `ceiling`."""
+        self._squeezed = ceiling
+        if self._derived_bytes > nbytes // 2:
+            self.forget_derived()
+            self._named.clear()
+            self._derived_bytes = 0
+        most = max(SMALLEST, min(self._most_bytes, nbytes - self._derived_bytes))
+        self._limits["max_bytes"] = most
+        self.window.shrink(most)
+        if (older := self._older) is not None:
+            older.window.shrink(max(SMALLEST, most - self.window.nbytes))
+
+    def relax(self) -> None:
+        """Hold as much as it may by itself: there is room again."""
+        self._limits["max_bytes"] = self.window.max_bytes = self._most_bytes
 
     # -- on the client's loop ----------------------------------------------------------------------------
 
@@ -355,7 +427,12 @@ class Feed:
         self._closed = True
         self._settled.set()
         await end_tasks(self._tasks)
+        # Who still holds it, as a link to a file does, holds no rows.
         self.window.clear()
+        self.forget_derived()
+        self._named.clear()
+        self._messages, self._samples = [], []
+        self._memory.leave(self)
 
     async def _fetch_older(self) -> None:
         while self._reached < self._look_back:
@@ -370,13 +447,14 @@ class Feed:
                 self._consumer.restart("the look-back became longer")
             else:
                 older = _Older(self, target, boundary, self._limits)
-                self._older = older.consumer
+                self._older = older
                 try:
                     await older.consumer.run()
                 finally:
                     self._older = None
                 if not older.void and self.window.oldest_seq in (boundary, None):
                     self.window.prepend(older.window)
+                    self._memory.note(self)
             self._reached = target
         self._tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         self._check_settled()
@@ -431,6 +509,7 @@ class Feed:
             self._take(raw, older)
             dropped = self.window.dropped
             self.window.prepend(older)
+            self._memory.note(self)
             if self.window.dropped > dropped:
                 return  # the window is full
         if seam is not None:  # told once: where a fetch fails, the next one meets the same seam
@@ -455,7 +534,7 @@ class Feed:
 
     def _take(self, raw: Raw, window: Window, expected: int = 0) -> None:
         try:
-            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time, self.key.tokens)
+            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time)
         except Exception as error:
             if len(raw) > 1:
                 for one in raw.split():
@@ -469,7 +548,8 @@ class Feed:
             return
         self._malformed += malformed
         self._samples = [*self._samples, *samples][-5:]
-        window.append(batch, expected=expected)
+        window.append(batch, expected=min(expected, self._memory.room_for(self) // ROW))
+        self._memory.note(self)
 
     def _check_settled(self) -> None:
         archive = self._archive
@@ -499,3 +579,63 @@ class _Older:
 
     def gone(self, count: int, start: int, end: int) -> None:
         self._feed.gone(count, start, end)
+
+
+class NamedFeed(Derived):
+    """A feed in which tokens of the subject have names. What is worked out of the rows goes by these names,
+    so it is kept by itself; consumer and window are those of the feed."""
+
+    def __init__(self, feed: Feed, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self._feed = feed
+        self.names = names
+
+    @property
+    def key(self) -> FeedKey:
+        """Of the feed."""
+        return self._feed.key
+
+    @property
+    def name_key(self) -> tuple[FeedKey, tuple[str, ...]]:
+        """As of a Feed."""
+        return self.key, self.names
+
+    @property
+    def window(self) -> Window:
+        """Of the feed; its tokens have no names."""
+        return self._feed.window
+
+    @property
+    def look_back(self) -> pd.Timedelta:
+        """How far back the feed reaches."""
+        return self._feed.look_back
+
+    @property
+    def health(self) -> Health:
+        """How the feed is doing at this moment."""
+        return self._feed.health
+
+    @property
+    def last_read(self) -> float:
+        """When anybody last read the feed, on the monotonic clock."""
+        return self._feed.last_read
+
+    def now(self) -> int:
+        """The server's clock, ns since the epoch, UTC."""
+        return self._feed.now()
+
+    def snapshot(self) -> Snapshot:
+        """The rows within the look-back, with the named tokens as text columns. Raises ClosedError."""
+        return self._feed.snapshot().named(self.names)
+
+    def frame(self) -> pd.DataFrame:
+        """`snapshot().frame()`."""
+        return self.snapshot().frame()
+
+    def newest(self) -> list[Message]:
+        """The newest messages as they came. Raises ClosedError."""
+        return self._feed.newest()
+
+    def wait(self, timeout: float) -> bool:
+        """As of the feed."""
+        return self._feed.wait(timeout)
