@@ -67,7 +67,9 @@ def compare(
             "names": period_names(length, earlier),
         },
     }
-    draw(view, bins, config, key or f"{view.feed.key} {period} {earlier} {fields} {color} {most} {title}")
+    draw(
+        view, bins, config, key or f"{view.feed.name_key} {period} {earlier} {fields} {color} {most} {title}"
+    )
 
 
 def compared_means(

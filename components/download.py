@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from nats_client import Feed, Query
+from nats_client import Feed, NamedFeed, Query
 from nats_client.errors import ClosedError, NotSignedIn
 
 from .assets import PREFIX
@@ -55,7 +55,7 @@ class Offer:
     """What a link gives: the rows of a feed within `look_back` (ns), or those of a query so far, as they are
     when it is asked for."""
 
-    rows: Feed | Query
+    rows: Feed | NamedFeed | Query
     look_back: int
     owner: str | None
     """The sign-in that it is for."""
@@ -79,7 +79,7 @@ def downloads(rows: View | Answer, name: str) -> None:
     key: tuple[object, ...] = (name,)
     if isinstance(rows, View):
         new = Offer(rows.feed, rows.look_back.value, owner(), rights())
-        key = (rows.feed.key, rows.look_back, name)
+        key = (rows.feed.name_key, rows.look_back, name)
     else:
         new = Offer(rows.query, 0, owner(), rights())
     token = mine.setdefault(key, secrets.token_urlsafe(24))

@@ -68,6 +68,8 @@ def _text(value: float | str | pd.Timestamp | None) -> str:
         return ""
     if isinstance(value, pd.Timestamp):
         return clock_text(value.value)
+    if isinstance(value, int):
+        return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:,.6g}"
     return cut(value, _LONGEST)

@@ -58,7 +58,7 @@ def line_chart(
         "empty": f"No numbers in the last {format_duration(view.look_back)}",
         **drawn(view, fields, color, thresholds or {}),
     }
-    draw(view, bins, config, key or f"{view.feed.key} {view.look_back} {fields} {color} {most} {title}")
+    draw(view, bins, config, key or f"{view.feed.name_key} {view.look_back} {fields} {color} {most} {title}")
 
 
 def draw(view: View, bins: Bins, config: Mapping[str, object], key: str) -> None:

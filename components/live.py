@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pandas as pd
 import streamlit as st
 
-from nats_client import Feed, Gap, Health, Snapshot, WatchHealth, parse_duration
+from nats_client import Feed, Gap, Health, NamedFeed, Snapshot, WatchHealth, parse_duration
 from nats_client.errors import LookbackError
 
 from .connection import client
@@ -22,7 +22,7 @@ FIRST_LOOK = 1.5
 class View:
     """What a page sees of a feed during one refresh; all its parts belong to the same moment."""
 
-    feed: Feed = field(repr=False)
+    feed: Feed | NamedFeed = field(repr=False)
     snapshot: Snapshot = field(repr=False)
     look_back: pd.Timedelta
     now: int
@@ -153,7 +153,7 @@ def look(
     """As live(), for components that can do without rows, and without the frame's telling of the feed."""
     length = parse_duration(look_back)
     feed = client().feed(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
-    first_look((feed.key, look_back), lambda timeout: feed.wait(timeout, length))
+    first_look((feed.name_key, look_back), lambda timeout: feed.wait(timeout, length))
     now = feed.now()
     return View(feed, feed.snapshot().since(now - length.value), length, now, feed.health_of(length), steady)
 

@@ -39,7 +39,7 @@ def scatter_chart(
         drawn, time.monotonic() // _KEEP, lambda: _figure(view, x, y, color, height)
     )
     st.plotly_chart(
-        figure, key=f"scatter {key or (view.feed.key, x, y, color)}", config={"displaylogo": False}
+        figure, key=f"scatter {key or (view.feed.name_key, x, y, color)}", config={"displaylogo": False}
     )
 
 

@@ -192,10 +192,15 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
         if health.dropped:
             when = clock_text(health.dropped_until)
             size = bytes_text(health.bytes)
+            shared = f", its share of the {bytes_text(health.squeezed)} that all share" * bool(
+                health.squeezed
+            )
+            way_out = ", or raise the setting 'memory'" * bool(health.squeezed)
             found.append(
                 (
-                    f"{name}: the window is full ({health.rows:,} rows, {size}). "
-                    f"The {health.dropped:,} oldest rows, up to {when}, were dropped. Look back less far.",
+                    f"{name}: the window is full ({health.rows:,} rows, {size}{shared}). "
+                    f"The {health.dropped:,} oldest rows, up to {when}, were dropped. "
+                    f"Look back less far{way_out}.",
                     [],
                 )
             )

@@ -15,7 +15,7 @@ from .client import Client
 from .connection import ConnectionState
 from .duration import format_duration, iso_duration, parse_duration
 from .errors import LookbackError
-from .feed import Feed, Health
+from .feed import Feed, Health, NamedFeed
 from .gaps import Gap
 from .requests import Reply
 from .services import Endpoint, ServiceInstance, Services
@@ -35,6 +35,7 @@ __all__ = [
     "Gap",
     "Health",
     "LookbackError",
+    "NamedFeed",
     "Query",
     "Reply",
     "Rights",

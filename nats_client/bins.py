@@ -202,6 +202,11 @@ class Bins:
             return told
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the bins, the finer ones included."""
+        return 3 * self._low.nbytes + sum(detail.nbytes for detail in list(self._details.values()))
+
+    @property
     def now(self) -> int:
         """The latest time that a viewer came with, milliseconds since the epoch, UTC."""
         return self._now // 1_000_000

@@ -140,6 +140,19 @@ class Query:
         with contextlib.suppress(RuntimeError):  # the client is closed, and its loop with it
             self._loop.call_soon_threadsafe(self._stop)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows so far."""
+        return self._rows.nbytes
+
+    def shrink(self, nbytes: int, ceiling: int) -> None:
+        """Take in no more than `nbytes`, since all that the process holds may be `ceiling`. What came
+        stays."""
+        self._rows.limit(nbytes, f"{ceiling:,} bytes of the process's memory, which all share")
+
+    def relax(self) -> None:
+        """Nothing to do: an answer that was cut off stays so."""
+
     async def ended(self) -> None:
         """Wait for it to end; for those who are on the client's loop themselves."""
         await asyncio.wait({self._task})

@@ -1,6 +1,7 @@
 """The door: a thread with one event loop and one connection, and the feeds on it."""
 
 import asyncio
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
@@ -15,7 +16,8 @@ from .connection import Connection, ConnectionState, end_tasks
 from .decoders import check_decoder
 from .duration import parse_duration
 from .errors import ClosedError, RequestFailed, SubjectError
-from .feed import Feed, FeedKey
+from .feed import Feed, FeedKey, NamedFeed
+from .memory import PROCESS, UNREAD, Holder, Memory
 from .requests import Reply, Request, SharedRequests, ask, check_timeout
 from .services import ServiceList, Services
 from .settings import Settings
@@ -56,16 +58,22 @@ class Client:
         max_bytes: int = 512 * 1024 * 1024,
         max_keys: int = 100_000,
         idle_after: float = IDLE_AFTER,
+        memory: Memory = PROCESS,
     ) -> None:
         """`max_rows` and `max_bytes` are the ceilings of each feed and query, `max_keys` and `max_bytes`
-        those of each bucket; `idle_after` is in seconds. Raises what keeps its thread from starting."""
+        those of each bucket; `idle_after` is in seconds. `memory` is what bounds all of them together: the
+        process's, unless a test has its own. Raises what keeps its thread from starting."""
         self.settings = settings or Settings.load()
+        self._memory = memory
+        self._finding = threading.Lock()
+        memory.ask(self, self.settings.memory)
         self._limits = {"max_rows": max_rows, "max_bytes": max_bytes}
         self._bucket_limits = {"max_keys": max_keys, "max_bytes": max_bytes}
         self._idle_after = idle_after
         self._feeds: dict[FeedKey, Feed] = {}
         self._watches: dict[str, Watch] = {}
         self._queries: weakref.WeakSet[Query] = weakref.WeakSet()
+        self._evictions: set[asyncio.Task[None]] = set()
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._live, name="nats", daemon=True)
@@ -117,7 +125,7 @@ class Client:
         decoder: str = "json",
         time: str | None = None,
         archive: str | None = None,
-    ) -> Feed:
+    ) -> Feed | NamedFeed:
         """The feed of `stream`, or of its messages that match the filter `subject`.
 
         With None for the stream: of the plain subjects `subject`, whether a stream keeps them or not. Such
@@ -125,7 +133,8 @@ class Client:
 
         The filter may name tokens: "metrics.{kind}.{host}" asks for "metrics.*.*" and gives the text columns
         `kind` and `host`; "{rest>}" as the last token stands for ">". A payload field of that name becomes
-        `payload{name}`, as `payloadhost`.
+        `payload{name}`, as `payloadhost`. Names are the reader's own: "s.{a}", "s.{b}" and "s.*" are one
+        consumer and one window.
 
         look_back: ISO 8601 duration, such as "PT5M". decoder: "json" or "text". time: the payload field
         that holds a row's time; default is when the server stored the message. archive: the subject of a
@@ -144,14 +153,15 @@ class Client:
             None if everything else pattern.filter,
             check_decoder(decoder),
             time or None,
-            pattern.names,
             check_subject(archive) if archive and stream is not None else None,
         )
-        found = self._feeds.get(key)
-        if found is not None and found.look_back >= length:
-            found.last_read = monotonic()  # so that it is not closed before it is read
-            return found
-        return self._call(self._open(key, look_back))
+        with self._finding:
+            found = self._feeds.get(key)
+            if found is not None:
+                found.last_read = monotonic()  # so that it is not closed before it is read
+        if found is None or found.look_back < length:
+            found = self._call(self._open(key, look_back))
+        return found.named(pattern.names)
 
     def values(self, bucket: str) -> Watch:
         """The watch of the key-value bucket `bucket`: `snapshot()` is a mapping of its keys to their values.
@@ -160,10 +170,11 @@ class Client:
         bucket, and ClosedError on a closed client. A bucket that does not exist is no error here: the watch
         is "stopped" and says so in its health until the bucket appears.
         """
-        found = self._watches.get(check_bucket(bucket))
-        if found is not None:
-            found.last_read = monotonic()  # so that it is not closed before it is read
-            return found
+        with self._finding:
+            found = self._watches.get(check_bucket(bucket))
+            if found is not None:
+                found.last_read = monotonic()  # so that it is not closed before it is read
+                return found
         return self._call(self._watch(bucket))
 
     def buckets(self) -> list[BucketInfo]:
@@ -268,6 +279,7 @@ class Client:
         if self._closed:
             return
         self._closed = True
+        self._memory.ask(self, None)
         self._loop.call_soon_threadsafe(self._main.cancel)
         self._thread.join(CALL_TIMEOUT)
 
@@ -310,15 +322,20 @@ class Client:
         try:
             while True:
                 await asyncio.sleep(min(HOUSEKEEPING, self._idle_after))
-                await self._close_idle()
+                await self._close_unread(self._idle_after)
+                for feed in list(self._feeds.values()):
+                    feed.count_derived()
+                self._memory.look()
         finally:
             for feed in list(self._feeds.values()):  # a call from outside may still come in between
                 await feed.close()
             for watch in list(self._watches.values()):
                 await watch.close()
+                self._memory.leave(watch)
             self._feeds.clear()
             for query in list(self._queries):
                 await query.close()
+                self._memory.leave(query)
             await self._services.close()
             await self._streams.close()
             self._watches.clear()
@@ -330,8 +347,15 @@ class Client:
         feed = self._feeds.get(key)
         if feed is None:
             feed = self._feeds[key] = Feed(
-                self._connection, self._loop, key, length, ask=self._archive(key.archive), **self._limits
+                self._connection,
+                self._loop,
+                key,
+                length,
+                memory=self._memory,
+                ask=self._archive(key.archive),
+                **self._limits,
             )
+            self._count(feed)
         feed.extend(length)
         feed.last_read = monotonic()
         return feed
@@ -341,6 +365,7 @@ class Client:
         if watch is None:
             watch = Watch(self._connection, self._loop, bucket, **self._bucket_limits)
             self._watches[bucket] = watch
+            self._count(watch)
         watch.last_read = monotonic()
         return watch
 
@@ -360,19 +385,35 @@ class Client:
     async def _query(self, request: Request, patience: float) -> Query:
         query = Query(self._connection, self._loop, request, patience, self._limits)
         self._queries.add(query)
+        self._count(query)
         return query
 
-    async def _close_idle(self) -> None:
-        now = monotonic()
-        for key, feed in list(self._feeds.items()):
-            if now - feed.last_read > self._idle_after:
-                del self._feeds[key]
-                await feed.close()
-        for bucket, watch in list(self._watches.items()):
-            if now - watch.last_read > self._idle_after:
-                del self._watches[bucket]
-                await watch.close()
-        for query in list(self._queries):
-            if now - query.last_read > self._idle_after:
-                self._queries.discard(query)
-                await query.close()
+    def _count(self, holder: Holder) -> None:
+        """Have what `holder` holds count; when memory is short and nobody has read it, it is closed."""
+        self._memory.join(holder, self._evict)
+
+    def _evict(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the client is closed, and its loop with it
+            self._loop.call_soon_threadsafe(self._start_eviction)
+
+    def _start_eviction(self) -> None:
+        task = self._loop.create_task(self._close_unread(UNREAD, most=1), name="memory")
+        self._evictions.add(task)
+        task.add_done_callback(self._evictions.discard)
+
+    async def _close_unread(self, seconds: float, most: int | None = None) -> None:
+        """Close what nobody has read for so long, at most so many, the one read least recently first."""
+        with self._finding:  # so that nobody gets what is about to be closed
+            limit = monotonic() - seconds
+            held: list[Feed | Watch | Query] = [*self._feeds.values(), *self._watches.values()]
+            held += self._queries
+            unread = [each for each in held if each.last_read < limit]
+            unread = sorted(unread, key=lambda each: each.last_read)[:most]
+            self._feeds = {key: feed for key, feed in self._feeds.items() if feed not in unread}
+            self._watches = {key: watch for key, watch in self._watches.items() if watch not in unread}
+            for each in unread:
+                if isinstance(each, Query):
+                    self._queries.discard(each)
+        for each in unread:
+            await each.close()
+            self._memory.leave(each)

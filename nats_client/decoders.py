@@ -17,7 +17,7 @@ import orjson
 import pandas as pd
 
 from .bulk_json import read_columns
-from .columns import Batch, Coded, Floats, Ints, Values
+from .columns import EXACT, NULL, Batch, Coded, Floats, Ints, Mixed, Values
 from .errors import SettingsError, one_of
 from .stamps import MISSING, STAMP, Stamps, read_stamps
 from .subjects import ENVELOPE
@@ -29,8 +29,6 @@ DEEPEST = 4
 NUMERIC = {int, float, bool}
 JOINED = 1000
 """Payloads that are read in one go."""
-EXACT = 2**53
-"""From here on float64 no longer tells integers apart."""
 NANOSECONDS = 1e17
 """From here on a number that is a time counts nanoseconds."""
 
@@ -71,20 +69,17 @@ Decoder = Callable[[bytes], Any]
 Truths = npt.NDArray[np.bool_]
 
 
-def decode(
-    raw: Raw, decoder: str, time_field: str | None, tokens: tuple[str, ...] = ()
-) -> tuple[Batch, list[Malformed], int]:
+def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[Malformed], int]:
     """The rows of `raw`, samples of what was malformed (at most 10), and how many messages were.
 
     A JSON object is a row, an array of objects several, a scalar a row with the column `value`.
     With a `time_field`, that field of the payload is the row's time: ISO 8601 (UTC where it names no
     zone) or a number of seconds, milliseconds, microseconds or nanoseconds since the epoch, told apart by
     its size. A row without a readable time is malformed. A message without a payload is a row without fields,
-    at the time when the server stored it. Fields that are called like the envelope or like
-    one of `tokens`, the named tokens of the subject, become `payload{name}`.
+    at the time when the server stored it. Fields that are called like the envelope become `payload{name}`.
     """
     load = DECODERS[decoder]
-    taken = {*ENVELOPE, *tokens}
+    taken = set(ENVELOPE)
     if load is _json and (batch := _by_column(raw, time_field, taken)) is not None:
         return batch, [], 0
     bad: list[tuple[int, str]] = []
@@ -121,7 +116,6 @@ def decode(
         subject,
         columns.values,
         frozenset(columns.integral),
-        frozenset(columns.mostly_numbers),
         columns.not_finite,
     )
     samples = [
@@ -266,16 +260,14 @@ DECODERS: dict[str, Decoder] = {"json": _json, "text": _text}
 
 
 class _Columns:
-    """One column per key of some rows, nested objects with their path. Keys that are `taken`, by the envelope
-    or the tokens of the subject, get "payload" in front."""
+    """One column per key of some rows, nested objects with their path. Keys that are `taken` get "payload" in
+    front."""
 
     def __init__(self, taken: Collection[str]) -> None:
         self._taken = taken
         self.values: dict[str, Values] = {}
         self.integral: set[str] = set()
         """Columns that hold only integers."""
-        self.mostly_numbers: set[str] = set()
-        """Columns of text most of whose values are numbers."""
         self.not_finite = 0
         """Values that were NaN or an infinity."""
 
@@ -297,13 +289,9 @@ class _Columns:
                 self._add(name, values, kinds)
 
     def _add(self, name: str, values: list[Any], kinds: set[type]) -> None:
-        if kinds <= NUMERIC:
-            if self._add_numbers(name, values, kinds):
-                return
-        elif kinds & NUMERIC:
-            numbers = sum(type(value) in NUMERIC for value in values)
-            if 2 * numbers >= sum(value is not None for value in values):
-                self.mostly_numbers.add(name)
+        if kinds & NUMERIC:
+            self._add_numbers(name, values, kinds)
+            return
         if kinds == {str}:
             if (stamps := _as_stamps(values)) is not None:
                 self.values[name] = stamps
@@ -313,25 +301,30 @@ class _Columns:
                 return
         self.values[name] = [_as_text(value) for value in values]
 
-    def _add_numbers(self, name: str, values: list[Any], kinds: set[type]) -> bool:
-        """Add `values` as float64; False where float64 could not hold them exactly."""
+    def _add_numbers(self, name: str, values: list[Any], kinds: set[type]) -> None:
+        """Add `values`, some of which are numbers, as float64; beside them what is none, and the digits of
+        integers that float64 cannot hold, as texts."""
         missing = values.count(None)
+        texts: list[str | None] | None = None
+        if not kinds <= NUMERIC:
+            texts = [None if value is None or type(value) in NUMERIC else _as_text(value) for value in values]
+            values = [value if value is None or type(value) in NUMERIC else np.nan for value in values]
+            missing += sum(text is not None for text in texts)
         if missing:
-            values = [np.nan if value is None else value for value in values]
-        try:
-            column = np.array(values, dtype=np.float64)
-        except OverflowError:
-            return False
-        if kinds == {int} and len(column) and np.nanmax(np.abs(column)) >= EXACT:
-            return False
+            values = [NULL if value is None else value for value in values]
+        column = np.array(values, dtype=np.float64)
+        if int in kinds and len(large := np.flatnonzero(np.abs(column) >= EXACT)):
+            texts = texts or [None] * len(values)
+            for i in large.tolist():
+                if type(values[i]) is int:
+                    texts[i] = str(values[i])
         finite = np.isfinite(column)
         if not finite.all():
             self.not_finite += len(column) - int(finite.sum()) - missing
-            column[~finite] = np.nan
-        self.values[name] = column
+            column[np.isinf(column)] = np.nan
+        self.values[name] = column if texts is None else Mixed(column, texts)
         if kinds == {int} and not missing:
             self.integral.add(name)
-        return True
 
 
 def _as_stamps(values: list[Any]) -> Stamps | None:

@@ -114,6 +114,11 @@ class Detail:
         self._version = 1
         self._tiles: dict[int, _Tile] = {}  # the one that was looked at last is at the end
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tiles."""
+        return sum(3 * tile.low.nbytes for tile in list(self._tiles.values()))
+
     def finer(
         self, snapshot: Snapshot, tiles: Sequence[int], epoch: int, since: int, held: frozenset[int]
     ) -> Finer:

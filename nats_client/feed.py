@@ -24,6 +24,7 @@ from .endings import Endings, holes_tell, loses
 from .errors import ClosedError, LookbackError, RequestFailed
 from .gaps import Gap, Gaps
 from .latest import Latest
+from .memory import SMALLEST, Memory
 from .periods import Means
 from .readings import Readings
 from .window import Snapshot, Window
@@ -32,6 +33,8 @@ MOST_MESSAGES = 20
 """Messages of one feed that are kept as they came, as a sample."""
 LONGEST_PAYLOAD = 4096
 """Bytes kept of each of them."""
+ROW = 16
+"""Bytes that a row takes at least, when room is made for rows to come."""
 EVICT_EVERY = 0.25
 """Seconds between two looks of readers for rows that are too old; a snapshot is without them anyway."""
 ARCHIVE_LOOK = 0.1
@@ -54,8 +57,6 @@ class FeedKey:
     subject: str | None
     decoder: str
     time: str | None
-    tokens: tuple[str, ...] = ()
-    """What the tokens of the subject are called, as in subjects.Pattern."""
     archive: str | None = None
     """Where the history service is asked for older rows; None: nowhere."""
 
@@ -129,6 +130,8 @@ class Health:
     """Why the rows from before the stream's own cannot be fetched from its archive."""
     limits: str
     """What the stream keeps at most, in words; empty where nothing limits it."""
+    squeezed: int = 0
+    """The ceiling of the process's memory, in bytes, where it is why the window holds less than it may."""
     hindered: LookbackError | None = None
     """Why it is read in steps of about a megabyte a second, if it is."""
     by_sequence: str | None = None
@@ -140,7 +143,54 @@ class Health:
     """How far the replay is, 0 to 1; it never goes back while one lasts."""
 
 
-class Feed:
+class Derived:
+    """What is worked out of the rows of a feed, once for all its viewers."""
+
+    def __init__(self) -> None:
+        self.means = Means()
+        """Means of periods, which all viewers of the same table share."""
+        self.readings = Readings()
+        """Whatever else is worked out of the rows for all viewers."""
+        self._bins, self._crossings, self._latest = Readings(), Readings(), Readings()
+
+    def bins(
+        self,
+        fields: tuple[str, ...],
+        color: str | None,
+        look_back: pd.Timedelta,
+        most: int = MOST,
+        step: int | None = None,
+    ) -> Bins:
+        """The bins that all viewers of the same chart share; whoever draws brings them up to date first.
+        Raises LookbackError, as Bins does."""
+        key = (fields, color, look_back.value, most, step)
+        return self._bins.once(key, None, lambda: Bins(fields, color, look_back, most=most, step=step))
+
+    def crossings(
+        self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float
+    ) -> Crossings:
+        """The crossings that all viewers of the same threshold share, as with bins()."""
+        key = (field, color, look_back.value, threshold)
+        return self._crossings.once(key, None, lambda: Crossings(field, color, look_back, threshold))
+
+    def latest(self, column: str, by: str, look_back: pd.Timedelta) -> Latest:
+        """The newest values that all viewers of the same look-back share."""
+        key = (column, by, look_back.value)
+        return self._latest.once(key, None, lambda: Latest(column, by))
+
+    @property
+    def derived_bytes(self) -> int:
+        """Bytes of what is kept, roughly."""
+        kept = (self._bins, self._crossings, self._latest, self.readings, self.means.tables)
+        return sum(each.nbytes for each in kept)
+
+    def forget_derived(self) -> None:
+        """Let go of it; who asks again has it worked out again."""
+        for each in (self._bins, self._crossings, self._latest, self.readings, self.means.tables):
+            each.clear()
+
+
+class Feed(Derived):
     """Replays a stream from now minus the look-back and follows it. Made by `Client.feed`, shared by all
     who ask for the same; reading it keeps it alive."""
 
@@ -153,29 +203,31 @@ class Feed:
         *,
         max_rows: int,
         max_bytes: int,
+        memory: Memory,
         ask: Callable[[dict[str, Any]], Query] | None = None,
     ) -> None:
         """`ask` puts a question to the history service of the key's archive."""
+        super().__init__()
         self.key = key
-        self._limits: dict[str, Any] = {"max_rows": max_rows, "max_bytes": max_bytes, "tokens": key.tokens}
+        self._memory = memory
+        self._limits: dict[str, Any] = {"max_rows": max_rows, "max_bytes": max_bytes}
+        self._most_bytes = max_bytes
+        self._squeezed = 0
+        self._named = Readings()
+        self._derived_bytes = 0
         self.window = Window(**self._limits)
-        self.means = Means()
-        """Means of periods, which all viewers of the same table share."""
-        self.readings = Readings()
-        """Whatever else is worked out of the rows for all viewers."""
         self.last_read = time.monotonic()
         self._evict_again = 0.0
         self._connection = connection
         self._loop = loop
         self._look_back = look_back
         self._reached = look_back
-        self._older: Consumer | None = None
+        self._older: _Older | None = None
         self._malformed = 0
         self._samples: list[Malformed] = []
         self._messages: list[Message] = []
         self._recreated = 0
         self._closed = False
-        self._bins, self._crossings, self._latest = Readings(), Readings(), Readings()
         self._settled = threading.Event()
         self._replayed = threading.Event()  # the consumer's own replay, whatever is fetched beside it
         self._older_failed: LookbackError | None = None
@@ -238,31 +290,6 @@ class Feed:
             if message.received >= start and (audit is None or audit.holds(message.seq))
         ]
 
-    def bins(
-        self,
-        fields: tuple[str, ...],
-        color: str | None,
-        look_back: pd.Timedelta,
-        most: int = MOST,
-        step: int | None = None,
-    ) -> Bins:
-        """The bins that all viewers of the same chart share; whoever draws brings them up to date first.
-        Raises LookbackError, as Bins does."""
-        key = (fields, color, look_back.value, most, step)
-        return self._bins.once(key, None, lambda: Bins(fields, color, look_back, most=most, step=step))
-
-    def crossings(
-        self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float
-    ) -> Crossings:
-        """The crossings that all viewers of the same threshold share, as with bins()."""
-        key = (field, color, look_back.value, threshold)
-        return self._crossings.once(key, None, lambda: Crossings(field, color, look_back, threshold))
-
-    def latest(self, column: str, by: str, look_back: pd.Timedelta) -> Latest:
-        """The newest values that all viewers of the same look-back share."""
-        key = (column, by, look_back.value)
-        return self._latest.once(key, None, lambda: Latest(column, by))
-
     def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
         """Wait at most `timeout` seconds for the replay of `look_back` (default: the whole) to end, or to
         fail; whether it did either."""
@@ -284,9 +311,10 @@ class Feed:
         if phase == "following" and look_back > self._reached:
             phase, older = "replaying", self._older
             if older is not None:
-                consumer, done, pending, progress = older, older.done, older.pending, older.progress
-                if older.phase in ("stopped", "reconnecting"):
-                    phase, why = older.phase, older.why
+                consumer = older.consumer
+                done, pending, progress = consumer.done, consumer.pending, consumer.progress
+                if consumer.phase in ("stopped", "reconnecting"):
+                    phase, why = consumer.phase, consumer.why
             elif self._older_failed is not None:
                 phase, why = "stopped", self._older_failed
         if self._archive is not None and self._archive.pending and not pending and look_back > self._archived:
@@ -319,6 +347,7 @@ class Feed:
             surplus_fields=len(self.window.surplus_fields),
             restarts=self._consumer.restarts,
             recreated=self._recreated,
+            squeezed=self._squeezed if self.window.dropped else 0,
             gaps=self._gaps.since(self.now() - self._look_back.value),
             begins=begins,
             earlier=earlier,
@@ -328,6 +357,49 @@ class Feed:
             by_sequence=consumer.by_sequence if isinstance(consumer, Consumer) else None,
             hint=audit.hint if audit and not len(self.window) else "",
         )
+
+    @property
+    def name_key(self) -> tuple[FeedKey, tuple[str, ...]]:
+        """What makes two feeds the same to their readers: the names of tokens as well."""
+        return self.key, ()
+
+    def named(self, names: tuple[str, ...]) -> "Feed | NamedFeed":
+        """This feed with names for tokens of its subject, as in subjects.Pattern: the same consumer and the
+        same window."""
+        if not any(names):
+            return self
+        return self._named.once(names, None, lambda: NamedFeed(self, names))
+
+    # -- memory, from any thread -------------------------------------------------------------------------
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that it holds, as last counted."""
+        older = self._older
+        return self.window.nbytes + (older.window.nbytes if older is not None else 0) + self._derived_bytes
+
+    def count_derived(self) -> None:
+        """Count what was worked out of the rows, and let go of rows that nobody has looked at for long."""
+        named = [feed.derived_bytes for feed in self._named.values()]
+        self._derived_bytes = self.derived_bytes + sum(named)
+        self.window.evict(self.now() - self._look_back.value)
+
+    def shrink(self, nbytes: int, ceiling: int) -> None:
+        """Hold at most `nbytes`, since all feeds of the process together may not hold more than `ceiling`."""
+        self._squeezed = ceiling
+        if self._derived_bytes > nbytes // 2:
+            self.forget_derived()
+            self._named.clear()
+            self._derived_bytes = 0
+        most = max(SMALLEST, min(self._most_bytes, nbytes - self._derived_bytes))
+        self._limits["max_bytes"] = most
+        self.window.shrink(most)
+        if (older := self._older) is not None:
+            older.window.shrink(max(SMALLEST, most - self.window.nbytes))
+
+    def relax(self) -> None:
+        """Hold as much as it may by itself: there is room again."""
+        self._limits["max_bytes"] = self.window.max_bytes = self._most_bytes
 
     # -- on the client's loop ----------------------------------------------------------------------------
 
@@ -403,7 +475,12 @@ class Feed:
         self._settled.set()
         self._replayed.set()
         await end_tasks(self._tasks)
+        # Who still holds it, as a link to a file does, holds no rows.
         self.window.clear()
+        self.forget_derived()
+        self._named.clear()
+        self._messages, self._samples = [], []
+        self._memory.leave(self)
 
     async def _fetch_older(self) -> None:
         """Put older rows before those of the window until the look-back is reached; what fails is tried
@@ -433,7 +510,7 @@ class Feed:
             self._consumer.restart("the look-back became longer")
         elif len(self.window) < 0.95 * self.window.most_rows:  # in a full one older rows would not stay
             older = _Older(self, target, boundary, self._limits)
-            self._older = older.consumer
+            self._older = older
             try:
                 await older.consumer.run()
             finally:
@@ -442,6 +519,7 @@ class Feed:
             same = lives == self._recreated and older.consumer.created in (None, self._created)
             if not older.void and same and self.window.oldest_seq in (boundary, None):
                 self.window.prepend(older.window)
+                self._memory.note(self)
         self._reached = target
 
     @property
@@ -500,6 +578,7 @@ class Feed:
             self._take(raw, older)
             dropped = self.window.dropped
             self.window.prepend(older)
+            self._memory.note(self)
             if self.window.dropped > dropped:
                 return  # the window is full
         if seam is not None:  # told once: where a fetch fails, the next one meets the same seam
@@ -527,7 +606,7 @@ class Feed:
 
     def _take(self, raw: Raw, window: Window, expected: int = 0) -> None:
         try:
-            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time, self.key.tokens)
+            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time)
         except Exception as error:
             if len(raw) > 1:
                 for one in raw.split():
@@ -541,7 +620,8 @@ class Feed:
             return
         self._malformed += malformed
         self._samples = [*self._samples, *samples][-5:]
-        window.append(batch, expected=expected)
+        window.append(batch, expected=min(expected, self._memory.room_for(self) // ROW))
+        self._memory.note(self)
 
     def _check_settled(self) -> None:
         archive = self._archive
@@ -586,3 +666,67 @@ class _Older:
     def back_to(self, seq: int, stored: int) -> None:
         held = self.window.snapshot().seq
         self.window.remove(held[held > seq])
+
+
+class NamedFeed(Derived):
+    """A feed in which tokens of the subject have names. What is worked out of the rows goes by these names,
+    so it is kept by itself; consumer and window are those of the feed."""
+
+    def __init__(self, feed: Feed, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self._feed = feed
+        self.names = names
+
+    @property
+    def key(self) -> FeedKey:
+        """Of the feed."""
+        return self._feed.key
+
+    @property
+    def name_key(self) -> tuple[FeedKey, tuple[str, ...]]:
+        """As of a Feed."""
+        return self.key, self.names
+
+    @property
+    def window(self) -> Window:
+        """Of the feed; its tokens have no names."""
+        return self._feed.window
+
+    @property
+    def look_back(self) -> pd.Timedelta:
+        """How far back the feed reaches."""
+        return self._feed.look_back
+
+    @property
+    def health(self) -> Health:
+        """How the feed is doing at this moment."""
+        return self._feed.health
+
+    def health_of(self, look_back: pd.Timedelta) -> Health:
+        """As of a Feed."""
+        return self._feed.health_of(look_back)
+
+    @property
+    def last_read(self) -> float:
+        """When anybody last read the feed, on the monotonic clock."""
+        return self._feed.last_read
+
+    def now(self) -> int:
+        """The server's clock, ns since the epoch, UTC."""
+        return self._feed.now()
+
+    def snapshot(self) -> Snapshot:
+        """The rows within the look-back, with the named tokens as text columns. Raises ClosedError."""
+        return self._feed.snapshot().named(self.names)
+
+    def frame(self) -> pd.DataFrame:
+        """`snapshot().frame()`."""
+        return self.snapshot().frame()
+
+    def newest(self) -> list[Message]:
+        """The newest messages as they came. Raises ClosedError."""
+        return self._feed.newest()
+
+    def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
+        """As of a Feed."""
+        return self._feed.wait(timeout, look_back)

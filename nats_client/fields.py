@@ -55,7 +55,9 @@ def fields(snapshot: Snapshot) -> list[Field]:
         if name == "_subject" or not rows:
             continue
         if kind == "number":
-            found.append(_of_numbers(name, snapshot.numbers(name, start), received))
+            found.append(
+                _of_numbers(name, snapshot.numbers(name, start), received, snapshot.integers(name, start))
+            )
         elif kind == "time":
             found.append(_of_stamps(name, snapshot.stamps(name, start)))
         else:
@@ -73,18 +75,22 @@ def times_among(found: list[Field]) -> list[str]:
     ]
 
 
-def _of_numbers(name: str, column: Floats, received: Ints) -> Field:
+def _of_numbers(name: str, column: Floats, received: Ints, exact: Any) -> Field:
     there = ~np.isnan(column)
     values = column[there]
     if not len(values):
         return Field(name, "number", 0.0, None, None, None, 0)
-    share, example = len(values) / len(column), float(values[-1])
+    share = len(values) / len(column)
+    values = values if exact is None else np.array(exact[there].tolist(), dtype=object)
+    example = values[-1] if exact is not None else float(values[-1])
     distinct = len(pd.unique(values))
-    least, greatest = float(values.min()), float(values.max())
+    least, greatest = values.min(), values.max()
+    if exact is None:
+        least, greatest = float(least), float(greatest)
     if _are_times(name, values[-SAMPLE:].tolist(), received[there][-SAMPLE:]):
         (first, last), _ = read_times([least, greatest])
         return Field(name, "time", share, example, _utc(first), _utc(last), distinct)
-    whole = bool((values == np.floor(values)).all())
+    whole = exact is not None or bool((values == np.floor(values)).all())
     return Field(name, "integer" if whole else "number", share, example, least, greatest, distinct)
 
 

@@ -144,7 +144,7 @@ class Means:
     """The tables of compare_means() on one feed, each worked out once for all its viewers. Thread-safe."""
 
     def __init__(self) -> None:
-        self._tables = Readings()
+        self.tables = Readings()
 
     def table(
         self, snapshot: Snapshot, field: str, by: str | None, starts: Sequence[int], now: int
@@ -152,7 +152,7 @@ class Means:
         """compare_means() until the last full second before `now`. Read it, or copy it before changing it."""
         second = now // _SECOND * _SECOND
         key, moment = (field, by, *starts[:3]), (snapshot.version, second)
-        return self._tables.once(key, moment, lambda: compare_means(snapshot, field, by, starts, second))
+        return self.tables.once(key, moment, lambda: compare_means(snapshot, field, by, starts, second))
 
 
 def _between(snapshot: Snapshot, start: int, end: int) -> "slice | npt.NDArray[np.bool_]":

@@ -30,6 +30,7 @@ class Rows:
         self.full: str | None = None
         """Which ceiling was met, in words; what came beyond it is not in the table."""
         self._limits = (max_rows, max_bytes)
+        self._ceiling = ""
         self._bytes = 0
         self._names: set[str] = set()
         self._new: list[pa.Table] = []
@@ -45,7 +46,7 @@ class Rows:
         names = self._names | set(part.column_names)
         count = self.count + part.num_rows
         if self.full is None and max(self._bytes + part.nbytes, count * len(names) * CELL) > most_bytes:
-            self.full = f"{most_bytes:,} bytes"
+            self.full = self._ceiling or f"{most_bytes:,} bytes"
         if self.full is not None:
             return
         if count > most_rows:
@@ -77,6 +78,16 @@ class Rows:
                 except _UNREADABLE as error:
                     raise AnswerBroken(f"These rows cannot be made a table: {_first_line(error)}.") from None
             return self._frame
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows, as they came."""
+        return 0 if self._dropped else self._bytes
+
+    def limit(self, most_bytes: int, why: str) -> None:
+        """Take in no more than `most_bytes` from now on; `why` names the ceiling, in words."""
+        self._limits = (self._limits[0], min(self._limits[1], most_bytes))
+        self._ceiling = why
 
     def drop(self) -> None:
         """Forget all rows."""

@@ -26,6 +26,7 @@ from .subjects import check_service, check_stream_name
 
 SCHEMES = ("nats", "tls", "ws", "wss")
 KNOWN = (*SCHEMES, "http", "https", "ftp")  # any other may be the beginning of a login
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) *((?:[KMGT]i?)?B?)", re.IGNORECASE)
 DEFAULT_PORT = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
 
 ENVIRONMENT = {
@@ -45,10 +46,14 @@ ENVIRONMENT = {
     "NATS_API_PREFIX": "api_prefix",
     "NATS_INBOX_PREFIX": "inbox_prefix",
     "NATS_ROLE": "role",
+    "LOOKBACK_MEMORY": "memory",
 }
 """Environment variable to setting; a variable that is set and not empty wins over the mapping."""
 
 FLAGS = ("tls_handshake_first",)
+SIZES = ("memory",)
+LEAST_MEMORY = 16 << 20
+"""Bytes below which nothing could be shown."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -100,6 +105,9 @@ class Settings:
     read some, and not ask for a list of all. Default: the server is asked."""
     services: str | None = None
     """Names of services to find, separated by commas: for logins that may not look for all. Default: all."""
+    memory: int | None = None
+    """What all windows, back-fills, query results, buckets and charts of the process hold together at most,
+    as "2 GiB" or "500 MB". Default: half of the machine's memory, at most 2 GiB."""
     name: str = "lookback"
     """The connection's name in the server's monitoring."""
 
@@ -131,12 +139,15 @@ class Settings:
                 value = ",".join(str(part) for part in value)
             if key in FLAGS:
                 value = _flag(key, value)
+            elif key in SIZES:
+                value = _size(key, value)
             elif not isinstance(value, str):
                 raise SettingsError(f"The setting {key!r} must be a text, not {type(value).__name__}.")
             values[key] = value
         for variable, key in ENVIRONMENT.items():
             if env.get(variable):
-                values[key] = _flag(key, env[variable]) if key in FLAGS else env[variable]
+                read = _flag if key in FLAGS else _size if key in SIZES else _as_it_is
+                values[key] = read(key, env[variable])
         return cls(**{key: value for key, value in values.items() if value != ""})
 
     @property
@@ -367,6 +378,26 @@ def _flag(key: str, value: Any) -> bool:
     if not isinstance(known, bool):
         raise SettingsError(f"The setting {key!r} is either true or false.")
     return known
+
+
+def _size(key: str, value: Any) -> int:
+    """A number of bytes, or a text such as "2 GiB"."""
+    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is not None:
+        unit = found[2].upper().removesuffix("B")
+        value = int(
+            float(found[1]) * (1024 if unit.endswith("I") else 1000) ** " KMGT".index(unit[:1] or " ")
+        )
+    if not isinstance(value, int) or isinstance(value, bool) or value < LEAST_MEMORY:
+        raise SettingsError(
+            f"The setting {key!r} has {value!r}. Write a size of at least 16 MiB, such as "
+            "'2 GiB' or '500 MB'."
+        )
+    return value
+
+
+def _as_it_is(_: str, value: str) -> str:
+    return value
 
 
 def _no_passphrase() -> str:

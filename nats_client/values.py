@@ -267,7 +267,7 @@ class Watch:
         self.bucket = bucket
         self.opened = self.last_read = time.monotonic()
         self._max_keys = max_keys
-        self._max_bytes = max_bytes
+        self._max_bytes = self._own_most = max_bytes
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
         self._version = 0
@@ -346,6 +346,20 @@ class Watch:
             hindered=self._consumer.hindered,
             by_sequence=self._consumer.by_sequence,
         )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values, roughly."""
+        return self._bytes
+
+    def shrink(self, nbytes: int, ceiling: int) -> None:
+        """Take in no more than `nbytes`, since all that the process holds may be `ceiling`. What is there
+        stays."""
+        self._max_bytes = min(self._own_most, nbytes)
+
+    def relax(self) -> None:
+        """Hold as much as it may by itself."""
+        self._max_bytes = self._own_most
 
     # -- on the client's loop ----------------------------------------------------------------------------
 

@@ -7,14 +7,19 @@ So a snapshot is a few slices, stays valid for as long as somebody holds it, and
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from .columns import (
+    INTEGER,
+    NONE,
+    NUMBER,
+    NUMERIC,
+    TEXT,
     Batch,
     Coded,
     Codes,
@@ -22,25 +27,55 @@ from .columns import (
     Floats,
     Ints,
     Kind,
+    Labels,
+    Mixed,
+    MixedColumn,
     NumberColumn,
     TextColumn,
     TimeColumn,
+    Tokens,
     Values,
-    numbers_in,
+    digits,
+    is_null,
+    number_in,
     texts_of,
     there,
     utc,
 )
 from .errors import ColumnError, one_of
-from .stamps import STAMP, Stamps, stamp_texts
-from .subjects import token_columns
+from .stamps import MISSING, STAMP, Stamps, read_stamps, stamp_texts
 
 MAX_COLUMNS = 256
 """Payload columns per window; further fields are counted, not kept: keys that change from message to
 message must not eat the memory."""
 
+MOST_SURPLUS = 1000
+"""Names of further fields that are counted."""
+
 _ROOM = 1.5
 """Capacity after a copy, as a multiple of the rows held: two rows copied for each row appended."""
+
+
+_EXTRA = 4096
+"""Rows of unused room that are not worth giving back."""
+
+
+class Face(NamedTuple):
+    """A column as it was when a snapshot was taken."""
+
+    kind: Kind
+    column: Column
+    integral: bool = False
+    tokens: Tokens | None = None
+    """Of the token of a subject: it has no data of its own."""
+
+    @property
+    def labels(self) -> Labels:
+        """Of a text column."""
+        if self.tokens is not None:
+            return self.tokens.labels
+        assert isinstance(self.column, TextColumn | MixedColumn)
+        return self.column.labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +98,9 @@ class Snapshot:
     ordered: bool
     """Whether `time` ascends. Rows in event time may arrive late."""
     _data: dict[str, npt.NDArray[Any]] = field(repr=False)
-    _columns: dict[str, Column] = field(repr=False)
-    _integral: frozenset[str] = field(repr=False)
+    _columns: dict[str, Face] = field(repr=False)
+    _mixed: dict[str, tuple[Floats, Codes, npt.NDArray[np.uint8]]] = field(repr=False)
+    """Numbers, codes and marks of the mixed columns."""
 
     @property
     def end(self) -> int:
@@ -86,19 +122,23 @@ class Snapshot:
 
     def numbers(self, name: str, start: int | None = None) -> Floats:
         """A numeric column as float64, NaN where missing. Raises ColumnError, naming what exists."""
-        return self._typed(name, "number")[self._offset(start) :]
+        return self._typed(name, "number", slice(self._offset(start), None))
 
     def codes(self, name: str, start: int | None = None) -> tuple[Codes, list[str]]:
         """A text column as int32 codes (-1 = missing) and its labels, a list that only ever grows at its
         end within a generation; do not change it. Raises ColumnError, naming what exists."""
-        data = self._typed(name, "text")[self._offset(start) :]
-        column = self._columns[name]
-        assert isinstance(column, TextColumn)
-        return data, column.labels
+        data = self._typed(name, "text", slice(self._offset(start), None))
+        return data, self._columns[name].labels.texts
+
+    def integers(self, name: str, start: int | None = None) -> Any:
+        """A numeric column as whole numbers to the last digit (int64, uint64 or Int64), where float64 cannot
+        hold some of them; None where it can, or where other numbers stand among them. Raises ColumnError."""
+        self.kind_of(name)
+        return self._exact(name, slice(self._offset(start), None))
 
     def stamps(self, name: str, start: int | None = None) -> Stamps:
         """A column of times as an array of STAMP. Raises ColumnError, naming what exists."""
-        return self._typed(name, "time")[self._offset(start) :]
+        return self._typed(name, "time", slice(self._offset(start), None))
 
     def since(self, received: int) -> "Snapshot":
         """The rows that the server stored at or after `received` (ns since the epoch, UTC)."""
@@ -108,6 +148,30 @@ class Snapshot:
     def where(self, kept: npt.NDArray[np.bool_]) -> "Snapshot":
         """The rows for which `kept` is true, as copies; their ordinals mean nothing any more."""
         return self._part(kept, self.first)
+
+    def named(self, names: Sequence[str]) -> "Snapshot":
+        """The same rows with tokens of the subject as text columns, called by `names`: one for each token,
+        empty where it has none, as in subjects.Pattern. A payload field of such a name becomes
+        `payload{name}`."""
+        if not any(names):
+            return self
+        subjects = self._columns["_subject"]
+        columns = {"_subject": subjects}
+        for place, name in enumerate(names):
+            if name:
+                tokens = subjects.labels.tokens(place, place == len(names) - 1)
+                columns[name] = Face("text", subjects.column, tokens=tokens)
+        data, mixed = {"_subject": self._data["_subject"]}, {}
+        for name, face in self._columns.items():
+            if name == "_subject":
+                continue
+            own = name
+            while own in columns or own in names or (own != name and own in self._columns):
+                own = f"payload{own}"
+            columns[own], data[own] = face, self._data[name]
+            if name in self._mixed:
+                mixed[own] = self._mixed[name]
+        return replace(self, _data=data, _columns=columns, _mixed=mixed)
 
     def _part(self, rows: "slice | npt.NDArray[np.bool_]", first: int) -> "Snapshot":
         return Snapshot(
@@ -120,7 +184,7 @@ class Snapshot:
             self.ordered,
             {name: data[rows] for name, data in self._data.items()},
             self._columns,
-            self._integral,
+            {name: (n[rows], c[rows], m[rows]) for name, (n, c, m) in self._mixed.items()},
         )
 
     def frame(self, columns: Sequence[str] | None = None, *, last: int | None = None) -> pd.DataFrame:
@@ -128,9 +192,9 @@ class Snapshot:
 
         Index `_time` (UTC, ascending); columns `_subject` (categorical), `_seq` (int64), the subject's named
         tokens (categorical) and the payload's own, or just `columns` of these: float64, int64 where all
-        values are integers, datetime64[ns, UTC] where all are times in ISO 8601 that name UTC, categorical
-        for other text. `last` keeps only that many of the newest rows by `_time`. Raises ColumnError, naming
-        what exists.
+        values are integers (Int64 where some are missing and float64 could not hold the others),
+        datetime64[ns, UTC] where all are times in ISO 8601 that name UTC, categorical for other text. `last`
+        keeps only that many of the newest rows by `_time`. Raises ColumnError, naming what exists.
         """
         names = list(columns) if columns is not None else ["_subject", "_seq", *self._payload()]
         first = max(0, len(self) - last) if last is not None else 0
@@ -148,7 +212,7 @@ class Snapshot:
         Rows in which `name` is missing are passed over. Raises ColumnError, naming what exists.
         """
         codes, labels = self.codes(by)
-        kind, data = self.kind_of(name), self._data[name]
+        kind, data = self.kind_of(name), self._values(name, slice(None))
         order = self._by_time()
         newest = np.full(len(labels), -1, dtype=np.int64)
         end, step = len(codes), 4096
@@ -172,21 +236,21 @@ class Snapshot:
         `by`, sorted by it; without those whose row has left."""
         labels = self.codes(by)[1]
         found = np.flatnonzero(ordinals >= self.first)
-        self.kind_of(name)
-        data = self._data[name][ordinals[found] - self.first]
-        latest: Any = data
-        column = self._columns[name]
-        if isinstance(column, TextColumn):
-            latest = np.asarray(column.labels, dtype=object)[data]
-        elif isinstance(column, TimeColumn):
-            latest = utc(data)
+        kind, rows = self.kind_of(name), ordinals[found] - self.first
+        latest: Any = self._values(name, rows)
+        if kind == "text":
+            latest = np.asarray(self._columns[name].labels.texts, dtype=object)[latest]
+        elif kind == "time":
+            latest = utc(latest)
+        elif (exact := self._exact(name, rows)) is not None:
+            latest = exact
         index = pd.Index([labels[code] for code in found], name=by, dtype="str")
         return pd.Series(latest, index=index, name=name).sort_index()
 
     def present(self, name: str, start: int | None = None) -> npt.NDArray[np.bool_]:
         """Which rows with an ordinal of at least `start` have a value in column `name`. Raises ColumnError,
         naming what exists."""
-        return there(self.kind_of(name), self._data[name][self._offset(start) :])
+        return there(self.kind_of(name), self._values(name, slice(self._offset(start), None)))
 
     def kind_of(self, name: str) -> Kind:
         """ "number", "text" or "time". Raises ColumnError, naming what exists."""
@@ -204,24 +268,76 @@ class Snapshot:
     def _offset(self, start: int | None) -> int:
         return 0 if start is None else max(0, start - self.first)
 
-    def _typed(self, name: str, kind: Kind) -> npt.NDArray[Any]:
+    def _typed(self, name: str, kind: Kind, rows: slice) -> npt.NDArray[Any]:
         if (found := self.kind_of(name)) != kind:
             fitting = [other for other, column in self._columns.items() if column.kind == kind]
             raise ColumnError(
                 f"The column {name!r} holds {found}s, not {kind}s. "
                 + one_of(name, fitting, what=f"{kind} column")
             )
-        return self._data[name]
+        return self._values(name, rows)
+
+    def _values(self, name: str, rows: "slice | Ints | npt.NDArray[np.bool_]") -> npt.NDArray[Any]:
+        tokens = self._columns[name].tokens
+        return self._data[name][rows] if tokens is None else tokens.of(self._data["_subject"][rows])
 
     def _pandas(self, name: str, part: "slice | Ints") -> Any:
-        self.kind_of(name)
-        column = self._columns[name]
-        if isinstance(column, TextColumn):
-            return pd.Categorical.from_codes(self._data[name][part], column.index(), validate=False)
-        values = self._data[name][part]
-        if isinstance(column, TimeColumn):
+        kind, values = self.kind_of(name), self._values(name, part)
+        face = self._columns[name]
+        if kind == "text":
+            return pd.Categorical.from_codes(values, face.labels.index(), validate=False)
+        if kind == "time":
             return utc(values).array
-        return values.astype(np.int64) if name in self._integral else values
+        exact = self._exact(name, part)
+        if exact is not None:
+            return exact
+        return values.astype(np.int64) if face.integral and name not in self._mixed else values
+
+    def _raw(self, name: str) -> Values:
+        """A column as a batch has it."""
+        face = self._columns[name]
+        if name in self._mixed:
+            numbers, codes, marks = self._mixed[name]
+            labels = face.labels.texts
+            bare = (codes < 0) | (marks == NUMBER)
+            texts = [
+                None if no else labels[code] for no, code in zip(bare.tolist(), codes.tolist(), strict=True)
+            ]
+            # A text that is a number is read as one again.
+            return Mixed(np.where((marks == NUMERIC), np.nan, numbers), texts)
+        if face.kind != "text":
+            return self._data[name]
+        used, place = np.unique(self._data[name], return_inverse=True)
+        labels = face.labels.texts
+        first = int(used[0] < 0) if len(used) else 0
+        return Coded((place - first).astype(np.int32), [labels[code] for code in used[first:].tolist()])
+
+    def _exact(self, name: str, rows: "slice | Ints") -> Any:
+        """The integers of these rows, where there are some that float64 cannot hold; None where there are
+        none, and where other numbers stand among them."""
+        if name not in self._mixed:
+            return None
+        numbers, codes, marks = (values[rows] for values in self._mixed[name])
+        large = np.flatnonzero(marks == INTEGER)
+        missing = np.isnan(numbers)
+        if not len(large) or not (missing | (numbers == np.floor(numbers))).all():
+            return None
+        labels = self._columns[name].labels.texts
+        whole = {code: digits(labels[code]) for code in np.unique(codes[large]).tolist()}
+        written = [value for value in whole.values() if value is not None]
+        if len(written) < len(whole):
+            return None
+        signed = min(written) >= -(2**63) and max(written) < 2**63
+        if not signed and (min(written) < 0 or max(written) >= 2**64 or (numbers < 0).any()):
+            return None
+        dtype: Any = np.int64 if signed else np.uint64
+        held = np.where(missing, 0.0, numbers)
+        held[large] = 0.0
+        if (np.abs(held) >= 2.0**63).any():
+            return None
+        values = held.astype(dtype)
+        values[large] = np.array([whole[code] for code in codes[large].tolist()], dtype=dtype)
+        return pd.arrays.IntegerArray(values, missing.copy()) if missing.any() else values
 
 
 _CHUNK = 4096
@@ -280,17 +396,10 @@ class Window:
     """The shared, sliding rows of one feed.
 
     One thread appends; any thread takes snapshots. `max_rows` and `max_bytes` bound what is kept: beyond
-    either the oldest rows go, and `dropped` counts them. `tokens`, the names of a subject pattern, are text
-    columns that are read off the subjects.
+    either the oldest rows go, and `dropped` counts them.
     """
 
-    def __init__(
-        self,
-        *,
-        max_rows: int = 2_500_000,
-        max_bytes: int = 512 * 1024 * 1024,
-        tokens: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, *, max_rows: int = 2_500_000, max_bytes: int = 512 * 1024 * 1024) -> None:
         self.max_rows = max_rows
         self.max_bytes = max_bytes
         self.dropped = 0
@@ -299,8 +408,11 @@ class Window:
         """When the server had stored the newest row pushed out so, ns since the epoch, UTC."""
         self.surplus_fields: set[str] = set()
         """Up to 1,000 names of payload fields beyond MAX_COLUMNS, which are not kept."""
-        self.mistyped = 0
-        """Values in columns of numbers that were not finite numbers; they count as missing."""
+        self._not_finite = 0
+        self._mistyped = 0
+        self._nbytes = 0
+        self._expected = 0
+        self._looked = -1
         self._lock = threading.Lock()
         self._version = 0
         self._generation = 0
@@ -308,23 +420,22 @@ class Window:
         self._lo = 0
         self._hi = 0
         self._ordered = True
-        self._capacity = 1024
-        self._seq = np.zeros(self._capacity, dtype=np.int64)
-        self._received = np.zeros(self._capacity, dtype=np.int64)
-        self._time = np.zeros(self._capacity, dtype=np.int64)
-        self._tokens = tokens
-        self._columns: dict[str, Column] = {
-            name: TextColumn(self._capacity) for name in ("_subject", *filter(None, tokens))
-        }
         self._snapshot: Snapshot | None = None
+        self._start()
 
     def __len__(self) -> int:
         return self._hi - self._lo
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays and labels, the room for further rows included."""
-        return self._row_bytes() * self._capacity + self._label_bytes()
+        """Bytes of the arrays and labels, the room for further rows included, as at the last change."""
+        return self._nbytes
+
+    @property
+    def mistyped(self) -> int:
+        """Values in columns of numbers that are not finite numbers; they count as missing. Those that were
+        NaN or an infinity are counted since the window began, others while their rows are there."""
+        return self._not_finite + self._mistyped
 
     @property
     def most_rows(self) -> int:
@@ -362,6 +473,7 @@ class Window:
         if not len(batch):
             return
         with self._lock:
+            self._expected = expected
             self._reserve(len(batch), expected)
             lo, hi = self._hi, self._hi + len(batch)
             self._seq[lo:hi] = batch.seq
@@ -374,14 +486,14 @@ class Window:
                 self._ordered = bool((before[1:] >= before[:-1]).all())
             subject = self._columns["_subject"]
             assert isinstance(subject, TextColumn)
-            codes = subject.data[lo:hi] = subject.encode(batch.subject)
-            self._write_tokens(codes, subject.labels, lo, hi)
-            self.mistyped += batch.not_finite
+            subject.data[lo:hi] = subject.labels.encode(batch.subject)
+            self._not_finite += batch.not_finite
+            last = self._first + hi - self._lo - 1
             for name, values in batch.values.items():
-                self._write(name, values, lo, hi, batch)
+                self._write(name, values, slice(lo, hi), integral=name in batch.integral, last=last)
             for name, column in self._columns.items():
-                if name not in batch.values and isinstance(column, NumberColumn):
-                    column.integral = False
+                if name not in batch.values and isinstance(column, NumberColumn | MixedColumn):
+                    column.fraction = last
             self._hi = hi
             self._enforce_ceiling()
             self._changed()
@@ -397,6 +509,12 @@ class Window:
             self._first = (mine.first if len(mine) else self._first) - len(snapshot)
             self._rebuild(joined)
             self._generation += 1
+            if older.dropped:
+                self.dropped += older.dropped
+                self.dropped_until = max(self.dropped_until, older.dropped_until)
+            self._not_finite += older._not_finite
+            if len(self.surplus_fields) < MOST_SURPLUS:
+                self.surplus_fields |= older.surplus_fields
             self._enforce_ceiling()
             self._changed()
 
@@ -436,12 +554,23 @@ class Window:
             return self._remove(np.isin(held, seqs))
 
     def clear(self) -> None:
-        """Forget all rows: the stream they came from is another one now."""
+        """Forget all rows and columns, and give their memory back: the stream they came from is another one
+        now, or nobody reads them any more."""
         with self._lock:
-            self._forget(len(self))
-            self._ordered = True
+            self._first += len(self)
+            self._start()
             self._generation += 1
             self._changed()
+
+    def shrink(self, max_bytes: int) -> None:
+        """Keep within `max_bytes` from now on; of what is above it the oldest rows go, and their memory."""
+        with self._lock:
+            self.max_bytes = max_bytes
+            if self._nbytes > max_bytes:
+                self._expected = 0
+                self._enforce_ceiling()
+                self._rebuild([self._take()])
+                self._changed()
 
     def snapshot(self) -> Snapshot:
         """The rows as they are now; the same object until something changes."""
@@ -462,10 +591,33 @@ class Window:
             _read_only(self._received[part]),
             _read_only(self._time[part]),
             self._ordered,
-            {name: _read_only(column.data[part]) for name, column in self._columns.items()},
-            dict(self._columns),
-            frozenset(n for n, c in self._columns.items() if isinstance(c, NumberColumn) and c.integral),
+            {name: _read_only(_shown(column)[part]) for name, column in self._columns.items()},
+            {
+                name: Face(column.kind, column, self._integral(column))
+                for name, column in self._columns.items()
+            },
+            {
+                name: (_read_only(c.data[part]), _read_only(c.codes[part]), _read_only(c.marks[part]))
+                for name, c in self._columns.items()
+                if isinstance(c, MixedColumn)
+            },
         )
+
+    def _start(self) -> None:
+        """Begin with nothing."""
+        self._lo = self._hi = 0
+        self._ordered = True
+        self._expected = 0
+        self._capacity = 1024
+        self._seq = np.zeros(self._capacity, dtype=np.int64)
+        self._received = np.zeros(self._capacity, dtype=np.int64)
+        self._time = np.zeros(self._capacity, dtype=np.int64)
+        self._columns: dict[str, Column] = {"_subject": TextColumn(self._capacity)}
+
+    def _integral(self, column: Column) -> bool:
+        if isinstance(column, MixedColumn) and column.counts[TEXT]:
+            return False
+        return isinstance(column, NumberColumn | MixedColumn) and column.fraction < self._first
 
     def _remove(self, gone: npt.NDArray[np.bool_]) -> Removed:
         mine = self._take()
@@ -477,10 +629,62 @@ class Window:
         return removed
 
     def _changed(self) -> None:
+        self._settle_kinds()
+        if not self._expected and self._capacity > _EXTRA and len(self) * 4 < self._capacity:
+            self._rebuild([self._take()])  # a burst is over: what it needed is given back
+        self._nbytes = self._row_bytes() * self._capacity + self._label_bytes()
         self._version += 1
         self._snapshot = None
 
+    def _settle_kinds(self) -> None:
+        """Have each column be what its values are."""
+        mistyped = 0
+        for name, column in list(self._columns.items()):
+            if isinstance(column, MixedColumn):
+                kind = column.mostly
+                texts = column.counts[TEXT] + column.counts[NUMERIC]
+                if not texts and not column.counts[INTEGER]:
+                    plain = NumberColumn(0)
+                    plain.data, plain.fraction = column.data, column.fraction
+                    self._columns[name] = plain
+                elif texts and texts == column.counts[1:].sum():
+                    self._columns[name] = _text_column(column.codes, column.labels, self._last())
+                elif kind == "text" and column.kind != "text":
+                    column.spell(slice(self._lo, self._hi))
+                if kind != column.kind and (texts or column.counts.sum()):
+                    column.kind = kind
+                    self._generation += 1
+                if kind == "number":
+                    mistyped += int(column.counts[TEXT])
+            elif isinstance(column, TextColumn) and column.wordy < self._first <= column.stamped:
+                self._as_times(name, column)
+        self._mistyped = mistyped
+
+    def _last(self) -> int:
+        """Ordinal of the newest row."""
+        return self._first + len(self) - 1
+
+    def _as_times(self, name: str, texts: TextColumn) -> None:
+        """What is a column of times again, since the row with another text has left."""
+        used, place = np.unique(texts.data[self._lo : self._hi], return_inverse=True)
+        held = used >= 0
+        stamps = (
+            read_stamps([texts.labels.texts[code] for code in used[held].tolist()]) if held.any() else None
+        )
+        if stamps is None:
+            texts.wordy = self._last()
+            return
+        known = np.full(len(used), MISSING)
+        known[held] = stamps
+        column = TimeColumn(self._capacity)
+        column.data[self._lo : self._hi] = known[place]
+        self._columns[name] = column
+        self._generation += 1
+
     def _forget(self, count: int) -> None:
+        for column in self._columns.values():
+            if isinstance(column, MixedColumn):
+                column.count(slice(self._lo, self._lo + count), -1)
         self._lo += count
         self._first += count
 
@@ -507,59 +711,98 @@ class Window:
             self._forget(surplus)
 
     def _row_bytes(self) -> int:
-        return 24 + sum(column.data.itemsize for column in self._columns.values())
+        mixed = sum(isinstance(column, MixedColumn) for column in self._columns.values())
+        return 24 + 5 * mixed + sum(column.data.itemsize for column in self._columns.values())
 
     def _label_bytes(self) -> int:
-        return sum(c.label_bytes for c in self._columns.values() if isinstance(c, TextColumn))
+        columns = self._columns.values()
+        return sum(c.labels.nbytes for c in columns if isinstance(c, TextColumn | MixedColumn))
 
-    def _write_tokens(self, codes: Codes, subjects: list[str], lo: int, hi: int) -> None:
-        """The tokens of the subjects with these codes, at a cost per distinct subject and not per row."""
-        if not self._tokens:
-            return
-        present, place = np.unique(codes, return_inverse=True)
-        for name, texts in token_columns(self._tokens, [subjects[code] for code in present]).items():
-            column = self._columns[name]
-            assert isinstance(column, TextColumn)
-            column.data[lo:hi] = column.encode(texts)[place]
-
-    def _write(self, name: str, values: Values, lo: int, hi: int, batch: Batch) -> None:
+    def _write(
+        self, name: str, values: Values, rows: slice, *, integral: bool, last: int, held: slice | None = None
+    ) -> None:
+        """Put `values` into the column `name`, which becomes one that can hold them; `last` is the ordinal of
+        the last of these rows, and `held` are those that stand in the arrays already."""
+        held = held or slice(self._lo, self._hi)
         column = self._columns.get(name)
-        integral = name in batch.integral
+        empty = _is_floats(values) and bool(np.isnan(cast(Floats, values)).all())
         if column is None:
-            if len(self._columns) > MAX_COLUMNS:
-                if len(self.surplus_fields) < 1000:
+            if empty and is_null(cast(Floats, values)).all():
+                return
+            if len(self._columns) > MAX_COLUMNS and not self._let_go(rows.stop):
+                if len(self.surplus_fields) < MOST_SURPLUS:
                     self.surplus_fields.add(name)
                 return
-            if not isinstance(values, np.ndarray):
-                numeric = name in batch.mostly_numbers
-                column = NumberColumn(self._capacity) if numeric else TextColumn(self._capacity)
+            column = _column_for(values)(self._capacity)
+            if isinstance(column, NumberColumn | MixedColumn) and held.stop > held.start:
+                column.fraction = last - (rows.stop - rows.start)
+        if empty and not isinstance(column, NumberColumn | MixedColumn):
+            return
+        column = self._columns[name] = self._widened(column, values, held, last)
+        if isinstance(column, NumberColumn | MixedColumn) and not integral:
+            column.fraction = last
+        if isinstance(column, MixedColumn):
+            column.write(rows, _mixed(values))
+            column.count(rows)
+        elif isinstance(column, TextColumn):
+            stamped = isinstance(values, np.ndarray)
+            texts = values if isinstance(values, Coded) else texts_of(values)
+            column.data[rows] = column.labels.encode(texts)
+            if stamped:
+                column.stamped = last
             else:
-                column = (TimeColumn if values.dtype == STAMP else NumberColumn)(self._capacity)
-            if isinstance(column, NumberColumn) and len(self):
-                column.integral = False
-            self._columns[name] = column
-        if isinstance(column, TimeColumn):
-            if isinstance(values, np.ndarray) and values.dtype == STAMP:
-                column.data[lo:hi] = values
-                return
-            column = self._columns[name] = self._as_text(column)
-        if isinstance(column, NumberColumn):
-            if not isinstance(values, np.ndarray) or values.dtype == STAMP:
-                values, refused = numbers_in(texts_of(values))
-                self.mistyped += refused
-                integral = False
-            column.data[lo:hi] = values
-            column.integral = column.integral and integral
+                column.wordy = last
         else:
-            column.data[lo:hi] = column.encode(values if isinstance(values, Coded) else texts_of(values))
+            column.data[rows] = values
 
-    def _as_text(self, times: TimeColumn) -> TextColumn:
-        """What is a column of times no more, since a row has another text."""
-        column = TextColumn(self._capacity)
-        held = slice(self._lo, self._hi)
-        column.data[held] = column.encode(stamp_texts(times.data[held]))
-        self._generation += 1
-        return column
+    def _let_go(self, stop: int) -> bool:
+        """Give up the columns of which no row before the place `stop` has a value any more; whether there was
+        one. Looked for once at each change."""
+        if self._looked == self._version:
+            return False
+        self._looked = self._version
+        part = slice(self._lo, stop)
+        idle = [
+            name
+            for name, column in self._columns.items()
+            if name != "_subject" and not there(column.kind, _shown(column)[part]).any()
+        ]
+        for name in idle:
+            del self._columns[name]
+        return bool(idle)
+
+    def _widened(self, column: Column, values: Values, held: slice, last: int) -> Column:
+        """`column`, or what takes its place where it cannot hold `values`."""
+        stamps = isinstance(values, np.ndarray) and values.dtype == STAMP
+        numbers = _is_floats(values) or isinstance(values, Mixed)
+        if isinstance(column, TimeColumn):
+            if stamps:
+                return column
+            texts = TextColumn(self._capacity)
+            texts.data[held] = texts.labels.encode(stamp_texts(column.data[held]))
+            texts.stamped = last
+            self._generation += 1
+            column = texts
+        same = numbers == isinstance(column, NumberColumn) and not (numbers and isinstance(values, Mixed))
+        if same or isinstance(column, MixedColumn):
+            return column
+        mixed = MixedColumn(self._capacity)
+        if isinstance(column, NumberColumn):
+            mixed.data, mixed.fraction = column.data, column.fraction
+            mixed.marks[held] = ~np.isnan(column.data[held])
+        else:
+            mixed.codes, mixed.labels, mixed.kind, mixed.fraction = column.data, column.labels, "text", last
+            used = np.unique(column.data[held])
+            marks, known = np.full(len(used), TEXT, dtype=np.uint8), np.full(len(used), np.nan)
+            for i, code in enumerate(used.tolist()):
+                if code < 0:
+                    marks[i] = NONE
+                elif (number := number_in(column.labels.texts[code])) is not None:
+                    marks[i], known[i] = NUMERIC, number
+            place = np.searchsorted(used, column.data[held])
+            mixed.marks[held], mixed.data[held] = marks[place], known[place]
+        mixed.count(held)
+        return mixed
 
     def _reserve(self, count: int, expected: int) -> None:
         """Make room for `count` rows, in new arrays where the old ones are full: readers keep the old."""
@@ -576,58 +819,87 @@ class Window:
         self._seq = np.zeros(self._capacity, dtype=np.int64)
         self._received = np.zeros(self._capacity, dtype=np.int64)
         self._time = np.zeros(self._capacity, dtype=np.int64)
-        columns: dict[str, Column] = {}
-        for name, column in {n: c for part in parts for n, c in part._columns.items()}.items():
-            kinds = {type(part._columns[name]) for part in parts if name in part._columns}
-            mixed = TimeColumn in kinds and len(kinds) > 1
-            columns[name] = TextColumn(self._capacity) if mixed else type(column)(self._capacity)
         lo = 0
         for part in parts:
             hi = lo + len(part)
             self._seq[lo:hi], self._received[lo:hi], self._time[lo:hi] = part.seq, part.received, part.time
             lo = hi
-        for name, column in columns.items():
-            if isinstance(column, TextColumn):
-                self._copy_text(name, column, parts, relabel)
-            else:
-                _copy_values(name, column, parts)
-        self._columns = columns
+        names = list(dict.fromkeys(name for part in parts for name in part._columns))
+        self._columns = {}
         self._lo, self._hi = 0, rows
+        for name in names:
+            faces = [part._columns[name] for part in parts if name in part._columns]
+            if len(parts) == 1 and not relabel and self._copied(name, faces[0].column, parts[0]):
+                continue
+            if name == "_subject":
+                self._columns[name] = TextColumn(self._capacity)
+            lo = 0
+            for part in parts:
+                hi = lo + len(part)
+                if name in part._columns and hi > lo:
+                    integral, last = part._columns[name].integral, self._first + hi - 1
+                    values = part._raw(name)
+                    self._write(name, values, slice(lo, hi), integral=integral, last=last, held=slice(0, lo))
+                elif isinstance(column := self._columns.get(name), NumberColumn | MixedColumn):
+                    column.fraction = self._first + hi - 1
+                lo = hi
+            if any(isinstance(face.column, TextColumn | MixedColumn) for face in faces):
+                self._generation += 1
+        self._columns.setdefault("_subject", TextColumn(self._capacity))
         self._ordered = bool((self._time[1:rows] >= self._time[: max(0, rows - 1)]).all())
 
-    def _copy_text(self, name: str, column: TextColumn, parts: Sequence[Snapshot], relabel: bool) -> None:
-        if len(parts) == 1 and isinstance(old := parts[0]._columns.get(name), TextColumn):
-            column.data[: len(parts[0])] = parts[0]._data[name]
-            # Labels that no row uses any more would pile up for ever where each text is new.
-            if not relabel and len(old.labels) <= max(4096, 2 * len(parts[0])):
-                column.labels, column.code_of, column.label_bytes = old.labels, old.code_of, old.label_bytes
-                column._index = old._index
-                return
-        lo = 0
-        for part in parts:
-            hi = lo + len(part)
-            if name in part._columns:
-                source = part._columns[name]
-                if isinstance(source, TextColumn):
-                    used, positions = np.unique(part._data[name], return_inverse=True)
-                    codes = column.encode([source.labels[code] if code >= 0 else None for code in used])
-                    column.data[lo:hi] = codes[positions]
-                else:
-                    column.data[lo:hi] = column.encode(texts_of(part._data[name]))
-            lo = hi
-        self._generation += 1
+    def _copied(self, name: str, old: Column, part: Snapshot) -> bool:
+        """Put a column into the new arrays as it is; False where its labels are to be made anew, since those
+        that no row uses any more would pile up for ever where each text is new."""
+        rows = slice(0, len(part))
+        if isinstance(old, TextColumn | MixedColumn) and len(old.labels.texts) > max(4096, 2 * len(part)):
+            return False
+        new = type(old)(self._capacity)
+        if isinstance(new, MixedColumn) and isinstance(old, MixedColumn):
+            new.data[rows], new.codes[rows], new.marks[rows] = part._mixed[name]
+            new.labels, new.kind, new.fraction = old.labels, old.kind, old.fraction
+            new.count(rows)
+        else:
+            new.data[rows] = part._data[name]
+        if isinstance(new, TextColumn) and isinstance(old, TextColumn):
+            new.labels, new.wordy, new.stamped = old.labels, old.wordy, old.stamped
+        if isinstance(new, NumberColumn) and isinstance(old, NumberColumn):
+            new.fraction = old.fraction
+        self._columns[name] = new
+        return True
 
 
-def _copy_values(name: str, column: NumberColumn | TimeColumn, parts: Sequence[Snapshot]) -> None:
-    lo = 0
-    for part in parts:
-        hi = lo + len(part)
-        source = part._columns.get(name)
-        if type(source) is type(column):
-            column.data[lo:hi] = part._data[name]
-        if isinstance(column, NumberColumn):
-            column.integral = column.integral and name in part._integral
-        lo = hi
+def _shown(column: Column) -> npt.NDArray[Any]:
+    """The array that a column shows, as what it is now."""
+    return column.codes if isinstance(column, MixedColumn) and column.kind == "text" else column.data
+
+
+def _text_column(codes: Codes, labels: Labels, last: int) -> TextColumn:
+    column = TextColumn(0)
+    column.data, column.labels, column.wordy = codes, labels, last
+    return column
+
+
+def _is_floats(values: Values) -> bool:
+    return isinstance(values, np.ndarray) and values.dtype != STAMP
+
+
+def _column_for(values: Values) -> type[Column]:
+    if isinstance(values, Mixed):
+        return MixedColumn
+    if not isinstance(values, np.ndarray):
+        return TextColumn
+    return TimeColumn if values.dtype == STAMP else NumberColumn
+
+
+def _mixed(values: Values) -> Mixed:
+    if isinstance(values, Mixed):
+        return values
+    if _is_floats(values):
+        numbers = cast(Floats, values)
+        return Mixed(numbers, [None] * len(numbers))
+    texts = texts_of(values)
+    return Mixed(np.full(len(texts), np.nan), texts)
 
 
 def _read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

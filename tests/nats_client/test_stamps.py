@@ -133,10 +133,10 @@ def test_among_numbers_a_time_is_none() -> None:
 def test_older_rows_of_another_kind(older: object) -> None:
     """Rows put before those of a window bring no value to harm."""
     window, before = Window(), Window()
-    window.append(batch(2, at(EARLY)))
+    window.append(batch(2, at(EARLY, LATE)))
     before.append(batch(1, older))
     window.prepend(before)
-    assert window.snapshot().frame()["at"].tolist() == [str(older[0]), EARLY]  # type: ignore[index]
+    assert window.snapshot().frame()["at"].tolist() == [str(older[0]), EARLY, LATE]  # type: ignore[index]
 
 
 def test_survives_growth_and_removal() -> None:

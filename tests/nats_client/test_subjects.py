@@ -104,16 +104,13 @@ def test_what_cannot_be_read_is_told(subject: str, said: str) -> None:
         parse_pattern(subject)
 
 
-def window(pattern: str, *messages: tuple[str, bytes]) -> Window:
+def window(*messages: tuple[str, bytes]) -> Window:
     """A window of these subjects and payloads, a batch each three of them."""
-    names = parse_pattern(pattern).names
-    made = Window(tokens=names)
+    made = Window()
     for first in range(0, len(messages), 3):
         part = messages[first : first + 3]
         seqs = list(range(first + 1, first + 1 + len(part)))
-        batch, _, bad = decode(
-            Raw(seqs, seqs, [s for s, _ in part], [p for _, p in part]), "json", None, names
-        )
+        batch, _, bad = decode(Raw(seqs, seqs, [s for s, _ in part], [p for _, p in part]), "json", None)
         assert not bad
         made.append(batch)
     return made
@@ -122,13 +119,12 @@ def window(pattern: str, *messages: tuple[str, bytes]) -> Window:
 def test_tokens_are_columns() -> None:
     """Named tokens are text columns from the first row on, also of a message that is several rows."""
     rows = window(
-        "m.{kind}.{rest>}",
         ("m.cpu.a.b", b"1"),
         ("m.ram.c", b"[2, 3]"),
         ("m.cpu.c", b"4"),
         ("m.cpu.a.b", b"5"),
     )
-    snapshot = rows.snapshot()
+    snapshot = rows.snapshot().named(parse_pattern("m.{kind}.{rest>}").names)
     assert snapshot.columns == {"_subject": "text", "kind": "text", "rest": "text", "value": "number"}
     assert snapshot.frame()["kind"].tolist() == ["cpu", "ram", "ram", "cpu", "cpu"]
     assert snapshot.frame()["rest"].tolist() == ["a.b", "c", "c", "c", "a.b"]
@@ -137,7 +133,9 @@ def test_tokens_are_columns() -> None:
 
 def test_a_payload_field_keeps_its_value_beside_a_token() -> None:
     """A payload cannot overwrite a token; its field of that name gets "payload" in front."""
-    rows = window("m.{host}", ("m.one", b'{"host": "two", "n": {"host": 7}}')).snapshot().frame()
+    held = window(("m.one", b'{"host": "two", "n": {"host": 7}}')).snapshot()
+    rows = held.named(parse_pattern("m.{host}").names).frame()
+    assert held.frame()["host"].tolist() == ["two"]
     assert rows["host"].tolist() == ["one"]
     assert rows["payloadhost"].tolist() == ["two"]
     assert rows["n.host"].tolist() == [7]
@@ -145,28 +143,36 @@ def test_a_payload_field_keeps_its_value_beside_a_token() -> None:
 
 def test_tokens_outlive_removal_and_older_rows_in_front() -> None:
     """Rows that are taken out, and older ones that are put in front, leave each row its own tokens."""
-    rows = window("m.{x}", *[(f"m.x{i}", b"1") for i in range(10, 20)])
+    rows = window(*[(f"m.x{i}", b"1") for i in range(10, 20)])
     rows.remove(np.array([3, 5]))
-    rows.prepend(window("m.{x}", *[(f"m.x{i}", b"1") for i in range(4)]))
-    frame = rows.snapshot().frame()
+    rows.prepend(window(*[(f"m.x{i}", b"1") for i in range(4)]))
+    frame = rows.snapshot().named(("", "x")).frame()
     assert frame["x"].tolist() == [subject[2:] for subject in frame["_subject"]]
     assert len(frame) == 12
 
 
 def test_names_are_part_of_a_feed(tmp_path: Path) -> None:
-    """Two pages that name the same tokens share a feed, others get one of their own; all read the filter."""
+    """However pages name the tokens of one filter, they share one consumer and one window; each sees its own
+    names."""
     with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
         server.add_stream("S", ["s.>"])
         server.publish("s.one.two", b'{"n": 1}')
         server.publish("s.one", b'{"n": 2}')
         feed = client.feed("S", "s.{a}.{b}")
         assert client.feed("S", "s.{a}.{b}") is feed
-        assert client.feed("S", "s.{b}.{a}") is not feed
-        assert client.feed("S", "s.*.*") is not feed
+        other, plain = client.feed("S", "s.{b}.{a}"), client.feed("S", "s.*.*")
+        assert other is not feed
+        assert other.window is plain.window is feed.window
+        for i in range(50):
+            client.feed("S", f"s.{{name{i}}}.*")
+        assert len(client.feeds()) == 1
         every = client.feed("S", "{all>}")
         assert feed.wait(30)
         assert every.wait(30)
         assert feed.frame()[["a", "b", "n"]].to_numpy().tolist() == [["one", "two", 1]]
+        assert other.frame()[["b", "a", "n"]].to_numpy().tolist() == [["one", "two", 1]]
+        assert list(plain.frame()) == ["_subject", "_seq", "n"]
+        assert len(client.feeds()) == 2
         assert every.frame()["all"].tolist() == ["s.one.two", "s.one"]
         assert feed.health.name == "S s.*.*"
 

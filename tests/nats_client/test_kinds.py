@@ -1,0 +1,90 @@
+"""What a column is follows from its values, and not from which came first."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from nats_client.decoders import Raw, decode
+from nats_client.window import Window
+
+BIG = 9223372036854771712
+
+
+def window_of(payloads: Sequence[bytes], size: int) -> Window:
+    """A window of these payloads, that many a batch."""
+    window = Window()
+    for start in range(0, len(payloads), size):
+        part = list(payloads[start : start + size])
+        seqs = list(range(start + 1, start + 1 + len(part)))
+        window.append(decode(Raw(seqs, seqs, ["s.a"] * len(part), part), "json", None)[0])
+    return window
+
+
+@pytest.mark.parametrize(
+    ("payloads", "kind", "mistyped"),
+    [
+        ([b'{"v": "unavailable"}'] + [b'{"v": 21.5}'] * 100, "number", 1),
+        ([b'{"v": %d}' % BIG] + [b'{"v": 1073741824}'] * 100, "number", 0),
+        ([b'{"v": 1}'] + [b'{"v": "open"}'] * 100, "text", 0),
+        ([b'{"v": "1.5"}', b'{"v": "n/a"}'] * 50, "text", 0),
+        ([b'{"v": 1}', b'{"v": "x"}', b'{"v": null}', b'{"v": true}'], "number", 1),
+    ],
+    ids=["a word first", "a large integer first", "a number first", "texts", "few"],
+)
+def test_order_does_not_matter(payloads: list[bytes], kind: str, mistyped: int) -> None:
+    """Who was there from the first value on sees what somebody sees who opens the page later, whatever came
+    first, and however it came in batches."""
+    seen = []
+    for order in (payloads, payloads[::-1]):
+        for size in (1, 7, len(payloads)):
+            window = window_of(order, size)
+            snapshot = window.snapshot()
+            assert snapshot.columns["v"] == kind
+            assert window.mistyped == mistyped
+            values = list(map(str, snapshot.frame()["v"].tolist()))
+            seen.append(values if order is payloads else values[::-1])
+    assert all(values == seen[0] for values in seen)
+
+
+def test_large_integers_are_exact_beside_small_ones() -> None:
+    """A chart has numbers, a table has each digit."""
+    snapshot = window_of([b'{"v": %d}' % n for n in (BIG + 1, 5, BIG + 3)], 1).snapshot()
+    assert snapshot.numbers("v").tolist() == [float(BIG), 5.0, float(BIG)]
+    assert snapshot.frame()["v"].tolist() == [BIG + 1, 5, BIG + 3]
+    assert snapshot.latest("v").tolist() == [BIG + 3]
+
+
+def test_kind_changes_with_the_rows() -> None:
+    """When the odd values have left, the column is what the rest is, and readers start over; integers are
+    integers again."""
+    window = window_of([b'{"v": "a"}'] * 6 + [b'{"v": 1}'] * 5, 3)
+    before = window.snapshot()
+    assert before.columns["v"] == "text"
+    window.evict(4)
+    after = window.snapshot()
+    assert after.columns["v"] == "number"
+    assert after.generation != before.generation
+    assert window.mistyped == 3
+    window.evict(7)
+    assert window.mistyped == 0
+    assert window.snapshot().frame()["v"].dtype == "int64"
+    assert before.frame()["v"].tolist() == ["a"] * 6 + ["1"] * 5
+
+
+def test_times_are_times_again() -> None:
+    """A column of times is one again when the row with another text has left."""
+    window = window_of([b'{"v": "n/a"}'] + [b'{"v": "2026-11-25T20:19:27Z"}'] * 9, 1)
+    assert window.snapshot().columns["v"] == "text"
+    window.evict(2)
+    assert window.snapshot().columns["v"] == "time"
+
+
+def test_columns_that_nobody_has_any_more_make_room() -> None:
+    """Fields that have left the window take no place from those that come."""
+    window = Window()
+    for i in range(400):
+        fields = b'{"k%d": 1}' % i
+        window.append(decode(Raw([i + 1], [i + 1], ["s.a"], [fields]), "json", None)[0])
+        window.evict(i - 5)
+    assert not window.surplus_fields
+    assert "k399" in window.snapshot().columns

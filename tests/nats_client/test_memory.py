@@ -1,0 +1,196 @@
+"""One ceiling for all that the process holds."""
+
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from nats_client import Client, Settings
+from nats_client.columns import Batch
+from nats_client.errors import ClosedError, SettingsError
+from nats_client.memory import SMALLEST, Memory
+from nats_client.window import Window
+from tests.nats import NatsServer
+from tests.waiting import until
+
+MIB = 1 << 20
+
+
+class Rows:
+    """A holder with a window of its own."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.window = Window()
+        self.last_read = time.monotonic()
+        self.evicted = False
+        self.next = 1
+        self.memory = memory
+        memory.join(self, self.evict)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the window."""
+        return self.window.nbytes
+
+    def evict(self) -> None:
+        """Close it."""
+        self.evicted = True
+        self.window.clear()
+
+    def shrink(self, nbytes: int, ceiling: int) -> None:
+        """Shrink the window."""
+        self.window.shrink(max(SMALLEST, nbytes))
+
+    def relax(self) -> None:
+        """Give it its own ceiling back."""
+        self.window.max_bytes = 512 * MIB
+
+    def fill(self, rows: int) -> None:
+        """Put rows in."""
+        for _ in range(rows // 10_000):
+            seq = np.arange(self.next, self.next + 10_000, dtype=np.int64)
+            self.next += 10_000
+            self.window.append(Batch(seq, seq, seq, ["s"] * len(seq), {"v": seq.astype(float)}))
+            self.memory.note(self)
+
+
+def test_the_largest_give_way() -> None:
+    """All together stay below the ceiling; who holds less than an equal share loses nothing, and what the
+    others lost is counted."""
+    memory = Memory(64 * MIB)
+    small, large = Rows(memory), [Rows(memory) for _ in range(4)]
+    small.fill(50_000)
+    for _ in range(4):
+        for rows in large:
+            rows.fill(200_000)
+    assert memory.total <= memory.ceiling
+    assert sum(rows.nbytes for rows in (small, *large)) <= memory.ceiling
+    assert small.window.dropped == 0
+    assert all(rows.window.dropped for rows in large)
+    sizes = [len(rows.window) for rows in large]
+    assert min(sizes) * 2 > max(sizes)
+
+
+def test_the_unread_go_first() -> None:
+    """What nobody has read for a while is closed before anybody who reads loses a row."""
+    memory = Memory(64 * MIB)
+    unread, read = Rows(memory), Rows(memory)
+    unread.last_read -= 3600
+    unread.fill(500_000)
+    read.fill(700_000)
+    assert unread.evicted
+    assert not read.evicted
+    assert read.window.dropped == 0
+
+
+def test_unread_feed_is_closed_for_want_of_memory(server: NatsServer) -> None:
+    """A feed that nobody reads is closed when memory is short, and there again when somebody asks; the count
+    of its bytes goes with it."""
+    memory = Memory(48 * MIB)
+    server.publish("s.a", b'{"v": 1}')
+    with Client(Settings(url=server.url), memory=memory) as client:
+        feed = client.feed("S")
+        assert feed.wait(30)
+        other = Rows(memory)
+        feed.last_read -= 3600  # type: ignore[misc]
+        other.fill(1_000_000)
+        until(lambda: feed not in client.feeds())
+        with pytest.raises(ClosedError):
+            feed.snapshot()
+        assert memory.total <= memory.ceiling
+        again = client.feed("S")
+        assert again.wait(30)
+        assert again.frame()["v"].tolist() == [1]
+
+
+def test_a_feed_says_that_memory_is_shared(server: NatsServer) -> None:
+    """A feed that had to give up rows says so, with the ceiling of all."""
+    memory = Memory(20 * MIB)
+    rows = [{"v": i, "text": f"{i} " + "x" * 1000} for i in range(2000)]
+    server.publish("s.a", *[json.dumps(rows[i : i + 100]).encode() for i in range(0, 2000, 100)] * 12)
+    with Client(Settings(url=server.url), memory=memory) as client:
+        feed, other = client.feed("S"), Rows(memory)
+        other.fill(400_000)
+        assert feed.wait(30)
+        other.fill(1_000_000)
+        assert memory.total <= memory.ceiling
+        assert other.window.dropped
+        assert feed.snapshot().frame(last=1)["v"].tolist() == [1999]
+
+
+def test_room_of_a_burst_is_given_back() -> None:
+    """When a burst is over, so is the room that it took; a cleared window holds next to nothing."""
+    window = Window()
+    seq = np.arange(1, 1_000_001, dtype=np.int64)
+    window.append(Batch(seq, seq, seq, ["s"] * len(seq), {"v": seq.astype(float)}))
+    full = window.nbytes
+    window.evict(999_000)
+    assert len(window) == 1001
+    assert window.nbytes * 50 < full
+    assert window.snapshot().seq.tolist() == list(range(999_000, 1_000_001))
+    window.clear()
+    assert window.nbytes < 100_000
+    assert list(window.snapshot().columns) == ["_subject"]
+
+
+@pytest.mark.parametrize(
+    ("written", "bytes_"), [("2 GiB", 2 << 30), ("500 MB", 500_000_000), ("64mib", 64 * MIB)]
+)
+def test_setting(written: str, bytes_: int) -> None:
+    """The ceiling is a setting, and an environment variable."""
+    assert Settings.load({"memory": written}, {}).memory == bytes_
+    assert Settings.load({}, {"LOOKBACK_MEMORY": written}).memory == bytes_
+
+
+@pytest.mark.parametrize("written", ["much", "1 MiB", "-5 GiB", True])
+def test_setting_that_cannot_be(written: object) -> None:
+    """A size that cannot be read, or is too small for anything, is told."""
+    with pytest.raises(SettingsError, match="'memory'"):
+        Settings.load({"memory": written}, {})
+
+
+def test_many_threads() -> None:
+    """Rows appended, put in front, evicted and of changing type, while many read: no reader ever fails, and
+    each finds codes that its labels have."""
+    window, over, wrong = Window(max_rows=20_000), threading.Event(), []
+
+    def read() -> None:
+        try:
+            while not over.is_set():
+                snapshot = window.snapshot().named(("", "token"))
+                assert window.nbytes > 0
+                frame = snapshot.frame()
+                tokens = frame["token"].tolist()
+                assert tokens == [subject.split(".")[1] for subject in frame["_subject"]]
+                for name, kind in snapshot.columns.items():
+                    if kind == "text":
+                        codes, labels = snapshot.codes(name)
+                        assert codes.max(initial=-1) < len(labels)
+                        assert codes.max(initial=-1) < len(snapshot._columns[name].labels.index())
+        except Exception as error:
+            wrong.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(6)]
+    for reader in readers:
+        reader.start()
+    try:
+        for i in range(200):
+            seq = np.arange(i * 100 + 10_000, i * 100 + 10_100, dtype=np.int64)
+            subjects = [f"s.{i}-{k % 7}" for k in range(100)]
+            odd = [f"text {i}"] * 100 if i % 3 else np.arange(100, dtype=float)
+            values = {"v": odd, f"f{i % 40}": np.arange(100, dtype=float)}
+            window.append(Batch(seq, seq, seq, subjects, values))  # type: ignore[arg-type]
+            if i % 10 == 9:
+                window.evict(int(seq[0]) - 5000)
+            if i % 50 == 20:
+                older, first = Window(), int(window.oldest_seq or 0)
+                past = np.arange(first - 10, first, dtype=np.int64)
+                older.append(Batch(past, past, past, ["s.old"] * 10, {"v": ["n/a"] * 10}))
+                window.prepend(older)
+    finally:
+        over.set()
+        for reader in readers:
+            reader.join()
+    assert not wrong
