@@ -248,7 +248,7 @@ class Chart {
   drawLegend() {
     const shown = this.series
       .map((series, i) => [i, series.name])
-      .filter(([i]) => i !== this.others || this.series[i].cells.size)
+      .filter(([i]) => this.series[i].cells.size) // one whose rows have left keeps its colour, and no key
       .sort((a, b) => (a[0] === this.others) - (b[0] === this.others) || BY_NAME.compare(a[1], b[1]));
     const periods = this.config.compare ? this.periods().map((period) => [period.k, this.called(period)]) : [];
     const where = zone(this.reference());
@@ -662,6 +662,12 @@ class Reader {
     };
   }
 
+  doubles(count) {
+    const start = this.at;
+    this.at += count * 8;
+    return (i) => this.view.getFloat64(start + i * 8, true);
+  }
+
   cells(bounded) {
     const { view } = this;
     const flags = this.byte();
@@ -674,13 +680,15 @@ class Reader {
       bases.set(this.int(), view.getFloat64(this.at, true));
       this.at += 8;
     }
-    const width = 1 << (flags >> 3);
+    const width = 1 << ((flags >> 3) & 3);
+    const exact = Boolean(flags & 32);
     const steps = this.bytes(width * count);
     const spread = flags & 2 ? this.bytes((count + 7) >> 3) : null;
     const several = (i) => spread !== null && (spread[i >> 3] >> (i & 7)) & 1;
     let more = 0;
     for (let i = 0; i < count; i++) more += several(i);
-    const singles = this.floats(count - more, 4), lows = this.floats(more, 3), highs = this.floats(more, 3);
+    const read = (count, size) => (exact ? this.doubles(count) : this.floats(count, size));
+    const singles = read(count - more, 4), lows = read(more, 3), highs = read(more, 3);
     let wide = 0;
     const each = (take) => {
       for (let i = 0, key = 0; i < count; i++) {
@@ -768,14 +776,16 @@ function escapeMarkup(text) {
   return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }
 
+// As exact as a number travels: seven digits; of a large one all before the point, and three behind it.
 const NUMBER = new Intl.NumberFormat("en", { maximumSignificantDigits: 7 });
+const LARGE = new Intl.NumberFormat("en", { maximumFractionDigits: 3 });
 function short(value) {
-  return NUMBER.format(value);
+  return (Math.abs(value) < 10000 ? NUMBER : LARGE).format(value);
 }
 
 const ROUGH = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 }); // as exact as a range travels
 function rough(value) {
-  return ROUGH.format(value);
+  return Math.abs(value) < 100000 ? ROUGH.format(value) : short(value);
 }
 
 // Charts that were sent before this file was here have waited. A newer edition of this file takes over.
