@@ -3,7 +3,6 @@
 from typing import Any
 
 import pandas as pd
-
 import streamlit as st
 
 from nats_client.columns import EXACT

@@ -6,13 +6,15 @@ clock in ms; the header, a JSON object behind its length; then the cells. A brow
 is not newer than what it holds. To one that builds on what it does not hold, it answers which it got last.
 
 Cells: flags (1: in place of all cells held, 2: some hold more than one value, 4: bases follow, 8 and 16: a
-step takes 2 or 4 bytes instead of 1, 32: numbers are float64, and relative to nothing), then as varints the first bin that counts (and one past the last, of
+step takes 2 or 4 bytes instead of 1, 32: numbers are float64, and
+relative to nothing), then as varints the first bin that counts (and one past the last, of
 finer cells), how many bins after it the first cell is, the number of series, the number of cells, the number
 of bases; the bases, each a varint series and a float64. The cells stand in the order of bin * series + row:
 the steps from each to the next; where some hold more than one value, a bit for each cell, lowest first,
 whether it does; the cells of one value, as float32, little-endian, relative to the bases; of the others the
 lows, rounded down, then the highs, rounded up, as float32 without the last eight bits; of each of these three
-the lowest bytes of all, then the next. An infinite value says that a cell is empty.
+the lowest bytes of all, then the next. An infinite value says that a cell is empty; -inf that it holds
+nothing but nulls, where a line breaks.
 """
 
 import json
@@ -190,7 +192,7 @@ def packed(cells: Cells, series: int, oldest: int, end: int | None = None, *, wh
 def _needs_all_digits(low: Floats, high: Floats) -> bool:
     """Whether float32 would change what a chart shows: whole digits of a large number, or the first three
     behind its point. Of small ones it shows seven digits, and five of a range."""
-    held = low < np.inf
+    held = np.isfinite(low)
     low, high = low[held], high[held]
     large = np.maximum(np.abs(low), np.abs(high))
     if not len(large) or large.max() < 1e5:
