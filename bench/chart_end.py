@@ -97,12 +97,15 @@ def read(data: bytes) -> Message:
             row = number()
             (bases[row],) = struct.unpack_from("<d", data, at)
             at += 8
-        width = 1 << (kind >> 3)
+        width = 1 << (kind >> 3 & 3)
         steps = np.frombuffer(data, f"<u{width}", count, at).astype(np.int64)
         at += width * count
 
         def values(count: int, size: int) -> np.ndarray:
             nonlocal at
+            if kind & 32:
+                at += 8 * count
+                return np.frombuffer(data, "<f8", count, at - 8 * count)
             part = np.zeros((count, 4), dtype=np.uint8)
             part[:, 4 - size :] = np.frombuffer(data, "u1", size * count, at).reshape(size, count).T
             at += size * count
@@ -112,7 +115,7 @@ def read(data: bytes) -> Message:
         if kind & 2:
             bits = np.frombuffer(data, "u1", -(-count // 8), at)
             spread, at = np.unpackbits(bits, count=count, bitorder="little").astype(bool), at + len(bits)
-        low = np.zeros(count, dtype="<f4")
+        low = np.zeros(count)
         low[~spread] = values(int((~spread).sum()), 4)
         high = low.copy()
         low[spread], high[spread] = (values(int(spread.sum()), 3) for _ in range(2))

@@ -10,7 +10,7 @@ from nats_client import format_duration
 from .live import View
 from .status import empty_state
 from .thresholds import Watched, crossed, series_name
-from .words import plain, zone
+from .words import number_text, plain, rounded, zone
 
 MOST_ROWS = 100
 """Crossings that the list shows, the newest."""
@@ -57,11 +57,11 @@ def alerts(
             "Series": table["series"],
             "Since": since.where(table["seen"], "before " + since),
             "Until": until.fillna("still above"),
-            f"At crossing{behind}": table["value"],
-            f"Peak{behind}": table["peak"],
+            f"At crossing{behind}": table["value"].map(rounded),
+            f"Peak{behind}": table["peak"].map(rounded),
         }
     )
-    number = st.column_config.NumberColumn(format="%.6g")
+    number = st.column_config.NumberColumn(format="plain")
     config = {f"At crossing{behind}": number, f"Peak{behind}": number}
     st.dataframe(shown, column_config=config, hide_index=True, height=min(38 + 35 * len(shown), 320))
     total = sum(one.found.total for one in watched)
@@ -72,7 +72,7 @@ def alerts(
 def headline(one: Watched, look_back: str, unit: str, *, several: bool) -> str:
     """How things stand at one threshold, as Markdown."""
     _, total, above, series = one.found
-    limit = f"'{one.name}' ({one.threshold:.7g}{' ' * bool(unit)}{unit})"
+    limit = f"'{one.name}' ({number_text(one.threshold)}{' ' * bool(unit)}{unit})"
     what = f" in '{one.field}'" if several else ""
     if above:
         is_are = "is" if above == 1 else "are"

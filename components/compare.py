@@ -12,7 +12,7 @@ from nats_client.periods import check_reach, full_reach, period_names, period_st
 from .line_chart import draw
 from .live import View
 from .status import empty_state
-from .words import zone
+from .words import rounded, zone
 
 MOST_ROWS = 100
 """Rows of a table of means: those with the greatest differences."""
@@ -85,18 +85,18 @@ def compared_means(
     starts = period_starts(length, 1, view.now, zone())
     means = view.feed.means.table(view.snapshot, y, color, starts, view.now)
     current, before = period_names(length, 1)
-    number, format_ = st.column_config.NumberColumn, f"%.6g {unit.replace('%', '%%')}"
-    shown = means
+    number, behind = st.column_config.NumberColumn, f" ({unit})" if unit else ""
+    shown = means.assign(current=means["current"].map(rounded), before=means["before"].map(rounded))
     if len(means) > MOST_ROWS:
         greatest = means["change"].abs().nlargest(MOST_ROWS).index
-        shown = means[means.index.isin(greatest)]
+        shown = shown[shown.index.isin(greatest)]
         st.caption(f"The {MOST_ROWS} of {len(means):,} with the greatest differences.")
     st.dataframe(
         shown.rename_axis("_series").reset_index(),
         column_config={
             "_series": "Subject" if color == "_subject" else color or "Field",
-            "current": number(f"Mean, {current} so far", format=format_),
-            "before": number(f"Mean, {before}, same stretch", format=format_),
+            "current": number(f"Mean, {current} so far{behind}", format="plain"),
+            "before": number(f"Mean, {before}, same stretch{behind}", format="plain"),
             "change": number("Difference", format="%+.1f %%"),
         },
         hide_index=True,

@@ -8,7 +8,7 @@ import streamlit as st
 from nats_client.fields import ROWS, Field, fields, times_among
 
 from .live import View
-from .words import clock_text, cut, plain
+from .words import clock_text, cut, number_text, plain
 
 _KEEP = 1.0  # seconds that one look at the rows serves all viewers
 _LONGEST = 80  # characters of an example
@@ -71,5 +71,5 @@ def _text(value: float | str | pd.Timestamp | None) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:,.6g}"
+        return number_text(value)
     return cut(value, _LONGEST)

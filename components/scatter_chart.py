@@ -56,7 +56,7 @@ def _figure(view: View, x: str, y: str, color: str | None, height: int) -> dict[
             "x": horizontal[members],
             "y": vertical[members],
             "marker": {"size": 5, "opacity": 0.6, "color": REST if name is None else COLOURS[i]},
-            "hovertemplate": "%{x:.6~g}, %{y:.6~g}" + ("" if color else "<extra></extra>"),
+            "hovertemplate": "%{x:,}, %{y:,}" + ("" if color else "<extra></extra>"),
         }
         for i, (name, members) in enumerate(groups)
     ]

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import pandas as pd
 import streamlit as st
+
+from nats_client.columns import EXACT
 
 from .live import View
 from .status import empty_state
-from .words import local, plain
+from .words import local, plain, rounded
 
 MOST = 500
 """Values that a table of newest values shows."""
@@ -26,7 +29,16 @@ def newest_rows(view: View, rows: int = 20) -> None:
         label = "Time" if name == "_time" else name
         table = local(table, name)
         config[name] = st.column_config.DatetimeColumn(label, format="YYYY-MM-DD HH:mm:ss.SSS")
+    for name in map(str, table.select_dtypes("integer")):
+        if not _in_browsers(table[name]):
+            table[name] = table[name].astype("str")
     st.dataframe(table, column_config=config, hide_index=True, placeholder="n/a")
+
+
+def _in_browsers(values: pd.Series) -> bool:
+    """Whether a browser can tell these integers apart."""
+    held = values.dropna()
+    return held.empty or bool(held.abs().max() < EXACT)
 
 
 def latest_values(view: View, column: str, by: str = "_subject") -> None:
@@ -43,13 +55,14 @@ def latest_values(view: View, column: str, by: str = "_subject") -> None:
         )
         return
     latest = found[:MOST]
+    whole = pd.api.types.is_integer_dtype(latest.dtype) and _in_browsers(latest)
     st.dataframe(
-        latest.rename("latest").rename_axis(by).reset_index(),
+        (latest if whole else latest.map(rounded)).rename("latest").rename_axis(by).reset_index(),
         column_config={
             by: "Subject" if by == "_subject" else by,
             "latest": st.column_config.ProgressColumn(
                 column,
-                format="%.6g",
+                format="plain",
                 min_value=min(0.0, float(latest.min())),
                 max_value=float(latest.max()) or 1.0,
             ),

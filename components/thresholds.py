@@ -9,6 +9,7 @@ from nats_client.crossings import Crossing, Found
 from nats_client.errors import ThresholdError
 
 from .live import View
+from .words import rounded
 
 MOST_MARKS = 200
 """Crossings that a chart marks, the newest; further ones are counted."""
@@ -63,7 +64,7 @@ def drawn(
     """What the chart is to draw of `thresholds`: its settings "thresholds", names and numbers, and "marks".
 
     A mark is the number of its threshold, of its series among "names", its time (ms since the epoch, UTC),
-    and the value to six digits; "more" says how many crossings have none.
+    and the value as it is shown; "more" says how many crossings have none.
     """
     if not thresholds:
         return {}
@@ -84,7 +85,7 @@ def drawn(
         "marks": {
             "names": names,
             "at": [
-                [line, names.index(name), crossing.start // 1_000_000, float(f"{crossing.value:.6g}")]
+                [line, names.index(name), crossing.start // 1_000_000, rounded(crossing.value)]
                 for crossing, name, line in marked
             ],
             "more": unlisted + len(seen) - len(marked),

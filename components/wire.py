@@ -6,13 +6,15 @@ clock in ms; the header, a JSON object behind its length; then the cells. A brow
 is not newer than what it holds. To one that builds on what it does not hold, it answers which it got last.
 
 Cells: flags (1: in place of all cells held, 2: some hold more than one value, 4: bases follow, 8 and 16: a
-step takes 2 or 4 bytes instead of 1), then as varints the first bin that counts (and one past the last, of
+step takes 2 or 4 bytes instead of 1, 32: numbers are float64, and
+relative to nothing), then as varints the first bin that counts (and one past the last, of
 finer cells), how many bins after it the first cell is, the number of series, the number of cells, the number
 of bases; the bases, each a varint series and a float64. The cells stand in the order of bin * series + row:
 the steps from each to the next; where some hold more than one value, a bit for each cell, lowest first,
 whether it does; the cells of one value, as float32, little-endian, relative to the bases; of the others the
 lows, rounded down, then the highs, rounded up, as float32 without the last eight bits; of each of these three
-the lowest bytes of all, then the next. An infinite value says that a cell is empty.
+the lowest bytes of all, then the next. An infinite value says that a cell is empty; -inf that it holds
+nothing but nulls, where a line breaks.
 """
 
 import json
@@ -27,12 +29,15 @@ import numpy as np
 import numpy.typing as npt
 
 from nats_client.bins import Bins
+from nats_client.columns import Floats
 from nats_client.detail import TILE, Cells
 from nats_client.window import Snapshot
 
 REMEMBERED = 8
 """Messages back to which a browser that missed the later ones can be helped by what changed alone."""
 
+_SHOWN = 0.0005
+"""Half of what a chart shows of a large number's fraction."""
 _Mark = tuple[int, str, int, float]
 
 
@@ -154,9 +159,15 @@ def packed(cells: Cells, series: int, oldest: int, end: int | None = None, *, wh
     based = np.flatnonzero(cells.base).tolist()
     order = np.lexsort((cells.row, cells.bin))
     bins, rows = cells.bin[order], cells.row[order]
-    base = cells.base[rows]
-    low = (cells.low[order] - base).astype("<f4")
-    high = (cells.high[order] - base).astype("<f4")
+    exact = _needs_all_digits(cells.low, cells.high)
+    if exact:
+        based, series_base = [], np.zeros_like(cells.base)
+    else:
+        series_base = cells.base
+    base = series_base[rows]
+    kind = "<f8" if exact else "<f4"
+    low = (cells.low[order] - base).astype(kind)
+    high = (cells.high[order] - base).astype(kind)
     high = np.where(np.isinf(high), low, high)
     first = int(bins[0]) if len(bins) else oldest
     steps = np.diff((bins - first) * series + rows, prepend=0)
@@ -164,15 +175,31 @@ def packed(cells: Cells, series: int, oldest: int, end: int | None = None, *, wh
     width = 0 if greatest < 1 << 8 else 1 if greatest < 1 << 16 else 2
     spread = low != high
     several = bool(spread.any())
-    flags = whole | several << 1 | bool(based) << 2 | width << 3
+    flags = whole | several << 1 | bool(based) << 2 | width << 3 | exact << 5
     place = (oldest,) if end is None else (oldest, end)
     parts = [bytes([flags]), varints(*place, first - oldest, series, len(bins), len(based))]
     parts += [varints(i) + struct.pack("<d", cells.base[i]) for i in based]
     parts.append(steps.astype(("<u1", "<u2", "<u4")[width]).tobytes())
     if several:
         parts.append(np.packbits(spread, bitorder="little").tobytes())
-    parts += [_planes(low[~spread], 4), _shortened(low[spread], -1), _shortened(high[spread], 1)]
+    if exact:
+        parts += [low[~spread].tobytes(), low[spread].tobytes(), high[spread].tobytes()]
+    else:
+        parts += [_planes(low[~spread], 4), _shortened(low[spread], -1), _shortened(high[spread], 1)]
     return b"".join(parts)
+
+
+def _needs_all_digits(low: Floats, high: Floats) -> bool:
+    """Whether float32 would change what a chart shows: whole digits of a large number, or the first three
+    behind its point. Of small ones it shows seven digits, and five of a range."""
+    held = np.isfinite(low)
+    low, high = low[held], high[held]
+    large = np.maximum(np.abs(low), np.abs(high))
+    if not len(large) or large.max() < 1e5:
+        return False
+    ends = np.concatenate([low[large >= 1e5], high[large >= 1e5]])
+    same = np.abs(ends.astype("<f4").astype(float) - ends) < _SHOWN
+    return bool((low[large >= 1e5] != high[large >= 1e5]).any() or not same.all())
 
 
 def _shortened(values: npt.NDArray[np.float32], side: int) -> bytes:

@@ -1,5 +1,6 @@
 """Numbers, times and names for people. Names come from NATS and are untrusted: data, never markup."""
 
+import math
 import re
 from html import escape
 
@@ -27,6 +28,19 @@ def cut(text: str, most: int) -> str:
 def count_text(number: int, noun: str) -> str:
     """A number of things: "1 message", "1,200 messages"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def number_text(value: float) -> str:
+    """A number as charts write it: seven digits; of a large one all before the point, and three behind it."""
+    shown = rounded(value)
+    return f"{shown:,.0f}" if shown == int(shown) and abs(shown) < 1e15 else f"{shown:,.15g}"
+
+
+def rounded(value: float) -> float:
+    """A number with the digits that are shown of it, seven or all before the point and three behind it."""
+    if not math.isfinite(value):
+        return value
+    return float(f"{value:.7g}") if abs(value) < 10_000 else round(value, 3)
 
 
 def bytes_text(count: float) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .columns import Floats, Ints
+from .columns import Floats, Ints, is_null
 from .detail import TOO_LARGE, Cells, Detail, bases, put
 from .errors import LookbackError
 from .window import Oldest, Snapshot
@@ -143,6 +143,7 @@ class Bins:
         self._low = np.full((0, self._capacity), np.inf)
         self._high = np.full((0, self._capacity), -np.inf)
         self._changed = np.zeros((0, self._capacity), dtype=np.int64)
+        self._null = np.zeros((0, self._capacity), dtype=np.bool_)
         self._edge = (self._now - self._look_back) // self.step  # the ring holds bins from here on
         self._oldest = self._edge  # of these, the ones of which the window still holds rows
         self.future = 0
@@ -183,10 +184,12 @@ class Bins:
             row, place = np.nonzero(self._changed > since)
             bins = self._edge + (place - self._edge) % self._capacity
             kept = bins >= self._oldest
+            low = self._low[row, place]
+            low[(low == np.inf) & self._null[row, place]] = -np.inf
             if whole:
-                kept &= self._low[row, place] < np.inf
-            row, place, bins = row[kept], place[kept], bins[kept]
-            cells = Cells(bins, row, self._low[row, place], self._high[row, place], self._bases(row))
+                kept &= low < np.inf
+            row, place, bins, low = row[kept], place[kept], bins[kept], low[kept]
+            cells = Cells(bins, row, low, self._high[row, place], self._bases(row))
             self._told[since] = told = Changes(
                 self.epoch,
                 self.version,
@@ -204,7 +207,11 @@ class Bins:
     @property
     def nbytes(self) -> int:
         """Bytes of the bins, the finer ones included."""
-        return 3 * self._low.nbytes + sum(detail.nbytes for detail in list(self._details.values()))
+        return (
+            3 * self._low.nbytes
+            + self._null.nbytes
+            + sum(detail.nbytes for detail in list(self._details.values()))
+        )
 
     @property
     def now(self) -> int:
@@ -251,12 +258,13 @@ class Bins:
     def _clear(self, start: int, end: int, version: int = 0) -> None:
         places = np.arange(start, min(end, start + self._capacity)) % self._capacity
         if version:
-            filled = self._low[:, places] < np.inf
+            filled = (self._low[:, places] < np.inf) | self._null[:, places]
             self._changed[:, places] = np.where(filled, version, self._changed[:, places])
         else:
             self._changed[:, places] = 0
         self._low[:, places] = np.inf
         self._high[:, places] = -np.inf
+        self._null[:, places] = False
 
     def _outgrown(self) -> bool:
         """Whether starting over would show more: rows from the future have come of age, or of the series that
@@ -315,8 +323,22 @@ class Bins:
             good &= which >= 0
             rows = self._rows_of(field, which[good], bins[good], labels)
             cells = rows * self._capacity + bins[good] % self._capacity
+            nulls = held & is_null(values) & (which >= 0)
             values = values[good]
             put(self._low, self._high, self._changed, cells, values, self.version)
+            if nulls.any():
+                self._break(field, which[nulls], bins[nulls])
+
+    def _break(self, field: int, codes: Ints, bins: Ints) -> None:
+        """Note where a series says that it has no value; one that has had none yet has no line to break."""
+        known = self._seen[field].row
+        codes, bins = codes[codes < len(known)], bins[codes < len(known)]
+        row = known[codes]
+        drawn = (row >= 0) & (row != (-2 if self._others is None else self._others))
+        row, place = row[drawn], bins[drawn] % self._capacity
+        new = ~self._null[row, place]
+        self._null[row[new], place[new]] = True
+        self._changed[row[new], place[new]] = self.version
 
     def _forget(self, snapshot: Snapshot) -> None:
         """Clear the bins before the oldest row of the window, which its ceiling may have pushed out."""
@@ -371,6 +393,7 @@ class Bins:
         self._low = np.vstack([self._low, np.full(shape, np.inf)])
         self._high = np.vstack([self._high, np.full(shape, -np.inf)])
         self._changed = np.vstack([self._changed, np.zeros(shape, dtype=np.int64)])
+        self._null = np.vstack([self._null, np.zeros(shape, dtype=np.bool_)])
 
 
 def _natural(name: str) -> list[str | int]:

@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.json
 
-from .columns import Coded, Floats, Values
+from .columns import NULL, Coded, Floats, Values
 from .stamps import LONGEST, MISSING, read_joined
 
 FEWEST = 64
@@ -30,7 +30,7 @@ class Columns:
     """What many payloads hold, one value for each of them."""
 
     values: dict[str, Values]
-    """By field, in the order of the first payload; without fields that are null throughout."""
+    """By field, in the order of the first payload."""
     integral: set[str]
     """Fields that hold only integers."""
 
@@ -66,21 +66,30 @@ def read_columns(payloads: Sequence[bytes], longest: int, exact: int) -> Columns
         return None
     if table.num_rows != len(payloads) or set(table.column_names) != set(first):
         return None
+    # Arrow makes no difference between a null and a field that is not there.
+    nulls, written = sum(table[name].null_count for name in first), text.count(b"null")
+    if nulls and written not in (0, nulls):
+        return None
     found = Columns({}, set())
     for name in first:
         column = table[name].combine_chunks()
         if isinstance(column, pa.ChunkedArray):
             column = column.chunk(0)
         if pa.types.is_null(column.type):
+            if written:
+                found.values[name] = np.full(len(column), NULL)
             continue
+        numbers: Floats | None = None
         if pa.types.is_string(column.type):
             values: Values | None = _texts(column, longest)
         else:
-            values = _numbers(column, exact)
+            numbers = values = _numbers(column, exact)
             if pa.types.is_integer(column.type) and not column.null_count:
                 found.integral.add(name)
         if values is None:
             return None
+        if written and column.null_count and numbers is not None:
+            numbers[~column.is_valid().to_numpy(zero_copy_only=False)] = NULL
         found.values[name] = values
     return found
 

@@ -266,6 +266,7 @@ class _Columns:
     def __init__(self, taken: Collection[str]) -> None:
         self._taken = taken
         self.values: dict[str, Values] = {}
+        self._absent: list[int] = []  # rows without the field that is added
         self.integral: set[str] = set()
         """Columns that hold only integers."""
         self.not_finite = 0
@@ -284,9 +285,14 @@ class _Columns:
                 self.add(nested, f"{name}.", depth + 1)
                 kinds.discard(dict)
                 values = [None if type(value) is dict else value for value in values]
-            kinds.discard(type(None))
+            if type(None) in kinds:
+                kinds.discard(type(None))
+                self._absent = [] if alike else [i for i, row in enumerate(rows) if key not in row]
             if kinds:
                 self._add(name, values, kinds)
+            elif len(self._absent) < len(rows):  # nulls alone
+                self.values[name] = self._nulls_in(np.full(len(rows), NULL))
+            self._absent = []
 
     def _add(self, name: str, values: list[Any], kinds: set[type]) -> None:
         if kinds & NUMERIC:
@@ -301,6 +307,11 @@ class _Columns:
                 return
         self.values[name] = [_as_text(value) for value in values]
 
+    def _nulls_in(self, column: Floats) -> Floats:
+        """`column`, in which rows without the field are none that say null."""
+        column[self._absent] = np.nan
+        return column
+
     def _add_numbers(self, name: str, values: list[Any], kinds: set[type]) -> None:
         """Add `values`, some of which are numbers, as float64; beside them what is none, and the digits of
         integers that float64 cannot hold, as texts."""
@@ -312,7 +323,7 @@ class _Columns:
             missing += sum(text is not None for text in texts)
         if missing:
             values = [NULL if value is None else value for value in values]
-        column = np.array(values, dtype=np.float64)
+        column = self._nulls_in(np.array(values, dtype=np.float64))
         if int in kinds and len(large := np.flatnonzero(np.abs(column) >= EXACT)):
             texts = texts or [None] * len(values)
             for i in large.tolist():

@@ -23,7 +23,7 @@ MOST_TILES = 24
 
 class Cells(NamedTuple):
     """Cells of a chart, a row each: series `row` had values from `low` to `high` in bin `bin`. An infinite
-    low says that the cell is empty now."""
+    low says that the cell is empty now; -inf that there were only nulls."""
 
     bin: Ints
     row: Ints

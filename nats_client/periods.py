@@ -121,6 +121,10 @@ def compare_means(
     itself, without `by`); columns `current`, `before` (NaN where there was no value) and `change`, in percent
     of `before`. Raises ColumnError, naming what exists.
     """
+    if not len(snapshot):  # its columns are not known
+        return pd.DataFrame(
+            {"current": [], "before": [], "change": []}, index=pd.Index([], name=by, dtype="str")
+        )
     codes, labels = snapshot.codes(by) if by else (None, [field])
     values = snapshot.numbers(field)
     means = []

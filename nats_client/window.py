@@ -613,6 +613,7 @@ class Window:
         self._received = np.zeros(self._capacity, dtype=np.int64)
         self._time = np.zeros(self._capacity, dtype=np.int64)
         self._columns: dict[str, Column] = {"_subject": TextColumn(self._capacity)}
+        self._nbytes = self._row_bytes() * self._capacity
 
     def _integral(self, column: Column) -> bool:
         if isinstance(column, MixedColumn) and column.counts[TEXT]:
@@ -791,7 +792,12 @@ class Window:
             mixed.data, mixed.fraction = column.data, column.fraction
             mixed.marks[held] = ~np.isnan(column.data[held])
         else:
-            mixed.codes, mixed.labels, mixed.kind, mixed.fraction = column.data, column.labels, "text", last
+            mixed.codes, mixed.labels, mixed.kind, mixed.fraction = (
+                column.data,
+                column.labels,
+                "text",
+                self._first + held.stop - held.start - 1,
+            )
             used = np.unique(column.data[held])
             marks, known = np.full(len(used), TEXT, dtype=np.uint8), np.full(len(used), np.nan)
             for i, code in enumerate(used.tolist()):

@@ -10,7 +10,6 @@ const COLOURS = [
 const ASK_AGAIN = 5000; // ms after which an unanswered question is taken for lost
 const ALERT = "#d6453d"; // thresholds and the words on them
 const REST = 200; // ms without a further change of the range
-const GAP = 10; // a line breaks where a series pauses for this many times its usual spacing
 const MANY = 12; // series from which on they can be searched for
 const OTHERS = -1; // stands among hidden series for the one that holds all others, whose name changes
 
@@ -168,14 +167,19 @@ class Chart {
     const cells = read.cells(false);
     this.oldest = cells.oldest;
     if (cells.whole) this.series = [];
-    for (const [i, name] of head.names ?? []) (this.series[i] ??= { cells: new Map(), sorted: true }).name = name;
+    for (const [i, name] of head.names ?? []) (this.series[i] ??= { cells: new Map(), nulls: new Set(), sorted: true }).name = name;
     cells.each((row, bin, cell) => {
-      const { cells } = this.series[row];
+      const { cells, nulls } = this.series[row];
+      if (cell[0] === -Infinity) nulls.add(bin);
+      else nulls.delete(bin);
+      if (Math.abs(cell[0]) === Infinity) return cells.delete(bin);
       if (!cells.has(bin)) this.series[row].sorted = false;
-      if (cell[0] === Infinity) cells.delete(bin);
-      else cells.set(bin, cell);
+      cells.set(bin, cell);
     });
-    for (const series of this.series) forget(series.cells, this.oldest, Infinity);
+    for (const { cells, nulls } of this.series) {
+      forget(cells, this.oldest, Infinity);
+      for (const bin of nulls) if (bin < this.oldest) nulls.delete(bin);
+    }
     if (flags & 2) this.takeFine(read.cells(true), head.detail);
     else this.fine = null;
     this.offset = new Date(this.reference()).getTimezoneOffset() * 60000;
@@ -248,7 +252,7 @@ class Chart {
   drawLegend() {
     const shown = this.series
       .map((series, i) => [i, series.name])
-      .filter(([i]) => i !== this.others || this.series[i].cells.size)
+      .filter(([i]) => this.series[i].cells.size) // one whose rows have left keeps its colour, and no key
       .sort((a, b) => (a[0] === this.others) - (b[0] === this.others) || BY_NAME.compare(a[1], b[1]));
     const periods = this.config.compare ? this.periods().map((period) => [period.k, this.called(period)]) : [];
     const where = zone(this.reference());
@@ -463,50 +467,63 @@ class Chart {
     if (this.config.compare) {
       to = k ? to : this.now;
       bins = bins.filter((bin) => bin * this.step >= from && bin * this.step < to);
-      return [{ bins, cells, at: (bin) => this.local(Math.min((bin + 0.5) * this.step, to) + shift) }];
+      return [{ bins, cells, step: this.step, at: (bin) => this.local(Math.min((bin + 0.5) * this.step, to) + shift) }];
     }
     const at = (step) => (bin) => this.local((bin + 0.5) * step);
-    if (!this.fine) return [{ bins, cells, at: at(this.step) }];
+    if (!this.fine) return [{ bins, cells, step: this.step, at: at(this.step) }];
     const { step, rows } = this.fine;
     const own = rows.get(i) ?? new Map();
     const inside = [...own.keys()].filter((bin) => bin * step >= this.oldest * this.step).sort((a, b) => a - b);
     const [start, end] = [(this.fine.from * step) / this.step, (this.fine.to * step) / this.step];
     return [
-      { bins: bins.filter((bin) => bin + 1 <= start), cells, at: at(this.step) },
-      { bins: inside, cells: own, at: at(step) },
-      { bins: bins.filter((bin) => bin >= end), cells, at: at(this.step) },
+      { bins: bins.filter((bin) => bin + 1 <= start), cells, step: this.step, at: at(this.step) },
+      { bins: inside, cells: own, step, at: at(step) },
+      { bins: bins.filter((bin) => bin >= end), cells, step: this.step, at: at(this.step) },
     ];
   }
 
   points(i, period) {
     const unit = ` ${escapeMarkup(this.config.unit)}`;
     const x = [], y = [], customdata = [];
-    for (const { bins, cells, at } of this.stretches(i, period)) {
-      const gap = breakAfter(bins);
+    for (const { bins, cells, at, step } of this.stretches(i, period)) {
+      const broken = this.breaks(i, step);
       const add = (bin, value, text) => (x.push(at(bin)), y.push(value), customdata.push(text + unit));
       bins.forEach((bin, i) => {
         const cell = cells.get(bin);
         const [low, high] = cell;
         const text = textOf(cell);
-        const apart = i > 0 && bin - bins[i - 1] > gap;
+        const apart = i > 0 && broken(bins[i - 1], bin);
         if (apart) add((bin + bins[i - 1]) / 2, null, "");
         add(bin, low, text);
         if (high !== low) add(bin, high, text);
-        else if ((apart || i === 0) && !(bins[i + 1] - bin <= gap)) add(bin + 1.5, low, text); // alone: a dash
+        else if ((apart || i === 0) && (i + 1 === bins.length || broken(bin, bins[i + 1]))) add(bin + 1.5, low, text); // alone: a dash
       });
     }
     return { x, y, customdata };
+  }
+
+  // Whether a line breaks between two bins with values: where the series says null, and where messages are missing.
+  // A pause alone is none: nothing says that anything was lost.
+  breaks(i, step) {
+    const nulls = [...(this.series[i].nulls ?? [])].map((bin) => (bin + 0.5) * this.step);
+    const gaps = this.config.gaps ?? [];
+    if (!nulls.length && !gaps.length) return () => false;
+    return (before, after) => {
+      if (after - before < 2) return false;
+      const [from, to] = [(before + 1) * step, after * step];
+      return nulls.some((time) => time > from && time < to) || gaps.some(([start, end]) => end > from && start < to);
+    };
   }
 
   // A shape between the least and the greatest values, one after each pause.
   band(i, period) {
     const unit = ` ${escapeMarkup(this.config.unit)}`;
     const x = [], y = [], customdata = [];
-    for (const { bins, cells, at } of this.stretches(i, period)) {
-      const gap = breakAfter(bins);
+    for (const { bins, cells, at, step } of this.stretches(i, period)) {
+      const broken = this.breaks(i, step);
       const add = (bin, value, text) => (x.push(at(bin)), y.push(value), customdata.push(text + unit));
       for (let start = 0, end; start < bins.length; start = end) {
-        for (end = start + 1; end < bins.length && bins[end] - bins[end - 1] <= gap; ) end++;
+        for (end = start + 1; end < bins.length && !broken(bins[end - 1], bins[end]); ) end++;
         const run = bins.slice(start, end);
         if (x.length) add(run[0], null, "");
         const first = run[0], last = run.at(-1);
@@ -662,6 +679,12 @@ class Reader {
     };
   }
 
+  doubles(count) {
+    const start = this.at;
+    this.at += count * 8;
+    return (i) => this.view.getFloat64(start + i * 8, true);
+  }
+
   cells(bounded) {
     const { view } = this;
     const flags = this.byte();
@@ -674,13 +697,15 @@ class Reader {
       bases.set(this.int(), view.getFloat64(this.at, true));
       this.at += 8;
     }
-    const width = 1 << (flags >> 3);
+    const width = 1 << ((flags >> 3) & 3);
+    const exact = Boolean(flags & 32);
     const steps = this.bytes(width * count);
     const spread = flags & 2 ? this.bytes((count + 7) >> 3) : null;
     const several = (i) => spread !== null && (spread[i >> 3] >> (i & 7)) & 1;
     let more = 0;
     for (let i = 0; i < count; i++) more += several(i);
-    const singles = this.floats(count - more, 4), lows = this.floats(more, 3), highs = this.floats(more, 3);
+    const read = (count, size) => (exact ? this.doubles(count) : this.floats(count, size));
+    const singles = read(count - more, 4), lows = read(more, 3), highs = read(more, 3);
     let wide = 0;
     const each = (take) => {
       for (let i = 0, key = 0; i < count; i++) {
@@ -748,12 +773,6 @@ function zone(now) {
   return name === "UTC" ? name : `${name}, ${offset}`;
 }
 
-function breakAfter(bins) {
-  if (bins.length < 3) return Infinity;
-  const spacing = bins.slice(1).map((bin, i) => bin - bins[i]).sort((a, b) => a - b);
-  return Math.max(3, GAP * spacing[spacing.length >> 1]);
-}
-
 // How many leading tokens all names share: they tell the lines apart no better in the legend.
 function sharedTokens(names) {
   const [first, ...rest] = names.map((name) => name.split("."));
@@ -768,14 +787,16 @@ function escapeMarkup(text) {
   return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }
 
+// As exact as a number travels: seven digits; of a large one all before the point, and three behind it.
 const NUMBER = new Intl.NumberFormat("en", { maximumSignificantDigits: 7 });
+const LARGE = new Intl.NumberFormat("en", { maximumFractionDigits: 3 });
 function short(value) {
-  return NUMBER.format(value);
+  return (Math.abs(value) < 10000 ? NUMBER : LARGE).format(value);
 }
 
 const ROUGH = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 }); // as exact as a range travels
 function rough(value) {
-  return ROUGH.format(value);
+  return Math.abs(value) < 100000 ? ROUGH.format(value) : short(value);
 }
 
 // Charts that were sent before this file was here have waited. A newer edition of this file takes over.

@@ -200,10 +200,10 @@ def test_means_without_a_dimension() -> None:
     made = window([(-3700, "a", 1.0), (-3650, None, 3.0), (-100, "b", 3.0)], now)
     table = compare_means(made.snapshot(), "v", None, starts, now)
     assert table.to_dict("index") == {"v": {"current": 3.0, "before": 2.0, "change": 50.0}}
-    made.clear()
-    assert compare_means(made.snapshot(), "v", None, starts, now).empty
     with pytest.raises(ColumnError, match="'w'"):
         compare_means(made.snapshot(), "w", None, starts, now)
+    made.clear()
+    assert compare_means(made.snapshot(), "v", None, starts, now).empty
 
 
 def test_viewers_share_the_means() -> None:

@@ -33,6 +33,11 @@ class Source:
             self.add(now - i * SECOND // rate)
         threading.Thread(target=self._run, daemon=True).start()
 
+    @property
+    def name_key(self) -> str:
+        """As of a feed."""
+        return self.key
+
     def _run(self) -> None:
         due = time.time_ns()
         while True:
