@@ -319,7 +319,7 @@ class Bins:
         held = (bins >= self._edge) & ~late
         for field, values in enumerate(columns):
             good = held & (np.abs(values) < TOO_LARGE)  # false for NaN
-            which = np.zeros(len(values), dtype=np.int64) if codes is None else codes
+            which = np.zeros(len(values), dtype=np.int64) if codes is None else codes.astype(np.int64)
             good &= which >= 0
             rows = self._rows_of(field, which[good], bins[good], labels)
             cells = rows * self._capacity + bins[good] % self._capacity
