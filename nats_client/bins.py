@@ -207,11 +207,8 @@ class Bins:
     @property
     def nbytes(self) -> int:
         """Bytes of the bins, the finer ones included."""
-        return (
-            3 * self._low.nbytes
-            + self._null.nbytes
-            + sum(detail.nbytes for detail in list(self._details.values()))
-        )
+        finer = sum(detail.nbytes for detail in list(self._details.values()))
+        return 3 * self._low.nbytes + self._null.nbytes + finer
 
     @property
     def now(self) -> int:
@@ -327,7 +324,7 @@ class Bins:
             values = values[good]
             put(self._low, self._high, self._changed, cells, values, self.version)
             if nulls.any():
-                self._break(field, which[nulls], bins[nulls])
+                self._break(field, which[nulls].astype(np.int64), bins[nulls])
 
     def _break(self, field: int, codes: Ints, bins: Ints) -> None:
         """Note where a series says that it has no value; one that has had none yet has no line to break."""

@@ -458,3 +458,13 @@ def test_steps_are_round_and_fine(text: str) -> None:
     count = look_back.value / step_for(look_back)
     assert count < 20_000
     assert count >= 600 or look_back > pd.Timedelta("P7D")
+
+
+@pytest.mark.parametrize("values", [[12345670.0, 12345671.0, 3.0], [1234567.89, -2.5], [2.0**40 + 1, 7.25]])
+def test_whole_digits_arrive(values: list[float]) -> None:
+    """A large number arrives with all its digits before the point and three behind it, by itself and as the
+    end of a range."""
+    single = everything(filled(range(-len(values), 0), values)).by_name()["a"]
+    assert [low for low, _ in single.values()] == values
+    both = everything(filled([-1.0] * len(values), values)).by_name()["a"]
+    assert list(both.values()) == [(min(values), max(values))]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from nats_client.bins import COLUMNS, Bins, Changes, step_for
 from nats_client.columns import Batch
+from nats_client.decoders import Raw, decode
 from nats_client.window import Window
 
 LOOK_BACK = pd.Timedelta("PT10M")
@@ -207,3 +208,19 @@ def test_a_clock_in_the_future_blanks_nothing() -> None:
     assert bins.future == 1
     browser.receive(bins.changes(bins.epoch, 0), 0)
     assert browser.shown() == {("a", NOW // STEP): (1.0, 1.0)}
+
+
+def test_null_breaks_a_line() -> None:
+    """A null is a cell of its own, where no value is beside it; a message without the field is none."""
+    payloads = [b'{"v": 1}', b'{"v": null}', b"{}", b'{"v": 2}']
+    for many in (1, 100):  # by row, and by column
+        window = Window()
+        for i, payload in enumerate(payloads):
+            seqs = list(range(i * many + 1, (i + 1) * many + 1))
+            raw = Raw(seqs, [NOW + 2 * i * STEP] * many, ["s"] * many, [payload] * many)
+            window.append(decode(raw, "json", None)[0])
+        bins = Bins(("v",), "_subject", LOOK_BACK)
+        bins.update(window.snapshot(), NOW + 10 * STEP)
+        cells = bins.changes(0, 0).cells
+        held = dict(zip(((cells.bin - NOW // STEP) // 2).tolist(), cells.low.tolist(), strict=True))
+        assert held == {0: 1, 1: -np.inf, 3: 2}

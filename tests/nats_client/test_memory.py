@@ -78,7 +78,7 @@ def test_the_unread_go_first() -> None:
     memory = Memory(64 * MIB)
     unread, read = Rows(memory), Rows(memory)
     unread.last_read -= 3600
-    unread.fill(500_000)
+    unread.fill(900_000)
     read.fill(1_000_000)
     assert unread.evicted
     assert not read.evicted
