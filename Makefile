@@ -13,7 +13,7 @@ run: .venv/installed
 	$(BIN)/streamlit run app.py
 
 test: .venv/installed browser
-	$(BIN)/python -m tests -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m tests -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed
 	$(BIN)/ruff format .

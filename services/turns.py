@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
-BRIEF = 1.5  # seconds
+BRIEF = 4.0  # seconds: a small query has ended by then on a busy machine too
 MOST_WAITING = 256  # requests; one asker may have half of them waiting
 
 

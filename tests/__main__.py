@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-MOST_REPEATED = 10
+MOST_REPEATED = 30
 """Tests that are run again at most. More than that are not a matter of load."""
 
 
