@@ -519,6 +519,8 @@ class Feed(Derived):
             same = lives == self._recreated and older.consumer.created in (None, self._created)
             if not older.void and same and self.window.oldest_seq in (boundary, None):
                 self.window.prepend(older.window)
+                if self._audit is not None:
+                    self._audit.ends.add(older.ends)
                 self._memory.note(self)
         self._reached = target
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,6 +10,9 @@ from .errors import LookbackError
 
 GATHER = 0.005
 """Seconds that a request waits for others who want the same."""
+
+DELETED, SUBJECTS = '{"deleted_details": true}', '{"subjects_filter": ">"}'
+"""What a request may ask for beyond the state."""
 
 Api = Callable[[str, dict[str, Any] | None], Awaitable[dict[str, Any]]]
 
@@ -18,15 +22,15 @@ class StreamInfos:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._gathering: dict[tuple[str, bool], asyncio.Future[dict[str, Any]]] = {}
+        self._gathering: dict[tuple[str, str], asyncio.Future[dict[str, Any]]] = {}
 
-    async def ask(self, stream: str, *, deleted: bool = False) -> dict[str, Any]:
+    async def ask(self, stream: str, *, deleted: bool = False, subjects: bool = False) -> dict[str, Any]:
         """The state and configuration of `stream`, from a request that was sent after this call; with the
-        list of `deleted` messages when asked for. The answer is shared: do not change it.
+        list of `deleted` messages, or of all `subjects`, when asked for. The answer is shared: do not change it.
 
         Raises StreamNotFound, RequestFailed, TimeoutError.
         """
-        key = stream, deleted
+        key = stream, DELETED if deleted else SUBJECTS if subjects else ""
         while True:
             shared = self._gathering.get(key)
             if shared is None:
@@ -38,7 +42,7 @@ class StreamInfos:
                 raise copy.copy(error)
             return shared.result()
 
-    async def _ask(self, key: tuple[str, bool]) -> dict[str, Any]:
+    async def _ask(self, key: tuple[str, str]) -> dict[str, Any]:
         shared: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._gathering[key] = shared
         try:
@@ -46,8 +50,8 @@ class StreamInfos:
                 await asyncio.sleep(GATHER)
             finally:
                 del self._gathering[key]  # who comes from here on needs a newer answer
-            stream, deleted = key
-            answer = await self._api(f"STREAM.INFO.{stream}", {"deleted_details": True} if deleted else None)
+            stream, more = key
+            answer = await self._api(f"STREAM.INFO.{stream}", json.loads(more) if more else None)
             shared.set_result(answer)
             return answer
         except (LookbackError, TimeoutError, OSError) as error:

@@ -90,7 +90,7 @@ async def _nearest(connection: Connection, stream: str, wanted: str, count: int)
     if count > FEW or connection.rights.role is not None:
         return ""
     try:
-        info = await connection.api(f"STREAM.INFO.{stream}", {"subjects_filter": ">"})
+        info = await connection.infos.ask(stream, subjects=True)
     except LookbackError:
         return ""
     names = list(info["state"].get("subjects") or ())
