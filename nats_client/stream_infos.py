@@ -26,7 +26,8 @@ class StreamInfos:
 
     async def ask(self, stream: str, *, deleted: bool = False, subjects: bool = False) -> dict[str, Any]:
         """The state and configuration of `stream`, from a request that was sent after this call; with the
-        list of `deleted` messages, or of all `subjects`, when asked for. The answer is shared: do not change it.
+        list of `deleted` messages, or of all `subjects`, when asked for. The answer is shared: do not
+        change it.
 
         Raises StreamNotFound, RequestFailed, TimeoutError.
         """

@@ -46,14 +46,6 @@ def test_two_viewers_share_the_bins() -> None:
     assert view("few").feed.bins(("value",), "_subject", LOOK_BACK, MOST).epoch == epoch
 
 
-def test_an_empty_feed_sends_no_chart() -> None:
-    """Without rows no chart is sent, and nothing fails."""
-    app = AppTest.from_file(str(SCRIPT), default_timeout=30)
-    app.query_params["show"] = "empty"
-    assert not app.run().exception
-    assert not [chart for chart in app.get("bidi_component") if chart.proto.bytes]
-
-
 TWICE = """
 import streamlit as st
 from components.line_chart import line_chart

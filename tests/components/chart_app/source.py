@@ -90,7 +90,6 @@ SOURCES = {
         Source("many", [f"plant.hall-{i % 3}.machine-{i}.temperature" for i in range(14)]),
         Source("folded", [f"machine-{i}" for i in range(37)]),
         Source("fast", ["pump", "valve"], rate=50),
-        Source("empty", []),
     )
 }
 
