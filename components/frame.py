@@ -89,7 +89,9 @@ def _run(file: Path, reads: list[Read]) -> None:
     except ConnectionFailed:
         pass  # the line above the page says so
     except LookbackError as error:
-        if not (isinstance(error, ColumnError) and _empty(reads)):
+        if isinstance(error, ColumnError) and _empty(reads):
+            note(file, error)  # for the log: the column may come with the first message
+        else:
             mistake(error)
     except Exception as error:
         if is_old():

@@ -81,8 +81,9 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
     if is_embedded():
         facts.append('<b class="lb-demo">embedded demo</b>')
     ages = [view.now / 1e9 - view.health.newest / 1e9 for view in views if view.health.newest is not None]
+    fresh = not ages or min(ages) < FRESH
     if ages:
-        age = f"<b>{age_text(min(ages))}</b> ago" if min(ages) >= FRESH else f"under {FRESH:g} s ago"
+        age = f"under {FRESH:g} s ago" if fresh else f"<b>{age_text(min(ages))}</b> ago"
         facts.append(f"newest message {age}")
     if views:
         rows = sum(len(view) for view in views)
@@ -93,7 +94,12 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
     if any(view.health.stream is None for view in views):
         facts.append("plain subjects: no history, at most once")
     word = f'<div class="lb-status lb-{verdict.mood}"><span class="lb-word">{verdict.word}</span>'
-    st.html(word + _kept(word, "".join(f"<span>{fact}</span>" for fact in facts)) + "</div>")
+    drawn = "".join(f"<span>{fact}</span>" for fact in facts)
+    if fresh:
+        drawn = _kept(word, drawn)
+    else:
+        draw_anew()  # an age that grows must not be shown for longer than it is true
+    st.html(f"{word}{drawn}</div>")
     replaying = [view for view in views if view.health.phase == "replaying" and view.health.pending]
     missing = [*((lack, []) for bucket in buckets.values() for lack in _lacks(bucket)), *_missing(views)]
     if not (verdict.sentence or replaying or missing):

@@ -25,8 +25,6 @@ HOSTILE, BIG, PLAIN = "HOSTILE", "BIG", "plain.live"
 TOLERANCE = 10.0
 """Seconds that what is called live may be older than it says: how long a lost connection takes to be noticed
 (3.5 s), another to be made, and what gathered to be read."""
-KEPT = 5.0
-"""Seconds for which the status line may show the same numbers."""
 NO_REFRESH = 60.0
 """Seconds without a refresh after which a viewer's page is taken for dead: a run may have to wait for a
 server that is being restarted."""
@@ -290,7 +288,7 @@ class Viewers(Thread):
                 self.refreshes[page] += 1
                 if (shown := viewer.live_age) is not None and viewer.newest is not None:
                     self.lives += 1
-                    if fault := self._judge.too_old(viewer.newest, shown + KEPT, asked):
+                    if fault := self._judge.too_old(viewer.newest, shown, asked):
                         self.tell(f"the page {page} says Live: {fault}")
                 await asyncio.sleep(0.5)
         except Exception as error:

@@ -223,6 +223,13 @@ def test_page_that_cannot_do_without_rows(open_page) -> None:
     assert not app.error
 
 
+def test_unknown_column_of_an_empty_feed_is_in_the_log(open_page, caplog: pytest.LogCaptureFixture) -> None:
+    """A column that an empty feed has not got may come with its first message; the log names the page."""
+    app = open_page('"""A page."""\nfrom components import live\nlive("QUIET").snapshot.numbers("nope")\n')
+    assert not app.error
+    assert "The page page.py failed" in caplog.text
+
+
 def test_mistakes_go_to_the_log(open_page, caplog: pytest.LogCaptureFixture) -> None:
     """What an author's exception says is in the log, by the reference that the viewer sees, and once however
     often the page is drawn."""
