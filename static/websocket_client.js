@@ -60,6 +60,7 @@ class Client {
     this.fresh = []; // when what was not drawn yet was published
     this.pixel = new Latencies();
     this.browser = new Latencies();
+    this.live = false;
     this.left = []; // [time shown, when drawn] of the chart beside this one
     this.reader = new Worker("reader.js", { type: "module" });
     this.reader.onmessage = ({ data }) => this[data.type](data);
