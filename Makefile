@@ -1,5 +1,6 @@
-# make run    the dashboard            make lint   format, style, types
-# make test   everything               make shots  a PNG of every page, into shots/
+# make run    the dashboard            make check  style, types, and all tests that need no server or browser
+# make test   everything               make lint   format, style, types
+# make shots  a PNG of every page, into shots/
 # make bench  the measured claims       make soak   faults at random: make soak SEED=7 MINUTES=4
 # make audit  known vulnerabilities, and secrets in the repository
 # make scale  several processes behind nginx, on a cluster of three: make scale APPS=3 PORT=8080
@@ -7,10 +8,16 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test lint audit shots bench soak scale browser bundle clean
+.PHONY: run check test lint audit shots bench soak scale browser bundle clean
 
-run: .venv/installed
+run: .venv/run
 	$(BIN)/streamlit run app.py
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not real" -n 2 --dist loadfile
 
 test: .venv/installed browser
 	$(BIN)/python -m tests -n 3 --dist loadfile --no-loadscope-reorder
@@ -44,8 +51,12 @@ bundle:
 clean:
 	rm -rf .venv shots
 
-.venv/installed: requirements.txt
+.venv/run: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lookback needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/installed: .venv/run tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	touch $@

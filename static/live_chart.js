@@ -657,7 +657,8 @@ class Reader {
   }
 
   int() {
-    let [number, unit, byte] = [0, 1, 0];
+    let [number, unit] = [0, 1];
+    let byte;
     do {
       byte = this.byte();
       number += (byte & 127) * unit;
@@ -803,3 +804,5 @@ function rough(value) {
 const waiting = Array.isArray(self.lookback) ? self.lookback : [];
 self.lookback = { push: ([component, done]) => done(draw(component)) };
 waiting.forEach(self.lookback.push);
+
+export { Reader, escapeMarkup, parsed, rough, sharedTokens, short, ticks }; // for the tests

@@ -35,6 +35,8 @@ SECRETS = {
 }
 FILES = re.compile(r"(?:^|/)(?:secrets\.toml|\.env|[^/]*\.(?:creds|nk|jwt|pem|key|p12|pfx))$")
 MARKUP = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|srcdoc")
+REQUIREMENTS = ("requirements.txt", "tests/requirements.txt")
+"""What is needed to run, and what to test beside it."""
 NOT_PINNED = {"pip"}
 """It comes with Python's own environment."""
 
@@ -116,18 +118,21 @@ def look_at_code(report: Report, root: Path = ROOT) -> None:
 def look_at_pins(report: Report, root: Path = ROOT) -> None:
     """Every package that is installed for us has one version, so that each is asked about below."""
     pins: set[str] = set()
-    for line in (root / "requirements.txt").read_text().splitlines():
-        if wanted := line.partition("#")[0].strip():
+    for file in REQUIREMENTS:  # each with those before it is whole
+        for line in (root / file).read_text().splitlines():
+            wanted = line.partition("#")[0].strip()
+            if not wanted or wanted.startswith("-r "):
+                continue
             requirement = Requirement(wanted)
             pins.add(canonicalize_name(requirement.name))
             if not re.fullmatch(r"==[^*,]+", str(requirement.specifier)):
-                report.findings.append(f"requirements.txt: {wanted} is not pinned to one version")
-    for name in sorted(pins):
-        for text in requires(name) or []:
-            needed = Requirement(text)
-            needs = needed.marker is None or needed.marker.evaluate({"extra": ""})
-            if needs and canonicalize_name(needed.name) not in pins | NOT_PINNED:
-                report.findings.append(f"requirements.txt: {needed.name}, which {name} needs, is not in it")
+                report.findings.append(f"{file}: {wanted} is not pinned to one version")
+        for name in sorted(pins):
+            for text in requires(name) or []:
+                needed = Requirement(text)
+                needs = needed.marker is None or needed.marker.evaluate({"extra": ""})
+                if needs and canonicalize_name(needed.name) not in pins | NOT_PINNED:
+                    report.findings.append(f"{file}: {needed.name}, which {name} needs, is not in it")
     lock = json.loads((root / "tests" / "node" / "package-lock.json").read_text())
     packages = {name: entry for name, entry in lock["packages"].items() if name}
     report.findings += [
@@ -181,7 +186,7 @@ def ask(report: Report, command: list[str], folder: Path, judge: Callable[[Repor
         report.unchecked.append(f"{name}: no answer that can be read; it said: {said[:300]}")
 
 
-PIP_AUDIT = ["-m", "pip_audit", "-r", "requirements.txt", "--no-deps", "--disable-pip", "-f", "json"]
+PIP_AUDIT = ["-m", "pip_audit", "-r", "tests/requirements.txt", "--no-deps", "--disable-pip", "-f", "json"]
 OFFLINE: Iterable[Callable[[Report], None]] = (look_for_secrets, look_at_code, look_at_pins)
 
 

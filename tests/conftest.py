@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,11 @@ LONG = (
 leave the others with nothing to do. Those that mostly wait stand between those with a browser, which need the
 processor."""
 
+STARTERS = {"server", "client", "browser", "certificates"}
+"""Fixtures that start a program."""
+STARTS_NONE = {"tests.audit", "tests.waiting"}
+"""Helpers of tests that start no program; the others are there for that."""
+
 settings.register_profile("patient", deadline=None)  # no test asserts an absolute time
 settings.load_profile("patient")
 expect.set_options(timeout=30_000)
@@ -53,6 +59,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ends = [file for pair in zip(rest, reversed(rest), strict=True) for file in pair]
     place = {file: number for number, file in enumerate(dict.fromkeys([*long, *ends]))}
     items.sort(key=lambda item: place[item.path])
+    for item in items:
+        if _uses_real_parts(item):
+            item.add_marker("real")
+
+
+def _uses_real_parts(item: pytest.Item) -> bool:
+    """Whether a test, or its file, uses what starts a server, a browser or a program."""
+    if not STARTERS.isdisjoint(item.fixturenames):  # type: ignore[attr-defined]
+        return True
+    module = item.module  # type: ignore[attr-defined]
+    if any(value is subprocess for value in vars(module).values()):
+        return True
+    helpers = {getattr(value, "__module__", None) or "" for value in vars(module).values()}
+    own = STARTS_NONE | {module.__name__}
+    return any(name.startswith(("tests.", "bench.")) and name not in own for name in helpers)
 
 
 @pytest.fixture(autouse=True)

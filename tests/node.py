@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 FOLDER = Path(__file__).parent / "node"
-_INSTALL = ["npm", "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+_INSTALL = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
 
 
 class Script:

@@ -131,7 +131,8 @@ def test_tool_that_says_something_else(said: str, tmp_path: Path) -> None:
 
 def test_the_real_tool_answers_as_expected(tmp_path: Path) -> None:
     """pip-audit, as it is installed, speaks the JSON that is read here, with or without its database."""
-    (tmp_path / "requirements.txt").write_text("idna==3.20\n")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "requirements.txt").write_text("idna==3.20\n")
     report = Report()
     ask(report, [sys.executable, *PIP_AUDIT, "--progress-spinner", "off"], tmp_path, judge_pip)
     assert len(report.checked) + len(report.unchecked) == 1

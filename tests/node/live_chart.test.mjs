@@ -1,0 +1,69 @@
+// Units of static/live_chart.js that need no document.
+import assert from "node:assert/strict";
+import test from "node:test";
+
+globalThis.self = globalThis;
+const { Reader, escapeMarkup, parsed, rough, sharedTokens, short, ticks } = await import("../../static/live_chart.js");
+
+test("a number of seven bits a byte, lowest first, beyond 2**31 too", () => {
+  const encoded = (number) => {
+    const bytes = [];
+    do {
+      bytes.push((number % 128) + (number > 127 ? 128 : 0));
+      number = Math.floor(number / 128);
+    } while (number);
+    return bytes;
+  };
+  for (const number of [0, 1, 127, 128, 300, 2 ** 31, 2 ** 40 + 5, Number.MAX_SAFE_INTEGER]) {
+    const reader = new Reader(Uint8Array.from([...encoded(number), 7]));
+    assert.equal(reader.int(), number);
+    assert.equal(reader.byte(), 7);
+  }
+});
+
+test("singles and doubles come out as they were", () => {
+  const values = [1.5, -2.25, 0, 1e10];
+  const singles = new Uint8Array(16);
+  values.forEach((value, i) => {
+    const one = new Uint8Array(Float32Array.of(value).buffer);
+    for (let k = 0; k < 4; k++) singles[k * values.length + i] = one[k];
+  });
+  const single = new Reader(singles).floats(values.length, 4);
+  const double = new Reader(new Uint8Array(Float64Array.from(values).buffer)).doubles(values.length);
+  values.forEach((value, i) => {
+    assert.equal(single(i), Math.fround(value));
+    assert.equal(double(i), value);
+  });
+});
+
+test("whole numbers keep their digits, and ranges five", () => {
+  assert.equal(short(12345678), "12,345,678");
+  assert.equal(short(0.12345678), "0.1234568");
+  assert.equal(short(-9999.4567), "-9,999.457");
+  assert.equal(rough(12.345678), "12.346");
+  assert.equal(rough(123456.789), "123,456.789");
+});
+
+test("names are data, not markup", () => {
+  assert.equal(escapeMarkup('<b>&"</b>'), '&lt;b&gt;&amp;"&lt;/b&gt;');
+  assert.equal(escapeMarkup(7), "7");
+});
+
+test("leading tokens that all names share tell no lines apart", () => {
+  assert.equal(sharedTokens(["a.b.c", "a.b.d"]), 2);
+  assert.equal(sharedTokens(["a.b", "a.b.c"]), 1);
+  assert.equal(sharedTokens(["a", "b"]), 0);
+  assert.equal(sharedTokens(["a.b"]), 0);
+  assert.equal(sharedTokens(["a.b", "a.b"]), 1);
+});
+
+test("a time of Plotly's is read as if it were UTC", () => {
+  assert.equal(parsed("2026-03-29 02:30:00.5"), Date.UTC(2026, 2, 29, 2, 30, 0, 500));
+  assert.equal(parsed("2026-03-29"), Date.UTC(2026, 2, 29));
+});
+
+test("ticks of a day show the clock, those of weeks the weekday, longer ones the date", () => {
+  const last = (length) => ticks(length).at(-1).value;
+  assert.equal(last(3600000), "%a");
+  assert.equal(last(30 * 86400000), "%d %b");
+});
