@@ -15,6 +15,7 @@ from .client import Client
 from .connection import ConnectionState
 from .duration import format_duration, iso_duration, parse_duration
 from .errors import LookbackError
+from .events import Event
 from .feed import Feed, Health, NamedFeed
 from .gaps import Gap
 from .requests import Reply
@@ -31,6 +32,7 @@ __all__ = [
     "ConnectionState",
     "Endpoint",
     "Entry",
+    "Event",
     "Feed",
     "Gap",
     "Health",

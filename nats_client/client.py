@@ -16,6 +16,7 @@ from .connection import Connection, ConnectionState, end_tasks
 from .decoders import check_decoder
 from .duration import parse_duration
 from .errors import ClosedError, RequestFailed, SubjectError
+from .events import Event
 from .feed import Feed, FeedKey, NamedFeed
 from .memory import PROCESS, UNREAD, Holder, Memory
 from .requests import Reply, Request, SharedRequests, ask, check_timeout
@@ -105,6 +106,11 @@ class Client:
     def rights(self) -> Rights:
         """What the login may see, as far as it is known; of a role nothing until its first token is there."""
         return self._connection.rights
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The newest things that happened to the connection, oldest first, with their reasons."""
+        return self._connection.events.newest
 
     @property
     def closed(self) -> bool:

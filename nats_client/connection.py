@@ -35,6 +35,7 @@ from .errors import (
     TokenRefused,
     TokenUnavailable,
 )
+from .events import Events
 from .explain import Silent, TlsNotOffered, explain, last_words, plain_reason, root_cause, where_is
 from .fast_path import TappedNatsPy
 from .replays import Replays
@@ -173,15 +174,18 @@ class SafeNatsPy(TappedNatsPy):
 class Connection:
     """Keeps one nats-py client connected. Everything here runs on one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, name: str = "connection") -> None:
+        """`name` is what the log calls it."""
         self.settings = settings
         self.state = ConnectionState("connecting", time.time())
+        self.events = Events(name)
+        """What has happened to it."""
         self.reconnects = 0
         self.tried = threading.Event()
         """Set once the first attempt to connect has ended, well or not."""
         self.rights = Rights.of(settings)
         """What the login may see, as far as it is known."""
-        self.replays = Replays(self, lambda: Connection(settings))
+        self.replays = Replays(self, lambda: Connection(settings, "connection of replays"))
         """Where replays are read, so that nothing here waits behind one."""
         self.infos = StreamInfos(self.api)
         self._nats: SafeNatsPy | None = None
@@ -440,6 +444,7 @@ class Connection:
         self.state = ConnectionState(
             "connected", time.time(), without_credentials(server), info.get("server_name")
         )
+        self.events.note("connected", self.state.server)
         self._connected.set()
         self.tried.set()
         while await self._has_renewed(server):
@@ -476,6 +481,7 @@ class Connection:
             return False
         self._nats, self._token = renewing.result()
         client.superseded = True
+        self.events.note("taken over", "a connection with a new token")
         keeping = asyncio.create_task(self._end_before(client, token), name="the connection before")
         self._before.add(keeping)
         keeping.add_done_callback(self._before.discard)
@@ -554,7 +560,7 @@ class Connection:
         kind = _NUID.sub("*", violation.replace('"', "."))
         if kind not in self._told and len(self._told) < MOST_TOLD:
             self._told.add(kind)
-            _log.warning("NATS: %s", violation)
+            self.events.note("not permitted", violation, logging.WARNING)
 
     def _failed(self, server: str, error: Exception) -> None:
         status: Literal["connecting", "reconnecting"] = "reconnecting" if self.reconnects else "connecting"
@@ -570,6 +576,7 @@ class Connection:
         self, status: Literal["connecting", "reconnecting", "closed"], error: LookbackError | None = None
     ) -> None:
         since = self.state.since if self.state.status == status else time.time()
+        self.events.note(status, error or "", logging.INFO if error is None else logging.WARNING)
         self.state = ConnectionState(status, since, self.state.server, self.state.server_name, error)
 
 

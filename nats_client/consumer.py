@@ -31,6 +31,7 @@ from .by_sequence import CONSUMER_AGAIN, EVERY, BySequence, NoConsumerError, che
 from .connection import Connection, SafeNatsPy, not_permitted
 from .decoders import Raw
 from .errors import LookbackError, NotPermitted, RequestFailed, RequestRefused, StreamNotFound, one_of
+from .events import Events
 from .fast_path import BEFORE, Arrived, Run, RunInbox
 from .replays import Turn
 from .subjects import matches
@@ -139,6 +140,8 @@ class Consumer:
         """Stream sequence of the last message received, None before the first."""
         self.config: dict[str, Any] = {}
         """The stream's configuration, as at the last look."""
+        self.events = Events(" ".join(part for part in ("stream", stream, subject) if part))
+        """What has happened to it."""
         self.changed: Callable[[], None] = lambda: None
         self._connection = connection
         self._stream = stream
@@ -229,6 +232,7 @@ class Consumer:
         """Read anew from the beginning; what was delivered so far is void."""
         self.last_seq = self._known_at = self._behind_since = self._begin_seq = None
         self._turns, self.done, self.progress = 0, 0, 0.0
+        self.events.note("started over", why, logging.WARNING)
         self._sink.recreated()
         self.restart(why)
 
@@ -250,6 +254,7 @@ class Consumer:
                 continue
             except _HinderedError as error:
                 self.hindered = not_permitted("to publish to", str(error))
+                self.events.note("read in steps", self.hindered, logging.WARNING)
                 self.changed()
                 await asyncio.sleep(RETRY_AFTER)
             except _DoubtError as doubt:
@@ -488,6 +493,7 @@ class Consumer:
         time to ask for one again. Raises _DoubtError, LookbackError."""
         reader = BySequence(self._connection, self._stream, self._subject, str(reason))
         self.by_sequence, self._doubt, self._moving = str(reason), None, False
+        self.events.note("read by sequence", reason)
         self._inbox = RunInbox()
         again = None if reason.for_good else time.monotonic() + CONSUMER_AGAIN
         info = await self.look()
@@ -806,6 +812,8 @@ class Consumer:
     def _enter(self, phase: Phase, why: LookbackError | None = None) -> None:
         if phase != self.phase:
             self.since = time.time()
+        if phase != self.phase or why is not None:
+            self.events.note(phase, why or "", logging.INFO if why is None else logging.WARNING)
         self.phase, self.why = phase, why
         self.changed()
 

@@ -23,6 +23,7 @@ from .connection import Connection, SafeNatsPy, not_permitted
 from .consumer import GATHER, RETRY_AFTER, Phase
 from .decoders import Raw
 from .errors import LookbackError, RequestFailed, RequestRefused
+from .events import Events
 from .fast_path import Inbox
 
 PULSE = 2.0  # seconds between two signs of life that are asked for
@@ -57,6 +58,8 @@ class Subscriber:
         self.last_seq: int | None = None
         """Messages received so far: plain messages carry no sequence, so they are counted as they come."""
         self.changed: Callable[[], None] = lambda: None
+        self.events = Events(f"subject {subject}")
+        """What has happened to it."""
         self._connection = connection
         self._subject = subject
         self._sink = sink
@@ -194,5 +197,7 @@ class Subscriber:
     def _enter(self, phase: Phase, why: LookbackError | None = None) -> None:
         if phase != self.phase:
             self.since = time.time()
+        if phase != self.phase or why is not None:
+            self.events.note(phase, why or "", logging.INFO if why is None else logging.WARNING)
         self.phase, self.why = phase, why
         self.changed()

@@ -22,6 +22,7 @@ from .crossings import Crossings
 from .decoders import Malformed, Raw, decode
 from .endings import Endings, holes_tell, loses
 from .errors import ClosedError, LookbackError, RequestFailed
+from .events import Event
 from .gaps import Gap, Gaps
 from .latest import Latest
 from .memory import SMALLEST, Memory
@@ -359,6 +360,11 @@ class Feed(Derived):
         )
 
     @property
+    def events(self) -> tuple[Event, ...]:
+        """The newest things that happened to it, oldest first, with their reasons."""
+        return self._consumer.events.newest
+
+    @property
     def name_key(self) -> tuple[FeedKey, tuple[str, ...]]:
         """What makes two feeds the same to their readers: the names of tokens as well."""
         return self.key, ()
@@ -387,6 +393,11 @@ class Feed(Derived):
     def shrink(self, nbytes: int, ceiling: int) -> None:
         """Hold at most `nbytes`, since all feeds of the process together may not hold more than `ceiling`."""
         self._squeezed = ceiling
+        self._consumer.events.note(
+            "gave up its oldest rows",
+            f"all feeds together may hold {ceiling >> 20} MiB: the setting 'memory'",
+            logging.WARNING,
+        )
         if self._derived_bytes > nbytes // 2:
             self.forget_derived()
             self._named.clear()
@@ -469,9 +480,10 @@ class Feed(Derived):
         if not fetching:
             self._tasks.append(self._loop.create_task(self._fetch_older(), name="older rows"))
 
-    async def close(self) -> None:
-        """End the consumers and forget the rows."""
+    async def close(self, why: str = "") -> None:
+        """End the consumers and forget the rows; `why` is for the log."""
         self._closed = True
+        self._consumer.events.note("closed", why)
         self._settled.set()
         self._replayed.set()
         await end_tasks(self._tasks)
@@ -703,6 +715,11 @@ class NamedFeed(Derived):
     def health(self) -> Health:
         """How the feed is doing at this moment."""
         return self._feed.health
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """As of a Feed."""
+        return self._feed.events
 
     def health_of(self, look_back: pd.Timedelta) -> Health:
         """As of a Feed."""

@@ -28,8 +28,6 @@ SLOWEST, FIRST_LIMIT, FASTEST = 2**17, 2**22, 2**26
 where a limit is lifted again."""
 SPEED_UP_AFTER = 3.0  # seconds without a cut after which a limit is doubled
 
-_log = logging.getLogger(__name__)
-
 
 class Turn:
     """The right to replay on `connection`."""
@@ -135,7 +133,8 @@ class Replays:
             return self._connection
         except TimeoutError:
             if self._main.state.status == "connected":
-                _log.warning("NATS: no second connection for replays: %s", self._connection.state.error)
+                why = self._connection.state.error or ""
+                self._main.events.note("no second connection for replays", why, logging.WARNING)
                 self._refused_until = time.monotonic() + AGAIN_AFTER
                 await self._end()
             return self._main
@@ -153,10 +152,10 @@ class Replays:
         if self._main.state.status != "connected" or self._main.reconnects != before[0]:
             return
         self._rate = FIRST_LIMIT if self._rate is None else max(SLOWEST, self._rate // 2)
-        _log.warning(
-            "NATS: the server cut the connection of replays; they go on at %d KiB a second. Its setting "
-            "'max_pending' may be small.",
-            self._rate // 1024,
+        self._main.events.note(
+            f"replays slowed down to {self._rate // 1024} KiB a second",
+            "the server cut their connection: its setting 'max_pending' may be small",
+            logging.WARNING,
         )
 
     def _close_idle(self) -> None:

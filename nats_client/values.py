@@ -41,6 +41,7 @@ from .errors import (
     TooManyKeys,
     one_of,
 )
+from .events import Event
 from .streams import StreamList
 from .subjects import check_key
 
@@ -360,6 +361,11 @@ class Watch:
     def relax(self) -> None:
         """Hold as much as it may by itself."""
         self._max_bytes = self._own_most
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The newest things that happened to it, oldest first, with their reasons."""
+        return self._consumer.events.newest
 
     # -- on the client's loop ----------------------------------------------------------------------------
 
