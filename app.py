@@ -19,7 +19,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 from streamlit.errors import StreamlitSecretNotFoundError
 
-from components import assets, comparison_routes, download, handed, sign_in
+from components import assets, comparison_routes, download, handed, health, sign_in
 from components.connection import EMBEDDED, EMBEDDED_ERROR, nats_configured
 from components.theme import keep_theme
 from components.traffic import Count
@@ -125,6 +125,6 @@ def _origins() -> list[str]:
 app = st.App(
     "components/frame.py",
     lifespan=lifespan,
-    routes=[*download.routes, *comparison_routes.routes, *assets.routes],
+    routes=[*health.routes, *download.routes, *comparison_routes.routes, *assets.routes],
     middleware=[Middleware(Count), Middleware(Web), Middleware(sign_in.Middleware)],
 )

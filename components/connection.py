@@ -62,9 +62,15 @@ class NatsConnection(BaseConnection[Client]):
         return "role" in self._kwargs
 
     @property
-    def is_open(self) -> bool:
-        """Whether its client is there, and not closed."""
-        return self._raw_instance is not None and not self._raw_instance.closed
+    def role(self) -> str:
+        """The name of its role, "" without one."""
+        return str(self._kwargs.get("role", ""))
+
+    @property
+    def opened(self) -> Client | None:
+        """The client where there is one that is not closed; looking at it is no use of it."""
+        found: Client | None = self._raw_instance
+        return None if found is None or found.closed else found
 
     def reset(self) -> None:
         """Close the client, so that the next use makes a new one: the base class would only forget it."""
@@ -101,9 +107,16 @@ def shared() -> tuple[str, Client]:
     return who.rights, _connection(who.rights, **of).client
 
 
+def clients() -> dict[str, Client]:
+    """The open clients of this process, by the role that they are of; "" without one. Of a role with several
+    sets of rights, the one that was used last."""
+    found = sorted(_known.values(), key=lambda each: each.used)
+    return {each.role: each.opened for each in found if each.opened is not None}
+
+
 def _connection(key: str, **of: Any) -> NatsConnection:
     known = _known.get(key)
-    if known is not None and known.is_open and time.monotonic() - known.found < LOOK_AGAIN:
+    if known is not None and known.opened and time.monotonic() - known.found < LOOK_AGAIN:
         return known
     connection = st.connection("nats", type=NatsConnection, max_entries=MOST, **of)
     if not isinstance(connection, NatsConnection):

@@ -1,0 +1,5 @@
+"""Inside."""
+
+from components import inside
+
+inside()

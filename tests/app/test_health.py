@@ -1,0 +1,91 @@
+"""What the app says of itself: to orchestrators, to Prometheus, and on a page."""
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.nats import NatsServer, running_server
+from tests.running import App, app
+from tests.waiting import until
+
+TOKEN = "for-the-scraper"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[App, NatsServer]]:
+    """The app on a server with a login, whose password no answer may hold."""
+    folder = tmp_path_factory.mktemp("app")
+    users = 'authorization { users = [{user: "someone", password: "secret-word"}] }'
+    with running_server(folder / "nats", users) as server:
+        host = server.url.removeprefix("nats://")
+        settings = {"NATS_URL": f"nats://someone:secret-word@{host}", "LOOKBACK_METRICS_TOKEN": TOKEN}
+        with app(folder, **settings) as started:
+            yield started, server
+
+
+def asked(url: str, token: str = "") -> tuple[int, str]:
+    """Status and text of an answer."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_ready_is_connected(running: tuple[App, NatsServer], browser: Browser) -> None:
+    """It is alive whatever NATS does, and ready while there is a connection; it says no more than that."""
+    started, server = running
+    until(lambda: asked(f"{started.url}/lookback/readyz") == (200, "ok\n"))
+    server.kill()
+    until(lambda: asked(f"{started.url}/lookback/readyz") == (503, "no connection to NATS\n"))
+    assert asked(f"{started.url}/lookback/healthz") == (200, "ok\n")
+    server.start()
+    until(lambda: asked(f"{started.url}/lookback/readyz") == (200, "ok\n"))
+
+
+def test_figures_want_their_token(running: tuple[App, NatsServer]) -> None:
+    """Without the token there are no figures, and none of the answers holds a secret."""
+    url = f"{running[0].url}/lookback/metrics"
+    for token in ("", "wrong", f"{TOKEN}x", "ü"):
+        status, text = asked(url, token)
+        assert (status, "lookback_viewers" in text) == (401, False)
+    status, text = asked(url, TOKEN)
+    assert status == 200
+    assert "secret-word" not in text
+
+
+def test_figures_of_two_feeds_and_two_viewers(
+    running: tuple[App, NatsServer], browser: Browser, tmp_path: Path
+) -> None:
+    """Each feed has its own figures, as Prometheus's own parser reads them; the page shows the same, the
+    last events, and no secret."""
+    started, _ = running
+    contexts = [browser.new_context() for _ in range(2)]
+    tabs = [context.new_page() for context in contexts]
+    for tab, stream in zip(tabs, ("ONE", "TWO"), strict=True):
+        tab.goto(f"{started.url}/explore?stream={stream}")
+        expect(tab.locator(".lb-status")).to_be_visible()
+
+    def figures() -> dict[str, list[tuple[dict[str, str], float]]]:
+        text = asked(f"{started.url}/lookback/metrics", TOKEN)[1]
+        return {
+            family.name: [(sample.labels, sample.value) for sample in family.samples]
+            for family in text_string_to_metric_families(text)
+        }
+
+    until(lambda: figures()["lookback_viewers"][0][1] >= 2)
+    assert figures()["lookback_connected"] == [({"role": ""}, 1.0)]
+    tab = tabs[0]
+    tab.goto(f"{started.url}/inside")
+    expect(tab.locator("h1")).to_have_text("Inside")
+    expect(tab.get_by_text("What happened")).to_be_visible()
+    expect(tab.locator("[data-testid=stDataFrame] canvas").first).to_be_visible()
+    assert "secret-word" not in tab.content()
+    for context in contexts:
+        context.close()
