@@ -1,7 +1,7 @@
 """How this process is doing: `/lookback/healthz`, `/lookback/readyz` and `/lookback/metrics`.
 
 The first two say a word and no detail, so anybody may ask. The figures name streams and roles: they want the
-token of `LOOKBACK_METRICS_TOKEN`. Without that setting there are none behind a sign-in, and else all see them.
+token of `LOOKBACK_METRICS_TOKEN`. Without that setting nobody gets them behind a sign-in.
 The format is Prometheus's: https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 

@@ -3,7 +3,6 @@
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -22,8 +21,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[App, Nat
     folder = tmp_path_factory.mktemp("app")
     users = 'authorization { users = [{user: "someone", password: "secret-word"}] }'
     with running_server(folder / "nats", users) as server:
-        host = server.url.removeprefix("nats://")
-        settings = {"NATS_URL": f"nats://someone:secret-word@{host}", "LOOKBACK_METRICS_TOKEN": TOKEN}
+        server.url = server.url.replace("//", "//someone:secret-word@")
+        for stream, count in (("ONE", 3), ("TWO", 5)):
+            server.add_stream(stream, [f"{stream.lower()}.>"])
+            server.publish(f"{stream.lower()}.a", *(b'{"value": 1}' for _ in range(count)))
+        settings = {"NATS_URL": server.url, "LOOKBACK_METRICS_TOKEN": TOKEN}
         with app(folder, **settings) as started:
             yield started, server
 
@@ -60,9 +62,7 @@ def test_figures_want_their_token(running: tuple[App, NatsServer]) -> None:
     assert "secret-word" not in text
 
 
-def test_figures_of_two_feeds_and_two_viewers(
-    running: tuple[App, NatsServer], browser: Browser, tmp_path: Path
-) -> None:
+def test_figures_of_two_feeds_and_two_viewers(running: tuple[App, NatsServer], browser: Browser) -> None:
     """Each feed has its own figures, as Prometheus's own parser reads them; the page shows the same, the
     last events, and no secret."""
     started, _ = running
@@ -81,6 +81,11 @@ def test_figures_of_two_feeds_and_two_viewers(
 
     until(lambda: figures()["lookback_viewers"][0][1] >= 2)
     assert figures()["lookback_connected"] == [({"role": ""}, 1.0)]
+    rows = [
+        ({"role": "", "stream": "ONE", "subject": ">"}, 3.0),
+        ({"role": "", "stream": "TWO", "subject": ">"}, 5.0),
+    ]
+    until(lambda: sorted(figures()["lookback_feed_rows"], key=str) == rows)
     tab = tabs[0]
     tab.goto(f"{started.url}/inside")
     expect(tab.locator("h1")).to_have_text("Inside")

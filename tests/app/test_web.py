@@ -149,6 +149,7 @@ def test_policy_breaks_no_page(demo: App, browser: Browser, scheme: Any) -> None
         "compare": ".js-plotly-plot .trace",
         "comparison": "iframe >> nth=1",
         "explore": "[data-testid=stDataFrame] canvas",
+        "inside": "[data-testid=stDataFrame] canvas",
         "history": "[data-testid=stDataFrame] canvas",
         "services": "[data-testid=stDataFrame] canvas",
         "values": "[data-testid=stDataFrame] canvas",
