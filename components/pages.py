@@ -1,5 +1,6 @@
 """The files of pages/, as Streamlit pages."""
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from urllib.parse import unquote
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from .reload import RELOADS
 from .sign_in import viewer
 
 BUILT_IN = Path(__file__).parent.parent / "pages"
@@ -22,7 +24,7 @@ FOLDER = Path(os.environ.get("LOOKBACK_PAGES") or BUILT_IN)
 WITH_BUILT_IN = os.environ.get("LOOKBACK_BUILT_IN") != "0"
 """Whether the built-in pages are there at all."""
 
-LOOK_AGAIN = 0.2
+LOOK_AGAIN = 0.2 if RELOADS else math.inf
 """Seconds for which the folder is as it was at the last look: every refresh of every viewer asks."""
 _looked: tuple[Path, float, dict[Path, int]] = (FOLDER, 0.0, {})
 

@@ -4,12 +4,15 @@ Streamlit's own file watcher looks at every module after every refresh, at more 
 itself, so it is switched off; this looks at the few files of the app, at most once a second.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
 
 import streamlit as st
 
+RELOADS = os.environ.get("LOOKBACK_RELOAD") != "0"
+"""Whether edited code takes effect in a running app: for development."""
 ROOMS = ("components", "nats_client")
 KEPT = ("components.handed", "components.calls")
 """What stays: the launcher hands things over once, and Streamlit's functions are changed once."""
@@ -33,6 +36,8 @@ def is_old() -> bool:
 def refresh_code() -> None:
     """Rerun the whole app on new code, when a file of the rooms has changed since it was loaded."""
     global _looked
+    if not RELOADS:
+        return
     if is_old():
         st.rerun()  # another viewer's refresh has seen to it; this one still runs the old code
     if time.monotonic() - _looked < 1.0:

@@ -37,7 +37,6 @@ from .values import BucketInfo, Entry, Watch, key_history, list_buckets
 T = TypeVar("T")
 
 CALL_TIMEOUT = 10.0  # seconds that a call from outside waits for the loop
-IDLE_AFTER = 600.0  # seconds without a reader after which a feed closes
 ARCHIVE_CREDIT = 8  # chunks of an archive under way
 ARCHIVE_PATIENCE = 10.0  # seconds that an archive may be silent
 GRACE = 2.0  # seconds that a call with a bound of its own may take beyond it
@@ -55,22 +54,18 @@ class Client:
         self,
         settings: Settings | None = None,
         *,
-        max_rows: int = 2_500_000,
-        max_bytes: int = 512 * 1024 * 1024,
-        max_keys: int = 100_000,
-        idle_after: float = IDLE_AFTER,
         memory: Memory = PROCESS,
     ) -> None:
-        """`max_rows` and `max_bytes` are the ceilings of each feed and query, `max_keys` and `max_bytes`
-        those of each bucket; `idle_after` is in seconds. `memory` is what bounds all of them together: the
-        process's, unless a test has its own. Raises what keeps its thread from starting."""
+        """`memory` is what bounds all that is held together: the process's, unless a test has its own.
+        Raises SettingsError, and what keeps its thread from starting."""
         self.settings = settings or Settings.load()
         self._memory = memory
         self._finding = threading.Lock()
         memory.ask(self, self.settings.memory)
-        self._limits = {"max_rows": max_rows, "max_bytes": max_bytes}
-        self._bucket_limits = {"max_keys": max_keys, "max_bytes": max_bytes}
-        self._idle_after = idle_after
+        most = self.settings.feed_memory
+        self._limits = {"max_rows": self.settings.feed_rows, "max_bytes": most}
+        self._bucket_limits = {"max_keys": self.settings.bucket_keys, "max_bytes": most}
+        self._idle_after = self.settings.idle_after
         self._feeds: dict[FeedKey, Feed] = {}
         self._watches: dict[str, Watch] = {}
         self._queries: weakref.WeakSet[Query] = weakref.WeakSet()

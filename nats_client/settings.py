@@ -1,6 +1,7 @@
 """How to reach NATS: one frozen value, from a mapping (a section of a secrets file) and the environment."""
 
 import contextlib
+import math
 import os
 import re
 import ssl
@@ -46,12 +47,21 @@ ENVIRONMENT = {
     "NATS_API_PREFIX": "api_prefix",
     "NATS_INBOX_PREFIX": "inbox_prefix",
     "NATS_ROLE": "role",
+    "NATS_STREAMS": "streams",
+    "NATS_SERVICES": "services",
+    "NATS_NAME": "name",
     "LOOKBACK_MEMORY": "memory",
+    "LOOKBACK_FEED_ROWS": "feed_rows",
+    "LOOKBACK_FEED_MEMORY": "feed_memory",
+    "LOOKBACK_BUCKET_KEYS": "bucket_keys",
+    "LOOKBACK_IDLE_AFTER": "idle_after",
 }
 """Environment variable to setting; a variable that is set and not empty wins over the mapping."""
 
 FLAGS = ("tls_handshake_first",)
-SIZES = ("memory",)
+SIZES = ("memory", "feed_memory")
+NUMBERS = ("feed_rows", "bucket_keys")
+SECONDS = ("idle_after",)
 LEAST_MEMORY = 16 << 20
 """Bytes below which nothing could be shown."""
 
@@ -108,6 +118,14 @@ class Settings:
     memory: int | None = None
     """What all windows, back-fills, query results, buckets and charts of the process hold together at most,
     as "2 GiB" or "500 MB". Default: half of the machine's memory, at most 2 GiB."""
+    feed_rows: int = 2_500_000
+    """Rows that one window, or the result of one query, holds at most."""
+    feed_memory: int = 512 << 20
+    """Bytes that one window, query result or bucket holds at most, as "512 MiB"."""
+    bucket_keys: int = 100_000
+    """Keys of one bucket that are held at most."""
+    idle_after: float = 600.0
+    """Seconds without a reader after which a feed, bucket or query result is closed."""
     name: str = "lookback"
     """The connection's name in the server's monitoring."""
 
@@ -137,17 +155,10 @@ class Settings:
                 raise SettingsError(f"Unknown setting {key!r}. " + one_of(key, known, what="setting"))
             if isinstance(value, list | tuple) and key == "url":
                 value = ",".join(str(part) for part in value)
-            if key in FLAGS:
-                value = _flag(key, value)
-            elif key in SIZES:
-                value = _size(key, value)
-            elif not isinstance(value, str):
-                raise SettingsError(f"The setting {key!r} must be a text, not {type(value).__name__}.")
-            values[key] = value
+            values[key] = _read(key, value)
         for variable, key in ENVIRONMENT.items():
             if env.get(variable):
-                read = _flag if key in FLAGS else _size if key in SIZES else _as_it_is
-                values[key] = read(key, env[variable])
+                values[key] = _read(key, env[variable])
         return cls(**{key: value for key, value in values.items() if value != ""})
 
     @property
@@ -396,8 +407,45 @@ def _size(key: str, value: Any) -> int:
     return value
 
 
-def _as_it_is(_: str, value: str) -> str:
+def _number(key: str, value: Any) -> int:
+    """A whole number above zero, as a number or a text such as "100_000"."""
+    try:
+        number = int(value) if isinstance(value, str | int) and not isinstance(value, bool) else 0
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise SettingsError(f"The setting {key!r} has {value!r}. Write a whole number above zero.")
+    return number
+
+
+def _seconds(key: str, value: Any) -> float:
+    """A number of seconds above zero, as a number or a text."""
+    try:
+        seconds = (
+            float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else 0.0
+        )
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise SettingsError(f"The setting {key!r} has {value!r}. Write a number of seconds above zero.")
+    return seconds
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(f"The setting {key!r} must be a text, not {type(value).__name__}.")
     return value
+
+
+def _read(key: str, value: Any) -> Any:
+    """The value of a setting as it is used."""
+    if key in FLAGS:
+        return _flag(key, value)
+    if key in SIZES:
+        return _size(key, value)
+    if key in NUMBERS:
+        return _number(key, value)
+    return _seconds(key, value) if key in SECONDS else _text(key, value)
 
 
 def _no_passphrase() -> str:

@@ -333,7 +333,7 @@ def main() -> int:
         create(cluster)
         url = ",".join(cluster.urls)
         client = stack.enter_context(
-            Client(Settings(url=url), idle_after=LONG_UNREAD if asked.long else UNREAD)
+            Client(Settings(url=url, idle_after=LONG_UNREAD if asked.long else UNREAD))
         )
         publisher = stack.enter_context(Publisher(cluster.urls, rate=200))
         judge = Judge(publisher)

@@ -357,8 +357,8 @@ def test_services_that_cannot_be_told(server: NatsServer, client: Client) -> Non
 
 def test_ceilings(server: NatsServer) -> None:
     """An answer larger than what is kept is stopped at the service; the first rows stay and it says so."""
-    for limits, words in (({"max_rows": 55}, "55 rows"), ({"max_bytes": 2000}, "2,000 bytes")):
-        with Client(Settings(url=server.url), **limits) as client, service(server.url, endless) as running:
+    for limits, words in (({"feed_rows": 55}, "55 rows"), ({"feed_memory": 2000}, "2,000 bytes")):
+        with Client(Settings(url=server.url, **limits)) as client, service(server.url, endless) as running:
             query = client.query(SUBJECT, b"")
             assert query.wait(30)
             assert query.state == "stopped"
@@ -490,7 +490,7 @@ def test_what_cannot_be_asked(client: Client) -> None:
 def test_idle(server: NatsServer) -> None:
     """A query that nobody reads any more is stopped at the service, and its rows are forgotten."""
     with (
-        Client(Settings(url=server.url), idle_after=1) as client,
+        Client(Settings(url=server.url, idle_after=1)) as client,
         service(server.url, endless) as running,
     ):
         query = client.query(SUBJECT, b"")

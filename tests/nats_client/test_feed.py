@@ -211,7 +211,7 @@ def test_stream_appears(server: NatsServer, client: Client) -> None:
 def test_idle_feed_closes(server: NatsServer) -> None:
     """A feed that nobody reads closes, its consumer goes, and who asks again gets it anew."""
     server.publish("s.a", *numbered(5))
-    with Client(Settings(url=server.url), idle_after=0.5) as client:
+    with Client(Settings(url=server.url, idle_after=0.5)) as client:
         feed = client.feed("S", look_back="PT1H")
         feed.wait(30)
         until(lambda: not client.feeds())
@@ -238,7 +238,7 @@ def test_malformed_is_counted(server: NatsServer, client: Client) -> None:
 def test_ceiling(server: NatsServer) -> None:
     """Over the ceiling the oldest rows go and are counted; new ones keep coming."""
     server.publish("s.a", *numbered(30))
-    with Client(Settings(url=server.url), max_rows=20) as client:
+    with Client(Settings(url=server.url, feed_rows=20)) as client:
         feed = client.feed("S", look_back="PT1H")
         feed.wait(30)
         assert sequences(feed) == list(range(11, 31))

@@ -126,7 +126,7 @@ def test_replay_begins_where_the_window_has_room(server: NatsServer, subject: st
     """Where more is stored than a window keeps, what it would not keep is not read, and told as left out."""
     store(server, ["big.a", "big.b"], 200_000)
     stored = 200_000 if subject is None else 100_000
-    with Client(Settings(url=server.url), max_rows=20_000) as client:
+    with Client(Settings(url=server.url, feed_rows=20_000)) as client:
         feed = client.feed("BIG", subject, look_back="PT1H")
         assert feed.wait(60)
         health = feed.health
@@ -145,7 +145,7 @@ def test_replay_begins_where_the_window_has_room(server: NatsServer, subject: st
 def test_replay_goes_on_where_rows_turn_out_large(server: NatsServer) -> None:
     """The ceiling in bytes is known once rows are: the rest of the replay then begins where it fits."""
     store(server, ["big.a"], 600_000)
-    with Client(Settings(url=server.url), max_bytes=8 * 1024 * 1024) as client:
+    with Client(Settings(url=server.url, feed_memory=8 * 1024 * 1024)) as client:
         feed = client.feed("BIG", look_back="PT1H")
         assert feed.wait(120)
         rows = len(feed.snapshot())

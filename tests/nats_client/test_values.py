@@ -287,7 +287,7 @@ def test_one_watch_for_all(bucket: Bucket, client: Client) -> None:
 
 def test_idle_watch_closes(bucket: Bucket) -> None:
     """A watch that nobody reads closes, its consumer goes, and who asks again gets it anew."""
-    with Client(Settings(url=bucket.server.url), idle_after=0.5) as client:
+    with Client(Settings(url=bucket.server.url, idle_after=0.5)) as client:
         watch = opened(client)
         until(lambda: not consumers(bucket.server))
         with pytest.raises(ClosedError):
@@ -515,7 +515,7 @@ def test_ceiling(server: NatsServer) -> None:
     """Over the ceiling keys are left out and counted; where there is room again, they come in."""
     bucket = Bucket(server)
     bucket.put(**{f"k{number:02}": number for number in range(30)})
-    with Client(Settings(url=server.url), max_keys=20) as client:
+    with Client(Settings(url=server.url, bucket_keys=20)) as client:
         watch = opened(client)
         assert [entry.key for entry in watch.snapshot().entries()] == [f"k{n:02}" for n in range(20)]
         until(lambda: watch.health.left_out == 10)
@@ -531,7 +531,7 @@ def test_ceiling_in_bytes(server: NatsServer) -> None:
     """A value that has grown beyond the ceiling is left out; its old one does not stand for it."""
     bucket = Bucket(server)
     bucket.put(a="x", b="y")
-    with Client(Settings(url=server.url), max_bytes=5000) as client:
+    with Client(Settings(url=server.url, feed_memory=5000)) as client:
         watch = opened(client)
         shows(watch, a="x", b="y")
         bucket.put(a="x" * 6000)
@@ -549,7 +549,7 @@ def test_keys_beyond_the_ceiling(server: NatsServer) -> None:
     what is not known is an error, and never an answer."""
     bucket = Bucket(server)
     bucket.put(**{f"k{number:02}": number for number in range(30)})
-    with Client(Settings(url=server.url), max_keys=20) as client:
+    with Client(Settings(url=server.url, bucket_keys=20)) as client:
         watch = opened(client)
         values = watch.snapshot()
         assert (values.get("k25", "none"), values["k26"], "k27" in values) == (25, 26, True)
