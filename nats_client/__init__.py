@@ -10,21 +10,57 @@
 Knows nothing of Streamlit: it works the same in a script or a notebook.
 """
 
-from .chunks import Query
-from .client import Client
-from .connection import ConnectionState
-from .duration import format_duration, iso_duration, parse_duration
-from .errors import LookbackError
-from .events import Event
-from .feed import Feed, Health, NamedFeed
-from .gaps import Gap
-from .requests import Reply
-from .services import Endpoint, ServiceInstance, Services
-from .settings import Settings
-from .streams import StreamInfo
-from .tokens import Rights
-from .values import BucketInfo, Entry, Values, Watch, WatchHealth, entries_frame
-from .window import Snapshot, Window
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .chunks import Query
+    from .client import Client
+    from .connection import ConnectionState
+    from .duration import format_duration, iso_duration, parse_duration
+    from .errors import LookbackError
+    from .events import Event
+    from .feed import Feed, Health, NamedFeed
+    from .gaps import Gap
+    from .requests import Reply
+    from .services import Endpoint, ServiceInstance, Services
+    from .settings import Settings
+    from .streams import StreamInfo
+    from .tokens import Rights
+    from .values import BucketInfo, Entry, Values, Watch, WatchHealth, entries_frame
+    from .window import Snapshot, Window
+
+_HOMES = {
+    "BucketInfo": ".values",
+    "Client": ".client",
+    "ConnectionState": ".connection",
+    "Endpoint": ".services",
+    "Entry": ".values",
+    "Event": ".events",
+    "Feed": ".feed",
+    "Gap": ".gaps",
+    "Health": ".feed",
+    "LookbackError": ".errors",
+    "NamedFeed": ".feed",
+    "Query": ".chunks",
+    "Reply": ".requests",
+    "Rights": ".tokens",
+    "ServiceInstance": ".services",
+    "Services": ".services",
+    "Settings": ".settings",
+    "Snapshot": ".window",
+    "StreamInfo": ".streams",
+    "Values": ".values",
+    "Watch": ".values",
+    "WatchHealth": ".values",
+    "Window": ".window",
+    "entries_frame": ".values",
+    "format_duration": ".duration",
+    "iso_duration": ".duration",
+    "parse_duration": ".duration",
+}
+"""Where each name is. They are loaded when they are used, so that a program that reports as a workflow, and
+reads no rows, loads no pandas."""
 
 __all__ = [
     "BucketInfo",
@@ -55,3 +91,17 @@ __all__ = [
     "iso_duration",
     "parse_duration",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A name of the package, on first use."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(home, __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    """The names of the package, for completion."""
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,29 @@
+"""What the package offers, and what it loads for that."""
+
+import subprocess
+import sys
+
+import pytest
+
+import nats_client
+from tests.running import ROOT
+
+
+@pytest.mark.parametrize("name", nats_client.__all__)
+def test_each_name_is_there(name: str) -> None:
+    """Each public name can be imported, and completion knows it."""
+    assert getattr(nats_client, name).__name__ == name
+    assert name in dir(nats_client)
+
+
+def test_unknown_name() -> None:
+    """A name that is not there is an ordinary AttributeError."""
+    with pytest.raises(AttributeError, match="no attribute 'Cleint'"):
+        _ = nats_client.Cleint
+
+
+def test_reporting_loads_no_tables() -> None:
+    """A program that reports as a workflow loads neither pandas nor pyarrow."""
+    code = "import sys, services.workflow; print([m for m in ('pandas', 'pyarrow') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
