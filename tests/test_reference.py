@@ -1,0 +1,15 @@
+"""docs/reference.md is what the docstrings say."""
+
+import components
+from tests.reference import FILE, reference
+
+
+def test_reference_is_current() -> None:
+    """The document is the one that is made of the docstrings now: `python -m tests.reference` writes it."""
+    assert FILE.read_text() == reference()
+
+
+def test_everything_is_described() -> None:
+    """Each public name has a docstring that says more than its name."""
+    for name in components.__all__:
+        assert len((getattr(components, name).__doc__ or "").split()) > 3, name
