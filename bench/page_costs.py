@@ -1,7 +1,7 @@
 """What a page's calls cost for each viewer and refresh: `python -m bench.page_costs`, milliseconds.
 
-Half a million rows of fifty series with five numbers and a text each, in this process; the median of 21 calls, with
-one row that is new before each.
+Half a million rows of fifty series with five numbers and a text each, in this process; the median of 21
+calls, with one row that is new before each.
 """
 
 import statistics

@@ -21,7 +21,7 @@ from .comparison import (
 from .download import downloads
 from .fields import field_list
 from .history import Answer, ago, answer_chart, answer_table, query
-from .inside import event_list, inside
+from .inside import inside
 from .line_chart import line_chart
 from .live import View, live
 from .messages import message_list
@@ -79,7 +79,6 @@ __all__ = [
     "comparison",
     "downloads",
     "endpoint_list",
-    "event_list",
     "field_list",
     "inside",
     "is_demo",

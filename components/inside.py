@@ -21,12 +21,12 @@ HIDDEN = "set, not shown"
 
 def inside() -> None:
     """Draw how this process is doing, as far as the viewer's role may know: figures of the whole process, and
-    by name only the feeds and buckets of the viewer's own rights."""
+    by name only the feeds of the viewer's own rights."""
     nats = client()
     _figures(nats)
     _feeds(nats)
     st.subheader("What happened")
-    event_list(nats.events)
+    _event_list(nats.events)
     left, right = st.columns(2)
     with left:
         st.subheader("Settings in force")
@@ -80,7 +80,7 @@ def _feeds(nats: Client) -> None:
     )
 
 
-def event_list(events: tuple[Event, ...]) -> None:
+def _event_list(events: tuple[Event, ...]) -> None:
     """A table of what happened, newest first, times in the viewer's zone."""
     if not events:
         st.caption("Nothing yet.")
