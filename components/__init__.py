@@ -38,7 +38,7 @@ from .services import (
 )
 from .streams import is_demo, newest_messages, stream_list, streams, subject_list, subjects
 from .table import latest_values, newest_rows
-from .values import Bucket, bucket_settings, choose_bucket, key_history, key_list, key_value, values
+from .values import bucket_settings, choose_bucket, key_history, key_list, key_value, values
 from .words import bytes_text, plain
 from .workflows import (
     asked_run,

@@ -73,7 +73,7 @@ class Client:
         self._feeds: dict[FeedKey, Feed] = {}
         self._watches: dict[str, Watch] = {}
         self._queries: weakref.WeakSet[Query] = weakref.WeakSet()
-        self._evictions: set[asyncio.Task[None]] = set()
+        self._evictions: dict[Holder, asyncio.Task[None]] = {}
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._live, name="nats", daemon=True)
@@ -392,23 +392,27 @@ class Client:
         """Have what `holder` holds count; when memory is short and nobody has read it, it is closed."""
         self._memory.join(holder, self._evict)
 
-    def _evict(self) -> None:
+    def _evict(self, holder: Holder) -> None:
         with contextlib.suppress(RuntimeError):  # the client is closed, and its loop with it
-            self._loop.call_soon_threadsafe(self._start_eviction)
+            self._loop.call_soon_threadsafe(self._start_eviction, holder)
 
-    def _start_eviction(self) -> None:
-        task = self._loop.create_task(self._close_unread(UNREAD, most=1), name="memory")
-        self._evictions.add(task)
-        task.add_done_callback(self._evictions.discard)
+    def _start_eviction(self, holder: Holder) -> None:
+        if holder not in self._evictions:
+            task = self._loop.create_task(self._close_one(holder), name="memory")
+            self._evictions[holder] = task
+            task.add_done_callback(lambda _: self._evictions.pop(holder))
 
-    async def _close_unread(self, seconds: float, most: int | None = None) -> None:
-        """Close what nobody has read for so long, at most so many, the one read least recently first."""
+    async def _close_one(self, holder: Holder) -> None:
+        await self._close_unread(UNREAD, holder)
+        self._memory.note(holder)  # where it was read meanwhile, it counts again
+
+    async def _close_unread(self, seconds: float, only: Holder | None = None) -> None:
+        """Close what nobody has read for so long; or `only` this, if that is so of it."""
         with self._finding:  # so that nobody gets what is about to be closed
             limit = monotonic() - seconds
             held: list[Feed | Watch | Query] = [*self._feeds.values(), *self._watches.values()]
             held += self._queries
-            unread = [each for each in held if each.last_read < limit]
-            unread = sorted(unread, key=lambda each: each.last_read)[:most]
+            unread = [each for each in held if each.last_read < limit and only in (None, each)]
             self._feeds = {key: feed for key, feed in self._feeds.items() if feed not in unread}
             self._watches = {key: watch for key, watch in self._watches.items() if watch not in unread}
             for each in unread:

@@ -1,6 +1,7 @@
 """Key-value buckets in pages: in Streamlit's own app testing, and in a real browser."""
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,67 @@ def test_bucket_beside_a_feed(open_page: Any, server: NatsServer) -> None:
     page = open_page(PAGE + 'live("S")\nvalues("gone")\n')
     assert "Stopped" in the_status(page)
     assert "There is no bucket 'gone'" in texts(page)
+
+
+def test_what_does_not_need_the_bucket_goes_on(open_page: Any, server: NatsServer) -> None:
+    """A page with a bucket that has never been read goes on with all that does not ask what is in it."""
+    server.add_stream("S", ["s.>"])
+    server.publish("s.a", b"1")
+    source = 'b = values("gone")\nkey_list(b)\nkey_value(b, "x")\nkey_history(b, "x")\n'
+    page = open_page(PAGE + f'from components import *\n{source}st.text(len(live("S")))\n')
+    assert [each.value for each in page.text] == ["1"]
+    assert "Stopped" in the_status(page)
+    assert not page.exception
+    assert "keys" not in the_status(page)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        'b["x"]',
+        '"x" in b',
+        'b.get("x")',
+        "list(b)",
+        "len(b)",
+        "bool(b)",
+        "b.entries()",
+        "b.frame()",
+        "b.complete",
+    ]
+    + ["b == {}", "list(b.items())", "list(b.values())"],
+)
+def test_what_is_not_known_is_not_absent(open_page: Any, read: str) -> None:
+    """Whatever asks what is in a bucket that has never been read ends the page there, and no sooner."""
+    page = open_page(PAGE + f'b = values("gone")\nst.text("before")\n{read}\nst.text("behind")\n')
+    assert [each.value for each in page.text] == ["before"]
+    assert "has no key" not in texts(page)
+    assert "There is no bucket 'gone'" in texts(page)
+    assert not page.exception
+
+
+def test_waiting_for_a_bucket(open_page: Any, server: NatsServer) -> None:
+    """While the server is slow, the page says that it waits for the bucket: in the place of whatever draws it,
+    of what asks, or at its end; with `optional` it goes on with an empty mapping. It fills when the server answers."""
+    open_page(PAGE + 'st.text(values("settings")["cpu"])\n')
+    server.signal(signal.SIGSTOP)
+    try:
+        for source in ("key_list(b)\nkey_list(b)", 'b["cpu"]', "st.text(1)"):
+            page = open_page(PAGE + f'from components import *\nb = values("slow")\n{source}\n')
+            assert texts(page).count("Waiting for bucket slow.") == (2 if "key_list" in source else 1)
+        page = open_page(PAGE + 'st.text(len(values("slow", optional=True)))\n')
+        assert page.text[0].value == "0"
+        page = open_page(PAGE + 'st.text(values("settings")["cpu"])\n')
+        assert page.text[0].value == "90"
+    finally:
+        server.signal(signal.SIGCONT)
+    create(server, "slow")
+    put(server, "slow", cpu=1)
+    page = open_page(PAGE + 'st.text(values("slow")["cpu"])\n')
+    for _ in range(60):
+        if page.text:
+            break
+        page = page.run()
+    assert page.text[0].value == "1"
 
 
 def test_values_page(open_page: Any, server: NatsServer) -> None:
