@@ -83,7 +83,7 @@ class Read(Protocol):
 
     @property
     def told(self) -> list[str]:
-        """Where the page says that there is nothing to see of it yet; the frame does where nothing else has."""
+        """Where the page says that there is nothing of it yet; the frame does where nothing else has."""
 
     def __len__(self) -> int: ...
 

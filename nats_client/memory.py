@@ -76,9 +76,8 @@ class Memory:
                 self._asked[id(client)] = ceiling
 
     def join(self, holder: Holder, evict: Evict) -> None:
-        """Count `holder` from now on. `evict`, given it, closes it soon, after which it leaves; where somebody
-        reads it meanwhile it stays, and is noted. It may be asked for again until it has left. It must not
-        hold on to the holder."""
+        """Count `holder` from now on. `evict`, given it, closes it soon, after which it leaves, unless
+        somebody reads it meanwhile; then it is noted. Until it has left, this may be asked for again."""
         with self._lock:
             self._held[holder], self._evict[holder] = 0, evict
         self.note(holder)

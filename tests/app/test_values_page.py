@@ -96,6 +96,9 @@ def test_what_does_not_need_the_bucket_goes_on(open_page: Any, server: NatsServe
 @pytest.mark.parametrize(
     "read",
     [
+        "b == {}",
+        "list(b.items())",
+        "list(b.values())",
         'b["x"]',
         '"x" in b',
         'b.get("x")',
@@ -105,8 +108,7 @@ def test_what_does_not_need_the_bucket_goes_on(open_page: Any, server: NatsServe
         "b.entries()",
         "b.frame()",
         "b.complete",
-    ]
-    + ["b == {}", "list(b.items())", "list(b.values())"],
+    ],
 )
 def test_what_is_not_known_is_not_absent(open_page: Any, read: str) -> None:
     """Whatever asks what is in a bucket that has never been read ends the page there, and no sooner."""
@@ -118,8 +120,9 @@ def test_what_is_not_known_is_not_absent(open_page: Any, read: str) -> None:
 
 
 def test_waiting_for_a_bucket(open_page: Any, server: NatsServer) -> None:
-    """While the server is slow, the page says that it waits for the bucket: in the place of whatever draws it,
-    of what asks, or at its end; with `optional` it goes on with an empty mapping. It fills when the server answers."""
+    """While the server is slow, the page says that it waits for the bucket: where something draws it, where
+    something asks what is in it, or at its end; with `optional` the mapping is empty. It fills when the server
+    answers."""
     open_page(PAGE + 'st.text(values("settings")["cpu"])\n')
     server.signal(signal.SIGSTOP)
     try:

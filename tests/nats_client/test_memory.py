@@ -163,7 +163,7 @@ def test_a_closed_watch_holds_nothing(server: NatsServer) -> None:
 
 
 def test_both_readings_of_a_bucket_count(server: NatsServer) -> None:
-    """While a bucket is read anew, what is shown meanwhile counts beside what has come; after that it does not."""
+    """While a bucket is read anew, what is shown meanwhile counts beside what has come, and only then."""
     with Client(Settings(url=server.url), memory=Memory(64 * MIB)) as client:
         server.run(lambda nc: nc.jetstream().create_key_value(bucket="b"))
         server.publish("$KV.b.k", b"x" * 100_000)
