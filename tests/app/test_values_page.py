@@ -121,8 +121,7 @@ def test_what_is_not_known_is_not_absent(open_page: Any, read: str) -> None:
 
 def test_waiting_for_a_bucket(open_page: Any, server: NatsServer) -> None:
     """While the server is slow, the page says that it waits for the bucket: where something draws it, where
-    something asks what is in it, or at its end; with `optional` the mapping is empty. It fills when the server
-    answers."""
+    something asks what is in it, or at its end; with `optional` the mapping is empty. It fills by itself."""
     open_page(PAGE + 'st.text(values("settings")["cpu"])\n')
     server.signal(signal.SIGSTOP)
     try:
