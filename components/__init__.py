@@ -36,7 +36,7 @@ from .services import (
     service_metadata,
     services,
 )
-from .streams import is_demo, newest_messages, stream_list, streams, subject_list, subjects
+from .streams import is_demo, newest_messages, stream_list, stream_names, streams, subject_list, subjects
 from .table import latest_values, newest_rows
 from .values import bucket_settings, choose_bucket, key_history, key_list, key_value, values
 from .words import bytes_text, plain
@@ -107,6 +107,7 @@ __all__ = [
     "services",
     "start_buttons",
     "stream_list",
+    "stream_names",
     "streams",
     "subject_list",
     "subjects",

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import streamlit as st
 
 from nats_client import BucketInfo, Client, Entry, entries_frame, format_duration
-from nats_client.errors import RequestRefused
+from nats_client.errors import RequestFailed, RequestRefused
 
 from .bucket import Bucket
 from .choose import choose, chosen
@@ -40,13 +40,22 @@ def values(bucket: str, *, optional: bool = False) -> Bucket:
 
 
 def choose_bucket() -> str | None:
-    """A choice of the server's buckets; None when it has none. A bucket that vanishes while it is shown
-    stays chosen, so that the line above the page can say what has become of it."""
-    names = [info.name for info in listed("buckets", _buckets)]
+    """A choice of the server's buckets, or of one whose name the viewer types; None while there is none to
+    choose, which the page is told. A bucket that vanishes while it is shown stays chosen, so that the line
+    above the page can say what has become of it."""
+    try:
+        names = [info.name for info in listed("buckets", _buckets)]
+        if not names:
+            st.info("This server has no key-value buckets yet. The page fills by itself when one is made.")
+    except RequestFailed as error:
+        st.warning(
+            plain(f"The buckets can't be listed: type the name of one. {error}"), icon=":material/lock:"
+        )
+        names = []
     shown = chosen("Bucket", "")
     if shown and shown not in names:
         names.append(shown)
-    return choose("Bucket", names, own=True) if names else None
+    return choose("Bucket", names, own=True) or None
 
 
 @st.cache_data(ttl=KEEP, show_spinner=False)
@@ -56,7 +65,10 @@ def _buckets(rights: str, _nats: Client) -> list[BucketInfo]:
 
 def bucket_settings(bucket: str) -> None:
     """Draw a line on how `bucket` is set up, and what it takes."""
-    found = [_settings(info) for info in listed("buckets", _buckets) if info.name == bucket]
+    try:
+        found = [_settings(info) for info in listed("buckets", _buckets) if info.name == bucket]
+    except RequestFailed:
+        return
     st.caption(plain(found[0]) if found else "This bucket is not on the server.")
 
 

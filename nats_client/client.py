@@ -4,12 +4,10 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
 from typing import Any, TypeVar
-
-import pandas as pd
 
 from .chunks import Query, query_headers
 from .connection import Connection, ConnectionState, end_tasks
@@ -21,7 +19,17 @@ from .memory import PROCESS, UNREAD, Holder, Memory
 from .requests import Reply, Request, SharedRequests, ask, check_timeout
 from .services import ServiceList, Services
 from .settings import Settings
-from .streams import MOST_COUNTED, StreamInfo, StreamList, Subjects, capturing, list_subjects, newest_message
+from .streams import (
+    MOST_COUNTED,
+    Newest,
+    StreamInfo,
+    StreamList,
+    Subjects,
+    capturing,
+    list_subjects,
+    newest_message,
+    newest_messages,
+)
 from .subjects import (
     check_bucket,
     check_filter,
@@ -206,9 +214,20 @@ class Client:
         JetStream. Raises SubjectError, NotPermitted, RequestFailed."""
         return self._call(capturing(self._connection, check_subject(subject)))
 
-    def newest(self, stream: str) -> tuple[str, pd.Timestamp, bytes] | None:
+    def newest(self, stream: str) -> Newest | None:
         """Subject, time of storage (UTC) and payload of the newest message of `stream`, None when empty."""
         return self._call(newest_message(self._connection, check_stream_name(stream)))
+
+    def newest_each(
+        self, streams: Sequence[str], *, within: float = 2.0
+    ) -> dict[str, Newest | RequestFailed | None]:
+        """newest() of each of `streams`, all asked at once; what kept one from being read in place of its
+        message, RequestTimeout where the stream has not answered `within` so many seconds. Raises
+        SubjectError, and ConnectionFailed without a connection."""
+        names = [check_stream_name(stream) for stream in streams]
+        if error := self.state.error:
+            raise error
+        return self._call(newest_messages(self._connection, names, within), within + GRACE)
 
     def request(
         self,
