@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -34,8 +35,8 @@ AGAIN = 10.0  # seconds for which a server that did not answer in time is not as
 
 _last: dict[tuple[str, str], list[Any]] = {}
 """The last listings, by rights and kind, for while there is no connection."""
-_failed: dict[tuple[str, str], tuple[float, RequestFailed]] = {}
-"""When and why there was none, by the same; it takes seconds, which each refresh would wait."""
+_failed: WeakKeyDictionary[Client, dict[str, tuple[float, RequestFailed]]] = WeakKeyDictionary()
+"""When and why there was none, by kind; it takes seconds, which each refresh would wait."""
 
 
 def is_demo() -> bool:
@@ -88,7 +89,7 @@ def listed(what: str, ask: Callable[[str, Client], list[T]]) -> list[T]:
     last. Raises LookbackError when it has never given anything, and when the login no longer permits it."""
     rights, nats = shared()
     kept = rights, what
-    failed_at, failed = _failed.get(kept, (0.0, None))
+    failed_at, failed = _failed.get(nats, {}).get(what, (0.0, None))
     if failed is not None and kept not in _last and time.monotonic() - failed_at < AGAIN:
         raise copy.copy(failed)
     try:
@@ -100,7 +101,7 @@ def listed(what: str, ask: Callable[[str, Client], list[T]]) -> list[T]:
         _last.pop(kept, None)
         raise
     except RequestFailed as error:
-        _failed[kept] = time.monotonic(), error
+        _failed.setdefault(nats, {})[what] = time.monotonic(), error
         if kept not in _last:
             raise
     return _last[kept]

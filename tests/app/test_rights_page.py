@@ -12,6 +12,7 @@ import streamlit as st
 from playwright.sync_api import Browser, expect
 from streamlit.testing.v1 import AppTest
 
+from tests.app.test_pages import the_status
 from tests.app.test_services_page import texts
 from tests.certificates import Certificates
 from tests.logins import operator
@@ -143,7 +144,7 @@ def test_the_rest_of_a_page_works(show: Callable[..., AppTest]) -> None:
 
 @pytest.mark.parametrize("page", ["explore", "alerts", "compare", "values"])
 def test_what_cannot_be_listed_can_be_typed(show: Callable[..., AppTest], page: str) -> None:
-    """Where the login may not list streams, the name of one can be typed, and is read; so it is with buckets."""
+    """Where the login may not list streams, or buckets, the name of one can be typed, and it is read."""
     source, denied = PAGES / f"{page}.py", f"{API}.STREAM.LIST"
     shown = show(source, "publish", denied)
     sees(shown, "can't be listed: type the name of one.")
