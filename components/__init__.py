@@ -7,6 +7,7 @@ line_chart(cpu, y="percent", color="_subject")
 """
 
 from .alerts import alerts
+from .bucket import Bucket
 from .chart import choose_chart
 from .choose import choose, choose_number
 from .compare import compare, compared_means, look_back_for

@@ -134,6 +134,8 @@ def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
         elif what == "clear":
             rows.window.clear()
         snapshot = rows.window.snapshot()
+        if len(snapshot) and "v" not in snapshot.columns:  # no row has a number, which the chart refuses
+            continue
         bins.update(snapshot, NOW + now * SECOND)
         message = sent.next(bins, {"title": "t"})
         if lost:
@@ -147,7 +149,7 @@ def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
         codes, labels = snapshot.codes("_subject") if len(snapshot) else (np.zeros(0), [])
         values = snapshot.numbers("v") if len(snapshot) else np.zeros(0)
         for time, code, value in zip(snapshot.times(), codes, values, strict=True):
-            if (NOW + (now - 300) * SECOND) <= time <= NOW + (now + 30) * SECOND:
+            if value == value and (NOW + (now - 300) * SECOND) <= time <= NOW + (now + 30) * SECOND:
                 held.setdefault((labels[code], int(time) // bins.step), []).append(value)
         drawn = browser.by_name()
         for (name, number), some in held.items():
@@ -222,6 +224,8 @@ def test_finer_bins_are_those_of_the_rows(
         elif what == "clear":
             rows.window.clear()
         snapshot = rows.window.snapshot()
+        if len(snapshot) and "v" not in snapshot.columns:  # no row has a number, which the chart refuses
+            continue
         bins.update(snapshot, NOW + now * SECOND)
         start = NOW + (now + zoom[0]) * SECOND if zoom else 0
         stretch = (start, start + zoom[1] * SECOND) if zoom else None
