@@ -15,6 +15,7 @@ from tests.app.test_untrusted import FOUND, MARKUP
 from tests.browser import chromium
 from tests.nats import NatsServer, running_server
 from tests.running import app
+from tests.waiting import until
 
 PAGE = '"""A page."""\nimport streamlit as st\nfrom components import live, values\n'
 VALUES = ROOT / "pages" / "values.py"
@@ -119,28 +120,26 @@ def test_what_is_not_known_is_not_absent(open_page: Any, read: str) -> None:
     assert not page.exception
 
 
-def test_waiting_for_a_bucket(open_page: Any, server: NatsServer) -> None:
+@pytest.mark.parametrize(
+    ("source", "times"), [("key_list(b)\nkey_list(b)", 2), ('b["cpu"]\nkey_list(b)', 1), ("st.text(1)", 1)]
+)
+def test_waiting_for_a_bucket(open_page: Any, server: NatsServer, source: str, times: int) -> None:
     """While the server is slow, the page says that it waits for the bucket: where something draws it, where
-    something asks what is in it, or at its end; with `optional` the mapping is empty. It fills by itself."""
+    something asks what is in it, or at its end. With `optional` the mapping is empty, and a bucket that has
+    been read is there. It fills by itself."""
     open_page(PAGE + 'st.text(values("settings")["cpu"])\n')
     server.signal(signal.SIGSTOP)
     try:
-        for source in ("key_list(b)\nkey_list(b)", 'b["cpu"]', "st.text(1)"):
-            page = open_page(PAGE + f'from components import *\nb = values("slow")\n{source}\n')
-            assert texts(page).count("Waiting for bucket slow.") == (2 if "key_list" in source else 1)
-        page = open_page(PAGE + 'st.text(len(values("slow", optional=True)))\n')
-        assert page.text[0].value == "0"
-        page = open_page(PAGE + 'st.text(values("settings")["cpu"])\n')
-        assert page.text[0].value == "90"
+        page = open_page(PAGE + f'from components import key_list\nb = values("slow")\n{source}\n')
+        assert texts(page).count("Waiting for bucket slow.") == times
+        page = open_page(PAGE + 'st.text([len(values("slow", optional=True)), values("settings")["cpu"]])\n')
+        assert page.text[0].value == "[0, 90]"
     finally:
         server.signal(signal.SIGCONT)
     create(server, "slow")
     put(server, "slow", cpu=1)
     page = open_page(PAGE + 'st.text(values("slow")["cpu"])\n')
-    for _ in range(60):
-        if page.text:
-            break
-        page = page.run()
+    until(lambda: page.run().text)
     assert page.text[0].value == "1"
 
 
