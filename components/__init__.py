@@ -7,6 +7,7 @@ line_chart(cpu, y="percent", color="_subject")
 """
 
 from .alerts import alerts
+from .bucket import Bucket
 from .chart import choose_chart
 from .choose import choose, choose_number
 from .compare import compare, compared_means, look_back_for
@@ -37,9 +38,9 @@ from .services import (
     service_metadata,
     services,
 )
-from .streams import is_demo, newest_messages, stream_list, streams, subject_list, subjects
+from .streams import is_demo, newest_messages, stream_list, stream_names, streams, subject_list, subjects
 from .table import latest_values, newest_rows
-from .values import Bucket, bucket_settings, choose_bucket, key_history, key_list, key_value, values
+from .values import bucket_settings, choose_bucket, key_history, key_list, key_value, values
 from .words import bytes_text, plain
 from .workflows import (
     asked_run,
@@ -109,6 +110,7 @@ __all__ = [
     "services",
     "start_buttons",
     "stream_list",
+    "stream_names",
     "streams",
     "subject_list",
     "subjects",

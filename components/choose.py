@@ -18,7 +18,7 @@ def choose(
     help: str | None = None,  # noqa: A002 - Streamlit's own word
 ) -> str:
     """One of `options`, by default `default` or, where that is not among them, the first; with `own`, or a
-    text of the viewer's own.
+    text of the viewer's own. Without any option, which `own` allows, it is "" until there is such a text.
 
     The choice stands in the address as `?label=…` (in lower case, hyphens for spaces), but for a `default`.
     The first of options that come and go is no such default: it is in the address, so that a link keeps its
@@ -28,20 +28,20 @@ def choose(
     key = _key(label)
     if default not in options:
         default = None
-    start = options[0] if default is None else default
+    start = (options[0] if options else "") if default is None else default
     offered = list(options)
     chosen_before = key in st.session_state
     wanted = chosen(label, start)
-    if wanted not in offered and own:
+    if wanted and wanted not in offered and own:
         offered.append(wanted)
-    elif wanted not in offered:
+    elif wanted and wanted not in offered:
         if not chosen_before:  # it came with the address, and is no leftover of a choice
             st.toast(f"{plain(label)}: there is no {plain(wanted)} here. {plain(start)} is shown instead.")
         wanted = start
-    if st.session_state.get(key) != wanted:
-        st.session_state[key] = wanted
+    if st.session_state.get(key) != (wanted or None):
+        st.session_state[key] = wanted or None
     found = str(st.selectbox(label, offered, key=key, accept_new_options=own, help=help) or start)
-    keep(key, None if found == default else found)
+    keep(key, None if found in (default, "") else found)
     return found
 
 

@@ -12,6 +12,7 @@ from streamlit_autorefresh import st_autorefresh
 
 from components import calls  # noqa: F401 - changes what pages call
 from components.address import begin, end
+from components.bucket import Bucket
 from components.connection import client
 from components.download import withdraw
 from components.history import leave
@@ -84,8 +85,8 @@ def _run(file: Path, reads: list[Read]) -> None:
         exec(code_of(file), page)  # noqa: S102 - a page is a file of the app
     except StopException:
         pass  # where the session itself is to end, Streamlit says so again at the next element
-    except NothingYet:
-        empty_state(reads[-1])
+    except NothingYet as nothing:
+        empty_state(nothing.read)
     except ConnectionFailed:
         pass  # the line above the page says so
     except LookbackError as error:
@@ -98,9 +99,10 @@ def _run(file: Path, reads: list[Read]) -> None:
             st.rerun()  # the error may be of a class that this frame does not know
         empty = _empty(reads)
         _authors_mistake(file, error, shown=not (empty and isinstance(error, WANTING)))
-    for view in _empty(reads):
-        if not view.told:
-            empty_state(view)
+    for read in reads:
+        waiting = read.waiting if isinstance(read, Bucket) else not len(read)
+        if waiting and not read.told:
+            empty_state(read)
 
 
 def _empty(reads: list[Read]) -> list[View]:

@@ -74,10 +74,6 @@ class _NoRows(pd.DataFrame):
         return super().__getitem__(key)
 
 
-class NothingYet(LookbackError):  # noqa: N818 - an outcome, drawn as the empty state and not as an error
-    """A bucket has not been read yet; the rest of the page would have nothing to work on."""
-
-
 class Read(Protocol):
     """What a page has read of NATS: the rows of a feed, or the values of a bucket."""
 
@@ -85,7 +81,19 @@ class Read(Protocol):
     def health(self) -> Health | WatchHealth:
         """How its feed, or its watch, is doing."""
 
+    @property
+    def told(self) -> list[str]:
+        """Where the page says that there is nothing of it yet; the frame does where nothing else has."""
+
     def __len__(self) -> int: ...
+
+
+class NothingYet(LookbackError):  # noqa: N818 - an outcome, drawn as the empty state and not as an error
+    """A page asks what is in a bucket that has never been read: nobody knows."""
+
+    def __init__(self, read: Read) -> None:
+        super().__init__(f"The bucket {read.health.name!r} has not been read yet.")
+        self.read = read
 
 
 _reads: ContextVar[list[Read] | None] = ContextVar("reads", default=None)

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pandas as pd
 import streamlit as st
 
 from .choose import choose, chosen
 from .fields import time_fields
 from .history import SUBJECT
 from .live import View, collect, look
-from .streams import stream_line, subjects
+from .streams import stream_line, stream_names, subjects
 
 LOOK_BACKS = ["PT1M", "PT5M", "PT15M", "PT1H", "PT6H", "P1D", "P7D"]
 SOURCES = ["stream", "archive too"]
@@ -29,12 +28,16 @@ class Rows:
     """It may be empty."""
 
 
-def choose_rows(table: pd.DataFrame) -> Rows:
-    """Let the viewer choose rows of one of the streams of `table`, as `streams()` gives it, and say what this
-    stream is. Raises LookbackError on a subject pattern or a look-back that cannot be read."""
+def choose_rows() -> Rows | None:
+    """Let the viewer choose rows of one of the streams, or of one whose name the viewer types, and say what
+    this stream is; None while there is none to choose. Raises LookbackError on a name, a subject pattern or a
+    look-back that cannot be read."""
+    names = stream_names()
     row = st.container(horizontal=True)
     with row:
-        stream = choose("Stream", list(table.index), default="METRICS")
+        stream = choose("Stream", names, default="METRICS", own=True)
+        if not stream:
+            return None
         offered = [">", *subjects(stream)]
         subject = choose(
             "Subjects",
@@ -46,7 +49,7 @@ def choose_rows(table: pd.DataFrame) -> Rows:
         look_back = choose("Look-back", LOOK_BACKS, default="PT5M", own=True, help="An ISO 8601 duration")
         decoder = choose("Payloads", ["json", "text"], default="json", help="How a message is read")
         source = choose("From", SOURCES, help="The archive holds what the stream no longer does")
-    stream_line(table, stream)
+    stream_line(stream)
     time = chosen("Time", STORED)
     options = {"look_back": look_back}
     options |= {"time": time} if time != STORED else {}

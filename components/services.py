@@ -249,15 +249,13 @@ def _send(field: str) -> None:
     reply: Reply | None = None
     failed: LookbackError | None = None
     try:
-        reply = client().request(
-            _allowed(subject), state["request-payload"], timeout=state["request-timeout"]
-        )
+        reply = client().request(allowed(subject), state["request-payload"], timeout=state["request-timeout"])
     except LookbackError as error:
         failed = error
     state["_sent"] = Sent(subject, when, reply, failed)
 
 
-def _allowed(subject: str) -> str:
+def allowed(subject: str) -> str:
     """`subject`, if a viewer may send a request to it with the app's login: the subject of an endpoint of a
     service that answers now, not the server's own, and not one that a stream captures. Whoever may publish
     may announce an endpoint, so that alone is no proof. Raises SubjectError, and what the look-ups raise."""

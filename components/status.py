@@ -12,9 +12,9 @@ import streamlit as st
 from nats_client import ConnectionState, Gap, LookbackError, WatchHealth, format_duration
 
 from . import handed
+from .bucket import Bucket
 from .connection import client, is_embedded
 from .live import Read, View
-from .values import Bucket
 from .words import age_text, bytes_text, clock_text, count_text, plain
 
 Mood = Literal["live", "busy", "paused", "empty", "stale", "lost"]
@@ -134,8 +134,7 @@ def draw_anew() -> None:
 
 def empty_state(read: Read) -> None:
     """What stands in place of what cannot be drawn yet, for want of a single row, or of a bucket."""
-    if isinstance(read, View):
-        read.told.append("empty")
+    read.told.append("empty")
     health = read.health
     if isinstance(health, WatchHealth):
         what = f"bucket {health.name}"

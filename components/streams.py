@@ -1,17 +1,25 @@
 """What the server holds, for pages that list or choose."""
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from nats_client import Client, LookbackError, StreamInfo
-from nats_client.errors import NotPermitted, RequestFailed, ServerUnreachable, TooManySubjects
-from nats_client.streams import MOST_COUNTED
+from nats_client.errors import (
+    NotPermitted,
+    RequestFailed,
+    RequestTimeout,
+    ServerUnreachable,
+    TooManySubjects,
+)
+from nats_client.streams import MOST_COUNTED, Newest
 
 from .connection import is_embedded, shared
 from .live import View
@@ -23,8 +31,12 @@ MOST_ON_REQUEST = 100_000
 """Subjects of a stream that are counted when a viewer asks for it."""
 KEEP = 2.0  # seconds that a listing serves all viewers
 
+AGAIN = 10.0  # seconds for which a server that did not answer in time is not asked for a first listing
+
 _last: dict[tuple[str, str], list[Any]] = {}
 """The last listings, by rights and kind, for while there is no connection."""
+_failed: WeakKeyDictionary[Client, dict[str, tuple[float, RequestFailed]]] = WeakKeyDictionary()
+"""When and why there was none, by kind; it takes seconds, which each refresh would wait."""
 
 
 def is_demo() -> bool:
@@ -57,11 +69,29 @@ def streams() -> pd.DataFrame:
     return table.astype({"per_second": "float64", "age": "float64"})
 
 
+def stream_names() -> list[str]:
+    """The names of the streams, for a choice of one that takes a name of the viewer's own as well. Where they
+    cannot be listed there are none, and where there are none the page says why."""
+    try:
+        names = list(streams().index)
+    except RequestFailed as error:
+        st.warning(
+            plain(f"The streams can't be listed: type the name of one. {error}"), icon=":material/lock:"
+        )
+        return []
+    if not names:
+        st.info("This server has no streams yet. The page fills by itself when one is made.")
+    return names
+
+
 def listed(what: str, ask: Callable[[str, Client], list[T]]) -> list[T]:
     """What `ask` gives, of what the viewer may see; while there is no connection, or no answer, what it gave
     last. Raises LookbackError when it has never given anything, and when the login no longer permits it."""
     rights, nats = shared()
     kept = rights, what
+    failed_at, failed = _failed.get(nats, {}).get(what, (0.0, None))
+    if failed is not None and kept not in _last and time.monotonic() - failed_at < AGAIN:
+        raise copy.copy(failed)
     try:
         if nats.state.status == "connected":
             _last[kept] = ask(rights, nats)
@@ -70,7 +100,8 @@ def listed(what: str, ask: Callable[[str, Client], list[T]]) -> list[T]:
     except NotPermitted:
         _last.pop(kept, None)
         raise
-    except RequestFailed:
+    except RequestFailed as error:
+        _failed.setdefault(nats, {})[what] = time.monotonic(), error
         if kept not in _last:
             raise
     return _last[kept]
@@ -179,8 +210,14 @@ def _in_rows(view: View) -> pd.Series:
     return pd.Series(counts[found], index=[labels[code] for code in found.tolist()], dtype="int64")
 
 
-def stream_line(table: pd.DataFrame, stream: str) -> None:
-    """Draw what `streams()` says of one stream, in one line."""
+def stream_line(stream: str) -> None:
+    """Draw what `streams()` says of one stream, in one line; nothing of one that is not among them."""
+    try:
+        table = streams()
+    except RequestFailed:
+        return
+    if stream not in table.index:
+        return
     row: Any = table.loc[stream]
     parts = [
         row["state"],
@@ -215,19 +252,29 @@ def stream_list(table: pd.DataFrame) -> None:
 
 
 def newest_messages(names: list[str]) -> None:
-    """Draw the newest message of each of the streams `names`, its payload cut at 300 bytes."""
-    rights, nats = shared()
-    rows, failed = [], []
-    for name in names:
-        found = _newest_message(rights, nats, name)
-        if isinstance(found, str):
-            failed.append(found)
-        elif found is not None:
-            rows.append({"stream": name, "time": found[1], "subject": found[0], "payload": _shown(found[2])})
+    """Draw the newest message of each of the streams `names`, its payload cut at 300 bytes. All are asked at
+    once; those whose nodes do not answer are named."""
+    known = [info.name for info in listed("streams", _listed) if info.away]
+    asked = tuple(name for name in names if name not in known)
+    found = _newest_messages(*shared(), asked)
+    away = [name for name in names if name in known or isinstance(found[name], RequestTimeout)]
+    failed = [
+        str(found[name]) for name in asked if isinstance(found[name], RequestFailed) and name not in away
+    ]
+    rows = [
+        {"stream": name, "time": newest[1], "subject": newest[0], "payload": _shown(newest[2])}
+        for name in asked
+        if isinstance(newest := found[name], tuple)
+    ]
+    if away:
+        some = ", ".join(repr(name) for name in away[:5]) + ", …" * (len(away) > 5)
+        st.warning(
+            plain(f"Not read, since their nodes do not answer: {some}."), icon=":material/hourglass_top:"
+        )
     if failed:
         more = f" Nor can those of {len(failed) - 1} more." if len(failed) > 1 else ""
         st.warning(plain(f"A newest message can't be read. {failed[0]}{more}"), icon=":material/lock:")
-    if not rows and not failed:
+    if not rows and not failed and not away:
         st.info("No stream holds a message.", icon=":material/hourglass_empty:")
     if not rows:
         return
@@ -249,9 +296,7 @@ def _shown(payload: bytes) -> str:
 
 
 @st.cache_data(ttl=KEEP, show_spinner=False)
-def _newest_message(rights: str, _nats: Client, stream: str) -> tuple[str, pd.Timestamp, bytes] | str | None:
-    """The message, or why the login may not read it."""
-    try:
-        return _nats.newest(stream)
-    except (NotPermitted, RequestFailed) as error:
-        return str(error)
+def _newest_messages(
+    rights: str, _nats: Client, names: tuple[str, ...]
+) -> dict[str, Newest | RequestFailed | None]:
+    return _nats.newest_each(names)

@@ -1,18 +1,17 @@
 """values(): what a key-value bucket holds, as this refresh of a page sees it; and how to show it."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
 
-import pandas as pd
 import streamlit as st
 
-from nats_client import BucketInfo, Client, Entry, Values, Watch, WatchHealth, entries_frame, format_duration
-from nats_client.errors import RequestRefused
+from nats_client import BucketInfo, Client, Entry, entries_frame, format_duration
+from nats_client.errors import RequestFailed, RequestRefused
 
+from .bucket import Bucket
 from .choose import choose, chosen
 from .connection import client, shared
-from .live import NothingYet, collect, first_look
+from .live import collect, first_look
+from .status import empty_state
 from .streams import KEEP, listed
 from .words import age_text, bytes_text, count_text, local, plain
 
@@ -22,78 +21,41 @@ MOST_TEXT = 20_000
 """Characters of a value that are shown."""
 
 
-@dataclass(frozen=True, eq=False)
-class Bucket(Mapping[str, Any]):
-    """What a page sees of a bucket during one refresh: a mapping from key to value, in alphabetical order."""
-
-    watch: Watch = field(repr=False)
-    snapshot: Values = field(repr=False)
-    now: int
-    """The server's clock, ns since the epoch, UTC."""
-    health: WatchHealth
-    optional: bool = False
-    """Whether the page can do without it."""
-
-    def __getitem__(self, key: str) -> Any:
-        return self.snapshot[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.snapshot)
-
-    def __len__(self) -> int:
-        return len(self.snapshot)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.snapshot
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value of `key`; `default` where there is none."""
-        return self.snapshot.get(key, default)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all keys of the bucket are held. Where they are not, the server is asked for each key that
-        is read and not held, and len() and iteration raise TooManyKeys."""
-        return self.snapshot.complete
-
-    def entries(self, search: str = "", *, deleted: bool = False) -> list[Entry]:
-        """The newest revision of each key that is held and contains `search`, in whatever case; with
-        `deleted`, also of the keys whose deletion the bucket still keeps."""
-        wanted = search.strip().lower()
-        return [entry for entry in self.snapshot.entries(deleted=deleted) if wanted in entry.key.lower()]
-
-    def frame(self) -> pd.DataFrame:
-        """A row for each key: `key`, `value` (text, at most 300 characters), `revision`, `updated` (UTC),
-        `age` (a Timedelta), `operation`."""
-        return self.snapshot.frame(self.now)
-
-
 def values(bucket: str, *, optional: bool = False) -> Bucket:
     """The values of the key-value bucket `bucket`, by key: `values("settings")["cpu"]`.
 
     They are kept current by one watch for all viewers, so reading them asks the server nothing. A value is
     JSON where it is JSON, else text, else a text with its bytes in hex and their number. A key that is not
     there raises KeyNotFound, drawn by the frame with the nearest keys; `.get(key, default)` does not. While
-    the bucket has never been read, the page ends here and the frame says why; with `optional` it goes on
-    with an empty mapping, under a warning. Raises SubjectError on what cannot be the name of a bucket.
+    the bucket has never been read, the page goes on up to where it asks what is in it (a key, `in`, `.get`,
+    len() or a loop): it ends there, and the frame says why. `key_list`, `key_value` and `key_history` draw
+    that they wait. With `optional` the mapping is empty meanwhile, under a warning. Raises SubjectError on
+    what cannot be the name of a bucket.
     """
     watch = client().values(bucket)
     first_look((bucket, watch.opened), watch.wait)
     read = Bucket(watch, watch.snapshot(), watch.now(), watch.health, optional)
     collect(read)
-    if not read.snapshot.version and not optional:
-        raise NothingYet(bucket)
     return read
 
 
 def choose_bucket() -> str | None:
-    """A choice of the server's buckets; None when it has none. A bucket that vanishes while it is shown
-    stays chosen, so that the line above the page can say what has become of it."""
-    names = [info.name for info in listed("buckets", _buckets)]
+    """A choice of the server's buckets, or of one whose name the viewer types; None while there is none to
+    choose, which the page is told. A bucket that vanishes while it is shown stays chosen, so that the line
+    above the page can say what has become of it."""
+    try:
+        names = [info.name for info in listed("buckets", _buckets)]
+        if not names:
+            st.info("This server has no key-value buckets yet. The page fills by itself when one is made.")
+    except RequestFailed as error:
+        st.warning(
+            plain(f"The buckets can't be listed: type the name of one. {error}"), icon=":material/lock:"
+        )
+        names = []
     shown = chosen("Bucket", "")
     if shown and shown not in names:
         names.append(shown)
-    return choose("Bucket", names, own=True) if names else None
+    return choose("Bucket", names, own=True) or None
 
 
 @st.cache_data(ttl=KEEP, show_spinner=False)
@@ -103,7 +65,10 @@ def _buckets(rights: str, _nats: Client) -> list[BucketInfo]:
 
 def bucket_settings(bucket: str) -> None:
     """Draw a line on how `bucket` is set up, and what it takes."""
-    found = [_settings(info) for info in listed("buckets", _buckets) if info.name == bucket]
+    try:
+        found = [_settings(info) for info in listed("buckets", _buckets) if info.name == bucket]
+    except RequestFailed:
+        return
     st.caption(plain(found[0]) if found else "This bucket is not on the server.")
 
 
@@ -123,8 +88,12 @@ def _settings(info: BucketInfo) -> str:
     )
 
 
-def key_list(bucket: Bucket, entries: list[Entry]) -> None:
-    """A table of `entries` of `bucket`, at most 500 of them."""
+def key_list(bucket: Bucket, entries: list[Entry] | None = None) -> None:
+    """A table of `entries` of `bucket`, by default of all that are held; at most 500 of them."""
+    if bucket.waiting:
+        empty_state(bucket)
+        return
+    entries = bucket.entries() if entries is None else entries
     _table(entries[:MOST_ROWS], bucket.now, "key")
     if len(entries) > MOST_ROWS:
         st.caption(f"The first {MOST_ROWS} of {len(entries):,} keys. Search for the others.")
@@ -132,6 +101,9 @@ def key_list(bucket: Bucket, entries: list[Entry]) -> None:
 
 def key_value(bucket: Bucket, key: str) -> None:
     """The value of `key` in full, as it was written; JSON indented."""
+    if bucket.waiting:
+        empty_state(bucket)
+        return
     if key not in bucket:
         st.warning(f"There is no key {plain(repr(key))} in this bucket, or not any more.")
         return
@@ -147,6 +119,9 @@ def key_value(bucket: Bucket, key: str) -> None:
 
 def key_history(bucket: Bucket, key: str) -> None:
     """A table of the revisions of `key` that the bucket keeps, newest first."""
+    if bucket.waiting:
+        empty_state(bucket)
+        return
     if bucket.health.phase != "following":
         st.caption("The history can't be asked for at the moment.")
         return

@@ -22,7 +22,7 @@ from .address import keep
 from .choose import choose
 from .live import View, collect, look
 from .request import request
-from .services import services
+from .services import allowed, services
 from .status import mistake
 from .words import age_text, clock_text, cut, plain, plotly_text, zone
 
@@ -345,7 +345,7 @@ def _start(subject: str) -> None:
     """Runs before the page does, once for each click, so no refresh can come in between or do it again."""
     st.session_state.pop("_start_failed", None)
     try:
-        reply = request(subject, timeout=START_TIMEOUT, every=0)
+        reply = request(allowed(subject), timeout=START_TIMEOUT, every=0)
     except LookbackError as error:
         st.session_state["_start_failed"] = error, time.monotonic()
         return

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .columns import Floats, Ints, is_null
-from .detail import TOO_LARGE, Cells, Detail, bases, put
+from .detail import TOO_LARGE, Cells, Detail, bases, put, put_nulls
 from .errors import LookbackError
 from .window import Oldest, Snapshot
 
@@ -215,10 +215,11 @@ class Bins:
         """The latest time that a viewer came with, milliseconds since the epoch, UTC."""
         return self._now // 1_000_000
 
-    def rows(self) -> tuple[int, list[Ints]]:
-        """The epoch; and for each field the row of each code of the colour column, below 0 for none yet."""
+    def rows(self) -> tuple[int, int | None, list[Ints]]:
+        """The epoch; the row of all that have none of their own; and for each field the row of each code of
+        the colour column, below 0 for none yet."""
         with self._lock:
-            return self.epoch, [seen.row.copy() for seen in self._seen]
+            return self.epoch, self._others, [seen.row.copy() for seen in self._seen]
 
     def detail(self, width: int) -> Detail | None:
         """The finer bins of a stretch `width` ns long, shared by all that look so closely; None where those
@@ -332,10 +333,8 @@ class Bins:
         codes, bins = codes[codes < len(known)], bins[codes < len(known)]
         row = known[codes]
         drawn = (row >= 0) & (row != (-2 if self._others is None else self._others))
-        row, place = row[drawn], bins[drawn] % self._capacity
-        new = ~self._null[row, place]
-        self._null[row[new], place[new]] = True
-        self._changed[row[new], place[new]] = self.version
+        cells = row[drawn] * self._capacity + bins[drawn] % self._capacity
+        put_nulls(self._low, self._null, self._changed, cells, self.version)
 
     def _forget(self, snapshot: Snapshot) -> None:
         """Clear the bins before the oldest row of the window, which its ceiling may have pushed out."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json
 
 from .columns import NULL, Coded, Floats, Values
@@ -67,8 +68,9 @@ def read_columns(payloads: Sequence[bytes], longest: int, exact: int) -> Columns
     if table.num_rows != len(payloads) or set(table.column_names) != set(first):
         return None
     # Arrow makes no difference between a null and a field that is not there.
-    nulls, written = sum(table[name].null_count for name in first), text.count(b"null")
-    if nulls and written not in (0, nulls):
+    nulls = sum(table[name].null_count for name in first)
+    written = _written_nulls(text, table) if nulls else 0
+    if written not in (0, nulls):
         return None
     found = Columns({}, set())
     for name in first:
@@ -92,6 +94,18 @@ def read_columns(payloads: Sequence[bytes], longest: int, exact: int) -> Columns
             numbers[~column.is_valid().to_numpy(zero_copy_only=False)] = NULL
         found.values[name] = values
     return found
+
+
+def _written_nulls(text: bytes, table: pa.Table) -> int | None:
+    """How many values of `text`, read as `table`, are an explicit null; None where that is hard to tell."""
+    found = text.count(b"null")
+    if not found:
+        return 0
+    # Of all escapes only these put letters where there are none, or take one away.
+    if b"\\u" in text or b"\\null" in text or any("null" in name for name in table.column_names):
+        return None
+    texts = [column for column in table.columns if pa.types.is_string(column.type)]
+    return found - sum(pc.sum(pc.count_substring(column, "null")).as_py() or 0 for column in texts)
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -4,12 +4,10 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
 from typing import Any, TypeVar
-
-import pandas as pd
 
 from .chunks import Query, query_headers
 from .connection import Connection, ConnectionState, end_tasks
@@ -22,7 +20,17 @@ from .memory import PROCESS, UNREAD, Holder, Memory
 from .requests import Reply, Request, SharedRequests, ask, check_timeout
 from .services import ServiceList, Services
 from .settings import Settings
-from .streams import MOST_COUNTED, StreamInfo, StreamList, Subjects, capturing, list_subjects, newest_message
+from .streams import (
+    MOST_COUNTED,
+    Newest,
+    StreamInfo,
+    StreamList,
+    Subjects,
+    capturing,
+    list_subjects,
+    newest_message,
+    newest_messages,
+)
 from .subjects import (
     check_bucket,
     check_filter,
@@ -69,7 +77,7 @@ class Client:
         self._feeds: dict[FeedKey, Feed] = {}
         self._watches: dict[str, Watch] = {}
         self._queries: weakref.WeakSet[Query] = weakref.WeakSet()
-        self._evictions: set[asyncio.Task[None]] = set()
+        self._evictions: dict[Holder, asyncio.Task[None]] = {}
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._live, name="nats", daemon=True)
@@ -207,9 +215,20 @@ class Client:
         JetStream. Raises SubjectError, NotPermitted, RequestFailed."""
         return self._call(capturing(self._connection, check_subject(subject)))
 
-    def newest(self, stream: str) -> tuple[str, pd.Timestamp, bytes] | None:
+    def newest(self, stream: str) -> Newest | None:
         """Subject, time of storage (UTC) and payload of the newest message of `stream`, None when empty."""
         return self._call(newest_message(self._connection, check_stream_name(stream)))
+
+    def newest_each(
+        self, streams: Sequence[str], *, within: float = 2.0
+    ) -> dict[str, Newest | RequestFailed | None]:
+        """newest() of each of `streams`, all asked at once; what kept one from being read in place of its
+        message, RequestTimeout where the stream has not answered `within` so many seconds. Raises
+        SubjectError, and ConnectionFailed without a connection."""
+        names = [check_stream_name(stream) for stream in streams]
+        if error := self.state.error:
+            raise error
+        return self._call(newest_messages(self._connection, names, within), within + GRACE)
 
     def request(
         self,
@@ -393,23 +412,27 @@ class Client:
         """Have what `holder` holds count; when memory is short and nobody has read it, it is closed."""
         self._memory.join(holder, self._evict)
 
-    def _evict(self) -> None:
+    def _evict(self, holder: Holder) -> None:
         with contextlib.suppress(RuntimeError):  # the client is closed, and its loop with it
-            self._loop.call_soon_threadsafe(self._start_eviction)
+            self._loop.call_soon_threadsafe(self._start_eviction, holder)
 
-    def _start_eviction(self) -> None:
-        task = self._loop.create_task(self._close_unread(UNREAD, most=1), name="memory")
-        self._evictions.add(task)
-        task.add_done_callback(self._evictions.discard)
+    def _start_eviction(self, holder: Holder) -> None:
+        if holder not in self._evictions:
+            task = self._loop.create_task(self._close_one(holder), name="memory")
+            self._evictions[holder] = task
+            task.add_done_callback(lambda _: self._evictions.pop(holder))
 
-    async def _close_unread(self, seconds: float, most: int | None = None) -> None:
-        """Close what nobody has read for so long, at most so many, the one read least recently first."""
+    async def _close_one(self, holder: Holder) -> None:
+        await self._close_unread(UNREAD, holder)
+        self._memory.note(holder)  # where it was read meanwhile, it counts again
+
+    async def _close_unread(self, seconds: float, only: Holder | None = None) -> None:
+        """Close what nobody has read for so long; or `only` this, if that is so of it."""
         with self._finding:  # so that nobody gets what is about to be closed
             limit = monotonic() - seconds
             held: list[Feed | Watch | Query] = [*self._feeds.values(), *self._watches.values()]
             held += self._queries
-            unread = [each for each in held if each.last_read < limit]
-            unread = sorted(unread, key=lambda each: each.last_read)[:most]
+            unread = [each for each in held if each.last_read < limit and only in (None, each)]
             self._feeds = {key: feed for key, feed in self._feeds.items() if feed not in unread}
             self._watches = {key: watch for key, watch in self._watches.items() if watch not in unread}
             for each in unread:

@@ -16,7 +16,7 @@ import contextlib
 import logging
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -34,6 +34,7 @@ from .errors import LookbackError, NotPermitted, RequestFailed, RequestRefused, 
 from .events import Events
 from .fast_path import BEFORE, Arrived, Run, RunInbox
 from .replays import Turn
+from .streams import list_names
 from .subjects import matches
 from .unmatched import why_empty
 
@@ -42,6 +43,9 @@ PATIENCE = 3.5  # seconds of silence that put the consumer in doubt
 GATHER = 0.05  # seconds in which messages gather to a batch
 INACTIVE = 10.0  # seconds after which the server forgets a consumer that nobody listens to
 RETRY_AFTER = 1.0  # seconds between tries while the stream cannot be read
+TOLD_FOR = 30.0  # seconds for which what there is in place of a stream that is not there is not asked again
+MOST_NAMES = 5000
+"""Names of streams among which the nearest is looked for."""
 CHECK_EVERY = 2.0  # seconds between two looks at whether the consumer is still as it was made
 BEHIND_FOR = 3.0  # seconds after which a stream that ends before what was read has lost its end for good
 MOST_NAMES = 100_000  # subjects whose text is kept at hand
@@ -128,6 +132,7 @@ class Consumer:
         self.phase: Phase = "connecting"
         self.since = time.time()
         self.why: LookbackError | None = None
+        self._told_at = 0.0
         self.hindered: LookbackError | None = None
         """Why it is read in steps of about a megabyte a second: the login does not permit flow control."""
         self.by_sequence: str | None = None
@@ -818,16 +823,21 @@ class Consumer:
         self.changed()
 
     async def _no_stream(self) -> StreamNotFound:
-        known = self._connection.rights.streams
+        if isinstance(self.why, StreamNotFound) and time.monotonic() - self._told_at < TOLD_FOR:
+            return self.why
+        known: Sequence[str] | None = self._connection.rights.streams
         if known is None:
             with contextlib.suppress(LookbackError, OSError):
-                known = (await self._connection.api("STREAM.NAMES")).get("streams") or ()
+                known = await list_names(self._connection, MOST_NAMES)
         names = list(known or ())
         name, what = self._stream, "stream"
         if name.startswith(BUCKET):
             name, what = name.removeprefix(BUCKET), "bucket"
             names = [other.removeprefix(BUCKET) for other in names if other.startswith(BUCKET)]
-        near = "" if known is None else one_of(name, set(names) - {name}, what=what)
+        near = ""
+        if known is not None:  # in a thread: of thousands the nearest takes a while
+            near = await asyncio.to_thread(one_of, name, set(names) - {name}, what=what)
+        self._told_at = time.monotonic()
         return StreamNotFound(f"There is no {what} {name!r} on this server. {near}".strip())
 
 

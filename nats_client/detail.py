@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from .columns import Floats, Ints
+from .columns import Floats, Ints, is_null
 from .window import Snapshot
 
 TILE = 256
@@ -53,6 +54,13 @@ def put(low: Floats, high: Floats, changed: Ints, cells: Ints, values: Floats, v
     changed.reshape(-1)[cells[(low[cells] < lowest) | (high[cells] > highest)]] = version
 
 
+def put_nulls(low: Floats, nulls: npt.NDArray[np.bool_], changed: Ints, cells: Ints, version: int) -> None:
+    """Note in `nulls` the `cells` of `low` in which a series says that it has no value."""
+    new = cells[~nulls.reshape(-1)[cells]]
+    nulls.reshape(-1)[new] = True
+    changed.reshape(-1)[new[low.reshape(-1)[new] == np.inf]] = version
+
+
 class Drawn(Protocol):
     """The chart whose series these are."""
 
@@ -60,8 +68,9 @@ class Drawn(Protocol):
     color: str | None
     epoch: int
 
-    def rows(self) -> tuple[int, list[Ints]]:
-        """Its epoch; and for each field the row of each code of the colour column, below 0 for none yet."""
+    def rows(self) -> tuple[int, int | None, list[Ints]]:
+        """Its epoch; the row of all that have none of their own; and for each field the row of each code of
+        the colour column, below 0 for none yet."""
 
 
 class Finer(NamedTuple):
@@ -83,6 +92,7 @@ class _Tile:
         self.low = np.full((series, TILE), np.inf)
         self.high = np.full((series, TILE), -np.inf)
         self.changed = np.zeros((series, TILE), dtype=np.int64)
+        self.null = np.zeros((series, TILE), dtype=np.bool_)
 
     def reach(self, series: int) -> None:
         """Make room for rows below `series`."""
@@ -91,11 +101,17 @@ class _Tile:
             self.low = np.vstack([self.low, new.low])
             self.high = np.vstack([self.high, new.high])
             self.changed = np.vstack([self.changed, new.changed])
+            self.null = np.vstack([self.null, new.null])
 
     def put(self, rows: Ints, bins: Ints, values: Floats, version: int) -> None:
         """Take in values at these rows and bins of the tile."""
         self.reach(int(rows.max(initial=-1)) + 1)
         put(self.low, self.high, self.changed, rows * TILE + bins, values, version)
+
+    def put_nulls(self, rows: Ints, bins: Ints, version: int) -> None:
+        """Note that there is no value at these rows and bins of the tile."""
+        self.reach(int(rows.max(initial=-1)) + 1)
+        put_nulls(self.low, self.null, self.changed, rows * TILE + bins, version)
 
 
 class Detail:
@@ -117,7 +133,7 @@ class Detail:
     @property
     def nbytes(self) -> int:
         """Bytes of the tiles."""
-        return sum(3 * tile.low.nbytes for tile in list(self._tiles.values()))
+        return sum(3 * tile.low.nbytes + tile.null.nbytes for tile in list(self._tiles.values()))
 
     def finer(
         self, snapshot: Snapshot, tiles: Sequence[int], epoch: int, since: int, held: frozenset[int]
@@ -125,7 +141,7 @@ class Detail:
         """What changed in `tiles` after version `since` of `epoch`, of which `held` are known; with what is
         new in `snapshot`, which the chart must have taken in before. Raises ColumnError as it does."""
         with self._lock:
-            of, rows = self._chart.rows()
+            of, others, rows = self._chart.rows()
             if of != self._of or snapshot.generation != self._generation:
                 self._start_over(of)
                 self._generation = snapshot.generation
@@ -135,7 +151,7 @@ class Detail:
                     tile = _Tile(end=snapshot.first)
                 self._tiles[number] = tile
                 if snapshot.end > tile.end:
-                    self._take(snapshot, number, tile, rows)
+                    self._take(snapshot, number, tile, others, rows)
             while len(self._tiles) > max(MOST_TILES, len(tiles)):
                 del self._tiles[next(iter(self._tiles))]
             whole = epoch != self._epoch
@@ -143,12 +159,15 @@ class Detail:
             bins, row, low, high = (np.concatenate(part) for part in zip(*cells, strict=True))
             series = int(row.max(initial=-1)) + 1
             least, greatest = np.full(series, np.inf), np.full(series, -np.inf)
-            np.minimum.at(least, row, low)
+            valued = low > -np.inf
+            np.minimum.at(least, row[valued], low[valued])
             np.maximum.at(greatest, row, high)
             found = Cells(bins, row, low, high, bases(least, greatest))
             return Finer(self._epoch, self._version, whole, self._of, self.step, found)
 
-    def _take(self, snapshot: Snapshot, number: int, tile: _Tile, rows: list[Ints]) -> None:
+    def _take(
+        self, snapshot: Snapshot, number: int, tile: _Tile, others: int | None, rows: list[Ints]
+    ) -> None:
         """Put the rows that are new into a tile."""
         start, end = number * TILE * self.step, (number + 1) * TILE * self.step
         new = max(0, tile.end - snapshot.first)
@@ -167,15 +186,22 @@ class Detail:
         codes = snapshot.codes(color)[0][part] if color else np.zeros(len(bins), dtype=np.int32)
         for name, row_of in zip(self._chart.fields, rows, strict=True):
             values = snapshot.numbers(name)[part]
-            good = np.flatnonzero((np.abs(values) < TOO_LARGE) & (codes >= 0) & (codes < len(row_of)))
+            named = (codes >= 0) & (codes < len(row_of))
+            good = np.flatnonzero((np.abs(values) < TOO_LARGE) & named)
             row = row_of[codes[good]]
             good, row = good[row >= 0], row[row >= 0]
             tile.put(row, bins[good], values[good], self._version)
+            nulls = np.flatnonzero(is_null(values) & named)
+            row = row_of[codes[nulls]]
+            drawn = (row >= 0) & (row != (-2 if others is None else others))
+            tile.put_nulls(row[drawn], bins[nulls[drawn]], self._version)
 
     def _changed(self, number: int, since: int) -> tuple[Ints, Ints, Floats, Floats]:
         tile = self._tiles[number]
         row, place = np.nonzero(tile.changed > since)
-        return place + number * TILE, row, tile.low[row, place], tile.high[row, place]
+        low = tile.low[row, place]
+        low[(low == np.inf) & tile.null[row, place]] = -np.inf
+        return place + number * TILE, row, low, tile.high[row, place]
 
 
 TOO_LARGE = 3e38

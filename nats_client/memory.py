@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 UNREAD = 60.0
 """Seconds without a reader after which something may be closed for want of memory."""
@@ -41,6 +41,10 @@ class Holder(Protocol):
         """Hold as much as it may by itself."""
 
 
+Evict = Callable[[Any], None]
+"""Closes the holder that it is given."""
+
+
 class Memory:
     """What all holders hold, and how much that may be. Thread-safe; no lock of a holder is held when it is
     called."""
@@ -50,7 +54,7 @@ class Memory:
         self._asked: dict[int, int] = {}
         self._lock = threading.Lock()
         self._held: weakref.WeakKeyDictionary[Holder, int] = weakref.WeakKeyDictionary()
-        self._evict: weakref.WeakKeyDictionary[Holder, Callable[[], None]] = weakref.WeakKeyDictionary()
+        self._evict: weakref.WeakKeyDictionary[Holder, Evict] = weakref.WeakKeyDictionary()
         self._squeezed: weakref.WeakSet[Holder] = weakref.WeakSet()
         self._total = 0
 
@@ -71,8 +75,9 @@ class Memory:
             if ceiling is not None:
                 self._asked[id(client)] = ceiling
 
-    def join(self, holder: Holder, evict: Callable[[], None]) -> None:
-        """Count `holder` from now on; `evict` closes it, soon, unless somebody reads it meanwhile."""
+    def join(self, holder: Holder, evict: Evict) -> None:
+        """Count `holder` from now on. `evict`, given it, closes it soon, after which it leaves, unless
+        somebody reads it meanwhile; then it is noted. Until it has left, this may be asked for again."""
         with self._lock:
             self._held[holder], self._evict[holder] = 0, evict
         self.note(holder)
@@ -127,9 +132,8 @@ class Memory:
             if total <= aim or now - holder.last_read < UNREAD:
                 break
             total -= self._held[holder]
-            if (evict := self._evict.pop(holder, None)) is not None:
-                evict()
-                self._held[holder] = 0  # it goes, as soon as its own thread comes to it
+            self._evict[holder](holder)
+            self._held[holder] = 0  # it goes, as soon as its own thread comes to it
         if total > aim:
             level = _level([size for size in self._held.values() if size], aim)
             for holder in [each for each, size in self._held.items() if size > level]:

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from .errors import (
     NotPermitted,
     RequestFailed,
     RequestRefused,
+    RequestTimeout,
     StreamNotFound,
     TooManySubjects,
 )
@@ -28,6 +31,9 @@ MOST_COUNTED = 10_000
 """Subjects of a stream that are counted without a person having asked. While the server counts, publishers to
 the stream wait."""
 RATE_OVER = 10.0  # seconds that a rate is taken over, once there are as many
+
+Newest = tuple[str, pd.Timestamp, bytes]
+"""Subject, time of storage (UTC) and payload of a message."""
 
 
 @dataclass(frozen=True)
@@ -172,14 +178,15 @@ async def list_infos(connection: Connection) -> list[dict[str, Any]]:
             return list(infos.values())
 
 
-async def list_names(connection: Connection) -> list[str]:
-    """The names of all streams that the login may see: the server knows them without asking their nodes."""
+async def list_names(connection: Connection, most: float = math.inf) -> list[str]:
+    """The names of the streams that the login may see, by about a thousand up to `most`: the server knows
+    them without asking their nodes."""
     names: list[str] = []
     while True:
         answer = await connection.api("STREAM.NAMES", {"offset": len(names)})
         page = answer.get("streams") or []
         names += page
-        if not page or len(names) >= answer.get("total", 0):
+        if not page or len(names) >= min(most, answer.get("total", 0)):
             return names
 
 
@@ -211,7 +218,7 @@ async def list_subjects(
     return Subjects(int(info.get("total") or len(counts)), counts)
 
 
-async def newest_message(connection: Connection, stream: str) -> tuple[str, pd.Timestamp, bytes] | None:
+async def newest_message(connection: Connection, stream: str) -> Newest | None:
     """Subject, time of storage (UTC) and payload of the newest message; None when the stream is empty."""
     info = await connection.api(f"STREAM.INFO.{stream}")
     if not info["state"]["messages"]:
@@ -220,6 +227,37 @@ async def newest_message(connection: Connection, stream: str) -> tuple[str, pd.T
     message = answer["message"]
     payload = base64.b64decode(message.get("data") or "")
     return message["subject"], pd.Timestamp(message["time"]), payload
+
+
+async def newest_messages(
+    connection: Connection, streams: Sequence[str], within: float
+) -> dict[str, Newest | RequestFailed | None]:
+    """newest_message() of each of `streams`, asked for at once, or why there is none; RequestTimeout of those
+    that have not answered `within` so many seconds, as one whose nodes are away does not."""
+    asking = {
+        asyncio.create_task(newest_message(connection, name), name=f"newest of {name}"): name
+        for name in streams
+    }
+    if not asking:
+        return {}
+    try:
+        await asyncio.wait(asking, timeout=within)
+        return {name: _newest(task, name) for task, name in asking.items()}
+    finally:
+        await end_tasks(asking)
+
+
+def _newest(task: "asyncio.Task[Newest | None]", name: str) -> Newest | RequestFailed | None:
+    failed = task.exception() if task.done() else TimeoutError()
+    if failed is None:
+        return task.result()
+    if isinstance(failed, StreamNotFound):
+        return None
+    if isinstance(failed, RequestRefused | NoResponders):
+        return failed
+    if isinstance(failed, RequestFailed | TimeoutError):
+        return RequestTimeout(f"The nodes of {name!r} do not answer.")
+    raise failed
 
 
 async def capturing(connection: Connection, subject: str) -> list[str]:

@@ -274,7 +274,9 @@ class Watch:
         self._version = 0
         self._latest = Values(bucket, 0, {})
         self._anew: dict[str, Entry] | None = {}  # a reading from the beginning, shown when it is complete
-        self._bytes = 0
+        self._bytes = 0  # of the newest reading, which may be under way
+        self._before = 0  # of what is shown until it is complete
+        self._asked_bytes = 0
         self._full_at: tuple[int, int] | None = None  # keys and bytes when there was no room for another
         self._partial = False  # whether what is shown lacks keys
         self._closed = False
@@ -302,16 +304,20 @@ class Watch:
     def snapshot(self) -> Values:
         """The values as they are now; the same object until something changes. Raises ClosedError after the
         watch was closed."""
-        if self._closed:
-            raise ClosedError(f"The watch of {self.bucket!r} is closed. Ask the client for it again.")
+        self._check_open()
         self.last_read = time.monotonic()
         latest = self._latest
         if latest.version != self._version:
             with self._lock:
+                self._check_open()
                 version, entries = self._version, dict(self._entries)
                 ask = self.ask if self._partial else None
-            latest = self._latest = Values(self.bucket, version, entries, ask)
+                latest = self._latest = Values(self.bucket, version, entries, ask)
         return latest
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"The watch of {self.bucket!r} is closed. Ask the client for it again.")
 
     def ask(self, key: str) -> Entry | None:
         """The newest revision of a key that is not held, None where there is none; kept until it changes.
@@ -350,8 +356,8 @@ class Watch:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the values, roughly."""
-        return self._bytes
+        """Bytes of the values, roughly; while the bucket is read anew, of what is shown meanwhile as well."""
+        return self._bytes + self._before + self._asked_bytes
 
     def shrink(self, nbytes: int, ceiling: int) -> None:
         """Take in no more than `nbytes`, since all that the process holds may be `ceiling`. What is there
@@ -424,12 +430,19 @@ class Watch:
         while self._asked and (len(self._asked) > MOST_ASKED or size > ASKED_SHARE * self._max_bytes):
             _, old = self._asked.popitem(last=False)
             size -= 0 if old is None else _size(old)
+        self._asked_bytes = size
         return found
+
+    def _forget_asked(self) -> None:
+        self._asked.clear()
+        self._asked_bytes = 0
 
     def recreated(self) -> None:
         """Read anew: the bucket is another one now, or in doubt. What is shown stays until that is done."""
+        if self._anew is None:
+            self._before = self._bytes
         self._anew, self._bytes, self._full_at = {}, 0, None
-        self._asked.clear()
+        self._forget_asked()
         self._suspects, self._state = {}, ()
 
     def gone(self, count: int, start: int, end: int) -> None:
@@ -440,10 +453,15 @@ class Watch:
         self._consumer.start_over(f"the consumer of the bucket {self.bucket!r} was changed")
 
     async def close(self) -> None:
-        """End the consumer."""
-        self._closed = True
+        """End the consumer and forget the values; a snapshot that somebody holds keeps its own."""
+        with self._lock:
+            self._closed = True
         self._settled.set()
         await end_tasks([*self._tasks, *self._asking.values()])
+        with self._lock:
+            self._entries, self._anew, self._latest = {}, None, Values(self.bucket, 0, {})
+            self._bytes = self._before = 0
+            self._forget_asked()
 
     def _put(self, entries: dict[str, Entry], entry: Entry) -> None:
         self._drop(entries, entry.key)  # where there is no room, the old value must not stand for the new one
@@ -464,7 +482,7 @@ class Watch:
             with self._lock:
                 if self._anew != self._entries or not self._version:
                     self._version += 1
-                self._entries, self._anew = self._anew, None
+                self._entries, self._anew, self._before = self._anew, None, 0
                 self._partial = self._full_at is not None
         if self._consumer.phase in ("following", "stopped"):
             self._settled.set()
@@ -477,7 +495,7 @@ class Watch:
         if now == self._state and not self._suspects:
             return
         if self._asked and (self._state[:1], self._state[2:]) != (now[:1], now[2:]):
-            self._asked.clear()  # what was asked for one by one may have left
+            self._forget_asked()  # what was asked for one by one may have left
             with self._lock:
                 self._version += 1
         self._deleted = {seq for seq in self._deleted if seq >= now[0]}

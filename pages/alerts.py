@@ -2,17 +2,15 @@
 
 import streamlit as st
 
-from components import alerts, choose, choose_number, is_demo, line_chart, live, streams, subjects
+from components import alerts, choose, choose_number, is_demo, line_chart, live, stream_names, subjects
 
 LOOK_BACKS = ["PT1M", "PT5M", "PT15M", "PT1H", "PT6H", "P1D"]
 
-names = list(streams().index)
-if not names:
-    st.info("This server has no streams yet. The page fills by itself when one is made.")
-    st.stop()
-
+names = stream_names()
 with st.container(horizontal=True):
-    stream = choose("Stream", names, default="METRICS")
+    stream = choose("Stream", names, default="METRICS", own=True)
+    if not stream:
+        st.stop()
     offered = [*(["metrics.cpu.*"] if is_demo() and stream == "METRICS" else []), ">", *subjects(stream)]
     subject = choose("Subjects", offered, own=True, help="Patterns may have * and >")
     look_back = choose("Look-back", LOOK_BACKS, default="PT15M", own=True, help="An ISO 8601 duration")

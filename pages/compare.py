@@ -2,18 +2,16 @@
 
 import streamlit as st
 
-from components import choose, compare, compared_means, is_demo, live, look_back_for, streams, subjects
+from components import choose, compare, compared_means, is_demo, live, look_back_for, stream_names, subjects
 
 PERIODS = {"hour": "PT1H", "day": "P1D", "week": "P7D"}
 NAMED = "Patterns may have * and >, and name tokens: metrics.{kind}.{host}"
 
-names = list(streams().index)
-if not names:
-    st.info("This server has no streams yet. The page fills by itself when one is made.")
-    st.stop()
-
+names = stream_names()
 with st.container(horizontal=True):
-    stream = choose("Stream", names, default="METRICS")
+    stream = choose("Stream", names, default="METRICS", own=True)
+    if not stream:
+        st.stop()
     examples = ["metrics.cpu.{core}", "metrics.{kind}.{name}"] if is_demo() and stream == "METRICS" else []
     subject = choose("Subjects", [*examples, "{subject>}", *subjects(stream)], own=True, help=NAMED)
     chosen = choose("Period", list(PERIODS), own=True, help="Or an ISO 8601 duration, such as PT15M")

@@ -9,16 +9,13 @@ from components import (
     field_list,
     message_list,
     page_code,
-    streams,
     subject_list,
 )
 
-table = streams()
-if table.empty:
-    st.info("This server has no streams yet. The page fills by itself when one is made.")
+rows = choose_rows()
+if rows is None:
     st.stop()
 
-rows = choose_rows(table)
 chart = choose_chart(rows.view)
 if chart:
     chart.draw(rows.view)

@@ -5,9 +5,7 @@ import streamlit as st
 from components import bucket_settings, choose, choose_bucket, key_history, key_list, key_value, values
 
 name = choose_bucket()
-if name is None:
-    st.info("This server has no key-value buckets yet. The page fills by itself when one is made.")
-else:
+if name is not None:
     bucket_settings(name)
     bucket = values(name)
     with st.container(horizontal=True, vertical_alignment="bottom"):

@@ -202,14 +202,16 @@ class Chart {
   }
 
   takeFine(cells, step) {
-    if (cells.whole) this.fine = { rows: new Map() };
+    if (cells.whole) this.fine = { rows: new Map(), nulls: new Map() };
     Object.assign(this.fine, { step: step ?? this.fine.step, from: cells.oldest, to: cells.end });
-    const { rows } = this.fine;
+    const { rows, nulls } = this.fine;
     cells.each((row, bin, cell) => {
-      if (!rows.has(row)) rows.set(row, new Map());
+      if (!rows.has(row)) rows.set(row, new Map()), nulls.set(row, new Set());
+      if (cell[0] === -Infinity) return nulls.get(row).add(bin);
+      nulls.get(row).delete(bin);
       rows.get(row).set(bin, cell);
     });
-    for (const bins of rows.values()) forget(bins, cells.oldest, cells.end);
+    for (const bins of [...rows.values(), ...nulls.values()]) forget(bins, cells.oldest, cells.end);
   }
 
   // Which times are zoomed into, once the viewer's hand has come to rest: the server has finer bins of these.
@@ -461,32 +463,32 @@ class Chart {
   // The bins of a series in a period, in order, and where on the axis one is; in the zoomed range the finer
   // ones, between those on either side.
   stretches(i, { k, from, to, shift }) {
-    const { cells, sorted } = this.series[i];
+    const { cells, nulls, sorted } = this.series[i];
     let bins = [...cells.keys()];
     if (!sorted) bins.sort((a, b) => a - b);
     if (this.config.compare) {
       to = k ? to : this.now;
       bins = bins.filter((bin) => bin * this.step >= from && bin * this.step < to);
-      return [{ bins, cells, step: this.step, at: (bin) => this.local(Math.min((bin + 0.5) * this.step, to) + shift) }];
+      return [{ bins, cells, nulls, step: this.step, at: (bin) => this.local(Math.min((bin + 0.5) * this.step, to) + shift) }];
     }
     const at = (step) => (bin) => this.local((bin + 0.5) * step);
-    if (!this.fine) return [{ bins, cells, step: this.step, at: at(this.step) }];
+    if (!this.fine) return [{ bins, cells, nulls, step: this.step, at: at(this.step) }];
     const { step, rows } = this.fine;
     const own = rows.get(i) ?? new Map();
     const inside = [...own.keys()].filter((bin) => bin * step >= this.oldest * this.step).sort((a, b) => a - b);
     const [start, end] = [(this.fine.from * step) / this.step, (this.fine.to * step) / this.step];
     return [
-      { bins: bins.filter((bin) => bin + 1 <= start), cells, step: this.step, at: at(this.step) },
-      { bins: inside, cells: own, step, at: at(step) },
-      { bins: bins.filter((bin) => bin >= end), cells, step: this.step, at: at(this.step) },
+      { bins: bins.filter((bin) => bin + 1 <= start), cells, nulls, step: this.step, at: at(this.step) },
+      { bins: inside, cells: own, nulls: this.fine.nulls.get(i), step, at: at(step) },
+      { bins: bins.filter((bin) => bin >= end), cells, nulls, step: this.step, at: at(this.step) },
     ];
   }
 
   points(i, period) {
     const unit = ` ${escapeMarkup(this.config.unit)}`;
     const x = [], y = [], customdata = [];
-    for (const { bins, cells, at, step } of this.stretches(i, period)) {
-      const broken = this.breaks(i, step);
+    for (const { bins, cells, nulls, at, step } of this.stretches(i, period)) {
+      const broken = this.breaks(nulls, step);
       const add = (bin, value, text) => (x.push(at(bin)), y.push(value), customdata.push(text + unit));
       bins.forEach((bin, i) => {
         const cell = cells.get(bin);
@@ -504,8 +506,8 @@ class Chart {
 
   // Whether a line breaks between two bins with values: where the series says null, and where messages are missing.
   // A pause alone is none: nothing says that anything was lost.
-  breaks(i, step) {
-    const nulls = [...(this.series[i].nulls ?? [])].map((bin) => (bin + 0.5) * this.step);
+  breaks(missing, step) {
+    const nulls = [...(missing ?? [])].map((bin) => (bin + 0.5) * step);
     const gaps = this.config.gaps ?? [];
     if (!nulls.length && !gaps.length) return () => false;
     return (before, after) => {
@@ -519,8 +521,8 @@ class Chart {
   band(i, period) {
     const unit = ` ${escapeMarkup(this.config.unit)}`;
     const x = [], y = [], customdata = [];
-    for (const { bins, cells, at, step } of this.stretches(i, period)) {
-      const broken = this.breaks(i, step);
+    for (const { bins, cells, nulls, at, step } of this.stretches(i, period)) {
+      const broken = this.breaks(nulls, step);
       const add = (bin, value, text) => (x.push(at(bin)), y.push(value), customdata.push(text + unit));
       for (let start = 0, end; start < bins.length; start = end) {
         for (end = start + 1; end < bins.length && !broken(bins[end - 1], bins[end]); ) end++;

@@ -16,12 +16,14 @@ import nats.errors
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from bench.viewer import Viewer
-from nats_client import Client, Feed
+from nats_client import Client, Feed, LookbackError, Services
+from tests.answers import BAD
 from tests.cluster import Cluster
 from tests.publisher import Publisher
 from tests.running import App
+from tests.service import service
 
-HOSTILE, BIG, PLAIN = "HOSTILE", "BIG", "plain.live"
+HOSTILE, BIG, PLAIN, HONEST = "HOSTILE", "BIG", "plain.live", "honest"
 TOLERANCE = 10.0
 """Seconds that what is called live may be older than it says: how long a lost connection takes to be noticed
 (3.5 s), another to be made, and what gathered to be read."""
@@ -72,6 +74,19 @@ SUBJECTS = [
 ]
 
 
+RUBBISH = {
+    verb: [
+        b"\xff",
+        b"[]",
+        b'{"name":1,"id":[],"version":null}',
+        b"",
+        *(each if isinstance(each, bytes) else json.dumps(each).encode() for each in bad),
+    ]
+    for verb, bad in BAD.items()
+}
+"""Answers to whoever looks for services, by verb."""
+
+
 class Thread:
     """A context manager: `_run` in a thread of its own until the end."""
 
@@ -105,14 +120,16 @@ class Thread:
 
 
 class Hostile(Thread):
-    """Publishes to HOSTILE whatever a client may send, as raw bytes, and answers where services are sought.
-    Two feeds of the client read it: one of the stream, one of the plain subjects."""
+    """Publishes to HOSTILE whatever a client may send, as raw bytes, and answers where services are sought,
+    beside an honest service. Two feeds of the client read it: of the stream, and of the plain subjects."""
 
     def __init__(self, cluster: Cluster, client: Client, seed: int) -> None:
         super().__init__()
         self._cluster = cluster
+        self._client = client
         self._urls = cluster.urls
         self._random = random.Random(seed)
+        self._honest = service(",".join(cluster.urls), HONEST)
         config = {
             "name": HOSTILE,
             "subjects": ["hostile.>"],
@@ -128,8 +145,18 @@ class Hostile(Thread):
         self.feeds: list[Feed] = [client.feed(HOSTILE, look_back="PT10M"), client.feed(None, "hostile.>")]
         self._marks = 0
 
+    def __enter__(self) -> "Any":
+        self._honest.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._honest.__exit__(None, None, None)
+
     def check(self, seconds: float) -> None:
-        """Wait until both feeds are live and hold what an honest publisher says now."""
+        """Wait until both feeds are live and hold what an honest publisher says now, and until the list of
+        services is the honest one, with what it says of itself, the rubbish counted beside it."""
+        self._check_services(seconds)
         self._marks += 1
         subject = f"hostile.honest.{self._marks}"
         deadline = time.monotonic() + seconds
@@ -144,6 +171,20 @@ class Hostile(Thread):
                 for feed in late:
                     self.tell(f"beside a hostile publisher {feed.key.name}: {feed.health}")
                 return
+
+    def _check_services(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                wrong = _wrong_with(self._client.services())
+            except LookbackError as error:
+                wrong = str(error)
+            if not wrong:
+                return
+            if time.monotonic() > deadline:
+                self.tell(f"beside a hostile responder the services are wrong: {wrong}")
+                return
+            time.sleep(0.5)
 
     def _has(self, feed: Feed, subject: str) -> bool:
         found = any(message.subject == subject for message in feed.newest())
@@ -192,8 +233,8 @@ class Hostile(Thread):
             raise ConnectionResetError
         if b"PING\r\n" in heard:
             wire.sendall(b"PONG\r\n")
-        for reply in re.findall(rb"MSG \$SRV\S* 1 (\S+) ", heard):
-            for body in (b"\xff", b"[]", b'{"name":1,"id":[],"version":null}', b""):
+        for verb, reply in re.findall(rb"MSG \$SRV\.(\w+)\S* 1 (\S+) ", heard):
+            for body in RUBBISH.get(verb.decode(), ()):
                 wire.sendall(b"PUB %s %d\r\n%s\r\n" % (reply, len(body), body))
 
 
@@ -389,6 +430,18 @@ def pages(folder: Path, others: set[str]) -> dict[str, str]:
     for name, source in NEXT_TO.items():
         (folder / name).write_text(source.replace("# more\n", more))
     return {"LOOKBACK_PAGES": str(folder)}
+
+
+def _wrong_with(found: Services) -> str:
+    """What of the list of services is not as the one honest service says; empty where nothing is."""
+    if found.names != [HONEST] or not found.malformed:
+        return f"{found.names}, {found.malformed} malformed"
+    alive = [each for each in found.instances if not each.gone]
+    told = [sorted(each.name for each in one.endpoints) for one in alive]
+    if told != [["count", "echo", "fail", "most", "slow"]]:
+        return f"{told}"
+    asked = {each.requests for one in alive for each in one.endpoints}
+    return "" if asked == {0} else f"requests {asked}"
 
 
 async def _fill(nc: Any) -> None:

@@ -41,7 +41,7 @@ def service(
 
 async def main(url: str, name: str, description: str) -> None:
     """Serve until killed."""
-    client = await nats.connect(url)
+    client = await nats.connect(url.split(","), max_reconnect_attempts=-1)
     counted = under_way = at_once = 0
     later: set[asyncio.Task[None]] = set()
 

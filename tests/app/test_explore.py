@@ -136,7 +136,7 @@ def test_what_cannot_be_read(open_page: Open, query: dict[str, str], said: str) 
 
 @pytest.mark.parametrize(
     "query",
-    [{"stream": "KV_settings"}, {"field": "nope"}, {"chart": "pie"}, {"by": "<b>x</b>"}, {"show": "x"}],
+    [{"field": "nope"}, {"chart": "pie"}, {"by": "<b>x</b>"}, {"show": "x"}],
 )
 def test_unknown_names_in_the_address(open_page: Open, query: dict[str, str]) -> None:
     """An address that names something unknown opens the default, and says so."""

@@ -113,11 +113,16 @@ def test_compare_page_from_link(open_page) -> None:
 
 
 def test_link_to_a_stream_that_is_gone(open_page) -> None:
-    """A link that names a stream that is not there opens the page all the same, and says so."""
+    """A link that names a stream that is not there opens the page with that one, and says so; a name that no
+    stream can have is told as that."""
     app = open_page(ROOT / "pages" / "explore.py", stream="GONE")
     assert not app.exception
-    assert "there is no GONE here" in app.toast[0].value
-    assert app.selectbox[0].value == "METRICS"
+    assert app.selectbox[0].value == "GONE"
+    assert "There is no stream 'GONE' on this server. The streams are 'METRICS', 'QUIET'." in texts(app)
+    for page in ("explore", "alerts", "compare"):
+        app = open_page(ROOT / "pages" / f"{page}.py", stream="a.b")
+        assert "'a.b' cannot be the name of a stream" in texts(app)
+        assert not app.exception
 
 
 def test_overview_of_a_real_server(open_page) -> None:

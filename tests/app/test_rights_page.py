@@ -12,6 +12,7 @@ import streamlit as st
 from playwright.sync_api import Browser, expect
 from streamlit.testing.v1 import AppTest
 
+from tests.app.test_pages import the_status
 from tests.app.test_services_page import texts
 from tests.certificates import Certificates
 from tests.logins import operator
@@ -139,6 +140,22 @@ def test_the_rest_of_a_page_works(show: Callable[..., AppTest]) -> None:
     )
     assert page.metric[0].value == "5"
     assert page.text[0].value == "none"
+
+
+@pytest.mark.parametrize("page", ["explore", "alerts", "compare", "values"])
+def test_what_cannot_be_listed_can_be_typed(show: Callable[..., AppTest], page: str) -> None:
+    """Where the login may not list streams, or buckets, the name of one can be typed, and it is read."""
+    source, denied = PAGES / f"{page}.py", f"{API}.STREAM.LIST"
+    shown = show(source, "publish", denied)
+    sees(shown, "can't be listed: type the name of one.")
+    box = shown.selectbox[0]
+    assert (list(box.options), box.value) == ([], None)
+    assert "has no" not in texts(shown)
+    name, said = ("B", "1 key</b> in B") if page == "values" else ("S", "5</b> rows")
+    shown = show(source, "publish", denied, **{box.label.lower(): name, "look-back": "PT1H"})
+    until(lambda: said in the_status(shown.run()))
+    assert shown.selectbox[0].value == name
+    assert not shown.error, texts(shown)
 
 
 def test_query_and_request_by_hand(show: Callable[..., AppTest]) -> None:

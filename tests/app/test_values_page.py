@@ -1,6 +1,7 @@
 """Key-value buckets in pages: in Streamlit's own app testing, and in a real browser."""
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.app.test_untrusted import FOUND, MARKUP
 from tests.browser import chromium
 from tests.nats import NatsServer, running_server
 from tests.running import app
+from tests.waiting import until
 
 PAGE = '"""A page."""\nimport streamlit as st\nfrom components import live, values\n'
 VALUES = ROOT / "pages" / "values.py"
@@ -78,6 +80,67 @@ def test_bucket_beside_a_feed(open_page: Any, server: NatsServer) -> None:
     page = open_page(PAGE + 'live("S")\nvalues("gone")\n')
     assert "Stopped" in the_status(page)
     assert "There is no bucket 'gone'" in texts(page)
+
+
+def test_what_does_not_need_the_bucket_goes_on(open_page: Any, server: NatsServer) -> None:
+    """A page with a bucket that has never been read goes on with all that does not ask what is in it."""
+    server.add_stream("S", ["s.>"])
+    server.publish("s.a", b"1")
+    source = 'b = values("gone")\nkey_list(b)\nkey_value(b, "x")\nkey_history(b, "x")\n'
+    page = open_page(PAGE + f'from components import *\n{source}st.text(len(live("S")))\n')
+    assert [each.value for each in page.text] == ["1"]
+    assert "Stopped" in the_status(page)
+    assert not page.exception
+    assert "keys" not in the_status(page)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        "b == {}",
+        "list(b.items())",
+        "list(b.values())",
+        'b["x"]',
+        '"x" in b',
+        'b.get("x")',
+        "list(b)",
+        "len(b)",
+        "bool(b)",
+        "b.entries()",
+        "b.frame()",
+        "b.complete",
+    ],
+)
+def test_what_is_not_known_is_not_absent(open_page: Any, read: str) -> None:
+    """Whatever asks what is in a bucket that has never been read ends the page there, and no sooner."""
+    page = open_page(PAGE + f'b = values("gone")\nst.text("before")\n{read}\nst.text("behind")\n')
+    assert [each.value for each in page.text] == ["before"]
+    assert "has no key" not in texts(page)
+    assert "There is no bucket 'gone'" in texts(page)
+    assert not page.exception
+
+
+@pytest.mark.parametrize(
+    ("source", "times"), [("key_list(b)\nkey_list(b)", 2), ('b["cpu"]\nkey_list(b)', 1), ("st.text(1)", 1)]
+)
+def test_waiting_for_a_bucket(open_page: Any, server: NatsServer, source: str, times: int) -> None:
+    """While the server is slow, the page says that it waits for the bucket: where something draws it, where
+    something asks what is in it, or at its end. With `optional` the mapping is empty, and a bucket that has
+    been read is there. It fills by itself."""
+    open_page(PAGE + 'st.text(values("settings")["cpu"])\n')
+    server.signal(signal.SIGSTOP)
+    try:
+        page = open_page(PAGE + f'from components import key_list\nb = values("slow")\n{source}\n')
+        assert texts(page).count("Waiting for bucket slow.") == times
+        page = open_page(PAGE + 'st.text([len(values("slow", optional=True)), values("settings")["cpu"]])\n')
+        assert page.text[0].value == "[0, 90]"
+    finally:
+        server.signal(signal.SIGCONT)
+    create(server, "slow")
+    put(server, "slow", cpu=1)
+    page = open_page(PAGE + 'st.text(values("slow")["cpu"])\n')
+    until(lambda: page.run().text)
+    assert page.text[0].value == "1"
 
 
 def test_values_page(open_page: Any, server: NatsServer) -> None:

@@ -16,6 +16,7 @@ from playwright.sync_api import Page, WebSocketRoute, expect
 from streamlit.testing.v1 import AppTest
 
 from services.workflow import Workflow
+from tests.answers import answer, answering
 from tests.app.test_untrusted import FOUND, MARKUP
 from tests.browser import chromium
 from tests.nats import NatsServer, running_server
@@ -88,6 +89,28 @@ def test_nothing_yet(open_page: Callable[..., str]) -> None:
     words = open_page()
     assert "No workflow has reported to this server yet" in words
     assert "There is no stream" not in words
+
+
+def test_start_button_stores_nothing(
+    server: NatsServer, pages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A click on the button of an endpoint that somebody has announced sends nothing where a stream captures
+    its subject, and the page says why."""
+    monkeypatch.setattr("components.pages.FOLDER", pages)
+    monkeypatch.setenv("NATS_URL", server.url)
+    server.add_stream("S", ["workflow-start.>"])
+    endpoints = [{"name": "start", "subject": "workflow-start.x"}]
+    answers = {"PING": [answer("PING")], "INFO": [answer("INFO", endpoints=endpoints)]}
+    page = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=30)
+    try:
+        with answering(server.url, answers):
+            until(lambda: any(each.key == "workflow-start.x" for each in page.run().button))
+            page.button(key="workflow-start.x").click().run()
+        assert "The stream 'S' captures 'workflow-start.x'" in page.error[0].value.replace("\\", "")
+        assert server.run(lambda nc: nc.jetstream().stream_info("S")).state.messages == 0
+    finally:
+        st.cache_data.clear()
+        st.cache_resource.clear()
 
 
 @pytest.mark.parametrize("key", ["w.unknown", "*.*", "a", "a.b.c", "<b>.c", "", " "])

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nats_client import bulk_json, decoders
+from nats_client.columns import is_null
 from nats_client.decoders import LONGEST_TEXT, Raw, decode
 from nats_client.window import Window
 
@@ -27,6 +28,18 @@ def frame(*payloads: bytes, decoder: str = "json", time: str | None = None) -> t
     window = Window()
     window.append(batch)
     return window.snapshot().frame(), malformed
+
+
+def nulls(*payloads: bytes) -> dict[str, list[bool]]:
+    """Of each column of numbers, which of the rows say null."""
+    count = len(payloads)
+    batch, _, _ = decode(Raw(list(range(count)), [NOW] * count, ["s"] * count, list(payloads)), "json", None)
+    window = Window()
+    window.append(batch)
+    rows = window.snapshot()
+    return {
+        name: is_null(rows.numbers(name)).tolist() for name, kind in rows.columns.items() if kind == "number"
+    }
 
 
 def test_objects() -> None:
@@ -213,7 +226,23 @@ def test_what_looks_alike_is_read_by_column(monkeypatch: pytest.MonkeyPatch) -> 
     assert (rows.index == rows["t"]).all()
 
 
-KEYS = ["a", "b", "_seq", 'c"\\', "ü"]
+@pytest.mark.parametrize("text", ["null", "not null", "a\\null"])
+def test_a_text_that_says_null_is_no_null(text: str) -> None:
+    """Where a field is missing once, and a text has the word null in it as often, no row says null."""
+    rows = [{"v": i, "text": "x"} for i in range(200)]
+    rows[7]["text"] = text
+    del rows[9]["v"]
+    assert not any(nulls(*(json.dumps(row).encode() for row in rows))["v"])
+
+
+def test_nulls_beside_texts_that_say_null_are_read_by_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Explicit nulls stay with the quick reader, whatever the texts beside them say."""
+    rows = [{"v": i if i % 3 else None, "text": f"null and\nnull \\ {i}"} for i in range(200)]
+    monkeypatch.setattr(decoders, "_objects", None)
+    assert nulls(*(json.dumps(row).encode() for row in rows))["v"] == [not i % 3 for i in range(200)]
+
+
+KEYS = ["a", "b", "_seq", 'c"\\', "ü", "null"]
 TEXTS = [
     "",
     "x",
@@ -221,6 +250,9 @@ TEXTS = [
     "2026-11-25T20:19:27.125Z",
     "2026-11-25 20:19",
     "NaN",
+    "null",
+    ":null,null",
+    "\null",
     "\u0000",
     "é\n",
 ]
@@ -265,6 +297,11 @@ ODD = [
     b'{"a":+1}',
     b'{"a":1,}',
     b'{"a":1,"a":2}',
+    b'{"a":null,"a":2}',
+    b'{"a":1,"a":null}',
+    b'{"a":"null"}',
+    b'{"a":"\\null"}',
+    b'{"a":"\\u006eull"}',
     b'{"a":"\xff"}',
     b'{"a":"\\ud800"}',
     b'{"a":"\t"}',
@@ -296,7 +333,10 @@ def test_by_column_as_by_row(payloads: list[bytes], time: str | None) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bulk_json, "FEWEST", 1)
         by_column, malformed = frame(*payloads, time=time)
+        nulls_by_column = nulls(*payloads)
         patch.setattr(bulk_json, "FEWEST", 1000)
         by_row, malformed_by_row = frame(*payloads, time=time)
+        nulls_by_row = nulls(*payloads)
+    assert nulls_by_column == nulls_by_row
     assert malformed == malformed_by_row
     pd.testing.assert_frame_equal(by_column, by_row, check_exact=True, check_categorical=False)

@@ -1,6 +1,8 @@
 """One ceiling for all that the process holds."""
 
+import gc
 import json
+import signal
 import threading
 import time
 
@@ -11,6 +13,7 @@ from nats_client import Client, Settings
 from nats_client.columns import Batch
 from nats_client.errors import ClosedError, SettingsError
 from nats_client.memory import SMALLEST, Memory
+from nats_client.values import Entry
 from nats_client.window import Window
 from tests.nats import NatsServer
 from tests.waiting import until
@@ -34,8 +37,9 @@ class Rows:
         """Of the window."""
         return self.window.nbytes
 
-    def evict(self) -> None:
+    def evict(self, holder: object) -> None:
         """Close it."""
+        assert holder is self
         self.evicted = True
         self.window.clear()
 
@@ -103,6 +107,80 @@ def test_unread_feed_is_closed_for_want_of_memory(server: NatsServer) -> None:
         again = client.feed("S")
         assert again.wait(30)
         assert again.frame()["v"].tolist() == [1]
+
+
+def test_what_is_read_meanwhile_stays_and_counts(server: NatsServer) -> None:
+    """What the ledger chose and somebody reads before its thread comes to it stays open and counts again, and
+    nothing else is closed in its place; unread once more, it can be chosen again."""
+    memory, held = Memory(16 * MIB), threading.Event()
+    server.publish("s.a", *[json.dumps([{"v": i} for i in range(20_000)]).encode()] * 5)
+    with Client(Settings(url=server.url), memory=memory) as client:
+        chosen, next_to_it = client.feed("S"), client.feed("S", "s.none")
+        assert chosen.wait(30)
+        assert next_to_it.wait(30)
+        other = Rows(memory)
+        client._loop.call_soon_threadsafe(held.wait)
+        chosen.last_read -= 3600  # type: ignore[misc]
+        next_to_it.last_read -= 1800  # type: ignore[misc]
+        memory.look()
+        assert chosen.nbytes > 0.1 * memory.ceiling
+        while memory._held[chosen]:
+            other.fill(10_000)
+        assert not other.window.dropped
+        other.window.clear()
+        memory.note(other)
+        chosen.snapshot()
+        held.set()
+        until(lambda: memory._held.get(chosen) == chosen.nbytes)
+        assert client.feeds() == [chosen, next_to_it]
+        chosen.last_read -= 3600  # type: ignore[misc]
+        other.fill(1_500_000)
+        until(lambda: chosen not in client.feeds())
+
+
+def test_a_closed_watch_holds_nothing(server: NatsServer) -> None:
+    """A watch that was closed for want of memory holds no value any more, whoever still holds the watch, and
+    is off the ledger; a snapshot keeps its own values."""
+    memory = Memory(64 * MIB)
+    with Client(Settings(url=server.url), memory=memory) as client:
+        server.run(lambda nc: nc.jetstream().create_key_value(bucket="b"))
+        for i in range(20):
+            server.publish(f"$KV.b.k{i}", b"x" * 100_000)
+        watch = client.values("b")
+        assert watch.wait(30)
+        kept = watch.snapshot()
+        memory.look()
+        before = memory.total
+        assert before >= watch.nbytes > 20 * 100_000
+        watch.last_read -= 3600
+        client._loop.call_soon_threadsafe(client._start_eviction, watch)
+        until(lambda: watch not in memory._held)
+        assert memory.total <= before - 20 * 100_000
+        assert watch.nbytes == 0
+        assert len(kept["k7"]) == 100_000
+        del kept
+        gc.collect()
+        assert not [each for each in gc.get_objects() if type(each) is Entry]
+        with pytest.raises(ClosedError):
+            watch.snapshot()
+
+
+def test_both_readings_of_a_bucket_count(server: NatsServer) -> None:
+    """While a bucket is read anew, what is shown meanwhile counts beside what has come, and only then."""
+    with Client(Settings(url=server.url), memory=Memory(64 * MIB)) as client:
+        server.run(lambda nc: nc.jetstream().create_key_value(bucket="b"))
+        server.publish("$KV.b.k", b"x" * 100_000)
+        watch = client.values("b")
+        assert watch.wait(30)
+        alone = watch.nbytes
+        server.signal(signal.SIGSTOP)
+        client._loop.call_soon_threadsafe(watch._consumer.start_over, "a test")
+        until(lambda: watch._anew is not None)
+        assert watch.nbytes >= alone
+        assert len(watch.snapshot()["k"]) == 100_000
+        server.signal(signal.SIGCONT)
+        until(lambda: watch._anew is None)
+        assert watch.nbytes == alone
 
 
 def test_a_feed_says_that_memory_is_shared(server: NatsServer) -> None:
