@@ -61,6 +61,10 @@ class Viewer:
     chart: Chart = field(default_factory=Chart)
     page_name: str = ""
     """The page to open, as in its address; the first one without."""
+    query: str = ""
+    """The choices in its address."""
+    needs_clock: bool = True
+    """Whether a page that is refreshed by nothing is a fault. Where it is none, all of the page runs anew."""
 
     async def open(self) -> None:
         """Connect and run the page for the first time."""
@@ -84,7 +88,7 @@ class Viewer:
         if self.clock is None:
             # A page may draw its clock in a run of its own, right behind the first.
             await self._run("")
-        if self.clock is None:
+        if self.clock is None and self.needs_clock:
             raise PageFailedError(f"no {CLOCK} on the page at {self.url}")
 
     @property
@@ -122,6 +126,7 @@ class Viewer:
             rerun.widget_states.widgets.add(id=self.clock, json_value=str(self.runs))
         rerun.page_script_hash = self.page
         rerun.page_name = self.page_name
+        rerun.query_string = self.query
         rerun.fragment_id = fragment
         rerun.cached_message_hashes.extend(self.cached)
         rerun.context_info.timezone = "UTC"

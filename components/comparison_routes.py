@@ -146,7 +146,9 @@ async def _asked(request: Request) -> tuple[Run, dict[str, Any]] | Response:
     if not is_same_origin(request):
         return PlainTextResponse("This came from a page of another site.\n", 403)
     if (run := _run(request)) is None:
-        return PlainTextResponse("This comparison is over. Open the page Comparison.\n", 404)
+        over = PlainTextResponse("This comparison is over. Open the page Comparison.\n", 404)
+        over.set_cookie(COOKIE, "", max_age=0, path=None)  # the token may live a while yet
+        return over
     body = bytearray()
     async for part in request.stream():
         body += part

@@ -44,6 +44,10 @@ LOOK_AGAIN = 5.0
 """Seconds between two looks at whether a viewer may come in after all, or has to go."""
 FAILED = "sign-in-failed"
 """In the address after an attempt that came to nothing."""
+ENDED = "signed-out"
+"""In the address of a tab whose sign-in was ended in another one, whose cookies may say nothing any more."""
+SIGNED_OUT = "You have signed out in another tab of this browser."
+"""For the other tabs: the one where it was done leaves for the provider, and comes back without cookies."""
 
 NO_PAGES = ("/_stcore/", "/lookback/", "/auth/", "/media/", "/component/", "/static/", "/app/")
 """What other addresses begin with."""
@@ -53,7 +57,7 @@ KEPT = 600  # seconds that it is kept
 LONGEST = 2000  # characters of it
 
 _reloading = st.components.v2.component(
-    "lookback_reload", js="export default () => {\n  location.replace(location.pathname)\n}"
+    "lookback_reload", js="export default ({ data }) => {\n  location.replace(location.pathname + data)\n}"
 )
 _MINE = "_sign_in"
 _LOCAL = re.compile(r"/(?![/\\])[!-~]*")
@@ -141,7 +145,9 @@ def _for_all_addresses(draw: Callable[[], None]) -> None:
 
 def _reload() -> None:
     st.info("Your rights here have changed. Reload this page if it does not do so by itself.")
-    _reloading(key="reload")
+    standing = _standing()
+    ended = standing is not None and standing.why == SIGNED_OUT
+    _reloading(key="reload", data=f"?{ENDED}=1" if ended else "")
 
 
 def _entrance() -> None:
@@ -151,22 +157,27 @@ def _entrance() -> None:
     outer = st.container(key="entrance", horizontal_alignment="center")
     with outer, st.container(border=True, width=440, gap="medium"):
         st.title("Lookback")
-        if mine is None or standing is None:
-            st.markdown("Real-time dashboards. Sign in to see them.")
-            if FAILED in st.query_params:
-                st.error(
-                    "That did not work: the sign-in provider did not answer, or refused. Try again, or ask "
-                    "who runs this app; its log says more.",
-                    icon=":material/error:",
-                )
-            _sign_in_button()
-        elif standing.why:
-            st.info(plain(standing.why), icon=":material/lock:")
-            _sign_in_button()
-        else:
+        if mine is not None and standing is not None and not standing.why:
             _without_role(mine, standing)
+        else:
+            _way_in(standing)
     if standing is not None and (standing.passing or not standing.why):
         look_again(None)
+
+
+def _way_in(standing: Standing | None) -> None:
+    why = standing.why if standing else SIGNED_OUT if ENDED in st.query_params else None
+    if standing is None or not standing.passing:
+        st.markdown("Real-time dashboards. Sign in to see them.")
+    if why:
+        st.info(plain(why), icon=":material/lock:")
+    if FAILED in st.query_params:
+        st.error(
+            "That did not work: the sign-in provider did not answer, or refused. Try again, or ask "
+            "who runs this app; its log says more.",
+            icon=":material/error:",
+        )
+    _sign_in_button()
 
 
 def draw_viewer() -> None:
@@ -207,14 +218,18 @@ class Middleware:
         path = str(scope["path"]).removeprefix(root)
         key = key_of(request.cookies)
         if path == "/auth/logout" and key:
-            sign_ins.end(key)
+            sign_ins.end(key, SIGNED_OUT)
         if path == "/auth/login" and len(request.cookies.get(ATTEMPTS, "")) > MOST_OF_ATTEMPTS:
             scope = _without_attempts(scope, request)
         if path in ("/auth/login", "/oauth2callback"):
             send = _answering(request, root, send)
         elif _is_page(request, path) and not _may_come_in(key):
-            response = RedirectResponse(f"{root}/", 302, {"Cache-Control": "no-store"})
-            wanted = quote(_target(scope).removeprefix(root), safe="")
+            ended = ENDED in request.query_params
+            response = RedirectResponse(
+                f"{root}/" + f"?{ENDED}=1" * ended, 302, {"Cache-Control": "no-store"}
+            )
+            asked = {**scope, "query_string": b""} if ended else scope
+            wanted = quote(_target(asked).removeprefix(root), safe="")
             if len(wanted) <= LONGEST and _PAGE.fullmatch(path):
                 response.set_cookie(WANTED, wanted, KEPT, **_guarded(root))
             else:
@@ -351,7 +366,8 @@ def _without_role(mine: SignIn, standing: Standing) -> None:
 
 def _sign_in_button() -> None:
     if st.button("Sign in", key="sign in", type="primary", icon=":material/login:", width="stretch"):
-        st.query_params.pop(FAILED, None)
+        for word in (FAILED, ENDED):
+            st.query_params.pop(word, None)
         try:
             st.login()
         except StreamlitError as error:
@@ -368,5 +384,5 @@ def _sign_out_button() -> None:
 
 def _sign_out() -> None:
     if (found := _mine()) is not None and handed.sign_ins is not None:
-        handed.sign_ins.end(found.id)
+        handed.sign_ins.end(found.id, SIGNED_OUT)
     st.logout()

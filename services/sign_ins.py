@@ -35,7 +35,6 @@ REFUSALS = (400, 401, 403)
 FORGET_AFTER = 86_400.0  # seconds without use
 FORGET_ENDED_AFTER = 31 * 86_400.0  # seconds; the browser keeps its cookie for 30 days
 
-SIGNED_OUT = "You have signed out."
 REVOKED = "The sign-in provider does not accept your sign-in any more. Sign in again."
 OTHER_PERSON = "The sign-in provider takes your sign-in for somebody else's. Sign in again."
 EXPIRED = "Your sign-in has run out. Sign in again."
@@ -140,8 +139,9 @@ class SignIns:
         """The sign-in `key`, if this process knows it."""
         return self._sign_ins.get(key)
 
-    def end(self, key: str, why: str = SIGNED_OUT) -> None:
-        """Let the sign-in `key` hold no more, in whatever tab; one that is not known yet neither."""
+    def end(self, key: str, why: str) -> None:
+        """Let the sign-in `key` hold no more, in whatever tab, and keep `why`; one that is not known yet
+        neither."""
         found = self._sign_ins.setdefault(key, SignIn(key, {}, None))
         found.ended = found.ended or why
         found.token = None

@@ -11,6 +11,7 @@ const ASK_AGAIN = 5000; // ms after which an unanswered question is taken for lo
 const ALERT = "#d6453d"; // thresholds and the words on them
 const REST = 200; // ms without a further change of the range
 const MANY = 12; // series from which on they can be searched for
+const AWAY = 2000; // ms that a chart waits for another element in place of the one that was taken off the page
 const OTHERS = -1; // stands among hidden series for the one that holds all others, whose name changes
 
 const STYLE = `
@@ -55,18 +56,31 @@ function loadPlotly(file) {
 // What a viewer did to each chart, for when it is made anew: one whose rows were gone for a moment, as those of
 // a process that was killed, or one that is come back to.
 const done = new Map();
+const charts = new Set();
 
 async function draw(component) {
   const { data, parentElement } = component;
   if (parentElement.isConnected) {
-    const chart = (parentElement.lookback ??= new Chart(parentElement));
+    const chart = (parentElement.lookback ??= leftBehind(data)?.moveTo(parentElement) ?? new Chart(parentElement));
+    charts.add(chart);
     chart.receive(data, component);
     if (chart.config) {
       chart.library ??= await loadPlotly(chart.config.plotly);
       chart.draw();
     }
   }
-  return () => parentElement.lookback?.end();
+  return () => parentElement.lookback?.leave();
+}
+
+// The chart that these bytes are for, where its element is on the page no more: Streamlit puts up another one when
+// what is around it changes, and at times when the machine is busy. Made anew, it would lose a drag that is under
+// way, the focus and what is typed.
+function leftBehind(data) {
+  if (!(data instanceof Uint8Array)) return undefined;
+  const { sender, head } = new Reader(data).opening();
+  const key = head.config?.key;
+  const fits = (chart) => chart.sender === sender || (key && chart.config?.key === key);
+  return [...charts].find((chart) => !chart.parent.isConnected && fits(chart));
 }
 
 // The same chart for numbers that came another way; who fills it sets what receive() does.
@@ -110,6 +124,11 @@ class Chart {
     };
     this.keys = element("div", "lb-keys");
     this.legend.append(this.search, this.keys);
+    this.legend.addEventListener("focusin", ({ target }) => (this.focused = target));
+    this.legend.addEventListener("focusout", () => setTimeout(() => {
+      // What is taken off the page loses the focus as well, and is to have it back.
+      if (this.legend.isConnected && !this.legend.contains(document.activeElement)) this.focused = null;
+    }));
     parent.replaceChildren(style, this.title, this.plot, this.legend);
 
     this.redraw = () => this.draw();
@@ -129,7 +148,26 @@ class Chart {
     window.addEventListener("pointercancel", this.release);
   }
 
+  // Its element is no part of the page any more.
+  leave() {
+    if (this.parent.isConnected) this.end();
+    else this.leaving = setTimeout(() => this.end(), AWAY);
+  }
+
+  // As it is, into another element.
+  moveTo(parent) {
+    clearTimeout(this.leaving);
+    delete this.parent.lookback;
+    this.size.unobserve(this.parent);
+    parent.replaceChildren(...this.parent.childNodes);
+    this.parent = parent;
+    this.size.observe(parent);
+    if (document.activeElement === document.body) this.focused?.focus({ preventScroll: true });
+    return this;
+  }
+
   end() {
+    charts.delete(this);
     this.size.disconnect();
     this.scheme.removeEventListener("change", this.redraw);
     document.removeEventListener("visibilitychange", this.redraw);
@@ -139,7 +177,8 @@ class Chart {
     if (this.drawn) this.library.purge(this.plot);
     this.parent.replaceChildren();
     this.ended = true;
-    if (this.config) done.set(this.config.key, { zoom: this.zoom, hidden: this.hidden, start: this.start });
+    const { zoom, hidden, start } = this;
+    if (this.config) done.set(this.config.key, { zoom, hidden, start, typed: this.search.value });
     delete this.parent.lookback;
   }
 
@@ -147,11 +186,7 @@ class Chart {
     if (!(data instanceof Uint8Array)) return;
     this.setRange = (range) => setStateValue("range", range);
     const read = new Reader(data);
-    const flags = read.byte();
-    const sender = read.int();
-    const number = read.int();
-    const base = number - read.int();
-    const now = read.int();
+    const { flags, sender, number, base, now, head } = read.opening();
     if (sender === this.sender && number <= this.number) return; // repeated, or late
     if (base && (sender !== this.sender || base > this.number)) {
       if (performance.now() - this.asked < ASK_AGAIN) return;
@@ -160,9 +195,12 @@ class Chart {
       return;
     }
     [this.sender, this.number, this.now, this.asked] = [sender, number, now, -Infinity];
-    const head = flags & 1 ? JSON.parse(new TextDecoder().decode(read.bytes(read.int()))) : {};
     if (!base) [this.others, this.future, this.marked] = [null, 0, []];
-    if (!this.config) Object.assign(this, done.get(head.config?.key));
+    if (!this.config && done.has(head.config?.key)) {
+      const { typed, ...left } = done.get(head.config.key);
+      Object.assign(this, left);
+      this.search.value = typed;
+    }
     this.configure(base ? this.config : {}, head);
     const cells = read.cells(false);
     this.oldest = cells.oldest;
@@ -226,7 +264,7 @@ class Chart {
   }
 
   draw() {
-    if (!this.library || !this.config || this.ended || this.held || document.hidden) return;
+    if (!this.library || !this.config || this.ended || this.held || document.hidden || !this.parent.isConnected) return;
     this.title.textContent = this.config.title;
     this.title.style.display = this.config.title ? "" : "none";
     const first = !this.drawn;
@@ -656,6 +694,17 @@ class Reader {
 
   byte() {
     return this.data[this.at++];
+  }
+
+  // What stands in front of the cells.
+  opening() {
+    const flags = this.byte();
+    const sender = this.int();
+    const number = this.int();
+    const base = number - this.int();
+    const now = this.int();
+    const head = flags & 1 ? JSON.parse(new TextDecoder().decode(this.bytes(this.int()))) : {};
+    return { flags, sender, number, base, now, head };
   }
 
   int() {

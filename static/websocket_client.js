@@ -20,7 +20,7 @@ async function post(where, body) {
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
   });
-  if (!answer.ok) throw new Error((await answer.text()) || `${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error((await answer.text()) || `${answer.status}`), { over: answer.status === 404 });
   return answer.json();
 }
 
@@ -81,8 +81,17 @@ class Client {
       const name = `comparison-${crypto.randomUUID()}`;
       this.reader.postMessage({ type: "open", ...session, name, url: `${this.where}${location.pathname}nats` });
     } catch (error) {
-      this.lost({ why: error.message });
+      if (error.over) this.end(error.message);
+      else this.lost({ why: error.message });
     }
+  }
+
+  // The run is over, as with a sign-out: what has been read is shown no longer, and no more is.
+  end(why) {
+    this.over = true;
+    this.reader.terminate(); // and its connection with it
+    this.chart.parent.replaceChildren();
+    this.tell("lost", "Over", why);
   }
 
   up({ name }) {
@@ -95,7 +104,7 @@ class Client {
     this.live = false;
     this.tell("lost", "Disconnected", why || this.unreached());
     this.name = null;
-    setTimeout(() => this.open(), TRY_AGAIN);
+    setTimeout(() => this.over || this.open(), TRY_AGAIN);
   }
 
   // A browser does not say why a websocket could not be opened.
@@ -222,10 +231,11 @@ const chart = await chartIn(document.getElementById("chart"), {
 const client = new Client(chart, settings);
 await client.open();
 function tick() {
+  if (client.over) return;
   dress();
   client.redraw();
   client.watchLeft();
-  client.report().catch((error) => client.tell("lost", "Unknown to the app", error.message));
+  client.report().catch((error) => (error.over ? client.end(error.message) : client.tell("lost", "Unknown to the app", error.message)));
   setTimeout(tick, Math.max(REDRAW, 3 * client.took)); // the chart beside this one needs the same thread
 }
 setTimeout(tick, REDRAW);

@@ -356,15 +356,20 @@ class Viewers(Thread):
 class Reader(Viewer):
     """A viewer of one page that reads what it says: its status line, and the number of its newest row."""
 
-    def __init__(self, url: str, page: str) -> None:
-        super().__init__(url, page_name=page)
+    def __init__(self, url: str, page: str, **more: Any) -> None:
+        super().__init__(url, page_name=page, **more)
         self._known: dict[str, str] = {}
         self._said: list[str] = []
 
     @property
+    def status(self) -> str:
+        """The line above the page, as HTML; empty where there was none in the last run."""
+        return next((each for each in self._said if 'class="lb-status' in each), "")
+
+    @property
     def live_age(self) -> float | None:
         """The greatest age (s) that "newest message … ago" may mean; None where the page is not Live."""
-        status = next((each for each in self._said if 'class="lb-status' in each), "")
+        status = self.status
         if "lb-live" not in status or "newest message" not in status:
             return None
         told = re.search(r"newest message (?:under ([\d.]+) s|<b>([^<]*)</b>) ago", status)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,12 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+apps: list["App"] = []
+"""Those that are running."""
+before_end: list[Callable[["App"], None]] = []
+"""Called with each app at the end of its block, while it still runs."""
 
 
 class App:
@@ -56,7 +62,14 @@ def app(folder: Path, root: Path = ROOT, port: int | None = None, **env: str) ->
     url = f"{scheme}://127.0.0.1:{port}/{env.get('STREAMLIT_SERVER_BASE_URL_PATH', '')}".rstrip("/")
     try:
         _wait_for(url, process, log)
-        yield App(process, url, log)
+        running = App(process, url, log)
+        apps.append(running)
+        try:
+            yield running
+            for look in before_end:
+                look(running)
+        finally:
+            apps.remove(running)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)

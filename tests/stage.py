@@ -85,11 +85,14 @@ class Stage:
 
     def connections(self) -> list[dict[str, Any]]:
         """The app's connections, as the server counts them."""
+        return [each for each in self.all_connections() if each.get("name") == "lookback"]
+
+    def all_connections(self) -> list[dict[str, Any]]:
+        """All connections, as the server counts them."""
         ports = nats_server.last_ports(self.data)
         assert ports is not None
         with urllib.request.urlopen(f"{ports.monitoring_url}/connz?auth=1&limit=1000", timeout=10) as answer:
-            found = json.load(answer)["connections"]
-        return [each for each in found if each.get("name") == "lookback"]
+            return list(json.load(answer)["connections"])
 
 
 class Person:

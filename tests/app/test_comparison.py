@@ -23,6 +23,7 @@ from websockets.exceptions import InvalidStatus
 
 from components.comparison_run import WINDOW
 from services.claims import claims_of
+from services.nats_server import last_ports
 from services.roles import FILE as ROLES
 from tests.embedded import login
 from tests.node import node
@@ -326,8 +327,16 @@ def test_edited_code_leaves_the_page_working(context: BrowserContext, tmp_path: 
 
 
 @contextmanager
-def proxied(folder: Path, port: int, to: int) -> Iterator[None]:
-    """nginx at `port`, in front of the app at `to`."""
+def proxied(folder: Path, port: int, to: int, nats: int | None = None) -> Iterator[None]:
+    """nginx at `port`, in front of the app at `to` and of the NATS server's websocket listener at `nats`."""
+    upgraded = """proxy_http_version 1.1;
+      proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $upgrading;"""
+    listener = f"""location ~ ^/lookback/comparison/[^/]+/nats$ {{
+      proxy_pass http://127.0.0.1:{nats};
+      {upgraded}
+    }}"""
     (folder / "nginx.conf").write_text(
         f"""pid {folder}/nginx.pid; daemon off; events {{}}
 http {{
@@ -337,11 +346,9 @@ http {{
     listen 127.0.0.1:{port};
     location / {{
       proxy_pass http://127.0.0.1:{to};
-      proxy_http_version 1.1;
-      proxy_set_header Host $http_host;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $upgrading;
+      {upgraded}
     }}
+    {listener if nats else ""}
   }}
 }}
 """
@@ -375,6 +382,31 @@ def test_behind_a_proxy_on_another_port(context: BrowserContext, tmp_path: Path,
         expect(status).to_contain_text(f"http://127.0.0.1:{port}")
         with comparison.page.expect_response(lambda answer: answer.url.endswith("/session"), timeout=60_000):
             pass
+
+
+def test_websocket_through_the_proxy(context: BrowserContext, tmp_path: Path) -> None:
+    """With LOOKBACK_WEBSOCKET the right half reads the stream through the proxy, and its policy lets it
+    connect to nothing but that."""
+    port, own = free_port(), free_port()
+    origin, where = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
+    with app(
+        tmp_path, port=own, STREAMLIT_SERVER_CORS_ALLOWED_ORIGINS=origin, LOOKBACK_WEBSOCKET=f"{where}/"
+    ):
+        ports = last_ports(tmp_path / "data")
+        assert ports is not None
+        with proxied(tmp_path, port, own, ports.websocket):
+            policies: list[str] = []
+            context.on(
+                "response",
+                lambda answer: (
+                    "/reader.js" in answer.url and policies.append(answer.headers["content-security-policy"])
+                ),
+            )
+            comparison = Comparison(context, origin, "?rate=20&series=5")
+            comparison.wait_until_live()
+            expect(comparison.theirs.locator("#status")).to_contain_text(where)
+            assert f"connect-src 'self' {where};" in policies[0]
+            newest_advances(comparison, comparison.theirs)
 
 
 def test_token_is_renewed(browser: Browser, tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from streamlit.web.server.starlette.starlette_app_utils import decode_signed_val
 
 from tests.provider import CLIENT_SECRET, COOKIE_SECRET, sign_in
 from tests.stage import MARKER, WITHIN, Person, Stage
+from tests.waiting import until
+
+pytestmark = pytest.mark.one_session("a second viewer would have to sign in as well")
 
 
 def test_entrance(stage: Stage) -> None:
@@ -233,6 +236,30 @@ def test_comparison_belongs_to_a_sign_in(stage: Stage) -> None:
     operator.tab.get_by_role("button", name="End session").wait_for(timeout=60_000)
     operator.context.add_cookies(before)  # somebody has kept them
     assert answers(operator) == nothing
+
+
+def test_comparison_ends_with_the_sign_out(stage: Stage) -> None:
+    """The right half of a comparison that stands alone, where nothing loads it anew, closes its connection
+    when the sign-in ends, and its token leaves the browser."""
+    person = stage.person("clea", "comparers", page="/comparison")
+    frame = person.tab.wait_for_selector('iframe[src*="/lookback/comparison/"]', timeout=60_000)
+    inside = frame.content_frame()
+    assert inside is not None
+    inside.get_by_text("Live", exact=True).wait_for(timeout=60_000)
+    alone = person.open()
+    alone.goto(inside.url.split("#")[0])
+    alone.get_by_text("Live", exact=True).wait_for(timeout=60_000)
+
+    def readers() -> list[str]:
+        return [each["name"] for each in stage.all_connections() if "comparison-" in each.get("name", "")]
+
+    assert len(readers()) == 2
+    person.go("/auth/logout")
+    person.tab.get_by_role("button", name="End session").wait_for(timeout=60_000)
+    alone.get_by_text("This comparison is over").wait_for(timeout=60_000)
+    until(lambda: not readers())
+    assert "nats_jwt" not in {cookie["name"] for cookie in person.context.cookies()}
+    assert not alone.locator(".js-plotly-plot").count()
 
 
 def test_same_rights_share_a_connection(stage: Stage) -> None:

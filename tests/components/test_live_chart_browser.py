@@ -243,6 +243,42 @@ def test_refresh_does_not_break_a_drag(url: str, tab: Page) -> None:
     until(lambda: width(tab) < 25_000)
 
 
+def other_elements(tab: Page, count: int) -> None:
+    """Wait until the chart has stood in `count` other elements than it does now."""
+    for _ in range(count):
+        tab.evaluate(f"self.stood = document.querySelector('{CHART}').parentElement")
+        until(
+            lambda: tab.evaluate(
+                f"![null, self.stood].includes(document.querySelector('{CHART}')?.parentElement ?? null)"
+            )
+        )
+
+
+def test_another_element_keeps_what_the_viewer_did(url: str, tab: Page) -> None:
+    """A chart for which Streamlit puts up another element goes on as it was: a drag that is under way, the
+    zoom, what is switched off, what is typed into the search, and the focus."""
+    opened(tab, f"{url}/?show=many&moves=1")
+    search, keys = tab.locator(".lb-search"), tab.locator(".lb-keys button:visible")
+    drag(tab, 0.3, 0.6, release=False)
+    other_elements(tab, 2)
+    tab.mouse.up()
+    until(lambda: width(tab) < 25_000)
+    zoomed = tab.locator(CHART).evaluate(RANGE)
+    tab.locator(".lb-keys button").first.click()
+    search.click()
+    search.press_sequentially("Hall-1.", delay=300)
+    other_elements(tab, 2)
+    expect(search).to_be_focused()
+    expect(search).to_have_value("Hall-1.")
+    expect(keys).to_have_count(5)
+    assert tab.locator(CHART).evaluate(RANGE) == zoomed
+    hidden = "el => el._fullData.filter(trace => trace.visible === 'legendonly').length"
+    assert tab.locator(CHART).evaluate(hidden) == 1
+    tab.locator(f"{CHART} .nsewdrag").first.click()
+    other_elements(tab, 2)
+    expect(search).not_to_be_focused()
+
+
 def test_hidden_series_stay_hidden(url: str, tab: Page) -> None:
     """A series that was switched off in the legend stays off while others grow."""
     opened(tab, url)
@@ -345,6 +381,29 @@ def test_other_page_and_back_shows_everything(url: str, tab: Page) -> None:
     until(lambda: tab.locator(CHART).evaluate(COUNT) > FULL)
     asked = tab.locator(CHART).evaluate("el => el.parentElement.lookback.asked")
     assert asked is None or asked < 0  # -Infinity: nothing had to be asked for
+
+
+def test_other_page_and_back_keeps_what_the_viewer_did(url: str, tab: Page) -> None:
+    """A viewer who comes back when the chart itself is long gone finds the zoom, what is switched off and the
+    text of the search."""
+    opened(tab, f"{url}/?show=many")
+    search, keys = tab.locator(".lb-search"), tab.locator(".lb-keys button:visible")
+    drag(tab, 0.3, 0.6)
+    until(lambda: width(tab) < 25_000)
+    zoomed = tab.locator(CHART).evaluate(RANGE)
+    keys.first.click()
+    search.fill("hall-1.")
+    left = tab.locator(CHART).evaluate_handle("el => el.parentElement.lookback")
+    tab.get_by_role("link", name="Nothing").click()
+    expect(tab.get_by_text("Nothing here")).to_be_visible()
+    until(lambda: left.evaluate("chart => chart.ended"))
+    tab.go_back()
+    expect(keys).to_have_count(5)
+    expect(search).to_have_value("hall-1.")
+    expect(search).not_to_be_focused()
+    assert tab.locator(CHART).evaluate(RANGE) == zoomed
+    hidden = "el => el._fullData.filter(trace => trace.visible === 'legendonly').length"
+    assert tab.locator(CHART).evaluate(hidden) == 1
 
 
 def test_gap_heals(url: str, tab: Page) -> None:

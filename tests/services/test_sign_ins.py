@@ -93,9 +93,9 @@ def role(all_of_them: SignIns, sign_in: SignIn) -> str | None:
 def test_ended_before_it_was_seen(roles: Path) -> None:
     """A sign-in that is ended before this process has seen it does not hold when it comes."""
     here = SignIns(None, roles)
-    here.end("key")
+    here.end("key", "The end.")
     later = here.seen("key", lambda: {"groups": ["viewers"], "exp": time.time() + 60}, "token")
-    assert here.standing(later).why == sign_ins.SIGNED_OUT
+    assert here.standing(later).why == "The end."
     assert here.standing(later).rights is None
 
 

@@ -1,5 +1,7 @@
 """The script: a page with charts, which refresh twice a second, and a page without."""
 
+from contextlib import nullcontext
+
 import streamlit as st
 
 from components.line_chart import line_chart
@@ -8,12 +10,17 @@ from tests.components.chart_app.source import view
 
 
 def charts() -> None:
-    """One chart, or those named in the query: ?show=few,many,folded,empty."""
+    """One chart, or those named in the query: ?show=few,many,folded,empty. With &moves=1 the browser gets
+    another element for it with every other refresh."""
 
     @st.fragment(run_every=0.5)
     def body() -> None:
+        st.session_state["runs"] = runs = st.session_state.get("runs", 0) + 1
         for name in st.query_params.get("show", "few").split(","):
-            line_chart(view(name), "value", color="_subject", title=f"Chart <i>{name}</i>", unit="<u>°C</u>")
+            with st.container() if "moves" in st.query_params and runs // 2 % 2 else nullcontext():
+                line_chart(
+                    view(name), "value", color="_subject", title=f"Chart <i>{name}</i>", unit="<u>°C</u>"
+                )
 
     body()
 
