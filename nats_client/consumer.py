@@ -175,7 +175,7 @@ class Consumer:
         """How far the replay is, 0 to 1; never less than it was."""
         self._current_at = time.monotonic()  # all that was stored by then has been delivered
         self._on = connection  # where it is read: the connection of replays, or the one of everything else
-        self._turn: Turn | None = None
+        self._turn: Turn[Connection] | None = None
         self._turns = 0
         self._begin_seq: int | None = None  # where the messages begin that can be kept
         self._unread: int | None = None  # messages before that, not told yet

@@ -14,10 +14,9 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from typing import Any, Generic, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from .connection import Connection
+from .events import Events
 
 SLICE = 0.3  # seconds of a turn while other replays wait
 IDLE_AFTER = 10.0  # seconds without a replay after which the connection is closed
@@ -29,10 +28,35 @@ where a limit is lifted again."""
 SPEED_UP_AFTER = 3.0  # seconds without a cut after which a limit is doubled
 
 
-class Turn:
+class Connecting(Protocol):
+    """A connection, as far as turns go."""
+
+    @property
+    def state(self) -> Any:
+        """With a `status`, and an `error` where there is no connection."""
+
+    @property
+    def reconnects(self) -> int:
+        """Times that it was lost."""
+
+    @property
+    def events(self) -> Events:
+        """What has happened to it."""
+
+    async def run(self) -> None: ...
+
+    async def ready(self) -> object: ...
+
+    async def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Connecting)
+
+
+class Turn(Generic[C]):
     """The right to replay on `connection`."""
 
-    def __init__(self, connection: "Connection", rate: int | None, waiting: Callable[[], bool]) -> None:
+    def __init__(self, connection: C, rate: int | None, waiting: Callable[[], bool]) -> None:
         self.connection = connection
         self.rate = rate
         """Bytes a second that the server may send at most; None where that is not limited."""
@@ -52,13 +76,13 @@ class Turn:
         return self.seconds > SLICE and self._waiting()
 
 
-class Replays:
+class Replays(Generic[C]):
     """The second connection of a client, for one replay at a time. Everything here runs on one event loop."""
 
-    def __init__(self, main: "Connection", make: Callable[[], "Connection"]) -> None:
+    def __init__(self, main: C, make: Callable[[], C]) -> None:
         self._main = main
         self._make = make
-        self._connection: Connection | None = None
+        self._connection: C | None = None
         self._running: asyncio.Task[None] | None = None
         self._closing: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -69,7 +93,7 @@ class Replays:
         self._rate: int | None = None
 
     @contextlib.asynccontextmanager
-    async def turn(self, turns: int) -> AsyncIterator[Turn]:
+    async def turn(self, turns: int) -> AsyncIterator[Turn[C]]:
         """A turn, when it comes. Who has had fewer `turns` goes first, so that a short replay is not behind
         long ones."""
         await self._wait(turns)
@@ -118,7 +142,7 @@ class Replays:
         self._busy = False
         self._closing = asyncio.get_running_loop().call_later(IDLE_AFTER, self._close_idle)
 
-    async def _open(self) -> "Connection":
+    async def _open(self) -> C:
         """The connection of replays; the main one where a second is not to be had."""
         if self._ending is not None:
             await self._ending
@@ -139,7 +163,7 @@ class Replays:
                 await self._end()
             return self._main
 
-    async def _note_cut(self, turn: Turn, before: tuple[int, int]) -> None:
+    async def _note_cut(self, turn: Turn[C], before: tuple[int, int]) -> None:
         """Where the server has cut the connection of replays and not the other, it takes less than it was
         sent: have the next ones come more slowly."""
         connection = turn.connection

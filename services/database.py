@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Self
 
 import orjson
@@ -183,29 +182,6 @@ class Database(ABC):
         with self.query(sql, {}, seconds) as query:
             rows: list[dict[str, Any]] = pa.Table.from_batches(query.batches(), query.schema).to_pylist()
             return rows
-
-
-def open_database(file: Path, dsn: str | None, reader_dsn: str | None = None) -> Database:
-    """PostgreSQL where there is a DSN, else DuckDB in `file`. Raises DatabaseFailed on an unreadable DSN."""
-    # Here, so that a process loads the driver of the one that it uses, and neither file needs the other
-    if dsn or reader_dsn:
-        from services.postgresql import PostgreSql
-
-        return PostgreSql(dsn or reader_dsn or "", reader_dsn)
-    from services.duckdb_file import DuckDb
-
-    return DuckDb(file)
-
-
-def open_archive(lent: dict[str, Any]) -> Database:
-    """An archive that another process lends to this one, to be read only."""
-    if "file" in lent:
-        from services.duckdb_file import DuckDb
-
-        return DuckDb(Path(lent["file"]), scratch=Path(lent["scratch"]))
-    from services.postgresql import PostgreSql
-
-    return PostgreSql(lent["dsn"])
 
 
 def json_text(payload: bytes) -> str | None:

@@ -43,8 +43,8 @@ from services.database import (
     QueryRefused,
     QueryTooLarge,
     Scalar,
-    open_database,
 )
+from services.databases import open_database
 from services.encoding import KINDS, NotWritable
 from services.program import connect, until_told
 from services.query_process import QueryProcess, QueryProcesses

@@ -45,8 +45,8 @@ from services.database import (
     QueryCancelled,
     QueryTooLarge,
     Scalar,
-    open_archive,
 )
+from services.databases import open_archive
 from services.encoding import Chunk, NotWritable, chunks, dumps, empty
 
 ROOT = Path(__file__).parent.parent

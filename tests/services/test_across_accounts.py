@@ -17,7 +17,7 @@ from nats_client import Client, Settings
 from nats_client.errors import LoginRefused, RequestRefused
 from nats_client.settings import ENVIRONMENT
 from services import accounts
-from services.database import open_database
+from services.databases import open_database
 from services.history import History
 from services.nats_server import Ports
 from services.workflow import STREAM, Workflow

@@ -21,8 +21,8 @@ from services.database import (
     DatabaseFailed,
     QueryCancelled,
     QueryRefused,
-    open_database,
 )
+from services.databases import open_database
 from services.duckdb_file import DuckDb
 from services.placeholders import numbered, without_semicolon
 from services.postgresql import PostgreSql
