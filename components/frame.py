@@ -74,7 +74,7 @@ def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
         with collected() as reads:
             _run(file, reads)
         end()
-        status(reads, paused=interval is None)
+        status(reads, interval / 1000 if interval else None)
     except LookbackError as error:
         mistake(error)
 

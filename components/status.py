@@ -9,7 +9,7 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
-from nats_client import ConnectionState, Gap, LookbackError, WatchHealth, format_duration
+from nats_client import ConnectionState, Gap, Health, LookbackError, WatchHealth, format_duration
 
 from . import handed
 from .bucket import Bucket
@@ -58,21 +58,23 @@ def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -
     views = [read for read in reads if isinstance(read, View)]
     if views and not any(len(view) for view in views):
         return Verdict("empty", "Empty")
-    slow = [view for view in views if _is_stale(view)]
-    if slow and len(slow) == len(views):
-        return Verdict("stale", "Stale", "Connected, but no new message has come for longer than usual.")
-    return Verdict("live", "Live")
+    return Verdict("stale", "Stale") if any(_is_stale(view) for view in views) else Verdict("live", "Live")
 
 
 def _size(read: Read) -> int:
     return read.snapshot.held if isinstance(read, Bucket) else len(read)
 
 
-def status(reads: Sequence[Read], *, paused: bool) -> None:
-    """Draw the line, the replay's progress, and what is missing, for what a page has read. The style sheet
-    puts it above the page; drawn after it, it needs no box of its own, which would travel at each refresh."""
+def status(reads: Sequence[Read], interval: float | None) -> None:
+    """Draw the line above a page, and what is missing, for what the page has read.
+
+    interval: seconds between two refreshes; None: paused. Nothing here may move the page when it comes or
+    goes, so the style sheet puts each part where nothing is below it: the line first, with room for all that
+    it may say; why there is no connection at the bottom of what is seen; warnings behind a button beside the
+    title. Drawn after the page, the line needs no box of its own, which would travel at each refresh.
+    """
     state = client().state
-    verdict = judge(reads, state, paused=paused)
+    verdict = judge(reads, state, paused=interval is None)
     if handed.trouble and is_embedded() and verdict.mood in ("live", "stale", "empty"):
         verdict = Verdict("stale", "Stale", handed.trouble)
     views = [read for read in reads if isinstance(read, View)]
@@ -80,11 +82,11 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
     facts = [escape(state.server or client().settings.shown)]
     if is_embedded():
         facts.append('<b class="lb-demo">embedded demo</b>')
-    ages = [view.now / 1e9 - view.health.newest / 1e9 for view in views if view.health.newest is not None]
-    fresh = not ages or min(ages) < FRESH
-    if ages:
-        age = f"under {FRESH:g} s ago" if fresh else f"<b>{age_text(min(ages))}</b> ago"
-        facts.append(f"newest message {age}")
+    replaying = [view.health for view in views if view.health.phase == "replaying" and view.health.pending]
+    # For longer than FRESH seconds only the time of day stays true.
+    lasting = interval is None or interval >= FRESH
+    newest = _progress(replaying) if replaying else newest_text(views, lasting=lasting)
+    last = f'<span class="lb-newest">{newest}&nbsp;</span>' if views else ""
     if views:
         rows = sum(len(view) for view in views)
         facts.append(f"<b>{rows:,}</b> rows in {format_duration(max(view.look_back for view in views))}")
@@ -93,23 +95,45 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
             facts.append(f"<b>{count_text(bucket.snapshot.held, 'key')}</b> in {escape(name)}")
     if any(view.health.stream is None for view in views):
         facts.append("plain subjects: no history, at most once")
-    word = f'<div class="lb-status lb-{verdict.mood}"><span class="lb-word">{verdict.word}</span>'
-    drawn = "".join(f"<span>{fact}</span>" for fact in facts)
-    if fresh:
-        drawn = _kept(word, drawn)
-    else:
-        draw_anew()  # an age that grows must not be shown for longer than it is true
-    st.html(f"{word}{drawn}</div>")
-    replaying = [view for view in views if view.health.phase == "replaying" and view.health.pending]
-    missing = [*((lack, []) for bucket in buckets.values() for lack in _lacks(bucket)), *_missing(views)]
-    if not (verdict.sentence or replaying or missing):
-        return
-    with st.container(gap="small", key="above"):
-        if verdict.sentence:
+    word = f'<span class="lb-room"><span class="lb-word">{verdict.word}</span></span>'
+    drawn = _kept(word + last, "".join(f"<span>{fact}</span>" for fact in facts))
+    st.html(f'<div class="lb-status lb-{verdict.mood}">{word}{drawn}{last}</div>')
+    if verdict.sentence:
+        with st.container(key="told"):
             draw = st.error if verdict.mood == "lost" else st.warning
             draw(plain(verdict.sentence))
-        for view in replaying:
-            _progress(view)
+    missing = [*((lack, []) for bucket in buckets.values() for lack in _lacks(bucket)), *_missing(views)]
+    if missing:
+        _warn(missing)
+
+
+def newest_text(views: Sequence[View], *, lasting: bool) -> str:
+    """How old the newest message is, never younger than the newest one of any feed; HTML. Of feeds far apart
+    the one that has been silent for longest is named. lasting: say when it came instead."""
+    silent = [view.health.name for view in views if view.health.newest is None]
+    newest = {view.health.name: view.health.newest for view in views if view.health.newest is not None}
+    if not newest:
+        return ""
+    now = max(view.now for view in views)
+    oldest = min(newest, key=lambda name: newest[name])
+    least, greatest = ((now - time) / 1e9 for time in (max(newest.values()), newest[oldest]))
+    near = greatest < STALE_AFTER or greatest - least < FRESH
+
+    def when(time: int) -> str:
+        age = (now - time) / 1e9
+        if lasting:
+            return f"at <b>{clock_text(time)}</b>"
+        return f"under {FRESH:g} s ago" if age < FRESH else f"<b>{age_text(age)}</b> ago"
+
+    text = f"newest message {when(newest[oldest] if near else max(newest.values()))}"
+    if silent:
+        return f"{text}; none in {escape(silent[0])}"
+    return text if near else f"{text}; {when(newest[oldest])} in {escape(oldest)}"
+
+
+def _warn(missing: Sequence[tuple[str, list[dict[str, object]]]]) -> None:
+    label = count_text(len(missing), "warning")
+    with st.popover(label, icon=":material/report:", key="warnings"):
         for sentence, details in missing:
             st.warning(plain(sentence), icon=":material/report:")
             if details:
@@ -117,13 +141,13 @@ def status(reads: Sequence[Read], *, paused: bool) -> None:
                     st.dataframe(pd.DataFrame(details), hide_index=True)
 
 
-def _kept(word: str, facts: str) -> str:
-    """`facts` as they were up to FRESH seconds ago, under the same word: what does not change from refresh to
-    refresh need not travel."""
-    drawn, since, before = st.session_state.get(_DRAWN, ("", 0.0, ""))
-    if drawn == word and time.monotonic() - since < FRESH:
-        return str(before)
-    st.session_state[_DRAWN] = word, time.monotonic(), facts
+def _kept(said: str, facts: str) -> str:
+    """`facts` as they were up to FRESH seconds ago, while the same is `said` beside them: what does not
+    change from refresh to refresh need not travel."""
+    before, since, drawn = st.session_state.get(_DRAWN, ("", 0.0, ""))
+    if before == said and time.monotonic() - since < FRESH:
+        return str(drawn)
+    st.session_state[_DRAWN] = said, time.monotonic(), facts
     return facts
 
 
@@ -168,11 +192,10 @@ def _is_stale(view: View) -> bool:
     return (view.now - int(received[-1])) / 1e9 > max(STALE_AFTER, 20 * usual)
 
 
-def _progress(view: View) -> None:
-    health = view.health
-    total = health.done + health.pending
-    text = f"Replaying {plain(health.name)}: {health.done:,} of {total:,} messages"
-    st.progress(min(1.0, health.progress), text)
+def _progress(replaying: Sequence[Health]) -> str:
+    pending = sum(health.pending for health in replaying)
+    share = 1 - pending / (pending + sum(health.rows for health in replaying))
+    return f'{count_text(pending, "message")} to come<i style="width: {100 * share:.0f}%"></i>'
 
 
 def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import streamlit as st
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import FileResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .assets import asset_url
@@ -24,8 +24,9 @@ from .assets import asset_url
 READ_BY_SCRIPTS = "_streamlit_xsrf"
 
 _INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
-_PAGES = {"streamlit": "static/index.html", "streamlit_autorefresh": "frontend/build/index.html"}
-"""The HTML that is served, by package: of the app, and of the refresh clock's frame."""
+_TELLS_ROOT = b'<script>window.__streamlit = {BACKEND_BASE_URL: new URL(".", location).href}</script>'
+"""Streamlit's script would look for the app below the page's own address first, which fails and is written to
+the browser's console. The root is where the page's files come from: their addresses are relative too."""
 _FORWARDED = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "via")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _UNUSED = (
@@ -66,12 +67,25 @@ def policy(hashes: Iterable[str], connect: Iterable[str] = ()) -> str:
 
 
 def inline_hashes() -> list[str]:
-    """The hash of each inline script in the HTML that is installed."""
+    """The hash of each inline script in the HTML that is served: of the app, and of the refresh clock's
+    frame."""
+    clock = _folder("streamlit_autorefresh") / "frontend" / "build" / "index.html"
     return [
         f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
-        for package, page in _PAGES.items()
-        for script in _INLINE.findall((_folder(package) / page).read_bytes())
+        for page in (app_page(), clock.read_bytes())
+        for script in _INLINE.findall(page)
     ]
+
+
+def app_page() -> bytes:
+    """Streamlit's HTML, the same for all pages, which also says where the app's root is."""
+    before, head, after = _streamlits_page().read_bytes().partition(b"<head>")
+    assert head
+    return before + head + _TELLS_ROOT + after
+
+
+def _streamlits_page() -> Path:
+    return _folder("streamlit") / "static" / "index.html"
 
 
 def _folder(package: str) -> Path:
@@ -82,7 +96,8 @@ def _folder(package: str) -> Path:
 
 
 class Web:
-    """Refuses what comes from another site or under another name, and sets headers and cookies' attributes.
+    """Refuses what comes from another site or under another name, sets headers and cookies' attributes, and
+    sends pages that know the app's root.
 
     connect: gives the websocket listeners elsewhere that pages may connect to; asked for each answer.
     """
@@ -91,6 +106,9 @@ class Web:
         self._app = app
         self._connect = connect
         self._hashes = inline_hashes()
+        self._page = app_page()
+        page = _streamlits_page()
+        self._streamlits_tag = FileResponse(page, stat_result=page.stat()).headers["etag"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or one websocket."""
@@ -100,13 +118,22 @@ class Web:
         asked = Headers(scope=scope)
         tls = scope["scheme"] in ("https", "wss")  # a trusted proxy's X-Forwarded-Proto is in it, by uvicorn
 
+        replaced = False
+
         async def dressed(message: Message) -> None:
+            nonlocal replaced
+            if replaced:
+                return
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 self._dress(headers, tls, _name(asked.get("host", "")))
-                if _is_page(scope, headers):
-                    headers.setdefault("Link", early_files())
+                # Streamlit sends its page for whatever it does not know: the tag alone tells it.
+                replaced = message["status"] == 200 and headers.get("etag") == self._streamlits_tag
+                if replaced:
+                    self._announce_page(headers)
             await send(message)
+            if replaced:
+                await send({"type": "http.response.body", "body": self._page})
 
         refusal = _refusal(scope, asked)
         if refusal and scope["type"] == "websocket":
@@ -133,6 +160,12 @@ class Web:
                 await PlainTextResponse("Internal Server Error", 500)(scope, receive, send)
             raise
 
+    def _announce_page(self, headers: MutableHeaders) -> None:
+        for name in ("etag", "last-modified", "accept-ranges", "content-encoding"):
+            del headers[name]
+        headers["Content-Length"] = str(len(self._page))
+        headers["Link"] = early_files()
+
     def _dress(self, headers: MutableHeaders, tls: bool, host: str) -> None:
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
@@ -157,10 +190,6 @@ def early_files() -> str:
             "tab.js": "modulepreload",
         }.items()
     )
-
-
-def _is_page(scope: Scope, headers: Headers) -> bool:
-    return headers.get("content-type", "").startswith("text/html") and "/component/" not in scope["path"]
 
 
 def guarded(cookie: str, tls: bool) -> str:

@@ -55,14 +55,23 @@ def bytes_text(count: float) -> str:
 
 
 def age_text(seconds: float) -> str:
-    """A length of time, roughly: "0.4 s", "12 s", "3 min", "5 h", "2 d"."""
+    """A length of time, within a twentieth: "0.4 s", "1 min 29 s", "12 min", "5 h 3 min", "2 d 7 h"."""
     seconds = max(0.0, seconds)
     if seconds < 9.95:
         return f"{seconds:.1f} s"
-    for length, unit in ((60, "s"), (3600, "min"), (86400, "h")):
-        if seconds < length:
-            return f"{seconds / {'s': 1, 'min': 60, 'h': 3600}[unit]:.0f} {unit}"
-    return f"{seconds / 86400:.0f} d"
+    for finer, part, unit, length, end in (
+        ("s", 1, "min", 60, 3600),
+        ("min", 60, "h", 3600, 86400),
+        ("h", 3600, "d", 86400, math.inf),
+    ):
+        count = round(seconds / part)
+        if count * part < length:
+            return f"{count} {finer}"
+        if count * part < 10 * length:
+            return f"{count * part // length} {unit} {count * part % length // part} {finer}"
+        if round(seconds / length) * length < end:
+            return f"{round(seconds / length)} {unit}"
+    raise AssertionError("the loop ends at days")
 
 
 def zone() -> str:

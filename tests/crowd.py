@@ -376,8 +376,9 @@ class Reader(Viewer):
         assert told, status
         if told[1]:
             return float(told[1])
-        number, unit = told[2].split()
-        return 1.5 * float(number) * {"s": 1, "min": 60, "h": 3600, "d": 86400}[unit]  # it is rounded
+        units = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+        parts = re.findall(r"([\d.]+) ([a-z]+)", told[2])
+        return 1.06 * sum(float(number) * units[unit] for number, unit in parts)  # it is rounded
 
     @property
     def newest(self) -> int | None:

@@ -57,6 +57,7 @@ def test_one_time_line(tmp_path: Path) -> None:
             tab = browser.new_page()
             tab.goto(f"{running.url}/explore?stream=S&from=archive+too&look-back=PT1H")
             expect(tab.locator(".lb-status")).to_contain_text("50 rows", timeout=30_000)
+            tab.get_by_role("button", name="warning").click()
             alert = tab.locator("[data-testid=stAlert]").filter(has_text="the archive can't be read")
             expect(alert).to_contain_text("Nobody listens to 'history.query'", timeout=30_000)
             with history(server, tmp_path):

@@ -42,11 +42,7 @@ def tab(context: BrowserContext) -> Iterator[Page]:
     """A page that fails the test when the browser's console has an error."""
     page = context.new_page()
     errors: list[str] = []
-    # A deep link makes Streamlit look for its own API below the page's address first.
-    page.on(
-        "console",
-        lambda m: errors.append(m.text) if m.type == "error" and "404" not in m.text else None,
-    )
+    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
     page.close()

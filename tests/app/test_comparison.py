@@ -62,7 +62,7 @@ class Comparison:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on(
             "console",
-            lambda m: self.errors.append(m.text) if m.type == "error" and "404" not in m.text else None,
+            lambda m: self.errors.append(m.text) if m.type == "error" else None,
         )
         self.page.goto(f"{url}/comparison{query}")
         until(lambda: self._frame("chart=") and self._frame("/lookback/comparison/"), PATIENCE)

@@ -44,6 +44,7 @@ def test_queue_and_mistyped(running: App, browser: Browser) -> None:
     tab.goto(f"{running.url}/queue")
     expect(tab.locator(".lb-status")).to_contain_text("20 rows")
     expect(tab.locator(".lb-live")).to_be_visible()
+    tab.get_by_role("button", name="1 warning").click()
     expect(tab.get_by_text("JOBS: read by sequence, every half second")).to_be_visible()
     expect(tab.get_by_text("the plain subjects show all that is published")).to_be_visible()
     tab.goto(running.url)  # the first page

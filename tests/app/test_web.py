@@ -117,12 +117,11 @@ def socket_opens(url: str, origin: str | None, host: str | None = None, **header
 
 
 def listened(target: BrowserContext) -> list[str]:
-    """What the tabs of `target` say is wrong from now on, but for Streamlit's search for its own root."""
+    """What the tabs of `target` say is wrong from now on."""
     bad: list[str] = []
 
     def said(message: ConsoleMessage) -> None:
-        probing = "404" in message.text and "/_stcore/" in message.location.get("url", "")
-        if message.type == "error" and not probing:
+        if message.type == "error":
             bad.append(f"{message.text} ({message.location.get('url')})")
 
     target.add_init_script(WATCH)

@@ -1,0 +1,206 @@
+"""The line above a page: never better than the worst feed that it stands for, and it moves nothing."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.app.test_pages import the_status
+from tests.components.test_words import seconds
+from tests.nats import NatsServer, numbered, running_server
+from tests.nats_client.test_rights import denying
+from tests.running import App, app
+from tests.waiting import until
+
+TWO = '''"""Two feeds."""
+from components import live
+
+live("S")
+live("SILENT")
+'''
+CHART = '''"""Chart."""
+import streamlit as st
+from components import line_chart, live
+
+rows = live("S", look_back="PT1H")
+st.metric("Newest", 0 if not len(rows) else int(rows.latest("n").iloc[0]))
+line_chart(rows, y="n")
+'''
+SIZES = pytest.mark.parametrize("size", [(1440, 900), (390, 844)], ids=["wide", "narrow"])
+BOXES = """() => [...document.querySelectorAll(".js-plotly-plot, [data-testid=stMetric]")].map(
+  each => { const box = each.getBoundingClientRect(); return [box.x, box.y, box.width, box.height] })"""
+KEEP_BOXES = f"""() => {{
+  const boxes = {BOXES}
+  const seen = window.seen = {{boxes: new Set(), words: new Set(), over: false}}
+  const look = () => {{
+    seen.boxes.add(JSON.stringify(boxes()))
+    seen.words.add(document.querySelector(".lb-word")?.textContent)
+    seen.over ||= document.querySelector("[data-testid=stMain]").scrollWidth > innerWidth
+    requestAnimationFrame(look)
+  }}
+  look()
+}}"""
+"""Notes with each frame that is drawn where charts and metrics stand, and the word on the data."""
+
+
+def ages(line: str) -> list[float]:
+    """The ages (s) in a status line, the oldest they can mean."""
+    told = re.findall(r"under ([\d.]+) s ago|<b>([^<]*)</b> ago", line)
+    return [float(bound) if bound else 1.06 * seconds(age) for bound, age in told]
+
+
+def test_silent_feed_is_named(server: NatsServer, open_page) -> None:
+    """Beside a feed that goes on, one that is silent is named with its age, which is the truth at each
+    refresh: the line is kept for as long as it holds, and no longer."""
+    server.add_stream("SILENT", ["silent.>"])
+    server.publish("silent.a", b'{"n": 1}')
+    stored = time.monotonic()
+    server.publish("s.a", b'{"n": 1}')
+    page = open_page(TWO)
+    assert "SILENT" not in the_status(page)
+    seen: list[str] = []
+    while len(set(seen)) < 3:
+        server.publish("s.a", b'{"n": 1}')
+        before = time.monotonic() - stored
+        page.run()
+        line = the_status(page)
+        if "SILENT" in line:
+            seen.append(line)
+            assert len(ages(line)) == 2
+        assert max(ages(line)) >= before - 0.05, line
+    assert "newest message under 5 s ago; <b>10 s</b> ago in SILENT&nbsp;" in seen[0]
+
+
+def test_feed_without_a_message_is_named(server: NatsServer, open_page) -> None:
+    """A feed that has no message at all is named beside one that has."""
+    server.add_stream("SILENT", ["silent.>"])
+    server.publish("s.a", b'{"n": 1}')
+    assert "ago; none in SILENT" in the_status(open_page(TWO))
+
+
+def test_worst_feed_is_the_word(server: NatsServer, open_page) -> None:
+    """One feed that has come at a pace and comes no more is enough for the line to say that it is stale."""
+    server.add_stream("SILENT", ["silent.>"])
+    begin = time.monotonic()
+    while time.monotonic() - begin < 10.5:
+        server.publish("silent.a", b'{"n": 1}')
+        time.sleep(0.3)
+    server.publish("s.a", b'{"n": 1}')
+    page = open_page(TWO)
+    assert "Live" in the_status(page)
+
+    def stale() -> bool:
+        server.publish("s.a", b'{"n": 1}')
+        return "Stale" in the_status(page.run())
+
+    until(stale)
+
+
+def test_what_is_paused_has_no_age(server: NatsServer, open_page) -> None:
+    """While a page is paused, or refreshed seldom, the line has the time of the newest message: an age would
+    be wrong before it is drawn anew."""
+    server.publish("s.a", b'{"n": 1}')
+    for refresh in ("Paused", "15 s"):
+        line = the_status(open_page(CHART, refresh=refresh))
+        assert re.search(r"newest message at <b>\d\d:\d\d:\d\d</b>", line), line
+        assert not ages(line)
+
+
+@contextmanager
+def watched(browser: Browser, url: str, size: tuple[int, int]) -> Iterator[Page]:
+    """The page of an app with a chart, and from then on a note of all that moves in it."""
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]})
+    tab = context.new_page()
+    tab.goto(url)
+    tab.locator(".js-plotly-plot .trace").first.wait_for(timeout=60_000)
+    tab.wait_for_timeout(2000)  # so that fonts and all of the page are there
+    tab.evaluate(KEEP_BOXES)
+    yield tab
+    tab.goto("about:blank")
+    context.close()
+
+
+def moved(tab: Page) -> list[Any]:
+    """Where charts and metrics have stood, if not in one place; whether the page could be moved sideways."""
+    boxes = tab.evaluate("[...seen.boxes].map(JSON.parse)")
+    return [*(boxes if len(boxes) > 1 else []), *(["sideways"] if tab.evaluate("seen.over") else [])]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app on its embedded demo."""
+    with app(tmp_path_factory.mktemp("demo")) as running:
+        yield running
+
+
+@SIZES
+def test_demo_stands_still(demo: App, browser: Browser, size: tuple[int, int]) -> None:
+    """While values change, neither a metric nor a chart of the overview moves or changes its size."""
+    with watched(browser, demo.url, size) as tab:
+        values = "[...document.querySelectorAll('[data-testid=stMetricValue]')].map(e => e.textContent)"
+        seen = set()
+        until(lambda: seen.add(str(tab.evaluate(values))) or len(seen) > 8)
+        assert moved(tab) == []
+
+
+@SIZES
+def test_faults_move_nothing(
+    server: NatsServer, tmp_path: Path, browser: Browser, size: tuple[int, int]
+) -> None:
+    """A connection that is lost, made anew, a warning that comes, and a pause move neither metric nor chart;
+    why there is no connection is in sight, and warnings are one click away and stay open."""
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "chart.py").write_text(CHART)
+    server.publish("s.a", *numbered(60))
+    settings = {"NATS_URL": server.url, "LOOKBACK_PAGES": str(tmp_path / "pages")}
+    with app(tmp_path, **settings) as running, watched(browser, running.url, size) as tab:
+        server.kill()
+        expect(tab.locator(".lb-word")).to_have_text("Disconnected")
+        alert = tab.locator("[data-testid=stAlert]")
+        expect(alert).to_contain_text("What came before stays on screen.")
+        expect(alert).to_be_in_viewport(ratio=1)
+        server.start()
+        expect(tab.locator(".lb-word")).to_have_text("Live")
+        expect(alert).to_have_count(0)
+        server.run(lambda nc: nc.jetstream().purge_stream("S", keep=20))
+        warnings = tab.get_by_role("button", name="1 warning")
+        expect(warnings).to_be_in_viewport(ratio=1)
+        assert moved(tab) == []
+        warnings.click()
+        expect(alert).to_contain_text("40 messages from")
+        drawn = tab.locator("[data-testid=stMetricValue]")
+        server.publish("s.a", *numbered(2, 60))
+        expect(drawn).to_have_text("61")
+        tab.wait_for_timeout(3000)  # some refreshes later it is still open
+        expect(alert).to_be_in_viewport(ratio=0.9)
+        tab.keyboard.press("Escape")
+        tab.goto(f"{running.url}/?refresh=Paused")
+        expect(tab.locator(".lb-word")).to_have_text("Paused")
+
+
+@SIZES
+def test_replay_moves_nothing(tmp_path: Path, browser: Browser, size: tuple[int, int]) -> None:
+    """While a replay goes on, how far it is stands in the line, and nothing moves, also when it is over."""
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "chart.py").write_text(CHART)
+    # Without flow control a replay takes a megabyte a second.
+    with running_server(tmp_path / "nats", denying("publish", "$JS.FC.>")) as server:
+        server.url = server.url.replace("//", "//admin:x@")
+        server.add_stream("S", ["s.>"])
+        text = "x" * 10_000
+        server.publish("s.a", *[json.dumps({"n": n, "text": text}).encode() for n in range(1500)])
+        address = server.url.replace("admin:x@", "")
+        settings = {"NATS_URL": address, "NATS_USER": "me", "NATS_PASSWORD": "x"}
+        settings["LOOKBACK_PAGES"] = str(tmp_path / "pages")
+        with app(tmp_path, **settings) as running, watched(browser, running.url, size) as tab:
+            expect(tab.locator(".lb-status")).to_contain_text("messages to come")
+            expect(tab.locator(".lb-word")).to_have_text("Live")
+            expect(tab.locator(".lb-status")).to_contain_text("1,500 rows")
+            assert tab.evaluate("[...seen.words]") == ["Replaying", "Live"]
+            assert moved(tab) == []

@@ -1,0 +1,33 @@
+"""Numbers and times in words."""
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.words import age_text
+
+UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+
+
+def seconds(text: str) -> float:
+    """The length of time that `age_text` wrote down."""
+    return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"([\d.]+) ([a-z]+)", text))
+
+
+@given(st.floats(0, 1e9))
+def test_ages_are_near_the_truth(age: float) -> None:
+    """A length of time reads neither longer nor shorter by more than a twentieth, or a twentieth of a second;
+    no unit is as large as the next one."""
+    text = age_text(age)
+    assert abs(seconds(text) - age) <= max(0.0501, 0.0501 * age), text
+    assert re.fullmatch(r"\d+\.\d s|\d+ (s|min|h|d)|\d min \d+ s|\d h \d+ min|\d d \d+ h", text), text
+    limits = {"s": 60, "min": 60, "h": 24}
+    assert all(float(n) < limits.get(unit, 1e9) for n, unit in re.findall(r"([\d.]+) ([a-z]+)", text)), text
+
+
+@given(st.floats(0, 1e7), st.floats(0, 1e7))
+def test_ages_never_run_backwards(one: float, other: float) -> None:
+    """Of two lengths of time the longer one never reads shorter."""
+    less, more = sorted((one, other))
+    assert seconds(age_text(less)) <= seconds(age_text(more))
