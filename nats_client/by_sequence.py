@@ -122,7 +122,7 @@ def refused(error: RequestRefused) -> NoConsumerError:
     """What a consumer's refusal by the server comes to."""
     return NoConsumerError(
         f"the server refuses a consumer: {error}. So it is complete, but slower; where a limit is reached, "
-        "delete consumers that nobody needs, or raise it.",
+        "delete what nobody needs, or raise it.",
         for_good=False,
     )
 

@@ -36,7 +36,16 @@ from .errors import (
     TokenUnavailable,
 )
 from .events import Events
-from .explain import Silent, TlsNotOffered, explain, last_words, plain_reason, root_cause, where_is
+from .explain import (
+    Silent,
+    TlsNotOffered,
+    explain,
+    last_words,
+    limit_reached,
+    plain_reason,
+    root_cause,
+    where_is,
+)
 from .fast_path import TappedNatsPy
 from .replays import Replays
 from .settings import Settings, login_in, without_credentials
@@ -276,6 +285,8 @@ class Connection:
                     f"JetStream is not enabled for this account (error code {code}). Ask who runs the server "
                     "to enable it. Streams that are elsewhere need 'domain' or 'api_prefix'."
                 )
+            if limit := limit_reached(code):
+                raise RequestRefused(limit)
             passing = failure.get("code") == UNAVAILABLE
             kind = NOT_FOUND.get(code, RequestFailed if passing else RequestRefused)
             raise kind(f"{failure.get('description', 'unknown error')} (error code {code})")

@@ -25,6 +25,19 @@ PROBE_TIMEOUT = 1.0  # seconds
 NOT_YET_VALID, EXPIRED, UNKNOWN_CA, OTHER_NAME = {9}, {10}, {18, 19, 20, 21}, {62, 64}
 
 
+# https://github.com/nats-io/nats-server/blob/main/server/errors.json
+LIMITS = {
+    10002: "the account has used up its memory or storage ('max_mem', 'max_file')",
+    10023: "the server has no memory or storage left for it ('max_mem', 'max_file')",
+    10026: "the account, or the stream, has as many consumers as it may ('max_consumers')",
+    10027: "the account has as many streams as it may ('max_streams')",
+    10028: "there is not enough memory left for it ('max_mem')",
+    10047: "there is not enough storage left for it ('max_file')",
+    10120: "the account has no limits that allow for so many replicas",
+}
+"""What a JetStream error code says of a limit that is reached, with the server's settings."""
+
+
 class TlsNotOffered(nats.errors.Error):
     """TLS was asked for, and the server offers none."""
 
@@ -57,6 +70,11 @@ def explain(settings: Settings, server: str, error: BaseException) -> LookbackEr
         if "authorization" in text or "authentication" in text:
             return LoginRefused(_login(settings, where, text))
     return ServerUnreachable(_unreachable(settings, server, where, error))
+
+
+def limit_reached(code: int) -> str | None:
+    """Which limit of JetStream is reached, by an error code; None where it says something else."""
+    return f"A limit is reached: {LIMITS[code]} (error code {code})" if code in LIMITS else None
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -1,4 +1,4 @@
-"""A service made with nats-py's own `nats.micro`, as a process of its own: `python -m tests.service <url>`.
+"""A service made with nats-py's own `nats.micro`, as a process of its own: `python -m tests.service <urls>`.
 
 Its endpoints: `echo` gives the payload back, `count` how often it was asked, `fail` is a service error,
 `slow` answers after the seconds that its payload names, `most` after 0.2 s how many requests it has had at
@@ -39,9 +39,13 @@ def service(
         process.stdout.close()
 
 
+async def _quiet(_: Exception) -> None:
+    pass
+
+
 async def main(url: str, name: str, description: str) -> None:
     """Serve until killed."""
-    client = await nats.connect(url.split(","), max_reconnect_attempts=-1)
+    client = await nats.connect(url.split(","), max_reconnect_attempts=-1, error_cb=_quiet)
     counted = under_way = at_once = 0
     later: set[asyncio.Task[None]] = set()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from nats_client import Client, Feed, Settings
+from nats_client.errors import RequestRefused
 from tests.cluster import running_cluster
 from tests.jetstream import api, change, messages, publish, stream, work, worker
 from tests.nats import NatsServer, numbered, running_server
@@ -90,10 +92,17 @@ def limit_account(server: NatsServer) -> None:
 ONE = "accounts { A: { users: [{user: a, password: a}], jetstream: { max_consumers: 1 } } }\nno_auth_user: a"
 
 
-@pytest.mark.parametrize("limit", [limit_consumers, limit_acknowledgements, limit_account])
-def test_no_consumer_left(tmp_path: Path, limit: Callable[[NatsServer], None]) -> None:
+CONSUMERS = (
+    "A limit is reached: the account, or the stream, has as many consumers as it may ('max_consumers')"
+)
+
+
+@pytest.mark.parametrize(
+    ("limit", "why"), [(limit_consumers, CONSUMERS), (limit_acknowledgements, ""), (limit_account, CONSUMERS)]
+)
+def test_no_consumer_left(tmp_path: Path, limit: Callable[[NatsServer], None], why: str) -> None:
     """A stream of which no further consumer can be had is read complete, each message once, and what is
-    deleted there is a gap."""
+    deleted there is a gap; which limit is reached is told."""
     store = f'jetstream {{ store_dir: "{tmp_path}" }}\n'
     with running_server(tmp_path, store + ONE if limit is limit_account else "") as server:
         limit(server)
@@ -102,7 +111,7 @@ def test_no_consumer_left(tmp_path: Path, limit: Callable[[NatsServer], None]) -
             api(server, "STREAM.MSG.DELETE.L", {"seq": 50})
             feed = opened(client, "L")
             assert feed.snapshot().seq.tolist() == [*range(1, 50), *range(51, 101)]
-            assert "refuses a consumer" in str(feed.health.by_sequence)
+            assert f"refuses a consumer: {why}" in str(feed.health.by_sequence)
             with Publisher([server.url], "l.b") as publisher:
                 until(lambda: publisher.count > 50)
             total = 100 + publisher.count
@@ -111,6 +120,46 @@ def test_no_consumer_left(tmp_path: Path, limit: Callable[[NatsServer], None]) -
             api(server, "STREAM.MSG.DELETE.L", {"seq": 60})
             until(lambda: len(feed.snapshot()) == total - 2)
             assert sum(gap.count or 0 for gap in feed.health.gaps) == 2
+
+
+FULL = {
+    "of the server": (
+        'jetstream {{ store_dir: "{}", max_mem: 0, max_file: 500000 }}',
+        "there is not enough memory left for it ('max_mem') (error code 10028)",
+    ),
+    "of the account": (
+        'jetstream {{ store_dir: "{}" }}\naccounts {{ A: {{ users: [{{user: a, password: a}}], '
+        "jetstream: {{ max_file: 500000, max_mem: 500000, max_streams: 1 }} }} }}\nno_auth_user: a",
+        "the account has as many streams as it may ('max_streams') (error code 10027)",
+    ),
+}
+
+
+@pytest.mark.parametrize("limit", FULL)
+def test_no_room_left(tmp_path: Path, limit: str) -> None:
+    """Where a server or an account has no room left, so that nothing more is stored, what there is is read
+    by a consumer of ours as ever; what would need room is refused with the limit."""
+    config, said = FULL[limit]
+    with running_server(tmp_path, config.format(tmp_path)) as server:
+        stream(server, "S", "s.>")
+        stored = server.run(fill)
+        assert 0 < stored < 40
+        with Client(Settings(url=server.url)) as client:
+            feed = opened(client, "S")
+            assert len(feed.snapshot()) == stored
+            assert (feed.health.phase, feed.health.by_sequence) == ("following", None)
+            wanted = {"name": "M", "subjects": ["m.>"], "storage": "memory"}
+            with pytest.raises(RequestRefused, match=re.escape(f"A limit is reached: {said}")):
+                client._call(client._connection.api("STREAM.CREATE.M", wanted))
+
+
+async def fill(nc: Any) -> int:
+    """Publish until the stream takes no more; how many messages it has taken."""
+    for count in range(40):
+        answer = await nc.request("s.a", b'{"x":"%s"}' % (b"x" * 30_000), timeout=5)
+        if b'"error"' in answer.data:
+            return count
+    return 40
 
 
 def test_consumer_limits_of_the_stream(server: NatsServer, client: Client) -> None:

@@ -15,6 +15,7 @@ from nats_client import Client, Settings
 from nats_client.errors import LookbackError, NotPermitted
 from tests.chunked import Asked, endless
 from tests.chunked import service as chunked
+from tests.jetstream import stream
 from tests.logins import operator
 from tests.nats import NatsServer, numbered, running_server
 from tests.running import ROOT
@@ -304,6 +305,33 @@ def test_documented_rights_suffice(tmp_path: Path) -> None:
             assert query.error is None
             with pytest.raises(NotPermitted):
                 client.request("other.subject")
+
+
+@pytest.mark.parametrize("pinned", ["$KV.*.>", "$KV.copy.>"])
+def test_the_subjects_of_a_mirrored_bucket_are_pinned(tmp_path: Path, pinned: str) -> None:
+    """A bucket that mirrors another is asked for by "$KV.*.>", as its subjects have the other's name: a login
+    whose permission pins them to that reads it, and one that is pinned to its own name is told."""
+    asked = f"{API}.CONSUMER.CREATE.KV_copy.*"
+    publish = [
+        f"{API}.STREAM.INFO.KV_copy",
+        f"{API}.CONSUMER.INFO.KV_copy.*",
+        f"{asked}.{pinned}",
+        "$JS.FC.KV_copy.>",
+    ]
+    with running_server(tmp_path, USERS.format(json.dumps(publish), '"_INBOX.>"')) as server:
+        url, server.url = server.url, server.url.replace("//", "//admin:x@")
+        server.run(lambda nc: nc.jetstream().create_key_value(bucket="settings"))
+        server.publish("$KV.settings.key", b"1")
+        stream(server, "KV_copy", mirror={"name": "KV_settings"}, max_msgs_per_subject=1)
+        with Client(Settings(url=url, user="me", password="x")) as client:
+            watch = client.values("copy")
+            if pinned == "$KV.*.>":
+                until(lambda: dict(watch.snapshot()) == {"key": 1})
+                server.publish("$KV.settings.key", b"2")
+                until(lambda: watch.snapshot()["key"] == 2)
+            else:
+                until(lambda: f"'{asked}.$KV.*.>'" in str(watch.health.why))
+                assert (watch.health.phase, watch.snapshot().version) == ("stopped", 0)
 
 
 @pytest.mark.parametrize("verb", ["subscribe", "publish"])

@@ -23,8 +23,9 @@ from nats_client.errors import (
     TokenUnavailable,
 )
 from services.claims import Key
+from tests.jetstream import stream
 from tests.nats import NatsServer, numbered
-from tests.realm import Realm
+from tests.realm import ROLES, Realm
 from tests.waiting import until
 
 CHUNKS = 25
@@ -142,6 +143,25 @@ def test_lists_reads_and_finds_what_the_role_may(tmp_path: Path) -> None:
             ):
                 with pytest.raises(RequestRefused):
                     denied()
+
+
+def test_a_bucket_that_mirrors_another(tmp_path: Path) -> None:
+    """A role with only a bucket that mirrors another lists it, and reads its keys and their history, although
+    their subjects have the other's name; the other stays denied."""
+    realm = Realm(tmp_path / "realm", ROLES + '\n[roles.mirror]\nbuckets = ["copy"]\n')
+    with realm.server() as server, realm.service(server):
+        stream(server, "KV_copy", mirror={"name": "KV_b"}, max_msgs_per_subject=5)
+        server.publish("$KV.b.key", b"1", b"2")
+        with Client(realm.settings(server.url, "mirror")) as client:
+            assert client.wait(30)
+            assert [bucket.name for bucket in client.buckets()] == ["copy"]
+            watch, other = client.values("copy"), client.values("b")
+            until(lambda: dict(watch.snapshot()) == {"key": 2})
+            assert [entry.value for entry in client.history("copy", "key")][-1] == 2
+            server.publish("$KV.b.key", b"3")
+            until(lambda: watch.snapshot()["key"] == 3)
+            until(lambda: other.health.phase == "stopped")
+            assert isinstance(other.health.why, RequestRefused)
 
 
 def test_a_stream_that_is_named_and_not_there(tmp_path: Path) -> None:

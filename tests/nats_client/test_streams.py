@@ -1,5 +1,6 @@
 """What the server holds, as a real one tells it."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from nats_client import Client, Settings
 from nats_client.errors import TooManySubjects
 from nats_client.streams import PAGE
-from tests.nats import running_server
+from tests.nats import NatsServer, running_server
 from tests.waiting import until
 
 
@@ -49,3 +50,24 @@ def test_age_and_limits(tmp_path: Path) -> None:
         assert stream.age is not None
         assert 0 <= stream.age.total_seconds() < 60
         assert stream.limits == "messages for 1 hour and 5 messages"
+
+
+def test_nearest_name_among_many(server: NatsServer, client: Client) -> None:
+    """A stream that is not there is told with the nearest name, also of a later page of the server's list; it
+    is there as soon as somebody makes it."""
+
+    async def make(nc: Any) -> None:
+        js = nc.jetstream(timeout=30)
+        for start in range(0, 1100, 50):
+            names = [f"a{i}" for i in range(start, start + 50)]
+            await asyncio.gather(
+                *(js.add_stream(name=each, subjects=[each], storage="memory") for each in names)
+            )
+        await js.add_stream(name="zebra", subjects=["zebra"])
+
+    server.run(make)
+    feed = client.feed("zebraa")
+    until(lambda: "Did you mean 'zebra'?" in str(feed.health.why))
+    assert "more." in str(feed.health.why)
+    server.add_stream("zebraa", ["zebraa"])
+    until(lambda: feed.health.phase == "following")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nats_client import Client, Settings
-from nats_client.errors import RequestFailed
+from nats_client.errors import RequestFailed, RequestTimeout
 from tests.cluster import running_cluster
 from tests.waiting import until
 
@@ -16,7 +16,8 @@ from tests.waiting import until
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
 def test_one_silent_node_hides_no_stream(tmp_path: Path, number: int) -> None:
     """A node that is frozen, or killed, holds a stream of one replica: it is listed as away, the others with
-    their state, buckets too, in less than half of what the server itself takes; and they can be read."""
+    their state, buckets too, in less than half of what the server itself takes; and they can be read. The
+    newest messages of many are asked for at once, and those that are away are told."""
     with running_cluster(tmp_path) as cluster:
 
         async def make(nc: Any) -> None:
@@ -50,6 +51,15 @@ def test_one_silent_node_hides_no_stream(tmp_path: Path, number: int) -> None:
             ]
             assert [bucket.name for bucket in client.buckets()] == ["settings"]
             assert time.monotonic() - began < 4  # the server waits 4 s for a node, for each list
+            within, alone = 1.0, time.monotonic()
+            found = client.newest_each(["LOST"], within=within)
+            assert isinstance(found["LOST"], RequestTimeout)
+            alone, began = time.monotonic() - alone, time.monotonic()
+            found = client.newest_each([*["LOST"] * 8, "GOOD", "NONE"], within=within)
+            assert time.monotonic() - began < 3 * max(alone, within)  # and not 8 times as long
+            assert isinstance(found["LOST"], RequestTimeout)
+            assert isinstance(found["GOOD"], tuple)
+            assert (found["GOOD"][0], found["GOOD"][2], found["NONE"]) == ("GOOD.a", b"1", None)
             feed = client.feed("GOOD")
             assert feed.wait(30)
             assert len(feed.snapshot()) == 1
