@@ -8,7 +8,7 @@ import streamlit as st
 from nats_client import format_duration
 
 from .live import View
-from .status import empty_state
+from .states import empty_state
 from .thresholds import Watched, crossed, series_name
 from .words import number_text, plain, rounded, zone
 

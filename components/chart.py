@@ -10,7 +10,7 @@ from .fields import time_fields
 from .line_chart import line_chart
 from .live import View
 from .scatter_chart import scatter_chart
-from .status import empty_state
+from .states import empty_state
 from .table import latest_values
 from .words import plain
 

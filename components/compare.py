@@ -11,7 +11,7 @@ from nats_client.periods import check_reach, full_reach, period_names, period_st
 
 from .line_chart import draw
 from .live import View
-from .status import empty_state
+from .states import empty_state
 from .words import rounded, zone
 
 MOST_ROWS = 100

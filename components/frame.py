@@ -30,7 +30,8 @@ from components.sign_in import (
     viewer,
     wait_for_provider,
 )
-from components.status import draw_anew, empty_state, mistake, status
+from components.states import empty_state, mistake
+from components.status import draw_anew, status
 from components.tab import hidden, tab
 from components.words import plain
 from nats_client import LookbackError

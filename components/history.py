@@ -16,7 +16,7 @@ from nats_client.errors import NoResponders, ServiceError
 
 from .connection import client
 from .sign_in import owner
-from .status import mistake
+from .states import mistake
 from .words import age_text, bytes_text, local, plain, plotly_text, zone
 
 SUBJECT = "history.query"

@@ -12,7 +12,7 @@ from nats_client.bins import AHEAD, MOST, Bins
 
 from .assets import PREFIX, plotly_url
 from .live import View
-from .status import empty_state
+from .states import empty_state
 from .thresholds import drawn
 from .wire import Sent
 

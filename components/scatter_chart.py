@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from .live import View
-from .status import empty_state
+from .states import empty_state
 from .words import plotly_text
 
 NEWEST = 5000

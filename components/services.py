@@ -15,7 +15,7 @@ from nats_client import LookbackError, Reply, ServiceInstance, Services
 from nats_client.errors import NotPermitted, SubjectError
 
 from .connection import client
-from .status import mistake
+from .states import mistake
 from .words import bytes_text, clock_text, count_text, local, plain
 
 MOST_SHOWN = 20_000

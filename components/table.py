@@ -8,7 +8,7 @@ import streamlit as st
 from nats_client.columns import EXACT
 
 from .live import View
-from .status import empty_state
+from .states import empty_state
 from .words import local, plain, rounded
 
 MOST = 500

@@ -11,7 +11,7 @@ from .bucket import Bucket
 from .choose import choose, chosen
 from .connection import client, shared
 from .live import collect, first_look
-from .status import empty_state
+from .states import empty_state
 from .streams import KEEP, listed
 from .words import age_text, bytes_text, count_text, local, plain
 

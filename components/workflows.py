@@ -23,7 +23,7 @@ from .choose import choose
 from .live import View, collect, look
 from .request import request
 from .services import allowed, services
-from .status import mistake
+from .states import mistake
 from .words import age_text, clock_text, cut, plain, plotly_text, zone
 
 T = TypeVar("T")
