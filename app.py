@@ -19,11 +19,15 @@ import streamlit as st
 from starlette.middleware import Middleware
 from streamlit.errors import StreamlitSecretNotFoundError
 
-from components import assets, comparison_routes, download, handed, health, sign_in
-from components.connection import EMBEDDED, EMBEDDED_ERROR, nats_configured
-from components.theme import keep_theme
-from components.traffic import Count
-from components.web import Web
+from components import launcher
+from components.data.connection import EMBEDDED, EMBEDDED_ERROR, nats_configured
+from components.inside import health
+from components.tables import download
+from components.web import assets, sign_in
+from components.web.middleware import Web
+from components.web.theme import keep_theme
+from components.web.traffic import Count
+from components.websocket_demo import routes as comparison_routes
 from services.embedded import ServerError, embedded
 from services.sign_ins import SignIns
 
@@ -77,7 +81,7 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
 
 
 def _tell_trouble(sentence: str | None) -> None:
-    handed.trouble = sentence
+    launcher.trouble = sentence
 
 
 @asynccontextmanager
@@ -90,7 +94,7 @@ async def _sign_in() -> AsyncIterator[None]:
     if section is None:
         yield
         return
-    handed.sign_ins = sign_ins = SignIns(section.get("server_metadata_url"))
+    launcher.sign_ins = sign_ins = SignIns(section.get("server_metadata_url"))
     closing = asyncio.create_task(_close_unused(sign_ins))
     try:
         async with sign_ins.watched():
@@ -104,7 +108,7 @@ async def _sign_in() -> AsyncIterator[None]:
 async def _close_unused(sign_ins: SignIns) -> None:
     while True:
         await asyncio.sleep(1)
-        from components.connection import close_unused  # it may have been loaded anew
+        from components.data.connection import close_unused  # it may have been loaded anew
 
         await asyncio.to_thread(close_unused, sign_ins.in_force())
 

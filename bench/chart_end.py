@@ -54,7 +54,7 @@ class Chart:
 
 @dataclass
 class Message:
-    """A message of the live chart, as components/wire.py describes it."""
+    """A message of the live chart, as components/charts/wire.py describes it."""
 
     sender: int
     number: int

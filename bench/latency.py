@@ -17,7 +17,7 @@ from bench.measures import Plan, percentile
 from bench.publisher import publishing
 from bench.stage import HISTORY, SERIES, nats_servers
 from bench.wire import reached, seen, side_by_side
-from nats_client.bins import step_for
+from nats_client.series.bins import step_for
 
 RATE = 13
 """Messages a second over all series. Each series pauses for longer than a bin of the chart is wide, so that

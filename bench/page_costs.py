@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from nats_client.columns import Batch
-from nats_client.latest import Latest
-from nats_client.window import Window
+from nats_client.series.latest import Latest
+from nats_client.table.columns import Batch
+from nats_client.table.window import Window
 
 ROWS, SERIES, ROUNDS = 500_000, 50, 21
 

@@ -6,31 +6,20 @@ cpu = live("METRICS", "metrics.cpu.*", look_back="PT15M")
 line_chart(cpu, y="percent", color="_subject")
 """
 
-from .alerts import alerts
-from .bucket import Bucket
-from .chart import choose_chart
-from .choose import choose, choose_number
-from .compare import compare, compared_means, look_back_for
-from .comparison import (
-    compare_with,
-    compared,
-    compared_charts,
-    compared_figures,
-    compared_notes,
-    comparison,
-)
-from .download import downloads
-from .fields import field_list
-from .history import Answer, ago, answer_chart, answer_table, query
-from .inside import inside
-from .line_chart import line_chart
-from .live import View, live
-from .messages import message_list
-from .page_code import page_code
-from .request import request
-from .rows import choose_rows
-from .scatter_chart import scatter_chart
-from .services import (
+from .charts.compare import compare, compared_means, look_back_for
+from .charts.line_chart import line_chart
+from .charts.scatter_chart import scatter_chart
+from .choices.choose import choose, choose_number
+from .data.bucket import Bucket
+from .data.live import View, live
+from .data.request import request
+from .explore.chart import choose_chart
+from .explore.page_code import page_code
+from .explore.rows import choose_rows
+from .inside.page import inside
+from .nats.buckets import bucket_settings, choose_bucket, key_history, key_list, key_value, values
+from .nats.history import Answer, ago, answer_chart, answer_table, query
+from .nats.services import (
     endpoint_list,
     send_request,
     service_chart,
@@ -38,11 +27,8 @@ from .services import (
     service_metadata,
     services,
 )
-from .streams import is_demo, newest_messages, stream_list, stream_names, streams, subject_list, subjects
-from .table import latest_values, newest_rows
-from .values import bucket_settings, choose_bucket, key_history, key_list, key_value, values
-from .words import bytes_text, plain
-from .workflows import (
+from .nats.streams import is_demo, newest_messages, stream_list, stream_names, streams, subject_list, subjects
+from .nats.workflows import (
     asked_run,
     run_chart,
     run_header,
@@ -53,6 +39,20 @@ from .workflows import (
     workflow_run,
     workflow_runs,
 )
+from .tables.alerts import alerts
+from .tables.download import downloads
+from .tables.fields import field_list
+from .tables.messages import message_list
+from .tables.table import latest_values, newest_rows
+from .websocket_demo.page import (
+    compare_with,
+    compared,
+    compared_charts,
+    compared_figures,
+    compared_notes,
+    comparison,
+)
+from .words import bytes_text, plain
 
 __all__ = [
     "Answer",

@@ -22,7 +22,7 @@ def stop() -> NoReturn:
 def plotly_chart(self: DeltaGenerator, figure_or_data: Any, *arguments: Any, **options: Any) -> Any:
     """As Streamlit's, in the page, the sidebar or any container, but for what the content security policy
     forbids (figures.py). Raises LookbackError on a figure that cannot be drawn."""
-    from .figures import drawable  # it may have been loaded anew
+    from .charts.figures import drawable  # it may have been loaded anew
 
     return _plotly_chart(self, drawable(figure_or_data), *arguments, **options)
 

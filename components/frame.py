@@ -11,16 +11,18 @@ from streamlit.runtime.scriptrunner import StopException
 from streamlit_autorefresh import st_autorefresh
 
 from components import calls  # noqa: F401 - changes what pages call
-from components.address import begin, end
-from components.bucket import Bucket
-from components.connection import client
-from components.download import withdraw
-from components.history import leave
-from components.live import NothingYet, Read, View, collected
+from components.choices.address import begin, end
+from components.data.bucket import Bucket
+from components.data.connection import client
+from components.data.live import NothingYet, Read, View, collected
+from components.data.states import empty_state, mistake
 from components.mistakes import note
+from components.nats.history import leave
 from components.pages import FOLDER, code_of, find_pages, page_files
 from components.reload import is_old, refresh_code
-from components.sign_in import (
+from components.status import draw_anew, status
+from components.tables.download import withdraw
+from components.web.sign_in import (
     draw_entrance,
     draw_reload,
     draw_viewer,
@@ -30,9 +32,7 @@ from components.sign_in import (
     viewer,
     wait_for_provider,
 )
-from components.states import empty_state, mistake
-from components.status import draw_anew, status
-from components.tab import hidden, tab
+from components.web.tab import hidden, tab
 from components.words import plain
 from nats_client import LookbackError
 from nats_client.errors import ColumnError, ConnectionFailed, NotSignedIn

@@ -14,7 +14,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from .reload import RELOADS
-from .sign_in import viewer
+from .web.sign_in import viewer
 
 BUILT_IN = Path(__file__).parent.parent / "pages"
 """The pages that come with the app."""

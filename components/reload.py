@@ -14,13 +14,13 @@ import streamlit as st
 RELOADS = os.environ.get("LOOKBACK_RELOAD") != "0"
 """Whether edited code takes effect in a running app: for development."""
 ROOMS = ("components", "nats_client")
-KEPT = ("components.handed", "components.calls")
+KEPT = ("components.launcher", "components.calls")
 """What stays: the launcher hands things over once, and Streamlit's functions are changed once."""
 _ROOT = Path(__file__).parent.parent
 
 
 def _stamp() -> tuple[tuple[str, int], ...]:
-    files = sorted(file for room in ROOMS for file in (_ROOT / room).glob("*.py"))
+    files = sorted(file for room in ROOMS for file in (_ROOT / room).rglob("*.py"))
     return tuple((str(file), file.stat().st_mtime_ns) for file in files)
 
 

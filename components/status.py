@@ -11,10 +11,10 @@ import streamlit as st
 
 from nats_client import ConnectionState, Gap, Health, LookbackError, format_duration
 
-from . import handed
-from .bucket import Bucket
-from .connection import client, is_embedded
-from .live import Read, View
+from . import launcher
+from .data.bucket import Bucket
+from .data.connection import client, is_embedded
+from .data.live import Read, View
 from .words import age_text, bytes_text, clock_text, count_text, plain
 
 Mood = Literal["live", "busy", "paused", "empty", "stale", "lost"]
@@ -75,8 +75,8 @@ def status(reads: Sequence[Read], interval: float | None) -> None:
     """
     state = client().state
     verdict = judge(reads, state, paused=interval is None)
-    if handed.trouble and is_embedded() and verdict.mood in ("live", "stale", "empty"):
-        verdict = Verdict("stale", "Stale", handed.trouble)
+    if launcher.trouble and is_embedded() and verdict.mood in ("live", "stale", "empty"):
+        verdict = Verdict("stale", "Stale", launcher.trouble)
     views = [read for read in reads if isinstance(read, View)]
     buckets = {read.health.name: read for read in reads if isinstance(read, Bucket)}
     facts = [escape(state.server or client().settings.shown)]

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import psutil
 
-from services.guarded import Guarded
-from services.nats_server import find_binary
+from services.nats_server.guarded import Guarded
+from services.nats_server.server import find_binary
 
 ROOT = Path(__file__).parent.parent
 RECIPES = Path(__file__).parent / "nginx"

@@ -14,47 +14,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .chunks import Query
     from .client import Client
-    from .connection import ConnectionState
+    from .connection.connection import ConnectionState
+    from .connection.role_jwt import Rights
+    from .connection.settings import Settings
     from .duration import format_duration, iso_duration, parse_duration
     from .errors import LookbackError
     from .events import Event
-    from .feed import Feed, Health, NamedFeed
-    from .gaps import Gap
-    from .requests import Reply
-    from .services import Endpoint, ServiceInstance, Services
-    from .settings import Settings
-    from .streams import StreamInfo
-    from .tokens import Rights
-    from .values import BucketInfo, Entry, Values, Watch, WatchHealth, entries_frame
-    from .window import Snapshot, Window
+    from .feeds.feed import Feed, Health, NamedFeed
+    from .feeds.gaps import Gap
+    from .kv.watch import BucketInfo, Entry, Values, Watch, WatchHealth, entries_frame
+    from .requests.discovery import Endpoint, ServiceInstance, Services
+    from .requests.query import Query
+    from .requests.requests import Reply
+    from .streams.stream_list import StreamInfo
+    from .table.window import Snapshot, Window
 
 _HOMES = {
-    "BucketInfo": ".values",
+    "BucketInfo": ".kv.watch",
     "Client": ".client",
-    "ConnectionState": ".connection",
-    "Endpoint": ".services",
-    "Entry": ".values",
+    "ConnectionState": ".connection.connection",
+    "Endpoint": ".requests.discovery",
+    "Entry": ".kv.watch",
     "Event": ".events",
-    "Feed": ".feed",
-    "Gap": ".gaps",
-    "Health": ".feed",
+    "Feed": ".feeds.feed",
+    "Gap": ".feeds.gaps",
+    "Health": ".feeds.feed",
     "LookbackError": ".errors",
-    "NamedFeed": ".feed",
-    "Query": ".chunks",
-    "Reply": ".requests",
-    "Rights": ".tokens",
-    "ServiceInstance": ".services",
-    "Services": ".services",
-    "Settings": ".settings",
-    "Snapshot": ".window",
-    "StreamInfo": ".streams",
-    "Values": ".values",
-    "Watch": ".values",
-    "WatchHealth": ".values",
-    "Window": ".window",
-    "entries_frame": ".values",
+    "NamedFeed": ".feeds.feed",
+    "Query": ".requests.query",
+    "Reply": ".requests.requests",
+    "Rights": ".connection.role_jwt",
+    "ServiceInstance": ".requests.discovery",
+    "Services": ".requests.discovery",
+    "Settings": ".connection.settings",
+    "Snapshot": ".table.window",
+    "StreamInfo": ".streams.stream_list",
+    "Values": ".kv.watch",
+    "Watch": ".kv.watch",
+    "WatchHealth": ".kv.watch",
+    "Window": ".table.window",
+    "entries_frame": ".kv.watch",
     "format_duration": ".duration",
     "iso_duration": ".duration",
     "parse_duration": ".duration",

@@ -9,18 +9,20 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
 from typing import Any, TypeVar
 
-from .chunks import Query, query_headers
-from .connection import Connection, ConnectionState, end_tasks
-from .decoders import check_decoder
+from .connection.connection import Connection, ConnectionState, end_tasks
+from .connection.role_jwt import Rights
+from .connection.settings import Settings
+from .decoding.decoders import check_decoder
 from .duration import parse_duration
 from .errors import ClosedError, RequestFailed, SubjectError
 from .events import Event
-from .feed import Feed, FeedKey, NamedFeed
+from .feeds.feed import Feed, FeedKey, NamedFeed
+from .kv.watch import BucketInfo, Entry, Watch, key_history, list_buckets
 from .memory import PROCESS, UNREAD, Holder, Memory
-from .requests import Reply, Request, SharedRequests, ask, check_timeout
-from .services import ServiceList, Services
-from .settings import Settings
-from .streams import (
+from .requests.discovery import ServiceList, Services
+from .requests.query import Query, query_headers
+from .requests.requests import Reply, Request, SharedRequests, ask, check_timeout
+from .streams.stream_list import (
     MOST_COUNTED,
     Newest,
     StreamInfo,
@@ -39,8 +41,6 @@ from .subjects import (
     check_subject,
     parse_pattern,
 )
-from .tokens import Rights
-from .values import BucketInfo, Entry, Watch, key_history, list_buckets
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .columns import Codes, Floats, Ints
-from .stamps import stamp_texts
-from .window import Snapshot
+from .table.columns import Codes, Floats, Ints
+from .table.iso_times import stamp_texts
+from .table.window import Snapshot
 
 STREAM = "WORKFLOWS"
 OF_RUNS = "workflow.*.*.-.-.*"

@@ -1,5 +1,5 @@
 """Inside."""
 
-from components import inside
+from components.inside import page as inside
 
 inside()

@@ -4,7 +4,6 @@ import streamlit as st
 
 from components import (
     asked_run,
-    choose,
     run_chart,
     run_header,
     run_list,
@@ -14,6 +13,7 @@ from components import (
     workflow_run,
     workflow_runs,
 )
+from components.choices import choose
 
 key = asked_run()
 if key is None:

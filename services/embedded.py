@@ -19,13 +19,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from nats_client.connection.settings import ENVIRONMENT
 from nats_client.errors import LookbackError
-from nats_client.settings import ENVIRONMENT
-from services import accounts, nats_server
-from services.accounts import User
-from services.guarded import Guarded
-from services.nats_server import Ports, ServerError
-from services.roles import Roles, Table
+from services.accounts import configuration as accounts
+from services.accounts.configuration import User
+from services.accounts.roles import Roles, Table
+from services.nats_server import server as nats_server
+from services.nats_server.guarded import Guarded
+from services.nats_server.server import Ports, ServerError
 
 __all__ = ["ServerError", "embedded"]
 

@@ -7,8 +7,8 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from nats_client.connection import SafeNatsPy
-from nats_client.settings import Settings
+from nats_client.connection.connection import SafeNatsPy
+from nats_client.connection.settings import Settings
 
 PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
 RECONNECT_WAIT = 1  # seconds between two attempts at the same server

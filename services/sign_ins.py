@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from nats_client.errors import SettingsError
-from services.roles import Role, Roles, load_roles, roles_file
+from services.accounts.roles import Role, Roles, load_roles, roles_file
 
 ASK_EVERY = 30.0  # seconds between two questions on the same sign-in
 IN_USE = 60.0  # seconds after its last use that a sign-in is asked about

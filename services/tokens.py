@@ -26,12 +26,12 @@ import nats.micro
 import nkeys
 from nats.micro.request import Request, ServiceError
 
+from nats_client.connection.role_jwt import SUBJECT
+from nats_client.connection.settings import Settings
 from nats_client.errors import LookbackError, SettingsError, one_of
-from nats_client.settings import Settings
-from nats_client.tokens import SUBJECT
-from services.claims import PREFIX, Key, signed
+from services.accounts.claims import PREFIX, Key, signed
+from services.accounts.roles import ALL, INBOX, Role, Table
 from services.program import connect, until_told
-from services.roles import ALL, INBOX, Role, Table
 
 NAME = "tokens"
 VERSION = "1.0.0"

@@ -78,7 +78,7 @@ from nats.micro import add_service
 from nats.micro.request import Request, ServiceError
 
 from nats_client import LookbackError, Settings
-from nats_client.connection import Connection, end_tasks
+from nats_client.connection.connection import Connection, end_tasks
 
 STREAM = {
     "name": "WORKFLOWS",

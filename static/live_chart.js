@@ -2,7 +2,7 @@
 //
 // A message says its number and that of the message that it builds on. One that is not newer than what this
 // chart got last is left out; one that builds on what it has not got cannot be applied, and the chart then says
-// which was the last that it got. The layout of a message is described in components/wire.py.
+// which was the last that it got. The layout of a message is described in components/charts/wire.py.
 
 const COLOURS = [
   "#0f8aa3", "#e0782f", "#7a5cc0", "#4b9e3f", "#cf4a5f", "#a07b45", "#4c7bd9", "#c99a12", "#7d8b93", "#cc68a8",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from services.database import Database, Message, Scalar
+from services.history.database import Database, Message, Scalar
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 

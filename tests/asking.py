@@ -17,10 +17,10 @@ import nats.errors
 import pyarrow as pa
 from nats.aio.client import Client
 
-from nats_client.rows import ARROW, JSON
-from nats_client.settings import Settings
-from services.database import Database
-from services.history import History
+from nats_client.connection.settings import Settings
+from nats_client.requests.result_table import ARROW, JSON
+from services.history.database import Database
+from services.history.service import History
 from tests.running import ROOT
 
 TIMEOUT = 30

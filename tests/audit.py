@@ -101,7 +101,7 @@ def look_at_code(report: Report, root: Path = ROOT) -> None:
     """What ruff has no rule for: markup that is not escaped by its one way in, code out of text."""
     rooms = [root / room for room in ("components", "pages")]
     scripts = sorted((root / "static").glob("*.js"))
-    modules = [file for room in rooms for file in sorted(room.glob("*.py"))]
+    modules = [file for room in rooms for file in sorted(room.rglob("*.py"))]
     for file in modules:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.keyword) and (node.arg or "").startswith("unsafe_allow"):

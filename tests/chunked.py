@@ -13,7 +13,7 @@ from typing import Any
 import nats
 import pyarrow as pa
 
-from nats_client.connection import end_tasks
+from nats_client.connection.connection import end_tasks
 from tests.waiting import until
 
 SUBJECT = "history.query"

@@ -10,11 +10,12 @@ from typing import Any
 from nats.nuid import NUID
 
 from nats_client import Settings
-from services import accounts, nats_server
-from services.accounts import User
-from services.claims import Key, signed
-from services.nats_server import Ports
-from services.roles import INBOX
+from services.accounts import configuration as accounts
+from services.accounts.claims import Key, signed
+from services.accounts.configuration import User
+from services.accounts.roles import INBOX
+from services.nats_server import server as nats_server
+from services.nats_server.server import Ports
 
 
 @contextmanager

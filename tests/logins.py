@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.claims import Key, credentials, signed
+from services.accounts.claims import Key, credentials, signed
 
 EVERYTHING = {"subs": -1, "data": -1, "payload": -1}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nats_client import Settings
-from services.claims import Key, credentials, signed
-from services.roles import load_roles
+from services.accounts.claims import Key, credentials, signed
+from services.accounts.roles import load_roles
 from tests.nats import NatsServer
 from tests.running import ROOT
 from tests.waiting import until

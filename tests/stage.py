@@ -11,7 +11,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, Response, WebSocket
 
-from services import nats_server
+from services.nats_server import server as nats_server
 from tests.embedded import login
 from tests.nats import connected
 from tests.provider import Provider, provider, sign_in

@@ -1,6 +1,8 @@
-"""Who may import whom, as docs/architecture.md says."""
+"""Who may import whom, as docs/architecture.md says; and no arrow runs back up."""
 
 import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ FORBIDDEN = {
     "deploy": {"streamlit", "components", "nats_client"},
     "app.py": {"nats", "threading"},
 }
+PACKAGES = ("nats_client", "components", "services")
 
 
 def imports(file: Path) -> set[str]:
@@ -27,19 +30,94 @@ def imports(file: Path) -> set[str]:
     return found
 
 
+def modules() -> dict[str, Path]:
+    """Dotted name to file, of all that the packages consist of."""
+    found = {}
+    for package in PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            found[".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")] = file
+    return found
+
+
+def imported(name: str, file: Path, known: dict[str, Path]) -> Iterator[str]:
+    """The modules of ours that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        start = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+        above = start[: len(start) - node.level + 1] if node.level else []
+        source = ".".join([*above, *([node.module] if node.module else [])])
+        for alias in node.names:
+            if f"{source}.{alias.name}" in known:
+                yield f"{source}.{alias.name}"
+            elif source in known:
+                yield source
+
+
+def room_of(module: str) -> str:
+    """The folder below a package, or the module itself where it lies in none."""
+    return ".".join(module.split(".")[:2])
+
+
 @pytest.mark.parametrize("room", FORBIDDEN)
 def test_rooms_keep_to_their_doors(room: str) -> None:
     """No file of a room imports what the room may not."""
     place = ROOT / room
-    files = [place] if place.is_file() else sorted(place.glob("*.py"))
+    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
     assert files
     for file in files:
         assert not imports(file) & FORBIDDEN[room], file
 
 
+@pytest.mark.parametrize("name_of", [str, room_of], ids=["files", "folders"])
+def test_no_arrow_runs_back_up(name_of: object) -> None:
+    """No file, and no folder, imports what imports it, however many lie between."""
+    assert callable(name_of)
+    known, graph = modules(), TopologicalSorter[str]()
+    for name, file in known.items():
+        for other in imported(name, file, known):
+            if name_of(name) != name_of(other):
+                graph.add(name_of(name), name_of(other))
+    try:
+        graph.prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_each_room_says_what_it_holds() -> None:
+    """The docstring of a folder says what it holds and what it imports, and that is what its files import."""
+    known = modules()
+    for name, file in known.items():
+        if file.name != "__init__.py" or name in PACKAGES:
+            continue
+        text = ast.get_docstring(ast.parse(file.read_text())) or ""
+        holds, _, named = text.partition("\n\nImports ")
+        assert holds
+        used = {
+            other.split(".")[1]
+            for module, path in known.items()
+            if module.startswith(f"{name}.")
+            for other in imported(module, path, known)
+            if other.startswith(name.split(".")[0] + ".") and room_of(other) != room_of(module)
+        }
+        told = set(named.strip().rstrip(".").replace(", and ", ", ").replace(" and ", ", ").split(", ")) - {
+            "",
+            "nothing",
+        }
+        assert used == told, f"{name} imports {sorted(used)} and says {sorted(told)}"
+
+
 def test_architecture_names_the_rooms() -> None:
-    """The table of rooms in the docs has every folder of the project in it."""
+    """The table of rooms in the docs has every folder of the project in it, and that of sub-rooms each of
+    those."""
     text = (ROOT / "docs" / "architecture.md").read_text()
     tracked = {file.parent.name for file in ROOT.glob("*/*.py")} - {".venv"}
-    for room in tracked:
-        assert f"`{room}/`" in text
+    inner = {
+        f"{package}/{file.parent.name}"
+        for package in PACKAGES
+        for file in (ROOT / package).glob("*/__init__.py")
+    }
+    for room in tracked | inner:
+        assert f"`{room}/`" in text, room

@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields
 
 import pytest
 
-from nats_client.settings import ENVIRONMENT, FLAGS, NUMBERS, SECONDS, SIZES, Settings
+from nats_client.connection.settings import ENVIRONMENT, FLAGS, NUMBERS, SECONDS, SIZES, Settings
 from tests.running import ROOT
 
 TEXT = (ROOT / "docs" / "settings.md").read_text()

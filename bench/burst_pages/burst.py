@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from components import line_chart, live
+from components.charts import line_chart
+from components.data import live
 
 feed = live("BURST", "burst.>", look_back="PT1M", time="t")
 line_chart(feed, y="value", color="_subject")

@@ -6,7 +6,8 @@ As many rows and series as the run asks for. The file BENCH_READY is made once t
 import os
 from pathlib import Path
 
-from components import line_chart, live
+from components.charts import line_chart
+from components.data import live
 
 feed = live("GROWTH", "growth.>", look_back=os.environ["BENCH_LOOK_BACK"], time="t")
 line_chart(feed, y="value", color="_subject", most=100)

@@ -1,6 +1,7 @@
 """Six hours."""
 
-from components import line_chart, live
+from components.charts import line_chart
+from components.data import live
 
 feed = live("LONG", "long.>", look_back="PT6H", time="t")
 line_chart(feed, y="value", color="_subject")

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 from bench.replay import STREAM, SUBJECTS
-from components import line_chart, live
-from components.connection import client
+from components.charts import line_chart
+from components.data import live
+from components.data.connection import client
 
 feed = live("BENCH", "bench.>", look_back="PT5M", time="t")
 line_chart(feed, y="value", color="_subject")

@@ -21,10 +21,10 @@ from playwright.sync_api import Browser, BrowserContext, Frame, Page, expect
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from components.comparison_run import WINDOW
-from services.claims import claims_of
-from services.nats_server import last_ports
-from services.roles import FILE as ROLES
+from components.websocket_demo.run import WINDOW
+from services.accounts.claims import claims_of
+from services.accounts.roles import FILE as ROLES
+from services.nats_server.server import last_ports
 from tests.embedded import login
 from tests.node import node
 from tests.running import ROOT, App, app, free_port

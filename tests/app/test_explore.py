@@ -276,7 +276,7 @@ def test_many_subjects_are_not_counted_unasked(
     """Of a stream with many subjects those of the rows are shown; the server counts when a viewer clicks, and
     the answer is kept."""
     # The package has a function of that name, too.
-    monkeypatch.setattr(sys.modules["components.streams"], "MOST_COUNTED", 5)
+    monkeypatch.setattr(sys.modules["components.nats.streams"], "MOST_COUNTED", 5)
     with running_server(tmp_path / "many") as many:
         monkeypatch.setenv("NATS_URL", many.url)
         many.add_stream("MANY", ["many.>"])

@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from services.database import Message
-from services.duckdb_file import DuckDb
+from services.history.database import Message
+from services.history.duckdb_file import DuckDb
 from tests.chunked import Asked, endless, service
 from tests.nats import NatsServer, running_server
 from tests.node import node

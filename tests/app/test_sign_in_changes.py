@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services import accounts
+from services.accounts import configuration as accounts
 from tests.provider import sign_in
 from tests.stage import MARKER, ROLES, TEMPORARY, WITHIN, Stage
 from tests.waiting import until

@@ -27,7 +27,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from websockets.sync.client import connect
 
-from components.web import READ_BY_SCRIPTS, Web, guarded, policy
+from components.web.middleware import READ_BY_SCRIPTS, Web, guarded, policy
 from tests.running import ROOT, App, app
 from tests.waiting import until
 

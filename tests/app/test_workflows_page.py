@@ -170,7 +170,7 @@ def test_runs_in_a_browser(
         expect(tab.locator(".lb-runs a")).to_contain_text("Running", timeout=30_000)
         tab.locator(".lb-runs a").click()
         expect(tab.locator(".lb-facts")).to_contain_text("Running", timeout=30_000)
-        expect(tab.locator(".lb-log").last).to_contain_text("components/live.py", timeout=30_000)
+        expect(tab.locator(".lb-log").last).to_contain_text("components/data/live.py", timeout=30_000)
         assert program.poll() is None  # its lines are there before it ends
         expect(tab.locator(".lb-bar span")).to_have_count(1, timeout=30_000)
         late = browser.new_page()

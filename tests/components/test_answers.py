@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from components.history import BINS, MOST_LINES, _lines_of, _with_times
+from components.nats.history import BINS, MOST_LINES, _lines_of, _with_times
 
 
 def test_no_spike_is_lost() -> None:

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.chart_end import read
-from components.wire import Sent
-from nats_client.bins import MOST, Bins, step_for
-from nats_client.columns import NULL, Batch, is_null
+from components.charts.wire import Sent
 from nats_client.errors import ColumnError, LookbackError
-from nats_client.window import Window
+from nats_client.series.bins import MOST, Bins, step_for
+from nats_client.table.columns import NULL, Batch, is_null
+from nats_client.table.window import Window
 
 LOOK_BACK = pd.Timedelta("PT5M")
 SECOND = 1_000_000_000

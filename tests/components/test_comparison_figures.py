@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from components.comparison import _headline, _rows
-from components.comparison_run import COUNTED, STEADY, Ratio, Run
+from components.websocket_demo.page import _headline, _rows
+from components.websocket_demo.run import COUNTED, STEADY, Ratio, Run
 
 
 def told(theirs: Callable[[int], float], seconds: int) -> list[float | None]:

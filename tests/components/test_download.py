@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from components.download import _csv, _parquet
+from components.tables.download import _csv, _parquet
 
 SIGNS = "=+-@|%\N{MINUS SIGN}"
 UNSEEN = {

@@ -5,7 +5,7 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from bench.chart_end import Message, read
-from nats_client.bins import MOST
+from nats_client.series.bins import MOST
 from tests.components.chart_app.source import LOOK_BACK, view
 
 SCRIPT = Path(__file__).parent / "chart_app" / "page.py"

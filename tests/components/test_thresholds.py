@@ -9,9 +9,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from bench.chart_end import Message, read
-from components.thresholds import MOST_MARKS, checked, drawn
-from nats_client.columns import Batch
+from components.charts.thresholds import MOST_MARKS, checked, drawn
 from nats_client.errors import ThresholdError
+from nats_client.table.columns import Batch
 from tests.components.chart_app.source import SECOND, Source, View
 
 SCRIPT = """

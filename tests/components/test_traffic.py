@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-from components import traffic
-from components.traffic import Count, Traffic
+from components.web import traffic
+from components.web.traffic import Count, Traffic
 from tests.running import free_port
 from tests.waiting import until
 

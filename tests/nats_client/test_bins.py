@@ -7,10 +7,10 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nats_client.bins import COLUMNS, Bins, Changes, step_for
-from nats_client.columns import Batch
-from nats_client.decoders import Raw, decode
-from nats_client.window import Window
+from nats_client.decoding.decoders import Raw, decode
+from nats_client.series.bins import COLUMNS, Bins, Changes, step_for
+from nats_client.table.columns import Batch
+from nats_client.table.window import Window
 
 LOOK_BACK = pd.Timedelta("PT10M")
 STEP = step_for(LOOK_BACK)

@@ -15,7 +15,7 @@ import pytest
 
 from nats_client import Client, Settings
 from nats_client.errors import LoginRefused, ServerUnreachable, SettingsError, TlsFailed
-from services.claims import Key
+from services.accounts.claims import Key
 from services.program import connect
 from tests.certificates import Certificates
 from tests.logins import operator

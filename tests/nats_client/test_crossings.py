@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nats_client import Client, Settings
-from nats_client.columns import Batch
-from nats_client.crossings import MOST_CROSSINGS, Crossing, Crossings
 from nats_client.errors import ColumnError
-from nats_client.window import Window
+from nats_client.series.crossings import MOST_CROSSINGS, Crossing, Crossings
+from nats_client.table.columns import Batch
+from nats_client.table.window import Window
 from tests.nats import running_server
 from tests.waiting import until
 

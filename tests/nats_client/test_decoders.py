@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nats_client import bulk_json, decoders
-from nats_client.columns import is_null
-from nats_client.decoders import LONGEST_TEXT, Raw, decode
-from nats_client.window import Window
+from nats_client.decoding import decoders
+from nats_client.decoding import json_columns as bulk_json
+from nats_client.decoding.decoders import LONGEST_TEXT, Raw, decode
+from nats_client.table.columns import is_null
+from nats_client.table.window import Window
 
 NOW = 1_700_000_000_123_456_789
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nats_client import Client, Feed
-from nats_client.endings import lives
+from nats_client.feeds.removals import lives
 from tests.jetstream import api, messages, publish, stream
 from tests.nats import NatsServer, numbered
 from tests.waiting import until
@@ -79,7 +79,7 @@ def test_more_ended_than_are_listed(
 ) -> None:
     """Where more messages have gone than are looked for one by one, rows leave when their time to live is
     over by the server's clock."""
-    monkeypatch.setattr("nats_client.audit.MOST_DELETED", 3)
+    monkeypatch.setattr("nats_client.feeds.reconcile.MOST_DELETED", 3)
     stream(server, "T", "t.>", allow_msg_ttl=True)
     publish(server, "t.keep", *numbered(1))
     publish(server, "t.short", *numbered(10, 1), Nats_TTL="1s")

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from nats.aio.client import Client as NatsPy
 from nats.protocol.parser import Parser
 
-from nats_client import Client, Settings, fast_path
-from nats_client.fast_path import BEFORE, BulkParser, Inbox, Run, RunInbox, TappedNatsPy
+from nats_client import Client, Settings
+from nats_client.connection import bulk_parser as fast_path
+from nats_client.connection.bulk_parser import BEFORE, BulkParser, Inbox, Run, RunInbox, TappedNatsPy
 from tests.nats import running_server
 
 TAPPED, OTHER = 7, 8

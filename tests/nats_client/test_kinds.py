@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from nats_client.decoders import Raw, decode
-from nats_client.window import Window
+from nats_client.decoding.decoders import Raw, decode
+from nats_client.table.window import Window
 
 BIG = 9223372036854771712
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from nats_client import Client, Settings
-from nats_client.columns import Batch
 from nats_client.errors import ClosedError, SettingsError
+from nats_client.kv.watch import Entry
 from nats_client.memory import SMALLEST, Memory
-from nats_client.values import Entry
-from nats_client.window import Window
+from nats_client.table.columns import Batch
+from nats_client.table.window import Window
 from tests.nats import NatsServer
 from tests.waiting import until
 

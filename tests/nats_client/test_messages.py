@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nats_client import Client, Settings
-from nats_client.feed import LONGEST_PAYLOAD, MOST_MESSAGES
+from nats_client.feeds.feed import LONGEST_PAYLOAD, MOST_MESSAGES
 from tests.nats import running_server
 from tests.waiting import until
 

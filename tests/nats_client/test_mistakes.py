@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nats_client import Client, Settings
-from nats_client.connection import RETRY_AFTER
+from nats_client.connection.connection import RETRY_AFTER
 from nats_client.errors import ConnectionFailed, LoginRefused, ServerUnreachable, SettingsError, TlsFailed
 from tests.certificates import Certificates
 from tests.logins import Login, operator

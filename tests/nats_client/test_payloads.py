@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nats_client import Client, Feed, Settings
-from nats_client.decoders import LONGEST_TEXT, Raw, decode
-from nats_client.window import MAX_COLUMNS, Window
+from nats_client.decoding.decoders import LONGEST_TEXT, Raw, decode
+from nats_client.table.window import MAX_COLUMNS, Window
 from tests.nats import NatsServer, running_server
 from tests.waiting import until
 

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nats_client import iso_duration, parse_duration
-from nats_client.columns import Batch
 from nats_client.errors import ColumnError, LookbackError
-from nats_client.periods import (
+from nats_client.series.periods import (
     MOST_EARLIER,
     Means,
     check_reach,
@@ -24,7 +23,8 @@ from nats_client.periods import (
     reach,
     step_of,
 )
-from nats_client.window import Window
+from nats_client.table.columns import Batch
+from nats_client.table.window import Window
 
 SECOND = 10**9
 ZONES = [

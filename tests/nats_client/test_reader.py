@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nats_client import Client, Settings
-from nats_client.connection import Connection, SafeNatsPy
+from nats_client.connection.connection import Connection, SafeNatsPy
 from services import program
 from tests.nats import NatsServer
 from tests.waiting import until

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nats_client.readings import MOST, Readings
+from nats_client.table.memo import MOST, Readings
 
 
 def test_made_once_a_moment() -> None:

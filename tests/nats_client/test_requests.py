@@ -225,7 +225,7 @@ def test_last_answer_stays(tmp_path: Path) -> None:
 
 def test_answers_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers are kept up to a number; the ones asked for lately stay."""
-    monkeypatch.setattr("nats_client.requests.MOST_KEPT", 3)
+    monkeypatch.setattr("nats_client.requests.requests.MOST_KEPT", 3)
     first = client.shared_request("tester.count", "0", every=60).value()
     for n in range(1, 4):
         client.shared_request("tester.count", str(n), every=60)

@@ -22,7 +22,7 @@ from nats_client.errors import (
     TokenRefused,
     TokenUnavailable,
 )
-from services.claims import Key
+from services.accounts.claims import Key
 from tests.jetstream import stream
 from tests.nats import NatsServer, numbered
 from tests.realm import ROLES, Realm

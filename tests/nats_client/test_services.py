@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nats_client import Client, Endpoint, Services, Settings
 from nats_client.errors import LookbackError, RequestRefused
-from nats_client.service_answers import read_answer
+from nats_client.requests.discovery_answers import read_answer
 from tests.answers import BAD, answer, answering, endpoint
 from tests.nats import NatsServer, running_server
 from tests.service import service
@@ -45,8 +45,8 @@ def client(server: NatsServer) -> Iterator[Client]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look serves everybody for a moment only."""
-    monkeypatch.setattr("nats_client.services.AGAIN_AFTER", 0.1)
-    monkeypatch.setattr("nats_client.services.TOO_OLD", 0.2)
+    monkeypatch.setattr("nats_client.requests.discovery.AGAIN_AFTER", 0.1)
+    monkeypatch.setattr("nats_client.requests.discovery.TOO_OLD", 0.2)
 
 
 def endpoints(found: Services, name: str = "tester") -> dict[str, Endpoint]:
@@ -111,7 +111,7 @@ def test_killed_service_is_gone_then_dropped(
         assert (mortal.name, mortal.gone, lasting.gone) == ("mortal", True, False)
         assert mortal.seen < lasting.seen
         assert endpoints(client.services(), "mortal")["echo"].requests_per_s is None
-        monkeypatch.setattr("nats_client.services.GONE_FOR", 0)
+        monkeypatch.setattr("nats_client.requests.discovery.GONE_FOR", 0)
         until(lambda: client.services().names == ["lasting"])
 
 
@@ -154,7 +154,7 @@ def test_names_are_data(server: NatsServer, client: Client) -> None:
 @pytest.mark.usefixtures("quick")
 def test_flood_is_bounded(server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Instances are listed up to a number; the others are counted."""
-    monkeypatch.setattr("nats_client.services.MOST_INSTANCES", 10)
+    monkeypatch.setattr("nats_client.requests.discovery.MOST_INSTANCES", 10)
     crowd = [answer("PING", id=f"I{n}") for n in range(50)]
     with answering(server.url, {"PING": crowd}):
         until(lambda: len(client.services().instances) == 10)
@@ -236,7 +236,7 @@ def test_look_that_fails(
     with service(server.url):
         until(lambda: client.services().names == ["tester"])
         with monkeypatch.context() as broken:
-            broken.setattr("nats_client.services._order", lambda _: 1 // 0)
+            broken.setattr("nats_client.requests.discovery._order", lambda _: 1 // 0)
             until(lambda: "Looking for services failed: ZeroDivisionError" in failure())
         until(lambda: not failure())
         assert client.services().names == ["tester"]

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nats_client import Settings
+from nats_client.connection.settings import login_in, without_credentials
 from nats_client.errors import SettingsError
-from nats_client.settings import login_in, without_credentials
-from services.claims import Key, signed
+from services.accounts.claims import Key, signed
 
 SECRET = "hush-hush"
 SHOWN = "".join(map(chr, range(128)))

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from nats_client import Client, Settings
-from nats_client.stream_infos import StreamInfos
+from nats_client.connection.stream_infos import StreamInfos
 from tests.nats import NatsServer
 from tests.waiting import until
 

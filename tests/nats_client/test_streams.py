@@ -8,7 +8,7 @@ import pytest
 
 from nats_client import Client, Settings
 from nats_client.errors import TooManySubjects
-from nats_client.streams import PAGE
+from nats_client.streams.stream_list import PAGE
 from tests.nats import NatsServer, running_server
 from tests.waiting import until
 

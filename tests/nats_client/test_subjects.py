@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nats_client import Client, Settings
-from nats_client.decoders import Raw, decode
+from nats_client.decoding.decoders import Raw, decode
 from nats_client.errors import SubjectError
 from nats_client.subjects import (
     ENVELOPE,
@@ -23,7 +23,7 @@ from nats_client.subjects import (
     parse_pattern,
     token_columns,
 )
-from nats_client.window import Window
+from nats_client.table.window import Window
 from tests.nats import running_server
 
 word = st.text("abcxyz019-_$é", min_size=1, max_size=4)

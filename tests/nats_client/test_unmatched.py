@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from nats_client import Client
+from nats_client.streams.unmatched import stored_under
 from nats_client.subjects import matches, overlap, within
-from nats_client.unmatched import stored_under
 from tests.jetstream import api, publish, stream
 from tests.nats import NatsServer, numbered
 from tests.waiting import until

@@ -93,7 +93,7 @@ class Looking:
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stream's state is asked for more often, so that these tests need not wait for it."""
-    monkeypatch.setattr("nats_client.audit.EVERY", 0.3)
+    monkeypatch.setattr("nats_client.feeds.reconcile.EVERY", 0.3)
 
 
 @pytest.fixture
@@ -482,7 +482,7 @@ def test_more_deleted_than_are_listed(
     server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where too many messages are gone to look at each, a key that leaves is missed."""
-    monkeypatch.setattr("nats_client.values.MOST_DELETED", 10)
+    monkeypatch.setattr("nats_client.kv.watch.MOST_DELETED", 10)
     bucket = Bucket(server)
     bucket.put(first=0, gone=0)
     bucket.do(*(("put", "busy", b"%d" % number) for number in range(50)))
@@ -498,7 +498,7 @@ def test_nothing_blinks_while_written(
 ) -> None:
     """While a bucket that keeps one revision is overwritten all the time, no key is ever missing, and
     nothing is read twice."""
-    monkeypatch.setattr("nats_client.audit.EVERY", 0.01)
+    monkeypatch.setattr("nats_client.feeds.reconcile.EVERY", 0.01)
     bucket = Bucket(server)
     keys = {"stays": -1} | {f"k{number}": 0 for number in range(20)}
     bucket.put(**keys)

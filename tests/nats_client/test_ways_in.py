@@ -16,7 +16,7 @@ import nats
 import pytest
 
 from nats_client import Client, Settings
-from services.claims import Key
+from services.accounts.claims import Key
 from tests.certificates import Certificates
 from tests.logins import Login, operator
 from tests.nats import numbered, running_server

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from nats_client.columns import Batch
 from nats_client.errors import ColumnError
-from nats_client.window import MAX_COLUMNS, Snapshot, Window
+from nats_client.table.columns import Batch
+from nats_client.table.window import MAX_COLUMNS, Snapshot, Window
 
 SECOND = 10**9
 

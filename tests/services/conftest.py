@@ -7,8 +7,8 @@ import psutil
 import pytest
 from stand_ins import App, is_alive, wait_for
 
-from services.database import Database
-from services.databases import open_database
+from services.history.database import Database
+from services.history.databases import open_database
 from tests.postgres import READER, PostgresServer, postgres_server
 
 

@@ -19,7 +19,7 @@ def main(url: str, mode: str) -> None:
         for folder in ("components", "nats_client", "services"):
             with workflow.job(folder) as job:
                 with job.step("list files") as step:
-                    files = sorted((ROOT / folder).glob("*.py"))
+                    files = sorted((ROOT / folder).rglob("*.py"))
                     step.log(f"{len(files)} files in {folder}")
                 with job.step("hash") as step:
                     for done, file in enumerate(files, 1):

@@ -14,12 +14,12 @@ import pytest
 from nats.micro import add_service
 
 from nats_client import Client, Settings
+from nats_client.connection.settings import ENVIRONMENT
 from nats_client.errors import LoginRefused, RequestRefused
-from nats_client.settings import ENVIRONMENT
-from services import accounts
-from services.databases import open_database
-from services.history import History
-from services.nats_server import Ports
+from services.accounts import configuration as accounts
+from services.history.databases import open_database
+from services.history.service import History
+from services.nats_server.server import Ports
 from services.workflow import STREAM, Workflow
 from tests.asking import ask, asked, connected, tables
 from tests.embedded import login, server_with_accounts, settings

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from nats_client import Client, Feed, Settings
-from nats_client.archive import _ROWS, PART
-from services.archiver import ArchiveError, Archiver
-from services.database import Database
-from services.history import History
+from nats_client.feeds.archive import _ROWS, PART
+from services.history.archiver import ArchiveError, Archiver
+from services.history.database import Database
+from services.history.service import History
 from services.workflow import Workflow
 from tests.archive import rows
 from tests.jetstream import stream, work, worker
@@ -236,7 +236,7 @@ def test_gap_between_parts(
     server: NatsServer, database: Database, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the archive lacks is counted, also where one part that is fetched ends and the next begins."""
-    monkeypatch.setattr("nats_client.archive._ROWS", _ROWS.replace(f"LIMIT {PART}", "LIMIT 10"))
+    monkeypatch.setattr("nats_client.feeds.archive._ROWS", _ROWS.replace(f"LIMIT {PART}", "LIMIT 10"))
     server.publish("s.a", *numbered(50))
     server.run(lambda nc: nc.jetstream().delete_msg("S", 39))
     server.run(lambda nc: nc.jetstream().delete_msg("S", 33))
@@ -296,7 +296,7 @@ def test_archiver_passes_over_what_is_gone(
 ) -> None:
     """More messages gone than are copied at once, at the start, between two runs or in the middle, do not
     end the copying."""
-    monkeypatch.setattr("services.archiver.PART", 10)
+    monkeypatch.setattr("services.history.archiver.PART", 10)
 
     async def delete(nc: Any) -> None:
         for seq in range(80, 105):

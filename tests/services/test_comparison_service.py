@@ -12,9 +12,9 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import ConsumerConfig
 
-from services import comparison
-from services.claims import claims_of
-from services.comparison import Publisher, Wish
+from services.accounts.claims import claims_of
+from services.comparison import service as comparison
+from services.comparison.service import Publisher, Wish
 from services.embedded import embedded
 from tests.embedded import login
 from tests.nats import NatsServer

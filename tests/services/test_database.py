@@ -15,18 +15,13 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from nats_client.rows import JSON
-from services.database import (
-    Database,
-    DatabaseFailed,
-    QueryCancelled,
-    QueryRefused,
-)
-from services.databases import open_database
-from services.duckdb_file import DuckDb
-from services.placeholders import numbered, without_semicolon
-from services.postgresql import PostgreSql
-from services.query_process import QueryProcess, QueryProcesses
+from nats_client.requests.result_table import JSON
+from services.history.database import Database, DatabaseFailed, QueryCancelled, QueryRefused
+from services.history.databases import open_database
+from services.history.duckdb_file import DuckDb
+from services.history.placeholders import numbered, without_semicolon
+from services.history.postgresql import PostgreSql
+from services.history.query_process import QueryProcess, QueryProcesses
 from tests.archive import CREATED, fill, message, rows
 from tests.postgres import ADMIN, PASSWORD, READER, PostgresServer
 from tests.waiting import until

@@ -18,8 +18,8 @@ import pytest
 from nats.js import JetStreamContext
 from stand_ins import App, is_alive, wait_for
 
-from services import nats_server
 from services.embedded import ServerError, embedded
+from services.nats_server import server as nats_server
 from tests.embedded import login
 from tests.running import free_port
 

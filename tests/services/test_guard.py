@@ -7,7 +7,7 @@ import psutil
 import pytest
 from stand_ins import is_alive, wait_for
 
-from services.guarded import Guarded
+from services.nats_server.guarded import Guarded
 
 STUBBORN = """
 import signal, time

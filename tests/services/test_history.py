@@ -15,11 +15,11 @@ import pytest
 from stand_ins import App
 
 from nats_client import Client, Settings
-from nats_client.rows import ARROW
-from services.database import Database
-from services.duckdb_file import DuckDb
-from services.history import CHUNK, Limits
-from services.postgresql import PostgreSql
+from nats_client.requests.result_table import ARROW
+from services.history.database import Database
+from services.history.duckdb_file import DuckDb
+from services.history.postgresql import PostgreSql
+from services.history.service import CHUNK, Limits
 from tests.archive import fill
 from tests.asking import ask, asked, connected, relay, service_process, serving, tables
 from tests.embedded import login
@@ -340,7 +340,7 @@ def test_hostile_queries_stop_nobody(database: Database, server: NatsServer, sql
 def is_query(process: psutil.Process) -> bool:
     """Whether it is a process of a query, or their fork server."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        return "services.query_process" in process.cmdline()
+        return "services.history.query_process" in process.cmdline()
     return False
 
 

@@ -17,10 +17,10 @@ import pytest
 from nats.aio.client import Client
 from stand_ins import App
 
-from services import nats_server
-from services.claims import Key, claims_of
+from services.accounts.claims import Key, claims_of
+from services.accounts.roles import load_roles
 from services.embedded import ServerError, embedded
-from services.roles import load_roles
+from services.nats_server import server as nats_server
 from tests.embedded import login, server_with_accounts, vended, vended_login
 from tests.nats import end, running_server
 from tests.node import node

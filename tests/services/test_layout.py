@@ -12,8 +12,8 @@ from nats.aio.msg import Msg
 
 from nats_client import Client, Settings
 from nats_client.errors import RequestRefused
-from services.layout import as_nsc, as_users, in_words
-from services.roles import load_roles
+from services.accounts.layout import as_nsc, as_users, in_words
+from services.accounts.roles import load_roles
 from tests.nats import binary, connected, numbered
 from tests.running import ROOT, free_port
 from tests.waiting import until

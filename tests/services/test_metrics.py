@@ -14,7 +14,7 @@ import psutil
 import pytest
 from stand_ins import App, wait_for
 
-from services.figures import Machine, Rates, token
+from services.metrics.figures import Machine, Rates, token
 from tests.embedded import login
 
 Messages = dict[str, list[dict[str, Any]]]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nats_client.errors import SettingsError
-from services.roles import FILE, Role, load_roles
+from services.accounts.roles import FILE, Role, load_roles
 
 MISTAKES = [
     ("minutes = 5", "There is no role. Write one as [roles.viewer]."),

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from services import sign_ins
-from services.claims import claims_of
+from services.accounts.claims import claims_of
 from services.sign_ins import SignIn, SignIns
 from tests.provider import CLIENT_SECRET, Provider, provider
 

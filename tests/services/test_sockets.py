@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from services.sockets import bytes_sent
+from services.comparison.sockets import bytes_sent
 from tests.running import free_port
 from tests.waiting import until
 

@@ -16,9 +16,9 @@ from nats.aio.client import RawCredentials
 
 from nats_client import Client, Settings
 from nats_client.errors import RequestRefused, SettingsError
-from services.claims import Key, claims_of, credentials
+from services.accounts.claims import Key, claims_of, credentials
+from services.accounts.roles import Role, load_roles
 from services.embedded import embedded
-from services.roles import Role, load_roles
 from services.tokens import Tokens, check_key, mint
 from tests.nats import NatsServer, end, numbered
 from tests.node import node

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.turns import MOST_WAITING, Busy, Turn, Turns
+from services.history.turns import MOST_WAITING, Busy, Turn, Turns
 
 
 def test_share_and_brief_turns() -> None:

@@ -2,6 +2,6 @@
 
 import streamlit as st
 
-from components.assets import routes
+from components.web.assets import routes
 
 app = st.App("page.py", routes=routes)

@@ -4,8 +4,8 @@ from contextlib import nullcontext
 
 import streamlit as st
 
-from components.line_chart import line_chart
-from components.tab import tab
+from components.charts.line_chart import line_chart
+from components.web.tab import tab
 from tests.components.chart_app.source import view
 
 

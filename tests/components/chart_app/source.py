@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nats_client.bins import Bins
-from nats_client.columns import Batch
-from nats_client.crossings import Crossings
-from nats_client.window import Snapshot, Window
+from nats_client.series.bins import Bins
+from nats_client.series.crossings import Crossings
+from nats_client.table.columns import Batch
+from nats_client.table.window import Snapshot, Window
 
 SECOND = 1_000_000_000
 LOOK_BACK = pd.Timedelta("PT1M")

@@ -1,0 +1,104 @@
+"""compare(): the current hour, day or week over the ones before it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+
+from nats_client import format_duration, iso_duration, parse_duration
+from nats_client.series.bins import MOST
+from nats_client.series.periods import check_reach, full_reach, period_names, period_starts, step_of
+
+from ..data.live import View
+from ..data.states import empty_state
+from ..words import rounded, zone
+from .line_chart import draw
+
+MOST_ROWS = 100
+"""Rows of a table of means: those with the greatest differences."""
+
+
+def look_back_for(period: str = "PT1H", earlier: int = 1) -> str:
+    """The look-back that holds the current `period` and the `earlier` ones before it: (earlier + 1) periods,
+    and an hour more where they are days, one of which may have 25. Raises LookbackError."""
+    return iso_duration(full_reach(parse_duration(period, "period"), earlier))
+
+
+def compare(
+    view: View,
+    y: str | Sequence[str],
+    period: str = "PT1H",
+    earlier: int = 1,
+    *,
+    color: str | None = None,
+    title: str | None = None,
+    height: int = 380,
+    unit: str = "",
+    most: int = MOST,
+    key: str | None = None,
+) -> None:
+    """Draw the current period so far over the `earlier` ones (at most 30) before it, as a live chart.
+
+    period: ISO 8601 duration. "PT1H" are clock hours, "P1D" days from the viewer's local midnight, "P7D"
+    weeks from Monday; others start where the local clock shows a multiple of them. Across a change of the
+    clocks each day still starts at its own midnight, and values of the same distance from it are compared.
+    The other arguments are those of line_chart(). Raises LookbackError when the look-back of `view` is too
+    short, naming the one that is needed (see look_back_for), and ColumnError as line_chart() does.
+    """
+    length = parse_duration(period, "period")
+    check_reach(view.look_back, length, earlier)
+    if not len(view):
+        empty_state(view)
+        return
+    starts = period_starts(length, earlier, view.now, zone())
+    fields = (y,) if isinstance(y, str) else tuple(y)
+    look_back = min(view.look_back, full_reach(length, earlier))
+    bins = view.feed.bins(fields, color, look_back, most, step_of(length, starts))
+    config = {
+        "title": title or "",
+        "unit": unit,
+        "height": height,
+        "window": look_back.value / 1e6,
+        "empty": f"No numbers in the last {format_duration(look_back)}",
+        "compare": {
+            "starts": [start // 1_000_000 for start in starts[1:]],
+            "end": (starts[1] + int(-np.diff(starts).min()))
+            // 1_000_000,  # of the longest, laid over this one
+            "names": period_names(length, earlier),
+        },
+    }
+    draw(
+        view, bins, config, key or f"{view.feed.name_key} {period} {earlier} {fields} {color} {most} {title}"
+    )
+
+
+def compared_means(
+    view: View, y: str, period: str = "PT1H", *, color: str | None = None, unit: str = ""
+) -> None:
+    """A table of the means of the numeric column `y` for each value of `color`: in the current period so far,
+    in the same stretch of the one before, and the difference in percent. Raises as compare() does."""
+    length = parse_duration(period, "period")
+    check_reach(view.look_back, length, 1)
+    if not len(view):
+        empty_state(view)
+        return
+    starts = period_starts(length, 1, view.now, zone())
+    means = view.feed.means.table(view.snapshot, y, color, starts, view.now)
+    current, before = period_names(length, 1)
+    number, behind = st.column_config.NumberColumn, f" ({unit})" if unit else ""
+    shown = means.assign(current=means["current"].map(rounded), before=means["before"].map(rounded))
+    if len(means) > MOST_ROWS:
+        greatest = means["change"].abs().nlargest(MOST_ROWS).index
+        shown = shown[shown.index.isin(greatest)]
+        st.caption(f"The {MOST_ROWS} of {len(means):,} with the greatest differences.")
+    st.dataframe(
+        shown.rename_axis("_series").reset_index(),
+        column_config={
+            "_series": "Subject" if color == "_subject" else color or "Field",
+            "current": number(f"Mean, {current} so far{behind}", format="plain"),
+            "before": number(f"Mean, {before}, same stretch{behind}", format="plain"),
+            "change": number("Difference", format="%+.1f %%"),
+        },
+        hide_index=True,
+        placeholder="n/a",
+    )

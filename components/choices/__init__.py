@@ -1,0 +1,4 @@
+"""What a viewer chooses, kept in the address.
+
+Imports words.
+"""

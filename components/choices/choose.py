@@ -1,0 +1,72 @@
+"""Choices that live in the page's address, so that a link opens the same view."""
+
+import math
+from collections.abc import Sequence
+
+import streamlit as st
+
+from ..words import plain
+from .address import asked, keep
+
+
+def choose(
+    label: str,
+    options: Sequence[str],
+    *,
+    default: str | None = None,
+    own: bool = False,
+    help: str | None = None,  # noqa: A002 - Streamlit's own word
+) -> str:
+    """One of `options`, by default `default` or, where that is not among them, the first; with `own`, or a
+    text of the viewer's own. Without any option, which `own` allows, it is "" until there is such a text.
+
+    The choice stands in the address as `?label=…` (in lower case, hyphens for spaces), but for a `default`.
+    The first of options that come and go is no such default: it is in the address, so that a link keeps its
+    meaning. An address that names something else gets it when `own` allows, and the default otherwise; the
+    viewer is told.
+    """
+    key = _key(label)
+    if default not in options:
+        default = None
+    start = (options[0] if options else "") if default is None else default
+    offered = list(options)
+    chosen_before = key in st.session_state
+    wanted = chosen(label, start)
+    if wanted and wanted not in offered and own:
+        offered.append(wanted)
+    elif wanted and wanted not in offered:
+        if not chosen_before:  # it came with the address, and is no leftover of a choice
+            st.toast(f"{plain(label)}: there is no {plain(wanted)} here. {plain(start)} is shown instead.")
+        wanted = start
+    if st.session_state.get(key) != (wanted or None):
+        st.session_state[key] = wanted or None
+    found = str(st.selectbox(label, offered, key=key, accept_new_options=own, help=help) or start)
+    keep(key, None if found in (default, "") else found)
+    return found
+
+
+def chosen(label: str, default: str) -> str:
+    """What `choose` will give for `label`: for where its options depend on what is chosen."""
+    return asked(_key(label), default)
+
+
+def choose_number(label: str, default: float, *, help: str | None = None) -> float:  # noqa: A002
+    """A number, by default `default`. It stands in the address as with choose()."""
+    key = _key(label)
+    if key not in st.session_state:
+        st.session_state[key] = _number(chosen(label, ""), float(default))
+    number = st.number_input(label, format="%g", key=key, help=help)
+    keep(key, None if number == default else f"{number:.15g}")
+    return float(number)
+
+
+def _number(text: str, default: float) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        return default
+    return number if math.isfinite(number) else default
+
+
+def _key(label: str) -> str:
+    return label.lower().replace(" ", "-")

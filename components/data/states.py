@@ -1,0 +1,38 @@
+"""What stands in the place of something that cannot be drawn."""
+
+import streamlit as st
+
+from nats_client import LookbackError, WatchHealth, format_duration
+
+from ..words import plain
+from .live import Read, View
+
+
+def empty_state(read: Read) -> None:
+    """What stands in place of what cannot be drawn yet, for want of a single row, or of a bucket."""
+    read.told.append("empty")
+    health = read.health
+    if isinstance(health, WatchHealth):
+        what = f"bucket {health.name}"
+    else:
+        parts = {"stream": health.stream, "subject": health.subject}
+        what = ", ".join(f"{kind} {name}" for kind, name in parts.items() if name)
+    if isinstance(read, View) and health.phase == "following" and read.health.malformed:
+        st.info(
+            f"None of the messages in the last {format_duration(read.look_back)} can be read as a row "
+            f"({plain(what)}): {plain(read.health.samples[-1].reason)}.",
+            icon=":material/data_object:",
+        )
+    elif isinstance(read, View) and health.phase == "following":
+        st.info(
+            f"No message in the last {format_duration(read.look_back)} ({plain(what)}). "
+            f"{plain(read.health.hint)} The page fills by itself when one comes.",
+            icon=":material/hourglass_empty:",
+        )
+    elif health.phase in ("connecting", "replaying"):
+        st.info(f"Waiting for {plain(what)}.", icon=":material/hourglass_top:")
+
+
+def mistake(error: LookbackError) -> None:
+    """Draw an error of Lookback's own: its text says what was wrong and what to do."""
+    st.error(plain(str(error)), icon=":material/error:")

@@ -1,0 +1,4 @@
+"""The choices of the Explore page, and the page that they amount to.
+
+Imports charts, choices, data, nats, tables and words.
+"""

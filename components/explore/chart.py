@@ -1,0 +1,62 @@
+"""A chart of a viewer's choice: drawn here, or written down as the code that draws it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import streamlit as st
+
+from ..charts.line_chart import line_chart
+from ..charts.scatter_chart import scatter_chart
+from ..choices.choose import choose, chosen
+from ..data.live import View
+from ..data.states import empty_state
+from ..tables.fields import time_fields
+from ..tables.table import latest_values
+from ..words import plain
+
+KINDS = "Over time; the newest values; one number against another"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A call of one of the functions that pages draw with: what is drawn is what is written down."""
+
+    function: Callable[..., None]
+    of: str
+    """The field that it shows."""
+    arguments: Mapping[str, str | int]
+    """What it is given beside the rows."""
+
+    def draw(self, view: View) -> None:
+        """Draw it of the rows of `view`."""
+        self.function(view, **self.arguments)
+
+
+def choose_chart(view: View) -> Chart | None:
+    """Let the viewer choose a chart of `view`; None, and why, where there are no numbers to draw."""
+    if not len(view):
+        empty_state(view)
+        return None
+    columns = view.columns
+    awaited = {chosen(label, "_subject") for label in ("Field", "Against", "By")} - set(columns)
+    if awaited and view.health.phase in ("connecting", "replaying"):
+        st.info(plain(f"The replay has not come to {', '.join(sorted(awaited))} yet."))
+        return None
+    times = time_fields(view)  # last: a number all the same, but seldom the one to look at
+    numbers = [name for name, kind in columns.items() if kind == "number"]
+    numbers.sort(key=times.__contains__)
+    texts = [name for name, kind in columns.items() if kind == "text"]
+    if not numbers:
+        st.info("These messages have no numbers to draw.", icon=":material/show_chart:")
+        return None
+    with st.container(horizontal=True):
+        kind = choose("Chart", ["lines", "latest", "scatter"], default="lines", help=KINDS)
+        y = choose("Field", numbers)
+        others = [name for name in numbers if name != y] or numbers
+        x = choose("Against", others) if kind == "scatter" else ""
+        by = choose("By", texts, default="_subject")
+    if kind == "lines":
+        return Chart(line_chart, y, {"y": y, "color": by, "height": 380})
+    if kind == "latest":
+        return Chart(latest_values, y, {"column": y, "by": by})
+    return Chart(scatter_chart, y, {"x": x, "y": y, "color": by})

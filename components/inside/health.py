@@ -1,0 +1,167 @@
+"""How this process is doing: `/lookback/healthz`, `/lookback/readyz` and `/lookback/metrics`.
+
+The first two say a word and no detail, so anybody may ask. The figures name streams and roles: they want the
+token of `LOOKBACK_METRICS_TOKEN`. Without that setting nobody gets them behind a sign-in.
+The format is Prometheus's: https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
+
+import hmac
+import os
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+
+import psutil
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from nats_client import Client, LookbackError
+from nats_client.memory import PROCESS
+
+from .. import launcher
+from ..version import VERSION
+from ..web.assets import PREFIX
+
+TOKEN = "LOOKBACK_METRICS_TOKEN"  # noqa: S105 - the name of the variable
+"""The token that a scraper sends as `Authorization: Bearer …`."""
+MOST_FEEDS = 200
+"""Feeds that have figures of their own: each is a series at whoever collects them."""
+PHASES = ("connecting", "replaying", "following", "reconnecting", "stopped")
+
+
+def versions() -> dict[str, str]:
+    """The versions of the app and of what it mostly consists of, by name."""
+    packages = ("streamlit", "nats-py", "pandas", "plotly", "duckdb")
+    return {"lookback": VERSION} | {name: version(name) for name in packages}
+
+
+class Figures(Collector):
+    """What the app knows of itself, collected when it is asked for."""
+
+    def __init__(self, clients: dict[str, Client], viewers: int) -> None:
+        """`clients` by the role that they are of, "" without one."""
+        self._clients = clients
+        self._viewers = viewers
+
+    def collect(self) -> Iterable[Metric]:
+        """Each figure with its labels."""
+        yield InfoMetricFamily(
+            "lookback", "Versions.", {name.replace("-", "_"): number for name, number in versions().items()}
+        )
+        yield GaugeMetricFamily("lookback_viewers", "Browser tabs that are connected.", self._viewers)
+        yield GaugeMetricFamily("lookback_threads", "Threads of the process.", psutil.Process().num_threads())
+        yield GaugeMetricFamily(
+            "lookback_memory_held_bytes", "What windows, buckets and charts hold.", PROCESS.total
+        )
+        yield GaugeMetricFamily(
+            "lookback_memory_ceiling_bytes", "What they may hold: the setting 'memory'.", PROCESS.ceiling
+        )
+        yield from self._of_clients()
+        yield from self._of_feeds()
+
+    def _of_clients(self) -> Iterator[Metric]:
+        connected = GaugeMetricFamily(
+            "lookback_connected", "1 while there is a connection to NATS.", labels=["role"]
+        )
+        for role, client in self._clients.items():
+            connected.add_metric([role], float(client.state.status == "connected"))
+        yield connected
+
+    def _of_feeds(self) -> Iterator[Metric]:
+        names = ["role", "stream", "subject"]
+        help_of = {
+            "rows": "Rows of a window.",
+            "bytes": "Bytes of a window.",
+            "age_seconds": "Age of the newest row, by the server's clock.",
+            "restarts": "Times that the consumer was made anew.",
+            "malformed": "Messages that could not be decoded.",
+            "dropped": "Rows that a ceiling pushed out before their time.",
+        }
+        found = {
+            name: GaugeMetricFamily(f"lookback_feed_{name}", text, labels=names)
+            for name, text in help_of.items()
+        }
+        phases = GaugeMetricFamily(
+            "lookback_feed_phase", "1 for the phase that a feed is in.", labels=[*names, "phase"]
+        )
+        feeds = [(role, feed) for role, client in self._clients.items() for feed in client.feeds()]
+        for role, feed in feeds[:MOST_FEEDS]:
+            health = feed.health
+            labels = [role, health.stream or "", health.subject or ">"]
+            values: dict[str, float] = {
+                "rows": health.rows,
+                "bytes": health.bytes,
+                "restarts": health.restarts,
+                "malformed": health.malformed,
+                "dropped": health.dropped,
+            }
+            if health.newest is not None:
+                values["age_seconds"] = max(0.0, (feed.now() - health.newest) / 1e9)
+            for name, value in values.items():
+                found[name].add_metric(labels, value)
+            for phase in PHASES:
+                phases.add_metric([*labels, phase], float(phase == health.phase))
+        yield from found.values()
+        yield phases
+
+
+def _metrics(request: Request) -> Response:
+    if not _may_see_figures(request):
+        return PlainTextResponse(
+            f"The figures need the token of {TOKEN}, as Authorization: Bearer.\n",
+            401,
+            {"WWW-Authenticate": "Bearer", "Cache-Control": "no-store"},
+        )
+    from ..data.connection import clients  # it may have been loaded anew
+
+    registry = CollectorRegistry()
+    registry.register(Figures(clients(), len(launcher.traffic)))
+    ProcessCollector(registry=registry)
+    return Response(
+        generate_latest(registry), media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"}
+    )
+
+
+def _may_see_figures(request: Request) -> bool:
+    token = os.environ.get(TOKEN)
+    if not token:
+        return launcher.sign_ins is None
+    sent = request.headers.get("authorization", "")
+    return hmac.compare_digest(sent.encode(), f"Bearer {token}".encode())
+
+
+async def _health(_: Request) -> Response:
+    """Answered by the web server's loop: who gets an answer knows that it runs."""
+    return _word("ok")
+
+
+def _ready(_: Request) -> Response:
+    """Whether a new viewer would see live data. Who is connected keeps what is on screen in any case. Runs in
+    a thread, since the first answer waits for the first connection."""
+    from ..data.connection import client, clients  # it may have been loaded anew
+
+    if launcher.trouble is not None:
+        return _word("the embedded server stores nothing", 503)
+    try:
+        found = list(clients().values()) or ([client()] if launcher.sign_ins is None else [])
+    except LookbackError:
+        return _word("NATS is not set up", 503)
+    if found and all(each.state.status != "connected" for each in found):
+        return _word("no connection to NATS", 503)
+    return _word("ok")
+
+
+def _word(text: str, status: int = 200) -> Response:
+    return PlainTextResponse(f"{text}\n", status, {"Cache-Control": "no-store"})
+
+
+# The second address is for an app below a base path (server.baseUrlPath).
+routes: list[BaseRoute] = [
+    Route(f"{base}/{PREFIX}/{name}", answer)
+    for base in ("", "/{base:path}")
+    for name, answer in (("healthz", _health), ("readyz", _ready), ("metrics", _metrics))
+]

@@ -1,0 +1,121 @@
+"""The app's own state, for pages: what it holds, who reads, and what has happened."""
+
+from dataclasses import fields
+from datetime import UTC, datetime
+
+import pandas as pd
+import psutil
+import streamlit as st
+
+from nats_client import Client, Event, Settings, format_duration
+from nats_client.memory import PROCESS
+
+from .. import launcher
+from ..data.connection import client
+from ..words import bytes_text, local
+from .health import versions
+
+HIDDEN = "set, not shown"
+"""What stands in place of a secret."""
+
+
+def inside() -> None:
+    """Draw how this process is doing, as far as the viewer's role may know: figures of the whole process, and
+    by name only the feeds of the viewer's own rights."""
+    nats = client()
+    _figures(nats)
+    _feeds(nats)
+    st.subheader("What happened")
+    _event_list(nats.events)
+    left, right = st.columns(2)
+    with left:
+        st.subheader("Settings in force")
+        st.dataframe(_settings(nats.settings), hide_index=True)
+    with right:
+        st.subheader("Versions")
+        st.dataframe(pd.DataFrame(versions().items(), columns=["Package", "Version"]), hide_index=True)
+
+
+def _figures(nats: Client) -> None:
+    held, ceiling = PROCESS.total, PROCESS.ceiling
+    figures = {
+        "Viewers": f"{len(launcher.traffic):,}",
+        "Feeds of yours": f"{len(nats.feeds()):,}",
+        "Memory held": bytes_text(held),
+        "of at most": bytes_text(ceiling),
+        "Threads": f"{psutil.Process().num_threads():,}",
+    }
+    for column, (name, value) in zip(st.columns(len(figures)), figures.items(), strict=True):
+        column.metric(name, value)
+
+
+def _feeds(nats: Client) -> None:
+    st.subheader("Feeds")
+    rows = []
+    for feed in nats.feeds():
+        health = feed.health
+        age = None if health.newest is None else max(0.0, (feed.now() - health.newest) / 1e9)
+        rows.append(
+            {
+                "Feed": health.name,
+                "State": health.phase,
+                "Look-back": format_duration(feed.look_back),
+                "Rows": health.rows,
+                "Memory": bytes_text(health.bytes),
+                "Newest, s ago": age,
+                "Restarts": health.restarts,
+                "Last event": _line(feed.events[-1]) if feed.events else "",
+            }
+        )
+    if not rows:
+        st.caption("No feed is open for your rights.")
+        return
+    st.dataframe(
+        pd.DataFrame(rows),
+        column_config={
+            "Rows": st.column_config.NumberColumn(format="localized"),
+            "Newest, s ago": st.column_config.NumberColumn(format="%.1f"),
+        },
+        hide_index=True,
+    )
+
+
+def _event_list(events: tuple[Event, ...]) -> None:
+    """A table of what happened, newest first, times in the viewer's zone."""
+    if not events:
+        st.caption("Nothing yet.")
+        return
+    table = pd.DataFrame(
+        {
+            "Time": [datetime.fromtimestamp(event.at, UTC) for event in reversed(events)],
+            "What": [event.what for event in reversed(events)],
+            "Why": [event.why for event in reversed(events)],
+            "Times": [event.times for event in reversed(events)],
+        }
+    )
+    st.dataframe(
+        local(table, "Time"),
+        column_config={"Time": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss")},
+        hide_index=True,
+    )
+
+
+def _line(event: Event) -> str:
+    return event.what + (f": {event.why}" if event.why else "")
+
+
+def _settings(settings: Settings) -> pd.DataFrame:
+    """Each setting and its value, without secrets."""
+    shown = []
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if each.name == "url":
+            text = settings.shown
+        elif value is None:
+            text = "default"
+        elif not each.repr:
+            text = HIDDEN
+        else:
+            text = bytes_text(value) if each.name == "memory" else str(value)
+        shown.append({"Setting": each.name, "Value": text})
+    return pd.DataFrame(shown)

@@ -1,0 +1,317 @@
+"""query(): SQL over what a history service keeps, for pages; its rows can be used while they come."""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from nats_client import LookbackError, Query, parse_duration
+from nats_client.errors import NoResponders, ServiceError
+
+from ..data.connection import client
+from ..data.states import mistake
+from ..web.sign_in import owner
+from ..words import age_text, bytes_text, local, plain, plotly_text, zone
+
+SUBJECT = "history.query"
+"""Where the history service that runs beside the app is asked."""
+FIRST_LOOK = 1.0
+"""Seconds that a run of a page waits for the answer: many are there by then."""
+MOST_ROWS = 500
+"""Rows of a table that are drawn: they are sent to the browser again at each refresh."""
+MOST_LINES = 20
+BINS = 400
+"""Parts of a line of which the least and the greatest value are drawn."""
+
+_ASKED = "_asked"
+
+
+@dataclass(eq=False)
+class Answer:
+    """The rows of a query that have come so far, as this refresh of a page sees them."""
+
+    query: Query = field(repr=False)
+    _rows: pd.DataFrame = field(repr=False)
+    _lines: dict[Any, Any] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Column name to kind, "time", "number" or "text"."""
+        return {str(name): _kind(column) for name, column in self._rows.items()}
+
+    def frame(self) -> pd.DataFrame:
+        """The rows as a DataFrame; times are datetime64, UTC. Copy it before changing it."""
+        return self._rows
+
+
+class _Asked:
+    """What a viewer has asked last."""
+
+    def __init__(self, query: Query | None, error: LookbackError | None = None) -> None:
+        self.query = query
+        self.error = error
+        self._source: pd.DataFrame | None = None
+        self._answer: Answer | None = None
+
+    def answer(self) -> Answer | None:
+        """The rows, None when there are none. Raises ClosedError."""
+        if self.query is None or not self.query.rows:
+            return None
+        frame = self.query.frame()
+        if self._answer is None or self._source is not frame:
+            self._source = frame
+            self._answer = Answer(self.query, _with_times(frame), {})
+        return self._answer
+
+
+def ago(look_back: str) -> str:
+    """Now minus `look_back` ("PT1H"), as a parameter of a query: ISO 8601, UTC. Raises DurationError."""
+    return (pd.Timestamp.now("UTC") - parse_duration(look_back)).isoformat(timespec="milliseconds")
+
+
+def query(
+    sql: str,
+    parameters: Mapping[str, str | float | bool | None] | None = None,
+    *,
+    subject: str = SUBJECT,
+    key: str = "query",
+) -> Answer | None:
+    """Draw Run, Stop and how far the query is; the rows so far, None while there are none.
+
+    Run asks the history service at `subject` for the rows of one SELECT, with `$name` in it bound to
+    `parameters["name"]`; those that it does not name are not sent. The page runs again each second, the query
+    goes on. Its rows stay with the viewer until the next Run or another page; either stops it at the service,
+    and so does closing the page. `key` tells two queries on one page apart.
+    """
+    kept = _while_connected(st.session_state.setdefault(_ASKED, {}))
+    if st.session_state.pop(f"_run {key}", False):
+        named = {
+            name: value
+            for name, value in (parameters or {}).items()
+            if re.search(rf"\${re.escape(name)}\b", sql)
+        }
+        _stop(key)
+        kept[key] = _ask(subject, {"sql": sql, "parameters": named})
+        if (started := kept[key].query) is not None:
+            started.wait(FIRST_LOOK)
+    asked = kept.get(key)
+    running = asked is not None and asked.query is not None and _runs(asked.query)
+    with st.container(horizontal=True):
+        # Callbacks run once for each click, before the page; a refresh cannot come in between.
+        st.button(
+            "Run", key=f"run {key}", type="primary", icon=":material/play_arrow:", on_click=_run, args=(key,)
+        )
+        st.button(
+            "Stop",
+            key=f"stop {key}",
+            icon=":material/stop:",
+            disabled=not running,
+            on_click=_stop,
+            args=(key,),
+        )
+    if asked is None:
+        return None
+    if asked.query is None:
+        assert asked.error is not None
+        mistake(asked.error)
+        return None
+    _progress(asked.query)
+    return asked.answer()
+
+
+def leave(page: str | None) -> None:
+    """Stop and forget what was asked on another page than `page`; None: on any."""
+    if page is None or st.session_state.get("_page") != page:
+        st.session_state["_page"] = page
+        kept: dict[str, _Asked] = st.session_state.get(_ASKED, {})
+        _stop_all(kept)
+        kept.clear()
+
+
+def answer_table(answer: Answer) -> None:
+    """Draw the first rows as a table, times in the viewer's zone."""
+    shown = answer.frame().iloc[:MOST_ROWS]
+    times = [name for name, kind in answer.columns.items() if kind == "time"]
+    for name in times:
+        if getattr(shown[name].dtype, "tz", None) is not None:
+            shown = local(shown, name)
+    moment = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss.SSS")
+    st.dataframe(shown, column_config=dict.fromkeys(times, moment), hide_index=True, placeholder="NULL")
+    if len(answer) > MOST_ROWS:
+        st.caption(f"The first {MOST_ROWS:,} of {len(answer):,} rows. The downloads have all.")
+
+
+def answer_chart(answer: Answer, x: str, y: str, color: str | None = None) -> None:
+    """Draw the number `y` over the time `x`, in the viewer's zone, one line per value of the text `color`.
+
+    Of a long line the least and the greatest value of each of some hundred parts are drawn, so no spike is
+    lost; of many lines those with the most rows.
+    """
+    lines, count = _kept(answer._lines, (x, y, color), lambda: _lines_of(answer.frame(), x, y, color))
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=_on_the_clock(line[x]),
+                y=line[y].to_numpy("float64"),
+                name=plotly_text(name),
+                mode="lines" if len(line) > 1 else "markers",
+                line={"width": 1.5},
+            )
+            for name, line in lines
+        ],
+        layout={
+            "template": "none",
+            "height": 380,
+            "margin": {"l": 60, "r": 10, "t": 20, "b": 40},
+            "showlegend": color is not None,
+            "legend": {"orientation": "h", "y": -0.12, "yanchor": "top"},
+            "yaxis": {"title": {"text": plotly_text(y)}},
+        },
+    )
+    st.plotly_chart(figure, key=f"answer {x} {y} {color}", config={"displaylogo": False})
+    if count > len(lines):
+        st.caption(f"The {len(lines)} lines with the most rows, of {count:,}.")
+
+
+def _run(key: str) -> None:
+    st.session_state[f"_run {key}"] = True
+
+
+def _stop(key: str) -> None:
+    asked: _Asked | None = st.session_state.get(_ASKED, {}).get(key)
+    if asked is not None and asked.query is not None:
+        asked.query.stop()
+
+
+def _stop_all(kept: dict[str, _Asked]) -> None:
+    for asked in kept.values():
+        if asked.query is not None:
+            asked.query.stop()
+
+
+@st.cache_resource(scope="session", show_spinner=False, on_release=_stop_all)
+def _while_connected(_kept: dict[str, _Asked]) -> dict[str, _Asked]:
+    """`_kept`, whose queries stop when the viewer's browser disconnects."""
+    return _kept
+
+
+def _ask(subject: str, request: object) -> _Asked:
+    try:
+        return _Asked(client().query(subject, request, asker=_asker()))
+    except LookbackError as error:
+        return _Asked(None, error)
+
+
+def _asker() -> str:
+    """Whose share of the service's turns a query takes: the sign-in's, where nobody signs in the tab's."""
+    who: str = owner() or st.session_state.setdefault("_asker", secrets.token_hex())
+    return hashlib.sha256(who.encode()).hexdigest()[:32]  # what names a sign-in stays here
+
+
+def _runs(query: Query) -> bool:
+    return query.state in ("waiting", "receiving")
+
+
+def _progress(query: Query) -> None:
+    state, rows = query.state, query.rows
+    size = f"{rows:,} row{'s' * (rows != 1)}, {bytes_text(query.bytes)}"
+    took = age_text(query.seconds)
+    if _runs(query):
+        progress, left = query.progress, query.seconds_left
+        if query.stopping:
+            st.progress(progress or 0.0, f"Stopping after {size}")
+        elif progress is None or query.total is None:  # it may end meanwhile, and is then all there
+            st.caption(
+                f":material/hourglass_top: {size} so far, {took}. How many there will be is not known."
+            )
+        else:
+            rest = f", {age_text(left)} left" if left is not None else ""
+            st.progress(
+                progress, f"{rows:,} of {query.total:,} rows, {bytes_text(query.bytes)}, {took}{rest}"
+            )
+    elif state == "done":
+        st.caption(f":material/check: {size} in {took}")
+        if not rows:
+            st.info(
+                "The query found no rows. Does the archive reach back that far?", icon=":material/search_off:"
+            )
+    elif isinstance(query.error, NoResponders):
+        st.info(
+            f"No history service answers at {plain(query.subject)}. `python -m services.history` starts one: "
+            "see docs/history.md. Then run the query again.",
+            icon=":material/hourglass_empty:",
+        )
+    elif state == "stopped":
+        reason = f" {plain(str(query.error))}" if query.error else ""
+        kept = "; what came is kept" if rows else ""
+        st.warning(f"Stopped after {size}, {took}{kept}.{reason}", icon=":material/stop_circle:")
+    else:
+        if isinstance(query.error, ServiceError) and query.error.description:
+            # The analyst asked the database: its own words say what is wrong with the SQL.
+            st.error(plain(f"The query failed: {query.error.description}"), icon=":material/error:")
+        elif query.error is not None:
+            mistake(query.error)
+        if rows:
+            st.caption(f"{size} came before that; what came is kept.")
+
+
+def _kind(column: pd.Series) -> str:
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return "time"
+    number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    return "number" if number else "text"
+
+
+def _with_times(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with texts that are all ISO 8601 times as times: JSON knows none."""
+    times: dict[str, pd.Series] = {}
+    for name, column in frame.items():
+        if isinstance(column.dtype, pd.StringDtype):
+            some = column.dropna().iloc[:1]
+            if len(some) and some.str.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d").all():
+                parsed = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
+                if parsed.notna().sum() == column.notna().sum():
+                    times[str(name)] = parsed
+    return frame.assign(**times) if times else frame
+
+
+def _kept(store: dict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
+    if key not in store:
+        store[key] = make()
+    return store[key]
+
+
+def _lines_of(
+    frame: pd.DataFrame, x: str, y: str, color: str | None
+) -> tuple[list[tuple[str, pd.DataFrame]], int]:
+    """Name and points of each line that is drawn, and how many lines there are."""
+    wanted = frame[list(dict.fromkeys([x, y, *([color] if color else [])]))].dropna(subset=[x, y])
+    if color is None:
+        return [(y, _thinned(wanted, x, y))], 1
+    by = wanted[color].astype("str").fillna("none")
+    names = by.value_counts()
+    shown = sorted(names.index[:MOST_LINES])
+    return [(name, _thinned(wanted[by == name], x, y)) for name in shown], len(names)
+
+
+def _thinned(line: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+    line = line.sort_values(x, kind="stable").reset_index(drop=True)
+    if len(line) <= 2 * BINS:
+        return line
+    since = (line[x] - line[x].iloc[0]).dt.total_seconds()
+    values = line[y].groupby((since * (BINS / (since.iloc[-1] or 1.0))).astype("int64"))
+    return line.loc[sorted({*values.idxmin(), *values.idxmax()})]
+
+
+def _on_the_clock(times: pd.Series) -> pd.Series:
+    """For Plotly, which draws all times as if they were UTC."""
+    return times if times.dt.tz is None else times.dt.tz_convert(zone()).dt.tz_localize(None)

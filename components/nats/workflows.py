@@ -1,0 +1,476 @@
+"""Runs of workflows, as a CI service shows them: what ran, what runs, and what it says meanwhile."""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from html import escape
+from typing import TypeVar
+from urllib.parse import parse_qs, urlencode
+
+import orjson
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from nats_client import LookbackError, Snapshot, workflows
+from nats_client.errors import StreamNotFound
+from nats_client.workflows import Job, Log, Run, Status, Step
+
+from ..choices.address import keep
+from ..choices.choose import choose
+from ..data.live import View, collect, look
+from ..data.request import request
+from ..data.states import mistake
+from ..words import age_text, clock_text, cut, plain, plotly_text, zone
+from .services import allowed, services
+
+T = TypeVar("T")
+
+COLOURS: dict[Status, str] = {
+    "running": "#2b7fd0",
+    "succeeded": "#16a06a",
+    "failed": "#d6453d",
+    "cancelled": "#6b7280",
+    "lost": "#d98a00",
+}
+ALL = "All"
+MOST_RUNS = 100
+"""Runs that are listed."""
+MOST_STEPS = 200
+"""Steps of a run that are drawn."""
+MOST_LINES = 500
+"""Log lines that are drawn."""
+TOGETHER = 100
+"""Log lines in one element: those that are full do not travel again."""
+START_TIMEOUT = 5.0  # seconds
+TOLD_FOR = 20.0  # seconds that a run which did not start is told
+START = "workflow-start."
+_RUN = "run"
+"""The parameter of the address, and its key in the session's state."""
+KEY = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+
+# A click on a link reruns the page's body, where the browser would load all of the app anew; any other click
+# on it, such as for a new tab, stays the browser's.
+_JS = """export default (c) => {
+const state = c.parentElement
+state.go = c.setTriggerValue
+if (!state.clicked) {
+  state.clicked = (event) => {
+    const link = event.target.closest?.(".lb-go")
+    if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return
+    event.preventDefault()
+    state.go("to", link.search)
+  }
+  state.back = () => state.go("to", location.search)
+  document.addEventListener("click", state.clicked)
+  addEventListener("popstate", state.back)
+}
+return () => {
+  document.removeEventListener("click", state.clicked)
+  removeEventListener("popstate", state.back)
+  state.clicked = undefined
+}}"""
+_links = st.components.v2.component("lookback_links", js=_JS, isolate_styles=False)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs within a look-back, as they are now."""
+
+    runs: tuple[Run, ...] = field(repr=False)
+    now: int
+    """The server's clock, ns since the epoch, UTC."""
+    stream: bool
+    """Whether there is a stream of them."""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the workflows; untrusted."""
+        return sorted({run.name for run in self.runs})
+
+
+@dataclass(frozen=True)
+class OneRun:
+    """One run with all that is known of it, as it is now."""
+
+    run: Run
+    log: Log = field(repr=False)
+    missing: int
+    """Events that are known to be missing."""
+    now: int
+    """The server's clock, ns since the epoch, UTC."""
+
+
+def asked_run() -> str | None:
+    """The run that the viewer wants to see, by the address or by a click; None for the list of all."""
+    run: str | None = st.session_state.setdefault(_RUN, st.query_params.get(_RUN))
+    keep(_RUN, run)
+    return run
+
+
+def workflow_runs(look_back: str = "P1D") -> Runs:
+    """The runs that began or ended within `look_back` (ISO 8601), and all that are running. Raises
+    LookbackError."""
+    view = _look_and_show(workflows.OF_RUNS, look_back)
+    beats = _look(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
+    told = _once(view, workflows.read_runs)
+    now, listening = _clock(beats)
+    runs = tuple(run.at(now, listening) for run in workflows.hear(told, beats.snapshot))
+    return Runs(runs, view.now, not isinstance(view.health.why, StreamNotFound))
+
+
+def workflow_run(key: str) -> OneRun | None:
+    """The run `key` ("archive.20261125T130501-8f3a2c") from its start on, None when there is none such.
+    Raises LookbackError."""
+    if not KEY.fullmatch(key):
+        return None
+    view = _look_and_show(f"workflow.{key}.>", workflows.KEPT)
+    beats = _look(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
+    told = _once(view, workflows.read_runs)
+    log = _once(view, workflows.read_log)
+    now, listening = _clock(beats)
+    run = _find(told, beats, key)
+    if run is None or run.at(now, listening).status == "lost":
+        # It may have lived before the last minutes.
+        beats = _look(f"workflow-heartbeat.{key}", workflows.KEPT)
+        run = _find(told, beats, key)
+    if run is None:
+        return None
+    missing = workflows.count_missing(view.snapshot, beats.snapshot, key, view.now)
+    return OneRun(run.at(now, listening), log, missing, view.now)
+
+
+def run_list(found: Runs, workflow: str = ALL, status: str = ALL) -> None:
+    """Draw the runs of `workflow` with that `status`, the newest first; a click on one opens it."""
+    if not found.stream:
+        st.info(
+            "No workflow has reported to this server yet. Programs report with services/workflow.py, or as "
+            "its first lines say; their runs appear here by themselves.",
+            icon=":material/hourglass_empty:",
+        )
+        return
+    runs = [
+        run
+        for run in found.runs
+        if workflow in (ALL, run.name) and status.lower() in (ALL.lower(), run.status)
+    ]
+    if not runs:
+        st.info("No such run within the look-back.", icon=":material/hourglass_empty:")
+        return
+    head = '<div class="lb-head"><span>Status</span><span>Workflow</span><span>Started</span>'
+    rows = "".join(_run_row(run, found.now) for run in runs[:MOST_RUNS])
+    st.html(f'<div class="lb-runs">{head}<span>Duration</span><span>Trigger</span></div>{rows}</div>')
+    _draw_links()
+    if len(runs) > MOST_RUNS:
+        st.caption(f"The newest {MOST_RUNS} of {len(runs):,} runs.")
+
+
+def run_header(found: OneRun | None) -> None:
+    """Draw status, times and origin of a run, its error, and what is missing; or that it is not there."""
+    all_runs = _link(run=None, step=None)
+    st.html(f'<div class="lb-downloads"><a class="lb-go" href="{all_runs}">All runs</a></div>')
+    _draw_links()
+    if found is None:
+        st.info("The stream holds no such run.", icon=":material/hourglass_empty:")
+        return
+    run = found.run
+    facts = {
+        "Started": _started(run, found.now),
+        "Duration": _length(run.took(found.now)),
+        "Trigger": run.trigger,
+        "Program": run.program,
+        "Host": run.host + (f", process {run.pid}" if run.pid else ""),
+        "Run": run.key.partition(".")[2],
+    }
+    if run.status == "lost" and run.heard is not None:
+        facts["Last heard of"] = f"{clock_text(run.heard)}, {age_text((found.now - run.heard) / 1e9)} ago"
+    shown = "".join(
+        f"<div><small>{name}</small><span>{escape(value)}</span></div>"
+        for name, value in facts.items()
+        if value
+    )
+    st.html(f'<div class="lb-facts">{_state(run.status)}<b>{escape(run.name)}</b>{shown}</div>')
+    if run.error:
+        st.error(plain(run.error), icon=":material/error:")
+    if run.status == "lost":
+        st.warning(
+            "Its heartbeats have ceased without an end: the program was killed, or is cut off from NATS.",
+            icon=":material/help:",
+        )
+    if found.missing > 0:
+        given_up = (
+            f" The program gave up {run.unsent:,}, since it could not reach NATS for long."
+            if run.unsent
+            else ""
+        )
+        events = "event is" if found.missing == 1 else "events are"
+        st.warning(
+            plain(f"{found.missing:,} {events} missing from this run.{given_up}"), icon=":material/report:"
+        )
+
+
+def run_steps(found: OneRun) -> None:
+    """Draw the jobs of a run and their steps, with state, time, progress and error."""
+    left = MOST_STEPS
+    rows = []
+    for job in found.run.jobs:
+        if left <= 0:
+            break
+        if job.name or len(found.run.jobs) > 1:
+            rows.append(_job_row(job, found.now))
+        rows += [_step_row(step, found.now) for step in job.steps[:left]]
+        left -= len(job.steps)
+    if not rows:
+        st.caption("No step has been reported yet.")
+        return
+    st.html(f'<div class="lb-runs lb-steps">{"".join(rows)}</div>')
+    if left < 0:
+        st.caption(f"The first {MOST_STEPS} of {len(found.run.steps):,} steps.")
+
+
+def run_chart(found: OneRun) -> None:
+    """Draw the steps of a run as bars in time, in the viewer's zone; those that are running grow, by a
+    hundredth of the run at a time, since each time the chart is drawn anew."""
+    grain = max(1, int((found.run.took(found.now) or 0) / 100)) * 10**9
+    found = replace(found, now=found.now - found.now % grain)
+    named = [(job, step) for job in found.run.jobs for step in job.steps if step.started is not None]
+    named = named[:MOST_STEPS]
+    if not named:
+        return
+    bars = []
+    for status, colour in COLOURS.items():
+        mine = [(i, *pair) for i, pair in enumerate(named) if pair[1].status == status]
+        if not mine:
+            continue
+        begins = pd.to_datetime([step.started or 0 for _, _, step in mine], utc=True)
+        lengths = [_drawn(step, found) for _, _, step in mine]
+        bars.append(
+            go.Bar(
+                y=[i for i, _, _ in mine],
+                base=begins.tz_convert(zone()).tz_localize(None).to_numpy("datetime64[ms]").astype(str),
+                x=[seconds * 1000 for seconds in lengths],
+                orientation="h",
+                name=status.capitalize(),
+                marker={"color": colour, "line": {"width": 0}},
+                hovertext=[plotly_text(_told(job, step, found.now)) for _, job, step in mine],
+                hoverinfo="text",
+            )
+        )
+    labels = [plotly_text(cut(_title(job, step), 32)) for job, step in named]
+    figure = go.Figure(
+        bars,
+        layout={
+            "template": "none",
+            "barmode": "overlay",
+            "height": 104 + 24 * len(named),
+            "margin": {"l": 10, "r": 10, "t": 10, "b": 44},
+            "xaxis": {"type": "date", "fixedrange": True, "tickangle": 0, "nticks": 4},
+            # Nothing to zoom into while it grows: the next refresh draws it anew.
+            "yaxis": {
+                "autorange": "reversed",
+                "fixedrange": True,
+                "automargin": True,
+                "tickmode": "array",
+                "tickvals": list(range(len(named))),
+                "ticktext": labels,
+            },
+            "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom"},
+            "showlegend": True,
+            "bargap": 0.35,
+        },
+    )
+    st.plotly_chart(figure, key="steps in time", config={"displayModeBar": False})
+
+
+def run_log(found: OneRun) -> None:
+    """Draw the log lines of a run, or of one of its steps, with a search; the newest at the end."""
+    names = {step.token: _title(job, step) for job in found.run.jobs for step in job.steps}
+    twice = {name for name in names.values() if list(names.values()).count(name) > 1}
+    names = {token: f"{name} ({token})" if name in twice else name for token, name in names.items()}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = choose("Step", [ALL, *names.values()])
+        search = st.text_input("Search the log", key="log search", placeholder="A part of a line")
+    step = next((token for token, name in names.items() if name == chosen), None)
+    lines, count = found.log.lines(step, search or "", MOST_LINES)
+    if not count:
+        st.caption("No such line." if search else "No line has been logged yet.")
+        return
+    if count > len(lines):
+        st.caption(f"The newest {len(lines):,} of {count:,} lines.")
+    times = lines["time"].dt.tz_convert(zone()).dt.strftime("%H:%M:%S.%f").str[:-3]
+    drawn = [
+        f"<div><time>{at}</time>{'' if step else f'<small>{escape(cut(names.get(of, of), 40))}</small>'}"
+        f"{escape(text)}</div>"
+        for at, of, text in zip(times, lines["step"], lines["text"], strict=True)
+    ]
+    with st.container(height=min(420, 48 + 21 * len(drawn)), autoscroll=True, key="log"):
+        first = count - len(drawn)
+        ends = [*range(TOGETHER - first % TOGETHER, len(drawn), TOGETHER), len(drawn)]
+        for start, end in zip([0, *ends], ends, strict=False):
+            st.html(f'<div class="lb-log">{"".join(drawn[start:end])}</div>')
+
+
+def start_buttons(workflow: str = ALL) -> None:
+    """Draw a button for each workflow whose program starts runs on request: of `workflow`, or of all."""
+    found: dict[str, str] = {}
+    refused: str | None = None
+    with contextlib.suppress(LookbackError):
+        known = services()
+        refused = known.refused
+        for instance in known.instances:
+            for endpoint in instance.endpoints:
+                if not instance.gone and re.fullmatch(rf"{re.escape(START)}[A-Za-z0-9_-]+", endpoint.subject):
+                    token = endpoint.subject.removeprefix(START)
+                    found[endpoint.subject] = str(instance.metadata.get("workflow") or token)
+    with st.container(horizontal=True):
+        for subject, name in sorted(found.items(), key=lambda item: item[1]):
+            if workflow in (ALL, name):
+                st.button(
+                    f"Start a run of {plain(cut(name, 40))}",
+                    icon=":material/play_arrow:",
+                    key=subject,
+                    on_click=_start,
+                    args=(subject,),
+                )
+    if refused:
+        st.caption(plain(f"What can be started is not known. {refused}"))
+    error, when = st.session_state.get("_start_failed", (None, 0.0))
+    if error is not None and time.monotonic() - when < TOLD_FOR:
+        mistake(error)
+
+
+def _start(subject: str) -> None:
+    """Runs before the page does, once for each click, so no refresh can come in between or do it again."""
+    st.session_state.pop("_start_failed", None)
+    try:
+        reply = request(allowed(subject), timeout=START_TIMEOUT, every=0)
+    except LookbackError as error:
+        st.session_state["_start_failed"] = error, time.monotonic()
+        return
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        key = orjson.loads(reply.data).get("key")
+        if KEY.fullmatch(key):
+            st.session_state[_RUN] = key
+
+
+def _look(subject: str, look_back: str) -> View:
+    return look(workflows.STREAM, subject, look_back=look_back, time="time", steady=False)
+
+
+def _look_and_show(subject: str, look_back: str) -> View:
+    view = _look(subject, look_back)
+    if not isinstance(view.health.why, StreamNotFound):  # said by the page, and no fault
+        collect(view)
+    return view
+
+
+def _once(view: View, read: Callable[[Snapshot], T]) -> T:
+    """What `read` makes of a view: worked out once for all viewers until there are other rows."""
+    snapshot = view.snapshot
+    rows = snapshot.version, snapshot.first, len(snapshot)
+    return view.feed.readings.once((read, view.look_back), rows, lambda: read(snapshot))
+
+
+def _clock(beats: View) -> tuple[int, int]:
+    """The server's clock, and since when silence counts: not while there is no connection, nor while
+    programs may still be on their way back to a server that was away."""
+    health = beats.health
+    if health.phase != "following":
+        return 0, 0
+    return beats.now, int(health.since * 1e9) if health.restarts else 0
+
+
+def _find(told: list[Run], beats: View, key: str) -> Run | None:
+    return next((run for run in workflows.hear(told, beats.snapshot) if run.key == key), None)
+
+
+def _run_row(run: Run, now: int) -> str:
+    return (
+        f'<a class="lb-go" href="{_link(run=run.key)}">{_state(run.status)}<b>{escape(run.name)}</b>'
+        f"<span>{escape(_started(run, now))}</span><span>{_length(run.took(now))}</span>"
+        f"<small>{escape(run.trigger)}</small></a>"
+    )
+
+
+def _job_row(job: Job, now: int) -> str:
+    return (
+        f'<div class="lb-job">{_state(job.status)}<span>{escape(job.name or "Steps in no job")}</span>'
+        f"<span>{_length(job.took(now))}</span></div>"
+    )
+
+
+def _step_row(step: Step, now: int) -> str:
+    wide = ""
+    if step.status == "running" and step.progress is not None:
+        wide = f'<span class="lb-bar lb-wide"><span style="width:{step.progress:.1%}"></span></span>'
+    if step.error:
+        wide += f'<span class="lb-error lb-wide">{escape(step.error)}</span>'
+    how_far = ""
+    if step.done is not None and step.status != "succeeded":
+        how_far = f"<small> {step.done:,g}{f' of {step.total:,g}' if step.total else ''}</small>"
+    return (
+        f'<div class="lb-step">{_state(step.status)}<span>{escape(step.name)}{how_far}</span>'
+        f"<span>{_length(step.took(now))}</span>{wide}</div>"
+    )
+
+
+def _state(status: Status) -> str:
+    return f'<span class="lb-state lb-state-{status}">{status.capitalize()}</span>'
+
+
+def _started(run: Run, now: int) -> str:
+    if run.started is None:
+        return "before the look-back"
+    return f"{clock_text(run.started)}, {age_text((now - run.started) / 1e9)} ago"
+
+
+def _length(seconds: float | None) -> str:
+    """A length of time, exactly enough to watch it grow: "40 ms", "2.4 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds is None:
+        return ""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def _drawn(step: Step, found: OneRun) -> float:
+    """Seconds that the bar of a step is long: until the run was last heard of, where its end is unknown."""
+    took = step.took(found.now)
+    if took is None and step.started is not None:
+        took = ((found.run.ended or found.run.heard or step.started) - step.started) / 1e9
+    return max(took or 0.0, 0.001)
+
+
+def _told(job: Job, step: Step, now: int) -> str:
+    return f"{_title(job, step)}: {step.status}, {_length(step.took(now)) or 'nobody knows how long'}"
+
+
+def _title(job: Job, step: Step) -> str:
+    return f"{job.name} / {step.name}" if job.name else step.name
+
+
+def _draw_links() -> None:
+    """Have clicks on links of this page handled without loading it anew."""
+    _links(key="links", on_to_change=_go)
+
+
+def _go() -> None:
+    key = parse_qs(str(st.session_state["links"].to or "").removeprefix("?")).get("run")
+    st.session_state[_RUN] = key[0] if key else None
+
+
+def _link(**changed: str | None) -> str:
+    """An address of this page with other parameters; None leaves one out."""
+    wanted = {**st.query_params.to_dict(), **changed}
+    return escape("?" + urlencode({name: value for name, value in wanted.items() if value is not None}))

@@ -1,0 +1,194 @@
+"""Rows as a file: links that hold while the page around them refreshes.
+
+Streamlit's own download button gets a new address at every refresh, and forgets the last one when any
+viewer's page runs: with many viewers a click, or the file behind it, is lost. An address of these stays
+what it is for as long as a viewer's session shows it. Where people sign in, it is of use to nobody but the
+sign-in that it was shown to, and for as long as that has the same rights.
+"""
+
+import contextlib
+import io
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+import streamlit as st
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from nats_client import Feed, NamedFeed, Query
+from nats_client.errors import ClosedError, NotSignedIn
+
+from ..data.live import View
+from ..nats.history import Answer
+from ..web.assets import PREFIX
+from ..web.sign_in import holds, key_of, owner, rights
+
+MOST = 10_000
+"""Links that are kept; the one that no page has shown for the longest goes first."""
+AT_ONCE = 50_000
+"""Rows of a CSV that are written in one go."""
+_UNSEEN = (
+    r"\x00-\x20\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u1680\u17b4\u17b5"
+    r"\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Spaces, controls, format characters and others without a picture, some of which a spreadsheet drops."""
+_SIGNS = (
+    r"=+\-@|%\u2212\u207a-\u207c\u208a-\u208c\u2a75\u2a76\ufb29\ufe62\ufe63\ufe66\ufe6a\ufe6b"
+    r"\uff05\uff0b\uff0d\uff1d\uff20\uff5c"
+)
+"""What a formula begins with, in all widths (Unicode's NFKC makes the same of them)."""
+_FORMULA = re.compile(f"[\\t-\\r]|[{_UNSEEN}]*[{_SIGNS}]")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """What a link gives: the rows of a feed within `look_back` (ns), or those of a query so far, as they are
+    when it is asked for."""
+
+    rows: Feed | NamedFeed | Query
+    look_back: int
+    owner: str | None
+    """The sign-in that it is for."""
+    rights: str | None
+
+    def frame(self) -> pd.DataFrame:
+        """The rows. Raises ClosedError."""
+        if isinstance(self.rows, Query):
+            return self.rows.frame()
+        return self.rows.snapshot().since(self.rows.now() - self.look_back).frame()
+
+
+_offers: OrderedDict[str, Offer] = OrderedDict()
+
+
+def downloads(rows: View | Answer, name: str) -> None:
+    """Links to all of `rows` as files: CSV (times in ISO 8601, UTC) and Parquet. A file is made when
+    its link is clicked, of the rows as they are at that moment. In the CSV, a text that a spreadsheet would
+    take for a formula has an apostrophe before it; the Parquet is exact."""
+    mine: dict[object, str] = st.session_state.setdefault("_downloads", {})
+    key: tuple[object, ...] = (name,)
+    if isinstance(rows, View):
+        new = Offer(rows.feed, rows.look_back.value, owner(), rights())
+        key = (rows.feed.name_key, rows.look_back, name)
+    else:
+        new = Offer(rows.query, 0, owner(), rights())
+    token = mine.setdefault(key, secrets.token_urlsafe(24))
+    offer = _offers.get(token)
+    if offer is None or offer.rows is not new.rows:
+        _offers[token] = new
+    with contextlib.suppress(KeyError):  # another viewer's refresh may be at the same place
+        _offers.move_to_end(token)
+        while len(_offers) > MOST:
+            _offers.popitem(last=False)
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    links = (
+        f'<a href="{PREFIX}/rows/{token}/{quote(safe)}.{kind}" download="{escape(safe)}.{kind}">{label}</a>'
+        for kind, label in (("csv", "CSV"), ("parquet", "Parquet"))
+    )
+    st.html(f'<div class="lb-downloads">Download {"".join(links)}</div>')
+
+
+def withdraw() -> None:
+    """Take back what the viewer's session was offered."""
+    mine: dict[object, str] = st.session_state.pop("_downloads", {})
+    for token in mine.values():
+        _offers.pop(token, None)
+
+
+def find(token: str, cookies: Mapping[str, str]) -> Offer | None:
+    """What a link of this process offers to the browser with these cookies. Raises NotSignedIn when it was
+    for this browser, and is no more."""
+    offer = _offers.get(token)
+    if offer is None or offer.owner is None:
+        return offer
+    if offer.owner != key_of(cookies):
+        return None
+    if not holds(offer.owner, offer.rights):
+        raise NotSignedIn("You are not signed in any more, or with another role. Reload the page.")
+    return offer
+
+
+def _csv(frame: pd.DataFrame) -> Iterator[str]:
+    for start in range(0, max(1, len(frame)), AT_ONCE):
+        part = _defused(frame.iloc[start : start + AT_ONCE])
+        named = frame.index.name is not None
+        # Lines end as in RFC 4180. With only a line feed, a carriage return in a text would go unquoted, and
+        # what follows it would begin a line of its own.
+        yield part.to_csv(
+            date_format="%Y-%m-%dT%H:%M:%S.%fZ", header=not start, index=named, lineterminator="\r\n"
+        )
+
+
+def _defused(part: pd.DataFrame) -> pd.DataFrame:
+    """`part` with an apostrophe before each text, in the index and in names too, that a spreadsheet would
+    take for a formula. Rule: https://owasp.org/www-community/attacks/CSV_Injection"""
+    defused = part.copy(deep=False)
+    for i, (_, column) in enumerate(part.items()):
+        if not _may_be_text(kind := column.dtype):
+            continue
+        texts = column.cat.categories if isinstance(kind, pd.CategoricalDtype) else column
+        if any(isinstance(text, str) and _is_formula(text) for text in texts):
+            defused.isetitem(i, column.map(_defused_text, na_action="ignore").array)
+    defused.columns = [_defused_text(name) for name in part.columns]
+    if _may_be_text(part.index.dtype):
+        defused.index = part.index.map(_defused_text)
+    return defused.rename_axis(index=_defused_text(part.index.name))
+
+
+def _may_be_text(kind: Any) -> bool:
+    return not (pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind))
+
+
+def _is_formula(text: str) -> bool:
+    return bool(_FORMULA.match(text)) and not _NUMBER.fullmatch(text)
+
+
+def _defused_text(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and _is_formula(value) else value
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer)
+    return buffer.getvalue()
+
+
+def _serve(request: Request) -> Response:
+    from .download import find  # this file may have been loaded anew since the route was made
+
+    file = request.path_params["file"]
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file)}",
+        "X-Content-Type-Options": "nosniff",
+    }
+    kind = file.rpartition(".")[2]
+    try:
+        offer = find(request.path_params["token"], request.cookies)
+        if offer is None or kind not in ("csv", "parquet"):
+            return PlainTextResponse("There is no such file. Reload the page that linked to it.\n", 404)
+        frame = offer.frame()
+    except NotSignedIn as error:
+        return PlainTextResponse(f"{error}\n", 403)
+    except ClosedError:
+        return PlainTextResponse("These rows are no longer kept. Reload the page that linked to them.\n", 410)
+    if kind == "csv":
+        return StreamingResponse(_csv(frame), headers=headers, media_type="text/csv")
+    return Response(_parquet(frame), headers=headers, media_type="application/vnd.apache.parquet")
+
+
+# The second address is for an app below a base path (server.baseUrlPath).
+routes: list[BaseRoute] = [
+    Route(f"/{PREFIX}/rows/{{token}}/{{file}}", _serve),
+    Route(f"/{{base:path}}/{PREFIX}/rows/{{token}}/{{file}}", _serve),
+]

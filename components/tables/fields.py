@@ -1,0 +1,75 @@
+"""What is in the payloads, as a table of fields."""
+
+import time
+
+import pandas as pd
+import streamlit as st
+
+from nats_client.series.field_stats import ROWS, Field, fields, times_among
+
+from ..data.live import View
+from ..words import clock_text, cut, number_text, plain
+
+_KEEP = 1.0  # seconds that one look at the rows serves all viewers
+_LONGEST = 80  # characters of an example
+
+
+def fields_of(view: View) -> list[Field]:
+    """The fields in the newest rows of `view`, as they were within the last second. Read-only."""
+    moment = time.monotonic() // _KEEP
+    return view.feed.readings.once(("fields", view.look_back), moment, lambda: fields(view.snapshot))
+
+
+def time_fields(view: View) -> list[str]:
+    """The fields that hold times, to be a row's own time in `live(time=…)`."""
+    return times_among(fields_of(view))
+
+
+def field_list(view: View) -> None:
+    """Draw a table of the payload's fields: type, share of the rows that have it, newest value, extremes."""
+    found = fields_of(view)
+    if not found:
+        st.info("No row has a field.", icon=":material/hourglass_empty:")
+        return
+    table = pd.DataFrame(
+        {
+            "field": [field.name for field in found],
+            "type": [field.kind for field in found],
+            "share": [field.share * 100 for field in found],
+            "example": [_text(field.example) for field in found],
+            "least": [_text(field.least) for field in found],
+            "greatest": [_text(field.greatest) for field in found],
+            "distinct": [field.distinct for field in found],
+        }
+    )
+    st.dataframe(
+        table,
+        column_config={
+            "field": "Field",
+            "type": "Type",
+            "share": st.column_config.ProgressColumn("In rows", format="%.0f %%", min_value=0, max_value=100),
+            "example": "Newest",
+            "least": "Least",
+            "greatest": "Greatest",
+            "distinct": st.column_config.NumberColumn("Different values", format="localized"),
+        },
+        hide_index=True,
+        height="content" if len(table) <= 12 else 456,
+    )
+    notes = [f"Of the newest {ROWS:,} of {len(view):,} rows."] if len(view) > ROWS else []
+    if view.feed.key.time is None and (times := times_among(found)):
+        notes.append(f"Holds times, and can be the rows' own: {', '.join(times)}.")
+    if notes:
+        st.caption(plain(" ".join(notes)))
+
+
+def _text(value: float | str | pd.Timestamp | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, pd.Timestamp):
+        return clock_text(value.value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return number_text(value)
+    return cut(value, _LONGEST)

@@ -1,0 +1,82 @@
+"""Files for the browser, served under /lookback/ by the app itself."""
+
+import gzip
+import hashlib
+import mimetypes
+from functools import cache, lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+PREFIX = "lookback"
+_STATIC = Path(__file__).parents[2] / "static"
+
+
+@lru_cache(maxsize=32)
+def _path(name: str) -> Path:
+    if name == "plotly.min.js":
+        return Path(str(files("plotly"))) / "package_data" / name
+    return _STATIC / name
+
+
+def asset_url(name: str) -> str:
+    """The address of a file, relative to the app's root; it changes with the file's content."""
+    return f"{PREFIX}/{name}?v={_load(name, _path(name).stat().st_mtime_ns)[1]}"
+
+
+@cache
+def plotly_url() -> str:
+    """The address of plotly.min.js, which is no file of ours that could be edited."""
+    return asset_url("plotly.min.js")
+
+
+def static_text(name: str) -> str:
+    """A file of static/ as text."""
+    return _path(name).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=32)
+def _load(name: str, _stamp: int) -> tuple[bytes, str]:
+    """Content and a short hash of it."""
+    content = _path(name).read_bytes()
+    return content, hashlib.sha256(content).hexdigest()[:12]
+
+
+@lru_cache(maxsize=32)
+def _packed(name: str, stamp: int) -> bytes:
+    """Content in gzip; only when somebody asks, since plotly.js takes a while."""
+    return gzip.compress(_load(name, stamp)[0], 6, mtime=0)
+
+
+def _serve(request: Request) -> Response:
+    name = request.path_params["name"]
+    # Only names that are there count, so a path can never lead out of the folder.
+    if name not in {file.name for file in _STATIC.iterdir()} | {"plotly.min.js"}:
+        return PlainTextResponse("Not found", status_code=404)
+    stamp = _path(name).stat().st_mtime_ns
+    content, version = _load(name, stamp)
+    known = request.query_params.get("v") == version
+    packed = "gzip" in request.headers.get("accept-encoding", "")
+    headers = {
+        "Cache-Control": "public, max-age=31536000, immutable" if known else "no-cache",
+        "ETag": f'"{version}{"-gzip" if packed else ""}"',
+        "Vary": "Accept-Encoding",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    if packed:
+        headers["Content-Encoding"] = "gzip"
+        content = _packed(name, stamp)
+    return Response(content, media_type=kind, headers=headers)
+
+
+# The second address is for an app below a base path (server.baseUrlPath).
+routes: list[BaseRoute] = [
+    Route(f"/{PREFIX}/{{name}}", _serve),
+    Route(f"/{{base:path}}/{PREFIX}/{{name}}", _serve),
+]

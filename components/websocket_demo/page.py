@@ -1,0 +1,270 @@
+"""The page Comparison: one stream drawn twice, by this app and by the NATS websocket client in the browser,
+with what each costs. See docs/comparison.md.
+
+The left half is this app's own page in a frame: a session of its own, whose websocket carries nothing else.
+The right half is static/websocket_client.html.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from urllib.parse import quote, urlsplit
+
+import streamlit as st
+
+from nats_client import LookbackError, iso_duration, parse_duration
+from nats_client.errors import ConnectionFailed
+
+from ..data.connection import client
+from ..data.live import View
+from ..words import bytes_text, plain
+from .run import HEIGHT, HISTORY, RECENT, WINDOW, Latency, Run, Side, find_run, own_run
+
+OURS, THEIRS = "This app", "NATS websocket client"
+FEW = 12  # series whose names fit into two lines
+LEAST, MOST = 1, 7  # powers of ten of the bytes a second that the history shows
+
+
+def comparison(rate: int, series: int, look_back: str) -> Run | None:
+    """Have `rate` messages a second published over `series` series while this page is looked at, and compare
+    who draws the last `look_back` of them. None, and what is missing, where there is no such service."""
+    run = own_run()
+    run.look_back = parse_duration(look_back)
+    settings = client().settings
+    run.api_prefix = settings.api_prefix or (f"$JS.{settings.domain}.API" if settings.domain else "$JS.API")
+    wish = (rate, series)
+    if st.session_state.get("_comparison_wish") != wish:
+        st.session_state["_comparison_wish"] = wish
+        st.session_state["_comparison_changed"] = time.time()
+    try:
+        run.keep_token()
+        run.ask(rate, series, st.session_state["_comparison_changed"])
+    except ConnectionFailed:
+        raise  # the line above the page says so
+    except LookbackError as error:
+        st.info(
+            "This page needs the service `comparison` beside a NATS server with a websocket listener. The "
+            "embedded demo has both; docs/comparison.md says how to set them up elsewhere.",
+            icon=":material/compare_arrows:",
+        )
+        st.caption(plain(str(error)))
+        return None
+    if (run.rate, run.series) != wish:
+        st.caption("Another viewer has chosen since what is published. Move a slider to choose again.")
+    return run
+
+
+def compared(key: str) -> str:
+    """The look-back of the comparison that the left half `key` belongs to, for live()."""
+    run = find_run(key)
+    return iso_duration(run.look_back) if run else "PT1M"
+
+
+def compare_with(key: str, view: View) -> None:
+    """Say that this session is the left half of that comparison, and shows `view`."""
+    if run := find_run(key):
+        run.note(view)
+
+
+def compared_charts(run: Run) -> None:
+    """Draw both halves side by side, under a sentence that says who takes fewer bytes."""
+    st.html(f'<p class="lb-headline">{_headline(run)}</p>')
+    root = urlsplit(st.context.url or "/").path.rpartition("/")[0]
+    halves = (
+        ("ours", OURS, "Python reads the stream, the browser gets what changed", f"{root}/comparison"),
+        ("theirs", THEIRS, "the browser reads the stream itself", f"{root}/lookback/comparison/{run.key}/"),
+    )
+    height = HEIGHT + (115 if run.series <= FEW else 160)  # the line above, the names below
+    queries = (f"?embed=true&chart={run.key}", f"#{run.ticket()}")
+    for column, (side, name, how, address), query in zip(st.columns(2), halves, queries, strict=True):
+        with column:
+            st.html(f'<div class="lb-side lb-{side}"><b>{name}</b> <small>{how}</small></div>')
+            st.iframe(address + query, height=height)
+
+
+def compared_figures(run: Run) -> None:
+    """What both cost, measured where it is sent: a table, and the last minutes as a chart."""
+    rows = "".join(_row(*row) for row in _rows(run))
+    st.html(
+        '<div class="lb-compared"><table><thead><tr><th></th>'
+        f'<th class="lb-ours" scope="col">{OURS}</th><th class="lb-theirs" scope="col">{THEIRS}</th>'
+        "</tr></thead>"
+        f"<tbody>{rows}</tbody></table>{_history(run)}</div>"
+    )
+
+
+def compared_notes(run: Run) -> None:
+    """What the figures are, and what the other way does better."""
+    arrives, payload = run.theirs.to_browser, run.theirs.payload.rate()
+    here = f" Here it is there {_milliseconds(arrives.median)} after it was published." if arrives else ""
+    st.markdown(
+        "**What the websocket client does better.** Every message reaches the browser as it is published, "
+        f"and could be drawn at once; here both redraw once a second, so that they show the same.{here} No "
+        "server of your own is in between: nats-server sends to each browser itself. A few messages a "
+        "second can cost fewer bytes than the refresh of a page.\n\n"
+        "**What it asks for.** A user and permissions for each browser, a websocket listener in reach of "
+        "them all, and every message of the look-back whenever a page is opened."
+    )
+    counted = "not known yet" if payload is None else f"{bytes_text(payload)}/s now"
+    with st.expander("How it is measured"):
+        st.markdown(
+            "- **On the wire, this app:** what its web server gives to the socket of the left chart's "
+            "websocket, which carries that chart's page and nothing else. **NATS:** what the kernel has "
+            "sent on nats-server's socket to the right chart; Linux alone tells that.\n"
+            "- **Before compression:** the messages of the left websocket, as the app sends them; those of "
+            "the right one, as the NATS client in the browser receives them, protocol lines and all. "
+            "nats-server's own report (`/connz`) counts payloads alone, before compression: "
+            f"{counted}.\n"
+            "- **Times fewer bytes:** both counts over the same seconds, a minute at most, which begin when "
+            "the rate was set and both replays are over. Until both halves of them agree: measuring.\n"
+            f"- Rates are those of the last {WINDOW:.0f} seconds. Files that a browser keeps (Streamlit, "
+            "Plotly, the NATS client) are counted on neither side.\n"
+            "- **Publish to pixel:** each message carries when it was published, and is on the screen with "
+            "the frame behind its redraw. The browser's clock is set by round trips to the app.\n"
+            "- **CPU:** the app's whole process, with this page, its feeds and all viewers; nats-server's "
+            "own report (`/varz`), which feeds both sides and stores what is published."
+        )
+
+
+def _headline(run: Run) -> str:
+    noun = "message" if run.rate == 1 else "messages"
+    rate = f"<b>{run.rate:,d}</b> {noun} a second in <b>{run.series:,d}</b> series"
+    ratio = run.ratio.value()
+    if ratio is None:
+        return f"{rate}: measuring …"
+    if 0.95 < ratio < 1.05:
+        return f"{rate}: both take about the same bytes."
+    fewer = f"<b>{_times(max(ratio, 1 / ratio))} fewer bytes</b>"
+    if ratio > 1:
+        return f"{rate}: this app takes {fewer} than the websocket client."
+    return f"{rate}: the websocket client takes {fewer} than this app."
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:,.0f} times"
+
+
+def _milliseconds(time: float) -> str:
+    return "less than 1 ms" if time < 1 else f"{time:,.0f} ms"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure of the table."""
+
+    text: str
+    value: float | None = None
+    """By which the lesser is the better; None: not to be ranked."""
+    note: str = ""
+
+
+def _rows(run: Run) -> list[tuple[str, str, Cell, Cell]]:
+    published = run.published.rate()
+    ours, theirs = st.get_option("server.enableWebsocketCompression"), run.compression
+    words = {True: "compressed", False: "not compressed"}
+    how = words[bool(ours)] if ours == theirs else f"the app's {words[bool(ours)]}, NATS {words[theirs]}"
+
+    def both(
+        of: Callable[[Side], float | None], text: Callable[[float], str], rank: bool = True
+    ) -> list[Cell]:
+        found = [of(side) for side in (run.ours, run.theirs)]
+        return [Cell("not known") if one is None else Cell(text(one), one if rank else None) for one in found]
+
+    def per_message(side: Side) -> float | None:
+        return side.rate / published if side.rate is not None and published else None
+
+    def latency(found: Latency | None, note: str = "") -> Cell:
+        if found is None:
+            return Cell("…")
+        return Cell(f"{found.median:,.0f} / {found.p95:,.0f} ms", found.median, note)
+
+    arrives = run.theirs.to_browser
+    note = f"in the browser after {_milliseconds(arrives.median)}" if arrives else ""
+    few: Callable[[float], str] = lambda count: f"{count:,.2f}" if count < 10 else f"{count:,.0f}"  # noqa: E731
+    table = [
+        ("Bytes a second", f"on the wire, {how}", both(lambda s: s.wire.rate(), _per_second)),
+        ("", "before compression", both(lambda s: s.plain.rate(), _per_second)),
+        ("Bytes per message", "of the stream, on the wire", both(per_message, few)),
+        ("Received", "since opened, on the wire", both(lambda s: s.wire.total, bytes_text)),
+        ("", "in messages", both(lambda s: s.messages.total, "{:,.0f}".format, False)),
+        (
+            "Publish to pixel",
+            f"median / 95th percentile, {RECENT:.0f} s",
+            [latency(run.ours.to_pixel), latency(run.theirs.to_pixel, note)],
+        ),
+        ("Server CPU", "the app / nats-server, of one core", both(lambda s: s.cpu, "{:.0f} %".format)),
+    ]
+    return [(name, of, left, right) for name, of, (left, right) in table]
+
+
+def _per_second(rate: float) -> str:
+    return f"{bytes_text(rate)}/s"
+
+
+def _row(name: str, of: str, *cells: Cell) -> str:
+    values = [cell.value for cell in cells]
+    ranked = [value for value in values if value is not None]
+    least = min(ranked) if len(ranked) == len(cells) and len(set(ranked)) > 1 else None
+    drawn = "".join(
+        f"<td{' class=lb-better' if least is not None and cell.value == least else ''}>{escape(cell.text)}"
+        f"{f' <small>{escape(cell.note)}</small>' if cell.note else ''}</td>"
+        for cell in cells
+    )
+    return f'<tr><th scope="row">{escape(name)} <small>{escape(of)}</small></th>{drawn}</tr>'
+
+
+def _history(run: Run) -> str:
+    """Bytes a second of both over the last minutes, on a logarithmic scale, as a picture: Streamlit lets no
+    SVG through in HTML."""
+    marks = list(run.history)
+    now = marks[-1][0] if marks else 0.0
+    lines, words = [], []
+    for name, label, colour, column in (("ours", OURS, "#0f8aa3", 1), ("theirs", THEIRS, "#d9711f", 2)):
+        points = [(1000 * (1 + (mark[0] - now) / HISTORY), _height(mark[column])) for mark in marks]
+        held = [(x, y) for x, y in points if y is not None]
+        path = " ".join(f"{x:.0f},{y:.2f}" for x, y in held)
+        lines.append(
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="3" '
+            'stroke-linejoin="round" vector-effect="non-scaling-stroke"/>'
+        )
+        if held:
+            words.append((held[-1][1], name, label))
+    powers = {power: _height(10.0**power) or 0.0 for power in range(LEAST, MOST + 1)}
+    rules = "".join(
+        f'<path d="M0 {y}H1000" stroke="#888" stroke-opacity="0.3" vector-effect="non-scaling-stroke"/>'
+        for y in powers.values()
+    )
+    picture = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1000 100" preserveAspectRatio="none">'
+        f"{rules}{''.join(lines)}</svg>"
+    )
+    scale = "".join(
+        f'<span style="top:{y:.1f}%">{bytes_text(10.0**power)}/s</span>' for power, y in powers.items()
+    )
+    ends = "".join(
+        f'<b class="lb-{name}" style="top:{y:.1f}%">{label}</b>' for y, name, label in _apart(words)
+    )
+    caption = f"Bytes a second over the last {HISTORY / 60:.0f} minutes, logarithmic"
+    return (
+        f'<figure class="lb-crossing"><figcaption>{caption}</figcaption><div>'
+        f'<img alt="{caption}" src="data:image/svg+xml,{quote(picture)}">{scale}{ends}</div></figure>'
+    )
+
+
+def _height(rate: float | None) -> float | None:
+    """Where a rate is drawn, in percent from the top; None for none."""
+    if not rate:
+        return None
+    return 100 * (1 - min(1.0, max(0.0, (math.log10(rate) - LEAST) / (MOST - LEAST))))
+
+
+def _apart(words: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
+    """The words at the lines' ends, so that none lies on another."""
+    placed: list[tuple[float, str, str]] = []
+    for at, name, label in sorted(words):
+        if placed:
+            at = max(at, placed[-1][0] + 12)
+        placed.append((at, name, label))
+    return placed

@@ -1,0 +1,176 @@
+"""What the web server serves for the right half of the page Comparison: the page of the NATS websocket
+client, its token, and where it reports to."""
+
+import json
+import os
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from nats_client.errors import SettingsError
+
+from ..web.assets import PREFIX, asset_url, static_text
+from .run import Run
+
+COOKIE = "nats_jwt"
+"""The cookie that the NATS server reads: the embedded one's `jwt_cookie`."""
+MOST_BYTES = 16 * 1024  # of a report
+FILES = ("websocket_client.js", "websocket_client.css", "plotly.min.js")
+
+
+def websocket() -> str | None:
+    """Where browsers reach the NATS server's websocket listener, when it is not at its own port of the app's
+    host: LOOKBACK_WEBSOCKET, as wss://dashboards.example.com. Raises SettingsError on anything else."""
+    if not (where := os.environ.get("LOOKBACK_WEBSOCKET", "").rstrip("/")):
+        return None
+    if not re.fullmatch(r"wss?://[\w.\[\]:-]+", where, re.ASCII):
+        raise SettingsError(
+            f"LOOKBACK_WEBSOCKET has {where!r}; it is a host, as wss://dashboards.example.com:8443."
+        )
+    return where
+
+
+def policy(host: str, port: int | None) -> str:
+    """The content security policy of the client's page: nothing but its own files, and one NATS server."""
+    host = f"[{host}]" if ":" in host else host
+    known = port and re.fullmatch(r"[\w.\[\]:-]+", host, re.ASCII)  # what a browser says of itself
+    sockets = f" ws://{host}:{port} wss://{host}:{port}" if known else ""
+    if where := websocket():
+        sockets = f" {where}"
+    return (
+        "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self' 'unsafe-inline'; "
+        "font-src 'self'; "
+        f"img-src 'self' data: blob:; connect-src 'self'{sockets}; frame-ancestors 'self'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+
+
+def is_same_origin(request: Request) -> bool:
+    """Whether a page of this app has sent it. Browsers say so themselves, where the address is a secure one
+    or this machine's; elsewhere the origin has to be the host that was asked."""
+    if site := request.headers.get("sec-fetch-site"):
+        return site == "same-origin"
+    origin = request.headers.get("origin", "")
+    return bool(origin) and urlsplit(origin).netloc == request.headers.get("host")
+
+
+def _run(request: Request) -> Run | None:
+    """The run that is meant; none for another sign-in than that which it belongs to."""
+    from ..web.sign_in import key_of
+    from .run import find_run  # this file may have been loaded anew since the route was made
+
+    return find_run(request.path_params["run"], lambda: key_of(request.cookies))
+
+
+async def _page(request: Request) -> Response:
+    run = _run(request)
+    if run is None:
+        return PlainTextResponse("This comparison is over. Open the page Comparison.\n", 404)
+    text = static_text("websocket_client.html")
+    for name in FILES:
+        text = text.replace(f"{{{name}}}", f"../../{asset_url(name).removeprefix(f'{PREFIX}/')}")
+    return Response(text, media_type="text/html", headers=_headers(request, run))
+
+
+async def _reader(request: Request) -> Response:
+    """The page's worker: here, since a worker has the policy and the cookies of its own address."""
+    run = _run(request)
+    if run is None:
+        return PlainTextResponse("This comparison is over.\n", 404)
+    text = static_text("websocket_reader.js")
+    return Response(text, media_type="text/javascript", headers=_headers(request, run))
+
+
+def _headers(request: Request, run: Run) -> dict[str, str]:
+    return {
+        "Content-Security-Policy": policy(request.url.hostname or "", run.port),
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+async def _session(request: Request) -> Response:
+    """Give the client its token, in a cookie that no script can read, for the addresses of this run alone."""
+    found = await _asked(request)
+    if isinstance(found, Response):
+        return found
+    run, asked = found
+    ticket = asked.get("ticket")
+    token = run.hand_out(ticket if isinstance(ticket, str) else "", request.cookies.get(COOKIE, ""))
+    if token is None:
+        return PlainTextResponse(
+            "This ticket was used, or is too old. Open the page Comparison again.\n", 403
+        )
+    answer = JSONResponse(
+        {
+            "port": token.port,
+            "websocket": websocket(),
+            "inbox_prefix": token.inbox_prefix,
+            "api_prefix": run.api_prefix,
+            "lives": token.lives,
+            **run.settings(),
+        },
+        headers={"Cache-Control": "no-store"},
+    )
+    # Without a path it belongs to the folder of this address as the browser knows it, also behind a proxy.
+    answer.set_cookie(
+        COOKIE,
+        token.jwt,
+        max_age=int(token.lives),
+        path=None,
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )
+    return answer
+
+
+async def _report(request: Request) -> Response:
+    found = await _asked(request)
+    if isinstance(found, Response):
+        return found
+    run, report = found
+    try:
+        return JSONResponse(run.take_report(report), headers={"Cache-Control": "no-store"})
+    except (LookupError, TypeError, ValueError, OverflowError):
+        return PlainTextResponse("This is no report.\n", 400)
+
+
+async def _asked(request: Request) -> tuple[Run, dict[str, Any]] | Response:
+    """The run that is meant and what the body says; or why not."""
+    if not is_same_origin(request):
+        return PlainTextResponse("This came from a page of another site.\n", 403)
+    if (run := _run(request)) is None:
+        over = PlainTextResponse("This comparison is over. Open the page Comparison.\n", 404)
+        over.set_cookie(COOKIE, "", max_age=0, path=None)  # the token may live a while yet
+        return over
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_BYTES:
+            return PlainTextResponse("This is too long.\n", 413)
+    try:
+        asked = json.loads(bytes(body))
+    except (ValueError, RecursionError):
+        asked = None
+    if not isinstance(asked, dict):
+        return PlainTextResponse("This is no JSON object.\n", 400)
+    return run, asked
+
+
+_ADDRESS = f"/{PREFIX}/comparison/{{run}}/"
+routes: list[BaseRoute] = [
+    Route(f"{base}{_ADDRESS}{name}", endpoint, methods=methods)
+    for base in ("", "/{base:path}")
+    for name, endpoint, methods in (
+        ("", _page, ["GET"]),
+        ("reader.js", _reader, ["GET"]),
+        ("session", _session, ["POST"]),
+        ("report", _report, ["POST"]),
+    )
+]

@@ -1,0 +1,4 @@
+"""One connection to NATS that comes back by itself: settings, credentials, and all that touches nats-py.
+
+Imports errors, events and subjects.
+"""

@@ -1,0 +1,611 @@
+"""One connection to NATS that comes back by itself, on the client's event loop.
+
+Each time a connection ends, a new nats-py client is made: its own reconnecting gives up for good on an
+expired login, and hides why a first connect fails. A token is renewed by a second connection, which takes
+over before the first one ends: who reads moves to it, and what is under way ends on the first.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import nats.errors
+from nats.aio.client import Client as NatsPy
+from nats.aio.msg import Msg
+
+from ..errors import (
+    LoginRefused,
+    LookbackError,
+    MessageNotFound,
+    NoResponders,
+    NotPermitted,
+    RequestFailed,
+    RequestRefused,
+    ServerUnreachable,
+    SettingsError,
+    StreamNotFound,
+    TlsFailed,
+    TokenRefused,
+    TokenUnavailable,
+)
+from ..events import Events
+from .bulk_parser import TappedNatsPy
+from .connect_errors import (
+    Silent,
+    TlsNotOffered,
+    explain,
+    last_words,
+    limit_reached,
+    plain_reason,
+    root_cause,
+    where_is,
+)
+from .replays import Replays
+from .role_jwt import SUBJECT as TOKENS
+from .role_jwt import Rights, Token, Wanted, ended, refused, unchecked
+from .settings import Settings, login_in, without_credentials
+from .stream_infos import StreamInfos
+
+CONNECT_TIMEOUT = 2  # seconds; nats-py takes whole ones
+REQUEST_TIMEOUT = 3.0  # seconds
+LIST_TIMEOUT = 8.0  # seconds; nats-server waits 4 s for nodes that do not answer, and then lists the others
+RETRY_AFTER = (0.1, 0.5, 1.0, 2.0)  # seconds, the last one again and again
+TOKEN_RETRY = 5.0  # seconds between two requests for a token that is not to be had
+RETRY_REFUSED = 5.0  # seconds, in place of the last one, where somebody has to mend something first
+STEADY = 5.0  # seconds after which a connection counts as one: what ends sooner is no reason to hurry
+PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
+DEAF_FOR = 2.0  # seconds between two tries where the login does not permit an inbox
+IDLE_LOOK = 0.2  # seconds between two looks whether a connection that was taken over from is used
+MOST_TOLD = 100  # violations that nothing waits for, and that the log has
+PONG_TIMEOUT = 3  # seconds that a server in doubt has for a sign of life
+
+REFUSED = (LoginRefused, SettingsError, TlsFailed)
+NOT_FOUND = {10059: StreamNotFound, 10037: MessageNotFound}
+# https://github.com/nats-io/nats-server/blob/main/server/errors.json
+NO_JETSTREAM = (10039, 10076)
+UNAVAILABLE = 503  # the code of what passes by itself, such as a cluster without a leader
+
+_log = logging.getLogger(__name__)
+_NUID = re.compile(r"(?<=\.)[0-9A-Za-z]{22}(?=\.|$)")
+_ERROR = re.compile(rb"-ERR\s+'?(.*?)'?\r\n")
+
+
+class Violation(nats.errors.Error):
+    """What the server says when the login does not permit a subject; the connection goes on."""
+
+
+@dataclass(frozen=True)
+class ConnectionState:
+    """Where the connection stands, for people."""
+
+    status: Literal["connecting", "connected", "reconnecting", "closed"]
+    """"connecting" until the first connection, "reconnecting" after one was lost."""
+    since: float
+    """When this status began, seconds since the epoch."""
+    server: str | None = None
+    """URL of the server we are, or were last, connected to; without credentials."""
+    server_name: str | None = None
+    """The name that the server gives itself."""
+    error: LookbackError | None = None
+    """Why there is no connection."""
+
+
+class SafeNatsPy(TappedNatsPy):
+    """nats-py, but it never sends a login in plain text where TLS was asked for, and always gets closed.
+
+    With a tls:// URL or a TLS context, nats-py talks plainly to a server that offers no TLS. And where the
+    server has reset the connection, what is still to be sent fails, and nats-py stops half closed without
+    telling anybody.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = asyncio.Event()
+        """Set when the connection has ended, or must."""
+        self.failure: Exception | None = None
+        """The newest error that was told."""
+        self.superseded = False
+        """Whether a connection with a newer token has taken over."""
+        self.deaf: tuple[str, float] | None = None
+        """Inboxes that the login does not permit, and since when by the monotonic clock."""
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        try:
+            await super()._close(status, do_cbs)
+        except OSError:
+            self._pending, self._pending_data_size = [], 0
+            self._status = NatsPy.DISCONNECTED
+            await super()._close(status, do_cbs)
+
+    async def _process_op_err(self, e: Exception) -> None:
+        if not self.options["allow_reconnect"]:
+            self.ended.set()  # before the rest, which waits for the socket
+        await super()._process_op_err(e)
+
+    async def flush(self, timeout: int = 10) -> None:  # noqa: ASYNC109 - nats-py's own signature
+        """As nats-py does it, whose PING goes past what waits to be sent: here it is behind that, so that
+        what the server has to say to it comes before the answer."""
+        if self.is_connected and self._transport is not None and self._pending:
+            waiting, self._pending, self._pending_data_size = self._pending, [], 0
+            self._transport.writelines(waiting)
+        await super().flush(timeout)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is subscribed but the inbox of requests, and none of those is under way."""
+        requests = 1 if self._resp_sub_prefix else 0
+        return len(self._subs) <= requests and not self._resp_map
+
+    def _connect_command(self) -> bytes:
+        server = self._current_server
+        assert server is not None
+        wanted = server.uri.scheme == "tls" or "tls" in self.options
+        writer = getattr(self._transport, "_io_writer", None)
+        plain = writer is None or writer.get_extra_info("ssl_object") is None
+        if wanted and plain and server.uri.scheme not in ("ws", "wss"):
+            raise TlsNotOffered
+        if server.uri.username is None or self._signature_cb or self.options["user"] or self.options["token"]:
+            return super()._connect_command()
+        # nats-py would send what stands in the URL as it stands there, percent-encoded
+        login = login_in(server.uri)
+        options, self.options = self.options, {**self.options, **login}
+        try:
+            return super()._connect_command()
+        finally:
+            self.options = options
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except TimeoutError:
+            raise (TimeoutError if self._server_info else Silent) from None
+
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py has put it in lower case; as it came, it still stands in the parser's buffer.
+        if "permissions violation" in err_msg:
+            found = _ERROR.match(getattr(self._ps, "buf", b""))
+            told = found[1].decode("utf-8", "replace") if found else err_msg.strip("'")
+            # Go writes a subject in quotes, and what is a quote in it with a backslash.
+            await self._error_cb(Violation(told.replace('\\"', '"').replace("\\\\", "\\")))
+        else:
+            await super()._process_err(err_msg)
+            if not self.options["allow_reconnect"]:
+                self.ended.set()  # it is about to be closed
+
+
+class Connection:
+    """Keeps one nats-py client connected. Everything here runs on one event loop."""
+
+    def __init__(self, settings: Settings, name: str = "connection") -> None:
+        """`name` is what the log calls it."""
+        self.settings = settings
+        self.state = ConnectionState("connecting", time.time())
+        self.events = Events(name)
+        """What has happened to it."""
+        self.reconnects = 0
+        self.tried = threading.Event()
+        """Set once the first attempt to connect has ended, well or not."""
+        self.rights = Rights.of(settings)
+        """What the login may see, as far as it is known."""
+        self.replays = Replays(self, lambda: Connection(settings, "connection of replays"))
+        """Where replays are read, so that nothing here waits behind one."""
+        self.infos = StreamInfos(self.api)
+        self._nats: SafeNatsPy | None = None
+        self._token: Token | None = None
+        self._renewal_failed: LookbackError | None = None
+        self._early = 0.0  # seconds that the server ends tokens before their time: its clock is ahead
+        self._open: set[SafeNatsPy] = set()
+        self._renewing: asyncio.Task[tuple[SafeNatsPy, Token | None]] | None = None
+        self._before: set[asyncio.Task[None]] = set()  # connections with tokens that were renewed
+        self._connected = asyncio.Event()
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._told: set[str] = set()
+        domain = f"$JS.{settings.domain}.API" if settings.domain else "$JS.API"
+        self.api_prefix = settings.api_prefix or domain
+        """What JetStream's API is called here: `$JS.API`, as a rule."""
+
+    async def run(self) -> None:
+        """Connect, and connect again whenever the connection ends, until cancelled."""
+        attempt = 0
+        try:
+            while True:
+                for server in self.settings.servers:
+                    try:
+                        self._nats, self._token = await self._connect(server)
+                    except Exception as error:
+                        self._failed(server, error)
+                        continue
+                    began = time.monotonic()
+                    await self._while_connected(server)
+                    attempt = 0 if time.monotonic() - began > STEADY else attempt
+                pause = RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)]
+                if attempt >= len(RETRY_AFTER) and isinstance(self.state.error, REFUSED):
+                    pause = RETRY_REFUSED
+                if attempt and isinstance(self.state.error, TokenRefused | TokenUnavailable):
+                    pause = TOKEN_RETRY
+                await asyncio.sleep(pause)
+                attempt += 1
+        finally:
+            self._set("closed")
+
+    async def close(self) -> None:
+        """End every connection, once run() has been cancelled."""
+        await self.replays.close()
+        await end_tasks([*self._before, *([self._renewing] if self._renewing else [])])
+        await asyncio.gather(*map(self._close, list(self._open)))
+
+    async def ready(self) -> SafeNatsPy:
+        """The connected nats-py client, as soon as there is one."""
+        while True:
+            await self._connected.wait()
+            if self._nats is not None and self._nats.is_connected:
+                return self._nats
+            await asyncio.sleep(0.01)  # the connection has just ended, and run() is about to notice
+
+    @property
+    def inboxes(self) -> str:
+        """What the login must permit to subscribe to."""
+        prefix = self._token.inbox_prefix if self._token else self.settings.inbox_prefix
+        return f"{prefix}.>"
+
+    def has_moved(self, client: SafeNatsPy) -> bool:
+        """Whether another connection has taken over from `client`, which will be closed before long; one that
+        was lost, and made anew, has not."""
+        return client.superseded and self._nats is not None and self._nats.is_connected
+
+    async def api(self, subject: str, payload: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The answer of the JetStream API to `$JS.API.{subject}`.
+
+        Raises StreamNotFound; MessageNotFound; RequestRefused when the server says no, or does not permit
+        it; RequestFailed when it does not answer within 3 s (a list of streams: 8 s), or can't at the moment.
+        https://docs.nats.io/reference/reference-protocols/nats_api_reference
+        """
+        full = f"{self.api_prefix}.{subject}"
+        async with asyncio.timeout(REQUEST_TIMEOUT):
+            client = await self.ready()
+        try:
+            patience = LIST_TIMEOUT if subject == "STREAM.LIST" else REQUEST_TIMEOUT
+            reply = await self.request(client, full, json.dumps(payload or {}).encode(), patience)
+        except nats.errors.NoRespondersError:
+            raise NoResponders(f"Nobody answers at {full!r}: {self._why_nobody()}") from None
+        except (TimeoutError, nats.errors.Error, ConnectionError) as error:
+            raise RequestFailed(f"The server did not answer {full!r}: {plain_reason(error)}.") from error
+        answer: dict[str, Any] = json.loads(reply.data)
+        if failure := answer.get("error"):
+            code = failure.get("err_code")
+            if code in NO_JETSTREAM:
+                raise RequestRefused(
+                    f"JetStream is not enabled for this account (error code {code}). Ask who runs the server "
+                    "to enable it. Streams that are elsewhere need 'domain' or 'api_prefix'."
+                )
+            if limit := limit_reached(code):
+                raise RequestRefused(limit)
+            passing = failure.get("code") == UNAVAILABLE
+            kind = NOT_FOUND.get(code, RequestFailed if passing else RequestRefused)
+            raise kind(f"{failure.get('description', 'unknown error')} (error code {code})")
+        return answer
+
+    def _why_nobody(self) -> str:
+        if domain := self.settings.domain:
+            return (
+                f"no JetStream domain {domain!r} is within reach. Check 'domain'; or the leaf node has lost "
+                "its hub."
+            )
+        if prefix := self.settings.api_prefix:
+            return f"this account imports no JetStream API as {prefix!r}. Check 'api_prefix'."
+        return (
+            "JetStream is not enabled there, or not for this account. Behind a leaf node set 'domain', for "
+            "the streams of another account 'api_prefix'."
+        )
+
+    async def request(
+        self,
+        client: SafeNatsPy,
+        subject: str,
+        payload: bytes,
+        timeout: float,  # noqa: ASYNC109 - nats-py's own, which ends the request and nothing else
+        headers: dict[str, str] | None = None,
+    ) -> Msg:
+        """The answer to a request. Raises RequestRefused where the login does not permit it, at once; and
+        what nats-py raises, NoRespondersError and TimeoutError (`timeout` is in seconds) among it."""
+        self.check_inbox(client)
+        request = asyncio.ensure_future(client.request(subject, payload, timeout=timeout, headers=headers))
+        lost = asyncio.ensure_future(client.ended.wait())
+        try:
+            with self.denial(subject) as denied:
+                first: set[asyncio.Future[Any]] = {request, denied, lost}
+                await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            self.check_inbox(client)
+            if denied.done():
+                raise not_permitted("requests to", subject)
+            if lost.done() and not request.done():
+                raise ConnectionResetError("the connection was lost")
+            return await request
+        finally:
+            request.cancel()
+            lost.cancel()
+
+    def check_inbox(self, client: SafeNatsPy) -> None:
+        """Raises RequestRefused where the login does not permit an inbox, which every answer needs."""
+        if client.deaf is not None:
+            inbox, since = client.deaf
+            if time.monotonic() - since > DEAF_FOR:
+                client.ended.set()  # nats-py asks for its inbox once in a connection's life
+            raise not_permitted("to subscribe to", inbox)
+
+    @contextlib.contextmanager
+    def denial(self, subject: str) -> "Iterator[asyncio.Future[None]]":
+        """A future that is done as soon as the server says that the login does not permit `subject`; with
+        ".token.", any subject with that token in its middle."""
+        denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(subject.lower(), set())
+        waiting.add(denied)
+        try:
+            yield denied
+        finally:
+            waiting.discard(denied)
+            if not waiting:
+                self._waiting.pop(subject.lower(), None)
+
+    async def check(self) -> bool:
+        """Ask for a sign of life, and whether there was one; a connection that gives none is ended, and the
+        next server tried.
+
+        A frozen server, or a cut without a FIN, would otherwise keep it open until its pings run out.
+        """
+        client = self._nats
+        if client is None or not client.is_connected:
+            return False
+        try:
+            await client.flush(PONG_TIMEOUT)
+        except (TimeoutError, nats.errors.Error, OSError):
+            client.failure = TimeoutError()
+            client.ended.set()
+        return client.is_connected and not client.ended.is_set()
+
+    async def _connect(self, server: str) -> tuple[SafeNatsPy, Token | None]:
+        """A connection, and the token it is logged in with where the settings name a role."""
+        if not self.settings.role:
+            return await self._log_in(server, self.settings.login(), self.settings.inbox_prefix), None
+        token = await self._new_token(server, self.settings.role)
+        try:
+            client = await self._log_in(server, token.login(), token.inbox_prefix)
+        except nats.errors.Error as error:
+            if "authorization" in str(error).lower() or "authentication" in str(error).lower():
+                raise refused(self.settings.role, where_is(server)) from None
+            raise
+        if "nonce" not in client._server_info:
+            await self._close(client)
+            raise unchecked(self.settings.role, where_is(server))
+        self.rights = token.rights
+        return client, token
+
+    async def _new_token(self, server: str, role: str) -> Token:
+        """A token, asked for over a connection that is made for this one request."""
+        client = await self._log_in(server, self.settings.login(), self.settings.inbox_prefix)
+        wanted = Wanted(role)
+        try:
+            reply = await self.request(client, TOKENS, wanted.payload, REQUEST_TIMEOUT)
+            return wanted.token(reply, self._early)
+        except TokenRefused:
+            self.rights = Rights.of(self.settings)
+            raise
+        except (RequestRefused, nats.errors.Error, TimeoutError, OSError) as error:
+            raise wanted.failed(error) from None
+        finally:
+            await self._close(client)
+
+    async def _log_in(self, server: str, login: dict[str, Any], inbox_prefix: str) -> SafeNatsPy:
+        options = dict(login)
+        if context := self.settings.ssl_context():
+            options["tls"] = context
+        if self.settings.tls_hostname:
+            options["tls_hostname"] = self.settings.tls_hostname
+        if self.settings.tls_handshake_first:
+            options["tls_handshake_first"] = True
+        client = SafeNatsPy()
+        self._open.add(client)
+
+        async def on_error(error: Exception) -> None:
+            if isinstance(error, Violation):
+                self._note_denial(client, str(error))
+            else:
+                client.failure = error
+
+        async def on_closed() -> None:
+            client.ended.set()
+
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT * 3):
+                await client.connect(
+                    [server],
+                    name=self.settings.name,
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,  # 0 would mean: for ever
+                    reconnect_time_wait=0,
+                    connect_timeout=CONNECT_TIMEOUT,
+                    ping_interval=PING_INTERVAL,
+                    inbox_prefix=inbox_prefix,
+                    error_cb=on_error,
+                    closed_cb=on_closed,
+                    **options,
+                )
+        except (OSError, nats.errors.NoServersError) as error:
+            await self._close(client)
+            # NoServersError hides the reason
+            told = client.failure or error if isinstance(error, nats.errors.NoServersError) else error
+            if isinstance(root_cause(told), ConnectionResetError | BrokenPipeError):
+                raise await last_words(self.settings, server) or told from None
+            raise told from told.__cause__
+        except BaseException:
+            await self._close(client)
+            raise
+        return client
+
+    async def _while_connected(self, server: str) -> None:
+        assert self._nats is not None
+        info = self._nats._server_info
+        self.state = ConnectionState(
+            "connected", time.time(), without_credentials(server), info.get("server_name")
+        )
+        self.events.note("connected", self.state.server)
+        self._connected.set()
+        self.tried.set()
+        while await self._has_renewed(server):
+            pass
+        client, token = self._nats, self._token
+        self._connected.clear()
+        self.reconnects += 1
+        error = client.failure or client.last_error or ConnectionResetError("the connection ended")
+        if token is not None and token.rights.role:
+            left = token.ends_at - time.monotonic()
+            if "expired" in str(error).lower() and left > 0:
+                self._early += left
+            error = ended(token.rights.role, where_is(server), error, self._renewal_failed) or error
+        self._failed(server, error)
+        await self._drop()
+
+    async def _has_renewed(self, server: str) -> bool:
+        """Wait until another connection, with a new token, has taken over (True), or this one has ended."""
+        client, token = self._nats, self._token
+        assert client is not None
+        lost = asyncio.create_task(client.ended.wait())
+        if token is None:
+            await lost
+            return False
+        self._renewing = renewing = asyncio.create_task(self._renew(server, token))
+        try:
+            await asyncio.wait({lost, renewing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            lost.cancel()
+        if not renewing.done():
+            await end_tasks([renewing])
+            if not renewing.cancelled():
+                await self._close(renewing.result()[0])  # it came too late to take over unnoticed
+            return False
+        self._nats, self._token = renewing.result()
+        client.superseded = True
+        self.events.note("taken over", "a connection with a new token")
+        keeping = asyncio.create_task(self._end_before(client, token), name="the connection before")
+        self._before.add(keeping)
+        keeping.add_done_callback(self._before.discard)
+        return True
+
+    async def _renew(self, server: str, token: Token) -> tuple[SafeNatsPy, Token | None]:
+        """A connection with a new token, when it is time for one."""
+        await asyncio.sleep(token.renew_at - time.monotonic())
+        while True:
+            try:
+                renewed = await self._connect(server)
+                self._renewal_failed = None
+                return renewed
+            except Exception as error:
+                told = explain(self.settings, server, error)
+                if str(told) != str(self._renewal_failed):
+                    _log.warning("The token of the role %r is not renewed: %s", token.rights.role, told)
+                self._renewal_failed = told
+            left = token.ends_at - time.monotonic()
+            await asyncio.sleep(min(TOKEN_RETRY, max(0.2, left / 5)))
+
+    async def _end_before(self, client: SafeNatsPy, token: Token) -> None:
+        """Close the connection of a token that was renewed: when nothing uses it, or else before it ends."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, token.close_at - time.monotonic())):
+                    # Polled: nats-py does not tell when the last subscription or request ends
+                    await asyncio.sleep(IDLE_LOOK)  # who has just got it has not used it yet
+                    while not (client.is_idle or client.ended.is_set()):  # noqa: ASYNC110
+                        await asyncio.sleep(IDLE_LOOK)
+        finally:
+            await self._close(client)
+
+    async def _drop(self) -> None:
+        client, self._nats = self._nats, None
+        if client is not None:
+            await self._close(client)
+
+    async def _close(self, client: SafeNatsPy) -> None:
+        """Close, but do not wait for it: after a failed TLS handshake nats-py would wait for ever."""
+
+        async def close() -> None:
+            with contextlib.suppress(Exception):
+                await client.close()
+
+        # aiohttp does not wait for the end of TLS, and the loop may be in its last turn.
+        socket = getattr(getattr(getattr(client._transport, "_ws", None), "_conn", None), "transport", None)
+        if not client.is_closed:
+            closing = asyncio.create_task(close())
+            await asyncio.wait({closing}, timeout=0.5)
+            closing.cancel()
+        if socket is not None:
+            socket.abort()
+        client.abort()
+        await asyncio.sleep(0)
+        self._open.discard(client)
+
+    def _note_denial(self, client: SafeNatsPy, violation: str) -> None:
+        text = violation.lower()
+        prefix = bytes(client._resp_sub_prefix or b"").decode().lower()
+        deaf = bool(prefix) and prefix in text
+        if deaf:
+            client.deaf = (f"{client._inbox_prefix.decode()}.>", time.monotonic())
+        claimed = deaf
+        for subject, waiting in list(self._waiting.items()):
+            if deaf or (subject if subject.startswith(".") else f'"{subject}"') in text:
+                claimed = True
+                for denied in waiting:
+                    if not denied.done():
+                        denied.set_result(None)
+        if not claimed:
+            self._log_once(violation)
+
+    def _log_once(self, violation: str) -> None:
+        """Tell the log of a violation that no reader waits for; of consumers, the same one comes often."""
+        kind = _NUID.sub("*", violation.replace('"', "."))
+        if kind not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(kind)
+            self.events.note("not permitted", violation, logging.WARNING)
+
+    def _failed(self, server: str, error: Exception) -> None:
+        status: Literal["connecting", "reconnecting"] = "reconnecting" if self.reconnects else "connecting"
+        try:
+            told = explain(self.settings, server, error)
+        except Exception:
+            _log.exception("explaining %r", error)  # a mistake of ours must not end the trying
+            told = ServerUnreachable(f"No connection to NATS: {type(error).__name__}.")
+        self._set(status, told)
+        self.tried.set()
+
+    def _set(
+        self, status: Literal["connecting", "reconnecting", "closed"], error: LookbackError | None = None
+    ) -> None:
+        since = self.state.since if self.state.status == status else time.time()
+        self.events.note(status, error or "", logging.INFO if error is None else logging.WARNING)
+        self.state = ConnectionState(status, since, self.state.server, self.state.server_name, error)
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel `tasks` until they end: in Python 3.11 nats-py waits in ways that can swallow a cancellation."""
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=0.5)
+
+
+def not_permitted(what: str, subject: str) -> NotPermitted:
+    """The error of a login that may not do `what` ("requests to", "to subscribe to") with `subject`."""
+    asked = _NUID.sub("*", subject)
+    ask = "Ask for that permission" if asked == subject else f"Ask for the permission for {asked!r}"
+    if subject.endswith((".STREAM.LIST", ".STREAM.NAMES")):
+        ask += ", or name the streams in the setting 'streams'"
+    elif what == "to subscribe to" and subject.startswith("_INBOX"):
+        ask += ", or set 'inbox_prefix' to where the login permits inboxes"
+    return NotPermitted(f"The login does not permit {what} {subject!r}. {ask}.")

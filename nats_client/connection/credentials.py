@@ -1,0 +1,142 @@
+"""User JWTs and seeds, from settings and files, checked before anything is sent. No message shows either.
+
+https://docs.nats.io/running-a-nats-service/nats_admin/security/jwt
+"""
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nkeys
+
+from ..errors import SettingsError
+
+_JWT = re.compile(r"-+BEGIN NATS USER JWT-+\s+([\w.-]+)\s+-+END NATS USER JWT-+")
+_SEED = re.compile(r"-+BEGIN USER NKEY SEED-+\s+(\w+)\s+-+END USER NKEY SEED-+")
+
+
+class UserLogin(NamedTuple):
+    """A user JWT, and the seed of the key that it is for."""
+
+    jwt: str
+    seed: str
+
+    @property
+    def text(self) -> str:
+        """Both as a credentials file has them."""
+        return (
+            f"-----BEGIN NATS USER JWT-----\n{self.jwt}\n------END NATS USER JWT------\n\n"
+            f"-----BEGIN USER NKEY SEED-----\n{self.seed}\n------END USER NKEY SEED------\n"
+        )
+
+
+def read_credentials(path: str) -> UserLogin:
+    """What the credentials file at `path` holds. Raises SettingsError where it is none."""
+    text = _read("credentials", path)
+    if not text.strip():
+        raise SettingsError(f"credentials: the file {path!r} is empty. Get a new one from who made it.")
+    jwt, seed = _JWT.search(text), _SEED.search(text)
+    if jwt is None or seed is None:
+        if jwt is None and seed is None:
+            bare = text.strip()
+            other = " It holds a bare JWT: that is for 'jwt'." if bare.startswith("eyJ") else ""
+            other = " It holds a bare seed: that is for 'nkey'." if bare.startswith("SU") else other
+            raise SettingsError(f"credentials: the file {path!r} is no credentials file.{other}")
+        lost = "user JWT (BEGIN NATS USER JWT)" if jwt is None else "seed (BEGIN USER NKEY SEED)"
+        raise SettingsError(
+            f"credentials: the file {path!r} has no whole {lost}. Get a new one from who made it."
+        )
+    where = f"credentials: the file {path!r}"
+    _check_jwt(jwt[1], where)
+    return checked_pair(jwt[1], _checked_seed(seed[1], where), where)
+
+
+def read_jwt(value: str) -> str:
+    """The user JWT that `value` is, or that the file of that name holds. Raises SettingsError."""
+    if value.strip().startswith("eyJ"):
+        return _check_jwt(value.strip(), "jwt: the setting")
+    text = _read("jwt", value)
+    found = _JWT.search(text)
+    return _check_jwt(found[1] if found else text.strip(), f"jwt: the file {value!r}")
+
+
+def read_seed(value: str) -> str:
+    """The user seed that `value` is, or that the file of that name holds. Raises SettingsError."""
+    value = value.strip()
+    if value.startswith("SU"):
+        return _checked_seed(value, "nkey: the setting")
+    try:
+        text = Path(value).expanduser().read_text(encoding="ascii", errors="replace")
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"nkey: neither a user seed (SU…) nor a readable file ({error.__class__.__name__})."
+        ) from None
+    found = _SEED.search(text)
+    return _checked_seed(found[1] if found else text.strip(), "nkey: the file")
+
+
+def checked_pair(jwt: str, seed: str, where: str) -> UserLogin:
+    """Both, where they belong together. Raises SettingsError otherwise."""
+    if claims_of(jwt).get("sub") != public_key(seed):
+        raise SettingsError(f"{where}: the JWT and the seed belong to two different users.")
+    return UserLogin(jwt, seed)
+
+
+def public_key(seed: str) -> str:
+    """The public key (U…) of `seed`."""
+    pair = nkeys.from_seed(bytearray(seed.encode()))
+    public: str = pair.public_key.decode().rstrip("=")
+    return public
+
+
+def claims_of(jwt: str) -> dict[str, Any]:
+    """What `jwt` says, unverified: that is the server's part. Raises ValueError on what is no JWT."""
+    body = jwt.split(".")[1] if jwt.count(".") == 2 else ""
+    claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    if not isinstance(claims, dict):
+        raise TypeError("no claims")
+    return claims
+
+
+def no_such_file(setting: str, path: str) -> str:
+    """The sentence about a setting that names no file."""
+    return f"The setting {setting!r} names {shown_path(path)}, and there is no such file."
+
+
+def shown_path(path: str) -> str:
+    """`path` as it may be shown: somebody may have written a secret in its place."""
+    secret = path.strip().startswith(("SU", "eyJ", "-----")) or len(path) > 200 or "\n" in path
+    return "no path but something else" if secret else repr(path)
+
+
+def _check_jwt(jwt: str, where: str) -> str:
+    try:
+        kind = claims_of(jwt).get("nats", {}).get("type")
+    except (ValueError, TypeError, AttributeError):
+        raise SettingsError(f"{where} holds no JWT that can be read. Get a new one.") from None
+    if kind != "user":
+        raise SettingsError(f"{where} holds a JWT of type {kind!r}, and a login needs one of type 'user'.")
+    return jwt
+
+
+def _checked_seed(seed: str, where: str) -> str:
+    try:
+        if public_key(seed).startswith("U"):
+            return seed
+    except (nkeys.NkeysError, ValueError, TypeError):
+        pass
+    raise SettingsError(f"{where} holds no user seed that is valid; one starts with SU.")
+
+
+def _read(setting: str, path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        raise SettingsError(no_such_file(setting, path)) from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"{setting}: the file {shown_path(path)} cannot be read ({error.__class__.__name__}). "
+            "Check who may read it."
+        ) from None

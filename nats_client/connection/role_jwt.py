@@ -1,0 +1,177 @@
+"""Logging in as a role: a token service hands out a user JWT that lives for minutes. See docs/tokens.md.
+
+The login of the settings, the broker's, may ask for tokens and nothing else. The user's key is made here, for
+one token, and never leaves the memory of this process: the service sees its public half only.
+"""
+
+import base64
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import nats.errors
+import nkeys
+from nats.aio.msg import Msg
+
+from ..errors import LookbackError, RequestRefused, SubjectError, TokenRefused, TokenUnavailable
+from ..subjects import check_service, check_stream_name
+from .settings import Settings
+
+SUBJECT = "tokens.mint"
+"""Where tokens are asked for."""
+RENEW_AT = 0.6
+"""Of its life, when a token is renewed: requests and queries that are under way then have the rest to end."""
+CLOSE_AT = 0.95
+"""Of its life, when the connection with the old token is closed at the latest."""
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What a login may see, as far as it is known: what is not in here need not be asked for."""
+
+    role: str | None = None
+    """The role taken on; None for a login without one."""
+    pages: tuple[str, ...] | None = None
+    """Pages of the app, by file name; None: all."""
+    streams: tuple[str, ...] | None = None
+    """Streams that may be listed and read, those of buckets with their prefix `KV_`; None: all."""
+    services: tuple[str, ...] | None = None
+    """Services that may be found, by name; None: all."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Rights":
+        """Those that the settings name; of a role nothing, until its first token is there."""
+        if settings.role:
+            return cls(settings.role, (), (), ())
+        return cls(None, None, _names(settings.streams), _names(settings.services))
+
+
+@dataclass(frozen=True)
+class Token:
+    """A user JWT with its key, and what comes with it."""
+
+    rights: Rights
+    inbox_prefix: str
+    renew_at: float
+    """By the monotonic clock, as the other times are: how long it lives is told, so ours may be off."""
+    close_at: float
+    ends_at: float
+    _jwt: str = field(repr=False)
+    _pair: nkeys.KeyPair = field(repr=False)
+
+    def login(self) -> dict[str, Any]:
+        """The arguments of `nats.connect` that log in."""
+        return {"user_jwt_cb": self._jwt.encode, "signature_cb": self._sign}
+
+    def _sign(self, nonce: str) -> bytes:
+        return base64.b64encode(self._pair.sign(nonce.encode()))
+
+
+class Wanted:
+    """A token that is asked for."""
+
+    def __init__(self, role: str) -> None:
+        self._role = role
+        self._pair = nkeys.from_seed(bytearray(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)))
+        self._asked = time.monotonic()
+
+    @property
+    def payload(self) -> bytes:
+        """The request."""
+        key = self._pair.public_key.decode().rstrip("=")
+        return json.dumps({"role": self._role, "key": key}).encode()
+
+    def token(self, reply: Msg, early: float = 0) -> Token:
+        """The token in the answer; it lives `early` seconds less than it says. Raises TokenRefused, and
+        TokenUnavailable where it is none."""
+        headers = reply.headers or {}
+        if code := headers.get("Nats-Service-Error-Code"):
+            why = headers.get("Nats-Service-Error", "")[:300]
+            if code.startswith("4"):
+                raise TokenRefused(
+                    f"The token service refuses the role {self._role!r}: {why} "
+                    "Check 'role', or ask who keeps the table of roles."
+                )
+            raise TokenUnavailable(f"The token service has no token for the role {self._role!r}: {why}")
+        try:
+            told = json.loads(reply.data)
+            lives = max(0.0, float(told["lives"]) - early)
+            rights = Rights(
+                self._role,
+                _list(told["pages"], str),
+                _list(told["streams"], check_stream_name),
+                _list(told["services"], check_service),
+            )
+            jwt, inbox_prefix = str(told["jwt"]), str(told["inbox_prefix"])
+        except (ValueError, LookupError, TypeError, SubjectError):
+            raise TokenUnavailable(
+                f"The answer of the token service at {SUBJECT!r} cannot be read. Check what listens there."
+            ) from None
+        since = self._asked
+        return Token(
+            rights,
+            inbox_prefix,
+            since + RENEW_AT * lives,
+            since + CLOSE_AT * lives,
+            since + lives,
+            jwt,
+            self._pair,
+        )
+
+    def failed(self, error: Exception) -> LookbackError:
+        """Why there is no answer, for people."""
+        if isinstance(error, RequestRefused):
+            return TokenRefused(
+                f"The login may not ask for tokens at {SUBJECT!r}. {error} Or use a login that may."
+            )
+        if isinstance(error, nats.errors.NoRespondersError):
+            return TokenUnavailable(
+                f"No token for the role {self._role!r}: no token service listens at {SUBJECT!r}. Check that "
+                "it runs, and that the account of the login imports it."
+            )
+        return TokenUnavailable(
+            f"No token for the role {self._role!r}: the token service at {SUBJECT!r} did not answer in time."
+        )
+
+
+def refused(role: str, where: str) -> TokenRefused:
+    """The error of a server that does not take a token just made."""
+    return TokenRefused(
+        f"The token of the role {role!r} is refused by {where}. It may be revoked; or the account does not "
+        "name the role's signing key, or the clocks of server and token service differ."
+    )
+
+
+def unchecked(role: str, where: str) -> TokenRefused:
+    """The error of a server that lets in whoever comes: it would not enforce what the role may."""
+    return TokenRefused(
+        f"The role {role!r} has no meaning at {where}, which does not check tokens: it has no operator. "
+        "Leave out 'role', or ask who runs the server."
+    )
+
+
+def ended(role: str, where: str, error: Exception, renewal: LookbackError | None) -> LookbackError | None:
+    """Why a connection with a token was ended by the server, None where that was not for the token."""
+    text = str(error).lower()
+    if "revoked" in text:
+        return TokenRefused(f"The token of the role {role!r} was revoked at {where}.")
+    if "expired" in text:
+        return renewal or TokenUnavailable(f"The token of the role {role!r} has ended at {where}.")
+    return None
+
+
+def _names(listed: str | None) -> tuple[str, ...] | None:
+    if listed is None:
+        return None
+    return tuple(dict.fromkeys(name.strip() for name in listed.split(",") if name.strip()))
+
+
+def _list(value: Any, check: Callable[[str], str]) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise TypeError
+    return tuple(check(one) for one in value)

@@ -1,0 +1,453 @@
+"""How to reach NATS: one frozen value, from a mapping (a section of a secrets file) and the environment."""
+
+import contextlib
+import math
+import os
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import ParseResult, SplitResult, quote, unquote, urlsplit
+
+from nats.aio.client import RawCredentials
+
+from ..errors import SettingsError, SubjectError, one_of
+from ..subjects import check_service, check_stream_name
+from .credentials import (
+    checked_pair,
+    claims_of,
+    no_such_file,
+    read_credentials,
+    read_jwt,
+    read_seed,
+    shown_path,
+)
+
+SCHEMES = ("nats", "tls", "ws", "wss")
+KNOWN = (*SCHEMES, "http", "https", "ftp")  # any other may be the beginning of a login
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) *((?:[KMGT]i?)?B?)", re.IGNORECASE)
+DEFAULT_PORT = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
+
+ENVIRONMENT = {
+    "NATS_URL": "url",
+    "NATS_USER": "user",
+    "NATS_PASSWORD": "password",
+    "NATS_TOKEN": "token",
+    "NATS_NKEY": "nkey",
+    "NATS_JWT": "jwt",
+    "NATS_CREDS": "credentials",
+    "NATS_CA": "tls_ca",
+    "NATS_CERT": "tls_cert",
+    "NATS_KEY": "tls_key",
+    "NATS_TLS_HOSTNAME": "tls_hostname",
+    "NATS_TLS_HANDSHAKE_FIRST": "tls_handshake_first",
+    "NATS_DOMAIN": "domain",
+    "NATS_API_PREFIX": "api_prefix",
+    "NATS_INBOX_PREFIX": "inbox_prefix",
+    "NATS_ROLE": "role",
+    "NATS_STREAMS": "streams",
+    "NATS_SERVICES": "services",
+    "NATS_NAME": "name",
+    "LOOKBACK_MEMORY": "memory",
+    "LOOKBACK_FEED_ROWS": "feed_rows",
+    "LOOKBACK_FEED_MEMORY": "feed_memory",
+    "LOOKBACK_BUCKET_KEYS": "bucket_keys",
+    "LOOKBACK_IDLE_AFTER": "idle_after",
+}
+"""Environment variable to setting; a variable that is set and not empty wins over the mapping."""
+
+FLAGS = ("tls_handshake_first",)
+SIZES = ("memory", "feed_memory")
+NUMBERS = ("feed_rows", "bucket_keys")
+SECONDS = ("idle_after",)
+LEAST_MEMORY = 16 << 20
+"""Bytes below which nothing could be shown."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+@dataclass(frozen=True, repr=False)
+class Settings:
+    """Where NATS is, and how to log in. Secrets are kept out of repr, messages and logs."""
+
+    url: str = "nats://127.0.0.1:4222"
+    """One server or several, separated by commas: nats://, tls://, ws:// or wss://, host and port.
+    User and password, or a token, may stand in the URL, as they are or percent-encoded, up to the last @. A %
+    with two hexadecimal digits behind it is an encoding (write %25 for %), and a comma is written %2C. The
+    settings below are the better place."""
+    user: str | None = field(default=None, repr=False)
+    """User name, together with `password`."""
+    password: str | None = field(default=None, repr=False)
+    """Password of `user`."""
+    token: str | None = field(default=None, repr=False)
+    """A token, for servers that are set up with one."""
+    nkey: str | None = field(default=None, repr=False)
+    """An nkey user seed (SU…), or the path of a file that holds one."""
+    jwt: str | None = field(default=None, repr=False)
+    """A user JWT, or the path of a file that holds one, together with `nkey` for its seed."""
+    credentials: str | None = None
+    """Path of a .creds file (user JWT and seed), as `nsc` and managed services hand out."""
+    tls_ca: str | None = None
+    """Path of the CA certificates (PEM) that the server's certificate is checked against, in place of
+    the system's."""
+    tls_cert: str | None = None
+    """Path of our own client certificate (PEM), for servers that ask for one."""
+    tls_key: str | None = None
+    """Path of the private key of `tls_cert` (PEM); not needed where the certificate file holds it too."""
+    tls_hostname: str | None = None
+    """The name in the server's certificate, where it is not the host of the URL."""
+    tls_handshake_first: bool = False
+    """Whether TLS comes before anything else, for servers with `handshake_first`."""
+    domain: str | None = None
+    """JetStream domain, for streams behind a leaf node."""
+    api_prefix: str | None = None
+    """What stands in place of `$JS.API` in requests to JetStream, where an account imports another's API
+    under a name of its own. A domain is such a prefix too, so set one of the two."""
+    inbox_prefix: str = "_INBOX"
+    """Where answers are delivered: the login must permit to subscribe to what is below it."""
+    role: str | None = None
+    """The role to take on: the login is then used for nothing but asking the token service for a short-lived
+    user JWT of this role, again before each one ends."""
+    streams: str | None = None
+    """Streams to list, separated by commas, those of buckets with their prefix `KV_`: for logins that may
+    read some, and not ask for a list of all. Default: the server is asked."""
+    services: str | None = None
+    """Names of services to find, separated by commas: for logins that may not look for all. Default: all."""
+    memory: int | None = None
+    """What all windows, back-fills, query results, buckets and charts of the process hold together at most,
+    as "2 GiB" or "500 MB". Default: half of the machine's memory, at most 2 GiB."""
+    feed_rows: int = 2_500_000
+    """Rows that one window, or the result of one query, holds at most."""
+    feed_memory: int = 512 << 20
+    """Bytes that one window, query result or bucket holds at most, as "512 MiB"."""
+    bucket_keys: int = 100_000
+    """Keys of one bucket that are held at most."""
+    idle_after: float = 600.0
+    """Seconds without a reader after which a feed, bucket or query result is closed."""
+    name: str = "lookback"
+    """The connection's name in the server's monitoring."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def __repr__(self) -> str:
+        shown = [("url", self.shown)] + [
+            (each.name, getattr(self, each.name)) for each in fields(self) if each.repr and each.name != "url"
+        ]
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown)})"
+
+    @classmethod
+    def load(
+        cls, mapping: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None
+    ) -> "Settings":
+        """Settings from `mapping` (such as `[connections.nats]`), overridden by the environment.
+
+        `env` defaults to os.environ. Raises SettingsError on an unknown key, a value of the wrong type,
+        a file that cannot be read, or logins that exclude each other; never with a secret in its text.
+        """
+        env = os.environ if env is None else env
+        known = {f.name for f in fields(cls)}
+        values: dict[str, Any] = {}
+        for key, value in (mapping or {}).items():
+            if key not in known:
+                raise SettingsError(f"Unknown setting {key!r}. " + one_of(key, known, what="setting"))
+            if isinstance(value, list | tuple) and key == "url":
+                value = ",".join(str(part) for part in value)
+            values[key] = _read(key, value)
+        for variable, key in ENVIRONMENT.items():
+            if env.get(variable):
+                values[key] = _read(key, env[variable])
+        return cls(**{key: value for key, value in values.items() if value != ""})
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The URLs, one by one, with the port written out, and logins percent-encoded: never show them."""
+        return tuple(_normal(part.strip()) for part in self.url.split(",") if part.strip())
+
+    @property
+    def shown(self) -> str:
+        """The servers as they may be shown to anyone: without user, password or token."""
+        return ", ".join(without_credentials(server) for server in self.servers)
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The TLS context, or None where neither a setting nor a URL asks for TLS. Raises SettingsError."""
+        secure = any(urlsplit(server).scheme in ("tls", "wss") for server in self.servers)
+        own = self.tls_ca or self.tls_cert or self.tls_hostname or self.tls_handshake_first
+        if not (secure or own):
+            return None
+        ca, cert, key = (
+            Path(path).expanduser() if path else None for path in (self.tls_ca, self.tls_cert, self.tls_key)
+        )
+        try:
+            context = ssl.create_default_context(cafile=ca)
+        except FileNotFoundError:
+            raise SettingsError(no_such_file("tls_ca", self.tls_ca or "")) from None
+        except (ssl.SSLError, OSError) as error:
+            raise SettingsError(
+                f"tls_ca: the file {shown_path(self.tls_ca or '')} holds no certificates in PEM that can be "
+                f"read ({error.__class__.__name__})."
+            ) from None
+        if cert:
+            try:
+                context.load_cert_chain(cert, key, password=_no_passphrase)
+            except (ssl.SSLError, OSError) as error:
+                raise SettingsError(_bad_pair(self, error)) from None
+        return context
+
+    def login(self) -> dict[str, Any]:
+        """The arguments of `nats.connect` that log in. Reads the files anew, so that a renewed file counts.
+
+        Raises SettingsError when a file is missing or does not hold what it should.
+        """
+        if self.credentials:
+            return {"user_credentials": RawCredentials(read_credentials(self.credentials).text)}
+        if self.jwt:
+            pair = checked_pair(read_jwt(self.jwt), read_seed(self.nkey or ""), "jwt, nkey")
+            return {"user_credentials": RawCredentials(pair.text)}
+        if self.nkey:
+            return {"nkeys_seed_str": read_seed(self.nkey)}
+        if self.token:
+            return {"token": self.token}
+        if self.user:
+            return {"user": self.user, "password": self.password or ""}
+        return {}
+
+    @property
+    def login_setting(self) -> str:
+        """The name of the setting that logs in, for messages: "user", "credentials", …"""
+        for name in ("credentials", "jwt", "nkey", "token", "user"):
+            if getattr(self, name):
+                return name
+        if any(urlsplit(server).username is not None for server in self.servers):
+            return "url (user and password in it)"
+        return "tls_cert" if self.tls_cert else "none"
+
+    def claims(self) -> dict[str, Any]:
+        """What the user JWT of the login says, unverified; empty where there is none that can be read."""
+        with contextlib.suppress(SettingsError):
+            if self.credentials:
+                return claims_of(read_credentials(self.credentials).jwt)
+            if self.jwt:
+                return claims_of(read_jwt(self.jwt))
+        return {}
+
+
+def login_in(parts: SplitResult | ParseResult) -> dict[str, str]:
+    """The login in one of `Settings.servers`, as arguments of `nats.connect`; empty where it has none."""
+    if parts.username is None:
+        return {}
+    user = unquote(parts.username)
+    return {"token": user} if parts.password is None else {"user": user, "password": unquote(parts.password)}
+
+
+def without_credentials(url: str) -> str:
+    """`url` without login and query. What is no URL is not shown."""
+    scheme, _, address = _taken_apart(url)
+    if scheme not in KNOWN:
+        return "an unreadable URL"
+    try:
+        parts = urlsplit(f"{scheme}://{address}")
+        port = f":{parts.port}" if parts.port is not None else ""
+    except ValueError:
+        return "an unreadable URL"
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    return f"{scheme}://{host}{port}{parts.path if scheme in ('ws', 'wss') else ''}"
+
+
+def _taken_apart(url: str) -> tuple[str, str | None, str]:
+    """Scheme ("nats" where there is none), login as it stands there, and the rest. A login may have any
+    character in it, so that it ends at the last @."""
+    found = _SCHEME.match(url)
+    scheme, rest = (found[1].lower(), url[found.end() :]) if found else ("nats", url)
+    login, at, address = rest.rpartition("@")
+    return scheme, login if at else None, address
+
+
+def _normal(url: str) -> str:
+    """`url` in a form that every parser of URLs reads alike."""
+    scheme, login, address = _taken_apart(url)
+    try:
+        parts = urlsplit(f"{scheme}://{address}")
+        if parts.port is None and parts.hostname and scheme in DEFAULT_PORT:
+            address = parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{DEFAULT_PORT[scheme]}").geturl()
+            address = address.partition("://")[2]
+    except ValueError:
+        pass  # said by the check, which names the setting
+    if login is None:
+        return f"{scheme}://{address}"
+    user, colon, password = login.partition(":")
+    return f"{scheme}://{_encoded(user)}{colon}{_encoded(password)}@{address}"
+
+
+def _encoded(text: str) -> str:
+    return quote(unquote(text), safe="")
+
+
+def _check(settings: Settings) -> None:
+    if not settings.servers:
+        raise SettingsError("The setting 'url' is empty. Write it like nats://host:4222.")
+    _check_urls(settings.url)
+    if len({urlsplit(server).scheme in ("ws", "wss") for server in settings.servers}) > 1:
+        raise SettingsError(
+            "The setting 'url' mixes websocket and TCP servers; NATS clients use one or the other."
+        )
+    ways = ("credentials", "jwt" if settings.jwt else "nkey", "token", "user")
+    logins = [name for name in ways if getattr(settings, name)]
+    if len(logins) > 1:
+        raise SettingsError(
+            f"The settings {' and '.join(map(repr, logins))} exclude each other; keep one of them."
+        )
+    if settings.jwt and not settings.nkey:
+        raise SettingsError("The setting 'jwt' needs 'nkey' as well: the seed that the JWT is for.")
+    if settings.domain and settings.api_prefix:
+        raise SettingsError("The settings 'domain' and 'api_prefix' exclude each other; keep one of them.")
+    for name in ("domain", "api_prefix", "inbox_prefix"):
+        value = getattr(settings, name) or ""
+        if value and (not all(value.split(".")) or any(c in value for c in "*> \t\r\n")):
+            raise SettingsError(f"The setting {name!r} has {value!r}, which is no subject without wildcards.")
+    for name, check in (("streams", check_stream_name), ("services", check_service)):
+        try:
+            for each in (getattr(settings, name) or "").split(","):
+                check(each.strip() or "none")
+        except SubjectError as error:
+            raise SettingsError(f"The setting {name!r}: {error}") from None
+    if settings.password and not settings.user:
+        raise SettingsError("The setting 'password' needs 'user' as well.")
+    if settings.tls_key and not settings.tls_cert:
+        raise SettingsError("The setting 'tls_key' needs 'tls_cert' as well.")
+    for name in ("credentials", "tls_ca", "tls_cert", "tls_key"):
+        path = getattr(settings, name)
+        if path and not Path(path).expanduser().is_file():
+            raise SettingsError(no_such_file(name, path))
+
+
+def _check_urls(url: str) -> None:
+    """Raises SettingsError, with nothing in it that may be a part of a login."""
+    pieces = [piece.strip() for piece in url.split(",") if piece.strip()]
+    if any("@" in piece and not _SCHEME.match(piece) for piece in pieces[1:]):
+        raise SettingsError(
+            "The setting 'url' has a comma before an @. Write a comma in a password as %2C; of several "
+            "servers, write each that has a login with its scheme, like nats://user:password@host:4222."
+        )
+    for piece in pieces:
+        _check_url(piece)
+
+
+def _check_url(server: str) -> None:
+    scheme, login, address = _taken_apart(server)
+    try:
+        unquote(login or "", errors="strict")
+    except UnicodeDecodeError:
+        raise SettingsError(
+            "The setting 'url' has a login whose percent-encoding is not UTF-8. Write a % as %25."
+        ) from None
+    try:
+        parts = urlsplit(f"{scheme}://{address}")
+        parts.port  # noqa: B018 - reading it is the check
+    except ValueError:
+        raise SettingsError(
+            "The setting 'url' has an unreadable host or port. Write it like nats://host:4222, or "
+            "nats://user:password@host:4222."
+        ) from None
+    if scheme in ("http", "https"):
+        ws, tls = ("ws", "nats") if scheme == "http" else ("wss", "tls")
+        raise SettingsError(
+            f"The setting 'url' has {without_credentials(server)!r}, an address for browsers. Write it like "
+            f"{tls}://host:4222, or {ws}://host:port for a websocket listener of NATS."
+        )
+    if scheme not in SCHEMES or not parts.hostname:
+        raise SettingsError(
+            f"The setting 'url' has {without_credentials(server)!r}. Write it like nats://host:4222."
+        )
+    path = parts.path.strip("/") if scheme in ("nats", "tls") else ""
+    if path or parts.fragment or (parts.query and scheme in ("nats", "tls")) or re.search(r"\s", address):
+        raise SettingsError(
+            "The setting 'url' has more than host and port after the login. Write it like "
+            "nats://host:4222, or nats://user:password@host:4222."
+        )
+
+
+def _bad_pair(settings: Settings, error: OSError) -> str:
+    """Why `tls_cert` and `tls_key` cannot be used."""
+    reason = getattr(error, "reason", None) or ""
+    cert, key = shown_path(settings.tls_cert or ""), shown_path(settings.tls_key or "")
+    if reason == "KEY_VALUES_MISMATCH":
+        return f"tls_key: the key in {key} does not fit the certificate in {cert} ('tls_cert')."
+    if not settings.tls_key:
+        return f"tls_cert: the file {cert} holds no certificate and its key. Name the key in 'tls_key'."
+    return (
+        f"tls_cert, tls_key: {cert} and {key} are no certificate and its unencrypted key in PEM "
+        f"({reason or error.__class__.__name__})."
+    )
+
+
+def _flag(key: str, value: Any) -> bool:
+    words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
+    known = words.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(known, bool):
+        raise SettingsError(f"The setting {key!r} is either true or false.")
+    return known
+
+
+def _size(key: str, value: Any) -> int:
+    """A number of bytes, or a text such as "2 GiB"."""
+    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is not None:
+        unit = found[2].upper().removesuffix("B")
+        value = int(
+            float(found[1]) * (1024 if unit.endswith("I") else 1000) ** " KMGT".index(unit[:1] or " ")
+        )
+    if not isinstance(value, int) or isinstance(value, bool) or value < LEAST_MEMORY:
+        raise SettingsError(
+            f"The setting {key!r} has {value!r}. Write a size of at least 16 MiB, such as "
+            "'2 GiB' or '500 MB'."
+        )
+    return value
+
+
+def _number(key: str, value: Any) -> int:
+    """A whole number above zero, as a number or a text such as "100_000"."""
+    try:
+        number = int(value) if isinstance(value, str | int) and not isinstance(value, bool) else 0
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise SettingsError(f"The setting {key!r} has {value!r}. Write a whole number above zero.")
+    return number
+
+
+def _seconds(key: str, value: Any) -> float:
+    """A number of seconds above zero, as a number or a text."""
+    try:
+        seconds = (
+            float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else 0.0
+        )
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise SettingsError(f"The setting {key!r} has {value!r}. Write a number of seconds above zero.")
+    return seconds
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(f"The setting {key!r} must be a text, not {type(value).__name__}.")
+    return value
+
+
+def _read(key: str, value: Any) -> Any:
+    """The value of a setting as it is used."""
+    if key in FLAGS:
+        return _flag(key, value)
+    if key in SIZES:
+        return _size(key, value)
+    if key in NUMBERS:
+        return _number(key, value)
+    return _seconds(key, value) if key in SECONDS else _text(key, value)
+
+
+def _no_passphrase() -> str:
+    # Without a callback OpenSSL would ask on the terminal and wait there.
+    return ""

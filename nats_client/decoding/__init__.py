@@ -1,0 +1,4 @@
+"""Payloads to columns.
+
+Imports errors, subjects and table.
+"""

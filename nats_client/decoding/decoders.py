@@ -1,0 +1,393 @@
+"""Payloads to columns, a batch at a time.
+
+A decoder is known by its name, since a name says that two pages mean the same feed and a function does not.
+"""
+
+import contextlib
+import json
+from array import array
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pandas as pd
+
+from ..errors import SettingsError, one_of
+from ..subjects import ENVELOPE
+from ..table.columns import EXACT, NULL, Batch, Coded, Floats, Ints, Mixed, Values
+from ..table.iso_times import MISSING, STAMP, Stamps, read_stamps
+from .json_columns import read_columns
+
+LONGEST_TEXT = 4096
+"""Characters kept of a text value."""
+DEEPEST = 4
+"""Levels of nested objects that become columns (a.b.c); below, the JSON text is kept."""
+NUMERIC = {int, float, bool}
+JOINED = 1000
+"""Payloads that are read in one go."""
+NANOSECONDS = 1e17
+"""From here on a number that is a time counts nanoseconds."""
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """A payload that could not be decoded, as a sample for the page."""
+
+    subject: str
+    seq: int
+    reason: str
+    payload: str
+    """Its first 200 bytes, as text."""
+
+
+@dataclass(slots=True)
+class Raw:
+    """Messages as they came, one entry a message; times in ns since the epoch, UTC."""
+
+    seq: "array[int] | list[int]" = field(default_factory=lambda: array("q"))
+    received: "array[int] | list[int]" = field(default_factory=lambda: array("q"))
+    subject: list[str] = field(default_factory=list)
+    payload: list[bytes] = field(default_factory=list)
+    headers: dict[int, dict[str, str]] = field(default_factory=dict)
+    """By stream sequence, of the messages that have some."""
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+    def split(self) -> "list[Raw]":
+        """Each message by itself."""
+        each = zip(self.seq, self.received, self.subject, self.payload, strict=True)
+        return [Raw([seq], [received], [subject], [payload]) for seq, received, subject, payload in each]
+
+
+Row = dict[str, Any]
+Decoder = Callable[[bytes], Any]
+Truths = npt.NDArray[np.bool_]
+
+
+def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[Malformed], int]:
+    """The rows of `raw`, samples of what was malformed (at most 10), and how many messages were.
+
+    A JSON object is a row, an array of objects several, a scalar a row with the column `value`.
+    With a `time_field`, that field of the payload is the row's time: ISO 8601 (UTC where it names no
+    zone) or a number of seconds, milliseconds, microseconds or nanoseconds since the epoch, told apart by
+    its size. A row without a readable time is malformed. A message without a payload is a row without fields,
+    at the time when the server stored it. Fields that are called like the envelope become `payload{name}`.
+    """
+    load = DECODERS[decoder]
+    taken = set(ENVELOPE)
+    if load is _json and (batch := _by_column(raw, time_field, taken)) is not None:
+        return batch, [], 0
+    bad: list[tuple[int, str]] = []
+    rows = _objects(raw.payload) if load is _json else None
+    if rows is not None:
+        at: Ints = np.arange(len(rows))
+    else:
+        rows, origin = _each(raw.payload, load, bad)
+        at = np.asarray(origin, dtype=np.int64)
+
+    received = np.asarray(raw.received, dtype=np.int64)[at]
+    time = received
+    if time_field is not None:
+        time, readable = read_times([row.get(time_field) for row in rows])
+        for i in np.flatnonzero(~readable).tolist():
+            if not raw.payload[at[i]]:  # nothing in it says otherwise
+                time[i], readable[i] = received[i], True
+        if not readable.all():
+            bad += [
+                (int(at[i]), f"no readable time in the field {time_field!r}")
+                for i in np.flatnonzero(~readable).tolist()
+            ]
+            rows = [row for row, good in zip(rows, readable.tolist(), strict=True) if good]
+            at, received, time = at[readable], received[readable], time[readable]
+    columns = _Columns(taken)
+    columns.add(rows)
+    seq = np.asarray(raw.seq, dtype=np.int64)[at]
+    whole = len(at) == len(raw)
+    subject = raw.subject if whole else [raw.subject[i] for i in at.tolist()]
+    batch = Batch(
+        seq,
+        received,
+        time,
+        subject,
+        columns.values,
+        frozenset(columns.integral),
+        columns.not_finite,
+    )
+    samples = [
+        Malformed(raw.subject[i], raw.seq[i], reason, raw.payload[i][:200].decode("utf-8", "replace"))
+        for i, reason in bad[:10]
+    ]
+    return batch, samples, len({i for i, _ in bad})
+
+
+def _by_column(raw: Raw, time_field: str | None, taken: Collection[str]) -> Batch | None:
+    """The rows of many messages that look alike; None where they do not."""
+    columns = read_columns(raw.payload, LONGEST_TEXT, EXACT)
+    if columns is None:
+        return None
+    received = np.asarray(raw.received, dtype=np.int64)
+    time = received
+    if time_field is not None:
+        own = columns.values.get(time_field)
+        times = _own_times(own) if own is not None else None
+        if times is None:
+            return None
+        time = times
+    renamed = {name: f"payload{name}" if name in taken else name for name in columns.values}
+    if len(set(renamed.values())) < len(renamed):
+        return None
+    return Batch(
+        np.asarray(raw.seq, dtype=np.int64),
+        received,
+        time,
+        raw.subject,
+        {renamed[name]: values for name, values in columns.values.items()},
+        frozenset(renamed[name] for name in columns.integral),
+    )
+
+
+def _own_times(values: Values) -> Ints | None:
+    """A column as the rows' own times, as read_times() reads them; None where one cannot be read."""
+    if isinstance(values, Coded):
+        if (values.codes < 0).any():
+            return None
+        times, readable = read_times(values.labels)
+        return times[values.codes] if readable.all() else None
+    assert isinstance(values, np.ndarray)
+    if values.dtype == STAMP:
+        ns: Ints = cast(Stamps, values)["ns"]
+        return ns.copy() if (ns != MISSING["ns"]).all() else None
+    numbers = cast(Floats, values)
+    if not (np.abs(numbers) > 1).any():  # true and false are no times
+        return None
+    times, readable = _times_of(numbers)
+    return times if readable.all() else None
+
+
+def _each(
+    payloads: Sequence[bytes], load: Decoder, bad: list[tuple[int, str]]
+) -> tuple[list[Row], list[int]]:
+    """The rows of `payloads`, and of which each is; those that are malformed, and why, are put into `bad`."""
+    rows: list[Row] = []
+    origin: list[int] = []
+    for i, payload in enumerate(payloads):
+        if not payload:  # a marker, or all is in the headers: a row without fields
+            rows.append({})
+            origin.append(i)
+            continue
+        try:
+            value = load(payload)
+        except ValueError as error:
+            bad.append((i, str(error)))
+            continue
+        if type(value) is dict:
+            rows.append(value)
+            origin.append(i)
+        elif isinstance(value, list):
+            for item in value:
+                rows.append(item if isinstance(item, dict) else {"value": item})
+                origin.append(i)
+        else:
+            rows.append({"value": value})
+            origin.append(i)
+    return rows, origin
+
+
+def _objects(payloads: Sequence[bytes]) -> list[Row] | None:
+    """The rows of `payloads` where each is one JSON object, in which there is no array; None where any is
+    not.
+
+    They are read in one go, joined to an array by a comma and a line break. No string of JSON has a line
+    break in it, so none reaches from one payload into the next. Before each comma there is a "}" and behind
+    it a "{", which within an object would have to be a key. So each payload is one value or several, and all
+    are one where together they are as many as there are payloads.
+    """
+    rows: list[Row] = []
+    for start in range(0, len(payloads), JOINED):
+        part = payloads[start : start + JOINED]
+        text = b"[%s]" % b",\n".join(part)
+        between = len(part) - 1
+        if text.count(b"},\n{") != between or text.count(b"\n") != between or text.count(b"[") != 1:
+            return None
+        try:
+            found = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return None
+        if len(found) != len(part) or type(found[0]) is not dict or type(found[-1]) is not dict:
+            return None
+        rows += found
+    return rows
+
+
+def check_decoder(name: str) -> str:
+    """`name` when there is such a decoder. Raises SettingsError otherwise."""
+    if name not in DECODERS:
+        raise SettingsError(f"There is no decoder {name!r}. " + one_of(name, DECODERS, what="decoder"))
+    return name
+
+
+def _json(payload: bytes) -> Any:
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        if b"NaN" in payload or b"Infinity" in payload:
+            # No JSON, but what Python and others write for a value that is missing: the rest is sound.
+            with contextlib.suppress(ValueError, RecursionError):
+                return json.loads(payload, parse_int=_integer)
+        raise ValueError(f"not JSON: {error.msg} at byte {error.pos}") from None
+
+
+def _integer(digits: str) -> int | float:
+    """As orjson reads it: a float where 64 bits do not suffice."""
+    value = int(digits)
+    return value if -(2**63) <= value < 2**64 else float(digits)
+
+
+def _text(payload: bytes) -> Any:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise ValueError("not text in UTF-8") from None
+
+
+DECODERS: dict[str, Decoder] = {"json": _json, "text": _text}
+"""By name: "json" (objects, arrays of objects, scalars) and "text" (UTF-8, in the column `value`)."""
+
+
+class _Columns:
+    """One column per key of some rows, nested objects with their path. Keys that are `taken` get "payload" in
+    front."""
+
+    def __init__(self, taken: Collection[str]) -> None:
+        self._taken = taken
+        self.values: dict[str, Values] = {}
+        self._absent: list[int] = []  # rows without the field that is added
+        self.integral: set[str] = set()
+        """Columns that hold only integers."""
+        self.not_finite = 0
+        """Values that were NaN or an infinity."""
+
+    def add(self, rows: list[Row], path: str = "", depth: int = 0) -> None:
+        """Take in the keys of `rows`."""
+        alike = bool(rows) and all(map(rows[0].keys().__eq__, map(dict.keys, rows)))
+        names = list(rows[0] if alike else dict.fromkeys(key for row in rows for key in row))
+        for key in names:
+            values = list(map(itemgetter(key), rows)) if alike else [row.get(key) for row in rows]
+            name = path + (f"payload{key}" if key in self._taken and not path else key)
+            kinds = set(map(type, values))
+            if dict in kinds and depth < DEEPEST:
+                nested = [value if type(value) is dict else {} for value in values]
+                self.add(nested, f"{name}.", depth + 1)
+                kinds.discard(dict)
+                values = [None if type(value) is dict else value for value in values]
+            if type(None) in kinds:
+                kinds.discard(type(None))
+                self._absent = [] if alike else [i for i, row in enumerate(rows) if key not in row]
+            if kinds:
+                self._add(name, values, kinds)
+            elif len(self._absent) < len(rows):  # nulls alone
+                self.values[name] = self._nulls_in(np.full(len(rows), NULL))
+            self._absent = []
+
+    def _add(self, name: str, values: list[Any], kinds: set[type]) -> None:
+        if kinds & NUMERIC:
+            self._add_numbers(name, values, kinds)
+            return
+        if kinds == {str}:
+            if (stamps := _as_stamps(values)) is not None:
+                self.values[name] = stamps
+                return
+            if None not in values and max(map(len, values)) <= LONGEST_TEXT:
+                self.values[name] = values
+                return
+        self.values[name] = [_as_text(value) for value in values]
+
+    def _nulls_in(self, column: Floats) -> Floats:
+        """`column`, in which rows without the field are none that say null."""
+        column[self._absent] = np.nan
+        return column
+
+    def _add_numbers(self, name: str, values: list[Any], kinds: set[type]) -> None:
+        """Add `values`, some of which are numbers, as float64; beside them what is none, and the digits of
+        integers that float64 cannot hold, as texts."""
+        missing = values.count(None)
+        texts: list[str | None] | None = None
+        if not kinds <= NUMERIC:
+            texts = [None if value is None or type(value) in NUMERIC else _as_text(value) for value in values]
+            values = [value if value is None or type(value) in NUMERIC else np.nan for value in values]
+            missing += sum(text is not None for text in texts)
+        if missing:
+            values = [NULL if value is None else value for value in values]
+        column = self._nulls_in(np.array(values, dtype=np.float64))
+        if int in kinds and len(large := np.flatnonzero(np.abs(column) >= EXACT)):
+            texts = texts or [None] * len(values)
+            for i in large.tolist():
+                if type(values[i]) is int:
+                    texts[i] = str(values[i])
+        finite = np.isfinite(column)
+        if not finite.all():
+            self.not_finite += len(column) - int(finite.sum()) - missing
+            column[np.isinf(column)] = np.nan
+        self.values[name] = column if texts is None else Mixed(column, texts)
+        if kinds == {int} and not missing:
+            self.integral.add(name)
+
+
+def _as_stamps(values: list[Any]) -> Stamps | None:
+    """Texts, some of which may be None, as times where all are times that name UTC."""
+    if None not in values:
+        return read_stamps(values)
+    held = [i for i, value in enumerate(values) if value is not None]
+    stamps = _as_stamps([values[i] for i in held])
+    if stamps is None:
+        return None
+    found = np.full(len(values), MISSING)
+    found[held] = stamps
+    return found
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None:
+        return None
+    try:
+        text: str = value if type(value) is str else orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        raise ValueError("nested too deeply") from None
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+
+
+def read_times(values: Sequence[Any]) -> tuple[Ints, Truths]:
+    """Times in payloads, as `decode` reads them: in ns since the epoch, UTC, and which could be read."""
+    kinds = set(map(type, values))
+    if kinds <= {int, float}:
+        numbers = np.array(values, dtype=np.float64)
+        nanoseconds, readable = _times_of(numbers)
+        if (large := np.flatnonzero(readable & (np.abs(numbers) >= EXACT))).size:
+            # float64 cannot hold nanoseconds of today; integers in them are taken as they are.
+            for i in large.tolist():
+                if type(values[i]) is int and abs(numbers[i]) >= NANOSECONDS:
+                    nanoseconds[i] = values[i]
+        return nanoseconds, readable
+    if kinds <= {str}:
+        stamps = read_stamps(values)
+        if stamps is not None:
+            return stamps["ns"].copy(), np.ones(len(values), dtype=bool)
+        parsed = pd.to_datetime(pd.Series(values, dtype="str"), utc=True, format="ISO8601", errors="coerce")
+        return parsed.to_numpy("datetime64[ns]").view(np.int64), parsed.notna().to_numpy()
+    single = [read_times([value]) for value in values] if len(kinds) > 1 else []
+    if not single:
+        return np.zeros(len(values), dtype=np.int64), np.zeros(len(values), dtype=bool)
+    return np.concatenate([time for time, _ in single]), np.concatenate([good for _, good in single])
+
+
+def _times_of(numbers: Floats) -> tuple[Ints, Truths]:
+    """Each unit is a thousand times the next; today's date is 1.7e9 s, so these bounds hold for centuries."""
+    size = np.abs(numbers)
+    scale = np.where(size < 1e11, 1e9, np.where(size < 1e14, 1e6, np.where(size < NANOSECONDS, 1e3, 1.0)))
+    readable = np.isfinite(numbers) & (size * scale < 9.2e18)
+    return (np.where(readable, numbers, 0.0) * scale).astype(np.int64), readable

@@ -1,0 +1,4 @@
+"""Key-value buckets, kept current.
+
+Imports connection, decoding, errors, events, feeds, streams and subjects.
+"""

@@ -1,0 +1,679 @@
+"""Key-value buckets: the values of one, kept current whatever happens to it; lists, and histories of keys.
+
+A bucket is the stream KV_{bucket} with the subjects $KV.{bucket}.{key}; a subject's newest message is the
+key's value. In a bucket that mirrors others, or takes from them, the second token may be another's name
+(ADR-8 of https://github.com/nats-io/nats-architecture-and-design). It is read with the consumer that feeds
+have, which tells of what is written. What leaves without a word (by the bucket's TTL, a purge of the stream,
+a message deleted by an administrator) is found by asking for the stream's state every other second.
+"""
+
+import asyncio
+import base64
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from operator import attrgetter
+from typing import Any, Literal
+
+import orjson
+import pandas as pd
+
+from ..connection.connection import Connection, end_tasks
+from ..decoding.decoders import DECODERS, Raw
+from ..errors import (
+    ClosedError,
+    KeyNotFound,
+    LookbackError,
+    MessageNotFound,
+    RequestFailed,
+    RequestRefused,
+    StreamNotFound,
+    TooManyKeys,
+    one_of,
+)
+from ..events import Event
+from ..feeds.reconcile import look_again
+from ..streams.by_sequence import read_headers
+from ..streams.ordered_consumer import BUCKET, Consumer, Phase
+from ..streams.stream_list import StreamList
+from ..subjects import check_key
+
+MOST_REVISIONS = 64
+"""Revisions of a key that a bucket may keep (ADR-8)."""
+MOST_DELETED = 10_000
+"""Messages deleted in the middle of a bucket's stream that are looked for one by one; the server sends their
+list. Where there are more, keys are counted instead."""
+ENTRY_SIZE = 300
+"""Bytes that a key takes in memory beside its name and its value."""
+MOST_ASKED = 1_000
+"""Keys beyond the ceiling whose values are kept once they were asked for, one by one."""
+ASKED_SHARE = 0.1
+"""Of a mapping's ceiling in bytes, what those may have together."""
+ASK_TIMEOUT = 8.0
+"""Seconds that a reader waits for such a key."""
+
+Operation = Literal["PUT", "DEL", "PURGE"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One revision of a key."""
+
+    key: str
+    payload: bytes
+    """What was written; empty where the operation is not PUT."""
+    revision: int
+    updated: int
+    """When the server stored it, ns since the epoch, UTC."""
+    operation: Operation
+
+    @property
+    def value(self) -> Any:
+        """The payload as what it is: JSON, else text, else a text with its bytes in hex and their number."""
+        for decoder in ("json", "text"):
+            with suppress(ValueError):
+                return DECODERS[decoder](self.payload)
+        return _hex(self.payload)
+
+    @property
+    def pretty(self) -> str | None:
+        """JSON on lines of its own, indented; None where the payload is none."""
+        with suppress(ValueError, RecursionError):
+            orjson.loads(self.payload)  # stricter: no NaN, no half of a character
+            return json.dumps(json.loads(self.payload), indent=2, ensure_ascii=False)
+        return None
+
+    def text(self, length: int) -> str:
+        """The payload as it was written, at most `length` characters of it; bytes that are no text in hex."""
+        try:
+            text = self.payload.decode()
+        except UnicodeDecodeError:
+            text = _hex(self.payload, length)
+        return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _hex(payload: bytes, most: int | None = None) -> str:
+    return f"{len(payload):,} bytes: {payload[:most].hex(' ')}"
+
+
+class Values(Mapping[str, Any]):
+    """The keys of a bucket, in alphabetical order, and their values, at one version. It never changes, and
+    may be read in any thread.
+
+    A value is decoded as it is read, so objects and arrays are the reader's own. A key that is not there is
+    a KeyNotFound, which is a KeyError and names the nearest keys.
+
+    Where the bucket has more keys than may be held, it is not `complete`: the server is asked for a key that
+    is not held when somebody reads it. TooManyKeys is raised where it can't be, and by len() and iteration.
+    `entries()` and `frame()` then give the keys that are held.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        version: int,
+        entries: dict[str, Entry],
+        ask: Callable[[str], Entry | None] | None = None,
+    ) -> None:
+        """`ask` gives the newest revision of a key that is not held; None where all are."""
+        self.bucket = bucket
+        self.version = version
+        """Counts the changes since the watch began; 0 while nothing is known of the bucket yet."""
+        self._entries = entries
+        self._ask = ask
+        self._asked: dict[str, Entry | None] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether all keys of the bucket are held."""
+        return self._ask is None
+
+    @cached_property
+    def _length(self) -> int:
+        return sum(entry.operation == "PUT" for entry in self._entries.values())
+
+    @cached_property
+    def _sorted(self) -> list[Entry]:
+        return sorted(self._entries.values(), key=attrgetter("key"))
+
+    def __getitem__(self, key: str) -> Any:
+        return self.entry(key).value
+
+    def __iter__(self) -> Iterator[str]:
+        self._check_complete()
+        return (entry.key for entry in self._sorted if entry.operation == "PUT")
+
+    def __len__(self) -> int:
+        self._check_complete()
+        return self._length
+
+    def __contains__(self, key: object) -> bool:
+        found = self._find(key) if isinstance(key, str) else None
+        return found is not None and found.operation == "PUT"
+
+    @property
+    def held(self) -> int:
+        """How many keys are held: all that the bucket has, where the mapping is complete."""
+        return self._length
+
+    def _check_complete(self) -> None:
+        if not self.complete:
+            raise TooManyKeys(
+                f"The bucket {self.bucket!r} has more keys than the {self._length:,} that its mapping may "
+                "hold, so they can be neither counted nor gone through. Read each key by its name, or those "
+                "that are held with entries()."
+            )
+
+    def _find(self, key: str) -> Entry | None:
+        found = self._entries.get(key)
+        if found is not None or self._ask is None:
+            return found
+        if key not in self._asked:
+            self._asked[key] = self._ask(key)
+        return self._asked[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of `key`; `default` where there is none."""
+        found = self._find(key)
+        return found.value if found is not None and found.operation == "PUT" else default
+
+    def entry(self, key: str) -> Entry:
+        """The newest revision of `key`. Raises KeyNotFound when it is not there, or deleted."""
+        found = self._find(key)
+        if found is not None and found.operation == "PUT":
+            return found
+        how = f" any more: it was deleted with revision {found.revision}" if found else ""
+        near = one_of(key, islice(self, 5000), what="key") if self.complete else ""
+        raise KeyNotFound(f"The bucket {self.bucket!r} has no key {key!r}{how}. {near}".strip())
+
+    def revision(self, key: str) -> int:
+        """The newest revision of `key`, also where that is a deletion; 0 where there is none."""
+        found = self._find(key)
+        return found.revision if found is not None else 0
+
+    def entries(self, *, deleted: bool = False) -> list[Entry]:
+        """The newest revision of each key that is held, by key; with `deleted`, also of those whose
+        deletion the bucket still keeps."""
+        return [entry for entry in self._sorted if deleted or entry.operation == "PUT"]
+
+    def frame(self, now: int) -> pd.DataFrame:
+        """A table of `entries()` at `now` (ns since the epoch), as `entries_frame` makes it."""
+        return entries_frame(self.entries(), now)
+
+
+def entries_frame(entries: Iterable[Entry], now: int, length: int = 300) -> pd.DataFrame:
+    """A row for each entry: `key`, `value` (text as it was written, at most `length` characters), `revision`,
+    `updated` (UTC, the server's clock), `age` (a Timedelta, at `now` in ns since the epoch), `operation`."""
+    rows = list(entries)
+    updated = pd.to_datetime([entry.updated for entry in rows], utc=True).as_unit("ns")
+    return pd.DataFrame(
+        {
+            "key": pd.Series([entry.key for entry in rows], dtype="str"),
+            "value": pd.Series([entry.text(length) for entry in rows], dtype="str"),
+            "revision": pd.Series([entry.revision for entry in rows], dtype="int64"),
+            "updated": updated,
+            "age": pd.Timestamp(now, tz="UTC") - updated,
+            "operation": pd.Series([entry.operation for entry in rows], dtype="str"),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class WatchHealth:
+    """Can what a watch shows be trusted?"""
+
+    name: str
+    """The bucket."""
+    phase: Phase
+    """"connecting", "replaying" (the first state is under way), "following" (live), "reconnecting" or
+    "stopped"."""
+    since: float
+    """When this phase began, seconds since the epoch."""
+    why: LookbackError | None
+    """Why it is neither replaying nor following."""
+    keys: int
+    """Keys held; those whose deletion the bucket still keeps count as well."""
+    bytes: int
+    """What they take in memory, roughly."""
+    left_out: int
+    """Keys that are not in the mapping because it is full."""
+    restarts: int
+    """Times that the consumer was made anew."""
+    hindered: LookbackError | None = None
+    """Why it is read in steps of about a megabyte a second, if it is."""
+    by_sequence: str | None = None
+    """Why it is read by sequence, if it is, as in Health."""
+
+
+class Watch:
+    """Keeps the values of one bucket. Made by `Client.values`, shared by all who ask for the same bucket;
+    reading it keeps it alive."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        loop: asyncio.AbstractEventLoop,
+        bucket: str,
+        *,
+        max_keys: int,
+        max_bytes: int,
+    ) -> None:
+        self.bucket = bucket
+        self.opened = self.last_read = time.monotonic()
+        self._max_keys = max_keys
+        self._max_bytes = self._own_most = max_bytes
+        self._lock = threading.Lock()
+        self._entries: dict[str, Entry] = {}
+        self._version = 0
+        self._latest = Values(bucket, 0, {})
+        self._anew: dict[str, Entry] | None = {}  # a reading from the beginning, shown when it is complete
+        self._bytes = 0  # of the newest reading, which may be under way
+        self._before = 0  # of what is shown until it is complete
+        self._asked_bytes = 0
+        self._full_at: tuple[int, int] | None = None  # keys and bytes when there was no room for another
+        self._partial = False  # whether what is shown lacks keys
+        self._closed = False
+        self._settled = threading.Event()
+        self._state: tuple[int, ...] = ()  # of the stream, as at the last look
+        self._deleted: set[int] = set()  # sequences in the middle of the stream that it no longer holds
+        self._suspects: dict[str, int] = {}  # revisions that it did not hold at the last look
+        self._surplus = 0  # subjects of the stream beyond our keys
+        self._left_out = 0
+        self._connection = connection
+        self._loop = loop
+        self._asked: OrderedDict[str, Entry | None] = OrderedDict()  # of keys that are not held
+        self._asking: dict[str, asyncio.Task[Entry | None]] = {}
+        self._consumer = _BucketConsumer(connection, BUCKET + bucket, f"$KV.{bucket}.>", None, self)
+        self._consumer.changed = self._on_change
+        self._tasks = [
+            loop.create_task(self._consumer.run(), name=f"bucket {bucket}"),
+            loop.create_task(look_again(self._consumer, self._look), name=f"audit of bucket {bucket}"),
+        ]
+
+    def now(self) -> int:
+        """The server's clock, ns since the epoch, UTC."""
+        return self._consumer.now()
+
+    def snapshot(self) -> Values:
+        """The values as they are now; the same object until something changes. Raises ClosedError after the
+        watch was closed."""
+        self._check_open()
+        self.last_read = time.monotonic()
+        latest = self._latest
+        if latest.version != self._version:
+            with self._lock:
+                self._check_open()
+                version, entries = self._version, dict(self._entries)
+                ask = self.ask if self._partial else None
+                latest = self._latest = Values(self.bucket, version, entries, ask)
+        return latest
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"The watch of {self.bucket!r} is closed. Ask the client for it again.")
+
+    def ask(self, key: str) -> Entry | None:
+        """The newest revision of a key that is not held, None where there is none; kept until it changes.
+        Raises SubjectError on what is no key, NotPermitted, and TooManyKeys when the server can't answer."""
+        future = asyncio.run_coroutine_threadsafe(self._newest(check_key(key)), self._loop)
+        try:
+            return future.result(ASK_TIMEOUT)
+        except (FutureTimeoutError, TimeoutError, RequestFailed) as error:
+            future.cancel()
+            if isinstance(error, RequestRefused):
+                raise
+            raise TooManyKeys(
+                f"The bucket {self.bucket!r} has more keys than its mapping may hold, and {key!r} "
+                f"can't be asked for at the moment. {error}".strip()
+            ) from None
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the first state, or its failure; whether either is there."""
+        return self._settled.wait(timeout)
+
+    @property
+    def health(self) -> WatchHealth:
+        """How the watch is doing at this moment."""
+        return WatchHealth(
+            name=self.bucket,
+            phase=self._consumer.phase,
+            since=self._consumer.since,
+            why=self._consumer.why,
+            keys=len(self._entries),
+            bytes=self._bytes,
+            left_out=self._left_out if self._full_at else 0,
+            restarts=self._consumer.restarts,
+            hindered=self._consumer.hindered,
+            by_sequence=self._consumer.by_sequence,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values, roughly; while the bucket is read anew, of what is shown meanwhile as well."""
+        return self._bytes + self._before + self._asked_bytes
+
+    def shrink(self, nbytes: int, ceiling: int) -> None:
+        """Take in no more than `nbytes`, since all that the process holds may be `ceiling`. What is there
+        stays."""
+        self._max_bytes = min(self._own_most, nbytes)
+
+    def relax(self) -> None:
+        """Hold as much as it may by itself."""
+        self._max_bytes = self._own_most
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The newest things that happened to it, oldest first, with their reasons."""
+        return self._consumer.events.newest
+
+    # -- on the client's loop ----------------------------------------------------------------------------
+
+    def room(self) -> None:
+        """All keys are read: which of them are kept is decided here."""
+
+    def left_out(self, count: int, until: int) -> None:
+        """Never: there is room for all."""
+
+    def messages(self, raw: Raw) -> None:
+        """Take what was written."""
+        with self._lock:
+            entries = self._entries if self._anew is None else self._anew
+            for seq, stored, subject, payload in zip(
+                raw.seq, raw.received, raw.subject, raw.payload, strict=True
+            ):
+                key = key_of(subject)
+                if key is None:
+                    continue
+                operation = operation_of(raw.headers.get(seq))
+                kept = payload if operation == "PUT" else b""
+                entry = Entry(key, kept, seq, stored, operation)
+                self._put(entries, entry)
+                if key in self._asked:
+                    self._asked[key] = entry
+            if self._anew is None:
+                self._version += 1
+                self._partial = self._full_at is not None
+
+    async def _newest(self, key: str) -> Entry | None:
+        if self._consumer.phase != "following":
+            raise RequestFailed("The bucket is not live.")
+        if key in self._asked:
+            self._asked.move_to_end(key)
+            return self._asked[key]
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = self._asking[key] = self._loop.create_task(self._fetch(key))
+            asking.add_done_callback(lambda _: self._asking.pop(key, None))
+        await asyncio.wait({asking})
+        return asking.result()
+
+    async def _fetch(self, key: str) -> Entry | None:
+        self._asked[key] = None  # so that a newer revision that comes meanwhile is noted
+        try:
+            found = await newest_entry(self._connection, self.bucket, key, self._consumer.config)
+        except BaseException:
+            self._asked.pop(key, None)
+            raise
+        known = self._asked.get(key)
+        if found is None or (known is not None and known.revision > found.revision):
+            found = known
+        if key in self._asked:
+            self._asked[key] = found
+        size = sum(_size(each) for each in self._asked.values() if each is not None)
+        while self._asked and (len(self._asked) > MOST_ASKED or size > ASKED_SHARE * self._max_bytes):
+            _, old = self._asked.popitem(last=False)
+            size -= 0 if old is None else _size(old)
+        self._asked_bytes = size
+        return found
+
+    def _forget_asked(self) -> None:
+        self._asked.clear()
+        self._asked_bytes = 0
+
+    def recreated(self) -> None:
+        """Read anew: the bucket is another one now, or in doubt. What is shown stays until that is done."""
+        if self._anew is None:
+            self._before = self._bytes
+        self._anew, self._bytes, self._full_at = {}, 0, None
+        self._forget_asked()
+        self._suspects, self._state = {}, ()
+
+    def gone(self, count: int, start: int, end: int) -> None:
+        """Nothing to do: what counts is the newest revision of each key."""
+
+    def back_to(self, seq: int, stored: int) -> None:
+        """Read anew: keys may have been left out."""
+        self._consumer.start_over(f"the consumer of the bucket {self.bucket!r} was changed")
+
+    async def close(self) -> None:
+        """End the consumer and forget the values; a snapshot that somebody holds keeps its own."""
+        with self._lock:
+            self._closed = True
+        self._settled.set()
+        await end_tasks([*self._tasks, *self._asking.values()])
+        with self._lock:
+            self._entries, self._anew, self._latest = {}, None, Values(self.bucket, 0, {})
+            self._bytes = self._before = 0
+            self._forget_asked()
+
+    def _put(self, entries: dict[str, Entry], entry: Entry) -> None:
+        self._drop(entries, entry.key)  # where there is no room, the old value must not stand for the new one
+        size = _size(entry)
+        if len(entries) < self._max_keys and self._bytes + size <= self._max_bytes:
+            entries[entry.key] = entry
+            self._bytes += size
+        elif self._full_at is None:
+            self._full_at = len(entries), self._bytes
+
+    def _drop(self, entries: dict[str, Entry], key: str) -> None:
+        old = entries.pop(key, None)
+        if old is not None:
+            self._bytes -= _size(old)
+
+    def _on_change(self) -> None:
+        if self._consumer.phase == "following" and self._anew is not None:
+            with self._lock:
+                if self._anew != self._entries or not self._version:
+                    self._version += 1
+                self._entries, self._anew, self._before = self._anew, None, 0
+                self._partial = self._full_at is not None
+        if self._consumer.phase in ("following", "stopped"):
+            self._settled.set()
+
+    async def _look(self) -> None:
+        """Compare with the stream's state; find what has left without a word."""
+        state = (await self._consumer.look())["state"]
+        self._left_out = max(0, _number(state, "num_subjects") - len(self._entries))
+        now = tuple(_number(state, name) for name in ("first_seq", "last_seq", "num_deleted", "num_subjects"))
+        if now == self._state and not self._suspects:
+            return
+        if self._asked and (self._state[:1], self._state[2:]) != (now[:1], now[2:]):
+            self._forget_asked()  # what was asked for one by one may have left
+            with self._lock:
+                self._version += 1
+        self._deleted = {seq for seq in self._deleted if seq >= now[0]}
+        if len(self._deleted) != now[2] <= MOST_DELETED:
+            state = (await self._consumer.look(deleted=True))["state"]
+            self._deleted = set(state.get("deleted") or ())
+        elif now[2] > MOST_DELETED:
+            self._deleted = set()
+        first, last, subjects = (_number(state, name) for name in ("first_seq", "last_seq", "num_subjects"))
+        for _ in range(10):
+            if caught_up := (self._consumer.last_seq or 0) >= last:
+                break
+            await asyncio.sleep(0.1)
+        if self._anew is not None or self._consumer.phase != "following" or self._consumer.pending:
+            return
+        left = self._find_gone(first, caught_up)
+        if (self._consumer.last_seq or 0) == last:
+            self._state = now
+            if self._full_at and subjects <= len(self._entries) - len(left):
+                self._full_at = None  # what was left out has gone, or has come in
+            surplus = 0 if self._full_at else subjects - len(self._entries) + len(left)
+            known, self._surplus = self._surplus, surplus
+            if surplus not in (0, known):  # what is left after a reading are subjects that are no keys
+                self._consumer.start_over(f"keys have left the bucket {self.bucket!r}")
+                return
+        with self._lock:
+            for key in left:
+                self._drop(self._entries, key)
+            self._version += bool(left) or self._partial != (self._full_at is not None)
+            self._partial = self._full_at is not None
+        if self._has_room():
+            self._consumer.start_over(f"there is room for more keys of {self.bucket!r}")
+
+    def _find_gone(self, first: int, caught_up: bool) -> list[str]:
+        """Keys whose revision the stream no longer holds. Until we have caught up, a newer one may be on its
+        way; but as the stream's last may be gone as well, what has not come by the next look will not."""
+        gone = {
+            key: entry.revision
+            for key, entry in self._entries.items()
+            if entry.revision < first or entry.revision in self._deleted
+        }
+        left = [key for key in gone if caught_up or self._suspects.get(key) == gone[key]]
+        self._suspects = {} if caught_up else gone
+        return left
+
+    def _has_room(self) -> bool:
+        """Whether keys that were left out may fit in now."""
+        if self._full_at is None:
+            return False
+        keys, size = self._full_at
+        return len(self._entries) < 0.9 * keys or self._bytes < 0.9 * size
+
+
+class _BucketConsumer(Consumer):
+    """A consumer of a bucket, also of one whose messages have the subjects of others."""
+
+    async def look(self, *, deleted: bool = False) -> dict[str, Any]:
+        """As Consumer.look; the filter is then what this bucket needs."""
+        info = await super().look(deleted=deleted)
+        wanted = filter_of(self._stream.removeprefix(BUCKET), ">", info["config"])
+        known, self._subject = self._subject, wanted
+        if wanted != known and self.done:
+            self.start_over("the bucket takes from other buckets now")
+        return info
+
+
+def filter_of(bucket: str, key: str, config: Mapping[str, Any]) -> str:
+    """The subjects of `key` (or ">": of all) in `bucket`, whose stream has this `config`. What comes from
+    other buckets has their names in its subjects, unless it is transformed; a mirror of a mirror does not
+    say which (ADR-8)."""
+    return f"$KV.{'*' if config.get('mirror') or config.get('sources') else bucket}.{key}"
+
+
+def key_of(subject: str) -> str | None:
+    """The key in the subject of a bucket's message; None where it is none."""
+    kind, _, rest = subject.partition(".")
+    key = rest.partition(".")[2]
+    return key if kind == "$KV" and key else None
+
+
+def _number(state: dict[str, Any], name: str) -> int:
+    return int(state.get(name) or 0)
+
+
+def _size(entry: Entry) -> int:
+    return ENTRY_SIZE + len(entry.key) + len(entry.payload)
+
+
+def operation_of(headers: Mapping[str, str] | None) -> Operation:
+    """What a message of a bucket does to its key: KV-Operation (ADR-8), or the reason of a marker that the
+    server has set (ADR-48)."""
+    if not headers:
+        return "PUT"
+    told = headers.get("KV-Operation")
+    if told is not None:
+        return "PURGE" if told == "PURGE" else "PUT" if told == "PUT" else "DEL"
+    reason = headers.get("Nats-Marker-Reason")
+    return "PUT" if reason is None else "DEL" if reason == "Remove" else "PURGE"
+
+
+@dataclass(frozen=True)
+class BucketInfo:
+    """One bucket of the server, as it was when asked."""
+
+    name: str
+    description: str
+    keys: int
+    """Keys, and deletions that are still kept."""
+    revisions: int
+    """Revisions of all of them that are still kept."""
+    bytes: int
+    last_time: pd.Timestamp | None
+    """When the newest revision was stored, UTC; None when there never was one."""
+    history: int
+    """Revisions kept of each key; -1: all."""
+    ttl: pd.Timedelta | None
+    """How long a revision is kept; None: for ever."""
+    max_bytes: int | None
+    """None: no limit."""
+    replicas: int
+    storage: str
+    """"file" or "memory"."""
+
+
+async def list_buckets(streams: StreamList) -> list[BucketInfo]:
+    """All buckets that the login may see, by name."""
+    infos = [info for info in await streams.infos() if info["config"]["name"].startswith(BUCKET)]
+    return sorted(map(_describe, infos), key=lambda bucket: bucket.name)
+
+
+def _describe(info: dict[str, Any]) -> BucketInfo:
+    config, state = info["config"], info.get("state", {"messages": 0, "bytes": 0, "last_seq": 0})
+    age, size = config.get("max_age", 0), config.get("max_bytes", -1)
+    return BucketInfo(
+        name=config["name"].removeprefix(BUCKET),
+        description=config.get("description", ""),
+        keys=state.get("num_subjects", 0),
+        revisions=state["messages"],
+        bytes=state["bytes"],
+        last_time=pd.Timestamp(state["last_ts"]) if state["last_seq"] else None,
+        history=config.get("max_msgs_per_subject", -1),
+        ttl=pd.Timedelta(age) if age > 0 else None,
+        max_bytes=size if size > 0 else None,
+        replicas=config.get("num_replicas", 1),
+        storage=config.get("storage", ""),
+    )
+
+
+async def key_history(connection: Connection, bucket: str, key: str) -> list[Entry]:
+    """The revisions of `key` that are still kept, oldest first; at most 64. Raises StreamNotFound."""
+    found: list[Entry] = []
+    seq = 1
+    try:
+        config = (await connection.infos.ask(BUCKET + bucket))["config"]
+        with suppress(MessageNotFound):
+            while len(found) < MOST_REVISIONS:
+                request = {"seq": seq, "next_by_subj": filter_of(bucket, key, config)}
+                message = (await connection.api(f"STREAM.MSG.GET.{BUCKET}{bucket}", request))["message"]
+                found.append(_entry(key, message))
+                seq = message["seq"] + 1
+    except StreamNotFound:
+        raise StreamNotFound(f"There is no bucket {bucket!r} on this server.") from None
+    return found
+
+
+async def newest_entry(
+    connection: Connection, bucket: str, key: str, config: Mapping[str, Any]
+) -> Entry | None:
+    """The newest revision of `key` in `bucket`, whose stream has this `config`; None where there is none."""
+    request = {"last_by_subj": filter_of(bucket, key, config)}
+    try:
+        answer = await connection.api(f"STREAM.MSG.GET.{BUCKET}{bucket}", request)
+    except MessageNotFound:
+        return None
+    return _entry(key, answer["message"])
+
+
+def _entry(key: str, message: dict[str, Any]) -> Entry:
+    operation = operation_of(read_headers(base64.b64decode(message.get("hdrs") or "")))
+    payload = base64.b64decode(message.get("data") or "") if operation == "PUT" else b""
+    return Entry(key, payload, message["seq"], int(pd.Timestamp(message["time"]).value), operation)

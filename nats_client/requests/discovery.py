@@ -1,0 +1,452 @@
+"""Services that answer to the service protocol of NATS (ADR-32): who there is, and how they are doing.
+
+A look asks `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` once for everybody (or, where the login may find some
+services only, the same of each of those), and gathers the answers until they
+fall silent. Whoever may publish may answer, so an answer is taken in only as far as it is what the protocol
+says; the others are counted. https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-32.md
+"""
+
+import asyncio
+import contextlib
+import copy
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import nats.errors
+import pandas as pd
+from nats.aio.msg import Msg
+
+from ..connection.connection import Connection, SafeNatsPy, end_tasks, not_permitted
+from ..errors import LookbackError, RequestFailed, ServerUnreachable
+from .discovery_answers import read_answer
+
+VERBS = ("PING", "INFO", "STATS")
+AGAIN_AFTER = 2.0  # seconds that a look serves everybody
+TOO_OLD = 5.0  # seconds after which a look is not shown any more, but the next one waited for
+QUIET = 0.3  # seconds without an answer that end a look
+FIRST = 1.0  # seconds that the very first answer has
+AT_MOST = 2.0  # seconds that a look takes, and that a service we know has for its answer
+GONE_FOR = 60.0  # seconds that an instance which does not answer any more is still listed
+RATE_OVER = 10.0  # seconds that a rate is taken over, once there are as many
+
+MOST_BYTES = 16 * 1024 * 1024
+"""Bytes that the answers to one look may have together."""
+MOST_INSTANCES = 1000
+"""Instances that are listed, those that are gone among them."""
+MOST_MOMENTS = 300
+"""Looks of which the figures are kept, per service: ten minutes."""
+
+_log = logging.getLogger(__name__)
+
+Key = tuple[str, str]  # name and id of an instance
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One endpoint of one instance of a service. Counts are since the instance started."""
+
+    name: str
+    subject: str
+    """Where requests go."""
+    queue_group: str
+    """Instances of one queue group share the requests."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    requests: int | None = None
+    """None where the instance gave no figures."""
+    errors: int | None = None
+    last_error: str = ""
+    processing_time: float | None = None
+    """Seconds in all."""
+    average_processing_time: float | None = None
+    """Seconds a request."""
+    requests_per_s: float | None = None
+    """Over the last ten seconds or so; None at the first look."""
+    errors_per_s: float | None = None
+    latency: float | None = None
+    """Seconds a request over the same time; None where there was none."""
+
+
+@dataclass(frozen=True)
+class ServiceInstance:
+    """One running instance of a service, as it described itself."""
+
+    name: str
+    id: str
+    version: str
+    description: str
+    metadata: Mapping[str, str]
+    started: pd.Timestamp | None
+    """UTC; None where it did not say."""
+    endpoints: tuple[Endpoint, ...]
+    seen: float
+    """When it last answered, seconds since the epoch."""
+    gone: bool
+    """Whether it did not answer the newest look."""
+
+
+class LeftOut(NamedTuple):
+    """An answer that is not what the protocol says."""
+
+    subject: str
+    reason: str
+    payload: str
+    """The first bytes of it."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What one look has found. Immutable; names, texts and metadata are whatever somebody chose to answer."""
+
+    instances: tuple[ServiceInstance, ...] = ()
+    """By name, those that are gone last; such are listed for a minute."""
+    time: float = 0.0
+    """When the look began, seconds since the epoch."""
+    malformed: int = 0
+    """Answers that were left out."""
+    samples: tuple[LeftOut, ...] = ()
+    """A few of them."""
+    refused: str | None = None
+    """What the login does not permit to ask, in a sentence."""
+    _moments: Mapping[str, tuple[tuple[float, float, float, float], ...]] = field(
+        default_factory=dict, repr=False
+    )
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the services, in alphabetical order."""
+        return sorted({instance.name for instance in self.instances})
+
+    def frame(self) -> pd.DataFrame:
+        """One row per endpoint of each instance, and one for an instance without any.
+
+        Columns service, id, version, endpoint, subject, queue_group, last_error (text); requests, errors,
+        requests_per_s, errors_per_s (float64, missing where not told), average, latency, processing (float64,
+        seconds: a request since the start, a request lately, in all), started, seen (UTC), gone (bool).
+        """
+        rows = [
+            {
+                "service": instance.name,
+                "id": instance.id,
+                "version": instance.version,
+                "endpoint": each.name,
+                "subject": each.subject,
+                "queue_group": each.queue_group,
+                "requests": each.requests,
+                "errors": each.errors,
+                "requests_per_s": each.requests_per_s,
+                "errors_per_s": each.errors_per_s,
+                "average": each.average_processing_time,
+                "latency": each.latency,
+                "processing": each.processing_time,
+                "last_error": each.last_error,
+                "started": instance.started,
+                "seen": pd.Timestamp(instance.seen, unit="s", tz="UTC"),
+                "gone": instance.gone,
+            }
+            for instance in self.instances
+            for each in instance.endpoints or (Endpoint("", "", ""),)
+        ]
+        numbers = ["requests", "errors", "requests_per_s", "errors_per_s", "average", "latency", "processing"]
+        texts = ["service", "id", "version", "endpoint", "subject", "queue_group"]
+        columns = [*texts, *numbers, "last_error", "started", "seen", "gone"]
+        kinds = {**dict.fromkeys(numbers, "float64"), "gone": "bool"}
+        table = pd.DataFrame(rows, columns=columns).astype(kinds)
+        for column in ("started", "seen"):
+            table[column] = pd.to_datetime(table[column], utc=True)
+        return table
+
+    def over_time(self, name: str) -> pd.DataFrame:
+        """The figures of the service `name` at each look of the last ten minutes in which somebody looked:
+        requests_per_s, errors_per_s, latency (seconds a request; missing where there was none), all
+        float64, indexed by `_time` (UTC)."""
+        columns = ["_time", "requests_per_s", "errors_per_s", "latency"]
+        table = pd.DataFrame(list(self._moments.get(name, ())), columns=columns).astype("float64")
+        return table.assign(_time=pd.to_datetime(table["_time"], unit="s", utc=True)).set_index("_time")
+
+
+class ServiceList:
+    """Looks for services, and remembers enough of the last looks to tell rates and who has gone.
+    Everything here runs on the client's event loop."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._known: dict[Key, _Known] = {}
+        self._moments: dict[str, deque[tuple[float, float, float, float]]] = {}
+        self._newest: Services | None = None
+        self._looked = -math.inf  # when the newest look ended, by the monotonic clock
+        self._looking: asyncio.Task[None] | None = None
+        self._failure: LookbackError | None = None
+
+    async def newest(self) -> Services:
+        """The newest look; the next one is begun when it is two seconds old, and waited for when it is five.
+
+        Raises RequestFailed where the server does not answer, and ConnectionFailed where there is no
+        connection and never was a look.
+        """
+        state = self._connection.state
+        if state.error is not None:
+            if self._newest is None:
+                raise state.error
+            return self._newest
+        age = time.monotonic() - self._looked
+        if age > AGAIN_AFTER and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self._look(), name="looking for services")
+        if age > TOO_OLD and self._looking is not None:
+            await asyncio.wait({self._looking})
+            if self._failure is not None:
+                raise copy.copy(self._failure)
+        if self._newest is None:
+            raise ServerUnreachable("Not connected to NATS yet.")
+        return self._newest
+
+    async def close(self) -> None:
+        """End a look that is under way."""
+        if self._looking is not None:
+            await end_tasks([self._looking])
+
+    async def _look(self) -> None:
+        began = time.time()
+        try:
+            async with asyncio.timeout(AT_MOST):
+                client = await self._connection.ready()
+            look = _Look({key for key, known in self._known.items() if known.missed is None})
+            await self._gather(client, look)
+            self._note(look, began)
+        except (TimeoutError, nats.errors.Error, OSError):
+            self._failure = self._connection.state.error or RequestFailed(
+                "The NATS server did not answer in time to a request for its services."
+            )
+            return
+        except LookbackError as error:
+            self._failure = error
+            return
+        except Exception as error:
+            # A mistake of ours must show, and not as services that are as they were last.
+            _log.exception("looking for services")
+            self._failure = LookbackError(f"Looking for services failed: {error!r}.")
+            return
+        self._failure = None
+        self._looked = time.monotonic()
+
+    def _note(self, look: "_Look", began: float) -> None:
+        if look.refused and len(look.refused) == look.asked:
+            self._known.clear()
+        self._take(look, began)
+        self._newest = Services(
+            tuple(sorted((known.instance for known in self._known.values()), key=_order)),
+            began,
+            look.malformed,
+            tuple(look.samples),
+            look.refused[0] if look.refused else None,
+            {name: tuple(moments) for name, moments in self._moments.items()},
+        )
+
+    async def _gather(self, client: SafeNatsPy, look: "_Look") -> None:
+        """Ask, and wait until all is heard."""
+        inbox = client.new_inbox()
+        with contextlib.ExitStack() as stack:
+            asked = _subjects(self._connection.rights.services)
+            look.asked = len(asked)
+            denied = {subject: stack.enter_context(self._connection.denial(subject)) for subject, _ in asked}
+            deaf = stack.enter_context(self._connection.denial(f"{inbox}.*"))
+            listening = await client.subscribe(f"{inbox}.*", cb=look.receive)
+            try:
+                for subject, verb in asked:
+                    await client.publish(subject, reply=f"{inbox}.{verb}")
+                await client.flush(int(AT_MOST))
+                began = time.monotonic()
+                while True:
+                    self._connection.check_inbox(client)
+                    if deaf.done():
+                        raise not_permitted("to subscribe to", self._connection.inboxes)
+                    refused = [subject for subject, answer in denied.items() if answer.done()]
+                    look.refused = [str(not_permitted("requests to", subject)) for subject in refused]
+                    if look.is_over(began, time.monotonic()):
+                        return
+                    await asyncio.sleep(0.05)
+            finally:
+                with contextlib.suppress(Exception):
+                    await listening.unsubscribe()
+
+    def _take(self, look: "_Look", when: float) -> None:
+        now = time.monotonic()
+        for key, answers in look.heard.items():
+            if key not in self._known and len(self._known) >= MOST_INSTANCES and not self._drop_one():
+                look.leave_out("$SRV.PING", f"more than {MOST_INSTANCES:,} instances", b"")
+                continue
+            self._known.setdefault(key, _Known()).answered(answers, when, now)
+        for key, known in list(self._known.items()):
+            if key not in look.heard:
+                known.missed = known.missed or now
+                known.silent()
+                if now - known.missed > GONE_FOR:
+                    del self._known[key]
+        names = {name for name, _ in self._known}
+        self._moments = {name: each for name, each in self._moments.items() if name in names}
+        for name in names:
+            moments = self._moments.setdefault(name, deque(maxlen=MOST_MOMENTS))
+            alive = [known.instance for key, known in self._known.items() if key[0] == name]
+            figures = _together([each for one in alive if not one.gone for each in one.endpoints])
+            if figures is not None:
+                moments.append((when, *figures))
+
+    def _drop_one(self) -> bool:
+        """Forget the instance that is gone for the longest; whether there was one."""
+        gone = [(known.missed, key) for key, known in self._known.items() if known.missed is not None]
+        if gone:
+            del self._known[min(gone)[1]]
+        return bool(gone)
+
+
+class _Look:
+    """The answers to one look, as they come."""
+
+    def __init__(self, expected: set[Key]) -> None:
+        self.heard: dict[Key, dict[str, dict[str, Any]]] = {}
+        self.malformed = 0
+        self.samples: list[LeftOut] = []
+        self.refused: list[str] = []
+        self.asked = 0
+        """Requests that were sent."""
+        self._expected = expected
+        self._nobody = 0
+        self._last: float | None = None
+        self._bytes = 0
+
+    async def receive(self, message: Msg) -> None:
+        """Take in an answer."""
+        verb, data = message.subject.rpartition(".")[2], message.data
+        if not data and (message.headers or {}).get("Status") == "503":
+            self._nobody += 1
+            return
+        self._last = time.monotonic()
+        self._bytes += len(data)
+        subject = f"$SRV.{verb}"
+        try:
+            if self._bytes > MOST_BYTES:
+                raise ValueError(f"more than {MOST_BYTES:,} bytes of answers")
+            answer = read_answer(verb, data)
+        except ValueError as error:
+            self.leave_out(subject, str(error), data)
+            return
+        self.heard.setdefault((answer["name"], answer["id"]), {})[verb] = answer
+
+    def leave_out(self, subject: str, reason: str, data: bytes) -> None:
+        """Count an answer that is not taken in."""
+        self.malformed += 1
+        if len(self.samples) < 5:
+            self.samples.append(LeftOut(subject, reason[:200], data[:200].decode("utf-8", "replace")))
+
+    def is_over(self, began: float, now: float) -> bool:
+        """Whether everybody who can be expected to answer has."""
+        if self._nobody + len(self.refused) >= self.asked or now - began > AT_MOST:
+            return True
+        if self._expected - self.heard.keys():
+            return False
+        return now - began > FIRST if self._last is None else now - max(began, self._last) > QUIET
+
+
+def _subjects(names: tuple[str, ...] | None) -> list[tuple[str, str]]:
+    """What is asked, and the verb of it: all services at once, or each of `names`."""
+    if names is None:
+        return [(f"$SRV.{verb}", verb) for verb in VERBS]
+    return [(f"$SRV.{verb}.{name}", verb) for name in names for verb in VERBS]
+
+
+class _Known:
+    """An instance, and its figures of the last looks."""
+
+    instance: ServiceInstance
+
+    def __init__(self) -> None:
+        self.missed: float | None = None
+        """When it first did not answer, by the monotonic clock."""
+        self._answers: dict[str, dict[str, Any]] = {}
+        self._figures: dict[tuple[str, str], list[tuple[float, int, int, float]]] = {}
+
+    def answered(self, answers: dict[str, dict[str, Any]], when: float, now: float) -> None:
+        """Take in what it said; what it did not say this time holds on."""
+        self.missed = None
+        self._answers |= answers
+        ping, info = answers.get("PING", {}), self._answers.get("INFO", {})
+        stats = self._answers.get("STATS", {})
+        told = {**ping, **stats, **info}
+        self.instance = ServiceInstance(
+            name=told["name"],
+            id=told["id"],
+            version=told["version"],
+            description=info.get("description", ""),
+            metadata=told["metadata"],
+            started=stats.get("started"),
+            endpoints=self._endpoints(
+                info.get("endpoints", []), stats.get("endpoints"), "STATS" in answers, now
+            ),
+            seen=when,
+            gone=False,
+        )
+
+    def silent(self) -> None:
+        """Note that it did not answer: it has no rates any more."""
+        endpoints = tuple(
+            replace(each, requests_per_s=None, errors_per_s=None, latency=None)
+            for each in self.instance.endpoints
+        )
+        self.instance = replace(self.instance, endpoints=endpoints, gone=True)
+
+    def _endpoints(
+        self, info: list[dict[str, Any]], stats: list[dict[str, Any]] | None, fresh: bool, now: float
+    ) -> tuple[Endpoint, ...]:
+        described = {(each["name"], each["subject"]): each for each in info}
+        if stats is None:
+            return tuple(
+                Endpoint(name, subject, each["queue_group"], each["metadata"])
+                for (name, subject), each in described.items()
+            )
+        keys = {(each["name"], each["subject"]) for each in stats}
+        self._figures = {key: looks for key, looks in self._figures.items() if key in keys}
+        found = []
+        for each in stats:
+            key = each["name"], each["subject"]
+            looks = self._figures.setdefault(key, [])
+            if fresh:
+                looks.append((now, each["num_requests"], each["num_errors"], each["processing_time"]))
+            while len(looks) > 2 and looks[1][0] < now - RATE_OVER:
+                looks.pop(0)
+            (since, requests, errors, processing), last = looks[0], looks[-1]
+            length, new = last[0] - since, max(0, last[1] - requests)
+            found.append(
+                Endpoint(
+                    *key,
+                    queue_group=each["queue_group"],
+                    metadata=described[key]["metadata"] if key in described else {},
+                    requests=each["num_requests"],
+                    errors=each["num_errors"],
+                    last_error=each["last_error"],
+                    processing_time=each["processing_time"],
+                    average_processing_time=each["average_processing_time"],
+                    requests_per_s=new / length if length else None,
+                    errors_per_s=max(0, last[2] - errors) / length if length else None,
+                    latency=max(0.0, last[3] - processing) / new if new else None,
+                )
+            )
+        return tuple(found)
+
+
+def _together(endpoints: list[Endpoint]) -> tuple[float, float, float] | None:
+    """Requests and errors a second, and seconds a request, of all `endpoints`; None where none is known."""
+    told = [each for each in endpoints if each.requests_per_s is not None]
+    if not told:
+        return None
+    requests = sum(each.requests_per_s or 0.0 for each in told)
+    busy = sum((each.requests_per_s or 0.0) * (each.latency or 0.0) for each in told)
+    errors = sum(each.errors_per_s or 0.0 for each in told)
+    return requests, errors, busy / requests if requests else math.nan
+
+
+def _order(instance: ServiceInstance) -> tuple[bool, str, str]:
+    return instance.gone, instance.name, instance.id

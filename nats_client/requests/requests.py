@@ -1,0 +1,262 @@
+"""Requests to services: one question, one answer, waited for no longer than the caller allows.
+
+https://docs.nats.io/nats-concepts/core-nats/reqreply, errors of services as in ADR-32.
+"""
+
+import asyncio
+import copy
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import nats.errors
+import orjson
+
+from ..connection.connect_errors import plain_reason
+from ..connection.connection import Connection, SafeNatsPy
+from ..errors import (
+    ConnectionFailed,
+    LookbackError,
+    NoResponders,
+    PayloadError,
+    RequestFailed,
+    RequestTimeout,
+    ServerUnreachable,
+    ServiceError,
+)
+from ..subjects import check_subject
+
+LONGEST_WAIT = 60.0
+"""Seconds that a request may wait at most: a page waits with it."""
+MOST_KEPT = 200
+"""Answers that are kept for all who ask the same; the one that nobody has asked for the longest goes."""
+MOST_BYTES = 32 * 1024 * 1024
+"""Bytes that those may have together."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # a token of HTTP, as in ADR-4
+_LINE = re.compile("[^\r\n\0\ud800-\udfff]*")
+_ERROR, _ERROR_CODE = "Nats-Service-Error", "Nats-Service-Error-Code"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to a request."""
+
+    subject: str
+    """The subject that was asked."""
+    data: bytes = field(repr=False)
+    """The payload."""
+    headers: Mapping[str, str]
+    """The headers, empty where the answer has none."""
+    seconds: float
+    """From sending the request until the answer was there."""
+
+    def value(self) -> Any:
+        """The payload decoded from JSON; as a text (UTF-8, what is none replaced) where it is no JSON."""
+        try:
+            return orjson.loads(self.data)
+        except orjson.JSONDecodeError:
+            return self.data.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked. Two that are equal are the same question."""
+
+    subject: str
+    payload: bytes = field(repr=False)
+    headers: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, subject: str, payload: Any, headers: Mapping[str, str] | None) -> "Request":
+        """The request with `payload` (None, bytes, text in UTF-8, anything else as JSON). Raises
+        SubjectError and PayloadError on what cannot be sent."""
+        check_subject(subject)
+        return cls(subject, _encoded(subject, payload), tuple(sorted(_checked(headers or {}).items())))
+
+    @property
+    def size(self) -> int:
+        """Bytes that count against the server's max_payload."""
+        lines = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in self.headers)
+        return len(self.payload) + (lines + 12 if self.headers else 0)
+
+
+def check_timeout(timeout: float) -> float:
+    """`timeout` (seconds) when a request may wait so long. Raises RequestFailed otherwise."""
+    if not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_WAIT:
+        raise RequestFailed(
+            f"A request cannot wait {timeout!r} seconds: more than 0, at most {LONGEST_WAIT:.0f}."
+        )
+    return timeout
+
+
+async def ask(connection: Connection, request: Request, timeout: float) -> Reply:  # noqa: ASYNC109
+    """The answer to `request`, within `timeout` seconds in all.
+
+    Raises NoResponders, RequestTimeout, ServiceError, RequestRefused where the login does not permit it,
+    PayloadError where it is larger than the server takes, ConnectionFailed where there is no connection,
+    and RequestFailed where the connection was lost meanwhile.
+    """
+    subject, began = request.subject, time.monotonic()
+    client = await ready_for(connection, request, timeout)
+    sent = time.monotonic()
+    try:
+        answer = await connection.request(
+            client,
+            subject,
+            request.payload,
+            max(0.001, timeout - (sent - began)),
+            dict(request.headers) or None,
+        )
+    except nats.errors.NoRespondersError:
+        raise nobody_listens(subject) from None
+    except (TimeoutError, nats.errors.Error, ConnectionError) as error:
+        if client.ended.is_set() or not client.is_connected:
+            raise RequestFailed(
+                f"The connection was lost before {subject!r} answered. Whether the request was worked on is "
+                "not known."
+            ) from None
+        if isinstance(error, TimeoutError):
+            raise RequestTimeout(
+                f"No answer from {subject!r} within {timeout:g} s. The service may still be at work on it: "
+                "wait longer, or ask who runs it."
+            ) from None
+        raise RequestFailed(f"The request to {subject!r} failed: {plain_reason(error)}.") from error
+    headers = answer.headers or {}
+    if failure := service_error(subject, headers, answer.data):
+        raise failure
+    return Reply(subject, answer.data, headers, time.monotonic() - sent)
+
+
+async def ready_for(connection: Connection, request: Request, timeout: float) -> SafeNatsPy:  # noqa: ASYNC109
+    """The connected client, within `timeout` seconds. Raises ConnectionFailed where there is none, and
+    PayloadError where `request` is larger than the server takes."""
+    try:
+        async with asyncio.timeout(timeout):
+            client = await connection.ready()
+    except TimeoutError:
+        raise connection.state.error or ServerUnreachable("Not connected to NATS yet.") from None
+    if request.size > client.max_payload:  # the server would end the whole connection
+        raise PayloadError(
+            f"The request to {request.subject!r} has {request.size:,} bytes, headers included, and the "
+            f"server takes at most {client.max_payload:,} (max_payload). Send less at a time."
+        )
+    return client
+
+
+def nobody_listens(subject: str) -> NoResponders:
+    """The error of a request to a subject that has no service."""
+    return NoResponders(
+        f"Nobody listens to {subject!r}. Check how it is written (capitals count), and that the service runs."
+    )
+
+
+def service_error(subject: str, headers: Mapping[str, str], data: bytes) -> ServiceError | None:
+    """The error that an answer is, None when it is none."""
+    if _ERROR not in headers and _ERROR_CODE not in headers:
+        return None
+    code, description = headers.get(_ERROR_CODE, ""), headers.get(_ERROR, "")
+    told = f"{description[:300] or 'no description'}" + (f" (code {code[:20]})" if code else "")
+    return ServiceError(
+        f"The service at {subject!r} answered with an error of its own: {told}.",
+        code=code,
+        description=description,
+        data=data,
+    )
+
+
+class SharedRequests:
+    """Answers shared by all who ask the same. Never two equal requests are under way at once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._asked: OrderedDict[Request, _Asked] = OrderedDict()
+
+    async def ask(self, request: Request, timeout: float, every: float) -> Reply:  # noqa: ASYNC109
+        """The answer to `request`, or why there is none, from at most `every` seconds ago; asked anew where
+        that is older. While there is no connection: the newest answer there was, unless `every` is 0.
+
+        Raises what ask() does, and RequestTimeout where an equal request is under way for too long.
+        """
+        state = self._connection.state
+        if state.status != "connected":
+            known = self._asked.get(request)
+            if known is not None and known.reply is not None and every > 0:
+                return known.reply
+            raise state.error or ServerUnreachable("Not connected to NATS yet.")
+        asked = self._asked.setdefault(request, _Asked())
+        self._asked.move_to_end(request)
+        try:
+            async with asyncio.timeout(timeout):
+                await asked.turn.acquire()
+        except TimeoutError:
+            raise RequestTimeout(
+                f"An equal request to {request.subject!r} has been under way for {timeout:g} s already."
+            ) from None
+        try:
+            if asked.ended is None or time.monotonic() - asked.ended >= every:
+                try:
+                    asked.reply, asked.failure = await ask(self._connection, request, timeout), None
+                except ConnectionFailed:
+                    raise
+                except LookbackError as error:
+                    asked.failure = error
+                asked.ended = time.monotonic()
+        finally:
+            asked.turn.release()
+            self._forget()
+        if asked.failure is not None:
+            raise copy.copy(asked.failure)  # an error that is raised again and again would keep every frame
+        assert asked.reply is not None
+        return asked.reply
+
+    def _forget(self) -> None:
+        held = sum(asked.size(request) for request, asked in self._asked.items())
+        for request, asked in list(self._asked.items())[:-1]:
+            if len(self._asked) <= MOST_KEPT and held <= MOST_BYTES:
+                return
+            if not asked.turn.locked():
+                held -= asked.size(request)
+                del self._asked[request]
+
+
+class _Asked:
+    """A request, and how it ended the last time."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.ended: float | None = None  # by the monotonic clock
+        self.reply: Reply | None = None
+        self.failure: LookbackError | None = None
+
+    def size(self, request: Request) -> int:
+        return len(request.payload) + (len(self.reply.data) if self.reply else 0)
+
+
+def _encoded(subject: str, payload: Any) -> bytes:
+    if payload is None:
+        return b""
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload)
+    try:
+        if isinstance(payload, str):
+            return payload.encode()
+        return orjson.dumps(payload, option=orjson.OPT_SERIALIZE_NUMPY)
+    except (orjson.JSONEncodeError, UnicodeEncodeError) as error:
+        raise PayloadError(
+            f"The payload for {subject!r} cannot be written as JSON: {error}. Send bytes, a text, or what "
+            "JSON knows."
+        ) from None
+
+
+def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(str(name)) or not isinstance(value, str) or not _LINE.fullmatch(value):
+            raise PayloadError(
+                f"The header {name!r} cannot be sent: a name has letters, digits and hyphens, its value is a "
+                "text of one line."
+            )
+    return headers

@@ -1,0 +1,209 @@
+"""Rows that come in parts, each a JSON document or an Arrow stream, put together to one table."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import pandas as pd
+import pyarrow as pa
+
+from ..decoding.decoders import DECODERS
+from ..errors import AnswerBroken, ClosedError
+
+JSON = "application/json"
+ARROW = "application/vnd.apache.arrow.stream"
+
+MOST_CELLS = 2_000_000
+"""Rows times columns of one JSON document, unless it has as many bytes: few bytes can claim billions."""
+CELL = 8
+"""Bytes that a cell takes at least once all parts have the same columns."""
+_UNREADABLE = (pa.ArrowException, ValueError, TypeError, KeyError, OverflowError, OSError)
+
+
+class Rows:
+    """A growing table with a ceiling. One thread adds, any thread reads."""
+
+    def __init__(self, max_rows: int, max_bytes: int) -> None:
+        self.count = 0
+        """Rows so far."""
+        self.full: str | None = None
+        """Which ceiling was met, in words; what came beyond it is not in the table."""
+        self._limits = (max_rows, max_bytes)
+        self._ceiling = ""
+        self._bytes = 0
+        self._names: set[str] = set()
+        self._new: list[pa.Table] = []
+        self._table: pa.Table | None = None
+        self._frame: pd.DataFrame | None = None
+        self._dropped = False
+        self._adding = threading.Lock()
+        self._reading = threading.Lock()
+
+    def add(self, part: pa.Table) -> None:
+        """Append `part`, as far as the ceilings allow."""
+        most_rows, most_bytes = self._limits
+        names = self._names | set(part.column_names)
+        count = self.count + part.num_rows
+        if self.full is None and max(self._bytes + part.nbytes, count * len(names) * CELL) > most_bytes:
+            self.full = self._ceiling or f"{most_bytes:,} bytes"
+        if self.full is not None:
+            return
+        if count > most_rows:
+            self.full = f"{most_rows:,} rows"
+            part = part.slice(0, most_rows - self.count)
+        self._names = names
+        self._bytes += part.nbytes
+        with self._adding:
+            self._new.append(part)
+            self.count += part.num_rows
+
+    def frame(self) -> pd.DataFrame:
+        """All rows so far; the same object as long as nothing new came, so copy it before changing it.
+
+        Raises ClosedError after `drop`, AnswerBroken where pandas cannot hold the values.
+        """
+        with self._reading:
+            if self._dropped:
+                raise ClosedError(
+                    "These rows are no longer kept, since nobody looked at them for long. Ask again."
+                )
+            with self._adding:
+                new, self._new = self._new, []
+            if new or self._frame is None:
+                held = [self._table] if self._table is not None else []
+                self._table, self._frame = together([*held, *new]), None
+                try:
+                    self._frame = self._table.to_pandas(date_as_object=False)
+                except _UNREADABLE as error:
+                    raise AnswerBroken(f"These rows cannot be made a table: {_first_line(error)}.") from None
+            return self._frame
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows, as they came."""
+        return 0 if self._dropped else self._bytes
+
+    def limit(self, most_bytes: int, why: str) -> None:
+        """Take in no more than `most_bytes` from now on; `why` names the ceiling, in words."""
+        self._limits = (self._limits[0], min(self._limits[1], most_bytes))
+        self._ceiling = why
+
+    def drop(self) -> None:
+        """Forget all rows."""
+        with self._reading, self._adding:
+            self._dropped = True
+            self._new, self._table, self._frame = [], None, None
+
+
+def read_rows(body: bytes, content_type: str) -> pa.Table:
+    """The rows of one chunk. Its kind is told by `content_type`; JSON where that is empty.
+
+    JSON: an array of objects, or a single one; keys may differ from row to row, what is no object becomes
+    the column `value`, and nested values stay JSON texts. A column of mixed kinds becomes text. Arrow: a
+    stream of its own; times with a zone become UTC, decimals float64, dictionaries plain values. Raises
+    ValueError, in words, on anything else.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    try:
+        if kind == ARROW:
+            return _of_arrow(body)
+        if kind in (JSON, ""):
+            return _of_json(body)
+    except _UNREADABLE as error:
+        what = "an Arrow stream" if kind == ARROW else "JSON"
+        told = kind or "not named"
+        raise ValueError(f"it is not {what} (its Content-Type is {told}): {_first_line(error)}") from None
+    raise ValueError(f"its Content-Type is {content_type[:100]!r}, and only {JSON} and {ARROW} can be read")
+
+
+def together(parts: Sequence[pa.Table]) -> pa.Table:
+    """`parts` below each other. A column that some lack is missing there; one whose kinds have nothing in
+    common becomes text."""
+    if not parts:
+        return pa.table({})
+    if all(part.schema == parts[0].schema for part in parts):
+        return pa.concat_tables(parts)
+    names = list(dict.fromkeys(name for part in parts for name in part.column_names))
+    return pa.table({name: _column(name, parts) for name in names})
+
+
+def _column(name: str, parts: Sequence[pa.Table]) -> pa.ChunkedArray:
+    columns = [
+        part.column(name)
+        if name in part.column_names
+        else pa.chunked_array([pa.nulls(part.num_rows)], pa.null())
+        for part in parts
+    ]
+    try:
+        kinds = [pa.schema([(name, column.type)]) for column in columns]
+        kind = pa.unify_schemas(kinds, promote_options="permissive").field(0).type
+        columns = [column.cast(kind) for column in columns]
+    except pa.ArrowException:
+        kind = pa.string()
+        columns = [_texts(column) for column in columns]
+    return pa.chunked_array([chunk for column in columns for chunk in column.chunks], kind)
+
+
+def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException:
+        return pa.chunked_array([pa.array(map(_text, column.to_pylist()), pa.string())])
+
+
+def _of_arrow(body: bytes) -> pa.Table:
+    table = pa.ipc.open_stream(body).read_all()
+    table.validate(full=True)  # reading alone checks no offsets, and wrong ones read foreign memory
+    names: list[str] = []
+    for name in table.column_names:
+        unique, count = name, 1
+        while unique in names:
+            unique, count = f"{name}_{count}", count + 1
+        names.append(unique)
+    return pa.table([_simple(column) for column in table.columns], names=names)
+
+
+def _simple(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _simple(column.cast(kind.storage_type))
+    if pa.types.is_dictionary(kind):
+        return _simple(column.cast(kind.value_type))
+    if pa.types.is_decimal(kind):
+        return column.cast(pa.float64())
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        return column.cast(pa.timestamp(kind.unit, "UTC"))
+    return column
+
+
+def _of_json(body: bytes) -> pa.Table:
+    value = DECODERS["json"](body)
+    rows = [
+        row if isinstance(row, dict) else {"value": row}
+        for row in (value if isinstance(value, list) else [value])
+    ]
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    if len(names) * len(rows) > max(MOST_CELLS, len(body)):
+        raise ValueError(f"{len(rows):,} rows with {len(names):,} different keys")
+    return pa.table({name: _of_values([row.get(name) for row in rows]) for name in names})
+
+
+def _of_values(values: list[Any]) -> pa.Array:
+    kinds = set(map(type, values)) - {type(None)}
+    if (len(kinds) <= 1 and not kinds & {dict, list}) or kinds == {int, float}:
+        try:
+            return pa.array(values)
+        except (pa.ArrowException, OverflowError):
+            pass  # integers beyond 64 bits, or beyond what float64 tells apart
+    return pa.array(map(_text, values), pa.string())
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200].rstrip(".")

@@ -1,0 +1,397 @@
+"""What a chart can show of a million rows: the least and the greatest value per pixel column and series.
+
+The time grid is absolute, so all viewers of a feed share one set of bins, and only rows that are new since
+the last refresh are looked at. A single outlier stays visible, since both extremes of a bin are kept.
+"""
+
+import re
+import secrets
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..errors import LookbackError
+from ..table.columns import Floats, Ints, is_null
+from ..table.window import Oldest, Snapshot
+from .zoom_tiles import TOO_LARGE, Cells, Detail, bases, put, put_nulls
+
+COLUMNS = 600
+"""Bins that a look-back is cut into, at least; a chart is about as many pixels wide."""
+MOST = 20
+"""Series that a chart draws unless it says otherwise: the busiest. The rest are folded into one."""
+MOST_SERIES = 100
+"""Series that a chart may draw: what browsers draw at once, and the wire can number."""
+AHEAD = 0.1
+"""How far into the future rows are taken in, as a share of the look-back: clocks differ a little."""
+
+_UNKNOWN = -1
+_CLEARLY = 10  # values by which a series must lead, beside twice as many, to be drawn in place of another
+
+ROUND_STEPS = [
+    number * unit
+    for unit, numbers in (
+        (1_000_000, (1, 2, 5, 10, 20, 50, 100, 200, 500)),
+        (1_000_000_000, (1, 2, 5, 10, 15, 30)),
+        (60_000_000_000, (1, 2, 5, 10, 15, 30)),
+        (3_600_000_000_000, (1, 2, 3, 6, 12, 24)),
+    )
+    for number in numbers
+]
+"""Widths that a bin may have, ascending, in ns."""
+
+
+MOST_DETAILS = 4
+"""Widths of finer bins that are kept of a chart: each is a depth to which some viewer has zoomed."""
+
+
+def step_for(look_back: pd.Timedelta) -> int:
+    """Width of a bin in ns: the largest round one that cuts `look_back` into at least COLUMNS bins."""
+    return max([step for step in ROUND_STEPS if step * COLUMNS <= look_back.value], default=ROUND_STEPS[0])
+
+
+@dataclass(eq=False)
+class Changes:
+    """What a browser lacks that holds a version, and what it holds once it has it: the same for all who lack
+    the same."""
+
+    epoch: int
+    version: int
+    whole: bool
+    """Everything: what the browser held belongs to another epoch."""
+    oldest: int
+    """The first bin of which the window still holds rows."""
+    step: int
+    """Width of a bin, ns."""
+    series: int
+    names: list[tuple[int, str]]
+    """Series that are new, or called otherwise now."""
+    others: int | None
+    """The series that holds all that are not drawn by themselves."""
+    future: int
+    cells: Cells
+    packed: bytes | None = None
+    """The cells as they are sent, once somebody has packed them."""
+
+
+class _Seen:
+    """What is known of each code of the colour column, for one field: arrays by code."""
+
+    def __init__(self) -> None:
+        self.row = np.zeros(0, dtype=np.int64)
+        """Row of the ring; _UNKNOWN before the first value."""
+        self.count = np.zeros(0, dtype=np.int64)
+        """Values so far."""
+        self.newest = np.zeros(0, dtype=np.int64)
+        """The last bin with a value."""
+
+    def reach(self, size: int) -> None:
+        """Make room for codes below `size`."""
+        if (more := size - len(self.row)) > 0:
+            self.row = np.append(self.row, np.full(more, _UNKNOWN))
+            self.count = np.append(self.count, np.zeros(more, dtype=np.int64))
+            self.newest = np.append(self.newest, np.zeros(more, dtype=np.int64))
+
+
+class Bins:
+    """Least and greatest value per series and time bin, for one chart on one feed. The `most` busiest series
+    are told apart; all others are one more, called by their number ("37 others"), with the least and the
+    greatest value of any of them. `step` is the width of a bin in ns, by default step_for(look_back).
+
+    Thread-safe. `version` grows with every change; `epoch` names one life of the bins: when rows that were
+    handed out before have changed their meaning, the bins start over under a new one.
+    """
+
+    def __init__(
+        self,
+        fields: tuple[str, ...],
+        color: str | None,
+        look_back: pd.Timedelta,
+        *,
+        most: int = MOST,
+        step: int | None = None,
+    ) -> None:
+        """Raises LookbackError where `most` or the number of fields is not between 1 and MOST_SERIES."""
+        if not isinstance(most, int) or not 1 <= most <= MOST_SERIES:
+            raise LookbackError(f"A chart draws 1 to {MOST_SERIES} series, so most={most!r} cannot be.")
+        if not 1 <= len(fields) <= MOST_SERIES:
+            raise LookbackError(f"A chart draws 1 to {MOST_SERIES} fields, not {len(fields)}.")
+        self.fields = fields
+        self.color = color
+        self.step = step or step_for(look_back)
+        self._room = max(1, most // len(fields))  # series of each field
+        self._look_back = look_back.value
+        self._lock = threading.Lock()
+        self._capacity = int(look_back.value / self.step * (1 + AHEAD)) + 2
+        self._now = 0  # the latest time that a viewer came with, ns since the epoch
+        self._generation: int | None = None
+        self._snapshot_version = -1
+        self._told_at = (0, 0, 0, 0)
+        self._told: dict[int, Changes] = {}  # by what is known, until the next change
+        self._first = Oldest()
+        self._details: dict[int, Detail] = {}  # by the width of their bins; the last used is at the end
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self.epoch = secrets.randbits(32)
+        self.version = 1
+        self.names: list[str] = []
+        self._named: list[int] = []  # the version in which each series got its name
+        self._seen = [_Seen() for _ in self.fields]
+        self._others: int | None = None  # the row of all that have none of their own
+        self._low = np.full((0, self._capacity), np.inf)
+        self._high = np.full((0, self._capacity), -np.inf)
+        self._changed = np.zeros((0, self._capacity), dtype=np.int64)
+        self._null = np.zeros((0, self._capacity), dtype=np.bool_)
+        self._edge = (self._now - self._look_back) // self.step  # the ring holds bins from here on
+        self._oldest = self._edge  # of these, the ones of which the window still holds rows
+        self.future = 0
+        """Rows whose own time is ahead of the server's clock by more than AHEAD. They are not drawn before
+        their time: one broken clock would push all the rest out of the window."""
+        self._too_early: int | None = None  # the first bin for which a row was too far in the future
+        self._end: int | None = None  # one past the ordinal of the last row taken in
+
+    def update(self, snapshot: Snapshot, now: int) -> None:
+        """Take in the rows that are new, and forget what is older than the look-back before `now` (ns since
+        the epoch, UTC). Costs nothing where another viewer brought the same. Raises ColumnError when a
+        column is not there or of another kind."""
+        with self._lock:
+            if now > self._now:
+                self._now = now
+                self._advance()
+            # A thread may come late with an older snapshot; its rows are in already.
+            if snapshot.version < self._snapshot_version:
+                return
+            if snapshot.version == self._snapshot_version and not self._come_of_age():
+                return
+            if snapshot.generation != self._generation or self._outgrown():
+                self._start_over()
+            self._take(snapshot)
+            self._name_others()
+            self._generation, self._snapshot_version = snapshot.generation, snapshot.version
+
+    def changes(self, epoch: int, since: int) -> Changes:
+        """What changed after version `since` of `epoch`; everything, when `since` is 0 or the epoch over."""
+        with self._lock:
+            whole = epoch != self.epoch or since == 0
+            since = 0 if whole else since
+            if self._told_at != (self.epoch, self.version, self._edge, self._oldest):
+                self._told_at = self.epoch, self.version, self._edge, self._oldest
+                self._told.clear()
+            if (told := self._told.get(since)) is not None:
+                return told
+            row, place = np.nonzero(self._changed > since)
+            bins = self._edge + (place - self._edge) % self._capacity
+            kept = bins >= self._oldest
+            low = self._low[row, place]
+            low[(low == np.inf) & self._null[row, place]] = -np.inf
+            if whole:
+                kept &= low < np.inf
+            row, place, bins, low = row[kept], place[kept], bins[kept], low[kept]
+            cells = Cells(bins, row, low, self._high[row, place], self._bases(row))
+            self._told[since] = told = Changes(
+                self.epoch,
+                self.version,
+                whole,
+                self._oldest,
+                self.step,
+                len(self.names),
+                [(i, name) for i, name in enumerate(self.names) if self._named[i] > since],
+                self._others,
+                self.future,
+                cells,
+            )
+            return told
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the bins, the finer ones included."""
+        finer = sum(detail.nbytes for detail in list(self._details.values()))
+        return 3 * self._low.nbytes + self._null.nbytes + finer
+
+    @property
+    def now(self) -> int:
+        """The latest time that a viewer came with, milliseconds since the epoch, UTC."""
+        return self._now // 1_000_000
+
+    def rows(self) -> tuple[int, int | None, list[Ints]]:
+        """The epoch; the row of all that have none of their own; and for each field the row of each code of
+        the colour column, below 0 for none yet."""
+        with self._lock:
+            return self.epoch, self._others, [seen.row.copy() for seen in self._seen]
+
+    def detail(self, width: int) -> Detail | None:
+        """The finer bins of a stretch `width` ns long, shared by all that look so closely; None where those
+        of the chart are as fine."""
+        step = step_for(pd.Timedelta(width))
+        if step >= self.step:
+            return None
+        with self._lock:
+            if (detail := self._details.pop(step, None)) is None:
+                detail = Detail(self, step)
+            self._details[step] = detail
+            while len(self._details) > MOST_DETAILS:
+                del self._details[next(iter(self._details))]
+            return detail
+
+    # -- below, the lock is held -------------------------------------------------------------------------
+
+    def _bases(self, row: Ints) -> Floats:
+        present = np.unique(row)
+        base = np.zeros(len(self.names))
+        base[present] = bases(self._low[present].min(axis=1), self._high[present].max(axis=1))
+        return base
+
+    def _advance(self) -> None:
+        """Let go of the bins that are older than the look-back."""
+        edge = (self._now - self._look_back) // self.step
+        if edge <= self._edge:
+            return
+        self._clear(self._edge, edge)
+        self._edge = edge
+        self._oldest = max(self._oldest, edge)
+        self._name_others()
+
+    def _clear(self, start: int, end: int, version: int = 0) -> None:
+        places = np.arange(start, min(end, start + self._capacity)) % self._capacity
+        if version:
+            filled = (self._low[:, places] < np.inf) | self._null[:, places]
+            self._changed[:, places] = np.where(filled, version, self._changed[:, places])
+        else:
+            self._changed[:, places] = 0
+        self._low[:, places] = np.inf
+        self._high[:, places] = -np.inf
+        self._null[:, places] = False
+
+    def _outgrown(self) -> bool:
+        """Whether starting over would show more: rows from the future have come of age, or of the series that
+        are drawn many have fallen silent, or one is by far less busy than one that is not."""
+        if self._come_of_age():
+            return True
+        if self._others is None or not self._waiting():
+            return False
+        silent = (self._high == -np.inf).all(axis=1)
+        silent[self._others] = False
+        if silent.sum() * 4 >= len(self.names) - 1:
+            return True
+        return any(
+            seen.count[seen.row == self._others].max(initial=0)
+            > 2 * seen.count[(seen.row >= 0) & (seen.row != self._others)].min(initial=2**62) + _CLEARLY
+            for seen in self._seen
+        )
+
+    def _come_of_age(self) -> bool:
+        return self._too_early is not None and self._too_early < self._edge + self._capacity
+
+    def _waiting(self) -> int:
+        """How many series with values in the look-back have no row of their own."""
+        return sum(
+            int(((seen.row == self._others) & (seen.newest >= self._oldest)).sum()) for seen in self._seen
+        )
+
+    def _name_others(self) -> None:
+        if self._others is None:
+            return
+        count = self._waiting()
+        name = f"{count:,} other" + ("" if count == 1 else "s")
+        if self.names[self._others] != name:
+            self.version += 1
+            self.names[self._others], self._named[self._others] = name, self.version
+
+    def _take(self, snapshot: Snapshot) -> None:
+        start = snapshot.first if self._end is None else max(self._end, snapshot.first)
+        columns = [snapshot.numbers(name, start) for name in self.fields] if len(snapshot) else []
+        codes, labels = snapshot.codes(self.color, start) if columns and self.color else (None, [])
+        self._end = snapshot.end
+        self.version += 1
+        self._forget(snapshot)
+        if start >= snapshot.end:
+            return
+        bins = snapshot.times(start) // self.step
+        late = bins >= self._edge + self._capacity
+        if late.any():
+            first = int(bins[late].min())
+            self.future += int(np.count_nonzero(late))
+            self._too_early = first if self._too_early is None else min(first, self._too_early)
+        held = (bins >= self._edge) & ~late
+        for field, values in enumerate(columns):
+            good = held & (np.abs(values) < TOO_LARGE)  # false for NaN
+            which = np.zeros(len(values), dtype=np.int64) if codes is None else codes.astype(np.int64)
+            good &= which >= 0
+            rows = self._rows_of(field, which[good], bins[good], labels)
+            cells = rows * self._capacity + bins[good] % self._capacity
+            nulls = held & is_null(values) & (which >= 0)
+            values = values[good]
+            put(self._low, self._high, self._changed, cells, values, self.version)
+            if nulls.any():
+                self._break(field, which[nulls].astype(np.int64), bins[nulls])
+
+    def _break(self, field: int, codes: Ints, bins: Ints) -> None:
+        """Note where a series says that it has no value; one that has had none yet has no line to break."""
+        known = self._seen[field].row
+        codes, bins = codes[codes < len(known)], bins[codes < len(known)]
+        row = known[codes]
+        drawn = (row >= 0) & (row != (-2 if self._others is None else self._others))
+        cells = row[drawn] * self._capacity + bins[drawn] % self._capacity
+        put_nulls(self._low, self._null, self._changed, cells, self.version)
+
+    def _forget(self, snapshot: Snapshot) -> None:
+        """Clear the bins before the oldest row of the window, which its ceiling may have pushed out."""
+        oldest = self._edge + self._capacity
+        if len(snapshot):
+            first = self._first.of(snapshot)
+            oldest = max(self._edge, min(first // self.step, oldest))
+        # Marked as changed: if a late row makes the window reach back again, browsers hear that these are
+        # empty.
+        self._clear(self._oldest, oldest, self.version)
+        self._oldest = oldest
+
+    def _rows_of(self, field: int, codes: np.ndarray, bins: np.ndarray, labels: list[str]) -> np.ndarray:
+        """Row of the ring for each code. New series get one of their own while there is room, the busiest
+        first, and share one after that."""
+        count = np.bincount(codes)
+        seen = self._seen[field]
+        seen.reach(len(count))
+        seen.count[: len(count)] += count
+        new = np.flatnonzero((seen.row[: len(count)] == _UNKNOWN) & (count > 0))
+        if len(new):
+            drawn = (seen.row >= 0) & (seen.row != self._others)
+            room = max(0, self._room - int(drawn.sum()))
+            order = new[np.argsort(-count[new], kind="stable")]
+            busiest, rest = order[:room].tolist(), order[room:]
+            if labels:  # by name, so that a line has the same colour after a restart
+                busiest.sort(key=lambda code: _natural(labels[code]))
+            seen.row[busiest] = np.arange(len(busiest)) + len(self.names)
+            several = len(self.fields) > 1
+            self._add(
+                [
+                    f"{label} {self.fields[field]}".strip() if several or not label else label
+                    for label in (labels[code] if labels else "" for code in busiest)
+                ]
+            )
+            if len(rest):
+                if self._others is None:
+                    self._others = len(self.names)
+                    self._add([""])
+                seen.row[rest] = self._others
+        rows: np.ndarray = seen.row[codes]
+        if self._others is not None:
+            folded = rows == self._others
+            np.maximum.at(seen.newest, codes[folded], bins[folded])
+        return rows
+
+    def _add(self, names: list[str]) -> None:
+        """Put empty rows for series of these `names` at the end of the ring."""
+        self.names += names
+        self._named += [self.version] * len(names)
+        shape = (len(names), self._capacity)
+        self._low = np.vstack([self._low, np.full(shape, np.inf)])
+        self._high = np.vstack([self._high, np.full(shape, -np.inf)])
+        self._changed = np.vstack([self._changed, np.zeros(shape, dtype=np.int64)])
+        self._null = np.vstack([self._null, np.zeros(shape, dtype=np.bool_)])
+
+
+def _natural(name: str) -> list[str | int]:
+    """Sorts "core-2" before "core-10"."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]

@@ -1,0 +1,287 @@
+"""When values rose above a threshold, when they came back, and how high they went in between.
+
+All viewers of a feed share one set of crossings per threshold, and only rows that are new since the last
+refresh are looked at.
+"""
+
+import threading
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..table.columns import Floats, Ints
+from ..table.window import Oldest, Snapshot
+from .bins import AHEAD, step_for
+
+MOST_CROSSINGS = 1000
+"""Crossings that are kept of those that are over; earlier ones are counted."""
+
+_NEVER, _STILL = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+_UNKNOWN, _BELOW, _ABOVE = -1, 0, 1
+
+_SERIES = np.dtype([("side", "i1"), ("first", "i8"), ("newest", "i8")])
+_STAY = np.dtype(
+    [
+        ("code", "i8"),
+        ("start", "i8"),
+        ("value", "f8"),
+        ("end", "i8"),
+        ("peak", "f8"),
+        ("peaked", "i8"),
+        ("seen", "?"),
+    ]
+)
+
+_Structured = npt.NDArray[np.void]
+
+
+class Crossing(NamedTuple):
+    """One stay of a series above the threshold. Times are ns since the epoch, UTC."""
+
+    series: str
+    start: int
+    """Of the first row above the threshold."""
+    value: float
+    """Of that row."""
+    end: int | None
+    """Of the next row at or below the threshold; None while there is none."""
+    peak: float
+    seen: bool
+    """Whether the series was at or below the threshold before; False where its first row was above: then it
+    has been above since `start` or longer."""
+
+
+class Found(NamedTuple):
+    """What there is to say about one threshold."""
+
+    crossings: tuple[Crossing, ...]
+    """Newest first: all that go on, and the MOST_CROSSINGS that were over last."""
+    total: int
+    """Number of crossings in the look-back, those no longer kept included."""
+    above: int
+    """Series whose newest value is above the threshold."""
+    series: int
+    """Series with a value in the look-back."""
+
+
+class Crossings:
+    """The crossings of `threshold` by the numbers in the column `field`, per value of the text column
+    `color`, for one look-back on one feed. Thread-safe.
+
+    Rows count in the order of their own time. One that comes late, so before rows of its series that are in
+    already, makes that series be judged anew from there, out of the rows that the window still holds. A
+    crossing is forgotten when it was over before the look-back began; one that still goes on keeps its start
+    and its peak, though these rows have left. A series that was silent for the whole look-back starts anew.
+    """
+
+    def __init__(self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float) -> None:
+        self.field = field
+        self.color = color
+        self.threshold = threshold
+        self._look_back = look_back.value
+        self._ahead = int(look_back.value * AHEAD)
+        self._step = step_for(look_back)
+        self._lock = threading.Lock()
+        self._now = 0  # the latest time that a viewer came with, ns since the epoch
+        self._generation: int | None = None
+        self._snapshot_version = -1
+        self._oldest = Oldest()
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._labels: list[str] = [""]
+        self._series: _Structured = np.zeros(0, _SERIES)  # by code
+        self._open: _Structured = np.zeros(0, _STAY)  # by code; means something where the side is _ABOVE
+        self._over: _Structured = np.zeros(0, _STAY)  # by end
+        self._further: Counter[int] = Counter()  # how many more ended, by bin
+        self._settled = _NEVER  # up to here nothing changes any more: what ended by then may be forgotten
+        self._too_early: int | None = None  # the first time of a row too far in the future
+        self._end: int | None = None  # one past the ordinal of the last row taken in
+        self._found: Found | None = None
+
+    def update(self, snapshot: Snapshot, now: int) -> None:
+        """Take in the rows that are new, and forget what is older than the look-back before `now` (ns since
+        the epoch, UTC). Costs next to nothing where another viewer brought the same. Raises ColumnError when
+        a column is not there or of another kind."""
+        with self._lock:
+            self._now = max(self._now, now)
+            if snapshot.version < self._snapshot_version:
+                return  # a thread came late; these rows are in already
+            edge = self._now - self._look_back
+            of_age = self._too_early is not None and self._too_early <= self._now + self._ahead
+            if snapshot.version == self._snapshot_version and not of_age:
+                self._forget(edge)
+                return
+            if snapshot.generation != self._generation or of_age:
+                self._start_over()
+            self._forget(max(edge, self._oldest.of(snapshot) if len(snapshot) else _STILL))
+            self._settled = max(self._settled, edge - 1)
+            self._take(snapshot, edge)
+            self._generation, self._snapshot_version = snapshot.generation, snapshot.version
+
+    def found(self) -> Found:
+        """The crossings as of the last update; the same object until something changes."""
+        with self._lock:
+            if self._found is None:
+                self._found = self._summed_up()
+            return self._found
+
+    # -- below, the lock is held -------------------------------------------------------------------------
+
+    def _summed_up(self) -> Found:
+        above = self._series["side"] == _ABOVE
+        stays = np.concatenate([self._open[above], self._over])
+        newest_first = stays[np.argsort(-stays["start"], kind="stable")]
+        crossings = tuple(
+            Crossing(self._labels[code], start, value, None if end == _STILL else end, peak, seen)
+            for code, start, value, end, peak, _, seen in newest_first.tolist()
+        )
+        series = int((self._series["side"] != _UNKNOWN).sum())
+        return Found(crossings, len(crossings) + self._further.total(), int(above.sum()), series)
+
+    def _forget(self, oldest: int) -> None:
+        """Let go of what was over before the time `oldest`."""
+        silent = (self._series["side"] != _UNKNOWN) & (self._series["newest"] < oldest)
+        self._series[silent] = (_UNKNOWN, _STILL, _NEVER)
+        gone = int(np.searchsorted(self._over["end"], oldest))
+        self._over = self._over[gone:]
+        bins = [number for number in self._further if number < oldest // self._step]
+        for number in bins:
+            del self._further[number]
+        if gone or bins or silent.any():
+            self._found = None
+
+    def _take(self, snapshot: Snapshot, edge: int) -> None:
+        start = snapshot.first if self._end is None else max(self._end, snapshot.first)
+        codes, times, values = self._rows(snapshot, start, edge)
+        self._end = snapshot.end
+        self._found = None
+        late = times < self._series["newest"][codes]
+        if late.any():
+            again = late & (times > self._settled)
+            since = self._rewound(codes[again], times[again])
+            new = ~late & (since[codes] == _STILL)
+            held = self._rows(snapshot, None, int(since.min()))
+            anew = held[1] >= since[held[0]]
+            codes, times, values = (
+                np.concatenate([a[new], b[anew]]) for a, b in zip((codes, times, values), held, strict=True)
+            )
+        if len(codes):
+            small = codes.astype(np.min_scalar_type(len(self._series)))  # which numpy sorts faster
+            in_order = np.lexsort((times, small))
+            self._judge(codes[in_order], times[in_order], values[in_order])
+
+    def _rows(self, snapshot: Snapshot, start: int | None, since: int) -> tuple[Ints, Ints, Floats]:
+        """Codes, times and values of the rows that count, with an ordinal of at least `start` and a time of
+        at least `since`."""
+        if not len(snapshot):
+            return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+        times, values = snapshot.times(start), snapshot.numbers(self.field, start)
+        texts = None
+        if self.color:
+            texts, self._labels = snapshot.codes(self.color, start)
+        self._reach(len(self._labels))
+        rows = np.flatnonzero((times >= since) & ~np.isnan(values))
+        times, values = times[rows], values[rows]
+        codes = np.zeros(len(rows), np.int64) if texts is None else texts[rows].astype(np.int64)
+        early = times > self._now + self._ahead
+        if early.any():
+            first = int(times[early].min())
+            self._too_early = first if self._too_early is None else min(first, self._too_early)
+        good = (codes >= 0) & ~early
+        return codes[good], times[good], values[good]
+
+    def _reach(self, size: int) -> None:
+        if (more := size - len(self._series)) > 0:
+            new = np.array([(_UNKNOWN, _STILL, _NEVER)], _SERIES)
+            self._series = np.concatenate([self._series, np.repeat(new, more)])
+            self._open = np.concatenate([self._open, np.zeros(more, _STAY)])
+
+    def _rewound(self, codes: Ints, times: Ints) -> Ints:
+        """Take series back to how they stood before late rows with these codes and times. Returns since when
+        their rows are to be judged again, by code; _STILL where they are not."""
+        since = np.full(len(self._series), _STILL)
+        first = np.full(len(self._series), _STILL)
+        np.minimum.at(first, codes, times)
+        undone = np.zeros(len(self._over), dtype=bool)
+        for code in np.unique(codes).tolist():
+            cut, stay = int(first[code]), None
+            mine = np.flatnonzero(self._over["code"] == code)[::-1]
+            if self._series["side"][code] == _ABOVE:
+                stay = self._open[code].copy()
+                cut = min(cut, int(stay["start"]))
+            for i in mine.tolist():
+                if self._over["end"][i] < cut:
+                    break
+                undone[i], stay = True, self._over[i].copy()
+                cut = min(cut, int(stay["start"]))
+            if stay is not None and cut <= self._settled:
+                # Of its rows only those after what is settled are still there.
+                if stay["peaked"] > self._settled:
+                    stay["peak"], stay["peaked"] = stay["value"], stay["start"]
+                stay["end"] = _STILL
+                self._open[code], self._series["side"][code] = stay, _ABOVE
+                since[code] = self._settled + 1
+            else:
+                self._series["side"][code] = _BELOW if self._series["first"][code] < cut else _UNKNOWN
+                since[code] = cut
+        self._over = self._over[~undone]
+        return since
+
+    def _judge(self, codes: Ints, times: Ints, values: Floats) -> None:
+        """Go on with rows that are ordered by code, then time."""
+        above = values > self.threshold
+        first = np.append(True, codes[1:] != codes[:-1])
+        before = np.append(np.int8(_UNKNOWN), above[:-1].astype(np.int8))
+        before[first] = self._series["side"][codes[first]]
+        turned = above != before
+        # A stretch is a run of rows of one series on one side.
+        begin = np.flatnonzero(first | turned)
+        stretch = np.repeat(np.arange(len(begin)), np.diff(np.append(begin, len(codes))))
+        last = np.append(first[begin[1:]], True)
+        over = begin[(first & turned & (before == _ABOVE))[begin]]
+        ended = self._open[codes[over]]
+        ended["end"] = times[over]
+
+        up = above[begin]
+        rows = begin[up]
+        stays = np.zeros(len(rows), _STAY)
+        stays["code"], stays["start"], stays["value"] = codes[rows], times[rows], values[rows]
+        stays["seen"] = before[rows] == _BELOW
+        stays["end"] = np.where(last, _STILL, np.append(times[begin[1:]], 0))[up]
+        peak = np.maximum.reduceat(values, begin)
+        highest = np.flatnonzero(values == peak[stretch])
+        _, which = np.unique(stretch[highest], return_index=True)
+        stays["peak"], stays["peaked"] = peak[up], times[highest[which]][up]
+        self._carry_on(stays, ~turned[rows])
+
+        going = stays[last[up]]
+        self._open[going["code"]] = going
+        ends = np.append(np.flatnonzero(first)[1:] - 1, len(codes) - 1)
+        of = self._series[codes[ends]]
+        of["side"] = up[last]
+        of["newest"] = times[ends]
+        of["first"] = np.minimum(of["first"], times[first])
+        self._series[codes[ends]] = of
+        self._keep(np.concatenate([self._over, ended, stays[~last[up]]]))
+
+    def _carry_on(self, stays: _Structured, goes_on: npt.NDArray[np.bool_]) -> None:
+        """Fill in where `stays` began that were under way before."""
+        going, begun = stays[goes_on], self._open[stays["code"][goes_on]]
+        for name in ("start", "value", "seen"):
+            going[name] = begun[name]
+        higher = begun["peak"] >= going["peak"]
+        for name in ("peak", "peaked"):
+            going[name][higher] = begun[name][higher]
+        stays[goes_on] = going
+
+    def _keep(self, over: _Structured) -> None:
+        over = over[np.argsort(over["end"], kind="stable")]
+        surplus = over[: max(0, len(over) - MOST_CROSSINGS)]
+        if len(surplus):
+            self._settled = max(self._settled, int(surplus["end"][-1]))
+            self._further.update((surplus["end"] // self._step).tolist())
+        self._over = over[len(surplus) :]

@@ -1,0 +1,138 @@
+"""What is in the payloads of a stream: each field with its type, how often it is there, and what it holds."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..decoding.decoders import read_times
+from ..subjects import ENVELOPE
+from ..table.columns import Floats, Ints
+from ..table.iso_times import MISSING, Stamps, stamp_texts
+from ..table.window import Snapshot
+
+ROWS = 20_000
+"""Newest rows that are looked at: what it costs does not grow with the window."""
+SAMPLE = 200
+"""Values by which a field is taken for a time or not."""
+_DAY = 24 * 3600 * 10**9
+_FROM, _TO = pd.Timestamp("2000-01-01").value, pd.Timestamp("2100-01-01").value
+_ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
+_NANOSECONDS = re.compile(r"\d{16,19}")
+_NAMED_SO = re.compile(
+    r"(^|[_.-])(t|ts|time|timestamp|datetime|date|at)$|(Time|Timestamp|At)$", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One payload field, or named token of the subject, in some rows."""
+
+    name: str
+    kind: Literal["number", "integer", "time", "text"]
+    """"time": ISO 8601 text, or numbers that must be times since the epoch."""
+    share: float
+    """Of the rows that have it, 0 to 1."""
+    example: float | str | None
+    """Its newest value, as it came; None where no row has one."""
+    least: float | pd.Timestamp | None
+    """The least number, or time (UTC); None for text."""
+    greatest: float | pd.Timestamp | None
+    distinct: int
+    """How many different values there are."""
+
+
+def fields(snapshot: Snapshot) -> list[Field]:
+    """The fields of the newest ROWS rows of `snapshot`, in the order in which they first appeared."""
+    rows = min(len(snapshot), ROWS)
+    start = snapshot.end - rows
+    received = snapshot.received[len(snapshot) - rows :]
+    found = []
+    for name, kind in snapshot.columns.items():
+        if name == "_subject" or not rows:
+            continue
+        if kind == "number":
+            found.append(
+                _of_numbers(name, snapshot.numbers(name, start), received, snapshot.integers(name, start))
+            )
+        elif kind == "time":
+            found.append(_of_stamps(name, snapshot.stamps(name, start)))
+        else:
+            found.append(_of_texts(name, *snapshot.codes(name, start), received))
+    return found
+
+
+def times_among(found: list[Field]) -> list[str]:
+    """Those of `found` that can be the rows' own time: names of times on the payload's first level."""
+    renamed = {f"payload{name}" for name in ENVELOPE}
+    return [
+        field.name
+        for field in found
+        if field.kind == "time" and "." not in field.name and field.name not in renamed
+    ]
+
+
+def _of_numbers(name: str, column: Floats, received: Ints, exact: Any) -> Field:
+    there = ~np.isnan(column)
+    values = column[there]
+    if not len(values):
+        return Field(name, "number", 0.0, None, None, None, 0)
+    share = len(values) / len(column)
+    values = values if exact is None else np.array(exact[there].tolist(), dtype=object)
+    example = values[-1] if exact is not None else float(values[-1])
+    distinct = len(pd.unique(values))
+    least, greatest = values.min(), values.max()
+    if exact is None:
+        least, greatest = float(least), float(greatest)
+    if _are_times(name, values[-SAMPLE:].tolist(), received[there][-SAMPLE:]):
+        (first, last), _ = read_times([least, greatest])
+        return Field(name, "time", share, example, _utc(first), _utc(last), distinct)
+    whole = exact is not None or bool((values == np.floor(values)).all())
+    return Field(name, "integer" if whole else "number", share, example, least, greatest, distinct)
+
+
+def _of_stamps(name: str, column: Stamps) -> Field:
+    held = column[column["ns"] != MISSING["ns"]]
+    if not len(held):
+        return Field(name, "time", 0.0, None, None, None, 0)
+    (example,) = stamp_texts(held[-1:])
+    times = held["ns"]
+    share, distinct = len(held) / len(column), len(np.unique(held))
+    return Field(name, "time", share, example, _utc(times.min()), _utc(times.max()), distinct)
+
+
+def _of_texts(name: str, codes: npt.NDArray[np.int32], labels: list[str], received: Ints) -> Field:
+    there = codes >= 0
+    held = codes[there]
+    if not len(held):
+        return Field(name, "text", 0.0, None, None, None, 0)
+    share, example = len(held) / len(codes), labels[held[-1]]
+    different = pd.unique(held)
+    sample: list[Any] = [labels[code] for code in held[-SAMPLE:]]
+    # float64 cannot hold nanoseconds since the epoch: they come as text.
+    digits = all(map(_NANOSECONDS.fullmatch, sample))
+    if digits:
+        sample = list(map(int, sample))
+    if (digits or all(map(_ISO.match, sample))) and _are_times(name, sample, received[there][-SAMPLE:]):
+        texts = [labels[code] for code in different]
+        times, readable = read_times([int(text) if _NANOSECONDS.fullmatch(text) else text for text in texts])
+        times = times[readable]
+        return Field(name, "time", share, example, _utc(times.min()), _utc(times.max()), len(different))
+    return Field(name, "text", share, example, None, None, len(different))
+
+
+def _are_times(name: str, values: list[Any], received: Ints) -> bool:
+    """Whether `values` can only be times: texts in ISO 8601; numbers of a field that is named so, or that
+    stay within a day of when the rows were stored, which no other figure does."""
+    times, readable = read_times(values)
+    if not readable.all() or not ((times > _FROM) & (times < _TO)).all():
+        return False
+    named = isinstance(values[0], str) or _NAMED_SO.search(name) is not None
+    return named or bool((np.abs(times - received) < _DAY).all())
+
+
+def _utc(time: Any) -> pd.Timestamp:
+    return pd.Timestamp(int(time), tz="UTC")

@@ -1,0 +1,70 @@
+"""The newest value of each series, kept up to date by the rows that are new."""
+
+import threading
+
+import numpy as np
+import pandas as pd
+
+from ..table.columns import Ints
+from ..table.window import Snapshot
+
+_NONE = -1
+
+
+class Latest:
+    """Snapshot.latest() of one column by another, for all viewers of one look-back: what it costs depends on
+    the rows that are new and on the number of series, not on the window. Thread-safe."""
+
+    def __init__(self, name: str, by: str) -> None:
+        self.name = name
+        self.by = by
+        self._lock = threading.Lock()
+        self._start_over(None)
+
+    def _start_over(self, generation: int | None) -> None:
+        self._generation = generation
+        self._end: int | None = None  # one past the ordinal of the last row taken in
+        self._newest = np.zeros(
+            0, dtype=np.int64
+        )  # by code: the ordinal of the row that is newest by its time
+        self._time = np.zeros(0, dtype=np.int64)  # and its time
+        self._last = np.zeros(0, dtype=np.int64)  # and the ordinal of the last row with a value
+
+    def of(self, snapshot: Snapshot) -> pd.Series:
+        """The newest value by `_time` per series, sorted by it. Raises ColumnError, naming what exists."""
+        with self._lock:
+            if snapshot.generation != self._generation:
+                self._start_over(snapshot.generation)
+            if self._end is not None and snapshot.end < self._end:
+                return snapshot.latest(self.name, self.by)  # a thread came late with an older one
+            self._take(snapshot)
+            if ((self._newest < snapshot.first) & (self._last >= snapshot.first)).any():
+                # Of these series the newest row has left before one that came late.
+                self._start_over(snapshot.generation)
+                self._take(snapshot)
+            return snapshot.picked(self.name, self.by, self._newest)
+
+    def _take(self, snapshot: Snapshot) -> None:
+        start = snapshot.first if self._end is None else max(self._end, snapshot.first)
+        codes, labels = snapshot.codes(self.by, start)
+        rows = np.flatnonzero((codes >= 0) & snapshot.present(self.name, start))
+        self._reach(len(labels))
+        self._end = snapshot.end
+        codes, ordinals, times = codes[rows], rows + start, snapshot.times(start)[rows]
+        self._last[codes] = ordinals
+        if not snapshot.ordered:
+            order = np.argsort(times, kind="stable")
+            codes, ordinals, times = codes[order], ordinals[order], times[order]
+            newer = times >= self._time[codes]
+            codes, ordinals, times = codes[newer], ordinals[newer], times[newer]
+        self._newest[codes], self._time[codes] = ordinals, times
+
+    def _reach(self, size: int) -> None:
+        if (more := size - len(self._newest)) > 0:
+            self._newest = _longer(self._newest, more, _NONE)
+            self._last = _longer(self._last, more, _NONE)
+            self._time = _longer(self._time, more, np.iinfo(np.int64).min)
+
+
+def _longer(values: Ints, more: int, value: int) -> Ints:
+    return np.append(values, np.full(more, value, dtype=np.int64))

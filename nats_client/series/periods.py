@@ -1,0 +1,182 @@
+"""Periods that are laid over one another: where each starts, what it is called, and what its values mean.
+
+All lengths have a fixed ISO 8601 duration, but days and weeks start at local midnight, so that one of them is
+an hour longer or shorter where the clocks change.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..duration import LONGEST, format_duration, iso_duration
+from ..errors import LookbackError
+from ..table.memo import Readings
+from ..table.window import Snapshot
+from .bins import ROUND_STEPS
+
+MOST_EARLIER = 30
+"""Periods before the current one that can be compared: all of them are drawn at once."""
+FEWEST, MOST = 280, 1400
+"""Bins of a period, where a round width allows it."""
+
+_SECOND = 1_000_000_000  # ns
+_DAY = pd.Timedelta(days=1)
+_WEEK = pd.Timedelta(days=7)
+_EPOCH, _FIRST_MONDAY = date(1970, 1, 1), date(1970, 1, 5)
+
+
+def check_earlier(earlier: int) -> int:
+    """`earlier` when so many periods can be compared with the current one. Raises LookbackError."""
+    if not isinstance(earlier, int) or not 1 <= earlier <= MOST_EARLIER:
+        raise LookbackError(
+            f"The current period is compared with 1 to {MOST_EARLIER} before it, so earlier={earlier!r} "
+            "cannot be."
+        )
+    return earlier
+
+
+def reach(period: pd.Timedelta, earlier: int) -> pd.Timedelta:
+    """How far before now the `earlier` periods before the current one may start: when that is almost over,
+    by almost (earlier + 1) * period. Raises LookbackError when that is further than any look-back."""
+    length: pd.Timedelta = (check_earlier(earlier) + 1) * period
+    if length > LONGEST:
+        raise LookbackError(
+            f"{earlier + 1} periods of {format_duration(period)} are {format_duration(length)}, and a "
+            f"look-back is at most {LONGEST.days} days. Compare with fewer, or shorter ones."
+        )
+    return length
+
+
+def full_reach(period: pd.Timedelta, earlier: int) -> pd.Timedelta:
+    """`reach`, and the hour by which local days may be longer between two changes of the clocks."""
+    return min(
+        reach(period, earlier) + (pd.Timedelta(hours=1) if _by_day(period) else pd.Timedelta(0)), LONGEST
+    )
+
+
+def check_reach(look_back: pd.Timedelta, period: pd.Timedelta, earlier: int) -> None:
+    """Raises LookbackError, naming the look-back that is needed, where `look_back` is shorter."""
+    needed = reach(period, earlier)
+    if look_back < needed:
+        raise LookbackError(
+            f"A look-back of {iso_duration(look_back)} does not hold {earlier + 1} periods of "
+            f"{iso_duration(period)}: the first of them starts up to {format_duration(needed)} before now. "
+            f'Ask for look_back="{iso_duration(needed)}".'
+        )
+
+
+def period_starts(period: pd.Timedelta, earlier: int, now: int, zone: str) -> list[int]:
+    """Where the next period, the current one, and the `earlier` ones before it start, in this order; all
+    times in ns since the epoch, UTC.
+
+    Days start at midnight in `zone` (an IANA name, as "Europe/Berlin"), each at its own, and weeks on Monday;
+    several days are counted from the epoch on, several weeks from its first Monday. All else starts where the
+    local clock, at its present distance from UTC, shows a multiple of `period`: PT1H at the full hour. Raises
+    LookbackError on an unknown zone.
+    """
+    try:
+        local = ZoneInfo(zone)
+    except (KeyError, OSError, ValueError) as error:
+        raise LookbackError(f"There is no time zone {zone!r} here.") from error
+    moment = datetime.fromtimestamp(now // _SECOND, UTC).astimezone(local)
+    if _by_day(period):
+        days = period // _DAY
+        origin = _EPOCH if period % _WEEK else _FIRST_MONDAY
+        current = moment.date() - timedelta(days=(moment.date() - origin).days % days)
+        return [_midnight(current - k * timedelta(days=days), local) for k in range(-1, earlier + 1)]
+    offset = moment.utcoffset()
+    assert offset is not None
+    ahead = int(offset.total_seconds()) * _SECOND
+    start = (now + ahead) // period.value * period.value - ahead
+    return [start - k * period.value for k in range(-1, earlier + 1)]
+
+
+def step_of(period: pd.Timedelta, starts: Sequence[int]) -> int:
+    """Width of a bin in ns: the largest round one that cuts `period` into at least FEWEST; one of which none
+    reaches over any of the `starts`, where that takes at most MOST."""
+    fine = [step for step in ROUND_STEPS if step * FEWEST <= period.value] or [ROUND_STEPS[0]]
+    fitting = [
+        step for step in fine if step * MOST >= period.value and not any(start % step for start in starts)
+    ]
+    return max(fitting or fine)
+
+
+def period_names(period: pd.Timedelta, earlier: int) -> list[str]:
+    """What the current period and those before it are called: "current hour", "1 hour before"."""
+    current = _words(period).removeprefix("1 ")
+    return [f"current {current}", *(f"{_words(k * period)} before" for k in range(1, earlier + 1))]
+
+
+def compare_means(
+    snapshot: Snapshot, field: str, by: str | None, starts: Sequence[int], now: int
+) -> pd.DataFrame:
+    """The mean of the numeric column `field` in the current period until `now`, in the same stretch of the
+    one before, and the difference.
+
+    `starts` as of period_starts. Index: the values of the text column `by` that occur, in order (or `field`
+    itself, without `by`); columns `current`, `before` (NaN where there was no value) and `change`, in percent
+    of `before`. Raises ColumnError, naming what exists.
+    """
+    if not len(snapshot):  # its columns are not known
+        return pd.DataFrame(
+            {"current": [], "before": [], "change": []}, index=pd.Index([], name=by, dtype="str")
+        )
+    codes, labels = snapshot.codes(by) if by else (None, [field])
+    values = snapshot.numbers(field)
+    means = []
+    for start, end in ((starts[1], starts[0]), (starts[2], starts[1])):
+        rows = _between(snapshot, start, min(end, start + now - starts[1]))
+        part = values[rows]
+        which = np.zeros(len(part), dtype=np.int64) if codes is None else codes[rows]
+        good = (which >= 0) & ~np.isnan(part)
+        count = np.bincount(which[good], minlength=len(labels))
+        total = np.bincount(which[good], part[good], minlength=len(labels))
+        means.append(np.where(count > 0, total / np.maximum(count, 1), np.nan)[: len(labels)])
+    current, before = means
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = np.where(before != 0, (current - before) / np.abs(before) * 100, np.nan)
+    index = pd.Index(labels[: len(current)], name=by, dtype="str")
+    table = pd.DataFrame({"current": current, "before": before, "change": change}, index=index)
+    return table[~(np.isnan(current) & np.isnan(before))].sort_index()
+
+
+class Means:
+    """The tables of compare_means() on one feed, each worked out once for all its viewers. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.tables = Readings()
+
+    def table(
+        self, snapshot: Snapshot, field: str, by: str | None, starts: Sequence[int], now: int
+    ) -> pd.DataFrame:
+        """compare_means() until the last full second before `now`. Read it, or copy it before changing it."""
+        second = now // _SECOND * _SECOND
+        key, moment = (field, by, *starts[:3]), (snapshot.version, second)
+        return self.tables.once(key, moment, lambda: compare_means(snapshot, field, by, starts, second))
+
+
+def _between(snapshot: Snapshot, start: int, end: int) -> "slice | npt.NDArray[np.bool_]":
+    if snapshot.ordered:
+        first, last = np.searchsorted(snapshot.time, (start, end))
+        return slice(int(first), int(last))
+    return (snapshot.time >= start) & (snapshot.time < end)
+
+
+def _by_day(period: pd.Timedelta) -> bool:
+    return not period % _DAY
+
+
+def _midnight(day: date, zone: ZoneInfo) -> int:
+    # Where the clocks change at midnight, this is the first moment of the day: fold=0 takes the first of two
+    # midnights, and the distance from UTC before the change where there is none.
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) * _SECOND
+
+
+def _words(length: pd.Timedelta) -> str:
+    if length % _WEEK:
+        return format_duration(length)
+    return f"{length // _WEEK} week" + ("" if length == _WEEK else "s")

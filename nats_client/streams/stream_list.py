@@ -1,0 +1,286 @@
+"""What the server holds: its streams, as a table."""
+
+import asyncio
+import base64
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ..connection.connection import Connection, end_tasks
+from ..duration import format_duration
+from ..errors import (
+    LookbackError,
+    NoResponders,
+    NotPermitted,
+    RequestFailed,
+    RequestRefused,
+    RequestTimeout,
+    StreamNotFound,
+    TooManySubjects,
+)
+from ..subjects import check_stream_name
+
+PAGE = 100_000
+"""Subjects that the server lists in one answer."""
+QUICK = 1.0  # seconds that a look waits for the server's list before it does with the names
+MOST_COUNTED = 10_000
+"""Subjects of a stream that are counted without a person having asked. While the server counts, publishers to
+the stream wait."""
+RATE_OVER = 10.0  # seconds that a rate is taken over, once there are as many
+
+Newest = tuple[str, pd.Timestamp, bytes]
+"""Subject, time of storage (UTC) and payload of a message."""
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """One stream of the server, as it was when asked."""
+
+    name: str
+    description: str
+    subjects: tuple[str, ...]
+    messages: int
+    bytes: int
+    first_seq: int
+    last_seq: int
+    last_time: pd.Timestamp | None
+    """When the newest message was stored, UTC; None when there never was one."""
+    age: pd.Timedelta | None
+    """How old the newest message was, by the server's clock; None when there never was one, and where the
+    server does not tell its time (before 2.10)."""
+    limits: str
+    """What the stream keeps at most, in words; empty where nothing limits it."""
+    per_second: float | None
+    """Messages a second since about ten seconds ago; None at the first look."""
+    away: bool = False
+    """Whether the nodes that hold it do not answer. Its numbers are then those of the last look, or 0."""
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Subjects of a stream."""
+
+    total: int
+    """How many match."""
+    counts: dict[str, int]
+    """The first of them in alphabetical order, at most PAGE, with their numbers of messages."""
+
+
+class StreamList:
+    """Lists the streams, and remembers enough of the last looks to tell their rates."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._looks: dict[str, list[tuple[float, int]]] = {}
+        self._known: dict[str, dict[str, Any]] = {}
+        self._asking: asyncio.Task[list[dict[str, Any]]] | None = None
+        self._slow = False
+
+    async def look(self) -> list[StreamInfo]:
+        """All streams that the login may see, by name; key-value and object buckets are left out."""
+        streams = [
+            info for info in await self.infos() if not info["config"]["name"].startswith(("KV_", "OBJ_"))
+        ]
+        names = {info["config"]["name"] for info in streams}
+        self._looks = {name: looks for name, looks in self._looks.items() if name in names}
+        return sorted(map(self._describe, streams), key=lambda stream: stream.name)
+
+    async def infos(self) -> list[dict[str, Any]]:
+        """What is known of each stream, buckets too. A node that does not answer holds the server's list up
+        for seconds: meanwhile the names are asked for, and what is not known of a stream is "away"."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(list_infos(self._connection), name="listing streams")
+        asking = self._asking
+        # Once the list was slow, nobody waits for it again until it is quick.
+        await asyncio.wait({asking}, timeout=QUICK / 10 if self._slow else QUICK)
+        self._slow = not asking.done()
+        if self._slow or _is_silent(asking.exception()):
+            try:
+                names = self._connection.rights.streams or await list_names(self._connection)
+                return [self._known.get(name) or _away(name) for name in names]
+            except RequestFailed:
+                await asyncio.wait({asking})  # a login may be permitted one and not the other
+        infos = [
+            info if "state" in info else {**self._known.get(info["config"]["name"], info), "away": True}
+            for info in asking.result()
+        ]
+        self._known = {info["config"]["name"]: info for info in infos}
+        return infos
+
+    async def close(self) -> None:
+        """End a look that is under way."""
+        if self._asking is not None:
+            await end_tasks([self._asking])
+
+    def _describe(self, info: dict[str, Any]) -> StreamInfo:
+        if "state" not in info:
+            name = info["config"]["name"]
+            return StreamInfo(name, "", (), 0, 0, 0, 0, None, None, "", None, away=True)
+        config, state = info["config"], info["state"]
+        newest = pd.Timestamp(state["last_ts"]) if state["last_seq"] else None
+        return StreamInfo(
+            name=config["name"],
+            description=config.get("description", ""),
+            subjects=tuple(config.get("subjects") or ()),
+            messages=state["messages"],
+            bytes=state["bytes"],
+            first_seq=state["first_seq"],
+            last_seq=state["last_seq"],
+            last_time=newest,
+            age=pd.Timestamp(info["ts"]) - newest if newest is not None and "ts" in info else None,
+            limits=limits_text(config),
+            per_second=self._rate(config["name"], state["last_seq"]),
+            away="away" in info,
+        )
+
+    def _rate(self, name: str, last_seq: int) -> float | None:
+        now = time.monotonic()
+        looks = self._looks.setdefault(name, [])
+        looks.append((now, last_seq))
+        while len(looks) > 2 and looks[1][0] < now - RATE_OVER:
+            looks.pop(0)
+        since, seq = looks[0]
+        return max(0, last_seq - seq) / (now - since) if now > since else None
+
+
+async def list_infos(connection: Connection) -> list[dict[str, Any]]:
+    """All streams that the login may see, key-value buckets too, as `STREAM.LIST` describes them. Where it is
+    known which those are, each is asked for; one that is not there, or denied, is left out. One whose nodes
+    do not answer has a name and no state."""
+    if (names := connection.rights.streams) is not None:
+        asked = [connection.api(f"STREAM.INFO.{check_stream_name(name)}") for name in names]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        for info in found:
+            known = _is_silent(info) or isinstance(info, StreamNotFound | RequestRefused)
+            if isinstance(info, BaseException) and not known:
+                raise info
+        if found and all(_is_silent(info) for info in found):
+            raise next(info for info in found if isinstance(info, BaseException))
+        named = zip(names, found, strict=True)
+        shown = [(name, _away(name) if _is_silent(info) else info) for name, info in named]
+        return [info for _, info in shown if not isinstance(info, BaseException)]
+    infos: dict[str, dict[str, Any]] = {}
+    offset = 0
+    while True:
+        answer = await connection.api("STREAM.LIST", {"offset": offset})
+        page = {info["config"]["name"]: info for info in answer.get("streams") or []}
+        # Of a page, those that can't be told count as well.
+        page |= {
+            name: _away(name) for name in [*(answer.get("missing") or ()), *(answer.get("offline") or ())]
+        }
+        infos |= page
+        offset += max(len(page), int(answer.get("limit") or 0))
+        if not page or offset >= answer.get("total", 0):
+            return list(infos.values())
+
+
+async def list_names(connection: Connection, most: float = math.inf) -> list[str]:
+    """The names of the streams that the login may see, by about a thousand up to `most`: the server knows
+    them without asking their nodes."""
+    names: list[str] = []
+    while True:
+        answer = await connection.api("STREAM.NAMES", {"offset": len(names)})
+        page = answer.get("streams") or []
+        names += page
+        if not page or len(names) >= min(most, answer.get("total", 0)):
+            return names
+
+
+def _away(name: str) -> dict[str, Any]:
+    return {"config": {"name": name}}
+
+
+def _is_silent(answer: dict[str, Any] | BaseException | None) -> bool:
+    """Whether it is a failure that says nothing of the stream, or of the login."""
+    return isinstance(answer, LookbackError | TimeoutError) and not isinstance(
+        answer, StreamNotFound | RequestRefused
+    )
+
+
+async def list_subjects(
+    connection: Connection, stream: str, pattern: str, most: int = MOST_COUNTED
+) -> Subjects:
+    """Subjects of `stream` that match `pattern`: one answer of the server, however many there are. Raises
+    TooManySubjects where the stream has more than `most`: how many comes without a count."""
+    state = (await connection.infos.ask(stream))["state"]
+    if (total := int(state.get("num_subjects") or 0)) > most:
+        raise TooManySubjects(
+            f"The stream {stream!r} has {total:,} subjects. Publishers to it would wait while the server "
+            f"counts more than {most:,}.",
+            total,
+        )
+    info = await connection.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern})
+    counts: dict[str, int] = info["state"].get("subjects") or {}
+    return Subjects(int(info.get("total") or len(counts)), counts)
+
+
+async def newest_message(connection: Connection, stream: str) -> Newest | None:
+    """Subject, time of storage (UTC) and payload of the newest message; None when the stream is empty."""
+    info = await connection.api(f"STREAM.INFO.{stream}")
+    if not info["state"]["messages"]:
+        return None
+    answer = await connection.api(f"STREAM.MSG.GET.{stream}", {"seq": info["state"]["last_seq"]})
+    message = answer["message"]
+    payload = base64.b64decode(message.get("data") or "")
+    return message["subject"], pd.Timestamp(message["time"]), payload
+
+
+async def newest_messages(
+    connection: Connection, streams: Sequence[str], within: float
+) -> dict[str, Newest | RequestFailed | None]:
+    """newest_message() of each of `streams`, asked for at once, or why there is none; RequestTimeout of those
+    that have not answered `within` so many seconds, as one whose nodes are away does not."""
+    asking = {
+        asyncio.create_task(newest_message(connection, name), name=f"newest of {name}"): name
+        for name in streams
+    }
+    if not asking:
+        return {}
+    try:
+        await asyncio.wait(asking, timeout=within)
+        return {name: _newest(task, name) for task, name in asking.items()}
+    finally:
+        await end_tasks(asking)
+
+
+def _newest(task: "asyncio.Task[Newest | None]", name: str) -> Newest | RequestFailed | None:
+    failed = task.exception() if task.done() else TimeoutError()
+    if failed is None:
+        return task.result()
+    if isinstance(failed, StreamNotFound):
+        return None
+    if isinstance(failed, RequestRefused | NoResponders):
+        return failed
+    if isinstance(failed, RequestFailed | TimeoutError):
+        return RequestTimeout(f"The nodes of {name!r} do not answer.")
+    raise failed
+
+
+async def capturing(connection: Connection, subject: str) -> list[str]:
+    """Names of the streams that store what is published to `subject`; none without JetStream. Raises
+    NotPermitted, RequestFailed."""
+    try:
+        answer = await connection.api("STREAM.NAMES", {"subject": subject})
+    except NotPermitted:
+        raise
+    except (NoResponders, RequestRefused):  # there is no JetStream, or not for this account
+        return []
+    return list(answer.get("streams") or ())
+
+
+def limits_text(config: dict[str, Any]) -> str:
+    """What a stream of this configuration keeps at most, in words; empty where nothing limits it."""
+    words = []
+    if (age := config.get("max_age", 0)) > 0:
+        words.append(f"messages for {format_duration(pd.Timedelta(age))}")
+    if (count := config.get("max_msgs", -1)) > 0:
+        words.append(f"{count:,} messages")
+    if (size := config.get("max_bytes", -1)) > 0:
+        words.append(f"{size:,} bytes")
+    if (each := config.get("max_msgs_per_subject", -1)) > 0:
+        words.append(f"{each:,} messages per subject")
+    return " and ".join(words)

@@ -1,0 +1,104 @@
+"""Why a filter matches nothing of a stream: what it stores, and under which subjects, in a sentence."""
+
+from difflib import get_close_matches
+from typing import Any
+
+import pandas as pd
+
+from ..connection.connection import Connection
+from ..errors import LookbackError, MessageNotFound
+from ..subjects import overlap, within
+
+FEW = 10_000
+"""Subjects of a stream up to which the server is asked about several of them: the answer costs it a look at
+each, and publishers wait meanwhile."""
+NAMED = 6
+"""Subjects that a sentence names."""
+
+
+async def why_empty(connection: Connection, stream: str, wanted: str, info: dict[str, Any]) -> str:
+    """Why a window of the messages that match `wanted` has no row, as a sentence; empty where there is
+    nothing to say. `info` is the stream's STREAM.INFO."""
+    config, state = info["config"], info["state"]
+    stored = stored_under(config)
+    if stored is not None and not any(overlap(wanted, each) for each in stored):
+        return _outside(stream, wanted, config, stored)
+    subjects = int(state.get("num_subjects") or 0)
+    is_one = not {"*", ">"} & set(wanted.split("."))
+    if not state["messages"] or (subjects > FEW and not is_one):
+        return ""
+    try:
+        last = await connection.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": wanted})
+    except MessageNotFound:
+        return f"{stream!r} holds no message that matches {wanted!r}. " + await _nearest(
+            connection, stream, wanted, subjects
+        )
+    except LookbackError:
+        return ""
+    when = pd.Timestamp(last["message"]["time"]).strftime("%Y-%m-%d %H:%M:%S")
+    return f"The newest message of {stream!r} that matches {wanted!r} was stored at {when} UTC."
+
+
+def stored_under(config: dict[str, Any]) -> list[str] | None:
+    """Filters that name all subjects under which a stream of this configuration can store messages; None
+    where that cannot be told from it."""
+    found: list[str] = []
+    mirror = config.get("mirror")
+    for origin in [*([mirror] if mirror else []), *(config.get("sources") or [])]:
+        if origin.get("subject_transforms"):
+            found += [_wild(each.get("dest") or each["src"]) for each in origin["subject_transforms"]]
+        elif origin.get("filter_subject"):
+            found.append(origin["filter_subject"])
+        else:
+            return None
+    change = config.get("subject_transform")
+    if not change:
+        return [*found, *(config.get("subjects") or [])]
+    source = change.get("src") or ">"
+    taken = [*found, *(config.get("subjects") or [])]
+    kept = [each for each in taken if not within(each, source)]
+    changed = any(overlap(each, source) for each in taken)
+    return [*kept, *([_wild(change["dest"])] if changed else [])]
+
+
+def _wild(destination: str) -> str:
+    """The filter for what a subject transform makes (ADR-36)."""
+    tokens: list[str] = []
+    for token in destination.split("."):
+        if "split" in token.lower() or "slice" in token.lower():  # one token, or several
+            return ".".join([*tokens, ">"])
+        tokens.append("*" if "{{" in token or token.startswith("$") else token)
+    return ".".join(tokens)
+
+
+def _outside(stream: str, wanted: str, config: dict[str, Any], stored: list[str]) -> str:
+    if not stored:
+        return f"{stream!r} takes no messages: it has no subjects."
+    near = get_close_matches(wanted, stored, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    taken = config.get("subjects") or []
+    if config.get("subject_transform") and any(overlap(wanted, each) for each in taken):
+        return (
+            f"{stream!r} takes {wanted!r}, but has a subject transform and stores messages under "
+            f"{_listed(stored)}: ask for these.{hint}"
+        )
+    return f"{wanted!r} matches nothing that {stream!r} can hold: it stores {_listed(stored)}.{hint}"
+
+
+async def _nearest(connection: Connection, stream: str, wanted: str, count: int) -> str:
+    # A role's rights may be to some subjects only: the names of the others are not for it.
+    if count > FEW or connection.rights.role is not None:
+        return ""
+    try:
+        info = await connection.infos.ask(stream, subjects=True)
+    except LookbackError:
+        return ""
+    names = list(info["state"].get("subjects") or ())
+    near = get_close_matches(wanted, names, n=1, cutoff=0.4)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{hint}It holds {_listed(names)}."
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(repr(name) for name in names[:NAMED]) + more

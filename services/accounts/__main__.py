@@ -1,0 +1,5 @@
+"""`python -m services.accounts`: see configuration.py."""
+
+from services.accounts.configuration import main
+
+main()

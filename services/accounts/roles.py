@@ -1,0 +1,213 @@
+"""Roles, and what each may do in NATS: a table in a file becomes lists of permitted subjects."""
+
+import logging
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from nats_client.connection.role_jwt import SUBJECT as TOKENS
+from nats_client.errors import SettingsError, SubjectError, one_of
+from nats_client.subjects import check_bucket, check_filter, check_service, check_stream_name
+
+FILE = Path(__file__).parent / "roles.toml"
+INBOX = "_INBOX_app"
+"""Root of all inboxes of the dashboards' account; each connection has its own below it."""
+OWN_INBOX = f"{INBOX}.{{{{name()}}}}.>"
+"""The inbox of a user in a scoped signing key's template, where the server puts the user's name."""
+ALL = "*"
+NEVER = {
+    TOKENS: "whoever may ask for tokens has every role",
+    f"{INBOX}.>": "the answers to others are delivered there",
+    "$JS.>": "JetStream's API is not for messages; 'streams' and 'manage' say what may be asked of it",
+    "$SYS.>": "it belongs to the server",
+}
+"""Subjects that no role may publish to, and why."""
+MINUTES = 5.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Role:
+    """What one role may do; each field is documented in roles.toml."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    pages: tuple[str, ...] | None = None
+    streams: tuple[str, ...] = ()
+    buckets: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
+    manage: tuple[str, ...] = ()
+    web_page: bool = False
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """The streams that may be read, those behind the buckets among them; "*" alone: all."""
+        if ALL in self.streams:
+            return (ALL,)
+        return tuple(dict.fromkeys([*self.streams, *(f"KV_{bucket}" for bucket in self.buckets)]))
+
+    def permissions(self, api: str = "$JS.API") -> dict[str, dict[str, list[str]]]:
+        """`pub` and `sub` of a user's JWT, or of a scoped signing key's template. `api`: what JetStream's API
+        is called in the account where the user connects."""
+        allowed: list[str] = []
+        for stream in self.readable:
+            allowed += reading(stream, api)
+        for service in self.services:
+            allowed += ["$SRV.>"] if service == ALL else [f"$SRV.*.{service}", f"$SRV.*.{service}.*"]
+        allowed += self.publish
+        for stream in self.manage:
+            allowed += [f"{api}.STREAM.PURGE.{stream}", f"{api}.STREAM.MSG.DELETE.{stream}"]
+        # To the server an empty list of what is allowed is no restriction.
+        pub = {"allow": allowed} if allowed else {"deny": [">"]}
+        return {"pub": pub, "sub": {"allow": [OWN_INBOX]}}
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The table."""
+
+    roles: Mapping[str, Role]
+    claim: str = "groups"
+    minutes: float = MINUTES
+
+    def of(self, groups: Iterable[str]) -> Role | None:
+        """The role of a person with these groups: the first that has one of them."""
+        mine = set(groups)
+        for role in self.roles.values():
+            if ALL in role.groups or mine & set(role.groups):
+                return role
+        return None
+
+
+def reading(stream: str, api: str) -> list[str]:
+    """The subjects that may be asked to read `stream`, and to see how it is set up; "*": all streams."""
+    flow = ["$JS.FC.>"] if stream == ALL else [f"$JS.FC.{stream}.>", f"$JS.FC.*.*.{stream}.>"]
+    listing = [f"{api}.STREAM.LIST", f"{api}.STREAM.NAMES"] if stream == ALL else []
+    return [
+        *listing,
+        f"{api}.STREAM.INFO.{stream}",
+        f"{api}.STREAM.MSG.GET.{stream}",
+        f"{api}.CONSUMER.CREATE.{stream}.>",
+        f"{api}.CONSUMER.INFO.{stream}.*",
+        f"{api}.CONSUMER.DELETE.{stream}.*",
+        *flow,
+    ]
+
+
+def roles_file() -> Path:
+    """Where the table is: what LOOKBACK_ROLES names, or the file beside this module."""
+    return Path(os.environ.get("LOOKBACK_ROLES") or FILE)
+
+
+def load_roles(file: Path | None = None) -> Roles:
+    """The table of `file`, by default `roles_file()`. Raises SettingsError, which names the file, the role
+    and the key."""
+    file = file or roles_file()
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"The roles file {str(file)!r} cannot be read ({error.__class__.__name__})."
+        ) from None
+    except ValueError as error:
+        raise SettingsError(f"The roles file {str(file)!r} is no TOML: {error}.") from None
+    try:
+        return _roles(table)
+    except (SettingsError, SubjectError) as error:
+        raise SettingsError(f"The roles file {str(file)!r}: {error}") from None
+
+
+class Table:
+    """The roles file, read anew when it changes; a broken one changes nothing, and the log says so."""
+
+    def __init__(self) -> None:
+        """Raises SettingsError where there is nothing to begin with."""
+        self._file = roles_file()
+        self._seen = self._mark()
+        self._roles = load_roles(self._file)
+
+    def current(self) -> Roles:
+        """The newest table that could be read."""
+        mark = self._mark()
+        if mark != self._seen:
+            self._seen = mark
+            try:
+                self._roles = load_roles(self._file)
+                log.warning("The roles are read anew: %s.", ", ".join(self._roles.roles))
+            except SettingsError as error:
+                log.error("%s The roles stay as they were.", error)
+        return self._roles
+
+    def _mark(self) -> tuple[int, ...] | None:
+        try:
+            state = self._file.stat()
+        except OSError:
+            return None
+        return state.st_mtime_ns, state.st_size, state.st_ino
+
+
+def _roles(table: Mapping[str, Any]) -> Roles:
+    for key in table:
+        if key not in ("claim", "minutes", "roles"):
+            raise SettingsError(
+                f"Unknown key {key!r}. " + one_of(key, ("claim", "minutes", "roles"), what="key")
+            )
+    claim, minutes, roles = table.get("claim", "groups"), table.get("minutes", MINUTES), table.get("roles")
+    if not isinstance(claim, str) or not claim:
+        raise SettingsError("'claim' must be a text.")
+    if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not 0.05 <= minutes <= 1440:
+        raise SettingsError("'minutes' must be a number from 0.05 to 1440.")
+    if not isinstance(roles, Mapping) or not roles:
+        raise SettingsError("There is no role. Write one as [roles.viewer].")
+    return Roles({name: _role(name, entry) for name, entry in roles.items()}, claim, minutes)
+
+
+def _role(name: str, entry: Any) -> Role:
+    known = [f.name for f in fields(Role) if f.name != "name"]
+    if not isinstance(entry, Mapping):
+        raise SettingsError(f"The role {name!r} is no table. Write it as [roles.{name}].")
+    if not name.isidentifier():
+        raise SettingsError(f"The role {name!r} must have a name of letters, digits and underscores.")
+    lists: dict[str, tuple[str, ...]] = {}
+    web_page = False
+    for key, value in entry.items():
+        if key not in known:
+            raise SettingsError(f"The role {name!r} has {key!r}. " + one_of(key, known, what="key"))
+        if key == "web_page":
+            if not isinstance(value, bool):
+                raise SettingsError(f"'web_page' of the role {name!r} must be true or false.")
+            web_page = value
+            continue
+        if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
+            raise SettingsError(f"{key!r} of the role {name!r} must be a list of texts.")
+        lists[key] = tuple(value)
+    role = Role(name, **lists, web_page=web_page)
+    for stream in (*role.streams, *role.manage):
+        if stream != ALL:
+            check_stream_name(stream)
+    for bucket in role.buckets:
+        check_bucket(bucket)
+    for service in role.services:
+        if service != ALL:
+            check_service(service)
+    for subject in role.publish:
+        check_filter(subject)
+        for never, why in NEVER.items():
+            if _overlap(subject.split("."), never.split(".")):
+                raise SettingsError(f"The role {name!r} may not publish to {subject!r}: {why}.")
+    return role
+
+
+def _overlap(one: list[str], other: list[str]) -> bool:
+    """Whether a subject can match both of two filters, given as tokens."""
+    for a, b in zip(one, other, strict=False):
+        if ">" in (a, b):
+            return True
+        if a != b and "*" not in (a, b):
+            return False
+    return len(one) == len(other)

@@ -1,0 +1,4 @@
+"""Publishes for the comparison, and measures its websocket side.
+
+Imports accounts and program.
+"""

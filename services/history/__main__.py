@@ -1,0 +1,5 @@
+"""`python -m services.history`: see service.py."""
+
+from services.history.service import main
+
+main()

@@ -1,0 +1,401 @@
+"""The archive in DuckDB: one file.
+
+DuckDB lets one process write a file, or any number read it. So it is open to write only until somebody wants
+to read. Where the archiver wants to write while a query reads, it writes to a copy, which then takes the
+file's place: the query goes on reading what it began with, and neither waits for the other.
+https://duckdb.org/docs/stable/connect/concurrency
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import orjson
+import pyarrow as pa
+
+from services.history.database import (
+    Database,
+    DatabaseFailed,
+    Message,
+    Query,
+    QueryCancelled,
+    QueryRefused,
+    QueryTooLarge,
+    Scalar,
+    check_names,
+    json_text,
+    one_line,
+)
+from services.history.placeholders import without_semicolon
+
+log = logging.getLogger(__name__)
+
+MEMORY = "512MB"  # of one process; beyond it sorts and groups go to disk
+DISK = "1GB"  # of temporary files, of one process
+BATCH = 512  # rows; small, since a row may have a megabyte
+GAP = 1.0  # seconds that a change waits for queries to end, and new ones for the change
+CHANGE_TIMEOUT = 30.0  # seconds that a query waits for a change to end
+ROOM = 64 * 1024**2  # bytes on disk that a change may take beyond a copy of the file
+
+_TABLE = """
+    CREATE TABLE IF NOT EXISTS messages (
+        stream TEXT, created TIMESTAMPTZ, seq BIGINT, time TIMESTAMPTZ NOT NULL, subject TEXT NOT NULL,
+        payload JSON, raw BLOB, PRIMARY KEY (stream, created, seq)
+    );
+    CREATE VIEW IF NOT EXISTS history AS SELECT stream, seq, time, subject, payload FROM messages;
+"""
+# The table functions that only compute, or look at the catalog. Others read files, or change the database's
+# state from within a SELECT (checkpoint, register_external_resource, …), or hide further SQL (query).
+_TABLE_FUNCTIONS = {
+    "duckdb_columns", "duckdb_functions", "duckdb_keywords", "duckdb_tables", "duckdb_types", "duckdb_views",
+    "generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "summary", "unnest",
+}  # fmt: skip
+_FUNCTIONS_SHUT = {"current_setting"}  # paths are among the settings
+_THEIRS = (
+    duckdb.Error,
+    pa.ArrowException,
+    MemoryError,
+    OSError,
+    ValueError,
+    TypeError,
+    OverflowError,
+)
+_SCRATCH = ".query-"
+_FAILURES = ("IO Error", "INTERNAL Error", "FATAL Error", "Connection Error")
+
+
+class DuckDb(Database):
+    """DuckDB in one file, which no other process may write meanwhile."""
+
+    def __init__(self, file: Path, *, scratch: Path | None = None) -> None:
+        """With `scratch`, a directory for temporary files, it is only read."""
+        self.name = f"DuckDB in {file.name}"
+        self._file = file
+        self._scratch = scratch
+        self._state = threading.Condition()
+        self._instance: duckdb.DuckDBPyConnection | None = None
+        self._used = 0  # connections to it that change, or look
+        self._lent = 0  # to so many processes
+        self._closed_to_loans = False
+        self._is_whole = False
+        self._writing = threading.RLock()
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """A connection of one's own."""
+        with self._state:
+            if self._instance is None:
+                self._instance = self._open(self._file)
+            return self._instance.cursor()
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[dict[str, Any]]:
+        with self.told(), self._state:
+            if not self._state.wait_for(lambda: not self._closed_to_loans and not self._used, CHANGE_TIMEOUT):
+                raise DatabaseFailed("The archive is being written; that takes long. Ask again.")
+            if self._lent == 0:
+                if self._instance is None and not (self._is_whole and self._file.exists()):
+                    self._instance = self._open(self._file)  # makes the tables, and takes in a log left over
+                    for left in self._file.parent.glob(f"{self._file.name}{_SCRATCH}*"):  # by a kill -9
+                        shutil.rmtree(left, ignore_errors=True)
+                self._close()
+                self._is_whole = True
+            self._lent += 1
+        scratch: str | None = None
+        try:
+            with self.told():
+                scratch = tempfile.mkdtemp(prefix=f"{self._file.name}{_SCRATCH}", dir=self._file.parent)
+            yield {"file": str(self._file), "scratch": scratch}
+        finally:
+            if scratch is not None:
+                shutil.rmtree(scratch, ignore_errors=True)
+            with self._state:
+                self._lent -= 1
+                self._state.notify_all()
+
+    def query(self, sql: str, parameters: Mapping[str, Scalar], seconds: float) -> Query:
+        return _DuckDbQuery(self, sql, parameters)
+
+    def insert(self, messages: Sequence[Message]) -> int:
+        rows = pa.table(
+            {
+                "stream": [m.stream for m in messages],
+                "created": pa.array([m.created for m in messages], pa.timestamp("us", "UTC")),
+                "seq": pa.array([m.seq for m in messages], pa.int64()),
+                "time": pa.array([m.time for m in messages], pa.timestamp("us", "UTC")),
+                "subject": [m.subject for m in messages],
+                "payload": pa.array([json_text(m.payload) for m in messages], pa.string()),
+                "raw": pa.array([m.payload for m in messages], pa.binary()),
+            }
+        )
+        with self._changing() as connection:
+            connection.register("new_messages", rows)
+            # DuckDB's idea of JSON differs in corners (1e999), and one message must not hold up the others
+            connection.execute(
+                "INSERT INTO messages SELECT stream, created, seq, time, subject, TRY_CAST(payload AS JSON),"
+                " CASE WHEN TRY_CAST(payload AS JSON) IS NULL THEN raw END FROM new_messages"
+                " ON CONFLICT DO NOTHING"
+            )
+            stored = connection.fetchone()
+            connection.unregister("new_messages")
+        return int(stored[0]) if stored else 0
+
+    def newest(self, stream: str, created: datetime) -> int:
+        with self._speaking() as connection:
+            connection.execute(
+                "SELECT coalesce(max(seq), 0) FROM messages WHERE stream = ? AND created = ?",
+                [stream, created],
+            )
+            newest = connection.fetchone()
+        return int(newest[0]) if newest else 0
+
+    def forget(self, stream: str, before: datetime) -> int:
+        with self._changing() as connection:
+            connection.execute("DELETE FROM messages WHERE stream = ? AND time < ?", [stream, before])
+            deleted = connection.fetchone()
+        return int(deleted[0]) if deleted else 0
+
+    def close(self) -> None:
+        with self._state:
+            self._close()
+
+    def _close(self) -> None:
+        instance, self._instance = self._instance, None
+        if instance is not None:
+            instance.close()
+
+    @contextlib.contextmanager
+    def _speaking(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to look with."""
+        with self._writing, self.told():
+            with self._state:
+                own = self._open(self._file, only_read=True) if self._lent else None
+                self._used += own is None
+            connection = own or self.connect()
+            try:
+                yield connection
+            finally:
+                connection.close()
+                with self._state:
+                    self._used -= own is None
+                    self._state.notify_all()
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to write with: to the file, where nobody reads it."""
+        with self._writing:
+            with self._state:
+                self._closed_to_loans = True
+                try:
+                    in_place = self._state.wait_for(lambda: not self._lent, GAP)
+                    self._used += in_place
+                finally:
+                    self._closed_to_loans = False
+                    self._state.notify_all()
+            if not in_place:
+                with self._changing_a_copy() as connection:
+                    yield connection
+                return
+            try:
+                with self.told():
+                    connection = self.connect()
+                    try:
+                        yield connection
+                    finally:
+                        connection.close()
+            finally:
+                with self._state:
+                    self._used -= 1
+                    self._state.notify_all()
+
+    @contextlib.contextmanager
+    def _changing_a_copy(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        copy, log_of_copy = (self._file.with_name(f"{self._file.name}.new{end}") for end in ("", ".wal"))
+        try:
+            with self.told():
+                size, free = self._file.stat().st_size, shutil.disk_usage(self._file.parent).free
+                if free < size + ROOM:
+                    raise DatabaseFailed(
+                        f"Queries read {self._file.name}, and there is no room for a copy of it to write to: "
+                        f"it has {size:,} bytes, {free:,} are free."
+                    )
+                if self._file.with_name(f"{self._file.name}.wal").exists():  # a copy would be without it
+                    raise DatabaseFailed(f"Queries read {self._file.name} as it was left by a crash.")
+                for left in (copy, log_of_copy):
+                    left.unlink(missing_ok=True)
+                os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                shutil.copyfile(self._file, copy)
+                connection = self._open(copy)
+                try:
+                    yield connection
+                finally:
+                    connection.close()
+                if log_of_copy.exists():  # its changes would stay behind
+                    raise DatabaseFailed(f"{self._file.name} could not be written as a whole.")
+                with self._state:
+                    copy.replace(self._file)
+        finally:
+            for left in (copy, log_of_copy):
+                left.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Turns DuckDB's errors into ours."""
+        try:
+            yield
+        except (
+            duckdb.Error,
+            pa.ArrowException,
+            MemoryError,
+            OSError,
+            ValueError,
+            TypeError,
+            OverflowError,
+        ) as error:
+            words = str(error).partition("\n\n")[0]  # then come hints and the place
+            if isinstance(error, MemoryError) or words.startswith("Out of Memory Error"):
+                raise QueryTooLarge(f"DuckDB: {one_line(words)}.") from None
+            if words.startswith("INTERRUPT"):
+                raise QueryCancelled("The query was cancelled.") from None
+            if words.startswith(("FATAL", "INTERNAL")):  # of no use any more until it is opened anew
+                self._is_whole = False
+                with contextlib.suppress(duckdb.Error):
+                    self.close()
+            if words.startswith(_FAILURES):
+                log.warning("%s: %s", self.name, words)
+                if "Could not set lock" in words:
+                    words = f"the file {self._file.name} is in use by another process. End that one."
+                raise DatabaseFailed(f"DuckDB: {one_line(words)}") from None
+            raise QueryRefused(one_line(words)) from None
+
+    def _open(self, file: Path, *, only_read: bool = False) -> duckdb.DuckDBPyConnection:
+        only_read = only_read or self._scratch is not None
+        scratch = {"temp_directory": str(self._scratch)} if self._scratch else {}
+        connection = duckdb.connect(
+            file,
+            read_only=only_read,
+            config={
+                "enable_external_access": "false",
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+                "allow_community_extensions": "false",
+                "python_enable_replacements": "false",  # or FROM reads this program's variables
+                "memory_limit": MEMORY,
+                "max_temp_directory_size": DISK,
+                "threads": "2",
+                **scratch,
+            },
+        )
+        try:
+            connection.execute("SET GLOBAL TimeZone = 'UTC'")
+            if not only_read:
+                connection.execute(_TABLE)
+            connection.execute("SET lock_configuration = true")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+class _DuckDbQuery(Query):
+    def __init__(self, database: DuckDb, sql: str, parameters: Mapping[str, Scalar]) -> None:
+        super().__init__()
+        self._database = database
+        self._sql = sql
+        self._parameters = dict(parameters)
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._reader: pa.RecordBatchReader | None = None
+
+    def cancel(self) -> None:
+        super().cancel()
+        if self._connection is not None:
+            with contextlib.suppress(duckdb.Error):
+                self._connection.interrupt()
+
+    def open(self) -> None:
+        with self._step():
+            self._connection = connection = self._database.connect()
+            _check_select(connection, self._sql)
+            connection.execute("BEGIN TRANSACTION READ ONLY")
+            self._relation = connection.sql(without_semicolon(self._sql), params=self._parameters)
+            self._json = {i for i, kind in enumerate(self._relation.types) if str(kind) == "JSON"}
+            check_names(self._relation.columns)
+            self.schema = self._plain(self._relation.limit(0).to_arrow_table()).schema
+
+    def count(self) -> int:
+        with self._step():
+            return int(self._relation.aggregate("count(*)").fetchall()[0][0])
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        with self._step():
+            self._reader = self._relation.to_arrow_reader(BATCH)
+        while True:
+            with self._step():
+                try:
+                    batch = self._reader.read_next_batch()
+                except StopIteration:
+                    return
+                plain = self._plain(pa.Table.from_batches([batch]))
+            yield from plain.to_batches()
+
+    def close(self) -> None:
+        with contextlib.suppress(duckdb.Error, pa.ArrowException, OSError):
+            if self._reader is not None:
+                self._reader.close()
+        with contextlib.suppress(duckdb.Error):
+            if self._connection is not None:
+                self._connection.close()
+
+    @contextlib.contextmanager
+    def _step(self) -> Iterator[None]:
+        if self._cancelled:
+            raise QueryCancelled("The query was cancelled.")
+        with self._database.told():
+            yield
+
+    def _plain(self, table: pa.Table) -> pa.Table:
+        """With simple types only: see Query.schema."""
+        fields = [
+            pa.field(field.name, pa.json_() if i in self._json else _plain(field.type))
+            for i, field in enumerate(table.schema)
+        ]
+        return table.cast(pa.schema(fields))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_decimal(kind):
+        return pa.float64()
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _check_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    statements = connection.extract_statements(sql)
+    kinds = [statement.type.name for statement in statements]
+    if kinds != ["SELECT"]:
+        given = f"this is {' and '.join(kinds)}" if kinds else "there is none here"
+        raise QueryRefused(f"Only one SELECT is answered; {given}.")
+    row = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+    assert row is not None
+    parsed = orjson.loads(row[0])
+    if parsed["error"]:
+        raise QueryRefused(one_line(parsed["error_message"]))
+    nodes = [parsed]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            if node.get("type") == "FUNCTION" and node["function_name"].lower() in _FUNCTIONS_SHUT:
+                raise QueryRefused(f"The function {node['function_name']!r} is not open to queries.")
+            if node.get("type") == "TABLE_FUNCTION":
+                name = node["function"]["function_name"]
+                if name.lower() not in _TABLE_FUNCTIONS:
+                    raise QueryRefused(f"The table function {name!r} is not open to queries.")
+            nodes.extend(node.values())
+        elif isinstance(node, list):
+            nodes.extend(node)

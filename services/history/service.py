@@ -1,0 +1,552 @@
+"""Answer SQL over the archive of messages, on NATS: the service `history`.
+
+    python -m services.history nats://127.0.0.1:4222 history.duckdb METRICS
+
+The archive is that DuckDB file, or the PostgreSQL that LOOKBACK_HISTORY_DSN names: an environment variable,
+since it holds a password. The login to NATS is taken from NATS_USER, NATS_CREDS, …, as everywhere. Answers
+come in chunks: docs/history.md is the protocol. Streams that are named behind the file are copied into the
+archive, by services/history/archiver.py. Ends on SIGTERM.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import secrets
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import nats
+import nats.errors
+import nats.micro
+import orjson
+from nats.aio.msg import Msg
+from nats.micro.request import Request, ServiceError
+from nats.micro.service import Service
+
+from nats_client.connection.settings import Settings
+from nats_client.errors import LookbackError, SettingsError
+from nats_client.requests.result_table import JSON
+from services.history.archiver import Archiver
+from services.history.database import (
+    DSN,
+    READER_DSN,
+    Database,
+    DatabaseFailed,
+    QueryCancelled,
+    QueryRefused,
+    QueryTooLarge,
+    Scalar,
+)
+from services.history.databases import open_database
+from services.history.encoding import KINDS, NotWritable
+from services.history.query_process import QueryProcess, QueryProcesses
+from services.history.turns import BRIEF, Busy, Turn, Turns
+from services.program import connect, until_told
+
+T = TypeVar("T")
+
+NAME = "history"
+VERSION = "1.0.0"
+MOST_ASKED = 64 * 1024  # bytes of a request
+CHUNK = 128 * 1024  # bytes
+AT_ONCE = 4  # queries; each has a process, and a thread that waits for it
+HEADERS = 4096  # bytes of a message that are kept for its headers
+WAIT_FOR_TURN = 10.0  # seconds
+CREDIT_TIMEOUT = 30.0  # seconds that a caller has for its next acknowledgement
+LONGEST = 900.0  # seconds from a query's turn to its end, waiting for the caller included
+TABLES_KEPT = 2.0  # seconds that a list of tables is answered again, or ten times as long as it took
+FIRST_SIGN, NEXT_SIGN = 1.0, 5.0  # seconds of silence before a chunk without rows
+STOP_WAIT = 1.5  # seconds that a query has to end before its caller is told
+CLOSE_TIMEOUT = 1.0  # seconds
+ARCHIVER_PAUSE = 30.0  # seconds before an archiver that has ended is started again
+IMPORTED = "_R_."
+"""How the inbox of a caller in another account begins, as the server shows it to the service."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ACK = re.compile(rb"ack ([0-9]{1,18})")
+_ASKER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+log = logging.getLogger("services.history")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one answer may take. Each is set by the environment variable of its name."""
+
+    rows: int = field(default=1_000_000, metadata={"variable": "LOOKBACK_HISTORY_ROWS"})
+    """Rows of an answer."""
+    bytes: int = field(default=256 * 1024 * 1024, metadata={"variable": "LOOKBACK_HISTORY_BYTES"})
+    """Bytes of all its chunks."""
+    seconds: float = field(default=60, metadata={"variable": "LOOKBACK_HISTORY_SECONDS"})
+    """Seconds that the database may work on it; waiting for the caller does not count."""
+
+    @classmethod
+    def load(cls, env: Mapping[str, str]) -> "Limits":
+        """Limits from the environment. Raises SettingsError on what is no number above 0."""
+        found: dict[str, Any] = {}
+        for one in fields(cls):
+            variable = one.metadata["variable"]
+            if text := env.get(variable):
+                if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) == 0:
+                    raise SettingsError(f"{variable} is {text!r}. Write a whole number above 0.")
+                found[one.name] = int(text)
+        return cls(**found)
+
+    def over(self, name: str) -> str:
+        """A sentence's end: which limit it is, and where it is set."""
+        limit: float = getattr(self, name)
+        variable = next(one.metadata["variable"] for one in fields(self) if one.name == name)
+        return f"over the limit of {limit:,} {name} ({variable} of the history service)"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request, read."""
+
+    sql: str
+    parameters: dict[str, Scalar]
+    kind: str
+    """Content type of the chunks."""
+    credit: int | None
+    """How many chunks may be under way; None: as many as the connection takes."""
+    asker: str
+    """Whose share of the turns it takes."""
+
+    @classmethod
+    def read(cls, request: Request) -> "Question":
+        """Raises ServiceError with code 400, and what is wrong."""
+        if len(request.data) > MOST_ASKED:
+            raise _refused(f"The request has {len(request.data):,} bytes; {MOST_ASKED:,} are allowed.")
+        try:
+            asked = orjson.loads(request.data)
+        except orjson.JSONDecodeError as error:
+            raise _refused(f"The request is not JSON: {error}.") from None
+        if not isinstance(asked, dict) or not isinstance(asked.get("sql"), str):
+            raise _refused('The request is no object with "sql", such as {"sql": "SELECT 1"}.')
+        if unknown := asked.keys() - {"sql", "parameters"}:
+            raise _refused(f'The request has {min(unknown)!r}; only "sql" and "parameters" are known.')
+        parameters = asked.get("parameters") or {}
+        if not isinstance(parameters, dict):
+            raise _refused('"parameters" is no object of names and values.')
+        for name, value in parameters.items():
+            if not _NAME.fullmatch(name):
+                raise _refused(f"A parameter cannot have the name {name!r}: letters, digits and _ only.")
+            if not isinstance(value, Scalar):
+                raise _refused(f"The parameter {name!r} is neither text, number, boolean nor null.")
+        headers = request.headers or {}
+        kind = headers.get("Accept") or JSON
+        if kind not in KINDS:
+            raise _refused(f"'Accept' has {kind!r}; there are {' and '.join(KINDS)}.")
+        credit = headers.get("Lookback-Credit")
+        if credit is not None and (not re.fullmatch(r"[0-9]{1,9}", credit) or int(credit) == 0):
+            raise _refused(f"'Lookback-Credit' has {credit!r}: a number of chunks, at least 1.")
+        asker = headers.get("Lookback-Asker")
+        if asker is not None and not _ASKER.fullmatch(asker):
+            raise _refused(f"'Lookback-Asker' has {asker[:80]!r}: letters, digits, _ and -, at most 64.")
+        # Callers that do not say who they are have one share, by the root of their inboxes where it is theirs
+        inbox = request._msg.reply
+        root = "" if inbox.startswith(IMPORTED) else inbox.rpartition(".")[0]
+        return cls(
+            asked["sql"], parameters, kind, None if credit is None else int(credit), f"{root} {asker or ''}"
+        )
+
+
+class Answer:
+    """An answer on its way: what its caller has said, and why it must end."""
+
+    def __init__(self, control: str, question: Question, inbox: str, seconds: float) -> None:
+        self.control = control
+        self.question = question
+        self.inbox = inbox
+        self.seconds = seconds
+        """What is left for the database."""
+        self.work: asyncio.Future[Any] | None = None
+        """What its query is doing, or did last, in a thread."""
+        self.nothing: bytes | None = b"[]" if question.kind == JSON else None
+        """A chunk without rows, once there is one."""
+        self.sent = 0
+        """Chunks."""
+        self.taken = 0
+        """Chunks that the caller has acknowledged."""
+        self.rows: int | None = None
+        """Rows of the whole answer, once they are counted."""
+        self.told_rows = False
+        self.failure: ServiceError | None = None
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when there is a failure."""
+        self._news = asyncio.Event()
+
+    def hear(self, message: Msg) -> None:
+        """What was published to its control subject."""
+        if (message.headers or {}).get("Status") == "503":
+            self.fail("499", "Nobody listens at the inbox any more.")
+        elif message.data.strip() == b"stop":
+            self.fail("499", "Stopped by the caller.")
+        elif ack := _ACK.fullmatch(message.data.strip()):
+            taken = min(int(ack[1]), self.sent)
+            if taken > self.taken:
+                self.taken = taken
+                self._news.set()
+
+    def fail(self, code: str, text: str) -> None:
+        """End it, wherever it is."""
+        if self.failure is None:
+            self.failure = ServiceError(code, text)
+            self.ended.set_result(None)
+            self._news.set()
+
+    def check(self) -> None:
+        """Raises what it was ended by."""
+        if self.failure is not None:
+            raise self.failure
+
+    @property
+    def has_credit(self) -> bool:
+        """Whether one more chunk may be sent."""
+        return self.question.credit is None or self.sent - self.taken < self.question.credit
+
+    async def wait_for_credit(self, patience: float) -> None:
+        """Until one more chunk may be sent. Raises ServiceError with code 408 after `patience` seconds."""
+        while not self.has_credit:
+            self.check()
+            self._news.clear()
+            try:
+                async with asyncio.timeout(patience):
+                    await self._news.wait()
+            except TimeoutError:
+                self.check()
+                raise ServiceError(
+                    "408", f"No acknowledgement for {patience:g} s, after {self.sent:,} chunks."
+                ) from None
+        self.check()
+
+
+class History:
+    """The service. Everything runs on one event loop; each query has a process, see query_process.py."""
+
+    def __init__(
+        self,
+        database: Database,
+        limits: Limits | None = None,
+        *,
+        at_once: int = AT_ONCE,
+        wait_for_turn: float = WAIT_FOR_TURN,
+        credit_timeout: float = CREDIT_TIMEOUT,
+    ) -> None:
+        """`at_once` queries run, the others wait `wait_for_turn` seconds for their turn; a caller has
+        `credit_timeout` seconds for its next acknowledgement."""
+        self._database = database
+        self._limits = limits or Limits()
+        self._credit_timeout = credit_timeout
+        # Below the subject asked, so that one permission covers both, and nobody can guess it
+        self._control = f"{NAME}.query.control.{secrets.token_hex(8)}"
+        self._turns = Turns(at_once, wait_for_turn)
+        self._processes = QueryProcesses(database)
+        # Each waits for a process, and one for that of the tables
+        self._workers = ThreadPoolExecutor(at_once + self._turns.brief + 1, "query")
+        self._tables_known: asyncio.Task[bytes] | None = None
+        self._tables_until = 0.0
+        self._answers: dict[str, Answer] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ending = False
+
+    async def serve(self, settings: Settings) -> None:
+        """Connect, answer, and connect again whenever the connection is lost, until cancelled."""
+        self._nats = nc = await connect(settings, "lookback-history", log, lost=self._lost)
+        try:
+            service = await nats.micro.add_service(
+                nc,
+                name=NAME,
+                version=VERSION,
+                description=f"SQL over stored messages, in {self._database.name}",
+            )
+            await nc.subscribe(f"{self._control}.*", cb=self._hear)
+            await self._add_endpoint(service, "query", self._query)
+            await self._add_endpoint(service, "tables", self._tables)
+            await asyncio.Event().wait()
+        finally:
+            self._ending = True
+            self._fail_all("503", "The history service is going down. Try again later.")
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
+            with contextlib.suppress(Exception):  # on the way out there is nobody to tell
+                await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
+            self._workers.shutdown(wait=False, cancel_futures=True)
+            await asyncio.to_thread(self._processes.close)
+            self._database.close()
+
+    def _lost(self) -> None:
+        # Chunks may be lost from here on, so what is under way is not gone on with
+        if not self._ending:
+            self._fail_all("503", "The history service has lost its connection to NATS. Ask again.")
+
+    async def _add_endpoint(
+        self, service: Service, name: str, handler: Callable[[Request], Awaitable[None]]
+    ) -> None:
+        await service.add_endpoint(name=name, subject=f"{NAME}.{name}", handler=handler)
+        endpoint = service._endpoints[-1]
+        assert endpoint._subscription is not None
+
+        async def answer(message: Msg) -> None:
+            with contextlib.suppress(nats.errors.Error, OSError, ValueError):  # nobody is left to tell
+                await endpoint._handle_request(message)
+
+        async def at_once(message: Msg) -> None:
+            if message.reply:
+                self._spawn(answer(message))
+
+        # By itself it would take the next request only when this one's answer has ended
+        endpoint._subscription._cb = at_once
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _hear(self, message: Msg) -> None:
+        answer = self._answers.get(message.subject)
+        if answer is not None:
+            answer.hear(message)
+
+    def _fail_all(self, code: str, text: str) -> None:
+        for answer in list(self._answers.values()):
+            answer.fail(code, text)
+
+    async def _tables(self, request: Request) -> None:
+        known = self._tables_known
+        if known is None or (known.done() and time.monotonic() > self._tables_until):
+            known = self._tables_known = self._spawn(self._list_tables())
+        with _errors():
+            body = await asyncio.shield(known)
+            await request.respond(body, {"Content-Type": JSON})
+
+    async def _list_tables(self) -> bytes:
+        """The answer for all who ask while it is made, and for some seconds more."""
+        began = time.monotonic()
+        most = self._nats.max_payload - HEADERS
+        listing = QueryProcess(self._processes, self._database, self._limits.seconds, most=most)
+        working = asyncio.get_running_loop().run_in_executor(self._workers, listing.tables)
+        try:
+            await asyncio.wait({working}, timeout=self._limits.seconds)
+            if not working.done():
+                raise ServiceError("504", f"The list takes long, {self._limits.over('seconds')}.")
+            return working.result()
+        finally:
+            self._tables_until = time.monotonic() + max(TABLES_KEPT, 10 * (time.monotonic() - began))
+            await self._end(listing, working)
+
+    async def _query(self, request: Request) -> None:
+        question = Question.read(request)
+        control = f"{self._control}.{secrets.token_hex(11)}"
+        answer = Answer(control, question, request._msg.reply, self._limits.seconds)
+        self._answers[control] = answer
+        loop = asyncio.get_running_loop()
+        try:
+            try:
+                turn = await self._turns.take(question.asker)
+            except Busy as busy:
+                raise _busy(str(busy)) from None
+            timers = [
+                loop.call_later(BRIEF, self._extend, answer, turn),
+                loop.call_later(LONGEST, answer.fail, "408", f"The answer took {LONGEST:g} s in all."),
+            ]
+            most = self._nats.max_payload - HEADERS
+            query = QueryProcess(
+                self._processes,
+                self._database,
+                # Its own limit is for when this process is gone: ours comes first, and says so
+                self._limits.seconds + 5,
+                question.sql,
+                question.parameters,
+                kind=question.kind,
+                size=min(CHUNK, most // 2),
+                most=most,
+            )
+            try:
+                with _errors():
+                    await self._send_all(answer, query)
+            finally:
+                for timer in timers:
+                    timer.cancel()
+                closing = self._spawn(self._close(answer, query, turn))
+                await asyncio.wait({closing}, timeout=STOP_WAIT)
+        finally:
+            del self._answers[control]
+
+    def _extend(self, answer: Answer, turn: Turn) -> None:
+        """Let a query that does not end soon have a turn for long ones, or end it."""
+        if not turn.extend():
+            busy = _busy(f"{self._turns.in_words(turn.asker)} This one ran in a turn of {BRIEF:g} s.")
+            answer.fail(busy.code, busy.description)
+
+    async def _close(self, answer: Answer, query: QueryProcess, turn: Turn) -> None:
+        """Leave nothing of the query; only then is it the next one's turn."""
+        try:
+            await self._end(query, answer.work)
+        finally:
+            turn.release()
+
+    async def _end(self, query: QueryProcess, work: asyncio.Future[Any] | None) -> None:
+        query.cancel()
+        if work is not None:
+            await asyncio.wait({work})
+            if not work.cancelled():
+                work.exception()  # it was told already, if it is one of interest
+        await asyncio.to_thread(query.close)
+
+    async def _send_all(self, answer: Answer, query: QueryProcess) -> None:
+        answer.nothing = await self._work(answer, query.open)
+        answer.rows = total = await self._work(answer, query.count)
+        if total > self._limits.rows:
+            raise _too_large(f"The answer has {total:,} rows, {self._limits.over('rows')}.")
+        rows = size = 0
+        while chunk := await self._work(answer, query.chunk):
+            length = len(chunk.body)
+            size += length
+            if size > self._limits.bytes:
+                raise _too_large(
+                    f"The answer is larger than {size - length:,} bytes, {self._limits.over('bytes')}."
+                )
+            await answer.wait_for_credit(self._credit_timeout)
+            await self._send(answer, chunk.body)
+            rows += chunk.rows
+        answer.check()
+        await self._send(answer, b"", {"Lookback-Rows-Sent": str(rows)})
+
+    async def _work(self, answer: Answer, work: Callable[[], T]) -> T:
+        """What `work` returns, done in a thread; meanwhile the caller is heard, and given signs of life."""
+        answer.check()
+        began = time.monotonic()
+        deadline = began + answer.seconds
+        sign_at = began + (NEXT_SIGN if answer.sent else FIRST_SIGN)
+        answer.work = working = asyncio.get_running_loop().run_in_executor(self._workers, work)
+        while True:
+            pause = max(0, min(deadline, sign_at) - time.monotonic())
+            both: set[asyncio.Future[Any]] = {working, answer.ended}
+            await asyncio.wait(both, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            answer.check()
+            now = time.monotonic()
+            if working.done():
+                answer.seconds -= now - began
+                return working.result()
+            if now >= deadline:
+                raise ServiceError("504", f"The query takes long, {self._limits.over('seconds')}.")
+            if now >= sign_at:
+                sign_at = now + NEXT_SIGN
+                if answer.nothing is not None and answer.has_credit:
+                    await self._send(answer, answer.nothing)
+
+    async def _send(self, answer: Answer, body: bytes, headers: dict[str, str] | None = None) -> None:
+        headers = dict(headers or {})
+        if not answer.sent:
+            headers["Lookback-Control"] = answer.control
+        if answer.rows is not None and not answer.told_rows:
+            headers["Lookback-Rows"] = str(answer.rows)
+            answer.told_rows = True
+        if body:
+            headers["Content-Type"] = answer.question.kind
+            answer.sent += 1
+        # This waits while the server does not take what was sent before: 2 MB are held at most.
+        # With a reply subject the server tells when nobody listens at the inbox; not so of another account's,
+        # for which it would keep each of them for two minutes
+        reply = answer.control if body and not answer.inbox.startswith(IMPORTED) else ""
+        try:
+            await self._nats.publish(answer.inbox, body, reply=reply, headers=headers)
+        except nats.errors.OutboundBufferLimitError:
+            answer.check()
+            raise
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Turns what goes wrong into the service protocol's errors."""
+    try:
+        yield
+    except (QueryRefused, NotWritable) as error:
+        raise _refused(str(error)) from None
+    except QueryTooLarge as error:
+        raise _too_large(str(error)) from None
+    except DatabaseFailed as error:
+        raise ServiceError("500", str(error)) from None
+    except QueryCancelled:
+        raise ServiceError("500", "The query was cancelled in the database.") from None
+    except (nats.errors.Error, TimeoutError) as error:
+        log.warning("NATS: %s", error)
+        raise ServiceError("503", "The history service has lost its connection to NATS. Ask again.") from None
+    except ServiceError:
+        raise
+    except Exception:
+        log.exception("an answer failed")
+        raise ServiceError("500", "The history service failed; its log says why.") from None
+
+
+def _refused(text: str) -> ServiceError:
+    return ServiceError("400", text)
+
+
+def _busy(text: str) -> ServiceError:
+    return ServiceError("503", f"The history service is busy. {text} Try again later.")
+
+
+def _too_large(text: str) -> ServiceError:
+    return ServiceError("413", f"{text} Ask for less: aggregate, narrow the time, or set a LIMIT.")
+
+
+async def _serve(database: Database, settings: Settings, streams: Sequence[str]) -> None:
+    service = History(database, Limits.load(os.environ))
+    archiver = Archiver(database, settings, streams)
+    archiving = asyncio.create_task(_archive(archiver)) if streams else None
+    try:
+        await service.serve(settings)
+    finally:
+        if archiving is not None:
+            archiving.cancel()
+            await asyncio.wait({archiving}, timeout=CLOSE_TIMEOUT)
+
+
+async def _archive(archiver: Archiver) -> None:
+    """Keep the archiver at work, whatever ends it."""
+    while True:
+        try:
+            await archiver.serve()
+        except Exception:
+            log.exception("The archiver has ended; starting it again in %g s", ARCHIVER_PAUSE)
+        await asyncio.sleep(ARCHIVER_PAUSE)
+
+
+async def _main(url: str, file: Path, streams: Sequence[str]) -> None:
+    settings = replace(Settings.load(), url=url)
+    database = open_database(file, os.environ.get(DSN), os.environ.get(READER_DSN))
+    await until_told(_serve(database, settings, streams))
+
+
+def _keep_private(file: Path) -> None:
+    """The archive, its log and its temporary files are for their user alone."""
+    os.umask(0o077)
+    for each in (file, file.with_name(f"{file.name}.wal")):
+        try:
+            each.chmod(0o600)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("Others may read %s, and that cannot be changed: %s.", each, error)
+
+
+def main() -> None:
+    """The command."""
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    _keep_private(Path(sys.argv[2]))
+    try:
+        asyncio.run(_main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:]))
+    except LookbackError as error:
+        sys.exit(str(error))

@@ -1,0 +1,4 @@
+"""Publishes this machine's figures and facts.
+
+Imports program.
+"""

@@ -1,0 +1,5 @@
+"""`python -m services.metrics`: see publisher.py."""
+
+from services.metrics.publisher import main
+
+main()

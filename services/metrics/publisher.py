@@ -1,0 +1,179 @@
+"""Publish this machine's and its NATS server's figures, once a second, into the stream METRICS.
+
+Beside them, facts of the machine stand in the key-value bucket `host`, and what is too much in `thresholds`.
+
+    python -m services.metrics nats://127.0.0.1:4222 http://127.0.0.1:8222
+    python -m services.metrics nats://10.0.0.1:4222,nats://10.0.0.2:4222 --replicas 3
+
+Subjects are metrics.{kind}.{name}, as metrics.cpu.core-0; payloads are JSON objects whose fields end in their
+unit. The second argument, the server's monitoring URL, may be left out: then there is no metrics.nats.server.
+The login is taken from NATS_CREDS, NATS_USER, …, as everywhere. Ends on SIGTERM.
+"""
+
+import argparse
+import asyncio
+import http.client
+import json
+import logging
+import math
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import nats
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+from nats.js.errors import BadRequestError, NoStreamResponseError
+
+from nats_client.connection.settings import Settings
+from nats_client.errors import SettingsError
+from services.metrics.facts import keep_buckets
+from services.metrics.figures import Machine, Rates, Values
+from services.program import Trouble, connect, until_told
+
+STREAM = StreamConfig(
+    name="METRICS",
+    description="Lookback's demo: this machine's own figures, once a second",
+    subjects=["metrics.>"],
+    storage=StorageType.FILE,
+    discard=DiscardPolicy.OLD,
+    max_age=24 * 60 * 60,
+    max_bytes=512 * 1024 * 1024,
+    allow_direct=True,
+)
+STREAM_NAME_IN_USE = 10058  # the server's error code; in use with another configuration, that is
+ACK_TIMEOUT = 2.0  # seconds
+HTTP_TIMEOUT = 0.5  # seconds
+CLOSE_TIMEOUT = 1.0  # seconds
+
+log = logging.getLogger("services.metrics")
+
+
+class Server:
+    """Readings of a NATS server's monitoring endpoint."""
+
+    def __init__(self, monitoring_url: str) -> None:
+        """`monitoring_url` as http://127.0.0.1:8222."""
+        self._address = urlsplit(monitoring_url)
+        self._rates = Rates()
+
+    def read(self) -> dict[str, Values]:
+        """The figures as "nats.server"; empty while the endpoint does not answer."""
+        try:
+            varz = self._varz()
+            values: Values = {
+                "cpu_percent": varz["cpu"],
+                "memory_bytes": varz["mem"],
+                "connections": varz["connections"],
+                "subscriptions": varz["subscriptions"],
+                "slow_consumers": varz["slow_consumers"],
+            }
+            counters = {
+                "received_messages": varz["in_msgs"],
+                "sent_messages": varz["out_msgs"],
+                "received_bytes": varz["in_bytes"],
+                "sent_bytes": varz["out_bytes"],
+            }
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+            return {}
+        return {"nats.server": values | self._rates.per_second("nats.server", counters, time.monotonic())}
+
+    def _varz(self) -> dict[str, int]:
+        # not urllib: it would go through the environment's proxy
+        host, port = self._address.hostname or "127.0.0.1", self._address.port
+        connection = http.client.HTTPConnection(host, port, timeout=HTTP_TIMEOUT)
+        try:
+            connection.request("GET", "/varz")
+            varz: dict[str, int] = json.load(connection.getresponse())
+        finally:
+            connection.close()
+        return varz
+
+
+async def publish(settings: Settings, monitoring_url: str | None, replicas: int = 1) -> None:
+    """Read and publish once a second, reconnecting for ever; runs until cancelled. Stream and buckets are
+    kept by `replicas` servers."""
+    machine = await asyncio.to_thread(Machine)
+    server = Server(monitoring_url) if monitoring_url else None
+    nc = await connect(settings, "lookback-metrics", log)
+    js = nc.jetstream(timeout=ACK_TIMEOUT)
+    facts = asyncio.create_task(keep_buckets(nc, js, replicas))
+    trouble = Trouble(log, "This machine's figures")
+    try:
+        has_stream = False
+        while True:
+            await _next_second()
+            figures = await asyncio.to_thread(machine.read)
+            if server:
+                figures |= await asyncio.to_thread(server.read)
+            if not nc.is_connected:  # buffered, they would arrive late, under a false time
+                has_stream = False
+                continue
+            try:
+                if not has_stream:
+                    await _keep_stream(js, replicas)
+                await _publish_all(js, figures)
+                has_stream = True
+                trouble.end()
+            except NoStreamResponseError:
+                has_stream = False
+                trouble.begin("there is no stream METRICS")
+            except (nats.errors.Error, TimeoutError) as error:
+                trouble.begin(str(error) or "no answer in time")
+    finally:
+        facts.cancel()
+        with suppress(Exception):  # on the way out there is nobody to tell
+            await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
+
+
+async def _next_second() -> None:
+    now = time.time()
+    # A sleep may end a little early; without the allowance that second would be sampled twice.
+    await asyncio.sleep(math.floor(now + 0.1) + 1 - now)
+
+
+async def _keep_stream(js: JetStreamContext, replicas: int) -> None:
+    stream = STREAM.evolve(num_replicas=replicas)
+    try:
+        await js.add_stream(stream)
+    except BadRequestError as error:
+        if error.err_code != STREAM_NAME_IN_USE:
+            raise
+        await js.update_stream(stream)
+
+
+async def _publish_all(js: JetStreamContext, figures: dict[str, Values]) -> None:
+    """Raises why a figure was not acknowledged. It is lost; the next comes in a second."""
+    host = socket.gethostname()
+    acks = await asyncio.gather(
+        *(
+            js.publish(f"metrics.{name}", json.dumps({"host": host, **values}).encode(), timeout=ACK_TIMEOUT)
+            for name, values in figures.items()
+        ),
+        return_exceptions=True,
+    )
+    for ack in acks:
+        if isinstance(ack, BaseException):
+            raise ack
+
+
+async def _main(url: str, monitoring_url: str | None, replicas: int) -> None:
+    settings = replace(Settings.load(), url=url)
+    await until_told(publish(settings, monitoring_url, replicas))
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m services.metrics")
+    parser.add_argument("url")
+    parser.add_argument("monitoring_url", nargs="?")
+    parser.add_argument("--replicas", type=int, default=1)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    options = parser.parse_args()
+    try:
+        asyncio.run(_main(options.url, options.monitoring_url, options.replicas))
+    except SettingsError as error:
+        sys.exit(str(error))

