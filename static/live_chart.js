@@ -61,7 +61,9 @@ const charts = new Set();
 async function draw(component) {
   const { data, parentElement } = component;
   if (parentElement.isConnected) {
-    const chart = (parentElement.lookback ??= leftBehind(data)?.moveTo(parentElement) ?? new Chart(parentElement));
+    const left = parentElement.lookback ? null : leftBehind(data);
+    if (left?.stale) return () => {};
+    const chart = (parentElement.lookback ??= left?.chart.moveTo(parentElement) ?? new Chart(parentElement));
     charts.add(chart);
     chart.receive(data, component);
     if (chart.config) {
@@ -72,15 +74,16 @@ async function draw(component) {
   return () => parentElement.lookback?.leave();
 }
 
-// The chart that these bytes are for, where its element is on the page no more: Streamlit puts up another one when
-// what is around it changes, and at times when the machine is busy. Made anew, it would lose a drag that is under
-// way, the focus and what is typed.
+// The chart that these bytes are for, in another element: Streamlit puts up a new one when what is around it changes,
+// and at times when the machine is busy, also while the one before it still stands there. Made anew, the chart would
+// lose a drag that is under way, the focus and what is typed. `stale`: the other element is the newer one.
 function leftBehind(data) {
-  if (!(data instanceof Uint8Array)) return undefined;
-  const { sender, head } = new Reader(data).opening();
+  if (!(data instanceof Uint8Array)) return null;
+  const { sender, number, head } = new Reader(data).opening();
   const key = head.config?.key;
-  const fits = (chart) => chart.sender === sender || (key && chart.config?.key === key);
-  return [...charts].find((chart) => !chart.parent.isConnected && fits(chart));
+  const chart = [...charts].find((chart) => chart.sender === sender || (key && chart.config?.key === key));
+  if (!chart) return null;
+  return { chart, stale: chart.parent.isConnected && chart.sender === sender && number <= chart.number };
 }
 
 // The same chart for numbers that came another way; who fills it sets what receive() does.

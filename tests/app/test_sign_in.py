@@ -293,6 +293,31 @@ def test_sign_out_reaches_all_tabs(stage: Stage) -> None:
     here.tab.get_by_text("Sign in to see them").wait_for(timeout=60_000)
 
 
+@pytest.mark.parametrize("cookies", ["are gone", "are there"])
+def test_other_tabs_say_why(stage: Stage, cookies: str) -> None:
+    """The other tabs say that it was done in another one, whether they come back before the browser's cookies
+    are gone or after; the tab where it was done does not. The page comes back with the next sign-in."""
+    here = stage.person("vito", "viewers")
+    other = here.open()
+    other.goto(f"{stage.url}/explore?look-back=PT1H")
+    other.get_by_text("Role: viewer").wait_for(timeout=60_000)
+    if cookies == "are there":
+        here.tab.route("**/auth/logout*", lambda _: None)  # it is under way for ever
+    here.tab.get_by_role("button", name="Sign out").click(timeout=60_000)
+    other.get_by_text("signed out in another tab").wait_for(timeout=WITHIN * 1000)
+    other.get_by_text("Sign in to see them").wait_for(timeout=60_000)
+    if cookies == "are gone":
+        here.tab.get_by_role("button", name="End session").click(timeout=60_000)
+        here.sees("Sign in to see them")
+    assert not here.tab.get_by_text("in another tab").count()
+    other.get_by_role("button", name="Sign in").click()
+    other.locator("input[name=sub]").fill("vito", timeout=60_000)
+    other.get_by_role("button", name="Authorize", exact=True).click()
+    other.get_by_text("Role: viewer").wait_for(timeout=60_000)
+    assert urlsplit(other.url).path == "/explore"
+    assert "signed-out" not in other.url
+
+
 def test_no_role(stage: Stage) -> None:
     """Somebody without a role is told which groups were seen, and can sign out."""
     person = stage.person("nora", "guests", "**bold** [link](http://example.com)", page="/explore")

@@ -245,13 +245,10 @@ def test_refresh_does_not_break_a_drag(url: str, tab: Page) -> None:
 
 def other_elements(tab: Page, count: int) -> None:
     """Wait until the chart has stood in `count` other elements than it does now."""
+    element = f"document.querySelector('{CHART}')?.parentElement"
     for _ in range(count):
-        tab.evaluate(f"self.stood = document.querySelector('{CHART}').parentElement")
-        until(
-            lambda: tab.evaluate(
-                f"![null, self.stood].includes(document.querySelector('{CHART}')?.parentElement ?? null)"
-            )
-        )
+        until(lambda: tab.evaluate(f"Boolean(self.stood = {element})"))
+        until(lambda: tab.evaluate(f"![undefined, self.stood].includes({element})"))
 
 
 def test_another_element_keeps_what_the_viewer_did(url: str, tab: Page) -> None:
@@ -259,6 +256,7 @@ def test_another_element_keeps_what_the_viewer_did(url: str, tab: Page) -> None:
     zoom, what is switched off, what is typed into the search, and the focus."""
     opened(tab, f"{url}/?show=many&moves=1")
     search, keys = tab.locator(".lb-search"), tab.locator(".lb-keys button:visible")
+    other_elements(tab, 1)
     drag(tab, 0.3, 0.6, release=False)
     other_elements(tab, 2)
     tab.mouse.up()
@@ -266,7 +264,7 @@ def test_another_element_keeps_what_the_viewer_did(url: str, tab: Page) -> None:
     zoomed = tab.locator(CHART).evaluate(RANGE)
     tab.locator(".lb-keys button").first.click()
     search.click()
-    search.press_sequentially("Hall-1.", delay=300)
+    search.fill("Hall-1.")
     other_elements(tab, 2)
     expect(search).to_be_focused()
     expect(search).to_have_value("Hall-1.")
@@ -274,7 +272,7 @@ def test_another_element_keeps_what_the_viewer_did(url: str, tab: Page) -> None:
     assert tab.locator(CHART).evaluate(RANGE) == zoomed
     hidden = "el => el._fullData.filter(trace => trace.visible === 'legendonly').length"
     assert tab.locator(CHART).evaluate(hidden) == 1
-    tab.locator(f"{CHART} .nsewdrag").first.click()
+    tab.locator(".lb-chart-title").click()
     other_elements(tab, 2)
     expect(search).not_to_be_focused()
 

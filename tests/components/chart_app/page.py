@@ -11,13 +11,13 @@ from tests.components.chart_app.source import view
 
 def charts() -> None:
     """One chart, or those named in the query: ?show=few,many,folded,empty. With &moves=1 the browser gets
-    another element for it with every other refresh."""
+    another element for it with every fourth refresh."""
 
     @st.fragment(run_every=0.5)
     def body() -> None:
         st.session_state["runs"] = runs = st.session_state.get("runs", 0) + 1
         for name in st.query_params.get("show", "few").split(","):
-            with st.container() if "moves" in st.query_params and runs // 2 % 2 else nullcontext():
+            with st.container() if "moves" in st.query_params and runs // 4 % 2 else nullcontext():
                 line_chart(
                     view(name), "value", color="_subject", title=f"Chart <i>{name}</i>", unit="<u>°C</u>"
                 )
