@@ -1,5 +1,6 @@
 """What the server holds, for pages that list or choose."""
 
+import contextlib
 import copy
 import time
 from collections.abc import Callable
@@ -254,7 +255,9 @@ def stream_list(table: pd.DataFrame) -> None:
 def newest_messages(names: list[str]) -> None:
     """Draw the newest message of each of the streams `names`, its payload cut at 300 bytes. All are asked at
     once; those whose nodes do not answer are named."""
-    known = [info.name for info in listed("streams", _listed) if info.away]
+    known: list[str] = []
+    with contextlib.suppress(RequestFailed):
+        known = [info.name for info in listed("streams", _listed) if info.away]
     asked = tuple(name for name in names if name not in known)
     found = _newest_messages(*shared(), asked)
     away = [name for name in names if name in known or isinstance(found[name], RequestTimeout)]

@@ -193,6 +193,20 @@ def test_zooming_in_brings_finer_bins(url: str, tab: Page) -> None:
     assert lookback(tab, "chart.told") is None
 
 
+def test_a_zoomed_line_breaks_at_nulls(url: str, tab: Page) -> None:
+    """A line that is whole from afar, where each bin has values beside its null, breaks at each null in the
+    zoomed range, and no other line does."""
+    opened(tab, f"{url}/?show=nulls")
+    breaks = "[0, 1].map(i => el.data[i].y.filter(y => y === null).length)"
+    assert lookback(tab, breaks) == [0, 0]
+    drag(tab, 0.5, 0.6)
+    until(lambda: lookback(tab, f"chart.fine && {breaks}[0] >= 5"), 30)
+    refreshes(tab, 2)
+    assert lookback(tab, f"[{breaks}[0] < 40, {breaks}[1]]") == [True, 0]
+    tab.locator(f"{CHART} .nsewdrag").first.dblclick()
+    until(lambda: lookback(tab, f"chart.fine === null && {breaks}[0] === 0"))
+
+
 FAULTS = """faults => {
   const push = self.lookback.push, held = []
   self.lookback.push = ([component, done]) => {
@@ -297,6 +311,18 @@ def test_one_series_alone(url: str, tab: Page) -> None:
     until(lambda: tab.locator(CHART).evaluate(hidden) == ["legendonly", True, "legendonly"])
     tab.locator(".lb-legend button").nth(1).dblclick()
     until(lambda: tab.locator(CHART).evaluate(hidden) == [True, True, True])
+
+
+def test_a_series_whose_rows_have_left_is_gone_from_the_legend(url: str, tab: Page) -> None:
+    """When the last row of a series has left the look-back, the legend has no key of it, and the others keep
+    theirs, with their colours."""
+    opened(tab, f"{url}/?show=leaving")
+    keys = tab.locator(".lb-keys button")
+    expect(keys).to_have_text(["goes", "stays", "too"])
+    colours = "keys => keys.map(key => getComputedStyle(key.firstChild).borderTopColor)"
+    before = keys.evaluate_all(colours)
+    expect(keys).to_have_text(["stays", "too"])
+    assert keys.evaluate_all(colours) == before[1:]
 
 
 def test_legend_is_searched(url: str, tab: Page) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from nats_client.series.bins import Bins
 from nats_client.series.crossings import Crossings
-from nats_client.table.columns import Batch
+from nats_client.table.columns import NULL, Batch, Floats
 from nats_client.table.window import Snapshot, Window
 
 SECOND = 1_000_000_000
@@ -61,12 +61,40 @@ class Source:
 
     def add(self, now: int) -> None:
         """One row for each subject."""
-        count = len(self.subjects)
+        values = np.array([i + math.sin(now / SECOND / 5 + i) for i in range(len(self.subjects))])
+        self.put(now, self.subjects, values)
+
+    def put(self, now: int, subjects: list[str], values: Floats) -> None:
+        """A row of each of `subjects`."""
+        count = len(subjects)
         times = np.full(count, now, dtype=np.int64)
-        values = np.array([i + math.sin(now / SECOND / 5 + i) for i in range(count)])
         seq = np.arange(self._seq, self._seq + count, dtype=np.int64)
         self._seq += count
-        self.window.append(Batch(seq, times, times, self.subjects, {"value": values}))
+        self.window.append(Batch(seq, times, times, subjects, {"value": values}))
+
+
+class Leaving(Source):
+    """The last of the subjects has been silent for most of the look-back."""
+
+    def __init__(self, key: str, subjects: list[str]) -> None:
+        self._silent = time.time_ns() - int(0.75 * LOOK_BACK.value)
+        super().__init__(key, subjects)
+
+    def add(self, now: int) -> None:
+        """One row for each subject that is not silent."""
+        subjects = self.subjects if now < self._silent else self.subjects[:-1]
+        self.put(now, subjects, np.arange(len(subjects), dtype=np.float64))
+
+
+class Nulls(Source):
+    """The first subject says null once a second."""
+
+    def add(self, now: int) -> None:
+        """One row for each subject."""
+        null = now // (SECOND // self.rate) % self.rate == 0
+        self.put(
+            now, self.subjects, np.array([NULL if null and not i else i for i in range(len(self.subjects))])
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +118,14 @@ SOURCES = {
         Source("many", [f"plant.hall-{i % 3}.machine-{i}.temperature" for i in range(14)]),
         Source("folded", [f"machine-{i}" for i in range(37)]),
         Source("fast", ["pump", "valve"], rate=50),
+        Nulls("nulls", ["pump", "valve"], rate=50),
     )
 }
 
 
 def view(key: str) -> View:
     """The rows as they are now."""
+    if key == "leaving":  # begun by who looks at it first
+        SOURCES[key] = SOURCES.get(key) or Leaving(key, ["stays", "too", "goes"])
     source = SOURCES[key]
     return View(source, source.window.snapshot(), LOOK_BACK, time.time_ns())
