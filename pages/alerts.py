@@ -2,11 +2,7 @@
 
 import streamlit as st
 
-from components import choose_number, is_demo, stream_names, subjects
-from components.charts import line_chart
-from components.choices import choose
-from components.data import live
-from components.tables import alerts
+from components import alerts, choose, choose_number, is_demo, line_chart, live, stream_names, subjects
 
 LOOK_BACKS = ["PT1M", "PT5M", "PT15M", "PT1H", "PT6H", "P1D"]
 

@@ -2,10 +2,7 @@
 
 import streamlit as st
 
-from components import compared_means, is_demo, look_back_for, stream_names, subjects
-from components.charts import compare
-from components.choices import choose
-from components.data import live
+from components import choose, compare, compared_means, is_demo, live, look_back_for, stream_names, subjects
 
 PERIODS = {"hour": "PT1H", "day": "P1D", "week": "P7D"}
 NAMED = "Patterns may have * and >, and name tokens: metrics.{kind}.{host}"

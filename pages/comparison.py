@@ -2,11 +2,17 @@
 
 import streamlit as st
 
-from components import compare_with, compared, compared_charts, compared_figures, compared_notes
-from components.charts import line_chart
-from components.choices import choose
-from components.data import live
-from components.websocket_demo import page as comparison
+from components import (
+    choose,
+    compare_with,
+    compared,
+    compared_charts,
+    compared_figures,
+    compared_notes,
+    comparison,
+    line_chart,
+    live,
+)
 
 half = st.query_params.get("chart")
 if half is not None:

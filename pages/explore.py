@@ -2,8 +2,7 @@
 
 import streamlit as st
 
-from components import choose_chart, choose_rows, downloads, field_list, message_list, subject_list
-from components.explore import page_code
+from components import choose_chart, choose_rows, downloads, field_list, message_list, page_code, subject_list
 
 rows = choose_rows()
 if rows is None:

@@ -2,8 +2,7 @@
 
 import streamlit as st
 
-from components import ago, answer_chart, answer_table, downloads, query
-from components.choices import choose
+from components import ago, answer_chart, answer_table, choose, downloads, query
 
 LOOK_BACKS = ["PT15M", "PT1H", "PT6H", "P1D", "P7D", "P30D"]
 PER_MINUTE = """\

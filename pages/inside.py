@@ -1,5 +1,5 @@
 """Inside."""
 
-from components.inside import page as inside
+from components import inside
 
 inside()

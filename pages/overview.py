@@ -2,11 +2,7 @@
 
 import streamlit as st
 
-from components import bytes_text, is_demo, newest_messages, stream_list
-from components.charts import line_chart
-from components.data import live
-from components.nats import buckets as values
-from components.nats import streams
+from components import bytes_text, is_demo, line_chart, live, newest_messages, stream_list, streams, values
 
 if is_demo():
     st.caption("This machine, live from NATS JetStream: real figures, published once a second.")

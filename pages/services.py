@@ -2,9 +2,15 @@
 
 import streamlit as st
 
-from components import endpoint_list, send_request, service_chart, service_list, service_metadata
-from components.choices import choose
-from components.nats import services
+from components import (
+    choose,
+    endpoint_list,
+    send_request,
+    service_chart,
+    service_list,
+    service_metadata,
+    services,
+)
 
 found = services()
 name = None

@@ -2,9 +2,7 @@
 
 import streamlit as st
 
-from components import bucket_settings, choose_bucket, key_history, key_list, key_value
-from components.choices import choose
-from components.nats import buckets as values
+from components import bucket_settings, choose, choose_bucket, key_history, key_list, key_value, values
 
 name = choose_bucket()
 if name is not None:

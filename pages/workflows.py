@@ -4,6 +4,7 @@ import streamlit as st
 
 from components import (
     asked_run,
+    choose,
     run_chart,
     run_header,
     run_list,
@@ -13,7 +14,6 @@ from components import (
     workflow_run,
     workflow_runs,
 )
-from components.choices import choose
 
 key = asked_run()
 if key is None:

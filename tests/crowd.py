@@ -37,7 +37,7 @@ NEXT_TO = {
     'rows = live("S", "s.live", look_back="PT1H")\n'
     'st.markdown("n=%d" % rows.snapshot.numbers("n")[-1])\nst.stop()\n',
     "goes_on.py": '"""Goes on."""\nimport streamlit as st\nfrom time import time\n'
-    "from components import live, newest_rows\nfrom components.live import look\n# more\n"
+    "from components import live, newest_rows\nfrom components.data.live import look\n# more\n"
     'rows = live("S", "s.live", look_back="PT1H")\nnewest_rows(rows)\n'
     'st.markdown("n=%d" % rows.snapshot.numbers("n")[-1])\n',
 }

@@ -3,8 +3,7 @@
 import os
 from pathlib import Path
 
-from components.charts import line_chart
-from components.data import live
+from components import line_chart, live
 
 feed = live("BURST", "burst.>", look_back="PT1M", time="t")
 line_chart(feed, y="value", color="_subject")

@@ -6,8 +6,7 @@ As many rows and series as the run asks for. The file BENCH_READY is made once t
 import os
 from pathlib import Path
 
-from components.charts import line_chart
-from components.data import live
+from components import line_chart, live
 
 feed = live("GROWTH", "growth.>", look_back=os.environ["BENCH_LOOK_BACK"], time="t")
 line_chart(feed, y="value", color="_subject", most=100)

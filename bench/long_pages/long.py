@@ -1,7 +1,6 @@
 """Six hours."""
 
-from components.charts import line_chart
-from components.data import live
+from components import line_chart, live
 
 feed = live("LONG", "long.>", look_back="PT6H", time="t")
 line_chart(feed, y="value", color="_subject")

@@ -1,7 +1,6 @@
 """Ten series."""
 
-from components.charts import line_chart
-from components.data import live
+from components import line_chart, live
 
 feed = live("BENCH", "bench.>", look_back="PT5M", time="t")
 line_chart(feed, y="value", color="_subject")

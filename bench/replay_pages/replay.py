@@ -4,8 +4,7 @@ import os
 from pathlib import Path
 
 from bench.replay import STREAM, SUBJECTS
-from components.charts import line_chart
-from components.data import live
+from components import line_chart, live
 from components.data.connection import client
 
 feed = live("BENCH", "bench.>", look_back="PT5M", time="t")

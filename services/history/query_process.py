@@ -4,7 +4,7 @@ A database library cannot always be interrupted, nor held to its memory limit, f
 calls it: planning a deep expression and filling one huge value look at neither. So a query gets a process,
 with limits of the operating system, that serves nobody else and ends with the query, however that ends.
 
-    history service --- control socket --- fork server       python -m services.query_process MODULE
+    history service --- control socket --- fork server       python -m services.history.query_process MODULE
           |                                    | fork         has the database's driver loaded
           +------ a socket for each query --- query           single use
 

@@ -48,7 +48,7 @@ def test_two_viewers_share_the_bins() -> None:
 
 TWICE = """
 import streamlit as st
-from components.line_chart import line_chart
+from components.charts.line_chart import line_chart
 from nats_client import LookbackError
 from tests.components.chart_app.source import view
 

@@ -2,8 +2,7 @@
 
 import streamlit as st
 
-from components.charts import line_chart
-from components.data import live
+from components import line_chart, live
 
 cpu = live("METRICS", "metrics.cpu.*", look_back="PT15M")
 st.metric("Busiest core", f"{cpu.latest('percent').max():.0f} %")
