@@ -16,6 +16,7 @@ from components.data.bucket import Bucket
 from components.data.connection import client
 from components.data.live import NothingYet, Read, View, collected
 from components.data.states import empty_state, mistake
+from components.inside.events import keep_reads, what_happened
 from components.mistakes import note
 from components.nats.history import leave
 from components.pages import FOLDER, code_of, find_pages, page_files
@@ -76,6 +77,7 @@ def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
             _run(file, reads)
         end()
         status(reads, interval / 1000 if interval else None)
+        keep_reads(reads)
     except LookbackError as error:
         mistake(error)
 
@@ -155,6 +157,7 @@ def draw_app() -> None:
             bind="query-params",
             help="How often this page asks for what is new. Paused: it stays as it is.",
         )
+        what_happened()
         draw_viewer()
     st.title(plain(chosen.title))
     chosen.run()

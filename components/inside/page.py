@@ -1,7 +1,6 @@
 """The app's own state, for pages: what it holds, who reads, and what has happened."""
 
 from dataclasses import fields
-from datetime import UTC, datetime
 
 import pandas as pd
 import psutil
@@ -12,7 +11,8 @@ from nats_client.memory import PROCESS
 
 from .. import launcher
 from ..data.connection import client
-from ..words import bytes_text, local
+from ..words import bytes_text
+from .events import event_list
 from .health import versions
 
 HIDDEN = "set, not shown"
@@ -26,7 +26,7 @@ def inside() -> None:
     _figures(nats)
     _feeds(nats)
     st.subheader("What happened")
-    _event_list(nats.events)
+    event_list(nats.events)
     left, right = st.columns(2)
     with left:
         st.subheader("Settings in force")
@@ -76,26 +76,6 @@ def _feeds(nats: Client) -> None:
             "Rows": st.column_config.NumberColumn(format="localized"),
             "Newest, s ago": st.column_config.NumberColumn(format="%.1f"),
         },
-        hide_index=True,
-    )
-
-
-def _event_list(events: tuple[Event, ...]) -> None:
-    """A table of what happened, newest first, times in the viewer's zone."""
-    if not events:
-        st.caption("Nothing yet.")
-        return
-    table = pd.DataFrame(
-        {
-            "Time": [datetime.fromtimestamp(event.at, UTC) for event in reversed(events)],
-            "What": [event.what for event in reversed(events)],
-            "Why": [event.why for event in reversed(events)],
-            "Times": [event.times for event in reversed(events)],
-        }
-    )
-    st.dataframe(
-        local(table, "Time"),
-        column_config={"Time": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss")},
         hide_index=True,
     )
 

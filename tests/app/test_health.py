@@ -87,6 +87,11 @@ def test_figures_of_two_feeds_and_two_viewers(running: tuple[App, NatsServer], b
     ]
     until(lambda: sorted(figures()["lookback_feed_rows"], key=str) == rows)
     tab = tabs[0]
+    tab.get_by_test_id("stPopover").get_by_text("What happened").click()
+    happened = tab.locator(".lb-log")
+    expect(happened.first).to_contain_text("connected")
+    expect(happened.last).to_contain_text("following")
+    assert "secret-word" not in tab.content()
     tab.goto(f"{started.url}/inside")
     expect(tab.locator("h1")).to_have_text("Inside")
     expect(tab.get_by_text("What happened")).to_be_visible()
