@@ -15,7 +15,7 @@ from nats_client.streams import MOST_COUNTED
 
 from .connection import is_embedded, shared
 from .live import View
-from .words import age_text, bytes_text, clock_text, count_text, local, plain
+from .words import bytes_text, clock_text, count_text, local, plain
 
 T = TypeVar("T")
 
@@ -189,7 +189,8 @@ def stream_line(table: pd.DataFrame, stream: str) -> None:
         bytes_text(row["bytes"]),
         f"limits: {row['limits'] or 'none'}",
         "no message yet" if pd.isna(row["newest"]) else "",
-        "" if pd.isna(row["age"]) else f"newest {age_text(row['age'])} ago",
+        # Not its age: the list stays as it is while there is no connection, and while the page is paused.
+        "" if pd.isna(row["newest"]) else f"newest at {clock_text(row['newest'].value)}",
     ]
     st.caption(plain(" · ".join(part for part in parts if part)))
 
