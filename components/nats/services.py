@@ -168,14 +168,15 @@ def _small_chart(title: str, times: pd.Series, values: pd.Series, unit: str) -> 
             "height": 190,
             "margin": {"l": 50, "r": 10, "t": 36, "b": 28},
             # Nothing to zoom into: the next look draws it anew.
-            "xaxis": {"fixedrange": True, "showticklabels": drawn},
+            "xaxis": {"fixedrange": True, "visible": drawn},
             "yaxis": {
                 "fixedrange": True,
                 "rangemode": "tozero",
                 "ticksuffix": f" {unit}",
                 "nticks": 5,
-                "showticklabels": drawn,
+                "visible": drawn,
             },
+            "annotations": [] if drawn else [{"text": "no request yet", "showarrow": False, "opacity": 0.7}],
         },
     )
     st.plotly_chart(figure, key=f"service {title}", config={"displayModeBar": False})

@@ -24,7 +24,7 @@ from nats_client.streams.stream_list import MOST_COUNTED, Newest
 
 from ..data.connection import is_embedded, shared
 from ..data.live import View
-from ..words import age_text, bytes_text, clock_text, count_text, local, plain
+from ..words import bytes_text, clock_text, count_text, local, plain
 
 T = TypeVar("T")
 
@@ -227,7 +227,8 @@ def stream_line(stream: str) -> None:
         bytes_text(row["bytes"]),
         f"limits: {row['limits'] or 'none'}",
         "no message yet" if pd.isna(row["newest"]) else "",
-        "" if pd.isna(row["age"]) else f"newest {age_text(row['age'])} ago",
+        # Not its age: the list stays as it is while there is no connection, and while the page is paused.
+        "" if pd.isna(row["newest"]) else f"newest at {clock_text(row['newest'].value)}",
     ]
     st.caption(plain(" · ".join(part for part in parts if part)))
 

@@ -107,7 +107,7 @@ def test_nothing_runs(server: NatsServer, tmp_path: Path) -> None:
         for text in MARKUP:
             for query in (
                 f"stream={quote(text, safe='')}&column=x",
-                f"stream=&column={quote(text, safe='')}",
+                f"stream=&column={quote(f'no {text}', safe='')}",
             ):
                 tab.goto(f"{url}/mistakes?{query}")
                 expect(tab.locator("[data-testid=stAlert]").first).to_be_visible(timeout=30_000)

@@ -27,7 +27,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from websockets.sync.client import connect
 
-from components.web.middleware import READ_BY_SCRIPTS, Web, guarded, policy
+from components.web.middleware import READ_BY_SCRIPTS, Web, app_page, guarded, policy
 from tests.running import ROOT, App, app
 from tests.waiting import until
 
@@ -330,6 +330,21 @@ def test_charts_files_come_early(demo: App, browser: Browser, page: str) -> None
     assert not set(first) & set(asked[len(names) :])
     assert "link" not in ask(demo.url, "/lookback/frame.css").headers
     context.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/explore", "/nosuch"])
+def test_pages_know_the_root(demo: App, path: str) -> None:
+    """Each page is the same whole answer, whatever was asked of it, and has the script that says where the
+    app's root is; another file that is HTML has not."""
+    for asked in ({}, {"Accept_Encoding": "gzip", "Accept": "text/html"}):
+        answer = ask(demo.url, path, **asked)
+        assert answer.body == app_page()
+        assert answer.headers["content-length"] == str(len(answer.body))
+        assert not {"etag", "last-modified", "content-encoding"} & set(answer.headers)
+    assert answer.body.count(b"BACKEND_BASE_URL") == 1
+    other = ask(demo.url, "/lookback/websocket_client.html")
+    assert other.headers["content-type"].startswith("text/html")
+    assert other.body == (ROOT / "static" / "websocket_client.html").read_bytes()
 
 
 def test_headers_of_downloads(demo: App, browser: Browser) -> None:
