@@ -129,7 +129,7 @@ def test_dead_page_comes_back(running: tuple[App, NatsServer], pair: tuple[Page,
 
     tab.route_web_socket("**/_stcore/stream", meet)
     tab.goto(f"{running[0].url}/explore?subjects=s.a")
-    until(lambda: tab.evaluate("0") or tries[0] > 1, 60)
+    until(lambda: tab.wait_for_timeout(50) or tries[0] > 1, 60)
     expect(tab.locator(".lb-word")).to_have_text("Live")
     assert "subjects=s.a" in tab.url
 
