@@ -15,13 +15,9 @@ from tests.second_viewer import second_viewers
 from tests.stage import Stage, running_stage
 
 
-@pytest.fixture(autouse=True)
-def beside_a_second_viewer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each page that a browser opens has a second viewer, who has to be answered to the end. Tests that are
-    about exactly one session have the marker `one_session`, with the reason."""
-    if request.node.get_closest_marker("one_session"):
-        yield
-        return
+@pytest.fixture
+def beside_a_second_viewer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each page that a browser opens has a second viewer, who has to be answered to the end."""
     with second_viewers(monkeypatch):
         yield
 

@@ -14,8 +14,6 @@ from tests.provider import CLIENT_SECRET, COOKIE_SECRET, sign_in
 from tests.stage import MARKER, WITHIN, Person, Stage
 from tests.waiting import until
 
-pytestmark = pytest.mark.one_session("a second viewer would have to sign in as well")
-
 
 def test_entrance(stage: Stage) -> None:
     """Who is not signed in gets a card with one button from whatever address, and nothing else."""

@@ -2,14 +2,10 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from services.accounts import configuration as accounts
 from tests.provider import sign_in
 from tests.stage import MARKER, ROLES, TEMPORARY, WITHIN, Stage
 from tests.waiting import until
-
-pytestmark = pytest.mark.one_session("a second viewer would have to sign in as well")
 
 
 def test_group_changes(stage: Stage) -> None:
