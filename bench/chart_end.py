@@ -19,14 +19,13 @@ class BrokenChartError(Exception):
 
 
 class Chart:
-    """One chart of a page, either side's."""
+    """The charts of a page, either side's; `points` are those of the newest whole picture."""
 
     def __init__(self) -> None:
         self.figure = ""
         self.points_whole = 0
         self.changes = 0
-        self._sender = 0
-        self._number = 0
+        self._numbers: dict[int, int] = {}  # by sender: the last message
 
     def see(self, element: Element) -> None:
         """Take in an element, if it is a chart."""
@@ -45,10 +44,10 @@ class Chart:
         """Follow the live chart's messages as static/live_chart.js does."""
         message = read(data)
         if message.builds_on == 0:
-            self._sender, self.points_whole = message.sender, len(message.cells)
-        elif message.sender != self._sender or self._number < message.builds_on:
-            raise BrokenChartError(f"got number {self._number}, was sent what builds on {message.builds_on}")
-        self._number = message.number
+            self.points_whole = len(message.cells)
+        elif (got := self._numbers.get(message.sender, 0)) < message.builds_on:
+            raise BrokenChartError(f"got number {got}, was sent what builds on {message.builds_on}")
+        self._numbers[message.sender] = message.number
         self.changes += len(message.cells) > 0
 
 

@@ -14,10 +14,27 @@ from tests.running import ROOT
 from tests.second_viewer import second_viewers
 from tests.stage import Stage, running_stage
 
+OWN_SESSIONS = {
+    "test_sign_in.py": "people sign in one by one, and each request counts",
+    "test_sign_in_changes.py": "people sign in one by one, and each request counts",
+    "test_web.py": "it counts requests, over TLS and below other paths too",
+    "test_comparison.py": "it measures what one viewer gets",
+    "test_hidden_tab.py": "it counts the refreshes of one session",
+    "test_clean_hands.py": "it counts threads and sessions",
+    "test_viewers.py": "it brings its own viewers",
+    "test_burst.py": "it brings its own viewers",
+    "test_full_disk.py": "the app runs in a mount namespace of its own",
+    "test_health.py": "it counts viewers",
+}
+"""Files whose tests have no second viewer, each with the reason."""
 
-@pytest.fixture
-def beside_a_second_viewer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+
+@pytest.fixture(autouse=True)
+def beside_a_second_viewer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each page that a browser opens has a second viewer, who has to be answered to the end."""
+    if request.path.name in OWN_SESSIONS:
+        yield
+        return
     with second_viewers(monkeypatch):
         yield
 

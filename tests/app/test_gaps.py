@@ -14,8 +14,6 @@ from tests.nats import NatsServer
 from tests.running import App, app
 from tests.waiting import until
 
-pytestmark = pytest.mark.usefixtures("beside_a_second_viewer")
-
 PLAIN = '''"""Plain."""
 from components import line_chart, live
 

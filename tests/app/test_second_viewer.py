@@ -12,8 +12,6 @@ from tests.nats import NatsServer, running_server
 from tests.running import ROOT, App, app
 from tests.waiting import until
 
-pytestmark = pytest.mark.usefixtures("beside_a_second_viewer")
-
 OWN = {
     "stops": '"""Stops."""\nimport streamlit as st\nfrom components import live\n'
     'st.write(live("S").now)\nst.stop()\n',

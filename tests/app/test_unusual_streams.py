@@ -10,8 +10,6 @@ from tests.jetstream import publish, stream, worker
 from tests.nats import NatsServer, numbered
 from tests.running import App, app
 
-pytestmark = pytest.mark.usefixtures("beside_a_second_viewer")
-
 QUEUE = '''"""Queue."""
 from components import line_chart, live
 
