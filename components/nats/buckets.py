@@ -43,16 +43,16 @@ def choose_bucket() -> str | None:
     """A choice of the server's buckets, or of one whose name the viewer types; None while there is none to
     choose, which the page is told. A bucket that vanishes while it is shown stays chosen, so that the line
     above the page can say what has become of it."""
+    shown = chosen("Bucket", "")
     try:
         names = [info.name for info in listed("buckets", _buckets)]
-        if not names:
+        if not names and not shown:
             st.info("This server has no key-value buckets yet. The page fills by itself when one is made.")
     except RequestFailed as error:
         st.warning(
             plain(f"The buckets can't be listed: type the name of one. {error}"), icon=":material/lock:"
         )
         names = []
-    shown = chosen("Bucket", "")
     if shown and shown not in names:
         names.append(shown)
     return choose("Bucket", names, own=True) or None

@@ -22,6 +22,7 @@ from nats_client.errors import (
 )
 from nats_client.streams.stream_list import MOST_COUNTED, Newest
 
+from ..choices.choose import chosen
 from ..data.connection import is_embedded, shared
 from ..data.live import View
 from ..words import bytes_text, clock_text, count_text, local, plain
@@ -80,7 +81,7 @@ def stream_names() -> list[str]:
             plain(f"The streams can't be listed: type the name of one. {error}"), icon=":material/lock:"
         )
         return []
-    if not names:
+    if not names and not chosen("Stream", ""):
         st.info("This server has no streams yet. The page fills by itself when one is made.")
     return names
 
