@@ -22,7 +22,8 @@ from ..series.crossings import Crossings
 from ..series.latest import Latest
 from ..series.periods import Means
 from ..streams.core_subscriber import Subscriber
-from ..streams.ordered_consumer import CURRENT_FOR, Consumer, Phase
+from ..streams.ordered_consumer import CURRENT_FOR, Consumer
+from ..streams.sink import Phase
 from ..table.memo import Readings
 from ..table.window import Snapshot, Window
 from .archive import Archive, Extent

@@ -41,8 +41,9 @@ from ..errors import (
 from ..events import Event
 from ..feeds.reconcile import look_again
 from ..streams.by_sequence import read_headers
-from ..streams.ordered_consumer import BUCKET, Consumer, Phase
-from ..streams.stream_list import StreamList
+from ..streams.ordered_consumer import Consumer
+from ..streams.sink import Phase
+from ..streams.stream_list import BUCKET, StreamList
 from ..subjects import check_key
 
 MOST_REVISIONS = 64
