@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from .duration import format_duration, iso_duration, parse_duration
     from .errors import LookbackError
     from .events import Event
-    from .feeds.feed import Feed, Health, NamedFeed
+    from .feeds.feed import Feed
     from .feeds.gaps import Gap
+    from .feeds.health import Health
+    from .feeds.named_feed import NamedFeed
     from .kv.watch import BucketInfo, Entry, Values, Watch, WatchHealth, entries_frame
     from .requests.discovery import Endpoint, ServiceInstance, Services
     from .requests.query import Query
@@ -39,9 +41,9 @@ _HOMES = {
     "Event": ".events",
     "Feed": ".feeds.feed",
     "Gap": ".feeds.gaps",
-    "Health": ".feeds.feed",
+    "Health": ".feeds.health",
     "LookbackError": ".errors",
-    "NamedFeed": ".feeds.feed",
+    "NamedFeed": ".feeds.named_feed",
     "Query": ".requests.query",
     "Reply": ".requests.requests",
     "Rights": ".connection.role_jwt",

@@ -16,7 +16,9 @@ from .decoding.decoders import check_decoder
 from .duration import parse_duration
 from .errors import ClosedError, RequestFailed, SubjectError
 from .events import Event
-from .feeds.feed import Feed, FeedKey, NamedFeed
+from .feeds.feed import Feed
+from .feeds.health import FeedKey
+from .feeds.named_feed import NamedFeed, named
 from .kv.watch import BucketInfo, Entry, Watch, key_history, list_buckets
 from .memory import PROCESS, UNREAD, Holder, Memory
 from .requests.discovery import ServiceList, Services
@@ -170,7 +172,7 @@ class Client:
                 found.last_read = monotonic()  # so that it is not closed before it is read
         if found is None or found.look_back < length:
             found = self._call(self._open(key, look_back))
-        return found.named(pattern.names)
+        return named(found, pattern.names)
 
     def values(self, bucket: str) -> Watch:
         """The watch of the key-value bucket `bucket`: `snapshot()` is a mapping of its keys to their values.
