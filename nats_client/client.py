@@ -19,7 +19,9 @@ from .events import Event
 from .feeds.feed import Feed
 from .feeds.health import FeedKey
 from .feeds.named_feed import NamedFeed, named
-from .kv.watch import BucketInfo, Entry, Watch, key_history, list_buckets
+from .kv.buckets import BucketInfo, key_history, list_buckets
+from .kv.values import Entry
+from .kv.watch import Watch
 from .memory import PROCESS, UNREAD, Holder, Memory
 from .requests.discovery import ServiceList, Services
 from .requests.query import Query, query_headers

@@ -18,8 +18,8 @@ import pandas as pd
 
 from ..errors import SettingsError, one_of
 from ..subjects import ENVELOPE
-from ..table.columns import EXACT, NULL, Batch, Coded, Floats, Ints, Mixed, Values
 from ..table.iso_times import MISSING, STAMP, Stamps, read_stamps
+from ..table.values import EXACT, NULL, Batch, Coded, Floats, Ints, Mixed, Values
 from .json_columns import read_columns
 
 LONGEST_TEXT = 4096

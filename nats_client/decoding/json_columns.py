@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from ..table.columns import NULL, Coded, Floats, Values
 from ..table.iso_times import LONGEST, MISSING, read_joined
+from ..table.values import NULL, Coded, Floats, Values
 
 FEWEST = 64
 """Payloads for which reading by columns is worth while."""

@@ -18,7 +18,7 @@ from ..requests.query import Query
 from ..streams.core_subscriber import Subscriber
 from ..streams.ordered_consumer import CURRENT_FOR, Consumer
 from ..table.memo import Readings
-from ..table.window import Snapshot
+from ..table.snapshot import Snapshot
 from .archive import Archive
 from .backfill import Backfill
 from .derived import Derived

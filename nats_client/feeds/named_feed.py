@@ -3,7 +3,8 @@
 import pandas as pd
 
 from ..events import Event
-from ..table.window import Snapshot, Window
+from ..table.snapshot import Snapshot
+from ..table.window import Window
 from .derived import Derived
 from .feed import Feed
 from .health import FeedKey, Health, Message

@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pandas as pd
 
-from ..table.columns import Ints
-from ..table.window import Snapshot
+from ..table.snapshot import Snapshot
+from ..table.values import Ints
 
 _NONE = -1
 

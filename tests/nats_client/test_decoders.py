@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nats_client.decoding import decoders
 from nats_client.decoding import json_columns as bulk_json
 from nats_client.decoding.decoders import LONGEST_TEXT, Raw, decode
-from nats_client.table.columns import is_null
+from nats_client.table.values import is_null
 from nats_client.table.window import Window
 
 NOW = 1_700_000_000_123_456_789

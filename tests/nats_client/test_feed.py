@@ -11,7 +11,7 @@ import pytest
 from nats_client import Client, Feed, Settings
 from nats_client.decoding.decoders import DECODERS
 from nats_client.errors import ClosedError, DurationError, SubjectError
-from nats_client.table.columns import Batch
+from nats_client.table.values import Batch
 from tests.nats import NatsServer, numbered
 from tests.publisher import Publisher
 from tests.waiting import until

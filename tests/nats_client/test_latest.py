@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from nats_client.errors import ColumnError
 from nats_client.series.latest import Latest
-from nats_client.table.columns import Batch
-from nats_client.table.window import Oldest, Window
+from nats_client.table.snapshot import Oldest
+from nats_client.table.values import Batch
+from nats_client.table.window import Window
 
 row = st.tuples(st.integers(0, 30), st.sampled_from("abcd"), st.sampled_from([1.0, 2.0, float("nan")]))
 step = st.lists(row, min_size=1, max_size=6) | st.integers(1, 12) | st.just("clear")
