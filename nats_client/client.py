@@ -149,12 +149,13 @@ class Client:
         `payload{name}`, as `payloadhost`. Names are the reader's own: "s.{a}", "s.{b}" and "s.*" are one
         consumer and one window.
 
-        look_back: ISO 8601 duration, such as "PT5M". decoder: "json" or "text". time: the payload field
-        that holds a row's time; default is when the server stored the message. archive: the subject of a
-        history service, as "history.query": rows older than the stream's own come from there. Who asks for
-        the same gets the same feed; a longer look-back extends it. Raises DurationError, SubjectError,
-        SettingsError on what cannot be read, and ClosedError on a closed client. A stream that does not
-        exist is no error here: the feed is "stopped" and says so in its health until the stream appears.
+        look_back: ISO 8601 duration, such as "PT5M". decoder: how payloads are read, "json", "text", or
+        another name in decoding/decoders.py. time: the payload field that holds a row's time; default is
+        when the server stored the message. archive: the subject of a history service, as "history.query":
+        rows older than the stream's own come from there. Who asks for the same gets the same feed; a longer
+        look-back extends it. Raises DurationError, SubjectError, SettingsError on what cannot be read, and
+        ClosedError on a closed client. A stream that does not exist is no error here: the feed is "stopped"
+        and says so in its health until the stream appears.
         """
         length = parse_duration(look_back)
         if stream is None and not subject:

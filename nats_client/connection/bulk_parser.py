@@ -136,7 +136,7 @@ def take_run(buffer: bytes, sid: bytes, reply: bytes) -> tuple[Run, int] | None:
     consumer but for its last four tokens, which are numbers, and each payload has as many bytes as were told.
     """
     tokens = reply.split(b".")
-    # As in ordered_consumer.py. Of the second version, those with a last token of another kind are left out.
+    # As in sequence.py. Of the second version, those with a last token of another kind are left out.
     if tokens[:2] != [b"$JS", b"ACK"] or len(tokens) not in (9, 11):
         return None
     common = common_to(sid, reply)

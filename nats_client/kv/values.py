@@ -12,7 +12,8 @@ from typing import Any, Literal
 import orjson
 import pandas as pd
 
-from ..decoding.decoders import DECODERS
+from ..decoding.json_payloads import read_json
+from ..decoding.text_payloads import read_text
 from ..errors import KeyNotFound, TooManyKeys, one_of
 
 Operation = Literal["PUT", "DEL", "PURGE"]
@@ -33,9 +34,9 @@ class Entry:
     @property
     def value(self) -> Any:
         """The payload as what it is: JSON, else text, else a text with its bytes in hex and their number."""
-        for decoder in ("json", "text"):
+        for read in (read_json, read_text):
             with suppress(ValueError):
-                return DECODERS[decoder](self.payload)
+                return read(self.payload)
         return _hex(self.payload)
 
     @property
