@@ -340,8 +340,8 @@ class TimeColumn(Column):
 
 
 def is_floats(values: Values) -> bool:
-    """Whether a batch has an array of float64."""
-    return isinstance(values, np.ndarray) and values.dtype != STAMP
+    """Whether a batch has an array of numbers."""
+    return isinstance(values, np.ndarray) and values.dtype.kind in "fiub"
 
 
 def all_missing(values: Values) -> bool:
