@@ -29,7 +29,6 @@ from ..connection.connection import Connection, SafeNatsPy, not_permitted
 from ..connection.replays import Turn
 from ..decoding.decoders import Raw
 from ..errors import LookbackError, NotPermitted, RequestFailed, RequestRefused, StreamNotFound
-from ..events import Events
 from .by_sequence import CONSUMER_AGAIN, EVERY, BySequence, NoConsumerError, check_retention, ns
 from .consumer_config import (
     HEARTBEAT,
@@ -41,17 +40,14 @@ from .consumer_config import (
     push_config,
     settings_of,
 )
+from .reading import Reading
 from .sequence import AnotherStreamError, DoubtError, Position, Tracker
-from .sink import Phase, Sink
-from .stream_list import no_such_stream
-from .unmatched import why_empty
+from .sink import Sink
 
 PATIENCE = 3.5  # seconds of silence that put the consumer in doubt
 GATHER = 0.05  # seconds in which messages gather to a batch
 RETRY_AFTER = 1.0  # seconds between tries while the stream cannot be read
-TOLD_FOR = 30.0  # seconds for which what there is in place of a stream that is not there is not asked again
 CHECK_EVERY = 2.0  # seconds between two looks at whether the consumer is still as it was made
-BEHIND_FOR = 3.0  # seconds after which a stream that ends before what was read has lost its end for good
 MOST_AT_ONCE = 5_000  # messages decoded between two looks at the loop: pages want the interpreter too
 SMALL = 1024 * 1024  # bytes that may be read at once without a turn of the replays
 CURRENT_FOR = 3.0  # seconds for which what was known to be complete counts as live
@@ -69,7 +65,7 @@ class _HinderedError(Exception):
     """The server waits for an answer that the login does not permit to give; the text is its subject."""
 
 
-class Consumer:
+class Consumer(Reading):
     """One reader of one stream and filter, delivering batches to a sink; `run()` is its whole life."""
 
     def __init__(
@@ -83,117 +79,23 @@ class Consumer:
         until: int | None = None,
     ) -> None:
         """Without a look-back, the newest message of each subject comes first; that needs a filter."""
-        self.phase: Phase = "connecting"
-        self.since = time.time()
-        self.why: LookbackError | None = None
-        self._told_at = 0.0
+        super().__init__(connection, stream, subject, look_back, sink, until)
         self.hindered: LookbackError | None = None
         """Why it is read in steps of about a megabyte a second: the login does not permit flow control."""
         self.by_sequence: str | None = None
         """Why it is read by sequence, without a consumer on the server; None: it is not."""
-        self.done = 0
-        """Messages received since the replay began."""
-        self.pending = 0
-        """Messages of the stream that the server has still to deliver."""
-        self.last_seq: int | None = None
-        """Stream sequence of the last message received, None before the first."""
-        self.config: dict[str, Any] = {}
-        """The stream's configuration, as at the last look."""
-        self.events = Events(" ".join(part for part in ("stream", stream, subject) if part))
-        """What has happened to it."""
-        self.changed: Callable[[], None] = lambda: None
-        self._connection = connection
-        self._stream = stream
-        self._subject = subject
-        self._look_back = look_back
-        self._sink = sink
-        self._until = until
-        self._made = 0  # consumers so far
-        self.filtered = subject is not None
-        self._start: int | None = None
         self._from_first = False  # the server cannot be asked for a time
-        self._created: str | None = None
-        self._clock = 0  # server's clock minus our monotonic one, ns
         self._expected = 1
-        self._behind_since: int | None = None  # when the stream began to end before last_seq, monotonic ns
-        self._known_at: int | None = None  # when the server had stored the message last_seq
-        self._inbox = RunInbox()
         self._tracker = Tracker(until)
-        self._doubt: str | None = None
         self._denied: asyncio.Future[None] | None = None
         self._moving = False  # to another connection: no doubt, and nothing that a reader need know of
         self._flow: asyncio.Future[None] | None = None  # done when flow control is denied
         self._flow_subject = ""
         self._deaf = False  # whether nothing of the last consumer has arrived, heartbeats included
-        self.progress = 0.0
-        """How far the replay is, 0 to 1; never less than it was."""
-        self._current_at = time.monotonic()  # all that was stored by then has been delivered
         self._on = connection  # where it is read: the connection of replays, or the one of everything else
         self._turn: Turn[Connection] | None = None
-        self._turns = 0
-        self._begin_seq: int | None = None  # where the messages begin that can be kept
-        self._unread: int | None = None  # messages before that, not told yet
+        self._unread: int | None = None  # messages before _begin_seq, not told yet
         self._per_message = 0.0  # bytes, on average
-
-    @property
-    def created(self) -> str | None:
-        """When the stream was created, as the server writes it (RFC 3339); tells its incarnations apart."""
-        return self._created
-
-    @property
-    def restarts(self) -> int:
-        """Times that the consumer was made anew."""
-        return max(0, self._made - 1)
-
-    @property
-    def behind(self) -> float:
-        """For how long, in seconds, messages may have been stored that were not delivered yet."""
-        return time.monotonic() - self._current_at
-
-    def now(self) -> int:
-        """The server's clock, ns since the epoch, UTC; our own until the server has told us its."""
-        return time.monotonic_ns() + self._clock if self._clock else time.time_ns()
-
-    def restart(self, why: str) -> None:
-        """Make the consumer anew. Where nothing has been received yet, it starts from the look-back."""
-        if self.last_seq is None:
-            self._start = self._begin_seq = None
-        self._doubt = why
-        self._inbox.arrived.set()
-
-    async def look(self, *, deleted: bool = False) -> dict[str, Any]:
-        """The stream's state and configuration, as `STREAM.INFO` gives them; with the list of `deleted`
-        messages when asked for. Tells the sink when it is another stream than before.
-
-        Raises StreamNotFound, RequestFailed.
-        """
-        asked, last = time.monotonic_ns(), self.last_seq
-        info = await self._connection.infos.ask(self._stream, deleted=deleted)
-        if ts := info.get("ts"):
-            self._clock = ns(ts) - (asked + time.monotonic_ns()) // 2
-        if last is None or info["state"]["last_seq"] >= last:
-            self._behind_since = None
-        elif self._behind_since is None:
-            self._behind_since = asked
-        rolled_back = self._behind_since is not None and asked - self._behind_since > BEHIND_FOR * 1e9
-        if self._created is not None and (info["created"] != self._created or rolled_back):
-            self.start_over("the stream is another one now")
-        elif self.config and self.config.get("retention") != info["config"].get("retention"):
-            self.restart("the stream's retention was changed")
-        self._created, self.config = info["created"], info["config"]
-        return info
-
-    async def why_empty(self, info: dict[str, Any]) -> str:
-        """Why nothing matches the filter, as a sentence; `info` is what look() has found."""
-        return await why_empty(self._connection, self._stream, self._subject or ">", info)
-
-    def start_over(self, why: str) -> None:
-        """Read anew from the beginning; what was delivered so far is void."""
-        self.last_seq = self._known_at = self._behind_since = self._begin_seq = None
-        self._turns, self.done, self.progress = 0, 0, 0.0
-        self.events.note("started over", why, logging.WARNING)
-        self._sink.recreated()
-        self.restart(why)
 
     async def run(self) -> None:
         """Read until cancelled; with `until`, up to the message before that stream sequence."""
@@ -567,21 +469,6 @@ class Consumer:
                 self.hindered = None
         if taken.doubt:
             raise DoubtError(taken.doubt)
-
-    def _enter(self, phase: Phase, why: LookbackError | None = None) -> None:
-        if phase != self.phase:
-            self.since = time.time()
-        if phase != self.phase or why is not None:
-            self.events.note(phase, why or "", logging.INFO if why is None else logging.WARNING)
-        self.phase, self.why = phase, why
-        self.changed()
-
-    async def _not_there(self) -> StreamNotFound:
-        if isinstance(self.why, StreamNotFound) and time.monotonic() - self._told_at < TOLD_FOR:
-            return self.why
-        error = await no_such_stream(self._connection, self._stream)
-        self._told_at = time.monotonic()
-        return error
 
 
 def _some(messages: "list[Arrived | Run]") -> "list[Arrived | Run]":
