@@ -13,10 +13,8 @@ import pandas as pd
 
 from .iso_times import MISSING, STAMP, Stamps, read_stamps, stamp_texts
 from .labels import Labels, Tokens
-from .values import Coded, Codes, Floats, Ints, Kind, Mixed, Truths, Values, utc
+from .values import NO_ROW, Coded, Codes, Floats, Ints, Kind, Mixed, Truths, Values, utc
 
-NO_ROW = -(2**62)
-"""An ordinal below that of any row."""
 Rows = slice | Ints | Truths
 
 

@@ -8,7 +8,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from .columns import (
-    NO_ROW,
     Column,
     NumberColumn,
     NumberPart,
@@ -22,7 +21,7 @@ from .columns import (
     texts_of,
 )
 from .labels import Labels
-from .values import Codes, Floats, Kind, Mixed, Values, digits, number_in, number_text
+from .values import NO_ROW, Codes, Floats, Kind, Mixed, Values, digits, number_in, number_text
 
 NONE, NUMBER, INTEGER, TEXT, NUMERIC = range(5)
 """What a row of a mixed column holds: nothing; a number; an integer that float64 cannot hold, with its digits

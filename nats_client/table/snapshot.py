@@ -11,7 +11,7 @@ import pandas as pd
 from ..errors import ColumnError, one_of
 from .columns import Part, TokenPart
 from .iso_times import Stamps
-from .values import Codes, Floats, Ints, Kind
+from .values import NO_ROW, Codes, Floats, Ints, Kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +156,7 @@ class Snapshot:
         held = newest >= 0
         if order is not None:
             newest[held] = order[newest[held]]
-        return self.picked(name, by, np.where(held, newest + self.first, -1))
+        return self.picked(name, by, np.where(held, newest + self.first, NO_ROW))
 
     def picked(self, name: str, by: str, ordinals: Ints) -> pd.Series:
         """The values of column `name` in the rows with these ordinals, one for each label of the text column

@@ -18,6 +18,8 @@ Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int32]
 Truths = npt.NDArray[np.bool_]
 
+NO_ROW = -(2**62)
+"""An ordinal below that of any row: those of older rows that come later are below 0."""
 EXACT = 2**53
 """From here on float64 no longer tells integers apart."""
 NULL = np.array([0x7FF8000000000001], dtype=np.int64).view(np.float64)[0]

@@ -56,6 +56,17 @@ def test_a_late_thread_gets_what_its_snapshot_holds() -> None:
     assert latest.of(window.snapshot())["a"] == 2.0
 
 
+def test_older_rows_give_a_series_without_a_value_none() -> None:
+    """A series of which no row has a value stays out of the newest ones also when older rows came later."""
+    window, older, latest = Window(), Window(), Latest("v", "_subject")
+    window.append(batch(10, [(10, "a", 1.0), (11, "b", float("nan"))]))
+    older.append(batch(0, [(0, "a", 5.0), (1, "a", 6.0)]))
+    window.prepend(older)
+    snapshot = window.snapshot()
+    assert snapshot.latest("v", "_subject").to_dict() == {"a": 1.0}
+    assert latest.of(snapshot).to_dict() == {"a": 1.0}
+
+
 def test_a_missing_column_is_named() -> None:
     """A column that is not there raises, each time."""
     window = Window()
