@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from nats_client.series.latest import Latest
-from nats_client.table.columns import Batch
+from nats_client.table.values import Batch
 from nats_client.table.window import Window
 
 ROWS, SERIES, ROUNDS = 500_000, 50, 21

@@ -21,40 +21,45 @@ if TYPE_CHECKING:
     from .duration import format_duration, iso_duration, parse_duration
     from .errors import LookbackError
     from .events import Event
-    from .feeds.feed import Feed, Health, NamedFeed
+    from .feeds.feed import Feed
     from .feeds.gaps import Gap
-    from .kv.watch import BucketInfo, Entry, Values, Watch, WatchHealth, entries_frame
+    from .feeds.health import Health
+    from .feeds.named_feed import NamedFeed
+    from .kv.buckets import BucketInfo
+    from .kv.values import Entry, Values, entries_frame
+    from .kv.watch import Watch, WatchHealth
     from .requests.discovery import Endpoint, ServiceInstance, Services
     from .requests.query import Query
     from .requests.requests import Reply
     from .streams.stream_list import StreamInfo
-    from .table.window import Snapshot, Window
+    from .table.snapshot import Snapshot
+    from .table.window import Window
 
 _HOMES = {
-    "BucketInfo": ".kv.watch",
+    "BucketInfo": ".kv.buckets",
     "Client": ".client",
     "ConnectionState": ".connection.connection",
     "Endpoint": ".requests.discovery",
-    "Entry": ".kv.watch",
+    "Entry": ".kv.values",
     "Event": ".events",
     "Feed": ".feeds.feed",
     "Gap": ".feeds.gaps",
-    "Health": ".feeds.feed",
+    "Health": ".feeds.health",
     "LookbackError": ".errors",
-    "NamedFeed": ".feeds.feed",
+    "NamedFeed": ".feeds.named_feed",
     "Query": ".requests.query",
     "Reply": ".requests.requests",
     "Rights": ".connection.role_jwt",
     "ServiceInstance": ".requests.discovery",
     "Services": ".requests.discovery",
     "Settings": ".connection.settings",
-    "Snapshot": ".table.window",
+    "Snapshot": ".table.snapshot",
     "StreamInfo": ".streams.stream_list",
-    "Values": ".kv.watch",
+    "Values": ".kv.values",
     "Watch": ".kv.watch",
     "WatchHealth": ".kv.watch",
     "Window": ".table.window",
-    "entries_frame": ".kv.watch",
+    "entries_frame": ".kv.values",
     "format_duration": ".duration",
     "iso_duration": ".duration",
     "parse_duration": ".duration",

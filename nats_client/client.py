@@ -16,8 +16,12 @@ from .decoding.decoders import check_decoder
 from .duration import parse_duration
 from .errors import ClosedError, RequestFailed, SubjectError
 from .events import Event
-from .feeds.feed import Feed, FeedKey, NamedFeed
-from .kv.watch import BucketInfo, Entry, Watch, key_history, list_buckets
+from .feeds.feed import Feed
+from .feeds.health import FeedKey
+from .feeds.named_feed import NamedFeed, named
+from .kv.buckets import BucketInfo, key_history, list_buckets
+from .kv.values import Entry
+from .kv.watch import Watch
 from .memory import PROCESS, UNREAD, Holder, Memory
 from .requests.discovery import ServiceList, Services
 from .requests.query import Query, query_headers
@@ -145,12 +149,13 @@ class Client:
         `payload{name}`, as `payloadhost`. Names are the reader's own: "s.{a}", "s.{b}" and "s.*" are one
         consumer and one window.
 
-        look_back: ISO 8601 duration, such as "PT5M". decoder: "json" or "text". time: the payload field
-        that holds a row's time; default is when the server stored the message. archive: the subject of a
-        history service, as "history.query": rows older than the stream's own come from there. Who asks for
-        the same gets the same feed; a longer look-back extends it. Raises DurationError, SubjectError,
-        SettingsError on what cannot be read, and ClosedError on a closed client. A stream that does not
-        exist is no error here: the feed is "stopped" and says so in its health until the stream appears.
+        look_back: ISO 8601 duration, such as "PT5M". decoder: how payloads are read, "json", "text", or
+        another name in decoding/decoders.py. time: the payload field that holds a row's time; default is
+        when the server stored the message. archive: the subject of a history service, as "history.query":
+        rows older than the stream's own come from there. Who asks for the same gets the same feed; a longer
+        look-back extends it. Raises DurationError, SubjectError, SettingsError on what cannot be read, and
+        ClosedError on a closed client. A stream that does not exist is no error here: the feed is "stopped"
+        and says so in its health until the stream appears.
         """
         length = parse_duration(look_back)
         if stream is None and not subject:
@@ -170,7 +175,7 @@ class Client:
                 found.last_read = monotonic()  # so that it is not closed before it is read
         if found is None or found.look_back < length:
             found = self._call(self._open(key, look_back))
-        return found.named(pattern.names)
+        return named(found, pattern.names)
 
     def values(self, bucket: str) -> Watch:
         """The watch of the key-value bucket `bucket`: `snapshot()` is a mapping of its keys to their values.

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .table.columns import Codes, Floats, Ints
 from .table.iso_times import stamp_texts
-from .table.window import Snapshot
+from .table.snapshot import Snapshot
+from .table.values import Codes, Floats, Ints
 
 STREAM = "WORKFLOWS"
 OF_RUNS = "workflow.*.*.-.-.*"

@@ -30,8 +30,8 @@ import numpy.typing as npt
 
 from nats_client.series.bins import Bins
 from nats_client.series.zoom_tiles import TILE, Cells
-from nats_client.table.columns import Floats
-from nats_client.table.window import Snapshot
+from nats_client.table.snapshot import Snapshot
+from nats_client.table.values import Floats
 
 REMEMBERED = 8
 """Messages back to which a browser that missed the later ones can be helped by what changed alone."""

@@ -136,9 +136,10 @@ def live(
     `payload{name}`, as `payloadhost`.
 
     look_back: ISO 8601 duration, such as "PT15M". time: the payload field that holds a row's time; default
-    is when the server stored it. decoder: "json" or "text". archive: the subject of a history service,
-    "history.query" for the one that runs beside the app: what is older than the stream's own history comes
-    from there, without a seam or a double row. All viewers who ask for the same share one
+    is when the server stored it. decoder: how payloads are read, "json", "text", or another name in
+    nats_client/decoding/decoders.py. archive: the subject of a history service, "history.query" for the one
+    that runs beside the app: what is older than the stream's own history comes from there, without a seam or
+    a double row. All viewers who ask for the same share one
     consumer and one window. Without a single row the page goes on: `latest` and `frame` give nothing, what
     draws it says so in its place, and so does the frame where nothing else does. Raises LookbackError, drawn
     by the frame, on what cannot be read.

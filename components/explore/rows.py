@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from nats_client.decoding.decoders import DECODERS
+
 from ..choices.choose import choose, chosen
 from ..data.live import View, collect, look
 from ..nats.history import SUBJECT
@@ -47,7 +49,7 @@ def choose_rows() -> Rows | None:
             help="Patterns may have * and >, and name tokens: metrics.{kind}.{name}",
         )
         look_back = choose("Look-back", LOOK_BACKS, default="PT5M", own=True, help="An ISO 8601 duration")
-        decoder = choose("Payloads", ["json", "text"], default="json", help="How a message is read")
+        decoder = choose("Payloads", list(DECODERS), default="json", help="How a message is read")
         source = choose("From", SOURCES, help="The archive holds what the stream no longer does")
     stream_line(stream)
     time = chosen("Time", STORED)

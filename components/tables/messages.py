@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import streamlit as st
 
-from nats_client.feeds.feed import LONGEST_PAYLOAD, Message
+from nats_client.feeds.health import LONGEST_PAYLOAD, Message
 
 from ..data.live import View
 from ..words import bytes_text, cut, local, plain

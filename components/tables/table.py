@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from nats_client.table.columns import EXACT
+from nats_client.table.values import EXACT
 
 from ..data.live import View
 from ..data.states import empty_state

@@ -9,18 +9,16 @@ deleted together with its two calls.
 
 import asyncio
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from nats.aio.subscription import Subscription
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
+from .arrivals import BEFORE, Arrived, Run
 from .patched_nats import SteadyNatsPy
 
 _MESSAGE = re.compile(rb"MSG (\S+) (\d+) (\S+) (\d+)\r\n")
-BEFORE = b"MSG "
 _SUBJECT = re.compile(BEFORE + rb"\S+")
 _HEADED = re.compile(rb"HMSG \S+ \d+ (?:\S+ )?\d+ (\d+)\r\n")
 _LARGE = 65536
@@ -33,24 +31,6 @@ _PIECE = 1 << 15
 """Bytes that are looked at for a run where all there are were none."""
 _SHORTEST_RUN = 4096
 """Bytes of a buffer from which on a run is looked for in it."""
-
-Arrived = tuple[bytes, bytes, bytes, dict[str, str] | None]
-"""Subject, reply subject, payload, headers."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Run:
-    """Messages of one JetStream consumer that came one after the other, column by column."""
-
-    subjects: list[bytes]
-    """Each with BEFORE before it, as it came."""
-    acks: npt.NDArray[np.int64]
-    """What the last four tokens of the reply subjects say, a row for each message: stream sequence, consumer
-    sequence, when it was stored (ns since the epoch, UTC), messages still to come."""
-    payloads: list[bytes]
-
-    def __len__(self) -> int:
-        return len(self.payloads)
 
 
 class Inbox:
@@ -156,7 +136,7 @@ def take_run(buffer: bytes, sid: bytes, reply: bytes) -> tuple[Run, int] | None:
     consumer but for its last four tokens, which are numbers, and each payload has as many bytes as were told.
     """
     tokens = reply.split(b".")
-    # As in ordered_consumer.py. Of the second version, those with a last token of another kind are left out.
+    # As in sequence.py. Of the second version, those with a last token of another kind are left out.
     if tokens[:2] != [b"$JS", b"ACK"] or len(tokens) not in (9, 11):
         return None
     common = common_to(sid, reply)

@@ -3,8 +3,6 @@
 A decoder is known by its name, since a name says that two pages mean the same feed and a function does not.
 """
 
-import contextlib
-import json
 from array import array
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -18,17 +16,19 @@ import pandas as pd
 
 from ..errors import SettingsError, one_of
 from ..subjects import ENVELOPE
-from ..table.columns import EXACT, NULL, Batch, Coded, Floats, Ints, Mixed, Values
 from ..table.iso_times import MISSING, STAMP, Stamps, read_stamps
-from .json_columns import read_columns
+from ..table.values import EXACT, NULL, Batch, Coded, Floats, Ints, Mixed, Values
+from .decoder import Decoder, Row
+from .json_payloads import JSON
+from .text_payloads import TEXT
 
 LONGEST_TEXT = 4096
 """Characters kept of a text value."""
 DEEPEST = 4
 """Levels of nested objects that become columns (a.b.c); below, the JSON text is kept."""
 NUMERIC = {int, float, bool}
-JOINED = 1000
-"""Payloads that are read in one go."""
+DECODERS: dict[str, Decoder] = {"json": JSON, "text": TEXT}
+"""By name. A decoder is a file of this folder and a line here."""
 NANOSECONDS = 1e17
 """From here on a number that is a time counts nanoseconds."""
 
@@ -64,30 +64,28 @@ class Raw:
         return [Raw([seq], [received], [subject], [payload]) for seq, received, subject, payload in each]
 
 
-Row = dict[str, Any]
-Decoder = Callable[[bytes], Any]
 Truths = npt.NDArray[np.bool_]
 
 
 def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[Malformed], int]:
     """The rows of `raw`, samples of what was malformed (at most 10), and how many messages were.
 
-    A JSON object is a row, an array of objects several, a scalar a row with the column `value`.
+    An object is a row, an array of objects several, a scalar a row with the column `value`.
     With a `time_field`, that field of the payload is the row's time: ISO 8601 (UTC where it names no
     zone) or a number of seconds, milliseconds, microseconds or nanoseconds since the epoch, told apart by
     its size. A row without a readable time is malformed. A message without a payload is a row without fields,
     at the time when the server stored it. Fields that are called like the envelope become `payload{name}`.
     """
-    load = DECODERS[decoder]
+    reads = DECODERS[decoder]
     taken = set(ENVELOPE)
-    if load is _json and (batch := _by_column(raw, time_field, taken)) is not None:
+    if (batch := _by_column(raw, reads, time_field, taken)) is not None:
         return batch, [], 0
     bad: list[tuple[int, str]] = []
-    rows = _objects(raw.payload) if load is _json else None
+    rows = reads.rows(raw.payload)
     if rows is not None:
         at: Ints = np.arange(len(rows))
     else:
-        rows, origin = _each(raw.payload, load, bad)
+        rows, origin = _each(raw.payload, reads.one, bad)
         at = np.asarray(origin, dtype=np.int64)
 
     received = np.asarray(raw.received, dtype=np.int64)[at]
@@ -125,9 +123,9 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
     return batch, samples, len({i for i, _ in bad})
 
 
-def _by_column(raw: Raw, time_field: str | None, taken: Collection[str]) -> Batch | None:
+def _by_column(raw: Raw, reads: Decoder, time_field: str | None, taken: Collection[str]) -> Batch | None:
     """The rows of many messages that look alike; None where they do not."""
-    columns = read_columns(raw.payload, LONGEST_TEXT, EXACT)
+    columns = reads.columns(raw.payload, LONGEST_TEXT, EXACT)
     if columns is None:
         return None
     received = np.asarray(raw.received, dtype=np.int64)
@@ -170,7 +168,7 @@ def _own_times(values: Values) -> Ints | None:
 
 
 def _each(
-    payloads: Sequence[bytes], load: Decoder, bad: list[tuple[int, str]]
+    payloads: Sequence[bytes], load: Callable[[bytes], Any], bad: list[tuple[int, str]]
 ) -> tuple[list[Row], list[int]]:
     """The rows of `payloads`, and of which each is; those that are malformed, and why, are put into `bad`."""
     rows: list[Row] = []
@@ -198,65 +196,11 @@ def _each(
     return rows, origin
 
 
-def _objects(payloads: Sequence[bytes]) -> list[Row] | None:
-    """The rows of `payloads` where each is one JSON object, in which there is no array; None where any is
-    not.
-
-    They are read in one go, joined to an array by a comma and a line break. No string of JSON has a line
-    break in it, so none reaches from one payload into the next. Before each comma there is a "}" and behind
-    it a "{", which within an object would have to be a key. So each payload is one value or several, and all
-    are one where together they are as many as there are payloads.
-    """
-    rows: list[Row] = []
-    for start in range(0, len(payloads), JOINED):
-        part = payloads[start : start + JOINED]
-        text = b"[%s]" % b",\n".join(part)
-        between = len(part) - 1
-        if text.count(b"},\n{") != between or text.count(b"\n") != between or text.count(b"[") != 1:
-            return None
-        try:
-            found = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            return None
-        if len(found) != len(part) or type(found[0]) is not dict or type(found[-1]) is not dict:
-            return None
-        rows += found
-    return rows
-
-
 def check_decoder(name: str) -> str:
     """`name` when there is such a decoder. Raises SettingsError otherwise."""
     if name not in DECODERS:
         raise SettingsError(f"There is no decoder {name!r}. " + one_of(name, DECODERS, what="decoder"))
     return name
-
-
-def _json(payload: bytes) -> Any:
-    try:
-        return orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        if b"NaN" in payload or b"Infinity" in payload:
-            # No JSON, but what Python and others write for a value that is missing: the rest is sound.
-            with contextlib.suppress(ValueError, RecursionError):
-                return json.loads(payload, parse_int=_integer)
-        raise ValueError(f"not JSON: {error.msg} at byte {error.pos}") from None
-
-
-def _integer(digits: str) -> int | float:
-    """As orjson reads it: a float where 64 bits do not suffice."""
-    value = int(digits)
-    return value if -(2**63) <= value < 2**64 else float(digits)
-
-
-def _text(payload: bytes) -> Any:
-    try:
-        return payload.decode()
-    except UnicodeDecodeError:
-        raise ValueError("not text in UTF-8") from None
-
-
-DECODERS: dict[str, Decoder] = {"json": _json, "text": _text}
-"""By name: "json" (objects, arrays of objects, scalars) and "text" (UTF-8, in the column `value`)."""
 
 
 class _Columns:

@@ -2,11 +2,10 @@
 
 Arrow's reader makes no Python object of a value and lets other threads run meanwhile: a replay is faster for
 it, and pages stay quick. It takes what is alike and flat; whatever else `payloads` hold, down to a single
-value that it would read in another way than `decoders.py` does, is left to the reader of rows there.
+value that it would read in another way than `json_payloads.py` does, is left to the reader of rows there.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import orjson
@@ -14,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from ..table.columns import NULL, Coded, Floats, Values
 from ..table.iso_times import LONGEST, MISSING, read_joined
+from ..table.values import NULL, Coded, Floats, Values
+from .decoder import Columns
 
 FEWEST = 64
 """Payloads for which reading by columns is worth while."""
@@ -24,16 +24,6 @@ LARGEST = 1 << 26
 """Bytes of all payloads together."""
 _KINDS = {str: pa.string(), float: pa.float64()}
 _FLAT = {str, int, float, bool, type(None)}
-
-
-@dataclass(slots=True)
-class Columns:
-    """What many payloads hold, one value for each of them."""
-
-    values: dict[str, Values]
-    """By field, in the order of the first payload."""
-    integral: set[str]
-    """Fields that hold only integers."""
 
 
 def read_columns(payloads: Sequence[bytes], longest: int, exact: int) -> Columns | None:

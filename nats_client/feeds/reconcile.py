@@ -16,7 +16,7 @@ import pandas as pd
 from ..errors import LookbackError, RequestFailed, RequestRefused, StreamNotFound
 from ..streams.ordered_consumer import PATIENCE, Consumer
 from ..streams.stream_list import limits_text
-from ..table.columns import Ints
+from ..table.values import Ints
 from ..table.window import Window
 from .archive import Archive
 from .gaps import Gap

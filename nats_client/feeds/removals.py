@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..decoding.decoders import Raw
-from ..table.columns import Ints
-from ..table.window import Snapshot
+from ..table.snapshot import Snapshot
+from ..table.values import Ints
 
 SLACK = 2_000_000_000
 """By how much the server may be ahead of what we take for its clock, ns."""

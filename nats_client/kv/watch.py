@@ -1,52 +1,36 @@
-"""Key-value buckets: the values of one, kept current whatever happens to it; lists, and histories of keys.
+"""The values of a key-value bucket, kept current whatever happens to it.
 
-A bucket is the stream KV_{bucket} with the subjects $KV.{bucket}.{key}; a subject's newest message is the
-key's value. In a bucket that mirrors others, or takes from them, the second token may be another's name
-(ADR-8 of https://github.com/nats-io/nats-architecture-and-design). It is read with the consumer that feeds
-have, which tells of what is written. What leaves without a word (by the bucket's TTL, a purge of the stream,
-a message deleted by an administrator) is found by asking for the stream's state every other second.
+It is read with the consumer that feeds have, which tells of what is written. What leaves without a word (by
+the bucket's TTL, a purge of the stream, a message deleted by an administrator) is found by asking for the
+stream's state every other second.
 """
 
 import asyncio
-import base64
-import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
-from operator import attrgetter
-from typing import Any, Literal
-
-import orjson
-import pandas as pd
+from typing import Any
 
 from ..connection.connection import Connection, end_tasks
-from ..decoding.decoders import DECODERS, Raw
+from ..decoding.decoders import Raw
 from ..errors import (
     ClosedError,
-    KeyNotFound,
     LookbackError,
-    MessageNotFound,
     RequestFailed,
     RequestRefused,
-    StreamNotFound,
     TooManyKeys,
-    one_of,
 )
 from ..events import Event
 from ..feeds.reconcile import look_again
-from ..streams.by_sequence import read_headers
-from ..streams.ordered_consumer import BUCKET, Consumer, Phase
-from ..streams.stream_list import StreamList
+from ..streams.ordered_consumer import Consumer
+from ..streams.sink import Phase
+from ..streams.stream_list import BUCKET
 from ..subjects import check_key
+from .buckets import filter_of, key_of, newest_entry, operation_of
+from .values import Entry, Values
 
-MOST_REVISIONS = 64
-"""Revisions of a key that a bucket may keep (ADR-8)."""
 MOST_DELETED = 10_000
 """Messages deleted in the middle of a bucket's stream that are looked for one by one; the server sends their
 list. Where there are more, keys are counted instead."""
@@ -58,171 +42,6 @@ ASKED_SHARE = 0.1
 """Of a mapping's ceiling in bytes, what those may have together."""
 ASK_TIMEOUT = 8.0
 """Seconds that a reader waits for such a key."""
-
-Operation = Literal["PUT", "DEL", "PURGE"]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One revision of a key."""
-
-    key: str
-    payload: bytes
-    """What was written; empty where the operation is not PUT."""
-    revision: int
-    updated: int
-    """When the server stored it, ns since the epoch, UTC."""
-    operation: Operation
-
-    @property
-    def value(self) -> Any:
-        """The payload as what it is: JSON, else text, else a text with its bytes in hex and their number."""
-        for decoder in ("json", "text"):
-            with suppress(ValueError):
-                return DECODERS[decoder](self.payload)
-        return _hex(self.payload)
-
-    @property
-    def pretty(self) -> str | None:
-        """JSON on lines of its own, indented; None where the payload is none."""
-        with suppress(ValueError, RecursionError):
-            orjson.loads(self.payload)  # stricter: no NaN, no half of a character
-            return json.dumps(json.loads(self.payload), indent=2, ensure_ascii=False)
-        return None
-
-    def text(self, length: int) -> str:
-        """The payload as it was written, at most `length` characters of it; bytes that are no text in hex."""
-        try:
-            text = self.payload.decode()
-        except UnicodeDecodeError:
-            text = _hex(self.payload, length)
-        return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _hex(payload: bytes, most: int | None = None) -> str:
-    return f"{len(payload):,} bytes: {payload[:most].hex(' ')}"
-
-
-class Values(Mapping[str, Any]):
-    """The keys of a bucket, in alphabetical order, and their values, at one version. It never changes, and
-    may be read in any thread.
-
-    A value is decoded as it is read, so objects and arrays are the reader's own. A key that is not there is
-    a KeyNotFound, which is a KeyError and names the nearest keys.
-
-    Where the bucket has more keys than may be held, it is not `complete`: the server is asked for a key that
-    is not held when somebody reads it. TooManyKeys is raised where it can't be, and by len() and iteration.
-    `entries()` and `frame()` then give the keys that are held.
-    """
-
-    def __init__(
-        self,
-        bucket: str,
-        version: int,
-        entries: dict[str, Entry],
-        ask: Callable[[str], Entry | None] | None = None,
-    ) -> None:
-        """`ask` gives the newest revision of a key that is not held; None where all are."""
-        self.bucket = bucket
-        self.version = version
-        """Counts the changes since the watch began; 0 while nothing is known of the bucket yet."""
-        self._entries = entries
-        self._ask = ask
-        self._asked: dict[str, Entry | None] = {}
-
-    @property
-    def complete(self) -> bool:
-        """Whether all keys of the bucket are held."""
-        return self._ask is None
-
-    @cached_property
-    def _length(self) -> int:
-        return sum(entry.operation == "PUT" for entry in self._entries.values())
-
-    @cached_property
-    def _sorted(self) -> list[Entry]:
-        return sorted(self._entries.values(), key=attrgetter("key"))
-
-    def __getitem__(self, key: str) -> Any:
-        return self.entry(key).value
-
-    def __iter__(self) -> Iterator[str]:
-        self._check_complete()
-        return (entry.key for entry in self._sorted if entry.operation == "PUT")
-
-    def __len__(self) -> int:
-        self._check_complete()
-        return self._length
-
-    def __contains__(self, key: object) -> bool:
-        found = self._find(key) if isinstance(key, str) else None
-        return found is not None and found.operation == "PUT"
-
-    @property
-    def held(self) -> int:
-        """How many keys are held: all that the bucket has, where the mapping is complete."""
-        return self._length
-
-    def _check_complete(self) -> None:
-        if not self.complete:
-            raise TooManyKeys(
-                f"The bucket {self.bucket!r} has more keys than the {self._length:,} that its mapping may "
-                "hold, so they can be neither counted nor gone through. Read each key by its name, or those "
-                "that are held with entries()."
-            )
-
-    def _find(self, key: str) -> Entry | None:
-        found = self._entries.get(key)
-        if found is not None or self._ask is None:
-            return found
-        if key not in self._asked:
-            self._asked[key] = self._ask(key)
-        return self._asked[key]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value of `key`; `default` where there is none."""
-        found = self._find(key)
-        return found.value if found is not None and found.operation == "PUT" else default
-
-    def entry(self, key: str) -> Entry:
-        """The newest revision of `key`. Raises KeyNotFound when it is not there, or deleted."""
-        found = self._find(key)
-        if found is not None and found.operation == "PUT":
-            return found
-        how = f" any more: it was deleted with revision {found.revision}" if found else ""
-        near = one_of(key, islice(self, 5000), what="key") if self.complete else ""
-        raise KeyNotFound(f"The bucket {self.bucket!r} has no key {key!r}{how}. {near}".strip())
-
-    def revision(self, key: str) -> int:
-        """The newest revision of `key`, also where that is a deletion; 0 where there is none."""
-        found = self._find(key)
-        return found.revision if found is not None else 0
-
-    def entries(self, *, deleted: bool = False) -> list[Entry]:
-        """The newest revision of each key that is held, by key; with `deleted`, also of those whose
-        deletion the bucket still keeps."""
-        return [entry for entry in self._sorted if deleted or entry.operation == "PUT"]
-
-    def frame(self, now: int) -> pd.DataFrame:
-        """A table of `entries()` at `now` (ns since the epoch), as `entries_frame` makes it."""
-        return entries_frame(self.entries(), now)
-
-
-def entries_frame(entries: Iterable[Entry], now: int, length: int = 300) -> pd.DataFrame:
-    """A row for each entry: `key`, `value` (text as it was written, at most `length` characters), `revision`,
-    `updated` (UTC, the server's clock), `age` (a Timedelta, at `now` in ns since the epoch), `operation`."""
-    rows = list(entries)
-    updated = pd.to_datetime([entry.updated for entry in rows], utc=True).as_unit("ns")
-    return pd.DataFrame(
-        {
-            "key": pd.Series([entry.key for entry in rows], dtype="str"),
-            "value": pd.Series([entry.text(length) for entry in rows], dtype="str"),
-            "revision": pd.Series([entry.revision for entry in rows], dtype="int64"),
-            "updated": updated,
-            "age": pd.Timestamp(now, tz="UTC") - updated,
-            "operation": pd.Series([entry.operation for entry in rows], dtype="str"),
-        }
-    )
 
 
 @dataclass(frozen=True)
@@ -562,118 +381,9 @@ class _BucketConsumer(Consumer):
         return info
 
 
-def filter_of(bucket: str, key: str, config: Mapping[str, Any]) -> str:
-    """The subjects of `key` (or ">": of all) in `bucket`, whose stream has this `config`. What comes from
-    other buckets has their names in its subjects, unless it is transformed; a mirror of a mirror does not
-    say which (ADR-8)."""
-    return f"$KV.{'*' if config.get('mirror') or config.get('sources') else bucket}.{key}"
-
-
-def key_of(subject: str) -> str | None:
-    """The key in the subject of a bucket's message; None where it is none."""
-    kind, _, rest = subject.partition(".")
-    key = rest.partition(".")[2]
-    return key if kind == "$KV" and key else None
-
-
 def _number(state: dict[str, Any], name: str) -> int:
     return int(state.get(name) or 0)
 
 
 def _size(entry: Entry) -> int:
     return ENTRY_SIZE + len(entry.key) + len(entry.payload)
-
-
-def operation_of(headers: Mapping[str, str] | None) -> Operation:
-    """What a message of a bucket does to its key: KV-Operation (ADR-8), or the reason of a marker that the
-    server has set (ADR-48)."""
-    if not headers:
-        return "PUT"
-    told = headers.get("KV-Operation")
-    if told is not None:
-        return "PURGE" if told == "PURGE" else "PUT" if told == "PUT" else "DEL"
-    reason = headers.get("Nats-Marker-Reason")
-    return "PUT" if reason is None else "DEL" if reason == "Remove" else "PURGE"
-
-
-@dataclass(frozen=True)
-class BucketInfo:
-    """One bucket of the server, as it was when asked."""
-
-    name: str
-    description: str
-    keys: int
-    """Keys, and deletions that are still kept."""
-    revisions: int
-    """Revisions of all of them that are still kept."""
-    bytes: int
-    last_time: pd.Timestamp | None
-    """When the newest revision was stored, UTC; None when there never was one."""
-    history: int
-    """Revisions kept of each key; -1: all."""
-    ttl: pd.Timedelta | None
-    """How long a revision is kept; None: for ever."""
-    max_bytes: int | None
-    """None: no limit."""
-    replicas: int
-    storage: str
-    """"file" or "memory"."""
-
-
-async def list_buckets(streams: StreamList) -> list[BucketInfo]:
-    """All buckets that the login may see, by name."""
-    infos = [info for info in await streams.infos() if info["config"]["name"].startswith(BUCKET)]
-    return sorted(map(_describe, infos), key=lambda bucket: bucket.name)
-
-
-def _describe(info: dict[str, Any]) -> BucketInfo:
-    config, state = info["config"], info.get("state", {"messages": 0, "bytes": 0, "last_seq": 0})
-    age, size = config.get("max_age", 0), config.get("max_bytes", -1)
-    return BucketInfo(
-        name=config["name"].removeprefix(BUCKET),
-        description=config.get("description", ""),
-        keys=state.get("num_subjects", 0),
-        revisions=state["messages"],
-        bytes=state["bytes"],
-        last_time=pd.Timestamp(state["last_ts"]) if state["last_seq"] else None,
-        history=config.get("max_msgs_per_subject", -1),
-        ttl=pd.Timedelta(age) if age > 0 else None,
-        max_bytes=size if size > 0 else None,
-        replicas=config.get("num_replicas", 1),
-        storage=config.get("storage", ""),
-    )
-
-
-async def key_history(connection: Connection, bucket: str, key: str) -> list[Entry]:
-    """The revisions of `key` that are still kept, oldest first; at most 64. Raises StreamNotFound."""
-    found: list[Entry] = []
-    seq = 1
-    try:
-        config = (await connection.infos.ask(BUCKET + bucket))["config"]
-        with suppress(MessageNotFound):
-            while len(found) < MOST_REVISIONS:
-                request = {"seq": seq, "next_by_subj": filter_of(bucket, key, config)}
-                message = (await connection.api(f"STREAM.MSG.GET.{BUCKET}{bucket}", request))["message"]
-                found.append(_entry(key, message))
-                seq = message["seq"] + 1
-    except StreamNotFound:
-        raise StreamNotFound(f"There is no bucket {bucket!r} on this server.") from None
-    return found
-
-
-async def newest_entry(
-    connection: Connection, bucket: str, key: str, config: Mapping[str, Any]
-) -> Entry | None:
-    """The newest revision of `key` in `bucket`, whose stream has this `config`; None where there is none."""
-    request = {"last_by_subj": filter_of(bucket, key, config)}
-    try:
-        answer = await connection.api(f"STREAM.MSG.GET.{BUCKET}{bucket}", request)
-    except MessageNotFound:
-        return None
-    return _entry(key, answer["message"])
-
-
-def _entry(key: str, message: dict[str, Any]) -> Entry:
-    operation = operation_of(read_headers(base64.b64decode(message.get("hdrs") or "")))
-    payload = base64.b64decode(message.get("data") or "") if operation == "PUT" else b""
-    return Entry(key, payload, message["seq"], int(pd.Timestamp(message["time"]).value), operation)

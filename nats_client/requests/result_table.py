@@ -8,7 +8,7 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 
-from ..decoding.decoders import DECODERS
+from ..decoding.json_payloads import read_json
 from ..errors import AnswerBroken, ClosedError
 
 JSON = "application/json"
@@ -178,7 +178,7 @@ def _simple(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _of_json(body: bytes) -> pa.Table:
-    value = DECODERS["json"](body)
+    value = read_json(body)
     rows = [
         row if isinstance(row, dict) else {"value": row}
         for row in (value if isinstance(value, list) else [value])

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import LookbackError
-from ..table.columns import Floats, Ints, is_null
-from ..table.window import Oldest, Snapshot
+from ..table.snapshot import Oldest, Snapshot
+from ..table.values import Floats, Ints, is_null
 from .zoom_tiles import TOO_LARGE, Cells, Detail, bases, put, put_nulls
 
 COLUMNS = 600

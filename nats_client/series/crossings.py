@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..table.columns import Floats, Ints
-from ..table.window import Oldest, Snapshot
+from ..table.snapshot import Oldest, Snapshot
+from ..table.values import Floats, Ints
 from .bins import AHEAD, step_for
 
 MOST_CROSSINGS = 1000

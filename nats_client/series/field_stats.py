@@ -10,9 +10,9 @@ import pandas as pd
 
 from ..decoding.decoders import read_times
 from ..subjects import ENVELOPE
-from ..table.columns import Floats, Ints
 from ..table.iso_times import MISSING, Stamps, stamp_texts
-from ..table.window import Snapshot
+from ..table.snapshot import Snapshot
+from ..table.values import Floats, Ints
 
 ROWS = 20_000
 """Newest rows that are looked at: what it costs does not grow with the window."""

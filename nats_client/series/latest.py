@@ -5,10 +5,8 @@ import threading
 import numpy as np
 import pandas as pd
 
-from ..table.columns import Ints
-from ..table.window import Snapshot
-
-_NONE = -1
+from ..table.snapshot import Snapshot
+from ..table.values import NO_ROW, Ints
 
 
 class Latest:
@@ -61,8 +59,8 @@ class Latest:
 
     def _reach(self, size: int) -> None:
         if (more := size - len(self._newest)) > 0:
-            self._newest = _longer(self._newest, more, _NONE)
-            self._last = _longer(self._last, more, _NONE)
+            self._newest = _longer(self._newest, more, NO_ROW)
+            self._last = _longer(self._last, more, NO_ROW)
             self._time = _longer(self._time, more, np.iinfo(np.int64).min)
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from ..duration import LONGEST, format_duration, iso_duration
 from ..errors import LookbackError
 from ..table.memo import Readings
-from ..table.window import Snapshot
+from ..table.snapshot import Snapshot
 from .bins import ROUND_STEPS
 
 MOST_EARLIER = 30

@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..table.columns import Floats, Ints, is_null
-from ..table.window import Snapshot
+from ..table.snapshot import Snapshot
+from ..table.values import Floats, Ints, is_null
 
 TILE = 256
 """Bins of a tile."""

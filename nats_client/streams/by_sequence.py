@@ -62,18 +62,18 @@ class BySequence:
         """When the message `seq` was stored, ns since the epoch, UTC; None when the stream does not hold it.
         Raises RequestFailed."""
         found = await self._get({"seq": seq})
-        return _ns(found["time"]) if found else None
+        return ns(found["time"]) if found else None
 
     async def since(self, start: int, state: dict[str, Any]) -> int:
         """The lowest sequence from which on messages were stored at `start` (ns since the epoch, UTC) or
         later, in a stream of this `state`. Raises RequestFailed."""
         low, high = int(state["first_seq"]), int(state["last_seq"]) + 1
-        if not state["messages"] or _ns(state["first_ts"]) >= start:
+        if not state["messages"] or ns(state["first_ts"]) >= start:
             return low
         while low < high:
             middle = (low + high) // 2
             found = await self._get({"seq": middle, "next_by_subj": ">"})
-            if found is None or _ns(found["time"]) >= start:
+            if found is None or ns(found["time"]) >= start:
                 high = middle
             else:
                 low = int(found["seq"]) + 1
@@ -136,12 +136,13 @@ def read_headers(block: bytes) -> dict[str, str]:
 def _take(message: dict[str, Any], raw: Raw) -> None:
     seq = int(message["seq"])
     raw.seq.append(seq)
-    raw.received.append(_ns(message["time"]))
+    raw.received.append(ns(message["time"]))
     raw.subject.append(message["subject"])
     raw.payload.append(base64.b64decode(message.get("data") or ""))
     if headers := read_headers(base64.b64decode(message.get("hdrs") or "")):
         raw.headers[seq] = headers
 
 
-def _ns(text: str) -> int:
+def ns(text: str) -> int:
+    """An RFC 3339 time of the server, with up to nine digits of a second, in ns since the epoch."""
     return int(pd.Timestamp(text).value)

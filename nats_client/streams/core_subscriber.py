@@ -24,7 +24,8 @@ from ..connection.connection import Connection, SafeNatsPy, not_permitted
 from ..decoding.decoders import Raw
 from ..errors import LookbackError, RequestFailed, RequestRefused
 from ..events import Events
-from .ordered_consumer import GATHER, RETRY_AFTER, Phase
+from .ordered_consumer import GATHER, RETRY_AFTER
+from .sink import Phase
 
 PULSE = 2.0  # seconds between two signs of life that are asked for
 PULSE_TIMEOUT = 3  # seconds

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -21,9 +22,14 @@ from ..errors import (
     RequestTimeout,
     StreamNotFound,
     TooManySubjects,
+    one_of,
 )
 from ..subjects import check_stream_name
 
+BUCKET = "KV_"
+"""How the stream of a key-value bucket begins (ADR-8)."""
+MOST_NAMES = 5000
+"""Names of streams among which the nearest is looked for."""
 PAGE = 100_000
 """Subjects that the server lists in one answer."""
 QUICK = 1.0  # seconds that a look waits for the server's list before it does with the names
@@ -188,6 +194,22 @@ async def list_names(connection: Connection, most: float = math.inf) -> list[str
         names += page
         if not page or len(names) >= min(most, answer.get("total", 0)):
             return names
+
+
+async def no_such_stream(connection: Connection, name: str) -> StreamNotFound:
+    """The error for a stream that is not there, with the name that it may have been meant to be."""
+    known: Sequence[str] | None = connection.rights.streams
+    if known is None:
+        with contextlib.suppress(LookbackError, OSError):
+            known = await list_names(connection, MOST_NAMES)
+    names, what = list(known or ()), "stream"
+    if name.startswith(BUCKET):
+        name, what = name.removeprefix(BUCKET), "bucket"
+        names = [other.removeprefix(BUCKET) for other in names if other.startswith(BUCKET)]
+    near = ""
+    if known is not None:  # in a thread: of thousands the nearest takes a while
+        near = await asyncio.to_thread(one_of, name, set(names) - {name}, what=what)
+    return StreamNotFound(f"There is no {what} {name!r} on this server. {near}".strip())
 
 
 def _away(name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from bench.chart_end import read
 from components.charts.wire import Sent
 from nats_client.errors import ColumnError, LookbackError
 from nats_client.series.bins import MOST, Bins, step_for
-from nats_client.table.columns import NULL, Batch, is_null
+from nats_client.table.values import NULL, Batch, is_null
 from nats_client.table.window import Window
 
 LOOK_BACK = pd.Timedelta("PT5M")

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from bench.chart_end import Message, read
 from components.charts.thresholds import MOST_MARKS, checked, drawn
 from nats_client.errors import ThresholdError
-from nats_client.table.columns import Batch
+from nats_client.table.values import Batch
 from tests.components.chart_app.source import SECOND, Source, View
 
 SCRIPT = """

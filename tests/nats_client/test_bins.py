@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nats_client.decoding.decoders import Raw, decode
 from nats_client.series.bins import COLUMNS, Bins, Changes, step_for
-from nats_client.table.columns import Batch
+from nats_client.table.values import Batch
 from nats_client.table.window import Window
 
 LOOK_BACK = pd.Timedelta("PT10M")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nats_client import Client, Settings
 from nats_client.errors import ColumnError
 from nats_client.series.crossings import MOST_CROSSINGS, Crossing, Crossings
-from nats_client.table.columns import Batch
+from nats_client.table.values import Batch
 from nats_client.table.window import Window
 from tests.nats import running_server
 from tests.waiting import until

@@ -1,6 +1,8 @@
 """Payloads to columns."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nats_client.decoding import decoders
 from nats_client.decoding import json_columns as bulk_json
-from nats_client.decoding.decoders import LONGEST_TEXT, Raw, decode
-from nats_client.table.columns import is_null
+from nats_client.decoding.decoders import DECODERS, LONGEST_TEXT, Raw, decode
+from nats_client.decoding.json_payloads import JSON
+from nats_client.table.values import is_null
 from nats_client.table.window import Window
 
 NOW = 1_700_000_000_123_456_789
@@ -201,10 +203,15 @@ def test_read_in_one_go_as_one_by_one(texts: list[str]) -> None:
     payloads = [text.encode() for text in texts]
     together, malformed = frame(*payloads)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoders, "_objects", lambda _: None)
+        patch.setitem(DECODERS, "json", replace(JSON, rows=lambda _: None))
         alone, malformed_alone = frame(*payloads)
     assert malformed == malformed_alone
     pd.testing.assert_frame_equal(together, alone)
+
+
+def unwanted(payloads: Sequence[bytes]) -> None:
+    """In place of the reader of rows, where columns are to be read."""
+    pytest.fail(f"{len(payloads)} payloads were left to the reader of rows")
 
 
 def test_what_looks_alike_is_read_by_column(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +221,7 @@ def test_what_looks_alike_is_read_by_column(monkeypatch: pytest.MonkeyPatch) -> 
         % (i % 60, i, i, b', "ok": true' if i else b', "ok": false')
         for i in range(200)
     ]
-    monkeypatch.setattr(decoders, "_objects", None)
+    monkeypatch.setitem(DECODERS, "json", replace(JSON, rows=unwanted))
     rows, malformed = frame(*payloads, time="t")
     assert malformed == 0
     assert [str(rows[name].dtype) for name in ("t", "value", "n")] == [
@@ -239,7 +246,7 @@ def test_a_text_that_says_null_is_no_null(text: str) -> None:
 def test_nulls_beside_texts_that_say_null_are_read_by_column(monkeypatch: pytest.MonkeyPatch) -> None:
     """Explicit nulls stay with the quick reader, whatever the texts beside them say."""
     rows = [{"v": i if i % 3 else None, "text": f"null and\nnull \\ {i}"} for i in range(200)]
-    monkeypatch.setattr(decoders, "_objects", None)
+    monkeypatch.setitem(DECODERS, "json", replace(JSON, rows=unwanted))
     assert nulls(*(json.dumps(row).encode() for row in rows))["v"] == [not i % 3 for i in range(200)]
 
 

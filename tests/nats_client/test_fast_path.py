@@ -12,7 +12,8 @@ from nats.protocol.parser import Parser
 
 from nats_client import Client, Settings
 from nats_client.connection import bulk_parser as fast_path
-from nats_client.connection.bulk_parser import BEFORE, BulkParser, Inbox, Run, RunInbox, TappedNatsPy
+from nats_client.connection.arrivals import BEFORE, Run
+from nats_client.connection.bulk_parser import BulkParser, Inbox, RunInbox, TappedNatsPy
 from tests.nats import running_server
 
 TAPPED, OTHER = 7, 8

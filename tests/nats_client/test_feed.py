@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from nats_client import Client, Feed, Settings
+from nats_client.decoding.decoder import Decoder
 from nats_client.decoding.decoders import DECODERS
 from nats_client.errors import ClosedError, DurationError, SubjectError
-from nats_client.table.columns import Batch
+from nats_client.table.values import Batch
 from tests.nats import NatsServer, numbered
 from tests.publisher import Publisher
 from tests.waiting import until
@@ -288,7 +289,7 @@ def test_a_payload_that_breaks_the_decoder(
             raise ZeroDivisionError
         return json.loads(payload)
 
-    monkeypatch.setitem(DECODERS, "brittle", brittle)
+    monkeypatch.setitem(DECODERS, "brittle", Decoder(brittle))
     server.publish("s.a", *numbered(3), b"poison", *numbered(3, 4))
     feed = client.feed("S", look_back="PT1H", decoder="brittle")
     feed.wait(30)

@@ -9,7 +9,7 @@ import pytest
 
 from nats_client.decoding.decoders import Raw, decode
 from nats_client.series.field_stats import ROWS, Field, fields, times_among
-from nats_client.table.columns import Batch
+from nats_client.table.values import Batch
 from nats_client.table.window import Window
 
 NOW = pd.Timestamp("2026-03-01T12:00:00Z").value

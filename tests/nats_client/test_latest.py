@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from nats_client.errors import ColumnError
 from nats_client.series.latest import Latest
-from nats_client.table.columns import Batch
-from nats_client.table.window import Oldest, Window
+from nats_client.table.snapshot import Oldest
+from nats_client.table.values import Batch
+from nats_client.table.window import Window
 
 row = st.tuples(st.integers(0, 30), st.sampled_from("abcd"), st.sampled_from([1.0, 2.0, float("nan")]))
 step = st.lists(row, min_size=1, max_size=6) | st.integers(1, 12) | st.just("clear")
@@ -53,6 +54,17 @@ def test_a_late_thread_gets_what_its_snapshot_holds() -> None:
     assert latest.of(window.snapshot())["a"] == 2.0
     assert latest.of(old)["a"] == 1.0
     assert latest.of(window.snapshot())["a"] == 2.0
+
+
+def test_older_rows_give_a_series_without_a_value_none() -> None:
+    """A series of which no row has a value stays out of the newest ones also when older rows came later."""
+    window, older, latest = Window(), Window(), Latest("v", "_subject")
+    window.append(batch(10, [(10, "a", 1.0), (11, "b", float("nan"))]))
+    older.append(batch(0, [(0, "a", 5.0), (1, "a", 6.0)]))
+    window.prepend(older)
+    snapshot = window.snapshot()
+    assert snapshot.latest("v", "_subject").to_dict() == {"a": 1.0}
+    assert latest.of(snapshot).to_dict() == {"a": 1.0}
 
 
 def test_a_missing_column_is_named() -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from nats_client import Client, Settings
 from nats_client.errors import ClosedError, SettingsError
-from nats_client.kv.watch import Entry
+from nats_client.kv.values import Entry
 from nats_client.memory import SMALLEST, Memory
-from nats_client.table.columns import Batch
+from nats_client.table.values import Batch
 from nats_client.table.window import Window
 from tests.nats import NatsServer
 from tests.waiting import until

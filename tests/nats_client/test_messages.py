@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from nats_client import Client, Settings
-from nats_client.feeds.feed import LONGEST_PAYLOAD, MOST_MESSAGES
+from nats_client.feeds.feed import MOST_MESSAGES
+from nats_client.feeds.health import LONGEST_PAYLOAD
 from tests.nats import running_server
 from tests.waiting import until
 

@@ -23,7 +23,7 @@ from nats_client.series.periods import (
     reach,
     step_of,
 )
-from nats_client.table.columns import Batch
+from nats_client.table.values import Batch
 from nats_client.table.window import Window
 
 SECOND = 10**9

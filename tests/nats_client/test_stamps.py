@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nats_client.table.columns import Batch
 from nats_client.table.iso_times import MISSING, STAMP, read_stamps, stamp_texts
+from nats_client.table.values import Batch
 from nats_client.table.window import Window
 
 moments = st.datetimes(datetime(1700, 1, 1), datetime(2199, 12, 31))

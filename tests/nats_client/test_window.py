@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from nats_client.errors import ColumnError
-from nats_client.table.columns import Batch
-from nats_client.table.window import MAX_COLUMNS, Snapshot, Window
+from nats_client.table.snapshot import Snapshot
+from nats_client.table.values import Batch
+from nats_client.table.window import MAX_COLUMNS, Window
 
 SECOND = 10**9
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nats_client.decoding.decoders import Raw, decode
-from nats_client.table.window import Snapshot, Window
+from nats_client.table.snapshot import Snapshot
+from nats_client.table.window import Window
 from nats_client.workflows import Run, count_missing, hear, read_log, read_runs
 
 SECOND = 10**9

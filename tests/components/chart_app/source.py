@@ -10,8 +10,9 @@ import pandas as pd
 
 from nats_client.series.bins import Bins
 from nats_client.series.crossings import Crossings
-from nats_client.table.columns import NULL, Batch, Floats
-from nats_client.table.window import Snapshot, Window
+from nats_client.table.snapshot import Snapshot
+from nats_client.table.values import NULL, Batch, Floats
+from nats_client.table.window import Window
 
 SECOND = 1_000_000_000
 LOOK_BACK = pd.Timedelta("PT1M")

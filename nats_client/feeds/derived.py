@@ -1,0 +1,56 @@
+"""What is worked out of the rows of a feed, and kept for all its viewers."""
+
+import pandas as pd
+
+from ..series.bins import MOST, Bins
+from ..series.crossings import Crossings
+from ..series.latest import Latest
+from ..series.periods import Means
+from ..table.memo import Readings
+
+
+class Derived:
+    """What is worked out of the rows of a feed, once for all its viewers."""
+
+    def __init__(self) -> None:
+        self.means = Means()
+        """Means of periods, which all viewers of the same table share."""
+        self.readings = Readings()
+        """Whatever else is worked out of the rows for all viewers."""
+        self._bins, self._crossings, self._latest = Readings(), Readings(), Readings()
+
+    def bins(
+        self,
+        fields: tuple[str, ...],
+        color: str | None,
+        look_back: pd.Timedelta,
+        most: int = MOST,
+        step: int | None = None,
+    ) -> Bins:
+        """The bins that all viewers of the same chart share; whoever draws brings them up to date first.
+        Raises LookbackError, as Bins does."""
+        key = (fields, color, look_back.value, most, step)
+        return self._bins.once(key, None, lambda: Bins(fields, color, look_back, most=most, step=step))
+
+    def crossings(
+        self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float
+    ) -> Crossings:
+        """The crossings that all viewers of the same threshold share, as with bins()."""
+        key = (field, color, look_back.value, threshold)
+        return self._crossings.once(key, None, lambda: Crossings(field, color, look_back, threshold))
+
+    def latest(self, column: str, by: str, look_back: pd.Timedelta) -> Latest:
+        """The newest values that all viewers of the same look-back share."""
+        key = (column, by, look_back.value)
+        return self._latest.once(key, None, lambda: Latest(column, by))
+
+    @property
+    def derived_bytes(self) -> int:
+        """Bytes of what is kept, roughly."""
+        kept = (self._bins, self._crossings, self._latest, self.readings, self.means.tables)
+        return sum(each.nbytes for each in kept)
+
+    def forget_derived(self) -> None:
+        """Let go of it; who asks again has it worked out again."""
+        for each in (self._bins, self._crossings, self._latest, self.readings, self.means.tables):
+            each.clear()

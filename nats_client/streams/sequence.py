@@ -1,0 +1,194 @@
+"""Decides what is new, missing, doubtful or another stream's in what a consumer sends.
+
+It looks at sequences and stored times only: no connection, no clock, no waiting. It changes nothing but the
+result that it returns, so a caller that cannot use a result drops it and asks for the messages again.
+"""
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..connection.arrivals import BEFORE, Arrived, Run
+from ..decoding.decoders import Raw
+from ..subjects import matches
+
+MOST_NAMES = 100_000
+"""Subjects whose text is kept at hand."""
+
+
+class AnotherStreamError(Exception):
+    """The last message, sent once more, is another one than it was."""
+
+
+class DoubtError(Exception):
+    """The consumer can no longer be trusted; the text says why."""
+
+
+@dataclass(slots=True)
+class Position:
+    """How far a stream has been read."""
+
+    last: int = -1
+    """Stream sequence of the last message, -1 before the first."""
+    expected: int = 1
+    """Consumer sequence of the next message."""
+    pending: int = 0
+    """Messages that the server has still to deliver."""
+    known_at: int | None = None
+    """When the server stored the message `last`, ns since the epoch, UTC; None where that is not known."""
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a batch comes to."""
+
+    at: Position
+    """How far the stream has been read with it."""
+    raw: Raw = field(default_factory=Raw)
+    """Its new messages, in order."""
+    gone: list[tuple[int, int, int]] = field(default_factory=list)
+    """Messages that left the stream unread: how many, and between which times (ns since the epoch, UTC)."""
+    replies: list[str] = field(default_factory=list)
+    """Subjects of flow control to answer, once `raw` has been delivered."""
+    doubt: str | None = None
+    """Why the consumer is in doubt, if it is. What is behind the doubt was not taken."""
+
+
+class Tracker:
+    """Takes in what one consumer of a stream sends."""
+
+    def __init__(self, until: int | None) -> None:
+        """Messages from the stream sequence `until` on are not taken."""
+        self._until = until
+        self._subject: str | None = None
+        self._names: dict[bytes, str] = {}
+
+    def take(self, batch: Sequence[Arrived | Run], at: Position, subject: str | None) -> Taken:
+        """Take in what has arrived behind `at`. Without the filter `subject`, a step in the stream sequence
+        is a message that left the stream unread. Raises AnotherStreamError; raises DoubtError where a message
+        was not asked for."""
+        self._subject = subject
+        taken = Taken(Position(at.last, at.expected, at.pending, at.known_at))
+        if len(self._names) > MOST_NAMES:
+            self._names.clear()
+        for part in batch:
+            if isinstance(part, Run):
+                taken.doubt = self._take_run(part, taken)
+            elif part[1].startswith(b"$JS.ACK."):
+                taken.doubt = self._take(*part, taken)
+            else:
+                _, reply, _, headers = part
+                taken.doubt = _take_status(reply.decode(), headers or {}, taken)
+                if not taken.doubt and _is_idle(reply, headers or {}):
+                    taken.at.pending = 0  # what was counted and has not come was purged meanwhile
+            if taken.doubt:
+                break
+        return taken
+
+    def _take(
+        self, subject: bytes, reply: bytes, payload: bytes, headers: dict[str, str] | None, taken: Taken
+    ) -> str | None:
+        """Take in one message; why the consumer is in doubt, if it is. Raises AnotherStreamError."""
+        tokens = reply.split(b".")
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, in the second
+        # version with <domain>.<account> in front of the stream (ADR-15).
+        first = 5 if len(tokens) == 9 else 7
+        ack = list(map(int, tokens[first : first + 4]))
+        return self._take_one(subject, ack, payload, headers, taken)
+
+    def _take_one(
+        self,
+        subject: bytes,
+        ack: list[int],
+        payload: bytes,
+        headers: dict[str, str] | None,
+        taken: Taken,
+    ) -> str | None:
+        seq, order, stored, pending = ack
+        at, raw = taken.at, taken.raw
+        if order != at.expected:
+            return f"message {at.expected} of the consumer is missing"
+        at.expected += 1
+        at.pending = pending
+        limit = self._until if self._until is not None else 2**63
+        if at.last < seq < limit:
+            if self._subject is None and at.known_at is not None and seq != at.last + 1:
+                taken.gone.append((seq - at.last - 1, at.known_at, stored))
+            at.known_at = stored
+            raw.seq.append(seq)
+            raw.received.append(stored)
+            raw.subject.append(self._name(subject))
+            raw.payload.append(payload)
+            if headers:
+                raw.headers[seq] = headers
+            at.last = seq
+        elif seq >= limit:
+            if self._subject is None and at.known_at is not None and at.last < limit - 1:
+                taken.gone.append((limit - 1 - at.last, at.known_at, stored))
+            at.last = max(at.last, limit - 1)
+        elif seq == at.last and at.known_at is not None and stored != at.known_at:
+            raise AnotherStreamError
+        return None
+
+    def _take_run(self, run: Run, taken: Taken) -> str | None:
+        """As _take for each message of a run; at once, where nothing about them is out of the ordinary."""
+        at, raw = taken.at, taken.raw
+        seq, order, stored, pending = run.acks.T
+        count = len(run)
+        in_order = bool((order == np.arange(at.expected, at.expected + count)).all())
+        ascending = seq[0] > at.last and bool((seq[1:] > seq[:-1]).all())
+        if not in_order or not ascending or (self._until is not None and seq[-1] >= self._until):
+            for subject, ack, payload in zip(run.subjects, run.acks.tolist(), run.payloads, strict=True):
+                if doubt := self._take_one(subject.removeprefix(BEFORE), ack, payload, None, taken):
+                    return doubt
+            return None
+        if self._subject is None and at.known_at is not None and seq[-1] - at.last != count:
+            before, known = np.append(at.last, seq[:-1]), np.append(at.known_at, stored[:-1])
+            for i in np.flatnonzero(seq - before > 1).tolist():
+                taken.gone.append((int(seq[i] - before[i] - 1), int(known[i]), int(stored[i])))
+        elif self._subject is None and seq[-1] - seq[0] != count - 1:
+            for i in (np.flatnonzero(np.diff(seq) > 1) + 1).tolist():
+                taken.gone.append((int(seq[i] - seq[i - 1] - 1), int(stored[i - 1]), int(stored[i])))
+        raw.seq.extend(array("q", seq.tobytes()))
+        raw.received.extend(array("q", stored.tobytes()))
+        names = self._names
+        for subject in set(run.subjects).difference(names):
+            names[subject] = self._name(subject.removeprefix(BEFORE))
+        raw.subject.extend(map(names.__getitem__, run.subjects))
+        raw.payload.extend(run.payloads)
+        at.expected += count
+        at.last, at.known_at, at.pending = int(seq[-1]), int(stored[-1]), int(pending[-1])
+        return None
+
+    def _name(self, subject: bytes) -> str:
+        name = self._names.get(subject)
+        if name is None:
+            name = subject.decode("utf-8", "replace")
+            if self._subject is not None and not matches(name, self._subject):
+                raise DoubtError(f"the consumer sends {name!r}, which was not asked for")
+            self._names[subject] = name
+        return name
+
+
+def _take_status(reply: str, headers: dict[str, str], taken: Taken) -> str | None:
+    """Take in a control message; why the consumer is in doubt, if it is. Flow control is answered later,
+    when what came before it is in the window: that bounds what is under way."""
+    status = headers.get("Status", "")
+    if status == "100":
+        if reply:
+            taken.replies.append(reply)
+        elif stalled := headers.get("Nats-Consumer-Stalled"):
+            taken.replies.append(stalled)
+        told = headers.get("Nats-Last-Consumer")
+        if told is not None and int(told) >= taken.at.expected:
+            return f"messages {taken.at.expected} to {told} of the consumer are missing"
+        return None
+    return f"the server says: {status} {headers.get('Description', '')}".strip()
+
+
+def _is_idle(reply: bytes, headers: dict[str, str]) -> bool:
+    """Whether a control message is the heartbeat of a consumer that has nothing to deliver; one that waits
+    for an answer to its flow control says that it is stalled, or asks for it."""
+    return not reply and "Nats-Last-Consumer" in headers and "Nats-Consumer-Stalled" not in headers

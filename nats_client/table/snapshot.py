@@ -1,0 +1,237 @@
+"""A window as it was at one version, read by any thread."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..errors import ColumnError, one_of
+from .columns import Part, TokenPart
+from .iso_times import Stamps
+from .values import NO_ROW, Codes, Floats, Ints, Kind
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A window as it was at one version. Immutable; any thread may read it for as long as it likes.
+
+    Rows carry ordinals: row i of an array that starts at `first` has the ordinal first + i. Ordinals only
+    grow within a generation, so a reader that remembers `end` finds what is new without a search.
+    """
+
+    version: int
+    """Grows with every change of the window."""
+    generation: int
+    """Changes when ordinals or codes handed out before no longer hold; incremental readers start over."""
+    first: int
+    """Ordinal of the oldest row."""
+    seq: Ints = field(repr=False)
+    received: Ints = field(repr=False)
+    time: Ints = field(repr=False)
+    ordered: bool
+    """Whether `time` ascends. Rows in event time may arrive late."""
+    _columns: dict[str, Part] = field(repr=False)
+
+    @property
+    def end(self) -> int:
+        """One past the ordinal of the newest row."""
+        return self.first + len(self.seq)
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+    @property
+    def columns(self) -> dict[str, Kind]:
+        """Column name to kind, "number", "text" or "time": `_subject`, its named tokens, then the payload's,
+        as they appeared."""
+        return {name: column.kind for name, column in self._columns.items()}
+
+    def times(self, start: int | None = None) -> Ints:
+        """`_time` of the rows with an ordinal of at least `start` (default: all), ns since the epoch, UTC."""
+        return self.time[self._offset(start) :]
+
+    def numbers(self, name: str, start: int | None = None) -> Floats:
+        """A numeric column as float64, NaN where missing. Raises ColumnError, naming what exists."""
+        return self._typed(name, "number", slice(self._offset(start), None))
+
+    def codes(self, name: str, start: int | None = None) -> tuple[Codes, list[str]]:
+        """A text column as int32 codes (-1 = missing) and its labels, a list that only ever grows at its
+        end within a generation; do not change it. Raises ColumnError, naming what exists."""
+        data = self._typed(name, "text", slice(self._offset(start), None))
+        return data, self._columns[name].labels.texts
+
+    def integers(self, name: str, start: int | None = None) -> Any:
+        """A numeric column as whole numbers to the last digit (int64, uint64 or Int64), where float64 cannot
+        hold some of them; None where it can, or where other numbers stand among them. Raises ColumnError."""
+        return self._column(name).exact(slice(self._offset(start), None))
+
+    def stamps(self, name: str, start: int | None = None) -> Stamps:
+        """A column of times as an array of STAMP. Raises ColumnError, naming what exists."""
+        return self._typed(name, "time", slice(self._offset(start), None))
+
+    def since(self, received: int) -> "Snapshot":
+        """The rows that the server stored at or after `received` (ns since the epoch, UTC)."""
+        cut = int(np.searchsorted(self.received, received))
+        return self._part(slice(cut, None), self.first + cut) if cut else self
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> "Snapshot":
+        """The rows for which `kept` is true, as copies; their ordinals mean nothing any more."""
+        return self._part(kept, self.first)
+
+    def named(self, names: Sequence[str]) -> "Snapshot":
+        """The same rows with tokens of the subject as text columns, called by `names`: one for each token,
+        empty where it has none, as in subjects.Pattern. A payload field of such a name becomes
+        `payload{name}`."""
+        if not any(names):
+            return self
+        subjects = self._columns["_subject"]
+        columns = {"_subject": subjects}
+        for place, name in enumerate(names):
+            if name:
+                tokens = subjects.labels.tokens(place, place == len(names) - 1)
+                columns[name] = TokenPart(subjects.column, subjects.data, "text", tokens=tokens)
+        for name, part in self._columns.items():
+            if name == "_subject":
+                continue
+            own = name
+            while own in columns or own in names or (own != name and own in self._columns):
+                own = f"payload{own}"
+            columns[own] = part
+        return replace(self, _columns=columns)
+
+    def _part(self, rows: "slice | npt.NDArray[np.bool_]", first: int) -> "Snapshot":
+        return Snapshot(
+            self.version,
+            self.generation,
+            first,
+            self.seq[rows],
+            self.received[rows],
+            self.time[rows],
+            self.ordered,
+            {name: part.cut(rows) for name, part in self._columns.items()},
+        )
+
+    def frame(self, columns: Sequence[str] | None = None, *, last: int | None = None) -> pd.DataFrame:
+        """The rows as a DataFrame, without copying them: read it, or `.copy()` it before changing it.
+
+        Index `_time` (UTC, ascending); columns `_subject` (categorical), `_seq` (int64), the subject's named
+        tokens (categorical) and the payload's own, or just `columns` of these: float64, int64 where all
+        values are integers (Int64 where some are missing and float64 could not hold the others),
+        datetime64[ns, UTC] where all are times in ISO 8601 that name UTC, categorical for other text. `last`
+        keeps only that many of the newest rows by `_time`. Raises ColumnError, naming what exists.
+        """
+        names = list(columns) if columns is not None else ["_subject", "_seq", *self._payload()]
+        first = max(0, len(self) - last) if last is not None else 0
+        order = self._by_time()
+        part = slice(first, None) if order is None else order[first:]
+        series: dict[str, Any] = {}
+        for name in names:
+            series[name] = self.seq[part] if name == "_seq" else self._column(name).pandas(part)
+        index = pd.DatetimeIndex(self.time[part].view("datetime64[ns]"), name="_time").tz_localize("UTC")
+        return pd.DataFrame(series, index=index, copy=False)
+
+    def latest(self, name: str, by: str = "_subject") -> pd.Series:
+        """The newest value by `_time` of column `name` per value of the text column `by`, sorted by `by`.
+
+        Rows in which `name` is missing are passed over. Raises ColumnError, naming what exists.
+        """
+        codes, labels = self.codes(by)
+        column = self._column(name)
+        order = self._by_time()
+        newest = np.full(len(labels), -1, dtype=np.int64)
+        end, step = len(codes), 4096
+        # Read backwards in growing pieces: the newest value of most labels is near the end.
+        while end > 0 and (newest < 0).any():
+            start = max(0, end - step)
+            these = slice(start, end) if order is None else order[start:end]
+            part = codes[these]
+            rows = np.flatnonzero((part >= 0) & column.present(these))
+            fresh = np.full(len(labels), -1, dtype=np.int64)
+            fresh[part[rows]] = rows + start
+            newest = np.where(newest < 0, fresh, newest)
+            end, step = start, step * 4
+        held = newest >= 0
+        if order is not None:
+            newest[held] = order[newest[held]]
+        return self.picked(name, by, np.where(held, newest + self.first, NO_ROW))
+
+    def picked(self, name: str, by: str, ordinals: Ints) -> pd.Series:
+        """The values of column `name` in the rows with these ordinals, one for each label of the text column
+        `by`, sorted by it; without those whose row has left."""
+        labels = self.codes(by)[1]
+        found = np.flatnonzero(ordinals >= self.first)
+        picked = self._column(name).picked(ordinals[found] - self.first)
+        index = pd.Index([labels[code] for code in found], name=by, dtype="str")
+        return pd.Series(picked, index=index, name=name).sort_index()
+
+    def present(self, name: str, start: int | None = None) -> npt.NDArray[np.bool_]:
+        """Which rows with an ordinal of at least `start` have a value in column `name`. Raises ColumnError,
+        naming what exists."""
+        return self._column(name).present(slice(self._offset(start), None))
+
+    def kind_of(self, name: str) -> Kind:
+        """ "number", "text" or "time". Raises ColumnError, naming what exists."""
+        return self._column(name).kind
+
+    def _column(self, name: str) -> Part:
+        if name not in self._columns:
+            raise ColumnError(f"There is no column {name!r}. " + one_of(name, self._columns, what="column"))
+        return self._columns[name]
+
+    def _by_time(self) -> Ints | None:
+        """The rows in the order of `_time`, those of one time as they came; None where they are in it."""
+        return None if self.ordered else np.argsort(self.time, kind="stable")
+
+    def _payload(self) -> list[str]:
+        return [name for name in self._columns if name != "_subject"]
+
+    def _offset(self, start: int | None) -> int:
+        return 0 if start is None else max(0, start - self.first)
+
+    def _typed(self, name: str, kind: Kind, rows: slice) -> npt.NDArray[Any]:
+        if (found := self.kind_of(name)) != kind:
+            fitting = [other for other, column in self._columns.items() if column.kind == kind]
+            raise ColumnError(
+                f"The column {name!r} holds {found}s, not {kind}s. "
+                + one_of(name, fitting, what=f"{kind} column")
+            )
+        return self._columns[name].values(rows)
+
+
+_CHUNK = 4096
+
+
+class Oldest:
+    """The earliest `_time` of a window whose rows came in another order, at a cost that hardly grows with it:
+    of most rows only the earliest of _CHUNK at a time is looked at."""
+
+    def __init__(self) -> None:
+        self._generation: int | None = None
+        self._chunks = np.zeros(0, dtype=np.int64)
+        self._from = 0  # the number of the first of these chunks
+
+    def of(self, snapshot: Snapshot) -> int:
+        """In ns since the epoch, UTC. The snapshot must have rows."""
+        time = snapshot.time
+        if snapshot.ordered:
+            return int(time[0])
+        start, stop = -(-snapshot.first // _CHUNK), snapshot.end // _CHUNK  # the chunks that are all there
+        if start >= stop:
+            return int(time.min())
+        known = self._from + len(self._chunks)
+        if snapshot.generation != self._generation or not self._from <= start <= known:
+            self._generation, self._from = snapshot.generation, start
+            self._chunks, known = np.zeros(0, dtype=np.int64), start
+        if known < stop:
+            rows = time[known * _CHUNK - snapshot.first : stop * _CHUNK - snapshot.first]
+            self._chunks = np.append(self._chunks, rows.reshape(-1, _CHUNK).min(axis=1))
+        self._chunks = self._chunks[start - self._from :]
+        self._from = start
+        ends = time[: start * _CHUNK - snapshot.first], time[stop * _CHUNK - snapshot.first :]
+        return int(min(part.min(initial=_LATEST) for part in (*ends, self._chunks[: stop - start])))
+
+
+_LATEST = np.iinfo(np.int64).max

@@ -1,0 +1,204 @@
+"""What a consumer sends comes to each message once, in order, or to a doubt."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from nats_client.connection.arrivals import BEFORE, Arrived, Run
+from nats_client.streams.sequence import AnotherStreamError, DoubtError, Position, Taken, Tracker
+
+Ack = tuple[int, int, int, int]
+"""Stream sequence, consumer sequence, time of storage, messages still to come."""
+STATUS = {"Status": "100", "Description": "Idle Heartbeat"}
+
+
+def stored(seq: int) -> int:
+    """When a stream that nothing happened to has stored the message."""
+    return 1_000 + 10 * seq
+
+
+def subject_of(seq: int) -> bytes:
+    """One of three subjects."""
+    return b"s.%d" % (seq % 3)
+
+
+def acks_of(seqs: list[int]) -> list[Ack]:
+    """What a new consumer says of these messages."""
+    return [(seq, at + 1, stored(seq), len(seqs) - at - 1) for at, seq in enumerate(seqs)]
+
+
+def single(ack: Ack, *, domain: bool = False) -> Arrived:
+    """One message as it arrives by itself."""
+    seq, order, when, pending = ack
+    before = b"$JS.ACK.hub.account.S.c.1" if domain else b"$JS.ACK.S.c.1"
+    tail = b".token" if domain else b""
+    reply = b"%s.%d.%d.%d.%d%s" % (before, seq, order, when, pending, tail)
+    return subject_of(seq), reply, b"%d" % seq, None
+
+
+def run(acks: list[Ack]) -> Run:
+    """Messages as they arrive together."""
+    return Run(
+        [BEFORE + subject_of(seq) for seq, *_ in acks],
+        np.array(acks, dtype=np.int64).reshape(-1, 4),
+        [b"%d" % seq for seq, *_ in acks],
+    )
+
+
+def heartbeat(sent: int) -> Arrived:
+    """A heartbeat of a consumer that has sent so many messages."""
+    return b"inbox", b"", b"", STATUS | {"Nats-Last-Consumer": str(sent)}
+
+
+def arrive(acks: list[Ack], sizes: list[int]) -> list[Arrived | Run]:
+    """The same messages in parts of these sizes: a size of 1 by itself, in either version of the reply
+    subject; a larger one together."""
+    parts: list[Arrived | Run] = []
+    at = 0
+    while at < len(acks):
+        size = sizes[len(parts) % len(sizes)]
+        part = acks[at : at + size]
+        parts.append(single(part[0], domain=at % 2 == 0) if size == 1 else run(part))
+        at += size
+    return parts
+
+
+def disturb(acks: list[Ack], faults: list[tuple[str, int]]) -> list[Ack]:
+    """What arrives of them where some are lost, doubled, or change places."""
+    acks = list(acks)
+    for fault, place in faults:
+        if not acks:
+            break
+        at = place % len(acks)
+        if fault == "lose":
+            del acks[at]
+        elif fault == "double":
+            acks.insert(at, acks[at])
+        else:
+            acks.insert(0, acks.pop(at))
+    return acks
+
+
+FAULTS = st.lists(st.tuples(st.sampled_from(["lose", "double", "move"]), st.integers(0, 40)), max_size=3)
+SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=4)
+
+
+@given(
+    st.sets(st.integers(1, 60), min_size=1, max_size=40),
+    st.lists(st.tuples(FAULTS, st.sets(st.integers(1, 60), max_size=6), st.integers(0, 9)), max_size=5),
+    SIZES,
+    st.sampled_from([None, ">", "s.*"]),
+)
+@example({1, 2, 3}, [([("lose", 2)], set(), 0)], [5], None)
+def test_each_message_once_in_order_or_a_doubt(
+    held: set[int], tries: list[tuple[list[tuple[str, int]], set[int], int]], sizes: list[int], subject: str
+) -> None:
+    """Whatever is lost, doubled, moved or purged, and however often the consumer is made anew: all that the
+    stream still holds is delivered, each sequence once and in order; a consumer whose messages did not arrive
+    as they were sent is put in doubt; and without a filter each message that was purged unread is counted."""
+    at, delivered, gone = Position(), [], 0
+    for faults, purged, split in [*tries, ([], set(), 0)]:
+        tracker, at = Tracker(None), Position(at.last, known_at=at.known_at)
+        held = held - purged
+        sent = acks_of([seq for seq in sorted(held) if seq >= at.last])
+        arrived = disturb(sent, faults)
+        parts = [*arrive(arrived, sizes), heartbeat(len(sent))]
+        doubt = None
+        for batch in (parts[:split], parts[split:]):
+            taken = tracker.take(batch, at, subject)
+            at, doubt = taken.at, taken.doubt
+            delivered += taken.raw.seq
+            gone += sum(count for count, _, _ in taken.gone)
+            assert [b"%d" % seq for seq in taken.raw.seq] == taken.raw.payload
+            assert [subject_of(seq).decode() for seq in taken.raw.seq] == taken.raw.subject
+            assert list(map(stored, taken.raw.seq)) == list(taken.raw.received)
+            if doubt:
+                break
+        assert bool(doubt) == (arrived != sent)
+        assert delivered == sorted(set(delivered))
+    assert held <= set(delivered)
+    if subject is None and delivered:
+        assert len(delivered) + gone == delivered[-1] - delivered[0] + 1
+    else:
+        assert not gone
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.integers(1, 12)), min_size=1, max_size=12),
+    st.integers(-1, 10),
+    st.one_of(st.none(), st.integers(1, 30)),
+    st.sampled_from([None, ">"]),
+)
+def test_a_run_is_the_same_as_its_messages_one_by_one(
+    said: list[tuple[int, int]], last: int, until: int | None, subject: str | None
+) -> None:
+    """What messages come to does not depend on whether they arrive together, also where their sequences make
+    no sense."""
+    acks = [(seq, order, stored(seq), len(said)) for seq, order in said]
+    before = Position(last, known_at=stored(last) if last >= 0 else None)
+    together = Tracker(until).take([run(acks)], before, subject)
+    each = Tracker(until).take([single(ack) for ack in acks], before, subject)
+    assert together == each
+
+
+@given(st.sets(st.integers(1, 40), min_size=1), st.integers(1, 40), SIZES)
+def test_nothing_from_the_end_on_is_taken(held: set[int], until: int, sizes: list[int]) -> None:
+    """With an end, exactly what lies before it is delivered; the position says when the end is reached."""
+    sent = acks_of(sorted(held))
+    taken = Tracker(until).take(arrive(sent, sizes), Position(), ">")
+    assert list(taken.raw.seq) == [seq for seq in sorted(held) if seq < until]
+    assert (taken.at.last == until - 1) == (max(held) >= until or until - 1 in held)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_the_last_message_must_be_the_same_again(together: bool) -> None:
+    """The message that is sent once more tells another stream by its time of storage; the same message is no
+    news. Nothing is delivered of another stream."""
+    read = Position(7, known_at=stored(7))
+    sound = acks_of([7, 8])
+    parts: list[Arrived | Run] = [run(sound)] if together else list(map(single, sound))
+    assert list(Tracker(None).take(parts, read, None).raw.seq) == [8]
+    other = [(seq, order, when + 1, pending) for seq, order, when, pending in sound]
+    parts = [run(other)] if together else list(map(single, other))
+    with pytest.raises(AnotherStreamError):
+        Tracker(None).take(parts, read, None)
+    assert read == Position(7, known_at=stored(7))
+
+
+def test_what_was_not_asked_for_is_a_doubt() -> None:
+    """A message of a subject that the filter does not match is taken for a mistake of the server's."""
+    parts: list[list[Arrived | Run]] = [[single(acks_of([1])[0])], [run(acks_of([1]))]]
+    for batch in parts:
+        with pytest.raises(DoubtError, match=r"'s\.1', which was not asked for"):
+            Tracker(None).take(batch, Position(), "other.*")
+
+
+def test_status_messages() -> None:
+    """Flow control is to be answered; a heartbeat that tells of more than has arrived is a doubt, one of an
+    idle consumer says that nothing is to come; any other status is a doubt."""
+    behind = Position(3, expected=4, pending=9)
+
+    def told(reply: bytes, headers: dict[str, str]) -> Taken:
+        return Tracker(None).take([(b"inbox", reply, b"", headers)], behind, None)
+
+    asked = told(b"$JS.FC.S.c.1", STATUS)
+    assert (asked.replies, asked.doubt, asked.at.pending) == (["$JS.FC.S.c.1"], None, 9)
+    stalled = told(b"", STATUS | {"Nats-Consumer-Stalled": "$JS.FC.S.c.2", "Nats-Last-Consumer": "3"})
+    assert (stalled.replies, stalled.doubt, stalled.at.pending) == (["$JS.FC.S.c.2"], None, 9)
+    idle = told(b"", STATUS | {"Nats-Last-Consumer": "3"})
+    assert (idle.replies, idle.doubt, idle.at.pending) == ([], None, 0)
+    missing = told(b"", STATUS | {"Nats-Last-Consumer": "5"})
+    assert missing.doubt == "messages 4 to 5 of the consumer are missing"
+    ended = told(b"", {"Status": "409", "Description": "Consumer Deleted"})
+    assert ended.doubt == "the server says: 409 Consumer Deleted"
+
+
+def test_what_is_behind_a_doubt_is_not_taken() -> None:
+    """What came before a doubt is delivered, what came after it is not."""
+    sent = acks_of([1, 2, 3, 4])
+    for parts in ([run([*sent[:2], sent[3]])], [run(sent[:2]), single(sent[3]), run(sent[2:3])]):
+        taken = Tracker(None).take(parts, Position(), None)
+        assert list(taken.raw.seq) == [1, 2]
+        assert taken.at.last == 2
+        assert taken.doubt == "message 3 of the consumer is missing"
