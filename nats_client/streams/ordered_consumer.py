@@ -28,7 +28,8 @@ from nats.aio.msg import Msg
 from nats.nuid import NUID
 
 from ..connection.bulk_parser import BEFORE, Arrived, Run, RunInbox
-from ..connection.connection import Connection, SafeNatsPy, not_permitted
+from ..connection.connection import Connection, not_permitted
+from ..connection.patched_nats import SafeNatsPy
 from ..connection.replays import Turn
 from ..decoding.decoders import Raw
 from ..errors import LookbackError, NotPermitted, RequestFailed, RequestRefused, StreamNotFound, one_of
