@@ -25,6 +25,7 @@ from components.inside import health
 from components.tables import download
 from components.web import assets, sign_in
 from components.web.middleware import Web
+from components.web.streamlit_internals import is_started_by_streamlit
 from components.web.theme import keep_theme
 from components.web.traffic import Count
 from components.websocket_demo import routes as comparison_routes
@@ -115,7 +116,7 @@ async def _close_unused(sign_ins: SignIns) -> None:
 
 def _origins() -> list[str]:
     """Where the app's own pages come from, also through a proxy. Only `streamlit run` tells its port."""
-    if getattr(st.config, "_server_mode", None) not in ("starlette-app", "starlette-app-direct"):
+    if not is_started_by_streamlit():
         return []
     port = st.get_option("server.port")
     # The NATS server does not start on what is no origin

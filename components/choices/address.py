@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from ..web.streamlit_internals import has_gone_back
 
 UNDER_WAY = 1.0  # seconds that what a browser has sent before it hears of a change may take
 _STATE = "_address"
@@ -46,7 +47,7 @@ def begin(page: str) -> None:
         return
     differing = _differing(address)
     # Streamlit's own word is lost where a tick of the clock overtakes it.
-    if differing and (address.heard or getattr(get_script_run_ctx(), "is_history_navigation", False)):
+    if differing and (address.heard or has_gone_back()):
         address.left = {name: st.session_state.get(name) for name in differing}
         address.left_at = time.monotonic()
     elif time.monotonic() - address.left_at > UNDER_WAY:

@@ -37,6 +37,10 @@ class NatsConnection(BaseConnection[Client]):
     found = 0.0
     """When Streamlit's cache last gave it."""
 
+    role = ""
+    """The name of its role, "" without one."""
+    _made: Client | None = None
+
     def _connect(self, role: str | None = None, **_: Any) -> Client:
         section = dict(self._secrets)
         if not nats_configured():
@@ -44,6 +48,7 @@ class NatsConnection(BaseConnection[Client]):
                 raise LookbackError(os.environ.get(EMBEDDED_ERROR) or "No NATS is configured, no demo runs.")
             section = json.loads(os.environ[EMBEDDED])["broker" if role else "dashboard"]
         client = Client(Settings.load({**section, "role": role} if role else section))
+        self.role, self._made = role or "", client
         client.wait(FIRST_LOOK)
         return client
 
@@ -59,18 +64,12 @@ class NatsConnection(BaseConnection[Client]):
     @property
     def of_role(self) -> bool:
         """Whether it is of a role, and not everybody's."""
-        return "role" in self._kwargs
-
-    @property
-    def role(self) -> str:
-        """The name of its role, "" without one."""
-        return str(self._kwargs.get("role", ""))
+        return bool(self.role)
 
     @property
     def opened(self) -> Client | None:
         """The client where there is one that is not closed; looking at it is no use of it."""
-        found: Client | None = self._raw_instance
-        return None if found is None or found.closed else found
+        return None if self._made is None or self._made.closed else self._made
 
     def reset(self) -> None:
         """Close the client, so that the next use makes a new one: the base class would only forget it."""
@@ -79,8 +78,8 @@ class NatsConnection(BaseConnection[Client]):
 
     def close(self) -> None:
         """End the client's feeds, connection and thread."""
-        if self._raw_instance is not None:
-            self._raw_instance.close()
+        if self._made is not None:
+            self._made.close()
 
 
 _known: dict[str, NatsConnection] = {}

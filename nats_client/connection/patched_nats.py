@@ -17,7 +17,6 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import cache
-from types import FunctionType
 from typing import Any
 
 import nats.errors
@@ -30,6 +29,7 @@ from nats.micro.service import Endpoint, Service
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from ..errors import LookbackError
+from ..signatures import names_in, written
 from .bulk_parser import Inbox, Taps, headed_end
 from .connect_errors import Silent, TlsNotOffered
 from .settings import login_in
@@ -132,36 +132,22 @@ def _wrong_methods() -> Iterator[str]:
             shown, found = f"{owner.__name__}.{name}", vars(owner).get(name)
             if not inspect.isfunction(found):
                 yield f"it has no {shown}"
-            elif (written := _written(found)) != wanted:
-                yield f"{shown} is '{written}' there and not '{wanted}'"
-            elif not any(name in _names_in(other, besides=name) for other in METHODS | ATTRIBUTES):
+            elif (head := written(found)) != wanted:
+                yield f"{shown} is '{head}' there and not '{wanted}'"
+            elif not any(name in names_in(other, besides=name) for other in METHODS | ATTRIBUTES):
                 yield f"it does not call {shown}"
 
 
 def _wrong_attributes() -> Iterator[str]:
     """What is not as ATTRIBUTES says, in words."""
     for owner, attributes in ATTRIBUTES.items():
-        used = _names_in(owner)
+        used = names_in(owner)
         held = vars(NatsPy()) if owner is NatsPy else used
         yield from (
             f"it has no {owner.__name__}.{name}"
             for name in attributes
             if name not in used or name not in held
         )
-
-
-def _written(function: FunctionType) -> str:
-    """A function's head without annotations, such as "async _close(self, status, do_cbs=True)"."""
-    signature = inspect.signature(function)
-    bare = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
-    head = signature.replace(parameters=bare, return_annotation=signature.empty)
-    return f"{'async ' * inspect.iscoroutinefunction(function)}{function.__name__}{head}"
-
-
-def _names_in(owner: type, besides: str = "") -> set[str]:
-    """The attributes that the methods of a class name, but for the method `besides`."""
-    functions = [each for name, each in vars(owner).items() if inspect.isfunction(each) and name != besides]
-    return {name for function in functions for name in function.__code__.co_names}
 
 
 class TappedParser(Parser):

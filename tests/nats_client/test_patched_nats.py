@@ -1,8 +1,5 @@
 """A nats-py that is not the one that the patches are made for gets no connection, and no password."""
 
-import os
-import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import nats
 import pytest
 
+from tests.altered import altered, environment
 from tests.running import ROOT
 
 SECRET = "hush-hush"
@@ -110,12 +107,11 @@ def listening() -> Iterator[tuple[str, list[bytes]]]:
 
 
 def tried(url: str, packages: Path) -> str:
-    """What a client says of its connection to `url`, with the nats-py in the folder `packages`."""
-    environment = {**os.environ, "PYTHONPATH": f"{packages}{os.pathsep}{ROOT}"}
+    """What a client says of its connection to `url`, with the packages in the folder `packages`."""
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, url, SECRET],
-        cwd=packages,
-        env=environment,
+        cwd=ROOT,
+        env=environment(packages),
         capture_output=True,
         text=True,
         timeout=60,
@@ -124,37 +120,25 @@ def tried(url: str, packages: Path) -> str:
     return ran.stdout
 
 
-@pytest.fixture
-def packages(tmp_path: Path) -> Path:
-    """A folder with a copy of the installed nats-py."""
-    shutil.copytree(
-        Path(nats.__file__).parent, tmp_path / "nats", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    return tmp_path
-
-
-def test_the_version_that_is_installed(packages: Path) -> None:
+def test_the_version_that_is_installed(tmp_path: Path) -> None:
     """The nats-py that is pinned logs in where the connection may be plain, and where it may not, a copy of
     it keeps the password to itself."""
     with listening() as (address, heard):
-        assert tried(f"nats://{address}", packages).startswith("connected")
+        assert tried(f"nats://{address}", tmp_path).startswith("connected")
         assert SECRET.encode() in heard[0]
         del heard[:]
-        assert "does not offer it" in tried(f"tls://{address}", packages)
+        assert "does not offer it" in tried(f"tls://{address}", tmp_path)
         assert heard
         assert SECRET.encode() not in b"".join(heard)
 
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("scheme", ["nats", "tls"])
-def test_another_version(packages: Path, change: str, scheme: str) -> None:
+def test_another_version(tmp_path: Path, change: str, scheme: str) -> None:
     """A nats-py with a name missing, with other parameters, or with a method that it does not call any more
     is refused in one sentence before it connects."""
     name, pattern, by, told = CHANGES[change]
-    file = packages / "nats" / name
-    text, count = re.subn(pattern, by, file.read_text())
-    assert count
-    file.write_text(text)
+    packages = altered(tmp_path, "nats", name, pattern, by)
     with listening() as (address, heard):
         said = tried(f"{scheme}://{address}", packages)
         assert told in said
