@@ -7,8 +7,6 @@ script that it runs for its own kind of pages, and run them without the frame.
 
 import asyncio
 import gc
-import json
-import os
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -20,7 +18,7 @@ from starlette.middleware import Middleware
 from streamlit.errors import StreamlitSecretNotFoundError
 
 from components import launcher
-from components.data.connection import EMBEDDED, EMBEDDED_ERROR, nats_configured
+from components.data.connection import nats_configured
 from components.inside import health
 from components.tables import download
 from components.web import assets, sign_in
@@ -72,10 +70,10 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
                 return
             try:
                 async with embedded(_origins(), _tell_trouble) as logins:
-                    os.environ[EMBEDDED] = json.dumps(logins)
+                    launcher.embedded = logins
                     yield {}
             except ServerError as error:
-                os.environ[EMBEDDED_ERROR] = str(error)
+                launcher.not_embedded = str(error)
                 yield {}
     finally:
         st.cache_resource.clear()  # closes the clients

@@ -1,6 +1,5 @@
 """The clients of this process, one for each set of rights, as Streamlit connections named "nats"."""
 
-import json
 import os
 import time
 from typing import Any
@@ -12,15 +11,11 @@ from streamlit.errors import StreamlitSecretNotFoundError
 from nats_client import Client, LookbackError, Settings
 from nats_client.connection.settings import ENVIRONMENT
 
+from .. import launcher
 from ..web.sign_in import viewer
 
 FIRST_LOOK = 1.5
 """Seconds that a page waits, once, for the first connection: most are made by then."""
-EMBEDDED = "LOOKBACK_EMBEDDED"
-"""Set by the launcher to how the embedded server is reached, in JSON: a section as of the secrets for each of
-"dashboard" (without a sign-in) and "broker" (with one)."""
-EMBEDDED_ERROR = "LOOKBACK_EMBEDDED_ERROR"
-"""Set by the launcher to why there is no embedded server."""
 MOST = 100
 """Clients of different rights that are kept."""
 UNUSED_AFTER = 600.0
@@ -44,9 +39,9 @@ class NatsConnection(BaseConnection[Client]):
     def _connect(self, role: str | None = None, **_: Any) -> Client:
         section = dict(self._secrets)
         if not nats_configured():
-            if not os.environ.get(EMBEDDED):
-                raise LookbackError(os.environ.get(EMBEDDED_ERROR) or "No NATS is configured, no demo runs.")
-            section = json.loads(os.environ[EMBEDDED])["broker" if role else "dashboard"]
+            if launcher.embedded is None:
+                raise LookbackError(launcher.not_embedded or "No NATS is configured, no demo runs.")
+            section = launcher.embedded["broker" if role else "dashboard"]
         client = Client(Settings.load({**section, "role": role} if role else section))
         self.role, self._made = role or "", client
         client.wait(FIRST_LOOK)

@@ -23,9 +23,10 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from nats_client.connection.credentials import UserLogin, claims_of
 from nats_client.connection.patched_nats import SafeNatsPy
 from nats_client.errors import LookbackError
-from services.accounts.claims import Key, claims_of, credentials, signed
+from services.accounts.claims import Key, signed
 from services.accounts.layout import (
     ACCOUNTS,
     API,
@@ -262,7 +263,7 @@ def _write_users(data_dir: Path, keys: Keys) -> None:
         jwt = signed(
             keys.accounts[account], key.public, name, {"type": "user", "pub": {}, "sub": {}, **claims}
         )
-        _write(file, credentials(jwt, key.seed))
+        _write(file, UserLogin(jwt, key.seed).text)
 
 
 def _permissions(role: Role, *subscribe: str) -> dict[str, Any]:
