@@ -152,7 +152,7 @@ def draw_app() -> None:
             default="1 s",
             required=True,
             key="refresh",
-            bind="query-params",
+            bind="query-params",  # choices/address.py would make each of these a step of the Back button
             help="How often this page asks for what is new. Paused: it stays as it is.",
         )
         draw_viewer()

@@ -3,7 +3,9 @@
 With Streamlit's own `bind="query-params"` the browser writes a choice into its address at once, and the
 server sends its whole copy of the address when a box appears: of a choice made while such a copy is under
 way the address never hears. So here one side writes. A refresh knows by its request what the address was;
-where that is not what is chosen it sends what is, and so does the next one until the browser has it.
+where that is not what is chosen it sends what is, and so does the next one until the browser has it. The
+browser keeps each address that it is sent for its Back button. How often a page refreshes is no such step, is
+chosen outside of the page, and outlives it: that choice alone is bound.
 """
 
 import time
