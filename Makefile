@@ -3,12 +3,14 @@
 # make shots  a PNG of every page, into shots/
 # make bench  the measured claims       make soak   faults at random: make soak SEED=7 MINUTES=4
 # make audit  known vulnerabilities, and secrets in the repository
+# make canary the quick tests on the newest nats-py and Streamlit, in an environment of its own
 # make scale  several processes behind nginx, on a cluster of three: make scale APPS=3 PORT=8080
 
 PYTHON ?= python3
 BIN = .venv/bin
+CANARY = .venv-canary
 
-.PHONY: run check test lint audit shots bench soak scale browser bundle clean
+.PHONY: run check test lint audit shots bench soak scale canary browser bundle clean
 
 run: .venv/run
 	$(BIN)/streamlit run app.py
@@ -42,6 +44,22 @@ soak: .venv/installed
 scale: .venv/installed
 	$(BIN)/python -m deploy.scale $(if $(APPS),--apps $(APPS)) $(if $(PORT),--port $(PORT))
 
+# Both lists without what is to be the newest; pip then takes newer ones of the others where these need them
+canary:
+	rm -rf $(CANARY)
+	$(PYTHON) -m venv $(CANARY)
+	sed '/^nats-py==/d; /^streamlit==/d' requirements.txt > $(CANARY)/requirements.txt
+	sed 's|^-r .*|-r requirements.txt|' tests/requirements.txt > $(CANARY)/tests.txt
+	$(CANARY)/bin/python -m pip install --quiet --disable-pip-version-check -r $(CANARY)/tests.txt
+	$(CANARY)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade nats-py streamlit
+	$(CANARY)/bin/python -m pip freeze | grep -E '^(nats-py|streamlit)=='
+	$(CANARY)/bin/python -m tests.browser
+	$(CANARY)/bin/python -m pytest -m "not real"
+	$(CANARY)/bin/python -m pytest tests/nats_client/test_patched_nats.py tests/nats_client/test_connection.py \
+		tests/nats_client/test_reader.py tests/nats_client/test_fast_path.py \
+		tests/components/test_streamlit_internals.py tests/app/test_browser.py
+	rm -rf $(CANARY)
+
 browser: .venv/installed
 	@$(BIN)/python -m tests.browser
 
@@ -49,7 +67,7 @@ bundle:
 	cd bundle && npm ci --ignore-scripts --no-audit --no-fund && npm run build
 
 clean:
-	rm -rf .venv shots
+	rm -rf .venv $(CANARY) shots
 
 .venv/run: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lookback needs Python 3.11 or newer")'

@@ -7,8 +7,6 @@ script that it runs for its own kind of pages, and run them without the frame.
 
 import asyncio
 import gc
-import json
-import os
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -20,11 +18,12 @@ from starlette.middleware import Middleware
 from streamlit.errors import StreamlitSecretNotFoundError
 
 from components import launcher
-from components.data.connection import EMBEDDED, EMBEDDED_ERROR, nats_configured
+from components.data.connection import nats_configured
 from components.inside import health
 from components.tables import download
 from components.web import assets, sign_in
 from components.web.middleware import Web
+from components.web.streamlit_internals import is_started_by_streamlit
 from components.web.theme import keep_theme
 from components.web.traffic import Count
 from components.websocket_demo import routes as comparison_routes
@@ -71,10 +70,10 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
                 return
             try:
                 async with embedded(_origins(), _tell_trouble) as logins:
-                    os.environ[EMBEDDED] = json.dumps(logins)
+                    launcher.embedded = logins
                     yield {}
             except ServerError as error:
-                os.environ[EMBEDDED_ERROR] = str(error)
+                launcher.not_embedded = str(error)
                 yield {}
     finally:
         st.cache_resource.clear()  # closes the clients
@@ -115,7 +114,7 @@ async def _close_unused(sign_ins: SignIns) -> None:
 
 def _origins() -> list[str]:
     """Where the app's own pages come from, also through a proxy. Only `streamlit run` tells its port."""
-    if getattr(st.config, "_server_mode", None) not in ("starlette-app", "starlette-app-direct"):
+    if not is_started_by_streamlit():
         return []
     port = st.get_option("server.port")
     # The NATS server does not start on what is no origin

@@ -9,7 +9,7 @@ line_chart(cpu, y="percent", color="_subject")
 from .charts.compare import compare, compared_means, look_back_for
 from .charts.line_chart import line_chart
 from .charts.scatter_chart import scatter_chart
-from .choices.choose import choose, choose_number
+from .choices.choose import choose, choose_flag, choose_number, choose_step, choose_tab, choose_text
 from .data.bucket import Bucket
 from .data.live import View, live
 from .data.request import request
@@ -68,8 +68,12 @@ __all__ = [
     "choose",
     "choose_bucket",
     "choose_chart",
+    "choose_flag",
     "choose_number",
     "choose_rows",
+    "choose_step",
+    "choose_tab",
+    "choose_text",
     "compare",
     "compare_with",
     "compared",

@@ -8,14 +8,14 @@ from typing import Any, NoReturn
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
-from streamlit.runtime.scriptrunner import StopException
+
+from .web.streamlit_internals import StopException, replace_main
 
 _plotly_chart = DeltaGenerator.plotly_chart
 
 
 def stop() -> NoReturn:
-    """End the page, and not the line above it and the refresh clock, as Streamlit's own would. The exception
-    is Streamlit's, a class that stays the same when code is loaded anew."""
+    """End the page, and not the line above it and the refresh clock, as Streamlit's own would."""
     raise StopException
 
 
@@ -29,4 +29,4 @@ def plotly_chart(self: DeltaGenerator, figure_or_data: Any, *arguments: Any, **o
 
 st.stop = stop
 DeltaGenerator.plotly_chart = plotly_chart  # type: ignore[method-assign, assignment]
-st.plotly_chart = st._main.plotly_chart
+replace_main("plotly_chart")

@@ -7,7 +7,6 @@ reruns the page's body and the line above it, and neither the menu nor this fram
 from pathlib import Path
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import StopException
 from streamlit_autorefresh import st_autorefresh
 
 from components import calls  # noqa: F401 - changes what pages call
@@ -33,6 +32,7 @@ from components.web.sign_in import (
     viewer,
     wait_for_provider,
 )
+from components.web.streamlit_internals import StopException
 from components.web.tab import hidden, tab
 from components.words import plain
 from nats_client import LookbackError
@@ -154,7 +154,7 @@ def draw_app() -> None:
             default="1 s",
             required=True,
             key="refresh",
-            bind="query-params",
+            bind="query-params",  # choices/address.py would make each of these a step of the Back button
             help="How often this page asks for what is new. Paused: it stays as it is.",
         )
         what_happened()

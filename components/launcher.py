@@ -62,6 +62,13 @@ class SignIns(Protocol):
 sign_ins: SignIns | None = None
 """Who is signed in; None where nobody has to be."""
 
+embedded: Mapping[str, Any] | None = None
+"""How the embedded server is reached, as sections of the secrets have it: "dashboard" without a sign-in,
+"broker" with one. None without such a server."""
+
+not_embedded: str | None = None
+"""Why there is no embedded server, as a sentence for pages."""
+
 trouble: str | None = None
 """Why the embedded server stores nothing, as a sentence for pages; None while it does."""
 

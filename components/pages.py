@@ -11,10 +11,10 @@ from types import CodeType
 from urllib.parse import unquote
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from .reload import RELOADS
 from .web.sign_in import viewer
+from .web.streamlit_internals import asked_page, lead_to
 
 BUILT_IN = Path(__file__).parent.parent / "pages"
 """The pages that come with the app."""
@@ -69,13 +69,12 @@ def find_pages(run: Callable[[Path], None]) -> list[st.Page]:
 def _find_by_other_names(names: list[str]) -> None:
     """Have the page that the address asks for be found by its name in any case, with spaces or hyphens. The
     first page, whose address is the app's own, is found by its name too."""
-    pages = getattr(get_script_run_ctx(), "pages_manager", None)
-    asked = getattr(pages, "intended_page_name", None)
-    if pages is None or not asked or pages.intended_page_script_hash:
+    asked = asked_page()
+    if asked is None:
         return
     found = asked if asked in names else {_folded(name): name for name in names}.get(_folded(asked))
     if found is not None:
-        pages.set_script_intent("", "" if found == names[0] else found)
+        lead_to("" if found == names[0] else found)
 
 
 def _folded(name: str) -> str:

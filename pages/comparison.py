@@ -4,6 +4,7 @@ import streamlit as st
 
 from components import (
     choose,
+    choose_step,
     compare_with,
     compared,
     compared_charts,
@@ -24,8 +25,8 @@ else:
     st.caption("One stream, drawn twice. The data is simulated, and published only while this page is open.")
     rates = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000]
     with st.container(horizontal=True, gap="large"):
-        rate = st.select_slider("Messages a second", rates, 10, key="rate", bind="query-params")
-        series = st.select_slider("Series", [1, 2, 5, 10, 20, 50, 100], 10, key="series", bind="query-params")
+        rate = choose_step("Messages a second", rates, 10, name="rate")
+        series = choose_step("Series", [1, 2, 5, 10, 20, 50, 100], 10)
         look_back = choose("Look-back", ["PT30S", "PT1M", "PT2M", "PT5M"], default="PT1M")
     run = comparison(rate, series, look_back)
     if run is not None:

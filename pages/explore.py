@@ -2,7 +2,16 @@
 
 import streamlit as st
 
-from components import choose_chart, choose_rows, downloads, field_list, message_list, page_code, subject_list
+from components import (
+    choose_chart,
+    choose_rows,
+    choose_tab,
+    downloads,
+    field_list,
+    message_list,
+    page_code,
+    subject_list,
+)
 
 rows = choose_rows()
 if rows is None:
@@ -13,7 +22,7 @@ if chart:
     chart.draw(rows.view)
 
 parts = ["Fields", "Messages", "Subjects", "Copy as page"]
-fields, messages, subjects, code = st.tabs(parts, key="show", bind="query-params")
+fields, messages, subjects, code = choose_tab(parts, name="show")
 if fields.open:
     with fields:
         field_list(rows.view)

@@ -2,16 +2,26 @@
 
 import streamlit as st
 
-from components import bucket_settings, choose, choose_bucket, key_history, key_list, key_value, values
+from components import (
+    bucket_settings,
+    choose,
+    choose_bucket,
+    choose_flag,
+    choose_text,
+    key_history,
+    key_list,
+    key_value,
+    values,
+)
 
 name = choose_bucket()
 if name is not None:
     bucket_settings(name)
     bucket = values(name)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        search = st.text_input("Search", key="search", bind="query-params", placeholder="Part of a key")
-        deleted = st.toggle("Deleted keys too", key="deleted", bind="query-params")
-    entries = bucket.entries(search or "", deleted=deleted)
+        search = choose_text("Search", placeholder="Part of a key")
+        deleted = choose_flag("Deleted keys too", name="deleted")
+    entries = bucket.entries(search, deleted=deleted)
     if not bucket.complete:
         st.caption("Not all keys are held: a search finds those only. Any other can be typed in full below.")
     if entries or not bucket.complete:

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from nats_client.connection.connection import SafeNatsPy
+from nats_client.connection.patched_nats import SafeNatsPy
 from nats_client.connection.settings import Settings
 
 PING_INTERVAL = 5  # seconds; two unanswered pings end the connection

@@ -79,6 +79,7 @@ from nats.micro.request import Request, ServiceError
 
 from nats_client import LookbackError, Settings
 from nats_client.connection.connection import Connection, end_tasks
+from nats_client.connection.patched_nats import reply_subject
 
 STREAM = {
     "name": "WORKFLOWS",
@@ -427,7 +428,7 @@ class Service:
             self.current = None
 
     async def _answer(self, request: Request) -> None:
-        if not request._msg.reply:
+        if not reply_subject(request):
             return  # no request: an answer to another one may have been directed here
         try:
             run = self.start("request")

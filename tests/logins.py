@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.accounts.claims import Key, credentials, signed
+from nats_client.connection.credentials import UserLogin
+from services.accounts.claims import Key, signed
 
 EVERYTHING = {"subs": -1, "data": -1, "payload": -1}
 
@@ -44,7 +45,7 @@ class Login:
         file = self.folder / name
         claims = {"type": "user", "pub": {}, "sub": {}, **EVERYTHING}
         jwt = signed(self.account, self.user.public, "me", claims, expires=expires, begins=begins)
-        file.write_text(credentials(jwt, self.user.seed))
+        file.write_text(UserLogin(jwt, self.user.seed).text)
         return file
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nats_client import Settings
-from services.accounts.claims import Key, credentials, signed
+from nats_client.connection.credentials import UserLogin
+from services.accounts.claims import Key, signed
 from services.accounts.roles import load_roles
 from tests.nats import NatsServer
 from tests.running import ROOT
@@ -76,7 +77,7 @@ class Realm:
     def _credentials(self, name: str, key: Key, permissions: Mapping[str, Any]) -> Path:
         file = self.folder / f"{name}.creds"
         claims = {"type": "user", **NO_LIMIT, **permissions}
-        file.write_text(credentials(signed(self.account, key.public, name, claims), key.seed))
+        file.write_text(UserLogin(signed(self.account, key.public, name, claims), key.seed).text)
         return file
 
     def config(self, revocations: Mapping[str, int] | None = None) -> str:

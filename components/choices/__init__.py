@@ -1,4 +1,4 @@
 """What a viewer chooses, kept in the address.
 
-Imports words.
+Imports web and words.
 """

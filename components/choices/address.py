@@ -3,7 +3,9 @@
 With Streamlit's own `bind="query-params"` the browser writes a choice into its address at once, and the
 server sends its whole copy of the address when a box appears: of a choice made while such a copy is under
 way the address never hears. So here one side writes. A refresh knows by its request what the address was;
-where that is not what is chosen it sends what is, and so does the next one until the browser has it.
+where that is not what is chosen it sends what is, and so does the next one until the browser has it. The
+browser keeps each address that it is sent for its Back button. How often a page refreshes is no such step, is
+chosen outside of the page, and outlives it: that choice alone is bound.
 """
 
 import time
@@ -11,7 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from ..web.streamlit_internals import has_gone_back
 
 UNDER_WAY = 1.0  # seconds that what a browser has sent before it hears of a change may take
 _STATE = "_address"
@@ -46,7 +49,7 @@ def begin(page: str) -> None:
         return
     differing = _differing(address)
     # Streamlit's own word is lost where a tick of the clock overtakes it.
-    if differing and (address.heard or getattr(get_script_run_ctx(), "is_history_navigation", False)):
+    if differing and (address.heard or has_gone_back()):
         address.left = {name: st.session_state.get(name) for name in differing}
         address.left_at = time.monotonic()
     elif time.monotonic() - address.left_at > UNDER_WAY:

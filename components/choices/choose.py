@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from ..words import plain
 from .address import asked, keep
@@ -58,6 +59,69 @@ def choose_number(label: str, default: float, *, help: str | None = None) -> flo
     number = st.number_input(label, format="%g", key=key, help=help)
     keep(key, None if number == default else f"{number:.15g}")
     return float(number)
+
+
+def choose_text(
+    label: str,
+    *,
+    name: str | None = None,
+    placeholder: str | None = None,
+    help: str | None = None,  # noqa: A002
+) -> str:
+    """A text, "" without one. It stands in the address as with choose(), or under `name`."""
+    key = name or _key(label)
+    if key not in st.session_state:
+        st.session_state[key] = asked(key, "")
+    text = st.text_input(label, key=key, placeholder=placeholder, help=help) or ""
+    keep(key, text or None)
+    return text
+
+
+def choose_flag(
+    label: str,
+    *,
+    name: str | None = None,
+    default: bool = False,
+    help: str | None = None,  # noqa: A002
+) -> bool:
+    """Whether a switch is on, by default `default`. It stands in the address as with choose(), or under
+    `name`, as true or false."""
+    key = name or _key(label)
+    if key not in st.session_state:
+        st.session_state[key] = {"true": True, "false": False}.get(asked(key, "").lower(), default)
+    flag = st.toggle(label, key=key, help=help)
+    keep(key, None if flag == default else str(flag).lower())
+    return flag
+
+
+def choose_step(
+    label: str,
+    steps: Sequence[int],
+    default: int,
+    *,
+    name: str | None = None,
+    help: str | None = None,  # noqa: A002
+) -> int:
+    """One of `steps`, whole numbers in order, on a slider; by default `default`. It stands in the address as
+    with choose(), or under `name`; what is none of the steps is the default."""
+    key = name or _key(label)
+    if key not in st.session_state:
+        st.session_state[key] = {str(step): step for step in steps}.get(asked(key, ""), default)
+    step: int = st.select_slider(label, steps, key=key, help=help)
+    keep(key, None if step == default else str(step))
+    return step
+
+
+def choose_tab(labels: Sequence[str], *, name: str) -> Sequence[DeltaGenerator]:
+    """Tabs, of which one is open: by default the first. Each says in `open` whether it is the one, so that a
+    page draws no other. It stands in the address under `name`."""
+    if name not in st.session_state:
+        wanted = asked(name, "")
+        st.session_state[name] = wanted if wanted in labels else labels[0]
+    tabs = st.tabs(labels, key=name, on_change="rerun")
+    shown = next((label for label, tab in zip(labels, tabs, strict=True) if tab.open), labels[0])
+    keep(name, None if shown == labels[0] else shown)
+    return tabs
 
 
 def _number(text: str, default: float) -> float:

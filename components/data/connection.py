@@ -1,6 +1,5 @@
 """The clients of this process, one for each set of rights, as Streamlit connections named "nats"."""
 
-import json
 import os
 import time
 from typing import Any
@@ -12,15 +11,11 @@ from streamlit.errors import StreamlitSecretNotFoundError
 from nats_client import Client, LookbackError, Settings
 from nats_client.connection.settings import ENVIRONMENT
 
+from .. import launcher
 from ..web.sign_in import viewer
 
 FIRST_LOOK = 1.5
 """Seconds that a page waits, once, for the first connection: most are made by then."""
-EMBEDDED = "LOOKBACK_EMBEDDED"
-"""Set by the launcher to how the embedded server is reached, in JSON: a section as of the secrets for each of
-"dashboard" (without a sign-in) and "broker" (with one)."""
-EMBEDDED_ERROR = "LOOKBACK_EMBEDDED_ERROR"
-"""Set by the launcher to why there is no embedded server."""
 MOST = 100
 """Clients of different rights that are kept."""
 UNUSED_AFTER = 600.0
@@ -37,13 +32,18 @@ class NatsConnection(BaseConnection[Client]):
     found = 0.0
     """When Streamlit's cache last gave it."""
 
+    role = ""
+    """The name of its role, "" without one."""
+    _made: Client | None = None
+
     def _connect(self, role: str | None = None, **_: Any) -> Client:
         section = dict(self._secrets)
         if not nats_configured():
-            if not os.environ.get(EMBEDDED):
-                raise LookbackError(os.environ.get(EMBEDDED_ERROR) or "No NATS is configured, no demo runs.")
-            section = json.loads(os.environ[EMBEDDED])["broker" if role else "dashboard"]
+            if launcher.embedded is None:
+                raise LookbackError(launcher.not_embedded or "No NATS is configured, no demo runs.")
+            section = launcher.embedded["broker" if role else "dashboard"]
         client = Client(Settings.load({**section, "role": role} if role else section))
+        self.role, self._made = role or "", client
         client.wait(FIRST_LOOK)
         return client
 
@@ -59,18 +59,12 @@ class NatsConnection(BaseConnection[Client]):
     @property
     def of_role(self) -> bool:
         """Whether it is of a role, and not everybody's."""
-        return "role" in self._kwargs
-
-    @property
-    def role(self) -> str:
-        """The name of its role, "" without one."""
-        return str(self._kwargs.get("role", ""))
+        return bool(self.role)
 
     @property
     def opened(self) -> Client | None:
         """The client where there is one that is not closed; looking at it is no use of it."""
-        found: Client | None = self._raw_instance
-        return None if found is None or found.closed else found
+        return None if self._made is None or self._made.closed else self._made
 
     def reset(self) -> None:
         """Close the client, so that the next use makes a new one: the base class would only forget it."""
@@ -79,8 +73,8 @@ class NatsConnection(BaseConnection[Client]):
 
     def close(self) -> None:
         """End the client's feeds, connection and thread."""
-        if self._raw_instance is not None:
-            self._raw_instance.close()
+        if self._made is not None:
+            self._made.close()
 
 
 _known: dict[str, NatsConnection] = {}

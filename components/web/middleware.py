@@ -19,9 +19,10 @@ from starlette.responses import FileResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .assets import asset_url
+from .streamlit_internals import XSRF_COOKIE
 
 # Streamlit's script reads this one and sends it back in a header: that is how it knows its own page.
-READ_BY_SCRIPTS = "_streamlit_xsrf"
+READ_BY_SCRIPTS = XSRF_COOKIE
 
 _INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _TELLS_ROOT = b'<script>window.__streamlit = {BACKEND_BASE_URL: new URL(".", location).href}</script>'

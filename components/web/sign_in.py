@@ -18,23 +18,21 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from streamlit.auth_util import get_cookie_with_chunks
 from streamlit.errors import Error as StreamlitError
-from streamlit.web.server.server_util import get_cookie_secret
-from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
 
 from nats_client.errors import NotSignedIn
 
 from .. import launcher
 from ..launcher import SignIn, Standing
 from ..words import cut, plain
+from .streamlit_internals import SESSION_COOKIE, USER_COOKIE, cookie_secret, joined_cookie, signed_value
 
-COOKIE = "_streamlit_user"
+COOKIE = USER_COOKIE
 """Streamlit's signed cookie with the claims of the ID token; where they are long, further parts stand in
 cookies of this name and a number."""
 NAMES_IT = ("iss", "sub", "nonce")
 """The claims that name a sign-in: the nonce is made for each (OpenID Connect Core 1.0, section 3.1.2.1)."""
-ATTEMPTS = "_streamlit_session"
+ATTEMPTS = SESSION_COOKIE
 """Streamlit's cookie with the state of attempts to sign in, also of those that nobody finished."""
 MOST_OF_ATTEMPTS = 2000
 """Characters of it. Browsers drop a cookie of more than 4,096, and with it the attempt that is under way."""
@@ -70,14 +68,14 @@ _AS_IT_CAME = "".join(set(string.printable) - set(string.whitespace))
 def key_of(cookies: Mapping[str, str]) -> str | None:
     """What names the sign-in that these cookies prove, None without one: the same whatever else a browser
     sends, in whatever order."""
-    secret = get_cookie_secret()
+    secret = cookie_secret()
 
     def part(name: str) -> bytes | None:
         value = cookies.get(name)
-        return None if value is None else decode_signed_value(secret, name, value.encode("latin-1"))
+        return None if value is None else signed_value(secret, name, value.encode("latin-1"))
 
     try:
-        claims = json.loads(get_cookie_with_chunks(part, COOKIE) or b"null")
+        claims = json.loads(joined_cookie(part, COOKIE) or b"null")
     except (ValueError, RecursionError):
         return None
     if not isinstance(claims, dict):

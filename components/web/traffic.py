@@ -1,14 +1,13 @@
 """What each browser is sent over Streamlit's websocket, counted where it is sent: an ASGI middleware."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import launcher
+from .streamlit_internals import on_sent
 
 KEY = "sec-websocket-key"
 """The header by which one websocket is told from another: browsers make a new one for each."""
@@ -64,17 +63,10 @@ class Count:
 
 
 def _count_wire(send: Send, traffic: Traffic) -> None:
-    """Count what leaves compression, which is uvicorn's own and lies behind `send`: in the connection of the
-    websockets library, from where uvicorn takes all that it writes."""
-    connection: Any = getattr(getattr(send, "__self__", None), "conn", None)
-    take: Callable[[], list[bytes]] | None = getattr(connection, "data_to_send", None)
-    if take is None:
-        return
-    traffic.wire = 0
+    """Count what leaves compression, which is uvicorn's own and lies behind `send`."""
 
-    def counted() -> list[bytes]:
-        parts = take()
-        traffic.wire = (traffic.wire or 0) + sum(map(len, parts))
-        return parts
+    def add(size: int) -> None:
+        traffic.wire = (traffic.wire or 0) + size
 
-    connection.data_to_send = counted
+    if on_sent(send, add):
+        traffic.wire = 0

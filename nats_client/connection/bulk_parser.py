@@ -1,22 +1,16 @@
 """Runs of messages taken off the wire at once, for inboxes that ask for it.
 
 nats-py makes an object, a queue entry and a task switch of each message, which is most of what a replay
-costs. This parser is nats-py's own, but for whole plain messages to a tapped inbox, which it appends to
-a list. Everything else, and whatever it does not recognise, is left to nats-py. Where nats-py has another
-parser, `tap` says so and messages come the ordinary way, through the subscription's callback. The file can be
-deleted together with its two calls.
+costs. Whole plain messages to a tapped inbox are appended to a list instead. Everything else, and whatever is
+not recognised, is left to nats-py. `patched_nats.py` has the parser of nats-py that calls this.
 """
 
 import asyncio
 import re
-from typing import Any
 
 import numpy as np
-from nats.aio.subscription import Subscription
-from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from .arrivals import BEFORE, Arrived, Run
-from .patched_nats import SteadyNatsPy
 
 _MESSAGE = re.compile(rb"MSG (\S+) (\d+) (\S+) (\d+)\r\n")
 _SUBJECT = re.compile(BEFORE + rb"\S+")
@@ -25,8 +19,6 @@ _LARGE = 65536
 """Bytes from which on a message is left to nats-py, which does not copy what it waits for."""
 _LONGEST_LINE = 4096
 """Bytes of a control line; without its end by then it is not one."""
-_READ = 1 << 18
-"""Bytes that are read at once, if there are so many; asyncio takes no more off a socket."""
 _PIECE = 1 << 15
 """Bytes that are looked at for a run where all there are were none."""
 _SHORTEST_RUN = 4096
@@ -52,40 +44,26 @@ class RunInbox(Inbox):
     messages: list[Arrived | Run]  # type: ignore[assignment]
 
 
-class BulkParser(Parser):
-    """nats-py's parser, with taps."""
+class Taps:
+    """Inboxes by subscription, and what takes their messages out of what was read off the wire."""
 
-    def __init__(self, client: "TappedNatsPy") -> None:
-        super().__init__(client)
-        self.taps: dict[bytes, Inbox] = {}
+    def __init__(self) -> None:
+        self.inboxes: dict[bytes, Inbox] = {}
+        """By the id that the subscription has on the wire."""
         self._mixed = False
 
-    async def parse(self, data: bytes = b"") -> None:
-        """Take what can be taken at once, and leave the rest to nats-py."""
-        if not self.taps or self.state != AWAITING_CONTROL_LINE:
-            await super().parse(data)
-            return
-        buffer = bytes(self.buf) + data if self.buf else data
-        at = self._take(buffer, 0)
-        # Flow control comes between messages, with headers; nats-py gets it without what is behind it.
-        while (found := _HEADED.match(buffer, at)) and (stop := found.end() + int(found[1]) + 2) <= len(
-            buffer
-        ):
-            self.buf.clear()
-            await super().parse(buffer[at:stop])
-            at = self._take(buffer, stop)
-        self.buf[:] = buffer[at:]
-        tapped = _MESSAGE.match(self.buf)
-        waiting = tapped is not None and tapped[2] in self.taps and int(tapped[4]) < _LARGE
-        unfinished = b"\r\n" not in self.buf[:_LONGEST_LINE] and len(self.buf) < _LONGEST_LINE
-        if self.buf and not waiting and not unfinished:
-            await super().parse()
+    def leaves(self, buffer: bytes | bytearray) -> bool:
+        """Whether what `buffer` begins with is left where it is until more bytes have come."""
+        found = _MESSAGE.match(buffer)
+        if found is not None and found[2] in self.inboxes and int(found[4]) < _LARGE:
+            return True
+        return b"\r\n" not in buffer[:_LONGEST_LINE] and len(buffer) < _LONGEST_LINE
 
-    def _take(self, buffer: bytes, at: int) -> int:
+    def take(self, buffer: bytes, at: int) -> int:
         """Put the messages for taps that stand at `at` into their inboxes; where what is something else, or
         not whole, begins."""
         step = len(buffer)
-        while (found := _MESSAGE.match(buffer, at)) and (inbox := self.taps.get(found[2])):
+        while (found := _MESSAGE.match(buffer, at)) and (inbox := self.inboxes.get(found[2])):
             stop = min(len(buffer), at + step)
             if isinstance(inbox, RunInbox) and stop - at >= _SHORTEST_RUN:
                 if taken := self._take_run(buffer[at:stop], found[2], found[3]):
@@ -117,7 +95,7 @@ class BulkParser(Parser):
         """The same, one by one, for those that begin before `stop`."""
         while at < stop and (found := _MESSAGE.match(buffer, at)):
             subject, sid, reply, size = found.groups()
-            inbox = self.taps.get(sid)
+            inbox = self.inboxes.get(sid)
             start = found.end()
             end = start + int(size)
             if inbox is None or end + 2 > len(buffer):
@@ -125,6 +103,13 @@ class BulkParser(Parser):
             inbox.put(subject, reply, buffer[start:end], None)
             at = end + 2
         return at
+
+
+def headed_end(buffer: bytes, at: int) -> int | None:
+    """Where the message with headers at `at` ends; None where there is none, or it is not whole."""
+    found = _HEADED.match(buffer, at)
+    end = found.end() + int(found[1]) + 2 if found else len(buffer) + 1
+    return end if end <= len(buffer) else None
 
 
 def take_run(buffer: bytes, sid: bytes, reply: bytes) -> tuple[Run, int] | None:
@@ -165,41 +150,3 @@ def take_run(buffer: bytes, sid: bytes, reply: bytes) -> tuple[Run, int] | None:
 def common_to(sid: bytes, reply: bytes) -> bytes:
     """What stands between the subject and the numbers in all messages of the consumer that sent `reply`."""
     return b" %s %s." % (sid, b".".join(reply.split(b".")[:-4]))
-
-
-class TappedNatsPy(SteadyNatsPy):
-    """nats-py with a parser that has taps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._bulk = BulkParser(self) if type(getattr(self, "_ps", None)) is Parser else None
-        if self._bulk is not None:
-            self._ps = self._bulk
-
-    def tap(self, subscription: Subscription, inbox: Inbox) -> bool:
-        """Have messages of `subscription` put into `inbox` at once, in place of its callback; whether
-        this nats-py allows it."""
-        if self._bulk is None:
-            return False
-        self._bulk.taps[b"%d" % subscription._id] = inbox
-        return True
-
-    def untap(self, subscription: Subscription) -> None:
-        """Undo `tap`."""
-        if self._bulk is not None:
-            self._bulk.taps.pop(b"%d" % subscription._id, None)
-
-    async def _read_loop(self) -> None:
-        # What a run costs in itself is shared by all of its messages: nats-py reads 32 KB at a time.
-        transport: Any = self._transport
-        if self._bulk is not None and (read := getattr(transport, "read", None)):
-            transport.read = lambda size: read(max(size, _READ))
-        await super()._read_loop()
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
-        # Those with headers, and those between other frames; in order with the ones taken at once.
-        inbox = self._bulk.taps.get(b"%d" % sid) if self._bulk is not None else None
-        if inbox is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
-        else:
-            inbox.put(bytes(subject), bytes(reply), data, await self._process_headers(headers))

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import nats.errors
-from nats.aio.client import Client as NatsPy
 from nats.aio.msg import Msg
 
 from ..errors import (
@@ -36,21 +35,12 @@ from ..errors import (
     TokenUnavailable,
 )
 from ..events import Events
-from .bulk_parser import TappedNatsPy
-from .connect_errors import (
-    Silent,
-    TlsNotOffered,
-    explain,
-    last_words,
-    limit_reached,
-    plain_reason,
-    root_cause,
-    where_is,
-)
+from .connect_errors import explain, last_words, limit_reached, plain_reason, root_cause, where_is
+from .patched_nats import SafeNatsPy, Violation
 from .replays import Replays
 from .role_jwt import SUBJECT as TOKENS
 from .role_jwt import Rights, Token, Wanted, ended, refused, unchecked
-from .settings import Settings, login_in, without_credentials
+from .settings import Settings, without_credentials
 from .stream_infos import StreamInfos
 
 CONNECT_TIMEOUT = 2  # seconds; nats-py takes whole ones
@@ -74,11 +64,6 @@ UNAVAILABLE = 503  # the code of what passes by itself, such as a cluster withou
 
 _log = logging.getLogger(__name__)
 _NUID = re.compile(r"(?<=\.)[0-9A-Za-z]{22}(?=\.|$)")
-_ERROR = re.compile(rb"-ERR\s+'?(.*?)'?\r\n")
-
-
-class Violation(nats.errors.Error):
-    """What the server says when the login does not permit a subject; the connection goes on."""
 
 
 @dataclass(frozen=True)
@@ -95,89 +80,6 @@ class ConnectionState:
     """The name that the server gives itself."""
     error: LookbackError | None = None
     """Why there is no connection."""
-
-
-class SafeNatsPy(TappedNatsPy):
-    """nats-py, but it never sends a login in plain text where TLS was asked for, and always gets closed.
-
-    With a tls:// URL or a TLS context, nats-py talks plainly to a server that offers no TLS. And where the
-    server has reset the connection, what is still to be sent fails, and nats-py stops half closed without
-    telling anybody.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ended = asyncio.Event()
-        """Set when the connection has ended, or must."""
-        self.failure: Exception | None = None
-        """The newest error that was told."""
-        self.superseded = False
-        """Whether a connection with a newer token has taken over."""
-        self.deaf: tuple[str, float] | None = None
-        """Inboxes that the login does not permit, and since when by the monotonic clock."""
-
-    async def _close(self, status: int, do_cbs: bool = True) -> None:
-        try:
-            await super()._close(status, do_cbs)
-        except OSError:
-            self._pending, self._pending_data_size = [], 0
-            self._status = NatsPy.DISCONNECTED
-            await super()._close(status, do_cbs)
-
-    async def _process_op_err(self, e: Exception) -> None:
-        if not self.options["allow_reconnect"]:
-            self.ended.set()  # before the rest, which waits for the socket
-        await super()._process_op_err(e)
-
-    async def flush(self, timeout: int = 10) -> None:  # noqa: ASYNC109 - nats-py's own signature
-        """As nats-py does it, whose PING goes past what waits to be sent: here it is behind that, so that
-        what the server has to say to it comes before the answer."""
-        if self.is_connected and self._transport is not None and self._pending:
-            waiting, self._pending, self._pending_data_size = self._pending, [], 0
-            self._transport.writelines(waiting)
-        await super().flush(timeout)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is subscribed but the inbox of requests, and none of those is under way."""
-        requests = 1 if self._resp_sub_prefix else 0
-        return len(self._subs) <= requests and not self._resp_map
-
-    def _connect_command(self) -> bytes:
-        server = self._current_server
-        assert server is not None
-        wanted = server.uri.scheme == "tls" or "tls" in self.options
-        writer = getattr(self._transport, "_io_writer", None)
-        plain = writer is None or writer.get_extra_info("ssl_object") is None
-        if wanted and plain and server.uri.scheme not in ("ws", "wss"):
-            raise TlsNotOffered
-        if server.uri.username is None or self._signature_cb or self.options["user"] or self.options["token"]:
-            return super()._connect_command()
-        # nats-py would send what stands in the URL as it stands there, percent-encoded
-        login = login_in(server.uri)
-        options, self.options = self.options, {**self.options, **login}
-        try:
-            return super()._connect_command()
-        finally:
-            self.options = options
-
-    async def _process_connect_init(self) -> None:
-        try:
-            await super()._process_connect_init()
-        except TimeoutError:
-            raise (TimeoutError if self._server_info else Silent) from None
-
-    async def _process_err(self, err_msg: str) -> None:
-        # nats-py has put it in lower case; as it came, it still stands in the parser's buffer.
-        if "permissions violation" in err_msg:
-            found = _ERROR.match(getattr(self._ps, "buf", b""))
-            told = found[1].decode("utf-8", "replace") if found else err_msg.strip("'")
-            # Go writes a subject in quotes, and what is a quote in it with a backslash.
-            await self._error_cb(Violation(told.replace('\\"', '"').replace("\\\\", "\\")))
-        else:
-            await super()._process_err(err_msg)
-            if not self.options["allow_reconnect"]:
-                self.ended.set()  # it is about to be closed
 
 
 class Connection:
@@ -381,7 +283,7 @@ class Connection:
             if "authorization" in str(error).lower() or "authentication" in str(error).lower():
                 raise refused(self.settings.role, where_is(server)) from None
             raise
-        if "nonce" not in client._server_info:
+        if "nonce" not in client.server_info:
             await self._close(client)
             raise unchecked(self.settings.role, where_is(server))
         self.rights = token.rights
@@ -451,7 +353,7 @@ class Connection:
 
     async def _while_connected(self, server: str) -> None:
         assert self._nats is not None
-        info = self._nats._server_info
+        info = self._nats.server_info
         self.state = ConnectionState(
             "connected", time.time(), without_credentials(server), info.get("server_name")
         )
@@ -539,7 +441,7 @@ class Connection:
                 await client.close()
 
         # aiohttp does not wait for the end of TLS, and the loop may be in its last turn.
-        socket = getattr(getattr(getattr(client._transport, "_ws", None), "_conn", None), "transport", None)
+        socket = client.websocket
         if not client.is_closed:
             closing = asyncio.create_task(close())
             await asyncio.wait({closing}, timeout=0.5)
@@ -552,10 +454,10 @@ class Connection:
 
     def _note_denial(self, client: SafeNatsPy, violation: str) -> None:
         text = violation.lower()
-        prefix = bytes(client._resp_sub_prefix or b"").decode().lower()
+        prefix = client.request_inbox.lower()
         deaf = bool(prefix) and prefix in text
         if deaf:
-            client.deaf = (f"{client._inbox_prefix.decode()}.>", time.monotonic())
+            client.deaf = (f"{client.inbox_prefix}.>", time.monotonic())
         claimed = deaf
         for subject, waiting in list(self._waiting.items()):
             if deaf or (subject if subject.startswith(".") else f'"{subject}"') in text:

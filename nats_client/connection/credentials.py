@@ -93,10 +93,13 @@ def public_key(seed: str) -> str:
 
 def claims_of(jwt: str) -> dict[str, Any]:
     """What `jwt` says, unverified: that is the server's part. Raises ValueError on what is no JWT."""
-    body = jwt.split(".")[1] if jwt.count(".") == 2 else ""
-    claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    try:
+        _, body, _ = jwt.split(".")
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    except ValueError:
+        raise ValueError("This is no JWT.") from None
     if not isinstance(claims, dict):
-        raise TypeError("no claims")
+        raise ValueError("This is no JWT.")
     return claims
 
 
@@ -114,7 +117,7 @@ def shown_path(path: str) -> str:
 def _check_jwt(jwt: str, where: str) -> str:
     try:
         kind = claims_of(jwt).get("nats", {}).get("type")
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, AttributeError):
         raise SettingsError(f"{where} holds no JWT that can be read. Get a new one.") from None
     if kind != "user":
         raise SettingsError(f"{where} holds a JWT of type {kind!r}, and a login needs one of type 'user'.")

@@ -1,62 +1,93 @@
-"""nats-py whose connection cannot go deaf without a word: whatever ends its tasks ends the connection.
+"""nats-py as Lookback needs it, and every private name of nats-py that Lookback uses.
 
 nats-py 2.16 reads the socket in one task. A header block that it cannot read, a subject that is not UTF-8,
 or a PONG for a flush that was given up raises there; the task ends, `is_connected` stays true and `flush`
-returns at once. Here one message costs at most itself, and the end of the reader, the flusher or the pinger
-is a lost connection. The private names of nats-py that all of this needs are in PRIVATE and HELD.
+returns at once. With a tls:// URL it sends the login in plain text to a server that offers no TLS. Here one
+message costs at most itself, the end of the reader, the flusher or the pinger is a lost connection, and no
+login is sent in plain text where TLS was asked for.
+
+A method that is replaced under a name that nats-py no longer calls would be a guard that is gone without a
+word. So METHODS and ATTRIBUTES name all of it, and `check` compares them with the nats-py that is installed
+before a client is made.
 """
 
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Coroutine
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import cache
 from typing import Any
 
 import nats.errors
 from nats.aio.client import Client as NatsPy
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport, WebSocketTransport
+from nats.micro.request import Request
+from nats.micro.service import Endpoint, Service
+from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from ..errors import LookbackError
+from ..signatures import names_in, written
+from .bulk_parser import Inbox, Taps, headed_end
+from .connect_errors import Silent, TlsNotOffered
+from .settings import login_in
 
-PRIVATE = (
-    "_attempt_reconnect",
-    "_build_message",
-    "_close",
-    "_connect_command",
-    "_flusher",
-    "_ping_interval",
-    "_process_connect_init",
-    "_process_err",
-    "_process_headers",
-    "_process_info",
-    "_process_msg",
-    "_process_op_err",
-    "_process_pong",
-    "_read_loop",
-)
-"""Methods that are called by nats-py and replaced here, or the other way round."""
-HELD = (
-    "_current_server",
-    "_error_cb",
-    "_flusher_task",
-    "_pending",
-    "_pending_data_size",
-    "_ping_interval_task",
-    "_pings_outstanding",
-    "_pongs",
-    "_pongs_received",
-    "_ps",
-    "_reading_task",
-    "_reconnection_task",
-    "_resp_map",
-    "_resp_sub_prefix",
-    "_server_info",
-    "_signature_cb",
-    "_status",
-    "_subs",
-    "_transport",
-)
-"""What each client holds."""
+METHODS: dict[type, dict[str, str]] = {
+    NatsPy: {
+        "async _attempt_reconnect(self)": "goes on after a mistake; a frozen server does not hold it up",
+        "_build_message(self, sid, subject, reply, data, headers)": "subjects that are not UTF-8",
+        "async _close(self, status, do_cbs=True)": "ends flushes; a socket that was reset is closed as well",
+        "_connect_command(self)": "SECURITY: no login in plain text where TLS was asked for",
+        "async _flusher(self)": "its end is a lost connection",
+        "async _ping_interval(self)": "its end is a lost connection",
+        "async _process_connect_init(self)": "tells a server that says nothing from one that is slow",
+        "async _process_err(self, err_msg)": "subjects that are not permitted, as they were written",
+        "async _process_headers(self, headers)": "headers that cannot be read cost no message",
+        "async _process_info(self, info, initial_connection=False)": "an INFO that cannot be read",
+        "async _process_msg(self, sid, subject, reply, data, headers)": "taps; one message costs itself only",
+        "async _process_op_err(self, e)": "ends flushes; tells the end before the socket is closed",
+        "async _process_pong(self)": "a PONG for a flush that was given up",
+        "async _read_loop(self)": "its end is a lost connection; reads more at once",
+    },
+    Parser: {"async parse(self, data=b'')": "takes runs of messages off the wire at once"},
+    Endpoint: {"async _handle_request(self, msg)": "requests to one endpoint are answered side by side"},
+}
+"""Methods that are replaced or called here, as they are written in nats-py, and what for."""
+
+ATTRIBUTES: dict[type, dict[str, str]] = {
+    NatsPy: {
+        "_current_server": "SECURITY: whether TLS was asked for; the login in the URL",
+        "_error_cb": "is told of subjects that are not permitted",
+        "_flusher_task": "whether it has ended",
+        "_inbox_prefix": "which inboxes the login does not permit",
+        "_pending": "what waits to be sent goes before a PING",
+        "_pending_data_size": "as _pending",
+        "_ping_interval_task": "whether it has ended",
+        "_pings_outstanding": "a PONG for a flush that was given up",
+        "_pongs": "flushes that wait",
+        "_pongs_received": "as _pings_outstanding",
+        "_ps": "the parser, replaced by one with taps",
+        "_reading_task": "whether it has ended",
+        "_resp_map": "whether requests are under way",
+        "_resp_sub_prefix": "the inbox of requests",
+        "_server_info": "the server's name and id; whether it checks logins",
+        "_signature_cb": "SECURITY: which login is sent",
+        "_status": "closes what is half closed; tries anew after a mistake",
+        "_subs": "whether anything is subscribed",
+        "_transport": "SECURITY: whether the connection has TLS; ends the socket",
+    },
+    TcpTransport: {"_io_writer": "SECURITY: whether the connection has TLS; ends the socket"},
+    WebSocketTransport: {"_ws": "ends the socket"},
+    Parser: {"buf": "what came and is not taken yet", "state": "whether a message is half read"},
+    Subscription: {"_id": "its id on the wire", "_cb": "requests to one endpoint side by side"},
+    Service: {"_endpoints": "the endpoint that was just added"},
+    Endpoint: {"_subscription": "its subscription"},
+    Request: {"_msg": "where the answer goes to"},
+}
+"""What objects of nats-py hold that is read or written here, and what for."""
+
 CALLBACKS = (
     "error_cb",
     "disconnected_cb",
@@ -66,7 +97,10 @@ CALLBACKS = (
     "lame_duck_mode_cb",
 )
 RETRY_AFTER = 1.0  # seconds, after a mistake while reconnecting
+READ = 1 << 18
+"""Bytes that are read at once, if there are so many; asyncio takes no more off a socket."""
 
+_ERROR = re.compile(rb"-ERR\s+'?(.*?)'?\r\n")
 _log = logging.getLogger(__name__)
 
 
@@ -74,21 +108,99 @@ class TaskEnded(nats.errors.Error):
     """A task without which a connection is deaf or mute has ended."""
 
 
-class SteadyNatsPy(NatsPy):
-    """nats-py whose tasks do not end unnoticed. Raises LookbackError where nats-py lacks a name it needs."""
+class Violation(nats.errors.Error):
+    """What the server says when the login does not permit a subject; the connection goes on."""
+
+
+@cache
+def check() -> None:
+    """Raises LookbackError where the nats-py that is installed lacks a name of METHODS or ATTRIBUTES, has it
+    with other parameters, or has a method under that name which it does not call."""
+    wrong = [*_wrong_methods(), *_wrong_attributes()]
+    if wrong:
+        raise LookbackError(
+            f"This nats-py is not the one that Lookback is made for: {', '.join(wrong)}. No connection is "
+            "made. Install the version that requirements.txt names."
+        )
+
+
+def _wrong_methods() -> Iterator[str]:
+    """What is not as METHODS says, in words."""
+    for owner, methods in METHODS.items():
+        for wanted in methods:
+            name = wanted.removeprefix("async ").partition("(")[0]
+            shown, found = f"{owner.__name__}.{name}", vars(owner).get(name)
+            if not inspect.isfunction(found):
+                yield f"it has no {shown}"
+            elif (head := written(found)) != wanted:
+                yield f"{shown} is '{head}' there and not '{wanted}'"
+            elif not any(name in names_in(other, besides=name) for other in METHODS | ATTRIBUTES):
+                yield f"it does not call {shown}"
+
+
+def _wrong_attributes() -> Iterator[str]:
+    """What is not as ATTRIBUTES says, in words."""
+    for owner, attributes in ATTRIBUTES.items():
+        used = names_in(owner)
+        held = vars(NatsPy()) if owner is NatsPy else used
+        yield from (
+            f"it has no {owner.__name__}.{name}"
+            for name in attributes
+            if name not in used or name not in held
+        )
+
+
+class TappedParser(Parser):
+    """nats-py's parser, with taps."""
+
+    def __init__(self, client: NatsPy, taps: Taps) -> None:
+        super().__init__(client)
+        self.taps = taps
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Take what can be taken at once, and leave the rest to nats-py."""
+        taps = self.taps
+        if not taps.inboxes or self.state != AWAITING_CONTROL_LINE:
+            await super().parse(data)
+            return
+        buffer = bytes(self.buf) + data if self.buf else data
+        at = taps.take(buffer, 0)
+        # Flow control comes between messages, with headers; nats-py gets it without what is behind it.
+        while (stop := headed_end(buffer, at)) is not None:
+            self.buf.clear()
+            await super().parse(buffer[at:stop])
+            at = taps.take(buffer, stop)
+        self.buf[:] = buffer[at:]
+        if self.buf and not taps.leaves(self.buf):
+            await super().parse()
+
+
+class SafeNatsPy(NatsPy):
+    """nats-py whose tasks do not end unnoticed, which never sends a login in plain text where TLS was asked
+    for, which always gets closed, and which has taps. Raises LookbackError where nats-py is another one than
+    this is made for.
+
+    Where the server has reset the connection, what is still to be sent fails, and nats-py stops half closed
+    without telling anybody.
+    """
 
     def __init__(self) -> None:
+        check()
         super().__init__()
-        missing = [name for name in (*PRIVATE, *HELD) if not hasattr(self, name)]
-        if missing:
-            raise LookbackError(
-                f"This nats-py is not the one that Lookback is made for: it has no {', '.join(missing)}. "
-                "Install the version that requirements.txt names."
-            )
         self.unreadable_headers = 0
         """Header blocks that could not be read; their messages were delivered without headers."""
         self.unreadable_messages = 0
         """Messages that could not be delivered."""
+        self.ended = asyncio.Event()
+        """Set when the connection has ended, or must."""
+        self.failure: Exception | None = None
+        """The newest error that was told."""
+        self.superseded = False
+        """Whether a connection with a newer token has taken over."""
+        self.deaf: tuple[str, float] | None = None
+        """Inboxes that the login does not permit, and since when by the monotonic clock."""
+        self.taps = Taps()
+        self._ps = TappedParser(self, self.taps)
 
     async def connect(self, *args: Any, **options: Any) -> None:
         """As nats-py does it; a callback that raises is logged, and ends nothing."""
@@ -98,7 +210,14 @@ class SteadyNatsPy(NatsPy):
         await super().connect(*args, **options)
 
     async def flush(self, timeout: int = 10) -> None:  # noqa: ASYNC109 - nats-py's own signature
-        """As nats-py does it, but raises where nobody is left to send the PING or to hear the PONG."""
+        """As nats-py does it, but raises where nobody is left to send the PING or to hear the PONG.
+
+        The PING of nats-py goes past what waits to be sent: here it is behind that, so that what the server
+        has to say to it comes before the answer.
+        """
+        if self.is_connected and self._transport is not None and self._pending:
+            waiting, self._pending, self._pending_data_size = self._pending, [], 0
+            self._transport.writelines(waiting)
         if not self.is_closed and not self.is_reconnecting:
             for name, task in (("reader", self._reading_task), ("flusher", self._flusher_task)):
                 if task is None or task.done():
@@ -106,13 +225,98 @@ class SteadyNatsPy(NatsPy):
                     raise nats.errors.ConnectionClosedError
         await super().flush(timeout)
 
+    def tap(self, subscription: Subscription, inbox: Inbox) -> None:
+        """Have messages of `subscription` put into `inbox` at once, in place of its callback."""
+        self.taps.inboxes[b"%d" % subscription._id] = inbox
+
+    def untap(self, subscription: Subscription) -> None:
+        """Undo `tap`."""
+        self.taps.inboxes.pop(b"%d" % subscription._id, None)
+
+    @property
+    def server_info(self) -> dict[str, Any]:
+        """What the server has said of itself, as it came; empty before that."""
+        return self._server_info
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is subscribed but the inbox of requests, and none of those is under way."""
+        requests = 1 if self._resp_sub_prefix else 0
+        return len(self._subs) <= requests and not self._resp_map
+
+    @property
+    def request_inbox(self) -> str:
+        """What the subjects of answers to requests begin with; empty before the first request."""
+        return bytes(self._resp_sub_prefix or b"").decode()
+
+    @property
+    def inbox_prefix(self) -> str:
+        """What the subjects of all inboxes begin with."""
+        return bytes(self._inbox_prefix).decode()
+
+    @property
+    def websocket(self) -> asyncio.Transport | None:
+        """The socket below a websocket, None where there is none. aiohttp does not wait for the end of
+        TLS, so that somebody has to end it."""
+        connection = getattr(getattr(self._transport, "_ws", None), "_conn", None)
+        found: asyncio.Transport | None = getattr(connection, "transport", None)
+        return found
+
+    def abort(self) -> None:
+        """End the TCP connection, whether or not the other side still reads."""
+        if writer := getattr(self._transport, "_io_writer", None):
+            writer.transport.abort()
+
+    def _connect_command(self) -> bytes:
+        server = self._current_server
+        assert server is not None
+        wanted = server.uri.scheme == "tls" or "tls" in self.options
+        writer = getattr(self._transport, "_io_writer", None)
+        plain = writer is None or writer.get_extra_info("ssl_object") is None
+        if wanted and plain and server.uri.scheme not in ("ws", "wss"):
+            raise TlsNotOffered
+        if server.uri.username is None or self._signature_cb or self.options["user"] or self.options["token"]:
+            return super()._connect_command()
+        # nats-py would send what stands in the URL as it stands there, percent-encoded
+        login = login_in(server.uri)
+        options, self.options = self.options, {**self.options, **login}
+        try:
+            return super()._connect_command()
+        finally:
+            self.options = options
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except TimeoutError:
+            raise (TimeoutError if self._server_info else Silent) from None
+
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py has put it in lower case; as it came, it still stands in the parser's buffer.
+        if "permissions violation" in err_msg:
+            found = _ERROR.match(self._ps.buf)
+            told = found[1].decode("utf-8", "replace") if found else err_msg.strip("'")
+            # Go writes a subject in quotes, and what is a quote in it with a backslash.
+            await self._error_cb(Violation(told.replace('\\"', '"').replace("\\\\", "\\")))
+        else:
+            await super()._process_err(err_msg)
+            if not self.options["allow_reconnect"]:
+                self.ended.set()  # it is about to be closed
+
     async def _process_op_err(self, e: Exception) -> None:
+        if not self.options["allow_reconnect"]:
+            self.ended.set()  # before the rest, which waits for the socket
         self._tell_flushes()
         await super()._process_op_err(e)
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         self._tell_flushes()
-        await super()._close(status, do_cbs)
+        try:
+            await super()._close(status, do_cbs)
+        except OSError:
+            self._pending, self._pending_data_size = [], 0
+            self._status = NatsPy.DISCONNECTED
+            await super()._close(status, do_cbs)
 
     def _tell_flushes(self) -> None:
         """End each flush that waits for a PONG: there will be none."""
@@ -132,6 +336,11 @@ class SteadyNatsPy(NatsPy):
             return None
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+        # Those with headers, and those between other frames; in order with the ones taken at once.
+        inbox = self.taps.inboxes.get(b"%d" % sid)
+        if inbox is not None:
+            inbox.put(bytes(subject), bytes(reply), data, await self._process_headers(headers))
+            return
         try:
             await super()._process_msg(sid, subject, reply, data, headers)
         except Exception:
@@ -166,6 +375,10 @@ class SteadyNatsPy(NatsPy):
             _log.warning("The servers that NATS tells of cannot be read; those in the settings remain.")
 
     async def _read_loop(self) -> None:
+        # What a run costs in itself is shared by all of its messages: nats-py reads 32 KB at a time.
+        transport: Any = self._transport
+        read = transport.read
+        transport.read = lambda size: read(max(size, READ))
         await self._watched("reader", "_reading_task", super()._read_loop)
 
     async def _flusher(self) -> None:
@@ -173,11 +386,6 @@ class SteadyNatsPy(NatsPy):
 
     async def _ping_interval(self) -> None:
         await self._watched("pinger", "_ping_interval_task", super()._ping_interval)
-
-    def abort(self) -> None:
-        """End the TCP connection, whether or not the other side still reads."""
-        if writer := getattr(self._transport, "_io_writer", None):
-            writer.transport.abort()
 
     async def _attempt_reconnect(self) -> None:
         self.abort()  # nats-py would wait until a frozen server has taken what is still to be sent
@@ -202,6 +410,32 @@ class SteadyNatsPy(NatsPy):
     async def _lost(self, name: str) -> None:
         if self.is_connected or self.is_connecting or self.is_draining:
             await self._process_op_err(TaskEnded(f"nats: the {name} of the connection has ended"))
+
+
+def reply_subject(request: Request) -> str:
+    """Where the answer to a request goes to; empty where none is wanted."""
+    return request._msg.reply
+
+
+async def add_endpoint(
+    service: Service,
+    name: str,
+    subject: str,
+    handler: Callable[[Request], Awaitable[None]],
+    start: Callable[[Coroutine[Any, Any, None]], object],
+) -> None:
+    """Add an endpoint whose requests are handled side by side: each is given to `start` as a coroutine. With
+    nats-py alone, one waits until the answer to the one before has ended. Messages that want no answer are
+    left alone."""
+    await service.add_endpoint(name=name, subject=subject, handler=handler)
+    endpoint = service._endpoints[-1]
+    assert endpoint._subscription is not None
+
+    async def at_once(message: Msg) -> None:
+        if message.reply:
+            start(endpoint._handle_request(message))
+
+    endpoint._subscription._cb = at_once
 
 
 def _readable(subject: bytes) -> bytes:

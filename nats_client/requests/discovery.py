@@ -21,7 +21,8 @@ import nats.errors
 import pandas as pd
 from nats.aio.msg import Msg
 
-from ..connection.connection import Connection, SafeNatsPy, end_tasks, not_permitted
+from ..connection.connection import Connection, end_tasks, not_permitted
+from ..connection.patched_nats import SafeNatsPy
 from ..errors import LookbackError, RequestFailed, ServerUnreachable
 from .discovery_answers import read_answer
 

@@ -21,7 +21,8 @@ from nats.aio.msg import Msg
 
 from ..connection.bulk_parser import Inbox
 from ..connection.connect_errors import plain_reason
-from ..connection.connection import Connection, SafeNatsPy, end_tasks, not_permitted
+from ..connection.connection import Connection, end_tasks, not_permitted
+from ..connection.patched_nats import SafeNatsPy
 from ..errors import (
     AnswerBroken,
     AnswerTooLarge,

@@ -16,7 +16,8 @@ import nats.errors
 import orjson
 
 from ..connection.connect_errors import plain_reason
-from ..connection.connection import Connection, SafeNatsPy
+from ..connection.connection import Connection
+from ..connection.patched_nats import SafeNatsPy
 from ..errors import (
     ConnectionFailed,
     LookbackError,

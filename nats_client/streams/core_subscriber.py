@@ -20,7 +20,8 @@ from nats.aio.subscription import Subscription
 from nats.nuid import NUID
 
 from ..connection.bulk_parser import Inbox
-from ..connection.connection import Connection, SafeNatsPy, not_permitted
+from ..connection.connection import Connection, not_permitted
+from ..connection.patched_nats import SafeNatsPy
 from ..decoding.decoders import Raw
 from ..errors import LookbackError, RequestFailed, RequestRefused
 from ..events import Events

@@ -25,7 +25,8 @@ from nats.nuid import NUID
 
 from ..connection.arrivals import Arrived, Run
 from ..connection.bulk_parser import RunInbox
-from ..connection.connection import Connection, SafeNatsPy, not_permitted
+from ..connection.connection import Connection, not_permitted
+from ..connection.patched_nats import SafeNatsPy
 from ..connection.replays import Turn
 from ..decoding.decoders import Raw
 from ..errors import LookbackError, NotPermitted, RequestFailed, RequestRefused, StreamNotFound

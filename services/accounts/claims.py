@@ -75,26 +75,6 @@ def signed(
     return f"{head}.{_encoded(issuer.sign(head.encode()))}"
 
 
-def claims_of(jwt: str) -> dict[str, Any]:
-    """What a JWT says; its signature is not checked. Raises ValueError."""
-    try:
-        _, body, _ = jwt.split(".")
-        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    except ValueError:
-        raise ValueError("This is no JWT.") from None
-    if not isinstance(claims, dict):
-        raise ValueError("This is no JWT.")
-    return claims
-
-
-def credentials(jwt: str, seed: str) -> str:
-    """The text of a credentials file, as `nsc` writes it."""
-    return (
-        f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
-        f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
-    )
-
-
 def _encoded(part: Any) -> str:
     data = part if isinstance(part, bytes) else json.dumps(part, separators=(",", ":")).encode()
     return base64.urlsafe_b64encode(data).decode().rstrip("=")

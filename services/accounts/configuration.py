@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import nats
 from filelock import FileLock, Timeout
 
+from nats_client.connection.credentials import UserLogin, claims_of
+from nats_client.connection.patched_nats import SafeNatsPy
 from nats_client.errors import LookbackError
-from services.accounts.claims import Key, claims_of, credentials, signed
+from services.accounts.claims import Key, signed
 from services.accounts.layout import (
     ACCOUNTS,
     API,
@@ -194,14 +195,15 @@ async def _reload(data_dir: Path, system: Key) -> bool:
     user = Key.new("user")
     claims = {"type": "user", "pub": {}, "sub": {}, **_UNLIMITED}
     jwt = signed(system, user.public, "reload", claims, expires=time.time() + 60)
-    client = await nats.connect(
+    client = SafeNatsPy()
+    await client.connect(
         ports.url,
         user_jwt_cb=jwt.encode,
         signature_cb=lambda nonce: base64.b64encode(user.sign(nonce.encode())),
         allow_reconnect=False,
     )
     try:
-        subject = f"$SYS.REQ.SERVER.{client._server_info['server_id']}.RELOAD"
+        subject = f"$SYS.REQ.SERVER.{client.server_info['server_id']}.RELOAD"
         answer = json.loads((await client.request(subject, timeout=RELOAD_TIMEOUT)).data)
     finally:
         await client.close()
@@ -261,7 +263,7 @@ def _write_users(data_dir: Path, keys: Keys) -> None:
         jwt = signed(
             keys.accounts[account], key.public, name, {"type": "user", "pub": {}, "sub": {}, **claims}
         )
-        _write(file, credentials(jwt, key.seed))
+        _write(file, UserLogin(jwt, key.seed).text)
 
 
 def _permissions(role: Role, *subscribe: str) -> dict[str, Any]:

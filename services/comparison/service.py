@@ -19,7 +19,6 @@ of the publisher, where that lives in another account. Ends on SIGTERM.
 
 import asyncio
 import contextlib
-import http.client
 import json
 import logging
 import math
@@ -30,7 +29,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import nats.errors
 import nats.micro
@@ -42,6 +41,7 @@ from nats.micro.request import Request, ServiceError
 from nats_client.connection.role_jwt import SUBJECT as TOKENS
 from nats_client.connection.settings import Settings
 from nats_client.errors import LookbackError, one_of
+from services import monitoring
 from services.accounts.claims import Key
 from services.comparison.sockets import bytes_sent
 from services.program import connect, until_told
@@ -222,12 +222,12 @@ class Monitor:
 
     def __init__(self, url: str) -> None:
         """`url` as http://127.0.0.1:8222."""
-        self._address = urlsplit(url)
+        self._url = url
         self._known: dict[str, int] = {}  # connection ids by name
 
     def server(self) -> dict[str, Any]:
         """CPU in percent of one core; port and compression of the websocket listener, None without one."""
-        varz = self._get("/varz")
+        varz = monitoring.read(self._url, "/varz", HTTP_TIMEOUT)
         websocket = varz.get("websocket") or {}
         return {
             "cpu": varz["cpu"],
@@ -242,7 +242,7 @@ class Monitor:
         found = self._find(name)
         if found is None:
             return None
-        host = self._address.hostname or "127.0.0.1"
+        host = urlsplit(self._url).hostname or "127.0.0.1"
         return {
             "id": found["cid"],
             "messages": found["out_msgs"],
@@ -252,7 +252,7 @@ class Monitor:
 
     def _find(self, name: str) -> dict[str, Any] | None:
         where = f"cid={self._known[name]}" if name in self._known else "limit=4096"
-        for found in self._get(f"/connz?{where}")["connections"]:
+        for found in monitoring.read(self._url, f"/connz?{where}", HTTP_TIMEOUT)["connections"]:
             if found.get("name") == name and found.get("type") == "websocket":
                 if len(self._known) > 1000:
                     self._known.clear()
@@ -260,17 +260,6 @@ class Monitor:
                 return dict(found)
         self._known.pop(name, None)
         return None
-
-    def _get(self, path: str) -> dict[str, Any]:
-        # not urllib: it would go through the environment's proxy
-        host, port = self._address.hostname or "127.0.0.1", self._address.port
-        connection = http.client.HTTPConnection(host, port, timeout=HTTP_TIMEOUT)
-        try:
-            connection.request("GET", quote(path, safe="/?=&"))
-            answer: dict[str, Any] = json.load(connection.getresponse())
-        finally:
-            connection.close()
-        return answer
 
 
 class Comparison:
@@ -310,7 +299,7 @@ class Comparison:
             server = self._monitor.server()
             port = server["port"]
             return server, self._monitor.connection(name, port) if name and port else None
-        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+        except (*monitoring.FAILURES, LookupError, TypeError) as error:
             log.warning("The server's monitoring port does not answer: %s", error)
             return None, None
 

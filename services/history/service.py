@@ -30,6 +30,7 @@ from nats.aio.msg import Msg
 from nats.micro.request import Request, ServiceError
 from nats.micro.service import Service
 
+from nats_client.connection.patched_nats import add_endpoint, reply_subject
 from nats_client.connection.settings import Settings
 from nats_client.errors import LookbackError, SettingsError
 from nats_client.requests.result_table import JSON
@@ -151,7 +152,7 @@ class Question:
         if asker is not None and not _ASKER.fullmatch(asker):
             raise _refused(f"'Lookback-Asker' has {asker[:80]!r}: letters, digits, _ and -, at most 64.")
         # Callers that do not say who they are have one share, by the root of their inboxes where it is theirs
-        inbox = request._msg.reply
+        inbox = reply_subject(request)
         root = "" if inbox.startswith(IMPORTED) else inbox.rpartition(".")[0]
         return cls(
             asked["sql"], parameters, kind, None if credit is None else int(credit), f"{root} {asker or ''}"
@@ -290,20 +291,13 @@ class History:
     async def _add_endpoint(
         self, service: Service, name: str, handler: Callable[[Request], Awaitable[None]]
     ) -> None:
-        await service.add_endpoint(name=name, subject=f"{NAME}.{name}", handler=handler)
-        endpoint = service._endpoints[-1]
-        assert endpoint._subscription is not None
-
-        async def answer(message: Msg) -> None:
+        async def heard(answering: Coroutine[Any, Any, None]) -> None:
             with contextlib.suppress(nats.errors.Error, OSError, ValueError):  # nobody is left to tell
-                await endpoint._handle_request(message)
+                await answering
 
-        async def at_once(message: Msg) -> None:
-            if message.reply:
-                self._spawn(answer(message))
-
-        # By itself it would take the next request only when this one's answer has ended
-        endpoint._subscription._cb = at_once
+        await add_endpoint(
+            service, name, f"{NAME}.{name}", handler, lambda answering: self._spawn(heard(answering))
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
@@ -346,7 +340,7 @@ class History:
     async def _query(self, request: Request) -> None:
         question = Question.read(request)
         control = f"{self._control}.{secrets.token_hex(11)}"
-        answer = Answer(control, question, request._msg.reply, self._limits.seconds)
+        answer = Answer(control, question, reply_subject(request), self._limits.seconds)
         self._answers[control] = answer
         loop = asyncio.get_running_loop()
         try:

@@ -1,4 +1,4 @@
 """Publishes this machine's figures and facts.
 
-Imports program.
+Imports monitoring and program.
 """

@@ -12,7 +12,6 @@ The login is taken from NATS_CREDS, NATS_USER, …, as everywhere. Ends on SIGTE
 
 import argparse
 import asyncio
-import http.client
 import json
 import logging
 import math
@@ -21,7 +20,6 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 import nats
 from nats.js import JetStreamContext
@@ -30,6 +28,7 @@ from nats.js.errors import BadRequestError, NoStreamResponseError
 
 from nats_client.connection.settings import Settings
 from nats_client.errors import SettingsError
+from services import monitoring
 from services.metrics.facts import keep_buckets
 from services.metrics.figures import Machine, Rates, Values
 from services.program import Trouble, connect, until_told
@@ -57,13 +56,13 @@ class Server:
 
     def __init__(self, monitoring_url: str) -> None:
         """`monitoring_url` as http://127.0.0.1:8222."""
-        self._address = urlsplit(monitoring_url)
+        self._url = monitoring_url
         self._rates = Rates()
 
     def read(self) -> dict[str, Values]:
         """The figures as "nats.server"; empty while the endpoint does not answer."""
         try:
-            varz = self._varz()
+            varz = monitoring.read(self._url, "/varz", HTTP_TIMEOUT)
             values: Values = {
                 "cpu_percent": varz["cpu"],
                 "memory_bytes": varz["mem"],
@@ -77,20 +76,9 @@ class Server:
                 "received_bytes": varz["in_bytes"],
                 "sent_bytes": varz["out_bytes"],
             }
-        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        except (*monitoring.FAILURES, LookupError):
             return {}
         return {"nats.server": values | self._rates.per_second("nats.server", counters, time.monotonic())}
-
-    def _varz(self) -> dict[str, int]:
-        # not urllib: it would go through the environment's proxy
-        host, port = self._address.hostname or "127.0.0.1", self._address.port
-        connection = http.client.HTTPConnection(host, port, timeout=HTTP_TIMEOUT)
-        try:
-            connection.request("GET", "/varz")
-            varz: dict[str, int] = json.load(connection.getresponse())
-        finally:
-            connection.close()
-        return varz
 
 
 async def publish(settings: Settings, monitoring_url: str | None, replicas: int = 1) -> None:

@@ -1,4 +1,4 @@
 """A nats-server as a child process that ends with its parent.
 
-Imports nothing.
+Imports monitoring.
 """

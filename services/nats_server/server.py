@@ -1,7 +1,6 @@
 """One nats-server with JetStream, on loopback, from one data directory."""
 
 import hashlib
-import http.client
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 import psutil
 from platformdirs import user_data_dir
 
+from services import monitoring
 from services.nats_server.guarded import Guarded
 
 HOST = "127.0.0.1"
@@ -168,9 +168,10 @@ def start(
 
 def is_ready(data_dir: Path, ports: Ports) -> bool:
     """Whether the server of this very directory answers there, with JetStream recovered."""
-    with suppress(OSError, http.client.HTTPException, ValueError):
-        return _get(ports, "/varz").get("server_name") == server_name(data_dir) and (
-            _get(ports, "/healthz").get("status") == "ok"
+    with suppress(*monitoring.FAILURES):
+        told = monitoring.read(ports.monitoring_url, "/varz", HTTP_TIMEOUT)
+        return told.get("server_name") == server_name(data_dir) and (
+            monitoring.read(ports.monitoring_url, "/healthz", HTTP_TIMEOUT).get("status") == "ok"
         )
     return False
 
@@ -181,8 +182,8 @@ def why_unwell(ports: Ports) -> str | None:
     After a write has failed, as with a full disk, a stream of nats-server takes nothing more until the server
     is started again, room or not. A server that does not answer is another matter: None.
     """
-    with suppress(OSError, http.client.HTTPException, ValueError):
-        health = _get(ports, "/healthz")
+    with suppress(*monitoring.FAILURES):
+        health = monitoring.read(ports.monitoring_url, "/healthz", HTTP_TIMEOUT)
         if health.get("status") != "ok":
             return str(health.get("error") or health.get("status"))
     return None
@@ -203,19 +204,6 @@ def has_room(data_dir: Path) -> bool:
 def server_name(data_dir: Path) -> str:
     """The server's name; made from its directory, so that a stranger on the same port is told apart."""
     return "lookback-" + hashlib.sha256(str(data_dir).encode()).hexdigest()[:12]
-
-
-def _get(ports: Ports, path: str) -> dict[str, Any]:
-    # not urllib: it would go through the environment's proxy
-    connection = http.client.HTTPConnection(HOST, ports.monitoring, timeout=HTTP_TIMEOUT)
-    try:
-        connection.request("GET", path)
-        answer = json.load(connection.getresponse())
-    finally:
-        connection.close()
-    if not isinstance(answer, dict):
-        raise ValueError(f"{path} is not a JSON object")
-    return answer
 
 
 def _wait_ready(data_dir: Path, server: Guarded, closing: threading.Event) -> Ports:

@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from components.websocket_demo.run import WINDOW
-from services.accounts.claims import claims_of
+from nats_client.connection.credentials import claims_of
 from services.accounts.roles import FILE as ROLES
 from services.nats_server.server import last_ports
 from tests.embedded import login

@@ -60,9 +60,3 @@ def test_new_settings_count(monkeypatch: pytest.MonkeyPatch) -> None:
     config.set_option("theme.light.primaryColor", "#222222")
     config._on_config_parsed.send()  # as after the settings files were read
     assert filled().custom_theme.light.primary_color == "#222222"
-
-
-def test_another_streamlit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(app_session, "_populate_theme_msg")
-    keep_theme()
-    assert not hasattr(app_session, "_populate_theme_msg")

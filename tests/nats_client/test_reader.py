@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nats_client import Client, Settings
-from nats_client.connection.connection import Connection, SafeNatsPy
+from nats_client.connection.connection import Connection
 from services import program
 from tests.nats import NatsServer
 from tests.waiting import until
@@ -312,16 +312,6 @@ def test_callback_that_fails(server: NatsServer) -> None:
         await connected.close()
 
     asyncio.run(work())
-
-
-def test_another_nats_py() -> None:
-    """A nats-py without a name that is needed is refused with a sentence."""
-
-    class Other(SafeNatsPy):
-        _process_pong = property()  # type: ignore[assignment]
-
-    with pytest.raises(Exception, match=r"has no _process_pong\. Install the version"):
-        Other()
 
 
 def test_a_client_that_cannot_start() -> None:

@@ -12,7 +12,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import ConsumerConfig
 
-from services.accounts.claims import claims_of
+from nats_client.connection.credentials import claims_of
 from services.comparison import service as comparison
 from services.comparison.service import Publisher, Wish
 from services.embedded import embedded

@@ -17,7 +17,8 @@ import pytest
 from nats.aio.client import Client
 from stand_ins import App
 
-from services.accounts.claims import Key, claims_of
+from nats_client.connection.credentials import claims_of
+from services.accounts.claims import Key
 from services.accounts.roles import load_roles
 from services.embedded import ServerError, embedded
 from services.nats_server import server as nats_server

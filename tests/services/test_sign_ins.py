@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from nats_client.connection.credentials import claims_of
 from services import sign_ins
-from services.accounts.claims import claims_of
 from services.sign_ins import SignIn, SignIns
 from tests.provider import CLIENT_SECRET, Provider, provider
 

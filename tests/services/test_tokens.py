@@ -15,8 +15,9 @@ import pytest
 from nats.aio.client import RawCredentials
 
 from nats_client import Client, Settings
+from nats_client.connection.credentials import UserLogin, claims_of
 from nats_client.errors import RequestRefused, SettingsError
-from services.accounts.claims import Key, claims_of, credentials
+from services.accounts.claims import Key
 from services.accounts.roles import Role, load_roles
 from services.embedded import embedded
 from services.tokens import Tokens, check_key, mint
@@ -144,12 +145,12 @@ def test_token_logs_in(realm: Realm, server: NatsServer, service: TokenService) 
             await nc.subscribe(subject)
         await nc.flush()
 
-    login = RawCredentials(credentials(told["jwt"], user.seed))
+    login = RawCredentials(UserLogin(told["jwt"], user.seed).text)
     errors = as_user(server, login, work, told["inbox_prefix"])[1]
     for what, subjects in (("publish", published), ("subscription", subscribed)):
         for subject in subjects:
             assert f'permissions violation for {what} to "{subject.lower()}"' in errors
-    stolen = RawCredentials(credentials(told["jwt"], Key.new("user").seed))
+    stolen = RawCredentials(UserLogin(told["jwt"], Key.new("user").seed).text)
     with pytest.raises(nats.errors.Error, match="Authorization"):
         as_user(server, stolen, work, told["inbox_prefix"])
 

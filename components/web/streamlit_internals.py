@@ -1,0 +1,187 @@
+"""Everything that Lookback uses of Streamlit and uvicorn and that their documentation does not promise.
+
+Each name is compared with what is installed when this is loaded. What decides who may see what, or how a page
+ends, is needed: without it the app does not start. What makes something faster or nicer is missed: the app
+goes without, and says so once in its log. Loading this changes nothing of Streamlit.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable
+from functools import reduce
+from importlib import import_module
+from typing import Any
+
+import streamlit as st
+
+from nats_client.errors import LookbackError
+from nats_client.signatures import names_in, written
+
+_log = logging.getLogger("lookback")
+
+
+def _found(module: str, wanted: str) -> tuple[Any, str | None]:
+    """What `module` has as `wanted`, "Class.attribute" or "function(parameter, …)", and what is wrong with
+    it, in words. Of an attribute that only objects have, nothing is there to give."""
+    path, parenthesis, parameters = wanted.partition("(")
+    names = path.split(".")
+    try:
+        owner = reduce(getattr, names[:-1], import_module(module))
+    except (ImportError, AttributeError):
+        return None, f"it has no {module}.{path}"
+    found: Any = getattr(owner, names[-1], None)
+    if not hasattr(owner, names[-1]) and not (inspect.isclass(owner) and _holds(owner, names[-1])):
+        return None, f"it has no {module}.{path}"
+    if parenthesis and not inspect.isroutine(found):
+        return None, f"{module}.{path} is no function"
+    if parenthesis and written(found) != f"{names[-1]}({parameters}":
+        return None, f"{module}.{path} is '{written(found)}' there"
+    return found, None
+
+
+def _holds(owner: type, name: str) -> bool:
+    return any(name in names_in(each) or name in inspect.get_annotations(each) for each in owner.mro())
+
+
+def _needed(module: str, wanted: str) -> Any:
+    """What is installed under that name. Raises LookbackError where it is not as it is written here."""
+    found, wrong = _found(module, wanted)
+    if wrong:
+        raise LookbackError(
+            f"This Streamlit is not the one that Lookback is made for: {wrong}. The app does not start. "
+            "Install the version that requirements.txt names."
+        )
+    return found
+
+
+def _missed(consequence: str, *wanted: tuple[str, str]) -> list[Any] | None:
+    """What is installed under these names; None, and a word in the log, where one is not as it is written
+    here."""
+    looked = [_found(*each) for each in wanted]
+    wrong = [told for _, told in looked if told]
+    if wrong:
+        _log.warning(
+            "This Streamlit or uvicorn is not the one that Lookback is made for: %s. So %s. Install the "
+            "versions that requirements.txt names.",
+            ", ".join(wrong),
+            consequence,
+        )
+    return None if wrong else [each for each, _ in looked]
+
+
+_COOKIES = "streamlit.web.server.starlette.starlette_server_config"
+_CONTEXT = "streamlit.runtime.scriptrunner_utils.script_run_context"
+_PAGES = "streamlit.runtime.pages_manager"
+_RUN = ("streamlit.runtime.scriptrunner", "get_script_run_ctx(suppress_warning=False)")
+
+# Whose sign-in the cookies of a browser prove
+joined_cookie = _needed("streamlit.auth_util", "get_cookie_with_chunks(get_single_cookie_fn, cookie_name)")
+cookie_secret = _needed("streamlit.web.server.server_util", "get_cookie_secret()")
+signed_value = _needed(
+    "streamlit.web.server.starlette.starlette_app_utils",
+    "decode_signed_value(secret, name, value, max_age_days=31.0)",
+)
+USER_COOKIE: str = _needed(_COOKIES, "USER_COOKIE_NAME")
+# Attempts to sign in, which are dropped when they are too many
+SESSION_COOKIE: str = _needed(_COOKIES, "SESSION_COOKIE_NAME")
+# The one cookie that scripts may read
+XSRF_COOKIE: str = _needed(_COOKIES, "XSRF_COOKIE_NAME")
+StopException: type[BaseException] = _needed("streamlit.runtime.scriptrunner", "StopException")
+"""What ends a page, and not the frame around it; a class that stays the same when code is loaded anew."""
+
+_paging = _missed(
+    "pages are found by their exact name only",
+    _RUN,
+    (_CONTEXT, "ScriptRunContext.pages_manager"),
+    (_PAGES, "PagesManager.intended_page_name"),
+    (_PAGES, "PagesManager.intended_page_script_hash"),
+    (_PAGES, "PagesManager.set_script_intent(self, page_script_hash, page_name)"),
+)
+_going_back = _missed(
+    "a choice may outlive the browser's back button",
+    _RUN,
+    (_CONTEXT, "ScriptRunContext.is_history_navigation"),
+)
+_theming = _missed(
+    "a refresh costs a sixth more",
+    ("streamlit.runtime.app_session", "_populate_theme_msg(msg, section='theme')"),
+    ("streamlit.config", "on_config_parsed(func, force_connect=False, lock=False)"),
+)
+_serving = _missed(
+    "browsers may not connect to the embedded server's websocket", ("streamlit.config", "_server_mode")
+)
+_main = _missed(
+    "st.plotly_chart draws what the content security policy cuts short, unless it is called in a container",
+    ("streamlit", "_main"),
+)
+_counting = _missed(
+    "bytes on the wire are not counted",
+    ("uvicorn.protocols.websockets.websockets_sansio_impl", "WebSocketsSansIOProtocol.conn"),
+    ("websockets.protocol", "Protocol.data_to_send(self)"),
+)
+
+
+def asked_page() -> str | None:
+    """The page that the address asks for by a name that Streamlit does not know; None where there is none."""
+    pages = _pages()
+    return None if pages is None or pages.intended_page_script_hash else pages.intended_page_name or None
+
+
+def lead_to(page: str) -> None:
+    """Have the address lead to the page of that name, "" for the first one."""
+    if (pages := _pages()) is not None:
+        pages.set_script_intent("", page)
+
+
+def _pages() -> Any:
+    run = _paging[0]() if _paging else None
+    return run.pages_manager if run is not None else None
+
+
+def has_gone_back() -> bool:
+    """Whether this run was caused by the browser's back or forward button."""
+    run = _going_back[0]() if _going_back else None
+    return run is not None and bool(run.is_history_navigation)
+
+
+def is_started_by_streamlit() -> bool:
+    """Whether `streamlit run` has started the web server, whose port Streamlit's settings then tell."""
+    return bool(_serving) and st.config._server_mode in ("starlette-app", "starlette-app-direct")
+
+
+def replace_theme(
+    made: Callable[[Callable[..., None]], Callable[..., None]], read: Callable[[], None]
+) -> None:
+    """Have Streamlit fill in a section of the theme with what `made` makes of its own function, for all
+    viewers, and call `read` whenever it has read its settings. Only the launcher may do this."""
+    if _theming:
+        from streamlit import config
+        from streamlit.runtime import app_session
+
+        app_session._populate_theme_msg = made(app_session._populate_theme_msg)
+        config.on_config_parsed(read, force_connect=True)
+
+
+def replace_main(name: str) -> None:
+    """Have `st.<name>` be what the class of all containers has under that name by now. Only calls.py may do
+    this, once."""
+    if _main:
+        setattr(st, name, getattr(st._main, name))
+
+
+def on_sent(send: object, told: Callable[[int], None]) -> bool:
+    """Call `told` with the number of bytes each time that some leave for the websocket of uvicorn that `send`
+    belongs to; whether that can be told."""
+    # Where uvicorn speaks to browsers by another class than the one looked at above, there is no `conn`.
+    connection: Any = getattr(getattr(send, "__self__", None), "conn", None) if _counting else None
+    take: Callable[[], list[bytes]] | None = getattr(connection, "data_to_send", None)
+    if take is None:
+        return False
+
+    def counted() -> list[bytes]:
+        parts = take()
+        told(sum(map(len, parts)))
+        return parts
+
+    connection.data_to_send = counted
+    return True

@@ -1,0 +1,113 @@
+"""A link keeps every choice: of the page that it leads to, and of the frame around it."""
+
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.running import App, app
+from tests.waiting import until
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app with its embedded demo."""
+    with app(tmp_path_factory.mktemp("demo")) as running:
+        yield running
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    """A page in the browser."""
+    page = browser.new_page()
+    yield page
+    page.close()
+
+
+LINKS: dict[str, tuple[Callable[[Page], None], str, Callable[[Page], None]]] = {}
+"""By page: what a viewer does there, what the link has then, and what it opens."""
+
+
+def link(page: str, address: str, opens: Callable[[Page], None]) -> Callable[[Callable[[Page], None]], None]:
+    """Note what a viewer does on `page`."""
+
+    def note(does: Callable[[Page], None]) -> None:
+        LINKS[page] = does, address, opens
+
+    return note
+
+
+def same_key(tab: Page) -> None:
+    """The search and the switch are as they were chosen."""
+    expect(tab.get_by_placeholder("Part of a key")).to_have_value("sys")
+    expect(tab.get_by_role("switch", name="Deleted keys too")).to_be_checked()
+
+
+@link("values", "search=sys&deleted=true", same_key)
+def search_a_key(tab: Page) -> None:
+    """Search for a key, deleted ones too."""
+    tab.get_by_placeholder("Part of a key").fill("sys")
+    tab.get_by_placeholder("Part of a key").press("Enter")
+    tab.get_by_text("Deleted keys too").click()
+
+
+def same_tab(tab: Page) -> None:
+    """The tab is the one that was chosen."""
+    expect(tab.get_by_role("tab", name="Messages")).to_have_attribute("aria-selected", "true")
+
+
+@link("explore", "show=Messages&look-back=PT1M", same_tab)
+def choose_another_tab(tab: Page) -> None:
+    """Choose a tab and a look-back."""
+    tab.get_by_role("tab", name="Messages").click()
+    tab.locator('input[aria-label*="Look-back"]').click()
+    tab.get_by_role("option", name="PT1M").click()
+
+
+def same_steps(tab: Page) -> None:
+    """The sliders stand where they were put."""
+    expect(tab.get_by_role("slider", name="Messages a second")).to_have_attribute("aria-valuetext", "20")
+    expect(tab.get_by_role("slider", name="Series")).to_have_attribute("aria-valuetext", "5")
+
+
+@link("comparison", "rate=20&series=5", same_steps)
+def move_sliders(tab: Page) -> None:
+    """Move both sliders by a step."""
+    tab.get_by_role("slider", name="Messages a second").press("ArrowRight")
+    tab.get_by_role("slider", name="Series").press("ArrowLeft")
+
+
+def addressed(tab: Page) -> set[str]:
+    """The choices in the address."""
+    return set(urlsplit(tab.url).query.split("&"))
+
+
+@pytest.mark.parametrize("page", LINKS)
+def test_links_keep_every_choice(demo: App, browser: Browser, tab: Page, page: str) -> None:
+    """What is chosen on a page, and how often it refreshes, is in its address, and whoever opens that sees
+    the same. Another page of the menu has the refresh, and not the rest."""
+    does, address, opens = LINKS[page]
+    tab.goto(f"{demo.url}/{page}")
+    expect(tab.locator(".lb-status")).to_be_visible(timeout=30_000)
+    does(tab)
+    tab.get_by_role("radio", name="2 s").click()
+    chosen = set(address.split("&")) | {"refresh=2+s"}
+    until(lambda: addressed(tab) >= chosen)
+    tab.wait_for_timeout(3000)
+    assert addressed(tab) >= chosen
+    other = browser.new_page()
+    other.goto(tab.url)
+    expect(other.locator(".lb-status")).to_be_visible(timeout=30_000)
+    opens(other)
+    expect(other.get_by_role("radio", name="2 s")).to_be_checked()
+    assert addressed(other) >= chosen
+    other.close()
+    tab.get_by_role("link", name="Inside").click()
+    expect(tab.locator("h1")).to_have_text("Inside")
+    until(lambda: addressed(tab) == {"refresh=2+s"})
+    expect(tab.get_by_role("radio", name="2 s")).to_be_checked()
+    tab.go_back()
+    expect(tab.locator("h1")).not_to_have_text("Inside")
+    opens(tab)
+    assert addressed(tab) >= chosen

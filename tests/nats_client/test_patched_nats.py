@@ -1,0 +1,147 @@
+"""A nats-py that is not the one that the patches are made for gets no connection, and no password."""
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.altered import altered, environment
+from tests.running import ROOT
+
+SECRET = "hush-hush"
+WAY_OUT = "Install the version that requirements.txt names."
+PROGRAM = """
+import sys
+from nats_client import Client, Settings
+with Client(Settings(url=sys.argv[1], user="me", password=sys.argv[2])) as client:
+    client.wait(30)
+    print(client.state.status, client.state.error)
+"""
+UNTIL_INFO = b'INFO {"server_id":"x","version":"2.15.1","max_payload":1048576}\r\n'
+
+# What another version may look like: file, what is replaced in it, by what, and what is told of it
+CHANGES = {
+    "renamed": (
+        "aio/client.py",
+        r"\b_connect_command\b",
+        "_connect_line",
+        "it has no Client._connect_command",
+    ),
+    "called by another name": (
+        "aio/client.py",
+        r"self\._connect_command\(\)",
+        "self._connect_line()",
+        "it does not call Client._connect_command",
+    ),
+    "with a parameter": (
+        "aio/client.py",
+        r"def _connect_command\(self\)",
+        "def _connect_command(self, server=None)",
+        "'_connect_command(self, server=None)' there and not '_connect_command(self)'",
+    ),
+    "asynchronous": (
+        "aio/client.py",
+        r"def _connect_command\(self\)",
+        "async def _connect_command(self)",
+        "'async _connect_command(self)' there",
+    ),
+    "another name of the server": (
+        "aio/client.py",
+        r"\b_current_server\b",
+        "_server",
+        "it has no Client._current_server",
+    ),
+    "another name of the writer": (
+        "aio/transport.py",
+        r"\b_io_writer\b",
+        "_stream_writer",
+        "it has no TcpTransport._io_writer",
+    ),
+    "another parser": ("protocol/parser.py", r"\bself\.state\b", "self.phase", "it has no Parser.state"),
+    "another service": (
+        "micro/service.py",
+        r"\b_handle_request\b",
+        "_handle",
+        "has no Endpoint._handle_request",
+    ),
+}
+
+
+@contextmanager
+def listening() -> Iterator[tuple[str, list[bytes]]]:
+    """The address of a server that offers no TLS, and what it was sent, an entry for each connection."""
+    heard: list[bytes] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def listen() -> None:
+        while True:
+            try:
+                talk, _ = listener.accept()
+            except OSError:
+                return
+            with talk:
+                talk.settimeout(3)
+                heard.append(b"")
+                try:
+                    talk.sendall(UNTIL_INFO)
+                    while data := talk.recv(4096):
+                        heard[-1] += data
+                        if b"PING" in data:
+                            talk.sendall(b"PONG\r\n")
+                except OSError:
+                    pass
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}", heard
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def tried(url: str, packages: Path) -> str:
+    """What a client says of its connection to `url`, with the packages in the folder `packages`."""
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM, url, SECRET],
+        cwd=ROOT,
+        env=environment(packages),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_the_version_that_is_installed(tmp_path: Path) -> None:
+    """The nats-py that is pinned logs in where the connection may be plain, and where it may not, a copy of
+    it keeps the password to itself."""
+    with listening() as (address, heard):
+        assert tried(f"nats://{address}", tmp_path).startswith("connected")
+        assert SECRET.encode() in heard[0]
+        del heard[:]
+        assert "does not offer it" in tried(f"tls://{address}", tmp_path)
+        assert heard
+        assert SECRET.encode() not in b"".join(heard)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("scheme", ["nats", "tls"])
+def test_another_version(tmp_path: Path, change: str, scheme: str) -> None:
+    """A nats-py with a name missing, with other parameters, or with a method that it does not call any more
+    is refused in one sentence before it connects."""
+    name, pattern, by, told = CHANGES[change]
+    packages = altered(tmp_path, "nats", name, pattern, by)
+    with listening() as (address, heard):
+        said = tried(f"{scheme}://{address}", packages)
+        assert told in said
+        assert WAY_OUT in said
+        assert not said.startswith("connected")
+        assert not heard
