@@ -179,7 +179,8 @@ def test_replay_without_flow_control(show: Callable[..., AppTest], server: NatsS
     server.publish("t.large", *[json.dumps({"n": n, "text": text}).encode() for n in range(400)])
     page = show(f'{OWN}st.metric("rows", len(live("T", "t.large", look_back="PT1H")))', "publish", "$JS.FC.>")
     sees(
-        page, "read in steps, about a megabyte a second, for want of flow control. The login does not permit"
+        page,
+        "slow replay, about a megabyte a second, because flow control is not permitted. The login does not permit",
     )
     assert "'$JS.FC.T.>'" in texts(page)
     until(lambda: page.run().metric[0].value == "400")
@@ -228,7 +229,7 @@ def test_in_a_browser(tmp_path: Path, server: NatsServer, browser: Browser) -> N
         server.configure(denying("publish", f"{API}.STREAM.INFO.S"))
         alert = tab.get_by_test_id("stAlert")
         expect(alert).to_contain_text(f"requests to '{API}.STREAM.INFO.S'", timeout=30_000)
-        expect(alert).to_contain_text("What came before stays on screen.")
+        expect(alert).to_contain_text("The page keeps showing the last data.")
         expect(tab.get_by_test_id("stMetricValue")).to_have_text("5")
         server.configure(denying("publish", "nothing"))
         expect(tab.locator(".lb-word")).to_have_text("Live", timeout=30_000)

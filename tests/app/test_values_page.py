@@ -213,7 +213,7 @@ def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
         expect(tab.locator(".lb-word")).to_have_text("Stopped", timeout=30_000)
         expect(tab.locator("[data-testid=stAlert]").first).to_contain_text(
             "There is no bucket 'settings' on this server. There are no buckets yet. "
-            "What came before stays on screen."
+            "The page keeps showing the last data."
         )
         expect(code(tab)).to_have_text("91")
 
