@@ -180,7 +180,7 @@ def test_replay_without_flow_control(show: Callable[..., AppTest], server: NatsS
     page = show(f'{OWN}st.metric("rows", len(live("T", "t.large", look_back="PT1H")))', "publish", "$JS.FC.>")
     sees(
         page,
-        "slow replay, about a megabyte a second, because flow control is not permitted. The login does not permit",
+        "slow replay, about a megabyte a second, because flow control is not permitted. The login",
     )
     assert "'$JS.FC.T.>'" in texts(page)
     until(lambda: page.run().metric[0].value == "400")
