@@ -103,7 +103,7 @@ def test_messages_that_are_no_json(open_page: Open) -> None:
 def test_no_numbers(open_page: Open) -> None:
     """Rows without a number have fields, and the page says that there is nothing to draw."""
     app = open_page(EXPLORE, stream="WORDS", payloads="text")
-    assert "no numbers to draw" in told(app)
+    assert "no numeric fields to draw" in told(app)
     assert list(app.dataframe[0].value["field"]) == ["value"]
 
 
@@ -287,6 +287,6 @@ def test_many_subjects_are_not_counted_unasked(
         assert next(box for box in app.selectbox if box.label == "Subjects").options == [">"]
         assert len(app.dataframe[0].value) == 7
         next(button for button in app.button if button.label == "Count them in the stream").click().run()
-        assert "As counted at" in told(app)
+        assert "Counted at" in told(app)
         assert len(app.dataframe[0].value) == 7
         assert not app.exception

@@ -89,7 +89,7 @@ def test_figures_of_two_feeds_and_two_viewers(running: tuple[App, NatsServer], b
     tab = tabs[0]
     tab.goto(f"{started.url}/inside")
     expect(tab.locator("h1")).to_have_text("Inside")
-    expect(tab.get_by_text("What happened")).to_be_visible()
+    expect(tab.get_by_text("Recent events")).to_be_visible()
     expect(tab.locator("[data-testid=stDataFrame] canvas").first).to_be_visible()
     assert "secret-word" not in tab.content()
     for context in contexts:

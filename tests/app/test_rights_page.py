@@ -123,14 +123,14 @@ def test_denied_is_shown(
 def test_the_rest_of_a_page_works(show: Callable[..., AppTest]) -> None:
     """Where only a part of a page is refused, the rest is there."""
     page = show(PAGES / "overview.py", "publish", f"{API}.STREAM.MSG.GET.S")
-    assert f"requests to '{API}.STREAM.MSG.GET.S'" in sees(page, "A newest message can't be read.")
+    assert f"requests to '{API}.STREAM.MSG.GET.S'" in sees(page, "Cannot read a newest message.")
     assert "T" in page.dataframe[1].value["stream"].tolist()
     page = show(PAGES / "values.py", "publish", f"{API}.STREAM.MSG.GET.>")
-    assert f"'{API}.STREAM.MSG.GET.KV_B'" in sees(page, "The history could not be read.")
+    assert f"'{API}.STREAM.MSG.GET.KV_B'" in sees(page, "Cannot read the history.")
     assert page.dataframe[0].value["value"].tolist() == ["1"]
     page = show(PAGES / "workflows.py", "publish", "$SRV.>")
-    assert "'$SRV.PING'" in sees(page, "What can be started is not known.")
-    assert "No such run within the look-back." in texts(page)
+    assert "'$SRV.PING'" in sees(page, "Cannot find out which workflows can be started.")
+    assert "No matching run within the look-back." in texts(page)
     source = (
         f'{OWN}limits = values("B", optional=True)\nst.metric("rows", len(live("S", look_back="PT1H")))\n'
     )
@@ -147,7 +147,7 @@ def test_what_cannot_be_listed_can_be_typed(show: Callable[..., AppTest], page: 
     """Where the login may not list streams, or buckets, the name of one can be typed, and it is read."""
     source, denied = PAGES / f"{page}.py", f"{API}.STREAM.LIST"
     shown = show(source, "publish", denied)
-    sees(shown, "can't be listed: type the name of one.")
+    sees(shown, "Type the name of one.")
     box = shown.selectbox[0]
     assert (list(box.options), box.value) == ([], None)
     assert "has no" not in texts(shown)

@@ -168,7 +168,7 @@ def test_deleted_keys(open_page: Any, server: NatsServer) -> None:
     page = page.toggle[0].set_value(True).run()
     assert page.dataframe[0].value["operation"].tolist() == ["DEL", "PUT"]
     page = page.selectbox[1].set_value("cpu").run()
-    assert "There is no key 'cpu' in this bucket, or not any more." in texts(page)
+    assert "This bucket has no key 'cpu'. It may have been deleted." in texts(page)
     assert page.dataframe[1].value["operation"].tolist() == ["DEL", "PUT"]
 
 
