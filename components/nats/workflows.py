@@ -52,8 +52,8 @@ _RUN = "run"
 """The URL parameter, and its key in the session state."""
 KEY = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
-# A click on a link reruns the page's body; the browser alone would reload the whole app. Other clicks, such as
-# for a new tab, are left to the browser.
+# A click on a link reruns the page's body, where the browser would reload the whole app. Other clicks, such
+# as for a new tab, are left to the browser.
 _JS = """export default (c) => {
 const state = c.parentElement
 state.go = c.setTriggerValue

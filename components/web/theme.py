@@ -1,7 +1,7 @@
-"""The theme's settings, worked out once.
+"""Caches the theme's settings.
 
-Streamlit puts them into the first message of each refresh, and looks through all of its settings for each
-section of the theme to do so: a sixth of what a refresh costs. They change with the settings files alone.
+Streamlit puts them into the first message of each refresh and searches all its settings for each section of
+the theme: a sixth of the cost of a refresh. They change only with the settings files.
 """
 
 from typing import Any
@@ -13,8 +13,8 @@ _FUNCTION = "_populate_theme_msg"
 
 
 def keep_theme() -> None:
-    """Have Streamlit fill in each section of the theme as it did at first, until it has read its settings
-    anew; no change where this Streamlit goes about it otherwise."""
+    """Make Streamlit fill each section of the theme from a cache until it re-reads its settings. A no-op if
+    this version of Streamlit has no such function."""
     fill = getattr(app_session, _FUNCTION, None)
     if fill is None:
         return
@@ -25,7 +25,7 @@ def keep_theme() -> None:
             kept = type(message)()
             fill(kept, section)
             filled[section] = kept
-        if kept.ListFields():  # otherwise it would be there, if empty, in the message that it is part of
+        if kept.ListFields():  # merging an empty section would still add it to the message
             message.MergeFrom(kept)
 
     setattr(app_session, _FUNCTION, fill_once)

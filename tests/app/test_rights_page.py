@@ -135,9 +135,7 @@ def test_the_rest_of_a_page_works(show: Callable[..., AppTest]) -> None:
         f'{OWN}limits = values("B", optional=True)\nst.metric("rows", len(live("S", look_back="PT1H")))\n'
     )
     page = show(f'{source}st.text(limits.get("key", "none"))', "publish", f"{API}.STREAM.INFO.KV_B")
-    sees(
-        page, f"The bucket 'B' can't be read. The login does not permit requests to '{API}.STREAM.INFO.KV_B'"
-    )
+    sees(page, f"Cannot read the bucket 'B'. The login does not permit requests to '{API}.STREAM.INFO.KV_B'")
     assert page.metric[0].value == "5"
     assert page.text[0].value == "none"
 
