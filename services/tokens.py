@@ -31,7 +31,7 @@ from nats_client.connection.settings import Settings
 from nats_client.errors import LookbackError, SettingsError, one_of
 from services.accounts.claims import PREFIX, Key, signed
 from services.accounts.roles import ALL, INBOX, Role, Table
-from services.program import connect, until_told
+from services.program import connect, until_signal
 
 NAME = "tokens"
 VERSION = "1.0.0"
@@ -200,7 +200,7 @@ def _key(file: Path) -> Key:
 
 async def _main(url: str, keys: Path, account: str | None) -> None:
     settings = replace(Settings.load(), url=url)
-    await until_told(Tokens(keys, account).serve(settings))
+    await until_signal(Tokens(keys, account).serve(settings))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from nats_client.connection.settings import Settings
 from nats_client.errors import SettingsError
 from services.metrics.facts import keep_buckets
 from services.metrics.figures import Machine, Rates, Values
-from services.program import Trouble, connect, until_told
+from services.program import Trouble, connect, until_signal
 
 STREAM = StreamConfig(
     name="METRICS",
@@ -162,7 +162,7 @@ async def _publish_all(js: JetStreamContext, figures: dict[str, Values]) -> None
 
 async def _main(url: str, monitoring_url: str | None, replicas: int) -> None:
     settings = replace(Settings.load(), url=url)
-    await until_told(publish(settings, monitoring_url, replicas))
+    await until_signal(publish(settings, monitoring_url, replicas))
 
 
 def main() -> None:
