@@ -223,8 +223,8 @@ class DuckDb(Database):
                 size, free = self._file.stat().st_size, shutil.disk_usage(self._file.parent).free
                 if free < size + ROOM:
                     raise DatabaseFailed(
-                        f"Queries are reading {self._file.name}, and the disk has no room for a copy to write "
-                        f"to: the file has {size:,} bytes, {free:,} are free."
+                        f"Queries are reading {self._file.name}, and the disk has no room for a copy to "
+                        f"write to: the file has {size:,} bytes, {free:,} are free."
                     )
                 if self._file.with_name(f"{self._file.name}.wal").exists():  # a copy would lack its changes
                     raise DatabaseFailed(
