@@ -2,8 +2,8 @@
 
 With Streamlit's own `bind="query-params"` both sides write: the browser puts a choice into its URL at once,
 and the server sends its copy of all parameters when a widget appears. A choice made while such a copy is
-under way never reaches the URL. So here only the server writes. Each rerun carries the browser's URL. If it differs from
-the viewer's choices we send the right parameters, on every rerun until they match.
+under way never reaches the URL. So here only the server writes. Each rerun carries the browser's URL. If it
+differs from the viewer's choices we send the right parameters, on every rerun until they match.
 """
 
 import time
