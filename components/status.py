@@ -110,9 +110,9 @@ def status(reads: Sequence[Read], interval: float | None) -> None:
 
 
 def newest_text(views: Sequence[View], *, lasting: bool) -> str:
-    """The age of the newest message as HTML, never younger than the newest message of any feed. If the feeds
-    are far apart, name the one that has been silent longest. lasting: give the time of day instead of an age.
-    """
+    """The age of the newest message as HTML, never younger than the newest message of any feed. If the
+    feeds are far apart, name the one that has been silent longest. lasting: give the time of day instead
+    of an age."""
     silent = [view.health.name for view in views if view.health.newest is None]
     newest = {view.health.name: view.health.newest for view in views if view.health.newest is not None}
     if not newest:

@@ -2,10 +2,10 @@
 
 With Streamlit's own `bind="query-params"` both sides write: the browser puts a choice into its URL at once,
 and the server sends its copy of all parameters when a widget appears. A choice made while such a copy is
-under way is lost. So here only the server writes. Each rerun carries the browser's URL. If it differs from
-the viewer's choices we send the right parameters, on every rerun until they match. Each URL that the browser
-receives becomes an entry of its history, for the Back button. The refresh interval should not: it is chosen
-outside the page and outlives it. So that choice alone is bound.
+under way never reaches the URL. So here only the server writes. Each rerun carries the browser's URL. If it
+differs from the viewer's choices we send the right parameters, on every rerun until they match. Each URL that
+the browser receives becomes an entry of its history, for the Back button. The refresh interval should not: it
+is chosen outside the page and outlives it. So that choice alone is bound.
 """
 
 import time
@@ -28,8 +28,8 @@ class _Address:
     kept: dict[str, str | None] = field(default_factory=dict)
     """By parameter; None removes it."""
     heard: bool = True
-    """True if the browser is known to have these parameters. A difference after that is the viewer's doing.
-    """
+    """True if the browser is known to have these parameters. A difference after that is the viewer's
+    doing."""
     left: dict[str, object] = field(default_factory=dict)
     """By parameter, the value the viewer just navigated back from. A tick sent before that may bring it once
     more."""

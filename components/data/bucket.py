@@ -28,8 +28,8 @@ class Bucket(Mapping[str, Any]):
     optional: bool = False
     """True if the page works without this bucket."""
     shown_empty: list[str] = field(default_factory=list, repr=False)
-    """Not empty once the page itself has said that the bucket is not read yet. Otherwise the frame says it.
-    """
+    """Not empty once the page itself has said that the bucket is not read yet. Otherwise the frame says
+    it."""
 
     @property
     def waiting(self) -> bool:
