@@ -77,7 +77,7 @@ def test_fields(open_page: Open) -> None:
     assert list(table["type"]) == ["integer", "integer", "time", "text"]
     assert list(table["share"]) == [100.0] * 4
     assert list(table["greatest"])[:2] == ["29", "841"]
-    assert "can be the rows' own: at." in told(app)
+    assert "Can be used as the row time: at." in told(app)
     assert "30 messages" in told(app)
     assert next(box for box in app.selectbox if box.label == "Time").options == ["stored", "at"]
 
