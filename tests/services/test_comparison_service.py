@@ -156,7 +156,7 @@ def test_token_reads_this_stream_from_a_web_page(data_dir: Path, monkeypatch: py
     ("asked", "told"),
     [
         (b"{", "not JSON"),
-        (b"[]", "no JSON object"),
+        (b"[]", "must be a JSON object"),
         (b" " * 2000, "2,000 bytes"),
         (json.dumps({**WISH, "rate": 5001}).encode(), "'rate' is 5001; it must be a number from 1 to 5000"),
         (json.dumps({**WISH, "series": True}).encode(), "'series' is True"),
