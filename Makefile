@@ -44,7 +44,8 @@ soak: .venv/installed
 scale: .venv/installed
 	$(BIN)/python -m deploy.scale $(if $(APPS),--apps $(APPS)) $(if $(PORT),--port $(PORT))
 
-# Both lists without what is to be the newest; pip then takes newer ones of the others where these need them
+# Both requirement lists without nats-py and Streamlit, so that pip installs the newest, and newer versions of
+# others if those need them
 canary:
 	rm -rf $(CANARY)
 	$(PYTHON) -m venv $(CANARY)

@@ -1,8 +1,8 @@
 """The launcher: `streamlit run app.py`.
 
-Starts the embedded NATS server where no other is configured, and ends what it started. What a viewer sees
-is components/frame.py; the frame is not here, since Streamlit would take the pages/ folder beside the
-script that it runs for its own kind of pages, and run them without the frame.
+Starts the embedded NATS server if no other is configured, and stops what it started. Viewers see
+components/frame.py. The frame is not in this file, because Streamlit would treat the pages/ folder beside its
+script as its own kind of pages and run them without the frame.
 """
 
 import asyncio
@@ -32,21 +32,21 @@ from services.sign_ins import SignIns
 
 MOST_FILES = 65536
 
-# A replay decodes in a thread of its own; with Python's usual 5 ms between switches it would hold up
-# every page for that long, again and again.
+# A replay decodes in its own thread. With Python's default switch interval of 5 ms it would delay every page
+# by that long, again and again.
 sys.setswitchinterval(0.0005)
 
-# Each refresh leaves some hundred objects; at the 700 of Python's default the collector would run at nearly
-# every one of them, and all too often through everything that there is, with all viewers waiting.
+# Each refresh leaves some hundred objects. With Python's default threshold of 700 the collector would run at
+# nearly every refresh, and often over all objects, while all viewers wait.
 gc.set_threshold(10_000, 20, 20)
 
 keep_theme()
 
 
 def allow_connections() -> None:
-    """Raise the limit of open files: each viewer takes four, the socket and an event loop of Streamlit's, so
-    the usual 1,024 would end at 250."""
-    with suppress(ImportError, OSError, ValueError):  # no such limit on Windows, or the system says no
+    """Raise the limit of open files. A viewer takes four (the socket and Streamlit's event loop), so the
+    usual 1,024 would allow 250 viewers."""
+    with suppress(ImportError, OSError, ValueError):  # Windows has no such limit; elsewhere it may be denied
         import resource
 
         limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -60,9 +60,9 @@ allow_connections()
 
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
-    """What lives as long as the web server."""
+    """Everything that lives as long as the web server."""
     gc.collect()
-    gc.freeze()  # what is loaded by now stays: the collector need not look at it again
+    gc.freeze()  # modules stay loaded, so the collector need not visit them again
     try:
         async with _sign_in():
             if nats_configured():
@@ -85,7 +85,7 @@ def _tell_trouble(sentence: str | None) -> None:
 
 @asynccontextmanager
 async def _sign_in() -> AsyncIterator[None]:
-    """Have people sign in, where the secrets have a section for it."""
+    """Turn sign-in on if the secrets have a section for it."""
     try:
         section = st.secrets.get("auth")
     except StreamlitSecretNotFoundError:
@@ -107,17 +107,18 @@ async def _sign_in() -> AsyncIterator[None]:
 async def _close_unused(sign_ins: SignIns) -> None:
     while True:
         await asyncio.sleep(1)
-        from components.data.connection import close_unused  # it may have been loaded anew
+        from components.data.connection import close_unused  # imported here: it may have been reloaded
 
         await asyncio.to_thread(close_unused, sign_ins.in_force())
 
 
 def _origins() -> list[str]:
-    """Where the app's own pages come from, also through a proxy. Only `streamlit run` tells its port."""
+    """The origins of the app's own pages, also behind a proxy. The port is known only under `streamlit
+    run`."""
     if not is_started_by_streamlit():
         return []
     port = st.get_option("server.port")
-    # The NATS server does not start on what is no origin
+    # The NATS server does not start if an origin is not valid.
     found = [
         re.match(r"https?://[\w.-]+(:\d+)?$", each) for each in st.get_option("server.corsAllowedOrigins")
     ]

@@ -1,4 +1,4 @@
-"""What pages are made of.
+"""The functions that pages call.
 
 from components import line_chart, live
 

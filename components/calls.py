@@ -1,7 +1,7 @@
-"""Two of Streamlit's functions as pages call them, changed once for the process.
+"""Replaces two of Streamlit's functions for pages, once per process.
 
-They are Streamlit's own for all viewers, so the script that runs for each viewer must not change them.
-Reloading edited code leaves this module alone, and with it what it has changed.
+All viewers share these functions, so the script that runs for each viewer must not replace them. Reloading
+edited code keeps this module and its replacements.
 """
 
 from typing import Any, NoReturn
@@ -15,14 +15,15 @@ _plotly_chart = DeltaGenerator.plotly_chart
 
 
 def stop() -> NoReturn:
-    """End the page, and not the line above it and the refresh clock, as Streamlit's own would."""
+    """End the page, but not the status line and the refresh clock, which Streamlit's own st.stop() would end
+    too."""
     raise StopException
 
 
 def plotly_chart(self: DeltaGenerator, figure_or_data: Any, *arguments: Any, **options: Any) -> Any:
-    """As Streamlit's, in the page, the sidebar or any container, but for what the content security policy
-    forbids (figures.py). Raises LookbackError on a figure that cannot be drawn."""
-    from .charts.figures import drawable  # it may have been loaded anew
+    """Draw as Streamlit's plotly_chart does, in the page, the sidebar or any container, without what the
+    content security policy forbids (see figures.py). Raises LookbackError if the figure cannot be drawn."""
+    from .charts.figures import drawable  # imported here because the module may have been reloaded
 
     return _plotly_chart(self, drawable(figure_or_data), *arguments, **options)
 

@@ -1,7 +1,7 @@
-"""The frame around every page: menu, refresh clock, state of the data; the one place errors are drawn.
+"""The frame around every page: menu, refresh clock, status line. The only place that draws errors.
 
-This is the script that Streamlit runs for each viewer. The page itself is one fragment, so a refresh
-reruns the page's body and the line above it, and neither the menu nor this frame.
+Streamlit runs this script for each viewer. The page is one fragment: a refresh reruns the page's body and the
+status line above it, but not the menu or the rest of this script.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit_autorefresh import st_autorefresh
 
-from components import calls  # noqa: F401 - changes what pages call
+from components import calls  # noqa: F401 - imported for its side effect: it replaces st.stop
 from components.choices.address import begin, end
 from components.data.bucket import Bucket
 from components.data.connection import client
@@ -39,16 +39,17 @@ from nats_client import LookbackError
 from nats_client.errors import ColumnError, ConnectionFailed, NotSignedIn
 
 INTERVALS = {"0.5 s": 500, "1 s": 1000, "2 s": 2000, "5 s": 5000, "15 s": 15000, "Paused": None}
-"""What a viewer may choose, in milliseconds."""
+"""The refresh intervals a viewer may choose, in milliseconds."""
 
 WANTING = (LookupError, ValueError, TypeError, ArithmeticError)
-"""What a page's code may raise for want of rows: in its place stands what says that there are none."""
+"""What a page's code may raise because there are no rows yet. The page then shows the empty state instead of
+an error."""
 
 STATIC = Path(__file__).parent.parent / "static"
 
 
 def draw_page(file: Path) -> None:
-    """Draw the page of `file`, and again at each tick of the viewer's clock."""
+    """Draw the page in `file`, and redraw it at each tick of the viewer's refresh clock."""
     leave(file.stem)
     draw_anew()
     body(file, page_files(), rights())
@@ -56,19 +57,19 @@ def draw_page(file: Path) -> None:
 
 @st.fragment(key="body")
 def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
-    """The page, under the line that says how it is doing."""
+    """The status line and the page below it."""
     refresh_code()
     try:
         out_of_date = rights() != drawn_for or page_files() != shown
     except NotSignedIn:
         out_of_date = True
     if out_of_date:
-        st.rerun()  # the viewer has signed out or has another role, or a page was added or taken away
+        st.rerun()  # the viewer signed out or changed role, or a page was added or removed
     interval = INTERVALS[st.session_state.get("refresh") or "1 s"]
     if interval is not None and not hidden():
         st_autorefresh(interval, debounce=False, key="clock")
     else:
-        st.empty()  # what follows stays where it is, and keeps what the viewer did to it
+        st.empty()  # keeps the position of later elements, so that their state (zoom, input) survives
     reads: list[Read] = []
     try:
         client()
@@ -87,24 +88,24 @@ def _run(file: Path, reads: list[Read]) -> None:
         page = {"__name__": "__page__", "__file__": str(file)}
         exec(code_of(file), page)  # noqa: S102 - a page is a file of the app
     except StopException:
-        pass  # where the session itself is to end, Streamlit says so again at the next element
+        pass  # if the session itself is ending, Streamlit raises this again at the next element
     except NothingYet as nothing:
         empty_state(nothing.read)
     except ConnectionFailed:
-        pass  # the line above the page says so
+        pass  # the status line shows it
     except LookbackError as error:
         if isinstance(error, ColumnError) and _empty(reads):
-            note(file, error)  # for the log: the column may come with the first message
+            note(file, error)  # log only: the column may appear with the first message
         else:
             mistake(error)
     except Exception as error:
         if is_old():
-            st.rerun()  # the error may be of a class that this frame does not know
+            st.rerun()  # the code was reloaded: the error's class may be unknown to this frame
         empty = _empty(reads)
         _authors_mistake(file, error, shown=not (empty and isinstance(error, WANTING)))
     for read in reads:
         waiting = read.waiting if isinstance(read, Bucket) else not len(read)
-        if waiting and not read.told:
+        if waiting and not read.shown_empty:
             empty_state(read)
 
 
@@ -113,19 +114,20 @@ def _empty(reads: list[Read]) -> list[View]:
 
 
 def _authors_mistake(file: Path, error: Exception, *, shown: bool) -> None:
-    """Name the page and a reference; what the error says is for the log, since it may hold a secret."""
+    """Show the page's name and a reference. The exception's text goes to the log only, because it may contain
+    a secret."""
     reference = note(file, error)
     if shown:
         st.error(
-            f"This page has a mistake ({plain(file.name)}). Whoever looks after it finds it in the app's log "
-            f"as {reference}.",
+            f"This page failed: there is an error in {plain(file.name)}. Its author finds the traceback in "
+            f"the app's log as {reference}.",
             icon=":material/code_off:",
         )
 
 
 def starts_over(drawn_for: str | None) -> bool:
-    """Whether this viewer's session is at its end, since it began with other rights than these. Nothing is
-    left in it then; the browser is to begin a new one, with nothing in its memory and its address."""
+    """True if the viewer's rights changed since this session was first drawn. The session is then emptied,
+    and the browser must load the page again, with nothing kept in memory or in the URL."""
     if st.session_state.get("_drawn_for") not in (None, drawn_for):
         leave(None)
         withdraw()
@@ -136,13 +138,13 @@ def starts_over(drawn_for: str | None) -> bool:
 
 
 def draw_app() -> None:
-    """The menu, and the page that was chosen."""
+    """Draw the menu and the chosen page."""
     pages = find_pages(draw_page)
     if not pages:
         st.error(
-            "Your role has no pages here."
+            "Your role does not include any pages of this app. Ask its administrator."
             if viewer()
-            else f"There are no pages in {plain(str(FOLDER))}. Drop a file there.",
+            else f"There are no pages in {plain(str(FOLDER))}. Add a Python file there.",
         )
         draw_viewer()
         return
@@ -154,8 +156,8 @@ def draw_app() -> None:
             default="1 s",
             required=True,
             key="refresh",
-            bind="query-params",  # choices/address.py would make each of these a step of the Back button
-            help="How often this page asks for what is new. Paused: it stays as it is.",
+            bind="query-params",  # choices/address.py would make each choice a step of the Back button
+            help="How often this page loads new data. Paused: it does not change.",
         )
         what_happened()
         draw_viewer()
@@ -180,4 +182,4 @@ else:
     try:
         draw_app()
     except NotSignedIn:
-        st.rerun()  # since a moment ago
+        st.rerun()  # the viewer signed out while this run was drawing

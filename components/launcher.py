@@ -1,11 +1,11 @@
-"""What the launcher hands to the components. Reloading edited code leaves this module alone."""
+"""State that the launcher (app.py) passes to the components. Reloading edited code keeps this module."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 
 class Role(Protocol):
-    """A role, as far as pages go."""
+    """The parts of a role that pages use."""
 
     @property
     def name(self) -> str: ...
@@ -15,7 +15,7 @@ class Role(Protocol):
 
 
 class SignIn(Protocol):
-    """One sign-in of one person in one browser."""
+    """One person's sign-in in one browser."""
 
     @property
     def id(self) -> str: ...
@@ -25,7 +25,7 @@ class SignIn(Protocol):
 
 
 class Standing(Protocol):
-    """What a sign-in is good for at this moment."""
+    """What a sign-in permits right now."""
 
     @property
     def role(self) -> Role | None: ...
@@ -60,17 +60,17 @@ class SignIns(Protocol):
 
 
 sign_ins: SignIns | None = None
-"""Who is signed in; None where nobody has to be."""
+"""The sign-ins; None if sign-in is off."""
 
 embedded: Mapping[str, Any] | None = None
-"""How the embedded server is reached, as sections of the secrets have it: "dashboard" without a sign-in,
-"broker" with one. None without such a server."""
+"""The settings of the embedded server, with a secrets section for "dashboard" (no sign-in) and one for
+"broker" (with sign-in). None if there is no embedded server."""
 
 not_embedded: str | None = None
 """Why there is no embedded server, as a sentence for pages."""
 
 trouble: str | None = None
-"""Why the embedded server stores nothing, as a sentence for pages; None while it does."""
+"""Why the embedded server stores nothing, as a sentence for pages; None while it works."""
 
 traffic: dict[str, Any] = {}
-"""What each websocket has carried, by its key: the launcher's middleware counts it."""
+"""Bytes and messages of each open websocket, by its key. Middleware in the launcher counts them."""

@@ -1,4 +1,5 @@
-"""Mistakes in authors' pages: the log has each once, with its traceback, and then how often it came."""
+"""Errors in authors' pages. The log gets each distinct error once, with its traceback, and later how often it
+came."""
 
 import hashlib
 import logging
@@ -6,18 +7,19 @@ import traceback
 from pathlib import Path
 
 MOST = 500
-"""Distinct mistakes that are remembered; after that many the log begins anew."""
+"""Distinct errors to remember. When there are more, counting starts again."""
 
 _log = logging.getLogger("lookback")
 _counts: dict[str, int] = {}
-"""By reference, how often it came; of all viewers together."""
+"""How often each error came, by reference, over all viewers."""
 
 
 def note(file: Path, error: Exception) -> str:
-    """The reference of a mistake in the page `file`: the same one where the type and the place are the same.
-    The traceback goes to the log the first time; from then on the count does, each time it has doubled."""
+    """Log an error of the page `file` and return its reference. Errors of the same type at the same place
+    share one reference. The traceback is logged the first time; after that only the count, each time it
+    doubles."""
     places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    stamp = file.stat().st_mtime_ns if file.exists() else 0  # an edited page makes its mistakes anew
+    stamp = file.stat().st_mtime_ns if file.exists() else 0  # errors of an edited page count as new
     what = "\n".join([str(file), str(stamp), type(error).__qualname__, *places])
     reference = hashlib.sha256(what.encode()).hexdigest()[:8]
     if reference not in _counts and len(_counts) >= MOST:

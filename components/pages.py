@@ -1,4 +1,4 @@
-"""The files of pages/, as Streamlit pages."""
+"""Turns the files of pages/ into Streamlit pages."""
 
 import math
 import os
@@ -17,27 +17,28 @@ from .web.sign_in import viewer
 from .web.streamlit_internals import asked_page, lead_to
 
 BUILT_IN = Path(__file__).parent.parent / "pages"
-"""The pages that come with the app."""
+"""The folder of the pages that come with the app."""
 FOLDER = Path(os.environ.get("LOOKBACK_PAGES") or BUILT_IN)
-"""Pages of one's own beside them. A file of the same name replaces a built-in page; an empty one hides it."""
+"""The folder of the operator's own pages. A file here replaces the built-in page of the same name; an empty
+file hides it."""
 
 WITH_BUILT_IN = os.environ.get("LOOKBACK_BUILT_IN") != "0"
-"""Whether the built-in pages are there at all."""
+"""Whether to offer the built-in pages."""
 
 LOOK_AGAIN = 0.2 if RELOADS else math.inf
-"""Seconds for which the folder is as it was at the last look: every refresh of every viewer asks."""
+"""Seconds for which a listing of the folder is reused: every refresh of every viewer asks for it."""
 _looked: tuple[Path, float, dict[Path, int]] = (FOLDER, 0.0, {})
 
 
 def _files() -> dict[Path, int]:
-    """The pages, and when each was last changed."""
+    """The page files, and when each was last changed."""
     global _looked
     folder, when, found = _looked
     if not found or folder != FOLDER or time.monotonic() - when > LOOK_AGAIN:
         found = {}
         named: dict[str, tuple[Path, os.stat_result]] = {}
         for file in (*(BUILT_IN.glob("*.py") if WITH_BUILT_IN else ()), *FOLDER.glob("*.py")):
-            with suppress(OSError):  # it went meanwhile
+            with suppress(OSError):  # removed a moment ago
                 named[file.stem] = file, file.stat()
         found = {
             file: stat.st_mtime_ns for file, stat in named.values() if stat.st_size or file.parent == BUILT_IN
@@ -47,8 +48,8 @@ def _files() -> dict[Path, int]:
 
 
 def page_files() -> list[Path]:
-    """The files of the pages that the viewer may open: those of one's own folder first,
-    `overview.py` first of these, then by name. Raises NotSignedIn."""
+    """The page files the viewer may open: the operator's own folder first, `overview.py` first within a
+    folder, then by name. Raises NotSignedIn."""
     who = viewer()
     permitted = who.role.pages if who and who.role else None
     files = (file for file in _files() if permitted is None or file.stem in permitted)
@@ -56,7 +57,7 @@ def page_files() -> list[Path]:
 
 
 def find_pages(run: Callable[[Path], None]) -> list[st.Page]:
-    """A page per file; its docstring's first line is the title, and `run` draws it."""
+    """One Streamlit page per file. The title is the first line of its docstring; `run` draws the page."""
     files = page_files()
     pages = [
         st.Page(_runner(file, run), title=_title(file), url_path=file.stem, default=i == 0)
@@ -67,8 +68,8 @@ def find_pages(run: Callable[[Path], None]) -> list[st.Page]:
 
 
 def _find_by_other_names(names: list[str]) -> None:
-    """Have the page that the address asks for be found by its name in any case, with spaces or hyphens. The
-    first page, whose address is the app's own, is found by its name too."""
+    """Match the page name in the URL regardless of case, with spaces or hyphens for underscores. The first
+    page, whose URL is the app's own, is also found by its name."""
     asked = asked_page()
     if asked is None:
         return
@@ -82,7 +83,7 @@ def _folded(name: str) -> str:
 
 
 def code_of(file: Path) -> CodeType:
-    """The compiled page, compiled anew when the file has changed. Raises SyntaxError, OSError."""
+    """The compiled page, recompiled when the file changes. Raises SyntaxError, OSError."""
     return _compiled(file, _files().get(file) or file.stat().st_mtime_ns)
 
 
@@ -104,8 +105,8 @@ def _title(file: Path) -> str:
         code = code_of(file)
     except (SyntaxError, ValueError, OSError):
         return fallback
-    # From the code, since ast.parse fails now and then where several threads are at it:
-    # https://github.com/python/cpython/issues/106905
+    # Read from the code object: ast.parse sometimes fails when several threads call it
+    # (https://github.com/python/cpython/issues/106905).
     documented = code.co_names[:1] == ("__doc__",)
     title = str(code.co_consts[0]).strip().split("\n")[0].rstrip(".") if documented else ""
     return title or fallback

@@ -1,7 +1,7 @@
-"""Edited code takes effect at the next refresh, and leaves nothing of the old running.
+"""Reloads edited code at the next refresh and closes everything that runs the old code.
 
-Streamlit's own file watcher looks at every module after every refresh, at more cost than the refresh
-itself, so it is switched off; this looks at the few files of the app, at most once a second.
+Streamlit's own file watcher visits every module after every refresh and costs more than the refresh, so it is
+off. This one checks the app's few files, at most once a second.
 """
 
 import os
@@ -12,10 +12,11 @@ from pathlib import Path
 import streamlit as st
 
 RELOADS = os.environ.get("LOOKBACK_RELOAD") != "0"
-"""Whether edited code takes effect in a running app: for development."""
+"""Whether a running app picks up edited code. For development."""
 ROOMS = ("components", "nats_client")
 KEPT = ("components.launcher", "components.calls")
-"""What stays: the launcher hands things over once, and Streamlit's functions are changed once."""
+"""Modules that are not reloaded: the launcher sets its values once, and Streamlit's functions are replaced
+once."""
 _ROOT = Path(__file__).parent.parent
 
 
@@ -29,17 +30,18 @@ _looked = time.monotonic()
 
 
 def is_old() -> bool:
-    """Whether the code was loaded anew since this viewer's script began: classes are then others."""
+    """True if the code was reloaded since this viewer's script started. Its classes are then different
+    objects."""
     return sys.modules.get(__name__) is not _myself
 
 
 def refresh_code() -> None:
-    """Rerun the whole app on new code, when a file of the rooms has changed since it was loaded."""
+    """Rerun the whole app on new code if a file of the rooms changed since it was loaded."""
     global _looked
     if not RELOADS:
         return
     if is_old():
-        st.rerun()  # another viewer's refresh has seen to it; this one still runs the old code
+        st.rerun()  # another viewer's refresh already reloaded; this one still runs the old code
     if time.monotonic() - _looked < 1.0:
         return
     _looked = time.monotonic()

@@ -1,4 +1,4 @@
-"""The line above every page that says whether to trust it: live or not, how old, what is missing."""
+"""The status line above every page: whether the data is live, how old it is, and what is missing."""
 
 import time
 from collections.abc import Sequence
@@ -20,16 +20,17 @@ from .words import age_text, bytes_text, clock_text, count_text, plain
 Mood = Literal["live", "busy", "paused", "empty", "stale", "lost"]
 
 STALE_AFTER = 10.0
-"""Seconds without a message, at the least, before a feed is called stale; and 20 times its usual pace."""
+"""A feed is stale after this many seconds without a message, or after 20 times its usual interval if that is
+longer."""
 
 FRESH = 5.0
-"""Seconds for which the line may show the same numbers."""
+"""Seconds for which the line may keep showing the same numbers."""
 _DRAWN = "_status"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One word on the page's data, and the sentence behind it."""
+    """The state of the page's data in one word, and the sentence that explains it."""
 
     mood: Mood
     word: str
@@ -37,8 +38,8 @@ class Verdict:
 
 
 def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -> Verdict:
-    """The worst that is true of the connection or anything that the page has read."""
-    kept = " What came before stays on screen." if any(_size(read) for read in reads) else ""
+    """The worst state among the connection and everything the page has read."""
+    kept = " The page keeps showing the last data." if any(_size(read) for read in reads) else ""
     if connection.status != "connected":
         if connection.error is None:
             return Verdict("busy", "Connecting")
@@ -66,12 +67,13 @@ def _size(read: Read) -> int:
 
 
 def status(reads: Sequence[Read], interval: float | None) -> None:
-    """Draw the line above a page, and what is missing, for what the page has read.
+    """Draw the status line and the warnings for what the page has read.
 
-    interval: seconds between two refreshes; None: paused. Nothing here may move the page when it comes or
-    goes, so the style sheet puts each part where nothing is below it: the line first, with room for all that
-    it may say; why there is no connection at the bottom of what is seen; warnings behind a button beside the
-    title. Drawn after the page, the line needs no box of its own, which would travel at each refresh.
+    interval: seconds between two refreshes; None if paused. Nothing here may move the page when it appears or
+    disappears. So the style sheet places each part where nothing is below it: the line on top with room for
+    its longest text, the reason for a lost connection at the bottom of the visible page, warnings behind a
+    button beside the title. The line is drawn after the page, so it needs no placeholder element, which would
+    be sent at each refresh.
     """
     state = client().state
     verdict = judge(reads, state, paused=interval is None)
@@ -83,7 +85,7 @@ def status(reads: Sequence[Read], interval: float | None) -> None:
     if is_embedded():
         facts.append('<b class="lb-demo">embedded demo</b>')
     replaying = [view.health for view in views if view.health.phase == "replaying" and view.health.pending]
-    # For longer than FRESH seconds only the time of day stays true.
+    # An age would be wrong before the next refresh; the time of day stays right.
     lasting = interval is None or interval >= FRESH
     newest = _progress(replaying) if replaying else newest_text(views, lasting=lasting)
     last = f'<span class="lb-newest">{newest}&nbsp;</span>' if views else ""
@@ -94,7 +96,7 @@ def status(reads: Sequence[Read], interval: float | None) -> None:
         if bucket.snapshot.version:
             facts.append(f"<b>{count_text(bucket.snapshot.held, 'key')}</b> in {escape(name)}")
     if any(view.health.stream is None for view in views):
-        facts.append("plain subjects: no history, at most once")
+        facts.append("plain subjects: no history, at-most-once delivery")
     word = f'<span class="lb-room"><span class="lb-word">{verdict.word}</span></span>'
     drawn = _kept(word + last, "".join(f"<span>{fact}</span>" for fact in facts))
     st.html(f'<div class="lb-status lb-{verdict.mood}">{word}{drawn}{last}</div>')
@@ -108,8 +110,9 @@ def status(reads: Sequence[Read], interval: float | None) -> None:
 
 
 def newest_text(views: Sequence[View], *, lasting: bool) -> str:
-    """How old the newest message is, never younger than the newest one of any feed; HTML. Of feeds far apart
-    the one that has been silent for longest is named. lasting: say when it came instead."""
+    """The age of the newest message as HTML, never younger than the newest message of any feed. If the
+    feeds are far apart, name the one that has been silent longest. lasting: give the time of day instead
+    of an age."""
     silent = [view.health.name for view in views if view.health.newest is None]
     newest = {view.health.name: view.health.newest for view in views if view.health.newest is not None}
     if not newest:
@@ -142,8 +145,8 @@ def _warn(missing: Sequence[tuple[str, list[dict[str, object]]]]) -> None:
 
 
 def _kept(said: str, facts: str) -> str:
-    """`facts` as they were up to FRESH seconds ago, while the same is `said` beside them: what does not
-    change from refresh to refresh need not travel."""
+    """Return `facts` as drawn up to FRESH seconds ago, as long as the text beside them (`said`) is unchanged.
+    What does not change is not sent again."""
     before, since, drawn = st.session_state.get(_DRAWN, ("", 0.0, ""))
     if before == said and time.monotonic() - since < FRESH:
         return str(drawn)
@@ -152,7 +155,7 @@ def _kept(said: str, facts: str) -> str:
 
 
 def draw_anew() -> None:
-    """Have the line show the state of this moment when it is drawn next."""
+    """Make the next status line show the current state."""
     st.session_state.pop(_DRAWN, None)
 
 
@@ -162,7 +165,7 @@ def _is_stale(view: View) -> bool:
         return False
     span = (int(received[-1]) - int(received[0])) / 1e9
     if span < STALE_AFTER:
-        return False  # a burst says nothing of a usual pace
+        return False  # one burst does not show a usual interval
     usual = span / (len(received) - 1)
     return (view.now - int(received[-1])) / 1e9 > max(STALE_AFTER, 20 * usual)
 
@@ -174,7 +177,7 @@ def _progress(replaying: Sequence[Health]) -> str:
 
 
 def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
-    """What the windows do not hold, in sentences, each with samples where there are some."""
+    """What the windows lack, as sentences, each with samples if there are any."""
     found: list[tuple[str, list[dict[str, object]]]] = []
     longest = {view.feed.key: view for view in sorted(views, key=lambda view: view.look_back)}
     for view in longest.values():
@@ -185,7 +188,7 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
         if health.by_sequence:
             found.append((_by_sequence(name, health.by_sequence), []))
         if health.archive:
-            found.append((f"{name}: the archive can't be read. {health.archive} Older rows are missing.", []))
+            found.append((f"{name}: cannot read the archive. {health.archive} Older rows are missing.", []))
         if health.malformed:
             samples: list[dict[str, object]] = [
                 {"subject": s.subject, "sequence": s.seq, "reason": s.reason, "payload": s.payload}
@@ -195,44 +198,44 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
         if health.dropped:
             when = clock_text(health.dropped_until)
             size = bytes_text(health.bytes)
-            shared = f", its share of the {bytes_text(health.squeezed)} that all share" * bool(
-                health.squeezed
-            )
+            shared = f", its share of the app's {bytes_text(health.squeezed)}" * bool(health.squeezed)
             way_out = ", or raise the setting 'memory'" * bool(health.squeezed)
             found.append(
                 (
                     f"{name}: the window is full ({health.rows:,} rows, {size}{shared}). "
                     f"The {health.dropped:,} oldest rows, up to {when}, were dropped. "
-                    f"Look back less far{way_out}.",
+                    f"Choose a shorter look-back{way_out}.",
                     [],
                 )
             )
         if health.mistyped:
             found.append(
-                (f"{name}: {count_text(health.mistyped, 'value')} not a number, shown as missing.", [])
+                (f"{name}: {count_text(health.mistyped, 'value')} not numeric, shown as missing.", [])
             )
         if health.surplus_fields:
             found.append(
                 (
-                    f"{name}: {count_text(health.surplus_fields, 'payload field')} too many, left out.",
+                    f"{name}: too many fields; {count_text(health.surplus_fields, 'field')} left out.",
                     [],
                 )
             )
         if health.recreated:
-            found.append((f"{name}: the stream was recreated; the window holds the new one only.", []))
+            found.append(
+                (f"{name}: the stream was recreated. Only messages of the new stream are shown.", [])
+            )
     return found
 
 
 def _lacks(bucket: Bucket) -> list[str]:
-    """What the mapping does not hold, or how it is slow, in sentences."""
+    """What the bucket's values lack, or why reading them is slow, as sentences."""
     health, found = bucket.health, []
     if bucket.optional and health.phase == "stopped":
-        found.append(f"The bucket {health.name!r} can't be read. {health.why or ''}".strip())
+        found.append(f"Cannot read the bucket {health.name!r}. {health.why or ''}".strip())
     if health.left_out:
         size = bytes_text(health.bytes)
         left_out = count_text(health.left_out, "key")
         found.append(
-            f"{health.name}: the mapping is full ({health.keys:,} keys, {size}). {left_out} left out."
+            f"{health.name}: too large to hold in full ({health.keys:,} keys, {size}). {left_out} left out."
         )
     if health.hindered:
         found.append(_hindered(health.name, health.hindered))
@@ -246,11 +249,11 @@ def _by_sequence(name: str, why: str) -> str:
 
 
 def _hindered(name: str, why: LookbackError) -> str:
-    return f"{name}: read in steps, about a megabyte a second, for want of flow control. {why}"
+    return f"{name}: slow replay, about a megabyte a second, because flow control is not permitted. {why}"
 
 
 def _gone(view: View) -> list[tuple[str, list[dict[str, object]]]]:
-    """What has gone from the stream, or was never heard, within the look-back: how much, and when."""
+    """What left the stream, or was never received, within the look-back: how much, and when."""
     health = view.health
     keeps = f" The stream keeps at most {health.limits}." if health.limits else ""
     both = view.feed.key.archive is not None and health.archive is None
@@ -264,7 +267,7 @@ def _gone(view: View) -> list[tuple[str, list[dict[str, object]]]]:
         found.append(
             (
                 f"{health.name}: {what} from {_span(removed)} "
-                f"can't be shown: purged, deleted or expired, the stream no longer holds them.{keeps}",
+                f"cannot be shown: they were purged, deleted or expired from the stream.{keeps}",
                 _table(removed),
             )
         )
@@ -272,7 +275,7 @@ def _gone(view: View) -> list[tuple[str, list[dict[str, object]]]]:
         found.append(
             (
                 f"{health.name}: {holder} nothing from before {clock_text(health.begins)}. "
-                f"{count_text(health.earlier, 'earlier message')} went before this page looked.{keeps}",
+                f"{count_text(health.earlier, 'earlier message')} had already left the stream.{keeps}",
                 [],
             )
         )
@@ -281,7 +284,7 @@ def _gone(view: View) -> list[tuple[str, list[dict[str, object]]]]:
         found.append(
             (
                 f"{health.name}: {count_text(len(interrupted), 'interruption')}, {_span(interrupted)}. "
-                "What was published then is lost: plain subjects are not kept by a stream.",
+                "Messages published meanwhile are lost, because no stream stores plain subjects.",
                 _table(interrupted),
             )
         )
@@ -294,7 +297,7 @@ def _span(gaps: list[Gap]) -> str:
 
 
 def _table(gaps: list[Gap]) -> list[dict[str, object]]:
-    """The gaps one by one, where there are several."""
+    """The gaps one by one, if there is more than one."""
     if len(gaps) < 2:
         return []
     return [{"from": clock_text(gap.start), "to": clock_text(gap.end), "messages": gap.count} for gap in gaps]

@@ -1,4 +1,4 @@
-"""Numbers, times and names for people. Names come from NATS and are untrusted: data, never markup."""
+"""Formats numbers, times and names for people. Names come from NATS and are untrusted: data, never markup."""
 
 import math
 import re
@@ -11,33 +11,33 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:&])")
 
 
 def plain(text: str) -> str:
-    """`text` so that Streamlit's Markdown shows it to the letter: no links, images, directives or HTML."""
+    """Escape `text` so that Streamlit's Markdown shows it literally: no links, images, directives or HTML."""
     return _MARKUP.sub(r"\\\1", text.replace("\n", " "))
 
 
 def plotly_text(text: str) -> str:
-    """`text` so that Plotly, which reads some HTML in it, shows it to the letter."""
+    """Escape `text` so that Plotly, which interprets some HTML, shows it literally."""
     return escape(text, quote=False)
 
 
 def cut(text: str, most: int) -> str:
-    """`text`, at most `most` characters of it."""
+    """`text`, cut to at most `most` characters."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def count_text(number: int, noun: str) -> str:
-    """A number of things: "1 message", "1,200 messages"."""
+    """A count with its noun: "1 message", "1,200 messages"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def number_text(value: float) -> str:
-    """A number as charts write it: seven digits; of a large one all before the point, and three behind it."""
+    """A number as charts show it: seven digits, or all digits before the point and three after it."""
     shown = rounded(value)
     return f"{shown:,.0f}" if shown == int(shown) and abs(shown) < 1e15 else f"{shown:,.15g}"
 
 
 def rounded(value: float) -> float:
-    """A number with the digits that are shown of it, seven or all before the point and three behind it."""
+    """Round a number to the digits that are shown: seven, or all before the point and three after it."""
     if not math.isfinite(value):
         return value
     return float(f"{value:.7g}") if abs(value) < 10_000 else round(value, 3)
@@ -55,7 +55,7 @@ def bytes_text(count: float) -> str:
 
 
 def age_text(seconds: float) -> str:
-    """A length of time, within a twentieth: "0.4 s", "1 min 29 s", "12 min", "5 h 3 min", "2 d 7 h"."""
+    """A duration to within 5 %: "0.4 s", "1 min 29 s", "12 min", "5 h 3 min", "2 d 7 h"."""
     seconds = max(0.0, seconds)
     if seconds < 9.95:
         return f"{seconds:.1f} s"
@@ -75,18 +75,18 @@ def age_text(seconds: float) -> str:
 
 
 def zone() -> str:
-    """The viewer's own time zone."""
+    """The viewer's time zone."""
     return st.context.timezone or "UTC"
 
 
 def clock_text(time: int) -> str:
-    """A time (ns since the epoch, UTC) in the viewer's own zone: "14:03:20", with the day unless today."""
+    """A time (ns since the epoch, UTC) in the viewer's zone: "14:03:20", with the date unless it is today."""
     moment = pd.Timestamp(time, unit="ns", tz="UTC").tz_convert(zone())
     today = moment.date() == pd.Timestamp.now(zone()).date()
     return moment.strftime("%H:%M:%S" if today else "%d %b %H:%M:%S")
 
 
 def local(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """`table` with the times of `column` in the viewer's own time zone."""
+    """`table` with the times in `column` converted to the viewer's time zone."""
     times = pd.to_datetime(table[column], utc=True)
     return table.assign(**{column: times.dt.tz_convert(zone())})

@@ -12,7 +12,7 @@ with st.container(horizontal=True):
     if not stream:
         st.stop()
     offered = [*(["metrics.cpu.*"] if is_demo() and stream == "METRICS" else []), ">", *subjects(stream)]
-    subject = choose("Subjects", offered, own=True, help="Patterns may have * and >")
+    subject = choose("Subjects", offered, own=True, help="May contain the wildcards * and >")
     look_back = choose("Look-back", LOOK_BACKS, default="PT15M", own=True, help="An ISO 8601 duration")
 
 feed = live(stream, subject, look_back=look_back)
@@ -22,13 +22,13 @@ if not len(feed):
 numbers = [name for name, kind in feed.columns.items() if kind == "number"]
 texts = [name for name, kind in feed.columns.items() if kind == "text"]
 if not numbers:
-    st.info("These messages have no numbers to watch.")
+    st.info("These messages have no numeric fields to watch.")
     st.stop()
 
 with st.container(horizontal=True):
     y = choose("Field", numbers, default="percent")
     by = choose("By", texts, default="_subject")
-    limit = {"limit": choose_number("Limit", 90, help="What rises above it is marked and listed")}
+    limit = {"limit": choose_number("Limit", 90, help="Values that rise above it are marked and listed")}
 
 line_chart(feed, y=y, color=by, thresholds=limit, key=f"{stream} {subject} {y} {by}")
 alerts(feed, y, limit, color=by)

@@ -5,7 +5,7 @@ import streamlit as st
 from components import choose, compare, compared_means, is_demo, live, look_back_for, stream_names, subjects
 
 PERIODS = {"hour": "PT1H", "day": "P1D", "week": "P7D"}
-NAMED = "Patterns may have * and >, and name tokens: metrics.{kind}.{host}"
+NAMED = "May contain the wildcards * and >, and name tokens: metrics.{kind}.{host}"
 
 names = stream_names()
 with st.container(horizontal=True):
@@ -18,14 +18,14 @@ with st.container(horizontal=True):
     earlier = int(choose("Earlier periods", ["1", "2", "3", "4", "6", "12"]))
 
 period = PERIODS.get(chosen, chosen)
-archive = "history.query" if is_demo() else None  # a stream keeps a day, a comparison may want weeks
+archive = "history.query" if is_demo() else None  # the stream keeps a day; a comparison may need weeks
 rows = live(stream, subject, look_back=look_back_for(period, earlier), archive=archive)
 if not len(rows):
     st.stop()  # the frame says why
 numbers = [name for name, kind in rows.columns.items() if kind == "number"]
 texts = [name for name, kind in rows.columns.items() if kind == "text" and name != "_subject"]
 if not numbers:
-    st.info("These messages have no numbers to compare.")
+    st.info("These messages have no numeric fields to compare.")
     st.stop()
 
 with st.container(horizontal=True):

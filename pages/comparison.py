@@ -17,12 +17,12 @@ from components import (
 
 half = st.query_params.get("chart")
 if half is not None:
-    # The left half: this very page, in a frame of its own, as an author would write it.
+    # The left half: this page again, in a frame, written as an author would write it.
     rows = live("COMPARISON", "simulated.*", look_back=compared(half))
     line_chart(rows, y="value", color="_subject", most=100, height=260, key=half)
     compare_with(half, rows)
 else:
-    st.caption("One stream, drawn twice. The data is simulated, and published only while this page is open.")
+    st.caption("One stream, drawn twice. The data is simulated and published only while this page is open.")
     rates = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000]
     with st.container(horizontal=True, gap="large"):
         rate = choose_step("Messages a second", rates, 10, name="rate")

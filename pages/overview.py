@@ -5,7 +5,7 @@ import streamlit as st
 from components import bytes_text, is_demo, line_chart, live, newest_messages, stream_list, streams, values
 
 if is_demo():
-    st.caption("This machine, live from NATS JetStream: real figures, published once a second.")
+    st.caption("Live figures of this machine, published to NATS JetStream once a second.")
     cpu = live("METRICS", "metrics.cpu.*", look_back="PT5M")
     memory = live("METRICS", "metrics.memory.*", look_back="PT5M")
     network = live("METRICS", "metrics.network.*", look_back="PT5M")

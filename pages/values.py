@@ -23,7 +23,9 @@ if name is not None:
         deleted = choose_flag("Deleted keys too", name="deleted")
     entries = bucket.entries(search, deleted=deleted)
     if not bucket.complete:
-        st.caption("Not all keys are held: a search finds those only. Any other can be typed in full below.")
+        st.caption(
+            "This bucket has more keys than are held. The search covers held keys only. Type others below."
+        )
     if entries or not bucket.complete:
         key_list(bucket, entries)
         names = [entry.key for entry in entries[:500]] or ([search] if search else [])
@@ -33,4 +35,4 @@ if name is not None:
             st.subheader("History")
             key_history(bucket, key)
     else:
-        st.info("No key has that in its name." if search else "This bucket is empty.")
+        st.info("No key matches the search." if search else "This bucket is empty.")

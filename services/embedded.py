@@ -1,10 +1,10 @@
-"""The embedded NATS server: a real nats-server with JetStream, for when no other is configured.
+"""The embedded NATS server: a real nats-server with JetStream, used if no other is configured.
 
-One process of this machine and data directory, the owner, runs the server and the programs beside it (the
-publisher of the machine's figures, the history and the token service); the others join it. A file lock,
-which the kernel releases when the owner dies, says who is the owner. Every process looks twice a second
-whether the lock is free (then it takes over) and, as the owner, whether its children run (else it starts them
-again). The URL stays what it was, so clients just reconnect.
+For each data directory, one process of this machine is the owner. It runs the server and the programs beside
+it (the publisher of the machine's figures, the history, token and comparison services); other processes join
+it. A file lock, which the kernel releases when the owner dies, says who is the owner. Twice a second every
+process checks whether the lock is free (then it takes over), and the owner checks whether its children run
+(otherwise it restarts them). The URL stays the same, so clients simply reconnect.
 """
 
 import asyncio
@@ -33,18 +33,18 @@ __all__ = ["ServerError", "embedded"]
 ROOT = Path(__file__).parent.parent
 LOOK_EVERY = 0.5  # seconds
 JOIN_TIMEOUT = 9.0  # seconds in which the owner's server must answer
-RESTART_PAUSE = 2.0  # seconds between two starts of the same child, so that a crash loop stays cheap
+RESTART_PAUSE = 2.0  # seconds between two starts of the same child, which keeps a crash loop cheap
 MAX_PAUSE = 30.0  # seconds between two failing attempts
-HEALTH_EVERY = 2.0  # seconds between two looks at the server's health
+HEALTH_EVERY = 2.0  # seconds between two checks of the server's health
 PROGRAM_GRACE = 2.0  # seconds
 APP_USERS: tuple[User, ...] = ("dashboard", "broker")
 
 _FULL = (
-    "Nothing is stored any more: the disk with the data of the embedded NATS server is full. What came "
-    "before stays on screen; it goes on by itself when there is room."
+    "Nothing is stored any more: the disk with the data of the embedded NATS server is full. Free some "
+    "space; storing then resumes by itself. The page keeps showing the last data."
 )
 _UNWELL = (
-    "Nothing is stored at the moment: the embedded NATS server could not write. It is started again; the "
+    "Nothing is stored at the moment: the embedded NATS server could not write. It is being restarted; the "
     "app's log says why."
 )
 
@@ -55,14 +55,14 @@ log = logging.getLogger(__name__)
 async def embedded(
     origins: Sequence[str] = (), tell: Callable[[str | None], None] = lambda _: None
 ) -> AsyncIterator[dict[str, dict[str, str]]]:
-    """Run, or join, this machine's embedded NATS server and the programs beside it; yields how the app
-    connects, as mappings for Settings.load: "dashboard" without a sign-in, "broker" with one.
+    """Run or join this machine's embedded NATS server and the programs beside it. Yields how the app
+    connects, as mappings for Settings.load: "dashboard" without sign-in, "broker" with sign-in.
 
-    The URL (nats://127.0.0.1:port) holds until the context ends: the server is started again on the same
-    port when it crashes, and taken over when the process that ran it is gone. Browsers may connect from pages
-    of `origins` (scheme://host:port). `tell` is called, in any thread, with a sentence when nothing can be
-    stored any more, and with None when that is over. Data and keys stay in LOOKBACK_DATA_DIR, by default the
-    user's data directory. Raises ServerError when there is no nats-server, or it does not come up.
+    The URL (nats://127.0.0.1:port) is valid until the context ends: the server is restarted on the same port
+    if it crashes, and taken over if the process that ran it is gone. Browsers may connect from pages of
+    `origins` (scheme://host:port). `tell` is called, from any thread, with a sentence when nothing can be
+    stored, and with None when it works again. Data and keys are in LOOKBACK_DATA_DIR, by default the user's
+    data directory. Raises ServerError if there is no nats-server, or if it does not start.
     """
     directory = nats_server.data_dir()
     member = _Member(directory, origins, tell)
@@ -80,7 +80,7 @@ async def embedded(
 
 
 def programs(ports: Ports, directory: Path) -> dict[str, tuple[User, list[str]]]:
-    """What runs beside the server: modules of services/, as whom they log in, and their arguments."""
+    """The programs beside the server: modules of services/, the user each logs in as, and their arguments."""
     return {
         "metrics": ("data", [ports.url, ports.monitoring_url]),
         "history": ("services", [ports.url, str(directory / "history.duckdb"), "METRICS"]),
@@ -93,36 +93,36 @@ def programs(ports: Ports, directory: Path) -> dict[str, tuple[User, list[str]]]
 
 
 def _environment(login: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment, with `login` in place of one that may be in it."""
+    """This process's environment, with `login` replacing any login in it."""
     others = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
     return others | {name: login[key] for name, key in ENVIRONMENT.items() if key in login}
 
 
 class _Member:
-    """This process among those that share a data directory: its owner, or one that joined."""
+    """This process as one of those that share a data directory: the owner, or one that joined."""
 
     def __init__(self, directory: Path, origins: Sequence[str], tell: Callable[[str | None], None]) -> None:
         self.closing = threading.Event()
         self._dir = directory
         self._origins = origins
-        # Not thread-local: a pool's threads take turns.
-        # Not soft: the kernel must release it when this process dies.
+        # Not thread-local, because different threads of a pool use it. Not soft, because the kernel must
+        # release it when this process dies.
         self._lock = FileLock(directory / "lock", mode=0o600, thread_local=False, fallback_to_soft=False)
         self._busy = threading.Lock()  # a cancelled watch leaves its thread running; stop() waits for it
         self._ports: Ports | None = None  # once set, the client port never changes
         self._server: Guarded | None = None
         self._table: Table | None = None
-        self._told: Roles | None = None  # the roles that the server knows
+        self._applied: Roles | None = None  # the roles that the server has
         self._programs: dict[str, Guarded] = {}
         self._tell = tell
-        self._told_trouble: str | None = None
-        self._look_at_health = 0.0  # when it is due
-        self._unwell = 0  # looks in a row
-        self._restart_at = 0.0  # the next time that starting again may help
+        self._trouble: str | None = None
+        self._look_at_health = 0.0  # when the next check is due
+        self._unwell = 0  # failed checks in a row
+        self._restart_at = 0.0  # earliest time of the next restart
         self._restart_pause = RESTART_PAUSE
 
     def start(self) -> str:
-        """Own or join; returns the client URL. Blocking, bounded. Raises ServerError."""
+        """Own or join; returns the client URL. Blocks, for a bounded time. Raises ServerError."""
         deadline = time.monotonic() + JOIN_TIMEOUT
         while True:
             with self._busy:
@@ -153,10 +153,10 @@ class _Member:
                 pause = min(2 * pause, MAX_PAUSE)
                 if not await asyncio.to_thread(nats_server.has_room, self._dir):
                     self._say(_FULL)
-                log.warning("Embedded NATS server: %s Trying again in %g s.", error, pause)
+                log.warning("Embedded NATS server: %s Retrying in %g s.", error, pause)
 
     def stop(self) -> None:
-        """End the children, server last, and let another process be the owner."""
+        """End the children, the server last, and release ownership."""
         with self._busy:
             self._stop_programs()
             if self._server:
@@ -175,7 +175,7 @@ class _Member:
                 self._tend_store(owner)
 
     def _tend_store(self, owner: bool) -> None:
-        """Say when the server cannot store any more; start it again when that may help."""
+        """Report when the server cannot store, and restart it when that may help."""
         assert self._ports is not None
         why = nats_server.why_unwell(self._ports)
         if why is None:
@@ -185,22 +185,22 @@ class _Member:
             self._say(None)
             return
         self._unwell += 1
-        if self._unwell < 2:  # a server that has just started is still recovering
+        if self._unwell < 2:  # a server that has just started may still be recovering
             return
         if not nats_server.has_room(self._dir):
             self._say(_FULL, why)
         else:
             self._say(_UNWELL, why)
             if owner and self._server and time.monotonic() >= self._restart_at:
-                log.warning("The embedded NATS server could not write; starting it again.")
+                log.warning("The embedded NATS server could not write; restarting it.")
                 self._server.stop()
                 self._start_server()
                 self._restart_at = time.monotonic() + self._restart_pause
                 self._restart_pause = min(2 * self._restart_pause, MAX_PAUSE)
 
     def _say(self, trouble: str | None, why: str = "") -> None:
-        if trouble != self._told_trouble:
-            self._told_trouble = trouble
+        if trouble != self._trouble:
+            self._trouble = trouble
             if trouble:
                 log.warning("%s %s", trouble, why)
             else:
@@ -220,10 +220,10 @@ class _Member:
     def _tend(self) -> None:
         if _is_due(self._server):
             if self._server:
-                log.warning("The embedded NATS server has ended; starting it again.")
+                log.warning("The embedded NATS server has ended; restarting it.")
                 self._server.stop()
             self._start_server()
-        self._tell_roles()
+        self._apply_roles()
         assert self._ports is not None
         for name, (user, arguments) in programs(self._ports, self._dir).items():
             program = self._programs.get(name)
@@ -246,10 +246,10 @@ class _Member:
         before = self._ports
         nats_server.end_predecessor(self._dir)
         try:
-            with accounts.locked(self._dir):  # until it answers: who revokes a user must find it
+            with accounts.locked(self._dir):  # until it answers, so that revoking a user finds it running
                 accounts.adopt_store(self._dir)
-                self._table = Table()  # before the server gets to know it: telling it twice does no harm
-                self._told = self._table.current()
+                self._table = Table()  # read before the server starts: applying it twice is a no-op
+                self._applied = self._table.current()
                 self._server, self._ports = nats_server.start(
                     self._dir,
                     accounts.server_config(self._dir),
@@ -261,19 +261,19 @@ class _Member:
                 nats_server.remember_ports(self._dir, self._ports)
         except LookbackError as error:  # keys or roles that cannot be read
             raise ServerError(str(error)) from None
-        if before != self._ports:  # they were told a monitoring port that is no more
+        if before != self._ports:  # the programs have the old monitoring port
             self._stop_programs()
 
-    def _tell_roles(self) -> None:
-        """Have the server permit what the roles file permits now."""
+    def _apply_roles(self) -> None:
+        """Apply a changed roles file to the server."""
         assert self._table is not None
         roles = self._table.current()
-        if roles is not self._told:
+        if roles is not self._applied:
             try:
                 accounts.permit(self._dir, roles)
             except LookbackError as error:
                 raise ServerError(str(error)) from None
-            self._told = roles
+            self._applied = roles
 
     def _join(self) -> None:
         ports = nats_server.last_ports(self._dir)

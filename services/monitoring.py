@@ -1,4 +1,4 @@
-"""What a NATS server tells at its monitoring port.
+"""Requests to the monitoring port of a NATS server.
 
 https://docs.nats.io/running-a-nats-service/nats_admin/monitoring
 """
@@ -13,10 +13,10 @@ FAILURES = (OSError, http.client.HTTPException, ValueError)
 
 
 def read(url: str, path: str, timeout: float) -> dict[str, Any]:
-    """The answer to `path`, such as "/varz", at `url`, such as "http://127.0.0.1:8222". `timeout` is in
-    seconds. Raises one of FAILURES where there is no answer, or none that is a JSON object."""
+    """The reply to `path`, such as "/varz", from `url`, such as "http://127.0.0.1:8222". `timeout` is in
+    seconds. Raises one of FAILURES if there is no reply, or the reply is not a JSON object."""
     address = urlsplit(url)
-    # not urllib: it would go through the environment's proxy
+    # not urllib, which would use the environment's proxy
     connection = http.client.HTTPConnection(address.hostname or "127.0.0.1", address.port, timeout=timeout)
     try:
         connection.request("GET", path)

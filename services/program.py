@@ -1,4 +1,4 @@
-"""What the programs beside the app have in common: a connection that comes back, and an end when told to."""
+"""What the programs beside the app share: a connection that reconnects, and an orderly end on a signal."""
 
 import asyncio
 import contextlib
@@ -22,23 +22,24 @@ async def connect(
     lost: Callable[[], None] = lambda: None,
     ended: Callable[[], None] = lambda: None,
 ) -> SafeNatsPy:
-    """A connection that is made again whenever it is lost, told in `log`.
+    """A connection that reconnects after every loss, with log lines in `log`.
 
-    `name` is its own in the server's monitoring. `lost` is called each time it is lost, `ended` when it does
-    not come back: it was closed, or the login ended for good. Raises SettingsError, and what nats-py raises.
+    `name` is shown in the server's monitoring. `lost` is called at each loss, `ended` when the connection
+    will not come back because it was closed or the login has ended for good. Raises SettingsError, and what
+    nats-py raises.
     """
     client, shown = SafeNatsPy(), settings.shown
 
     async def on_disconnect() -> None:
         lost()
         if not client.is_closed:
-            log.warning("Disconnected from %s; trying again until it is back.", shown)
+            log.warning("Disconnected from %s; reconnecting.", shown)
 
     async def on_reconnect() -> None:
         log.warning("Connected to %s again.", shown)
 
     async def on_error(error: Exception) -> None:
-        log.debug("NATS: %s", error)  # each failed attempt; the two above tell enough
+        log.debug("NATS: %s", error)  # each failed attempt; the two lines above are enough for the log
 
     async def on_closed() -> None:
         ended()
@@ -67,10 +68,10 @@ async def connect(
 
 
 class Trouble:
-    """Tells in `log` when something is not stored any more, and when it is again; not each time between."""
+    """Logs once when something can no longer be stored, and once when it can again."""
 
     def __init__(self, log: logging.Logger, what: str) -> None:
-        """`what` begins the sentences, in the plural."""
+        """`what`: the plural subject of the sentences."""
         self._log = log
         self._what = what
         self._lasts = False
@@ -79,7 +80,7 @@ class Trouble:
         """It failed."""
         if not self._lasts:
             self._lasts = True
-            self._log.warning("%s are not stored: %s. Trying again until they are.", self._what, why)
+            self._log.warning("%s are not stored: %s. Retrying.", self._what, why)
 
     def end(self) -> None:
         """It worked."""
@@ -88,8 +89,8 @@ class Trouble:
             self._log.warning("%s are stored again.", self._what)
 
 
-async def until_told(work: Coroutine[Any, Any, None]) -> None:
-    """Do `work` until it is done, or SIGTERM or SIGINT comes, which cancels it."""
+async def until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` until it is done. SIGTERM or SIGINT cancels it."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):

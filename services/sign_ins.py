@@ -1,7 +1,7 @@
-"""Who is signed in, with which role, and whether the sign-in provider still says so.
+"""Who is signed in, with which role, and whether the provider still confirms it.
 
-A sign-in begins with the claims of an ID token. Where the app holds the person's access token as well, it
-asks the provider's userinfo endpoint again and again, so that it notices changed groups and revoked sign-ins:
+A sign-in starts with the claims of an ID token. If the app also has the person's access token, it asks the
+provider's userinfo endpoint repeatedly, and so notices changed groups and revoked sign-ins:
 https://openid.net/specs/openid-connect-core-1_0.html#UserInfo
 """
 
@@ -22,28 +22,28 @@ import httpx
 from nats_client.errors import SettingsError
 from services.accounts.roles import Role, Roles, load_roles, roles_file
 
-ASK_EVERY = 30.0  # seconds between two questions on the same sign-in
-IN_USE = 60.0  # seconds after its last use that a sign-in is asked about
-GRACE = 300.0  # seconds that a sign-in holds without a word from the provider
-TIMEOUT = 5.0  # seconds that the provider may take
-ROUND = 0.2  # seconds between two looks at what is due
-LOOK_EVERY = 1.0  # seconds between two looks at the roles file
-AT_ONCE = 20  # questions under way
-METADATA_FOR = 3600.0  # seconds that the provider's own description is believed
+ASK_EVERY = 30.0  # seconds between two checks of a sign-in
+IN_USE = 60.0  # a sign-in is checked for this many seconds after its last use
+GRACE = 300.0  # seconds that a sign-in stays valid without a reply of the provider
+TIMEOUT = 5.0  # seconds, of a request to the provider
+ROUND = 0.2  # seconds between two scans for due checks
+LOOK_EVERY = 1.0  # seconds between two checks of the roles file
+AT_ONCE = 20  # concurrent checks
+METADATA_FOR = 3600.0  # seconds to cache the provider's metadata
 REFUSALS = (400, 401, 403)
-"""Status codes that say no to the token itself (RFC 6750, section 3.1)."""
+"""Status codes that reject the token itself (RFC 6750, section 3.1)."""
 FORGET_AFTER = 86_400.0  # seconds without use
 FORGET_ENDED_AFTER = 31 * 86_400.0  # seconds; the browser keeps its cookie for 30 days
 
 REVOKED = "The sign-in provider does not accept your sign-in any more. Sign in again."
-OTHER_PERSON = "The sign-in provider takes your sign-in for somebody else's. Sign in again."
-EXPIRED = "Your sign-in has run out. Sign in again."
+OTHER_PERSON = "The sign-in provider reports another person for your sign-in. Sign in again."
+EXPIRED = "Your sign-in has expired. Sign in again."
 UNREACHABLE = (
-    f"The sign-in provider has not answered for {GRACE / 60:g} minutes, so nobody vouches for your sign-in. "
-    "The page comes back by itself when it answers."
+    f"The sign-in provider has not answered for {GRACE / 60:g} minutes, so your sign-in cannot be checked. "
+    "This page comes back by itself once the provider answers."
 )
-ASKING = "The sign-in provider is being asked whether your sign-in still holds."
-NO_ROLES = "The table of roles cannot be read, so nobody can be let in. The app's log says why."
+ASKING = "Checking your sign-in with the sign-in provider."
+NO_ROLES = "The roles file cannot be read, so nobody can sign in. The app's log says why."
 
 log = logging.getLogger("lookback")
 
@@ -53,29 +53,29 @@ class SignIn:
     """One sign-in of one person in one browser."""
 
     id: str
-    """Names it; made of the cookies that prove it, and not to be turned back into them."""
+    """Its key: a hash of the cookies' claims, which cannot be reversed."""
     claims: Mapping[str, Any] = field(repr=False)
-    """Of the ID token."""
+    """The claims of the ID token."""
     token: str | None = field(repr=False)
-    """The access token, for nobody but the provider."""
+    """The access token. Sent to nobody but the provider."""
     used: float = field(default_factory=time.monotonic)
     asked: float = float("-inf")
     heard: float = float("-inf")
-    """When the provider last vouched for it, as `used` on the monotonic clock."""
+    """When the provider last confirmed it. Monotonic clock, like `used`."""
     ended: str | None = None
-    """Why it holds no more, for good."""
+    """Why it has ended for good."""
     userinfo: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """What the provider said last."""
-    told: set[str] = field(default_factory=set, repr=False)
-    """The claims that the provider has ever named when asked."""
+    """The provider's last reply."""
+    reported: set[str] = field(default_factory=set, repr=False)
+    """All claims that the provider has ever included in a reply."""
     under_way: bool = False
     failed: bool = False
-    """Whether the provider has been asked in vain since it was last heard."""
+    """True if checks have failed since the last confirmation."""
     answered: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property
     def name(self) -> str:
-        """What to call the person. Untrusted."""
+        """The person's name. Untrusted."""
         for claim in ("name", "preferred_username", "email", "sub"):
             for source in (self.userinfo, self.claims):
                 if isinstance(value := source.get(claim), str) and value.strip():
@@ -84,30 +84,30 @@ class SignIn:
 
     @property
     def expires(self) -> float:
-        """When the word of the ID token ends, seconds since the epoch."""
+        """When the ID token expires, seconds since the epoch."""
         return _number(self.claims.get("exp"))
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What a sign-in is good for at this moment."""
+    """What a sign-in permits right now."""
 
     role: Role | None
     groups: tuple[str, ...]
     why: str | None
-    """Why it does not hold; None when it does."""
+    """Why it is not valid; None if it is."""
     passing: bool = False
-    """Whether it may hold again by itself."""
+    """True if it may become valid again by itself."""
 
     @property
     def rights(self) -> str | None:
-        """What may be shared by those who have the same; None for nothing."""
+        """A name for the rights, shared by everybody with equal rights; None without any."""
         return None if self.why or self.role is None else rights_of(self.role)
 
 
 @lru_cache(maxsize=1000)
 def rights_of(role: Role) -> str:
-    """A name for all that a role permits: another one as soon as it permits something else."""
+    """A name for everything that a role permits. It changes whenever the permissions change."""
     return f"{role.name}-{hashlib.sha256(repr(role).encode()).hexdigest()[:16]}"
 
 
@@ -115,7 +115,7 @@ class SignIns:
     """All sign-ins of this process."""
 
     def __init__(self, metadata_url: str | None, file: Path | None = None) -> None:
-        """`metadata_url`: the provider's, https://…/.well-known/openid-configuration. `file`: the roles;
+        """`metadata_url`: the provider's, https://…/.well-known/openid-configuration. `file`: the roles file;
         default as load_roles()."""
         self._provider = _Provider(metadata_url) if metadata_url else None
         self._file = file or roles_file()
@@ -126,11 +126,12 @@ class SignIns:
         self._read_roles()
 
     def seen(self, key: str, claims: Callable[[], Mapping[str, Any]], token: str | None) -> SignIn:
-        """The sign-in `key`, with the claims of its ID token and its access token if it is new here."""
+        """The sign-in `key`. If it is new here, it is made from its ID token's claims and its access
+        token."""
         found = self._sign_ins.get(key)
         if found is None:
             found = self._sign_ins.setdefault(key, SignIn(key, claims(), token))
-            # It was the provider who issued it.
+            # Issuing it counts as a confirmation.
             age = max(0.0, time.time() - _number(found.claims.get("iat")))
             found.heard = time.monotonic() - age
         return found
@@ -140,22 +141,21 @@ class SignIns:
         return self._sign_ins.get(key)
 
     def end(self, key: str, why: str) -> None:
-        """Let the sign-in `key` hold no more, in whatever tab, and keep `why`; one that is not known yet
-        neither."""
+        """End the sign-in `key` in all tabs and remember `why`. Works for a key that is not known yet,
+        too."""
         found = self._sign_ins.setdefault(key, SignIn(key, {}, None))
         found.ended = found.ended or why
         found.token = None
 
     def wait(self, sign_in: SignIn, timeout: float) -> None:
-        """Wait at most `timeout` seconds for the provider to vouch for a sign-in that it has not vouched for
-        lately."""
+        """Wait at most `timeout` seconds for the provider to confirm a sign-in, unless it did so recently."""
         sign_in.used = time.monotonic()
         if self._asks(sign_in) and sign_in.used - sign_in.asked > 2 * ASK_EVERY:
             sign_in.answered.clear()
             sign_in.answered.wait(timeout)
 
     def standing(self, sign_in: SignIn) -> Standing:
-        """What `sign_in` is good for now. Costs nothing: a page asks several times in each run."""
+        """What `sign_in` permits now. Cheap, because a page calls it several times per run."""
         sign_in.used = now = time.monotonic()
         roles = self.roles
         if sign_in.ended:
@@ -169,22 +169,22 @@ class SignIns:
         elif now - sign_in.heard > GRACE and (sign_in.failed or old):
             return Standing(None, (), UNREACHABLE if sign_in.failed else ASKING, passing=True)
         claim = roles.claim
-        if claim in sign_in.told:
+        if claim in sign_in.reported:
             groups = _texts(sign_in.userinfo.get(claim))
         elif old:
-            # Only the ID token names groups, and says until when they are to be believed.
+            # Only the ID token has the groups, and it has expired.
             return Standing(None, (), EXPIRED)
         else:
             groups = _texts(sign_in.claims.get(claim))
         return Standing(roles.of(groups), groups, None)
 
     def in_force(self) -> set[str]:
-        """The rights that the table of roles gives."""
+        """The rights of all roles in the roles file."""
         return {rights_of(role) for role in self.roles.roles.values()} if self.roles else set()
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Ask the provider, and read the roles file when it changes, within the block."""
+        """Within the block, check sign-ins with the provider, and read the roles file when it changes."""
         task = asyncio.create_task(self._watch())
         try:
             yield
@@ -238,18 +238,18 @@ class SignIns:
                 if answer.get("sub") != sign_in.claims.get("sub"):
                     self.end(sign_in.id, OTHER_PERSON)
                 sign_in.userinfo = answer
-                sign_in.told.update(answer)
+                sign_in.reported.update(answer)
                 sign_in.heard = time.monotonic()
         finally:
             sign_in.under_way = False
             sign_in.answered.set()
 
     def _asks(self, sign_in: SignIn) -> bool:
-        """Whether the provider can be asked about it."""
+        """True if the provider can be asked about it."""
         return sign_in.token is not None and self._provider is not None and self._provider.can_be_asked
 
     def _read_roles(self) -> None:
-        """Take the roles file's table, when there is another; one that cannot be read changes nothing."""
+        """Read the roles file if it has changed. A file that cannot be read changes nothing."""
         try:
             status = self._file.stat()
             stamp: object = (status.st_mtime_ns, status.st_size, status.st_ino)
@@ -261,15 +261,15 @@ class SignIns:
         try:
             self.roles = load_roles(self._file)
         except SettingsError as error:
-            log.error("%s%s", error, " The table read before it stays in force." if self.roles else "")
+            log.error("%s%s", error, " The previous roles stay in force." if self.roles else "")
 
 
 class _Refused(Exception):  # noqa: N818 - an answer
-    """The provider says no to a token."""
+    """The provider rejects a token."""
 
 
 class _Provider:
-    """The sign-in provider, as far as it is asked by this process."""
+    """The sign-in provider, as far as this process uses it."""
 
     def __init__(self, metadata_url: str) -> None:
         self.can_be_asked = True
@@ -279,7 +279,7 @@ class _Provider:
         self._silent = False
 
     async def userinfo(self, http: httpx.AsyncClient, token: str) -> Mapping[str, Any] | None:
-        """What it says of the person with this access token; None when it says nothing. Raises _Refused."""
+        """The userinfo of the person with this access token; None without a valid reply. Raises _Refused."""
         try:
             endpoint = await self._find(http)
             if not endpoint:
@@ -293,7 +293,7 @@ class _Provider:
                 raise ValueError("no JSON object")
         except (httpx.HTTPError, ValueError) as error:
             if not self._silent:
-                # Not the error's text: it may hold what was asked.
+                # The error's text may contain the request, so it is not logged.
                 log.warning("The sign-in provider does not answer (%s).", type(error).__name__)
             self._silent = True
             return None
@@ -313,8 +313,8 @@ class _Provider:
             )
             if not safe:
                 log.warning(
-                    "The sign-in provider names no userinfo endpoint with https, so each sign-in holds until "
-                    "its ID token ends."
+                    "The sign-in provider has no userinfo endpoint with https, so each sign-in is valid "
+                    "until its ID token expires."
                 )
             self._endpoint, self.can_be_asked = (endpoint if safe else ""), safe
         return self._endpoint

@@ -1,11 +1,11 @@
-"""Hand out short-lived user JWTs by role, on NATS: the service `tokens`.
+"""Issues short-lived user JWTs for roles, on NATS: the service `tokens`.
 
     python -m services.tokens nats://127.0.0.1:4222 keys [account]
 
 `keys` is a directory with the seed of a scoped signing key for each role, `role-viewer.nk`, and that of their
-account, `app.nk`; who does not hold the account's seed names its public key (A…) instead. The roles are those
-of LOOKBACK_ROLES, read anew when the file changes. The login to NATS is taken from NATS_CREDS, … as
-everywhere. docs/tokens.md is the protocol, and says how the keys are made. Ends on SIGTERM.
+account, `app.nk`. Without the account's seed, give its public key (A…) as the third argument. The roles are
+those of LOOKBACK_ROLES, read again when the file changes. The NATS login comes from NATS_CREDS, … as
+everywhere. docs/tokens.md is the protocol, and says how to make the keys. Ends on SIGTERM.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from nats_client.connection.settings import Settings
 from nats_client.errors import LookbackError, SettingsError, one_of
 from services.accounts.claims import PREFIX, Key, signed
 from services.accounts.roles import ALL, INBOX, Role, Table
-from services.program import connect, until_told
+from services.program import connect, until_signal
 
 NAME = "tokens"
 VERSION = "1.0.0"
@@ -44,21 +44,21 @@ log = logging.getLogger("services.tokens")
 
 @dataclass(frozen=True)
 class Minted:
-    """A token, and what its user must know. What it permits is in the account, with the signing key."""
+    """A token and what its user must know. Its permissions are in the account, with the signing key."""
 
     jwt: str = field(repr=False)
     key: str
-    """The user's public key, by which the token can be revoked."""
+    """The user's public key, with which the token can be revoked."""
     name: str
-    """The user's: random, since whoever knows it knows where the answers to this user are delivered."""
+    """The user's name. Random, because it is part of the user's inbox prefix."""
     expires: int
     """Seconds since the epoch, by our clock."""
     lives: float
-    """Seconds from now, for those whose clock is another."""
+    """Seconds from now, for callers with another clock."""
     role: Role
 
     def reply(self) -> dict[str, Any]:
-        """The answer to who asked for it, for JSON."""
+        """The reply to the request, for JSON."""
         role = self.role
         return {
             "jwt": self.jwt,
@@ -72,10 +72,10 @@ class Minted:
 
 
 def mint(role: Role, key: str, signing: Key, account: str, seconds: float) -> Minted:
-    """A user JWT of `account` (A…) for the public user key `key` (U…), which lives `seconds`.
+    """A user JWT of `account` (A…) for the public user key `key` (U…) that lives `seconds`.
 
-    `signing` is the scoped signing key of the role: the account says what it permits, the JWT nothing. Raises
-    SettingsError on what is no public key of a user.
+    `signing` is the role's scoped signing key: the account has its permissions, the JWT has none. Raises
+    SettingsError if `key` is not the public key of a user.
     """
     check_key(key, "user")
     name = secrets.token_hex(16)
@@ -86,7 +86,8 @@ def mint(role: Role, key: str, signing: Key, account: str, seconds: float) -> Mi
 
 
 def check_key(key: str, kind: Literal["account", "user"]) -> str:
-    """`key` when it is a public key of that kind (A…, U…), with its checksum. Raises SettingsError otherwise.
+    """Return `key` if it is a public key of that kind (A…, U…) with a correct checksum. Raises SettingsError
+    otherwise.
 
     https://github.com/nats-io/nkeys#readme: base32 of a prefix, 32 bytes and a CRC-16 of both.
     """
@@ -95,23 +96,23 @@ def check_key(key: str, kind: Literal["account", "user"]) -> str:
         right = len(raw) == 35 and raw[0] == PREFIX[kind] and nkeys.crc16_checksum(raw[:33]) == raw[33:]
         if right:
             return key
-    raise SettingsError(f"'key' is no public key of {'an' if kind == 'account' else 'a'} {kind}.")
+    raise SettingsError(f"'key' is not the public key of {'an' if kind == 'account' else 'a'} {kind}.")
 
 
 class Tokens:
     """The service."""
 
     def __init__(self, keys: Path, account: str | None = None) -> None:
-        """Raises SettingsError where the account or the roles cannot be read, or `account` is no key."""
+        """Raises SettingsError if the account or the roles cannot be read, or if `account` is not a key."""
         self._keys = keys
         self._account = check_key(account, "account") if account else _key(keys / "app.nk").public
         self._table = Table()
         for role in self._table.current().roles:
-            with contextlib.suppress(ServiceError):  # said in the log at once, not with the first sign-in
+            with contextlib.suppress(ServiceError):  # logs a missing key at start, not at the first sign-in
                 self._signing_key(role)
 
     async def serve(self, settings: Settings) -> None:
-        """Connect, answer, and connect again whenever the connection is lost, until cancelled."""
+        """Connect and answer, reconnecting after every loss, until cancelled."""
         while True:
             ended = asyncio.Event()
             nc = await connect(settings, "lookback-tokens", log, ended=ended.set)
@@ -120,10 +121,10 @@ class Tokens:
                     nc, name=NAME, version=VERSION, description="Short-lived user JWTs by role"
                 )
                 await service.add_endpoint(name="mint", subject=SUBJECT, handler=self._mint)
-                await ended.wait()  # nats-py gives up on a login that was revoked, or has expired
-                log.warning("The login at %s has ended (%s); trying again.", settings.shown, nc.last_error)
+                await ended.wait()  # nats-py gives up on a revoked or expired login
+                log.warning("The login at %s has ended (%s); retrying.", settings.shown, nc.last_error)
             finally:
-                with contextlib.suppress(Exception):  # on the way out there is nobody to tell
+                with contextlib.suppress(Exception):  # closing: nobody can act on an error
                     await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
             await asyncio.sleep(LOGIN_PAUSE)
 
@@ -147,8 +148,8 @@ class Tokens:
         await request.respond(json.dumps(minted.reply()).encode())
 
     def answer(self, data: bytes) -> Minted:
-        """The token that a request is answered with. Raises ServiceError: 400 where it cannot be read, 403
-        where the role is unknown, 503 where there is no signing key."""
+        """The token for a request. Raises ServiceError: 400 if the request is not valid, 403 if the role is
+        unknown, 503 if there is no signing key."""
         name, key = _read(data)
         roles = self._table.current()
         role = roles.roles.get(name)
@@ -163,10 +164,10 @@ class Tokens:
         try:
             return _key(self._keys / f"role-{role}.nk")
         except SettingsError as error:
-            log.error("%s Put the seed of the role's scoped signing key there: docs/tokens.md.", error)
+            log.error("%s Put the seed of the role's scoped signing key there (see docs/tokens.md).", error)
             raise ServiceError(
                 "503",
-                f"There is no signing key for the role {role!r}; the log of the token service says more.",
+                f"There is no signing key for the role {role!r}; see the log of the token service.",
             ) from None
 
 
@@ -179,7 +180,7 @@ def _read(data: bytes) -> tuple[str, str]:
     except (ValueError, RecursionError):
         raise ServiceError("400", "The request is not JSON.") from None
     if not isinstance(asked, dict) or not all(isinstance(asked.get(name), str) for name in ("role", "key")):
-        raise ServiceError("400", 'The request is no object with the texts "role" and "key".')
+        raise ServiceError("400", 'The request must be an object with the texts "role" and "key".')
     if unknown := asked.keys() - {"role", "key"}:
         raise ServiceError("400", one_of(min(unknown), ("role", "key"), what="key"))
     return asked["role"], asked["key"]
@@ -195,12 +196,12 @@ def _key(file: Path) -> Key:
         raise SettingsError(f"The key {str(file)!r} cannot be read ({error.__class__.__name__}).") from None
     except (ValueError, nkeys.NkeysError):
         pass
-    raise SettingsError(f"The key {str(file)!r} is no seed of an account (SA…).")
+    raise SettingsError(f"The key {str(file)!r} is not the seed of an account (SA…).")
 
 
 async def _main(url: str, keys: Path, account: str | None) -> None:
     settings = replace(Settings.load(), url=url)
-    await until_told(Tokens(keys, account).serve(settings))
+    await until_signal(Tokens(keys, account).serve(settings))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Lets a program report what it does: runs with jobs and steps, their log lines and progress.
+"""Reports what a program does: runs with jobs and steps, their log lines and progress.
 
     from services.workflow import Workflow
 
@@ -8,22 +8,22 @@
                 step.log("1,000 rows")
                 step.progress(1, 10)
 
-In asyncio the run is `async with`, jobs and steps stay `with`: they never wait. An exception ends its step,
-job and run as failed, and is raised on. All sending is a thread's of its own, which connects, and connects
-again, by itself: a NATS that is slow or down neither delays nor breaks the program that reports.
+In asyncio, use `async with` for the run; jobs and steps stay `with`, since they never wait. An exception ends
+its step, job and run as failed, and is re-raised. A separate thread sends everything and reconnects by
+itself: a NATS server that is slow or down neither delays nor breaks the program.
 
-What programs in other languages publish to report as well
-----------------------------------------------------------
+The protocol, for programs in other languages
+---------------------------------------------
 
-Into the stream WORKFLOWS (subjects `workflow.>` and `workflow-heartbeat.>`), with JetStream:
+Publish with JetStream to the stream WORKFLOWS (subjects `workflow.>` and `workflow-heartbeat.>`):
 
-    workflow.{name}.{run}.-.-.{event}            of a run
-    workflow.{name}.{run}.{job}.-.{event}        of a job
-    workflow.{name}.{run}.{job}.{step}.{event}   of a step; {job} is - where a step is in no job
-    workflow-heartbeat.{name}.{run}              while it runs, every few seconds
+    workflow.{name}.{run}.-.-.{event}            event of a run
+    workflow.{name}.{run}.{job}.-.{event}        event of a job
+    workflow.{name}.{run}.{job}.{step}.{event}   event of a step; {job} is - for a step without a job
+    workflow-heartbeat.{name}.{run}              every few seconds while it runs
 
-Each part is one token of A-Z, a-z, 0-9, _ and -. {run} is new for each run of a workflow, {job} for each job
-of a run, {step} for each step of a job. {event} is one of
+Each part is one token of A-Z, a-z, 0-9, _ and -. {run} is unique within a workflow, {job} within a run,
+{step} within a job. {event} is one of
 
     started    it began
     finished   it ended; `status` is "succeeded" or "cancelled"
@@ -31,26 +31,26 @@ of a run, {step} for each step of a job. {event} is one of
     log        a line of text (steps only)
     progress   how far it is (steps only)
 
-Payloads are JSON objects. In every one:
+Payloads are JSON objects. All of them have
 
-    n          1, 2, 3, … over all events of a run: a reader sees that one is missing
+    n          1, 2, 3, … over all events of a run, so that a reader sees when one is missing
     time       when it happened, ISO 8601 in UTC
-    workflow   the true name; `job` and `step` too, in events of theirs
+    workflow   the full name; events of a job or step also have `job` and `step`
     status     "running", "succeeded", "failed" or "cancelled"; not in log and progress
-    unsent     events so far that were given up, since the queue was full; left out while there are none
+    unsent     events dropped so far because the queue was full; omitted if none
 
 and besides
 
-    all three of a run    trigger (who or what started it), started (when, as `time`), program, host, pid,
-                          interval (seconds between two heartbeats, at most 60)
-    finished, failed      seconds (how long it took, by a clock that does not jump)
+    started, finished,    trigger (who or what started it), started (when, as `time`), program, host, pid,
+    failed of a run       interval (seconds between two heartbeats, at most 60)
+    finished, failed      seconds (duration, by a monotonic clock)
     failed                error (type and message)
     log                   text
-    progress              done, and total where it is known: numbers in one unit
+    progress              done, and total if known: numbers in one unit
 
-A heartbeat has all that `started` of the run has; its `n` is the number of the last event before it. A run
-that has not ended, and of which no heartbeat was stored for three times its interval by the server's clock,
-counts as lost.
+A heartbeat has everything that the run's `started` event has; its `n` is the number of the last event before
+it. A run without an end counts as lost if no heartbeat was stored for three times its interval, by the
+server's clock.
 """
 
 import asyncio
@@ -94,17 +94,17 @@ STREAM = {
     "allow_direct": True,
 }
 INTERVAL = 5.0  # seconds between two heartbeats
-GATHER = 0.05  # seconds in which events gather
-AT_ONCE = 200  # events under way
+GATHER = 0.05  # seconds to collect events
+AT_ONCE = 200  # unacknowledged events
 ACK_TIMEOUT = 2.0  # seconds
 RETRY_AFTER = 1.0  # seconds
-GRACE = 5.0  # seconds that the end of a run waits, at the most, for what is still to be sent
-MOST_LINES = 10_000  # events in the queue beyond which log lines and progress are given up
-MOST_EVENTS = 20_000  # and beyond which starts and ends are, too
+GRACE = 5.0  # seconds that the end of a run waits for unsent events, at most
+MOST_LINES = 10_000  # queued events above which log lines and progress are dropped
+MOST_EVENTS = 20_000  # queued events above which starts and ends are dropped, too
 LONGEST_TEXT = 4000  # characters
 PROGRESS_EVERY = 0.5  # seconds between two reports of the progress of a step
 NONE = "-"
-BUSY = "409"  # code of the answer to a request while a run is under way
+BUSY = "409"  # error code of a start request during a run
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ Fields = dict[str, Any]
 
 
 def token(name: str) -> str:
-    """`name` as one token of a subject: letters, digits, _ and -, at most 60 of them."""
+    """`name` as one token of a subject: letters, digits, _ and -, at most 60 characters."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:60].strip("-") or "unnamed"
 
 
@@ -129,7 +129,7 @@ class _Part:
 
     def __enter__(self) -> Self:
         self._began = time.monotonic()
-        self._tell("started", status="running", **self._facts())
+        self._report("started", status="running", **self._facts())
         return self
 
     def __exit__(
@@ -140,16 +140,16 @@ class _Part:
         fields = {"status": status, "seconds": seconds, **self._facts()}
         if error is not None and status == "failed":
             fields["error"] = _safe(f"{type(error).__name__}: {error}")
-        self._tell("failed" if status == "failed" else "finished", **fields)
+        self._report("failed" if status == "failed" else "finished", **fields)
 
     def _facts(self) -> Fields:
         return {}
 
-    def _tell(self, event: str, **fields: Any) -> None:
+    def _report(self, event: str, **fields: Any) -> None:
         self._run._put(f"{self._job}.{self._step}.{event}", event, self._names | fields)
 
     def _new_token(self, name: str) -> str:
-        """A token for a part of this one, not used before."""
+        """A token for a part of this one that was not used before."""
         with self._run._lock:
             first = wanted = token(name)
             count = 1
@@ -161,38 +161,39 @@ class _Part:
 
 
 class Step(_Part):
-    """The smallest part of a run, with log lines and a progress. Made by `job.step` or `workflow.step`."""
+    """The smallest part of a run, with log lines and progress. Made by `job.step` or `workflow.step`."""
 
-    _told = 0.0
-    _untold: Fields | None = None
+    _reported_at = 0.0
+    _unreported: Fields | None = None
 
     def log(self, text: object) -> None:
-        """Report a line of text, cut at 4,000 characters; what looks like a login in a URL is left out."""
-        self._tell("log", text=_safe(str(text)))
+        """Report a line of text, cut at 4,000 characters. Anything that looks like a login in a URL is
+        removed."""
+        self._report("log", text=_safe(str(text)))
 
     def progress(self, done: float, total: float | None = None) -> None:
-        """Report that `done` of `total` is done, in any unit. May be called as often as you like: it is
-        sent twice a second at the most, and the last one always."""
-        self._untold = {"done": done} if total is None else {"done": done, "total": total}
-        if time.monotonic() - self._told >= PROGRESS_EVERY:
-            self._tell_progress()
+        """Report that `done` of `total` is done, in any unit. Call it as often as you like: it is sent at
+        most twice a second, and the last value always."""
+        self._unreported = {"done": done} if total is None else {"done": done, "total": total}
+        if time.monotonic() - self._reported_at >= PROGRESS_EVERY:
+            self._report_progress()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._tell_progress()
+        self._report_progress()
         super().__exit__(kind, error, trace)
 
-    def _tell_progress(self) -> None:
-        fields, self._untold = self._untold, None
+    def _report_progress(self) -> None:
+        fields, self._unreported = self._unreported, None
         if fields is not None:
-            self._told = time.monotonic()
-            self._tell("progress", **fields)
+            self._reported_at = time.monotonic()
+            self._report("progress", **fields)
 
 
 class _WithSteps(_Part):
     def step(self, name: str) -> Step:
-        """A step, to be entered with `with`. The same name may come again: each is a step of its own."""
+        """A step, to be entered with `with`. A repeated name makes another step."""
         own = self._new_token(name)
         return Step(self._run, self._job, own, self._names | {"step": _safe(name)})
 
@@ -204,8 +205,8 @@ class Job(_WithSteps):
 class Workflow(_WithSteps):
     """One run of a workflow, from entering `with` or `async with` until leaving it.
 
-    May be used by several threads at once. Leaving waits until all is sent, at most five seconds while NATS
-    cannot be reached; `async with` does so without holding up the loop.
+    Thread-safe. Leaving waits until everything is sent, at most five seconds if NATS is unreachable; `async
+    with` does so without blocking the loop.
     """
 
     def __init__(
@@ -216,14 +217,14 @@ class Workflow(_WithSteps):
         url: str | None = None,
         interval: float = INTERVAL,
     ) -> None:
-        """`url` is that of NATS, by default NATS_URL; the login is that of NATS_CREDS and the like.
-        `interval` is the seconds between two heartbeats. Raises SettingsError on what cannot be read."""
+        """`url`: the NATS server, by default NATS_URL; the login comes from NATS_CREDS and so on. `interval`:
+        seconds between two heartbeats. Raises SettingsError if the settings cannot be read."""
         self.name = name
         self.trigger = trigger
         self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-        """What tells this run from others of the workflow."""
+        """The run's id, unique within the workflow."""
         self.unsent = 0
-        """Events given up, since the queue was full."""
+        """Events dropped because the queue was full."""
         super().__init__(self, NONE, NONE, {"workflow": _safe(name)})
         self._taken.add(NONE)
         self._lock = threading.Lock()
@@ -243,7 +244,7 @@ class Workflow(_WithSteps):
         return f"{token(self.name)}.{self.run}"
 
     def job(self, name: str) -> Job:
-        """A job, to be entered with `with`. The same name may come again: each is a job of its own."""
+        """A job, to be entered with `with`. A repeated name makes another job."""
         return Job(self, self._new_token(name), NONE, self._names | {"job": _safe(name)})
 
     def __enter__(self) -> Self:
@@ -271,7 +272,7 @@ class Workflow(_WithSteps):
         return self._origin
 
     def _put(self, place: str, event: str, fields: Fields) -> None:
-        """Queue an event; where there is no room, count it."""
+        """Queue an event, or count it if the queue is full."""
         room = MOST_LINES if event in ("log", "progress") else MOST_EVENTS
         with self._lock:
             self._n += 1
@@ -285,12 +286,12 @@ class Workflow(_WithSteps):
 
     def _heartbeat(self, n: int) -> Fields:
         """The payload of a heartbeat after event `n`."""
-        told = {"unsent": self.unsent} if self.unsent else {}
-        return {"n": n, "time": _now(), "status": "running", **self._names, **self._origin, **told}
+        unsent = {"unsent": self.unsent} if self.unsent else {}
+        return {"n": n, "time": _now(), "status": "running", **self._names, **self._origin, **unsent}
 
 
 class _Sender(threading.Thread):
-    """Publishes a run's events in their order, and its heartbeats, in a thread and loop of its own."""
+    """Publishes a run's events in order, and its heartbeats, in its own thread and event loop."""
 
     def __init__(self, workflow: Workflow, settings: Settings) -> None:
         super().__init__(name=f"workflow {workflow.name}", daemon=True)
@@ -305,7 +306,7 @@ class _Sender(threading.Thread):
         self._complained = False
 
     def end(self) -> None:
-        """Send what is left, for some seconds at the most, and end the thread."""
+        """Send the remaining events, for some seconds at most, and end the thread."""
         self._ending = True
         self.join(GRACE)
         if self.is_alive() and self._loop is not None and self._work is not None:
@@ -313,7 +314,7 @@ class _Sender(threading.Thread):
             log.warning(
                 "%d events of the run %s could not be sent.%s", left, self._workflow.key, self._reason()
             )
-            with suppress(RuntimeError):  # it has just ended
+            with suppress(RuntimeError):  # the loop has just ended
                 self._loop.call_soon_threadsafe(self._work.cancel)
             self.join(RETRY_AFTER)
 
@@ -341,7 +342,8 @@ class _Sender(threading.Thread):
             await self._connection.close()
 
     async def _publish(self) -> None:
-        """Send the oldest events; what was not acknowledged goes back to its place, and is sent again."""
+        """Send the oldest events. Unacknowledged ones go back to their place in the queue and are sent
+        again."""
         assert self._connection is not None
         client = await self._connection.ready()
         js = client.jetstream(timeout=ACK_TIMEOUT)
@@ -369,18 +371,18 @@ class _Sender(threading.Thread):
         if not self._complained:
             self._complained = True
             why = next(answer for answer in answers if isinstance(answer, Exception))
-            log.warning("Events of the run %s cannot be sent; trying again.%s %r", run, self._reason(), why)
+            log.warning("Events of the run %s cannot be sent; retrying.%s %r", run, self._reason(), why)
         await asyncio.sleep(RETRY_AFTER)
 
     async def _beat(self) -> None:
-        """Publish a heartbeat at once, and every few seconds; none while there is no connection."""
+        """Publish a heartbeat at once and then every few seconds, while there is a connection."""
         assert self._connection is not None
         workflow = self._workflow
         subject = f"workflow-heartbeat.{workflow.key}"
         while True:
             client = await self._connection.ready()
             if self._last:
-                with suppress(Exception):  # whatever it was, the next one may get through
+                with suppress(Exception):  # the next one may get through
                     await client.publish(subject, _json(workflow._heartbeat(self._last)))
             await asyncio.sleep(workflow._origin["interval"] if self._last else GATHER)
 
@@ -390,30 +392,30 @@ class _Sender(threading.Thread):
 
 
 class UnderWay(LookbackError):  # noqa: N818 - a state that passes
-    """A run of the workflow is under way, and a second one at the same time is not wanted."""
+    """The workflow is already running, and only one run at a time is allowed."""
 
 
 class Service:
-    """Starts the runs of one workflow in this program, one at a time. Made by `serve`."""
+    """Starts runs of one workflow in this program, one at a time. Made by `serve`."""
 
     def __init__(self, name: str, work: "Callable[[Workflow], Awaitable[None]]", url: str | None) -> None:
         self.name = name
         self.current: Workflow | None = None
-        """The run that is under way."""
+        """The current run."""
         self._work = work
         self._url = url
         self._task: asyncio.Task[None] | None = None
 
     def start(self, trigger: str = "manual") -> str:
-        """Start a run, and return its id without waiting for its end. Raises UnderWay."""
+        """Start a run and return its id without waiting for its end. Raises UnderWay."""
         if self.current is not None:
-            raise UnderWay(f"The run {self.current.run} of {self.name!r} is under way: wait for its end.")
+            raise UnderWay(f"{self.name!r} is already running ({self.current.run}). Wait until it ends.")
         workflow = self.current = Workflow(self.name, trigger=trigger, url=self._url)
         self._task = asyncio.create_task(self._run(workflow), name=f"run {workflow.key}")
         return workflow.run
 
     async def end(self) -> None:
-        """Cancel the run that is under way, and wait until it has ended."""
+        """Cancel the current run and wait until it has ended."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -429,7 +431,7 @@ class Service:
 
     async def _answer(self, request: Request) -> None:
         if not reply_subject(request):
-            return  # no request: an answer to another one may have been directed here
+            return  # not a request: somebody may use this subject as a reply subject
         try:
             run = self.start("request")
         except UnderWay as error:
@@ -438,7 +440,7 @@ class Service:
         await request.respond(json.dumps({"workflow": self.name, "run": run, "key": key}).encode())
 
     async def _listen(self, connection: Connection) -> None:
-        """Keep the NATS service up, on each connection anew."""
+        """Keep the NATS service registered, again after each reconnect."""
         while True:
             client = await connection.ready()
             with suppress(nats.errors.Error, OSError, TimeoutError):
@@ -455,7 +457,7 @@ class Service:
                     handler=self._answer,
                     metadata={"workflow": self.name},
                 )
-                while client.is_connected:  # noqa: ASYNC110 - nats-py tells of the end in no other way
+                while client.is_connected:  # noqa: ASYNC110 - nats-py has no event for the end
                     await asyncio.sleep(GATHER)
             await asyncio.sleep(GATHER)
 
@@ -466,11 +468,11 @@ async def serve(
 ) -> AsyncIterator[Service]:
     """Let others start runs of the workflow `name` in this program, until the context ends.
 
-    `work` is a coroutine function that does one run, given the Workflow to report to. This is a NATS service
-    named `workflow-{name}`; a request, of any payload, to `workflow-start.{name}` starts a run and is
-    answered with JSON: workflow, run, and key ("{name}.{run}", as in subjects). While a run is under way the
-    answer is the error 409. `service.start(trigger)` starts one from within, such as by a schedule. The end
-    of the context cancels the run that is under way. `url` as for Workflow; raises SettingsError.
+    `work` is a coroutine function that does one run, given the Workflow to report to. This registers a NATS
+    service named `workflow-{name}`. A request with any payload to `workflow-start.{name}` starts a run; the
+    reply is JSON: workflow, run, and key ("{name}.{run}", as in subjects). During a run the reply is the
+    error 409. `service.start(trigger)` starts one from within, for example by a schedule. The end of the
+    context cancels the current run. `url` as for Workflow; raises SettingsError.
     https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-32.md
     """
     service = Service(name, work, url)
@@ -497,7 +499,7 @@ def _outcome(error: BaseException | None) -> str:
 
 
 def _safe(text: str) -> str:
-    """`text` without a login in a URL, not too long, and such that JSON can hold it."""
+    """`text` without logins in URLs, shortened, and encodable as JSON."""
     text = re.sub(r"(\w://)[^/\s@]*@", r"\1", text).encode("utf-8", "replace").decode()
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 

@@ -1,8 +1,8 @@
-// The live chart: keeps the bins that it was sent, and draws them with Plotly.
+// The live chart: keeps the bins it was sent, and draws them with Plotly.
 //
-// A message says its number and that of the message that it builds on. One that is not newer than what this
-// chart got last is left out; one that builds on what it has not got cannot be applied, and the chart then says
-// which was the last that it got. The layout of a message is described in components/charts/wire.py.
+// Each message has a number and the number of its base. The chart ignores a message that is not newer than its
+// state. If a message extends one it never received, it replies with the last number it applied, and the server
+// resends from there. components/charts/wire.py describes the layout of a message.
 
 const COLOURS = [
   "#0f8aa3", "#e0782f", "#7a5cc0", "#4b9e3f", "#cf4a5f", "#a07b45", "#4c7bd9", "#c99a12", "#7d8b93", "#cc68a8",
@@ -32,7 +32,7 @@ const STYLE = `
 .lb-legend .lb-note { opacity: 0.65; }
 @media (pointer: coarse) {
   .lb-legend { line-height: 2.4; }
-  .lb-search { height: 34px; font-size: 16px; } /* a smaller one makes a phone zoom in */
+  .lb-search { height: 34px; font-size: 16px; } /* phones zoom in on smaller text */
   .lb-keys, .lb-search:not([hidden]) + .lb-keys { max-height: 124px; }
 }
 .lb-legend .lb-zone { margin-left: auto; opacity: 0.65; }`;
@@ -53,8 +53,8 @@ function loadPlotly(file) {
   return plotly;
 }
 
-// What a viewer did to each chart, for when it is made anew: one whose rows were gone for a moment, as those of
-// a process that was killed, or one that is come back to.
+// What a viewer did to each chart, for when the chart is made again: after its rows were gone for a moment (a
+// killed process), or when the viewer comes back to the page.
 const done = new Map();
 const charts = new Set();
 
@@ -74,9 +74,9 @@ async function draw(component) {
   return () => parentElement.lookback?.leave();
 }
 
-// The chart that these bytes are for, in another element: Streamlit puts up a new one when what is around it changes,
-// and at times when the machine is busy, also while the one before it still stands there. Made anew, the chart would
-// lose a drag that is under way, the focus and what is typed. `stale`: the other element is the newer one.
+// Moves the chart to another element. Streamlit replaces an element when its surroundings change, and sometimes on
+// a busy machine while the old one is still there. A new chart would lose a drag in progress, the focus and typed
+// text. `stale`: the other element is the newer one.
 function leftBehind(data) {
   if (!(data instanceof Uint8Array)) return null;
   const { sender, number, head } = new Reader(data).opening();
@@ -86,7 +86,7 @@ function leftBehind(data) {
   return { chart, stale: chart.parent.isConnected && chart.sender === sender && number <= chart.number };
 }
 
-// The same chart for numbers that came another way; who fills it sets what receive() does.
+// The same chart for numbers from another source; the caller sets what receive() does.
 export async function chartIn(parentElement, config) {
   const chart = new Chart(parentElement);
   chart.setRange = () => {}; // there is nobody to send finer bins
@@ -118,7 +118,7 @@ class Chart {
     this.search = element("input", "lb-search");
     this.search.type = "search";
     this.search.placeholder = "Find series";
-    this.search.title = "Enter shows only those found, and all when pressed again";
+    this.search.title = "Enter shows only the matches; press it again to show all";
     this.search.setAttribute("aria-label", "Find series");
     this.search.oninput = () => this.find();
     this.search.onkeydown = (event) => {
@@ -129,7 +129,7 @@ class Chart {
     this.legend.append(this.search, this.keys);
     this.legend.addEventListener("focusin", ({ target }) => (this.focused = target));
     this.legend.addEventListener("focusout", () => setTimeout(() => {
-      // What is taken off the page loses the focus as well, and is to have it back.
+      // An element taken off the page loses the focus, so give it back.
       if (this.legend.isConnected && !this.legend.contains(document.activeElement)) this.focused = null;
     }));
     parent.replaceChildren(style, this.title, this.plot, this.legend);
@@ -140,7 +140,7 @@ class Chart {
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
     this.scheme.addEventListener("change", this.redraw);
     document.addEventListener("visibilitychange", this.redraw);
-    // A redraw in the middle of a drag would end it, so it waits for the pointer.
+    // A redraw during a drag would end it, so wait for the pointer.
     this.plot.addEventListener("pointerdown", () => (this.held = true), { capture: true });
     this.release = () => {
       if (!this.held) return;
@@ -151,13 +151,13 @@ class Chart {
     window.addEventListener("pointercancel", this.release);
   }
 
-  // Its element is no part of the page any more.
+  // Its element is no longer on the page.
   leave() {
     if (this.parent.isConnected) this.end();
     else this.leaving = setTimeout(() => this.end(), AWAY);
   }
 
-  // As it is, into another element.
+  // Move into another element, unchanged.
   moveTo(parent) {
     clearTimeout(this.leaving);
     delete this.parent.lookback;
@@ -255,7 +255,7 @@ class Chart {
     for (const bins of [...rows.values(), ...nulls.values()]) forget(bins, cells.oldest, cells.end);
   }
 
-  // Which times are zoomed into, once the viewer's hand has come to rest: the server has finer bins of these.
+  // The zoomed range, reported once the viewer's hand rests: the server has finer bins for it.
   tellRange() {
     const range = this.zoom.x && !this.config.compare ? this.zoom.x.map((time) => this.utc(time)) : null;
     if (String(range) === String(this.told)) return;
@@ -273,7 +273,7 @@ class Chart {
     const first = !this.drawn;
     this.drawn = true;
     this.drawLegend();
-    // The very same object each time: Plotly takes another one for another chart, and builds it from nothing.
+    // Always the same object: Plotly rebuilds the chart from scratch for another one.
     this.settings ??= {
       displaylogo: false,
       displayModeBar: "hover",
@@ -291,7 +291,7 @@ class Chart {
     });
   }
 
-  // Our own below the chart: Plotly's takes its room from the lines, and half of it with a dozen series.
+  // Our own legend below the chart: Plotly's takes its space from the lines, half of it with a dozen series.
   drawLegend() {
     const shown = this.series
       .map((series, i) => [i, series.name])
@@ -328,13 +328,13 @@ class Chart {
     }
     if (this.future) keys.push(element("span", "lb-note", `${this.future} rows with a time in the future not drawn`));
     if (unmarked) keys.push(element("span", "lb-note", `${short(unmarked)} earlier crossings not marked`));
-    this.none = element("span", "lb-note", "No series is called so");
+    this.none = element("span", "lb-note", "No series matches");
     this.keys.replaceChildren(...keys, this.none, element("span", "lb-zone", where));
     this.search.hidden = shown.length <= MANY && !this.search.value;
     this.find();
   }
 
-  // The series whose names have in them what stands in the search box.
+  // The series whose names contain the text of the search box.
   found() {
     const part = this.search.value.trim().toLowerCase();
     return this.series.flatMap(({ name }, i) => (name.toLowerCase().includes(part) ? [this.idOf(i)] : []));
@@ -346,7 +346,7 @@ class Chart {
     this.none.hidden = found.size > 0;
   }
 
-  // By which a series is hidden.
+  // The key under which a series is hidden.
   idOf(i) {
     return i === this.others ? OTHERS : this.series[i].name;
   }
@@ -356,7 +356,7 @@ class Chart {
     this.draw();
   }
 
-  // These alone, or all again when they are alone already.
+  // Show only these, or all if only these are shown.
   only(ids) {
     if (!ids.length) return;
     const all = this.series.map((_, i) => this.idOf(i));
@@ -367,7 +367,7 @@ class Chart {
     this.draw();
   }
 
-  // A picture for elsewhere needs what is HTML here: title, legend, background.
+  // For a PNG: draw title, legend and background, which are HTML on the page.
   download() {
     const click = () => {
       const layout = this.layout();
@@ -406,8 +406,8 @@ class Chart {
     if (change["xaxis.autorange"] || change["yaxis.autorange"]) this.draw();
   }
 
-  // What is laid over one another, the newest first: `shift` brings its times (ms) to those of the newest. Without
-  // a comparison it is one period without an end.
+  // The periods to overlay, newest first: `shift` moves a period's times (ms) to those of the newest. Without a
+  // comparison there is one period without an end.
   periods() {
     const { compare } = this.config;
     if (!compare) return [{ k: 0, from: -Infinity, to: Infinity, shift: 0, name: "" }];
@@ -440,7 +440,7 @@ class Chart {
     return [...traces.sort((a, b) => Boolean(b.fill) - Boolean(a.fill)), ...this.marks()];
   }
 
-  // Where a line rose above a threshold, in the line's colour.
+  // Marks where a line rose above a threshold, in the line's colour.
   marks() {
     const index = new Map(this.series.map((series, i) => [series.name, i]));
     const start = this.now - this.config.window;
@@ -471,9 +471,9 @@ class Chart {
     }];
   }
 
-  // Thresholds in view are drawn as lines, the others named at the edge that they lie beyond. The axis makes
-  // room for one that is no further from the data than these reach; a little more, once it has, so that it does
-  // not come and go.
+  // Thresholds in view are drawn as lines; others are named at the edge they are beyond. The axis includes a
+  // threshold that is no further from the data than the data's own range, and a little further once it is shown, so
+  // that it does not flicker.
   lines() {
     const thresholds = this.config.thresholds ?? [];
     let [low, high] = [Infinity, -Infinity];
@@ -501,8 +501,7 @@ class Chart {
     return getComputedStyle(this.parent).getPropertyValue("--st-background-color").trim() || "#fff";
   }
 
-  // The bins of a series in a period, in order, and where on the axis one is; in the zoomed range the finer
-  // ones, between those on either side.
+  // The bins of a series in a period, in order, with positions on the axis; within a zoomed range the finer ones.
   stretches(i, { k, from, to, shift }) {
     const { cells, nulls, sorted } = this.series[i];
     let bins = [...cells.keys()];
@@ -545,8 +544,8 @@ class Chart {
     return { x, y, customdata };
   }
 
-  // Whether a line breaks between two bins with values: where the series says null, and where messages are missing.
-  // A pause alone is none: nothing says that anything was lost.
+  // True if a line breaks between two bins with values: at a null, or where messages are missing. A pause is no
+  // break, because nothing says that anything was lost.
   breaks(missing, step) {
     const nulls = [...(missing ?? [])].map((bin) => (bin + 0.5) * step);
     const gaps = this.config.gaps ?? [];
@@ -558,7 +557,7 @@ class Chart {
     };
   }
 
-  // A shape between the least and the greatest values, one after each pause.
+  // The area between minima and maxima, a new one after each pause.
   band(i, period) {
     const unit = ` ${escapeMarkup(this.config.unit)}`;
     const x = [], y = [], customdata = [];
@@ -583,14 +582,14 @@ class Chart {
     return { x, y, customdata, mode: "lines", hoveron: "points", fill: "toself", fillcolor: "rgba(125, 139, 147, 0.2)", line };
   }
 
-  // A time as Plotly is to draw it: as text, since it moves a number by the zone's offset of that time, and with
-  // each time's own the line would run backwards when summer ends. It is today's for all of them, and the legend
-  // says which; where periods are compared it is that of the current one's start, so that a day begins at 00:00.
+  // A time as text for Plotly, which would shift a number by the zone's offset at that time: the line would run
+  // backwards when summer time ends. All times use today's offset, which the legend names. In a comparison it is
+  // the offset at the current period's start, so that a day begins at 00:00.
   local(ms) {
     return new Date(ms - this.offset).toISOString().slice(0, -1);
   }
 
-  // And back: ms since the epoch of a time on the axis.
+  // The reverse: ms since the epoch for a time on the axis.
   utc(time) {
     return parsed(time) + this.offset;
   }
@@ -599,7 +598,7 @@ class Chart {
     return this.config.compare?.starts[0] ?? this.now;
   }
 
-  // A zoomed range is a part of the period: it goes along into the next one.
+  // A zoomed range is a part of a period; it moves along into the next one.
   keepZoom() {
     const start = this.config.compare && this.reference() - this.offset;
     const moved = (time) => new Date(parsed(time) + start - this.start).toISOString().slice(0, -1);
@@ -666,7 +665,7 @@ class Chart {
         automargin: true,
         nticks: 6,
       },
-      // What is missing is shaded: an empty stretch alone could as well mean that nothing happened.
+      // Missing data is shaded: an empty stretch alone could also mean that nothing happened.
       shapes: missing.map(([start, end, which]) => ({
         type: "rect", layer: "below", yref: "paper", y0: 0, y1: 1, line: { width: 0 }, fillcolor: "rgba(224, 122, 48, 0.18)",
         x0: this.local(start), x1: this.local(Math.max(end, start + this.step)),
@@ -699,7 +698,7 @@ class Reader {
     return this.data[this.at++];
   }
 
-  // What stands in front of the cells.
+  // What comes before the cells.
   opening() {
     const flags = this.byte();
     const sender = this.int();
@@ -725,7 +724,8 @@ class Reader {
     return this.data.subarray(this.at, (this.at += count));
   }
 
-  // Numbers of which the lowest bytes come first, then the next; of three bytes the last eight bits are missing.
+  // Numbers as byte planes: the lowest bytes of all first, then the next. With three bytes, the last eight bits are
+  // missing.
   floats(count, size) {
     const bytes = this.bytes(count * size);
     return (i) => {
@@ -785,7 +785,7 @@ function forget(cells, from, to) {
   for (const bin of cells.keys()) if (bin < from || bin >= to) cells.delete(bin);
 }
 
-// A time of Plotly's in ms since the epoch, as if it were UTC.
+// A Plotly time in ms since the epoch, as if it were UTC.
 function parsed(time) {
   const text = String(time).replace(" ", "T");
   return Date.parse(text.includes("T") ? `${text}Z` : text);
@@ -800,10 +800,10 @@ const LONG_DAY = 25 * 3600000; // ms
 const colourOf = (i) => COLOURS[i % COLOURS.length];
 const dashOf = (i) => DASHES[Math.floor(i / COLOURS.length) % DASHES.length];
 
-// A cell's values as text, kept with it: most cells are as they were at the last refresh.
+// A cell's values as text, cached in the cell: most cells do not change between refreshes.
 const textOf = (cell) => (cell[2] ??= cell[0] === cell[1] ? short(cell[0]) : `${rough(cell[0])} to ${rough(cell[1])}`);
 
-// How the axis of a comparison is written: clock times within a day, weekdays within a week or two.
+// Axis labels of a comparison: clock times within a day, weekdays within a week or two.
 function ticks(length) {
   const day = length > 15 * 24 * 3600000 ? "%d %b" : "%a";
   return [
@@ -828,7 +828,7 @@ function zone(now) {
   return name === "UTC" ? name : `${name}, ${offset}`;
 }
 
-// How many leading tokens all names share: they tell the lines apart no better in the legend.
+// How many leading tokens all names share. They do not help to tell the lines apart in the legend.
 function sharedTokens(names) {
   const [first, ...rest] = names.map((name) => name.split("."));
   if (!rest.length) return 0;
@@ -837,12 +837,12 @@ function sharedTokens(names) {
   return count;
 }
 
-// Names come from NATS and are data; Plotly would read some HTML in them.
+// Names come from NATS and are data. Plotly would interpret some HTML in them.
 function escapeMarkup(text) {
   return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }
 
-// As exact as a number travels: seven digits; of a large one all before the point, and three behind it.
+// The precision that is sent: seven digits; for a large number all digits before the point and three after it.
 const NUMBER = new Intl.NumberFormat("en", { maximumSignificantDigits: 7 });
 const LARGE = new Intl.NumberFormat("en", { maximumFractionDigits: 3 });
 function short(value) {
@@ -854,7 +854,7 @@ function rough(value) {
   return Math.abs(value) < 100000 ? ROUGH.format(value) : short(value);
 }
 
-// Charts that were sent before this file was here have waited. A newer edition of this file takes over.
+// Draw the charts that were sent before this file was loaded. A newer version of this file takes over.
 const waiting = Array.isArray(self.lookback) ? self.lookback : [];
 self.lookback = { push: ([component, done]) => done(draw(component)) };
 waiting.forEach(self.lookback.push);

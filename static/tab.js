@@ -1,9 +1,8 @@
-// Tells the server when nobody sees the page any more, and when somebody does again, so that a hidden tab
-// costs nothing. Only a change is told: a tab that is seen needs no word.
+// Tells the server when the page becomes hidden or visible, so that a hidden tab costs nothing. Only changes are
+// sent.
 
-// Streamlit's script gives a connection up for good after any message that it cannot read, and then only a new
-// visit helps. The address has what was chosen, so the tab begins anew by itself: at once, and where that was less
-// than ten seconds ago, ten seconds later.
+// After any message it cannot read, Streamlit's script gives up its connection for good, and only a reload helps.
+// The URL has the viewer's choices, so reload the page: at once, or ten seconds after the last reload.
 const AGAIN = 10_000;
 
 function recover() {

@@ -1,17 +1,17 @@
-// The other way: the browser reads the stream itself, and draws the same chart as this app does. Beside that it
-// measures: its own bytes and latency, and when the chart beside it was drawn.
+// The other side of the comparison: the browser reads the stream itself and draws the same chart as this app. It
+// also measures its own bytes and latency, and when the chart beside it was drawn.
 import { chartIn } from "./live_chart.js";
 
 const REDRAW = 1000; // ms, as often as the app's own page
-const RECENT = 10000; // ms over which latencies are told
+const RECENT = 10000; // ms over which latencies are computed
 const TRY_AGAIN = 2000; // ms
 const PREFIX = "simulated.series-";
 
 const clock = () => performance.timeOrigin + performance.now(); // ms since the epoch, by this browser
-const appClock = () => clock() + offset; // by the app, whose machine publishes
+const appClock = () => clock() + offset; // by the app's clock, which is also the publisher's
 const run = location.pathname.split("/").at(-2);
 const count = (number) => number.toLocaleString("en");
-let trips = []; // [length, offset] of round trips to the app: the shortest tells its clock best
+let trips = []; // [length, offset] of round trips to the app: the shortest gives its clock best
 let offset = 0;
 
 async function post(where, body) {
@@ -57,7 +57,7 @@ class Client {
     this.name = null;
     this.bytes = 0;
     this.took = 0; // ms that the last redraw took
-    this.fresh = []; // when what was not drawn yet was published
+    this.fresh = []; // publish times of messages not drawn yet
     this.pixel = new Latencies();
     this.browser = new Latencies();
     this.live = false;
@@ -86,10 +86,10 @@ class Client {
     }
   }
 
-  // The run is over, as with a sign-out: what has been read is shown no longer, and no more is.
+  // The run is over, for example after a sign-out: remove the chart and read nothing more.
   end(why) {
     this.over = true;
-    this.reader.terminate(); // and its connection with it
+    this.reader.terminate(); // also closes its connection
     this.chart.parent.replaceChildren();
     this.tell("lost", "Over", why);
   }
@@ -109,8 +109,8 @@ class Client {
 
   // A browser does not say why a websocket could not be opened.
   unreached() {
-    return `No websocket to ${this.where} from ${location.origin}: it is out of this browser's reach, or NATS does not ` +
-      "allow this origin. docs/comparison.md says what to set. Trying again.";
+    return `Cannot open a websocket to ${this.where} from ${location.origin}. This browser cannot reach it, or NATS does ` +
+      "not allow this origin. See docs/comparison.md. Retrying.";
   }
 
   rows({ whole, oldest, now, step, look_back, cells, fresh, arrived, bytes, pending, caughtUp, rows }) {
@@ -126,7 +126,7 @@ class Client {
     Object.assign(chart, { step, now, offset: new Date(now).getTimezoneOffset() * 60000 });
     this.bytes = bytes;
     this.browser.add(clock(), arrived);
-    this.fresh = document.hidden ? [] : [...this.fresh, ...fresh]; // nobody sees a pixel of a hidden page
+    this.fresh = document.hidden ? [] : [...this.fresh, ...fresh]; // a hidden page shows no pixel
     const began = clock();
     chart.draw();
     this.took = clock() - began;
@@ -145,7 +145,7 @@ class Client {
     this.reader.postMessage({ type: "redraw", now: appClock(), offset });
   }
 
-  // When the chart beside this one was drawn, and up to which time: that is the end of its axis.
+  // When the chart beside this one was drawn, and up to which time (the end of its axis).
   watchLeft() {
     const frame = [...parent.document.querySelectorAll("iframe")].find(({ src }) => src.includes(`chart=${run}`));
     const plot = frame?.contentDocument?.querySelector(".js-plotly-plot");
@@ -203,7 +203,7 @@ function dress() {
   const around = parent.document.querySelector(".stApp") ?? parent.document.body;
   const { color, backgroundColor, fontFamily } = parent.getComputedStyle(around);
   const { style } = document.body;
-  const soft = color.replace("rgb(", "rgba(").replace(")", ", 0.1)"); // as Plotly reads it
+  const soft = color.replace("rgb(", "rgba(").replace(")", ", 0.1)"); // a format that Plotly parses
   style.setProperty("--st-text-color", color);
   style.setProperty("--st-background-color", backgroundColor);
   style.setProperty("--st-border-color", soft);

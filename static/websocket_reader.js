@@ -1,5 +1,5 @@
-// Reads the stream with the NATS websocket client, in a worker: drawing does not hold it up. It is served below the
-// page's own address, to which its cookie belongs, so what it imports lies two folders up.
+// Reads the stream with the NATS websocket client, in a worker, so that drawing does not delay it. It is served
+// below the page's own URL, to which its cookie belongs, so its imports are two folders up.
 import { jetstream, wsconnect } from "../../nats.js";
 
 const STREAM = "COMPARISON";
@@ -57,16 +57,16 @@ class Ring {
 }
 
 const rows = new Ring();
-let series = []; // of each: bin to [least, greatest, whether the page knows]
-let changed = []; // [series, bin, cell] of which the page does not know
-let whole = true; // whether the page is to forget what it has
+let series = []; // per series: bin to [min, max, whether the page has it]
+let changed = []; // [series, bin, cell] that the page does not have
+let whole = true; // whether the page must drop what it has
 let settings = {};
 let last = 0; // stream sequence
 let bytes = 0;
 let pending = 0;
 let caughtUp = false;
-let fresh = []; // when what the page has not got was published
-let arrived = []; // how long after that it was here, ms
+let fresh = []; // publish times of messages the page does not have
+let arrived = []; // their delay until they arrived here, ms
 let offset = 0; // the app's clock minus ours, ms
 let connection, subscription;
 
@@ -127,7 +127,7 @@ function take(message) {
   }
   const which = Number(message.subject.slice(PREFIX.length)) - 1;
   if (!(which >= 0 && which < 256) || !Number.isFinite(row.value)) return;
-  const time = info.timestampNanos / 1e6; // when the server stored it, as on the other side
+  const time = info.timestampNanos / 1e6; // the server's storage time, as on the other side
   rows.push(time, row.value, which);
   bin(time, row.value, which);
   if (caughtUp) {
@@ -173,7 +173,7 @@ function tell(now) {
   rows.forget(oldest * settings.step);
   for (const cells of series) {
     for (const at of cells.keys()) {
-      if (at >= oldest) break; // they are in order
+      if (at >= oldest) break; // bins are in order
       cells.delete(at);
     }
   }

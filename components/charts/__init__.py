@@ -1,4 +1,4 @@
-"""Figures, and what travels of them to the browser.
+"""Figures, and the messages that keep them current in the browser.
 
 Imports data, web and words.
 """

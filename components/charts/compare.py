@@ -1,4 +1,4 @@
-"""compare(): the current hour, day or week over the ones before it."""
+"""compare(): the current hour, day or week laid over the earlier ones."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ from ..words import rounded, zone
 from .line_chart import draw
 
 MOST_ROWS = 100
-"""Rows of a table of means: those with the greatest differences."""
+"""Rows in a table of means: the ones with the largest differences."""
 
 
 def look_back_for(period: str = "PT1H", earlier: int = 1) -> str:
-    """The look-back that holds the current `period` and the `earlier` ones before it: (earlier + 1) periods,
-    and an hour more where they are days, one of which may have 25. Raises LookbackError."""
+    """The look-back that covers the current `period` and the `earlier` ones before it: (earlier + 1) periods,
+    plus an hour for days, since one may have 25 hours. Raises LookbackError."""
     return iso_duration(full_reach(parse_duration(period, "period"), earlier))
 
 
@@ -39,11 +39,12 @@ def compare(
 ) -> None:
     """Draw the current period so far over the `earlier` ones (at most 30) before it, as a live chart.
 
-    period: ISO 8601 duration. "PT1H" are clock hours, "P1D" days from the viewer's local midnight, "P7D"
-    weeks from Monday; others start where the local clock shows a multiple of them. Across a change of the
-    clocks each day still starts at its own midnight, and values of the same distance from it are compared.
-    The other arguments are those of line_chart(). Raises LookbackError when the look-back of `view` is too
-    short, naming the one that is needed (see look_back_for), and ColumnError as line_chart() does.
+    period: ISO 8601 duration. "PT1H" means clock hours, "P1D" days from the viewer's local midnight, "P7D"
+    weeks from Monday; others start where the local clock shows a multiple of them. Across a daylight-saving
+    change each day still starts at its own midnight, and values at the same distance from midnight are
+    compared. The other arguments are those of line_chart(). Raises LookbackError, naming the look-back that
+    is needed (see look_back_for), if the look-back of `view` is too short, and ColumnError as line_chart()
+    does.
     """
     length = parse_duration(period, "period")
     check_reach(view.look_back, length, earlier)
@@ -63,7 +64,7 @@ def compare(
         "compare": {
             "starts": [start // 1_000_000 for start in starts[1:]],
             "end": (starts[1] + int(-np.diff(starts).min()))
-            // 1_000_000,  # of the longest, laid over this one
+            // 1_000_000,  # where the longest period would end if it started now
             "names": period_names(length, earlier),
         },
     }
@@ -76,7 +77,7 @@ def compared_means(
     view: View, y: str, period: str = "PT1H", *, color: str | None = None, unit: str = ""
 ) -> None:
     """A table of the means of the numeric column `y` for each value of `color`: in the current period so far,
-    in the same stretch of the one before, and the difference in percent. Raises as compare() does."""
+    in the same part of the period before, and the difference in percent. Raises as compare() does."""
     length = parse_duration(period, "period")
     check_reach(view.look_back, length, 1)
     if not len(view):
@@ -90,13 +91,13 @@ def compared_means(
     if len(means) > MOST_ROWS:
         greatest = means["change"].abs().nlargest(MOST_ROWS).index
         shown = shown[shown.index.isin(greatest)]
-        st.caption(f"The {MOST_ROWS} of {len(means):,} with the greatest differences.")
+        st.caption(f"The {MOST_ROWS} of {len(means):,} series with the largest differences.")
     st.dataframe(
         shown.rename_axis("_series").reset_index(),
         column_config={
             "_series": "Subject" if color == "_subject" else color or "Field",
             "current": number(f"Mean, {current} so far{behind}", format="plain"),
-            "before": number(f"Mean, {before}, same stretch{behind}", format="plain"),
+            "before": number(f"Mean, {before}, same part{behind}", format="plain"),
             "change": number("Difference", format="%+.1f %%"),
         },
         hide_index=True,

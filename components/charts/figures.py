@@ -1,23 +1,23 @@
-"""Figures of Plotly under a policy that lets no page make code of text."""
+"""Makes Plotly figures work under a content security policy without `unsafe-eval`."""
 
 from typing import Any
 
 from nats_client import LookbackError
 
 _SVG = {"scattergl": "scatter", "scatterpolargl": "scatterpolar"}
-"""The same traces, without WebGL. Plotly Express takes WebGL on its own account above a thousand rows."""
+"""The SVG trace for each WebGL trace. Plotly Express switches to WebGL above a thousand rows."""
 _NEVER = ("parcoords", "splom")
-"""Drawn with WebGL only."""
+"""Traces that exist in WebGL only."""
 
 
 def drawable(figure: Any) -> Any:
-    """`figure`, but for traces whose WebGL code Plotly makes as it draws, which the content security
-    policy forbids (web/middleware.py): they are SVG. Raises LookbackError where there is no such."""
+    """`figure` with its WebGL traces replaced by SVG ones: Plotly's WebGL code needs `unsafe-eval`, which the
+    content security policy forbids (web/middleware.py). Raises LookbackError if a trace has no SVG form."""
     kinds = {_kind(trace) for trace in _traces(figure)}
     if found := kinds & set(_NEVER):
         raise LookbackError(
-            f"A chart of the type {found.pop()!r} cannot be drawn: Plotly makes code of text for it, which "
-            "the content security policy forbids. Choose another type."
+            f"Cannot draw a chart of the type {found.pop()!r}: Plotly needs eval() for it, which the content "
+            "security policy forbids. Choose another type."
         )
     if kinds & set(_SVG):
         figure = dict(figure) if isinstance(figure, dict) else figure.to_dict()

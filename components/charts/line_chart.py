@@ -1,4 +1,4 @@
-"""line_chart(): a live chart that sends what changed and keeps the viewer's zoom."""
+"""line_chart(): a live chart that sends only changes and keeps the viewer's zoom."""
 
 import hashlib
 import math
@@ -16,8 +16,8 @@ from ..web.assets import PREFIX, plotly_url
 from .thresholds import drawn
 from .wire import Sent
 
-# Sent to the browser at each refresh, so it is short: what draws was loaded by the tab, once, and takes up
-# what came before it was there.
+# Streamlit sends this at each refresh, so it is short. It queues the data for live_chart.js, which the tab
+# loads once and which also draws what was queued before it was ready.
 _STUB = "export default c=>\nnew Promise(r=>(self.lookback??=[]).push([c,r]))"
 
 _component = st.components.v2.component("chart", js=_STUB, isolate_styles=False)
@@ -36,14 +36,14 @@ def line_chart(
     key: str | None = None,
 ) -> None:
     """Draw the numeric column `y` (or several) over time, one line per value of the text column `color`: the
-    `most` busiest (at most 100), and the rest folded into one band ("37 others").
+    `most` busiest (at most 100), and the rest merged into one band ("37 others").
 
-    Each line shows the least and the greatest value per pixel column, so what travels depends on the width
-    of the chart and not on the number of rows, and no spike is lost. `height` is that of the chart
-    without title and legend, in pixels; `unit` is written behind the numbers; `key` tells two equal charts
-    on one page apart. `thresholds` are lines across the chart, name to number, at which each rise of a line
-    above is marked; None in place of a number leaves one out. Raises ThresholdError on anything else, and
-    ColumnError, naming what exists, when a column is not there or of another kind.
+    Each line shows the minimum and maximum per pixel column. So the data sent depends on the width of the
+    chart and not on the number of rows, and no spike is lost. `height`: pixels, without title and legend.
+    `unit`: written after the numbers. `key`: tells two equal charts on one page apart. `thresholds`: name to
+    number, drawn as lines across the chart, with a mark wherever a series rises above; None instead of a
+    number skips that one. Raises ThresholdError on any other value, and ColumnError, naming the columns that
+    exist, if a column does not exist or has another kind.
     """
     if not len(view):
         empty_state(view)
@@ -62,14 +62,14 @@ def line_chart(
 
 
 def draw(view: View, bins: Bins, config: Mapping[str, object], key: str) -> None:
-    """Bring `bins` up to date, and send the chart `key` of this viewer what it lacks."""
+    """Bring `bins` up to date and send this viewer's chart `key` what it lacks."""
     bins.update(view.snapshot, view.now)
-    key = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()  # it travels at each refresh
+    key = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()  # short, since each refresh sends it
     charts: dict[str, Sent] = st.session_state.setdefault("_charts", {})
     sent = charts.get(key) or charts.setdefault(key, Sent())
-    state = st.session_state.get(key)  # once: Streamlit makes a class of it at each look
+    state = st.session_state.get(key)  # read once: Streamlit builds a class at each access
     if state is None:
-        sent.forget()  # Streamlit forgets elements that a run did not draw: the viewer was on another page
+        sent.forget()  # the viewer was on another page: Streamlit dropped the element, and so did the browser
 
     config = {
         **config,
@@ -82,16 +82,16 @@ def draw(view: View, bins: Bins, config: Mapping[str, object], key: str) -> None
         _component(key=key, data=message, on_resync_change=lambda: _resync(key, sent), on_range_change=_again)
     except StreamlitDuplicateElementKey:
         raise LookbackError(
-            "This page draws the same chart twice. Give one of them a key of its own, such as key='second'."
+            "This page draws the same chart twice. Give one of them a different key, such as key='second'."
         ) from None
 
 
 def _again() -> None:
-    """The refresh that a changed range brings about draws what it asks for."""
+    """Intentionally empty: registering it makes Streamlit rerun, and that rerun sends the finer bins."""
 
 
 def _resync(key: str, sent: Sent) -> None:
-    """The browser missed a message: go back to the last that it got."""
+    """The browser missed a message: continue from the last one it applied."""
     match st.session_state[key].get("resync"):
         case [int(sender), int(number)]:
             sent.go_back(sender, number)
@@ -100,7 +100,8 @@ def _resync(key: str, sent: Sent) -> None:
 
 
 def _zoom(state: Mapping[str, object] | None, view: View) -> tuple[int, int] | None:
-    """The stretch of the look-back that the viewer has zoomed into, ns since the epoch, UTC."""
+    """The range the viewer has zoomed into, clipped to the look-back, in ns since the epoch, UTC; None
+    without zoom."""
     match (state or {}).get("range"):
         case [int() | float() as start, int() | float() as end] if -math.inf < start < end < math.inf:
             ahead = int(view.look_back.value * AHEAD)

@@ -1,4 +1,4 @@
-"""scatter_chart(): one number against another, a point a row."""
+"""scatter_chart(): one number against another, one point per row."""
 
 import time
 from typing import Any
@@ -12,21 +12,21 @@ from ..data.states import empty_state
 from ..words import plotly_text
 
 NEWEST = 5000
-"""Rows that are drawn, the newest."""
+"""Rows to draw, newest first."""
 COLOURS = ["#0f8aa3", "#e0782f", "#7a5cc0", "#4b9e3f", "#cf4a5f"]
 COLOURS += ["#a07b45", "#4c7bd9", "#c99a12", "#7d8b93", "#cc68a8"]
-"""As in static/live_chart.js, one for each of the largest groups."""
+"""One colour for each of the largest groups, the same as in static/live_chart.js."""
 REST = "#9aa4a8"
-"""Of the points in none of these."""
-_KEEP = 5.0  # seconds that a figure serves all viewers: each new one undoes a viewer's zoom
+"""Colour of the points that belong to none of these groups."""
+_KEEP = 5.0  # seconds to share one figure among viewers: each new figure resets a viewer's zoom
 
 
 def scatter_chart(
     view: View, x: str, y: str, *, color: str | None = None, height: int = 380, key: str | None = None
 ) -> None:
-    """Draw the numeric column `y` against the numeric column `x`: a point for each of the newest 5,000 rows
-    that has both, coloured by the text column `color`. Drawn anew every five seconds. Raises ColumnError,
-    naming what exists, when a column is not there or of another kind."""
+    """Draw the numeric column `y` against the numeric column `x`: one point for each of the newest 5,000 rows
+    that has both, coloured by the text column `color`. Redrawn every five seconds. Raises ColumnError, naming
+    the columns that exist, if a column does not exist or has another kind."""
     if not len(view):
         empty_state(view)
         return
@@ -75,7 +75,7 @@ def _figure(view: View, x: str, y: str, color: str | None, height: int) -> dict[
 
 
 def _groups(values: pd.Series) -> list[tuple[str | None, Any]]:
-    """The largest groups of rows by name, and which rows each has; last and without a name, the rest."""
+    """The largest groups of rows: name, and which rows belong to it. The rest comes last, without a name."""
     codes, labels = values.cat.codes.to_numpy(), values.cat.categories
     found, sizes = np.unique(codes[codes >= 0], return_counts=True)
     largest = found[np.argsort(-sizes, kind="stable")][: len(COLOURS)]

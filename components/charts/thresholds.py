@@ -1,4 +1,4 @@
-"""Thresholds and their crossings, as charts and lists have them."""
+"""Thresholds and their crossings, for charts and lists."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -12,11 +12,11 @@ from ..data.live import View
 from ..words import rounded
 
 MOST_MARKS = 200
-"""Crossings that a chart marks, the newest; further ones are counted."""
+"""Crossings to mark in a chart, newest first. Further ones are only counted."""
 
 
 class Watched(NamedTuple):
-    """A threshold, and what one field did at it."""
+    """A threshold, and the crossings of one field."""
 
     name: str
     threshold: float
@@ -25,15 +25,16 @@ class Watched(NamedTuple):
 
 
 def checked(thresholds: Mapping[str, object]) -> dict[str, float]:
-    """Those that have a number. Raises ThresholdError on what is neither a finite number nor None."""
+    """The thresholds that have a number. Raises ThresholdError on a value that is neither a finite number nor
+    None."""
     numbers = {}
     for name, value in thresholds.items():
         if value is None:
             continue
         if not isinstance(value, Real) or isinstance(value, bool) or not isfinite(value):
             raise ThresholdError(
-                f"The threshold {name!r} is {value!r}, which is no finite number. "
-                "Give it one, such as 90, or None to leave it out."
+                f"The threshold {name!r} is {value!r}, which is not a finite number. "
+                "Use a number such as 90, or None to skip it."
             )
         numbers[str(name)] = float(value)
     return numbers
@@ -42,8 +43,8 @@ def checked(thresholds: Mapping[str, object]) -> dict[str, float]:
 def crossed(
     view: View, fields: Sequence[str], color: str | None, thresholds: Mapping[str, object]
 ) -> list[Watched]:
-    """What each of `fields` did at each of `thresholds` within the look-back. Raises ThresholdError, and
-    ColumnError when a column is not there or of another kind."""
+    """The crossings of each of `fields` at each of `thresholds` within the look-back. Raises ThresholdError,
+    and ColumnError if a column does not exist or has another kind."""
     watched = []
     for name, threshold in checked(thresholds).items():
         for field in fields:
@@ -54,17 +55,17 @@ def crossed(
 
 
 def series_name(crossing: Crossing, field: str, fields: Sequence[str]) -> str:
-    """What a chart of `fields` calls the series."""
+    """The name that a chart of `fields` gives the series."""
     return f"{crossing.series} {field}".strip() if len(fields) > 1 or not crossing.series else crossing.series
 
 
 def drawn(
     view: View, fields: Sequence[str], color: str | None, thresholds: Mapping[str, object]
 ) -> dict[str, object]:
-    """What the chart is to draw of `thresholds`: its settings "thresholds", names and numbers, and "marks".
+    """The chart's configuration for `thresholds`: "thresholds" (names and numbers) and "marks".
 
-    A mark is the number of its threshold, of its series among "names", its time (ms since the epoch, UTC),
-    and the value as it is shown; "more" says how many crossings have none.
+    A mark is: index of its threshold, index of its series in "names", time (ms since the epoch, UTC), and the
+    value as shown. "more" counts the crossings that have no mark.
     """
     if not thresholds:
         return {}

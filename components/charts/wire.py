@@ -1,20 +1,20 @@
-"""What a live chart is sent, as bytes: what changed since what this browser holds, and how it heals.
+"""The binary messages of a live chart: what changed since the state this browser has, and how it recovers.
 
-A message: flags (1: a header follows, 2: finer cells follow those of the look-back), then as varints the
-sender, the number of the message, how many numbers before it the one was that it builds on, and the server's
-clock in ms; the header, a JSON object behind its length; then the cells. A browser leaves out a message that
-is not newer than what it holds. To one that builds on what it does not hold, it answers which it got last.
+A message: flags (1: a header follows, 2: finer cells follow those of the look-back). Then, as varints: the
+sender, the message's number, how many messages back its base is, and the server's clock in ms. Then the
+header, a length and a JSON object. Then the cells. A browser ignores a message that is not newer than its
+state. If a message extends one the browser never received, the browser replies with the last number it
+applied, and the server resends from there.
 
-Cells: flags (1: in place of all cells held, 2: some hold more than one value, 4: bases follow, 8 and 16: a
-step takes 2 or 4 bytes instead of 1, 32: numbers are float64, and
-relative to nothing), then as varints the first bin that counts (and one past the last, of
-finer cells), how many bins after it the first cell is, the number of series, the number of cells, the number
-of bases; the bases, each a varint series and a float64. The cells stand in the order of bin * series + row:
-the steps from each to the next; where some hold more than one value, a bit for each cell, lowest first,
-whether it does; the cells of one value, as float32, little-endian, relative to the bases; of the others the
-lows, rounded down, then the highs, rounded up, as float32 without the last eight bits; of each of these three
-the lowest bytes of all, then the next. An infinite value says that a cell is empty; -inf that it holds
-nothing but nulls, where a line breaks.
+Cells: flags (1: replace all cells; 2: some cells have two values; 4: bases follow; 8 and 16: a step takes 2
+or 4 bytes instead of 1; 32: numbers are float64 and not relative to a base). Then, as varints: the oldest bin
+that counts (for finer cells also the end, exclusive), how many bins later the first cell is, the number of
+series, of cells, and of bases. Then the bases, each a varint series and a float64. Cells are ordered by bin *
+series + row, and each is sent as the step from the one before. If some cells have two values, one bit per
+cell follows, lowest bit first. Then the cells with one value, as little-endian float32 relative to their
+base. Then those with two: all minima, rounded down, then all maxima, rounded up, as float32 without the last
+eight bits. Each of these three arrays is sent as byte planes: the lowest bytes of all values, then the next.
+An infinite value means an empty cell; -inf means a cell of nulls only, where the line breaks.
 """
 
 import json
@@ -34,16 +34,16 @@ from nats_client.table.snapshot import Snapshot
 from nats_client.table.values import Floats
 
 REMEMBERED = 8
-"""Messages back to which a browser that missed the later ones can be helped by what changed alone."""
+"""How many messages back a browser may be and still be caught up with changes alone."""
 
 _SHOWN = 0.0005
-"""Half of what a chart shows of a large number's fraction."""
+"""Half of the smallest fraction that a chart shows of a large number."""
 _Mark = tuple[int, str, int, float]
 
 
 @dataclass(frozen=True)
 class _Held:
-    """What a browser holds."""
+    """The state that a browser has after one message."""
 
     number: int = 0
     epoch: int = 0
@@ -52,24 +52,24 @@ class _Held:
     future: int = 0
     config: Mapping[str, Any] = field(default_factory=dict)
     detail: tuple[int, int, frozenset[int]] = (0, 0, frozenset())
-    """Epoch and version, and the tiles."""
+    """Epoch, version and tiles of the finer bins."""
 
 
 class Sent:
-    """What the browser of one chart was sent, and may therefore hold."""
+    """What one viewer's chart was sent, and what its browser may therefore have."""
 
     def __init__(self) -> None:
-        self._sender = secrets.randbits(21)  # three bytes: a browser tells a new session from an old message
+        self._sender = secrets.randbits(21)  # three bytes: tells a new session's messages from old ones
         self._number = 0
         self._held: deque[_Held] = deque([_Held()], maxlen=REMEMBERED)
 
     def forget(self) -> None:
-        """The browser holds nothing: send everything next time."""
+        """Assume the browser has nothing; the next message then has everything."""
         self._held.clear()
         self._held.append(_Held())
 
     def go_back(self, sender: int, number: int) -> None:
-        """The browser got the message `number` of `sender`, and then lost one."""
+        """The browser applied message `number` of `sender` and missed a later one: continue from there."""
         while self._held and (self._held[-1].number != number or sender != self._sender):
             self._held.pop()
         if not self._held:
@@ -82,8 +82,8 @@ class Sent:
         snapshot: Snapshot | None = None,
         zoom: tuple[int, int] | None = None,
     ) -> bytes:
-        """What to send now; with finer bins of `snapshot` where the viewer has zoomed into the times `zoom`
-        (ns since the epoch, UTC)."""
+        """The next message. If the viewer has zoomed into `zoom` (ns since the epoch, UTC), it includes finer
+        bins of `snapshot` for that range."""
         held = self._held[-1]
         changes = bins.changes(held.epoch, held.version)
         self._number += 1
@@ -107,7 +107,7 @@ class Sent:
             width = TILE * detail.step
             tiles = range(zoom[0] // width, -(-zoom[1] // width))
             finer = detail.finer(snapshot, tiles, *held.detail)
-            # Another viewer may have made the series start over meanwhile: then the next message has it.
+            # If another viewer's refresh has made the series start over, the next message has these bins.
             if finer.of == changes.epoch:
                 if finer.whole:
                     header["detail"] = finer.step / 1e6
@@ -126,7 +126,7 @@ class Sent:
 
 
 def _settings(header: dict[str, object], known: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Put into the header what of `config` is not `known`."""
+    """Put the parts of `config` that differ from `known` into the header."""
     changed = {name: value for name, value in config.items() if name not in known or value != known[name]}
     if "marks" in changed and "marks" in known and "thresholds" not in changed:
         header["marks"] = _marks(known["marks"], changed.pop("marks"))
@@ -137,8 +137,8 @@ def _settings(header: dict[str, object], known: Mapping[str, Any], config: Mappi
 
 
 def _marks(known: Mapping[str, Any], marks: Mapping[str, Any]) -> dict[str, object]:
-    """`marks`, newest first, as those of them that are new, to be put before the first `keep` of those
-    `known`; all of them where that does not make them up."""
+    """`marks`, newest first, as a change: the new ones, to be put before the first `keep` of the `known`
+    ones. All of them if that does not give the right list."""
     before, now = _named(known), _named(marks)
     held = set(before)
     new = [mark for mark in now if mark not in held]
@@ -155,7 +155,7 @@ def _named(marks: Mapping[str, Any]) -> list[_Mark]:
 
 
 def packed(cells: Cells, series: int, oldest: int, end: int | None = None, *, whole: bool) -> bytes:
-    """Cells as they travel; those count whose bin is `oldest` or later, and before `end`."""
+    """Encode cells. Bins from `oldest` up to `end` (exclusive) count."""
     based = np.flatnonzero(cells.base).tolist()
     order = np.lexsort((cells.row, cells.bin))
     bins, rows = cells.bin[order], cells.row[order]
@@ -190,8 +190,8 @@ def packed(cells: Cells, series: int, oldest: int, end: int | None = None, *, wh
 
 
 def _needs_all_digits(low: Floats, high: Floats) -> bool:
-    """Whether float32 would change what a chart shows: whole digits of a large number, or the first three
-    behind its point. Of small ones it shows seven digits, and five of a range."""
+    """True if float32 would change what a chart shows: any whole digit of a large number, or the first three
+    decimals. Of small numbers a chart shows seven digits, and five of a range."""
     held = np.isfinite(low)
     low, high = low[held], high[held]
     large = np.maximum(np.abs(low), np.abs(high))
@@ -203,23 +203,22 @@ def _needs_all_digits(low: Floats, high: Floats) -> bool:
 
 
 def _shortened(values: npt.NDArray[np.float32], side: int) -> bytes:
-    """float32 without the last eight bits of each, rounded down (`side` -1) or up (1)."""
+    """float32 values without their last eight bits, rounded down (`side` -1) or up (1)."""
     bits = values.view("<u4")
     away = (bits & 255 > 0) & ((values < 0) == (side < 0))
-    # Away from zero: one more of the bits that stay, which makes of the greatest of one exponent the least of
-    # the next.
+    # Rounding away from zero adds one to the bits that stay. A carry into the exponent is right, too.
     bits = bits + (away.astype("<u4") << 8)
     return _planes(bits.astype("<u4").view("<f4"), 3)
 
 
 def _planes(values: npt.NDArray[np.float32], size: int) -> bytes:
-    """The last bytes of all values, then the ones before: those of one kind compress better together."""
+    """The lowest bytes of all values, then the next ones, and so on: byte planes compress better."""
     return bytes(values.view("u1").reshape(-1, 4)[:, 4 - size :].T.tobytes())
 
 
 def varints(*numbers: int) -> bytes:
-    """Each number, not negative, as groups of seven bits, the lowest first, all but the last with the top bit
-    set (LEB128)."""
+    """Encode non-negative numbers as unsigned LEB128: seven bits per byte, lowest first, the top bit set on
+    all but the last byte."""
     out = bytearray()
     for number in numbers:
         while number > 127:

@@ -1,4 +1,4 @@
-"""What a viewer chooses, kept in the address.
+"""A viewer's choices, kept in the page's URL.
 
 Imports web and words.
 """

@@ -1,11 +1,11 @@
-"""What a viewer has chosen, kept in the page's address, so that a link opens the same view.
+"""Keeps a viewer's choices in the page's URL, so that a link opens the same view.
 
-With Streamlit's own `bind="query-params"` the browser writes a choice into its address at once, and the
-server sends its whole copy of the address when a box appears: of a choice made while such a copy is under
-way the address never hears. So here one side writes. A refresh knows by its request what the address was;
-where that is not what is chosen it sends what is, and so does the next one until the browser has it. The
-browser keeps each address that it is sent for its Back button. How often a page refreshes is no such step, is
-chosen outside of the page, and outlives it: that choice alone is bound.
+With Streamlit's own `bind="query-params"` both sides write: the browser puts a choice into its URL at once,
+and the server sends its copy of all parameters when a widget appears. A choice made while such a copy is
+under way never reaches the URL. So here only the server writes. Each rerun carries the browser's URL. If it
+differs from the viewer's choices we send the right parameters, on every rerun until they match. Each URL that
+the browser receives becomes an entry of its history, for the Back button. The refresh interval should not: it
+is chosen outside the page and outlives it. So that choice alone is bound.
 """
 
 import time
@@ -16,21 +16,23 @@ import streamlit as st
 
 from ..web.streamlit_internals import has_gone_back
 
-UNDER_WAY = 1.0  # seconds that what a browser has sent before it hears of a change may take
+UNDER_WAY = 1.0  # seconds that a rerun request sent before a change may still be under way
 _STATE = "_address"
 
 
 @dataclass
 class _Address:
-    """What the address of a page is to hold."""
+    """The parameters that a page's URL should have."""
 
     page: str
     kept: dict[str, str | None] = field(default_factory=dict)
-    """By parameter; None where it is to be left out."""
+    """By parameter; None removes it."""
     heard: bool = True
-    """Whether the browser is known to have it: what it has after that is the viewer's doing."""
+    """True if the browser is known to have these parameters. A difference after that is the viewer's
+    doing."""
     left: dict[str, object] = field(default_factory=dict)
-    """By parameter what the viewer has just gone back from: a tick under way may bring it once more."""
+    """By parameter, the value the viewer just navigated back from. A tick sent before that may bring it once
+    more."""
     left_at: float = 0.0
 
 
@@ -40,15 +42,15 @@ def _address() -> _Address:
 
 
 def begin(page: str) -> None:
-    """Before `page` is drawn: forget the choices of another page, and those for which the viewer went back or
-    forward to an address that says something else."""
+    """Call before `page` is drawn. Drops the choices of another page, and those the viewer undid by going
+    back or forward in the browser."""
     address = _address()
     if address.page != page:
         _forget(address.kept)
         st.session_state[_STATE] = _Address(page)
         return
     differing = _differing(address)
-    # Streamlit's own word is lost where a tick of the clock overtakes it.
+    # Not only has_gone_back(): a tick of the refresh clock may overtake that rerun.
     if differing and (address.heard or has_gone_back()):
         address.left = {name: st.session_state.get(name) for name in differing}
         address.left_at = time.monotonic()
@@ -59,18 +61,18 @@ def begin(page: str) -> None:
 
 
 def asked(name: str, default: str) -> str:
-    """The choice that the session's state has under the key `name`, or else the one that the address has."""
+    """The choice in the session state under the key `name`, or else the one in the URL."""
     return str(st.session_state.get(name) or st.query_params.get(name) or default)
 
 
 def keep(name: str, value: str | None) -> None:
-    """Have the address hold `value` for `name`, or with None nothing. The choice is in the session's state
-    under that key; where it is not, it is to be taken from the address."""
+    """Make the URL have `value` for `name`; None removes the parameter. The session state holds the choice
+    under the same key; if it does not, the choice is read from the URL."""
     _address().kept[name] = value
 
 
 def end() -> None:
-    """After the page has been drawn: send what the address does not hold yet."""
+    """Call after the page is drawn. Sends the parameters that the browser's URL does not have yet."""
     address = _address()
     differing = _differing(address)
     address.heard &= not differing

@@ -1,4 +1,4 @@
-"""Choices that live in the page's address, so that a link opens the same view."""
+"""Widgets whose value is kept in the page's URL, so that a link opens the same view."""
 
 import math
 from collections.abc import Sequence
@@ -16,15 +16,16 @@ def choose(
     *,
     default: str | None = None,
     own: bool = False,
-    help: str | None = None,  # noqa: A002 - Streamlit's own word
+    help: str | None = None,  # noqa: A002 - the name Streamlit uses
 ) -> str:
-    """One of `options`, by default `default` or, where that is not among them, the first; with `own`, or a
-    text of the viewer's own. Without any option, which `own` allows, it is "" until there is such a text.
+    """Let the viewer choose one of `options`. The default is `default`, or the first option if `default` is
+    not among them. `own` also accepts a text that the viewer types. Returns "" while there are no options and
+    no such text.
 
-    The choice stands in the address as `?label=…` (in lower case, hyphens for spaces), but for a `default`.
-    The first of options that come and go is no such default: it is in the address, so that a link keeps its
-    meaning. An address that names something else gets it when `own` allows, and the default otherwise; the
-    viewer is told.
+    The choice is in the URL as `?label=…` (lower case, hyphens for spaces), unless it is `default`. The first
+    option does not count as a default, because options may come and go: it is written to the URL, so that a
+    link keeps its meaning. If the URL names an unknown value, `own` accepts it; otherwise the default is used
+    and the viewer is told.
     """
     key = _key(label)
     if default not in options:
@@ -36,7 +37,7 @@ def choose(
     if wanted and wanted not in offered and own:
         offered.append(wanted)
     elif wanted and wanted not in offered:
-        if not chosen_before:  # it came with the address, and is no leftover of a choice
+        if not chosen_before:  # it came with the URL and is not left over from an earlier choice
             st.toast(f"{plain(label)}: there is no {plain(wanted)} here. {plain(start)} is shown instead.")
         wanted = start
     if st.session_state.get(key) != (wanted or None):
@@ -47,12 +48,12 @@ def choose(
 
 
 def chosen(label: str, default: str) -> str:
-    """What `choose` will give for `label`: for where its options depend on what is chosen."""
+    """The value `choose` will return for `label`. Use it when the options depend on the choice."""
     return asked(_key(label), default)
 
 
 def choose_number(label: str, default: float, *, help: str | None = None) -> float:  # noqa: A002
-    """A number, by default `default`. It stands in the address as with choose()."""
+    """Let the viewer enter a number, by default `default`. It is kept in the URL as with choose()."""
     key = _key(label)
     if key not in st.session_state:
         st.session_state[key] = _number(chosen(label, ""), float(default))
@@ -68,7 +69,7 @@ def choose_text(
     placeholder: str | None = None,
     help: str | None = None,  # noqa: A002
 ) -> str:
-    """A text, "" without one. It stands in the address as with choose(), or under `name`."""
+    """Let the viewer enter a text, "" if none. It is kept in the URL as with choose(), or under `name`."""
     key = name or _key(label)
     if key not in st.session_state:
         st.session_state[key] = asked(key, "")
@@ -84,8 +85,8 @@ def choose_flag(
     default: bool = False,
     help: str | None = None,  # noqa: A002
 ) -> bool:
-    """Whether a switch is on, by default `default`. It stands in the address as with choose(), or under
-    `name`, as true or false."""
+    """Let the viewer turn a switch on or off, by default `default`. It is kept in the URL as with choose(),
+    or under `name`, as true or false."""
     key = name or _key(label)
     if key not in st.session_state:
         st.session_state[key] = {"true": True, "false": False}.get(asked(key, "").lower(), default)
@@ -102,8 +103,8 @@ def choose_step(
     name: str | None = None,
     help: str | None = None,  # noqa: A002
 ) -> int:
-    """One of `steps`, whole numbers in order, on a slider; by default `default`. It stands in the address as
-    with choose(), or under `name`; what is none of the steps is the default."""
+    """Let the viewer choose one of `steps`, integers in ascending order, on a slider; by default `default`.
+    It is kept in the URL as with choose(), or under `name`. If the URL names no step, the default is used."""
     key = name or _key(label)
     if key not in st.session_state:
         st.session_state[key] = {str(step): step for step in steps}.get(asked(key, ""), default)
@@ -113,8 +114,8 @@ def choose_step(
 
 
 def choose_tab(labels: Sequence[str], *, name: str) -> Sequence[DeltaGenerator]:
-    """Tabs, of which one is open: by default the first. Each says in `open` whether it is the one, so that a
-    page draws no other. It stands in the address under `name`."""
+    """Draw tabs of which one is open, by default the first. The attribute `open` of each is True or False, so
+    that a page draws only the open one. The open tab is kept in the URL under `name`."""
     if name not in st.session_state:
         wanted = asked(name, "")
         st.session_state[name] = wanted if wanted in labels else labels[0]

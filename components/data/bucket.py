@@ -1,4 +1,4 @@
-"""What a page sees of a key-value bucket during one refresh."""
+"""A key-value bucket as a page sees it during one refresh."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,10 +13,11 @@ from .live import NothingYet
 
 @dataclass(frozen=True, eq=False)
 class Bucket(Mapping[str, Any]):
-    """What a page sees of a bucket during one refresh: a mapping from key to value, in alphabetical order.
+    """A key-value bucket as a page sees it during one refresh: a mapping from key to value, in alphabetical
+    order.
 
-    Until the bucket has been read for the first time, nobody knows what is in it: whatever asks raises
-    NothingYet then, with which the frame ends the page there. With `optional` it is empty instead.
+    Until the bucket has been read once, its contents are unknown: any access raises NothingYet, and the frame
+    ends the page there. With `optional` the mapping is empty instead.
     """
 
     watch: Watch = field(repr=False)
@@ -25,18 +26,19 @@ class Bucket(Mapping[str, Any]):
     """The server's clock, ns since the epoch, UTC."""
     health: WatchHealth
     optional: bool = False
-    """Whether the page can do without it."""
-    told: list[str] = field(default_factory=list, repr=False)
-    """Where the page says that it has not been read; the frame does where nothing else has."""
+    """True if the page works without this bucket."""
+    shown_empty: list[str] = field(default_factory=list, repr=False)
+    """Not empty once the page itself has said that the bucket is not read yet. Otherwise the frame says
+    it."""
 
     @property
     def waiting(self) -> bool:
-        """Whether it has not been read yet, and the page cannot do without it."""
+        """True if the bucket has not been read yet and the page needs it."""
         return not (self.snapshot.version or self.optional)
 
     @property
     def _known(self) -> Values:
-        """What it holds. Raises NothingYet."""
+        """The values. Raises NothingYet."""
         if self.waiting:
             raise NothingYet(self)
         return self.snapshot
@@ -54,22 +56,22 @@ class Bucket(Mapping[str, Any]):
         return key in self._known
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of `key`; `default` where there is none."""
+        """The value of `key`, or `default` if there is no such key."""
         return self._known.get(key, default)
 
     @property
     def complete(self) -> bool:
-        """Whether all keys of the bucket are held. Where they are not, the server is asked for each key that
-        is read and not held, and len() and iteration raise TooManyKeys."""
+        """True if all keys of the bucket are held. If not, reading a key that is not held asks the server,
+        and len() and iteration raise TooManyKeys."""
         return self._known.complete
 
     def entries(self, search: str = "", *, deleted: bool = False) -> list[Entry]:
-        """The newest revision of each key that is held and contains `search`, in whatever case; with
-        `deleted`, also of the keys whose deletion the bucket still keeps."""
+        """The newest revision of each held key that contains `search`, ignoring case. `deleted` includes keys
+        whose delete marker the bucket still keeps."""
         wanted = search.strip().lower()
         return [entry for entry in self._known.entries(deleted=deleted) if wanted in entry.key.lower()]
 
     def frame(self) -> pd.DataFrame:
-        """A row for each key: `key`, `value` (text, at most 300 characters), `revision`, `updated` (UTC),
-        `age` (a Timedelta), `operation`."""
+        """One row per key: `key`, `value` (text, at most 300 characters), `revision`, `updated` (UTC), `age`
+        (a Timedelta), `operation`."""
         return self._known.frame(self.now)

@@ -1,4 +1,4 @@
-"""The clients of this process, one for each set of rights, as Streamlit connections named "nats"."""
+"""The NATS clients of this process, one for each set of rights, as Streamlit connections named "nats"."""
 
 import os
 import time
@@ -15,22 +15,24 @@ from .. import launcher
 from ..web.sign_in import viewer
 
 FIRST_LOOK = 1.5
-"""Seconds that a page waits, once, for the first connection: most are made by then."""
+"""Seconds that a page waits, once, for the first connection. Most are made by then."""
 MOST = 100
-"""Clients of different rights that are kept."""
+"""Clients to keep at most, each with different rights."""
 UNUSED_AFTER = 600.0
-"""Seconds without a viewer after which the client of a role is closed."""
+"""Seconds without a viewer after which a role's client is closed."""
 LOOK_AGAIN = 1.0
-"""Seconds for which what Streamlit's cache gave is not looked up again: it reads its source for each look."""
+"""Seconds for which the connection that Streamlit's cache returned is reused: each cache lookup reads the
+function's source."""
 
 
 class NatsConnection(BaseConnection[Client]):
-    """Owns a client; Streamlit keeps one for each set of rights, and closes it when it drops it."""
+    """Owns one client. Streamlit keeps one connection for each set of rights, and closes it when it evicts
+    it."""
 
     used = 0.0
     """When a viewer last used it, on the monotonic clock."""
     found = 0.0
-    """When Streamlit's cache last gave it."""
+    """When Streamlit's cache last returned it."""
 
     role = ""
     """The name of its role, "" without one."""
@@ -40,7 +42,10 @@ class NatsConnection(BaseConnection[Client]):
         section = dict(self._secrets)
         if not nats_configured():
             if launcher.embedded is None:
-                raise LookbackError(launcher.not_embedded or "No NATS is configured, no demo runs.")
+                raise LookbackError(
+                    launcher.not_embedded
+                    or "No NATS server is configured and no embedded server runs. Set NATS_URL."
+                )
             section = launcher.embedded["broker" if role else "dashboard"]
         client = Client(Settings.load({**section, "role": role} if role else section))
         self.role, self._made = role or "", client
@@ -49,8 +54,8 @@ class NatsConnection(BaseConnection[Client]):
 
     @property
     def client(self) -> Client:
-        """The client; a new one when the secrets have changed, or the last was closed, unless it was a
-        role's: its place is taken by another connection."""
+        """The client. If the last one was closed, for example because the secrets changed, make a new one;
+        but not for a role, whose closed client is replaced by another connection."""
         self.used = time.monotonic()
         if self._instance.closed and not self.of_role:
             self.reset()
@@ -58,52 +63,53 @@ class NatsConnection(BaseConnection[Client]):
 
     @property
     def of_role(self) -> bool:
-        """Whether it is of a role, and not everybody's."""
+        """True if the client belongs to a role, False if everybody shares it."""
         return bool(self.role)
 
     @property
     def opened(self) -> Client | None:
-        """The client where there is one that is not closed; looking at it is no use of it."""
+        """The client if it is open, else None. Reading this does not count as use."""
         return None if self._made is None or self._made.closed else self._made
 
     def reset(self) -> None:
-        """Close the client, so that the next use makes a new one: the base class would only forget it."""
+        """Close the client, so that the next use makes a new one. The base class would only drop its
+        reference."""
         self.close()
         super().reset()
 
     def close(self) -> None:
-        """End the client's feeds, connection and thread."""
+        """Close the client's feeds, connection and thread."""
         if self._made is not None:
             self._made.close()
 
 
 _known: dict[str, NatsConnection] = {}
-"""By rights."""
+"""Connections by rights."""
 _times: dict[str, int] = {}
 """How many clients with these rights have been closed."""
 
 
 def client() -> Client:
-    """The client that the viewer shares with everybody who has the same rights. Raises NotSignedIn,
-    SettingsError when the settings cannot be read, LookbackError when there is neither a NATS configured nor
-    an embedded one."""
+    """The client that this viewer shares with everybody who has the same rights. Raises NotSignedIn;
+    SettingsError if the settings cannot be read; LookbackError if no NATS server is configured and none is
+    embedded."""
     return shared()[1]
 
 
 def shared() -> tuple[str, Client]:
-    """The viewer's rights, and client() with it: for what is kept of its answers, in a cache whose key they
-    have to be part of. Both are of the same moment, so that nothing is kept under other rights."""
+    """The viewer's rights, and the client for them. A cache of the client's replies must have the rights in
+    its key. Both values are taken at the same moment, so no reply is cached under other rights."""
     who = viewer()
     if who is None or who.rights is None or who.role is None:
         return "", _connection("").client
-    # Which of them it is counts as well, so that Streamlit's cache sees to it that there is one at a time.
+    # `time` is part of the cache key, so two clients of one role never coexist.
     of = {"rights": who.rights, "role": who.role.name, "time": _times.get(who.rights, 0)}
     return who.rights, _connection(who.rights, **of).client
 
 
 def clients() -> dict[str, Client]:
-    """The open clients of this process, by the role that they are of; "" without one. Of a role with several
-    sets of rights, the one that was used last."""
+    """The open clients of this process, by role; "" without one. If a role has several sets of rights, the
+    one used last."""
     found = sorted(_known.values(), key=lambda each: each.used)
     return {each.role: each.opened for each in found if each.opened is not None}
 
@@ -114,7 +120,7 @@ def _connection(key: str, **of: Any) -> NatsConnection:
         return known
     connection = st.connection("nats", type=NatsConnection, max_entries=MOST, **of)
     if not isinstance(connection, NatsConnection):
-        # This file was loaded anew; what is cached still runs the old code.
+        # This module was reloaded, and the cached connection still runs the old code.
         st.cache_resource.clear()
         connection = st.connection("nats", type=NatsConnection, max_entries=MOST, **of)
     connection.found = time.monotonic()
@@ -123,7 +129,8 @@ def _connection(key: str, **of: Any) -> NatsConnection:
 
 
 def close_unused(in_force: set[str]) -> None:
-    """Close the clients whose rights nobody has used for ten minutes, or that are no longer `in_force`."""
+    """Close the clients of roles that nobody has used for ten minutes or whose rights are not `in_force` any
+    more."""
     for key, connection in list(_known.items()):
         unused = key not in in_force or time.monotonic() - connection.used > UNUSED_AFTER
         if connection.of_role and unused:
@@ -133,7 +140,7 @@ def close_unused(in_force: set[str]) -> None:
 
 
 def nats_configured() -> bool:
-    """Whether the secrets or the environment name a NATS to connect to."""
+    """True if the secrets or the environment name a NATS server."""
     if any(os.environ.get(variable) for variable in ENVIRONMENT):
         return True
     try:
@@ -143,5 +150,5 @@ def nats_configured() -> bool:
 
 
 def is_embedded() -> bool:
-    """Whether the app runs on its embedded demo server."""
+    """True if the app runs on its embedded demo server."""
     return not nats_configured()

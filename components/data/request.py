@@ -1,4 +1,4 @@
-"""request(): the answer of a service, for pages."""
+"""request(): the reply of a service, for pages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,12 +16,12 @@ def request(
     every: float = 5.0,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """Ask the service at `subject`, and wait at most `timeout` seconds for its answer.
+    """Send a request to the service at `subject` and wait at most `timeout` seconds for the reply.
 
-    payload: bytes, a text, or anything that JSON knows. A page runs again each second, so the answer is
-    shared by all viewers and asked for anew when it is `every` seconds old; so is a failure. With `every=0`
-    it is asked now, as behind a button: `if st.button("Start"): request("pump.start", every=0)`. Equal
-    requests are never under way at the same time. Raises what `Client.request` does, drawn by the frame;
-    while there is no connection the newest answer stays.
+    payload: bytes, a text, or anything JSON can encode. A page reruns each second, so all viewers share the
+    reply, and the request is repeated once the reply is `every` seconds old. The same holds for a failure.
+    With `every=0` the request is sent now, as for a button: `if st.button("Start"): request("pump.start",
+    every=0)`. Equal requests are never under way at the same time. Raises as `Client.request` does, drawn by
+    the frame. While there is no connection, the newest reply stays.
     """
     return client().shared_request(subject, payload, timeout=timeout, every=every, headers=headers)

@@ -1,4 +1,4 @@
-"""What stands in the place of something that cannot be drawn."""
+"""What a page shows in place of something that cannot be drawn."""
 
 import streamlit as st
 
@@ -9,8 +9,8 @@ from .live import Read, View
 
 
 def empty_state(read: Read) -> None:
-    """What stands in place of what cannot be drawn yet, for want of a single row, or of a bucket."""
-    read.told.append("empty")
+    """Show why there is nothing to draw yet: no rows, or a bucket that was not read yet."""
+    read.shown_empty.append("empty")
     health = read.health
     if isinstance(health, WatchHealth):
         what = f"bucket {health.name}"
@@ -19,14 +19,14 @@ def empty_state(read: Read) -> None:
         what = ", ".join(f"{kind} {name}" for kind, name in parts.items() if name)
     if isinstance(read, View) and health.phase == "following" and read.health.malformed:
         st.info(
-            f"None of the messages in the last {format_duration(read.look_back)} can be read as a row "
+            f"No message in the last {format_duration(read.look_back)} could be decoded into a row "
             f"({plain(what)}): {plain(read.health.samples[-1].reason)}.",
             icon=":material/data_object:",
         )
     elif isinstance(read, View) and health.phase == "following":
         st.info(
-            f"No message in the last {format_duration(read.look_back)} ({plain(what)}). "
-            f"{plain(read.health.hint)} The page fills by itself when one comes.",
+            f"No messages in the last {format_duration(read.look_back)} ({plain(what)}). "
+            f"{plain(read.health.hint)} New ones will appear here.",
             icon=":material/hourglass_empty:",
         )
     elif health.phase in ("connecting", "replaying"):
@@ -34,5 +34,5 @@ def empty_state(read: Read) -> None:
 
 
 def mistake(error: LookbackError) -> None:
-    """Draw an error of Lookback's own: its text says what was wrong and what to do."""
+    """Draw one of Lookback's own errors. Its text says what is wrong and what to do."""
     st.error(plain(str(error)), icon=":material/error:")

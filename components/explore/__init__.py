@@ -1,4 +1,4 @@
-"""The choices of the Explore page, and the page that they amount to.
+"""The choices of the Explore page, and the page's code that they amount to.
 
 Imports charts, choices, data, nats, tables and words.
 """

@@ -1,4 +1,4 @@
-"""A chart of a viewer's choice: drawn here, or written down as the code that draws it."""
+"""A chart that the viewer chooses: drawn here, or written as the code that draws it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,40 +14,41 @@ from ..tables.fields import time_fields
 from ..tables.table import latest_values
 from ..words import plain
 
-KINDS = "Over time; the newest values; one number against another"
+KINDS = "lines: over time; latest: the newest values; scatter: one number against another"
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A call of one of the functions that pages draw with: what is drawn is what is written down."""
+    """A call of one of the drawing functions. What is drawn and what is written as code are the same call."""
 
     function: Callable[..., None]
     of: str
     """The field that it shows."""
     arguments: Mapping[str, str | int]
-    """What it is given beside the rows."""
+    """Its arguments besides the rows."""
 
     def draw(self, view: View) -> None:
-        """Draw it of the rows of `view`."""
+        """Draw it from the rows of `view`."""
         self.function(view, **self.arguments)
 
 
 def choose_chart(view: View) -> Chart | None:
-    """Let the viewer choose a chart of `view`; None, and why, where there are no numbers to draw."""
+    """Let the viewer choose a chart of `view`. None, with the reason on the page, if there are no numbers to
+    draw."""
     if not len(view):
         empty_state(view)
         return None
     columns = view.columns
     awaited = {chosen(label, "_subject") for label in ("Field", "Against", "By")} - set(columns)
     if awaited and view.health.phase in ("connecting", "replaying"):
-        st.info(plain(f"The replay has not come to {', '.join(sorted(awaited))} yet."))
+        st.info(plain(f"Waiting for the replay to reach a message with {', '.join(sorted(awaited))}."))
         return None
-    times = time_fields(view)  # last: a number all the same, but seldom the one to look at
+    times = time_fields(view)  # sorted last: a time may be a number, but is rarely the one to draw
     numbers = [name for name, kind in columns.items() if kind == "number"]
     numbers.sort(key=times.__contains__)
     texts = [name for name, kind in columns.items() if kind == "text"]
     if not numbers:
-        st.info("These messages have no numbers to draw.", icon=":material/show_chart:")
+        st.info("These messages have no numeric fields to draw.", icon=":material/show_chart:")
         return None
     with st.container(horizontal=True):
         kind = choose("Chart", ["lines", "latest", "scatter"], default="lines", help=KINDS)

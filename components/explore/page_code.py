@@ -1,4 +1,4 @@
-"""What a viewer sees, written down as a page."""
+"""The source code of the page that a viewer sees."""
 
 from collections.abc import Mapping
 
@@ -9,13 +9,15 @@ from .rows import Rows
 
 
 def page_code(rows: Rows, chart: Chart | None) -> None:
-    """Draw the source of a page that shows `chart` of `rows`, or else the newest rows, to be copied."""
-    st.caption("A file with this text in the folder pages/ is a page.")
+    """Draw the source of a page that shows `chart` of `rows`, or the newest rows without a chart, to be
+    copied."""
+    st.caption("Save this as a file in the folder pages/ to make it a page.")
     st.code(source(rows, chart))
 
 
 def source(rows: Rows, chart: Chart | None) -> str:
-    """The page's source. Names become Python literals, so that none can end its text and become code."""
+    """The page's source. Names are written as Python literals, so no name can end its string and become
+    code."""
     draw = chart.function.__name__ if chart else "newest_rows"
     how = _arguments(chart.arguments) if chart else ""
     title = f"{chart.of} of {rows.stream}" if chart else rows.stream
@@ -38,6 +40,6 @@ def _docstring(title: str) -> str:
 
 
 def _literal(value: str | int) -> str:
-    """As repr, in the double quotes of the other pages where nothing has to be escaped for them."""
+    """Like repr(), in double quotes as in the other pages unless that needs escapes."""
     text = repr(value)
     return f'"{text[1:-1]}"' if text.startswith("'") and '"' not in text else text

@@ -1,4 +1,4 @@
-"""Rows of a viewer's choice: looked at here, or written down as the code that gets them."""
+"""Rows that the viewer chooses: read here, or written as the code that reads them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,24 +16,23 @@ from ..tables.fields import time_fields
 LOOK_BACKS = ["PT1M", "PT5M", "PT15M", "PT1H", "PT6H", "P1D", "P7D"]
 SOURCES = ["stream", "archive too"]
 STORED = "stored"
-"""In place of a field: a row's time is when the server stored it."""
+"""Choice instead of a field: a row's time is when the server stored the message."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What a viewer has chosen, as the arguments of `live`, and what it gives."""
+    """The viewer's choices as arguments of `live`, and the resulting view."""
 
     stream: str
     subject: str
     options: Mapping[str, str]
     view: View
-    """It may be empty."""
+    """May be empty."""
 
 
 def choose_rows() -> Rows | None:
-    """Let the viewer choose rows of one of the streams, or of one whose name the viewer types, and say what
-    this stream is; None while there is none to choose. Raises LookbackError on a name, a subject pattern or a
-    look-back that cannot be read."""
+    """Let the viewer choose rows of a stream, listed or typed, and describe the stream. None while there is
+    none to choose. Raises LookbackError if a name, a subject filter or a look-back is not valid."""
     names = stream_names()
     row = st.container(horizontal=True)
     with row:
@@ -46,11 +45,11 @@ def choose_rows() -> Rows | None:
             offered,
             default=">",
             own=True,
-            help="Patterns may have * and >, and name tokens: metrics.{kind}.{name}",
+            help="May contain the wildcards * and >, and name tokens: metrics.{kind}.{name}",
         )
         look_back = choose("Look-back", LOOK_BACKS, default="PT5M", own=True, help="An ISO 8601 duration")
-        decoder = choose("Payloads", list(DECODERS), default="json", help="How a message is read")
-        source = choose("From", SOURCES, help="The archive holds what the stream no longer does")
+        decoder = choose("Payloads", list(DECODERS), default="json", help="How payloads are decoded")
+        source = choose("From", SOURCES, help="The archive has older messages than the stream")
     stream_line(stream)
     time = chosen("Time", STORED)
     options = {"look_back": look_back}
@@ -68,5 +67,5 @@ def choose_rows() -> Rows | None:
     collect(view)
     with row:
         times = [STORED, *time_fields(view)]
-        choose("Time", times, default=STORED, own=True, help="The field with a row's own time")
+        choose("Time", times, default=STORED, own=True, help="The field that holds the row time")
     return Rows(stream, subject, options, view)

@@ -1,4 +1,4 @@
-"""What happened to the connection, and to each feed and bucket that a page reads."""
+"""Events of the connection and of each feed and bucket that a page reads."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -23,9 +23,9 @@ def keep_reads(reads: Iterable[Read]) -> None:
 
 
 def what_happened() -> None:
-    """A button in the menu that opens the newest events. A refresh does not rerun the menu; events are sent
-    only while they are open."""
-    with st.popover("What happened", key="happened", on_change="rerun", width="stretch") as opened:
+    """Draw a button in the menu that opens the newest events. A refresh does not rerun the menu. Events are
+    sent only while the list is open."""
+    with st.popover("Recent events", key="happened", on_change="rerun", width="stretch") as opened:
         if not opened.open:
             return
         _draw("Connection", client().events)
@@ -45,13 +45,13 @@ def _draw(name: str, events: tuple[Event, ...]) -> None:
         + "</div>"
         for event in reversed(events)
     ]
-    st.html(f'<div class="lb-log">{"".join(lines) or "Nothing yet."}</div>')
+    st.html(f'<div class="lb-log">{"".join(lines) or "No events yet."}</div>')
 
 
 def event_list(events: tuple[Event, ...]) -> None:
-    """A table of what happened, newest first, times in the viewer's zone."""
+    """A table of events, newest first, times in the viewer's time zone."""
     if not events:
-        st.caption("Nothing yet.")
+        st.caption("No events yet.")
         return
     table = pd.DataFrame(
         {

@@ -1,8 +1,8 @@
-"""How this process is doing: `/lookback/healthz`, `/lookback/readyz` and `/lookback/metrics`.
+"""The state of this process: `/lookback/healthz`, `/lookback/readyz` and `/lookback/metrics`.
 
-The first two say a word and no detail, so anybody may ask. The figures name streams and roles: they want the
-token of `LOOKBACK_METRICS_TOKEN`. Without that setting nobody gets them behind a sign-in.
-The format is Prometheus's: https://prometheus.io/docs/instrumenting/exposition_formats/
+The first two give no detail, so anybody may ask. The metrics name streams and roles, so they need the token
+of `LOOKBACK_METRICS_TOKEN`. Without that setting they are open if sign-in is off, and closed if it is on. The
+format is Prometheus's: https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
 import hmac
@@ -29,21 +29,21 @@ from ..web.assets import PREFIX
 TOKEN = "LOOKBACK_METRICS_TOKEN"  # noqa: S105 - the name of the variable
 """The token that a scraper sends as `Authorization: Bearer …`."""
 MOST_FEEDS = 200
-"""Feeds that have figures of their own: each is a series at whoever collects them."""
+"""Feeds that get their own figures. Each becomes several series in Prometheus."""
 PHASES = ("connecting", "replaying", "following", "reconnecting", "stopped")
 
 
 def versions() -> dict[str, str]:
-    """The versions of the app and of what it mostly consists of, by name."""
+    """The versions of the app and of its main dependencies, by name."""
     packages = ("streamlit", "nats-py", "pandas", "plotly", "duckdb")
     return {"lookback": VERSION} | {name: version(name) for name in packages}
 
 
 class Figures(Collector):
-    """What the app knows of itself, collected when it is asked for."""
+    """The app's figures about itself, collected on request."""
 
     def __init__(self, clients: dict[str, Client], viewers: int) -> None:
-        """`clients` by the role that they are of, "" without one."""
+        """`clients` by role; "" without one."""
         self._clients = clients
         self._viewers = viewers
 
@@ -52,13 +52,13 @@ class Figures(Collector):
         yield InfoMetricFamily(
             "lookback", "Versions.", {name.replace("-", "_"): number for name, number in versions().items()}
         )
-        yield GaugeMetricFamily("lookback_viewers", "Browser tabs that are connected.", self._viewers)
+        yield GaugeMetricFamily("lookback_viewers", "Connected browser tabs.", self._viewers)
         yield GaugeMetricFamily("lookback_threads", "Threads of the process.", psutil.Process().num_threads())
         yield GaugeMetricFamily(
-            "lookback_memory_held_bytes", "What windows, buckets and charts hold.", PROCESS.total
+            "lookback_memory_held_bytes", "Bytes held by windows, buckets and charts.", PROCESS.total
         )
         yield GaugeMetricFamily(
-            "lookback_memory_ceiling_bytes", "What they may hold: the setting 'memory'.", PROCESS.ceiling
+            "lookback_memory_ceiling_bytes", "Their ceiling: the setting 'memory'.", PROCESS.ceiling
         )
         yield from self._of_clients()
         yield from self._of_feeds()
@@ -77,9 +77,9 @@ class Figures(Collector):
             "rows": "Rows of a window.",
             "bytes": "Bytes of a window.",
             "age_seconds": "Age of the newest row, by the server's clock.",
-            "restarts": "Times that the consumer was made anew.",
+            "restarts": "How often the consumer was recreated.",
             "malformed": "Messages that could not be decoded.",
-            "dropped": "Rows that a ceiling pushed out before their time.",
+            "dropped": "Rows dropped at a ceiling, within the look-back.",
         }
         found = {
             name: GaugeMetricFamily(f"lookback_feed_{name}", text, labels=names)
@@ -112,11 +112,11 @@ class Figures(Collector):
 def _metrics(request: Request) -> Response:
     if not _may_see_figures(request):
         return PlainTextResponse(
-            f"The figures need the token of {TOKEN}, as Authorization: Bearer.\n",
+            f"Send the token of {TOKEN} as Authorization: Bearer.\n",
             401,
             {"WWW-Authenticate": "Bearer", "Cache-Control": "no-store"},
         )
-    from ..data.connection import clients  # it may have been loaded anew
+    from ..data.connection import clients  # may have been reloaded
 
     registry = CollectorRegistry()
     registry.register(Figures(clients(), len(launcher.traffic)))
@@ -135,21 +135,21 @@ def _may_see_figures(request: Request) -> bool:
 
 
 async def _health(_: Request) -> Response:
-    """Answered by the web server's loop: who gets an answer knows that it runs."""
+    """Answered by the web server's loop, so any answer proves that the loop runs."""
     return _word("ok")
 
 
 def _ready(_: Request) -> Response:
-    """Whether a new viewer would see live data. Who is connected keeps what is on screen in any case. Runs in
-    a thread, since the first answer waits for the first connection."""
-    from ..data.connection import client, clients  # it may have been loaded anew
+    """Whether a new viewer would see live data; connected viewers keep what is on screen in any case. Runs in
+    a thread, because the first call waits for the first connection."""
+    from ..data.connection import client, clients  # may have been reloaded
 
     if launcher.trouble is not None:
         return _word("the embedded server stores nothing", 503)
     try:
         found = list(clients().values()) or ([client()] if launcher.sign_ins is None else [])
     except LookbackError:
-        return _word("NATS is not set up", 503)
+        return _word("NATS is not configured", 503)
     if found and all(each.state.status != "connected" for each in found):
         return _word("no connection to NATS", 503)
     return _word("ok")
@@ -159,7 +159,7 @@ def _word(text: str, status: int = 200) -> Response:
     return PlainTextResponse(f"{text}\n", status, {"Cache-Control": "no-store"})
 
 
-# The second address is for an app below a base path (server.baseUrlPath).
+# The second route is for an app below a base path (server.baseUrlPath).
 routes: list[BaseRoute] = [
     Route(f"{base}/{PREFIX}/{name}", answer)
     for base in ("", "/{base:path}")

@@ -1,4 +1,4 @@
-"""The app's own state, for pages: what it holds, who reads, and what has happened."""
+"""The app's own state, for pages: what it holds, who reads it, and recent events."""
 
 from dataclasses import fields
 
@@ -16,16 +16,16 @@ from .events import event_list
 from .health import versions
 
 HIDDEN = "set, not shown"
-"""What stands in place of a secret."""
+"""Shown in place of a secret."""
 
 
 def inside() -> None:
-    """Draw how this process is doing, as far as the viewer's role may know: figures of the whole process, and
+    """Draw the state of this process, as far as the viewer's role permits: figures of the whole process, and
     by name only the feeds of the viewer's own rights."""
     nats = client()
     _figures(nats)
     _feeds(nats)
-    st.subheader("What happened")
+    st.subheader("Recent events")
     event_list(nats.events)
     left, right = st.columns(2)
     with left:
@@ -68,7 +68,7 @@ def _feeds(nats: Client) -> None:
             }
         )
     if not rows:
-        st.caption("No feed is open for your rights.")
+        st.caption("No feed is open with your rights.")
         return
     st.dataframe(
         pd.DataFrame(rows),

@@ -1,4 +1,4 @@
-"""What the server holds, as pages show it: streams, buckets, services, history, workflows.
+"""What the server holds, for pages: streams, buckets, services, history, workflows.
 
 Imports choices, data, web and words.
 """

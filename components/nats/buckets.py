@@ -1,4 +1,5 @@
-"""values(): what a key-value bucket holds, as this refresh of a page sees it; and how to show it."""
+"""values(): the values of a key-value bucket as one refresh of a page sees them, and functions that draw
+them."""
 
 from collections.abc import Iterable
 
@@ -16,21 +17,21 @@ from ..words import age_text, bytes_text, count_text, local, plain
 from .streams import KEEP, listed
 
 MOST_ROWS = 500
-"""Keys in a table: it is sent whole at each refresh."""
+"""Keys in a table. Each refresh sends the whole table."""
 MOST_TEXT = 20_000
-"""Characters of a value that are shown."""
+"""Characters of a value to show."""
 
 
 def values(bucket: str, *, optional: bool = False) -> Bucket:
     """The values of the key-value bucket `bucket`, by key: `values("settings")["cpu"]`.
 
-    They are kept current by one watch for all viewers, so reading them asks the server nothing. A value is
-    JSON where it is JSON, else text, else a text with its bytes in hex and their number. A key that is not
-    there raises KeyNotFound, drawn by the frame with the nearest keys; `.get(key, default)` does not. While
-    the bucket has never been read, the page goes on up to where it asks what is in it (a key, `in`, `.get`,
-    len() or a loop): it ends there, and the frame says why. `key_list`, `key_value` and `key_history` draw
-    that they wait. With `optional` the mapping is empty meanwhile, under a warning. Raises SubjectError on
-    what cannot be the name of a bucket.
+    One watch keeps them current for all viewers, so reading them sends the server nothing. A value is decoded
+    as JSON if it is JSON, else as text, else shown as hex with its length. A missing key raises KeyNotFound,
+    which the frame draws with the nearest keys; `.get(key, default)` does not raise. Until the bucket has
+    been read once, the page runs up to the first access (a key, `in`, `.get`, len() or a loop) and ends
+    there, and the frame says why. `key_list`, `key_value` and `key_history` say instead that they are
+    waiting. With `optional` the mapping is empty meanwhile, and a warning says so. Raises SubjectError if
+    `bucket` is not a valid bucket name.
     """
     watch = client().values(bucket)
     first_look((bucket, watch.opened), watch.wait)
@@ -40,18 +41,16 @@ def values(bucket: str, *, optional: bool = False) -> Bucket:
 
 
 def choose_bucket() -> str | None:
-    """A choice of the server's buckets, or of one whose name the viewer types; None while there is none to
-    choose, which the page is told. A bucket that vanishes while it is shown stays chosen, so that the line
-    above the page can say what has become of it."""
+    """Let the viewer choose one of the server's buckets or type a name. None, with a message on the page,
+    while there is none to choose. A bucket that vanishes stays chosen, so that the status line can say what
+    happened."""
     shown = chosen("Bucket", "")
     try:
         names = [info.name for info in listed("buckets", _buckets)]
         if not names and not shown:
-            st.info("This server has no key-value buckets yet. The page fills by itself when one is made.")
+            st.info("This server has no key-value buckets yet. New ones will appear here.")
     except RequestFailed as error:
-        st.warning(
-            plain(f"The buckets can't be listed: type the name of one. {error}"), icon=":material/lock:"
-        )
+        st.warning(plain(f"Cannot list the buckets. Type the name of one. {error}"), icon=":material/lock:")
         names = []
     if shown and shown not in names:
         names.append(shown)
@@ -64,17 +63,17 @@ def _buckets(rights: str, _nats: Client) -> list[BucketInfo]:
 
 
 def bucket_settings(bucket: str) -> None:
-    """Draw a line on how `bucket` is set up, and what it takes."""
+    """Draw one line with the configuration and size of `bucket`."""
     try:
         found = [_settings(info) for info in listed("buckets", _buckets) if info.name == bucket]
     except RequestFailed:
         return
-    st.caption(plain(found[0]) if found else "This bucket is not on the server.")
+    st.caption(plain(found[0]) if found else "The server has no bucket of this name.")
 
 
 def _settings(info: BucketInfo) -> str:
     most = f" of at most {bytes_text(info.max_bytes)}" if info.max_bytes else ""
-    history = f"history {info.history}" if info.history > 0 else "history without end"
+    history = f"history {info.history}" if info.history > 0 else "unlimited history"
     return ", ".join(
         [
             f"{info.description.rstrip('.')}. {history.capitalize()}"
@@ -89,23 +88,23 @@ def _settings(info: BucketInfo) -> str:
 
 
 def key_list(bucket: Bucket, entries: list[Entry] | None = None) -> None:
-    """A table of `entries` of `bucket`, by default of all that are held; at most 500 of them."""
+    """Draw a table of `entries` of `bucket`, by default all that are held; at most 500 rows."""
     if bucket.waiting:
         empty_state(bucket)
         return
     entries = bucket.entries() if entries is None else entries
     _table(entries[:MOST_ROWS], bucket.now, "key")
     if len(entries) > MOST_ROWS:
-        st.caption(f"The first {MOST_ROWS} of {len(entries):,} keys. Search for the others.")
+        st.caption(f"The first {MOST_ROWS} of {len(entries):,} keys. Use the search to find others.")
 
 
 def key_value(bucket: Bucket, key: str) -> None:
-    """The value of `key` in full, as it was written; JSON indented."""
+    """Draw the whole value of `key` as it was written; JSON is indented."""
     if bucket.waiting:
         empty_state(bucket)
         return
     if key not in bucket:
-        st.warning(f"There is no key {plain(repr(key))} in this bucket, or not any more.")
+        st.warning(f"This bucket has no key {plain(repr(key))}. It may have been deleted.")
         return
     entry = bucket.snapshot.entry(key)
     pretty = entry.pretty
@@ -118,16 +117,16 @@ def key_value(bucket: Bucket, key: str) -> None:
 
 
 def key_history(bucket: Bucket, key: str) -> None:
-    """A table of the revisions of `key` that the bucket keeps, newest first."""
+    """Draw a table of the revisions of `key` that the bucket keeps, newest first."""
     if bucket.waiting:
         empty_state(bucket)
         return
     if bucket.health.phase != "following":
-        st.caption("The history can't be asked for at the moment.")
+        st.caption("The history is not available until the connection is back.")
         return
     revisions, failed = _history(*shared(), bucket.health.name, key, bucket.snapshot.revision(key))
     if failed:
-        st.warning(plain(f"The history could not be read. {failed}"), icon=":material/report:")
+        st.warning(plain(f"Cannot read the history. {failed}"), icon=":material/report:")
     elif revisions:
         _table(reversed(revisions), bucket.now, "revision")
     else:
@@ -136,8 +135,8 @@ def key_history(bucket: Bucket, key: str) -> None:
 
 @st.cache_data(ttl=30, max_entries=1000, show_spinner=False)
 def _history(rights: str, _nats: Client, bucket: str, key: str, newest: int) -> tuple[list[Entry], str]:
-    """The revisions, or why there are none, which is kept as well. Asked for again when there is a newer
-    revision than `newest`."""
+    """The revisions, or why there are none; both are cached. A revision newer than `newest` makes a new cache
+    key."""
     try:
         return _nats.history(bucket, key), ""
     except RequestRefused as error:

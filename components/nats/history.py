@@ -1,4 +1,4 @@
-"""query(): SQL over what a history service keeps, for pages; its rows can be used while they come."""
+"""query(): SQL over the rows that a history service keeps. A page can use the rows while they arrive."""
 
 import hashlib
 import re
@@ -20,21 +20,21 @@ from ..web.sign_in import owner
 from ..words import age_text, bytes_text, local, plain, plotly_text, zone
 
 SUBJECT = "history.query"
-"""Where the history service that runs beside the app is asked."""
+"""The subject of the history service that runs beside the app."""
 FIRST_LOOK = 1.0
-"""Seconds that a run of a page waits for the answer: many are there by then."""
+"""Seconds that one run of a page waits for rows. Many queries are done by then."""
 MOST_ROWS = 500
-"""Rows of a table that are drawn: they are sent to the browser again at each refresh."""
+"""Rows to draw in a table. Each refresh sends them again."""
 MOST_LINES = 20
 BINS = 400
-"""Parts of a line of which the least and the greatest value are drawn."""
+"""Parts of a line. The minimum and maximum of each part are drawn."""
 
 _ASKED = "_asked"
 
 
 @dataclass(eq=False)
 class Answer:
-    """The rows of a query that have come so far, as this refresh of a page sees them."""
+    """The rows of a query so far, as one refresh of a page sees them."""
 
     query: Query = field(repr=False)
     _rows: pd.DataFrame = field(repr=False)
@@ -45,16 +45,16 @@ class Answer:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Column name to kind, "time", "number" or "text"."""
+        """Kind of each column by name: "time", "number" or "text"."""
         return {str(name): _kind(column) for name, column in self._rows.items()}
 
     def frame(self) -> pd.DataFrame:
-        """The rows as a DataFrame; times are datetime64, UTC. Copy it before changing it."""
+        """The rows as a DataFrame; times are datetime64 in UTC. Copy it before changing it."""
         return self._rows
 
 
 class _Asked:
-    """What a viewer has asked last."""
+    """The viewer's last query."""
 
     def __init__(self, query: Query | None, error: LookbackError | None = None) -> None:
         self.query = query
@@ -63,7 +63,7 @@ class _Asked:
         self._answer: Answer | None = None
 
     def answer(self) -> Answer | None:
-        """The rows, None when there are none. Raises ClosedError."""
+        """The rows so far; None if there are none. Raises ClosedError."""
         if self.query is None or not self.query.rows:
             return None
         frame = self.query.frame()
@@ -74,7 +74,7 @@ class _Asked:
 
 
 def ago(look_back: str) -> str:
-    """Now minus `look_back` ("PT1H"), as a parameter of a query: ISO 8601, UTC. Raises DurationError."""
+    """Now minus `look_back` ("PT1H") as a query parameter: ISO 8601, UTC. Raises DurationError."""
     return (pd.Timestamp.now("UTC") - parse_duration(look_back)).isoformat(timespec="milliseconds")
 
 
@@ -85,12 +85,13 @@ def query(
     subject: str = SUBJECT,
     key: str = "query",
 ) -> Answer | None:
-    """Draw Run, Stop and how far the query is; the rows so far, None while there are none.
+    """Draw the buttons Run and Stop and the query's progress. Returns the rows so far, None while there are
+    none.
 
-    Run asks the history service at `subject` for the rows of one SELECT, with `$name` in it bound to
-    `parameters["name"]`; those that it does not name are not sent. The page runs again each second, the query
-    goes on. Its rows stay with the viewer until the next Run or another page; either stops it at the service,
-    and so does closing the page. `key` tells two queries on one page apart.
+    Run sends one SELECT to the history service at `subject`. `$name` in the SQL is bound to
+    `parameters["name"]`; parameters that the SQL does not use are not sent. The page reruns each second while
+    the query goes on. Its rows stay until the viewer clicks Run again or opens another page. Both stop the
+    query at the service, and so does closing the page. `key` tells two queries on one page apart.
     """
     kept = _while_connected(st.session_state.setdefault(_ASKED, {}))
     if st.session_state.pop(f"_run {key}", False):
@@ -106,7 +107,7 @@ def query(
     asked = kept.get(key)
     running = asked is not None and asked.query is not None and _runs(asked.query)
     with st.container(horizontal=True):
-        # Callbacks run once for each click, before the page; a refresh cannot come in between.
+        # A callback runs once for each click, before the page. No refresh can come in between.
         st.button(
             "Run", key=f"run {key}", type="primary", icon=":material/play_arrow:", on_click=_run, args=(key,)
         )
@@ -129,7 +130,7 @@ def query(
 
 
 def leave(page: str | None) -> None:
-    """Stop and forget what was asked on another page than `page`; None: on any."""
+    """Stop and forget the queries of pages other than `page`; None means all pages."""
     if page is None or st.session_state.get("_page") != page:
         st.session_state["_page"] = page
         kept: dict[str, _Asked] = st.session_state.get(_ASKED, {})
@@ -138,7 +139,7 @@ def leave(page: str | None) -> None:
 
 
 def answer_table(answer: Answer) -> None:
-    """Draw the first rows as a table, times in the viewer's zone."""
+    """Draw the first rows as a table, times in the viewer's time zone."""
     shown = answer.frame().iloc[:MOST_ROWS]
     times = [name for name, kind in answer.columns.items() if kind == "time"]
     for name in times:
@@ -147,14 +148,15 @@ def answer_table(answer: Answer) -> None:
     moment = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss.SSS")
     st.dataframe(shown, column_config=dict.fromkeys(times, moment), hide_index=True, placeholder="NULL")
     if len(answer) > MOST_ROWS:
-        st.caption(f"The first {MOST_ROWS:,} of {len(answer):,} rows. The downloads have all.")
+        st.caption(f"The first {MOST_ROWS:,} of {len(answer):,} rows. A download has all of them.")
 
 
 def answer_chart(answer: Answer, x: str, y: str, color: str | None = None) -> None:
-    """Draw the number `y` over the time `x`, in the viewer's zone, one line per value of the text `color`.
+    """Draw the number `y` over the time `x`, in the viewer's time zone, one line per value of the text column
+    `color`.
 
-    Of a long line the least and the greatest value of each of some hundred parts are drawn, so no spike is
-    lost; of many lines those with the most rows.
+    A long line is reduced to the minimum and maximum of some hundred parts, so no spike is lost. Of many
+    lines, those with the most rows are drawn.
     """
     lines, count = _kept(answer._lines, (x, y, color), lambda: _lines_of(answer.frame(), x, y, color))
     figure = go.Figure(
@@ -200,7 +202,7 @@ def _stop_all(kept: dict[str, _Asked]) -> None:
 
 @st.cache_resource(scope="session", show_spinner=False, on_release=_stop_all)
 def _while_connected(_kept: dict[str, _Asked]) -> dict[str, _Asked]:
-    """`_kept`, whose queries stop when the viewer's browser disconnects."""
+    """`_kept`. Its queries stop when the viewer's browser disconnects."""
     return _kept
 
 
@@ -212,9 +214,12 @@ def _ask(subject: str, request: object) -> _Asked:
 
 
 def _asker() -> str:
-    """Whose share of the service's turns a query takes: the sign-in's, where nobody signs in the tab's."""
+    """Whose share of the service's turns a query uses: the viewer's sign-in, or the browser tab without
+    sign-in."""
     who: str = owner() or st.session_state.setdefault("_asker", secrets.token_hex())
-    return hashlib.sha256(who.encode()).hexdigest()[:32]  # what names a sign-in stays here
+    return hashlib.sha256(who.encode()).hexdigest()[
+        :32
+    ]  # hashed: the sign-in's own key must not leave the app
 
 
 def _runs(query: Query) -> bool:
@@ -229,10 +234,8 @@ def _progress(query: Query) -> None:
         progress, left = query.progress, query.seconds_left
         if query.stopping:
             st.progress(progress or 0.0, f"Stopping after {size}")
-        elif progress is None or query.total is None:  # it may end meanwhile, and is then all there
-            st.caption(
-                f":material/hourglass_top: {size} so far, {took}. How many there will be is not known."
-            )
+        elif progress is None or query.total is None:  # the query may end between the two reads
+            st.caption(f":material/hourglass_top: {size} so far, {took}. The total is not known.")
         else:
             rest = f", {age_text(left)} left" if left is not None else ""
             st.progress(
@@ -242,26 +245,27 @@ def _progress(query: Query) -> None:
         st.caption(f":material/check: {size} in {took}")
         if not rows:
             st.info(
-                "The query found no rows. Does the archive reach back that far?", icon=":material/search_off:"
+                "The query found no rows. Check the time range: the archive may not reach back that far.",
+                icon=":material/search_off:",
             )
     elif isinstance(query.error, NoResponders):
         st.info(
-            f"No history service answers at {plain(query.subject)}. `python -m services.history` starts one: "
-            "see docs/history.md. Then run the query again.",
+            f"No history service answers at {plain(query.subject)}. Start one with "
+            "`python -m services.history` (see docs/history.md), then run the query again.",
             icon=":material/hourglass_empty:",
         )
     elif state == "stopped":
         reason = f" {plain(str(query.error))}" if query.error else ""
-        kept = "; what came is kept" if rows else ""
+        kept = "; the rows so far are kept" if rows else ""
         st.warning(f"Stopped after {size}, {took}{kept}.{reason}", icon=":material/stop_circle:")
     else:
         if isinstance(query.error, ServiceError) and query.error.description:
-            # The analyst asked the database: its own words say what is wrong with the SQL.
+            # The database's own message says best what is wrong with the SQL.
             st.error(plain(f"The query failed: {query.error.description}"), icon=":material/error:")
         elif query.error is not None:
             mistake(query.error)
         if rows:
-            st.caption(f"{size} came before that; what came is kept.")
+            st.caption(f"{size} arrived before the error and are kept.")
 
 
 def _kind(column: pd.Series) -> str:
@@ -272,7 +276,8 @@ def _kind(column: pd.Series) -> str:
 
 
 def _with_times(frame: pd.DataFrame) -> pd.DataFrame:
-    """`frame` with texts that are all ISO 8601 times as times: JSON knows none."""
+    """`frame`, with columns of text that are all ISO 8601 times parsed into times, since JSON has no time
+    type."""
     times: dict[str, pd.Series] = {}
     for name, column in frame.items():
         if isinstance(column.dtype, pd.StringDtype):
@@ -293,7 +298,7 @@ def _kept(store: dict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
 def _lines_of(
     frame: pd.DataFrame, x: str, y: str, color: str | None
 ) -> tuple[list[tuple[str, pd.DataFrame]], int]:
-    """Name and points of each line that is drawn, and how many lines there are."""
+    """Name and points of each line to draw, and how many lines there are in all."""
     wanted = frame[list(dict.fromkeys([x, y, *([color] if color else [])]))].dropna(subset=[x, y])
     if color is None:
         return [(y, _thinned(wanted, x, y))], 1
@@ -313,5 +318,5 @@ def _thinned(line: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
 
 
 def _on_the_clock(times: pd.Series) -> pd.Series:
-    """For Plotly, which draws all times as if they were UTC."""
+    """Local times without a zone, since Plotly draws all times as if they were UTC."""
     return times if times.dt.tz is None else times.dt.tz_convert(zone()).dt.tz_localize(None)

@@ -1,4 +1,4 @@
-"""The services that answer on NATS: who there is, how they are doing, and a request by hand."""
+"""The NATS services that answer: which there are, how they are doing, and a form to send a request."""
 
 import os
 import re
@@ -19,30 +19,30 @@ from ..data.states import mistake
 from ..words import bytes_text, clock_text, count_text, local, plain
 
 MOST_SHOWN = 20_000
-"""Characters of an answer that are drawn: it is sent to the browser again at each refresh."""
+"""Characters of a reply to draw. Each refresh sends them again."""
 MOST_ROWS = 500
-"""Endpoints that are drawn."""
+"""Endpoints to draw."""
 ANY_SUBJECT = "LOOKBACK_ANY_SUBJECT"
-"""Set to "true": viewers may send requests to subjects that no service has announced, also to those that a
+"""If "true", viewers may send requests to subjects that no service has announced, and to subjects that a
 stream captures."""
 
 _FILLED = re.compile(r"[A-Za-z0-9_-]+")
-"""What may stand for a wildcard of an endpoint's subject."""
+"""What may replace a wildcard of an endpoint's subject."""
 
 
 def services() -> Services:
-    """The services that answer to the service protocol of NATS (ADR-32), one look for all viewers every two
-    seconds. Names and texts in it are whatever somebody chose to answer. Raises LookbackError."""
+    """The services that answer the NATS service protocol (ADR-32). All viewers share one discovery, every two
+    seconds. Names and texts are untrusted: anybody may answer. Raises LookbackError."""
     return client().services()
 
 
 def service_list(found: Services) -> None:
-    """Draw a table of the services, one a row, and what was left out of it."""
+    """Draw a table with one row per service, and say what was left out."""
     if found.refused:
         st.warning(plain(found.refused), icon=":material/lock:")
     if found.malformed:
         st.warning(
-            f"{count_text(found.malformed, 'answer')} left out: not of the service protocol.",
+            f"{count_text(found.malformed, 'answer')} left out: not valid in the NATS service protocol.",
             icon=":material/report:",
         )
         with st.expander("Details"):
@@ -50,8 +50,7 @@ def service_list(found: Services) -> None:
     if not found.names:
         if not found.refused:
             st.info(
-                "No service answers. Services that speak the service protocol of NATS appear here by "
-                "themselves.",
+                "No service answers. Programs that use the NATS service protocol will appear here.",
                 icon=":material/hourglass_empty:",
             )
         return
@@ -81,7 +80,8 @@ def service_list(found: Services) -> None:
     ]
     if gone:
         st.warning(
-            plain(f"Gone: {', '.join(gone[:5])}{', …' * (len(gone) > 5)}."), icon=":material/link_off:"
+            plain(f"No longer answering: {', '.join(gone[:5])}{', …' * (len(gone) > 5)}."),
+            icon=":material/link_off:",
         )
 
 
@@ -107,7 +107,7 @@ def _row(instances: list[ServiceInstance]) -> dict[str, Any]:
 
 
 def endpoint_list(found: Services, name: str) -> None:
-    """Draw a table of the endpoints of the service `name`, per instance; times in the viewer's zone."""
+    """Draw a table of the endpoints of the service `name`, per instance, times in the viewer's time zone."""
     table = found.frame().query("service == @name")
     if len(table) > MOST_ROWS:
         st.caption(f"The first {MOST_ROWS:,} of {len(table):,} endpoints.")
@@ -147,8 +147,8 @@ def endpoint_list(found: Services, name: str) -> None:
 
 
 def service_chart(found: Services, name: str) -> None:
-    """Draw requests a second and the time a request takes, of all instances of `name` together, over the
-    looks of the last ten minutes."""
+    """Draw requests per second and time per request over the last ten minutes, for all instances of `name`
+    together."""
     table = local(found.over_time(name).reset_index(), "_time")
     times = table["_time"].dt.tz_localize(None)
     left, right = st.columns(2)
@@ -159,7 +159,7 @@ def service_chart(found: Services, name: str) -> None:
 
 
 def _small_chart(title: str, times: pd.Series, values: pd.Series, unit: str) -> None:
-    drawn = bool(values.notna().any())  # without a point Plotly would count from 0 to 6
+    drawn = bool(values.notna().any())  # without data Plotly would show an axis from 0 to 6
     figure = go.Figure(
         go.Scatter(x=times, y=values, mode="lines+markers" if len(values) < 3 else "lines"),
         layout={
@@ -167,7 +167,7 @@ def _small_chart(title: str, times: pd.Series, values: pd.Series, unit: str) -> 
             "title": {"text": title, "font": {"size": 14}},
             "height": 190,
             "margin": {"l": 50, "r": 10, "t": 36, "b": 28},
-            # Nothing to zoom into: the next look draws it anew.
+            # No zoom: the next discovery redraws the chart and would reset it.
             "xaxis": {"fixedrange": True, "visible": drawn},
             "yaxis": {
                 "fixedrange": True,
@@ -183,7 +183,7 @@ def _small_chart(title: str, times: pd.Series, values: pd.Series, unit: str) -> 
 
 
 def service_metadata(found: Services, name: str) -> None:
-    """Draw the metadata of the instances of `name`, and of their endpoints, where there is any."""
+    """Draw the metadata of the instances of `name` and of their endpoints, if there is any."""
     rows = [
         {"instance": instance.id, "of": of, "key": key, "value": value}
         for instance in found.instances
@@ -205,7 +205,7 @@ def service_metadata(found: Services, name: str) -> None:
 
 @dataclass(frozen=True)
 class Sent:
-    """A request that a viewer has sent, and what came of it."""
+    """A request that a viewer has sent, and its outcome."""
 
     subject: str
     when: int
@@ -215,12 +215,12 @@ class Sent:
 
 
 def send_request(found: Services, name: str | None = None) -> None:
-    """Draw a form that sends a request to an endpoint of `found` (of its service `name`), once per click; and
-    the answer to the last one. A subject that the viewer types must be one of those, too."""
+    """Draw a form that sends a request to an endpoint of `found` (of its service `name`), once per click, and
+    the reply to the last one. A subject that the viewer types must also be one of these endpoints."""
     instances = [each for each in found.instances if name in (None, each.name)]
     subjects = sorted({each.subject for instance in instances for each in instance.endpoints})
-    # Not one box for both: what is typed into a list of choices is gone when the viewer clicks elsewhere, and
-    # the request would go to the choice before.
+    # Two widgets: text typed into a select box is lost when the viewer clicks elsewhere, and the request
+    # would go to the endpoint chosen before.
     endpoint = st.selectbox(
         "Endpoint",
         subjects[:MOST_ROWS],
@@ -243,7 +243,7 @@ def send_request(found: Services, name: str | None = None) -> None:
 
 
 def _send(field: str) -> None:
-    """Runs before the page does, once for each click, so no refresh can come in between or do it again."""
+    """Runs before the page, once for each click, so no refresh can interrupt or repeat it."""
     state = st.session_state
     subject = state[field].strip()
     when = time.time_ns()
@@ -257,9 +257,10 @@ def _send(field: str) -> None:
 
 
 def allowed(subject: str) -> str:
-    """`subject`, if a viewer may send a request to it with the app's login: the subject of an endpoint of a
-    service that answers now, not the server's own, and not one that a stream captures. Whoever may publish
-    may announce an endpoint, so that alone is no proof. Raises SubjectError, and what the look-ups raise."""
+    """Return `subject` if a viewer may send a request to it with the app's login. It must be an endpoint of a
+    service that answers now, must not belong to the server, and must not be captured by a stream. The last
+    check is needed because anybody who may publish may announce an endpoint. Raises SubjectError, and what
+    the lookups raise."""
     nats = client()
     settings = nats.settings
     own = (
@@ -276,28 +277,28 @@ def allowed(subject: str) -> str:
     announced = {each.subject for one in nats.services().instances if not one.gone for each in one.endpoints}
     if not any(_stands_for(subject, each) for each in announced):
         raise SubjectError(
-            f"{subject!r} is no endpoint of a service that answers. Nothing was sent. Whoever runs this "
-            f"app may permit other subjects with {ANY_SUBJECT}=true."
+            f"{subject!r} is not an endpoint of a service that answers. Nothing was sent. The operator of "
+            f"this app can permit other subjects with {ANY_SUBJECT}=true."
         )
     try:
         streams = nats.capturing(subject)
     except NotPermitted as error:
         if nats.rights.role is not None:
-            return subject  # what a role may publish to is listed in its table, and the server sees to it
+            return subject  # the role's permissions list what it may publish to, and the server enforces them
         raise SubjectError(
-            f"Whether a stream captures {subject!r} can't be found out. Nothing was sent. {error}"
+            f"Cannot check whether a stream captures {subject!r}. Nothing was sent. {error}"
         ) from None
     if streams:
         raise SubjectError(
-            f"The stream {streams[0]!r} captures {subject!r}, so a request would be stored there. Nothing "
-            f"was sent. Whoever runs this app may permit it with {ANY_SUBJECT}=true."
+            f"The stream {streams[0]!r} captures {subject!r} and would store the request. Nothing was sent. "
+            f"The operator of this app can permit it with {ANY_SUBJECT}=true."
         )
     return subject
 
 
 def _stands_for(subject: str, endpoint: str) -> bool:
-    """Whether `subject` is that of an endpoint, its wildcards filled with plain words. The first token must
-    be a word: a service that announces ">" does not own all subjects."""
+    """True if `subject` matches the endpoint, with plain words in place of its wildcards. The first token
+    must not be a wildcard: a service that announces ">" does not own all subjects."""
     if subject == endpoint:
         return True
     given, tokens = subject.split("."), endpoint.split(".")
@@ -364,7 +365,8 @@ def _readable(data: bytes) -> str | None:
 
 
 def _hex(data: bytes) -> str:
-    """16 bytes a line: offset, the bytes, and what of them is ASCII; as far as it is shown at all."""
+    """A hex dump, 16 bytes per line: offset, bytes, and the printable ASCII characters; as much as is
+    shown."""
     lines = []
     for start in range(0, min(len(data), MOST_SHOWN), 16):
         part = data[start : start + 16]

@@ -1,4 +1,4 @@
-"""What the server holds, for pages that list or choose."""
+"""The server's streams, for pages that list or choose them."""
 
 import contextlib
 import copy
@@ -30,27 +30,27 @@ from ..words import bytes_text, clock_text, count_text, local, plain
 T = TypeVar("T")
 
 MOST_ON_REQUEST = 100_000
-"""Subjects of a stream that are counted when a viewer asks for it."""
-KEEP = 2.0  # seconds that a listing serves all viewers
+"""A stream's subjects are counted up to this number when a viewer asks for it."""
+KEEP = 2.0  # seconds to share a listing among viewers
 
-AGAIN = 10.0  # seconds for which a server that did not answer in time is not asked for a first listing
+AGAIN = 10.0  # seconds before retrying a first listing that timed out
 
 _last: dict[tuple[str, str], list[Any]] = {}
-"""The last listings, by rights and kind, for while there is no connection."""
+"""The last listings, by rights and kind, shown while there is no connection."""
 _failed: WeakKeyDictionary[Client, dict[str, tuple[float, RequestFailed]]] = WeakKeyDictionary()
-"""When and why there was none, by kind; it takes seconds, which each refresh would wait."""
+"""When and why a listing failed, by kind. A failure takes seconds, which every refresh would wait again."""
 
 
 def is_demo() -> bool:
-    """Whether the data is the embedded demo's: this machine's own figures."""
+    """True if the data is the embedded demo's: figures of this machine."""
     return is_embedded()
 
 
 def streams() -> pd.DataFrame:
-    """The streams, one a row, indexed by name: `per_second` (messages, over the last 10 s; missing at
-    first), `messages`, `bytes`, `newest` (UTC), `subjects`, `description`, `limits` (what it keeps at most),
-    `age` (of the newest message, seconds). While there is no connection, as they were last. Raises
-    LookbackError when they have never been seen."""
+    """The streams, one per row, indexed by name: `per_second` (messages, over the last 10 s; missing at
+    first), `messages`, `bytes`, `newest` (UTC), `subjects`, `description`, `limits`, `age` (of the newest
+    message, seconds). The last known list while there is no connection. Raises LookbackError if there never
+    was one."""
     rows = [
         {
             "stream": info.name,
@@ -72,23 +72,21 @@ def streams() -> pd.DataFrame:
 
 
 def stream_names() -> list[str]:
-    """The names of the streams, for a choice of one that takes a name of the viewer's own as well. Where they
-    cannot be listed there are none, and where there are none the page says why."""
+    """The names of the streams, for a choice that also accepts a typed name. Empty if they cannot be listed
+    or if there are none; then the page says why."""
     try:
         names = list(streams().index)
     except RequestFailed as error:
-        st.warning(
-            plain(f"The streams can't be listed: type the name of one. {error}"), icon=":material/lock:"
-        )
+        st.warning(plain(f"Cannot list the streams. Type the name of one. {error}"), icon=":material/lock:")
         return []
     if not names and not chosen("Stream", ""):
-        st.info("This server has no streams yet. The page fills by itself when one is made.")
+        st.info("This server has no streams yet. New ones will appear here.")
     return names
 
 
 def listed(what: str, ask: Callable[[str, Client], list[T]]) -> list[T]:
-    """What `ask` gives, of what the viewer may see; while there is no connection, or no answer, what it gave
-    last. Raises LookbackError when it has never given anything, and when the login no longer permits it."""
+    """The list that `ask` returns, as far as the viewer may see it. Without a connection or a reply, the last
+    list. Raises LookbackError if there never was one, or if the login no longer permits it."""
     rights, nats = shared()
     kept = rights, what
     failed_at, failed = _failed.get(nats, {}).get(what, (0.0, None))
@@ -115,8 +113,8 @@ def _listed(rights: str, _nats: Client) -> list[StreamInfo]:
 
 
 def subjects(stream: str, limit: int = 200) -> list[str]:
-    """Up to `limit` subjects of `stream`, in alphabetical order; none while there is no connection, and of a
-    stream with more than 10,000: its publishers would wait while the server lists them."""
+    """Up to `limit` subjects of `stream`, in alphabetical order. Empty while there is no connection, and for
+    a stream with more than 10,000 subjects, because its publishers wait while the server lists them."""
     rights, nats = shared()
     if nats.state.status != "connected":
         return []
@@ -124,37 +122,39 @@ def subjects(stream: str, limit: int = 200) -> list[str]:
 
 
 def subject_list(view: View, most: int = 1000) -> None:
-    """Draw the subjects in the stream that `view` may hold, with their numbers of messages: `most` of them,
-    those with the most messages."""
+    """Draw the subjects of the stream that match the filter of `view`, with their message counts: the `most`
+    with the most messages."""
     key = view.feed.key
     if key.stream is None:
-        st.info("Plain subjects are not kept by a stream, so there is nothing to count.")
+        st.info("No stream stores plain subjects, so there is nothing to count.")
         return
     rights, nats = shared()
     found = _counted(rights, nats, key.stream, key.subject or ">")
     if found.too_many:
         asked = f"count subjects {key.name}"
         if found.too_many > MOST_ON_REQUEST:
-            st.caption(plain(f"{found.failed} Shown are those of the rows above."))
+            st.caption(plain(f"{found.failed} The table shows only the subjects of the rows above."))
         elif not st.session_state.get(asked):
-            st.caption(plain(f"{found.failed} Shown are those of the rows above."))
+            st.caption(plain(f"{found.failed} The table shows only the subjects of the rows above."))
             st.button("Count them in the stream", on_click=st.session_state.update, args=({asked: True},))
         else:
             found = _counted_on_request(rights, nats, key.stream, key.subject or ">")
             when = clock_text(found.when)
-            st.caption(f"As counted at {when}; the answer is kept for an hour.")
+            st.caption(f"Counted at {when}. Counted again after an hour.")
     counts, total = found.counts, found.total
     if found.too_many:
         counts = _in_rows(view)
         total = len(counts)
     elif found.failed:
-        st.warning(plain(f"The subjects could not be counted. {found.failed}"))
+        st.warning(plain(f"Cannot count the subjects. {found.failed}"))
         return
     table = counts.nlargest(most, keep="first") if len(counts) > most else counts
     words = count_text(total, "subject")
     if len(table) < total:
         of = "" if len(counts) == total else f" of the first {len(counts):,} in alphabetical order"
-        words += f", cut to the {len(table):,} with the most messages{of}. A narrower pattern shows others."
+        words += (
+            f". The {len(table):,} with the most messages{of} are shown. Narrow the filter to see others."
+        )
     st.caption(plain(words))
     st.dataframe(
         table.rename_axis("subject").reset_index(name="messages"),
@@ -171,8 +171,8 @@ def subject_list(view: View, most: int = 1000) -> None:
 
 @dataclass(frozen=True)
 class _Counted:
-    """Messages by subject, how many subjects there are, and why it failed: a failure is kept as well, so that
-    a server that is slow to count is not asked at each refresh."""
+    """Messages by subject, the number of subjects, and why counting failed. A failure is cached too, so that
+    a slow server is not asked again at each refresh."""
 
     counts: pd.Series
     total: int
@@ -180,7 +180,7 @@ class _Counted:
     """ns since the epoch, UTC."""
     failed: str = ""
     too_many: int = 0
-    """Subjects of a stream that has too many."""
+    """The number of subjects, if there are too many to list."""
 
 
 @st.cache_data(ttl=30, show_spinner=False)
@@ -190,7 +190,7 @@ def _counted(rights: str, _nats: Client, stream: str, pattern: str) -> _Counted:
 
 @st.cache_data(ttl=3600, max_entries=20, show_spinner=True)
 def _counted_on_request(rights: str, _nats: Client, stream: str, pattern: str) -> _Counted:
-    """As a person has asked for it; kept for an hour."""
+    """Counted because a viewer asked for it; cached for an hour."""
     return _count(_nats, stream, pattern, MOST_ON_REQUEST)
 
 
@@ -205,7 +205,7 @@ def _count(nats: Client, stream: str, pattern: str, most: int) -> _Counted:
 
 
 def _in_rows(view: View) -> pd.Series:
-    """Rows of `view` by subject."""
+    """Number of rows of `view` by subject."""
     codes, labels = view.snapshot.codes("_subject")
     counts = np.bincount(codes, minlength=len(labels))
     found = np.flatnonzero(counts)
@@ -213,7 +213,7 @@ def _in_rows(view: View) -> pd.Series:
 
 
 def stream_line(stream: str) -> None:
-    """Draw what `streams()` says of one stream, in one line; nothing of one that is not among them."""
+    """Draw one line with the facts of `streams()` about one stream; nothing if it is not listed."""
     try:
         table = streams()
     except RequestFailed:
@@ -228,7 +228,7 @@ def stream_line(stream: str) -> None:
         bytes_text(row["bytes"]),
         f"limits: {row['limits'] or 'none'}",
         "no message yet" if pd.isna(row["newest"]) else "",
-        # Not its age: the list stays as it is while there is no connection, and while the page is paused.
+        # Not its age: the list does not change while there is no connection or the page is paused.
         "" if pd.isna(row["newest"]) else f"newest at {clock_text(row['newest'].value)}",
     ]
     st.caption(plain(" · ".join(part for part in parts if part)))
@@ -255,8 +255,8 @@ def stream_list(table: pd.DataFrame) -> None:
 
 
 def newest_messages(names: list[str]) -> None:
-    """Draw the newest message of each of the streams `names`, its payload cut at 300 bytes. All are asked at
-    once; those whose nodes do not answer are named."""
+    """Draw the newest message of each of the streams `names`, its payload cut at 300 bytes. The streams are
+    asked in parallel; those whose nodes do not answer are named."""
     known: list[str] = []
     with contextlib.suppress(RequestFailed):
         known = [info.name for info in listed("streams", _listed) if info.away]
@@ -274,13 +274,13 @@ def newest_messages(names: list[str]) -> None:
     if away:
         some = ", ".join(repr(name) for name in away[:5]) + ", …" * (len(away) > 5)
         st.warning(
-            plain(f"Not read, since their nodes do not answer: {some}."), icon=":material/hourglass_top:"
+            plain(f"Not read, because their nodes do not answer: {some}."), icon=":material/hourglass_top:"
         )
     if failed:
-        more = f" Nor can those of {len(failed) - 1} more." if len(failed) > 1 else ""
-        st.warning(plain(f"A newest message can't be read. {failed[0]}{more}"), icon=":material/lock:")
+        more = f" The same for {len(failed) - 1} more." if len(failed) > 1 else ""
+        st.warning(plain(f"Cannot read a newest message. {failed[0]}{more}"), icon=":material/lock:")
     if not rows and not failed and not away:
-        st.info("No stream holds a message.", icon=":material/hourglass_empty:")
+        st.info("All streams are empty.", icon=":material/hourglass_empty:")
     if not rows:
         return
     st.dataframe(

@@ -1,4 +1,5 @@
-"""Runs of workflows, as a CI service shows them: what ran, what runs, and what it says meanwhile."""
+"""Workflow runs, shown as a CI service shows them: what ran, what is running, and its log lines as they
+come."""
 
 import contextlib
 import re
@@ -37,22 +38,22 @@ COLOURS: dict[Status, str] = {
 }
 ALL = "All"
 MOST_RUNS = 100
-"""Runs that are listed."""
+"""Runs to list."""
 MOST_STEPS = 200
-"""Steps of a run that are drawn."""
+"""Steps of a run to draw."""
 MOST_LINES = 500
-"""Log lines that are drawn."""
+"""Log lines to draw."""
 TOGETHER = 100
-"""Log lines in one element: those that are full do not travel again."""
+"""Log lines per element. A full element never changes, so it is not sent again."""
 START_TIMEOUT = 5.0  # seconds
-TOLD_FOR = 20.0  # seconds that a run which did not start is told
+TOLD_FOR = 20.0  # seconds for which the error of a failed start stays on the page
 START = "workflow-start."
 _RUN = "run"
-"""The parameter of the address, and its key in the session's state."""
+"""The URL parameter, and its key in the session state."""
 KEY = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
-# A click on a link reruns the page's body, where the browser would load all of the app anew; any other click
-# on it, such as for a new tab, stays the browser's.
+# A click on a link reruns the page's body, where the browser would reload the whole app. Other clicks, such
+# as for a new tab, are left to the browser.
 _JS = """export default (c) => {
 const state = c.parentElement
 state.go = c.setTriggerValue
@@ -77,13 +78,13 @@ _links = st.components.v2.component("lookback_links", js=_JS, isolate_styles=Fal
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs within a look-back, as they are now."""
+    """The runs within a look-back, and their present state."""
 
     runs: tuple[Run, ...] = field(repr=False)
     now: int
     """The server's clock, ns since the epoch, UTC."""
     stream: bool
-    """Whether there is a stream of them."""
+    """True if the workflow stream exists."""
 
     @property
     def names(self) -> list[str]:
@@ -93,18 +94,18 @@ class Runs:
 
 @dataclass(frozen=True)
 class OneRun:
-    """One run with all that is known of it, as it is now."""
+    """One run with everything known about it, and its present state."""
 
     run: Run
     log: Log = field(repr=False)
     missing: int
-    """Events that are known to be missing."""
+    """Number of events known to be missing."""
     now: int
     """The server's clock, ns since the epoch, UTC."""
 
 
 def asked_run() -> str | None:
-    """The run that the viewer wants to see, by the address or by a click; None for the list of all."""
+    """The run that the viewer asked for with the URL or a click; None for the list of all runs."""
     run: str | None = st.session_state.setdefault(_RUN, st.query_params.get(_RUN))
     keep(_RUN, run)
     return run
@@ -122,8 +123,8 @@ def workflow_runs(look_back: str = "P1D") -> Runs:
 
 
 def workflow_run(key: str) -> OneRun | None:
-    """The run `key` ("archive.20261125T130501-8f3a2c") from its start on, None when there is none such.
-    Raises LookbackError."""
+    """The run `key` ("archive.20261125T130501-8f3a2c") from its start; None if there is no such run. Raises
+    LookbackError."""
     if not KEY.fullmatch(key):
         return None
     view = _look_and_show(f"workflow.{key}.>", workflows.KEPT)
@@ -133,7 +134,7 @@ def workflow_run(key: str) -> OneRun | None:
     now, listening = _clock(beats)
     run = _find(told, beats, key)
     if run is None or run.at(now, listening).status == "lost":
-        # It may have lived before the last minutes.
+        # Its last heartbeat may be older than the minutes read so far.
         beats = _look(f"workflow-heartbeat.{key}", workflows.KEPT)
         run = _find(told, beats, key)
     if run is None:
@@ -143,11 +144,11 @@ def workflow_run(key: str) -> OneRun | None:
 
 
 def run_list(found: Runs, workflow: str = ALL, status: str = ALL) -> None:
-    """Draw the runs of `workflow` with that `status`, the newest first; a click on one opens it."""
+    """Draw the runs of `workflow` with that `status`, newest first. A click opens a run."""
     if not found.stream:
         st.info(
-            "No workflow has reported to this server yet. Programs report with services/workflow.py, or as "
-            "its first lines say; their runs appear here by themselves.",
+            "No workflow has reported to this server yet. Programs report runs with services/workflow.py, or "
+            "in any other language as docs/workflows.md describes. Runs will appear here.",
             icon=":material/hourglass_empty:",
         )
         return
@@ -157,7 +158,7 @@ def run_list(found: Runs, workflow: str = ALL, status: str = ALL) -> None:
         if workflow in (ALL, run.name) and status.lower() in (ALL.lower(), run.status)
     ]
     if not runs:
-        st.info("No such run within the look-back.", icon=":material/hourglass_empty:")
+        st.info("No matching run within the look-back.", icon=":material/hourglass_empty:")
         return
     head = '<div class="lb-head"><span>Status</span><span>Workflow</span><span>Started</span>'
     rows = "".join(_run_row(run, found.now) for run in runs[:MOST_RUNS])
@@ -168,12 +169,12 @@ def run_list(found: Runs, workflow: str = ALL, status: str = ALL) -> None:
 
 
 def run_header(found: OneRun | None) -> None:
-    """Draw status, times and origin of a run, its error, and what is missing; or that it is not there."""
+    """Draw a run's status, times, origin and error, and what is missing; or say that there is no such run."""
     all_runs = _link(run=None, step=None)
     st.html(f'<div class="lb-downloads"><a class="lb-go" href="{all_runs}">All runs</a></div>')
     _draw_links()
     if found is None:
-        st.info("The stream holds no such run.", icon=":material/hourglass_empty:")
+        st.info("The stream has no such run. It may have expired.", icon=":material/hourglass_empty:")
         return
     run = found.run
     facts = {
@@ -196,12 +197,12 @@ def run_header(found: OneRun | None) -> None:
         st.error(plain(run.error), icon=":material/error:")
     if run.status == "lost":
         st.warning(
-            "Its heartbeats have ceased without an end: the program was killed, or is cut off from NATS.",
+            "Heartbeats stopped and no end was reported: the program was killed or has lost NATS.",
             icon=":material/help:",
         )
     if found.missing > 0:
         given_up = (
-            f" The program gave up {run.unsent:,}, since it could not reach NATS for long."
+            f" The program dropped {run.unsent:,} because it could not reach NATS for too long."
             if run.unsent
             else ""
         )
@@ -212,7 +213,7 @@ def run_header(found: OneRun | None) -> None:
 
 
 def run_steps(found: OneRun) -> None:
-    """Draw the jobs of a run and their steps, with state, time, progress and error."""
+    """Draw the jobs of a run and their steps, with state, duration, progress and error."""
     left = MOST_STEPS
     rows = []
     for job in found.run.jobs:
@@ -231,8 +232,8 @@ def run_steps(found: OneRun) -> None:
 
 
 def run_chart(found: OneRun) -> None:
-    """Draw the steps of a run as bars in time, in the viewer's zone; those that are running grow, by a
-    hundredth of the run at a time, since each time the chart is drawn anew."""
+    """Draw the steps of a run as bars over time, in the viewer's time zone. Running bars grow in steps of a
+    hundredth of the run, since each new length redraws the whole chart."""
     grain = max(1, int((found.run.took(found.now) or 0) / 100)) * 10**9
     found = replace(found, now=found.now - found.now % grain)
     named = [(job, step) for job in found.run.jobs for step in job.steps if step.started is not None]
@@ -267,7 +268,7 @@ def run_chart(found: OneRun) -> None:
             "height": 104 + 24 * len(named),
             "margin": {"l": 10, "r": 10, "t": 10, "b": 44},
             "xaxis": {"type": "date", "fixedrange": True, "tickangle": 0, "nticks": 4},
-            # Nothing to zoom into while it grows: the next refresh draws it anew.
+            # No zoom: the next refresh redraws the chart and would reset it.
             "yaxis": {
                 "autorange": "reversed",
                 "fixedrange": True,
@@ -285,17 +286,17 @@ def run_chart(found: OneRun) -> None:
 
 
 def run_log(found: OneRun) -> None:
-    """Draw the log lines of a run, or of one of its steps, with a search; the newest at the end."""
+    """Draw the log lines of a run, or of one of its steps, with a search; the newest last."""
     names = {step.token: _title(job, step) for job in found.run.jobs for step in job.steps}
     twice = {name for name in names.values() if list(names.values()).count(name) > 1}
     names = {token: f"{name} ({token})" if name in twice else name for token, name in names.items()}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = choose("Step", [ALL, *names.values()])
-        search = st.text_input("Search the log", key="log search", placeholder="A part of a line")
+        search = st.text_input("Search the log", key="log search", placeholder="Part of a line")
     step = next((token for token, name in names.items() if name == chosen), None)
     lines, count = found.log.lines(step, search or "", MOST_LINES)
     if not count:
-        st.caption("No such line." if search else "No line has been logged yet.")
+        st.caption("No line matches." if search else "No line has been logged yet.")
         return
     if count > len(lines):
         st.caption(f"The newest {len(lines):,} of {count:,} lines.")
@@ -313,7 +314,7 @@ def run_log(found: OneRun) -> None:
 
 
 def start_buttons(workflow: str = ALL) -> None:
-    """Draw a button for each workflow whose program starts runs on request: of `workflow`, or of all."""
+    """Draw a button for each workflow that can be started on request: `workflow`, or all of them."""
     found: dict[str, str] = {}
     refused: str | None = None
     with contextlib.suppress(LookbackError):
@@ -335,14 +336,14 @@ def start_buttons(workflow: str = ALL) -> None:
                     args=(subject,),
                 )
     if refused:
-        st.caption(plain(f"What can be started is not known. {refused}"))
+        st.caption(plain(f"Cannot find out which workflows can be started. {refused}"))
     error, when = st.session_state.get("_start_failed", (None, 0.0))
     if error is not None and time.monotonic() - when < TOLD_FOR:
         mistake(error)
 
 
 def _start(subject: str) -> None:
-    """Runs before the page does, once for each click, so no refresh can come in between or do it again."""
+    """Runs before the page, once for each click, so no refresh can interrupt or repeat it."""
     st.session_state.pop("_start_failed", None)
     try:
         reply = request(allowed(subject), timeout=START_TIMEOUT, every=0)
@@ -361,21 +362,21 @@ def _look(subject: str, look_back: str) -> View:
 
 def _look_and_show(subject: str, look_back: str) -> View:
     view = _look(subject, look_back)
-    if not isinstance(view.health.why, StreamNotFound):  # said by the page, and no fault
+    if not isinstance(view.health.why, StreamNotFound):  # no error: the page itself says it
         collect(view)
     return view
 
 
 def _once(view: View, read: Callable[[Snapshot], T]) -> T:
-    """What `read` makes of a view: worked out once for all viewers until there are other rows."""
+    """The result of `read` for a view, shared by all viewers until the rows change."""
     snapshot = view.snapshot
     rows = snapshot.version, snapshot.first, len(snapshot)
     return view.feed.readings.once((read, view.look_back), rows, lambda: read(snapshot))
 
 
 def _clock(beats: View) -> tuple[int, int]:
-    """The server's clock, and since when silence counts: not while there is no connection, nor while
-    programs may still be on their way back to a server that was away."""
+    """The server's clock, and the time since which silence counts. Silence does not count while there is no
+    connection, nor while programs may still be reconnecting after a server restart."""
     health = beats.health
     if health.phase != "following":
         return 0, 0
@@ -427,7 +428,7 @@ def _started(run: Run, now: int) -> str:
 
 
 def _length(seconds: float | None) -> str:
-    """A length of time, exactly enough to watch it grow: "40 ms", "2.4 s", "3 min 20 s", "2 h 5 min"."""
+    """A duration, precise enough to watch it grow: "40 ms", "2.4 s", "3 min 20 s", "2 h 5 min"."""
     if seconds is None:
         return ""
     if seconds < 0.9995:
@@ -445,7 +446,7 @@ def _length(seconds: float | None) -> str:
 
 
 def _drawn(step: Step, found: OneRun) -> float:
-    """Seconds that the bar of a step is long: until the run was last heard of, where its end is unknown."""
+    """Length of a step's bar in seconds: until the run was last heard of if its end is unknown."""
     took = step.took(found.now)
     if took is None and step.started is not None:
         took = ((found.run.ended or found.run.heard or step.started) - step.started) / 1e9
@@ -453,7 +454,7 @@ def _drawn(step: Step, found: OneRun) -> float:
 
 
 def _told(job: Job, step: Step, now: int) -> str:
-    return f"{_title(job, step)}: {step.status}, {_length(step.took(now)) or 'nobody knows how long'}"
+    return f"{_title(job, step)}: {step.status}, {_length(step.took(now)) or 'duration unknown'}"
 
 
 def _title(job: Job, step: Step) -> str:
@@ -461,7 +462,7 @@ def _title(job: Job, step: Step) -> str:
 
 
 def _draw_links() -> None:
-    """Have clicks on links of this page handled without loading it anew."""
+    """Handle clicks on this page's links without reloading the app."""
     _links(key="links", on_to_change=_go)
 
 
@@ -471,6 +472,6 @@ def _go() -> None:
 
 
 def _link(**changed: str | None) -> str:
-    """An address of this page with other parameters; None leaves one out."""
+    """A URL of this page with other parameters; None removes one."""
     wanted = {**st.query_params.to_dict(), **changed}
     return escape("?" + urlencode({name: value for name, value in wanted.items() if value is not None}))

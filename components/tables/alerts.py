@@ -1,4 +1,4 @@
-"""alerts(): what rose above a threshold, and whether it is there still."""
+"""alerts(): which series rose above a threshold, and which are still above it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ from ..data.states import empty_state
 from ..words import number_text, plain, rounded, zone
 
 MOST_ROWS = 100
-"""Crossings that the list shows, the newest."""
+"""Crossings to list, newest first."""
 
 
 def alerts(
@@ -23,13 +23,13 @@ def alerts(
     color: str | None = None,
     unit: str = "",
 ) -> None:
-    """Say how many series of the numeric column `y` (or of several) are above each of `thresholds` now, one
-    per value of the text column `color`, and list the crossings within the look-back, newest first: times in
-    the viewer's zone, the value of the first row above, and the greatest since.
+    """Say how many series of the numeric column `y` (or several) are above each of `thresholds` now, one
+    series per value of the text column `color`. List the crossings within the look-back, newest first: times
+    in the viewer's zone, the value of the first row above the threshold, and the peak since.
 
-    `thresholds` are as in line_chart(), and the two share what was found. Raises ThresholdError on what is
-    neither a finite number nor None, and ColumnError, naming what exists, when a column is not there or of
-    another kind.
+    `thresholds` are as in line_chart(), and both share the computed crossings. Raises ThresholdError on a
+    value that is neither a finite number nor None, and ColumnError, naming the columns that exist, if a
+    column does not exist or has another kind.
     """
     if not len(view):
         empty_state(view)
@@ -70,7 +70,7 @@ def alerts(
 
 
 def headline(one: Watched, look_back: str, unit: str, *, several: bool) -> str:
-    """How things stand at one threshold, as Markdown."""
+    """The state of one threshold, as Markdown."""
     _, total, above, series = one.found
     limit = f"'{one.name}' ({number_text(one.threshold)}{' ' * bool(unit)}{unit})"
     what = f" in '{one.field}'" if several else ""
@@ -87,7 +87,7 @@ def headline(one: Watched, look_back: str, unit: str, *, several: bool) -> str:
 
 
 def _clock(times: pd.Series) -> pd.Series:
-    """clock_text() of many times at once; missing ones stay missing."""
+    """clock_text() for many times at once; missing ones stay missing."""
     moments = pd.to_datetime(times, utc=True).dt.tz_convert(zone())
     today = moments.dt.date == pd.Timestamp.now(zone()).date()
     return moments.dt.strftime("%H:%M:%S").where(today, moments.dt.strftime("%d %b %H:%M:%S"))

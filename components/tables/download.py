@@ -1,9 +1,9 @@
-"""Rows as a file: links that hold while the page around them refreshes.
+"""Download links that keep working while the page around them refreshes.
 
-Streamlit's own download button gets a new address at every refresh, and forgets the last one when any
-viewer's page runs: with many viewers a click, or the file behind it, is lost. An address of these stays
-what it is for as long as a viewer's session shows it. Where people sign in, it is of use to nobody but the
-sign-in that it was shown to, and for as long as that has the same rights.
+Streamlit's own download button gets a new URL at every refresh and drops the old one when any viewer's page
+runs. With many viewers, a click or the file behind it is lost. Links made here stay valid as long as a
+viewer's session shows them. With sign-in on, a link works only for the sign-in it was shown to, and only
+while that has the same rights.
 """
 
 import contextlib
@@ -32,28 +32,28 @@ from ..web.assets import PREFIX
 from ..web.sign_in import holds, key_of, owner, rights
 
 MOST = 10_000
-"""Links that are kept; the one that no page has shown for the longest goes first."""
+"""Links to keep. The one that no page has shown for the longest is dropped first."""
 AT_ONCE = 50_000
-"""Rows of a CSV that are written in one go."""
+"""Rows of a CSV file written at a time."""
 _UNSEEN = (
     r"\x00-\x20\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u1680\u17b4\u17b5"
     r"\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
     r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-"""Spaces, controls, format characters and others without a picture, some of which a spreadsheet drops."""
+"""Spaces, control and format characters, and others without a glyph. A spreadsheet drops some of them."""
 _SIGNS = (
     r"=+\-@|%\u2212\u207a-\u207c\u208a-\u208c\u2a75\u2a76\ufb29\ufe62\ufe63\ufe66\ufe6a\ufe6b"
     r"\uff05\uff0b\uff0d\uff1d\uff20\uff5c"
 )
-"""What a formula begins with, in all widths (Unicode's NFKC makes the same of them)."""
+"""What a formula may begin with, in every width (Unicode NFKC maps them to the same character)."""
 _FORMULA = re.compile(f"[\\t-\\r]|[{_UNSEEN}]*[{_SIGNS}]")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, eq=False)
 class Offer:
-    """What a link gives: the rows of a feed within `look_back` (ns), or those of a query so far, as they are
-    when it is asked for."""
+    """What a link downloads: the rows of a feed within `look_back` (ns), or the rows of a query so far, as of
+    the click."""
 
     rows: Feed | NamedFeed | Query
     look_back: int
@@ -72,9 +72,9 @@ _offers: OrderedDict[str, Offer] = OrderedDict()
 
 
 def downloads(rows: View | Answer, name: str) -> None:
-    """Links to all of `rows` as files: CSV (times in ISO 8601, UTC) and Parquet. A file is made when
-    its link is clicked, of the rows as they are at that moment. In the CSV, a text that a spreadsheet would
-    take for a formula has an apostrophe before it; the Parquet is exact."""
+    """Draw links to all of `rows` as files: CSV (times in ISO 8601, UTC) and Parquet. The file is made when
+    the link is clicked, from the rows at that moment. In CSV, text that a spreadsheet would read as a formula
+    is prefixed with an apostrophe; Parquet is exact."""
     mine: dict[object, str] = st.session_state.setdefault("_downloads", {})
     key: tuple[object, ...] = (name,)
     if isinstance(rows, View):
@@ -86,7 +86,7 @@ def downloads(rows: View | Answer, name: str) -> None:
     offer = _offers.get(token)
     if offer is None or offer.rows is not new.rows:
         _offers[token] = new
-    with contextlib.suppress(KeyError):  # another viewer's refresh may be at the same place
+    with contextlib.suppress(KeyError):  # another viewer's refresh may have dropped it
         _offers.move_to_end(token)
         while len(_offers) > MOST:
             _offers.popitem(last=False)
@@ -99,22 +99,22 @@ def downloads(rows: View | Answer, name: str) -> None:
 
 
 def withdraw() -> None:
-    """Take back what the viewer's session was offered."""
+    """Drop the links that the viewer's session was offered."""
     mine: dict[object, str] = st.session_state.pop("_downloads", {})
     for token in mine.values():
         _offers.pop(token, None)
 
 
 def find(token: str, cookies: Mapping[str, str]) -> Offer | None:
-    """What a link of this process offers to the browser with these cookies. Raises NotSignedIn when it was
-    for this browser, and is no more."""
+    """The offer behind a link, for the browser with these cookies. Raises NotSignedIn if the link was for
+    this browser but its sign-in has ended or changed rights."""
     offer = _offers.get(token)
     if offer is None or offer.owner is None:
         return offer
     if offer.owner != key_of(cookies):
         return None
     if not holds(offer.owner, offer.rights):
-        raise NotSignedIn("You are not signed in any more, or with another role. Reload the page.")
+        raise NotSignedIn("You have signed out or have another role now. Reload the page.")
     return offer
 
 
@@ -122,16 +122,16 @@ def _csv(frame: pd.DataFrame) -> Iterator[str]:
     for start in range(0, max(1, len(frame)), AT_ONCE):
         part = _defused(frame.iloc[start : start + AT_ONCE])
         named = frame.index.name is not None
-        # Lines end as in RFC 4180. With only a line feed, a carriage return in a text would go unquoted, and
-        # what follows it would begin a line of its own.
+        # Line ends as in RFC 4180. With a line feed alone, pandas would not quote a carriage return in a
+        # text, and what follows it would start a new line.
         yield part.to_csv(
             date_format="%Y-%m-%dT%H:%M:%S.%fZ", header=not start, index=named, lineterminator="\r\n"
         )
 
 
 def _defused(part: pd.DataFrame) -> pd.DataFrame:
-    """`part` with an apostrophe before each text, in the index and in names too, that a spreadsheet would
-    take for a formula. Rule: https://owasp.org/www-community/attacks/CSV_Injection"""
+    """`part` with an apostrophe before each text that a spreadsheet would read as a formula, also in the
+    index and in column names. Rule: https://owasp.org/www-community/attacks/CSV_Injection"""
     defused = part.copy(deep=False)
     for i, (_, column) in enumerate(part.items()):
         if not _may_be_text(kind := column.dtype):
@@ -164,7 +164,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 
 
 def _serve(request: Request) -> Response:
-    from .download import find  # this file may have been loaded anew since the route was made
+    from .download import find  # imported here because this module may have been reloaded
 
     file = request.path_params["file"]
     headers = {
@@ -176,18 +176,18 @@ def _serve(request: Request) -> Response:
     try:
         offer = find(request.path_params["token"], request.cookies)
         if offer is None or kind not in ("csv", "parquet"):
-            return PlainTextResponse("There is no such file. Reload the page that linked to it.\n", 404)
+            return PlainTextResponse("No such file. Reload the page that links to it.\n", 404)
         frame = offer.frame()
     except NotSignedIn as error:
         return PlainTextResponse(f"{error}\n", 403)
     except ClosedError:
-        return PlainTextResponse("These rows are no longer kept. Reload the page that linked to them.\n", 410)
+        return PlainTextResponse("These rows are no longer held. Reload the page that links to them.\n", 410)
     if kind == "csv":
         return StreamingResponse(_csv(frame), headers=headers, media_type="text/csv")
     return Response(_parquet(frame), headers=headers, media_type="application/vnd.apache.parquet")
 
 
-# The second address is for an app below a base path (server.baseUrlPath).
+# The second route is for an app below a base path (server.baseUrlPath).
 routes: list[BaseRoute] = [
     Route(f"/{PREFIX}/rows/{{token}}/{{file}}", _serve),
     Route(f"/{{base:path}}/{PREFIX}/rows/{{token}}/{{file}}", _serve),

@@ -1,4 +1,4 @@
-"""What is in the payloads, as a table of fields."""
+"""The fields of the payloads, as a table."""
 
 import time
 
@@ -10,26 +10,27 @@ from nats_client.series.field_stats import ROWS, Field, fields, times_among
 from ..data.live import View
 from ..words import clock_text, cut, number_text, plain
 
-_KEEP = 1.0  # seconds that one look at the rows serves all viewers
+_KEEP = 1.0  # seconds to share one reading of the rows among viewers
 _LONGEST = 80  # characters of an example
 
 
 def fields_of(view: View) -> list[Field]:
-    """The fields in the newest rows of `view`, as they were within the last second. Read-only."""
+    """The fields in the newest rows of `view`, at most a second old. Read-only."""
     moment = time.monotonic() // _KEEP
     return view.feed.readings.once(("fields", view.look_back), moment, lambda: fields(view.snapshot))
 
 
 def time_fields(view: View) -> list[str]:
-    """The fields that hold times, to be a row's own time in `live(time=…)`."""
+    """The fields that hold times and can be a row's own time in `live(time=…)`."""
     return times_among(fields_of(view))
 
 
 def field_list(view: View) -> None:
-    """Draw a table of the payload's fields: type, share of the rows that have it, newest value, extremes."""
+    """Draw a table of the payload's fields: type, share of rows that have it, newest value, minimum and
+    maximum."""
     found = fields_of(view)
     if not found:
-        st.info("No row has a field.", icon=":material/hourglass_empty:")
+        st.info("The rows have no fields.", icon=":material/hourglass_empty:")
         return
     table = pd.DataFrame(
         {
@@ -49,16 +50,16 @@ def field_list(view: View) -> None:
             "type": "Type",
             "share": st.column_config.ProgressColumn("In rows", format="%.0f %%", min_value=0, max_value=100),
             "example": "Newest",
-            "least": "Least",
-            "greatest": "Greatest",
+            "least": "Minimum",
+            "greatest": "Maximum",
             "distinct": st.column_config.NumberColumn("Different values", format="localized"),
         },
         hide_index=True,
         height="content" if len(table) <= 12 else 456,
     )
-    notes = [f"Of the newest {ROWS:,} of {len(view):,} rows."] if len(view) > ROWS else []
+    notes = [f"Computed from the newest {ROWS:,} of {len(view):,} rows."] if len(view) > ROWS else []
     if view.feed.key.time is None and (times := times_among(found)):
-        notes.append(f"Holds times, and can be the rows' own: {', '.join(times)}.")
+        notes.append(f"Can be used as the row time: {', '.join(times)}.")
     if notes:
         st.caption(plain(" ".join(notes)))
 

@@ -1,4 +1,4 @@
-"""Messages as they came, decoded or not."""
+"""Messages as they arrived, decoded or not."""
 
 import json
 
@@ -15,11 +15,11 @@ _IN_FULL = 2000  # characters of the newest payload below it
 
 
 def message_list(view: View) -> None:
-    """Draw the newest messages of the feed of `view`, newest first, and the newest payload with its JSON
-    indented. What is not text is shown as bytes in hexadecimal."""
+    """Draw the feed's newest messages, newest first, and the newest payload in full with indented JSON. A
+    payload that is not text is shown in hex."""
     messages = view.feed.newest()
     if not messages:
-        st.info("No message has come yet.", icon=":material/hourglass_empty:")
+        st.info("No message has arrived yet.", icon=":material/hourglass_empty:")
         return
     table = pd.DataFrame(
         {
@@ -51,7 +51,7 @@ def message_list(view: View) -> None:
 
 
 def pretty(message: Message) -> tuple[str, str | None]:
-    """The payload for people, and "json" where it is JSON: indented, each character as it is."""
+    """The payload for people, and "json" if it is JSON: indented, without escapes."""
     text = _text(message)
     if message.size > LONGEST_PAYLOAD:
         return text, None

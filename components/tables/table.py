@@ -12,11 +12,11 @@ from ..data.states import empty_state
 from ..words import local, plain, rounded
 
 MOST = 500
-"""Values that a table of newest values shows."""
+"""Values to show in a table of newest values."""
 
 
 def newest_rows(view: View, rows: int = 20) -> None:
-    """A table of the newest rows, newest first, times in the viewer's zone."""
+    """Draw a table of the newest rows, newest first, times in the viewer's time zone."""
     if not len(view):
         empty_state(view)
         return
@@ -36,20 +36,20 @@ def newest_rows(view: View, rows: int = 20) -> None:
 
 
 def _in_browsers(values: pd.Series) -> bool:
-    """Whether a browser can tell these integers apart."""
+    """True if a browser's numbers (float64) can represent these integers exactly."""
     held = values.dropna()
     return held.empty or bool(held.abs().max() < EXACT)
 
 
 def latest_values(view: View, column: str, by: str = "_subject") -> None:
-    """A table of the newest value of the numeric `column` for each value of `by`, the largest first, at most
-    MOST of them. Raises ColumnError, naming what exists."""
+    """Draw a table of the newest value of the numeric `column` for each value of `by`, largest first, at most
+    MOST rows. Raises ColumnError, naming the columns that exist."""
     if not len(view):
         empty_state(view)
         return
     view.snapshot.numbers(column)
     found = view.latest(column, by).sort_values(ascending=False)
-    if found.empty:  # a field that only older messages had
+    if found.empty:  # only messages before the look-back had this field
         st.info(
             f"No row within the look-back has a value of {plain(column)}.", icon=":material/hourglass_empty:"
         )

@@ -1,4 +1,4 @@
-"""What surrounds the pages on the web server: headers, static files, sign-in, the browser's tab.
+"""The parts of the web server around the pages: headers, static files, sign-in, the browser's tab.
 
 Imports launcher and words.
 """

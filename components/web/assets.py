@@ -1,4 +1,4 @@
-"""Files for the browser, served under /lookback/ by the app itself."""
+"""Static files for the browser, served by the app under /lookback/."""
 
 import gzip
 import hashlib
@@ -23,13 +23,13 @@ def _path(name: str) -> Path:
 
 
 def asset_url(name: str) -> str:
-    """The address of a file, relative to the app's root; it changes with the file's content."""
+    """The URL of a file, relative to the app's root. It changes with the file's content."""
     return f"{PREFIX}/{name}?v={_load(name, _path(name).stat().st_mtime_ns)[1]}"
 
 
 @cache
 def plotly_url() -> str:
-    """The address of plotly.min.js, which is no file of ours that could be edited."""
+    """The URL of plotly.min.js. Cached, because that file is not ours and is never edited."""
     return asset_url("plotly.min.js")
 
 
@@ -40,20 +40,20 @@ def static_text(name: str) -> str:
 
 @lru_cache(maxsize=32)
 def _load(name: str, _stamp: int) -> tuple[bytes, str]:
-    """Content and a short hash of it."""
+    """The content, and a short hash of it."""
     content = _path(name).read_bytes()
     return content, hashlib.sha256(content).hexdigest()[:12]
 
 
 @lru_cache(maxsize=32)
 def _packed(name: str, stamp: int) -> bytes:
-    """Content in gzip; only when somebody asks, since plotly.js takes a while."""
+    """The content, gzipped. Done on request, because plotly.js takes a while."""
     return gzip.compress(_load(name, stamp)[0], 6, mtime=0)
 
 
 def _serve(request: Request) -> Response:
     name = request.path_params["name"]
-    # Only names that are there count, so a path can never lead out of the folder.
+    # Only names of existing files are accepted, so no path can leave the folder.
     if name not in {file.name for file in _STATIC.iterdir()} | {"plotly.min.js"}:
         return PlainTextResponse("Not found", status_code=404)
     stamp = _path(name).stat().st_mtime_ns
@@ -75,7 +75,7 @@ def _serve(request: Request) -> Response:
     return Response(content, media_type=kind, headers=headers)
 
 
-# The second address is for an app below a base path (server.baseUrlPath).
+# The second route is for an app below a base path (server.baseUrlPath).
 routes: list[BaseRoute] = [
     Route(f"/{PREFIX}/{{name}}", _serve),
     Route(f"/{{base:path}}/{PREFIX}/{{name}}", _serve),

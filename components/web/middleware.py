@@ -1,7 +1,7 @@
-"""What every answer of the web server carries, and whom it does not answer: an ASGI middleware.
+"""ASGI middleware: sets the security headers of every response and refuses requests from other sites.
 
-The headers are those of OWASP's secure headers project; the policy is the strictest under which Streamlit
-and the components here draw. Streamlit's own checks (cross-site websockets and uploads) stay on behind it.
+The headers follow OWASP's secure headers project. The policy is the strictest one under which Streamlit and
+our components work. Streamlit's own checks (cross-site websockets and uploads) stay on behind it.
 """
 
 import base64
@@ -21,13 +21,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .assets import asset_url
 from .streamlit_internals import XSRF_COOKIE
 
-# Streamlit's script reads this one and sends it back in a header: that is how it knows its own page.
+# Streamlit's script reads this cookie and sends it back in a header, as proof that the page is its own.
 READ_BY_SCRIPTS = XSRF_COOKIE
 
 _INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _TELLS_ROOT = b'<script>window.__streamlit = {BACKEND_BASE_URL: new URL(".", location).href}</script>'
-"""Streamlit's script would look for the app below the page's own address first, which fails and is written to
-the browser's console. The root is where the page's files come from: their addresses are relative too."""
+"""Streamlit's script would look for the app below the page's own URL first. That fails, and the browser logs
+it to its console. The root is where the page's files come from: their URLs are relative, too."""
 _FORWARDED = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "via")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _UNUSED = (
@@ -37,7 +37,7 @@ _UNUSED = (
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # an address may say what somebody looks at
+    "Referrer-Policy": "same-origin",  # a URL may reveal what somebody looks at
     "Permissions-Policy": ", ".join(f"{feature}=()" for feature in _UNUSED.split()),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -45,14 +45,14 @@ HEADERS = {
 
 
 def policy(hashes: Iterable[str], connect: Iterable[str] = ()) -> str:
-    """The content security policy: inline scripts only with one of `hashes`, connections to the app itself
-    (a websocket too) and to `connect`, such as "ws://127.0.0.1:9222"."""
+    """The content security policy. It allows inline scripts with one of `hashes`, and connections to the app
+    itself (websockets too) and to `connect`, such as "ws://127.0.0.1:9222"."""
     parts = {
         "default-src": ["'none'"],
-        # blob: is how Streamlit loads the script of a component, our chart's stub among them.
-        # WebAssembly is how its messages count in 64 bits.
+        # Streamlit loads a component's script from a blob: URL, our chart's stub among them.
+        # Its protobuf library uses WebAssembly for 64-bit integers.
         "script-src": ["'self'", "blob:", "'wasm-unsafe-eval'", *hashes],
-        # Streamlit, its tables and Plotly write styles as they draw.
+        # Streamlit, its tables and Plotly set inline styles.
         "style-src": ["'self'", "'unsafe-inline'"],
         "img-src": ["'self'", "data:", "blob:"],
         "font-src": ["'self'", "data:"],
@@ -68,8 +68,8 @@ def policy(hashes: Iterable[str], connect: Iterable[str] = ()) -> str:
 
 
 def inline_hashes() -> list[str]:
-    """The hash of each inline script in the HTML that is served: of the app, and of the refresh clock's
-    frame."""
+    """The hash of each inline script in the HTML we serve: the app's page, and the frame of the refresh
+    clock."""
     clock = _folder("streamlit_autorefresh") / "frontend" / "build" / "index.html"
     return [
         f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
@@ -79,7 +79,7 @@ def inline_hashes() -> list[str]:
 
 
 def app_page() -> bytes:
-    """Streamlit's HTML, the same for all pages, which also says where the app's root is."""
+    """Streamlit's HTML, the same for all pages, with a script that sets the app's root."""
     before, head, after = _streamlits_page().read_bytes().partition(b"<head>")
     assert head
     return before + head + _TELLS_ROOT + after
@@ -90,17 +90,17 @@ def _streamlits_page() -> Path:
 
 
 def _folder(package: str) -> Path:
-    spec = find_spec(package)  # not imported: a component would register itself before there is an app
+    spec = find_spec(package)  # not imported: a component registers itself on import, before the app exists
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent
 
 
 class Web:
-    """Refuses what comes from another site or under another name, sets headers and cookies' attributes, and
+    """Refuses requests from other sites or with unknown host names, sets headers and cookie attributes, and
     sends pages that know the app's root.
 
-    connect: gives the websocket listeners elsewhere that pages may connect to; asked for each answer.
+    connect: returns the websocket listeners elsewhere that pages may connect to; called for each response.
     """
 
     def __init__(self, app: ASGIApp, connect: Callable[[], Iterable[str]] = tuple) -> None:
@@ -112,12 +112,12 @@ class Web:
         self._streamlits_tag = FileResponse(page, stat_result=page.stat()).headers["etag"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or one websocket."""
+        """Handle one request or websocket."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         asked = Headers(scope=scope)
-        tls = scope["scheme"] in ("https", "wss")  # a trusted proxy's X-Forwarded-Proto is in it, by uvicorn
+        tls = scope["scheme"] in ("https", "wss")  # uvicorn applies a trusted proxy's X-Forwarded-Proto
 
         replaced = False
 
@@ -128,7 +128,7 @@ class Web:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 self._dress(headers, tls, _name(asked.get("host", "")))
-                # Streamlit sends its page for whatever it does not know: the tag alone tells it.
+                # Streamlit sends its page for any unknown path, so only the ETag identifies it.
                 replaced = message["status"] == 200 and headers.get("etag") == self._streamlits_tag
                 if replaced:
                     self._announce_page(headers)
@@ -157,7 +157,7 @@ class Web:
         try:
             await self._app(scope, receive, watched)
         except Exception:
-            if not started:  # Starlette's own answer would be sent outside of this, without the headers
+            if not started:  # Starlette's own 500 would bypass this middleware and lack the headers
                 await PlainTextResponse("Internal Server Error", 500)(scope, receive, send)
             raise
 
@@ -171,7 +171,7 @@ class Web:
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
         headers.setdefault("Content-Security-Policy", policy(self._hashes, self._connect()))
-        if tls and host != "localhost":  # where it would bind whatever else runs there
+        if tls and host != "localhost":  # HSTS would apply to every other server on localhost, too
             headers.setdefault("Strict-Transport-Security", "max-age=31536000")
         if "set-cookie" in headers:
             cookies = [guarded(cookie, tls) for cookie in headers.getlist("set-cookie")]
@@ -181,12 +181,12 @@ class Web:
 
 
 def early_files() -> str:
-    """What a chart needs, for the browser to ask for while it still reads the app's own script. The addresses
-    are relative to a page's."""
+    """The `Link` header: files that a chart needs, so that the browser fetches them while it still loads the
+    app's own script. URLs are relative to the page's."""
     return ", ".join(
         f"<{asset_url(name)}>; rel={relation}"
         for name, relation in {
-            "plotly.min.js": "preload; as=script; fetchpriority=low",  # the app's own come first
+            "plotly.min.js": "preload; as=script; fetchpriority=low",  # after the app's own files
             "live_chart.js": "modulepreload",
             "tab.js": "modulepreload",
         }.items()
@@ -194,7 +194,7 @@ def early_files() -> str:
 
 
 def guarded(cookie: str, tls: bool) -> str:
-    """A Set-Cookie header with HttpOnly, SameSite and, over TLS, Secure, where they were missing."""
+    """A Set-Cookie header with HttpOnly, SameSite and, over TLS, Secure added if missing."""
     name = cookie.partition("=")[0].strip()
     has = {part.partition("=")[0].strip().lower() for part in cookie.split(";")[1:]}
     if "httponly" not in has and name != READ_BY_SCRIPTS:
@@ -210,26 +210,26 @@ def _refusal(scope: Scope, asked: Headers) -> PlainTextResponse | None:
     host, origin = asked.get("host"), asked.get("origin")
     if host is not None and not _is_ours(host, asked):
         return PlainTextResponse(
-            "This app does not go by the name in the address. Where it should, put it into "
-            "browser.serverAddress or server.allowedHosts of .streamlit/config.toml.\n",
+            "This app does not answer to the host name in the URL. To allow it, add it to "
+            "server.allowedHosts (or set browser.serverAddress) in .streamlit/config.toml.\n",
             421,
         )
     changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
     if changes and origin is not None and not _is_same_site(origin, host):
         return PlainTextResponse(
-            "This came from a page of another site. Where it should be let in, put its origin into "
-            "server.corsAllowedOrigins of .streamlit/config.toml.\n",
+            "This request came from a page of another site. To allow it, add its origin to "
+            "server.corsAllowedOrigins in .streamlit/config.toml.\n",
             403,
         )
     return None
 
 
 def _is_ours(host: str, asked: Headers) -> bool:
-    """Whether a page under this name may be the app's own.
+    """True if the app may answer to this host name.
 
-    An app that listens on loopback only can be reached by any web page in the same browser, whose name is
-    made to point at 127.0.0.1 once it is loaded (DNS rebinding). What comes through a proxy is told by the
-    headers that it adds; a page can add none to a websocket.
+    With DNS rebinding, a web page points its own name at 127.0.0.1 after loading, and can then reach an app
+    that listens on loopback only. Requests through a proxy are recognised by the headers it adds; a page
+    cannot add headers to a websocket.
     """
     if not _is_loopback(str(st.get_option("server.address") or "")):
         return True
@@ -250,11 +250,11 @@ def _matches(name: str, known: str) -> bool:
 
 
 def _is_same_site(origin: str, host: str | None) -> bool:
-    """Whether a page of `origin` may write. Streamlit would let in any port of this machine, and ask a server
-    elsewhere for the machine's outer address to let that in too."""
+    """True if a page of `origin` may write. Streamlit's own check would accept any port of this machine, and
+    would ask an external server for the machine's public address to accept that as well."""
     if _after_scheme(origin) == host or origin in st.get_option("server.corsAllowedOrigins"):
         return True
-    proxied = str(st.get_option("browser.serverAddress"))  # a proxy may send a Host of its own making
+    proxied = str(st.get_option("browser.serverAddress"))  # a proxy may replace the Host header
     return _name(_after_scheme(origin)) == proxied != "localhost"
 
 
@@ -263,7 +263,7 @@ def _after_scheme(origin: str) -> str:
 
 
 def _name(host: str) -> str:
-    """The name in "name:port", in lower case; empty where it cannot be read."""
+    """The host in "host:port", in lower case; "" if it cannot be parsed."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:

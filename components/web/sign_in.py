@@ -1,7 +1,7 @@
-"""Who looks at this page, and with which rights: Streamlit's sign-in (OIDC), on with `[auth]` in the secrets.
+"""The viewer's sign-in and rights. Uses Streamlit's OIDC sign-in; on if the secrets have `[auth]`.
 
-A sign-in is named by what its signed cookie says, and not by the bytes of the cookies, so all tabs of a
-browser share it, a download can be told to belong to it, and every copy of its cookies ends with it.
+The key of a sign-in comes from the claims in its signed cookie, not from the cookie's bytes. So all tabs of a
+browser share it, a download can be bound to it, and signing out ends every copy of its cookies.
 """
 
 import hashlib
@@ -28,46 +28,48 @@ from ..words import cut, plain
 from .streamlit_internals import SESSION_COOKIE, USER_COOKIE, cookie_secret, joined_cookie, signed_value
 
 COOKIE = USER_COOKIE
-"""Streamlit's signed cookie with the claims of the ID token; where they are long, further parts stand in
-cookies of this name and a number."""
+"""Streamlit's signed cookie with the claims of the ID token. Long claims continue in cookies of this name
+plus a number."""
 NAMES_IT = ("iss", "sub", "nonce")
-"""The claims that name a sign-in: the nonce is made for each (OpenID Connect Core 1.0, section 3.1.2.1)."""
+"""The claims that identify a sign-in. The nonce is unique to each (OpenID Connect Core 1.0, section
+3.1.2.1)."""
 ATTEMPTS = SESSION_COOKIE
-"""Streamlit's cookie with the state of attempts to sign in, also of those that nobody finished."""
+"""Streamlit's cookie with the state of sign-in attempts, including unfinished ones."""
 MOST_OF_ATTEMPTS = 2000
-"""Characters of it. Browsers drop a cookie of more than 4,096, and with it the attempt that is under way."""
+"""Longest accepted length of that cookie, in characters. Browsers drop cookies above 4,096, and the running
+attempt with it."""
 FIRST_LOOK = 1.5
-"""Seconds that a page waits for the provider's word on a sign-in: most are there by then."""
+"""Seconds that a page waits for the provider to confirm a sign-in. Most are confirmed by then."""
 LOOK_AGAIN = 5.0
-"""Seconds between two looks at whether a viewer may come in after all, or has to go."""
+"""Seconds between two checks of whether a viewer's rights have changed."""
 FAILED = "sign-in-failed"
-"""In the address after an attempt that came to nothing."""
+"""URL parameter after a failed attempt to sign in."""
 ENDED = "signed-out"
-"""In the address of a tab whose sign-in was ended in another one, whose cookies may say nothing any more."""
+"""URL parameter of a tab whose sign-in ended in another tab, when the cookies may be gone already."""
 SIGNED_OUT = "You have signed out in another tab of this browser."
-"""For the other tabs: the one where it was done leaves for the provider, and comes back without cookies."""
+"""Shown in the other tabs. The tab that signs out goes to the provider and comes back without cookies."""
 
 NO_PAGES = ("/_stcore/", "/lookback/", "/auth/", "/media/", "/component/", "/static/", "/app/")
-"""What other addresses begin with."""
+"""Prefixes of paths that are not pages."""
 WANTED = "lookback_wanted"
-"""The cookie with the page that a viewer asked for before the sign-in."""
-KEPT = 600  # seconds that it is kept
-LONGEST = 2000  # characters of it
+"""Cookie with the page that the viewer asked for before signing in."""
+KEPT = 600  # its lifetime in seconds
+LONGEST = 2000  # its longest value, in characters
 
 _reloading = st.components.v2.component(
     "lookback_reload", js="export default ({ data }) => {\n  location.replace(location.pathname + data)\n}"
 )
 _MINE = "_sign_in"
 _LOCAL = re.compile(r"/(?![/\\])[!-~]*")
-"""A path of this app, as it travels: no browser takes it for another host's."""
+"""A path within this app, in ASCII. No browser reads it as another host."""
 _PAGE = re.compile(r"/[\w-][\w .-]*/?")
-"""A path that a page may have. On some others, as where it is not UTF-8, Streamlit's own script stops."""
+"""A path that a page may have. On some others, such as ones that are not UTF-8, Streamlit's script stops."""
 _AS_IT_CAME = "".join(set(string.printable) - set(string.whitespace))
 
 
 def key_of(cookies: Mapping[str, str]) -> str | None:
-    """What names the sign-in that these cookies prove, None without one: the same whatever else a browser
-    sends, in whatever order."""
+    """The key of the sign-in that these cookies prove; None without one. Other cookies and their order make
+    no difference."""
     secret = cookie_secret()
 
     def part(name: str) -> bytes | None:
@@ -86,19 +88,19 @@ def key_of(cookies: Mapping[str, str]) -> str | None:
 
 
 def viewer() -> Standing | None:
-    """What the viewer's sign-in is good for; None where nobody has to sign in. Raises NotSignedIn for who is
-    not let in."""
+    """What the viewer's sign-in permits; None if sign-in is off. Raises NotSignedIn if the viewer may not
+    come in."""
     if launcher.sign_ins is None:
         return None
     standing = _standing()
     if standing is None or standing.rights is None:
-        raise NotSignedIn("Nobody is signed in here, or not any more. Reload the page and sign in.")
+        raise NotSignedIn("You are not signed in. Reload the page and sign in.")
     return standing
 
 
 def rights() -> str | None:
-    """What the viewer may share with others is kept by this, since with other rights they share nothing: ""
-    for everybody where nobody has to sign in, None for who is not let in."""
+    """A name for the viewer's rights, used in the key of everything that viewers share: with other rights
+    they share nothing. "" if sign-in is off; None if the viewer may not come in."""
     if launcher.sign_ins is None:
         return ""
     standing = _standing()
@@ -106,34 +108,34 @@ def rights() -> str | None:
 
 
 def owner() -> str | None:
-    """What names the viewer's sign-in; None where nobody has to sign in."""
+    """The key of the viewer's sign-in; None if sign-in is off."""
     found = _mine()
     return found.id if found else None
 
 
 def holds(key: str, rights: str | None) -> bool:
-    """Whether the sign-in `key` still has these rights."""
+    """True if the sign-in `key` still has these rights."""
     found = _find(key)
     return found is not None and rights is not None and found.rights == rights
 
 
 def draw_entrance() -> None:
-    """Draw what stands in the place of everything for who is not let in: the way in, or why there is none."""
+    """Draw the sign-in page, or why the viewer cannot come in, in place of everything else."""
     _for_all_addresses(_entrance)
 
 
 def draw_reload() -> None:
-    """Have the browser load the page anew, without the choices in its address."""
+    """Make the browser reload the page, without the choices in its URL."""
     _for_all_addresses(_reload)
 
 
 def is_leaving() -> bool:
-    """Whether the viewer has just signed out here, and is on the way to the provider."""
+    """True if the viewer has just signed out here and is being sent to the provider."""
     return not st.user.get("is_logged_in")
 
 
 def _for_all_addresses(draw: Callable[[], None]) -> None:
-    """Let any address lead to `draw`, so that none tells which pages there are."""
+    """Draw `draw` at every URL, so that none reveals which pages exist."""
     here = urlsplit(st.context.url or "").path.rpartition("/")[2]
     pages = [st.Page(draw, title="Sign in", url_path="sign in", default=True)]  # no address of a page
     if re.fullmatch(r"[\w-]+", here):
@@ -142,7 +144,7 @@ def _for_all_addresses(draw: Callable[[], None]) -> None:
 
 
 def _reload() -> None:
-    st.info("Your rights here have changed. Reload this page if it does not do so by itself.")
+    st.info("Your permissions have changed. Reload this page if it does not reload by itself.")
     standing = _standing()
     ended = standing is not None and standing.why == SIGNED_OUT
     _reloading(key="reload", data=f"?{ENDED}=1" if ended else "")
@@ -171,15 +173,15 @@ def _way_in(standing: Standing | None) -> None:
         st.info(plain(why), icon=":material/lock:")
     if FAILED in st.query_params:
         st.error(
-            "That did not work: the sign-in provider did not answer, or refused. Try again, or ask "
-            "who runs this app; its log says more.",
+            "Sign-in failed: the provider did not answer or refused. Try again, or ask the operator of this "
+            "app; its log has the details.",
             icon=":material/error:",
         )
     _sign_in_button()
 
 
 def draw_viewer() -> None:
-    """Draw who is signed in, with which role, and the way out; nothing where nobody has to sign in."""
+    """Draw who is signed in, with which role, and the sign-out button; nothing if sign-in is off."""
     mine = _mine()
     standing = _standing()
     if mine is None or standing is None or standing.role is None:
@@ -192,15 +194,15 @@ def draw_viewer() -> None:
 
 @st.fragment(run_every=LOOK_AGAIN)
 def look_again(drawn_for: str | None) -> None:
-    """Draw all anew as soon as the viewer has other rights than those that this was drawn for: for what does
-    not refresh by itself."""
+    """Rerun the script once the viewer's rights differ from `drawn_for`. For pages that do not refresh by
+    themselves."""
     if rights() != drawn_for:
         st.rerun()
 
 
 class Middleware:
-    """Brings who is not signed in to the entrance, and afterwards to the page that was asked for; ends a
-    sign-in in all tabs when one of them signs out; and tells of an attempt that failed."""
+    """Sends viewers who are not signed in to the sign-in page and afterwards to the page they asked for. Ends
+    a sign-in in all tabs when one signs out, and reports failed attempts."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -238,34 +240,36 @@ class Middleware:
 
 
 def _target(scope: Scope) -> str:
-    """Path and query as they came, in ASCII: decoded, they would be neither a header nor the same address."""
+    """Path and query as received, in ASCII. Decoded, they would not be valid in a header and might be another
+    URL."""
     path, query = scope.get("raw_path") or quote(scope["path"]).encode(), scope["query_string"]
     return quote(path + b"?" * bool(query) + query, safe=_AS_IT_CAME)
 
 
 def _without_attempts(scope: Scope, request: Request) -> Scope:
-    """`scope` without the attempts to sign in that nobody has finished: Authlib keeps them all."""
+    """`scope` without the cookie of unfinished sign-in attempts: Authlib keeps all of them."""
     kept = "; ".join(f"{name}={value}" for name, value in request.cookies.items() if name != ATTEMPTS)
     headers = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
     return {**scope, "headers": [*headers, (b"cookie", kept.encode("latin-1"))]}
 
 
 def _is_page(request: Request, path: str) -> bool:
-    """Whether a browser asks for one of the pages, other than the first."""
+    """True if a browser asks for a page other than the first."""
     ours = path.startswith(NO_PAGES)
     document = request.method == "GET" and "text/html" in request.headers.get("accept", "")
     return document and not ours and path.strip("/") != ""
 
 
 def _may_come_in(key: str | None) -> bool:
-    """Whether a page is worth asking for; one that is not known yet is asked about when it is drawn."""
+    """True if a page may be requested with this sign-in. An unknown sign-in is checked when the page is
+    drawn."""
     known = _find(key) if key else None
     return key is not None and (known is None or known.rights is not None)
 
 
 def _answering(request: Request, root: str, send: Send) -> Send:
-    """`send`, which leads on to where the viewer wanted to, and back with a word when an attempt to sign in
-    comes to nothing: Streamlit answers with a bare text then, or says nothing."""
+    """`send`, with redirects: to the page the viewer asked for after signing in, and back with an error
+    message after a failed attempt. Streamlit would answer with bare text, or nothing."""
     came_back = not {"code", "error"}.isdisjoint(request.query_params)
     wanted = unquote(request.cookies.get(WANTED, ""))
     failed = False
@@ -296,7 +300,7 @@ def _answering(request: Request, root: str, send: Send) -> Send:
 
 
 def _root() -> str:
-    """What stands in front of all paths, for an app below a base path."""
+    """The prefix of all paths, for an app below a base path."""
     base = str(st.get_option("server.baseUrlPath") or "").strip("/")
     return f"/{base}" if base else ""
 
@@ -307,14 +311,14 @@ def _guarded(root: str) -> dict[str, Any]:
 
 
 def _mine() -> SignIn | None:
-    """The sign-in of this viewer's browser, None without one."""
+    """The sign-in of this viewer's browser; None without one."""
     if launcher.sign_ins is None:
         return None
     found: SignIn | None = st.session_state.get(_MINE)
     if found is None and st.user.get("is_logged_in"):
         key = key_of(st.context.cookies.to_dict())
         token = st.user.tokens.get("access")
-        # Without the token that is asked for, nobody could be asked whether an unknown sign-in still holds.
+        # Without the access token, the provider cannot be asked whether an unknown sign-in is still valid.
         proven = token is not None or not _exposes_token()
         if key is not None and (proven or launcher.sign_ins.find(key)):
             found = launcher.sign_ins.seen(key, _claims, token)
@@ -328,7 +332,7 @@ def _exposes_token() -> bool:
 
 
 def _find(key: str) -> Standing | None:
-    """What the sign-in `key` is good for; None where it is not known."""
+    """What the sign-in `key` permits; None if it is unknown."""
     sign_ins = launcher.sign_ins
     found = sign_ins.find(key) if sign_ins else None
     return sign_ins.standing(found) if sign_ins and found else None
@@ -344,7 +348,7 @@ def _standing() -> Standing | None:
 
 
 def wait_for_provider() -> None:
-    """Wait a moment for the provider's word, where it has not been heard lately."""
+    """Wait a moment for the provider to confirm the sign-in, unless it did so recently."""
     if (found := _mine()) is not None and launcher.sign_ins is not None:
         launcher.sign_ins.wait(found, FIRST_LOOK)
 
@@ -357,8 +361,8 @@ def _without_role(mine: SignIn, standing: Standing) -> None:
         names = ", ".join(plain(group) for group in standing.groups[:20])
         st.caption(f"Your groups: {names}{', …' * (len(standing.groups) > 20)}")
     else:
-        st.caption("The sign-in names no groups.")
-    st.caption("Ask who runs this app for a role. This page goes on by itself when you have one.")
+        st.caption("Your sign-in provider sent no groups.")
+    st.caption("Ask the operator of this app for a role. This page continues by itself once you have one.")
     _sign_out_button()
 
 
@@ -371,7 +375,7 @@ def _sign_in_button() -> None:
         except StreamlitError as error:
             logging.getLogger("lookback").error("The section [auth] of the secrets: %s", error)
             st.error(
-                "The sign-in is not set up completely. The app's log says what is missing.",
+                "Sign-in is not fully configured. The app's log says what is missing.",
                 icon=":material/error:",
             )
 

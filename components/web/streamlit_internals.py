@@ -1,8 +1,9 @@
-"""Everything that Lookback uses of Streamlit and uvicorn and that their documentation does not promise.
+"""All undocumented parts of Streamlit and uvicorn that Lookback uses.
 
-Each name is compared with what is installed when this is loaded. What decides who may see what, or how a page
-ends, is needed: without it the app does not start. What makes something faster or nicer is missed: the app
-goes without, and says so once in its log. Loading this changes nothing of Streamlit.
+Each name is compared with the installed version when this module is loaded. Names that decide who may see
+what, or how a page ends, are needed: without them the app does not start. Names that make something faster or
+nicer are optional: without them the app goes on, and logs that once. Loading this module changes nothing in
+Streamlit.
 """
 
 import inspect
@@ -21,8 +22,8 @@ _log = logging.getLogger("lookback")
 
 
 def _found(module: str, wanted: str) -> tuple[Any, str | None]:
-    """What `module` has as `wanted`, "Class.attribute" or "function(parameter, …)", and what is wrong with
-    it, in words. Of an attribute that only objects have, nothing is there to give."""
+    """The value of `wanted` ("Class.attribute" or "function(parameter, …)") in `module`, and what is wrong
+    with it as text, or None. The value of an attribute that only instances have is None."""
     path, parenthesis, parameters = wanted.partition("(")
     names = path.split(".")
     try:
@@ -44,7 +45,7 @@ def _holds(owner: type, name: str) -> bool:
 
 
 def _needed(module: str, wanted: str) -> Any:
-    """What is installed under that name. Raises LookbackError where it is not as it is written here."""
+    """The value of `wanted` in `module`. Raises LookbackError if it is missing or differs from `wanted`."""
     found, wrong = _found(module, wanted)
     if wrong:
         raise LookbackError(
@@ -55,10 +56,9 @@ def _needed(module: str, wanted: str) -> Any:
 
 
 def _missed(consequence: str, *wanted: tuple[str, str]) -> list[Any] | None:
-    """What is installed under these names; None, and a word in the log, where one is not as it is written
-    here."""
-    looked = [_found(*each) for each in wanted]
-    wrong = [told for _, told in looked if told]
+    """The values of these names. If one is missing or differs, None and a line in the log."""
+    found = [_found(*each) for each in wanted]
+    wrong = [reason for _, reason in found if reason]
     if wrong:
         _log.warning(
             "This Streamlit or uvicorn is not the one that Lookback is made for: %s. So %s. Install the "
@@ -66,7 +66,7 @@ def _missed(consequence: str, *wanted: tuple[str, str]) -> list[Any] | None:
             ", ".join(wrong),
             consequence,
         )
-    return None if wrong else [each for each, _ in looked]
+    return None if wrong else [value for value, _ in found]
 
 
 _COOKIES = "streamlit.web.server.starlette.starlette_server_config"
@@ -74,7 +74,7 @@ _CONTEXT = "streamlit.runtime.scriptrunner_utils.script_run_context"
 _PAGES = "streamlit.runtime.pages_manager"
 _RUN = ("streamlit.runtime.scriptrunner", "get_script_run_ctx(suppress_warning=False)")
 
-# Whose sign-in the cookies of a browser prove
+# They decide whose sign-in a browser's cookies prove
 joined_cookie = _needed("streamlit.auth_util", "get_cookie_with_chunks(get_single_cookie_fn, cookie_name)")
 cookie_secret = _needed("streamlit.web.server.server_util", "get_cookie_secret()")
 signed_value = _needed(
@@ -82,12 +82,13 @@ signed_value = _needed(
     "decode_signed_value(secret, name, value, max_age_days=31.0)",
 )
 USER_COOKIE: str = _needed(_COOKIES, "USER_COOKIE_NAME")
-# Attempts to sign in, which are dropped when they are too many
+# The cookie of sign-in attempts, which are dropped if there are too many
 SESSION_COOKIE: str = _needed(_COOKIES, "SESSION_COOKIE_NAME")
-# The one cookie that scripts may read
+# The only cookie that scripts may read
 XSRF_COOKIE: str = _needed(_COOKIES, "XSRF_COOKIE_NAME")
 StopException: type[BaseException] = _needed("streamlit.runtime.scriptrunner", "StopException")
-"""What ends a page, and not the frame around it; a class that stays the same when code is loaded anew."""
+"""Ends a page, but not the frame around it. It is Streamlit's own, so its class survives a reload of our
+code."""
 
 _paging = _missed(
     "pages are found by their exact name only",
@@ -122,13 +123,13 @@ _counting = _missed(
 
 
 def asked_page() -> str | None:
-    """The page that the address asks for by a name that Streamlit does not know; None where there is none."""
+    """The page name in the URL if Streamlit does not know it, else None."""
     pages = _pages()
     return None if pages is None or pages.intended_page_script_hash else pages.intended_page_name or None
 
 
 def lead_to(page: str) -> None:
-    """Have the address lead to the page of that name, "" for the first one."""
+    """Make the URL open the page of that name, "" for the first one."""
     if (pages := _pages()) is not None:
         pages.set_script_intent("", page)
 
@@ -139,21 +140,21 @@ def _pages() -> Any:
 
 
 def has_gone_back() -> bool:
-    """Whether this run was caused by the browser's back or forward button."""
+    """True if the browser's back or forward button caused this rerun."""
     run = _going_back[0]() if _going_back else None
     return run is not None and bool(run.is_history_navigation)
 
 
 def is_started_by_streamlit() -> bool:
-    """Whether `streamlit run` has started the web server, whose port Streamlit's settings then tell."""
+    """True if `streamlit run` started the web server. Streamlit's settings then have its port."""
     return bool(_serving) and st.config._server_mode in ("starlette-app", "starlette-app-direct")
 
 
 def replace_theme(
     made: Callable[[Callable[..., None]], Callable[..., None]], read: Callable[[], None]
 ) -> None:
-    """Have Streamlit fill in a section of the theme with what `made` makes of its own function, for all
-    viewers, and call `read` whenever it has read its settings. Only the launcher may do this."""
+    """Replace Streamlit's function that fills a section of the theme by `made` of it, for all viewers, and
+    call `read` whenever Streamlit has re-read its settings. Only the launcher may do this."""
     if _theming:
         from streamlit import config
         from streamlit.runtime import app_session
@@ -163,16 +164,16 @@ def replace_theme(
 
 
 def replace_main(name: str) -> None:
-    """Have `st.<name>` be what the class of all containers has under that name by now. Only calls.py may do
-    this, once."""
+    """Replace `st.<name>` by the current method of that name of all containers. Only calls.py may do this,
+    once."""
     if _main:
         setattr(st, name, getattr(st._main, name))
 
 
-def on_sent(send: object, told: Callable[[int], None]) -> bool:
-    """Call `told` with the number of bytes each time that some leave for the websocket of uvicorn that `send`
-    belongs to; whether that can be told."""
-    # Where uvicorn speaks to browsers by another class than the one looked at above, there is no `conn`.
+def on_sent(send: object, sent: Callable[[int], None]) -> bool:
+    """Call `sent` with the number of bytes each time uvicorn takes output from the websocket that `send`
+    belongs to. False if that is not possible."""
+    # If uvicorn uses another class for websockets than the one checked above, there is no `conn`.
     connection: Any = getattr(getattr(send, "__self__", None), "conn", None) if _counting else None
     take: Callable[[], list[bytes]] | None = getattr(connection, "data_to_send", None)
     if take is None:
@@ -180,7 +181,7 @@ def on_sent(send: object, told: Callable[[int], None]) -> bool:
 
     def counted() -> list[bytes]:
         parts = take()
-        told(sum(map(len, parts)))
+        sent(sum(map(len, parts)))
         return parts
 
     connection.data_to_send = counted

@@ -1,4 +1,4 @@
-"""The page's other end: what a browser tab loads once, and whether anybody looks at it."""
+"""The script that each browser tab loads once, and whether the tab is visible."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,22 +6,23 @@ import streamlit as st
 
 from .assets import asset_url
 
-# Streamlit's own script tells where the app's root is, also below a base path or a proxy's. What draws the
-# charts is loaded here, once for each visit, so that a refresh need not say where it is.
+# The URL of Streamlit's own script gives the app's root, also below a base path or behind a proxy. The chart
+# script is loaded here once per visit, so that a refresh need not send its URL.
 _STUB = f"""const root = new URL("../../", document.querySelector('script[src*="static/js/"]').src)
 export default async (c) => {{
 import(new URL("{asset_url("live_chart.js")}", root))
 return (await import(new URL("{asset_url("tab.js")}", root))).watch(c)}}"""
 
 _HIDDEN = "_hidden"
-"""The component's own state costs much more to look at, and every refresh does."""
+"""A copy in the session state: the component's own state is much slower to read, and every refresh reads
+it."""
 
 _component = st.components.v2.component("lookback_tab", js=_STUB, isolate_styles=False)
 
 
 def tab(changed: Callable[[], None] = lambda: None) -> None:
-    """Put what the browser needs on the page, once in each run of the whole script and in no fragment; call
-    `changed` when hidden() has changed."""
+    """Put the tab's script on the page: once per run of the whole script, and not in a fragment. Calls
+    `changed` when hidden() changes."""
 
     def note(state: Mapping[str, object]) -> None:
         st.session_state[_HIDDEN] = bool(state.get("hidden"))
@@ -34,5 +35,5 @@ def tab(changed: Callable[[], None] = lambda: None) -> None:
 
 
 def hidden() -> bool:
-    """Whether the tab is behind others, or its window is minimised."""
+    """True if the tab is in the background or its window is minimised."""
     return bool(st.session_state.get(_HIDDEN))

@@ -1,7 +1,7 @@
-"""The theme's settings, worked out once.
+"""Caches the theme's settings.
 
-Streamlit puts them into the first message of each refresh, and looks through all of its settings for each
-section of the theme to do so: a sixth of what a refresh costs. They change with the settings files alone.
+Streamlit puts them into the first message of each refresh and searches all its settings for each section of
+the theme: a sixth of the cost of a refresh. They change only with the settings files.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from .streamlit_internals import replace_theme
 
 
 def keep_theme() -> None:
-    """Have Streamlit fill in each section of the theme as it did at first, until it has read its settings
-    anew; no change where this Streamlit goes about it otherwise."""
+    """Make Streamlit fill each section of the theme from a cache until it re-reads its settings. A no-op if
+    this version of Streamlit does it in another way."""
     filled: dict[str, Any] = {}
 
     def once(fill: Callable[..., None]) -> Callable[..., None]:
@@ -21,7 +21,7 @@ def keep_theme() -> None:
                 kept = type(message)()
                 fill(kept, section)
                 filled[section] = kept
-            if kept.ListFields():  # otherwise it would be there, if empty, in the message that it is part of
+            if kept.ListFields():  # merging an empty section would still add it to the message
                 message.MergeFrom(kept)
 
         return fill_once

@@ -1,4 +1,4 @@
-"""What each browser is sent over Streamlit's websocket, counted where it is sent: an ASGI middleware."""
+"""ASGI middleware that counts what each browser is sent over Streamlit's websocket."""
 
 from dataclasses import dataclass
 
@@ -10,38 +10,38 @@ from .. import launcher
 from .streamlit_internals import on_sent
 
 KEY = "sec-websocket-key"
-"""The header by which one websocket is told from another: browsers make a new one for each."""
+"""The header that identifies a websocket: browsers make a new value for each."""
 
 
 @dataclass
 class Traffic:
-    """What one websocket has carried to its browser so far."""
+    """What one websocket has sent to its browser so far."""
 
     messages: int = 0
     plain: int = 0
     """Bytes of the messages, before compression."""
     wire: int | None = None
-    """Bytes given to the socket: handshake and frames, compressed where they are. None where the web server
-    does not let it be counted."""
+    """Bytes written to the socket: handshake and frames, after compression. None if the web server does not
+    expose it."""
 
 
 _open: dict[str, Traffic] = launcher.traffic
 
 
 def own_traffic() -> tuple[str, Traffic] | None:
-    """What this viewer's websocket has carried, and a name for it; None where it is not counted."""
+    """The key and the counts of this viewer's websocket; None if it is not counted."""
     key = st.context.headers.get(KEY) or ""
     return (key, _open[key]) if key in _open else None
 
 
 class Count:
-    """Counts. It has to be the outermost that touches a websocket's messages."""
+    """Counts messages and bytes. Must be the outermost middleware that touches a websocket's messages."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One websocket; what else there is passes through."""
+        """Count one websocket. Other requests pass through."""
         key = Headers(scope=scope).get(KEY) if scope["type"] == "websocket" else None
         if not key:
             await self._app(scope, receive, send)
@@ -63,7 +63,7 @@ class Count:
 
 
 def _count_wire(send: Send, traffic: Traffic) -> None:
-    """Count what leaves compression, which is uvicorn's own and lies behind `send`."""
+    """Count the bytes after compression. uvicorn compresses behind `send`."""
 
     def add(size: int) -> None:
         traffic.wire = (traffic.wire or 0) + size

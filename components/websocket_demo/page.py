@@ -1,8 +1,8 @@
-"""The page Comparison: one stream drawn twice, by this app and by the NATS websocket client in the browser,
-with what each costs. See docs/comparison.md.
+"""The Comparison page: one stream drawn twice, by this app and by the NATS websocket client in the browser,
+with the cost of each. See docs/comparison.md.
 
-The left half is this app's own page in a frame: a session of its own, whose websocket carries nothing else.
-The right half is static/websocket_client.html.
+The left half is this app's own page in a frame. It has its own session, so its websocket carries nothing
+else. The right half is static/websocket_client.html.
 """
 
 import math
@@ -24,12 +24,12 @@ from .run import HEIGHT, HISTORY, RECENT, WINDOW, Latency, Run, Side, find_run, 
 
 OURS, THEIRS = "This app", "NATS websocket client"
 FEW = 12  # series whose names fit into two lines
-LEAST, MOST = 1, 7  # powers of ten of the bytes a second that the history shows
+LEAST, MOST = 1, 7  # range of the history's axis: powers of ten of bytes per second
 
 
 def comparison(rate: int, series: int, look_back: str) -> Run | None:
-    """Have `rate` messages a second published over `series` series while this page is looked at, and compare
-    who draws the last `look_back` of them. None, and what is missing, where there is no such service."""
+    """Publish `rate` messages per second over `series` series while this page is open, and compare both ways
+    to draw the last `look_back`. None, with the reason on the page, if the service is missing."""
     run = own_run()
     run.look_back = parse_duration(look_back)
     settings = client().settings
@@ -42,34 +42,34 @@ def comparison(rate: int, series: int, look_back: str) -> Run | None:
         run.keep_token()
         run.ask(rate, series, st.session_state["_comparison_changed"])
     except ConnectionFailed:
-        raise  # the line above the page says so
+        raise  # the status line shows it
     except LookbackError as error:
         st.info(
-            "This page needs the service `comparison` beside a NATS server with a websocket listener. The "
-            "embedded demo has both; docs/comparison.md says how to set them up elsewhere.",
+            "This page needs the service `comparison` and a NATS server with a websocket listener. The "
+            "embedded demo has both; docs/comparison.md says how to set them up on another server.",
             icon=":material/compare_arrows:",
         )
         st.caption(plain(str(error)))
         return None
     if (run.rate, run.series) != wish:
-        st.caption("Another viewer has chosen since what is published. Move a slider to choose again.")
+        st.caption("Another viewer has changed what is published. Move a slider to take over again.")
     return run
 
 
 def compared(key: str) -> str:
-    """The look-back of the comparison that the left half `key` belongs to, for live()."""
+    """The look-back for live() in the left half `key`."""
     run = find_run(key)
     return iso_duration(run.look_back) if run else "PT1M"
 
 
 def compare_with(key: str, view: View) -> None:
-    """Say that this session is the left half of that comparison, and shows `view`."""
+    """Register this session as the left half of the comparison `key`, showing `view`."""
     if run := find_run(key):
         run.note(view)
 
 
 def compared_charts(run: Run) -> None:
-    """Draw both halves side by side, under a sentence that says who takes fewer bytes."""
+    """Draw both halves side by side, below a sentence that says which takes fewer bytes."""
     st.html(f'<p class="lb-headline">{_headline(run)}</p>')
     root = urlsplit(st.context.url or "/").path.rpartition("/")[0]
     halves = (
@@ -85,7 +85,7 @@ def compared_charts(run: Run) -> None:
 
 
 def compared_figures(run: Run) -> None:
-    """What both cost, measured where it is sent: a table, and the last minutes as a chart."""
+    """Draw the cost of both sides, measured where it is sent: a table, and the last minutes as a chart."""
     rows = "".join(_row(*row) for row in _rows(run))
     st.html(
         '<div class="lb-compared"><table><thead><tr><th></th>'
@@ -96,35 +96,36 @@ def compared_figures(run: Run) -> None:
 
 
 def compared_notes(run: Run) -> None:
-    """What the figures are, and what the other way does better."""
+    """Explain the figures, and what the websocket client does better."""
     arrives, payload = run.theirs.to_browser, run.theirs.payload.rate()
-    here = f" Here it is there {_milliseconds(arrives.median)} after it was published." if arrives else ""
+    here = f" Here it arrives {_milliseconds(arrives.median)} after it was published." if arrives else ""
     st.markdown(
-        "**What the websocket client does better.** Every message reaches the browser as it is published, "
-        f"and could be drawn at once; here both redraw once a second, so that they show the same.{here} No "
-        "server of your own is in between: nats-server sends to each browser itself. A few messages a "
-        "second can cost fewer bytes than the refresh of a page.\n\n"
-        "**What it asks for.** A user and permissions for each browser, a websocket listener in reach of "
-        "them all, and every message of the look-back whenever a page is opened."
+        "**What the websocket client does better.** Every message reaches the browser as soon as it is "
+        "published, and could be drawn at once. On this page both sides redraw once a second, so that they "
+        f"show the same.{here} There is no app server in between: nats-server sends to each browser itself. "
+        "At a few messages per second it can take fewer bytes than refreshing a page.\n\n"
+        "**What it needs.** A user and permissions for each browser, a websocket listener that all browsers "
+        "can reach, and every message of the look-back each time a page is opened."
     )
     counted = "not known yet" if payload is None else f"{bytes_text(payload)}/s now"
     with st.expander("How it is measured"):
         st.markdown(
-            "- **On the wire, this app:** what its web server gives to the socket of the left chart's "
+            "- **On the wire, this app:** what the web server writes to the socket of the left chart's "
             "websocket, which carries that chart's page and nothing else. **NATS:** what the kernel has "
-            "sent on nats-server's socket to the right chart; Linux alone tells that.\n"
-            "- **Before compression:** the messages of the left websocket, as the app sends them; those of "
-            "the right one, as the NATS client in the browser receives them, protocol lines and all. "
-            "nats-server's own report (`/connz`) counts payloads alone, before compression: "
+            "sent on nats-server's socket to the right chart (Linux only).\n"
+            "- **Before compression:** the left websocket's messages as the app sends them, and the right "
+            "one's as the NATS client in the browser receives them, including protocol lines. "
+            "nats-server's own report (`/connz`) counts payloads only, before compression: "
             f"{counted}.\n"
-            "- **Times fewer bytes:** both counts over the same seconds, a minute at most, which begin when "
-            "the rate was set and both replays are over. Until both halves of them agree: measuring.\n"
-            f"- Rates are those of the last {WINDOW:.0f} seconds. Files that a browser keeps (Streamlit, "
-            "Plotly, the NATS client) are counted on neither side.\n"
-            "- **Publish to pixel:** each message carries when it was published, and is on the screen with "
-            "the frame behind its redraw. The browser's clock is set by round trips to the app.\n"
-            "- **CPU:** the app's whole process, with this page, its feeds and all viewers; nats-server's "
-            "own report (`/varz`), which feeds both sides and stores what is published."
+            "- **Times fewer bytes:** both counts over the same seconds, at most a minute. Counting starts "
+            "once the rate is set and both replays are done. The page says measuring until both halves of "
+            "that time agree.\n"
+            f"- Rates cover the last {WINDOW:.0f} seconds. Files that a browser caches (Streamlit, Plotly, "
+            "the NATS client) are not counted on either side.\n"
+            "- **Publish to pixel:** each message carries its publish time, and counts as visible with the "
+            "frame after the redraw. Round trips to the app synchronise the browser's clock.\n"
+            "- **CPU:** the app's whole process, with this page, its feeds and all viewers; for NATS the "
+            "server's own report (`/varz`), which includes feeding both sides and storing the messages."
         )
 
 
@@ -152,11 +153,11 @@ def _milliseconds(time: float) -> str:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure of the table."""
+    """One figure of the table."""
 
     text: str
     value: float | None = None
-    """By which the lesser is the better; None: not to be ranked."""
+    """Lower is better; None: not ranked."""
     note: str = ""
 
 
@@ -216,8 +217,8 @@ def _row(name: str, of: str, *cells: Cell) -> str:
 
 
 def _history(run: Run) -> str:
-    """Bytes a second of both over the last minutes, on a logarithmic scale, as a picture: Streamlit lets no
-    SVG through in HTML."""
+    """Bytes per second of both over the last minutes, on a logarithmic scale, as an image: Streamlit strips
+    SVG from HTML."""
     marks = list(run.history)
     now = marks[-1][0] if marks else 0.0
     lines, words = [], []
@@ -254,14 +255,14 @@ def _history(run: Run) -> str:
 
 
 def _height(rate: float | None) -> float | None:
-    """Where a rate is drawn, in percent from the top; None for none."""
+    """Where to draw a rate, in percent from the top; None without a rate."""
     if not rate:
         return None
     return 100 * (1 - min(1.0, max(0.0, (math.log10(rate) - LEAST) / (MOST - LEAST))))
 
 
 def _apart(words: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
-    """The words at the lines' ends, so that none lies on another."""
+    """Positions of the labels at the lines' ends, moved so that none overlap."""
     placed: list[tuple[float, str, str]] = []
     for at, name, label in sorted(words):
         if placed:

@@ -1,5 +1,5 @@
-"""What the web server serves for the right half of the page Comparison: the page of the NATS websocket
-client, its token, and where it reports to."""
+"""HTTP routes of the Comparison page's right half: the page of the NATS websocket client, its token, its
+reports."""
 
 import json
 import os
@@ -17,27 +17,27 @@ from ..web.assets import PREFIX, asset_url, static_text
 from .run import Run
 
 COOKIE = "nats_jwt"
-"""The cookie that the NATS server reads: the embedded one's `jwt_cookie`."""
-MOST_BYTES = 16 * 1024  # of a report
+"""The cookie that the NATS server reads (`jwt_cookie` of the embedded one)."""
+MOST_BYTES = 16 * 1024  # the longest request body
 FILES = ("websocket_client.js", "websocket_client.css", "plotly.min.js")
 
 
 def websocket() -> str | None:
-    """Where browsers reach the NATS server's websocket listener, when it is not at its own port of the app's
-    host: LOOKBACK_WEBSOCKET, as wss://dashboards.example.com. Raises SettingsError on anything else."""
+    """The websocket URL for browsers if it is not the listener's own port on the app's host: the variable
+    LOOKBACK_WEBSOCKET, such as wss://dashboards.example.com. Raises SettingsError on anything else."""
     if not (where := os.environ.get("LOOKBACK_WEBSOCKET", "").rstrip("/")):
         return None
     if not re.fullmatch(r"wss?://[\w.\[\]:-]+", where, re.ASCII):
         raise SettingsError(
-            f"LOOKBACK_WEBSOCKET has {where!r}; it is a host, as wss://dashboards.example.com:8443."
+            f"LOOKBACK_WEBSOCKET is {where!r}. It must be a host, such as wss://dashboards.example.com:8443."
         )
     return where
 
 
 def policy(host: str, port: int | None) -> str:
-    """The content security policy of the client's page: nothing but its own files, and one NATS server."""
+    """The content security policy of the client's page: its own files, and one NATS server."""
     host = f"[{host}]" if ":" in host else host
-    known = port and re.fullmatch(r"[\w.\[\]:-]+", host, re.ASCII)  # what a browser says of itself
+    known = port and re.fullmatch(r"[\w.\[\]:-]+", host, re.ASCII)  # untrusted: from the Host header
     sockets = f" ws://{host}:{port} wss://{host}:{port}" if known else ""
     if where := websocket():
         sockets = f" {where}"
@@ -50,8 +50,8 @@ def policy(host: str, port: int | None) -> str:
 
 
 def is_same_origin(request: Request) -> bool:
-    """Whether a page of this app has sent it. Browsers say so themselves, where the address is a secure one
-    or this machine's; elsewhere the origin has to be the host that was asked."""
+    """True if a page of this app sent the request. On secure origins and localhost, browsers say so
+    themselves (Sec-Fetch-Site); elsewhere the Origin must match the Host."""
     if site := request.headers.get("sec-fetch-site"):
         return site == "same-origin"
     origin = request.headers.get("origin", "")
@@ -59,9 +59,9 @@ def is_same_origin(request: Request) -> bool:
 
 
 def _run(request: Request) -> Run | None:
-    """The run that is meant; none for another sign-in than that which it belongs to."""
+    """The run in the URL; None if it belongs to another sign-in."""
     from ..web.sign_in import key_of
-    from .run import find_run  # this file may have been loaded anew since the route was made
+    from .run import find_run  # imported here because these modules may have been reloaded
 
     return find_run(request.path_params["run"], lambda: key_of(request.cookies))
 
@@ -77,7 +77,8 @@ async def _page(request: Request) -> Response:
 
 
 async def _reader(request: Request) -> Response:
-    """The page's worker: here, since a worker has the policy and the cookies of its own address."""
+    """The page's worker script. Served below the run's URL, because a worker uses its own URL's policy and
+    cookies."""
     run = _run(request)
     if run is None:
         return PlainTextResponse("This comparison is over.\n", 404)
@@ -95,7 +96,8 @@ def _headers(request: Request, run: Run) -> dict[str, str]:
 
 
 async def _session(request: Request) -> Response:
-    """Give the client its token, in a cookie that no script can read, for the addresses of this run alone."""
+    """Give the client its token, in a cookie that no script can read and that is limited to this run's
+    URLs."""
     found = await _asked(request)
     if isinstance(found, Response):
         return found
@@ -103,9 +105,7 @@ async def _session(request: Request) -> Response:
     ticket = asked.get("ticket")
     token = run.hand_out(ticket if isinstance(ticket, str) else "", request.cookies.get(COOKIE, ""))
     if token is None:
-        return PlainTextResponse(
-            "This ticket was used, or is too old. Open the page Comparison again.\n", 403
-        )
+        return PlainTextResponse("This ticket is used or expired. Open the page Comparison again.\n", 403)
     answer = JSONResponse(
         {
             "port": token.port,
@@ -117,7 +117,7 @@ async def _session(request: Request) -> Response:
         },
         headers={"Cache-Control": "no-store"},
     )
-    # Without a path it belongs to the folder of this address as the browser knows it, also behind a proxy.
+    # Without a path the cookie applies to this URL's folder as the browser sees it, also behind a proxy.
     answer.set_cookie(
         COOKIE,
         token.jwt,
@@ -138,28 +138,28 @@ async def _report(request: Request) -> Response:
     try:
         return JSONResponse(run.take_report(report), headers={"Cache-Control": "no-store"})
     except (LookupError, TypeError, ValueError, OverflowError):
-        return PlainTextResponse("This is no report.\n", 400)
+        return PlainTextResponse("This is not a valid report.\n", 400)
 
 
 async def _asked(request: Request) -> tuple[Run, dict[str, Any]] | Response:
-    """The run that is meant and what the body says; or why not."""
+    """The run in the URL and the request's body; or an error response."""
     if not is_same_origin(request):
-        return PlainTextResponse("This came from a page of another site.\n", 403)
+        return PlainTextResponse("This request came from a page of another site.\n", 403)
     if (run := _run(request)) is None:
         over = PlainTextResponse("This comparison is over. Open the page Comparison.\n", 404)
-        over.set_cookie(COOKIE, "", max_age=0, path=None)  # the token may live a while yet
+        over.set_cookie(COOKIE, "", max_age=0, path=None)  # the token may still be valid
         return over
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > MOST_BYTES:
-            return PlainTextResponse("This is too long.\n", 413)
+            return PlainTextResponse("The request is too long.\n", 413)
     try:
         asked = json.loads(bytes(body))
     except (ValueError, RecursionError):
         asked = None
     if not isinstance(asked, dict):
-        return PlainTextResponse("This is no JSON object.\n", 400)
+        return PlainTextResponse("The request is not a JSON object.\n", 400)
     return run, asked
 
 

@@ -1,5 +1,5 @@
-"""What the page Comparison measures while it is open: a run, in which the scripts of the page and of its left
-half meet the routes of its right half. See docs/comparison.md."""
+"""The state of one open Comparison page: what it measures. The scripts of the page and of its left half and
+the routes of its right half share it. See docs/comparison.md."""
 
 import math
 import re
@@ -24,27 +24,27 @@ from ..web.traffic import Traffic, own_traffic
 
 SERVICE = "comparison"
 TICKET_LIVES = 60.0  # seconds
-ALIVE = 60.0  # seconds without a refresh of its page after which a run is over
+ALIVE = 60.0  # a run ends after this many seconds without a refresh of its page
 MOST_RUNS = 200
 RENEW_AT = 0.6  # of a token's life
-WINDOW = 5.0  # seconds that rates are taken over
-SETTLE = 3.0  # seconds after a change, or the end of the replays, until counting begins: some is under way
-STEADY = 12.0  # seconds that the comparison of both counts takes at the least
-COUNTED = 60.0  # seconds, at the most
-AGREE, STAY = 0.15, 0.4  # by which the logarithms of its halves may differ before it is told, and once it is
-RECENT = 10.0  # seconds that latencies are taken over
-HISTORY = 180.0  # seconds of the chart of both
-HEIGHT = 260  # pixels of either chart
+WINDOW = 5.0  # seconds over which rates are computed
+SETTLE = 3.0  # seconds from a change, or the end of the replays, until counting starts: data is under way
+STEADY = 12.0  # seconds that both counts are compared over, at least
+COUNTED = 60.0  # seconds, at most
+AGREE, STAY = 0.15, 0.4  # how far the logarithms of both halves may differ to show the ratio, and to keep it
+RECENT = 10.0  # seconds over which latencies are computed
+HISTORY = 180.0  # seconds in the chart of both sides
+HEIGHT = 260  # pixels, of each chart
 
 
 class Meter:
-    """A count that only grows, and when it was what."""
+    """A growing count over time."""
 
     def __init__(self) -> None:
         self._marks: deque[tuple[float, float]] = deque()
 
     def add(self, time: float, count: float | None) -> None:
-        """The count at a time, in seconds; None: not known, then all of it is forgotten."""
+        """Add the count at `time` (seconds). None means unknown and forgets everything."""
         if count is None:
             self._marks.clear()
             return
@@ -53,12 +53,12 @@ class Meter:
             self._marks.popleft()
 
     def restart(self) -> None:
-        """Take rates from the last count on."""
+        """Compute rates from the last count on."""
         while len(self._marks) > 1:
             self._marks.popleft()
 
     def rate(self) -> float | None:
-        """Per second, over the last WINDOW; None while that cannot be said."""
+        """The rate per second over the last WINDOW; None if it is not known yet."""
         if len(self._marks) < 2 or self._marks[-1][0] <= self._marks[0][0]:
             return None
         (start, before), (end, now) = self._marks[0], self._marks[-1]
@@ -71,32 +71,32 @@ class Meter:
 
 
 class Ratio:
-    """How many times as many bytes one side takes as the other, over the same seconds."""
+    """The ratio of both sides' bytes, over the same seconds."""
 
     def __init__(self) -> None:
         self._marks: deque[tuple[float, float, float]] = deque()
-        self._told = False
+        self._shown = False
 
     def restart(self) -> None:
         """Count from now on."""
         self._marks.clear()
-        self._told = False
+        self._shown = False
 
     def add(self, time: float, ours: float | None, theirs: float | None) -> None:
-        """The counts of both at a time, in seconds."""
+        """Add both counts at `time` (seconds)."""
         if ours is None or theirs is None:
             return
         self._marks.append((time, ours, theirs))
         while self._marks[0][0] < time - COUNTED:
             self._marks.popleft()
-        self._told = self._span() >= STEADY and self._holds()
-        if self._span() >= 2 * STEADY and not self._told:  # the older half was of something else
+        self._shown = self._span() >= STEADY and self._holds()
+        if self._span() >= 2 * STEADY and not self._shown:  # the older half measured something else
             for _ in range(len(self._marks) // 2):
                 self._marks.popleft()
 
     def value(self) -> float | None:
-        """Theirs by ours; None until both halves of at least STEADY seconds agree."""
-        return self._of(0, -1) if self._told else None
+        """Theirs divided by ours; None until both halves of at least STEADY seconds agree."""
+        return self._of(0, -1) if self._shown else None
 
     def _span(self) -> float:
         return self._marks[-1][0] - self._marks[0][0] if self._marks else 0.0
@@ -106,7 +106,7 @@ class Ratio:
         before, after = self._of(0, middle), self._of(middle, -1)
         if before is None or after is None:
             return False
-        return abs(math.log(after / before)) < (STAY if self._told else AGREE)
+        return abs(math.log(after / before)) < (STAY if self._shown else AGREE)
 
     def _of(self, start: int, end: int) -> float | None:
         (_, ours, theirs), (_, our_end, their_end) = self._marks[start], self._marks[end]
@@ -116,7 +116,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Latency:
-    """From publishing until something, in ms."""
+    """Time since publishing, in ms."""
 
     median: float
     p95: float
@@ -124,23 +124,23 @@ class Latency:
 
 @dataclass
 class Side:
-    """What one half of the page costs."""
+    """The cost of one half of the page."""
 
     wire: Meter = field(default_factory=Meter)
-    """Bytes that travelled, compressed where they are."""
+    """Bytes on the wire, after compression."""
     plain: Meter = field(default_factory=Meter)
-    """Bytes of the websocket's messages before compression."""
+    """Bytes of the websocket's messages, before compression."""
     payload: Meter = field(default_factory=Meter)
-    """Bytes of the stream's own messages in them."""
+    """Bytes of the stream's messages within them."""
     messages: Meter = field(default_factory=Meter)
     cpu: float | None = None
-    """Percent of one core that the server takes which feeds it."""
+    """CPU of the server that feeds this side, in percent of one core."""
     to_pixel: Latency | None = None
     to_browser: Latency | None = None
 
     @property
     def rate(self) -> float | None:
-        """Bytes a second: on the wire where that is known, else before compression."""
+        """Bytes per second: on the wire if known, else before compression."""
         rate = self.wire.rate()
         return self.plain.rate() if rate is None else rate
 
@@ -153,12 +153,12 @@ class Token:
     inbox_prefix: str
     port: int
     renew_at: float
-    """By the monotonic clock, as the next."""
+    """On the monotonic clock, like ends_at."""
     ends_at: float
 
     @property
     def lives(self) -> float:
-        """Seconds from now."""
+        """Remaining life in seconds."""
         return max(0.0, self.ends_at - time.monotonic())
 
 
@@ -167,128 +167,132 @@ class Sent:
     """The left half was sent rows."""
 
     by: tuple[str, Traffic] | None
-    """Over which websocket."""
+    """The websocket that carried them."""
     until: int
-    """The time of the view, in ms since the epoch by the server's clock."""
+    """Time of the view, in ms since the epoch, by the server's clock."""
     published: np.ndarray
-    """When those that are new in it were published, in ms."""
+    """Publish times of the new rows, in ms."""
     generation: int
-    """Of the window: another one is sent anew, whole."""
+    """Generation of the window. After a change everything is sent again."""
     live: bool
-    """Whether the replay is over."""
+    """True once the replay is done."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the right half has seen, by our clock in ms since the epoch."""
+    """What the right half has seen; times in ms since the epoch, by the app's clock."""
 
     at: float
     bytes: float
     left: list[tuple[int, float]]
-    """When the left half was drawn, and up to which time."""
+    """When the left half was redrawn, and up to which time."""
     to_pixel: Latency | None
     to_browser: Latency | None
     live: bool
-    """Whether its replay is over."""
+    """True once its replay is done."""
 
 
 class Run:
-    """One page that is open. Its script owns the figures; what its left half's script and the routes of its
-    right half tell waits in a queue until that script runs next."""
+    """One open Comparison page. The page's script owns the figures. What the left half's script and the right
+    half's routes report waits in a queue until that script runs next."""
 
     def __init__(self) -> None:
         self.key = secrets.token_urlsafe(18)
         self.owner, self.rights = owner(), rights()
-        """The sign-in that it belongs to, and what that was good for; None where nobody has to sign in."""
+        """The sign-in that it belongs to, and its rights; None if sign-in is off."""
         self.seen = time.monotonic()
         self.ours, self.theirs = Side(), Side()
         self.ratio = Ratio()
-        """Their bytes by ours."""
+        """Their bytes divided by ours."""
         self.published = Meter()
         self.rate = self.series = 0
-        """What is published, whoever has chosen it."""
+        """What is published now, whichever viewer chose it."""
         self.look_back = parse_duration("PT1M")
         self.start = 1
         """Sequence of the first message of the look-back."""
         self.compression = False
         self.port: int | None = None
-        """Of the NATS server's websocket listener."""
+        """Port of the NATS server's websocket listener."""
         self.api_prefix = "$JS.API"
         self.name: str | None = None
-        """Of the right half's connection."""
+        """Name of the right half's connection."""
         self.history: deque[tuple[float, float | None, float | None]] = deque()
         self.token: Token | None = None
-        self._told: deque[Sent | Report] = deque(maxlen=1000)
-        self._ticket = ("", 0.0)  # and until when it is good
-        self._handed: tuple[str, ...] = ()  # tokens that were handed out and may still live, the newest last
+        self._reported: deque[Sent | Report] = deque(maxlen=1000)
+        self._ticket = ("", 0.0)  # and its expiry, on the monotonic clock
+        self._issued: tuple[
+            str, ...
+        ] = ()  # tokens given to the browser that may still be valid, oldest first
         self._traffic: dict[str, Traffic] = {}
         self._sent: dict[int, Mapping[str, Any]] = {}  # by connection id
         self._chunks: deque[tuple[int, np.ndarray]] = deque()
-        self._end: tuple[int, int] | None = None  # generation and ordinal up to where rows are noted
+        self._end: tuple[int, int] | None = None  # generation and ordinal up to which rows are counted
         self._shown = False
         self._drawn: deque[tuple[float, np.ndarray]] = deque()
         self._cpu: tuple[float, float] | None = None
-        self._of: object = None  # what is counted: another rate, look-back or window is something else
+        self._of: object = None  # what is counted; a change of rate, look-back or window restarts counting
         self._generation = -1
         self._live = {"ours": False, "theirs": False}
-        self._settled = math.inf  # when counting begins, on the monotonic clock
+        self._settled = math.inf  # when counting starts, on the monotonic clock
 
     @property
     def alive(self) -> bool:
-        """Whether its page is still looked at."""
+        """True while its page is open."""
         return time.monotonic() < self.seen + ALIVE
 
     def is_of(self, sign_in: str | None) -> bool:
-        """Whether it belongs to `sign_in`, which still has the rights that it had."""
+        """True if it belongs to `sign_in`, and that still has the same rights."""
         return self.owner is None or (sign_in == self.owner and holds(self.owner, self.rights))
 
     def ticket(self) -> str:
-        """What the right half shows once to be given its token; another one when it was not used in time."""
-        if not self._handed and time.monotonic() > self._ticket[1]:
+        """A one-time ticket that the right half exchanges for its token. An expired ticket is replaced."""
+        if not self._issued and time.monotonic() > self._ticket[1]:
             self._ticket = secrets.token_urlsafe(18), time.monotonic() + TICKET_LIVES
         return self._ticket[0]
 
     def hand_out(self, ticket: str, cookie: str) -> Token | None:
-        """The token, for who shows the ticket for the first time or holds a token of this run; else None."""
+        """The token, if `ticket` is shown for the first time or `cookie` is a token of this run; else
+        None."""
         token, (right, ends) = self.token, self._ticket
         if not self.alive or token is None or not token.lives:
             return None
-        first = not self._handed and time.monotonic() < ends
+        first = not self._issued and time.monotonic() < ends
         shown = first and secrets.compare_digest(ticket.encode(), right.encode())
-        held = any(secrets.compare_digest(cookie.encode(), jwt.encode()) for jwt in self._handed)
+        held = any(secrets.compare_digest(cookie.encode(), jwt.encode()) for jwt in self._issued)
         if not shown and not held:
             return None
-        if token.jwt not in self._handed:
-            self._handed = (*self._handed[-1:], token.jwt)
+        if token.jwt not in self._issued:
+            self._issued = (*self._issued[-1:], token.jwt)
         return token
 
     @property
     def renew(self) -> bool:
-        """Whether there is a newer token than the one that was handed out."""
-        return bool(self._handed) and self.token is not None and self.token.jwt != self._handed[-1]
+        """True if there is a newer token than the one the browser has."""
+        return bool(self._issued) and self.token is not None and self.token.jwt != self._issued[-1]
 
     def keep_token(self) -> None:
-        """Ask for a token, or for the next one. Raises what request() raises."""
+        """Get a token, or the next one when it is due. Raises as request() does."""
         now = time.monotonic()
         if self.token is not None and now < self.token.renew_at:
             return
-        # A payload of its own, since equal requests share their answer.
-        told = request(f"{SERVICE}.token", {"nonce": secrets.token_hex(8)}, every=0).value()
+        # The nonce makes the request unique: equal requests share one reply.
+        reply = request(f"{SERVICE}.token", {"nonce": secrets.token_hex(8)}, every=0).value()
         try:
             jwt, inbox, port, lives = (
-                told["jwt"],
-                told["inbox_prefix"],
-                int(told["port"]),
-                float(told["lives"]),
+                reply["jwt"],
+                reply["inbox_prefix"],
+                int(reply["port"]),
+                float(reply["lives"]),
             )
             if not re.fullmatch(r"[\w.-]+", jwt, re.ASCII) or not isinstance(inbox, str) or not lives > 0:
                 raise ValueError
         except (LookupError, TypeError, ValueError, OverflowError):
-            raise AnswerBroken("The service `comparison` has given a token that cannot be read.") from None
+            raise AnswerBroken("The service `comparison` sent a token that is not valid.") from None
         self.token = Token(jwt, inbox, port, now + RENEW_AT * lives, now + lives)
 
     def ask(self, rate: int, series: int, changed: float) -> None:
-        """Have it published, and take in what the service tells. Raises what request() raises."""
+        """Tell the service what to publish, and process its reply and all reports. Raises as request()
+        does."""
         wish = {
             "rate": rate,
             "series": series,
@@ -296,14 +300,14 @@ class Run:
             "changed": changed,
             "connection": self.name,
         }
-        told = request(f"{SERVICE}.run", wish, every=0).value()
+        reply = request(f"{SERVICE}.run", wish, every=0).value()
         try:
-            self._hear(told)
+            self._take_reply(reply)
         except (LookupError, TypeError, ValueError, OverflowError):
-            raise AnswerBroken("The service `comparison` has answered what cannot be read.") from None
+            raise AnswerBroken("The service `comparison` sent a reply that is not valid.") from None
         self.seen = now = time.monotonic()
-        while self._told:
-            self._take(self._told.popleft())
+        while self._reported:
+            self._take(self._reported.popleft())
         if found := list(self._sent.values()):
             self.theirs.messages.add(now, _sum(each["messages"] for each in found))
             self.theirs.payload.add(now, _sum(each["payload"] for each in found))
@@ -319,11 +323,11 @@ class Run:
         while self.history[0][0] < now - HISTORY:
             self.history.popleft()
 
-    def _hear(self, told: Any) -> None:
-        """Take in an answer of the service. Raises LookupError, TypeError, ValueError or OverflowError on
-        what cannot be read."""
-        server, sent = told["server"], told["connection"]
-        rate, series, start, published = (int(told[key]) for key in ("rate", "series", "start", "published"))
+    def _take_reply(self, reply: Any) -> None:
+        """Process a reply of the service. Raises LookupError, TypeError, ValueError or OverflowError if it is
+        not valid."""
+        server, sent = reply["server"], reply["connection"]
+        rate, series, start, published = (int(reply[key]) for key in ("rate", "series", "start", "published"))
         if server:
             self.theirs.cpu = float(server["cpu"])
             self.port = int(server["port"]) if server["port"] else None
@@ -336,8 +340,8 @@ class Run:
         self.published.add(time.monotonic(), published)
 
     def _count(self, now: float) -> None:
-        """Compare both over the same seconds, which begin when the rate has changed and both replays are
-        over."""
+        """Compare both counts over the same seconds, starting once the rate is settled and both replays are
+        done."""
         of = (self.rate, self.series, self.look_back, self._generation)
         if of != self._of or not all(self._live.values()):
             self._of, self._settled = of, now + SETTLE
@@ -363,36 +367,36 @@ class Run:
         self._cpu = now, used
 
     def note(self, view: View) -> None:
-        """The left half, whose script calls this, is about to be sent the rows of `view`."""
+        """Called by the left half's script when it is about to be sent the rows of `view`."""
         snapshot = view.snapshot
         mark = (snapshot.generation, snapshot.end)
         if self._end is not None and self._end[0] == mark[0]:
             published = 1000 * np.array(snapshot.numbers("time", max(self._end[1], snapshot.first)))
         else:
-            published = np.zeros(0)  # the past was published before anybody looked
+            published = np.zeros(0)  # older rows were published before the page was open
         self._end = mark
         live = view.health.phase == "following"
-        self._told.append(Sent(own_traffic(), view.now // 1_000_000, published, mark[0], live))
+        self._reported.append(Sent(own_traffic(), view.now // 1_000_000, published, mark[0], live))
 
-    def _take(self, told: Sent | Report) -> None:
-        if isinstance(told, Sent):
-            if told.by is not None:
-                self._traffic[told.by[0]] = told.by[1]
-            self._chunks.append((told.until, told.published))
-            self._generation, self._live["ours"] = told.generation, told.live
+    def _take(self, news: Sent | Report) -> None:
+        if isinstance(news, Sent):
+            if news.by is not None:
+                self._traffic[news.by[0]] = news.by[1]
+            self._chunks.append((news.until, news.published))
+            self._generation, self._live["ours"] = news.generation, news.live
             return
-        self.theirs.plain.add(told.at / 1000, told.bytes)
-        self._live["theirs"] = told.live
-        self.theirs.to_pixel, self.theirs.to_browser = told.to_pixel, told.to_browser
-        for until, at in told.left:
+        self.theirs.plain.add(news.at / 1000, news.bytes)
+        self._live["theirs"] = news.live
+        self.theirs.to_pixel, self.theirs.to_browser = news.to_pixel, news.to_browser
+        for until, at in news.left:
             self._drawn_at(until, at)
 
     def _drawn_at(self, until: int, at: float) -> None:
-        """The left half shows, since `at`, the rows of the view of the time `until`."""
+        """At the time `at` the left half drew the rows of the view of the time `until`."""
         fresh = []
         while self._chunks and self._chunks[0][0] <= until:
             fresh.append(self._chunks.popleft()[1])
-        if fresh and self._shown:  # what its first picture shows came while the page was loading
+        if fresh and self._shown:  # rows of the first picture arrived while the page was loading
             self._drawn.append((at, at - np.concatenate(fresh)))
         self._shown = True
         while self._drawn and self._drawn[0][0] < at - 1000 * RECENT:
@@ -406,27 +410,27 @@ class Run:
         return Latency(float(median), float(p95))
 
     def take_report(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """What the right half has seen, of itself and of the left one; the answer is what it is to do.
-        Raises LookupError, TypeError and ValueError on what cannot be read."""
+        """Process a report of the right half, about itself and the left one. Returns what it should do next.
+        Raises LookupError, TypeError and ValueError if the report is not valid."""
         offset = float(report["offset"])
         left = [(int(until), float(at) + offset) for until, at in report["left"]][:20]
-        told = {key: Latency(*map(float, report[key])) for key in ("pixel", "browser") if report[key]}
+        latency = {key: Latency(*map(float, report[key])) for key in ("pixel", "browser") if report[key]}
         if (name := report["name"]) is not None:
             self.name = str(name)[:64]
-        self._told.append(
+        self._reported.append(
             Report(
                 float(report["at"]) + offset,
                 float(report["bytes"]),
                 left,
-                told.get("pixel"),
-                told.get("browser"),
+                latency.get("pixel"),
+                latency.get("browser"),
                 report["live"] is True,
             )
         )
         return {**self.settings(), "renew": self.renew}
 
     def settings(self) -> dict[str, Any]:
-        """What the right half is to draw."""
+        """What the right half should draw."""
         return {
             "look_back": self.look_back.value / 1e6,
             "step": step_for(self.look_back) / 1e6,
@@ -445,14 +449,13 @@ _runs: dict[str, Run] = {}
 
 
 def find_run(key: str, sign_in: Callable[[], str | None] = owner) -> Run | None:
-    """The run of that key, while its page is looked at and for the sign-in that it belongs to; default: the
-    viewer's."""
+    """The run with that key, if its page is open and it belongs to `sign_in` (by default the viewer's)."""
     run = _runs.get(key)
     return run if run is not None and run.alive and run.is_of(sign_in()) else None
 
 
 def own_run() -> Run:
-    """The run of this viewer's page; a new one where there is none, or it is over."""
+    """The run of this viewer's page; a new one if there is none or it has ended."""
     run = find_run(st.session_state.get("_comparison", ""))
     if run is not None:
         return run
@@ -461,7 +464,7 @@ def own_run() -> Run:
         if not each.alive:
             _runs.pop(key, None)
     if len(_runs) >= MOST_RUNS:
-        raise LookbackError(f"{MOST_RUNS} comparisons are open already. Close one.")
+        raise LookbackError(f"{MOST_RUNS} comparisons are already open. Close one and reload this page.")
     _runs[run.key] = run
     st.session_state["_comparison"] = run.key
     return run

@@ -25,7 +25,7 @@ class UserLogin(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Both as a credentials file has them."""
+        """The text of a credentials file, as `nsc` writes it."""
         return (
             f"-----BEGIN NATS USER JWT-----\n{self.jwt}\n------END NATS USER JWT------\n\n"
             f"-----BEGIN USER NKEY SEED-----\n{self.seed}\n------END USER NKEY SEED------\n"
@@ -92,14 +92,14 @@ def public_key(seed: str) -> str:
 
 
 def claims_of(jwt: str) -> dict[str, Any]:
-    """What `jwt` says, unverified: that is the server's part. Raises ValueError on what is no JWT."""
+    """The claims of a JWT. Its signature is not checked; the server does that. Raises ValueError."""
     try:
         _, body, _ = jwt.split(".")
         claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     except ValueError:
-        raise ValueError("This is no JWT.") from None
+        raise ValueError("This is not a JWT.") from None
     if not isinstance(claims, dict):
-        raise ValueError("This is no JWT.")
+        raise ValueError("This is not a JWT.")
     return claims
 
 

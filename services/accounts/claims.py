@@ -1,4 +1,4 @@
-"""Keys and JWTs of NATS, as servers in operator mode read them: an operator signs accounts, an account users.
+"""NATS keys and JWTs for servers in operator mode: an operator signs accounts, an account signs users.
 
 https://docs.nats.io/running-a-nats-service/nats_admin/security/jwt
 https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-14.md
@@ -24,13 +24,13 @@ PREFIX = {
 
 @dataclass(frozen=True)
 class Key:
-    """A key pair: what it signs with never shows in repr."""
+    """A key pair. Its seed never shows in repr."""
 
     seed: str = field(repr=False)
 
     @classmethod
     def new(cls, kind: Literal["operator", "account", "user"]) -> "Key":
-        """A key that nobody has had before."""
+        """A new random key."""
         return cls(nkeys.encode_seed(os.urandom(32), PREFIX[kind]).decode())
 
     @property
@@ -57,8 +57,8 @@ def signed(
     begins: float | None = None,
     expires: float | None = None,
 ) -> str:
-    """A JWT of `issuer` for the public key `subject`. `begins`, `expires`: seconds since the epoch; None: at
-    once, never."""
+    """A JWT of `issuer` for the public key `subject`. `begins`, `expires`: seconds since the epoch; None
+    means at once and never."""
     body: dict[str, Any] = {
         "iat": int(time.time()),
         "iss": issuer.public,

@@ -1,12 +1,13 @@
-"""The accounts of the embedded server: their keys, who may log in to them, and what the server is to know.
+"""The accounts of the embedded server: their keys, their logins, and their part of the server's
+configuration.
 
     python -m services.accounts              prints the exports and imports
-    python -m services.accounts nsc          the same as commands of nsc, for an operator of your own
+    python -m services.accounts nsc          the same as commands of nsc, for your own operator
     python -m services.accounts conf         the roles as users of a server with a single account
-    python -m services.accounts revoke U…    ends the connections of a user of APP, and refuses its JWT
+    python -m services.accounts revoke U…    revokes a user of APP and closes its connections
 
-The keys are made once and stay in the data directory, for its user alone: JetStream's store is named by the
-key of DATA. What the accounts let each other use is in services/accounts/layout.py.
+The keys are made once and stay in the data directory, readable only by its owner: JetStream's store is named
+after the key of DATA. services/accounts/layout.py has the exports and imports.
 """
 
 import asyncio
@@ -46,10 +47,10 @@ from services.nats_server import server as nats_server
 from services.nats_server.server import ServerError
 
 User = Literal["data", "services", "dashboard", "broker"]
-"""Users that have a credentials file; those of roles get a JWT from the token service."""
+"""Users with a credentials file. Users of roles get a JWT from the token service."""
 
 SUBSCRIPTIONS = 1000
-"""Of one connection in APP."""
+"""Limit of subscriptions per connection in APP."""
 REVOKED = "revoked.json"
 LOCK_TIMEOUT = 20.0  # seconds; a start holds the lock for some of them
 RELOAD_TIMEOUT = 5.0  # seconds
@@ -65,12 +66,12 @@ _JETSTREAM = dict.fromkeys((*_STREAMS, "mem_max_stream_bytes", "disk_max_stream_
 
 
 class AccountsError(LookbackError):
-    """Keys cannot be read or written, or a user cannot be revoked; the message says which and why."""
+    """Keys cannot be read or written, or a user cannot be revoked. The message says which and why."""
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The operator's key, those of the accounts, and those that sign the users of each role."""
+    """The keys of the operator and the accounts, and the signing key of each role."""
 
     operator: Key
     accounts: Mapping[str, Key]
@@ -78,8 +79,8 @@ class Keys:
 
     @classmethod
     def load(cls, data_dir: Path, roles: Iterable[str] = ()) -> "Keys":
-        """The keys of a data directory; what is missing is made. To be called with the directory locked.
-        Raises AccountsError."""
+        """The keys of a data directory; missing ones are made. Call it with the directory locked. Raises
+        AccountsError."""
         _folder(data_dir, "keys")
         return cls(
             _key(_seed(data_dir, "operator"), "operator"),
@@ -89,7 +90,7 @@ class Keys:
 
 
 def role_key(data_dir: Path, role: str) -> Path:
-    """The file with the seed that signs the users of `role`."""
+    """The file with the seed of the signing key of `role`."""
     return _seed(data_dir, f"role-{role}")
 
 
@@ -109,21 +110,23 @@ def login(data_dir: Path, user: User, url: str) -> dict[str, str]:
 
 @contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
-    """Keep others from making keys, and from changing what the server is to know of accounts. Raises
-    AccountsError after 20 s."""
+    """Lock the keys and the accounts' configuration against other processes. Raises AccountsError after 20
+    s."""
     _folder(data_dir, "keys")
     try:
         with FileLock(data_dir / "keys" / "lock", timeout=LOCK_TIMEOUT, mode=0o600, fallback_to_soft=False):
             yield
     except Timeout:
-        raise AccountsError(f"Another process holds {data_dir / 'keys' / 'lock'}. End it, or wait.") from None
+        raise AccountsError(
+            f"Another process holds {data_dir / 'keys' / 'lock'}. Stop it, or wait."
+        ) from None
 
 
 def server_config(data_dir: Path) -> dict[str, Any]:
-    """What the server is to know of accounts, as a part of its configuration; the credentials files are
-    renewed. To be called with the directory locked.
+    """The accounts' part of the server's configuration. Renews the credentials files. Call it with the
+    directory locked.
 
-    Raises AccountsError, and SettingsError on a roles file that cannot be read.
+    Raises AccountsError, and SettingsError if the roles file cannot be read.
     """
     roles = load_roles()
     keys = Keys.load(data_dir, roles.roles)
@@ -144,8 +147,8 @@ def server_config(data_dir: Path) -> dict[str, Any]:
 
 
 def adopt_store(data_dir: Path) -> None:
-    """Give streams from before there were accounts to DATA. To be called with the directory locked, while
-    no server runs."""
+    """Move streams from a version without accounts to DATA. Call it with the directory locked and no server
+    running."""
     store = data_dir / "jetstream"
     before, now = store / "$G", store / Keys.load(data_dir).accounts["data"].public
     if before.is_dir() and not now.exists():
@@ -153,31 +156,31 @@ def adopt_store(data_dir: Path) -> None:
 
 
 def revoke(data_dir: Path, user: str) -> bool:
-    """Refuse what was signed until now for the public key `user` (U…) of APP, and end its connections.
+    """Refuse all JWTs signed until now for the public key `user` (U…) of APP, and close its connections.
 
-    It holds over restarts. Returns whether a server was running to be told. Raises AccountsError.
+    Persistent across restarts. Returns True if a running server was updated. Raises AccountsError.
     """
     if not _USER_KEY.fullmatch(user):
-        raise AccountsError(f"{user!r} is no user's public key, which has 56 characters and begins with U.")
+        raise AccountsError(f"{user!r} is not a user's public key: 56 characters, beginning with U.")
     with locked(data_dir):
         keys = Keys.load(data_dir)
         revoked = {**_revoked(data_dir), user: int(time.time())}
         _write(data_dir / "keys" / REVOKED, json.dumps(revoked))
-        # Of the rest as the server has it: the roles of this process may be others than those of the app
+        # Keep everything else as the server has it: this process may have another roles file than the app
         return _change_app(data_dir, keys, {"revocations": revoked})
 
 
 def permit(data_dir: Path, roles: Roles) -> None:
-    """Have the running server permit what the roles permit now. It ends the connections of users whose rights
-    have changed, who come back with the new ones. Raises AccountsError."""
+    """Apply changed roles to the running server. Connections of users with changed permissions are closed and
+    come back with the new ones. Raises AccountsError."""
     with locked(data_dir):
         keys = Keys.load(data_dir, roles.roles)
         _change_app(data_dir, keys, {"signing_keys": _scopes(keys, roles)})
 
 
 def _change_app(data_dir: Path, keys: Keys, claims: Mapping[str, Any]) -> bool:
-    """Change `claims` of the account APP, in the configuration and in the running server; whether there is
-    one."""
+    """Change `claims` of the account APP, in the configuration and in the running server. Returns False
+    without a running server."""
     config = nats_server.read_config(data_dir)
     if config is None:
         return False
@@ -188,7 +191,7 @@ def _change_app(data_dir: Path, keys: Keys, claims: Mapping[str, Any]) -> bool:
 
 
 async def _reload(data_dir: Path, system: Key) -> bool:
-    """Have the running server read its configuration anew; whether there is one."""
+    """Make the running server reload its configuration. Returns False if there is none."""
     ports = nats_server.last_ports(data_dir)
     if ports is None or not nats_server.is_ready(data_dir, ports):
         return False
@@ -208,7 +211,7 @@ async def _reload(data_dir: Path, system: Key) -> bool:
     finally:
         await client.close()
     if error := answer.get("error"):
-        raise AccountsError(f"The server does not take the new configuration: {error.get('description')}.")
+        raise AccountsError(f"The server refuses the new configuration: {error.get('description')}.")
     return True
 
 
@@ -236,7 +239,7 @@ def _import(export: Export, owner: str) -> dict[str, str]:
 
 
 def _scopes(keys: Keys, roles: Roles) -> list[dict[str, Any]]:
-    """What the users that a role's key signs may do: they carry no permissions themselves."""
+    """The permissions of each role, as scopes of its signing key. The users' JWTs have none themselves."""
     return [
         {
             "kind": "user_scope",
@@ -249,7 +252,7 @@ def _scopes(keys: Keys, roles: Roles) -> list[dict[str, Any]]:
 
 
 def _write_users(data_dir: Path, keys: Keys) -> None:
-    """Renew the credentials files. A user keeps its key, so that files of it elsewhere stay valid."""
+    """Renew the credentials files. A user keeps its key, so that copies of the files stay valid."""
     _folder(data_dir, "creds")
     users: dict[User, tuple[str, dict[str, Any]]] = {
         "data": ("data", _UNLIMITED),
@@ -267,13 +270,13 @@ def _write_users(data_dir: Path, keys: Keys) -> None:
 
 
 def _permissions(role: Role, *subscribe: str) -> dict[str, Any]:
-    """What a role may do, with an inbox of its name, and `subscribe` to be subscribed to besides."""
+    """The permissions of a role, with its own inbox, and the subjects `subscribe` in addition."""
     own = {"allow": [f"{INBOX}.{role.name}.>", *subscribe]}
     return {**role.permissions(API), "sub": own}
 
 
 def _user_key(file: Path) -> Key:
-    """The key in a credentials file; a new one where there is none."""
+    """The key in a credentials file, or a new one."""
     with suppress(OSError, ValueError):
         if found := _SEED.search(file.read_text(encoding="ascii")):
             return _checked(Key(found[0]), "U")
@@ -289,18 +292,18 @@ def _key(file: Path, kind: Literal["operator", "account"]) -> Key:
         return key
     except (OSError, ValueError) as error:
         raise AccountsError(
-            f"The key in {file} cannot be read: {error}. Bring the file back from a copy: the streams on "
-            "disk belong to the key in data.nk."
+            f"The key in {file} cannot be read: {error}. Restore the file from a backup: the streams on disk "
+            "belong to the key in data.nk."
         ) from None
 
 
 def _checked(key: Key, first: str) -> Key:
     try:
         public = key.public
-    except Exception:  # nkeys lets base64 and PyNaCl raise what they like
-        raise ValueError("no seed of a key") from None
+    except Exception:  # nkeys passes on whatever base64 and PyNaCl raise
+        raise ValueError("it is not the seed of a key") from None
     if not public.startswith(first):
-        raise ValueError("a key of another kind")
+        raise ValueError("it is a key of another kind")
     return key
 
 
@@ -314,7 +317,7 @@ def _revoked(data_dir: Path) -> dict[str, int]:
         return {}
     except (OSError, ValueError):
         pass
-    raise AccountsError(f"{file} cannot be read, and names who is not let in. Mend it, or remove it.")
+    raise AccountsError(f"{file}, the list of revoked users, cannot be read. Repair it, or remove it.")
 
 
 def _seed(data_dir: Path, name: str) -> Path:
@@ -326,15 +329,15 @@ def _folder(data_dir: Path, name: str) -> None:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise AccountsError(f"{folder} cannot be made: {error}.") from None
+        raise AccountsError(f"Cannot create {folder}: {error}.") from None
 
 
 def _write(file: Path, text: str) -> None:
-    """Write a file that its user alone may read, whole or not at all."""
+    """Write a file readable only by its owner, atomically."""
     try:
         nats_server.write_private(file, text)
     except OSError as error:
-        raise AccountsError(f"{file} cannot be written: {error}.") from None
+        raise AccountsError(f"Cannot write {file}: {error}.") from None
 
 
 def _main(arguments: Sequence[str]) -> str:
@@ -346,8 +349,8 @@ def _main(arguments: Sequence[str]) -> str:
         case ["conf"]:
             return as_users(load_roles())
         case ["revoke", user]:
-            told = revoke(nats_server.data_dir(), user)
-            return "Revoked." if told else "Revoked from the next start on: no server runs."
+            applied = revoke(nats_server.data_dir(), user)
+            return "Revoked." if applied else "Revoked from the next start on: no server is running."
     raise AccountsError(str(__doc__))
 
 

@@ -1,8 +1,8 @@
-"""What the accounts let each other use, and the same for servers that are not the embedded one.
+"""The exports and imports of the accounts, and the same for servers other than the embedded one.
 
-Streams and buckets live in DATA, programs that answer requests in SERVICES, dashboards and browsers in APP.
-Whoever may create a consumer picks where it delivers to, within the stream's account: so nothing that listens
-is in DATA. docs/accounts.md has the picture.
+Streams and buckets are in DATA, programs that answer requests in SERVICES, dashboards and browsers in APP.
+Whoever may create a consumer chooses its deliver subject within the stream's account, so nothing in DATA
+listens. docs/accounts.md has the picture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,17 @@ from typing import Literal
 from services.accounts.roles import INBOX, OWN_INBOX, Role, Roles, reading
 
 DOMAIN = "data"
-"""What APP and SERVICES call DATA's JetStream."""
+"""The domain by which APP and SERVICES reach DATA's JetStream."""
 API = f"$JS.{DOMAIN}.API"
-"""What they call its API."""
+"""Its API prefix there."""
 SERVICES_INBOX = "_INBOX_services"
-"""Root of the inboxes of SERVICES."""
+"""Prefix of all inboxes of SERVICES."""
 DASHBOARD = Role(
     "dashboard", streams=("*",), services=("*",), publish=("history.>", "workflow-start.>", "comparison.>")
 )
-"""The app without sign-in: the rights of an analyst, and workflows may be started."""
+"""The app without sign-in: the permissions of an analyst, and it may start workflows."""
 BROKER = Role("broker", publish=("tokens.mint",))
-"""The app with sign-in: asks for the tokens of others."""
+"""The app with sign-in: requests tokens for viewers' roles."""
 ACCOUNTS = ("sys", "data", "services", "app")
 
 _FLOW = "$JS.FC.>"
@@ -30,20 +30,20 @@ _FLOW = "$JS.FC.>"
 
 @dataclass(frozen=True)
 class Export:
-    """What an account lets others use."""
+    """One export of an account."""
 
     kind: Literal["service", "stream"]
     subject: str
     users: tuple[str, ...]
     """The accounts that import it."""
     many: bool = False
-    """Whether a request has many answers."""
+    """True if a request gets many replies."""
     local: str = ""
-    """What it is called where it is imported; empty: the same."""
+    """Its subject in the importing account; empty: the same."""
 
 
 def _api(*subjects: str, users: tuple[str, ...]) -> list[Export]:
-    """Subjects of JetStream's API, which importers have under the domain's name."""
+    """Exports of JetStream API subjects. Importers see them under the domain's prefix."""
     return [
         Export("service", subject, users, local=subject.replace("$JS.API", API, 1)) for subject in subjects
     ]
@@ -72,16 +72,16 @@ EXPORTS: Mapping[str, Sequence[Export]] = {
         Export("service", "$SRV.>", ("app",), many=True),
     ),
 }
-"""What each account exports, and to whom."""
+"""The exports of each account."""
 
 
 def imports(account: str) -> list[tuple[str, Export]]:
-    """What an account imports, and from which."""
+    """The imports of an account, and the account each comes from."""
     return [(owner, each) for owner, exports in EXPORTS.items() for each in exports if account in each.users]
 
 
 def in_words() -> str:
-    """The exports and imports as a text, one a line."""
+    """The exports and imports as text, one per line."""
     lines = []
     for account, exports in EXPORTS.items():
         lines += ["", f"{account.upper()} exports"]
@@ -98,7 +98,7 @@ def in_words() -> str:
 
 
 def as_nsc(roles: Roles) -> str:
-    """The same for an operator of your own, as commands of `nsc`."""
+    """The same as `nsc` commands, for your own operator."""
     lines = ["nsc add operator lookback --sys"]
     lines += [f"nsc add account {name.upper()}" for name in ACCOUNTS if name != "sys"]
     limits = ("mem-storage", "disk-storage", "streams", "consumer")
@@ -127,7 +127,7 @@ def as_nsc(roles: Roles) -> str:
 
 
 def as_users(roles: Roles) -> str:
-    """The roles as users of a server with a single account: a whole nats-server.conf."""
+    """The roles as users of a server with a single account: a complete nats-server.conf."""
     lines = [
         "jetstream { store_dir: jetstream }",
         "authorization {",

@@ -1,4 +1,4 @@
-"""Roles, and what each may do in NATS: a table in a file becomes lists of permitted subjects."""
+"""Roles and their NATS permissions: turns the roles file into lists of permitted subjects."""
 
 import logging
 import os
@@ -14,14 +14,14 @@ from nats_client.subjects import check_bucket, check_filter, check_service, chec
 
 FILE = Path(__file__).parent / "roles.toml"
 INBOX = "_INBOX_app"
-"""Root of all inboxes of the dashboards' account; each connection has its own below it."""
+"""Prefix of all inboxes of the dashboards' account. Each connection has its own below it."""
 OWN_INBOX = f"{INBOX}.{{{{name()}}}}.>"
-"""The inbox of a user in a scoped signing key's template, where the server puts the user's name."""
+"""A user's inbox in the template of a scoped signing key. The server fills in the user's name."""
 ALL = "*"
 NEVER = {
-    TOKENS: "whoever may ask for tokens has every role",
-    f"{INBOX}.>": "the answers to others are delivered there",
-    "$JS.>": "JetStream's API is not for messages; 'streams' and 'manage' say what may be asked of it",
+    TOKENS: "whoever may request tokens has every role",
+    f"{INBOX}.>": "replies to others are delivered there",
+    "$JS.>": "JetStream's API is set with 'streams' and 'manage'",
     "$SYS.>": "it belongs to the server",
 }
 """Subjects that no role may publish to, and why."""
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Role:
-    """What one role may do; each field is documented in roles.toml."""
+    """The permissions of one role. roles.toml documents each field."""
 
     name: str
     groups: tuple[str, ...] = ()
@@ -46,14 +46,14 @@ class Role:
 
     @property
     def readable(self) -> tuple[str, ...]:
-        """The streams that may be read, those behind the buckets among them; "*" alone: all."""
+        """The streams that may be read, including those of buckets; "*" alone: all."""
         if ALL in self.streams:
             return (ALL,)
         return tuple(dict.fromkeys([*self.streams, *(f"KV_{bucket}" for bucket in self.buckets)]))
 
     def permissions(self, api: str = "$JS.API") -> dict[str, dict[str, list[str]]]:
-        """`pub` and `sub` of a user's JWT, or of a scoped signing key's template. `api`: what JetStream's API
-        is called in the account where the user connects."""
+        """`pub` and `sub` of a user's JWT, or of the template of a scoped signing key. `api`: the prefix of
+        JetStream's API in the account where the user connects."""
         allowed: list[str] = []
         for stream in self.readable:
             allowed += reading(stream, api)
@@ -62,21 +62,21 @@ class Role:
         allowed += self.publish
         for stream in self.manage:
             allowed += [f"{api}.STREAM.PURGE.{stream}", f"{api}.STREAM.MSG.DELETE.{stream}"]
-        # To the server an empty list of what is allowed is no restriction.
+        # The server treats an empty allow list as no restriction.
         pub = {"allow": allowed} if allowed else {"deny": [">"]}
         return {"pub": pub, "sub": {"allow": [OWN_INBOX]}}
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The table."""
+    """The roles file."""
 
     roles: Mapping[str, Role]
     claim: str = "groups"
     minutes: float = MINUTES
 
     def of(self, groups: Iterable[str]) -> Role | None:
-        """The role of a person with these groups: the first that has one of them."""
+        """The role of a person with these groups: the first that lists one of them."""
         mine = set(groups)
         for role in self.roles.values():
             if ALL in role.groups or mine & set(role.groups):
@@ -85,7 +85,7 @@ class Roles:
 
 
 def reading(stream: str, api: str) -> list[str]:
-    """The subjects that may be asked to read `stream`, and to see how it is set up; "*": all streams."""
+    """The subjects needed to read `stream` and its configuration; "*": all streams."""
     flow = ["$JS.FC.>"] if stream == ALL else [f"$JS.FC.{stream}.>", f"$JS.FC.*.*.{stream}.>"]
     listing = [f"{api}.STREAM.LIST", f"{api}.STREAM.NAMES"] if stream == ALL else []
     return [
@@ -100,12 +100,12 @@ def reading(stream: str, api: str) -> list[str]:
 
 
 def roles_file() -> Path:
-    """Where the table is: what LOOKBACK_ROLES names, or the file beside this module."""
+    """The path of the roles file: LOOKBACK_ROLES, or the file beside this module."""
     return Path(os.environ.get("LOOKBACK_ROLES") or FILE)
 
 
 def load_roles(file: Path | None = None) -> Roles:
-    """The table of `file`, by default `roles_file()`. Raises SettingsError, which names the file, the role
+    """The roles in `file`, by default `roles_file()`. Raises SettingsError, which names the file, the role
     and the key."""
     file = file or roles_file()
     try:
@@ -115,7 +115,7 @@ def load_roles(file: Path | None = None) -> Roles:
             f"The roles file {str(file)!r} cannot be read ({error.__class__.__name__})."
         ) from None
     except ValueError as error:
-        raise SettingsError(f"The roles file {str(file)!r} is no TOML: {error}.") from None
+        raise SettingsError(f"The roles file {str(file)!r} is not valid TOML: {error}.") from None
     try:
         return _roles(table)
     except (SettingsError, SubjectError) as error:
@@ -123,22 +123,22 @@ def load_roles(file: Path | None = None) -> Roles:
 
 
 class Table:
-    """The roles file, read anew when it changes; a broken one changes nothing, and the log says so."""
+    """The roles file, read again when it changes. A broken file changes nothing, and the log says so."""
 
     def __init__(self) -> None:
-        """Raises SettingsError where there is nothing to begin with."""
+        """Raises SettingsError if the file cannot be read at the start."""
         self._file = roles_file()
         self._seen = self._mark()
         self._roles = load_roles(self._file)
 
     def current(self) -> Roles:
-        """The newest table that could be read."""
+        """The roles as last read successfully."""
         mark = self._mark()
         if mark != self._seen:
             self._seen = mark
             try:
                 self._roles = load_roles(self._file)
-                log.warning("The roles are read anew: %s.", ", ".join(self._roles.roles))
+                log.warning("The roles file has changed. Roles: %s.", ", ".join(self._roles.roles))
             except SettingsError as error:
                 log.error("%s The roles stay as they were.", error)
         return self._roles
@@ -163,14 +163,14 @@ def _roles(table: Mapping[str, Any]) -> Roles:
     if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not 0.05 <= minutes <= 1440:
         raise SettingsError("'minutes' must be a number from 0.05 to 1440.")
     if not isinstance(roles, Mapping) or not roles:
-        raise SettingsError("There is no role. Write one as [roles.viewer].")
+        raise SettingsError("There is no role. Add one, such as [roles.viewer].")
     return Roles({name: _role(name, entry) for name, entry in roles.items()}, claim, minutes)
 
 
 def _role(name: str, entry: Any) -> Role:
     known = [f.name for f in fields(Role) if f.name != "name"]
     if not isinstance(entry, Mapping):
-        raise SettingsError(f"The role {name!r} is no table. Write it as [roles.{name}].")
+        raise SettingsError(f"The role {name!r} is not a table. Write it as [roles.{name}].")
     if not name.isidentifier():
         raise SettingsError(f"The role {name!r} must have a name of letters, digits and underscores.")
     lists: dict[str, tuple[str, ...]] = {}
@@ -204,7 +204,7 @@ def _role(name: str, entry: Any) -> Role:
 
 
 def _overlap(one: list[str], other: list[str]) -> bool:
-    """Whether a subject can match both of two filters, given as tokens."""
+    """True if a subject can match both filters, given as tokens."""
     for a, b in zip(one, other, strict=False):
         if ">" in (a, b):
             return True

@@ -1,4 +1,4 @@
-"""Publishes for the comparison, and measures its websocket side.
+"""Publishes for the Comparison page, and measures its websocket side.
 
 Imports accounts, monitoring and program.
 """

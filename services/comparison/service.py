@@ -1,20 +1,20 @@
-"""Publish simulated series for the page Comparison, and tell how a browser's connection fares: the service
+"""Publishes simulated series for the Comparison page, and reports on a browser's connection: the NATS service
 `comparison`.
 
     python -m services.comparison nats://127.0.0.1:4222 http://127.0.0.1:8222 [publisher.creds]
 
-It publishes into the stream COMPARISON while somebody asks for it, and no longer: the page repeats its
-request each second, and without one for 30 s it stops. The second argument is the server's monitoring URL.
-The login for requests is taken from NATS_CREDS, … as everywhere; the third argument is the credentials file
-of the publisher, where that lives in another account. Ends on SIGTERM.
+It publishes into the stream COMPARISON only while a page is open: the page repeats its request each second,
+and publishing stops 30 s after the last one. The second argument is the server's monitoring URL. The login
+for requests comes from NATS_CREDS, … as everywhere. The third argument is the publisher's credentials file,
+if that is in another account. Ends on SIGTERM.
 
     comparison.run      {"rate": 100, "series": 10, "look_back": 60, "changed": 1764090000.5, "connection": …}
     comparison.token    {}
 
-`run` asks for `rate` messages a second in all, over `series` series. Of several who ask, the one who
-`changed` it last (seconds since the epoch) decides. The answer tells what is published, the sequence where a
-`look_back` of that many seconds starts, and what the server reports of the connection named `connection`.
-`token` gives a user JWT that may read this stream, from a web page.
+`run` requests `rate` messages per second in total, over `series` series. Of several pages, the one that
+`changed` its wish last (seconds since the epoch) decides. The reply has what is published, the sequence at
+which a `look_back` of that many seconds starts, and what the server reports about the connection named
+`connection`. `token` returns a user JWT that may read this stream from a web page.
 """
 
 import asyncio
@@ -44,30 +44,30 @@ from nats_client.errors import LookbackError, one_of
 from services import monitoring
 from services.accounts.claims import Key
 from services.comparison.sockets import bytes_sent
-from services.program import connect, until_told
+from services.program import connect, until_signal
 
 NAME = "comparison"
 VERSION = "1.0.0"
 ROLE = "comparison"
-"""The role whose tokens web pages get."""
+"""The role of the tokens that web pages get."""
 STREAM = StreamConfig(
     name="COMPARISON",
     description="Lookback's comparison: simulated series, published while the page is open",
     subjects=["simulated.>"],
     storage=StorageType.FILE,
     discard=DiscardPolicy.OLD,
-    max_age=15 * 60,  # longer than a feed that nobody reads lives
+    max_age=15 * 60,  # longer than an unread feed stays open
     max_bytes=256 * 1024 * 1024,
     allow_direct=True,
 )
-STREAM_NAME_IN_USE = 10058  # the server's error code; in use with another configuration, that is
+STREAM_NAME_IN_USE = 10058  # the server's error code: in use with another configuration
 MOST_RATE = 5000  # messages a second
 MOST_SERIES = 100
 MOST_LOOK_BACK = 3600  # seconds
 MOST_ASKED = 1024  # bytes of a request
 STOP_AFTER = 30.0  # seconds without a request
-TICK = 0.01  # seconds between two lots of messages, at the least
-MOST_LATE = 1.0  # seconds that are made up for after a pause of the machine; what is older is left out
+TICK = 0.01  # minimum seconds between two batches of messages
+MOST_LATE = 1.0  # seconds to catch up after a pause of the machine; older messages are skipped
 REQUEST_TIMEOUT = 2.0  # seconds
 HTTP_TIMEOUT = 1.0  # seconds
 CLOSE_TIMEOUT = 1.0  # seconds
@@ -77,7 +77,7 @@ log = logging.getLogger("services.comparison")
 
 @dataclass(frozen=True)
 class Wish:
-    """What one page asks for."""
+    """What one page wants published."""
 
     rate: int
     series: int
@@ -87,7 +87,7 @@ class Wish:
 
     @classmethod
     def read(cls, data: bytes) -> "Wish":
-        """Raises ServiceError with code 400, and what is wrong."""
+        """Raises ServiceError with code 400 and the reason."""
         if len(data) > MOST_ASKED:
             raise ServiceError("400", f"The request has {len(data):,} bytes; {MOST_ASKED:,} are allowed.")
         try:
@@ -95,13 +95,13 @@ class Wish:
         except (ValueError, RecursionError):
             raise ServiceError("400", "The request is not JSON.") from None
         if not isinstance(asked, dict):
-            raise ServiceError("400", "The request is no JSON object.")
+            raise ServiceError("400", "The request must be a JSON object.")
         known = tuple(cls.__dataclass_fields__)
         if unknown := asked.keys() - set(known):
             raise ServiceError("400", one_of(min(unknown), known, what="key"))
         connection = asked.get("connection")
         if connection is not None and not isinstance(connection, str):
-            raise ServiceError("400", "'connection' is no text.")
+            raise ServiceError("400", "'connection' must be a text.")
         return cls(
             int(_number(asked, "rate", 1, MOST_RATE)),
             int(_number(asked, "series", 1, MOST_SERIES)),
@@ -114,18 +114,18 @@ class Wish:
 def _number(asked: Mapping[str, Any], name: str, least: float, most: float) -> float:
     value = asked.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise ServiceError("400", f"{name!r} has {value!r}; it is a number from {least:g} to {most:g}.")
+        raise ServiceError("400", f"{name!r} is {value!r}; it must be a number from {least:g} to {most:g}.")
     return value
 
 
 def value_at(series: int, seconds: float) -> float:
-    """What series 0, 1, … measures at a time: a slow wave of its own, and a little noise."""
+    """The value of series 0, 1, … at a time: a slow wave and a little noise."""
     wave = math.sin(seconds / (6 + series % 7) + 2.1 * series)
     return 10 * (series + 1) + 3.5 * wave + random.gauss(0, 0.35)
 
 
 class Publisher:
-    """Publishes while it is asked to."""
+    """Publishes while a page requests it."""
 
     def __init__(self, client: Client) -> None:
         self.rate = self.series = 1
@@ -139,18 +139,18 @@ class Publisher:
 
     @property
     def running(self) -> bool:
-        """Whether somebody wants it."""
+        """True while a page wants it."""
         return time.monotonic() < self._until
 
     def ask(self, wish: Wish) -> None:
-        """Go on for a while, as `wish` has it unless another has changed it since."""
+        """Continue for a while, with `wish` unless another page has changed it since."""
         if not self.running or wish.changed > self._changed:
             self.rate, self.series, self._changed = wish.rate, wish.series, wish.changed
             self._asked.set()
         self._until = time.monotonic() + STOP_AFTER
 
     async def run(self) -> None:
-        """Publish when asked to, until cancelled."""
+        """Publish on request, until cancelled."""
         while True:
             await self._asked.wait()
             self._asked.clear()
@@ -168,15 +168,15 @@ class Publisher:
             now = time.monotonic()
             due = max(due, now - MOST_LATE)
             while due <= now:
-                if self._client.is_connected:  # buffered, they would arrive late
+                if self._client.is_connected:  # nats-py would buffer them, and they would arrive late
                     await self._one()
                 due += 1 / self.rate
-            with contextlib.suppress(TimeoutError):  # another rate begins at once
+            with contextlib.suppress(TimeoutError):  # a new rate takes effect at once
                 pause = min(max(TICK, due - time.monotonic()), STOP_AFTER)
                 await asyncio.wait_for(self._asked.wait(), pause)
                 self._asked.clear()
                 due = min(due, time.monotonic() + 1 / self.rate)
-        log.info("Nobody asks any more: %d messages in all.", self.published)
+        log.info("No page is open any more: %d messages published.", self.published)
 
     async def _one(self) -> None:
         self._next = series = self._next % self.series
@@ -191,7 +191,9 @@ class Publisher:
         with contextlib.suppress(NotFoundError):
             state = (await js.stream_info(str(STREAM.name))).state
             if state.messages == 0 and state.last_seq:
-                await js.delete_stream(str(STREAM.name))  # nobody is to be told of what went long ago
+                await js.delete_stream(
+                    str(STREAM.name)
+                )  # otherwise pages would report its old messages as lost
         try:
             await js.add_stream(STREAM)
         except BadRequestError as error:
@@ -200,9 +202,10 @@ class Publisher:
             await js.update_stream(STREAM)
 
     async def start_of(self, look_back: float) -> int:
-        """The sequence of the first message that is at most `look_back` seconds old, or will be.
+        """The sequence of the first message that is at most `look_back` seconds old; the next one if there is
+        none.
 
-        By direct get, as of ADR-31: a consumer that starts by time cannot be made again by sequence.
+        Uses direct get (ADR-31): a consumer that starts by time cannot be recreated by sequence.
         """
         since = datetime.fromtimestamp(time.time() - look_back, UTC).isoformat().replace("+00:00", "Z")
         asked = json.dumps({"batch": 1, "start_time": since, "next_by_subj": "simulated.>"}).encode()
@@ -214,19 +217,19 @@ class Publisher:
                 return int(sequence)
             state = (await self._client.jetstream().stream_info(str(STREAM.name))).state
             return int(state.last_seq) + 1 if state.messages else 1
-        return 1  # the stream is about to be made
+        return 1  # the stream does not exist yet
 
 
 class Monitor:
-    """What the server tells at its monitoring port."""
+    """The server's monitoring port."""
 
     def __init__(self, url: str) -> None:
-        """`url` as http://127.0.0.1:8222."""
+        """`url` like http://127.0.0.1:8222."""
         self._url = url
         self._known: dict[str, int] = {}  # connection ids by name
 
     def server(self) -> dict[str, Any]:
-        """CPU in percent of one core; port and compression of the websocket listener, None without one."""
+        """CPU in percent of one core; port and compression of the websocket listener, or None."""
         varz = monitoring.read(self._url, "/varz", HTTP_TIMEOUT)
         websocket = varz.get("websocket") or {}
         return {
@@ -236,9 +239,9 @@ class Monitor:
         }
 
     def connection(self, name: str, port: int) -> dict[str, Any] | None:
-        """What was sent to the web page whose connection is called `name`, by the listener at `port`:
-        `messages`, their `payload` in bytes before protocol and compression, and the bytes on the `wire`,
-        where the system tells. None where there is no such connection."""
+        """What the listener at `port` has sent to the web page whose connection is called `name`: `messages`,
+        their `payload` in bytes before protocol and compression, and the bytes on the `wire` (None if the
+        system cannot tell). None if there is no such connection."""
         found = self._find(name)
         if found is None:
             return None
@@ -271,7 +274,7 @@ class Comparison:
         self._monitor = monitor
 
     async def serve(self) -> None:
-        """Answer requests, as long as the connection lives."""
+        """Answer requests while the connection lives."""
         service = await nats.micro.add_service(
             self._client, name=NAME, version=VERSION, description="Simulated series for the page Comparison"
         )
@@ -294,7 +297,7 @@ class Comparison:
         }
 
     def _look(self, name: str | None) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-        """What the server tells of itself, and of a connection."""
+        """What the server reports about itself and about a connection."""
         try:
             server = self._monitor.server()
             port = server["port"]
@@ -304,7 +307,7 @@ class Comparison:
             return None, None
 
     async def _token(self, _: bytes) -> dict[str, Any]:
-        # A bearer's key signs nothing, so nobody has to keep it.
+        # A bearer token needs no signature, so the seed is not kept.
         asked = json.dumps({"role": ROLE, "key": Key.new("user").public}).encode()
         try:
             reply = await self._client.request(TOKENS, asked, timeout=REQUEST_TIMEOUT)
@@ -317,8 +320,8 @@ class Comparison:
         if server is None or server["port"] is None:
             raise ServiceError("503", "The NATS server has no websocket listener.")
         minted = json.loads(reply.data)
-        told = {name: minted[name] for name in ("jwt", "inbox_prefix", "lives")}
-        return {**told, "port": server["port"]}
+        token = {name: minted[name] for name in ("jwt", "inbox_prefix", "lives")}
+        return {**token, "port": server["port"]}
 
 
 def _answering(work: Callable[[bytes], Awaitable[dict[str, Any]]]) -> Callable[[Request], Awaitable[None]]:
@@ -336,8 +339,8 @@ def _answering(work: Callable[[bytes], Awaitable[dict[str, Any]]]) -> Callable[[
 
 
 async def serve(settings: Settings, monitoring_url: str, publishing: Settings) -> None:
-    """Answer and publish until cancelled; `publishing` is the publisher's login. Raises ConnectionError
-    where a login has ended for good."""
+    """Answer and publish until cancelled; `publishing` is the publisher's login. Raises ConnectionError if a
+    login has ended for good."""
     ended = asyncio.Event()
     client = await connect(settings, f"lookback-{NAME}", log, ended=ended.set)
     data = (
@@ -354,14 +357,14 @@ async def serve(settings: Settings, monitoring_url: str, publishing: Settings) -
     finally:
         running.cancel()
         for each in {client, data}:
-            with contextlib.suppress(Exception):  # on the way out there is nobody to tell
+            with contextlib.suppress(Exception):  # shutting down: nobody can act on an error
                 await asyncio.wait_for(each.close(), CLOSE_TIMEOUT)
 
 
 async def _main(url: str, monitoring_url: str, publisher: str | None) -> None:
     settings = replace(Settings.load(), url=url)
     publishing = Settings(url=url, credentials=publisher) if publisher else settings
-    await until_told(serve(settings, monitoring_url, publishing))
+    await until_signal(serve(settings, monitoring_url, publishing))
 
 
 def main() -> None:

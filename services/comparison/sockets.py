@@ -1,6 +1,6 @@
-"""What the kernel has sent on somebody's TCP connection: what travels, after compression and encryption.
+"""The bytes that the kernel has sent on a TCP connection: after compression and encryption.
 
-A NATS server tells what it has sent before compression. Linux lets anybody ask for the counters of a socket:
+A NATS server reports bytes before compression. On Linux, anybody may read the counters of a socket:
 https://man7.org/linux/man-pages/man7/sock_diag.7.html, struct tcp_info in linux/tcp.h.
 """
 
@@ -17,7 +17,7 @@ _INET_DIAG_INFO = 2
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _DIAG_MESSAGE = 72  # bytes of struct inet_diag_msg, before its attributes
-_BYTES_ACKED = 120  # offset in struct tcp_info of what the other side has; sent twice counts once
+_BYTES_ACKED = 120  # offset in struct tcp_info of the acknowledged bytes; retransmissions count once
 _TIMEOUT = 0.5  # seconds
 
 Address = tuple[str, int]
@@ -25,8 +25,8 @@ Address = tuple[str, int]
 
 
 def bytes_sent(local: Address, peer: Address) -> int | None:
-    """Bytes that have arrived at `peer` over the connection of this machine's `local`; None where there is no
-    such connection, or this system does not tell."""
+    """Bytes that `peer` has acknowledged on the connection from this machine's `local`. None if there is no
+    such connection, or if this system cannot tell."""
     if not sys.platform.startswith("linux"):
         return None
     with suppress(OSError, ValueError, struct.error):

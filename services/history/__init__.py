@@ -1,4 +1,4 @@
-"""The history service and its archiver: SQL over NATS, out of DuckDB or PostgreSQL.
+"""The history service and its archiver: SQL over NATS, from DuckDB or PostgreSQL.
 
 Imports program and workflow.
 """

@@ -1,9 +1,9 @@
-"""Copies streams into the archive, as runs of the workflow `archive`: every five minutes, and when asked to.
+"""Copies streams into the archive, as runs of the workflow `archive`: every five minutes and on request.
 
-It runs in the history service's process, since only one process may open a DuckDB file. For each stream a run
-looks what is new, copies it in order, checks the copy against what was read, and forgets what has become
-old. A run that ends early leaves nothing half done: the next one goes on behind the newest sequence stored,
-and storing a message again changes nothing.
+It runs in the history service's process, because only one process may write a DuckDB file. For each stream, a
+run looks for new messages, copies them in order, checks the copy against what was read, and deletes old rows.
+A run that ends early leaves nothing half done: the next one continues after the newest stored sequence, and
+storing a message again is a no-op.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ from services.history.database import Database, Message
 from services.workflow import Job, Workflow, serve
 
 EVERY = 300.0  # seconds between two runs
-KEEP = timedelta(days=30)  # what is older is forgotten
-PART = 20_000  # messages that are copied at once
-READ_TIMEOUT = 60.0  # seconds that reading one part may take
-RETRY_AFTER = 1.0  # seconds between two looks for a stream that is not there yet
+KEEP = timedelta(days=30)  # older messages are deleted
+PART = 20_000  # messages copied at a time
+READ_TIMEOUT = 60.0  # seconds to read one part
+RETRY_AFTER = 1.0  # seconds between two checks for a stream that does not exist yet
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -37,44 +37,44 @@ log = logging.getLogger("services.history.archiver")
 
 
 class ArchiveError(LookbackError):
-    """A stream cannot be archived as it is."""
+    """A stream cannot be archived."""
 
 
 class Part:
-    """Messages on their way into the archive: where a consumer delivers to."""
+    """Messages on their way into the archive. Implements the receiving side of a consumer."""
 
     def __init__(self) -> None:
         self.raw = Raw()
         self.lost = 0
         """Messages that left the stream before they could be read."""
         self.void = False
-        """Whether the stream turned out to be another one."""
+        """True if the stream turned out to be another one."""
 
     def room(self) -> None:
-        """All messages are read."""
+        """Nothing to do: all messages are read."""
 
     def left_out(self, count: int, until: int) -> None:
-        """Never: there is room for all."""
+        """Never called, because there is room for all."""
 
     def messages(self, raw: Raw) -> None:
-        """Take in messages, in order."""
+        """Take messages, in order."""
         self.raw.seq.extend(raw.seq)
         self.raw.received.extend(raw.received)
         self.raw.subject.extend(raw.subject)
         self.raw.payload.extend(raw.payload)
 
     def back_to(self, seq: int, stored: int) -> None:
-        """Forget what came behind `seq`: it comes again."""
+        """Drop the messages after `seq`; they will be delivered again."""
         kept = int(np.searchsorted(self.raw.seq, seq, "right"))
         for column in (self.raw.seq, self.raw.received, self.raw.subject, self.raw.payload):
             del column[kept:]
 
     def recreated(self) -> None:
-        """What was read belongs to a stream that is no more."""
+        """The messages so far belong to a stream that is gone."""
         self.void = True
 
     def gone(self, count: int, start: int, end: int) -> None:
-        """Count what was lost."""
+        """Count lost messages."""
         self.lost += count
 
 
@@ -90,8 +90,8 @@ class Archiver:
         self._keep = keep
 
     async def serve(self, every: float = EVERY) -> None:
-        """Run every `every` seconds, and when a request asks for it, until cancelled. The first run waits for
-        the streams: what starts together comes up in any order."""
+        """Run every `every` seconds and on request, until cancelled. The first run waits for the streams,
+        because programs that start together come up in any order."""
         async with serve("archive", self.run, url=self._settings.url) as service:
             async with self._connected() as connection:
                 for stream in self._streams:
@@ -102,7 +102,7 @@ class Archiver:
                 await asyncio.sleep(every)
 
     async def run(self, workflow: Workflow) -> None:
-        """One run: each stream is a job. A stream that fails does not hold up the others."""
+        """One run. Each stream is a job; a stream that fails does not stop the others."""
         failed: list[str] = []
         async with self._connected() as connection:
             for stream in self._streams:
@@ -130,27 +130,27 @@ class Archiver:
             created = _microseconds(pd.Timestamp(info["created"]).value)
             first, last = int(info["state"]["first_seq"]), int(info["state"]["last_seq"])
             newest = await asyncio.to_thread(self._database.newest, stream, created)
-            done = max(newest, first - 1)  # up to here nothing is left to be copied
+            done = max(newest, first - 1)  # nothing up to here needs copying
             total = max(0, last - done)
             step.log(f"stored up to {newest:,}; the stream has {first:,} to {last:,}")
             if newest and first > newest + 1 and loses(info["config"]):
                 step.log(f"{first - newest - 1:,} messages left the stream before they were archived")
-        copied, told = 0, None
+        copied, logged = 0, None
         with job.step("copy") as step:
             while done < last:
                 until = min(last, done + PART)
-                # Without anything stored, by time: what is older than is kept is not worth copying.
+                # If nothing is stored yet, start by time: rows older than KEEP would be deleted again.
                 part, why = await self._read(connection, stream, done if newest else None, until)
-                if why != told:
-                    step.log(f"read by sequence: {why}" if why else "read by a consumer")
-                    told = why
+                if why != logged:
+                    step.log(f"read by sequence: {why}" if why else "read with a consumer")
+                    logged = why
                 messages = [
                     Message(stream, created, seq, _microseconds(stored), subject, payload)
                     for seq, stored, subject, payload in zip(
                         part.raw.seq, part.raw.received, part.raw.subject, part.raw.payload, strict=True
                     )
                 ]
-                if messages:  # a part may be gone as a whole
+                if messages:  # all messages of a part may have left the stream
                     await asyncio.to_thread(self._database.insert, messages)
                     newest = messages[-1].seq
                 copied += len(messages)
@@ -160,7 +160,7 @@ class Archiver:
         with job.step("check") as step:
             stored = await asyncio.to_thread(self._database.newest, stream, created)
             if stored < newest:
-                raise ArchiveError(f"The archive ends at {stored:,}, and {newest:,} was written to it.")
+                raise ArchiveError(f"The archive ends at {stored:,}, but {newest:,} was written to it.")
             step.log(f"the archive ends at {stored:,}")
         with job.step("forget") as step:
             forgotten = await asyncio.to_thread(self._database.forget, stream, datetime.now(UTC) - self._keep)
@@ -169,15 +169,15 @@ class Archiver:
     async def _read(
         self, connection: Connection, stream: str, after: int | None, until: int
     ) -> tuple[Part, str | None]:
-        """The messages behind sequence `after`, or since the oldest time that is kept, up to `until`; and why
-        they were read by sequence, if they were. Raises ArchiveError, TimeoutError."""
+        """The messages after sequence `after`, or since the oldest time to keep, up to `until`; and why they
+        were read by sequence, if they were. Raises ArchiveError, TimeoutError."""
         part = Part()
         consumer = Consumer(connection, stream, None, lambda: pd.Timedelta(self._keep), part, until=until + 1)
         consumer.last_seq = after
         async with asyncio.timeout(READ_TIMEOUT):
             await consumer.run()
         if part.void:
-            raise ArchiveError(f"The stream {stream!r} was made anew meanwhile; the next run goes on.")
+            raise ArchiveError(f"The stream {stream!r} was recreated meanwhile. The next run continues.")
         return part, consumer.by_sequence
 
 
@@ -191,5 +191,5 @@ async def _wait_for(connection: Connection, stream: str) -> None:
 
 
 def _microseconds(ns: int) -> datetime:
-    """A time in ns since the epoch as the database keeps it, cut to microseconds."""
+    """A time in ns since the epoch, truncated to the microseconds that the database keeps."""
     return _EPOCH + timedelta(microseconds=ns // 1000)

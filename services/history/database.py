@@ -1,15 +1,16 @@
-"""The archive of messages in DuckDB (a file) or PostgreSQL, and SQL over it that can only read.
+"""The archive of messages in DuckDB (a file) or PostgreSQL, and read-only SQL over it.
 
-Table `messages`: one row per stored message, named by stream, time of the stream's creation and sequence; so
-a stream that is deleted and made again does not collide with its former self. View `history`, for people:
-stream, seq, time (UTC), subject, payload (JSON; NULL where it is none, the bytes are in messages.raw then).
+Table `messages`: one row per stored message. Its key is the stream, the stream's creation time and the
+sequence, so a stream that is deleted and created again does not collide with the old one. View `history`, for
+people: stream, seq, time (UTC), subject, payload (JSON; NULL if it is not JSON, then messages.raw has the
+bytes).
 
-SQL of strangers runs in a transaction that cannot write, and is left by a rollback. DuckDB has no way to
-files, network, extensions and Python's variables. PostgreSQL has what the role may read: a role that may
-write, or read the server's files, is refused, and so are functions with effects on others.
+Untrusted SQL runs in a read-only transaction that is rolled back. DuckDB has no access to files, network,
+extensions or Python's variables. PostgreSQL offers what the role may read: a role that may write or read the
+server's files is refused, and so are functions that affect others.
 
-The service that archives has the database open to write; each query is answered by another process
-(query_process.py), to which it lends the archive.
+The archiving service has the database open for writing. Each query runs in another process
+(query_process.py), to which the service lends the archive.
 """
 
 import re
@@ -26,25 +27,25 @@ import pyarrow as pa
 from nats_client.errors import LookbackError
 
 DSN = "LOOKBACK_HISTORY_DSN"
-"""The environment variable that names a PostgreSQL; it holds a password, so it is shown nowhere."""
+"""The environment variable with a PostgreSQL DSN. It contains a password, so it is never shown."""
 
 READER_DSN = "LOOKBACK_HISTORY_READER_DSN"
-"""The same database, for a role that can only read, which answers queries; by default that of DSN."""
+"""The same database, for the read-only role that answers queries. Default: the DSN."""
 
 Scalar = str | int | float | bool | None
-"""What a parameter's value may be."""
+"""The types of a parameter's value."""
 
 
 class DatabaseError(LookbackError):
-    """Base of what goes wrong with the archive."""
+    """Base class of errors of the archive."""
 
 
 class QueryRefused(DatabaseError):  # noqa: N818 - an outcome
-    """The SQL, or a parameter, is refused: in the database's own words, on one line."""
+    """The SQL or a parameter is refused. The text is the database's own message, on one line."""
 
 
 class QueryTooLarge(DatabaseError):  # noqa: N818 - an outcome
-    """The query, or a row of its answer, needs more than it may have."""
+    """The query, or one row of its result, exceeds a limit."""
 
 
 class QueryCancelled(DatabaseError):  # noqa: N818 - an outcome
@@ -52,7 +53,7 @@ class QueryCancelled(DatabaseError):  # noqa: N818 - an outcome
 
 
 class DatabaseFailed(DatabaseError):  # noqa: N818 - an outcome
-    """The database cannot be opened or reached, or gave up. Trying again later may help."""
+    """The database cannot be opened or reached, or failed. A retry may help."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ class Message:
 
     stream: str
     created: datetime
-    """When the stream was created, by the server's clock, with a time zone: tells its incarnations apart."""
+    """When the stream was created, by the server's clock, with a time zone. Distinguishes streams of the same
+    name."""
     seq: int
     time: datetime
-    """When the server stored it, with a time zone; microseconds are kept."""
+    """When the server stored it, with a time zone, in microseconds."""
     subject: str
     payload: bytes
 
@@ -72,13 +74,13 @@ class Message:
 class Query(ABC):
     """One SELECT: open() it, count() its rows, read its batches(), close() it.
 
-    Each of them may block and may be called in another thread than the one before; cancel() may be called
-    at any time in any thread. They raise QueryRefused, QueryCancelled and DatabaseFailed.
+    Each method may block, and may be called from another thread than the one before. cancel() may be called
+    at any time from any thread. They raise QueryRefused, QueryCancelled and DatabaseFailed.
     """
 
     schema: pa.Schema
-    """Names and types of the columns, once it is open. Times are timestamp[us] (UTC where they have a zone),
-    decimals double, JSON is arrow.json, what Arrow has no type for is text."""
+    """Names and types of the columns, once the query is open. Times are timestamp[us] (UTC if they have a
+    zone), decimals are double, JSON is arrow.json, types unknown to Arrow are text."""
 
     def __init__(self) -> None:
         self._cancelled = False
@@ -95,16 +97,16 @@ class Query(ABC):
         self.close()
 
     def cancel(self) -> None:
-        """End what runs, and let nothing start any more. Call it until what runs has ended."""
+        """End the running step and prevent further ones. Call it until the running step has ended."""
         self._cancelled = True
 
     @abstractmethod
     def open(self) -> None:
-        """Let the database check it; nothing has run yet, but there is a schema."""
+        """Let the database check the query. Nothing runs yet, but the schema is known."""
 
     @abstractmethod
     def count(self) -> int:
-        """How many rows there will be, in the same snapshot of the data as the rows themselves."""
+        """The number of rows, from the same snapshot as the rows themselves."""
 
     @abstractmethod
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -112,47 +114,47 @@ class Query(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Leave nothing of it in the database. May be called at any time, and again."""
+        """Remove everything of it from the database. Idempotent; may be called at any time."""
 
 
 class Database(ABC):
-    """An archive. Nothing is opened or connected to before it is used, and what has failed is tried anew."""
+    """An archive. It opens or connects on first use, and retries after a failure."""
 
     name: str
-    """What it is, for people; without credentials."""
+    """A description for people, without credentials."""
 
     @abstractmethod
     def query(self, sql: str, parameters: Mapping[str, Scalar], seconds: float) -> Query:
-        """A query of the one SELECT in `sql`, with `$name` bound to `parameters["name"]`.
+        """A query for the one SELECT in `sql`, with `$name` bound to `parameters["name"]`.
 
-        `seconds` bounds each of its steps where the database can do that by itself, for when nobody is
-        left to cancel.
+        `seconds` limits each step if the database can do that by itself, in case nobody is left to cancel.
         """
 
     @abstractmethod
     def insert(self, messages: Sequence[Message]) -> int:
-        """Store messages; how many of them were new. Creates the table. Raises DatabaseFailed."""
+        """Store messages and return how many were new. Creates the table. Raises DatabaseFailed."""
 
     @abstractmethod
     def newest(self, stream: str, created: datetime) -> int:
-        """The highest sequence stored of that stream's incarnation, 0 when there is none."""
+        """The highest stored sequence of this stream (with this creation time), 0 if there is none."""
 
     @abstractmethod
     def forget(self, stream: str, before: datetime) -> int:
-        """Delete what the server had stored of the stream before that time; how many messages it was."""
+        """Delete the stream's messages stored by the server before that time, and return how many there
+        were."""
 
     @abstractmethod
     def lent(self) -> AbstractContextManager[dict[str, Any]]:
-        """Let another process read the archive meanwhile; yields what open_archive() there needs. What is
-        stored meanwhile is in the archive that is lent next. Raises DatabaseFailed."""
+        """Let another process read the archive within the block. Yields what open_archive() needs there.
+        Messages stored meanwhile are visible in the next loan. Raises DatabaseFailed."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of files."""
+        """Release the files."""
 
     def tables(self, seconds: float) -> list[dict[str, Any]]:
-        """Each table and view: name, columns (name, type), rows, first and last time (UTC; None where it
-        has no column `time`)."""
+        """Each table and view: name, columns (name, type), rows, first and last time (UTC; None without a
+        column `time`)."""
         columns = self._rows(
             "SELECT table_name, column_name, data_type FROM information_schema.columns"
             " WHERE table_schema = current_schema() AND table_catalog = current_database()"
@@ -185,7 +187,7 @@ class Database(ABC):
 
 
 def json_text(payload: bytes) -> str | None:
-    """The payload as it is where it is JSON."""
+    """The payload as text if it is JSON, else None."""
     try:
         orjson.loads(payload)
         return payload.decode()
@@ -196,7 +198,7 @@ def json_text(payload: bytes) -> str | None:
 def check_names(names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise QueryRefused(f"Two columns have the name {name!r}. Name them apart with AS.")
+            raise QueryRefused(f"Two columns have the name {name!r}. Rename one with AS.")
 
 
 def one_line(words: str) -> str:

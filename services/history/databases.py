@@ -1,4 +1,4 @@
-"""Which database the archive is in."""
+"""Opens the database of the archive."""
 
 from pathlib import Path
 from typing import Any
@@ -7,8 +7,9 @@ from services.history.database import Database
 
 
 def open_database(file: Path, dsn: str | None, reader_dsn: str | None = None) -> Database:
-    """PostgreSQL where there is a DSN, else DuckDB in `file`. Raises DatabaseFailed on an unreadable DSN."""
-    # Here, so that a process loads the driver of the one that it uses
+    """PostgreSQL if there is a DSN, else DuckDB in `file`. Raises DatabaseFailed if a DSN cannot be
+    parsed."""
+    # Imported here, so that a process loads only the driver it uses
     if dsn or reader_dsn:
         from services.history.postgresql import PostgreSql
 
@@ -19,7 +20,7 @@ def open_database(file: Path, dsn: str | None, reader_dsn: str | None = None) ->
 
 
 def open_archive(lent: dict[str, Any]) -> Database:
-    """An archive that another process lends to this one, to be read only."""
+    """An archive that another process lends to this one, for reading only."""
     if "file" in lent:
         from services.history.duckdb_file import DuckDb
 

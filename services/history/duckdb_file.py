@@ -1,8 +1,8 @@
 """The archive in DuckDB: one file.
 
-DuckDB lets one process write a file, or any number read it. So it is open to write only until somebody wants
-to read. Where the archiver wants to write while a query reads, it writes to a copy, which then takes the
-file's place: the query goes on reading what it began with, and neither waits for the other.
+DuckDB lets one process write a file, or any number read it. So the file is open for writing only until
+somebody wants to read. If the archiver wants to write while a query reads, it writes to a copy that then
+replaces the file: the query goes on reading the old file, and neither waits for the other.
 https://duckdb.org/docs/stable/connect/concurrency
 """
 
@@ -38,12 +38,12 @@ from services.history.placeholders import without_semicolon
 
 log = logging.getLogger(__name__)
 
-MEMORY = "512MB"  # of one process; beyond it sorts and groups go to disk
-DISK = "1GB"  # of temporary files, of one process
-BATCH = 512  # rows; small, since a row may have a megabyte
-GAP = 1.0  # seconds that a change waits for queries to end, and new ones for the change
-CHANGE_TIMEOUT = 30.0  # seconds that a query waits for a change to end
-ROOM = 64 * 1024**2  # bytes on disk that a change may take beyond a copy of the file
+MEMORY = "512MB"  # per process; larger sorts and groups go to disk
+DISK = "1GB"  # temporary files per process
+BATCH = 512  # rows; few, because a row may have a megabyte
+GAP = 1.0  # seconds that a write waits for running queries, while new queries wait for the write
+CHANGE_TIMEOUT = 30.0  # seconds that a query waits for a write to end
+ROOM = 64 * 1024**2  # free bytes that a write needs besides a copy of the file
 
 _TABLE = """
     CREATE TABLE IF NOT EXISTS messages (
@@ -52,13 +52,13 @@ _TABLE = """
     );
     CREATE VIEW IF NOT EXISTS history AS SELECT stream, seq, time, subject, payload FROM messages;
 """
-# The table functions that only compute, or look at the catalog. Others read files, or change the database's
-# state from within a SELECT (checkpoint, register_external_resource, …), or hide further SQL (query).
+# Table functions that only compute or read the catalog. Others read files, change the database's state from
+# within a SELECT (checkpoint, register_external_resource, …), or contain further SQL (query).
 _TABLE_FUNCTIONS = {
     "duckdb_columns", "duckdb_functions", "duckdb_keywords", "duckdb_tables", "duckdb_types", "duckdb_views",
     "generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "summary", "unnest",
 }  # fmt: skip
-_FUNCTIONS_SHUT = {"current_setting"}  # paths are among the settings
+_FUNCTIONS_SHUT = {"current_setting"}  # settings include file paths
 _THEIRS = (
     duckdb.Error,
     pa.ArrowException,
@@ -73,23 +73,23 @@ _FAILURES = ("IO Error", "INTERNAL Error", "FATAL Error", "Connection Error")
 
 
 class DuckDb(Database):
-    """DuckDB in one file, which no other process may write meanwhile."""
+    """DuckDB in one file. No other process may write that file meanwhile."""
 
     def __init__(self, file: Path, *, scratch: Path | None = None) -> None:
-        """With `scratch`, a directory for temporary files, it is only read."""
+        """With `scratch`, a directory for temporary files, the archive is opened for reading only."""
         self.name = f"DuckDB in {file.name}"
         self._file = file
         self._scratch = scratch
         self._state = threading.Condition()
         self._instance: duckdb.DuckDBPyConnection | None = None
-        self._used = 0  # connections to it that change, or look
-        self._lent = 0  # to so many processes
+        self._used = 0  # open connections of this process
+        self._lent = 0  # number of processes it is lent to
         self._closed_to_loans = False
         self._is_whole = False
         self._writing = threading.RLock()
 
     def connect(self) -> duckdb.DuckDBPyConnection:
-        """A connection of one's own."""
+        """A new connection."""
         with self._state:
             if self._instance is None:
                 self._instance = self._open(self._file)
@@ -97,20 +97,20 @@ class DuckDb(Database):
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[dict[str, Any]]:
-        with self.told(), self._state:
+        with self.translated(), self._state:
             if not self._state.wait_for(lambda: not self._closed_to_loans and not self._used, CHANGE_TIMEOUT):
-                raise DatabaseFailed("The archive is being written; that takes long. Ask again.")
+                raise DatabaseFailed("The archive is being written, which takes long. Try again later.")
             if self._lent == 0:
                 if self._instance is None and not (self._is_whole and self._file.exists()):
-                    self._instance = self._open(self._file)  # makes the tables, and takes in a log left over
-                    for left in self._file.parent.glob(f"{self._file.name}{_SCRATCH}*"):  # by a kill -9
+                    self._instance = self._open(self._file)  # creates tables, and replays a leftover log
+                    for left in self._file.parent.glob(f"{self._file.name}{_SCRATCH}*"):  # after a kill -9
                         shutil.rmtree(left, ignore_errors=True)
                 self._close()
                 self._is_whole = True
             self._lent += 1
         scratch: str | None = None
         try:
-            with self.told():
+            with self.translated():
                 scratch = tempfile.mkdtemp(prefix=f"{self._file.name}{_SCRATCH}", dir=self._file.parent)
             yield {"file": str(self._file), "scratch": scratch}
         finally:
@@ -137,7 +137,7 @@ class DuckDb(Database):
         )
         with self._changing() as connection:
             connection.register("new_messages", rows)
-            # DuckDB's idea of JSON differs in corners (1e999), and one message must not hold up the others
+            # DuckDB rejects some valid JSON (1e999), and one message must not block the others
             connection.execute(
                 "INSERT INTO messages SELECT stream, created, seq, time, subject, TRY_CAST(payload AS JSON),"
                 " CASE WHEN TRY_CAST(payload AS JSON) IS NULL THEN raw END FROM new_messages"
@@ -173,8 +173,8 @@ class DuckDb(Database):
 
     @contextlib.contextmanager
     def _speaking(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to look with."""
-        with self._writing, self.told():
+        """A connection for reading."""
+        with self._writing, self.translated():
             with self._state:
                 own = self._open(self._file, only_read=True) if self._lent else None
                 self._used += own is None
@@ -189,7 +189,7 @@ class DuckDb(Database):
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to write with: to the file, where nobody reads it."""
+        """A connection for writing: to the file itself if nobody reads it, else to a copy."""
         with self._writing:
             with self._state:
                 self._closed_to_loans = True
@@ -204,7 +204,7 @@ class DuckDb(Database):
                     yield connection
                 return
             try:
-                with self.told():
+                with self.translated():
                     connection = self.connect()
                     try:
                         yield connection
@@ -219,15 +219,17 @@ class DuckDb(Database):
     def _changing_a_copy(self) -> Iterator[duckdb.DuckDBPyConnection]:
         copy, log_of_copy = (self._file.with_name(f"{self._file.name}.new{end}") for end in ("", ".wal"))
         try:
-            with self.told():
+            with self.translated():
                 size, free = self._file.stat().st_size, shutil.disk_usage(self._file.parent).free
                 if free < size + ROOM:
                     raise DatabaseFailed(
-                        f"Queries read {self._file.name}, and there is no room for a copy of it to write to: "
-                        f"it has {size:,} bytes, {free:,} are free."
+                        f"Queries are reading {self._file.name}, and the disk has no room for a copy to "
+                        f"write to: the file has {size:,} bytes, {free:,} are free."
                     )
-                if self._file.with_name(f"{self._file.name}.wal").exists():  # a copy would be without it
-                    raise DatabaseFailed(f"Queries read {self._file.name} as it was left by a crash.")
+                if self._file.with_name(f"{self._file.name}.wal").exists():  # a copy would lack its changes
+                    raise DatabaseFailed(
+                        f"Queries are reading {self._file.name} after a crash. Try again later."
+                    )
                 for left in (copy, log_of_copy):
                     left.unlink(missing_ok=True)
                 os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -237,8 +239,8 @@ class DuckDb(Database):
                     yield connection
                 finally:
                     connection.close()
-                if log_of_copy.exists():  # its changes would stay behind
-                    raise DatabaseFailed(f"{self._file.name} could not be written as a whole.")
+                if log_of_copy.exists():  # the copy would lack its changes
+                    raise DatabaseFailed(f"{self._file.name} could not be written completely.")
                 with self._state:
                     copy.replace(self._file)
         finally:
@@ -246,8 +248,8 @@ class DuckDb(Database):
                 left.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
-        """Turns DuckDB's errors into ours."""
+    def translated(self) -> Iterator[None]:
+        """Raise DuckDB's errors as ours."""
         try:
             yield
         except (
@@ -259,19 +261,19 @@ class DuckDb(Database):
             TypeError,
             OverflowError,
         ) as error:
-            words = str(error).partition("\n\n")[0]  # then come hints and the place
+            words = str(error).partition("\n\n")[0]  # hints and the position follow
             if isinstance(error, MemoryError) or words.startswith("Out of Memory Error"):
                 raise QueryTooLarge(f"DuckDB: {one_line(words)}.") from None
             if words.startswith("INTERRUPT"):
                 raise QueryCancelled("The query was cancelled.") from None
-            if words.startswith(("FATAL", "INTERNAL")):  # of no use any more until it is opened anew
+            if words.startswith(("FATAL", "INTERNAL")):  # unusable until it is opened again
                 self._is_whole = False
                 with contextlib.suppress(duckdb.Error):
                     self.close()
             if words.startswith(_FAILURES):
                 log.warning("%s: %s", self.name, words)
                 if "Could not set lock" in words:
-                    words = f"the file {self._file.name} is in use by another process. End that one."
+                    words = f"the file {self._file.name} is in use by another process. Stop that process."
                 raise DatabaseFailed(f"DuckDB: {one_line(words)}") from None
             raise QueryRefused(one_line(words)) from None
 
@@ -286,7 +288,7 @@ class DuckDb(Database):
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",
                 "allow_community_extensions": "false",
-                "python_enable_replacements": "false",  # or FROM reads this program's variables
+                "python_enable_replacements": "false",  # otherwise FROM can read this program's variables
                 "memory_limit": MEMORY,
                 "max_temp_directory_size": DISK,
                 "threads": "2",
@@ -357,11 +359,11 @@ class _DuckDbQuery(Query):
     def _step(self) -> Iterator[None]:
         if self._cancelled:
             raise QueryCancelled("The query was cancelled.")
-        with self._database.told():
+        with self._database.translated():
             yield
 
     def _plain(self, table: pa.Table) -> pa.Table:
-        """With simple types only: see Query.schema."""
+        """`table` with simple types only, see Query.schema."""
         fields = [
             pa.field(field.name, pa.json_() if i in self._json else _plain(field.type))
             for i, field in enumerate(table.schema)

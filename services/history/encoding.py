@@ -1,4 +1,4 @@
-"""Rows to chunks: bodies of messages, each of them readable alone, as JSON or Arrow."""
+"""Rows to chunks: message bodies in JSON or Arrow, each complete in itself."""
 
 import base64
 from collections.abc import Iterable, Iterator
@@ -17,28 +17,28 @@ KINDS = (JSON, ARROW)
 
 
 class NotWritable(LookbackError):  # noqa: N818 - an outcome
-    """A value has no form in JSON, such as a date that no calendar has."""
+    """A value cannot be written as JSON, such as a date outside any calendar."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One message's worth of rows."""
+    """The rows of one message."""
 
     body: bytes
     rows: int
 
 
 def chunks(batches: Iterable[pa.RecordBatch], schema: pa.Schema, kind: str, size: int) -> Iterator[Chunk]:
-    """The rows in chunks of at most about `size` bytes; a single row that is larger is a chunk by itself.
+    """The rows in chunks of about `size` bytes at most. A larger single row is a chunk by itself.
 
-    JSON: an array of objects; times in ISO 8601 (UTC where they have a zone), bytes in base64, NaN and
-    infinities null, arrow.json nested as it is. Arrow: a stream of its own. Raises NotWritable.
+    JSON: an array of objects; times in ISO 8601 (UTC if they have a zone), bytes in base64, NaN and
+    infinities as null, arrow.json nested. Arrow: a complete stream. Raises NotWritable.
     """
     return _arrow_chunks(batches, schema, size) if kind == ARROW else _json_chunks(batches, size)
 
 
 def empty(schema: pa.Schema, kind: str) -> bytes:
-    """A chunk of no rows."""
+    """A chunk without rows."""
     return b"[]" if kind == JSON else _stream([], schema)
 
 
@@ -75,7 +75,7 @@ def _json_values(column: pa.Array) -> list[Any]:
     if isinstance(column.type, pa.JsonType):
         return [None if text is None else orjson.Fragment(text) for text in column.storage.to_pylist()]
     if pa.types.is_timestamp(column.type):
-        # All at once: datetimes by the million are slow to make and to write
+        # As one column: millions of datetime objects are slow to create and to write
         texts = column.cast(pa.timestamp(column.type.unit)).cast(pa.string())
         zone = "" if column.type.tz is None else "Z"
         column = pc.binary_join_element_wise(pc.replace_substring(texts, " ", "T"), zone, "")

@@ -1,4 +1,4 @@
-"""Where the parameters are in SQL: `$name` to PostgreSQL's `$1`."""
+"""Finds the parameters in SQL, and turns `$name` into PostgreSQL's `$1`."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _TOKEN = re.compile(
                 | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$   # $$it's$$, $tag$it's$tag$
                 | --[^\n]* )
     | (?P<comment> /\* )
-    | (?P<word>   [^\W\d][\w$]* )                       # a name may have a $ in it
+    | (?P<word>   [^\W\d][\w$]* )                       # a name may contain $
     | \$(?P<name> [^\W\d]\w* )
     | (?P<rest>   . )
     """,
@@ -22,10 +22,10 @@ _COMMENT = re.compile(r"/\*|\*/")
 
 
 def numbered(sql: str) -> tuple[str, list[str]]:
-    """`sql` with `$1`, `$2`, … for its `$name`s, and the names in that order.
+    """`sql` with each `$name` replaced by `$1`, `$2`, …, and the names in that order.
 
-    Literals, quoted names and comments stay as they are. No value is ever put into the text, so SQL that is
-    read wrongly here is refused by the database, and does nothing else.
+    Literals, quoted names and comments are not changed. No value is ever put into the text, so SQL that is
+    parsed wrongly here is only refused by the database.
     """
     parts: list[str] = []
     names: list[str] = []
@@ -37,7 +37,7 @@ def numbered(sql: str) -> tuple[str, list[str]]:
 
 
 def without_semicolon(sql: str) -> str:
-    """`sql` without semicolons and comments at its end, so that it can stand in parentheses."""
+    """`sql` without semicolons and comments at its end, so that it can be put in parentheses."""
     end = at = 0
     for part, _ in _parts(sql):
         at += len(part)
@@ -47,7 +47,7 @@ def without_semicolon(sql: str) -> str:
 
 
 def _parts(sql: str) -> Iterator[tuple[str, str | None]]:
-    """The tokens of `sql`, each with its name where it is a parameter."""
+    """The tokens of `sql`, each with its name if it is a parameter."""
     at = 0
     while token := _TOKEN.match(sql, at):
         start, at = token.span()
@@ -57,7 +57,7 @@ def _parts(sql: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _end_of_comment(sql: str, at: int) -> int:
-    """Where the block comment whose inside begins at `at` ends: they nest."""
+    """Where the block comment that starts before `at` ends. Comments nest."""
     depth = 1
     for mark in _COMMENT.finditer(sql, at):
         depth += 1 if mark.group() == "/*" else -1

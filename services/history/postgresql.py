@@ -1,8 +1,8 @@
-"""The archive in PostgreSQL: a connection for each query, a transaction that only reads.
+"""The archive in PostgreSQL: one connection per query, in a read-only transaction.
 
-One role archives, another, which can only read, answers queries. What a role may do is not all: any role may
-end its other connections, see what they ask, lock, write to the log of changes. So SQL that names a function
-with effects, or anything that begins with `pg_`, is refused, wherever in the text it stands.
+One role archives; another, read-only role answers queries. Permissions are not enough: any role may end its
+other connections, see their queries, lock, or write to the write-ahead log. So SQL is refused if any word in
+it is the name of a function with side effects, or begins with `pg_`.
 """
 
 import contextlib
@@ -41,14 +41,14 @@ from services.history.placeholders import numbered, without_semicolon
 
 log = logging.getLogger(__name__)
 
-BATCH_BYTES = 512 * 1024  # what is asked for at once, going by the rows before
+BATCH_BYTES = 512 * 1024  # size of a batch, estimated from the rows before
 MOST_ROWS = 5_000  # in one batch
-CONNECT_TIMEOUT = 5  # seconds, whole ones
-CANCEL_TIMEOUT = 2.0  # seconds that it has to take a cancellation
-GONE_AFTER = 1000  # ms in which it notices that who asked is gone
+CONNECT_TIMEOUT = 5  # seconds, a whole number
+CANCEL_TIMEOUT = 2.0  # seconds for the server to accept a cancellation
+GONE_AFTER = 1000  # ms until the server notices that the client is gone
 IDLE_TIMEOUT = 15 * 60 * 1000  # ms that a transaction may wait for its next step
 LOCK_TIMEOUT = 5000  # ms
-WORK_MEMORY = "32MB"  # of one sort or hash; beyond it they go to disk
+WORK_MEMORY = "32MB"  # per sort or hash; larger ones go to disk
 
 _TABLE = """
     SELECT pg_advisory_xact_lock(hashtext('lookback messages'));
@@ -76,19 +76,19 @@ _ARROW = {
     "jsonb": pa.json_(),
 }
 _ARROW_BY_OID = {psycopg.postgres.types[name].oid: kind for name, kind in _ARROW.items()}
-# Classes of SQLSTATE that are not the question's fault: connection, resources, operator, system, internal
+# Classes of SQLSTATE that the query did not cause: connection, resources, operator, system, internal
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _FAILED = ("08", "53", "57", "58", "F0", "XX")
 _CANCELLED = "57014"
 _WORDS = (re.compile(r"\w+"), re.compile(r"[\w$]+"))
 _PREFIXES = ("pg_", "lo_", "txid_", "dblink")
 _HARMLESS = {"pg_catalog", "pg_typeof", "pg_column_size", "pg_size_pretty"}
-# Volatile, but without effects; the last two are words of TABLESAMPLE
+# Volatile but without side effects; the last two are keywords of TABLESAMPLE
 _VOLATILE = (
     "clock_timestamp current_query gen_random_uuid random random_normal setseed timeofday uuidv4 uuidv7"
     " bernoulli system"
 )
-# Roles that come with PostgreSQL and only read what belongs to databases
+# PostgreSQL's predefined roles that can only read data
 # https://www.postgresql.org/docs/current/predefined-roles.html
 _READING_ROLES = "pg_read_all_data pg_database_owner"
 _TOO_MIGHTY = """
@@ -105,7 +105,7 @@ _TOO_MIGHTY = """
 
 
 def _adapters() -> AdaptersMap:
-    """How a query's values travel: what is not named here comes as PostgreSQL's own text."""
+    """How a query's values are converted: types not listed here arrive as PostgreSQL's own text."""
     adapters = AdaptersMap(types=psycopg.postgres.types)
     adapters.register_dumper(str, pg_string.StrDumperUnknown)
     adapters.register_dumper(int, pg_numeric.IntDumper)
@@ -129,11 +129,11 @@ _ADAPTERS = _adapters()
 
 
 class PostgreSql(Database):
-    """A PostgreSQL, from version 14 on; a connection for each query."""
+    """A PostgreSQL, version 14 or newer; one connection per query."""
 
     def __init__(self, dsn: str, reader_dsn: str | None = None) -> None:
-        """DSNs as postgresql://user:password@host/database; queries use the reader's, where there is one.
-        Raises DatabaseFailed when one cannot be read."""
+        """DSNs like postgresql://user:password@host/database. Queries use the reader's, if there is one.
+        Raises DatabaseFailed if one cannot be parsed."""
         self._options = _options(dsn, DSN)
         self._reader_options = _options(reader_dsn, READER_DSN) if reader_dsn else self._options
         self.name = "PostgreSQL"
@@ -143,16 +143,16 @@ class PostgreSql(Database):
     @contextlib.contextmanager
     def lent(self) -> Iterator[dict[str, Any]]:
         if not self._has_table:
-            with told():
+            with translated():
                 self.connect().close()
         yield {"dsn": conninfo.make_conninfo(**self._reader_options)}
 
     def connect_to_read(self) -> psycopg.Connection[Any]:
-        """A connection of one's own for a query, whose role has no rights but to read."""
+        """A new connection for a query, as the read-only role."""
         return psycopg.connect(autocommit=True, context=_ADAPTERS, **self._reader_options)
 
     def connect(self) -> psycopg.Connection[Any]:
-        """A connection of one's own to write, without a transaction, in a database that has the table."""
+        """A new connection for writing, in autocommit mode. Creates the table if needed."""
         connection = psycopg.connect(autocommit=True, **self._options)
         try:
             with self._creating:
@@ -168,9 +168,9 @@ class PostgreSql(Database):
         return _PostgreSqlQuery(self, sql, parameters, seconds)
 
     def insert(self, messages: Sequence[Message]) -> int:
-        # An escaped NUL is JSON, but PostgreSQL fails whenever it looks into such a value
+        # An escaped NUL is valid JSON, but PostgreSQL fails on every access to such a value
         json = [None if b"\\u0000" in m.payload else json_text(m.payload) for m in messages]
-        with told(), self.connect() as connection:
+        with translated(), self.connect() as connection:
             return connection.execute(
                 "INSERT INTO messages SELECT * FROM unnest(%s::text[], %s::timestamptz[], %s::bigint[],"
                 " %s::timestamptz[], %s::text[], %s::json[], %s::bytea[]) ON CONFLICT DO NOTHING",
@@ -186,7 +186,7 @@ class PostgreSql(Database):
             ).rowcount
 
     def newest(self, stream: str, created: datetime) -> int:
-        with told(), self.connect() as connection:
+        with translated(), self.connect() as connection:
             row = connection.execute(
                 "SELECT coalesce(max(seq), 0) FROM messages WHERE stream = %s AND created = %s",
                 [stream, created],
@@ -194,7 +194,7 @@ class PostgreSql(Database):
         return int(row[0]) if row else 0
 
     def forget(self, stream: str, before: datetime) -> int:
-        with told(), self.connect() as connection:
+        with translated(), self.connect() as connection:
             return connection.execute(
                 "DELETE FROM messages WHERE stream = %s AND time < %s", [stream, before]
             ).rowcount
@@ -208,8 +208,8 @@ class PostgreSql(Database):
                 with connection.transaction():
                     connection.execute(_TABLE)
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction) as error:
-            # Enough to read what else is there
-            log.warning("%s: the table of messages cannot be made: %s", self.name, error.diag.message_primary)
+            # The connection can still read other tables
+            log.warning("%s: cannot create the table of messages: %s", self.name, error.diag.message_primary)
 
 
 def _options(dsn: str, variable: str) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def _options(dsn: str, variable: str) -> dict[str, Any]:
         options: dict[str, Any] = dict(conninfo.conninfo_to_dict(dsn))
     except psycopg.Error:
         raise DatabaseFailed(
-            f"{variable} is not readable. Write it like postgresql://user:password@host:5432/database."
+            f"{variable} cannot be parsed. Write it like postgresql://user:password@host:5432/database."
         ) from None
     options.setdefault("connect_timeout", CONNECT_TIMEOUT)
     options.setdefault("application_name", "lookback-history")
@@ -225,8 +225,8 @@ def _options(dsn: str, variable: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Turns psycopg's errors into ours."""
+def translated() -> Iterator[None]:
+    """Raise psycopg's errors as ours."""
     try:
         yield
     except psycopg.Error as error:
@@ -241,7 +241,7 @@ def told() -> Iterator[None]:
             log.warning("PostgreSQL: %s", words)
             if error.sqlstate is not None:
                 raise DatabaseFailed(f"PostgreSQL: {words}") from None
-            # The words are of hosts, users and addresses: for the log only
+            # The message names hosts, users and addresses, so it goes to the log only
             what = "refuses the connection" if "FATAL" in words else "does not answer"
             raise DatabaseFailed(f"PostgreSQL {what}; the history service's log says why.") from None
         raise QueryRefused(words) from None
@@ -323,13 +323,13 @@ class _PostgreSqlQuery(Query):
     def _step(self) -> Iterator[None]:
         if self._cancelled:
             raise QueryCancelled("The query was cancelled.")
-        with told():
+        with translated():
             yield
 
     def _execute(self, *sql: str) -> Any:
         assert self._connection is not None
         values = [self._parameters[name] for name in self._names]
-        # Prepared: then PostgreSQL itself takes no second statement
+        # Prepared, because PostgreSQL then refuses a second statement
         return psycopg.RawCursor(self._connection).execute("".join(sql).encode(), values, prepare=True)
 
     def _fetch(self, rows: int) -> Any:
@@ -341,13 +341,13 @@ class _PostgreSqlQuery(Query):
         if too_mighty:
             log.error("The role that answers queries %s.", too_mighty[0])
             raise DatabaseFailed(
-                f"The role that should answer queries {too_mighty[0]}, so it is not used. Take an ordinary "
-                f"role that can only read, and name it in {READER_DSN}: docs/history.md has the SQL for one."
+                f"The role for queries {too_mighty[0]}, so it is not used. Create an ordinary role that can "
+                f"only read, and name it in {READER_DSN}: docs/history.md has the SQL."
             )
 
     def _check_words(self, connection: psycopg.Connection[Any]) -> None:
-        """Refuse SQL that names what has effects on others. Strings and comments count: where they begin and
-        end is for PostgreSQL's parser to say."""
+        """Refuse SQL that names anything with side effects on others. Strings and comments count, because
+        only PostgreSQL's parser knows for sure where they begin and end."""
         text = self._sql.lower()
         words = {word for pattern in _WORDS for word in pattern.findall(text)}
         name = next((w for w in sorted(words - _HARMLESS) if w.startswith(_PREFIXES)), None)
@@ -362,7 +362,7 @@ class _PostgreSqlQuery(Query):
             name = row[0] if row else None
         if name is not None:
             raise QueryRefused(
-                f"{name!r} is not open to queries: it may have effects on others, or show them. Where it is "
+                f"{name!r} is not open to queries: it may affect others or reveal their data. If it is only "
                 "a value, pass it as a parameter."
             )
         if 'u&"' in text:

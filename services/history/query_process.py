@@ -1,16 +1,16 @@
-"""Runs each query in a process of its own, which is killed at its bounds.
+"""Runs each query in its own process, which is killed at its limits.
 
-A database library cannot always be interrupted, nor held to its memory limit, from within the process that
-calls it: planning a deep expression and filling one huge value look at neither. So a query gets a process,
-with limits of the operating system, that serves nobody else and ends with the query, however that ends.
+A database library cannot always be interrupted or held to its memory limit from within the process that calls
+it: planning a deep expression or building one huge value checks neither. So each query gets a process with
+limits of the operating system. It serves nobody else, and ends with the query in any case.
 
     history service --- control socket --- fork server       python -m services.history.query_process MODULE
           |                                    | fork         has the database's driver loaded
           +------ a socket for each query --- query           single use
 
-The fork server has no threads and no database open, so forking is safe; a fork takes some ms, a new
-interpreter with its imports most of a second. For each query it holds a second socket: when that is closed,
-which the kernel does when the service dies, it kills the query.
+The fork server has no threads and no open database, so forking is safe. A fork takes some ms; a new
+interpreter with its imports takes most of a second. For each query it has a second socket. When that is
+closed, which the kernel does if the service dies, it kills the query.
 """
 
 import contextlib
@@ -50,15 +50,15 @@ from services.history.databases import open_archive
 from services.history.encoding import Chunk, NotWritable, chunks, dumps, empty
 
 ROOT = Path(__file__).parents[2]
-MEMORY = 1024**3  # bytes that a query may have resident, beyond what every process has
+MEMORY = 1024**3  # resident bytes of a query, on top of what every process has
 ADDRESS_SPACE = 3 * 1024**3 // 2  # bytes that a query may map; threads map more than they touch
 SPILL = 1024**3  # bytes of one temporary file
-CPU_SLACK = 10  # seconds of processor time beyond what the service allows: for when it is frozen
-YOUNG = 1.0  # seconds after which a query gives way to all others, and to what serves pages
-LEAST_URGENT = 19  # of nice(1)
-LOOK_EVERY = 0.1  # seconds between two looks at what the queries use
-MOST_JOB = 1024 * 1024  # bytes of a job, its SQL included
-HEAD = 16 * 1024  # bytes of an answer, beyond its body
+CPU_SLACK = 10  # seconds of CPU time beyond the service's own limit, in case the service is frozen
+YOUNG = 1.0  # seconds after which a query gets the lowest priority
+LEAST_URGENT = 19  # see nice(1)
+LOOK_EVERY = 0.1  # seconds between two checks of memory
+MOST_JOB = 1024 * 1024  # bytes of a job, including its SQL
+HEAD = 16 * 1024  # bytes of a reply besides its body
 REASON_TIMEOUT = 2.0  # seconds
 END_TIMEOUT = 10.0  # seconds for the kernel to end a killed process
 PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
@@ -67,7 +67,7 @@ log = logging.getLogger(__name__)
 
 
 class QueryProcesses:
-    """The fork server, started when it is first needed and again when it has ended. Thread-safe."""
+    """The fork server. Started on first use, and again if it has ended. Thread-safe."""
 
     def __init__(self, archive: Database) -> None:
         self._module = type(archive).__module__
@@ -76,7 +76,7 @@ class QueryProcesses:
         self._control: socket.socket | None = None
 
     def start(self) -> tuple[socket.socket, socket.socket]:
-        """A new process: the socket to talk to it, and the one that ends it when it is closed. Raises
+        """Start a process. Returns the socket to talk to it, and the one that ends it when closed. Raises
         DatabaseFailed."""
         for _ in range(2):
             ours, theirs = socket.socketpair()
@@ -89,10 +89,10 @@ class QueryProcesses:
                 ours.close()
                 life.close()
                 self.close()
-        raise DatabaseFailed("No process can be started for the query. Try again later.")
+        raise DatabaseFailed("Cannot start a process for the query. Try again later.")
 
     def close(self) -> None:
-        """End the fork server, and all queries with it."""
+        """End the fork server and all its queries."""
         with self._lock:
             control, self._control = self._control, None
             server, self._server = self._server, None
@@ -112,7 +112,7 @@ class QueryProcesses:
         if self._control is not None:
             self._control.close()
         self._control, theirs = socket.socketpair()
-        # Neither allocators nor linear algebra may start threads, for it forks
+        # No allocator or linear algebra library may start threads, because this process forks
         single = {
             "ARROW_DEFAULT_MEMORY_POOL": "system",
             "JE_ARROW_MALLOC_CONF": "background_thread:false",
@@ -132,10 +132,10 @@ class QueryProcesses:
 
 
 class QueryProcess:
-    """One SELECT, or the list of tables, in a process of its own.
+    """One SELECT, or the list of tables, in its own process.
 
-    Each method may block, and be called in another thread than the one before; cancel() may be called at any
-    time in any thread. They raise DatabaseError and NotWritable.
+    Each method may block, and may be called from another thread than the one before. cancel() may be called
+    at any time from any thread. They raise DatabaseError and NotWritable.
     """
 
     def __init__(
@@ -150,8 +150,8 @@ class QueryProcess:
         size: int = 0,
         most: int = 0,
     ) -> None:
-        """Rows come as `kind`, in chunks of about `size` bytes; one of more than `most` bytes is refused.
-        `seconds` of work end it by itself, for when nobody is left to do so."""
+        """`kind`: content type of the chunks. `size`: their approximate size in bytes. `most`: a larger chunk
+        is refused. The process ends by itself after `seconds` of work, in case nobody is left to end it."""
         self._processes = processes
         self._archive = archive
         self._most = most
@@ -171,7 +171,7 @@ class QueryProcess:
         self._channel: Connection[Any, Any] | None = None
 
     def tables(self) -> bytes:
-        """The tables and views, as JSON: see Database.tables()."""
+        """The tables and views as JSON, see Database.tables()."""
         self._start()
         return self._ask("tables")[1]
 
@@ -181,16 +181,16 @@ class QueryProcess:
         return self._ask("open")[1]
 
     def count(self) -> int:
-        """How many rows there will be."""
+        """The number of rows."""
         return int(self._ask("count")[0]["rows"])
 
     def chunk(self) -> Chunk | None:
-        """The next rows, None when there are no more."""
+        """The next rows; None at the end."""
         head, body = self._ask("chunk")
         return Chunk(body, head["rows"]) if head["rows"] else None
 
     def cancel(self) -> None:
-        """Kill it; what waits for its answer raises QueryCancelled at once."""
+        """Kill the process. A method that waits for its reply raises QueryCancelled at once."""
         with self._lock:
             self._cancelled = True
             for end, way in ((self._life, socket.SHUT_WR), (self._talk, socket.SHUT_RDWR)):
@@ -199,12 +199,12 @@ class QueryProcess:
                         end.shutdown(way)
 
     def close(self) -> None:
-        """Leave nothing of it. May be called at any time when no other method is at work, and again."""
+        """Remove everything of it. Idempotent; call it when no other method is running."""
         self.cancel()
         if self._life is not None:
             self._life.settimeout(END_TIMEOUT)
             try:
-                while self._life.recv(32):  # until the fork server has seen its end: it holds files
+                while self._life.recv(32):  # until the fork server has reaped it, since it holds files open
                     pass
             except OSError:
                 log.warning("The process of a query does not end.")
@@ -237,14 +237,14 @@ class QueryProcess:
         self._send(step.encode())
         try:
             answer = self._channel.recv_bytes(self._most + HEAD)
-            head, _, body = answer.partition(b"\n")
-            told: dict[str, Any] = orjson.loads(head)
+            first, _, body = answer.partition(b"\n")
+            head: dict[str, Any] = orjson.loads(first)
         except (EOFError, OSError, ValueError):
             raise self._why_it_ended() from None
-        if error := told.get("error"):
+        if error := head.get("error"):
             kind = NotWritable if error == "NotWritable" else getattr(database, error, DatabaseFailed)
-            raise kind(told["text"])
-        return told, body
+            raise kind(head["text"])
+        return head, body
 
     def _why_it_ended(self) -> DatabaseError:
         life = self._life
@@ -256,13 +256,12 @@ class QueryProcess:
         except OSError:
             reason = ""
         if reason == str(-signal.SIGXCPU):
-            return QueryTooLarge("The query takes too much of the processor's time.")
+            return QueryTooLarge("The query uses too much CPU time.")
         if reason in ("memory", str(-signal.SIGABRT), str(-signal.SIGSEGV), str(-signal.SIGBUS)):
             return QueryTooLarge(
-                f"The query needs more than the {MEMORY // 1024**2:,} MiB of memory that it may have, or is "
-                "nested too deeply."
+                f"The query needs more than its {MEMORY // 1024**2:,} MiB of memory, or is nested too deeply."
             )
-        return DatabaseFailed(f"The query's process ended unexpectedly ({reason or 'no reason known'}).")
+        return DatabaseFailed(f"The query's process ended unexpectedly ({reason or 'reason unknown'}).")
 
 
 class _Child:
@@ -274,7 +273,8 @@ class _Child:
         self._gave_way = False
 
     def age(self) -> None:
-        """Let younger ones go first once it is no longer young: all its threads, which are its group's."""
+        """Lower the priority once it is no longer young, for all its threads, which are in its process
+        group."""
         if not self._gave_way and time.monotonic() > self._since + YOUNG:
             self._gave_way = True
             with contextlib.suppress(OSError):
@@ -282,8 +282,8 @@ class _Child:
 
 
 def main() -> None:
-    """The fork server: until its control socket is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the service, which ends it in order
+    """The fork server. Runs until its control socket is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the service, which then stops this one
     import_module(sys.argv[1])
     usual = psutil.Process().memory_info().rss
     control = socket.socket(fileno=0)
@@ -300,12 +300,12 @@ def main() -> None:
             pid, status = os.waitpid(child.pid, os.WNOHANG)
             if pid:
                 children.remove(child)
-                with contextlib.suppress(OSError):  # nobody wants to know
+                with contextlib.suppress(OSError):  # the service may have closed it already
                     child.life.send((child.reason or str(os.waitstatus_to_exitcode(status))).encode())
                 child.life.close()
         if control in ready:
-            told, given, _, _ = socket.recv_fds(control, 1, 2)
-            if not told:
+            order, given, _, _ = socket.recv_fds(control, 1, 2)
+            if not order:
                 for child in children:
                     os.kill(child.pid, signal.SIGKILL)
                 return
@@ -321,7 +321,7 @@ def main() -> None:
 
 
 def _is_too_large(child: _Child, usual: int) -> bool:
-    """Whether its memory is over the limit; where the system enforces one by itself, it comes first."""
+    """True if its memory is over the limit. A limit that the system itself enforces takes effect earlier."""
     with contextlib.suppress(psutil.Error):
         if psutil.Process(child.pid).memory_info().rss > usual + MEMORY:
             child.reason = "memory"
@@ -330,7 +330,7 @@ def _is_too_large(child: _Child, usual: int) -> bool:
 
 
 def _be_a_query(talk: int) -> None:
-    """The process of one query; never returns."""
+    """Runs as the process of one query. Never returns."""
     status = 1
     try:
         with contextlib.suppress(EOFError, OSError), Connection(talk) as channel:
@@ -364,7 +364,7 @@ def _work(channel: "Connection[Any, Any]") -> None:
 
 
 class _Steps:
-    """What a query is asked to do, one after the other: a head and a body for each."""
+    """The steps of a query, one after the other. Each returns a head and a body."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self._job = job
@@ -375,7 +375,7 @@ class _Steps:
         body = dumps({"tables": self._archive.tables(self._job["seconds"])})
         if len(body) > self._job["most"]:
             raise QueryTooLarge(
-                f"The list of tables has {len(body):,} bytes; a message may have {self._job['most']:,} here."
+                f"The list of tables has {len(body):,} bytes; this server allows {self._job['most']:,}."
             )
         return {}, body
 
@@ -399,15 +399,15 @@ class _Steps:
         length, most = len(found.body), self._job["most"]
         if length > most:
             raise QueryTooLarge(
-                f"Row {self._sent + 1:,} has {length:,} bytes; a message may have {most:,} here."
+                f"Row {self._sent + 1:,} has {length:,} bytes; a message on this server may have {most:,}."
             )
         self._sent += found.rows
         return {"rows": found.rows}, found.body
 
 
 def _bound(seconds: float) -> None:
-    """Have the operating system end this process, or refuse it more, at the bounds of a query."""
-    # What the driver's threads and this one's stack map at once is part of the budget
+    """Set the limits of the operating system for this process."""
+    # The budget includes what the driver's threads and this process's stack map at once
     space = psutil.Process().memory_info().vms + ADDRESS_SPACE
     processor = int(2 * seconds) + CPU_SLACK
     for limit, most in (

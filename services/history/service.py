@@ -1,11 +1,11 @@
-"""Answer SQL over the archive of messages, on NATS: the service `history`.
+"""Answers SQL over the archive of messages: the NATS service `history`.
 
     python -m services.history nats://127.0.0.1:4222 history.duckdb METRICS
 
-The archive is that DuckDB file, or the PostgreSQL that LOOKBACK_HISTORY_DSN names: an environment variable,
-since it holds a password. The login to NATS is taken from NATS_USER, NATS_CREDS, …, as everywhere. Answers
-come in chunks: docs/history.md is the protocol. Streams that are named behind the file are copied into the
-archive, by services/history/archiver.py. Ends on SIGTERM.
+The archive is that DuckDB file, or the PostgreSQL that LOOKBACK_HISTORY_DSN names (an environment variable,
+because it contains a password). The NATS login comes from NATS_USER, NATS_CREDS, … as everywhere. Results are
+sent in chunks; docs/history.md is the protocol. services/history/archiver.py copies the streams named after
+the file into the archive. Ends on SIGTERM.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ from services.history.databases import open_database
 from services.history.encoding import KINDS, NotWritable
 from services.history.query_process import QueryProcess, QueryProcesses
 from services.history.turns import BRIEF, Busy, Turn, Turns
-from services.program import connect, until_told
+from services.program import connect, until_signal
 
 T = TypeVar("T")
 
@@ -57,18 +57,18 @@ NAME = "history"
 VERSION = "1.0.0"
 MOST_ASKED = 64 * 1024  # bytes of a request
 CHUNK = 128 * 1024  # bytes
-AT_ONCE = 4  # queries; each has a process, and a thread that waits for it
-HEADERS = 4096  # bytes of a message that are kept for its headers
+AT_ONCE = 4  # running queries; each has a process, and a thread that waits for it
+HEADERS = 4096  # bytes of a message reserved for its headers
 WAIT_FOR_TURN = 10.0  # seconds
 CREDIT_TIMEOUT = 30.0  # seconds that a caller has for its next acknowledgement
-LONGEST = 900.0  # seconds from a query's turn to its end, waiting for the caller included
-TABLES_KEPT = 2.0  # seconds that a list of tables is answered again, or ten times as long as it took
-FIRST_SIGN, NEXT_SIGN = 1.0, 5.0  # seconds of silence before a chunk without rows
-STOP_WAIT = 1.5  # seconds that a query has to end before its caller is told
+LONGEST = 900.0  # seconds from a query's turn to its end, including waits for the caller
+TABLES_KEPT = 2.0  # seconds to cache a list of tables, or ten times as long as it took
+FIRST_SIGN, NEXT_SIGN = 1.0, 5.0  # seconds of silence before an empty chunk is sent
+STOP_WAIT = 1.5  # seconds that a query has to end before its caller gets the error
 CLOSE_TIMEOUT = 1.0  # seconds
-ARCHIVER_PAUSE = 30.0  # seconds before an archiver that has ended is started again
+ARCHIVER_PAUSE = 30.0  # seconds before an archiver that failed is restarted
 IMPORTED = "_R_."
-"""How the inbox of a caller in another account begins, as the server shows it to the service."""
+"""Prefix of the inbox of a caller in another account, as the service sees it."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ACK = re.compile(rb"ack ([0-9]{1,18})")
@@ -79,18 +79,18 @@ log = logging.getLogger("services.history")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one answer may take. Each is set by the environment variable of its name."""
+    """Limits of one result. Each is set by the environment variable of its name."""
 
     rows: int = field(default=1_000_000, metadata={"variable": "LOOKBACK_HISTORY_ROWS"})
-    """Rows of an answer."""
+    """Rows of a result."""
     bytes: int = field(default=256 * 1024 * 1024, metadata={"variable": "LOOKBACK_HISTORY_BYTES"})
     """Bytes of all its chunks."""
     seconds: float = field(default=60, metadata={"variable": "LOOKBACK_HISTORY_SECONDS"})
-    """Seconds that the database may work on it; waiting for the caller does not count."""
+    """Seconds the database may work on it; waiting for the caller does not count."""
 
     @classmethod
     def load(cls, env: Mapping[str, str]) -> "Limits":
-        """Limits from the environment. Raises SettingsError on what is no number above 0."""
+        """Limits from the environment. Raises SettingsError on a value that is not a number above 0."""
         found: dict[str, Any] = {}
         for one in fields(cls):
             variable = one.metadata["variable"]
@@ -101,7 +101,7 @@ class Limits:
         return cls(**found)
 
     def over(self, name: str) -> str:
-        """A sentence's end: which limit it is, and where it is set."""
+        """The end of a sentence: which limit was exceeded, and where it is set."""
         limit: float = getattr(self, name)
         variable = next(one.metadata["variable"] for one in fields(self) if one.name == name)
         return f"over the limit of {limit:,} {name} ({variable} of the history service)"
@@ -109,20 +109,20 @@ class Limits:
 
 @dataclass(frozen=True)
 class Question:
-    """A request, read."""
+    """A parsed request."""
 
     sql: str
     parameters: dict[str, Scalar]
     kind: str
     """Content type of the chunks."""
     credit: int | None
-    """How many chunks may be under way; None: as many as the connection takes."""
+    """How many chunks may be unacknowledged; None: as many as the connection takes."""
     asker: str
-    """Whose share of the turns it takes."""
+    """Whose share of the turns it uses."""
 
     @classmethod
     def read(cls, request: Request) -> "Question":
-        """Raises ServiceError with code 400, and what is wrong."""
+        """Raises ServiceError with code 400 and the reason."""
         if len(request.data) > MOST_ASKED:
             raise _refused(f"The request has {len(request.data):,} bytes; {MOST_ASKED:,} are allowed.")
         try:
@@ -130,28 +130,28 @@ class Question:
         except orjson.JSONDecodeError as error:
             raise _refused(f"The request is not JSON: {error}.") from None
         if not isinstance(asked, dict) or not isinstance(asked.get("sql"), str):
-            raise _refused('The request is no object with "sql", such as {"sql": "SELECT 1"}.')
+            raise _refused('The request must be an object with "sql", such as {"sql": "SELECT 1"}.')
         if unknown := asked.keys() - {"sql", "parameters"}:
             raise _refused(f'The request has {min(unknown)!r}; only "sql" and "parameters" are known.')
         parameters = asked.get("parameters") or {}
         if not isinstance(parameters, dict):
-            raise _refused('"parameters" is no object of names and values.')
+            raise _refused('"parameters" must be an object of names and values.')
         for name, value in parameters.items():
             if not _NAME.fullmatch(name):
-                raise _refused(f"A parameter cannot have the name {name!r}: letters, digits and _ only.")
+                raise _refused(f"A parameter cannot have the name {name!r}. Use letters, digits and _ only.")
             if not isinstance(value, Scalar):
                 raise _refused(f"The parameter {name!r} is neither text, number, boolean nor null.")
         headers = request.headers or {}
         kind = headers.get("Accept") or JSON
         if kind not in KINDS:
-            raise _refused(f"'Accept' has {kind!r}; there are {' and '.join(KINDS)}.")
+            raise _refused(f"'Accept' is {kind!r}; it must be {' or '.join(KINDS)}.")
         credit = headers.get("Lookback-Credit")
         if credit is not None and (not re.fullmatch(r"[0-9]{1,9}", credit) or int(credit) == 0):
-            raise _refused(f"'Lookback-Credit' has {credit!r}: a number of chunks, at least 1.")
+            raise _refused(f"'Lookback-Credit' is {credit!r}; it must be a number of chunks, at least 1.")
         asker = headers.get("Lookback-Asker")
         if asker is not None and not _ASKER.fullmatch(asker):
-            raise _refused(f"'Lookback-Asker' has {asker[:80]!r}: letters, digits, _ and -, at most 64.")
-        # Callers that do not say who they are have one share, by the root of their inboxes where it is theirs
+            raise _refused(f"'Lookback-Asker' is {asker[:80]!r}; use at most 64 letters, digits, _ and -.")
+        # Callers that do not identify themselves share one share per inbox root, if the inbox is their own
         inbox = reply_subject(request)
         root = "" if inbox.startswith(IMPORTED) else inbox.rpartition(".")[0]
         return cls(
@@ -160,32 +160,32 @@ class Question:
 
 
 class Answer:
-    """An answer on its way: what its caller has said, and why it must end."""
+    """A result in progress: what its caller has sent, and why it must end."""
 
     def __init__(self, control: str, question: Question, inbox: str, seconds: float) -> None:
         self.control = control
         self.question = question
         self.inbox = inbox
         self.seconds = seconds
-        """What is left for the database."""
+        """Time left for the database."""
         self.work: asyncio.Future[Any] | None = None
-        """What its query is doing, or did last, in a thread."""
+        """The current or last step of its query, in a thread."""
         self.nothing: bytes | None = b"[]" if question.kind == JSON else None
-        """A chunk without rows, once there is one."""
+        """A chunk without rows, once known."""
         self.sent = 0
-        """Chunks."""
+        """Chunks sent."""
         self.taken = 0
-        """Chunks that the caller has acknowledged."""
+        """Chunks acknowledged by the caller."""
         self.rows: int | None = None
-        """Rows of the whole answer, once they are counted."""
-        self.told_rows = False
+        """Rows of the whole result, once they are counted."""
+        self.sent_rows = False
         self.failure: ServiceError | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when there is a failure."""
+        """Done once there is a failure."""
         self._news = asyncio.Event()
 
     def hear(self, message: Msg) -> None:
-        """What was published to its control subject."""
+        """Handle a message to its control subject."""
         if (message.headers or {}).get("Status") == "503":
             self.fail("499", "Nobody listens at the inbox any more.")
         elif message.data.strip() == b"stop":
@@ -197,24 +197,25 @@ class Answer:
                 self._news.set()
 
     def fail(self, code: str, text: str) -> None:
-        """End it, wherever it is."""
+        """End it, whatever it is doing."""
         if self.failure is None:
             self.failure = ServiceError(code, text)
             self.ended.set_result(None)
             self._news.set()
 
     def check(self) -> None:
-        """Raises what it was ended by."""
+        """Raise the failure, if there is one."""
         if self.failure is not None:
             raise self.failure
 
     @property
     def has_credit(self) -> bool:
-        """Whether one more chunk may be sent."""
+        """True if one more chunk may be sent."""
         return self.question.credit is None or self.sent - self.taken < self.question.credit
 
     async def wait_for_credit(self, patience: float) -> None:
-        """Until one more chunk may be sent. Raises ServiceError with code 408 after `patience` seconds."""
+        """Wait until one more chunk may be sent. Raises ServiceError with code 408 after `patience`
+        seconds."""
         while not self.has_credit:
             self.check()
             self._news.clear()
@@ -230,7 +231,7 @@ class Answer:
 
 
 class History:
-    """The service. Everything runs on one event loop; each query has a process, see query_process.py."""
+    """The service. Everything runs on one event loop; each query has its own process (query_process.py)."""
 
     def __init__(
         self,
@@ -241,16 +242,16 @@ class History:
         wait_for_turn: float = WAIT_FOR_TURN,
         credit_timeout: float = CREDIT_TIMEOUT,
     ) -> None:
-        """`at_once` queries run, the others wait `wait_for_turn` seconds for their turn; a caller has
+        """`at_once` queries run; others wait up to `wait_for_turn` seconds for a turn. A caller has
         `credit_timeout` seconds for its next acknowledgement."""
         self._database = database
         self._limits = limits or Limits()
         self._credit_timeout = credit_timeout
-        # Below the subject asked, so that one permission covers both, and nobody can guess it
+        # Below the query subject, so that one permission covers both; random, so that nobody can guess it
         self._control = f"{NAME}.query.control.{secrets.token_hex(8)}"
         self._turns = Turns(at_once, wait_for_turn)
         self._processes = QueryProcesses(database)
-        # Each waits for a process, and one for that of the tables
+        # One thread per process, and one for the list of tables
         self._workers = ThreadPoolExecutor(at_once + self._turns.brief + 1, "query")
         self._tables_known: asyncio.Task[bytes] | None = None
         self._tables_until = 0.0
@@ -259,7 +260,7 @@ class History:
         self._ending = False
 
     async def serve(self, settings: Settings) -> None:
-        """Connect, answer, and connect again whenever the connection is lost, until cancelled."""
+        """Connect and answer, reconnecting after every loss, until cancelled."""
         self._nats = nc = await connect(settings, "lookback-history", log, lost=self._lost)
         try:
             service = await nats.micro.add_service(
@@ -274,25 +275,25 @@ class History:
             await asyncio.Event().wait()
         finally:
             self._ending = True
-            self._fail_all("503", "The history service is going down. Try again later.")
+            self._fail_all("503", "The history service is shutting down. Try again later.")
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
-            with contextlib.suppress(Exception):  # on the way out there is nobody to tell
+            with contextlib.suppress(Exception):  # shutting down: nobody can act on an error
                 await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
             self._workers.shutdown(wait=False, cancel_futures=True)
             await asyncio.to_thread(self._processes.close)
             self._database.close()
 
     def _lost(self) -> None:
-        # Chunks may be lost from here on, so what is under way is not gone on with
+        # Chunks may be lost from here on, so running queries end
         if not self._ending:
-            self._fail_all("503", "The history service has lost its connection to NATS. Ask again.")
+            self._fail_all("503", "The history service has lost its connection to NATS. Try again.")
 
     async def _add_endpoint(
         self, service: Service, name: str, handler: Callable[[Request], Awaitable[None]]
     ) -> None:
         async def heard(answering: Coroutine[Any, Any, None]) -> None:
-            with contextlib.suppress(nats.errors.Error, OSError, ValueError):  # nobody is left to tell
+            with contextlib.suppress(nats.errors.Error, OSError, ValueError):  # the connection is gone
                 await answering
 
         await add_endpoint(
@@ -323,7 +324,7 @@ class History:
             await request.respond(body, {"Content-Type": JSON})
 
     async def _list_tables(self) -> bytes:
-        """The answer for all who ask while it is made, and for some seconds more."""
+        """The reply for everybody who asks while it is made and for some seconds after."""
         began = time.monotonic()
         most = self._nats.max_payload - HEADERS
         listing = QueryProcess(self._processes, self._database, self._limits.seconds, most=most)
@@ -331,7 +332,7 @@ class History:
         try:
             await asyncio.wait({working}, timeout=self._limits.seconds)
             if not working.done():
-                raise ServiceError("504", f"The list takes long, {self._limits.over('seconds')}.")
+                raise ServiceError("504", f"The list takes too long, {self._limits.over('seconds')}.")
             return working.result()
         finally:
             self._tables_until = time.monotonic() + max(TABLES_KEPT, 10 * (time.monotonic() - began))
@@ -356,7 +357,7 @@ class History:
             query = QueryProcess(
                 self._processes,
                 self._database,
-                # Its own limit is for when this process is gone: ours comes first, and says so
+                # Its own limit is for when this process is gone. Ours comes first and has a message
                 self._limits.seconds + 5,
                 question.sql,
                 question.parameters,
@@ -376,13 +377,13 @@ class History:
             del self._answers[control]
 
     def _extend(self, answer: Answer, turn: Turn) -> None:
-        """Let a query that does not end soon have a turn for long ones, or end it."""
+        """Give a query that does not end soon a turn for long queries, or end it."""
         if not turn.extend():
-            busy = _busy(f"{self._turns.in_words(turn.asker)} This one ran in a turn of {BRIEF:g} s.")
+            busy = _busy(f"{self._turns.in_words(turn.asker)} This query had a turn of {BRIEF:g} s.")
             answer.fail(busy.code, busy.description)
 
     async def _close(self, answer: Answer, query: QueryProcess, turn: Turn) -> None:
-        """Leave nothing of the query; only then is it the next one's turn."""
+        """Remove everything of the query, and only then free its turn."""
         try:
             await self._end(query, answer.work)
         finally:
@@ -393,21 +394,21 @@ class History:
         if work is not None:
             await asyncio.wait({work})
             if not work.cancelled():
-                work.exception()  # it was told already, if it is one of interest
+                work.exception()  # marks it as retrieved; the caller already has the error
         await asyncio.to_thread(query.close)
 
     async def _send_all(self, answer: Answer, query: QueryProcess) -> None:
         answer.nothing = await self._work(answer, query.open)
         answer.rows = total = await self._work(answer, query.count)
         if total > self._limits.rows:
-            raise _too_large(f"The answer has {total:,} rows, {self._limits.over('rows')}.")
+            raise _too_large(f"The result has {total:,} rows, {self._limits.over('rows')}.")
         rows = size = 0
         while chunk := await self._work(answer, query.chunk):
             length = len(chunk.body)
             size += length
             if size > self._limits.bytes:
                 raise _too_large(
-                    f"The answer is larger than {size - length:,} bytes, {self._limits.over('bytes')}."
+                    f"The result is larger than {size - length:,} bytes, {self._limits.over('bytes')}."
                 )
             await answer.wait_for_credit(self._credit_timeout)
             await self._send(answer, chunk.body)
@@ -416,7 +417,8 @@ class History:
         await self._send(answer, b"", {"Lookback-Rows-Sent": str(rows)})
 
     async def _work(self, answer: Answer, work: Callable[[], T]) -> T:
-        """What `work` returns, done in a thread; meanwhile the caller is heard, and given signs of life."""
+        """The result of `work`, run in a thread. Meanwhile the caller's messages are handled, and it gets
+        signs of life."""
         answer.check()
         began = time.monotonic()
         deadline = began + answer.seconds
@@ -432,7 +434,7 @@ class History:
                 answer.seconds -= now - began
                 return working.result()
             if now >= deadline:
-                raise ServiceError("504", f"The query takes long, {self._limits.over('seconds')}.")
+                raise ServiceError("504", f"The query takes too long, {self._limits.over('seconds')}.")
             if now >= sign_at:
                 sign_at = now + NEXT_SIGN
                 if answer.nothing is not None and answer.has_credit:
@@ -442,15 +444,15 @@ class History:
         headers = dict(headers or {})
         if not answer.sent:
             headers["Lookback-Control"] = answer.control
-        if answer.rows is not None and not answer.told_rows:
+        if answer.rows is not None and not answer.sent_rows:
             headers["Lookback-Rows"] = str(answer.rows)
-            answer.told_rows = True
+            answer.sent_rows = True
         if body:
             headers["Content-Type"] = answer.question.kind
             answer.sent += 1
-        # This waits while the server does not take what was sent before: 2 MB are held at most.
-        # With a reply subject the server tells when nobody listens at the inbox; not so of another account's,
-        # for which it would keep each of them for two minutes
+        # publish() waits while the server does not accept earlier data: at most 2 MB are buffered.
+        # With a reply subject, the server reports when nobody listens at the inbox. For another account's
+        # inbox it does not, and would keep each reply subject for two minutes
         reply = answer.control if body and not answer.inbox.startswith(IMPORTED) else ""
         try:
             await self._nats.publish(answer.inbox, body, reply=reply, headers=headers)
@@ -461,7 +463,7 @@ class History:
 
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
-    """Turns what goes wrong into the service protocol's errors."""
+    """Turn exceptions into errors of the service protocol."""
     try:
         yield
     except (QueryRefused, NotWritable) as error:
@@ -474,7 +476,7 @@ def _errors() -> Iterator[None]:
         raise ServiceError("500", "The query was cancelled in the database.") from None
     except (nats.errors.Error, TimeoutError) as error:
         log.warning("NATS: %s", error)
-        raise ServiceError("503", "The history service has lost its connection to NATS. Ask again.") from None
+        raise ServiceError("503", "The history service has lost its connection to NATS. Try again.") from None
     except ServiceError:
         raise
     except Exception:
@@ -491,7 +493,7 @@ def _busy(text: str) -> ServiceError:
 
 
 def _too_large(text: str) -> ServiceError:
-    return ServiceError("413", f"{text} Ask for less: aggregate, narrow the time, or set a LIMIT.")
+    return ServiceError("413", f"{text} Aggregate, narrow the time range, or set a LIMIT.")
 
 
 async def _serve(database: Database, settings: Settings, streams: Sequence[str]) -> None:
@@ -507,23 +509,23 @@ async def _serve(database: Database, settings: Settings, streams: Sequence[str])
 
 
 async def _archive(archiver: Archiver) -> None:
-    """Keep the archiver at work, whatever ends it."""
+    """Keep the archiver running, whatever ends it."""
     while True:
         try:
             await archiver.serve()
         except Exception:
-            log.exception("The archiver has ended; starting it again in %g s", ARCHIVER_PAUSE)
+            log.exception("The archiver failed; restarting it in %g s", ARCHIVER_PAUSE)
         await asyncio.sleep(ARCHIVER_PAUSE)
 
 
 async def _main(url: str, file: Path, streams: Sequence[str]) -> None:
     settings = replace(Settings.load(), url=url)
     database = open_database(file, os.environ.get(DSN), os.environ.get(READER_DSN))
-    await until_told(_serve(database, settings, streams))
+    await until_signal(_serve(database, settings, streams))
 
 
 def _keep_private(file: Path) -> None:
-    """The archive, its log and its temporary files are for their user alone."""
+    """Make the archive, its log and its temporary files readable only by their owner."""
     os.umask(0o077)
     for each in (file, file.with_name(f"{file.name}.wal")):
         try:
@@ -531,7 +533,7 @@ def _keep_private(file: Path) -> None:
         except FileNotFoundError:
             pass
         except OSError as error:
-            log.warning("Others may read %s, and that cannot be changed: %s.", each, error)
+            log.warning("Other users may read %s; its mode cannot be changed: %s.", each, error)
 
 
 def main() -> None:

@@ -1,20 +1,20 @@
-"""Who may ask the database now: so many queries at once, a fair share for each asker, a queue that ends.
+"""Limits the running queries: a number at once, a fair share for each asker, a bounded queue.
 
-A long query needs one of `at_once` turns, and an asker has half of them at the most. Half as many again are
-for queries that end soon: so there is an answer to a small one while long ones have all the others. One that
-does not end within BRIEF seconds needs a turn of the first kind, and ends where none is free.
+A long query needs one of `at_once` turns, of which an asker gets at most half. Half as many again are for
+queries that end soon, so a small query is answered while long ones have all other turns. A query that does
+not end within BRIEF seconds needs an ordinary turn, and ends if none is free.
 """
 
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
-BRIEF = 4.0  # seconds: a small query has ended by then on a busy machine too
-MOST_WAITING = 256  # requests; one asker may have half of them waiting
+BRIEF = 4.0  # seconds; enough for a small query, also on a busy machine
+MOST_WAITING = 256  # requests; at most half of them of one asker
 
 
 class Busy(Exception):  # noqa: N818 - a state that passes
-    """There is no turn; the text says whose queries are in the way."""
+    """There is no turn. The text says whose queries use them."""
 
 
 @dataclass(eq=False)
@@ -24,10 +24,10 @@ class Turn:
     turns: "Turns"
     asker: str
     brief: bool
-    """Whether it is for BRIEF seconds only."""
+    """True if it is for BRIEF seconds only."""
 
     def extend(self) -> bool:
-        """Make it one without an end, where such a turn is free for its asker."""
+        """Make it an ordinary turn, if one is free for its asker. Returns False if not."""
         if self.brief and self.turns._has_room(self.asker, brief=False):
             self.turns._held[True].remove(self)
             self.turns._held[False].add(self)
@@ -36,7 +36,7 @@ class Turn:
         return not self.brief
 
     def release(self) -> None:
-        """Give it on. Once is enough."""
+        """Free the turn. Idempotent."""
         held = self.turns._held[self.brief]
         if self in held:
             held.remove(self)
@@ -53,7 +53,7 @@ class Turns:
     """The turns of one database. Everything happens on one event loop."""
 
     def __init__(self, at_once: int, patience: float) -> None:
-        """Who has waited `patience` seconds waits no longer."""
+        """`patience`: seconds that a query waits for a turn at most."""
         self.at_once = at_once
         self.brief = max(1, at_once // 2)
         self._patience = patience
@@ -61,7 +61,7 @@ class Turns:
         self._queue: list[_Waiting] = []
 
     async def take(self, asker: str) -> Turn:
-        """Wait for a turn: first come, first served, but for who has more than others. Raises Busy."""
+        """Wait for a turn: first come, first served, but askers with fewer turns first. Raises Busy."""
         mine = sum(waiting.asker == asker for waiting in self._queue)
         if len(self._queue) >= MOST_WAITING or mine >= MOST_WAITING // 2:
             raise Busy(f"{len(self._queue)} requests are waiting.")
@@ -95,12 +95,12 @@ class Turns:
         return sum(turn.asker == asker for turn in self._held[False]) >= self._share
 
     def _has_room(self, asker: str, *, brief: bool) -> bool:
-        if brief:  # who comes next need not wait long
+        if brief:  # no share here: such a turn is soon free again
             return len(self._held[True]) < self.brief
         return len(self._held[False]) < self.at_once and not self._has_its_share(asker)
 
     def _give(self) -> None:
-        """Hand out what is free."""
+        """Assign free turns."""
         while True:
             held = Counter(turn.asker for turns in self._held.values() for turn in turns)
             for waiting in sorted(self._queue, key=lambda each: held[each.asker]):

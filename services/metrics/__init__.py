@@ -1,4 +1,4 @@
-"""Publishes this machine's figures and facts.
+"""Publishes figures and facts of this machine.
 
 Imports monitoring and program.
 """

@@ -1,8 +1,8 @@
-"""Facts of this machine, and thresholds for its figures, in two key-value buckets of the demo.
+"""Facts of this machine and thresholds for its figures, in two key-value buckets of the demo.
 
-The bucket `host` has what is known of the machine; what changes is looked at once a minute, and written only
-when it has changed. The bucket `thresholds` belongs to whoever looks at the demo: its keys are written once,
-and neither a change nor a deletion is ever undone.
+The bucket `host` has facts of the machine. Changing facts are read once a minute, and written only if they
+changed. The bucket `thresholds` belongs to the users of the demo: its keys are written once, and a change or
+deletion is never undone.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ THRESHOLDS = KeyValueConfig(
 )
 TOO_MUCH = {"cpu": 90, "memory": 90}
 """Percent."""
-EVERY = 60.0  # seconds between two looks at what changes
+EVERY = 60.0  # seconds between two readings of changing facts
 RETRY_AFTER = 2.0  # seconds
 
 log = logging.getLogger("services.metrics")
 
 
 async def keep_buckets(nc: Client, js: JetStreamContext, replicas: int = 1) -> None:
-    """Keep both buckets, new ones with so many replicas; runs until cancelled."""
+    """Keep both buckets up to date; new ones get this number of replicas. Runs until cancelled."""
     host, thresholds = HOST.evolve(replicas=replicas), THRESHOLDS.evolve(replicas=replicas)
     lasting = await asyncio.to_thread(lasting_facts)
     trouble = Trouble(log, "The facts of this machine")
@@ -58,7 +58,7 @@ async def keep_buckets(nc: Client, js: JetStreamContext, replicas: int = 1) -> N
 
 
 def lasting_facts() -> dict[str, Any]:
-    """What stays as it is while the machine runs."""
+    """Facts that do not change while the machine runs."""
     booted = datetime.fromtimestamp(psutil.boot_time(), UTC)
     return {
         "host.name": socket.gethostname(),
@@ -72,7 +72,7 @@ def lasting_facts() -> dict[str, Any]:
 
 
 def changing_facts() -> dict[str, Any]:
-    """What changes slowly."""
+    """Facts that change slowly."""
     one, five, fifteen = (round(load, 2) for load in psutil.getloadavg())
     return {
         "load.average": {"1_min": one, "5_min": five, "15_min": fifteen},
@@ -82,7 +82,7 @@ def changing_facts() -> dict[str, Any]:
 
 
 def cpu_model() -> str:
-    """The processor as it calls itself, where the system tells."""
+    """The processor's name, if the system reports one."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             name, _, value = line.partition(":")
@@ -104,7 +104,7 @@ async def _keep_host(bucket: KeyValue, facts: dict[str, Any]) -> None:
 
 async def _keep_thresholds(bucket: KeyValue) -> None:
     for key, percent in TOO_MUCH.items():
-        with suppress(KeyWrongLastSequenceError):  # written, or deleted, before
+        with suppress(KeyWrongLastSequenceError):  # written or deleted earlier
             await bucket.update(key, str(percent).encode(), last=0)
 
 

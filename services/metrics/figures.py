@@ -10,25 +10,25 @@ import psutil
 Values = dict[str, float]
 
 NOT_A_DISK = re.compile(r"(loop|ram|zram|sr|fd|nbd)\d+$")
-NOT_A_NIC = re.compile(r"veth")  # one end of a container's cable: its name is new with each container
+NOT_A_NIC = re.compile(r"veth")  # a container's virtual interface, with a new name for each container
 BLOCK_DEVICES = Path("/sys/block")  # Linux lists whole disks there, without their partitions
 
 
 def token(name: str) -> str:
-    """`name` as one token of a subject: no dots, spaces or wildcards. The root directory is "root"."""
+    """`name` as one token of a subject, without dots, spaces or wildcards. The root directory is "root"."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "root"
 
 
 class Rates:
-    """Counters to rates per second, over the time that really passed between two readings."""
+    """Turns counters into rates per second, over the actual time between two readings."""
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[float, dict[str, int]]] = {}
 
     def per_second(self, name: str, counters: Mapping[str, int], now: float) -> Values:
-        """Each counter's rate since the last call for `name`, as `<counter>_per_s`; `now` is in seconds.
+        """The rate of each counter since the last call for `name`, as `<counter>_per_s`; `now` is in seconds.
 
-        A first reading, and a counter that went backwards (reset, overflow), give no value.
+        There is no value at the first reading, or if a counter went backwards (reset, overflow).
         """
         then, before = self._last.get(name, (now, {}))
         self._last[name] = (now, dict(counters))
@@ -42,7 +42,7 @@ class Rates:
 
 
 class Machine:
-    """Readings of processor, memory, disks and network; rates are over the time since the last reading."""
+    """Readings of CPU, memory, disks and network. Rates cover the time since the last reading."""
 
     def __init__(self) -> None:
         self._rates = Rates()
@@ -52,7 +52,7 @@ class Machine:
         self.read()
 
     def read(self) -> dict[str, Values]:
-        """All figures by kind and name ("cpu.total"); a figure's name ends in its unit."""
+        """All figures by kind and name ("cpu.total"). A figure's name ends with its unit."""
         figures = self._cpu() | self._memory() | self._disks() | self._networks()
         return {name: values for name, values in figures.items() if values}
 

@@ -1,13 +1,13 @@
-"""Publish this machine's and its NATS server's figures, once a second, into the stream METRICS.
+"""Publishes figures of this machine and its NATS server once a second, into the stream METRICS.
 
-Beside them, facts of the machine stand in the key-value bucket `host`, and what is too much in `thresholds`.
+Facts of the machine go to the key-value bucket `host`, thresholds to `thresholds`.
 
     python -m services.metrics nats://127.0.0.1:4222 http://127.0.0.1:8222
     python -m services.metrics nats://10.0.0.1:4222,nats://10.0.0.2:4222 --replicas 3
 
-Subjects are metrics.{kind}.{name}, as metrics.cpu.core-0; payloads are JSON objects whose fields end in their
-unit. The second argument, the server's monitoring URL, may be left out: then there is no metrics.nats.server.
-The login is taken from NATS_CREDS, NATS_USER, …, as everywhere. Ends on SIGTERM.
+Subjects are metrics.{kind}.{name}, such as metrics.cpu.core-0. Payloads are JSON objects whose field names
+end with the unit. Without the second argument, the server's monitoring URL, there is no metrics.nats.server.
+The login comes from NATS_CREDS, NATS_USER, … as everywhere. Ends on SIGTERM.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from nats_client.errors import SettingsError
 from services import monitoring
 from services.metrics.facts import keep_buckets
 from services.metrics.figures import Machine, Rates, Values
-from services.program import Trouble, connect, until_told
+from services.program import Trouble, connect, until_signal
 
 STREAM = StreamConfig(
     name="METRICS",
@@ -43,7 +43,7 @@ STREAM = StreamConfig(
     max_bytes=512 * 1024 * 1024,
     allow_direct=True,
 )
-STREAM_NAME_IN_USE = 10058  # the server's error code; in use with another configuration, that is
+STREAM_NAME_IN_USE = 10058  # the server's error code: in use with another configuration
 ACK_TIMEOUT = 2.0  # seconds
 HTTP_TIMEOUT = 0.5  # seconds
 CLOSE_TIMEOUT = 1.0  # seconds
@@ -55,7 +55,7 @@ class Server:
     """Readings of a NATS server's monitoring endpoint."""
 
     def __init__(self, monitoring_url: str) -> None:
-        """`monitoring_url` as http://127.0.0.1:8222."""
+        """`monitoring_url` like http://127.0.0.1:8222."""
         self._url = monitoring_url
         self._rates = Rates()
 
@@ -82,8 +82,8 @@ class Server:
 
 
 async def publish(settings: Settings, monitoring_url: str | None, replicas: int = 1) -> None:
-    """Read and publish once a second, reconnecting for ever; runs until cancelled. Stream and buckets are
-    kept by `replicas` servers."""
+    """Read and publish once a second, always reconnecting; runs until cancelled. Stream and buckets get
+    `replicas` replicas."""
     machine = await asyncio.to_thread(Machine)
     server = Server(monitoring_url) if monitoring_url else None
     nc = await connect(settings, "lookback-metrics", log)
@@ -97,7 +97,7 @@ async def publish(settings: Settings, monitoring_url: str | None, replicas: int 
             figures = await asyncio.to_thread(machine.read)
             if server:
                 figures |= await asyncio.to_thread(server.read)
-            if not nc.is_connected:  # buffered, they would arrive late, under a false time
+            if not nc.is_connected:  # nats-py would buffer them, and they would arrive late with a wrong time
                 has_stream = False
                 continue
             try:
@@ -113,13 +113,13 @@ async def publish(settings: Settings, monitoring_url: str | None, replicas: int 
                 trouble.begin(str(error) or "no answer in time")
     finally:
         facts.cancel()
-        with suppress(Exception):  # on the way out there is nobody to tell
+        with suppress(Exception):  # closing: nobody can act on an error
             await asyncio.wait_for(nc.close(), CLOSE_TIMEOUT)
 
 
 async def _next_second() -> None:
     now = time.time()
-    # A sleep may end a little early; without the allowance that second would be sampled twice.
+    # A sleep may end a little early; without the 0.1 s that second would be sampled twice.
     await asyncio.sleep(math.floor(now + 0.1) + 1 - now)
 
 
@@ -134,7 +134,7 @@ async def _keep_stream(js: JetStreamContext, replicas: int) -> None:
 
 
 async def _publish_all(js: JetStreamContext, figures: dict[str, Values]) -> None:
-    """Raises why a figure was not acknowledged. It is lost; the next comes in a second."""
+    """Raises the error if a figure was not acknowledged. That figure is lost; the next comes in a second."""
     host = socket.gethostname()
     acks = await asyncio.gather(
         *(
@@ -150,7 +150,7 @@ async def _publish_all(js: JetStreamContext, figures: dict[str, Values]) -> None
 
 async def _main(url: str, monitoring_url: str | None, replicas: int) -> None:
     settings = replace(Settings.load(), url=url)
-    await until_told(publish(settings, monitoring_url, replicas))
+    await until_signal(publish(settings, monitoring_url, replicas))
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""Run a program that never outlives the process which started it, however that process dies.
+"""Run a program that never outlives the process that started it, however that process dies.
 
     python -S -E guard.py GRACE_SECONDS PROGRAM [ARGUMENT ...]
 
-The starter holds the other end of this program's standard input. At end of file, which the kernel brings
-about even when the starter is killed, the guarded program gets SIGTERM and, GRACE_SECONDS later, SIGKILL.
-Only the standard library is imported, and of it little: a guard costs a few MB.
+The starter has the other end of this program's standard input. At end of file, which also happens when the
+starter is killed, the guarded program gets SIGTERM and, GRACE_SECONDS later, SIGKILL. This file imports
+little, and only from the standard library: a guard costs a few MB.
 """
 
 import os
@@ -23,7 +23,7 @@ def die_with_guard() -> Callable[[], None] | None:
         return None
     import ctypes
 
-    libc = ctypes.CDLL(None)  # loaded before the fork: between fork and exec little is safe
+    libc = ctypes.CDLL(None)  # loaded before the fork: little is safe between fork and exec
     guard = os.getpid()
 
     def hook() -> None:
@@ -35,7 +35,7 @@ def die_with_guard() -> Callable[[], None] | None:
 
 
 def end(program: subprocess.Popen[bytes], grace: float) -> None:
-    """Ask the program to stop, and kill it when it has not after `grace` seconds."""
+    """Terminate the program, and kill it if it has not ended after `grace` seconds."""
     program.terminate()
     try:
         program.wait(grace)
@@ -44,10 +44,10 @@ def end(program: subprocess.Popen[bytes], grace: float) -> None:
 
 
 def main() -> int:
-    """Start the program, stay until it ends, and return its exit status as a shell would."""
+    """Start the program, wait until it ends, and return its exit status as a shell would."""
     grace, command = float(sys.argv[1]), sys.argv[2:]
-    # The kernel's signal fires when the *thread* that forked ends, so the fork belongs to the main thread,
-    # and before any other thread is started.
+    # The kernel's signal fires when the *thread* that forked ends. So fork in the main thread, before
+    # starting any other.
     program = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=die_with_guard())
 
     def watch_starter() -> None:
@@ -59,7 +59,7 @@ def main() -> int:
     ending.start()
 
     def on_signal(signum: int, frame: object) -> None:
-        # In a thread, because Popen.wait() in this one holds the lock that end() wants.
+        # In another thread, because Popen.wait() in this one holds the lock that end() needs.
         threading.Thread(target=end, args=(program, grace), daemon=True).start()
 
     signal.signal(signal.SIGTERM, on_signal)

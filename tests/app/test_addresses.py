@@ -106,7 +106,7 @@ class Visit:
             self.mistakes.append(f"{element.exception.type}: {element.exception.message}")
         elif kind == "alert":
             self.alerts.append(element.alert.body)
-            if "This page has a mistake" in element.alert.body:
+            if "This page failed" in element.alert.body:
                 self.mistakes.append(element.alert.body)
         elif kind == "html" and "lb-status" in element.html.body:
             self.status = element.html.body

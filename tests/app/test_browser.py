@@ -127,7 +127,7 @@ def test_unknown_download(demo: App, place: str) -> None:
     with pytest.raises(urllib.error.HTTPError, match="404") as refused:
         urllib.request.urlopen(f"{demo.url}{place}/lookback/rows/{'x' * 32}/METRICS.csv")
     with refused.value as answer:
-        assert answer.read() == b"There is no such file. Reload the page that linked to it.\n"
+        assert answer.read() == b"No such file. Reload the page that links to it.\n"
 
 
 def test_the_viewers_own_time_zone(demo: App, tab: Page) -> None:

@@ -77,7 +77,7 @@ def test_fields(open_page: Open) -> None:
     assert list(table["type"]) == ["integer", "integer", "time", "text"]
     assert list(table["share"]) == [100.0] * 4
     assert list(table["greatest"])[:2] == ["29", "841"]
-    assert "can be the rows' own: at." in told(app)
+    assert "Can be used as the row time: at." in told(app)
     assert "30 messages" in told(app)
     assert next(box for box in app.selectbox if box.label == "Time").options == ["stored", "at"]
 
@@ -94,7 +94,7 @@ def test_messages_that_are_no_json(open_page: Open) -> None:
     """Messages show as they came, whatever they hold, and the page says why they are no rows."""
     app = open_page(EXPLORE, stream="WORDS", show="Messages")
     assert app.dataframe[0].value["payload"].tolist() == [f"door {i} is open" for i in (2, 1, 0)]
-    assert "None of the messages in the last 5 minutes can be read as a row" in told(app)
+    assert "No message in the last 5 minutes could be decoded into a row" in told(app)
     app = open_page(EXPLORE, stream="BYTES", show="Messages")
     assert app.dataframe[0].value["payload"].tolist() == ["02 ff 00", "01 ff 00", "00 ff 00"]
     assert app.code[0].value == "02 ff 00"
@@ -103,7 +103,7 @@ def test_messages_that_are_no_json(open_page: Open) -> None:
 def test_no_numbers(open_page: Open) -> None:
     """Rows without a number have fields, and the page says that there is nothing to draw."""
     app = open_page(EXPLORE, stream="WORDS", payloads="text")
-    assert "no numbers to draw" in told(app)
+    assert "no numeric fields to draw" in told(app)
     assert list(app.dataframe[0].value["field"]) == ["value"]
 
 
@@ -122,7 +122,7 @@ def test_newest_message_is_indented(open_page: Open) -> None:
         ({"subjects": "a.>.b"}, "The subject 'a.>.b' is not one that NATS allows"),
         ({"look-back": "5m"}, "The look-back '5m' is not a duration"),
         ({"time": "nope"}, "no readable time in the field 'nope'"),
-        ({"subjects": "elsewhere"}, "No message in the last 5 minutes (stream A, subject elsewhere)"),
+        ({"subjects": "elsewhere"}, "No messages in the last 5 minutes (stream A, subject elsewhere)"),
     ],
 )
 def test_what_cannot_be_read(open_page: Open, query: dict[str, str], said: str) -> None:
@@ -264,7 +264,7 @@ def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path
         until(lambda: shown(other) == expected)
         pick(other, "Chart", "latest")
         pick(other, "Stream", "WORDS")
-        expect(other.locator("body")).to_contain_text("can be read as a row", timeout=30_000)
+        expect(other.locator("body")).to_contain_text("could be decoded into a row", timeout=30_000)
         expect(other.locator("body")).to_contain_text("door 2 is open")
         for one in (tab, other):
             one.goto("about:blank")
@@ -287,6 +287,6 @@ def test_many_subjects_are_not_counted_unasked(
         assert next(box for box in app.selectbox if box.label == "Subjects").options == [">"]
         assert len(app.dataframe[0].value) == 7
         next(button for button in app.button if button.label == "Count them in the stream").click().run()
-        assert "As counted at" in told(app)
+        assert "Counted at" in told(app)
         assert len(app.dataframe[0].value) == 7
         assert not app.exception

@@ -68,7 +68,7 @@ def test_purged(server: NatsServer, running: App, browser: Browser) -> None:
     tab.get_by_role("button", name="1 warning").click()
     warning = tab.locator("[data-testid=stAlert]")
     expect(warning).to_contain_text("40 messages from")
-    expect(warning).to_contain_text("can't be shown: purged, deleted or expired")
+    expect(warning).to_contain_text("cannot be shown: they were purged, deleted or expired")
     until(lambda: bands(tab))
     ((start, end),) = bands(tab)
     assert 3000 < end - start < 10_000
@@ -84,7 +84,7 @@ def test_history_begins(server: NatsServer, running: App, browser: Browser) -> N
     tab.get_by_role("button", name="1 warning").click(timeout=30_000)
     warning = tab.locator("[data-testid=stAlert]")
     expect(warning).to_contain_text("the stream holds nothing from before", timeout=30_000)
-    expect(warning).to_contain_text("10 earlier messages went before this page looked")
+    expect(warning).to_contain_text("10 earlier messages had already left the stream")
     tab.goto("about:blank")
 
 
@@ -92,9 +92,9 @@ def test_plain_subjects(server: NatsServer, running: App, browser: Browser) -> N
     """Without a stream the page says so, and marks the time in which nobody listened."""
     tab = browser.new_page()
     tab.goto(running.url)
-    expect(tab.locator("[data-testid=stAlert]")).to_contain_text("No message in the last", timeout=30_000)
+    expect(tab.locator("[data-testid=stAlert]")).to_contain_text("No messages in the last", timeout=30_000)
     say(server, "t.a", 30)
-    expect(tab.locator(".lb-status")).to_contain_text("plain subjects: no history, at most once")
+    expect(tab.locator(".lb-status")).to_contain_text("plain subjects: no history, at-most-once delivery")
     expect(tab.locator(".lb-status")).to_contain_text("30 rows")
     server.kill()
     expect(tab.locator(".lb-word")).to_have_text("Disconnected", timeout=30_000)
@@ -104,7 +104,7 @@ def test_plain_subjects(server: NatsServer, running: App, browser: Browser) -> N
     say(server, "t.a", 20)
     tab.get_by_role("button", name="1 warning").click()
     expect(tab.locator("[data-testid=stAlert]")).to_contain_text("1 interruption,")
-    expect(tab.locator("[data-testid=stAlert]")).to_contain_text("What was published then is lost")
+    expect(tab.locator("[data-testid=stAlert]")).to_contain_text("Messages published meanwhile are lost")
     until(lambda: bands(tab))
     ((start, end),) = bands(tab)
     assert end - start > 3000

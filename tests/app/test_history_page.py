@@ -202,7 +202,7 @@ def test_an_error_in_the_middle(server: NatsServer, tab: Page) -> None:
     with service(server.url, answer):
         ask(tab)
         alert(tab, "The query failed: the disk <b>broke</b> ![](http://evil.test/i.png)")
-        expect(tab.get_by_text("4 rows,")).to_contain_text("came before that; what came is kept")
+        expect(tab.get_by_text("4 rows,")).to_contain_text("arrived before the error and are kept")
         expect(tab.locator(".legendtext")).to_have_text(
             ['<a href="http://evil.test">x</a>', "<b>bold</b>"], timeout=30_000
         )
@@ -214,7 +214,7 @@ def test_an_error_in_the_middle(server: NatsServer, tab: Page) -> None:
 def test_nobody_answers(tab: Page) -> None:
     """Without a history service the page says so, and how to start one."""
     ask(tab)
-    alert(tab, "No history service answers at history.query. python -m services.history starts one")
+    alert(tab, "No history service answers at history.query. Start one with python -m services.history")
 
 
 def test_a_service_of_another_client(server: NatsServer, tab: Page) -> None:
@@ -227,6 +227,6 @@ def test_a_service_of_another_client(server: NatsServer, tab: Page) -> None:
         expect(tab.locator(".js-plotly-plot")).to_be_visible(timeout=30_000)
         assert offered(tab)["n"].tolist() == list(range(100))
         ask(tab, "SELECT 100000")
-        expect(tab.get_by_text("How many there will be is not known")).to_be_visible(timeout=30_000)
+        expect(tab.get_by_text("The total is not known")).to_be_visible(timeout=30_000)
         button(tab, "Stop").click()
         alert(tab, "names no subject to stop it by, so it may go on")

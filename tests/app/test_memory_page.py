@@ -23,9 +23,9 @@ def test_a_full_window_says_that_memory_is_shared(
     page = open_page('"""A page."""\nfrom components import live, newest_rows\n\nnewest_rows(live("S"))\n')
     until(lambda: "the window is full" in texts(page.run()))
     assert re.search(
-        r"S: the window is full \([\d,]+ rows, [\d.]+ MB, its share of the 16\.8 MB that all share\)\. "
+        r"S: the window is full \([\d,]+ rows, [\d.]+ MB, its share of the app's 16\.8 MB\)\. "
         r"The [\d,]+ oldest rows, up to .*, were dropped\. "
-        r"Look back less far, or raise the setting 'memory'\.",
+        r"Choose a shorter look-back, or raise the setting 'memory'\.",
         texts(page),
     ), texts(page)
     assert not page.exception

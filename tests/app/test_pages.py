@@ -155,9 +155,9 @@ def test_overview_of_a_real_server(open_page) -> None:
             'line_chart(live("METRICS"), "percent", most=0)',
             "A chart draws 1 to 100 series, so most=0 cannot be.",
         ),
-        ("1 / 0", "This page has a mistake (page.py)."),
-        ("oh no", "This page has a mistake (page.py)."),
-        ('live("QUIET")', "No message in the last 5 minutes (stream QUIET)."),
+        ("1 / 0", "This page failed: there is an error in page.py."),
+        ("oh no", "This page failed: there is an error in page.py."),
+        ('live("QUIET")', "No messages in the last 5 minutes (stream QUIET)."),
     ],
 )
 def test_mistakes_are_told(open_page, source: str, said: str) -> None:
@@ -215,7 +215,7 @@ latest_values(busy, "percent")
 """
     )
     assert app.metric[0].value == "0 0"
-    assert texts(app).count("No message in the last 5 minutes (stream QUIET).") == 2
+    assert texts(app).count("No messages in the last 5 minutes (stream QUIET).") == 2
     assert "latest" in app.dataframe[0].value
     assert not app.error
     assert "Live" in the_status(app)
@@ -224,7 +224,7 @@ latest_values(busy, "percent")
 def test_page_that_cannot_do_without_rows(open_page) -> None:
     """Code that fails for want of rows is no mistake of the page: the frame says that there are none."""
     app = open_page('"""A page."""\nfrom components import live\nlive("QUIET").latest("x").iloc[0]\n')
-    assert "No message in the last 5 minutes (stream QUIET)." in texts(app)
+    assert "No messages in the last 5 minutes (stream QUIET)." in texts(app)
     assert not app.error
 
 

@@ -123,21 +123,19 @@ def test_denied_is_shown(
 def test_the_rest_of_a_page_works(show: Callable[..., AppTest]) -> None:
     """Where only a part of a page is refused, the rest is there."""
     page = show(PAGES / "overview.py", "publish", f"{API}.STREAM.MSG.GET.S")
-    assert f"requests to '{API}.STREAM.MSG.GET.S'" in sees(page, "A newest message can't be read.")
+    assert f"requests to '{API}.STREAM.MSG.GET.S'" in sees(page, "Cannot read a newest message.")
     assert "T" in page.dataframe[1].value["stream"].tolist()
     page = show(PAGES / "values.py", "publish", f"{API}.STREAM.MSG.GET.>")
-    assert f"'{API}.STREAM.MSG.GET.KV_B'" in sees(page, "The history could not be read.")
+    assert f"'{API}.STREAM.MSG.GET.KV_B'" in sees(page, "Cannot read the history.")
     assert page.dataframe[0].value["value"].tolist() == ["1"]
     page = show(PAGES / "workflows.py", "publish", "$SRV.>")
-    assert "'$SRV.PING'" in sees(page, "What can be started is not known.")
-    assert "No such run within the look-back." in texts(page)
+    assert "'$SRV.PING'" in sees(page, "Cannot find out which workflows can be started.")
+    assert "No matching run within the look-back." in texts(page)
     source = (
         f'{OWN}limits = values("B", optional=True)\nst.metric("rows", len(live("S", look_back="PT1H")))\n'
     )
     page = show(f'{source}st.text(limits.get("key", "none"))', "publish", f"{API}.STREAM.INFO.KV_B")
-    sees(
-        page, f"The bucket 'B' can't be read. The login does not permit requests to '{API}.STREAM.INFO.KV_B'"
-    )
+    sees(page, f"Cannot read the bucket 'B'. The login does not permit requests to '{API}.STREAM.INFO.KV_B'")
     assert page.metric[0].value == "5"
     assert page.text[0].value == "none"
 
@@ -147,7 +145,7 @@ def test_what_cannot_be_listed_can_be_typed(show: Callable[..., AppTest], page: 
     """Where the login may not list streams, or buckets, the name of one can be typed, and it is read."""
     source, denied = PAGES / f"{page}.py", f"{API}.STREAM.LIST"
     shown = show(source, "publish", denied)
-    sees(shown, "can't be listed: type the name of one.")
+    sees(shown, "Type the name of one.")
     box = shown.selectbox[0]
     assert (list(box.options), box.value) == ([], None)
     assert "has no" not in texts(shown)
@@ -179,7 +177,8 @@ def test_replay_without_flow_control(show: Callable[..., AppTest], server: NatsS
     server.publish("t.large", *[json.dumps({"n": n, "text": text}).encode() for n in range(400)])
     page = show(f'{OWN}st.metric("rows", len(live("T", "t.large", look_back="PT1H")))', "publish", "$JS.FC.>")
     sees(
-        page, "read in steps, about a megabyte a second, for want of flow control. The login does not permit"
+        page,
+        "slow replay, about a megabyte a second, because flow control is not permitted. The login",
     )
     assert "'$JS.FC.T.>'" in texts(page)
     until(lambda: page.run().metric[0].value == "400")
@@ -228,7 +227,7 @@ def test_in_a_browser(tmp_path: Path, server: NatsServer, browser: Browser) -> N
         server.configure(denying("publish", f"{API}.STREAM.INFO.S"))
         alert = tab.get_by_test_id("stAlert")
         expect(alert).to_contain_text(f"requests to '{API}.STREAM.INFO.S'", timeout=30_000)
-        expect(alert).to_contain_text("What came before stays on screen.")
+        expect(alert).to_contain_text("The page keeps showing the last data.")
         expect(tab.get_by_test_id("stMetricValue")).to_have_text("5")
         server.configure(denying("publish", "nothing"))
         expect(tab.locator(".lb-word")).to_have_text("Live", timeout=30_000)

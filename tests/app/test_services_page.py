@@ -66,7 +66,7 @@ def test_no_services(open_page, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no service the page says so, and no request can be sent, unless that is permitted."""
     page = open_page(SERVICES.read_text())
     assert "No service answers." in texts(page)
-    assert "'a.b' is no endpoint of a service that answers. Nothing was sent." in texts(send(page, "a.b"))
+    assert "'a.b' is not an endpoint of a service that answers. Nothing was sent." in texts(send(page, "a.b"))
     monkeypatch.setenv("LOOKBACK_ANY_SUBJECT", "true")
     assert "Nobody listens to 'a.b'" in texts(send(page, "a.b"))
     assert not page.exception
@@ -108,11 +108,11 @@ ANNOUNCED = ("s.>", "s.a", "$JS.API.>", "$KV.b.*", ">", "*.a", "lamp.*.set", "la
         ("s.b.c", "The stream 'S' captures 's.b.c'"),
         ("$JS.API.STREAM.DELETE.S", "belongs to the server"),
         ("$KV.b.key", "belongs to the server"),
-        ("orders.new", "is no endpoint"),
-        ("x.a", "is no endpoint"),
-        ("lamp.>.set", "is no endpoint"),
-        ("lamp.a b.set", "is no endpoint"),
-        ("lamp.log", "is no endpoint"),
+        ("orders.new", "is not an endpoint"),
+        ("x.a", "is not an endpoint"),
+        ("lamp.>.set", "is not an endpoint"),
+        ("lamp.a b.set", "is not an endpoint"),
+        ("lamp.log", "is not an endpoint"),
         ("lamp.north.set", "Nobody listens to 'lamp.north.set'"),
         ("lamp.log.a.b", "Nobody listens to 'lamp.log.a.b'"),
     ],
@@ -252,6 +252,6 @@ def test_in_a_browser(server: NatsServer, running: App, browser: Browser) -> Non
         script.kill()
         send_by_hand(tab, "mirror.reverse", "stressed")
         expect(tab.get_by_text("Nobody listens to 'mirror.reverse'")).to_be_visible(timeout=30_000)
-        expect(tab.get_by_text("Gone: mirror (last answer ")).to_be_visible(timeout=30_000)
+        expect(tab.get_by_text("No longer answering: mirror (last answer ")).to_be_visible(timeout=30_000)
     assert not [url for url in asked if ":9/" in url]
     tab.goto("about:blank")

@@ -82,7 +82,7 @@ def test_provider_down(stage: Stage) -> None:
         stranger = stage.somebody()
         stranger.go("/")
         stranger.tab.get_by_role("button", name="Sign in").click(timeout=60_000)
-        stranger.sees("That did not work")
+        stranger.sees("Sign-in failed")
         person.tab.wait_for_timeout(35_000)
         person.sees("Role: viewer")
         person.sees("Live")

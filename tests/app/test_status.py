@@ -163,7 +163,7 @@ def test_faults_move_nothing(
         server.kill()
         expect(tab.locator(".lb-word")).to_have_text("Disconnected")
         alert = tab.locator("[data-testid=stAlert]")
-        expect(alert).to_contain_text("What came before stays on screen.")
+        expect(alert).to_contain_text("The page keeps showing the last data.")
         expect(alert).to_be_in_viewport(ratio=1)
         server.start()
         expect(tab.locator(".lb-word")).to_have_text("Live")

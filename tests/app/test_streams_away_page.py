@@ -42,7 +42,7 @@ def test_newest_messages_beside_a_stream_that_is_away(
         try:
             assert page.run().dataframe[0].value["payload"].tolist() == ["GOOD", "LOST"]
             cluster.nodes[lost].signal(signal.SIGSTOP)
-            until(lambda: "since their nodes do not answer: 'LOST'." in texts(page.run()), 60)
+            until(lambda: "because their nodes do not answer: 'LOST'." in texts(page.run()), 60)
             assert page.dataframe[0].value["payload"].tolist() == ["GOOD"]
             assert not page.error
             assert not page.exception

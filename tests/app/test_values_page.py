@@ -168,7 +168,7 @@ def test_deleted_keys(open_page: Any, server: NatsServer) -> None:
     page = page.toggle[0].set_value(True).run()
     assert page.dataframe[0].value["operation"].tolist() == ["DEL", "PUT"]
     page = page.selectbox[1].set_value("cpu").run()
-    assert "There is no key 'cpu' in this bucket, or not any more." in texts(page)
+    assert "This bucket has no key 'cpu'. It may have been deleted." in texts(page)
     assert page.dataframe[1].value["operation"].tolist() == ["DEL", "PUT"]
 
 
@@ -213,7 +213,7 @@ def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
         expect(tab.locator(".lb-word")).to_have_text("Stopped", timeout=30_000)
         expect(tab.locator("[data-testid=stAlert]").first).to_contain_text(
             "There is no bucket 'settings' on this server. There are no buckets yet. "
-            "What came before stays on screen."
+            "The page keeps showing the last data."
         )
         expect(code(tab)).to_have_text("91")
 

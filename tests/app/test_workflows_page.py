@@ -119,7 +119,7 @@ def test_unknown_run(server: NatsServer, open_page: Callable[..., str], key: str
     with Workflow("w", url=server.url):
         pass
     words = open_page(run=key)
-    assert "The stream holds no such run." in words
+    assert "The stream has no such run." in words
     assert "Succeeded" not in words
 
 
@@ -135,7 +135,7 @@ def test_filters(server: NatsServer, open_page: Callable[..., str]) -> None:
     assert "by hand" in everything
     assert "good" not in open_page(status="Failed")
     assert "bad" not in open_page(workflow="good")
-    assert "No such run within the look-back." in open_page(status="Lost")
+    assert "No matching run within the look-back." in open_page(status="Lost")
 
 
 def test_whole_run(server: NatsServer, open_page: Callable[..., str]) -> None:
@@ -154,7 +154,7 @@ def test_whole_run(server: NatsServer, open_page: Callable[..., str]) -> None:
     words = open_page(run=workflow.key)
     for said in ("Failed", "OSError: no disk", "Job A", "Step B", "a line of it", "3 events are missing"):
         assert said in words
-    assert "The program gave up 3" in words
+    assert "The program dropped 3" in words
 
 
 def test_runs_in_a_browser(

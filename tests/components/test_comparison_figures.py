@@ -44,12 +44,12 @@ def test_no_text_of_the_service_is_taken(key: str, value: object) -> None:
     """What is not a number where one belongs is no answer, and nothing of it reaches the page."""
     run = Run()
     right = {"rate": 1, "series": 1, "start": 1, "published": 1, "server": None, "connection": None}
-    run._hear(right)
+    run._take_reply(right)
     before = _headline(run), _rows(run)
     with pytest.raises((LookupError, TypeError, ValueError, OverflowError)):
-        run._hear({**right, key: value})
+        run._take_reply({**right, key: value})
     assert (_headline(run), _rows(run)) == before
     for server in ({"cpu": "<b>", "port": 1, "compression": 1}, {"cpu": 1, "port": "1 *;", "compression": 1}):
         with pytest.raises(ValueError):
-            run._hear({**right, "server": server})
+            run._take_reply({**right, "server": server})
         assert run.port is None

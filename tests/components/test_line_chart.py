@@ -64,5 +64,5 @@ def test_the_same_chart_twice_is_told_the_way_out() -> None:
     """A page that draws one chart twice reads what to do, and not Streamlit's words on an internal key."""
     (error,) = AppTest.from_string(TWICE, default_timeout=30).run().error
     assert error.value == (
-        "This page draws the same chart twice. Give one of them a key of its own, such as key='second'."
+        "This page draws the same chart twice. Give one of them a different key, such as key='second'."
     )

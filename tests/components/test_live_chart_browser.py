@@ -348,7 +348,7 @@ def test_legend_is_searched(url: str, tab: Page) -> None:
     keys.first.dblclick()
     until(lambda: tab.locator(CHART).evaluate(drawn) == 1)
     search.fill("nowhere")
-    expect(tab.locator(".lb-keys")).to_contain_text("No series is called so")
+    expect(tab.locator(".lb-keys")).to_contain_text("No series matches")
     expect(keys).to_have_count(0)
     search.fill("")
     expect(keys).to_have_count(14)

@@ -357,7 +357,7 @@ def other_account(place: Place) -> Iterator[Ready]:
         yield replace(ready, streams=Settings(url=url, user="data", password="x"))
 
 
-@way("Inbox of one's own")
+@way("Private inbox")
 def own_inbox(place: Place) -> Iterator[Ready]:
     """A user who may read no other's answers."""
     config = """authorization { users: [

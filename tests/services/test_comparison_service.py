@@ -156,15 +156,15 @@ def test_token_reads_this_stream_from_a_web_page(data_dir: Path, monkeypatch: py
     ("asked", "told"),
     [
         (b"{", "not JSON"),
-        (b"[]", "no JSON object"),
+        (b"[]", "must be a JSON object"),
         (b" " * 2000, "2,000 bytes"),
-        (json.dumps({**WISH, "rate": 5001}).encode(), "'rate' has 5001; it is a number from 1 to 5000"),
-        (json.dumps({**WISH, "series": True}).encode(), "'series' has True"),
-        (json.dumps({**WISH, "look_back": "1"}).encode(), "'look_back' has '1'"),
-        (json.dumps({**WISH, "changed": 9e15}).encode(), "'changed' has 9"),
+        (json.dumps({**WISH, "rate": 5001}).encode(), "'rate' is 5001; it must be a number from 1 to 5000"),
+        (json.dumps({**WISH, "series": True}).encode(), "'series' is True"),
+        (json.dumps({**WISH, "look_back": "1"}).encode(), "'look_back' is '1'"),
+        (json.dumps({**WISH, "changed": 9e15}).encode(), "'changed' is 9"),
         (json.dumps({**WISH, "rates": 1}).encode(), "Did you mean 'rate'?"),
-        (json.dumps({**WISH, "connection": 5}).encode(), "'connection' is no text"),
-        (json.dumps({**WISH, "rate": float("nan")}).encode(), "'rate' has nan"),
+        (json.dumps({**WISH, "connection": 5}).encode(), "'connection' must be a text"),
+        (json.dumps({**WISH, "rate": float("nan")}).encode(), "'rate' is nan"),
     ],
 )
 def test_refuses_what_it_cannot_read(asked: bytes, told: str) -> None:

@@ -101,7 +101,7 @@ def test_url_stays_when_its_port_is_taken_meanwhile(run_app: RunApp) -> None:
     with socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))):
         app.popen.send_signal(signal.SIGCONT)
         assert app.popen.stderr
-        assert any("taken by another program" in line for line in app.popen.stderr)
+        assert any("used by another program" in line for line in app.popen.stderr)
     wait_for(lambda: serves(url), "the same port, once it is free")
 
 

@@ -308,8 +308,8 @@ def test_revoked_user_is_out_at_once(data_dir: Path) -> None:
     with server_with_accounts(data_dir, [ORIGIN]):
         assert not is_let_in(mine)
         assert is_let_in(vended_login(data_dir, "viewer"))
-    assert revoke(Key.new("user").public).stdout == "Revoked from the next start on: no server runs.\n"
-    assert "no user's public key" in revoke("me").stderr
+    assert revoke(Key.new("user").public).stdout == "Revoked from the next start on: no server is running.\n"
+    assert "not a user's public key" in revoke("me").stderr
 
 
 def test_nothing_listens_but_on_loopback(data_dir: Path) -> None:

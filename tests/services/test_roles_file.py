@@ -8,7 +8,7 @@ from nats_client.errors import SettingsError
 from services.accounts.roles import FILE, Role, load_roles
 
 MISTAKES = [
-    ("minutes = 5", "There is no role. Write one as [roles.viewer]."),
+    ("minutes = 5", "There is no role. Add one, such as [roles.viewer]."),
     ("[roles]", "There is no role"),
     ("roles = 5", "There is no role"),
     ("minute = 5\n[roles.a]", "Unknown key 'minute'. Did you mean 'minutes'?"),
@@ -19,7 +19,7 @@ MISTAKES = [
     ("minutes = nan\n[roles.a]", "'minutes' must be a number"),
     ("minutes = 0\n[roles.a]", "'minutes' must be a number"),
     ("minutes = 2000\n[roles.a]", "'minutes' must be a number"),
-    ("[roles]\na = 1", "The role 'a' is no table. Write it as [roles.a]."),
+    ("[roles]\na = 1", "The role 'a' is not a table. Write it as [roles.a]."),
     ("[roles.'a/../b']", "The role 'a/../b' must have a name of letters, digits and underscores"),
     ("[roles.'']", "The role '' must have a name"),
     ("[roles.a]\nstream = ['S']", "The role 'a' has 'stream'. Did you mean 'streams'?"),
@@ -32,14 +32,14 @@ MISTAKES = [
     ("[roles.a]\nbuckets = ['*']", "'*' cannot be the name of a bucket"),
     ("[roles.a]\nservices = ['a.b']", "'a.b' cannot be the name of a service"),
     ("[roles.a]\npublish = ['a..b']", "The subject 'a..b' is not one that NATS allows"),
-    ("[roles.a]\npublish = ['tokens.mint']", "may not publish to 'tokens.mint': whoever may ask for tokens"),
-    ("[roles.a]\npublish = ['*.mint']", "may not publish to '*.mint': whoever may ask for tokens"),
+    ("[roles.a]\npublish = ['tokens.mint']", "may not publish to 'tokens.mint': whoever may request tokens"),
+    ("[roles.a]\npublish = ['*.mint']", "may not publish to '*.mint': whoever may request tokens"),
     ("[roles.a]\npublish = ['>']", "may not publish to '>'"),
-    ("[roles.a]\npublish = ['_INBOX_app.x.y']", "may not publish to '_INBOX_app.x.y': the answers to others"),
+    ("[roles.a]\npublish = ['_INBOX_app.x.y']", "may not publish to '_INBOX_app.x.y': replies to others"),
     ("[roles.a]\npublish = ['$JS.data.API.>']", "may not publish to '$JS.data.API.>': JetStream's API"),
     ("[roles.a]\npublish = ['$SYS.REQ.>']", "may not publish to '$SYS.REQ.>': it belongs to the server"),
-    ("[roles.a", "is no TOML"),
-    ("\udcff", "is no TOML"),
+    ("[roles.a", "is not valid TOML"),
+    ("\udcff", "is not valid TOML"),
 ]
 
 

@@ -123,7 +123,7 @@ def test_only_a_public_user_key_is_signed() -> None:
     wrong = user.public[:10] + ("A" if user.public[10] != "A" else "B") + user.public[11:]
     for key in (wrong, user.seed, Key.new("account").public, user.public.lower(), "", "U", "Ü" * 56,
                 user.public + " ", user.public[:-1]):  # fmt: skip
-        with pytest.raises(SettingsError, match="is no public key of a user"):
+        with pytest.raises(SettingsError, match="is not the public key of a user"):
             check_key(key, "user")
 
 
@@ -159,11 +159,11 @@ REFUSED = [
     (b"", "400", "The request is not JSON."),
     (b"[" * 900, "400", "The request is not JSON."),
     (b"x" * 2000, "400", "The request has 2,000 bytes; 1,024 are allowed."),
-    ([], "400", 'The request is no object with the texts "role" and "key".'),
-    ({"role": "viewer"}, "400", 'The request is no object with the texts "role" and "key".'),
-    ({"role": 5, "key": "U"}, "400", 'The request is no object with the texts "role" and "key".'),
-    ({"role": "viewer", "key": "U"}, "400", "'key' is no public key of a user."),
-    ({"role": "viewer", "key": "SUA"}, "400", "'key' is no public key of a user."),
+    ([], "400", 'The request must be an object with the texts "role" and "key".'),
+    ({"role": "viewer"}, "400", 'The request must be an object with the texts "role" and "key".'),
+    ({"role": 5, "key": "U"}, "400", 'The request must be an object with the texts "role" and "key".'),
+    ({"role": "viewer", "key": "U"}, "400", "'key' is not the public key of a user."),
+    ({"role": "viewer", "key": "SUA"}, "400", "'key' is not the public key of a user."),
     ({"role": "boss", "key": "KEY"}, "403", "There is no role 'boss'."),
     ({"role": "../app", "key": "KEY"}, "403", "There is no role '../app'."),
     ({"role": "viewer", "key": "KEY", "expires": 9e9}, "400", "The keys are 'key', 'role'."),
@@ -196,7 +196,7 @@ def test_missing_signing_key(realm: Realm, server: NatsServer, service: TokenSer
         assert str(realm.keys) not in told["error"]
         assert "jwt" in ask(realm, server, {"role": "all", "key": key})
     assert "role-viewer.nk' cannot be read (FileNotFoundError)." in service.log()
-    assert "role-viewer.nk' is no seed of an account (SA…)." in service.log()
+    assert "role-viewer.nk' is not the seed of an account (SA…)." in service.log()
     assert "Put the seed of the role's scoped signing key there" in service.log()
     file.write_text(seed)
     assert "jwt" in ask(realm, server, {"role": "viewer", "key": key})
@@ -260,7 +260,7 @@ def test_broken_roles_at_the_start(realm: Realm, monkeypatch: pytest.MonkeyPatch
         Tokens(realm.keys)
     realm.roles.write_text(ROLES.replace("{minutes}", "5"))
     assert load_roles(realm.roles).roles.keys() == {"all", "viewer"}
-    with pytest.raises(SettingsError, match="is no public key of an account"):
+    with pytest.raises(SettingsError, match="is not the public key of an account"):
         Tokens(realm.keys, "SOMETHING")
 
 
