@@ -200,7 +200,7 @@ def test_edits_take_effect_and_leave_nothing(tmp_path: Path, tab: Page) -> None:
     for room in ("components", "nats_client", "services", "static", "pages", ".streamlit"):
         shutil.copytree(ROOT / room, root / room, ignore=unwanted)
     shutil.copy(ROOT / "app.py", root)
-    page, module = root / "pages" / "mine.py", root / "nats_client" / "feed.py"
+    page, module = root / "pages" / "mine.py", root / "nats_client" / "feeds" / "feed.py"
     source = (
         '"""Mine."""\nimport streamlit as st\nfrom components import live\n'
         "st.write(f\"{len(live('S'))} %s\")\n"
