@@ -16,7 +16,7 @@ def drawable(figure: Any) -> Any:
     kinds = {_kind(trace) for trace in _traces(figure)}
     if found := kinds & set(_NEVER):
         raise LookbackError(
-            f"Cannot draw a chart of the type {found.pop()!r}: Plotly needs eval() for it, which the content "
+            f"Cannot draw a chart of the type {found.pop()!r}: Plotly needs eval for it, which the content "
             "security policy forbids. Choose another type."
         )
     if kinds & set(_SVG):
