@@ -69,6 +69,19 @@ def _missed(consequence: str, *wanted: tuple[str, str]) -> list[Any] | None:
     return None if wrong else [value for value, _ in found]
 
 
+def _missed_setting(consequence: str, name: str) -> None:
+    """Leave a word in the log where Streamlit does not know a setting of .streamlit/config.toml."""
+    try:
+        st.get_option(name)
+    except RuntimeError:
+        _log.warning(
+            "This Streamlit is not the one that Lookback is made for: it has no setting %s. So %s. Install "
+            "the version that requirements.txt names.",
+            name,
+            consequence,
+        )
+
+
 _COOKIES = "streamlit.web.server.starlette.starlette_server_config"
 _CONTEXT = "streamlit.runtime.scriptrunner_utils.script_run_context"
 _PAGES = "streamlit.runtime.pages_manager"
@@ -119,6 +132,9 @@ _counting = _missed(
     "bytes on the wire are not counted",
     ("uvicorn.protocols.websockets.websockets_sansio_impl", "WebSocketsSansIOProtocol.conn"),
     ("websockets.protocol", "Protocol.data_to_send(self)"),
+)
+_missed_setting(
+    "a page may stop where a browser has dropped what it is sent a hash of", "global.minCachedMessageSize"
 )
 
 

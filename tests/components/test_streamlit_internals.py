@@ -67,6 +67,13 @@ MISSED = {
         "_theme",
         "a refresh costs a sixth more",
     ),
+    "sends hashes": (
+        "streamlit",
+        "config.py",
+        r"global\.minCachedMessageSize",
+        "global.cachedMessageSize",
+        "a page may stop",
+    ),
     "tells no mode": ("streamlit", "config.py", r"\b_server_mode\b", "_mode", "browsers may not connect"),
     "has another main container": ("streamlit", "__init__.py", r"\Z", "\ndel _main\n", "st.plotly_chart"),
     "has another socket": (

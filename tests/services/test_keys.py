@@ -127,7 +127,8 @@ def test_two_who_start_at_once_make_one_set(data_dir: Path) -> None:
     """Processes that make the keys at the same time end up with the same ones."""
     data_dir.mkdir()
     code = (
-        "import sys, time, pathlib; from services import accounts; d = pathlib.Path(sys.argv[1])\n"
+        "import sys, pathlib; from services.accounts import configuration as accounts\n"
+        "d = pathlib.Path(sys.argv[1])\n"
         "print(flush=True); sys.stdin.read()\n"
         "with accounts.locked(d): keys = accounts.Keys.load(d, ['viewer'])\n"
         "print(keys.operator.public, *[k.public for k in [*keys.accounts.values(), *keys.roles.values()]])"
