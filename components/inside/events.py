@@ -25,7 +25,7 @@ def keep_reads(reads: Iterable[Read]) -> None:
 def what_happened() -> None:
     """Draw a button in the menu that opens the newest events. A refresh does not rerun the menu. Events are
     sent only while the list is open."""
-    with st.popover("Recent events", key="happened", on_change="rerun", width="stretch") as opened:
+    with st.popover("What happened", key="happened", on_change="rerun", width="stretch") as opened:
         if not opened.open:
             return
         _draw("Connection", client().events)

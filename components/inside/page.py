@@ -25,7 +25,7 @@ def inside() -> None:
     nats = client()
     _figures(nats)
     _feeds(nats)
-    st.subheader("Recent events")
+    st.subheader("What happened")
     event_list(nats.events)
     left, right = st.columns(2)
     with left:

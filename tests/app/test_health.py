@@ -87,14 +87,14 @@ def test_figures_of_two_feeds_and_two_viewers(running: tuple[App, NatsServer], b
     ]
     until(lambda: sorted(figures()["lookback_feed_rows"], key=str) == rows)
     tab = tabs[0]
-    tab.get_by_test_id("stPopover").get_by_text("Recent events").click()
+    tab.get_by_test_id("stPopover").get_by_text("What happened").click()
     happened = tab.locator(".lb-log")
     expect(happened.first).to_contain_text("connected")
     expect(happened.last).to_contain_text("following")
     assert "secret-word" not in tab.content()
     tab.goto(f"{started.url}/inside")
     expect(tab.locator("h1")).to_have_text("Inside")
-    expect(tab.get_by_role("heading", name="Recent events")).to_be_visible()
+    expect(tab.get_by_role("heading", name="What happened")).to_be_visible()
     expect(tab.locator("[data-testid=stDataFrame] canvas").first).to_be_visible()
     assert "secret-word" not in tab.content()
     for context in contexts:
