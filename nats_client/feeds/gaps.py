@@ -1,4 +1,4 @@
-"""Gaps: messages that belong into a window and are missing, with counts and times."""
+"""Gaps: messages that belong in a window and are missing, with counts and times."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 import pandas as pd
 
 MOST_PLACES = 100
-"""Gaps per look-back that are kept apart. Gaps closer than look-back / MOST_PLACES are merged."""
+"""Two gaps that together span at most look-back / MOST_PLACES are merged."""
 
 
 @dataclass(frozen=True)

@@ -406,8 +406,8 @@ class Consumer(Reading):
         return self.pending * self._per_message > 4 * SMALL
 
     def _skips(self) -> bool:
-        """True if a replay has far more rows than the sink can keep. It then has to continue at the first
-        sequence from which the rest fits."""
+        """If a replay has far more rows than the sink can keep, reset it, so that it continues at the first
+        sequence from which the rest fits. True if it was reset."""
         room = self._sink.room()
         if room is None or self.done < SURE or self._begin_seq is not None or self._until is not None:
             return False
