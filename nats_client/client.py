@@ -1,4 +1,4 @@
-"""The door: a thread with one event loop and one connection, and the feeds on it."""
+"""The client: a thread with one event loop and one connection, and the feeds on it."""
 
 import asyncio
 import contextlib

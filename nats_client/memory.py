@@ -1,8 +1,8 @@
-"""The ceiling of the process's memory: what all feeds, queries and buckets of all clients hold together.
+"""The memory ceiling of the process, for all feeds, queries and buckets of all clients together.
 
-Each of them notes what it holds as that grows. When it is too much in all, those that nobody has read for a
-while are closed, the one that was read least recently first; then the largest give up their oldest rows, all
-down to the same level, so that nobody who holds less than an equal share loses anything.
+Each of them reports its size as it grows. Above the ceiling, those that nobody has read for a while are
+closed, least recently read first. Then the largest drop their oldest rows, all down to the same size,
+so that whoever holds less than an equal share loses nothing.
 """
 
 import contextlib
@@ -46,8 +46,7 @@ Evict = Callable[[Any], None]
 
 
 class Memory:
-    """What all holders hold, and how much that may be. Thread-safe; no lock of a holder is held when it is
-    called."""
+    """The sizes of all holders, and their ceiling. Thread-safe. Call it without holding a holder's lock."""
 
     def __init__(self, ceiling: int | None = None) -> None:
         self._own = ceiling or default_ceiling()

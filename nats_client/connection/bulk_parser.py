@@ -1,8 +1,8 @@
-"""Runs of messages taken off the wire at once, for inboxes that ask for it.
+"""Parses runs of messages at once, for tapped inboxes.
 
-nats-py makes an object, a queue entry and a task switch of each message, which is most of what a replay
-costs. Whole plain messages to a tapped inbox are appended to a list instead. Everything else, and whatever is
-not recognised, is left to nats-py. `patched_nats.py` has the parser of nats-py that calls this.
+nats-py creates an object, a queue entry and a task switch per message, which is most of the cost of a replay.
+Here, complete messages without headers are appended to the list of a tapped inbox. Everything else, and
+anything not recognised, is left to nats-py. The parser in `patched_nats.py` calls this module.
 """
 
 import asyncio
@@ -16,52 +16,52 @@ _MESSAGE = re.compile(rb"MSG (\S+) (\d+) (\S+) (\d+)\r\n")
 _SUBJECT = re.compile(BEFORE + rb"\S+")
 _HEADED = re.compile(rb"HMSG \S+ \d+ (?:\S+ )?\d+ (\d+)\r\n")
 _LARGE = 65536
-"""Bytes from which on a message is left to nats-py, which does not copy what it waits for."""
+"""Messages of at least this many bytes are left to nats-py, which does not copy a partial payload."""
 _LONGEST_LINE = 4096
-"""Bytes of a control line; without its end by then it is not one."""
+"""Maximum bytes of a control line."""
 _PIECE = 1 << 15
-"""Bytes that are looked at for a run where all there are were none."""
+"""Bytes to try for a run if the whole buffer is not one."""
 _SHORTEST_RUN = 4096
-"""Bytes of a buffer from which on a run is looked for in it."""
+"""Minimum bytes of a buffer in which to try for a run."""
 
 
 class Inbox:
-    """Messages that have arrived, in order, and the event that says so."""
+    """Arrived messages, in order, and an event that is set on arrival."""
 
     def __init__(self) -> None:
         self.messages: list[Arrived] = []
         self.arrived = asyncio.Event()
 
     def put(self, subject: bytes, reply: bytes, payload: bytes, headers: dict[str, str] | None) -> None:
-        """Take in one message."""
+        """Add one message."""
         self.messages.append((subject, reply, payload, headers))
         self.arrived.set()
 
 
 class RunInbox(Inbox):
-    """The same for a JetStream consumer; runs of messages stay together."""
+    """An inbox for a JetStream consumer; it keeps runs of messages together."""
 
     messages: list[Arrived | Run]  # type: ignore[assignment]
 
 
 class Taps:
-    """Inboxes by subscription, and what takes their messages out of what was read off the wire."""
+    """Tapped inboxes by subscription, and the parser that fills them."""
 
     def __init__(self) -> None:
         self.inboxes: dict[bytes, Inbox] = {}
-        """By the id that the subscription has on the wire."""
+        """Keyed by the subscription's id (sid)."""
         self._mixed = False
 
     def leaves(self, buffer: bytes | bytearray) -> bool:
-        """Whether what `buffer` begins with is left where it is until more bytes have come."""
+        """True if the start of `buffer` should wait for more bytes."""
         found = _MESSAGE.match(buffer)
         if found is not None and found[2] in self.inboxes and int(found[4]) < _LARGE:
             return True
         return b"\r\n" not in buffer[:_LONGEST_LINE] and len(buffer) < _LONGEST_LINE
 
     def take(self, buffer: bytes, at: int) -> int:
-        """Put the messages for taps that stand at `at` into their inboxes; where what is something else, or
-        not whole, begins."""
+        """Move the tapped messages from position `at` on into their inboxes. Returns the position of the
+        first thing that is something else or incomplete."""
         step = len(buffer)
         while (found := _MESSAGE.match(buffer, at)) and (inbox := self.inboxes.get(found[2])):
             stop = min(len(buffer), at + step)
@@ -75,7 +75,7 @@ class Taps:
                 if (headed := buffer.find(b"\r\nHMSG ", at, stop)) >= 0:
                     step = headed + 2 - at
                     continue
-                if step > _PIECE:  # perhaps one message of another subscription is among them
+                if step > _PIECE:  # one message of another subscription may be in between
                     step = _PIECE
                     continue
             before, at = at, self._take_each(buffer, at, stop)
@@ -84,7 +84,7 @@ class Taps:
         return at
 
     def _take_run(self, part: bytes, sid: bytes, reply: bytes) -> tuple[Run, int] | None:
-        # Where the last was mixed with others, a look comes first: it costs an eighth of a try in vain.
+        # If the last try failed, check first: that costs an eighth of another failed try.
         if self._mixed and part.count(common_to(sid, reply)) < part.count(b"\r\nMSG "):
             return None
         taken = take_run(part, sid, reply)
@@ -92,7 +92,7 @@ class Taps:
         return taken
 
     def _take_each(self, buffer: bytes, at: int, stop: int) -> int:
-        """The same, one by one, for those that begin before `stop`."""
+        """Like take, one message at a time, for messages that begin before `stop`."""
         while at < stop and (found := _MESSAGE.match(buffer, at)):
             subject, sid, reply, size = found.groups()
             inbox = self.inboxes.get(sid)
@@ -106,22 +106,22 @@ class Taps:
 
 
 def headed_end(buffer: bytes, at: int) -> int | None:
-    """Where the message with headers at `at` ends; None where there is none, or it is not whole."""
+    """The end of the message with headers at `at`; None if there is none, or it is incomplete."""
     found = _HEADED.match(buffer, at)
     end = found.end() + int(found[1]) + 2 if found else len(buffer) + 1
     return end if end <= len(buffer) else None
 
 
 def take_run(buffer: bytes, sid: bytes, reply: bytes) -> tuple[Run, int] | None:
-    """The messages of a consumer with which `buffer` begins, and where they end; None where it holds anything
-    else as well, or a payload of several lines: then each is looked at by itself. `sid` and `reply` are the
-    first one's.
+    """Parse the consumer's messages at the start of `buffer`. Returns them and the position after them. None
+    if the buffer holds anything else, or a payload of several lines; then the caller parses one by one. `sid`
+    and `reply` are those of the first message.
 
-    The lines are taken apart first, and then must prove to be messages: all have the reply subject of this
-    consumer but for its last four tokens, which are numbers, and each payload has as many bytes as were told.
+    The buffer is split into lines first. Then every line pair is verified: all reply subjects belong to this
+    consumer, their last four tokens are numbers, and each payload has the announced size.
     """
     tokens = reply.split(b".")
-    # As in sequence.py. Of the second version, those with a last token of another kind are left out.
+    # See sequence.py. Version 2 with an extra last token is not handled here.
     if tokens[:2] != [b"$JS", b"ACK"] or len(tokens) not in (9, 11):
         return None
     common = common_to(sid, reply)
@@ -148,5 +148,5 @@ def take_run(buffer: bytes, sid: bytes, reply: bytes) -> tuple[Run, int] | None:
 
 
 def common_to(sid: bytes, reply: bytes) -> bytes:
-    """What stands between the subject and the numbers in all messages of the consumer that sent `reply`."""
+    """The bytes between subject and numbers in every message of the consumer that sent `reply`."""
     return b" %s %s." % (sid, b".".join(reply.split(b".")[:-4]))

@@ -1,4 +1,4 @@
-"""What went wrong while connecting, in words that name the setting and the way out, and no secret."""
+"""Explains failed connections: names the setting and what to do, and contains no secret."""
 
 import asyncio
 import contextlib
@@ -105,8 +105,8 @@ def plain_reason(error: BaseException) -> str:
 async def last_words(settings: Settings, server: str) -> Exception | None:
     """Why `server` has reset a connection, if it says so.
 
-    It tells what it has against our certificate, or that it is full, and resets the connection when we have
-    sent something in the meantime, which may overtake what it tells. So this sends nothing.
+    The server sends an error, such as a rejected certificate or too many connections. If we have sent data
+    meanwhile, it resets the connection, and the reset may arrive before the error. So this sends nothing.
     """
     parts, context = urlsplit(server), settings.ssl_context()
     if parts.scheme == "ws":

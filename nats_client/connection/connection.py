@@ -1,8 +1,8 @@
-"""One connection to NATS that comes back by itself, on the client's event loop.
+"""A NATS connection that reconnects by itself, on the client's event loop.
 
-Each time a connection ends, a new nats-py client is made: its own reconnecting gives up for good on an
-expired login, and hides why a first connect fails. A token is renewed by a second connection, which takes
-over before the first one ends: who reads moves to it, and what is under way ends on the first.
+Each time a connection ends, a new nats-py client is created. nats-py's own reconnecting gives up for good on
+an expired login, and hides why a first connect fails. A token is renewed by a second connection, which takes
+over before the first one ends: readers move to it, and pending requests finish on the first.
 """
 
 import asyncio
@@ -46,21 +46,21 @@ from .stream_infos import StreamInfos
 CONNECT_TIMEOUT = 2  # seconds; nats-py takes whole ones
 REQUEST_TIMEOUT = 3.0  # seconds
 LIST_TIMEOUT = 8.0  # seconds; nats-server waits 4 s for nodes that do not answer, and then lists the others
-RETRY_AFTER = (0.1, 0.5, 1.0, 2.0)  # seconds, the last one again and again
-TOKEN_RETRY = 5.0  # seconds between two requests for a token that is not to be had
-RETRY_REFUSED = 5.0  # seconds, in place of the last one, where somebody has to mend something first
-STEADY = 5.0  # seconds after which a connection counts as one: what ends sooner is no reason to hurry
+RETRY_AFTER = (0.1, 0.5, 1.0, 2.0)  # seconds; the last one repeats
+TOKEN_RETRY = 5.0  # seconds between requests for a token while there is none
+RETRY_REFUSED = 5.0  # seconds, instead of the last one, if somebody has to fix something first
+STEADY = 5.0  # seconds after which a connection counts as stable and resets the back-off
 PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
-DEAF_FOR = 2.0  # seconds between two tries where the login does not permit an inbox
-IDLE_LOOK = 0.2  # seconds between two looks whether a connection that was taken over from is used
-MOST_TOLD = 100  # violations that nothing waits for, and that the log has
-PONG_TIMEOUT = 3  # seconds that a server in doubt has for a sign of life
+DEAF_FOR = 2.0  # seconds between retries if the login does not permit an inbox
+IDLE_LOOK = 0.2  # seconds between checks of whether a superseded connection is still used
+MOST_TOLD = 100  # permission violations logged that no reader waits for
+PONG_TIMEOUT = 3  # seconds that a server in doubt has to answer a PING
 
 REFUSED = (LoginRefused, SettingsError, TlsFailed)
 NOT_FOUND = {10059: StreamNotFound, 10037: MessageNotFound}
 # https://github.com/nats-io/nats-server/blob/main/server/errors.json
 NO_JETSTREAM = (10039, 10076)
-UNAVAILABLE = 503  # the code of what passes by itself, such as a cluster without a leader
+UNAVAILABLE = 503  # the code of temporary errors, such as a cluster without a leader
 
 _log = logging.getLogger(__name__)
 _NUID = re.compile(r"(?<=\.)[0-9A-Za-z]{22}(?=\.|$)")
@@ -68,7 +68,7 @@ _NUID = re.compile(r"(?<=\.)[0-9A-Za-z]{22}(?=\.|$)")
 
 @dataclass(frozen=True)
 class ConnectionState:
-    """Where the connection stands, for people."""
+    """The state of the connection, as shown to viewers."""
 
     status: Literal["connecting", "connected", "reconnecting", "closed"]
     """"connecting" until the first connection, "reconnecting" after one was lost."""
@@ -86,23 +86,23 @@ class Connection:
     """Keeps one nats-py client connected. Everything here runs on one event loop."""
 
     def __init__(self, settings: Settings, name: str = "connection") -> None:
-        """`name` is what the log calls it."""
+        """`name` is its name in the log."""
         self.settings = settings
         self.state = ConnectionState("connecting", time.time())
         self.events = Events(name)
-        """What has happened to it."""
+        """The log of what happened to it."""
         self.reconnects = 0
         self.tried = threading.Event()
-        """Set once the first attempt to connect has ended, well or not."""
+        """Set once the first attempt to connect has succeeded or failed."""
         self.rights = Rights.of(settings)
         """What the login may see, as far as it is known."""
         self.replays = Replays(self, lambda: Connection(settings, "connection of replays"))
-        """Where replays are read, so that nothing here waits behind one."""
+        """The connection for replays, so that nothing here waits behind one."""
         self.infos = StreamInfos(self.api)
         self._nats: SafeNatsPy | None = None
         self._token: Token | None = None
         self._renewal_failed: LookbackError | None = None
-        self._early = 0.0  # seconds that the server ends tokens before their time: its clock is ahead
+        self._early = 0.0  # seconds by which the server ends tokens early, because its clock is ahead
         self._open: set[SafeNatsPy] = set()
         self._renewing: asyncio.Task[tuple[SafeNatsPy, Token | None]] | None = None
         self._before: set[asyncio.Task[None]] = set()  # connections with tokens that were renewed
@@ -111,10 +111,10 @@ class Connection:
         self._told: set[str] = set()
         domain = f"$JS.{settings.domain}.API" if settings.domain else "$JS.API"
         self.api_prefix = settings.api_prefix or domain
-        """What JetStream's API is called here: `$JS.API`, as a rule."""
+        """Prefix of the JetStream API's subjects, usually `$JS.API`."""
 
     async def run(self) -> None:
-        """Connect, and connect again whenever the connection ends, until cancelled."""
+        """Connect, and reconnect whenever the connection ends, until cancelled."""
         attempt = 0
         try:
             while True:
@@ -138,13 +138,13 @@ class Connection:
             self._set("closed")
 
     async def close(self) -> None:
-        """End every connection, once run() has been cancelled."""
+        """Close all connections. Call it after run() was cancelled."""
         await self.replays.close()
         await end_tasks([*self._before, *([self._renewing] if self._renewing else [])])
         await asyncio.gather(*map(self._close, list(self._open)))
 
     async def ready(self) -> SafeNatsPy:
-        """The connected nats-py client, as soon as there is one."""
+        """Wait for the connected nats-py client."""
         while True:
             await self._connected.wait()
             if self._nats is not None and self._nats.is_connected:
@@ -153,20 +153,20 @@ class Connection:
 
     @property
     def inboxes(self) -> str:
-        """What the login must permit to subscribe to."""
+        """The inbox subjects that the login must permit to subscribe to."""
         prefix = self._token.inbox_prefix if self._token else self.settings.inbox_prefix
         return f"{prefix}.>"
 
     def has_moved(self, client: SafeNatsPy) -> bool:
-        """Whether another connection has taken over from `client`, which will be closed before long; one that
-        was lost, and made anew, has not."""
+        """True if another connection has taken over from `client`, which will be closed soon. A reconnect
+        after a loss is not a takeover."""
         return client.superseded and self._nats is not None and self._nats.is_connected
 
     async def api(self, subject: str, payload: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer of the JetStream API to `$JS.API.{subject}`.
+        """Send a request to the JetStream API at `$JS.API.{subject}` and return the reply.
 
-        Raises StreamNotFound; MessageNotFound; RequestRefused when the server says no, or does not permit
-        it; RequestFailed when it does not answer within 3 s (a list of streams: 8 s), or can't at the moment.
+        Raises StreamNotFound; MessageNotFound; RequestRefused if the server refuses or does not permit it;
+        RequestFailed if it does not answer within 3 s (a list of streams: 8 s), or cannot at the moment.
         https://docs.nats.io/reference/reference-protocols/nats_api_reference
         """
         full = f"{self.api_prefix}.{subject}"
@@ -215,8 +215,8 @@ class Connection:
         timeout: float,  # noqa: ASYNC109 - nats-py's own, which ends the request and nothing else
         headers: dict[str, str] | None = None,
     ) -> Msg:
-        """The answer to a request. Raises RequestRefused where the login does not permit it, at once; and
-        what nats-py raises, NoRespondersError and TimeoutError (`timeout` is in seconds) among it."""
+        """Send a request and return the reply. `timeout` is in seconds. Raises RequestRefused at once if the
+        login does not permit it, and what nats-py raises, such as NoRespondersError and TimeoutError."""
         self.check_inbox(client)
         request = asyncio.ensure_future(client.request(subject, payload, timeout=timeout, headers=headers))
         lost = asyncio.ensure_future(client.ended.wait())
@@ -235,17 +235,17 @@ class Connection:
             lost.cancel()
 
     def check_inbox(self, client: SafeNatsPy) -> None:
-        """Raises RequestRefused where the login does not permit an inbox, which every answer needs."""
+        """Raises RequestRefused if the login does not permit an inbox, which every reply needs."""
         if client.deaf is not None:
             inbox, since = client.deaf
             if time.monotonic() - since > DEAF_FOR:
-                client.ended.set()  # nats-py asks for its inbox once in a connection's life
+                client.ended.set()  # nats-py subscribes to its inbox only once per connection
             raise not_permitted("to subscribe to", inbox)
 
     @contextlib.contextmanager
     def denial(self, subject: str) -> "Iterator[asyncio.Future[None]]":
-        """A future that is done as soon as the server says that the login does not permit `subject`; with
-        ".token.", any subject with that token in its middle."""
+        """A future that is done as soon as the server reports that the login does not permit `subject`. With
+        ".token.", it matches any subject with that token in the middle."""
         denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(subject.lower(), set())
         waiting.add(denied)
@@ -257,10 +257,10 @@ class Connection:
                 self._waiting.pop(subject.lower(), None)
 
     async def check(self) -> bool:
-        """Ask for a sign of life, and whether there was one; a connection that gives none is ended, and the
-        next server tried.
+        """Send a PING; True if the server answers. Otherwise the connection is ended and the next server
+        tried.
 
-        A frozen server, or a cut without a FIN, would otherwise keep it open until its pings run out.
+        Without this, a frozen server, or a cut without a FIN, keeps it open until its pings time out.
         """
         client = self._nats
         if client is None or not client.is_connected:
@@ -273,7 +273,7 @@ class Connection:
         return client.is_connected and not client.ended.is_set()
 
     async def _connect(self, server: str) -> tuple[SafeNatsPy, Token | None]:
-        """A connection, and the token it is logged in with where the settings name a role."""
+        """A connection, and its token if the settings name a role."""
         if not self.settings.role:
             return await self._log_in(server, self.settings.login(), self.settings.inbox_prefix), None
         token = await self._new_token(server, self.settings.role)
@@ -290,7 +290,7 @@ class Connection:
         return client, token
 
     async def _new_token(self, server: str, role: str) -> Token:
-        """A token, asked for over a connection that is made for this one request."""
+        """Request a token, on a connection opened for this one request."""
         client = await self._log_in(server, self.settings.login(), self.settings.inbox_prefix)
         wanted = Wanted(role)
         try:
@@ -390,7 +390,7 @@ class Connection:
         if not renewing.done():
             await end_tasks([renewing])
             if not renewing.cancelled():
-                await self._close(renewing.result()[0])  # it came too late to take over unnoticed
+                await self._close(renewing.result()[0])  # too late: the old connection has ended
             return False
         self._nats, self._token = renewing.result()
         client.superseded = True
@@ -401,7 +401,7 @@ class Connection:
         return True
 
     async def _renew(self, server: str, token: Token) -> tuple[SafeNatsPy, Token | None]:
-        """A connection with a new token, when it is time for one."""
+        """Wait until a new token is due, and connect with it."""
         await asyncio.sleep(token.renew_at - time.monotonic())
         while True:
             try:
@@ -417,12 +417,12 @@ class Connection:
             await asyncio.sleep(min(TOKEN_RETRY, max(0.2, left / 5)))
 
     async def _end_before(self, client: SafeNatsPy, token: Token) -> None:
-        """Close the connection of a token that was renewed: when nothing uses it, or else before it ends."""
+        """Close a superseded connection as soon as nothing uses it, at the latest before its token ends."""
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, token.close_at - time.monotonic())):
-                    # Polled: nats-py does not tell when the last subscription or request ends
-                    await asyncio.sleep(IDLE_LOOK)  # who has just got it has not used it yet
+                    # Polled, because nats-py does not report the end of the last subscription or request.
+                    await asyncio.sleep(IDLE_LOOK)  # a caller of ready() may not have used it yet
                     while not (client.is_idle or client.ended.is_set()):  # noqa: ASYNC110
                         await asyncio.sleep(IDLE_LOOK)
         finally:
@@ -434,13 +434,13 @@ class Connection:
             await self._close(client)
 
     async def _close(self, client: SafeNatsPy) -> None:
-        """Close, but do not wait for it: after a failed TLS handshake nats-py would wait for ever."""
+        """Close, but wait half a second at most: after a failed TLS handshake nats-py would wait for ever."""
 
         async def close() -> None:
             with contextlib.suppress(Exception):
                 await client.close()
 
-        # aiohttp does not wait for the end of TLS, and the loop may be in its last turn.
+        # aiohttp does not wait for the end of TLS, and the loop may be about to stop.
         socket = client.websocket
         if not client.is_closed:
             closing = asyncio.create_task(close())
@@ -469,7 +469,7 @@ class Connection:
             self._log_once(violation)
 
     def _log_once(self, violation: str) -> None:
-        """Tell the log of a violation that no reader waits for; of consumers, the same one comes often."""
+        """Log a violation that no reader waits for, once per kind: those of consumers repeat often."""
         kind = _NUID.sub("*", violation.replace('"', "."))
         if kind not in self._told and len(self._told) < MOST_TOLD:
             self._told.add(kind)
@@ -480,7 +480,7 @@ class Connection:
         try:
             told = explain(self.settings, server, error)
         except Exception:
-            _log.exception("explaining %r", error)  # a mistake of ours must not end the trying
+            _log.exception("explaining %r", error)  # a bug of ours must not stop the retries
             told = ServerUnreachable(f"No connection to NATS: {type(error).__name__}.")
         self._set(status, told)
         self.tried.set()
@@ -494,7 +494,7 @@ class Connection:
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel `tasks` until they end: in Python 3.11 nats-py waits in ways that can swallow a cancellation."""
+    """Cancel `tasks` until they end. In Python 3.11, nats-py can swallow a cancellation."""
     running = set(tasks)
     while running:
         for task in running:

@@ -1,14 +1,13 @@
 """nats-py as Lookback needs it, and every private name of nats-py that Lookback uses.
 
-nats-py 2.16 reads the socket in one task. A header block that it cannot read, a subject that is not UTF-8,
-or a PONG for a flush that was given up raises there; the task ends, `is_connected` stays true and `flush`
-returns at once. With a tls:// URL it sends the login in plain text to a server that offers no TLS. Here one
-message costs at most itself, the end of the reader, the flusher or the pinger is a lost connection, and no
-login is sent in plain text where TLS was asked for.
+nats-py 2.16 reads the socket in one task. An invalid header block, a subject that is not UTF-8, or a PONG
+for a flush that timed out raises there. Then the task ends, `is_connected` stays true and `flush` returns at
+once. With a tls:// URL it sends the login in plain text to a server without TLS. Here, a bad message costs
+at most itself; the end of the reader, flusher or pinger counts as a lost connection; and no login is sent in
+plain text if TLS was requested.
 
-A method that is replaced under a name that nats-py no longer calls would be a guard that is gone without a
-word. So METHODS and ATTRIBUTES name all of it, and `check` compares them with the nats-py that is installed
-before a client is made.
+If nats-py renamed a method that we replace, our guard would silently be lost. So METHODS and ATTRIBUTES list
+every private name, and `check` compares them with the installed nats-py before a client is created.
 """
 
 import asyncio
@@ -54,7 +53,7 @@ METHODS: dict[type, dict[str, str]] = {
     Parser: {"async parse(self, data=b'')": "takes runs of messages off the wire at once"},
     Endpoint: {"async _handle_request(self, msg)": "requests to one endpoint are answered side by side"},
 }
-"""Methods that are replaced or called here, as they are written in nats-py, and what for."""
+"""Methods that are replaced or called here, with their signature in nats-py, and why."""
 
 ATTRIBUTES: dict[type, dict[str, str]] = {
     NatsPy: {
@@ -86,7 +85,7 @@ ATTRIBUTES: dict[type, dict[str, str]] = {
     Endpoint: {"_subscription": "its subscription"},
     Request: {"_msg": "where the answer goes to"},
 }
-"""What objects of nats-py hold that is read or written here, and what for."""
+"""Attributes of nats-py objects that are read or written here, and why."""
 
 CALLBACKS = (
     "error_cb",
@@ -96,26 +95,26 @@ CALLBACKS = (
     "discovered_server_cb",
     "lame_duck_mode_cb",
 )
-RETRY_AFTER = 1.0  # seconds, after a mistake while reconnecting
+RETRY_AFTER = 1.0  # seconds, after an error while reconnecting
 READ = 1 << 18
-"""Bytes that are read at once, if there are so many; asyncio takes no more off a socket."""
+"""Bytes per read at most; asyncio reads no more from a socket at once."""
 
 _ERROR = re.compile(rb"-ERR\s+'?(.*?)'?\r\n")
 _log = logging.getLogger(__name__)
 
 
 class TaskEnded(nats.errors.Error):
-    """A task without which a connection is deaf or mute has ended."""
+    """The reader, flusher or pinger of a connection has ended."""
 
 
 class Violation(nats.errors.Error):
-    """What the server says when the login does not permit a subject; the connection goes on."""
+    """The server reported that the login does not permit a subject. The connection stays open."""
 
 
 @cache
 def check() -> None:
-    """Raises LookbackError where the nats-py that is installed lacks a name of METHODS or ATTRIBUTES, has it
-    with other parameters, or has a method under that name which it does not call."""
+    """Raises LookbackError if the installed nats-py lacks a name of METHODS or ATTRIBUTES, has it with other
+    parameters, or never calls that method."""
     wrong = [*_wrong_methods(), *_wrong_attributes()]
     if wrong:
         raise LookbackError(
@@ -125,7 +124,7 @@ def check() -> None:
 
 
 def _wrong_methods() -> Iterator[str]:
-    """What is not as METHODS says, in words."""
+    """Differences from METHODS, in words."""
     for owner, methods in METHODS.items():
         for wanted in methods:
             name = wanted.removeprefix("async ").partition("(")[0]
@@ -139,7 +138,7 @@ def _wrong_methods() -> Iterator[str]:
 
 
 def _wrong_attributes() -> Iterator[str]:
-    """What is not as ATTRIBUTES says, in words."""
+    """Differences from ATTRIBUTES, in words."""
     for owner, attributes in ATTRIBUTES.items():
         used = names_in(owner)
         held = vars(NatsPy()) if owner is NatsPy else used
@@ -158,14 +157,14 @@ class TappedParser(Parser):
         self.taps = taps
 
     async def parse(self, data: bytes = b"") -> None:
-        """Take what can be taken at once, and leave the rest to nats-py."""
+        """Parse runs of tapped messages here, and leave the rest to nats-py."""
         taps = self.taps
         if not taps.inboxes or self.state != AWAITING_CONTROL_LINE:
             await super().parse(data)
             return
         buffer = bytes(self.buf) + data if self.buf else data
         at = taps.take(buffer, 0)
-        # Flow control comes between messages, with headers; nats-py gets it without what is behind it.
+        # Flow control messages have headers and come between others. Only they go to nats-py.
         while (stop := headed_end(buffer, at)) is not None:
             self.buf.clear()
             await super().parse(buffer[at:stop])
@@ -176,12 +175,11 @@ class TappedParser(Parser):
 
 
 class SafeNatsPy(NatsPy):
-    """nats-py whose tasks do not end unnoticed, which never sends a login in plain text where TLS was asked
-    for, which always gets closed, and which has taps. Raises LookbackError where nats-py is another one than
-    this is made for.
+    """A nats-py client with taps, whose tasks never end unnoticed, which never sends a login in plain text if
+    TLS was requested, and which always closes. Raises LookbackError if check() does.
 
-    Where the server has reset the connection, what is still to be sent fails, and nats-py stops half closed
-    without telling anybody.
+    If the server has reset the connection, nats-py fails to send pending data and stays half closed without
+    an error.
     """
 
     def __init__(self) -> None:
@@ -192,28 +190,28 @@ class SafeNatsPy(NatsPy):
         self.unreadable_messages = 0
         """Messages that could not be delivered."""
         self.ended = asyncio.Event()
-        """Set when the connection has ended, or must."""
+        """Set when the connection has ended, or has to end."""
         self.failure: Exception | None = None
-        """The newest error that was told."""
+        """The newest reported error."""
         self.superseded = False
-        """Whether a connection with a newer token has taken over."""
+        """True if a connection with a newer token has taken over."""
         self.deaf: tuple[str, float] | None = None
-        """Inboxes that the login does not permit, and since when by the monotonic clock."""
+        """Inboxes that the login does not permit, and since when, on the monotonic clock."""
         self.taps = Taps()
         self._ps = TappedParser(self, self.taps)
 
     async def connect(self, *args: Any, **options: Any) -> None:
-        """As nats-py does it; a callback that raises is logged, and ends nothing."""
+        """Like nats-py, but a callback that raises is only logged."""
         for name in CALLBACKS:
             if inspect.iscoroutinefunction(options.get(name)):
                 options[name] = _harmless(name, options[name])
         await super().connect(*args, **options)
 
     async def flush(self, timeout: int = 10) -> None:  # noqa: ASYNC109 - nats-py's own signature
-        """As nats-py does it, but raises where nobody is left to send the PING or to hear the PONG.
+        """Like nats-py, but raises if the flusher or the reader has ended, so that no PONG can arrive.
 
-        The PING of nats-py goes past what waits to be sent: here it is behind that, so that what the server
-        has to say to it comes before the answer.
+        nats-py sends the PING before its pending data. Here it is sent after it, so that the server's errors
+        about that data arrive before the PONG.
         """
         if self.is_connected and self._transport is not None and self._pending:
             waiting, self._pending, self._pending_data_size = self._pending, [], 0
@@ -226,7 +224,7 @@ class SafeNatsPy(NatsPy):
         await super().flush(timeout)
 
     def tap(self, subscription: Subscription, inbox: Inbox) -> None:
-        """Have messages of `subscription` put into `inbox` at once, in place of its callback."""
+        """Deliver messages of `subscription` directly to `inbox` instead of its callback."""
         self.taps.inboxes[b"%d" % subscription._id] = inbox
 
     def untap(self, subscription: Subscription) -> None:
@@ -235,29 +233,29 @@ class SafeNatsPy(NatsPy):
 
     @property
     def server_info(self) -> dict[str, Any]:
-        """What the server has said of itself, as it came; empty before that."""
+        """The server's INFO, unchecked; empty before it arrives."""
         return self._server_info
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is subscribed but the inbox of requests, and none of those is under way."""
+        """True if there is no subscription except the request inbox, and no pending request."""
         requests = 1 if self._resp_sub_prefix else 0
         return len(self._subs) <= requests and not self._resp_map
 
     @property
     def request_inbox(self) -> str:
-        """What the subjects of answers to requests begin with; empty before the first request."""
+        """Prefix of the reply subjects of requests; empty before the first request."""
         return bytes(self._resp_sub_prefix or b"").decode()
 
     @property
     def inbox_prefix(self) -> str:
-        """What the subjects of all inboxes begin with."""
+        """Prefix of all inbox subjects."""
         return bytes(self._inbox_prefix).decode()
 
     @property
     def websocket(self) -> asyncio.Transport | None:
-        """The socket below a websocket, None where there is none. aiohttp does not wait for the end of
-        TLS, so that somebody has to end it."""
+        """The socket of a websocket; None if there is none. aiohttp does not wait for the end of TLS, so the
+        caller has to abort it."""
         connection = getattr(getattr(self._transport, "_ws", None), "_conn", None)
         found: asyncio.Transport | None = getattr(connection, "transport", None)
         return found
@@ -277,7 +275,7 @@ class SafeNatsPy(NatsPy):
             raise TlsNotOffered
         if server.uri.username is None or self._signature_cb or self.options["user"] or self.options["token"]:
             return super()._connect_command()
-        # nats-py would send what stands in the URL as it stands there, percent-encoded
+        # nats-py would send the URL's login percent-encoded, without decoding it.
         login = login_in(server.uri)
         options, self.options = self.options, {**self.options, **login}
         try:
@@ -292,11 +290,11 @@ class SafeNatsPy(NatsPy):
             raise (TimeoutError if self._server_info else Silent) from None
 
     async def _process_err(self, err_msg: str) -> None:
-        # nats-py has put it in lower case; as it came, it still stands in the parser's buffer.
+        # nats-py passes it in lower case. The parser's buffer still has the original.
         if "permissions violation" in err_msg:
             found = _ERROR.match(self._ps.buf)
             told = found[1].decode("utf-8", "replace") if found else err_msg.strip("'")
-            # Go writes a subject in quotes, and what is a quote in it with a backslash.
+            # Go quotes the subject and escapes quotes in it with a backslash.
             await self._error_cb(Violation(told.replace('\\"', '"').replace("\\\\", "\\")))
         else:
             await super()._process_err(err_msg)
@@ -324,7 +322,7 @@ class SafeNatsPy(NatsPy):
         for pong in waiting:
             if not pong.done():
                 pong.set_exception(nats.errors.ConnectionClosedError())
-                pong.exception()  # nobody waits for that of the pinger
+                pong.exception()  # mark it as retrieved: nobody awaits the pinger's
 
     async def _process_headers(self, headers: Any) -> dict[str, str] | None:
         try:
@@ -336,7 +334,7 @@ class SafeNatsPy(NatsPy):
             return None
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
-        # Those with headers, and those between other frames; in order with the ones taken at once.
+        # Tapped messages with headers or between other frames; they stay in order with the runs.
         inbox = self.taps.inboxes.get(b"%d" % sid)
         if inbox is not None:
             inbox.put(bytes(subject), bytes(reply), data, await self._process_headers(headers))
@@ -356,7 +354,7 @@ class SafeNatsPy(NatsPy):
         return message
 
     async def _process_pong(self) -> None:
-        # Whose flush was given up still has its PONG to come: it is taken for that flush, and for no other
+        # A flush that timed out still gets its PONG. It must not count for a later flush.
         if self._pongs and self._pongs[0].done():
             self._pongs.pop(0)
             self._pongs_received += 1
@@ -375,7 +373,7 @@ class SafeNatsPy(NatsPy):
             _log.warning("The servers that NATS tells of cannot be read; those in the settings remain.")
 
     async def _read_loop(self) -> None:
-        # What a run costs in itself is shared by all of its messages: nats-py reads 32 KB at a time.
+        # Larger reads make longer runs, which cost less per message; nats-py reads 32 KB at a time.
         transport: Any = self._transport
         read = transport.read
         transport.read = lambda size: read(max(size, READ))
@@ -388,7 +386,7 @@ class SafeNatsPy(NatsPy):
         await self._watched("pinger", "_ping_interval_task", super()._ping_interval)
 
     async def _attempt_reconnect(self) -> None:
-        self.abort()  # nats-py would wait until a frozen server has taken what is still to be sent
+        self.abort()  # nats-py would wait until a frozen server accepts the pending data
         while True:
             try:
                 return await super()._attempt_reconnect()
@@ -398,7 +396,7 @@ class SafeNatsPy(NatsPy):
                 await asyncio.sleep(RETRY_AFTER)
 
     async def _watched(self, name: str, held: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do `work`, whose end is the end of the connection unless somebody has ended that before."""
+        """Run `work`. If it ends on its own, the connection counts as lost."""
         try:
             await work()
         except Exception:
@@ -413,7 +411,7 @@ class SafeNatsPy(NatsPy):
 
 
 def reply_subject(request: Request) -> str:
-    """Where the answer to a request goes to; empty where none is wanted."""
+    """The reply subject of a request; empty if no reply is wanted."""
     return request._msg.reply
 
 
@@ -424,9 +422,8 @@ async def add_endpoint(
     handler: Callable[[Request], Awaitable[None]],
     start: Callable[[Coroutine[Any, Any, None]], object],
 ) -> None:
-    """Add an endpoint whose requests are handled side by side: each is given to `start` as a coroutine. With
-    nats-py alone, one waits until the answer to the one before has ended. Messages that want no answer are
-    left alone."""
+    """Add an endpoint that handles requests concurrently: each is passed to `start` as a coroutine. nats-py
+    alone handles them one after another. Messages without a reply subject are ignored."""
     await service.add_endpoint(name=name, subject=subject, handler=handler)
     endpoint = service._endpoints[-1]
     assert endpoint._subscription is not None

@@ -1,10 +1,10 @@
-"""The connection that replays are read from, and their turns on it.
+"""A second connection for replays, which they use in turns.
 
-A replay sends as fast as the server can. On the connection that everything else uses, live messages and
-answers would wait behind it, and a server closes a connection with too much on its way to it ("Slow
-Consumer", setting `max_pending`). So replays have a second connection, opened when one is wanted and closed
-when none is. One replay reads at a time, in short turns while others wait: flow control bounds what one
-consumer has under way, and the turns bound what all of them have together.
+In a replay, the server sends as fast as it can. On the main connection, live messages and replies would wait
+behind it, and a server closes a connection with too much pending data ("Slow Consumer", setting
+`max_pending`). So replays have a second connection, opened on demand and closed when idle. One replay reads
+at a time, in short turns while others wait. Flow control limits the data in flight of one consumer, and the
+turns limit that of all of them.
 """
 
 import asyncio
@@ -23,17 +23,17 @@ IDLE_AFTER = 10.0  # seconds without a replay after which the connection is clos
 OPEN_TIMEOUT = 5.0  # seconds that the connection may take to open
 AGAIN_AFTER = 30.0  # seconds until a connection that could not be opened is tried again
 SLOWEST, FIRST_LIMIT, FASTEST = 2**17, 2**22, 2**26
-"""Bytes a second: the least that a server is asked to send, the most once it has cut the connection, and
-where a limit is lifted again."""
+"""Rate limits in bytes a second: the lowest, the first after the server has cut the connection, and the one
+above which the limit is lifted."""
 SPEED_UP_AFTER = 3.0  # seconds without a cut after which a limit is doubled
 
 
 class Connecting(Protocol):
-    """A connection, as far as turns go."""
+    """The part of Connection that turns need."""
 
     @property
     def state(self) -> Any:
-        """With a `status`, and an `error` where there is no connection."""
+        """It has a `status`, and an `error` if there is no connection."""
 
     @property
     def reconnects(self) -> int:
@@ -41,7 +41,7 @@ class Connecting(Protocol):
 
     @property
     def events(self) -> Events:
-        """What has happened to it."""
+        """The log of what happened to it."""
 
     async def run(self) -> None: ...
 
@@ -59,7 +59,7 @@ class Turn(Generic[C]):
     def __init__(self, connection: C, rate: int | None, waiting: Callable[[], bool]) -> None:
         self.connection = connection
         self.rate = rate
-        """Bytes a second that the server may send at most; None where that is not limited."""
+        """Rate limit for the server in bytes a second; None for no limit."""
         self._waiting = waiting
         self._began = time.monotonic()
 
@@ -70,7 +70,7 @@ class Turn(Generic[C]):
 
     @property
     def is_over(self) -> bool:
-        """Whether another replay has waited long enough, or this one may go on faster."""
+        """True if another replay has waited long enough, or if this one may continue at a higher rate."""
         if self.rate is not None and self.seconds > SPEED_UP_AFTER:
             return True
         return self.seconds > SLICE and self._waiting()
@@ -94,8 +94,8 @@ class Replays(Generic[C]):
 
     @contextlib.asynccontextmanager
     async def turn(self, turns: int) -> AsyncIterator[Turn[C]]:
-        """A turn, when it comes. Who has had fewer `turns` goes first, so that a short replay is not behind
-        long ones."""
+        """Wait for a turn. `turns` is how many the caller has had. Fewer go first, so that a short replay
+        does not wait for long ones."""
         await self._wait(turns)
         try:
             connection = await self._open()
@@ -143,7 +143,7 @@ class Replays(Generic[C]):
         self._closing = asyncio.get_running_loop().call_later(IDLE_AFTER, self._close_idle)
 
     async def _open(self) -> C:
-        """The connection of replays; the main one where a second is not to be had."""
+        """The replay connection, or the main one if a second cannot be opened."""
         if self._ending is not None:
             await self._ending
         if time.monotonic() < self._refused_until:
@@ -164,8 +164,8 @@ class Replays(Generic[C]):
             return self._main
 
     async def _note_cut(self, turn: Turn[C], before: tuple[int, int]) -> None:
-        """Where the server has cut the connection of replays and not the other, it takes less than it was
-        sent: have the next ones come more slowly."""
+        """Adjust the rate limit. If the server has cut only the replay connection, too much data was pending
+        on it, so the next replays are slower."""
         connection = turn.connection
         if connection is self._main:
             return

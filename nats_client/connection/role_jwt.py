@@ -1,7 +1,7 @@
-"""Logging in as a role: a token service hands out a user JWT that lives for minutes. See docs/tokens.md.
+"""Logs in as a role with a user JWT that a token service issues for a few minutes. See docs/tokens.md.
 
-The login of the settings, the broker's, may ask for tokens and nothing else. The user's key is made here, for
-one token, and never leaves the memory of this process: the service sees its public half only.
+The login in the settings (the broker's) may request tokens and nothing else. The user's key is generated
+here, one per token. It never leaves the memory of this process: the service sees only the public key.
 """
 
 import base64
@@ -23,9 +23,9 @@ from .settings import Settings
 SUBJECT = "tokens.mint"
 """Where tokens are asked for."""
 RENEW_AT = 0.6
-"""Of its life, when a token is renewed: requests and queries that are under way then have the rest to end."""
+"""Share of its life after which a token is renewed. Pending requests and queries have the rest to finish."""
 CLOSE_AT = 0.95
-"""Of its life, when the connection with the old token is closed at the latest."""
+"""Share of its life after which the connection with the old token is closed at the latest."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Token:
     rights: Rights
     inbox_prefix: str
     renew_at: float
-    """By the monotonic clock, as the other times are: how long it lives is told, so ours may be off."""
+    """On the monotonic clock, like the other times. The service sends a duration, so our clock may be off."""
     close_at: float
     ends_at: float
     _jwt: str = field(repr=False)
@@ -146,7 +146,7 @@ def refused(role: str, where: str) -> TokenRefused:
 
 
 def unchecked(role: str, where: str) -> TokenRefused:
-    """The error of a server that lets in whoever comes: it would not enforce what the role may."""
+    """The error of a server that checks no tokens, and so would not enforce the role's permissions."""
     return TokenRefused(
         f"The role {role!r} has no meaning at {where}, which does not check tokens: it has no operator. "
         "Leave out 'role', or ask who runs the server."

@@ -1,4 +1,4 @@
-"""What `STREAM.INFO` says of a stream, asked once for all who want it at the same moment."""
+"""Requests `STREAM.INFO` once for all callers that need it at the same moment."""
 
 import asyncio
 import copy

@@ -1,4 +1,4 @@
-"""Many JSON objects that look alike, read by columns instead of by rows.
+"""Reads many JSON objects with the same fields by columns instead of by rows.
 
 Arrow's reader makes no Python object of a value and lets other threads run meanwhile: a replay is faster for
 it, and pages stay quick. It takes what is alike and flat; whatever else `payloads` hold, down to a single

@@ -1,4 +1,4 @@
-"""A stream and its archive in a window that stays equal to them.
+"""Feeds: a stream and its archive, read into a window that stays equal to them.
 
 Imports connection, decoding, errors, events, memory, requests, series, streams and table.
 """

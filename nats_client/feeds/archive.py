@@ -1,7 +1,8 @@
-"""The rows of a stream from before its own history: out of the archive that a history service keeps.
+"""Reads messages that have left a stream from the archive of a history service.
 
-Where the two meet is a sequence and not a time, so there is no seam: the archive is asked for what lies below
-the oldest row of the window. The question is SQL over the table `messages`, as docs/history.md describes it.
+Stream and archive are joined by sequence and not by time, so nothing is missing or duplicated: the archive is
+queried for rows below the oldest sequence of the window. The query is SQL over the table `messages`, which
+docs/history.md describes.
 """
 
 import re
@@ -16,12 +17,12 @@ from ..errors import AnswerBroken, LookbackError
 from ..requests.query import Query
 
 PART = 50_000
-"""Rows that are fetched at once, the newest first."""
+"""Rows per query, newest first."""
 
 _EXTENT = """
 SELECT min(seq) AS first, min(time) AS first_time, max(seq) AS last, max(time) AS last_time
 FROM messages WHERE stream = $stream AND created = CAST($created AS TIMESTAMPTZ)"""
-# Anchored at both ends, since DuckDB's ~ matches the whole and PostgreSQL's any part.
+# Anchored at both ends, because DuckDB's ~ matches the whole text and PostgreSQL's any part of it.
 _WHICH = """
 FROM messages WHERE stream = $stream AND created = CAST($created AS TIMESTAMPTZ)
 AND seq < $before AND time >= CAST($since AS TIMESTAMPTZ) AND subject ~ $pattern"""
@@ -31,36 +32,36 @@ _ROWS = f"SELECT seq, time, subject, payload, raw {_WHICH} ORDER BY seq DESC LIM
 
 @dataclass(frozen=True)
 class Extent:
-    """What the archive holds of a stream; sequences are 0 where it holds nothing."""
+    """The range of a stream that the archive holds; sequences are 0 if it holds nothing."""
 
     created: str = ""
-    """When that stream was created: another one of the same name has nothing to do with it."""
+    """When that stream was created. It tells streams of the same name apart."""
     first: int = 0
     first_time: int = 0
-    """When the server had stored that message, ns since the epoch, UTC; the database keeps microseconds."""
+    """When the server stored that message, ns since the epoch, UTC; the database keeps microseconds."""
     last: int = 0
     last_time: int = 0
 
 
 class Archive:
-    """Questions to the archive about one stream and filter. Everything here runs on the client's loop."""
+    """Queries the archive for one stream and filter. Everything here runs on the client's loop."""
 
     def __init__(self, ask: Callable[[dict[str, Any]], Query], stream: str, subject: str | None) -> None:
-        """`ask` puts a question to the history service."""
+        """`ask` sends a query to the history service."""
         self.extent = Extent()
-        """As it was when it was last looked at."""
+        """The range at the last query."""
         self.error: LookbackError | None = None
-        """Why the archive cannot be read at the moment."""
+        """Why the archive cannot be read now; None if it can."""
         self.done = 0
-        """Rows of the current fetch so far."""
+        """Rows of the current fetch received so far."""
         self.pending = 0
-        """Rows that are still to come."""
+        """Rows of the current fetch still to come."""
         self._ask = ask
         self._stream = stream
         self._pattern = _pattern(subject or ">")
 
     async def look(self, created: str) -> Extent:
-        """What the archive holds of the stream that was created at that time (ISO 8601). Raises
+        """Query the range that the archive holds of the stream created at `created` (ISO 8601). Raises
         LookbackError."""
         row = (await self._answer(_EXTENT, created)).iloc[0].to_dict()
         times = [pd.Timestamp(row[name]) for name in ("first_time", "last_time")]
@@ -72,13 +73,14 @@ class Archive:
         return self.extent
 
     async def holds(self, created: str, seq: int) -> int:
-        """The newest sequence that is archived; looked up only where it was below `seq` when last seen."""
+        """The newest archived sequence. Queried only if the last known one is below `seq`. Raises
+        LookbackError."""
         known = self.extent.created == created and self.extent.last >= seq
         return (self.extent if known else await self.look(created)).last
 
     async def rows(self, created: str, since: int, before: int) -> AsyncIterator[Raw]:
-        """Messages below the sequence `before` that were stored at or after `since` (ns since the epoch,
-        UTC), in parts: the newest part first, each in order. Raises LookbackError."""
+        """Messages below the sequence `before`, stored at or after `since` (ns since the epoch, UTC), in
+        batches: the newest batch first, each in ascending order. Raises LookbackError."""
         asked = {"since": pd.Timestamp(since, unit="ns", tz="UTC").isoformat(timespec="microseconds")}
         asked["pattern"] = self._pattern
         counted = await self._answer(_COUNT, created, before=before, **asked)
@@ -118,11 +120,11 @@ def _raw(rows: pd.DataFrame) -> Raw:
 
 
 def _pattern(subject: str) -> str:
-    """A filter as a regular expression."""
+    """Convert a filter to a regular expression."""
     wild = {"*": "[^.]+", ">": ".+"}
     return "^" + r"\.".join(wild.get(token) or re.escape(token) for token in subject.split(".")) + "$"
 
 
 def _microseconds(time: str) -> str:
-    """An ISO 8601 time as databases keep it: cut to microseconds, not rounded."""
+    """An ISO 8601 time with the precision of databases: truncated to microseconds, not rounded."""
     return pd.Timestamp(time).floor("us").isoformat()

@@ -1,5 +1,5 @@
-"""Puts older rows before those of a window: out of the stream when a look-back becomes longer, and out of the
-archive from before the stream's own history."""
+"""Back-fills a window with older rows: from the stream when the look-back is extended, and from the archive
+for the time before the stream's own history."""
 
 import asyncio
 import logging
@@ -19,17 +19,17 @@ from .reconcile import Audit
 from .removals import Endings, holes_tell, loses
 
 OLDER_RETRY = 2.0
-"""Seconds until older rows that could not be read are asked for again."""
+"""Seconds until a failed read of older rows is retried."""
 ARCHIVE_LOOK = 0.1
-"""Seconds between two looks at whether the archive is wanted."""
+"""Seconds between checks of whether the archive is needed."""
 ARCHIVE_RETRY = 5.0
-"""Seconds until an archive that could not be read is asked again."""
+"""Seconds until a failed read of the archive is retried."""
 
 _log = logging.getLogger(__name__)
 
 
 class Backfill:
-    """The older rows of one feed of a stream. Everything here runs on the client's loop."""
+    """Fetches the older rows of one feed of a stream. Everything here runs on the client's loop."""
 
     def __init__(
         self,
@@ -40,16 +40,16 @@ class Backfill:
         archive: Archive | None,
         changed: Callable[[], None],
     ) -> None:
-        """`consumer` reads what is new. `changed` is called when something was fetched, or has failed."""
+        """`consumer` reads new messages. `changed` is called after each fetch, successful or not."""
         self.reached = intake.look_back
-        """The look-back that the stream has been read to."""
+        """The look-back to which the stream has been read."""
         self.older: Older | None = None
-        """What is being fetched out of the stream."""
+        """The current fetch from the stream."""
         self.failed: LookbackError | None = None
-        """Why that failed, until it succeeds."""
+        """Why the last fetch failed; None after a success."""
         self.archive = archive
         self.archived = pd.Timedelta(0)
-        """The look-back that the archive has been read to."""
+        """The look-back to which the archive has been read."""
         self._connection = connection
         self._intake = intake
         self._window = intake.window
@@ -59,20 +59,20 @@ class Backfill:
 
     @property
     def fetched(self) -> bool:
-        """Whether all of the look-back was fetched, as far as it can be."""
+        """True if the whole look-back has been fetched, as far as it can be."""
         archive, look_back = self.archive, self._intake.look_back
         done = archive is None or archive.error is not None or self.archived >= look_back
         return self.reached >= look_back and done
 
     def start_over(self) -> None:
-        """The stream is another one: what the archive was asked says nothing of it."""
+        """The stream is another one: drop everything known of its archive."""
         if self.archive is not None:
             self.archive.extent, self.archived = Extent(), pd.Timedelta(0)
-            self._audit.first = None  # until the new stream was looked at
+            self._audit.first = None  # until the first check of the new stream
 
     async def fetch_older(self) -> None:
-        """Put older rows before those of the window until the look-back is reached; what fails is tried
-        again, and said to those who look back so far."""
+        """Prepend older rows to the window until the look-back is reached. A failure is retried, and shown to
+        readers with that look-back."""
         while self.reached < self._intake.look_back:
             try:
                 await self._fetch_to(self._intake.look_back)
@@ -86,7 +86,7 @@ class Backfill:
                 await asyncio.sleep(OLDER_RETRY)
 
     async def _fetch_to(self, target: pd.Timedelta) -> None:
-        # Polled: what is waited for is either of two things, and happens once in a feed's life.
+        # Polled, because either of two events ends the wait, and it happens once in a feed's life.
         while self._consumer.phase != "following" and not len(self._window):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         lives, boundary = self._intake.recreated, self._window.oldest_seq
@@ -94,14 +94,14 @@ class Backfill:
             boundary = self._consumer.last_seq + 1
         if boundary is None:
             self._consumer.restart("the look-back became longer")
-        elif len(self._window) < 0.95 * self._window.most_rows:  # in a full one older rows would not stay
+        elif len(self._window) < 0.95 * self._window.most_rows:  # a full window would drop older rows again
             older = Older(self._connection, self._intake, self._audit, target, boundary)
             self.older = older
             try:
                 await older.consumer.run()
             finally:
                 self.older = None
-            # A stream that was recreated meanwhile is read from the start, by the whole look-back.
+            # If the stream was recreated meanwhile, the consumer replays the whole look-back by itself.
             same = lives == self._intake.recreated and older.consumer.created in (
                 None,
                 self._consumer.created,
@@ -113,7 +113,7 @@ class Backfill:
         self.reached = target
 
     async def keep_archived(self, archive: Archive) -> None:
-        """Put the archive's rows before those of the stream, and again when the look-back becomes longer."""
+        """Prepend the archive's rows to those of the stream; again after each extension of the look-back."""
         while True:
             pause = ARCHIVE_LOOK
             following = self._consumer.phase == "following" and self.reached >= self._intake.look_back
@@ -121,7 +121,7 @@ class Backfill:
                 target, lives = self._intake.look_back, self._intake.recreated
                 try:
                     await self._fetch_archived(archive, target)
-                    if self._intake.recreated == lives:  # otherwise what came was of another stream
+                    if self._intake.recreated == lives:  # otherwise the rows were of another stream
                         self.archived, archive.error = target, None
                 except LookbackError as error:
                     archive.error, pause = error, ARCHIVE_RETRY
@@ -134,12 +134,12 @@ class Backfill:
 
     async def _fetch_archived(self, archive: Archive, look_back: pd.Timedelta) -> None:
         audit, consumer, lives = self._audit, self._consumer, self._intake.recreated
-        while audit.first is None:  # noqa: ASYNC110 - it looks at the stream right now
+        while audit.first is None:  # noqa: ASYNC110 - the first check of the stream is under way
             await asyncio.sleep(ARCHIVE_LOOK)
         since = consumer.now() - look_back.value
         reaches = audit.first <= 1 or (audit.oldest is not None and audit.oldest <= since)
         if reaches or consumer.created is None:
-            return  # the stream's own history reaches as far
+            return  # the stream itself covers the look-back
         extent = await archive.look(consumer.created)
         before, begins = audit.first, audit.oldest or consumer.now()
         if (oldest := self._window.oldest_seq) is not None:
@@ -165,12 +165,12 @@ class Backfill:
             self._intake.grown()
             if self._window.dropped > dropped:
                 return  # the window is full
-        if seam is not None:  # told once: where a fetch fails, the next one meets the same seam
+        if seam is not None:  # reported here only: after a failed fetch, the next one finds the same seam
             self._intake.missing(seam)
 
     def _note_jumps(self, raw: Raw, above: tuple[int, int] | None) -> None:
-        """Messages of a whole stream that its archive has not got either, among `raw` and up to the row
-        `above`, its sequence and when it was stored."""
+        """Record messages of an unfiltered stream that the archive lacks, too: jumps within `raw`, and up to
+        the row `above` (its sequence and storage time)."""
         if self._intake.key.subject is not None or not holes_tell(self._consumer.config):
             return
         seqs, received = raw.seq, raw.received
@@ -180,7 +180,7 @@ class Backfill:
             self._intake.missing(Gap("removed", received[i], received[i + 1], seqs[i + 1] - seqs[i] - 1))
 
     def begins(self) -> tuple[int | None, int]:
-        """When what can be had of the stream begins, and how many messages went before."""
+        """When the oldest available message was stored, and how many messages were lost before it."""
         if self.archive is not None and (extent := self.archive.extent).first:
             before = extent.first - self._audit.base
             return (extent.first_time if before > 0 else None), max(0, before)
@@ -188,16 +188,16 @@ class Backfill:
 
 
 class Older:
-    """The rows before those of a window, on their way."""
+    """A fetch of rows older than those of a window."""
 
     def __init__(
         self, connection: Connection, intake: Intake, audit: Audit, look_back: pd.Timedelta, boundary: int
     ) -> None:
-        """Of messages within `look_back` and below the stream sequence `boundary`."""
+        """Fetch messages within `look_back` and below the stream sequence `boundary`."""
         self.window = intake.another_window()
         self.ends = Endings()
         self.void = False
-        """Whether the stream turned out to be another one."""
+        """True if the stream turned out to be another one."""
         self._intake = intake
         self._audit = audit
         key = intake.key
@@ -205,25 +205,25 @@ class Older:
         self.consumer = Consumer(connection, key.stream, key.subject, lambda: look_back, self, until=boundary)
 
     def room(self) -> None:
-        """All of what is asked for is read: that older rows fit was seen to before."""
+        """No limit: whether older rows fit was checked before."""
 
     def left_out(self, count: int, until: int) -> None:
-        """Never: there is room for all."""
+        """Never called, because room() is unlimited."""
 
     def messages(self, raw: Raw) -> None:
-        """Take them in."""
+        """Add the consumer's messages to the window."""
         self.ends.note(raw)
         self._intake.take(raw, self.window)
 
     def recreated(self) -> None:
-        """What was read is void."""
+        """Everything read so far is void."""
         self.void = True
 
     def gone(self, count: int, start: int, end: int) -> None:
-        """Note messages that left the stream before they could be read."""
+        """Record messages that left the stream before they could be read."""
         self._audit.unread(Gap("removed", start, end, count))
 
     def back_to(self, seq: int, stored: int) -> None:
-        """Forget what was delivered behind `seq`."""
+        """Remove everything delivered after `seq`."""
         held = self.window.snapshot().seq
         self.window.remove(held[held > seq])

@@ -1,4 +1,4 @@
-"""What is worked out of the rows of a feed, and kept for all its viewers."""
+"""Values derived from the rows of a feed, computed once and shared by all viewers."""
 
 import pandas as pd
 
@@ -10,13 +10,13 @@ from ..table.memo import Readings
 
 
 class Derived:
-    """What is worked out of the rows of a feed, once for all its viewers."""
+    """Caches of values derived from the rows of a feed, shared by all viewers."""
 
     def __init__(self) -> None:
         self.means = Means()
-        """Means of periods, which all viewers of the same table share."""
+        """Means per period, shared by all viewers of the same table."""
         self.readings = Readings()
-        """Whatever else is worked out of the rows for all viewers."""
+        """All other derived values."""
         self._bins, self._crossings, self._latest = Readings(), Readings(), Readings()
 
     def bins(
@@ -27,15 +27,15 @@ class Derived:
         most: int = MOST,
         step: int | None = None,
     ) -> Bins:
-        """The bins that all viewers of the same chart share; whoever draws brings them up to date first.
-        Raises LookbackError, as Bins does."""
+        """The bins that all viewers of the same chart share. The caller updates them before drawing. Raises
+        LookbackError, as Bins does."""
         key = (fields, color, look_back.value, most, step)
         return self._bins.once(key, None, lambda: Bins(fields, color, look_back, most=most, step=step))
 
     def crossings(
         self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float
     ) -> Crossings:
-        """The crossings that all viewers of the same threshold share, as with bins()."""
+        """The crossings that all viewers of the same threshold share. The caller updates them."""
         key = (field, color, look_back.value, threshold)
         return self._crossings.once(key, None, lambda: Crossings(field, color, look_back, threshold))
 
@@ -46,11 +46,11 @@ class Derived:
 
     @property
     def derived_bytes(self) -> int:
-        """Bytes of what is kept, roughly."""
+        """Estimated bytes of all derived values."""
         kept = (self._bins, self._crossings, self._latest, self.readings, self.means.tables)
         return sum(each.nbytes for each in kept)
 
     def forget_derived(self) -> None:
-        """Let go of it; who asks again has it worked out again."""
+        """Drop all derived values. They are computed again on request."""
         for each in (self._bins, self._crossings, self._latest, self.readings, self.means.tables):
             each.clear()

@@ -31,12 +31,12 @@ from .removals import Endings
 MOST_MESSAGES = 20
 """Messages of one feed that are kept as they came, as a sample."""
 EVICT_EVERY = 0.25
-"""Seconds between two looks of readers for rows that are too old; a snapshot is without them anyway."""
+"""Seconds between evictions of old rows by readers. A snapshot never shows them anyway."""
 
 
 class Feed(Derived):
-    """Replays a stream from now minus the look-back and follows it. Made by `Client.feed`, shared by all
-    who ask for the same; reading it keeps it alive."""
+    """Replays a stream from now minus the look-back, then follows it. `Client.feed` creates it and shares it
+    between all who ask for the same. Reading it keeps it alive."""
 
     def __init__(
         self,
@@ -50,14 +50,14 @@ class Feed(Derived):
         memory: Memory,
         ask: Callable[[dict[str, Any]], Query] | None = None,
     ) -> None:
-        """`ask` puts a question to the history service of the key's archive."""
+        """`ask` sends a query to the history service of the key's archive."""
         super().__init__()
         self.key = key
         self._memory = memory
         self._most_bytes = max_bytes
         self._squeezed = 0
         self.by_names = Readings()
-        """This feed with names for tokens of its subject, as named_feed.py makes them."""
+        """This feed with names for tokens of its subject; see named_feed.py."""
         self._derived_bytes = 0
         limits = {"max_rows": max_rows, "max_bytes": max_bytes}
         room, grown = (lambda: memory.room_for(self)), (lambda: memory.note(self))
@@ -69,7 +69,7 @@ class Feed(Derived):
         self._messages: list[Message] = []
         self._closed = False
         self._settled = threading.Event()
-        self._replayed = threading.Event()  # the consumer's own replay, whatever is fetched beside it
+        self._replayed = threading.Event()  # set after the consumer's own replay, without older rows
         self._audit: Audit | None = None
         self._backfill: Backfill | None = None
         self._consumer: Consumer | Subscriber
@@ -96,12 +96,12 @@ class Feed(Derived):
 
     @property
     def look_back(self) -> pd.Timedelta:
-        """How far back this feed reaches: the longest that anybody asked for."""
+        """How far back this feed reaches: the longest look-back that any reader asked for."""
         return self._intake.look_back
 
     @property
     def _reached(self) -> pd.Timedelta:
-        """The look-back that has been read; plain subjects have nothing older."""
+        """The look-back that has been read. Plain subjects have nothing older."""
         return self._backfill.reached if self._backfill is not None else self.look_back
 
     @property
@@ -113,7 +113,7 @@ class Feed(Derived):
         return self._consumer.now()
 
     def snapshot(self) -> Snapshot:
-        """The rows within the look-back as they are now. Raises ClosedError after the feed was closed."""
+        """The current rows within the look-back. Raises ClosedError after the feed was closed."""
         if self._closed:
             raise ClosedError(f"The feed of {self.key.name!r} is closed. Ask the client for it again.")
         self.last_read = time.monotonic()
@@ -128,8 +128,8 @@ class Feed(Derived):
         return self.snapshot().frame()
 
     def newest(self) -> list[Message]:
-        """The newest messages within the look-back, newest first, at most MOST_MESSAGES: as they came, also
-        those that could not be decoded. Raises ClosedError after the feed was closed."""
+        """The raw messages within the look-back, newest first, at most MOST_MESSAGES. Includes those that
+        could not be decoded. Raises ClosedError after the feed was closed."""
         self.snapshot()  # reading keeps the feed alive
         start, audit = self.now() - self.look_back.value, self._audit
         return [
@@ -139,20 +139,20 @@ class Feed(Derived):
         ]
 
     def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
-        """Wait at most `timeout` seconds for the replay of `look_back` (default: the whole) to end, or to
-        fail; whether it did either."""
+        """Wait at most `timeout` seconds until the replay of `look_back` (default: all) has ended or failed.
+        False on timeout."""
         if look_back is not None and look_back <= self._reached and self._archive is None:
             return self._replayed.wait(timeout)
         return self._settled.wait(timeout)
 
     @property
     def health(self) -> Health:
-        """How the feed is doing at this moment."""
+        """The feed's current health."""
         return self.health_of(self.look_back)
 
     def health_of(self, look_back: pd.Timedelta) -> Health:
-        """The same for a reader who looks back so far: older rows that are fetched for others are nothing
-        to it."""
+        """The health for a reader with this look-back. Older rows that are fetched for others do not
+        count."""
         consumer, audit, backfill = self._consumer, self._audit, self._backfill
         phase, why = consumer.phase, consumer.why
         done, pending, progress = consumer.done, consumer.pending, consumer.progress
@@ -209,30 +209,30 @@ class Feed(Derived):
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """The newest things that happened to it, oldest first, with their reasons."""
+        """The newest events of this feed, oldest first, with their reasons."""
         return self._consumer.events.newest
 
     @property
     def name_key(self) -> tuple[FeedKey, tuple[str, ...]]:
-        """What makes two feeds the same to their readers: the names of tokens as well."""
+        """The key and the token names. Equal for feeds that look the same to readers."""
         return self.key, ()
 
     # -- memory, from any thread -------------------------------------------------------------------------
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all that it holds, as last counted."""
+        """Bytes held in total, at the last count."""
         older = self._backfill.older if self._backfill is not None else None
         return self.window.nbytes + (older.window.nbytes if older is not None else 0) + self._derived_bytes
 
     def count_derived(self) -> None:
-        """Count what was worked out of the rows, and let go of rows that nobody has looked at for long."""
+        """Count the bytes of derived values, and evict rows older than the look-back."""
         named = [feed.derived_bytes for feed in self.by_names.values()]
         self._derived_bytes = self.derived_bytes + sum(named)
         self.window.evict(self.now() - self.look_back.value)
 
     def shrink(self, nbytes: int, ceiling: int) -> None:
-        """Hold at most `nbytes`, since all feeds of the process together may not hold more than `ceiling`."""
+        """Shrink to `nbytes`, because all feeds of the process together may hold at most `ceiling` bytes."""
         self._squeezed = ceiling
         self._consumer.events.note(
             "gave up its oldest rows",
@@ -250,21 +250,21 @@ class Feed(Derived):
             older.window.shrink(max(SMALLEST, most - self.window.nbytes))
 
     def relax(self) -> None:
-        """Hold as much as it may by itself: there is room again."""
+        """Lift the limit of shrink(): there is room again."""
         self._intake.limits["max_bytes"] = self.window.max_bytes = self._most_bytes
 
     # -- on the client's loop ----------------------------------------------------------------------------
 
     def room(self) -> int | None:
-        """As many messages as the window has room for, by the size of the rows that it holds."""
+        """How many messages fit into the window, estimated from the size of its rows."""
         return self.window.most_rows
 
     def left_out(self, count: int, until: int) -> None:
-        """Note messages that were not read, since the window had no room for them."""
+        """Record messages that were not read, because the window had no room for them."""
         self.window.leave_out(count, until)
 
     def messages(self, raw: Raw) -> None:
-        """Take messages of the consumer into the window."""
+        """Add the consumer's messages to the window."""
         if self._audit is not None:
             self._audit.ends.note(raw)
         self._intake.take(raw, self.window, self._consumer.pending)
@@ -278,7 +278,7 @@ class Feed(Derived):
         self.window.evict(self.now() - self.look_back.value)
 
     def recreated(self) -> None:
-        """Start the window over: its rows belong to a stream that is no more."""
+        """Start over: the window's rows belong to a stream that no longer exists."""
         self._intake.recreated += 1
         self._intake.gaps.clear()
         self._messages = []
@@ -289,23 +289,23 @@ class Feed(Derived):
             self._audit.ends = Endings()
 
     def gone(self, count: int, start: int, end: int) -> None:
-        """Note messages that left the stream before they could be read."""
+        """Record messages that left the stream before they could be read."""
         if self._audit is not None:
             self._audit.unread(Gap("removed", start, end, count))
 
     def back_to(self, seq: int, stored: int) -> None:
-        """Forget what was delivered behind `seq`, stored at `stored`, and what seemed to be missing there."""
+        """Remove everything delivered after `seq` (stored at `stored`), gaps included."""
         held = self.window.snapshot().seq
         self.window.remove(held[held > seq])
         self._messages = [message for message in self._messages if message.seq <= seq]
         self._intake.gaps.forget_after(stored)
 
     def interrupted(self, start: int, end: int) -> None:
-        """Note a time in which nobody listened."""
+        """Record a time without a subscription."""
         self._intake.missing(Gap("interrupted", start, end, None))
 
     def extend(self, look_back: pd.Timedelta) -> None:
-        """Reach further back; only what is missing is fetched. A shorter look-back changes nothing."""
+        """Extend the look-back and fetch only the missing rows. A no-op for a shorter look-back."""
         if look_back <= self.look_back:
             return
         fetching = self._reached < self.look_back
@@ -322,13 +322,13 @@ class Feed(Derived):
         self._check_settled()
 
     async def close(self, why: str = "") -> None:
-        """End the consumers and forget the rows; `why` is for the log."""
+        """Stop reading and release the rows. `why` is for the log."""
         self._closed = True
         self._consumer.events.note("closed", why)
         self._settled.set()
         self._replayed.set()
         await end_tasks(self._tasks)
-        # Who still holds it, as a link to a file does, holds no rows.
+        # Somebody may keep a reference, such as a download link. It must not keep the rows alive.
         self.window.clear()
         self.forget_derived()
         self.by_names.clear()

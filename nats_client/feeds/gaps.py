@@ -1,4 +1,4 @@
-"""What is missing from a window although it belongs there, told with counts and times."""
+"""Gaps: messages that belong in a window and are missing, with counts and times."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -6,22 +6,22 @@ from typing import Literal
 import pandas as pd
 
 MOST_PLACES = 100
-"""Gaps of one look-back that are told apart; nearer ones become one."""
+"""Two gaps that together span at most look-back / MOST_PLACES are merged."""
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Messages that a window does not hold, though their time lies within it."""
+    """Messages of the look-back that a window does not hold."""
 
     why: Literal["removed", "interrupted"]
-    """"removed": the stream no longer holds them (purged, deleted, or over its limits). "interrupted":
-    plain subjects, and there was no connection."""
+    """"removed": the stream no longer holds them (purged, deleted, or over its limits). "interrupted": there
+    was no connection while reading plain subjects."""
     start: int
-    """When it began, ns since the epoch, UTC."""
+    """Start of the gap, ns since the epoch, UTC."""
     end: int
-    """When it ended, ns since the epoch, UTC."""
+    """End of the gap, ns since the epoch, UTC."""
     count: int | None
-    """How many messages; None where nobody knows."""
+    """How many messages; None if unknown."""
 
 
 class Gaps:
@@ -31,11 +31,11 @@ class Gaps:
         self._all: tuple[Gap, ...] = ()
 
     def since(self, time: int) -> tuple[Gap, ...]:
-        """Those that ended after `time` (ns since the epoch, UTC), by time."""
+        """The gaps that ended after `time` (ns since the epoch, UTC), by time."""
         return tuple(gap for gap in self._all if gap.end > time)
 
     def add(self, gap: Gap, look_back: pd.Timedelta) -> None:
-        """Take in `gap`, and forget those that ended more than `look_back` before it."""
+        """Add `gap`, and drop those that ended more than `look_back` before it."""
         kept = list(self.since(gap.end - look_back.value))
         for i, other in enumerate(kept):
             both = replace(
@@ -52,9 +52,9 @@ class Gaps:
         self._all = tuple(sorted(kept, key=lambda each: each.start))
 
     def forget_after(self, time: int) -> None:
-        """Forget those that ended after `time` (ns since the epoch, UTC)."""
+        """Drop the gaps that ended after `time` (ns since the epoch, UTC)."""
         self._all = tuple(gap for gap in self._all if gap.end <= time)
 
     def clear(self) -> None:
-        """Forget all: they belong to a stream that is no more."""
+        """Drop all gaps: their stream no longer exists."""
         self._all = ()

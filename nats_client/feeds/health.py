@@ -1,4 +1,4 @@
-"""What a feed is, what it tells of itself, and the messages that it keeps as they came."""
+"""A feed's key, its health, and the raw messages that it keeps as a sample."""
 
 from dataclasses import dataclass
 
@@ -8,20 +8,20 @@ from ..streams.sink import Phase
 from .gaps import Gap
 
 LONGEST_PAYLOAD = 4096
-"""Bytes kept of a message as it came."""
+"""Bytes kept of a raw message."""
 
 
 @dataclass(frozen=True)
 class FeedKey:
-    """What makes two feeds of a client the same one."""
+    """Identifies a feed within a client: readers with equal keys share one feed."""
 
     stream: str | None
-    """None: plain subjects, without a stream."""
+    """None for plain subjects, without a stream."""
     subject: str | None
     decoder: str
     time: str | None
     archive: str | None = None
-    """Where the history service is asked for older rows; None: nowhere."""
+    """The history service that is queried for older rows; None for no archive."""
 
     @property
     def name(self) -> str:
@@ -31,7 +31,7 @@ class FeedKey:
 
 @dataclass(frozen=True)
 class Message:
-    """A message as it came, decoded or not."""
+    """A raw message, whether it could be decoded or not."""
 
     seq: int
     received: int
@@ -45,13 +45,13 @@ class Message:
 
 @dataclass(frozen=True)
 class Health:
-    """Can what the window shows be trusted? Counts are since the feed began."""
+    """The state of a feed: can its window be trusted? Counts are since the feed was created."""
 
     stream: str | None
-    """None: plain subjects, without a stream."""
+    """None for plain subjects, without a stream."""
     subject: str | None
     name: str
-    """Stream and subject, as they are called on a page."""
+    """Stream and subject, as shown on a page."""
     phase: Phase
     """"connecting", "replaying", "following" (live), "reconnecting" or "stopped"."""
     since: float
@@ -61,7 +61,7 @@ class Health:
     done: int
     """Messages of this replay received so far."""
     pending: int
-    """Messages that the server has still to deliver."""
+    """Messages that the server has not delivered yet."""
     rows: int
     bytes: int
     newest: int | None
@@ -71,36 +71,36 @@ class Health:
     samples: tuple[Malformed, ...]
     """The last few of them."""
     dropped: int
-    """Rows that the window's ceiling pushed out before their time."""
+    """Rows within the look-back that were dropped at the window's ceiling."""
     dropped_until: int
-    """When the server had stored the newest of those, ns since the epoch, UTC."""
+    """When the server stored the newest of those, ns since the epoch, UTC."""
     mistyped: int
-    """Values in a column of numbers that were no finite numbers; shown as missing."""
+    """Values in number columns that were not finite numbers; shown as missing."""
     surplus_fields: int
     """Payload fields beyond the number of columns that a window keeps."""
     restarts: int
-    """Times that the consumer was made anew."""
+    """How often the consumer was recreated."""
     recreated: int
-    """Times that the stream turned out to be another one, and the window started over."""
+    """How often the stream turned out to be another one, and the window started over."""
     gaps: tuple[Gap, ...]
-    """What is missing within the look-back, by time."""
+    """The gaps within the look-back, by time."""
     begins: int | None
-    """When the server stored the oldest message that the stream, or its archive, still holds, ns since the
-    epoch, UTC; None where none has gone from its start."""
+    """When the server stored the oldest message that the stream or its archive still holds, ns since the
+    epoch, UTC; None if none was lost at its start."""
     earlier: int
-    """Messages that the stream held before that one."""
+    """How many messages the stream held before that one."""
     archive: LookbackError | None
-    """Why the rows from before the stream's own cannot be fetched from its archive."""
+    """Why rows older than the stream's own cannot be fetched from the archive; None if they can."""
     limits: str
-    """What the stream keeps at most, in words; empty where nothing limits it."""
+    """The stream's limits, in words; empty if it has none."""
     squeezed: int = 0
-    """The ceiling of the process's memory, in bytes, where it is why the window holds less than it may."""
+    """The process's memory ceiling in bytes, if that is why the window had to drop rows; otherwise 0."""
     hindered: LookbackError | None = None
-    """Why it is read in steps of about a megabyte a second, if it is."""
+    """Why reading is slow (about a megabyte a second); None if it is not."""
     by_sequence: str | None = None
-    """Why it is read by sequence, every half second, if it is: a part of a sentence."""
+    """Why it is read by sequence, every half second; part of a sentence. None if it is not."""
     hint: str = ""
-    """Why not one message matches the subject, in a sentence, where that is known."""
+    """Why no message matches the subject, as a sentence; empty if unknown."""
 
     progress: float = 1.0
-    """How far the replay is, 0 to 1; it never goes back while one lasts."""
+    """Progress of the replay, 0 to 1. It never decreases during a replay."""

@@ -1,4 +1,4 @@
-"""Takes messages into the window of a feed, and counts what cannot be taken."""
+"""Decodes messages into the window of a feed, and counts those that cannot be decoded."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +11,11 @@ from .gaps import Gap, Gaps
 from .health import FeedKey
 
 ROW = 16
-"""Bytes that a row takes at least, when room is made for rows to come."""
+"""Minimum bytes of a row, used to reserve room for expected rows."""
 
 
 class Intake:
-    """The rows of one feed, and what is known to be missing among them."""
+    """The rows of one feed, and the gaps in them."""
 
     def __init__(
         self,
@@ -25,11 +25,11 @@ class Intake:
         room: Callable[[], int],
         grown: Callable[[], None],
     ) -> None:
-        """`limits` are those of a Window. `room` gives the bytes that the process has left, `grown` is called
-        after rows have come."""
+        """`limits` are those of a Window. `room` returns the bytes that the process has left. `grown` is
+        called after rows were added."""
         self.key = key
         self.look_back = look_back
-        """How far back the feed reaches: the longest that anybody asked for."""
+        """How far back the feed reaches: the longest look-back that any reader asked for."""
         self.limits = limits
         self.window = Window(**limits)
         self.malformed = 0
@@ -38,20 +38,20 @@ class Intake:
         """The last few of them."""
         self.gaps = Gaps()
         self.recreated = 0
-        """Times that the stream turned out to be another one."""
+        """How often the stream turned out to be another one."""
         self.grown = grown
         self._room = room
 
     def another_window(self) -> Window:
-        """An empty one with the same limits."""
+        """An empty window with the same limits."""
         return Window(**self.limits)
 
     def missing(self, gap: Gap) -> None:
-        """Note that rows are missing."""
+        """Record missing rows."""
         self.gaps.add(gap, self.look_back)
 
     def take(self, raw: Raw, window: Window, expected: int = 0) -> None:
-        """Take `raw` into `window`, to which so many rows are expected to come."""
+        """Decode `raw` and append it to `window`, which should reserve room for `expected` further rows."""
         try:
             batch, samples, malformed = decode(raw, self.key.decoder, self.key.time)
         except Exception as error:
@@ -59,7 +59,7 @@ class Intake:
                 for one in raw.split():
                     self.take(one, window)
                 return
-            # No payload may stop the others, not even one that the decoder did not foresee.
+            # One payload must not block the others, even if it breaks the decoder.
             reason = str(error) if isinstance(error, ValueError) else repr(error)
             sample = Malformed(raw.subject[0], raw.seq[0], reason, repr(raw.payload[0][:200]))
             self.malformed += 1

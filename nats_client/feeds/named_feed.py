@@ -1,4 +1,4 @@
-"""A feed whose readers have names for the tokens of its subject."""
+"""A feed with names for the tokens of its subject."""
 
 import pandas as pd
 
@@ -11,16 +11,15 @@ from .health import FeedKey, Health, Message
 
 
 def named(feed: Feed, names: tuple[str, ...]) -> "Feed | NamedFeed":
-    """`feed` with names for tokens of its subject, as in subjects.Pattern: the same consumer and the same
-    window."""
+    """`feed` with names for tokens of its subject, as in subjects.Pattern. Consumer and window are shared."""
     if not any(names):
         return feed
     return feed.by_names.once(names, None, lambda: NamedFeed(feed, names))
 
 
 class NamedFeed(Derived):
-    """A feed in which tokens of the subject have names. What is worked out of the rows goes by these names,
-    so it is kept by itself; consumer and window are those of the feed."""
+    """A view of a feed in which tokens of the subject have names. It shares the feed's consumer and window,
+    but has its own derived values, because those depend on the names."""
 
     def __init__(self, feed: Feed, names: tuple[str, ...]) -> None:
         super().__init__()
@@ -29,17 +28,17 @@ class NamedFeed(Derived):
 
     @property
     def key(self) -> FeedKey:
-        """Of the feed."""
+        """The feed's key."""
         return self._feed.key
 
     @property
     def name_key(self) -> tuple[FeedKey, tuple[str, ...]]:
-        """As of a Feed."""
+        """See Feed."""
         return self.key, self.names
 
     @property
     def window(self) -> Window:
-        """Of the feed; its tokens have no names."""
+        """The feed's window, without names for tokens."""
         return self._feed.window
 
     @property
@@ -49,21 +48,21 @@ class NamedFeed(Derived):
 
     @property
     def health(self) -> Health:
-        """How the feed is doing at this moment."""
+        """The feed's current health."""
         return self._feed.health
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """As of a Feed."""
+        """See Feed."""
         return self._feed.events
 
     def health_of(self, look_back: pd.Timedelta) -> Health:
-        """As of a Feed."""
+        """See Feed."""
         return self._feed.health_of(look_back)
 
     @property
     def last_read(self) -> float:
-        """When anybody last read the feed, on the monotonic clock."""
+        """When the feed was last read, on the monotonic clock."""
         return self._feed.last_read
 
     def now(self) -> int:
@@ -79,9 +78,9 @@ class NamedFeed(Derived):
         return self.snapshot().frame()
 
     def newest(self) -> list[Message]:
-        """The newest messages as they came. Raises ClosedError."""
+        """The newest raw messages; see Feed. Raises ClosedError."""
         return self._feed.newest()
 
     def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
-        """As of a Feed."""
+        """See Feed."""
         return self._feed.wait(timeout, look_back)

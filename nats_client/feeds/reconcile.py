@@ -1,7 +1,7 @@
-"""Keeps a window equal to its stream: rows of messages that the stream no longer holds leave.
+"""Keeps a window equal to its stream: removes rows of messages that the stream no longer holds.
 
-A consumer tells of what comes, not of what goes: a purge, a deleted message, a limit. So each feed asks for
-the state of its stream every other second.
+A consumer reports new messages, but not removed ones: a purge, a deleted message, a limit. So each feed
+requests the state of its stream every two seconds.
 """
 
 import asyncio
@@ -23,70 +23,70 @@ from .gaps import Gap
 from .removals import SLACK, Endings, first_ever, has_limits, holes_tell, loses
 
 EVERY = 2.0
-"""Seconds between two looks at the stream."""
+"""Seconds between checks of the stream."""
 UNANSWERED = 6.0
-"""Seconds without an answer, and without a message, after which the stream is called out of reach: heartbeats
-may go on, since the consumer's node needs no majority for them."""
+"""Seconds without a reply and without a message after which the stream counts as unreachable. Heartbeats may
+go on meanwhile, because the consumer's node needs no majority for them."""
 HINT_EVERY = 10.0
-"""Seconds between two looks at why nothing matches."""
+"""Seconds between checks of why nothing matches."""
 MOST_HOLES = 1000
-"""Runs of sequences that were not there to be read, between two looks."""
+"""Unexplained jumps in the sequence that are kept between two checks."""
 MOST_DELETED = 100_000
-"""Messages deleted in the middle of a stream that are looked for one by one; the server sends their list."""
+"""Messages deleted in the middle of a stream up to which the server's list of them is requested."""
 
 _log = logging.getLogger(__name__)
 
 
 class Audit:
-    """Compares one feed's window with its stream, again and again."""
+    """Compares one feed's window with its stream at intervals."""
 
     def __init__(
         self, consumer: Consumer, window: Window, found: Callable[[Gap], None], archive: Archive | None = None
     ) -> None:
-        """With an `archive`, only rows leave that are not in there either."""
+        """With an `archive`, rows that it holds stay in the window."""
         self.first: int | None = None
-        """The oldest sequence of the stream, None before the first look."""
+        """The oldest sequence of the stream; None before the first check."""
         self.oldest: int | None = None
         """When the server stored the oldest message that the stream still holds, ns since the epoch, UTC;
-        None where it holds none."""
+        None if it is empty."""
         self.begins: int | None = None
-        """The same; None where none has gone from its start but as it was meant to."""
+        """The same as `oldest`; None if the stream has lost no message at its start."""
         self.earlier = 0
-        """Messages that the stream held before that one."""
+        """How many messages the stream held before that one."""
         self.base = 1
-        """The sequence with which the stream began."""
+        """The stream's very first sequence."""
         self.hint = ""
-        """Why not one message of the stream matches the filter, in a sentence; empty where that is not so, or
-        not known."""
+        """Why no message of the stream matches the filter, as a sentence; empty if some do, or if the reason
+        is unknown."""
         self.ends = Endings()
-        """Messages that say when they end."""
+        """Messages with an expiry or a roll-up header."""
         self.limits = ""
-        """What the stream keeps at most, in words; empty where nothing limits it."""
+        """The stream's limits, in words; empty if it has none."""
         self._consumer = consumer
         self._window = window
         self._found = found
         self._archive = archive
-        self._gone_below = 0  # rows of messages below this sequence have left
+        self._gone_below = 0  # rows below this sequence have been removed
         self._deleted: Ints = np.zeros(0, dtype=np.int64)
         self._restarts = 0
-        self._holes: list[Gap] = []  # messages that were not there to be read, of which nobody knows why
-        self._lost = True  # whether at the last look a message that went was a loss
+        self._holes: list[Gap] = []  # jumps in the sequence that are not explained yet
+        self._lost = True  # whether a removed message counted as a loss at the last check
         self._hint_again = 0.0
-        self._read = (0, 0)  # all up to this sequence had been read at this time
+        self._read = (0, 0)  # everything up to this sequence had been read at this time
 
     def holds(self, seq: int) -> bool:
-        """Whether the message of this sequence was not gone when the stream was last looked at."""
+        """True if the stream still held this sequence at the last check."""
         return seq >= self._gone_below and seq not in self._deleted
 
     def unread(self, gap: Gap) -> None:
-        """Take in messages that left the stream before they could be read."""
+        """Record messages that left the stream before they could be read."""
         if holes_tell(self._consumer.config):
             self._found(gap)
         elif loses(self._consumer.config) and has_limits(self._consumer.config):
             self._holes = [*self._holes, gap][-MOST_HOLES:]
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check the stream at intervals until cancelled."""
         await look_again(self._consumer, self._look)
 
     async def _look(self) -> None:
@@ -123,10 +123,10 @@ class Audit:
             try:
                 kept = await self._archive.holds(info["created"], newest)
             except LookbackError:
-                return  # nobody knows what it holds, so nothing leaves
+                return  # what the archive holds is unknown, so no row is removed
         if self.ends:
             self._remove_ended(first, kept)
-        if deleted > MOST_DELETED and self.ends:  # then the clock has to do; markers make a TTL longer
+        if deleted > MOST_DELETED and self.ends:  # without a list, use the clock; delete markers extend a TTL
             longest = SLACK + int(config.get("subject_delete_marker_ttl") or 0)
             over = self.ends.over(self._consumer.now() - longest)
             self._window.remove(over[over > kept])
@@ -134,19 +134,19 @@ class Audit:
             self._window.remove_before(first, after=kept),
             self._window.remove(self._deleted[self._deleted > kept]),
         ):
-            if removed is not None and lost:  # otherwise it had gone before that was one
+            if removed is not None and lost:  # otherwise it left before removals counted as losses
                 self._found(Gap("removed", removed.start, removed.end, removed.count))
 
     def _remove_ended(self, first: int, kept: int) -> None:
-        """Let rows leave of messages that ended as they were meant to: they are no gap."""
+        """Remove rows of messages that ended as intended. They are not a gap."""
         rows = self._window.snapshot()
         gone = ((rows.seq < first) | np.isin(rows.seq, self._deleted)) & (rows.seq > kept)
         if gone.any():
             self._window.remove(self.ends.meant(rows, gone, self._consumer.now()))
 
     def _tell_holes(self) -> None:
-        """Tell of the unread messages at the start of a stream, which its limits may have pushed out: then
-        what came before them has gone as well."""
+        """Report the jumps that the stream's limits explain: everything before such a jump has left the
+        stream, too."""
         holes, self._holes = self._holes, []
         for gap in holes:
             if self.oldest is None or self.oldest > gap.start:
@@ -160,8 +160,8 @@ class Audit:
             self.hint = await self._consumer.why_empty(info)
 
     def _find_unread(self, config: dict[str, Any], first: int, last: int, following: bool) -> None:
-        """With a filter, sequences that were never delivered are normal. Only after a restart can some of
-        them have been ours: those that had come and gone while nothing was read."""
+        """Report a possible gap of a filtered feed. With a filter, undelivered sequences are normal. After a
+        restart, though, some may have matched: messages stored and removed while nothing was read."""
         seq, when = self._read
         restarts = self._consumer.restarts
         told = holes_tell(config) or (loses(config) and has_limits(config))
@@ -173,8 +173,8 @@ class Audit:
 
 
 async def look_again(consumer: Consumer, look: Callable[[], Awaitable[None]]) -> None:
-    """Call `look` every other second while `consumer` reads; a stream that is gone, or does not answer, puts
-    the consumer in doubt. Runs until cancelled."""
+    """Call `look` every two seconds while `consumer` reads. If the stream is gone or does not answer, the
+    consumer is restarted. Runs until cancelled."""
     answered, done = time.monotonic(), -1
     while True:
         if consumer.phase not in ("replaying", "following") or consumer.done != done:
@@ -189,17 +189,17 @@ async def look_again(consumer: Consumer, look: Callable[[], Awaitable[None]]) ->
                 if time.monotonic() - answered > UNANSWERED and consumer.done == done:
                     consumer.restart(f"The stream does not answer. {error}".strip())
             except Exception:
-                _log.exception("looking at the stream")  # and look again: a feed must not grow blind
-        # All at the same moments, so that the feeds of one stream share one request.
+                _log.exception("looking at the stream")  # and retry: the feed still needs its checks
+        # All feeds check at the same moments, so that those of one stream share one request.
         await asyncio.sleep(EVERY - time.monotonic() % EVERY)
 
 
 def _has_majority(info: dict[str, Any]) -> bool:
-    """Whether a stream can take messages. A node that is cut off from the others goes on answering for it,
-    and sends heartbeats of consumers: as its leader for some 20 s, afterwards as one that has none."""
+    """True if a stream can store messages. A node that is cut off from the others still answers for the
+    stream and sends consumer heartbeats: for about 20 s as its leader, then as a node without a leader."""
     replicas, cluster = info["config"].get("num_replicas", 1), info.get("cluster") or {}
     if replicas == 1:
         return True
-    # `active` is how long ago the leader heard of a follower, in ns; 0 means never.
+    # `active` is the time since the follower's last contact with the leader, in ns; 0 means never.
     heard = sum(0 < node.get("active", 0) < PATIENCE * 1e9 for node in cluster.get("replicas") or [])
     return bool(cluster.get("leader")) and 2 * (1 + heard) > int(replicas)

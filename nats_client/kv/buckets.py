@@ -1,4 +1,4 @@
-"""What the server holds of buckets: a list of them, histories of keys, and what their messages mean.
+"""Lists buckets, reads histories of keys, and interprets the messages of a bucket's stream.
 
 A bucket is the stream KV_{bucket} with the subjects $KV.{bucket}.{key}; a subject's newest message is the
 key's value. In a bucket that mirrors others, or takes from them, the second token may be another's name
@@ -51,7 +51,7 @@ def operation_of(headers: Mapping[str, str] | None) -> Operation:
 
 @dataclass(frozen=True)
 class BucketInfo:
-    """One bucket of the server, as it was when asked."""
+    """One bucket of the server at the time of the request."""
 
     name: str
     description: str

@@ -1,8 +1,8 @@
-"""The values of a key-value bucket, kept current whatever happens to it.
+"""Keeps the values of a key-value bucket current, whatever happens to it.
 
-It is read with the consumer that feeds have, which tells of what is written. What leaves without a word (by
-the bucket's TTL, a purge of the stream, a message deleted by an administrator) is found by asking for the
-stream's state every other second.
+It uses the same consumer as feeds, which delivers every write. Removals that nothing announces (the bucket's
+TTL, a purge of the stream, a message deleted by an administrator) are found by requesting the stream's state
+every two seconds.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ from .buckets import filter_of, key_of, newest_entry, operation_of
 from .values import Entry, Values
 
 MOST_DELETED = 10_000
-"""Messages deleted in the middle of a bucket's stream that are looked for one by one; the server sends their
-list. Where there are more, keys are counted instead."""
+"""Messages deleted in the middle of a bucket's stream up to which the server's list of them is requested. If
+there are more, keys are counted instead."""
 ENTRY_SIZE = 300
 """Bytes that a key takes in memory beside its name and its value."""
 MOST_ASKED = 1_000
@@ -46,7 +46,7 @@ ASK_TIMEOUT = 8.0
 
 @dataclass(frozen=True)
 class WatchHealth:
-    """Can what a watch shows be trusted?"""
+    """The state of a watch: can its values be trusted?"""
 
     name: str
     """The bucket."""
@@ -159,7 +159,7 @@ class Watch:
 
     @property
     def health(self) -> WatchHealth:
-        """How the watch is doing at this moment."""
+        """The watch's current health."""
         return WatchHealth(
             name=self.bucket,
             phase=self._consumer.phase,
@@ -257,7 +257,7 @@ class Watch:
         self._asked_bytes = 0
 
     def recreated(self) -> None:
-        """Read anew: the bucket is another one now, or in doubt. What is shown stays until that is done."""
+        """Replay: the bucket is another one now, or in doubt. Readers see the old values until it is done."""
         if self._anew is None:
             self._before = self._bytes
         self._anew, self._bytes, self._full_at = {}, 0, None
@@ -265,10 +265,10 @@ class Watch:
         self._suspects, self._state = {}, ()
 
     def gone(self, count: int, start: int, end: int) -> None:
-        """Nothing to do: what counts is the newest revision of each key."""
+        """A no-op: only the newest revision of each key matters."""
 
     def back_to(self, seq: int, stored: int) -> None:
-        """Read anew: keys may have been left out."""
+        """Replay, because keys may have been left out."""
         self._consumer.start_over(f"the consumer of the bucket {self.bucket!r} was changed")
 
     async def close(self) -> None:
@@ -307,7 +307,7 @@ class Watch:
             self._settled.set()
 
     async def _look(self) -> None:
-        """Compare with the stream's state; find what has left without a word."""
+        """Compare with the stream's state, and find removals that nothing announced."""
         state = (await self._consumer.look())["state"]
         self._left_out = max(0, _number(state, "num_subjects") - len(self._entries))
         now = tuple(_number(state, name) for name in ("first_seq", "last_seq", "num_deleted", "num_subjects"))
@@ -349,8 +349,9 @@ class Watch:
             self._consumer.start_over(f"there is room for more keys of {self.bucket!r}")
 
     def _find_gone(self, first: int, caught_up: bool) -> list[str]:
-        """Keys whose revision the stream no longer holds. Until we have caught up, a newer one may be on its
-        way; but as the stream's last may be gone as well, what has not come by the next look will not."""
+        """Keys whose revision the stream no longer holds. Until the watch has caught up, a newer revision may
+        still arrive. If it has not by the next check, it never will: the stream's last message may be gone,
+        too."""
         gone = {
             key: entry.revision
             for key, entry in self._entries.items()

@@ -1,4 +1,4 @@
-"""Questions to services: one answer, an answer in chunks, and who there is to ask.
+"""Requests to services: a single reply, a query's result in chunks, and the discovery of services.
 
 Imports connection, decoding, errors and subjects.
 """

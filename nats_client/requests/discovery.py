@@ -1,9 +1,9 @@
-"""Services that answer to the service protocol of NATS (ADR-32): who there is, and how they are doing.
+"""Discovers services with the NATS service protocol (ADR-32): which instances run, and their figures.
 
-A look asks `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` once for everybody (or, where the login may find some
-services only, the same of each of those), and gathers the answers until they
-fall silent. Whoever may publish may answer, so an answer is taken in only as far as it is what the protocol
-says; the others are counted. https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-32.md
+A look sends `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` once to all services, or to each service by name if the
+login may find only some. It collects replies until no more arrive. Anyone who may publish may reply, so a
+reply is accepted only if it follows the protocol; the others are counted.
+https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-32.md
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""What the answers to `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` may hold (ADR-32).
+"""Validates the replies to `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` (ADR-32).
 
-Whoever may publish may answer, so each part is checked before it is believed.
+Anyone who may publish may reply, so each part is checked before use.
 """
 
 from typing import Any

@@ -1,11 +1,11 @@
-"""Queries: a request whose answer comes in chunks, which are taken in as they come and readable meanwhile.
+"""Queries: requests whose result arrives in chunks and can be read while it grows.
 
-The service answers to an inbox with any number of chunks, each of them rows in JSON or Arrow. A message of
-zero bytes without error headers says that there is no more: a service that knows only this rule will do.
-Beyond it a service may tell how many rows there will be, and name a subject for acknowledgements, so that no
-more than some chunks are under way, and for `stop`. The whole protocol: docs/history.md.
+The service sends any number of chunks to an inbox, each with rows in JSON or Arrow. An empty message without
+error headers ends the result. That is all a service has to support. It may also announce the number of rows,
+and name a control subject: for acknowledgements, which limit the chunks in flight, and for `stop`. The whole
+protocol: docs/history.md.
 
-Plain NATS delivers at most once: a lost connection ends the answer, and what came is kept.
+Plain NATS delivers at most once: a lost connection ends the result, and the rows received so far are kept.
 """
 
 import asyncio
@@ -230,7 +230,7 @@ class Query:
         denied.add_done_callback(lambda _: self._inbox.arrived.set())
 
     async def _receive(self, message: Msg) -> None:
-        """The ordinary way in, where the fast one is not to be had."""
+        """The fallback when the fast parser is not available."""
         self._inbox.put(message.subject.encode(), b"", message.data, message.headers)
 
     async def _tell(self, client: SafeNatsPy, word: str) -> None:

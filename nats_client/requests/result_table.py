@@ -1,4 +1,4 @@
-"""Rows that come in parts, each a JSON document or an Arrow stream, put together to one table."""
+"""Joins chunks of rows, each a JSON document or an Arrow stream, to one table."""
 
 import threading
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What charts and tables show of a window, worked out once for all readers and kept up to date.
+"""Values for charts and tables, computed from a window once for all readers and updated incrementally.
 
 Imports decoding, duration, errors, subjects and table.
 """

@@ -1,7 +1,7 @@
-"""What a chart can show of a million rows: the least and the greatest value per pixel column and series.
+"""Reduces millions of rows to what a chart can show: minimum and maximum per pixel column and series.
 
-The time grid is absolute, so all viewers of a feed share one set of bins, and only rows that are new since
-the last refresh are looked at. A single outlier stays visible, since both extremes of a bin are kept.
+The time grid is absolute, so all viewers of a feed share one set of bins. An update processes only the rows
+that are new since the last refresh. A single outlier stays visible, because each bin keeps both extremes.
 """
 
 import re
@@ -18,13 +18,13 @@ from ..table.values import Floats, Ints, is_null
 from .zoom_tiles import TOO_LARGE, Cells, Detail, bases, put, put_nulls
 
 COLUMNS = 600
-"""Bins that a look-back is cut into, at least; a chart is about as many pixels wide."""
+"""Minimum number of bins per look-back, about a chart's width in pixels."""
 MOST = 20
 """Series that a chart draws unless it says otherwise: the busiest. The rest are folded into one."""
 MOST_SERIES = 100
-"""Series that a chart may draw: what browsers draw at once, and the wire can number."""
+"""Maximum number of series in a chart, limited by the browser and by the wire format."""
 AHEAD = 0.1
-"""How far into the future rows are taken in, as a share of the look-back: clocks differ a little."""
+"""How far rows may lie in the future, as a share of the look-back, because clocks differ a little."""
 
 _UNKNOWN = -1
 _CLEARLY = 10  # values by which a series must lead, beside twice as many, to be drawn in place of another
@@ -53,8 +53,8 @@ def step_for(look_back: pd.Timedelta) -> int:
 
 @dataclass(eq=False)
 class Changes:
-    """What a browser lacks that holds a version, and what it holds once it has it: the same for all who lack
-    the same."""
+    """The changes since a version that a browser holds, and the version it has afterwards. Shared by all
+    browsers with the same version."""
 
     epoch: int
     version: int
@@ -153,9 +153,9 @@ class Bins:
         self._end: int | None = None  # one past the ordinal of the last row taken in
 
     def update(self, snapshot: Snapshot, now: int) -> None:
-        """Take in the rows that are new, and forget what is older than the look-back before `now` (ns since
-        the epoch, UTC). Costs nothing where another viewer brought the same. Raises ColumnError when a
-        column is not there or of another kind."""
+        """Process the new rows, and drop everything older than the look-back before `now` (ns since the
+        epoch, UTC). A no-op if another viewer has passed the same snapshot. Raises ColumnError if a column
+        does not exist or is of another kind."""
         with self._lock:
             if now > self._now:
                 self._now = now
@@ -172,7 +172,7 @@ class Bins:
             self._generation, self._snapshot_version = snapshot.generation, snapshot.version
 
     def changes(self, epoch: int, since: int) -> Changes:
-        """What changed after version `since` of `epoch`; everything, when `since` is 0 or the epoch over."""
+        """The changes after version `since` of `epoch`; everything if `since` is 0 or the epoch is over."""
         with self._lock:
             whole = epoch != self.epoch or since == 0
             since = 0 if whole else since
@@ -265,8 +265,8 @@ class Bins:
         self._null[:, places] = False
 
     def _outgrown(self) -> bool:
-        """Whether starting over would show more: rows from the future have come of age, or of the series that
-        are drawn many have fallen silent, or one is by far less busy than one that is not."""
+        """True if starting over would show more: rows from the future are due now, many of the drawn series
+        have no new values, or one of them is far less busy than one that is not drawn."""
         if self._come_of_age():
             return True
         if self._others is None or not self._waiting():
@@ -328,7 +328,7 @@ class Bins:
                 self._break(field, which[nulls].astype(np.int64), bins[nulls])
 
     def _break(self, field: int, codes: Ints, bins: Ints) -> None:
-        """Note where a series says that it has no value; one that has had none yet has no line to break."""
+        """Record explicit nulls, which break a line. A series without a value so far has no line to break."""
         known = self._seen[field].row
         codes, bins = codes[codes < len(known)], bins[codes < len(known)]
         row = known[codes]

@@ -1,7 +1,7 @@
-"""When values rose above a threshold, when they came back, and how high they went in between.
+"""Finds when values rose above a threshold, when they came back, and their peak in between.
 
-All viewers of a feed share one set of crossings per threshold, and only rows that are new since the last
-refresh are looked at.
+All viewers of a feed share one set of crossings per threshold. An update processes only the rows that are new
+since the last refresh.
 """
 
 import threading
@@ -17,7 +17,7 @@ from ..table.values import Floats, Ints
 from .bins import AHEAD, step_for
 
 MOST_CROSSINGS = 1000
-"""Crossings that are kept of those that are over; earlier ones are counted."""
+"""Finished crossings that are kept; earlier ones are only counted."""
 
 _NEVER, _STILL = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 _UNKNOWN, _BELOW, _ABOVE = -1, 0, 1
@@ -55,10 +55,10 @@ class Crossing(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What there is to say about one threshold."""
+    """The crossings of one threshold at one version."""
 
     crossings: tuple[Crossing, ...]
-    """Newest first: all that go on, and the MOST_CROSSINGS that were over last."""
+    """Newest first: all ongoing ones, and the last MOST_CROSSINGS finished ones."""
     total: int
     """Number of crossings in the look-back, those no longer kept included."""
     above: int
@@ -71,10 +71,10 @@ class Crossings:
     """The crossings of `threshold` by the numbers in the column `field`, per value of the text column
     `color`, for one look-back on one feed. Thread-safe.
 
-    Rows count in the order of their own time. One that comes late, so before rows of its series that are in
-    already, makes that series be judged anew from there, out of the rows that the window still holds. A
-    crossing is forgotten when it was over before the look-back began; one that still goes on keeps its start
-    and its peak, though these rows have left. A series that was silent for the whole look-back starts anew.
+    Rows are processed in order of `_time`. After a late row, its series is evaluated again from that time on,
+    from the rows that the window still holds. A crossing that ended before the look-back began is dropped. An
+    ongoing one keeps its start and its peak, even if those rows are gone. A series without a value in the
+    whole look-back starts over.
     """
 
     def __init__(self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float) -> None:
@@ -143,7 +143,7 @@ class Crossings:
         return Found(crossings, len(crossings) + self._further.total(), int(above.sum()), series)
 
     def _forget(self, oldest: int) -> None:
-        """Let go of what was over before the time `oldest`."""
+        """Drop crossings that ended before the time `oldest`."""
         silent = (self._series["side"] != _UNKNOWN) & (self._series["newest"] < oldest)
         self._series[silent] = (_UNKNOWN, _STILL, _NEVER)
         gone = int(np.searchsorted(self._over["end"], oldest))

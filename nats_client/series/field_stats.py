@@ -1,4 +1,4 @@
-"""What is in the payloads of a stream: each field with its type, how often it is there, and what it holds."""
+"""Statistics of the payload fields of a stream: type, how often a field is present, and its values."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ..table.snapshot import Snapshot
 from ..table.values import Floats, Ints
 
 ROWS = 20_000
-"""Newest rows that are looked at: what it costs does not grow with the window."""
+"""Only this many of the newest rows are examined, so the cost does not grow with the window."""
 SAMPLE = 200
 """Values by which a field is taken for a time or not."""
 _DAY = 24 * 3600 * 10**9
@@ -125,8 +125,8 @@ def _of_texts(name: str, codes: npt.NDArray[np.int32], labels: list[str], receiv
 
 
 def _are_times(name: str, values: list[Any], received: Ints) -> bool:
-    """Whether `values` can only be times: texts in ISO 8601; numbers of a field that is named so, or that
-    stay within a day of when the rows were stored, which no other figure does."""
+    """True if `values` must be times: ISO 8601 texts; or numbers of a field with a time's name, or numbers
+    that stay within a day of the storage times, as no other quantity would."""
     times, readable = read_times(values)
     if not readable.all() or not ((times > _FROM) & (times < _TO)).all():
         return False

@@ -1,4 +1,4 @@
-"""The newest value of each series, kept up to date by the rows that are new."""
+"""The newest value of each series, updated incrementally from new rows."""
 
 import threading
 
@@ -10,8 +10,8 @@ from ..table.values import NO_ROW, Ints
 
 
 class Latest:
-    """Snapshot.latest() of one column by another, for all viewers of one look-back: what it costs depends on
-    the rows that are new and on the number of series, not on the window. Thread-safe."""
+    """Snapshot.latest() of one column by another, shared by all viewers of one look-back. The cost depends on
+    the number of new rows and series, not on the size of the window. Thread-safe."""
 
     def __init__(self, name: str, by: str) -> None:
         self.name = name

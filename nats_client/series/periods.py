@@ -1,7 +1,7 @@
-"""Periods that are laid over one another: where each starts, what it is called, and what its values mean.
+"""Periods that `compare` lays over one another: their starts, names and mean values.
 
-All lengths have a fixed ISO 8601 duration, but days and weeks start at local midnight, so that one of them is
-an hour longer or shorter where the clocks change.
+All lengths are fixed ISO 8601 durations, but days and weeks start at local midnight. So one of them is an
+hour longer or shorter when the clocks change.
 """
 
 from collections.abc import Sequence
@@ -145,7 +145,7 @@ def compare_means(
 
 
 class Means:
-    """The tables of compare_means() on one feed, each worked out once for all its viewers. Thread-safe."""
+    """A cache of compare_means() tables on one feed, shared by all viewers. Thread-safe."""
 
     def __init__(self) -> None:
         self.tables = Readings()

@@ -1,8 +1,8 @@
 """Finer bins for the stretches of a chart that viewers have zoomed into.
 
-A tile is TILE bins of one width on an absolute grid, so that viewers who look at about the same stretch share
-tiles, and panning needs only those at the edge. It is worked out of the window's rows once; after that only
-rows that are new are looked at.
+A tile is TILE bins of one width on an absolute grid. So viewers of about the same stretch share tiles, and
+panning needs only new tiles at the edge. A tile is computed from the window's rows once; after that, an
+update processes only new rows.
 """
 
 import secrets
@@ -74,7 +74,7 @@ class Drawn(Protocol):
 
 
 class Finer(NamedTuple):
-    """What a browser lacks of some tiles, and what it holds once it has it."""
+    """The changes of some tiles since a version that a browser holds, and the version it has afterwards."""
 
     epoch: int
     version: int

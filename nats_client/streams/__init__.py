@@ -1,4 +1,4 @@
-"""Reading a stream or plain subjects in order, and the list of streams.
+"""Reads streams and plain subjects in order, and lists streams.
 
 Imports connection, decoding, duration, errors, events and subjects.
 """

@@ -1,12 +1,12 @@
-"""Reads a stream without a consumer: by sequence, one `STREAM.MSG.GET` a message.
+"""Reads a stream without a consumer: by sequence, with one `STREAM.MSG.GET` per message.
 
-Not every stream takes our consumer. A work queue wants one that acknowledges, and so takes messages from the
-workers. With retention by interest any consumer makes the stream keep messages for it, also where nobody
-else wants them, and for as long as it does not read. And where a limit on consumers is reached, there is
-none left to be had. Looking by sequence takes nothing from anybody and keeps nothing.
+Some streams cannot have our consumer. A work queue accepts only consumers that acknowledge, and those take
+messages from the workers. A stream with interest retention keeps messages for every consumer, even if nobody
+else wants them, and for as long as that consumer does not read. A limit on consumers may also be reached.
+Reading by sequence takes no messages from anybody and makes the stream keep none.
 
-`STREAM.MSG.GET` is answered by the stream's leader. Direct gets are faster, but a replica or a mirror may
-answer them, which may be behind: that it has no more would not mean that there is no more (ADR-31 of
+The stream's leader answers `STREAM.MSG.GET`. Direct gets are faster, but a replica or mirror that lags behind
+may answer them, so "no more messages" would prove nothing (ADR-31 of
 https://github.com/nats-io/nats-architecture-and-design).
 """
 
@@ -21,13 +21,13 @@ from ..decoding.decoders import Raw
 from ..errors import MessageNotFound, NotPermitted, RequestRefused
 
 EVERY = 0.5
-"""Seconds between two looks for new messages."""
+"""Seconds between polls for new messages."""
 CONSUMER_AGAIN = 30.0
-"""Seconds after which a consumer that was refused is asked for once more."""
+"""Seconds until a refused consumer is requested again."""
 MOST_UNDER_WAY = 32
-"""Requests that wait for their answers at the same time."""
+"""Requests in flight at the same time."""
 BYTES_UNDER_WAY = 4 * 1024 * 1024
-"""What their answers may hold, by the stream's average."""
+"""Bytes that their replies may hold, estimated by the stream's average message size."""
 
 _UNSEEN = "What is worked on between two looks is not seen; the plain subjects show all that is published."
 
@@ -39,19 +39,19 @@ RETENTIONS = {
 
 
 class NoConsumerError(Exception):
-    """The stream is to be read without a consumer; the text says why."""
+    """The stream has to be read without a consumer; the text says why."""
 
     def __init__(self, why: str, *, for_good: bool) -> None:
         super().__init__(why)
         self.for_good = for_good
-        """Whether that can change only with the stream's configuration."""
+        """True if only a change of the stream's configuration can lift this."""
 
 
 class BySequence:
-    """Messages of one stream and filter, asked for by their sequence."""
+    """Reads messages of one stream and filter by their sequence."""
 
     def __init__(self, connection: Connection, stream: str, subject: str | None, why: str) -> None:
-        """`why` no consumer reads it, for the error of a login that may not do this either."""
+        """`why` says why there is no consumer. It is quoted in the error if the login may not do this."""
         self._connection = connection
         self._stream = stream
         self._subject = subject
@@ -59,14 +59,14 @@ class BySequence:
         self._width = 1  # requests at once
 
     async def stored(self, seq: int) -> int | None:
-        """When the message `seq` was stored, ns since the epoch, UTC; None when the stream does not hold it.
+        """When the message `seq` was stored, ns since the epoch, UTC; None if the stream does not hold it.
         Raises RequestFailed."""
         found = await self._get({"seq": seq})
         return ns(found["time"]) if found else None
 
     async def since(self, start: int, state: dict[str, Any]) -> int:
-        """The lowest sequence from which on messages were stored at `start` (ns since the epoch, UTC) or
-        later, in a stream of this `state`. Raises RequestFailed."""
+        """The sequence of the first message stored at or after `start` (ns since the epoch, UTC), in a stream
+        with this `state`. Found by bisection. Raises RequestFailed."""
         low, high = int(state["first_seq"]), int(state["last_seq"]) + 1
         if not state["messages"] or ns(state["first_ts"]) >= start:
             return low
@@ -80,20 +80,20 @@ class BySequence:
         return low
 
     async def some(self, seq: int, last: int, state: dict[str, Any]) -> tuple[Raw, int]:
-        """Messages from `seq` on, none behind `last`, as many as are asked for at once, and the sequence to
-        go on at. Raises RequestFailed."""
+        """One batch of messages from `seq` up to and including `last`, and the sequence at which to continue.
+        Raises RequestFailed."""
         size = int(state["bytes"]) // max(1, int(state["messages"]))
         most = max(1, min(self._width, BYTES_UNDER_WAY // max(1, size)))
         asked = range(seq, min(last + 1, seq + most))
         matching = self._subject or ">"
-        # Each asks for the next message from its sequence on, so all up to the last answer are there.
+        # Each request gets the next match at or after its sequence, so nothing is missed.
         answers = await asyncio.gather(*(self._get({"seq": at, "next_by_subj": matching}) for at in asked))
         found = {int(message["seq"]): message for message in answers if message is not None}
         raw = Raw()
         for at in sorted(found):
             if at <= last:
                 _take(found[at], raw)
-        # Where few sequences match, many requests at once would have the same answer.
+        # If few sequences match, many parallel requests would get the same reply.
         found_most = 4 * len(found) >= len(asked)
         self._width = min(MOST_UNDER_WAY, 2 * most) if found_most else max(1, most // 2)
         newest = answers[-1]
@@ -113,13 +113,13 @@ class BySequence:
 
 
 def check_retention(config: dict[str, Any]) -> None:
-    """Raises NoConsumerError where a consumer of ours would take, or keep, messages of the stream."""
+    """Raises NoConsumerError if our consumer would take messages from others or make the stream keep them."""
     if why := RETENTIONS.get(config.get("retention", "limits")):
         raise NoConsumerError(why, for_good=True)
 
 
 def refused(error: RequestRefused) -> NoConsumerError:
-    """What a consumer's refusal by the server comes to."""
+    """The NoConsumerError for a consumer that the server refused."""
     return NoConsumerError(
         f"the server refuses a consumer: {error}. So it is complete, but slower; where a limit is reached, "
         "delete what nobody needs, or raise it.",
@@ -128,7 +128,7 @@ def refused(error: RequestRefused) -> NoConsumerError:
 
 
 def read_headers(block: bytes) -> dict[str, str]:
-    """A message's headers (ADR-4), as the API hands them out: the version, then a line for each."""
+    """Parse a message's headers (ADR-4) as the API returns them: a version line, then one line per header."""
     lines = (line.partition(":") for line in block.decode("utf-8", "replace").split("\r\n")[1:])
     return {name: value.strip() for name, colon, value in lines if colon}
 
@@ -144,5 +144,5 @@ def _take(message: dict[str, Any], raw: Raw) -> None:
 
 
 def ns(text: str) -> int:
-    """An RFC 3339 time of the server, with up to nine digits of a second, in ns since the epoch."""
+    """Convert the server's RFC 3339 time, with up to nine fractional digits, to ns since the epoch, UTC."""
     return int(pd.Timestamp(text).value)

@@ -1,4 +1,4 @@
-"""Makes consumers on the server: their configuration, and where they begin."""
+"""Creates consumers on the server: their configuration and their start."""
 
 import contextlib
 from datetime import UTC, datetime
@@ -10,16 +10,16 @@ from ..connection.connection import Connection
 from ..errors import LookbackError, NotPermitted, RequestRefused
 from .by_sequence import ns, refused
 
-HEARTBEAT = 1.0  # seconds between the server's signs of life on an idle stream
-INACTIVE = 10.0  # seconds after which the server forgets a consumer that nobody listens to
-FITTING = 6  # tries to find where the messages begin that a window keeps
+HEARTBEAT = 1.0  # seconds between idle heartbeats
+INACTIVE = 10.0  # seconds without a subscriber after which the server deletes a consumer
+FITTING = 6  # guesses to find the first sequence from which all messages fit into the window
 
 _nuid = NUID()
 
 
 def push_config(name: str, address: str, stream: dict[str, Any], rate: int | None) -> dict[str, Any]:
-    """The configuration of a push consumer that delivers to `address`, at most `rate` bytes a second, as the
-    configuration of its `stream` permits; without a start."""
+    """The configuration of a push consumer that delivers to `address`, at most `rate` bytes a second, within
+    the consumer limits of its `stream` (a stream configuration). The start is not included."""
     config: dict[str, Any] = {
         "name": name,
         "deliver_subject": address,
@@ -27,7 +27,7 @@ def push_config(name: str, address: str, stream: dict[str, Any], rate: int | Non
         "max_deliver": 1,
         "replay_policy": "instant",
         "mem_storage": True,
-        "num_replicas": 0,  # as many as the stream wants
+        "num_replicas": 0,  # as many as the stream has
         "flow_control": True,
         "idle_heartbeat": int(HEARTBEAT * 1e9),
         "inactive_threshold": int(INACTIVE * 1e9),
@@ -41,25 +41,25 @@ def push_config(name: str, address: str, stream: dict[str, Any], rate: int | Non
 
 
 def from_time(start: int) -> dict[str, Any]:
-    """A start with the first message that was stored at `start` (ns since the epoch, UTC) or later."""
+    """A start at the first message stored at or after `start` (ns since the epoch, UTC)."""
     text = datetime.fromtimestamp(start / 1e9, UTC).isoformat()
     return {"deliver_policy": "by_start_time", "opt_start_time": text}
 
 
 def from_sequence(seq: int) -> dict[str, Any]:
-    """A start with the first message from the stream sequence `seq` on."""
+    """A start at the stream sequence `seq`, or the next one that exists."""
     return {"deliver_policy": "by_start_sequence", "opt_start_seq": seq}
 
 
 async def create_consumer(
     connection: Connection, stream: str, subject: str | None, config: dict[str, Any]
 ) -> dict[str, Any]:
-    """Make a consumer with the filter `subject`; the server's answer. Raises NoConsumerError where the server
-    refuses it, LookbackError."""
+    """Create a consumer with the filter `subject` and return the server's reply. Raises NoConsumerError if
+    the server refuses it, LookbackError."""
     address = f"CONSUMER.CREATE.{stream}.{config['name']}"
     if subject is not None:
         config["filter_subject"] = subject
-        address += f".{subject}"  # a permission can pin the filter this way
+        address += f".{subject}"  # so that a permission can restrict the filter
     request = {"stream_name": stream, "config": config, "action": "create"}
     try:
         return await connection.api(address, request)
@@ -70,7 +70,8 @@ async def create_consumer(
 
 
 async def count_from(connection: Connection, stream: str, subject: str | None, start: dict[str, Any]) -> int:
-    """How many messages a consumer with this start has to deliver. It is one that delivers nothing."""
+    """How many messages a consumer with this start would deliver, counted by a pull consumer that never
+    pulls."""
     name = _nuid.next().decode()
     config = start | {
         "name": name,
@@ -93,9 +94,9 @@ async def find_beginning(
     state: dict[str, Any],
     room: int,
 ) -> tuple[int, int] | None:
-    """Where more than `room` messages are stored from `start` on: the sequence from which they fit, and how
-    many come before it. None where all fit. The server says how many messages there are from a sequence on,
-    so a few guesses between two known points find it."""
+    """If more than `room` messages are stored from `start` on: the sequence from which the rest fits, and
+    how many messages come before it. None if all fit. The server counts the messages after any sequence, so
+    a few interpolated guesses find it."""
     count = await count_from(connection, stream, subject, start)
     if count <= room:
         return None
@@ -123,15 +124,15 @@ async def passes_over(
     answer: dict[str, Any],
     state: dict[str, Any],
 ) -> bool:
-    """Whether a consumer that begins at a time stands behind messages of that time. After a purge that
-    rewrites the newest part of a stream, nats-server 2.15.1 takes each time for one after the end."""
+    """True if a consumer that starts by time has skipped messages it should deliver. After a purge that
+    rewrites the newest block of a stream, nats-server 2.15.1 treats every start time as after the end."""
     by_time = answer["config"].get("deliver_policy") == "by_start_time"
     at_end = by_time and answer["delivered"]["stream_seq"] >= state["last_seq"] and state["messages"]
     if not at_end or start is None or ns(state["last_ts"]) < start:
         return False
     if subject is None:
         return True
-    try:  # of a filter, there may be none
+    try:  # nothing may match the filter
         last = await connection.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
     except RequestRefused:
         return False
@@ -139,7 +140,7 @@ async def passes_over(
 
 
 def settings_of(info: dict[str, Any]) -> dict[str, Any]:
-    """What a consumer is set to; the server notes in the metadata what it needs to know for itself."""
+    """A consumer's settings, without the metadata, where the server keeps notes of its own."""
     return {
         name: value
         for name, value in info["config"].items()

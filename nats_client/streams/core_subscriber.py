@@ -1,10 +1,10 @@
 """Reads plain NATS subjects, without a stream: no history, each message at most once.
 
-What is published while there is no connection is lost, and nobody can tell how much it was. So each
-interruption is told: from when the last PING was sent that was answered, since all that was published before
-it has come, to the moment that the subscription stands again. Where another connection takes over, since a
-token was renewed, both listen for a moment, as one queue group: the server gives each message to one of them,
-so none is lost or doubled.
+Messages published while there is no connection are lost, and nobody knows how many. So each interruption is
+reported. It starts when the last answered PING was sent, because everything published before that has
+arrived, and ends when the subscription is active again. When another connection takes over after a token was
+renewed, both are subscribed for a moment, as one queue group: the server gives each message to one of them,
+so none is lost or duplicated.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from ..events import Events
 from .ordered_consumer import GATHER, RETRY_AFTER
 from .sink import Phase
 
-PULSE = 2.0  # seconds between two signs of life that are asked for
+PULSE = 2.0  # seconds between PINGs
 PULSE_TIMEOUT = 3  # seconds
 
 _nuid = NUID()
@@ -36,17 +36,17 @@ _log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
-    """Where a subscriber delivers to."""
+    """Receives what a subscriber delivers."""
 
     def messages(self, raw: Raw) -> None:
-        """New messages, in the order in which they came."""
+        """New messages, in order of arrival."""
 
     def interrupted(self, start: int, end: int) -> None:
-        """Nobody listened between `start` and `end` (ns since the epoch, UTC)."""
+        """There was no subscription between `start` and `end` (ns since the epoch, UTC)."""
 
 
 class Subscriber:
-    """One reader of one subject, delivering batches to a sink; `run()` is its whole life."""
+    """Reads one subject and delivers batches to a sink. `run()` is its whole life."""
 
     def __init__(self, connection: Connection, subject: str, sink: Listener) -> None:
         self.phase: Phase = "connecting"
@@ -58,21 +58,21 @@ class Subscriber:
         self.restarts = 0
         self.progress = 1.0
         self.last_seq: int | None = None
-        """Messages received so far: plain messages carry no sequence, so they are counted as they come."""
+        """Messages received so far. Plain messages have no sequence, so they are numbered on arrival."""
         self.changed: Callable[[], None] = lambda: None
         self.events = Events(f"subject {subject}")
-        """What has happened to it."""
+        """The log of what happened to it."""
         self._connection = connection
         self._subject = subject
         self._sink = sink
         self._inbox = Inbox()
-        # Only where a connection may take over from another: a permission can be for no queue group
+        # Only if a takeover is possible, because a permission may exclude queue groups.
         self._group = _nuid.next().decode() if connection.settings.role else ""
-        self._alive: int | None = None  # the last sign of life, ns since the epoch
+        self._alive: int | None = None  # when the last answered PING was sent, ns since the epoch
 
     @property
     def behind(self) -> float:
-        """For how long, in seconds, a sign of life has been due."""
+        """For how many seconds an answered PING has been overdue."""
         return 0.0 if self._alive is None else (self.now() - self._alive) / 1e9 - PULSE
 
     def now(self) -> int:
@@ -80,7 +80,7 @@ class Subscriber:
         return time.time_ns()
 
     def restart(self, why: str) -> None:
-        """Nothing to do: there is no history to start over from."""
+        """A no-op: plain subjects have no history to replay."""
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -97,7 +97,7 @@ class Subscriber:
                 await self._connection.check()
                 await asyncio.sleep(RETRY_AFTER / 4)
             except Exception as error:
-                # A mistake of ours must show and be tried again, not leave a feed that stands still.
+                # A bug of ours must be visible and retried; it must not leave a feed that stands still.
                 _log.exception("reading %s", self._subject)
                 self._enter("stopped", LookbackError(f"Reading {self._subject!r} failed: {error!r}."))
                 await asyncio.sleep(RETRY_AFTER)
@@ -157,7 +157,7 @@ class Subscriber:
         return listening
 
     async def _pulse(self, client: SafeNatsPy, denied: "asyncio.Future[None]") -> None:
-        """Ends, with the reason, when the connection is no longer alive."""
+        """Run until the connection is no longer alive. Raises the reason."""
         lost = asyncio.ensure_future(client.ended.wait())
         try:
             await self._ask(client, {denied, lost}, denied)
@@ -178,7 +178,7 @@ class Subscriber:
             self._alive = asked
 
     async def _receive(self, message: Msg) -> None:
-        """The ordinary way in, where the fast one is not to be had."""
+        """The fallback when the fast parser is not available."""
         self._inbox.put(message.subject.encode(), b"", message.data, message.headers)
 
     def _deliver(self) -> None:

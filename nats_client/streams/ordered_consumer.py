@@ -1,14 +1,13 @@
-"""Reads a stream in order, exactly once, whatever happens between us and it.
+"""Reads a stream in order and exactly once, through any connection or server failure.
 
-The truth is the stream sequence. The consumer on the server is ephemeral and disposable: after any doubt
-(connection lost, heartbeat missed, gap in the consumer sequence, an error status) it is made anew from the
-last stream sequence received. That one message comes a second time, and must be the same: otherwise the
-stream was restored from a backup, or lost its end, and has been written on since. nats-py's own ordered
-consumer is not used: started by time, as a look-back must be, it cannot be created again once its consumer
-is gone.
+The stream sequence is the only source of truth. The consumer on the server is ephemeral and disposable. After
+any doubt (connection lost, heartbeat missed, gap in the consumer sequence, error status) it is recreated at
+the last stream sequence received. That message is delivered a second time and must be identical. If it is
+not, the stream was restored from a backup or lost its end, and was written to since. We do not use nats-py's
+ordered consumer: a look-back has to start by time, and that consumer cannot be recreated after such a start.
 
-Design: ADR-17 (ordered consumer) of https://github.com/nats-io/nats-architecture-and-design; a push consumer
-with flow control, since pull requests across accounts do not notice that the puller has gone.
+Design: ADR-17 (ordered consumer) of https://github.com/nats-io/nats-architecture-and-design. It is a push
+consumer with flow control, because a pull request across accounts does not notice when the puller is gone.
 """
 
 import asyncio
@@ -45,29 +44,29 @@ from .reading import Reading
 from .sequence import AnotherStreamError, DoubtError, Position, Tracker
 from .sink import Sink
 
-PATIENCE = 3.5  # seconds of silence that put the consumer in doubt
-GATHER = 0.05  # seconds in which messages gather to a batch
-RETRY_AFTER = 1.0  # seconds between tries while the stream cannot be read
-CHECK_EVERY = 2.0  # seconds between two looks at whether the consumer is still as it was made
-MOST_AT_ONCE = 5_000  # messages decoded between two looks at the loop: pages want the interpreter too
-SMALL = 1024 * 1024  # bytes that may be read at once without a turn of the replays
-CURRENT_FOR = 3.0  # seconds for which what was known to be complete counts as live
-SURE = 100_000  # messages read before the size of their rows says how many more fit
+PATIENCE = 3.5  # seconds of silence after which the consumer is in doubt
+GATHER = 0.05  # seconds during which messages are collected into a batch
+RETRY_AFTER = 1.0  # seconds between retries while the stream cannot be read
+CHECK_EVERY = 2.0  # seconds between checks that the consumer's configuration is unchanged
+MOST_AT_ONCE = 5_000  # messages decoded before control returns to the loop, so that pages are not blocked
+SMALL = 1024 * 1024  # bytes that may be read without a turn of the replays
+CURRENT_FOR = 3.0  # seconds for which a window that was known to be complete counts as live
+SURE = 100_000  # messages to read before their row size is a fair estimate of how many more fit
 
 _nuid = NUID()
 _log = logging.getLogger(__name__)
 
 
 class _MovedError(Exception):
-    """Another connection has taken over from the one that is read, or should; nothing is in doubt."""
+    """Another connection has taken over from the one we read on, or should. Nothing is in doubt."""
 
 
 class _HinderedError(Exception):
-    """The server waits for an answer that the login does not permit to give; the text is its subject."""
+    """The server waits for a reply that the login may not publish; the text is its subject."""
 
 
 class Consumer(Reading):
-    """One reader of one stream and filter, delivering batches to a sink; `run()` is its whole life."""
+    """Reads one stream and filter and delivers batches to a sink. `run()` is its whole life."""
 
     def __init__(
         self,
@@ -79,27 +78,27 @@ class Consumer(Reading):
         *,
         until: int | None = None,
     ) -> None:
-        """Without a look-back, the newest message of each subject comes first; that needs a filter."""
+        """Without a look-back, it starts with the newest message of each subject, and needs a filter."""
         super().__init__(connection, stream, subject, look_back, sink, until)
         self.hindered: LookbackError | None = None
-        """Why it is read in steps of about a megabyte a second: the login does not permit flow control."""
+        """Why reading is slow (about a megabyte a second): the login does not permit flow control."""
         self.by_sequence: str | None = None
-        """Why it is read by sequence, without a consumer on the server; None: it is not."""
-        self._from_first = False  # the server cannot be asked for a time
+        """Why it is read by sequence, without a consumer on the server; None if it is not."""
+        self._from_first = False  # True if the server cannot find a start by time
         self._expected = 1
         self._tracker = Tracker(until)
         self._denied: asyncio.Future[None] | None = None
-        self._moving = False  # to another connection: no doubt, and nothing that a reader need know of
+        self._moving = False  # to another connection: no doubt, and hidden from readers
         self._flow: asyncio.Future[None] | None = None  # done when flow control is denied
         self._flow_subject = ""
-        self._deaf = False  # whether nothing of the last consumer has arrived, heartbeats included
-        self._on = connection  # where it is read: the connection of replays, or the one of everything else
+        self._deaf = False  # True if nothing arrived from the last consumer, not even a heartbeat
+        self._on = connection  # the connection it reads on: the main one, or the one for replays
         self._turn: Turn[Connection] | None = None
-        self._unread: int | None = None  # messages before _begin_seq, not told yet
+        self._unread: int | None = None  # messages before _begin_seq, not reported yet
         self._per_message = 0.0  # bytes, on average
 
     async def run(self) -> None:
-        """Read until cancelled; with `until`, up to the message before that stream sequence."""
+        """Read until cancelled, or up to the last message before `until`."""
         while True:
             try:
                 if self._moving and self._connection.state.status != "connected":
@@ -134,7 +133,7 @@ class Consumer(Reading):
                 self._enter("reconnecting", RequestFailed(str(error) or "The server does not answer."))
                 await asyncio.sleep(RETRY_AFTER / 4)
             except Exception as error:
-                # A mistake of ours must show and be tried again, not leave a feed that stands still.
+                # A bug of ours must be visible and retried; it must not leave a feed that stands still.
                 _log.exception("reading %s", self._stream)
                 self._enter("stopped", LookbackError(f"Reading {self._stream!r} failed: {error!r}."))
                 await asyncio.sleep(RETRY_AFTER)
@@ -143,8 +142,8 @@ class Consumer(Reading):
                 await self._connection.check()
 
     async def _read_where_it_fits(self) -> bool:
-        """Read on the connection of everything else what is little, and on that of replays, when it is this
-        one's turn, what is much. True when `until` is reached."""
+        """Read on the main connection if there is little to read. Otherwise wait for a turn and read on the
+        replay connection. True when `until` is reached."""
         info = await self.look()
         check_retention(info["config"])
         if self._bytes_ahead(info["state"]) <= SMALL:
@@ -159,7 +158,7 @@ class Consumer(Reading):
                 except DoubtError:
                     lost = self._on is not self._connection and self._on.state.status != "connected"
                     if lost and self._connection.state.status == "connected":
-                        raise _MovedError from None  # it goes on by itself, more slowly
+                        raise _MovedError from None  # the main connection goes on alone, more slowly
                     raise
         finally:
             self._on, self._turn = self._connection, None
@@ -170,7 +169,7 @@ class Consumer(Reading):
             return await self._read(client, doubt_at)
 
     def _bytes_ahead(self, state: dict[str, Any]) -> float:
-        """How many bytes of the stream there are to be read at most."""
+        """Upper bound of the bytes still to read."""
         if not state["messages"]:
             return 0
         self._per_message = state["bytes"] / state["messages"]
@@ -181,7 +180,7 @@ class Consumer(Reading):
 
     @contextlib.asynccontextmanager
     async def _attached(self, client: SafeNatsPy, info: dict[str, Any]) -> Any:
-        """A fresh consumer on the server, listening; gone again at the end."""
+        """A context with a new consumer and a subscription to it. Both are removed at the end."""
         before = self._created
         name = _nuid.next().decode()
         address = client.new_inbox()
@@ -246,7 +245,7 @@ class Consumer(Reading):
     async def _beginning(
         self, look_back: Callable[[], pd.Timedelta], state: dict[str, Any]
     ) -> dict[str, Any]:
-        """The start of a consumer that delivers the look-back, or as much of it as can be kept."""
+        """The consumer's start, so that it delivers the look-back, or as much of it as the sink can keep."""
         if self._start is None:
             self._start = self.now() - look_back().value
         all_of_it = self._from_first or (state["messages"] and ns(state["first_ts"]) >= self._start)
@@ -261,8 +260,9 @@ class Consumer(Reading):
     async def _check(
         self, made: dict[str, Any], state: dict[str, Any], last: int | None, known_at: int | None
     ) -> None:
-        """See to it that the consumer stays as it was made: an administrator can pause it, or have it leave
-        messages out, and neither shows in what it sends. What came since the last look comes again."""
+        """Check that the consumer's configuration stays as created. An administrator can pause it or change
+        its filter, and neither shows in what it sends. After a change, all messages since the last good check
+        are read again."""
         first = int(state["first_seq"]) - 1
         sound = last, known_at
         while True:
@@ -275,7 +275,7 @@ class Consumer(Reading):
                 self.restart(str(error))
                 return
             except (LookbackError, TimeoutError, OSError):
-                pass  # others look at whether the server answers
+                pass  # whether the server answers is checked elsewhere
             else:
                 if info.get("paused") or settings_of(info) != settings_of(made):
                     self.last_seq, self._known_at = sound
@@ -286,8 +286,8 @@ class Consumer(Reading):
             await asyncio.sleep(CHECK_EVERY)
 
     async def _read_by_sequence(self, reason: NoConsumerError) -> bool:
-        """Deliver what the stream holds without a consumer; True when `until` is reached, False when it is
-        time to ask for one again. Raises DoubtError, LookbackError."""
+        """Read the stream without a consumer. True when `until` is reached, False when it is time to try a
+        consumer again. Raises DoubtError, LookbackError."""
         reader = BySequence(self._connection, self._stream, self._subject, str(reason))
         self.by_sequence, self._doubt, self._moving = str(reason), None, False
         self.events.note("read by sequence", reason)
@@ -324,7 +324,7 @@ class Consumer(Reading):
             self._current_at = time.monotonic()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(EVERY):
-                    await self._inbox.arrived.wait()  # until there is a doubt
+                    await self._inbox.arrived.wait()  # set by a doubt
             if again is not None and time.monotonic() > again:
                 return False
             info = await self.look()
@@ -352,11 +352,11 @@ class Consumer(Reading):
         self.last_seq, self._known_at = raw.seq[-1], raw.received[-1]
 
     async def _receive(self, message: Msg) -> None:
-        """The ordinary way in, where the fast one is not to be had."""
+        """The fallback when the fast parser is not available."""
         self._inbox.put(message.subject.encode(), message.reply.encode(), message.data, message.headers)
 
     async def _read(self, client: SafeNatsPy, deadline: float) -> bool:
-        """Deliver what arrives; True when `until` is reached. Raises DoubtError."""
+        """Deliver messages as they arrive. True when `until` is reached. Raises DoubtError."""
         if self._until is not None and not self.pending:
             return True
         inbox, heard = self._inbox, False
@@ -389,24 +389,25 @@ class Consumer(Reading):
                     await asyncio.sleep(0)
                 if not self.pending:
                     self._current_at = time.monotonic()
-                if self.phase == "following":  # in a replay they come as fast as they are taken
+                if self.phase == "following":  # a replay needs no pause: it comes as fast as we read
                     await asyncio.sleep(GATHER)
             elif not client.is_connected:
                 raise DoubtError("the connection to the server was lost")
             elif time.monotonic() - looked > 2 * HEARTBEAT:
-                deadline = time.monotonic() + PATIENCE  # we slept, not the server: it gets another chance
+                deadline = time.monotonic() + PATIENCE  # our own process was suspended: wait once more
             elif time.monotonic() > deadline:
                 raise DoubtError("the server's heartbeat is missing" if heard else self._nothing_heard())
 
     def _should_move(self) -> bool:
-        """Whether it is time for the other connection: a replay is over, or so much has come at once that
-        reading on is one."""
+        """True if it should read on the other connection: a replay is over, or so much is pending that the
+        rest counts as a replay."""
         if self._turn is not None:
             return self._on is not self._connection and not self.pending and self._until is None
         return self.pending * self._per_message > 4 * SMALL
 
     def _skips(self) -> bool:
-        """Have a replay that brings far more than can be kept go on from where it fits; true when so."""
+        """If a replay has far more rows than the sink can keep, reset it, so that it continues at the first
+        sequence from which the rest fits. True if it was reset."""
         room = self._sink.room()
         if room is None or self.done < SURE or self._begin_seq is not None or self._until is not None:
             return False
@@ -434,7 +435,7 @@ class Consumer(Reading):
         return self._until is not None and self.last_seq is not None and self.last_seq + 1 >= self._until
 
     async def _deliver(self, client: SafeNatsPy, batch: "list[Arrived | Run]") -> None:
-        """Hand the batch to the sink, as far as it is in order; then answer flow control."""
+        """Deliver the batch to the sink, up to the first doubt. Then answer flow control."""
         last = self.last_seq if self.last_seq is not None else -1
         try:
             at = Position(last, self._expected, self.pending, self._known_at)
@@ -449,7 +450,7 @@ class Consumer(Reading):
             if self._unread is not None:
                 self._sink.left_out(self._unread, raw.received[0] - 1)
                 self._unread = None
-            self._sink.messages(raw)  # first: what it could not take must come again
+            self._sink.messages(raw)  # before the position moves: a batch that fails is read again
             self.done += len(raw)
             stored = (raw.received[-1] - self._clock) / 1e9 if self._clock else 0.0
             self._current_at = max(self._current_at, min(stored, time.monotonic()))
@@ -465,7 +466,7 @@ class Consumer(Reading):
             self._flow_subject = ".".join([*asked.split(".")[:-2], ">"])  # without consumer and number
             await client.publish(asked)
         if taken.replies and self.hindered is not None and self._flow is not None:
-            await client.flush(int(PATIENCE))  # a refusal comes before the answer to this
+            await client.flush(int(PATIENCE))  # a permission error would arrive before the PONG
             if not self._flow.done():
                 self.hindered = None
         if taken.doubt:
@@ -473,7 +474,7 @@ class Consumer(Reading):
 
 
 def _some(messages: "list[Arrived | Run]") -> "list[Arrived | Run]":
-    """The first of `messages`, about MOST_AT_ONCE, taken out of the list."""
+    """Remove about MOST_AT_ONCE messages from the front of the list and return them."""
     count, end = 0, 0
     while end < len(messages) and count < MOST_AT_ONCE:
         part = messages[end]

@@ -1,4 +1,4 @@
-"""What is known of a stream while it is read: how far, since when, and whether there is a doubt."""
+"""The state of a stream's reader: position, phase and doubt."""
 
 import logging
 import time
@@ -16,12 +16,12 @@ from .sink import Phase, Sink
 from .stream_list import no_such_stream
 from .unmatched import why_empty
 
-TOLD_FOR = 30.0  # seconds for which what there is in place of a stream that is not there is not asked again
-BEHIND_FOR = 3.0  # seconds after which a stream that ends before what was read has lost its end for good
+TOLD_FOR = 30.0  # seconds for which the error of a missing stream, with its suggestion, is reused
+BEHIND_FOR = 3.0  # seconds for which a stream may end before last_seq; after that it has lost its end
 
 
 class Reading:
-    """The state of one reader of one stream and filter. Who reads it looks for a doubt, and acts on it."""
+    """The state of one reader of one stream and filter. The reader checks `_doubt` and acts on it."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Reading:
         sink: Sink,
         until: int | None,
     ) -> None:
-        """As of a Consumer."""
+        """See Consumer."""
         self.phase: Phase = "connecting"
         self.since = time.time()
         self.why: LookbackError | None = None
@@ -40,13 +40,13 @@ class Reading:
         self.done = 0
         """Messages received since the replay began."""
         self.pending = 0
-        """Messages of the stream that the server has still to deliver."""
+        """Messages that the server has not delivered yet."""
         self.last_seq: int | None = None
         """Stream sequence of the last message received, None before the first."""
         self.config: dict[str, Any] = {}
-        """The stream's configuration, as at the last look."""
+        """The stream's configuration at the last check."""
         self.events = Events(" ".join(part for part in ("stream", stream, subject) if part))
-        """What has happened to it."""
+        """The log of what happened to it."""
         self.changed: Callable[[], None] = lambda: None
         self._connection = connection
         self._stream = stream
@@ -54,50 +54,50 @@ class Reading:
         self._look_back = look_back
         self._sink = sink
         self._until = until
-        self._made = 0  # consumers so far
+        self._made = 0  # consumers created so far
         self.filtered = subject is not None
         self._start: int | None = None
         self._created: str | None = None
         self._clock = 0  # server's clock minus our monotonic one, ns
-        self._behind_since: int | None = None  # when the stream began to end before last_seq, monotonic ns
-        self._known_at: int | None = None  # when the server had stored the message last_seq
+        self._behind_since: int | None = None  # since when the stream ends before last_seq, monotonic ns
+        self._known_at: int | None = None  # when the server stored the message last_seq
         self._inbox = RunInbox()
         self._doubt: str | None = None
         self.progress = 0.0
-        """How far the replay is, 0 to 1; never less than it was."""
-        self._current_at = time.monotonic()  # all that was stored by then has been delivered
-        self._turns = 0  # of the replays, taken so far
-        self._begin_seq: int | None = None  # where the messages begin that can be kept
+        """Progress of the replay, 0 to 1; it never decreases."""
+        self._current_at = time.monotonic()  # all messages stored before this have been delivered
+        self._turns = 0  # turns of the replays taken so far
+        self._begin_seq: int | None = None  # the first sequence from which all messages fit
 
     @property
     def created(self) -> str | None:
-        """When the stream was created, as the server writes it (RFC 3339); tells its incarnations apart."""
+        """When the stream was created, as the server writes it (RFC 3339). A recreated stream differs."""
         return self._created
 
     @property
     def restarts(self) -> int:
-        """Times that the consumer was made anew."""
+        """How often the consumer was recreated."""
         return max(0, self._made - 1)
 
     @property
     def behind(self) -> float:
-        """For how long, in seconds, messages may have been stored that were not delivered yet."""
+        """Seconds since we last knew that everything stored had been delivered."""
         return time.monotonic() - self._current_at
 
     def now(self) -> int:
-        """The server's clock, ns since the epoch, UTC; our own until the server has told us its."""
+        """The server's clock, ns since the epoch, UTC; our own until the server's is known."""
         return time.monotonic_ns() + self._clock if self._clock else time.time_ns()
 
     def restart(self, why: str) -> None:
-        """Make the consumer anew. Where nothing has been received yet, it starts from the look-back."""
+        """Recreate the consumer at the last sequence, or at the look-back if nothing was received yet."""
         if self.last_seq is None:
             self._start = self._begin_seq = None
         self._doubt = why
         self._inbox.arrived.set()
 
     async def look(self, *, deleted: bool = False) -> dict[str, Any]:
-        """The stream's state and configuration, as `STREAM.INFO` gives them; with the list of `deleted`
-        messages when asked for. Tells the sink when it is another stream than before.
+        """The stream's `STREAM.INFO`: state and configuration, and the list of deleted messages if `deleted`
+        is true. Starts over if it is another stream than before.
 
         Raises StreamNotFound, RequestFailed.
         """
@@ -118,11 +118,11 @@ class Reading:
         return info
 
     async def why_empty(self, info: dict[str, Any]) -> str:
-        """Why nothing matches the filter, as a sentence; `info` is what look() has found."""
+        """Why nothing matches the filter, as a sentence. `info` is the result of look()."""
         return await why_empty(self._connection, self._stream, self._subject or ">", info)
 
     def start_over(self, why: str) -> None:
-        """Read anew from the beginning; what was delivered so far is void."""
+        """Replay from the beginning; everything delivered so far is void."""
         self.last_seq = self._known_at = self._behind_since = self._begin_seq = None
         self._turns, self.done, self.progress = 0, 0, 0.0
         self.events.note("started over", why, logging.WARNING)

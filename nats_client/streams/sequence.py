@@ -1,7 +1,7 @@
-"""Decides what is new, missing, doubtful or another stream's in what a consumer sends.
+"""Checks the messages of a consumer: which are new, which are missing, and whether it can be trusted.
 
-It looks at sequences and stored times only: no connection, no clock, no waiting. It changes nothing but the
-result that it returns, so a caller that cannot use a result drops it and asks for the messages again.
+The check uses sequences and storage times only. It has no connection, no clock and never waits. It changes
+nothing but the result it returns, so a caller that cannot use a result drops it and reads the messages again.
 """
 
 from array import array
@@ -15,11 +15,11 @@ from ..decoding.decoders import Raw
 from ..subjects import matches
 
 MOST_NAMES = 100_000
-"""Subjects whose text is kept at hand."""
+"""Decoded subjects that are cached."""
 
 
 class AnotherStreamError(Exception):
-    """The last message, sent once more, is another one than it was."""
+    """The last message was delivered a second time and differs: this is another stream."""
 
 
 class DoubtError(Exception):
@@ -37,38 +37,38 @@ class Position:
     pending: int = 0
     """Messages that the server has still to deliver."""
     known_at: int | None = None
-    """When the server stored the message `last`, ns since the epoch, UTC; None where that is not known."""
+    """When the server stored the message `last`, ns since the epoch, UTC; None if unknown."""
 
 
 @dataclass(slots=True)
 class Taken:
-    """What a batch comes to."""
+    """The result of checking one batch."""
 
     at: Position
-    """How far the stream has been read with it."""
+    """How far the stream has been read, this batch included."""
     raw: Raw = field(default_factory=Raw)
     """Its new messages, in order."""
     gone: list[tuple[int, int, int]] = field(default_factory=list)
-    """Messages that left the stream unread: how many, and between which times (ns since the epoch, UTC)."""
+    """Messages that left the stream before we read them: count, start and end (ns since the epoch, UTC)."""
     replies: list[str] = field(default_factory=list)
-    """Subjects of flow control to answer, once `raw` has been delivered."""
+    """Flow control subjects to answer after `raw` has been delivered."""
     doubt: str | None = None
-    """Why the consumer is in doubt, if it is. What is behind the doubt was not taken."""
+    """Why the consumer is in doubt, if it is. Messages after that point were not taken."""
 
 
 class Tracker:
-    """Takes in what one consumer of a stream sends."""
+    """Checks the messages of one consumer."""
 
     def __init__(self, until: int | None) -> None:
-        """Messages from the stream sequence `until` on are not taken."""
+        """Messages at or after the stream sequence `until` are not taken."""
         self._until = until
         self._subject: str | None = None
         self._names: dict[bytes, str] = {}
 
     def take(self, batch: Sequence[Arrived | Run], at: Position, subject: str | None) -> Taken:
-        """Take in what has arrived behind `at`. Without the filter `subject`, a step in the stream sequence
-        is a message that left the stream unread. Raises AnotherStreamError; raises DoubtError where a message
-        was not asked for."""
+        """Check the messages that arrived after the position `at`. Without a filter (`subject`), a jump in
+        the stream sequence means messages that left the stream unread. Raises AnotherStreamError, and
+        DoubtError if a message does not match the filter."""
         self._subject = subject
         taken = Taken(Position(at.last, at.expected, at.pending, at.known_at))
         if len(self._names) > MOST_NAMES:
@@ -82,7 +82,7 @@ class Tracker:
                 _, reply, _, headers = part
                 taken.doubt = _take_status(reply.decode(), headers or {}, taken)
                 if not taken.doubt and _is_idle(reply, headers or {}):
-                    taken.at.pending = 0  # what was counted and has not come was purged meanwhile
+                    taken.at.pending = 0  # the rest was counted, but purged before it was delivered
             if taken.doubt:
                 break
         return taken
@@ -90,10 +90,10 @@ class Tracker:
     def _take(
         self, subject: bytes, reply: bytes, payload: bytes, headers: dict[str, str] | None, taken: Taken
     ) -> str | None:
-        """Take in one message; why the consumer is in doubt, if it is. Raises AnotherStreamError."""
+        """Take one message. Returns why the consumer is in doubt, or None. Raises AnotherStreamError."""
         tokens = reply.split(b".")
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, in the second
-        # version with <domain>.<account> in front of the stream (ADR-15).
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>; version 2 has
+        # <domain>.<account> before the stream (ADR-15).
         first = 5 if len(tokens) == 9 else 7
         ack = list(map(int, tokens[first : first + 4]))
         return self._take_one(subject, ack, payload, headers, taken)
@@ -133,7 +133,7 @@ class Tracker:
         return None
 
     def _take_run(self, run: Run, taken: Taken) -> str | None:
-        """As _take for each message of a run; at once, where nothing about them is out of the ordinary."""
+        """Like _take for each message of a run, but vectorised if all sequences are as expected."""
         at, raw = taken.at, taken.raw
         seq, order, stored, pending = run.acks.T
         count = len(run)
@@ -173,8 +173,8 @@ class Tracker:
 
 
 def _take_status(reply: str, headers: dict[str, str], taken: Taken) -> str | None:
-    """Take in a control message; why the consumer is in doubt, if it is. Flow control is answered later,
-    when what came before it is in the window: that bounds what is under way."""
+    """Take a control message. Returns why the consumer is in doubt, or None. Flow control is answered only
+    after all earlier messages are in the window: that limits how much is in flight."""
     status = headers.get("Status", "")
     if status == "100":
         if reply:
@@ -189,6 +189,6 @@ def _take_status(reply: str, headers: dict[str, str], taken: Taken) -> str | Non
 
 
 def _is_idle(reply: bytes, headers: dict[str, str]) -> bool:
-    """Whether a control message is the heartbeat of a consumer that has nothing to deliver; one that waits
-    for an answer to its flow control says that it is stalled, or asks for it."""
+    """True if a control message is the heartbeat of a consumer with nothing to deliver. A consumer that
+    waits for a flow control reply reports that it is stalled, or asks for the reply."""
     return not reply and "Nats-Last-Consumer" in headers and "Nats-Consumer-Stalled" not in headers

@@ -1,4 +1,4 @@
-"""Where a consumer delivers to, and what it says of itself."""
+"""The interface that a consumer delivers to, and the phases it reports."""
 
 from typing import Literal, Protocol
 
@@ -8,25 +8,25 @@ Phase = Literal["connecting", "replaying", "following", "reconnecting", "stopped
 
 
 class Sink(Protocol):
-    """Where a consumer delivers to."""
+    """Receives what a consumer delivers."""
 
     def messages(self, raw: Raw) -> None:
-        """New messages, in order, each stream sequence once."""
+        """New messages, in order, each stream sequence exactly once."""
 
     def recreated(self) -> None:
-        """The stream is another one now: what its sequences mean starts over."""
+        """The stream is another one now, so its sequences start over."""
 
     def gone(self, count: int, start: int, end: int) -> None:
-        """`count` messages of the stream, between `start` and `end` (ns since the epoch, UTC), were taken
-        from it before they could be read."""
+        """`count` messages between `start` and `end` (ns since the epoch, UTC) left the stream before they
+        could be read."""
 
     def room(self) -> int | None:
-        """How many messages can be kept at most, as far as that is known; None: all."""
+        """How many messages can be kept, as far as known; None means all."""
 
     def left_out(self, count: int, until: int) -> None:
-        """`count` messages, the newest stored at `until` (ns since the epoch, UTC), were not read since newer
-        ones take all the room; so did what was delivered before."""
+        """`count` messages, the newest stored at `until` (ns since the epoch, UTC), were not read, because
+        newer ones fill the window. Everything delivered before is dropped for the same reason."""
 
     def back_to(self, seq: int, stored: int) -> None:
-        """What was delivered behind `seq`, which was stored at `stored` (ns since the epoch, UTC), is void:
-        some of it may have been left out. It comes again, complete."""
+        """Everything delivered after `seq` is void, because messages may be missing from it. It is delivered
+        again, complete. `stored` is when `seq` was stored (ns since the epoch, UTC)."""

@@ -1,4 +1,4 @@
-"""What the server holds: its streams, as a table."""
+"""Lists the server's streams, their subjects and their newest messages."""
 
 import asyncio
 import base64
@@ -27,24 +27,24 @@ from ..errors import (
 from ..subjects import check_stream_name
 
 BUCKET = "KV_"
-"""How the stream of a key-value bucket begins (ADR-8)."""
+"""Prefix of the stream name of a key-value bucket (ADR-8)."""
 MOST_NAMES = 5000
-"""Names of streams among which the nearest is looked for."""
+"""Stream names that are searched for the nearest one."""
 PAGE = 100_000
-"""Subjects that the server lists in one answer."""
-QUICK = 1.0  # seconds that a look waits for the server's list before it does with the names
+"""Subjects that the server lists in one reply."""
+QUICK = 1.0  # seconds to wait for the server's list before falling back to the names
 MOST_COUNTED = 10_000
-"""Subjects of a stream that are counted without a person having asked. While the server counts, publishers to
-the stream wait."""
-RATE_OVER = 10.0  # seconds that a rate is taken over, once there are as many
+"""Subjects of a stream that may be counted unless a viewer asks for more. Publishers to the stream wait while
+the server counts."""
+RATE_OVER = 10.0  # seconds over which a rate is averaged, once that much is known
 
 Newest = tuple[str, pd.Timestamp, bytes]
-"""Subject, time of storage (UTC) and payload of a message."""
+"""Subject, storage time (UTC) and payload of a message."""
 
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """One stream of the server, as it was when asked."""
+    """One stream of the server at the time of the request."""
 
     name: str
     description: str
@@ -54,16 +54,16 @@ class StreamInfo:
     first_seq: int
     last_seq: int
     last_time: pd.Timestamp | None
-    """When the newest message was stored, UTC; None when there never was one."""
+    """When the newest message was stored, UTC; None if there never was one."""
     age: pd.Timedelta | None
-    """How old the newest message was, by the server's clock; None when there never was one, and where the
-    server does not tell its time (before 2.10)."""
+    """Age of the newest message, by the server's clock; None if there never was one, or if the server does
+    not report its time (before 2.10)."""
     limits: str
-    """What the stream keeps at most, in words; empty where nothing limits it."""
+    """The stream's limits, in words; empty if it has none."""
     per_second: float | None
-    """Messages a second since about ten seconds ago; None at the first look."""
+    """Messages a second over about the last ten seconds; None at the first request."""
     away: bool = False
-    """Whether the nodes that hold it do not answer. Its numbers are then those of the last look, or 0."""
+    """True if the nodes that hold it do not answer. Its numbers are then the last known ones, or 0."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ class Subjects:
     total: int
     """How many match."""
     counts: dict[str, int]
-    """The first of them in alphabetical order, at most PAGE, with their numbers of messages."""
+    """Messages per subject, for the first subjects in alphabetical order, at most PAGE."""
 
 
 class StreamList:
-    """Lists the streams, and remembers enough of the last looks to tell their rates."""
+    """Lists the streams, and keeps enough history to compute their rates."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -87,7 +87,7 @@ class StreamList:
         self._slow = False
 
     async def look(self) -> list[StreamInfo]:
-        """All streams that the login may see, by name; key-value and object buckets are left out."""
+        """All streams that the login may see, sorted by name, without key-value and object buckets."""
         streams = [
             info for info in await self.infos() if not info["config"]["name"].startswith(("KV_", "OBJ_"))
         ]
@@ -96,12 +96,13 @@ class StreamList:
         return sorted(map(self._describe, streams), key=lambda stream: stream.name)
 
     async def infos(self) -> list[dict[str, Any]]:
-        """What is known of each stream, buckets too. A node that does not answer holds the server's list up
-        for seconds: meanwhile the names are asked for, and what is not known of a stream is "away"."""
+        """The STREAM.INFO of each stream, buckets included. A node that does not answer delays the server's
+        list for seconds. Then only the names are requested; each stream keeps its last known info, or is
+        "away"."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(list_infos(self._connection), name="listing streams")
         asking = self._asking
-        # Once the list was slow, nobody waits for it again until it is quick.
+        # After a slow list, the wait is short until the list is quick again.
         await asyncio.wait({asking}, timeout=QUICK / 10 if self._slow else QUICK)
         self._slow = not asking.done()
         if self._slow or _is_silent(asking.exception()):
@@ -109,7 +110,7 @@ class StreamList:
                 names = self._connection.rights.streams or await list_names(self._connection)
                 return [self._known.get(name) or _away(name) for name in names]
             except RequestFailed:
-                await asyncio.wait({asking})  # a login may be permitted one and not the other
+                await asyncio.wait({asking})  # a login may be permitted the list and not the names
         infos = [
             info if "state" in info else {**self._known.get(info["config"]["name"], info), "away": True}
             for info in asking.result()
@@ -118,7 +119,7 @@ class StreamList:
         return infos
 
     async def close(self) -> None:
-        """End a look that is under way."""
+        """Cancel a pending request."""
         if self._asking is not None:
             await end_tasks([self._asking])
 
@@ -154,9 +155,9 @@ class StreamList:
 
 
 async def list_infos(connection: Connection) -> list[dict[str, Any]]:
-    """All streams that the login may see, key-value buckets too, as `STREAM.LIST` describes them. Where it is
-    known which those are, each is asked for; one that is not there, or denied, is left out. One whose nodes
-    do not answer has a name and no state."""
+    """All streams that the login may see, key-value buckets included, as `STREAM.LIST` describes them. If
+    the role names its streams, each is requested by name, and missing or denied ones are left out. A stream
+    whose nodes do not answer has a name and no state."""
     if (names := connection.rights.streams) is not None:
         asked = [connection.api(f"STREAM.INFO.{check_stream_name(name)}") for name in names]
         found = await asyncio.gather(*asked, return_exceptions=True)
@@ -174,7 +175,7 @@ async def list_infos(connection: Connection) -> list[dict[str, Any]]:
     while True:
         answer = await connection.api("STREAM.LIST", {"offset": offset})
         page = {info["config"]["name"]: info for info in answer.get("streams") or []}
-        # Of a page, those that can't be told count as well.
+        # Streams the server cannot describe count towards the page, too.
         page |= {
             name: _away(name) for name in [*(answer.get("missing") or ()), *(answer.get("offline") or ())]
         }
@@ -185,8 +186,8 @@ async def list_infos(connection: Connection) -> list[dict[str, Any]]:
 
 
 async def list_names(connection: Connection, most: float = math.inf) -> list[str]:
-    """The names of the streams that the login may see, by about a thousand up to `most`: the server knows
-    them without asking their nodes."""
+    """The names of the streams that the login may see, requested about a thousand at a time until there are
+    `most`. The server knows them without asking their nodes."""
     names: list[str] = []
     while True:
         answer = await connection.api("STREAM.NAMES", {"offset": len(names)})
@@ -197,7 +198,7 @@ async def list_names(connection: Connection, most: float = math.inf) -> list[str
 
 
 async def no_such_stream(connection: Connection, name: str) -> StreamNotFound:
-    """The error for a stream that is not there, with the name that it may have been meant to be."""
+    """The error for a stream that does not exist, with the most similar name as a suggestion."""
     known: Sequence[str] | None = connection.rights.streams
     if known is None:
         with contextlib.suppress(LookbackError, OSError):
@@ -207,7 +208,7 @@ async def no_such_stream(connection: Connection, name: str) -> StreamNotFound:
         name, what = name.removeprefix(BUCKET), "bucket"
         names = [other.removeprefix(BUCKET) for other in names if other.startswith(BUCKET)]
     near = ""
-    if known is not None:  # in a thread: of thousands the nearest takes a while
+    if known is not None:  # in a thread, because comparing thousands of names takes a while
         near = await asyncio.to_thread(one_of, name, set(names) - {name}, what=what)
     return StreamNotFound(f"There is no {what} {name!r} on this server. {near}".strip())
 
@@ -217,7 +218,7 @@ def _away(name: str) -> dict[str, Any]:
 
 
 def _is_silent(answer: dict[str, Any] | BaseException | None) -> bool:
-    """Whether it is a failure that says nothing of the stream, or of the login."""
+    """True for a failure that says nothing about the stream or the login, such as a timeout."""
     return isinstance(answer, LookbackError | TimeoutError) and not isinstance(
         answer, StreamNotFound | RequestRefused
     )
@@ -226,8 +227,8 @@ def _is_silent(answer: dict[str, Any] | BaseException | None) -> bool:
 async def list_subjects(
     connection: Connection, stream: str, pattern: str, most: int = MOST_COUNTED
 ) -> Subjects:
-    """Subjects of `stream` that match `pattern`: one answer of the server, however many there are. Raises
-    TooManySubjects where the stream has more than `most`: how many comes without a count."""
+    """Subjects of `stream` that match `pattern`, from one reply of the server. Raises TooManySubjects if the
+    stream has more than `most`; that number costs the server nothing."""
     state = (await connection.infos.ask(stream))["state"]
     if (total := int(state.get("num_subjects") or 0)) > most:
         raise TooManySubjects(
@@ -241,7 +242,7 @@ async def list_subjects(
 
 
 async def newest_message(connection: Connection, stream: str) -> Newest | None:
-    """Subject, time of storage (UTC) and payload of the newest message; None when the stream is empty."""
+    """Subject, storage time (UTC) and payload of the newest message; None if the stream is empty."""
     info = await connection.api(f"STREAM.INFO.{stream}")
     if not info["state"]["messages"]:
         return None
@@ -254,8 +255,8 @@ async def newest_message(connection: Connection, stream: str) -> Newest | None:
 async def newest_messages(
     connection: Connection, streams: Sequence[str], within: float
 ) -> dict[str, Newest | RequestFailed | None]:
-    """newest_message() of each of `streams`, asked for at once, or why there is none; RequestTimeout of those
-    that have not answered `within` so many seconds, as one whose nodes are away does not."""
+    """newest_message() of each of `streams`, requested in parallel, or the error. A stream that does not
+    answer `within` so many seconds, as when its nodes are away, gets RequestTimeout."""
     asking = {
         asyncio.create_task(newest_message(connection, name), name=f"newest of {name}"): name
         for name in streams
@@ -283,19 +284,19 @@ def _newest(task: "asyncio.Task[Newest | None]", name: str) -> Newest | RequestF
 
 
 async def capturing(connection: Connection, subject: str) -> list[str]:
-    """Names of the streams that store what is published to `subject`; none without JetStream. Raises
+    """Names of the streams that store messages published to `subject`; empty without JetStream. Raises
     NotPermitted, RequestFailed."""
     try:
         answer = await connection.api("STREAM.NAMES", {"subject": subject})
     except NotPermitted:
         raise
-    except (NoResponders, RequestRefused):  # there is no JetStream, or not for this account
+    except (NoResponders, RequestRefused):  # no JetStream on the server, or not for this account
         return []
     return list(answer.get("streams") or ())
 
 
 def limits_text(config: dict[str, Any]) -> str:
-    """What a stream of this configuration keeps at most, in words; empty where nothing limits it."""
+    """The limits of a stream with this configuration, in words; empty if it has none."""
     words = []
     if (age := config.get("max_age", 0)) > 0:
         words.append(f"messages for {format_duration(pd.Timedelta(age))}")

@@ -1,4 +1,4 @@
-"""Why a filter matches nothing of a stream: what it stores, and under which subjects, in a sentence."""
+"""Explains in a sentence why a filter matches nothing of a stream."""
 
 from difflib import get_close_matches
 from typing import Any
@@ -10,15 +10,15 @@ from ..errors import LookbackError, MessageNotFound
 from ..subjects import overlap, within
 
 FEW = 10_000
-"""Subjects of a stream up to which the server is asked about several of them: the answer costs it a look at
-each, and publishers wait meanwhile."""
+"""The server is asked about several subjects only if the stream has at most this many. It visits each of them
+for the reply, and publishers wait meanwhile."""
 NAMED = 6
-"""Subjects that a sentence names."""
+"""Subjects listed in a sentence."""
 
 
 async def why_empty(connection: Connection, stream: str, wanted: str, info: dict[str, Any]) -> str:
-    """Why a window of the messages that match `wanted` has no row, as a sentence; empty where there is
-    nothing to say. `info` is the stream's STREAM.INFO."""
+    """Why no message that matches `wanted` is in the window, as a sentence; empty if unknown. `info` is the
+    stream's STREAM.INFO."""
     config, state = info["config"], info["state"]
     stored = stored_under(config)
     if stored is not None and not any(overlap(wanted, each) for each in stored):
@@ -40,8 +40,8 @@ async def why_empty(connection: Connection, stream: str, wanted: str, info: dict
 
 
 def stored_under(config: dict[str, Any]) -> list[str] | None:
-    """Filters that name all subjects under which a stream of this configuration can store messages; None
-    where that cannot be told from it."""
+    """Filters that cover all subjects under which a stream with this configuration can store messages; None
+    if the configuration does not say."""
     found: list[str] = []
     mirror = config.get("mirror")
     for origin in [*([mirror] if mirror else []), *(config.get("sources") or [])]:
@@ -62,7 +62,7 @@ def stored_under(config: dict[str, Any]) -> list[str] | None:
 
 
 def _wild(destination: str) -> str:
-    """The filter for what a subject transform makes (ADR-36)."""
+    """The filter that covers the output of a subject transform (ADR-36)."""
     tokens: list[str] = []
     for token in destination.split("."):
         if "split" in token.lower() or "slice" in token.lower():  # one token, or several
@@ -86,7 +86,7 @@ def _outside(stream: str, wanted: str, config: dict[str, Any], stored: list[str]
 
 
 async def _nearest(connection: Connection, stream: str, wanted: str, count: int) -> str:
-    # A role's rights may be to some subjects only: the names of the others are not for it.
+    # A role may have rights to some subjects only and must not see the names of the others.
     if count > FEW or connection.rights.role is not None:
         return ""
     try:

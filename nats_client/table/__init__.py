@@ -1,4 +1,4 @@
-"""Columns and the window that they slide through: arrays, without NATS.
+"""The sliding window of rows and its columns, as numpy arrays. Knows nothing of NATS.
 
 Imports errors.
 """

@@ -1,7 +1,7 @@
-"""The columns of a window: numbers, texts and times as numpy arrays, and what snapshots show of them.
+"""The columns of a window: numbers, texts and times as numpy arrays, and their parts in snapshots.
 
-A type of column is a class here: how it takes values, what it becomes in time, and, in its Part, what readers
-get. The types are listed in mixed_column.py. No other file asks which type a column is of.
+Each column type is a class: how it stores values and when it turns into another type. Its Part is what
+readers get. mixed_column.py lists the types. No other file checks the type of a column.
 """
 
 from dataclasses import dataclass, replace
@@ -20,26 +20,26 @@ Rows = slice | Ints | Truths
 
 @dataclass(eq=False, slots=True)
 class Part:
-    """The rows of a column that a snapshot holds, as they were when it was taken."""
+    """A snapshot's rows of one column. Immutable."""
 
     column: "Column"
     data: npt.NDArray[Any]
     kind: Kind
     integral: bool = False
-    """Whether all numbers are integers."""
+    """True if all numbers are integers."""
 
     @property
     def labels(self) -> Labels:
-        """Of texts."""
+        """The labels of a text column."""
         assert self.column.labels is not None
         return self.column.labels
 
     def cut(self, rows: Rows) -> Self:
-        """These rows alone."""
+        """Only these rows."""
         return type(self)(self.column, self.data[rows], self.kind, self.integral)
 
     def values(self, rows: Rows) -> npt.NDArray[Any]:
-        """The array of these rows: float64, codes, or STAMP."""
+        """The array of these rows: float64, int32 codes, or STAMP."""
         return self.data[rows]
 
     def present(self, rows: Rows) -> Truths:
@@ -51,16 +51,16 @@ class Part:
         raise NotImplementedError
 
     def picked(self, rows: Rows) -> Any:
-        """The values of these rows, one by one, as pandas has them."""
+        """The values of these rows, for a pandas Series."""
         return self.pandas(rows)
 
     def exact(self, rows: Rows) -> Any:
-        """The integers of these rows, where there are some that float64 cannot hold; None where there are
-        none, and where other numbers stand among them."""
+        """The integers of these rows, if float64 cannot hold some of them. None if it can, or if other
+        numbers are among them."""
         return None
 
     def raw(self) -> Values:
-        """All rows, as a batch has them."""
+        """All rows, in the form of a batch's values."""
         return self.data
 
 
@@ -73,33 +73,33 @@ class NumberPart(Part):
         return cast(Truths, ~np.isnan(self.data[rows]))
 
     def pandas(self, rows: Rows) -> Any:
-        """Float64; int64 where all values are integers."""
+        """float64; int64 if all values are integers."""
         values = self.data[rows]
         return values.astype(np.int64) if self.integral else values
 
     def picked(self, rows: Rows) -> Any:
-        """Float64."""
+        """float64."""
         return self.data[rows]
 
 
 @dataclass(eq=False, slots=True)
 class TextPart(Part):
-    """Texts by code."""
+    """Texts as codes."""
 
     def present(self, rows: Rows) -> Truths:
         """Which of these rows have a text."""
         return self.values(rows) >= 0
 
     def pandas(self, rows: Rows) -> Any:
-        """Categorical."""
+        """A pandas Categorical."""
         return pd.Categorical.from_codes(self.values(rows), self.labels.index(), validate=False)
 
     def picked(self, rows: Rows) -> Any:
-        """The texts; no row may be without one."""
+        """The texts. Each of these rows must have one."""
         return np.asarray(self.labels.texts, dtype=object)[self.values(rows)]
 
     def raw(self) -> Values:
-        """With the labels that are in use."""
+        """The texts, with only the labels that are in use."""
         used, place = np.unique(self.data, return_inverse=True)
         labels = self.labels.texts
         first = int(used[0] < 0) if len(used) else 0
@@ -108,17 +108,17 @@ class TextPart(Part):
 
 @dataclass(eq=False, slots=True)
 class TokenPart(TextPart):
-    """One token of the subjects, whose codes are the data; it has none of its own."""
+    """One token of the subjects. The data are the codes of the subjects."""
 
     tokens: Tokens = None  # type: ignore[assignment]
 
     @property
     def labels(self) -> Labels:
-        """Of the token."""
+        """The labels of the token."""
         return self.tokens.labels
 
     def cut(self, rows: Rows) -> Self:
-        """These rows alone."""
+        """Only these rows."""
         return replace(self, data=self.data[rows])
 
     def values(self, rows: Rows) -> npt.NDArray[Any]:
@@ -139,68 +139,69 @@ class TimePart(Part):
         return utc(self.data[rows]).array
 
     def picked(self, rows: Rows) -> Any:
-        """The same, as an index."""
+        """The same, as a DatetimeIndex."""
         return utc(self.data[rows])
 
 
 class Column:
-    """An array with room behind the last row. Rows are places in it; `first` and `last` are the ordinals of
-    the oldest and the newest row."""
+    """An array with spare room after the last row. `rows` and `held` are positions in it; `first` and `last`
+    are the ordinals of the oldest and the newest row."""
 
     kind: Kind
     data: npt.NDArray[Any]
     labels: Labels | None = None
-    """Of a column with texts."""
+    """The distinct texts; None for a column without texts."""
     keeps_nulls = False
-    """Whether it tells an explicit null from a field that is not there."""
+    """True if the column distinguishes an explicit null from a missing field."""
 
     def __init__(self, capacity: int) -> None:
         raise NotImplementedError
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row, without those of labels."""
+        """Bytes per row, without labels."""
         return self.data.itemsize
 
     @property
     def mistyped(self) -> int:
-        """Texts that are missing, since this is a column of numbers."""
+        """Texts that are shown as missing, because this is a number column."""
         return 0
 
     @staticmethod
     def takes(values: Values) -> bool:
-        """Whether it can hold `values` as it is."""
+        """True if the column can hold `values` without a change of type."""
         raise NotImplementedError
 
     def write(self, rows: slice, values: Values, *, integral: bool, last: int) -> None:
-        """Put `values`, which it takes, into `rows`, the last of which has the ordinal `last`; `integral`
-        where all of them are integers."""
+        """Write `values` into `rows`. takes(values) must be true. `last` is the ordinal of the last row;
+        `integral` is true if all values are integers."""
         self.data[rows] = values
 
     def absent(self, last: int) -> None:
-        """Note that rows up to the ordinal `last` have no such field."""
+        """Called when rows up to the ordinal `last` lack this field."""
 
     def forget(self, rows: slice) -> None:
-        """Note that `rows` leave."""
+        """Called when `rows` are dropped."""
 
     def settled(self, held: slice, first: int, last: int) -> "tuple[Column, bool]":
-        """What it is now that it has the rows `held`, and whether what was worked out of it starts over."""
+        """The column that fits the rows `held` (itself or one of another type), and whether caches must
+        start over."""
         return self, False
 
     def as_texts(self, held: slice, last: int) -> "TextColumn":
-        """A column of texts with the same rows."""
+        """A text column with the same rows."""
         texts = TextColumn(len(self.data))
         texts.data[held] = texts.labels.encode(texts_of(self.data[held]))
         texts.wordy = last
         return texts
 
     def part(self, rows: slice, first: int) -> Part:
-        """What a snapshot holds of it."""
+        """The part of it for a snapshot of `rows`."""
         raise NotImplementedError
 
     def moved(self, part: Part, capacity: int) -> "Column | None":
-        """The same with the rows of `part` at the start of new arrays; None where its labels are to be made
-        anew, since those that no row uses any more would pile up for ever where each text is new."""
+        """A copy with the rows of `part` at the start of new arrays. None if the labels must be rebuilt:
+        unused ones would pile up for ever in a column where each text is new."""
         new = type(self)(capacity)
         new.data[: len(part.data)] = part.data
         return new
@@ -210,7 +211,7 @@ class Column:
 
 
 class NumberColumn(Column):
-    """float64 values, NaN where a row has none, NULL where it says so."""
+    """float64 values: NaN if a row has no such field, NULL for an explicit null."""
 
     kind: Kind = "number"
     keeps_nulls = True
@@ -218,7 +219,7 @@ class NumberColumn(Column):
     def __init__(self, capacity: int) -> None:
         self.data = np.full(capacity, np.nan)
         self.fraction = NO_ROW
-        """Ordinal of the newest row that may be something else than an integer."""
+        """Ordinal of the newest row that may not be an integer."""
 
     @staticmethod
     def takes(values: Values) -> bool:
@@ -226,21 +227,21 @@ class NumberColumn(Column):
         return is_floats(values)
 
     def write(self, rows: slice, values: Values, *, integral: bool, last: int) -> None:
-        """As of a Column."""
+        """See Column."""
         if not integral:
             self.fraction = last
         self.data[rows] = values
 
     def absent(self, last: int) -> None:
-        """As of a Column."""
+        """See Column."""
         self.fraction = last
 
     def part(self, rows: slice, first: int) -> Part:
-        """As of a Column."""
+        """See Column."""
         return NumberPart(self, read_only(self.data[rows]), "number", self.fraction < first)
 
     def moved(self, part: Part, capacity: int) -> "Column | None":
-        """As of a Column."""
+        """See Column."""
         new = NumberColumn(capacity)
         new.data[: len(part.data)] = part.data
         new.fraction = self.fraction
@@ -248,7 +249,7 @@ class NumberColumn(Column):
 
 
 class TextColumn(Column):
-    """Dictionary-encoded strings: int32 codes into `labels`, -1 where a row has none."""
+    """Dictionary-encoded strings: int32 codes into `labels`, -1 if a row has none."""
 
     kind: Kind = "text"
     labels: Labels
@@ -257,24 +258,24 @@ class TextColumn(Column):
         self.data = np.full(capacity, -1, dtype=np.int32)
         self.labels = Labels()
         self.wordy = NO_ROW
-        """Ordinal of the newest row that may be something else than a time in ISO 8601."""
+        """Ordinal of the newest row that may not be a time in ISO 8601."""
         self.stamped = NO_ROW
-        """Ordinal of the newest row that came as one."""
+        """Ordinal of the newest row that was written as a time in ISO 8601."""
 
     @classmethod
     def of(cls, codes: Codes, labels: Labels, last: int) -> "TextColumn":
-        """One with these arrays."""
+        """A text column with these arrays."""
         column = cls(0)
         column.data, column.labels, column.wordy = codes, labels, last
         return column
 
     @staticmethod
     def takes(values: Values) -> bool:
-        """Texts, and what can be written as one."""
+        """Texts and times."""
         return not is_floats(values) and not isinstance(values, Mixed)
 
     def write(self, rows: slice, values: Values, *, integral: bool, last: int) -> None:
-        """As of a Column."""
+        """See Column."""
         stamped = isinstance(values, np.ndarray)
         self.data[rows] = self.labels.encode(values if isinstance(values, Coded) else texts_of(values))
         if stamped:
@@ -283,7 +284,7 @@ class TextColumn(Column):
             self.wordy = last
 
     def settled(self, held: slice, first: int, last: int) -> tuple[Column, bool]:
-        """A column of times again, where the last row with another text has left."""
+        """A time column again, once the last row with any other text is gone."""
         if not self.wordy < first <= self.stamped:
             return self, False
         used, place = np.unique(self.data[held], return_inverse=True)
@@ -300,11 +301,11 @@ class TextColumn(Column):
         return column, True
 
     def part(self, rows: slice, first: int) -> Part:
-        """As of a Column."""
+        """See Column."""
         return TextPart(self, read_only(self.data[rows]), "text")
 
     def moved(self, part: Part, capacity: int) -> Column | None:
-        """As of a Column."""
+        """See Column."""
         if self._is_worn(part):
             return None
         new = TextColumn(capacity)
@@ -314,7 +315,7 @@ class TextColumn(Column):
 
 
 class TimeColumn(Column):
-    """Times in ISO 8601, as STAMP, MISSING where a row has none."""
+    """Times in ISO 8601, as STAMP; MISSING if a row has none."""
 
     kind: Kind = "time"
 
@@ -327,34 +328,34 @@ class TimeColumn(Column):
         return isinstance(values, np.ndarray) and values.dtype == STAMP
 
     def as_texts(self, held: slice, last: int) -> TextColumn:
-        """A column of texts with the same rows, which came as times."""
+        """A text column with the same rows, marked as written as times."""
         texts = super().as_texts(held, last)
         texts.stamped, texts.wordy = last, NO_ROW
         return texts
 
     def part(self, rows: slice, first: int) -> Part:
-        """As of a Column."""
+        """See Column."""
         return TimePart(self, read_only(self.data[rows]), "time")
 
 
 def is_floats(values: Values) -> bool:
-    """Whether a batch has an array of numbers."""
+    """True if `values` is an array of numbers."""
     return isinstance(values, np.ndarray) and values.dtype.kind in "fiub"
 
 
 def all_missing(values: Values) -> bool:
-    """Whether a batch has an array of float64 with nothing in it."""
+    """True if `values` is an array of numbers and all of them are NaN."""
     return is_floats(values) and bool(np.isnan(cast(Floats, values)).all())
 
 
 def texts_of(values: "Values") -> Any:
-    """Texts or times as the texts that a column of texts holds of them."""
+    """Texts or times as a sequence of texts."""
     if isinstance(values, Coded):
         return values.texts()
     return stamp_texts(cast(Stamps, values)) if isinstance(values, np.ndarray) else values
 
 
 def read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """`values`, which must be a view: the column goes on writing behind it."""
+    """Make `values` read-only and return it. It must be a view, because the column still writes after it."""
     values.flags.writeable = False
     return values

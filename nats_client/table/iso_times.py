@@ -1,7 +1,7 @@
-"""Times written in ISO 8601, kept as numbers: nine bytes in place of a text that no other row has.
+"""Stores ISO 8601 times as numbers: nine bytes instead of a text that is different in each row.
 
-Only what can be written out again letter by letter is taken: date and time of day to the second, up to nine
-digits of a fraction, and UTC as `Z` or `+00:00`. https://www.rfc-editor.org/rfc/rfc3339
+Only texts that can be restored exactly are accepted: date and time of day to the second, up to nine
+fractional digits, and UTC as `Z` or `+00:00`. https://www.rfc-editor.org/rfc/rfc3339
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 STAMP = np.dtype([("ns", np.int64), ("form", np.uint8)])
-"""A time in ns since the epoch, UTC, and how it was written, an index into _FORMS."""
+"""A time in ns since the epoch, UTC, and its written form, an index into _FORMS."""
 Stamps = npt.NDArray[np.void]
 """An array of STAMP."""
 Letters = npt.NDArray[np.uint8]
@@ -19,12 +19,12 @@ MISSING = np.array((np.iinfo(np.int64).min, 0), dtype=STAMP)
 """No time; as a datetime64, NaT."""
 
 _FORMS = [*product("T ", range(10), ("Z", "+00:00"))]
-"""Between date and time, digits of the fraction, zone."""
+"""Separator between date and time, number of fractional digits, zone."""
 _TO_THE_SECOND = len("2000-01-01T00:00:00")
 
 
 def _models() -> dict[int, list[tuple[int, Letters, Letters]]]:
-    """Each form's number, the least letter at each place, and how far above it a letter may be; by length."""
+    """By text length: each form's index, the lowest character at each position, and the range above it."""
     found: dict[int, list[tuple[int, Letters, Letters]]] = {}
     for number, (between, digits, zone) in enumerate(_FORMS):
         text = f"????-??-??{between}??:??:??{'.' * (digits > 0)}{'?' * digits}{zone}"
@@ -36,11 +36,11 @@ def _models() -> dict[int, list[tuple[int, Letters, Letters]]]:
 
 _MODELS = _models()
 LONGEST = max(_MODELS)
-"""Letters of the longest form."""
+"""Length of the longest form."""
 
 
 def read_stamps(texts: Sequence[str]) -> Stamps | None:
-    """`texts` as an array of STAMP; None where any of them is something else."""
+    """Parse `texts` to an array of STAMP; None if any of them is not in one of the forms."""
     lengths = set(map(len, texts))
     if not lengths <= _MODELS.keys() or not texts[0][:4].isdigit():
         return None
@@ -52,7 +52,7 @@ def read_stamps(texts: Sequence[str]) -> Stamps | None:
 
 
 def read_joined(letters: Letters, lengths: npt.NDArray[np.integer]) -> Stamps | None:
-    """The same of texts in ASCII, one behind the other, with these lengths."""
+    """The same for concatenated ASCII texts with these lengths."""
     shortest, longest = int(lengths.min()), int(lengths.max())
     if shortest == longest:
         return _read_alike(letters.reshape(len(lengths), -1))
@@ -68,16 +68,16 @@ def read_joined(letters: Letters, lengths: npt.NDArray[np.integer]) -> Stamps | 
 
 
 def _read_alike(letters: Letters) -> Stamps | None:
-    """The texts in the rows of `letters`, which must all be written in one form."""
+    """Parse the rows of `letters`; None unless all of them have the same form."""
     for form in _MODELS.get(letters.shape[1], ()):
         number, least, span = form
-        if (letters[0] - least <= span).all():  # what is below wraps around to far above
+        if (letters[0] - least <= span).all():  # unsigned: lower characters wrap around to high values
             break
     else:
         return None
     if not (letters - least <= span).all():
         return None
-    # Years from 1700 to 2199: 64 bits hold their nanoseconds since the epoch.
+    # Years 1700 to 2199: their nanoseconds since the epoch fit into 64 bits.
     millennium, century = letters[:, 0], letters[:, 1]
     before = (millennium == ord("1")) & (century >= ord("7"))
     if not (before | (millennium == ord("2")) & (century < ord("2"))).all():
@@ -94,7 +94,7 @@ def _read_alike(letters: Letters) -> Stamps | None:
 
 
 def stamp_texts(stamps: Stamps) -> list[str | None]:
-    """The texts that `stamps` were read from; None where there was none."""
+    """The original texts of `stamps`; None for MISSING."""
     texts = np.full(len(stamps), None, dtype=object)
     held = stamps["ns"] != MISSING["ns"]
     for number in np.unique(stamps["form"][held]).tolist():

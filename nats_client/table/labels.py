@@ -1,4 +1,4 @@
-"""The distinct texts of a column by code, and the tokens of subjects by the codes of these."""
+"""Codes for the distinct texts of a column, and for the tokens of subjects."""
 
 import threading
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from .values import Coded, Codes
 
 
 class Labels:
-    """The distinct texts of a column. Only ever grows at its end; read from any thread."""
+    """The distinct texts of a column. It only grows at its end. Any thread may read it."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -22,12 +22,12 @@ class Labels:
         self._tokens: dict[tuple[int, bool], Tokens] = {}
 
     def encode(self, values: "Sequence[str | None] | Coded") -> Codes:
-        """Codes of `values`; labels not seen before are appended."""
+        """Codes of `values`, int32. New labels are appended."""
         if isinstance(values, Coded):
             return np.append(self.encode(values.labels), np.int32(-1))[values.codes]
         code_of, first = self.code_of, len(self.texts)
         if new := set(values).difference(code_of):
-            # Where all are new they keep their own order, so that their codes need not be looked up.
+            # If all are new they keep their order, and their codes need no lookup.
             fresh = cast(Sequence[str], values if len(new) == len(values) else list(new))  # None has a code
             code_of.update(zip(fresh, range(first, first + len(fresh)), strict=True))
             self.texts.extend(fresh)
@@ -37,14 +37,14 @@ class Labels:
         return np.fromiter(map(code_of.__getitem__, values), dtype=np.int32, count=len(values))
 
     def index(self) -> pd.Index:
-        """The labels as a pandas Index: at least those of every snapshot that was taken before."""
+        """The labels as a pandas Index. It has at least the labels of all snapshots taken before."""
         with self._lock:
             if self._index is None or len(self._index) != len(self.texts):
                 self._index = pd.Index(list(self.texts), dtype="str")
             return self._index
 
     def tokens(self, place: int, rest: bool) -> "Tokens":
-        """The token at `place` of each of these subjects; with `rest`, all from there on."""
+        """The token at index `place` of each subject; with `rest`, all tokens from there on."""
         with self._lock:
             if (found := self._tokens.get((place, rest))) is None:
                 found = self._tokens[place, rest] = Tokens(self, place, rest)
@@ -52,8 +52,8 @@ class Labels:
 
 
 class Tokens:
-    """One token of the subjects in `subjects`: read off their codes, so that it costs per distinct subject,
-    and no room in a row. Read from any thread."""
+    """One token of the subjects in `subjects`. It is computed once per distinct subject and takes no memory
+    per row. Any thread may read it."""
 
     def __init__(self, subjects: Labels, place: int, rest: bool) -> None:
         self.labels = Labels()
@@ -64,13 +64,13 @@ class Tokens:
         self._codes: Codes = np.zeros(0, dtype=np.int32)
 
     def of(self, codes: Codes) -> Codes:
-        """The codes of this token in rows with these codes of subjects."""
+        """The token's codes for rows with these subject codes."""
         if self._known < len(self._subjects.texts):
             with self._lock:
                 new = self._subjects.texts[self._known :]
                 fresh = self.labels.encode([self._token(subject) for subject in new])
                 held = self._codes[: self._known]
-                # The last place is that of a row without a subject, whose code is -1.
+                # The last entry is for rows without a subject: their code is -1.
                 self._codes = np.concatenate([held, fresh, np.array([-1], dtype=np.int32)])
                 self._known += len(new)
         return self._codes[codes]

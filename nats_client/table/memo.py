@@ -1,4 +1,4 @@
-"""What was made of the rows of a feed: worked out once for all its viewers."""
+"""A cache of values computed from the rows of a feed, shared by all viewers."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import pandas as pd
 T = TypeVar("T")
 
 MOST = 50
-"""Readings of one kind that are kept of a feed; the one that nobody has asked for the longest goes."""
+"""Values of one kind cached per feed; the least recently used one is dropped."""
 
 
 class _Reading:
@@ -21,21 +21,22 @@ class _Reading:
 
 
 class Readings:
-    """Keeps what was worked out, each until it is asked for at another moment. Thread-safe."""
+    """Caches one value per key, until it is requested with another `moment`. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: dict[object, _Reading] = {}
 
     def once(self, key: object, moment: object, make: Callable[[], T]) -> T:
-        """What `make` gives, and gave already where `key` was last asked for at the same `moment`, such as
-        the version of a snapshot. Who asks meanwhile waits for it. Treat it as read-only."""
+        """The cached value of `key`; calls `make` if there is none, or if `moment` has changed since.
+        `moment` is, for example, a snapshot's version. Concurrent callers wait for the same value. Treat it
+        as read-only."""
         with self._lock:
             found = self._kept.pop(key, None) or _Reading()
             self._kept[key] = found
             while len(self._kept) > MOST:
                 del self._kept[next(iter(self._kept))]
-        with found.lock:  # of this key alone: what takes long holds up nobody who asks for something else
+        with found.lock:  # per key, so that a slow `make` does not block other keys
             if not found.made or found.moment != moment:
                 found.value, found.moment, found.made = make(), moment, True
             value: T = found.value
@@ -43,16 +44,16 @@ class Readings:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is kept, as far as it says so."""
+        """Bytes of the cached values, as far as known."""
         return sum(_size(made) for made in self.values())
 
     def values(self) -> list[Any]:
-        """What is kept."""
+        """The cached values."""
         with self._lock:
             return [reading.value for reading in self._kept.values() if reading.made]
 
     def clear(self) -> None:
-        """Keep nothing."""
+        """Empty the cache."""
         with self._lock:
             self._kept.clear()
 

@@ -1,4 +1,4 @@
-"""Columns of numbers among texts, the list of all types of columns, and which of them can hold what."""
+"""Columns with both numbers and texts, and the choice of a column type for given values."""
 
 from dataclasses import dataclass
 from typing import Any, Self, cast
@@ -25,25 +25,25 @@ from .values import NO_ROW, Codes, Floats, Kind, Mixed, Values, digits, number_i
 
 NONE, NUMBER, INTEGER, TEXT, NUMERIC = range(5)
 """What a row of a mixed column holds: nothing; a number; an integer that float64 cannot hold, with its digits
-as text; a text that is no number; a text that is one."""
+as text; a text that is not a number; a text that is a number."""
 
 
 @dataclass(eq=False, slots=True)
 class MixedPart(Part):
-    """Numbers and texts, shown as one of both."""
+    """Numbers and texts, shown as one of the two."""
 
     numbers: Floats = None  # type: ignore[assignment]
     codes: Codes = None  # type: ignore[assignment]
     marks: npt.NDArray[np.uint8] = None  # type: ignore[assignment]
 
     def cut(self, rows: Rows) -> Self:
-        """These rows alone."""
+        """Only these rows."""
         numbers, codes, marks = self.numbers[rows], self.codes[rows], self.marks[rows]
         data = codes if self.kind == "text" else numbers
         return type(self)(self.column, data, self.kind, self.integral, numbers, codes, marks)
 
     def exact(self, rows: Rows) -> Any:
-        """As of a Part."""
+        """See Part."""
         numbers, codes, marks = self.numbers[rows], self.codes[rows], self.marks[rows]
         large = np.flatnonzero(marks == INTEGER)
         missing = np.isnan(numbers)
@@ -67,12 +67,12 @@ class MixedPart(Part):
         return pd.arrays.IntegerArray(values, missing.copy()) if missing.any() else values
 
     def raw(self) -> Values:
-        """All rows, as a batch has them."""
+        """All rows, in the form of a batch's values."""
         labels = self.labels.texts
         bare = ((self.codes < 0) | (self.marks == NUMBER)).tolist()
         codes = self.codes.tolist()
         texts = [None if no else labels[code] for no, code in zip(bare, codes, strict=True)]
-        # A text that is a number is read as one again.
+        # write() parses a numeric text again.
         return Mixed(np.where(self.marks == NUMERIC, np.nan, self.numbers), texts)
 
 
@@ -81,12 +81,12 @@ class MixedNumbers(MixedPart, NumberPart):
     """Shown as numbers."""
 
     def pandas(self, rows: Rows) -> Any:
-        """Integers to the last digit where float64 cannot hold some; otherwise float64."""
+        """Exact integers if float64 cannot hold some of them; otherwise float64."""
         exact = self.exact(rows)
         return self.data[rows] if exact is None else exact
 
     def picked(self, rows: Rows) -> Any:
-        """The same."""
+        """The same as pandas()."""
         return self.pandas(rows)
 
 
@@ -96,8 +96,8 @@ class MixedTexts(MixedPart, TextPart):
 
 
 class MixedColumn(Column):
-    """Numbers and texts. It is a column of numbers where at least half of the values are some, and of texts
-    otherwise: what the window holds decides, and not what came first."""
+    """Numbers and texts. It is shown as a number column if at least half of the values are numbers, otherwise
+    as a text column. The values in the window decide, not the first value received."""
 
     labels: Labels
     keeps_nulls = True
@@ -108,14 +108,14 @@ class MixedColumn(Column):
         self.marks: npt.NDArray[np.uint8] = np.zeros(capacity, dtype=np.uint8)
         self.labels = Labels()
         self.counts = np.zeros(5, dtype=np.int64)
-        """How many rows of the window have each of the marks."""
+        """Rows of the window per mark."""
         self.kind: Kind = "number"
         self.fraction = NO_ROW
-        """As of a NumberColumn."""
+        """See NumberColumn."""
 
     @classmethod
     def of_numbers(cls, numbers: NumberColumn, held: slice) -> "MixedColumn":
-        """One with the rows `held` of a column of numbers."""
+        """A mixed column with the rows `held` of a number column."""
         mixed = cls(len(numbers.data))
         mixed.data, mixed.fraction = numbers.data, numbers.fraction
         mixed.marks[held] = ~np.isnan(numbers.data[held])
@@ -124,7 +124,7 @@ class MixedColumn(Column):
 
     @classmethod
     def of_texts(cls, texts: TextColumn, held: slice, first: int) -> "MixedColumn":
-        """One with the rows `held` of a column of texts."""
+        """A mixed column with the rows `held` of a text column."""
         mixed = cls(len(texts.data))
         mixed.codes, mixed.labels, mixed.kind = texts.data, texts.labels, "text"
         mixed.fraction = first + held.stop - held.start - 1
@@ -142,12 +142,12 @@ class MixedColumn(Column):
 
     @property
     def row_bytes(self) -> int:
-        """As of a Column."""
+        """See Column."""
         return self.data.itemsize + self.codes.itemsize + self.marks.itemsize
 
     @property
     def mistyped(self) -> int:
-        """As of a Column."""
+        """See Column."""
         return int(self.counts[TEXT]) if self.kind == "number" else 0
 
     @staticmethod
@@ -156,7 +156,7 @@ class MixedColumn(Column):
         return True
 
     def write(self, rows: slice, values: Values, *, integral: bool, last: int) -> None:
-        """As of a Column."""
+        """See Column."""
         if not integral:
             self.fraction = last
         mixed = _mixed(values)
@@ -175,15 +175,15 @@ class MixedColumn(Column):
         self.count(rows)
 
     def absent(self, last: int) -> None:
-        """As of a Column."""
+        """See Column."""
         self.fraction = last
 
     def forget(self, rows: slice) -> None:
-        """As of a Column."""
+        """See Column."""
         self.count(rows, -1)
 
     def spell(self, rows: slice) -> None:
-        """Give the numbers in `rows` a text each, for a column of texts."""
+        """Encode the numbers in `rows` as texts, to be shown as a text column."""
         codes = self.codes[rows]
         bare = np.flatnonzero((codes < 0) & (self.marks[rows] == NUMBER))
         if len(bare):
@@ -191,17 +191,18 @@ class MixedColumn(Column):
             codes[bare] = self.labels.encode(list(map(number_text, values.tolist())))[place]
 
     def count(self, rows: slice, sign: int = 1) -> None:
-        """Count the rows in, or with the sign -1 out."""
+        """Add `rows` to the counts, or subtract them with the sign -1."""
         self.counts += sign * np.bincount(self.marks[rows], minlength=5)
 
     @property
     def mostly(self) -> Kind:
-        """What the values of the window say that it is; a text that is a number speaks for neither."""
+        """The kind of most values in the window. Numeric texts count for neither kind."""
         numbers = self.counts[NUMBER] + self.counts[INTEGER]
         return "number" if numbers and numbers >= self.counts[TEXT] else "text"
 
     def settled(self, held: slice, first: int, last: int) -> tuple[Column, bool]:
-        """What the values of the window are: numbers alone, texts alone, or both, shown as most of them."""
+        """A number or text column if all values are of that kind; otherwise itself, shown as the kind of most
+        values."""
         kind = self.mostly
         texts = self.counts[TEXT] + self.counts[NUMERIC]
         new: Column = self
@@ -219,7 +220,7 @@ class MixedColumn(Column):
         return new, changed
 
     def part(self, rows: slice, first: int) -> Part:
-        """As of a Column."""
+        """See Column."""
         numbers, codes, marks = (read_only(each[rows]) for each in (self.data, self.codes, self.marks))
         integral = not self.counts[TEXT] and self.fraction < first
         if self.kind == "text":
@@ -227,7 +228,7 @@ class MixedColumn(Column):
         return MixedNumbers(self, numbers, "number", integral, numbers=numbers, codes=codes, marks=marks)
 
     def moved(self, part: Part, capacity: int) -> Column | None:
-        """As of a Column."""
+        """See Column."""
         if self._is_worn(part):
             return None
         part = cast(MixedPart, part)
@@ -239,7 +240,7 @@ class MixedColumn(Column):
 
 
 TYPES: tuple[type[Column], ...] = (NumberColumn, TimeColumn, TextColumn, MixedColumn)
-"""All types of columns; values that come first go to the first of them that takes them."""
+"""All column types. A new column has the first type that takes its values."""
 
 
 def column_for(values: Values, capacity: int) -> Column:
@@ -248,8 +249,8 @@ def column_for(values: Values, capacity: int) -> Column:
 
 
 def widened(column: Column, values: Values, held: slice, first: int, last: int) -> Column:
-    """`column`, or what takes its place where it does not take `values`; `held` are its rows so far, `first`
-    and `last` the ordinals of its oldest row and of the last of `values`."""
+    """`column` if it takes `values`; otherwise a wider column with the same rows. `held` are its rows so far,
+    `first` is the ordinal of its oldest row and `last` that of the last of `values`."""
     if not column.takes(values) and not isinstance(column, NumberColumn | TextColumn):
         column = column.as_texts(held, last)
     if column.takes(values):

@@ -1,4 +1,4 @@
-"""A window as it was at one version, read by any thread."""
+"""An immutable view of a window at one version."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,23 +16,23 @@ from .values import NO_ROW, Codes, Floats, Ints, Kind
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A window as it was at one version. Immutable; any thread may read it for as long as it likes.
+    """A window at one version. Immutable; any thread may read it for any length of time.
 
-    Rows carry ordinals: row i of an array that starts at `first` has the ordinal first + i. Ordinals only
-    grow within a generation, so a reader that remembers `end` finds what is new without a search.
+    Rows have ordinals: row i of an array that starts at `first` has the ordinal first + i. Ordinals only grow
+    within a generation, so a reader that remembers `end` finds new rows without a search.
     """
 
     version: int
     """Grows with every change of the window."""
     generation: int
-    """Changes when ordinals or codes handed out before no longer hold; incremental readers start over."""
+    """Changes when earlier ordinals or codes become invalid. Incremental readers then start over."""
     first: int
     """Ordinal of the oldest row."""
     seq: Ints = field(repr=False)
     received: Ints = field(repr=False)
     time: Ints = field(repr=False)
     ordered: bool
-    """Whether `time` ascends. Rows in event time may arrive late."""
+    """True if `time` ascends. Rows with an event time may arrive late."""
     _columns: dict[str, Part] = field(repr=False)
 
     @property
@@ -45,8 +45,8 @@ class Snapshot:
 
     @property
     def columns(self) -> dict[str, Kind]:
-        """Column name to kind, "number", "text" or "time": `_subject`, its named tokens, then the payload's,
-        as they appeared."""
+        """Column name to kind, "number", "text" or "time": `_subject`, its named tokens, then the payload's
+        columns in order of appearance."""
         return {name: column.kind for name, column in self._columns.items()}
 
     def times(self, start: int | None = None) -> Ints:
@@ -54,22 +54,22 @@ class Snapshot:
         return self.time[self._offset(start) :]
 
     def numbers(self, name: str, start: int | None = None) -> Floats:
-        """A numeric column as float64, NaN where missing. Raises ColumnError, naming what exists."""
+        """A number column as float64, NaN if missing. Raises ColumnError, naming what exists."""
         return self._typed(name, "number", slice(self._offset(start), None))
 
     def codes(self, name: str, start: int | None = None) -> tuple[Codes, list[str]]:
-        """A text column as int32 codes (-1 = missing) and its labels, a list that only ever grows at its
-        end within a generation; do not change it. Raises ColumnError, naming what exists."""
+        """A text column as int32 codes (-1 = missing) and its labels. Within a generation, the list of labels
+        only grows at its end; do not change it. Raises ColumnError, naming what exists."""
         data = self._typed(name, "text", slice(self._offset(start), None))
         return data, self._columns[name].labels.texts
 
     def integers(self, name: str, start: int | None = None) -> Any:
-        """A numeric column as whole numbers to the last digit (int64, uint64 or Int64), where float64 cannot
-        hold some of them; None where it can, or where other numbers stand among them. Raises ColumnError."""
+        """A number column as exact integers (int64, uint64, or a nullable Int64 or UInt64), if float64 cannot
+        hold some of them. None if it can, or if other numbers are among them. Raises ColumnError."""
         return self._column(name).exact(slice(self._offset(start), None))
 
     def stamps(self, name: str, start: int | None = None) -> Stamps:
-        """A column of times as an array of STAMP. Raises ColumnError, naming what exists."""
+        """A time column as an array of STAMP. Raises ColumnError, naming what exists."""
         return self._typed(name, "time", slice(self._offset(start), None))
 
     def since(self, received: int) -> "Snapshot":
@@ -78,12 +78,12 @@ class Snapshot:
         return self._part(slice(cut, None), self.first + cut) if cut else self
 
     def where(self, kept: npt.NDArray[np.bool_]) -> "Snapshot":
-        """The rows for which `kept` is true, as copies; their ordinals mean nothing any more."""
+        """Copies of the rows for which `kept` is true. Their ordinals are no longer valid."""
         return self._part(kept, self.first)
 
     def named(self, names: Sequence[str]) -> "Snapshot":
-        """The same rows with tokens of the subject as text columns, called by `names`: one for each token,
-        empty where it has none, as in subjects.Pattern. A payload field of such a name becomes
+        """The same rows with tokens of the subject as text columns. `names` has one entry per token, empty
+        for a token without a name, as in subjects.Pattern. A payload field with such a name becomes
         `payload{name}`."""
         if not any(names):
             return self
@@ -118,10 +118,10 @@ class Snapshot:
         """The rows as a DataFrame, without copying them: read it, or `.copy()` it before changing it.
 
         Index `_time` (UTC, ascending); columns `_subject` (categorical), `_seq` (int64), the subject's named
-        tokens (categorical) and the payload's own, or just `columns` of these: float64, int64 where all
-        values are integers (Int64 where some are missing and float64 could not hold the others),
-        datetime64[ns, UTC] where all are times in ISO 8601 that name UTC, categorical for other text. `last`
-        keeps only that many of the newest rows by `_time`. Raises ColumnError, naming what exists.
+        tokens (categorical) and the payload's columns, or only `columns` of these. A payload column is
+        float64; int64 if all values are integers (Int64 if some are missing and float64 cannot hold the
+        others); datetime64[ns, UTC] if all are times in ISO 8601 with a UTC zone; categorical for other text.
+        `last` keeps only that many of the newest rows by `_time`. Raises ColumnError, naming what exists.
         """
         names = list(columns) if columns is not None else ["_subject", "_seq", *self._payload()]
         first = max(0, len(self) - last) if last is not None else 0
@@ -136,14 +136,14 @@ class Snapshot:
     def latest(self, name: str, by: str = "_subject") -> pd.Series:
         """The newest value by `_time` of column `name` per value of the text column `by`, sorted by `by`.
 
-        Rows in which `name` is missing are passed over. Raises ColumnError, naming what exists.
+        Rows in which `name` is missing are skipped. Raises ColumnError, naming what exists.
         """
         codes, labels = self.codes(by)
         column = self._column(name)
         order = self._by_time()
         newest = np.full(len(labels), -1, dtype=np.int64)
         end, step = len(codes), 4096
-        # Read backwards in growing pieces: the newest value of most labels is near the end.
+        # Read backwards in growing chunks: the newest value of most labels is near the end.
         while end > 0 and (newest < 0).any():
             start = max(0, end - step)
             these = slice(start, end) if order is None else order[start:end]
@@ -159,8 +159,8 @@ class Snapshot:
         return self.picked(name, by, np.where(held, newest + self.first, NO_ROW))
 
     def picked(self, name: str, by: str, ordinals: Ints) -> pd.Series:
-        """The values of column `name` in the rows with these ordinals, one for each label of the text column
-        `by`, sorted by it; without those whose row has left."""
+        """The values of column `name` in the rows with these ordinals, one per label of the text column `by`,
+        sorted by label. Labels whose row is gone are left out."""
         labels = self.codes(by)[1]
         found = np.flatnonzero(ordinals >= self.first)
         picked = self._column(name).picked(ordinals[found] - self.first)
@@ -168,8 +168,8 @@ class Snapshot:
         return pd.Series(picked, index=index, name=name).sort_index()
 
     def present(self, name: str, start: int | None = None) -> npt.NDArray[np.bool_]:
-        """Which rows with an ordinal of at least `start` have a value in column `name`. Raises ColumnError,
-        naming what exists."""
+        """A bool array: which rows with an ordinal of at least `start` (default: all) have a value in column
+        `name`. Raises ColumnError, naming what exists."""
         return self._column(name).present(slice(self._offset(start), None))
 
     def kind_of(self, name: str) -> Kind:
@@ -182,7 +182,7 @@ class Snapshot:
         return self._columns[name]
 
     def _by_time(self) -> Ints | None:
-        """The rows in the order of `_time`, those of one time as they came; None where they are in it."""
+        """The row order by `_time` (stable); None if the rows are already in that order."""
         return None if self.ordered else np.argsort(self.time, kind="stable")
 
     def _payload(self) -> list[str]:
@@ -205,20 +205,20 @@ _CHUNK = 4096
 
 
 class Oldest:
-    """The earliest `_time` of a window whose rows came in another order, at a cost that hardly grows with it:
-    of most rows only the earliest of _CHUNK at a time is looked at."""
+    """The earliest `_time` of a window whose rows are not in that order. It caches the minimum of each _CHUNK
+    rows, so the cost hardly grows with the window."""
 
     def __init__(self) -> None:
         self._generation: int | None = None
         self._chunks = np.zeros(0, dtype=np.int64)
-        self._from = 0  # the number of the first of these chunks
+        self._from = 0  # index of the first cached chunk
 
     def of(self, snapshot: Snapshot) -> int:
-        """In ns since the epoch, UTC. The snapshot must have rows."""
+        """The earliest `_time` in ns since the epoch, UTC. The snapshot must not be empty."""
         time = snapshot.time
         if snapshot.ordered:
             return int(time[0])
-        start, stop = -(-snapshot.first // _CHUNK), snapshot.end // _CHUNK  # the chunks that are all there
+        start, stop = -(-snapshot.first // _CHUNK), snapshot.end // _CHUNK  # complete chunks
         if start >= stop:
             return int(time.min())
         known = self._from + len(self._chunks)

@@ -1,8 +1,8 @@
-"""The rows of a feed, as columns that slide: append at the end, forget at the start.
+"""The rows of a feed in a sliding window of columns: rows are appended at the end and dropped at the start.
 
-Each column is one numpy array with room behind the last row. Appending writes behind what readers
-hold, forgetting moves the start, and only when the room is used up are the rows copied to new arrays.
-So a snapshot is a few slices, stays valid for as long as somebody holds it, and never costs a copy.
+Each column is one numpy array with spare room after the last row. An append writes after the rows that
+readers hold, and a drop moves the start. Rows are copied to new arrays only when the room is used up. So a
+snapshot is a few slices, stays valid for as long as somebody holds it, and never needs a copy.
 """
 
 import threading
@@ -19,30 +19,30 @@ from .snapshot import Snapshot
 from .values import Batch, Floats, Ints, Values, is_null
 
 MAX_COLUMNS = 256
-"""Payload columns per window; further fields are counted, not kept: keys that change from message to
-message must not eat the memory."""
+"""Payload columns per window. Further fields are only counted, because keys that differ in each message must
+not use up the memory."""
 
 MOST_SURPLUS = 1000
-"""Names of further fields that are counted."""
+"""Surplus fields that are counted."""
 
 _ROOM = 1.5
-"""Capacity after a copy, as a multiple of the rows held: two rows copied for each row appended."""
+"""Capacity after a copy, as a multiple of the rows held. On average, two rows are copied per row appended."""
 
 
 _EXTRA = 4096
-"""Rows of unused room that are not worth giving back."""
+"""Capacity in rows below which unused room is not released."""
 
 
 @dataclass(frozen=True)
 class Removed:
-    """Rows that left a window before their time."""
+    """Rows that were removed from a window because the stream no longer holds them."""
 
     count: int
-    """Messages, not rows: one message can be several rows."""
+    """Number of messages, not rows: one message can be several rows."""
     start: int
-    """When the server had stored the first of them, ns since the epoch, UTC."""
+    """When the server stored the first of them, ns since the epoch, UTC."""
     end: int
-    """And the last."""
+    """The same for the last."""
 
 
 def _removed(seq: Ints, received: Ints) -> Removed:
@@ -52,17 +52,17 @@ def _removed(seq: Ints, received: Ints) -> Removed:
 class Window:
     """The shared, sliding rows of one feed.
 
-    One thread appends; any thread takes snapshots. `max_rows` and `max_bytes` bound what is kept: beyond
-    either the oldest rows go, and `dropped` counts them.
+    One thread appends; any thread takes snapshots. `max_rows` and `max_bytes` are the ceilings. Above either,
+    the oldest rows are dropped, and `dropped` counts them.
     """
 
     def __init__(self, *, max_rows: int = 2_500_000, max_bytes: int = 512 * 1024 * 1024) -> None:
         self.max_rows = max_rows
         self.max_bytes = max_bytes
         self.dropped = 0
-        """Rows that a ceiling pushed out before their time."""
+        """Rows dropped at a ceiling."""
         self.dropped_until = 0
-        """When the server had stored the newest row pushed out so, ns since the epoch, UTC."""
+        """When the server stored the newest row dropped at a ceiling, ns since the epoch, UTC."""
         self.surplus_fields: set[str] = set()
         """Up to 1,000 names of payload fields beyond MAX_COLUMNS, which are not kept."""
         self._not_finite = 0
@@ -85,25 +85,25 @@ class Window:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays and labels, the room for further rows included, as at the last change."""
+        """Bytes of the arrays and labels at the last change, spare room included."""
         return self._nbytes
 
     @property
     def mistyped(self) -> int:
-        """Values in columns of numbers that are not finite numbers; they count as missing. Those that were
-        NaN or an infinity are counted since the window began, others while their rows are there."""
+        """Values in number columns that are not finite numbers; they count as missing. NaN and infinities are
+        counted since the window was created, others only while their rows are held."""
         return self._not_finite + self._mistyped
 
     @property
     def most_rows(self) -> int:
-        """Rows that the ceilings leave room for, by the size of the rows that are held."""
+        """How many rows fit below the ceilings, estimated from the size of the rows held."""
         with self._lock:
             room = max(0, self.max_bytes - self._label_bytes())
             return min(self.max_rows, int(room / (self._row_bytes() * _ROOM)))
 
     def leave_out(self, count: int, until: int) -> None:
-        """Count `count` older rows, the newest stored at `until` (ns since the epoch, UTC), as pushed out by
-        a ceiling before they came, with all that are held."""
+        """Drop all rows, and count them and `count` older rows that were never read as dropped at a ceiling.
+        `until` is when the newest of the older rows was stored (ns since the epoch, UTC)."""
         with self._lock:
             self.dropped += count + len(self)
             self.dropped_until = max(self.dropped_until, until)
@@ -114,19 +114,19 @@ class Window:
 
     @property
     def oldest_seq(self) -> int | None:
-        """Stream sequence of the oldest row, None when there is none."""
+        """Stream sequence of the oldest row; None if the window is empty."""
         with self._lock:
             return int(self._seq[self._lo]) if len(self) else None
 
     @property
     def newest_time(self) -> int | None:
-        """When the server stored the newest row, ns since the epoch, UTC; None when there is none."""
+        """When the server stored the newest row, ns since the epoch, UTC; None if the window is empty."""
         with self._lock:
             return int(self._received[self._hi - 1]) if len(self) else None
 
     def append(self, batch: Batch, *, expected: int = 0) -> None:
-        """Put the rows of `batch` behind the newest. Sequences must ascend; the feed sees to that. When new
-        arrays are needed, they get room for `expected` further rows as well, as far as the ceilings go."""
+        """Append the rows of `batch`. Sequences must ascend; the feed guarantees that. If new arrays are
+        needed, they also get room for `expected` further rows, within the ceilings."""
         if not len(batch):
             return
         with self._lock:
@@ -134,7 +134,7 @@ class Window:
             self._reserve(len(batch), expected)
             lo, hi = self._hi, self._hi + len(batch)
             self._seq[lo:hi] = batch.seq
-            # What rows leave by never goes back, though a server's clock may.
+            # Rows are evicted by storage time, so it must ascend even if the server's clock was set back.
             latest = int(self._received[lo - 1]) if lo > self._lo else 0
             self._received[lo:hi] = np.maximum(np.maximum.accumulate(batch.received), latest)
             self._time[lo:hi] = batch.time
@@ -154,7 +154,8 @@ class Window:
             self._changed()
 
     def prepend(self, older: "Window") -> None:
-        """Put the rows of `older` before the oldest; both keep their order. `older` is used up by this."""
+        """Insert the rows of `older` before the oldest row; both keep their order. Do not use `older`
+        afterwards."""
         snapshot = older.snapshot()
         if not len(snapshot):
             return
@@ -174,7 +175,7 @@ class Window:
             self._changed()
 
     def evict(self, received: int) -> None:
-        """Forget the rows that the server had stored before `received` (ns since the epoch, UTC)."""
+        """Remove the rows that the server stored before `received` (ns since the epoch, UTC)."""
         with self._lock:
             count = int(np.searchsorted(self._received[self._lo : self._hi], received))
             if count:
@@ -182,8 +183,8 @@ class Window:
                 self._changed()
 
     def remove_before(self, seq: int, *, after: int = 0) -> "Removed | None":
-        """Forget the rows whose stream sequence is below `seq`, and above `after`; what they were, if there
-        were any."""
+        """Remove the rows with a stream sequence below `seq` and above `after`. Returns what was removed, or
+        None."""
         with self._lock:
             held = self._seq[self._lo : self._hi]
             start, stop = int(np.searchsorted(held, after, "right")), int(np.searchsorted(held, seq))
@@ -200,7 +201,7 @@ class Window:
             return self._remove(gone)
 
     def remove(self, seqs: Ints) -> "Removed | None":
-        """Forget the rows with these stream sequences; what they were, if there were any."""
+        """Remove the rows with these stream sequences. Returns what was removed, or None."""
         with self._lock:
             held = self._seq[self._lo : self._hi]
             first, last = np.searchsorted(held, seqs, "left"), np.searchsorted(held, seqs, "right")
@@ -209,8 +210,8 @@ class Window:
             return self._remove(np.isin(held, seqs))
 
     def clear(self) -> None:
-        """Forget all rows and columns, and give their memory back: the stream they came from is another one
-        now, or nobody reads them any more."""
+        """Remove all rows and columns and release their memory: the stream is another one now, or nobody
+        reads the window any more."""
         with self._lock:
             self._first += len(self)
             self._start()
@@ -218,7 +219,7 @@ class Window:
             self._changed()
 
     def shrink(self, max_bytes: int) -> None:
-        """Keep within `max_bytes` from now on; of what is above it the oldest rows go, and their memory."""
+        """Set the ceiling to `max_bytes`. Drops the oldest rows above it and releases their memory."""
         with self._lock:
             self.max_bytes = max_bytes
             if self._nbytes > max_bytes:
@@ -228,13 +229,13 @@ class Window:
                 self._changed()
 
     def snapshot(self) -> Snapshot:
-        """The rows as they are now; the same object until something changes."""
+        """The current rows. Returns the same object until something changes."""
         with self._lock:
             if self._snapshot is None:
                 self._snapshot = self._take()
             return self._snapshot
 
-    # -- below, the lock is held -------------------------------------------------------------------------
+    # -- all methods below need the lock -----------------------------------------------------------------
 
     def _take(self) -> Snapshot:
         part = slice(self._lo, self._hi)
@@ -250,7 +251,7 @@ class Window:
         )
 
     def _start(self) -> None:
-        """Begin with nothing."""
+        """Reset to an empty window."""
         self._lo = self._hi = 0
         self._ordered = True
         self._expected = 0
@@ -264,7 +265,7 @@ class Window:
     def _remove(self, gone: npt.NDArray[np.bool_]) -> Removed:
         mine = self._take()
         removed = _removed(mine.seq[gone], mine.received[gone])
-        # Rows get other ordinals: what was worked out from the old ones starts over.
+        # The ordinals of the rows change, so caches must start over.
         self._rebuild([mine.where(~gone)])
         self._generation += 1
         self._changed()
@@ -273,13 +274,13 @@ class Window:
     def _changed(self) -> None:
         self._settle_kinds()
         if not self._expected and self._capacity > _EXTRA and len(self) * 4 < self._capacity:
-            self._rebuild([self._take()])  # a burst is over: what it needed is given back
+            self._rebuild([self._take()])  # release the memory of a burst that is over
         self._nbytes = self._row_bytes() * self._capacity + self._label_bytes()
         self._version += 1
         self._snapshot = None
 
     def _settle_kinds(self) -> None:
-        """Have each column be what its values are."""
+        """Change each column to the kind that fits its values."""
         held, last = slice(self._lo, self._hi), self._first + len(self) - 1
         for name, column in list(self._columns.items()):
             self._columns[name], changed = column.settled(held, self._first, last)
@@ -299,8 +300,8 @@ class Window:
         self._drop(len(self) - min(self.max_rows, int(room / (self._row_bytes() * _ROOM))))
 
     def _trim_labels(self) -> None:
-        """Let go of labels that no row uses; where that is not enough, of rows until labels take a quarter
-        of the bytes, so that the next time is far off."""
+        """Drop labels that no row uses. If that is not enough, drop rows until labels take a quarter of the
+        bytes, so that this is rarely needed."""
         self._rebuild([self._take()], relabel=True)
         size = self._label_bytes()
         if size > self.max_bytes // 2:
@@ -323,8 +324,8 @@ class Window:
     def _write(
         self, name: str, values: Values, rows: slice, *, integral: bool, last: int, held: slice | None = None
     ) -> None:
-        """Put `values` into the column `name`, which becomes one that can hold them; `last` is the ordinal of
-        the last of these rows, and `held` are those that stand in the arrays already."""
+        """Write `values` into `rows` of the column `name`, and widen the column if it cannot hold them.
+        `last` is the ordinal of the last of these rows; `held` are the rows already in the arrays."""
         held = held or slice(self._lo, self._hi)
         column = self._columns.get(name)
         empty = all_missing(values)
@@ -346,8 +347,8 @@ class Window:
         fitting.write(rows, values, integral=integral, last=last)
 
     def _let_go(self, stop: int) -> bool:
-        """Give up the columns of which no row before the place `stop` has a value any more; whether there was
-        one. Looked for once at each change."""
+        """Drop the columns without a value in any row before `stop`; True if there was one. Checked once per
+        version."""
         if self._looked == self._version:
             return False
         self._looked = self._version
@@ -362,15 +363,15 @@ class Window:
         return bool(idle)
 
     def _reserve(self, count: int, expected: int) -> None:
-        """Make room for `count` rows, in new arrays where the old ones are full: readers keep the old."""
+        """Make room for `count` rows. If the arrays are full, allocate new ones; readers keep the old."""
         if self._hi + count <= self._capacity:
             return
         room = min(self.max_rows, int(self.max_bytes / (self._row_bytes() * _ROOM))) - len(self)
         self._rebuild([self._take()], spare=max(count, int(min(expected, room) / _ROOM)))
 
     def _rebuild(self, parts: Sequence[Snapshot], spare: int = 0, *, relabel: bool = False) -> None:
-        """Copy `parts`, one behind the other, into new arrays with room for `spare` rows and some more;
-        with `relabel`, keep only labels that are in use."""
+        """Copy `parts`, concatenated, into new arrays with room for `spare` further rows and some more. With
+        `relabel`, keep only labels that are in use."""
         rows = sum(len(part) for part in parts)
         self._capacity = max(1024, int((rows + spare) * _ROOM))
         self._seq = np.zeros(self._capacity, dtype=np.int64)
