@@ -21,8 +21,16 @@ function recover() {
   look();
 }
 
+// static/reload.js reads it.
+function noteLeaving() {
+  if (globalThis.lookbackLeaving !== undefined) return;
+  globalThis.lookbackLeaving = 0;
+  globalThis.addEventListener?.("beforeunload", () => (globalThis.lookbackLeaving = Date.now()));
+}
+
 export function watch({ parentElement, setStateValue }) {
   recover();
+  noteLeaving();
   const tab = (parentElement.lookbackTab ??= { hidden: false });
   tab.tell = setStateValue;
   if (!tab.look) {

@@ -25,6 +25,7 @@ from nats_client.errors import NotSignedIn
 from .. import launcher
 from ..launcher import SignIn, Standing
 from ..words import cut, plain
+from .assets import static_text
 from .streamlit_internals import SESSION_COOKIE, USER_COOKIE, cookie_secret, joined_cookie, signed_value
 
 COOKIE = USER_COOKIE
@@ -56,9 +57,7 @@ WANTED = "lookback_wanted"
 KEPT = 600  # its lifetime in seconds
 LONGEST = 2000  # its longest value, in characters
 
-_reloading = st.components.v2.component(
-    "lookback_reload", js="export default ({ data }) => {\n  location.replace(location.pathname + data)\n}"
-)
+_reloading = st.components.v2.component("lookback_reload", js=static_text("reload.js"))
 _MINE = "_sign_in"
 _LOCAL = re.compile(r"/(?![/\\])[!-~]*")
 """A path within this app, in ASCII. No browser reads it as another host."""

@@ -85,18 +85,19 @@ class ConnectionState:
 class Connection:
     """Keeps one nats-py client connected. Everything here runs on one event loop."""
 
-    def __init__(self, settings: Settings, name: str = "connection") -> None:
-        """`name` is its name in the log."""
+    def __init__(self, settings: Settings, *, of_replays: bool = False) -> None:
+        """`of_replays`: its name in the log and in the server's monitoring says that replays use it."""
         self.settings = settings
         self.state = ConnectionState("connecting", time.time())
-        self.events = Events(name)
+        self.events = Events("connection of replays" if of_replays else "connection")
+        self._name = f"{settings.name} replays" if of_replays else settings.name
         """The log of what happened to it."""
         self.reconnects = 0
         self.tried = threading.Event()
         """Set once the first attempt to connect has succeeded or failed."""
         self.rights = Rights.of(settings)
         """What the login may see, as far as it is known."""
-        self.replays = Replays(self, lambda: Connection(settings, "connection of replays"))
+        self.replays = Replays(self, lambda: Connection(settings, of_replays=True))
         """The connection for replays, so that nothing here waits behind one."""
         self.infos = StreamInfos(self.api)
         self._nats: SafeNatsPy | None = None
@@ -328,7 +329,7 @@ class Connection:
             async with asyncio.timeout(CONNECT_TIMEOUT * 3):
                 await client.connect(
                     [server],
-                    name=self.settings.name,
+                    name=self._name,
                     allow_reconnect=False,
                     max_reconnect_attempts=1,  # 0 would mean: for ever
                     reconnect_time_wait=0,
