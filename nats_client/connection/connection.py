@@ -90,14 +90,14 @@ class Connection:
         self.settings = settings
         self.state = ConnectionState("connecting", time.time())
         self.events = Events(name)
-        """The log of what happened to it."""
+        """The log of its events."""
         self.reconnects = 0
         self.tried = threading.Event()
         """Set once the first attempt to connect has succeeded or failed."""
         self.rights = Rights.of(settings)
         """What the login may see, as far as it is known."""
         self.replays = Replays(self, lambda: Connection(settings, "connection of replays"))
-        """The connection for replays, so that nothing here waits behind one."""
+        """The connection for replays, so that live messages and requests never wait behind one."""
         self.infos = StreamInfos(self.api)
         self._nats: SafeNatsPy | None = None
         self._token: Token | None = None
@@ -105,7 +105,7 @@ class Connection:
         self._early = 0.0  # seconds by which the server ends tokens early, because its clock is ahead
         self._open: set[SafeNatsPy] = set()
         self._renewing: asyncio.Task[tuple[SafeNatsPy, Token | None]] | None = None
-        self._before: set[asyncio.Task[None]] = set()  # connections with tokens that were renewed
+        self._before: set[asyncio.Task[None]] = set()  # superseded connections that are still in use
         self._connected = asyncio.Event()
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         self._told: set[str] = set()
