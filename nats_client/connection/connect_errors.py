@@ -39,7 +39,7 @@ LIMITS = {
 
 
 class TlsNotOffered(nats.errors.Error):
-    """TLS is required, but the server does not offer it."""
+    """TLS was requested, but the server does not offer it."""
 
 
 class Silent(nats.errors.Error):

@@ -38,7 +38,7 @@ METHODS: dict[type, dict[str, str]] = {
         "async _attempt_reconnect(self)": "retries after an error; does not wait for a frozen server",
         "_build_message(self, sid, subject, reply, data, headers)": "accepts subjects that are not UTF-8",
         "async _close(self, status, do_cbs=True)": "ends pending flushes; closes a reset socket too",
-        "_connect_command(self)": "SECURITY: sends no login in plain text if TLS is required",
+        "_connect_command(self)": "SECURITY: sends no login in plain text if TLS was requested",
         "async _flusher(self)": "if it ends, the connection counts as lost",
         "async _ping_interval(self)": "if it ends, the connection counts as lost",
         "async _process_connect_init(self)": "tells a silent server from a slow one",
@@ -57,7 +57,7 @@ METHODS: dict[type, dict[str, str]] = {
 
 ATTRIBUTES: dict[type, dict[str, str]] = {
     NatsPy: {
-        "_current_server": "SECURITY: whether TLS is required; the login in the URL",
+        "_current_server": "SECURITY: whether TLS was requested; the login in the URL",
         "_error_cb": "receives permission violations",
         "_flusher_task": "whether it has ended",
         "_inbox_prefix": "prefix of the inboxes that the login does not permit",
