@@ -97,7 +97,7 @@ class Watch:
         self._before = 0  # size of the entries that readers see during a replay
         self._asked_bytes = 0
         self._full_at: tuple[int, int] | None = None  # keys and bytes when the ceiling was reached
-        self._partial = False  # whether readers see less than all keys
+        self._partial = False  # True if readers do not see all keys
         self._closed = False
         self._settled = threading.Event()
         self._state: tuple[int, ...] = ()  # of the stream, at the last check
