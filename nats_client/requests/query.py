@@ -130,8 +130,8 @@ class Query:
         """The rows received so far. The same object until new rows arrive, so copy it before changing it.
 
         Numbers keep their type (decimals become float64), texts are `str`, times datetime64 (UTC if they have
-        a zone). With JSON, times are texts. Raises ClosedError once the query was closed, by `idle_after`
-        (ten minutes) without a reader, by a lack of memory, or with its client.
+        a zone). With JSON, times are texts. Raises ClosedError once the query was closed: after
+        `idle_after` (ten minutes) without a reader, when memory was short, or with its client.
         """
         self.last_read = time.monotonic()
         return self._rows.frame()

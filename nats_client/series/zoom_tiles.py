@@ -208,4 +208,4 @@ class Detail:
 
 
 TOO_LARGE = 3e38
-"""Values from here on are skipped, because the wire format is float32."""
+"""Values at least this large are skipped, because the wire format is float32."""
