@@ -64,8 +64,8 @@ _HOMES = {
     "iso_duration": ".duration",
     "parse_duration": ".duration",
 }
-"""Where each name is. They are loaded when they are used, so that a program that reports as a workflow, and
-reads no rows, loads no pandas."""
+"""The module of each name. Names are imported on first use, so that a program that only reports as a workflow
+does not load pandas."""
 
 __all__ = [
     "BucketInfo",
@@ -99,7 +99,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """A name of the package, on first use."""
+    """Import a name of the package on first use. Raises AttributeError if there is no such name."""
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

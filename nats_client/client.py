@@ -48,18 +48,19 @@ from .subjects import (
 
 T = TypeVar("T")
 
-CALL_TIMEOUT = 10.0  # seconds that a call from outside waits for the loop
-ARCHIVE_CREDIT = 8  # chunks of an archive under way
-ARCHIVE_PATIENCE = 10.0  # seconds that an archive may be silent
-GRACE = 2.0  # seconds that a call with a bound of its own may take beyond it
-HOUSEKEEPING = 5.0  # seconds between two looks at what is idle
+CALL_TIMEOUT = 10.0  # seconds that a call from another thread waits for the loop
+ARCHIVE_CREDIT = 8  # unacknowledged chunks from an archive
+ARCHIVE_PATIENCE = 10.0  # seconds without a chunk until a query of an archive fails
+GRACE = 2.0  # seconds added to the caller's own timeout
+HOUSEKEEPING = 5.0  # seconds between checks for idle feeds, buckets and queries
 
 
 class Client:
-    """NATS to pandas. Returns at once: connecting is a state, and the client keeps trying.
+    """NATS to pandas. The constructor does not wait for a connection: the client connects in the background,
+    and retries until closed.
 
-    All methods may be called from any thread. Use one client per set of servers and rights, and close it
-    (or use it as a context manager) when done.
+    Thread-safe. Use one client per set of servers and rights, and close it when done, or use it as a context
+    manager.
     """
 
     def __init__(
@@ -68,8 +69,8 @@ class Client:
         *,
         memory: Memory = PROCESS,
     ) -> None:
-        """`memory` is what bounds all that is held together: the process's, unless a test has its own.
-        Raises SettingsError, and what keeps its thread from starting."""
+        """`memory` is the memory ceiling shared with all other clients of the process; tests pass their own.
+        Raises SettingsError, and any error that keeps its thread from starting."""
         self.settings = settings or Settings.load()
         self._memory = memory
         self._finding = threading.Lock()
@@ -106,26 +107,27 @@ class Client:
 
     @property
     def state(self) -> ConnectionState:
-        """Where the connection stands."""
+        """The state of the connection."""
         return self._connection.state
 
     @property
     def rights(self) -> Rights:
-        """What the login may see, as far as it is known; of a role nothing until its first token is there."""
+        """What the login may see, as far as it is known. For a role: nothing until its first token."""
         return self._connection.rights
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """The newest things that happened to the connection, oldest first, with their reasons."""
+        """The newest events of the connection, oldest first, with their reasons."""
         return self._connection.events.newest
 
     @property
     def closed(self) -> bool:
-        """Whether close() was called."""
+        """True once close() was called."""
         return self._closed
 
     def wait(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the first attempt to connect to end; whether it succeeded."""
+        """Wait at most `timeout` seconds until the first attempt to connect has succeeded or failed. Returns
+        True if the client is connected."""
         self._connection.tried.wait(timeout)
         return self.state.status == "connected"
 
@@ -139,23 +141,24 @@ class Client:
         time: str | None = None,
         archive: str | None = None,
     ) -> Feed | NamedFeed:
-        """The feed of `stream`, or of its messages that match the filter `subject`.
+        """A feed of `stream`, or of its messages that match the filter `subject`.
 
-        With None for the stream: of the plain subjects `subject`, whether a stream keeps them or not. Such
-        a feed has no history, and what is published while there is no connection is lost; its gaps say when.
+        If `stream` is None, the feed reads plain subjects that match `subject`, with or without a stream that
+        stores them. Such a feed has no history. It loses messages published while there is no connection; its
+        gaps show when that was.
 
-        The filter may name tokens: "metrics.{kind}.{host}" asks for "metrics.*.*" and gives the text columns
-        `kind` and `host`; "{rest>}" as the last token stands for ">". A payload field of that name becomes
-        `payload{name}`, as `payloadhost`. Names are the reader's own: "s.{a}", "s.{b}" and "s.*" are one
-        consumer and one window.
+        The filter may name tokens: "metrics.{kind}.{host}" reads "metrics.*.*" and adds the text columns
+        `kind` and `host`; "{rest>}" as the last token stands for ">". A payload field of the same name
+        becomes `payload{name}`, such as `payloadhost`. Names affect only this reader: "s.{a}", "s.{b}" and
+        "s.*" share one consumer and one window.
 
-        look_back: ISO 8601 duration, such as "PT5M". decoder: how payloads are read, "json", "text", or
-        another name in decoding/decoders.py. time: the payload field that holds a row's time; default is
-        when the server stored the message. archive: the subject of a history service, as "history.query":
-        rows older than the stream's own come from there. Who asks for the same gets the same feed; a longer
-        look-back extends it. Raises DurationError, SubjectError, SettingsError on what cannot be read, and
-        ClosedError on a closed client. A stream that does not exist is no error here: the feed is "stopped"
-        and says so in its health until the stream appears.
+        look_back: ISO 8601 duration, such as "PT5M". decoder: how payloads are decoded: "json", "text", or
+        another name from decoding/decoders.py. time: the payload field with the row's time; by default, a
+        row's time is when the server stored the message. archive: the subject of a history service, such as
+        "history.query"; rows older than the stream's oldest come from there. Equal arguments return the same
+        feed; a longer look-back extends it. Raises DurationError, SubjectError or SettingsError if an
+        argument is invalid, and ClosedError if the client is closed. A missing stream raises nothing: the
+        feed is "stopped", and its health says why, until the stream exists.
         """
         length = parse_duration(look_back)
         if stream is None and not subject:
@@ -172,64 +175,65 @@ class Client:
         with self._finding:
             found = self._feeds.get(key)
             if found is not None:
-                found.last_read = monotonic()  # so that it is not closed before it is read
+                found.last_read = monotonic()  # so that it is not closed before its first read
         if found is None or found.look_back < length:
             found = self._call(self._open(key, look_back))
         return named(found, pattern.names)
 
     def values(self, bucket: str) -> Watch:
-        """The watch of the key-value bucket `bucket`: `snapshot()` is a mapping of its keys to their values.
+        """A watch of the key-value bucket `bucket`; its `snapshot()` maps keys to values.
 
-        Who asks for the same gets the same watch. Raises SubjectError on what cannot be the name of a
-        bucket, and ClosedError on a closed client. A bucket that does not exist is no error here: the watch
-        is "stopped" and says so in its health until the bucket appears.
+        Calls with the same bucket return the same watch. Raises SubjectError if the name is invalid, and
+        ClosedError if the client is closed. A missing bucket raises nothing: the watch is "stopped", and its
+        health says why, until the bucket exists.
         """
         with self._finding:
             found = self._watches.get(check_bucket(bucket))
             if found is not None:
-                found.last_read = monotonic()  # so that it is not closed before it is read
+                found.last_read = monotonic()  # so that it is not closed before its first read
                 return found
         return self._call(self._watch(bucket))
 
     def buckets(self) -> list[BucketInfo]:
-        """The key-value buckets that the login may see. Raises RequestFailed when the server does not
+        """The key-value buckets that the login may see. Raises RequestFailed if the server does not
         answer."""
         return self._call(list_buckets(self._streams))
 
     def history(self, bucket: str, key: str) -> list[Entry]:
-        """The revisions of `key` that `bucket` still keeps, oldest first; at most 64, none when there is no
+        """The revisions of `key` that `bucket` still keeps, oldest first, at most 64. Empty if there is no
         such key. Raises SubjectError, StreamNotFound, RequestFailed."""
         return self._call(key_history(self._connection, check_bucket(bucket), check_key(key)))
 
     def streams(self) -> list[StreamInfo]:
-        """The streams that the login may see. Raises RequestFailed when the server does not answer."""
+        """The streams that the login may see. Raises RequestFailed if the server does not answer."""
         return self._call(self._streams.look())
 
     def subjects(self, stream: str, pattern: str = ">", *, most: int = MOST_COUNTED) -> Subjects:
-        """How many subjects of `stream` match `pattern`, and how many messages each of the first 100,000 has.
+        """The number of subjects of `stream` that match `pattern`, and the message count of each of the first
+        100,000.
 
-        Publishers to the stream wait while the server counts (a tenth of a second for 100,000 subjects, some
-        seconds for a million), so one with more than `most` subjects raises TooManySubjects. Raises
-        SubjectError, StreamNotFound, RequestFailed.
+        The server blocks publishers to the stream while it counts: about 0.1 s for 100,000 subjects, several
+        seconds for a million. So a stream with more than `most` subjects raises TooManySubjects instead.
+        Raises SubjectError, StreamNotFound, RequestFailed.
         """
         name, checked = check_stream_name(stream), check_filter(pattern)
         return self._call(list_subjects(self._connection, name, checked, most))
 
     def capturing(self, subject: str) -> list[str]:
-        """The streams that store what is published to `subject`, as far as the server tells; none without
-        JetStream. Raises SubjectError, NotPermitted, RequestFailed."""
+        """Names of the streams that store messages published to `subject`, as far as the server lists them.
+        Empty without JetStream. Raises SubjectError, NotPermitted, RequestFailed."""
         return self._call(capturing(self._connection, check_subject(subject)))
 
     def newest(self, stream: str) -> Newest | None:
-        """Subject, time of storage (UTC) and payload of the newest message of `stream`, None when empty."""
+        """Subject, storage time (UTC) and payload of the newest message of `stream`; None if it is empty."""
         return self._call(newest_message(self._connection, check_stream_name(stream)))
 
     def newest_each(
         self, streams: Sequence[str], *, within: float = 2.0
     ) -> dict[str, Newest | RequestFailed | None]:
-        """newest() of each of `streams`, all asked at once; what kept one from being read in place of its
-        message, RequestTimeout where the stream has not answered `within` so many seconds. Raises
-        SubjectError, and ConnectionFailed without a connection."""
+        """newest() of each of `streams`, requested concurrently. A stream that cannot be read has the error
+        in place of its message: RequestTimeout if it has not answered `within` that many seconds. Raises
+        SubjectError, and ConnectionFailed if there is no connection."""
         names = [check_stream_name(stream) for stream in streams]
         if error := self.state.error:
             raise error
@@ -243,11 +247,11 @@ class Client:
         timeout: float = 2.0,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Ask `subject`, and wait at most `timeout` seconds (up to 60) for the answer.
+        """Send a request to `subject` and wait at most `timeout` seconds (up to 60) for the reply.
 
-        payload: bytes, a text, or anything that JSON knows. Raises SubjectError and PayloadError on what
-        cannot be sent, NoResponders when nobody listens, RequestTimeout, ServiceError when the service
-        says that it failed, RequestRefused when the login does not permit it, ConnectionFailed.
+        payload: bytes, a str, or anything that JSON can encode. Raises SubjectError or PayloadError if it
+        cannot be sent, NoResponders if nobody is subscribed, RequestTimeout, ServiceError if the service
+        replies with an error, RequestRefused if the login does not permit it, ConnectionFailed.
         """
         asked = Request.of(subject, payload, headers)
         return self._call(ask(self._connection, asked, check_timeout(timeout)), timeout + GRACE)
@@ -261,16 +265,16 @@ class Client:
         every: float = 5.0,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """As request(), but equal requests are never under way at the same time, and their answer serves all
-        who ask within `every` seconds; so does a failure, which is raised again. While there is no
-        connection: the newest answer there was."""
+        """Like request(), but equal requests share one reply. At most one of them is in flight at a time, and
+        its reply or error serves all callers for `every` seconds. While there is no connection, it returns
+        the last reply."""
         asked = Request.of(subject, payload, headers)
         answer = self._shared.ask(asked, check_timeout(timeout), every)
         return self._call(answer, 2 * timeout + GRACE)
 
     def services(self) -> Services:
-        """The services that answer to the service protocol, as they were a few seconds ago at most; as they
-        were last while there is no connection. Raises ConnectionFailed when they have never been seen."""
+        """The services that answer the service protocol, at most a few seconds old. While there is no
+        connection, it returns the last result; if there is none, it raises ConnectionFailed."""
         return self._call(self._services.newest())
 
     def query(
@@ -283,24 +287,25 @@ class Client:
         accept: str = "arrow",
         asker: str | None = None,
     ) -> Query:
-        """Ask the service at `subject`, and take its answer in by chunks, in the background. Returns at once.
+        """Send a query to the service at `subject` and receive its result in chunks, in the background.
+        Returns at once.
 
-        request: bytes, a text, or anything that JSON knows, such as `{"sql": ..., "parameters": {...}}`.
-        timeout: seconds (up to 60) of silence after which the service is given up. credit: chunks under way
-        at most, None: as fast as the service sends. accept: "arrow" or "json", as the service prefers. asker:
-        who of many behind this client asks, for a fair share of the service's turns: up to 64 letters,
-        digits, _ and -. The ceilings are those of a feed. Raises SubjectError, PayloadError, SettingsError;
-        what goes wrong later is the query's own `error`.
+        request: bytes, a str, or anything that JSON can encode, such as `{"sql": ..., "parameters": {...}}`.
+        timeout: seconds (up to 60) without a chunk after which the query fails. credit: maximum number of
+        unacknowledged chunks; None for no limit. accept: the format of the chunks, "arrow" or "json". asker:
+        which of several users of this client asks, so that each gets a fair share of the service's turns; up
+        to 64 letters, digits, _ and -. The ceilings are those of a feed. Raises SubjectError, PayloadError,
+        SettingsError; later errors are in the query's `error`.
         """
         asked = Request.of(subject, request, query_headers(credit, accept, asker))
         return self._call(self._query(asked, check_timeout(timeout)))
 
     def feeds(self) -> list[Feed]:
-        """The feeds that are open."""
+        """The open feeds."""
         return list(self._feeds.values())
 
     def close(self) -> None:
-        """End all feeds, the connection, the loop and the thread. Calling it again does nothing."""
+        """Close all feeds, the connection, the loop and the thread. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -352,7 +357,7 @@ class Client:
                     feed.count_derived()
                 self._memory.look()
         finally:
-            for feed in list(self._feeds.values()):  # a call from outside may still come in between
+            for feed in list(self._feeds.values()):  # another thread may still open one meanwhile
                 await feed.close()
             for watch in list(self._watches.values()):
                 await watch.close()
@@ -395,7 +400,7 @@ class Client:
         return watch
 
     def _archive(self, subject: str | None) -> Callable[[dict[str, Any]], Query] | None:
-        """What asks the history service at `subject`, None without one."""
+        """A function that queries the history service at `subject`; None if there is none."""
         if subject is None:
             return None
         headers = query_headers(ARCHIVE_CREDIT, "arrow")
@@ -414,7 +419,7 @@ class Client:
         return query
 
     def _count(self, holder: Holder) -> None:
-        """Have what `holder` holds count; when memory is short and nobody has read it, it is closed."""
+        """Count `holder` towards the memory ceiling, which may close it if nobody reads it."""
         self._memory.join(holder, self._evict)
 
     def _evict(self, holder: Holder) -> None:
@@ -429,11 +434,11 @@ class Client:
 
     async def _close_one(self, holder: Holder) -> None:
         await self._close_unread(UNREAD, holder)
-        self._memory.note(holder)  # where it was read meanwhile, it counts again
+        self._memory.note(holder)  # if it was read meanwhile, it stays and counts again
 
     async def _close_unread(self, seconds: float, only: Holder | None = None) -> None:
-        """Close what nobody has read for so long; or `only` this, if that is so of it."""
-        with self._finding:  # so that nobody gets what is about to be closed
+        """Close every feed, watch and query without a reader for `seconds`. With `only`, just that one."""
+        with self._finding:  # so that no caller gets one that is about to be closed
             limit = monotonic() - seconds
             held: list[Feed | Watch | Query] = [*self._feeds.values(), *self._watches.values()]
             held += self._queries

@@ -1,4 +1,4 @@
-"""ISO 8601 durations, as the JetStream community writes look-backs: "PT5M", "PT6H", "P1D"."""
+"""Parses and formats ISO 8601 durations, such as the look-backs "PT5M", "PT6H" and "P1D"."""
 
 import re
 
@@ -6,17 +6,17 @@ import pandas as pd
 
 from .errors import DurationError
 
-# pandas reads "P1M" (a month in ISO 8601) as a minute and knows no years: both have no fixed
-# length, so they are refused here before pandas sees them.
+# Months and years have no fixed length, so they are rejected here. pandas would parse "P1M", a month in
+# ISO 8601, as a minute.
 _FIXED = re.compile(r"P(?=\d|T\d)(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
 LONGEST = pd.Timedelta(days=366)
 
 
 def parse_duration(text: str, what: str = "look-back") -> pd.Timedelta:
-    """The length of an ISO 8601 duration of weeks, days, hours, minutes and seconds.
+    """Parse an ISO 8601 duration of weeks, days, hours, minutes and seconds.
 
-    Raises DurationError, which calls it `what`, when `text` is something else, is zero, or is longer than
-    366 days.
+    Raises DurationError if `text` is anything else, is zero, or is longer than 366 days. `what` names the
+    value in the error.
     Rule: https://en.wikipedia.org/wiki/ISO_8601#Durations
     """
     shown = repr(f"{text[:40]}…" if isinstance(text, str) and len(text) > 40 else text)
@@ -27,7 +27,7 @@ def parse_duration(text: str, what: str = "look-back") -> pd.Timedelta:
         )
     try:
         length = pd.Timedelta(text)
-    except (ValueError, OverflowError):  # more than pandas can count
+    except (ValueError, OverflowError):  # more than a Timedelta can hold
         length = pd.Timedelta.max
     if not pd.Timedelta(0) < length <= LONGEST:
         raise DurationError(f"The {what} {shown} must be longer than zero and at most {LONGEST.days} days.")
@@ -35,7 +35,7 @@ def parse_duration(text: str, what: str = "look-back") -> pd.Timedelta:
 
 
 def format_duration(length: pd.Timedelta) -> str:
-    """A length in words for people: "5 minutes", "6 hours", "1 day 12 hours"."""
+    """A duration in words: "5 minutes", "6 hours", "1 day 12 hours"."""
     parts = length.components
     words = [
         f"{count} {unit}" + ("" if count == 1 else "s")
@@ -51,7 +51,8 @@ def format_duration(length: pd.Timedelta) -> str:
 
 
 def iso_duration(length: pd.Timedelta) -> str:
-    """The shortest text that parse_duration reads as `length`: "PT90M" is "PT1H30M", seven days are "P7D"."""
+    """The canonical ISO 8601 text of `length`, as read by parse_duration: 90 minutes are "PT1H30M", seven
+    days "P7D"."""
     parts = length.components
     seconds = f"{(length % pd.Timedelta(minutes=1)).value / 1e9:.9f}".rstrip("0").rstrip(".")
     time = "".join(

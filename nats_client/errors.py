@@ -1,33 +1,33 @@
-"""Everything that can go wrong, as one tree. Each sentence names the value and the way out.
+"""All errors that Lookback raises. Each message names the value and what to do.
 
 LookbackError
-├── SettingsError           a setting is unknown, unreadable or contradicts another
-├── DurationError           a look-back that is not an ISO 8601 duration such as "PT5M"
-├── SubjectError            a subject, or a filter, that NATS does not allow
-├── ConnectionFailed        no connection to NATS; the client keeps trying
-│   ├── ServerUnreachable   nothing answers at the address
-│   ├── LoginRefused        the server does not accept the credentials
-│   │   └── TokenRefused    the token service, or the server, does not grant the role
-│   ├── TokenUnavailable    the token service is not there, or has no token at the moment
-│   └── TlsFailed           the certificates do not fit
+├── SettingsError           a setting is unknown or invalid, or contradicts another
+├── DurationError           a look-back is not an ISO 8601 duration such as "PT5M"
+├── SubjectError            NATS does not allow a subject or filter
+├── ConnectionFailed        no connection to NATS; the client retries
+│   ├── ServerUnreachable   no NATS server answers at the address
+│   ├── LoginRefused        the server rejects the credentials
+│   │   └── TokenRefused    the token service or the server refuses the role
+│   ├── TokenUnavailable    the token service does not answer, or cannot issue a token now
+│   └── TlsFailed           the TLS handshake failed
 ├── StreamNotFound          the server has no such stream
 ├── KeyNotFound             a key-value bucket has no such key; also a KeyError
 ├── TooManyKeys             a bucket has more keys than its mapping may hold
 ├── TooManySubjects         a stream has more subjects than may be counted
-├── RequestFailed           a request to the server or a service ended without an answer
-│   ├── RequestRefused      the server, or what the login permits, says no
+├── RequestFailed           a request to the server or a service got no usable reply
+│   ├── RequestRefused      the server refuses it, or the login does not permit it
 │   │   ├── NotPermitted    the login does not permit a subject
 │   │   └── MessageNotFound the stream holds no such message
-│   ├── NoResponders        nobody listens to the subject
-│   ├── RequestTimeout      somebody listens, and did not answer in time
-│   ├── ServiceError        the service answered with an error of its own
-│   ├── AnswerBroken        chunks of an answer that cannot be read, or are missing
-│   └── AnswerTooLarge      more rows than are kept of one answer
-├── PayloadError            a payload, or a header, that cannot be sent
-├── ColumnError             a column that is not there, or is of another kind
-├── ThresholdError          a threshold that is no finite number
+│   ├── NoResponders        nobody is subscribed to the subject
+│   ├── RequestTimeout      no reply in time, although somebody is subscribed
+│   ├── ServiceError        the service replied with an error
+│   ├── AnswerBroken        chunks of a result are unreadable or missing
+│   └── AnswerTooLarge      a result has more rows or bytes than are kept
+├── PayloadError            a payload or header cannot be sent
+├── ColumnError             a column does not exist, or is of another kind
+├── ThresholdError          a threshold is not a finite number
 ├── NotSignedIn             the viewer is not signed in, or has no role
-└── ClosedError             the client or the feed has been closed
+└── ClosedError             the client, feed, watch or query has been closed
 """
 
 from collections.abc import Iterable
@@ -35,78 +35,78 @@ from difflib import get_close_matches
 
 
 class LookbackError(Exception):
-    """Base of all errors that Lookback raises itself; its text is meant for the person at the screen."""
+    """Base of all errors that Lookback raises. Its text is written for the viewer."""
 
 
 class SettingsError(LookbackError):
-    """A setting is unknown, unreadable, or contradicts another."""
+    """A setting is unknown or invalid, or contradicts another."""
 
 
 class DurationError(LookbackError):
-    """A text is not an ISO 8601 duration with a fixed length."""
+    """A text is not an ISO 8601 duration of fixed length, or is zero or too long."""
 
 
 class SubjectError(LookbackError):
-    """A subject or filter is not one that NATS allows."""
+    """NATS does not allow a subject, a filter, or the name of a stream, bucket, key or service."""
 
 
-class ConnectionFailed(LookbackError):  # noqa: N818 - a state that passes, not a mistake of the caller
-    """There is no connection to NATS at the moment; the client keeps trying."""
+class ConnectionFailed(LookbackError):  # noqa: N818 - a temporary state, not a mistake of the caller
+    """There is no connection to NATS now; the client retries."""
 
 
 class ServerUnreachable(ConnectionFailed):
-    """Nothing answers at any of the configured addresses."""
+    """No NATS server answers at the configured address."""
 
 
 class LoginRefused(ConnectionFailed):
-    """The server answered, and does not accept the credentials."""
+    """The server answered and rejected the credentials."""
 
 
 class TokenRefused(LoginRefused):
-    """The token service does not grant the role, or the server does not take its token."""
+    """The token service refuses the role, or the server refuses its token."""
 
 
 class TokenUnavailable(ConnectionFailed):
-    """The token service is not there, does not answer, or cannot make a token at the moment."""
+    """The token service is not running, does not answer, or cannot issue a token now."""
 
 
 class TlsFailed(ConnectionFailed):
-    """The server answered, and the TLS handshake failed."""
+    """The server answered, but the TLS handshake failed."""
 
 
-class StreamNotFound(LookbackError):  # noqa: N818 - the field's own word (error code 10059)
+class StreamNotFound(LookbackError):  # noqa: N818 - the name that NATS uses (error code 10059)
     """The server has no stream of that name (JetStream error code 10059)."""
 
 
-class KeyNotFound(LookbackError, KeyError):  # noqa: N818 - the field's own word
-    """A key-value bucket has no such key, or has it no more."""
+class KeyNotFound(LookbackError, KeyError):  # noqa: N818 - the name that NATS uses
+    """A key-value bucket has no such key, or the key was deleted."""
 
-    __str__ = Exception.__str__  # KeyError's would put the sentence in quotes
+    __str__ = Exception.__str__  # that of KeyError would put the text in quotes
 
 
 class TooManyKeys(LookbackError):  # noqa: N818 - an outcome
-    """A bucket has more keys than its mapping may hold, so what was asked for is not known."""
+    """A bucket has more keys than its mapping may hold, so the mapping cannot answer."""
 
 
 class TooManySubjects(LookbackError):  # noqa: N818 - an outcome
-    """A stream has more subjects than may be counted: its publishers would wait meanwhile."""
+    """A stream has more subjects than may be counted, because counting blocks its publishers."""
 
     def __init__(self, sentence: str, total: int) -> None:
         super().__init__(sentence)
         self.total = total
-        """Subjects of the stream."""
+        """Number of subjects of the stream."""
 
 
 class RequestFailed(LookbackError):  # noqa: N818 - an outcome
-    """A request to the server ended without an answer, or with an error that passes by itself."""
+    """A request got no reply, or an error that may be temporary."""
 
 
 class RequestRefused(RequestFailed):
-    """The server answered no, or the login does not permit to ask: trying again alone does not help."""
+    """The server refuses a request, or the login does not permit it. A retry alone does not help."""
 
 
 class NotPermitted(RequestRefused):
-    """The login does not permit to publish, or to subscribe, to a subject."""
+    """The login does not permit publishing or subscribing to a subject."""
 
 
 class MessageNotFound(RequestRefused):
@@ -114,56 +114,56 @@ class MessageNotFound(RequestRefused):
 
 
 class NoResponders(RequestFailed):
-    """Nobody listens to the subject of a request: NATS says so at once."""
+    """Nobody is subscribed to the subject of a request; NATS reports that at once."""
 
 
 class RequestTimeout(RequestFailed):
-    """Somebody listens to the subject of a request, and no answer came in time."""
+    """No reply came in time, although somebody is subscribed to the subject of the request."""
 
 
 class ServiceError(RequestFailed):
-    """A service answered with an error of its own, as the service protocol has it (ADR-32)."""
+    """A service replied with an error, in the format of the service protocol (ADR-32)."""
 
     def __init__(self, sentence: str, *, code: str = "", description: str = "", data: bytes = b"") -> None:
         super().__init__(sentence)
         self.code = code
-        """Header `Nats-Service-Error-Code`, as a rule a number like those of HTTP."""
+        """Header `Nats-Service-Error-Code`, usually a number like an HTTP status."""
         self.description = description
         """Header `Nats-Service-Error`."""
         self.data = data
-        """The payload that came with it."""
+        """The payload of that reply."""
 
 
 class AnswerBroken(RequestFailed):
-    """A chunk of an answer cannot be read, or fewer rows came than the service said."""
+    """A chunk of a result cannot be read, or fewer rows arrived than the service announced."""
 
 
 class AnswerTooLarge(RequestFailed):
-    """An answer has more rows or bytes than are kept of one; the first ones are."""
+    """A result has more rows or bytes than are kept. The first rows are kept."""
 
 
 class PayloadError(LookbackError):
-    """A payload, or a header, cannot be sent: too large for the server, or not to be written as JSON."""
+    """A payload or header cannot be sent: it is too large for the server, or cannot be encoded."""
 
 
 class ColumnError(LookbackError):
-    """A column is not there, or is of another kind than asked for."""
+    """A column does not exist, or is of another kind than requested."""
 
 
 class ThresholdError(LookbackError):
-    """A threshold is something else than a finite number."""
+    """A threshold is not a finite number."""
 
 
 class NotSignedIn(LookbackError):  # noqa: N818 - a state
-    """Nobody is signed in where somebody has to be, or somebody without a role."""
+    """A page needs a signed-in viewer, and nobody is signed in, or the viewer has no role."""
 
 
 class ClosedError(LookbackError):
-    """The client or the feed has been closed."""
+    """The client, feed, watch or query has been closed."""
 
 
 def one_of(wrong: str, known: Iterable[str], *, what: str) -> str:
-    """A sentence on what exists instead of `wrong`: the nearest name first, then the rest (at most 12)."""
+    """Sentences that list the `known` names, at most 12, and suggest the one nearest to `wrong`."""
     names = sorted(known)
     if not names:
         return f"There are no {what}s yet."

@@ -1,4 +1,4 @@
-"""What happens to a connection, a feed or a bucket: logged once, with its reason, and kept for pages."""
+"""Events of a connection, feed or bucket, with their reasons: logged, and kept for display on pages."""
 
 import logging
 import threading
@@ -6,43 +6,43 @@ import time
 from dataclasses import dataclass
 
 MOST_KEPT = 20
-"""Events of one feed, connection or bucket that are kept."""
+"""Events kept per connection, feed or bucket."""
 LONGEST = 500
-"""Characters of a reason."""
+"""Maximum characters of a reason."""
 
 _log = logging.getLogger("nats_client")
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened."""
+    """One event, with the number of times it happened in a row."""
 
     at: float
-    """When it happened the last time in a row, seconds since the epoch, by our own clock."""
+    """When it last happened, seconds since the epoch, by our own clock."""
     what: str
-    """In a few words, as "reconnecting"."""
+    """The event in a few words, such as "reconnecting"."""
     why: str
-    """The reason, as one line; empty where there is nothing to say."""
+    """The reason, on one line; may be empty."""
     times: int = 1
     """How often it happened in a row."""
 
 
 class Events:
-    """The newest events of one thing. Any thread may note and read them.
+    """The newest events of one connection, feed or bucket. Thread-safe.
 
-    An event that repeats the newest one is counted, and not logged again: what is tried each second fails
-    each second.
+    If an event repeats the newest one, it is counted and not logged again, so that retries do not flood the
+    log.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        """What they happened to, as it is called in the log."""
+        """What the events belong to, as named in the log."""
         self._kept: tuple[Event, ...] = ()
         self._lock = threading.Lock()
 
     def note(self, what: str, why: object = "", level: int = logging.INFO) -> None:
-        """Keep an event and log it. Line ends and control characters in `why`, which may come from a server,
-        are written as escapes."""
+        """Add an event and log it. Line breaks and control characters in `why` are escaped, because it may
+        come from a server."""
         reason = _one_line(str(why))
         with self._lock:
             newest = self._kept[-1] if self._kept else None
@@ -55,7 +55,7 @@ class Events:
 
     @property
     def newest(self) -> tuple[Event, ...]:
-        """The events that are kept, oldest first."""
+        """The kept events, oldest first."""
         return self._kept
 
 

@@ -1,8 +1,8 @@
 """The memory ceiling of the process, for all feeds, queries and buckets of all clients together.
 
-Each of them reports its size as it grows. Above the ceiling, those that nobody has read for a while are
-closed, least recently read first. Then the largest drop their oldest rows, all down to the same size,
-so that whoever holds less than an equal share loses nothing.
+Each holder (a feed, query or bucket) reports its size as it grows. Above the ceiling, holders that nobody has
+read for a minute are closed, least recently read first. Then the largest are shrunk to a common size, so that
+a holder with less than an equal share loses nothing.
 """
 
 import contextlib
@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 UNREAD = 60.0
-"""Seconds without a reader after which something may be closed for want of memory."""
+"""Seconds without a reader after which a holder may be closed when memory is short."""
 AIM = 0.9
-"""Share of the ceiling that is left in use when it was met: the next time is then not at the next message."""
+"""Share of the ceiling that may stay in use after making room, so that the next message does not trigger it
+again."""
 SMALLEST = 1 << 20
-"""Bytes that anything may hold in any case: the newest rows are always there."""
+"""Bytes that a holder may always have, so that its newest rows are always there."""
 MOST = 2 << 30
-"""Bytes of the ceiling that no setting names, at most."""
+"""Maximum of the default ceiling, in bytes."""
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 class Holder(Protocol):
-    """Something that holds rows or values."""
+    """Something that holds rows or values, such as a feed."""
 
     last_read: float
 
@@ -35,14 +36,14 @@ class Holder(Protocol):
         """Bytes that it holds."""
 
     def shrink(self, nbytes: int, ceiling: int) -> None:
-        """Hold at most `nbytes` from now on, since all together may hold `ceiling`."""
+        """Hold at most `nbytes` from now on, because all holders together may have at most `ceiling`."""
 
     def relax(self) -> None:
-        """Hold as much as it may by itself."""
+        """Undo `shrink`: only its own ceiling applies again."""
 
 
 Evict = Callable[[Any], None]
-"""Closes the holder that it is given."""
+"""Closes a holder."""
 
 
 class Memory:
@@ -59,41 +60,42 @@ class Memory:
 
     @property
     def ceiling(self) -> int:
-        """In bytes: the least that a client asks for."""
+        """The ceiling in bytes: the lowest that any client has requested, or else the default."""
         return min(self._asked.values(), default=self._own)
 
     @property
     def total(self) -> int:
-        """Bytes that are held."""
+        """Bytes that all holders have together."""
         return self._total
 
     def ask(self, client: object, ceiling: int | None) -> None:
-        """Have `client` want this ceiling; None: it has no wish, or is closed."""
+        """Set the ceiling that `client` requests, in bytes; None withdraws it."""
         with self._lock:
             self._asked.pop(id(client), None)
             if ceiling is not None:
                 self._asked[id(client)] = ceiling
 
     def join(self, holder: Holder, evict: Evict) -> None:
-        """Count `holder` from now on. `evict`, given it, closes it soon, after which it leaves, unless
-        somebody reads it meanwhile; then it is noted. Until it has left, this may be asked for again."""
+        """Count `holder` from now on. `evict(holder)` has to close it soon and then call leave(); if somebody
+        reads it meanwhile, it has to call note() instead. Until then, `evict` may be called again."""
         with self._lock:
             self._held[holder], self._evict[holder] = 0, evict
         self.note(holder)
 
     def leave(self, holder: Holder) -> None:
-        """Count it no more."""
+        """Stop counting `holder`. A no-op if it is not counted."""
         with self._lock:
             self._total -= self._held.pop(holder, 0)
             self._evict.pop(holder, None)
             self._squeezed.discard(holder)
 
     def room_for(self, holder: Holder) -> int:
-        """Bytes by which it may grow before others have to give up something."""
+        """Bytes that `holder` may still add before the ceiling is reached."""
         return max(0, self.ceiling - self._total)
 
     def note(self, holder: Holder) -> None:
-        """Count what it holds now, and make room where that is too much in all."""
+        """Update the size of `holder`. If the total is above the ceiling, make room. A no-op if `holder` is
+        not counted."""
         with self._lock:
             if holder not in self._held:
                 return
@@ -104,7 +106,7 @@ class Memory:
                 self._make_room()
 
     def look(self) -> None:
-        """Count everything anew; where there is plenty of room again, nobody is kept short any longer."""
+        """Recount all holders. Above the ceiling, make room; at less than AIM / 2 of it, lift all limits."""
         with self._lock:
             self._count()
             if self._total > self.ceiling:
@@ -132,7 +134,7 @@ class Memory:
                 break
             total -= self._held[holder]
             self._evict[holder](holder)
-            self._held[holder] = 0  # it goes, as soon as its own thread comes to it
+            self._held[holder] = 0  # its own thread will close it
         if total > aim:
             level = _level([size for size in self._held.values() if size], aim)
             for holder in [each for each, size in self._held.items() if size > level]:
@@ -143,7 +145,7 @@ class Memory:
 
 
 def _level(sizes: list[int], most: int) -> int:
-    """The size to which the largest of `sizes` must come down, so that all together are at most `most`."""
+    """The size to which the largest of `sizes` must shrink, so that the total is at most `most`."""
     left, count = most, len(sizes)
     for size in sorted(sizes):
         if size * count >= left:
@@ -153,14 +155,14 @@ def _level(sizes: list[int], most: int) -> int:
 
 
 def default_ceiling() -> int:
-    """Half of the memory that this process may have, at most MOST."""
+    """Half of the memory available to this process, at most MOST, in bytes."""
     limits = [MOST * 2]
-    with contextlib.suppress(AttributeError, ValueError, OSError):  # a system that does not say
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # the system does not report it
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with contextlib.suppress(OSError, ValueError):  # no limit there
+    with contextlib.suppress(OSError, ValueError):  # no cgroup limit
         limits.append(int(_CGROUP.read_text()))
     return min(limits) // 2
 
 
 PROCESS = Memory()
-"""Of this process: all its clients share it."""
+"""The ceiling of this process, shared by all its clients."""

@@ -1,4 +1,4 @@
-"""Functions as they are written: to tell whether a library's own still are what they were."""
+"""Signatures and attribute names of a library's classes, to detect changes in private code that we use."""
 
 import inspect
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def written(function: Callable[..., Any]) -> str:
-    """A function's head without annotations, such as "async _close(self, status, do_cbs=True)"."""
+    """A function's signature without annotations, such as "async _close(self, status, do_cbs=True)"."""
     signature = inspect.signature(function)
     bare = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
     head = signature.replace(parameters=bare, return_annotation=signature.empty)
@@ -14,6 +14,6 @@ def written(function: Callable[..., Any]) -> str:
 
 
 def names_in(owner: type, besides: str = "") -> set[str]:
-    """The attributes that the methods of a class name, but for the method `besides`."""
+    """Names of globals and attributes that the methods of `owner` use, except the method `besides`."""
     functions = [each for name, each in vars(owner).items() if inspect.isfunction(each) and name != besides]
     return {name for function in functions for name in function.__code__.co_names}

@@ -1,4 +1,4 @@
-"""Rules of subjects, of the names that become part of one, and of patterns that name their tokens.
+"""Checks subjects, and names that become part of one, and parses patterns with named tokens.
 
 Source: https://docs.nats.io/nats-concepts/subjects and ADR-6 (naming rules) of the NATS architecture notes.
 """
@@ -10,19 +10,20 @@ from typing import NamedTuple
 from .errors import SubjectError
 
 LONGEST = 1000
-"""Bytes of a subject or filter: at 4,096 bytes a line the server ends the whole connection, for everybody."""
+"""Maximum bytes of a subject or filter. A control line of more than 4,096 bytes makes the server close the
+connection, which all viewers share."""
 LONGEST_NAME = 255
-"""Bytes of a stream's name, as in the server (JSMaxNameLen)."""
+"""Maximum bytes of a stream's name, as in the server (JSMaxNameLen)."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9_-]+")
 _NOT_IN_NAMES = set(" \t\r\n\0.*>/\\")
 
 ENVELOPE = ("_time", "_subject", "_seq")
-"""Columns that every row has, whatever its subject and payload."""
+"""Columns that every row has, regardless of its subject and payload."""
 
 
 def check_filter(subject: str) -> str:
-    """`subject` when it may stand as a filter, wildcards allowed. Raises SubjectError otherwise."""
+    """Return `subject` if it is a valid filter; wildcards are allowed. Raises SubjectError otherwise."""
     if not isinstance(subject, str) or not _is_filter(subject):
         raise _not_allowed(subject)
     if not _fits(subject, LONGEST):
@@ -31,7 +32,7 @@ def check_filter(subject: str) -> str:
 
 
 def check_subject(subject: str) -> str:
-    """`subject` when a message may be sent to it: no wildcards. Raises SubjectError otherwise."""
+    """Return `subject` if one can publish to it: no wildcards. Raises SubjectError otherwise."""
     if not isinstance(subject, str) or not subject:
         raise SubjectError("A request needs a subject, such as 'orders.status'.")
     if not _fits(subject, LONGEST) or not subject.isprintable():
@@ -47,7 +48,7 @@ def check_subject(subject: str) -> str:
 
 
 def check_stream_name(name: str) -> str:
-    """`name` when a stream may be called so. Raises SubjectError otherwise."""
+    """Return `name` if it is a valid stream name. Raises SubjectError otherwise."""
     if not isinstance(name, str) or not name or _NOT_IN_NAMES & set(name):
         raise SubjectError(
             f"{_shown(name)} cannot be the name of a stream: no spaces, dots, slashes or wildcards."
@@ -60,7 +61,7 @@ def check_stream_name(name: str) -> str:
 
 
 def check_bucket(name: str) -> str:
-    """`name` when a key-value bucket may be called so (ADR-8). Raises SubjectError otherwise."""
+    """Return `name` if it is a valid bucket name (ADR-8). Raises SubjectError otherwise."""
     if not isinstance(name, str) or not _BUCKET.fullmatch(name):
         raise SubjectError(f"{_shown(name)} cannot be the name of a bucket: letters, digits, - and _ only.")
     check_stream_name(f"KV_{name}")
@@ -68,17 +69,17 @@ def check_bucket(name: str) -> str:
 
 
 def check_service(name: str) -> str:
-    """`name` when a service may be called so (ADR-32). Raises SubjectError otherwise."""
+    """Return `name` if it is a valid service name (ADR-32). Raises SubjectError otherwise."""
     if not isinstance(name, str) or not _BUCKET.fullmatch(name):
         raise SubjectError(f"{name!r} cannot be the name of a service: letters, digits, - and _ only.")
     return name
 
 
 def check_key(key: str) -> str:
-    """`key` when it names one key of a bucket. Raises SubjectError otherwise.
+    """Return `key` if it can be a key of a bucket. Raises SubjectError otherwise.
 
-    ADR-8 allows letters, digits and -/_=. in a key that is written. Clients can be told not to look, so what
-    is read may be whatever a subject without wildcards may be.
+    ADR-8 allows letters, digits and -/_=. in keys. But clients can turn that check off when they write, so
+    reading accepts any subject without wildcards.
     """
     tokens = key.split(".") if isinstance(key, str) else [""]
     if any(not token or token in ("*", ">") or any(c in token for c in " \t\r\n\0") for token in tokens):
@@ -92,17 +93,17 @@ def check_key(key: str) -> str:
 
 
 class Pattern(NamedTuple):
-    """A filter, and what some of its tokens are called."""
+    """A filter, and the names of its tokens."""
 
     filter: str
-    """What NATS is asked for: a subject in which wildcards stand for the named tokens."""
+    """The filter for NATS, with wildcards in place of the named tokens."""
     names: tuple[str, ...] = ()
-    """A name for each token of the filter, empty where it has none; without any name, none at all."""
+    """One name per token of the filter, "" for a token without one. Empty if no token has a name."""
 
 
 def parse_pattern(subject: str) -> Pattern:
-    """`subject` with its named tokens as wildcards: "a.{x}.b" asks for "a.*.b" and calls the second token
-    x; "{rest>}" as the last token stands for ">" and holds all that follow. A plain filter is a pattern
+    """Parse a filter with named tokens: "a.{x}.b" becomes the filter "a.*.b" and names its second token x.
+    "{rest>}" as the last token becomes ">" and names all tokens from there on. A plain filter is a pattern
     without names. Raises SubjectError."""
     if not isinstance(subject, str) or not ({"{", "}"} & set(subject)):
         return Pattern(check_filter(subject))
@@ -134,7 +135,7 @@ def parse_pattern(subject: str) -> Pattern:
 
 
 def matches(subject: str, pattern: str) -> bool:
-    """Whether `subject`, without wildcards, is one of those that the filter `pattern` names."""
+    """True if `subject`, which has no wildcards, matches the filter `pattern`."""
     tokens, wanted = subject.split("."), pattern.split(".")
     if wanted[-1] == ">":
         wanted = wanted[:-1]
@@ -146,14 +147,14 @@ def matches(subject: str, pattern: str) -> bool:
 
 
 def within(one: str, other: str) -> bool:
-    """Whether the filter `other` names all subjects that the filter `one` does."""
+    """True if every subject that matches the filter `one` also matches the filter `other`."""
     if one.endswith(">") and not other.endswith(">"):
         return False
     return matches(one, other)
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether there can be a subject that both of these filters name."""
+    """True if some subject can match both filters."""
     left, right = one.split("."), other.split(".")
     for a, b in zip(left, right, strict=False):
         if ">" in (a, b):
@@ -164,11 +165,12 @@ def overlap(one: str, other: str) -> bool:
 
 
 def token_columns(names: Sequence[str], subjects: Iterable[str]) -> dict[str, list[str | None]]:
-    """For each of the `names` of a pattern, that token of each of `subjects`; None where there is none."""
+    """A column for each of the `names` of a pattern: that token of each of `subjects`, None if a subject has
+    too few tokens."""
     split = [subject.split(".") for subject in subjects]
     return {
         name: [
-            # Only of the last can more than one token be left: its name stands for all that follow.
+            # Only the last name can have several tokens left: it may stand for ">".
             (".".join(tokens[i:]) if i == len(names) - 1 else tokens[i]) if i < len(tokens) else None
             for tokens in split
         ]
@@ -189,7 +191,7 @@ def _is_filter(subject: str) -> bool:
 def _fits(text: str, most: int) -> bool:
     try:
         return len(text.encode()) <= most
-    except UnicodeEncodeError:  # half a surrogate pair, which no protocol carries
+    except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot encode
         return False
 
 

@@ -1,8 +1,8 @@
-"""What workflows report, read into runs, jobs, steps and log lines.
+"""Builds runs, jobs, steps and log lines from the events that workflows report.
 
-Subjects and payloads are those at the top of services/workflow.py. Events may come late, twice, in any
-order, with parts missing, or from a program that does not keep to the rules: each run is worked out from
-whatever is there, and says how much is not. The feeds that are read here have `time="time"`.
+The top of services/workflow.py describes subjects and payloads. Events may be late, duplicated, out of order,
+missing, or from a program that breaks the protocol. Each run is built from whatever has arrived, and missing
+events are counted. All feeds passed to this module must have `time="time"`.
 """
 
 import contextlib
@@ -21,45 +21,45 @@ from .table.values import Codes, Floats, Ints
 
 STREAM = "WORKFLOWS"
 OF_RUNS = "workflow.*.*.-.-.*"
-"""Starts and ends of runs, without those of their jobs and steps, and their log lines."""
+"""Filter for the events of runs themselves, without those of their jobs and steps and without log lines."""
 HEARTBEATS = "workflow-heartbeat.>"
 KEPT = "P7D"
-"""How long the stream keeps what is reported."""
+"""How long the stream keeps events."""
 HEARTBEATS_WITHIN = "PT5M"
-"""Look-back that tells which runs live; three of the longest intervals fit into it."""
+"""Look-back for heartbeats, to decide which runs are alive. More than MISSED * LONGEST_INTERVAL."""
 LONGEST_INTERVAL = 60.0  # seconds
 USUAL_INTERVAL = 5.0  # seconds
 MISSED = 3  # heartbeats
 WRONG_CLOCK = 5 * 10**9
-"""ns that a program's clock may differ from the server's, and messages be under way, before its times are
+"""ns by which a program's times may differ from the server's, delivery included, before they are
 corrected."""
 SETTLED = 3 * 10**9
-"""ns after which what was sent before a heartbeat should have arrived, too."""
+"""ns after a heartbeat by which all earlier events should have arrived."""
 
 Places = dict[tuple[str, str], dict[str, int]]
-"""Of one run: job and step, then event, to the row of that event which counts."""
+"""Rows of one run: (job, step) to event name to the row that counts for that event."""
 P = TypeVar("P", bound="Part")
 Status = Literal["running", "succeeded", "failed", "cancelled", "lost"]
-"""A run is lost when its heartbeats have ceased without an end; a job or step when its run is over and its
-own end was never reported."""
+"""A run is "lost" if its heartbeats stopped and its end was never reported. A job or step is "lost" if its
+run is over and its own end was never reported."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What runs, jobs and steps have in common. Times are ns since the epoch, UTC, by the server's clock."""
+    """Base of runs, jobs and steps. Times are ns since the epoch, UTC, by the server's clock."""
 
     name: str
-    """As the program calls it; untrusted."""
+    """The name that the program reported; untrusted."""
     status: Status = "running"
     started: int | None = None
-    """None where nothing of it is known but its end."""
+    """None if only its end is known."""
     ended: int | None = None
     seconds: float | None = None
-    """How long it took, None until its end is known."""
+    """Its duration in seconds; None until its end is known."""
     error: str = ""
 
     def took(self, now: int) -> float | None:
-        """Seconds it took, or has been running for by now; None where nobody knows."""
+        """Seconds that it took, or has been running at `now` (ns since the epoch, UTC); None if unknown."""
         if self.status == "running" and self.started is not None:
             return max(0.0, (now - self.started) / 1e9)
         return self.seconds
@@ -67,16 +67,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Step(Part):
-    """The smallest part of a run."""
+    """One step of a job."""
 
     token: str = ""
-    """What it is called in subjects: "job.step"."""
+    """Its name in subjects: "job.step"."""
     done: float | None = None
     total: float | None = None
 
     @property
     def progress(self) -> float | None:
-        """How far it is, 0 to 1; None where nobody knows."""
+        """Its progress from 0 to 1; None if unknown."""
         if self.done is None or not self.total or not self.total > 0:
             return None
         return min(1.0, max(0.0, self.done / self.total))
@@ -84,7 +84,7 @@ class Step(Part):
 
 @dataclass(frozen=True)
 class Job(Part):
-    """A part of a run that has steps. Steps that are in no job have one without a name."""
+    """A job of a run, with its steps. Steps outside any job are in a job with an empty name."""
 
     token: str = ""
     steps: tuple[Step, ...] = ()
@@ -92,25 +92,25 @@ class Job(Part):
 
 @dataclass(frozen=True)
 class Run(Part):
-    """One run of a workflow; its name is the workflow's."""
+    """One workflow run; `name` is the workflow's name."""
 
     key: str = ""
-    """Workflow and run as they are in subjects: "archive.20261125T130501-8f3a2c"."""
+    """Its workflow and run tokens in subjects: "archive.20261125T130501-8f3a2c"."""
     trigger: str = ""
     program: str = ""
     host: str = ""
     pid: int | None = None
     interval: float = USUAL_INTERVAL
-    """Seconds between two heartbeats."""
+    """Seconds between heartbeats."""
     beat: int | None = None
     """When the server stored its start or its last heartbeat, whichever is newer."""
     heard: int | None = None
-    """When the server stored the last that is known of it."""
+    """When the server stored its newest event or heartbeat."""
     delay: int = 0
-    """The least time from when an event happened, by the program's clock, to when it was stored; ns."""
+    """The smallest difference between the server's storage time and the program's time of an event, ns."""
     jobs: tuple[Job, ...] = ()
     unsent: int = 0
-    """Events that the program gave up, since it could not reach NATS for long."""
+    """Events that the program dropped because its queue was full; it could not reach NATS for long."""
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -118,9 +118,11 @@ class Run(Part):
         return tuple(step for job in self.jobs for step in job.steps)
 
     def at(self, now: int, listening: int = 0) -> "Run":
-        """The run as it is `now` (ns, the server's clock): lost, when its heartbeats have ceased.
+        """The run at `now` (ns since the epoch, the server's clock): "lost" if it has missed more than MISSED
+        heartbeats.
 
-        Silence counts from `listening` on: while the server itself was away, nobody could be heard.
+        Time before `listening` (ns since the epoch) does not count as missed: there was no connection, so no
+        heartbeat could arrive.
         """
         status: Status = self.status
         if status == "running":
@@ -143,21 +145,22 @@ class Run(Part):
 
 @dataclass(frozen=True, eq=False)
 class Log:
-    """The log lines of one run in their order, each once; one entry a line in all of the arrays."""
+    """The log lines of one run, in order and without duplicates. Each array has one entry per line."""
 
     time: Ints = field(repr=False)
-    """When it happened, ns since the epoch, UTC."""
+    """When the line was written, ns since the epoch, UTC."""
     step: Codes = field(repr=False)
-    """Positions in `steps`."""
+    """Indices into `steps`."""
     text: Codes = field(repr=False)
-    """Positions in `texts`."""
+    """Indices into `texts`."""
     steps: tuple[str, ...] = ()
-    """Tokens, "job.step"."""
+    """Step tokens, "job.step"."""
     texts: tuple[str, ...] = field(default=(), repr=False)
 
     def lines(self, step: str | None = None, search: str = "", last: int = 500) -> tuple[pd.DataFrame, int]:
-        """The `last` lines of the `step` (its token), or of all, that contain `search` in upper or lower
-        case: columns `time` (UTC), `step` (token) and `text`; and how many there are in all."""
+        """The newest `last` matching lines, and the number of all matching lines. Lines match if they are of
+        `step` (a token; None for all steps) and contain `search`, ignoring case. Columns: `time` (UTC),
+        `step` (token), `text`."""
         wanted = np.ones(len(self.text), dtype=bool)
         if step is not None:
             wanted &= self.step == (self.steps.index(step) if step in self.steps else -1)
@@ -178,8 +181,9 @@ class Log:
 
 
 def read_runs(events: Snapshot) -> list[Run]:
-    """The runs that `events` tell of, in no order; events of one run or many, with or without those of jobs
-    and steps. Whether a run without an end still lives, its heartbeats know: see `hear`."""
+    """Build the runs in `events`, in no particular order. `events` may be of one or many runs, with or
+    without the events of jobs and steps. Only heartbeats show whether a run without an end is alive: see
+    `hear`."""
     rows = _Rows(events)
     parts: dict[str, Places] = defaultdict(lambda: defaultdict(dict))
     for subject, (first, last) in rows.each_subject().items():
@@ -194,8 +198,8 @@ def read_runs(events: Snapshot) -> list[Run]:
 
 
 def hear(runs: Iterable[Run], beats: Snapshot) -> list[Run]:
-    """The runs with what their heartbeats tell, and those that only heartbeats tell of; the newest first.
-    Nothing is lost yet: see `Run.at`."""
+    """Merge heartbeats into `runs`, and add the runs known only from heartbeats. Newest first. No run is
+    "lost" yet: see `Run.at`."""
     rows = _Rows(beats)
     known = {run.key: run for run in runs}
     for subject, (_, last) in rows.each_subject().items():
@@ -208,7 +212,7 @@ def hear(runs: Iterable[Run], beats: Snapshot) -> list[Run]:
 
 
 def read_log(events: Snapshot) -> Log:
-    """The log lines in the events of one run."""
+    """Extract the log lines from the events of one run."""
     rows = _Rows(events)
     tokens = [subject.split(".") for subject in rows.subjects]
     is_log = np.array([len(each) == 6 and each[5] == "log" for each in tokens], dtype=bool)
@@ -222,8 +226,9 @@ def read_log(events: Snapshot) -> Log:
 
 
 def count_missing(events: Snapshot, beats: Snapshot, key: str, now: int) -> int:
-    """How many events of the run `key` are not among `events`, which are all of that run: those whose
-    number is skipped, and those after the last that a heartbeat tells of."""
+    """The number of missing events of the run `key`: gaps in the numbering of `events`, which must all be of
+    that run, and events that a heartbeat counts but that have not arrived. Heartbeats newer than SETTLED at
+    `now` (ns since the epoch) are ignored."""
     numbers = _Rows(events).number("n")
     numbers = np.unique(numbers[(numbers >= 1) & (numbers < 2**53)])
     last = numbers[-1] if len(numbers) else 0
@@ -236,7 +241,7 @@ def count_missing(events: Snapshot, beats: Snapshot, key: str, now: int) -> int:
 
 
 class _Rows:
-    """A snapshot, ordered by the numbers that the events carry themselves."""
+    """A snapshot, ordered by the numbers that the program gave its events."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -249,11 +254,11 @@ class _Rows:
         self._rank[self._order] = np.arange(len(self._order))
 
     def rank(self, row: int) -> int:
-        """The place of a row among all."""
+        """The position of a row in that order."""
         return int(self._rank[row])
 
     def each_subject(self) -> dict[str, tuple[int, int]]:
-        """The first and the last row of each subject."""
+        """The first and the last row of each subject, in that order."""
         ordered = self.subject[self._order]
         codes, first = np.unique(ordered, return_index=True)
         _, from_end = np.unique(ordered[::-1], return_index=True)
@@ -265,14 +270,14 @@ class _Rows:
         }
 
     def once(self) -> Ints:
-        """The rows in order, those with the same number once."""
+        """The rows in that order, without duplicate numbers."""
         numbers = self._numbers[self._order]
         new = np.ones(len(numbers), dtype=bool)
-        new[1:] = numbers[1:] != numbers[:-1]  # NaN is unlike NaN
+        new[1:] = numbers[1:] != numbers[:-1]  # NaN != NaN, so rows without a number all stay
         return self._order[new]
 
     def number(self, name: str) -> Floats:
-        """A column as numbers, whatever it is; NaN where there are none."""
+        """A column of any kind as numbers; NaN where a value is not a number."""
         values, labels = self._column(name)
         if labels is None:
             return values
@@ -281,7 +286,7 @@ class _Rows:
         return found
 
     def texts(self, name: str) -> tuple[Codes, list[str]]:
-        """A column as codes and labels, whatever it is; -1 where there is none."""
+        """A column of any kind as codes and labels; code -1 where there is no value."""
         values, labels = self._column(name)
         if labels is not None:
             return values, labels
@@ -289,7 +294,7 @@ class _Rows:
         return positions.astype(np.int32), [f"{value:.15g}" for value in found]
 
     def text_at(self, name: str, *rows: int | None) -> str:
-        """The text of a column in the first of `rows` that has one, or ""."""
+        """The text of a column in the first of `rows` that has a value; "" if none has."""
         values, labels = self._column(name)
         for row in rows:
             if row is None:
@@ -303,7 +308,7 @@ class _Rows:
         return ""
 
     def _column(self, name: str) -> tuple[npt.NDArray[Any], list[str] | None]:
-        """Numbers, or codes and their labels."""
+        """A column's numbers and None, or its codes and their labels."""
         found = self._columns.get(name)
         if found is None:
             kind = self.snapshot.columns.get(name)
@@ -321,7 +326,7 @@ class _Rows:
         return found
 
     def number_at(self, name: str, *rows: int | None) -> float | None:
-        """The number of a column in the first of `rows` that has one."""
+        """The number of a column in the first of `rows` that has one; None if none has."""
         values, labels = self._column(name)
         for row in rows:
             if row is not None:
@@ -333,7 +338,8 @@ class _Rows:
         return None
 
     def time_at(self, name: str, *rows: int | None) -> int | None:
-        """A time in ISO 8601 of a column, in ns."""
+        """The ISO 8601 time of a column in the first of `rows` that has one, in ns since the epoch, UTC; None
+        if none has."""
         for row in rows:
             text = self.text_at(name, row) if row is not None else ""
             with contextlib.suppress(ValueError, OverflowError):
@@ -372,7 +378,7 @@ def _run(key: str, parts: Places, rows: _Rows) -> Run:
 
 
 def _joined(run: Run, heard: Run) -> Run:
-    """`run`, with what its last heartbeat adds."""
+    """`run`, merged with its last heartbeat."""
     delay = min(run.delay, heard.delay)
     by = _shift(delay) - _shift(run.delay)
     return replace(
@@ -393,7 +399,7 @@ def _joined(run: Run, heard: Run) -> Run:
 
 
 def _moved(part: P, by: int) -> P:
-    """`part` with its times `by` ns later."""
+    """`part` with its times shifted by `by` ns."""
     return replace(
         part,
         started=None if part.started is None else part.started + by,
@@ -402,12 +408,12 @@ def _moved(part: P, by: int) -> P:
 
 
 def _shift(delay: int) -> int:
-    """What a program's times are put right by, given the least delay of its events."""
+    """The correction of a program's times in ns, given the smallest delay of its events."""
     return delay if abs(delay) > WRONG_CLOCK else 0
 
 
 def _delay(rows: _Rows, row: int) -> int:
-    """From when an event happened, by the program's clock, to when the server stored it; ns."""
+    """The server's storage time of an event minus the program's time of it, in ns."""
     return int(rows.snapshot.received[row]) - int(rows.snapshot.time[row])
 
 
@@ -432,7 +438,7 @@ def _jobs(parts: Places, rows: _Rows, shift: int) -> tuple[Job, ...]:
 
 
 def _around(job: Job) -> Job:
-    """A job of which only the steps are known: from its first step to its last."""
+    """A job without events of its own: times and status come from its steps."""
     started = [step.started for step in job.steps if step.started is not None]
     ended = [step.ended for step in job.steps if step.ended is not None]
     begin, end = min(started, default=None), max(ended, default=None)
@@ -453,7 +459,7 @@ def _step(job: str, step: str, seen: dict[str, int], rows: _Rows, shift: int) ->
 
 
 def _part(part: P, seen: dict[str, int], rows: _Rows, shift: int) -> P:
-    """`part` with status and times, from the rows of its events."""
+    """`part`, with status and times from the rows of its events."""
     time = rows.snapshot.time
     ends = [seen[event] for event in ("finished", "failed") if event in seen]
     end = max(ends, key=rows.rank, default=None)

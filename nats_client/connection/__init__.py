@@ -1,4 +1,4 @@
-"""One connection to NATS that comes back by itself: settings, credentials, and all that touches nats-py.
+"""A NATS connection that reconnects by itself, its settings and credentials, and all code that uses nats-py.
 
 Imports errors, events, signatures and subjects.
 """

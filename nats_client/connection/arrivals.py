@@ -1,4 +1,4 @@
-"""Messages as they arrive: one by one, or a run of them column by column. No code of nats-py."""
+"""Received messages: single ones, or runs of them as columns. Does not use nats-py."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 BEFORE = b"MSG "
-"""What stands before the subject in the line that announces a message."""
+"""What precedes the subject in the control line of a message."""
 
 Arrived = tuple[bytes, bytes, bytes, dict[str, str] | None]
 """Subject, reply subject, payload, headers."""
@@ -14,13 +14,13 @@ Arrived = tuple[bytes, bytes, bytes, dict[str, str] | None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """Messages of one JetStream consumer that came one after the other, column by column."""
+    """Consecutive messages of one JetStream consumer, as columns."""
 
     subjects: list[bytes]
-    """Each with BEFORE before it, as it came."""
+    """The subjects, each still prefixed with BEFORE."""
     acks: npt.NDArray[np.int64]
-    """What the last four tokens of the reply subjects say, a row for each message: stream sequence, consumer
-    sequence, when it was stored (ns since the epoch, UTC), messages still to come."""
+    """The last four tokens of the reply subjects, shape (messages, 4), int64: stream sequence, consumer
+    sequence, storage time (ns since the epoch, UTC), pending messages."""
     payloads: list[bytes]
 
     def __len__(self) -> int:

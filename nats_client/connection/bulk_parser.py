@@ -18,7 +18,7 @@ _HEADED = re.compile(rb"HMSG \S+ \d+ (?:\S+ )?\d+ (\d+)\r\n")
 _LARGE = 65536
 """Messages of at least this many bytes are left to nats-py, which does not copy a partial payload."""
 _LONGEST_LINE = 4096
-"""Maximum bytes of a control line."""
+"""Maximum bytes of a control line in the NATS protocol."""
 _PIECE = 1 << 15
 """Bytes to try for a run if the whole buffer is not one."""
 _SHORTEST_RUN = 4096
@@ -53,15 +53,16 @@ class Taps:
         self._mixed = False
 
     def leaves(self, buffer: bytes | bytearray) -> bool:
-        """True if the start of `buffer` should wait for more bytes."""
+        """True if `buffer` starts with an incomplete tapped message or control line, to be parsed here once
+        more bytes have arrived."""
         found = _MESSAGE.match(buffer)
         if found is not None and found[2] in self.inboxes and int(found[4]) < _LARGE:
             return True
         return b"\r\n" not in buffer[:_LONGEST_LINE] and len(buffer) < _LONGEST_LINE
 
     def take(self, buffer: bytes, at: int) -> int:
-        """Move the tapped messages from position `at` on into their inboxes. Returns the position of the
-        first thing that is something else or incomplete."""
+        """Move consecutive tapped messages, starting at position `at`, into their inboxes. Returns the
+        position of the first byte that is not part of a complete tapped message."""
         step = len(buffer)
         while (found := _MESSAGE.match(buffer, at)) and (inbox := self.inboxes.get(found[2])):
             stop = min(len(buffer), at + step)
@@ -126,7 +127,7 @@ def take_run(buffer: bytes, sid: bytes, reply: bytes) -> tuple[Run, int] | None:
         return None
     common = common_to(sid, reply)
     lines = buffer.split(b"\r\n")
-    lines.pop()  # what follows the last line's end
+    lines.pop()  # the incomplete last line
     count = len(lines) // 2
     payloads = lines[1 : 2 * count : 2]
     text = b"\n".join(lines[0 : 2 * count : 2])

@@ -35,19 +35,19 @@ LIMITS = {
     10047: "there is not enough storage left for it ('max_file')",
     10120: "the account has no limits that allow for so many replicas",
 }
-"""What a JetStream error code says of a limit that is reached, with the server's settings."""
+"""The limit that a JetStream error code reports, with the server's setting."""
 
 
 class TlsNotOffered(nats.errors.Error):
-    """TLS was asked for, and the server offers none."""
+    """TLS was requested, but the server does not offer it."""
 
 
 class Silent(nats.errors.Error):
-    """The server took the connection, and never sent the INFO that a NATS server begins with."""
+    """The server accepted the TCP connection, but never sent INFO, as a NATS server does first."""
 
 
 def explain(settings: Settings, server: str, error: BaseException) -> LookbackError:
-    """What went wrong while connecting to `server`."""
+    """Turn an error while connecting to `server` into a LookbackError with an explanation."""
     where = where_is(server)
     error = root_cause(error)
     if isinstance(error, LookbackError):
@@ -73,24 +73,24 @@ def explain(settings: Settings, server: str, error: BaseException) -> LookbackEr
 
 
 def limit_reached(code: int) -> str | None:
-    """Which limit of JetStream is reached, by an error code; None where it says something else."""
+    """A sentence on the limit that a JetStream error code reports; None if the code is not about a limit."""
     return f"A limit is reached: {LIMITS[code]} (error code {code})" if code in LIMITS else None
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """What the operating system said; aiohttp puts errors of its own around it."""
+    """The error of the operating system, which aiohttp wraps in its own."""
     while isinstance(error.__cause__, OSError) and not isinstance(error, LookbackError):
         error = error.__cause__
     return error
 
 
 def where_is(server: str) -> str:
-    """A server, in words that go on a sentence."""
+    """A server as a phrase within a sentence, without credentials."""
     return f"the NATS server at {without_credentials(server)}"
 
 
 def plain_reason(error: BaseException) -> str:
-    """Why a connection or a request ended, in words that go on a sentence."""
+    """Why a connection or request failed, as a phrase within a sentence."""
     if isinstance(error, TimeoutError):
         return "it did not answer in time"
     if isinstance(error, ConnectionRefusedError):
@@ -103,10 +103,10 @@ def plain_reason(error: BaseException) -> str:
 
 
 async def last_words(settings: Settings, server: str) -> Exception | None:
-    """Why `server` has reset a connection, if it says so.
+    """Connect once more to find out why `server` has reset a connection. None if it gives no reason.
 
-    The server sends an error, such as a rejected certificate or too many connections. If we have sent data
-    meanwhile, it resets the connection, and the reset may arrive before the error. So this sends nothing.
+    The server sends an error, such as a rejected certificate or too many connections, and closes. If we have
+    sent data meanwhile, the reset may arrive before the error. So this connection sends nothing.
     """
     parts, context = urlsplit(server), settings.ssl_context()
     if parts.scheme == "ws":

@@ -106,7 +106,7 @@ class Connection:
         self._early = 0.0  # seconds by which the server ends tokens early, because its clock is ahead
         self._open: set[SafeNatsPy] = set()
         self._renewing: asyncio.Task[tuple[SafeNatsPy, Token | None]] | None = None
-        self._before: set[asyncio.Task[None]] = set()  # connections with tokens that were renewed
+        self._before: set[asyncio.Task[None]] = set()  # superseded connections that are still in use
         self._connected = asyncio.Event()
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         self._told: set[str] = set()

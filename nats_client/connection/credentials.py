@@ -1,4 +1,4 @@
-"""User JWTs and seeds, from settings and files, checked before anything is sent. No message shows either.
+"""Reads user JWTs and seeds from settings and files, and checks them before use. No error text shows them.
 
 https://docs.nats.io/running-a-nats-service/nats_admin/security/jwt
 """
@@ -18,14 +18,14 @@ _SEED = re.compile(r"-+BEGIN USER NKEY SEED-+\s+(\w+)\s+-+END USER NKEY SEED-+")
 
 
 class UserLogin(NamedTuple):
-    """A user JWT, and the seed of the key that it is for."""
+    """A user JWT and the seed of its key."""
 
     jwt: str
     seed: str
 
     @property
     def text(self) -> str:
-        """The text of a credentials file, as `nsc` writes it."""
+        """The login in the format of a .creds file, as written by `nsc`."""
         return (
             f"-----BEGIN NATS USER JWT-----\n{self.jwt}\n------END NATS USER JWT------\n\n"
             f"-----BEGIN USER NKEY SEED-----\n{self.seed}\n------END USER NKEY SEED------\n"
@@ -33,7 +33,7 @@ class UserLogin(NamedTuple):
 
 
 def read_credentials(path: str) -> UserLogin:
-    """What the credentials file at `path` holds. Raises SettingsError where it is none."""
+    """Read the .creds file at `path`. Raises SettingsError if it is missing or not a valid one."""
     text = _read("credentials", path)
     if not text.strip():
         raise SettingsError(f"credentials: the file {path!r} is empty. Get a new one from who made it.")
@@ -54,7 +54,7 @@ def read_credentials(path: str) -> UserLogin:
 
 
 def read_jwt(value: str) -> str:
-    """The user JWT that `value` is, or that the file of that name holds. Raises SettingsError."""
+    """Read a user JWT: `value` itself, or the content of the file at that path. Raises SettingsError."""
     if value.strip().startswith("eyJ"):
         return _check_jwt(value.strip(), "jwt: the setting")
     text = _read("jwt", value)
@@ -63,7 +63,7 @@ def read_jwt(value: str) -> str:
 
 
 def read_seed(value: str) -> str:
-    """The user seed that `value` is, or that the file of that name holds. Raises SettingsError."""
+    """Read a user seed: `value` itself, or the content of the file at that path. Raises SettingsError."""
     value = value.strip()
     if value.startswith("SU"):
         return _checked_seed(value, "nkey: the setting")
@@ -78,7 +78,7 @@ def read_seed(value: str) -> str:
 
 
 def checked_pair(jwt: str, seed: str, where: str) -> UserLogin:
-    """Both, where they belong together. Raises SettingsError otherwise."""
+    """Return both as a login. Raises SettingsError if the JWT is not for the seed's key."""
     if claims_of(jwt).get("sub") != public_key(seed):
         raise SettingsError(f"{where}: the JWT and the seed belong to two different users.")
     return UserLogin(jwt, seed)
@@ -92,7 +92,7 @@ def public_key(seed: str) -> str:
 
 
 def claims_of(jwt: str) -> dict[str, Any]:
-    """The claims of a JWT. Its signature is not checked; the server does that. Raises ValueError."""
+    """Decode the claims of a JWT. The server checks its signature, not we. Raises ValueError."""
     try:
         _, body, _ = jwt.split(".")
         claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
@@ -104,12 +104,12 @@ def claims_of(jwt: str) -> dict[str, Any]:
 
 
 def no_such_file(setting: str, path: str) -> str:
-    """The sentence about a setting that names no file."""
+    """The message about a setting that names a missing file."""
     return f"The setting {setting!r} names {shown_path(path)}, and there is no such file."
 
 
 def shown_path(path: str) -> str:
-    """`path` as it may be shown: somebody may have written a secret in its place."""
+    """`path` for display. If it looks like a secret written there by mistake, a placeholder instead."""
     secret = path.strip().startswith(("SU", "eyJ", "-----")) or len(path) > 200 or "\n" in path
     return "no path but something else" if secret else repr(path)
 

@@ -35,57 +35,57 @@ from .settings import login_in
 
 METHODS: dict[type, dict[str, str]] = {
     NatsPy: {
-        "async _attempt_reconnect(self)": "goes on after a mistake; a frozen server does not hold it up",
-        "_build_message(self, sid, subject, reply, data, headers)": "subjects that are not UTF-8",
-        "async _close(self, status, do_cbs=True)": "ends flushes; a socket that was reset is closed as well",
-        "_connect_command(self)": "SECURITY: no login in plain text where TLS was asked for",
-        "async _flusher(self)": "its end is a lost connection",
-        "async _ping_interval(self)": "its end is a lost connection",
-        "async _process_connect_init(self)": "tells a server that says nothing from one that is slow",
-        "async _process_err(self, err_msg)": "subjects that are not permitted, as they were written",
-        "async _process_headers(self, headers)": "headers that cannot be read cost no message",
-        "async _process_info(self, info, initial_connection=False)": "an INFO that cannot be read",
-        "async _process_msg(self, sid, subject, reply, data, headers)": "taps; one message costs itself only",
-        "async _process_op_err(self, e)": "ends flushes; tells the end before the socket is closed",
-        "async _process_pong(self)": "a PONG for a flush that was given up",
-        "async _read_loop(self)": "its end is a lost connection; reads more at once",
+        "async _attempt_reconnect(self)": "retries after an error; does not wait for a frozen server",
+        "_build_message(self, sid, subject, reply, data, headers)": "accepts subjects that are not UTF-8",
+        "async _close(self, status, do_cbs=True)": "ends pending flushes; closes a reset socket too",
+        "_connect_command(self)": "SECURITY: sends no login in plain text if TLS was requested",
+        "async _flusher(self)": "if it ends, the connection counts as lost",
+        "async _ping_interval(self)": "if it ends, the connection counts as lost",
+        "async _process_connect_init(self)": "tells a silent server from a slow one",
+        "async _process_err(self, err_msg)": "keeps the case of a subject that is not permitted",
+        "async _process_headers(self, headers)": "delivers a message whose headers are unreadable",
+        "async _process_info(self, info, initial_connection=False)": "survives an invalid INFO",
+        "async _process_msg(self, sid, subject, reply, data, headers)": "taps; isolates a bad message",
+        "async _process_op_err(self, e)": "ends pending flushes; reports the end first",
+        "async _process_pong(self)": "ignores the PONG of a flush that timed out",
+        "async _read_loop(self)": "if it ends, the connection counts as lost; reads larger blocks",
     },
-    Parser: {"async parse(self, data=b'')": "takes runs of messages off the wire at once"},
-    Endpoint: {"async _handle_request(self, msg)": "requests to one endpoint are answered side by side"},
+    Parser: {"async parse(self, data=b'')": "parses runs of messages at once"},
+    Endpoint: {"async _handle_request(self, msg)": "called concurrently for requests to one endpoint"},
 }
-"""Methods that are replaced or called here, with their signature in nats-py, and why."""
+"""Methods of nats-py that are replaced or called here: signature in nats-py and reason."""
 
 ATTRIBUTES: dict[type, dict[str, str]] = {
     NatsPy: {
-        "_current_server": "SECURITY: whether TLS was asked for; the login in the URL",
-        "_error_cb": "is told of subjects that are not permitted",
+        "_current_server": "SECURITY: whether TLS was requested; the login in the URL",
+        "_error_cb": "receives permission violations",
         "_flusher_task": "whether it has ended",
-        "_inbox_prefix": "which inboxes the login does not permit",
-        "_pending": "what waits to be sent goes before a PING",
+        "_inbox_prefix": "prefix of the inboxes that the login does not permit",
+        "_pending": "is sent before a PING",
         "_pending_data_size": "as _pending",
         "_ping_interval_task": "whether it has ended",
-        "_pings_outstanding": "a PONG for a flush that was given up",
-        "_pongs": "flushes that wait",
-        "_pongs_received": "as _pings_outstanding",
+        "_pings_outstanding": "is reset by the PONG of a flush that timed out",
+        "_pongs": "pending flushes",
+        "_pongs_received": "counts the PONG of a flush that timed out",
         "_ps": "the parser, replaced by one with taps",
         "_reading_task": "whether it has ended",
-        "_resp_map": "whether requests are under way",
+        "_resp_map": "whether requests are pending",
         "_resp_sub_prefix": "the inbox of requests",
         "_server_info": "the server's name and id; whether it checks logins",
         "_signature_cb": "SECURITY: which login is sent",
-        "_status": "closes what is half closed; tries anew after a mistake",
-        "_subs": "whether anything is subscribed",
-        "_transport": "SECURITY: whether the connection has TLS; ends the socket",
+        "_status": "closes a half-closed connection; reconnects after an error",
+        "_subs": "whether there are subscriptions",
+        "_transport": "SECURITY: whether the connection has TLS; closes the socket",
     },
-    TcpTransport: {"_io_writer": "SECURITY: whether the connection has TLS; ends the socket"},
-    WebSocketTransport: {"_ws": "ends the socket"},
-    Parser: {"buf": "what came and is not taken yet", "state": "whether a message is half read"},
-    Subscription: {"_id": "its id on the wire", "_cb": "requests to one endpoint side by side"},
+    TcpTransport: {"_io_writer": "SECURITY: whether the connection has TLS; closes the socket"},
+    WebSocketTransport: {"_ws": "closes the socket"},
+    Parser: {"buf": "received bytes not parsed yet", "state": "whether a message is incomplete"},
+    Subscription: {"_id": "its sid on the wire", "_cb": "handles requests to an endpoint concurrently"},
     Service: {"_endpoints": "the endpoint that was just added"},
     Endpoint: {"_subscription": "its subscription"},
-    Request: {"_msg": "where the answer goes to"},
+    Request: {"_msg": "its reply subject"},
 }
-"""Attributes of nats-py objects that are read or written here, and why."""
+"""Attributes of nats-py objects that are read or written here, and the reason."""
 
 CALLBACKS = (
     "error_cb",
@@ -97,7 +97,7 @@ CALLBACKS = (
 )
 RETRY_AFTER = 1.0  # seconds, after an error while reconnecting
 READ = 1 << 18
-"""Bytes per read at most; asyncio reads no more from a socket at once."""
+"""Bytes requested per read. This is asyncio's own maximum for a socket."""
 
 _ERROR = re.compile(rb"-ERR\s+'?(.*?)'?\r\n")
 _log = logging.getLogger(__name__)
@@ -299,11 +299,11 @@ class SafeNatsPy(NatsPy):
         else:
             await super()._process_err(err_msg)
             if not self.options["allow_reconnect"]:
-                self.ended.set()  # it is about to be closed
+                self.ended.set()  # nats-py is about to close it
 
     async def _process_op_err(self, e: Exception) -> None:
         if not self.options["allow_reconnect"]:
-            self.ended.set()  # before the rest, which waits for the socket
+            self.ended.set()  # set first, because the rest waits for the socket
         self._tell_flushes()
         await super()._process_op_err(e)
 
@@ -317,7 +317,7 @@ class SafeNatsPy(NatsPy):
             await super()._close(status, do_cbs)
 
     def _tell_flushes(self) -> None:
-        """End each flush that waits for a PONG: there will be none."""
+        """Fail all pending flushes: no PONG will arrive."""
         waiting, self._pongs = self._pongs, []
         for pong in waiting:
             if not pong.done():
@@ -349,12 +349,12 @@ class SafeNatsPy(NatsPy):
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
     ) -> Msg:
-        # The server lets subjects pass that are not UTF-8
+        # The server accepts subjects that are not UTF-8.
         message: Msg = super()._build_message(sid, _readable(subject), _readable(reply), data, headers)
         return message
 
     async def _process_pong(self) -> None:
-        # A flush that timed out still gets its PONG. It must not count for a later flush.
+        # The PONG of a flush that timed out still arrives. It must not complete a later flush.
         if self._pongs and self._pongs[0].done():
             self._pongs.pop(0)
             self._pongs_received += 1

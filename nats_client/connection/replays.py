@@ -1,4 +1,4 @@
-"""A second connection for replays, which they use in turns.
+"""A second connection for replays, which take turns on it.
 
 In a replay, the server sends as fast as it can. On the main connection, live messages and replies would wait
 behind it, and a server closes a connection with too much pending data ("Slow Consumer", setting
@@ -33,15 +33,15 @@ class Connecting(Protocol):
 
     @property
     def state(self) -> Any:
-        """It has a `status`, and an `error` if there is no connection."""
+        """Its state, with a `status`, and an `error` if there is no connection."""
 
     @property
     def reconnects(self) -> int:
-        """Times that it was lost."""
+        """How often the connection was lost."""
 
     @property
     def events(self) -> Events:
-        """The log of what happened to it."""
+        """The log of its events."""
 
     async def run(self) -> None: ...
 
@@ -65,7 +65,7 @@ class Turn(Generic[C]):
 
     @property
     def seconds(self) -> float:
-        """How long it has lasted."""
+        """How long the turn has lasted."""
         return time.monotonic() - self._began
 
     @property

@@ -21,29 +21,29 @@ from ..subjects import check_service, check_stream_name
 from .settings import Settings
 
 SUBJECT = "tokens.mint"
-"""Where tokens are asked for."""
+"""The subject of the token service."""
 RENEW_AT = 0.6
-"""Share of its life after which a token is renewed. Pending requests and queries have the rest to finish."""
+"""Share of its lifetime after which a token is renewed. Pending requests and queries have the rest."""
 CLOSE_AT = 0.95
-"""Share of its life after which the connection with the old token is closed at the latest."""
+"""Share of its lifetime after which a superseded connection is closed, even if it is still in use."""
 
 
 @dataclass(frozen=True)
 class Rights:
-    """What a login may see, as far as it is known: what is not in here need not be asked for."""
+    """What a login may see, as far as it is known. Requests for anything else would be refused."""
 
     role: str | None = None
-    """The role taken on; None for a login without one."""
+    """The role in use; None for a login without one."""
     pages: tuple[str, ...] | None = None
-    """Pages of the app, by file name; None: all."""
+    """File names of the permitted pages; None for all."""
     streams: tuple[str, ...] | None = None
-    """Streams that may be listed and read, those of buckets with their prefix `KV_`; None: all."""
+    """Streams that may be listed and read, those of buckets with their prefix `KV_`; None for all."""
     services: tuple[str, ...] | None = None
-    """Services that may be found, by name; None: all."""
+    """Names of services that may be discovered; None for all."""
 
     @classmethod
     def of(cls, settings: Settings) -> "Rights":
-        """Those that the settings name; of a role nothing, until its first token is there."""
+        """The rights that the settings name. For a role: nothing until its first token."""
         if settings.role:
             return cls(settings.role, (), (), ())
         return cls(None, None, _names(settings.streams), _names(settings.services))
@@ -51,19 +51,20 @@ class Rights:
 
 @dataclass(frozen=True)
 class Token:
-    """A user JWT with its key, and what comes with it."""
+    """A user JWT with its key, rights and times."""
 
     rights: Rights
     inbox_prefix: str
     renew_at: float
-    """On the monotonic clock, like the other times. The service sends a duration, so our clock may be off."""
+    """On the monotonic clock, in seconds, like the other times. The service sends a duration, so that a wrong
+    clock here does no harm."""
     close_at: float
     ends_at: float
     _jwt: str = field(repr=False)
     _pair: nkeys.KeyPair = field(repr=False)
 
     def login(self) -> dict[str, Any]:
-        """The arguments of `nats.connect` that log in."""
+        """The login as arguments for `nats.connect`."""
         return {"user_jwt_cb": self._jwt.encode, "signature_cb": self._sign}
 
     def _sign(self, nonce: str) -> bytes:
@@ -71,7 +72,7 @@ class Token:
 
 
 class Wanted:
-    """A token that is asked for."""
+    """A request for a token of `role`, with a new key."""
 
     def __init__(self, role: str) -> None:
         self._role = role
@@ -80,13 +81,13 @@ class Wanted:
 
     @property
     def payload(self) -> bytes:
-        """The request."""
+        """The request's payload: JSON with the role and the public key."""
         key = self._pair.public_key.decode().rstrip("=")
         return json.dumps({"role": self._role, "key": key}).encode()
 
     def token(self, reply: Msg, early: float = 0) -> Token:
-        """The token in the answer; it lives `early` seconds less than it says. Raises TokenRefused, and
-        TokenUnavailable where it is none."""
+        """Read the token from `reply`. Its lifetime is shortened by `early` seconds. Raises TokenRefused if
+        the service refuses the role, and TokenUnavailable if there is no valid token in the reply."""
         headers = reply.headers or {}
         if code := headers.get("Nats-Service-Error-Code"):
             why = headers.get("Nats-Service-Error", "")[:300]
@@ -122,7 +123,7 @@ class Wanted:
         )
 
     def failed(self, error: Exception) -> LookbackError:
-        """Why there is no answer, for people."""
+        """The error for a request that got no reply."""
         if isinstance(error, RequestRefused):
             return TokenRefused(
                 f"The login may not ask for tokens at {SUBJECT!r}. {error} Or use a login that may."
@@ -138,7 +139,7 @@ class Wanted:
 
 
 def refused(role: str, where: str) -> TokenRefused:
-    """The error of a server that does not take a token just made."""
+    """The error if the server refuses a token that was just issued."""
     return TokenRefused(
         f"The token of the role {role!r} is refused by {where}. It may be revoked; or the account does not "
         "name the role's signing key, or the clocks of server and token service differ."
@@ -146,7 +147,7 @@ def refused(role: str, where: str) -> TokenRefused:
 
 
 def unchecked(role: str, where: str) -> TokenRefused:
-    """The error of a server that checks no tokens, and so would not enforce the role's permissions."""
+    """The error if the server does not check tokens, and so would not enforce the role's permissions."""
     return TokenRefused(
         f"The role {role!r} has no meaning at {where}, which does not check tokens: it has no operator. "
         "Leave out 'role', or ask who runs the server."
@@ -154,7 +155,7 @@ def unchecked(role: str, where: str) -> TokenRefused:
 
 
 def ended(role: str, where: str, error: Exception, renewal: LookbackError | None) -> LookbackError | None:
-    """Why a connection with a token was ended by the server, None where that was not for the token."""
+    """The error if the server closed the connection because of its token; None if it had another reason."""
     text = str(error).lower()
     if "revoked" in text:
         return TokenRefused(f"The token of the role {role!r} was revoked at {where}.")

@@ -1,4 +1,5 @@
-"""How to reach NATS: one frozen value, from a mapping (a section of a secrets file) and the environment."""
+"""How to connect to NATS: immutable settings, read from a mapping (a section of a secrets file) and the
+environment."""
 
 import contextlib
 import math
@@ -26,7 +27,7 @@ from .credentials import (
 )
 
 SCHEMES = ("nats", "tls", "ws", "wss")
-KNOWN = (*SCHEMES, "http", "https", "ftp")  # any other may be the beginning of a login
+KNOWN = (*SCHEMES, "http", "https", "ftp")  # anything else before :// may be part of a login
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) *((?:[KMGT]i?)?B?)", re.IGNORECASE)
 DEFAULT_PORT = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
 
@@ -56,74 +57,74 @@ ENVIRONMENT = {
     "LOOKBACK_BUCKET_KEYS": "bucket_keys",
     "LOOKBACK_IDLE_AFTER": "idle_after",
 }
-"""Environment variable to setting; a variable that is set and not empty wins over the mapping."""
+"""The setting of each environment variable. A variable that is set and not empty overrides the mapping."""
 
 FLAGS = ("tls_handshake_first",)
 SIZES = ("memory", "feed_memory")
 NUMBERS = ("feed_rows", "bucket_keys")
 SECONDS = ("idle_after",)
 LEAST_MEMORY = 16 << 20
-"""Bytes below which nothing could be shown."""
+"""The smallest memory limit in bytes that still lets pages show anything."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 @dataclass(frozen=True, repr=False)
 class Settings:
-    """Where NATS is, and how to log in. Secrets are kept out of repr, messages and logs."""
+    """Where NATS is and how to log in. Secrets never appear in repr, error messages or logs."""
 
     url: str = "nats://127.0.0.1:4222"
-    """One server or several, separated by commas: nats://, tls://, ws:// or wss://, host and port.
-    User and password, or a token, may stand in the URL, as they are or percent-encoded, up to the last @. A %
-    with two hexadecimal digits behind it is an encoding (write %25 for %), and a comma is written %2C. The
-    settings below are the better place."""
+    """One or more servers, separated by commas: nats://, tls://, ws:// or wss://, host and port. The URL may
+    contain user and password, or a token, plain or percent-encoded, up to the last @. A % followed by two
+    hexadecimal digits is an encoded character (write %25 for %); write a comma as %2C. Prefer the settings
+    below for logins."""
     user: str | None = field(default=None, repr=False)
-    """User name, together with `password`."""
+    """User name; needs `password`."""
     password: str | None = field(default=None, repr=False)
     """Password of `user`."""
     token: str | None = field(default=None, repr=False)
-    """A token, for servers that are set up with one."""
+    """A token, for servers configured with one."""
     nkey: str | None = field(default=None, repr=False)
-    """An nkey user seed (SU…), or the path of a file that holds one."""
+    """An nkey user seed (SU…), or the path of a file with one."""
     jwt: str | None = field(default=None, repr=False)
-    """A user JWT, or the path of a file that holds one, together with `nkey` for its seed."""
+    """A user JWT, or the path of a file with one. Its seed goes into `nkey`."""
     credentials: str | None = None
-    """Path of a .creds file (user JWT and seed), as `nsc` and managed services hand out."""
+    """Path of a .creds file (user JWT and seed), as issued by `nsc` and managed services."""
     tls_ca: str | None = None
-    """Path of the CA certificates (PEM) that the server's certificate is checked against, in place of
-    the system's."""
+    """Path of the CA certificates (PEM) that verify the server's certificate, instead of the system's."""
     tls_cert: str | None = None
-    """Path of our own client certificate (PEM), for servers that ask for one."""
+    """Path of our client certificate (PEM), for servers that require one."""
     tls_key: str | None = None
-    """Path of the private key of `tls_cert` (PEM); not needed where the certificate file holds it too."""
+    """Path of the private key of `tls_cert` (PEM); not needed if the certificate file contains it."""
     tls_hostname: str | None = None
-    """The name in the server's certificate, where it is not the host of the URL."""
+    """The name in the server's certificate, if it differs from the host of the URL."""
     tls_handshake_first: bool = False
-    """Whether TLS comes before anything else, for servers with `handshake_first`."""
+    """Start with the TLS handshake, for servers with `handshake_first`."""
     domain: str | None = None
     """JetStream domain, for streams behind a leaf node."""
     api_prefix: str | None = None
-    """What stands in place of `$JS.API` in requests to JetStream, where an account imports another's API
-    under a name of its own. A domain is such a prefix too, so set one of the two."""
+    """Prefix of JetStream API requests in place of `$JS.API`, if an account imports another account's API
+    under its own prefix. A domain is also such a prefix, so set only one of the two."""
     inbox_prefix: str = "_INBOX"
-    """Where answers are delivered: the login must permit to subscribe to what is below it."""
+    """Prefix of reply subjects. The login must permit subscribing to every subject below it."""
     role: str | None = None
-    """The role to take on: the login is then used for nothing but asking the token service for a short-lived
-    user JWT of this role, again before each one ends."""
+    """The role to use. The login then only requests short-lived user JWTs of this role from the token
+    service, a new one before each ends."""
     streams: str | None = None
-    """Streams to list, separated by commas, those of buckets with their prefix `KV_`: for logins that may
-    read some, and not ask for a list of all. Default: the server is asked."""
+    """Names of the streams to list, separated by commas, those of buckets with their prefix `KV_`. For logins
+    that may read some streams but not list all. Default: the server's list."""
     services: str | None = None
-    """Names of services to find, separated by commas: for logins that may not look for all. Default: all."""
+    """Names of the services to discover, separated by commas, for logins that may not discover all. Default:
+    all."""
     memory: int | None = None
-    """What all windows, back-fills, query results, buckets and charts of the process hold together at most,
-    as "2 GiB" or "500 MB". Default: half of the machine's memory, at most 2 GiB."""
+    """Maximum memory of all windows, back-fills, query results, buckets and charts of the process together,
+    such as "2 GiB" or "500 MB". Default: half of the machine's memory, at most 2 GiB."""
     feed_rows: int = 2_500_000
-    """Rows that one window, or the result of one query, holds at most."""
+    """Maximum rows of one window or query result."""
     feed_memory: int = 512 << 20
-    """Bytes that one window, query result or bucket holds at most, as "512 MiB"."""
+    """Maximum bytes of one window, query result or bucket, such as "512 MiB"."""
     bucket_keys: int = 100_000
-    """Keys of one bucket that are held at most."""
+    """Maximum keys of one bucket."""
     idle_after: float = 600.0
     """Seconds without a reader after which a feed, bucket or query result is closed."""
     name: str = "lookback"
@@ -142,10 +143,10 @@ class Settings:
     def load(
         cls, mapping: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None
     ) -> "Settings":
-        """Settings from `mapping` (such as `[connections.nats]`), overridden by the environment.
+        """Read settings from `mapping` (such as `[connections.nats]`), overridden by the environment.
 
-        `env` defaults to os.environ. Raises SettingsError on an unknown key, a value of the wrong type,
-        a file that cannot be read, or logins that exclude each other; never with a secret in its text.
+        `env` defaults to os.environ. Raises SettingsError for an unknown key, a value of the wrong type, a
+        missing file, or logins that exclude each other. Its text never contains a secret.
         """
         env = os.environ if env is None else env
         known = {f.name for f in fields(cls)}
@@ -163,16 +164,17 @@ class Settings:
 
     @property
     def servers(self) -> tuple[str, ...]:
-        """The URLs, one by one, with the port written out, and logins percent-encoded: never show them."""
+        """The server URLs, with explicit ports and percent-encoded logins. They contain secrets: never show
+        them."""
         return tuple(_normal(part.strip()) for part in self.url.split(",") if part.strip())
 
     @property
     def shown(self) -> str:
-        """The servers as they may be shown to anyone: without user, password or token."""
+        """The server URLs for display, without user, password or token."""
         return ", ".join(without_credentials(server) for server in self.servers)
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """The TLS context, or None where neither a setting nor a URL asks for TLS. Raises SettingsError."""
+        """The TLS context; None if neither a setting nor a URL requests TLS. Raises SettingsError."""
         secure = any(urlsplit(server).scheme in ("tls", "wss") for server in self.servers)
         own = self.tls_ca or self.tls_cert or self.tls_hostname or self.tls_handshake_first
         if not (secure or own):
@@ -197,9 +199,10 @@ class Settings:
         return context
 
     def login(self) -> dict[str, Any]:
-        """The arguments of `nats.connect` that log in. Reads the files anew, so that a renewed file counts.
+        """The login as arguments for `nats.connect`. Reads the files on each call, so that renewed files take
+        effect.
 
-        Raises SettingsError when a file is missing or does not hold what it should.
+        Raises SettingsError if a file is missing or has the wrong content.
         """
         if self.credentials:
             return {"user_credentials": RawCredentials(read_credentials(self.credentials).text)}
@@ -216,7 +219,7 @@ class Settings:
 
     @property
     def login_setting(self) -> str:
-        """The name of the setting that logs in, for messages: "user", "credentials", …"""
+        """The name of the setting with the login, for messages: "user", "credentials", …"""
         for name in ("credentials", "jwt", "nkey", "token", "user"):
             if getattr(self, name):
                 return name
@@ -225,7 +228,7 @@ class Settings:
         return "tls_cert" if self.tls_cert else "none"
 
     def claims(self) -> dict[str, Any]:
-        """What the user JWT of the login says, unverified; empty where there is none that can be read."""
+        """The claims of the login's user JWT, unverified; empty if there is no readable one."""
         with contextlib.suppress(SettingsError):
             if self.credentials:
                 return claims_of(read_credentials(self.credentials).jwt)
@@ -235,7 +238,7 @@ class Settings:
 
 
 def login_in(parts: SplitResult | ParseResult) -> dict[str, str]:
-    """The login in one of `Settings.servers`, as arguments of `nats.connect`; empty where it has none."""
+    """The login in one of `Settings.servers`, as arguments for `nats.connect`; empty if it has none."""
     if parts.username is None:
         return {}
     user = unquote(parts.username)
@@ -243,7 +246,7 @@ def login_in(parts: SplitResult | ParseResult) -> dict[str, str]:
 
 
 def without_credentials(url: str) -> str:
-    """`url` without login and query. What is no URL is not shown."""
+    """`url` without login and query. Anything that is not a URL becomes "an unreadable URL"."""
     scheme, _, address = _taken_apart(url)
     if scheme not in KNOWN:
         return "an unreadable URL"
@@ -257,8 +260,8 @@ def without_credentials(url: str) -> str:
 
 
 def _taken_apart(url: str) -> tuple[str, str | None, str]:
-    """Scheme ("nats" where there is none), login as it stands there, and the rest. A login may have any
-    character in it, so that it ends at the last @."""
+    """Split a URL into scheme ("nats" if there is none), login as written, and the rest. A login may contain
+    any character, so it ends at the last @."""
     found = _SCHEME.match(url)
     scheme, rest = (found[1].lower(), url[found.end() :]) if found else ("nats", url)
     login, at, address = rest.rpartition("@")
@@ -266,7 +269,7 @@ def _taken_apart(url: str) -> tuple[str, str | None, str]:
 
 
 def _normal(url: str) -> str:
-    """`url` in a form that every parser of URLs reads alike."""
+    """Normalise `url`, so that every URL parser reads it the same way."""
     scheme, login, address = _taken_apart(url)
     try:
         parts = urlsplit(f"{scheme}://{address}")
@@ -274,7 +277,7 @@ def _normal(url: str) -> str:
             address = parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{DEFAULT_PORT[scheme]}").geturl()
             address = address.partition("://")[2]
     except ValueError:
-        pass  # said by the check, which names the setting
+        pass  # _check_url reports it and names the setting
     if login is None:
         return f"{scheme}://{address}"
     user, colon, password = login.partition(":")
@@ -324,7 +327,7 @@ def _check(settings: Settings) -> None:
 
 
 def _check_urls(url: str) -> None:
-    """Raises SettingsError, with nothing in it that may be a part of a login."""
+    """Raises SettingsError if a URL is invalid. Its text contains nothing that may be part of a login."""
     pieces = [piece.strip() for piece in url.split(",") if piece.strip()]
     if any("@" in piece and not _SCHEME.match(piece) for piece in pieces[1:]):
         raise SettingsError(
@@ -370,7 +373,7 @@ def _check_url(server: str) -> None:
 
 
 def _bad_pair(settings: Settings, error: OSError) -> str:
-    """Why `tls_cert` and `tls_key` cannot be used."""
+    """The message about an unusable pair of `tls_cert` and `tls_key`."""
     reason = getattr(error, "reason", None) or ""
     cert, key = shown_path(settings.tls_cert or ""), shown_path(settings.tls_key or "")
     if reason == "KEY_VALUES_MISMATCH":
@@ -392,7 +395,7 @@ def _flag(key: str, value: Any) -> bool:
 
 
 def _size(key: str, value: Any) -> int:
-    """A number of bytes, or a text such as "2 GiB"."""
+    """Parse a number of bytes, or a text such as "2 GiB". Raises SettingsError below LEAST_MEMORY."""
     found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is not None:
         unit = found[2].upper().removesuffix("B")
@@ -408,7 +411,7 @@ def _size(key: str, value: Any) -> int:
 
 
 def _number(key: str, value: Any) -> int:
-    """A whole number above zero, as a number or a text such as "100_000"."""
+    """Parse a positive integer, given as an int or a text such as "100_000". Raises SettingsError."""
     try:
         number = int(value) if isinstance(value, str | int) and not isinstance(value, bool) else 0
     except ValueError:
@@ -419,7 +422,7 @@ def _number(key: str, value: Any) -> int:
 
 
 def _seconds(key: str, value: Any) -> float:
-    """A number of seconds above zero, as a number or a text."""
+    """Parse a positive, finite number of seconds, given as a number or a text. Raises SettingsError."""
     try:
         seconds = (
             float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else 0.0
@@ -438,7 +441,7 @@ def _text(key: str, value: Any) -> str:
 
 
 def _read(key: str, value: Any) -> Any:
-    """The value of a setting as it is used."""
+    """Convert the value of a setting to its type. Raises SettingsError."""
     if key in FLAGS:
         return _flag(key, value)
     if key in SIZES:
@@ -449,5 +452,5 @@ def _read(key: str, value: Any) -> Any:
 
 
 def _no_passphrase() -> str:
-    # Without a callback OpenSSL would ask on the terminal and wait there.
+    # Without a callback OpenSSL would prompt on the terminal and block.
     return ""

@@ -1,4 +1,4 @@
-"""Requests `STREAM.INFO` once for all callers that need it at the same moment."""
+"""Sends one `STREAM.INFO` request for all callers that need the same at the same moment."""
 
 import asyncio
 import copy
@@ -9,10 +9,10 @@ from typing import Any
 from ..errors import LookbackError
 
 GATHER = 0.005
-"""Seconds that a request waits for others who want the same."""
+"""Seconds that a request waits for other callers to join it."""
 
 DELETED, SUBJECTS = '{"deleted_details": true}', '{"subjects_filter": ">"}'
-"""What a request may ask for beyond the state."""
+"""Payloads that request more than the state."""
 
 Api = Callable[[str, dict[str, Any] | None], Awaitable[dict[str, Any]]]
 
@@ -25,9 +25,8 @@ class StreamInfos:
         self._gathering: dict[tuple[str, str], asyncio.Future[dict[str, Any]]] = {}
 
     async def ask(self, stream: str, *, deleted: bool = False, subjects: bool = False) -> dict[str, Any]:
-        """The state and configuration of `stream`, from a request that was sent after this call; with the
-        list of `deleted` messages, or of all `subjects`, when asked for. The answer is shared: do not
-        change it.
+        """Request the state and configuration of `stream`, optionally with the list of `deleted` messages or
+        of all `subjects`. The request is always sent after this call. The reply is shared: do not modify it.
 
         Raises StreamNotFound, RequestFailed, TimeoutError.
         """
@@ -37,7 +36,7 @@ class StreamInfos:
             if shared is None:
                 return await self._ask(key)
             await asyncio.wait({shared})
-            if shared.cancelled():  # who asked was cancelled
+            if shared.cancelled():  # the caller that sent it was cancelled
                 continue
             if error := shared.exception():
                 raise copy.copy(error)
@@ -50,14 +49,14 @@ class StreamInfos:
             try:
                 await asyncio.sleep(GATHER)
             finally:
-                del self._gathering[key]  # who comes from here on needs a newer answer
+                del self._gathering[key]  # later callers need a newer reply
             stream, more = key
             answer = await self._api(f"STREAM.INFO.{stream}", json.loads(more) if more else None)
             shared.set_result(answer)
             return answer
         except (LookbackError, TimeoutError, OSError) as error:
             shared.set_exception(error)
-            shared.exception()  # there may be nobody else to hear of it
+            shared.exception()  # mark it as retrieved: there may be no other caller
             raise
         finally:
-            shared.cancel()  # does nothing when it is done
+            shared.cancel()  # a no-op once it is done

@@ -1,4 +1,4 @@
-"""Payloads to columns.
+"""Decodes payloads into columns.
 
 Imports errors, subjects and table.
 """

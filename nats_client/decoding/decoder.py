@@ -1,4 +1,4 @@
-"""What a decoder is."""
+"""The interface of decoders."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,28 +11,28 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class Columns:
-    """What many payloads hold, one value for each of them."""
+    """The fields of many payloads as columns, with one value per payload."""
 
     values: dict[str, Values]
-    """By field, in the order of the first payload."""
+    """Columns by field name, in the order of the first payload."""
     integral: set[str]
     """Fields that hold only integers."""
 
 
 def _none(*asked: object) -> None:
-    """There is no faster way."""
+    """The default: no faster way."""
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """How payloads are read. A payload is a row where it is an object, several where it is an array of them,
-    and otherwise a row with the column `value`."""
+    """Functions that decode payloads. An object becomes one row, an array one row per item, and anything else
+    a row with the column `value`."""
 
     one: Callable[[bytes], Any]
-    """The value of a payload, as JSON has values. Raises ValueError, which says what is wrong with it."""
+    """Decode one payload to a value as in JSON. Raises ValueError, which says what is wrong."""
     rows: Callable[[Sequence[bytes]], list[Row] | None] = _none
-    """A faster way: many payloads at once, each an object; None where any is something else."""
+    """A faster way: decode many payloads at once, if each is an object; None otherwise."""
     columns: Callable[[Sequence[bytes], int, int], Columns | None] = _none
-    """A still faster way, by columns; None where a text has more bytes than the second argument says, where
-    a number is as large as the third, or where anything is unusual. Both faster ways must come to the same as
-    `one`."""
+    """The fastest way: decode many payloads into columns. None if a text has more bytes than the second
+    argument, if a number is as large as the third, or if anything is unusual. Both faster ways must have the
+    same result as `one`."""

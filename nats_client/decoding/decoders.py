@@ -1,6 +1,6 @@
-"""Payloads to columns, a batch at a time.
+"""Decodes payloads into columns, in batches.
 
-A decoder is known by its name, since a name says that two pages mean the same feed and a function does not.
+Decoders are chosen by name, because the name is part of the key by which pages share a feed.
 """
 
 from array import array
@@ -23,19 +23,19 @@ from .json_payloads import JSON
 from .text_payloads import TEXT
 
 LONGEST_TEXT = 4096
-"""Characters kept of a text value."""
+"""Maximum characters kept of a text value."""
 DEEPEST = 4
-"""Levels of nested objects that become columns (a.b.c); below, the JSON text is kept."""
+"""Levels of nested objects that become columns (a.b.c); deeper ones are kept as JSON text."""
 NUMERIC = {int, float, bool}
 DECODERS: dict[str, Decoder] = {"json": JSON, "text": TEXT}
-"""By name. A decoder is a file of this folder and a line here."""
+"""Decoders by name. To add one, add a file to this folder and a line here."""
 NANOSECONDS = 1e17
-"""From here on a number that is a time counts nanoseconds."""
+"""A time at least this large is in nanoseconds since the epoch."""
 
 
 @dataclass(frozen=True)
 class Malformed:
-    """A payload that could not be decoded, as a sample for the page."""
+    """A sample of a payload that could not be decoded, for display."""
 
     subject: str
     seq: int
@@ -46,20 +46,21 @@ class Malformed:
 
 @dataclass(slots=True)
 class Raw:
-    """Messages as they came, one entry a message; times in ns since the epoch, UTC."""
+    """Messages as received, one entry per message in each list. `received` is when the server stored it, ns
+    since the epoch, UTC."""
 
     seq: "array[int] | list[int]" = field(default_factory=lambda: array("q"))
     received: "array[int] | list[int]" = field(default_factory=lambda: array("q"))
     subject: list[str] = field(default_factory=list)
     payload: list[bytes] = field(default_factory=list)
     headers: dict[int, dict[str, str]] = field(default_factory=dict)
-    """By stream sequence, of the messages that have some."""
+    """By stream sequence; only of messages with headers."""
 
     def __len__(self) -> int:
         return len(self.seq)
 
     def split(self) -> "list[Raw]":
-        """Each message by itself."""
+        """One Raw per message, without headers."""
         each = zip(self.seq, self.received, self.subject, self.payload, strict=True)
         return [Raw([seq], [received], [subject], [payload]) for seq, received, subject, payload in each]
 
@@ -68,13 +69,14 @@ Truths = npt.NDArray[np.bool_]
 
 
 def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[Malformed], int]:
-    """The rows of `raw`, samples of what was malformed (at most 10), and how many messages were.
+    """Decode `raw`. Returns the rows, at most 10 samples of malformed messages, and the number of malformed
+    messages.
 
-    An object is a row, an array of objects several, a scalar a row with the column `value`.
-    With a `time_field`, that field of the payload is the row's time: ISO 8601 (UTC where it names no
-    zone) or a number of seconds, milliseconds, microseconds or nanoseconds since the epoch, told apart by
-    its size. A row without a readable time is malformed. A message without a payload is a row without fields,
-    at the time when the server stored it. Fields that are called like the envelope become `payload{name}`.
+    An object becomes one row, an array one row per item, a scalar a row with the column `value`. With a
+    `time_field`, that field of the payload is the row's time: ISO 8601 (UTC if it has no zone), or a number
+    of seconds, milliseconds, microseconds or nanoseconds since the epoch; its size decides which. A row
+    without a readable time is malformed. An empty payload becomes a row without fields, at the storage time.
+    Fields with the name of an ENVELOPE column become `payload{name}`.
     """
     reads = DECODERS[decoder]
     taken = set(ENVELOPE)
@@ -93,7 +95,7 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
     if time_field is not None:
         time, readable = read_times([row.get(time_field) for row in rows])
         for i in np.flatnonzero(~readable).tolist():
-            if not raw.payload[at[i]]:  # nothing in it says otherwise
+            if not raw.payload[at[i]]:  # an empty payload has no time of its own
                 time[i], readable[i] = received[i], True
         if not readable.all():
             bad += [
@@ -124,7 +126,7 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
 
 
 def _by_column(raw: Raw, reads: Decoder, time_field: str | None, taken: Collection[str]) -> Batch | None:
-    """The rows of many messages that look alike; None where they do not."""
+    """Decode by columns; None if the messages are too different for that."""
     columns = reads.columns(raw.payload, LONGEST_TEXT, EXACT)
     if columns is None:
         return None
@@ -150,7 +152,7 @@ def _by_column(raw: Raw, reads: Decoder, time_field: str | None, taken: Collecti
 
 
 def _own_times(values: Values) -> Ints | None:
-    """A column as the rows' own times, as read_times() reads them; None where one cannot be read."""
+    """Convert a column to row times, like read_times(); None if one is unreadable."""
     if isinstance(values, Coded):
         if (values.codes < 0).any():
             return None
@@ -161,7 +163,7 @@ def _own_times(values: Values) -> Ints | None:
         ns: Ints = cast(Stamps, values)["ns"]
         return ns.copy() if (ns != MISSING["ns"]).all() else None
     numbers = cast(Floats, values)
-    if not (np.abs(numbers) > 1).any():  # true and false are no times
+    if not (np.abs(numbers) > 1).any():  # true and false are not times
         return None
     times, readable = _times_of(numbers)
     return times if readable.all() else None
@@ -170,11 +172,12 @@ def _own_times(values: Values) -> Ints | None:
 def _each(
     payloads: Sequence[bytes], load: Callable[[bytes], Any], bad: list[tuple[int, str]]
 ) -> tuple[list[Row], list[int]]:
-    """The rows of `payloads`, and of which each is; those that are malformed, and why, are put into `bad`."""
+    """Decode `payloads` one by one. Returns the rows and, for each row, the index of its payload. Appends the
+    index and the reason of each malformed payload to `bad`."""
     rows: list[Row] = []
     origin: list[int] = []
     for i, payload in enumerate(payloads):
-        if not payload:  # a marker, or all is in the headers: a row without fields
+        if not payload:  # such as a marker with headers only
             rows.append({})
             origin.append(i)
             continue
@@ -197,27 +200,27 @@ def _each(
 
 
 def check_decoder(name: str) -> str:
-    """`name` when there is such a decoder. Raises SettingsError otherwise."""
+    """Return `name` if there is such a decoder. Raises SettingsError otherwise."""
     if name not in DECODERS:
         raise SettingsError(f"There is no decoder {name!r}. " + one_of(name, DECODERS, what="decoder"))
     return name
 
 
 class _Columns:
-    """One column per key of some rows, nested objects with their path. Keys that are `taken` get "payload" in
-    front."""
+    """Builds one column per key of some rows. Keys of nested objects are named by their path ("a.b"). Keys in
+    `taken` get the prefix "payload"."""
 
     def __init__(self, taken: Collection[str]) -> None:
         self._taken = taken
         self.values: dict[str, Values] = {}
-        self._absent: list[int] = []  # rows without the field that is added
+        self._absent: list[int] = []  # rows that lack the field being added
         self.integral: set[str] = set()
         """Columns that hold only integers."""
         self.not_finite = 0
-        """Values that were NaN or an infinity."""
+        """Number of values that were NaN or infinite."""
 
     def add(self, rows: list[Row], path: str = "", depth: int = 0) -> None:
-        """Take in the keys of `rows`."""
+        """Add the keys of `rows` as columns."""
         alike = bool(rows) and all(map(rows[0].keys().__eq__, map(dict.keys, rows)))
         names = list(rows[0] if alike else dict.fromkeys(key for row in rows for key in row))
         for key in names:
@@ -234,7 +237,7 @@ class _Columns:
                 self._absent = [] if alike else [i for i, row in enumerate(rows) if key not in row]
             if kinds:
                 self._add(name, values, kinds)
-            elif len(self._absent) < len(rows):  # nulls alone
+            elif len(self._absent) < len(rows):  # only nulls
                 self.values[name] = self._nulls_in(np.full(len(rows), NULL))
             self._absent = []
 
@@ -252,13 +255,13 @@ class _Columns:
         self.values[name] = [_as_text(value) for value in values]
 
     def _nulls_in(self, column: Floats) -> Floats:
-        """`column`, in which rows without the field are none that say null."""
+        """Set rows that lack the field to NaN, to tell them from explicit nulls. Returns `column`."""
         column[self._absent] = np.nan
         return column
 
     def _add_numbers(self, name: str, values: list[Any], kinds: set[type]) -> None:
-        """Add `values`, some of which are numbers, as float64; beside them what is none, and the digits of
-        integers that float64 cannot hold, as texts."""
+        """Add `values`, some of which are numbers, as float64. Other values, and integers that float64 cannot
+        represent exactly, are also kept as texts, in a Mixed column."""
         missing = values.count(None)
         texts: list[str | None] | None = None
         if not kinds <= NUMERIC:
@@ -283,7 +286,7 @@ class _Columns:
 
 
 def _as_stamps(values: list[Any]) -> Stamps | None:
-    """Texts, some of which may be None, as times where all are times that name UTC."""
+    """Parse texts, some of which may be None, as times. None unless all are ISO 8601 times in UTC."""
     if None not in values:
         return read_stamps(values)
     held = [i for i, value in enumerate(values) if value is not None]
@@ -306,13 +309,14 @@ def _as_text(value: Any) -> str | None:
 
 
 def read_times(values: Sequence[Any]) -> tuple[Ints, Truths]:
-    """Times in payloads, as `decode` reads them: in ns since the epoch, UTC, and which could be read."""
+    """Parse times from payloads, as `decode` does. Returns int64 ns since the epoch, UTC, and which values
+    were readable."""
     kinds = set(map(type, values))
     if kinds <= {int, float}:
         numbers = np.array(values, dtype=np.float64)
         nanoseconds, readable = _times_of(numbers)
         if (large := np.flatnonzero(readable & (np.abs(numbers) >= EXACT))).size:
-            # float64 cannot hold nanoseconds of today; integers in them are taken as they are.
+            # float64 cannot represent today's time in ns exactly, so such integers are not converted.
             for i in large.tolist():
                 if type(values[i]) is int and abs(numbers[i]) >= NANOSECONDS:
                     nanoseconds[i] = values[i]
@@ -330,7 +334,8 @@ def read_times(values: Sequence[Any]) -> tuple[Ints, Truths]:
 
 
 def _times_of(numbers: Floats) -> tuple[Ints, Truths]:
-    """Each unit is a thousand times the next; today's date is 1.7e9 s, so these bounds hold for centuries."""
+    """Convert numbers to int64 ns since the epoch, and return which are readable. Their size decides the
+    unit: units differ by a factor of 1,000 and today is 1.7e9 s, so the bounds hold for centuries."""
     size = np.abs(numbers)
     scale = np.where(size < 1e11, 1e9, np.where(size < 1e14, 1e6, np.where(size < NANOSECONDS, 1e3, 1.0)))
     readable = np.isfinite(numbers) & (size * scale < 9.2e18)

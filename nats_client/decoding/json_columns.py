@@ -1,8 +1,8 @@
 """Reads many JSON objects with the same fields by columns instead of by rows.
 
-Arrow's reader makes no Python object of a value and lets other threads run meanwhile: a replay is faster for
-it, and pages stay quick. It takes what is alike and flat; whatever else `payloads` hold, down to a single
-value that it would read in another way than `json_payloads.py` does, is left to the reader of rows there.
+Arrow's reader creates no Python objects and releases the GIL, so a replay is faster and pages stay
+responsive. It is used only for flat objects with equal fields. If Arrow would decode even one value
+differently from `json_payloads.py`, all payloads are left to that module.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from ..table.values import NULL, Coded, Floats, Values
 from .decoder import Columns
 
 FEWEST = 64
-"""Payloads for which reading by columns is worth while."""
+"""Minimum number of payloads for which reading by columns pays off."""
 MOST_FIELDS = 64
 LARGEST = 1 << 26
-"""Bytes of all payloads together."""
+"""Maximum bytes of all payloads together."""
 _KINDS = {str: pa.string(), float: pa.float64()}
 _FLAT = {str, int, float, bool, type(None)}
 
 
 def read_columns(payloads: Sequence[bytes], longest: int, exact: int) -> Columns | None:
-    """The fields of `payloads`, where each is a flat JSON object with the fields of the first; None where any
-    is something else, has a text of more than `longest` bytes, or a number from `exact` on."""
+    """Decode `payloads`, if each is a flat JSON object with the fields of the first. None if one is not, has
+    a text of more than `longest` bytes, or has a number of at least `exact`."""
     if len(payloads) < FEWEST or not payloads[0].startswith(b'{"'):
         return None
     try:
@@ -38,14 +38,16 @@ def read_columns(payloads: Sequence[bytes], longest: int, exact: int) -> Columns
     if len(first) > MOST_FIELDS or not set(map(type, first.values())) <= _FLAT:
         return None
     text = b"\n".join(payloads)
-    # Then each line begins and ends an object, so that each is one where there are as many.
+    # Then every line starts and ends like an object. If Arrow finds as many rows as lines, each is one
+    # object.
     between = len(payloads) - 1
     lines = np.count_nonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n"))  # twice as fast as count()
     if text.count(b"}\n{") != between or lines != between or not text.endswith(b"}"):
         return None
     if len(text) >= LARGEST or not (text.isascii() or _is_utf8(text)):
         return None
-    # Of a text it would find out whether it is a time; an integer may be no integer in the next payload.
+    # Without a schema, Arrow would parse texts as times. Integers have no type here, because the next payload
+    # may have a float.
     kinds = pa.schema([(name, _KINDS[type(value)]) for name, value in first.items() if type(value) in _KINDS])
     try:
         table = pyarrow.json.read_json(
@@ -57,7 +59,7 @@ def read_columns(payloads: Sequence[bytes], longest: int, exact: int) -> Columns
         return None
     if table.num_rows != len(payloads) or set(table.column_names) != set(first):
         return None
-    # Arrow makes no difference between a null and a field that is not there.
+    # Arrow does not tell an explicit null from a missing field.
     nulls = sum(table[name].null_count for name in first)
     written = _written_nulls(text, table) if nulls else 0
     if written not in (0, nulls):
@@ -87,11 +89,11 @@ def read_columns(payloads: Sequence[bytes], longest: int, exact: int) -> Columns
 
 
 def _written_nulls(text: bytes, table: pa.Table) -> int | None:
-    """How many values of `text`, read as `table`, are an explicit null; None where that is hard to tell."""
+    """Count the explicit nulls in `text`, which was read as `table`; None if that is uncertain."""
     found = text.count(b"null")
     if not found:
         return 0
-    # Of all escapes only these put letters where there are none, or take one away.
+    # Only these escapes can hide or fake the letters "null" in a text.
     if b"\\u" in text or b"\\null" in text or any("null" in name for name in table.column_names):
         return None
     texts = [column for column in table.columns if pa.types.is_string(column.type)]
@@ -107,7 +109,8 @@ def _is_utf8(text: bytes) -> bool:
 
 
 def _numbers(column: pa.Array, exact: int) -> Floats | None:
-    """A column of numbers as float64, NaN where null; None where a number is none to calculate with."""
+    """A column of numbers as float64, NaN where null. None if the column is not numeric, or a number is not
+    finite or not exact."""
     kind = column.type
     if pa.types.is_boolean(kind):
         column = column.cast(pa.int8())
@@ -119,7 +122,7 @@ def _numbers(column: pa.Array, exact: int) -> Floats | None:
 
 
 def _texts(column: pa.Array, longest: int) -> Values | None:
-    """A column of texts, as times where all are some; None where one is too long."""
+    """A column of texts, as times if all are times; None if one is too long."""
     held = column.drop_null() if column.null_count else column
     if not len(held):
         return None

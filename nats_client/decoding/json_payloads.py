@@ -1,4 +1,4 @@
-"""JSON: objects, arrays of objects, scalars."""
+"""Decodes JSON: objects, arrays of objects, scalars."""
 
 import contextlib
 import json
@@ -11,35 +11,34 @@ from .decoder import Decoder, Row
 from .json_columns import read_columns
 
 JOINED = 1000
-"""Payloads that are read in one go."""
+"""Payloads parsed in one call."""
 
 
 def read_json(payload: bytes) -> Any:
-    """One payload. Raises ValueError."""
+    """Decode one payload. NaN and Infinity are accepted. Raises ValueError if it is not JSON."""
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         if b"NaN" in payload or b"Infinity" in payload:
-            # No JSON, but what Python and others write for a value that is missing: the rest is sound.
+            # Not valid JSON, but Python and others write it for missing values.
             with contextlib.suppress(ValueError, RecursionError):
                 return json.loads(payload, parse_int=_integer)
         raise ValueError(f"not JSON: {error.msg} at byte {error.pos}") from None
 
 
 def _integer(digits: str) -> int | float:
-    """As orjson reads it: a float where 64 bits do not suffice."""
+    """Like orjson: a float if the integer does not fit into 64 bits."""
     value = int(digits)
     return value if -(2**63) <= value < 2**64 else float(digits)
 
 
 def _objects(payloads: Sequence[bytes]) -> list[Row] | None:
-    """The rows of `payloads` where each is one JSON object, in which there is no array; None where any is
-    not.
+    """Decode `payloads`, if each is one JSON object without arrays; None otherwise.
 
-    They are read in one go, joined to an array by a comma and a line break. No string of JSON has a line
-    break in it, so none reaches from one payload into the next. Before each comma there is a "}" and behind
-    it a "{", which within an object would have to be a key. So each payload is one value or several, and all
-    are one where together they are as many as there are payloads.
+    They are joined with ",\\n" into one array and parsed in one call. A JSON string cannot contain a line
+    break, so none can span two payloads. Each join is "},\\n{", which cannot occur inside an object, because
+    a key would have to follow the comma. So each payload is one or more values. If there are as many values
+    as payloads, each payload is exactly one.
     """
     rows: list[Row] = []
     for start in range(0, len(payloads), JOINED):

@@ -1,10 +1,10 @@
-"""Text in UTF-8."""
+"""Decodes UTF-8 text."""
 
 from .decoder import Decoder
 
 
 def read_text(payload: bytes) -> str:
-    """One payload. Raises ValueError."""
+    """Decode one payload. Raises ValueError if it is not UTF-8."""
     try:
         return payload.decode()
     except UnicodeDecodeError:

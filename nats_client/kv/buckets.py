@@ -1,8 +1,8 @@
 """Lists buckets, reads histories of keys, and interprets the messages of a bucket's stream.
 
 A bucket is the stream KV_{bucket} with the subjects $KV.{bucket}.{key}; a subject's newest message is the
-key's value. In a bucket that mirrors others, or takes from them, the second token may be another's name
-(ADR-8 of https://github.com/nats-io/nats-architecture-and-design).
+key's value. In a bucket with a mirror or sources, the second token may be the name of another bucket (ADR-8
+of https://github.com/nats-io/nats-architecture-and-design).
 """
 
 import base64
@@ -20,26 +20,26 @@ from ..streams.stream_list import BUCKET, StreamList
 from .values import Entry, Operation
 
 MOST_REVISIONS = 64
-"""Revisions of a key that a bucket may keep (ADR-8)."""
+"""Maximum revisions of a key that a bucket may keep (ADR-8)."""
 
 
 def filter_of(bucket: str, key: str, config: Mapping[str, Any]) -> str:
-    """The subjects of `key` (or ">": of all) in `bucket`, whose stream has this `config`. What comes from
-    other buckets has their names in its subjects, unless it is transformed; a mirror of a mirror does not
-    say which (ADR-8)."""
+    """The filter for `key` (">" for all keys) in `bucket`, whose stream has this `config`. With a mirror or
+    sources, it matches any bucket name: subjects keep the name of the bucket they were written to, unless a
+    transform changes it, and a mirror of a mirror does not tell which bucket that was (ADR-8)."""
     return f"$KV.{'*' if config.get('mirror') or config.get('sources') else bucket}.{key}"
 
 
 def key_of(subject: str) -> str | None:
-    """The key in the subject of a bucket's message; None where it is none."""
+    """The key in the subject of a bucket's message; None if it has none."""
     kind, _, rest = subject.partition(".")
     key = rest.partition(".")[2]
     return key if kind == "$KV" and key else None
 
 
 def operation_of(headers: Mapping[str, str] | None) -> Operation:
-    """What a message of a bucket does to its key: KV-Operation (ADR-8), or the reason of a marker that the
-    server has set (ADR-48)."""
+    """The operation of a bucket's message: its KV-Operation header (ADR-8), or the reason of a marker that
+    the server wrote (ADR-48)."""
     if not headers:
         return "PUT"
     told = headers.get("KV-Operation")
@@ -51,30 +51,30 @@ def operation_of(headers: Mapping[str, str] | None) -> Operation:
 
 @dataclass(frozen=True)
 class BucketInfo:
-    """One bucket of the server at the time of the request."""
+    """One bucket at the time of the request."""
 
     name: str
     description: str
     keys: int
-    """Keys, and deletions that are still kept."""
+    """Number of keys, including deleted ones whose deletion is still kept."""
     revisions: int
-    """Revisions of all of them that are still kept."""
+    """Revisions of all keys that are still kept."""
     bytes: int
     last_time: pd.Timestamp | None
-    """When the newest revision was stored, UTC; None when there never was one."""
+    """When the newest revision was stored, UTC; None if there never was one."""
     history: int
-    """Revisions kept of each key; -1: all."""
+    """Maximum revisions kept per key; -1 for no limit."""
     ttl: pd.Timedelta | None
-    """How long a revision is kept; None: for ever."""
+    """How long a revision is kept; None for ever."""
     max_bytes: int | None
-    """None: no limit."""
+    """None for no limit."""
     replicas: int
     storage: str
     """"file" or "memory"."""
 
 
 async def list_buckets(streams: StreamList) -> list[BucketInfo]:
-    """All buckets that the login may see, by name."""
+    """All buckets that the login may see, sorted by name. Raises RequestFailed."""
     infos = [info for info in await streams.infos() if info["config"]["name"].startswith(BUCKET)]
     return sorted(map(_describe, infos), key=lambda bucket: bucket.name)
 
@@ -98,7 +98,8 @@ def _describe(info: dict[str, Any]) -> BucketInfo:
 
 
 async def key_history(connection: Connection, bucket: str, key: str) -> list[Entry]:
-    """The revisions of `key` that are still kept, oldest first; at most 64. Raises StreamNotFound."""
+    """The revisions of `key` that are still kept, oldest first; at most 64. Raises StreamNotFound if there is
+    no such bucket, and RequestFailed."""
     found: list[Entry] = []
     seq = 1
     try:
@@ -117,7 +118,8 @@ async def key_history(connection: Connection, bucket: str, key: str) -> list[Ent
 async def newest_entry(
     connection: Connection, bucket: str, key: str, config: Mapping[str, Any]
 ) -> Entry | None:
-    """The newest revision of `key` in `bucket`, whose stream has this `config`; None where there is none."""
+    """The newest revision of `key` in `bucket`, whose stream has this `config`; None if there is none. Raises
+    RequestFailed."""
     request = {"last_by_subj": filter_of(bucket, key, config)}
     try:
         answer = await connection.api(f"STREAM.MSG.GET.{BUCKET}{bucket}", request)

@@ -1,4 +1,4 @@
-"""The keys of a bucket and their values at one version, and tables of them."""
+"""The keys and values of a bucket at one version, as a mapping or a table."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ class Entry:
 
     key: str
     payload: bytes
-    """What was written; empty where the operation is not PUT."""
+    """The bytes written; empty unless the operation is PUT."""
     revision: int
     updated: int
     """When the server stored it, ns since the epoch, UTC."""
@@ -33,7 +33,8 @@ class Entry:
 
     @property
     def value(self) -> Any:
-        """The payload as what it is: JSON, else text, else a text with its bytes in hex and their number."""
+        """The payload decoded as JSON, else as UTF-8 text, else a str with its length and its bytes in
+        hex."""
         for read in (read_json, read_text):
             with suppress(ValueError):
                 return read(self.payload)
@@ -41,14 +42,14 @@ class Entry:
 
     @property
     def pretty(self) -> str | None:
-        """JSON on lines of its own, indented; None where the payload is none."""
+        """The payload as indented JSON; None if it is not JSON."""
         with suppress(ValueError, RecursionError):
-            orjson.loads(self.payload)  # stricter: no NaN, no half of a character
+            orjson.loads(self.payload)  # stricter than json: no NaN, no lone surrogates
             return json.dumps(json.loads(self.payload), indent=2, ensure_ascii=False)
         return None
 
     def text(self, length: int) -> str:
-        """The payload as it was written, at most `length` characters of it; bytes that are no text in hex."""
+        """The payload as text, at most `length` characters; in hex if it is not UTF-8."""
         try:
             text = self.payload.decode()
         except UnicodeDecodeError:
@@ -61,15 +62,15 @@ def _hex(payload: bytes, most: int | None = None) -> str:
 
 
 class Values(Mapping[str, Any]):
-    """The keys of a bucket, in alphabetical order, and their values, at one version. It never changes, and
-    may be read in any thread.
+    """A mapping of the keys of a bucket, in alphabetical order, to their values at one version. Immutable and
+    thread-safe.
 
-    A value is decoded as it is read, so objects and arrays are the reader's own. A key that is not there is
-    a KeyNotFound, which is a KeyError and names the nearest keys.
+    A value is decoded on each access, so changing a returned object or array affects nobody else. A missing
+    key raises KeyNotFound, which is a KeyError and names the nearest key.
 
-    Where the bucket has more keys than may be held, it is not `complete`: the server is asked for a key that
-    is not held when somebody reads it. TooManyKeys is raised where it can't be, and by len() and iteration.
-    `entries()` and `frame()` then give the keys that are held.
+    If the bucket has more keys than may be held, the mapping is not `complete`. A key that is not held is
+    then requested from the server when it is read; if that fails, TooManyKeys is raised. len() and iteration
+    always raise TooManyKeys. `entries()` and `frame()` return the keys that are held.
     """
 
     def __init__(
@@ -79,17 +80,17 @@ class Values(Mapping[str, Any]):
         entries: dict[str, Entry],
         ask: Callable[[str], Entry | None] | None = None,
     ) -> None:
-        """`ask` gives the newest revision of a key that is not held; None where all are."""
+        """`ask` requests the newest revision of a key that is not held; None if all keys are held."""
         self.bucket = bucket
         self.version = version
-        """Counts the changes since the watch began; 0 while nothing is known of the bucket yet."""
+        """Counter of changes since the watch began; 0 before the bucket was first read."""
         self._entries = entries
         self._ask = ask
         self._asked: dict[str, Entry | None] = {}
 
     @property
     def complete(self) -> bool:
-        """Whether all keys of the bucket are held."""
+        """True if all keys of the bucket are held."""
         return self._ask is None
 
     @cached_property
@@ -117,7 +118,7 @@ class Values(Mapping[str, Any]):
 
     @property
     def held(self) -> int:
-        """How many keys are held: all that the bucket has, where the mapping is complete."""
+        """Number of keys held; if the mapping is complete, these are all keys of the bucket."""
         return self._length
 
     def _check_complete(self) -> None:
@@ -137,12 +138,14 @@ class Values(Mapping[str, Any]):
         return self._asked[key]
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of `key`; `default` where there is none."""
+        """The value of `key`; `default` if the key does not exist. Raises TooManyKeys if it is not held and
+        cannot be requested."""
         found = self._find(key)
         return found.value if found is not None and found.operation == "PUT" else default
 
     def entry(self, key: str) -> Entry:
-        """The newest revision of `key`. Raises KeyNotFound when it is not there, or deleted."""
+        """The newest revision of `key`. Raises KeyNotFound if the key does not exist or was deleted, and
+        TooManyKeys if it is not held and cannot be requested."""
         found = self._find(key)
         if found is not None and found.operation == "PUT":
             return found
@@ -151,23 +154,24 @@ class Values(Mapping[str, Any]):
         raise KeyNotFound(f"The bucket {self.bucket!r} has no key {key!r}{how}. {near}".strip())
 
     def revision(self, key: str) -> int:
-        """The newest revision of `key`, also where that is a deletion; 0 where there is none."""
+        """The number of the newest revision of `key`, even if that is a deletion; 0 if there is none."""
         found = self._find(key)
         return found.revision if found is not None else 0
 
     def entries(self, *, deleted: bool = False) -> list[Entry]:
-        """The newest revision of each key that is held, by key; with `deleted`, also of those whose
-        deletion the bucket still keeps."""
+        """The newest revision of each held key, sorted by key. With `deleted`, deleted keys are included if
+        the bucket still keeps the deletion."""
         return [entry for entry in self._sorted if deleted or entry.operation == "PUT"]
 
     def frame(self, now: int) -> pd.DataFrame:
-        """A table of `entries()` at `now` (ns since the epoch), as `entries_frame` makes it."""
+        """`entries()` as a table, with ages at `now` (ns since the epoch, UTC); see `entries_frame`."""
         return entries_frame(self.entries(), now)
 
 
 def entries_frame(entries: Iterable[Entry], now: int, length: int = 300) -> pd.DataFrame:
-    """A row for each entry: `key`, `value` (text as it was written, at most `length` characters), `revision`,
-    `updated` (UTC, the server's clock), `age` (a Timedelta, at `now` in ns since the epoch), `operation`."""
+    """A table with one row per entry: `key`, `value` (the payload as text, at most `length` characters),
+    `revision` (int64), `updated` (UTC, the server's clock), `age` (Timedelta, at `now` in ns since the
+    epoch), `operation`."""
     rows = list(entries)
     updated = pd.to_datetime([entry.updated for entry in rows], utc=True).as_unit("ns")
     return pd.DataFrame(

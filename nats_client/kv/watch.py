@@ -35,11 +35,11 @@ MOST_DELETED = 10_000
 """Messages deleted in the middle of a bucket's stream up to which the server's list of them is requested. If
 there are more, keys are counted instead."""
 ENTRY_SIZE = 300
-"""Bytes that a key takes in memory beside its name and its value."""
+"""Estimated overhead of a key in memory, in bytes, besides its name and value."""
 MOST_ASKED = 1_000
-"""Keys beyond the ceiling whose values are kept once they were asked for, one by one."""
+"""Maximum number of cached keys beyond the ceiling, each requested when it was read."""
 ASKED_SHARE = 0.1
-"""Of a mapping's ceiling in bytes, what those may have together."""
+"""Maximum size of that cache, as a share of the watch's ceiling in bytes."""
 ASK_TIMEOUT = 8.0
 """Seconds that a reader waits for such a key."""
 
@@ -51,29 +51,29 @@ class WatchHealth:
     name: str
     """The bucket."""
     phase: Phase
-    """"connecting", "replaying" (the first state is under way), "following" (live), "reconnecting" or
+    """"connecting", "replaying" (reading the current values), "following" (live), "reconnecting" or
     "stopped"."""
     since: float
     """When this phase began, seconds since the epoch."""
     why: LookbackError | None
     """Why it is neither replaying nor following."""
     keys: int
-    """Keys held; those whose deletion the bucket still keeps count as well."""
+    """Keys held, including deleted ones whose deletion the bucket still keeps."""
     bytes: int
-    """What they take in memory, roughly."""
+    """Their estimated size in memory."""
     left_out: int
-    """Keys that are not in the mapping because it is full."""
+    """Keys that are not held because the watch is at its ceiling."""
     restarts: int
-    """Times that the consumer was made anew."""
+    """Number of restarts of the consumer."""
     hindered: LookbackError | None = None
-    """Why it is read in steps of about a megabyte a second, if it is."""
+    """Why reading is limited to steps of about a megabyte a second; None if it is not."""
     by_sequence: str | None = None
-    """Why it is read by sequence, if it is, as in Health."""
+    """Why the bucket is read by sequence; None if it is not. As in Health."""
 
 
 class Watch:
-    """Keeps the values of one bucket. Made by `Client.values`, shared by all who ask for the same bucket;
-    reading it keeps it alive."""
+    """Keeps the values of one bucket current. Created by `Client.values`, and shared by all readers of the
+    bucket. It is closed when nobody reads it for some time."""
 
     def __init__(
         self,
@@ -92,22 +92,22 @@ class Watch:
         self._entries: dict[str, Entry] = {}
         self._version = 0
         self._latest = Values(bucket, 0, {})
-        self._anew: dict[str, Entry] | None = {}  # a reading from the beginning, shown when it is complete
-        self._bytes = 0  # of the newest reading, which may be under way
-        self._before = 0  # of what is shown until it is complete
+        self._anew: dict[str, Entry] | None = {}  # the current replay; replaces _entries when complete
+        self._bytes = 0  # size of the newest entries, possibly of a replay
+        self._before = 0  # size of the entries that readers see during a replay
         self._asked_bytes = 0
-        self._full_at: tuple[int, int] | None = None  # keys and bytes when there was no room for another
-        self._partial = False  # whether what is shown lacks keys
+        self._full_at: tuple[int, int] | None = None  # keys and bytes when the ceiling was reached
+        self._partial = False  # True if readers do not see all keys
         self._closed = False
         self._settled = threading.Event()
-        self._state: tuple[int, ...] = ()  # of the stream, as at the last look
-        self._deleted: set[int] = set()  # sequences in the middle of the stream that it no longer holds
-        self._suspects: dict[str, int] = {}  # revisions that it did not hold at the last look
-        self._surplus = 0  # subjects of the stream beyond our keys
+        self._state: tuple[int, ...] = ()  # of the stream, at the last check
+        self._deleted: set[int] = set()  # sequences deleted in the middle of the stream
+        self._suspects: dict[str, int] = {}  # revisions that the stream did not hold at the last check
+        self._surplus = 0  # subjects of the stream that are not keys of ours
         self._left_out = 0
         self._connection = connection
         self._loop = loop
-        self._asked: OrderedDict[str, Entry | None] = OrderedDict()  # of keys that are not held
+        self._asked: OrderedDict[str, Entry | None] = OrderedDict()  # requested keys that are not held
         self._asking: dict[str, asyncio.Task[Entry | None]] = {}
         self._consumer = _BucketConsumer(connection, BUCKET + bucket, f"$KV.{bucket}.>", None, self)
         self._consumer.changed = self._on_change
@@ -121,8 +121,8 @@ class Watch:
         return self._consumer.now()
 
     def snapshot(self) -> Values:
-        """The values as they are now; the same object until something changes. Raises ClosedError after the
-        watch was closed."""
+        """The current values; the same object until something changes. Raises ClosedError if the watch was
+        closed."""
         self._check_open()
         self.last_read = time.monotonic()
         latest = self._latest
@@ -139,8 +139,9 @@ class Watch:
             raise ClosedError(f"The watch of {self.bucket!r} is closed. Ask the client for it again.")
 
     def ask(self, key: str) -> Entry | None:
-        """The newest revision of a key that is not held, None where there is none; kept until it changes.
-        Raises SubjectError on what is no key, NotPermitted, and TooManyKeys when the server can't answer."""
+        """Request the newest revision of a key that is not held; None if there is none. Cached until it
+        changes. Raises SubjectError if `key` is invalid, RequestRefused if the server refuses or the login
+        does not permit it, and TooManyKeys if the server does not answer."""
         future = asyncio.run_coroutine_threadsafe(self._newest(check_key(key)), self._loop)
         try:
             return future.result(ASK_TIMEOUT)
@@ -154,7 +155,7 @@ class Watch:
             ) from None
 
     def wait(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the first state, or its failure; whether either is there."""
+        """Wait at most `timeout` seconds until the bucket has been read, or cannot be. False on a timeout."""
         return self._settled.wait(timeout)
 
     @property
@@ -175,33 +176,33 @@ class Watch:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the values, roughly; while the bucket is read anew, of what is shown meanwhile as well."""
+        """Estimated bytes of the values; during a replay, including the old values that readers still see."""
         return self._bytes + self._before + self._asked_bytes
 
     def shrink(self, nbytes: int, ceiling: int) -> None:
-        """Take in no more than `nbytes`, since all that the process holds may be `ceiling`. What is there
-        stays."""
+        """Add nothing beyond `nbytes`, because the process may hold at most `ceiling` bytes. Values already
+        held stay."""
         self._max_bytes = min(self._own_most, nbytes)
 
     def relax(self) -> None:
-        """Hold as much as it may by itself."""
+        """Undo `shrink`: only its own ceiling applies again."""
         self._max_bytes = self._own_most
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """The newest things that happened to it, oldest first, with their reasons."""
+        """The newest events of the watch, oldest first, with their reasons."""
         return self._consumer.events.newest
 
     # -- on the client's loop ----------------------------------------------------------------------------
 
     def room(self) -> None:
-        """All keys are read: which of them are kept is decided here."""
+        """None: the consumer has to deliver all keys, because the watch decides which ones to keep."""
 
     def left_out(self, count: int, until: int) -> None:
-        """Never: there is room for all."""
+        """Never called, because room() is None."""
 
     def messages(self, raw: Raw) -> None:
-        """Take what was written."""
+        """Apply new revisions."""
         with self._lock:
             entries = self._entries if self._anew is None else self._anew
             for seq, stored, subject, payload in zip(
@@ -234,7 +235,7 @@ class Watch:
         return asking.result()
 
     async def _fetch(self, key: str) -> Entry | None:
-        self._asked[key] = None  # so that a newer revision that comes meanwhile is noted
+        self._asked[key] = None  # so that messages() records a newer revision meanwhile
         try:
             found = await newest_entry(self._connection, self.bucket, key, self._consumer.config)
         except BaseException:
@@ -257,7 +258,8 @@ class Watch:
         self._asked_bytes = 0
 
     def recreated(self) -> None:
-        """Replay: the bucket is another one now, or in doubt. Readers see the old values until it is done."""
+        """Start over, because the bucket is another one, or in doubt. Readers see the old values until the
+        replay is complete."""
         if self._anew is None:
             self._before = self._bytes
         self._anew, self._bytes, self._full_at = {}, 0, None
@@ -268,11 +270,11 @@ class Watch:
         """A no-op: only the newest revision of each key matters."""
 
     def back_to(self, seq: int, stored: int) -> None:
-        """Replay, because keys may have been left out."""
+        """Start over, because keys may have been left out."""
         self._consumer.start_over(f"the consumer of the bucket {self.bucket!r} was changed")
 
     async def close(self) -> None:
-        """End the consumer and forget the values; a snapshot that somebody holds keeps its own."""
+        """End the consumer and drop the values. Existing snapshots keep theirs."""
         with self._lock:
             self._closed = True
         self._settled.set()
@@ -283,7 +285,7 @@ class Watch:
             self._forget_asked()
 
     def _put(self, entries: dict[str, Entry], entry: Entry) -> None:
-        self._drop(entries, entry.key)  # where there is no room, the old value must not stand for the new one
+        self._drop(entries, entry.key)  # without room for the new value, the old one must not remain
         size = _size(entry)
         if len(entries) < self._max_keys and self._bytes + size <= self._max_bytes:
             entries[entry.key] = entry
@@ -307,14 +309,14 @@ class Watch:
             self._settled.set()
 
     async def _look(self) -> None:
-        """Compare with the stream's state, and find removals that nothing announced."""
+        """Compare with the stream's state, to find removals that no message announces."""
         state = (await self._consumer.look())["state"]
         self._left_out = max(0, _number(state, "num_subjects") - len(self._entries))
         now = tuple(_number(state, name) for name in ("first_seq", "last_seq", "num_deleted", "num_subjects"))
         if now == self._state and not self._suspects:
             return
         if self._asked and (self._state[:1], self._state[2:]) != (now[:1], now[2:]):
-            self._forget_asked()  # what was asked for one by one may have left
+            self._forget_asked()  # requested keys may have been removed
             with self._lock:
                 self._version += 1
         self._deleted = {seq for seq in self._deleted if seq >= now[0]}
@@ -334,10 +336,10 @@ class Watch:
         if (self._consumer.last_seq or 0) == last:
             self._state = now
             if self._full_at and subjects <= len(self._entries) - len(left):
-                self._full_at = None  # what was left out has gone, or has come in
+                self._full_at = None  # keys that were left out were removed, or are held now
             surplus = 0 if self._full_at else subjects - len(self._entries) + len(left)
             known, self._surplus = self._surplus, surplus
-            if surplus not in (0, known):  # what is left after a reading are subjects that are no keys
+            if surplus not in (0, known):  # a surplus after a replay is subjects that are not keys
                 self._consumer.start_over(f"keys have left the bucket {self.bucket!r}")
                 return
         with self._lock:
@@ -362,7 +364,7 @@ class Watch:
         return left
 
     def _has_room(self) -> bool:
-        """Whether keys that were left out may fit in now."""
+        """True if keys that were left out may fit now."""
         if self._full_at is None:
             return False
         keys, size = self._full_at
@@ -370,10 +372,10 @@ class Watch:
 
 
 class _BucketConsumer(Consumer):
-    """A consumer of a bucket, also of one whose messages have the subjects of others."""
+    """A consumer of a bucket, which may have a mirror or sources."""
 
     async def look(self, *, deleted: bool = False) -> dict[str, Any]:
-        """As Consumer.look; the filter is then what this bucket needs."""
+        """Like Consumer.look; also updates the filter to the bucket's configuration."""
         info = await super().look(deleted=deleted)
         wanted = filter_of(self._stream.removeprefix(BUCKET), ">", info["config"])
         known, self._subject = self._subject, wanted

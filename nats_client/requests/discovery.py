@@ -1,8 +1,8 @@
-"""Discovers services with the NATS service protocol (ADR-32): which instances run, and their figures.
+"""Discovers services with the NATS service protocol (ADR-32): their running instances and statistics.
 
-A look sends `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` once to all services, or to each service by name if the
-login may find only some. It collects replies until no more arrive. Anyone who may publish may reply, so a
-reply is accepted only if it follows the protocol; the others are counted.
+A discovery sends `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` once to all services, or to each service by name
+if the login may discover only some. It collects replies until no more arrive. Anyone who may publish may
+reply, so a reply is accepted only if it follows the protocol; the others are counted.
 https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-32.md
 """
 
@@ -27,20 +27,20 @@ from ..errors import LookbackError, RequestFailed, ServerUnreachable
 from .discovery_answers import read_answer
 
 VERBS = ("PING", "INFO", "STATS")
-AGAIN_AFTER = 2.0  # seconds that a look serves everybody
-TOO_OLD = 5.0  # seconds after which a look is not shown any more, but the next one waited for
-QUIET = 0.3  # seconds without an answer that end a look
-FIRST = 1.0  # seconds that the very first answer has
-AT_MOST = 2.0  # seconds that a look takes, and that a service we know has for its answer
-GONE_FOR = 60.0  # seconds that an instance which does not answer any more is still listed
-RATE_OVER = 10.0  # seconds that a rate is taken over, once there are as many
+AGAIN_AFTER = 2.0  # seconds that all callers share a result before a new discovery starts
+TOO_OLD = 5.0  # seconds after which a caller waits for the next result
+QUIET = 0.3  # seconds without a reply that end a discovery
+FIRST = 1.0  # seconds to wait for the first reply
+AT_MOST = 2.0  # maximum seconds of a discovery, and to wait for known instances
+GONE_FOR = 60.0  # seconds that an instance is listed after it stopped answering
+RATE_OVER = 10.0  # seconds over which rates are averaged, once there is enough history
 
 MOST_BYTES = 16 * 1024 * 1024
-"""Bytes that the answers to one look may have together."""
+"""Maximum bytes of all replies to one discovery."""
 MOST_INSTANCES = 1000
-"""Instances that are listed, those that are gone among them."""
+"""Maximum instances listed, including those that are gone."""
 MOST_MOMENTS = 300
-"""Looks of which the figures are kept, per service: ten minutes."""
+"""Discoveries whose statistics are kept, per service: ten minutes."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,32 +49,32 @@ Key = tuple[str, str]  # name and id of an instance
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One endpoint of one instance of a service. Counts are since the instance started."""
+    """One endpoint of one service instance. Counts are since the instance started."""
 
     name: str
     subject: str
-    """Where requests go."""
+    """The subject for requests."""
     queue_group: str
-    """Instances of one queue group share the requests."""
+    """Instances in the same queue group share the requests."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     requests: int | None = None
-    """None where the instance gave no figures."""
+    """None if the instance reported no statistics."""
     errors: int | None = None
     last_error: str = ""
     processing_time: float | None = None
-    """Seconds in all."""
+    """Total seconds."""
     average_processing_time: float | None = None
-    """Seconds a request."""
+    """Seconds per request."""
     requests_per_s: float | None = None
-    """Over the last ten seconds or so; None at the first look."""
+    """Average of about the last ten seconds; None at the first discovery."""
     errors_per_s: float | None = None
     latency: float | None = None
-    """Seconds a request over the same time; None where there was none."""
+    """Seconds per request over the same time; None if there was no request."""
 
 
 @dataclass(frozen=True)
 class ServiceInstance:
-    """One running instance of a service, as it described itself."""
+    """One running instance of a service, as it described itself; untrusted."""
 
     name: str
     id: str
@@ -82,52 +82,53 @@ class ServiceInstance:
     description: str
     metadata: Mapping[str, str]
     started: pd.Timestamp | None
-    """UTC; None where it did not say."""
+    """UTC; None if the instance did not report it."""
     endpoints: tuple[Endpoint, ...]
     seen: float
-    """When it last answered, seconds since the epoch."""
+    """Start of the last discovery that it answered, seconds since the epoch."""
     gone: bool
-    """Whether it did not answer the newest look."""
+    """True if it did not answer the newest discovery."""
 
 
 class LeftOut(NamedTuple):
-    """An answer that is not what the protocol says."""
+    """A rejected reply, because it violates the protocol or a limit."""
 
     subject: str
     reason: str
     payload: str
-    """The first bytes of it."""
+    """Its first 200 bytes."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """What one look has found. Immutable; names, texts and metadata are whatever somebody chose to answer."""
+    """The result of one discovery. Immutable. All names, texts and metadata are untrusted."""
 
     instances: tuple[ServiceInstance, ...] = ()
-    """By name, those that are gone last; such are listed for a minute."""
+    """Sorted by name, instances that are gone last; those are listed for a minute."""
     time: float = 0.0
-    """When the look began, seconds since the epoch."""
+    """Start of the discovery, seconds since the epoch."""
     malformed: int = 0
-    """Answers that were left out."""
+    """Number of rejected replies."""
     samples: tuple[LeftOut, ...] = ()
-    """A few of them."""
+    """At most five of them."""
     refused: str | None = None
-    """What the login does not permit to ask, in a sentence."""
+    """A sentence on the discovery request that the login does not permit; None if all are permitted."""
     _moments: Mapping[str, tuple[tuple[float, float, float, float], ...]] = field(
         default_factory=dict, repr=False
     )
 
     @property
     def names(self) -> list[str]:
-        """The names of the services, in alphabetical order."""
+        """Names of the services, sorted."""
         return sorted({instance.name for instance in self.instances})
 
     def frame(self) -> pd.DataFrame:
-        """One row per endpoint of each instance, and one for an instance without any.
+        """A table with one row per endpoint of each instance; an instance without endpoints has one row.
 
-        Columns service, id, version, endpoint, subject, queue_group, last_error (text); requests, errors,
-        requests_per_s, errors_per_s (float64, missing where not told), average, latency, processing (float64,
-        seconds: a request since the start, a request lately, in all), started, seen (UTC), gone (bool).
+        Columns: service, id, version, endpoint, subject, queue_group, last_error (text); requests, errors,
+        requests_per_s, errors_per_s (float64, NaN if not reported); average (seconds per request since the
+        start), latency (seconds per request recently), processing (total seconds; all float64); started, seen
+        (UTC); gone (bool).
         """
         rows = [
             {
@@ -162,16 +163,16 @@ class Services:
         return table
 
     def over_time(self, name: str) -> pd.DataFrame:
-        """The figures of the service `name` at each look of the last ten minutes in which somebody looked:
-        requests_per_s, errors_per_s, latency (seconds a request; missing where there was none), all
-        float64, indexed by `_time` (UTC)."""
+        """Statistics of the service `name` at each of the last 300 discoveries, which are ten minutes if a
+        page was open all the time. Columns: requests_per_s, errors_per_s, latency (seconds per request, NaN
+        if there was none), all float64. Index: `_time` (UTC)."""
         columns = ["_time", "requests_per_s", "errors_per_s", "latency"]
         table = pd.DataFrame(list(self._moments.get(name, ())), columns=columns).astype("float64")
         return table.assign(_time=pd.to_datetime(table["_time"], unit="s", utc=True)).set_index("_time")
 
 
 class ServiceList:
-    """Looks for services, and remembers enough of the last looks to tell rates and who has gone.
+    """Discovers services, and keeps recent results to compute rates and to list instances that are gone.
     Everything here runs on the client's event loop."""
 
     def __init__(self, connection: Connection) -> None:
@@ -179,15 +180,16 @@ class ServiceList:
         self._known: dict[Key, _Known] = {}
         self._moments: dict[str, deque[tuple[float, float, float, float]]] = {}
         self._newest: Services | None = None
-        self._looked = -math.inf  # when the newest look ended, by the monotonic clock
+        self._looked = -math.inf  # end of the newest discovery, monotonic clock
         self._looking: asyncio.Task[None] | None = None
         self._failure: LookbackError | None = None
 
     async def newest(self) -> Services:
-        """The newest look; the next one is begun when it is two seconds old, and waited for when it is five.
+        """The newest result. If it is older than two seconds, a new discovery starts in the background; if it
+        is older than five, this waits for it.
 
-        Raises RequestFailed where the server does not answer, and ConnectionFailed where there is no
-        connection and never was a look.
+        Raises RequestFailed if the server does not answer, and ConnectionFailed if there is no connection and
+        no result yet.
         """
         state = self._connection.state
         if state.error is not None:
@@ -206,7 +208,7 @@ class ServiceList:
         return self._newest
 
     async def close(self) -> None:
-        """End a look that is under way."""
+        """Cancel the current discovery."""
         if self._looking is not None:
             await end_tasks([self._looking])
 
@@ -227,7 +229,7 @@ class ServiceList:
             self._failure = error
             return
         except Exception as error:
-            # A mistake of ours must show, and not as services that are as they were last.
+            # A bug of ours must be visible, and not hide behind the last result.
             _log.exception("looking for services")
             self._failure = LookbackError(f"Looking for services failed: {error!r}.")
             return
@@ -248,7 +250,7 @@ class ServiceList:
         )
 
     async def _gather(self, client: SafeNatsPy, look: "_Look") -> None:
-        """Ask, and wait until all is heard."""
+        """Send the requests and collect the replies."""
         inbox = client.new_inbox()
         with contextlib.ExitStack() as stack:
             asked = _subjects(self._connection.rights.services)
@@ -297,7 +299,7 @@ class ServiceList:
                 moments.append((when, *figures))
 
     def _drop_one(self) -> bool:
-        """Forget the instance that is gone for the longest; whether there was one."""
+        """Drop the instance that has been gone longest. False if none is gone."""
         gone = [(known.missed, key) for key, known in self._known.items() if known.missed is not None]
         if gone:
             del self._known[min(gone)[1]]
@@ -305,7 +307,7 @@ class ServiceList:
 
 
 class _Look:
-    """The answers to one look, as they come."""
+    """Collects the replies to one discovery."""
 
     def __init__(self, expected: set[Key]) -> None:
         self.heard: dict[Key, dict[str, dict[str, Any]]] = {}
@@ -313,14 +315,14 @@ class _Look:
         self.samples: list[LeftOut] = []
         self.refused: list[str] = []
         self.asked = 0
-        """Requests that were sent."""
+        """Number of requests sent."""
         self._expected = expected
         self._nobody = 0
         self._last: float | None = None
         self._bytes = 0
 
     async def receive(self, message: Msg) -> None:
-        """Take in an answer."""
+        """Handle one reply."""
         verb, data = message.subject.rpartition(".")[2], message.data
         if not data and (message.headers or {}).get("Status") == "503":
             self._nobody += 1
@@ -338,13 +340,13 @@ class _Look:
         self.heard.setdefault((answer["name"], answer["id"]), {})[verb] = answer
 
     def leave_out(self, subject: str, reason: str, data: bytes) -> None:
-        """Count an answer that is not taken in."""
+        """Count a rejected reply, and keep the first five as samples."""
         self.malformed += 1
         if len(self.samples) < 5:
             self.samples.append(LeftOut(subject, reason[:200], data[:200].decode("utf-8", "replace")))
 
     def is_over(self, began: float, now: float) -> bool:
-        """Whether everybody who can be expected to answer has."""
+        """True if no more replies are expected, or AT_MOST seconds have passed."""
         if self._nobody + len(self.refused) >= self.asked or now - began > AT_MOST:
             return True
         if self._expected - self.heard.keys():
@@ -353,25 +355,25 @@ class _Look:
 
 
 def _subjects(names: tuple[str, ...] | None) -> list[tuple[str, str]]:
-    """What is asked, and the verb of it: all services at once, or each of `names`."""
+    """Subjects of the discovery requests, each with its verb: for all services, or for each of `names`."""
     if names is None:
         return [(f"$SRV.{verb}", verb) for verb in VERBS]
     return [(f"$SRV.{verb}.{name}", verb) for name in names for verb in VERBS]
 
 
 class _Known:
-    """An instance, and its figures of the last looks."""
+    """An instance and its recent statistics."""
 
     instance: ServiceInstance
 
     def __init__(self) -> None:
         self.missed: float | None = None
-        """When it first did not answer, by the monotonic clock."""
+        """When it first did not answer, on the monotonic clock; None if it answered last time."""
         self._answers: dict[str, dict[str, Any]] = {}
         self._figures: dict[tuple[str, str], list[tuple[float, int, int, float]]] = {}
 
     def answered(self, answers: dict[str, dict[str, Any]], when: float, now: float) -> None:
-        """Take in what it said; what it did not say this time holds on."""
+        """Update from its replies. If one is missing this time, the previous one stays in use."""
         self.missed = None
         self._answers |= answers
         ping, info = answers.get("PING", {}), self._answers.get("INFO", {})
@@ -392,7 +394,7 @@ class _Known:
         )
 
     def silent(self) -> None:
-        """Note that it did not answer: it has no rates any more."""
+        """Mark it as gone, and remove its rates."""
         endpoints = tuple(
             replace(each, requests_per_s=None, errors_per_s=None, latency=None)
             for each in self.instance.endpoints
@@ -439,7 +441,8 @@ class _Known:
 
 
 def _together(endpoints: list[Endpoint]) -> tuple[float, float, float] | None:
-    """Requests and errors a second, and seconds a request, of all `endpoints`; None where none is known."""
+    """Requests per second, errors per second and seconds per request of all `endpoints` together; None if no
+    rate is known."""
     told = [each for each in endpoints if each.requests_per_s is not None]
     if not told:
         return None

@@ -9,15 +9,15 @@ import orjson
 import pandas as pd
 
 LARGEST = 128 * 1024
-"""Bytes of an answer that is still read."""
+"""Maximum bytes of a reply."""
 LONGEST_NAME = 256
-"""Characters of a name, an id, a version or a subject."""
+"""Maximum characters of a name, id, version or subject."""
 
 
 def read_answer(verb: str, payload: bytes) -> dict[str, Any]:
-    """The parts of the answer to `verb` ("PING", "INFO" or "STATS") that are used, each of its type: name,
-    id, version, metadata; description with INFO, started (UTC or None) with STATS, and endpoints with both,
-    whose times are in seconds. Raises ValueError on what the protocol does not allow."""
+    """Parse and validate the reply to `verb` ("PING", "INFO" or "STATS"). Returns the fields that are used:
+    name, id, version, metadata; with INFO description; with STATS started (UTC or None); with both endpoints,
+    with times in seconds. Raises ValueError if the reply violates the protocol."""
     if len(payload) > LARGEST:
         raise ValueError(f"too large ({len(payload):,} bytes)")
     answer = orjson.loads(payload)
@@ -88,11 +88,11 @@ def _list(answer: dict[str, Any]) -> list[Any]:
 
 
 def _time(answer: dict[str, Any]) -> pd.Timestamp | None:
-    """When an instance started, UTC; None where it is not told in a way that can be read."""
+    """When an instance started, UTC; None if missing or unreadable."""
     told = _text(answer, "started")
     try:
         moment = pd.Timestamp(told)
         moment = moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
     except (ValueError, TypeError, OverflowError):
         return None
-    return moment if 1970 < moment.year < 2200 else None  # the zero time of Go is year 1
+    return moment if 1970 < moment.year < 2200 else None  # Go's zero time is in year 1

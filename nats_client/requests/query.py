@@ -38,8 +38,8 @@ from .requests import Request, nobody_listens, ready_for, service_error
 from .result_table import ARROW, JSON, Rows, read_rows
 
 ACCEPT = {"arrow": ARROW, "json": JSON}
-LOOK = 0.25  # seconds between two looks at the connection
-STOP_FOR = 2.0  # seconds that the service has to confirm that it stopped
+LOOK = 0.25  # seconds between checks of the connection
+STOP_FOR = 2.0  # seconds that the service has to confirm a stop
 STOPPED = "499"
 ENDED = ("done", "failed", "stopped")
 
@@ -49,8 +49,8 @@ QueryState = Literal["waiting", "receiving", "done", "failed", "stopped"]
 
 
 class Query:
-    """One question to a service, and what has come of its answer. Made by `Client.query`; every part may be
-    read from any thread at any time, and reading keeps it alive."""
+    """One query of a service and its result so far. Created by `Client.query`. Thread-safe. It is closed when
+    nobody reads it for some time."""
 
     def __init__(
         self,
@@ -62,11 +62,11 @@ class Query:
     ) -> None:
         self.subject = request.subject
         self.error: LookbackError | None = None
-        """Why it "failed"; or what to know about it having "stopped"."""
+        """Why it "failed", or details of why it "stopped"; None otherwise."""
         self.total: int | None = None
-        """Rows of the whole answer, None where the service does not say."""
+        """Rows of the whole result; None if the service does not announce it."""
         self.bytes = 0
-        """Bytes of the chunks so far."""
+        """Bytes of the chunks received so far."""
         self.last_read = time.monotonic()
         self._connection = connection
         self._loop = loop
@@ -78,47 +78,48 @@ class Query:
         self._first_at: float | None = None
         self._ended_at: float | None = None
         self._ended = threading.Event()
-        self._taken = 0  # messages that were not the end
+        self._taken = 0  # chunks received
         self._control: str | None = None
         self._denied: dict[str, asyncio.Future[None]] = {}
         self._denials = contextlib.ExitStack()
         self._inbox = Inbox()
         self._client: SafeNatsPy | None = None
         self._stopping = False
-        self._over = False  # the service itself has ended the answer
+        self._over = False  # the service has ended the result
         self._task = loop.create_task(self._run(), name=f"query {self.subject}")
 
     @property
     def state(self) -> QueryState:
-        """ "waiting" for the first row, "receiving", "done", "failed" or "stopped" (what came is kept)."""
+        """ "waiting" for the first row, "receiving", "done", "failed" or "stopped". Rows received so far are
+        kept in any case."""
         self.last_read = time.monotonic()
         return self._state
 
     @property
     def stopping(self) -> bool:
-        """Whether it was told to stop, and the service has not confirmed it yet."""
+        """True if a stop was requested and the service has not confirmed it yet."""
         return self._stopping and self._state not in ENDED
 
     @property
     def rows(self) -> int:
-        """Rows so far."""
+        """Rows received so far."""
         return self._rows.count
 
     @property
     def seconds(self) -> float:
-        """Since it was asked, until it ended."""
+        """Seconds from its start until now, or until it ended."""
         return (self._ended_at or time.monotonic()) - self._asked_at
 
     @property
     def progress(self) -> float | None:
-        """How much of the answer has come, 0 to 1; None while the service has not said how much it is."""
+        """Share of the rows received, 0 to 1; None if the service has not announced the number of rows."""
         if self._state == "done":
             return 1.0
         return min(1.0, self.rows / self.total) if self.total else None
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the last row, at the pace of the rows so far; None while nobody can tell."""
+        """Estimated seconds until the last row, at the rate so far; None if unknown."""
         progress, since = self.progress, self._first_at
         if not progress or since is None or self._state != "receiving":
             return None
@@ -126,51 +127,51 @@ class Query:
         return running * (1 - progress) / progress if running > 1 else None
 
     def frame(self) -> pd.DataFrame:
-        """The rows so far; the same object as long as nothing new came, so copy it before changing it.
+        """The rows received so far. The same object until new rows arrive, so copy it before changing it.
 
-        Numbers as they came (decimals as float64), texts `str`, times datetime64 (UTC where they have a
-        zone); in JSON a time is a text. Raises ClosedError once the query was dropped: after ten minutes
-        without a reader, or with its client.
+        Numbers keep their type (decimals become float64), texts are `str`, times datetime64 (UTC if they have
+        a zone). With JSON, times are texts. Raises ClosedError once the query was closed: after
+        `idle_after` (ten minutes) without a reader, when memory was short, or with its client.
         """
         self.last_read = time.monotonic()
         return self._rows.frame()
 
     def stop(self) -> None:
-        """End it, here and, where it names a control subject, at the service. What came is kept. Returns
-        at once; a query that has ended stays as it is."""
+        """Stop the query, here and, if the service has named a control subject, at the service. Rows received
+        so far are kept. Returns at once. A no-op if the query has ended."""
         with contextlib.suppress(RuntimeError):  # the client is closed, and its loop with it
             self._loop.call_soon_threadsafe(self._stop)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the rows so far."""
+        """Bytes of the rows received so far."""
         return self._rows.nbytes
 
     def shrink(self, nbytes: int, ceiling: int) -> None:
-        """Take in no more than `nbytes`, since all that the process holds may be `ceiling`. What came
-        stays."""
+        """Add nothing beyond `nbytes`, because the process may hold at most `ceiling` bytes. Rows already
+        received stay."""
         self._rows.limit(nbytes, f"{ceiling:,} bytes of the process's memory, which all share")
 
     def relax(self) -> None:
-        """Nothing to do: an answer that was cut off stays so."""
+        """A no-op: a truncated result stays truncated."""
 
     async def ended(self) -> None:
-        """Wait for it to end; for those who are on the client's loop themselves."""
+        """Wait until it has ended. For callers on the client's loop."""
         await asyncio.wait({self._task})
 
     def wait(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for it to end, well or not; whether it did."""
+        """Wait at most `timeout` seconds until it has ended, successfully or not. False on a timeout."""
         until = time.monotonic() + timeout
         while not self._ended.wait(max(0.0, min(LOOK, until - time.monotonic()))):
             if time.monotonic() >= until:
                 return False
-            self.last_read = time.monotonic()  # who waits is a reader
+            self.last_read = time.monotonic()  # a waiting caller counts as a reader
         return True
 
     # -- on the client's loop ----------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Stop it and forget its rows."""
+        """Stop it and drop its rows."""
         await end_tasks([self._task])
         self._rows.drop()
 
@@ -225,7 +226,7 @@ class Query:
                 await self._tell(client, "stop")
 
     def _watch(self, subject: str) -> None:
-        """Notice when the server says that the login does not permit `subject`."""
+        """Wake the query if the server reports that the login does not permit `subject`."""
         self._denied[subject] = denied = self._denials.enter_context(self._connection.denial(subject))
         denied.add_done_callback(lambda _: self._inbox.arrived.set())
 
@@ -260,7 +261,7 @@ class Query:
                 await self._tell(client, f"ack {self._taken}")
                 await asyncio.sleep(0)
             elif now - looked > 4 * LOOK:
-                silent_at = now + self._patience  # we slept, not the service: it gets another chance
+                silent_at = now + self._patience  # this process was suspended: give the service more time
             self._check_rights(address)
             if self._stopping and stop_by is None and self._taken:
                 if self._control is None:
@@ -310,7 +311,8 @@ class Query:
         )
 
     def _take(self, body: bytes, headers: dict[str, str]) -> tuple[QueryState, LookbackError | None] | None:
-        """Take in one message; how the query has ended, None when it has not. Raises LookbackError."""
+        """Process one message. Returns the final state if it ends the query, or else None. Raises
+        LookbackError if the query fails."""
         told = {name.lower(): value for name, value in headers.items()}
         if not body and told.get("status") == "503":
             self._over = True
@@ -362,7 +364,8 @@ class Query:
         return RequestFailed(sentence) if sentence else None
 
     def _take_control(self, subject: str) -> None:
-        """Nothing is published to any other subject: a rogue service would speak with our rights."""
+        """Accept a control subject only below the service's subject or our inbox prefix. Otherwise a rogue
+        service could make us publish anywhere with our rights."""
         if self._control is None and subject.startswith(
             (f"{self.subject}.", f"{self._connection.settings.inbox_prefix}.")
         ):
@@ -372,7 +375,7 @@ class Query:
 
 
 def query_headers(credit: int | None, accept: str, asker: str | None = None) -> dict[str, str]:
-    """The headers of a query's request. Raises SettingsError."""
+    """The headers of a query's request. Raises SettingsError if `accept` or `credit` is invalid."""
     if accept not in ACCEPT:
         raise SettingsError(
             f"An answer cannot be accepted as {accept!r}. " + one_of(accept, ACCEPT, what="kind")

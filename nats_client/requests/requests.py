@@ -1,6 +1,6 @@
-"""Requests to services: one question, one answer, waited for no longer than the caller allows.
+"""Requests to services with a single reply and a timeout, and requests shared by several callers.
 
-https://docs.nats.io/nats-concepts/core-nats/reqreply, errors of services as in ADR-32.
+https://docs.nats.io/nats-concepts/core-nats/reqreply; errors of services follow ADR-32.
 """
 
 import asyncio
@@ -31,32 +31,32 @@ from ..errors import (
 from ..subjects import check_subject
 
 LONGEST_WAIT = 60.0
-"""Seconds that a request may wait at most: a page waits with it."""
+"""Maximum timeout of a request in seconds, because a page waits for it."""
 MOST_KEPT = 200
-"""Answers that are kept for all who ask the same; the one that nobody has asked for the longest goes."""
+"""Maximum number of cached replies; the least recently used is dropped first."""
 MOST_BYTES = 32 * 1024 * 1024
-"""Bytes that those may have together."""
+"""Maximum bytes of all cached replies and their requests."""
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # a token of HTTP, as in ADR-4
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # an HTTP token, as in ADR-4
 _LINE = re.compile("[^\r\n\0\ud800-\udfff]*")
 _ERROR, _ERROR_CODE = "Nats-Service-Error", "Nats-Service-Error-Code"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The answer to a request."""
+    """The reply to a request."""
 
     subject: str
-    """The subject that was asked."""
+    """The subject of the request."""
     data: bytes = field(repr=False)
     """The payload."""
     headers: Mapping[str, str]
-    """The headers, empty where the answer has none."""
+    """The headers; empty if there are none."""
     seconds: float
-    """From sending the request until the answer was there."""
+    """Seconds from sending the request to receiving the reply."""
 
     def value(self) -> Any:
-        """The payload decoded from JSON; as a text (UTF-8, what is none replaced) where it is no JSON."""
+        """The payload decoded as JSON; if it is not JSON, as UTF-8 text with invalid bytes replaced."""
         try:
             return orjson.loads(self.data)
         except orjson.JSONDecodeError:
@@ -65,7 +65,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked. Two that are equal are the same question."""
+    """A request. Equal requests may share a reply."""
 
     subject: str
     payload: bytes = field(repr=False)
@@ -73,20 +73,20 @@ class Request:
 
     @classmethod
     def of(cls, subject: str, payload: Any, headers: Mapping[str, str] | None) -> "Request":
-        """The request with `payload` (None, bytes, text in UTF-8, anything else as JSON). Raises
-        SubjectError and PayloadError on what cannot be sent."""
+        """Build a request. `payload`: None, bytes, a str (sent as UTF-8), or anything else (sent as JSON).
+        Raises SubjectError or PayloadError if it cannot be sent."""
         check_subject(subject)
         return cls(subject, _encoded(subject, payload), tuple(sorted(_checked(headers or {}).items())))
 
     @property
     def size(self) -> int:
-        """Bytes that count against the server's max_payload."""
+        """Bytes that count towards the server's max_payload."""
         lines = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in self.headers)
         return len(self.payload) + (lines + 12 if self.headers else 0)
 
 
 def check_timeout(timeout: float) -> float:
-    """`timeout` (seconds) when a request may wait so long. Raises RequestFailed otherwise."""
+    """Return `timeout` (seconds) if it is allowed for a request. Raises RequestFailed otherwise."""
     if not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_WAIT:
         raise RequestFailed(
             f"A request cannot wait {timeout!r} seconds: more than 0, at most {LONGEST_WAIT:.0f}."
@@ -95,11 +95,11 @@ def check_timeout(timeout: float) -> float:
 
 
 async def ask(connection: Connection, request: Request, timeout: float) -> Reply:  # noqa: ASYNC109
-    """The answer to `request`, within `timeout` seconds in all.
+    """Send `request` and return the reply, within `timeout` seconds in total.
 
-    Raises NoResponders, RequestTimeout, ServiceError, RequestRefused where the login does not permit it,
-    PayloadError where it is larger than the server takes, ConnectionFailed where there is no connection,
-    and RequestFailed where the connection was lost meanwhile.
+    Raises NoResponders, RequestTimeout, ServiceError; RequestRefused if the login does not permit it;
+    PayloadError if it is larger than the server accepts; ConnectionFailed if there is no connection;
+    RequestFailed if the connection was lost meanwhile.
     """
     subject, began = request.subject, time.monotonic()
     client = await ready_for(connection, request, timeout)
@@ -133,14 +133,14 @@ async def ask(connection: Connection, request: Request, timeout: float) -> Reply
 
 
 async def ready_for(connection: Connection, request: Request, timeout: float) -> SafeNatsPy:  # noqa: ASYNC109
-    """The connected client, within `timeout` seconds. Raises ConnectionFailed where there is none, and
-    PayloadError where `request` is larger than the server takes."""
+    """Wait at most `timeout` seconds for the connected client. Raises ConnectionFailed if there is none, and
+    PayloadError if `request` is larger than the server accepts."""
     try:
         async with asyncio.timeout(timeout):
             client = await connection.ready()
     except TimeoutError:
         raise connection.state.error or ServerUnreachable("Not connected to NATS yet.") from None
-    if request.size > client.max_payload:  # the server would end the whole connection
+    if request.size > client.max_payload:  # the server would close the connection
         raise PayloadError(
             f"The request to {request.subject!r} has {request.size:,} bytes, headers included, and the "
             f"server takes at most {client.max_payload:,} (max_payload). Send less at a time."
@@ -149,14 +149,14 @@ async def ready_for(connection: Connection, request: Request, timeout: float) ->
 
 
 def nobody_listens(subject: str) -> NoResponders:
-    """The error of a request to a subject that has no service."""
+    """The error for a request to a subject without subscribers."""
     return NoResponders(
         f"Nobody listens to {subject!r}. Check how it is written (capitals count), and that the service runs."
     )
 
 
 def service_error(subject: str, headers: Mapping[str, str], data: bytes) -> ServiceError | None:
-    """The error that an answer is, None when it is none."""
+    """The error that a reply reports in its headers; None if it reports none."""
     if _ERROR not in headers and _ERROR_CODE not in headers:
         return None
     code, description = headers.get(_ERROR_CODE, ""), headers.get(_ERROR, "")
@@ -170,17 +170,20 @@ def service_error(subject: str, headers: Mapping[str, str], data: bytes) -> Serv
 
 
 class SharedRequests:
-    """Answers shared by all who ask the same. Never two equal requests are under way at once."""
+    """Shares replies between callers of equal requests. At most one of several equal requests is in
+    flight."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._asked: OrderedDict[Request, _Asked] = OrderedDict()
 
     async def ask(self, request: Request, timeout: float, every: float) -> Reply:  # noqa: ASYNC109
-        """The answer to `request`, or why there is none, from at most `every` seconds ago; asked anew where
-        that is older. While there is no connection: the newest answer there was, unless `every` is 0.
+        """Return the cached reply to `request`, or raise its cached error, if it is at most `every` seconds
+        old; otherwise send the request. While there is no connection, return the last reply, unless `every`
+        is 0.
 
-        Raises what ask() does, and RequestTimeout where an equal request is under way for too long.
+        Raises what ask() raises, and RequestTimeout if an equal request has been in flight for `timeout`
+        seconds.
         """
         state = self._connection.state
         if state.status != "connected":
@@ -210,7 +213,7 @@ class SharedRequests:
             asked.turn.release()
             self._forget()
         if asked.failure is not None:
-            raise copy.copy(asked.failure)  # an error that is raised again and again would keep every frame
+            raise copy.copy(asked.failure)  # raising the same object repeatedly would grow its traceback
         assert asked.reply is not None
         return asked.reply
 
@@ -225,7 +228,7 @@ class SharedRequests:
 
 
 class _Asked:
-    """A request, and how it ended the last time."""
+    """The state of a shared request: its lock and its last result."""
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()

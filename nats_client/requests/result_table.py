@@ -1,4 +1,4 @@
-"""Joins chunks of rows, each a JSON document or an Arrow stream, to one table."""
+"""Joins chunks of rows, each a JSON document or an Arrow stream, into one table."""
 
 import threading
 from collections.abc import Sequence
@@ -15,20 +15,21 @@ JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
 
 MOST_CELLS = 2_000_000
-"""Rows times columns of one JSON document, unless it has as many bytes: few bytes can claim billions."""
+"""Maximum rows times columns of a JSON document with fewer bytes than that. Rows with different keys could
+otherwise make a small document a huge table."""
 CELL = 8
-"""Bytes that a cell takes at least once all parts have the same columns."""
+"""Minimum bytes of a cell once all chunks have the same columns."""
 _UNREADABLE = (pa.ArrowException, ValueError, TypeError, KeyError, OverflowError, OSError)
 
 
 class Rows:
-    """A growing table with a ceiling. One thread adds, any thread reads."""
+    """A growing table with a ceiling. One thread may add rows, any thread may read."""
 
     def __init__(self, max_rows: int, max_bytes: int) -> None:
         self.count = 0
         """Rows so far."""
         self.full: str | None = None
-        """Which ceiling was met, in words; what came beyond it is not in the table."""
+        """The ceiling that was reached, in words; None if none was. Rows beyond it are dropped."""
         self._limits = (max_rows, max_bytes)
         self._ceiling = ""
         self._bytes = 0
@@ -41,7 +42,7 @@ class Rows:
         self._reading = threading.Lock()
 
     def add(self, part: pa.Table) -> None:
-        """Append `part`, as far as the ceilings allow."""
+        """Append `part`, as far as the ceilings allow. A no-op once a ceiling was reached."""
         most_rows, most_bytes = self._limits
         names = self._names | set(part.column_names)
         count = self.count + part.num_rows
@@ -59,9 +60,9 @@ class Rows:
             self.count += part.num_rows
 
     def frame(self) -> pd.DataFrame:
-        """All rows so far; the same object as long as nothing new came, so copy it before changing it.
+        """All rows so far. The same object until rows are added, so copy it before changing it.
 
-        Raises ClosedError after `drop`, AnswerBroken where pandas cannot hold the values.
+        Raises ClosedError after `drop`, and AnswerBroken if pandas cannot represent the values.
         """
         with self._reading:
             if self._dropped:
@@ -81,28 +82,28 @@ class Rows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the rows, as they came."""
+        """Bytes of the rows in Arrow format."""
         return 0 if self._dropped else self._bytes
 
     def limit(self, most_bytes: int, why: str) -> None:
-        """Take in no more than `most_bytes` from now on; `why` names the ceiling, in words."""
+        """Lower the ceiling to `most_bytes`; `why` names it, in words."""
         self._limits = (self._limits[0], min(self._limits[1], most_bytes))
         self._ceiling = why
 
     def drop(self) -> None:
-        """Forget all rows."""
+        """Drop all rows."""
         with self._reading, self._adding:
             self._dropped = True
             self._new, self._table, self._frame = [], None, None
 
 
 def read_rows(body: bytes, content_type: str) -> pa.Table:
-    """The rows of one chunk. Its kind is told by `content_type`; JSON where that is empty.
+    """Decode the rows of one chunk. `content_type` is its MIME type; if empty, the chunk is JSON.
 
-    JSON: an array of objects, or a single one; keys may differ from row to row, what is no object becomes
-    the column `value`, and nested values stay JSON texts. A column of mixed kinds becomes text. Arrow: a
-    stream of its own; times with a zone become UTC, decimals float64, dictionaries plain values. Raises
-    ValueError, in words, on anything else.
+    JSON: an array of objects, or a single object. Keys may differ between rows; anything but an object
+    becomes the column `value`; nested values become JSON texts; a column of mixed types becomes text. Arrow:
+    a complete IPC stream. Times with a zone become UTC, decimals float64, dictionaries plain values. Raises
+    ValueError with an explanation if the chunk is anything else.
     """
     kind = content_type.partition(";")[0].strip().lower()
     try:
@@ -118,8 +119,8 @@ def read_rows(body: bytes, content_type: str) -> pa.Table:
 
 
 def together(parts: Sequence[pa.Table]) -> pa.Table:
-    """`parts` below each other. A column that some lack is missing there; one whose kinds have nothing in
-    common becomes text."""
+    """Concatenate `parts`. A column is null in the parts that lack it. If the types of a column cannot be
+    unified, it becomes text."""
     if not parts:
         return pa.table({})
     if all(part.schema == parts[0].schema for part in parts):
@@ -154,7 +155,7 @@ def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _of_arrow(body: bytes) -> pa.Table:
     table = pa.ipc.open_stream(body).read_all()
-    table.validate(full=True)  # reading alone checks no offsets, and wrong ones read foreign memory
+    table.validate(full=True)  # read_all checks no offsets, and wrong ones read foreign memory
     names: list[str] = []
     for name in table.column_names:
         unique, count = name, 1
@@ -195,7 +196,7 @@ def _of_values(values: list[Any]) -> pa.Array:
         try:
             return pa.array(values)
         except (pa.ArrowException, OverflowError):
-            pass  # integers beyond 64 bits, or beyond what float64 tells apart
+            pass  # integers beyond 64 bits, or not exact in float64
     return pa.array(map(_text, values), pa.string())
 
 

@@ -1,4 +1,4 @@
-"""Values for charts and tables, computed from a window once for all readers and updated incrementally.
+"""Values for charts and tables, computed once per window for all readers, and updated incrementally.
 
 Imports decoding, duration, errors, subjects and table.
 """

@@ -20,14 +20,14 @@ from .zoom_tiles import TOO_LARGE, Cells, Detail, bases, put, put_nulls
 COLUMNS = 600
 """Minimum number of bins per look-back, about a chart's width in pixels."""
 MOST = 20
-"""Series that a chart draws unless it says otherwise: the busiest. The rest are folded into one."""
+"""Default maximum number of series in a chart. The busiest are drawn; the rest are folded into one."""
 MOST_SERIES = 100
 """Maximum number of series in a chart, limited by the browser and by the wire format."""
 AHEAD = 0.1
-"""How far rows may lie in the future, as a share of the look-back, because clocks differ a little."""
+"""How far a row's time may be in the future, as a share of the look-back, because clocks differ a little."""
 
 _UNKNOWN = -1
-_CLEARLY = 10  # values by which a series must lead, beside twice as many, to be drawn in place of another
+_CLEARLY = 10  # a series replaces a drawn one if it has more than twice as many values plus this
 
 ROUND_STEPS = [
     number * unit
@@ -39,50 +39,51 @@ ROUND_STEPS = [
     )
     for number in numbers
 ]
-"""Widths that a bin may have, ascending, in ns."""
+"""Possible widths of a bin, ascending, in ns."""
 
 
 MOST_DETAILS = 4
-"""Widths of finer bins that are kept of a chart: each is a depth to which some viewer has zoomed."""
+"""Zoom levels kept per chart; each has its own width of finer bins."""
 
 
 def step_for(look_back: pd.Timedelta) -> int:
-    """Width of a bin in ns: the largest round one that cuts `look_back` into at least COLUMNS bins."""
+    """Width of a bin in ns: the largest of ROUND_STEPS that divides `look_back` into at least COLUMNS
+    bins."""
     return max([step for step in ROUND_STEPS if step * COLUMNS <= look_back.value], default=ROUND_STEPS[0])
 
 
 @dataclass(eq=False)
 class Changes:
-    """The changes since a version that a browser holds, and the version it has afterwards. Shared by all
-    browsers with the same version."""
+    """The changes since a version that a browser has, and the version it will have after applying them.
+    Shared by all browsers with the same version."""
 
     epoch: int
     version: int
     whole: bool
-    """Everything: what the browser held belongs to another epoch."""
+    """True if this is everything, because the browser's data is of another epoch."""
     oldest: int
-    """The first bin of which the window still holds rows."""
+    """The first bin for which the window still has rows."""
     step: int
     """Width of a bin, ns."""
     series: int
     names: list[tuple[int, str]]
-    """Series that are new, or called otherwise now."""
+    """Index and name of series that are new or renamed."""
     others: int | None
-    """The series that holds all that are not drawn by themselves."""
+    """Index of the series into which all undrawn ones are folded."""
     future: int
     cells: Cells
     packed: bytes | None = None
-    """The cells as they are sent, once somebody has packed them."""
+    """The cells in wire format, cached after the first packing."""
 
 
 class _Seen:
-    """What is known of each code of the colour column, for one field: arrays by code."""
+    """The state of each code of the colour column, for one field. All arrays are indexed by code."""
 
     def __init__(self) -> None:
         self.row = np.zeros(0, dtype=np.int64)
         """Row of the ring; _UNKNOWN before the first value."""
         self.count = np.zeros(0, dtype=np.int64)
-        """Values so far."""
+        """Number of values so far."""
         self.newest = np.zeros(0, dtype=np.int64)
         """The last bin with a value."""
 
@@ -95,12 +96,12 @@ class _Seen:
 
 
 class Bins:
-    """Least and greatest value per series and time bin, for one chart on one feed. The `most` busiest series
-    are told apart; all others are one more, called by their number ("37 others"), with the least and the
-    greatest value of any of them. `step` is the width of a bin in ns, by default step_for(look_back).
+    """Minimum and maximum per series and time bin, for one chart on one feed. The `most` busiest series are
+    separate. All others are folded into one, named by their number ("37 others"), with the minimum and
+    maximum of all of them. `step` is the width of a bin in ns, by default step_for(look_back).
 
-    Thread-safe. `version` grows with every change; `epoch` names one life of the bins: when rows that were
-    handed out before have changed their meaning, the bins start over under a new one.
+    Thread-safe. `version` grows with every change. When the meaning of cells sent earlier changes, the bins
+    start over with a new random `epoch`.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class Bins:
         most: int = MOST,
         step: int | None = None,
     ) -> None:
-        """Raises LookbackError where `most` or the number of fields is not between 1 and MOST_SERIES."""
+        """Raises LookbackError if `most` or the number of fields is not between 1 and MOST_SERIES."""
         if not isinstance(most, int) or not 1 <= most <= MOST_SERIES:
             raise LookbackError(f"A chart draws 1 to {MOST_SERIES} series, so most={most!r} cannot be.")
         if not 1 <= len(fields) <= MOST_SERIES:
@@ -124,13 +125,13 @@ class Bins:
         self._look_back = look_back.value
         self._lock = threading.Lock()
         self._capacity = int(look_back.value / self.step * (1 + AHEAD)) + 2
-        self._now = 0  # the latest time that a viewer came with, ns since the epoch
+        self._now = 0  # the latest `now` of all updates, ns since the epoch, UTC
         self._generation: int | None = None
         self._snapshot_version = -1
         self._told_at = (0, 0, 0, 0)
-        self._told: dict[int, Changes] = {}  # by what is known, until the next change
+        self._told: dict[int, Changes] = {}  # cache by `since`, until the next change
         self._first = Oldest()
-        self._details: dict[int, Detail] = {}  # by the width of their bins; the last used is at the end
+        self._details: dict[int, Detail] = {}  # by width of bin, least recently used first
         self._start_over()
 
     def _start_over(self) -> None:
@@ -139,18 +140,18 @@ class Bins:
         self.names: list[str] = []
         self._named: list[int] = []  # the version in which each series got its name
         self._seen = [_Seen() for _ in self.fields]
-        self._others: int | None = None  # the row of all that have none of their own
+        self._others: int | None = None  # the row into which undrawn series are folded
         self._low = np.full((0, self._capacity), np.inf)
         self._high = np.full((0, self._capacity), -np.inf)
         self._changed = np.zeros((0, self._capacity), dtype=np.int64)
         self._null = np.zeros((0, self._capacity), dtype=np.bool_)
-        self._edge = (self._now - self._look_back) // self.step  # the ring holds bins from here on
-        self._oldest = self._edge  # of these, the ones of which the window still holds rows
+        self._edge = (self._now - self._look_back) // self.step  # first bin of the ring
+        self._oldest = self._edge  # first bin for which the window still has rows
         self.future = 0
-        """Rows whose own time is ahead of the server's clock by more than AHEAD. They are not drawn before
-        their time: one broken clock would push all the rest out of the window."""
-        self._too_early: int | None = None  # the first bin for which a row was too far in the future
-        self._end: int | None = None  # one past the ordinal of the last row taken in
+        """Rows whose own time is ahead of the server's clock by more than AHEAD. They are drawn once they are
+        due. Otherwise one wrong clock would push all other rows out of the chart."""
+        self._too_early: int | None = None  # the first bin with a row too far in the future
+        self._end: int | None = None  # one past the ordinal of the last processed row
 
     def update(self, snapshot: Snapshot, now: int) -> None:
         """Process the new rows, and drop everything older than the look-back before `now` (ns since the
@@ -160,7 +161,7 @@ class Bins:
             if now > self._now:
                 self._now = now
                 self._advance()
-            # A thread may come late with an older snapshot; its rows are in already.
+            # Another thread may have passed a newer snapshot already.
             if snapshot.version < self._snapshot_version:
                 return
             if snapshot.version == self._snapshot_version and not self._come_of_age():
@@ -206,24 +207,24 @@ class Bins:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the bins, the finer ones included."""
+        """Bytes of all bins, including the finer ones."""
         finer = sum(detail.nbytes for detail in list(self._details.values()))
         return 3 * self._low.nbytes + self._null.nbytes + finer
 
     @property
     def now(self) -> int:
-        """The latest time that a viewer came with, milliseconds since the epoch, UTC."""
+        """The latest `now` of all updates, in milliseconds since the epoch, UTC."""
         return self._now // 1_000_000
 
     def rows(self) -> tuple[int, int | None, list[Ints]]:
-        """The epoch; the row of all that have none of their own; and for each field the row of each code of
-        the colour column, below 0 for none yet."""
+        """The epoch; the row into which undrawn series are folded; and for each field, the row of each code
+        of the colour column, negative if it has none yet."""
         with self._lock:
             return self.epoch, self._others, [seen.row.copy() for seen in self._seen]
 
     def detail(self, width: int) -> Detail | None:
-        """The finer bins of a stretch `width` ns long, shared by all that look so closely; None where those
-        of the chart are as fine."""
+        """The finer bins for a visible range of `width` ns, shared by all viewers at that zoom level. None if
+        the chart's own bins are as fine."""
         step = step_for(pd.Timedelta(width))
         if step >= self.step:
             return None
@@ -244,7 +245,7 @@ class Bins:
         return base
 
     def _advance(self) -> None:
-        """Let go of the bins that are older than the look-back."""
+        """Clear the bins that are older than the look-back."""
         edge = (self._now - self._look_back) // self.step
         if edge <= self._edge:
             return
@@ -285,7 +286,7 @@ class Bins:
         return self._too_early is not None and self._too_early < self._edge + self._capacity
 
     def _waiting(self) -> int:
-        """How many series with values in the look-back have no row of their own."""
+        """Number of undrawn series with values in the look-back."""
         return sum(
             int(((seen.row == self._others) & (seen.newest >= self._oldest)).sum()) for seen in self._seen
         )
@@ -328,7 +329,7 @@ class Bins:
                 self._break(field, which[nulls].astype(np.int64), bins[nulls])
 
     def _break(self, field: int, codes: Ints, bins: Ints) -> None:
-        """Record explicit nulls, which break a line. A series without a value so far has no line to break."""
+        """Record explicit nulls, which break a line. Skipped for series without a value so far."""
         known = self._seen[field].row
         codes, bins = codes[codes < len(known)], bins[codes < len(known)]
         row = known[codes]
@@ -337,19 +338,19 @@ class Bins:
         put_nulls(self._low, self._null, self._changed, cells, self.version)
 
     def _forget(self, snapshot: Snapshot) -> None:
-        """Clear the bins before the oldest row of the window, which its ceiling may have pushed out."""
+        """Clear the bins before the oldest row of the window, because its ceiling may have dropped rows."""
         oldest = self._edge + self._capacity
         if len(snapshot):
             first = self._first.of(snapshot)
             oldest = max(self._edge, min(first // self.step, oldest))
-        # Marked as changed: if a late row makes the window reach back again, browsers hear that these are
-        # empty.
+        # Marked as changed: if a late row moves the oldest time back again, browsers must learn that these
+        # bins are empty.
         self._clear(self._oldest, oldest, self.version)
         self._oldest = oldest
 
     def _rows_of(self, field: int, codes: np.ndarray, bins: np.ndarray, labels: list[str]) -> np.ndarray:
-        """Row of the ring for each code. New series get one of their own while there is room, the busiest
-        first, and share one after that."""
+        """Row of the ring for each of `codes`. New series get their own row while there is room, busiest
+        first; the rest share one."""
         count = np.bincount(codes)
         seen = self._seen[field]
         seen.reach(len(count))
@@ -360,7 +361,7 @@ class Bins:
             room = max(0, self._room - int(drawn.sum()))
             order = new[np.argsort(-count[new], kind="stable")]
             busiest, rest = order[:room].tolist(), order[room:]
-            if labels:  # by name, so that a line has the same colour after a restart
+            if labels:  # sorted by name, so that colours stay the same after a restart
                 busiest.sort(key=lambda code: _natural(labels[code]))
             seen.row[busiest] = np.arange(len(busiest)) + len(self.names)
             several = len(self.fields) > 1
@@ -382,7 +383,7 @@ class Bins:
         return rows
 
     def _add(self, names: list[str]) -> None:
-        """Put empty rows for series of these `names` at the end of the ring."""
+        """Append empty rows to the ring for series of these `names`."""
         self.names += names
         self._named += [self.version] * len(names)
         shape = (len(names), self._capacity)
@@ -393,5 +394,5 @@ class Bins:
 
 
 def _natural(name: str) -> list[str | int]:
-    """Sorts "core-2" before "core-10"."""
+    """Sort key that puts "core-2" before "core-10"."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]

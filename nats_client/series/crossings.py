@@ -17,7 +17,7 @@ from ..table.values import Floats, Ints
 from .bins import AHEAD, step_for
 
 MOST_CROSSINGS = 1000
-"""Finished crossings that are kept; earlier ones are only counted."""
+"""Maximum number of finished crossings kept; earlier ones are only counted."""
 
 _NEVER, _STILL = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 _UNKNOWN, _BELOW, _ABOVE = -1, 0, 1
@@ -39,19 +39,19 @@ _Structured = npt.NDArray[np.void]
 
 
 class Crossing(NamedTuple):
-    """One stay of a series above the threshold. Times are ns since the epoch, UTC."""
+    """One rise of a series above the threshold. Times are ns since the epoch, UTC."""
 
     series: str
     start: int
-    """Of the first row above the threshold."""
+    """Time of the first row above the threshold."""
     value: float
-    """Of that row."""
+    """Value of that row."""
     end: int | None
-    """Of the next row at or below the threshold; None while there is none."""
+    """Time of the next row at or below the threshold; None while there is none."""
     peak: float
     seen: bool
-    """Whether the series was at or below the threshold before; False where its first row was above: then it
-    has been above since `start` or longer."""
+    """True if the rise itself was seen. False if the series' first row was above the threshold already, so
+    that it may have risen before `start`."""
 
 
 class Found(NamedTuple):
@@ -60,7 +60,7 @@ class Found(NamedTuple):
     crossings: tuple[Crossing, ...]
     """Newest first: all ongoing ones, and the last MOST_CROSSINGS finished ones."""
     total: int
-    """Number of crossings in the look-back, those no longer kept included."""
+    """Number of crossings in the look-back, including those no longer kept."""
     above: int
     """Series whose newest value is above the threshold."""
     series: int
@@ -85,7 +85,7 @@ class Crossings:
         self._ahead = int(look_back.value * AHEAD)
         self._step = step_for(look_back)
         self._lock = threading.Lock()
-        self._now = 0  # the latest time that a viewer came with, ns since the epoch
+        self._now = 0  # the latest `now` of all updates, ns since the epoch, UTC
         self._generation: int | None = None
         self._snapshot_version = -1
         self._oldest = Oldest()
@@ -94,22 +94,22 @@ class Crossings:
     def _start_over(self) -> None:
         self._labels: list[str] = [""]
         self._series: _Structured = np.zeros(0, _SERIES)  # by code
-        self._open: _Structured = np.zeros(0, _STAY)  # by code; means something where the side is _ABOVE
-        self._over: _Structured = np.zeros(0, _STAY)  # by end
-        self._further: Counter[int] = Counter()  # how many more ended, by bin
-        self._settled = _NEVER  # up to here nothing changes any more: what ended by then may be forgotten
+        self._open: _Structured = np.zeros(0, _STAY)  # ongoing, by code; valid if the side is _ABOVE
+        self._over: _Structured = np.zeros(0, _STAY)  # finished crossings, sorted by end
+        self._further: Counter[int] = Counter()  # number of finished crossings not kept, by bin of their end
+        self._settled = _NEVER  # up to this time, late rows change nothing: crossings may have been dropped
         self._too_early: int | None = None  # the first time of a row too far in the future
-        self._end: int | None = None  # one past the ordinal of the last row taken in
+        self._end: int | None = None  # one past the ordinal of the last processed row
         self._found: Found | None = None
 
     def update(self, snapshot: Snapshot, now: int) -> None:
-        """Take in the rows that are new, and forget what is older than the look-back before `now` (ns since
-        the epoch, UTC). Costs next to nothing where another viewer brought the same. Raises ColumnError when
-        a column is not there or of another kind."""
+        """Process the new rows, and drop crossings that ended before the look-back, which ends at `now` (ns
+        since the epoch, UTC). Almost free if another viewer has passed the same snapshot. Raises ColumnError
+        if a column does not exist or is of another kind."""
         with self._lock:
             self._now = max(self._now, now)
             if snapshot.version < self._snapshot_version:
-                return  # a thread came late; these rows are in already
+                return  # another thread has passed a newer snapshot already
             edge = self._now - self._look_back
             of_age = self._too_early is not None and self._too_early <= self._now + self._ahead
             if snapshot.version == self._snapshot_version and not of_age:
@@ -123,7 +123,7 @@ class Crossings:
             self._generation, self._snapshot_version = snapshot.generation, snapshot.version
 
     def found(self) -> Found:
-        """The crossings as of the last update; the same object until something changes."""
+        """The crossings at the last update; the same object until something changes."""
         with self._lock:
             if self._found is None:
                 self._found = self._summed_up()
@@ -143,7 +143,7 @@ class Crossings:
         return Found(crossings, len(crossings) + self._further.total(), int(above.sum()), series)
 
     def _forget(self, oldest: int) -> None:
-        """Drop crossings that ended before the time `oldest`."""
+        """Drop crossings that ended before the time `oldest`, and reset series without a row since then."""
         silent = (self._series["side"] != _UNKNOWN) & (self._series["newest"] < oldest)
         self._series[silent] = (_UNKNOWN, _STILL, _NEVER)
         gone = int(np.searchsorted(self._over["end"], oldest))
@@ -175,8 +175,8 @@ class Crossings:
             self._judge(codes[in_order], times[in_order], values[in_order])
 
     def _rows(self, snapshot: Snapshot, start: int | None, since: int) -> tuple[Ints, Ints, Floats]:
-        """Codes, times and values of the rows that count, with an ordinal of at least `start` and a time of
-        at least `since`."""
+        """Codes, times and values of the rows with an ordinal of at least `start` and a time of at least
+        `since`, without rows that lack a value or are too far in the future."""
         if not len(snapshot):
             return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
         times, values = snapshot.times(start), snapshot.numbers(self.field, start)
@@ -201,8 +201,8 @@ class Crossings:
             self._open = np.concatenate([self._open, np.zeros(more, _STAY)])
 
     def _rewound(self, codes: Ints, times: Ints) -> Ints:
-        """Take series back to how they stood before late rows with these codes and times. Returns since when
-        their rows are to be judged again, by code; _STILL where they are not."""
+        """Restore the state of series before late rows with these codes and times. Returns, by code, the time
+        from which rows have to be evaluated again; _STILL if none."""
         since = np.full(len(self._series), _STILL)
         first = np.full(len(self._series), _STILL)
         np.minimum.at(first, codes, times)
@@ -219,7 +219,7 @@ class Crossings:
                 undone[i], stay = True, self._over[i].copy()
                 cut = min(cut, int(stay["start"]))
             if stay is not None and cut <= self._settled:
-                # Of its rows only those after what is settled are still there.
+                # Rows up to _settled may be gone, so the crossing keeps its start.
                 if stay["peaked"] > self._settled:
                     stay["peak"], stay["peaked"] = stay["value"], stay["start"]
                 stay["end"] = _STILL
@@ -232,13 +232,13 @@ class Crossings:
         return since
 
     def _judge(self, codes: Ints, times: Ints, values: Floats) -> None:
-        """Go on with rows that are ordered by code, then time."""
+        """Evaluate rows, which are sorted by code, then time."""
         above = values > self.threshold
         first = np.append(True, codes[1:] != codes[:-1])
         before = np.append(np.int8(_UNKNOWN), above[:-1].astype(np.int8))
         before[first] = self._series["side"][codes[first]]
         turned = above != before
-        # A stretch is a run of rows of one series on one side.
+        # A stretch is consecutive rows of one series on the same side of the threshold.
         begin = np.flatnonzero(first | turned)
         stretch = np.repeat(np.arange(len(begin)), np.diff(np.append(begin, len(codes))))
         last = np.append(first[begin[1:]], True)
@@ -269,7 +269,7 @@ class Crossings:
         self._keep(np.concatenate([self._over, ended, stays[~last[up]]]))
 
     def _carry_on(self, stays: _Structured, goes_on: npt.NDArray[np.bool_]) -> None:
-        """Fill in where `stays` began that were under way before."""
+        """Continue crossings that began in earlier updates: copy their start, and their peak if higher."""
         going, begun = stays[goes_on], self._open[stays["code"][goes_on]]
         for name in ("start", "value", "seen"):
             going[name] = begun[name]

@@ -17,7 +17,7 @@ from ..table.values import Floats, Ints
 ROWS = 20_000
 """Only this many of the newest rows are examined, so the cost does not grow with the window."""
 SAMPLE = 200
-"""Values by which a field is taken for a time or not."""
+"""Number of newest values that decide whether a field is a time."""
 _DAY = 24 * 3600 * 10**9
 _FROM, _TO = pd.Timestamp("2000-01-01").value, pd.Timestamp("2100-01-01").value
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
@@ -35,14 +35,14 @@ class Field:
     kind: Literal["number", "integer", "time", "text"]
     """"time": ISO 8601 text, or numbers that must be times since the epoch."""
     share: float
-    """Of the rows that have it, 0 to 1."""
+    """Share of rows that have the field, 0 to 1."""
     example: float | str | None
-    """Its newest value, as it came; None where no row has one."""
+    """Its newest value, as received; None if no row has one."""
     least: float | pd.Timestamp | None
-    """The least number, or time (UTC); None for text."""
+    """The smallest number, or earliest time (UTC); None for text."""
     greatest: float | pd.Timestamp | None
     distinct: int
-    """How many different values there are."""
+    """Number of distinct values."""
 
 
 def fields(snapshot: Snapshot) -> list[Field]:
@@ -66,7 +66,8 @@ def fields(snapshot: Snapshot) -> list[Field]:
 
 
 def times_among(found: list[Field]) -> list[str]:
-    """Those of `found` that can be the rows' own time: names of times on the payload's first level."""
+    """Names of those fields in `found` that can be used as the rows' time: times at the top level of the
+    payload."""
     renamed = {f"payload{name}" for name in ENVELOPE}
     return [
         field.name
@@ -112,7 +113,7 @@ def _of_texts(name: str, codes: npt.NDArray[np.int32], labels: list[str], receiv
     share, example = len(held) / len(codes), labels[held[-1]]
     different = pd.unique(held)
     sample: list[Any] = [labels[code] for code in held[-SAMPLE:]]
-    # float64 cannot hold nanoseconds since the epoch: they come as text.
+    # float64 cannot represent nanoseconds since the epoch exactly, so they are texts here.
     digits = all(map(_NANOSECONDS.fullmatch, sample))
     if digits:
         sample = list(map(int, sample))

@@ -21,23 +21,23 @@ class Latest:
 
     def _start_over(self, generation: int | None) -> None:
         self._generation = generation
-        self._end: int | None = None  # one past the ordinal of the last row taken in
-        self._newest = np.zeros(
-            0, dtype=np.int64
-        )  # by code: the ordinal of the row that is newest by its time
-        self._time = np.zeros(0, dtype=np.int64)  # and its time
-        self._last = np.zeros(0, dtype=np.int64)  # and the ordinal of the last row with a value
+        self._end: int | None = None  # one past the ordinal of the last processed row
+        # By code: ordinal and time of the newest row by time, and ordinal of the last row with a value.
+        self._newest = np.zeros(0, dtype=np.int64)
+        self._time = np.zeros(0, dtype=np.int64)
+        self._last = np.zeros(0, dtype=np.int64)
 
     def of(self, snapshot: Snapshot) -> pd.Series:
-        """The newest value by `_time` per series, sorted by it. Raises ColumnError, naming what exists."""
+        """The newest value by `_time` per series, sorted by series. Raises ColumnError, which names the
+        existing columns."""
         with self._lock:
             if snapshot.generation != self._generation:
                 self._start_over(snapshot.generation)
             if self._end is not None and snapshot.end < self._end:
-                return snapshot.latest(self.name, self.by)  # a thread came late with an older one
+                return snapshot.latest(self.name, self.by)  # another thread has passed a newer one
             self._take(snapshot)
             if ((self._newest < snapshot.first) & (self._last >= snapshot.first)).any():
-                # Of these series the newest row has left before one that came late.
+                # The newest row of a series was dropped, and a late row with an older time is still there.
                 self._start_over(snapshot.generation)
                 self._take(snapshot)
             return snapshot.picked(self.name, self.by, self._newest)

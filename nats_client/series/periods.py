@@ -19,9 +19,9 @@ from ..table.snapshot import Snapshot
 from .bins import ROUND_STEPS
 
 MOST_EARLIER = 30
-"""Periods before the current one that can be compared: all of them are drawn at once."""
+"""Maximum number of earlier periods to compare with, because all are drawn at once."""
 FEWEST, MOST = 280, 1400
-"""Bins of a period, where a round width allows it."""
+"""Range for the number of bins per period, if a round width allows it."""
 
 _SECOND = 1_000_000_000  # ns
 _DAY = pd.Timedelta(days=1)
@@ -30,7 +30,7 @@ _EPOCH, _FIRST_MONDAY = date(1970, 1, 1), date(1970, 1, 5)
 
 
 def check_earlier(earlier: int) -> int:
-    """`earlier` when so many periods can be compared with the current one. Raises LookbackError."""
+    """Return `earlier` if that many periods can be compared with the current one. Raises LookbackError."""
     if not isinstance(earlier, int) or not 1 <= earlier <= MOST_EARLIER:
         raise LookbackError(
             f"The current period is compared with 1 to {MOST_EARLIER} before it, so earlier={earlier!r} "
@@ -40,8 +40,8 @@ def check_earlier(earlier: int) -> int:
 
 
 def reach(period: pd.Timedelta, earlier: int) -> pd.Timedelta:
-    """How far before now the `earlier` periods before the current one may start: when that is almost over,
-    by almost (earlier + 1) * period. Raises LookbackError when that is further than any look-back."""
+    """The look-back that `earlier` periods and the current one need: (earlier + 1) * period, because the
+    current one may be almost over. Raises LookbackError if that is longer than the longest look-back."""
     length: pd.Timedelta = (check_earlier(earlier) + 1) * period
     if length > LONGEST:
         raise LookbackError(
@@ -52,14 +52,15 @@ def reach(period: pd.Timedelta, earlier: int) -> pd.Timedelta:
 
 
 def full_reach(period: pd.Timedelta, earlier: int) -> pd.Timedelta:
-    """`reach`, and the hour by which local days may be longer between two changes of the clocks."""
+    """Like `reach`, plus the hour by which local days may be longer when the clocks change. At most
+    LONGEST."""
     return min(
         reach(period, earlier) + (pd.Timedelta(hours=1) if _by_day(period) else pd.Timedelta(0)), LONGEST
     )
 
 
 def check_reach(look_back: pd.Timedelta, period: pd.Timedelta, earlier: int) -> None:
-    """Raises LookbackError, naming the look-back that is needed, where `look_back` is shorter."""
+    """Raises LookbackError, which names the necessary look-back, if `look_back` is shorter."""
     needed = reach(period, earlier)
     if look_back < needed:
         raise LookbackError(
@@ -70,13 +71,13 @@ def check_reach(look_back: pd.Timedelta, period: pd.Timedelta, earlier: int) -> 
 
 
 def period_starts(period: pd.Timedelta, earlier: int, now: int, zone: str) -> list[int]:
-    """Where the next period, the current one, and the `earlier` ones before it start, in this order; all
-    times in ns since the epoch, UTC.
+    """Starts of the next period, the current one and the `earlier` ones before it, in this order. All times
+    are ns since the epoch, UTC.
 
-    Days start at midnight in `zone` (an IANA name, as "Europe/Berlin"), each at its own, and weeks on Monday;
-    several days are counted from the epoch on, several weeks from its first Monday. All else starts where the
-    local clock, at its present distance from UTC, shows a multiple of `period`: PT1H at the full hour. Raises
-    LookbackError on an unknown zone.
+    Days start at local midnight in `zone` (an IANA name, such as "Europe/Berlin"), weeks on Monday. Periods
+    of several days are counted from the epoch, of several weeks from its first Monday. All other periods
+    start when the local clock, at its current UTC offset, shows a multiple of `period`: PT1H starts on the
+    hour. Raises LookbackError if the zone is unknown.
     """
     try:
         local = ZoneInfo(zone)
@@ -96,8 +97,8 @@ def period_starts(period: pd.Timedelta, earlier: int, now: int, zone: str) -> li
 
 
 def step_of(period: pd.Timedelta, starts: Sequence[int]) -> int:
-    """Width of a bin in ns: the largest round one that cuts `period` into at least FEWEST; one of which none
-    reaches over any of the `starts`, where that takes at most MOST."""
+    """Width of a bin in ns: the largest of ROUND_STEPS that divides `period` into at least FEWEST bins. If
+    possible with at most MOST bins, it is one that divides all `starts`, so that no bin spans two periods."""
     fine = [step for step in ROUND_STEPS if step * FEWEST <= period.value] or [ROUND_STEPS[0]]
     fitting = [
         step for step in fine if step * MOST >= period.value and not any(start % step for start in starts)
@@ -106,7 +107,7 @@ def step_of(period: pd.Timedelta, starts: Sequence[int]) -> int:
 
 
 def period_names(period: pd.Timedelta, earlier: int) -> list[str]:
-    """What the current period and those before it are called: "current hour", "1 hour before"."""
+    """Names of the current period and the earlier ones: "current hour", "1 hour before"."""
     current = _words(period).removeprefix("1 ")
     return [f"current {current}", *(f"{_words(k * period)} before" for k in range(1, earlier + 1))]
 
@@ -114,14 +115,14 @@ def period_names(period: pd.Timedelta, earlier: int) -> list[str]:
 def compare_means(
     snapshot: Snapshot, field: str, by: str | None, starts: Sequence[int], now: int
 ) -> pd.DataFrame:
-    """The mean of the numeric column `field` in the current period until `now`, in the same stretch of the
-    one before, and the difference.
+    """Compare the mean of the numeric column `field` in the current period until `now` (ns since the epoch,
+    UTC) with that in the same part of the previous period.
 
-    `starts` as of period_starts. Index: the values of the text column `by` that occur, in order (or `field`
-    itself, without `by`); columns `current`, `before` (NaN where there was no value) and `change`, in percent
-    of `before`. Raises ColumnError, naming what exists.
+    `starts` are those of period_starts(). Index: the values of the text column `by`, sorted (without `by`:
+    `field`). Columns, all float64: `current` and `before` (NaN if there was no value), and `change` in
+    percent of `before`. Raises ColumnError, which names the existing columns.
     """
-    if not len(snapshot):  # its columns are not known
+    if not len(snapshot):  # its columns are unknown
         return pd.DataFrame(
             {"current": [], "before": [], "change": []}, index=pd.Index([], name=by, dtype="str")
         )
@@ -153,7 +154,8 @@ class Means:
     def table(
         self, snapshot: Snapshot, field: str, by: str | None, starts: Sequence[int], now: int
     ) -> pd.DataFrame:
-        """compare_means() until the last full second before `now`. Read it, or copy it before changing it."""
+        """compare_means() until the last full second before `now`. The table is shared: copy it before
+        changing it."""
         second = now // _SECOND * _SECOND
         key, moment = (field, by, *starts[:3]), (snapshot.version, second)
         return self.tables.once(key, moment, lambda: compare_means(snapshot, field, by, starts, second))
@@ -171,8 +173,8 @@ def _by_day(period: pd.Timedelta) -> bool:
 
 
 def _midnight(day: date, zone: ZoneInfo) -> int:
-    # Where the clocks change at midnight, this is the first moment of the day: fold=0 takes the first of two
-    # midnights, and the distance from UTC before the change where there is none.
+    # If the clocks change at midnight, this is the first moment of the day: fold=0 means the first of two
+    # midnights, and if there is none, the UTC offset before the change.
     return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) * _SECOND
 
 

@@ -1,6 +1,6 @@
-"""Finer bins for the stretches of a chart that viewers have zoomed into.
+"""Finer bins for the time ranges of a chart that viewers have zoomed into.
 
-A tile is TILE bins of one width on an absolute grid. So viewers of about the same stretch share tiles, and
+A tile is TILE bins of one width on an absolute grid. So viewers of about the same range share tiles, and
 panning needs only new tiles at the edge. A tile is computed from the window's rows once; after that, an
 update processes only new rows.
 """
@@ -17,26 +17,26 @@ from ..table.snapshot import Snapshot
 from ..table.values import Floats, Ints, is_null
 
 TILE = 256
-"""Bins of a tile."""
+"""Bins per tile."""
 MOST_TILES = 24
-"""Tiles of one width that are kept of a chart; a screen shows at most eight."""
+"""Tiles kept per chart and width; a screen shows at most eight."""
 
 
 class Cells(NamedTuple):
-    """Cells of a chart, a row each: series `row` had values from `low` to `high` in bin `bin`. An infinite
-    low says that the cell is empty now; -inf that there were only nulls."""
+    """Cells of a chart, one entry per cell in each array but `base`: series `row` has values from `low` to
+    `high` in bin `bin`. A `low` of inf means that the cell is empty now, -inf that it has only nulls."""
 
     bin: Ints
     row: Ints
     low: Floats
     high: Floats
     base: Floats
-    """By series: what its values are to be told relative to, so that float32 is exact enough."""
+    """Per series: an offset to subtract from its values, so that float32 is precise enough."""
 
 
 def bases(low: Floats, high: Floats) -> Floats:
-    """For series with values from `low` to `high`, what float32 can tell them relative to: 0 where it is
-    exact enough for what a chart can show, so not for a large counter that moves little."""
+    """Offsets for series with values from `low` to `high`, so that float32 is precise enough for a chart.
+    Usually 0; not for a large counter that changes little."""
     held = low < np.inf
     base = np.zeros(len(low))
     low, high = low[held], high[held]
@@ -45,8 +45,8 @@ def bases(low: Floats, high: Floats) -> Floats:
 
 
 def put(low: Floats, high: Floats, changed: Ints, cells: Ints, values: Floats, version: int) -> None:
-    """Take `values` into the `cells` (places in the flattened arrays), and note the version of those that are
-    other than before."""
+    """Update minimum and maximum of `cells` (indices into the flattened arrays) with `values`. Cells that
+    change get `version` in `changed`."""
     low, high = low.reshape(-1), high.reshape(-1)
     lowest, highest = low[cells], high[cells]
     np.minimum.at(low, cells, values)
@@ -55,32 +55,34 @@ def put(low: Floats, high: Floats, changed: Ints, cells: Ints, values: Floats, v
 
 
 def put_nulls(low: Floats, nulls: npt.NDArray[np.bool_], changed: Ints, cells: Ints, version: int) -> None:
-    """Note in `nulls` the `cells` of `low` in which a series says that it has no value."""
+    """Mark `cells` (indices into the flattened arrays) as having an explicit null. Cells without values get
+    `version` in `changed` if they were not marked before."""
     new = cells[~nulls.reshape(-1)[cells]]
     nulls.reshape(-1)[new] = True
     changed.reshape(-1)[new[low.reshape(-1)[new] == np.inf]] = version
 
 
 class Drawn(Protocol):
-    """The chart whose series these are."""
+    """The part of Bins that tiles need."""
 
     fields: tuple[str, ...]
     color: str | None
     epoch: int
 
     def rows(self) -> tuple[int, int | None, list[Ints]]:
-        """Its epoch; the row of all that have none of their own; and for each field the row of each code of
-        the colour column, below 0 for none yet."""
+        """The epoch; the row into which undrawn series are folded; and for each field, the row of each code
+        of the colour column, negative if it has none yet."""
 
 
 class Finer(NamedTuple):
-    """The changes of some tiles since a version that a browser holds, and the version it has afterwards."""
+    """The changes of some tiles since a version that a browser has, and the version it will have after
+    applying them."""
 
     epoch: int
     version: int
     whole: bool
     of: int
-    """The epoch of the chart whose series these are."""
+    """The epoch of the chart."""
     step: int
     cells: Cells
 
@@ -88,7 +90,7 @@ class Finer(NamedTuple):
 class _Tile:
     def __init__(self, series: int = 0, end: int = 0) -> None:
         self.end = end
-        """One past the ordinal of the last row taken in."""
+        """One past the ordinal of the last processed row."""
         self.low = np.full((series, TILE), np.inf)
         self.high = np.full((series, TILE), -np.inf)
         self.changed = np.zeros((series, TILE), dtype=np.int64)
@@ -104,18 +106,18 @@ class _Tile:
             self.null = np.vstack([self.null, new.null])
 
     def put(self, rows: Ints, bins: Ints, values: Floats, version: int) -> None:
-        """Take in values at these rows and bins of the tile."""
+        """Update the cells at `rows` and `bins` of the tile with `values`."""
         self.reach(int(rows.max(initial=-1)) + 1)
         put(self.low, self.high, self.changed, rows * TILE + bins, values, version)
 
     def put_nulls(self, rows: Ints, bins: Ints, version: int) -> None:
-        """Note that there is no value at these rows and bins of the tile."""
+        """Mark the cells at `rows` and `bins` of the tile as having an explicit null."""
         self.reach(int(rows.max(initial=-1)) + 1)
         put_nulls(self.low, self.null, self.changed, rows * TILE + bins, version)
 
 
 class Detail:
-    """Tiles of bins `step` ns wide, of the series of `chart`. Thread-safe."""
+    """The tiles of `chart` with bins of `step` ns. Thread-safe."""
 
     def __init__(self, chart: Drawn, step: int) -> None:
         self.step = step
@@ -128,7 +130,7 @@ class Detail:
         self._epoch = secrets.randbits(32)
         self._of = of
         self._version = 1
-        self._tiles: dict[int, _Tile] = {}  # the one that was looked at last is at the end
+        self._tiles: dict[int, _Tile] = {}  # least recently used first
 
     @property
     def nbytes(self) -> int:
@@ -138,8 +140,9 @@ class Detail:
     def finer(
         self, snapshot: Snapshot, tiles: Sequence[int], epoch: int, since: int, held: frozenset[int]
     ) -> Finer:
-        """What changed in `tiles` after version `since` of `epoch`, of which `held` are known; with what is
-        new in `snapshot`, which the chart must have taken in before. Raises ColumnError as it does."""
+        """Process the new rows of `snapshot`, and return the changes in `tiles` after version `since` of
+        `epoch`. The browser has the tiles `held`; the others are returned completely. Call chart.update()
+        with the snapshot first. Raises ColumnError if a column does not exist or is of another kind."""
         with self._lock:
             of, others, rows = self._chart.rows()
             if of != self._of or snapshot.generation != self._generation:
@@ -168,7 +171,7 @@ class Detail:
     def _take(
         self, snapshot: Snapshot, number: int, tile: _Tile, others: int | None, rows: list[Ints]
     ) -> None:
-        """Put the rows that are new into a tile."""
+        """Add the new rows to a tile."""
         start, end = number * TILE * self.step, (number + 1) * TILE * self.step
         new = max(0, tile.end - snapshot.first)
         tile.end = snapshot.end
@@ -205,4 +208,4 @@ class Detail:
 
 
 TOO_LARGE = 3e38
-"""float32 on the wire ends here."""
+"""Values at least this large are skipped, because the wire format is float32."""
