@@ -183,7 +183,7 @@ def test_policy_breaks_no_figure(browser: Browser, tmp_path: Path) -> None:
         bad = listened(context)
         tab = context.new_page()
         tab.goto(running.url)
-        expect(tab.locator("[data-testid=stAlert]")).to_contain_text("of the type 'parcoords'", timeout=60_000)
+        expect(tab.locator("[data-testid=stAlert]")).to_contain_text("type 'parcoords'", timeout=60_000)
         until(lambda: tab.locator(".js-plotly-plot .points path").count() > 2000)
         tab.locator(".js-plotly-plot .gl-container canvas").first.wait_for(state="attached")
         tab.locator(
