@@ -136,7 +136,7 @@ def test_workflow(data_dir: Path, dashboard: Client, monkeypatch: pytest.MonkeyP
     found = settings(data_dir, "services")
     for name, key in ENVIRONMENT.items():
         if value := getattr(found, key):
-            monkeypatch.setenv(name, value)
+            monkeypatch.setenv(name, str(value))
     with Workflow("across", interval=0.2) as workflow, workflow.step("load") as step:
         step.log("one line")
         feed = dashboard.feed(str(STREAM["name"]), look_back="PT1H")
