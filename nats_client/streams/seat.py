@@ -31,7 +31,7 @@ class Seat:
         self.doubted = False
         """Whether the shared consumer ended in doubt."""
         self.sound_to: int | None = None
-        """What came above this stream sequence is void, since some may have been left out; None: nothing is."""
+        """What came above this stream sequence is void, as some may have been left out; None: nothing is."""
         self._raw = Raw()
 
     def put(self, raw: Raw, i: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from nats_client import Client, Feed, Settings
 from nats_client.streams.ordered_consumer import CHECK_EVERY, CURRENT_FOR
@@ -23,6 +24,7 @@ from tests.publisher import Publisher
 from tests.waiting import until
 
 MANY, SOME = 50, 12
+NO_ACK = ConsumerConfig(ack_policy=AckPolicy.NONE)
 
 
 def devices(count: int) -> list[str]:
@@ -56,7 +58,7 @@ def stored(server: NatsServer) -> dict[str, list[tuple[int, int]]]:
         state = (await nc.jetstream().stream_info("S")).state
         if not state.messages:
             return found
-        listening = await nc.jetstream().pull_subscribe("", stream="S")
+        listening = await nc.jetstream().pull_subscribe("", stream="S", config=NO_ACK)
         left = state.messages
         while left:
             for message in await listening.fetch(min(left, 1000), timeout=10):
@@ -171,7 +173,7 @@ FAULTS: dict[str, Callable[[NatsServer], object]] = {
 
 @pytest.mark.parametrize("what", FAULTS)
 def test_fault(server: NatsServer, client: Client, what: str) -> None:
-    """Whatever happens to the shared consumer, each window has each message once; later it is shared again."""
+    """Whatever happens to the shared consumer, each window has each message once; later they share again."""
     with Publisher([server.url], *devices(SOME), "s.deeper.x") as publisher:
         feeds = opened(client, SOME)
         shared(server, feeds)
@@ -222,8 +224,9 @@ def test_disk_restored_from_a_backup(tmp_path: Path, server: NatsServer, client:
     shutil.rmtree(store)
     kept.rename(store)
     server.start()
-    for subject in reversed(devices(SOME)):
-        server.publish(subject, *numbered(3, 100))
+    for first in (100, 102):  # the same subjects under the same sequences, and more behind them
+        for subject in devices(SOME):
+            server.publish(subject, *numbered(2, first))
     all_equal(server, feeds)
     shared(server, feeds)
 
@@ -354,7 +357,7 @@ def test_noisy_neighbours(server: NatsServer, client: Client) -> None:
 
 
 def test_what_is_live_is_not_old(server: NatsServer, client: Client) -> None:
-    """When the server stands still, no feed is called live for longer than it may, and all are again later."""
+    """When the server stands still, no feed is called live for longer than it may; later all are again."""
     feeds = opened(client, SOME)
     shared(server, feeds)
     time.sleep(CURRENT_FOR + 1)
