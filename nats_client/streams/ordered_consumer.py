@@ -338,16 +338,23 @@ class Consumer(Reading):
         MovedError."""
         self.events.note("follows with others")
         sound = -1 if self.last_seq is None else self.last_seq
+        looked = heard = time.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT / 2):
                     await self._inbox.arrived.wait()
             self._inbox.arrived.clear()
+            before, looked = looked, time.monotonic()
+            if seat.current_at() > self._current_at or looked - before > 2 * HEARTBEAT:  # or we slept
+                heard = looked
             if self._doubt:
                 why, doubted = self._doubt, True
                 break
             if seat.ended is not None:
                 why, doubted = seat.ended, seat.doubted
+                break
+            if looked - heard > 2 * PATIENCE:
+                why, doubted = "the shared consumer stands still", True
                 break
             current_at = seat.current_at()
             raw = seat.take(-1 if self.last_seq is None else self.last_seq)
