@@ -163,10 +163,8 @@ FAULTS: dict[str, Callable[[NatsServer], object]] = {
     "consumer deleted": lambda server: api(server, f"CONSUMER.DELETE.S.{consumer(server)['name']}"),
     "consumer paused": pause,
     "one subject only": lambda server: update(server, filter_subject="s.device-1"),
-    "no subject at all": lambda server: update(server, filter_subject="s.none"),
     "more subjects": lambda server: update(server, filter_subject="s.>"),
     "headers only": lambda server: update(server, headers_only=True),
-    "at a trickle": lambda server: update(server, rate_limit_bps=1000),
     "stream created again": made_anew,
 }
 
@@ -263,6 +261,22 @@ def test_one_in_doubt_leaves_by_itself(server: NatsServer, client: Client) -> No
         shared(server, feeds)
         before = publisher.count
         until(lambda: publisher.count > before + 100)
+    all_equal(server, feeds)
+    assert not any(parted(feed) for feed in feeds[1:])
+
+
+def test_shared_consumer_stands_still(server: NatsServer, client: Client) -> None:
+    """A feed that no longer hears of the shared consumer does not wait for it."""
+    feeds = opened(client, SOME)
+    shared(server, feeds)
+    seat = feeds[0]._consumer._seat  # type: ignore[union-attr]
+    assert seat is not None
+    seat.current_at = lambda: 0.0
+    until(lambda: feeds[0].health.phase != "following")
+    until(lambda: parted(feeds[0]))
+    shared(server, feeds)
+    for subject in devices(SOME):
+        server.publish(subject, *numbered(2))
     all_equal(server, feeds)
     assert not any(parted(feed) for feed in feeds[1:])
 
