@@ -18,7 +18,8 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from nats_client import Client, Feed, Settings
 from nats_client.streams.ordered_consumer import CHECK_EVERY, CURRENT_FOR
 from nats_client.streams.shared_follower import AGAIN_AFTER, ASKED_FOR, SIBLINGS
-from tests.jetstream import api, change, stream
+from tests.cluster import running_cluster
+from tests.jetstream import Runs, api, change, stream
 from tests.nats import NatsServer, numbered, running_server
 from tests.publisher import Publisher
 from tests.waiting import until
@@ -39,18 +40,18 @@ def opened(client: Client, count: int, look_back: str = "PT1H") -> list[Feed]:
     return feeds
 
 
-def consumers(server: NatsServer) -> int:
+def consumers(server: Runs) -> int:
     """How many consumers the stream has."""
     return int(api(server, "CONSUMER.NAMES.S")["total"])
 
 
-def shared(server: NatsServer, feeds: Sequence[Feed]) -> None:
+def shared(server: Runs, feeds: Sequence[Feed]) -> None:
     """Wait until the feeds share one consumer."""
     until(lambda: consumers(server) == 1, 60)
     until(lambda: all(feed.events[-1].what == "follows with others" for feed in feeds))
 
 
-def stored(server: NatsServer) -> dict[str, list[tuple[int, int]]]:
+def stored(server: Runs) -> dict[str, list[tuple[int, int]]]:
     """What the stream holds: by subject, the sequences and the numbers of its messages."""
 
     async def read(nc: Any) -> dict[str, list[tuple[int, int]]]:
@@ -81,7 +82,7 @@ def rows(feed: Feed) -> list[tuple[int, int]]:
     return list(zip(snapshot.seq.tolist(), map(int, snapshot.numbers("n")), strict=True))
 
 
-def all_equal(server: NatsServer, feeds: Sequence[Feed]) -> None:
+def all_equal(server: Runs, feeds: Sequence[Feed]) -> None:
     """Each window comes to hold what the stream holds for its subject, once and in order."""
     held = stored(server)
     for feed in feeds:
@@ -394,6 +395,33 @@ def test_what_is_live_is_not_old(server: NatsServer, client: Client) -> None:
     for subject in devices(SOME):
         server.publish(subject, *numbered(2))
     all_equal(server, feeds)
+
+
+def test_cluster(tmp_path: Path) -> None:
+    """Feeds of a replicated stream share a consumer; when the node of the stream's leader, or the one of the
+    consumer, is killed, each window has each message once."""
+    with running_cluster(tmp_path) as cluster:
+        cluster.run(lambda nc: nc.jetstream(timeout=5).add_stream(name="S", subjects=["s.>"], num_replicas=3))
+        cluster.settle("S")
+        subjects = [*devices(SOME - 4), "s.other"]  # some have no messages
+        settings = Settings(url=",".join(cluster.urls))
+        with Publisher(cluster.urls, *subjects) as publisher, Client(settings) as client:
+            feeds = opened(client, SOME)
+            shared(cluster, feeds)
+            leads = api(cluster, "CONSUMER.LIST.S")["consumers"][0]["cluster"]["leader"]
+            for name in {leads, cluster.leader("S")}:
+                cluster.nodes[name].kill()
+                before = publisher.count
+                until(lambda before=before: publisher.count > before + 50, 60)  # type: ignore[misc]
+                cluster.nodes[name].start()
+                cluster.settle("S")
+                shared(cluster, feeds)
+            publisher.pause()
+            cluster.settle("S")
+            all_equal(cluster, feeds)
+            assert all(parted(feed) for feed in feeds)
+            assert {feed.health.phase for feed in feeds} == {"following"}
+            assert {feed.health.recreated for feed in feeds} == {0}
 
 
 def test_changed_limits_go_on(server: NatsServer, client: Client) -> None:
