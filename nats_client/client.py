@@ -26,6 +26,7 @@ from .memory import PROCESS, UNREAD, Holder, Memory
 from .requests.discovery import ServiceList, Services
 from .requests.query import Query, query_headers
 from .requests.requests import Reply, Request, SharedRequests, ask, check_timeout
+from .streams.shared_follower import Followers
 from .streams.stream_list import (
     MOST_COUNTED,
     Newest,
@@ -344,6 +345,7 @@ class Client:
         self._streams = StreamList(self._connection)
         self._services = ServiceList(self._connection)
         self._shared = SharedRequests(self._connection)
+        self._followers = Followers(self._connection)
         task = asyncio.current_task()
         assert task is not None
         self._main = task
@@ -359,6 +361,7 @@ class Client:
         finally:
             for feed in list(self._feeds.values()):  # another thread may still open one meanwhile
                 await feed.close()
+            await self._followers.close()
             for watch in list(self._watches.values()):
                 await watch.close()
                 self._memory.leave(watch)
@@ -383,6 +386,7 @@ class Client:
                 length,
                 memory=self._memory,
                 ask=self._archive(key.archive),
+                seats=self._followers,
                 **self._limits,
             )
             self._count(feed)

@@ -26,6 +26,7 @@ LONG = (
     "nats_client/test_network.py",
     "components/test_live_chart_browser.py",
     "nats_client/test_cluster.py",
+    "nats_client/test_shared_follower.py",
     "app/test_web.py",
     "test_soak.py",
     "app/test_workflows_page.py",

@@ -13,14 +13,16 @@ from nats.aio.client import Client
 
 
 class Publisher:
-    """A context manager: publishes to `subject` in a thread of its own, at most `rate` messages a second."""
+    """A context manager: publishes to `subjects` in turn, in a thread of its own, at most `rate` messages a
+    second."""
 
-    def __init__(self, urls: Sequence[str], subject: str = "s.live", rate: float = 400) -> None:
+    def __init__(self, urls: Sequence[str], *subjects: str, rate: float = 400) -> None:
+        """Without subjects, to "s.live"."""
         self.count = 0
         """Messages acknowledged so far; their payloads carry the numbers below this."""
         self._times: list[float] = []
         self._urls = list(urls)
-        self._subject = subject
+        self._subjects = subjects or ("s.live",)
         self._pause = 1 / rate
         self._stop = threading.Event()
         self._free = threading.Event()
@@ -80,7 +82,7 @@ class Publisher:
                 continue
             payload, headers = json.dumps({"n": self.count}).encode(), {"Nats-Msg-Id": str(self.count)}
             try:
-                await js.publish(self._subject, payload, headers=headers)
+                await js.publish(self._subjects[self.count % len(self._subjects)], payload, headers=headers)
                 self._times.append(time.monotonic())
                 self.count += 1
                 await asyncio.sleep(self._pause)

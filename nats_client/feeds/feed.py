@@ -17,6 +17,7 @@ from ..memory import SMALLEST, Memory
 from ..requests.query import Query
 from ..streams.core_subscriber import Subscriber
 from ..streams.ordered_consumer import CURRENT_FOR, Consumer
+from ..streams.seat import Seats
 from ..table.memo import Readings
 from ..table.snapshot import Snapshot
 from .archive import Archive
@@ -49,8 +50,10 @@ class Feed(Derived):
         max_bytes: int,
         memory: Memory,
         ask: Callable[[dict[str, Any]], Query] | None = None,
+        seats: Seats | None = None,
     ) -> None:
-        """`ask` sends a query to the history service of the key's archive."""
+        """`ask` sends a query to the history service of the key's archive. `seats` are those of shared
+        consumers."""
         super().__init__()
         self.key = key
         self._memory = memory
@@ -77,7 +80,9 @@ class Feed(Derived):
             assert key.subject is not None
             self._consumer = Subscriber(connection, key.subject, self)
         else:
-            consumer = Consumer(connection, key.stream, key.subject, lambda: self.look_back, self)
+            consumer = Consumer(
+                connection, key.stream, key.subject, lambda: self.look_back, self, seats=seats
+            )
             archive = Archive(ask, key.stream, key.subject) if ask is not None else None
             self._consumer = consumer
             self._audit = Audit(consumer, self.window, self._intake.missing, archive)

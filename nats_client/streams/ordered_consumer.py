@@ -41,6 +41,7 @@ from .consumer_config import (
     settings_of,
 )
 from .reading import Reading
+from .seat import Seat, Seats
 from .sequence import AnotherStreamError, DoubtError, Position, Tracker
 from .sink import Sink
 
@@ -57,11 +58,11 @@ _nuid = NUID()
 _log = logging.getLogger(__name__)
 
 
-class _MovedError(Exception):
+class MovedError(Exception):
     """Another connection has taken over from the one we read on, or should. Nothing is in doubt."""
 
 
-class _HinderedError(Exception):
+class HinderedError(Exception):
     """The server waits for a reply that the login may not publish; the text is its subject."""
 
 
@@ -77,8 +78,10 @@ class Consumer(Reading):
         sink: Sink,
         *,
         until: int | None = None,
+        seats: Seats | None = None,
     ) -> None:
-        """Without a look-back, it starts with the newest message of each subject, and needs a filter."""
+        """Without a look-back, it starts with the newest message of each subject, and needs a filter. `seats`
+        are those of consumers that it may share once it has caught up."""
         super().__init__(connection, stream, subject, look_back, sink, until)
         self.hindered: LookbackError | None = None
         """Why reading is slow (about a megabyte a second): the login does not permit flow control."""
@@ -96,6 +99,12 @@ class Consumer(Reading):
         self._turn: Turn[Connection] | None = None
         self._unread: int | None = None  # messages before _begin_seq, not reported yet
         self._per_message = 0.0  # bytes, on average
+        self._seats = seats
+        self._seat: Seat | None = None
+        self._stands_at = 0  # all up to this stream sequence has come from the consumer
+        self._made_as: dict[str, Any] = {}  # the server's answer when the consumer was made
+        self._before = 0  # stream sequence before the first at that time
+        self._sound: tuple[int | None, int | None] = None, None  # last message at the last good look
 
     async def run(self) -> None:
         """Read until cancelled, or up to the last message before `until`."""
@@ -110,10 +119,10 @@ class Consumer(Reading):
                 except NoConsumerError as reason:
                     if await self._read_by_sequence(reason):
                         return
-            except _MovedError:
+            except MovedError:
                 self._moving = True
                 continue
-            except _HinderedError as error:
+            except HinderedError as error:
                 self.hindered = not_permitted("to publish to", str(error))
                 self.events.note("read in steps", self.hindered, logging.WARNING)
                 self.changed()
@@ -158,15 +167,23 @@ class Consumer(Reading):
                 except DoubtError:
                     lost = self._on is not self._connection and self._on.state.status != "connected"
                     if lost and self._connection.state.status == "connected":
-                        raise _MovedError from None  # the main connection goes on alone, more slowly
+                        raise MovedError from None  # the main connection goes on alone, more slowly
                     raise
         finally:
             self._on, self._turn = self._connection, None
 
     async def _read_on(self, info: dict[str, Any]) -> bool:
         client = await self._on.ready()
-        async with self._attached(client, info) as doubt_at:
-            return await self._read(client, doubt_at)
+        try:
+            async with self._attached(client, info) as doubt_at:
+                if await self._read(client, doubt_at):
+                    return True
+                await self._look_before_sharing()
+            assert self._seat is not None
+            await self._share(self._seat)
+        finally:
+            self._leave_seat()
+        return False
 
     def _bytes_ahead(self, state: dict[str, Any]) -> float:
         """Upper bound of the bytes still to read."""
@@ -216,9 +233,10 @@ class Consumer(Reading):
                 if not self._deaf and not (self._moving and self.phase == "following"):
                     self._enter("replaying" if self.pending else "following")
                 self._moving = False
-                checking = asyncio.create_task(
-                    self._check(answer, info["state"], self.last_seq, self._known_at)
-                )
+                self._made_as, self._stands_at = answer, 0
+                self._before = int(info["state"]["first_seq"]) - 1
+                self._sound = self.last_seq, self._known_at
+                checking = asyncio.create_task(self._check())
                 try:
                     yield time.monotonic() + PATIENCE
                 finally:
@@ -257,18 +275,14 @@ class Consumer(Reading):
                 self._begin_seq, self._unread = found
         return start if self._begin_seq is None else from_sequence(self._begin_seq)
 
-    async def _check(
-        self, made: dict[str, Any], state: dict[str, Any], last: int | None, known_at: int | None
-    ) -> None:
+    async def _check(self) -> None:
         """Check that the consumer's configuration stays as created. An administrator can pause it or change
         its filter, and neither shows in what it sends. After a change, all messages since the last good check
         are read again."""
-        first = int(state["first_seq"]) - 1
-        sound = last, known_at
         while True:
-            asked = self.last_seq, self._known_at
             try:
-                info = await self._connection.api(f"CONSUMER.INFO.{self._stream}.{made['name']}")
+                if not await self._is_as_made():
+                    return
             except NotPermitted:
                 return
             except RequestRefused as error:
@@ -277,13 +291,99 @@ class Consumer(Reading):
             except (LookbackError, TimeoutError, OSError):
                 pass  # whether the server answers is checked elsewhere
             else:
-                if info.get("paused") or settings_of(info) != settings_of(made):
-                    self.last_seq, self._known_at = sound
-                    self._sink.back_to(first if sound[0] is None else sound[0], sound[1] or 0)
-                    self.restart("the consumer was paused, or changed")
-                    return
-                sound = asked
+                self._ask_for_seat()
             await asyncio.sleep(CHECK_EVERY)
+
+    async def _is_as_made(self) -> bool:
+        asked, made = (self.last_seq, self._known_at), self._made_as
+        info = await self._connection.api(f"CONSUMER.INFO.{self._stream}.{made['name']}")
+        if info.get("paused") or settings_of(info) != settings_of(made):
+            self.last_seq, self._known_at = self._sound
+            self._sink.back_to(self._before if self.last_seq is None else self.last_seq, self._known_at or 0)
+            self.restart("the consumer was paused, or changed")
+            return False
+        self._sound = asked
+        return True
+
+    # -- with a consumer that others share ---------------------------------------------------------------
+
+    def _is_calm(self) -> bool:
+        quiet = self.phase == "following" and not self.pending and not self._doubt and self._turn is None
+        return quiet and self._until is None and self._look_back is not None and self.hindered is None
+
+    def _ask_for_seat(self) -> None:
+        """Have what a shared consumer brings kept, as far as this one's own has not brought it."""
+        if self._seat is not None and self._seat.ended is None:
+            self._seat.forget(-1 if self._sound[0] is None else self._sound[0])
+        elif self._seats is not None and self._subject is not None and self._is_calm():
+            self._seat = self._seats.seat(self._stream, self._subject, self._created, self._wake)
+
+    def _wake(self) -> None:
+        self._inbox.arrived.set()
+
+    def _can_share(self) -> bool:
+        """Whether this one's own consumer has brought all that the shared one has not kept."""
+        seat = self._seat
+        return seat is not None and seat.ended is None and self._stands_at >= seat.since and self._is_calm()
+
+    async def _look_before_sharing(self) -> None:
+        """See to it that the own consumer was sound to its end. Raises DoubtError."""
+        with contextlib.suppress(RequestRefused):
+            if await self._is_as_made() and not self._doubt:
+                return
+        raise DoubtError(self._doubt or "the consumer is gone")
+
+    async def _share(self, seat: Seat) -> None:
+        """Deliver what the shared consumer brings until one of the two is in doubt. Raises DoubtError,
+        MovedError."""
+        self.events.note("follows with others")
+        sound = -1 if self.last_seq is None else self.last_seq
+        looked = heard = time.monotonic()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT / 2):
+                    await self._inbox.arrived.wait()
+            self._inbox.arrived.clear()
+            before, looked = looked, time.monotonic()
+            if seat.current_at() > self._current_at or looked - before > 2 * HEARTBEAT:  # or we slept
+                heard = looked
+            if self._doubt:
+                why, doubted = self._doubt, True
+                break
+            if seat.ended is not None:
+                why, doubted = seat.ended, seat.doubted
+                break
+            if looked - heard > 2 * PATIENCE:
+                why, doubted = "the shared consumer stands still", True
+                break
+            current_at = seat.current_at()
+            raw = seat.take(-1 if self.last_seq is None else self.last_seq)
+            if len(raw):
+                self._sink.messages(raw)
+                self.done += len(raw)
+                self.last_seq, self._known_at = raw.seq[-1], raw.received[-1]
+            self._current_at = max(self._current_at, current_at)
+            await asyncio.sleep(GATHER)
+        self._go_back(seat, sound)
+        self.events.note("follows by itself", why)
+        if doubted:
+            raise DoubtError(why)
+        raise MovedError
+
+    def _go_back(self, seat: Seat, sound: int) -> None:
+        """Forget what the shared consumer brought since it was last known to be sound; what had come by
+        `sound` was this one's own."""
+        if seat.sound_to is None or self.last_seq is None:
+            return
+        sound = max(sound, seat.sound_to)
+        if self.last_seq > sound:
+            self.last_seq, self._known_at = sound, None
+            self._sink.back_to(sound, self.now())  # no gap is told from sequences, with a filter
+
+    def _leave_seat(self) -> None:
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            seat.leave()
 
     async def _read_by_sequence(self, reason: NoConsumerError) -> bool:
         """Read the stream without a consumer. True when `until` is reached, False when it is time to try a
@@ -356,7 +456,8 @@ class Consumer(Reading):
         self._inbox.put(message.subject.encode(), message.reply.encode(), message.data, message.headers)
 
     async def _read(self, client: SafeNatsPy, deadline: float) -> bool:
-        """Deliver messages as they arrive. True when `until` is reached. Raises DoubtError."""
+        """Deliver messages as they arrive. True when `until` is reached, False when a shared consumer can take
+        over. Raises DoubtError."""
         if self._until is not None and not self.pending:
             return True
         inbox, heard = self._inbox, False
@@ -370,11 +471,13 @@ class Consumer(Reading):
             if self._denied is not None and self._denied.done():
                 raise not_permitted("to subscribe to", self._connection.inboxes)
             if self._flow is not None and self._flow.done():
-                raise _HinderedError(self._flow_subject)
+                raise HinderedError(self._flow_subject)
             if self._doubt:
                 raise DoubtError(self._doubt)
             if self._on.has_moved(client) or self._should_move():
-                raise _MovedError
+                raise MovedError
+            if self._can_share():
+                return False
             if inbox.messages:
                 if not heard:
                     heard = True
@@ -383,7 +486,7 @@ class Consumer(Reading):
                 while inbox.messages and not self._doubt:
                     await self._deliver(client, _some(inbox.messages))
                     if self._turn is not None and (self._turn.is_over or self._skips()):
-                        raise _MovedError
+                        raise MovedError
                     if self._until is not None and (self._reached() or not self.pending):
                         return True
                     await asyncio.sleep(0)
@@ -460,6 +563,7 @@ class Consumer(Reading):
         self.progress = max(self.progress, self.done / max(1, self.done + self.pending))
         if at.last >= 0:
             self.last_seq = at.last
+        self._stands_at = max(self._stands_at, at.stands_at, at.last)
         if not taken.doubt and not self.pending and self.phase == "replaying":
             self._enter("following")
         for asked in taken.replies:

@@ -38,6 +38,8 @@ class Position:
     """Messages that the server has still to deliver."""
     known_at: int | None = None
     """When the server stored the message `last`, ns since the epoch, UTC; None if unknown."""
+    stands_at: int = 0
+    """Stream sequence up to which the consumer has scanned, as of its last heartbeat; 0 before the first."""
 
 
 @dataclass(slots=True)
@@ -184,6 +186,8 @@ def _take_status(reply: str, headers: dict[str, str], taken: Taken) -> str | Non
         told = headers.get("Nats-Last-Consumer")
         if told is not None and int(told) >= taken.at.expected:
             return f"messages {taken.at.expected} to {told} of the consumer are missing"
+        if told is not None:
+            taken.at.stands_at = int(headers.get("Nats-Last-Stream") or 0)
         return None
     return f"the server says: {status} {headers.get('Description', '')}".strip()
 

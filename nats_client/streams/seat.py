@@ -1,0 +1,77 @@
+"""What one feed has of a consumer that several feeds share, and what gives it out."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from ..decoding.decoders import Raw
+
+
+class Seat:
+    """The messages of one subject that a shared consumer has delivered, until the feed takes them. Everything
+    here runs on the client's event loop."""
+
+    def __init__(
+        self,
+        subject: str,
+        since: int,
+        wake: Callable[[], None],
+        leave: Callable[[], None],
+        current_at: Callable[[], float],
+    ) -> None:
+        """`wake` is called when there is something to take, `leave` when the feed takes no more."""
+        self.subject = subject
+        self.since = since
+        """All messages of the subject above this stream sequence come here."""
+        self.wake = wake
+        self.leave = leave
+        self.current_at = current_at
+        """Until when, by the monotonic clock, all that was stored has come here."""
+        self.ended: str | None = None
+        """Why no more comes here, None while it does."""
+        self.doubted = False
+        """Whether the shared consumer ended in doubt."""
+        self.sound_to: int | None = None
+        """What came above this stream sequence is void, as some may have been left out; None: nothing is."""
+        self._raw = Raw()
+
+    def put(self, raw: Raw, i: int) -> None:
+        """Take in message `i` of `raw`."""
+        seq = raw.seq[i]
+        self._raw.seq.append(seq)
+        self._raw.received.append(raw.received[i])
+        self._raw.subject.append(raw.subject[i])
+        self._raw.payload.append(raw.payload[i])
+        if seq in raw.headers:
+            self._raw.headers[seq] = raw.headers[seq]
+
+    def take(self, last: int) -> Raw:
+        """The messages above the stream sequence `last`, in order. They and all others are forgotten here."""
+        taken, self._raw = self._raw, Raw()
+        if not len(taken) or taken.seq[0] > last:
+            return taken
+        return _above(taken, last)
+
+    def forget(self, last: int) -> None:
+        """Forget the messages up to the stream sequence `last`."""
+        if len(self._raw) and self._raw.seq[0] <= last:
+            self._raw = _above(self._raw, last)
+
+    def end(self, why: str, *, doubted: bool) -> None:
+        """Tell the feed that no more comes."""
+        if self.ended is None:
+            self.ended, self.doubted = why, doubted
+            self.wake()
+
+
+class Seats(Protocol):
+    """What gives out seats."""
+
+    def seat(self, stream: str, subject: str, created: str | None, wake: Callable[[], None]) -> Seat | None:
+        """A seat for a feed of `subject` in the `stream` that was created then; None while there is none. Who
+        is to have one asks every other second."""
+
+
+def _above(raw: Raw, last: int) -> Raw:
+    first = next((i for i, seq in enumerate(raw.seq) if seq > last), len(raw))
+    headers = {seq: kept for seq, kept in raw.headers.items() if seq > last}
+    return Raw(raw.seq[first:], raw.received[first:], raw.subject[first:], raw.payload[first:], headers)
