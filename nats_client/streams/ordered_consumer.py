@@ -456,8 +456,8 @@ class Consumer(Reading):
         self._inbox.put(message.subject.encode(), message.reply.encode(), message.data, message.headers)
 
     async def _read(self, client: SafeNatsPy, deadline: float) -> bool:
-        """Deliver messages as they arrive. True when `until` is reached, False when a shared consumer can take
-        over. Raises DoubtError."""
+        """Deliver messages as they arrive. True when `until` is reached, False when a shared consumer can
+        take over. Raises DoubtError."""
         if self._until is not None and not self.pending:
             return True
         inbox, heard = self._inbox, False
