@@ -91,8 +91,6 @@ def test_links_keep_every_choice(demo: App, browser: Browser, tab: Page, page: s
     tab.goto(f"{demo.url}/{page}")
     expect(tab.locator(".lb-status")).to_be_visible(timeout=30_000)
     does(tab)
-    # The refresh is the browser's own entry: while the server's are under way, it may be overwritten.
-    until(lambda: addressed(tab) >= set(address.split("&")))
     tab.get_by_role("radio", name="2 s").click()
     chosen = set(address.split("&")) | {"refresh=2+s"}
     until(lambda: addressed(tab) >= chosen)
