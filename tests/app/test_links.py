@@ -1,7 +1,6 @@
 """A link keeps every choice: of the page that it leads to, and of the frame around it."""
 
 from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -79,8 +78,8 @@ def move_sliders(tab: Page) -> None:
 
 
 def addressed(tab: Page) -> set[str]:
-    """The choices in the address."""
-    return set(urlsplit(tab.url).query.split("&"))
+    """The choices in the address that the browser has now: `tab.url` is as old as the last call."""
+    return set(str(tab.evaluate("location.search")).removeprefix("?").split("&"))
 
 
 @pytest.mark.parametrize("page", LINKS)
