@@ -4,6 +4,7 @@ Each column type is a class: how it stores values and when it turns into another
 readers get. mixed_column.py lists the types. No other file checks the type of a column.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
@@ -19,7 +20,7 @@ Rows = slice | Ints | Truths
 
 
 @dataclass(eq=False, slots=True)
-class Part:
+class Part(ABC):
     """A snapshot's rows of one column. Immutable."""
 
     column: "Column"
@@ -42,13 +43,13 @@ class Part:
         """The array of these rows: float64, int32 codes, or STAMP."""
         return self.data[rows]
 
+    @abstractmethod
     def present(self, rows: Rows) -> Truths:
         """Which of these rows have a value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pandas(self, rows: Rows) -> Any:
         """These rows as a column of a DataFrame."""
-        raise NotImplementedError
 
     def picked(self, rows: Rows) -> Any:
         """The values of these rows, for a pandas Series."""
@@ -143,7 +144,7 @@ class TimePart(Part):
         return utc(self.data[rows])
 
 
-class Column:
+class Column(ABC):
     """An array with spare room after the last row. `rows` and `held` are positions in it; `first` and `last`
     are the ordinals of the oldest and the newest row."""
 
@@ -154,8 +155,8 @@ class Column:
     keeps_nulls = False
     """True if the column distinguishes an explicit null from a missing field."""
 
-    def __init__(self, capacity: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __init__(self, capacity: int) -> None: ...
 
     @property
     def row_bytes(self) -> int:
@@ -168,19 +169,19 @@ class Column:
         return 0
 
     @staticmethod
+    @abstractmethod
     def takes(values: Values) -> bool:
         """True if the column can hold `values` without a change of type."""
-        raise NotImplementedError
 
     def write(self, rows: slice, values: Values, *, integral: bool, last: int) -> None:
         """Write `values` into `rows`. takes(values) must be true. `last` is the ordinal of the last row;
         `integral` is true if all values are integers."""
         self.data[rows] = values
 
-    def absent(self, last: int) -> None:
+    def absent(self, last: int) -> None:  # noqa: B027 - by default there is nothing to do
         """Called when rows up to the ordinal `last` lack this field."""
 
-    def forget(self, rows: slice) -> None:
+    def forget(self, rows: slice) -> None:  # noqa: B027 - by default there is nothing to do
         """Called when `rows` are dropped."""
 
     def settled(self, held: slice, first: int, last: int) -> "tuple[Column, bool]":
@@ -195,9 +196,9 @@ class Column:
         texts.wordy = last
         return texts
 
+    @abstractmethod
     def part(self, rows: slice, first: int) -> Part:
         """The part of it for a snapshot of `rows`."""
-        raise NotImplementedError
 
     def moved(self, part: Part, capacity: int) -> "Column | None":
         """A copy with the rows of `part` at the start of new arrays. None if the labels must be rebuilt:
