@@ -20,6 +20,7 @@ from streamlit.errors import StreamlitSecretNotFoundError
 from components import launcher
 from components.data.connection import nats_configured
 from components.inside import health
+from components.push import channel
 from components.tables import download
 from components.web import assets, sign_in
 from components.web.middleware import Web
@@ -129,6 +130,6 @@ def _origins() -> list[str]:
 app = st.App(
     "components/frame.py",
     lifespan=lifespan,
-    routes=[*health.routes, *download.routes, *comparison_routes.routes, *assets.routes],
+    routes=[*channel.routes, *health.routes, *download.routes, *comparison_routes.routes, *assets.routes],
     middleware=[Middleware(Count), Middleware(Web), Middleware(sign_in.Middleware)],
 )

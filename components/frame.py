@@ -13,14 +13,16 @@ from components import calls  # noqa: F401 - imported for its side effect: it re
 from components.choices.address import begin, end
 from components.data.bucket import Bucket
 from components.data.connection import client
-from components.data.live import NothingYet, Read, View, collected
+from components.data.live import View
+from components.data.reads import NothingYet, Reads, collected
 from components.data.states import empty_state, mistake
 from components.inside.events import keep_reads, what_happened
 from components.mistakes import note
 from components.nats.history import leave
 from components.pages import FOLDER, code_of, find_pages, page_files
+from components.push.tabs import own_tab
 from components.reload import is_old, refresh_code
-from components.status import draw_anew, status
+from components.status import status
 from components.tables.download import withdraw
 from components.web.sign_in import (
     draw_entrance,
@@ -33,17 +35,22 @@ from components.web.sign_in import (
     wait_for_provider,
 )
 from components.web.streamlit_internals import StopException
-from components.web.tab import hidden, tab
+from components.web.tab import blocked, hidden, tab
 from components.words import plain
 from nats_client import LookbackError
 from nats_client.errors import ColumnError, ConnectionFailed, NotSignedIn
 
-INTERVALS = {"0.5 s": 500, "1 s": 1000, "2 s": 2000, "5 s": 5000, "15 s": 15000, "Paused": None}
-"""The refresh intervals a viewer may choose, in milliseconds."""
+PACES = {"Live": 0.0, "1 s": 1.0, "2 s": 2.0, "5 s": 5.0, "15 s": 15.0, "Paused": None}
+"""What a viewer may choose: seconds between two updates of live elements, and of the page where its code
+takes rows. Live: elements at once, code each second."""
+LIVE = "Live"
 
 WANTING = (LookupError, ValueError, TypeError, ArithmeticError)
 """What a page's code may raise because there are no rows yet. The page then shows the empty state instead of
 an error."""
+
+_RERUNS = "_reruns"
+"""The page drawn last, and whether it needs to run again to show what is new."""
 
 STATIC = Path(__file__).parent.parent / "static"
 
@@ -51,7 +58,6 @@ STATIC = Path(__file__).parent.parent / "static"
 def draw_page(file: Path) -> None:
     """Draw the page in `file`, and redraw it at each tick of the viewer's refresh clock."""
     leave(file.stem)
-    draw_anew()
     body(file, page_files(), rights())
 
 
@@ -65,25 +71,46 @@ def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
         out_of_date = True
     if out_of_date:
         st.rerun()  # the viewer signed out or changed role, or a page was added or removed
-    interval = INTERVALS[st.session_state.get("refresh") or "1 s"]
-    if interval is not None and not hidden():
-        st_autorefresh(interval, debounce=False, key="clock")
+    tab = own_tab()
+    tab.pace = pace = PACES[st.session_state.get("refresh") or LIVE]
+    tab.blocked = blocked()
+    interval = pace if pace is None else pace or 1.0
+    ticks = not hidden()
+    # Whether this page's own code takes rows is known after it has run. Most pages do the same each time.
+    reruns = st.session_state.get(_RERUNS, (file.stem, False)) == (file.stem, True) or tab.blocked
+    clock = None
+    if reruns and ticks and interval is not None:
+        _tick(interval)
     else:
-        st.empty()  # keeps the position of later elements, so that their state (zoom, input) survives
-    reads: list[Read] = []
+        clock = st.empty()  # keeps the position of later elements, so that their state (zoom, input) survives
+    reads = Reads()
     try:
-        client()
+        client(by_code=False)
         begin(file.stem)
-        with collected() as reads:
-            _run(file, reads)
-        end()
-        status(reads, interval / 1000 if interval else None)
+        with tab.drawing():
+            with collected() as reads:
+                failed = _run(file, reads)
+            end()
+            needed = reads.by_code or not reads or failed or tab.blocked
+            status(reads, interval, reruns=needed and ticks and interval is not None)
         keep_reads(reads)
     except LookbackError as error:
         mistake(error)
+        needed = True
+    if needed and ticks and clock is not None and interval is not None:
+        with clock:
+            _tick(interval)
+    st.session_state[_RERUNS] = file.stem, needed
 
 
-def _run(file: Path, reads: list[Read]) -> None:
+def _tick(interval: float) -> None:
+    """Make the page run again every `interval` seconds."""
+    st_autorefresh(round(1000 * interval), debounce=False, key="clock")
+
+
+def _run(file: Path, reads: Reads) -> bool:
+    """Run the page. True if it failed."""
+    failed = False
     try:
         page = {"__name__": "__page__", "__file__": str(file)}
         exec(code_of(file), page)  # noqa: S102 - a page is a file of the app
@@ -98,19 +125,22 @@ def _run(file: Path, reads: list[Read]) -> None:
             note(file, error)  # log only: the column may appear with the first message
         else:
             mistake(error)
+            failed = True
     except Exception as error:
         if is_old():
             st.rerun()  # the code was reloaded: the error's class may be unknown to this frame
         empty = _empty(reads)
+        failed = True
         _authors_mistake(file, error, shown=not (empty and isinstance(error, WANTING)))
     for read in reads:
-        waiting = read.waiting if isinstance(read, Bucket) else not len(read)
+        waiting = read.waiting if isinstance(read, Bucket) else not read
         if waiting and not read.shown_empty:
             empty_state(read)
+    return failed
 
 
-def _empty(reads: list[Read]) -> list[View]:
-    return [read for read in reads if isinstance(read, View) and not len(read)]
+def _empty(reads: Reads) -> list[View]:
+    return [read for read in reads if isinstance(read, View) and not read]
 
 
 def _authors_mistake(file: Path, error: Exception, *, shown: bool) -> None:
@@ -152,19 +182,19 @@ def draw_app() -> None:
     with st.sidebar:
         refresh = st.segmented_control(
             "Refresh",
-            list(INTERVALS),
-            default="1 s",
+            list(PACES),
+            default=LIVE,
             required=True,
             key="refresh",
             bind="query-params",  # choices/address.py would make each choice a step of the Back button
-            help="How often this page loads new data. Paused: it does not change.",
+            help="How often this page shows new data. Live: as it comes. Paused: it does not change.",
         )
         what_happened()
         draw_viewer()
     st.title(plain(chosen.title))
     chosen.run()
-    tab(lambda: st.rerun("body"))
-    if INTERVALS[refresh or "1 s"] is None and rights():
+    tab(own_tab().ticket, lambda: st.rerun("body"))
+    if rights() and (PACES[refresh or LIVE] is None or not st.session_state[_RERUNS][1]):
         look_again(rights())
 
 

@@ -1,7 +1,8 @@
 """State that the launcher (app.py) passes to the components. Reloading edited code keeps this module."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 
 class Role(Protocol):
@@ -74,3 +75,6 @@ trouble: str | None = None
 
 traffic: dict[str, Any] = {}
 """Bytes and messages of each open websocket, by its key. Middleware in the launcher counts them."""
+
+tabs: MutableMapping[str, Any] = WeakValueDictionary()
+"""The browser tabs that may open a websocket for live elements, by ticket; see push/tabs.py."""

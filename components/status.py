@@ -1,21 +1,26 @@
 """The status line above every page: whether the data is live, how old it is, and what is missing."""
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
-from typing import Literal
+from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import pandas as pd
 import streamlit as st
 
-from nats_client import ConnectionState, Gap, Health, LookbackError, format_duration
+from nats_client import Client, ConnectionState, Gap, Health, LookbackError, format_duration
 
 from . import launcher
 from .data.bucket import Bucket
 from .data.connection import client, is_embedded
-from .data.live import Read, View
-from .words import age_text, bytes_text, clock_text, count_text, plain
+from .data.live import View
+from .data.reads import Read, Reads
+from .push.source import Source
+from .push.tabs import own_tab
+from .web.assets import STUB
+from .words import age_text, bytes_text, clock_text, count_text, in_zone, plain, zone
 
 Mood = Literal["live", "busy", "paused", "empty", "stale", "lost"]
 
@@ -25,7 +30,12 @@ longer."""
 
 FRESH = 5.0
 """Seconds for which the line may keep showing the same numbers."""
-_DRAWN = "_status"
+RERUN_AGAIN = 5.0
+"""Seconds after which a page is told again to run again."""
+BLOCKED = (
+    "Live updates do not reach this browser, so the charts come with the refresh. A proxy lets the websocket "
+    "of Streamlit through, but not the one at lookback/push. Its configuration has to pass on both."
+)
 
 
 @dataclass(frozen=True)
@@ -66,72 +76,197 @@ def _size(read: Read) -> int:
     return read.snapshot.held if isinstance(read, Bucket) else len(read)
 
 
-def status(reads: Sequence[Read], interval: float | None) -> None:
-    """Draw the status line and the warnings for what the page has read.
+Piece = str | list[str]
+"""Text; bold if in a list, with a style in second place."""
 
-    interval: seconds between two refreshes; None if paused. Nothing here may move the page when it appears or
-    disappears. So the style sheet places each part where nothing is below it: the line on top with room for
-    its longest text, the reason for a lost connection at the bottom of the visible page, warnings behind a
-    button beside the title. The line is drawn after the page, so it needs no placeholder element, which would
-    be sent at each refresh.
-    """
-    state = client().state
+
+@dataclass(frozen=True)
+class Line:
+    """What the status line says of some reads at one moment."""
+
+    verdict: Verdict
+    said: dict[str, Any]
+    """As static/status.js draws it: `mood`, `word`, `newest` (pieces; None for a page without feeds), `bar`
+    (the replay's progress, 0 to 1, or None) and `facts` (lists of pieces)."""
+    missing: list[tuple[str, list[dict[str, object]]]]
+    """What the data lacks, as sentences, each with samples if there are any."""
+    structure: str
+    """Differs from before where a live element does not suffice and the page has to run again."""
+
+
+def line_of(reads: Sequence[Read], nats: Client, *, interval: float | None) -> Line:
+    """The line for `reads`. interval: seconds between two refreshes; None if paused."""
+    state = nats.state
     verdict = judge(reads, state, paused=interval is None)
     if launcher.trouble and is_embedded() and verdict.mood in ("live", "stale", "empty"):
         verdict = Verdict("stale", "Stale", launcher.trouble)
     views = [read for read in reads if isinstance(read, View)]
     buckets = {read.health.name: read for read in reads if isinstance(read, Bucket)}
-    facts = [escape(state.server or client().settings.shown)]
+    facts: list[list[Piece]] = [[state.server or nats.settings.shown]]
     if is_embedded():
-        facts.append('<b class="lb-demo">embedded demo</b>')
+        facts.append([["embedded demo", "lb-demo"]])
     replaying = [view.health for view in views if view.health.phase == "replaying" and view.health.pending]
     # An age would be wrong before the next refresh; the time of day stays right.
     lasting = interval is None or interval >= FRESH
-    newest = _progress(replaying) if replaying else newest_text(views, lasting=lasting)
-    last = f'<span class="lb-newest">{newest}&nbsp;</span>' if views else ""
+    bar: float | None = None
+    newest: list[Piece] | None
+    if replaying:
+        newest, bar = _progress(replaying)
+    else:
+        newest = newest_text(views, lasting=lasting) if views else None
     if views:
         rows = sum(len(view) for view in views)
-        facts.append(f"<b>{rows:,}</b> rows in {format_duration(max(view.look_back for view in views))}")
+        facts.append([[f"{rows:,}"], f" rows in {format_duration(max(view.look_back for view in views))}"])
     for name, bucket in buckets.items():
         if bucket.snapshot.version:
-            facts.append(f"<b>{count_text(bucket.snapshot.held, 'key')}</b> in {escape(name)}")
+            facts.append([[count_text(bucket.snapshot.held, "key")], f" in {name}"])
     if any(view.health.stream is None for view in views):
-        facts.append("plain subjects: no history, at-most-once delivery")
-    word = f'<span class="lb-room"><span class="lb-word">{verdict.word}</span></span>'
-    drawn = _kept(word + last, "".join(f"<span>{fact}</span>" for fact in facts))
-    st.html(f'<div class="lb-status lb-{verdict.mood}">{word}{drawn}{last}</div>')
-    if verdict.sentence:
-        with st.container(key="told"):
-            draw = st.error if verdict.mood == "lost" else st.warning
-            draw(plain(verdict.sentence))
+        facts.append(["plain subjects: no history, at-most-once delivery"])
     missing = [*((lack, []) for bucket in buckets.values() for lack in _lacks(bucket)), *_missing(views)]
-    if missing:
-        _warn(missing)
+    said = {"mood": verdict.mood, "word": verdict.word, "newest": newest, "bar": bar, "facts": facts}
+    columns = [(bool(view), view.columns) for view in views]
+    versions = [bucket.snapshot.version for bucket in buckets.values()]
+    structure = repr((verdict, missing, columns, versions))
+    return Line(verdict, said, missing, structure)
 
 
-def newest_text(views: Sequence[View], *, lasting: bool) -> str:
-    """The age of the newest message as HTML, never younger than the newest message of any feed. If the
-    feeds are far apart, name the one that has been silent longest. lasting: give the time of day instead
-    of an age."""
+class LineSource(Source):
+    """The status line of some reads, for all viewers who share them."""
+
+    def __init__(self, reads: Sequence[View | Bucket], nats: Client, zone: str) -> None:
+        super().__init__()
+        self._reads = reads
+        self._nats = nats
+        self._zone = zone
+        self._facts: tuple[float, object, list[list[Piece]]] = (0.0, None, [])
+        self.line: Line | None = None
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Nothing: a look each second is enough for a line that people read."""
+        return lambda: None
+
+    def update(self) -> None:
+        """Look again."""
+        with in_zone(self._zone):
+            line = line_of([read.again() for read in self._reads], self._nats, interval=1.0)
+        # Numbers that change all the time are told less often.
+        since, beside, facts = self._facts
+        now, other = time.monotonic(), {**line.said, "facts": None}
+        if other == beside and len(facts) == len(line.said["facts"]) and now - since < FRESH:
+            line.said["facts"] = facts
+        else:
+            self._facts = now, other, line.said["facts"]
+        self.line = line
+
+
+class LineElement:
+    """The status line of one viewer's page, and the word that the page has to run again."""
+
+    def __init__(self, source: LineSource) -> None:
+        self.source = source
+        self.drawn = ""
+        """The structure that the page was drawn for; "" if it runs again by itself."""
+
+    def next(self, held: Any) -> tuple[Any, bytes] | None:
+        """What the browser's line lacks."""
+        if (line := self.source.line) is None:
+            return None
+        known, asked, when = held or (dict[str, Any](), "", 0.0)
+        news = {name: value for name, value in line.said.items() if name not in known or known[name] != value}
+        now = time.monotonic()
+        if (
+            self.drawn
+            and line.structure != self.drawn
+            and (line.structure != asked or now - when > RERUN_AGAIN)
+        ):
+            asked, when = line.structure, now
+            news["again"] = int(now * 1000)
+        if not news:
+            return None
+        message = json.dumps(news, separators=(",", ":"), ensure_ascii=False).encode()
+        return (line.said, asked, when), message
+
+    def is_quick(self, held: Any) -> bool:
+        """Always."""
+        return True
+
+    def hear(self, said: dict[str, Any]) -> None:
+        """A line cannot be told anything."""
+
+
+_sources: WeakValueDictionary[object, LineSource] = WeakValueDictionary()
+_line = st.components.v2.component("status", js=STUB.format("status"), isolate_styles=False)
+
+
+def status(reads: Reads, interval: float | None, *, reruns: bool) -> None:
+    """Draw the status line and the warnings for what the page has read.
+
+    interval: seconds between two refreshes; None if paused. reruns: whether the page runs again at each
+    refresh; otherwise the line asks for it when something else than numbers has changed. Nothing here may
+    move the page when it appears or disappears. So the style sheet places each part where nothing is below
+    it: the line on top with room for its longest text, the reason for a lost connection at the bottom of the
+    visible page, warnings behind a button beside the title. The line is drawn after the page, so it needs no
+    placeholder element, which would be sent at each refresh.
+    """
+    nats = client(by_code=False)
+    shown: list[View | Bucket] = [
+        read.drawn if isinstance(read, View) else read for read in reads if isinstance(read, View | Bucket)
+    ]
+    line = line_of(shown, nats, interval=interval)
+    tab = own_tab()
+    if tab.blocked:
+        line.said["facts"].append(["charts come with the refresh"])
+        line.missing.append((BLOCKED, []))
+    key = tuple(
+        (read.feed, read.look_back, read.steady) if isinstance(read, View) else (read.watch, read.optional)
+        for read in shown
+    )
+    of = key, nats, zone()
+    source = _sources.get(of)
+    if source is None:
+        source = _sources[of] = LineSource(shown, nats, zone())
+    placed = tab.place("", lambda: LineElement(source))
+    element = placed.element
+    if element.source is not source:
+        element = LineElement(source)
+        tab.replace(placed, element)
+    assert isinstance(element, LineElement)
+    element.drawn = "" if reruns or not shown else line.structure
+    _line(key="status", data={"live": placed.number, **line.said}, on_again_change=_again)
+    if line.verdict.sentence:
+        with st.container(key="told"):
+            draw = st.error if line.verdict.mood == "lost" else st.warning
+            draw(plain(line.verdict.sentence))
+    if line.missing:
+        _warn(line.missing)
+
+
+def _again() -> None:
+    """Intentionally empty: registering it makes Streamlit run the page again."""
+
+
+def newest_text(views: Sequence[View], *, lasting: bool) -> list[Piece]:
+    """The age of the newest message, never younger than the newest message of any feed. If the feeds are far
+    apart, name the one that has been silent longest. lasting: give the time of day instead of an age."""
     silent = [view.health.name for view in views if view.health.newest is None]
     newest = {view.health.name: view.health.newest for view in views if view.health.newest is not None}
     if not newest:
-        return ""
+        return []
     now = max(view.now for view in views)
     oldest = min(newest, key=lambda name: newest[name])
     least, greatest = ((now - time) / 1e9 for time in (max(newest.values()), newest[oldest]))
     near = greatest < STALE_AFTER or greatest - least < FRESH
 
-    def when(time: int) -> str:
+    def when(time: int) -> list[Piece]:
         age = (now - time) / 1e9
         if lasting:
-            return f"at <b>{clock_text(time)}</b>"
-        return f"under {FRESH:g} s ago" if age < FRESH else f"<b>{age_text(age)}</b> ago"
+            return ["at ", [clock_text(time)]]
+        return [f"under {FRESH:g} s ago"] if age < FRESH else [[age_text(age)], " ago"]
 
-    text = f"newest message {when(newest[oldest] if near else max(newest.values()))}"
+    text = ["newest message ", *when(newest[oldest] if near else max(newest.values()))]
     if silent:
-        return f"{text}; none in {escape(silent[0])}"
-    return text if near else f"{text}; {when(newest[oldest])} in {escape(oldest)}"
+        return [*text, f"; none in {silent[0]}"]
+    return text if near else [*text, "; ", *when(newest[oldest]), f" in {oldest}"]
 
 
 def _warn(missing: Sequence[tuple[str, list[dict[str, object]]]]) -> None:
@@ -142,21 +277,6 @@ def _warn(missing: Sequence[tuple[str, list[dict[str, object]]]]) -> None:
             if details:
                 with st.expander("Details"):
                     st.dataframe(pd.DataFrame(details), hide_index=True)
-
-
-def _kept(said: str, facts: str) -> str:
-    """Return `facts` as drawn up to FRESH seconds ago, as long as the text beside them (`said`) is unchanged.
-    What does not change is not sent again."""
-    before, since, drawn = st.session_state.get(_DRAWN, ("", 0.0, ""))
-    if before == said and time.monotonic() - since < FRESH:
-        return str(drawn)
-    st.session_state[_DRAWN] = said, time.monotonic(), facts
-    return facts
-
-
-def draw_anew() -> None:
-    """Make the next status line show the current state."""
-    st.session_state.pop(_DRAWN, None)
 
 
 def _is_stale(view: View) -> bool:
@@ -170,10 +290,10 @@ def _is_stale(view: View) -> bool:
     return (view.now - int(received[-1])) / 1e9 > max(STALE_AFTER, 20 * usual)
 
 
-def _progress(replaying: Sequence[Health]) -> str:
+def _progress(replaying: Sequence[Health]) -> tuple[list[Piece], float]:
     pending = sum(health.pending for health in replaying)
     share = 1 - pending / (pending + sum(health.rows for health in replaying))
-    return f'{count_text(pending, "message")} to come<i style="width: {100 * share:.0f}%"></i>'
+    return [f"{count_text(pending, 'message')} to come"], round(share, 2)
 
 
 def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:

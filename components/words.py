@@ -2,6 +2,9 @@
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from html import escape
 
 import pandas as pd
@@ -74,9 +77,22 @@ def age_text(seconds: float) -> str:
     raise AssertionError("the loop ends at days")
 
 
+_zone: ContextVar[str | None] = ContextVar("zone", default=None)
+
+
 def zone() -> str:
     """The viewer's time zone."""
-    return st.context.timezone or "UTC"
+    return _zone.get() or st.context.timezone or "UTC"
+
+
+@contextmanager
+def in_zone(name: str) -> Iterator[None]:
+    """Within the block, zone() is `name`: for work that no viewer's script does."""
+    token = _zone.set(name)
+    try:
+        yield
+    finally:
+        _zone.reset(token)
 
 
 def clock_text(time: int) -> str:

@@ -1,8 +1,9 @@
-// The live chart: keeps the bins it was sent, and draws them with Plotly.
-//
-// Each message has a number and the number of its base. The chart ignores a message that is not newer than its
-// state. If a message extends one it never received, it replies with the last number it applied, and the server
-// resends from there. components/charts/wire.py describes the layout of a message.
+// The live chart: keeps the bins it was sent, and draws them with Plotly. components/charts/wire.py describes the
+// messages. They come over the tab's own websocket; or, where that is blocked, with the page's elements. Then each has
+// a number and the number of its base. The chart ignores a message that is not newer than its state. If a message
+// extends one it never received, it replies with the last number it applied, and the server resends from there.
+
+import { channel } from "./channel.js";
 
 const COLOURS = [
   "#0f8aa3", "#e0782f", "#7a5cc0", "#4b9e3f", "#cf4a5f", "#a07b45", "#4c7bd9", "#c99a12", "#7d8b93", "#cc68a8",
@@ -12,6 +13,8 @@ const ALERT = "#d6453d"; // thresholds and the words on them
 const REST = 200; // ms without a further change of the range
 const MANY = 12; // series from which on they can be searched for
 const AWAY = 2000; // ms that a chart waits for another element in place of the one that was taken off the page
+const LAGS = 7000; // ms after the last sign of the server for which a chart's clock goes on
+const IDLE = 2; // a drawing is followed by this many times its own length in which no chart is drawn
 const OTHERS = -1; // stands among hidden series for the one that holds all others, whose name changes
 
 const STYLE = `
@@ -65,20 +68,51 @@ async function draw(component) {
     if (left?.stale) return () => {};
     const chart = (parentElement.lookback ??= left?.chart.moveTo(parentElement) ?? new Chart(parentElement));
     charts.add(chart);
-    chart.receive(data, component);
-    if (chart.config) {
-      chart.library ??= await loadPlotly(chart.config.plotly);
+    if (data instanceof Uint8Array) {
+      chart.unplug();
+      chart.receive(data, component);
+      await chart.load();
       chart.draw();
+    } else {
+      chart.plug(data.live, data.height);
     }
   }
   return () => parentElement.lookback?.leave();
+}
+
+// Draws charts one at a time, and rests in between: the tab has to stay responsive, however often data comes.
+const pending = new Set();
+let ticking;
+let turn = false;
+let resting = 0; // the time until which nothing is drawn
+function schedule(chart) {
+  pending.add(chart);
+  if (turn) return;
+  turn = true;
+  setTimeout(() => requestAnimationFrame(next), Math.max(0, resting - performance.now()));
+}
+
+function next() {
+  turn = false;
+  const [chart] = pending;
+  if (!chart) return;
+  pending.delete(chart);
+  const start = performance.now();
+  const drawn = chart.draw();
+  const took = performance.now() - start;
+  if (drawn) resting = performance.now() + IDLE * took;
+  if (pending.size) return schedule([...pending][0]);
+  channel().drawn(Math.min(2000, (1 + IDLE) * took * Math.max(1, charts.size)));
 }
 
 // Moves the chart to another element. Streamlit replaces an element when its surroundings change, and sometimes on
 // a busy machine while the old one is still there. A new chart would lose a drag in progress, the focus and typed
 // text. `stale`: the other element is the newer one.
 function leftBehind(data) {
-  if (!(data instanceof Uint8Array)) return null;
+  if (!(data instanceof Uint8Array)) {
+    const chart = [...charts].find((chart) => chart.plugged === data.live);
+    return chart ? { chart, stale: false } : null;
+  }
   const { sender, number, head } = new Reader(data).opening();
   const key = head.config?.key;
   const chart = [...charts].find((chart) => chart.sender === sender || (key && chart.config?.key === key));
@@ -99,6 +133,9 @@ export async function chartIn(parentElement, config) {
 class Chart {
   constructor(parent) {
     this.parent = parent;
+    this.clock = { ms: 0, at: 0 }; // the server's, and when it was that
+    this.visible = true;
+    this.plugged = null; // its number on the tab's websocket
     this.sender = null;
     this.number = 0;
     this.asked = -Infinity;
@@ -137,6 +174,11 @@ class Chart {
     this.redraw = () => this.draw();
     this.size = new ResizeObserver(() => this.library && this.drawn && this.draw());
     this.size.observe(parent);
+    this.place = new IntersectionObserver(([{ isIntersecting }]) => {
+      this.visible = isIntersecting;
+      if (this.waits && isIntersecting) schedule(this);
+    }, { rootMargin: "200px" });
+    this.place.observe(parent);
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
     this.scheme.addEventListener("change", this.redraw);
     document.addEventListener("visibilitychange", this.redraw);
@@ -162,16 +204,21 @@ class Chart {
     clearTimeout(this.leaving);
     delete this.parent.lookback;
     this.size.unobserve(this.parent);
+    this.place.unobserve(this.parent);
     parent.replaceChildren(...this.parent.childNodes);
     this.parent = parent;
     this.size.observe(parent);
+    this.place.observe(parent);
     if (document.activeElement === document.body) this.focused?.focus({ preventScroll: true });
     return this;
   }
 
   end() {
     charts.delete(this);
+    pending.delete(this);
+    this.unplug();
     this.size.disconnect();
+    this.place.disconnect();
     this.scheme.removeEventListener("change", this.redraw);
     document.removeEventListener("visibilitychange", this.redraw);
     window.removeEventListener("pointerup", this.release);
@@ -185,8 +232,60 @@ class Chart {
     delete this.parent.lookback;
   }
 
+  async load() {
+    if (this.config) this.library ??= await loadPlotly(this.config.plotly);
+  }
+
+  // Take what comes over the tab's websocket for this number.
+  plug(number, height) {
+    if (this.plugged === number) return;
+    this.unplug();
+    this.plugged = number;
+    ticking ??= setInterval(() => charts.forEach((chart) => chart.tick()), 250);
+    if (!this.config) this.plot.style.minHeight = `${height}px`;
+    this.setRange = (range) => channel().say(number, { range });
+    channel().busy = () => pending.size > 0;
+    channel().attach(number, this);
+  }
+
+  unplug() {
+    if (this.plugged === null) return;
+    channel().detach(this.plugged, this);
+    this.plugged = null;
+    this.sender = null; // what comes with the elements next begins with everything
+  }
+
+  // A message from the tab's websocket.
+  apply(message) {
+    const read = new Reader(message);
+    const flags = read.byte();
+    const head = read.header(flags);
+    if (flags & 4) this.begin(head);
+    if ("now" in head) this.now = head.now;
+    this.change(read, flags, head, flags & 4 ? {} : this.config);
+    if (this.library) schedule(this);
+    else this.load().then(() => schedule(this), () => {}); // the next message tries again
+  }
+
+  get now() {
+    const { ms, at } = this.clock;
+    if (this.plugged === null || channel().pace === null) return ms;
+    return ms + Math.max(0, Math.min(performance.now(), channel().heard + LAGS) - at);
+  }
+
+  set now(ms) {
+    this.clock = { ms, at: performance.now() };
+  }
+
+  // The axis moves on without a message.
+  tick() {
+    if (this.plugged === null || !this.drawn || !this.config || channel().pace === null) return;
+    const passed = this.now - this.shownAt;
+    const pixel = this.config.window / (this.parent.clientWidth || 600);
+    if (passed >= Math.max(1000 * Math.max(1, channel().pace) - 50, pixel)) schedule(this);
+  }
+
   receive(data, { setTriggerValue, setStateValue }) {
-    if (!(data instanceof Uint8Array)) return;
     this.setRange = (range) => setStateValue("range", range);
     const read = new Reader(data);
     const { flags, sender, number, base, now, head } = read.opening();
@@ -198,17 +297,25 @@ class Chart {
       return;
     }
     [this.sender, this.number, this.now, this.asked] = [sender, number, now, -Infinity];
-    if (!base) [this.others, this.future, this.marked] = [null, 0, []];
-    if (!this.config && done.has(head.config?.key)) {
-      const { typed, ...left } = done.get(head.config.key);
-      Object.assign(this, left);
-      this.search.value = typed;
-    }
-    this.configure(base ? this.config : {}, head);
-    const cells = read.cells(false);
-    this.oldest = cells.oldest;
+    if (!base) this.begin(head);
+    this.change(read, flags, head, base ? this.config : {});
+  }
+
+  // Everything follows.
+  begin(head) {
+    [this.others, this.future, this.marked] = [null, 0, []];
+    if (this.config || !done.has(head.config?.key)) return;
+    const { typed, ...left } = done.get(head.config.key);
+    Object.assign(this, left);
+    this.search.value = typed;
+  }
+
+  change(read, flags, head, config) {
+    this.configure(config, head);
+    const [names, known] = [head.names ?? [], this.series];
+    const cells = read.cells(false, Math.max(known.length, ...names.map(([i]) => i + 1)), this.origin);
     if (cells.whole) this.series = [];
-    for (const [i, name] of head.names ?? []) (this.series[i] ??= { cells: new Map(), nulls: new Set(), sorted: true }).name = name;
+    for (const [i, name] of names) (this.series[i] ??= { cells: new Map(), nulls: new Set(), sorted: true }).name = name;
     cells.each((row, bin, cell) => {
       const { cells, nulls } = this.series[row];
       if (cell[0] === -Infinity) nulls.add(bin);
@@ -217,10 +324,9 @@ class Chart {
       if (!cells.has(bin)) this.series[row].sorted = false;
       cells.set(bin, cell);
     });
-    for (const { cells, nulls } of this.series) {
-      forget(cells, this.oldest, Infinity);
-      for (const bin of nulls) if (bin < this.oldest) nulls.delete(bin);
-    }
+    if (cells.whole) this.oldest = -Infinity;
+    this.oldest = Math.max(this.oldest, cells.oldest ?? head.oldest ?? -Infinity);
+    this.forgetOld();
     if (flags & 2) this.takeFine(read.cells(true), head.detail);
     else this.fine = null;
     this.offset = new Date(this.reference()).getTimezoneOffset() * 60000;
@@ -229,8 +335,18 @@ class Chart {
     this.tellRange();
   }
 
+  // Bins that the look-back no longer reaches.
+  forgetOld() {
+    this.oldest = Math.max(this.oldest, Math.floor((this.now - this.config.window) / this.step));
+    for (const { cells, nulls } of this.series) {
+      forget(cells, this.oldest, Infinity);
+      for (const bin of nulls) if (bin < this.oldest) nulls.delete(bin);
+    }
+  }
+
   configure(config, head) {
     this.config = { ...config, ...head.config };
+    this.origin = head.origin ?? this.origin;
     for (const name of head.gone ?? []) delete this.config[name];
     this.step = head.step ?? this.step;
     if ("others" in head) this.others = head.others;
@@ -266,8 +382,13 @@ class Chart {
     }, REST);
   }
 
+  // False if it cannot be drawn now.
   draw() {
-    if (!this.library || !this.config || this.ended || this.held || document.hidden || !this.parent.isConnected) return;
+    if (!this.library || !this.config || this.ended || this.held || document.hidden || !this.parent.isConnected) return false;
+    this.waits = !this.visible && this.drawn;
+    if (this.waits) return false;
+    if (this.plugged !== null) this.forgetOld();
+    this.shownAt = this.now;
     this.title.textContent = this.config.title;
     this.title.style.display = this.config.title ? "" : "none";
     const first = !this.drawn;
@@ -282,13 +403,15 @@ class Chart {
       responsive: false,
     };
     this.library.react(this.plot, this.traces(), this.layout(), this.settings);
-    if (!first) return;
+    if (!first) return true;
+    this.plot.style.minHeight = "";
     this.plot.on("plotly_relayout", (change) => this.zoomed(change));
     this.plot.on("plotly_doubleclick", () => {
       this.zoom = { x: null, y: null };
       this.tellRange();
       this.draw();
     });
+    return true;
   }
 
   // Our own legend below the chart: Plotly's takes its space from the lines, half of it with a dozen series.
@@ -705,8 +828,11 @@ class Reader {
     const number = this.int();
     const base = number - this.int();
     const now = this.int();
-    const head = flags & 1 ? JSON.parse(new TextDecoder().decode(this.bytes(this.int()))) : {};
-    return { flags, sender, number, base, now, head };
+    return { flags, sender, number, base, now, head: this.header(flags) };
+  }
+
+  header(flags) {
+    return flags & 1 ? JSON.parse(new TextDecoder().decode(this.bytes(this.int()))) : {};
   }
 
   int() {
@@ -740,15 +866,19 @@ class Reader {
     return (i) => this.view.getFloat64(start + i * 8, true);
   }
 
-  cells(bounded) {
+  // `known` and `origin`: the number of series and the bin that the short form leaves out.
+  cells(bounded, known, origin) {
     const { view } = this;
     const flags = this.byte();
-    const oldest = this.int();
+    const short = Boolean(flags & 64);
+    const oldest = short ? null : this.int();
     const end = bounded ? this.int() : Infinity;
-    const first = oldest + this.int();
-    const [series, count] = [this.int(), this.int()];
+    const start = this.int();
+    const first = short ? origin + (start % 2 ? -(start + 1) / 2 : start / 2) : oldest + start;
+    const [series, count] = [short ? known : this.int(), this.int()];
     const bases = new Map();
-    for (let left = this.int(); left > 0; left--) {
+    const based = short && !(flags & 4) ? 0 : this.int();
+    for (let left = based; left > 0; left--) {
       bases.set(this.int(), view.getFloat64(this.at, true));
       this.at += 8;
     }
@@ -855,8 +985,8 @@ function rough(value) {
 }
 
 // Draw the charts that were sent before this file was loaded. A newer version of this file takes over.
-const waiting = Array.isArray(self.lookback) ? self.lookback : [];
-self.lookback = { push: ([component, done]) => done(draw(component)) };
-waiting.forEach(self.lookback.push);
+const waiting = Array.isArray(self.lookback_chart) ? self.lookback_chart : [];
+self.lookback_chart = { push: ([component, done]) => done(draw(component)) };
+waiting.forEach(self.lookback_chart.push);
 
 export { Reader, escapeMarkup, parsed, rough, sharedTokens, short, ticks }; // for the tests

@@ -1,5 +1,7 @@
 // Tells the server when the page becomes hidden or visible, so that a hidden tab costs nothing. Only changes are
-// sent.
+// sent. Opens the tab's websocket with the ticket that the script made.
+
+import { channel } from "./channel.js";
 
 // After any message it cannot read, Streamlit's script gives up its connection for good, and only a reload helps.
 // The URL has the viewer's choices, so reload the page: at once, or ten seconds after the last reload.
@@ -28,9 +30,10 @@ function noteLeaving() {
   globalThis.addEventListener?.("beforeunload", () => (globalThis.lookbackLeaving = Date.now()));
 }
 
-export function watch({ parentElement, setStateValue }) {
+export function watch({ parentElement, setStateValue, data }) {
   recover();
   noteLeaving();
+  if (data?.ticket) channel().use(data.ticket, (blocked) => setStateValue("blocked", blocked));
   const tab = (parentElement.lookbackTab ??= { hidden: false });
   tab.tell = setStateValue;
   if (!tab.look) {

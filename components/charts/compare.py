@@ -13,6 +13,7 @@ from ..data.live import View
 from ..data.states import empty_state
 from ..words import rounded, zone
 from .line_chart import draw
+from .pushed import Varying
 
 MOST_ROWS = 100
 """Rows in a table of means: the ones with the largest differences."""
@@ -48,12 +49,13 @@ def compare(
     """
     length = parse_duration(period, "period")
     check_reach(view.look_back, length, earlier)
-    if not len(view):
+    if not view:
         empty_state(view)
         return
-    starts = period_starts(length, earlier, view.now, zone())
+    view = view.drawn
     fields = (y,) if isinstance(y, str) else tuple(y)
     look_back = min(view.look_back, full_reach(length, earlier))
+    starts = period_starts(length, earlier, view.now, zone())
     bins = view.feed.bins(fields, color, look_back, most, step_of(length, starts))
     config = {
         "title": title or "",
@@ -61,16 +63,21 @@ def compare(
         "height": height,
         "window": look_back.value / 1e6,
         "empty": f"No numbers in the last {format_duration(look_back)}",
-        "compare": {
-            "starts": [start // 1_000_000 for start in starts[1:]],
-            "end": (starts[1] + int(-np.diff(starts).min()))
-            // 1_000_000,  # where the longest period would end if it started now
-            "names": period_names(length, earlier),
-        },
     }
-    draw(
-        view, bins, config, key or f"{view.feed.name_key} {period} {earlier} {fields} {color} {most} {title}"
-    )
+
+    def periods(view: View) -> dict[str, object]:
+        starts = period_starts(length, earlier, view.now, zone())
+        return {
+            "compare": {
+                "starts": [start // 1_000_000 for start in starts[1:]],
+                "end": (starts[1] + int(-np.diff(starts).min()))
+                // 1_000_000,  # where the longest period would end if it started now
+                "names": period_names(length, earlier),
+            }
+        }
+
+    key = key or f"{view.feed.name_key} {period} {earlier} {fields} {color} {most} {title}"
+    draw(view, bins, config, Varying((period, earlier), periods), key)
 
 
 def compared_means(

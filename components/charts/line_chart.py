@@ -1,26 +1,23 @@
 """line_chart(): a live chart that sends only changes and keeps the viewer's zoom."""
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
 from streamlit.errors import StreamlitDuplicateElementKey
 
 from nats_client import LookbackError, format_duration
-from nats_client.series.bins import AHEAD, MOST, Bins
+from nats_client.series.bins import MOST, Bins
 
 from ..data.live import View
 from ..data.states import empty_state
-from ..web.assets import PREFIX, plotly_url
-from .thresholds import drawn
+from ..push.tabs import own_tab
+from ..web.assets import PREFIX, STUB, plotly_url
+from .pushed import Varying, place, zoomed
+from .thresholds import checked, drawn
 from .wire import Sent
 
-# Streamlit sends this at each refresh, so it is short. It queues the data for live_chart.js, which the tab
-# loads once and which also draws what was queued before it was ready.
-_STUB = "export default c=>\nnew Promise(r=>(self.lookback??=[]).push([c,r]))"
-
-_component = st.components.v2.component("chart", js=_STUB, isolate_styles=False)
+_component = st.components.v2.component("chart", js=STUB.format("chart"), isolate_styles=False)
 
 
 def line_chart(
@@ -45,45 +42,64 @@ def line_chart(
     number skips that one. Raises ThresholdError on any other value, and ColumnError, naming the columns that
     exist, if a column does not exist or has another kind.
     """
-    if not len(view):
+    if not view:
         empty_state(view)
         return
+    view = view.drawn
     fields = (y,) if isinstance(y, str) else tuple(y)
     bins = view.feed.bins(fields, color, view.look_back, most)
+    given = checked(thresholds or {})
     config = {
         "title": title or "",
         "unit": unit,
         "height": height,
         "window": view.look_back.value / 1e6,
         "empty": f"No numbers in the last {format_duration(view.look_back)}",
-        **drawn(view, fields, color, thresholds or {}),
     }
-    draw(view, bins, config, key or f"{view.feed.name_key} {view.look_back} {fields} {color} {most} {title}")
+    key = key or f"{view.feed.name_key} {view.look_back} {fields} {color} {most} {title}"
+    draw(view, bins, config, Varying(given, lambda view: drawn(view, fields, color, given)), key)
 
 
-def draw(view: View, bins: Bins, config: Mapping[str, object], key: str) -> None:
-    """Bring `bins` up to date and send this viewer's chart `key` what it lacks."""
-    bins.update(view.snapshot, view.now)
+def draw(view: View, bins: Bins, config: Mapping[str, object], varying: Varying, key: str) -> None:
+    """Draw the live chart `key` of `bins`. `config`: its settings; `varying`: those that change with the
+    rows. Raises ColumnError if a column does not exist or has another kind."""
+    for name in bins.fields:
+        view.snapshot.numbers(name, view.snapshot.end)
+    if bins.color is not None:
+        view.snapshot.codes(bins.color, view.snapshot.end)
     key = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()  # short, since each refresh sends it
-    charts: dict[str, Sent] = st.session_state.setdefault("_charts", {})
-    sent = charts.get(key) or charts.setdefault(key, Sent())
-    state = st.session_state.get(key)  # read once: Streamlit builds a class at each access
-    if state is None:
-        sent.forget()  # the viewer was on another page: Streamlit dropped the element, and so did the browser
-
-    config = {
-        **config,
-        "key": key,
-        "gaps": [[gap.start // 1_000_000, gap.end // 1_000_000] for gap in view.gaps],
-        "plotly": plotly_url().removeprefix(f"{PREFIX}/"),
-    }
-    message = sent.next(bins, config, view.snapshot, _zoom(state, view))
+    config = {**config, "key": key, "plotly": plotly_url().removeprefix(f"{PREFIX}/")}
+    tab = own_tab()
+    data: object
+    if tab.blocked:
+        data = _with_the_page(view, bins, config, varying, key)
+    else:
+        data = {"live": place(tab, key, view, bins, config, varying), "height": config["height"]}
+    sent = _sent(key)
     try:
-        _component(key=key, data=message, on_resync_change=lambda: _resync(key, sent), on_range_change=_again)
+        _component(key=key, data=data, on_resync_change=lambda: _resync(key, sent), on_range_change=_again)
     except StreamlitDuplicateElementKey:
         raise LookbackError(
             "This page draws the same chart twice. Give one of them a different key, such as key='second'."
         ) from None
+
+
+def _with_the_page(view: View, bins: Bins, config: Mapping[str, object], varying: Varying, key: str) -> bytes:
+    """What this viewer's chart lacks, to travel with the page's elements."""
+    bins.update(view.snapshot, view.now)
+    sent = _sent(key)
+    state = st.session_state.get(key)  # read once: Streamlit builds a class at each access
+    if state is None:
+        sent.forget()  # the viewer was on another page: Streamlit dropped the element, and so did the browser
+    config = {**config, **varying.of(view)}
+    return sent.next(
+        bins, config, view.snapshot, zoomed((state or {}).get("range"), view.look_back, view.now)
+    )
+
+
+def _sent(key: str) -> Sent:
+    charts: dict[str, Sent] = st.session_state.setdefault("_charts", {})
+    return charts.get(key) or charts.setdefault(key, Sent())
 
 
 def _again() -> None:
@@ -97,15 +113,3 @@ def _resync(key: str, sent: Sent) -> None:
             sent.go_back(sender, number)
         case _:
             sent.forget()
-
-
-def _zoom(state: Mapping[str, object] | None, view: View) -> tuple[int, int] | None:
-    """The range the viewer has zoomed into, clipped to the look-back, in ns since the epoch, UTC; None
-    without zoom."""
-    match (state or {}).get("range"):
-        case [int() | float() as start, int() | float() as end] if -math.inf < start < end < math.inf:
-            ahead = int(view.look_back.value * AHEAD)
-            begin = max(int(start * 1e6), view.now - view.look_back.value)
-            stop = min(int(end * 1e6), view.now + ahead)
-            return (begin, stop) if begin < stop else None
-    return None

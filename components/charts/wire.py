@@ -1,20 +1,22 @@
-"""The binary messages of a live chart: what changed since the state this browser has, and how it recovers.
+"""The binary messages of a live chart: what changed since the state this browser has.
 
-A message: flags (1: a header follows, 2: finer cells follow those of the look-back). Then, as varints: the
-sender, the message's number, how many messages back its base is, and the server's clock in ms. Then the
-header, a length and a JSON object. Then the cells. A browser ignores a message that is not newer than its
-state. If a message extends one the browser never received, the browser replies with the last number it
-applied, and the server resends from there.
+A message begins with flags (1: a header follows, 2: finer cells follow those of the look-back). Then the
+header, a length as a varint and a JSON object, and then the cells. A message that travels with the page's own
+elements has more numbers after the flags, see Sent; on the tab's own websocket its frames take care of order
+and loss, and a message that would say nothing is not sent.
 
 Cells: flags (1: replace all cells; 2: some cells have two values; 4: bases follow; 8 and 16: a step takes 2
-or 4 bytes instead of 1; 32: numbers are float64 and not relative to a base). Then, as varints: the oldest bin
-that counts (for finer cells also the end, exclusive), how many bins later the first cell is, the number of
-series, of cells, and of bases. Then the bases, each a varint series and a float64. Cells are ordered by bin *
-series + row, and each is sent as the step from the one before. If some cells have two values, one bit per
-cell follows, lowest bit first. Then the cells with one value, as little-endian float32 relative to their
-base. Then those with two: all minima, rounded down, then all maxima, rounded up, as float32 without the last
-eight bits. Each of these three arrays is sent as byte planes: the lowest bytes of all values, then the next.
-An infinite value means an empty cell; -inf means a cell of nulls only, where the line breaks.
+or 4 bytes instead of 1; 32: numbers are float64 and not relative to a base; 64: short). Then, as varints: the
+oldest bin that counts (for finer cells also the end, exclusive), how many bins later the first cell is, the
+number of series, of cells, and of bases. If short: how many bins after the header's `origin` the first cell
+is, as a zigzag varint; the number of cells; and with flag 4 the number of bases. The browser knows the number
+of series, and the oldest bin by the look-back and the clock, or else from the header. Then the bases, each a
+varint series and a float64. Cells are ordered by bin * series + row, and each is sent as the step from the
+one before. If some cells have two values, one bit per cell follows, lowest bit first. Then the cells with one
+value, as little-endian float32 relative to their base. Then those with two: all minima, rounded down, then
+all maxima, rounded up, as float32 without the last eight bits. Each of these three arrays is sent as byte
+planes: the lowest bytes of all values, then the next. An infinite value means an empty cell; -inf means a
+cell of nulls only, where the line breaks.
 """
 
 import json
@@ -22,16 +24,18 @@ import secrets
 import struct
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nats_client.series.bins import Bins
+from nats_client.series.bins import Bins, Changes
 from nats_client.series.zoom_tiles import TILE, Cells
 from nats_client.table.snapshot import Snapshot
 from nats_client.table.values import Floats
+
+from ..push.varints import varints
 
 REMEMBERED = 8
 """How many messages back a browser may be and still be caught up with changes alone."""
@@ -42,35 +46,103 @@ _Mark = tuple[int, str, int, float]
 
 
 @dataclass(frozen=True)
-class _Held:
-    """The state that a browser has after one message."""
+class State:
+    """What a browser holds of a chart."""
 
-    number: int = 0
     epoch: int = 0
     version: int = 0
     others: int | None = None
     future: int = 0
-    config: Mapping[str, Any] = field(default_factory=dict)
+    oldest: int = 0
+    config: Mapping[str, Any] | None = None
+    """None: it holds nothing."""
     detail: tuple[int, int, frozenset[int]] = (0, 0, frozenset())
     """Epoch, version and tiles of the finer bins."""
 
 
+NOTHING = State()
+
+
+def step(
+    bins: Bins,
+    held: State,
+    config: Mapping[str, Any],
+    snapshot: Snapshot | None = None,
+    zoom: tuple[int, int] | None = None,
+    *,
+    short: bool,
+) -> tuple[State, int, dict[str, object], bytes]:
+    """What takes a browser from `held` to the present: the state it has then, and the message's flags, header
+    and cells. If the viewer has zoomed into `zoom` (ns since the epoch, UTC), the cells include finer bins of
+    `snapshot` for that range. `short`: the browser knows what the short form leaves out."""
+    changes = bins.changes(held.epoch, held.version)
+    short = short and not changes.whole
+    header: dict[str, object] = {}
+    if changes.whole:
+        header["step"] = changes.step / 1e6
+        header["origin"] = changes.origin
+    if changes.names:
+        header["names"] = changes.names
+    if changes.others != held.others:
+        header["others"] = changes.others
+    if changes.future != held.future:
+        header["future"] = changes.future
+    if short and changes.oldest > max(held.oldest, bins.edge):
+        header["oldest"] = changes.oldest
+    _settings(header, held.config or {}, config)
+    oldest = max(held.oldest, changes.oldest) if short and "oldest" not in header else changes.oldest
+    now = State(changes.epoch, changes.version, changes.others, changes.future, oldest, config)
+    cells = changes.packed.get(short)
+    if cells is None:
+        cells = packed(changes, short=short)
+        changes.packed[short] = cells
+    detail, zoomed = bins.detail(zoom[1] - zoom[0]) if zoom else None, False
+    if snapshot is not None and zoom is not None and detail is not None:
+        width = TILE * detail.step
+        tiles = range(zoom[0] // width, -(-zoom[1] // width))
+        finer = detail.finer(snapshot, tiles, *held.detail)
+        # If another viewer's refresh has made the series start over, the next message has these bins.
+        if finer.of == changes.epoch:
+            if finer.whole:
+                header["detail"] = finer.step / 1e6
+            now = replace(now, detail=(finer.epoch, finer.version, frozenset(tiles)))
+            zoomed = True
+            span = tiles.start * TILE, tiles.stop * TILE
+            series = max(changes.series, int(finer.cells.row.max(initial=0)) + 1)
+            cells += _packed(finer.cells, series, varints(*span), span[0], whole=finer.whole)
+    return now, bool(header) | zoomed << 1, header, cells
+
+
+def with_header(head: bytes, header: Mapping[str, object], cells: bytes) -> bytes:
+    """A message of its parts; `head` is what precedes the header."""
+    if not header:
+        return head + cells
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return head + varints(len(text)) + text + cells
+
+
 class Sent:
-    """What one viewer's chart was sent, and what its browser may therefore have."""
+    """What one viewer's chart was sent with the page's elements, and what its browser may therefore have.
+
+    After the flags, such a message has as varints: the sender, the message's number, how many messages back
+    its base is, and the server's clock in ms. A browser ignores a message that is not newer than its state.
+    If a message extends one the browser never received, the browser replies with the last number it applied,
+    and the server resends from there.
+    """
 
     def __init__(self) -> None:
         self._sender = secrets.randbits(21)  # three bytes: tells a new session's messages from old ones
         self._number = 0
-        self._held: deque[_Held] = deque([_Held()], maxlen=REMEMBERED)
+        self._held: deque[tuple[int, State]] = deque([(0, NOTHING)], maxlen=REMEMBERED)
 
     def forget(self) -> None:
         """Assume the browser has nothing; the next message then has everything."""
         self._held.clear()
-        self._held.append(_Held())
+        self._held.append((0, NOTHING))
 
     def go_back(self, sender: int, number: int) -> None:
         """The browser applied message `number` of `sender` and missed a later one: continue from there."""
-        while self._held and (self._held[-1].number != number or sender != self._sender):
+        while self._held and (self._held[-1][0] != number or sender != self._sender):
             self._held.pop()
         if not self._held:
             self.forget()
@@ -82,47 +154,13 @@ class Sent:
         snapshot: Snapshot | None = None,
         zoom: tuple[int, int] | None = None,
     ) -> bytes:
-        """The next message. If the viewer has zoomed into `zoom` (ns since the epoch, UTC), it includes finer
-        bins of `snapshot` for that range."""
-        held = self._held[-1]
-        changes = bins.changes(held.epoch, held.version)
+        """The next message; see step()."""
+        before, held = self._held[-1]
+        now, flags, header, cells = step(bins, held, config, snapshot, zoom, short=False)
         self._number += 1
-        header: dict[str, object] = {}
-        if changes.whole:
-            header["step"] = changes.step / 1e6
-        if changes.names:
-            header["names"] = changes.names
-        if changes.others != held.others:
-            header["others"] = changes.others
-        if changes.future != held.future:
-            header["future"] = changes.future
-        _settings(header, held.config if held.number else {}, config)
-        now = _Held(self._number, changes.epoch, changes.version, changes.others, changes.future, config)
-        cells = changes.packed
-        if cells is None:
-            cells = packed(changes.cells, changes.series, changes.oldest, whole=changes.whole)
-            changes.packed = cells
-        detail, zoomed = bins.detail(zoom[1] - zoom[0]) if zoom else None, False
-        if snapshot is not None and zoom is not None and detail is not None:
-            width = TILE * detail.step
-            tiles = range(zoom[0] // width, -(-zoom[1] // width))
-            finer = detail.finer(snapshot, tiles, *held.detail)
-            # If another viewer's refresh has made the series start over, the next message has these bins.
-            if finer.of == changes.epoch:
-                if finer.whole:
-                    header["detail"] = finer.step / 1e6
-                now = replace(now, detail=(finer.epoch, finer.version, frozenset(tiles)))
-                zoomed = True
-                span = tiles.start * TILE, tiles.stop * TILE
-                series = max(changes.series, int(finer.cells.row.max(initial=0)) + 1)
-                cells += packed(finer.cells, series, *span, whole=finer.whole)
-        self._held.append(now)
-        flags = bool(header) | zoomed << 1
-        head = bytes([flags]) + varints(self._sender, self._number, self._number - held.number, bins.now)
-        if header:
-            text = json.dumps(header, separators=(",", ":")).encode()
-            head += varints(len(text)) + text
-        return head + cells
+        self._held.append((self._number, now))
+        head = bytes([flags]) + varints(self._sender, self._number, self._number - before, bins.now)
+        return with_header(head, header, cells)
 
 
 def _settings(header: dict[str, object], known: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -154,8 +192,17 @@ def _named(marks: Mapping[str, Any]) -> list[_Mark]:
     return [(line, marks["names"][name], time, value) for line, name, time, value in marks["at"]]
 
 
-def packed(cells: Cells, series: int, oldest: int, end: int | None = None, *, whole: bool) -> bytes:
-    """Encode cells. Bins from `oldest` up to `end` (exclusive) count."""
+def packed(changes: Changes, *, short: bool) -> bytes:
+    """The cells of `changes` as described above."""
+    if not short:
+        oldest = changes.oldest
+        return _packed(changes.cells, changes.series, varints(oldest), oldest, whole=changes.whole)
+    return _packed(changes.cells, changes.series, None, changes.origin, whole=False)
+
+
+def _packed(cells: Cells, series: int, place: bytes | None, start: int, *, whole: bool) -> bytes:
+    """Encode cells. `place`: the bins that count, None in the short form. The first cell's bin is told
+    relative to `start`."""
     based = np.flatnonzero(cells.base).tolist()
     order = np.lexsort((cells.row, cells.bin))
     bins, rows = cells.bin[order], cells.row[order]
@@ -169,15 +216,18 @@ def packed(cells: Cells, series: int, oldest: int, end: int | None = None, *, wh
     low = (cells.low[order] - base).astype(kind)
     high = (cells.high[order] - base).astype(kind)
     high = np.where(np.isinf(high), low, high)
-    first = int(bins[0]) if len(bins) else oldest
+    first = int(bins[0]) if len(bins) else start
     steps = np.diff((bins - first) * series + rows, prepend=0)
     greatest = int(steps.max(initial=0))
     width = 0 if greatest < 1 << 8 else 1 if greatest < 1 << 16 else 2
     spread = low != high
     several = bool(spread.any())
-    flags = whole | several << 1 | bool(based) << 2 | width << 3 | exact << 5
-    place = (oldest,) if end is None else (oldest, end)
-    parts = [bytes([flags]), varints(*place, first - oldest, series, len(bins), len(based))]
+    flags = whole | several << 1 | bool(based) << 2 | width << 3 | exact << 5 | (place is None) << 6
+    if place is None:
+        parts = [bytes([flags]), varints(_zigzag(first - start), len(bins))]
+        parts += [varints(len(based))] * bool(based)
+    else:
+        parts = [bytes([flags]), place, varints(first - start, series, len(bins), len(based))]
     parts += [varints(i) + struct.pack("<d", cells.base[i]) for i in based]
     parts.append(steps.astype(("<u1", "<u2", "<u4")[width]).tobytes())
     if several:
@@ -216,13 +266,6 @@ def _planes(values: npt.NDArray[np.float32], size: int) -> bytes:
     return bytes(values.view("u1").reshape(-1, 4)[:, 4 - size :].T.tobytes())
 
 
-def varints(*numbers: int) -> bytes:
-    """Encode non-negative numbers as unsigned LEB128: seven bits per byte, lowest first, the top bit set on
-    all but the last byte."""
-    out = bytearray()
-    for number in numbers:
-        while number > 127:
-            out.append(number & 127 | 128)
-            number >>= 7
-        out.append(number)
-    return bytes(out)
+def _zigzag(number: int) -> int:
+    """0, -1, 1, -2, … as 0, 1, 2, 3, …"""
+    return 2 * number if number >= 0 else -2 * number - 1

@@ -8,7 +8,7 @@ import pandas as pd
 
 from nats_client import Entry, Values, Watch, WatchHealth
 
-from .live import NothingYet
+from .reads import NothingYet
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,10 @@ class Bucket(Mapping[str, Any]):
     shown_empty: list[str] = field(default_factory=list, repr=False)
     """Not empty once the page itself has said that the bucket is not read yet. Otherwise the frame says
     it."""
+
+    def again(self) -> "Bucket":
+        """The same bucket now."""
+        return look_at(self.watch, optional=self.optional)
 
     @property
     def waiting(self) -> bool:
@@ -75,3 +79,8 @@ class Bucket(Mapping[str, Any]):
         """One row per key: `key`, `value` (text, at most 300 characters), `revision`, `updated` (UTC), `age`
         (a Timedelta), `operation`."""
         return self._known.frame(self.now)
+
+
+def look_at(watch: Watch, *, optional: bool) -> Bucket:
+    """The bucket of `watch` as it is now."""
+    return Bucket(watch, watch.snapshot(), watch.now(), watch.health, optional)

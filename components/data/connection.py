@@ -13,6 +13,7 @@ from nats_client.connection.settings import ENVIRONMENT
 
 from .. import launcher
 from ..web.sign_in import viewer
+from .reads import note_code
 
 FIRST_LOOK = 1.5
 """Seconds that a page waits, once, for the first connection. Most are made by then."""
@@ -89,16 +90,19 @@ _times: dict[str, int] = {}
 """How many clients with these rights have been closed."""
 
 
-def client() -> Client:
-    """The client that this viewer shares with everybody who has the same rights. Raises NotSignedIn;
-    SettingsError if the settings cannot be read; LookbackError if no NATS server is configured and none is
-    embedded."""
-    return shared()[1]
+def client(*, by_code: bool = True) -> Client:
+    """The client that this viewer shares with everybody who has the same rights. `by_code`: whether the page
+    must run again to see what is newer. Raises NotSignedIn; SettingsError if the settings cannot be read;
+    LookbackError if no NATS server is configured and none is embedded."""
+    return shared(by_code=by_code)[1]
 
 
-def shared() -> tuple[str, Client]:
-    """The viewer's rights, and the client for them. A cache of the client's replies must have the rights in
-    its key. Both values are taken at the same moment, so no reply is cached under other rights."""
+def shared(*, by_code: bool = True) -> tuple[str, Client]:
+    """The viewer's rights, and the client for them; see client(). A cache of the client's replies must have
+    the rights in its key. Both values are taken at the same moment, so no reply is cached under other
+    rights."""
+    if by_code:
+        note_code()
     who = viewer()
     if who is None or who.rights is None or who.role is None:
         return "", _connection("").client

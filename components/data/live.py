@@ -1,45 +1,82 @@
 """live(): the rows of a stream as one refresh of a page sees them."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from nats_client import Feed, Gap, Health, NamedFeed, Snapshot, WatchHealth, parse_duration
-from nats_client.errors import LookbackError
+from nats_client import Feed, Gap, Health, NamedFeed, Snapshot, parse_duration
 
 from .connection import client
+from .reads import collect, note_code
 
 FIRST_LOOK = 1.5
 """Seconds that a viewer's first read of a feed waits for the replay. Most are done by then."""
 
 
-@dataclass(frozen=True, eq=False)
 class View:
-    """A feed as a page sees it during one refresh. All its parts belong to the same moment."""
+    """A feed as a page sees it during one refresh. All its parts belong to the same moment.
 
-    feed: Feed | NamedFeed = field(repr=False)
-    snapshot: Snapshot = field(repr=False)
-    look_back: pd.Timedelta
-    now: int
-    """The server's clock, ns since the epoch, UTC."""
-    health: Health
-    steady: bool = True
-    """True if messages are expected at regular intervals, so that silence makes the feed stale."""
-    shown_empty: list[str] = field(default_factory=list, repr=False)
-    """Not empty once the page itself has said that there are no rows. Otherwise the frame says it."""
+    A page whose code takes rows from it (`frame`, `latest`, `len`, `snapshot`) reruns at the viewer's refresh
+    interval. What draws itself, such as line_chart(), needs no rerun. `if view:`, the columns and the gaps do
+    not need one either: the page reruns when they change.
+    """
+
+    def __init__(
+        self,
+        feed: Feed | NamedFeed,
+        snapshot: Snapshot,
+        look_back: pd.Timedelta,
+        now: int,
+        health: Health,
+        steady: bool = True,
+        *,
+        by_code: bool = True,
+    ) -> None:
+        """`by_code`: whether taking rows counts as done by the page's code."""
+        self.feed = feed
+        self.look_back = look_back
+        self.now = now
+        """The server's clock, ns since the epoch, UTC."""
+        self.health = health
+        self.steady = steady
+        """True if messages are expected at regular intervals, so that silence makes the feed stale."""
+        self.shown_empty: list[str] = []
+        """Not empty once the page itself has said that there are no rows. Otherwise the frame says it."""
+        self._snapshot = snapshot
+        self._by_code = by_code
+
+    @property
+    def drawn(self) -> "View":
+        """The same view for a live element or the frame, which do not make the page rerun."""
+        same = View(
+            self.feed, self._snapshot, self.look_back, self.now, self.health, self.steady, by_code=False
+        )
+        same.shown_empty = self.shown_empty
+        return same
+
+    def again(self) -> "View":
+        """The same feed now, for a live element or the frame. Raises ClosedError if the feed was closed."""
+        return _look_at(self.feed, self.look_back, self.steady, by_code=False)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The rows."""
+        if self._by_code:
+            note_code()
+        return self._snapshot
 
     def __len__(self) -> int:
         return len(self.snapshot)
 
+    def __bool__(self) -> bool:
+        return len(self._snapshot) > 0
+
     @property
     def columns(self) -> dict[str, str]:
         """Kind of each column by name: "number" or "text"."""
-        return dict(self.snapshot.columns)
+        return dict(self._snapshot.columns)
 
     @property
     def gaps(self) -> list[Gap]:
@@ -72,49 +109,6 @@ class _NoRows(pd.DataFrame):
         if isinstance(key, list):
             return pd.DataFrame({name: self[name] for name in key}, index=self.index)
         return super().__getitem__(key)
-
-
-class Read(Protocol):
-    """What a page has read from NATS: the rows of a feed, or the values of a bucket."""
-
-    @property
-    def health(self) -> Health | WatchHealth:
-        """The state of its feed or watch."""
-
-    @property
-    def shown_empty(self) -> list[str]:
-        """Not empty once the page itself has said that there is no data yet. Otherwise the frame says it."""
-
-    def __len__(self) -> int: ...
-
-
-class NothingYet(LookbackError):  # noqa: N818 - drawn as the empty state, not as an error
-    """A page reads a bucket that has never been read from the server, so its contents are unknown."""
-
-    def __init__(self, read: Read) -> None:
-        super().__init__(f"The bucket {read.health.name!r} has not been read yet.")
-        self.read = read
-
-
-_reads: ContextVar[list[Read] | None] = ContextVar("reads", default=None)
-
-
-@contextmanager
-def collected() -> Iterator[list[Read]]:
-    """Collect what the page reads within the block, so that the frame can show its state."""
-    reads: list[Read] = []
-    token = _reads.set(reads)
-    try:
-        yield reads
-    finally:
-        _reads.reset(token)
-
-
-def collect(read: Read) -> None:
-    """Make the frame show the state of `read`."""
-    reads = _reads.get()
-    if reads is not None:
-        reads.append(read)
 
 
 def live(
@@ -161,10 +155,16 @@ def look(
 ) -> View:
     """Like live(), for components that work without rows; the frame does not report the feed's state."""
     length = parse_duration(look_back)
-    feed = client().feed(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
+    nats = client(by_code=False)
+    feed = nats.feed(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
     first_look((feed.name_key, look_back), lambda timeout: feed.wait(timeout, length))
+    return _look_at(feed, length, steady)
+
+
+def _look_at(feed: Feed | NamedFeed, look_back: pd.Timedelta, steady: bool, *, by_code: bool = True) -> View:
     now = feed.now()
-    return View(feed, feed.snapshot().since(now - length.value), length, now, feed.health_of(length), steady)
+    rows = feed.snapshot().since(now - look_back.value)
+    return View(feed, rows, look_back, now, feed.health_of(look_back), steady, by_code=by_code)
 
 
 def first_look(what: object, wait: Callable[[float], object]) -> None:

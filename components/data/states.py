@@ -5,7 +5,8 @@ import streamlit as st
 from nats_client import LookbackError, WatchHealth, format_duration
 
 from ..words import plain
-from .live import Read, View
+from .live import View
+from .reads import Read
 
 
 def empty_state(read: Read) -> None:

@@ -8,7 +8,8 @@ import streamlit as st
 from nats_client.decoding.decoders import DECODERS
 
 from ..choices.choose import choose, chosen
-from ..data.live import View, collect, look
+from ..data.live import View, look
+from ..data.reads import collect
 from ..nats.history import SUBJECT
 from ..nats.streams import stream_line, stream_names, subjects
 from ..tables.fields import time_fields

@@ -11,7 +11,8 @@ from nats_client import Event
 
 from ..data.bucket import Bucket
 from ..data.connection import client
-from ..data.live import Read, View
+from ..data.live import View
+from ..data.reads import Read
 from ..words import clock_text, local, plain
 
 _READ = "_happened"

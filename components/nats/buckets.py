@@ -9,9 +9,10 @@ from nats_client import BucketInfo, Client, Entry, entries_frame, format_duratio
 from nats_client.errors import RequestFailed, RequestRefused
 
 from ..choices.choose import choose, chosen
-from ..data.bucket import Bucket
+from ..data.bucket import Bucket, look_at
 from ..data.connection import client, shared
-from ..data.live import collect, first_look
+from ..data.live import first_look
+from ..data.reads import collect
 from ..data.states import empty_state
 from ..words import age_text, bytes_text, count_text, local, plain
 from .streams import KEEP, listed
@@ -33,9 +34,9 @@ def values(bucket: str, *, optional: bool = False) -> Bucket:
     waiting. With `optional` the mapping is empty meanwhile, and a warning says so. Raises SubjectError if
     `bucket` is not a valid bucket name.
     """
-    watch = client().values(bucket)
+    watch = client(by_code=False).values(bucket)
     first_look((bucket, watch.opened), watch.wait)
-    read = Bucket(watch, watch.snapshot(), watch.now(), watch.health, optional)
+    read = look_at(watch, optional=optional)
     collect(read)
     return read
 

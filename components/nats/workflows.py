@@ -21,7 +21,8 @@ from nats_client.workflows import Job, Log, Run, Status, Step
 
 from ..choices.address import keep
 from ..choices.choose import choose
-from ..data.live import View, collect, look
+from ..data.live import View, look
+from ..data.reads import collect
 from ..data.request import request
 from ..data.states import mistake
 from ..words import age_text, clock_text, cut, plain, plotly_text, zone

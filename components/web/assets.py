@@ -12,6 +12,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 PREFIX = "lookback"
+STUB = "export default c=>\nnew Promise(r=>(self.lookback_{}??=[]).push([c,r]))"
+"""The script of a live element, with its kind's name. Streamlit sends it at each refresh, so it is short. It
+queues the element for the file of that kind, which the tab loads once and which also draws what was queued
+before it was ready."""
 _STATIC = Path(__file__).parents[2] / "static"
 
 

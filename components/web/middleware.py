@@ -188,6 +188,7 @@ def early_files() -> str:
         for name, relation in {
             "plotly.min.js": "preload; as=script; fetchpriority=low",  # after the app's own files
             "live_chart.js": "modulepreload",
+            "status.js": "modulepreload",
             "tab.js": "modulepreload",
         }.items()
     )

@@ -10,30 +10,40 @@ from .assets import asset_url
 # script is loaded here once per visit, so that a refresh need not send its URL.
 _STUB = f"""const root = new URL("../../", document.querySelector('script[src*="static/js/"]').src)
 export default async (c) => {{
+import(new URL("{asset_url("status.js")}", root))
 import(new URL("{asset_url("live_chart.js")}", root))
 return (await import(new URL("{asset_url("tab.js")}", root))).watch(c)}}"""
 
 _HIDDEN = "_hidden"
 """A copy in the session state: the component's own state is much slower to read, and every refresh reads
 it."""
+_BLOCKED = "_blocked"
+"""The same."""
 
 _component = st.components.v2.component("lookback_tab", js=_STUB, isolate_styles=False)
 
 
-def tab(changed: Callable[[], None] = lambda: None) -> None:
-    """Put the tab's script on the page: once per run of the whole script, and not in a fragment. Calls
-    `changed` when hidden() changes."""
+def tab(ticket: str, changed: Callable[[], None] = lambda: None) -> None:
+    """Put the tab's script on the page: once per run of the whole script, and not in a fragment. It opens the
+    tab's websocket with `ticket`. Calls `changed` when hidden() or blocked() changes."""
 
     def note(state: Mapping[str, object]) -> None:
         st.session_state[_HIDDEN] = bool(state.get("hidden"))
+        st.session_state[_BLOCKED] = bool(state.get("blocked"))
 
     def hear() -> None:
         note(st.session_state["tab"])
         changed()
 
-    note(_component(key="tab", on_hidden_change=hear))
+    note(_component(key="tab", data={"ticket": ticket}, on_hidden_change=hear, on_blocked_change=hear))
 
 
 def hidden() -> bool:
     """True if the tab is in the background or its window is minimised."""
     return bool(st.session_state.get(_HIDDEN))
+
+
+def blocked() -> bool:
+    """True if the browser reaches Streamlit's websocket but not the tab's own: a proxy does not let it
+    through."""
+    return bool(st.session_state.get(_BLOCKED))

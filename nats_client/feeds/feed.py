@@ -70,6 +70,7 @@ class Feed(Derived):
         self._evict_again = 0.0
         self._loop = loop
         self._messages: list[Message] = []
+        self._watchers: list[Callable[[], None]] = []
         self._closed = False
         self._settled = threading.Event()
         self._replayed = threading.Event()  # set after the consumer's own replay, without older rows
@@ -149,6 +150,17 @@ class Feed(Derived):
         if look_back is not None and look_back <= self._reached and self._archive is None:
             return self._replayed.wait(timeout)
         return self._settled.wait(timeout)
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` after each batch of messages, on the client's thread, so it must return at once.
+        Returns a function that ends this. Other changes, such as rows that grow too old, come without a
+        call."""
+        self._watchers = [*self._watchers, changed]  # a new list: another thread may be iterating
+
+        def end() -> None:
+            self._watchers = [each for each in self._watchers if each is not changed]
+
+        return end
 
     @property
     def health(self) -> Health:
@@ -281,6 +293,8 @@ class Feed(Derived):
         ]
         self._messages = [*self._messages, *newest][last]
         self.window.evict(self.now() - self.look_back.value)
+        for changed in self._watchers:
+            changed()
 
     def recreated(self) -> None:
         """Start over: the window's rows belong to a stream that no longer exists."""

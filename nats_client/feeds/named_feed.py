@@ -1,5 +1,7 @@
 """A feed with names for the tokens of its subject."""
 
+from collections.abc import Callable
+
 import pandas as pd
 
 from ..events import Event
@@ -84,3 +86,7 @@ class NamedFeed(Derived):
     def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
         """See Feed."""
         return self._feed.wait(timeout, look_back)
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """See Feed."""
+        return self._feed.watch(changed)

@@ -7,7 +7,7 @@ that are new since the last refresh. A single outlier stays visible, because eac
 import re
 import secrets
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -71,9 +71,11 @@ class Changes:
     others: int | None
     """Index of the series into which all undrawn ones are folded."""
     future: int
+    origin: int
+    """A bin near those that change, the same for all browsers and until the epoch is over."""
     cells: Cells
-    packed: bytes | None = None
-    """The cells in wire format, cached after the first packing."""
+    packed: dict[bool, bytes] = field(default_factory=dict)
+    """The cells in each of the two wire formats, cached after the first packing."""
 
 
 class _Seen:
@@ -146,6 +148,7 @@ class Bins:
         self._changed = np.zeros((0, self._capacity), dtype=np.int64)
         self._null = np.zeros((0, self._capacity), dtype=np.bool_)
         self._edge = (self._now - self._look_back) // self.step  # first bin of the ring
+        self._origin = self._now // self.step
         self._oldest = self._edge  # first bin for which the window still has rows
         self.future = 0
         """Rows whose own time is ahead of the server's clock by more than AHEAD. They are drawn once they are
@@ -167,7 +170,7 @@ class Bins:
             if snapshot.version == self._snapshot_version and not self._come_of_age():
                 return
             if snapshot.generation != self._generation or self._outgrown():
-                self._start_over()
+                self._start_over()  # always before the first rows, so the origin is that of a real time
             self._take(snapshot)
             self._name_others()
             self._generation, self._snapshot_version = snapshot.generation, snapshot.version
@@ -201,6 +204,7 @@ class Bins:
                 [(i, name) for i, name in enumerate(self.names) if self._named[i] > since],
                 self._others,
                 self.future,
+                self._origin,
                 cells,
             )
             return told
@@ -210,6 +214,16 @@ class Bins:
         """Bytes of all bins, including the finer ones."""
         finer = sum(detail.nbytes for detail in list(self._details.values()))
         return 3 * self._low.nbytes + self._null.nbytes + finer
+
+    @property
+    def is_busy(self) -> bool:
+        """True while another thread updates or reads them."""
+        return self._lock.locked()
+
+    @property
+    def edge(self) -> int:
+        """The first bin that the look-back reaches; the window may have no rows for it."""
+        return self._edge
 
     @property
     def now(self) -> int:
@@ -316,17 +330,17 @@ class Bins:
             self.future += int(np.count_nonzero(late))
             self._too_early = first if self._too_early is None else min(first, self._too_early)
         held = (bins >= self._edge) & ~late
-        for field, values in enumerate(columns):
+        for place, values in enumerate(columns):
             good = held & (np.abs(values) < TOO_LARGE)  # false for NaN
             which = np.zeros(len(values), dtype=np.int64) if codes is None else codes.astype(np.int64)
             good &= which >= 0
-            rows = self._rows_of(field, which[good], bins[good], labels)
+            rows = self._rows_of(place, which[good], bins[good], labels)
             cells = rows * self._capacity + bins[good] % self._capacity
             nulls = held & is_null(values) & (which >= 0)
             values = values[good]
             put(self._low, self._high, self._changed, cells, values, self.version)
             if nulls.any():
-                self._break(field, which[nulls].astype(np.int64), bins[nulls])
+                self._break(place, which[nulls].astype(np.int64), bins[nulls])
 
     def _break(self, field: int, codes: Ints, bins: Ints) -> None:
         """Record explicit nulls, which break a line. Skipped for series without a value so far."""

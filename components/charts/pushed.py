@@ -1,0 +1,166 @@
+"""A live chart on the tab's own websocket."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+import pandas as pd
+
+from nats_client.series.bins import AHEAD, Bins
+
+from ..data.live import View
+from ..push.source import Source
+from ..push.tabs import Tab
+from ..words import in_zone, zone
+from .wire import NOTHING, State, step, with_header
+
+VARY_EVERY = 0.25
+"""Seconds between two looks at what of a chart's settings changes with the rows."""
+DRIFT = 0.2
+"""Seconds by which a browser's idea of the server's clock may be wrong before it is told the time."""
+_EVERYTHING = 4  # flag: the browser holds nothing that counts
+
+
+class Varying:
+    """Settings of a chart that change with the rows and the time."""
+
+    def __init__(self, given: object, of: Callable[[View], dict[str, object]]) -> None:
+        """`of` returns them for a view. Charts with equal `given` have the same."""
+        self.given = repr(given)
+        self._of = of
+
+    def of(self, view: View) -> dict[str, object]:
+        """The settings now. Gaps are part of them."""
+        gaps = [[gap.start // 1_000_000, gap.end // 1_000_000] for gap in view.gaps]
+        return {"gaps": gaps, **self._of(view)}
+
+
+class ChartSource(Source):
+    """The bins of a chart, and the settings that change with the rows, for all viewers of it."""
+
+    def __init__(self, view: View, bins: Bins, varying: Varying, zone: str) -> None:
+        super().__init__()
+        self.bins = bins
+        self.feed = view.feed
+        self.look_back = view.look_back
+        self.config: dict[str, object] = {}
+        self.snapshot = view.snapshot
+        self._varying = varying
+        self._steady = view.steady
+        self._zone = zone
+        self._varied = -math.inf
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """New messages."""
+        return self.feed.watch(changed)
+
+    def update(self) -> None:
+        """Take the new rows into the bins."""
+        now = self.feed.now()
+        self.snapshot = snapshot = self.feed.snapshot().since(now - self.look_back.value)
+        self.bins.update(snapshot, now)
+        if time.monotonic() - self._varied < VARY_EVERY:
+            return
+        health = self.feed.health_of(self.look_back)
+        view = View(self.feed, snapshot, self.look_back, now, health, self._steady, by_code=False)
+        with in_zone(self._zone):
+            config = self._varying.of(view)
+        if config != self.config:
+            self.config = config
+        self._varied = time.monotonic()
+
+
+class _Held(NamedTuple):
+    """What a browser holds."""
+
+    chart: State
+    clock: float
+    """The server's clock minus our monotonic one, in seconds, as it was told."""
+
+
+class ChartElement:
+    """A live chart on one viewer's page."""
+
+    def __init__(self, source: ChartSource, config: Mapping[str, Any]) -> None:
+        self.source = source
+        self.config = config
+        self._range: object = None
+        self._merged: tuple[object, object, dict[str, Any]] = (None, None, {})
+
+    def next(self, held: Any) -> tuple[Any, bytes] | None:
+        """The cells and settings that the browser lacks."""
+        source, bins = self.source, self.source.bins
+        clock = source.feed.now() / 1e9 - time.monotonic()
+        chart, told = held or (NOTHING, -math.inf)
+        config = self._settings()
+        zoom = zoomed(self._range, source.look_back, bins.now * 1_000_000)
+        same = chart.config is config and not zoom and not chart.detail[0]
+        wrong = abs(clock - told) > DRIFT
+        if same and not wrong and (chart.epoch, chart.version) == (bins.epoch, bins.version):
+            return None
+        now, flags, header, cells = step(bins, chart, config, source.snapshot, zoom, short=True)
+        if wrong:
+            header["now"] = round((clock + time.monotonic()) * 1000)
+            told = clock
+        flags |= bool(header) | (chart is NOTHING and _EVERYTHING)
+        unzoomed = chart.detail[0] and not zoom  # an empty message removes the finer bins
+        if not flags and not _says(cells) and not unzoomed:
+            return None
+        return _Held(now, told), with_header(bytes([flags]), header, cells)
+
+    def is_quick(self, held: Any) -> bool:
+        """True unless all cells have to be encoded, finer ones worked out, or the bins are being updated."""
+        bins = self.source.bins
+        return held is not None and held.chart.epoch == bins.epoch and not self._range and not bins.is_busy
+
+    def hear(self, said: dict[str, Any]) -> None:
+        """The viewer has zoomed."""
+        if "range" in said:
+            self._range = said["range"]
+
+    def _settings(self) -> dict[str, Any]:
+        """The same object as long as nothing has changed."""
+        own, shared, merged = self._merged
+        if own is not self.config or shared is not self.source.config:
+            merged = {**self.config, **self.source.config}
+            self._merged = self.config, self.source.config, merged
+        return merged
+
+
+def _says(cells: bytes) -> bool:
+    """True if there are cells in the short form: its count follows the first bin, which takes a few bytes."""
+    at = 1
+    while cells[at] > 127:
+        at += 1
+    return cells[at + 1] > 0
+
+
+_sources: WeakValueDictionary[object, ChartSource] = WeakValueDictionary()
+
+
+def place(tab: Tab, key: str, view: View, bins: Bins, config: Mapping[str, object], varying: Varying) -> int:
+    """Put the chart on the tab's page. Returns its number there."""
+    of = bins, varying.given, zone()
+    source = _sources.get(of)
+    if source is None:
+        source = _sources[of] = ChartSource(view, bins, varying, zone())
+    placed = tab.place(key, lambda: ChartElement(source, config))
+    element = placed.element
+    if element.source is not source:
+        tab.replace(placed, ChartElement(source, config))
+    elif isinstance(element, ChartElement) and element.config != config:
+        element.config = config
+    return placed.number
+
+
+def zoomed(chosen: object, look_back: pd.Timedelta, now: int) -> tuple[int, int] | None:
+    """The range (ms since the epoch, UTC) that a viewer has zoomed into, clipped to the look-back before
+    `now`, in ns; None without a zoom. `chosen` is untrusted."""
+    match chosen:
+        case [int() | float() as start, int() | float() as end] if -math.inf < start < end < math.inf:
+            begin = max(int(start * 1e6), now - look_back.value)
+            stop = min(int(end * 1e6), now + int(look_back.value * AHEAD))
+            return (begin, stop) if begin < stop else None
+    return None

@@ -1,0 +1,67 @@
+"""What a page reads during one run, and whether its own code needs the next run to see more."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+from nats_client import Health, WatchHealth
+from nats_client.errors import LookbackError
+
+
+class Read(Protocol):
+    """What a page has read from NATS: the rows of a feed, or the values of a bucket."""
+
+    @property
+    def health(self) -> Health | WatchHealth:
+        """The state of its feed or watch."""
+
+    @property
+    def shown_empty(self) -> list[str]:
+        """Not empty once the page itself has said that there is no data yet. Otherwise the frame says it."""
+
+    def __len__(self) -> int: ...
+
+
+class Reads(list[Read]):
+    """What a page has read."""
+
+    by_code = False
+    """True if the page's code took rows or asked the server. It sees newer ones in its next run only. Live
+    elements do not need one."""
+
+
+class NothingYet(LookbackError):  # noqa: N818 - drawn as the empty state, not as an error
+    """A page reads a bucket that has never been read from the server, so its contents are unknown."""
+
+    def __init__(self, read: Read) -> None:
+        super().__init__(f"The bucket {read.health.name!r} has not been read yet.")
+        self.read = read
+
+
+_reads: ContextVar[Reads | None] = ContextVar("reads", default=None)
+
+
+@contextmanager
+def collected() -> Iterator[Reads]:
+    """Collect what the page reads within the block, so that the frame can show its state."""
+    reads = Reads()
+    token = _reads.set(reads)
+    try:
+        yield reads
+    finally:
+        _reads.reset(token)
+
+
+def collect(read: Read) -> None:
+    """Make the frame show the state of `read`."""
+    reads = _reads.get()
+    if reads is not None:
+        reads.append(read)
+
+
+def note_code() -> None:
+    """The page's code used something that only its next run shows newer."""
+    reads = _reads.get()
+    if reads is not None:
+        reads.by_code = True

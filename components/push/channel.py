@@ -1,0 +1,369 @@
+"""The websocket of a browser tab, which brings it what is new in the live elements of its page.
+
+Nothing on this route is taken on trust. web/middleware.py refuses other sites. The first message must have
+the ticket that the script made for this tab, and the cookies must be those of the sign-in that the tab was
+made for; both are checked again each second. A frame is made only from elements that the script placed for
+this viewer.
+
+From the browser, as JSON objects: first `ticket`, with `shown` (by element, the frame up to which the browser
+holds it, or null) and `hidden`. Then any of: `show` (an element; `at` as in `shown`), `hide`, `hidden`, `got`
+(the newest frame that it has drawn, with `pace`, the milliseconds that it needs for one), `lost` (the last
+frame before one that did not come), and `to` (an element, with `said`, what the viewer did there).
+
+To the browser, as JSON: `next`, the number of the next frame, and `pace`, the seconds between two frames that
+the viewer has chosen, null while paused. All else are frames, binary: the number
+modulo 256, then for each element its number as a varint and its message; each but the last with its length
+before it, also as a varint, and its number doubled plus one instead of doubled. A frame without elements says
+that the connection lives.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from functools import partial
+from typing import Any
+
+from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from ..web.assets import PREFIX
+from ..web.sign_in import holds, key_of
+from ..web.traffic import KEY
+from .source import BEAT, beat, elsewhere
+from .tabs import Placed, Tab, tabs
+from .varints import varints
+
+FASTEST = 0.05
+"""Seconds between two frames of a tab, at least."""
+AHEAD = 40
+"""Frames that may be under way to a browser. One that draws or reads more slowly gets the newest state later,
+and never a queue."""
+QUIET = 5.0
+"""Seconds after which a frame is sent that says nothing."""
+FIRST_MESSAGE = 5.0
+"""Seconds that a browser has for its ticket."""
+MOST_BYTES = 16 * 1024
+"""Of one message from a browser."""
+MOST_MESSAGES = 300
+"""From one browser in five seconds."""
+MOST_SOCKETS = 100
+"""Open websockets with one sign-in."""
+MOST_WAITING = 500
+"""Open websockets that have not shown a ticket yet."""
+SLOWEST = 2.0
+"""Seconds between two frames that a browser may ask for, because it draws slowly."""
+
+NOT_UNDERSTOOD, NO_TICKET, REPLACED, TOO_MANY = 4400, 4401, 4409, 4429
+"""Codes with which the server closes the websocket, the last digits as in HTTP."""
+
+_open: set["Channel"] = set()
+_beating: asyncio.Task[None] | None = None
+_closing: set[asyncio.Task[None]] = set()
+_waiting = 0
+
+
+class NotUnderstoodError(Exception):
+    """A browser said what none of our pages says."""
+
+
+class Channel:
+    """One websocket and the tab that it serves."""
+
+    def __init__(self, socket: WebSocket, tab: Tab, opening: dict[str, Any]) -> None:
+        """Raises NotUnderstoodError."""
+        self._socket = socket
+        self._tab = tab
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._due: set[int] = set()
+        self._watched: dict[int, Placed] = {}
+        self._sent_at = time.monotonic()
+        self._got = tab.frame
+        self._needs = 0.0
+        self._paced: float | None = tab.pace
+        self._retold = False  # the browser has to be told the pace
+        self._heard = (0.0, 0)
+        self._hidden = bool(opening.get("hidden"))
+        shown = opening.get("shown")
+        if not isinstance(shown, dict):
+            raise NotUnderstoodError
+        for placed in tab.placed.values():
+            placed.shown = False
+        for number, frame in shown.items():
+            self._show(number, frame)
+
+    # -- from any thread ---------------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """The tab has other elements or another pace."""
+        with contextlib.suppress(RuntimeError):  # the server is stopping
+            self._loop.call_soon_threadsafe(self._watch)
+
+    # -- on the loop -------------------------------------------------------------------------------------
+
+    @property
+    def owner(self) -> str | None:
+        """The key of the viewer's sign-in; None if sign-in is off."""
+        return self._tab.owner
+
+    @property
+    def permitted(self) -> bool:
+        """True while the viewer may see what the tab shows."""
+        tab = self._tab
+        return tabs.get(tab.ticket) is tab and (tab.owner is None or holds(tab.owner, tab.rights))
+
+    async def run(self) -> None:
+        """Send and listen until either side ends it. Raises NotUnderstoodError."""
+        before, self._tab.channel = self._tab.channel, self
+        if isinstance(before, Channel):
+            await before.close(REPLACED)
+        self._tab.socket = self._socket.headers.get(KEY, "")
+        _open.add(self)
+        sending = asyncio.create_task(self._send())
+        try:
+            await self._tell_next()
+            self._watch()
+            self._due.add(0)
+            self._wake.set()
+            await self._listen()
+        finally:
+            _open.discard(self)
+            sending.cancel()
+            self._unwatch()
+            if self._tab.channel is self:
+                self._tab.channel = None
+
+    async def close(self, code: int) -> None:
+        """End it."""
+        _open.discard(self)
+        self._unwatch()
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it has ended already
+            await self._socket.close(code)
+
+    def keep_alive(self) -> None:
+        """Send an empty frame if there was none for a while."""
+        if time.monotonic() - self._sent_at > QUIET and not self._hidden and not self._stalled:
+            self._due.add(0)
+            self._wake.set()
+
+    @property
+    def _stalled(self) -> bool:
+        return self._tab.frame - self._got >= AHEAD
+
+    async def _tell_next(self) -> None:
+        await self._socket.send_text(json.dumps({"next": self._tab.frame + 1, "pace": self._tab.pace}))
+        self._paced = self._tab.pace
+
+    async def _listen(self) -> None:
+        while True:
+            said = _read(await self._socket.receive_text())
+            now = time.monotonic()
+            since, count = self._heard
+            self._heard = (now, 1) if now - since > 5 else (since, count + 1)
+            if self._heard[1] > MOST_MESSAGES:
+                raise NotUnderstoodError
+            await self._hear(said)
+
+    async def _hear(self, said: dict[str, Any]) -> None:
+        if "got" in said:
+            self._got = max(self._got, min(_whole(said["got"]), self._tab.frame))
+            self._needs = min(SLOWEST, _whole(said.get("pace", 0)) / 1000)
+            self._wake.set()
+        if "lost" in said:
+            frame = _whole(said["lost"])
+            for placed in self._tab.placed.values():
+                placed.back_to(frame)
+            # The next number is none that is under way.
+            self._tab.frame += 1
+            self._got = self._tab.frame
+            await self._tell_next()
+            self._due.update(self._watched)
+            self._wake.set()
+        if "hidden" in said:
+            self._hidden = said["hidden"] is True
+            self._watch()
+            self._due.add(0)  # a sign of life
+            self._wake.set()
+        if "show" in said:
+            self._show(said["show"], said.get("at"))
+            self._watch()
+        if "hide" in said:
+            if (gone := self._tab.placed.get(_whole(said["hide"]))) is not None:
+                gone.shown = False
+            self._watch()
+        if "to" in said:
+            to = self._tab.placed.get(_whole(said["to"]))
+            if to is not None and isinstance(said.get("said"), dict):
+                to.element.hear(said["said"])
+                self._due.add(to.number)
+                self._wake.set()
+
+    def _show(self, number: object, frame: object) -> None:
+        placed = self._tab.placed.get(_whole(number))
+        if placed is None:
+            return  # the page has changed meanwhile
+        placed.shown = True
+        if frame is None:
+            placed.states.clear()
+        else:
+            placed.back_to(_whole(frame))
+
+    def _watch(self) -> None:
+        """Watch the sources of what is shown."""
+        pace = self._tab.pace
+        if pace != self._paced:
+            self._retold = True
+            self._wake.set()
+        wanted = {}
+        if pace is not None and not self._hidden and self in _open:
+            wanted = {number: placed for number, placed in self._tab.placed.items() if placed.shown}
+        for number, watched in list(self._watched.items()):
+            if wanted.get(number) is not watched:
+                del self._watched[number]
+                watched.element.source.unwatch((self, number))
+        for number, each in wanted.items():
+            self._watched[number] = each
+            each.element.source.watch((self, number), self._waker(number), pace or FASTEST)
+
+    def _waker(self, number: int) -> Any:
+        def wake() -> None:
+            self._due.add(number)
+            self._wake.set()
+
+        return wake
+
+    def _unwatch(self) -> None:
+        for number, placed in self._watched.items():
+            placed.element.source.unwatch((self, number))
+        self._watched.clear()
+
+    async def _send(self) -> None:
+        while True:
+            await self._wake.wait()
+            pace = self._tab.pace
+            rest = max(FASTEST, pace or 0.0, self._needs)
+            if (left := self._sent_at + rest - time.monotonic()) > 0:
+                await asyncio.sleep(left)
+            self._wake.clear()
+            try:
+                if self._retold:
+                    self._retold, self._paced = False, pace
+                    await self._socket.send_text(json.dumps({"pace": pace}))
+                if self._stalled or not self._due:
+                    continue  # what ends that wakes this
+                await self._frame()
+            except (RuntimeError, WebSocketDisconnect, OSError):
+                return  # the socket is closed, which _listen notices as well
+
+    async def _frame(self) -> None:
+        due, self._due = self._due, set()
+        news: list[tuple[Placed, Any, bytes]] = []
+        for number in sorted(due):
+            placed = self._watched.get(number)
+            if placed is None or not placed.element.source.ready:
+                continue
+            held, element = placed.held, placed.element
+            if element.is_quick(held):
+                found = element.next(held)
+            else:
+                found = await elsewhere(partial(element.next, held))
+            if found is not None and placed.held is held:
+                news.append((placed, *found))
+        if not news and 0 not in due:
+            return
+        number = self._tab.frame = self._tab.frame + 1
+        parts = [bytes([number & 255])]
+        for place, (placed, state, message) in enumerate(news, 1):
+            placed.states.append((number, state))
+            last = place == len(news)
+            parts.append(varints(2 * placed.number + (not last)))
+            if not last:
+                parts.append(varints(len(message)))
+            parts.append(message)
+        self._sent_at = time.monotonic()
+        await self._socket.send_bytes(b"".join(parts))
+
+
+def _whole(number: object) -> int:
+    if isinstance(number, str) and number.isascii() and number.isdecimal() and len(number) < 10:
+        return int(number)  # the name of an entry of `shown`
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**53:
+        raise NotUnderstoodError
+    return number
+
+
+def _read(text: str) -> dict[str, Any]:
+    if len(text) > MOST_BYTES:
+        raise NotUnderstoodError
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        raise NotUnderstoodError from None
+    if not isinstance(said, dict):
+        raise NotUnderstoodError
+    return said
+
+
+async def _serve(socket: WebSocket) -> None:
+    global _waiting
+    await socket.accept()
+    if _waiting >= MOST_WAITING:
+        await socket.close(TOO_MANY)
+        return
+    try:
+        _waiting += 1
+        try:
+            async with asyncio.timeout(FIRST_MESSAGE):
+                opening = _read(await socket.receive_text())
+        finally:
+            _waiting -= 1
+        tab = tabs.get(str(opening.get("ticket")))
+        if tab is None or tab.owner not in (None, key_of(socket.cookies)):
+            await socket.close(NO_TICKET)
+            return
+        if tab.owner is not None and sum(each.owner == tab.owner for each in _open) >= MOST_SOCKETS:
+            await socket.close(TOO_MANY)
+            return
+        channel = Channel(socket, tab, opening)
+        del tab  # the session holds it, and nobody else
+        if not channel.permitted:
+            await socket.close(NO_TICKET)
+            return
+        _start_beating()
+        await channel.run()
+    except (NotUnderstoodError, KeyError, TimeoutError):
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await socket.close(NOT_UNDERSTOOD)
+    except WebSocketDisconnect:
+        pass
+
+
+def _start_beating() -> None:
+    global _beating
+    if _beating is None or _beating.done():
+        _beating = asyncio.create_task(_beat())
+
+
+async def _beat() -> None:
+    """While there are channels: end those that are no longer permitted, and keep the others alive."""
+    await asyncio.sleep(0)
+    while _open:
+        beat()
+        for channel in list(_open):
+            if channel.permitted:
+                channel.keep_alive()
+            else:
+                closing = asyncio.create_task(
+                    channel.close(NO_TICKET)
+                )  # a reader that stalls holds up no other
+                _closing.add(closing)
+                closing.add_done_callback(_closing.discard)
+        await asyncio.sleep(BEAT / 2)
+
+
+# The second route is for an app below a base path (server.baseUrlPath).
+routes: list[BaseRoute] = [
+    WebSocketRoute(f"/{PREFIX}/push", _serve),
+    WebSocketRoute(f"/{{base:path}}/{PREFIX}/push", _serve),
+]

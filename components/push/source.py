@@ -1,0 +1,144 @@
+"""What all viewers of a live element share: kept current in a worker thread, and only while somebody
+watches."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from nats_client import LookbackError
+
+FASTEST = 0.04
+"""Seconds between two updates of a source at most often."""
+SHARE = 4
+"""A source rests this many times as long as an update took, so that a slow one leaves time to others."""
+BEAT = 1.0
+"""Seconds between two updates of a source that nothing wakes: rows grow old without a message."""
+
+_log = logging.getLogger("lookback")
+_workers = ThreadPoolExecutor(4, thread_name_prefix="push")
+"""Several, so that one slow source does not hold up the others. All run beside the web server's loop."""
+
+
+class Source:
+    """The part of a live element that does not depend on the viewer. All but `update` and `listen` is for the
+    web server's loop."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[object, tuple[Callable[[], None], float]] = {}
+        self._stop: Callable[[], None] | None = None
+        self._stale = True
+        self._woken = False
+        self._job: asyncio.Task[None] | None = None
+        self._updated = -BEAT
+        self._rest = 0.0
+        self._failed = ""
+        self.ready = False
+        """True once it has been updated."""
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed`, from any thread, when there is something new. Returns a function that ends this."""
+        raise NotImplementedError
+
+    def update(self) -> None:
+        """Bring it up to date. Runs in a worker thread, one call at a time, and may take long."""
+        raise NotImplementedError
+
+    def watch(self, who: object, wake: Callable[[], None], pace: float) -> None:
+        """Call `wake` after each update, until unwatch(). `pace`: seconds between two updates that `who` can
+        use."""
+        self._watchers[who] = wake, pace
+        if self._stop is None:
+            loop = asyncio.get_running_loop()
+
+            def changed() -> None:
+                if not self._woken:
+                    self._woken = True
+                    loop.call_soon_threadsafe(self._changed)
+
+            self._woken = False
+            self._stop = self.listen(changed)
+            _watched.add(self)
+            self._changed()
+        elif self.ready:
+            wake()
+
+    def unwatch(self, who: object) -> None:
+        """End watch(). Without watchers a source does nothing."""
+        self._watchers.pop(who, None)
+        if not self._watchers and self._stop is not None:
+            self._stop()
+            self._stop = None
+            _watched.discard(self)
+
+    def beat(self) -> None:
+        """Update it if nothing else has for a while."""
+        if time.monotonic() - self._updated >= BEAT * 0.9:
+            self._changed()
+
+    def _changed(self) -> None:
+        self._woken, self._stale = False, True
+        if self._job is None and self._stop is not None:
+            self._job = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._stale and self._watchers:
+                pace = min(pace for _, pace in self._watchers.values())
+                rest = max(self._rest, FASTEST if pace < BEAT else BEAT / 4)
+                if (left := self._updated + rest - time.monotonic()) > 0:
+                    await asyncio.sleep(left)
+                self._stale = False
+                start = time.monotonic()
+                await asyncio.get_running_loop().run_in_executor(_workers, self._update)
+                self._updated = time.monotonic()
+                self._rest = SHARE * (self._updated - start)
+                self.ready = True
+                for wake, _ in list(self._watchers.values()):
+                    wake()
+        finally:
+            self._job = None
+
+    def _update(self) -> None:
+        try:
+            self.update()
+            self._failed = ""
+        except Exception as error:
+            # The page's own rerun says what is wrong to its viewer.
+            if (said := repr(error)) != self._failed:
+                level = logging.INFO if isinstance(error, LookbackError) else logging.ERROR
+                _log.log(level, "A live element stands still: %s", said, exc_info=level == logging.ERROR)
+            self._failed = said
+
+
+_watched: set[Source] = set()
+
+
+def beat() -> None:
+    """Call once per BEAT, on the web server's loop."""
+    for source in list(_watched):
+        source.beat()
+
+
+async def elsewhere(call: Callable[[], Any]) -> Any:
+    """The result of `call`, worked out beside the web server's loop."""
+    return await asyncio.get_running_loop().run_in_executor(_workers, call)
+
+
+class Element(Protocol):
+    """Something on one viewer's page that changes by itself."""
+
+    @property
+    def source(self) -> Source: ...
+
+    def next(self, held: Any) -> tuple[Any, bytes] | None:
+        """What takes a browser that holds `held` (None: nothing) to the present: what it holds then, and the
+        message. None if there is nothing to say."""
+
+    def is_quick(self, held: Any) -> bool:
+        """True if next(held) takes less than a millisecond or two."""
+
+    def hear(self, said: dict[str, Any]) -> None:
+        """Take note of what the viewer did. `said` is untrusted."""

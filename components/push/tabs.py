@@ -1,0 +1,114 @@
+"""What the script says is on the page of a browser tab. The tab's websocket brings it there."""
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import streamlit as st
+
+from nats_client import LookbackError
+
+from .. import launcher
+from ..web.sign_in import owner, rights
+from .source import Element
+
+MOST_ELEMENTS = 200
+"""Live elements on one page."""
+REMEMBERED = 8
+"""States of an element to which a browser that missed something can go back. Before that it gets
+everything."""
+
+_TAB = "_live_tab"
+
+tabs: MutableMapping[str, "Tab"] = launcher.tabs
+"""The tabs with a session, by ticket. Weak: a tab is gone with its session."""
+
+
+class Placed:
+    """An element on the page of one tab."""
+
+    def __init__(self, number: int, element: Element) -> None:
+        self.number = number
+        self.element = element
+        self.shown = False
+        """True while the browser has it on the screen."""
+        self.states: deque[tuple[int, Any]] = deque(maxlen=REMEMBERED)
+        """What the browser holds after the frame with this number."""
+
+    @property
+    def held(self) -> Any:
+        """What the browser holds; None: nothing."""
+        return self.states[-1][1] if self.states else None
+
+    def back_to(self, frame: int) -> None:
+        """The browser applied no frame after this one."""
+        while self.states and self.states[-1][0] > frame:
+            self.states.pop()
+
+
+class Connected(Protocol):
+    """The websocket of a tab."""
+
+    def changed(self) -> None:
+        """The tab has other elements or another pace. From any thread."""
+
+
+class Tab:
+    """One browser tab: its live elements, and how often it wants news of them."""
+
+    def __init__(self, owner: str | None, rights: str | None) -> None:
+        self.ticket = secrets.token_urlsafe(18)
+        self.owner = owner
+        """The key of the sign-in; None if sign-in is off."""
+        self.rights = rights
+        self.pace: float | None = 0.0
+        """Seconds between two frames at least; None while paused."""
+        self.placed: dict[int, Placed] = {}
+        self.frame = 0
+        """The number of the newest frame."""
+        self.blocked = False
+        """True if the browser cannot open the websocket."""
+        self.channel: Connected | None = None
+        self.socket = ""
+        """The key by which the traffic of its websocket is counted."""
+        self._numbers: dict[str, int] = {}
+        self._drawn: set[int] | None = None
+        tabs[self.ticket] = self
+
+    def place(self, key: str, make: Callable[[], Element]) -> Placed:
+        """The element `key` of this page, made if the tab does not have it yet. Raises LookbackError if the
+        page has too many."""
+        number = self._numbers.get(key)
+        if number is None or number not in self.placed:
+            if len(self.placed) >= MOST_ELEMENTS:
+                raise LookbackError(f"A page has at most {MOST_ELEMENTS} live elements.")
+            number = self._numbers[key] = self._numbers.get(key, 0) or len(self._numbers) + 1
+            self.placed = {**self.placed, number: Placed(number, make())}
+        if self._drawn is not None:
+            self._drawn.add(number)
+        return self.placed[number]
+
+    def replace(self, placed: Placed, element: Element) -> None:
+        """Put another element in its place; the browser starts over with it."""
+        self.placed = {**self.placed, placed.number: Placed(placed.number, element)}
+        self.placed[placed.number].shown = placed.shown
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """While the page is drawn. Afterwards, what it did not place is gone, unless the run broke off."""
+        self._drawn = set()
+        yield
+        drawn, self._drawn = self._drawn, None
+        self.placed = {number: each for number, each in self.placed.items() if number in drawn}
+        if self.channel is not None:
+            self.channel.changed()
+
+
+def own_tab() -> Tab:
+    """The tab of this session."""
+    tab: Tab | None = st.session_state.get(_TAB)
+    if tab is None or (tab.owner, tab.rights) != (owner(), rights()):
+        tab = st.session_state[_TAB] = Tab(owner(), rights())
+    return tab

@@ -1,0 +1,195 @@
+// The tab's websocket, over which live elements get what is new. One for all elements and pages of the tab.
+//
+// Frames are numbered. A frame that does not follow the last one is not applied: the browser tells the server the last
+// one that it applied, and the server continues from there. components/push/channel.py describes the messages.
+
+const FIRST_WAIT = 400; // ms before the first new attempt, about; then twice as long each time
+const LONGEST_WAIT = 10_000;
+const SILENT = 12_000; // ms without a frame after which the connection is taken for dead; the server sends one each 5 s
+const SEEN_AGAIN = 4_000; // the same, when a hidden tab is seen again
+const ASK_AGAIN = 1_500; // ms after which an unanswered question is taken for lost
+const BLOCKED_AFTER = 6_000; // ms without the websocket, while Streamlit's own works, after which charts come with the refresh
+const TELL_EVERY = 8; // frames between two reports of what was drawn
+const [NO_TICKET, REPLACED] = [4401, 4409];
+
+export class Channel {
+  constructor(root) {
+    this.url = root;
+    this.elements = new Map(); // by number: { apply(bytes), reset(), frame }
+    this.frame = 0;
+    this.told = 0;
+    this.pace = 0; // seconds between two frames, null while paused
+    this.needs = 0; // ms that drawing needs between two frames
+    this.heard = -Infinity;
+    this.attempts = 0;
+    this.ready = false;
+    this.watchers = new Set(); // called when `ready` changes
+    this.since = performance.now(); // when `ready` changed
+    document.addEventListener("visibilitychange", () => this.look());
+    addEventListener("online", () => this.retry(0));
+    setInterval(() => this.check(), 1000);
+  }
+
+  // The script made this ticket for the tab. `tell` reports whether the websocket is blocked.
+  use(ticket, tell) {
+    this.tell = tell;
+    if (ticket === this.ticket) return;
+    this.ticket = ticket;
+    for (const element of this.elements.values()) element.frame = null;
+    this.attempts = 0;
+    this.connect();
+  }
+
+  attach(number, element) {
+    element.frame = null;
+    this.elements.set(number, element);
+    this.send({ show: number, at: null });
+  }
+
+  detach(number, element) {
+    if (this.elements.get(number) !== element) return;
+    this.elements.delete(number);
+    this.send({ hide: number });
+  }
+
+  // What the viewer did to an element.
+  say(number, said) {
+    this.send({ to: number, said });
+  }
+
+  // The newest frame is on the screen; `needs`: ms that drawing wants between two.
+  drawn(needs = this.needs) {
+    const changed = Math.abs(needs - this.needs) > 50;
+    if (this.frame - this.told < TELL_EVERY && !changed) return;
+    this.needs = needs;
+    this.told = this.frame;
+    this.send({ got: this.frame, pace: Math.round(needs) });
+  }
+
+  send(message) {
+    if (this.ready) this.socket.send(JSON.stringify(message));
+  }
+
+  connect() {
+    clearTimeout(this.waiting);
+    this.waiting = undefined;
+    this.leave();
+    if (!this.ticket) return;
+    const socket = (this.socket = new WebSocket(this.url));
+    socket.binaryType = "arraybuffer";
+    this.started = performance.now();
+    socket.onopen = () => {
+      const shown = Object.fromEntries([...this.elements].map(([number, { frame }]) => [number, frame]));
+      socket.send(JSON.stringify({ ticket: this.ticket, shown, hidden: document.hidden }));
+    };
+    socket.onmessage = ({ data }) => {
+      if (socket === this.socket) this.receive(data);
+    };
+    socket.onclose = ({ code }) => {
+      if (socket !== this.socket) return;
+      this.leave();
+      if (code === REPLACED) return; // another socket has this ticket; a new ticket will come
+      if (code === NO_TICKET) this.attempts = Math.max(this.attempts, 1);
+      // Spread out, so that all tabs do not come back at once after a restart.
+      const wait = Math.min(FIRST_WAIT * 2 ** this.attempts++, LONGEST_WAIT) * (0.5 + Math.random());
+      this.retry(wait);
+    };
+  }
+
+  retry(wait) {
+    if (this.ready || !this.ticket) return;
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => this.connect(), wait);
+  }
+
+  leave() {
+    const { socket } = this;
+    this.socket = undefined;
+    socket?.close();
+    this.become(false);
+  }
+
+  become(ready) {
+    if (ready === this.ready) return;
+    this.ready = ready;
+    this.since = performance.now();
+    for (const watcher of this.watchers) watcher(ready);
+  }
+
+  receive(data) {
+    this.heard = performance.now();
+    if (typeof data === "string") {
+      const said = JSON.parse(data);
+      if ("pace" in said) this.pace = said.pace;
+      if ("next" in said) {
+        this.frame = said.next - 1;
+        this.told = this.frame;
+        this.asked = undefined;
+        this.attempts = 0;
+        this.become(true);
+        if (this.wasBlocked) this.tell((this.wasBlocked = false));
+      }
+      return;
+    }
+    const bytes = new Uint8Array(data);
+    if (bytes[0] === (this.frame & 255)) return; // the same once more
+    if (this.asked !== undefined || bytes[0] !== ((this.frame + 1) & 255)) return this.ask();
+    this.frame += 1;
+    let at = 1;
+    const int = () => {
+      for (let number = 0, unit = 1; ; unit *= 128) {
+        const byte = bytes[at++];
+        number += (byte & 127) * unit;
+        if (byte < 128) return number;
+      }
+    };
+    while (at < bytes.length) {
+      const key = int();
+      const number = Math.floor(key / 2);
+      const length = key % 2 ? int() : bytes.length - at;
+      const message = bytes.subarray(at, (at += length));
+      const element = this.elements.get(number);
+      if (!element) continue; // it has left the page
+      element.apply(message);
+      element.frame = this.frame;
+    }
+    if (!this.busy?.()) this.drawn();
+  }
+
+  // A frame is missing.
+  ask() {
+    const now = performance.now();
+    if (now - (this.asked ?? -Infinity) < ASK_AGAIN) return;
+    this.asked = now;
+    this.send({ lost: this.frame });
+  }
+
+  look() {
+    if (!document.hidden && !this.ready) return this.retry(0);
+    this.send({ hidden: document.hidden });
+    if (!document.hidden) this.heard = Math.min(this.heard, performance.now() - SILENT + SEEN_AGAIN);
+  }
+
+  check() {
+    const now = performance.now();
+    if (this.asked !== undefined) this.ask();
+    if (this.ready && !document.hidden && now - this.heard > SILENT) this.connect();
+    if (this.socket && !this.ready && now - this.started > SILENT) this.connect();
+    if (this.ready || this.wasBlocked || document.hidden || !this.ticket) return;
+    const root = document.querySelector('[data-testid="stApp"]');
+    if (root?.dataset.testConnectionState !== "CONNECTED") this.since = now; // nothing works: no proxy is at fault
+    else if (now - this.since > BLOCKED_AFTER) this.tell?.((this.wasBlocked = true));
+  }
+}
+
+// Streamlit's own script gives the app's root, also below a base path or behind a proxy.
+function url() {
+  const found = new URL("push", import.meta.url);
+  found.protocol = found.protocol.replace("http", "ws");
+  return found.href;
+}
+
+let made;
+export function channel() {
+  return (made ??= new Channel(url()));
+}

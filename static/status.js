@@ -1,0 +1,92 @@
+// The line above the page. The script draws it, and the tab's websocket keeps it current.
+
+import { channel } from "./channel.js";
+
+const AWAY = 2500; // ms without the websocket after which the line says so
+
+class Line {
+  constructor(parent) {
+    this.parent = parent;
+    this.number = null;
+    this.frame = null;
+    this.pushed = null; // what the websocket brought
+    this.root = made("div", "lb-status lb-line");
+    parent.replaceChildren(this.root);
+    this.show = () => this.draw();
+    channel().watchers.add(this.show);
+    this.timer = setInterval(this.show, 1000);
+  }
+
+  receive({ live, ...said }, { setTriggerValue }) {
+    this.said = said;
+    this.again = (value) => setTriggerValue("again", value);
+    if (live !== this.number) {
+      if (this.number !== null) channel().detach(this.number, this);
+      this.number = live;
+      this.pushed = null;
+      channel().attach(live, this);
+    }
+    this.draw();
+  }
+
+  apply(message) {
+    const { again, ...news } = JSON.parse(new TextDecoder().decode(message));
+    this.pushed = this.frame === null ? news : { ...this.pushed, ...news };
+    if (again) this.again(again);
+    this.draw();
+  }
+
+  // What is known best: while paused or without the websocket, what the script drew last.
+  draw() {
+    const { ready, pace, since, wasBlocked, ticket } = channel();
+    let said = ready && pace !== null && this.pushed ? this.pushed : this.said;
+    const away = !ready && ticket && !wasBlocked && pace !== null && performance.now() - since > AWAY;
+    if (away && said.mood !== "lost") said = { ...said, mood: "busy", word: "Reconnecting" };
+    const state = JSON.stringify(said);
+    if (state === this.state) return; // what somebody selects stays selected
+    this.state = state;
+    this.root.className = `lb-status lb-line lb-${said.mood}`;
+    const room = made("span", "lb-room");
+    room.append(made("span", "lb-word", said.word));
+    const newest = made("span", "lb-newest");
+    newest.append(...pieces(said.newest ?? []), "\u00a0");
+    if (said.bar !== null) {
+      const bar = made("i");
+      bar.style.width = `${100 * said.bar}%`;
+      newest.append(bar);
+    }
+    const facts = said.facts.map((fact) => {
+      const span = made("span");
+      span.append(...pieces(fact));
+      return span;
+    });
+    this.root.replaceChildren(room, ...facts, ...(said.newest ? [newest] : []));
+  }
+
+  end() {
+    clearInterval(this.timer);
+    channel().watchers.delete(this.show);
+    channel().detach(this.number, this);
+    delete this.parent.lookbackLine;
+  }
+}
+
+// Text, bold where it stands in a list. Names come from NATS: data, not markup.
+const pieces = (list) => list.map((piece) => (Array.isArray(piece) ? made("b", piece[1] ?? "", piece[0]) : piece));
+
+function made(tag, className = "", text = "") {
+  const element = document.createElement(tag);
+  element.className = className;
+  element.textContent = text;
+  return element;
+}
+
+function draw(component) {
+  const { parentElement, data } = component;
+  (parentElement.lookbackLine ??= new Line(parentElement)).receive(data, component);
+  return () => parentElement.isConnected && parentElement.lookbackLine ? undefined : parentElement.lookbackLine?.end();
+}
+
+const waiting = Array.isArray(self.lookback_status) ? self.lookback_status : [];
+self.lookback_status = { push: ([component, done]) => done(draw(component)) };
+waiting.forEach(self.lookback_status.push);
