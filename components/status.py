@@ -17,7 +17,7 @@ from .data.bucket import Bucket
 from .data.connection import client, is_embedded
 from .data.live import View
 from .data.reads import Read, Reads
-from .push.source import Source
+from .push.json_element import JsonElement, JsonSource, packed
 from .push.tabs import own_tab
 from .web.assets import STUB
 from .words import age_text, bytes_text, clock_text, count_text, in_zone, plain, zone
@@ -76,6 +76,10 @@ def _size(read: Read) -> int:
     return read.snapshot.held if isinstance(read, Bucket) else len(read)
 
 
+OTHERS = ("mood", "word", "newest", "bar")
+"""What the line says besides facts: the state, as a style and as a word; the newest message, as pieces, None
+for a page without feeds; the progress of the replay, 0 to 1, None if there is none."""
+
 Piece = str | list[str]
 """Text; bold if in a list, with a style in second place."""
 
@@ -86,8 +90,7 @@ class Line:
 
     verdict: Verdict
     said: dict[str, Any]
-    """As static/status.js draws it: `mood`, `word`, `newest` (pieces; None for a page without feeds), `bar`
-    (the replay's progress, 0 to 1, or None) and `facts` (lists of pieces)."""
+    """As static/status.js draws it: the entries OTHERS, and `fact0` and so on, lists of pieces."""
     missing: list[tuple[str, list[dict[str, object]]]]
     """What the data lacks, as sentences, each with samples if there are any."""
     structure: str
@@ -123,14 +126,15 @@ def line_of(reads: Sequence[Read], nats: Client, *, interval: float | None) -> L
     if any(view.health.stream is None for view in views):
         facts.append(["plain subjects: no history, at-most-once delivery"])
     missing = [*((lack, []) for bucket in buckets.values() for lack in _lacks(bucket)), *_missing(views)]
-    said = {"mood": verdict.mood, "word": verdict.word, "newest": newest, "bar": bar, "facts": facts}
+    said: dict[str, Any] = {"mood": verdict.mood, "word": verdict.word, "newest": newest, "bar": bar}
+    said |= {f"fact{i}": fact for i, fact in enumerate(facts)}
     columns = [(bool(view), view.columns) for view in views]
     versions = [bucket.snapshot.version for bucket in buckets.values()]
     structure = repr((verdict, missing, columns, versions))
     return Line(verdict, said, missing, structure)
 
 
-class LineSource(Source):
+class LineSource(JsonSource):
     """The status line of some reads, for all viewers who share them."""
 
     def __init__(self, reads: Sequence[View | Bucket], nats: Client, zone: str) -> None:
@@ -138,8 +142,8 @@ class LineSource(Source):
         self._reads = reads
         self._nats = nats
         self._zone = zone
-        self._facts: tuple[float, object, list[list[Piece]]] = (0.0, None, [])
-        self.line: Line | None = None
+        self._facts: tuple[float, object, dict[str, Any]] = (0.0, None, {})
+        self.structure = ""
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Nothing: a look each second is enough for a line that people read."""
@@ -149,49 +153,38 @@ class LineSource(Source):
         """Look again."""
         with in_zone(self._zone):
             line = line_of([read.again() for read in self._reads], self._nats, interval=1.0)
+        self.structure = line.structure
+        facts = {name: value for name, value in line.said.items() if name not in OTHERS}
+        others = {name: line.said[name] for name in OTHERS}
         # Numbers that change all the time are told less often.
-        since, beside, facts = self._facts
-        now, other = time.monotonic(), {**line.said, "facts": None}
-        if other == beside and len(facts) == len(line.said["facts"]) and now - since < FRESH:
-            line.said["facts"] = facts
+        since, beside, told = self._facts
+        now = time.monotonic()
+        if others == beside and facts.keys() == told.keys() and now - since < FRESH:
+            facts = told
         else:
-            self._facts = now, other, line.said["facts"]
-        self.line = line
+            self._facts = now, others, facts
+        self.content = {**others, **facts}
 
 
-class LineElement:
+class LineElement(JsonElement):
     """The status line of one viewer's page, and the word that the page has to run again."""
 
     def __init__(self, source: LineSource) -> None:
-        self.source = source
+        super().__init__(source)
         self.drawn = ""
         """The structure that the page was drawn for; "" if it runs again by itself."""
+        self._asked = "", 0.0
 
     def next(self, held: Any) -> tuple[Any, bytes] | None:
-        """What the browser's line lacks."""
-        if (line := self.source.line) is None:
-            return None
-        known, asked, when = held or (dict[str, Any](), "", 0.0)
-        news = {name: value for name, value in line.said.items() if name not in known or known[name] != value}
-        now = time.monotonic()
-        if (
-            self.drawn
-            and line.structure != self.drawn
-            and (line.structure != asked or now - when > RERUN_AGAIN)
-        ):
-            asked, when = line.structure, now
-            news["again"] = int(now * 1000)
-        if not news:
-            return None
-        message = json.dumps(news, separators=(",", ":"), ensure_ascii=False).encode()
-        return (line.said, asked, when), message
-
-    def is_quick(self, held: Any) -> bool:
-        """Always."""
-        return True
-
-    def hear(self, said: dict[str, Any]) -> None:
-        """A line cannot be told anything."""
+        """The entries that the browser lacks, and `again` if the page has to run again."""
+        assert isinstance(self.source, LineSource)
+        structure, (asked, when), now = self.source.structure, self._asked, time.monotonic()
+        news = super().next(held)
+        if not self.drawn or structure == self.drawn or (structure == asked and now - when < RERUN_AGAIN):
+            return news
+        self._asked = structure, now
+        known, message = news or (held, b"{}")
+        return known, packed({**json.loads(message), "again": int(1000 * now)})
 
 
 _sources: WeakValueDictionary[object, LineSource] = WeakValueDictionary()
@@ -215,7 +208,7 @@ def status(reads: Reads, interval: float | None, *, reruns: bool) -> None:
     line = line_of(shown, nats, interval=interval)
     tab = own_tab()
     if tab.blocked:
-        line.said["facts"].append(["charts come with the refresh"])
+        line.said["fact9"] = ["charts come with the refresh"]
         line.missing.append((BLOCKED, []))
     key = tuple(
         (read.feed, read.look_back, read.steady) if isinstance(read, View) else (read.watch, read.optional)

@@ -50,14 +50,14 @@ class Line {
     room.append(made("span", "lb-word", said.word));
     const newest = made("span", "lb-newest");
     newest.append(...pieces(said.newest ?? []), "\u00a0");
-    if (said.bar !== null) {
+    if ((said.bar ?? null) !== null) {
       const bar = made("i");
       bar.style.width = `${100 * said.bar}%`;
       newest.append(bar);
     }
-    const facts = said.facts.map((fact) => {
+    const facts = Object.keys(said).filter((name) => name.startsWith("fact") && said[name]).sort().map((name) => {
       const span = made("span");
-      span.append(...pieces(fact));
+      span.append(...pieces(said[name]));
       return span;
     });
     this.root.replaceChildren(room, ...facts, ...(said.newest ? [newest] : []));
