@@ -283,6 +283,8 @@ class Channel:
             parts.append(message)
         self._sent_at = time.monotonic()
         await self._socket.send_bytes(b"".join(parts))
+        if self._tab.sent is not None:
+            self._tab.sent(number, [placed.element for placed, *_ in news])
 
 
 def _whole(number: object) -> int:

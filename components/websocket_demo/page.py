@@ -18,7 +18,6 @@ from nats_client import LookbackError, iso_duration, parse_duration
 from nats_client.errors import ConnectionFailed
 
 from ..data.connection import client
-from ..data.live import View
 from ..words import bytes_text, plain
 from .run import HEIGHT, HISTORY, RECENT, WINDOW, Latency, Run, Side, find_run, own_run
 
@@ -62,10 +61,10 @@ def compared(key: str) -> str:
     return iso_duration(run.look_back) if run else "PT1M"
 
 
-def compare_with(key: str, view: View) -> None:
-    """Register this session as the left half of the comparison `key`, showing `view`."""
+def compare_with(key: str) -> None:
+    """Register this session as the left half of the comparison `key`."""
     if run := find_run(key):
-        run.note(view)
+        run.follow()
 
 
 def compared_charts(run: Run) -> None:
@@ -100,20 +99,20 @@ def compared_notes(run: Run) -> None:
     arrives, payload = run.theirs.to_browser, run.theirs.payload.rate()
     here = f" Here it arrives {_milliseconds(arrives.median)} after it was published." if arrives else ""
     st.markdown(
-        "**What the websocket client does better.** Every message reaches the browser as soon as it is "
-        "published, and could be drawn at once. On this page both sides redraw once a second, so that they "
-        f"show the same.{here} There is no app server in between: nats-server sends to each browser itself. "
-        "At a few messages per second it can take fewer bytes than refreshing a page.\n\n"
+        "**What the websocket client does better.** There is no app server in between: nats-server sends to "
+        f"each browser itself, and each message as it is.{here} Both sides draw what has come as soon as the "
+        "browser can.\n\n"
         "**What it needs.** A user and permissions for each browser, a websocket listener that all browsers "
         "can reach, and every message of the look-back each time a page is opened."
     )
     counted = "not known yet" if payload is None else f"{bytes_text(payload)}/s now"
     with st.expander("How it is measured"):
         st.markdown(
-            "- **On the wire, this app:** what the web server writes to the socket of the left chart's "
-            "websocket, which carries that chart's page and nothing else. **NATS:** what the kernel has "
+            "- **On the wire, this app:** what the web server writes to the sockets of the left chart's "
+            "two websockets, Streamlit's and the one for live elements, which carry that chart's page and "
+            "nothing else. **NATS:** what the kernel has "
             "sent on nats-server's socket to the right chart (Linux only).\n"
-            "- **Before compression:** the left websocket's messages as the app sends them, and the right "
+            "- **Before compression:** the left websockets' messages as the app sends them, and the right "
             "one's as the NATS client in the browser receives them, including protocol lines. "
             "nats-server's own report (`/connz`) counts payloads only, before compression: "
             f"{counted}.\n"

@@ -95,7 +95,7 @@ def assert_same(tabs: list[Page]) -> None:
         assert cells.keys() == first.keys()
         for name in first:
             within = [
-                {bin: values for bin, values in each[name].items() if start <= int(bin) < end}
+                {cell: values for cell, values in each[name].items() if start <= int(cell) < end}
                 for each in (first, cells)
             ]
             assert within[0] == within[1]
@@ -140,8 +140,8 @@ def test_a_socket_that_dies_without_a_word(url: str, context: BrowserContext) ->
 
 
 def test_a_stopped_script_is_caught_up_with(url: str, context: BrowserContext) -> None:
-    """A browser whose script stands still, as in a laptop that sleeps, gets the newest state afterwards and not
-    each frame in between."""
+    """A browser whose script stands still, as in a laptop that sleeps, gets the newest state afterwards and
+    not each frame in between."""
     tab = context.new_page()
     opened(tab, url)
     frames(tab, 5)
