@@ -20,14 +20,14 @@ from components.mistakes import note
 from components.nats.history import leave
 from components.pages import FOLDER, code_of, find_pages, page_files
 from components.reload import is_old, refresh_code
-from components.status import draw_anew, status
+from components.status import reset_status, status
 from components.tables.download import withdraw
 from components.web.sign_in import (
     draw_entrance,
     draw_reload,
     draw_viewer,
     is_leaving,
-    look_again,
+    rerun_on_change,
     rights,
     viewer,
     wait_for_provider,
@@ -51,7 +51,7 @@ STATIC = Path(__file__).parent.parent / "static"
 def draw_page(file: Path) -> None:
     """Draw the page in `file`, and redraw it at each tick of the viewer's refresh clock."""
     leave(file.stem)
-    draw_anew()
+    reset_status()
     body(file, page_files(), rights())
 
 
@@ -165,7 +165,7 @@ def draw_app() -> None:
     chosen.run()
     tab(lambda: st.rerun("body"))
     if INTERVALS[refresh or "1 s"] is None and rights():
-        look_again(rights())
+        rerun_on_change(rights())
 
 
 st.set_page_config(page_title="Lookback", page_icon=(STATIC / "icon.svg").read_text(), layout="wide")

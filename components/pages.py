@@ -27,13 +27,13 @@ WITH_BUILT_IN = os.environ.get("LOOKBACK_BUILT_IN") != "0"
 
 LOOK_AGAIN = 0.2 if RELOADS else math.inf
 """Seconds for which a listing of the folder is reused: every refresh of every viewer asks for it."""
-_looked: tuple[Path, float, dict[Path, int]] = (FOLDER, 0.0, {})
+_listing: tuple[Path, float, dict[Path, int]] = (FOLDER, 0.0, {})
 
 
 def _files() -> dict[Path, int]:
     """The page files, and when each was last changed."""
-    global _looked
-    folder, when, found = _looked
+    global _listing
+    folder, when, found = _listing
     if not found or folder != FOLDER or time.monotonic() - when > LOOK_AGAIN:
         found = {}
         named: dict[str, tuple[Path, os.stat_result]] = {}
@@ -43,7 +43,7 @@ def _files() -> dict[Path, int]:
         found = {
             file: stat.st_mtime_ns for file, stat in named.values() if stat.st_size or file.parent == BUILT_IN
         }
-        _looked = FOLDER, time.monotonic(), found
+        _listing = FOLDER, time.monotonic(), found
     return found
 
 

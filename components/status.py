@@ -101,7 +101,7 @@ def status(reads: Sequence[Read], interval: float | None) -> None:
     drawn = _kept(word + last, "".join(f"<span>{fact}</span>" for fact in facts))
     st.html(f'<div class="lb-status lb-{verdict.mood}">{word}{drawn}{last}</div>')
     if verdict.sentence:
-        with st.container(key="told"):
+        with st.container(key="status-reason"):
             draw = st.error if verdict.mood == "lost" else st.warning
             draw(plain(verdict.sentence))
     missing = [*((lack, []) for bucket in buckets.values() for lack in _lacks(bucket)), *_missing(views)]
@@ -144,17 +144,17 @@ def _warn(missing: Sequence[tuple[str, list[dict[str, object]]]]) -> None:
                     st.dataframe(pd.DataFrame(details), hide_index=True)
 
 
-def _kept(said: str, facts: str) -> str:
-    """Return `facts` as drawn up to FRESH seconds ago, as long as the text beside them (`said`) is unchanged.
+def _kept(text: str, facts: str) -> str:
+    """Return `facts` as drawn up to FRESH seconds ago, as long as the text beside them (`text`) is unchanged.
     What does not change is not sent again."""
     before, since, drawn = st.session_state.get(_DRAWN, ("", 0.0, ""))
-    if before == said and time.monotonic() - since < FRESH:
+    if before == text and time.monotonic() - since < FRESH:
         return str(drawn)
-    st.session_state[_DRAWN] = said, time.monotonic(), facts
+    st.session_state[_DRAWN] = text, time.monotonic(), facts
     return facts
 
 
-def draw_anew() -> None:
+def reset_status() -> None:
     """Make the next status line show the current state."""
     st.session_state.pop(_DRAWN, None)
 
@@ -183,8 +183,8 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
     for view in longest.values():
         health, name = view.health, view.health.name
         found += _gone(view)
-        if health.hindered:
-            found.append((_hindered(name, health.hindered), []))
+        if health.flow_control_denied:
+            found.append((_slow(name, health.flow_control_denied), []))
         if health.by_sequence:
             found.append((_by_sequence(name, health.by_sequence), []))
         if health.archive:
@@ -237,8 +237,8 @@ def _lacks(bucket: Bucket) -> list[str]:
         found.append(
             f"{health.name}: too large to hold in full ({health.keys:,} keys, {size}). {left_out} left out."
         )
-    if health.hindered:
-        found.append(_hindered(health.name, health.hindered))
+    if health.flow_control_denied:
+        found.append(_slow(health.name, health.flow_control_denied))
     if health.by_sequence:
         found.append(_by_sequence(health.name, health.by_sequence))
     return found
@@ -248,7 +248,7 @@ def _by_sequence(name: str, why: str) -> str:
     return f"{name}: read by sequence, every half second: {why}"
 
 
-def _hindered(name: str, why: LookbackError) -> str:
+def _slow(name: str, why: LookbackError) -> str:
     return f"{name}: slow replay, about a megabyte a second, because flow control is not permitted. {why}"
 
 

@@ -14,7 +14,7 @@ from ..data.live import View
 from ..data.states import empty_state
 from ..web.assets import PREFIX, plotly_url
 from .thresholds import drawn
-from .wire import Sent
+from .wire import ChartState
 
 # Streamlit sends this at each refresh, so it is short. It queues the data for live_chart.js, which the tab
 # loads once and which also draws what was queued before it was ready.
@@ -65,8 +65,8 @@ def draw(view: View, bins: Bins, config: Mapping[str, object], key: str) -> None
     """Bring `bins` up to date and send this viewer's chart `key` what it lacks."""
     bins.update(view.snapshot, view.now)
     key = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()  # short, since each refresh sends it
-    charts: dict[str, Sent] = st.session_state.setdefault("_charts", {})
-    sent = charts.get(key) or charts.setdefault(key, Sent())
+    charts: dict[str, ChartState] = st.session_state.setdefault("_charts", {})
+    sent = charts.get(key) or charts.setdefault(key, ChartState())
     state = st.session_state.get(key)  # read once: Streamlit builds a class at each access
     if state is None:
         sent.forget()  # the viewer was on another page: Streamlit dropped the element, and so did the browser
@@ -90,7 +90,7 @@ def _again() -> None:
     """Intentionally empty: registering it makes Streamlit rerun, and that rerun sends the finer bins."""
 
 
-def _resync(key: str, sent: Sent) -> None:
+def _resync(key: str, sent: ChartState) -> None:
     """The browser missed a message: continue from the last one it applied."""
     match st.session_state[key].get("resync"):
         case [int(sender), int(number)]:

@@ -55,7 +55,7 @@ class _Held:
     """Epoch, version and tiles of the finer bins."""
 
 
-class Sent:
+class ChartState:
     """What one viewer's chart was sent, and what its browser may therefore have."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from nats_client.connection.settings import ENVIRONMENT
 from .. import launcher
 from ..web.sign_in import viewer
 
-FIRST_LOOK = 1.5
+FIRST_WAIT = 1.5
 """Seconds that a page waits, once, for the first connection. Most are made by then."""
 MOST = 100
 """Clients to keep at most, each with different rights."""
@@ -49,7 +49,7 @@ class NatsConnection(BaseConnection[Client]):
             section = launcher.embedded["broker" if role else "dashboard"]
         client = Client(Settings.load({**section, "role": role} if role else section))
         self.role, self._made = role or "", client
-        client.wait(FIRST_LOOK)
+        client.wait(FIRST_WAIT)
         return client
 
     @property

@@ -14,7 +14,7 @@ from nats_client.errors import LookbackError
 
 from .connection import client
 
-FIRST_LOOK = 1.5
+FIRST_WAIT = 1.5
 """Seconds that a viewer's first read of a feed waits for the replay. Most are done by then."""
 
 
@@ -144,12 +144,12 @@ def live(
     consumer and one window. Without rows the page goes on: `latest` and `frame` are empty, and the chart or
     table, or else the frame, says so. Raises LookbackError, drawn by the frame, if something cannot be read.
     """
-    view = look(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
+    view = read_view(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
     collect(view)
     return view
 
 
-def look(
+def read_view(
     stream: str | None,
     subject: str | None = None,
     *,
@@ -162,14 +162,14 @@ def look(
     """Like live(), for components that work without rows; the frame does not report the feed's state."""
     length = parse_duration(look_back)
     feed = client().feed(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
-    first_look((feed.name_key, look_back), lambda timeout: feed.wait(timeout, length))
+    wait_once((feed.name_key, look_back), lambda timeout: feed.wait(timeout, length))
     now = feed.now()
     return View(feed, feed.snapshot().since(now - length.value), length, now, feed.health_of(length), steady)
 
 
-def first_look(what: object, wait: Callable[[float], object]) -> None:
+def wait_once(what: object, wait: Callable[[float], object]) -> None:
     """Call `wait` once per viewer, to give the first state of `what` a moment to arrive."""
     seen: set[object] = st.session_state.setdefault("_seen", set())
     if what not in seen:
         seen.add(what)
-        wait(FIRST_LOOK)
+        wait(FIRST_WAIT)

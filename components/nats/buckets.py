@@ -11,7 +11,7 @@ from nats_client.errors import RequestFailed, RequestRefused
 from ..choices.choose import choose, chosen
 from ..data.bucket import Bucket
 from ..data.connection import client, shared
-from ..data.live import collect, first_look
+from ..data.live import collect, wait_once
 from ..data.states import empty_state
 from ..words import age_text, bytes_text, count_text, local, plain
 from .streams import KEEP, listed
@@ -34,7 +34,7 @@ def values(bucket: str, *, optional: bool = False) -> Bucket:
     `bucket` is not a valid bucket name.
     """
     watch = client().values(bucket)
-    first_look((bucket, watch.opened), watch.wait)
+    wait_once((bucket, watch.opened), watch.wait)
     read = Bucket(watch, watch.snapshot(), watch.now(), watch.health, optional)
     collect(read)
     return read

@@ -39,7 +39,7 @@ ATTEMPTS = SESSION_COOKIE
 MOST_OF_ATTEMPTS = 2000
 """Longest accepted length of that cookie, in characters. Browsers drop cookies above 4,096, and the running
 attempt with it."""
-FIRST_LOOK = 1.5
+FIRST_WAIT = 1.5
 """Seconds that a page waits for the provider to confirm a sign-in. Most are confirmed by then."""
 LOOK_AGAIN = 5.0
 """Seconds between two checks of whether a viewer's rights have changed."""
@@ -161,7 +161,7 @@ def _entrance() -> None:
         else:
             _way_in(standing)
     if standing is not None and (standing.passing or not standing.why):
-        look_again(None)
+        rerun_on_change(None)
 
 
 def _way_in(standing: Standing | None) -> None:
@@ -192,7 +192,7 @@ def draw_viewer() -> None:
 
 
 @st.fragment(run_every=LOOK_AGAIN)
-def look_again(drawn_for: str | None) -> None:
+def rerun_on_change(drawn_for: str | None) -> None:
     """Rerun the script once the viewer's rights differ from `drawn_for`. For pages that do not refresh by
     themselves."""
     if rights() != drawn_for:
@@ -349,7 +349,7 @@ def _standing() -> Standing | None:
 def wait_for_provider() -> None:
     """Wait a moment for the provider to confirm the sign-in, unless it did so recently."""
     if (found := _mine()) is not None and launcher.sign_ins is not None:
-        launcher.sign_ins.wait(found, FIRST_LOOK)
+        launcher.sign_ins.wait(found, FIRST_WAIT)
 
 
 def _without_role(mine: SignIn, standing: Standing) -> None:

@@ -27,11 +27,11 @@ def tab(changed: Callable[[], None] = lambda: None) -> None:
     def note(state: Mapping[str, object]) -> None:
         st.session_state[_HIDDEN] = bool(state.get("hidden"))
 
-    def hear() -> None:
+    def on_change() -> None:
         note(st.session_state["tab"])
         changed()
 
-    note(_component(key="tab", on_hidden_change=hear))
+    note(_component(key="tab", on_hidden_change=on_change))
 
 
 def hidden() -> bool:

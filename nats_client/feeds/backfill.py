@@ -16,7 +16,7 @@ from .archive import Archive, Extent
 from .gaps import Gap
 from .intake import Intake
 from .reconcile import Audit
-from .removals import Endings, holes_tell, loses
+from .removals import Endings, holes_are_removals, loses
 
 OLDER_RETRY = 2.0
 """Seconds until a failed read of older rows is retried."""
@@ -79,7 +79,7 @@ class Backfill:
                 self.failed = None
             except Exception as error:
                 if not isinstance(error, LookbackError):
-                    _log.exception("older rows of %s", self._intake.key.name)
+                    _log.exception("Back-fill of %s failed.", self._intake.key.name)
                     error = LookbackError(f"Reading older rows failed: {error!r}.")
                 self.failed = error
                 self._changed()
@@ -126,7 +126,7 @@ class Backfill:
                 except LookbackError as error:
                     archive.error, pause = error, ARCHIVE_RETRY
                 except Exception as error:
-                    _log.exception("the archive of %s", self._intake.key.name)
+                    _log.exception("Reading the archive of %s failed.", self._intake.key.name)
                     archive.error = LookbackError(f"Reading the archive failed: {error!r}.")
                     pause = ARCHIVE_RETRY
                 self._changed()
@@ -140,7 +140,7 @@ class Backfill:
         reaches = audit.first <= 1 or (audit.oldest is not None and audit.oldest <= since)
         if reaches or consumer.created is None:
             return  # the stream itself covers the look-back
-        extent = await archive.look(consumer.created)
+        extent = await archive.query_extent(consumer.created)
         before, begins = audit.first, audit.oldest or consumer.now()
         if (oldest := self._window.oldest_seq) is not None:
             before = min(before, oldest)
@@ -171,7 +171,7 @@ class Backfill:
     def _note_jumps(self, raw: Raw, above: tuple[int, int] | None) -> None:
         """Record messages of an unfiltered stream that the archive lacks, too: jumps within `raw`, and up to
         the row `above` (its sequence and storage time)."""
-        if self._intake.key.subject is not None or not holes_tell(self._consumer.config):
+        if self._intake.key.subject is not None or not holes_are_removals(self._consumer.config):
             return
         seqs, received = raw.seq, raw.received
         if above is not None:

@@ -15,8 +15,8 @@ from ..errors import ClosedError, RequestFailed
 from ..events import Event
 from ..memory import SMALLEST, Memory
 from ..requests.query import Query
-from ..streams.core_subscriber import Subscriber
 from ..streams.ordered_consumer import CURRENT_FOR, Consumer
+from ..streams.plain_subscriber import Subscriber
 from ..streams.seat import Seats
 from ..table.memo import Readings
 from ..table.snapshot import Snapshot
@@ -120,7 +120,7 @@ class Feed(Derived):
     def snapshot(self) -> Snapshot:
         """The current rows within the look-back. Raises ClosedError after the feed was closed."""
         if self._closed:
-            raise ClosedError(f"The feed of {self.key.name!r} is closed. Ask the client for it again.")
+            raise ClosedError(f"The feed of {self.key.name!r} is closed. Open it again with client.feed().")
         self.last_read = time.monotonic()
         oldest = self.now() - self.look_back.value
         if self.last_read >= self._evict_again:
@@ -178,7 +178,7 @@ class Feed(Derived):
         if phase == "following" and consumer.behind > CURRENT_FOR:
             phase = "replaying" if pending else "reconnecting"
             if not pending:
-                why = RequestFailed(f"Nothing was heard of the server for {consumer.behind:.0f} s.")
+                why = RequestFailed(f"Nothing received from the server for {consumer.behind:.0f} s.")
         begins, earlier = backfill.begins() if backfill is not None else (None, 0)
         return Health(
             stream=self.key.stream,
@@ -207,7 +207,7 @@ class Feed(Derived):
             earlier=earlier,
             archive=archive.error if archive else None,
             limits=audit.limits if audit else "",
-            hindered=consumer.hindered if isinstance(consumer, Consumer) else None,
+            flow_control_denied=consumer.flow_control_denied if isinstance(consumer, Consumer) else None,
             by_sequence=consumer.by_sequence if isinstance(consumer, Consumer) else None,
             hint=audit.hint if audit and not len(self.window) else "",
         )
@@ -240,8 +240,8 @@ class Feed(Derived):
         """Shrink to `nbytes`, because all feeds of the process together may hold at most `ceiling` bytes."""
         self._squeezed = ceiling
         self._consumer.events.note(
-            "gave up its oldest rows",
-            f"all feeds together may hold {ceiling >> 20} MiB: the setting 'memory'",
+            "dropped its oldest rows",
+            f"the memory ceiling of {ceiling >> 20} MiB was reached (setting 'memory')",
             logging.WARNING,
         )
         if self._derived_bytes > nbytes // 2:

@@ -34,7 +34,7 @@ def loses(config: dict[str, Any]) -> bool:
     return not _worked_on(config) and config.get("max_msgs_per_subject", -1) <= 0
 
 
-def holes_tell(config: dict[str, Any]) -> bool:
+def holes_are_removals(config: dict[str, Any]) -> bool:
     """True if a missing sequence is a loss even if its message is unknown. It is not if messages may expire,
     because then they usually did, or if a mirror has only some subjects, because it never had the others."""
     may_end = any(config.get(name) for name in ("allow_msg_ttl", "allow_msg_schedules", "allow_rollup_hdrs"))
@@ -50,7 +50,7 @@ def first_ever(config: dict[str, Any], first: int) -> int:
     """The stream's very first sequence. `first` is its oldest one now. Returns `first` if the beginning is
     unknown, or if the messages before it have all ended as intended."""
     mirror = config.get("mirror") or {}
-    ended = not holes_tell(config) and not has_limits(config)
+    ended = not holes_are_removals(config) and not has_limits(config)
     if _worked_on(config) or _is_partial(config) or ended or mirror.get("opt_start_time"):
         return first
     return max(1, int(config.get("first_seq") or 1), int(mirror.get("opt_start_seq") or 1))

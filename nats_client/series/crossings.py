@@ -165,9 +165,10 @@ class Crossings:
             since = self._rewound(codes[again], times[again])
             new = ~late & (since[codes] == _STILL)
             held = self._rows(snapshot, None, int(since.min()))
-            anew = held[1] >= since[held[0]]
+            repeated = held[1] >= since[held[0]]
             codes, times, values = (
-                np.concatenate([a[new], b[anew]]) for a, b in zip((codes, times, values), held, strict=True)
+                np.concatenate([a[new], b[repeated]])
+                for a, b in zip((codes, times, values), held, strict=True)
             )
         if len(codes):
             small = codes.astype(np.min_scalar_type(len(self._series)))  # which numpy sorts faster

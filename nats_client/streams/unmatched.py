@@ -1,4 +1,4 @@
-"""Explains in a sentence why a filter matches nothing of a stream."""
+"""Says in a sentence why a filter matches no message of a stream."""
 
 from difflib import get_close_matches
 from typing import Any
@@ -30,7 +30,7 @@ async def why_empty(connection: Connection, stream: str, wanted: str, info: dict
     try:
         last = await connection.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": wanted})
     except MessageNotFound:
-        return f"{stream!r} holds no message that matches {wanted!r}. " + await _nearest(
+        return f"{stream!r} has no message that matches {wanted!r}. " + await _nearest(
             connection, stream, wanted, subjects
         )
     except LookbackError:
@@ -73,16 +73,16 @@ def _wild(destination: str) -> str:
 
 def _outside(stream: str, wanted: str, config: dict[str, Any], stored: list[str]) -> str:
     if not stored:
-        return f"{stream!r} takes no messages: it has no subjects."
+        return f"{stream!r} stores no messages: it has no subjects."
     near = get_close_matches(wanted, stored, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     taken = config.get("subjects") or []
     if config.get("subject_transform") and any(overlap(wanted, each) for each in taken):
         return (
-            f"{stream!r} takes {wanted!r}, but has a subject transform and stores messages under "
-            f"{_listed(stored)}: ask for these.{hint}"
+            f"{stream!r} captures {wanted!r}, but its subject transform stores messages under "
+            f"{_listed(stored)}. Use these subjects.{hint}"
         )
-    return f"{wanted!r} matches nothing that {stream!r} can hold: it stores {_listed(stored)}.{hint}"
+    return f"{wanted!r} matches no subject of {stream!r}, which stores {_listed(stored)}.{hint}"
 
 
 async def _nearest(connection: Connection, stream: str, wanted: str, count: int) -> str:
@@ -96,7 +96,7 @@ async def _nearest(connection: Connection, stream: str, wanted: str, count: int)
     names = list(info["state"].get("subjects") or ())
     near = get_close_matches(wanted, names, n=1, cutoff=0.4)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    return f"{hint}It holds {_listed(names)}."
+    return f"{hint}Its subjects are {_listed(names)}."
 
 
 def _listed(names: list[str]) -> str:

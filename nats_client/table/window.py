@@ -69,7 +69,7 @@ class Window:
         self._mistyped = 0
         self._nbytes = 0
         self._expected = 0
-        self._looked = -1
+        self._checked_version = -1
         self._lock = threading.Lock()
         self._version = 0
         self._generation = 0
@@ -349,9 +349,9 @@ class Window:
     def _let_go(self, stop: int) -> bool:
         """Drop the columns without a value in any row before `stop`; True if there was one. Checked once per
         version."""
-        if self._looked == self._version:
+        if self._checked_version == self._version:
             return False
-        self._looked = self._version
+        self._checked_version = self._version
         part = slice(self._lo, stop)
         idle = [
             name

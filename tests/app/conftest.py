@@ -20,7 +20,7 @@ OWN_SESSIONS = {
     "test_web.py": "it counts requests, over TLS and below other paths too",
     "test_comparison.py": "it measures what one viewer gets",
     "test_hidden_tab.py": "it counts the refreshes of one session",
-    "test_clean_hands.py": "it counts threads and sessions",
+    "test_leaks.py": "it counts threads and sessions",
     "test_viewers.py": "it brings its own viewers",
     "test_burst.py": "it brings its own viewers",
     "test_full_disk.py": "the app runs in a mount namespace of its own",

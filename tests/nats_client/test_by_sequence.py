@@ -93,7 +93,7 @@ ONE = "accounts { A: { users: [{user: a, password: a}], jetstream: { max_consume
 
 
 CONSUMERS = (
-    "A limit is reached: the account, or the stream, has as many consumers as it may ('max_consumers')"
+    "A limit was reached: the account or the stream has its maximum number of consumers ('max_consumers')"
 )
 
 
@@ -149,7 +149,7 @@ def test_no_room_left(tmp_path: Path, limit: str) -> None:
             assert len(feed.snapshot()) == stored
             assert (feed.health.phase, feed.health.by_sequence) == ("following", None)
             wanted = {"name": "M", "subjects": ["m.>"], "storage": "memory"}
-            with pytest.raises(RequestRefused, match=re.escape(f"A limit is reached: {said}")):
+            with pytest.raises(RequestRefused, match=re.escape(f"A limit was reached: {said}")):
                 client._call(client._connection.api("STREAM.CREATE.M", wanted))
 
 

@@ -106,7 +106,7 @@ def test_kill_while_live(server: NatsServer, client: Client) -> None:
         until(lambda: len(feed.window) > 100)
         server.kill()
         until(lambda: client.state.status == "reconnecting" and feed.health.phase == "reconnecting")
-        assert "Check 'url' and that the server runs" in str(client.state.error)
+        assert "Check 'url', and that the server is running" in str(client.state.error)
         assert len(feed.snapshot()) > 100
         time.sleep(1)
         server.start()

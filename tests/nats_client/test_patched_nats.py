@@ -42,13 +42,13 @@ CHANGES = {
         "aio/client.py",
         r"def _connect_command\(self\)",
         "def _connect_command(self, server=None)",
-        "'_connect_command(self, server=None)' there and not '_connect_command(self)'",
+        "'_connect_command(self, server=None)', expected '_connect_command(self)'",
     ),
     "asynchronous": (
         "aio/client.py",
         r"def _connect_command\(self\)",
         "async def _connect_command(self)",
-        "'async _connect_command(self)' there",
+        "'async _connect_command(self)', expected",
     ),
     "another name of the server": (
         "aio/client.py",
