@@ -23,8 +23,8 @@ from components.reload import is_old, refresh_code
 from components.status import reset_status, status
 from components.tables.download import withdraw
 from components.web.sign_in import (
-    draw_entrance,
     draw_reload,
+    draw_sign_in_page,
     draw_viewer,
     is_leaving,
     rerun_on_change,
@@ -177,7 +177,7 @@ wait_for_provider()
 if starts_over(rights()):
     draw_reload()
 elif rights() is None:
-    draw_entrance()
+    draw_sign_in_page()
 else:
     try:
         draw_app()

@@ -14,7 +14,7 @@ import streamlit as st
 
 from .reload import RELOADS
 from .web.sign_in import viewer
-from .web.streamlit_internals import asked_page, lead_to
+from .web.streamlit_internals import asked_page, open_page_url
 
 BUILT_IN = Path(__file__).parent.parent / "pages"
 """The folder of the pages that come with the app."""
@@ -75,7 +75,7 @@ def _find_by_other_names(names: list[str]) -> None:
         return
     found = asked if asked in names else {_folded(name): name for name in names}.get(_folded(asked))
     if found is not None:
-        lead_to("" if found == names[0] else found)
+        open_page_url("" if found == names[0] else found)
 
 
 def _folded(name: str) -> str:

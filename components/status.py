@@ -104,7 +104,10 @@ def status(reads: Sequence[Read], interval: float | None) -> None:
         with st.container(key="status-reason"):
             draw = st.error if verdict.mood == "lost" else st.warning
             draw(plain(verdict.sentence))
-    missing = [*((lack, []) for bucket in buckets.values() for lack in _lacks(bucket)), *_missing(views)]
+    missing = [
+        *((text, []) for each in buckets.values() for text in _bucket_warnings(each)),
+        *_missing(views),
+    ]
     if missing:
         _warn(missing)
 
@@ -226,7 +229,7 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
     return found
 
 
-def _lacks(bucket: Bucket) -> list[str]:
+def _bucket_warnings(bucket: Bucket) -> list[str]:
     """What the bucket's values lack, or why reading them is slow, as sentences."""
     health, found = bucket.health, []
     if bucket.optional and health.phase == "stopped":

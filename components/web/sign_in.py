@@ -118,9 +118,9 @@ def holds(key: str, rights: str | None) -> bool:
     return found is not None and rights is not None and found.rights == rights
 
 
-def draw_entrance() -> None:
+def draw_sign_in_page() -> None:
     """Draw the sign-in page, or why the viewer cannot come in, in place of everything else."""
-    _for_all_addresses(_entrance)
+    _for_all_addresses(_draw_sign_in)
 
 
 def draw_reload() -> None:
@@ -149,7 +149,7 @@ def _reload() -> None:
     _reloading(key="reload", data=f"?{ENDED}=1" if ended else "")
 
 
-def _entrance() -> None:
+def _draw_sign_in() -> None:
     sign_ins, mine = launcher.sign_ins, _mine()
     assert sign_ins is not None
     standing = _standing()
@@ -159,12 +159,12 @@ def _entrance() -> None:
         if mine is not None and standing is not None and not standing.why:
             _without_role(mine, standing)
         else:
-            _way_in(standing)
+            _sign_in_form(standing)
     if standing is not None and (standing.passing or not standing.why):
         rerun_on_change(None)
 
 
-def _way_in(standing: Standing | None) -> None:
+def _sign_in_form(standing: Standing | None) -> None:
     why = standing.why if standing else SIGNED_OUT if ENDED in st.query_params else None
     if standing is None or not standing.passing:
         st.markdown("Real-time dashboards. Sign in to see them.")

@@ -144,7 +144,7 @@ def asked_page() -> str | None:
     return None if pages is None or pages.intended_page_script_hash else pages.intended_page_name or None
 
 
-def lead_to(page: str) -> None:
+def open_page_url(page: str) -> None:
     """Make the URL open the page of that name, "" for the first one."""
     if (pages := _pages()) is not None:
         pages.set_script_intent("", page)

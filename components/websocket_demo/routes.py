@@ -103,7 +103,7 @@ async def _session(request: Request) -> Response:
         return found
     run, asked = found
     ticket = asked.get("ticket")
-    token = run.hand_out(ticket if isinstance(ticket, str) else "", request.cookies.get(COOKIE, ""))
+    token = run.redeem_ticket(ticket if isinstance(ticket, str) else "", request.cookies.get(COOKIE, ""))
     if token is None:
         return PlainTextResponse("This ticket is used or expired. Open the page Comparison again.\n", 403)
     answer = JSONResponse(

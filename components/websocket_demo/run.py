@@ -250,7 +250,7 @@ class ComparisonRun:
             self._ticket = secrets.token_urlsafe(18), time.monotonic() + TICKET_LIVES
         return self._ticket[0]
 
-    def hand_out(self, ticket: str, cookie: str) -> Token | None:
+    def redeem_ticket(self, ticket: str, cookie: str) -> Token | None:
         """The token, if `ticket` is shown for the first time or `cookie` is a token of this run; else
         None."""
         token, (right, ends) = self.token, self._ticket

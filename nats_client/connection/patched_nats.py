@@ -304,11 +304,11 @@ class SafeNatsPy(NatsPy):
     async def _process_op_err(self, e: Exception) -> None:
         if not self.options["allow_reconnect"]:
             self.ended.set()  # set first, because the rest waits for the socket
-        self._tell_flushes()
+        self._fail_flushes()
         await super()._process_op_err(e)
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
-        self._tell_flushes()
+        self._fail_flushes()
         try:
             await super()._close(status, do_cbs)
         except OSError:
@@ -316,7 +316,7 @@ class SafeNatsPy(NatsPy):
             self._status = NatsPy.DISCONNECTED
             await super()._close(status, do_cbs)
 
-    def _tell_flushes(self) -> None:
+    def _fail_flushes(self) -> None:
         """Fail all pending flushes: no PONG will arrive."""
         waiting, self._pongs = self._pongs, []
         for pong in waiting:

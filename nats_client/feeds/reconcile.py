@@ -142,7 +142,7 @@ class Audit:
         rows = self._window.snapshot()
         gone = ((rows.seq < first) | np.isin(rows.seq, self._deleted)) & (rows.seq > kept)
         if gone.any():
-            self._window.remove(self.ends.meant(rows, gone, self._consumer.now()))
+            self._window.remove(self.ends.expected_removals(rows, gone, self._consumer.now()))
 
     def _report_holes(self) -> None:
         """Report the jumps that the stream's limits explain: everything before such a jump has left the

@@ -90,7 +90,7 @@ class ServiceInstance:
     """True if it did not answer the newest discovery."""
 
 
-class LeftOut(NamedTuple):
+class RejectedReply(NamedTuple):
     """A rejected reply, because it violates the protocol or a limit."""
 
     subject: str
@@ -109,7 +109,7 @@ class Services:
     """Start of the discovery, seconds since the epoch."""
     malformed: int = 0
     """Number of rejected replies."""
-    samples: tuple[LeftOut, ...] = ()
+    samples: tuple[RejectedReply, ...] = ()
     """At most five of them."""
     refused: str | None = None
     """A sentence on the discovery request that the login does not permit; None if all are permitted."""
@@ -282,7 +282,7 @@ class ServiceList:
         now = time.monotonic()
         for key, answers in replies.by_instance.items():
             if key not in self._known and len(self._known) >= MOST_INSTANCES and not self._drop_one():
-                replies.leave_out("$SRV.PING", f"more than {MOST_INSTANCES:,} instances", b"")
+                replies.reject("$SRV.PING", f"more than {MOST_INSTANCES:,} instances", b"")
                 continue
             self._known.setdefault(key, _Known()).answered(answers, when, now)
         for key, known in list(self._known.items()):
@@ -314,7 +314,7 @@ class _Replies:
     def __init__(self, expected: set[Key]) -> None:
         self.by_instance: dict[Key, dict[str, dict[str, Any]]] = {}
         self.malformed = 0
-        self.samples: list[LeftOut] = []
+        self.samples: list[RejectedReply] = []
         self.refused: list[str] = []
         self.asked = 0
         """Number of requests sent."""
@@ -337,15 +337,15 @@ class _Replies:
                 raise ValueError(f"more than {MOST_BYTES:,} bytes of replies")
             answer = read_answer(verb, data)
         except ValueError as error:
-            self.leave_out(subject, str(error), data)
+            self.reject(subject, str(error), data)
             return
         self.by_instance.setdefault((answer["name"], answer["id"]), {})[verb] = answer
 
-    def leave_out(self, subject: str, reason: str, data: bytes) -> None:
+    def reject(self, subject: str, reason: str, data: bytes) -> None:
         """Count a rejected reply, and keep the first five as samples."""
         self.malformed += 1
         if len(self.samples) < 5:
-            self.samples.append(LeftOut(subject, reason[:200], data[:200].decode("utf-8", "replace")))
+            self.samples.append(RejectedReply(subject, reason[:200], data[:200].decode("utf-8", "replace")))
 
     def is_over(self, began: float, now: float) -> bool:
         """True if no more replies are expected, or AT_MOST seconds have passed."""

@@ -376,11 +376,9 @@ class Query:
 def query_headers(credit: int | None, accept: str, asker: str | None = None) -> dict[str, str]:
     """The headers of a query's request. Raises SettingsError if `accept` or `credit` is invalid."""
     if accept not in ACCEPT:
-        raise SettingsError(
-            f"An answer cannot be accepted as {accept!r}. " + one_of(accept, ACCEPT, what="kind")
-        )
+        raise SettingsError(f"accept={accept!r} is not valid. " + one_of(accept, ACCEPT, what="kind"))
     if credit is not None and (type(credit) is not int or credit < 1):
-        raise SettingsError(f"The credit cannot be {credit!r}: a number of chunks, at least 1, or None.")
+        raise SettingsError(f"credit={credit!r} is not valid. Use a number of chunks of at least 1, or None.")
     optional = {"Lookback-Credit": None if credit is None else str(credit), "Lookback-Asker": asker}
     return {
         "Accept": ACCEPT[accept],

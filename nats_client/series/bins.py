@@ -164,9 +164,9 @@ class Bins:
             # Another thread may have passed a newer snapshot already.
             if snapshot.version < self._snapshot_version:
                 return
-            if snapshot.version == self._snapshot_version and not self._come_of_age():
+            if snapshot.version == self._snapshot_version and not self._future_is_due():
                 return
-            if snapshot.generation != self._generation or self._outgrown():
+            if snapshot.generation != self._generation or self._should_rebuild():
                 self._start_over()
             self._take(snapshot)
             self._name_others()
@@ -265,10 +265,10 @@ class Bins:
         self._high[:, places] = -np.inf
         self._null[:, places] = False
 
-    def _outgrown(self) -> bool:
+    def _should_rebuild(self) -> bool:
         """True if starting over would show more: rows from the future are due now, many of the drawn series
         have no new values, or one of them is far less busy than one that is not drawn."""
-        if self._come_of_age():
+        if self._future_is_due():
             return True
         if self._others is None or not self._waiting():
             return False
@@ -282,7 +282,7 @@ class Bins:
             for seen in self._seen
         )
 
-    def _come_of_age(self) -> bool:
+    def _future_is_due(self) -> bool:
         return self._too_early is not None and self._too_early < self._edge + self._capacity
 
     def _waiting(self) -> int:

@@ -257,7 +257,7 @@ class Crossings:
         highest = np.flatnonzero(values == peak[stretch])
         _, which = np.unique(stretch[highest], return_index=True)
         stays["peak"], stays["peaked"] = peak[up], times[highest[which]][up]
-        self._carry_on(stays, ~turned[rows])
+        self._continue(stays, ~turned[rows])
 
         going = stays[last[up]]
         self._open[going["code"]] = going
@@ -269,7 +269,7 @@ class Crossings:
         self._series[codes[ends]] = of
         self._keep(np.concatenate([self._over, ended, stays[~last[up]]]))
 
-    def _carry_on(self, stays: _Structured, goes_on: npt.NDArray[np.bool_]) -> None:
+    def _continue(self, stays: _Structured, goes_on: npt.NDArray[np.bool_]) -> None:
         """Continue crossings that began in earlier updates: copy their start, and their peak if higher."""
         going, begun = stays[goes_on], self._open[stays["code"][goes_on]]
         for name in ("start", "value", "seen"):

@@ -130,7 +130,7 @@ class Consumer(Reading):
             except DoubtError as doubt:
                 self._enter("reconnecting", RequestFailed(str(doubt)))
             except StreamNotFound:
-                self._enter("stopped", await self._not_there())
+                self._enter("stopped", await self._not_found())
                 await asyncio.sleep(RETRY_AFTER)
             except RequestRefused as error:
                 self._enter("stopped", error)

@@ -137,7 +137,7 @@ class Reading:
         self.phase, self.why = phase, why
         self.changed()
 
-    async def _not_there(self) -> StreamNotFound:
+    async def _not_found(self) -> StreamNotFound:
         if isinstance(self.why, StreamNotFound) and time.monotonic() - self._not_found_at < NOT_FOUND_FOR:
             return self.why
         error = await no_such_stream(self._connection, self._stream)

@@ -46,7 +46,8 @@ def stored_under(config: dict[str, Any]) -> list[str] | None:
     mirror = config.get("mirror")
     for origin in [*([mirror] if mirror else []), *(config.get("sources") or [])]:
         if origin.get("subject_transforms"):
-            found += [_wild(each.get("dest") or each["src"]) for each in origin["subject_transforms"]]
+            transforms = origin["subject_transforms"]
+            found += [_covering_filter(each.get("dest") or each["src"]) for each in transforms]
         elif origin.get("filter_subject"):
             found.append(origin["filter_subject"])
         else:
@@ -58,10 +59,10 @@ def stored_under(config: dict[str, Any]) -> list[str] | None:
     taken = [*found, *(config.get("subjects") or [])]
     kept = [each for each in taken if not within(each, source)]
     changed = any(overlap(each, source) for each in taken)
-    return [*kept, *([_wild(change["dest"])] if changed else [])]
+    return [*kept, *([_covering_filter(change["dest"])] if changed else [])]
 
 
-def _wild(destination: str) -> str:
+def _covering_filter(destination: str) -> str:
     """The filter that covers the output of a subject transform (ADR-36)."""
     tokens: list[str] = []
     for token in destination.split("."):

@@ -207,7 +207,7 @@ class Column(ABC):
         new.data[: len(part.data)] = part.data
         return new
 
-    def _is_worn(self, part: Part) -> bool:
+    def _has_stale_labels(self, part: Part) -> bool:
         return self.labels is not None and len(self.labels.texts) > max(4096, 2 * len(part.data))
 
 
@@ -307,7 +307,7 @@ class TextColumn(Column):
 
     def moved(self, part: Part, capacity: int) -> Column | None:
         """See Column."""
-        if self._is_worn(part):
+        if self._has_stale_labels(part):
             return None
         new = TextColumn(capacity)
         new.data[: len(part.data)] = part.data

@@ -476,9 +476,9 @@ def test_what_cannot_be_asked(client: Client) -> None:
         client.query("history.*", {})
     with pytest.raises(PayloadError, match="cannot be written as JSON"):
         client.query(SUBJECT, {"sql": object()})
-    with pytest.raises(SettingsError, match=r"cannot be accepted as 'arow'.*Did you mean 'arrow'"):
+    with pytest.raises(SettingsError, match=r"accept='arow'.*Did you mean 'arrow'"):
         client.query(SUBJECT, {}, accept="arow")
-    with pytest.raises(SettingsError, match="credit cannot be 0"):
+    with pytest.raises(SettingsError, match="credit=0 is not valid"):
         client.query(SUBJECT, {}, credit=0)
     with pytest.raises(RequestFailed, match="cannot wait 0 seconds"):
         client.query(SUBJECT, {}, timeout=0)
