@@ -172,8 +172,8 @@ def test_request_on_a_page(server: NatsServer, open_page) -> None:
         ('request("tester.nobody")', "No responders for 'tester.nobody'"),
         ('request("tester.fail")', "the pump is not primed (code 422)"),
         ('request("tester.*")', "'tester.*' has a wildcard"),
-        ('request("tester.echo", {1})', "cannot be written as JSON"),
-        ('request("tester.echo", timeout=600)', "A request cannot wait 600 seconds"),
+        ('request("tester.echo", {1})', "cannot be encoded as JSON"),
+        ('request("tester.echo", timeout=600)', "The timeout 600 is not valid"),
     ],
 )
 def test_failures_are_drawn(server: NatsServer, open_page, call: str, said: str) -> None:

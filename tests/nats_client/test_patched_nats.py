@@ -14,7 +14,7 @@ from tests.altered import altered, environment
 from tests.running import ROOT
 
 SECRET = "hush-hush"
-WAY_OUT = "Install the version that requirements.txt names."
+WAY_OUT = "Install the version in requirements.txt."
 PROGRAM = """
 import sys
 from nats_client import Client, Settings
