@@ -37,7 +37,7 @@ MOST_DELETED = 100_000
 _log = logging.getLogger(__name__)
 
 
-class Audit:
+class StreamCheck:
     """Compares one feed's window with its stream at intervals."""
 
     def __init__(
