@@ -232,7 +232,7 @@ def test_credit(server: NatsServer, client: Client) -> None:
         ([(b'[{"n":1}]', {}), (b"late", {"Nats-Service-Error-Code": "504"})], ServiceError, "(code 504)", 1),
         ([(b'[{"n":1}]', {}), (b"<html>", {"Content-Type": "text/html"})], AnswerBroken, "'text/html'", 1),
         ([(b'[{"n":1}]', {}), (b'[{"n":', {"Content-Type": JSON})], AnswerBroken, "Chunk 2 from", 1),
-        ([(b"\xff\xfe", {})], AnswerBroken, "not JSON (its Content-Type is not named)", 0),
+        ([(b"\xff\xfe", {})], AnswerBroken, "not JSON (its Content-Type is missing)", 0),
         ([(arrow(pa.table({"n": [1]}))[:99], {"Content-Type": ARROW})], AnswerBroken, "not an Arrow", 0),
         ([(b"", {"Content-Type": ARROW, "Lookback-Rows": "3"})], AnswerBroken, "0 of 3 rows", 0),
         ([(b'[{"n":1}]', {"Lookback-Rows": "many"}), (b"", {"Lookback-Rows-Sent": "2"})], AnswerBroken,

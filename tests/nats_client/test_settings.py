@@ -146,9 +146,9 @@ def test_what_cannot_be_read_is_not_shown(url: str) -> None:
         ("[connections.nats]", "is not a credentials file"),
         ("eyJ0eXAi.b.c", "It contains only a user JWT: set 'jwt' to it"),
         ("{seed}", "It contains only a seed: set 'nkey' to it"),
-        ("{seed part}", "has no whole user JWT"),
-        ("{jwt part}", "has no whole seed"),
-        ("{jwt part}{cut seed}", "has no whole seed"),
+        ("{seed part}", "has no complete user JWT"),
+        ("{jwt part}", "has no complete seed"),
+        ("{jwt part}{cut seed}", "has no complete seed"),
         ("{jwt part}{other seed}", "the user JWT and the seed belong to different users"),
         ("{jwt part}{account seed}", "does not contain a valid user seed"),
         ("{account jwt}{seed part}", "contains a JWT of type 'account'"),
@@ -189,7 +189,7 @@ def test_credentials_file_that_is_none(tmp_path: Path, text: str, said: str) -> 
 
 def test_unreadable_credentials_file() -> None:
     """A file that may not be read is told as such."""
-    with pytest.raises(SettingsError, match=r"credentials: the file '/proc/self/mem' cannot be read"):
+    with pytest.raises(SettingsError, match=r"credentials: cannot read the file '/proc/self/mem'"):
         Settings(credentials="/proc/self/mem").login()
 
 
