@@ -50,7 +50,7 @@ def open_page(server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         else:
             (tmp_path / "page.py").write_text(source)
         monkeypatch.setattr("components.pages.FOLDER", tmp_path)
-        monkeypatch.setattr("components.pages._looked", (tmp_path, 0.0, {}))  # the page is newer
+        monkeypatch.setattr("components.pages._listing", (tmp_path, 0.0, {}))  # the page is newer
         app = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=30)
         for name, value in query.items():
             app.query_params[name] = value

@@ -267,7 +267,7 @@ def test_pages_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "explore.py").write_text('"""My own Explore."""')
     (tmp_path / "comparison.py").touch()
     monkeypatch.setattr("components.pages.FOLDER", tmp_path)
-    monkeypatch.setattr("components.pages._looked", (tmp_path, 0.0, {}))
+    monkeypatch.setattr("components.pages._listing", (tmp_path, 0.0, {}))
     files = page_files()
     assert files[:3] == [tmp_path / "explore.py", tmp_path / "mine.py", ROOT / "pages" / "overview.py"]
     assert ROOT / "pages" / "history.py" in files

@@ -125,12 +125,12 @@ def test_no_consumer_left(tmp_path: Path, limit: Callable[[NatsServer], None], w
 FULL = {
     "of the server": (
         'jetstream {{ store_dir: "{}", max_mem: 0, max_file: 500000 }}',
-        "there is not enough memory left for it ('max_mem') (error code 10028)",
+        "the server does not have enough memory left ('max_mem') (error code 10028)",
     ),
     "of the account": (
         'jetstream {{ store_dir: "{}" }}\naccounts {{ A: {{ users: [{{user: a, password: a}}], '
         "jetstream: {{ max_file: 500000, max_mem: 500000, max_streams: 1 }} }} }}\nno_auth_user: a",
-        "the account has as many streams as it may ('max_streams') (error code 10027)",
+        "the account has its maximum number of streams ('max_streams') (error code 10027)",
     ),
 }
 

@@ -276,7 +276,7 @@ def test_without_a_server() -> None:
         feed = client.feed("S")
         assert not feed.wait(0.2)
         assert len(feed.snapshot()) == 0
-        assert "No answer" in str(client.state.error)
+        assert "Cannot reach" in str(client.state.error)
 
 
 def test_a_payload_that_breaks_the_decoder(

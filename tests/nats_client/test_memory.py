@@ -175,11 +175,11 @@ def test_both_readings_of_a_bucket_count(server: NatsServer) -> None:
         alone = watch.nbytes
         server.signal(signal.SIGSTOP)
         client._loop.call_soon_threadsafe(watch._consumer.start_over, "a test")
-        until(lambda: watch._anew is not None)
+        until(lambda: watch._rebuilt is not None)
         assert watch.nbytes >= alone
         assert len(watch.snapshot()["k"]) == 100_000
         server.signal(signal.SIGCONT)
-        until(lambda: watch._anew is None)
+        until(lambda: watch._rebuilt is None)
         assert watch.nbytes == alone
 
 

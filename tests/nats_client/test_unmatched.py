@@ -57,7 +57,7 @@ def test_transformed(server: NatsServer, client: Client) -> None:
     stream(server, "T", "t.*.*", "u.x", subject_transform=change)
     publish(server, "t.a.b", *numbered(1))
     told = hint(client, "T", "t.>")
-    assert "has a subject transform and stores messages under 'u.x', 'stored.*.*': ask for these" in told
+    assert "its subject transform stores messages under 'u.x', 'stored.*.*'. Use these subjects" in told
     feed = client.feed("T", "stored.>", look_back="PT1H")
     assert feed.wait(30)
     assert len(feed.snapshot()) == 1
@@ -68,7 +68,7 @@ def test_empty(server: NatsServer, client: Client) -> None:
     """Of a stream without a message nothing is said of subjects that it takes."""
     feed = client.feed("S", "s.a", look_back="PT1H")
     assert feed.wait(30)
-    until(lambda: feed._audit is not None and feed._audit.first is not None)
+    until(lambda: feed._stream_check is not None and feed._stream_check.first is not None)
     assert not feed.health.hint
 
 
