@@ -57,7 +57,7 @@ canary:
 	$(CANARY)/bin/python -m tests.browser
 	$(CANARY)/bin/python -m pytest -m "not real"
 	$(CANARY)/bin/python -m pytest tests/nats_client/test_patched_nats.py tests/nats_client/test_connection.py \
-		tests/nats_client/test_reader.py tests/nats_client/test_fast_path.py \
+		tests/nats_client/test_nats_py_faults.py tests/nats_client/test_bulk_parser.py \
 		tests/components/test_streamlit_internals.py tests/app/test_browser.py
 	rm -rf $(CANARY)
 

@@ -31,7 +31,7 @@ LONG = (
     "test_soak.py",
     "app/test_workflows_page.py",
     "app/test_untrusted.py",
-    "app/test_clean_hands.py",
+    "app/test_leaks.py",
     "app/test_hidden_tab.py",
     "deploy/test_scale.py",
     "app/test_burst.py",

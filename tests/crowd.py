@@ -37,7 +37,7 @@ NEXT_TO = {
     'rows = live("S", "s.live", look_back="PT1H")\n'
     'st.markdown("n=%d" % rows.snapshot.numbers("n")[-1])\nst.stop()\n',
     "goes_on.py": '"""Goes on."""\nimport streamlit as st\nfrom time import time\n'
-    "from components import live, newest_rows\nfrom components.data.live import look\n# more\n"
+    "from components import live, newest_rows\nfrom components.data.live import read_view\n# more\n"
     'rows = live("S", "s.live", look_back="PT1H")\nnewest_rows(rows)\n'
     'st.markdown("n=%d" % rows.snapshot.numbers("n")[-1])\n',
 }
@@ -430,9 +430,10 @@ def pages(folder: Path, others: set[str]) -> dict[str, str]:
     folder.mkdir()
     more = ""
     if "hostile" in others:
-        more += f'look("{HOSTILE}", look_back="PT1M")\nlook(None, "hostile.>", look_back="PT1M")\n'
+        more += f'read_view("{HOSTILE}", look_back="PT1M")\n'
+        more += 'read_view(None, "hostile.>", look_back="PT1M")\n'
     if "neighbour" in others:
-        more += f'look("{BIG}", f"big.{{{{again{{int(time() / 60)}}}}}}", look_back="PT1H")\n'
+        more += f'read_view("{BIG}", f"big.{{{{again{{int(time() / 60)}}}}}}", look_back="PT1H")\n'
     for name, source in NEXT_TO.items():
         (folder / name).write_text(source.replace("# more\n", more))
     return {"LOOKBACK_PAGES": str(folder)}

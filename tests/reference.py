@@ -1,4 +1,4 @@
-"""docs/reference.md out of the docstrings of `components`: `python -m tests.reference`."""
+"""Generates docs/reference.md from the docstrings of `components`: `python -m tests.reference`."""
 
 import inspect
 import re
@@ -7,11 +7,11 @@ from pathlib import Path
 import components
 
 FILE = Path(__file__).parent.parent / "docs" / "reference.md"
-MARK = "<!-- made of the docstrings from here on -->\n"
+MARK = "<!-- generated from the docstrings from here on -->\n"
 
 
 def reference() -> str:
-    """The whole document; what stands above MARK is kept."""
+    """The whole document. The text above MARK is kept."""
     kept = FILE.read_text().partition(MARK)[0]
     return kept + MARK + "".join(f"\n{_entry(name)}" for name in components.__all__)
 

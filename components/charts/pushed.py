@@ -14,7 +14,7 @@ from ..data.live import View
 from ..push.source import Source
 from ..push.tabs import Tab
 from ..words import in_zone, zone
-from .wire import NOTHING, State, step, with_header
+from .wire import NOTHING, Held, step, with_header
 
 VARY_EVERY = 0.25
 """Seconds between two looks at what of a chart's settings changes with the rows."""
@@ -72,10 +72,10 @@ class ChartSource(Source):
         self._varied = time.monotonic()
 
 
-class _Held(NamedTuple):
+class _Known(NamedTuple):
     """What a browser holds."""
 
-    chart: State
+    chart: Held
     clock: float
     """The server's clock minus our monotonic one, in seconds, as it was told."""
 
@@ -108,7 +108,7 @@ class ChartElement:
         unzoomed = chart.detail[0] and not zoom  # an empty message removes the finer bins
         if not flags and not _says(cells) and not unzoomed:
             return None
-        return _Held(now, told), with_header(bytes([flags]), header, cells)
+        return _Known(now, told), with_header(bytes([flags]), header, cells)
 
     def is_quick(self, held: Any) -> bool:
         """True unless all cells have to be encoded, finer ones worked out, or the bins are being updated."""

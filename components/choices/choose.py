@@ -25,7 +25,7 @@ def choose(
     The choice is in the URL as `?label=…` (lower case, hyphens for spaces), unless it is `default`. The first
     option does not count as a default, because options may come and go: it is written to the URL, so that a
     link keeps its meaning. If the URL names an unknown value, `own` accepts it; otherwise the default is used
-    and the viewer is told.
+    and a notice says so.
     """
     key = _key(label)
     if default not in options:

@@ -19,14 +19,14 @@ from nats_client.errors import ConnectionFailed
 
 from ..data.connection import client
 from ..words import bytes_text, plain
-from .run import HEIGHT, HISTORY, RECENT, WINDOW, Latency, Run, Side, find_run, own_run
+from .run import HEIGHT, HISTORY, RECENT, WINDOW, ComparisonRun, Latency, Side, find_run, own_run
 
 OURS, THEIRS = "This app", "NATS websocket client"
 FEW = 12  # series whose names fit into two lines
 LEAST, MOST = 1, 7  # range of the history's axis: powers of ten of bytes per second
 
 
-def comparison(rate: int, series: int, look_back: str) -> Run | None:
+def comparison(rate: int, series: int, look_back: str) -> ComparisonRun | None:
     """Publish `rate` messages per second over `series` series while this page is open, and compare both ways
     to draw the last `look_back`. None, with the reason on the page, if the service is missing."""
     run = own_run()
@@ -67,7 +67,7 @@ def compare_with(key: str) -> None:
         run.follow()
 
 
-def compared_charts(run: Run) -> None:
+def compared_charts(run: ComparisonRun) -> None:
     """Draw both halves side by side, below a sentence that says which takes fewer bytes."""
     st.html(f'<p class="lb-headline">{_headline(run)}</p>')
     root = urlsplit(st.context.url or "/").path.rpartition("/")[0]
@@ -83,7 +83,7 @@ def compared_charts(run: Run) -> None:
             st.iframe(address + query, height=height)
 
 
-def compared_figures(run: Run) -> None:
+def compared_figures(run: ComparisonRun) -> None:
     """Draw the cost of both sides, measured where it is sent: a table, and the last minutes as a chart."""
     rows = "".join(_row(*row) for row in _rows(run))
     st.html(
@@ -94,7 +94,7 @@ def compared_figures(run: Run) -> None:
     )
 
 
-def compared_notes(run: Run) -> None:
+def compared_notes(run: ComparisonRun) -> None:
     """Explain the figures, and what the websocket client does better."""
     arrives, payload = run.theirs.to_browser, run.theirs.payload.rate()
     here = f" Here it arrives {_milliseconds(arrives.median)} after it was published." if arrives else ""
@@ -128,7 +128,7 @@ def compared_notes(run: Run) -> None:
         )
 
 
-def _headline(run: Run) -> str:
+def _headline(run: ComparisonRun) -> str:
     noun = "message" if run.rate == 1 else "messages"
     rate = f"<b>{run.rate:,d}</b> {noun} a second in <b>{run.series:,d}</b> series"
     ratio = run.ratio.value()
@@ -160,7 +160,7 @@ class Cell:
     note: str = ""
 
 
-def _rows(run: Run) -> list[tuple[str, str, Cell, Cell]]:
+def _rows(run: ComparisonRun) -> list[tuple[str, str, Cell, Cell]]:
     published = run.published.rate()
     ours, theirs = st.get_option("server.enableWebsocketCompression"), run.compression
     words = {True: "compressed", False: "not compressed"}
@@ -215,7 +215,7 @@ def _row(name: str, of: str, *cells: Cell) -> str:
     return f'<tr><th scope="row">{escape(name)} <small>{escape(of)}</small></th>{drawn}</tr>'
 
 
-def _history(run: Run) -> str:
+def _history(run: ComparisonRun) -> str:
     """Bytes per second of both over the last minutes, on a logarithmic scale, as an image: Streamlit strips
     SVG from HTML."""
     marks = list(run.history)

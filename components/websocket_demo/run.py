@@ -166,8 +166,8 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Sent:
-    """The left half was sent rows."""
+class RowsSent:
+    """Rows that were sent to the left half."""
 
     by: Mapping[str, Traffic]
     """Its websockets."""
@@ -195,7 +195,7 @@ class Report:
     """True once its replay is done."""
 
 
-class Run:
+class ComparisonRun:
     """One open Comparison page. The page's script owns the figures. What the left half's script and the right
     half's routes report waits in a queue until that script runs next."""
 
@@ -221,7 +221,7 @@ class Run:
         """Name of the right half's connection."""
         self.history: deque[tuple[float, float | None, float | None]] = deque()
         self.token: Token | None = None
-        self._reported: deque[Sent | Report] = deque(maxlen=1000)
+        self._reported: deque[RowsSent | Report] = deque(maxlen=1000)
         self._ticket = ("", 0.0)  # and its expiry, on the monotonic clock
         self._issued: tuple[
             str, ...
@@ -253,7 +253,7 @@ class Run:
             self._ticket = secrets.token_urlsafe(18), time.monotonic() + TICKET_LIVES
         return self._ticket[0]
 
-    def hand_out(self, ticket: str, cookie: str) -> Token | None:
+    def redeem_ticket(self, ticket: str, cookie: str) -> Token | None:
         """The token, if `ticket` is shown for the first time or `cookie` is a token of this run; else
         None."""
         token, (right, ends) = self.token, self._ticket
@@ -387,10 +387,10 @@ class Run:
                 published = np.zeros(0)  # older rows were published before the page was open
             self._end = mark
             live = source.feed.health_of(source.look_back).phase == "following"
-            self._reported.append(Sent(traffic_of(tab.socket), frame, published, mark[0], live))
+            self._reported.append(RowsSent(traffic_of(tab.socket), frame, published, mark[0], live))
 
-    def _take(self, news: Sent | Report) -> None:
-        if isinstance(news, Sent):
+    def _take(self, news: RowsSent | Report) -> None:
+        if isinstance(news, RowsSent):
             self._traffic.update(news.by)
             self._chunks.append((news.frame, news.published))
             self._generation, self._live["ours"] = news.generation, news.live
@@ -455,21 +455,21 @@ def _sum(counts: Iterable[float | None]) -> float | None:
     return None if None in found else sum(each for each in found if each is not None)
 
 
-_runs: dict[str, Run] = {}
+_runs: dict[str, ComparisonRun] = {}
 
 
-def find_run(key: str, sign_in: Callable[[], str | None] = owner) -> Run | None:
+def find_run(key: str, sign_in: Callable[[], str | None] = owner) -> ComparisonRun | None:
     """The run with that key, if its page is open and it belongs to `sign_in` (by default the viewer's)."""
     run = _runs.get(key)
     return run if run is not None and run.alive and run.is_of(sign_in()) else None
 
 
-def own_run() -> Run:
+def own_run() -> ComparisonRun:
     """The run of this viewer's page; a new one if there is none or it has ended."""
     run = find_run(st.session_state.get("_comparison", ""))
     if run is not None:
         return run
-    run = Run()
+    run = ComparisonRun()
     for key, each in list(_runs.items()):
         if not each.alive:
             _runs.pop(key, None)

@@ -179,7 +179,7 @@ def test_app_starts_before_its_server(tmp_path: Path, tab: Page) -> None:
         with app(tmp_path, NATS_URL=server.url) as running:
             tab.goto(f"{running.url}/explore")
             expect(tab.locator("body")).to_contain_text(
-                "Check 'url' and that the server runs", timeout=30_000
+                "Check 'url', and that the server is running", timeout=30_000
             )
             server.start()
             publish(server, 5)

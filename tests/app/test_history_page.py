@@ -229,4 +229,4 @@ def test_a_service_of_another_client(server: NatsServer, tab: Page) -> None:
         ask(tab, "SELECT 100000")
         expect(tab.get_by_text("The total is not known")).to_be_visible(timeout=30_000)
         button(tab, "Stop").click()
-        alert(tab, "names no subject to stop it by, so it may go on")
+        alert(tab, "has no control subject, so its query may go on")

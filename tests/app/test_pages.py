@@ -118,10 +118,10 @@ def test_link_to_a_stream_that_is_gone(open_page) -> None:
     app = open_page(ROOT / "pages" / "explore.py", stream="GONE")
     assert not app.exception
     assert app.selectbox[0].value == "GONE"
-    assert "There is no stream 'GONE' on this server. The streams are 'METRICS', 'QUIET'." in texts(app)
+    assert "There is no stream 'GONE' in this account. The streams are 'METRICS', 'QUIET'." in texts(app)
     for page in ("explore", "alerts", "compare"):
         app = open_page(ROOT / "pages" / f"{page}.py", stream="a.b")
-        assert "'a.b' cannot be the name of a stream" in texts(app)
+        assert "'a.b' is not a valid stream name" in texts(app)
         assert not app.exception
 
 
@@ -139,21 +139,21 @@ def test_overview_of_a_real_server(open_page) -> None:
     [
         ('live("METRICS", look_back="5m")', "The look-back '5m' is not a duration."),
         ('live("METRIC")', "Did you mean 'METRICS'?"),
-        ('live("METRICS", "metrics..x")', "The subject 'metrics..x' is not one that NATS allows"),
+        ('live("METRICS", "metrics..x")', "The subject 'metrics..x' is not valid"),
         ('live("METRICS").latest("percnt")', "Did you mean 'percent'?"),
         ('line_chart(live("METRICS", "metrics.>"), y="host")', "holds texts, not numbers"),
         ('live("METRICS", decoder="xml")', "There is no decoder 'xml'."),
-        ('live("METRICS", "metrics.{}")', "The subject 'metrics.{}' has a token without a name."),
+        ('live("METRICS", "metrics.{}")', "The subject 'metrics.{}' has empty braces."),
         (
             'compare(live("METRICS"), "percent")',
-            "A look-back of PT5M does not hold 2 periods of PT1H: the first of them starts up to 2 hours "
-            'before now. Ask for look_back="PT2H".',
+            "The look-back PT5M is too short for 2 periods of PT1H: the first one starts up to 2 hours "
+            'before now. Use look_back="PT2H".',
         ),
         ('compare(live("METRICS", look_back="PT2H"), "percnt")', "Did you mean 'percent'?"),
         ('compare(live("METRICS"), "percent", "hour")', "The period 'hour' is not a duration."),
         (
             'line_chart(live("METRICS"), "percent", most=0)',
-            "A chart draws 1 to 100 series, so most=0 cannot be.",
+            "most=0 is not valid. A chart draws 1 to 100 series.",
         ),
         ("1 / 0", "This page failed: there is an error in page.py."),
         ("oh no", "This page failed: there is an error in page.py."),
@@ -181,7 +181,7 @@ def test_unknown_server_is_told(tmp_path: Path, open_page, monkeypatch: pytest.M
     """A server that is not there is named, without the password, and the page stays up."""
     monkeypatch.setenv("NATS_URL", "nats://me:secret-word@127.0.0.1:9")
     app = open_page('"""A page."""\nfrom components import live\nlive("METRICS")\n')
-    assert "No answer from the NATS server at nats://127.0.0.1:9" in texts(app)
+    assert "Cannot reach the NATS server at nats://127.0.0.1:9" in texts(app)
     assert "secret-word" not in str(app)
     assert not app.exception
 
@@ -190,7 +190,7 @@ def test_wrong_setting_is_told(open_page, monkeypatch: pytest.MonkeyPatch) -> No
     """A setting that cannot be read is named."""
     monkeypatch.setenv("NATS_CREDS", "/nowhere/me.creds")
     app = open_page('"""A page."""\nfrom components import live\nlive("METRICS")\n')
-    assert "The setting 'credentials' names '/nowhere/me.creds'" in texts(app)
+    assert "credentials: there is no file '/nowhere/me.creds'" in texts(app)
 
 
 def test_paused(open_page) -> None:
@@ -267,7 +267,7 @@ def test_pages_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "explore.py").write_text('"""My own Explore."""')
     (tmp_path / "comparison.py").touch()
     monkeypatch.setattr("components.pages.FOLDER", tmp_path)
-    monkeypatch.setattr("components.pages._looked", (tmp_path, 0.0, {}))
+    monkeypatch.setattr("components.pages._listing", (tmp_path, 0.0, {}))
     files = page_files()
     assert files[:3] == [tmp_path / "explore.py", tmp_path / "mine.py", ROOT / "pages" / "overview.py"]
     assert ROOT / "pages" / "history.py" in files

@@ -68,7 +68,7 @@ def test_no_services(open_page, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "No service answers." in texts(page)
     assert "'a.b' is not an endpoint of a service that answers. Nothing was sent." in texts(send(page, "a.b"))
     monkeypatch.setenv("LOOKBACK_ANY_SUBJECT", "true")
-    assert "Nobody listens to 'a.b'" in texts(send(page, "a.b"))
+    assert "No responders for 'a.b'" in texts(send(page, "a.b"))
     assert not page.exception
 
 
@@ -94,7 +94,7 @@ def test_answers_are_shown_as_what_they_are(server: NatsServer, open_page) -> No
         assert send(page, "tester.echo", "**words**").code[0].value == "**words**"
         assert "the pump is not primed (code 422)" in texts(send(page, "tester.fail"))
         page.number_input(key="request-timeout").set_value(0.1)
-        assert "No answer from 'tester.slow' within 0.1 s" in texts(send(page, "tester.slow", "1"))
+        assert "No reply from 'tester.slow' within 0.1 s" in texts(send(page, "tester.slow", "1"))
         assert not page.exception
 
 
@@ -113,8 +113,8 @@ ANNOUNCED = ("s.>", "s.a", "$JS.API.>", "$KV.b.*", ">", "*.a", "lamp.*.set", "la
         ("lamp.>.set", "is not an endpoint"),
         ("lamp.a b.set", "is not an endpoint"),
         ("lamp.log", "is not an endpoint"),
-        ("lamp.north.set", "Nobody listens to 'lamp.north.set'"),
-        ("lamp.log.a.b", "Nobody listens to 'lamp.log.a.b'"),
+        ("lamp.north.set", "No responders for 'lamp.north.set'"),
+        ("lamp.log.a.b", "No responders for 'lamp.log.a.b'"),
     ],
 )
 def test_hostile_service_opens_no_subject(server: NatsServer, open_page, subject: str, said: str) -> None:
@@ -151,11 +151,11 @@ def test_not_permitted(open_page, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with running_server(tmp_path / "strict", STRICT) as strict:
         monkeypatch.setenv("NATS_URL", strict.url)
         page = open_page(SERVICES.read_text())
-        assert "does not permit requests to '$SRV.PING'" in texts(page)
+        assert "is not permitted to send requests to '$SRV.PING'" in texts(page)
         assert "No service answers" not in texts(page)
-        assert "does not permit requests to '$SRV.PING'" in texts(send(page, "a.b"))
+        assert "is not permitted to send requests to '$SRV.PING'" in texts(send(page, "a.b"))
         monkeypatch.setenv("LOOKBACK_ANY_SUBJECT", "true")
-        assert "does not permit requests to 'a.b'" in texts(send(page, "a.b"))
+        assert "is not permitted to send requests to 'a.b'" in texts(send(page, "a.b"))
         assert not page.exception
 
 
@@ -169,11 +169,11 @@ def test_request_on_a_page(server: NatsServer, open_page) -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        ('request("tester.nobody")', "Nobody listens to 'tester.nobody'"),
+        ('request("tester.nobody")', "No responders for 'tester.nobody'"),
         ('request("tester.fail")', "the pump is not primed (code 422)"),
         ('request("tester.*")', "'tester.*' has a wildcard"),
-        ('request("tester.echo", {1})', "cannot be written as JSON"),
-        ('request("tester.echo", timeout=600)', "A request cannot wait 600 seconds"),
+        ('request("tester.echo", {1})', "cannot be encoded as JSON"),
+        ('request("tester.echo", timeout=600)', "The timeout 600 is not valid"),
     ],
 )
 def test_failures_are_drawn(server: NatsServer, open_page, call: str, said: str) -> None:
@@ -251,7 +251,7 @@ def test_in_a_browser(server: NatsServer, running: App, browser: Browser) -> Non
         assert [each["num_requests"] for each in stats(server) if each["name"] == "slow"] == [1]
         script.kill()
         send_by_hand(tab, "mirror.reverse", "stressed")
-        expect(tab.get_by_text("Nobody listens to 'mirror.reverse'")).to_be_visible(timeout=30_000)
+        expect(tab.get_by_text("No responders for 'mirror.reverse'")).to_be_visible(timeout=30_000)
         expect(tab.get_by_text("No longer answering: mirror (last answer ")).to_be_visible(timeout=30_000)
     assert not [url for url in asked if ":9/" in url]
     tab.goto("about:blank")

@@ -58,8 +58,8 @@ def test_mapping(open_page: Any) -> None:
     ("source", "said"),
     [
         ('values("settings")["cpuu"]', "The bucket 'settings' has no key 'cpuu'. Did you mean 'cpu'?"),
-        ('values("setting")', "There is no bucket 'setting' on this server. Did you mean 'settings'?"),
-        ('values("a.b")', "'a.b' cannot be the name of a bucket"),
+        ('values("setting")', "There is no bucket 'setting' in this account. Did you mean 'settings'?"),
+        ('values("a.b")', "'a.b' is not a valid bucket name"),
     ],
 )
 def test_mistakes_are_told(open_page: Any, source: str, said: str) -> None:
@@ -212,7 +212,7 @@ def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
         delete(server, "settings")
         expect(tab.locator(".lb-word")).to_have_text("Stopped", timeout=30_000)
         expect(tab.locator("[data-testid=stAlert]").first).to_contain_text(
-            "There is no bucket 'settings' on this server. There are no buckets yet. "
+            "There is no bucket 'settings' in this account. There are no buckets yet. "
             "The page keeps showing the last data."
         )
         expect(code(tab)).to_have_text("91")

@@ -191,7 +191,7 @@ def test_runs_in_a_browser(
         program.send_signal(signal.SIGKILL)
         expect(tab.locator(".lb-runs a").first).to_contain_text("Lost", timeout=30_000)
         tab.locator(".lb-runs a").first.click()
-        expect(tab.locator(".lb-facts")).to_contain_text("Last heard of", timeout=30_000)
+        expect(tab.locator(".lb-facts")).to_contain_text("Last seen", timeout=30_000)
         expect(tab.locator(".lb-steps .lb-state-lost")).to_have_count(2, timeout=30_000)
 
         start(HASHING, server.url, "--fail")

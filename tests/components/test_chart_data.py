@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.chart_end import read
-from components.charts.wire import Sent
+from components.charts.wire import ChartState
 from nats_client.errors import ColumnError, LookbackError
 from nats_client.series.bins import MOST, Bins, step_for
 from nats_client.table.values import NULL, Batch, is_null
@@ -96,7 +96,7 @@ class Browser:
 def everything(bins: Bins) -> Browser:
     """A browser that has just opened the page."""
     browser = Browser()
-    assert browser.receive(Sent().next(bins, {}))
+    assert browser.receive(ChartState().next(bins, {}))
     return browser
 
 
@@ -123,7 +123,7 @@ action = st.one_of(
 def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
     """After appends, late rows, evictions and lost messages a browser holds what a new one would get."""
     rows, bins, now = Rows(), Bins(("v",), "_subject", LOOK_BACK), 0
-    sent, browser = Sent(), Browser()
+    sent, browser = ChartState(), Browser()
     for what, lost in steps:
         if isinstance(what, list):
             rows.add([now + t for t, _, _ in what], [v for _, v, _ in what], [s for _, _, s in what])
@@ -160,7 +160,7 @@ def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
 
 def test_a_lost_message_is_asked_for_once() -> None:
     """A browser that missed a message says which it got last, and gets what changed since."""
-    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Sent(), Browser()
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), ChartState(), Browser()
     bins.update(rows.add(range(-200, -20), range(180)), NOW)
     assert browser.receive(sent.next(bins, {}))
     for i in range(20):
@@ -177,7 +177,7 @@ def test_a_lost_message_is_asked_for_once() -> None:
 
 def test_repeated_and_late_messages_change_nothing() -> None:
     """A message that comes again, or after a newer one, is left out."""
-    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Sent(), Browser()
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), ChartState(), Browser()
     messages = []
     for value in range(4):
         bins.update(rows.add([-1], [value]), NOW)
@@ -192,7 +192,7 @@ def test_a_browser_from_another_session_gets_everything() -> None:
     """After a restart of the server nothing that the browser got counts any more."""
     rows, bins, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Browser()
     bins.update(rows.add([-2, -1], [1, 2]), NOW)
-    first, second = Sent(), Sent()
+    first, second = ChartState(), ChartState()
     for _ in range(3):
         assert browser.receive(first.next(bins, {}))
     second.next(bins, {})
@@ -213,7 +213,7 @@ def test_finer_bins_are_those_of_the_rows(
     """Wherever a viewer zooms, and whatever rows come and go and messages are lost, a browser holds the least
     and the greatest value of each finer bin, or that it is null, and none when the whole is shown."""
     rows, bins, now = Rows(), Bins(("v",), "_subject", LOOK_BACK), 0
-    sent, browser = Sent(), Browser()
+    sent, browser = ChartState(), Browser()
     for what, zoom, lost in steps:
         if isinstance(what, list):
             rows.add([now + t / 10 for t, _, _ in what], [v for _, v, _ in what], [s for _, _, s in what])
@@ -271,7 +271,7 @@ def test_null_breaks_a_zoomed_line() -> None:
     times = [-10 + i * step / SECOND for i in range(6)]
     snapshot = rows.add(times, [1, NULL, 2, np.nan, 3, NULL], ["a"] * 6)
     bins.update(snapshot, NOW)
-    sent, browser = Sent(), Browser()
+    sent, browser = ChartState(), Browser()
     assert browser.receive(sent.next(bins, {}, snapshot, stretch))
     first = (NOW - 10 * SECOND) // step
     held = {bin_ - first: cell[0] for (_, bin_), cell in (browser.fine or {}).items()}
@@ -295,7 +295,7 @@ def test_viewers_of_one_stretch_share_its_bins() -> None:
     take = detail._take
     detail._take = lambda snapshot, number, *rest: (looked.append(number), take(snapshot, number, *rest))
     for start in (-100, -99, -98):
-        Sent().next(bins, {}, snapshot, (NOW + start * SECOND, NOW + (start + 20) * SECOND))
+        ChartState().next(bins, {}, snapshot, (NOW + start * SECOND, NOW + (start + 20) * SECOND))
     assert len(looked) == len(set(looked)) <= 6
 
 
@@ -342,7 +342,7 @@ def test_row_from_the_future_comes_of_age() -> None:
 
 def test_late_row_goes_into_its_bin() -> None:
     """A row that arrives late changes the past of browsers that hold it already."""
-    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Sent(), Browser()
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), ChartState(), Browser()
     bins.update(rows.add([-100, -50, 0], [1, 2, 3]), NOW)
     assert browser.receive(sent.next(bins, {}))
     bins.update(rows.add([-50], [9]), NOW)
@@ -352,7 +352,7 @@ def test_late_row_goes_into_its_bin() -> None:
 
 def test_new_series_brings_its_name() -> None:
     """A subject that appears later reaches browsers with its name and its values."""
-    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Sent(), Browser()
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), ChartState(), Browser()
     bins.update(rows.add([-2], [1]), NOW)
     assert browser.receive(sent.next(bins, {}))
     bins.update(rows.add([-1], [2], ["b<i>"]), NOW)
@@ -363,7 +363,7 @@ def test_new_series_brings_its_name() -> None:
 def test_older_rows_in_front_start_over() -> None:
     """When a longer look-back puts older rows in front, a browser gets the whole picture anew."""
     rows, older, bins = Rows(), Rows(), Bins(("v",), "_subject", LOOK_BACK)
-    sent, browser = Sent(), Browser()
+    sent, browser = ChartState(), Browser()
     bins.update(rows.add([-1], [2]), NOW)
     assert browser.receive(sent.next(bins, {}))
     older.add([-200], [1])
@@ -398,7 +398,7 @@ def test_busiest_series_are_drawn_and_the_rest_folded() -> None:
 
 def test_the_name_of_the_others_follows_their_number() -> None:
     """A browser hears how many others there are when one more comes, and when some have left the window."""
-    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK, most=1), Sent(), Browser()
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK, most=1), ChartState(), Browser()
     for now, subjects, name in [
         (0, ["a"] * 5 + ["b"], "1 other"),
         (100, ["a", "c", "d"], "3 others"),
@@ -445,7 +445,7 @@ def test_many_viewers_at_once() -> None:
     wrong: list[str] = []
 
     def viewer() -> None:
-        sent, browser = Sent(), Browser()
+        sent, browser = ChartState(), Browser()
         for _ in range(60):
             bins.update(rows.window.snapshot(), NOW)
             if not browser.receive(sent.next(bins, {})):

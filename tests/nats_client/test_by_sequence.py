@@ -93,7 +93,7 @@ ONE = "accounts { A: { users: [{user: a, password: a}], jetstream: { max_consume
 
 
 CONSUMERS = (
-    "A limit is reached: the account, or the stream, has as many consumers as it may ('max_consumers')"
+    "A limit was reached: the account or the stream has its maximum number of consumers ('max_consumers')"
 )
 
 
@@ -125,12 +125,12 @@ def test_no_consumer_left(tmp_path: Path, limit: Callable[[NatsServer], None], w
 FULL = {
     "of the server": (
         'jetstream {{ store_dir: "{}", max_mem: 0, max_file: 500000 }}',
-        "there is not enough memory left for it ('max_mem') (error code 10028)",
+        "the server does not have enough memory left ('max_mem') (error code 10028)",
     ),
     "of the account": (
         'jetstream {{ store_dir: "{}" }}\naccounts {{ A: {{ users: [{{user: a, password: a}}], '
         "jetstream: {{ max_file: 500000, max_mem: 500000, max_streams: 1 }} }} }}\nno_auth_user: a",
-        "the account has as many streams as it may ('max_streams') (error code 10027)",
+        "the account has its maximum number of streams ('max_streams') (error code 10027)",
     ),
 }
 
@@ -149,7 +149,7 @@ def test_no_room_left(tmp_path: Path, limit: str) -> None:
             assert len(feed.snapshot()) == stored
             assert (feed.health.phase, feed.health.by_sequence) == ("following", None)
             wanted = {"name": "M", "subjects": ["m.>"], "storage": "memory"}
-            with pytest.raises(RequestRefused, match=re.escape(f"A limit is reached: {said}")):
+            with pytest.raises(RequestRefused, match=re.escape(f"A limit was reached: {said}")):
                 client._call(client._connection.api("STREAM.CREATE.M", wanted))
 
 

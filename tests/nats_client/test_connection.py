@@ -1,4 +1,4 @@
-"""Logins that are refused, and connections that come back; test_ways_in.py has the ways in."""
+"""Logins that are refused, and connections that come back; test_connecting.py has the ways in."""
 
 import asyncio
 import logging
@@ -176,7 +176,7 @@ def test_permission_is_told_at_once(tmp_path: Path) -> None:
         with connected(url=server.url) as client:
             feed = client.feed("S")
             until(lambda: feed.health.why is not None, 2.5)
-            assert "does not permit requests to '$JS.API.CONSUMER.CREATE.S." in str(feed.health.why)
+            assert "is not permitted to send requests to '$JS.API.CONSUMER.CREATE.S." in str(feed.health.why)
 
 
 def test_no_jetstream_is_told(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_kill_while_live(server: NatsServer, client: Client) -> None:
         until(lambda: len(feed.window) > 100)
         server.kill()
         until(lambda: client.state.status == "reconnecting" and feed.health.phase == "reconnecting")
-        assert "Check 'url' and that the server runs" in str(client.state.error)
+        assert "Check 'url', and that the server is running" in str(client.state.error)
         assert len(feed.snapshot()) > 100
         time.sleep(1)
         server.start()
@@ -276,7 +276,7 @@ def test_without_a_server() -> None:
         feed = client.feed("S")
         assert not feed.wait(0.2)
         assert len(feed.snapshot()) == 0
-        assert "No answer" in str(client.state.error)
+        assert "Cannot reach" in str(client.state.error)
 
 
 def test_a_payload_that_breaks_the_decoder(

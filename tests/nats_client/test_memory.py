@@ -122,7 +122,7 @@ def test_what_is_read_meanwhile_stays_and_counts(server: NatsServer) -> None:
         client._loop.call_soon_threadsafe(held.wait)
         chosen.last_read -= 3600  # type: ignore[misc]
         next_to_it.last_read -= 1800  # type: ignore[misc]
-        memory.look()
+        memory.recount()
         assert chosen.nbytes > 0.1 * memory.ceiling
         while memory._held[chosen]:
             other.fill(10_000)
@@ -149,7 +149,7 @@ def test_a_closed_watch_holds_nothing(server: NatsServer) -> None:
         watch = client.values("b")
         assert watch.wait(30)
         kept = watch.snapshot()
-        memory.look()
+        memory.recount()
         before = memory.total
         assert before >= watch.nbytes > 20 * 100_000
         watch.last_read -= 3600
@@ -175,11 +175,11 @@ def test_both_readings_of_a_bucket_count(server: NatsServer) -> None:
         alone = watch.nbytes
         server.signal(signal.SIGSTOP)
         client._loop.call_soon_threadsafe(watch._consumer.start_over, "a test")
-        until(lambda: watch._anew is not None)
+        until(lambda: watch._rebuilt is not None)
         assert watch.nbytes >= alone
         assert len(watch.snapshot()["k"]) == 100_000
         server.signal(signal.SIGCONT)
-        until(lambda: watch._anew is None)
+        until(lambda: watch._rebuilt is None)
         assert watch.nbytes == alone
 
 

@@ -142,7 +142,7 @@ def test_times_of_all_kinds(server: NatsServer) -> None:
         assert feed.wait(30)
         assert (feed.frame().index == pd.Timestamp("2023-11-14T22:13:20Z")).tolist() == [True] * len(good)
         assert feed.health.malformed == len(bad) + 1
-        assert "no readable time in the field 't'" in feed.health.samples[-1].reason
+        assert "no valid time in the field 't'" in feed.health.samples[-1].reason
 
 
 json_values = st.recursive(

@@ -195,7 +195,7 @@ def test_what_is_live_is_not_old(server: NatsServer, client: Client) -> None:
     client._loop.call_soon_threadsafe(moves.wait, 60)
     try:
         until(lambda: feed.health.phase == "reconnecting")
-        assert "Nothing was heard" in str(feed.health.why)
+        assert "Nothing received" in str(feed.health.why)
     finally:
         moves.set()
     until(lambda: feed.health.phase == "following")

@@ -174,7 +174,7 @@ def test_no_archive_answers(server: NatsServer, database: Database, client: Clie
     feed = client.feed("S", look_back="PT1H", archive=ARCHIVE)
     assert feed.wait(30)
     assert sequences(feed) == list(range(21, 31))
-    assert "Nobody listens to 'history.query'" in str(feed.health.archive)
+    assert "No responders for 'history.query'" in str(feed.health.archive)
     with history(server, database):
         until(lambda: sequences(feed) == list(range(1, 31)))
         assert feed.health.archive is None

@@ -100,7 +100,7 @@ def test_another_account(tmp_path: Path) -> None:
 
 def test_contradicting_settings() -> None:
     """A domain and a prefix name the same thing twice; a prefix is a subject without wildcards."""
-    with pytest.raises(SettingsError, match="exclude each other"):
+    with pytest.raises(SettingsError, match="cannot be combined"):
         Settings(domain="hub", api_prefix="data.api")
     with pytest.raises(SettingsError, match="without wildcards"):
         Settings(api_prefix="data.>")

@@ -32,17 +32,17 @@ def removed(feed: Feed) -> int:
 def looked(feed: Feed) -> None:
     """Wait until the stream has been looked at anew, twice, so that what is said of it is of now."""
     seen = []
-    audit = feed._audit
-    assert audit is not None
-    find = audit._tell_holes
+    stream_check = feed._stream_check
+    assert stream_check is not None
+    find = stream_check._report_holes
 
     def noted() -> None:
         seen.append(feed.now())
         find()
 
-    audit._tell_holes = noted  # type: ignore[method-assign]
+    stream_check._report_holes = noted  # type: ignore[method-assign]
     until(lambda: len(seen) > 1)
-    audit._tell_holes = find  # type: ignore[method-assign]
+    stream_check._report_holes = find  # type: ignore[method-assign]
 
 
 def test_time_to_live(server: NatsServer, client: Client) -> None:
@@ -105,8 +105,8 @@ def test_older_rows_end_too(server: NatsServer, client: Client) -> None:
     until(lambda: sequences(feed) == [11])
     looked(feed)
     assert not feed.health.gaps
-    assert feed._audit is not None
-    until(lambda: not feed._audit.ends)
+    assert feed._stream_check is not None
+    until(lambda: not feed._stream_check.ends)
 
 
 def test_deleted_before_its_time(server: NatsServer, client: Client) -> None:

@@ -113,7 +113,7 @@ class Hands:
         }
 
 
-def test_clean_hands(tmp_path: Path) -> None:
+def test_nothing_leaks(tmp_path: Path) -> None:
     """Threads, tasks, consumers, subscriptions and open files are what they were; memory is flat."""
     (tmp_path / "pages").mkdir()
     monitor = free_port()

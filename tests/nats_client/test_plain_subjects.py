@@ -98,7 +98,7 @@ def test_permission(tmp_path: Path) -> None:
         with Client(Settings(url=server.url)) as client:
             feed = client.feed(None, "t.>")
             until(lambda: feed.health.phase == "stopped")
-            assert "does not permit to subscribe to 't.>'" in str(feed.health.why)
+            assert "is not permitted to subscribe to 't.>'" in str(feed.health.why)
             server.configure(users.format("t.>"))
             until(lambda: feed.health.phase == "following")
             say(server, "t.a", 1)
