@@ -370,7 +370,7 @@ def test_behind_a_proxy_on_another_port(context: BrowserContext, tmp_path: Path,
     port, own = free_port(), free_port()
     origins = f"http://127.0.0.1:{port}" if known else "no-origin"
     with (
-        app(tmp_path, port=own, STREAMLIT_SERVER_CORS_ALLOWED_ORIGINS=origins),
+        app(tmp_path, STREAMLIT_SERVER_PORT=str(own), STREAMLIT_SERVER_CORS_ALLOWED_ORIGINS=origins),
         proxied(tmp_path, port, own),
     ):
         comparison = Comparison(context, f"http://127.0.0.1:{port}", "?rate=20&series=5")
@@ -390,7 +390,10 @@ def test_websocket_through_the_proxy(context: BrowserContext, tmp_path: Path) ->
     port, own = free_port(), free_port()
     origin, where = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
     with app(
-        tmp_path, port=own, STREAMLIT_SERVER_CORS_ALLOWED_ORIGINS=origin, LOOKBACK_WEBSOCKET=f"{where}/"
+        tmp_path,
+        STREAMLIT_SERVER_PORT=str(own),
+        STREAMLIT_SERVER_CORS_ALLOWED_ORIGINS=origin,
+        LOOKBACK_WEBSOCKET=f"{where}/",
     ):
         ports = last_ports(tmp_path / "data")
         assert ports is not None
