@@ -4,10 +4,12 @@ import math
 import threading
 import time
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
+from components.data import live
 from nats_client.series.bins import Bins
 from nats_client.series.crossings import Crossings
 from nats_client.table.snapshot import Snapshot
@@ -124,9 +126,14 @@ SOURCES = {
 }
 
 
-def view(key: str) -> View:
+def view(key: str) -> live.View:
     """The rows as they are now."""
     if key == "leaving":  # begun by who looks at it first
         SOURCES[key] = SOURCES.get(key) or Leaving(key, ["stays", "too", "goes"])
     source = SOURCES[key]
-    return View(source, source.window.snapshot(), LOOK_BACK, time.time_ns())
+    return seen(source, time.time_ns())
+
+
+def seen(source: Source, now: int) -> live.View:
+    """The rows of a source, as a chart takes them."""
+    return cast("live.View", View(source, source.window.snapshot(), LOOK_BACK, now))
