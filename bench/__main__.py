@@ -214,6 +214,7 @@ def say(text: str) -> None:
 async def main(options: argparse.Namespace) -> None:
     """Run, print, keep."""
     task = asyncio.current_task()
+    assert task
     with contextlib.suppress(NotImplementedError):  # Windows; there Ctrl-C alone is caught
         for reason in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(reason, task.cancel)

@@ -9,7 +9,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,7 @@ SLICE = 0.02
 COUNT = RATE * SECONDS
 
 
-async def bursts(plan: Plan, _: str) -> dict[str, list[tuple[float, float]]]:
+async def bursts(plan: Plan, _url: str) -> dict[str, list[tuple[float, float]]]:
     """Sixty sessions look at one stream, at rest and then while bursts come: p95 of a refresh (ms), in both
     times; and messages a second, as they came into the window and as they were published. A round is a burst;
     its refreshes are those due until all its rows were on a page."""
@@ -80,7 +80,7 @@ async def arrived(seen: Path, total: int) -> None:
 
 
 @asynccontextmanager
-async def publisher(url: str) -> AsyncIterator:
+async def publisher(url: str) -> AsyncIterator[Callable[[], Awaitable[float]]]:
     """A process that publishes; gives what makes it publish one burst, and tells how long that took."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.burst", url),
@@ -91,15 +91,19 @@ async def publisher(url: str) -> AsyncIterator:
         preexec_fn=end_with_parent,
     )
 
+    assert process.stdin
+    assert process.stdout
+    requests, replies = process.stdin, process.stdout
+
     async def publish() -> float:
-        process.stdin.write(b"\n")
-        spent = float(await process.stdout.readline())
+        requests.write(b"\n")
+        spent = float(await replies.readline())
         if spent > 1.1 * SECONDS:
             raise RuntimeError(f"a burst of {SECONDS} s took {spent:.1f} s: this machine is too busy")
         return spent
 
     try:
-        await process.stdout.readline()
+        await replies.readline()
         yield publish
     finally:
         if process.returncode is None:

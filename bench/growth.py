@@ -156,7 +156,7 @@ async def measured(app: App, publisher: Publisher, point: Point, plan: Plan) -> 
     async with Audience(app.url, point.sessions) as audience:
         await full(audience, point, plan)
         await publisher.pace(strict=plan.strict)
-        all_runs, wanted = 0, (0.9 * plan.rounds * plan.steady - 1) * point.sessions
+        all_runs, wanted = 0.0, (0.9 * plan.rounds * plan.steady - 1) * point.sessions
         for _ in range(plan.rounds):
             before = (audience.message_bytes(), app.cpu_seconds(), audience.runs())
             await asyncio.sleep(plan.steady)
@@ -171,7 +171,7 @@ async def measured(app: App, publisher: Publisher, point: Point, plan: Plan) -> 
             rounds["memory_mib"].append(app.memory() / 2**20)
         pace = await publisher.pace(strict=plan.strict)
     if plan.strict and all_runs < wanted:
-        raise TooBusyError(f"{words(point)}: {all_runs} refreshes, fewer than {wanted:.0f}")
+        raise TooBusyError(f"{words(point)}: {all_runs:.0f} refreshes, fewer than {wanted:.0f}")
     return {
         **{column: round(median(values), 3) for column, values in rounds.items()},
         **{f"{column}_rounds": [round(value, 3) for value in values] for column, values in rounds.items()},

@@ -150,7 +150,8 @@ def row(each: dict[str, Any]) -> str:
 
 def what(each: dict[str, Any]) -> str:
     """A measure in words."""
-    return WHAT.get(each["measure"], each["measure"].replace("_", " "))
+    name: str = each["measure"]
+    return WHAT.get(name, name.replace("_", " "))
 
 
 def growth_tables(growth: dict[str, Any]) -> list[str]:
@@ -273,7 +274,9 @@ def times(value: float) -> str:
 
 def growth_plot(growth: dict[str, Any], ground: str) -> dict[str, Any]:
     """One panel for each cost, a line for each thing varied, against how many times its least it is."""
-    data, layout = [], {"height": 330, "margin": {"l": 50, "r": 20, "t": 70, "b": 60}, "annotations": []}
+    data = []
+    margin = {"l": 50, "r": 20, "t": 70, "b": 60}
+    layout: dict[str, Any] = {"height": 330, "margin": margin, "annotations": []}
     for panel, (cost, words) in enumerate(COSTS.items()):
         end = "" if panel == 0 else str(panel + 1)
         values = [point[cost] for line in growth["varied"].values() for point in line["points"]]

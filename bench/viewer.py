@@ -11,9 +11,11 @@ import time
 from dataclasses import dataclass, field
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.Delta_pb2 import Delta
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.typing import Origin, Subprotocol
 
 from bench.chart_end import Chart
 
@@ -71,15 +73,17 @@ class Viewer:
         # Chromium's offer, which the server takes up if it is set so. The library's own would ask for a
         # smaller window, which compresses less.
         offer = [ClientPerMessageDeflateFactory(client_max_window_bits=True)]
-        self.socket = await connect(
+        socket = await connect(
             self.url.replace("http", "ws", 1) + "/_stcore/stream",
-            origin=self.url,
-            subprotocols=["streamlit"],
+            origin=Origin(self.url),
+            subprotocols=[Subprotocol("streamlit")],
             compression=None,
             extensions=offer,
             max_size=None,
             create_connection=CountingConnection,
         )
+        assert isinstance(socket, CountingConnection)
+        self.socket = socket
         self.clock: str | None = None
         self.fragment = ""
         self.page = ""
@@ -136,7 +140,7 @@ class Viewer:
         self.sent_bytes += len(request)
         async with asyncio.timeout(PATIENCE):
             await self.socket.send(request)
-            while not self._receive(await self.socket.recv()):
+            while not self._receive(await self.socket.recv(decode=False)):
                 pass
         self.runs += 1
         self.cached = {name: run for name, run in self.cached.items() if run > self.runs - CACHED_RUNS}
@@ -161,7 +165,7 @@ class Viewer:
             self._see(message.delta)
         return False
 
-    def _see(self, delta: object) -> None:
+    def _see(self, delta: Delta) -> None:
         """Note the elements a browser would act on."""
         element = delta.new_element
         kind = element.WhichOneof("type")

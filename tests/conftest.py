@@ -43,7 +43,7 @@ processor."""
 
 STARTERS = {"server", "client", "browser", "certificates"}
 """Fixtures that start a program."""
-STARTS_NONE = {"tests.audit", "tests.waiting"}
+STARTS_NONE = {"tests.audit", "tests.coverage_report", "tests.waiting"}
 """Helpers of tests that start no program; the others are there for that."""
 
 settings.register_profile("patient", deadline=None)  # no test asserts an absolute time

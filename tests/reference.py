@@ -34,7 +34,9 @@ def _signature(function: object, *, method: bool = False) -> str:
     found = inspect.signature(function)  # type: ignore[arg-type]
     if method:
         found = found.replace(parameters=list(found.parameters.values())[1:])
-    return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", str(found)).replace("pandas.", "pd.")
+    # A type that only the type checker knows is a text in the source.
+    text = re.sub(r"-> '(.*)'$", r"-> \1", str(found))
+    return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text).replace("pandas.", "pd.")
 
 
 def _doc(thing: object) -> str:

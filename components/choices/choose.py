@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from ..words import plain
 from .address import asked, keep
+
+if TYPE_CHECKING:
+    # Streamlit exports no name for what st.tabs() returns.
+    from streamlit.elements.lib.mutable_tab_container import TabContainer
 
 
 def choose(
@@ -113,7 +117,7 @@ def choose_step(
     return step
 
 
-def choose_tab(labels: Sequence[str], *, name: str) -> Sequence[DeltaGenerator]:
+def choose_tab(labels: Sequence[str], *, name: str) -> "Sequence[TabContainer]":
     """Draw tabs of which one is open, by default the first. The attribute `open` of each is True or False, so
     that a page draws only the open one. The open tab is kept in the URL under `name`."""
     if name not in st.session_state:

@@ -55,7 +55,8 @@ def told(app: AppTest) -> str:
 def rows(app: AppTest) -> str:
     """How many rows the status line counts."""
     line = next(e.proto.body for e in app.get("html") if "lb-status" in e.proto.body)
-    return re.findall(r"<b>[\d,]+</b> rows in [^<]+", line)[0]
+    rows: str = re.findall(r"<b>[\d,]+</b> rows in [^<]+", line)[0]
+    return rows
 
 
 def drawn(app: AppTest) -> list[object]:
@@ -258,7 +259,7 @@ def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path
         ]
         until(lambda: shown(tab) == expected)
         for name in ("stream=A", "against=x", "show=Messages"):
-            until(lambda name=name: name in tab.evaluate("location.search"))
+            until(lambda: name in tab.evaluate("location.search"))
         other = browser.new_context().new_page()
         other.goto(tab.url)
         until(lambda: shown(other) == expected)

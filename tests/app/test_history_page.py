@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from services.history.database import Message
 from services.history.duckdb_file import DuckDb
@@ -52,7 +52,7 @@ def tab(browser: Browser, running: App) -> Iterator[Page]:
     tab.close()
 
 
-def button(tab: Page, name: str) -> object:
+def button(tab: Page, name: str) -> Locator:
     return tab.get_by_role("button", name=name, exact=True)
 
 

@@ -88,7 +88,7 @@ class Hands:
         script that is just over, or any other that ends by itself, is not in each look."""
         looks = []
         for _ in range(10):
-            looks.append(self._process.num_threads())
+            looks.append(int(self._process.num_threads()))
             await asyncio.sleep(0.2)
         return min(looks) - sum(name.startswith(SETTINGS) for name in names)
 

@@ -133,7 +133,9 @@ def ticket(tab: Page) -> str:
 def socket(running: App, **more: Any) -> ClientConnection:
     """A websocket of our own."""
     url = running.url.replace("http", "ws", 1) + "/lookback/push"
-    return connect(url, **{"origin": running.url, "max_size": None, **more})
+    options: dict[str, Any] = {"origin": running.url, "max_size": None, **more}
+    found: ClientConnection = connect(url, **options)
+    return found
 
 
 def code_of_end(ours: ClientConnection, seconds: float = 20) -> int | None:
@@ -178,7 +180,7 @@ def test_first_rows_and_a_new_column_make_it_run(
     nats.publish("later.a", b'{"n": 1}')
     for tab in tabs:
         tab.get_by_text("columns _subject n").wait_for()
-        until(lambda tab=tab: tab.evaluate(f"{CHART}?.series?.length === 1"))
+        tab.wait_for_function(f"{CHART}?.series?.length === 1")
     nats.publish("later.a", b'{"n": 2, "another": 3}')
     for tab in tabs:
         tab.get_by_text("columns _subject another n").wait_for()
@@ -238,7 +240,8 @@ def test_a_proxy_that_blocks_it(running: App, context: BrowserContext) -> None:
 def test_strangers(running: App, context: BrowserContext) -> None:
     """Without a ticket, with one that nobody has, or from another site nobody gets in."""
     opened(context, f"{running.url}/cheap")
-    for opening in ({"ticket": "x" * 24, "shown": {}}, {"ticket": None, "shown": {}}, {"shown": {}}):
+    openings: list[dict[str, object]] = [{"ticket": "x" * 24, "shown": {}}, {"ticket": None}, {"shown": {}}]
+    for opening in openings:
         with socket(running) as ours:
             ours.send(json.dumps(opening))
             assert code_of_end(ours) == NO_TICKET
@@ -339,12 +342,12 @@ def test_a_reader_that_stalls_has_no_queue(running: App, context: BrowserContext
         frames: list[bytes] = []
         while True:
             try:
-                frames.append(ours.recv(4))
+                frames.append(bytes(ours.recv(4, decode=False)))
             except TimeoutError:
                 break
         assert AHEAD - 1 <= len(frames) <= AHEAD
         ours.send(json.dumps({"got": start + len(frames) - 1}))
-        later = ours.recv(10)
+        later = bytes(ours.recv(10, decode=False))
         assert later[0] == (start + len(frames)) & 255
         assert len(later) > len(frames[-1])  # several cells
 
@@ -353,7 +356,7 @@ def test_ticket_of_another_person(stage: Stage) -> None:
     """A ticket counts only with the cookies of the sign-in whose tab has it."""
     one, other = stage.person("owner", "operators"), stage.person("thief", "operators")
     for person in (one, other):
-        until(lambda person=person: person.tab.evaluate(f"Boolean({CHART}?.drawn)"))
+        person.tab.wait_for_function(f"Boolean({CHART}?.drawn)")
     stolen = ticket(one.tab)
     cookies = {
         person: "; ".join(f"{c['name']}={c['value']}" for c in person.context.cookies())
@@ -372,7 +375,7 @@ def test_sign_out_ends_it(stage: Stage) -> None:
     """A sign-out ends the websockets of all tabs of that sign-in at once, and nobody else's."""
     one, other = stage.person("leaver", "operators"), stage.person("stayer", "operators")
     for person in (one, other):
-        until(lambda person=person: person.tab.evaluate(f"Boolean({CHART}?.drawn)"))
+        person.tab.wait_for_function(f"Boolean({CHART}?.drawn)")
     shown = ticket(one.tab)
     cookies = "; ".join(f"{c['name']}={c['value']}" for c in one.context.cookies())
     second = one.open()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from nats.js.api import KeyValueConfig
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from tests.app.test_pages import ROOT, texts, the_status
 from tests.app.test_untrusted import FOUND, MARKUP
@@ -202,7 +202,12 @@ def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
     with app(tmp_path, NATS_URL=server.url) as running, chromium() as browser:
         tab = browser.new_page()
         tab.on("request", lambda request: elsewhere.append(request.url))
-        tab.on("dialog", lambda dialog: (bad.append(dialog.message), dialog.dismiss()))
+
+        def refuse(dialog: Dialog) -> None:
+            bad.append(dialog.message)
+            dialog.dismiss()
+
+        tab.on("dialog", refuse)
         tab.add_init_script("window.hacked = () => alert('hacked')")
         tab.goto(f"{running.url}/values")
         expect(code(tab)).to_have_text("90", timeout=30_000)

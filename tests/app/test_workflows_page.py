@@ -249,7 +249,7 @@ def test_a_click_outlives_a_refresh_under_way(server: NatsServer, pages: Path, t
             held = None
             expect(tab.locator(shown)).to_be_visible(timeout=30_000)
             before = tab.locator(".lb-status").inner_html()
-            until(lambda before=before: tab.locator(".lb-status").inner_html() != before)
+            until(lambda: tab.locator(".lb-status").inner_html() != before)
             expect(tab.locator(shown)).to_be_visible()
             assert ("run=" in tab.url) is (shown == ".lb-facts")
         tab.goto("about:blank")

@@ -1,7 +1,8 @@
 """What a chart is sent: nothing is lost, whatever the order of rows and whatever messages go missing."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from bench.chart_end import read
 from components.charts.wire import ChartState
 from nats_client.errors import ColumnError, LookbackError
 from nats_client.series.bins import MOST, Bins, step_for
-from nats_client.table.values import NULL, Batch, is_null
+from nats_client.table.snapshot import Snapshot
+from nats_client.table.values import NULL, Batch, Floats, is_null
 from nats_client.table.window import Window
 
 LOOK_BACK = pd.Timedelta("PT5M")
@@ -28,15 +30,20 @@ class Rows:
         self.window = Window()
         self.seq = 0
 
-    def add(self, times: Sequence[float], values: Sequence[float], subjects: Sequence[str] | None = None):
+    def add(
+        self,
+        times: Sequence[float] | Floats,
+        values: Sequence[float] | Floats,
+        subjects: Sequence[str] | None = None,
+    ) -> Snapshot:
         """Append rows; returns the snapshot."""
         seq = np.arange(self.seq, self.seq + len(times), dtype=np.int64)
         self.seq += len(times)
         time = (NOW + np.asarray(times, dtype=np.float64) * SECOND).astype(np.int64)
-        values = {"v": np.asarray(values, dtype=np.float64)}
+        numbers = {"v": np.asarray(values, dtype=np.float64)}
         subject = subjects if subjects is not None else ["a"] * len(times)
         # Received in the order of the sequence, whatever time the rows are about.
-        self.window.append(Batch(seq, seq, time, subject, values))
+        self.window.append(Batch(seq, seq, time, subject, numbers))
         return self.window.snapshot()
 
 
@@ -100,7 +107,9 @@ def everything(bins: Bins) -> Browser:
     return browser
 
 
-def filled(times: Sequence[float], values: Sequence[float], subjects: Sequence[str] | None = None) -> Bins:
+def filled(
+    times: Sequence[float] | Floats, values: Sequence[float] | Floats, subjects: Sequence[str] | None = None
+) -> Bins:
     """Bins of a window with these rows."""
     bins = Bins(("v",), "_subject", LOOK_BACK)
     bins.update(Rows().add(times, values, subjects), NOW)
@@ -145,7 +154,7 @@ def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
             assert browser.receive(sent.next(bins, {"title": "t"}))
         assert browser.config == {"title": "t"}
         assert browser.by_name() == everything(bins).by_name()
-        held = {}
+        held: dict[tuple[str, int], list[float]] = {}
         codes, labels = snapshot.codes("_subject") if len(snapshot) else (np.zeros(0), [])
         values = snapshot.numbers("v") if len(snapshot) else np.zeros(0)
         for time, code, value in zip(snapshot.times(), codes, values, strict=True):
@@ -167,6 +176,7 @@ def test_a_lost_message_is_asked_for_once() -> None:
         bins.update(rows.add([i - 20], [i]), NOW)
         message = sent.next(bins, {})
         if i % 4 != 1 and not browser.receive(message):
+            assert browser.sender is not None
             sent.go_back(browser.sender, browser.number)
             message = sent.next(bins, {})
             assert len(read(message).cells) == 2
@@ -197,6 +207,7 @@ def test_a_browser_from_another_session_gets_everything() -> None:
         assert browser.receive(first.next(bins, {}))
     second.next(bins, {})
     assert not browser.receive(second.next(bins, {}))
+    assert browser.sender is not None
     second.go_back(browser.sender, browser.number)
     assert browser.receive(second.next(bins, {}))
     assert browser.by_name() == everything(bins).by_name()
@@ -251,6 +262,7 @@ def test_finer_bins_are_those_of_the_rows(
                     held.setdefault((labels[code], time // step), []).append(value)
                 elif is_null(np.array([value]))[0]:
                     nulls.add((labels[code], time // step))
+        assert browser.fine is not None
         shown = {(browser.names[row], number): cell for (row, number), cell in browser.fine.items()}
         for key, some in held.items():
             low, high = shown[key]
@@ -283,17 +295,22 @@ def test_null_breaks_a_zoomed_line() -> None:
     assert (browser.fine or {})[0, first + 1] == (7, 7)
 
 
-def test_viewers_of_one_stretch_share_its_bins() -> None:
+def test_viewers_of_one_stretch_share_its_bins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a stretch that a viewer looks at, the next one who looks about there costs no look at the rows; a
     stretch further on costs only what was not looked at before."""
     rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
-    snapshot = rows.add(np.arange(-300, 0, 0.01), np.arange(30_000), ["a"] * 30_000)
+    snapshot = rows.add(np.arange(-300, 0, 0.01), np.arange(30_000.0), ["a"] * 30_000)
     bins.update(snapshot, NOW)
     looked: list[int] = []
     detail = bins.detail(20 * SECOND)
     assert detail is not None
     take = detail._take
-    detail._take = lambda snapshot, number, *rest: (looked.append(number), take(snapshot, number, *rest))
+
+    def noted(snapshot: Snapshot, number: int, *rest: Any) -> None:
+        looked.append(number)
+        take(snapshot, number, *rest)
+
+    monkeypatch.setattr(detail, "_take", noted)
     for start in (-100, -99, -98):
         ChartState().next(bins, {}, snapshot, (NOW + start * SECOND, NOW + (start + 20) * SECOND))
     assert len(looked) == len(set(looked)) <= 6
@@ -313,8 +330,9 @@ def test_spike_stays_visible() -> None:
 
 def test_large_counters_keep_their_steps() -> None:
     """A counter near 1.7e12 that moves by ones is drawn exactly."""
-    cells = everything(filled(range(-100, 0), 1.7e12 + np.arange(100))).by_name()["a"]
-    assert sorted(low for low, _ in cells.values()) == (1.7e12 + np.arange(100)).tolist()
+    counter = 1.7e12 + np.arange(100.0)
+    cells = everything(filled(range(-100, 0), counter)).by_name()["a"]
+    assert sorted(low for low, _ in cells.values()) == counter.tolist()
 
 
 def test_first_outlier_does_not_blur_the_rest() -> None:
@@ -434,7 +452,7 @@ def test_busier_series_take_the_place_of_quieter_ones() -> None:
 
 def test_how_many_series_is_checked() -> None:
     """A number of series that no chart draws is refused, with the ones that it may be."""
-    for most in (0, 101, -1, "20"):
+    for most in cast("list[int]", [0, 101, -1, "20"]):
         with pytest.raises(LookbackError, match="draws 1 to 100 series"):
             Bins(("v",), None, LOOK_BACK, most=most)
 
@@ -455,7 +473,7 @@ def test_many_viewers_at_once() -> None:
         pictures.append(browser.by_name())
 
     rows.add([-299], [0])
-    pictures: list[object] = []
+    pictures: list[Sized] = []
     threads = [threading.Thread(target=viewer) for _ in range(6)]
     for thread in threads:
         thread.start()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -97,7 +98,7 @@ def refreshes(tab: Page, count: int) -> None:
     version = f"({chart}?.number ?? 0) + ({chart}?.frame ?? 0)"
     for _ in range(count):
         before = tab.evaluate(version)
-        until(lambda before=before: tab.evaluate(version) > before)
+        until(lambda: tab.evaluate(version) > before)
 
 
 def drag(tab: Page, start: float, end: float, *, release: bool = True) -> None:
@@ -155,7 +156,7 @@ def width(tab: Page) -> float:
     return float(end - start)
 
 
-def lookback(tab: Page, expression: str) -> object:
+def lookback(tab: Page, expression: str) -> Any:
     """What JavaScript says of the chart, as `chart`."""
     return tab.locator(CHART).first.evaluate(
         f"el => {{ const chart = el.parentElement.lookback; return {expression} }}"
@@ -246,9 +247,9 @@ def test_lost_repeated_and_late_messages_heal(url: str, tab: Page, browser: Brow
     (new, *_), (healed, *_) = held
     oldest, now = max(oldest for _, oldest, _ in held), min(now for *_, now in held)
     assert oldest < now - 100
-    for name, cells in new.items():
-        for number in map(str, range(oldest, now - 20)):  # later ones are still to come
-            assert healed[name].get(number) == cells.get(number)
+    for series, cells in new.items():
+        for at in map(str, range(oldest, now - 20)):  # later ones are still to come
+            assert healed[series].get(at) == cells.get(at)
 
 
 def test_refresh_does_not_break_a_drag(url: str, tab: Page) -> None:

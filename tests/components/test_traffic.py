@@ -16,7 +16,7 @@ from components.web.traffic import Count, Traffic
 from tests.running import free_port
 from tests.waiting import until
 
-MESSAGES = [b"x" * 3000, os.urandom(2000), "täxt" * 100, b"", b"x" * 3000]
+MESSAGES: list[bytes | str] = [b"x" * 3000, os.urandom(2000), "täxt" * 100, b"", b"x" * 3000]
 
 
 class Counting(ClientConnection):
@@ -66,6 +66,7 @@ def test_counts_what_arrives(compressed: bool) -> None:
             heard = [await socket.recv() for _ in MESSAGES]
             await asyncio.sleep(0.2)
             (counted,) = traffic._open.values()
+            assert isinstance(socket, Counting)
             found = replace(counted), socket.wire, heard
         server.should_exit = True
         await serving

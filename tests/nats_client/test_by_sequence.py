@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nats_client import Client, Feed, Settings
+from nats_client import Client, Feed, NamedFeed, Settings
 from nats_client.errors import RequestRefused
 from tests.cluster import running_cluster
 from tests.jetstream import api, change, messages, publish, stream, work, worker
@@ -21,12 +21,13 @@ from tests.waiting import until
 def opened(client: Client, name: str, subject: str | None = None) -> Feed:
     """A feed that has caught up."""
     feed = client.feed(name, subject, look_back="PT1H")
+    assert isinstance(feed, Feed)
     assert feed.wait(30)
     assert feed.health.phase == "following", feed.health.why
     return feed
 
 
-def values(feed: Feed) -> list[int]:
+def values(feed: Feed | NamedFeed) -> list[int]:
     """The numbers that the feed's rows carry."""
     rows = feed.snapshot()
     return [int(value) for value in rows.numbers("n")] if "n" in rows.columns else []
@@ -288,7 +289,7 @@ def test_replicated(tmp_path: Path) -> None:
             for name in "LIW":
                 publish(cluster, f"{name}.a", *numbered(5, 10))
             for feed in feeds.values():
-                until(lambda feed=feed: values(feed) == list(range(15)), 60)
+                until(lambda: values(feed) == list(range(15)), 60)
             for name in "LIW":
                 assert messages(cluster, name) == 15
                 assert [json.loads(each)["n"] for each in work(cluster, name, 15)] == list(range(15))

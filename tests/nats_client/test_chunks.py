@@ -172,7 +172,7 @@ def test_arrow_of_odd_kinds(server: NatsServer, client: Client) -> None:
 def test_empty(server: NatsServer, client: Client) -> None:
     """A zero-byte message first is an empty answer, with or without a total."""
     for headers in ({}, {"Lookback_Rows": "0"}):
-        query = ended(client, server.url, lambda asked, headers=headers: asked.end(**headers))
+        query = ended(client, server.url, lambda asked: asked.end(**headers))
         assert (query.state, query.rows, query.progress, len(query.frame())) == ("done", 0, 1, 0)
 
 
@@ -357,7 +357,11 @@ def test_services_that_cannot_be_told(server: NatsServer, client: Client) -> Non
 
 def test_ceilings(server: NatsServer) -> None:
     """An answer larger than what is kept is stopped at the service; the first rows stay and it says so."""
-    for limits, words in (({"feed_rows": 55}, "55 rows"), ({"feed_memory": 2000}, "2,000 bytes")):
+    ceilings: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"feed_rows": 55}, "55 rows"),
+        ({"feed_memory": 2000}, "2,000 bytes"),
+    )
+    for limits, words in ceilings:
         with Client(Settings(url=server.url, **limits)) as client, service(server.url, endless) as running:
             query = client.query(SUBJECT, b"")
             assert query.wait(30)
@@ -366,7 +370,7 @@ def test_ceilings(server: NatsServer) -> None:
             assert words in str(query.error)
             assert query.frame()["n"].tolist() == list(range(query.rows))
             assert query.rows == 55 or query.rows * 16 <= 2000
-            until(lambda running=running: "stop" in running.told())
+            until(lambda: "stop" in running.told())
 
 
 def test_nobody_listens(client: Client) -> None:

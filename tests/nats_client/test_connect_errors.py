@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -271,7 +272,7 @@ def test_connection_limits(tmp_path: Path, login: Login) -> None:
         ),
     ],
 )
-def test_no_jetstream(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+def test_no_jetstream(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
     """An account without JetStream, a domain or a prefix that is not there: told by feeds and by lists."""
     accounts = "accounts { A { users: [ { user: me, password: x } ] }, B { jetstream: enabled } }"
     with (

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -23,7 +24,7 @@ from nats_client.series.periods import (
     reach,
     step_of,
 )
-from nats_client.table.values import Batch
+from nats_client.table.values import Batch, Values
 from nats_client.table.window import Window
 
 SECOND = 10**9
@@ -134,7 +135,7 @@ def test_a_look_back_that_is_too_short_names_the_one_that_is_needed() -> None:
     )
     with pytest.raises(LookbackError, match=re.escape(said)):
         check_reach(parse_duration("PT90M"), parse_duration("PT1H"), 1)
-    for earlier in (0, MOST_EARLIER + 1, "1"):
+    for earlier in cast("list[int]", [0, MOST_EARLIER + 1, "1"]):
         with pytest.raises(LookbackError, match="1 to 30 earlier ones"):
             reach(parse_duration("PT1H"), earlier)
     with pytest.raises(LookbackError, match="31 periods of 28 days are 868 days"):
@@ -170,7 +171,10 @@ def window(rows: list[tuple[int, str | None, float]], now: int) -> Window:
     made = Window()
     times = np.array([now + seconds * SECOND for seconds, _, _ in rows], dtype=np.int64)
     seq = np.arange(len(rows), dtype=np.int64)
-    values = {"v": np.array([v for _, _, v in rows], dtype=np.float64), "host": [host for _, host, _ in rows]}
+    values: dict[str, Values] = {
+        "v": np.array([v for _, _, v in rows], dtype=np.float64),
+        "host": [host for _, host, _ in rows],
+    }
     made.append(Batch(seq, np.full(len(rows), now), times, ["s"] * len(rows), values))
     return made
 

@@ -16,7 +16,8 @@ def follow(client: Client, stream: str, count: int) -> list[float]:
     """The numbers of the stream's rows, once there are `count`."""
     feed = client.feed(stream, look_back="PT1H")
     until(lambda: len(feed.snapshot()) == count and feed.health.phase == "following")
-    return feed.snapshot().numbers("n").tolist()
+    found: list[float] = feed.snapshot().numbers("n").tolist()
+    return found
 
 
 def test_mirror_and_source(tmp_path: Path) -> None:

@@ -179,9 +179,9 @@ def test_what_is_not_needed(tmp_path: Path, subject: str, caplog: pytest.LogCapt
         until(lambda: values.snapshot().get("key") == 1)
         for _ in range(2):
             for info in server.run(lambda nc: nc.jetstream().consumers_info("S")):
-                server.run(lambda nc, name=info.name: nc.jetstream().delete_consumer("S", name))
+                server.run(lambda nc: nc.jetstream().delete_consumer("S", info.name))
             restarts = feed.health.restarts
-            until(lambda seen=restarts: feed.health.restarts > seen)
+            until(lambda: feed.health.restarts > restarts)
         server.publish("s.a", *numbered(5, 5))
         until(lambda: len(feed.snapshot()) == 10)
         assert feed.health.phase == "following"
@@ -288,7 +288,7 @@ def test_documented_rights_suffice(tmp_path: Path) -> None:
             feed, some = client.feed("METRICS"), client.feed("METRICS", "metrics.*")
             plain, values = client.feed(None, "sensors.>"), client.values("settings")
             for each in (feed, some):
-                until(lambda each=each: len(each.snapshot()) == 5)
+                until(lambda: len(each.snapshot()) == 5)
             until(lambda: plain.health.phase == "following" and values.snapshot().get("key") == 1)
             server.run(lambda nc: nc.publish("sensors.a", b'{"n": 1}'))
             until(lambda: len(plain.snapshot()) == 1)
@@ -365,7 +365,7 @@ def test_permission_is_taken_away(tmp_path: Path, taken: str, told: str) -> None
             server.configure(taken)
             if "CONSUMER" in told:  # a consumer that stands needs no permission; only its successor does
                 for info in server.run(lambda nc: nc.jetstream().consumers_info("S")):
-                    server.run(lambda nc, name=info.name: nc.jetstream().delete_consumer("S", name))
+                    server.run(lambda nc: nc.jetstream().delete_consumer("S", info.name))
             until(lambda: told in str(feed.health.why) and feed.health.phase == "stopped")
             assert "is not permitted" in str(feed.health.why)
             server.publish("s.a", *numbered(5, 5))

@@ -279,7 +279,7 @@ def test_the_connection_before_is_closed(tmp_path: Path) -> None:
         until(lambda: feed.health.phase == "following")
         for _ in range(3):
             began = minted(service)
-            until(lambda began=began: minted(service) > began)
+            until(lambda: minted(service) > began)
             assert client.state.status == "connected"
             until(lambda: len(client._connection._before) == 0)
             assert feed.health.phase == "following"

@@ -97,7 +97,8 @@ def test_each_message_once_in_order_or_a_doubt(
     """Whatever is lost, doubled, moved or purged, and however often the consumer is made anew: all that the
     stream still holds is delivered, each sequence once and in order; a consumer whose messages did not arrive
     as they were sent is put in doubt; and without a filter each message that was purged unread is counted."""
-    at, delivered, gone = Position(), [], 0
+    delivered: list[int] = []
+    at, gone = Position(), 0
     for faults, purged, split in [*tries, ([], set(), 0)]:
         tracker, at = Tracker(None), Position(at.last, known_at=at.known_at)
         held = held - purged
@@ -197,7 +198,7 @@ def test_status_messages() -> None:
 def test_what_is_behind_a_doubt_is_not_taken() -> None:
     """What came before a doubt is delivered, what came after it is not."""
     sent = acks_of([1, 2, 3, 4])
-    for parts in ([run([*sent[:2], sent[3]])], [run(sent[:2]), single(sent[3]), run(sent[2:3])]):
+    for parts in ((run([*sent[:2], sent[3]]),), (run(sent[:2]), single(sent[3]), run(sent[2:3]))):
         taken = Tracker(None).take(parts, Position(), None)
         assert list(taken.raw.seq) == [1, 2]
         assert taken.at.last == 2

@@ -85,7 +85,7 @@ def test_figures(server: NatsServer, client: Client) -> None:
         assert str(instance.started.tz) == "UTC"
         fail = endpoints(found)["fail"]
         assert (fail.subject, fail.queue_group, fail.metadata) == ("tester.fail", "q", {"kind": "fail"})
-        table = found.frame().groupby("endpoint").sum(numeric_only=True)
+        table: Any = found.frame().groupby("endpoint").sum(numeric_only=True)
         assert table.loc["echo", ["requests", "errors"]].tolist() == [50, 0]
         assert table.loc["fail", ["requests", "errors"]].tolist() == [50, 50]
         assert table.loc["fail", "errors_per_s"] == pytest.approx(table.loc["fail", "requests_per_s"])

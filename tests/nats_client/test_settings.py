@@ -1,6 +1,7 @@
 """Settings: what is wrong is named, secrets never are."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -236,8 +237,9 @@ def test_jwt_and_seed(tmp_path: Path) -> None:
 def test_secret_in_the_wrong_place(setting: str) -> None:
     """A seed that stands where a path should is not shown."""
     seed = Key.new("user").seed
+    given: dict[str, Any] = {setting: seed, **({"nkey": seed} if setting == "jwt" else {})}
     with pytest.raises(SettingsError) as caught:
-        Settings(**{setting: seed, **({"nkey": seed} if setting == "jwt" else {})}).login()
+        Settings(**given).login()
     assert seed not in str(caught.value)
     assert setting in str(caught.value)
 

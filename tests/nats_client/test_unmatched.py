@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from nats_client import Client
+from nats_client import Client, Feed
 from nats_client.streams.unmatched import stored_under
 from nats_client.subjects import matches, overlap, within
 from tests.jetstream import api, publish, stream
@@ -67,6 +67,7 @@ def test_transformed(server: NatsServer, client: Client) -> None:
 def test_empty(server: NatsServer, client: Client) -> None:
     """Of a stream without a message nothing is said of subjects that it takes."""
     feed = client.feed("S", "s.a", look_back="PT1H")
+    assert isinstance(feed, Feed)
     assert feed.wait(30)
     until(lambda: feed._stream_check is not None and feed._stream_check.first is not None)
     assert not feed.health.hint

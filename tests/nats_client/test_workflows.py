@@ -120,7 +120,7 @@ def test_losses(kept: list[int], beats: list[Event]) -> None:
     parts = [later, *later.jobs, *later.steps]
     assert all(part.status != "running" for part in parts)
     assert all(part.seconds is None or part.seconds >= 0 for part in parts)
-    assert all(part.took(now) is None or part.took(now) >= 0 for part in [run, *run.jobs, *run.steps])
+    assert all((part.took(now) or 0) >= 0 for part in [run, *run.jobs, *run.steps])
 
 
 JSON = st.one_of(
@@ -156,7 +156,7 @@ def test_anything_goes(events: list[tuple[list[str], dict[str, Any], float, floa
     all_of_it = snapshot(made)
     for run in with_heartbeats(read_runs(all_of_it), all_of_it):
         assert run.at(START).at(START) == run.at(START)
-        assert run.took(START) is None or run.took(START) >= 0
+        assert (run.took(START) or 0) >= 0
     read_log(all_of_it).lines(search="x")
     count_missing(all_of_it, all_of_it, "w.1", START)
 

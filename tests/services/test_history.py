@@ -12,7 +12,6 @@ from typing import Any
 import nats.errors
 import psutil
 import pytest
-from stand_ins import App
 
 from nats_client import Client, Settings
 from nats_client.requests.result_table import ARROW
@@ -26,6 +25,7 @@ from tests.embedded import login
 from tests.nats import NatsServer, running_server
 from tests.node import node
 from tests.postgres import PASSWORD, READER, PostgresServer
+from tests.services.stand_ins import App
 from tests.waiting import until
 
 HEAVY = "SELECT count(*) AS n FROM history a, history b, history c WHERE (a.seq * b.seq + c.seq) % 7 = 3"

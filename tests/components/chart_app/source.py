@@ -138,6 +138,11 @@ def view(key: str) -> View:
     if key == "leaving":  # begun by who looks at it first
         SOURCES[key] = SOURCES.get(key) or Leaving(key, ["stays", "too", "goes"])
     source = SOURCES[key]
+    return seen(source, time.time_ns())
+
+
+def seen(source: Source, now: int) -> View:
+    """The rows of a source, as a chart takes them."""
     health: Any = source.health_of(LOOK_BACK)
     feed: Any = source
-    return View(feed, source.window.snapshot(), LOOK_BACK, time.time_ns(), health)
+    return View(feed, source.window.snapshot(), LOOK_BACK, now, health)
