@@ -103,6 +103,10 @@ def test_unread_feed_is_closed_for_want_of_memory(server: NatsServer) -> None:
         until(lambda: feed not in client.feeds())
         with pytest.raises(ClosedError):
             feed.snapshot()
+        assert feed.events[-1].what == "closed"
+        assert feed.events[-1].why.startswith(
+            "nobody read it for 60 s, and all feeds together may hold 48 MiB"
+        )
         assert memory.total <= memory.ceiling
         again = client.feed("S")
         assert again.wait(30)
