@@ -11,6 +11,7 @@ from streamlit_autorefresh import st_autorefresh
 
 from components import calls  # noqa: F401 - imported for its side effect: it replaces st.stop
 from components.choices.address import begin, end
+from components.choices.choose import choose_for_all_pages
 from components.data.bucket import Bucket
 from components.data.connection import client
 from components.data.live import NothingYet, Read, View, collected
@@ -40,6 +41,7 @@ from nats_client.errors import ColumnError, ConnectionFailed, NotSignedIn
 
 INTERVALS = {"0.5 s": 500, "1 s": 1000, "2 s": 2000, "5 s": 5000, "15 s": 15000, "Paused": None}
 """The refresh intervals a viewer may choose, in milliseconds."""
+DEFAULT_INTERVAL = "1 s"
 
 WANTING = (LookupError, ValueError, TypeError, ArithmeticError)
 """What a page's code may raise because there are no rows yet. The page then shows the empty state instead of
@@ -65,8 +67,9 @@ def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
         out_of_date = True
     if out_of_date:
         st.rerun()  # the viewer signed out or changed role, or a page was added or removed
-    interval = INTERVALS[st.session_state.get("refresh") or "1 s"]
-    if interval is not None and not hidden():
+    interval = INTERVALS[st.session_state.get("refresh") or DEFAULT_INTERVAL]
+    ticking = interval is not None and not hidden()
+    if interval is not None and ticking:
         st_autorefresh(interval, debounce=False, key="clock")
     else:
         st.empty()  # keeps the position of later elements, so that their state (zoom, input) survives
@@ -76,7 +79,7 @@ def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
         begin(file.stem)
         with collected() as reads:
             _run(file, reads)
-        end()
+        end(again=ticking)
         status(reads, interval / 1000 if interval else None)
         keep_reads(reads)
     except LookbackError as error:
@@ -150,13 +153,10 @@ def draw_app() -> None:
         return
     chosen = st.navigation(pages)
     with st.sidebar:
-        refresh = st.segmented_control(
+        refresh = choose_for_all_pages(
             "Refresh",
             list(INTERVALS),
-            default="1 s",
-            required=True,
-            key="refresh",
-            bind="query-params",  # choices/address.py would make each choice a step of the Back button
+            DEFAULT_INTERVAL,
             help="How often this page loads new data. Paused: it does not change.",
         )
         what_happened()
@@ -164,7 +164,7 @@ def draw_app() -> None:
     st.title(plain(chosen.title))
     chosen.run()
     tab(lambda: st.rerun("body"))
-    if INTERVALS[refresh or "1 s"] is None and rights():
+    if INTERVALS[refresh] is None and rights():
         look_again(rights())
 
 
