@@ -17,6 +17,7 @@ from components.data.connection import client
 from components.data.live import NothingYet, Read, View, collected
 from components.data.states import empty_state, mistake
 from components.inside.events import keep_reads, what_happened
+from components.inside.page_runs import page_run
 from components.mistakes import note
 from components.nats.history import leave
 from components.pages import FOLDER, code_of, find_pages, page_files
@@ -76,12 +77,13 @@ def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
     reads: list[Read] = []
     try:
         client()
-        begin(file.stem)
-        with collected() as reads:
-            _run(file, reads)
-        end(again=ticking)
-        status(reads, interval / 1000 if interval else None)
-        keep_reads(reads)
+        with page_run(file.stem):
+            begin(file.stem)
+            with collected() as reads:
+                _run(file, reads)
+            end(again=ticking)
+            status(reads, interval / 1000 if interval else None)
+        keep_reads(file.stem, reads)
     except LookbackError as error:
         mistake(error)
 

@@ -15,6 +15,7 @@ from . import launcher
 from .data.bucket import Bucket
 from .data.connection import client, is_embedded
 from .data.live import Read, View
+from .spent import timed
 from .words import age_text, bytes_text, clock_text, count_text, plain
 
 Mood = Literal["live", "busy", "paused", "empty", "stale", "lost"]
@@ -66,6 +67,7 @@ def _size(read: Read) -> int:
     return read.snapshot.held if isinstance(read, Bucket) else len(read)
 
 
+@timed
 def status(reads: Sequence[Read], interval: float | None) -> None:
     """Draw the status line and the warnings for what the page has read.
 

@@ -37,6 +37,11 @@ publish = ["comparison.>"]
 streams = ["COMPARISON"]
 web_page = true
 
+[roles.insider]
+groups = ["insiders"]
+pages = ["inside"]
+streams = ["METRICS"]
+
 [roles.viewer]
 groups = ["viewers"]
 pages = ["overview", "explore", "values", "workflows"]
@@ -165,13 +170,13 @@ class Person:
 
 
 @contextmanager
-def running_stage(browser: Browser, folder: Path) -> Iterator[Stage]:
-    """The app, with streams and buckets that a viewer may not read."""
+def running_stage(browser: Browser, folder: Path, **settings: str) -> Iterator[Stage]:
+    """The app with these settings, and with streams and buckets that a viewer may not read."""
     roles = folder / "roles.toml"
     roles.write_text(ROLES + TEMPORARY)
     port = free_port()
     with provider(folder) as people:
-        env = people.secrets(folder, port) | {"LOOKBACK_ROLES": str(roles)}
+        env = people.secrets(folder, port) | {"LOOKBACK_ROLES": str(roles)} | settings
         with app(folder, port=port, **env) as running:
             found = login(folder / "data")
             connected(found["servers"], _fill, found["user_credentials"])

@@ -12,6 +12,7 @@ from nats_client.series.bins import AHEAD, MOST, Bins
 
 from ..data.live import View
 from ..data.states import empty_state
+from ..spent import timed
 from ..web.assets import PREFIX, plotly_url
 from .thresholds import drawn
 from .wire import Sent
@@ -23,6 +24,7 @@ _STUB = "export default c=>\nnew Promise(r=>(self.lookback??=[]).push([c,r]))"
 _component = st.components.v2.component("chart", js=_STUB, isolate_styles=False)
 
 
+@timed
 def line_chart(
     view: View,
     y: str | Sequence[str],

@@ -12,6 +12,7 @@ import streamlit as st
 from nats_client import Feed, Gap, Health, NamedFeed, Snapshot, WatchHealth, parse_duration
 from nats_client.errors import LookbackError
 
+from ..spent import timed
 from .connection import client
 
 FIRST_LOOK = 1.5
@@ -117,6 +118,7 @@ def collect(read: Read) -> None:
         reads.append(read)
 
 
+@timed
 def live(
     stream: str | None = None,
     subject: str | None = None,
@@ -149,6 +151,7 @@ def live(
     return view
 
 
+@timed
 def look(
     stream: str | None,
     subject: str | None = None,
@@ -167,6 +170,7 @@ def look(
     return View(feed, feed.snapshot().since(now - length.value), length, now, feed.health_of(length), steady)
 
 
+@timed
 def first_look(what: object, wait: Callable[[float], object]) -> None:
     """Call `wait` once per viewer, to give the first state of `what` a moment to arrive."""
     seen: set[object] = st.session_state.setdefault("_seen", set())
