@@ -84,8 +84,7 @@ def test_the_reason_names_what_took_the_time(monkeypatch: pytest.MonkeyPatch) ->
     assert event.why.endswith("s of it computing")
     took = float(event.why.split(" s, above 0.1 s: ")[0])
     in_chart = float(event.why.split(": ")[1].split(" s in inner_chart")[0])
-    assert took >= in_chart + 0.1
-    assert in_chart >= 0.3
+    assert took > in_chart >= 0.3
 
 
 def test_time_is_counted_once() -> None:
