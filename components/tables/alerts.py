@@ -10,12 +10,14 @@ from nats_client import format_duration
 from ..charts.thresholds import Watched, crossed, series_name
 from ..data.live import View
 from ..data.states import empty_state
+from ..spent import timed
 from ..words import number_text, plain, rounded, zone
 
 MOST_ROWS = 100
 """Crossings to list, newest first."""
 
 
+@timed
 def alerts(
     view: View,
     y: str | Sequence[str],

@@ -9,12 +9,14 @@ from nats_client.table.values import EXACT
 
 from ..data.live import View
 from ..data.states import empty_state
+from ..spent import timed
 from ..words import local, plain, rounded
 
 MOST = 500
 """Values to show in a table of newest values."""
 
 
+@timed
 def newest_rows(view: View, rows: int = 20) -> None:
     """Draw a table of the newest rows, newest first, times in the viewer's time zone."""
     if not len(view):
@@ -41,6 +43,7 @@ def _in_browsers(values: pd.Series) -> bool:
     return held.empty or bool(held.abs().max() < EXACT)
 
 
+@timed
 def latest_values(view: View, column: str, by: str = "_subject") -> None:
     """Draw a table of the newest value of the numeric `column` for each value of `by`, largest first, at most
     MOST rows. Raises ColumnError, naming the columns that exist."""
