@@ -203,11 +203,11 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
     """Draw the status line and the warnings for what the page has read.
 
     interval: seconds between two refreshes; None if paused. reruns: whether the page runs again at each
-    refresh; otherwise the line asks for it when something else than numbers has changed, and soon if
-    `again`. Nothing here may move the page when it appears or disappears. So the style sheet places each
-    part where nothing is below it: the line on top with room for its longest text, the reason for a lost connection at the bottom of the
-    visible page, warnings behind a button beside the title. The line is drawn after the page, so it needs no
-    placeholder element, which would be sent at each refresh.
+    refresh; otherwise the line asks for it when something else than numbers has changed, and soon if `again`.
+    Nothing here may move the page when it appears or disappears. So the style sheet places each part where
+    nothing is below it: the line on top with room for its longest text, the reason for a lost connection at
+    the bottom of the visible page, warnings behind a button beside the title. The line is drawn after the
+    page, so it needs no placeholder element, which would be sent at each refresh.
     """
     nats = client(by_code=False)
     shown: list[View | Bucket] = [

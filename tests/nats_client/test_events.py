@@ -99,9 +99,9 @@ def test_ends_have_their_reason(server: NatsServer, caplog: pytest.LogCaptureFix
         client.close("the role 'viewer' was changed")
         client.close("too late")
     closed: list[Feed | NamedFeed | Watch | Client] = [feed, plain, watch, client]
-    for each in closed:
-        assert (each.events[-1].what, each.events[-1].why) == ("closed", "the role 'viewer' was changed")
-        assert [event.what for event in each.events].count("closed") == 1
+    for one in closed:
+        assert (one.events[-1].what, one.events[-1].why) == ("closed", "the role 'viewer' was changed")
+        assert [event.what for event in one.events].count("closed") == 1
     lines = [record.getMessage() for record in caplog.records]
     ended = [
         line.removesuffix(": closed (the role 'viewer' was changed)") for line in lines if "closed" in line
