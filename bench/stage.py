@@ -30,6 +30,8 @@ from nats.js.client import JetStreamContext
 
 ROOT = Path(__file__).resolve().parent.parent
 SERIES = 10
+EPOCH = time.time() // 86400 * 86400
+"""From where publishing times count that are drawn as values, in seconds: the beginning of this day, UTC."""
 HISTORY = timedelta(minutes=5)
 
 SERVER_CONFIG = """
@@ -180,6 +182,12 @@ def sample_at(series: int, seconds: float) -> bytes:
     value = 20 + series + 5 * math.sin(seconds / 30 + series) + math.sin(seconds * 7.3 * (series + 1))
     at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return f'{{"t": "{at}", "value": {round(value, 6)}, "unit": "C"}}'.encode()
+
+
+def clock_at(series: int, seconds: float) -> bytes:
+    """One message whose value is the time of its publishing, in seconds since EPOCH."""
+    at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return f'{{"t": "{at}", "sent": {seconds - EPOCH:.4f}, "unit": "s", "series": {series}}}'.encode()
 
 
 @dataclass
