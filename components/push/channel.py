@@ -20,6 +20,7 @@ that the connection lives.
 import asyncio
 import contextlib
 import json
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -66,6 +67,9 @@ _closing: set[asyncio.Task[None]] = set()
 _waiting = 0
 
 
+_log = logging.getLogger("lookback")
+
+
 class NotUnderstoodError(Exception):
     """A browser said what none of our pages says."""
 
@@ -79,7 +83,8 @@ class Channel:
         self._tab = tab
         self._direct: Callable[[bytes], None] | None = socket.scope.get(DIRECT)
         self._loop = asyncio.get_running_loop()
-        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._job: asyncio.Task[None] | None = None
         self._due: set[int] = set()
         self._watched: dict[int, Placed] = {}
         self._sent_at = time.monotonic()
@@ -124,16 +129,18 @@ class Channel:
             await before.close(REPLACED)
         self._tab.socket = self._socket.headers.get(KEY, "")
         _open.add(self)
-        sending = asyncio.create_task(self._send())
         try:
             await self._tell_next()
             self._watch()
             self._due.add(0)
-            self._wake.set()
+            self._wake()
             await self._listen()
         finally:
             _open.discard(self)
-            sending.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._job is not None:
+                self._job.cancel()
             self._unwatch()
             if self._tab.channel is self:
                 self._tab.channel = None
@@ -149,7 +156,7 @@ class Channel:
         """Send an empty frame if there was none for a while."""
         if time.monotonic() - self._sent_at > QUIET and not self._hidden and not self._stalled:
             self._due.add(0)
-            self._wake.set()
+            self._wake()
 
     @property
     def _stalled(self) -> bool:
@@ -173,7 +180,7 @@ class Channel:
         if "got" in said:
             self._got = max(self._got, min(_whole(said["got"]), self._tab.frame))
             self._needs = min(SLOWEST, _whole(said.get("pace", 0)) / 1000)
-            self._wake.set()
+            self._wake()
         if "lost" in said:
             frame = _whole(said["lost"])
             for placed in self._tab.placed.values():
@@ -183,12 +190,12 @@ class Channel:
             self._got = self._tab.frame
             await self._tell_next()
             self._due.update(self._watched)
-            self._wake.set()
+            self._wake()
         if "hidden" in said:
             self._hidden = said["hidden"] is True
             self._watch()
             self._due.add(0)  # a sign of life
-            self._wake.set()
+            self._wake()
         if "show" in said:
             self._show(said["show"], said.get("at"))
             self._watch()
@@ -201,7 +208,7 @@ class Channel:
             if to is not None and isinstance(said.get("said"), dict):
                 to.element.hear(said["said"])
                 self._due.add(to.number)
-                self._wake.set()
+                self._wake()
 
     def _show(self, number: object, frame: object) -> None:
         placed = self._tab.placed.get(_whole(number))
@@ -218,7 +225,7 @@ class Channel:
         pace = self._tab.pace
         if pace != self._paced:
             self._retold = True
-            self._wake.set()
+            self._wake()
         wanted = {}
         if pace is not None and not self._hidden and self in _open:
             wanted = {number: placed for number, placed in self._tab.placed.items() if placed.shown}
@@ -230,10 +237,10 @@ class Channel:
             self._watched[number] = each
             each.element.source.watch((self, number), self._waker(number), pace or FASTEST)
 
-    def _waker(self, number: int) -> Any:
+    def _waker(self, number: int) -> Callable[[], None]:
         def wake() -> None:
             self._due.add(number)
-            self._wake.set()
+            self._wake()
 
         return wake
 
@@ -242,55 +249,102 @@ class Channel:
             placed.element.source.unwatch((self, number))
         self._watched.clear()
 
-    async def _send(self) -> None:
-        while True:
-            await self._wake.wait()
-            pace = self._tab.pace
-            rest = max(FASTEST, pace or 0.0, self._needs)
-            if (left := self._sent_at + rest - time.monotonic()) > 0:
-                await asyncio.sleep(left)
-            self._wake.clear()
-            try:
-                if self._retold:
-                    self._retold, self._paced = False, pace
-                    await self._socket.send_text(json.dumps({"pace": pace}))
-                if self._stalled or not self._due:
-                    continue  # what ends that wakes this
-                await self._frame()
-            except (RuntimeError, WebSocketDisconnect, OSError):
-                return  # the socket is closed, which _listen notices as well
+    def _wake(self) -> None:
+        """There may be something to send: send it at once, or when the browser can use it."""
+        if self._timer is not None or self._job is not None:
+            return
+        pace = max(FASTEST, self._tab.pace or 0.0, self._needs)
+        if (left := self._sent_at + pace - time.monotonic()) > 0:
+            self._timer = self._loop.call_later(left, self._rested)
+        else:
+            self._send()
 
-    async def _frame(self) -> None:
-        due, self._due = self._due, set()
+    def _rested(self) -> None:
+        self._timer = None
+        self._send()
+
+    def _send(self) -> None:
+        """Send what is due. Whatever takes longer is left to a task."""
+        if self not in _open or ((self._stalled or not self._due) and not self._retold):
+            return  # what ends that wakes this
+        if self._retold or not self._are_quick():
+            self._job = self._loop.create_task(self._send_slowly())
+            return
+        message = self._frame(self._due, lambda placed: _next(placed, placed.held))
+        self._due.clear()
+        if message is None:
+            return
+        if self._direct is None or len(message) > SMALL:
+            self._job = self._loop.create_task(self._send_slowly(message))
+            return
+        with contextlib.suppress(RuntimeError):  # the socket is closed, which _listen notices as well
+            self._direct(message)
+
+    async def _send_slowly(self, message: bytes | None = None) -> None:
+        try:
+            if self._retold:
+                self._retold, self._paced = False, self._tab.pace
+                await self._socket.send_text(json.dumps({"pace": self._paced}))
+            if message is None and not self._stalled:
+                due, self._due = self._due, set()
+                found = {}
+                for placed in [each for number, each in self._watched.items() if number in due]:
+                    if placed.element.source.ready:
+                        held = placed.held
+                        found[placed] = held, await elsewhere(partial(_next, placed, held))
+                # If the browser has started over meanwhile, that has made the element due again.
+                message = self._frame(due, lambda placed: _if_held(placed, *found.get(placed, (None, None))))
+            if message is not None:
+                await self._socket.send_bytes(message)
+        except (RuntimeError, WebSocketDisconnect, OSError):
+            return  # the socket is closed, which _listen notices as well
+        finally:
+            self._job = None
+        if self._due or self._retold:
+            self._wake()
+
+    def _are_quick(self) -> bool:
+        for number in self._due:
+            placed = self._watched.get(number)
+            if placed is not None and not placed.element.is_quick(placed.held):
+                return False
+        return True
+
+    def _frame(self, due: set[int], next_of: Callable[[Placed], tuple[Any, bytes] | None]) -> bytes | None:
+        """The next frame; None if there is nothing to say."""
         news: list[tuple[Placed, Any, bytes]] = []
         for number in sorted(due):
             placed = self._watched.get(number)
-            if placed is None or not placed.element.source.ready:
-                continue
-            held, element = placed.held, placed.element
-            if element.is_quick(held):
-                found = element.next(held)
-            else:
-                found = await elsewhere(partial(element.next, held))
-            if found is not None and placed.held is held:
+            if placed is not None and placed.element.source.ready and (found := next_of(placed)) is not None:
                 news.append((placed, *found))
         if not news and 0 not in due:
-            return
-        number = self._tab.frame = self._tab.frame + 1
-        parts = [bytes([number & 255])]
+            return None
+        frame = self._tab.frame = self._tab.frame + 1
+        parts = [bytes((frame & 255,))]
         for place, (placed, state, message) in enumerate(news, 1):
-            placed.states.append((number, state))
+            placed.states.append((frame, state))
             last = place == len(news)
             parts.append(varints(2 * placed.number + (not last)))
             if not last:
                 parts.append(varints(len(message)))
             parts.append(message)
         self._sent_at = time.monotonic()
-        message = b"".join(parts)
-        if self._direct is not None and len(message) <= SMALL:
-            self._direct(message)
-        else:
-            await self._socket.send_bytes(message)
+        return b"".join(parts)
+
+
+def _next(placed: Placed, held: Any) -> tuple[Any, bytes] | None:
+    """What the browser lacks of an element. One that fails stands still, and stops no other."""
+    try:
+        return placed.element.next(held)
+    except Exception:
+        if not placed.failed:
+            placed.failed = True
+            _log.exception("A live element stands still.")
+        return None
+
+
+def _if_held(placed: Placed, held: Any, found: tuple[Any, bytes] | None) -> tuple[Any, bytes] | None:
+    return found if placed.held is held else None
 
 
 def _whole(number: object) -> int:

@@ -211,8 +211,8 @@ def on_sent(send: object, sent: Callable[[int], None]) -> bool:
 
 def direct(send: object) -> Callable[[bytes], int] | None:
     """A function that writes one binary message, uncompressed, to the websocket that `send` belongs to, past
-    all that stands between, and returns how many bytes that were. It raises RuntimeError once the websocket is
-    closed. None if that is not possible."""
+    all that stands between, and returns how many bytes that were. It raises RuntimeError once the websocket
+    is closed. None if that is not possible."""
     protocol: Any = getattr(send, "__self__", None) if _writing else None
     if getattr(protocol, "transport", None) is None or not hasattr(protocol, "close_sent"):
         return None

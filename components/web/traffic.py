@@ -13,8 +13,8 @@ KEY = "sec-websocket-key"
 """The header that identifies a websocket: browsers make a new value for each."""
 DIRECT = "lookback.direct"
 """Entry of a websocket's scope: a function that sends a binary message at once and uncompressed, with a
-fraction of the CPU of `send`. It raises RuntimeError once the websocket is closed. None if the web server does
-not allow it."""
+fraction of the CPU of `send`. It raises RuntimeError once the websocket is closed. None if the web server
+does not allow it."""
 
 
 @dataclass
