@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 PATH = "/lookback/push"
-TELL_EVERY = 8
+TELL_EVERY = 16
 """Frames between two reports of what was applied, as in static/channel.js."""
 ASK_AGAIN = 1.5
 """Seconds after which an unanswered question is taken for lost."""

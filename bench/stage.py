@@ -9,6 +9,7 @@ import ctypes
 import json
 import math
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -134,6 +135,12 @@ def pin_load() -> None:
         os.sched_setaffinity(0, LOAD_CORES)
 
 
+def allow_sockets() -> None:
+    """Raise the limit of open files: a live viewer takes two, and there may be thousands."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 async def python(module: str, *arguments: str) -> str:
     """Run one of the benchmark's modules to its end on the app's cores; gives what it printed."""
     return await finished([sys.executable, "-m", module, *arguments], ROOT)
@@ -184,10 +191,13 @@ def sample_at(series: int, seconds: float) -> bytes:
     return f'{{"t": "{at}", "value": {round(value, 6)}, "unit": "C"}}'.encode()
 
 
-def clock_at(series: int, seconds: float) -> bytes:
-    """One message whose value is the time of its publishing, in seconds since EPOCH."""
+def clock_at(series: int, seconds: float, sent: float | None = None) -> bytes:
+    """One message whose value is the time of its publishing, in seconds since EPOCH: `sent` if that is not
+    the row's own time."""
     at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return f'{{"t": "{at}", "sent": {seconds - EPOCH:.4f}, "unit": "s", "series": {series}}}'.encode()
+    return (
+        f'{{"t": "{at}", "sent": {(sent or seconds) - EPOCH:.4f}, "unit": "s", "series": {series}}}'.encode()
+    )
 
 
 @dataclass

@@ -322,6 +322,10 @@ class Audience:
         """Refreshes finished so far, of all viewers."""
         return sum(len(viewer.refreshes) for viewer in self.viewers)
 
+    def frames(self) -> int:
+        """Frames of the tabs' own websockets so far, of all viewers."""
+        return sum(viewer.channel.frames for viewer in self.viewers)
+
     def message_bytes(self) -> int:
         """Bytes of all messages received so far."""
         return sum(viewer.message_bytes for viewer in self.viewers)
