@@ -116,7 +116,7 @@ async def side_by_side(
 
                 one, other = await window(ours), await window(theirs)
                 third = await window(f"http://127.0.0.1:{slow_bytes.port}/?refresh=1+s") if slow else one
-                for each in dict.fromkeys((one, third)):
+                for each in (one, third):
                     await reached(each, f"{CHART}?.data?.some(t => t.x.length)", 60)
                 await reached(other, "self.client?.caughtUp", 60)
                 yield Pair(one, app_bytes, other, client_bytes, third, slow_bytes)
