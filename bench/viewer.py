@@ -201,7 +201,7 @@ class Viewer:
             self._kinds = self._live
             if not self.blocked:
                 self.channel.show(set(self._kinds))
-                if self.ticket and self._kinds and self.ticket != self.channel.ticket:
+                if self.ticket and self.ticket != self.channel.ticket:
                     async with asyncio.timeout(PATIENCE):
                         await self.channel.open(self.url, self.cookies, self.ticket)
 
