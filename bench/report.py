@@ -41,8 +41,8 @@ WHAT = {
     "replay_rate": "replay of a million messages",
     "replay_rate_node": "the same, beside the NATS client of Node",
     "replay_refresh_ms": "p95 from publishing to the socket during it, beside at rest",
-    "burst_refresh_ms": "p95 from publishing to the socket, sixty viewers, during bursts of 50,000 messages/s, "
-    "beside at rest",
+    "burst_refresh_ms": "p95 from publishing to the socket, sixty viewers, during bursts of 50,000 messages/s,"
+    " beside at rest",
     "burst_rate": "of such a burst, until the last message is at a viewer",
     "bytes_per_refresh": "received per refresh, where charts come with it, before compression",
     "bytes_per_refresh_compressed": "received per refresh, compressed",
