@@ -2,6 +2,7 @@
 # make test   everything               make lint   format, style, types
 # make shots  a PNG of every page, into shots/
 # make bench  the measured claims       make soak   faults at random: make soak SEED=7 MINUTES=4
+# make coverage  which lines the tests run, which they do not, and why
 # make audit  known vulnerabilities, and secrets in the repository
 # make canary the quick tests on the newest nats-py and Streamlit, in an environment of its own
 # make scale  several processes behind nginx, on a cluster of three: make scale APPS=3 PORT=8080
@@ -10,7 +11,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CANARY = .venv-canary
 
-.PHONY: run check test lint audit shots bench soak scale canary browser bundle clean
+.PHONY: run check test coverage lint audit shots bench soak scale canary browser bundle clean
 
 run: .venv/run
 	$(BIN)/streamlit run app.py
@@ -23,6 +24,11 @@ check: .venv/installed
 
 test: .venv/installed browser
 	$(BIN)/python -m tests -n 3 --dist loadfile --no-loadscope-reorder
+
+coverage: .venv/installed browser
+	rm -rf .coverage
+	$(BIN)/coverage run -m tests -n 3 --dist loadfile --no-loadscope-reorder; code=$$?; \
+		$(BIN)/python -m tests.coverage_report && exit $$code
 
 lint: .venv/installed
 	$(BIN)/ruff format .
@@ -57,7 +63,7 @@ canary:
 	$(CANARY)/bin/python -m tests.browser
 	$(CANARY)/bin/python -m pytest -m "not real"
 	$(CANARY)/bin/python -m pytest tests/nats_client/test_patched_nats.py tests/nats_client/test_connection.py \
-		tests/nats_client/test_reader.py tests/nats_client/test_fast_path.py \
+		tests/nats_client/test_nats_py_faults.py tests/nats_client/test_bulk_parser.py \
 		tests/components/test_streamlit_internals.py tests/app/test_browser.py
 	rm -rf $(CANARY)
 
@@ -68,7 +74,7 @@ bundle:
 	cd bundle && npm ci --ignore-scripts --no-audit --no-fund && npm run build
 
 clean:
-	rm -rf .venv $(CANARY) shots
+	rm -rf .venv $(CANARY) .coverage shots
 
 .venv/run: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lookback needs Python 3.11 or newer")'

@@ -215,6 +215,7 @@ def words(found: dict[str, float]) -> str:
 async def main(options: argparse.Namespace) -> None:
     """Run, print, keep."""
     task = asyncio.current_task()
+    assert task
     with contextlib.suppress(NotImplementedError):  # Windows; there Ctrl-C alone is caught
         for reason in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(reason, task.cancel)

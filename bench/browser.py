@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -29,10 +30,10 @@ class Tab:
     socket: ClientConnection
     received: list[tuple[float, int]] = field(default_factory=list)
     sent: list[tuple[float, int]] = field(default_factory=list)
-    _answers: dict[int, asyncio.Future[dict]] = field(default_factory=dict)
-    _numbers: itertools.count = field(default_factory=itertools.count)
+    _answers: dict[int, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
-    async def call(self, method: str, **arguments: object) -> dict:
+    async def call(self, method: str, **arguments: object) -> dict[str, Any]:
         """Give a command of the DevTools protocol and wait for its answer."""
         number = next(self._numbers)
         self._answers[number] = asyncio.get_running_loop().create_future()
@@ -40,7 +41,7 @@ class Tab:
         async with asyncio.timeout(20):
             return await self._answers[number]
 
-    async def value(self, expression: str) -> object:
+    async def value(self, expression: str) -> Any:
         """Evaluate JavaScript in the page, and what it promises."""
         asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
         answer = await self.call("Runtime.evaluate", **asked)
@@ -58,7 +59,7 @@ class Tab:
                 self._note(self.sent, message["params"])
 
     @staticmethod
-    def _note(messages: list[tuple[float, int]], event: dict) -> None:
+    def _note(messages: list[tuple[float, int]], event: dict[str, Any]) -> None:
         binary, data = event["response"]["opcode"] == 2, event["response"]["payloadData"]
         messages.append((event["timestamp"], len(base64.b64decode(data)) if binary else len(data)))
 

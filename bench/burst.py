@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
@@ -32,7 +32,7 @@ SLICE = 0.02
 COUNT = RATE * SECONDS
 
 
-async def bursts(plan: Plan, _: str) -> dict[str, list[tuple[float, float]]]:
+async def bursts(plan: Plan, _url: str) -> dict[str, list[tuple[float, float]]]:
     """Sixty live viewers look at one stream, at rest and then while bursts come: p95 (ms) from publishing to
     a viewer's socket, in both times; and messages a second, as they came to the viewers and as they were
     published. A round is a burst."""
@@ -52,7 +52,7 @@ async def bursts(plan: Plan, _: str) -> dict[str, list[tuple[float, float]]]:
                 burst = await publish()
                 await arrived(audience, burst.end)
                 during = audience.waits(np.arange(burst.start, burst.end, SLICE).tolist())
-                seen = max(frames[-1][0] for frames in (viewer.frames for viewer in audience.viewers))
+                seen = max(viewer.frames[-1][0] for viewer in audience.viewers if viewer.frames)
                 latencies.append((1000 * percentile(during, 0.95), 1000 * percentile(rest, 0.95)))
                 rates.append((COUNT / (seen - burst.start), COUNT / (burst.end - burst.start)))
                 await asyncio.sleep(PAUSE)
@@ -79,7 +79,7 @@ class Burst:
 
 
 @asynccontextmanager
-async def publisher(url: str) -> AsyncIterator:
+async def publisher(url: str) -> AsyncIterator[Callable[[], Awaitable[Burst]]]:
     """A process that publishes ten messages a second; gives what makes it publish one burst."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.burst", url),
@@ -90,15 +90,19 @@ async def publisher(url: str) -> AsyncIterator:
         preexec_fn=end_with_parent,
     )
 
+    assert process.stdin
+    assert process.stdout
+    requests, replies = process.stdin, process.stdout
+
     async def publish() -> Burst:
-        process.stdin.write(b"\n")
-        burst = Burst(*map(float, (await process.stdout.readline()).split()))
+        requests.write(b"\n")
+        burst = Burst(*map(float, (await replies.readline()).split()))
         if (spent := burst.end - burst.start) > 1.1 * SECONDS:
             raise RuntimeError(f"a burst of {SECONDS} s took {spent:.1f} s: this machine is too busy")
         return burst
 
     try:
-        await process.stdout.readline()
+        await replies.readline()
         yield publish
     finally:
         if process.returncode is None:

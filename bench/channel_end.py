@@ -50,7 +50,8 @@ class Socket(asyncio.Protocol):
         """Open it at the app's `url`. Raises ChannelError, and OSError."""
         parts = urlsplit(url)
         socket = cls(url, cookies, receive)
-        await asyncio.get_running_loop().create_connection(lambda: socket, parts.hostname, parts.port)
+        host, port = parts.hostname or "", parts.port or 80
+        await asyncio.get_running_loop().create_connection(lambda: socket, host, port)
         await socket.opened
         return socket
 

@@ -157,7 +157,7 @@ async def measured(app: App, publisher: Publisher, point: Point, plan: Plan) -> 
     async with Audience(app.url, point.sessions) as audience:
         await full(audience, point, plan)
         await publisher.pace(strict=plan.strict)
-        all_frames = 0
+        all_frames = 0.0
         for _ in range(plan.rounds):
             start = time.monotonic(), audience.message_bytes(), app.cpu_seconds(), audience.frames()
             await asyncio.sleep(plan.steady)
@@ -173,7 +173,7 @@ async def measured(app: App, publisher: Publisher, point: Point, plan: Plan) -> 
         pace = await publisher.pace(strict=plan.strict)
     wanted = 0.8 * min(FRAMES, point.rate) * plan.rounds * plan.steady * point.sessions
     if plan.strict and all_frames < wanted:
-        raise TooBusyError(f"{words(point)}: {all_frames} frames, fewer than {wanted:.0f}")
+        raise TooBusyError(f"{words(point)}: {all_frames:.0f} frames, fewer than {wanted:.0f}")
     return {
         **{column: round(median(values), 3) for column, values in rounds.items()},
         **{f"{column}_rounds": [round(value, 3) for value in values] for column, values in rounds.items()},

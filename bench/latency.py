@@ -51,7 +51,7 @@ Frames = dict[str, list[tuple[float, float]]]
 """Of each series, in order: the newest time drawn, and since when, in ms since the epoch."""
 
 
-async def latency(plan: Plan, _: str) -> dict[str, list[tuple[float, float]]]:
+async def latency(plan: Plan, _url: str) -> dict[str, list[tuple[float, float]]]:
     """Median and 95th percentile of both, ms, over the messages of each round."""
     rounds: dict[str, list[tuple[float, float]]] = defaultdict(list)
     rows = int(RATE * HISTORY.total_seconds())

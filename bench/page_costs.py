@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from nats_client.series.latest import Latest
-from nats_client.table.values import Batch
+from nats_client.table.values import Batch, Values
 from nats_client.table.window import Window
 
 ROWS, SERIES, ROUNDS = 500_000, 50, 21
@@ -21,7 +21,7 @@ ROWS, SERIES, ROUNDS = 500_000, 50, 21
 def _batch(first: int, count: int, random: np.random.Generator) -> Batch:
     seq = np.arange(first, first + count, dtype=np.int64)
     subjects = [f"metrics.host-{i % SERIES}" for i in range(first, first + count)]
-    values: dict[str, object] = {f"v{k}": random.normal(size=count) for k in range(5)}
+    values: dict[str, Values] = {f"v{k}": random.normal(size=count) for k in range(5)}
     values["state"] = ["up" if i % 7 else "down" for i in range(count)]
     return Batch(seq, seq * 1000, seq * 1000, subjects, values)
 

@@ -43,12 +43,14 @@ class Publisher:
     """Talks with the process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+        assert process.stdin
+        assert process.stdout
+        self._questions, self._answers = process.stdin, process.stdout
 
     async def pace(self, *, strict: bool = True) -> Pace:
         """How far it got. Raises RuntimeError when it did not keep its pace since it was asked before, if
         `strict`."""
-        self._process.stdin.write(b"\n")
+        self._questions.write(b"\n")
         pace = Pace(**json.loads(await self._line()))
         if strict and pace.latest > LATEST:
             raise RuntimeError(f"the publisher was {pace.latest:.2f} s late: this machine is too busy")
@@ -56,7 +58,7 @@ class Publisher:
 
     async def _line(self) -> bytes:
         async with asyncio.timeout(120):
-            line = await self._process.stdout.readline()
+            line = await self._answers.readline()
         if not line:
             raise RuntimeError("the publisher has ended")
         return line
@@ -111,8 +113,8 @@ async def fill(connection: Client, stream: str, series: int, rate: float, rows: 
 
 async def main() -> None:
     """Fill, say so, publish until the input ends."""
-    url, stream, series, rate, rows = sys.argv[1:]
-    series, rate, rows = int(series), float(rate), int(rows)
+    url, stream, *numbers = sys.argv[1:]
+    series, rate, rows = int(numbers[0]), float(numbers[1]), int(numbers[2])
     connection = await nats.connect(url)
     await fill(connection, stream, series, rate, rows)
     questions = asyncio.StreamReader()

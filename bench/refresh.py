@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bench.browser import Tab, chromium, tab
 from bench.stage import ROOT, App, Side, pin_load, streamlit
@@ -42,9 +44,9 @@ COLUMNS = {
 }
 
 
-async def measure(way: str) -> dict[str, object]:
+async def measure(way: str) -> dict[str, Any]:
     """All figures of one way to refresh."""
-    row: dict[str, object] = {"way": WAYS[way]}
+    row: dict[str, Any] = {"way": WAYS[way]}
     async with served(way, pause=0) as app, chromium() as devtools, tab(devtools, app.url) as page:
         await asyncio.sleep(WARM_UP)
         row |= await per_refresh(app, page)
@@ -95,7 +97,7 @@ async def ticks_while_clicking(page: Tab) -> int:
     return len(page.sent) - before - CLICKS
 
 
-def line(cells: dict[str, object]) -> str:
+def line(cells: Mapping[str, object]) -> str:
     """One line of the table."""
     return f"{cells['way']:<44}" + "".join(f"{cells.get(key, '?'):>10}" for key in list(COLUMNS)[1:])
 

@@ -41,8 +41,7 @@ WHAT = {
     "replay_rate": "replay of a million messages",
     "replay_rate_node": "the same, beside the NATS client of Node",
     "replay_refresh_ms": "p95 from publishing to the socket during it, beside at rest",
-    "burst_refresh_ms": "p95 from publishing to the socket, sixty viewers, during bursts of 50,000 messages/s,"
-    " beside at rest",
+    "burst_refresh_ms": "p95 from publishing to the sockets of sixty viewers, bursts of 50,000 messages/s",
     "burst_rate": "of such a burst, until the last message is at a viewer",
     "bytes_per_refresh": "received per refresh, where charts come with it, before compression",
     "bytes_per_refresh_compressed": "received per refresh, compressed",
@@ -168,7 +167,8 @@ def row(each: dict[str, Any]) -> str:
 
 def what(each: dict[str, Any]) -> str:
     """A measure in words."""
-    return WHAT.get(each["measure"], each["measure"].replace("_", " "))
+    name: str = each["measure"]
+    return WHAT.get(name, name.replace("_", " "))
 
 
 def growth_tables(growth: dict[str, Any]) -> list[str]:
@@ -291,7 +291,9 @@ def times(value: float) -> str:
 
 def growth_plot(growth: dict[str, Any], ground: str) -> dict[str, Any]:
     """One panel for each cost, a line for each thing varied, against how many times its least it is."""
-    data, layout = [], {"height": 330, "margin": {"l": 50, "r": 20, "t": 70, "b": 60}, "annotations": []}
+    data = []
+    margin = {"l": 50, "r": 20, "t": 70, "b": 60}
+    layout: dict[str, Any] = {"height": 330, "margin": margin, "annotations": []}
     for panel, (cost, words) in enumerate(COSTS.items()):
         end = "" if panel == 0 else str(panel + 1)
         values = [point[cost] for line in growth["varied"].values() for point in line["points"]]

@@ -19,7 +19,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -110,7 +110,8 @@ def running(
 def descendants(process: psutil.Process) -> list[psutil.Process]:
     """The programs that a program has started; none if it has ended."""
     try:
-        return process.children(recursive=True)
+        started: list[psutil.Process] = process.children(recursive=True)
+        return started
     except psutil.NoSuchProcess:
         return []
 
@@ -281,7 +282,7 @@ def cpu_seconds(process: psutil.Process) -> float:
         scheduler = 2
         with contextlib.suppress(OSError):
             return time.clock_gettime(~process.pid << 3 | scheduler)  # clock_getcpuclockid(3)
-    return sum(process.cpu_times()[:2])
+    return float(sum(process.cpu_times()[:2]))
 
 
 @contextlib.asynccontextmanager
@@ -348,7 +349,8 @@ def free_port() -> int:
     """Give a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def answers(url: str) -> bool:
@@ -360,7 +362,7 @@ def answers(url: str) -> bool:
         return False
 
 
-async def until(condition, seconds: float, complaint) -> None:
+async def until(condition: Callable[[], object], seconds: float, complaint: Callable[[], str]) -> None:
     """Poll until `condition()` holds, or give up with `complaint()`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -13,14 +13,18 @@ import json
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.BidiComponent_pb2 import BidiComponent
+from streamlit.proto.Delta_pb2 import Delta
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.typing import Origin, Subprotocol
 
 from bench.channel_end import Channel
 from bench.chart_end import Chart
@@ -90,16 +94,18 @@ class Viewer:
         # Chromium's offer, which the server takes up if it is set so. The library's own would ask for a
         # smaller window, which compresses less.
         offer = [ClientPerMessageDeflateFactory(client_max_window_bits=True)]
-        self.socket = await connect(
+        socket = await connect(
             self.url.replace("http", "ws", 1) + "/_stcore/stream",
-            origin=self.url,
-            subprotocols=["streamlit"],
+            origin=Origin(self.url),
+            subprotocols=[Subprotocol("streamlit")],
             compression=None,
             extensions=offer,
             max_size=None,
             create_connection=CountingConnection,
         )
-        given = self.socket.response.headers.get_all("Set-Cookie") if self.socket.response else []
+        assert isinstance(socket, CountingConnection)
+        self.socket = socket
+        given = socket.response.headers.get_all("Set-Cookie") if socket.response else []
         self.cookies = "; ".join(cookie.partition(";")[0] for cookie in given)
         self.clock: str | None = None
         self.fragment = ""
@@ -191,7 +197,7 @@ class Viewer:
             self.sent_bytes += len(request)
             async with asyncio.timeout(PATIENCE):
                 await self.socket.send(request)
-                while not self._receive(await self.socket.recv()):
+                while not self._receive(await self.socket.recv(decode=False)):
                     pass
             self.runs += 1
             self.cached = {name: run for name, run in self.cached.items() if run > self.runs - CACHED_RUNS}
@@ -225,7 +231,7 @@ class Viewer:
             self._see(message.delta)
         return False
 
-    def _see(self, delta: object) -> None:
+    def _see(self, delta: Delta) -> None:
         """Note the elements a browser would act on."""
         element = delta.new_element
         kind = element.WhichOneof("type")
@@ -238,7 +244,7 @@ class Viewer:
         else:
             self.chart.see(element)
 
-    def _see_component(self, component: object, fragment: str) -> None:
+    def _see_component(self, component: BidiComponent, fragment: str) -> None:
         data = json.loads(component.json)
         if not isinstance(data, dict):
             return
@@ -274,7 +280,7 @@ class Audience:
         self.viewers: list[Viewer] = []
         self.interval = interval
         self.tasks: list[asyncio.Task[None]] = []
-        self._new = lambda: Viewer(url, interval, **more)
+        self._new: Callable[[], Viewer] = partial(Viewer, url, interval, **more)
         self._first = count
 
     async def __aenter__(self) -> "Audience":

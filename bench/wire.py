@@ -167,7 +167,7 @@ def bundle() -> None:
             raise RuntimeError(f"{command[1]} failed:\n{ended.stderr}")
 
 
-async def viewer_bytes(plan: Plan, _: str) -> dict[str, list[tuple[float, float]]]:
+async def viewer_bytes(plan: Plan, _url: str) -> dict[str, list[tuple[float, float]]]:
     """Bytes received a second by each, of ten series at once and at a hundred times a second, as they are and
     compressed: both at the same time, on servers of their own. All that reaches the app's tab counts, on both
     of its websockets; live, and with a second between two updates."""
@@ -270,7 +270,7 @@ async def drawn(page: Tab) -> float:
     return float(await page.value(newest))
 
 
-async def long_look_back(plan: Plan, _: str) -> dict[str, list[tuple[float, float]]]:
+async def long_look_back(plan: Plan, _url: str) -> dict[str, list[tuple[float, float]]]:
     """Open six hours of a stream of 100 messages a second: bytes and seconds, for a viewer who is not the
     first of the app, and for the websocket client.
 

@@ -25,11 +25,11 @@ from components.reload import is_old, refresh_code
 from components.status import status
 from components.tables.download import withdraw
 from components.web.sign_in import (
-    draw_entrance,
     draw_reload,
+    draw_sign_in_page,
     draw_viewer,
     is_leaving,
-    look_again,
+    rerun_on_change,
     rights,
     viewer,
     wait_for_provider,
@@ -195,7 +195,7 @@ def draw_app() -> None:
     chosen.run()
     tab(own_tab().ticket, lambda: st.rerun("body"))
     if rights() and (PACES[refresh or LIVE] is None or not st.session_state[_RERUNS][1]):
-        look_again(rights())
+        rerun_on_change(rights())
 
 
 st.set_page_config(page_title="Lookback", page_icon=(STATIC / "icon.svg").read_text(), layout="wide")
@@ -207,7 +207,7 @@ wait_for_provider()
 if starts_over(rights()):
     draw_reload()
 elif rights() is None:
-    draw_entrance()
+    draw_sign_in_page()
 else:
     try:
         draw_app()

@@ -14,7 +14,7 @@ import streamlit as st
 
 from .reload import RELOADS
 from .web.sign_in import viewer
-from .web.streamlit_internals import asked_page, lead_to
+from .web.streamlit_internals import asked_page, open_page_url
 
 BUILT_IN = Path(__file__).parent.parent / "pages"
 """The folder of the pages that come with the app."""
@@ -27,13 +27,13 @@ WITH_BUILT_IN = os.environ.get("LOOKBACK_BUILT_IN") != "0"
 
 LOOK_AGAIN = 0.2 if RELOADS else math.inf
 """Seconds for which a listing of the folder is reused: every refresh of every viewer asks for it."""
-_looked: tuple[Path, float, dict[Path, int]] = (FOLDER, 0.0, {})
+_listing: tuple[Path, float, dict[Path, int]] = (FOLDER, 0.0, {})
 
 
 def _files() -> dict[Path, int]:
     """The page files, and when each was last changed."""
-    global _looked
-    folder, when, found = _looked
+    global _listing
+    folder, when, found = _listing
     if not found or folder != FOLDER or time.monotonic() - when > LOOK_AGAIN:
         found = {}
         named: dict[str, tuple[Path, os.stat_result]] = {}
@@ -43,7 +43,7 @@ def _files() -> dict[Path, int]:
         found = {
             file: stat.st_mtime_ns for file, stat in named.values() if stat.st_size or file.parent == BUILT_IN
         }
-        _looked = FOLDER, time.monotonic(), found
+        _listing = FOLDER, time.monotonic(), found
     return found
 
 
@@ -75,7 +75,7 @@ def _find_by_other_names(names: list[str]) -> None:
         return
     found = asked if asked in names else {_folded(name): name for name in names}.get(_folded(asked))
     if found is not None:
-        lead_to("" if found == names[0] else found)
+        open_page_url("" if found == names[0] else found)
 
 
 def _folded(name: str) -> str:

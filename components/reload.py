@@ -26,7 +26,7 @@ def _stamp() -> tuple[tuple[str, int], ...]:
 
 
 _loaded = _stamp()
-_looked = time.monotonic()
+_checked_at = time.monotonic()
 
 
 def is_old() -> bool:
@@ -37,14 +37,14 @@ def is_old() -> bool:
 
 def refresh_code() -> None:
     """Rerun the whole app on new code if a file of the rooms changed since it was loaded."""
-    global _looked
+    global _checked_at
     if not RELOADS:
         return
     if is_old():
         st.rerun()  # another viewer's refresh already reloaded; this one still runs the old code
-    if time.monotonic() - _looked < 1.0:
+    if time.monotonic() - _checked_at < 1.0:
         return
-    _looked = time.monotonic()
+    _checked_at = time.monotonic()
     if _stamp() != _loaded:
         st.cache_data.clear()
         st.cache_resource.clear()  # closes the client: its thread, its connection, its consumers

@@ -125,7 +125,10 @@ def line_of(reads: Sequence[Read], nats: Client, *, interval: float | None) -> L
             facts.append([[count_text(bucket.snapshot.held, "key")], f" in {name}"])
     if any(view.health.stream is None for view in views):
         facts.append(["plain subjects: no history, at-most-once delivery"])
-    missing = [*((lack, []) for bucket in buckets.values() for lack in _lacks(bucket)), *_missing(views)]
+    missing = [
+        *((lack, []) for bucket in buckets.values() for lack in _bucket_warnings(bucket)),
+        *_missing(views),
+    ]
     said: dict[str, Any] = {"mood": verdict.mood, "word": verdict.word, "newest": newest, "bar": bar}
     said |= {f"fact{i}": fact for i, fact in enumerate(facts)}
     columns = [(bool(view), view.columns) for view in views]
@@ -227,7 +230,7 @@ def status(reads: Reads, interval: float | None, *, reruns: bool) -> None:
     element.drawn = "" if reruns or not shown else line.structure
     _line(key="status", data={"live": placed.number, **line.said}, on_again_change=_again)
     if line.verdict.sentence:
-        with st.container(key="told"):
+        with st.container(key="status-reason"):
             draw = st.error if line.verdict.mood == "lost" else st.warning
             draw(plain(line.verdict.sentence))
     if line.missing:
@@ -296,8 +299,8 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
     for view in longest.values():
         health, name = view.health, view.health.name
         found += _gone(view)
-        if health.hindered:
-            found.append((_hindered(name, health.hindered), []))
+        if health.flow_control_denied:
+            found.append((_slow(name, health.flow_control_denied), []))
         if health.by_sequence:
             found.append((_by_sequence(name, health.by_sequence), []))
         if health.archive:
@@ -339,7 +342,7 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
     return found
 
 
-def _lacks(bucket: Bucket) -> list[str]:
+def _bucket_warnings(bucket: Bucket) -> list[str]:
     """What the bucket's values lack, or why reading them is slow, as sentences."""
     health, found = bucket.health, []
     if bucket.optional and health.phase == "stopped":
@@ -350,8 +353,8 @@ def _lacks(bucket: Bucket) -> list[str]:
         found.append(
             f"{health.name}: too large to hold in full ({health.keys:,} keys, {size}). {left_out} left out."
         )
-    if health.hindered:
-        found.append(_hindered(health.name, health.hindered))
+    if health.flow_control_denied:
+        found.append(_slow(health.name, health.flow_control_denied))
     if health.by_sequence:
         found.append(_by_sequence(health.name, health.by_sequence))
     return found
@@ -361,7 +364,7 @@ def _by_sequence(name: str, why: str) -> str:
     return f"{name}: read by sequence, every half second: {why}"
 
 
-def _hindered(name: str, why: LookbackError) -> str:
+def _slow(name: str, why: LookbackError) -> str:
     return f"{name}: slow replay, about a megabyte a second, because flow control is not permitted. {why}"
 
 

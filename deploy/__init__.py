@@ -1,1 +1,1 @@
-"""More than one process, and more than one machine: the recipes, and all of it at once on loopback."""
+"""The app in several processes and on several machines: recipes, and a complete setup on loopback."""

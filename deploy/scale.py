@@ -3,9 +3,9 @@
     python -m deploy.scale [--apps 3] [--port 8080]
 
 Starts three nats-servers, the publisher of this machine's figures into a stream with three replicas, the
-processes of the app, and nginx, which keeps each viewer with one of them. Prints where each listens; kill
-what you like, it is started again ten seconds later. Ends on Ctrl-C, with everything it has started. Nothing
-is kept. There is no login between the parts: whoever has an account on this machine can read the streams.
+processes of the app, and nginx with sticky sessions. Prints where each listens. A process that ends or is
+killed is restarted ten seconds later. Ctrl-C ends everything; no data is kept. There is no login between the
+parts: anyone with an account on this machine can read the streams.
 """
 
 import argparse
@@ -32,9 +32,9 @@ RECIPES = Path(__file__).parent / "nginx"
 HOST = "127.0.0.1"
 NODES = 3
 START_TIMEOUT = 60.0  # seconds
-RESTART_PAUSE = 10.0  # seconds, so that a failure can be looked at
+RESTART_PAUSE = 10.0  # seconds, so that a failure can be seen
 GRACE = 5.0  # seconds
-LOOK_EVERY = 0.5  # seconds
+CHECK_EVERY = 0.5  # seconds
 
 NGINX = """
 daemon off;
@@ -61,7 +61,7 @@ http {{
 
 
 class Part:
-    """A program that is started again when it has ended."""
+    """A program that is restarted when it has ended."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Part:
         where: str = "",
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it; what it prints is in `folder`. `where` is where it listens, as it is told."""
+        """Start it; its output goes into `folder`. `where` is the address that is printed."""
         self.name = name
         self.where = where
         self._command, self._folder, self._env = command, folder, env
@@ -83,19 +83,19 @@ class Part:
         self._guarded = Guarded(self._command, cwd=ROOT, output=output, grace=GRACE, env=self._env)
 
     def tend(self) -> None:
-        """Start it again where it has ended RESTART_PAUSE seconds ago."""
+        """Restart it RESTART_PAUSE seconds after it has ended."""
         if self._guarded.running:
             return
         now = time.monotonic()
         if self._ended is None:
             self._ended = now
-            say(f"{self.name:<8} ended; started again in {RESTART_PAUSE:g} s")
+            say(f"{self.name:<8} ended; restart in {RESTART_PAUSE:g} s")
         elif now > self._ended + RESTART_PAUSE:
             self._start()
-            self.tell()
+            self.report()
 
-    def tell(self) -> None:
-        """Print where it is."""
+    def report(self) -> None:
+        """Print its name, address and process."""
         program: list[psutil.Process] = []
         with contextlib.suppress(psutil.Error):  # ended at once
             while self._guarded.running and not (program := psutil.Process(self._guarded.pid).children()):
@@ -119,7 +119,7 @@ def nginx_config(folder: Path, port: int, apps: Sequence[int]) -> str:
     )
     answers = [(f'"~:{app}$"', n) for n, app in zip(numbers, apps, strict=True)]
     blocks.append(_map("$upstream_addr $lookback_answered", answers))
-    # Started by root, nginx would give its workers to another user, who may not read this folder.
+    # If root starts nginx, its workers run as another user by default, who cannot read this folder.
     user = "user root;" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""
     return NGINX.format(
         folder=folder, recipes=RECIPES, user=user, upstreams="\n".join(blocks), host=HOST, port=port
@@ -150,11 +150,11 @@ def nats_config(folder: Path, name: str, client: int, route: int, routes: Sequen
 
 
 def start(folder: Path, port: int, count: int, parts: list[Part]) -> None:
-    """Start all parts, and put them into `parts`; what they print and keep is in `folder`. Raises OSError,
-    ServerError, and SystemExit where one does not come up."""
+    """Start all parts and add them to `parts`; their output and data go into `folder`. Raises OSError,
+    ServerError, and SystemExit if one does not start."""
     nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if nginx is None:
-        sys.exit("There is no nginx: install the package nginx-light, or nginx.")
+        sys.exit("nginx was not found. Install the package nginx-light or nginx.")
     binary = find_binary()
     clients, routes, apps = _free_ports(NODES), _free_ports(NODES), _free_ports(count)
     for n, (client, route) in enumerate(zip(clients, routes, strict=True), 1):
@@ -163,7 +163,7 @@ def start(folder: Path, port: int, count: int, parts: list[Part]) -> None:
         config = store / "nats.conf"
         config.write_text(nats_config(store, f"nats-{n}", client, route, routes))
         parts.append(Part(f"nats {n}", [binary, "-c", str(config)], folder, f"nats://{HOST}:{client}"))
-    # NATS_CREDS and the like belong to another NATS than this one.
+    # NATS_CREDS and other NATS_ variables are for another NATS server.
     clean = {key: value for key, value in os.environ.items() if not key.startswith("NATS_")}
     urls = ",".join(f"nats://{HOST}:{client}" for client in clients)
     metrics = [sys.executable, "-m", "services.metrics", urls, "--replicas", str(NODES)]
@@ -172,7 +172,7 @@ def start(folder: Path, port: int, count: int, parts: list[Part]) -> None:
         **clean,
         "NATS_URL": urls,
         "STREAMLIT_SERVER_HEADLESS": "true",
-        # One process must take the cookies that another has signed.
+        # Each process must accept the cookies that another one has signed.
         "STREAMLIT_SERVER_COOKIE_SECRET": secrets.token_urlsafe(32),
     }
     for n, app in enumerate(apps, 1):
@@ -184,7 +184,7 @@ def start(folder: Path, port: int, count: int, parts: list[Part]) -> None:
     proxy = [nginx, "-p", str(folder), "-c", str(config), "-e", str(folder / "nginx-error.log")]
     parts.append(Part("nginx", proxy, folder, f"http://{HOST}:{port}"))
     for part in parts:
-        part.tell()
+        part.report()
     for app in apps:
         _wait_for(app, folder)
     _wait_for(port, folder)
@@ -225,7 +225,7 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    """Start everything, and stay until asked to end."""
+    """Start everything, and run until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m deploy.scale", description=__doc__.partition("\n")[0])
     parser.add_argument("--apps", type=int, default=3, help="processes of the app")
     parser.add_argument("--port", type=int, default=8080, help="where nginx listens, on loopback")
@@ -240,7 +240,7 @@ def main() -> None:
             start(Path(name), options.port, options.apps, parts)
             say(f"open     http://{HOST}:{options.port}")
             while True:
-                time.sleep(LOOK_EVERY)
+                time.sleep(CHECK_EVERY)
                 for part in parts:
                     part.tend()
         finally:

@@ -207,7 +207,7 @@ class Client:
 
     def streams(self) -> list[StreamInfo]:
         """The streams that the login may see. Raises RequestFailed if the server does not answer."""
-        return self._call(self._streams.look())
+        return self._call(self._streams.streams())
 
     def subjects(self, stream: str, pattern: str = ">", *, most: int = MOST_COUNTED) -> Subjects:
         """The number of subjects of `stream` that match `pattern`, and the message count of each of the first
@@ -324,7 +324,7 @@ class Client:
         except (FutureTimeoutError, TimeoutError):
             future.cancel()
             error = self.state.error
-            raise error or RequestFailed("The NATS server did not answer in time.") from None
+            raise error or RequestFailed("The NATS server did not reply in time.") from None
 
     def _live(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -357,7 +357,7 @@ class Client:
                 await self._close_unread(self._idle_after)
                 for feed in list(self._feeds.values()):
                     feed.count_derived()
-                self._memory.look()
+                self._memory.recount()
         finally:
             for feed in list(self._feeds.values()):  # another thread may still open one meanwhile
                 await feed.close()

@@ -22,7 +22,7 @@ def parse_duration(text: str, what: str = "look-back") -> pd.Timedelta:
     shown = repr(f"{text[:40]}…" if isinstance(text, str) and len(text) > 40 else text)
     if not isinstance(text, str) or not _FIXED.fullmatch(text):
         raise DurationError(
-            f"The {what} {shown} is not a duration. Write it in ISO 8601, for example "
+            f"The {what} {shown} is not a duration. Use ISO 8601, for example "
             '"PT5M" (five minutes), "PT6H" (six hours) or "P1D" (one day).'
         )
     try:

@@ -105,7 +105,7 @@ class Memory:
             if self._total > self.ceiling:
                 self._make_room()
 
-    def look(self) -> None:
+    def recount(self) -> None:
         """Recount all holders. Above the ceiling, make room; at less than AIM / 2 of it, lift all limits."""
         with self._lock:
             self._count()

@@ -37,12 +37,12 @@ def check_subject(subject: str) -> str:
         raise SubjectError("A request needs a subject, such as 'orders.status'.")
     if not _fits(subject, LONGEST) or not subject.isprintable():
         raise SubjectError(
-            f"The subject {_shown(subject)} cannot be sent to: at most {LONGEST} bytes, all printable."
+            f"The subject {_shown(subject)} is not valid. Use at most {LONGEST} bytes, all printable."
         )
     check_filter(subject)
     if {"*", ">"} & set(subject.split(".")):
         raise SubjectError(
-            f"The subject {subject!r} has a wildcard. A request goes to one subject: write its tokens out."
+            f"The subject {subject!r} has a wildcard. Send a request to one subject, without wildcards."
         )
     return subject
 
@@ -51,11 +51,11 @@ def check_stream_name(name: str) -> str:
     """Return `name` if it is a valid stream name. Raises SubjectError otherwise."""
     if not isinstance(name, str) or not name or _NOT_IN_NAMES & set(name):
         raise SubjectError(
-            f"{_shown(name)} cannot be the name of a stream: no spaces, dots, slashes or wildcards."
+            f"{_shown(name)} is not a valid stream name. It has a space, dot, slash or wildcard."
         )
     if not _fits(name, LONGEST_NAME):
         raise SubjectError(
-            f"{_shown(name)} cannot be the name of a stream: it has more than {LONGEST_NAME} bytes."
+            f"{_shown(name)} is not a valid stream name. It has more than {LONGEST_NAME} bytes."
         )
     return name
 
@@ -63,7 +63,7 @@ def check_stream_name(name: str) -> str:
 def check_bucket(name: str) -> str:
     """Return `name` if it is a valid bucket name (ADR-8). Raises SubjectError otherwise."""
     if not isinstance(name, str) or not _BUCKET.fullmatch(name):
-        raise SubjectError(f"{_shown(name)} cannot be the name of a bucket: letters, digits, - and _ only.")
+        raise SubjectError(f"{_shown(name)} is not a valid bucket name. Use letters, digits, - and _.")
     check_stream_name(f"KV_{name}")
     return name
 
@@ -71,7 +71,7 @@ def check_bucket(name: str) -> str:
 def check_service(name: str) -> str:
     """Return `name` if it is a valid service name (ADR-32). Raises SubjectError otherwise."""
     if not isinstance(name, str) or not _BUCKET.fullmatch(name):
-        raise SubjectError(f"{name!r} cannot be the name of a service: letters, digits, - and _ only.")
+        raise SubjectError(f"{name!r} is not a valid service name. Use letters, digits, - and _.")
     return name
 
 
@@ -84,8 +84,8 @@ def check_key(key: str) -> str:
     tokens = key.split(".") if isinstance(key, str) else [""]
     if any(not token or token in ("*", ">") or any(c in token for c in " \t\r\n\0") for token in tokens):
         raise SubjectError(
-            f"{_shown(key)} cannot be a key: letters, digits, - / _ = and dots, but no dot at either end, "
-            "no two in a row, no spaces and no wildcards."
+            f"{_shown(key)} is not a valid key. Use letters, digits, - / _ = and dots, without a dot at "
+            "either end, two dots in a row, spaces or wildcards."
         )
     if not _fits(key, LONGEST):
         raise SubjectError(f"The key {_shown(key)} is too long: at most {LONGEST} bytes.")
@@ -115,15 +115,15 @@ def parse_pattern(subject: str) -> Pattern:
         name = token[1:-1]
         if not (token.startswith("{") and token.endswith("}")) or {"{", "}"} & set(name):
             raise SubjectError(
-                f"The token {token!r} of the subject {subject!r} cannot be read: a name stands for a whole "
-                "token, as in 'metrics.{kind}.{host}'. Tokens that hold braces themselves are matched by *."
+                f"The token {token!r} of the subject {subject!r} is not valid. A name in braces must be the "
+                "whole token, as in 'metrics.{kind}.{host}'. Use * to match tokens that contain braces."
             )
         wildcards[i] = "*"
         if name.endswith(">"):
             if i < len(tokens) - 1:
                 raise SubjectError(
-                    f"The token {token!r} of the subject {subject!r} stands for all that follow, so it must "
-                    "be the last. Without the > it stands for one token."
+                    f"The token {token!r} of the subject {subject!r} matches all remaining tokens, so it "
+                    "must be the last. Remove the > to match one token."
                 )
             wildcards[i], name = ">", name[:-1]
         _check_token_name(name, names, subject)
@@ -201,20 +201,20 @@ def _shown(text: object) -> str:
 
 def _not_allowed(subject: object) -> SubjectError:
     return SubjectError(
-        f"The subject {_shown(subject)} is not one that NATS allows: tokens separated by dots, "
-        "each of them a word, * (any one token) or, at the end, > (all that follow)."
+        f"The subject {_shown(subject)} is not valid. Use tokens separated by dots. A token is a word, * "
+        "(matches one token) or, at the end, > (matches one or more tokens)."
     )
 
 
 def _check_token_name(name: str, taken: Sequence[str], subject: str) -> None:
     if not name:
-        wrong = "has a token without a name. Name it, as in 'metrics.{kind}', or write * for any one token."
+        wrong = "has empty braces. Name the token, as in 'metrics.{kind}', or use * to match one token."
     elif not name.isidentifier():
-        wrong = f"calls a token {name!r}, which is no name for a column: letters, digits and underscores."
+        wrong = f"names a token {name!r}, which is not a column name. Use letters, digits and underscores."
     elif name in ENVELOPE:
-        wrong = f"calls a token {name!r}, which is a column that every row has. Choose another name."
+        wrong = f"names a token {name!r}, which is a column of every row. Use another name."
     elif name in taken:
-        wrong = f"calls two tokens {name!r}. Give each a name of its own."
+        wrong = f"names two tokens {name!r}. Use different names."
     else:
         return
     raise SubjectError(f"The subject {subject!r} {wrong}")

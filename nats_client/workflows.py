@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .table.iso_times import stamp_texts
+from .table.iso_times import iso_texts
 from .table.snapshot import Snapshot
 from .table.values import Codes, Floats, Ints
 
@@ -91,7 +91,7 @@ class Job(Part):
 
 
 @dataclass(frozen=True)
-class Run(Part):
+class WorkflowRun(Part):
     """One workflow run; `name` is the workflow's name."""
 
     key: str = ""
@@ -104,7 +104,7 @@ class Run(Part):
     """Seconds between heartbeats."""
     beat: int | None = None
     """When the server stored its start or its last heartbeat, whichever is newer."""
-    heard: int | None = None
+    last_seen: int | None = None
     """When the server stored its newest event or heartbeat."""
     delay: int = 0
     """The smallest difference between the server's storage time and the program's time of an event, ns."""
@@ -117,7 +117,7 @@ class Run(Part):
         """The steps of all jobs."""
         return tuple(step for job in self.jobs for step in job.steps)
 
-    def at(self, now: int, listening: int = 0) -> "Run":
+    def at(self, now: int, listening: int = 0) -> "WorkflowRun":
         """The run at `now` (ns since the epoch, the server's clock): "lost" if it has missed more than MISSED
         heartbeats.
 
@@ -180,10 +180,10 @@ class Log:
         return frame, len(rows)
 
 
-def read_runs(events: Snapshot) -> list[Run]:
+def read_runs(events: Snapshot) -> list[WorkflowRun]:
     """Build the runs in `events`, in no particular order. `events` may be of one or many runs, with or
     without the events of jobs and steps. Only heartbeats show whether a run without an end is alive: see
-    `hear`."""
+    `with_heartbeats`."""
     rows = _Rows(events)
     parts: dict[str, Places] = defaultdict(lambda: defaultdict(dict))
     for subject, (first, last) in rows.each_subject().items():
@@ -197,17 +197,17 @@ def read_runs(events: Snapshot) -> list[Run]:
     return [_run(key, places, rows) for key, places in parts.items()]
 
 
-def hear(runs: Iterable[Run], beats: Snapshot) -> list[Run]:
+def with_heartbeats(runs: Iterable[WorkflowRun], beats: Snapshot) -> list[WorkflowRun]:
     """Merge heartbeats into `runs`, and add the runs known only from heartbeats. Newest first. No run is
-    "lost" yet: see `Run.at`."""
+    "lost" yet: see `WorkflowRun.at`."""
     rows = _Rows(beats)
     known = {run.key: run for run in runs}
     for subject, (_, last) in rows.each_subject().items():
         tokens = subject.split(".")
         if len(tokens) == 3 and tokens[0] == "workflow-heartbeat":
             key = f"{tokens[1]}.{tokens[2]}"
-            heard = _run(key, {("-", "-"): {"heartbeat": last}}, rows)
-            known[key] = _joined(known[key], heard) if key in known else heard
+            beat = _run(key, {("-", "-"): {"heartbeat": last}}, rows)
+            known[key] = _joined(known[key], beat) if key in known else beat
     return sorted(known.values(), key=lambda run: (run.started or run.ended or 0, run.key), reverse=True)
 
 
@@ -232,11 +232,11 @@ def count_missing(events: Snapshot, beats: Snapshot, key: str, now: int) -> int:
     numbers = _Rows(events).number("n")
     numbers = np.unique(numbers[(numbers >= 1) & (numbers < 2**53)])
     last = numbers[-1] if len(numbers) else 0
-    pulses = _Rows(beats)
-    of_run = np.array([s == f"workflow-heartbeat.{key}" for s in pulses.subjects], dtype=bool)
+    heartbeats = _Rows(beats)
+    of_run = np.array([s == f"workflow-heartbeat.{key}" for s in heartbeats.subjects], dtype=bool)
     if len(beats):
-        told = pulses.number("n")[of_run[pulses.subject] & (beats.received < now - SETTLED)]
-        last = max([last, *told[(told >= 1) & (told < 2**53)].tolist()])
+        counts = heartbeats.number("n")[of_run[heartbeats.subject] & (beats.received < now - SETTLED)]
+        last = max([last, *counts[(counts >= 1) & (counts < 2**53)].tolist()])
     return int(last) - len(numbers)
 
 
@@ -317,7 +317,7 @@ class _Rows:
             elif kind == "number":
                 found = self.snapshot.numbers(name), None
             elif kind == "time":
-                texts = np.array(stamp_texts(self.snapshot.stamps(name)), dtype=object)
+                texts = np.array(iso_texts(self.snapshot.iso_times(name)), dtype=object)
                 positions, labels = pd.factorize(texts)
                 found = positions.astype(np.int32), list(labels)
             else:
@@ -348,53 +348,57 @@ class _Rows:
         return None
 
 
-def _run(key: str, parts: Places, rows: _Rows) -> Run:
+def _run(key: str, parts: Places, rows: _Rows) -> WorkflowRun:
     own = parts.get(("-", "-"), {})
-    tell = [own.get(event) for event in ("started", "failed", "finished", "heartbeat")]
-    told = [row for seen in parts.values() for row in seen.values()]
-    delay = min(_delay(rows, row) for row in told)
+    own_rows = [own.get(event) for event in ("started", "failed", "finished", "heartbeat")]
+    all_rows = [row for seen in parts.values() for row in seen.values()]
+    delay = min(_delay(rows, row) for row in all_rows)
     shift = _shift(delay)
-    name = rows.text_at("workflow", *tell, *told) or key.partition(".")[0]
-    run = Run(name, key=key) if "heartbeat" in own else _part(Run(name, key=key), own, rows, shift)
-    if "started" not in own and (began := rows.time_at("started", *tell)) is not None:
+    name = rows.text_at("workflow", *own_rows, *all_rows) or key.partition(".")[0]
+    run = (
+        WorkflowRun(name, key=key)
+        if "heartbeat" in own
+        else _part(WorkflowRun(name, key=key), own, rows, shift)
+    )
+    if "started" not in own and (began := rows.time_at("started", *own_rows)) is not None:
         run = replace(run, started=began + shift)
     beats = [int(rows.snapshot.received[own[event]]) for event in ("started", "heartbeat") if event in own]
-    pid = rows.number_at("pid", *tell) or 0
-    interval = rows.number_at("interval", *tell) or 0.0
-    unsent = [count for row in told if (count := rows.number_at("unsent", row)) and 0 < count < 2**53]
+    pid = rows.number_at("pid", *own_rows) or 0
+    interval = rows.number_at("interval", *own_rows) or 0.0
+    unsent = [count for row in all_rows if (count := rows.number_at("unsent", row)) and 0 < count < 2**53]
     return replace(
         run,
-        trigger=rows.text_at("trigger", *tell),
-        program=rows.text_at("program", *tell),
-        host=rows.text_at("host", *tell),
+        trigger=rows.text_at("trigger", *own_rows),
+        program=rows.text_at("program", *own_rows),
+        host=rows.text_at("host", *own_rows),
         pid=int(pid) if 0 < pid < 2**53 else None,
         interval=min(interval, LONGEST_INTERVAL) if interval > 0 else USUAL_INTERVAL,
         beat=max(beats, default=None),
-        heard=max(int(rows.snapshot.received[row]) for row in told),
+        last_seen=max(int(rows.snapshot.received[row]) for row in all_rows),
         delay=delay,
         jobs=_jobs(parts, rows, shift),
         unsent=int(max(unsent, default=0)),
     )
 
 
-def _joined(run: Run, heard: Run) -> Run:
-    """`run`, merged with its last heartbeat."""
-    delay = min(run.delay, heard.delay)
+def _joined(run: WorkflowRun, beat: WorkflowRun) -> WorkflowRun:
+    """`run`, merged with what its last heartbeat (`beat`) reports."""
+    delay = min(run.delay, beat.delay)
     by = _shift(delay) - _shift(run.delay)
     return replace(
         _moved(run, by),
-        trigger=run.trigger or heard.trigger,
-        program=run.program or heard.program,
-        host=run.host or heard.host,
-        pid=run.pid or heard.pid,
-        interval=heard.interval,
-        beat=max(run.beat or 0, heard.beat or 0),
-        heard=max(run.heard or 0, heard.heard or 0),
+        trigger=run.trigger or beat.trigger,
+        program=run.program or beat.program,
+        host=run.host or beat.host,
+        pid=run.pid or beat.pid,
+        interval=beat.interval,
+        beat=max(run.beat or 0, beat.beat or 0),
+        last_seen=max(run.last_seen or 0, beat.last_seen or 0),
         delay=delay,
         jobs=tuple(
             replace(_moved(job, by), steps=tuple(_moved(step, by) for step in job.steps)) for job in run.jobs
         ),
-        unsent=max(run.unsent, heard.unsent),
+        unsent=max(run.unsent, beat.unsent),
     )
 
 
@@ -453,9 +457,9 @@ def _around(job: Job) -> Job:
 
 def _step(job: str, step: str, seen: dict[str, int], rows: _Rows, shift: int) -> Step:
     name = rows.text_at("step", *seen.values()) or step
-    told = _part(Step(name, token=f"{job}.{step}"), seen, rows, shift)
+    known = _part(Step(name, token=f"{job}.{step}"), seen, rows, shift)
     progress = seen.get("progress")
-    return replace(told, done=rows.number_at("done", progress), total=rows.number_at("total", progress))
+    return replace(known, done=rows.number_at("done", progress), total=rows.number_at("total", progress))
 
 
 def _part(part: P, seen: dict[str, int], rows: _Rows, shift: int) -> P:
@@ -475,9 +479,9 @@ def _part(part: P, seen: dict[str, int], rows: _Rows, shift: int) -> P:
         started = ended - int(seconds * 1e9)
     if seconds is None and started is not None:
         seconds = max(0.0, (ended - started) / 1e9)
-    said = rows.text_at("status", end)
+    reported = rows.text_at("status", end)
     by_name: Status = "failed" if end == seen.get("failed") else "succeeded"
-    status: Status = next((s for s in get_args(Status)[1:4] if s == said), by_name)
+    status: Status = next((s for s in get_args(Status)[1:4] if s == reported), by_name)
     return replace(
         part, status=status, started=started, ended=ended, seconds=seconds, error=rows.text_at("error", end)
     )

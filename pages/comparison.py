@@ -20,7 +20,7 @@ if half is not None:
     # The left half: this page again, in a frame, written as an author would write it.
     rows = live("COMPARISON", "simulated.*", look_back=compared(half))
     line_chart(rows, y="value", color="_subject", most=100, height=260, key=half)
-    compare_with(half, rows)
+    compare_with(half)
 else:
     st.caption("One stream, drawn twice. The data is simulated and published only while this page is open.")
     rates = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000]

@@ -2,7 +2,8 @@
 // also measures its own bytes and latency, and when the chart beside it was drawn.
 import { chartIn } from "./live_chart.js";
 
-const REDRAW = 1000; // ms, as often as the app's own page
+const REPORT = 1000; // ms between two reports to the app
+const REST = 2; // a redraw is followed by this many times its own length in which the other chart may draw
 const RECENT = 10000; // ms over which latencies are computed
 const TRY_AGAIN = 2000; // ms
 const PREFIX = "simulated.series-";
@@ -61,7 +62,8 @@ class Client {
     this.pixel = new Latencies();
     this.browser = new Latencies();
     this.live = false;
-    this.left = []; // [time shown, when drawn] of the chart beside this one
+    this.left = []; // [frame, when drawn] of the chart beside this one
+    this.drawnAt = -Infinity;
     this.reader = new Worker("reader.js", { type: "module" });
     this.reader.onmessage = ({ data }) => this[data.type](data);
     this.reader.onerror = (error) => this.lost({ why: error.message ?? "The reader could not be loaded" });
@@ -129,7 +131,8 @@ class Client {
     this.fresh = document.hidden ? [] : [...this.fresh, ...fresh]; // a hidden page shows no pixel
     const began = clock();
     chart.draw();
-    this.took = clock() - began;
+    this.drawnAt = clock();
+    this.took = this.drawnAt - began;
     if (!chart.held) {
       const published = this.fresh;
       this.fresh = [];
@@ -141,22 +144,30 @@ class Client {
     else this.tell("live", "Live", this.where, `${count(rows)} rows`);
   }
 
+  // There are messages that the reader has not told yet.
+  news() {
+    if (this.asking) return;
+    this.asking = true;
+    const wait = Math.max(0, this.drawnAt + REST * this.took - clock()); // the chart beside needs the same thread
+    setTimeout(() => requestAnimationFrame(() => this.redraw()), wait);
+  }
+
   redraw() {
+    this.asking = false;
     this.reader.postMessage({ type: "redraw", now: appClock(), offset });
   }
 
-  // When the chart beside this one was drawn, and up to which time (the end of its axis).
+  // When the chart beside this one was drawn, and which frame was its newest.
   watchLeft() {
     const frame = [...parent.document.querySelectorAll("iframe")].find(({ src }) => src.includes(`chart=${run}`));
     const plot = frame?.contentDocument?.querySelector(".js-plotly-plot");
     if (!plot?.on || plot === this.watched) return;
     this.watched = plot;
     plot.on("plotly_afterplot", () => {
-      const end = String(plot.layout?.xaxis?.range?.[1]).replace(" ", "T");
-      const shown = Date.parse(`${end}Z`) + new Date().getTimezoneOffset() * 60000;
+      const shown = plot.parentElement.lookback?.frame ?? 0;
       if (!(shown > (this.shown ?? 0))) return;
       this.shown = shown;
-      afterPaint((at) => this.left.push([Math.round(shown), at]));
+      afterPaint((at) => this.left.push([shown, at]));
     });
   }
 
@@ -165,7 +176,7 @@ class Client {
       name: this.name,
       live: this.live,
       bytes: this.bytes,
-      left: this.left.splice(0, 20),
+      left: this.left.splice(0, 40),
       pixel: this.pixel.told(),
       browser: this.browser.told(),
     });
@@ -233,9 +244,9 @@ await client.open();
 function tick() {
   if (client.over) return;
   dress();
-  client.redraw();
+  if (clock() - client.drawnAt > REPORT) client.news(); // the axis moves on
   client.watchLeft();
   client.report().catch((error) => (error.over ? client.end(error.message) : client.tell("lost", "Unknown to the app", error.message)));
-  setTimeout(tick, Math.max(REDRAW, 3 * client.took)); // the chart beside this one needs the same thread
+  setTimeout(tick, REPORT);
 }
-setTimeout(tick, REDRAW);
+setTimeout(tick, REPORT);

@@ -67,6 +67,7 @@ let pending = 0;
 let caughtUp = false;
 let fresh = []; // publish times of messages the page does not have
 let arrived = []; // their delay until they arrived here, ms
+let announced = false; // whether the page knows that there is something to ask for
 let offset = 0; // the app's clock minus ours, ms
 let connection, subscription;
 
@@ -136,6 +137,9 @@ function take(message) {
     fresh.push(published);
   }
   caughtUp ||= pending === 0;
+  if (announced) return;
+  announced = true;
+  postMessage({ type: "news" });
 }
 
 // The least and the greatest value per pixel column and series.
@@ -186,6 +190,7 @@ function tell(now) {
   for (const [, , cell] of changed) cell[2] = true;
   const told = { type: "rows", whole, oldest, now, cells, bytes, pending, caughtUp, rows: rows.size, step: settings.step };
   postMessage({ ...told, look_back: settings.look_back, fresh: Float64Array.from(fresh), arrived: Float64Array.from(arrived) });
+  announced = false;
   changed = [];
   fresh = [];
   arrived = [];

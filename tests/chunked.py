@@ -169,7 +169,8 @@ def arrow(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+    whole: bytes = sink.getvalue().to_pybytes()
+    return whole
 
 
 async def _quiet(_: Exception) -> None:

@@ -31,7 +31,7 @@ LONG = (
     "test_soak.py",
     "app/test_workflows_page.py",
     "app/test_untrusted.py",
-    "app/test_clean_hands.py",
+    "app/test_leaks.py",
     "app/test_hidden_tab.py",
     "deploy/test_scale.py",
     "app/test_burst.py",
@@ -43,7 +43,7 @@ processor."""
 
 STARTERS = {"server", "client", "browser", "certificates"}
 """Fixtures that start a program."""
-STARTS_NONE = {"tests.audit", "tests.waiting"}
+STARTS_NONE = {"tests.audit", "tests.coverage_report", "tests.waiting"}
 """Helpers of tests that start no program; the others are there for that."""
 
 settings.register_profile("patient", deadline=None)  # no test asserts an absolute time

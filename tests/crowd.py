@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import nats
 import nats.errors
+from nats.aio.client import Client as NatsClient
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from bench.viewer import Viewer
-from nats_client import Client, Feed, LookbackError, Services
+from nats_client import Client, Feed, LookbackError, NamedFeed, Services
 from tests.answers import BAD
 from tests.cluster import Cluster
 from tests.publisher import Publisher
@@ -37,7 +37,7 @@ NEXT_TO = {
     'rows = live("S", "s.live", look_back="PT1H")\n'
     'st.markdown("n=%d" % rows.snapshot.numbers("n")[-1])\nst.stop()\n',
     "goes_on.py": '"""Goes on."""\nimport streamlit as st\nfrom time import time\n'
-    "from components import live, newest_rows\nfrom components.data.live import look\n# more\n"
+    "from components import live, newest_rows\nfrom components.data.live import read_view\n# more\n"
     'rows = live("S", "s.live", look_back="PT1H")\nnewest_rows(rows)\n'
     'st.markdown("n=%d" % rows.snapshot.numbers("n")[-1])\n',
 }
@@ -142,7 +142,7 @@ class Hostile(Thread):
         body = json.dumps(config).encode()
         cluster.run(lambda nc: nc.request(f"$JS.API.STREAM.CREATE.{HOSTILE}", body, timeout=10))
         cluster.settle(HOSTILE)
-        self.feeds: list[Feed] = [client.feed(HOSTILE, look_back="PT10M"), client.feed(None, "hostile.>")]
+        self.feeds = [client.feed(HOSTILE, look_back="PT10M"), client.feed(None, "hostile.>")]
         self._marks = 0
 
     def __enter__(self) -> "Any":
@@ -186,7 +186,7 @@ class Hostile(Thread):
                 return
             time.sleep(0.5)
 
-    def _has(self, feed: Feed, subject: str) -> bool:
+    def _has(self, feed: Feed | NamedFeed, subject: str) -> bool:
         found = any(message.subject == subject for message in feed.newest())
         return found and feed.health.phase == "following"
 
@@ -247,7 +247,7 @@ class Neighbour(Thread):
         self._cluster, self._client = cluster, client
         cluster.run(_fill)
         self.replays = 0
-        self.plain: Feed = client.feed(None, PLAIN, look_back="PT1H")
+        self.plain = client.feed(None, PLAIN, look_back="PT1H")
         self._sent: list[tuple[int, int]] = []
         self._publisher = threading.Thread(target=lambda: asyncio.run(self._publish()))
 
@@ -269,10 +269,10 @@ class Neighbour(Thread):
         """Numbers to the plain subject, by the nodes in turn; what a node has not confirmed is not judged."""
         number = 0
         while not self.ended.is_set():
-            connection = nats.NATS()
+            connection = NatsClient()
             try:
-                quiet = {"allow_reconnect": False, "connect_timeout": 2, "error_cb": _quiet}
-                await connection.connect([random.choice(self._cluster.urls)], **quiet)
+                url = random.choice(self._cluster.urls)
+                await connection.connect([url], allow_reconnect=False, connect_timeout=2, error_cb=_quiet)
                 while not self.ended.is_set():
                     at, batch = time.time_ns(), range(number, number + 10)
                     number += 10
@@ -426,9 +426,10 @@ def pages(folder: Path, others: set[str]) -> dict[str, str]:
     folder.mkdir()
     more = ""
     if "hostile" in others:
-        more += f'look("{HOSTILE}", look_back="PT1M")\nlook(None, "hostile.>", look_back="PT1M")\n'
+        more += f'read_view("{HOSTILE}", look_back="PT1M")\n'
+        more += 'read_view(None, "hostile.>", look_back="PT1M")\n'
     if "neighbour" in others:
-        more += f'look("{BIG}", f"big.{{{{again{{int(time() / 60)}}}}}}", look_back="PT1H")\n'
+        more += f'read_view("{BIG}", f"big.{{{{again{{int(time() / 60)}}}}}}", look_back="PT1H")\n'
     for name, source in NEXT_TO.items():
         (folder / name).write_text(source.replace("# more\n", more))
     return {"LOOKBACK_PAGES": str(folder)}

@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import nats
+import nats.errors
+from nats.aio.client import Client
 
 from tests.running import free_port
 
@@ -114,10 +115,15 @@ def connected(urls: list[str], work: Callable[[Any], Awaitable[Any]], credential
             pass
 
         async def once() -> Any:
-            client = nats.NATS()
+            client = Client()
             try:
-                options = {"user_credentials": credentials, "allow_reconnect": False, "connect_timeout": 5}
-                await client.connect(urls, error_cb=quiet, **options)
+                await client.connect(
+                    urls,
+                    error_cb=quiet,
+                    user_credentials=credentials,
+                    allow_reconnect=False,
+                    connect_timeout=5,
+                )
                 return await work(client)
             finally:
                 await end(client)

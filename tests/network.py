@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nats_client import Client, Feed, Settings
+from nats_client import Client, Feed, NamedFeed, Settings
 from tests.nats import NatsServer, running_server
 from tests.publisher import Publisher
 from tests.waiting import until
@@ -110,7 +110,7 @@ def two_hosts() -> Iterator[tuple[Wire, NatsServer, Publisher, Client]]:
         yield wire, server, publisher, client
 
 
-def equal(feed: Feed, server: NatsServer, publisher: Publisher) -> None:
+def equal(feed: Feed | NamedFeed, server: NatsServer, publisher: Publisher) -> None:
     """Wait until the feed is live and holds each message of the stream once, in order."""
     publisher.pause()
     last = server.run(lambda nc: nc.jetstream().stream_info("S")).state.last_seq

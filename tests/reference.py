@@ -1,4 +1,4 @@
-"""docs/reference.md out of the docstrings of `components`: `python -m tests.reference`."""
+"""Generates docs/reference.md from the docstrings of `components`: `python -m tests.reference`."""
 
 import inspect
 import re
@@ -7,11 +7,11 @@ from pathlib import Path
 import components
 
 FILE = Path(__file__).parent.parent / "docs" / "reference.md"
-MARK = "<!-- made of the docstrings from here on -->\n"
+MARK = "<!-- generated from the docstrings from here on -->\n"
 
 
 def reference() -> str:
-    """The whole document; what stands above MARK is kept."""
+    """The whole document. The text above MARK is kept."""
     kept = FILE.read_text().partition(MARK)[0]
     return kept + MARK + "".join(f"\n{_entry(name)}" for name in components.__all__)
 
@@ -34,7 +34,9 @@ def _signature(function: object, *, method: bool = False) -> str:
     found = inspect.signature(function)  # type: ignore[arg-type]
     if method:
         found = found.replace(parameters=list(found.parameters.values())[1:])
-    return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", str(found)).replace("pandas.", "pd.")
+    # A type that only the type checker knows is a text in the source.
+    text = re.sub(r"-> '(.*)'$", r"-> \1", str(found))
+    return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text).replace("pandas.", "pd.")
 
 
 def _doc(thing: object) -> str:

@@ -39,14 +39,14 @@ class App:
 
 
 @contextmanager
-def app(folder: Path, root: Path = ROOT, port: int | None = None, **env: str) -> Iterator[App]:
+def app(folder: Path, root: Path = ROOT, /, **env: str) -> Iterator[App]:
     """Start the app of `root` in a clean environment plus `env`, data in `folder`; end it as Ctrl-C does."""
-    port = port or free_port()
+    port = env.get("STREAMLIT_SERVER_PORT") or str(free_port())
     log = folder / "app.log"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("NATS_", "LOOKBACK_", "STREAMLIT_"))}
     settings = {
         "LOOKBACK_DATA_DIR": str(folder / "data"),
-        "STREAMLIT_SERVER_PORT": str(port),
+        "STREAMLIT_SERVER_PORT": port,
         "STREAMLIT_SERVER_HEADLESS": "true",
     }
     with log.open("wb") as out:

@@ -31,7 +31,7 @@ from typing import Any
 
 import nats.errors
 
-from nats_client import Client, Feed, Settings
+from nats_client import Client, Settings
 from tests.backup import restore, snapshot
 from tests.cluster import Cluster, running_cluster
 from tests.crowd import TOLERANCE, Hostile, Judge, Neighbour, Viewers, pages
@@ -68,7 +68,7 @@ class Soak:
         self.cluster = cluster
         self.publisher = publisher
         self.client = client
-        self.feed: Feed = client.feed(STREAM, look_back="PT1H")
+        self.feed = client.feed(STREAM, look_back="PT1H")
         self.random = random.Random(seed)
         self.lost = 0
         self.doubled = 0

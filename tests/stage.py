@@ -171,8 +171,11 @@ def running_stage(browser: Browser, folder: Path) -> Iterator[Stage]:
     roles.write_text(ROLES + TEMPORARY)
     port = free_port()
     with provider(folder) as people:
-        env = people.secrets(folder, port) | {"LOOKBACK_ROLES": str(roles)}
-        with app(folder, port=port, **env) as running:
+        env = people.secrets(folder, port) | {
+            "LOOKBACK_ROLES": str(roles),
+            "STREAMLIT_SERVER_PORT": str(port),
+        }
+        with app(folder, **env) as running:
             found = login(folder / "data")
             connected(found["servers"], _fill, found["user_credentials"])
             yield Stage(running, people, browser, folder)

@@ -5,7 +5,7 @@ from tests.reference import FILE, reference
 
 
 def test_reference_is_current() -> None:
-    """The document is the one that is made of the docstrings now: `python -m tests.reference` writes it."""
+    """The document matches the docstrings; `python -m tests.reference` writes it."""
     assert FILE.read_text() == reference()
 
 

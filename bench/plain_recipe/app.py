@@ -10,6 +10,7 @@ import json
 import os
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import nats
 import pandas as pd
@@ -21,7 +22,7 @@ from streamlit_autorefresh import st_autorefresh
 LOOK_BACK = timedelta(minutes=5)
 
 
-async def follow(rows: list[dict]) -> None:
+async def follow(rows: list[dict[str, Any]]) -> None:
     """Append every message of the last five minutes, then each new one."""
     connection = await nats.connect(os.environ["NATS_URL"])
     start = datetime.now(UTC) - LOOK_BACK

@@ -13,7 +13,7 @@ PAUSE = float(os.environ["PAUSE"])  # stands for a slow page
 
 
 @st.cache_resource
-def numbers() -> count:
+def numbers() -> "count[int]":
     """Give figures that differ from run to run."""
     return count(1)
 

@@ -15,7 +15,7 @@ from ..push.tabs import own_tab
 from ..web.assets import PREFIX, STUB, plotly_url
 from .pushed import Varying, place, zoomed
 from .thresholds import checked, drawn
-from .wire import Sent
+from .wire import ChartState
 
 _component = st.components.v2.component("chart", js=STUB.format("chart"), isolate_styles=False)
 
@@ -97,16 +97,16 @@ def _with_the_page(view: View, bins: Bins, config: Mapping[str, object], varying
     )
 
 
-def _sent(key: str) -> Sent:
-    charts: dict[str, Sent] = st.session_state.setdefault("_charts", {})
-    return charts.get(key) or charts.setdefault(key, Sent())
+def _sent(key: str) -> ChartState:
+    charts: dict[str, ChartState] = st.session_state.setdefault("_charts", {})
+    return charts.get(key) or charts.setdefault(key, ChartState())
 
 
 def _again() -> None:
     """Intentionally empty: registering it makes Streamlit rerun, and that rerun sends the finer bins."""
 
 
-def _resync(key: str, sent: Sent) -> None:
+def _resync(key: str, sent: ChartState) -> None:
     """The browser missed a message: continue from the last one it applied."""
     match st.session_state[key].get("resync"):
         case [int(sender), int(number)]:

@@ -14,7 +14,7 @@ from ..data.live import View
 from ..push.source import Source
 from ..push.tabs import Tab
 from ..words import in_zone, zone
-from .wire import NOTHING, State, step, with_header
+from .wire import NOTHING, Held, step, with_header
 
 VARY_EVERY = 0.25
 """Seconds between two looks at what of a chart's settings changes with the rows."""
@@ -96,7 +96,7 @@ class ChartSource(Source):
             found = settings[id(config)] = config, {**config, **self.config}
         return found[1]
 
-    def step(self, held: State, settings: Mapping[str, Any]) -> "_Step":
+    def step(self, held: Held, settings: Mapping[str, Any]) -> "_Step":
         """What takes browsers that hold `held` to the present. Worked out once for all of them."""
         of = self.bins.epoch, self.bins.version
         if of != self._steps_of:
@@ -108,10 +108,10 @@ class ChartSource(Source):
         return found
 
 
-class _Held(NamedTuple):
+class _Known(NamedTuple):
     """What a browser holds."""
 
-    chart: State
+    chart: Held
     clock: float
     """The server's clock minus our monotonic one, in seconds, as it was told."""
 
@@ -119,9 +119,9 @@ class _Held(NamedTuple):
 class _Step(NamedTuple):
     """What takes browsers from one state to the present."""
 
-    held: State
+    held: Held
     """The state before. Here so that no other one can have its identity."""
-    now: State
+    now: Held
     flags: int
     header: Mapping[str, object]
     cells: bytes
@@ -152,10 +152,10 @@ class ChartElement:
         else:
             found = self._zoomed(chart, config)
         if not wrong:
-            return None if found.message is None else (_Held(found.now, told), found.message)
+            return None if found.message is None else (_Known(found.now, told), found.message)
         header = {**found.header, "now": round((clock + time.monotonic()) * 1000)}
         flags = bytes([found.flags | 1])
-        return _Held(found.now, clock), with_header(flags, header, found.cells)
+        return _Known(found.now, clock), with_header(flags, header, found.cells)
 
     def is_quick(self, held: Any) -> bool:
         """True unless all cells have to be encoded, finer ones worked out, or the bins are being updated."""
@@ -167,7 +167,7 @@ class ChartElement:
         if "range" in said:
             self._range = said["range"]
 
-    def _zoomed(self, chart: State, config: Mapping[str, Any]) -> _Step:
+    def _zoomed(self, chart: Held, config: Mapping[str, Any]) -> _Step:
         source = self.source
         zoom = zoomed(self._range, source.look_back, source.bins.now * 1_000_000)
         # An empty message removes the finer bins.
@@ -176,7 +176,7 @@ class ChartElement:
 
 def _made(
     source: ChartSource,
-    held: State,
+    held: Held,
     config: Mapping[str, Any],
     zoom: tuple[int, int] | None = None,
     *,

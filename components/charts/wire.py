@@ -2,8 +2,8 @@
 
 A message begins with flags (1: a header follows, 2: finer cells follow those of the look-back). Then the
 header, a length as a varint and a JSON object, and then the cells. A message that travels with the page's own
-elements has more numbers after the flags, see Sent; on the tab's own websocket its frames take care of order
-and loss, and a message that would say nothing is not sent.
+elements has more numbers after the flags, see ChartState. On the tab's own websocket, frames take care of
+order and loss, and a message that would say nothing is not sent.
 
 Cells: flags (1: replace all cells; 2: some cells have two values; 4: bases follow; 8 and 16: a step takes 2
 or 4 bytes instead of 1; 32: numbers are float64 and not relative to a base; 64: short). Then, as varints: the
@@ -46,7 +46,7 @@ _Mark = tuple[int, str, int, float]
 
 
 @dataclass(frozen=True)
-class State:
+class Held:
     """What a browser holds of a chart."""
 
     epoch: int = 0
@@ -60,18 +60,18 @@ class State:
     """Epoch, version and tiles of the finer bins."""
 
 
-NOTHING = State()
+NOTHING = Held()
 
 
 def step(
     bins: Bins,
-    held: State,
+    held: Held,
     config: Mapping[str, Any],
     snapshot: Snapshot | None = None,
     zoom: tuple[int, int] | None = None,
     *,
     short: bool,
-) -> tuple[State, int, dict[str, object], bytes]:
+) -> tuple[Held, int, dict[str, object], bytes]:
     """What takes a browser from `held` to the present: the state it has then, and the message's flags, header
     and cells. If the viewer has zoomed into `zoom` (ns since the epoch, UTC), the cells include finer bins of
     `snapshot` for that range. `short`: the browser knows what the short form leaves out."""
@@ -91,7 +91,7 @@ def step(
         header["oldest"] = changes.oldest
     _settings(header, held.config or {}, config)
     oldest = max(held.oldest, changes.oldest) if short and "oldest" not in header else changes.oldest
-    now = State(changes.epoch, changes.version, changes.others, changes.future, oldest, config)
+    now = Held(changes.epoch, changes.version, changes.others, changes.future, oldest, config)
     cells = changes.packed.get(short)
     if cells is None:
         cells = packed(changes, short=short)
@@ -121,7 +121,7 @@ def with_header(head: bytes, header: Mapping[str, object], cells: bytes) -> byte
     return head + varints(len(text)) + text + cells
 
 
-class Sent:
+class ChartState:
     """What one viewer's chart was sent with the page's elements, and what its browser may therefore have.
 
     After the flags, such a message has as varints: the sender, the message's number, how many messages back
@@ -133,7 +133,7 @@ class Sent:
     def __init__(self) -> None:
         self._sender = secrets.randbits(21)  # three bytes: tells a new session's messages from old ones
         self._number = 0
-        self._held: deque[tuple[int, State]] = deque([(0, NOTHING)], maxlen=REMEMBERED)
+        self._held: deque[tuple[int, Held]] = deque([(0, NOTHING)], maxlen=REMEMBERED)
 
     def forget(self) -> None:
         """Assume the browser has nothing; the next message then has everything."""

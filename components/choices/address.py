@@ -27,7 +27,7 @@ class _Address:
     page: str
     kept: dict[str, str | None] = field(default_factory=dict)
     """By parameter; None removes it."""
-    heard: bool = True
+    received: bool = True
     """True if the browser is known to have these parameters. A difference after that is the viewer's
     doing."""
     left: dict[str, object] = field(default_factory=dict)
@@ -51,13 +51,13 @@ def begin(page: str) -> None:
         return
     differing = _differing(address)
     # Not only has_gone_back(): a tick of the refresh clock may overtake that rerun.
-    if differing and (address.heard or has_gone_back()):
+    if differing and (address.received or has_gone_back()):
         address.left = {name: st.session_state.get(name) for name in differing}
         address.left_at = time.monotonic()
     elif time.monotonic() - address.left_at > UNDER_WAY:
         address.left.clear()
     _forget(name for name, value in address.left.items() if st.session_state.get(name) == value)
-    address.heard = not differing
+    address.received = not differing
 
 
 def asked(name: str, default: str) -> str:
@@ -75,7 +75,7 @@ def end() -> None:
     """Call after the page is drawn. Sends the parameters that the browser's URL does not have yet."""
     address = _address()
     differing = _differing(address)
-    address.heard &= not differing
+    address.received &= not differing
     added = {name: value for name, value in differing.items() if value is not None}
     for name in differing.keys() - added.keys():
         del st.query_params[name]

@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from ..words import plain
 from .address import asked, keep
+
+if TYPE_CHECKING:
+    # Streamlit exports no name for what st.tabs() returns.
+    from streamlit.elements.lib.mutable_tab_container import TabContainer
 
 
 def choose(
@@ -25,7 +29,7 @@ def choose(
     The choice is in the URL as `?label=…` (lower case, hyphens for spaces), unless it is `default`. The first
     option does not count as a default, because options may come and go: it is written to the URL, so that a
     link keeps its meaning. If the URL names an unknown value, `own` accepts it; otherwise the default is used
-    and the viewer is told.
+    and a notice says so.
     """
     key = _key(label)
     if default not in options:
@@ -113,7 +117,7 @@ def choose_step(
     return step
 
 
-def choose_tab(labels: Sequence[str], *, name: str) -> Sequence[DeltaGenerator]:
+def choose_tab(labels: Sequence[str], *, name: str) -> "Sequence[TabContainer]":
     """Draw tabs of which one is open, by default the first. The attribute `open` of each is True or False, so
     that a page draws only the open one. The open tab is kept in the URL under `name`."""
     if name not in st.session_state:

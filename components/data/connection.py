@@ -15,7 +15,7 @@ from .. import launcher
 from ..web.sign_in import viewer
 from .reads import note_code
 
-FIRST_LOOK = 1.5
+FIRST_WAIT = 1.5
 """Seconds that a page waits, once, for the first connection. Most are made by then."""
 MOST = 100
 """Clients to keep at most, each with different rights."""
@@ -50,7 +50,7 @@ class NatsConnection(BaseConnection[Client]):
             section = launcher.embedded["broker" if role else "dashboard"]
         client = Client(Settings.load({**section, "role": role} if role else section))
         self.role, self._made = role or "", client
-        client.wait(FIRST_LOOK)
+        client.wait(FIRST_WAIT)
         return client
 
     @property

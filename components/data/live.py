@@ -11,7 +11,7 @@ from nats_client import Feed, Gap, Health, NamedFeed, Snapshot, parse_duration
 from .connection import client
 from .reads import collect, note_code
 
-FIRST_LOOK = 1.5
+FIRST_WAIT = 1.5
 """Seconds that a viewer's first read of a feed waits for the replay. Most are done by then."""
 
 
@@ -138,12 +138,12 @@ def live(
     consumer and one window. Without rows the page goes on: `latest` and `frame` are empty, and the chart or
     table, or else the frame, says so. Raises LookbackError, drawn by the frame, if something cannot be read.
     """
-    view = look(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
+    view = read_view(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
     collect(view)
     return view
 
 
-def look(
+def read_view(
     stream: str | None,
     subject: str | None = None,
     *,
@@ -157,7 +157,7 @@ def look(
     length = parse_duration(look_back)
     nats = client(by_code=False)
     feed = nats.feed(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
-    first_look((feed.name_key, look_back), lambda timeout: feed.wait(timeout, length))
+    wait_once((feed.name_key, look_back), lambda timeout: feed.wait(timeout, length))
     return _look_at(feed, length, steady)
 
 
@@ -167,9 +167,9 @@ def _look_at(feed: Feed | NamedFeed, look_back: pd.Timedelta, steady: bool, *, b
     return View(feed, rows, look_back, now, feed.health_of(look_back), steady, by_code=by_code)
 
 
-def first_look(what: object, wait: Callable[[float], object]) -> None:
+def wait_once(what: object, wait: Callable[[float], object]) -> None:
     """Call `wait` once per viewer, to give the first state of `what` a moment to arrive."""
     seen: set[object] = st.session_state.setdefault("_seen", set())
     if what not in seen:
         seen.add(what)
-        wait(FIRST_LOOK)
+        wait(FIRST_WAIT)

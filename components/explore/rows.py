@@ -8,7 +8,7 @@ import streamlit as st
 from nats_client.decoding.decoders import DECODERS
 
 from ..choices.choose import choose, chosen
-from ..data.live import View, look
+from ..data.live import View, read_view
 from ..data.reads import collect
 from ..nats.history import SUBJECT
 from ..nats.streams import stream_line, stream_names, subjects
@@ -57,7 +57,7 @@ def choose_rows() -> Rows | None:
     options |= {"time": time} if time != STORED else {}
     options |= {"decoder": decoder} if decoder != "json" else {}
     options |= {"archive": SUBJECT} if source != SOURCES[0] else {}
-    view = look(
+    view = read_view(
         stream,
         subject,
         look_back=look_back,

@@ -11,7 +11,7 @@ from nats_client.errors import RequestFailed, RequestRefused
 from ..choices.choose import choose, chosen
 from ..data.bucket import Bucket, look_at
 from ..data.connection import client, shared
-from ..data.live import first_look
+from ..data.live import wait_once
 from ..data.reads import collect
 from ..data.states import empty_state
 from ..words import age_text, bytes_text, count_text, local, plain
@@ -35,7 +35,7 @@ def values(bucket: str, *, optional: bool = False) -> Bucket:
     `bucket` is not a valid bucket name.
     """
     watch = client(by_code=False).values(bucket)
-    first_look((bucket, watch.opened), watch.wait)
+    wait_once((bucket, watch.opened), watch.wait)
     read = look_at(watch, optional=optional)
     collect(read)
     return read

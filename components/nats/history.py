@@ -21,7 +21,7 @@ from ..words import age_text, bytes_text, local, plain, plotly_text, zone
 
 SUBJECT = "history.query"
 """The subject of the history service that runs beside the app."""
-FIRST_LOOK = 1.0
+FIRST_WAIT = 1.0
 """Seconds that one run of a page waits for rows. Many queries are done by then."""
 MOST_ROWS = 500
 """Rows to draw in a table. Each refresh sends them again."""
@@ -103,7 +103,7 @@ def query(
         _stop(key)
         kept[key] = _ask(subject, {"sql": sql, "parameters": named})
         if (started := kept[key].query) is not None:
-            started.wait(FIRST_LOOK)
+            started.wait(FIRST_WAIT)
     asked = kept.get(key)
     running = asked is not None and asked.query is not None and _runs(asked.query)
     with st.container(horizontal=True):

@@ -204,7 +204,7 @@ def service_metadata(found: Services, name: str) -> None:
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentRequest:
     """A request that a viewer has sent, and its outcome."""
 
     subject: str
@@ -237,9 +237,9 @@ def send_request(found: Services, name: str | None = None) -> None:
             st.form_submit_button(
                 "Send", icon=":material/send:", type="primary", on_click=_send, args=(field,)
             )
-    sent: Sent | None = st.session_state.get("_sent")
+    sent: SentRequest | None = st.session_state.get("_sent")
     if sent is not None:
-        _answer(sent)
+        _draw_reply(sent)
 
 
 def _send(field: str) -> None:
@@ -253,7 +253,7 @@ def _send(field: str) -> None:
         reply = client().request(allowed(subject), state["request-payload"], timeout=state["request-timeout"])
     except LookbackError as error:
         failed = error
-    state["_sent"] = Sent(subject, when, reply, failed)
+    state["_sent"] = SentRequest(subject, when, reply, failed)
 
 
 def allowed(subject: str) -> str:
@@ -312,7 +312,7 @@ def _stands_for(subject: str, endpoint: str) -> bool:
     )
 
 
-def _answer(sent: Sent) -> None:
+def _draw_reply(sent: SentRequest) -> None:
     at = clock_text(sent.when)
     if sent.reply is None:
         st.caption(plain(f"Request to {sent.subject}, sent {at}"))

@@ -17,11 +17,11 @@ import streamlit as st
 
 from nats_client import LookbackError, Snapshot, workflows
 from nats_client.errors import StreamNotFound
-from nats_client.workflows import Job, Log, Run, Status, Step
+from nats_client.workflows import Job, Log, Status, Step, WorkflowRun
 
 from ..choices.address import keep
 from ..choices.choose import choose
-from ..data.live import View, look
+from ..data.live import View, read_view
 from ..data.reads import collect
 from ..data.request import request
 from ..data.states import mistake
@@ -81,7 +81,7 @@ _links = st.components.v2.component("lookback_links", js=_JS, isolate_styles=Fal
 class Runs:
     """The runs within a look-back, and their present state."""
 
-    runs: tuple[Run, ...] = field(repr=False)
+    runs: tuple[WorkflowRun, ...] = field(repr=False)
     now: int
     """The server's clock, ns since the epoch, UTC."""
     stream: bool
@@ -97,7 +97,7 @@ class Runs:
 class OneRun:
     """One run with everything known about it, and its present state."""
 
-    run: Run
+    run: WorkflowRun
     log: Log = field(repr=False)
     missing: int
     """Number of events known to be missing."""
@@ -115,11 +115,11 @@ def asked_run() -> str | None:
 def workflow_runs(look_back: str = "P1D") -> Runs:
     """The runs that began or ended within `look_back` (ISO 8601), and all that are running. Raises
     LookbackError."""
-    view = _look_and_show(workflows.OF_RUNS, look_back)
-    beats = _look(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
-    told = _once(view, workflows.read_runs)
+    view = _collected_view(workflows.OF_RUNS, look_back)
+    beats = _view(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
+    reported = _once(view, workflows.read_runs)
     now, listening = _clock(beats)
-    runs = tuple(run.at(now, listening) for run in workflows.hear(told, beats.snapshot))
+    runs = tuple(run.at(now, listening) for run in workflows.with_heartbeats(reported, beats.snapshot))
     return Runs(runs, view.now, not isinstance(view.health.why, StreamNotFound))
 
 
@@ -128,16 +128,16 @@ def workflow_run(key: str) -> OneRun | None:
     LookbackError."""
     if not KEY.fullmatch(key):
         return None
-    view = _look_and_show(f"workflow.{key}.>", workflows.KEPT)
-    beats = _look(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
-    told = _once(view, workflows.read_runs)
+    view = _collected_view(f"workflow.{key}.>", workflows.KEPT)
+    beats = _view(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
+    reported = _once(view, workflows.read_runs)
     log = _once(view, workflows.read_log)
     now, listening = _clock(beats)
-    run = _find(told, beats, key)
+    run = _find(reported, beats, key)
     if run is None or run.at(now, listening).status == "lost":
         # Its last heartbeat may be older than the minutes read so far.
-        beats = _look(f"workflow-heartbeat.{key}", workflows.KEPT)
-        run = _find(told, beats, key)
+        beats = _view(f"workflow-heartbeat.{key}", workflows.KEPT)
+        run = _find(reported, beats, key)
     if run is None:
         return None
     missing = workflows.count_missing(view.snapshot, beats.snapshot, key, view.now)
@@ -186,8 +186,8 @@ def run_header(found: OneRun | None) -> None:
         "Host": run.host + (f", process {run.pid}" if run.pid else ""),
         "Run": run.key.partition(".")[2],
     }
-    if run.status == "lost" and run.heard is not None:
-        facts["Last heard of"] = f"{clock_text(run.heard)}, {age_text((found.now - run.heard) / 1e9)} ago"
+    if run.status == "lost" and run.last_seen is not None:
+        facts["Last seen"] = f"{clock_text(run.last_seen)}, {age_text((found.now - run.last_seen) / 1e9)} ago"
     shown = "".join(
         f"<div><small>{name}</small><span>{escape(value)}</span></div>"
         for name, value in facts.items()
@@ -256,7 +256,7 @@ def run_chart(found: OneRun) -> None:
                 orientation="h",
                 name=status.capitalize(),
                 marker={"color": colour, "line": {"width": 0}},
-                hovertext=[plotly_text(_told(job, step, found.now)) for _, job, step in mine],
+                hovertext=[plotly_text(_step_text(job, step, found.now)) for _, job, step in mine],
                 hoverinfo="text",
             )
         )
@@ -357,12 +357,12 @@ def _start(subject: str) -> None:
             st.session_state[_RUN] = key
 
 
-def _look(subject: str, look_back: str) -> View:
-    return look(workflows.STREAM, subject, look_back=look_back, time="time", steady=False)
+def _view(subject: str, look_back: str) -> View:
+    return read_view(workflows.STREAM, subject, look_back=look_back, time="time", steady=False)
 
 
-def _look_and_show(subject: str, look_back: str) -> View:
-    view = _look(subject, look_back)
+def _collected_view(subject: str, look_back: str) -> View:
+    view = _view(subject, look_back)
     if not isinstance(view.health.why, StreamNotFound):  # no error: the page itself says it
         collect(view)
     return view
@@ -384,11 +384,11 @@ def _clock(beats: View) -> tuple[int, int]:
     return beats.now, int(health.since * 1e9) if health.restarts else 0
 
 
-def _find(told: list[Run], beats: View, key: str) -> Run | None:
-    return next((run for run in workflows.hear(told, beats.snapshot) if run.key == key), None)
+def _find(runs: list[WorkflowRun], beats: View, key: str) -> WorkflowRun | None:
+    return next((run for run in workflows.with_heartbeats(runs, beats.snapshot) if run.key == key), None)
 
 
-def _run_row(run: Run, now: int) -> str:
+def _run_row(run: WorkflowRun, now: int) -> str:
     return (
         f'<a class="lb-go" href="{_link(run=run.key)}">{_state(run.status)}<b>{escape(run.name)}</b>'
         f"<span>{escape(_started(run, now))}</span><span>{_length(run.took(now))}</span>"
@@ -422,7 +422,7 @@ def _state(status: Status) -> str:
     return f'<span class="lb-state lb-state-{status}">{status.capitalize()}</span>'
 
 
-def _started(run: Run, now: int) -> str:
+def _started(run: WorkflowRun, now: int) -> str:
     if run.started is None:
         return "before the look-back"
     return f"{clock_text(run.started)}, {age_text((now - run.started) / 1e9)} ago"
@@ -447,14 +447,14 @@ def _length(seconds: float | None) -> str:
 
 
 def _drawn(step: Step, found: OneRun) -> float:
-    """Length of a step's bar in seconds: until the run was last heard of if its end is unknown."""
+    """Length of a step's bar in seconds: until the run was last seen if its end is unknown."""
     took = step.took(found.now)
     if took is None and step.started is not None:
-        took = ((found.run.ended or found.run.heard or step.started) - step.started) / 1e9
+        took = ((found.run.ended or found.run.last_seen or step.started) - step.started) / 1e9
     return max(took or 0.0, 0.001)
 
 
-def _told(job: Job, step: Step, now: int) -> str:
+def _step_text(job: Job, step: Step, now: int) -> str:
     return f"{_title(job, step)}: {step.status}, {_length(step.took(now)) or 'duration unknown'}"
 
 

@@ -1,4 +1,4 @@
 """Live elements: what a page shows travels by itself, over one websocket per tab.
 
-Imports launcher, web and words.
+Imports launcher and web.
 """

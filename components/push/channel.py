@@ -24,7 +24,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -32,7 +32,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ..web.assets import PREFIX
 from ..web.sign_in import holds, key_of
 from ..web.traffic import DIRECT, KEY
-from .source import BEAT, beat, elsewhere
+from .source import BEAT, Element, beat, elsewhere
 from .tabs import Placed, Tab, tabs
 from .varints import varints
 
@@ -270,22 +270,23 @@ class Channel:
         if self._retold or not self._are_quick():
             self._job = self._loop.create_task(self._send_slowly())
             return
-        message = self._frame(self._due, lambda placed: _next(placed, placed.held))
+        frame = self._frame(self._due, lambda placed: _next(placed, placed.held))
         self._due.clear()
-        if message is None:
+        if frame is None:
             return
-        if self._direct is None or len(message) > SMALL:
-            self._job = self._loop.create_task(self._send_slowly(message))
+        if self._direct is None or len(frame.message) > SMALL:
+            self._job = self._loop.create_task(self._send_slowly(frame))
             return
         with contextlib.suppress(RuntimeError):  # the socket is closed, which _listen notices as well
-            self._direct(message)
+            self._direct(frame.message)
+            self._was_sent(frame)
 
-    async def _send_slowly(self, message: bytes | None = None) -> None:
+    async def _send_slowly(self, frame: "_Frame | None" = None) -> None:
         try:
             if self._retold:
                 self._retold, self._paced = False, self._tab.pace
                 await self._socket.send_text(json.dumps({"pace": self._paced}))
-            if message is None and not self._stalled:
+            if frame is None and not self._stalled:
                 due, self._due = self._due, set()
                 found = {}
                 for placed in [each for number, each in self._watched.items() if number in due]:
@@ -293,15 +294,20 @@ class Channel:
                         held = placed.held
                         found[placed] = held, await elsewhere(partial(_next, placed, held))
                 # If the browser has started over meanwhile, that has made the element due again.
-                message = self._frame(due, lambda placed: _if_held(placed, *found.get(placed, (None, None))))
-            if message is not None:
-                await self._socket.send_bytes(message)
+                frame = self._frame(due, lambda placed: _if_held(placed, *found.get(placed, (None, None))))
+            if frame is not None:
+                await self._socket.send_bytes(frame.message)
+                self._was_sent(frame)
         except (RuntimeError, WebSocketDisconnect, OSError):
             return  # the socket is closed, which _listen notices as well
         finally:
             self._job = None
         if self._due or self._retold:
             self._wake()
+
+    def _was_sent(self, frame: "_Frame") -> None:
+        if self._tab.sent is not None:
+            self._tab.sent(frame.number, frame.elements)
 
     def _are_quick(self) -> bool:
         for number in self._due:
@@ -310,7 +316,7 @@ class Channel:
                 return False
         return True
 
-    def _frame(self, due: set[int], next_of: Callable[[Placed], tuple[Any, bytes] | None]) -> bytes | None:
+    def _frame(self, due: set[int], next_of: Callable[[Placed], tuple[Any, bytes] | None]) -> "_Frame | None":
         """The next frame; None if there is nothing to say."""
         news: list[tuple[Placed, Any, bytes]] = []
         for number in sorted(due):
@@ -329,7 +335,13 @@ class Channel:
                 parts.append(varints(len(message)))
             parts.append(message)
         self._sent_at = time.monotonic()
-        return b"".join(parts)
+        return _Frame(frame, [placed.element for placed, *_ in news], b"".join(parts))
+
+
+class _Frame(NamedTuple):
+    number: int
+    elements: list[Element]
+    message: bytes
 
 
 def _next(placed: Placed, held: Any) -> tuple[Any, bytes] | None:

@@ -75,6 +75,9 @@ class Tab:
         self.channel: Connected | None = None
         self.socket = ""
         """The key by which the traffic of its websocket is counted."""
+        self.sent: Callable[[int, list[Element]], None] | None = None
+        """Called on the web server's loop after a frame was sent, with its number and its elements; must
+        return at once."""
         self._numbers: dict[str, int] = {}
         self._drawn: set[int] | None = None
         tabs[self.ticket] = self

@@ -121,13 +121,13 @@ class Web:
 
         replaced = False
 
-        async def dressed(message: Message) -> None:
+        async def with_headers(message: Message) -> None:
             nonlocal replaced
             if replaced:
                 return
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                self._dress(headers, tls, _name(asked.get("host", "")))
+                self._add_headers(headers, tls, _name(asked.get("host", "")))
                 # Streamlit sends its page for any unknown path, so only the ETag identifies it.
                 replaced = message["status"] == 200 and headers.get("etag") == self._streamlits_tag
                 if replaced:
@@ -140,11 +140,11 @@ class Web:
         if refusal and scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # the browser sees a 403
         elif refusal:
-            await refusal(scope, receive, dressed)
+            await refusal(scope, receive, with_headers)
         elif scope["type"] == "websocket":
             await self._app(scope, receive, send)
         else:
-            await self._answer(scope, receive, dressed)
+            await self._answer(scope, receive, with_headers)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -167,7 +167,7 @@ class Web:
         headers["Content-Length"] = str(len(self._page))
         headers["Link"] = early_files()
 
-    def _dress(self, headers: MutableHeaders, tls: bool, host: str) -> None:
+    def _add_headers(self, headers: MutableHeaders, tls: bool, host: str) -> None:
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
         headers.setdefault("Content-Security-Policy", policy(self._hashes, self._connect()))
@@ -187,6 +187,7 @@ def early_files() -> str:
         f"<{asset_url(name)}>; rel={relation}"
         for name, relation in {
             "plotly.min.js": "preload; as=script; fetchpriority=low",  # after the app's own files
+            "channel.js": "modulepreload",
             "live_chart.js": "modulepreload",
             "status.js": "modulepreload",
             "tab.js": "modulepreload",

@@ -39,7 +39,7 @@ ATTEMPTS = SESSION_COOKIE
 MOST_OF_ATTEMPTS = 2000
 """Longest accepted length of that cookie, in characters. Browsers drop cookies above 4,096, and the running
 attempt with it."""
-FIRST_LOOK = 1.5
+FIRST_WAIT = 1.5
 """Seconds that a page waits for the provider to confirm a sign-in. Most are confirmed by then."""
 LOOK_AGAIN = 5.0
 """Seconds between two checks of whether a viewer's rights have changed."""
@@ -118,9 +118,9 @@ def holds(key: str, rights: str | None) -> bool:
     return found is not None and rights is not None and found.rights == rights
 
 
-def draw_entrance() -> None:
+def draw_sign_in_page() -> None:
     """Draw the sign-in page, or why the viewer cannot come in, in place of everything else."""
-    _for_all_addresses(_entrance)
+    _for_all_addresses(_draw_sign_in)
 
 
 def draw_reload() -> None:
@@ -149,7 +149,7 @@ def _reload() -> None:
     _reloading(key="reload", data=f"?{ENDED}=1" if ended else "")
 
 
-def _entrance() -> None:
+def _draw_sign_in() -> None:
     sign_ins, mine = launcher.sign_ins, _mine()
     assert sign_ins is not None
     standing = _standing()
@@ -159,12 +159,12 @@ def _entrance() -> None:
         if mine is not None and standing is not None and not standing.why:
             _without_role(mine, standing)
         else:
-            _way_in(standing)
+            _sign_in_form(standing)
     if standing is not None and (standing.passing or not standing.why):
-        look_again(None)
+        rerun_on_change(None)
 
 
-def _way_in(standing: Standing | None) -> None:
+def _sign_in_form(standing: Standing | None) -> None:
     why = standing.why if standing else SIGNED_OUT if ENDED in st.query_params else None
     if standing is None or not standing.passing:
         st.markdown("Real-time dashboards. Sign in to see them.")
@@ -192,7 +192,7 @@ def draw_viewer() -> None:
 
 
 @st.fragment(run_every=LOOK_AGAIN)
-def look_again(drawn_for: str | None) -> None:
+def rerun_on_change(drawn_for: str | None) -> None:
     """Rerun the script once the viewer's rights differ from `drawn_for`. For pages that do not refresh by
     themselves."""
     if rights() != drawn_for:
@@ -349,7 +349,7 @@ def _standing() -> Standing | None:
 def wait_for_provider() -> None:
     """Wait a moment for the provider to confirm the sign-in, unless it did so recently."""
     if (found := _mine()) is not None and launcher.sign_ins is not None:
-        launcher.sign_ins.wait(found, FIRST_LOOK)
+        launcher.sign_ins.wait(found, FIRST_WAIT)
 
 
 def _without_role(mine: SignIn, standing: Standing) -> None:

@@ -34,9 +34,9 @@ def _found(module: str, wanted: str) -> tuple[Any, str | None]:
     if not hasattr(owner, names[-1]) and not (inspect.isclass(owner) and _holds(owner, names[-1])):
         return None, f"it has no {module}.{path}"
     if parenthesis and not inspect.isroutine(found):
-        return None, f"{module}.{path} is no function"
+        return None, f"{module}.{path} is not a function"
     if parenthesis and written(found) != f"{names[-1]}({parameters}":
-        return None, f"{module}.{path} is '{written(found)}' there"
+        return None, f"{module}.{path} is '{written(found)}', expected '{names[-1]}({parameters}'"
     return found, None
 
 
@@ -49,8 +49,8 @@ def _needed(module: str, wanted: str) -> Any:
     found, wrong = _found(module, wanted)
     if wrong:
         raise LookbackError(
-            f"This Streamlit is not the one that Lookback is made for: {wrong}. The app does not start. "
-            "Install the version that requirements.txt names."
+            f"The installed Streamlit is not supported: {wrong}. The app does not start. Install the "
+            "version in requirements.txt."
         )
     return found
 
@@ -61,8 +61,8 @@ def _missed(consequence: str, *wanted: tuple[str, str]) -> list[Any] | None:
     wrong = [reason for _, reason in found if reason]
     if wrong:
         _log.warning(
-            "This Streamlit or uvicorn is not the one that Lookback is made for: %s. So %s. Install the "
-            "versions that requirements.txt names.",
+            "The installed Streamlit or uvicorn is not supported: %s. As a result, %s. Install the "
+            "versions in requirements.txt.",
             ", ".join(wrong),
             consequence,
         )
@@ -70,13 +70,13 @@ def _missed(consequence: str, *wanted: tuple[str, str]) -> list[Any] | None:
 
 
 def _missed_setting(consequence: str, name: str) -> None:
-    """Leave a word in the log where Streamlit does not know a setting of .streamlit/config.toml."""
+    """Log a warning if Streamlit does not have a setting of .streamlit/config.toml."""
     try:
         st.get_option(name)
     except RuntimeError:
         _log.warning(
-            "This Streamlit is not the one that Lookback is made for: it has no setting %s. So %s. Install "
-            "the version that requirements.txt names.",
+            "The installed Streamlit is not supported: it has no setting %s. As a result, %s. Install "
+            "the version in requirements.txt.",
             name,
             consequence,
         )
@@ -149,7 +149,7 @@ def asked_page() -> str | None:
     return None if pages is None or pages.intended_page_script_hash else pages.intended_page_name or None
 
 
-def lead_to(page: str) -> None:
+def open_page_url(page: str) -> None:
     """Make the URL open the page of that name, "" for the first one."""
     if (pages := _pages()) is not None:
         pages.set_script_intent("", page)

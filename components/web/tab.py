@@ -31,11 +31,15 @@ def tab(ticket: str, changed: Callable[[], None] = lambda: None) -> None:
         st.session_state[_HIDDEN] = bool(state.get("hidden"))
         st.session_state[_BLOCKED] = bool(state.get("blocked"))
 
-    def hear() -> None:
+    def on_change() -> None:
         note(st.session_state["tab"])
         changed()
 
-    note(_component(key="tab", data={"ticket": ticket}, on_hidden_change=hear, on_blocked_change=hear))
+    note(
+        _component(
+            key="tab", data={"ticket": ticket}, on_hidden_change=on_change, on_blocked_change=on_change
+        )
+    )
 
 
 def hidden() -> bool:

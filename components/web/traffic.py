@@ -32,10 +32,14 @@ class Traffic:
 _open: dict[str, Traffic] = launcher.traffic
 
 
-def own_traffic() -> tuple[str, Traffic] | None:
-    """The key and the counts of this viewer's websocket; None if it is not counted."""
-    key = st.context.headers.get(KEY) or ""
-    return (key, _open[key]) if key in _open else None
+def own_traffic(*others: str) -> dict[str, Traffic]:
+    """The counts of this viewer's open websockets, by key: Streamlit's, and those with the keys `others`."""
+    return traffic_of(st.context.headers.get(KEY) or "", *others)
+
+
+def traffic_of(*keys: str) -> dict[str, Traffic]:
+    """The counts of those of these websockets that are open and counted."""
+    return {key: _open[key] for key in keys if key in _open}
 
 
 class Count:

@@ -1,4 +1,4 @@
 """This app beside the NATS websocket client, with the bytes measured on both sides.
 
-Imports data, web and words.
+Imports charts, data, push, web and words.
 """

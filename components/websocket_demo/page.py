@@ -18,16 +18,15 @@ from nats_client import LookbackError, iso_duration, parse_duration
 from nats_client.errors import ConnectionFailed
 
 from ..data.connection import client
-from ..data.live import View
 from ..words import bytes_text, plain
-from .run import HEIGHT, HISTORY, RECENT, WINDOW, Latency, Run, Side, find_run, own_run
+from .run import HEIGHT, HISTORY, RECENT, WINDOW, ComparisonRun, Latency, Side, find_run, own_run
 
 OURS, THEIRS = "This app", "NATS websocket client"
 FEW = 12  # series whose names fit into two lines
 LEAST, MOST = 1, 7  # range of the history's axis: powers of ten of bytes per second
 
 
-def comparison(rate: int, series: int, look_back: str) -> Run | None:
+def comparison(rate: int, series: int, look_back: str) -> ComparisonRun | None:
     """Publish `rate` messages per second over `series` series while this page is open, and compare both ways
     to draw the last `look_back`. None, with the reason on the page, if the service is missing."""
     run = own_run()
@@ -62,13 +61,13 @@ def compared(key: str) -> str:
     return iso_duration(run.look_back) if run else "PT1M"
 
 
-def compare_with(key: str, view: View) -> None:
-    """Register this session as the left half of the comparison `key`, showing `view`."""
+def compare_with(key: str) -> None:
+    """Register this session as the left half of the comparison `key`."""
     if run := find_run(key):
-        run.note(view)
+        run.follow()
 
 
-def compared_charts(run: Run) -> None:
+def compared_charts(run: ComparisonRun) -> None:
     """Draw both halves side by side, below a sentence that says which takes fewer bytes."""
     st.html(f'<p class="lb-headline">{_headline(run)}</p>')
     root = urlsplit(st.context.url or "/").path.rpartition("/")[0]
@@ -84,7 +83,7 @@ def compared_charts(run: Run) -> None:
             st.iframe(address + query, height=height)
 
 
-def compared_figures(run: Run) -> None:
+def compared_figures(run: ComparisonRun) -> None:
     """Draw the cost of both sides, measured where it is sent: a table, and the last minutes as a chart."""
     rows = "".join(_row(*row) for row in _rows(run))
     st.html(
@@ -95,25 +94,25 @@ def compared_figures(run: Run) -> None:
     )
 
 
-def compared_notes(run: Run) -> None:
+def compared_notes(run: ComparisonRun) -> None:
     """Explain the figures, and what the websocket client does better."""
     arrives, payload = run.theirs.to_browser, run.theirs.payload.rate()
     here = f" Here it arrives {_milliseconds(arrives.median)} after it was published." if arrives else ""
     st.markdown(
-        "**What the websocket client does better.** Every message reaches the browser as soon as it is "
-        "published, and could be drawn at once. On this page both sides redraw once a second, so that they "
-        f"show the same.{here} There is no app server in between: nats-server sends to each browser itself. "
-        "At a few messages per second it can take fewer bytes than refreshing a page.\n\n"
+        "**What the websocket client does better.** There is no app server in between: nats-server sends to "
+        f"each browser itself, and each message as it is.{here} Both sides draw what has come as soon as the "
+        "browser can.\n\n"
         "**What it needs.** A user and permissions for each browser, a websocket listener that all browsers "
         "can reach, and every message of the look-back each time a page is opened."
     )
     counted = "not known yet" if payload is None else f"{bytes_text(payload)}/s now"
     with st.expander("How it is measured"):
         st.markdown(
-            "- **On the wire, this app:** what the web server writes to the socket of the left chart's "
-            "websocket, which carries that chart's page and nothing else. **NATS:** what the kernel has "
+            "- **On the wire, this app:** what the web server writes to the sockets of the left chart's "
+            "two websockets, Streamlit's and the one for live elements, which carry that chart's page and "
+            "nothing else. **NATS:** what the kernel has "
             "sent on nats-server's socket to the right chart (Linux only).\n"
-            "- **Before compression:** the left websocket's messages as the app sends them, and the right "
+            "- **Before compression:** the left websockets' messages as the app sends them, and the right "
             "one's as the NATS client in the browser receives them, including protocol lines. "
             "nats-server's own report (`/connz`) counts payloads only, before compression: "
             f"{counted}.\n"
@@ -129,7 +128,7 @@ def compared_notes(run: Run) -> None:
         )
 
 
-def _headline(run: Run) -> str:
+def _headline(run: ComparisonRun) -> str:
     noun = "message" if run.rate == 1 else "messages"
     rate = f"<b>{run.rate:,d}</b> {noun} a second in <b>{run.series:,d}</b> series"
     ratio = run.ratio.value()
@@ -161,7 +160,7 @@ class Cell:
     note: str = ""
 
 
-def _rows(run: Run) -> list[tuple[str, str, Cell, Cell]]:
+def _rows(run: ComparisonRun) -> list[tuple[str, str, Cell, Cell]]:
     published = run.published.rate()
     ours, theirs = st.get_option("server.enableWebsocketCompression"), run.compression
     words = {True: "compressed", False: "not compressed"}
@@ -216,7 +215,7 @@ def _row(name: str, of: str, *cells: Cell) -> str:
     return f'<tr><th scope="row">{escape(name)} <small>{escape(of)}</small></th>{drawn}</tr>'
 
 
-def _history(run: Run) -> str:
+def _history(run: ComparisonRun) -> str:
     """Bytes per second of both over the last minutes, on a logarithmic scale, as an image: Streamlit strips
     SVG from HTML."""
     marks = list(run.history)

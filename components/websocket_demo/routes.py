@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from nats_client.errors import SettingsError
 
 from ..web.assets import PREFIX, asset_url, static_text
-from .run import Run
+from .run import ComparisonRun
 
 COOKIE = "nats_jwt"
 """The cookie that the NATS server reads (`jwt_cookie` of the embedded one)."""
@@ -58,7 +58,7 @@ def is_same_origin(request: Request) -> bool:
     return bool(origin) and urlsplit(origin).netloc == request.headers.get("host")
 
 
-def _run(request: Request) -> Run | None:
+def _run(request: Request) -> ComparisonRun | None:
     """The run in the URL; None if it belongs to another sign-in."""
     from ..web.sign_in import key_of
     from .run import find_run  # imported here because these modules may have been reloaded
@@ -86,7 +86,7 @@ async def _reader(request: Request) -> Response:
     return Response(text, media_type="text/javascript", headers=_headers(request, run))
 
 
-def _headers(request: Request, run: Run) -> dict[str, str]:
+def _headers(request: Request, run: ComparisonRun) -> dict[str, str]:
     return {
         "Content-Security-Policy": policy(request.url.hostname or "", run.port),
         "Cache-Control": "no-store",
@@ -103,7 +103,7 @@ async def _session(request: Request) -> Response:
         return found
     run, asked = found
     ticket = asked.get("ticket")
-    token = run.hand_out(ticket if isinstance(ticket, str) else "", request.cookies.get(COOKIE, ""))
+    token = run.redeem_ticket(ticket if isinstance(ticket, str) else "", request.cookies.get(COOKIE, ""))
     if token is None:
         return PlainTextResponse("This ticket is used or expired. Open the page Comparison again.\n", 403)
     answer = JSONResponse(
@@ -141,7 +141,7 @@ async def _report(request: Request) -> Response:
         return PlainTextResponse("This is not a valid report.\n", 400)
 
 
-async def _asked(request: Request) -> tuple[Run, dict[str, Any]] | Response:
+async def _asked(request: Request) -> tuple[ComparisonRun, dict[str, Any]] | Response:
     """The run in the URL and the request's body; or an error response."""
     if not is_same_origin(request):
         return PlainTextResponse("This request came from a page of another site.\n", 403)

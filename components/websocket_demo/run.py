@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from nats_client import LookbackError, parse_duration
 from nats_client.errors import AnswerBroken
 from nats_client.series.bins import step_for
 
-from ..data.live import View
+from ..charts.pushed import ChartSource
 from ..data.request import request
+from ..push.source import Element
+from ..push.tabs import Tab, own_tab
 from ..web.sign_in import holds, owner, rights
-from ..web.traffic import Traffic, own_traffic
+from ..web.traffic import Traffic, own_traffic, traffic_of
 
 SERVICE = "comparison"
 TICKET_LIVES = 60.0  # seconds
@@ -163,13 +166,13 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Sent:
-    """The left half was sent rows."""
+class RowsSent:
+    """Rows that were sent to the left half."""
 
-    by: tuple[str, Traffic] | None
-    """The websocket that carried them."""
-    until: int
-    """Time of the view, in ms since the epoch, by the server's clock."""
+    by: Mapping[str, Traffic]
+    """Its websockets."""
+    frame: int
+    """The number of the frame that had them."""
     published: np.ndarray
     """Publish times of the new rows, in ms."""
     generation: int
@@ -185,14 +188,14 @@ class Report:
     at: float
     bytes: float
     left: list[tuple[int, float]]
-    """When the left half was redrawn, and up to which time."""
+    """The frames that the left half has drawn, and when."""
     to_pixel: Latency | None
     to_browser: Latency | None
     live: bool
     """True once its replay is done."""
 
 
-class Run:
+class ComparisonRun:
     """One open Comparison page. The page's script owns the figures. What the left half's script and the right
     half's routes report waits in a queue until that script runs next."""
 
@@ -218,7 +221,7 @@ class Run:
         """Name of the right half's connection."""
         self.history: deque[tuple[float, float | None, float | None]] = deque()
         self.token: Token | None = None
-        self._reported: deque[Sent | Report] = deque(maxlen=1000)
+        self._reported: deque[RowsSent | Report] = deque(maxlen=1000)
         self._ticket = ("", 0.0)  # and its expiry, on the monotonic clock
         self._issued: tuple[
             str, ...
@@ -250,7 +253,7 @@ class Run:
             self._ticket = secrets.token_urlsafe(18), time.monotonic() + TICKET_LIVES
         return self._ticket[0]
 
-    def hand_out(self, ticket: str, cookie: str) -> Token | None:
+    def redeem_ticket(self, ticket: str, cookie: str) -> Token | None:
         """The token, if `ticket` is shown for the first time or `cookie` is a token of this run; else
         None."""
         token, (right, ends) = self.token, self._ticket
@@ -366,35 +369,42 @@ class Run:
             self.ours.cpu = 100 * (used - self._cpu[1]) / (now - self._cpu[0])
         self._cpu = now, used
 
-    def note(self, view: View) -> None:
-        """Called by the left half's script when it is about to be sent the rows of `view`."""
-        snapshot = view.snapshot
-        mark = (snapshot.generation, snapshot.end)
-        if self._end is not None and self._end[0] == mark[0]:
-            published = 1000 * np.array(snapshot.numbers("time", max(self._end[1], snapshot.first)))
-        else:
-            published = np.zeros(0)  # older rows were published before the page was open
-        self._end = mark
-        live = view.health.phase == "following"
-        self._reported.append(Sent(own_traffic(), view.now // 1_000_000, published, mark[0], live))
+    def follow(self) -> None:
+        """Called by the left half's script: take note of what its tab is sent."""
+        tab = own_tab()
+        self._traffic.update(own_traffic(tab.socket))
+        tab.sent = partial(self._note, tab)
 
-    def _take(self, news: Sent | Report) -> None:
-        if isinstance(news, Sent):
-            if news.by is not None:
-                self._traffic[news.by[0]] = news.by[1]
-            self._chunks.append((news.until, news.published))
+    def _note(self, tab: Tab, frame: int, elements: list[Element]) -> None:
+        for source in (element.source for element in elements):
+            if not isinstance(source, ChartSource):
+                continue
+            snapshot = source.snapshot
+            mark = (snapshot.generation, snapshot.end)
+            if self._end is not None and self._end[0] == mark[0]:
+                published = 1000 * np.array(snapshot.numbers("time", max(self._end[1], snapshot.first)))
+            else:
+                published = np.zeros(0)  # older rows were published before the page was open
+            self._end = mark
+            live = source.feed.health_of(source.look_back).phase == "following"
+            self._reported.append(RowsSent(traffic_of(tab.socket), frame, published, mark[0], live))
+
+    def _take(self, news: RowsSent | Report) -> None:
+        if isinstance(news, RowsSent):
+            self._traffic.update(news.by)
+            self._chunks.append((news.frame, news.published))
             self._generation, self._live["ours"] = news.generation, news.live
             return
         self.theirs.plain.add(news.at / 1000, news.bytes)
         self._live["theirs"] = news.live
         self.theirs.to_pixel, self.theirs.to_browser = news.to_pixel, news.to_browser
-        for until, at in news.left:
-            self._drawn_at(until, at)
+        for frame, at in news.left:
+            self._drawn_at(frame, at)
 
-    def _drawn_at(self, until: int, at: float) -> None:
-        """At the time `at` the left half drew the rows of the view of the time `until`."""
+    def _drawn_at(self, frame: int, at: float) -> None:
+        """At the time `at` the left half drew all up to this frame."""
         fresh = []
-        while self._chunks and self._chunks[0][0] <= until:
+        while self._chunks and self._chunks[0][0] <= frame:
             fresh.append(self._chunks.popleft()[1])
         if fresh and self._shown:  # rows of the first picture arrived while the page was loading
             self._drawn.append((at, at - np.concatenate(fresh)))
@@ -445,21 +455,21 @@ def _sum(counts: Iterable[float | None]) -> float | None:
     return None if None in found else sum(each for each in found if each is not None)
 
 
-_runs: dict[str, Run] = {}
+_runs: dict[str, ComparisonRun] = {}
 
 
-def find_run(key: str, sign_in: Callable[[], str | None] = owner) -> Run | None:
+def find_run(key: str, sign_in: Callable[[], str | None] = owner) -> ComparisonRun | None:
     """The run with that key, if its page is open and it belongs to `sign_in` (by default the viewer's)."""
     run = _runs.get(key)
     return run if run is not None and run.alive and run.is_of(sign_in()) else None
 
 
-def own_run() -> Run:
+def own_run() -> ComparisonRun:
     """The run of this viewer's page; a new one if there is none or it has ended."""
     run = find_run(st.session_state.get("_comparison", ""))
     if run is not None:
         return run
-    run = Run()
+    run = ComparisonRun()
     for key, each in list(_runs.items()):
         if not each.alive:
             _runs.pop(key, None)

@@ -13,7 +13,7 @@ Arrived = tuple[bytes, bytes, bytes, dict[str, str] | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Run:
+class MessageRun:
     """Consecutive messages of one JetStream consumer, as columns."""
 
     subjects: list[bytes]

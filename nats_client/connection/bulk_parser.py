@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from .arrivals import BEFORE, Arrived, Run
+from .arrivals import BEFORE, Arrived, MessageRun
 
 _MESSAGE = re.compile(rb"MSG (\S+) (\d+) (\S+) (\d+)\r\n")
 _SUBJECT = re.compile(BEFORE + rb"\S+")
@@ -41,7 +41,7 @@ class Inbox:
 class RunInbox(Inbox):
     """An inbox for a JetStream consumer; it keeps runs of messages together."""
 
-    messages: list[Arrived | Run]  # type: ignore[assignment]
+    messages: list[Arrived | MessageRun]  # type: ignore[assignment]
 
 
 class Taps:
@@ -84,7 +84,7 @@ class Taps:
                 break
         return at
 
-    def _take_run(self, part: bytes, sid: bytes, reply: bytes) -> tuple[Run, int] | None:
+    def _take_run(self, part: bytes, sid: bytes, reply: bytes) -> tuple[MessageRun, int] | None:
         # If the last try failed, check first: that costs an eighth of another failed try.
         if self._mixed and part.count(common_to(sid, reply)) < part.count(b"\r\nMSG "):
             return None
@@ -113,7 +113,7 @@ def headed_end(buffer: bytes, at: int) -> int | None:
     return end if end <= len(buffer) else None
 
 
-def take_run(buffer: bytes, sid: bytes, reply: bytes) -> tuple[Run, int] | None:
+def take_run(buffer: bytes, sid: bytes, reply: bytes) -> tuple[MessageRun, int] | None:
     """Parse the consumer's messages at the start of `buffer`. Returns them and the position after them. None
     if the buffer holds anything else, or a payload of several lines; then the caller parses one by one. `sid`
     and `reply` are those of the first message.
@@ -140,12 +140,12 @@ def take_run(buffer: bytes, sid: bytes, reply: bytes) -> tuple[Run, int] | None:
     numbers = b" ".join(parts[1::2])
     if numbers.translate(None, b"0123456789") != (b"...  " * count)[:-1]:
         return None
-    told = np.fromstring(numbers.replace(b".", b" "), dtype=np.int64, sep=" ")
+    values = np.fromstring(numbers.replace(b".", b" "), dtype=np.int64, sep=" ")
     lengths = np.fromiter(map(len, payloads), dtype=np.int64, count=count)
-    if len(told) != 5 * count or not (told[4::5] == lengths).all():
+    if len(values) != 5 * count or not (values[4::5] == lengths).all():
         return None
     end = len(text) - count + 1 + int(lengths.sum()) + 4 * count
-    return Run(subjects, told.reshape(count, 5)[:, :4], payloads), end
+    return MessageRun(subjects, values.reshape(count, 5)[:, :4], payloads), end
 
 
 def common_to(sid: bytes, reply: bytes) -> bytes:

@@ -35,11 +35,11 @@ from ..errors import (
     TokenUnavailable,
 )
 from ..events import Events
-from .connect_errors import explain, last_words, limit_reached, plain_reason, root_cause, where_is
+from .connect_errors import connect_error, limit_reached, plain_reason, reset_reason, root_cause, where_is
 from .patched_nats import SafeNatsPy, Violation
 from .replays import Replays
 from .role_jwt import SUBJECT as TOKENS
-from .role_jwt import Rights, Token, Wanted, ended, refused, unchecked
+from .role_jwt import Rights, Token, TokenRequest, role_not_enforced, token_ended, token_rejected
 from .settings import Settings, without_credentials
 from .stream_infos import StreamInfos
 
@@ -51,9 +51,9 @@ TOKEN_RETRY = 5.0  # seconds between requests for a token while there is none
 RETRY_REFUSED = 5.0  # seconds, instead of the last one, if somebody has to fix something first
 STEADY = 5.0  # seconds after which a connection counts as stable and resets the back-off
 PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
-DEAF_FOR = 2.0  # seconds between retries if the login does not permit an inbox
-IDLE_LOOK = 0.2  # seconds between checks of whether a superseded connection is still used
-MOST_TOLD = 100  # permission violations logged that no reader waits for
+INBOX_RETRY = 2.0  # seconds between retries if the login does not permit the inbox
+IDLE_CHECK = 0.2  # seconds between checks of whether a superseded connection is still used
+MOST_LOGGED = 100  # kinds of permission violations logged that no reader waits for
 PONG_TIMEOUT = 3  # seconds that a server in doubt has to answer a PING
 
 REFUSED = (LoginRefused, SettingsError, TlsFailed)
@@ -89,9 +89,9 @@ class Connection:
         """`of_replays`: its name in the log and in the server's monitoring says that replays use it."""
         self.settings = settings
         self.state = ConnectionState("connecting", time.time())
-        self.events = Events("connection of replays" if of_replays else "connection")
+        self.events = Events("replay connection" if of_replays else "connection")
+        """What happened to it."""
         self._name = f"{settings.name} replays" if of_replays else settings.name
-        """The log of what happened to it."""
         self.reconnects = 0
         self.tried = threading.Event()
         """Set once the first attempt to connect has succeeded or failed."""
@@ -109,7 +109,7 @@ class Connection:
         self._before: set[asyncio.Task[None]] = set()  # superseded connections that are still in use
         self._connected = asyncio.Event()
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
-        self._told: set[str] = set()
+        self._logged: set[str] = set()  # kinds of permission violations
         domain = f"$JS.{settings.domain}.API" if settings.domain else "$JS.API"
         self.api_prefix = settings.api_prefix or domain
         """Prefix of the JetStream API's subjects, usually `$JS.API`."""
@@ -177,16 +177,17 @@ class Connection:
             patience = LIST_TIMEOUT if subject == "STREAM.LIST" else REQUEST_TIMEOUT
             reply = await self.request(client, full, json.dumps(payload or {}).encode(), patience)
         except nats.errors.NoRespondersError:
-            raise NoResponders(f"Nobody answers at {full!r}: {self._why_nobody()}") from None
+            raise NoResponders(f"No responders at {full!r}: {self._why_no_responders()}") from None
         except (TimeoutError, nats.errors.Error, ConnectionError) as error:
-            raise RequestFailed(f"The server did not answer {full!r}: {plain_reason(error)}.") from error
+            raise RequestFailed(f"The request to {full!r} failed: {plain_reason(error)}.") from error
         answer: dict[str, Any] = json.loads(reply.data)
         if failure := answer.get("error"):
             code = failure.get("err_code")
             if code in NO_JETSTREAM:
                 raise RequestRefused(
-                    f"JetStream is not enabled for this account (error code {code}). Ask who runs the server "
-                    "to enable it. Streams that are elsewhere need 'domain' or 'api_prefix'."
+                    f"JetStream is not enabled for this account (error code {code}). Ask the server's "
+                    "administrator to enable it. For streams behind a leaf node, set 'domain'; for another "
+                    "account's streams, set 'api_prefix'."
                 )
             if limit := limit_reached(code):
                 raise RequestRefused(limit)
@@ -195,17 +196,17 @@ class Connection:
             raise kind(f"{failure.get('description', 'unknown error')} (error code {code})")
         return answer
 
-    def _why_nobody(self) -> str:
+    def _why_no_responders(self) -> str:
         if domain := self.settings.domain:
             return (
-                f"no JetStream domain {domain!r} is within reach. Check 'domain'; or the leaf node has lost "
-                "its hub."
+                f"the JetStream domain {domain!r} cannot be reached. Check 'domain', and that the leaf node "
+                "is connected to its hub."
             )
         if prefix := self.settings.api_prefix:
-            return f"this account imports no JetStream API as {prefix!r}. Check 'api_prefix'."
+            return f"this account does not import a JetStream API at {prefix!r}. Check 'api_prefix'."
         return (
-            "JetStream is not enabled there, or not for this account. Behind a leaf node set 'domain', for "
-            "the streams of another account 'api_prefix'."
+            "JetStream is not enabled on the server or for this account. Behind a leaf node, set 'domain'; "
+            "for another account's streams, set 'api_prefix'."
         )
 
     async def request(
@@ -227,7 +228,7 @@ class Connection:
                 await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             self.check_inbox(client)
             if denied.done():
-                raise not_permitted("requests to", subject)
+                raise not_permitted("to send requests to", subject)
             if lost.done() and not request.done():
                 raise ConnectionResetError("the connection was lost")
             return await request
@@ -237,9 +238,9 @@ class Connection:
 
     def check_inbox(self, client: SafeNatsPy) -> None:
         """Raises RequestRefused if the login does not permit an inbox, which every reply needs."""
-        if client.deaf is not None:
-            inbox, since = client.deaf
-            if time.monotonic() - since > DEAF_FOR:
+        if client.denied_inbox is not None:
+            inbox, since = client.denied_inbox
+            if time.monotonic() - since > INBOX_RETRY:
                 client.ended.set()  # nats-py subscribes to its inbox only once per connection
             raise not_permitted("to subscribe to", inbox)
 
@@ -282,26 +283,26 @@ class Connection:
             client = await self._log_in(server, token.login(), token.inbox_prefix)
         except nats.errors.Error as error:
             if "authorization" in str(error).lower() or "authentication" in str(error).lower():
-                raise refused(self.settings.role, where_is(server)) from None
+                raise token_rejected(self.settings.role, where_is(server)) from None
             raise
         if "nonce" not in client.server_info:
             await self._close(client)
-            raise unchecked(self.settings.role, where_is(server))
+            raise role_not_enforced(self.settings.role, where_is(server))
         self.rights = token.rights
         return client, token
 
     async def _new_token(self, server: str, role: str) -> Token:
         """Request a token, on a connection opened for this one request."""
         client = await self._log_in(server, self.settings.login(), self.settings.inbox_prefix)
-        wanted = Wanted(role)
+        token_request = TokenRequest(role)
         try:
-            reply = await self.request(client, TOKENS, wanted.payload, REQUEST_TIMEOUT)
-            return wanted.token(reply, self._early)
+            reply = await self.request(client, TOKENS, token_request.payload, REQUEST_TIMEOUT)
+            return token_request.token(reply, self._early)
         except TokenRefused:
             self.rights = Rights.of(self.settings)
             raise
         except (RequestRefused, nats.errors.Error, TimeoutError, OSError) as error:
-            raise wanted.failed(error) from None
+            raise token_request.failed(error) from None
         finally:
             await self._close(client)
 
@@ -343,10 +344,10 @@ class Connection:
         except (OSError, nats.errors.NoServersError) as error:
             await self._close(client)
             # NoServersError hides the reason
-            told = client.failure or error if isinstance(error, nats.errors.NoServersError) else error
-            if isinstance(root_cause(told), ConnectionResetError | BrokenPipeError):
-                raise await last_words(self.settings, server) or told from None
-            raise told from told.__cause__
+            reason = client.failure or error if isinstance(error, nats.errors.NoServersError) else error
+            if isinstance(root_cause(reason), ConnectionResetError | BrokenPipeError):
+                raise await reset_reason(self.settings, server) or reason from None
+            raise reason from reason.__cause__
         except BaseException:
             await self._close(client)
             raise
@@ -371,7 +372,7 @@ class Connection:
             left = token.ends_at - time.monotonic()
             if "expired" in str(error).lower() and left > 0:
                 self._early += left
-            error = ended(token.rights.role, where_is(server), error, self._renewal_failed) or error
+            error = token_ended(token.rights.role, where_is(server), error, self._renewal_failed) or error
         self._failed(server, error)
         await self._drop()
 
@@ -395,8 +396,8 @@ class Connection:
             return False
         self._nats, self._token = renewing.result()
         client.superseded = True
-        self.events.note("taken over", "a connection with a new token")
-        keeping = asyncio.create_task(self._end_before(client, token), name="the connection before")
+        self.events.note("taken over", "by a connection with a new user JWT")
+        keeping = asyncio.create_task(self._end_before(client, token), name="superseded connection")
         self._before.add(keeping)
         keeping.add_done_callback(self._before.discard)
         return True
@@ -410,10 +411,10 @@ class Connection:
                 self._renewal_failed = None
                 return renewed
             except Exception as error:
-                told = explain(self.settings, server, error)
-                if str(told) != str(self._renewal_failed):
-                    _log.warning("The token of the role %r is not renewed: %s", token.rights.role, told)
-                self._renewal_failed = told
+                failure = connect_error(self.settings, server, error)
+                if str(failure) != str(self._renewal_failed):
+                    _log.warning("Cannot renew the token of the role %r: %s", token.rights.role, failure)
+                self._renewal_failed = failure
             left = token.ends_at - time.monotonic()
             await asyncio.sleep(min(TOKEN_RETRY, max(0.2, left / 5)))
 
@@ -423,9 +424,9 @@ class Connection:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, token.close_at - time.monotonic())):
                     # Polled, because nats-py does not report the end of the last subscription or request.
-                    await asyncio.sleep(IDLE_LOOK)  # a caller of ready() may not have used it yet
+                    await asyncio.sleep(IDLE_CHECK)  # a caller of ready() may not have used it yet
                     while not (client.is_idle or client.ended.is_set()):  # noqa: ASYNC110
-                        await asyncio.sleep(IDLE_LOOK)
+                        await asyncio.sleep(IDLE_CHECK)
         finally:
             await self._close(client)
 
@@ -456,12 +457,12 @@ class Connection:
     def _note_denial(self, client: SafeNatsPy, violation: str) -> None:
         text = violation.lower()
         prefix = client.request_inbox.lower()
-        deaf = bool(prefix) and prefix in text
-        if deaf:
-            client.deaf = (f"{client.inbox_prefix}.>", time.monotonic())
-        claimed = deaf
+        is_inbox = bool(prefix) and prefix in text
+        if is_inbox:
+            client.denied_inbox = (f"{client.inbox_prefix}.>", time.monotonic())
+        claimed = is_inbox
         for subject, waiting in list(self._waiting.items()):
-            if deaf or (subject if subject.startswith(".") else f'"{subject}"') in text:
+            if is_inbox or (subject if subject.startswith(".") else f'"{subject}"') in text:
                 claimed = True
                 for denied in waiting:
                     if not denied.done():
@@ -472,18 +473,18 @@ class Connection:
     def _log_once(self, violation: str) -> None:
         """Log a violation that no reader waits for, once per kind: those of consumers repeat often."""
         kind = _NUID.sub("*", violation.replace('"', "."))
-        if kind not in self._told and len(self._told) < MOST_TOLD:
-            self._told.add(kind)
+        if kind not in self._logged and len(self._logged) < MOST_LOGGED:
+            self._logged.add(kind)
             self.events.note("not permitted", violation, logging.WARNING)
 
     def _failed(self, server: str, error: Exception) -> None:
         status: Literal["connecting", "reconnecting"] = "reconnecting" if self.reconnects else "connecting"
         try:
-            told = explain(self.settings, server, error)
-        except Exception:
-            _log.exception("explaining %r", error)  # a bug of ours must not stop the retries
-            told = ServerUnreachable(f"No connection to NATS: {type(error).__name__}.")
-        self._set(status, told)
+            failure = connect_error(self.settings, server, error)
+        except Exception:  # a bug of ours must not stop the retries
+            _log.exception("Describing the connection error %r failed.", error)
+            failure = ServerUnreachable(f"Cannot connect to NATS: {type(error).__name__}.")
+        self._set(status, failure)
         self.tried.set()
 
     def _set(
@@ -503,12 +504,12 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
         _, running = await asyncio.wait(running, timeout=0.5)
 
 
-def not_permitted(what: str, subject: str) -> NotPermitted:
-    """The error of a login that may not do `what` ("requests to", "to subscribe to") with `subject`."""
-    asked = _NUID.sub("*", subject)
-    ask = "Ask for that permission" if asked == subject else f"Ask for the permission for {asked!r}"
+def not_permitted(action: str, subject: str) -> NotPermitted:
+    """The error of a login that is not permitted `action` ("to publish to", "to subscribe to") `subject`."""
+    pattern = _NUID.sub("*", subject)
+    advice = "Ask for this permission" if pattern == subject else f"Ask for permission on {pattern!r}"
     if subject.endswith((".STREAM.LIST", ".STREAM.NAMES")):
-        ask += ", or name the streams in the setting 'streams'"
-    elif what == "to subscribe to" and subject.startswith("_INBOX"):
-        ask += ", or set 'inbox_prefix' to where the login permits inboxes"
-    return NotPermitted(f"The login does not permit {what} {subject!r}. {ask}.")
+        advice += ", or list the streams in the setting 'streams'"
+    elif action == "to subscribe to" and subject.startswith("_INBOX"):
+        advice += ", or set 'inbox_prefix' to a prefix that the login permits"
+    return NotPermitted(f"The login is not permitted {action} {subject!r}. {advice}.")

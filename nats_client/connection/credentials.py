@@ -36,17 +36,17 @@ def read_credentials(path: str) -> UserLogin:
     """Read the .creds file at `path`. Raises SettingsError if it is missing or not a valid one."""
     text = _read("credentials", path)
     if not text.strip():
-        raise SettingsError(f"credentials: the file {path!r} is empty. Get a new one from who made it.")
+        raise SettingsError(f"credentials: the file {path!r} is empty. Get a new one from its issuer.")
     jwt, seed = _JWT.search(text), _SEED.search(text)
     if jwt is None or seed is None:
         if jwt is None and seed is None:
             bare = text.strip()
-            other = " It holds a bare JWT: that is for 'jwt'." if bare.startswith("eyJ") else ""
-            other = " It holds a bare seed: that is for 'nkey'." if bare.startswith("SU") else other
-            raise SettingsError(f"credentials: the file {path!r} is no credentials file.{other}")
+            other = " It contains only a user JWT: set 'jwt' to it." if bare.startswith("eyJ") else ""
+            other = " It contains only a seed: set 'nkey' to it." if bare.startswith("SU") else other
+            raise SettingsError(f"credentials: the file {path!r} is not a credentials file.{other}")
         lost = "user JWT (BEGIN NATS USER JWT)" if jwt is None else "seed (BEGIN USER NKEY SEED)"
         raise SettingsError(
-            f"credentials: the file {path!r} has no whole {lost}. Get a new one from who made it."
+            f"credentials: the file {path!r} has no complete {lost}. Get a new one from its issuer."
         )
     where = f"credentials: the file {path!r}"
     _check_jwt(jwt[1], where)
@@ -71,7 +71,7 @@ def read_seed(value: str) -> str:
         text = Path(value).expanduser().read_text(encoding="ascii", errors="replace")
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"nkey: neither a user seed (SU…) nor a readable file ({error.__class__.__name__})."
+            f"nkey: neither a user seed (SU…) nor the path of a readable file ({error.__class__.__name__})."
         ) from None
     found = _SEED.search(text)
     return _checked_seed(found[1] if found else text.strip(), "nkey: the file")
@@ -80,7 +80,7 @@ def read_seed(value: str) -> str:
 def checked_pair(jwt: str, seed: str, where: str) -> UserLogin:
     """Return both as a login. Raises SettingsError if the JWT is not for the seed's key."""
     if claims_of(jwt).get("sub") != public_key(seed):
-        raise SettingsError(f"{where}: the JWT and the seed belong to two different users.")
+        raise SettingsError(f"{where}: the user JWT and the seed belong to different users.")
     return UserLogin(jwt, seed)
 
 
@@ -105,22 +105,22 @@ def claims_of(jwt: str) -> dict[str, Any]:
 
 def no_such_file(setting: str, path: str) -> str:
     """The message about a setting that names a missing file."""
-    return f"The setting {setting!r} names {shown_path(path)}, and there is no such file."
+    return f"{setting}: there is no file {shown_path(path)}."
 
 
 def shown_path(path: str) -> str:
     """`path` for display. If it looks like a secret written there by mistake, a placeholder instead."""
     secret = path.strip().startswith(("SU", "eyJ", "-----")) or len(path) > 200 or "\n" in path
-    return "no path but something else" if secret else repr(path)
+    return "(not shown: the setting is not a path)" if secret else repr(path)
 
 
 def _check_jwt(jwt: str, where: str) -> str:
     try:
         kind = claims_of(jwt).get("nats", {}).get("type")
     except (ValueError, AttributeError):
-        raise SettingsError(f"{where} holds no JWT that can be read. Get a new one.") from None
+        raise SettingsError(f"{where} does not contain a valid JWT. Get a new one.") from None
     if kind != "user":
-        raise SettingsError(f"{where} holds a JWT of type {kind!r}, and a login needs one of type 'user'.")
+        raise SettingsError(f"{where} contains a JWT of type {kind!r}; a login needs one of type 'user'.")
     return jwt
 
 
@@ -130,7 +130,7 @@ def _checked_seed(seed: str, where: str) -> str:
             return seed
     except (nkeys.NkeysError, ValueError, TypeError):
         pass
-    raise SettingsError(f"{where} holds no user seed that is valid; one starts with SU.")
+    raise SettingsError(f"{where} does not contain a valid user seed, which starts with SU.")
 
 
 def _read(setting: str, path: str) -> str:
@@ -140,6 +140,6 @@ def _read(setting: str, path: str) -> str:
         raise SettingsError(no_such_file(setting, path)) from None
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"{setting}: the file {shown_path(path)} cannot be read ({error.__class__.__name__}). "
-            "Check who may read it."
+            f"{setting}: cannot read the file {shown_path(path)} ({error.__class__.__name__}). Check its "
+            "permissions."
         ) from None

@@ -41,7 +41,7 @@ METHODS: dict[type, dict[str, str]] = {
         "_connect_command(self)": "SECURITY: sends no login in plain text if TLS was requested",
         "async _flusher(self)": "if it ends, the connection counts as lost",
         "async _ping_interval(self)": "if it ends, the connection counts as lost",
-        "async _process_connect_init(self)": "tells a silent server from a slow one",
+        "async _process_connect_init(self)": "distinguishes a silent server from a slow one",
         "async _process_err(self, err_msg)": "keeps the case of a subject that is not permitted",
         "async _process_headers(self, headers)": "delivers a message whose headers are unreadable",
         "async _process_info(self, info, initial_connection=False)": "survives an invalid INFO",
@@ -118,8 +118,8 @@ def check() -> None:
     wrong = [*_wrong_methods(), *_wrong_attributes()]
     if wrong:
         raise LookbackError(
-            f"This nats-py is not the one that Lookback is made for: {', '.join(wrong)}. No connection is "
-            "made. Install the version that requirements.txt names."
+            f"The installed nats-py is not supported: {', '.join(wrong)}. No connection is made. Install the "
+            "version in requirements.txt."
         )
 
 
@@ -132,7 +132,7 @@ def _wrong_methods() -> Iterator[str]:
             if not inspect.isfunction(found):
                 yield f"it has no {shown}"
             elif (head := written(found)) != wanted:
-                yield f"{shown} is '{head}' there and not '{wanted}'"
+                yield f"{shown} is '{head}', expected '{wanted}'"
             elif not any(name in names_in(other, besides=name) for other in METHODS | ATTRIBUTES):
                 yield f"it does not call {shown}"
 
@@ -195,7 +195,7 @@ class SafeNatsPy(NatsPy):
         """The newest reported error."""
         self.superseded = False
         """True if a connection with a newer token has taken over."""
-        self.deaf: tuple[str, float] | None = None
+        self.denied_inbox: tuple[str, float] | None = None
         """Inboxes that the login does not permit, and since when, on the monotonic clock."""
         self.taps = Taps()
         self._ps = TappedParser(self, self.taps)
@@ -293,9 +293,9 @@ class SafeNatsPy(NatsPy):
         # nats-py passes it in lower case. The parser's buffer still has the original.
         if "permissions violation" in err_msg:
             found = _ERROR.match(self._ps.buf)
-            told = found[1].decode("utf-8", "replace") if found else err_msg.strip("'")
+            text = found[1].decode("utf-8", "replace") if found else err_msg.strip("'")
             # Go quotes the subject and escapes quotes in it with a backslash.
-            await self._error_cb(Violation(told.replace('\\"', '"').replace("\\\\", "\\")))
+            await self._error_cb(Violation(text.replace('\\"', '"').replace("\\\\", "\\")))
         else:
             await super()._process_err(err_msg)
             if not self.options["allow_reconnect"]:
@@ -304,11 +304,11 @@ class SafeNatsPy(NatsPy):
     async def _process_op_err(self, e: Exception) -> None:
         if not self.options["allow_reconnect"]:
             self.ended.set()  # set first, because the rest waits for the socket
-        self._tell_flushes()
+        self._fail_flushes()
         await super()._process_op_err(e)
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
-        self._tell_flushes()
+        self._fail_flushes()
         try:
             await super()._close(status, do_cbs)
         except OSError:
@@ -316,7 +316,7 @@ class SafeNatsPy(NatsPy):
             self._status = NatsPy.DISCONNECTED
             await super()._close(status, do_cbs)
 
-    def _tell_flushes(self) -> None:
+    def _fail_flushes(self) -> None:
         """Fail all pending flushes: no PONG will arrive."""
         waiting, self._pongs = self._pongs, []
         for pong in waiting:
@@ -330,7 +330,7 @@ class SafeNatsPy(NatsPy):
         except Exception:
             self.unreadable_headers += 1
             if self.unreadable_headers == 1:
-                _log.warning("A message came with headers that cannot be read; it is taken without them.")
+                _log.warning("A message has headers that cannot be parsed; it is delivered without them.")
             return None
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
@@ -344,7 +344,7 @@ class SafeNatsPy(NatsPy):
         except Exception:
             self.unreadable_messages += 1
             if self.unreadable_messages == 1:
-                _log.exception("A message could not be delivered.")
+                _log.exception("Cannot deliver a message.")
 
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
@@ -364,13 +364,13 @@ class SafeNatsPy(NatsPy):
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if not isinstance(info, dict):
-            raise nats.errors.ProtocolError("nats: INFO is no object")
+            raise nats.errors.ProtocolError("nats: INFO is not a JSON object")
         if "max_payload" in info and type(info["max_payload"]) is not int:
-            raise nats.errors.ProtocolError("nats: max_payload in INFO is no number")
+            raise nats.errors.ProtocolError("nats: max_payload in INFO is not an integer")
         try:
             await super()._process_info(info, initial_connection)
         except Exception:
-            _log.warning("The servers that NATS tells of cannot be read; those in the settings remain.")
+            _log.warning("Cannot parse the server list in INFO; the servers of the setting 'url' are used.")
 
     async def _read_loop(self) -> None:
         # Larger reads make longer runs, which cost less per message; nats-py reads 32 KB at a time.
@@ -400,14 +400,14 @@ class SafeNatsPy(NatsPy):
         try:
             await work()
         except Exception:
-            _log.exception("The %s of a connection to NATS has failed.", name)
+            _log.exception("The %s task of a NATS connection failed.", name)
         finally:
             if getattr(self, held) is asyncio.current_task():
                 await self._lost(name)
 
     async def _lost(self, name: str) -> None:
         if self.is_connected or self.is_connecting or self.is_draining:
-            await self._process_op_err(TaskEnded(f"nats: the {name} of the connection has ended"))
+            await self._process_op_err(TaskEnded(f"nats: the {name} task of the connection ended"))
 
 
 def reply_subject(request: Request) -> str:
@@ -446,6 +446,6 @@ def _harmless(
         try:
             await callback(*args)
         except Exception:
-            _log.exception("The callback %r failed.", name)
+            _log.exception("The callback %r raised an error.", name)
 
     return called

@@ -150,7 +150,7 @@ class Replays(Generic[C]):
             return self._main
         if self._connection is None:
             self._connection = self._make()
-            self._running = asyncio.create_task(self._connection.run(), name="connection of replays")
+            self._running = asyncio.create_task(self._connection.run(), name="replay connection")
         try:
             async with asyncio.timeout(OPEN_TIMEOUT):
                 await self._connection.ready()
@@ -158,7 +158,7 @@ class Replays(Generic[C]):
         except TimeoutError:
             if self._main.state.status == "connected":
                 why = self._connection.state.error or ""
-                self._main.events.note("no second connection for replays", why, logging.WARNING)
+                self._main.events.note("cannot open a second connection for replays", why, logging.WARNING)
                 self._refused_until = time.monotonic() + AGAIN_AFTER
                 await self._end()
             return self._main
@@ -177,14 +177,14 @@ class Replays(Generic[C]):
             return
         self._rate = FIRST_LIMIT if self._rate is None else max(SLOWEST, self._rate // 2)
         self._main.events.note(
-            f"replays slowed down to {self._rate // 1024} KiB a second",
-            "the server cut their connection: its setting 'max_pending' may be small",
+            f"replays limited to {self._rate // 1024} KiB/s",
+            "the server closed their connection; its setting 'max_pending' may be small",
             logging.WARNING,
         )
 
     def _close_idle(self) -> None:
         self._closing = None
-        self._ending = asyncio.create_task(self._end(), name="end of the connection of replays")
+        self._ending = asyncio.create_task(self._end(), name="close replay connection")
         self._ending.add_done_callback(self._ended)
 
     def _ended(self, _: "asyncio.Task[None]") -> None:

@@ -71,13 +71,13 @@ class Token:
         return base64.b64encode(self._pair.sign(nonce.encode()))
 
 
-class Wanted:
+class TokenRequest:
     """A request for a token of `role`, with a new key."""
 
     def __init__(self, role: str) -> None:
         self._role = role
         self._pair = nkeys.from_seed(bytearray(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)))
-        self._asked = time.monotonic()
+        self._requested_at = time.monotonic()
 
     @property
     def payload(self) -> bytes:
@@ -93,25 +93,26 @@ class Wanted:
             why = headers.get("Nats-Service-Error", "")[:300]
             if code.startswith("4"):
                 raise TokenRefused(
-                    f"The token service refuses the role {self._role!r}: {why} "
-                    "Check 'role', or ask who keeps the table of roles."
+                    f"The token service rejects the role {self._role!r}: {why} Check 'role', or ask the "
+                    "administrator of the roles."
                 )
-            raise TokenUnavailable(f"The token service has no token for the role {self._role!r}: {why}")
+            raise TokenUnavailable(f"The token service cannot issue a token for {self._role!r}: {why}")
         try:
-            told = json.loads(reply.data)
-            lives = max(0.0, float(told["lives"]) - early)
+            issued = json.loads(reply.data)
+            lives = max(0.0, float(issued["lives"]) - early)
             rights = Rights(
                 self._role,
-                _list(told["pages"], str),
-                _list(told["streams"], check_stream_name),
-                _list(told["services"], check_service),
+                _list(issued["pages"], str),
+                _list(issued["streams"], check_stream_name),
+                _list(issued["services"], check_service),
             )
-            jwt, inbox_prefix = str(told["jwt"]), str(told["inbox_prefix"])
+            jwt, inbox_prefix = str(issued["jwt"]), str(issued["inbox_prefix"])
         except (ValueError, LookupError, TypeError, SubjectError):
             raise TokenUnavailable(
-                f"The answer of the token service at {SUBJECT!r} cannot be read. Check what listens there."
+                f"The reply of the token service at {SUBJECT!r} is not valid. Check which service listens "
+                "there."
             ) from None
-        since = self._asked
+        since = self._requested_at
         return Token(
             rights,
             inbox_prefix,
@@ -126,41 +127,43 @@ class Wanted:
         """The error for a request that got no reply."""
         if isinstance(error, RequestRefused):
             return TokenRefused(
-                f"The login may not ask for tokens at {SUBJECT!r}. {error} Or use a login that may."
+                f"The login is not permitted to request tokens at {SUBJECT!r}. {error} Or use another login."
             )
         if isinstance(error, nats.errors.NoRespondersError):
             return TokenUnavailable(
                 f"No token for the role {self._role!r}: no token service listens at {SUBJECT!r}. Check that "
-                "it runs, and that the account of the login imports it."
+                "it is running, and that the login's account imports it."
             )
         return TokenUnavailable(
             f"No token for the role {self._role!r}: the token service at {SUBJECT!r} did not answer in time."
         )
 
 
-def refused(role: str, where: str) -> TokenRefused:
-    """The error if the server refuses a token that was just issued."""
+def token_rejected(role: str, where: str) -> TokenRefused:
+    """The error if the server rejects a token that was just issued."""
     return TokenRefused(
-        f"The token of the role {role!r} is refused by {where}. It may be revoked; or the account does not "
-        "name the role's signing key, or the clocks of server and token service differ."
+        f"The token of the role {role!r} was rejected by {where}. It may be revoked, the account may not "
+        "list the role's signing key, or the clocks of server and token service may differ."
     )
 
 
-def unchecked(role: str, where: str) -> TokenRefused:
+def role_not_enforced(role: str, where: str) -> TokenRefused:
     """The error if the server does not check tokens, and so would not enforce the role's permissions."""
     return TokenRefused(
-        f"The role {role!r} has no meaning at {where}, which does not check tokens: it has no operator. "
-        "Leave out 'role', or ask who runs the server."
+        f"The role {role!r} cannot be used at {where}: the server is not in operator mode and does not check "
+        "tokens. Remove 'role', or ask the server's administrator."
     )
 
 
-def ended(role: str, where: str, error: Exception, renewal: LookbackError | None) -> LookbackError | None:
+def token_ended(
+    role: str, where: str, error: Exception, renewal: LookbackError | None
+) -> LookbackError | None:
     """The error if the server closed the connection because of its token; None if it had another reason."""
     text = str(error).lower()
     if "revoked" in text:
         return TokenRefused(f"The token of the role {role!r} was revoked at {where}.")
     if "expired" in text:
-        return renewal or TokenUnavailable(f"The token of the role {role!r} has ended at {where}.")
+        return renewal or TokenUnavailable(f"The token of the role {role!r} has expired at {where}.")
     return None
 
 

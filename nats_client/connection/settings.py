@@ -188,8 +188,8 @@ class Settings:
             raise SettingsError(no_such_file("tls_ca", self.tls_ca or "")) from None
         except (ssl.SSLError, OSError) as error:
             raise SettingsError(
-                f"tls_ca: the file {shown_path(self.tls_ca or '')} holds no certificates in PEM that can be "
-                f"read ({error.__class__.__name__})."
+                f"tls_ca: the file {shown_path(self.tls_ca or '')} does not contain valid PEM certificates "
+                f"({error.__class__.__name__})."
             ) from None
         if cert:
             try:
@@ -246,15 +246,15 @@ def login_in(parts: SplitResult | ParseResult) -> dict[str, str]:
 
 
 def without_credentials(url: str) -> str:
-    """`url` without login and query. Anything that is not a URL becomes "an unreadable URL"."""
+    """`url` without login and query. Anything that is not a URL becomes "an invalid URL"."""
     scheme, _, address = _taken_apart(url)
     if scheme not in KNOWN:
-        return "an unreadable URL"
+        return "an invalid URL"
     try:
         parts = urlsplit(f"{scheme}://{address}")
         port = f":{parts.port}" if parts.port is not None else ""
     except ValueError:
-        return "an unreadable URL"
+        return "an invalid URL"
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     return f"{scheme}://{host}{port}{parts.path if scheme in ('ws', 'wss') else ''}"
 
@@ -290,26 +290,24 @@ def _encoded(text: str) -> str:
 
 def _check(settings: Settings) -> None:
     if not settings.servers:
-        raise SettingsError("The setting 'url' is empty. Write it like nats://host:4222.")
+        raise SettingsError("The setting 'url' is empty. Set it to a URL such as nats://host:4222.")
     _check_urls(settings.url)
     if len({urlsplit(server).scheme in ("ws", "wss") for server in settings.servers}) > 1:
-        raise SettingsError(
-            "The setting 'url' mixes websocket and TCP servers; NATS clients use one or the other."
-        )
+        raise SettingsError("The setting 'url' mixes websocket and TCP servers. Use only one kind.")
     ways = ("credentials", "jwt" if settings.jwt else "nkey", "token", "user")
     logins = [name for name in ways if getattr(settings, name)]
     if len(logins) > 1:
         raise SettingsError(
-            f"The settings {' and '.join(map(repr, logins))} exclude each other; keep one of them."
+            f"The settings {' and '.join(map(repr, logins))} cannot be combined. Keep one of them."
         )
     if settings.jwt and not settings.nkey:
-        raise SettingsError("The setting 'jwt' needs 'nkey' as well: the seed that the JWT is for.")
+        raise SettingsError("The setting 'jwt' also needs 'nkey', the seed of the JWT's user.")
     if settings.domain and settings.api_prefix:
-        raise SettingsError("The settings 'domain' and 'api_prefix' exclude each other; keep one of them.")
+        raise SettingsError("The settings 'domain' and 'api_prefix' cannot be combined. Keep one of them.")
     for name in ("domain", "api_prefix", "inbox_prefix"):
         value = getattr(settings, name) or ""
         if value and (not all(value.split(".")) or any(c in value for c in "*> \t\r\n")):
-            raise SettingsError(f"The setting {name!r} has {value!r}, which is no subject without wildcards.")
+            raise SettingsError(f"The setting {name!r} is {value!r}. Set it to a subject without wildcards.")
     for name, check in (("streams", check_stream_name), ("services", check_service)):
         try:
             for each in (getattr(settings, name) or "").split(","):
@@ -317,9 +315,9 @@ def _check(settings: Settings) -> None:
         except SubjectError as error:
             raise SettingsError(f"The setting {name!r}: {error}") from None
     if settings.password and not settings.user:
-        raise SettingsError("The setting 'password' needs 'user' as well.")
+        raise SettingsError("The setting 'password' also needs 'user'.")
     if settings.tls_key and not settings.tls_cert:
-        raise SettingsError("The setting 'tls_key' needs 'tls_cert' as well.")
+        raise SettingsError("The setting 'tls_key' also needs 'tls_cert'.")
     for name in ("credentials", "tls_ca", "tls_cert", "tls_key"):
         path = getattr(settings, name)
         if path and not Path(path).expanduser().is_file():
@@ -331,8 +329,8 @@ def _check_urls(url: str) -> None:
     pieces = [piece.strip() for piece in url.split(",") if piece.strip()]
     if any("@" in piece and not _SCHEME.match(piece) for piece in pieces[1:]):
         raise SettingsError(
-            "The setting 'url' has a comma before an @. Write a comma in a password as %2C; of several "
-            "servers, write each that has a login with its scheme, like nats://user:password@host:4222."
+            "The setting 'url' has a comma before an @. Write a comma in a password as %2C. In a list of "
+            "servers, give each one with a login its scheme, as in nats://user:password@host:4222."
         )
     for piece in pieces:
         _check_url(piece)
@@ -344,31 +342,31 @@ def _check_url(server: str) -> None:
         unquote(login or "", errors="strict")
     except UnicodeDecodeError:
         raise SettingsError(
-            "The setting 'url' has a login whose percent-encoding is not UTF-8. Write a % as %25."
+            "The setting 'url' has a login with percent-encoding that is not UTF-8. Write % as %25."
         ) from None
     try:
         parts = urlsplit(f"{scheme}://{address}")
         parts.port  # noqa: B018 - reading it is the check
     except ValueError:
         raise SettingsError(
-            "The setting 'url' has an unreadable host or port. Write it like nats://host:4222, or "
+            "The setting 'url' has an invalid host or port. Use the form nats://host:4222 or "
             "nats://user:password@host:4222."
         ) from None
     if scheme in ("http", "https"):
         ws, tls = ("ws", "nats") if scheme == "http" else ("wss", "tls")
         raise SettingsError(
-            f"The setting 'url' has {without_credentials(server)!r}, an address for browsers. Write it like "
+            f"The setting 'url' contains {without_credentials(server)!r}, an HTTP address. Use "
             f"{tls}://host:4222, or {ws}://host:port for a websocket listener of NATS."
         )
     if scheme not in SCHEMES or not parts.hostname:
         raise SettingsError(
-            f"The setting 'url' has {without_credentials(server)!r}. Write it like nats://host:4222."
+            f"The setting 'url' contains {without_credentials(server)!r}. Use the form nats://host:4222."
         )
     path = parts.path.strip("/") if scheme in ("nats", "tls") else ""
     if path or parts.fragment or (parts.query and scheme in ("nats", "tls")) or re.search(r"\s", address):
         raise SettingsError(
-            "The setting 'url' has more than host and port after the login. Write it like "
-            "nats://host:4222, or nats://user:password@host:4222."
+            "The setting 'url' has more than a host and port after the login. Use the form "
+            "nats://host:4222 or nats://user:password@host:4222."
         )
 
 
@@ -377,11 +375,11 @@ def _bad_pair(settings: Settings, error: OSError) -> str:
     reason = getattr(error, "reason", None) or ""
     cert, key = shown_path(settings.tls_cert or ""), shown_path(settings.tls_key or "")
     if reason == "KEY_VALUES_MISMATCH":
-        return f"tls_key: the key in {key} does not fit the certificate in {cert} ('tls_cert')."
+        return f"tls_key: the key in {key} does not match the certificate in {cert} ('tls_cert')."
     if not settings.tls_key:
-        return f"tls_cert: the file {cert} holds no certificate and its key. Name the key in 'tls_key'."
+        return f"tls_cert: the file {cert} does not contain a certificate and its key. Set 'tls_key'."
     return (
-        f"tls_cert, tls_key: {cert} and {key} are no certificate and its unencrypted key in PEM "
+        f"tls_cert, tls_key: {cert} and {key} are not a PEM certificate and its unencrypted key "
         f"({reason or error.__class__.__name__})."
     )
 
@@ -390,7 +388,7 @@ def _flag(key: str, value: Any) -> bool:
     words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
     known = words.get(value.lower()) if isinstance(value, str) else value
     if not isinstance(known, bool):
-        raise SettingsError(f"The setting {key!r} is either true or false.")
+        raise SettingsError(f"The setting {key!r} must be true or false.")
     return known
 
 
@@ -404,8 +402,8 @@ def _size(key: str, value: Any) -> int:
         )
     if not isinstance(value, int) or isinstance(value, bool) or value < LEAST_MEMORY:
         raise SettingsError(
-            f"The setting {key!r} has {value!r}. Write a size of at least 16 MiB, such as "
-            "'2 GiB' or '500 MB'."
+            f"The setting {key!r} is {value!r}. Set it to a size of at least 16 MiB, such as '2 GiB' or "
+            "'500 MB'."
         )
     return value
 
@@ -417,7 +415,7 @@ def _number(key: str, value: Any) -> int:
     except ValueError:
         number = 0
     if number < 1:
-        raise SettingsError(f"The setting {key!r} has {value!r}. Write a whole number above zero.")
+        raise SettingsError(f"The setting {key!r} is {value!r}. Set it to an integer above zero.")
     return number
 
 
@@ -430,13 +428,13 @@ def _seconds(key: str, value: Any) -> float:
     except (TypeError, ValueError):
         seconds = 0.0
     if not 0 < seconds < math.inf:
-        raise SettingsError(f"The setting {key!r} has {value!r}. Write a number of seconds above zero.")
+        raise SettingsError(f"The setting {key!r} is {value!r}. Set it to a number of seconds above zero.")
     return seconds
 
 
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise SettingsError(f"The setting {key!r} must be a text, not {type(value).__name__}.")
+        raise SettingsError(f"The setting {key!r} must be a string, not {type(value).__name__}.")
     return value
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..errors import SettingsError, one_of
 from ..subjects import ENVELOPE
-from ..table.iso_times import MISSING, STAMP, Stamps, read_stamps
+from ..table.iso_times import ISO_TIME, MISSING, IsoTimes, parse_iso_times
 from ..table.values import EXACT, NULL, Batch, Coded, Floats, Ints, Mixed, Values
 from .decoder import Decoder, Row
 from .json_payloads import JSON
@@ -99,7 +99,7 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
                 time[i], readable[i] = received[i], True
         if not readable.all():
             bad += [
-                (int(at[i]), f"no readable time in the field {time_field!r}")
+                (int(at[i]), f"no valid time in the field {time_field!r}")
                 for i in np.flatnonzero(~readable).tolist()
             ]
             rows = [row for row, good in zip(rows, readable.tolist(), strict=True) if good]
@@ -159,8 +159,8 @@ def _own_times(values: Values) -> Ints | None:
         times, readable = read_times(values.labels)
         return times[values.codes] if readable.all() else None
     assert isinstance(values, np.ndarray)
-    if values.dtype == STAMP:
-        ns: Ints = cast(Stamps, values)["ns"]
+    if values.dtype == ISO_TIME:
+        ns: Ints = cast(IsoTimes, values)["ns"]
         return ns.copy() if (ns != MISSING["ns"]).all() else None
     numbers = cast(Floats, values)
     if not (np.abs(numbers) > 1).any():  # true and false are not times
@@ -246,8 +246,8 @@ class _Columns:
             self._add_numbers(name, values, kinds)
             return
         if kinds == {str}:
-            if (stamps := _as_stamps(values)) is not None:
-                self.values[name] = stamps
+            if (times := _as_iso_times(values)) is not None:
+                self.values[name] = times
                 return
             if None not in values and max(map(len, values)) <= LONGEST_TEXT:
                 self.values[name] = values
@@ -285,16 +285,16 @@ class _Columns:
             self.integral.add(name)
 
 
-def _as_stamps(values: list[Any]) -> Stamps | None:
+def _as_iso_times(values: list[Any]) -> IsoTimes | None:
     """Parse texts, some of which may be None, as times. None unless all are ISO 8601 times in UTC."""
     if None not in values:
-        return read_stamps(values)
+        return parse_iso_times(values)
     held = [i for i, value in enumerate(values) if value is not None]
-    stamps = _as_stamps([values[i] for i in held])
-    if stamps is None:
+    times = _as_iso_times([values[i] for i in held])
+    if times is None:
         return None
     found = np.full(len(values), MISSING)
-    found[held] = stamps
+    found[held] = times
     return found
 
 
@@ -322,9 +322,9 @@ def read_times(values: Sequence[Any]) -> tuple[Ints, Truths]:
                     nanoseconds[i] = values[i]
         return nanoseconds, readable
     if kinds <= {str}:
-        stamps = read_stamps(values)
-        if stamps is not None:
-            return stamps["ns"].copy(), np.ones(len(values), dtype=bool)
+        times = parse_iso_times(values)
+        if times is not None:
+            return times["ns"].copy(), np.ones(len(values), dtype=bool)
         parsed = pd.to_datetime(pd.Series(values, dtype="str"), utc=True, format="ISO8601", errors="coerce")
         return parsed.to_numpy("datetime64[ns]").view(np.int64), parsed.notna().to_numpy()
     single = [read_times([value]) for value in values] if len(kinds) > 1 else []

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from ..table.iso_times import LONGEST, MISSING, read_joined
+from ..table.iso_times import LONGEST, MISSING, parse_joined
 from ..table.values import NULL, Coded, Floats, Values
 from .decoder import Columns
 
@@ -131,14 +131,14 @@ def _texts(column: pa.Array, longest: int) -> Values | None:
     lengths = np.diff(ends)
     if lengths.max() > longest:
         return None
-    stamps = None
+    times = None
     if letters is not None and lengths.max() <= LONGEST:
-        stamps = read_joined(np.frombuffer(letters, dtype=np.uint8)[ends[0] : ends[-1]], lengths)
-    if stamps is not None:
+        times = parse_joined(np.frombuffer(letters, dtype=np.uint8)[ends[0] : ends[-1]], lengths)
+    if times is not None:
         if not column.null_count:
-            return stamps
+            return times
         found = np.full(len(column), MISSING)
-        found[column.is_valid().to_numpy(zero_copy_only=False)] = stamps
+        found[column.is_valid().to_numpy(zero_copy_only=False)] = times
         return found
     coded = column.dictionary_encode()
     codes = coded.indices.fill_null(-1) if column.null_count else coded.indices

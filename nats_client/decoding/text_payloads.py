@@ -8,7 +8,7 @@ def read_text(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
-        raise ValueError("not text in UTF-8") from None
+        raise ValueError("not UTF-8 text") from None
 
 
 TEXT = Decoder(read_text)

@@ -35,7 +35,7 @@ class Extent:
     """The range of a stream that the archive holds; sequences are 0 if it holds nothing."""
 
     created: str = ""
-    """When that stream was created. It tells streams of the same name apart."""
+    """When that stream was created. It distinguishes streams of the same name."""
     first: int = 0
     first_time: int = 0
     """When the server stored that message, ns since the epoch, UTC; the database keeps microseconds."""
@@ -60,7 +60,7 @@ class Archive:
         self._stream = stream
         self._pattern = _pattern(subject or ">")
 
-    async def look(self, created: str) -> Extent:
+    async def query_extent(self, created: str) -> Extent:
         """Query the range that the archive holds of the stream created at `created` (ISO 8601). Raises
         LookbackError."""
         row = (await self._answer(_EXTENT, created)).iloc[0].to_dict()
@@ -76,7 +76,7 @@ class Archive:
         """The newest archived sequence. Queried only if the last known one is below `seq`. Raises
         LookbackError."""
         known = self.extent.created == created and self.extent.last >= seq
-        return (self.extent if known else await self.look(created)).last
+        return (self.extent if known else await self.query_extent(created)).last
 
     async def rows(self, created: str, since: int, before: int) -> AsyncIterator[Raw]:
         """Messages below the sequence `before`, stored at or after `since` (ns since the epoch, UTC), in
@@ -104,7 +104,7 @@ class Archive:
         try:
             await query.ended()
             if query.state != "done":
-                raise query.error or AnswerBroken("The archive did not answer in full.")
+                raise query.error or AnswerBroken("The archive's reply is incomplete.")
             return query.frame()
         finally:
             await query.close()

@@ -15,8 +15,8 @@ from ..streams.ordered_consumer import Consumer
 from .archive import Archive, Extent
 from .gaps import Gap
 from .intake import Intake
-from .reconcile import Audit
-from .removals import Endings, holes_tell, loses
+from .reconcile import StreamCheck
+from .removals import Endings, holes_are_removals, loses
 
 OLDER_RETRY = 2.0
 """Seconds until a failed read of older rows is retried."""
@@ -36,7 +36,7 @@ class Backfill:
         connection: Connection,
         intake: Intake,
         consumer: Consumer,
-        audit: Audit,
+        stream_check: StreamCheck,
         archive: Archive | None,
         changed: Callable[[], None],
     ) -> None:
@@ -54,7 +54,7 @@ class Backfill:
         self._intake = intake
         self._window = intake.window
         self._consumer = consumer
-        self._audit = audit
+        self._stream_check = stream_check
         self._changed = changed
 
     @property
@@ -68,7 +68,7 @@ class Backfill:
         """The stream is another one: drop everything known of its archive."""
         if self.archive is not None:
             self.archive.extent, self.archived = Extent(), pd.Timedelta(0)
-            self._audit.first = None  # until the first check of the new stream
+            self._stream_check.first = None  # until the first check of the new stream
 
     async def fetch_older(self) -> None:
         """Prepend older rows to the window until the look-back is reached. A failure is retried, and shown to
@@ -79,7 +79,7 @@ class Backfill:
                 self.failed = None
             except Exception as error:
                 if not isinstance(error, LookbackError):
-                    _log.exception("older rows of %s", self._intake.key.name)
+                    _log.exception("Back-fill of %s failed.", self._intake.key.name)
                     error = LookbackError(f"Reading older rows failed: {error!r}.")
                 self.failed = error
                 self._changed()
@@ -95,7 +95,7 @@ class Backfill:
         if boundary is None:
             self._consumer.restart("the look-back became longer")
         elif len(self._window) < 0.95 * self._window.most_rows:  # a full window would drop older rows again
-            older = Older(self._connection, self._intake, self._audit, target, boundary)
+            older = Older(self._connection, self._intake, self._stream_check, target, boundary)
             self.older = older
             try:
                 await older.consumer.run()
@@ -108,7 +108,7 @@ class Backfill:
             )
             if not older.void and same and self._window.oldest_seq in (boundary, None):
                 self._window.prepend(older.window)
-                self._audit.ends.add(older.ends)
+                self._stream_check.ends.add(older.ends)
                 self._intake.grown()
         self.reached = target
 
@@ -126,27 +126,34 @@ class Backfill:
                 except LookbackError as error:
                     archive.error, pause = error, ARCHIVE_RETRY
                 except Exception as error:
-                    _log.exception("the archive of %s", self._intake.key.name)
+                    _log.exception("Reading the archive of %s failed.", self._intake.key.name)
                     archive.error = LookbackError(f"Reading the archive failed: {error!r}.")
                     pause = ARCHIVE_RETRY
                 self._changed()
             await asyncio.sleep(pause)
 
     async def _fetch_archived(self, archive: Archive, look_back: pd.Timedelta) -> None:
-        audit, consumer, lives = self._audit, self._consumer, self._intake.recreated
-        while audit.first is None:  # noqa: ASYNC110 - the first check of the stream is under way
+        stream_check, consumer, lives = self._stream_check, self._consumer, self._intake.recreated
+        while stream_check.first is None:  # noqa: ASYNC110 - the first check of the stream is under way
             await asyncio.sleep(ARCHIVE_LOOK)
         since = consumer.now() - look_back.value
-        reaches = audit.first <= 1 or (audit.oldest is not None and audit.oldest <= since)
+        reaches = stream_check.first <= 1 or (
+            stream_check.oldest is not None and stream_check.oldest <= since
+        )
         if reaches or consumer.created is None:
             return  # the stream itself covers the look-back
-        extent = await archive.look(consumer.created)
-        before, begins = audit.first, audit.oldest or consumer.now()
+        extent = await archive.query_extent(consumer.created)
+        before, begins = stream_check.first, stream_check.oldest or consumer.now()
         if (oldest := self._window.oldest_seq) is not None:
             before = min(before, oldest)
         seam: Gap | None = None
         lost = loses(consumer.config)
-        if lost and extent.last and extent.last + 1 < before == audit.first and extent.last_time > since:
+        if (
+            lost
+            and extent.last
+            and extent.last + 1 < before == stream_check.first
+            and extent.last_time > since
+        ):
             count = before - 1 - extent.last if self._intake.key.subject is None else None
             seam = Gap("removed", extent.last_time, begins, count)
         above: tuple[int, int] | None = None
@@ -171,7 +178,7 @@ class Backfill:
     def _note_jumps(self, raw: Raw, above: tuple[int, int] | None) -> None:
         """Record messages of an unfiltered stream that the archive lacks, too: jumps within `raw`, and up to
         the row `above` (its sequence and storage time)."""
-        if self._intake.key.subject is not None or not holes_tell(self._consumer.config):
+        if self._intake.key.subject is not None or not holes_are_removals(self._consumer.config):
             return
         seqs, received = raw.seq, raw.received
         if above is not None:
@@ -182,16 +189,21 @@ class Backfill:
     def begins(self) -> tuple[int | None, int]:
         """When the oldest available message was stored, and how many messages were lost before it."""
         if self.archive is not None and (extent := self.archive.extent).first:
-            before = extent.first - self._audit.base
+            before = extent.first - self._stream_check.base
             return (extent.first_time if before > 0 else None), max(0, before)
-        return self._audit.begins, self._audit.earlier
+        return self._stream_check.begins, self._stream_check.earlier
 
 
 class Older:
     """A fetch of rows older than those of a window."""
 
     def __init__(
-        self, connection: Connection, intake: Intake, audit: Audit, look_back: pd.Timedelta, boundary: int
+        self,
+        connection: Connection,
+        intake: Intake,
+        stream_check: StreamCheck,
+        look_back: pd.Timedelta,
+        boundary: int,
     ) -> None:
         """Fetch messages within `look_back` and below the stream sequence `boundary`."""
         self.window = intake.another_window()
@@ -199,7 +211,7 @@ class Older:
         self.void = False
         """True if the stream turned out to be another one."""
         self._intake = intake
-        self._audit = audit
+        self._stream_check = stream_check
         key = intake.key
         assert key.stream is not None
         self.consumer = Consumer(connection, key.stream, key.subject, lambda: look_back, self, until=boundary)
@@ -221,7 +233,7 @@ class Older:
 
     def gone(self, count: int, start: int, end: int) -> None:
         """Record messages that left the stream before they could be read."""
-        self._audit.unread(Gap("removed", start, end, count))
+        self._stream_check.unread(Gap("removed", start, end, count))
 
     def back_to(self, seq: int, stored: int) -> None:
         """Remove everything delivered after `seq`."""

@@ -15,8 +15,8 @@ from ..errors import ClosedError, RequestFailed
 from ..events import Event
 from ..memory import SMALLEST, Memory
 from ..requests.query import Query
-from ..streams.core_subscriber import Subscriber
 from ..streams.ordered_consumer import CURRENT_FOR, Consumer
+from ..streams.plain_subscriber import Subscriber
 from ..streams.seat import Seats
 from ..table.memo import Readings
 from ..table.snapshot import Snapshot
@@ -26,7 +26,7 @@ from .derived import Derived
 from .gaps import Gap
 from .health import LONGEST_PAYLOAD, FeedKey, Health, Message
 from .intake import Intake
-from .reconcile import Audit
+from .reconcile import StreamCheck
 from .removals import Endings
 
 MOST_MESSAGES = 20
@@ -74,7 +74,7 @@ class Feed(Derived):
         self._closed = False
         self._settled = threading.Event()
         self._replayed = threading.Event()  # set after the consumer's own replay, without older rows
-        self._audit: Audit | None = None
+        self._stream_check: StreamCheck | None = None
         self._backfill: Backfill | None = None
         self._consumer: Consumer | Subscriber
         if key.stream is None:
@@ -86,14 +86,14 @@ class Feed(Derived):
             )
             archive = Archive(ask, key.stream, key.subject) if ask is not None else None
             self._consumer = consumer
-            self._audit = Audit(consumer, self.window, self._intake.missing, archive)
+            self._stream_check = StreamCheck(consumer, self.window, self._intake.missing, archive)
             self._backfill = Backfill(
-                connection, self._intake, consumer, self._audit, archive, self._check_settled
+                connection, self._intake, consumer, self._stream_check, archive, self._check_settled
             )
         self._consumer.changed = self._check_settled
         self._tasks = [
             loop.create_task(part.run(), name=f"feed {key.name}")
-            for part in (self._consumer, self._audit)
+            for part in (self._consumer, self._stream_check)
             if part is not None
         ]
         if self._backfill is not None and (archive := self._backfill.archive) is not None:
@@ -121,7 +121,7 @@ class Feed(Derived):
     def snapshot(self) -> Snapshot:
         """The current rows within the look-back. Raises ClosedError after the feed was closed."""
         if self._closed:
-            raise ClosedError(f"The feed of {self.key.name!r} is closed. Ask the client for it again.")
+            raise ClosedError(f"The feed of {self.key.name!r} is closed. Open it again with client.feed().")
         self.last_read = time.monotonic()
         oldest = self.now() - self.look_back.value
         if self.last_read >= self._evict_again:
@@ -137,11 +137,11 @@ class Feed(Derived):
         """The raw messages within the look-back, newest first, at most MOST_MESSAGES. Includes those that
         could not be decoded. Raises ClosedError after the feed was closed."""
         self.snapshot()  # reading keeps the feed alive
-        start, audit = self.now() - self.look_back.value, self._audit
+        start, stream_check = self.now() - self.look_back.value, self._stream_check
         return [
             message
             for message in reversed(self._messages)
-            if message.received >= start and (audit is None or audit.holds(message.seq))
+            if message.received >= start and (stream_check is None or stream_check.holds(message.seq))
         ]
 
     def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
@@ -170,7 +170,7 @@ class Feed(Derived):
     def health_of(self, look_back: pd.Timedelta) -> Health:
         """The health for a reader with this look-back. Older rows that are fetched for others do not
         count."""
-        consumer, audit, backfill = self._consumer, self._audit, self._backfill
+        consumer, stream_check, backfill = self._consumer, self._stream_check, self._backfill
         phase, why = consumer.phase, consumer.why
         done, pending, progress = consumer.done, consumer.pending, consumer.progress
         if backfill is not None and phase == "following" and look_back > backfill.reached:
@@ -190,7 +190,7 @@ class Feed(Derived):
         if phase == "following" and consumer.behind > CURRENT_FOR:
             phase = "replaying" if pending else "reconnecting"
             if not pending:
-                why = RequestFailed(f"Nothing was heard of the server for {consumer.behind:.0f} s.")
+                why = RequestFailed(f"Nothing received from the server for {consumer.behind:.0f} s.")
         begins, earlier = backfill.begins() if backfill is not None else (None, 0)
         return Health(
             stream=self.key.stream,
@@ -218,10 +218,10 @@ class Feed(Derived):
             begins=begins,
             earlier=earlier,
             archive=archive.error if archive else None,
-            limits=audit.limits if audit else "",
-            hindered=consumer.hindered if isinstance(consumer, Consumer) else None,
+            limits=stream_check.limits if stream_check else "",
+            flow_control_denied=consumer.flow_control_denied if isinstance(consumer, Consumer) else None,
             by_sequence=consumer.by_sequence if isinstance(consumer, Consumer) else None,
-            hint=audit.hint if audit and not len(self.window) else "",
+            hint=stream_check.hint if stream_check and not len(self.window) else "",
         )
 
     @property
@@ -252,8 +252,8 @@ class Feed(Derived):
         """Shrink to `nbytes`, because all feeds of the process together may hold at most `ceiling` bytes."""
         self._squeezed = ceiling
         self._consumer.events.note(
-            "gave up its oldest rows",
-            f"all feeds together may hold {ceiling >> 20} MiB: the setting 'memory'",
+            "dropped its oldest rows",
+            f"the memory ceiling of {ceiling >> 20} MiB was reached (setting 'memory')",
             logging.WARNING,
         )
         if self._derived_bytes > nbytes // 2:
@@ -282,8 +282,8 @@ class Feed(Derived):
 
     def messages(self, raw: Raw) -> None:
         """Add the consumer's messages to the window."""
-        if self._audit is not None:
-            self._audit.ends.note(raw)
+        if self._stream_check is not None:
+            self._stream_check.ends.note(raw)
         self._intake.take(raw, self.window, self._consumer.pending)
         last = slice(-MOST_MESSAGES, None)
         each = zip(raw.seq[last], raw.received[last], raw.subject[last], raw.payload[last], strict=True)
@@ -304,13 +304,13 @@ class Feed(Derived):
         self.window.clear()
         if self._backfill is not None:
             self._backfill.start_over()
-        if self._audit is not None:
-            self._audit.ends = Endings()
+        if self._stream_check is not None:
+            self._stream_check.ends = Endings()
 
     def gone(self, count: int, start: int, end: int) -> None:
         """Record messages that left the stream before they could be read."""
-        if self._audit is not None:
-            self._audit.unread(Gap("removed", start, end, count))
+        if self._stream_check is not None:
+            self._stream_check.unread(Gap("removed", start, end, count))
 
     def back_to(self, seq: int, stored: int) -> None:
         """Remove everything delivered after `seq` (stored at `stored`), gaps included."""

@@ -95,7 +95,7 @@ class Health:
     """The stream's limits, in words; empty if it has none."""
     squeezed: int = 0
     """The process's memory ceiling in bytes, if that is why the window had to drop rows; otherwise 0."""
-    hindered: LookbackError | None = None
+    flow_control_denied: LookbackError | None = None
     """Why reading is slow (about a megabyte a second); None if it is not."""
     by_sequence: str | None = None
     """Why it is read by sequence, every half second; part of a sentence. None if it is not."""

@@ -20,7 +20,7 @@ from ..table.values import Ints
 from ..table.window import Window
 from .archive import Archive
 from .gaps import Gap
-from .removals import SLACK, Endings, first_ever, has_limits, holes_tell, loses
+from .removals import SLACK, Endings, first_ever, has_limits, holes_are_removals, loses
 
 EVERY = 2.0
 """Seconds between checks of the stream."""
@@ -37,7 +37,7 @@ MOST_DELETED = 100_000
 _log = logging.getLogger(__name__)
 
 
-class Audit:
+class StreamCheck:
     """Compares one feed's window with its stream at intervals."""
 
     def __init__(
@@ -80,21 +80,21 @@ class Audit:
 
     def unread(self, gap: Gap) -> None:
         """Record messages that left the stream before they could be read."""
-        if holes_tell(self._consumer.config):
+        if holes_are_removals(self._consumer.config):
             self._found(gap)
         elif loses(self._consumer.config) and has_limits(self._consumer.config):
             self._holes = [*self._holes, gap][-MOST_HOLES:]
 
     async def run(self) -> None:
         """Check the stream at intervals until cancelled."""
-        await look_again(self._consumer, self._look)
+        await check_regularly(self._consumer, self._check)
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         following = self._consumer.phase == "following"
         lost = self._lost and loses(self._consumer.config)
-        info = await self._consumer.look()
+        info = await self._consumer.fetch_info()
         if not _has_majority(info):
-            raise RequestFailed("It has lost the majority of its replicas.")
+            raise RequestFailed("The stream has lost the majority of its replicas.")
         state, config = info["state"], info["config"]
         first = int(state["first_seq"])
         self.base = first_ever(config, first)
@@ -104,7 +104,7 @@ class Audit:
         self.limits = limits_text(info["config"])
         self.first = first
         self._find_unread(config, first, int(state["last_seq"]), following)
-        self._tell_holes()
+        self._report_holes()
         await self._find_hint(info)
         oldest, newest = self._window.oldest_seq, self._consumer.last_seq or 0
         self.ends.forget(newest + 1 if oldest is None else oldest)
@@ -115,7 +115,7 @@ class Audit:
         self._deleted = self._deleted[self._deleted >= first]
         deleted = int(state.get("num_deleted") or 0)
         if deleted != len(self._deleted) and deleted <= MOST_DELETED:
-            info = await self._consumer.look(deleted=True)
+            info = await self._consumer.fetch_info(deleted=True)
             self._deleted = np.array(info["state"].get("deleted") or [], dtype=np.int64)
         kept = 0
         newest = max(first - 1, int(self._deleted[-1]) if len(self._deleted) else 0)
@@ -142,9 +142,9 @@ class Audit:
         rows = self._window.snapshot()
         gone = ((rows.seq < first) | np.isin(rows.seq, self._deleted)) & (rows.seq > kept)
         if gone.any():
-            self._window.remove(self.ends.meant(rows, gone, self._consumer.now()))
+            self._window.remove(self.ends.expected_removals(rows, gone, self._consumer.now()))
 
-    def _tell_holes(self) -> None:
+    def _report_holes(self) -> None:
         """Report the jumps that the stream's limits explain: everything before such a jump has left the
         stream, too."""
         holes, self._holes = self._holes, []
@@ -164,16 +164,22 @@ class Audit:
         restart, though, some may have matched: messages stored and removed while nothing was read."""
         seq, when = self._read
         restarts = self._consumer.restarts
-        told = holes_tell(config) or (loses(config) and has_limits(config))
-        if told and self._consumer.filtered and restarts != self._restarts and seq and first > seq + 1:
+        may_have_lost = holes_are_removals(config) or (loses(config) and has_limits(config))
+        if (
+            may_have_lost
+            and self._consumer.filtered
+            and restarts != self._restarts
+            and seq
+            and first > seq + 1
+        ):
             self._found(Gap("removed", when, self._consumer.now(), None))
         if following:
             self._restarts = restarts
             self._read = (last, self._consumer.now())
 
 
-async def look_again(consumer: Consumer, look: Callable[[], Awaitable[None]]) -> None:
-    """Call `look` every two seconds while `consumer` reads. If the stream is gone or does not answer, the
+async def check_regularly(consumer: Consumer, check: Callable[[], Awaitable[None]]) -> None:
+    """Call `check` every two seconds while `consumer` reads. If the stream is gone or does not answer, the
     consumer is restarted. Runs until cancelled."""
     answered, done = time.monotonic(), -1
     while True:
@@ -181,7 +187,7 @@ async def look_again(consumer: Consumer, look: Callable[[], Awaitable[None]]) ->
             answered, done = time.monotonic(), consumer.done
         if consumer.phase in ("replaying", "following"):
             try:
-                await look()
+                await check()
                 answered = time.monotonic()
             except (RequestRefused, StreamNotFound) as error:
                 consumer.restart(str(error))
@@ -189,7 +195,7 @@ async def look_again(consumer: Consumer, look: Callable[[], Awaitable[None]]) ->
                 if time.monotonic() - answered > UNANSWERED and consumer.done == done:
                     consumer.restart(f"The stream does not answer. {error}".strip())
             except Exception:
-                _log.exception("looking at the stream")  # and retry: the feed still needs its checks
+                _log.exception("Checking the stream failed.")  # and retry: the feed still needs its checks
         # All feeds check at the same moments, so that those of one stream share one request.
         await asyncio.sleep(EVERY - time.monotonic() % EVERY)
 
@@ -201,5 +207,5 @@ def _has_majority(info: dict[str, Any]) -> bool:
     if replicas == 1:
         return True
     # `active` is the time since the follower's last contact with the leader, in ns; 0 means never.
-    heard = sum(0 < node.get("active", 0) < PATIENCE * 1e9 for node in cluster.get("replicas") or [])
-    return bool(cluster.get("leader")) and 2 * (1 + heard) > int(replicas)
+    in_contact = sum(0 < node.get("active", 0) < PATIENCE * 1e9 for node in cluster.get("replicas") or [])
+    return bool(cluster.get("leader")) and 2 * (1 + in_contact) > int(replicas)

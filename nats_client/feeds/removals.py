@@ -31,10 +31,10 @@ def loses(config: dict[str, Any]) -> bool:
     It is not if a consumer has processed it (interest or work queue retention), or if a newer one has
     replaced it (a limit per subject). Then the window keeps the rows it has seen.
     """
-    return not _worked_on(config) and config.get("max_msgs_per_subject", -1) <= 0
+    return not _removed_on_ack(config) and config.get("max_msgs_per_subject", -1) <= 0
 
 
-def holes_tell(config: dict[str, Any]) -> bool:
+def holes_are_removals(config: dict[str, Any]) -> bool:
     """True if a missing sequence is a loss even if its message is unknown. It is not if messages may expire,
     because then they usually did, or if a mirror has only some subjects, because it never had the others."""
     may_end = any(config.get(name) for name in ("allow_msg_ttl", "allow_msg_schedules", "allow_rollup_hdrs"))
@@ -50,13 +50,13 @@ def first_ever(config: dict[str, Any], first: int) -> int:
     """The stream's very first sequence. `first` is its oldest one now. Returns `first` if the beginning is
     unknown, or if the messages before it have all ended as intended."""
     mirror = config.get("mirror") or {}
-    ended = not holes_tell(config) and not has_limits(config)
-    if _worked_on(config) or _is_partial(config) or ended or mirror.get("opt_start_time"):
+    ended = not holes_are_removals(config) and not has_limits(config)
+    if _removed_on_ack(config) or _is_partial(config) or ended or mirror.get("opt_start_time"):
         return first
     return max(1, int(config.get("first_seq") or 1), int(mirror.get("opt_start_seq") or 1))
 
 
-def _worked_on(config: dict[str, Any]) -> bool:
+def _removed_on_ack(config: dict[str, Any]) -> bool:
     return bool(config.get("retention", "limits") != "limits")
 
 
@@ -113,16 +113,16 @@ class Endings:
         """The sequences whose time to live was over at `now` (ns since the epoch, UTC)."""
         return np.array(self._seqs, dtype=np.int64)[np.array(self._ends, dtype=np.int64) <= now]
 
-    def meant(self, rows: Snapshot, gone: npt.NDArray[np.bool_], now: int) -> Ints:
+    def expected_removals(self, rows: Snapshot, gone: npt.NDArray[np.bool_], now: int) -> Ints:
         """The sequences of those `rows` that left the stream as intended. `gone` marks the rows that had left
         it at `now` (ns since the epoch, UTC)."""
         seqs = rows.seq[gone]
-        meant = np.isin(seqs, self.over(now + SLACK)) | (seqs < self._rolled_all)
+        expected = np.isin(seqs, self.over(now + SLACK)) | (seqs < self._rolled_all)
         if self._rolled:
             codes, labels = rows.codes("_subject")
             replaced = np.array([self._rolled.get(label, 0) for label in labels], dtype=np.int64)
-            meant |= seqs < replaced[codes[gone]]
-        return np.unique(seqs[meant])
+            expected |= seqs < replaced[codes[gone]]
+        return np.unique(seqs[expected])
 
     def __bool__(self) -> bool:
         return bool(self._seqs or self._rolled or self._rolled_all)

@@ -42,9 +42,9 @@ def operation_of(headers: Mapping[str, str] | None) -> Operation:
     the server wrote (ADR-48)."""
     if not headers:
         return "PUT"
-    told = headers.get("KV-Operation")
-    if told is not None:
-        return "PURGE" if told == "PURGE" else "PUT" if told == "PUT" else "DEL"
+    operation = headers.get("KV-Operation")
+    if operation is not None:
+        return "PURGE" if operation == "PURGE" else "PUT" if operation == "PUT" else "DEL"
     reason = headers.get("Nats-Marker-Reason")
     return "PUT" if reason is None else "DEL" if reason == "Remove" else "PURGE"
 
@@ -111,7 +111,7 @@ async def key_history(connection: Connection, bucket: str, key: str) -> list[Ent
                 found.append(_entry(key, message))
                 seq = message["seq"] + 1
     except StreamNotFound:
-        raise StreamNotFound(f"There is no bucket {bucket!r} on this server.") from None
+        raise StreamNotFound(f"There is no bucket {bucket!r} in this account.") from None
     return found
 
 

@@ -124,9 +124,9 @@ class Values(Mapping[str, Any]):
     def _check_complete(self) -> None:
         if not self.complete:
             raise TooManyKeys(
-                f"The bucket {self.bucket!r} has more keys than the {self._length:,} that its mapping may "
-                "hold, so they can be neither counted nor gone through. Read each key by its name, or those "
-                "that are held with entries()."
+                f"The bucket {self.bucket!r} has more keys than the {self._length:,} held here, so they "
+                "cannot be counted or iterated over. Read single keys by name, or the held ones with "
+                "entries()."
             )
 
     def _find(self, key: str) -> Entry | None:

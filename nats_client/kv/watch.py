@@ -23,7 +23,7 @@ from ..errors import (
     TooManyKeys,
 )
 from ..events import Event
-from ..feeds.reconcile import look_again
+from ..feeds.reconcile import check_regularly
 from ..streams.ordered_consumer import Consumer
 from ..streams.sink import Phase
 from ..streams.stream_list import BUCKET
@@ -65,7 +65,7 @@ class WatchHealth:
     """Keys that are not held because the watch is at its ceiling."""
     restarts: int
     """Number of restarts of the consumer."""
-    hindered: LookbackError | None = None
+    flow_control_denied: LookbackError | None = None
     """Why reading is limited to steps of about a megabyte a second; None if it is not."""
     by_sequence: str | None = None
     """Why the bucket is read by sequence; None if it is not. As in Health."""
@@ -92,7 +92,7 @@ class Watch:
         self._entries: dict[str, Entry] = {}
         self._version = 0
         self._latest = Values(bucket, 0, {})
-        self._anew: dict[str, Entry] | None = {}  # the current replay; replaces _entries when complete
+        self._rebuilt: dict[str, Entry] | None = {}  # the current replay; replaces _entries when complete
         self._bytes = 0  # size of the newest entries, possibly of a replay
         self._before = 0  # size of the entries that readers see during a replay
         self._asked_bytes = 0
@@ -113,7 +113,7 @@ class Watch:
         self._consumer.changed = self._on_change
         self._tasks = [
             loop.create_task(self._consumer.run(), name=f"bucket {bucket}"),
-            loop.create_task(look_again(self._consumer, self._look), name=f"audit of bucket {bucket}"),
+            loop.create_task(check_regularly(self._consumer, self._check), name=f"check of bucket {bucket}"),
         ]
 
     def now(self) -> int:
@@ -136,7 +136,7 @@ class Watch:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClosedError(f"The watch of {self.bucket!r} is closed. Ask the client for it again.")
+            raise ClosedError(f"The watch of {self.bucket!r} is closed. Open it again with client.values().")
 
     def ask(self, key: str) -> Entry | None:
         """Request the newest revision of a key that is not held; None if there is none. Cached until it
@@ -150,8 +150,8 @@ class Watch:
             if isinstance(error, RequestRefused):
                 raise
             raise TooManyKeys(
-                f"The bucket {self.bucket!r} has more keys than its mapping may hold, and {key!r} "
-                f"can't be asked for at the moment. {error}".strip()
+                f"The bucket {self.bucket!r} has more keys than are held here, and the key {key!r} "
+                "cannot be requested at the moment. {error}".strip()
             ) from None
 
     def wait(self, timeout: float) -> bool:
@@ -170,7 +170,7 @@ class Watch:
             bytes=self._bytes,
             left_out=self._left_out if self._full_at else 0,
             restarts=self._consumer.restarts,
-            hindered=self._consumer.hindered,
+            flow_control_denied=self._consumer.flow_control_denied,
             by_sequence=self._consumer.by_sequence,
         )
 
@@ -204,7 +204,7 @@ class Watch:
     def messages(self, raw: Raw) -> None:
         """Apply new revisions."""
         with self._lock:
-            entries = self._entries if self._anew is None else self._anew
+            entries = self._entries if self._rebuilt is None else self._rebuilt
             for seq, stored, subject, payload in zip(
                 raw.seq, raw.received, raw.subject, raw.payload, strict=True
             ):
@@ -217,7 +217,7 @@ class Watch:
                 self._put(entries, entry)
                 if key in self._asked:
                     self._asked[key] = entry
-            if self._anew is None:
+            if self._rebuilt is None:
                 self._version += 1
                 self._partial = self._full_at is not None
 
@@ -260,9 +260,9 @@ class Watch:
     def recreated(self) -> None:
         """Start over, because the bucket is another one, or in doubt. Readers see the old values until the
         replay is complete."""
-        if self._anew is None:
+        if self._rebuilt is None:
             self._before = self._bytes
-        self._anew, self._bytes, self._full_at = {}, 0, None
+        self._rebuilt, self._bytes, self._full_at = {}, 0, None
         self._forget_asked()
         self._suspects, self._state = {}, ()
 
@@ -280,7 +280,7 @@ class Watch:
         self._settled.set()
         await end_tasks([*self._tasks, *self._asking.values()])
         with self._lock:
-            self._entries, self._anew, self._latest = {}, None, Values(self.bucket, 0, {})
+            self._entries, self._rebuilt, self._latest = {}, None, Values(self.bucket, 0, {})
             self._bytes = self._before = 0
             self._forget_asked()
 
@@ -299,18 +299,18 @@ class Watch:
             self._bytes -= _size(old)
 
     def _on_change(self) -> None:
-        if self._consumer.phase == "following" and self._anew is not None:
+        if self._consumer.phase == "following" and self._rebuilt is not None:
             with self._lock:
-                if self._anew != self._entries or not self._version:
+                if self._rebuilt != self._entries or not self._version:
                     self._version += 1
-                self._entries, self._anew, self._before = self._anew, None, 0
+                self._entries, self._rebuilt, self._before = self._rebuilt, None, 0
                 self._partial = self._full_at is not None
         if self._consumer.phase in ("following", "stopped"):
             self._settled.set()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         """Compare with the stream's state, to find removals that no message announces."""
-        state = (await self._consumer.look())["state"]
+        state = (await self._consumer.fetch_info())["state"]
         self._left_out = max(0, _number(state, "num_subjects") - len(self._entries))
         now = tuple(_number(state, name) for name in ("first_seq", "last_seq", "num_deleted", "num_subjects"))
         if now == self._state and not self._suspects:
@@ -321,7 +321,7 @@ class Watch:
                 self._version += 1
         self._deleted = {seq for seq in self._deleted if seq >= now[0]}
         if len(self._deleted) != now[2] <= MOST_DELETED:
-            state = (await self._consumer.look(deleted=True))["state"]
+            state = (await self._consumer.fetch_info(deleted=True))["state"]
             self._deleted = set(state.get("deleted") or ())
         elif now[2] > MOST_DELETED:
             self._deleted = set()
@@ -330,7 +330,7 @@ class Watch:
             if caught_up := (self._consumer.last_seq or 0) >= last:
                 break
             await asyncio.sleep(0.1)
-        if self._anew is not None or self._consumer.phase != "following" or self._consumer.pending:
+        if self._rebuilt is not None or self._consumer.phase != "following" or self._consumer.pending:
             return
         left = self._find_gone(first, caught_up)
         if (self._consumer.last_seq or 0) == last:
@@ -348,7 +348,7 @@ class Watch:
             self._version += bool(left) or self._partial != (self._full_at is not None)
             self._partial = self._full_at is not None
         if self._has_room():
-            self._consumer.start_over(f"there is room for more keys of {self.bucket!r}")
+            self._consumer.start_over(f"there is room for more keys of the bucket {self.bucket!r}")
 
     def _find_gone(self, first: int, caught_up: bool) -> list[str]:
         """Keys whose revision the stream no longer holds. Until the watch has caught up, a newer revision may
@@ -374,13 +374,13 @@ class Watch:
 class _BucketConsumer(Consumer):
     """A consumer of a bucket, which may have a mirror or sources."""
 
-    async def look(self, *, deleted: bool = False) -> dict[str, Any]:
-        """Like Consumer.look; also updates the filter to the bucket's configuration."""
-        info = await super().look(deleted=deleted)
+    async def fetch_info(self, *, deleted: bool = False) -> dict[str, Any]:
+        """Like Consumer.fetch_info; also updates the filter to the bucket's configuration."""
+        info = await super().fetch_info(deleted=deleted)
         wanted = filter_of(self._stream.removeprefix(BUCKET), ">", info["config"])
         known, self._subject = self._subject, wanted
         if wanted != known and self.done:
-            self.start_over("the bucket takes from other buckets now")
+            self.start_over("the bucket's mirror or sources were changed")
         return info
 
 

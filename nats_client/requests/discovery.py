@@ -90,7 +90,7 @@ class ServiceInstance:
     """True if it did not answer the newest discovery."""
 
 
-class LeftOut(NamedTuple):
+class RejectedReply(NamedTuple):
     """A rejected reply, because it violates the protocol or a limit."""
 
     subject: str
@@ -109,7 +109,7 @@ class Services:
     """Start of the discovery, seconds since the epoch."""
     malformed: int = 0
     """Number of rejected replies."""
-    samples: tuple[LeftOut, ...] = ()
+    samples: tuple[RejectedReply, ...] = ()
     """At most five of them."""
     refused: str | None = None
     """A sentence on the discovery request that the login does not permit; None if all are permitted."""
@@ -180,8 +180,8 @@ class ServiceList:
         self._known: dict[Key, _Known] = {}
         self._moments: dict[str, deque[tuple[float, float, float, float]]] = {}
         self._newest: Services | None = None
-        self._looked = -math.inf  # end of the newest discovery, monotonic clock
-        self._looking: asyncio.Task[None] | None = None
+        self._discovered_at = -math.inf  # end of the newest discovery, monotonic clock
+        self._running: asyncio.Task[None] | None = None
         self._failure: LookbackError | None = None
 
     async def newest(self) -> Services:
@@ -196,11 +196,11 @@ class ServiceList:
             if self._newest is None:
                 raise state.error
             return self._newest
-        age = time.monotonic() - self._looked
-        if age > AGAIN_AFTER and (self._looking is None or self._looking.done()):
-            self._looking = asyncio.create_task(self._look(), name="looking for services")
-        if age > TOO_OLD and self._looking is not None:
-            await asyncio.wait({self._looking})
+        age = time.monotonic() - self._discovered_at
+        if age > AGAIN_AFTER and (self._running is None or self._running.done()):
+            self._running = asyncio.create_task(self._discover(), name="discover services")
+        if age > TOO_OLD and self._running is not None:
+            await asyncio.wait({self._running})
             if self._failure is not None:
                 raise copy.copy(self._failure)
         if self._newest is None:
@@ -209,20 +209,20 @@ class ServiceList:
 
     async def close(self) -> None:
         """Cancel the current discovery."""
-        if self._looking is not None:
-            await end_tasks([self._looking])
+        if self._running is not None:
+            await end_tasks([self._running])
 
-    async def _look(self) -> None:
+    async def _discover(self) -> None:
         began = time.time()
         try:
             async with asyncio.timeout(AT_MOST):
                 client = await self._connection.ready()
-            look = _Look({key for key, known in self._known.items() if known.missed is None})
-            await self._gather(client, look)
-            self._note(look, began)
+            replies = _Replies({key for key, known in self._known.items() if known.missed is None})
+            await self._gather(client, replies)
+            self._note(replies, began)
         except (TimeoutError, nats.errors.Error, OSError):
             self._failure = self._connection.state.error or RequestFailed(
-                "The NATS server did not answer in time to a request for its services."
+                "The NATS server did not answer the service discovery in time."
             )
             return
         except LookbackError as error:
@@ -230,34 +230,34 @@ class ServiceList:
             return
         except Exception as error:
             # A bug of ours must be visible, and not hide behind the last result.
-            _log.exception("looking for services")
-            self._failure = LookbackError(f"Looking for services failed: {error!r}.")
+            _log.exception("Service discovery failed.")
+            self._failure = LookbackError(f"Service discovery failed: {error!r}.")
             return
         self._failure = None
-        self._looked = time.monotonic()
+        self._discovered_at = time.monotonic()
 
-    def _note(self, look: "_Look", began: float) -> None:
-        if look.refused and len(look.refused) == look.asked:
+    def _note(self, replies: "_Replies", began: float) -> None:
+        if replies.refused and len(replies.refused) == replies.asked:
             self._known.clear()
-        self._take(look, began)
+        self._take(replies, began)
         self._newest = Services(
             tuple(sorted((known.instance for known in self._known.values()), key=_order)),
             began,
-            look.malformed,
-            tuple(look.samples),
-            look.refused[0] if look.refused else None,
+            replies.malformed,
+            tuple(replies.samples),
+            replies.refused[0] if replies.refused else None,
             {name: tuple(moments) for name, moments in self._moments.items()},
         )
 
-    async def _gather(self, client: SafeNatsPy, look: "_Look") -> None:
+    async def _gather(self, client: SafeNatsPy, replies: "_Replies") -> None:
         """Send the requests and collect the replies."""
         inbox = client.new_inbox()
         with contextlib.ExitStack() as stack:
             asked = _subjects(self._connection.rights.services)
-            look.asked = len(asked)
+            replies.asked = len(asked)
             denied = {subject: stack.enter_context(self._connection.denial(subject)) for subject, _ in asked}
-            deaf = stack.enter_context(self._connection.denial(f"{inbox}.*"))
-            listening = await client.subscribe(f"{inbox}.*", cb=look.receive)
+            inbox_denied = stack.enter_context(self._connection.denial(f"{inbox}.*"))
+            listening = await client.subscribe(f"{inbox}.*", cb=replies.receive)
             try:
                 for subject, verb in asked:
                     await client.publish(subject, reply=f"{inbox}.{verb}")
@@ -265,26 +265,28 @@ class ServiceList:
                 began = time.monotonic()
                 while True:
                     self._connection.check_inbox(client)
-                    if deaf.done():
+                    if inbox_denied.done():
                         raise not_permitted("to subscribe to", self._connection.inboxes)
                     refused = [subject for subject, answer in denied.items() if answer.done()]
-                    look.refused = [str(not_permitted("requests to", subject)) for subject in refused]
-                    if look.is_over(began, time.monotonic()):
+                    replies.refused = [
+                        str(not_permitted("to send requests to", subject)) for subject in refused
+                    ]
+                    if replies.is_over(began, time.monotonic()):
                         return
                     await asyncio.sleep(0.05)
             finally:
                 with contextlib.suppress(Exception):
                     await listening.unsubscribe()
 
-    def _take(self, look: "_Look", when: float) -> None:
+    def _take(self, replies: "_Replies", when: float) -> None:
         now = time.monotonic()
-        for key, answers in look.heard.items():
+        for key, answers in replies.by_instance.items():
             if key not in self._known and len(self._known) >= MOST_INSTANCES and not self._drop_one():
-                look.leave_out("$SRV.PING", f"more than {MOST_INSTANCES:,} instances", b"")
+                replies.reject("$SRV.PING", f"more than {MOST_INSTANCES:,} instances", b"")
                 continue
             self._known.setdefault(key, _Known()).answered(answers, when, now)
         for key, known in list(self._known.items()):
-            if key not in look.heard:
+            if key not in replies.by_instance:
                 known.missed = known.missed or now
                 known.silent()
                 if now - known.missed > GONE_FOR:
@@ -306,13 +308,13 @@ class ServiceList:
         return bool(gone)
 
 
-class _Look:
+class _Replies:
     """Collects the replies to one discovery."""
 
     def __init__(self, expected: set[Key]) -> None:
-        self.heard: dict[Key, dict[str, dict[str, Any]]] = {}
+        self.by_instance: dict[Key, dict[str, dict[str, Any]]] = {}
         self.malformed = 0
-        self.samples: list[LeftOut] = []
+        self.samples: list[RejectedReply] = []
         self.refused: list[str] = []
         self.asked = 0
         """Number of requests sent."""
@@ -332,24 +334,24 @@ class _Look:
         subject = f"$SRV.{verb}"
         try:
             if self._bytes > MOST_BYTES:
-                raise ValueError(f"more than {MOST_BYTES:,} bytes of answers")
+                raise ValueError(f"more than {MOST_BYTES:,} bytes of replies")
             answer = read_answer(verb, data)
         except ValueError as error:
-            self.leave_out(subject, str(error), data)
+            self.reject(subject, str(error), data)
             return
-        self.heard.setdefault((answer["name"], answer["id"]), {})[verb] = answer
+        self.by_instance.setdefault((answer["name"], answer["id"]), {})[verb] = answer
 
-    def leave_out(self, subject: str, reason: str, data: bytes) -> None:
+    def reject(self, subject: str, reason: str, data: bytes) -> None:
         """Count a rejected reply, and keep the first five as samples."""
         self.malformed += 1
         if len(self.samples) < 5:
-            self.samples.append(LeftOut(subject, reason[:200], data[:200].decode("utf-8", "replace")))
+            self.samples.append(RejectedReply(subject, reason[:200], data[:200].decode("utf-8", "replace")))
 
     def is_over(self, began: float, now: float) -> bool:
         """True if no more replies are expected, or AT_MOST seconds have passed."""
         if self._nobody + len(self.refused) >= self.asked or now - began > AT_MOST:
             return True
-        if self._expected - self.heard.keys():
+        if self._expected - self.by_instance.keys():
             return False
         return now - began > FIRST if self._last is None else now - max(began, self._last) > QUIET
 
@@ -378,13 +380,13 @@ class _Known:
         self._answers |= answers
         ping, info = answers.get("PING", {}), self._answers.get("INFO", {})
         stats = self._answers.get("STATS", {})
-        told = {**ping, **stats, **info}
+        known = {**ping, **stats, **info}
         self.instance = ServiceInstance(
-            name=told["name"],
-            id=told["id"],
-            version=told["version"],
+            name=known["name"],
+            id=known["id"],
+            version=known["version"],
             description=info.get("description", ""),
-            metadata=told["metadata"],
+            metadata=known["metadata"],
             started=stats.get("started"),
             endpoints=self._endpoints(
                 info.get("endpoints", []), stats.get("endpoints"), "STATS" in answers, now
@@ -411,16 +413,16 @@ class _Known:
                 for (name, subject), each in described.items()
             )
         keys = {(each["name"], each["subject"]) for each in stats}
-        self._figures = {key: looks for key, looks in self._figures.items() if key in keys}
+        self._figures = {key: counts for key, counts in self._figures.items() if key in keys}
         found = []
         for each in stats:
             key = each["name"], each["subject"]
-            looks = self._figures.setdefault(key, [])
+            counts = self._figures.setdefault(key, [])
             if fresh:
-                looks.append((now, each["num_requests"], each["num_errors"], each["processing_time"]))
-            while len(looks) > 2 and looks[1][0] < now - RATE_OVER:
-                looks.pop(0)
-            (since, requests, errors, processing), last = looks[0], looks[-1]
+                counts.append((now, each["num_requests"], each["num_errors"], each["processing_time"]))
+            while len(counts) > 2 and counts[1][0] < now - RATE_OVER:
+                counts.pop(0)
+            (since, requests, errors, processing), last = counts[0], counts[-1]
             length, new = last[0] - since, max(0, last[1] - requests)
             found.append(
                 Endpoint(
@@ -443,12 +445,12 @@ class _Known:
 def _together(endpoints: list[Endpoint]) -> tuple[float, float, float] | None:
     """Requests per second, errors per second and seconds per request of all `endpoints` together; None if no
     rate is known."""
-    told = [each for each in endpoints if each.requests_per_s is not None]
-    if not told:
+    rated = [each for each in endpoints if each.requests_per_s is not None]
+    if not rated:
         return None
-    requests = sum(each.requests_per_s or 0.0 for each in told)
-    busy = sum((each.requests_per_s or 0.0) * (each.latency or 0.0) for each in told)
-    errors = sum(each.errors_per_s or 0.0 for each in told)
+    requests = sum(each.requests_per_s or 0.0 for each in rated)
+    busy = sum((each.requests_per_s or 0.0) * (each.latency or 0.0) for each in rated)
+    errors = sum(each.errors_per_s or 0.0 for each in rated)
     return requests, errors, busy / requests if requests else math.nan
 
 

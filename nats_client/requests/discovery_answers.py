@@ -22,7 +22,7 @@ def read_answer(verb: str, payload: bytes) -> dict[str, Any]:
         raise ValueError(f"too large ({len(payload):,} bytes)")
     answer = orjson.loads(payload)
     if not isinstance(answer, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     kind = f"io.nats.micro.v1.{verb.lower()}_response"
     if answer.get("type") != kind:
         raise ValueError(f"its type is not {kind!r}")
@@ -39,7 +39,7 @@ def read_answer(verb: str, payload: bytes) -> dict[str, Any]:
 
 def _endpoint(answer: Any, verb: str) -> dict[str, Any]:
     if not isinstance(answer, dict):
-        raise ValueError("an endpoint is no JSON object")
+        raise ValueError("an endpoint is not a JSON object")
     checked: dict[str, Any] = {part: _name(answer, part) for part in ("name", "subject")}
     checked |= {"queue_group": _text(answer, "queue_group")[:LONGEST_NAME], "metadata": _metadata(answer)}
     if verb == "STATS":
@@ -53,21 +53,21 @@ def _endpoint(answer: Any, verb: str) -> dict[str, Any]:
 def _name(answer: dict[str, Any], part: str) -> str:
     value = answer.get(part)
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_NAME:
-        raise ValueError(f"{part!r} is not a text of 1 to {LONGEST_NAME} characters")
+        raise ValueError(f"{part!r} is not a string of 1 to {LONGEST_NAME} characters")
     return value
 
 
 def _text(answer: dict[str, Any], part: str) -> str:
     value = answer.get(part)
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"{part!r} is not a text")
+        raise ValueError(f"{part!r} is not a string")
     return value or ""
 
 
 def _number(answer: dict[str, Any], part: str) -> float:
     value = answer.get(part)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**63:
-        raise ValueError(f"{part!r} is not a number from 0 on")
+        raise ValueError(f"{part!r} is not a number of at least 0")
     return value
 
 
@@ -76,7 +76,7 @@ def _metadata(answer: dict[str, Any]) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
-        raise ValueError("'metadata' is not a mapping of texts")
+        raise ValueError("'metadata' is not an object of strings")
     return value
 
 
@@ -89,9 +89,9 @@ def _list(answer: dict[str, Any]) -> list[Any]:
 
 def _time(answer: dict[str, Any]) -> pd.Timestamp | None:
     """When an instance started, UTC; None if missing or unreadable."""
-    told = _text(answer, "started")
+    text = _text(answer, "started")
     try:
-        moment = pd.Timestamp(told)
+        moment = pd.Timestamp(text)
         moment = moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
     except (ValueError, TypeError, OverflowError):
         return None

@@ -34,11 +34,11 @@ from ..errors import (
     one_of,
 )
 from ..subjects import check_subject
-from .requests import Request, nobody_listens, ready_for, service_error
+from .requests import Request, no_responders, ready_for, service_error
 from .result_table import ARROW, JSON, Rows, read_rows
 
 ACCEPT = {"arrow": ARROW, "json": JSON}
-LOOK = 0.25  # seconds between checks of the connection
+CHECK_EVERY = 0.25  # seconds between checks of the connection
 STOP_FOR = 2.0  # seconds that the service has to confirm a stop
 STOPPED = "499"
 ENDED = ("done", "failed", "stopped")
@@ -162,7 +162,7 @@ class Query:
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds until it has ended, successfully or not. False on a timeout."""
         until = time.monotonic() + timeout
-        while not self._ended.wait(max(0.0, min(LOOK, until - time.monotonic()))):
+        while not self._ended.wait(max(0.0, min(CHECK_EVERY, until - time.monotonic()))):
             if time.monotonic() >= until:
                 return False
             self.last_read = time.monotonic()  # a waiting caller counts as a reader
@@ -223,7 +223,7 @@ class Query:
             with contextlib.suppress(Exception):
                 await listening.unsubscribe()
             if not self._over:
-                await self._tell(client, "stop")
+                await self._send_control(client, "stop")
 
     def _watch(self, subject: str) -> None:
         """Wake the query if the server reports that the login does not permit `subject`."""
@@ -234,7 +234,7 @@ class Query:
         """The fallback when the fast parser is not available."""
         self._inbox.put(message.subject.encode(), b"", message.data, message.headers)
 
-    async def _tell(self, client: SafeNatsPy, word: str) -> None:
+    async def _send_control(self, client: SafeNatsPy, word: str) -> None:
         if self._control is not None:
             with contextlib.suppress(nats.errors.Error, OSError):
                 await client.publish(self._control, word.encode())
@@ -244,10 +244,10 @@ class Query:
         silent_at = time.monotonic() + self._patience
         stop_by: float | None = None
         while True:
-            looked = time.monotonic()
+            woke_at = time.monotonic()
             # Not wait_for: in Python 3.11 it can swallow a cancellation.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK):
+                async with asyncio.timeout(CHECK_EVERY):
                     await inbox.arrived.wait()
             inbox.arrived.clear()
             now = time.monotonic()
@@ -258,30 +258,30 @@ class Query:
                     outcome = self._take(body, headers or {})
                     if outcome is not None:
                         return outcome
-                await self._tell(client, f"ack {self._taken}")
+                await self._send_control(client, f"ack {self._taken}")
                 await asyncio.sleep(0)
-            elif now - looked > 4 * LOOK:
+            elif now - woke_at > 4 * CHECK_EVERY:
                 silent_at = now + self._patience  # this process was suspended: give the service more time
             self._check_rights(address)
             if self._stopping and stop_by is None and self._taken:
                 if self._control is None:
                     return "stopped", self._why_stopped(
-                        f"The service at {self.subject!r} names no subject to stop it by, so it may go on."
+                        f"The service at {self.subject!r} has no control subject, so its query may go on."
                     )
-                await self._tell(client, "stop")
+                await self._send_control(client, "stop")
                 stop_by = now + STOP_FOR
             if (stop_by is not None and now > stop_by) or (self._stopping and now > silent_at):
                 return "stopped", self._why_stopped(
-                    f"The service at {self.subject!r} has not confirmed that it stopped; it may go on."
+                    f"The service at {self.subject!r} has not confirmed the stop, so its query may go on."
                 )
             if not client.is_connected and self._connection.has_moved(client):
                 raise RequestFailed(
-                    f"The token with which {self.subject!r} was asked has ended {self._so_far}. Ask for "
-                    "less; who keeps the table of roles can raise its 'minutes'."
+                    f"The role token of the query of {self.subject!r} expired {self._so_far}. Query fewer "
+                    "rows, or ask the administrator of the roles to raise 'minutes'."
                 )
             if not client.is_connected or now > silent_at:
                 alive = await self._connection.check() and client.is_connected
-                raise self._broken_off(alive)
+                raise self._interrupted(alive)
 
     def _check_rights(self, address: str) -> None:
         for subject, denied in self._denied.items():
@@ -294,47 +294,46 @@ class Query:
     def _so_far(self) -> str:
         return f"after row {self.rows:,}" if self._taken else "before the first row"
 
-    def _broken_off(self, connected: bool) -> LookbackError:
+    def _interrupted(self, connected: bool) -> LookbackError:
         if not connected:
             return RequestFailed(
-                f"The connection to NATS was lost {self._so_far}. The rest of an answer cannot be fetched "
-                "later: ask again."
+                f"The connection to NATS was lost {self._so_far}. A query cannot be resumed: run it again."
             )
         if self._taken:
             return RequestTimeout(
-                f"The service at {self.subject!r} went silent {self._so_far}: nothing for "
-                f"{self._patience:g} s. It may have died. Ask again."
+                f"The service at {self.subject!r} sent nothing for {self._patience:g} s {self._so_far}. "
+                "Check that it is running, and run the query again."
             )
         return RequestTimeout(
-            f"No answer from {self.subject!r} within {self._patience:g} s. Somebody listens there: "
-            "ask again, for less, or ask who runs it."
+            f"No answer from {self.subject!r} within {self._patience:g} s, although a service listens there. "
+            "Query fewer rows, or ask the service's administrator."
         )
 
     def _take(self, body: bytes, headers: dict[str, str]) -> tuple[QueryState, LookbackError | None] | None:
         """Process one message. Returns the final state if it ends the query, or else None. Raises
         LookbackError if the query fails."""
-        told = {name.lower(): value for name, value in headers.items()}
-        if not body and told.get("status") == "503":
+        header = {name.lower(): value for name, value in headers.items()}
+        if not body and header.get("status") == "503":
             self._over = True
-            raise nobody_listens(self.subject)
+            raise no_responders(self.subject)
         if failure := service_error(self.subject, headers, body):
             self._over = True
             if self._stopping and failure.code == STOPPED:
                 return "stopped", self._why_stopped()
             raise failure
-        self.total = _count(told.get("lookback-rows")) if self.total is None else self.total
-        self._take_control(told.get("lookback-control", ""))
+        self.total = _count(header.get("lookback-rows")) if self.total is None else self.total
+        self._take_control(header.get("lookback-control", ""))
         if not body:
             self._over = True
-            return self._at_end(_count(told.get("lookback-rows-sent")))
+            return self._at_end(_count(header.get("lookback-rows-sent")))
         self._taken += 1
         if self._rows.full is None:
             try:
-                part = read_rows(body, told.get("content-type", ""))
+                part = read_rows(body, header.get("content-type", ""))
             except ValueError as error:
                 raise AnswerBroken(
-                    f"Chunk {self._taken:,} from {self.subject!r}, after row {self.rows:,}, cannot be read: "
-                    f"{error}. Tell who runs the service."
+                    f"Chunk {self._taken:,} from {self.subject!r}, after row {self.rows:,}, is not valid: "
+                    f"{error}. Report this to the service's administrator."
                 ) from None
             self.bytes += len(body)
             self._rows.add(part)
@@ -350,16 +349,16 @@ class Query:
         expected = self.total if sent is None else sent
         if expected is not None and self.rows < expected:
             raise AnswerBroken(
-                f"The answer from {self.subject!r} is incomplete: {self.rows:,} of {expected:,} rows came. "
-                "Ask again."
+                f"The result from {self.subject!r} is incomplete: {self.rows:,} of {expected:,} rows. "
+                "Run the query again."
             )
         return "done", None
 
     def _why_stopped(self, sentence: str = "") -> LookbackError | None:
         if self._rows.full is not None:
             return AnswerTooLarge(
-                f"The answer is larger than what is kept of one, {self._rows.full}; the first {self.rows:,} "
-                f"rows are here. Ask for less: aggregate, narrow the time, or set a LIMIT. {sentence}".strip()
+                f"The result is larger than the limit, {self._rows.full}. The first {self.rows:,} rows are "
+                f"shown. Aggregate, narrow the time range, or set a LIMIT. {sentence}".strip()
             )
         return RequestFailed(sentence) if sentence else None
 
@@ -377,13 +376,14 @@ class Query:
 def query_headers(credit: int | None, accept: str, asker: str | None = None) -> dict[str, str]:
     """The headers of a query's request. Raises SettingsError if `accept` or `credit` is invalid."""
     if accept not in ACCEPT:
-        raise SettingsError(
-            f"An answer cannot be accepted as {accept!r}. " + one_of(accept, ACCEPT, what="kind")
-        )
+        raise SettingsError(f"accept={accept!r} is not valid. " + one_of(accept, ACCEPT, what="kind"))
     if credit is not None and (type(credit) is not int or credit < 1):
-        raise SettingsError(f"The credit cannot be {credit!r}: a number of chunks, at least 1, or None.")
-    told = {"Lookback-Credit": None if credit is None else str(credit), "Lookback-Asker": asker}
-    return {"Accept": ACCEPT[accept], **{name: value for name, value in told.items() if value is not None}}
+        raise SettingsError(f"credit={credit!r} is not valid. Use a number of chunks of at least 1, or None.")
+    optional = {"Lookback-Credit": None if credit is None else str(credit), "Lookback-Asker": asker}
+    return {
+        "Accept": ACCEPT[accept],
+        **{name: value for name, value in optional.items() if value is not None},
+    }
 
 
 def _count(text: str | None) -> int | None:

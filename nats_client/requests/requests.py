@@ -89,7 +89,7 @@ def check_timeout(timeout: float) -> float:
     """Return `timeout` (seconds) if it is allowed for a request. Raises RequestFailed otherwise."""
     if not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_WAIT:
         raise RequestFailed(
-            f"A request cannot wait {timeout!r} seconds: more than 0, at most {LONGEST_WAIT:.0f}."
+            f"The timeout {timeout!r} is not valid. Use more than 0 and at most {LONGEST_WAIT:.0f} seconds."
         )
     return timeout
 
@@ -113,17 +113,17 @@ async def ask(connection: Connection, request: Request, timeout: float) -> Reply
             dict(request.headers) or None,
         )
     except nats.errors.NoRespondersError:
-        raise nobody_listens(subject) from None
+        raise no_responders(subject) from None
     except (TimeoutError, nats.errors.Error, ConnectionError) as error:
         if client.ended.is_set() or not client.is_connected:
             raise RequestFailed(
-                f"The connection was lost before {subject!r} answered. Whether the request was worked on is "
-                "not known."
+                f"The connection was lost before {subject!r} replied. Whether the request was handled is "
+                "unknown."
             ) from None
         if isinstance(error, TimeoutError):
             raise RequestTimeout(
-                f"No answer from {subject!r} within {timeout:g} s. The service may still be at work on it: "
-                "wait longer, or ask who runs it."
+                f"No reply from {subject!r} within {timeout:g} s. The service may still be handling the "
+                "request. Use a longer timeout, or ask the service's administrator."
             ) from None
         raise RequestFailed(f"The request to {subject!r} failed: {plain_reason(error)}.") from error
     headers = answer.headers or {}
@@ -143,15 +143,16 @@ async def ready_for(connection: Connection, request: Request, timeout: float) ->
     if request.size > client.max_payload:  # the server would close the connection
         raise PayloadError(
             f"The request to {request.subject!r} has {request.size:,} bytes, headers included, and the "
-            f"server takes at most {client.max_payload:,} (max_payload). Send less at a time."
+            f"server accepts at most {client.max_payload:,} (max_payload). Send a smaller payload."
         )
     return client
 
 
-def nobody_listens(subject: str) -> NoResponders:
+def no_responders(subject: str) -> NoResponders:
     """The error for a request to a subject without subscribers."""
     return NoResponders(
-        f"Nobody listens to {subject!r}. Check how it is written (capitals count), and that the service runs."
+        f"No responders for {subject!r}. Check the subject, which is case-sensitive, and that the service is "
+        "running."
     )
 
 
@@ -160,9 +161,9 @@ def service_error(subject: str, headers: Mapping[str, str], data: bytes) -> Serv
     if _ERROR not in headers and _ERROR_CODE not in headers:
         return None
     code, description = headers.get(_ERROR_CODE, ""), headers.get(_ERROR, "")
-    told = f"{description[:300] or 'no description'}" + (f" (code {code[:20]})" if code else "")
+    reported = f"{description[:300] or 'no description'}" + (f" (code {code[:20]})" if code else "")
     return ServiceError(
-        f"The service at {subject!r} answered with an error of its own: {told}.",
+        f"The service at {subject!r} replied with an error: {reported}.",
         code=code,
         description=description,
         data=data,
@@ -198,7 +199,7 @@ class SharedRequests:
                 await asked.turn.acquire()
         except TimeoutError:
             raise RequestTimeout(
-                f"An equal request to {request.subject!r} has been under way for {timeout:g} s already."
+                f"An equal request to {request.subject!r} has already been in flight for {timeout:g} s."
             ) from None
         try:
             if asked.ended is None or time.monotonic() - asked.ended >= every:
@@ -251,8 +252,8 @@ def _encoded(subject: str, payload: Any) -> bytes:
         return orjson.dumps(payload, option=orjson.OPT_SERIALIZE_NUMPY)
     except (orjson.JSONEncodeError, UnicodeEncodeError) as error:
         raise PayloadError(
-            f"The payload for {subject!r} cannot be written as JSON: {error}. Send bytes, a text, or what "
-            "JSON knows."
+            f"The payload for {subject!r} cannot be encoded as JSON: {error}. Send bytes, a string, or JSON "
+            "values."
         ) from None
 
 
@@ -260,7 +261,7 @@ def _checked(headers: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(str(name)) or not isinstance(value, str) or not _LINE.fullmatch(value):
             raise PayloadError(
-                f"The header {name!r} cannot be sent: a name has letters, digits and hyphens, its value is a "
-                "text of one line."
+                f"The header {name!r} is not valid. A name consists of letters, digits and hyphens; a value "
+                "is a string without line breaks."
             )
     return headers

@@ -67,7 +67,7 @@ class Rows:
         with self._reading:
             if self._dropped:
                 raise ClosedError(
-                    "These rows are no longer kept, since nobody looked at them for long. Ask again."
+                    "These rows are no longer kept, because nobody read them. Run the query again."
                 )
             with self._adding:
                 new, self._new = self._new, []
@@ -77,7 +77,7 @@ class Rows:
                 try:
                     self._frame = self._table.to_pandas(date_as_object=False)
                 except _UNREADABLE as error:
-                    raise AnswerBroken(f"These rows cannot be made a table: {_first_line(error)}.") from None
+                    raise AnswerBroken(f"Cannot build a table of the rows: {_first_line(error)}.") from None
             return self._frame
 
     @property
@@ -113,9 +113,9 @@ def read_rows(body: bytes, content_type: str) -> pa.Table:
             return _of_json(body)
     except _UNREADABLE as error:
         what = "an Arrow stream" if kind == ARROW else "JSON"
-        told = kind or "not named"
-        raise ValueError(f"it is not {what} (its Content-Type is {told}): {_first_line(error)}") from None
-    raise ValueError(f"its Content-Type is {content_type[:100]!r}, and only {JSON} and {ARROW} can be read")
+        named = kind or "missing"
+        raise ValueError(f"it is not {what} (its Content-Type is {named}): {_first_line(error)}") from None
+    raise ValueError(f"its Content-Type is {content_type[:100]!r}; only {JSON} and {ARROW} are supported")
 
 
 def together(parts: Sequence[pa.Table]) -> pa.Table:

@@ -117,9 +117,9 @@ class Bins:
     ) -> None:
         """Raises LookbackError if `most` or the number of fields is not between 1 and MOST_SERIES."""
         if not isinstance(most, int) or not 1 <= most <= MOST_SERIES:
-            raise LookbackError(f"A chart draws 1 to {MOST_SERIES} series, so most={most!r} cannot be.")
+            raise LookbackError(f"most={most!r} is not valid. A chart draws 1 to {MOST_SERIES} series.")
         if not 1 <= len(fields) <= MOST_SERIES:
-            raise LookbackError(f"A chart draws 1 to {MOST_SERIES} fields, not {len(fields)}.")
+            raise LookbackError(f"{len(fields)} fields were given. A chart draws 1 to {MOST_SERIES}.")
         self.fields = fields
         self.color = color
         self.step = step or step_for(look_back)
@@ -130,8 +130,8 @@ class Bins:
         self._now = 0  # the latest `now` of all updates, ns since the epoch, UTC
         self._generation: int | None = None
         self._snapshot_version = -1
-        self._told_at = (0, 0, 0, 0)
-        self._told: dict[int, Changes] = {}  # cache by `since`, until the next change
+        self._changes_at = (0, 0, 0, 0)
+        self._changes: dict[int, Changes] = {}  # cache by `since`, until the next change
         self._first = Oldest()
         self._details: dict[int, Detail] = {}  # by width of bin, least recently used first
         self._start_over()
@@ -167,9 +167,9 @@ class Bins:
             # Another thread may have passed a newer snapshot already.
             if snapshot.version < self._snapshot_version:
                 return
-            if snapshot.version == self._snapshot_version and not self._come_of_age():
+            if snapshot.version == self._snapshot_version and not self._future_is_due():
                 return
-            if snapshot.generation != self._generation or self._outgrown():
+            if snapshot.generation != self._generation or self._should_rebuild():
                 self._start_over()  # always before the first rows, so the origin is that of a real time
             self._take(snapshot)
             self._name_others()
@@ -180,11 +180,11 @@ class Bins:
         with self._lock:
             whole = epoch != self.epoch or since == 0
             since = 0 if whole else since
-            if self._told_at != (self.epoch, self.version, self._edge, self._oldest):
-                self._told_at = self.epoch, self.version, self._edge, self._oldest
-                self._told.clear()
-            if (told := self._told.get(since)) is not None:
-                return told
+            if self._changes_at != (self.epoch, self.version, self._edge, self._oldest):
+                self._changes_at = self.epoch, self.version, self._edge, self._oldest
+                self._changes.clear()
+            if (changes := self._changes.get(since)) is not None:
+                return changes
             row, place = np.nonzero(self._changed > since)
             bins = self._edge + (place - self._edge) % self._capacity
             kept = bins >= self._oldest
@@ -194,7 +194,7 @@ class Bins:
                 kept &= low < np.inf
             row, place, bins, low = row[kept], place[kept], bins[kept], low[kept]
             cells = Cells(bins, row, low, self._high[row, place], self._bases(row))
-            self._told[since] = told = Changes(
+            self._changes[since] = changes = Changes(
                 self.epoch,
                 self.version,
                 whole,
@@ -207,7 +207,7 @@ class Bins:
                 self._origin,
                 cells,
             )
-            return told
+            return changes
 
     @property
     def nbytes(self) -> int:
@@ -279,10 +279,10 @@ class Bins:
         self._high[:, places] = -np.inf
         self._null[:, places] = False
 
-    def _outgrown(self) -> bool:
+    def _should_rebuild(self) -> bool:
         """True if starting over would show more: rows from the future are due now, many of the drawn series
         have no new values, or one of them is far less busy than one that is not drawn."""
-        if self._come_of_age():
+        if self._future_is_due():
             return True
         if self._others is None or not self._waiting():
             return False
@@ -296,7 +296,7 @@ class Bins:
             for seen in self._seen
         )
 
-    def _come_of_age(self) -> bool:
+    def _future_is_due(self) -> bool:
         return self._too_early is not None and self._too_early < self._edge + self._capacity
 
     def _waiting(self) -> int:

@@ -165,9 +165,10 @@ class Crossings:
             since = self._rewound(codes[again], times[again])
             new = ~late & (since[codes] == _STILL)
             held = self._rows(snapshot, None, int(since.min()))
-            anew = held[1] >= since[held[0]]
+            repeated = held[1] >= since[held[0]]
             codes, times, values = (
-                np.concatenate([a[new], b[anew]]) for a, b in zip((codes, times, values), held, strict=True)
+                np.concatenate([a[new], b[repeated]])
+                for a, b in zip((codes, times, values), held, strict=True)
             )
         if len(codes):
             small = codes.astype(np.min_scalar_type(len(self._series)))  # which numpy sorts faster
@@ -256,7 +257,7 @@ class Crossings:
         highest = np.flatnonzero(values == peak[stretch])
         _, which = np.unique(stretch[highest], return_index=True)
         stays["peak"], stays["peaked"] = peak[up], times[highest[which]][up]
-        self._carry_on(stays, ~turned[rows])
+        self._continue(stays, ~turned[rows])
 
         going = stays[last[up]]
         self._open[going["code"]] = going
@@ -268,7 +269,7 @@ class Crossings:
         self._series[codes[ends]] = of
         self._keep(np.concatenate([self._over, ended, stays[~last[up]]]))
 
-    def _carry_on(self, stays: _Structured, goes_on: npt.NDArray[np.bool_]) -> None:
+    def _continue(self, stays: _Structured, goes_on: npt.NDArray[np.bool_]) -> None:
         """Continue crossings that began in earlier updates: copy their start, and their peak if higher."""
         going, begun = stays[goes_on], self._open[stays["code"][goes_on]]
         for name in ("start", "value", "seen"):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..decoding.decoders import read_times
 from ..subjects import ENVELOPE
-from ..table.iso_times import MISSING, Stamps, stamp_texts
+from ..table.iso_times import MISSING, IsoTimes, iso_texts
 from ..table.snapshot import Snapshot
 from ..table.values import Floats, Ints
 
@@ -59,7 +59,7 @@ def fields(snapshot: Snapshot) -> list[Field]:
                 _of_numbers(name, snapshot.numbers(name, start), received, snapshot.integers(name, start))
             )
         elif kind == "time":
-            found.append(_of_stamps(name, snapshot.stamps(name, start)))
+            found.append(_of_iso_times(name, snapshot.iso_times(name, start)))
         else:
             found.append(_of_texts(name, *snapshot.codes(name, start), received))
     return found
@@ -95,11 +95,11 @@ def _of_numbers(name: str, column: Floats, received: Ints, exact: Any) -> Field:
     return Field(name, "integer" if whole else "number", share, example, least, greatest, distinct)
 
 
-def _of_stamps(name: str, column: Stamps) -> Field:
+def _of_iso_times(name: str, column: IsoTimes) -> Field:
     held = column[column["ns"] != MISSING["ns"]]
     if not len(held):
         return Field(name, "time", 0.0, None, None, None, 0)
-    (example,) = stamp_texts(held[-1:])
+    (example,) = iso_texts(held[-1:])
     times = held["ns"]
     share, distinct = len(held) / len(column), len(np.unique(held))
     return Field(name, "time", share, example, _utc(times.min()), _utc(times.max()), distinct)

@@ -33,8 +33,8 @@ def check_earlier(earlier: int) -> int:
     """Return `earlier` if that many periods can be compared with the current one. Raises LookbackError."""
     if not isinstance(earlier, int) or not 1 <= earlier <= MOST_EARLIER:
         raise LookbackError(
-            f"The current period is compared with 1 to {MOST_EARLIER} before it, so earlier={earlier!r} "
-            "cannot be."
+            f"earlier={earlier!r} is not valid. The current period can be compared with 1 to {MOST_EARLIER} "
+            "earlier ones."
         )
     return earlier
 
@@ -45,8 +45,8 @@ def reach(period: pd.Timedelta, earlier: int) -> pd.Timedelta:
     length: pd.Timedelta = (check_earlier(earlier) + 1) * period
     if length > LONGEST:
         raise LookbackError(
-            f"{earlier + 1} periods of {format_duration(period)} are {format_duration(length)}, and a "
-            f"look-back is at most {LONGEST.days} days. Compare with fewer, or shorter ones."
+            f"{earlier + 1} periods of {format_duration(period)} are {format_duration(length)}, but a "
+            f"look-back is at most {LONGEST.days} days. Compare fewer or shorter periods."
         )
     return length
 
@@ -64,9 +64,9 @@ def check_reach(look_back: pd.Timedelta, period: pd.Timedelta, earlier: int) -> 
     needed = reach(period, earlier)
     if look_back < needed:
         raise LookbackError(
-            f"A look-back of {iso_duration(look_back)} does not hold {earlier + 1} periods of "
-            f"{iso_duration(period)}: the first of them starts up to {format_duration(needed)} before now. "
-            f'Ask for look_back="{iso_duration(needed)}".'
+            f"The look-back {iso_duration(look_back)} is too short for {earlier + 1} periods of "
+            f"{iso_duration(period)}: the first one starts up to {format_duration(needed)} before now. "
+            f'Use look_back="{iso_duration(needed)}".'
         )
 
 
@@ -82,7 +82,9 @@ def period_starts(period: pd.Timedelta, earlier: int, now: int, zone: str) -> li
     try:
         local = ZoneInfo(zone)
     except (KeyError, OSError, ValueError) as error:
-        raise LookbackError(f"There is no time zone {zone!r} here.") from error
+        raise LookbackError(
+            f"Unknown time zone {zone!r}. Use an IANA name, such as 'Europe/Berlin'."
+        ) from error
     moment = datetime.fromtimestamp(now // _SECOND, UTC).astimezone(local)
     if _by_day(period):
         days = period // _DAY

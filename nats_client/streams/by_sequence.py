@@ -29,11 +29,14 @@ MOST_UNDER_WAY = 32
 BYTES_UNDER_WAY = 4 * 1024 * 1024
 """Bytes that their replies may hold, estimated by the stream's average message size."""
 
-_UNSEEN = "What is worked on between two looks is not seen; the plain subjects show all that is published."
+_UNSEEN = (
+    "Messages acknowledged between two polls are not seen; read the plain subjects to see all that is "
+    "published."
+)
 
 RETENTIONS = {
-    "workqueue": f"a consumer would take messages of a work queue from its workers. {_UNSEEN}",
-    "interest": f"a consumer would have a stream with retention by interest keep messages for it. {_UNSEEN}",
+    "workqueue": f"a consumer would take messages of the work queue from its workers. {_UNSEEN}",
+    "interest": f"a consumer would make a stream with interest retention keep messages for it. {_UNSEEN}",
 }
 """Why streams with these retentions are read by sequence."""
 
@@ -118,11 +121,11 @@ def check_retention(config: dict[str, Any]) -> None:
         raise NoConsumerError(why, for_good=True)
 
 
-def refused(error: RequestRefused) -> NoConsumerError:
+def consumer_refused(error: RequestRefused) -> NoConsumerError:
     """The NoConsumerError for a consumer that the server refused."""
     return NoConsumerError(
-        f"the server refuses a consumer: {error}. So it is complete, but slower; where a limit is reached, "
-        "delete what nobody needs, or raise it.",
+        f"the server refuses a consumer: {error}. All messages are read, but more slowly. If a limit was "
+        "reached, raise it or delete consumers that are no longer needed.",
         for_good=False,
     )
 

@@ -8,7 +8,7 @@ from nats.nuid import NUID
 
 from ..connection.connection import Connection
 from ..errors import LookbackError, NotPermitted, RequestRefused
-from .by_sequence import ns, refused
+from .by_sequence import consumer_refused, ns
 
 HEARTBEAT = 1.0  # seconds between idle heartbeats
 INACTIVE = 10.0  # seconds without a subscriber after which the server deletes a consumer
@@ -66,7 +66,7 @@ async def create_consumer(
     except NotPermitted:
         raise
     except RequestRefused as error:
-        raise refused(error) from error
+        raise consumer_refused(error) from error
 
 
 async def count_from(connection: Connection, stream: str, subject: str | None, start: dict[str, Any]) -> int:
@@ -116,7 +116,7 @@ async def find_beginning(
     return (high, count - at_high) if at_high else None
 
 
-async def passes_over(
+async def skips_messages(
     connection: Connection,
     stream: str,
     subject: str | None,

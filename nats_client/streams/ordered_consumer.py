@@ -22,7 +22,7 @@ import pandas as pd
 from nats.aio.msg import Msg
 from nats.nuid import NUID
 
-from ..connection.arrivals import Arrived, Run
+from ..connection.arrivals import Arrived, MessageRun
 from ..connection.bulk_parser import RunInbox
 from ..connection.connection import Connection, not_permitted
 from ..connection.patched_nats import SafeNatsPy
@@ -36,9 +36,9 @@ from .consumer_config import (
     find_beginning,
     from_sequence,
     from_time,
-    passes_over,
     push_config,
     settings_of,
+    skips_messages,
 )
 from .reading import Reading
 from .seat import Seat, Seats
@@ -62,7 +62,7 @@ class MovedError(Exception):
     """Another connection has taken over from the one we read on, or should. Nothing is in doubt."""
 
 
-class HinderedError(Exception):
+class FlowControlDeniedError(Exception):
     """The server waits for a reply that the login may not publish; the text is its subject."""
 
 
@@ -83,7 +83,7 @@ class Consumer(Reading):
         """Without a look-back, it starts with the newest message of each subject, and needs a filter. `seats`
         are those of consumers that it may share once it has caught up."""
         super().__init__(connection, stream, subject, look_back, sink, until)
-        self.hindered: LookbackError | None = None
+        self.flow_control_denied: LookbackError | None = None
         """Why reading is slow (about a megabyte a second): the login does not permit flow control."""
         self.by_sequence: str | None = None
         """Why it is read by sequence, without a consumer on the server; None if it is not."""
@@ -94,17 +94,17 @@ class Consumer(Reading):
         self._moving = False  # to another connection: no doubt, and hidden from readers
         self._flow: asyncio.Future[None] | None = None  # done when flow control is denied
         self._flow_subject = ""
-        self._deaf = False  # True if nothing arrived from the last consumer, not even a heartbeat
+        self._silent = False  # True if nothing arrived from the last consumer, not even a heartbeat
         self._on = connection  # the connection it reads on: the main one, or the one for replays
         self._turn: Turn[Connection] | None = None
         self._unread: int | None = None  # messages before _begin_seq, not reported yet
         self._per_message = 0.0  # bytes, on average
         self._seats = seats
         self._seat: Seat | None = None
-        self._stands_at = 0  # all up to this stream sequence has come from the consumer
-        self._made_as: dict[str, Any] = {}  # the server's answer when the consumer was made
+        self._scanned_to = 0  # all up to this stream sequence has come from the consumer
+        self._created_as: dict[str, Any] = {}  # the server's answer when the consumer was made
         self._before = 0  # stream sequence before the first at that time
-        self._sound: tuple[int | None, int | None] = None, None  # last message at the last good look
+        self._verified: tuple[int | None, int | None] = None, None  # last message at the last good check
 
     async def run(self) -> None:
         """Read until cancelled, or up to the last message before `until`."""
@@ -122,15 +122,15 @@ class Consumer(Reading):
             except MovedError:
                 self._moving = True
                 continue
-            except HinderedError as error:
-                self.hindered = not_permitted("to publish to", str(error))
-                self.events.note("read in steps", self.hindered, logging.WARNING)
+            except FlowControlDeniedError as error:
+                self.flow_control_denied = not_permitted("to publish to", str(error))
+                self.events.note("read in steps", self.flow_control_denied, logging.WARNING)
                 self.changed()
                 await asyncio.sleep(RETRY_AFTER)
             except DoubtError as doubt:
                 self._enter("reconnecting", RequestFailed(str(doubt)))
             except StreamNotFound:
-                self._enter("stopped", await self._not_there())
+                self._enter("stopped", await self._not_found())
                 await asyncio.sleep(RETRY_AFTER)
             except RequestRefused as error:
                 self._enter("stopped", error)
@@ -139,11 +139,11 @@ class Consumer(Reading):
                 self._enter("reconnecting", error)
                 await asyncio.sleep(RETRY_AFTER / 4)
             except (TimeoutError, OSError, nats.errors.Error) as error:
-                self._enter("reconnecting", RequestFailed(str(error) or "The server does not answer."))
+                self._enter("reconnecting", RequestFailed(str(error) or "The server does not respond."))
                 await asyncio.sleep(RETRY_AFTER / 4)
             except Exception as error:
                 # A bug of ours must be visible and retried; it must not leave a feed that stands still.
-                _log.exception("reading %s", self._stream)
+                _log.exception("Reading %s failed.", self._stream)
                 self._enter("stopped", LookbackError(f"Reading {self._stream!r} failed: {error!r}."))
                 await asyncio.sleep(RETRY_AFTER)
             self._moving = False
@@ -153,7 +153,7 @@ class Consumer(Reading):
     async def _read_where_it_fits(self) -> bool:
         """Read on the main connection if there is little to read. Otherwise wait for a turn and read on the
         replay connection. True when `until` is reached."""
-        info = await self.look()
+        info = await self.fetch_info()
         check_retention(info["config"])
         if self._bytes_ahead(info["state"]) <= SMALL:
             self._on, self._turn = self._connection, None
@@ -163,7 +163,7 @@ class Consumer(Reading):
                 self._turns += 1
                 self._on = self._turn.connection
                 try:
-                    return await self._read_on(await self.look())
+                    return await self._read_on(await self.fetch_info())
                 except DoubtError:
                     lost = self._on is not self._connection and self._on.state.status != "connected"
                     if lost and self._connection.state.status == "connected":
@@ -178,7 +178,7 @@ class Consumer(Reading):
             async with self._attached(client, info) as doubt_at:
                 if await self._read(client, doubt_at):
                     return True
-                await self._look_before_sharing()
+                await self._verify_before_sharing()
             assert self._seat is not None
             await self._share(self._seat)
         finally:
@@ -216,26 +216,26 @@ class Consumer(Reading):
             try:
                 answer = await self._create(name, address, info["state"])
                 self._made += not (self._moving and self._made)
-                if await passes_over(
+                if await skips_messages(
                     self._connection, self._stream, self._subject, self._start, answer, info["state"]
                 ):
                     self._from_first = True
-                    raise DoubtError("the server passes over messages of the look-back")
-                await self.look()
+                    raise DoubtError("the consumer skips messages of the look-back")
+                await self.fetch_info()
                 if self._created != before:
-                    raise DoubtError("the stream was recreated meanwhile")
+                    raise DoubtError("the stream was recreated")
                 if self._doubt:
                     raise DoubtError(self._doubt)
                 self.by_sequence = None
                 self.pending = int(answer.get("num_pending", 0))
                 if not self._moving and self.phase != "reconnecting":
                     self.done, self.progress = 0, 0.0
-                if not self._deaf and not (self._moving and self.phase == "following"):
+                if not self._silent and not (self._moving and self.phase == "following"):
                     self._enter("replaying" if self.pending else "following")
                 self._moving = False
-                self._made_as, self._stands_at = answer, 0
+                self._created_as, self._scanned_to = answer, 0
                 self._before = int(info["state"]["first_seq"]) - 1
-                self._sound = self.last_seq, self._known_at
+                self._verified = self.last_seq, self._known_at
                 checking = asyncio.create_task(self._check())
                 try:
                     yield time.monotonic() + PATIENCE
@@ -281,7 +281,7 @@ class Consumer(Reading):
         are read again."""
         while True:
             try:
-                if not await self._is_as_made():
+                if not await self._is_unchanged():
                     return
             except NotPermitted:
                 return
@@ -294,27 +294,29 @@ class Consumer(Reading):
                 self._ask_for_seat()
             await asyncio.sleep(CHECK_EVERY)
 
-    async def _is_as_made(self) -> bool:
-        asked, made = (self.last_seq, self._known_at), self._made_as
+    async def _is_unchanged(self) -> bool:
+        asked, made = (self.last_seq, self._known_at), self._created_as
         info = await self._connection.api(f"CONSUMER.INFO.{self._stream}.{made['name']}")
         if info.get("paused") or settings_of(info) != settings_of(made):
-            self.last_seq, self._known_at = self._sound
+            self.last_seq, self._known_at = self._verified
             self._sink.back_to(self._before if self.last_seq is None else self.last_seq, self._known_at or 0)
-            self.restart("the consumer was paused, or changed")
+            self.restart("the consumer was paused or changed")
             return False
-        self._sound = asked
+        self._verified = asked
         return True
 
     # -- with a consumer that others share ---------------------------------------------------------------
 
     def _is_calm(self) -> bool:
         quiet = self.phase == "following" and not self.pending and not self._doubt and self._turn is None
-        return quiet and self._until is None and self._look_back is not None and self.hindered is None
+        return (
+            quiet and self._until is None and self._look_back is not None and self.flow_control_denied is None
+        )
 
     def _ask_for_seat(self) -> None:
-        """Have what a shared consumer brings kept, as far as this one's own has not brought it."""
+        """Request a seat at a shared consumer. It keeps messages until our own one has delivered them."""
         if self._seat is not None and self._seat.ended is None:
-            self._seat.forget(-1 if self._sound[0] is None else self._sound[0])
+            self._seat.forget(-1 if self._verified[0] is None else self._verified[0])
         elif self._seats is not None and self._subject is not None and self._is_calm():
             self._seat = self._seats.seat(self._stream, self._subject, self._created, self._wake)
 
@@ -322,39 +324,39 @@ class Consumer(Reading):
         self._inbox.arrived.set()
 
     def _can_share(self) -> bool:
-        """Whether this one's own consumer has brought all that the shared one has not kept."""
+        """True if our own consumer has delivered everything that the seat does not have."""
         seat = self._seat
-        return seat is not None and seat.ended is None and self._stands_at >= seat.since and self._is_calm()
+        return seat is not None and seat.ended is None and self._scanned_to >= seat.since and self._is_calm()
 
-    async def _look_before_sharing(self) -> None:
-        """See to it that the own consumer was sound to its end. Raises DoubtError."""
+    async def _verify_before_sharing(self) -> None:
+        """Check that our own consumer was unchanged to its end. Raises DoubtError."""
         with contextlib.suppress(RequestRefused):
-            if await self._is_as_made() and not self._doubt:
+            if await self._is_unchanged() and not self._doubt:
                 return
-        raise DoubtError(self._doubt or "the consumer is gone")
+        raise DoubtError(self._doubt or "the consumer no longer exists")
 
     async def _share(self, seat: Seat) -> None:
-        """Deliver what the shared consumer brings until one of the two is in doubt. Raises DoubtError,
+        """Deliver the messages of the shared consumer until it ends or is in doubt. Raises DoubtError,
         MovedError."""
-        self.events.note("follows with others")
-        sound = -1 if self.last_seq is None else self.last_seq
-        looked = heard = time.monotonic()
+        self.events.note("follows a shared consumer")
+        verified = -1 if self.last_seq is None else self.last_seq
+        woke_at = progressed_at = time.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT / 2):
                     await self._inbox.arrived.wait()
             self._inbox.arrived.clear()
-            before, looked = looked, time.monotonic()
-            if seat.current_at() > self._current_at or looked - before > 2 * HEARTBEAT:  # or we slept
-                heard = looked
+            before, woke_at = woke_at, time.monotonic()
+            if seat.current_at() > self._current_at or woke_at - before > 2 * HEARTBEAT:  # or we slept
+                progressed_at = woke_at
             if self._doubt:
                 why, doubted = self._doubt, True
                 break
             if seat.ended is not None:
                 why, doubted = seat.ended, seat.doubted
                 break
-            if looked - heard > 2 * PATIENCE:
-                why, doubted = "the shared consumer stands still", True
+            if woke_at - progressed_at > 2 * PATIENCE:
+                why, doubted = "the shared consumer stalled", True
                 break
             current_at = seat.current_at()
             raw = seat.take(-1 if self.last_seq is None else self.last_seq)
@@ -364,21 +366,21 @@ class Consumer(Reading):
                 self.last_seq, self._known_at = raw.seq[-1], raw.received[-1]
             self._current_at = max(self._current_at, current_at)
             await asyncio.sleep(GATHER)
-        self._go_back(seat, sound)
-        self.events.note("follows by itself", why)
+        self._go_back(seat, verified)
+        self.events.note("follows its own consumer", why)
         if doubted:
             raise DoubtError(why)
         raise MovedError
 
-    def _go_back(self, seat: Seat, sound: int) -> None:
-        """Forget what the shared consumer brought since it was last known to be sound; what had come by
-        `sound` was this one's own."""
-        if seat.sound_to is None or self.last_seq is None:
+    def _go_back(self, seat: Seat, verified: int) -> None:
+        """Forget the messages of the shared consumer since it was last known to be unchanged. Those up to
+        `verified` are from our own consumer."""
+        if seat.valid_to is None or self.last_seq is None:
             return
-        sound = max(sound, seat.sound_to)
-        if self.last_seq > sound:
-            self.last_seq, self._known_at = sound, None
-            self._sink.back_to(sound, self.now())  # no gap is told from sequences, with a filter
+        verified = max(verified, seat.valid_to)
+        if self.last_seq > verified:
+            self.last_seq, self._known_at = verified, None
+            self._sink.back_to(verified, self.now())  # with a filter, a jump in the sequence is no gap
 
     def _leave_seat(self) -> None:
         seat, self._seat = self._seat, None
@@ -393,11 +395,11 @@ class Consumer(Reading):
         self.events.note("read by sequence", reason)
         self._inbox = RunInbox()
         again = None if reason.for_good else time.monotonic() + CONSUMER_AGAIN
-        info = await self.look()
+        info = await self.fetch_info()
         if self.last_seq is not None:
             stored = await reader.stored(self.last_seq)
             if None not in (stored, self._known_at) and stored != self._known_at:
-                self.start_over("the stream is another one now")
+                self.start_over("the stream was recreated, restored or rolled back")
         at = await self._begin(reader, info["state"])
         if self.phase != "following":
             self.done = 0
@@ -427,7 +429,7 @@ class Consumer(Reading):
                     await self._inbox.arrived.wait()  # set by a doubt
             if again is not None and time.monotonic() > again:
                 return False
-            info = await self.look()
+            info = await self.fetch_info()
 
     async def _begin(self, reader: BySequence, state: dict[str, Any]) -> int:
         if self.last_seq is not None:
@@ -460,9 +462,9 @@ class Consumer(Reading):
         take over. Raises DoubtError."""
         if self._until is not None and not self.pending:
             return True
-        inbox, heard = self._inbox, False
+        inbox, arrived = self._inbox, False
         while True:
-            looked = time.monotonic()
+            woke_at = time.monotonic()
             # Not wait_for: in Python 3.11 it can swallow a cancellation.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT / 2):
@@ -471,7 +473,7 @@ class Consumer(Reading):
             if self._denied is not None and self._denied.done():
                 raise not_permitted("to subscribe to", self._connection.inboxes)
             if self._flow is not None and self._flow.done():
-                raise HinderedError(self._flow_subject)
+                raise FlowControlDeniedError(self._flow_subject)
             if self._doubt:
                 raise DoubtError(self._doubt)
             if self._on.has_moved(client) or self._should_move():
@@ -479,9 +481,9 @@ class Consumer(Reading):
             if self._can_share():
                 return False
             if inbox.messages:
-                if not heard:
-                    heard = True
-                    self._hear()
+                if not arrived:
+                    arrived = True
+                    self._first_arrival()
                 deadline = time.monotonic() + PATIENCE
                 while inbox.messages and not self._doubt:
                     await self._deliver(client, _some(inbox.messages))
@@ -496,10 +498,12 @@ class Consumer(Reading):
                     await asyncio.sleep(GATHER)
             elif not client.is_connected:
                 raise DoubtError("the connection to the server was lost")
-            elif time.monotonic() - looked > 2 * HEARTBEAT:
+            elif time.monotonic() - woke_at > 2 * HEARTBEAT:
                 deadline = time.monotonic() + PATIENCE  # our own process was suspended: wait once more
             elif time.monotonic() > deadline:
-                raise DoubtError("the server's heartbeat is missing" if heard else self._nothing_heard())
+                raise DoubtError(
+                    "the consumer's heartbeat is missing" if arrived else self._nothing_arrives()
+                )
 
     def _should_move(self) -> bool:
         """True if it should read on the other connection: a replay is over, or so much is pending that the
@@ -521,30 +525,30 @@ class Consumer(Reading):
         self._sink.left_out(0, 0)
         return True
 
-    def _hear(self) -> None:
-        if self._deaf:
-            self._deaf = False
+    def _first_arrival(self) -> None:
+        if self._silent:
+            self._silent = False
             self._enter("replaying" if self.pending else "following")
 
-    def _nothing_heard(self) -> str:
-        self._deaf = True
+    def _nothing_arrives(self) -> str:
+        self._silent = True
         return (
-            f"The server has made a consumer of {self._stream!r}, and nothing of it arrives at "
-            f"{self._connection.inboxes!r}. Where the stream is another account's, 'inbox_prefix' must be "
-            "below what that account exports."
+            f"The server created a consumer on {self._stream!r}, but none of its messages arrive at "
+            f"{self._connection.inboxes!r}. If the stream belongs to another account, set 'inbox_prefix' to "
+            "a prefix that this account imports from there."
         )
 
     def _reached(self) -> bool:
         return self._until is not None and self.last_seq is not None and self.last_seq + 1 >= self._until
 
-    async def _deliver(self, client: SafeNatsPy, batch: "list[Arrived | Run]") -> None:
+    async def _deliver(self, client: SafeNatsPy, batch: "list[Arrived | MessageRun]") -> None:
         """Deliver the batch to the sink, up to the first doubt. Then answer flow control."""
         last = self.last_seq if self.last_seq is not None else -1
         try:
             at = Position(last, self._expected, self.pending, self._known_at)
             taken = self._tracker.take(batch, at, self._subject)
         except AnotherStreamError:
-            self.start_over("the stream is another one now")
+            self.start_over("the stream was recreated, restored or rolled back")
             return
         raw, at = taken.raw, taken.at
         for gone in taken.gone:
@@ -563,26 +567,26 @@ class Consumer(Reading):
         self.progress = max(self.progress, self.done / max(1, self.done + self.pending))
         if at.last >= 0:
             self.last_seq = at.last
-        self._stands_at = max(self._stands_at, at.stands_at, at.last)
+        self._scanned_to = max(self._scanned_to, at.scanned_to, at.last)
         if not taken.doubt and not self.pending and self.phase == "replaying":
             self._enter("following")
         for asked in taken.replies:
             self._flow_subject = ".".join([*asked.split(".")[:-2], ">"])  # without consumer and number
             await client.publish(asked)
-        if taken.replies and self.hindered is not None and self._flow is not None:
+        if taken.replies and self.flow_control_denied is not None and self._flow is not None:
             await client.flush(int(PATIENCE))  # a permission error would arrive before the PONG
             if not self._flow.done():
-                self.hindered = None
+                self.flow_control_denied = None
         if taken.doubt:
             raise DoubtError(taken.doubt)
 
 
-def _some(messages: "list[Arrived | Run]") -> "list[Arrived | Run]":
+def _some(messages: "list[Arrived | MessageRun]") -> "list[Arrived | MessageRun]":
     """Remove about MOST_AT_ONCE messages from the front of the list and return them."""
     count, end = 0, 0
     while end < len(messages) and count < MOST_AT_ONCE:
         part = messages[end]
-        count += len(part) if isinstance(part, Run) else 1
+        count += len(part) if isinstance(part, MessageRun) else 1
         end += 1
     some = messages[:end]
     del messages[:end]

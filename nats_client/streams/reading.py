@@ -16,7 +16,7 @@ from .sink import Phase, Sink
 from .stream_list import no_such_stream
 from .unmatched import why_empty
 
-TOLD_FOR = 30.0  # seconds for which the error of a missing stream, with its suggestion, is reused
+NOT_FOUND_FOR = 30.0  # seconds for which the error of a missing stream, with its suggestion, is reused
 BEHIND_FOR = 3.0  # seconds for which a stream may end before last_seq; after that it has lost its end
 
 
@@ -36,7 +36,7 @@ class Reading:
         self.phase: Phase = "connecting"
         self.since = time.time()
         self.why: LookbackError | None = None
-        self._told_at = 0.0
+        self._not_found_at = 0.0
         self.done = 0
         """Messages received since the replay began."""
         self.pending = 0
@@ -95,7 +95,7 @@ class Reading:
         self._doubt = why
         self._inbox.arrived.set()
 
-    async def look(self, *, deleted: bool = False) -> dict[str, Any]:
+    async def fetch_info(self, *, deleted: bool = False) -> dict[str, Any]:
         """The stream's `STREAM.INFO`: state and configuration, and the list of deleted messages if `deleted`
         is true. Starts over if it is another stream than before.
 
@@ -111,14 +111,14 @@ class Reading:
             self._behind_since = asked
         rolled_back = self._behind_since is not None and asked - self._behind_since > BEHIND_FOR * 1e9
         if self._created is not None and (info["created"] != self._created or rolled_back):
-            self.start_over("the stream is another one now")
+            self.start_over("the stream was recreated, restored or rolled back")
         elif self.config and self.config.get("retention") != info["config"].get("retention"):
-            self.restart("the stream's retention was changed")
+            self.restart("the stream's retention policy was changed")
         self._created, self.config = info["created"], info["config"]
         return info
 
     async def why_empty(self, info: dict[str, Any]) -> str:
-        """Why nothing matches the filter, as a sentence. `info` is the result of look()."""
+        """Why nothing matches the filter, as a sentence. `info` is the result of fetch_info()."""
         return await why_empty(self._connection, self._stream, self._subject or ">", info)
 
     def start_over(self, why: str) -> None:
@@ -137,9 +137,9 @@ class Reading:
         self.phase, self.why = phase, why
         self.changed()
 
-    async def _not_there(self) -> StreamNotFound:
-        if isinstance(self.why, StreamNotFound) and time.monotonic() - self._told_at < TOLD_FOR:
+    async def _not_found(self) -> StreamNotFound:
+        if isinstance(self.why, StreamNotFound) and time.monotonic() - self._not_found_at < NOT_FOUND_FOR:
             return self.why
         error = await no_such_stream(self._connection, self._stream)
-        self._told_at = time.monotonic()
+        self._not_found_at = time.monotonic()
         return error

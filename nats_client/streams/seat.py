@@ -1,4 +1,4 @@
-"""What one feed has of a consumer that several feeds share, and what gives it out."""
+"""A feed's share of a consumer that several feeds use together."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -21,17 +21,17 @@ class Seat:
         """`wake` is called when there is something to take, `leave` when the feed takes no more."""
         self.subject = subject
         self.since = since
-        """All messages of the subject above this stream sequence come here."""
+        """All messages of the subject above this stream sequence arrive here."""
         self.wake = wake
         self.leave = leave
         self.current_at = current_at
-        """Until when, by the monotonic clock, all that was stored has come here."""
+        """All messages stored before this time (monotonic clock) have arrived here."""
         self.ended: str | None = None
-        """Why no more comes here, None while it does."""
+        """Why no more messages arrive; None while they do."""
         self.doubted = False
-        """Whether the shared consumer ended in doubt."""
-        self.sound_to: int | None = None
-        """What came above this stream sequence is void, as some may have been left out; None: nothing is."""
+        """True if the shared consumer ended in doubt."""
+        self.valid_to: int | None = None
+        """Messages above this stream sequence are void: some may be missing. None if all are valid."""
         self._raw = Raw()
 
     def put(self, raw: Raw, i: int) -> None:
@@ -45,7 +45,7 @@ class Seat:
             self._raw.headers[seq] = raw.headers[seq]
 
     def take(self, last: int) -> Raw:
-        """The messages above the stream sequence `last`, in order. They and all others are forgotten here."""
+        """The messages above the stream sequence `last`, in order. Empties the seat."""
         taken, self._raw = self._raw, Raw()
         if not len(taken) or taken.seq[0] > last:
             return taken
@@ -57,18 +57,18 @@ class Seat:
             self._raw = _above(self._raw, last)
 
     def end(self, why: str, *, doubted: bool) -> None:
-        """Tell the feed that no more comes."""
+        """Notify the feed that no more messages arrive."""
         if self.ended is None:
             self.ended, self.doubted = why, doubted
             self.wake()
 
 
 class Seats(Protocol):
-    """What gives out seats."""
+    """Assigns seats to feeds."""
 
     def seat(self, stream: str, subject: str, created: str | None, wake: Callable[[], None]) -> Seat | None:
-        """A seat for a feed of `subject` in the `stream` that was created then; None while there is none. Who
-        is to have one asks every other second."""
+        """A seat for a feed of `subject` in the `stream` created at `created`; None while there is none.
+        Feeds request one every other second."""
 
 
 def _above(raw: Raw, last: int) -> Raw:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..connection.arrivals import BEFORE, Arrived, Run
+from ..connection.arrivals import BEFORE, Arrived, MessageRun
 from ..decoding.decoders import Raw
 from ..subjects import matches
 
@@ -38,7 +38,7 @@ class Position:
     """Messages that the server has still to deliver."""
     known_at: int | None = None
     """When the server stored the message `last`, ns since the epoch, UTC; None if unknown."""
-    stands_at: int = 0
+    scanned_to: int = 0
     """Stream sequence up to which the consumer has scanned, as of its last heartbeat; 0 before the first."""
 
 
@@ -67,7 +67,7 @@ class Tracker:
         self._subject: str | None = None
         self._names: dict[bytes, str] = {}
 
-    def take(self, batch: Sequence[Arrived | Run], at: Position, subject: str | None) -> Taken:
+    def take(self, batch: Sequence[Arrived | MessageRun], at: Position, subject: str | None) -> Taken:
         """Check the messages that arrived after the position `at`. Without a filter (`subject`), a jump in
         the stream sequence means messages that left the stream unread. Raises AnotherStreamError, and
         DoubtError if a message does not match the filter."""
@@ -76,7 +76,7 @@ class Tracker:
         if len(self._names) > MOST_NAMES:
             self._names.clear()
         for part in batch:
-            if isinstance(part, Run):
+            if isinstance(part, MessageRun):
                 taken.doubt = self._take_run(part, taken)
             elif part[1].startswith(b"$JS.ACK."):
                 taken.doubt = self._take(*part, taken)
@@ -111,7 +111,7 @@ class Tracker:
         seq, order, stored, pending = ack
         at, raw = taken.at, taken.raw
         if order != at.expected:
-            return f"message {at.expected} of the consumer is missing"
+            return f"consumer sequence {at.expected} is missing"
         at.expected += 1
         at.pending = pending
         limit = self._until if self._until is not None else 2**63
@@ -134,7 +134,7 @@ class Tracker:
             raise AnotherStreamError
         return None
 
-    def _take_run(self, run: Run, taken: Taken) -> str | None:
+    def _take_run(self, run: MessageRun, taken: Taken) -> str | None:
         """Like _take for each message of a run, but vectorised if all sequences are as expected."""
         at, raw = taken.at, taken.raw
         seq, order, stored, pending = run.acks.T
@@ -169,7 +169,7 @@ class Tracker:
         if name is None:
             name = subject.decode("utf-8", "replace")
             if self._subject is not None and not matches(name, self._subject):
-                raise DoubtError(f"the consumer sends {name!r}, which was not asked for")
+                raise DoubtError(f"the consumer delivered {name!r}, which its filter does not match")
             self._names[subject] = name
         return name
 
@@ -183,13 +183,13 @@ def _take_status(reply: str, headers: dict[str, str], taken: Taken) -> str | Non
             taken.replies.append(reply)
         elif stalled := headers.get("Nats-Consumer-Stalled"):
             taken.replies.append(stalled)
-        told = headers.get("Nats-Last-Consumer")
-        if told is not None and int(told) >= taken.at.expected:
-            return f"messages {taken.at.expected} to {told} of the consumer are missing"
-        if told is not None:
-            taken.at.stands_at = int(headers.get("Nats-Last-Stream") or 0)
+        delivered = headers.get("Nats-Last-Consumer")
+        if delivered is not None and int(delivered) >= taken.at.expected:
+            return f"consumer sequences {taken.at.expected} to {delivered} are missing"
+        if delivered is not None:
+            taken.at.scanned_to = int(headers.get("Nats-Last-Stream") or 0)
         return None
-    return f"the server says: {status} {headers.get('Description', '')}".strip()
+    return f"the server reports status {status} {headers.get('Description', '')}".strip()
 
 
 def _is_idle(reply: bytes, headers: dict[str, str]) -> bool:

@@ -1,10 +1,9 @@
 """One consumer on the server for many feeds that differ in one token of their subject.
 
-Each consumer costs the server a heartbeat a second and an answer every other second. Where enough feeds of
-one stream differ only in one literal token, they share a consumer with `*` in its place, once they have
-caught up. It serves them in calm times only: after any doubt about it, it ends, and each feed goes on with a
-consumer of its own from its own last message. So that a feed is complete never depends on how faults are
-handled here.
+Each consumer costs the server a heartbeat a second and a reply every other second. If enough feeds of one
+stream differ only in one literal token, they share a consumer with `*` in its place once they have caught up.
+The shared consumer ends at any doubt. Each feed then continues with a consumer of its own, from its own last
+message. So no feed depends on fault handling here to be complete.
 """
 
 import asyncio
@@ -21,26 +20,26 @@ from ..connection.connection import Connection, end_tasks
 from ..decoding.decoders import Raw
 from ..errors import LookbackError, NotPermitted
 from .by_sequence import NoConsumerError, check_retention
-from .ordered_consumer import CHECK_EVERY, Consumer, HinderedError, MovedError
+from .ordered_consumer import CHECK_EVERY, Consumer, FlowControlDeniedError, MovedError
 from .seat import Seat
 from .sequence import DoubtError
 
 SIBLINGS = 8
-"""Subjects from which on they share a consumer; below half of it they no longer do."""
+"""Minimum number of subjects for a shared consumer to start; it ends when fewer than half are left."""
 ASKED_FOR = 2.5 * CHECK_EVERY
-"""Seconds for which a feed that has asked for a seat counts."""
+"""Seconds for which a feed's request for a seat counts."""
 FORMING = 10.0
 """Seconds that feeds have to take their seats."""
 AGAIN_AFTER = 5.0
-"""Seconds after a shared consumer's end in which there is no other."""
+"""Seconds after the end of a shared consumer before another one may start."""
 NOISY_FOR = 600.0
-"""The same where it brought too much that nobody wanted, or the server refused it."""
+"""The same if it delivered too many unwanted messages, or if the server refused it."""
 COUNTED_FOR = 3.0
-"""Seconds over which what is wanted and what is not are counted."""
+"""Seconds over which wanted and unwanted messages are counted."""
 MOST_UNWANTED = 4
-"""How many times as much may come that nobody wants."""
+"""Maximum ratio of unwanted to wanted messages or bytes."""
 HEARTBEAT_BYTES = 512
-"""Bytes that the heartbeats of a consumer cost each second, and the answers about it."""
+"""Bytes per second that a consumer's heartbeats and CONSUMER.INFO replies cost."""
 
 Key = tuple[str, str]
 """Stream and filter."""
@@ -49,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 
 class _NoisyError(Exception):
-    """The consumer brings too much that nobody wants."""
+    """The consumer delivers too many unwanted messages."""
 
 
 class _FewError(Exception):
@@ -57,19 +56,19 @@ class _FewError(Exception):
 
 
 class SharedFollower(Consumer):
-    """A consumer whose messages go to the seats of feeds, by subject. It is made once, and ends at the first
-    doubt."""
+    """A consumer whose messages go to the seats of feeds, by subject. It is never recreated: it ends at the
+    first doubt."""
 
     def __init__(self, connection: Connection, stream: str, pattern: str) -> None:
         self._sharing = _Sharing()
         super().__init__(connection, stream, pattern, lambda: pd.Timedelta(0), self._sharing)
         self._sharing.current_at = lambda: self._current_at
         self.pause = (AGAIN_AFTER, math.inf)
-        """Once it has ended: seconds in which there is to be no other, and from how many subjects on there
-        may be one all the same."""
+        """After its end: seconds until another one may start, and the number of subjects from which on one
+        may start earlier."""
 
     async def run(self) -> None:
-        """Read until cancelled, or until there is a reason to end."""
+        """Read until cancelled or in doubt, or until sharing no longer pays off."""
         why, doubted = "closed", False
         try:
             await self._follow_stream()
@@ -77,7 +76,7 @@ class SharedFollower(Consumer):
             why = str(error)
             refused = isinstance(error, NotPermitted)
             self.pause = (math.inf if refused else NOISY_FOR, math.inf)
-        except HinderedError:
+        except FlowControlDeniedError:
             why = "the login does not permit flow control"
             self.pause = (math.inf, math.inf)
         except _NoisyError as error:
@@ -86,28 +85,28 @@ class SharedFollower(Consumer):
         except _FewError as error:
             why = str(error)
         except MovedError:
-            why = "the connection has changed, or too much came at once"
+            why = "another connection took over, or too many messages are pending"
         except (DoubtError, LookbackError, TimeoutError, OSError, nats.errors.Error) as error:
-            why, doubted = str(error) or "the server does not answer", True
+            why, doubted = str(error) or "the server does not respond", True
         except Exception as error:
-            _log.exception("sharing a consumer of %s", self._stream)
-            why, doubted = f"sharing a consumer failed: {error!r}", True
+            _log.exception("The shared consumer of %s failed.", self._stream)
+            why, doubted = f"the shared consumer failed: {error!r}", True
         finally:
             self.phase = "stopped"
-            self.events.note("shared by none", why)
+            self.events.note("no longer shared", why)
             self._sharing.end(why, doubted=doubted)
 
     def seat(self, subject: str, created: str | None, wake: Callable[[], None]) -> Seat | None:
-        """A seat for a feed of `subject` in the stream that was created then; None while there is none."""
+        """A seat for a feed of `subject` in the stream created at `created`; None while there is none."""
         if self.phase != "following" or self._doubt or self.last_seq is None or created != self.created:
             return None
         return self._sharing.add(subject, self.last_seq, wake)
 
     async def _follow_stream(self) -> None:
-        info = await self.look()
+        info = await self.fetch_info()
         check_retention(info["config"])
         self._bytes_ahead(info["state"])
-        self.last_seq = int(info["state"]["last_seq"])  # it begins here: the feeds have read what is older
+        self.last_seq = int(info["state"]["last_seq"])  # start here: the feeds have read all older messages
         client = await self._connection.ready()
         async with self._attached(client, info) as doubt_at:
             reading = asyncio.create_task(self._read(client, doubt_at))
@@ -123,7 +122,7 @@ class SharedFollower(Consumer):
 
 
 class _Sharing:
-    """The seats of one shared consumer: a sink that gives each message to those who want it."""
+    """The seats of one shared consumer: a sink that passes each message to the seats of its subject."""
 
     def __init__(self) -> None:
         self.current_at: Callable[[], float] = lambda: 0.0
@@ -134,22 +133,22 @@ class _Sharing:
 
     @property
     def subjects(self) -> int:
-        """How many subjects are wanted."""
+        """Number of subjects with a seat."""
         return len(self._seats)
 
     def add(self, subject: str, since: int, wake: Callable[[], None]) -> Seat:
-        """A seat for what comes above the stream sequence `since`."""
+        """A seat for the messages above the stream sequence `since`."""
         seat = Seat(subject, since, wake, lambda: self._remove(seat), self.current_at)
         self._seats.setdefault(subject, []).append(seat)
         return seat
 
     def end(self, why: str, *, doubted: bool) -> None:
-        """Send all away."""
+        """End all seats."""
         for seat in [seat for seats in self._seats.values() for seat in seats]:
             seat.end(why, doubted=doubted)
 
     async def judge(self) -> None:
-        """Wait until it is not worth while any more. Raises _FewError, _NoisyError."""
+        """Wait until sharing no longer pays off. Raises _FewError, _NoisyError."""
         began = time.monotonic()
         while True:
             self._wanted = self._unwanted = (0, 0)
@@ -163,19 +162,19 @@ class _Sharing:
             now = time.monotonic()
             self._formed = self._formed or len(self._seats) >= SIBLINGS or now - began > FORMING
             if self._formed and len(self._seats) < SIBLINGS / 2:
-                raise _FewError("few feeds are left that differ in one token")
-            if now - began > ASKED_FOR + COUNTED_FOR:  # all who want one have their seats
+                raise _FewError("too few feeds share it")
+            if now - began > ASKED_FOR + COUNTED_FOR:  # all feeds that want a seat have one
                 self._judge_noise(now - counted_from)
 
     def _judge_noise(self, seconds: float) -> None:
-        """A shared consumer saves a heartbeat a second for each feed; what it brings in vain may cost no more
-        than that, or little beside what is wanted."""
+        """A shared consumer saves a heartbeat a second for each feed. Unwanted messages may cost no more than
+        that, or at most MOST_UNWANTED times as much as the wanted ones."""
         saved = seconds * sum(map(len, self._seats.values()))
         limits = saved, saved * HEARTBEAT_BYTES
         for wanted, unwanted, limit in zip(self._wanted, self._unwanted, limits, strict=True):
             if unwanted > limit and unwanted > MOST_UNWANTED * wanted:
                 messages = f"{self._unwanted[0]} of {self._unwanted[0] + self._wanted[0]} messages"
-                raise _NoisyError(f"{messages} were for subjects that nobody reads")
+                raise _NoisyError(f"no feed reads the subjects of {messages}")
 
     def _remove(self, seat: Seat) -> None:
         seats = self._seats.get(seat.subject, [])
@@ -189,7 +188,7 @@ class _Sharing:
     # -- as a sink ---------------------------------------------------------------------------------------
 
     def messages(self, raw: Raw) -> None:
-        """Give each message to those who want it."""
+        """Pass each message to the seats of its subject."""
         woken: dict[Seat, None] = {}
         wanted, unwanted = list(self._wanted), list(self._unwanted)
         for i, subject in enumerate(raw.subject):
@@ -205,23 +204,23 @@ class _Sharing:
             seat.wake()
 
     def recreated(self) -> None:
-        """Nothing: what has another stream is in doubt, and ends."""
+        """A no-op: another stream is a doubt, so the consumer ends."""
 
     def gone(self, count: int, start: int, end: int) -> None:
-        """Nothing: with a filter, a step in the sequence is no loss."""
+        """A no-op: with a filter, a jump in the sequence is no loss."""
 
     def room(self) -> int | None:
-        """No limit: what has come goes to the feeds at once."""
+        """No limit: messages go to the feeds at once."""
         return None
 
     def left_out(self, count: int, until: int) -> None:
-        """Nothing: all is read."""
+        """A no-op: nothing is skipped."""
 
     def back_to(self, seq: int, stored: int) -> None:
-        """Have each feed go back to `seq`."""
+        """Make each feed go back to `seq`."""
         for seats in self._seats.values():
             for seat in seats:
-                seat.sound_to = seq
+                seat.valid_to = seq
 
 
 class Followers:
@@ -239,7 +238,7 @@ class Followers:
         await end_tasks([task for _, task in self._running.values()])
 
     def seat(self, stream: str, subject: str, created: str | None, wake: Callable[[], None]) -> Seat | None:
-        """As of Seats. The shared consumer is made when enough have asked."""
+        """See Seats. A shared consumer starts once enough feeds have requested a seat."""
         now = time.monotonic()
         self._forget(now)
         keys = _keys(stream, subject)
@@ -269,7 +268,7 @@ class Followers:
         self._not_until[key] = time.monotonic() + seconds, subjects
 
     def _forget(self, now: float) -> None:
-        """Forget who no longer asks, now and then."""
+        """Forget old requests for seats, every ASKED_FOR seconds."""
         if now < self._forget_at:
             return
         self._forget_at = now + ASKED_FOR
@@ -283,8 +282,8 @@ class Followers:
 
 
 def _keys(stream: str, subject: str) -> list[Key]:
-    """What the feed of `subject` can share: for each token, the filter that has a wildcard in its place. None
-    where it has a wildcard itself."""
+    """The consumers that a feed of `subject` can share: for each token, the filter with a wildcard in its
+    place. Empty if `subject` has a wildcard."""
     tokens = subject.split(".")
     if {"*", ">"} & set(tokens):
         return []

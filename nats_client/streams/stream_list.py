@@ -81,18 +81,18 @@ class StreamList:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._looks: dict[str, list[tuple[float, int]]] = {}
+        self._counts: dict[str, list[tuple[float, int]]] = {}
         self._known: dict[str, dict[str, Any]] = {}
         self._asking: asyncio.Task[list[dict[str, Any]]] | None = None
         self._slow = False
 
-    async def look(self) -> list[StreamInfo]:
+    async def streams(self) -> list[StreamInfo]:
         """All streams that the login may see, sorted by name, without key-value and object buckets."""
         streams = [
             info for info in await self.infos() if not info["config"]["name"].startswith(("KV_", "OBJ_"))
         ]
         names = {info["config"]["name"] for info in streams}
-        self._looks = {name: looks for name, looks in self._looks.items() if name in names}
+        self._counts = {name: counts for name, counts in self._counts.items() if name in names}
         return sorted(map(self._describe, streams), key=lambda stream: stream.name)
 
     async def infos(self) -> list[dict[str, Any]]:
@@ -100,7 +100,7 @@ class StreamList:
         list for seconds. Then only the names are requested; each stream keeps its last known info, or is
         "away"."""
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(list_infos(self._connection), name="listing streams")
+            self._asking = asyncio.create_task(list_infos(self._connection), name="list streams")
         asking = self._asking
         # After a slow list, the wait is short until the list is quick again.
         await asyncio.wait({asking}, timeout=QUICK / 10 if self._slow else QUICK)
@@ -146,11 +146,11 @@ class StreamList:
 
     def _rate(self, name: str, last_seq: int) -> float | None:
         now = time.monotonic()
-        looks = self._looks.setdefault(name, [])
-        looks.append((now, last_seq))
-        while len(looks) > 2 and looks[1][0] < now - RATE_OVER:
-            looks.pop(0)
-        since, seq = looks[0]
+        counts = self._counts.setdefault(name, [])
+        counts.append((now, last_seq))
+        while len(counts) > 2 and counts[1][0] < now - RATE_OVER:
+            counts.pop(0)
+        since, seq = counts[0]
         return max(0, last_seq - seq) / (now - since) if now > since else None
 
 
@@ -210,7 +210,7 @@ async def no_such_stream(connection: Connection, name: str) -> StreamNotFound:
     near = ""
     if known is not None:  # in a thread, because comparing thousands of names takes a while
         near = await asyncio.to_thread(one_of, name, set(names) - {name}, what=what)
-    return StreamNotFound(f"There is no {what} {name!r} on this server. {near}".strip())
+    return StreamNotFound(f"There is no {what} {name!r} in this account. {near}".strip())
 
 
 def _away(name: str) -> dict[str, Any]:
@@ -232,8 +232,8 @@ async def list_subjects(
     state = (await connection.infos.ask(stream))["state"]
     if (total := int(state.get("num_subjects") or 0)) > most:
         raise TooManySubjects(
-            f"The stream {stream!r} has {total:,} subjects. Publishers to it would wait while the server "
-            f"counts more than {most:,}.",
+            f"The stream {stream!r} has {total:,} subjects, more than {most:,}. Publishers to it would wait "
+            "while the server counts them.",
             total,
         )
     info = await connection.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern})
@@ -279,7 +279,7 @@ def _newest(task: "asyncio.Task[Newest | None]", name: str) -> Newest | RequestF
     if isinstance(failed, RequestRefused | NoResponders):
         return failed
     if isinstance(failed, RequestFailed | TimeoutError):
-        return RequestTimeout(f"The nodes of {name!r} do not answer.")
+        return RequestTimeout(f"The nodes of the stream {name!r} do not respond.")
     raise failed
 
 

@@ -1,4 +1,4 @@
-"""Explains in a sentence why a filter matches nothing of a stream."""
+"""Says in a sentence why a filter matches no message of a stream."""
 
 from difflib import get_close_matches
 from typing import Any
@@ -30,7 +30,7 @@ async def why_empty(connection: Connection, stream: str, wanted: str, info: dict
     try:
         last = await connection.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": wanted})
     except MessageNotFound:
-        return f"{stream!r} holds no message that matches {wanted!r}. " + await _nearest(
+        return f"{stream!r} has no message that matches {wanted!r}. " + await _nearest(
             connection, stream, wanted, subjects
         )
     except LookbackError:
@@ -46,7 +46,8 @@ def stored_under(config: dict[str, Any]) -> list[str] | None:
     mirror = config.get("mirror")
     for origin in [*([mirror] if mirror else []), *(config.get("sources") or [])]:
         if origin.get("subject_transforms"):
-            found += [_wild(each.get("dest") or each["src"]) for each in origin["subject_transforms"]]
+            transforms = origin["subject_transforms"]
+            found += [_covering_filter(each.get("dest") or each["src"]) for each in transforms]
         elif origin.get("filter_subject"):
             found.append(origin["filter_subject"])
         else:
@@ -58,10 +59,10 @@ def stored_under(config: dict[str, Any]) -> list[str] | None:
     taken = [*found, *(config.get("subjects") or [])]
     kept = [each for each in taken if not within(each, source)]
     changed = any(overlap(each, source) for each in taken)
-    return [*kept, *([_wild(change["dest"])] if changed else [])]
+    return [*kept, *([_covering_filter(change["dest"])] if changed else [])]
 
 
-def _wild(destination: str) -> str:
+def _covering_filter(destination: str) -> str:
     """The filter that covers the output of a subject transform (ADR-36)."""
     tokens: list[str] = []
     for token in destination.split("."):
@@ -73,16 +74,16 @@ def _wild(destination: str) -> str:
 
 def _outside(stream: str, wanted: str, config: dict[str, Any], stored: list[str]) -> str:
     if not stored:
-        return f"{stream!r} takes no messages: it has no subjects."
+        return f"{stream!r} stores no messages: it has no subjects."
     near = get_close_matches(wanted, stored, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     taken = config.get("subjects") or []
     if config.get("subject_transform") and any(overlap(wanted, each) for each in taken):
         return (
-            f"{stream!r} takes {wanted!r}, but has a subject transform and stores messages under "
-            f"{_listed(stored)}: ask for these.{hint}"
+            f"{stream!r} captures {wanted!r}, but its subject transform stores messages under "
+            f"{_listed(stored)}. Use these subjects.{hint}"
         )
-    return f"{wanted!r} matches nothing that {stream!r} can hold: it stores {_listed(stored)}.{hint}"
+    return f"{wanted!r} matches no subject of {stream!r}, which stores {_listed(stored)}.{hint}"
 
 
 async def _nearest(connection: Connection, stream: str, wanted: str, count: int) -> str:
@@ -96,7 +97,7 @@ async def _nearest(connection: Connection, stream: str, wanted: str, count: int)
     names = list(info["state"].get("subjects") or ())
     near = get_close_matches(wanted, names, n=1, cutoff=0.4)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    return f"{hint}It holds {_listed(names)}."
+    return f"{hint}Its subjects are {_listed(names)}."
 
 
 def _listed(names: list[str]) -> str:

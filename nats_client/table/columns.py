@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .iso_times import MISSING, STAMP, Stamps, read_stamps, stamp_texts
+from .iso_times import ISO_TIME, MISSING, IsoTimes, iso_texts, parse_iso_times
 from .labels import Labels, Tokens
 from .values import NO_ROW, Coded, Codes, Floats, Ints, Kind, Mixed, Truths, Values, utc
 
@@ -40,7 +40,7 @@ class Part(ABC):
         return type(self)(self.column, self.data[rows], self.kind, self.integral)
 
     def values(self, rows: Rows) -> npt.NDArray[Any]:
-        """The array of these rows: float64, int32 codes, or STAMP."""
+        """The array of these rows: float64, int32 codes, or ISO_TIME."""
         return self.data[rows]
 
     @abstractmethod
@@ -207,7 +207,7 @@ class Column(ABC):
         new.data[: len(part.data)] = part.data
         return new
 
-    def _is_worn(self, part: Part) -> bool:
+    def _has_stale_labels(self, part: Part) -> bool:
         return self.labels is not None and len(self.labels.texts) > max(4096, 2 * len(part.data))
 
 
@@ -260,7 +260,7 @@ class TextColumn(Column):
         self.labels = Labels()
         self.wordy = NO_ROW
         """Ordinal of the newest row that may not be a time in ISO 8601."""
-        self.stamped = NO_ROW
+        self.timed = NO_ROW
         """Ordinal of the newest row that was written as a time in ISO 8601."""
 
     @classmethod
@@ -277,26 +277,26 @@ class TextColumn(Column):
 
     def write(self, rows: slice, values: Values, *, integral: bool, last: int) -> None:
         """See Column."""
-        stamped = isinstance(values, np.ndarray)
+        timed = isinstance(values, np.ndarray)
         self.data[rows] = self.labels.encode(values if isinstance(values, Coded) else texts_of(values))
-        if stamped:
-            self.stamped = last
+        if timed:
+            self.timed = last
         else:
             self.wordy = last
 
     def settled(self, held: slice, first: int, last: int) -> tuple[Column, bool]:
         """A time column again, once the last row with any other text is gone."""
-        if not self.wordy < first <= self.stamped:
+        if not self.wordy < first <= self.timed:
             return self, False
         used, place = np.unique(self.data[held], return_inverse=True)
         there = used >= 0
         texts = [self.labels.texts[code] for code in used[there].tolist()]
-        stamps = read_stamps(texts) if texts else None
-        if stamps is None:
+        times = parse_iso_times(texts) if texts else None
+        if times is None:
             self.wordy = last
             return self, False
         known = np.full(len(used), MISSING)
-        known[there] = stamps
+        known[there] = times
         column = TimeColumn(len(self.data))
         column.data[held] = known[place]
         return column, True
@@ -307,16 +307,16 @@ class TextColumn(Column):
 
     def moved(self, part: Part, capacity: int) -> Column | None:
         """See Column."""
-        if self._is_worn(part):
+        if self._has_stale_labels(part):
             return None
         new = TextColumn(capacity)
         new.data[: len(part.data)] = part.data
-        new.labels, new.wordy, new.stamped = self.labels, self.wordy, self.stamped
+        new.labels, new.wordy, new.timed = self.labels, self.wordy, self.timed
         return new
 
 
 class TimeColumn(Column):
-    """Times in ISO 8601, as STAMP; MISSING if a row has none."""
+    """Times in ISO 8601, as ISO_TIME; MISSING if a row has none."""
 
     kind: Kind = "time"
 
@@ -325,13 +325,13 @@ class TimeColumn(Column):
 
     @staticmethod
     def takes(values: Values) -> bool:
-        """Arrays of STAMP."""
-        return isinstance(values, np.ndarray) and values.dtype == STAMP
+        """Arrays of ISO_TIME."""
+        return isinstance(values, np.ndarray) and values.dtype == ISO_TIME
 
     def as_texts(self, held: slice, last: int) -> TextColumn:
         """A text column with the same rows, marked as written as times."""
         texts = super().as_texts(held, last)
-        texts.stamped, texts.wordy = last, NO_ROW
+        texts.timed, texts.wordy = last, NO_ROW
         return texts
 
     def part(self, rows: slice, first: int) -> Part:
@@ -353,7 +353,7 @@ def texts_of(values: "Values") -> Any:
     """Texts or times as a sequence of texts."""
     if isinstance(values, Coded):
         return values.texts()
-    return stamp_texts(cast(Stamps, values)) if isinstance(values, np.ndarray) else values
+    return iso_texts(cast(IsoTimes, values)) if isinstance(values, np.ndarray) else values
 
 
 def read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -10,12 +10,12 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-STAMP = np.dtype([("ns", np.int64), ("form", np.uint8)])
+ISO_TIME = np.dtype([("ns", np.int64), ("form", np.uint8)])
 """A time in ns since the epoch, UTC, and its written form, an index into _FORMS."""
-Stamps = npt.NDArray[np.void]
-"""An array of STAMP."""
+IsoTimes = npt.NDArray[np.void]
+"""An array of ISO_TIME."""
 Letters = npt.NDArray[np.uint8]
-MISSING = np.array((np.iinfo(np.int64).min, 0), dtype=STAMP)
+MISSING = np.array((np.iinfo(np.int64).min, 0), dtype=ISO_TIME)
 """No time; as a datetime64, NaT."""
 
 _FORMS = [*product("T ", range(10), ("Z", "+00:00"))]
@@ -39,8 +39,8 @@ LONGEST = max(_MODELS)
 """Length of the longest form."""
 
 
-def read_stamps(texts: Sequence[str]) -> Stamps | None:
-    """Parse `texts` to an array of STAMP; None if any of them is not in one of the forms."""
+def parse_iso_times(texts: Sequence[str]) -> IsoTimes | None:
+    """Parse `texts` to an array of ISO_TIME; None if any of them is not in one of the forms."""
     lengths = set(map(len, texts))
     if not lengths <= _MODELS.keys() or not texts[0][:4].isdigit():
         return None
@@ -48,26 +48,26 @@ def read_stamps(texts: Sequence[str]) -> Stamps | None:
     if not joined.isascii():
         return None
     letters = np.frombuffer(joined.encode(), dtype=np.uint8)
-    return read_joined(letters, np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
+    return parse_joined(letters, np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
 
 
-def read_joined(letters: Letters, lengths: npt.NDArray[np.integer]) -> Stamps | None:
+def parse_joined(letters: Letters, lengths: npt.NDArray[np.integer]) -> IsoTimes | None:
     """The same for concatenated ASCII texts with these lengths."""
     shortest, longest = int(lengths.min()), int(lengths.max())
     if shortest == longest:
-        return _read_alike(letters.reshape(len(lengths), -1))
-    found = np.empty(len(lengths), dtype=STAMP)
+        return _parse_alike(letters.reshape(len(lengths), -1))
+    found = np.empty(len(lengths), dtype=ISO_TIME)
     begins = np.cumsum(lengths) - lengths
     for length in np.unique(lengths).tolist():
         place = np.flatnonzero(lengths == length)
-        part = _read_alike(letters[begins[place][:, None] + np.arange(length)])
+        part = _parse_alike(letters[begins[place][:, None] + np.arange(length)])
         if part is None:
             return None
         found[place] = part
     return found
 
 
-def _read_alike(letters: Letters) -> Stamps | None:
+def _parse_alike(letters: Letters) -> IsoTimes | None:
     """Parse the rows of `letters`; None unless all of them have the same form."""
     for form in _MODELS.get(letters.shape[1], ()):
         number, least, span = form
@@ -84,7 +84,7 @@ def _read_alike(letters: Letters) -> Stamps | None:
         return None
     end = letters.shape[1] - len(_FORMS[number][2])
     text = np.ascontiguousarray(letters[:, :end]).view(f"S{end}").ravel()
-    found = np.empty(len(letters), dtype=STAMP)
+    found = np.empty(len(letters), dtype=ISO_TIME)
     try:
         found["ns"] = text.astype("datetime64[ns]").view(np.int64)
     except ValueError:  # no such day, or time of day
@@ -93,15 +93,15 @@ def _read_alike(letters: Letters) -> Stamps | None:
     return found
 
 
-def stamp_texts(stamps: Stamps) -> list[str | None]:
-    """The original texts of `stamps`; None for MISSING."""
-    texts = np.full(len(stamps), None, dtype=object)
-    held = stamps["ns"] != MISSING["ns"]
-    for number in np.unique(stamps["form"][held]).tolist():
+def iso_texts(times: IsoTimes) -> list[str | None]:
+    """The original texts of `times`; None for MISSING."""
+    texts = np.full(len(times), None, dtype=object)
+    held = times["ns"] != MISSING["ns"]
+    for number in np.unique(times["form"][held]).tolist():
         between, digits, zone = _FORMS[number]
-        place = np.flatnonzero(held & (stamps["form"] == number))
+        place = np.flatnonzero(held & (times["form"] == number))
         end = _TO_THE_SECOND + digits + (digits > 0)
-        written = np.datetime_as_string(stamps["ns"][place].view("datetime64[ns]")).tolist()
+        written = np.datetime_as_string(times["ns"][place].view("datetime64[ns]")).tolist()
         texts[place] = [f"{text[:10]}{between}{text[11:end]}{zone}" for text in written]
     found: list[str | None] = texts.tolist()
     return found

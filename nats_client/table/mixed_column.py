@@ -229,7 +229,7 @@ class MixedColumn(Column):
 
     def moved(self, part: Part, capacity: int) -> Column | None:
         """See Column."""
-        if self._is_worn(part):
+        if self._has_stale_labels(part):
             return None
         part = cast(MixedPart, part)
         new, rows = MixedColumn(capacity), slice(0, len(part.data))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..errors import ColumnError, one_of
 from .columns import Part, TokenPart
-from .iso_times import Stamps
+from .iso_times import IsoTimes
 from .values import NO_ROW, Codes, Floats, Ints, Kind
 
 
@@ -68,8 +68,8 @@ class Snapshot:
         hold some of them. None if it can, or if other numbers are among them. Raises ColumnError."""
         return self._column(name).exact(slice(self._offset(start), None))
 
-    def stamps(self, name: str, start: int | None = None) -> Stamps:
-        """A time column as an array of STAMP. Raises ColumnError, naming what exists."""
+    def iso_times(self, name: str, start: int | None = None) -> IsoTimes:
+        """A time column as an array of ISO_TIME. Raises ColumnError, naming what exists."""
         return self._typed(name, "time", slice(self._offset(start), None))
 
     def since(self, received: int) -> "Snapshot":

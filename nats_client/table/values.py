@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .iso_times import Stamps
+from .iso_times import IsoTimes
 
 Kind = Literal["number", "text", "time"]
 Ints = npt.NDArray[np.int64]
@@ -50,8 +50,8 @@ class Mixed:
     texts: Sequence[str | None]
 
 
-Values = Floats | Stamps | Coded | Mixed | Sequence[str | None]
-"""A batch's values of one column: an array of float64 (NaN = missing) or STAMP, texts, or both."""
+Values = Floats | IsoTimes | Coded | Mixed | Sequence[str | None]
+"""A batch's values of one column: an array of float64 (NaN = missing) or ISO_TIME, texts, or both."""
 
 
 @dataclass(slots=True)
@@ -76,9 +76,9 @@ class Batch:
         return len(self.seq)
 
 
-def utc(stamps: Stamps) -> pd.DatetimeIndex:
-    """Convert STAMPs to a DatetimeIndex in UTC."""
-    return pd.DatetimeIndex(np.ascontiguousarray(stamps["ns"]).view("datetime64[ns]")).tz_localize("UTC")
+def utc(times: IsoTimes) -> pd.DatetimeIndex:
+    """Convert an array of ISO_TIME to a DatetimeIndex in UTC."""
+    return pd.DatetimeIndex(np.ascontiguousarray(times["ns"]).view("datetime64[ns]")).tz_localize("UTC")
 
 
 def is_null(numbers: Floats) -> npt.NDArray[np.bool_]:

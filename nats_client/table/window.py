@@ -69,7 +69,7 @@ class Window:
         self._mistyped = 0
         self._nbytes = 0
         self._expected = 0
-        self._looked = -1
+        self._checked_version = -1
         self._lock = threading.Lock()
         self._version = 0
         self._generation = 0
@@ -332,7 +332,7 @@ class Window:
         if column is None:
             if empty and is_null(cast(Floats, values)).all():
                 return
-            if len(self._columns) > MAX_COLUMNS and not self._let_go(rows.stop):
+            if len(self._columns) > MAX_COLUMNS and not self._drop_idle_columns(rows.stop):
                 if len(self.surplus_fields) < MOST_SURPLUS:
                     self.surplus_fields.add(name)
                 return
@@ -346,12 +346,12 @@ class Window:
         self._columns[name] = fitting
         fitting.write(rows, values, integral=integral, last=last)
 
-    def _let_go(self, stop: int) -> bool:
+    def _drop_idle_columns(self, stop: int) -> bool:
         """Drop the columns without a value in any row before `stop`; True if there was one. Checked once per
         version."""
-        if self._looked == self._version:
+        if self._checked_version == self._version:
             return False
-        self._looked = self._version
+        self._checked_version = self._version
         part = slice(self._lo, stop)
         idle = [
             name

@@ -14,6 +14,8 @@ import sys
 import threading
 from collections.abc import Callable
 
+# pragma: no cover in this file: it runs without site packages, so nothing can count its lines
+
 PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 
 

@@ -20,7 +20,7 @@ OWN_SESSIONS = {
     "test_web.py": "it counts requests, over TLS and below other paths too",
     "test_comparison.py": "it measures what one viewer gets",
     "test_hidden_tab.py": "it counts the refreshes of one session",
-    "test_clean_hands.py": "it counts threads and sessions",
+    "test_leaks.py": "it counts threads and sessions",
     "test_viewers.py": "it brings its own viewers",
     "test_burst.py": "it brings its own viewers",
     "test_full_disk.py": "the app runs in a mount namespace of its own",
@@ -50,7 +50,7 @@ def open_page(server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         else:
             (tmp_path / "page.py").write_text(source)
         monkeypatch.setattr("components.pages.FOLDER", tmp_path)
-        monkeypatch.setattr("components.pages._looked", (tmp_path, 0.0, {}))  # the page is newer
+        monkeypatch.setattr("components.pages._listing", (tmp_path, 0.0, {}))  # the page is newer
         app = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=30)
         for name, value in query.items():
             app.query_params[name] = value

@@ -170,8 +170,8 @@ def test_hostile_addresses(running: App, server: NatsServer, monitor: int) -> No
     assert "Traceback" not in running.log.read_text()
     for parameter, text, sentence in (
         ("subjects", "x" * 5000, "too long"),
-        ("subjects", "s.*.>.x", "not one that NATS allows"),
-        ("subjects", "S\r\nPUB hacked.x 2\r\nhi\r\n", "not one that NATS allows"),
+        ("subjects", "s.*.>.x", "not valid"),
+        ("subjects", "S\r\nPUB hacked.x 2\r\nhi\r\n", "not valid"),
         ("look-back", "P9999999999D", "366 days"),
         ("look-back", "nan", "not a duration"),
     ):
@@ -180,4 +180,4 @@ def test_hostile_addresses(running: App, server: NatsServer, monitor: int) -> No
         assert len(told) < 1000
     for text in ("../../etc/passwd", "x" * 5000):
         told = " ".join(visits["values", "bucket", text].alerts).replace("\\", "")
-        assert "cannot be the name of" in told, told
+        assert "is not a valid" in told, told

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import streamlit as st
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 from streamlit.testing.v1 import AppTest
 
 from tests.browser import chromium
@@ -82,7 +82,12 @@ def test_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
     ):
         tab = browser.new_page(viewport={"width": 1200, "height": 1000})
         tab.add_init_script("window.hacked = () => alert('hacked')")
-        tab.on("dialog", lambda dialog: (bad.append(dialog.message), dialog.dismiss()))
+
+        def refuse(dialog: Dialog) -> None:
+            bad.append(dialog.message)
+            dialog.dismiss()
+
+        tab.on("dialog", refuse)
         tab.goto(running.url)
         chart = tab.locator(CHART)
         expect(chart).to_be_visible(timeout=30_000)
@@ -163,8 +168,8 @@ def test_limit_from_a_bucket(server: NatsServer, tmp_path: Path) -> None:
         tab.goto(running.url)
         chart = tab.locator(CHART)
         for value in (25, 28):
-            server.run(lambda nc, value=value: put(nc, b"%d" % value))
-            until(lambda value=value: chart.count() and chart.evaluate(LINES) == [value])
+            server.run(lambda nc: put(nc, b"%d" % value))
+            until(lambda: chart.count() and chart.evaluate(LINES) == [value])
         server.run(lambda nc: put(nc, None))
         until(lambda: chart.evaluate(LINES) == [])
         tab.goto("about:blank")

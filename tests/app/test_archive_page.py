@@ -59,7 +59,7 @@ def test_one_time_line(tmp_path: Path) -> None:
             expect(tab.locator(".lb-status")).to_contain_text("50 rows", timeout=30_000)
             tab.get_by_role("button", name="warning").click()
             alert = tab.locator("[data-testid=stAlert]").filter(has_text="cannot read the archive")
-            expect(alert).to_contain_text("Nobody listens to 'history.query'", timeout=30_000)
+            expect(alert).to_contain_text("No responders for 'history.query'", timeout=30_000)
             with history(server, tmp_path):
                 expect(tab.locator(".lb-status")).to_contain_text("300 rows", timeout=40_000)
                 expect(alert).to_have_count(0)

@@ -117,6 +117,7 @@ def test_downloads(demo: App, browser: Browser, tab: Page) -> None:
     assert table["_time"].str.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z").all()
     assert table["_subject"].str.startswith("metrics.cpu.").all()
     assert len(table) > 3
+    assert isinstance(parquet.index, pd.DatetimeIndex)
     assert str(parquet.index.tz) == "UTC"
     assert parquet["percent"].between(0, 100).all()
 
@@ -179,7 +180,7 @@ def test_app_starts_before_its_server(tmp_path: Path, tab: Page) -> None:
         with app(tmp_path, NATS_URL=server.url) as running:
             tab.goto(f"{running.url}/explore")
             expect(tab.locator("body")).to_contain_text(
-                "Check 'url' and that the server runs", timeout=30_000
+                "Check 'url', and that the server is running", timeout=30_000
             )
             server.start()
             publish(server, 5)
@@ -221,7 +222,7 @@ def test_edits_take_effect_and_leave_nothing(tmp_path: Path, tab: Page) -> None:
         for count in range(4, 7):
             before = consumer_names(server)
             module.write_text(module.read_text() + "\n# edited\n")
-            until(lambda before=before: consumer_names(server).isdisjoint(before) and consumer_names(server))
+            until(lambda: consumer_names(server).isdisjoint(before) and consumer_names(server))
             publish(server, 1)
             expect(tab.locator("body")).to_contain_text(f"{count} third", timeout=30_000)
         until(lambda: len(consumer_names(server)) == 1)

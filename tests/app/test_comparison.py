@@ -17,9 +17,10 @@ from typing import Any
 
 import nats
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Frame, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Frame, Page, Response, expect
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 from components.websocket_demo.run import WINDOW
 from nats_client.connection.credentials import claims_of
@@ -97,7 +98,7 @@ class Comparison:
         """Wait until both draw what comes."""
         expect(self.theirs.locator("#status")).to_contain_text("Live", timeout=1000 * PATIENCE)
         for frame in (self.ours, self.theirs):
-            until(lambda frame=frame: (self.of_chart(frame, NEWEST) or 0) > 0, PATIENCE)
+            until(lambda: (self.of_chart(frame, NEWEST) or 0) > 0, PATIENCE)
 
     def figures(self, row: str) -> tuple[float, float]:
         """Bytes in that row of the table, of both sides; nan where there are none."""
@@ -226,8 +227,8 @@ def test_look_back_is_followed(demo: App, context: BrowserContext) -> None:
         comparison.page.get_by_role("option", name=look_back, exact=True).click()
         width = 60_000 if look_back == "PT1M" else 30_000
         for frame in (comparison.ours, comparison.theirs):
-            until(lambda f=frame, w=width: abs((comparison.of_chart(f, WIDTH) or 0) - w) < 5, PATIENCE)
-        until(lambda n=enough: min(rows(comparison)) > n, PATIENCE)
+            until(lambda: abs((comparison.of_chart(frame, WIDTH) or 0) - width) < 5, PATIENCE)
+        until(lambda: min(rows(comparison)) > enough, PATIENCE)
     until(lambda: max(rows(comparison)) < 1700, PATIENCE)
     assert (comparison.ours.url, comparison.theirs.url) == (ours, theirs)
 
@@ -300,7 +301,7 @@ def test_other_origins_are_refused(demo: App, context: BrowserContext) -> None:
     url = "ws://" + comparison.theirs.locator("#status").inner_text().split("ws://")[1].split()[0]
 
     async def dial(origin: str) -> str:
-        async with connect(url, origin=origin, additional_headers={"Cookie": cookie}) as socket:
+        async with connect(url, origin=Origin(origin), additional_headers={"Cookie": cookie}) as socket:
             return str(await socket.recv())
 
     with ThreadPoolExecutor(1) as pool:  # the browser's loop runs in this thread
@@ -370,7 +371,7 @@ def test_behind_a_proxy_on_another_port(context: BrowserContext, tmp_path: Path,
     port, own = free_port(), free_port()
     origins = f"http://127.0.0.1:{port}" if known else "no-origin"
     with (
-        app(tmp_path, port=own, STREAMLIT_SERVER_CORS_ALLOWED_ORIGINS=origins),
+        app(tmp_path, STREAMLIT_SERVER_PORT=str(own), STREAMLIT_SERVER_CORS_ALLOWED_ORIGINS=origins),
         proxied(tmp_path, port, own),
     ):
         comparison = Comparison(context, f"http://127.0.0.1:{port}", "?rate=20&series=5")
@@ -390,18 +391,21 @@ def test_websocket_through_the_proxy(context: BrowserContext, tmp_path: Path) ->
     port, own = free_port(), free_port()
     origin, where = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
     with app(
-        tmp_path, port=own, STREAMLIT_SERVER_CORS_ALLOWED_ORIGINS=origin, LOOKBACK_WEBSOCKET=f"{where}/"
+        tmp_path,
+        STREAMLIT_SERVER_PORT=str(own),
+        STREAMLIT_SERVER_CORS_ALLOWED_ORIGINS=origin,
+        LOOKBACK_WEBSOCKET=f"{where}/",
     ):
         ports = last_ports(tmp_path / "data")
         assert ports is not None
         with proxied(tmp_path, port, own, ports.websocket):
             policies: list[str] = []
-            context.on(
-                "response",
-                lambda answer: (
-                    "/reader.js" in answer.url and policies.append(answer.headers["content-security-policy"])
-                ),
-            )
+
+            def note(answer: Response) -> None:
+                if "/reader.js" in answer.url:
+                    policies.append(answer.headers["content-security-policy"])
+
+            context.on("response", note)
             comparison = Comparison(context, origin, "?rate=20&series=5")
             comparison.wait_until_live()
             expect(comparison.theirs.locator("#status")).to_contain_text(where)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from services.history.database import Message
 from services.history.duckdb_file import DuckDb
@@ -52,7 +52,7 @@ def tab(browser: Browser, running: App) -> Iterator[Page]:
     tab.close()
 
 
-def button(tab: Page, name: str) -> object:
+def button(tab: Page, name: str) -> Locator:
     return tab.get_by_role("button", name=name, exact=True)
 
 
@@ -229,4 +229,4 @@ def test_a_service_of_another_client(server: NatsServer, tab: Page) -> None:
         ask(tab, "SELECT 100000")
         expect(tab.get_by_text("The total is not known")).to_be_visible(timeout=30_000)
         button(tab, "Stop").click()
-        alert(tab, "names no subject to stop it by, so it may go on")
+        alert(tab, "has no control subject, so its query may go on")

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from components.pages import page_files
 from tests.nats import NatsServer, running_server
+
+Open = Callable[..., AppTest]
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -38,10 +40,11 @@ def texts(app: AppTest) -> str:
 
 def the_status(app: AppTest) -> str:
     """The status line's HTML."""
-    return next(e.proto.body for e in app.get("html") if 'class="lb-status' in e.proto.body)
+    bodies = (str(each.proto.body) for each in app.get("html"))
+    return next(body for body in bodies if 'class="lb-status' in body)
 
 
-def test_readme_page_runs(open_page) -> None:
+def test_readme_page_runs(open_page: Open) -> None:
     """The page that the README shows is a file, and that file runs."""
     page = ROOT / "tests" / "app" / "pages" / "cpu.py"
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -52,7 +55,7 @@ def test_readme_page_runs(open_page) -> None:
     assert app.title[0].value == "CPU by core"
 
 
-def test_page_that_stops(open_page) -> None:
+def test_page_that_stops(open_page: Open) -> None:
     """st.stop() ends the page; the line above it stands, and the clock goes on."""
     app = open_page(
         '"""Stops."""\nimport streamlit as st\n\nst.info("so far")\nst.stop()\nst.error("further")'
@@ -69,7 +72,7 @@ def test_readme_script_runs(server: NatsServer) -> None:
     exec(script.replace("nats://127.0.0.1:4222", server.url), {})
 
 
-def test_explore_page(open_page) -> None:
+def test_explore_page(open_page: Open) -> None:
     """The page "Explore" draws the first stream and counts what is malformed."""
     app = open_page(ROOT / "pages" / "explore.py")
     assert not app.exception
@@ -80,14 +83,14 @@ def test_explore_page(open_page) -> None:
     assert "Live" in the_status(app)
 
 
-def test_explore_page_from_link(open_page) -> None:
+def test_explore_page_from_link(open_page: Open) -> None:
     """A link opens the same view, also with a subject pattern of the viewer's own."""
     app = open_page(ROOT / "pages" / "explore.py", stream="METRICS", subjects="metrics.*.core-1")
     assert app.selectbox[1].value == "metrics.*.core-1"
     assert "<b>50</b> rows" in the_status(app)
 
 
-def test_compare_page(open_page) -> None:
+def test_compare_page(open_page: Open) -> None:
     """The page compares by a named token, and its table has the means of the current period so far."""
     app = open_page(ROOT / "pages" / "compare.py", subjects="metrics.cpu.{the__core}", period="week")
     assert not app.exception
@@ -101,7 +104,7 @@ def test_compare_page(open_page) -> None:
     assert table["before"].isna().all()
 
 
-def test_compare_page_from_link(open_page) -> None:
+def test_compare_page_from_link(open_page: Open) -> None:
     """A link opens the comparison of a period of the viewer's own, by a field of the payload."""
     query = {"period": "PT15M", "earlier-periods": "3", "dimension": "host"}
     app = open_page(ROOT / "pages" / "compare.py", **query)
@@ -112,20 +115,20 @@ def test_compare_page_from_link(open_page) -> None:
     assert "The period 'PT1X' is not a duration." in texts(app)
 
 
-def test_link_to_a_stream_that_is_gone(open_page) -> None:
+def test_link_to_a_stream_that_is_gone(open_page: Open) -> None:
     """A link that names a stream that is not there opens the page with that one, and says so; a name that no
     stream can have is told as that."""
     app = open_page(ROOT / "pages" / "explore.py", stream="GONE")
     assert not app.exception
     assert app.selectbox[0].value == "GONE"
-    assert "There is no stream 'GONE' on this server. The streams are 'METRICS', 'QUIET'." in texts(app)
+    assert "There is no stream 'GONE' in this account. The streams are 'METRICS', 'QUIET'." in texts(app)
     for page in ("explore", "alerts", "compare"):
         app = open_page(ROOT / "pages" / f"{page}.py", stream="a.b")
-        assert "'a.b' cannot be the name of a stream" in texts(app)
+        assert "'a.b' is not a valid stream name" in texts(app)
         assert not app.exception
 
 
-def test_overview_of_a_real_server(open_page) -> None:
+def test_overview_of_a_real_server(open_page: Open) -> None:
     """On a real NATS the overview lists the streams and their newest messages."""
     app = open_page(ROOT / "pages" / "overview.py")
     assert not app.exception
@@ -139,35 +142,35 @@ def test_overview_of_a_real_server(open_page) -> None:
     [
         ('live("METRICS", look_back="5m")', "The look-back '5m' is not a duration."),
         ('live("METRIC")', "Did you mean 'METRICS'?"),
-        ('live("METRICS", "metrics..x")', "The subject 'metrics..x' is not one that NATS allows"),
+        ('live("METRICS", "metrics..x")', "The subject 'metrics..x' is not valid"),
         ('live("METRICS").latest("percnt")', "Did you mean 'percent'?"),
         ('line_chart(live("METRICS", "metrics.>"), y="host")', "holds texts, not numbers"),
         ('live("METRICS", decoder="xml")', "There is no decoder 'xml'."),
-        ('live("METRICS", "metrics.{}")', "The subject 'metrics.{}' has a token without a name."),
+        ('live("METRICS", "metrics.{}")', "The subject 'metrics.{}' has empty braces."),
         (
             'compare(live("METRICS"), "percent")',
-            "A look-back of PT5M does not hold 2 periods of PT1H: the first of them starts up to 2 hours "
-            'before now. Ask for look_back="PT2H".',
+            "The look-back PT5M is too short for 2 periods of PT1H: the first one starts up to 2 hours "
+            'before now. Use look_back="PT2H".',
         ),
         ('compare(live("METRICS", look_back="PT2H"), "percnt")', "Did you mean 'percent'?"),
         ('compare(live("METRICS"), "percent", "hour")', "The period 'hour' is not a duration."),
         (
             'line_chart(live("METRICS"), "percent", most=0)',
-            "A chart draws 1 to 100 series, so most=0 cannot be.",
+            "most=0 is not valid. A chart draws 1 to 100 series.",
         ),
         ("1 / 0", "This page failed: there is an error in page.py."),
         ("oh no", "This page failed: there is an error in page.py."),
         ('live("QUIET")', "No messages in the last 5 minutes (stream QUIET)."),
     ],
 )
-def test_mistakes_are_told(open_page, source: str, said: str) -> None:
+def test_mistakes_are_told(open_page: Open, source: str, said: str) -> None:
     """A page with a mistake gets a message that says what exists instead, and no traceback."""
     app = open_page(f'"""A page."""\nfrom components import compare, line_chart, live\n{source}\n')
     assert said in texts(app)
     assert not app.exception
 
 
-def test_names_are_no_markup(open_page, server: NatsServer) -> None:
+def test_names_are_no_markup(open_page: Open, server: NatsServer) -> None:
     """Subjects and payloads with markup in them are shown to the letter."""
     server.add_stream("MARKUP", ["markup.>"])
     subject = "markup.<img/src=x/onerror=alert(1)>"
@@ -177,30 +180,30 @@ def test_names_are_no_markup(open_page, server: NatsServer) -> None:
     assert "<img" not in the_status(app)
 
 
-def test_unknown_server_is_told(tmp_path: Path, open_page, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_server_is_told(tmp_path: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is not there is named, without the password, and the page stays up."""
     monkeypatch.setenv("NATS_URL", "nats://me:secret-word@127.0.0.1:9")
     app = open_page('"""A page."""\nfrom components import live\nlive("METRICS")\n')
-    assert "No answer from the NATS server at nats://127.0.0.1:9" in texts(app)
+    assert "Cannot reach the NATS server at nats://127.0.0.1:9" in texts(app)
     assert "secret-word" not in str(app)
     assert not app.exception
 
 
-def test_wrong_setting_is_told(open_page, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_setting_is_told(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """A setting that cannot be read is named."""
     monkeypatch.setenv("NATS_CREDS", "/nowhere/me.creds")
     app = open_page('"""A page."""\nfrom components import live\nlive("METRICS")\n')
-    assert "The setting 'credentials' names '/nowhere/me.creds'" in texts(app)
+    assert "credentials: there is no file '/nowhere/me.creds'" in texts(app)
 
 
-def test_paused(open_page) -> None:
+def test_paused(open_page: Open) -> None:
     """A viewer who pauses is told so, and no clock ticks."""
     app = open_page('"""A page."""\nfrom components import live\nlive("METRICS")\n', refresh="Paused")
     assert "Paused" in the_status(app)
     assert not app.get("component_instance")
 
 
-def test_empty_feed_beside_another(open_page) -> None:
+def test_empty_feed_beside_another(open_page: Open) -> None:
     """A feed without rows does not end a page that has another to show: what draws it says so there."""
     app = open_page(
         """\"\"\"A page.\"\"\"
@@ -221,21 +224,23 @@ latest_values(busy, "percent")
     assert "Live" in the_status(app)
 
 
-def test_page_that_cannot_do_without_rows(open_page) -> None:
+def test_page_that_cannot_do_without_rows(open_page: Open) -> None:
     """Code that fails for want of rows is no mistake of the page: the frame says that there are none."""
     app = open_page('"""A page."""\nfrom components import live\nlive("QUIET").latest("x").iloc[0]\n')
     assert "No messages in the last 5 minutes (stream QUIET)." in texts(app)
     assert not app.error
 
 
-def test_unknown_column_of_an_empty_feed_is_in_the_log(open_page, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_column_of_an_empty_feed_is_in_the_log(
+    open_page: Open, caplog: pytest.LogCaptureFixture
+) -> None:
     """A column that an empty feed has not got may come with its first message; the log names the page."""
     app = open_page('"""A page."""\nfrom components import live\nlive("QUIET").snapshot.numbers("nope")\n')
     assert not app.error
     assert "The page page.py failed" in caplog.text
 
 
-def test_mistakes_go_to_the_log(open_page, caplog: pytest.LogCaptureFixture) -> None:
+def test_mistakes_go_to_the_log(open_page: Open, caplog: pytest.LogCaptureFixture) -> None:
     """What an author's exception says is in the log, by the reference that the viewer sees, and once however
     often the page is drawn."""
     app = open_page('"""A page."""\nraise RuntimeError("postgres://me:secret-word@db")\n')
@@ -252,7 +257,7 @@ def test_mistakes_go_to_the_log(open_page, caplog: pytest.LogCaptureFixture) -> 
 @pytest.mark.parametrize(
     "where", ["st", "st.sidebar", "st.container()", "st.columns(2)[0]", "st.tabs(['a'])[0]"]
 )
-def test_no_figure_with_code_of_text(open_page, where: str) -> None:
+def test_no_figure_with_code_of_text(open_page: Open, where: str) -> None:
     """A figure whose WebGL code the policy forbids is drawn as SVG wherever on the page it stands."""
     figure = "{'data': [{'type': 'scattergl', 'x': [1], 'y': [1]}]}"
     app = open_page(f'"""A page."""\nimport streamlit as st\n{where}.plotly_chart({figure})\n')
@@ -267,7 +272,7 @@ def test_pages_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "explore.py").write_text('"""My own Explore."""')
     (tmp_path / "comparison.py").touch()
     monkeypatch.setattr("components.pages.FOLDER", tmp_path)
-    monkeypatch.setattr("components.pages._looked", (tmp_path, 0.0, {}))
+    monkeypatch.setattr("components.pages._listing", (tmp_path, 0.0, {}))
     files = page_files()
     assert files[:3] == [tmp_path / "explore.py", tmp_path / "mine.py", ROOT / "pages" / "overview.py"]
     assert ROOT / "pages" / "history.py" in files

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FloatRect, Page, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.nats import NatsServer, running_server
@@ -63,17 +63,17 @@ class Runs:
         until(lambda: self._tab.evaluate("0") or self._count >= wanted)
 
 
-def place(tab: Page) -> dict[str, float]:
+def place(tab: Page) -> FloatRect:
     """Where the first chart stands, once it is drawn and all that is under way is done."""
     chart = tab.locator(".js-plotly-plot").first
     expect(chart).to_be_visible()
-    found: list[dict[str, float]] = []
+    found: list[FloatRect] = []
 
     def settled() -> bool:
         tab.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         box = chart.bounding_box()
         if box is not None:
-            found.append(dict(box))  # type: ignore[call-overload]
+            found.append(box)
         return len(found) > 5 and all(each == found[-1] for each in found[-5:])
 
     until(settled)

@@ -5,6 +5,7 @@ import re
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -199,7 +200,7 @@ def test_downloads_belong_to_a_sign_in(stage: Stage) -> None:
         status, text = somebody.fetch(address)
         assert status == 404
         assert MARKER not in text
-    before = operator.context.cookies()
+    before: Any = operator.context.cookies()
     operator.tab.get_by_role("button", name="Sign out").click()
     operator.tab.get_by_role("button", name="End session").wait_for(timeout=60_000)
     operator.context.add_cookies(before)  # somebody has kept them
@@ -214,7 +215,8 @@ def test_comparison_belongs_to_a_sign_in(stage: Stage) -> None:
     operator = stage.person("cora", "comparers", page="/comparison")
     other = stage.person("carl", "comparers")
     frame = operator.tab.wait_for_selector('iframe[src*="/lookback/comparison/"]', timeout=60_000)
-    address = f"{stage.url}{urlsplit(frame.get_attribute('src')).path}"
+    assert frame is not None
+    address = f"{stage.url}{urlsplit(frame.get_attribute('src') or '').path}"
     body = {"ticket": "", "at": 0, "offset": 0, "bytes": 0, "left": [], "name": None, "live": False}
     body |= {"pixel": None, "browser": None}
 
@@ -232,7 +234,7 @@ def test_comparison_belongs_to_a_sign_in(stage: Stage) -> None:
     nothing = dict.fromkeys(["", "reader.js", "report", "session"], 404)
     for somebody in (other, stage.somebody()):
         assert answers(somebody) == nothing
-    before = operator.context.cookies()
+    before: Any = operator.context.cookies()
     operator.go("/auth/logout")
     operator.tab.get_by_role("button", name="End session").wait_for(timeout=60_000)
     operator.context.add_cookies(before)  # somebody has kept them
@@ -244,6 +246,7 @@ def test_comparison_ends_with_the_sign_out(stage: Stage) -> None:
     when the sign-in ends, and its token leaves the browser."""
     person = stage.person("clea", "comparers", page="/comparison")
     frame = person.tab.wait_for_selector('iframe[src*="/lookback/comparison/"]', timeout=60_000)
+    assert frame is not None
     inside = frame.content_frame()
     assert inside is not None
     inside.get_by_text("Live", exact=True).wait_for(timeout=60_000)

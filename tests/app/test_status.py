@@ -3,13 +3,14 @@
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from streamlit.testing.v1 import AppTest
 
 from tests.app.test_pages import the_status
 from tests.components.test_words import seconds
@@ -17,6 +18,8 @@ from tests.nats import NatsServer, numbered, running_server
 from tests.nats_client.test_rights import denying
 from tests.running import App, app
 from tests.waiting import until
+
+Open = Callable[..., AppTest]
 
 TWO = '''"""Two feeds."""
 from components import live
@@ -55,7 +58,7 @@ def ages(line: str) -> list[float]:
     return [float(bound) if bound else 1.06 * seconds(age) for bound, age in told]
 
 
-def test_silent_feed_is_named(server: NatsServer, open_page) -> None:
+def test_silent_feed_is_named(server: NatsServer, open_page: Open) -> None:
     """Beside a feed that goes on, one that is silent is named with its age, which is the truth at each
     refresh: the line is kept for as long as it holds, and no longer."""
     server.add_stream("SILENT", ["silent.>"])
@@ -77,14 +80,14 @@ def test_silent_feed_is_named(server: NatsServer, open_page) -> None:
     assert "newest message under 5 s ago; <b>10 s</b> ago in SILENT&nbsp;" in seen[0]
 
 
-def test_feed_without_a_message_is_named(server: NatsServer, open_page) -> None:
+def test_feed_without_a_message_is_named(server: NatsServer, open_page: Open) -> None:
     """A feed that has no message at all is named beside one that has."""
     server.add_stream("SILENT", ["silent.>"])
     server.publish("s.a", b'{"n": 1}')
     assert "ago; none in SILENT" in the_status(open_page(TWO))
 
 
-def test_worst_feed_is_the_word(server: NatsServer, open_page) -> None:
+def test_worst_feed_is_the_word(server: NatsServer, open_page: Open) -> None:
     """One feed that has come at a pace and comes no more is enough for the line to say that it is stale."""
     server.add_stream("SILENT", ["silent.>"])
     begin = time.monotonic()
@@ -102,7 +105,7 @@ def test_worst_feed_is_the_word(server: NatsServer, open_page) -> None:
     until(stale)
 
 
-def test_what_is_paused_has_no_age(server: NatsServer, open_page) -> None:
+def test_what_is_paused_has_no_age(server: NatsServer, open_page: Open) -> None:
     """While a page is paused, or refreshed seldom, the line has the time of the newest message: an age would
     be wrong before it is drawn anew."""
     server.publish("s.a", b'{"n": 1}')

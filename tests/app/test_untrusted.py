@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Dialog, Page, Request, expect
 
 from tests.browser import chromium
 from tests.nats import NatsServer, running_server
@@ -79,7 +79,12 @@ def watched(server: NatsServer, folder: Path, *pages: tuple[str, str]) -> Iterat
     with app(folder, **environment) as running, chromium() as browser:
         tab = browser.new_page()
         tab.on("request", requested)
-        tab.on("dialog", lambda dialog: (bad.append(dialog.message), dialog.dismiss()))
+
+        def refuse(dialog: Dialog) -> None:
+            bad.append(dialog.message)
+            dialog.dismiss()
+
+        tab.on("dialog", refuse)
         tab.add_init_script("window.hacked = () => alert('hacked')")
         yield tab, running.url
         tab.goto("about:blank")
@@ -138,5 +143,5 @@ def hover(tab: Page, unit: str) -> None:
         tab.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
         tab.mouse.move(box["x"] + box["width"] - 8, box["y"] + box["height"] / 2, steps=3)
         chart.locator(".hoverlayer .hovertext, .hoverlayer .legend").first.wait_for(timeout=30_000)
-        until(lambda chart=chart: unit in (chart.locator(".hoverlayer").text_content() or ""))
+        until(lambda: unit in (chart.locator(".hoverlayer").text_content() or ""))
         assert unit in (chart.locator(".yaxislayer-above, .ytick").first.text_content() or "")

@@ -46,8 +46,8 @@ def test_queue_and_mistyped(running: App, browser: Browser) -> None:
     expect(tab.locator(".lb-live")).to_be_visible()
     tab.get_by_role("button", name="1 warning").click()
     expect(tab.get_by_text("JOBS: read by sequence, every half second")).to_be_visible()
-    expect(tab.get_by_text("the plain subjects show all that is published")).to_be_visible()
+    expect(tab.get_by_text("read the plain subjects to see all that is published")).to_be_visible()
     tab.goto(running.url)  # the first page
-    expect(tab.get_by_text("'job.[b](c)' matches nothing that 'JOBS' can hold")).to_be_visible()
-    expect(tab.get_by_text("it stores 'jobs.>'.")).to_be_visible()
+    expect(tab.get_by_text("'job.[b](c)' matches no subject of 'JOBS'")).to_be_visible()
+    expect(tab.get_by_text("which stores 'jobs.>'.")).to_be_visible()
     tab.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from nats.js.api import KeyValueConfig
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from tests.app.test_pages import ROOT, texts, the_status
 from tests.app.test_untrusted import FOUND, MARKUP
@@ -58,8 +58,8 @@ def test_mapping(open_page: Any) -> None:
     ("source", "said"),
     [
         ('values("settings")["cpuu"]', "The bucket 'settings' has no key 'cpuu'. Did you mean 'cpu'?"),
-        ('values("setting")', "There is no bucket 'setting' on this server. Did you mean 'settings'?"),
-        ('values("a.b")', "'a.b' cannot be the name of a bucket"),
+        ('values("setting")', "There is no bucket 'setting' in this account. Did you mean 'settings'?"),
+        ('values("a.b")', "'a.b' is not a valid bucket name"),
     ],
 )
 def test_mistakes_are_told(open_page: Any, source: str, said: str) -> None:
@@ -202,7 +202,12 @@ def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
     with app(tmp_path, NATS_URL=server.url) as running, chromium() as browser:
         tab = browser.new_page()
         tab.on("request", lambda request: elsewhere.append(request.url))
-        tab.on("dialog", lambda dialog: (bad.append(dialog.message), dialog.dismiss()))
+
+        def refuse(dialog: Dialog) -> None:
+            bad.append(dialog.message)
+            dialog.dismiss()
+
+        tab.on("dialog", refuse)
         tab.add_init_script("window.hacked = () => alert('hacked')")
         tab.goto(f"{running.url}/values")
         expect(code(tab)).to_have_text("90", timeout=30_000)
@@ -212,7 +217,7 @@ def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
         delete(server, "settings")
         expect(tab.locator(".lb-word")).to_have_text("Stopped", timeout=30_000)
         expect(tab.locator("[data-testid=stAlert]").first).to_contain_text(
-            "There is no bucket 'settings' on this server. There are no buckets yet. "
+            "There is no bucket 'settings' in this account. There are no buckets yet. "
             "The page keeps showing the last data."
         )
         expect(code(tab)).to_have_text("91")

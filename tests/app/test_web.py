@@ -585,7 +585,7 @@ def answered(web: Web, path: str, scheme: str = "http") -> list[dict[str, Any]]:
     }
     with ThreadPoolExecutor(1) as pool:  # the browser's tests have a loop of their own here
         try:
-            pool.submit(lambda: asyncio.run(web(scope, receive, send))).result()  # type: ignore[arg-type]
+            pool.submit(lambda: asyncio.run(web(scope, receive, send))).result()
         except ZeroDivisionError:
             sent.append({"raised": True})
     return sent

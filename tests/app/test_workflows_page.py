@@ -191,7 +191,7 @@ def test_runs_in_a_browser(
         program.send_signal(signal.SIGKILL)
         expect(tab.locator(".lb-runs a").first).to_contain_text("Lost", timeout=30_000)
         tab.locator(".lb-runs a").first.click()
-        expect(tab.locator(".lb-facts")).to_contain_text("Last heard of", timeout=30_000)
+        expect(tab.locator(".lb-facts")).to_contain_text("Last seen", timeout=30_000)
         expect(tab.locator(".lb-steps .lb-state-lost")).to_have_count(2, timeout=30_000)
 
         start(HASHING, server.url, "--fail")
@@ -249,7 +249,7 @@ def test_a_click_outlives_a_refresh_under_way(server: NatsServer, pages: Path, t
             held = None
             expect(tab.locator(shown)).to_be_visible(timeout=30_000)
             before = tab.locator(".lb-status").inner_html()
-            until(lambda before=before: tab.locator(".lb-status").inner_html() != before)
+            until(lambda: tab.locator(".lb-status").inner_html() != before)
             expect(tab.locator(shown)).to_be_visible()
             assert ("run=" in tab.url) is (shown == ".lb-facts")
         tab.goto("about:blank")

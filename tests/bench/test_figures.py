@@ -77,4 +77,6 @@ def test_a_plot_is_drawn(tmp_path: Path) -> None:
     assert ET.fromstring(drawn).tag.endswith("svg")
     for row in RESULTS[:2]:
         assert report.qualified(row) in drawn
-        assert report.times(report.factor(row)) in drawn
+        times = report.factor(row)
+        assert times is not None
+        assert report.times(times) in drawn

@@ -1,7 +1,8 @@
 """What a chart is sent: nothing is lost, whatever the order of rows and whatever messages go missing."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.chart_end import read
-from components.charts.wire import Sent
+from components.charts.wire import ChartState
 from nats_client.errors import ColumnError, LookbackError
 from nats_client.series.bins import MOST, Bins, step_for
-from nats_client.table.values import NULL, Batch, is_null
+from nats_client.table.snapshot import Snapshot
+from nats_client.table.values import NULL, Batch, Floats, is_null
 from nats_client.table.window import Window
 
 LOOK_BACK = pd.Timedelta("PT5M")
@@ -28,15 +30,20 @@ class Rows:
         self.window = Window()
         self.seq = 0
 
-    def add(self, times: Sequence[float], values: Sequence[float], subjects: Sequence[str] | None = None):
+    def add(
+        self,
+        times: Sequence[float] | Floats,
+        values: Sequence[float] | Floats,
+        subjects: Sequence[str] | None = None,
+    ) -> Snapshot:
         """Append rows; returns the snapshot."""
         seq = np.arange(self.seq, self.seq + len(times), dtype=np.int64)
         self.seq += len(times)
         time = (NOW + np.asarray(times, dtype=np.float64) * SECOND).astype(np.int64)
-        values = {"v": np.asarray(values, dtype=np.float64)}
+        numbers = {"v": np.asarray(values, dtype=np.float64)}
         subject = subjects if subjects is not None else ["a"] * len(times)
         # Received in the order of the sequence, whatever time the rows are about.
-        self.window.append(Batch(seq, seq, time, subject, values))
+        self.window.append(Batch(seq, seq, time, subject, numbers))
         return self.window.snapshot()
 
 
@@ -96,11 +103,13 @@ class Browser:
 def everything(bins: Bins) -> Browser:
     """A browser that has just opened the page."""
     browser = Browser()
-    assert browser.receive(Sent().next(bins, {}))
+    assert browser.receive(ChartState().next(bins, {}))
     return browser
 
 
-def filled(times: Sequence[float], values: Sequence[float], subjects: Sequence[str] | None = None) -> Bins:
+def filled(
+    times: Sequence[float] | Floats, values: Sequence[float] | Floats, subjects: Sequence[str] | None = None
+) -> Bins:
     """Bins of a window with these rows."""
     bins = Bins(("v",), "_subject", LOOK_BACK)
     bins.update(Rows().add(times, values, subjects), NOW)
@@ -123,7 +132,7 @@ action = st.one_of(
 def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
     """After appends, late rows, evictions and lost messages a browser holds what a new one would get."""
     rows, bins, now = Rows(), Bins(("v",), "_subject", LOOK_BACK), 0
-    sent, browser = Sent(), Browser()
+    sent, browser = ChartState(), Browser()
     for what, lost in steps:
         if isinstance(what, list):
             rows.add([now + t for t, _, _ in what], [v for _, v, _ in what], [s for _, _, s in what])
@@ -145,7 +154,7 @@ def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
             assert browser.receive(sent.next(bins, {"title": "t"}))
         assert browser.config == {"title": "t"}
         assert browser.by_name() == everything(bins).by_name()
-        held = {}
+        held: dict[tuple[str, int], list[float]] = {}
         codes, labels = snapshot.codes("_subject") if len(snapshot) else (np.zeros(0), [])
         values = snapshot.numbers("v") if len(snapshot) else np.zeros(0)
         for time, code, value in zip(snapshot.times(), codes, values, strict=True):
@@ -160,13 +169,14 @@ def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
 
 def test_a_lost_message_is_asked_for_once() -> None:
     """A browser that missed a message says which it got last, and gets what changed since."""
-    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Sent(), Browser()
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), ChartState(), Browser()
     bins.update(rows.add(range(-200, -20), range(180)), NOW)
     assert browser.receive(sent.next(bins, {}))
     for i in range(20):
         bins.update(rows.add([i - 20], [i]), NOW)
         message = sent.next(bins, {})
         if i % 4 != 1 and not browser.receive(message):
+            assert browser.sender is not None
             sent.go_back(browser.sender, browser.number)
             message = sent.next(bins, {})
             assert len(read(message).cells) == 2
@@ -177,7 +187,7 @@ def test_a_lost_message_is_asked_for_once() -> None:
 
 def test_repeated_and_late_messages_change_nothing() -> None:
     """A message that comes again, or after a newer one, is left out."""
-    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Sent(), Browser()
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), ChartState(), Browser()
     messages = []
     for value in range(4):
         bins.update(rows.add([-1], [value]), NOW)
@@ -192,11 +202,12 @@ def test_a_browser_from_another_session_gets_everything() -> None:
     """After a restart of the server nothing that the browser got counts any more."""
     rows, bins, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Browser()
     bins.update(rows.add([-2, -1], [1, 2]), NOW)
-    first, second = Sent(), Sent()
+    first, second = ChartState(), ChartState()
     for _ in range(3):
         assert browser.receive(first.next(bins, {}))
     second.next(bins, {})
     assert not browser.receive(second.next(bins, {}))
+    assert browser.sender is not None
     second.go_back(browser.sender, browser.number)
     assert browser.receive(second.next(bins, {}))
     assert browser.by_name() == everything(bins).by_name()
@@ -213,7 +224,7 @@ def test_finer_bins_are_those_of_the_rows(
     """Wherever a viewer zooms, and whatever rows come and go and messages are lost, a browser holds the least
     and the greatest value of each finer bin, or that it is null, and none when the whole is shown."""
     rows, bins, now = Rows(), Bins(("v",), "_subject", LOOK_BACK), 0
-    sent, browser = Sent(), Browser()
+    sent, browser = ChartState(), Browser()
     for what, zoom, lost in steps:
         if isinstance(what, list):
             rows.add([now + t / 10 for t, _, _ in what], [v for _, v, _ in what], [s for _, _, s in what])
@@ -251,6 +262,7 @@ def test_finer_bins_are_those_of_the_rows(
                     held.setdefault((labels[code], time // step), []).append(value)
                 elif is_null(np.array([value]))[0]:
                     nulls.add((labels[code], time // step))
+        assert browser.fine is not None
         shown = {(browser.names[row], number): cell for (row, number), cell in browser.fine.items()}
         for key, some in held.items():
             low, high = shown[key]
@@ -271,7 +283,7 @@ def test_null_breaks_a_zoomed_line() -> None:
     times = [-10 + i * step / SECOND for i in range(6)]
     snapshot = rows.add(times, [1, NULL, 2, np.nan, 3, NULL], ["a"] * 6)
     bins.update(snapshot, NOW)
-    sent, browser = Sent(), Browser()
+    sent, browser = ChartState(), Browser()
     assert browser.receive(sent.next(bins, {}, snapshot, stretch))
     first = (NOW - 10 * SECOND) // step
     held = {bin_ - first: cell[0] for (_, bin_), cell in (browser.fine or {}).items()}
@@ -283,19 +295,24 @@ def test_null_breaks_a_zoomed_line() -> None:
     assert (browser.fine or {})[0, first + 1] == (7, 7)
 
 
-def test_viewers_of_one_stretch_share_its_bins() -> None:
+def test_viewers_of_one_stretch_share_its_bins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a stretch that a viewer looks at, the next one who looks about there costs no look at the rows; a
     stretch further on costs only what was not looked at before."""
     rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
-    snapshot = rows.add(np.arange(-300, 0, 0.01), np.arange(30_000), ["a"] * 30_000)
+    snapshot = rows.add(np.arange(-300, 0, 0.01), np.arange(30_000.0), ["a"] * 30_000)
     bins.update(snapshot, NOW)
     looked: list[int] = []
     detail = bins.detail(20 * SECOND)
     assert detail is not None
     take = detail._take
-    detail._take = lambda snapshot, number, *rest: (looked.append(number), take(snapshot, number, *rest))
+
+    def noted(snapshot: Snapshot, number: int, *rest: Any) -> None:
+        looked.append(number)
+        take(snapshot, number, *rest)
+
+    monkeypatch.setattr(detail, "_take", noted)
     for start in (-100, -99, -98):
-        Sent().next(bins, {}, snapshot, (NOW + start * SECOND, NOW + (start + 20) * SECOND))
+        ChartState().next(bins, {}, snapshot, (NOW + start * SECOND, NOW + (start + 20) * SECOND))
     assert len(looked) == len(set(looked)) <= 6
 
 
@@ -313,8 +330,9 @@ def test_spike_stays_visible() -> None:
 
 def test_large_counters_keep_their_steps() -> None:
     """A counter near 1.7e12 that moves by ones is drawn exactly."""
-    cells = everything(filled(range(-100, 0), 1.7e12 + np.arange(100))).by_name()["a"]
-    assert sorted(low for low, _ in cells.values()) == (1.7e12 + np.arange(100)).tolist()
+    counter = 1.7e12 + np.arange(100.0)
+    cells = everything(filled(range(-100, 0), counter)).by_name()["a"]
+    assert sorted(low for low, _ in cells.values()) == counter.tolist()
 
 
 def test_first_outlier_does_not_blur_the_rest() -> None:
@@ -342,7 +360,7 @@ def test_row_from_the_future_comes_of_age() -> None:
 
 def test_late_row_goes_into_its_bin() -> None:
     """A row that arrives late changes the past of browsers that hold it already."""
-    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Sent(), Browser()
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), ChartState(), Browser()
     bins.update(rows.add([-100, -50, 0], [1, 2, 3]), NOW)
     assert browser.receive(sent.next(bins, {}))
     bins.update(rows.add([-50], [9]), NOW)
@@ -352,7 +370,7 @@ def test_late_row_goes_into_its_bin() -> None:
 
 def test_new_series_brings_its_name() -> None:
     """A subject that appears later reaches browsers with its name and its values."""
-    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Sent(), Browser()
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), ChartState(), Browser()
     bins.update(rows.add([-2], [1]), NOW)
     assert browser.receive(sent.next(bins, {}))
     bins.update(rows.add([-1], [2], ["b<i>"]), NOW)
@@ -363,7 +381,7 @@ def test_new_series_brings_its_name() -> None:
 def test_older_rows_in_front_start_over() -> None:
     """When a longer look-back puts older rows in front, a browser gets the whole picture anew."""
     rows, older, bins = Rows(), Rows(), Bins(("v",), "_subject", LOOK_BACK)
-    sent, browser = Sent(), Browser()
+    sent, browser = ChartState(), Browser()
     bins.update(rows.add([-1], [2]), NOW)
     assert browser.receive(sent.next(bins, {}))
     older.add([-200], [1])
@@ -398,7 +416,7 @@ def test_busiest_series_are_drawn_and_the_rest_folded() -> None:
 
 def test_the_name_of_the_others_follows_their_number() -> None:
     """A browser hears how many others there are when one more comes, and when some have left the window."""
-    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK, most=1), Sent(), Browser()
+    rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK, most=1), ChartState(), Browser()
     for now, subjects, name in [
         (0, ["a"] * 5 + ["b"], "1 other"),
         (100, ["a", "c", "d"], "3 others"),
@@ -434,7 +452,7 @@ def test_busier_series_take_the_place_of_quieter_ones() -> None:
 
 def test_how_many_series_is_checked() -> None:
     """A number of series that no chart draws is refused, with the ones that it may be."""
-    for most in (0, 101, -1, "20"):
+    for most in cast("list[int]", [0, 101, -1, "20"]):
         with pytest.raises(LookbackError, match="draws 1 to 100 series"):
             Bins(("v",), None, LOOK_BACK, most=most)
 
@@ -445,7 +463,7 @@ def test_many_viewers_at_once() -> None:
     wrong: list[str] = []
 
     def viewer() -> None:
-        sent, browser = Sent(), Browser()
+        sent, browser = ChartState(), Browser()
         for _ in range(60):
             bins.update(rows.window.snapshot(), NOW)
             if not browser.receive(sent.next(bins, {})):
@@ -455,7 +473,7 @@ def test_many_viewers_at_once() -> None:
         pictures.append(browser.by_name())
 
     rows.add([-299], [0])
-    pictures: list[object] = []
+    pictures: list[Sized] = []
     threads = [threading.Thread(target=viewer) for _ in range(6)]
     for thread in threads:
         thread.start()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from components.websocket_demo.page import _headline, _rows
-from components.websocket_demo.run import COUNTED, STEADY, Ratio, Run
+from components.websocket_demo.run import COUNTED, STEADY, ComparisonRun, Ratio
 
 
 def told(theirs: Callable[[int], float], seconds: int) -> list[float | None]:
@@ -42,7 +42,7 @@ def test_what_went_before_is_forgotten() -> None:
 @pytest.mark.parametrize("value", ["<img src=x onerror=alert(1)>", None, [], float("inf"), "1<b>"])
 def test_no_text_of_the_service_is_taken(key: str, value: object) -> None:
     """What is not a number where one belongs is no answer, and nothing of it reaches the page."""
-    run = Run()
+    run = ComparisonRun()
     right = {"rate": 1, "series": 1, "start": 1, "published": 1, "server": None, "connection": None}
     run._take_reply(right)
     before = _headline(run), _rows(run)

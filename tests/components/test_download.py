@@ -35,7 +35,7 @@ def is_number(text: str) -> bool:
         text.isascii()
         and "_" not in text
         and text.strip() == text
-        and pd.to_numeric(pd.Series([text]), errors="coerce").notna().all()
+        and bool(pd.to_numeric(pd.Series([text]), errors="coerce").notna().all())
     )
 
 

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -12,7 +11,7 @@ from bench.chart_end import Message, read
 from components.charts.thresholds import MOST_MARKS, checked, drawn
 from nats_client.errors import ThresholdError
 from nats_client.table.values import Batch
-from tests.components.chart_app.source import SECOND, Source, View
+from tests.components.chart_app.source import SECOND, Source, seen
 
 SCRIPT = """
 import streamlit as st
@@ -79,7 +78,7 @@ def test_newest_crossings_are_marked_and_the_rest_counted() -> None:
     times = now - np.arange(3000, 0, -1) * SECOND // 100
     values = {"a": np.tile([1.0, 9.0], 1500), "b": np.zeros(3000)}
     noise.window.append(Batch(np.arange(3000), times, times, ["s"] * 3000, values))
-    view = View(noise, noise.window.snapshot(), pd.Timedelta("PT1M"), now)
+    view = seen(noise, now)
     config = drawn(view, ["a", "b"], "_subject", {"low": 5, "high": 9})
     assert config["thresholds"] == [("low", 5.0), ("high", 9.0)]
     marks: Any = config["marks"]

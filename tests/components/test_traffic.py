@@ -17,7 +17,7 @@ from components.web.traffic import DIRECT, Count, Traffic
 from tests.running import free_port
 from tests.waiting import until
 
-MESSAGES = [b"x" * 3000, os.urandom(2000), "täxt" * 100, b"", b"x" * 3000]
+MESSAGES: list[bytes | str] = [b"x" * 3000, os.urandom(2000), "täxt" * 100, b"", b"x" * 3000]
 
 
 class Counting(ClientConnection):
@@ -87,7 +87,7 @@ def test_messages_sent_directly_arrive_in_order_and_count(compressed: bool) -> N
 
 
 def served(app: ASGIApp, count: int, *, compressed: bool) -> tuple[Traffic, int, list[bytes | str]]:
-    """What was counted, what arrived on the socket, and the `count` messages, of an app behind the counter."""
+    """What was counted, what arrived on the socket, and the `count` messages of an app."""
 
     async def main() -> tuple[Traffic, int, list[bytes | str]]:
         port = free_port()
@@ -111,6 +111,7 @@ def served(app: ASGIApp, count: int, *, compressed: bool) -> tuple[Traffic, int,
             heard = [await socket.recv() for _ in range(count)]
             await asyncio.sleep(0.2)
             (counted,) = traffic._open.values()
+            assert isinstance(socket, Counting)
             found = replace(counted), socket.wire, heard
         server.should_exit = True
         await serving

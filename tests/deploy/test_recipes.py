@@ -145,7 +145,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     checked = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
     assert "lookback@" not in checked.stderr
-    judged = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", unit]
+    judged = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(unit)]
     told = subprocess.run(judged, capture_output=True, text=True)
     assert told.returncode == 0, told.stdout
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from nats.js.api import ConsumerConfig
+from nats.js.api import AckPolicy, ConsumerConfig
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.nats import connected
@@ -73,7 +73,9 @@ class Scale:
         async def work(nc: Any) -> list[tuple[int, str, int, float]]:
             js = nc.jetstream(timeout=10)
             subscription = await js.pull_subscribe(
-                "metrics.cpu.*", stream="METRICS", config=ConsumerConfig(ack_policy="none", mem_storage=True)
+                "metrics.cpu.*",
+                stream="METRICS",
+                config=ConsumerConfig(ack_policy=AckPolicy.NONE, mem_storage=True),
             )
             found = []
             while True:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nats_client import Client, Feed, Settings
+from nats_client import Client, Feed, NamedFeed, Settings
 from nats_client.errors import RequestRefused
 from tests.cluster import running_cluster
 from tests.jetstream import api, change, messages, publish, stream, work, worker
@@ -21,12 +21,13 @@ from tests.waiting import until
 def opened(client: Client, name: str, subject: str | None = None) -> Feed:
     """A feed that has caught up."""
     feed = client.feed(name, subject, look_back="PT1H")
+    assert isinstance(feed, Feed)
     assert feed.wait(30)
     assert feed.health.phase == "following", feed.health.why
     return feed
 
 
-def values(feed: Feed) -> list[int]:
+def values(feed: Feed | NamedFeed) -> list[int]:
     """The numbers that the feed's rows carry."""
     rows = feed.snapshot()
     return [int(value) for value in rows.numbers("n")] if "n" in rows.columns else []
@@ -93,7 +94,7 @@ ONE = "accounts { A: { users: [{user: a, password: a}], jetstream: { max_consume
 
 
 CONSUMERS = (
-    "A limit is reached: the account, or the stream, has as many consumers as it may ('max_consumers')"
+    "A limit was reached: the account or the stream has its maximum number of consumers ('max_consumers')"
 )
 
 
@@ -125,12 +126,12 @@ def test_no_consumer_left(tmp_path: Path, limit: Callable[[NatsServer], None], w
 FULL = {
     "of the server": (
         'jetstream {{ store_dir: "{}", max_mem: 0, max_file: 500000 }}',
-        "there is not enough memory left for it ('max_mem') (error code 10028)",
+        "the server does not have enough memory left ('max_mem') (error code 10028)",
     ),
     "of the account": (
         'jetstream {{ store_dir: "{}" }}\naccounts {{ A: {{ users: [{{user: a, password: a}}], '
         "jetstream: {{ max_file: 500000, max_mem: 500000, max_streams: 1 }} }} }}\nno_auth_user: a",
-        "the account has as many streams as it may ('max_streams') (error code 10027)",
+        "the account has its maximum number of streams ('max_streams') (error code 10027)",
     ),
 }
 
@@ -149,7 +150,7 @@ def test_no_room_left(tmp_path: Path, limit: str) -> None:
             assert len(feed.snapshot()) == stored
             assert (feed.health.phase, feed.health.by_sequence) == ("following", None)
             wanted = {"name": "M", "subjects": ["m.>"], "storage": "memory"}
-            with pytest.raises(RequestRefused, match=re.escape(f"A limit is reached: {said}")):
+            with pytest.raises(RequestRefused, match=re.escape(f"A limit was reached: {said}")):
                 client._call(client._connection.api("STREAM.CREATE.M", wanted))
 
 
@@ -288,7 +289,7 @@ def test_replicated(tmp_path: Path) -> None:
             for name in "LIW":
                 publish(cluster, f"{name}.a", *numbered(5, 10))
             for feed in feeds.values():
-                until(lambda feed=feed: values(feed) == list(range(15)), 60)
+                until(lambda: values(feed) == list(range(15)), 60)
             for name in "LIW":
                 assert messages(cluster, name) == 15
                 assert [json.loads(each)["n"] for each in work(cluster, name, 15)] == list(range(15))

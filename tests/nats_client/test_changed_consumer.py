@@ -15,6 +15,7 @@ from tests.waiting import until
 def opened(client: Client, name: str = "S", subject: str | None = None) -> Feed:
     """A feed that has caught up."""
     feed = client.feed(name, subject, look_back="PT1H")
+    assert isinstance(feed, Feed)
     assert feed.wait(30)
     return feed
 

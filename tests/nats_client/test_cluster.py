@@ -49,6 +49,7 @@ def publisher(cluster: Cluster) -> Iterator[Publisher]:
 def feed(client: Client, publisher: Publisher) -> Feed:
     """A feed that is live."""
     feed = client.feed(STREAM, look_back="PT1H")
+    assert isinstance(feed, Feed)
     assert feed.wait(30)
     until(lambda: publisher.count > 50 and feed.health.phase == "following")
     return feed
@@ -133,7 +134,7 @@ def test_two_of_three_killed(cluster: Cluster, client: Client, feed: Feed, publi
     while consumer_node(cluster) != left:
         restarts = feed.health.restarts
         feed._consumer.restart("so that it comes to another node")
-        until(lambda: feed.health.restarts > restarts and feed.health.phase == "following")  # noqa: B023
+        until(lambda: feed.health.restarts > restarts and feed.health.phase == "following")
     killed = [name for name in cluster.nodes if name != left]
     for name in killed:
         cluster.nodes[name].kill()

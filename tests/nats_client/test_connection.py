@@ -1,4 +1,4 @@
-"""Logins that are refused, and connections that come back; test_ways_in.py has the ways in."""
+"""Logins that are refused, and connections that come back; test_connecting.py has the ways in."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -27,7 +28,7 @@ SECRET = "hush-hush"
 
 
 @contextmanager
-def connected(**settings: str) -> Iterator[Client]:
+def connected(**settings: Any) -> Iterator[Client]:
     """A client with these settings, its first attempt to connect behind it."""
     with Client(Settings(**settings)) as client:
         client.wait(30)
@@ -63,7 +64,7 @@ def test_password_in_the_url(tmp_path: Path, password: str) -> None:
             f"nats://nobody:x@127.0.0.1:9, {server.url.replace('//', login)}",
         ):
             with connected(url=url) as client:
-                until(lambda client=client: client.state.status == "connected")
+                until(lambda: client.state.status == "connected")
                 assert client.state.server == server.url
 
             async def program_connects(url: str = url) -> None:
@@ -176,7 +177,7 @@ def test_permission_is_told_at_once(tmp_path: Path) -> None:
         with connected(url=server.url) as client:
             feed = client.feed("S")
             until(lambda: feed.health.why is not None, 2.5)
-            assert "does not permit requests to '$JS.API.CONSUMER.CREATE.S." in str(feed.health.why)
+            assert "is not permitted to send requests to '$JS.API.CONSUMER.CREATE.S." in str(feed.health.why)
 
 
 def test_no_jetstream_is_told(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def test_no_payload(decoder: str) -> None:
     assert (samples, malformed) == ([], 0)
     assert batch.seq.tolist() == [1, 2, 3]
     (values,) = batch.values.values()
+    assert isinstance(values, np.ndarray | list)
     assert pd.Series(list(values)).isna().tolist() == [True, False, True]
 
 
@@ -176,7 +177,7 @@ def test_whatever_comes(payloads: list[bytes]) -> None:
 
 def _is_empty_array(payload: bytes) -> bool:
     try:
-        return json.loads(payload) == []
+        return bool(json.loads(payload) == [])
     except (ValueError, RecursionError):
         return False
 

@@ -44,9 +44,12 @@ def test_reason_is_one_bounded_line(caplog: pytest.LogCaptureFixture) -> None:
 def test_the_newest_are_kept() -> None:
     """Only the newest events are kept, whichever threads note them."""
     events = Events("stream S")
-    threads = [
-        threading.Thread(target=lambda k=k: [events.note(f"{k} {i}") for i in range(200)]) for k in range(4)
-    ]
+
+    def note(who: int) -> None:
+        for i in range(200):
+            events.note(f"{who} {i}")
+
+    threads = [threading.Thread(target=note, args=(k,)) for k in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

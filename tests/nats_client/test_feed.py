@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nats_client import Client, Feed, Settings
+from nats_client import Client, Feed, NamedFeed, Settings
 from nats_client.decoding.decoder import Decoder
 from nats_client.decoding.decoders import DECODERS
 from nats_client.errors import ClosedError, DurationError, SubjectError
@@ -18,9 +18,10 @@ from tests.publisher import Publisher
 from tests.waiting import until
 
 
-def sequences(feed: Feed) -> list[int]:
+def sequences(feed: Feed | NamedFeed) -> list[int]:
     """The stream sequences of the feed's rows."""
-    return feed.snapshot().seq.tolist()
+    found: list[int] = feed.snapshot().seq.tolist()
+    return found
 
 
 def consumers(server: NatsServer, stream: str = "S") -> list[Any]:
@@ -43,7 +44,7 @@ def test_history_then_live_without_a_seam(server: NatsServer, client: Client) ->
 
 def test_same_question_same_feed(server: NatsServer, client: Client) -> None:
     """Twenty threads that ask for the same get one feed, and the server sees one consumer."""
-    found: list[Feed] = []
+    found: list[Feed | NamedFeed] = []
     threads = [
         threading.Thread(target=lambda: found.append(client.feed("S", "s.>", look_back="PT5M")))
         for _ in range(20)
@@ -64,6 +65,7 @@ def test_longer_look_back_fetches_what_is_missing(server: NatsServer, client: Cl
     time.sleep(2.2)
     server.publish("s.a", *numbered(50, 100))
     feed = client.feed("S", look_back="PT2S")
+    assert isinstance(feed, Feed)
     assert feed.wait(30)
     assert sequences(feed)[-1] == 150
     assert sequences(feed)[0] >= 101
@@ -106,7 +108,7 @@ def test_kill_while_live(server: NatsServer, client: Client) -> None:
         until(lambda: len(feed.window) > 100)
         server.kill()
         until(lambda: client.state.status == "reconnecting" and feed.health.phase == "reconnecting")
-        assert "Check 'url' and that the server runs" in str(client.state.error)
+        assert "Check 'url', and that the server is running" in str(client.state.error)
         assert len(feed.snapshot()) > 100
         time.sleep(1)
         server.start()
@@ -142,17 +144,18 @@ def test_reader_that_fails_is_tried_again(server: NatsServer, client: Client) ->
     feed = client.feed("S", look_back="PT1H")
     assert feed.wait(30)
     append, failed = feed.window.append, threading.Event()
+    window: Any = feed.window
 
     def append_badly(batch: Batch, *, expected: int) -> None:
         failed.set()
         raise ZeroDivisionError("a mistake")
 
-    feed.window.append = append_badly
+    window.append = append_badly
     server.publish("s.a", *numbered(10))
     assert failed.wait(30)
     until(lambda: feed.health.phase == "stopped")
     assert "a mistake" in str(feed.health.why)
-    feed.window.append = append
+    window.append = append
     until(lambda: feed.health.phase == "following" and sequences(feed) == list(range(1, 11)))
 
 
@@ -276,7 +279,7 @@ def test_without_a_server() -> None:
         feed = client.feed("S")
         assert not feed.wait(0.2)
         assert len(feed.snapshot()) == 0
-        assert "No answer" in str(client.state.error)
+        assert "Cannot reach" in str(client.state.error)
 
 
 def test_a_payload_that_breaks_the_decoder(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nats_client.errors import ColumnError
 from nats_client.series.latest import Latest
 from nats_client.table.snapshot import Oldest
-from nats_client.table.values import Batch
+from nats_client.table.values import Batch, Values
 from nats_client.table.window import Window
 
 row = st.tuples(st.integers(0, 30), st.sampled_from("abcd"), st.sampled_from([1.0, 2.0, float("nan")]))
@@ -21,7 +21,10 @@ def batch(first: int, rows: list[tuple[int, str, float]]) -> Batch:
     seq = np.arange(first, first + len(rows), dtype=np.int64)
     times = np.array([time for time, _, _ in rows], dtype=np.int64)
     subjects = [subject for _, subject, _ in rows]
-    values = {"v": np.array([value for *_, value in rows]), "text": [subject.upper() for subject in subjects]}
+    values: dict[str, Values] = {
+        "v": np.array([value for *_, value in rows]),
+        "text": [subject.upper() for subject in subjects],
+    }
     return Batch(seq, seq, times, subjects, values)
 
 

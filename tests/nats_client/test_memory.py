@@ -9,11 +9,11 @@ import time
 import numpy as np
 import pytest
 
-from nats_client import Client, Settings
+from nats_client import Client, Feed, Settings
 from nats_client.errors import ClosedError, SettingsError
 from nats_client.kv.values import Entry
 from nats_client.memory import SMALLEST, Memory
-from nats_client.table.values import Batch
+from nats_client.table.values import Batch, Values
 from nats_client.table.window import Window
 from tests.nats import NatsServer
 from tests.waiting import until
@@ -116,13 +116,14 @@ def test_what_is_read_meanwhile_stays_and_counts(server: NatsServer) -> None:
     server.publish("s.a", *[json.dumps([{"v": i} for i in range(20_000)]).encode()] * 5)
     with Client(Settings(url=server.url), memory=memory) as client:
         chosen, next_to_it = client.feed("S"), client.feed("S", "s.none")
+        assert isinstance(chosen, Feed)
         assert chosen.wait(30)
         assert next_to_it.wait(30)
         other = Rows(memory)
         client._loop.call_soon_threadsafe(held.wait)
-        chosen.last_read -= 3600  # type: ignore[misc]
+        chosen.last_read -= 3600
         next_to_it.last_read -= 1800  # type: ignore[misc]
-        memory.look()
+        memory.recount()
         assert chosen.nbytes > 0.1 * memory.ceiling
         while memory._held[chosen]:
             other.fill(10_000)
@@ -133,7 +134,7 @@ def test_what_is_read_meanwhile_stays_and_counts(server: NatsServer) -> None:
         held.set()
         until(lambda: memory._held.get(chosen) == chosen.nbytes)
         assert client.feeds() == [chosen, next_to_it]
-        chosen.last_read -= 3600  # type: ignore[misc]
+        chosen.last_read -= 3600
         other.fill(1_500_000)
         until(lambda: chosen not in client.feeds())
 
@@ -149,7 +150,7 @@ def test_a_closed_watch_holds_nothing(server: NatsServer) -> None:
         watch = client.values("b")
         assert watch.wait(30)
         kept = watch.snapshot()
-        memory.look()
+        memory.recount()
         before = memory.total
         assert before >= watch.nbytes > 20 * 100_000
         watch.last_read -= 3600
@@ -175,11 +176,11 @@ def test_both_readings_of_a_bucket_count(server: NatsServer) -> None:
         alone = watch.nbytes
         server.signal(signal.SIGSTOP)
         client._loop.call_soon_threadsafe(watch._consumer.start_over, "a test")
-        until(lambda: watch._anew is not None)
+        until(lambda: watch._rebuilt is not None)
         assert watch.nbytes >= alone
         assert len(watch.snapshot()["k"]) == 100_000
         server.signal(signal.SIGCONT)
-        until(lambda: watch._anew is None)
+        until(lambda: watch._rebuilt is None)
         assert watch.nbytes == alone
 
 
@@ -257,9 +258,9 @@ def test_many_threads() -> None:
         for i in range(200):
             seq = np.arange(i * 100 + 10_000, i * 100 + 10_100, dtype=np.int64)
             subjects = [f"s.{i}-{k % 7}" for k in range(100)]
-            odd = [f"text {i}"] * 100 if i % 3 else np.arange(100, dtype=float)
-            values = {"v": odd, f"f{i % 40}": np.arange(100, dtype=float)}
-            window.append(Batch(seq, seq, seq, subjects, values))  # type: ignore[arg-type]
+            odd: Values = [f"text {i}"] * 100 if i % 3 else np.arange(100, dtype=float)
+            values: dict[str, Values] = {"v": odd, f"f{i % 40}": np.arange(100, dtype=float)}
+            window.append(Batch(seq, seq, seq, subjects, values))
             if i % 10 == 9:
                 window.evict(int(seq[0]) - 5000)
             if i % 50 == 20:

@@ -14,7 +14,7 @@ from tests.altered import altered, environment
 from tests.running import ROOT
 
 SECRET = "hush-hush"
-WAY_OUT = "Install the version that requirements.txt names."
+WAY_OUT = "Install the version in requirements.txt."
 PROGRAM = """
 import sys
 from nats_client import Client, Settings
@@ -42,13 +42,13 @@ CHANGES = {
         "aio/client.py",
         r"def _connect_command\(self\)",
         "def _connect_command(self, server=None)",
-        "'_connect_command(self, server=None)' there and not '_connect_command(self)'",
+        "'_connect_command(self, server=None)', expected '_connect_command(self)'",
     ),
     "asynchronous": (
         "aio/client.py",
         r"def _connect_command\(self\)",
         "async def _connect_command(self)",
-        "'async _connect_command(self)' there",
+        "'async _connect_command(self)', expected",
     ),
     "another name of the server": (
         "aio/client.py",

@@ -34,13 +34,14 @@ def feed_of(server: NatsServer, *payloads: bytes, rows: int, **asked: Any) -> tu
     server.publish("s.a", b'{"ok": 1}', *payloads, b'{"ok": 2}')
     client = Client(Settings(url=server.url))
     feed = client.feed("S", **asked)
+    assert isinstance(feed, Feed)
     assert feed.wait(30)
     until(lambda: feed.health.pending == 0)
     assert len(feed.snapshot()) == rows + 2
     return feed, client
 
 
-Check = Callable[[pd.DataFrame], bool]
+Check = Callable[[pd.DataFrame], bool | np.bool]
 CORPUS: dict[str, tuple[bytes, int, Check | str]] = {
     # payload, rows, and what holds of them; or, with no rows, the reason that is given
     "nothing": (b"", 1, lambda t: t["ok"].isna().all()),
@@ -142,7 +143,7 @@ def test_times_of_all_kinds(server: NatsServer) -> None:
         assert feed.wait(30)
         assert (feed.frame().index == pd.Timestamp("2023-11-14T22:13:20Z")).tolist() == [True] * len(good)
         assert feed.health.malformed == len(bad) + 1
-        assert "no readable time in the field 't'" in feed.health.samples[-1].reason
+        assert "no valid time in the field 't'" in feed.health.samples[-1].reason
 
 
 json_values = st.recursive(

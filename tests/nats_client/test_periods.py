@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -23,7 +24,7 @@ from nats_client.series.periods import (
     reach,
     step_of,
 )
-from nats_client.table.values import Batch
+from nats_client.table.values import Batch, Values
 from nats_client.table.window import Window
 
 SECOND = 10**9
@@ -106,7 +107,7 @@ def test_starts(period: str, zone: str, now: str, expected: list[str]) -> None:
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../../etc/passwd", "Europe"])
 def test_unknown_zones_are_told(zone: str) -> None:
     """A zone that nobody knows, as a browser may send, is an error in words."""
-    with pytest.raises(LookbackError, match="There is no time zone"):
+    with pytest.raises(LookbackError, match="Unknown time zone"):
         period_starts(parse_duration("P1D"), 1, at("2026-01-01T00:00:00+00:00"), zone)
 
 
@@ -129,13 +130,13 @@ def test_a_look_back_that_is_too_short_names_the_one_that_is_needed() -> None:
     """The error says how far the periods reach back, and what to ask for."""
     check_reach(parse_duration("PT2H"), parse_duration("PT1H"), 1)
     said = (
-        "A look-back of PT1H30M does not hold 2 periods of PT1H: the first of them starts up to 2 hours "
-        'before now. Ask for look_back="PT2H".'
+        "The look-back PT1H30M is too short for 2 periods of PT1H: the first one starts up to 2 hours "
+        'before now. Use look_back="PT2H".'
     )
     with pytest.raises(LookbackError, match=re.escape(said)):
         check_reach(parse_duration("PT90M"), parse_duration("PT1H"), 1)
-    for earlier in (0, MOST_EARLIER + 1, "1"):
-        with pytest.raises(LookbackError, match="1 to 30 before it"):
+    for earlier in cast("list[int]", [0, MOST_EARLIER + 1, "1"]):
+        with pytest.raises(LookbackError, match="1 to 30 earlier ones"):
             reach(parse_duration("PT1H"), earlier)
     with pytest.raises(LookbackError, match="31 periods of 28 days are 868 days"):
         reach(parse_duration("P28D"), 30)
@@ -170,7 +171,10 @@ def window(rows: list[tuple[int, str | None, float]], now: int) -> Window:
     made = Window()
     times = np.array([now + seconds * SECOND for seconds, _, _ in rows], dtype=np.int64)
     seq = np.arange(len(rows), dtype=np.int64)
-    values = {"v": np.array([v for _, _, v in rows], dtype=np.float64), "host": [host for _, host, _ in rows]}
+    values: dict[str, Values] = {
+        "v": np.array([v for _, _, v in rows], dtype=np.float64),
+        "host": [host for _, host, _ in rows],
+    }
     made.append(Batch(seq, np.full(len(rows), now), times, ["s"] * len(rows), values))
     return made
 

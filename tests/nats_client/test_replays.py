@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from nats_client import Client, Feed, Settings
+from nats_client import Client, Feed, NamedFeed, Settings
 from tests.nats import NatsServer, running_server
 from tests.publisher import Publisher
 from tests.waiting import until
@@ -60,7 +60,7 @@ class Plain:
 
 
 @contextmanager
-def watched(client: Client, live: Feed) -> Iterator[list[str]]:
+def watched(client: Client, live: Feed | NamedFeed) -> Iterator[list[str]]:
     """What the connection and the live feed say of themselves, at each change, while the block runs."""
     said: list[str] = []
     ended = threading.Event()
@@ -160,7 +160,7 @@ def test_progress_never_goes_back(server: NatsServer, client: Client) -> None:
     feed = client.feed("BIG", look_back="PT1H")
     seen: list[float] = []
     for share in (0.1, 0.4):
-        until(lambda least=share: seen.append(feed.health.progress) or seen[-1] > least)
+        until(lambda: seen.append(feed.health.progress) or seen[-1] > share)
         server.kill()
         server.start()
     until(lambda: seen.append(feed.health.progress) or feed.health.phase == "following", 60)
@@ -195,7 +195,7 @@ def test_what_is_live_is_not_old(server: NatsServer, client: Client) -> None:
     client._loop.call_soon_threadsafe(moves.wait, 60)
     try:
         until(lambda: feed.health.phase == "reconnecting")
-        assert "Nothing was heard" in str(feed.health.why)
+        assert "Nothing received" in str(feed.health.why)
     finally:
         moves.set()
     until(lambda: feed.health.phase == "following")

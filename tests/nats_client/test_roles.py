@@ -266,7 +266,7 @@ def test_a_query_longer_than_its_token(tmp_path: Path) -> None:
         query = client.query("history.query", b"1")
         assert query.wait(60)
         assert query.state == "failed"
-        assert "The token with which 'history.query' was asked has ended after row" in str(query.error)
+        assert "The role token of the query of 'history.query' expired after row" in str(query.error)
         assert len(query.frame()) > 0
         assert feed.health.phase == "following"
         assert client.state.status == "connected"
@@ -279,7 +279,7 @@ def test_the_connection_before_is_closed(tmp_path: Path) -> None:
         until(lambda: feed.health.phase == "following")
         for _ in range(3):
             began = minted(service)
-            until(lambda began=began: minted(service) > began)
+            until(lambda: minted(service) > began)
             assert client.state.status == "connected"
             until(lambda: len(client._connection._before) == 0)
             assert feed.health.phase == "following"
@@ -345,7 +345,7 @@ def test_the_login_is_refused(tmp_path: Path) -> None:
         with Client(realm.settings(server.url, "viewer", credentials=str(realm.nobody))) as client:
             assert not client.wait(30)
             assert isinstance(client.state.error, TokenRefused)
-            assert "may not ask for tokens at 'tokens.mint'" in str(client.state.error)
+            assert "is not permitted to request tokens at 'tokens.mint'" in str(client.state.error)
         with Client(realm.settings(server.url, "viewer", inbox_prefix="_INBOX")) as client:
             assert not client.wait(30)
             assert isinstance(client.state.error, TokenRefused)
@@ -426,8 +426,8 @@ def test_a_key_that_the_account_does_not_know(tmp_path: Path) -> None:
         with Client(realm.settings(server.url, "viewer")) as client:
             assert not client.wait(30)
             assert isinstance(client.state.error, TokenRefused)
-            assert "The token of the role 'viewer' is refused" in str(client.state.error)
-            assert "name the role's signing key" in str(client.state.error)
+            assert "The token of the role 'viewer' was rejected" in str(client.state.error)
+            assert "list the role's signing key" in str(client.state.error)
             (realm.keys / "role-viewer.nk").write_text(realm.signing["viewer"].seed)
             until(lambda: client.state.status == "connected")
 
@@ -489,7 +489,7 @@ def test_the_token_services_clock_is_off(tmp_path: Path, hours: int) -> None:
         first = client.state
         if hours < 0:
             assert isinstance(first.error, TokenRefused)
-            assert "the clocks of server and token service differ" in str(first.error)
+            assert "the clocks of server and token service may differ" in str(first.error)
             return
         until(lambda: minted(service) >= 3)
         assert client.state == first
@@ -518,7 +518,7 @@ def test_a_server_that_checks_nothing(tmp_path: Path, server: NatsServer) -> Non
     with realm.service(server), Client(realm.settings(server.url, "viewer")) as client:
         assert not client.wait(30)
         assert isinstance(client.state.error, TokenRefused)
-        assert "which does not check tokens" in str(client.state.error)
+        assert "does not check tokens" in str(client.state.error)
         assert client.rights == Rights("viewer", (), (), ())
         with pytest.raises(TokenRefused):
             client.services()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nats_client.connection.arrivals import BEFORE, Arrived, Run
+from nats_client.connection.arrivals import BEFORE, Arrived, MessageRun
 from nats_client.streams.sequence import AnotherStreamError, DoubtError, Position, Taken, Tracker
 
 Ack = tuple[int, int, int, int]
@@ -37,9 +37,9 @@ def single(ack: Ack, *, domain: bool = False) -> Arrived:
     return subject_of(seq), reply, b"%d" % seq, None
 
 
-def run(acks: list[Ack]) -> Run:
+def run(acks: list[Ack]) -> MessageRun:
     """Messages as they arrive together."""
-    return Run(
+    return MessageRun(
         [BEFORE + subject_of(seq) for seq, *_ in acks],
         np.array(acks, dtype=np.int64).reshape(-1, 4),
         [b"%d" % seq for seq, *_ in acks],
@@ -51,10 +51,10 @@ def heartbeat(sent: int) -> Arrived:
     return b"inbox", b"", b"", STATUS | {"Nats-Last-Consumer": str(sent)}
 
 
-def arrive(acks: list[Ack], sizes: list[int]) -> list[Arrived | Run]:
+def arrive(acks: list[Ack], sizes: list[int]) -> list[Arrived | MessageRun]:
     """The same messages in parts of these sizes: a size of 1 by itself, in either version of the reply
     subject; a larger one together."""
-    parts: list[Arrived | Run] = []
+    parts: list[Arrived | MessageRun] = []
     at = 0
     while at < len(acks):
         size = sizes[len(parts) % len(sizes)]
@@ -97,7 +97,8 @@ def test_each_message_once_in_order_or_a_doubt(
     """Whatever is lost, doubled, moved or purged, and however often the consumer is made anew: all that the
     stream still holds is delivered, each sequence once and in order; a consumer whose messages did not arrive
     as they were sent is put in doubt; and without a filter each message that was purged unread is counted."""
-    at, delivered, gone = Position(), [], 0
+    delivered: list[int] = []
+    at, gone = Position(), 0
     for faults, purged, split in [*tries, ([], set(), 0)]:
         tracker, at = Tracker(None), Position(at.last, known_at=at.known_at)
         held = held - purged
@@ -157,7 +158,7 @@ def test_the_last_message_must_be_the_same_again(together: bool) -> None:
     news. Nothing is delivered of another stream."""
     read = Position(7, known_at=stored(7))
     sound = acks_of([7, 8])
-    parts: list[Arrived | Run] = [run(sound)] if together else list(map(single, sound))
+    parts: list[Arrived | MessageRun] = [run(sound)] if together else list(map(single, sound))
     assert list(Tracker(None).take(parts, read, None).raw.seq) == [8]
     other = [(seq, order, when + 1, pending) for seq, order, when, pending in sound]
     parts = [run(other)] if together else list(map(single, other))
@@ -168,9 +169,9 @@ def test_the_last_message_must_be_the_same_again(together: bool) -> None:
 
 def test_what_was_not_asked_for_is_a_doubt() -> None:
     """A message of a subject that the filter does not match is taken for a mistake of the server's."""
-    parts: list[list[Arrived | Run]] = [[single(acks_of([1])[0])], [run(acks_of([1]))]]
+    parts: list[list[Arrived | MessageRun]] = [[single(acks_of([1])[0])], [run(acks_of([1]))]]
     for batch in parts:
-        with pytest.raises(DoubtError, match=r"'s\.1', which was not asked for"):
+        with pytest.raises(DoubtError, match=r"'s\.1', which its filter does not match"):
             Tracker(None).take(batch, Position(), "other.*")
 
 
@@ -189,16 +190,16 @@ def test_status_messages() -> None:
     idle = told(b"", STATUS | {"Nats-Last-Consumer": "3"})
     assert (idle.replies, idle.doubt, idle.at.pending) == ([], None, 0)
     missing = told(b"", STATUS | {"Nats-Last-Consumer": "5"})
-    assert missing.doubt == "messages 4 to 5 of the consumer are missing"
+    assert missing.doubt == "consumer sequences 4 to 5 are missing"
     ended = told(b"", {"Status": "409", "Description": "Consumer Deleted"})
-    assert ended.doubt == "the server says: 409 Consumer Deleted"
+    assert ended.doubt == "the server reports status 409 Consumer Deleted"
 
 
 def test_what_is_behind_a_doubt_is_not_taken() -> None:
     """What came before a doubt is delivered, what came after it is not."""
     sent = acks_of([1, 2, 3, 4])
-    for parts in ([run([*sent[:2], sent[3]])], [run(sent[:2]), single(sent[3]), run(sent[2:3])]):
+    for parts in ((run([*sent[:2], sent[3]]),), (run(sent[:2]), single(sent[3]), run(sent[2:3]))):
         taken = Tracker(None).take(parts, Position(), None)
         assert list(taken.raw.seq) == [1, 2]
         assert taken.at.last == 2
-        assert taken.doubt == "message 3 of the consumer is missing"
+        assert taken.doubt == "consumer sequence 3 is missing"

@@ -85,7 +85,7 @@ def test_figures(server: NatsServer, client: Client) -> None:
         assert str(instance.started.tz) == "UTC"
         fail = endpoints(found)["fail"]
         assert (fail.subject, fail.queue_group, fail.metadata) == ("tester.fail", "q", {"kind": "fail"})
-        table = found.frame().groupby("endpoint").sum(numeric_only=True)
+        table: Any = found.frame().groupby("endpoint").sum(numeric_only=True)
         assert table.loc["echo", ["requests", "errors"]].tolist() == [50, 0]
         assert table.loc["fail", ["requests", "errors"]].tolist() == [50, 50]
         assert table.loc["fail", "errors_per_s"] == pytest.approx(table.loc["fail", "requests_per_s"])
@@ -177,7 +177,7 @@ def test_not_permitted(tmp_path: Path, publish: str, inbox: str, names: list[str
             assert client.wait(30)
             found = client.services()
             assert found.names == names
-            assert f"The login does not permit {said}" in str(found.refused)
+            assert f"The login is not permitted to send {said}" in str(found.refused)
             assert found.frame()["requests"].isna().all()
 
 
@@ -237,6 +237,6 @@ def test_look_that_fails(
         until(lambda: client.services().names == ["tester"])
         with monkeypatch.context() as broken:
             broken.setattr("nats_client.requests.discovery._order", lambda _: 1 // 0)
-            until(lambda: "Looking for services failed: ZeroDivisionError" in failure())
+            until(lambda: "Service discovery failed: ZeroDivisionError" in failure())
         until(lambda: not failure())
         assert client.services().names == ["tester"]

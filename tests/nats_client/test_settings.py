@@ -1,6 +1,7 @@
 """Settings: what is wrong is named, secrets never are."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -22,17 +23,17 @@ SHOWN = "".join(map(chr, range(128)))
     [
         ({"ulr": "nats://a:1"}, "Did you mean 'url'?"),
         ({"url": ""}, None),
-        ({"url": 4222}, "The setting 'url' must be a text"),
-        ({"url": f"ftp://me:{SECRET}@host:1"}, "The setting 'url' has 'ftp://host:1'"),
-        ({"url": f"http://me:{SECRET}@host:8222"}, "'http://host:8222', an address for browsers"),
-        ({"url": "https://host"}, "Write it like tls://host:4222, or wss://host:port"),
-        ({"inbox_prefix": "_INBOX.>"}, "'inbox_prefix' has '_INBOX.>', which is no subject"),
-        ({"url": f"nats://me:{SECRET}@host:port"}, "unreadable host or port"),
+        ({"url": 4222}, "The setting 'url' must be a string"),
+        ({"url": f"ftp://me:{SECRET}@host:1"}, "The setting 'url' contains 'ftp://host:1'"),
+        ({"url": f"http://me:{SECRET}@host:8222"}, "'http://host:8222', an HTTP address"),
+        ({"url": "https://host"}, "Use tls://host:4222, or wss://host:port"),
+        ({"inbox_prefix": "_INBOX.>"}, "'inbox_prefix' is '_INBOX.>'. Set it to a subject"),
+        ({"url": f"nats://me:{SECRET}@host:port"}, "invalid host or port"),
         ({"url": "nats://a:1, wss://b:2"}, "mixes websocket and TCP"),
-        ({"password": SECRET}, "'password' needs 'user'"),
-        ({"user": "me", "password": SECRET, "token": SECRET}, "'token' and 'user' exclude each other"),
-        ({"credentials": "/nowhere/a.creds"}, "'credentials' names '/nowhere/a.creds'"),
-        ({"tls_key": "/nowhere/key"}, "'tls_key' needs 'tls_cert'"),
+        ({"password": SECRET}, "'password' also needs 'user'"),
+        ({"user": "me", "password": SECRET, "token": SECRET}, "'token' and 'user' cannot be combined"),
+        ({"credentials": "/nowhere/a.creds"}, "credentials: there is no file '/nowhere/a.creds'"),
+        ({"tls_key": "/nowhere/key"}, "'tls_key' also needs 'tls_cert'"),
     ],
 )
 def test_what_is_wrong_is_named(mapping: dict[str, object], said: str | None) -> None:
@@ -143,16 +144,16 @@ def test_what_cannot_be_read_is_not_shown(url: str) -> None:
     ("text", "said"),
     [
         ("", "is empty"),
-        ("[connections.nats]", "is no credentials file"),
-        ("eyJ0eXAi.b.c", "It holds a bare JWT: that is for 'jwt'"),
-        ("{seed}", "It holds a bare seed: that is for 'nkey'"),
-        ("{seed part}", "has no whole user JWT"),
-        ("{jwt part}", "has no whole seed"),
-        ("{jwt part}{cut seed}", "has no whole seed"),
-        ("{jwt part}{other seed}", "the JWT and the seed belong to two different users"),
-        ("{jwt part}{account seed}", "holds no user seed that is valid"),
-        ("{account jwt}{seed part}", "holds a JWT of type 'account'"),
-        ("{broken jwt}{seed part}", "holds no JWT that can be read"),
+        ("[connections.nats]", "is not a credentials file"),
+        ("eyJ0eXAi.b.c", "It contains only a user JWT: set 'jwt' to it"),
+        ("{seed}", "It contains only a seed: set 'nkey' to it"),
+        ("{seed part}", "has no complete user JWT"),
+        ("{jwt part}", "has no complete seed"),
+        ("{jwt part}{cut seed}", "has no complete seed"),
+        ("{jwt part}{other seed}", "the user JWT and the seed belong to different users"),
+        ("{jwt part}{account seed}", "does not contain a valid user seed"),
+        ("{account jwt}{seed part}", "contains a JWT of type 'account'"),
+        ("{broken jwt}{seed part}", "does not contain a valid JWT"),
     ],
 )
 def test_credentials_file_that_is_none(tmp_path: Path, text: str, said: str) -> None:
@@ -189,7 +190,7 @@ def test_credentials_file_that_is_none(tmp_path: Path, text: str, said: str) -> 
 
 def test_unreadable_credentials_file() -> None:
     """A file that may not be read is told as such."""
-    with pytest.raises(SettingsError, match=r"credentials: the file '/proc/self/mem' cannot be read"):
+    with pytest.raises(SettingsError, match=r"credentials: cannot read the file '/proc/self/mem'"):
         Settings(credentials="/proc/self/mem").login()
 
 
@@ -224,11 +225,11 @@ def test_jwt_and_seed(tmp_path: Path) -> None:
     assert jwt in str(logins[0])
     assert Settings(jwt=jwt, nkey=seed).login_setting == "jwt"
     other = Key.new("user").seed
-    with pytest.raises(SettingsError, match="jwt, nkey: the JWT and the seed belong to two different users"):
+    with pytest.raises(SettingsError, match="jwt, nkey: the user JWT and the seed belong to different users"):
         Settings(jwt=jwt, nkey=other).login()
-    with pytest.raises(SettingsError, match="'jwt' needs 'nkey' as well"):
+    with pytest.raises(SettingsError, match="'jwt' also needs 'nkey'"):
         Settings(jwt=jwt)
-    with pytest.raises(SettingsError, match="'credentials' and 'jwt' exclude each other"):
+    with pytest.raises(SettingsError, match="'credentials' and 'jwt' cannot be combined"):
         Settings(jwt=jwt, nkey=seed, credentials=str(file))
 
 
@@ -236,8 +237,9 @@ def test_jwt_and_seed(tmp_path: Path) -> None:
 def test_secret_in_the_wrong_place(setting: str) -> None:
     """A seed that stands where a path should is not shown."""
     seed = Key.new("user").seed
+    given: dict[str, Any] = {setting: seed, **({"nkey": seed} if setting == "jwt" else {})}
     with pytest.raises(SettingsError) as caught:
-        Settings(**{setting: seed, **({"nkey": seed} if setting == "jwt" else {})}).login()
+        Settings(**given).login()
     assert seed not in str(caught.value)
     assert setting in str(caught.value)
 
@@ -247,5 +249,5 @@ def test_flag() -> None:
     assert Settings.load({"tls_handshake_first": True}, {}).tls_handshake_first
     assert Settings.load({}, {"NATS_TLS_HANDSHAKE_FIRST": "true"}).tls_handshake_first
     assert not Settings.load({}, {"NATS_TLS_HANDSHAKE_FIRST": "0"}).tls_handshake_first
-    with pytest.raises(SettingsError, match="'tls_handshake_first' is either true or false"):
+    with pytest.raises(SettingsError, match="'tls_handshake_first' must be true or false"):
         Settings.load({"tls_handshake_first": "perhaps"}, {})

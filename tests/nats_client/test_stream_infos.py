@@ -38,7 +38,7 @@ async def _rounds(infos: StreamInfos) -> list[Any]:
     others = [asyncio.create_task(infos.ask("S")) for _ in range(3)]
     await asyncio.sleep(0)
     first.cancel()
-    return await asyncio.gather(*others, return_exceptions=True)
+    return list(await asyncio.gather(*others, return_exceptions=True))
 
 
 def test_who_is_cancelled_takes_nobody_along(server: NatsServer) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from nats_client import Client
+from nats_client import Client, Feed
 from nats_client.streams.unmatched import stored_under
 from nats_client.subjects import matches, overlap, within
 from tests.jetstream import api, publish, stream
@@ -25,8 +25,8 @@ def test_outside(server: NatsServer, client: Client) -> None:
     """A subject that the stream does not take: those that it does, and the nearest."""
     stream(server, "SENSORS", "sensors.>", "alarms.*")
     told = hint(client, "SENSORS", "sensor.>")
-    assert "'sensor.>' matches nothing that 'SENSORS' can hold" in told
-    assert "it stores 'sensors.>', 'alarms.*'. Did you mean 'sensors.>'?" in told
+    assert "'sensor.>' matches no subject of 'SENSORS'" in told
+    assert "which stores 'sensors.>', 'alarms.*'. Did you mean 'sensors.>'?" in told
 
 
 def test_mistyped(server: NatsServer, client: Client) -> None:
@@ -35,7 +35,7 @@ def test_mistyped(server: NatsServer, client: Client) -> None:
     for name in ("a", "b"):
         publish(server, f"s.{name}.temperature", *numbered(1))
     told = hint(client, "S", "s.a.temprature")
-    assert "'S' holds no message that matches 's.a.temprature'. Did you mean 's.a.temperature'?" in told
+    assert "'S' has no message that matches 's.a.temprature'. Did you mean 's.a.temperature'?" in told
     feed = client.feed("S", "s.a.temprature", look_back="PT1H")
     publish(server, "s.a.temprature", *numbered(1))
     until(lambda: len(feed.snapshot()) == 1)
@@ -57,7 +57,7 @@ def test_transformed(server: NatsServer, client: Client) -> None:
     stream(server, "T", "t.*.*", "u.x", subject_transform=change)
     publish(server, "t.a.b", *numbered(1))
     told = hint(client, "T", "t.>")
-    assert "has a subject transform and stores messages under 'u.x', 'stored.*.*': ask for these" in told
+    assert "its subject transform stores messages under 'u.x', 'stored.*.*'. Use these subjects" in told
     feed = client.feed("T", "stored.>", look_back="PT1H")
     assert feed.wait(30)
     assert len(feed.snapshot()) == 1
@@ -67,8 +67,9 @@ def test_transformed(server: NatsServer, client: Client) -> None:
 def test_empty(server: NatsServer, client: Client) -> None:
     """Of a stream without a message nothing is said of subjects that it takes."""
     feed = client.feed("S", "s.a", look_back="PT1H")
+    assert isinstance(feed, Feed)
     assert feed.wait(30)
-    until(lambda: feed._audit is not None and feed._audit.first is not None)
+    until(lambda: feed._stream_check is not None and feed._stream_check.first is not None)
     assert not feed.health.hint
 
 

@@ -136,6 +136,7 @@ def test_late_rows_are_sorted() -> None:
     frame = window.snapshot().frame()
     assert frame["value"].tolist() == [2.0, 1.0]
     assert frame.index.is_monotonic_increasing
+    assert isinstance(frame.index, pd.DatetimeIndex)
     assert str(frame.index.tz) == "UTC"
 
 
@@ -218,6 +219,6 @@ def test_a_page_cannot_change_what_others_see() -> None:
     frame["value"] = frame["value"] * 10
     frame["new"] = 1
     changed = window.snapshot().frame().copy()
-    changed.iloc[0, changed.columns.get_loc("value")] = 99.0
+    changed.iloc[0, changed.columns.tolist().index("value")] = 99.0
     assert window.snapshot().frame()["value"].tolist() == [1.0, 2.0]
     assert isinstance(frame.index, pd.DatetimeIndex)

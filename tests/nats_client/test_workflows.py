@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nats_client.decoding.decoders import Raw, decode
 from nats_client.table.snapshot import Snapshot
 from nats_client.table.window import Window
-from nats_client.workflows import Run, count_missing, hear, read_log, read_runs
+from nats_client.workflows import WorkflowRun, count_missing, read_log, read_runs, with_heartbeats
 
 SECOND = 10**9
 START = 1_790_000_000 * SECOND
@@ -67,9 +67,9 @@ WHOLE = [
 BEATS = [beat(1, 0.5, interval=5, started=at(0)), beat(8, 5.5, interval=5, started=at(0))]
 
 
-def the_run(events: list[Event], beats: list[Event] | None = None) -> Run:
+def the_run(events: list[Event], beats: list[Event] | None = None) -> WorkflowRun:
     """The only run there is."""
-    (run,) = hear(read_runs(snapshot(events)), snapshot(beats or []))
+    (run,) = with_heartbeats(read_runs(snapshot(events)), snapshot(beats or []))
     return run
 
 
@@ -95,7 +95,9 @@ def test_order_and_doubles_do_not_matter(order: list[Event], doubles: list[Event
     given = snapshot([*order, *doubles])
     (run,), (known,) = read_runs(given), read_runs(snapshot(WHOLE))
     # When the server stored what is another thing in another order.
-    assert replace(run, beat=None, heard=None, delay=0) == replace(known, beat=None, heard=None, delay=0)
+    assert replace(run, beat=None, last_seen=None, delay=0) == replace(
+        known, beat=None, last_seen=None, delay=0
+    )
     assert read_log(given).lines()[0].equals(read_log(snapshot(WHOLE)).lines()[0])
     assert count_missing(given, NOTHING, "w.1", START) == 0
 
@@ -118,7 +120,7 @@ def test_losses(kept: list[int], beats: list[Event]) -> None:
     parts = [later, *later.jobs, *later.steps]
     assert all(part.status != "running" for part in parts)
     assert all(part.seconds is None or part.seconds >= 0 for part in parts)
-    assert all(part.took(now) is None or part.took(now) >= 0 for part in [run, *run.jobs, *run.steps])
+    assert all((part.took(now) or 0) >= 0 for part in [run, *run.jobs, *run.steps])
 
 
 JSON = st.one_of(
@@ -152,9 +154,9 @@ def test_anything_goes(events: list[tuple[list[str], dict[str, Any], float, floa
         for prefix in ("workflow", "workflow-heartbeat")
     ]
     all_of_it = snapshot(made)
-    for run in hear(read_runs(all_of_it), all_of_it):
+    for run in with_heartbeats(read_runs(all_of_it), all_of_it):
         assert run.at(START).at(START) == run.at(START)
-        assert run.took(START) is None or run.took(START) >= 0
+        assert (run.took(START) or 0) >= 0
     read_log(all_of_it).lines(search="x")
     count_missing(all_of_it, all_of_it, "w.1", START)
 
@@ -199,7 +201,7 @@ def test_late_events() -> None:
 def test_many_runs() -> None:
     """Runs of several workflows are told apart, the newest first."""
     events = [event("-.-.started", 1, i, run=f"w{i % 2}.{i}") for i in range(6)]
-    assert [run.key for run in hear(read_runs(snapshot(events)), NOTHING)] == [
+    assert [run.key for run in with_heartbeats(read_runs(snapshot(events)), NOTHING)] == [
         "w1.5", "w0.4", "w1.3", "w0.2", "w1.1", "w0.0",
     ]  # fmt: skip
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from stand_ins import App, is_alive, wait_for
 
 from services.history.database import Database
 from services.history.databases import open_database
 from tests.postgres import READER, PostgresServer, postgres_server
+from tests.services.stand_ins import App, is_alive, wait_for
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from stand_ins import App
 
 from tests.embedded import login, vended_login
+from tests.services.stand_ins import App
 
 API = "$JS.data.API"
 TIMEOUT = 30.0

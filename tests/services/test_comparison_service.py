@@ -11,6 +11,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 from nats.js.api import ConsumerConfig
+from nats.micro.request import ServiceError
 
 from nats_client.connection.credentials import claims_of
 from services.comparison import service as comparison
@@ -169,7 +170,7 @@ def test_token_reads_this_stream_from_a_web_page(data_dir: Path, monkeypatch: py
 )
 def test_refuses_what_it_cannot_read(asked: bytes, told: str) -> None:
     """Each mistake has its sentence."""
-    with pytest.raises(comparison.ServiceError) as error:
+    with pytest.raises(ServiceError) as error:
         Wish.read(asked)
     assert error.value.code == "400"
     assert told in error.value.description
@@ -187,7 +188,7 @@ def test_stops_when_nobody_asks(server: NatsServer, monkeypatch: pytest.MonkeyPa
             for _ in range(2):
                 before = publisher.published
                 publisher.ask(wish)
-                await asyncio.to_thread(until, lambda: publisher.published > before)  # noqa: B023
+                await asyncio.to_thread(until, lambda: publisher.published > before)
                 await asyncio.to_thread(until, lambda: not publisher.running)
                 await asyncio.sleep(0.2)
                 stopped = publisher.published

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from nats_client.requests.result_table import JSON
-from services.history.database import Database, DatabaseFailed, QueryCancelled, QueryRefused
+from services.history.database import Database, DatabaseFailed, QueryCancelled, QueryRefused, Scalar
 from services.history.databases import open_database
 from services.history.duckdb_file import DuckDb
 from services.history.placeholders import numbered, without_semicolon
@@ -166,10 +166,15 @@ def test_parameters_are_values(database: Database) -> None:
     fill(database, 10)
     sql = """SELECT seq FROM history WHERE subject = $subject AND seq < $below -- $comment it's
              AND '$literal' = '$literal' AND time >= $start ORDER BY seq"""
-    values = {"subject": "s.1", "below": 8, "start": "2026-01-01T00:00:03Z"}
+    values: dict[str, Scalar] = {"subject": "s.1", "below": 8, "start": "2026-01-01T00:00:03Z"}
     assert [row["seq"] for row in rows(database, sql, values)] == [4, 7]
     assert rows(database, sql, values | {"subject": "s.1' OR 'a' = 'a"}) == []
-    given = {"text": "$n '; DROP TABLE messages; --", "number": 1.5, "yes": True, "nothing": None}
+    given: dict[str, Scalar] = {
+        "text": "$n '; DROP TABLE messages; --",
+        "number": 1.5,
+        "yes": True,
+        "nothing": None,
+    }
     got = rows(database, "SELECT $text AS text, $number AS number, $yes AS yes, $nothing AS nothing", given)
     assert got == [given]
     with pytest.raises(QueryRefused, match="below"):

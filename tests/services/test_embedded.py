@@ -16,12 +16,12 @@ import nats
 import psutil
 import pytest
 from nats.js import JetStreamContext
-from stand_ins import App, is_alive, wait_for
 
 from services.embedded import ServerError, embedded
 from services.nats_server import server as nats_server
 from tests.embedded import login
 from tests.running import free_port
+from tests.services.stand_ins import App, is_alive, wait_for
 
 T = TypeVar("T")
 RunApp = Callable[[], App]
@@ -211,7 +211,7 @@ def test_ended_server_holds_nothing(tmp_path: Path) -> None:
         (tmp_path / "conf").write_text(f"listen: 127.0.0.1:{port}\n{store}")
         command = [nats_server.find_binary(), "-c", str(tmp_path / "conf")]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
-            wait_for(lambda port=port: serves(f"nats://127.0.0.1:{port}"), "a server")
+            wait_for(lambda: serves(f"nats://127.0.0.1:{port}"), "a server")
             process = psutil.Process(server.pid)
             server.kill()
             while nats_server._is_alive(process):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from stand_ins import is_alive, wait_for
 
 from services.nats_server.guarded import Guarded
+from tests.services.stand_ins import is_alive, wait_for
 
 STUBBORN = """
 import signal, time

@@ -12,7 +12,6 @@ from typing import Any
 import nats.errors
 import psutil
 import pytest
-from stand_ins import App
 
 from nats_client import Client, Settings
 from nats_client.requests.result_table import ARROW
@@ -26,6 +25,7 @@ from tests.embedded import login
 from tests.nats import NatsServer, running_server
 from tests.node import node
 from tests.postgres import PASSWORD, READER, PostgresServer
+from tests.services.stand_ins import App
 from tests.waiting import until
 
 HEAVY = "SELECT count(*) AS n FROM history a, history b, history c WHERE (a.seq * b.seq + c.seq) % 7 = 3"
@@ -239,7 +239,7 @@ def test_caller_that_is_gone(database: Database, server: NatsServer, postgres: P
             assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
             async with asyncio.timeout(30):
                 error = ""
-                while "Nobody listens" not in error:
+                while "No responders for" not in error:
                     stats = json.loads((await client.request("$SRV.STATS.history", b"", timeout=10)).data)
                     error = stats["endpoints"][0]["last_error"]
             await asyncio.to_thread(until, lambda: postgres.running_queries() == 0)

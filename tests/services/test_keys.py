@@ -15,7 +15,6 @@ import nats.errors
 import psutil
 import pytest
 from nats.aio.client import Client
-from stand_ins import App
 
 from nats_client.connection.credentials import claims_of
 from services.accounts.claims import Key
@@ -26,6 +25,7 @@ from tests.embedded import login, server_with_accounts, vended, vended_login
 from tests.nats import end, running_server
 from tests.node import node
 from tests.running import ROOT, app
+from tests.services.stand_ins import App
 from tests.waiting import until
 
 ORIGIN = "http://127.0.0.1:8501"

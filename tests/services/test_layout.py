@@ -87,7 +87,7 @@ def test_single_account(url: str) -> None:
         until(lambda: "cpu" in thresholds.snapshot())
         private = viewer.feed("PRIVATE", look_back="PT1H")
         until(lambda: private.health.phase == "stopped")
-        assert "does not permit requests to '$JS.API.STREAM.INFO.PRIVATE'" in str(private.health.why)
+        assert "is not permitted to send requests to '$JS.API.STREAM.INFO.PRIVATE'" in str(private.health.why)
         with pytest.raises(RequestRefused, match=r"requests to '\$KV\.thresholds\.cpu'"):
             viewer.request("$KV.thresholds.cpu", b"1")
     with person(url, "operator") as operator:

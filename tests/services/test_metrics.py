@@ -12,10 +12,10 @@ from typing import Any
 import nats
 import psutil
 import pytest
-from stand_ins import App, wait_for
 
 from services.metrics.figures import Machine, Rates, token
 from tests.embedded import login
+from tests.services.stand_ins import App, wait_for
 
 Messages = dict[str, list[dict[str, Any]]]
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nats
 import nats.errors
 import pytest
+from nats.aio.client import Client as NatsClient
 from nats.aio.client import RawCredentials
 
 from nats_client import Client, Settings
@@ -71,7 +71,7 @@ def as_user(server: NatsServer, credentials: Any, work: Any, inbox_prefix: str) 
         async def note(error: Exception) -> None:
             errors.append(str(error).lower())
 
-        nc = nats.NATS()
+        nc = NatsClient()
         try:
             await nc.connect(
                 server.url,

@@ -16,7 +16,15 @@ from typing import Any
 import pytest
 
 from nats_client import Client, workflows
-from nats_client.workflows import HEARTBEATS, HEARTBEATS_WITHIN, KEPT, Run, hear, read_log, read_runs
+from nats_client.workflows import (
+    HEARTBEATS,
+    HEARTBEATS_WITHIN,
+    KEPT,
+    WorkflowRun,
+    read_log,
+    read_runs,
+    with_heartbeats,
+)
 from services import workflow as library
 from services.workflow import UnderWay, Workflow, serve, token
 from tests.nats import NatsServer, running_server
@@ -46,16 +54,19 @@ def stored(server: NatsServer) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def all_runs(client: Client, listening: int = 0) -> list[Run]:
+def all_runs(client: Client, listening: int = 0) -> list[WorkflowRun]:
     """The runs, the newest first, as a page would see them now."""
     events = client.feed("WORKFLOWS", "workflow.>", look_back=KEPT, time="time")
     beats = client.feed("WORKFLOWS", HEARTBEATS, look_back=HEARTBEATS_WITHIN, time="time")
     assert events.wait(30)
     assert beats.wait(30)
-    return [run.at(beats.now(), listening) for run in hear(read_runs(events.snapshot()), beats.snapshot())]
+    return [
+        run.at(beats.now(), listening)
+        for run in with_heartbeats(read_runs(events.snapshot()), beats.snapshot())
+    ]
 
 
-def the_run(client: Client, listening: int = 0) -> Run | None:
+def the_run(client: Client, listening: int = 0) -> WorkflowRun | None:
     """The newest of them."""
     return next(iter(all_runs(client, listening)), None)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nats.js.api import RetentionPolicy
 
-from nats_client import Client, Feed, Settings
+from nats_client import Client, Feed, NamedFeed, Settings
 from tests.backup import restore, snapshot
 from tests.jetstream import messages, work, worker
 from tests.nats import NatsServer, numbered
@@ -18,16 +18,18 @@ from tests.waiting import until
 def opened(client: Client, subject: str | None = None, stream: str = "S") -> Feed:
     """A feed that has caught up."""
     feed = client.feed(stream, subject, look_back="PT1H")
+    assert isinstance(feed, Feed)
     assert feed.wait(30)
     return feed
 
 
-def sequences(feed: Feed) -> list[int]:
+def sequences(feed: Feed | NamedFeed) -> list[int]:
     """The stream sequences of the feed's rows."""
-    return feed.snapshot().seq.tolist()
+    found: list[int] = feed.snapshot().seq.tolist()
+    return found
 
 
-def removed(feed: Feed) -> int:
+def removed(feed: Feed | NamedFeed) -> int:
     """Messages that the feed's gaps count."""
     return sum(gap.count or 0 for gap in feed.health.gaps if gap.why == "removed")
 
@@ -82,7 +84,7 @@ def test_purged_before_it_is_opened(server: NatsServer, client: Client) -> None:
         with Client(Settings(url=server.url)) as other:
             since = math.ceil(time.monotonic() - began) + 2
             feed = other.feed("S", subject, look_back=f"PT{since}S")
-            until(lambda: sequences(feed) == expected, 2)  # noqa: B023
+            until(lambda: sequences(feed) == expected, 2)
     assert sequences(opened(client)) == kept
     assert sequences(opened(client, "s.7")) == kept[7::10]
     assert sequences(opened(client, "s.none")) == []
@@ -138,7 +140,7 @@ def test_replaced_messages_are_no_loss(server: NatsServer, client: Client) -> No
     server.publish("k.a", *numbered(5))
     server.publish("i.a", *numbered(5))
     for feed in (latest, worked):
-        until(lambda feed=feed: len(sequences(feed)) == 5)
+        until(lambda: len(sequences(feed)) == 5)
     work(server, "I", 5)
     assert messages(server, "I") == 0
     for feed in (latest, worked):

@@ -12,7 +12,7 @@ from nats.protocol.parser import Parser
 
 from nats_client import Client, Settings
 from nats_client.connection import bulk_parser as fast_path
-from nats_client.connection.arrivals import BEFORE, Run
+from nats_client.connection.arrivals import BEFORE, MessageRun
 from nats_client.connection.bulk_parser import Inbox, RunInbox
 from nats_client.connection.patched_nats import SafeNatsPy
 from tests.nats import running_server
@@ -89,7 +89,7 @@ def one_by_one(messages: list[Any]) -> Seen:
     """Messages of an inbox, also those that came as runs."""
     seen: Seen = []
     for part in messages:
-        if isinstance(part, Run):
+        if isinstance(part, MessageRun):
             each = zip(part.subjects, part.acks.tolist(), part.payloads, strict=True)
             assert all(subject.startswith(BEFORE) for subject in part.subjects)
             seen += [
@@ -152,7 +152,7 @@ def test_a_run_stays_together() -> None:
         for n in range(200)
     )
     (run,) = asyncio.run(parse()).messages
-    assert isinstance(run, Run)
+    assert isinstance(run, MessageRun)
     assert run.payloads == [payload] * 199
     assert run.acks.tolist() == [[n, n, 7, 0] for n in range(199)]
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,9 +60,9 @@ def by_scheme(folder: Path, certificates: Certificates) -> Iterator[dict[str, st
 def test_wrong_scheme(tmp_path: Path, certificates: Certificates) -> None:
     """A URL of one kind to a listener of another one is told as such, and what to write instead."""
     ca = certificates.path("ca.pem")
-    no_greeting = "does not greet as NATS does. It may be a websocket listener: ws:// or wss:// in 'url'"
-    no_tls = "speaks no TLS at this port. Check scheme and port in 'url'"
-    no_websocket = "speaks NATS, but no websocket, at this port. Use nats:// or tls:// in 'url'"
+    no_info = "does not send INFO as a NATS server does. It may be a websocket listener: use ws:// or wss://"
+    no_tls = "does not speak TLS on this port. Check the scheme and port in 'url'"
+    no_websocket = "speaks NATS without websocket on this port. Use nats:// or tls:// in 'url'"
     with by_scheme(tmp_path, certificates) as ports:
         for scheme, port, kind, said in (
             ("tls", "tcp", TlsFailed, "does not offer it. No login was sent. Use nats:// in 'url'"),
@@ -70,28 +71,42 @@ def test_wrong_scheme(tmp_path: Path, certificates: Certificates) -> None:
             ("wss", "tcp", TlsFailed, no_tls),
             ("wss", "ws", TlsFailed, no_tls),
             ("ws", "wss", ServerUnreachable, "does not open a websocket: HTTP status 400"),
-            ("nats", "ws", ServerUnreachable, no_greeting),
-            ("nats", "wss", ServerUnreachable, no_greeting),
-            ("tls", "tls first", ServerUnreachable, "it may begin with TLS: set 'tls_handshake_first'"),
-            ("nats", "tls first", ServerUnreachable, "it may begin with TLS: set 'tls_handshake_first'"),
+            ("nats", "ws", ServerUnreachable, no_info),
+            ("nats", "wss", ServerUnreachable, no_info),
+            (
+                "tls",
+                "tls first",
+                ServerUnreachable,
+                "it may start with a TLS handshake: set 'tls_handshake_first'",
+            ),
+            (
+                "nats",
+                "tls first",
+                ServerUnreachable,
+                "it may start with a TLS handshake: set 'tls_handshake_first'",
+            ),
         ):
             error = told(url=f"{scheme}://{ports[port]}", tls_ca=ca)
             assert said in str(error), (scheme, port)
             assert type(error) is kind, (scheme, port)
         for port in ("tcp", "tls"):
             error = told(url=f"tls://{ports[port]}", tls_ca=ca, tls_handshake_first=True)
-            assert re.search("not begin with TLS[.:] [Ll]eave out 'tls_handshake_first'", str(error))
+            assert re.search("not start with a TLS handshake[.:] [Rr]emove 'tls_handshake_first'", str(error))
 
 
 @pytest.mark.parametrize(
     ("certificate", "ca", "said"),
     [
-        ("expired", "ca.pem", r"has expired, by this machine's clock \(20.*UTC\).*this clock is wrong"),
-        ("not-yet", "ca.pem", r"is not valid yet, by this machine's clock \(20.*One of the clocks is wrong"),
-        ("elsewhere", "ca.pem", r"is for another name: .*write it into 'tls_hostname'"),
-        ("server", "", r"the CA that signed it is not known here .*Check 'tls_ca'"),
-        ("server", "other.pem", r"the CA that signed it is not among those in 'tls_ca' \(.*other.pem'\)"),
-        ("server", "ca.key", r"tls_ca: the file '.*ca.key' holds no certificates in PEM"),
+        (
+            "expired",
+            "ca.pem",
+            r"has expired by this machine's clock \(20.*UTC\).*this machine's clock is wrong",
+        ),
+        ("not-yet", "ca.pem", r"is not valid yet by this machine's clock \(20.*One clock is wrong"),
+        ("elsewhere", "ca.pem", r"is for another host name: .*set 'tls_hostname'"),
+        ("server", "", r"the CA that signed it is not known to this machine .*Set 'tls_ca'"),
+        ("server", "other.pem", r"the CA that signed it is not in 'tls_ca' \(.*other.pem'\)"),
+        ("server", "ca.key", r"tls_ca: the file '.*ca.key' does not contain valid PEM certificates"),
     ],
 )
 @pytest.mark.parametrize("scheme", ["tls", "wss"])
@@ -113,24 +128,24 @@ def test_certificate_of_the_server(
 def test_missing_ca_file(tmp_path: Path) -> None:
     """A CA file that is not there is named before anything is sent; also when it goes later."""
     ca = tmp_path / "ca.pem"
-    with pytest.raises(SettingsError, match=r"'tls_ca' names '.*ca.pem', and there is no such file"):
+    with pytest.raises(SettingsError, match=r"tls_ca: there is no file '.*ca.pem'"):
         Settings(tls_ca=str(ca))
     ca.write_text("soon gone")
     settings = Settings(tls_ca=str(ca))
     ca.unlink()
-    with pytest.raises(SettingsError, match=r"'tls_ca' names '.*ca.pem', and there is no such file"):
+    with pytest.raises(SettingsError, match=r"tls_ca: there is no file '.*ca.pem'"):
         settings.ssl_context()
 
 
 @pytest.mark.parametrize(
     ("certificate", "key", "said"),
     [
-        ("", "", "asks for a client certificate, and none is set. Name one in 'tls_cert'"),
-        ("foreign", "foreign", "does not know the CA that signed our client certificate ('tls_cert', "),
-        ("expired", "expired", "has expired, or is not valid yet. Renew it"),
+        ("", "", "requires a client certificate, but none is set. Set 'tls_cert'"),
+        ("foreign", "foreign", "does not trust the CA that signed our client certificate ('tls_cert', "),
+        ("expired", "expired", "has expired or is not valid yet. Renew it"),
         ("not-yet", "not-yet", "one of the clocks is wrong"),
-        ("client", "server", "does not fit the certificate in"),
-        ("client", "", "holds no certificate and its key. Name the key in 'tls_key'"),
+        ("client", "server", "does not match the certificate in"),
+        ("client", "", "does not contain a certificate and its key. Set 'tls_key'"),
     ],
 )
 @pytest.mark.parametrize("scheme", ["nats", "wss"])
@@ -157,7 +172,7 @@ def test_login_by_certificate_is_refused(tmp_path: Path, certificates: Certifica
         cert, key = certificates.path("client.pem"), certificates.path("client.key")
         error = told(url=server.url, tls_ca=certificates.path("ca.pem"), tls_cert=cert, tls_key=key)
         assert isinstance(error, LoginRefused)
-        assert "(setting: tls_cert): no user there has a name of this certificate" in str(error)
+        assert "(setting: tls_cert): the server has no user for this certificate" in str(error)
 
 
 @pytest.fixture
@@ -173,12 +188,14 @@ def test_jwt_out_of_its_time(tmp_path: Path, login: Login) -> None:
         error = told(url=server.url, credentials=str(login.write(now - HOUR)))
         assert isinstance(error, LoginRefused)
         assert re.search(
-            r"has expired \(setting: credentials\): its JWT ended 20.* UTC, and this machine's clock says 20",
+            r"has expired \(setting: credentials\): its user JWT expired at 20.* UTC, and this machine's",
             str(error),
         )
         later = login.write(now + 3 * HOUR, begins=now + 2 * HOUR)
         error = told(url=server.url, credentials=str(later))
-        assert re.search(r"is not valid yet \(setting: credentials\): its JWT begins 20", str(error))
+        assert re.search(
+            r"is not valid yet \(setting: credentials\): its user JWT is valid from 20", str(error)
+        )
         jwt, nkey = later.read_text().splitlines()[1], login.user.seed
         error = told(url=server.url, jwt=jwt, nkey=nkey)
         assert "is not valid yet (setting: jwt)" in str(error)
@@ -196,7 +213,7 @@ def test_our_clock_is_off(tmp_path: Path, login: Login, monkeypatch: pytest.Monk
         monkeypatch.setattr("time.time", lambda: now - 2 * HOUR)
         error = str(told(url=server.url, credentials=str(bad)))
         assert "by this machine's clock" in error
-        assert "or have ended by the server's clock" in error
+        assert "or be expired by the server's clock" in error
 
 
 def test_revoked(tmp_path: Path, login: Login) -> None:
@@ -229,12 +246,12 @@ def test_connection_limits(tmp_path: Path, login: Login) -> None:
         Client(Settings(url=server.url)) as first,
     ):
         until(lambda: first.state.status == "connected")
-        assert "takes no more connections: it is at its limit" in str(told(url=server.url))
+        assert "accepts no more connections: it has reached its limit" in str(told(url=server.url))
     with running_server(tmp_path / "b", login.config_with(conn=1)) as server:
         settings = Settings(url=server.url, credentials=str(login.write(None)))
         with Client(settings) as second:
             with Client(settings) as first:
-                until(lambda: "no more connections of this account" in f"{first.state} {second.state}")
+                until(lambda: "no more connections from this account" in f"{first.state} {second.state}")
                 assert sorted([first.state.status, second.state.status]) == ["connected", "connecting"]
                 waiting = first if first.state.status == "connecting" else second
                 if waiting is first:
@@ -248,11 +265,14 @@ def test_connection_limits(tmp_path: Path, login: Login) -> None:
     ("settings", "said"),
     [
         ({}, "JetStream is not enabled for this account (error code 10039)"),
-        ({"domain": "nope"}, "no JetStream domain 'nope' is within reach. Check 'domain'"),
-        ({"api_prefix": "no.api"}, "this account imports no JetStream API as 'no.api'. Check 'api_prefix'"),
+        ({"domain": "nope"}, "the JetStream domain 'nope' cannot be reached. Check 'domain'"),
+        (
+            {"api_prefix": "no.api"},
+            "this account does not import a JetStream API at 'no.api'. Check 'api_prefix'",
+        ),
     ],
 )
-def test_no_jetstream(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+def test_no_jetstream(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
     """An account without JetStream, a domain or a prefix that is not there: told by feeds and by lists."""
     accounts = "accounts { A { users: [ { user: me, password: x } ] }, B { jetstream: enabled } }"
     with (
@@ -276,8 +296,8 @@ def test_wrong_inbox_prefix(tmp_path: Path) -> None:
         Client(Settings(url=server.url, user="me", password="x")) as client,
     ):
         feed = client.feed("S")
-        until(lambda: "does not permit to subscribe to '_INBOX.>'" in str(feed.health.why))
-        assert "set 'inbox_prefix' to where the login permits inboxes" in str(feed.health.why)
+        until(lambda: "is not permitted to subscribe to '_INBOX.>'" in str(feed.health.why))
+        assert "set 'inbox_prefix' to a prefix that the login permits" in str(feed.health.why)
     accounts = """accounts {
         DATA { jetstream: enabled, users: [ { user: data, password: x } ]
           exports: [ { service: "$JS.API.>", response_type: stream }, { stream: "_INBOX_app.>" } ] }
@@ -290,12 +310,12 @@ def test_wrong_inbox_prefix(tmp_path: Path) -> None:
         server.publish("s.a", b"{}")
         with Client(Settings(url=url, user="app", password="x", api_prefix="data.api")) as client:
             feed = client.feed("S", look_back="PT1H")
-            until(lambda: "nothing of it arrives at '_INBOX.>'" in str(feed.health.why))
+            until(lambda: "none of its messages arrive at '_INBOX.>'" in str(feed.health.why))
             phases = set()
             end = time.monotonic() + 5
             until(lambda: phases.add(feed.health.phase) or time.monotonic() > end)
             assert phases == {"reconnecting"}
-            assert "'inbox_prefix' must be below" in str(feed.health.why)
+            assert "set 'inbox_prefix' to a prefix that this account imports" in str(feed.health.why)
         app = Settings(url=url, user="app", password="x", api_prefix="data.api", inbox_prefix="_INBOX_app")
         with Client(app) as client:
             feed = client.feed("S", look_back="PT1H")
@@ -317,11 +337,11 @@ def test_comes_back_when_mended(tmp_path: Path, certificates: Certificates) -> N
         with Client(settings) as client:
             until(lambda: "'tls_ca'" in str(client.state.error))
             put("ca.pem", ca)
-            until(lambda: "this clock is wrong" in str(client.state.error))
+            until(lambda: "this machine's clock is wrong" in str(client.state.error))
             server.configure(certificates.tls("server", "verify: true"))
             until(lambda: "our client certificate" in str(client.state.error))
             put("client.pem", cert)
-            until(lambda: "does not fit" in str(client.state.error))
+            until(lambda: "does not match" in str(client.state.error))
             put("client.key", key)
             until(lambda: client.state.status == "connected")
             assert client.state.error is None

@@ -26,7 +26,7 @@ def test_what_is_asked_for_stays() -> None:
     """Of more than are kept, the one that nobody has asked for the longest goes."""
     readings = Readings()
     for key in range(MOST):
-        readings.once(key, None, lambda key=key: key)
+        readings.once(key, None, lambda: key)
     readings.once(0, None, lambda: -1)
     readings.once("one more", None, lambda: -1)
     assert readings.once(0, None, lambda: -1) == 0

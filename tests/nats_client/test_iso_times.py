@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nats_client.table.iso_times import MISSING, STAMP, read_stamps, stamp_texts
+from nats_client.table.iso_times import ISO_TIME, MISSING, iso_texts, parse_iso_times
 from nats_client.table.values import Batch
 from nats_client.table.window import Window
 
@@ -27,12 +27,12 @@ def stamps(draw: st.DrawFn) -> str:
 @given(st.lists(stamps(), min_size=1, max_size=20))
 def test_written_again_letter_by_letter(texts: list[str]) -> None:
     """What is read as a time is that time, and gives the text that it came from."""
-    found = read_stamps(texts)
+    found = parse_iso_times(texts)
     if found is None:  # two forms of one length
         lengths = [len(text) for text in texts]
         assert len(set(lengths)) < len({(text[10], len(text), text[-1]) for text in texts})
         return
-    assert stamp_texts(found) == texts
+    assert iso_texts(found) == texts
     assert found["ns"].tolist() == [pd.Timestamp(text).value for text in texts]
 
 
@@ -65,8 +65,8 @@ NO_TIMES = [
 @pytest.mark.parametrize("text", NO_TIMES)
 def test_what_is_no_such_time_is_left_alone(text: str) -> None:
     """Neither by itself nor among others."""
-    assert read_stamps([text]) is None
-    assert read_stamps(["2026-11-25T20:19:27Z", text]) is None
+    assert parse_iso_times([text]) is None
+    assert parse_iso_times(["2026-11-25T20:19:27Z", text]) is None
 
 
 def batch(first: int, values: object) -> Batch:
@@ -77,7 +77,7 @@ def batch(first: int, values: object) -> Batch:
 
 def at(*texts: str) -> np.ndarray:
     """Texts as they come from the decoder."""
-    found = read_stamps(texts)
+    found = parse_iso_times(texts)
     assert found is not None
     return found
 
@@ -98,7 +98,7 @@ def test_a_column_of_times() -> None:
     assert column.iloc[:2].tolist() == [pd.Timestamp(EARLY), pd.Timestamp(LATE)]
     assert pd.isna(column.iloc[2])
     assert snapshot.latest("at")["s"] == pd.Timestamp(LATE)
-    assert STAMP.itemsize == 9
+    assert ISO_TIME.itemsize == 9
 
 
 @pytest.mark.parametrize(
@@ -147,5 +147,5 @@ def test_survives_growth_and_removal() -> None:
         window.append(batch(start + 1, at(*texts[start : start + 500])))
     window.remove(np.array([2, 4000]))
     kept = [text for i, text in enumerate(texts) if i not in (1, 3999)]
-    assert stamp_texts(window.snapshot().stamps("at")) == kept
-    assert stamp_texts(np.array([MISSING])) == [None]
+    assert iso_texts(window.snapshot().iso_times("at")) == kept
+    assert iso_texts(np.array([MISSING])) == [None]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nats_client import Client, Feed
+from nats_client import Client, Feed, NamedFeed
 from nats_client.feeds.removals import lives
 from tests.jetstream import api, messages, publish, stream
 from tests.nats import NatsServer, numbered
@@ -15,16 +15,18 @@ from tests.waiting import until
 def opened(client: Client, name: str, subject: str | None = None) -> Feed:
     """A feed that has caught up."""
     feed = client.feed(name, subject, look_back="PT1H")
+    assert isinstance(feed, Feed)
     assert feed.wait(30)
     return feed
 
 
-def sequences(feed: Feed) -> list[int]:
+def sequences(feed: Feed | NamedFeed) -> list[int]:
     """The stream sequences of the feed's rows."""
-    return feed.snapshot().seq.tolist()
+    found: list[int] = feed.snapshot().seq.tolist()
+    return found
 
 
-def removed(feed: Feed) -> int:
+def removed(feed: Feed | NamedFeed) -> int:
     """Messages that the feed's gaps count."""
     return sum(gap.count or 0 for gap in feed.health.gaps)
 
@@ -32,17 +34,17 @@ def removed(feed: Feed) -> int:
 def looked(feed: Feed) -> None:
     """Wait until the stream has been looked at anew, twice, so that what is said of it is of now."""
     seen = []
-    audit = feed._audit
-    assert audit is not None
-    find = audit._tell_holes
+    stream_check = feed._stream_check
+    assert stream_check is not None
+    find = stream_check._report_holes
 
     def noted() -> None:
         seen.append(feed.now())
         find()
 
-    audit._tell_holes = noted  # type: ignore[method-assign]
+    stream_check._report_holes = noted  # type: ignore[method-assign]
     until(lambda: len(seen) > 1)
-    audit._tell_holes = find  # type: ignore[method-assign]
+    stream_check._report_holes = find  # type: ignore[method-assign]
 
 
 def test_time_to_live(server: NatsServer, client: Client) -> None:
@@ -62,9 +64,10 @@ def test_time_to_live(server: NatsServer, client: Client) -> None:
     until(lambda: messages(server, "T") == 5)
     both(5)
     late = client.feed("T", "t.>", look_back="PT1H")
+    assert isinstance(late, Feed)
     until(lambda: messages(server, "T") == 10)
     for feed in (early, late):
-        until(lambda feed=feed: sequences(feed) == list(range(1, 20, 2)))
+        until(lambda: sequences(feed) == list(range(1, 20, 2)))
     until(lambda: sequences(part) == [])
     for feed in (early, late, part):
         looked(feed)
@@ -98,6 +101,7 @@ def test_older_rows_end_too(server: NatsServer, client: Client) -> None:
     time.sleep(2.2)
     publish(server, "t.keep", *numbered(1, 10))
     feed = client.feed("T", look_back="PT2S")
+    assert isinstance(feed, Feed)
     assert feed.wait(30)
     assert sequences(feed) == [11]
     client.feed("T", look_back="PT1H")
@@ -105,8 +109,7 @@ def test_older_rows_end_too(server: NatsServer, client: Client) -> None:
     until(lambda: sequences(feed) == [11])
     looked(feed)
     assert not feed.health.gaps
-    assert feed._audit is not None
-    until(lambda: not feed._audit.ends)
+    until(lambda: feed._stream_check and not feed._stream_check.ends)
 
 
 def test_deleted_before_its_time(server: NatsServer, client: Client) -> None:
@@ -172,7 +175,7 @@ def test_roll_up(server: NatsServer, client: Client) -> None:
     assert sequences(other) == [4, 5, 6]
     publish(server, "r.b", *numbered(1), Nats_Rollup="all")
     for each in (feed, other):
-        until(lambda each=each: sequences(each) == [7])
+        until(lambda: sequences(each) == [7])
         looked(each)
         assert not each.health.gaps
         assert each.health.begins is None

@@ -88,7 +88,7 @@ class Hands:
         script that is just over, or any other that ends by itself, is not in each look."""
         looks = []
         for _ in range(10):
-            looks.append(self._process.num_threads())
+            looks.append(int(self._process.num_threads()))
             await asyncio.sleep(0.2)
         return min(looks) - sum(name.startswith(SETTINGS) for name in names)
 
@@ -113,7 +113,7 @@ class Hands:
         }
 
 
-def test_clean_hands(tmp_path: Path) -> None:
+def test_nothing_leaks(tmp_path: Path) -> None:
     """Threads, tasks, consumers, subscriptions and open files are what they were; memory is flat."""
     (tmp_path / "pages").mkdir()
     monitor = free_port()

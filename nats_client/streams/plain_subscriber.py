@@ -98,7 +98,7 @@ class Subscriber:
                 await asyncio.sleep(RETRY_AFTER / 4)
             except Exception as error:
                 # A bug of ours must be visible and retried; it must not leave a feed that stands still.
-                _log.exception("reading %s", self._subject)
+                _log.exception("Reading %s failed.", self._subject)
                 self._enter("stopped", LookbackError(f"Reading {self._subject!r} failed: {error!r}."))
                 await asyncio.sleep(RETRY_AFTER)
 

@@ -1,0 +1,390 @@
+"""The tab's own websocket on the whole app: who gets in, what it costs, and when a page runs again."""
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute, expect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from components.push.channel import (
+    AHEAD,
+    MOST_BYTES,
+    MOST_MESSAGES,
+    NO_TICKET,
+    NOT_UNDERSTOOD,
+    REPLACED,
+)
+from tests.nats import NatsServer, running_server
+from tests.publisher import Publisher
+from tests.running import App, app
+from tests.stage import Stage
+from tests.waiting import until
+
+CHEAP = '''"""Cheap."""
+from components import line_chart, live
+
+rows = live("S", "s.>", look_back="PT1M")
+line_chart(rows, y="n", color="_subject")
+'''
+CODE = '''"""Code."""
+import streamlit as st
+
+from components import line_chart, live
+
+rows = live("S", "s.>", look_back="PT1M")
+line_chart(rows, y="n", color="_subject")
+st.metric("Rows", len(rows))
+'''
+LATER = '''"""Later."""
+import streamlit as st
+
+from components import line_chart, live
+
+rows = live("S", "later.>", look_back="PT1M")
+if rows:
+    st.write("columns " + " ".join(sorted(rows.columns)))
+line_chart(rows, y="n")
+'''
+PAGES = {"cheap": CHEAP, "code": CODE, "later": LATER}
+CHANNEL = """import(performance.getEntriesByType("resource").map(entry => entry.name)
+  .find(name => name.includes("/lookback/channel.js"))).then(module => module.channel())"""
+CHART = "document.querySelector('.js-plotly-plot')?.parentElement.lookback"
+CLOCK = "iframe[title*=autorefresh]"
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A server with a stream to which somebody publishes ten messages a second."""
+    with running_server(tmp_path_factory.mktemp("nats")) as server:
+        server.add_stream("S", ["s.>", "later.>"])
+        yield server
+
+
+@pytest.fixture(scope="module")
+def running(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app with the pages above."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "pages").mkdir()
+    for name, source in PAGES.items():
+        (folder / "pages" / f"{name}.py").write_text(source)
+    env = {"NATS_URL": nats.url, "LOOKBACK_PAGES": str(folder / "pages")}
+    with app(folder, **env) as running:
+        yield running
+
+
+@pytest.fixture
+def published(nats: NatsServer) -> Iterator[None]:
+    """Ten messages a second while the test runs."""
+    with Publisher([nats.url], "s.a", rate=10):
+        yield
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser with its own tabs."""
+    context = browser.new_context(viewport={"width": 1100, "height": 800})
+    yield context
+    context.close()
+
+
+class Sockets:
+    """What goes over the websockets of a tab."""
+
+    def __init__(self, tab: Page) -> None:
+        self.received: dict[str, int] = {"push": 0, "stream": 0}
+        self.asked = 0
+        """Reruns that the browser asked for."""
+        tab.on("websocket", self._open)
+
+    def _open(self, socket: Any) -> None:
+        name = socket.url.rpartition("/")[2]
+
+        def count(_: object) -> None:
+            self.received[name] += 1
+
+        def ask(_: object) -> None:
+            self.asked += name == "stream"
+
+        socket.on("framereceived", count)
+        socket.on("framesent", ask)
+
+
+def opened(context: BrowserContext, url: str) -> tuple[Page, Sockets]:
+    """A tab that shows a chart over its own websocket."""
+    tab = context.new_page()
+    sockets = Sockets(tab)
+    tab.goto(url)
+    until(lambda: tab.evaluate(f"Boolean({CHART}?.drawn) && {CHART}.frame > 0"))
+    return tab, sockets
+
+
+def ticket(tab: Page) -> str:
+    """The ticket of a tab."""
+    found: str = tab.evaluate(f"{CHANNEL}.then(channel => channel.ticket)")
+    return found
+
+
+def socket(running: App, **more: Any) -> ClientConnection:
+    """A websocket of our own."""
+    url = running.url.replace("http", "ws", 1) + "/lookback/push"
+    options: dict[str, Any] = {"origin": running.url, "max_size": None, **more}
+    found: ClientConnection = connect(url, **options)
+    return found
+
+
+def code_of_end(ours: ClientConnection, seconds: float = 20) -> int | None:
+    """The code with which the server ends it."""
+    try:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            ours.recv(seconds)
+    except ConnectionClosed as closed:
+        return closed.rcvd.code if closed.rcvd else None
+    raise AssertionError("it was not ended")
+
+
+@pytest.mark.usefixtures("published")
+def test_a_page_of_live_elements_does_not_run_again(running: App, context: BrowserContext) -> None:
+    """Its chart grows and its line counts, and nothing goes over Streamlit's websocket. A page whose code
+    takes rows runs each second, in another tab of the same browser."""
+    tab, sockets = opened(context, f"{running.url}/cheap")
+    code, others = opened(context, f"{running.url}/code")
+    assert tab.locator(CLOCK).count() == 0
+    code.locator(CLOCK).wait_for(state="attached")
+    tab.wait_for_timeout(2000)
+    frame = int(tab.evaluate(f"{CHART}.frame"))
+    asked, received, others_asked = sockets.asked, sockets.received["stream"], others.asked
+    until(lambda: int(tab.evaluate(f"{CHART}.frame")) > frame + 30)
+    assert (sockets.asked, sockets.received["stream"]) == (asked, received)
+    code.evaluate("0")
+    assert others.asked > others_asked
+    shown = code.get_by_test_id("stMetricValue").inner_text()
+    until(lambda: code.get_by_test_id("stMetricValue").inner_text() != shown)
+
+
+def test_first_rows_and_a_new_column_make_it_run(
+    running: App, nats: NatsServer, context: BrowserContext
+) -> None:
+    """A page of live elements runs again when the first rows come, and when there is another column: for each
+    viewer who looks."""
+    tabs = [context.new_page() for _ in range(2)]
+    for tab in tabs:
+        tab.goto(f"{running.url}/later")
+        tab.get_by_text("No messages in the last").wait_for()
+    nats.publish("later.a", b'{"n": 1}')
+    for tab in tabs:
+        tab.get_by_text("columns _subject n").wait_for()
+        tab.wait_for_function(f"{CHART}?.series?.length === 1")
+    nats.publish("later.a", b'{"n": 2, "another": 3}')
+    for tab in tabs:
+        tab.get_by_text("columns _subject another n").wait_for()
+        assert tab.locator(CLOCK).count() == 0
+
+
+@pytest.mark.usefixtures("published")
+def test_the_viewer_chooses_the_pace(running: App, context: BrowserContext) -> None:
+    """At 2 s a frame comes every other second, with all that is new; paused, none; each tab has its own
+    choice, and a link carries it."""
+    tab, sockets = opened(context, f"{running.url}/cheap?refresh=2+s")
+    live, others = opened(context, f"{running.url}/cheap")
+    tab.wait_for_timeout(1000)
+    before, others_before = sockets.received["push"], others.received["push"]
+    tab.wait_for_timeout(10_000)
+    live.evaluate("0")
+    came, others_came = sockets.received["push"] - before, others.received["push"] - others_before
+    assert 2 <= came <= 12  # of charts and the line
+    assert others_came > 3 * came
+    tab.get_by_test_id("stSidebar").get_by_text("Paused").click()
+    expect(tab.locator(".lb-word")).to_have_text("Paused")
+    end = float(tab.evaluate(f"{CHART}.now"))
+    tab.wait_for_timeout(3000)
+    assert tab.evaluate(f"{CHART}.now") == end
+    assert "refresh=Paused" in tab.evaluate("location.search")
+    tab.get_by_test_id("stSidebar").get_by_text("Live", exact=True).click()
+    expect(tab.locator(".lb-word")).to_have_text("Live")
+    until(lambda: float(tab.evaluate(f"{CHART}.now")) > end)
+
+
+@pytest.mark.usefixtures("published")
+def test_a_proxy_that_blocks_it(running: App, context: BrowserContext) -> None:
+    """Where only Streamlit's websocket gets through, charts come with the refresh and the page says so; once
+    the other gets through, they come over it."""
+    tab = context.new_page()
+    blocked = True
+
+    def route(browser: WebSocketRoute) -> None:
+        if blocked:
+            browser.close(code=1011)
+        else:
+            browser.connect_to_server()
+
+    tab.route_web_socket(re.compile("/lookback/push$"), route)
+    tab.goto(f"{running.url}/cheap")
+    expect(tab.locator(".lb-status")).to_contain_text("charts come with the refresh", timeout=60_000)
+    until(lambda: tab.evaluate(f"Boolean({CHART}?.drawn)"))
+    now = float(tab.evaluate(f"{CHART}.now"))
+    until(lambda: float(tab.evaluate(f"{CHART}.now")) > now + 2000)
+    tab.get_by_role("button", name="1 warning").click()
+    tab.get_by_text("Live updates do not reach this browser").wait_for()
+    blocked = False
+    expect(tab.locator(".lb-status")).not_to_contain_text("charts come", timeout=60_000)
+    until(lambda: tab.evaluate(f"{CHART}.frame > 0"))
+
+
+def test_strangers(running: App, context: BrowserContext) -> None:
+    """Without a ticket, with one that nobody has, or from another site nobody gets in."""
+    opened(context, f"{running.url}/cheap")
+    openings: list[dict[str, object]] = [{"ticket": "x" * 24, "shown": {}}, {"ticket": None}, {"shown": {}}]
+    for opening in openings:
+        with socket(running) as ours:
+            ours.send(json.dumps(opening))
+            assert code_of_end(ours) == NO_TICKET
+    with pytest.raises(InvalidStatus) as refused, socket(running, origin="https://evil.example"):
+        pass
+    assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 5000,
+        '{"show": "1"}x',
+        '{"show": -1}',
+        '{"show": 1.5}',
+        '{"show": true}',
+        '{"show": {}}',
+        '{"hide": null}',
+        '{"got": "many"}',
+        '{"got": 1, "pace": -5}',
+        '{"lost": null}',
+        '{"to": [], "said": {}}',
+        '{"show": 1, "at": "x"}',
+        json.dumps({"to": 1, "said": {"range": "x" * MOST_BYTES}}),
+    ],
+)
+@pytest.mark.usefixtures("published")
+def test_what_is_not_understood_ends_it(running: App, context: BrowserContext, said: str) -> None:
+    """Whatever none of our pages says ends that connection, also as the first message. Others go on."""
+    tab, _ = opened(context, f"{running.url}/cheap")
+    with socket(running) as ours:
+        ours.send(said)
+        assert code_of_end(ours) in (NOT_UNDERSTOOD, NO_TICKET)
+    other, _ = opened(context, f"{running.url}/cheap")
+    with socket(running) as ours:
+        ours.send(json.dumps({"ticket": ticket(other), "shown": {}}))
+        assert "next" in json.loads(ours.recv())
+        ours.send(said)
+        assert code_of_end(ours) == NOT_UNDERSTOOD
+    frame = int(tab.evaluate(f"{CHART}.frame"))
+    until(lambda: int(tab.evaluate(f"{CHART}.frame")) > frame)
+    assert "Traceback" not in running.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "range", [["a", "b"], [1], [float("nan"), 5], [1e308, 1e309], {}, [[], []], "x", [5, 1]]
+)
+@pytest.mark.usefixtures("published")
+def test_a_range_that_is_none(running: App, context: BrowserContext, range: object) -> None:  # noqa: A002
+    """What a browser says of its zoom is no zoom if it is none; the chart goes on."""
+    tab, _ = opened(context, f"{running.url}/cheap")
+    number = tab.evaluate(f"{CHART}.plugged")
+    tab.evaluate(f"([range]) => {CHANNEL}.then(channel => channel.say({number}, {{range}}))", [range])
+    frame = int(tab.evaluate(f"{CHART}.frame"))
+    until(lambda: int(tab.evaluate(f"{CHART}.frame")) > frame + 3)
+    assert tab.evaluate(f"{CHART}.fine") is None
+    assert "stands still" not in running.log.read_text()
+
+
+def test_a_flood_ends_it(running: App, context: BrowserContext) -> None:
+    """Somebody who talks without end is not listened to for long."""
+    tab, _ = opened(context, f"{running.url}/cheap")
+    with socket(running) as ours:
+        ours.send(json.dumps({"ticket": ticket(tab), "shown": {}}))
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(100 * MOST_MESSAGES):
+                ours.send('{"got": 0}')
+        assert code_of_end(ours) == NOT_UNDERSTOOD
+
+
+@pytest.mark.usefixtures("published")
+def test_one_ticket_one_socket(running: App, context: BrowserContext) -> None:
+    """A second websocket with the same ticket ends the first."""
+    tab, _ = opened(context, f"{running.url}/cheap")
+    opening = json.dumps({"ticket": ticket(tab), "shown": {}})
+    with socket(running) as first, socket(running) as second:
+        first.send(opening)
+        assert "next" in json.loads(first.recv())
+        second.send(opening)
+        assert "next" in json.loads(second.recv())
+        assert code_of_end(first) == REPLACED
+
+
+@pytest.mark.usefixtures("published")
+def test_a_reader_that_stalls_has_no_queue(running: App, context: BrowserContext) -> None:
+    """Who reports nothing as drawn gets a bounded number of frames; after a report the next one has all that
+    came in the meantime."""
+    tab, _ = opened(context, f"{running.url}/cheap")
+    number = int(tab.evaluate(f"{CHART}.plugged"))
+    shown = ticket(tab)
+    tab.close()
+    with socket(running) as ours:
+        ours.send(json.dumps({"ticket": shown, "shown": {number: None}}))
+        start = json.loads(ours.recv())["next"]
+        frames: list[bytes] = []
+        while True:
+            try:
+                frames.append(bytes(ours.recv(4, decode=False)))
+            except TimeoutError:
+                break
+        assert AHEAD - 1 <= len(frames) <= AHEAD
+        ours.send(json.dumps({"got": start + len(frames) - 1}))
+        later = bytes(ours.recv(10, decode=False))
+        assert later[0] == (start + len(frames)) & 255
+        assert len(later) > len(frames[-1])  # several cells
+
+
+def test_ticket_of_another_person(stage: Stage) -> None:
+    """A ticket counts only with the cookies of the sign-in whose tab has it."""
+    one, other = stage.person("owner", "operators"), stage.person("thief", "operators")
+    for person in (one, other):
+        person.tab.wait_for_function(f"Boolean({CHART}?.drawn)")
+    stolen = ticket(one.tab)
+    cookies = {
+        person: "; ".join(f"{c['name']}={c['value']}" for c in person.context.cookies())
+        for person in (one, other)
+    }
+    for header in ({}, {"Cookie": cookies[other]}):
+        with socket(stage.app, additional_headers=header) as ours:
+            ours.send(json.dumps({"ticket": stolen, "shown": {}}))
+            assert code_of_end(ours) == NO_TICKET
+    with socket(stage.app, additional_headers={"Cookie": cookies[one]}) as ours:
+        ours.send(json.dumps({"ticket": stolen, "shown": {}}))
+        assert "next" in json.loads(ours.recv())
+
+
+def test_sign_out_ends_it(stage: Stage) -> None:
+    """A sign-out ends the websockets of all tabs of that sign-in at once, and nobody else's."""
+    one, other = stage.person("leaver", "operators"), stage.person("stayer", "operators")
+    for person in (one, other):
+        person.tab.wait_for_function(f"Boolean({CHART}?.drawn)")
+    shown = ticket(one.tab)
+    cookies = "; ".join(f"{c['name']}={c['value']}" for c in one.context.cookies())
+    second = one.open()
+    second.goto(one.url)
+    until(lambda: second.evaluate(f"Boolean({CHART}?.drawn)"))
+    with socket(stage.app, additional_headers={"Cookie": cookies}) as ours:
+        ours.send(json.dumps({"ticket": shown, "shown": {}}))
+        assert "next" in json.loads(ours.recv())
+        second.get_by_role("button", name="Sign out").click()
+        assert code_of_end(ours) == NO_TICKET
+    frame = int(other.tab.evaluate(f"{CHART}.frame"))
+    until(lambda: int(other.tab.evaluate(f"{CHART}.frame")) > frame)
