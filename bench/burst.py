@@ -6,20 +6,20 @@ publishes one burst for each line of input, and answers with the seconds it took
 """
 
 import asyncio
+import itertools
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import nats
+import numpy as np
 
-from bench.measures import Plan, percentile
-from bench.stage import OURS, ROOT, SERIES, end_with_parent, nats_server, sample_at, streamlit, until
-from bench.viewer import Audience
+from bench.measures import Plan, percentile, waits
+from bench.stage import EPOCH, OURS, ROOT, SERIES, clock_at, end_with_parent, nats_server, streamlit
+from bench.viewer import ROUNDED, Audience
 
 RATE = 50_000
 """Messages a second within a burst."""
@@ -33,55 +33,54 @@ COUNT = RATE * SECONDS
 
 
 async def bursts(plan: Plan, _url: str) -> dict[str, list[tuple[float, float]]]:
-    """Sixty sessions look at one stream, at rest and then while bursts come: p95 of a refresh (ms), in both
-    times; and messages a second, as they came into the window and as they were published. A round is a burst;
-    its refreshes are those due until all its rows were on a page."""
+    """Sixty live viewers look at one stream, at rest and then while bursts come: p95 (ms) from publishing to
+    a viewer's socket, in both times; and messages a second, as they came to the viewers and as they were
+    published. A round is a burst."""
     latencies, rates = [], []
-    with tempfile.TemporaryDirectory(prefix="lookback-bench-") as folder:
-        seen = Path(folder) / "seen"
-        pages = {
-            "LOOKBACK_PAGES": str(ROOT / "bench" / "burst_pages"),
-            "LOOKBACK_BUILT_IN": "0",
-            "BENCH_SEEN": str(seen),
-        }
-        async with (
-            nats_server() as url,
-            publisher(url) as publish,
-            streamlit(replace(OURS, environment=pages), url) as app,
-            Audience(app.url, SESSIONS) as audience,
-        ):
-            await publish()  # both must have seen a burst before one counts
-            total = COUNT
-            await arrived(seen, total)
+    pages = {"LOOKBACK_PAGES": str(ROOT / "bench" / "burst_pages"), "LOOKBACK_BUILT_IN": "0"}
+    async with (
+        nats_server() as url,
+        publisher(url) as publish,
+        streamlit(replace(OURS, environment=pages), url) as app,
+    ):
+        await publish()  # there must have been a burst before one counts
+        async with Audience(app.url, SESSIONS) as audience:
             await asyncio.sleep(plan.warm_up)
-            start = time.monotonic()
-            await asyncio.sleep(plan.steady)
-            rest = audience.latencies(start, time.monotonic())
+            rest = await waits(audience, plan.steady)
             for _ in range(plan.rounds):
-                start, total = time.monotonic(), total + COUNT
-                spent = await publish()
-                await arrived(seen, total)
-                end = time.monotonic()
-                await asyncio.sleep(PAUSE)
-                audience.check()
-                during = audience.latencies(start, max(end, start + audience.interval))
+                audience.note()
+                burst = await publish()
+                await arrived(audience, burst.end)
+                during = audience.waits(np.arange(burst.start, burst.end, SLICE).tolist())
+                seen = max(viewer.frames[-1][0] for viewer in audience.viewers if viewer.frames)
                 latencies.append((1000 * percentile(during, 0.95), 1000 * percentile(rest, 0.95)))
-                rates.append((COUNT / (end - start), COUNT / spent))
+                rates.append((COUNT / (seen - burst.start), COUNT / (burst.end - burst.start)))
+                await asyncio.sleep(PAUSE)
     return {"burst_refresh_ms": latencies, "burst_rate": rates}
 
 
-async def arrived(seen: Path, total: int) -> None:
-    """Wait until a page has shown the message `total` of the stream."""
-    await until(
-        lambda: seen.exists() and seen.read_text() == str(total),
-        60,
-        lambda: f"{total:,} messages, not all seen",
-    )
+async def arrived(audience: Audience, last: float) -> None:
+    """Wait until every viewer was sent the message that was published at `last`, in seconds since EPOCH, and
+    stop noting then."""
+    deadline = time.monotonic() + 60
+    while not all(viewer.frames and viewer.frames[-1][1] >= last - ROUNDED for viewer in audience.viewers):
+        audience.check()
+        if time.monotonic() > deadline:
+            raise RuntimeError("the end of a burst has not come for a minute")
+        await asyncio.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Burst:
+    """When its first and its last messages were published, in seconds since EPOCH."""
+
+    start: float
+    end: float
 
 
 @asynccontextmanager
-async def publisher(url: str) -> AsyncIterator[Callable[[], Awaitable[float]]]:
-    """A process that publishes; gives what makes it publish one burst, and tells how long that took."""
+async def publisher(url: str) -> AsyncIterator[Callable[[], Awaitable[Burst]]]:
+    """A process that publishes ten messages a second; gives what makes it publish one burst."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.burst", url),
         cwd=ROOT,
@@ -95,12 +94,12 @@ async def publisher(url: str) -> AsyncIterator[Callable[[], Awaitable[float]]]:
     assert process.stdout
     requests, replies = process.stdin, process.stdout
 
-    async def publish() -> float:
+    async def publish() -> Burst:
         requests.write(b"\n")
-        spent = float(await replies.readline())
-        if spent > 1.1 * SECONDS:
+        burst = Burst(*map(float, (await replies.readline()).split()))
+        if (spent := burst.end - burst.start) > 1.1 * SECONDS:
             raise RuntimeError(f"a burst of {SECONDS} s took {spent:.1f} s: this machine is too busy")
-        return spent
+        return burst
 
     try:
         await replies.readline()
@@ -121,7 +120,7 @@ def slice_of_burst(now: float) -> bytes:
     frames = []
     for ms in range(milliseconds):
         for series in range(SERIES):
-            payload = sample_at(series, now + ms / 1000)
+            payload = clock_at(series, now + ms / 1000, now)
             frames += [b"PUB burst.s%d %d\r\n%s\r\n" % (series, len(payload), payload)] * times
     return b"".join(frames)
 
@@ -135,17 +134,29 @@ async def main() -> None:
     reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
     await reader.readline()
     writer.write(b'CONNECT {"verbose":false,"pedantic":false}\r\n')
+    beside = asyncio.create_task(trickle(writer))
     print(flush=True)
     while await asyncio.to_thread(sys.stdin.readline):
         start = time.monotonic()
+        first = time.time() - EPOCH
         for number in range(round(SECONDS / SLICE)):
             await asyncio.sleep(max(0.0, start + number * SLICE - time.monotonic()))
-            writer.write(slice_of_burst(time.time()))
+            last = time.time()
+            writer.write(slice_of_burst(last))
             await writer.drain()
         writer.write(b"PING\r\n")
         while await reader.readline() != b"PONG\r\n":
             pass
-        print(time.monotonic() - start, flush=True)
+        print(first, last - EPOCH, flush=True)
+    beside.cancel()
+
+
+async def trickle(writer: asyncio.StreamWriter) -> None:
+    """Publish ten messages a second, each series in turn."""
+    for number in itertools.count():
+        payload = clock_at(number % SERIES, time.time())
+        writer.write(b"PUB burst.s%d %d\r\n%s\r\n" % (number % SERIES, len(payload), payload))
+        await asyncio.sleep(1 / SERIES)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import base64
 import json
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ class Chart:
         self.points_whole = 0
         self.changes = 0
         self._numbers: dict[int, int] = {}  # by sender: the last message
+        self._pushed: dict[int, tuple[int, int]] = {}  # by number on the tab's websocket: series and origin
 
     def see(self, element: Element) -> None:
         """Take in an element, if it is a chart."""
@@ -40,8 +43,25 @@ class Chart:
         """Points of the last whole picture."""
         return points_in(self.figure) if self.figure else self.points_whole
 
+    def apply(self, number: int, data: bytes) -> "Pushed":
+        """Take in a message that the tab's websocket brought for the element `number`, as the browser
+        does."""
+        everything = data[0] & EVERYTHING
+        if not everything and number not in self._pushed:
+            raise BrokenChartError(f"the chart {number} was sent a change before anything else")
+        message = read_pushed(data, *((0, 0) if everything else self._pushed[number]))
+        self._pushed[number] = message.series, message.origin
+        if message.whole:
+            self.points_whole = len(message.cells)
+        self.changes += len(message.cells) > 0
+        return message
+
+    def forget(self, number: int) -> None:
+        """The element has left the page."""
+        self._pushed.pop(number, None)
+
     def _receive(self, data: bytes) -> None:
-        """Follow the live chart's messages as static/live_chart.js does."""
+        """Follow the messages that come with the page's elements as static/live_chart.js does."""
         message = read(data)
         if message.builds_on == 0:
             self.points_whole = len(message.cells)
@@ -51,9 +71,14 @@ class Chart:
         self.changes += len(message.cells) > 0
 
 
+Found = dict[tuple[int, int], tuple[float, float]]
+"""Cells: by row and bin, low and high."""
+
+
 @dataclass
 class Message:
-    """A message of the live chart, as components/charts/wire.py describes it."""
+    """A message of the live chart that came with the page's elements, as components/charts/wire.py describes
+    it."""
 
     sender: int
     number: int
@@ -63,61 +88,119 @@ class Message:
     header: dict[str, Any]
     whole: bool
     oldest: int
-    cells: dict[tuple[int, int], tuple[float, float]]
-    """By row and bin: low and high."""
+    cells: Found
     fine: "Message | None" = None
     """The same of the zoomed range: `oldest` is its first bin."""
 
 
-def read(data: bytes) -> Message:
-    """Take a message apart."""
-    flags, at = data[0], 1
+@dataclass(frozen=True)
+class Pushed:
+    """A message of the live chart that came over the tab's websocket."""
 
-    def number() -> int:
-        nonlocal at
+    header: dict[str, Any]
+    whole: bool
+    series: int
+    """Series that the browser knows afterwards."""
+    origin: int
+    cells: Found
+    newest: float
+    """The greatest value in it."""
+
+
+def read(data: bytes) -> Message:
+    """Take a message that came with the page's elements apart."""
+    reader = _Reader(data)
+    flags = reader.byte()
+    sender, count, back, now = (reader.number() for _ in range(4))
+    header = reader.header() if flags & HEADER else {}
+    message = Message(sender, count, count - back, now, header, *reader.cells())
+    if flags & FINER:
+        message.fine = Message(sender, count, count - back, now, header, *reader.cells(bounded=True))
+    reader.end()
+    return message
+
+
+@lru_cache(maxsize=512)
+def read_pushed(data: bytes, series: int, origin: int) -> Pushed:
+    """Take a message of the tab's websocket apart, for a browser that knows that many series and this origin.
+    Kept, because many viewers are sent the same bytes."""
+    reader = _Reader(data)
+    flags = reader.byte()
+    header = reader.header() if flags & HEADER else {}
+    names = [index + 1 for index, _ in header.get("names", [])]
+    origin = header.get("origin", origin)
+    whole, _, cells = reader.cells(known=max([series, *names]), origin=origin)
+    if flags & FINER:
+        reader.cells(bounded=True)
+    reader.end()
+    known = max([0 if whole else series, *names])
+    return Pushed(
+        header, whole, known, origin, cells, max((high for _, high in cells.values()), default=-inf)
+    )
+
+
+HEADER, FINER, EVERYTHING = 1, 2, 4
+"""Flags of a message."""
+
+
+class _Reader:
+    """Takes bytes from the front of a message."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def byte(self) -> int:
+        self._at += 1
+        return self._data[self._at - 1]
+
+    def number(self) -> int:
         found = shift = 0
         while True:
-            byte = data[at]
+            byte = self.byte()
             found |= (byte & 127) << shift
-            at, shift = at + 1, shift + 7
+            shift += 7
             if byte < 128:
                 return found
 
-    def cells(*, bounded: bool) -> tuple[bool, int, dict[tuple[int, int], tuple[float, float]]]:
-        nonlocal at
-        kind = data[at]
-        at += 1
-        oldest = number()
-        if bounded:
-            number()  # one past the last
-        key, series, count, based = (oldest + number(), number(), number(), number())
+    def header(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._bytes(self.number()))
+        return found
+
+    def end(self) -> None:
+        if self._at != len(self._data):
+            raise BrokenChartError(f"{len(self._data) - self._at} bytes too many")
+
+    def cells(self, *, bounded: bool = False, known: int = 0, origin: int = 0) -> tuple[bool, int, Found]:
+        """Whether all cells follow, the oldest bin that counts (0 in the short form), and the cells. `known`
+        and `origin`: what the short form leaves out."""
+        kind = self.byte()
+        if kind & 64:
+            oldest, zigzag = 0, self.number()
+            key = origin + (-(zigzag + 1) // 2 if zigzag % 2 else zigzag // 2)
+            series, count = known, self.number()
+            based = self.number() if kind & 4 else 0
+        else:
+            oldest = self.number()
+            if bounded:
+                self.number()  # one past the last
+            key, series, count, based = oldest + self.number(), self.number(), self.number(), self.number()
         bases = {}
         for _ in range(based):
-            row = number()
-            (bases[row],) = struct.unpack_from("<d", data, at)
-            at += 8
+            row = self.number()
+            (bases[row],) = struct.unpack("<d", self._bytes(8))
         width = 1 << (kind >> 3 & 3)
-        steps = np.frombuffer(data, f"<u{width}", count, at).astype(np.int64)
-        at += width * count
-
-        def values(count: int, size: int) -> np.ndarray:
-            nonlocal at
-            if kind & 32:
-                at += 8 * count
-                return np.frombuffer(data, "<f8", count, at - 8 * count)
-            part = np.zeros((count, 4), dtype=np.uint8)
-            part[:, 4 - size :] = np.frombuffer(data, "u1", size * count, at).reshape(size, count).T
-            at += size * count
-            return part.view("<f4")[:, 0]
-
+        steps = np.frombuffer(self._bytes(width * count), f"<u{width}").astype(np.int64)
         spread = np.zeros(count, dtype=bool)
         if kind & 2:
-            bits = np.frombuffer(data, "u1", -(-count // 8), at)
-            spread, at = np.unpackbits(bits, count=count, bitorder="little").astype(bool), at + len(bits)
+            bits = np.frombuffer(self._bytes(-(-count // 8)), "u1")
+            spread = np.unpackbits(bits, count=count, bitorder="little").astype(bool)
         low = np.zeros(count)
-        low[~spread] = values(int((~spread).sum()), 4)
+        low[~spread] = self._values(int((~spread).sum()), 4, exact=bool(kind & 32))
         high = low.copy()
-        low[spread], high[spread] = (values(int(spread.sum()), 3) for _ in range(2))
+        low[spread], high[spread] = (
+            self._values(int(spread.sum()), 3, exact=bool(kind & 32)) for _ in range(2)
+        )
         found = {}
         for step, least, most in zip(np.cumsum(steps).tolist(), low.tolist(), high.tolist(), strict=True):
             row = step % series
@@ -125,18 +208,16 @@ def read(data: bytes) -> Message:
             found[row, key + step // series] = (least + base, most + base)
         return bool(kind & 1), oldest, found
 
-    sender, count, back, now = number(), number(), number(), number()
-    header = {}
-    if flags & 1:
-        size = number()
-        header = json.loads(data[at : at + size])
-        at += size
-    message = Message(sender, count, count - back, now, header, *cells(bounded=False))
-    if flags & 2:
-        message.fine = Message(sender, count, count - back, now, header, *cells(bounded=True))
-    if at != len(data):
-        raise BrokenChartError(f"{len(data) - at} bytes too many")
-    return message
+    def _values(self, count: int, size: int, *, exact: bool) -> np.ndarray:
+        if exact:
+            return np.frombuffer(self._bytes(8 * count), "<f8")
+        part = np.zeros((count, 4), dtype=np.uint8)
+        part[:, 4 - size :] = np.frombuffer(self._bytes(size * count), "u1").reshape(size, count).T
+        return part.view("<f4")[:, 0]
+
+    def _bytes(self, count: int) -> bytes:
+        self._at += count
+        return self._data[self._at - count : self._at]
 
 
 def points_in(figure: str) -> int:

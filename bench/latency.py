@@ -1,8 +1,9 @@
 """Publish to pixel: from the time in a message's payload to the frame that has its point on the screen.
 
 The app and the websocket client stand in windows of one Chromium and draw the same ten series, five minutes
-of them, with the same Plotly: the app once a second, the client in the next animation frame after a message
-has come. The publisher, the browser and the clock are those of one machine.
+of them, with the same Plotly: the app live, as it is unless the viewer chooses otherwise, the client in the
+next animation frame after a message has come. The publisher, the browser and the clock are those of one
+machine.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from nats_client.series.bins import step_for
 RATE = 13
 """Messages a second over all series. Each series pauses for longer than a bin of the chart is wide, so that
 every message is a point of its own, and for no whole fraction of a second, so that messages meet every moment
-between two refreshes."""
+between two drawings."""
 STEP = step_for(pd.Timedelta(HISTORY)) / 1e6
 """Width of a bin of the app's chart, ms."""
 PATIENCE = 30.0

@@ -2,22 +2,28 @@
 
 import asyncio
 import math
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.channel_end import ChannelError
+from bench.publisher import CLOCK, Publisher, publishing
 from bench.replay import STREAM
 from bench.stage import (
+    EPOCH,
     HISTORY,
     NODE,
     OURS,
     PLAIN_RECIPE,
     ROOT,
     SERIES,
+    App,
     Side,
     finished,
+    nats_server,
     python,
     streamlit,
     until,
@@ -28,7 +34,25 @@ from tests import node
 SESSIONS = 5
 """Sessions of the steady run: the plain recipe just holds them."""
 LIMIT = 1.0
-"""Seconds that the p95 refresh latency of a server that holds its sessions stays under."""
+"""Seconds that the p95 refresh latency of a server that holds its sessions stays under, if it has nothing but
+refreshes."""
+LIVE_LIMIT = 0.25
+"""Seconds that the p95 from a message's publishing to a live viewer's socket stays under."""
+VIEWERS = 200
+"""Viewers whose CPU is measured."""
+RATE = 10
+"""Messages a second, over ten series, that live viewers are shown."""
+LATE = 1.0
+"""Seconds that a message has to come before it counts as late by as much as it is then."""
+GROWTH = 1.2
+"""By which the viewers of one app become more from step to step."""
+
+
+CLOCK_SIDE = replace(
+    OURS,
+    environment={"LOOKBACK_PAGES": str(ROOT / "bench" / "clock_pages"), "LOOKBACK_BUILT_IN": "0"},
+)
+"""This app with a page that draws the publishing times of its messages."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +67,10 @@ class Plan:
     """Of the messages of the long look-back."""
     step: float = 10.0
     session_rounds: int = 1
-    most_sessions: int = 1024
+    most_sessions: int = 4096
+    few_sessions: int = 256
+    """Live viewers of the first step."""
+    viewers: int = VIEWERS
     strict: bool = True
     """Whether to complain of what a busy machine has disturbed."""
 
@@ -56,8 +83,15 @@ QUICK = Plan(
     long_share=0.02,
     step=3.0,
     most_sessions=16,
+    few_sessions=8,
+    viewers=16,
     strict=False,
 )
+
+
+def say(text: str) -> None:
+    """Tell how far it is, apart from the table."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -87,11 +121,15 @@ def check_charts(audience: Audience) -> None:
 
 
 async def steady(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
-    """Five sessions at one refresh a second, after warm-up: bytes, CPU and latency of a refresh.
+    """Five sessions at one refresh a second, after warm-up: bytes, CPU and latency of a refresh. With this
+    app, of a browser whose own websocket is blocked, so that charts come with the refresh.
 
     Bytes are those of the messages before any compression. Each server compresses or not as its settings say.
     """
-    async with streamlit(side, nats_url) as app, Audience(app.url, SESSIONS) as audience:
+    async with (
+        streamlit(side, nats_url) as app,
+        Audience(app.url, SESSIONS, blocked=side is OURS) as audience,
+    ):
         await drawn(audience)
         await asyncio.sleep(plan.warm_up)
         start, before = time.monotonic(), (audience.runs(), audience.message_bytes(), app.cpu_seconds())
@@ -113,7 +151,10 @@ async def compressed(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, f
 
     async def one(side: Side) -> list[float]:
         found = []
-        async with streamlit(side, nats_url, compress=True) as app, Audience(app.url, 1) as audience:
+        async with (
+            streamlit(side, nats_url, compress=True) as app,
+            Audience(app.url, 1, blocked=side is OURS) as audience,
+        ):
             await drawn(audience)
             await asyncio.sleep(plan.warm_up)
             for _ in range(plan.rounds):
@@ -140,8 +181,8 @@ async def behind_refresh(audience: Audience) -> tuple[int, int]:
 
 
 async def session_memory(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
-    """What each further session costs the server's process, all of them at one refresh a second: of about as
-    many as the side holds, since one that is late keeps more."""
+    """What each further session costs the server's process, all of them live, or at one refresh a second: of
+    about as many as the side holds, since one that is late keeps more."""
     few, more = (10, min(190, plan.most_sessions)) if side is OURS else (2, SESSIONS)
     async with streamlit(side, nats_url) as app, Audience(app.url, few) as first:
         await warm(first, plan)
@@ -155,9 +196,9 @@ async def session_memory(side: Side, nats_url: str, plan: Plan) -> dict[str, flo
 
 
 async def warm(audience: Audience, plan: Plan) -> None:
-    """Wait until each viewer has had about as many refreshes as a warm-up has seconds."""
+    """Wait until each viewer has had about as many refreshes, or frames, as a warm-up has seconds."""
     count = max(3, int(plan.warm_up))
-    while min(len(viewer.refreshes) for viewer in audience.viewers) < count:
+    while min(len(viewer.refreshes) + viewer.channel.frames for viewer in audience.viewers) < count:
         audience.check()
         await asyncio.sleep(audience.interval)
 
@@ -184,12 +225,60 @@ async def replay_seconds(side: Side, nats_url: str, count: int) -> float:
     return float(await python("bench.replay", who, nats_url, str(count)))
 
 
+async def waits(audience: Audience, seconds: float) -> list[float]:
+    """Seconds from publishing to a viewer's socket, of all messages published within the next `seconds` and
+    all viewers."""
+    audience.note()
+    start = time.time() - EPOCH
+    await asyncio.sleep(seconds)
+    end = time.time() - EPOCH
+    await asyncio.sleep(LATE)
+    audience.check()
+    return audience.waits(published(audience, start, end))
+
+
+def published(audience: Audience, start: float, end: float) -> list[float]:
+    """When messages were published within this stretch, as the viewers have seen it."""
+    return sorted({at for viewer in audience.viewers for _, at in viewer.frames or [] if start <= at < end})
+
+
+async def viewer_cpu(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:
+    """Milliseconds of the server's CPU for each viewer and second, all that it does included: of two hundred
+    who see ten messages a second as they come, and of five of the plain recipe, at one refresh a second."""
+    ours, theirs = [], []
+    async with nats_server() as url, publishing(url, CLOCK, series=SERIES, rate=RATE, rows=3000):
+        for _ in range(plan.rounds):
+            async with streamlit(CLOCK_SIDE, url) as app, Audience(app.url, plan.viewers) as audience:
+                await drawn(audience)
+                ours.append(await cpu_of(app, audience, plan))
+            async with streamlit(PLAIN_RECIPE, nats_url) as app, Audience(app.url, SESSIONS) as audience:
+                await drawn(audience)
+                theirs.append(await cpu_of(app, audience, plan))
+    return {"viewer_cpu_ms": list(zip(ours, theirs, strict=True))}
+
+
+async def cpu_of(app: App, audience: Audience, plan: Plan) -> float:
+    """CPU of the app's process for each viewer and second, ms."""
+    await asyncio.sleep(plan.warm_up)
+    start, before, frames = time.monotonic(), app.cpu_seconds(), audience.frames()
+    await asyncio.sleep(plan.steady)
+    spent, seconds = app.cpu_seconds() - before, time.monotonic() - start
+    audience.check()
+    if plan.strict and 0 < audience.frames() - frames < 0.7 * RATE * seconds * len(audience.viewers):
+        raise RuntimeError("the viewers were not sent each message: this machine is too busy")
+    return 1000 * spent / seconds / len(audience.viewers)
+
+
 async def replay_refresh(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:
-    """The p95 latency of five sessions' refreshes while the app replays a long stream, and at rest before."""
-    return {"replay_refresh_ms": [await beside_replay(plan, nats_url) for _ in range(plan.rounds)]}
+    """The p95 (ms) from publishing to the sockets of five viewers while the app replays a long stream for
+    another one, and at rest before."""
+    async with publishing(nats_url, CLOCK, series=SERIES, rate=RATE, rows=3000) as publisher:
+        return {
+            "replay_refresh_ms": [await beside_replay(plan, nats_url, publisher) for _ in range(plan.rounds)]
+        }
 
 
-async def beside_replay(plan: Plan, nats_url: str) -> tuple[float, float]:
+async def beside_replay(plan: Plan, nats_url: str, publisher: Publisher) -> tuple[float, float]:
     """One round of it, in a fresh app."""
     with tempfile.TemporaryDirectory(prefix="lookback-bench-") as folder:
         asked = Path(folder) / "asked"
@@ -198,19 +287,54 @@ async def beside_replay(plan: Plan, nats_url: str) -> tuple[float, float]:
             "LOOKBACK_BUILT_IN": "0",
             "BENCH_REPLAY": str(asked),
         }
-        side = replace(OURS, environment={**OURS.environment, **pages})
-        async with streamlit(side, nats_url) as app, Audience(app.url, SESSIONS) as audience:
+        async with (
+            streamlit(replace(OURS, environment=pages), nats_url) as app,
+            Audience(app.url, 1, page_name="neighbour") as neighbour,
+            Audience(app.url, SESSIONS) as audience,
+        ):
             await asyncio.sleep(plan.warm_up)
-            start = time.monotonic()
-            await asyncio.sleep(plan.steady)
+            await publisher.pace(strict=plan.strict)
+            rest = await waits(audience, plan.steady)
+            audience.note()
+            start = time.time() - EPOCH
             asked.touch()
-            middle = time.monotonic()
             await until(lambda: not asked.exists(), 120, lambda: "the replay does not end")
-            end = time.monotonic()
-            await asyncio.sleep(2 * audience.interval)
+            end = time.time() - EPOCH
+            await asyncio.sleep(LATE)
             audience.check()
-            during, rest = audience.latencies(middle, end), audience.latencies(start, middle)
+            neighbour.check()
+            during = audience.waits(published(audience, start, end))
+            await publisher.pace(strict=plan.strict)
             return 1000 * percentile(during, 0.95), 1000 * percentile(rest, 0.95)
+
+
+async def live_held(plan: Plan) -> int:
+    """The most viewers of one app who are sent what ten messages a second bring with a p95 under LIVE_LIMIT
+    from publishing to the socket: more and more of them, until it is missed."""
+    held = 0
+    async with (
+        nats_server() as url,
+        publishing(url, CLOCK, series=SERIES, rate=RATE, rows=3000) as publisher,
+        streamlit(CLOCK_SIDE, url) as app,
+        Audience(app.url, 0) as audience,
+    ):
+        number = plan.few_sessions
+        while number <= plan.most_sessions:
+            try:
+                await audience.grow(number - len(audience.viewers))
+                await asyncio.sleep(plan.warm_up)
+                await publisher.pace(strict=False)
+                late = percentile(await waits(audience, plan.step), 0.95)
+                pace = await publisher.pace(strict=False)
+            except (TimeoutError, PageFailedError, ChannelError, OSError) as error:
+                say(f"{number} viewers: {error!r}")
+                return held
+            behind = f"the publisher at most {1000 * pace.latest:.0f} late"
+            say(f"{number} viewers: p95 {1000 * late:.0f} ms, {behind}")
+            if late >= LIVE_LIMIT:
+                return held
+            held, number = number, max(number + 1, round(number * GROWTH))
+    return held
 
 
 async def holds(side: Side, nats_url: str, sessions: int, plan: Plan) -> bool:

@@ -3,8 +3,8 @@
     python -m bench.publisher URL STREAM SERIES RATE ROWS
 
 creates STREAM, stores ROWS messages whose own times lie before now at that pace, and then publishes RATE
-messages a second, one series after the other, each with the time of its publishing. Answers each line on its
-input with how far it got, and ends with its input.
+messages a second, one series after the other, each with the time of its publishing; in the stream CLOCK that
+is the value, too. Answers each line on its input with how far it got, and ends with its input.
 """
 
 import asyncio
@@ -13,13 +13,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import nats
 from nats.aio.client import Client
 
-from bench.stage import ROOT, end_with_parent, sample_at
+from bench.stage import ROOT, clock_at, end_with_parent, sample_at
+
+CLOCK = "CLOCK"
 
 WAKE = 0.005
 """Seconds between two looks at what is due, at least."""
@@ -87,13 +89,18 @@ async def publishing(
         await process.wait()
 
 
+def message_of(stream: str) -> Callable[[int, float], bytes]:
+    """What makes a message of a series at a time."""
+    return clock_at if stream == CLOCK else sample_at
+
+
 async def fill(connection: Client, stream: str, series: int, rate: float, rows: int) -> None:
     """Store `rows` messages that would have been published until now."""
-    jetstream, subject = connection.jetstream(), stream.lower()
+    jetstream, subject, message = connection.jetstream(), stream.lower(), message_of(stream)
     await jetstream.add_stream(name=stream, subjects=[f"{subject}.>"])
     start = time.time() - rows / rate
     for n in range(rows):
-        payload = sample_at(n % series, start + n / rate)
+        payload = message(n % series, start + n / rate)
         # Plain publishing is fast but not acknowledged: let the server store what it has every so often.
         if n % 10_000 == 9_999 or n == rows - 1:
             await jetstream.publish(f"{subject}.s{n % series}", payload, timeout=60)
@@ -115,7 +122,7 @@ async def main() -> None:
         lambda: asyncio.StreamReaderProtocol(questions), sys.stdin
     )
     print(flush=True)
-    start, published, latest = time.time(), 0, 0.0
+    start, published, latest, message = time.time(), 0, 0.0, message_of(stream)
 
     async def answer() -> None:
         nonlocal latest
@@ -130,7 +137,7 @@ async def main() -> None:
         while (now := time.time()) >= start + published / rate:
             latest = max(latest, now - start - published / rate)
             which = published % series
-            await connection.publish(f"{stream.lower()}.s{which}", sample_at(which, now))
+            await connection.publish(f"{stream.lower()}.s{which}", message(which, now))
             published += 1
 
 

@@ -9,6 +9,7 @@ import ctypes
 import json
 import math
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -30,6 +31,8 @@ from nats.js.client import JetStreamContext
 
 ROOT = Path(__file__).resolve().parent.parent
 SERIES = 10
+EPOCH = time.time() // 86400 * 86400
+"""From where publishing times count that are drawn as values, in seconds: the beginning of this day, UTC."""
 HISTORY = timedelta(minutes=5)
 
 SERVER_CONFIG = """
@@ -133,6 +136,12 @@ def pin_load() -> None:
         os.sched_setaffinity(0, LOAD_CORES)
 
 
+def allow_sockets() -> None:
+    """Raise the limit of open files: a live viewer takes two, and there may be thousands."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 async def python(module: str, *arguments: str) -> str:
     """Run one of the benchmark's modules to its end on the app's cores; gives what it printed."""
     return await finished([sys.executable, "-m", module, *arguments], ROOT)
@@ -181,6 +190,15 @@ def sample_at(series: int, seconds: float) -> bytes:
     value = 20 + series + 5 * math.sin(seconds / 30 + series) + math.sin(seconds * 7.3 * (series + 1))
     at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return f'{{"t": "{at}", "value": {round(value, 6)}, "unit": "C"}}'.encode()
+
+
+def clock_at(series: int, seconds: float, sent: float | None = None) -> bytes:
+    """One message whose value is the time of its publishing, in seconds since EPOCH: `sent` if that is not
+    the row's own time."""
+    at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return (
+        f'{{"t": "{at}", "sent": {(sent or seconds) - EPOCH:.4f}, "unit": "s", "series": {series}}}'.encode()
+    )
 
 
 @dataclass

@@ -1,33 +1,48 @@
 """A headless viewer: speaks Streamlit's websocket protocol as a browser does, without drawing.
 
-It opens a session, runs the page once, finds the streamlit-autorefresh component among the elements and then
-acts as that component: every interval it sends the component's new count and waits for the script to finish.
-Many viewers live in one asyncio process, so they do as little as the protocol allows.
+It opens a session and runs the page once. If the page has live elements, it opens the tab's own websocket and
+takes their messages in, and runs the page again when the status line asks for it. If the page has the
+streamlit-autorefresh component, it acts as that: every interval it sends the component's new count and waits
+for the script to finish. Many viewers live in one asyncio process, so they do as little as the protocol
+allows.
 """
 
 import asyncio
 import contextlib
+import json
+import math
 import time
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.BidiComponent_pb2 import BidiComponent
 from streamlit.proto.Delta_pb2 import Delta
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.typing import Origin, Subprotocol
 
+from bench.channel_end import Channel
 from bench.chart_end import Chart
+from bench.stage import EPOCH
 
 CLOCK = "streamlit_autorefresh.st_autorefresh"
 PATIENCE = 60.0
 """Seconds after which a run that has not finished is taken for lost."""
+CHECK_EVERY = 1.0
+"""Seconds between two looks at whether the tab's websocket is still open."""
+ROUNDED = 0.001
+"""Seconds by which a time is rounded on its way through a chart."""
 CACHED_RUNS = 2
 """Runs for which a browser keeps a message it may be asked for again (`global.maxCachedMessageAge`)."""
 
 
 class PageFailedError(Exception):
-    """The page drew an exception, or has no refresh clock: nothing worth measuring."""
+    """The page drew an exception, or nothing on it is ever new: nothing worth measuring."""
 
 
 class CountingConnection(ClientConnection):
@@ -57,7 +72,6 @@ class Viewer:
     interval: float = 1.0
     refreshes: list[Refresh] = field(default_factory=list)
     runs: int = 0
-    message_bytes: int = 0
     sent_bytes: int = 0
     due: float = 0.0
     chart: Chart = field(default_factory=Chart)
@@ -66,7 +80,14 @@ class Viewer:
     query: str = ""
     """The choices in its address."""
     needs_clock: bool = True
-    """Whether a page that is refreshed by nothing is a fault. Where it is none, all of the page runs anew."""
+    """Whether a page on which nothing is ever new is a fault. Where it is none, all of the page runs anew."""
+    blocked: bool = False
+    """Whether the tab's own websocket does not get through, so that charts come with the page's elements."""
+    frames: list[tuple[float, float]] | None = None
+    """Once it is a list: when each frame with a chart's cells came, and the newest value drawn then; both in
+    seconds since EPOCH, if the chart draws the publishing times of a publisher's messages."""
+    status: dict[str, Any] = field(default_factory=dict)
+    """What the status line says, as static/status.js draws it; empty where the page has none."""
 
     async def open(self) -> None:
         """Connect and run the page for the first time."""
@@ -84,70 +105,115 @@ class Viewer:
         )
         assert isinstance(socket, CountingConnection)
         self.socket = socket
+        given = socket.response.headers.get_all("Set-Cookie") if socket.response else []
+        self.cookies = "; ".join(cookie.partition(";")[0] for cookie in given)
         self.clock: str | None = None
         self.fragment = ""
         self.page = ""
         self.cached: dict[str, int] = {}
+        self.tab: str | None = None
+        self.ticket = ""
+        self.channel = Channel(self._apply)
+        self.again = asyncio.Event()
+        self._stream_bytes = 0
+        self._kinds: dict[int, str] = {}
+        self._newest = -math.inf
+        self._one_run = asyncio.Lock()
         await self._run("")
-        if self.clock is None:
-            # A page may draw its clock in a run of its own, right behind the first.
+        if self.blocked or (self.clock is None and not self._kinds):
+            # A browser reports first what it finds; and a page may draw its clock in a run of its own, right
+            # behind the first.
             await self._run("")
-        if self.clock is None and self.needs_clock:
-            raise PageFailedError(f"no {CLOCK} on the page at {self.url}")
+        if self.clock is None and not self._kinds and self.needs_clock:
+            raise PageFailedError(f"no {CLOCK} and no live element on the page at {self.url}")
+
+    @property
+    def message_bytes(self) -> int:
+        """Bytes of all messages of both sockets so far, before compression."""
+        return self._stream_bytes + self.channel.message_bytes
 
     @property
     def wire_bytes(self) -> int:
-        """Bytes from the socket so far, after compression."""
-        return self.socket.wire_bytes
+        """Bytes from both sockets so far, after compression."""
+        return self.socket.wire_bytes + self.channel.wire_bytes
 
     async def watch(self, start: float) -> None:
-        """Refresh at `start` and every interval after it, until cancelled.
+        """Refresh at `start` and every interval after it, as long as the page has a clock, and when the
+        status line asks for it, until cancelled.
 
         The due times stand fixed: a refresh that must wait for the one before it is late from its own due
         time on. Else a slow server would be asked less often and look fast.
         """
         self.due = start
         while True:
-            await asyncio.sleep(max(0.0, self.due - time.monotonic()))
+            wait = max(0.0, self.due - time.monotonic()) if self.clock else CHECK_EVERY
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self.again.wait()
+            self.channel.check()
+            if self.again.is_set() or not self.clock:
+                if self.again.is_set():
+                    await self._run(self.fragment)
+                if not self.clock:
+                    self.due = time.monotonic() + self.interval
+                continue
             await self.refresh()
             self.refreshes.append(Refresh(self.due, time.monotonic() - self.due))
             self.due += self.interval
 
     async def refresh(self) -> None:
         """Tick as the component would, and wait until the script has finished."""
+        self.channel.check()
         await self._run(self.fragment)
 
     async def close(self) -> None:
         """Leave, as a closed tab does."""
         if hasattr(self, "socket"):
+            if hasattr(self, "channel"):
+                await self.channel.close()
             await self.socket.close()
 
     async def _run(self, fragment: str) -> None:
-        """Ask for one run and read until it is over."""
-        back = BackMsg()
-        rerun = back.rerun_script
-        if self.clock:
-            rerun.widget_states.widgets.add(id=self.clock, json_value=str(self.runs))
-        rerun.page_script_hash = self.page
-        rerun.page_name = self.page_name
-        rerun.query_string = self.query
-        rerun.fragment_id = fragment
-        rerun.cached_message_hashes.extend(self.cached)
-        rerun.context_info.timezone = "UTC"
-        rerun.context_info.locale = "en-US"
-        rerun.context_info.url = self.url
-        request = back.SerializeToString()
-        self.sent_bytes += len(request)
-        async with asyncio.timeout(PATIENCE):
-            await self.socket.send(request)
-            while not self._receive(await self.socket.recv(decode=False)):
-                pass
-        self.runs += 1
-        self.cached = {name: run for name, run in self.cached.items() if run > self.runs - CACHED_RUNS}
+        """Ask for one run and read until it is over; then the tab's websocket has what is on the page."""
+        async with self._one_run:
+            self.again.clear()
+            self._live: dict[int, str] = {}
+            self._ticks: tuple[str, str] | None = None
+            back = BackMsg()
+            rerun = back.rerun_script
+            if self.clock:
+                rerun.widget_states.widgets.add(id=self.clock, json_value=str(self.runs))
+            if self.tab and self.blocked:
+                rerun.widget_states.widgets.add(id=self.tab, json_value=json.dumps({"blocked": True}))
+            rerun.page_script_hash = self.page
+            rerun.page_name = self.page_name
+            rerun.query_string = self.query
+            rerun.fragment_id = fragment
+            rerun.cached_message_hashes.extend(self.cached)
+            rerun.context_info.timezone = "UTC"
+            rerun.context_info.locale = "en-US"
+            rerun.context_info.url = self.url
+            request = back.SerializeToString()
+            self.sent_bytes += len(request)
+            async with asyncio.timeout(PATIENCE):
+                await self.socket.send(request)
+                while not self._receive(await self.socket.recv(decode=False)):
+                    pass
+            self.runs += 1
+            self.cached = {name: run for name, run in self.cached.items() if run > self.runs - CACHED_RUNS}
+            self.clock, self.fragment = self._ticks or (None, self.fragment)
+            for number in self._kinds.keys() - self._live.keys():
+                self.chart.forget(number)
+            self._kinds = self._live
+            if not self.blocked:
+                self.channel.show(set(self._kinds))
+                if self.ticket and self.ticket != self.channel.ticket:
+                    async with asyncio.timeout(PATIENCE):
+                        await self.channel.open(self.url, self.cookies, self.ticket)
 
     def _receive(self, payload: bytes) -> bool:
         """Take one message in; true when it ends the run."""
-        self.message_bytes += len(payload)
+        self._stream_bytes += len(payload)
         message = ForwardMsg.FromString(payload)
         kind = message.WhichOneof("type")
         if kind == "script_finished":
@@ -172,37 +238,75 @@ class Viewer:
         if kind == "exception":
             raise PageFailedError(f"{element.exception.type}: {element.exception.message}")
         if kind == "component_instance" and element.component_instance.component_name == CLOCK:
-            self.clock, self.fragment = element.component_instance.id, delta.fragment_id
+            self._ticks = element.component_instance.id, delta.fragment_id
+        elif kind == "bidi_component" and element.bidi_component.json:
+            self._see_component(element.bidi_component, delta.fragment_id)
         else:
             self.chart.see(element)
+
+    def _see_component(self, component: BidiComponent, fragment: str) -> None:
+        data = json.loads(component.json)
+        if not isinstance(data, dict):
+            return
+        if "ticket" in data:
+            self.tab, self.ticket = component.id, data["ticket"]
+        if "live" in data:
+            name = component.component_name.rpartition(".")[2]
+            self._live[data["live"]] = name
+            self.fragment = self.fragment or fragment
+            if name == "status":
+                self.status = {entry: value for entry, value in data.items() if entry != "live"}
+
+    def _apply(self, number: int, message: bytes) -> None:
+        """Take in what the tab's websocket brought for an element."""
+        kind = self._kinds.get(number)
+        if kind == "status":
+            news = json.loads(message)
+            if news.pop("again", None):
+                self.again.set()
+            self.status = {**self.status, **news}
+        elif kind == "chart":
+            found = self.chart.apply(number, message)
+            if self.frames is not None and found.cells:
+                self._newest = max(self._newest, found.newest)
+                self.frames.append((time.time() - EPOCH, self._newest))
 
 
 class Audience:
     """Viewers of one app, each with its own phase within the interval."""
 
-    def __init__(self, url: str, count: int, *, interval: float = 1.0) -> None:
-        self.viewers = [Viewer(url, interval) for _ in range(count)]
+    def __init__(self, url: str, count: int, *, interval: float = 1.0, **more: Any) -> None:
+        """`more`: fields of Viewer."""
+        self.viewers: list[Viewer] = []
         self.interval = interval
         self.tasks: list[asyncio.Task[None]] = []
+        self._new: Callable[[], Viewer] = partial(Viewer, url, interval, **more)
+        self._first = count
 
     async def __aenter__(self) -> "Audience":
-        """Open the sessions, a few at a time, as people come; then let all refresh."""
+        """Open the sessions."""
+        try:
+            await self.grow(self._first)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def grow(self, count: int) -> None:
+        """Open so many more sessions, a few at a time, as people come; then let them watch."""
         door = asyncio.Semaphore(4)
+        new = [self._new() for _ in range(count)]
+        self.viewers += new
 
         async def enter(viewer: Viewer) -> None:
             async with door:
                 await viewer.open()
 
-        try:
-            await asyncio.gather(*map(enter, self.viewers))
-        except BaseException:
-            await self.__aexit__()
-            raise
+        await asyncio.gather(*map(enter, new))
         start = time.monotonic() + 0.1
-        for place, viewer in enumerate(self.viewers):
-            phase = self.interval * place / len(self.viewers)
+        for place, viewer in enumerate(new):
+            phase = self.interval * place / len(new)
             self.tasks.append(asyncio.create_task(viewer.watch(start + phase)))
-        return self
 
     async def __aexit__(self, *reason: object) -> None:
         """Close all sessions."""
@@ -224,6 +328,10 @@ class Audience:
         """Refreshes finished so far, of all viewers."""
         return sum(len(viewer.refreshes) for viewer in self.viewers)
 
+    def frames(self) -> int:
+        """Frames of the tabs' own websockets so far, of all viewers."""
+        return sum(viewer.channel.frames for viewer in self.viewers)
+
     def message_bytes(self) -> int:
         """Bytes of all messages received so far."""
         return sum(viewer.message_bytes for viewer in self.viewers)
@@ -243,4 +351,20 @@ class Audience:
                 if due >= start:
                     found.append(now - due)
                 due += self.interval
+        return found
+
+    def note(self) -> None:
+        """Note from now on when each frame comes, and no longer what was noted before."""
+        for viewer in self.viewers:
+            viewer.frames = []
+
+    def waits(self, published: Sequence[float]) -> list[float]:
+        """Seconds from each message's publishing, in seconds since EPOCH, to the frame that brought it or
+        newer ones to a viewer, for all viewers. What has not come counts until now. Needs note() before."""
+        now, found = time.time() - EPOCH, []
+        for viewer in self.viewers:
+            frames = viewer.frames or []
+            for at in published:
+                first = bisect_left(frames, at - ROUNDED, key=lambda frame: frame[1])
+                found.append((frames[first][0] if first < len(frames) else now) - at)
         return found

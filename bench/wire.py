@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -50,7 +50,9 @@ CHART = "document.querySelector('.js-plotly-plot')"
 SETTLE = 2.0
 """Seconds from a change of pace to the measuring."""
 APART = 1.2
-"""Seconds by which the refreshes, the messages and the chart may differ: each is a whole second at most."""
+"""Seconds by which the messages, the chart and the clock may differ: each is a whole second at most."""
+STRETCH = 10.0
+"""Seconds of a stretch: whole periods of what the status line says only now and then."""
 ATTEMPTS = 5
 COMPRESSION = "--server.enableWebsocketCompression"
 # When the websocket was opened, and when a chart had its first lines.
@@ -77,11 +79,20 @@ class Pair:
     app_bytes: Counter
     client: Tab
     client_bytes: Counter
+    slow: Tab
+    """The app once more, if asked for, where the viewer has chosen a second between two updates."""
+    slow_bytes: Counter
 
 
 @contextlib.asynccontextmanager
 async def side_by_side(
-    nats_url: str, websocket: str, *, compressed: bool, drawn: bool = False, script: str = ""
+    nats_url: str,
+    websocket: str,
+    *,
+    compressed: bool,
+    drawn: bool = False,
+    script: str = "",
+    slow: bool = False,
 ) -> AsyncIterator[Pair]:
     """The app with one chart of the stream BENCH, and the page of the websocket client, in one browser, from
     when both have caught up. The client draws only if it is to be `drawn`; `script` runs first in both."""
@@ -89,6 +100,7 @@ async def side_by_side(
     async with (
         streamlit(OURS, nats_url, settings=settings) as app,
         counted(app.port) as app_bytes,
+        counted(app.port) as slow_bytes,
         counted(urlsplit(websocket).port or 0) as client_bytes,
         # A viewer has a machine of their own; what is drawn is given all of this one.
         chromium(cores=APP_CORES | LOAD_CORES if drawn else None) as devtools,
@@ -97,13 +109,17 @@ async def side_by_side(
             theirs = f"{page}?{address(client_bytes)}&stream=BENCH&seconds={HISTORY.total_seconds():g}"
             theirs += "&draw" if drawn else ""
             ours = f"http://127.0.0.1:{app_bytes.port}"
-            async with (
-                tab(devtools, ours, window=True, script=script) as one,
-                tab(devtools, theirs, window=True, script=script) as other,
-            ):
-                await reached(one, f"{CHART}?.data?.some(t => t.x.length)", 60)
+            async with contextlib.AsyncExitStack() as windows:
+
+                async def window(url: str) -> Tab:
+                    return await windows.enter_async_context(tab(devtools, url, window=True, script=script))
+
+                one, other = await window(ours), await window(theirs)
+                third = await window(f"http://127.0.0.1:{slow_bytes.port}/?refresh=1+s") if slow else one
+                for each in (one, third):
+                    await reached(each, f"{CHART}?.data?.some(t => t.x.length)", 60)
                 await reached(other, "self.client?.caughtUp", 60)
-                yield Pair(one, app_bytes, other, client_bytes)
+                yield Pair(one, app_bytes, other, client_bytes, third, slow_bytes)
 
 
 def address(counter: Counter) -> str:
@@ -153,83 +169,92 @@ def bundle() -> None:
 
 async def viewer_bytes(plan: Plan, _url: str) -> dict[str, list[tuple[float, float]]]:
     """Bytes received a second by each, of ten series at once and at a hundred times a second, as they are and
-    compressed: both at the same time, on servers of their own. Bytes do not depend on how fast it goes."""
+    compressed: both at the same time, on servers of their own. All that reaches the app's tab counts, on both
+    of its websockets; live, and with a second between two updates."""
     async with asyncio.TaskGroup() as group:
         both = [group.create_task(bytes_per_second(plan, compressed=how)) for how in (False, True)]
     return both[0].result() | both[1].result()
 
 
 async def bytes_per_second(plan: Plan, *, compressed: bool) -> dict[str, list[tuple[float, float]]]:
-    """Bytes received a second by the app's viewer and by the websocket client, at both paces in turn; of the
+    """Bytes received a second by the app's viewers and by the websocket client, at both paces in turn; of the
     pace set, which a busy machine may not quite keep."""
     found = defaultdict(list)
     async with (
         nats_servers(compression=compressed) as servers,
         ten_series(servers["nats"]) as pace,
-        side_by_side(servers["nats"], servers["websocket"], compressed=compressed) as pair,
+        side_by_side(servers["nats"], servers["websocket"], compressed=compressed, slow=True) as pair,
     ):
         await asyncio.sleep(plan.warm_up)
         await seen(pair.app)
+        await seen(pair.slow)
         for _ in range(plan.rounds):
             for pace.hertz in (1, OFTEN):
                 await asyncio.sleep(SETTLE)
-                name = f"viewer_bytes_{SERIES * pace.hertz}{'_compressed' if compressed else ''}"
-                found[name].append(await patiently(pair, pace.hertz, plan))
+                live, slow, theirs = await patiently(pair, pace.hertz, plan)
+                end = "_compressed" if compressed else ""
+                found[f"viewer_bytes_{SERIES * pace.hertz}{end}"].append((live, theirs))
+                found[f"viewer_bytes_{SERIES * pace.hertz}_1s{end}"].append((slow, theirs))
     return found
 
 
-async def patiently(pair: Pair, hertz: int, plan: Plan) -> tuple[float, float]:
+async def patiently(pair: Pair, hertz: int, plan: Plan) -> tuple[float, float, float]:
     """`received`, once more where a busy machine has disturbed it."""
+    seconds = STRETCH if plan.strict else plan.steady
     for _ in range(ATTEMPTS - 1):
         with contextlib.suppress(FellBehindError):
-            return await received(pair, hertz, plan.steady / 2, strict=plan.strict)
-    return await received(pair, hertz, plan.steady / 2, strict=plan.strict)
+            return await received(pair, hertz, seconds, strict=plan.strict)
+    return await received(pair, hertz, seconds, strict=plan.strict)
 
 
-async def received(pair: Pair, hertz: int, seconds: float, *, strict: bool) -> tuple[float, float]:
-    """Bytes a second of both over about this long. Raises FellBehindError where one shows what is not of this
-    stretch, if `strict`."""
+@dataclass(frozen=True)
+class Mark:
+    """What had come when, a moment after messages have."""
 
-    async def ticks() -> int:
-        return len(pair.app.sent)
+    at: float
+    live: int
+    slow: int
+    theirs: int
+    """Bytes."""
+    messages: int
+    newest: tuple[float, float]
+    """Drawn by the app, live and at a second, ms since the epoch."""
 
-    async def messages() -> int:
-        return int(await pair.client.value("client.received") or 0)
 
-    async def newest() -> float:
-        return await drawn(pair.app)
-
-    (ours, refreshes, fresh), (theirs, published, _) = await asyncio.gather(
-        between(ticks, pair.app_bytes, seconds, newest), between(messages, pair.client_bytes, seconds)
-    )
-    spans = {"refreshes": refreshes, "messages": published / SERIES / hertz, "chart": fresh / 1000}
+async def received(pair: Pair, hertz: int, seconds: float, *, strict: bool) -> tuple[float, float, float]:
+    """Bytes a second over this long: of the app's live viewer, of that who has chosen a second, and of the
+    client. Raises FellBehindError where one shows what is not of this stretch, if `strict`."""
+    start = await mark(pair)
+    await asyncio.sleep(max(0.0, seconds - 0.5))
+    end = await mark(pair)
+    passed = end.at - start.at
+    published = end.messages - start.messages
+    spans = {"clock": passed, "messages": published / SERIES / hertz}
+    for name, before, after in zip(("live", "1 s"), start.newest, end.newest, strict=True):
+        spans[name] = (after - before) / 1000
     if strict and max(spans.values()) - min(spans.values()) > APART:
         raise FellBehindError(f"one falls behind; seconds of each: {spans}")
-    return ours / refreshes, theirs / published * SERIES * hertz
+    theirs = (end.theirs - start.theirs) / published * SERIES * hertz
+    return (end.live - start.live) / passed, (end.slow - start.slow) / passed, theirs
 
 
-async def between(
-    count: Callable[[], Awaitable[int]],
-    counter: Counter,
-    seconds: float,
-    newest: Callable[[], Awaitable[float]] | None = None,
-) -> tuple[int, int, float]:
-    """Bytes, how many of what is counted, and by how much the newest drawn has moved on, within about this
-    long; each time a moment after one has come, so that what belongs to it is there and the next is not."""
-
-    async def behind_one() -> tuple[int, int, float]:
-        before, deadline = await count(), time.monotonic() + 10
-        while await count() == before:
-            if time.monotonic() > deadline:
-                raise RuntimeError("nothing has come for 10 s")
-            await asyncio.sleep(0.02)
-        await asyncio.sleep(0.4)
-        return counter.down, await count(), await newest() if newest else 0.0
-
-    start = await behind_one()
-    await asyncio.sleep(seconds - 0.5)
-    end = await behind_one()
-    return end[0] - start[0], end[1] - start[1], end[2] - start[2]
+async def mark(pair: Pair) -> Mark:
+    """What has come, so long after a message that what belongs to it is there, and of one second the next is
+    not."""
+    before, deadline = await pair.client.value("client.received"), time.monotonic() + 10
+    while await pair.client.value("client.received") == before:
+        if time.monotonic() > deadline:
+            raise RuntimeError("nothing has come for 10 s")
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.4)
+    at, live, slow, theirs = (
+        time.monotonic(),
+        pair.app_bytes.down,
+        pair.slow_bytes.down,
+        pair.client_bytes.down,
+    )
+    messages = int(await pair.client.value("client.received") or 0)
+    return Mark(at, live, slow, theirs, messages, (await drawn(pair.app), await drawn(pair.slow)))
 
 
 async def seen(page: Tab) -> None:

@@ -9,7 +9,7 @@ const SILENT = 12_000; // ms without a frame after which the connection is taken
 const SEEN_AGAIN = 4_000; // the same, when a hidden tab is seen again
 const ASK_AGAIN = 1_500; // ms after which an unanswered question is taken for lost
 const BLOCKED_AFTER = 6_000; // ms without the websocket, while Streamlit's own works, after which charts come with the refresh
-const TELL_EVERY = 8; // frames between two reports of what was drawn
+const TELL_EVERY = 16; // frames between two reports of what was drawn
 const [NO_TICKET, REPLACED] = [4401, 4409];
 
 export class Channel {

@@ -362,18 +362,14 @@ class Reader(Viewer):
         self._said: list[str] = []
 
     @property
-    def status(self) -> str:
-        """The line above the page, as HTML; empty where there was none in the last run."""
-        return next((each for each in self._said if 'class="lb-status' in each), "")
-
-    @property
     def live_age(self) -> float | None:
         """The greatest age (s) that "newest message … ago" may mean; None where the page is not Live."""
-        status = self.status
-        if "lb-live" not in status or "newest message" not in status:
+        newest = self.status.get("newest")
+        if self.status.get("mood") != "live" or not newest:
             return None
-        told = re.search(r"newest message (?:under ([\d.]+) s|<b>([^<]*)</b>) ago", status)
-        assert told, status
+        text = "".join(piece if isinstance(piece, str) else piece[0] for piece in newest)
+        told = re.search(r"newest message (?:under ([\d.]+) s|(.*?)) ago", text)
+        assert told, text
         if told[1]:
             return float(told[1])
         units = {"s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -386,8 +382,9 @@ class Reader(Viewer):
         return next((int(each[2:]) for each in self._said if re.fullmatch(r"n=\d+", each)), None)
 
     async def refresh(self) -> None:
-        """Tick, and read what the page says then."""
+        """Run the page again, and read what it says then."""
         self._said = []
+        self.status = {}
         await super().refresh()
 
     def _receive(self, payload: bytes) -> bool:
@@ -397,8 +394,7 @@ class Reader(Viewer):
             self._said.append(self._known[message.ref_hash])
         elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
             element = message.delta.new_element
-            body = element.html.body if element.WhichOneof("type") == "html" else element.markdown.body
-            if body:
+            if body := element.markdown.body:
                 self._said.append(body)
                 self._known[message.hash] = body
         return super()._receive(payload)

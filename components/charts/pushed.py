@@ -20,6 +20,8 @@ VARY_EVERY = 0.25
 """Seconds between two looks at what of a chart's settings changes with the rows."""
 DRIFT = 0.2
 """Seconds by which a browser's idea of the server's clock may be wrong before it is told the time."""
+MOST_CONFIGS = 50
+"""Settings of one source's charts that are kept for all viewers who have the same."""
 _EVERYTHING = 4  # flag: the browser holds nothing that counts
 
 
@@ -51,6 +53,10 @@ class ChartSource(Source):
         self._steady = view.steady
         self._zone = zone
         self._varied = -math.inf
+        self._configs: list[Mapping[str, Any]] = []
+        self._settings: dict[int, tuple[object, Mapping[str, Any]]] = {}  # by the identity of one of them
+        self._steps: dict[tuple[int, int], _Step] = {}  # by the identities of a state and of settings
+        self._steps_of: object = None
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
         """New messages."""
@@ -69,7 +75,37 @@ class ChartSource(Source):
             config = self._varying.of(view)
         if config != self.config:
             self.config = config
+            self._settings = {}
         self._varied = time.monotonic()
+
+    def shared(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The same object for all viewers with equal settings."""
+        for known in self._configs:
+            if known == config:
+                return known
+        if len(self._configs) >= MOST_CONFIGS:
+            self._configs, self._settings = [], {}
+        self._configs.append(config)
+        return config
+
+    def settings(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """One of shared(), with the settings that change. The same object as long as nothing has changed."""
+        settings = self._settings
+        found = settings.get(id(config))
+        if found is None:  # with `config`, so that no other one can have its identity
+            found = settings[id(config)] = config, {**config, **self.config}
+        return found[1]
+
+    def step(self, held: Held, settings: Mapping[str, Any]) -> "_Step":
+        """What takes browsers that hold `held` to the present. Worked out once for all of them."""
+        of = self.bins.epoch, self.bins.version
+        if of != self._steps_of:
+            self._steps_of, self._steps = of, {}
+        steps, key = self._steps, (id(held), id(settings))
+        found = steps.get(key)
+        if found is None:
+            found = steps[key] = _made(self, held, settings)
+        return found
 
 
 class _Known(NamedTuple):
@@ -80,35 +116,46 @@ class _Known(NamedTuple):
     """The server's clock minus our monotonic one, in seconds, as it was told."""
 
 
+class _Step(NamedTuple):
+    """What takes browsers from one state to the present."""
+
+    held: Held
+    """The state before. Here so that no other one can have its identity."""
+    now: Held
+    flags: int
+    header: Mapping[str, object]
+    cells: bytes
+    message: bytes | None
+    """All of it, without the clock. None if it would say nothing."""
+
+
 class ChartElement:
     """A live chart on one viewer's page."""
 
     def __init__(self, source: ChartSource, config: Mapping[str, Any]) -> None:
         self.source = source
-        self.config = config
+        self.config = source.shared(config)
         self._range: object = None
-        self._merged: tuple[object, object, dict[str, Any]] = (None, None, {})
 
     def next(self, held: Any) -> tuple[Any, bytes] | None:
         """The cells and settings that the browser lacks."""
         source, bins = self.source, self.source.bins
         clock = source.feed.now() / 1e9 - time.monotonic()
         chart, told = held or (NOTHING, -math.inf)
-        config = self._settings()
-        zoom = zoomed(self._range, source.look_back, bins.now * 1_000_000)
-        same = chart.config is config and not zoom and not chart.detail[0]
+        config = source.settings(self.config)
         wrong = abs(clock - told) > DRIFT
-        if same and not wrong and (chart.epoch, chart.version) == (bins.epoch, bins.version):
-            return None
-        now, flags, header, cells = step(bins, chart, config, source.snapshot, zoom, short=True)
-        if wrong:
-            header["now"] = round((clock + time.monotonic()) * 1000)
-            told = clock
-        flags |= bool(header) | (chart is NOTHING and _EVERYTHING)
-        unzoomed = chart.detail[0] and not zoom  # an empty message removes the finer bins
-        if not flags and not _says(cells) and not unzoomed:
-            return None
-        return _Known(now, told), with_header(bytes([flags]), header, cells)
+        if self._range is None and not chart.detail[0]:
+            same = chart.config is config and chart.version == bins.version and chart.epoch == bins.epoch
+            if same and not wrong:
+                return None
+            found = source.step(chart, config)
+        else:
+            found = self._zoomed(chart, config)
+        if not wrong:
+            return None if found.message is None else (_Known(found.now, told), found.message)
+        header = {**found.header, "now": round((clock + time.monotonic()) * 1000)}
+        flags = bytes([found.flags | 1])
+        return _Known(found.now, clock), with_header(flags, header, found.cells)
 
     def is_quick(self, held: Any) -> bool:
         """True unless all cells have to be encoded, finer ones worked out, or the bins are being updated."""
@@ -120,13 +167,27 @@ class ChartElement:
         if "range" in said:
             self._range = said["range"]
 
-    def _settings(self) -> dict[str, Any]:
-        """The same object as long as nothing has changed."""
-        own, shared, merged = self._merged
-        if own is not self.config or shared is not self.source.config:
-            merged = {**self.config, **self.source.config}
-            self._merged = self.config, self.source.config, merged
-        return merged
+    def _zoomed(self, chart: Held, config: Mapping[str, Any]) -> _Step:
+        source = self.source
+        zoom = zoomed(self._range, source.look_back, source.bins.now * 1_000_000)
+        # An empty message removes the finer bins.
+        return _made(source, chart, config, zoom, says=bool(chart.detail[0]) and not zoom)
+
+
+def _made(
+    source: ChartSource,
+    held: Held,
+    config: Mapping[str, Any],
+    zoom: tuple[int, int] | None = None,
+    *,
+    says: bool = False,
+) -> _Step:
+    now, flags, header, cells = step(source.bins, held, config, source.snapshot, zoom, short=True)
+    flags |= bool(header) | (held is NOTHING and _EVERYTHING)
+    said = says or flags or _says(cells)
+    return _Step(
+        held, now, flags, header, cells, with_header(bytes([flags]), header, cells) if said else None
+    )
 
 
 def _says(cells: bytes) -> bool:
@@ -151,7 +212,7 @@ def place(tab: Tab, key: str, view: View, bins: Bins, config: Mapping[str, objec
     if element.source is not source:
         tab.replace(placed, ChartElement(source, config))
     elif isinstance(element, ChartElement) and element.config != config:
-        element.config = config
+        element.config = source.shared(config)
     return placed.number
 
 

@@ -20,17 +20,19 @@ that the connection lives.
 import asyncio
 import contextlib
 import json
+import logging
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..web.assets import PREFIX
 from ..web.sign_in import holds, key_of
-from ..web.traffic import KEY
-from .source import BEAT, beat, elsewhere
+from ..web.traffic import DIRECT, KEY
+from .source import BEAT, Element, beat, elsewhere
 from .tabs import Placed, Tab, tabs
 from .varints import varints
 
@@ -51,6 +53,8 @@ MOST_SOCKETS = 100
 """Open websockets with one sign-in."""
 MOST_WAITING = 500
 """Open websockets that have not shown a ticket yet."""
+SMALL = 300
+"""Bytes up to which a frame is sent uncompressed, which costs much less CPU and hardly more bytes."""
 SLOWEST = 2.0
 """Seconds between two frames that a browser may ask for, because it draws slowly."""
 
@@ -61,6 +65,9 @@ _open: set["Channel"] = set()
 _beating: asyncio.Task[None] | None = None
 _closing: set[asyncio.Task[None]] = set()
 _waiting = 0
+
+
+_log = logging.getLogger("lookback")
 
 
 class NotUnderstoodError(Exception):
@@ -74,8 +81,10 @@ class Channel:
         """Raises NotUnderstoodError."""
         self._socket = socket
         self._tab = tab
+        self._direct: Callable[[bytes], None] | None = socket.scope.get(DIRECT)
         self._loop = asyncio.get_running_loop()
-        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._job: asyncio.Task[None] | None = None
         self._due: set[int] = set()
         self._watched: dict[int, Placed] = {}
         self._sent_at = time.monotonic()
@@ -120,16 +129,18 @@ class Channel:
             await before.close(REPLACED)
         self._tab.socket = self._socket.headers.get(KEY, "")
         _open.add(self)
-        sending = asyncio.create_task(self._send())
         try:
             await self._tell_next()
             self._watch()
             self._due.add(0)
-            self._wake.set()
+            self._wake()
             await self._listen()
         finally:
             _open.discard(self)
-            sending.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._job is not None:
+                self._job.cancel()
             self._unwatch()
             if self._tab.channel is self:
                 self._tab.channel = None
@@ -145,7 +156,7 @@ class Channel:
         """Send an empty frame if there was none for a while."""
         if time.monotonic() - self._sent_at > QUIET and not self._hidden and not self._stalled:
             self._due.add(0)
-            self._wake.set()
+            self._wake()
 
     @property
     def _stalled(self) -> bool:
@@ -169,7 +180,7 @@ class Channel:
         if "got" in said:
             self._got = max(self._got, min(_whole(said["got"]), self._tab.frame))
             self._needs = min(SLOWEST, _whole(said.get("pace", 0)) / 1000)
-            self._wake.set()
+            self._wake()
         if "lost" in said:
             frame = _whole(said["lost"])
             for placed in self._tab.placed.values():
@@ -179,12 +190,12 @@ class Channel:
             self._got = self._tab.frame
             await self._tell_next()
             self._due.update(self._watched)
-            self._wake.set()
+            self._wake()
         if "hidden" in said:
             self._hidden = said["hidden"] is True
             self._watch()
             self._due.add(0)  # a sign of life
-            self._wake.set()
+            self._wake()
         if "show" in said:
             self._show(said["show"], said.get("at"))
             self._watch()
@@ -197,7 +208,7 @@ class Channel:
             if to is not None and isinstance(said.get("said"), dict):
                 to.element.hear(said["said"])
                 self._due.add(to.number)
-                self._wake.set()
+                self._wake()
 
     def _show(self, number: object, frame: object) -> None:
         placed = self._tab.placed.get(_whole(number))
@@ -214,7 +225,7 @@ class Channel:
         pace = self._tab.pace
         if pace != self._paced:
             self._retold = True
-            self._wake.set()
+            self._wake()
         wanted = {}
         if pace is not None and not self._hidden and self in _open:
             wanted = {number: placed for number, placed in self._tab.placed.items() if placed.shown}
@@ -226,10 +237,10 @@ class Channel:
             self._watched[number] = each
             each.element.source.watch((self, number), self._waker(number), pace or FASTEST)
 
-    def _waker(self, number: int) -> Any:
+    def _waker(self, number: int) -> Callable[[], None]:
         def wake() -> None:
             self._due.add(number)
-            self._wake.set()
+            self._wake()
 
         return wake
 
@@ -238,53 +249,114 @@ class Channel:
             placed.element.source.unwatch((self, number))
         self._watched.clear()
 
-    async def _send(self) -> None:
-        while True:
-            await self._wake.wait()
-            pace = self._tab.pace
-            rest = max(FASTEST, pace or 0.0, self._needs)
-            if (left := self._sent_at + rest - time.monotonic()) > 0:
-                await asyncio.sleep(left)
-            self._wake.clear()
-            try:
-                if self._retold:
-                    self._retold, self._paced = False, pace
-                    await self._socket.send_text(json.dumps({"pace": pace}))
-                if self._stalled or not self._due:
-                    continue  # what ends that wakes this
-                await self._frame()
-            except (RuntimeError, WebSocketDisconnect, OSError):
-                return  # the socket is closed, which _listen notices as well
+    def _wake(self) -> None:
+        """There may be something to send: send it at once, or when the browser can use it."""
+        if self._timer is not None or self._job is not None:
+            return
+        pace = max(FASTEST, self._tab.pace or 0.0, self._needs)
+        if (left := self._sent_at + pace - time.monotonic()) > 0:
+            self._timer = self._loop.call_later(left, self._rested)
+        else:
+            self._send()
 
-    async def _frame(self) -> None:
-        due, self._due = self._due, set()
+    def _rested(self) -> None:
+        self._timer = None
+        self._send()
+
+    def _send(self) -> None:
+        """Send what is due. Whatever takes longer is left to a task."""
+        if self not in _open or ((self._stalled or not self._due) and not self._retold):
+            return  # what ends that wakes this
+        if self._retold or not self._are_quick():
+            self._job = self._loop.create_task(self._send_slowly())
+            return
+        frame = self._frame(self._due, lambda placed: _next(placed, placed.held))
+        self._due.clear()
+        if frame is None:
+            return
+        if self._direct is None or len(frame.message) > SMALL:
+            self._job = self._loop.create_task(self._send_slowly(frame))
+            return
+        with contextlib.suppress(RuntimeError):  # the socket is closed, which _listen notices as well
+            self._direct(frame.message)
+            self._was_sent(frame)
+
+    async def _send_slowly(self, frame: "_Frame | None" = None) -> None:
+        try:
+            if self._retold:
+                self._retold, self._paced = False, self._tab.pace
+                await self._socket.send_text(json.dumps({"pace": self._paced}))
+            if frame is None and not self._stalled:
+                due, self._due = self._due, set()
+                found = {}
+                for placed in [each for number, each in self._watched.items() if number in due]:
+                    if placed.element.source.ready:
+                        held = placed.held
+                        found[placed] = held, await elsewhere(partial(_next, placed, held))
+                # If the browser has started over meanwhile, that has made the element due again.
+                frame = self._frame(due, lambda placed: _if_held(placed, *found.get(placed, (None, None))))
+            if frame is not None:
+                await self._socket.send_bytes(frame.message)
+                self._was_sent(frame)
+        except (RuntimeError, WebSocketDisconnect, OSError):
+            return  # the socket is closed, which _listen notices as well
+        finally:
+            self._job = None
+        if self._due or self._retold:
+            self._wake()
+
+    def _was_sent(self, frame: "_Frame") -> None:
+        if self._tab.sent is not None:
+            self._tab.sent(frame.number, frame.elements)
+
+    def _are_quick(self) -> bool:
+        for number in self._due:
+            placed = self._watched.get(number)
+            if placed is not None and not placed.element.is_quick(placed.held):
+                return False
+        return True
+
+    def _frame(self, due: set[int], next_of: Callable[[Placed], tuple[Any, bytes] | None]) -> "_Frame | None":
+        """The next frame; None if there is nothing to say."""
         news: list[tuple[Placed, Any, bytes]] = []
         for number in sorted(due):
             placed = self._watched.get(number)
-            if placed is None or not placed.element.source.ready:
-                continue
-            held, element = placed.held, placed.element
-            if element.is_quick(held):
-                found = element.next(held)
-            else:
-                found = await elsewhere(partial(element.next, held))
-            if found is not None and placed.held is held:
+            if placed is not None and placed.element.source.ready and (found := next_of(placed)) is not None:
                 news.append((placed, *found))
         if not news and 0 not in due:
-            return
-        number = self._tab.frame = self._tab.frame + 1
-        parts = [bytes([number & 255])]
+            return None
+        frame = self._tab.frame = self._tab.frame + 1
+        parts = [bytes((frame & 255,))]
         for place, (placed, state, message) in enumerate(news, 1):
-            placed.states.append((number, state))
+            placed.states.append((frame, state))
             last = place == len(news)
             parts.append(varints(2 * placed.number + (not last)))
             if not last:
                 parts.append(varints(len(message)))
             parts.append(message)
         self._sent_at = time.monotonic()
-        await self._socket.send_bytes(b"".join(parts))
-        if self._tab.sent is not None:
-            self._tab.sent(number, [placed.element for placed, *_ in news])
+        return _Frame(frame, [placed.element for placed, *_ in news], b"".join(parts))
+
+
+class _Frame(NamedTuple):
+    number: int
+    elements: list[Element]
+    message: bytes
+
+
+def _next(placed: Placed, held: Any) -> tuple[Any, bytes] | None:
+    """What the browser lacks of an element. One that fails stands still, and stops no other."""
+    try:
+        return placed.element.next(held)
+    except Exception:
+        if not placed.failed:
+            placed.failed = True
+            _log.exception("A live element stands still.")
+        return None
+
+
+def _if_held(placed: Placed, held: Any, found: tuple[Any, bytes] | None) -> tuple[Any, bytes] | None:
+    return found if placed.held is held else None
 
 
 def _whole(number: object) -> int:

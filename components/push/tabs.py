@@ -32,6 +32,8 @@ class Placed:
     def __init__(self, number: int, element: Element) -> None:
         self.number = number
         self.element = element
+        self.failed = False
+        """True once the log has said that its element failed."""
         self.shown = False
         """True while the browser has it on the screen."""
         self.states: deque[tuple[int, Any]] = deque(maxlen=REMEMBERED)

@@ -7,10 +7,14 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import launcher
-from .streamlit_internals import on_sent
+from .streamlit_internals import direct, on_sent
 
 KEY = "sec-websocket-key"
 """The header that identifies a websocket: browsers make a new value for each."""
+DIRECT = "lookback.direct"
+"""Entry of a websocket's scope: a function that sends a binary message at once and uncompressed, with a
+fraction of the CPU of `send`. It raises RuntimeError once the websocket is closed. None if the web server
+does not allow it."""
 
 
 @dataclass
@@ -59,8 +63,18 @@ class Count:
                 traffic.plain += len(message.get("bytes") or (message.get("text") or "").encode())
             await send(message)
 
+        write = direct(send)
+
+        def at_once(message: bytes) -> None:
+            assert write is not None
+            size = write(message)
+            traffic.messages += 1
+            traffic.plain += len(message)
+            if traffic.wire is not None:
+                traffic.wire += size
+
         try:
-            await self._app(scope, receive, counted)
+            await self._app({**scope, DIRECT: write and at_once}, receive, counted)
         finally:
             if _open.get(key) is traffic:
                 del _open[key]

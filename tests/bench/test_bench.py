@@ -1,13 +1,19 @@
 """The benchmark: a viewer that refreshes as a browser would, and the search for the most sessions."""
 
 import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from bench.__main__ import MEASURES, Measure
-from bench.measures import most_held
+from bench.measures import CLOCK_SIDE, drawn, most_held, published
+from bench.publisher import CLOCK, publishing
 from bench.refresh import served
-from bench.viewer import Audience
+from bench.stage import EPOCH, nats_server, streamlit
+from bench.viewer import Audience, Viewer
 
 
 @pytest.mark.parametrize(
@@ -26,6 +32,85 @@ def test_viewer_acts_as_the_refresh_clock(way: str, in_fragment: bool) -> None:
     assert audience.runs() >= 6
     assert all(bool(viewer.fragment) == in_fragment for viewer in audience.viewers)
     assert audience.message_bytes() > 6 * 500
+
+
+@contextlib.asynccontextmanager
+async def clock(viewers: int, **more: Any) -> AsyncIterator[Audience]:
+    """Viewers of ten messages a second whose values are the times of their publishing."""
+    async with (
+        nats_server() as url,
+        publishing(url, CLOCK, series=10, rate=10, rows=500),
+        streamlit(CLOCK_SIDE, url) as app,
+        Audience(app.url, viewers, interval=0.2, **more) as audience,
+    ):
+        await drawn(audience)
+        yield audience
+
+
+async def changed(viewer: Viewer, count: int) -> None:
+    """Wait for so many more changes of the viewer's chart."""
+    wanted = viewer.chart.changes + count
+    async with asyncio.timeout(60):
+        while viewer.chart.changes < wanted:
+            viewer.channel.check()
+            await asyncio.sleep(0.05)
+
+
+def test_live_viewer_is_sent_each_message() -> None:
+    """Over the tab's own websocket, without a rerun; and each message is found in a frame, later than it was
+    published."""
+
+    async def watch() -> tuple[Audience, int, list[float], list[float]]:
+        async with clock(2) as audience:
+            await changed(audience.viewers[0], 5)
+            audience.note()
+            runs, start = sum(viewer.runs for viewer in audience.viewers), time.time() - EPOCH
+            for viewer in audience.viewers:
+                await changed(viewer, 20)
+            end = time.time() - EPOCH
+            await changed(audience.viewers[0], 20)
+            await changed(audience.viewers[1], 1)
+            sent = published(audience, start, end)
+            more = sum(viewer.runs for viewer in audience.viewers) - runs
+            return audience, more, sent, audience.waits(sent)
+
+    audience, runs, sent, waits = asyncio.run(watch())
+    assert runs == 0
+    assert all(viewer.clock is None and viewer.status["mood"] == "live" for viewer in audience.viewers)
+    assert len(sent) > 5
+    assert len(waits) == 2 * len(sent)
+    assert min(waits) > -0.01
+    assert max(waits) < time.time() - EPOCH - sent[0]
+
+
+def test_a_viewer_that_missed_frames_is_caught_up() -> None:
+    """It asks, and goes on from the last one that it applied."""
+
+    async def watch() -> bool:
+        async with clock(1) as audience:
+            viewer = audience.viewers[0]
+            await changed(viewer, 5)
+            viewer.channel._frame -= 3  # as if they had not come
+            await changed(viewer, 5)
+            audience.check()
+            return viewer.channel._asked is None
+
+    assert asyncio.run(watch())
+
+
+def test_a_viewer_whose_websocket_is_blocked_gets_charts_with_the_refresh() -> None:
+    """As a browser behind a proxy does."""
+
+    async def watch() -> Audience:
+        async with clock(1, blocked=True) as audience:
+            await changed(audience.viewers[0], 3)
+            audience.check()
+            return audience
+
+    audience = asyncio.run(watch())
+    assert audience.runs() >= 2
+    assert audience.frames() == 0
+    assert audience.viewers[0].clock
 
 
 @pytest.mark.parametrize("capacity", [0, 1, 3, 9, 100, 5000])
@@ -54,9 +139,17 @@ def test_search_comes_within_an_eighth_of_the_most_held(capacity: int, first: in
 def test_a_goal_below_one_is_a_ceiling(measure: Measure, bound: str, met: float, missed: float) -> None:
     """And one above is, where the measure says so; without a goal nothing is met or missed."""
     assert measure.bound == bound
-    assert measure.met(met) is True
-    assert measure.met(missed) is False
-    assert Measure("ms").met(1.0) is None
+    assert measure.met(1.0, met) is True
+    assert measure.met(1.0, missed) is False
+    assert Measure("ms").met(1.0, 1.0) is None
+
+
+def test_a_goal_for_our_own_figure_has_its_unit() -> None:
+    """It is met or missed whatever the rival's figure is, even without one."""
+    measure = Measure("ms", 100, ceiling=True, own=True)
+    assert measure.bound == "at most 100 ms"
+    assert measure.met(100, 50.0) is True
+    assert measure.met(101, None) is False
 
 
 def test_every_measure_has_somebody_to_measure_it() -> None:

@@ -3,16 +3,17 @@
 import asyncio
 import logging
 import os
+import threading
 from dataclasses import replace
 
 import pytest
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from components.web import traffic
-from components.web.traffic import Count, Traffic
+from components.web.traffic import DIRECT, Count, Traffic
 from tests.running import free_port
 from tests.waiting import until
 
@@ -30,6 +31,27 @@ class Counting(ClientConnection):
         super().data_received(data)
 
 
+SHORT, LONG, LONGER = b"x" * 125, b"x" * 126, os.urandom(70_000)
+
+
+async def sends_directly(scope: Scope, receive: Receive, send: Send) -> None:
+    """An app that sends some messages directly, others in between, and waits for its end."""
+    write = scope[DIRECT]
+    await receive()
+    await send({"type": "websocket.accept"})
+    await receive()
+    for message in (SHORT, LONG, LONGER):
+        await send({"type": "websocket.send", "bytes": b"x" * 300})
+        write(message)
+    await receive()
+    with pytest.raises(RuntimeError):
+        write(SHORT)
+    ENDED.set()
+
+
+ENDED = threading.Event()
+
+
 async def sends(scope: Scope, receive: Receive, send: Send) -> None:
     """An app that sends the messages over a websocket when something comes, and waits for its end."""
     await receive()
@@ -43,12 +65,35 @@ async def sends(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.mark.parametrize("compressed", [True, False])
 def test_counts_what_arrives(compressed: bool) -> None:
     """Messages, their bytes before compression, and every byte of the socket, compressed and not."""
+    counted, arrived, heard = served(sends, len(MESSAGES), compressed=compressed)
+    assert heard == MESSAGES
+    assert counted.messages == len(MESSAGES)
+    assert counted.plain == sum(len(m) if isinstance(m, bytes) else len(m.encode()) for m in MESSAGES)
+    assert counted.wire == arrived
+    assert (arrived < counted.plain) is compressed
+    assert not traffic._open
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_messages_sent_directly_arrive_in_order_and_count(compressed: bool) -> None:
+    """Of any length, between those that are compressed; once the websocket is closed they are refused."""
+    ENDED.clear()
+    counted, arrived, heard = served(sends_directly, 6, compressed=compressed)
+    assert heard == [b"x" * 300, SHORT, b"x" * 300, LONG, b"x" * 300, LONGER]
+    assert counted.messages == 6
+    assert counted.plain == sum(map(len, heard))
+    assert counted.wire == arrived
+    assert ENDED.wait(10)
+
+
+def served(app: ASGIApp, count: int, *, compressed: bool) -> tuple[Traffic, int, list[bytes | str]]:
+    """What was counted, what arrived on the socket, and the `count` messages of an app."""
 
     async def main() -> tuple[Traffic, int, list[bytes | str]]:
         port = free_port()
         server = uvicorn.Server(
             uvicorn.Config(
-                Count(sends),
+                Count(app),
                 port=port,
                 ws="websockets-sansio",
                 ws_per_message_deflate=compressed,
@@ -63,7 +108,7 @@ def test_counts_what_arrives(compressed: bool) -> None:
             f"ws://127.0.0.1:{port}", compression=None, extensions=offer, create_connection=Counting
         ) as socket:
             await socket.send("go")
-            heard = [await socket.recv() for _ in MESSAGES]
+            heard = [await socket.recv() for _ in range(count)]
             await asyncio.sleep(0.2)
             (counted,) = traffic._open.values()
             assert isinstance(socket, Counting)
@@ -72,10 +117,4 @@ def test_counts_what_arrives(compressed: bool) -> None:
         await serving
         return found
 
-    counted, arrived, heard = asyncio.run(main())
-    assert heard == MESSAGES
-    assert counted.messages == len(MESSAGES)
-    assert counted.plain == sum(len(m) if isinstance(m, bytes) else len(m.encode()) for m in MESSAGES)
-    assert counted.wire == arrived
-    assert (arrived < counted.plain) is compressed
-    assert not traffic._open
+    return asyncio.run(main())
