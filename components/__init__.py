@@ -17,6 +17,7 @@ from .explore.chart import choose_chart
 from .explore.page_code import page_code
 from .explore.rows import choose_rows
 from .inside.page import inside
+from .metrics.metric import metric
 from .nats.buckets import bucket_settings, choose_bucket, key_history, key_list, key_value, values
 from .nats.history import Answer, ago, answer_chart, answer_table, query
 from .nats.services import (
@@ -95,6 +96,7 @@ __all__ = [
     "live",
     "look_back_for",
     "message_list",
+    "metric",
     "newest_messages",
     "newest_rows",
     "page_code",

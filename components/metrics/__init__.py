@@ -1,0 +1,4 @@
+"""Single numbers.
+
+Imports data, push and words.
+"""
