@@ -43,8 +43,9 @@ from .nats.workflows import (
 from .tables.alerts import alerts
 from .tables.download import downloads
 from .tables.fields import field_list
+from .tables.latest_values import latest_values
 from .tables.messages import message_list
-from .tables.table import latest_values, newest_rows
+from .tables.newest_rows import newest_rows
 from .websocket_demo.page import (
     compare_with,
     compared,

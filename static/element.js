@@ -39,8 +39,8 @@ export class Element {
   }
 
   apply(message) {
-    const news = JSON.parse(new TextDecoder().decode(message));
-    const content = this.frame === null ? news : { ...this.content, ...news };
+    const { "": whole, ...news } = JSON.parse(new TextDecoder().decode(message));
+    const content = whole ? news : { ...this.content, ...news };
     for (const name in news) if (news[name] === null) delete content[name];
     this.content = content;
     this.due();

@@ -3,7 +3,7 @@
 import { define, Element, made, say } from "./element.js";
 
 const STYLE = `
-.lb-metric { position: relative; display: flex; flex-direction: column; min-height: 4.5rem; box-sizing: border-box; overflow: hidden; }
+.lb-metric { position: relative; display: flex; flex-direction: column; min-height: 4.6rem; padding-top: 2px; box-sizing: border-box; overflow: hidden; }
 .lb-metric > div { position: relative; max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .lb-metric-title { font-size: 0.875rem; line-height: 1.6; }
 .lb-metric-number { font-size: 2.25rem; line-height: 1.35; font-variant-numeric: tabular-nums; }

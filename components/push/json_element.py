@@ -19,6 +19,9 @@ from ..web.assets import STUB
 from .source import Source
 from .tabs import own_tab
 
+WHOLE = ""
+"""The entry of a message that has everything: the browser then drops what it holds."""
+
 
 class JsonSource(Source):
     """A source of such an object."""
@@ -63,7 +66,9 @@ class JsonElement:
         known = held or {}
         news = {name: value for name, value in content.items() if name not in known or known[name] != value}
         news |= dict.fromkeys(known.keys() - content.keys())
-        return (content, packed(news)) if news or held is None else None
+        if held is None:
+            news[WHOLE] = True
+        return (content, packed(news)) if news else None
 
     def is_quick(self, held: Any) -> bool:
         """Always."""
