@@ -97,7 +97,8 @@ class _MetricSource(JsonSource):
         value, before = figure.value, figure.before
         content: dict[str, Any] = {"text": figure_text(value, self._unit)}
         if value is not None:
-            content["exact"] = f"{value:,} {self._unit}".strip()
+            exact = int(value) if value == int(value) else value
+            content["exact"] = f"{exact:,} {self._unit}".strip()
             if before is not None:
                 content["change"] = figure_text(abs(value - before), self._unit)
                 content["way"] = (value > before) - (value < before)

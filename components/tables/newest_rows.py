@@ -60,7 +60,7 @@ class _NewestSource(JsonSource):
             for time, seq in zip(table["_time"].astype("int64"), table["_seq"], strict=True)
         ]
         with in_zone(self._zone):
-            cells = [_texts(table, name) for name in table]
+            cells = [_texts(table, str(name)) for name in table]
         columns = [[_LABELS.get(str(name), str(name)), _is_number(table[name])] for name in table]
         return {"columns": columns, **dict(zip(names, map(list, zip(*cells, strict=True)), strict=True))}
 
