@@ -222,7 +222,7 @@ def test_paused(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
     with opened(server, tmp_path, browser, "/?refresh=Paused") as two:
         mine, other = two.tabs
         until(lambda: metric(mine, "Sum") == "90 %")
-        other.get_by_role("button", name="Live", exact=True).click()
+        other.get_by_role("radio", name="Live").click()
         two.say("s.a", 70)
         until(lambda: metric(other, "Sum") == "140 %")
         until(lambda: column(other, "newest_rows", 4)[0] == "70")
