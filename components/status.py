@@ -153,8 +153,8 @@ class LineSource(JsonSource):
         """Nothing: a look each second is enough for a line that people read."""
         return lambda: None
 
-    def update(self) -> None:
-        """Look again."""
+    def look(self) -> dict[str, Any]:
+        """The line now."""
         with in_zone(self._zone):
             line = line_of([read.again() for read in self._reads], self._nats, interval=1.0)
         self.structure = line.structure
@@ -167,7 +167,7 @@ class LineSource(JsonSource):
             facts = told
         else:
             self._facts = now, others, facts
-        self.content = {**others, **facts}
+        return {**others, **facts}
 
 
 class LineElement(JsonElement):

@@ -67,7 +67,8 @@ export class Channel {
   }
 
   send(message) {
-    if (this.ready) this.socket.send(JSON.stringify(message));
+    // Also before the answer to the first message: that names only what was attached by then.
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
   }
 
   connect() {

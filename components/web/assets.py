@@ -21,6 +21,11 @@ _IMPORT = re.compile(rb'\bfrom "\./([\w.]+\.js)"')
 _STATIC = Path(__file__).parents[2] / "static"
 
 
+def live_files() -> list[str]:
+    """The files of static/ that draw live elements, except for the status line."""
+    return sorted(file.name for file in _STATIC.glob("live_*.js"))
+
+
 @lru_cache(maxsize=32)
 def _path(name: str) -> Path:
     if name == "plotly.min.js":
