@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import mimetypes
+import re
 from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +17,7 @@ STUB = "export default c=>\nnew Promise(r=>(self.lookback_{}??=[]).push([c,r]))"
 """The script of a live element, with its kind's name. Streamlit sends it at each refresh, so it is short. It
 queues the element for the file of that kind, which the tab loads once and which also draws what was queued
 before it was ready."""
+_IMPORT = re.compile(rb'\bfrom "\./([\w.]+\.js)"')
 _STATIC = Path(__file__).parents[2] / "static"
 
 
@@ -28,7 +30,7 @@ def _path(name: str) -> Path:
 
 def asset_url(name: str) -> str:
     """The URL of a file, relative to the app's root. It changes with the file's content."""
-    return f"{PREFIX}/{name}?v={_load(name, _path(name).stat().st_mtime_ns)[1]}"
+    return f"{PREFIX}/{name}?v={_load(name, _stamp(name))[1]}"
 
 
 @cache
@@ -42,10 +44,21 @@ def static_text(name: str) -> str:
     return _path(name).read_text(encoding="utf-8")
 
 
+def _stamp(name: str) -> int:
+    """When the content last changed: for a script, one of all scripts, since it may import others."""
+    files = _STATIC.glob("*.js") if name.endswith(".js") and _path(name).parent == _STATIC else [_path(name)]
+    return max(file.stat().st_mtime_ns for file in files)
+
+
 @lru_cache(maxsize=32)
-def _load(name: str, _stamp: int) -> tuple[bytes, str]:
-    """The content, and a short hash of it."""
+def _load(name: str, stamp: int) -> tuple[bytes, str]:
+    """The content, and a short hash of it. Scripts import each other by URLs with such a hash, so that a
+    browser may keep each file and all scripts get the same one."""
     content = _path(name).read_bytes()
+    if _path(name).parent == _STATIC:
+        content = _IMPORT.sub(
+            lambda found: found[0][:-1] + f"?v={_load(found[1].decode(), stamp)[1]}".encode() + b'"', content
+        )
     return content, hashlib.sha256(content).hexdigest()[:12]
 
 
@@ -60,7 +73,7 @@ def _serve(request: Request) -> Response:
     # Only names of existing files are accepted, so no path can leave the folder.
     if name not in {file.name for file in _STATIC.iterdir()} | {"plotly.min.js"}:
         return PlainTextResponse("Not found", status_code=404)
-    stamp = _path(name).stat().st_mtime_ns
+    stamp = _stamp(name)
     content, version = _load(name, stamp)
     known = request.query_params.get("v") == version
     packed = "gzip" in request.headers.get("accept-encoding", "")

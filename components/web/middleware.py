@@ -187,6 +187,7 @@ def early_files() -> str:
         f"<{asset_url(name)}>; rel={relation}"
         for name, relation in {
             "plotly.min.js": "preload; as=script; fetchpriority=low",  # after the app's own files
+            "channel.js": "modulepreload",
             "live_chart.js": "modulepreload",
             "status.js": "modulepreload",
             "tab.js": "modulepreload",

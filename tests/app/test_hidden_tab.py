@@ -60,8 +60,8 @@ def test_a_hidden_tab_costs_nothing(tmp_path: Path) -> None:
                 sent, received = len(page.sent), len(page.received)
                 await asyncio.sleep(3)
                 assert (len(page.sent), len(page.received)) == (sent, received)
-                held = await page.value(f"{CHART}.number")
-            await until(lambda: page.value(f"{CHART}.number > {held}"))
+                held = await page.value(f"{CHART}.frame")
+            await until(lambda: page.value(f"{CHART}.frame > {held}"))
             await until(lambda: page.value(f"{NEWEST} > {before}"))
             assert await page.value(f"{CHART}.asked") in (None, "-Infinity")
             assert await page.value(f"{CHART}.zoom.y") == [1, 2]

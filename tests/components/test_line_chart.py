@@ -11,6 +11,13 @@ from tests.components.chart_app.source import LOOK_BACK, view
 SCRIPT = Path(__file__).parent / "chart_app" / "page.py"
 
 
+def opened() -> AppTest:
+    """The page of a viewer whose charts come with the page's elements."""
+    app = AppTest.from_file(str(SCRIPT), default_timeout=30)
+    app.query_params["way"] = "refresh"
+    return app.run()
+
+
 def message(app: AppTest) -> Message:
     """What was sent to the chart."""
     return read(next(chart.proto.bytes for chart in app.get("bidi_component") if chart.proto.bytes))
@@ -18,7 +25,7 @@ def message(app: AppTest) -> Message:
 
 def test_first_run_sends_everything_and_the_next_what_changed() -> None:
     """A new viewer gets all cells and the settings; the next runs send only changes."""
-    app = AppTest.from_file(str(SCRIPT), default_timeout=30).run()
+    app = opened()
     assert not app.exception
     first = message(app)
     assert first.builds_on == 0
@@ -38,9 +45,9 @@ def test_first_run_sends_everything_and_the_next_what_changed() -> None:
 
 def test_two_viewers_share_the_bins() -> None:
     """A second viewer gets everything of the same bins."""
-    first = message(AppTest.from_file(str(SCRIPT), default_timeout=30).run())
+    first = message(opened())
     epoch = view("few").feed.bins(("value",), "_subject", LOOK_BACK, MOST).epoch
-    second = message(AppTest.from_file(str(SCRIPT), default_timeout=30).run())
+    second = message(opened())
     assert second.builds_on == 0
     assert second.header["names"] == first.header["names"]
     assert view("few").feed.bins(("value",), "_subject", LOOK_BACK, MOST).epoch == epoch

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
-from components.web.assets import routes
+from components.push import channel
+from components.web import assets
 
-app = st.App("page.py", routes=routes)
+app = st.App("page.py", routes=[*channel.routes, *assets.routes])

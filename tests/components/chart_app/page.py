@@ -5,22 +5,25 @@ from contextlib import nullcontext
 import streamlit as st
 
 from components.charts.line_chart import line_chart
+from components.push.tabs import own_tab
 from components.web.tab import tab
 from tests.components.chart_app.source import view
 
 
 def charts() -> None:
     """One chart, or those named in the query: ?show=few,many,folded,empty. With &moves=1 the browser gets
-    another element for it with every fourth refresh."""
+    another element for it with every fourth refresh. With &way=refresh the data comes with the elements."""
 
     @st.fragment(run_every=0.5)
     def body() -> None:
         st.session_state["runs"] = runs = st.session_state.get("runs", 0) + 1
-        for name in st.query_params.get("show", "few").split(","):
-            with st.container() if "moves" in st.query_params and runs // 4 % 2 else nullcontext():
-                line_chart(
-                    view(name), "value", color="_subject", title=f"Chart <i>{name}</i>", unit="<u>°C</u>"
-                )
+        own_tab().blocked = st.query_params.get("way") == "refresh"
+        with own_tab().drawing():
+            for name in st.query_params.get("show", "few").split(","):
+                with st.container() if "moves" in st.query_params and runs // 4 % 2 else nullcontext():
+                    line_chart(
+                        view(name), "value", color="_subject", title=f"Chart <i>{name}</i>", unit="<u>°C</u>"
+                    )
 
     body()
 
@@ -31,5 +34,5 @@ def nothing() -> None:
 
 
 st.set_page_config(layout="wide")
-tab()
+tab(own_tab().ticket)
 st.navigation([st.Page(charts, title="Charts", default=True), st.Page(nothing, title="Nothing")]).run()

@@ -3,11 +3,14 @@
 import math
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from components.data.live import View
 from nats_client.series.bins import Bins
 from nats_client.series.crossings import Crossings
 from nats_client.table.snapshot import Snapshot
@@ -29,6 +32,7 @@ class Source:
         self._seq = 0
         self._bins: dict[object, Bins] = {}
         self._crossings: dict[object, Crossings] = {}
+        self._watchers: list[Callable[[], None]] = []
         now = time.time_ns()
         for i in range(60 * rate, 0, -1):
             self.add(now - i * SECOND // rate)
@@ -39,6 +43,23 @@ class Source:
         """As of a feed."""
         return self.key
 
+    def now(self) -> int:
+        """As a feed has it."""
+        return time.time_ns()
+
+    def snapshot(self) -> Snapshot:
+        """As a feed has it."""
+        return self.window.snapshot()
+
+    def health_of(self, _: pd.Timedelta) -> SimpleNamespace:
+        """The part of a feed's health that a chart reads."""
+        return SimpleNamespace(gaps=())
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """As a feed has it."""
+        self._watchers.append(changed)
+        return lambda: self._watchers.remove(changed)
+
     def _run(self) -> None:
         due = time.time_ns()
         while True:
@@ -47,6 +68,8 @@ class Source:
                 self.add(due)
                 due += SECOND // self.rate
             self.window.evict(now - 2 * LOOK_BACK.value)
+            for changed in list(self._watchers):
+                changed()
             time.sleep(1 / self.rate)
 
     def bins(self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta, most: int) -> Bins:
@@ -98,20 +121,6 @@ class Nulls(Source):
         )
 
 
-@dataclass(frozen=True, eq=False)
-class View:
-    """What line_chart() reads of a view."""
-
-    feed: Source
-    snapshot: Snapshot
-    look_back: pd.Timedelta
-    now: int
-    gaps: tuple[()] = ()
-
-    def __len__(self) -> int:
-        return len(self.snapshot)
-
-
 SOURCES = {
     source.key: source
     for source in (
@@ -129,4 +138,6 @@ def view(key: str) -> View:
     if key == "leaving":  # begun by who looks at it first
         SOURCES[key] = SOURCES.get(key) or Leaving(key, ["stays", "too", "goes"])
     source = SOURCES[key]
-    return View(source, source.window.snapshot(), LOOK_BACK, time.time_ns())
+    health: Any = source.health_of(LOOK_BACK)
+    feed: Any = source
+    return View(feed, source.window.snapshot(), LOOK_BACK, time.time_ns(), health)
