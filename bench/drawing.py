@@ -56,7 +56,9 @@ self.watch = () => document.querySelectorAll('.js-plotly-plot').forEach((plot) =
   new MutationObserver(() => seen.drawn++)
     .observe(plot.querySelector('.scatterlayer'), { subtree: true, attributes: true, attributeFilter: ['d'], childList: true }))
 """
-DRAWN = "[...document.querySelectorAll('.js-plotly-plot')].filter(p => p.querySelector('path.js-line')).length"
+DRAWN = (
+    "[...document.querySelectorAll('.js-plotly-plot')].filter(p => p.querySelector('path.js-line')).length"
+)
 
 
 @contextlib.asynccontextmanager
@@ -90,7 +92,9 @@ async def stretch(one: Tab, seconds: float, *, used: bool) -> dict[str, float]:
         await asyncio.sleep(seconds)
     after = await spent(one)
     past = (after["at"] - before["at"]) / 1000
-    each = {name: (after[name] - before[name]) / past for name in ("Task", "Script", "Layout", "drawn", "long")}
+    each = {
+        name: (after[name] - before[name]) / past for name in ("Task", "Script", "Layout", "drawn", "long")
+    }
     found = {
         "busy ms/s": each["Task"] * 1000,
         "script ms/s": each["Script"] * 1000,
@@ -127,7 +131,9 @@ async def use(one: Tab, seconds: float) -> None:
         await mouse("mouseMoved", x, y)
         await mouse("mousePressed", x, y, **held)
         for step in range(1, 11) if to else ():
-            await mouse("mouseMoved", x + (to[0] - x) * step / 10, y + (to[1] - y) * step / 10, buttons=1, **held)
+            await mouse(
+                "mouseMoved", x + (to[0] - x) * step / 10, y + (to[1] - y) * step / 10, buttons=1, **held
+            )
         await mouse("mouseReleased", *(to or (x, y)), **held)
 
     def middle(place: dict) -> tuple[float, float]:
@@ -139,7 +145,9 @@ async def use(one: Tab, seconds: float) -> None:
             await mouse("mouseMoved", left + plot["width"] * step / 20, top + plot["height"] / 2)
         await press(left + 100, top + 50, (left + 300, top + 50))  # zooms
         await asyncio.sleep(0.4)
-        await press(left + 100, top + plot["height"] + 12, (left + 160, top + plot["height"] + 12))  # moves the axis
+        await press(
+            left + 100, top + plot["height"] + 12, (left + 160, top + plot["height"] + 12)
+        )  # moves the axis
         for _ in range(2):  # shows everything again
             await press(left + 120, top + 60)
         await press(*middle(note))
