@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -109,7 +110,7 @@ def test_all_move_without_a_run(server: NatsServer, tmp_path: Path, browser: Bro
     no refresh clock is on the page."""
     with opened(server, tmp_path, browser) as two:
         for tab in two.tabs:
-            until(lambda tab=tab: metric(tab, "Sum") == "90 %")
+            until(lambda: metric(tab, "Sum") == "90 %")
             assert metric(tab, "Void") == "n/a"
             assert metric(tab, "Single") == "20 B/s"
             assert tab.locator("iframe[title*=autorefresh]").count() == 0
@@ -117,12 +118,12 @@ def test_all_move_without_a_run(server: NatsServer, tmp_path: Path, browser: Bro
         two.say("s.a", 1234567)
         two.say("s.b", 60)
         for tab in two.tabs:
-            until(lambda tab=tab: metric(tab, "Sum") == "1,234,667 %")
-            until(lambda tab=tab: metric(tab, "Single") == "1.23 MB/s")
-            until(lambda tab=tab: metric(tab, "Highest") == "1,234,567")
-            until(lambda tab=tab: column(tab, "latest_values", 1)[0] == "s.a")
-            until(lambda tab=tab: column(tab, "newest_rows", 2)[:2] == ["s.b", "s.a"])
-            until(lambda tab=tab: column(tab, "alerts", 2) == ["s.b", "s.a"])
+            until(lambda: metric(tab, "Sum") == "1,234,667 %")
+            until(lambda: metric(tab, "Single") == "1.23 MB/s")
+            until(lambda: metric(tab, "Highest") == "1,234,567")
+            until(lambda: column(tab, "latest_values", 1)[0] == "s.a")
+            until(lambda: column(tab, "newest_rows", 2)[:2] == ["s.b", "s.a"])
+            until(lambda: column(tab, "alerts", 2) == ["s.b", "s.a"])
             expect(tab.locator(".lb-alerts p")).to_have_text("2 of 3 series are above 'hot' (50 %) now.")
             assert tab.locator("iframe[title*=autorefresh]").count() == 0
         assert two.runs == runs
@@ -211,10 +212,10 @@ def test_blocked_websocket(server: NatsServer, tmp_path: Path, browser: Browser)
     with opened(server, tmp_path, browser, blocked=True) as two:
         two.say("s.a", 70)
         for tab in two.tabs:
-            until(lambda tab=tab: metric(tab, "Sum") == "140 %")
-            until(lambda tab=tab: column(tab, "latest_values", 1)[0] == "s.a")
-            until(lambda tab=tab: column(tab, "newest_rows", 4)[0] == "70")
-            until(lambda tab=tab: column(tab, "alerts", 2) == ["s.a"])
+            until(lambda: metric(tab, "Sum") == "140 %")
+            until(lambda: column(tab, "latest_values", 1)[0] == "s.a")
+            until(lambda: column(tab, "newest_rows", 4)[0] == "70")
+            until(lambda: column(tab, "alerts", 2) == ["s.a"])
 
 
 def test_paused(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
@@ -263,7 +264,7 @@ def test_lost_server(server: NatsServer, tmp_path: Path, browser: Browser) -> No
         ('alerts(rows, "n", {"hot": "x"})', "The threshold 'hot' is 'x'"),
     ],
 )
-def test_mistakes_are_told(server: NatsServer, open_page, source: str, said: str) -> None:
+def test_mistakes_are_told(server: NatsServer, open_page: Callable[..., Any], source: str, said: str) -> None:
     """A wrong argument gets a message that names it, and no traceback."""
     server.run(lambda nc: nc.jetstream().add_stream(name="M", subjects=["m.>"]))
     server.publish("m.a", b'{"n": 1, "host": "h"}')

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nats_client import LookbackError
-from nats_client.series.figure import HOWS, POINTS, Figure
+from nats_client.series.figure import HOWS, POINTS, Figure, How
 from nats_client.table.snapshot import Snapshot
 from nats_client.table.values import Batch, Mixed
 from nats_client.table.window import Window
@@ -59,7 +59,7 @@ def same(one: float | None, other: float | None) -> bool:
 @pytest.mark.parametrize("how", HOWS)
 @settings(max_examples=4)
 @given(data=st.data())
-def test_is_what_pandas_computes(how: str, over: str | None, color: bool, data: st.DataObject) -> None:
+def test_is_what_pandas_computes(how: How, over: str | None, color: bool, data: st.DataObject) -> None:
     """At each update the number, and what it was before, are those of all rows that the window holds: with
     rows that come late, have no value or are dropped, with silent series, and with blocks of rows."""
     late = data.draw(st.booleans())
@@ -137,7 +137,7 @@ def test_update_costs_what_is_new(over: pd.Timedelta | None) -> None:
     received = START - np.arange(count, 0, -1) * (LOOK_BACK.value // count)
     series = [f"s.{i % 10}" for i in range(count)]
     window = Window()
-    window.append(Batch(np.arange(count), received, received, series, {"v": np.arange(count) * 1.0}))
+    window.append(Batch(np.arange(count), received, received, series, {"v": np.arange(count, dtype=np.float64)}))
     figure = Figure("v", "sum", LOOK_BACK, color="_subject", over=over, change=pd.Timedelta("PT15S"))
     begin = time.perf_counter()
     figure.update(window.snapshot().since(START - LOOK_BACK.value), START)
