@@ -143,7 +143,7 @@ class LineSource(JsonSource):
 
     def __init__(self, reads: Sequence[View | Bucket], nats: Client, zone: str) -> None:
         super().__init__()
-        self._reads = reads
+        self._again = [read.again for read in reads]
         self._nats = nats
         self._zone = zone
         self._facts: tuple[float, object, dict[str, Any]] = (0.0, None, {})
@@ -156,7 +156,7 @@ class LineSource(JsonSource):
     def look(self) -> dict[str, Any]:
         """The line now."""
         with in_zone(self._zone):
-            line = line_of([read.again() for read in self._reads], self._nats, interval=1.0)
+            line = line_of([again() for again in self._again], self._nats, interval=1.0)
         self.structure = line.structure
         facts = {name: value for name, value in line.said.items() if name not in OTHERS}
         others = {name: line.said[name] for name in OTHERS}

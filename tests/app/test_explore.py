@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from bench.chart_end import read
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, app
+from tests.status_line import status_html
 from tests.waiting import until
 
 EXPLORE = ROOT / "pages" / "explore.py"
@@ -54,8 +55,7 @@ def told(app: AppTest) -> str:
 
 def rows(app: AppTest) -> str:
     """How many rows the status line counts."""
-    line = next(e.proto.body for e in app.get("html") if "lb-status" in e.proto.body)
-    rows: str = re.findall(r"<b>[\d,]+</b> rows in [^<]+", line)[0]
+    rows: str = re.findall(r"<b>[\d,]+</b> rows in [^<]+", status_html(app))[0]
     return rows
 
 
