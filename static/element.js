@@ -25,9 +25,9 @@ export class Element {
   build() {}
   draw() {}
   get state() { return null; }
-  set state(_) {}
+  set state(state) {} // eslint-disable-line no-unused-vars
 
-  receive({ key: _, live, content, ...settings }) {
+  receive({ live, content, ...settings }) {
     this.settings = settings;
     if (live !== this.number) {
       if (this.number !== undefined) channel().detach(this.number, this);
