@@ -20,12 +20,10 @@ export class Element {
     this.frame = null;
   }
 
-  // To be defined by each kind: build() makes what is always there, draw() shows this.content. `state` is what the
-  // viewer did, which a viewer who comes back to the page finds again.
+  // To be defined by each kind: build() makes what is always there, draw() shows this.content. A kind may have
+  // `state`: what the viewer did, which a viewer who comes back to the page finds again.
   build() {}
   draw() {}
-  get state() { return null; }
-  set state(state) {} // eslint-disable-line no-unused-vars
 
   receive({ live, content, ...settings }) {
     this.settings = settings;
