@@ -7,6 +7,7 @@ script as its own kind of pages and run them without the frame.
 
 import asyncio
 import gc
+import logging
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -43,6 +44,11 @@ gc.set_threshold(10_000, 20, 20)
 
 keep_theme()
 
+# Without a handler Python writes warnings only. Other libraries' INFO would be a line for each request.
+logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+for name in ("nats_client", "lookback"):
+    logging.getLogger(name).setLevel(logging.INFO)
+
 
 def allow_connections() -> None:
     """Raise the limit of open files. A viewer takes four (the socket and Streamlit's event loop), so the
@@ -77,7 +83,9 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
                 launcher.not_embedded = str(error)
                 yield {}
     finally:
-        st.cache_resource.clear()  # closes the clients
+        from components.data.connection import close_all  # imported here: it may have been reloaded
+
+        close_all("the app ends")
 
 
 def _tell_trouble(sentence: str | None) -> None:

@@ -20,7 +20,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import nats
-import plotly
 
 from bench.browser import Tab, chromium, tab
 from bench.measures import Plan
@@ -30,6 +29,7 @@ from bench.stage import (
     HISTORY,
     LOAD_CORES,
     OURS,
+    ROOT,
     SERIES,
     Counter,
     Side,
@@ -39,7 +39,7 @@ from bench.stage import (
     ten_series,
 )
 
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+PLOTLY = ROOT / "static" / "plotly.min.js"
 LONG = 6 * 3600
 LONG_RATE = 100
 """Seconds and messages a second of the long look-back: two million messages."""
@@ -145,7 +145,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         """Nothing."""
 
     def translate_path(self, path: str) -> str:
-        """Plotly comes from the package that the app has it from."""
+        """Plotly is the one that the app has."""
         return str(PLOTLY) if path == f"/{PLOTLY.name}" else super().translate_path(path)
 
 

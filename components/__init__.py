@@ -17,6 +17,7 @@ from .explore.chart import choose_chart
 from .explore.page_code import page_code
 from .explore.rows import choose_rows
 from .inside.page import inside
+from .metrics.metric import metric
 from .nats.buckets import bucket_settings, choose_bucket, key_history, key_list, key_value, values
 from .nats.history import Answer, ago, answer_chart, answer_table, query
 from .nats.services import (
@@ -42,8 +43,9 @@ from .nats.workflows import (
 from .tables.alerts import alerts
 from .tables.download import downloads
 from .tables.fields import field_list
+from .tables.latest_values import latest_values
 from .tables.messages import message_list
-from .tables.table import latest_values, newest_rows
+from .tables.newest_rows import newest_rows
 from .websocket_demo.page import (
     compare_with,
     compared,
@@ -95,6 +97,7 @@ __all__ = [
     "live",
     "look_back_for",
     "message_list",
+    "metric",
     "newest_messages",
     "newest_rows",
     "page_code",

@@ -23,9 +23,10 @@ def stop() -> NoReturn:
 def plotly_chart(self: DeltaGenerator, figure_or_data: Any, *arguments: Any, **options: Any) -> Any:
     """Draw as Streamlit's plotly_chart does, in the page, the sidebar or any container, without what the
     content security policy forbids (see figures.py). Raises LookbackError if the figure cannot be drawn."""
-    from .charts.figures import drawable  # imported here because the module may have been reloaded
+    from .charts.figures import drawable  # imported here because the modules may have been reloaded
+    from .spent import timed
 
-    return _plotly_chart(self, drawable(figure_or_data), *arguments, **options)
+    return timed(_plotly_chart)(self, drawable(figure_or_data), *arguments, **options)
 
 
 st.stop = stop

@@ -11,12 +11,14 @@ from streamlit_autorefresh import st_autorefresh
 
 from components import calls  # noqa: F401 - imported for its side effect: it replaces st.stop
 from components.choices.address import begin, end
+from components.choices.choose import choose_for_all_pages
 from components.data.bucket import Bucket
 from components.data.connection import client
 from components.data.live import View
 from components.data.reads import NothingYet, Reads, collected
 from components.data.states import empty_state, mistake
 from components.inside.events import keep_reads, what_happened
+from components.inside.page_runs import page_run
 from components.mistakes import note
 from components.nats.history import leave
 from components.pages import FOLDER, code_of, find_pages, page_files
@@ -86,14 +88,16 @@ def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
     reads = Reads()
     try:
         client(by_code=False)
-        begin(file.stem)
-        with tab.drawing():
-            with collected() as reads:
-                failed = _run(file, reads)
-            end()
-            needed = reads.by_code or not reads or failed or tab.blocked
-            status(reads, interval, reruns=needed and ticks and interval is not None)
-        keep_reads(reads)
+        with page_run(file.stem):
+            begin(file.stem)
+            with tab.drawing():
+                with collected() as reads:
+                    failed = _run(file, reads)
+                needed = reads.by_code or not reads or failed or tab.blocked
+                ticking = ticks and interval is not None
+                again = end(again=ticking)
+                status(reads, interval, reruns=needed and ticking, again=again)
+        keep_reads(file.stem, reads)
     except LookbackError as error:
         mistake(error)
         needed = True
@@ -180,13 +184,10 @@ def draw_app() -> None:
         return
     chosen = st.navigation(pages)
     with st.sidebar:
-        refresh = st.segmented_control(
+        refresh = choose_for_all_pages(
             "Refresh",
             list(PACES),
-            default=LIVE,
-            required=True,
-            key="refresh",
-            bind="query-params",  # choices/address.py would make each choice a step of the Back button
+            LIVE,
             help="How often this page shows new data. Live: as it comes. Paused: it does not change.",
         )
         what_happened()
@@ -194,7 +195,7 @@ def draw_app() -> None:
     st.title(plain(chosen.title))
     chosen.run()
     tab(own_tab().ticket, lambda: st.rerun("body"))
-    if rights() and (PACES[refresh or LIVE] is None or not st.session_state[_RERUNS][1]):
+    if rights() and (PACES[refresh] is None or not st.session_state[_RERUNS][1]):
         rerun_on_change(rights())
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from .data.connection import close_all
+
 RELOADS = os.environ.get("LOOKBACK_RELOAD") != "0"
 """Whether a running app picks up edited code. For development."""
 ROOMS = ("components", "nats_client")
@@ -47,7 +49,7 @@ def refresh_code() -> None:
     _checked_at = time.monotonic()
     if _stamp() != _loaded:
         st.cache_data.clear()
-        st.cache_resource.clear()  # closes the client: its thread, its connection, its consumers
+        close_all("the code was edited")
         for name in [name for name in sys.modules if name.split(".")[0] in ROOMS]:
             if name not in KEPT:
                 del sys.modules[name]

@@ -19,6 +19,7 @@ from .data.live import View
 from .data.reads import Read, Reads
 from .push.json_element import JsonElement, JsonSource, packed
 from .push.tabs import own_tab
+from .spent import timed
 from .web.assets import STUB
 from .words import age_text, bytes_text, clock_text, count_text, in_zone, plain, zone
 
@@ -152,8 +153,8 @@ class LineSource(JsonSource):
         """Nothing: a look each second is enough for a line that people read."""
         return lambda: None
 
-    def update(self) -> None:
-        """Look again."""
+    def look(self) -> dict[str, Any]:
+        """The line now."""
         with in_zone(self._zone):
             line = line_of([read.again() for read in self._reads], self._nats, interval=1.0)
         self.structure = line.structure
@@ -166,7 +167,7 @@ class LineSource(JsonSource):
             facts = told
         else:
             self._facts = now, others, facts
-        self.content = {**others, **facts}
+        return {**others, **facts}
 
 
 class LineElement(JsonElement):
@@ -174,16 +175,19 @@ class LineElement(JsonElement):
 
     def __init__(self, source: LineSource) -> None:
         super().__init__(source)
-        self.drawn = ""
-        """The structure that the page was drawn for; "" if it runs again by itself."""
+        self._drawn = ""
         self._asked = "", 0.0
+
+    def draw_for(self, structure: str) -> None:
+        """The page was drawn for this structure; "" if it runs again by itself."""
+        self._drawn, self._asked = structure, ("", 0.0)
 
     def next(self, held: Any) -> tuple[Any, bytes] | None:
         """The entries that the browser lacks, and `again` if the page has to run again."""
         assert isinstance(self.source, LineSource)
         structure, (asked, when), now = self.source.structure, self._asked, time.monotonic()
         news = super().next(held)
-        if not self.drawn or structure == self.drawn or (structure == asked and now - when < RERUN_AGAIN):
+        if not self._drawn or structure == self._drawn or (structure == asked and now - when < RERUN_AGAIN):
             return news
         self._asked = structure, now
         known, message = news or (held, b"{}")
@@ -194,15 +198,16 @@ _sources: WeakValueDictionary[object, LineSource] = WeakValueDictionary()
 _line = st.components.v2.component("status", js=STUB.format("status"), isolate_styles=False)
 
 
-def status(reads: Reads, interval: float | None, *, reruns: bool) -> None:
+@timed
+def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -> None:
     """Draw the status line and the warnings for what the page has read.
 
     interval: seconds between two refreshes; None if paused. reruns: whether the page runs again at each
-    refresh; otherwise the line asks for it when something else than numbers has changed. Nothing here may
-    move the page when it appears or disappears. So the style sheet places each part where nothing is below
-    it: the line on top with room for its longest text, the reason for a lost connection at the bottom of the
-    visible page, warnings behind a button beside the title. The line is drawn after the page, so it needs no
-    placeholder element, which would be sent at each refresh.
+    refresh; otherwise the line asks for it when something else than numbers has changed, and soon if `again`.
+    Nothing here may move the page when it appears or disappears. So the style sheet places each part where
+    nothing is below it: the line on top with room for its longest text, the reason for a lost connection at
+    the bottom of the visible page, warnings behind a button beside the title. The line is drawn after the
+    page, so it needs no placeholder element, which would be sent at each refresh.
     """
     nats = client(by_code=False)
     shown: list[View | Bucket] = [
@@ -227,7 +232,7 @@ def status(reads: Reads, interval: float | None, *, reruns: bool) -> None:
         element = LineElement(source)
         tab.replace(placed, element)
     assert isinstance(element, LineElement)
-    element.drawn = "" if reruns or not shown else line.structure
+    element.draw_for("" if reruns or not shown else "another run" if again else line.structure)
     _line(key="status", data={"live": placed.number, **line.said}, on_again_change=_again)
     if line.verdict.sentence:
         with st.container(key="status-reason"):

@@ -85,6 +85,7 @@ class Client:
         self._queries: weakref.WeakSet[Query] = weakref.WeakSet()
         self._evictions: dict[Holder, asyncio.Task[None]] = {}
         self._closed = False
+        self._why_closed = "the client's thread failed"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._live, name="nats", daemon=True)
         self._started = threading.Event()
@@ -305,11 +306,12 @@ class Client:
         """The open feeds."""
         return list(self._feeds.values())
 
-    def close(self) -> None:
-        """Close all feeds, the connection, the loop and the thread. Idempotent."""
+    def close(self, why: str = "the client was closed") -> None:
+        """Close all feeds, the connection, the loop and the thread. `why` is the reason in the last event of
+        each. Idempotent."""
         if self._closed:
             return
-        self._closed = True
+        self._closed, self._why_closed = True, why
         self._memory.ask(self, None)
         self._loop.call_soon_threadsafe(self._main.cancel)
         self._thread.join(CALL_TIMEOUT)
@@ -354,24 +356,25 @@ class Client:
         try:
             while True:
                 await asyncio.sleep(min(HOUSEKEEPING, self._idle_after))
-                await self._close_unread(self._idle_after)
+                await self._close_unread(self._idle_after, f"nobody read it for {self._idle_after:g} s")
                 for feed in list(self._feeds.values()):
                     feed.count_derived()
                 self._memory.recount()
         finally:
             for feed in list(self._feeds.values()):  # another thread may still open one meanwhile
-                await feed.close()
+                await feed.close(self._why_closed)
             await self._followers.close()
             for watch in list(self._watches.values()):
-                await watch.close()
+                await watch.close(self._why_closed)
                 self._memory.leave(watch)
             self._feeds.clear()
             for query in list(self._queries):
-                await query.close()
+                await query.close(self._why_closed)
                 self._memory.leave(query)
             await self._services.close()
             await self._streams.close()
             self._watches.clear()
+            self._connection.why_closed = self._why_closed
             await end_tasks([connecting])
             await self._connection.close()
 
@@ -437,11 +440,14 @@ class Client:
             task.add_done_callback(lambda _: self._evictions.pop(holder))
 
     async def _close_one(self, holder: Holder) -> None:
-        await self._close_unread(UNREAD, holder)
+        most = f"all feeds together may hold {self._memory.ceiling >> 20} MiB: the setting 'memory'"
+        why = f"nobody read it for {UNREAD:g} s, and {most}"
+        await self._close_unread(UNREAD, why, holder)
         self._memory.note(holder)  # if it was read meanwhile, it stays and counts again
 
-    async def _close_unread(self, seconds: float, only: Holder | None = None) -> None:
-        """Close every feed, watch and query without a reader for `seconds`. With `only`, just that one."""
+    async def _close_unread(self, seconds: float, why: str, only: Holder | None = None) -> None:
+        """Close every feed, watch and query without a reader for `seconds`, which `why` says in words. With
+        `only`, just that one."""
         with self._finding:  # so that no caller gets one that is about to be closed
             limit = monotonic() - seconds
             held: list[Feed | Watch | Query] = [*self._feeds.values(), *self._watches.values()]
@@ -453,5 +459,5 @@ class Client:
                 if isinstance(each, Query):
                     self._queries.discard(each)
         for each in unread:
-            await each.close()
+            await each.close(why)
             self._memory.leave(each)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from components import bytes_text, is_demo, line_chart, live, newest_messages, stream_list, streams, values
+from components import is_demo, line_chart, live, metric, newest_messages, stream_list, streams, values
 
 if is_demo():
     st.caption("Live figures of this machine, published to NATS JetStream once a second.")
@@ -13,13 +13,13 @@ if is_demo():
     limits = values("thresholds", optional=True)
     busy_above, full_above = {"busy": limits.get("cpu")}, {"full": limits.get("memory")}
 
-    busy, ram = cpu.latest("percent"), memory.latest("used_bytes")
     with st.container(horizontal=True):
-        total = busy.get("metrics.cpu.total")
-        st.metric("CPU", "n/a" if total is None else f"{total:.0f} %")
-        st.metric("Memory used", bytes_text(ram.get("metrics.memory.ram", float("nan"))))
-        st.metric("Received", f"{bytes_text(network.latest('received_bytes_per_s').sum())}/s")
-        st.metric("Written", f"{bytes_text(disk.latest('write_bytes_per_s').sum())}/s")
+        metric(cpu, "percent", color="_subject", only="metrics.cpu.total", title="CPU", unit="%")
+        metric(
+            memory, "used_bytes", color="_subject", only="metrics.memory.ram", title="Memory used", unit="B"
+        )
+        metric(network, "received_bytes_per_s", how="sum", color="_subject", title="Received", unit="B/s")
+        metric(disk, "write_bytes_per_s", how="sum", color="_subject", title="Written", unit="B/s")
 
     left, right = st.columns(2)
     with left:

@@ -144,6 +144,8 @@ class SignIns:
         """End the sign-in `key` in all tabs and remember `why`. Works for a key that is not known yet,
         too."""
         found = self._sign_ins.setdefault(key, SignIn(key, {}, None))
+        if found.ended is None:
+            log.info("The sign-in %.8s ended (%s)", key, why)
         found.ended = found.ended or why
         found.token = None
 

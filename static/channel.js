@@ -59,7 +59,7 @@ export class Channel {
 
   // The newest frame is on the screen; `needs`: ms that drawing wants between two.
   drawn(needs = this.needs) {
-    const changed = Math.abs(needs - this.needs) > 50;
+    const changed = Math.abs(needs - this.needs) > Math.max(50, this.needs / 2);
     if (this.frame - this.told < TELL_EVERY && !changed) return;
     this.needs = needs;
     this.told = this.frame;
@@ -67,7 +67,8 @@ export class Channel {
   }
 
   send(message) {
-    if (this.ready) this.socket.send(JSON.stringify(message));
+    // Also before the answer to the first message: that names only what was attached by then.
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
   }
 
   connect() {

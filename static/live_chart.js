@@ -80,29 +80,39 @@ async function draw(component) {
   return () => parentElement.lookback?.leave();
 }
 
-// Draws charts one at a time, and rests in between: the tab has to stay responsive, however often data comes.
+// Has Plotly draw charts one at a time, and rests in between: the tab has to stay responsive, however often data
+// comes. A few lines that only got longer need no rest.
 const pending = new Set();
 let ticking;
-let turn = false;
-let resting = 0; // the time until which nothing is drawn
+let turn; // the next frame draws
+let rest; // a timer: until then Plotly draws nothing
+let resting = 0; // when that is over
+let cost = 0; // ms that drawing a chart takes, a moving average
 function schedule(chart) {
   pending.add(chart);
-  if (turn) return;
-  turn = true;
-  setTimeout(() => requestAnimationFrame(next), Math.max(0, resting - performance.now()));
+  turn ??= requestAnimationFrame(next);
 }
 
 function next() {
-  turn = false;
+  turn = undefined;
+  const draw = (chart, how) => {
+    const start = performance.now();
+    const drawn = chart[how]();
+    const took = performance.now() - start;
+    if (drawn) pending.delete(chart), (cost += (took - cost) / 8);
+    return drawn ? took : 0;
+  };
+  for (const chart of pending) draw(chart, "extend");
   const [chart] = pending;
-  if (!chart) return;
-  pending.delete(chart);
-  const start = performance.now();
-  const drawn = chart.draw();
-  const took = performance.now() - start;
-  if (drawn) resting = performance.now() + IDLE * took;
-  if (pending.size) return schedule([...pending][0]);
-  channel().drawn(Math.min(2000, (1 + IDLE) * took * Math.max(1, charts.size)));
+  if (chart && performance.now() >= resting) {
+    pending.delete(chart);
+    resting = performance.now() + IDLE * draw(chart, "draw");
+  }
+  if (!pending.size) return channel().drawn(Math.min(2000, (1 + IDLE) * cost * Math.max(1, charts.size)));
+  rest ??= setTimeout(() => {
+    rest = undefined;
+    if (pending.size) turn ??= requestAnimationFrame(next);
+  }, resting - performance.now());
 }
 
 // Moves the chart to another element. Streamlit replaces an element when its surroundings change, and sometimes on
@@ -142,7 +152,8 @@ class Chart {
     this.series = [];
     this.zoom = { x: null, y: null };
     this.near = new Set(); // thresholds that the y axis makes room for
-
+    this.longer = new Set(); // series with cells that are not drawn yet
+    this.other = true; // anything else is not drawn yet
     this.hidden = new Set();
     this.fine = null; // bins of the zoomed range
     this.told = null; // the range that the server knows of
@@ -182,6 +193,10 @@ class Chart {
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
     this.scheme.addEventListener("change", this.redraw);
     document.addEventListener("visibilitychange", this.redraw);
+    // What Plotly shows at the pointer is of its own last drawing.
+    this.plot.addEventListener("pointerenter", () => {
+      if (!this.other && this.drawn && this.longer.size + this.extended) this.draw();
+    });
     // A redraw during a drag would end it, so wait for the pointer.
     this.plot.addEventListener("pointerdown", () => (this.held = true), { capture: true });
     this.release = () => {
@@ -312,12 +327,14 @@ class Chart {
 
   change(read, flags, head, config) {
     this.configure(config, head);
+    if (flags & 2 || this.fine || Object.keys(head).some((name) => name !== "now" && name !== "oldest")) this.other = true;
     const [names, known] = [head.names ?? [], this.series];
     const cells = read.cells(false, Math.max(known.length, ...names.map(([i]) => i + 1)), this.origin);
-    if (cells.whole) this.series = [];
+    if (cells.whole) [this.series, this.other] = [[], true];
     for (const [i, name] of names) (this.series[i] ??= { cells: new Map(), nulls: new Set(), sorted: true }).name = name;
     cells.each((row, bin, cell) => {
       const { cells, nulls } = this.series[row];
+      this.longer.add(row);
       if (cell[0] === -Infinity) nulls.add(bin);
       else nulls.delete(bin);
       if (Math.abs(cell[0]) === Infinity) return cells.delete(bin);
@@ -382,12 +399,58 @@ class Chart {
     }, REST);
   }
 
-  // False if it cannot be drawn now.
-  draw() {
+  get drawable() {
     if (!this.library || !this.config || this.ended || this.held || document.hidden || !this.parent.isConnected) return false;
     this.waits = !this.visible && this.drawn;
-    if (this.waits) return false;
+    return !this.waits;
+  }
+
+  // Draws lines that got longer, without Plotly, which works out everything for each drawing. False if it has to:
+  // because the axis has moved by a pixel, because values are beyond what it drew, or for what it shows at the
+  // pointer.
+  extend() {
+    if (this.other || !this.extent || !this.drawable || this.plot.matches(":hover")) return false;
+    const { width, low, high } = this.extent;
+    if (Math.abs(this.now - this.shownAt) >= this.config.window / width) return false;
+    const { xaxis, yaxis } = this.plot._fullLayout;
+    const lines = [];
+    for (const row of this.longer) {
+      if (this.hidden.has(this.idOf(row))) continue;
+      const trace = this.plot.data.find(({ uid }) => uid === String(row));
+      const paths = this.plot.querySelectorAll(`.scatterlayer .trace${row} path.js-line`);
+      const found = this.points(row, this.periods()[0]);
+      if (paths.length !== 1 || found.y.some((y) => !(y >= low && y <= high))) return false;
+      lines.push([paths[0], trace, found]);
+    }
+    for (const [path, trace, found] of lines) {
+      Object.assign(trace, found);
+      const at = (x, i) => `${xaxis.d2p(x).toFixed(2)},${yaxis.l2p(found.y[i]).toFixed(2)}`;
+      path.setAttribute("d", `M${found.x.map(at).join("L")}`);
+    }
+    this.longer.clear();
+    this.extended = true;
+    return true;
+  }
+
+  // Between which values lines may be drawn without Plotly, null if none may.
+  extents() {
+    if (this.config.compare || this.zoom.x || this.zoom.y || this.others !== null || this.config.gaps?.length) return null;
+    let [low, high] = [Infinity, -Infinity];
+    for (const [i, { cells, nulls }] of this.series.entries()) {
+      if (cells.size < 3 || nulls.size) return null;
+      if (this.hidden.has(this.idOf(i))) continue;
+      for (const [least, most] of cells.values()) [low, high] = [Math.min(low, least), Math.max(high, most)];
+    }
+    return { width: this.parent.clientWidth || 600, low, high };
+  }
+
+  // False if it cannot be drawn now.
+  draw() {
+    if (!this.drawable) return false;
     if (this.plugged !== null) this.forgetOld();
+    this.extent = this.plugged === null ? null : this.extents();
+    this.longer.clear();
+    this.other = this.extended = false;
     this.shownAt = this.now;
     this.title.textContent = this.config.title;
     this.title.style.display = this.config.title ? "" : "none";
@@ -634,7 +697,7 @@ class Chart {
       bins = bins.filter((bin) => bin * this.step >= from && bin * this.step < to);
       return [{ bins, cells, nulls, step: this.step, at: (bin) => this.local(Math.min((bin + 0.5) * this.step, to) + shift) }];
     }
-    const at = (step) => (bin) => this.local((bin + 0.5) * step);
+    const at = (step) => (bin) => AxisTime.of((bin + 0.5) * step - this.offset);
     if (!this.fine) return [{ bins, cells, nulls, step: this.step, at: at(this.step) }];
     const { step, rows } = this.fine;
     const own = rows.get(i) ?? new Map();
@@ -786,6 +849,7 @@ class Chart {
         exponentformat: "SI",
         ticksuffix: escapeMarkup(this.config.unit),
         automargin: true,
+        ticklabeloverflow: "allow", // to look for it costs a tenth of a drawing
         nticks: 6,
       },
       // Missing data is shaded: an empty stretch alone could also mean that nothing happened.
@@ -906,6 +970,40 @@ class Reader {
       }
     };
     return { whole: Boolean(flags & 1), oldest, end, each };
+  }
+}
+
+// A time of a bin, as Chart.local() gives it. Plotly computes with a Date at once, but has to parse a text. It would
+// shift a plain Date by the zone's offset at that time.
+class AxisTime extends Date {
+  static known = new Map(); // all charts draw the same times again and again
+
+  static of(ms) {
+    let time = this.known.get(ms);
+    if (time) return time;
+    if (this.known.size > 50_000) this.known.clear();
+    this.known.set(ms, (time = new this(ms)));
+    return time;
+  }
+
+  getTimezoneOffset() {
+    return 0;
+  }
+
+  getMinutes() {
+    return this.getUTCMinutes();
+  }
+
+  getSeconds() {
+    return this.getUTCSeconds();
+  }
+
+  getMilliseconds() {
+    return this.getUTCMilliseconds();
+  }
+
+  toString() {
+    return this.toISOString().slice(0, -1);
   }
 }
 

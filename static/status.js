@@ -30,8 +30,8 @@ class Line {
   }
 
   apply(message) {
-    const { again, ...news } = JSON.parse(new TextDecoder().decode(message));
-    this.pushed = this.frame === null ? news : { ...this.pushed, ...news };
+    const { again, "": whole, ...news } = JSON.parse(new TextDecoder().decode(message));
+    this.pushed = whole ? news : { ...this.pushed, ...news };
     if (again) this.again(again);
     this.draw();
   }

@@ -30,9 +30,36 @@ function noteLeaving() {
   globalThis.addEventListener?.("beforeunload", () => (globalThis.lookbackLeaving = Date.now()));
 }
 
+// Streamlit's script makes each URL that the server sends an entry of the browser's history, and gives a new page a
+// URL without parameters. But a choice for all pages comes along to the next one, and Back must not undo it, so where
+// only such a choice differs the entry is replaced (components/choices/address.py).
+const LASTING = ["refresh"];
+
+function pageOnly(url) {
+  const { pathname, searchParams } = new URL(url);
+  for (const name of LASTING) searchParams.delete(name);
+  return `${pathname}?${searchParams}`;
+}
+
+function keepLasting() {
+  if (globalThis.lookbackHistory) return;
+  globalThis.lookbackHistory = true;
+  const push = history.pushState;
+  history.pushState = function (state, title, url) {
+    const [now, next] = [new URL(location.href), new URL(url, location.href)];
+    for (const name of LASTING) {
+      const kept = now.pathname !== next.pathname && !next.searchParams.has(name) && now.searchParams.get(name);
+      if (kept) next.searchParams.set(name, kept);
+    }
+    const add = pageOnly(next) === pageOnly(now) ? this.replaceState : push;
+    return add.call(this, state, title, next.href);
+  };
+}
+
 export function watch({ parentElement, setStateValue, data }) {
   recover();
   noteLeaving();
+  keepLasting();
   if (data?.ticket) channel().use(data.ticket, (blocked) => setStateValue("blocked", blocked));
   const tab = (parentElement.lookbackTab ??= { hidden: false });
   tab.tell = setStateValue;

@@ -37,6 +37,11 @@ publish = ["comparison.>"]
 streams = ["COMPARISON"]
 web_page = true
 
+[roles.insider]
+groups = ["insiders"]
+pages = ["inside"]
+streams = ["METRICS"]
+
 [roles.viewer]
 groups = ["viewers"]
 pages = ["overview", "explore", "values", "workflows"]
@@ -165,8 +170,8 @@ class Person:
 
 
 @contextmanager
-def running_stage(browser: Browser, folder: Path) -> Iterator[Stage]:
-    """The app, with streams and buckets that a viewer may not read."""
+def running_stage(browser: Browser, folder: Path, **settings: str) -> Iterator[Stage]:
+    """The app with these settings, and with streams and buckets that a viewer may not read."""
     roles = folder / "roles.toml"
     roles.write_text(ROLES + TEMPORARY)
     port = free_port()
@@ -175,7 +180,7 @@ def running_stage(browser: Browser, folder: Path) -> Iterator[Stage]:
             "LOOKBACK_ROLES": str(roles),
             "STREAMLIT_SERVER_PORT": str(port),
         }
-        with app(folder, **env) as running:
+        with app(folder, **(env | settings)) as running:
             found = login(folder / "data")
             connected(found["servers"], _fill, found["user_credentials"])
             yield Stage(running, people, browser, folder)

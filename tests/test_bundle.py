@@ -1,13 +1,17 @@
-"""static/nats.js is what bundle/package-lock.json says."""
+"""static/nats.js and static/plotly.min.js are what bundle/package-lock.json says."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import plotly
+
 from tests.running import ROOT
 
 FOLDER = ROOT / "bundle"
+PLOTLY = "node_modules/plotly.js-basic-dist-min"
 SOURCES = ("package.json", "package-lock.json", ".npmrc", "banner.txt", "nats.js")
 
 
@@ -18,7 +22,7 @@ def npm(folder: Path, *command: str) -> None:
 
 
 def test_bundle_is_what_its_lock_says(tmp_path: Path) -> None:
-    """Installed from the lock and bundled anew, the file is the same to the byte."""
+    """Installed from the lock and bundled anew, the files are the same to the byte."""
     assert shutil.which("npm"), "this needs node and npm on PATH: apt-get install nodejs npm"
     folder = tmp_path / "bundle"
     folder.mkdir()
@@ -27,7 +31,8 @@ def test_bundle_is_what_its_lock_says(tmp_path: Path) -> None:
         shutil.copy(FOLDER / name, folder / name)
     npm(folder, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
     npm(folder, "run", "build")
-    assert (tmp_path / "static/nats.js").read_bytes() == (ROOT / "static/nats.js").read_bytes()
+    for name in ("nats.js", "plotly.min.js", "plotly.LICENSE"):
+        assert (tmp_path / "static" / name).read_bytes() == (ROOT / "static" / name).read_bytes()
 
 
 def test_lock_pins_contents_and_names_no_registry() -> None:
@@ -43,5 +48,16 @@ def test_banner_names_what_is_in_it() -> None:
     packages = json.loads((FOLDER / "package-lock.json").read_text())["packages"]
     banner = "\n".join((ROOT / "static/nats.js").read_text().split("\n")[:2])
     for path, package in packages.items():
-        if path and not package.get("dev"):
+        if path and path != PLOTLY and not package.get("dev"):
             assert f"{path.removeprefix('node_modules/')} {package['version']}" in banner
+
+
+def test_live_charts_and_figures_have_one_plotly() -> None:
+    """The plotly.js that live charts are drawn with has the version that the Python package makes figures for."""
+    carried = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    versions = [
+        re.findall(r"plotly\.js v([\d.]+)|plotly\.js \(\w+ - minified\) v([\d.]+)", file.read_text()[:200])
+        for file in (carried, ROOT / "static/plotly.min.js")
+    ]
+    found = ["".join(version[0]) for version in versions]
+    assert found[0] == found[1]

@@ -1,10 +1,14 @@
 """docs/settings.md holds every setting, as the code has it."""
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import MISSING, fields
 
 import pytest
 
+from components.inside.page_runs import SLOW, SLOW_PAGE
 from nats_client.connection.settings import ENVIRONMENT, FLAGS, NUMBERS, SECONDS, SIZES, Settings
 from tests.running import ROOT
 
@@ -68,6 +72,20 @@ def test_each_variable_has_its_row() -> None:
     told = set(re.findall(r"`((?:LOOKBACK|NATS)_[A-Z_]+)`", TEXT))
     own = {name for name in read if name.startswith("LOOKBACK_")} | set(ENVIRONMENT) | {"NATS_SERVER_BIN"}
     assert own == told
+
+
+def test_limit_of_a_slow_page() -> None:
+    """Type and default of the limit are those of the code; what is no number above zero is named."""
+    row = next(row for row in ROWS if row[0] == f"`{SLOW_PAGE}`")
+    assert row[1:3] == ["seconds", f"{SLOW:g}"]
+    text = subprocess.run(
+        [sys.executable, "-c", "import components.inside.page_runs"],
+        cwd=ROOT,
+        env={**os.environ, SLOW_PAGE: "fast"},
+        capture_output=True,
+        text=True,
+    ).stderr
+    assert "The setting 'LOOKBACK_SLOW_PAGE' has 'fast'. Write a number of seconds above zero." in text
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from nats_client.series.periods import check_reach, full_reach, period_names, pe
 
 from ..data.live import View
 from ..data.states import empty_state
+from ..spent import timed
 from ..words import rounded, zone
 from .line_chart import draw
 from .pushed import Varying
@@ -25,6 +26,7 @@ def look_back_for(period: str = "PT1H", earlier: int = 1) -> str:
     return iso_duration(full_reach(parse_duration(period, "period"), earlier))
 
 
+@timed
 def compare(
     view: View,
     y: str | Sequence[str],
@@ -80,6 +82,7 @@ def compare(
     draw(view, bins, config, Varying((period, earlier), periods), key)
 
 
+@timed
 def compared_means(
     view: View, y: str, period: str = "PT1H", *, color: str | None = None, unit: str = ""
 ) -> None:

@@ -12,6 +12,7 @@ from nats_client.series.bins import MOST, Bins
 from ..data.live import View
 from ..data.states import empty_state
 from ..push.tabs import own_tab
+from ..spent import timed
 from ..web.assets import PREFIX, STUB, plotly_url
 from .pushed import Varying, place, zoomed
 from .thresholds import checked, drawn
@@ -20,6 +21,7 @@ from .wire import ChartState
 _component = st.components.v2.component("chart", js=STUB.format("chart"), isolate_styles=False)
 
 
+@timed
 def line_chart(
     view: View,
     y: str | Sequence[str],

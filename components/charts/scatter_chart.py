@@ -9,6 +9,7 @@ import streamlit as st
 
 from ..data.live import View
 from ..data.states import empty_state
+from ..spent import timed
 from ..words import plotly_text
 
 NEWEST = 5000
@@ -21,6 +22,7 @@ REST = "#9aa4a8"
 _KEEP = 5.0  # seconds to share one figure among viewers: each new figure resets a viewer's zoom
 
 
+@timed
 def scatter_chart(
     view: View, x: str, y: str, *, color: str | None = None, height: int = 380, key: str | None = None
 ) -> None:

@@ -2,10 +2,14 @@
 
 With Streamlit's own `bind="query-params"` both sides write: the browser puts a choice into its URL at once,
 and the server sends its copy of all parameters when a widget appears. A choice made while such a copy is
-under way never reaches the URL. So here only the server writes. Each rerun carries the browser's URL. If it
-differs from the viewer's choices we send the right parameters, on every rerun until they match. Each URL that
-the browser receives becomes an entry of its history, for the Back button. The refresh interval should not: it
-is chosen outside the page and outlives it. So that choice alone is bound.
+under way never reaches the URL. So only the server writes, and only here. Each rerun carries the browser's
+URL. If it differs from the viewer's choices we send the right parameters, on every rerun until they match.
+
+Each URL that the browser receives becomes an entry of its history, for the Back button. A choice for all
+pages, such as the refresh interval, is no such step: nobody presses Back to have another interval, and on
+each new page it would be a second entry, at which Back would first stop. So static/tab.js takes it along to
+the next page, and replaces the entry if nothing else differs. Back leaves such a choice as it is, and the URL
+that it leads to is corrected.
 """
 
 import time
@@ -34,6 +38,10 @@ class _Address:
     """By parameter, the value the viewer just navigated back from. A tick sent before that may bring it once
     more."""
     left_at: float = 0.0
+    lasting: dict[str, str | None] = field(default_factory=dict)
+    """As `kept`, for choices that outlive the page."""
+    switched: bool = False
+    """True in the first run of a page that the viewer has switched to."""
 
 
 def _address() -> _Address:
@@ -47,9 +55,11 @@ def begin(page: str) -> None:
     address = _address()
     if address.page != page:
         _forget(address.kept)
-        st.session_state[_STATE] = _Address(page)
+        switched = bool(address.page) and not has_gone_back()
+        st.session_state[_STATE] = _Address(page, lasting=address.lasting, switched=switched)
         return
-    differing = _differing(address)
+    address.switched = False
+    differing = _differing(address.kept)
     # Not only has_gone_back(): a tick of the refresh clock may overtake that rerun.
     if differing and (address.received or has_gone_back()):
         address.left = {name: st.session_state.get(name) for name in differing}
@@ -71,20 +81,32 @@ def keep(name: str, value: str | None) -> None:
     _address().kept[name] = value
 
 
-def end() -> None:
-    """Call after the page is drawn. Sends the parameters that the browser's URL does not have yet."""
+def keep_lasting(name: str, value: str | None) -> None:
+    """Like keep(), for a choice for all pages. It may be called before begin()."""
+    _address().lasting[name] = value
+
+
+def end(*, again: bool) -> bool:
+    """Call after the page is drawn. Sends the parameters that the browser's URL does not have yet. again: the
+    page can be drawn again. Returns whether it has to be, to make sure that the URL is right."""
     address = _address()
-    differing = _differing(address)
+    differing = _differing(address.kept)
     address.received &= not differing
+    # While the viewer switches pages, the browser would put what we send into the URL of the page before. So
+    # it has to wait for the next run. Choices for all pages need nothing: the browser takes them along.
+    if address.switched and (again or not differing):
+        return bool(differing)
+    differing |= _differing(address.lasting)
     added = {name: value for name, value in differing.items() if value is not None}
     for name in differing.keys() - added.keys():
         del st.query_params[name]
     if added:
         st.query_params.update(added)
+    return bool(differing)
 
 
-def _differing(address: _Address) -> dict[str, str | None]:
-    return {name: value for name, value in address.kept.items() if st.query_params.get(name) != value}
+def _differing(kept: dict[str, str | None]) -> dict[str, str | None]:
+    return {name: value for name, value in kept.items() if st.query_params.get(name) != value}
 
 
 def _forget(names: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from ..words import plain
-from .address import asked, keep
+from .address import asked, keep, keep_lasting
 
 if TYPE_CHECKING:
     # Streamlit exports no name for what st.tabs() returns.
@@ -127,6 +127,25 @@ def choose_tab(labels: Sequence[str], *, name: str) -> "Sequence[TabContainer]":
     shown = next((label for label, tab in zip(labels, tabs, strict=True) if tab.open), labels[0])
     keep(name, None if shown == labels[0] else shown)
     return tabs
+
+
+def choose_for_all_pages(
+    label: str,
+    options: Sequence[str],
+    default: str,
+    *,
+    help: str | None = None,  # noqa: A002
+) -> str:
+    """Let the viewer choose one of `options`, by default `default`, for all pages. It is kept in the URL as
+    with choose(), but outlives a change of page, and Back does not undo it. If the URL names no option, the
+    default is used."""
+    key = _key(label)
+    if key not in st.session_state:
+        wanted = asked(key, default)
+        st.session_state[key] = wanted if wanted in options else default
+    chosen = str(st.segmented_control(label, options, required=True, key=key, help=help) or default)
+    keep_lasting(key, None if chosen == default else chosen)
+    return chosen
 
 
 def _number(text: str, default: float) -> float:

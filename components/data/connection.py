@@ -75,13 +75,14 @@ class NatsConnection(BaseConnection[Client]):
     def reset(self) -> None:
         """Close the client, so that the next use makes a new one. The base class would only drop its
         reference."""
-        self.close()
+        self.close("a new client replaces it")
         super().reset()
 
-    def close(self) -> None:
-        """Close the client's feeds, connection and thread."""
+    def close(self, why: str = f"there are more than {MOST} sets of rights") -> None:
+        """Close the client's feeds, connection and thread; `why` is the reason in their events. Streamlit's
+        cache, which names no reason, calls this for the connection that it evicts."""
         if self._made is not None:
-            self._made.close()
+            self._made.close(why)
 
 
 _known: dict[str, NatsConnection] = {}
@@ -136,11 +137,23 @@ def close_unused(in_force: set[str]) -> None:
     """Close the clients of roles that nobody has used for ten minutes or whose rights are not `in_force` any
     more."""
     for key, connection in list(_known.items()):
-        unused = key not in in_force or time.monotonic() - connection.used > UNUSED_AFTER
-        if connection.of_role and unused:
+        changed = key not in in_force
+        if connection.of_role and (changed or time.monotonic() - connection.used > UNUSED_AFTER):
             _times[key] = _times.get(key, 0) + 1
             _known.pop(key, None)
-            connection.close()
+            role = f"the role {connection.role!r}"
+            connection.close(
+                f"{role} was changed or removed"
+                if changed
+                else f"nobody with {role} was signed in and had a page open for {UNUSED_AFTER:g} s"
+            )
+
+
+def close_all(why: str) -> None:
+    """Close all clients and empty Streamlit's cache of resources; `why` is the reason in the events."""
+    for connection in list(_known.values()):
+        connection.close(why)
+    st.cache_resource.clear()
 
 
 def nats_configured() -> bool:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from nats_client import Feed, Gap, Health, NamedFeed, Snapshot, parse_duration
 
+from ..spent import timed
 from .connection import client
 from .reads import collect, note_code
 
@@ -111,6 +112,7 @@ class _NoRows(pd.DataFrame):
         return super().__getitem__(key)
 
 
+@timed
 def live(
     stream: str | None = None,
     subject: str | None = None,
@@ -143,6 +145,7 @@ def live(
     return view
 
 
+@timed
 def read_view(
     stream: str | None,
     subject: str | None = None,
@@ -167,6 +170,7 @@ def _look_at(feed: Feed | NamedFeed, look_back: pd.Timedelta, steady: bool, *, b
     return View(feed, rows, look_back, now, feed.health_of(look_back), steady, by_code=by_code)
 
 
+@timed
 def wait_once(what: object, wait: Callable[[float], object]) -> None:
     """Call `wait` once per viewer, to give the first state of `what` a moment to arrive."""
     seen: set[object] = st.session_state.setdefault("_seen", set())

@@ -5,9 +5,11 @@ from typing import Any
 
 from nats_client import Reply
 
+from ..spent import timed
 from .connection import client
 
 
+@timed
 def request(
     subject: str,
     payload: Any = None,

@@ -11,7 +11,7 @@ from ..choices.choose import choose, chosen
 from ..data.live import View
 from ..data.states import empty_state
 from ..tables.fields import time_fields
-from ..tables.table import latest_values
+from ..tables.latest_values import latest_values
 from ..words import plain
 
 KINDS = "lines: over time; latest: the newest values; scatter: one number against another"

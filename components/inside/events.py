@@ -1,10 +1,8 @@
-"""Events of the connection and of each feed and bucket that a page reads."""
+"""Events of the connection, and of a page and each feed and bucket that it reads."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from html import escape
 
-import pandas as pd
 import streamlit as st
 
 from nats_client import Event
@@ -13,14 +11,15 @@ from ..data.bucket import Bucket
 from ..data.connection import client
 from ..data.live import View
 from ..data.reads import Read
-from ..words import clock_text, local, plain
+from ..words import clock_text, plain
+from .page_runs import page_events
 
-_READ = "_happened"
+_READ = "_page_reads"
 
 
-def keep_reads(reads: Iterable[Read]) -> None:
-    """Keep what the page reads, for what_happened()."""
-    st.session_state[_READ] = [read for read in reads if isinstance(read, View | Bucket)]
+def keep_reads(page: str, reads: Iterable[Read]) -> None:
+    """Keep which page the viewer sees and what it reads, for what_happened()."""
+    st.session_state[_READ] = page, [read for read in reads if isinstance(read, View | Bucket)]
 
 
 def what_happened() -> None:
@@ -29,15 +28,19 @@ def what_happened() -> None:
     with st.popover("What happened", key="happened", on_change="rerun", width="stretch") as opened:
         if not opened.open:
             return
-        _draw("Connection", client().events)
+        draw_events("Connection", client().events)
+        page, reads = st.session_state.get(_READ, ("", []))
+        for events in page_events([page]).values():
+            draw_events("Page", events)
         shown = set()
-        for read in st.session_state.get(_READ, []):
+        for read in reads:
             if (name := read.health.name) not in shown:
                 shown.add(name)
-                _draw(name, read.watch.events if isinstance(read, Bucket) else read.feed.events)
+                draw_events(name, read.watch.events if isinstance(read, Bucket) else read.feed.events)
 
 
-def _draw(name: str, events: tuple[Event, ...]) -> None:
+def draw_events(name: str, events: tuple[Event, ...]) -> None:
+    """Draw the events of `name`, newest first, with the whole reason of each."""
     st.markdown(f"**{plain(name)}**")
     lines = [
         f"<div><time>{clock_text(int(event.at * 1e9))}</time>{escape(event.what)}"
@@ -47,23 +50,3 @@ def _draw(name: str, events: tuple[Event, ...]) -> None:
         for event in reversed(events)
     ]
     st.html(f'<div class="lb-log">{"".join(lines) or "No events yet."}</div>')
-
-
-def event_list(events: tuple[Event, ...]) -> None:
-    """A table of events, newest first, times in the viewer's time zone."""
-    if not events:
-        st.caption("No events yet.")
-        return
-    table = pd.DataFrame(
-        {
-            "Time": [datetime.fromtimestamp(event.at, UTC) for event in reversed(events)],
-            "What": [event.what for event in reversed(events)],
-            "Why": [event.why for event in reversed(events)],
-            "Times": [event.times for event in reversed(events)],
-        }
-    )
-    st.dataframe(
-        local(table, "Time"),
-        column_config={"Time": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss")},
-        hide_index=True,
-    )

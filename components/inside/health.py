@@ -117,9 +117,11 @@ def _metrics(request: Request) -> Response:
             {"WWW-Authenticate": "Bearer", "Cache-Control": "no-store"},
         )
     from ..data.connection import clients  # may have been reloaded
+    from .page_runs import SECONDS
 
     registry = CollectorRegistry()
     registry.register(Figures(clients(), len(launcher.traffic)))
+    registry.register(SECONDS)
     ProcessCollector(registry=registry)
     return Response(
         generate_latest(registry), media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"}

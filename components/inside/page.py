@@ -11,9 +11,11 @@ from nats_client.memory import PROCESS
 
 from .. import launcher
 from ..data.connection import client
+from ..pages import page_files
 from ..words import bytes_text
-from .events import event_list
+from .events import draw_events
 from .health import versions
+from .page_runs import page_events
 
 HIDDEN = "set, not shown"
 """Shown in place of a secret."""
@@ -26,7 +28,10 @@ def inside() -> None:
     _figures(nats)
     _feeds(nats)
     st.subheader("What happened")
-    event_list(nats.events)
+    draw_events("Connection", nats.events)
+    # Only pages that the viewer may open: the names of others may tell too much.
+    for page, events in page_events(file.stem for file in page_files()).items():
+        draw_events(f"Page {page}", events)
     left, right = st.columns(2)
     with left:
         st.subheader("Settings in force")
@@ -37,16 +42,15 @@ def inside() -> None:
 
 
 def _figures(nats: Client) -> None:
-    held, ceiling = PROCESS.total, PROCESS.ceiling
     figures = {
         "Viewers": f"{len(launcher.traffic):,}",
         "Feeds of yours": f"{len(nats.feeds()):,}",
-        "Memory held": bytes_text(held),
-        "of at most": bytes_text(ceiling),
+        f"Memory, of {bytes_text(PROCESS.ceiling)}": bytes_text(PROCESS.total),
         "Threads": f"{psutil.Process().num_threads():,}",
     }
-    for column, (name, value) in zip(st.columns(len(figures)), figures.items(), strict=True):
-        column.metric(name, value)
+    with st.container(horizontal=True):
+        for name, value in figures.items():
+            st.metric(name, value)
 
 
 def _feeds(nats: Client) -> None:

@@ -14,6 +14,7 @@ from ..data.connection import client, shared
 from ..data.live import wait_once
 from ..data.reads import collect
 from ..data.states import empty_state
+from ..spent import timed
 from ..words import age_text, bytes_text, count_text, local, plain
 from .streams import KEEP, listed
 
@@ -23,6 +24,7 @@ MOST_TEXT = 20_000
 """Characters of a value to show."""
 
 
+@timed
 def values(bucket: str, *, optional: bool = False) -> Bucket:
     """The values of the key-value bucket `bucket`, by key: `values("settings")["cpu"]`.
 
@@ -88,6 +90,7 @@ def _settings(info: BucketInfo) -> str:
     )
 
 
+@timed
 def key_list(bucket: Bucket, entries: list[Entry] | None = None) -> None:
     """Draw a table of `entries` of `bucket`, by default all that are held; at most 500 rows."""
     if bucket.waiting:

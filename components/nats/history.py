@@ -16,6 +16,7 @@ from nats_client.errors import NoResponders, ServiceError
 
 from ..data.connection import client
 from ..data.states import mistake
+from ..spent import timed
 from ..web.sign_in import owner
 from ..words import age_text, bytes_text, local, plain, plotly_text, zone
 
@@ -78,6 +79,7 @@ def ago(look_back: str) -> str:
     return (pd.Timestamp.now("UTC") - parse_duration(look_back)).isoformat(timespec="milliseconds")
 
 
+@timed
 def query(
     sql: str,
     parameters: Mapping[str, str | float | bool | None] | None = None,
@@ -138,6 +140,7 @@ def leave(page: str | None) -> None:
         kept.clear()
 
 
+@timed
 def answer_table(answer: Answer) -> None:
     """Draw the first rows as a table, times in the viewer's time zone."""
     shown = answer.frame().iloc[:MOST_ROWS]
@@ -151,6 +154,7 @@ def answer_table(answer: Answer) -> None:
         st.caption(f"The first {MOST_ROWS:,} of {len(answer):,} rows. A download has all of them.")
 
 
+@timed
 def answer_chart(answer: Answer, x: str, y: str, color: str | None = None) -> None:
     """Draw the number `y` over the time `x`, in the viewer's time zone, one line per value of the text column
     `color`.

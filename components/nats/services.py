@@ -16,6 +16,7 @@ from nats_client.errors import NotPermitted, SubjectError
 
 from ..data.connection import client
 from ..data.states import mistake
+from ..spent import timed
 from ..words import bytes_text, clock_text, count_text, local, plain
 
 MOST_SHOWN = 20_000
@@ -30,6 +31,7 @@ _FILLED = re.compile(r"[A-Za-z0-9_-]+")
 """What may replace a wildcard of an endpoint's subject."""
 
 
+@timed
 def services() -> Services:
     """The services that answer the NATS service protocol (ADR-32). All viewers share one discovery, every two
     seconds. Names and texts are untrusted: anybody may answer. Raises LookbackError."""

@@ -25,6 +25,7 @@ from nats_client.streams.stream_list import MOST_COUNTED, Newest
 from ..choices.choose import chosen
 from ..data.connection import is_embedded, shared
 from ..data.live import View
+from ..spent import timed
 from ..words import bytes_text, clock_text, count_text, local, plain
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ def is_demo() -> bool:
     return is_embedded()
 
 
+@timed
 def streams() -> pd.DataFrame:
     """The streams, one per row, indexed by name: `per_second` (messages, over the last 10 s; missing at
     first), `messages`, `bytes`, `newest` (UTC), `subjects`, `description`, `limits`, `age` (of the newest
@@ -121,6 +123,7 @@ def subjects(stream: str, limit: int = 200) -> list[str]:
     return _counted(rights, nats, stream, ">").counts.index[:limit].tolist()
 
 
+@timed
 def subject_list(view: View, most: int = 1000) -> None:
     """Draw the subjects of the stream that match the filter of `view`, with their message counts: the `most`
     with the most messages."""

@@ -25,6 +25,7 @@ from ..data.live import View, read_view
 from ..data.reads import collect
 from ..data.request import request
 from ..data.states import mistake
+from ..spent import timed
 from ..words import age_text, clock_text, cut, plain, plotly_text, zone
 from .services import allowed, services
 
@@ -112,6 +113,7 @@ def asked_run() -> str | None:
     return run
 
 
+@timed
 def workflow_runs(look_back: str = "P1D") -> Runs:
     """The runs that began or ended within `look_back` (ISO 8601), and all that are running. Raises
     LookbackError."""
@@ -123,6 +125,7 @@ def workflow_runs(look_back: str = "P1D") -> Runs:
     return Runs(runs, view.now, not isinstance(view.health.why, StreamNotFound))
 
 
+@timed
 def workflow_run(key: str) -> OneRun | None:
     """The run `key` ("archive.20261125T130501-8f3a2c") from its start; None if there is no such run. Raises
     LookbackError."""
@@ -286,6 +289,7 @@ def run_chart(found: OneRun) -> None:
     st.plotly_chart(figure, key="steps in time", config={"displayModeBar": False})
 
 
+@timed
 def run_log(found: OneRun) -> None:
     """Draw the log lines of a run, or of one of its steps, with a search; the newest last."""
     names = {step.token: _title(job, step) for job in found.run.jobs for step in job.steps}

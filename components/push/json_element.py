@@ -1,20 +1,56 @@
-"""A live element whose content is a JSON object. The browser gets the entries that have changed."""
+"""Live elements whose content is a JSON object: the browser gets the entries that have changed.
 
+A new kind of them is a file that makes a Kind and a JsonSource, and static/live_<kind>.js, which draws it.
+"""
+
+import hashlib
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
+import streamlit as st
+from streamlit.errors import StreamlitDuplicateElementKey
+
+from nats_client import LookbackError
+
+from ..web.assets import STUB
 from .source import Source
+from .tabs import own_tab
+
+WHOLE = ""
+"""The entry of a message that has everything: the browser then drops what it holds."""
 
 
 class JsonSource(Source):
     """A source of such an object."""
 
+    every = 0.2  # people cannot read faster
+
     def __init__(self) -> None:
         super().__init__()
+        self._lock = threading.Lock()
         self.content: Mapping[str, Any] | None = None
         """By name; None before the first update. An update puts another object here and does not change this
         one."""
+
+    def look(self) -> Mapping[str, Any]:
+        """The content now: names to what JSON can hold, but not None. One call at a time; may take long."""
+        raise NotImplementedError
+
+    def update(self) -> None:
+        """Look again."""
+        with self._lock:
+            content = self.look()
+            if content != self.content:
+                self.content = content
+
+    def now(self) -> Mapping[str, Any]:
+        """The content now, for a browser that the websocket does not serve."""
+        self.update()
+        assert self.content is not None
+        return self.content
 
 
 class JsonElement:
@@ -30,6 +66,8 @@ class JsonElement:
         known = held or {}
         news = {name: value for name, value in content.items() if name not in known or known[name] != value}
         news |= dict.fromkeys(known.keys() - content.keys())
+        if held is None:
+            news[WHOLE] = True
         return (content, packed(news)) if news else None
 
     def is_quick(self, held: Any) -> bool:
@@ -43,3 +81,35 @@ class JsonElement:
 def packed(news: Mapping[str, Any]) -> bytes:
     """A message of changed entries. The browser drops an entry that is null."""
     return json.dumps(news, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+class Kind:
+    """A kind of live element with JSON content, drawn by static/live_<name>.js."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._component = st.components.v2.component(name, js=STUB.format(name), isolate_styles=False)
+        self._sources: WeakValueDictionary[Hashable, JsonSource] = WeakValueDictionary()
+
+    def draw(self, key: str, of: Hashable, make: Callable[[], JsonSource], **settings: object) -> None:
+        """Draw the element `key` of the page. `make` is called for its source unless another viewer has one
+        with an equal `of`. `settings` are for the browser and do not change by themselves. Raises
+        LookbackError if the page has two elements with this key."""
+        source = self._sources.get(of)
+        if source is None:
+            source = self._sources[of] = make()
+        key = hashlib.blake2b(f"{self.name} {key}".encode(), digest_size=4).hexdigest()  # short: sent often
+        tab = own_tab()
+        placed = tab.place(key, lambda: JsonElement(source))
+        if placed.element.source is not source:
+            tab.replace(placed, JsonElement(source))
+        data: dict[str, object] = {"key": key, "live": placed.number, **settings}
+        if tab.blocked or tab.pace is None:
+            data["content"] = source.now()
+        try:
+            self._component(key=key, data=data)
+        except StreamlitDuplicateElementKey:
+            raise LookbackError(
+                "This page draws the same element twice. Give one of them a different key, such as "
+                "key='second'."
+            ) from None

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from nats_client import LookbackError
 
 FASTEST = 0.04
-"""Seconds between two updates of a source at most often."""
+"""Seconds between two updates of a source at most often, unless it says otherwise."""
 SHARE = 4
 """A source rests this many times as long as an update took, so that a slow one leaves time to others."""
 BEAT = 1.0
@@ -25,6 +25,9 @@ _workers = ThreadPoolExecutor(4, thread_name_prefix="push")
 class Source:
     """The part of a live element that does not depend on the viewer. All but `update` and `listen` is for the
     web server's loop."""
+
+    every = FASTEST
+    """Seconds between two updates at most often."""
 
     def __init__(self) -> None:
         self._watchers: dict[object, tuple[Callable[[], None], float]] = {}
@@ -87,7 +90,7 @@ class Source:
         try:
             while self._stale and self._watchers:
                 pace = min(pace for _, pace in self._watchers.values())
-                rest = max(self._rest, FASTEST if pace < BEAT else BEAT / 4)
+                rest = max(self._rest, self.every if pace < BEAT else BEAT / 4)
                 if (left := self._updated + rest - time.monotonic()) > 0:
                     await asyncio.sleep(left)
                 self._stale = False

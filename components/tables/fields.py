@@ -8,6 +8,7 @@ import streamlit as st
 from nats_client.series.field_stats import ROWS, Field, fields, times_among
 
 from ..data.live import View
+from ..spent import timed
 from ..words import clock_text, cut, number_text, plain
 
 _KEEP = 1.0  # seconds to share one reading of the rows among viewers
@@ -25,6 +26,7 @@ def time_fields(view: View) -> list[str]:
     return times_among(fields_of(view))
 
 
+@timed
 def field_list(view: View) -> None:
     """Draw a table of the payload's fields: type, share of rows that have it, newest value, minimum and
     maximum."""

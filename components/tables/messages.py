@@ -8,12 +8,14 @@ import streamlit as st
 from nats_client.feeds.health import LONGEST_PAYLOAD, Message
 
 from ..data.live import View
+from ..spent import timed
 from ..words import bytes_text, cut, local, plain
 
 _IN_A_ROW = 200  # characters of a payload in the table
 _IN_FULL = 2000  # characters of the newest payload below it
 
 
+@timed
 def message_list(view: View) -> None:
     """Draw the feed's newest messages, newest first, and the newest payload in full with indented JSON. A
     payload that is not text is shown in hex."""

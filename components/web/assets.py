@@ -5,7 +5,6 @@ import hashlib
 import mimetypes
 import re
 from functools import cache, lru_cache
-from importlib.resources import files
 from pathlib import Path
 
 from starlette.requests import Request
@@ -21,10 +20,13 @@ _IMPORT = re.compile(rb'\bfrom "\./([\w.]+\.js)"')
 _STATIC = Path(__file__).parents[2] / "static"
 
 
+def live_files() -> list[str]:
+    """The files of static/ that draw live elements, except for the status line."""
+    return sorted(file.name for file in _STATIC.glob("live_*.js"))
+
+
 @lru_cache(maxsize=32)
 def _path(name: str) -> Path:
-    if name == "plotly.min.js":
-        return Path(str(files("plotly"))) / "package_data" / name
     return _STATIC / name
 
 
@@ -35,7 +37,7 @@ def asset_url(name: str) -> str:
 
 @cache
 def plotly_url() -> str:
-    """The URL of plotly.min.js. Cached, because that file is not ours and is never edited."""
+    """The URL of plotly.min.js. Cached, because that file is never edited."""
     return asset_url("plotly.min.js")
 
 
@@ -71,7 +73,7 @@ def _packed(name: str, stamp: int) -> bytes:
 def _serve(request: Request) -> Response:
     name = request.path_params["name"]
     # Only names of existing files are accepted, so no path can leave the folder.
-    if name not in {file.name for file in _STATIC.iterdir()} | {"plotly.min.js"}:
+    if name not in {file.name for file in _STATIC.iterdir()}:
         return PlainTextResponse("Not found", status_code=404)
     stamp = _stamp(name)
     content, version = _load(name, stamp)

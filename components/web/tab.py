@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 
 import streamlit as st
 
-from .assets import asset_url
+from .assets import asset_url, live_files
 
-# The URL of Streamlit's own script gives the app's root, also below a base path or behind a proxy. The chart
-# script is loaded here once per visit, so that a refresh need not send its URL.
+_files = "\n".join(f'import(new URL("{asset_url(name)}", root))' for name in ("status.js", *live_files()))
+# The URL of Streamlit's own script gives the app's root, also below a base path or behind a proxy. The
+# scripts of live elements are loaded here once per visit, so that a refresh need not send their URLs.
 _STUB = f"""const root = new URL("../../", document.querySelector('script[src*="static/js/"]').src)
 export default async (c) => {{
-import(new URL("{asset_url("status.js")}", root))
-import(new URL("{asset_url("live_chart.js")}", root))
+{_files}
 return (await import(new URL("{asset_url("tab.js")}", root))).watch(c)}}"""
 
 _HIDDEN = "_hidden"

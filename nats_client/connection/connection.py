@@ -92,6 +92,8 @@ class Connection:
         self.events = Events("replay connection" if of_replays else "connection")
         """What happened to it."""
         self._name = f"{settings.name} replays" if of_replays else settings.name
+        self.why_closed = ""
+        """The reason in the last event. Set it before run() is cancelled."""
         self.reconnects = 0
         self.tried = threading.Event()
         """Set once the first attempt to connect has succeeded or failed."""
@@ -136,7 +138,7 @@ class Connection:
                 await asyncio.sleep(pause)
                 attempt += 1
         finally:
-            self._set("closed")
+            self._set("closed", why=self.why_closed)
 
     async def close(self) -> None:
         """Close all connections. Call it after run() was cancelled."""
@@ -488,10 +490,13 @@ class Connection:
         self.tried.set()
 
     def _set(
-        self, status: Literal["connecting", "reconnecting", "closed"], error: LookbackError | None = None
+        self,
+        status: Literal["connecting", "reconnecting", "closed"],
+        error: LookbackError | None = None,
+        why: str = "",
     ) -> None:
         since = self.state.since if self.state.status == status else time.time()
-        self.events.note(status, error or "", logging.INFO if error is None else logging.WARNING)
+        self.events.note(status, error or why, logging.INFO if error is None else logging.WARNING)
         self.state = ConnectionState(status, since, self.state.server, self.state.server_name, error)
 
 

@@ -31,6 +31,9 @@ SPEED_UP_AFTER = 3.0  # seconds without a cut after which a limit is doubled
 class Connecting(Protocol):
     """The part of Connection that turns need."""
 
+    why_closed: str
+    """The reason in the last event. Set before run() is cancelled."""
+
     @property
     def state(self) -> Any:
         """Its state, with a `status`, and an `error` if there is no connection."""
@@ -115,7 +118,7 @@ class Replays(Generic[C]):
             self._closing = None
         if self._ending is not None:
             await self._ending
-        await self._end()
+        await self._end(self._main.why_closed)
 
     async def _wait(self, turns: int) -> None:
         if self._closing is not None:
@@ -160,7 +163,7 @@ class Replays(Generic[C]):
                 why = self._connection.state.error or ""
                 self._main.events.note("cannot open a second connection for replays", why, logging.WARNING)
                 self._refused_until = time.monotonic() + AGAIN_AFTER
-                await self._end()
+                await self._end(f"it could not be opened in {OPEN_TIMEOUT:g} s")
             return self._main
 
     async def _note_cut(self, turn: Turn[C], before: tuple[int, int]) -> None:
@@ -184,15 +187,18 @@ class Replays(Generic[C]):
 
     def _close_idle(self) -> None:
         self._closing = None
-        self._ending = asyncio.create_task(self._end(), name="close replay connection")
+        end = self._end(f"no replay for {IDLE_AFTER:g} s")
+        self._ending = asyncio.create_task(end, name="close replay connection")
         self._ending.add_done_callback(self._ended)
 
     def _ended(self, _: "asyncio.Task[None]") -> None:
         self._ending = None
 
-    async def _end(self) -> None:
+    async def _end(self, why: str) -> None:
         connection, self._connection = self._connection, None
         running, self._running = self._running, None
+        if connection is not None:
+            connection.why_closed = why
         if running is not None:
             while not running.done():  # in Python 3.11 nats-py can swallow a cancellation
                 running.cancel()

@@ -419,7 +419,7 @@ def _number(key: str, value: Any) -> int:
     return number
 
 
-def _seconds(key: str, value: Any) -> float:
+def read_seconds(key: str, value: Any) -> float:
     """Parse a positive, finite number of seconds, given as a number or a text. Raises SettingsError."""
     try:
         seconds = (
@@ -446,7 +446,7 @@ def _read(key: str, value: Any) -> Any:
         return _size(key, value)
     if key in NUMBERS:
         return _number(key, value)
-    return _seconds(key, value) if key in SECONDS else _text(key, value)
+    return read_seconds(key, value) if key in SECONDS else _text(key, value)
 
 
 def _no_passphrase() -> str:

@@ -340,8 +340,8 @@ class Feed(Derived):
         self._tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         self._check_settled()
 
-    async def close(self, why: str = "") -> None:
-        """Stop reading and release the rows. `why` is for the log."""
+    async def close(self, why: str) -> None:
+        """Stop reading and release the rows. `why` is the reason in the last event."""
         self._closed = True
         self._consumer.events.note("closed", why)
         self._settled.set()

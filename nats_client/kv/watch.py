@@ -273,10 +273,12 @@ class Watch:
         """Start over, because keys may have been left out."""
         self._consumer.start_over(f"the consumer of the bucket {self.bucket!r} was changed")
 
-    async def close(self) -> None:
-        """End the consumer and drop the values. Existing snapshots keep theirs."""
+    async def close(self, why: str) -> None:
+        """End the consumer and drop the values. Existing snapshots keep theirs. `why` is the reason in the
+        last event."""
         with self._lock:
             self._closed = True
+        self._consumer.events.note("closed", why)
         self._settled.set()
         await end_tasks([*self._tasks, *self._asking.values()])
         with self._lock:

@@ -170,10 +170,13 @@ class Query:
 
     # -- on the client's loop ----------------------------------------------------------------------------
 
-    async def close(self) -> None:
-        """Stop it and drop its rows."""
+    async def close(self, why: str = "") -> None:
+        """Stop it and drop its rows. `why` is the reason in the log and in the error of later readers; empty
+        if whoever asked has what it needs."""
         await end_tasks([self._task])
-        self._rows.drop()
+        if why:
+            _log.info("query of %s: closed (%s)", self.subject, why)
+        self._rows.drop(why)
 
     def _stop(self) -> None:
         if self._state in ENDED:

@@ -38,6 +38,7 @@ class Rows:
         self._table: pa.Table | None = None
         self._frame: pd.DataFrame | None = None
         self._dropped = False
+        self._why_dropped = ""
         self._adding = threading.Lock()
         self._reading = threading.Lock()
 
@@ -66,9 +67,8 @@ class Rows:
         """
         with self._reading:
             if self._dropped:
-                raise ClosedError(
-                    "These rows are no longer kept, because nobody read them. Run the query again."
-                )
+                why = f": {self._why_dropped}" if self._why_dropped else ""
+                raise ClosedError(f"These rows are no longer kept{why}. Run the query again.")
             with self._adding:
                 new, self._new = self._new, []
             if new or self._frame is None:
@@ -90,10 +90,11 @@ class Rows:
         self._limits = (self._limits[0], min(self._limits[1], most_bytes))
         self._ceiling = why
 
-    def drop(self) -> None:
-        """Drop all rows."""
+    def drop(self, why: str) -> None:
+        """Drop all rows. `why` is for whoever reads them later."""
         with self._reading, self._adding:
             self._dropped = True
+            self._why_dropped = why
             self._new, self._table, self._frame = [], None, None
 
 

@@ -77,6 +77,17 @@ class Snapshot:
         cut = int(np.searchsorted(self.received, received))
         return self._part(slice(cut, None), self.first + cut) if cut else self
 
+    def between(self, start: int, end: int) -> "Snapshot":
+        """The rows with ordinals from `start` to before `end`, as far as they are there."""
+        first, last = max(start, self.first), min(end, self.end)
+        return self._part(slice(first - self.first, max(first, last) - self.first), first)
+
+    def value(self, name: str, ordinal: int) -> float | int:
+        """The value of a number column in the row with this ordinal; an exact integer if float64 cannot hold
+        it. Raises ColumnError, naming what exists."""
+        exact = self.between(ordinal, ordinal + 1).integers(name)
+        return float(self.numbers(name, ordinal)[0]) if exact is None else int(exact[0])
+
     def where(self, kept: npt.NDArray[np.bool_]) -> "Snapshot":
         """Copies of the rows for which `kept` is true. Their ordinals are no longer valid."""
         return self._part(kept, self.first)
@@ -125,8 +136,8 @@ class Snapshot:
         """
         names = list(columns) if columns is not None else ["_subject", "_seq", *self._payload()]
         first = max(0, len(self) - last) if last is not None else 0
-        order = self._by_time()
-        part = slice(first, None) if order is None else order[first:]
+        order = self._by_time(first)
+        part = slice(first, None) if order is None else order
         series: dict[str, Any] = {}
         for name in names:
             series[name] = self.seq[part] if name == "_seq" else self._column(name).pandas(part)
@@ -181,9 +192,16 @@ class Snapshot:
             raise ColumnError(f"There is no column {name!r}. " + one_of(name, self._columns, what="column"))
         return self._columns[name]
 
-    def _by_time(self) -> Ints | None:
-        """The row order by `_time` (stable); None if the rows are already in that order."""
-        return None if self.ordered else np.argsort(self.time, kind="stable")
+    def _by_time(self, first: int = 0) -> Ints | None:
+        """The row order by `_time` (stable), from place `first` on; None if the rows are already in that
+        order."""
+        if self.ordered:
+            return None
+        if not 0 < first < len(self):
+            return np.argsort(self.time, kind="stable")[first:]
+        # A million rows need not be sorted for the newest twenty.
+        late = np.flatnonzero(self.time >= np.partition(self.time, first)[first])
+        return late[np.argsort(self.time[late], kind="stable")][len(late) - (len(self) - first) :]
 
     def _payload(self) -> list[str]:
         return [name for name in self._columns if name != "_subject"]

@@ -45,7 +45,7 @@ def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def tab(browser: Browser, running: App) -> Iterator[Page]:
     """The History page."""
     tab = browser.new_page()
-    tab.goto(f"{running.url}/history?refresh=0.5+s")
+    tab.goto(f"{running.url}/history?refresh=1+s")
     expect(button(tab, "Run")).to_be_visible(timeout=30_000)
     yield tab
     tab.goto("about:blank")

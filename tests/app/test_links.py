@@ -82,6 +82,33 @@ def addressed(tab: Page) -> set[str]:
     return set(str(tab.evaluate("location.search")).removeprefix("?").split("&"))
 
 
+def test_back_leaves_the_refresh(demo: App, tab: Page) -> None:
+    """How often the pages refresh is no step of the Back button, on no page; Back undoes the choice before
+    it, and the address that it leads to has the refresh of now."""
+    tab.goto(f"{demo.url}/explore?stream=METRICS")
+    expect(tab.locator(".lb-status")).to_be_visible(timeout=30_000)
+    tab.get_by_role("tab", name="Messages").click()
+    until(lambda: "show=Messages" in addressed(tab))
+    for interval in ("2 s", "Paused", "5 s"):
+        tab.get_by_role("radio", name=interval).click()
+        until(lambda: f"refresh={interval.replace(' ', '+')}" in addressed(tab))
+    tab.get_by_role("link", name="Inside").click()
+    expect(tab.locator("h1")).to_have_text("Inside")
+    until(lambda: addressed(tab) == {"refresh=5+s"})
+    tab.get_by_role("radio", name="5 s", exact=True).click()
+    until(lambda: addressed(tab) == {"refresh=5+s"})
+    tab.go_back()
+    expect(tab.locator("h1")).to_have_text("Explore")
+    until(lambda: addressed(tab) >= {"refresh=5+s", "show=Messages"})
+    expect(tab.get_by_role("radio", name="5 s", exact=True)).to_be_checked()
+    tab.go_back()
+    until(lambda: "refresh=5+s" in addressed(tab) and "show=Messages" not in addressed(tab))
+    expect(tab.get_by_role("tab", name="Messages")).to_have_attribute("aria-selected", "false")
+    expect(tab.get_by_role("radio", name="5 s", exact=True)).to_be_checked()
+    tab.get_by_role("radio", name="1 s", exact=True).click()
+    until(lambda: not any(each.startswith("refresh") for each in addressed(tab)))
+
+
 @pytest.mark.parametrize("page", LINKS)
 def test_links_keep_every_choice(demo: App, browser: Browser, tab: Page, page: str) -> None:
     """What is chosen on a page, and how often it refreshes, is in its address, and whoever opens that sees

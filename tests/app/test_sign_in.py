@@ -111,9 +111,15 @@ def test_no_cookie_undoes_a_sign_out(stage: Stage) -> None:
         [("_ga", "1"), *whole, *whole],
     ]
     assert [page(*way) for way in ways] == [200] * len(ways)
+
+    def ends() -> list[str]:
+        return re.findall(r"INFO The sign-in \w{8} ended \(You have signed out", stage.app.log.read_text())
+
+    ended = len(ends())
     person.tab.get_by_role("button", name="Sign out").click()
     person.tab.get_by_role("button", name="End session").wait_for(timeout=60_000)
     assert [page(*way) for way in ways] == [302] * len(ways)
+    assert len(ends()) == ended + 1
     for way in ways:
         thief = stage.somebody()
         thief.context.add_cookies([{"name": n, "value": v, "url": stage.url} for n, v in dict(way).items()])

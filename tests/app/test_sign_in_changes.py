@@ -68,6 +68,12 @@ def test_role_removed(stage: Stage) -> None:
     try:
         person.sees("none of your groups", WITHIN)
         until(lambda: len(stage.connections()) == before - 1)
+        until(
+            lambda: (
+                "connection: closed (the role 'temporary' was changed or removed)"
+                in stage.app.log.read_text()
+            )
+        )
     finally:
         (stage.folder / "roles.toml").write_text(ROLES + TEMPORARY)
     person.sees("Role: temporary", WITHIN)

@@ -165,7 +165,7 @@ def lookback(tab: Page, expression: str) -> Any:
 
 IN_VIEW = """(() => {
   const [start, end] = el._fullLayout.xaxis.range.map(x => +new Date(x))
-  return el.data[0].x.filter(x => +new Date(x) >= start && +new Date(x) < end).length
+  return el.data[0].x.filter(x => +new Date(String(x)) >= start && +new Date(String(x)) < end).length
 })()"""
 
 

@@ -176,7 +176,7 @@ def test_killed_processes_cost_no_row(scale: Scale, browser: Browser) -> None:
     on, and what it shows is what the stream holds, row by row; zoom, hidden lines and choices are kept."""
     context = browser.new_context(viewport={"width": 1300, "height": 900}, timezone_id="UTC")
     tab = context.new_page()
-    tab.goto(f"{scale.url}/?refresh=0.5+s")
+    tab.goto(f"{scale.url}/?refresh=2+s")
     expect(tab.locator(".lb-word")).to_have_text("Live", timeout=60_000)
     chart = tab.locator(CHART).first
     rows = tab.locator("[data-testid=stCode] code")
@@ -219,7 +219,7 @@ def test_killed_processes_cost_no_row(scale: Scale, browser: Browser) -> None:
     assert {cell for cell in shown(chart) if start <= cell[0] < end} == whole
     assert chart.evaluate(RANGE) == zoomed
     assert chart.evaluate("el => el.data.some(trace => trace.visible === 'legendonly')")
-    assert "refresh=0.5+s" in tab.url
+    assert "refresh=2+s" in tab.url
     assert tab.get_by_role("combobox", name="Kind").input_value() == "second"
 
     # The links of the old process are gone with it; the page has others by now.

@@ -501,7 +501,7 @@ def test_idle(server: NatsServer) -> None:
         assert not query.wait(2)  # who waits is a reader
         assert "stop" not in running.told()
         until(lambda: "stop" in running.told())
-        with pytest.raises(ClosedError, match="nobody read them"):
+        with pytest.raises(ClosedError, match="nobody read it for 1 s"):
             query.frame()
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from nats_client import Client, Settings
+from nats_client import Client, Feed, NamedFeed, Settings, Watch
 from nats_client.events import LONGEST, MOST_KEPT, Events
 from tests.nats import NatsServer, running_server
 from tests.waiting import until
@@ -85,3 +85,46 @@ def test_two_feeds_and_a_lost_server(tmp_path_factory: pytest.TempPathFactory) -
 def _killed_and_back(server: NatsServer) -> None:
     server.kill()
     server.start()
+
+
+def test_ends_have_their_reason(server: NatsServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever closes the client says why, and that is the last event of the connection and of all that was
+    open on it, each logged once."""
+    server.run(lambda nc: nc.jetstream().create_key_value(bucket="b"))
+    with caplog.at_level(logging.INFO, logger="nats_client"):
+        client = Client(Settings(url=server.url))
+        feed, plain, watch = client.feed("S"), client.feed(None, "t.>"), client.values("b")
+        for each in (feed, plain, watch):
+            assert each.wait(30)
+        client.close("the role 'viewer' was changed")
+        client.close("too late")
+    closed: list[Feed | NamedFeed | Watch | Client] = [feed, plain, watch, client]
+    for one in closed:
+        assert (one.events[-1].what, one.events[-1].why) == ("closed", "the role 'viewer' was changed")
+        assert [event.what for event in one.events].count("closed") == 1
+    lines = [record.getMessage() for record in caplog.records]
+    ended = [
+        line.removesuffix(": closed (the role 'viewer' was changed)") for line in lines if "closed" in line
+    ]
+    assert {"connection", "stream S", "subject t.>", "stream KV_b $KV.b.>"} <= set(ended)
+    assert len(ended) == len(set(ended))
+    assert not any("closed" in name for name in ended)
+
+
+def test_a_client_that_is_left_says_so(server: NatsServer) -> None:
+    """Without a reason of the caller's own there is one nevertheless."""
+    with Client(Settings(url=server.url)) as client:
+        feed = client.feed("S")
+        assert feed.wait(30)
+    assert feed.events[-1].why == client.events[-1].why == "the client was closed"
+
+
+def test_what_nobody_reads_says_so(server: NatsServer) -> None:
+    """What is closed because nobody reads it says that, and for how long; the connection goes on."""
+    server.run(lambda nc: nc.jetstream().create_key_value(bucket="b"))
+    with Client(Settings(url=server.url, idle_after=0.5)) as client:
+        feed, watch = client.feed("S"), client.values("b")
+        for each in (feed, watch):
+            until(lambda: each.events and each.events[-1].what == "closed")
+            assert each.events[-1].why == "nobody read it for 0.5 s"
+        assert client.events[-1].what != "closed"

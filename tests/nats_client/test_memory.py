@@ -98,11 +98,15 @@ def test_unread_feed_is_closed_for_want_of_memory(server: NatsServer) -> None:
         feed = client.feed("S")
         assert feed.wait(30)
         other = Rows(memory)
-        feed.last_read -= 3600  # type: ignore[misc]
-        other.fill(1_000_000)
+        feed.last_read -= 120  # type: ignore[misc]
+        other.fill(2_000_000)
         until(lambda: feed not in client.feeds())
+        until(lambda: feed.events[-1].what == "closed")
         with pytest.raises(ClosedError):
             feed.snapshot()
+        assert feed.events[-1].why.startswith(
+            "nobody read it for 60 s, and all feeds together may hold 48 MiB"
+        )
         assert memory.total <= memory.ceiling
         again = client.feed("S")
         assert again.wait(30)

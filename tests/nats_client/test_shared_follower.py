@@ -326,7 +326,7 @@ def test_too_few(server: NatsServer, client: Client) -> None:
     with Publisher([server.url], *devices(SOME)) as publisher:
         until(lambda: publisher.count > 50)
         for feed in feeds[3:]:
-            asyncio.run_coroutine_threadsafe(feed.close(), client._loop).result(30)
+            asyncio.run_coroutine_threadsafe(feed.close("the test is done with it"), client._loop).result(30)
         until(lambda: consumers(server) == 3)
         before = publisher.count
         until(lambda: publisher.count > before + 50)

@@ -6,6 +6,12 @@ const document = new EventTarget();
 document.hidden = false;
 document.querySelector = () => null;
 globalThis.document = document;
+globalThis.location = { href: "http://app/explore?field=a" };
+const entries = [];
+globalThis.history = {
+  pushState(_, __, url) { entries.push(url); location.href = new URL(url, location.href).href; },
+  replaceState(_, __, url) { entries[entries.length - 1] = url; location.href = new URL(url, location.href).href; },
+};
 const { watch } = await import("../../static/tab.js");
 
 function turn(hidden) {
@@ -24,6 +30,21 @@ test("only a change is told, once", () => {
   end();
   turn(true);
   assert.equal(told.length, 2);
+});
+
+test("a choice for all pages comes along, and is no entry of the history by itself", () => {
+  watch({ parentElement: {}, setStateValue() {} })();
+  watch({ parentElement: {}, setStateValue() {} })();
+  const go = (url) => history.pushState({}, "", url);
+  go("/explore?field=a&look-back=PT1M");
+  go("/explore?field=a&look-back=PT1M&refresh=2+s");
+  go("/explore?refresh=5+s&field=a&look-back=PT1M");
+  assert.deepEqual(entries, ["http://app/explore?refresh=5+s&field=a&look-back=PT1M"]);
+  go("/inside");
+  assert.deepEqual(entries.slice(1), ["http://app/inside?refresh=5+s"]);
+  go("/inside");
+  go("/explore?embed=true");
+  assert.deepEqual(entries.slice(1), ["http://app/inside", "http://app/explore?embed=true"]);
 });
 
 test("a tab that is hidden from the start says so", () => {

@@ -1,0 +1,4 @@
+"""Single numbers.
+
+Imports data, push, spent and words.
+"""

@@ -1,0 +1,126 @@
+"""metric(): one number of a feed, live."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nats_client import LookbackError, format_duration, parse_duration
+from nats_client.series.figure import POINTS, Figure, How
+
+from ..data.live import View
+from ..push.json_element import JsonSource, Kind
+from ..spent import timed
+from ..words import bytes_text, number_text
+
+_kind = Kind("metric")
+
+
+@timed
+def metric(
+    view: View,
+    y: str,
+    *,
+    how: How = "newest",
+    color: str | None = None,
+    only: str | None = None,
+    over: str | None = None,
+    title: str | None = None,
+    unit: str = "",
+    change: str | None = None,
+    line: bool = True,
+    key: str | None = None,
+) -> None:
+    """Draw the number column `y` as one number, with a small line behind it that shows its course over the
+    look-back. It keeps itself current. "n/a" if there is no value.
+
+    The number is the newest value of each series (one per value of the text column `color`, or only the
+    series `only`), combined by `how`: "newest", "least", "greatest", "mean" or "sum". Without `color` all
+    rows are one series. `over`, such as "PT1M": combine all values that the server stored in that last
+    stretch instead. `title`: above the number; the default is the column's name. `unit`: written after the
+    number; with "B" or "B/s" the number is shown in kB, MB and so on. `change`, such as "PT1M": show the
+    difference to what the number was that long ago, from the rows stored by then. `line=False` leaves the
+    line out. `key`: tells two equal metrics on one page apart.
+
+    Raises LookbackError if `how` is another word, `only` comes without `color`, or `over` and `change`
+    together are longer than the look-back; DurationError if one of them is not an ISO 8601 duration; and
+    ColumnError, naming the columns that exist, if a column does not exist or has another kind.
+    """
+    view = view.drawn
+    if not isinstance(y, str):
+        raise LookbackError(f"A metric shows one column, so y={y!r} cannot be. Give its name.")
+    lengths = {
+        what: parse_duration(text, what) if text is not None else None
+        for what, text in (("over", over), ("change", change))
+    }
+
+    def figure() -> Figure:
+        return Figure(y, how, view.look_back, color=color, only=only, **lengths)
+
+    figure()  # raises if something is wrong with it
+    if view:
+        view.snapshot.numbers(y, view.snapshot.end)
+        if color is not None:
+            view.snapshot.codes(color, view.snapshot.end)
+    of = view.feed, view.look_back, y, how, color, only, over, unit, change, line
+    since = "" if lengths["change"] is None else f"in {format_duration(lengths['change'])}"
+    _kind.draw(
+        key or f"{view.feed.name_key} {of[1:]} {title}",
+        of,
+        lambda: _MetricSource(view, figure(), unit, line=line),
+        title=y if title is None else title,
+        since=since,
+        points=POINTS if line else 0,
+    )
+
+
+class _MetricSource(JsonSource):
+    """A figure as text, and its course: the entries `text`, `exact`, `change`, `way` (up: 1, down: -1),
+    `step` (the number of the current one), and `p<step>`."""
+
+    def __init__(self, view: View, figure: Figure, unit: str, *, line: bool) -> None:
+        super().__init__()
+        self._feed = view.feed
+        self._figure = figure
+        self._look_back = view.look_back.value
+        self._unit = unit
+        self._line = line
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """New messages."""
+        return self._feed.watch(changed)
+
+    def look(self) -> Mapping[str, Any]:
+        """Take the new rows into the figure."""
+        now, figure = self._feed.now(), self._figure
+        snapshot = self._feed.snapshot().since(now - self._look_back)
+        if len(snapshot):
+            figure.update(snapshot, now)
+        else:  # no column is known
+            figure.clear()
+        value, before = figure.value, figure.before
+        content: dict[str, Any] = {"text": figure_text(value, self._unit)}
+        if value is not None:
+            exact = int(value) if value == int(value) else value
+            content["exact"] = f"{exact:,} {self._unit}".strip()
+            if before is not None:
+                content["change"] = figure_text(abs(value - before), self._unit)
+                content["way"] = (value > before) - (value < before)
+        if self._line:
+            content["step"] = now // figure.step
+            content |= {f"p{step}": _short(each) for step, each in figure.course.items() if each is not None}
+            if value is not None:
+                content["p"] = _short(value)
+        return content
+
+
+def figure_text(value: float | int | None, unit: str) -> str:
+    """A number with its unit; "n/a" without one."""
+    if value is None:
+        return "n/a"
+    if unit in ("B", "B/s"):
+        return bytes_text(value) + unit[1:]
+    return f"{value:,} {unit}".strip() if isinstance(value, int) else f"{number_text(value)} {unit}".strip()
+
+
+def _short(value: float) -> float:
+    """To the digits that a small line can show."""
+    return float(f"{value:.5g}")

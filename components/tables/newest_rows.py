@@ -1,0 +1,82 @@
+"""newest_rows(): the newest rows as they come."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from nats_client import LookbackError
+
+from ..data.live import View
+from ..data.states import empty_state
+from ..push.json_element import JsonSource, Kind
+from ..spent import timed
+from ..words import cut, in_zone, local, rounded, zone
+
+MOST = 1000
+"""Rows to show at most."""
+_LONGEST = 1000  # characters of a text
+_LABELS = {"_time": "Time", "_subject": "Subject", "_seq": "Sequence"}
+
+_kind = Kind("newest_rows")
+
+
+@timed
+def newest_rows(view: View, rows: int = 20) -> None:
+    """Draw a table of the newest rows, newest first, times in the viewer's time zone. It keeps itself
+    current, can be searched, and stands still while a viewer holds it or points at it. `rows`: from 1 to
+    MOST. Raises LookbackError if it is not."""
+    if not isinstance(rows, int) or not 1 <= rows <= MOST:
+        raise LookbackError(f"A table shows 1 to {MOST} of the newest rows, so rows={rows!r} cannot be.")
+    if not view:
+        empty_state(view)
+        return
+    view = view.drawn
+    of = view.feed, view.look_back, rows, zone()
+    _kind.draw(f"{view.feed.name_key} {of[1:3]}", of, lambda: _NewestSource(view, rows, zone()))
+
+
+class _NewestSource(JsonSource):
+    """`columns`: of each, its label and whether it holds numbers. Each row is an entry: its cells as text, ""
+    for none. The names of these entries begin with "r" and ascend in time."""
+
+    def __init__(self, view: View, rows: int, zone: str) -> None:
+        super().__init__()
+        self._feed = view.feed
+        self._look_back = view.look_back.value
+        self._rows = rows
+        self._zone = zone
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """New messages."""
+        return self._feed.watch(changed)
+
+    def look(self) -> Mapping[str, Any]:
+        """The newest rows now."""
+        snapshot = self._feed.snapshot().since(self._feed.now() - self._look_back)
+        if not len(snapshot):
+            return {}
+        table = snapshot.frame(last=self._rows).reset_index()
+        names = [
+            f"r{time:020d}.{seq}"
+            for time, seq in zip(table["_time"].astype("int64"), table["_seq"], strict=True)
+        ]
+        with in_zone(self._zone):
+            cells = [_texts(table, str(name)) for name in table]
+        columns = [[_LABELS.get(str(name), str(name)), _is_number(table[name])] for name in table]
+        return {"columns": columns, **dict(zip(names, map(list, zip(*cells, strict=True)), strict=True))}
+
+
+def _is_number(values: "pd.Series[Any]") -> bool:
+    return bool(pd.api.types.is_numeric_dtype(values.dtype))
+
+
+def _texts(table: pd.DataFrame, name: str) -> list[str]:
+    """The values of a column as text."""
+    values = table[name]
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        times = local(table, name)[name].dt.strftime("%Y-%m-%d %H:%M:%S.%f")
+        return [text[:-3] if isinstance(text, str) else "" for text in times]
+    if pd.api.types.is_float_dtype(values.dtype):
+        return [f"{rounded(value):.15g}" if value == value else "" for value in values]
+    return ["" if pd.isna(value) else cut(str(value), _LONGEST) for value in values]

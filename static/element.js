@@ -1,0 +1,102 @@
+// The base of live elements with JSON content. components/push/json_element.py is the other end.
+//
+// Content comes over the tab's websocket, entry by entry; or whole, with the page's elements, where the websocket is
+// blocked or the viewer has paused. What came last is shown.
+
+import { channel } from "./channel.js";
+
+const AWAY = 2000; // ms that an element waits for another place on the page
+const MOST = 200; // elements that have left the page and whose state is remembered
+
+const elements = new Map(); // by key
+const left = new Map(); // by key: what a viewer did to an element that has left the page
+
+export class Element {
+  constructor(key, kind) {
+    this.key = key;
+    this.root = made("div", `lb-${kind}`);
+    this.settings = {};
+    this.content = null;
+    this.frame = null;
+  }
+
+  // To be defined by each kind: build() makes what is always there, draw() shows this.content. `state` is what the
+  // viewer did, which a viewer who comes back to the page finds again.
+  build() {}
+  draw() {}
+  get state() { return null; }
+  set state(_) {}
+
+  receive({ key: _, live, content, ...settings }) {
+    this.settings = settings;
+    if (live !== this.number) {
+      if (this.number !== undefined) channel().detach(this.number, this);
+      this.number = live;
+      channel().attach(live, this);
+    }
+    if (content) this.content = content;
+    this.due();
+  }
+
+  apply(message) {
+    const { "": whole, ...news } = JSON.parse(new TextDecoder().decode(message));
+    const content = whole ? news : { ...this.content, ...news };
+    for (const name in news) if (news[name] === null) delete content[name];
+    this.content = content;
+    this.due();
+  }
+
+  // Draw with the next frame of the screen.
+  due() {
+    this.drawing ??= requestAnimationFrame(() => {
+      this.drawing = undefined;
+      if (this.content) this.draw();
+    });
+  }
+
+  leave() {
+    this.leaving = setTimeout(() => {
+      if (this.root.isConnected) return;
+      channel().detach(this.number, this);
+      elements.delete(this.key);
+      left.delete(this.key);
+      left.set(this.key, this.state);
+      if (left.size > MOST) left.delete(left.keys().next().value);
+    }, AWAY);
+  }
+}
+
+// Draws the elements of a kind: those that wait for this, and all others from now on.
+export function define(kind, Made, style) {
+  const sheet = made("style", "", style);
+  function draw({ parentElement, data }) {
+    if (!sheet.isConnected) document.head.append(sheet);
+    let element = elements.get(data.key);
+    if (!element) {
+      elements.set(data.key, (element = new Made(data.key, kind)));
+      element.build();
+      if (left.has(data.key)) element.state = left.get(data.key);
+    }
+    clearTimeout(element.leaving);
+    // Streamlit makes another place for an element when its surroundings change.
+    if (element.root.parentNode !== parentElement) parentElement.replaceChildren(element.root);
+    element.receive(data);
+    return () => element.leave();
+  }
+  const waiting = Array.isArray(self[`lookback_${kind}`]) ? self[`lookback_${kind}`] : [];
+  self[`lookback_${kind}`] = { push: ([component, done]) => done(draw(component)) };
+  waiting.forEach(self[`lookback_${kind}`].push);
+}
+
+// Names come from NATS: data, not markup.
+export function made(tag, className = "", text = "") {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text) element.textContent = text;
+  return element;
+}
+
+// Change a text only if it is another one, so that what somebody selects stays selected.
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}

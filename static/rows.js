@@ -1,0 +1,122 @@
+// A table whose rows have keys: an update changes what differs, and what somebody selects stays selected.
+
+import { made, say } from "./element.js";
+
+export const STYLE = `
+.lb-rows { overflow: auto; border: 1px solid var(--st-border-color, #8884); border-radius: 0.4rem; }
+.lb-rows table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 0.875rem; font-variant-numeric: tabular-nums; margin: 0; }
+.lb-rows :is(th, td) { height: 35px; box-sizing: border-box; padding: 0 0.6rem; text-align: left; white-space: nowrap; max-width: 26rem;
+  overflow: hidden; text-overflow: ellipsis; border: 0; border-bottom: 1px solid color-mix(in srgb, currentColor 9%, transparent); }
+.lb-rows tbody tr:last-child td { border-bottom: 0; }
+.lb-rows th { position: sticky; top: 0; z-index: 1; font-weight: 400; background: var(--st-secondary-background-color, #f0f1ef);
+  color: color-mix(in srgb, var(--st-text-color, #222) 75%, transparent); }
+.lb-rows :is(th, td).lb-number { text-align: right; }
+.lb-rows th button { all: unset; cursor: pointer; box-sizing: border-box; width: 100%; overflow: hidden; text-overflow: ellipsis; }
+.lb-rows th button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px; }
+.lb-rows th[aria-sort="ascending"] button::after { content: " ↑"; }
+.lb-rows th[aria-sort="descending"] button::after { content: " ↓"; }
+.lb-rows td.lb-share { width: 55%; }
+.lb-share > div { display: flex; align-items: center; gap: 0.8rem; }
+.lb-share i { flex: 1; height: 0.45rem; border-radius: 1rem; overflow: hidden; min-width: 2rem;
+  background: color-mix(in srgb, currentColor 12%, transparent); }
+.lb-share b { display: block; height: 100%; border-radius: 1rem; background: var(--st-primary-color, #0b6e7f); }
+.lb-share span { min-width: 4.5rem; text-align: right; }
+.lb-rows + .lb-note, .lb-note { font-size: 0.875rem; opacity: 0.7; padding-top: 0.3rem; }
+.lb-note:empty { display: none; }
+.lb-missing { opacity: 0.5; }
+@media (pointer: coarse) { .lb-rows :is(th, td) { height: 42px; } }`;
+
+export class Rows {
+  // `chosen`, if given, is called with the number of the column whose name was clicked.
+  constructor(height, chosen) {
+    this.root = made("div", "lb-rows");
+    this.root.style.maxHeight = `${height}px`;
+    this.root.tabIndex = 0; // so that it can be scrolled by keys
+    this.chosen = chosen;
+    this.head = document.createElement("tr");
+    this.body = document.createElement("tbody");
+    const [table, head] = [document.createElement("table"), document.createElement("thead")];
+    head.append(this.head);
+    table.append(head, this.body);
+    this.root.append(table);
+    this.rows = new Map();
+    this.columns = "";
+  }
+
+  // Columns: { label, number, share }; a share is a number with a bar.
+  setColumns(columns) {
+    const state = JSON.stringify(columns);
+    if (state === this.columns) return;
+    this.columns = state;
+    this.kinds = columns;
+    this.rows.clear();
+    this.body.replaceChildren();
+    this.head.replaceChildren(...columns.map(({ label, number }, i) => {
+      const cell = made("th", number ? "lb-number" : "");
+      cell.scope = "col";
+      if (!this.chosen) {
+        cell.textContent = cell.title = label;
+        return cell;
+      }
+      const button = made("button", "", label);
+      button.type = "button";
+      button.onclick = () => this.chosen(i);
+      cell.append(button);
+      return cell;
+    }));
+  }
+
+  sorted(column, descending) {
+    [...this.head.children].forEach((cell, i) => {
+      if (i !== column) cell.removeAttribute("aria-sort");
+      else cell.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    });
+  }
+
+  // Rows in order: { key, cells, share }. Cells are text; share is the length of the bar, 0 to 1.
+  show(rows) {
+    const keys = new Set(rows.map(({ key }) => key));
+    for (const [key, row] of this.rows) {
+      if (keys.has(key)) continue;
+      row.remove();
+      this.rows.delete(key);
+    }
+    let place = this.body.firstChild;
+    for (const { key, cells, share } of rows) {
+      let row = this.rows.get(key);
+      if (!row) this.rows.set(key, (row = this.make()));
+      cells.forEach((text, i) => this.fill(row.children[i], this.kinds[i], text, share));
+      if (row === place) place = place.nextSibling;
+      else this.body.insertBefore(row, place);
+    }
+  }
+
+  make() {
+    const row = document.createElement("tr");
+    for (const { number, share } of this.kinds) {
+      const cell = made("td", share ? "lb-share" : number ? "lb-number" : "");
+      if (share) {
+        const [inner, bar] = [made("div"), made("i")];
+        bar.append(made("b"));
+        inner.append(bar, made("span"));
+        cell.append(inner);
+      }
+      row.append(cell);
+    }
+    return row;
+  }
+
+  fill(cell, { share: isShare }, text, share) {
+    if (isShare) {
+      say(cell.querySelector("span"), text);
+      const width = `${(100 * Math.min(1, Math.max(0, share))).toFixed(1)}%`;
+      const { style } = cell.querySelector("b");
+      if (style.width !== width) style.width = width;
+      return;
+    }
+    cell.classList.toggle("lb-missing", text === "");
+    const shown = text === "" ? "n/a" : text;
+    if (cell.textContent === shown) return;
+    cell.textContent = cell.title = shown;
+  }
+}

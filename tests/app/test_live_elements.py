@@ -1,0 +1,274 @@
+"""Live elements in the whole app, each for two viewers, against a real nats-server."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.nats import NatsServer, running_server
+from tests.running import app
+from tests.waiting import until
+
+MARKUP = "<img/src=x/onerror=hacked()>"
+ELEMENTS = '''"""Elements."""
+from pathlib import Path
+from components import alerts, latest_values, live, metric, newest_rows
+
+with Path({runs!r}).open("a") as runs:
+    runs.write("run\\n")
+rows = live("S")
+metric(rows, "n", how="sum", color="_subject", title="Sum <b>now</b>", unit="%", change="PT2S")
+metric(rows, "n", color="_subject", only="s.a", title="Single", unit="B/s", line=False)
+metric(rows, "n", how="greatest", over="PT4M", title="Highest")
+metric(live("S", "s.none"), "n", title="Void")
+latest_values(rows, "n")
+newest_rows(rows, 5)
+alerts(rows, "n", {{"hot": 50}}, color="_subject", unit="%")
+'''
+BARS = "els => els.map(el => parseFloat(el.style.width))"
+
+
+class Two:
+    """Two viewers of the page."""
+
+    def __init__(self, server: NatsServer, tabs: list[Page], runs: Path) -> None:
+        self.server = server
+        self.tabs = tabs
+        self._runs = runs
+
+    def say(self, subject: str, *numbers: float) -> None:
+        """Publish numbers."""
+        self.server.publish(subject, *(json.dumps({"n": n}).encode() for n in numbers))
+
+    @property
+    def runs(self) -> int:
+        """How often the page's code has run."""
+        return len(self._runs.read_text().splitlines())
+
+
+def metric(tab: Page, title: str) -> str:
+    """The number of a metric."""
+    return tab.locator(".lb-metric", has_text=title).locator(".lb-metric-number").inner_text()
+
+
+def column(tab: Page, kind: str, number: int) -> list[str]:
+    """The texts of a table's column, from the top."""
+    return tab.locator(f".lb-{kind} tbody tr td:nth-child({number})").all_inner_texts()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A nats-server."""
+    with running_server(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@contextmanager
+def opened(
+    server: NatsServer, folder: Path, browser: Browser, query: str = "", *, blocked: bool = False
+) -> Iterator[Two]:
+    """Two viewers of the page, on a stream S with a few numbers. `blocked`: something between browser and app
+    refuses the tab's own websocket."""
+    server.run(lambda nc: nc.jetstream().add_stream(name="S", subjects=["s.>"]))
+    runs, bad = folder / "runs", []
+    (folder / "pages").mkdir()
+    (folder / "pages" / "overview.py").write_text(ELEMENTS.format(runs=str(runs)))
+    contexts = [browser.new_context(viewport={"width": 1200, "height": 1600}) for _ in range(2)]
+    try:
+        with app(folder, NATS_URL=server.url, LOOKBACK_PAGES=str(folder / "pages")) as running:
+            tabs = [context.new_page() for context in contexts]
+            two = Two(server, tabs, runs)
+            two.say("s.a", 10, 20)
+            two.say("s.b", 30)
+            two.say(f"s.{MARKUP}", 40)
+            for tab in tabs:
+                tab.add_init_script("window.hacked = () => alert('hacked')")
+                tab.on("pageerror", lambda error: bad.append(str(error)))
+                tab.on("dialog", lambda dialog: (bad.append(dialog.message), dialog.dismiss()))
+                if blocked:
+                    tab.route_web_socket("**/lookback/push", lambda socket: socket.close())
+                tab.goto(running.url + query)
+            for tab in tabs:
+                expect(tab.locator(".lb-newest_rows tbody tr").first).to_be_attached()
+            yield two
+            for tab in tabs:
+                tab.goto("about:blank")
+        assert not bad
+    finally:
+        for context in contexts:
+            context.close()
+        server.run(lambda nc: nc.jetstream().delete_stream("S"))
+
+
+def test_all_move_without_a_run(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
+    """What is published reaches every element of both viewers while the page's code does not run again, and
+    no refresh clock is on the page."""
+    with opened(server, tmp_path, browser) as two:
+        for tab in two.tabs:
+            until(lambda: metric(tab, "Sum") == "90 %")
+            assert metric(tab, "Void") == "n/a"
+            assert metric(tab, "Single") == "20 B/s"
+            assert tab.locator("iframe[title*=autorefresh]").count() == 0
+        runs = two.runs
+        two.say("s.a", 1234567)
+        two.say("s.b", 60)
+        for tab in two.tabs:
+            until(lambda: metric(tab, "Sum") == "1,234,667 %")
+            until(lambda: metric(tab, "Single") == "1.23 MB/s")
+            until(lambda: metric(tab, "Highest") == "1,234,567")
+            until(lambda: column(tab, "latest_values", 1)[0] == "s.a")
+            until(lambda: column(tab, "newest_rows", 2)[:2] == ["s.b", "s.a"])
+            until(lambda: column(tab, "alerts", 2) == ["s.b", "s.a"])
+            expect(tab.locator(".lb-alerts p")).to_have_text("2 of 3 series are above 'hot' (50 %) now.")
+            assert tab.locator("iframe[title*=autorefresh]").count() == 0
+        assert two.runs == runs
+
+
+def test_metric(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
+    """A metric shows what has changed with an arrow, then that nothing has; its exact value is in its
+    tooltip, its title is text, and its line has the newest value at its end."""
+    with opened(server, tmp_path, browser) as two:
+        tab = two.tabs[0]
+        shown = tab.locator(".lb-metric", has_text="Sum <b>now</b>")
+        change = shown.locator(".lb-metric-change")
+        expect(change).to_have_text("→ 0 % in 2 seconds")
+        two.say("s.b", 33.5)
+        expect(change).to_have_text("↑ 3.5 % in 2 seconds")
+        assert shown.locator(".lb-metric-number").get_attribute("title") == "93.5 %"
+        expect(change).to_have_text("→ 0 % in 2 seconds")
+        two.say("s.b", 1)
+        expect(change).to_have_text("↓ 32.5 % in 2 seconds")
+        # The line ends at its lowest value, which is drawn lowest.
+        heights = "el => el.getAttribute('d').match(/ [0-9.]+/g).map(Number)"
+        until(lambda: (found := shown.locator("path").nth(1).evaluate(heights))[-1] == max(found))
+        assert tab.locator(".lb-metric", has_text="Single").locator("svg").is_hidden()
+
+
+def test_table_keeps_its_order(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
+    """A click on a name sorts, for that viewer alone and while values change; a bar is as long as its value;
+    names are text; rows do not change places under the pointer."""
+    with opened(server, tmp_path, browser) as two:
+        mine, other = two.tabs
+        names = lambda tab: column(tab, "latest_values", 1)  # noqa: E731
+        until(lambda: names(mine) == [f"s.{MARKUP}", "s.b", "s.a"])
+        assert mine.locator(".lb-latest_values b").evaluate_all(BARS) == [100, 75, 50]
+        mine.get_by_role("button", name="Subject", exact=True).click()
+        until(lambda: names(mine) == [f"s.{MARKUP}", "s.a", "s.b"])
+        mine.mouse.move(0, 0)
+        two.say("s.a", 80)
+        two.say("s.c", 1)
+        until(lambda: names(other) == ["s.a", f"s.{MARKUP}", "s.b", "s.c"])
+        until(lambda: names(mine) == [f"s.{MARKUP}", "s.a", "s.b", "s.c"])
+        expect(mine.locator(".lb-latest_values th").first).to_have_attribute("aria-sort", "ascending")
+
+        other.locator(".lb-latest_values tbody tr").first.hover()
+        two.say("s.b", 200)
+        until(lambda: "200" in column(other, "latest_values", 2))
+        assert names(other) == ["s.a", f"s.{MARKUP}", "s.b", "s.c"]
+        other.mouse.move(0, 0)
+        until(lambda: names(other)[0] == "s.b")
+
+
+def test_tail_is_held_and_searched(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
+    """A held tail stands still and counts what is new, one that a viewer points at too; the other viewer's
+    goes on, with at most the rows that were asked for. A search keeps the rows with that text."""
+    with opened(server, tmp_path, browser) as two:
+        mine, other = two.tabs
+        rows = lambda tab: column(tab, "newest_rows", 4)  # noqa: E731
+        until(lambda: rows(mine) == ["40", "30", "20", "10"])
+        tools = mine.locator(".lb-tools")
+        mine.get_by_role("button", name="Hold").click()
+        two.say("s.c", 1, 2)
+        until(lambda: rows(other) == ["2", "1", "40", "30", "20"])
+        expect(tools).to_contain_text("Held, 2 new")
+        assert rows(mine) == ["40", "30", "20", "10"]
+        mine.get_by_role("button", name="Continue").click()
+        until(lambda: rows(mine) == ["2", "1", "40", "30", "20"])
+
+        mine.locator(".lb-newest_rows tbody tr").first.hover()
+        two.say("s.c", 3)
+        until(lambda: rows(other)[0] == "3")
+        expect(tools).to_contain_text("Held while you point at it, 1 new")
+        assert rows(mine)[0] == "2"
+        mine.mouse.move(0, 0)
+        until(lambda: rows(mine)[0] == "3")
+
+        mine.get_by_label("Search these rows").fill("S.C")
+        until(lambda: rows(mine) == ["3", "2", "1"])
+        two.say("s.c", 4)
+        until(lambda: rows(mine) == ["4", "3", "2", "1"])
+        mine.get_by_label("Search these rows").fill("nowhere")
+        expect(mine.locator(".lb-newest_rows")).to_contain_text("None of these 5 rows contains “nowhere”.")
+        assert len(rows(other)) == 5
+
+
+def test_blocked_websocket(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
+    """Where the tab's own websocket is blocked, every element comes with the refresh."""
+    with opened(server, tmp_path, browser, blocked=True) as two:
+        two.say("s.a", 70)
+        for tab in two.tabs:
+            until(lambda: metric(tab, "Sum") == "140 %")
+            until(lambda: column(tab, "latest_values", 1)[0] == "s.a")
+            until(lambda: column(tab, "newest_rows", 4)[0] == "70")
+            until(lambda: column(tab, "alerts", 2) == ["s.a"])
+
+
+def test_paused(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
+    """A page that is opened paused shows what there is, and stays so until the viewer lets it go on."""
+    with opened(server, tmp_path, browser, "/?refresh=Paused") as two:
+        mine, other = two.tabs
+        until(lambda: metric(mine, "Sum") == "90 %")
+        other.get_by_role("radio", name="Live").click()
+        two.say("s.a", 70)
+        until(lambda: metric(other, "Sum") == "140 %")
+        until(lambda: column(other, "newest_rows", 4)[0] == "70")
+        assert metric(mine, "Sum") == "90 %"
+        assert column(mine, "newest_rows", 4)[0] == "40"
+
+
+def test_lost_server(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
+    """While the nats-server is away every element keeps its last values, and goes on when it is back."""
+    with opened(server, tmp_path, browser) as two:
+        tab = two.tabs[0]
+        until(lambda: metric(tab, "Sum") == "90 %")
+        server.kill()
+        expect(tab.locator(".lb-status")).to_contain_text("connect", ignore_case=True)
+        until(lambda: "lb-lost" in (tab.locator(".lb-status").get_attribute("class") or ""))
+        assert metric(tab, "Sum") == "90 %"
+        assert column(tab, "newest_rows", 4) == ["40", "30", "20", "10"]
+        server.start()
+        two.say("s.a", 70)
+        until(lambda: metric(tab, "Sum") == "140 %")
+        until(lambda: column(tab, "newest_rows", 4)[0] == "70")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ('metric(rows, "n", how="median")', "A metric shows the newest, least, greatest, mean, sum, so how="),
+        ('metric(rows, "n", only="m.a")', "only='m.a' names one series, so it needs the column"),
+        ('metric(rows, "n", over="5m")', "The over '5m' is not a duration."),
+        ('metric(rows, "n", change="PT1H")', "A look-back of 5 minutes does not hold the 1 hour"),
+        ('metric(rows, ["n"])', "A metric shows one column, so y=['n'] cannot be."),
+        ('metric(rows, "nn")', "Did you mean 'n'?"),
+        ('metric(rows, "host")', "holds texts, not numbers"),
+        ('metric(rows, "n", color="n")', "holds numbers, not texts"),
+        ('metric(rows, "n")\nmetric(rows, "n")', "This page draws the same element twice."),
+        ("newest_rows(rows, 0)", "A table shows 1 to 1000 of the newest rows, so rows=0 cannot be."),
+        ('latest_values(rows, "nn")', "Did you mean 'n'?"),
+        ('alerts(rows, "n", {"hot": "x"})', "The threshold 'hot' is 'x'"),
+    ],
+)
+def test_mistakes_are_told(server: NatsServer, open_page: Callable[..., Any], source: str, said: str) -> None:
+    """A wrong argument gets a message that names it, and no traceback."""
+    server.run(lambda nc: nc.jetstream().add_stream(name="M", subjects=["m.>"]))
+    server.publish("m.a", b'{"n": 1, "host": "h"}')
+    imports = "from components import alerts, latest_values, live, metric, newest_rows"
+    page = open_page(f'"""A page."""\n{imports}\nrows = live("M")\n{source}\n')
+    assert said in re.sub(r"\\(.)", r"\1", "\n".join(box.value for box in page.error))
+    assert not page.exception
