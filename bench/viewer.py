@@ -72,7 +72,6 @@ class Viewer:
     interval: float = 1.0
     refreshes: list[Refresh] = field(default_factory=list)
     runs: int = 0
-    sent_bytes: int = 0
     due: float = 0.0
     chart: Chart = field(default_factory=Chart)
     page_name: str = ""
@@ -194,7 +193,6 @@ class Viewer:
             rerun.context_info.locale = "en-US"
             rerun.context_info.url = self.url
             request = back.SerializeToString()
-            self.sent_bytes += len(request)
             async with asyncio.timeout(PATIENCE):
                 await self.socket.send(request)
                 while not self._receive(await self.socket.recv(decode=False)):
