@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
-from streamlit.testing.v1 import AppTest
 
 from tests.nats import NatsServer, running_server
 from tests.running import app
