@@ -233,7 +233,7 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
         tab.replace(placed, element)
     assert isinstance(element, LineElement)
     element.draw_for("" if reruns or not shown else "another run" if again else line.structure)
-    _line(key="status", data={"live": placed.number, **line.said}, on_again_change=_again)
+    _line(key="status-line", data={"live": placed.number, **line.said}, on_again_change=_again)
     if line.verdict.sentence:
         with st.container(key="status-reason"):
             draw = st.error if line.verdict.mood == "lost" else st.warning
