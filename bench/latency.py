@@ -1,7 +1,7 @@
 """Publish to pixel: from the time in a message's payload to the frame that has its point on the screen.
 
 The app and the websocket client stand in windows of one Chromium and draw the same ten series, five minutes
-of them, with the same Plotly: the app as it would for any viewer, the client in the next animation frame after
+of them, with the same Plotly: the app as for any viewer, the client in the next animation frame after
 a message has come. The publisher, the browser and the clock are those of one machine.
 """
 
