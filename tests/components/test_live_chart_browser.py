@@ -189,7 +189,8 @@ def test_a_line_is_the_same_without_plotly(url: str, tab: Page) -> None:
   return {{ before, extended, after, beyond: chart.extend() }}
 }}"""
     )
-    assert ends["extended"] and not ends["beyond"]
+    assert ends["extended"]
+    assert not ends["beyond"]
     assert len(ends["before"]) == len(ends["after"]) == 1
     for before, after in zip(ends["before"][0], ends["after"][0], strict=True):
         assert abs(before - after) < 0.02
