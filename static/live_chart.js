@@ -81,7 +81,8 @@ async function draw(component) {
 }
 
 // Has Plotly draw charts one at a time, and rests in between: the tab has to stay responsive, however often data
-// comes. A few lines that only got longer need no rest.
+// comes. Lines that only got longer cost little and are drawn at once, those of all charts; the server sends no more
+// than they allow.
 const pending = new Set();
 let ticking;
 let turn; // the next frame draws

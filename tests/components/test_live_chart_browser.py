@@ -169,6 +169,34 @@ IN_VIEW = """(() => {
 })()"""
 
 
+def test_a_line_is_the_same_without_plotly(url: str, tab: Page) -> None:
+    """A line that got longer is drawn as Plotly draws it, and leaves to Plotly what is beyond its axes."""
+    opened(tab, url)
+    tab.mouse.move(0, 0)
+    ends = tab.evaluate(
+        f"""() => {{
+  const plot = document.querySelector('{CHART}'), chart = plot.parentElement.lookback
+  const ends = () => [...plot.querySelectorAll('.scatterlayer .trace0 path.js-line')].map(path => {{
+    const points = path.getAttribute('d').slice(1).split('L').map(point => Number(point.split(',')[1]))
+    return [points[0], points.at(-1)]
+  }})
+  chart.draw()
+  const before = ends()
+  chart.longer.add(0)
+  const extended = chart.extend()
+  const after = ends()
+  chart.extent.high = chart.extent.low
+  chart.longer.add(0)
+  return {{ before, extended, after, beyond: chart.extend() }}
+}}"""
+    )
+    assert ends["extended"]
+    assert not ends["beyond"]
+    assert len(ends["before"]) == len(ends["after"]) == 1
+    for before, after in zip(ends["before"][0], ends["after"][0], strict=True):
+        assert abs(before - after) < 0.02
+
+
 def test_zooming_in_brings_finer_bins(url: str, tab: Page) -> None:
     """A zoomed range shows more than it did from afar, also after panning, refreshes and a change of theme; a
     double click brings back the whole."""
