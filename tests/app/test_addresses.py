@@ -108,8 +108,8 @@ class Visit:
             self.alerts.append(element.alert.body)
             if "This page failed" in element.alert.body:
                 self.mistakes.append(element.alert.body)
-        elif kind == "html" and "lb-status" in element.html.body:
-            self.status = element.html.body
+        elif kind == "bidi_component" and element.bidi_component.component_name == "status":
+            self.status = element.bidi_component.json
 
 
 async def visit(url: str, page: str, **query: str) -> Visit:
