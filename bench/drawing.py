@@ -1,19 +1,19 @@
 """What drawing costs the browser: `python -m bench.drawing [--beside FOLDER] [--rounds N]`.
 
-A page with four line charts of ten series of 600 bins, each fed ten messages a second, in a window that shows
-all four. Half of each round the page is left alone; in the other half the pointer moves over a chart, drags in
-it and drags its axis, text is typed and a menu is opened and closed.
+A page with four line charts of ten series of 600 bins, each fed ten messages a second, in a window that
+shows all four. Half of each round the page is left alone; in the other half the pointer moves over a chart,
+drags in it and drags its axis, text is typed and a menu is opened and closed.
 
 - busy: CPU time of the page's main thread for each second, in ms, and the parts of it that were script and
-  layout. CPU time is counted, not time on the clock, so that other programs count less.
+  layout. CPU time, not time on the clock, so that other programs count less.
 - drawn: charts drawn a second.
 - delay: from an input event to the end of the next frame, ms.
 - long tasks: tasks of the main thread longer than 50 ms, a second.
-- first picture: from the navigation to the first lines of a chart, ms, and the bytes of what was fetched, with
-  an empty cache.
+- first picture: from the navigation to the first lines of a chart, ms, and the bytes of what was fetched,
+  with an empty cache.
 
-`--beside` names another checkout of the project. Both are measured in turn, with streams of their own, so that
-a busy minute of the machine meets both.
+`--beside` names another checkout of the project. Both are measured in turn on the same streams, so that a
+busy minute of the machine meets both.
 """
 
 import argparse
@@ -45,7 +45,8 @@ const after = (then) => requestAnimationFrame(() => {
   port2.postMessage(0)
 })
 for (const type of ['pointerdown', 'pointermove', 'pointerup', 'keydown', 'click'])
-  addEventListener(type, ({ timeStamp }) => after(() => seen.delays.push(performance.now() - timeStamp)), { capture: true })
+  addEventListener(type, ({ timeStamp }) => after(() => seen.delays.push(performance.now() - timeStamp)),
+    { capture: true })
 new PerformanceObserver((list) => (seen.long += list.getEntries().length)).observe({ type: 'longtask' })
 const look = () => {
   if (document.querySelector('.js-plotly-plot .scatterlayer path.js-line')) seen.first = performance.now()
@@ -54,7 +55,8 @@ const look = () => {
 look()
 self.watch = () => document.querySelectorAll('.js-plotly-plot').forEach((plot) =>
   new MutationObserver(() => seen.drawn++)
-    .observe(plot.querySelector('.scatterlayer'), { subtree: true, attributes: true, attributeFilter: ['d'], childList: true }))
+    .observe(plot.querySelector('.scatterlayer'),
+      { subtree: true, attributes: true, attributeFilter: ['d'], childList: true }))
 """
 DRAWN = (
     "[...document.querySelectorAll('.js-plotly-plot')].filter(p => p.querySelector('path.js-line')).length"
@@ -75,7 +77,7 @@ async def page(app: App) -> AsyncIterator[Tab]:
 
 
 async def spent(one: Tab) -> dict[str, float]:
-    """CPU seconds of the main thread since the start, by what they went into, and what the page has counted."""
+    """CPU seconds of the main thread since the start, by what they went into; what the page has counted."""
     found = (await one.call("Performance.getMetrics"))["metrics"]
     values = {metric["name"]: metric["value"] for metric in found}
     seen = await one.value("({ ...seen, delays: seen.delays.length, at: performance.now() })")

@@ -93,7 +93,7 @@ def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
             with tab.drawing():
                 with collected() as reads:
                     failed = _run(file, reads)
-                needed = reads.by_code or not reads or failed or tab.blocked
+                needed = bool(reads.by_code or not reads or failed or tab.blocked)
                 ticking = ticks and interval is not None
                 again = end(again=ticking)
                 status(reads, interval, reruns=needed and ticking, again=again)

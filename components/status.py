@@ -143,7 +143,7 @@ class LineSource(JsonSource):
 
     def __init__(self, reads: Sequence[View | Bucket], nats: Client, zone: str) -> None:
         super().__init__()
-        self._reads = reads
+        self._again = [read.again for read in reads]
         self._nats = nats
         self._zone = zone
         self._facts: tuple[float, object, dict[str, Any]] = (0.0, None, {})
@@ -156,7 +156,7 @@ class LineSource(JsonSource):
     def look(self) -> dict[str, Any]:
         """The line now."""
         with in_zone(self._zone):
-            line = line_of([read.again() for read in self._reads], self._nats, interval=1.0)
+            line = line_of([again() for again in self._again], self._nats, interval=1.0)
         self.structure = line.structure
         facts = {name: value for name, value in line.said.items() if name not in OTHERS}
         others = {name: line.said[name] for name in OTHERS}
@@ -233,7 +233,7 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
         tab.replace(placed, element)
     assert isinstance(element, LineElement)
     element.draw_for("" if reruns or not shown else "another run" if again else line.structure)
-    _line(key="status", data={"live": placed.number, **line.said}, on_again_change=_again)
+    _line(key="status-line", data={"live": placed.number, **line.said}, on_again_change=_again)
     if line.verdict.sentence:
         with st.container(key="status-reason"):
             draw = st.error if line.verdict.mood == "lost" else st.warning

@@ -20,14 +20,12 @@ export class Element {
     this.frame = null;
   }
 
-  // To be defined by each kind: build() makes what is always there, draw() shows this.content. `state` is what the
-  // viewer did, which a viewer who comes back to the page finds again.
+  // To be defined by each kind: build() makes what is always there, draw() shows this.content. A kind may have
+  // `state`: what the viewer did, which a viewer who comes back to the page finds again.
   build() {}
   draw() {}
-  get state() { return null; }
-  set state(_) {}
 
-  receive({ key: _, live, content, ...settings }) {
+  receive({ live, content, ...settings }) {
     this.settings = settings;
     if (live !== this.number) {
       if (this.number !== undefined) channel().detach(this.number, this);

@@ -413,6 +413,7 @@ class Chart {
     const { width, low, high } = this.extent;
     if (Math.abs(this.now - this.shownAt) >= this.config.window / width) return false;
     const { xaxis, yaxis } = this.plot._fullLayout;
+    const end = xaxis.l2p(xaxis.r2l(xaxis.range[1]));
     const lines = [];
     for (const row of this.longer) {
       if (this.hidden.has(this.idOf(row))) continue;
@@ -424,7 +425,11 @@ class Chart {
     }
     for (const [path, trace, found] of lines) {
       Object.assign(trace, found);
-      const at = (x, i) => `${xaxis.d2p(x).toFixed(2)},${yaxis.l2p(found.y[i]).toFixed(2)}`;
+      const at = (time, i) => {
+        const x = xaxis.d2p(time);
+        // The axis has not moved yet, and what is beyond it would not be seen.
+        return `${(x < end + 2 ? Math.min(x, end) : x).toFixed(2)},${yaxis.l2p(found.y[i]).toFixed(2)}`;
+      };
       path.setAttribute("d", `M${found.x.map(at).join("L")}`);
     }
     this.longer.clear();

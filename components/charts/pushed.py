@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 import pandas as pd
 
 from nats_client.series.bins import AHEAD, Bins
+from nats_client.table.snapshot import Snapshot
 
 from ..data.live import View
 from ..push.source import Source
@@ -48,7 +49,8 @@ class ChartSource(Source):
         self.feed = view.feed
         self.look_back = view.look_back
         self.config: dict[str, object] = {}
-        self.snapshot = view.snapshot
+        self.snapshot: Snapshot | None = None
+        """The newest rows; None while nobody watches, because they would stay in memory."""
         self._varying = varying
         self._steady = view.steady
         self._zone = zone
@@ -62,6 +64,10 @@ class ChartSource(Source):
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
         """New messages."""
         return self.feed.watch(changed)
+
+    def rest(self) -> None:
+        """Release the rows."""
+        self.snapshot = None
 
     def update(self) -> None:
         """Take the new rows into the bins."""

@@ -1,7 +1,8 @@
 """A key-value bucket as a page sees it during one refresh."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -31,9 +32,10 @@ class Bucket(Mapping[str, Any]):
     """Not empty once the page itself has said that the bucket is not read yet. Otherwise the frame says
     it."""
 
-    def again(self) -> "Bucket":
-        """The same bucket now."""
-        return look_at(self.watch, optional=self.optional)
+    @property
+    def again(self) -> "Callable[[], Bucket]":
+        """A function that returns the same bucket as it is then."""
+        return partial(look_at, self.watch, optional=self.optional)
 
     @property
     def waiting(self) -> bool:

@@ -103,7 +103,7 @@ def shared(*, by_code: bool = True) -> tuple[str, Client]:
     the rights in its key. Both values are taken at the same moment, so no reply is cached under other
     rights."""
     if by_code:
-        note_code()
+        note_code("what the server answers")
     who = viewer()
     if who is None or who.rights is None or who.role is None:
         return "", _connection("").client

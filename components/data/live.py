@@ -1,6 +1,7 @@
 """live(): the rows of a stream as one refresh of a page sees them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -57,19 +58,24 @@ class View:
         same.shown_empty = self.shown_empty
         return same
 
-    def again(self) -> "View":
-        """The same feed now, for a live element or the frame. Raises ClosedError if the feed was closed."""
-        return _look_at(self.feed, self.look_back, self.steady, by_code=False)
+    @property
+    def again(self) -> "Callable[[], View]":
+        """A function that returns the same feed as it is then, for a live element or the frame. It raises
+        ClosedError if the feed was closed. It does not hold these rows in memory."""
+        return partial(_look_at, self.feed, self.look_back, self.steady, by_code=False)
 
     @property
     def snapshot(self) -> Snapshot:
         """The rows."""
-        if self._by_code:
-            note_code()
-        return self._snapshot
+        return self._taken("snapshot")
 
     def __len__(self) -> int:
-        return len(self.snapshot)
+        return len(self._taken("len()"))
+
+    def _taken(self, how: str) -> Snapshot:
+        if self._by_code:
+            note_code(how)
+        return self._snapshot
 
     def __bool__(self) -> bool:
         return len(self._snapshot) > 0
@@ -88,17 +94,19 @@ class View:
     def latest(self, column: str, by: str = "_subject") -> pd.Series:
         """The newest value of `column` for each value of the text column `by`. Empty if there are no rows.
         Raises ColumnError, naming the columns that exist."""
-        if not len(self):
+        rows = self._taken("latest()")
+        if not len(rows):
             return pd.Series(dtype=float, name=column)
-        return self.feed.latest(column, by, self.look_back).of(self.snapshot)
+        return self.feed.latest(column, by, self.look_back).of(rows)
 
     def frame(self, columns: list[str] | None = None, *, last: int | None = None) -> pd.DataFrame:
         """The rows as a DataFrame indexed by `_time` (UTC), with `_subject`, `_seq` and the payload's fields.
         `columns` selects columns, `last` the newest rows. Copy it before changing it. Without rows, every
         requested column exists and is empty."""
-        if not len(self):
+        rows = self._taken("frame()")
+        if not len(rows):
             return _NoRows(columns=columns or [], index=pd.DatetimeIndex([], tz="UTC", name="_time"))
-        return self.snapshot.frame(columns, last=last)
+        return rows.frame(columns, last=last)
 
 
 class _NoRows(pd.DataFrame):

@@ -26,9 +26,11 @@ class Read(Protocol):
 class Reads(list[Read]):
     """What a page has read."""
 
-    by_code = False
-    """True if the page's code took rows or asked the server. It sees newer ones in its next run only. Live
-    elements do not need one."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_code: dict[str, None] = {}
+        """How the page's code took rows or asked the server, in order. It sees newer ones in its next run
+        only. Live elements do not need one."""
 
 
 class NothingYet(LookbackError):  # noqa: N818 - drawn as the empty state, not as an error
@@ -60,8 +62,8 @@ def collect(read: Read) -> None:
         reads.append(read)
 
 
-def note_code() -> None:
-    """The page's code used something that only its next run shows newer."""
+def note_code(what: str) -> None:
+    """The page's code used `what`, which only its next run shows newer."""
     reads = _reads.get()
     if reads is not None:
-        reads.by_code = True
+        reads.by_code[what] = None

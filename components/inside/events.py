@@ -1,6 +1,5 @@
 """Events of the connection, and of a page and each feed and bucket that it reads."""
 
-from collections.abc import Iterable
 from html import escape
 
 import streamlit as st
@@ -10,16 +9,22 @@ from nats_client import Event
 from ..data.bucket import Bucket
 from ..data.connection import client
 from ..data.live import View
-from ..data.reads import Read
+from ..data.reads import Reads
 from ..words import clock_text, plain
 from .page_runs import page_events
 
 _READ = "_page_reads"
 
 
-def keep_reads(page: str, reads: Iterable[Read]) -> None:
-    """Keep which page the viewer sees and what it reads, for what_happened()."""
-    st.session_state[_READ] = page, [read for read in reads if isinstance(read, View | Bucket)]
+def keep_reads(page: str, reads: Reads) -> None:
+    """Keep which page the viewer sees and what it reads, for what_happened(). Not the rows: their
+    memory would be held until the page's next run."""
+    feeds = [
+        (read.health.name, read.watch if isinstance(read, Bucket) else read.feed)
+        for read in reads
+        if isinstance(read, View | Bucket)
+    ]
+    st.session_state[_READ] = page, _runs(reads), feeds
 
 
 def what_happened() -> None:
@@ -29,14 +34,24 @@ def what_happened() -> None:
         if not opened.open:
             return
         draw_events("Connection", client().events)
-        page, reads = st.session_state.get(_READ, ("", []))
+        page, runs, feeds = st.session_state.get(_READ, ("", "", []))
+        st.caption(plain(runs))
         for events in page_events([page]).values():
             draw_events("Page", events)
         shown = set()
-        for read in reads:
-            if (name := read.health.name) not in shown:
+        for name, feed in feeds:
+            if name not in shown:
                 shown.add(name)
-                draw_events(name, read.watch.events if isinstance(read, Bucket) else read.feed.events)
+                draw_events(name, feed.events)
+
+
+def _runs(reads: Reads) -> str:
+    """When the page runs again, for its author."""
+    if reads.by_code:
+        return f"This page runs again at each refresh: its code uses {', '.join(reads.by_code)}."
+    if not reads:
+        return "This page runs again at each refresh: it reads no stream or bucket."
+    return "This page consists of live elements. It runs again only if its structure changes."
 
 
 def draw_events(name: str, events: tuple[Event, ...]) -> None:

@@ -49,6 +49,9 @@ class Source:
         """Bring it up to date. Runs in a worker thread, one call at a time, and may take long."""
         raise NotImplementedError
 
+    def rest(self) -> None:
+        """Nobody watches any more: release what is large and will be made again."""
+
     def watch(self, who: object, wake: Callable[[], None], pace: float) -> None:
         """Call `wake` after each update, until unwatch(). `pace`: seconds between two updates that `who` can
         use."""
@@ -75,6 +78,7 @@ class Source:
             self._stop()
             self._stop = None
             _watched.discard(self)
+            self.rest()
 
     def beat(self) -> None:
         """Update it if nothing else has for a while."""

@@ -377,9 +377,8 @@ class ComparisonRun:
 
     def _note(self, tab: Tab, frame: int, elements: list[Element]) -> None:
         for source in (element.source for element in elements):
-            if not isinstance(source, ChartSource):
+            if not isinstance(source, ChartSource) or (snapshot := source.snapshot) is None:
                 continue
-            snapshot = source.snapshot
             mark = (snapshot.generation, snapshot.end)
             if self._end is not None and self._end[0] == mark[0]:
                 published = 1000 * np.array(snapshot.numbers("time", max(self._end[1], snapshot.first)))

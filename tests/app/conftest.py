@@ -44,9 +44,9 @@ def beside_a_second_viewer(request: pytest.FixtureRequest, monkeypatch: pytest.M
 @pytest.fixture
 def open_page(server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """Opens the frame with a page of the given source or file, and the given query, on the `server` of the
-    module that asks."""
+    module that asks. `blocked`: without the tab's own websocket, so that data comes with the elements."""
 
-    def open_page(source: str | Path, **query: str) -> AppTest:
+    def open_page(source: str | Path, *, blocked: bool = False, **query: str) -> AppTest:
         if isinstance(source, Path):
             shutil.copy(source, tmp_path / source.name)
         else:
@@ -54,6 +54,7 @@ def open_page(server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr("components.pages.FOLDER", tmp_path)
         monkeypatch.setattr("components.pages._listing", (tmp_path, 0.0, {}))  # the page is newer
         app = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=30)
+        app.session_state["_blocked"] = blocked
         for name, value in query.items():
             app.query_params[name] = value
         return app.run()

@@ -1,6 +1,7 @@
 """Addresses made up by somebody hostile: a clear sentence for the viewer, nothing for NATS."""
 
 import asyncio
+import contextlib
 import json
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from websockets.asyncio.client import connect
 
 from tests.nats import NatsServer, running_server
 from tests.running import App, app, free_port
+from tests.status_line import as_html, find
 
 AT_ONCE = 6
 PARAMETERS = {
@@ -108,8 +110,9 @@ class Visit:
             self.alerts.append(element.alert.body)
             if "This page failed" in element.alert.body:
                 self.mistakes.append(element.alert.body)
-        elif kind == "bidi_component" and element.bidi_component.component_name == "status":
-            self.status = element.bidi_component.json
+        elif kind == "bidi_component":
+            with contextlib.suppress(StopIteration):
+                self.status = as_html(find([element.bidi_component.json]))
 
 
 async def visit(url: str, page: str, **query: str) -> Visit:

@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from bench.chart_end import read
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, app
+from tests.status_line import status_html
 from tests.waiting import until
 
 EXPLORE = ROOT / "pages" / "explore.py"
@@ -54,8 +55,7 @@ def told(app: AppTest) -> str:
 
 def rows(app: AppTest) -> str:
     """How many rows the status line counts."""
-    line = next(e.proto.body for e in app.get("html") if "lb-status" in e.proto.body)
-    rows: str = re.findall(r"<b>[\d,]+</b> rows in [^<]+", line)[0]
+    rows: str = re.findall(r"<b>[\d,]+</b> rows in [^<]+", status_html(app))[0]
     return rows
 
 
@@ -67,6 +67,8 @@ def drawn(app: AppTest) -> list[object]:
         if element.proto.bytes:
             message = read(element.proto.bytes)
             found.append([message.header.get("names"), message.cells])
+        elif '"content"' in element.proto.json:
+            found.append(json.loads(element.proto.json)["content"])
     return found
 
 
@@ -177,14 +179,14 @@ def test_empty_server(open_page: Open, tmp_path: Path, monkeypatch: pytest.Monke
 def test_copied_page(open_page: Open, tmp_path: Path, query: dict[str, str]) -> None:
     """The code that a view shows is a page, and the page shows the same rows in the same way, whatever is in
     the names."""
-    explored = open_page(EXPLORE, **query, show="Copy as page")
+    explored = open_page(EXPLORE, blocked=True, **query, show="Copy as page")
     assert not explored.exception
     for name, value in query.items():
         assert next(box for box in explored.selectbox if box.key == name).value == value
     (tmp_path / "copy").mkdir()
     page = tmp_path / "copy" / "overview.py"
     page.write_text(explored.code[0].value, encoding="utf-8")
-    copied = open_page(page)
+    copied = open_page(page, blocked=True)
     assert not copied.exception
     assert not copied.error
     assert not copied.selectbox

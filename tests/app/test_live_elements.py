@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 from tests.nats import NatsServer, running_server
 from tests.running import app
@@ -61,6 +61,16 @@ def column(tab: Page, kind: str, number: int) -> list[str]:
     return tab.locator(f".lb-{kind} tbody tr td:nth-child({number})").all_inner_texts()
 
 
+def names(tab: Page) -> list[str]:
+    """The series in the table of newest values, from the top."""
+    return column(tab, "latest_values", 1)
+
+
+def rows(tab: Page) -> list[str]:
+    """The numbers in the newest rows, from the top."""
+    return column(tab, "newest_rows", 4)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """A nats-server."""
@@ -75,7 +85,13 @@ def opened(
     """Two viewers of the page, on a stream S with a few numbers. `blocked`: something between browser and app
     refuses the tab's own websocket."""
     server.run(lambda nc: nc.jetstream().add_stream(name="S", subjects=["s.>"]))
-    runs, bad = folder / "runs", []
+    runs = folder / "runs"
+    bad: list[str] = []
+
+    def refuse(dialog: Dialog) -> None:
+        bad.append(dialog.message)
+        dialog.dismiss()
+
     (folder / "pages").mkdir()
     (folder / "pages" / "overview.py").write_text(ELEMENTS.format(runs=str(runs)))
     contexts = [browser.new_context(viewport={"width": 1200, "height": 1600}) for _ in range(2)]
@@ -89,7 +105,7 @@ def opened(
             for tab in tabs:
                 tab.add_init_script("window.hacked = () => alert('hacked')")
                 tab.on("pageerror", lambda error: bad.append(str(error)))
-                tab.on("dialog", lambda dialog: (bad.append(dialog.message), dialog.dismiss()))
+                tab.on("dialog", refuse)
                 if blocked:
                     tab.route_web_socket("**/lookback/push", lambda socket: socket.close())
                 tab.goto(running.url + query)
@@ -154,7 +170,6 @@ def test_table_keeps_its_order(server: NatsServer, tmp_path: Path, browser: Brow
     names are text; rows do not change places under the pointer."""
     with opened(server, tmp_path, browser) as two:
         mine, other = two.tabs
-        names = lambda tab: column(tab, "latest_values", 1)  # noqa: E731
         until(lambda: names(mine) == [f"s.{MARKUP}", "s.b", "s.a"])
         assert mine.locator(".lb-latest_values b").evaluate_all(BARS) == [100, 75, 50]
         mine.get_by_role("button", name="Subject", exact=True).click()
@@ -179,7 +194,6 @@ def test_tail_is_held_and_searched(server: NatsServer, tmp_path: Path, browser: 
     goes on, with at most the rows that were asked for. A search keeps the rows with that text."""
     with opened(server, tmp_path, browser) as two:
         mine, other = two.tabs
-        rows = lambda tab: column(tab, "newest_rows", 4)  # noqa: E731
         until(lambda: rows(mine) == ["40", "30", "20", "10"])
         tools = mine.locator(".lb-tools")
         mine.get_by_role("button", name="Hold").click()
@@ -214,7 +228,7 @@ def test_blocked_websocket(server: NatsServer, tmp_path: Path, browser: Browser)
         for tab in two.tabs:
             until(lambda: metric(tab, "Sum") == "140 %")
             until(lambda: column(tab, "latest_values", 1)[0] == "s.a")
-            until(lambda: column(tab, "newest_rows", 4)[0] == "70")
+            until(lambda: rows(tab)[0] == "70")
             until(lambda: column(tab, "alerts", 2) == ["s.a"])
 
 
@@ -226,9 +240,9 @@ def test_paused(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
         other.get_by_role("radio", name="Live").click()
         two.say("s.a", 70)
         until(lambda: metric(other, "Sum") == "140 %")
-        until(lambda: column(other, "newest_rows", 4)[0] == "70")
+        until(lambda: rows(other)[0] == "70")
         assert metric(mine, "Sum") == "90 %"
-        assert column(mine, "newest_rows", 4)[0] == "40"
+        assert rows(mine)[0] == "40"
 
 
 def test_lost_server(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
@@ -240,11 +254,11 @@ def test_lost_server(server: NatsServer, tmp_path: Path, browser: Browser) -> No
         expect(tab.locator(".lb-status")).to_contain_text("connect", ignore_case=True)
         until(lambda: "lb-lost" in (tab.locator(".lb-status").get_attribute("class") or ""))
         assert metric(tab, "Sum") == "90 %"
-        assert column(tab, "newest_rows", 4) == ["40", "30", "20", "10"]
+        assert rows(tab) == ["40", "30", "20", "10"]
         server.start()
         two.say("s.a", 70)
         until(lambda: metric(tab, "Sum") == "140 %")
-        until(lambda: column(tab, "newest_rows", 4)[0] == "70")
+        until(lambda: rows(tab)[0] == "70")
 
 
 @pytest.mark.parametrize(

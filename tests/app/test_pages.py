@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from components.pages import page_files
 from tests.nats import NatsServer, running_server
+from tests.status_line import status_html
 
 Open = Callable[..., AppTest]
 
@@ -38,12 +39,6 @@ def texts(app: AppTest) -> str:
     return re.sub(r"\\(.)", r"\1", "\n".join(box.value for box in boxes))
 
 
-def the_status(app: AppTest) -> str:
-    """The status line's HTML."""
-    bodies = (str(each.proto.body) for each in app.get("html"))
-    return next(body for body in bodies if 'class="lb-status' in body)
-
-
 def test_readme_page_runs(open_page: Open) -> None:
     """The page that the README shows is a file, and that file runs."""
     page = ROOT / "tests" / "app" / "pages" / "cpu.py"
@@ -51,7 +46,9 @@ def test_readme_page_runs(open_page: Open) -> None:
     assert page.read_text() in blocks
     app = open_page(page)
     assert not app.exception
-    assert app.metric[0].value == "50 %"
+    live = [json.loads(each.proto.json) for each in app.get("bidi_component") if "live" in each.proto.json]
+    assert len(live) == 3  # the number, the chart and the line above the page
+    assert not app.get("component_instance")  # no clock
     assert app.title[0].value == "CPU by core"
 
 
@@ -61,7 +58,7 @@ def test_page_that_stops(open_page: Open) -> None:
         '"""Stops."""\nimport streamlit as st\n\nst.info("so far")\nst.stop()\nst.error("further")'
     )
     assert texts(app) == "so far"
-    assert "Live" in the_status(app)
+    assert "Live" in status_html(app)
     assert app.get("component_instance")
 
 
@@ -80,14 +77,14 @@ def test_explore_page(open_page: Open) -> None:
     labels = ["Stream", "Subjects", "Look-back", "Payloads", "From", "Time", "Chart", "Field", "By"]
     assert [box.label for box in app.selectbox] == labels
     assert "1 malformed message left out" in texts(app)
-    assert "Live" in the_status(app)
+    assert "Live" in status_html(app)
 
 
 def test_explore_page_from_link(open_page: Open) -> None:
     """A link opens the same view, also with a subject pattern of the viewer's own."""
     app = open_page(ROOT / "pages" / "explore.py", stream="METRICS", subjects="metrics.*.core-1")
     assert app.selectbox[1].value == "metrics.*.core-1"
-    assert "<b>50</b> rows" in the_status(app)
+    assert "<b>50</b> rows" in status_html(app)
 
 
 def test_compare_page(open_page: Open) -> None:
@@ -109,7 +106,7 @@ def test_compare_page_from_link(open_page: Open) -> None:
     query = {"period": "PT15M", "earlier-periods": "3", "dimension": "host"}
     app = open_page(ROOT / "pages" / "compare.py", **query)
     assert not app.error, texts(app)
-    assert "rows in 1 hour<" in the_status(app)
+    assert "rows in 1 hour<" in status_html(app)
     assert app.dataframe[0].value["_series"].tolist() == ["test"]
     app = open_page(ROOT / "pages" / "compare.py", period="PT1X")
     assert "The period 'PT1X' is not a duration." in texts(app)
@@ -177,7 +174,7 @@ def test_names_are_no_markup(open_page: Open, server: NatsServer) -> None:
     server.publish(subject, b"**bold** ![x](http://example.com/x.png)")
     app = open_page('"""A page."""\nfrom components import live\nlive("MARKUP")\n')
     assert "![x](http" not in "".join(box.value for box in [*app.warning, *app.error])
-    assert "<img" not in the_status(app)
+    assert "<img" not in status_html(app)
 
 
 def test_unknown_server_is_told(tmp_path: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +196,7 @@ def test_wrong_setting_is_told(open_page: Open, monkeypatch: pytest.MonkeyPatch)
 def test_paused(open_page: Open) -> None:
     """A viewer who pauses is told so, and no clock ticks."""
     app = open_page('"""A page."""\nfrom components import live\nlive("METRICS")\n', refresh="Paused")
-    assert "Paused" in the_status(app)
+    assert "Paused" in status_html(app)
     assert not app.get("component_instance")
 
 
@@ -219,9 +216,10 @@ latest_values(busy, "percent")
     )
     assert app.metric[0].value == "0 0"
     assert texts(app).count("No messages in the last 5 minutes (stream QUIET).") == 2
-    assert "latest" in app.dataframe[0].value
+    (table,) = [each.proto.json for each in app.get("bidi_component") if '"columns"' in each.proto.json]
+    assert json.loads(table)["columns"] == ["Subject", "percent"]
     assert not app.error
-    assert "Live" in the_status(app)
+    assert "Live" in status_html(app)
 
 
 def test_page_that_cannot_do_without_rows(open_page: Open) -> None:

@@ -12,7 +12,6 @@ import streamlit as st
 from playwright.sync_api import Browser, expect
 from streamlit.testing.v1 import AppTest
 
-from tests.app.test_pages import the_status
 from tests.app.test_services_page import texts
 from tests.certificates import Certificates
 from tests.logins import operator
@@ -20,6 +19,7 @@ from tests.nats import NatsServer, running_server
 from tests.nats_client.test_rights import API, denying
 from tests.running import ROOT, app
 from tests.service import service
+from tests.status_line import status_html
 from tests.waiting import until
 
 OWN = '"""A page."""\nimport streamlit as st\nfrom components import live, request, values\n'
@@ -152,7 +152,7 @@ def test_what_cannot_be_listed_can_be_typed(show: Callable[..., AppTest], page: 
     assert "has no" not in texts(shown)
     name, said = ("B", "1 key</b> in B") if page == "values" else ("S", "5</b> rows")
     shown = show(source, "publish", denied, **{box.label.lower(): name, "look-back": "PT1H"})
-    until(lambda: said in the_status(shown.run()))
+    until(lambda: said in status_html(shown.run()))
     assert shown.selectbox[0].value == name
     assert not shown.error, texts(shown)
 

@@ -12,11 +12,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 
-from tests.app.test_pages import the_status
 from tests.components.test_words import seconds
 from tests.nats import NatsServer, numbered, running_server
 from tests.nats_client.test_rights import denying
 from tests.running import App, app
+from tests.status_line import status_html
 from tests.waiting import until
 
 Open = Callable[..., AppTest]
@@ -66,13 +66,13 @@ def test_silent_feed_is_named(server: NatsServer, open_page: Open) -> None:
     stored = time.monotonic()
     server.publish("s.a", b'{"n": 1}')
     page = open_page(TWO)
-    assert "SILENT" not in the_status(page)
+    assert "SILENT" not in status_html(page)
     seen: list[str] = []
     while len(set(seen)) < 3:
         server.publish("s.a", b'{"n": 1}')
         before = time.monotonic() - stored
         page.run()
-        line = the_status(page)
+        line = status_html(page)
         if "SILENT" in line:
             seen.append(line)
             assert len(ages(line)) == 2
@@ -84,7 +84,7 @@ def test_feed_without_a_message_is_named(server: NatsServer, open_page: Open) ->
     """A feed that has no message at all is named beside one that has."""
     server.add_stream("SILENT", ["silent.>"])
     server.publish("s.a", b'{"n": 1}')
-    assert "ago; none in SILENT" in the_status(open_page(TWO))
+    assert "ago; none in SILENT" in status_html(open_page(TWO))
 
 
 def test_worst_feed_is_the_word(server: NatsServer, open_page: Open) -> None:
@@ -96,11 +96,11 @@ def test_worst_feed_is_the_word(server: NatsServer, open_page: Open) -> None:
         time.sleep(0.3)
     server.publish("s.a", b'{"n": 1}')
     page = open_page(TWO)
-    assert "Live" in the_status(page)
+    assert "Live" in status_html(page)
 
     def stale() -> bool:
         server.publish("s.a", b'{"n": 1}')
-        return "Stale" in the_status(page.run())
+        return "Stale" in status_html(page.run())
 
     until(stale)
 
@@ -110,7 +110,7 @@ def test_what_is_paused_has_no_age(server: NatsServer, open_page: Open) -> None:
     be wrong before it is drawn anew."""
     server.publish("s.a", b'{"n": 1}')
     for refresh in ("Paused", "15 s"):
-        line = the_status(open_page(CHART, refresh=refresh))
+        line = status_html(open_page(CHART, refresh=refresh))
         assert re.search(r"newest message at <b>\d\d:\d\d:\d\d</b>", line), line
         assert not ages(line)
 

@@ -10,11 +10,12 @@ import pytest
 from nats.js.api import KeyValueConfig
 from playwright.sync_api import Dialog, Page, expect
 
-from tests.app.test_pages import ROOT, texts, the_status
+from tests.app.test_pages import ROOT, texts
 from tests.app.test_untrusted import FOUND, MARKUP
 from tests.browser import chromium
 from tests.nats import NatsServer, running_server
 from tests.running import app
+from tests.status_line import status_html
 from tests.waiting import until
 
 PAGE = '"""A page."""\nimport streamlit as st\nfrom components import live, values\n'
@@ -50,8 +51,8 @@ def test_mapping(open_page: Any) -> None:
     """A page reads a bucket as a mapping, and the line above says that it is live."""
     page = open_page(PAGE + 'b = values("settings")\nst.text([b["cpu"], b.get("x", 5), list(b), len(b)])\n')
     assert page.text[0].value == "[90, 5, ['cpu', 'memory'], 2]"
-    assert "Live" in the_status(page)
-    assert "<b>2 keys</b> in settings" in the_status(page)
+    assert "Live" in status_html(page)
+    assert "<b>2 keys</b> in settings" in status_html(page)
 
 
 @pytest.mark.parametrize(
@@ -75,10 +76,10 @@ def test_bucket_beside_a_feed(open_page: Any, server: NatsServer) -> None:
     server.publish("s.a", b"1")
     create(server, "empty")
     page = open_page(PAGE + 'live("S")\nvalues("empty")\n')
-    assert "lb-live" in the_status(page)
-    assert "<b>0 keys</b> in empty" in the_status(page)
+    assert "lb-live" in status_html(page)
+    assert "<b>0 keys</b> in empty" in status_html(page)
     page = open_page(PAGE + 'live("S")\nvalues("gone")\n')
-    assert "Stopped" in the_status(page)
+    assert "Stopped" in status_html(page)
     assert "There is no bucket 'gone'" in texts(page)
 
 
@@ -89,9 +90,9 @@ def test_what_does_not_need_the_bucket_goes_on(open_page: Any, server: NatsServe
     source = 'b = values("gone")\nkey_list(b)\nkey_value(b, "x")\nkey_history(b, "x")\n'
     page = open_page(PAGE + f'from components import *\n{source}st.text(len(live("S")))\n')
     assert [each.value for each in page.text] == ["1"]
-    assert "Stopped" in the_status(page)
+    assert "Stopped" in status_html(page)
     assert not page.exception
-    assert "keys" not in the_status(page)
+    assert "keys" not in status_html(page)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_no_bucket(open_page: Any, server: NatsServer) -> None:
     delete(server, "settings")
     page = open_page(VALUES)
     assert "This server has no key-value buckets yet." in texts(page)
-    assert "Live" in the_status(page)
+    assert "Live" in status_html(page)
     assert page.get("component_instance"), "no clock ticks, so the page would not fill by itself"
 
 
@@ -191,7 +192,7 @@ def test_empty_bucket(open_page: Any, server: NatsServer) -> None:
     create(server, "empty")
     page = open_page(VALUES, bucket="empty")
     assert "This bucket is empty." in texts(page)
-    assert "<b>0 keys</b> in empty" in the_status(page)
+    assert "<b>0 keys</b> in empty" in status_html(page)
 
 
 def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The page of workflows: programs report for real, the page is looked at in Streamlit's app testing and in
 a real browser."""
 
+import contextlib
 import re
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from tests.app.test_untrusted import FOUND, MARKUP
 from tests.browser import chromium
 from tests.nats import NatsServer, running_server
 from tests.running import app
+from tests.status_line import status_html
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -74,6 +76,8 @@ def open_page(
         test.run()
         assert not test.exception
         drawn = "".join(each.proto.body for each in test.get("html"))
+        with contextlib.suppress(StopIteration):
+            drawn += status_html(test)
         boxes = "".join(box.value for box in [*test.info, *test.warning, *test.error, *test.caption])
         return re.sub(r"\\(.)", r"\1", re.sub(r"<[^>]+>", " ", drawn) + boxes)
 

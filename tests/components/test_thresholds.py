@@ -16,8 +16,10 @@ from tests.components.chart_app.source import SECOND, Source, seen
 SCRIPT = """
 import streamlit as st
 from components import alerts, line_chart
+from components.push.tabs import own_tab
 from tests.components.chart_app.source import view
 
+own_tab().blocked = True  # so that all that is drawn travels with the page
 rows = view("few")
 limits = {"*busy*": st.session_state.get("limit", 2.5), "none": None}
 line_chart(rows, "value", color="_subject", unit="<u>%", thresholds=limits)
@@ -28,6 +30,13 @@ alerts(rows, "value", limits, color="_subject", unit="<u>%")
 def message(app: AppTest) -> Message:
     """What was sent to the chart."""
     return read(app.get("bidi_component")[0].proto.bytes)
+
+
+def listed(app: AppTest) -> tuple[list[str], list[list[str]]]:
+    """What the list of crossings says, and its rows."""
+    content = json.loads(app.get("bidi_component")[1].proto.json)["content"]
+    said = [content[name][1] for name in sorted(content) if name.startswith("h")]
+    return said, [content[name] for name in sorted(content, reverse=True) if name.startswith("r")]
 
 
 @pytest.mark.parametrize("value", ["90", float("nan"), float("inf"), True, [90], {"n": 1}])
@@ -93,21 +102,21 @@ def test_newest_crossings_are_marked_and_the_rest_counted() -> None:
 def test_list_says_how_things_stand() -> None:
     """The list names threshold, series and values, and its first line says how many are above."""
     app = AppTest.from_string(SCRIPT, default_timeout=30).run()
-    table = app.dataframe[0].value
-    assert list(table.columns) == [
-        "Threshold", "Series", "Since", "Until", "At crossing (<u>%)", "Peak (<u>%)",
-    ]  # fmt: skip
-    assert set(table["Threshold"]) == {"*busy*"}
-    assert set(table["Series"]) == {"third"}
-    assert (table["Peak (<u>%)"] >= table["At crossing (<u>%)"]).all()
-    assert (table["Until"] == "still above").sum() <= 1
-    (line,) = app.markdown
-    assert r"'\*busy\*' \(2\.5 \<u\>%\)" in line.value
+    (line,), rows = listed(app)
+    assert rows
+    assert {row[0] for row in rows} == {"*busy*"}
+    assert {row[1] for row in rows} == {"third"}
+    assert all(float(peak) >= float(value) for _, _, _, _, value, peak in rows)
+    assert sum(row[3] == "still above" for row in rows) <= 1
+    assert "'*busy*' (2.5 <u>%)" in line
     app.session_state["limit"] = 99.0
     app.run()
-    assert "Nothing crossed" in app.markdown[0].value
-    assert "in the last 1 minute" in app.markdown[0].value
+    (line,), rows = listed(app)
+    assert "Nothing crossed" in line
+    assert "in the last 1 minute" in line
+    assert not rows
     app.session_state["limit"] = -9
     app.run()
-    assert "3 of 3 series are above" in app.markdown[0].value
-    assert app.dataframe[0].value["Since"].str.startswith("before ").all()
+    (line,), rows = listed(app)
+    assert "3 of 3 series are above" in line
+    assert all(row[2].startswith("before ") for row in rows)

@@ -137,7 +137,9 @@ def test_update_costs_what_is_new(over: pd.Timedelta | None) -> None:
     received = START - np.arange(count, 0, -1) * (LOOK_BACK.value // count)
     series = [f"s.{i % 10}" for i in range(count)]
     window = Window()
-    window.append(Batch(np.arange(count), received, received, series, {"v": np.arange(count, dtype=np.float64)}))
+    window.append(
+        Batch(np.arange(count), received, received, series, {"v": np.arange(count, dtype=np.float64)})
+    )
     figure = Figure("v", "sum", LOOK_BACK, color="_subject", over=over, change=pd.Timedelta("PT15S"))
     begin = time.perf_counter()
     figure.update(window.snapshot().since(START - LOOK_BACK.value), START)

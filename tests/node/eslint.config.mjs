@@ -3,7 +3,7 @@ import js from "@eslint/js";
 import globals from "globals";
 
 export default [
-  { ignores: ["static/nats.js", "static/plotly.min.js", "**/node_modules/**"] }, // made by bundle/
+  { ignores: ["static/nats.js", "static/plotly.min.js", "bench/websocket_client/bundle.js", "**/node_modules/**"] }, // made by npm packages
   js.configs.recommended,
   {
     files: ["static/**/*.js", "bench/websocket_client/*.js"],

@@ -1,9 +1,7 @@
 """CPU by core."""
 
-import streamlit as st
-
-from components import line_chart, live
+from components import line_chart, live, metric
 
 cpu = live("METRICS", "metrics.cpu.*", look_back="PT15M")
-st.metric("Busiest core", f"{cpu.latest('percent').max():.0f} %")
+metric(cpu, "percent", how="greatest", color="_subject", title="Busiest core", unit="%")
 line_chart(cpu, y="percent", color="_subject", unit="%")
