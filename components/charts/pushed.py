@@ -58,6 +58,7 @@ class ChartSource(Source):
         self._configs: list[Mapping[str, Any]] = []
         self._settings: dict[int, tuple[object, Mapping[str, Any]]] = {}  # by the identity of one of them
         self._steps: dict[tuple[int, int], _Step] = {}  # by the identities of a state and of settings
+        self._states: dict[tuple[object, ...], Held] = {}  # those of now, by value
         self._steps_of: object = None
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
@@ -106,11 +107,15 @@ class ChartSource(Source):
         """What takes browsers that hold `held` to the present. Worked out once for all of them."""
         of = self.bins.epoch, self.bins.version
         if of != self._steps_of:
-            self._steps_of, self._steps = of, {}
+            self._steps_of, self._steps, self._states = of, {}, {}
         steps, key = self._steps, (id(held), id(settings))
         found = steps.get(key)
         if found is None:
-            found = steps[key] = _made(self, held, settings)
+            found = _made(self, held, settings)
+            now = found.now
+            value = now.version, now.oldest, now.others, now.future, id(now.config)
+            # Browsers that hold the same have the same object from now on, however they came there.
+            found = steps[key] = found._replace(now=self._states.setdefault(value, now))
         return found
 
 

@@ -103,8 +103,10 @@ class Source:
                 self._updated = time.monotonic()
                 self._rest = SHARE * (self._updated - start)
                 self.ready = True
+                start = time.monotonic()
                 for wake, _ in list(self._watchers.values()):
                     wake()
+                self._rest += 2 * (time.monotonic() - start)  # as long again the loop is for others
         finally:
             self._job = None
 

@@ -3,9 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, FloatRect, Page, expect
+from playwright.sync_api import Browser, FloatRect, Page, WebSocket, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.nats import NatsServer, running_server
@@ -44,17 +45,25 @@ def pair(browser: Browser) -> Iterator[tuple[Page, Page]]:
         context.close()
 
 
-class Runs:
-    """Counts the runs of the page's script that this tab was sent to the end, from now on."""
+class News:
+    """Counts what a tab is sent from now on: runs of the page's script to the end, and frames of its own
+    websocket."""
 
     def __init__(self, tab: Page) -> None:
         self._tab = tab
         self._count = 0
-        tab.on("websocket", lambda socket: socket.on("framereceived", self._hear))
+        tab.on("websocket", self._meet)
+
+    def _meet(self, socket: WebSocket) -> None:
+        pushed = urlsplit(socket.url).path.endswith("/lookback/push")
+        socket.on("framereceived", self._hear_frame if pushed else self._hear)
 
     def _hear(self, frame: str | bytes) -> None:
         message = ForwardMsg.FromString(frame if isinstance(frame, bytes) else frame.encode())
         self._count += message.WhichOneof("type") == "script_finished"
+
+    def _hear_frame(self, frame: str | bytes) -> None:
+        self._count += isinstance(frame, bytes)
 
     def wait(self, count: int) -> None:
         """Wait for so many more."""
@@ -86,11 +95,11 @@ def test_older_viewer_goes_on(running: tuple[App, NatsServer], pair: tuple[Page,
     page with a mistake leaves one traceback in the log, whoever looks at it; the others none."""
     started, _ = running
     before = len(started.log.read_bytes())
-    runs = [Runs(tab) for tab in pair]
+    news = [News(tab) for tab in pair]
     for tab in pair:
         tab.goto(f"{started.url}/{page}")
         expect(tab.locator(".lb-status")).to_be_visible()
-    for each in reversed(runs):
+    for each in reversed(news):
         each.wait(3)
     for tab in pair:
         expect(tab.locator(".lb-status")).to_be_visible()
@@ -137,9 +146,9 @@ def test_dead_page_comes_back(running: tuple[App, NatsServer], pair: tuple[Page,
 def test_pausing_moves_nothing(running: tuple[App, NatsServer], pair: tuple[Page, Page]) -> None:
     """What stands below the status line stays where it is when the viewer pauses."""
     tab = pair[0]
-    runs = Runs(tab)
+    news = News(tab)
     tab.goto(f"{running[0].url}/explore")
-    runs.wait(2)
+    news.wait(2)
     before = place(tab)
     tab.get_by_text("Paused", exact=True).click()
     expect(tab.locator(".lb-word")).to_have_text("Paused")
