@@ -129,16 +129,16 @@ async def use(one: Tab, seconds: float) -> None:
         await asyncio.sleep(0.03)
 
     async def press(x: float, y: float, to: tuple[float, float] | None = None) -> None:
-        held = {"button": "left", "clickCount": 1}
+        held: dict[str, Any] = {"button": "left", "clickCount": 1}
         await mouse("mouseMoved", x, y)
         await mouse("mousePressed", x, y, **held)
+        end = to or (x, y)
         for step in range(1, 11) if to else ():
-            await mouse(
-                "mouseMoved", x + (to[0] - x) * step / 10, y + (to[1] - y) * step / 10, buttons=1, **held
-            )
-        await mouse("mouseReleased", *(to or (x, y)), **held)
+            at = x + (end[0] - x) * step / 10, y + (end[1] - y) * step / 10
+            await mouse("mouseMoved", *at, buttons=1, **held)
+        await mouse("mouseReleased", *end, **held)
 
-    def middle(place: dict) -> tuple[float, float]:
+    def middle(place: dict[str, float]) -> tuple[float, float]:
         return place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
 
     left, top = plot["x"], plot["y"]

@@ -10,4 +10,5 @@ export default [
     languageOptions: { globals: { ...globals.browser, ...globals.worker, Plotly: "readonly", client: "readonly" } },
   },
   { files: ["tests/node/**/*.mjs", "bundle/*.js"], languageOptions: { globals: globals.node } },
+  { files: ["tests/node/tab.test.mjs"], languageOptions: { globals: { location: "writable", history: "writable" } } },
 ];
