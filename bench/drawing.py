@@ -23,6 +23,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from bench.browser import Tab, chromium, tab
 from bench.measures import percentile
