@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakValueDictionary
@@ -98,8 +98,15 @@ class Line:
     """Differs from before where a live element does not suffice and the page has to run again."""
 
 
-def line_of(reads: Sequence[Read], nats: Client, *, interval: float | None) -> Line:
-    """The line for `reads`. interval: seconds between two refreshes; None if paused."""
+def line_of(
+    reads: Sequence[Read],
+    nats: Client,
+    *,
+    interval: float | None,
+    others: Sequence[Callable[[], Hashable]] = (),
+) -> Line:
+    """The line for `reads`. interval: seconds between two refreshes; None if paused. others: what else the
+    page was drawn for."""
     state = nats.state
     verdict = judge(reads, state, paused=interval is None)
     if launcher.trouble and is_embedded() and verdict.mood in ("live", "stale", "empty"):
@@ -134,15 +141,24 @@ def line_of(reads: Sequence[Read], nats: Client, *, interval: float | None) -> L
     said |= {f"fact{i}": fact for i, fact in enumerate(facts)}
     columns = [(bool(view), view.columns) for view in views]
     versions = [bucket.snapshot.version for bucket in buckets.values()]
-    structure = repr((verdict, missing, columns, versions))
+    structure = repr((verdict, missing, columns, versions, [other() for other in others]))
     return Line(verdict, said, missing, structure)
 
 
 class LineSource(JsonSource):
     """The status line of some reads, for all viewers who share them."""
 
-    def __init__(self, reads: Sequence[View | Bucket], nats: Client, zone: str) -> None:
+    def __init__(
+        self,
+        reads: Sequence[View | Bucket],
+        nats: Client,
+        zone: str,
+        interval: float | None,
+        others: Sequence[Callable[[], Hashable]],
+    ) -> None:
         super().__init__()
+        self._interval = interval
+        self._others = others
         self._again = [read.again for read in reads]
         self._nats = nats
         self._zone = zone
@@ -155,8 +171,13 @@ class LineSource(JsonSource):
 
     def look(self) -> dict[str, Any]:
         """The line now."""
-        with in_zone(self._zone):
-            line = line_of([again() for again in self._again], self._nats, interval=1.0)
+        try:
+            with in_zone(self._zone):
+                reads = [again() for again in self._again]
+                line = line_of(reads, self._nats, interval=self._interval, others=self._others)
+        except LookbackError as error:  # a feed is closed; the page's next run opens it again
+            self.structure = repr(error)
+            return dict(self.content or {})
         self.structure = line.structure
         facts = {name: value for name, value in line.said.items() if name not in OTHERS}
         others = {name: line.said[name] for name in OTHERS}
@@ -213,7 +234,7 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
     shown: list[View | Bucket] = [
         read.drawn if isinstance(read, View) else read for read in reads if isinstance(read, View | Bucket)
     ]
-    line = line_of(shown, nats, interval=interval)
+    line = line_of(shown, nats, interval=interval, others=reads.others)
     tab = own_tab()
     if tab.blocked:
         line.said["fact9"] = ["charts come with the refresh"]
@@ -222,10 +243,10 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
         (read.feed, read.look_back, read.steady) if isinstance(read, View) else (read.watch, read.optional)
         for read in shown
     )
-    of = key, nats, zone()
+    of = key, nats, zone(), interval, tuple(reads.others)
     source = _sources.get(of)
     if source is None:
-        source = _sources[of] = LineSource(shown, nats, zone())
+        source = _sources[of] = LineSource(shown, nats, zone(), interval, reads.others)
     placed = tab.place("", lambda: LineElement(source))
     element = placed.element
     if element.source is not source:

@@ -1,6 +1,6 @@
 """What a page reads during one run, and whether its own code needs the next run to see more."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
@@ -31,6 +31,8 @@ class Reads(list[Read]):
         self.by_code: dict[str, None] = {}
         """How the page's code took rows or asked the server, in order. It sees newer ones in its next run
         only. Live elements do not need one."""
+        self.others: list[Callable[[], Hashable]] = []
+        """What the page was drawn for besides: it runs again when one of these returns something else."""
 
 
 class NothingYet(LookbackError):  # noqa: N818 - drawn as the empty state, not as an error
@@ -60,6 +62,14 @@ def collect(read: Read) -> None:
     reads = _reads.get()
     if reads is not None:
         reads.append(read)
+
+
+def rerun_on(value: Callable[[], Hashable]) -> None:
+    """Run the page again when `value` returns something else. It is called in other threads, and equal ones
+    should be equal."""
+    reads = _reads.get()
+    if reads is not None:
+        reads.others.append(value)
 
 
 def note_code(what: str) -> None:

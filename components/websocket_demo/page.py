@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from html import escape
 from urllib.parse import quote, urlsplit
 
+import pandas as pd
 import streamlit as st
 
 from nats_client import LookbackError, iso_duration, parse_duration
 from nats_client.errors import ConnectionFailed
 
 from ..data.connection import client
+from ..data.reads import rerun_on
 from ..words import bytes_text, plain
 from .run import HEIGHT, HISTORY, RECENT, WINDOW, ComparisonRun, Latency, Side, find_run, own_run
 
@@ -56,9 +58,21 @@ def comparison(rate: int, series: int, look_back: str) -> ComparisonRun | None:
 
 
 def compared(key: str) -> str:
-    """The look-back for live() in the left half `key`."""
-    run = find_run(key)
-    return iso_duration(run.look_back) if run else "PT1M"
+    """The look-back for live() in the left half `key`. The half runs again when it is changed."""
+    if (run := find_run(key)) is None:
+        return "PT1M"
+    rerun_on(_LookBack(run))
+    return iso_duration(run.look_back)
+
+
+@dataclass(frozen=True)
+class _LookBack:
+    """What the other page has chosen."""
+
+    run: ComparisonRun
+
+    def __call__(self) -> pd.Timedelta:
+        return self.run.look_back
 
 
 def compare_with(key: str) -> None:
