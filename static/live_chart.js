@@ -855,7 +855,7 @@ class Chart {
         exponentformat: "SI",
         ticksuffix: escapeMarkup(this.config.unit),
         automargin: true,
-        ticklabeloverflow: "allow", // to look for it costs a tenth of a drawing
+        ticklabeloverflow: "allow", // Plotly need not look whether a label reaches beyond the plot
         nticks: 6,
       },
       // Missing data is shaded: an empty stretch alone could also mean that nothing happened.
