@@ -173,7 +173,7 @@ def test_both_draw_the_same(demo: App, context: BrowserContext) -> None:
 
 def test_figures_agree_with_the_browser(demo: App, context: BrowserContext) -> None:
     """Bytes before compression are what the browser's own tools count, within a few percent; on the wire they
-    are fewer, and each message has a latency on both sides."""
+    are not many more, and each message has a latency on both sides."""
     comparison = Comparison(context, demo.url, "?rate=100&series=10")
     comparison.wait_until_live()
     received = watch_websockets(comparison)
@@ -196,7 +196,7 @@ def test_figures_agree_with_the_browser(demo: App, context: BrowserContext) -> N
         rate = mean(each[side] for each in shown)
         rates = [mean(each) for each in counted.values()]
         assert min(abs(rate - other) / other for other in rates) < 0.1, (rate, rates)
-        assert 0 < comparison.figures("on the wire")[side] < rate
+        assert 0 < comparison.figures("on the wire")[side] < 1.2 * rate  # small frames are not compressed
     latency = comparison.page.locator(".lb-compared tr", has_text="Publish to pixel").locator("td")
     until(lambda: all("ms" in text for text in latency.all_inner_texts()), PATIENCE)
 
