@@ -239,7 +239,7 @@ def test_caller_that_is_gone(database: Database, server: NatsServer, postgres: P
             assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
             async with asyncio.timeout(30):
                 error = ""
-                while "No responders for" not in error:
+                while "Nobody listens" not in error:
                     stats = json.loads((await client.request("$SRV.STATS.history", b"", timeout=10)).data)
                     error = stats["endpoints"][0]["last_error"]
             await asyncio.to_thread(until, lambda: postgres.running_queries() == 0)
