@@ -16,9 +16,13 @@ from .data.connection import close_all
 RELOADS = os.environ.get("LOOKBACK_RELOAD") != "0"
 """Whether a running app picks up edited code. For development."""
 ROOMS = ("components", "nats_client")
-KEPT = ("components.launcher", "components.calls")
-"""Modules that are not reloaded: the launcher sets its values once, and Streamlit's functions are replaced
-once."""
+KEPT = (
+    "components.launcher",
+    "components.calls",
+    *(f"components.push.{name}" for name in ("channel", "source", "tabs", "varints")),
+)
+"""Modules that are not reloaded: the launcher sets its values once, Streamlit's functions are replaced once,
+and open websockets and their threads go on."""
 _ROOT = Path(__file__).parent.parent
 
 

@@ -319,7 +319,7 @@ class Chart {
 
   // Everything follows.
   begin(head) {
-    [this.others, this.future, this.marked] = [null, 0, []];
+    [this.others, this.future, this.marked, this.told] = [null, 0, [], null];
     if (this.config || !done.has(head.config?.key)) return;
     const { typed, ...left } = done.get(head.config.key);
     Object.assign(this, left);
@@ -392,10 +392,12 @@ class Chart {
   // The zoomed range, reported once the viewer's hand rests: the server has finer bins for it.
   tellRange() {
     const range = this.zoom.x && !this.config.compare ? this.zoom.x.map((time) => this.utc(time)) : null;
-    if (String(range) === String(this.told)) return;
+    if (String(range) === String(this.wanted ?? this.told)) return; // messages come more often than the timer ends
     clearTimeout(this.telling);
+    this.wanted = String(range);
     this.telling = setTimeout(() => {
       this.told = range;
+      this.wanted = undefined;
       this.setRange(range);
     }, REST);
   }

@@ -85,7 +85,7 @@ def test_limit_of_a_slow_page() -> None:
         capture_output=True,
         text=True,
     ).stderr
-    assert "The setting 'LOOKBACK_SLOW_PAGE' has 'fast'. Write a number of seconds above zero." in text
+    assert "The setting 'LOOKBACK_SLOW_PAGE' is 'fast'. Set it to a number of seconds above zero." in text
 
 
 @pytest.mark.parametrize(

@@ -322,7 +322,7 @@ def test_charts_files_come_early(demo: App, browser: Browser, page: str) -> None
     early = tab.goto(f"{demo.url}/{page}")
     assert early is not None
     names = re.findall(r"<(lookback/[^>]+)>", early.headers["link"])
-    assert len(names) == 3
+    assert len(names) == 5
     tab.locator(".js-plotly-plot").first.wait_for(timeout=60_000)
     asked = tab.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
     first = asked[: len(names)]

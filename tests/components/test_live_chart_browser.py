@@ -520,8 +520,8 @@ def test_files_are_fetched_once(url: str, browser: Browser) -> None:
     context.close()
     ours = [(address, cache) for address, cache in seen if "/lookback/" in address]
     names = {address.rpartition("/")[2].partition("?")[0] for address, _ in ours}
-    assert names == {"tab.js", "channel.js", "status.js", "live_chart.js", "plotly.min.js"}
-    assert len(ours) == 5
+    assert names >= {"tab.js", "channel.js", "status.js", "live_chart.js", "plotly.min.js"}
+    assert len(ours) == len(names)
     assert all("?v=" in address and "immutable" in cache for address, cache in ours)
 
 

@@ -322,7 +322,7 @@ def test_an_unknown_role(tmp_path: Path) -> None:
         with Client(realm.settings(server.url, "boss")) as client:
             assert not client.wait(30)
             assert isinstance(client.state.error, TokenRefused)
-            assert "refuses the role 'boss': There is no role 'boss'." in str(client.state.error)
+            assert "rejects the role 'boss': There is no role 'boss'." in str(client.state.error)
             time.sleep(8)
             asked = service.log().count("There is no role 'boss'.")
             assert 2 <= asked <= 4
