@@ -152,5 +152,6 @@ async def _use(hands: Hands, server: NatsServer) -> None:
 
     after = await hands.held()
     memory = after.pop("memory") - before.pop("memory")
+    assert after.pop("tasks") <= before.pop("tasks")  # some of the first sessions may still have ended then
     assert after == before
     assert memory < 20_000_000

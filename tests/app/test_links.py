@@ -90,7 +90,7 @@ def test_back_leaves_the_refresh(demo: App, tab: Page) -> None:
     tab.get_by_role("tab", name="Messages").click()
     until(lambda: "show=Messages" in addressed(tab))
     for interval in ("2 s", "Paused", "5 s"):
-        tab.get_by_role("radio", name=interval).click()
+        tab.get_by_role("radio", name=interval, exact=True).click()
         until(lambda: f"refresh={interval.replace(' ', '+')}" in addressed(tab))
     tab.get_by_role("link", name="Inside").click()
     expect(tab.locator("h1")).to_have_text("Inside")
