@@ -25,7 +25,7 @@ from components.push import channel
 from components.tables import download
 from components.web import assets, sign_in
 from components.web.middleware import Web
-from components.web.streamlit_internals import is_started_by_streamlit
+from components.web.streamlit_internals import is_started_by_streamlit, make_container_stack
 from components.web.theme import keep_theme
 from components.web.traffic import Count
 from components.websocket_demo import routes as comparison_routes
@@ -42,6 +42,7 @@ sys.setswitchinterval(0.0005)
 # nearly every refresh, and often over all objects, while all viewers wait.
 gc.set_threshold(10_000, 20, 20)
 
+make_container_stack()
 keep_theme()
 
 # Without a handler Python writes warnings only. Other libraries' INFO would be a line for each request.

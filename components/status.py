@@ -139,10 +139,16 @@ def line_of(
     ]
     said: dict[str, Any] = {"mood": verdict.mood, "word": verdict.word, "newest": newest, "bar": bar}
     said |= {f"fact{i}": fact for i, fact in enumerate(facts)}
-    columns = [(bool(view), view.columns) for view in views]
+    columns = [(view.columns, *(() if view else _emptiness(view))) for view in views]
     versions = [bucket.snapshot.version for bucket in buckets.values()]
     structure = repr((verdict, missing, columns, versions, [other() for other in others]))
     return Line(verdict, said, missing, structure)
+
+
+def _emptiness(view: View) -> tuple[object, ...]:
+    """What an empty state says of a view without rows."""
+    health = view.health
+    return health.phase, health.hint, health.samples[-1].reason if health.samples else ""
 
 
 class LineSource(JsonSource):

@@ -138,9 +138,21 @@ _writing = _missed(
     ("uvicorn.protocols.websockets.websockets_sansio_impl", "WebSocketsSansIOProtocol.transport"),
     ("uvicorn.protocols.websockets.websockets_sansio_impl", "WebSocketsSansIOProtocol.close_sent"),
 )
+_stacking = _missed(
+    "the first viewers after a start may see an error",
+    ("streamlit.delta_generator_singletons", "ContextVarWithLazyDefault.get(self)"),
+    ("streamlit.delta_generator_singletons", "context_dg_stack"),
+)
 _missed_setting(
     "a page may stop where a browser has dropped what it is sent a hash of", "global.minCachedMessageSize"
 )
+
+
+def make_container_stack() -> None:
+    """Make the variable in which Streamlit keeps the current container of each thread. Streamlit makes it at
+    its first use, without a lock: of two viewers who are first, one would lose the container."""
+    if _stacking:
+        _stacking[1].get()
 
 
 def asked_page() -> str | None:

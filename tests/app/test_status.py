@@ -36,7 +36,7 @@ st.metric("Newest", 0 if not len(rows) else int(rows.latest("n").iloc[0]))
 line_chart(rows, y="n")
 '''
 SIZES = pytest.mark.parametrize("size", [(1440, 900), (390, 844)], ids=["wide", "narrow"])
-BOXES = """() => [...document.querySelectorAll(".js-plotly-plot, [data-testid=stMetric]")].map(
+BOXES = """() => [...document.querySelectorAll(".js-plotly-plot, .lb-metric")].map(
   each => { const box = each.getBoundingClientRect(); return [box.x, box.y, box.width, box.height] })"""
 KEEP_BOXES = f"""() => {{
   const boxes = {BOXES}
@@ -77,7 +77,7 @@ def test_silent_feed_is_named(server: NatsServer, open_page: Open) -> None:
             seen.append(line)
             assert len(ages(line)) == 2
         assert max(ages(line)) >= before - 0.05, line
-    assert "newest message under 5 s ago; <b>10 s</b> ago in SILENT&nbsp;" in seen[0]
+    assert re.search(r"newest message under 5 s ago; <b>1\d s</b> ago in SILENT<", seen[0])
 
 
 def test_feed_without_a_message_is_named(server: NatsServer, open_page: Open) -> None:
@@ -146,7 +146,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 def test_demo_stands_still(demo: App, browser: Browser, size: tuple[int, int]) -> None:
     """While values change, neither a metric nor a chart of the overview moves or changes its size."""
     with watched(browser, demo.url, size) as tab:
-        values = "[...document.querySelectorAll('[data-testid=stMetricValue]')].map(e => e.textContent)"
+        values = "[...document.querySelectorAll('.lb-metric-number')].map(e => e.textContent)"
         seen = set()
         until(lambda: seen.add(str(tab.evaluate(values))) or len(seen) > 8)
         assert moved(tab) == []
