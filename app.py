@@ -84,6 +84,7 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
                 launcher.not_embedded = str(error)
                 yield {}
     finally:
+        launcher.load_components()
         from components.data.connection import close_all  # imported here: it may have been reloaded
 
         close_all("the app ends")
@@ -117,6 +118,7 @@ async def _sign_in() -> AsyncIterator[None]:
 async def _close_unused(sign_ins: SignIns) -> None:
     while True:
         await asyncio.sleep(1)
+        launcher.load_components()
         from components.data.connection import close_unused  # imported here: it may have been reloaded
 
         await asyncio.to_thread(close_unused, sign_ins.in_force())

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from .launcher import load_components
 from .web.streamlit_internals import StopException, replace_main
 
 _plotly_chart = DeltaGenerator.plotly_chart
@@ -23,6 +24,7 @@ def stop() -> NoReturn:
 def plotly_chart(self: DeltaGenerator, figure_or_data: Any, *arguments: Any, **options: Any) -> Any:
     """Draw as Streamlit's plotly_chart does, in the page, the sidebar or any container, without what the
     content security policy forbids (see figures.py). Raises LookbackError if the figure cannot be drawn."""
+    load_components()
     from .charts.figures import drawable  # imported here because the modules may have been reloaded
     from .spent import timed
 

@@ -1,8 +1,16 @@
 """State that the launcher (app.py) passes to the components. Reloading edited code keeps this module."""
 
 from collections.abc import Callable, Mapping, MutableMapping
+from importlib import import_module
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
+
+
+def load_components() -> None:
+    """Call before a module of the components is imported in a function, because it may have been reloaded. It
+    waits until they are loaded as a whole. Two threads that begin with different modules would wait for each
+    other."""
+    import_module("components")
 
 
 class Role(Protocol):

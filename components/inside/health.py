@@ -116,6 +116,7 @@ def _metrics(request: Request) -> Response:
             401,
             {"WWW-Authenticate": "Bearer", "Cache-Control": "no-store"},
         )
+    launcher.load_components()
     from ..data.connection import clients  # may have been reloaded
     from .page_runs import SECONDS
 
@@ -144,6 +145,7 @@ async def _health(_: Request) -> Response:
 def _ready(_: Request) -> Response:
     """Whether a new viewer would see live data; connected viewers keep what is on screen in any case. Runs in
     a thread, because the first call waits for the first connection."""
+    launcher.load_components()
     from ..data.connection import client, clients  # may have been reloaded
 
     if launcher.trouble is not None:

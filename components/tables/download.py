@@ -27,6 +27,7 @@ from nats_client import Feed, NamedFeed, Query
 from nats_client.errors import ClosedError, NotSignedIn
 
 from ..data.live import View
+from ..launcher import load_components
 from ..nats.history import Answer
 from ..web.assets import PREFIX
 from ..web.sign_in import holds, key_of, owner, rights
@@ -164,6 +165,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 
 
 def _serve(request: Request) -> Response:
+    load_components()
     from .download import find  # imported here because this module may have been reloaded
 
     file = request.path_params["file"]

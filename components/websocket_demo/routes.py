@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from nats_client.errors import SettingsError
 
+from ..launcher import load_components
 from ..web.assets import PREFIX, asset_url, static_text
 from .run import ComparisonRun
 
@@ -60,6 +61,7 @@ def is_same_origin(request: Request) -> bool:
 
 def _run(request: Request) -> ComparisonRun | None:
     """The run in the URL; None if it belongs to another sign-in."""
+    load_components()
     from ..web.sign_in import key_of
     from .run import find_run  # imported here because these modules may have been reloaded
 
