@@ -195,7 +195,7 @@ def draw_app() -> None:
     st.title(plain(chosen.title))
     chosen.run()
     tab(own_tab().ticket, lambda: st.rerun("body"))
-    if PACES[refresh] is None and rights():
+    if rights() and (PACES[refresh] is None or not st.session_state[_RERUNS][1]):
         rerun_on_change(rights())
 
 

@@ -56,14 +56,11 @@ function keepLasting() {
   };
 }
 
-export function watch({ parentElement, setStateValue, setTriggerValue, data }) {
+export function watch({ parentElement, setStateValue, data }) {
   recover();
   noteLeaving();
   keepLasting();
-  if (data?.ticket) {
-    const ended = () => setTriggerValue("ended", Date.now());
-    channel().use(data.ticket, (blocked) => setStateValue("blocked", blocked), ended);
-  }
+  if (data?.ticket) channel().use(data.ticket, (blocked) => setStateValue("blocked", blocked));
   const tab = (parentElement.lookbackTab ??= { hidden: false });
   tab.tell = setStateValue;
   if (!tab.look) {

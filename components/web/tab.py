@@ -25,8 +25,7 @@ _component = st.components.v2.component("lookback_tab", js=_STUB, isolate_styles
 
 def tab(ticket: str, changed: Callable[[], None] = lambda: None) -> None:
     """Put the tab's script on the page: once per run of the whole script, and not in a fragment. It opens the
-    tab's websocket with `ticket`. Calls `changed` when hidden() or blocked() changes, and when the websocket
-    was ended because the viewer may not have it any more."""
+    tab's websocket with `ticket`. Calls `changed` when hidden() or blocked() changes."""
 
     def note(state: Mapping[str, object]) -> None:
         st.session_state[_HIDDEN] = bool(state.get("hidden"))
@@ -38,11 +37,7 @@ def tab(ticket: str, changed: Callable[[], None] = lambda: None) -> None:
 
     note(
         _component(
-            key="tab",
-            data={"ticket": ticket},
-            on_hidden_change=on_change,
-            on_blocked_change=on_change,
-            on_ended_change=on_change,
+            key="tab", data={"ticket": ticket}, on_hidden_change=on_change, on_blocked_change=on_change
         )
     )
 
