@@ -15,15 +15,15 @@ from components.choices.choose import choose_for_all_pages
 from components.data.bucket import Bucket
 from components.data.connection import client
 from components.data.live import View
-from components.data.reads import NothingYet, Reads, collected
+from components.data.reads import NothingYet, Reads, collected, rerun_on
 from components.data.states import empty_state, mistake
 from components.inside.events import keep_reads, what_happened
 from components.inside.page_runs import page_run
 from components.mistakes import note
 from components.nats.history import leave
-from components.pages import FOLDER, code_of, find_pages, page_files
+from components.pages import FOLDER, code_of, find_pages, page_files, page_stamp
 from components.push.tabs import own_tab
-from components.reload import is_old, refresh_code
+from components.reload import code_stamp, is_old, refresh_code
 from components.status import status
 from components.tables.download import withdraw
 from components.web.sign_in import (
@@ -92,6 +92,8 @@ def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
             begin(file.stem)
             with tab.drawing():
                 with collected() as reads:
+                    rerun_on(page_stamp)
+                    rerun_on(code_stamp)
                     failed = _run(file, reads)
                 needed = bool(reads.by_code or not reads or failed or tab.blocked)
                 ticking = ticks and interval is not None
@@ -195,7 +197,7 @@ def draw_app() -> None:
     st.title(plain(chosen.title))
     chosen.run()
     tab(own_tab().ticket, lambda: st.rerun("body"))
-    if rights() and (PACES[refresh] is None or not st.session_state[_RERUNS][1]):
+    if rights() and (PACES[refresh] is None or not st.session_state.get(_RERUNS, ("", False))[1]):
         rerun_on_change(rights())
 
 

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -45,6 +45,11 @@ def _files() -> dict[Path, int]:
         }
         _listing = FOLDER, time.monotonic(), found
     return found
+
+
+def page_stamp() -> Hashable:
+    """Differs once a page was edited, added or removed."""
+    return frozenset(_files().items())
 
 
 def page_files() -> list[Path]:

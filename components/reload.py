@@ -7,6 +7,7 @@ off. This one checks the app's few files, at most once a second.
 import os
 import sys
 import time
+from collections.abc import Hashable
 from pathlib import Path
 
 import streamlit as st
@@ -31,8 +32,17 @@ def _stamp() -> tuple[tuple[str, int], ...]:
     return tuple((str(file), file.stat().st_mtime_ns) for file in files)
 
 
-_loaded = _stamp()
+_loaded = _newest = _stamp()
 _checked_at = time.monotonic()
+
+
+def code_stamp() -> Hashable:
+    """Differs once a file of the rooms was edited. Looks at most once a second, for all who ask."""
+    global _checked_at, _newest
+    if RELOADS and time.monotonic() - _checked_at >= 1.0:
+        _checked_at = time.monotonic()
+        _newest = _stamp()
+    return _newest
 
 
 def is_old() -> bool:
@@ -43,15 +53,11 @@ def is_old() -> bool:
 
 def refresh_code() -> None:
     """Rerun the whole app on new code if a file of the rooms changed since it was loaded."""
-    global _checked_at
     if not RELOADS:
         return
     if is_old():
         st.rerun()  # another viewer's refresh already reloaded; this one still runs the old code
-    if time.monotonic() - _checked_at < 1.0:
-        return
-    _checked_at = time.monotonic()
-    if _stamp() != _loaded:
+    if code_stamp() != _loaded:
         st.cache_data.clear()
         close_all("the code was edited")
         for name in [name for name in sys.modules if name.split(".")[0] in ROOMS]:

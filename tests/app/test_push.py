@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,14 +68,18 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 
 @pytest.fixture(scope="module")
-def running(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app with the pages above."""
-    folder = tmp_path_factory.mktemp("app")
-    (folder / "pages").mkdir()
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the pages above."""
+    folder = tmp_path_factory.mktemp("pages")
     for name, source in PAGES.items():
-        (folder / "pages" / f"{name}.py").write_text(source)
-    env = {"NATS_URL": nats.url, "LOOKBACK_PAGES": str(folder / "pages")}
-    with app(folder, **env) as running:
+        (folder / f"{name}.py").write_text(source)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(nats: NatsServer, pages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app with these pages."""
+    with app(tmp_path_factory.mktemp("app"), NATS_URL=nats.url, LOOKBACK_PAGES=str(pages)) as running:
         yield running
 
 
@@ -190,6 +195,21 @@ def test_first_rows_and_a_new_column_make_it_run(
     for tab in tabs:
         tab.get_by_text("columns _subject another n").wait_for()
         assert tab.locator(CLOCK).count() == 0
+
+
+@pytest.mark.usefixtures("published")
+def test_an_edited_page_of_live_elements(running: App, context: BrowserContext, pages: Path) -> None:
+    """An edit takes effect in each open tab of the page, although nothing else makes it run again; a new page
+    comes into the menu."""
+    (pages / "edited.py").write_text(CHEAP)
+    tabs = [opened(context, f"{running.url}/edited")[0] for _ in range(2)]
+    (pages / "edited.py").write_text(f'{CHEAP}import streamlit as st\nst.write("edited meanwhile")\n')
+    for tab in tabs:
+        tab.get_by_text("edited meanwhile").wait_for()
+        assert tab.locator(CLOCK).count() == 0
+    (pages / "added.py").write_text('"""Brand new."""\n')
+    for tab in tabs:
+        tab.get_by_role("link", name="Brand new").wait_for()
 
 
 @pytest.mark.usefixtures("published")
