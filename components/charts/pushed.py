@@ -23,6 +23,8 @@ DRIFT = 0.2
 """Seconds by which a browser's idea of the server's clock may be wrong before it is told the time."""
 MOST_CONFIGS = 50
 """Settings of one source's charts that are kept for all viewers who have the same."""
+LATEST = 1e15
+"""A time (ms since the epoch) beyond all that a chart can show; larger whole numbers are no floats."""
 _EVERYTHING = 4  # flag: the browser holds nothing that counts
 
 
@@ -231,7 +233,7 @@ def zoomed(chosen: object, look_back: pd.Timedelta, now: int) -> tuple[int, int]
     """The range (ms since the epoch, UTC) that a viewer has zoomed into, clipped to the look-back before
     `now`, in ns; None without a zoom. `chosen` is untrusted."""
     match chosen:
-        case [int() | float() as start, int() | float() as end] if -math.inf < start < end < math.inf:
+        case [int() | float() as start, int() | float() as end] if -LATEST < start < end < LATEST:
             begin = max(int(start * 1e6), now - look_back.value)
             stop = min(int(end * 1e6), now + int(look_back.value * AHEAD))
             return (begin, stop) if begin < stop else None

@@ -6,6 +6,7 @@ A new kind of them is a file that makes a Kind and a JsonSource, and static/live
 import hashlib
 import json
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
@@ -30,14 +31,14 @@ class JsonSource(Source):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # the scripts of paused viewers look, too
         self.content: Mapping[str, Any] | None = None
         """By name; None before the first update. An update puts another object here and does not change this
         one."""
 
+    @abstractmethod
     def look(self) -> Mapping[str, Any]:
         """The content now: names to what JSON can hold, but not None. One call at a time; may take long."""
-        raise NotImplementedError
 
     def update(self) -> None:
         """Look again."""

@@ -4,6 +4,7 @@ watches."""
 import asyncio
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ _workers = ThreadPoolExecutor(4, thread_name_prefix="push")
 """Several, so that one slow source does not hold up the others. All run beside the web server's loop."""
 
 
-class Source:
+class Source(ABC):
     """The part of a live element that does not depend on the viewer. All but `update` and `listen` is for the
     web server's loop."""
 
@@ -41,15 +42,15 @@ class Source:
         self.ready = False
         """True once it has been updated."""
 
+    @abstractmethod
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed`, from any thread, when there is something new. Returns a function that ends this."""
-        raise NotImplementedError
 
+    @abstractmethod
     def update(self) -> None:
         """Bring it up to date. Runs in a worker thread, one call at a time, and may take long."""
-        raise NotImplementedError
 
-    def rest(self) -> None:
+    def rest(self) -> None:  # noqa: B027 - most have nothing to release
         """Nobody watches any more: release what is large and will be made again."""
 
     def watch(self, who: object, wake: Callable[[], None], pace: float) -> None:
@@ -104,11 +105,20 @@ class Source:
                 self._rest = SHARE * (self._updated - start)
                 self.ready = True
                 start = time.monotonic()
-                for wake, _ in list(self._watchers.values()):
-                    wake()
+                for who, (wake, _) in list(self._watchers.items()):
+                    self._wake(who, wake)
                 self._rest += 2 * (time.monotonic() - start)  # as long again the loop is for others
         finally:
             self._job = None
+            if not self._watchers:
+                self.rest()  # the last one left during the update
+
+    def _wake(self, who: object, wake: Callable[[], None]) -> None:
+        try:
+            wake()
+        except Exception:  # one viewer's fault must not keep the others waiting
+            self._watchers.pop(who, None)
+            _log.exception("A live element stands still.")
 
     def _update(self) -> None:
         try:
