@@ -4,6 +4,7 @@
 // extends one it never received, it replies with the last number it applied, and the server resends from there.
 
 import { channel } from "./channel.js";
+import { made as element } from "./element.js";
 
 const COLOURS = [
   "#0f8aa3", "#e0782f", "#7a5cc0", "#4b9e3f", "#cf4a5f", "#a07b45", "#4c7bd9", "#c99a12", "#7d8b93", "#cc68a8",
@@ -1050,12 +1051,6 @@ function ticks(length) {
   ];
 }
 
-function element(tag, className = "", text = "") {
-  const made = document.createElement(tag);
-  made.className = className;
-  made.textContent = text;
-  return made;
-}
 // "Europe/Berlin, GMT+1"; "UTC" needs no offset
 function zone(now) {
   const format = new Intl.DateTimeFormat("en", { timeZoneName: "shortOffset" });

@@ -1,6 +1,7 @@
 // The line above the page. The script draws it, and the tab's websocket keeps it current.
 
 import { channel } from "./channel.js";
+import { made } from "./element.js";
 
 const AWAY = 2500; // ms without the websocket after which the line says so
 
@@ -73,13 +74,6 @@ class Line {
 
 // Text, bold where it stands in a list. Names come from NATS: data, not markup.
 const pieces = (list) => list.map((piece) => (Array.isArray(piece) ? made("b", piece[1] ?? "", piece[0]) : piece));
-
-function made(tag, className = "", text = "") {
-  const element = document.createElement(tag);
-  element.className = className;
-  element.textContent = text;
-  return element;
-}
 
 function draw(component) {
   const { parentElement, data } = component;
