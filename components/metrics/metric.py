@@ -46,7 +46,7 @@ def metric(
     """
     view = view.drawn
     if not isinstance(y, str):
-        raise LookbackError(f"A metric shows one column, so y={y!r} cannot be. Give its name.")
+        raise LookbackError(f"y={y!r} is not valid. A metric shows one column: give its name.")
     lengths = {
         what: parse_duration(text, what) if text is not None else None
         for what, text in (("over", over), ("change", change))

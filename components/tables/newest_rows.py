@@ -27,7 +27,7 @@ def newest_rows(view: View, rows: int = 20) -> None:
     current, can be searched, and stands still while a viewer holds it or points at it. `rows`: from 1 to
     MOST. Raises LookbackError if it is not."""
     if not isinstance(rows, int) or not 1 <= rows <= MOST:
-        raise LookbackError(f"A table shows 1 to {MOST} of the newest rows, so rows={rows!r} cannot be.")
+        raise LookbackError(f"rows={rows!r} is not valid. A table shows 1 to {MOST} of the newest rows.")
     if not view:
         empty_state(view)
         return
