@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .connection.connection import ConnectionState
     from .connection.role_jwt import Rights
     from .connection.settings import Settings
-    from .duration import format_duration, iso_duration, parse_duration
+    from .duration import Duration, format_duration, iso_duration, parse_duration
     from .errors import LookbackError
     from .events import Event
     from .feeds.feed import Feed
@@ -60,6 +60,7 @@ _HOMES = {
     "WatchHealth": ".kv.watch",
     "Window": ".table.window",
     "entries_frame": ".kv.values",
+    "Duration": ".duration",
     "format_duration": ".duration",
     "iso_duration": ".duration",
     "parse_duration": ".duration",
@@ -71,6 +72,7 @@ __all__ = [
     "BucketInfo",
     "Client",
     "ConnectionState",
+    "Duration",
     "Endpoint",
     "Entry",
     "Event",

@@ -13,7 +13,7 @@ from .connection.connection import Connection, ConnectionState, end_tasks
 from .connection.role_jwt import Rights
 from .connection.settings import Settings
 from .decoding.decoders import check_decoder
-from .duration import parse_duration
+from .duration import Duration, parse_duration
 from .errors import ClosedError, RequestFailed, SubjectError
 from .events import Event
 from .feeds.feed import Feed
@@ -138,7 +138,7 @@ class Client:
         stream: str | None,
         subject: str | None = None,
         *,
-        look_back: str = "PT5M",
+        look_back: Duration = "PT5M",
         decoder: str = "json",
         time: str | None = None,
         archive: str | None = None,
@@ -154,13 +154,13 @@ class Client:
         becomes `payload{name}`, such as `payloadhost`. Names affect only this reader: "s.{a}", "s.{b}" and
         "s.*" share one consumer and one window.
 
-        look_back: ISO 8601 duration, such as "PT5M". decoder: how payloads are decoded: "json", "text", or
-        another name from decoding/decoders.py. time: the payload field with the row's time; by default, a
-        row's time is when the server stored the message. archive: the subject of a history service, such as
-        "history.query"; rows older than the stream's oldest come from there. Equal arguments return the same
-        feed; a longer look-back extends it. Raises DurationError, SubjectError or SettingsError if an
-        argument is invalid, and ClosedError if the client is closed. A missing stream raises nothing: the
-        feed is "stopped", and its health says why, until the stream exists.
+        look_back: a duration, such as "5m", a timedelta, or ISO 8601 ("PT5M"). decoder: how payloads are
+        decoded: "json", "text", or another name from decoding/decoders.py. time: the payload field with the
+        row's time; by default, a row's time is when the server stored the message. archive: the subject of a
+        history service, such as "history.query"; rows older than the stream's oldest come from there. Equal
+        arguments return the same feed; a longer look-back extends it. Raises DurationError, SubjectError or
+        SettingsError if an argument is invalid, and ClosedError if the client is closed. A missing stream
+        raises nothing: the feed is "stopped", and its health says why, until the stream exists.
         """
         length = parse_duration(look_back)
         if stream is None and not subject:
@@ -378,7 +378,7 @@ class Client:
             await end_tasks([connecting])
             await self._connection.close()
 
-    async def _open(self, key: FeedKey, look_back: str) -> Feed:
+    async def _open(self, key: FeedKey, look_back: Duration) -> Feed:
         length = parse_duration(look_back)
         feed = self._feeds.get(key)
         if feed is None:

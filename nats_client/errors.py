@@ -2,7 +2,7 @@
 
 LookbackError
 ├── SettingsError           a setting is unknown or invalid, or contradicts another
-├── DurationError           a look-back is not an ISO 8601 duration such as "PT5M"
+├── DurationError           a look-back is no duration such as "5m" or "PT5M"
 ├── SubjectError            NATS does not allow a subject or filter
 ├── ConnectionFailed        no connection to NATS; the client retries
 │   ├── ServerUnreachable   no NATS server answers at the address
@@ -43,7 +43,7 @@ class SettingsError(LookbackError):
 
 
 class DurationError(LookbackError):
-    """A text is not an ISO 8601 duration of fixed length, or is zero or too long."""
+    """Something is not a duration of fixed length, or is zero or too long."""
 
 
 class SubjectError(LookbackError):

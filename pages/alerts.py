@@ -13,7 +13,9 @@ with st.container(horizontal=True):
         st.stop()
     offered = [*(["metrics.cpu.*"] if is_demo() and stream == "METRICS" else []), ">", *subjects(stream)]
     subject = choose("Subjects", offered, own=True, help="May contain the wildcards * and >")
-    look_back = choose("Look-back", LOOK_BACKS, default="PT15M", own=True, help="An ISO 8601 duration")
+    look_back = choose(
+        "Look-back", LOOK_BACKS, default="PT15M", own=True, help="For example 5m, 6 hours or PT5M"
+    )
 
 feed = live(stream, subject, look_back=look_back)
 if not len(feed):

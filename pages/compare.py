@@ -14,7 +14,7 @@ with st.container(horizontal=True):
         st.stop()
     examples = ["metrics.cpu.{core}", "metrics.{kind}.{name}"] if is_demo() and stream == "METRICS" else []
     subject = choose("Subjects", [*examples, "{subject>}", *subjects(stream)], own=True, help=NAMED)
-    chosen = choose("Period", list(PERIODS), own=True, help="Or an ISO 8601 duration, such as PT15M")
+    chosen = choose("Period", list(PERIODS), own=True, help="Or another duration, such as 15m")
     earlier = int(choose("Earlier periods", ["1", "2", "3", "4", "6", "12"]))
 
 period = PERIODS.get(chosen, chosen)

@@ -13,7 +13,7 @@ GROUP BY 1, 2
 ORDER BY 1"""
 
 sql = st.text_area("SQL", PER_MINUTE, height=160, help="One SELECT. $start is now minus the look-back.")
-look_back = choose("Look-back", LOOK_BACKS, default="PT1H", own=True, help="An ISO 8601 duration")
+look_back = choose("Look-back", LOOK_BACKS, default="PT1H", own=True, help="For example 5m, 6 hours or PT5M")
 
 answer = query(sql, {"start": ago(look_back)})
 

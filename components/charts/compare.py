@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from nats_client import format_duration, iso_duration, parse_duration
+from nats_client import Duration, format_duration, iso_duration, parse_duration
 from nats_client.series.bins import MOST
 from nats_client.series.periods import check_reach, full_reach, period_names, period_starts, step_of
 
@@ -20,7 +20,7 @@ MOST_ROWS = 100
 """Rows in a table of means: the ones with the largest differences."""
 
 
-def look_back_for(period: str = "PT1H", earlier: int = 1) -> str:
+def look_back_for(period: Duration = "PT1H", earlier: int = 1) -> str:
     """The look-back that covers the current `period` and the `earlier` ones before it: (earlier + 1) periods,
     plus an hour for days, since one may have 25 hours. Raises LookbackError."""
     return iso_duration(full_reach(parse_duration(period, "period"), earlier))
@@ -30,7 +30,7 @@ def look_back_for(period: str = "PT1H", earlier: int = 1) -> str:
 def compare(
     view: View,
     y: str | Sequence[str],
-    period: str = "PT1H",
+    period: Duration = "PT1H",
     earlier: int = 1,
     *,
     color: str | None = None,
@@ -42,7 +42,7 @@ def compare(
 ) -> None:
     """Draw the current period so far over the `earlier` ones (at most 30) before it, as a live chart.
 
-    period: ISO 8601 duration. "PT1H" means clock hours, "P1D" days from the viewer's local midnight, "P7D"
+    period: a duration. "PT1H" means clock hours, "P1D" days from the viewer's local midnight, "P7D"
     weeks from Monday; others start where the local clock shows a multiple of them. Across a daylight-saving
     change each day still starts at its own midnight, and values at the same distance from midnight are
     compared. The other arguments are those of line_chart(). Raises LookbackError, naming the look-back that
@@ -84,7 +84,7 @@ def compare(
 
 @timed
 def compared_means(
-    view: View, y: str, period: str = "PT1H", *, color: str | None = None, unit: str = ""
+    view: View, y: str, period: Duration = "PT1H", *, color: str | None = None, unit: str = ""
 ) -> None:
     """A table of the means of the numeric column `y` for each value of `color`: in the current period so far,
     in the same part of the period before, and the difference in percent. Raises as compare() does."""

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from nats_client import Feed, Gap, Health, NamedFeed, Snapshot, parse_duration
+from nats_client import Duration, Feed, Gap, Health, NamedFeed, Snapshot, parse_duration
 
 from ..spent import timed
 from .connection import client
@@ -125,7 +125,7 @@ def live(
     stream: str | None = None,
     subject: str | None = None,
     *,
-    look_back: str = "PT5M",
+    look_back: Duration = "PT5M",
     time: str | None = None,
     decoder: str = "json",
     archive: str | None = None,
@@ -140,13 +140,14 @@ def live(
     and `host`; "{rest>}" as the last token takes all remaining tokens. A payload field with the same name
     becomes `payload{name}`, for example `payloadhost`.
 
-    look_back: ISO 8601 duration, such as "PT15M". time: the payload field with a row's time; the default is
-    the time at which the server stored the message. decoder: how payloads are decoded: "json", "text", or
-    another name in nats_client/decoding/decoders.py. archive: the subject of a history service,
-    "history.query" for the one that runs beside the app. Rows that are older than the stream's own history
-    then come from the archive, without a gap or a duplicate. All viewers who ask for the same share one
-    consumer and one window. Without rows the page goes on: `latest` and `frame` are empty, and the chart or
-    table, or else the frame, says so. Raises LookbackError, drawn by the frame, if something cannot be read.
+    look_back: a duration, such as "15m", "6 hours", a timedelta, or ISO 8601 ("PT15M"). time: the payload
+    field with a row's time; the default is the time at which the server stored the message. decoder: how
+    payloads are decoded: "json", "text", or another name in nats_client/decoding/decoders.py. archive: the
+    subject of a history service, "history.query" for the one that runs beside the app. Rows that are older
+    than the stream's own history then come from the archive, without a gap or a duplicate. All viewers who
+    ask for the same share one consumer and one window. Without rows the page goes on: `latest` and `frame`
+    are empty, and the chart or table, or else the frame, says so. Raises LookbackError, drawn by the frame,
+    if something cannot be read.
     """
     view = read_view(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
     collect(view)
@@ -158,7 +159,7 @@ def read_view(
     stream: str | None,
     subject: str | None = None,
     *,
-    look_back: str,
+    look_back: Duration,
     time: str | None = None,
     decoder: str = "json",
     archive: str | None = None,

@@ -48,7 +48,9 @@ def choose_rows() -> Rows | None:
             own=True,
             help="May contain the wildcards * and >, and name tokens: metrics.{kind}.{name}",
         )
-        look_back = choose("Look-back", LOOK_BACKS, default="PT5M", own=True, help="An ISO 8601 duration")
+        look_back = choose(
+            "Look-back", LOOK_BACKS, default="PT5M", own=True, help="For example 5m, 6 hours or PT5M"
+        )
         decoder = choose("Payloads", list(DECODERS), default="json", help="How payloads are decoded")
         source = choose("From", SOURCES, help="The archive has older messages than the stream")
     stream_line(stream)

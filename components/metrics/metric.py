@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nats_client import LookbackError, format_duration, parse_duration
+from nats_client import Duration, LookbackError, format_duration, parse_duration
 from nats_client.series.figure import POINTS, Figure, How
 
 from ..data.live import View
@@ -22,10 +22,10 @@ def metric(
     how: How = "newest",
     color: str | None = None,
     only: str | None = None,
-    over: str | None = None,
+    over: Duration | None = None,
     title: str | None = None,
     unit: str = "",
-    change: str | None = None,
+    change: Duration | None = None,
     line: bool = True,
     key: str | None = None,
 ) -> None:
@@ -41,7 +41,7 @@ def metric(
     line out. `key`: tells two equal metrics on one page apart.
 
     Raises LookbackError if `how` is another word, `only` comes without `color`, or `over` and `change`
-    together are longer than the look-back; DurationError if one of them is not an ISO 8601 duration; and
+    together are longer than the look-back; DurationError if one of them is not a duration; and
     ColumnError, naming the columns that exist, if a column does not exist or has another kind.
     """
     view = view.drawn

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from nats_client import LookbackError, Query, parse_duration
+from nats_client import Duration, LookbackError, Query, parse_duration
 from nats_client.errors import NoResponders, ServiceError
 
 from ..data.connection import client
@@ -74,7 +74,7 @@ class _Asked:
         return self._answer
 
 
-def ago(look_back: str) -> str:
+def ago(look_back: Duration) -> str:
     """Now minus `look_back` ("PT1H") as a query parameter: ISO 8601, UTC. Raises DurationError."""
     return (pd.Timestamp.now("UTC") - parse_duration(look_back)).isoformat(timespec="milliseconds")
 

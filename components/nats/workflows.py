@@ -15,7 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from nats_client import LookbackError, Snapshot, workflows
+from nats_client import Duration, LookbackError, Snapshot, workflows
 from nats_client.errors import StreamNotFound
 from nats_client.workflows import Job, Log, Status, Step, WorkflowRun
 
@@ -114,8 +114,8 @@ def asked_run() -> str | None:
 
 
 @timed
-def workflow_runs(look_back: str = "P1D") -> Runs:
-    """The runs that began or ended within `look_back` (ISO 8601), and all that are running. Raises
+def workflow_runs(look_back: Duration = "P1D") -> Runs:
+    """The runs that began or ended within `look_back`, and all that are running. Raises
     LookbackError."""
     view = _collected_view(workflows.OF_RUNS, look_back)
     beats = _view(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
@@ -361,11 +361,11 @@ def _start(subject: str) -> None:
             st.session_state[_RUN] = key
 
 
-def _view(subject: str, look_back: str) -> View:
+def _view(subject: str, look_back: Duration) -> View:
     return read_view(workflows.STREAM, subject, look_back=look_back, time="time", steady=False)
 
 
-def _collected_view(subject: str, look_back: str) -> View:
+def _collected_view(subject: str, look_back: Duration) -> View:
     view = _view(subject, look_back)
     if not isinstance(view.health.why, StreamNotFound):  # no error: the page itself says it
         collect(view)

@@ -123,7 +123,7 @@ def test_newest_message_is_indented(open_page: Open) -> None:
     [
         ({"subjects": "a..b"}, "The subject 'a..b' is not valid"),
         ({"subjects": "a.>.b"}, "The subject 'a.>.b' is not valid"),
-        ({"look-back": "5m"}, "The look-back '5m' is not a duration"),
+        ({"look-back": "5"}, "The look-back '5' is not a duration"),
         ({"time": "nope"}, "no valid time in the field 'nope'"),
         ({"subjects": "elsewhere"}, "No messages in the last 5 minutes (stream A, subject elsewhere)"),
     ],

@@ -266,7 +266,7 @@ def test_lost_server(server: NatsServer, tmp_path: Path, browser: Browser) -> No
     [
         ('metric(rows, "n", how="median")', "A metric shows the newest, least, greatest, mean, sum, so how="),
         ('metric(rows, "n", only="m.a")', "only='m.a' names one series, so it needs the column"),
-        ('metric(rows, "n", over="5m")', "The over '5m' is not a duration."),
+        ('metric(rows, "n", over="5")', "The over '5' is not a duration."),
         ('metric(rows, "n", change="PT1H")', "A look-back of 5 minutes does not hold the 1 hour"),
         ('metric(rows, ["n"])', "y=['n'] is not valid. A metric shows one column: give its name."),
         ('metric(rows, "nn")', "Did you mean 'n'?"),

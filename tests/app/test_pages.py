@@ -137,7 +137,7 @@ def test_overview_of_a_real_server(open_page: Open) -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ('live("METRICS", look_back="5m")', "The look-back '5m' is not a duration."),
+        ('live("METRICS", look_back="5")', "The look-back '5' is not a duration."),
         ('live("METRIC")', "Did you mean 'METRICS'?"),
         ('live("METRICS", "metrics..x")', "The subject 'metrics..x' is not valid"),
         ('live("METRICS").latest("percnt")', "Did you mean 'percent'?"),
