@@ -16,7 +16,8 @@ export class Element {
     this.key = key;
     this.root = made("div", `lb-${kind}`);
     this.settings = {};
-    this.content = null;
+    this.content = null; // what is shown
+    this.pushed = null; // what the websocket brought
     this.frame = null;
   }
 
@@ -24,6 +25,7 @@ export class Element {
   // `state`: what the viewer did, which a viewer who comes back to the page finds again.
   build() {}
   draw() {}
+  end() {} // it has left the page
 
   receive({ live, content, ...settings }) {
     this.settings = settings;
@@ -32,16 +34,21 @@ export class Element {
       this.number = live;
       channel().attach(live, this);
     }
-    if (content) this.content = content;
+    this.content = content ?? this.pushed ?? this.content;
     this.due();
   }
 
   apply(message) {
     const { "": whole, ...news } = JSON.parse(new TextDecoder().decode(message));
-    const content = whole ? news : { ...this.content, ...news };
-    for (const name in news) if (news[name] === null) delete content[name];
-    this.content = content;
+    this.content = this.pushed = this.merged(whole ? {} : this.pushed, news);
     this.due();
+  }
+
+  // Entries by name, null for those that are gone.
+  merged(known, news) {
+    const content = { ...known, ...news };
+    for (const name in news) if (news[name] === null) delete content[name];
+    return content;
   }
 
   // Draw with the next frame of the screen.
@@ -56,6 +63,7 @@ export class Element {
     this.leaving = setTimeout(() => {
       if (this.root.isConnected) return;
       channel().detach(this.number, this);
+      this.end();
       elements.delete(this.key);
       left.delete(this.key);
       left.set(this.key, this.state);

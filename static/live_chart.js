@@ -1090,4 +1090,5 @@ const waiting = Array.isArray(self.lookback_chart) ? self.lookback_chart : [];
 self.lookback_chart = { push: ([component, done]) => done(draw(component)) };
 waiting.forEach(self.lookback_chart.push);
 
-export { Reader, escapeMarkup, parsed, rough, sharedTokens, short, ticks }; // for the tests
+export { Reader, parsed, rough, sharedTokens, ticks }; // for the tests
+export { COLOURS, STYLE, escapeMarkup, loadPlotly, short };

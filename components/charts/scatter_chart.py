@@ -1,87 +1,153 @@
-"""scatter_chart(): one number against another, one point per row."""
+"""scatter_chart(): one number against another, one point per row, live."""
 
-import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import streamlit as st
+
+from nats_client.series.zoom_tiles import TOO_LARGE
+from nats_client.table.snapshot import Snapshot
+from nats_client.table.values import Codes
 
 from ..data.live import View
 from ..data.states import empty_state
+from ..push.json_element import JsonSource, Kind
 from ..spent import timed
-from ..words import plotly_text
+from ..web.assets import PREFIX, plotly_url
+from ..words import cut, rounded
 
-NEWEST = 5000
-"""Rows to draw, newest first."""
-COLOURS = ["#0f8aa3", "#e0782f", "#7a5cc0", "#4b9e3f", "#cf4a5f"]
-COLOURS += ["#a07b45", "#4c7bd9", "#c99a12", "#7d8b93", "#cc68a8"]
-"""One colour for each of the largest groups, the same as in static/live_chart.js."""
-REST = "#9aa4a8"
-"""Colour of the points that belong to none of these groups."""
-_KEEP = 5.0  # seconds to share one figure among viewers: each new figure resets a viewer's zoom
+MOST = 5000
+"""Points to draw, the newest ones."""
+GROUPS = 10
+"""Groups with a colour of their own, the largest ones."""
+_CLEARLY = 5  # points by which a group must be larger to take the colour of another one
+_LONGEST = 200  # characters of a group's name
+
+_kind = Kind("scatter")
 
 
 @timed
 def scatter_chart(
     view: View, x: str, y: str, *, color: str | None = None, height: int = 380, key: str | None = None
 ) -> None:
-    """Draw the numeric column `y` against the numeric column `x`: one point for each of the newest 5,000 rows
-    that has both, coloured by the text column `color`. Redrawn every five seconds. Raises ColumnError, naming
-    the columns that exist, if a column does not exist or has another kind."""
-    if not len(view):
+    """Draw the numeric column `y` against the numeric column `x`, one point for each row that has both: the
+    newest 5,000 of them within the look-back, as the server stored them, and none of the older ones. It keeps
+    itself current.
+
+    The ten largest groups, one per value of the text column `color`, have a colour each; all other points
+    share one. A group keeps its colour until another one is more than twice as large. `height`: pixels,
+    without the legend. `key`: tells two equal charts on one page apart. Raises ColumnError, naming the
+    columns that exist, if a column does not exist or has another kind.
+    """
+    if not view:
         empty_state(view)
         return
+    view = view.drawn
     for name in (x, y):
-        view.snapshot.numbers(name)
+        view.snapshot.numbers(name, view.snapshot.end)
     if color is not None:
-        view.snapshot.codes(color)
-    drawn = "scatter", view.look_back, x, y, color, height
-    figure = view.feed.readings.once(
-        drawn, time.monotonic() // _KEEP, lambda: _figure(view, x, y, color, height)
+        view.snapshot.codes(color, view.snapshot.end)
+    of = view.feed, view.look_back, x, y, color
+    _kind.draw(
+        key or f"{view.feed.name_key} {of[1:]}",
+        of,
+        lambda: _PointsSource(view, x, y, color),
+        axes=[x, y],
+        height=height,
+        most=MOST,
+        plotly=plotly_url().removeprefix(f"{PREFIX}/"),
     )
-    st.plotly_chart(
-        figure, key=f"scatter {key or (view.feed.name_key, x, y, color)}", config={"displaylogo": False}
-    )
 
 
-def _figure(view: View, x: str, y: str, color: str | None, height: int) -> dict[str, Any]:
-    columns = list(dict.fromkeys([x, y, *([color] if color else [])]))
-    rows = view.frame(columns, last=NEWEST).dropna(subset=list({x, y}))
-    groups = _groups(rows[color]) if color else [("", slice(None))]
-    horizontal, vertical = rows[x].to_numpy(dtype="float64"), rows[y].to_numpy(dtype="float64")
-    traces = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": "others" if name is None else plotly_text(name),
-            "x": horizontal[members],
-            "y": vertical[members],
-            "marker": {"size": 5, "opacity": 0.6, "color": REST if name is None else COLOURS[i]},
-            "hovertemplate": "%{x:,}, %{y:,}" + ("" if color else "<extra></extra>"),
-        }
-        for i, (name, members) in enumerate(groups)
-    ]
-    axes = {"zeroline": False, "exponentformat": "SI"}
-    return {
-        "data": traces,
-        "layout": {
-            "height": height,
-            "margin": {"l": 60, "r": 10, "t": 10, "b": 45},
-            "xaxis": {**axes, "title": {"text": plotly_text(x)}},
-            "yaxis": {**axes, "title": {"text": plotly_text(y)}},
-            "showlegend": color is not None,
-            "legend": {"orientation": "h", "y": -0.2, "yanchor": "top"},
-        },
-    }
+class _PointsSource(JsonSource):
+    """The points in order: `x` and `y` as numbers to seven digits, `of` as the number of each one's group, -1
+    for none. `first`: how many points have left since the source began. `groups`: number and name of each
+    group with a colour, at the place of that colour.
 
+    A browser gets the points that are new, and drops as many as `first` has grown by.
+    """
 
-def _groups(values: pd.Series) -> list[tuple[str | None, Any]]:
-    """The largest groups of rows: name, and which rows belong to it. The rest comes last, without a name."""
-    codes, labels = values.cat.codes.to_numpy(), values.cat.categories
-    found, sizes = np.unique(codes[codes >= 0], return_counts=True)
-    largest = found[np.argsort(-sizes, kind="stable")][: len(COLOURS)]
-    named = sorted((str(labels[code]), code) for code in largest)
-    groups: list[tuple[str | None, Any]] = [(name, codes == code) for name, code in named]
-    rest = ~np.isin(codes, largest)
-    return [*groups, (None, rest)] if rest.any() else groups
+    def __init__(self, view: View, x: str, y: str, color: str | None) -> None:
+        super().__init__()
+        self._feed = view.feed
+        self._look_back = view.look_back.value
+        self._columns = x, y
+        self._color = color
+        self._generation: int | None = None
+        self._end = 0  # one past the ordinal of the last processed row
+        self._first = 0
+        self._ordinals = np.zeros(0, dtype=np.int64)
+        self._of = np.zeros(0, dtype=np.int32)
+        self._points: tuple[list[float], list[float]] = [], []
+        self._coloured: list[str] = []
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """New messages."""
+        return self._feed.watch(changed)
+
+    def look(self) -> Mapping[str, Any]:
+        """Take the new rows into the points."""
+        snapshot = self._feed.snapshot().since(self._feed.now() - self._look_back)
+        if snapshot.generation != self._generation or not len(snapshot):
+            self._drop(len(self._ordinals))
+            self._generation, self._end = snapshot.generation, snapshot.first
+        labels: list[str] = []
+        if len(snapshot):  # without rows no column is known
+            labels = self._take(snapshot)
+        self._end = snapshot.end
+        self._drop(int(np.searchsorted(self._ordinals, snapshot.first)))
+        self._drop(len(self._ordinals) - MOST)
+        x, y = self._points
+        content: dict[str, Any] = {"first": self._first, "x": x, "y": y}
+        if self._color is not None:
+            content |= {"of": self._of.tolist(), "groups": self._groups(labels)}
+        return content
+
+    def news(self, known: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+        """Only the points that a browser lacks."""
+        end = known["first"] + len(known["x"]) if known else content["first"]
+        new = max(0, end - content["first"])
+        columns = {name: content[name][new:] for name in ("x", "y", "of") if name in content}
+        others = [{name: of[name] for name in of.keys() - columns} for of in (known, content)]
+        return super().news(*others) | {name: values for name, values in columns.items() if values}
+
+    def _take(self, snapshot: Snapshot) -> list[str]:
+        """Add the new rows that have both numbers. Returns the labels of the groups."""
+        start = max(self._end, snapshot.first)
+        x, y = (snapshot.numbers(name, start) for name in self._columns)
+        good = np.flatnonzero((np.abs(x) < TOO_LARGE) & (np.abs(y) < TOO_LARGE))[-MOST:]  # false for NaN
+        # Other lists each time: what was sent is not changed.
+        self._points = (
+            self._points[0] + [rounded(value) for value in x[good].tolist()],
+            self._points[1] + [rounded(value) for value in y[good].tolist()],
+        )
+        self._ordinals = np.concatenate([self._ordinals, good + start])
+        codes, labels = snapshot.codes(self._color, start) if self._color is not None else (x, [])
+        self._of = np.concatenate(
+            [self._of, codes[good].astype(np.int32) if labels else np.full(len(good), -1)]
+        )
+        return labels
+
+    def _drop(self, count: int) -> None:
+        """Drop the oldest points."""
+        if count > 0:
+            self._first += count
+            self._ordinals, self._of = self._ordinals[count:], self._of[count:]
+            self._points = self._points[0][count:], self._points[1][count:]
+
+    def _groups(self, labels: list[str]) -> list[tuple[int, str] | None]:
+        """The groups that have a colour, None for one without a point."""
+        codes: Codes
+        codes, counts = np.unique(self._of[self._of >= 0], return_counts=True)
+        sizes = {labels[code]: int(count) for code, count in zip(codes, counts, strict=True)}
+        coloured = self._coloured
+        waiting = sorted(sizes.keys() - set(coloured), key=lambda name: (-sizes[name], name))
+        room = GROUPS - len(coloured)
+        coloured += sorted(waiting[:room])
+        for name in waiting[room:]:
+            least = min(coloured, key=lambda name: sizes.get(name, 0))
+            if sizes.get(least) and sizes[name] <= 2 * sizes[least] + _CLEARLY:
+                break
+            coloured[coloured.index(least)] = name
+        code_of = {labels[code]: int(code) for code in codes}
+        return [(code_of[name], cut(name, _LONGEST)) if name in code_of else None for name in coloured]

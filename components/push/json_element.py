@@ -35,6 +35,7 @@ class JsonSource(Source):
         self.content: Mapping[str, Any] | None = None
         """By name; None before the first update. An update puts another object here and does not change this
         one."""
+        self._steps: tuple[object, dict[int, tuple[object, bytes | None]]] = None, {}
 
     @abstractmethod
     def look(self) -> Mapping[str, Any]:
@@ -46,6 +47,29 @@ class JsonSource(Source):
             content = self.look()
             if content != self.content:
                 self.content = content
+
+    def news(self, known: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+        """The entries of `content` that a browser that holds `known` lacks. None removes one."""
+        news: dict[str, Any] = {
+            name: value for name, value in content.items() if name not in known or known[name] != value
+        }
+        return news | dict.fromkeys(known.keys() - content.keys())
+
+    def step(self, held: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], bytes] | None:
+        """What takes browsers that hold `held` (None: nothing) to the present: the content, and the message.
+        Worked out once for all of them. None if there is nothing to say."""
+        if (content := self.content) is None or content is held:
+            return None
+        of, steps = self._steps  # one tuple, because an update may come in between
+        if of is not content:
+            of, steps = self._steps = content, {}
+        found = steps.get(id(held))
+        if found is None:  # with `held`, so that no other one can have its identity
+            news = self.news(held or {}, content)
+            if held is None:
+                news[WHOLE] = True
+            found = steps[id(held)] = held, packed(news) if news else None
+        return None if found[1] is None else (content, found[1])
 
     def now(self) -> Mapping[str, Any]:
         """The content now, for a browser that the websocket does not serve."""
@@ -62,18 +86,11 @@ class JsonElement:
 
     def next(self, held: Any) -> tuple[Any, bytes] | None:
         """The entries that the browser lacks."""
-        if (content := self.source.content) is None or content is held:
-            return None
-        known = held or {}
-        news = {name: value for name, value in content.items() if name not in known or known[name] != value}
-        news |= dict.fromkeys(known.keys() - content.keys())
-        if held is None:
-            news[WHOLE] = True
-        return (content, packed(news)) if news else None
+        return self.source.step(held)
 
     def is_quick(self, held: Any) -> bool:
-        """Always."""
-        return True
+        """True unless all of the content has to be encoded."""
+        return held is not None
 
     def hear(self, said: dict[str, Any]) -> None:
         """There is nothing to tell it."""

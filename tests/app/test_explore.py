@@ -210,7 +210,8 @@ def shown(tab: Page) -> list[object]:
     boxes = tab.locator("[data-testid=stSelectbox] input").evaluate_all("all => all.map(one => one.value)")
     tabs = tab.get_by_role("tab", selected=True).inner_text()
     chart = tab.locator(".js-plotly-plot").first
-    names = "el => (el.data || []).map(trace => trace.name)"
+    names = """el => el.closest(".lb-scatter")?.lookback.content?.groups.map(group => group[1])
+      ?? (el.data || []).map(trace => trace.name)"""
     return [boxes, tabs, chart.evaluate(names) if chart.count() else []]
 
 
