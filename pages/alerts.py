@@ -18,7 +18,7 @@ with st.container(horizontal=True):
     )
 
 feed = live(stream, subject, look_back=look_back)
-if not len(feed):
+if not feed:
     st.stop()  # the frame says why
 
 numbers = [name for name, kind in feed.columns.items() if kind == "number"]

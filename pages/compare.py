@@ -20,7 +20,7 @@ with st.container(horizontal=True):
 period = PERIODS.get(chosen, chosen)
 archive = "history.query" if is_demo() else None  # the stream keeps a day; a comparison may need weeks
 rows = live(stream, subject, look_back=look_back_for(period, earlier), archive=archive)
-if not len(rows):
+if not rows:
     st.stop()  # the frame says why
 numbers = [name for name, kind in rows.columns.items() if kind == "number"]
 texts = [name for name, kind in rows.columns.items() if kind == "text" and name != "_subject"]

@@ -35,7 +35,7 @@ class Chart:
 def choose_chart(view: View) -> Chart | None:
     """Let the viewer choose a chart of `view`. None, with the reason on the page, if there are no numbers to
     draw."""
-    if not len(view):
+    if not view:
         empty_state(view)
         return None
     columns = view.columns
@@ -43,7 +43,7 @@ def choose_chart(view: View) -> Chart | None:
     if awaited and view.health.phase in ("connecting", "replaying"):
         st.info(plain(f"Waiting for the replay to reach a message with {', '.join(sorted(awaited))}."))
         return None
-    times = time_fields(view)  # sorted last: a time may be a number, but is rarely the one to draw
+    times = time_fields(view.drawn)  # sorted last: a time may be a number, but is rarely the one to draw
     numbers = [name for name, kind in columns.items() if kind == "number"]
     numbers.sort(key=times.__contains__)
     texts = [name for name, kind in columns.items() if kind == "text"]

@@ -69,6 +69,6 @@ def choose_rows() -> Rows | None:
     )
     collect(view)
     with row:
-        times = [STORED, *time_fields(view)]
+        times = [STORED, *time_fields(view.drawn)]
         choose("Time", times, default=STORED, own=True, help="The field that holds the row time")
     return Rows(stream, subject, options, view)

@@ -3,8 +3,9 @@
 import contextlib
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -25,14 +26,19 @@ from nats_client.streams.stream_list import MOST_COUNTED, Newest
 from ..choices.choose import chosen
 from ..data.connection import is_embedded, shared
 from ..data.live import View
+from ..data.reads import rerun_on
+from ..push.asked import Asked, asked
+from ..push.json_element import JsonSource, Kind
 from ..spent import timed
-from ..words import bytes_text, clock_text, count_text, local, plain
+from ..words import bytes_text, clock_text, count_text, in_zone, local, plain, zone
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 MOST_ON_REQUEST = 100_000
 """A stream's subjects are counted up to this number when a viewer asks for it."""
 KEEP = 2.0  # seconds to share a listing among viewers
+COUNT_AGAIN = 30.0  # seconds to share the subjects of a stream
 
 AGAIN = 10.0  # seconds before retrying a first listing that timed out
 
@@ -40,6 +46,8 @@ _last: dict[tuple[str, str], list[Any]] = {}
 """The last listings, by rights and kind, shown while there is no connection."""
 _failed: WeakKeyDictionary[Client, dict[str, tuple[float, RequestFailed]]] = WeakKeyDictionary()
 """When and why a listing failed, by kind. A failure takes seconds, which every refresh would wait again."""
+
+_line = Kind("stream_line")
 
 
 def is_demo() -> bool:
@@ -53,6 +61,10 @@ def streams() -> pd.DataFrame:
     first), `messages`, `bytes`, `newest` (UTC), `subjects`, `description`, `limits`, `age` (of the newest
     message, seconds). The last known list while there is no connection. Raises LookbackError if there never
     was one."""
+    return _table(listed("streams", _listed))
+
+
+def _table(infos: list[StreamInfo]) -> pd.DataFrame:
     rows = [
         {
             "stream": info.name,
@@ -66,30 +78,46 @@ def streams() -> pd.DataFrame:
             "age": info.age.total_seconds() if info.age is not None else None,
             "state": "its nodes do not answer" if info.away else "",
         }
-        for info in listed("streams", _listed)
+        for info in infos
     ]
     columns = ["stream", "per_second", "messages", "bytes", "newest", "subjects", "description", "limits"]
     table = pd.DataFrame(rows, columns=[*columns, "age", "state"]).set_index("stream")
     return table.astype({"per_second": "float64", "age": "float64"})
 
 
+@timed
 def stream_names() -> list[str]:
-    """The names of the streams, for a choice that also accepts a typed name. Empty if they cannot be listed
-    or if there are none; then the page says why."""
+    """The names of the streams, for a choice that also accepts a typed name. The page runs again when there
+    are others. Empty if they cannot be listed or if there are none; then the page says why."""
+    names: list[str] = []
     try:
-        names = list(streams().index)
+        names = [info.name for info in listed("streams", _listed, by_code=False)]
     except RequestFailed as error:
         st.warning(plain(f"Cannot list the streams. Type the name of one. {error}"), icon=":material/lock:")
-        return []
-    if not names and not chosen("Stream", ""):
-        st.info("This server has no streams yet. New ones will appear here.")
+    else:
+        if not names and not chosen("Stream", ""):
+            st.info("This server has no streams yet. New ones will appear here.")
+    rerun_on(_OtherStreams(shared(by_code=False)[1], tuple(names)))
     return names
 
 
-def listed(what: str, ask: Callable[[str, Client], list[T]]) -> list[T]:
+@dataclass(frozen=True)
+class _OtherStreams:
+    """Whether there are other streams than those that a page was drawn with."""
+
+    nats: Client
+    drawn: tuple[str, ...]
+
+    def __call__(self) -> bool:
+        infos = _soon(self.nats)
+        return infos is not None and tuple(info.name for info in infos) != self.drawn
+
+
+def listed(what: str, ask: Callable[[str, Client], list[T]], *, by_code: bool = True) -> list[T]:
     """The list that `ask` returns, as far as the viewer may see it. Without a connection or a reply, the last
-    list. Raises LookbackError if there never was one, or if the login no longer permits it."""
-    rights, nats = shared()
+    list. `by_code`: whether the page must run again to see a newer one. Raises LookbackError if there never
+    was one, or if the login no longer permits it."""
+    rights, nats = shared(by_code=by_code)
     kept = rights, what
     failed_at, failed = _failed.get(nats, {}).get(what, (0.0, None))
     if failed is not None and kept not in _last and time.monotonic() - failed_at < AGAIN:
@@ -109,18 +137,63 @@ def listed(what: str, ask: Callable[[str, Client], list[T]]) -> list[T]:
     return _last[kept]
 
 
-@st.cache_data(ttl=KEEP, show_spinner=False)
-def _listed(rights: str, _nats: Client) -> list[StreamInfo]:
-    return _nats.streams()
+def _listed(rights: str, nats: Client) -> list[StreamInfo]:
+    infos: list[StreamInfo] = asked(nats, "streams").now(KEEP, nats.streams)
+    return infos
 
 
+def _soon(nats: Client) -> list[StreamInfo] | None:
+    """The last list, and another one soon; None if there is none. For live elements, which do not wait."""
+    return _soon_of(nats, "streams", KEEP, nats.streams)
+
+
+def _soon_of(nats: Client, what: Hashable, every: float, ask: Callable[[], S]) -> S | None:
+    answer: Asked[S] = asked(nats, what)
+    return answer.soon(every, ask) if nats.state.status == "connected" else answer.last
+
+
+@timed
 def subjects(stream: str, limit: int = 200) -> list[str]:
-    """Up to `limit` subjects of `stream`, in alphabetical order. Empty while there is no connection, and for
-    a stream with more than 10,000 subjects, because its publishers wait while the server lists them."""
-    rights, nats = shared()
-    if nats.state.status != "connected":
-        return []
-    return _counted(rights, nats, stream, ">").counts.index[:limit].tolist()
+    """Up to `limit` subjects of `stream`, in alphabetical order. The page runs again when there are others.
+    Empty while there is no connection, and for a stream with more than 10,000 subjects, because its
+    publishers wait while the server lists them."""
+    _, nats = shared(by_code=False)
+    names: tuple[str, ...] = ()
+    if nats.state.status == "connected":
+        names = tuple(_counted(nats, stream, ">").counts.index[:limit])
+        rerun_on(_OtherSubjects(nats, stream, limit, names))
+    return list(names)
+
+
+@dataclass(frozen=True)
+class _OtherSubjects:
+    """Whether a stream has other subjects than those that a page was drawn with."""
+
+    nats: Client
+    stream: str
+    limit: int
+    drawn: tuple[str, ...]
+
+    def __call__(self) -> bool:
+        found = _counted_soon(self.nats, self.stream, ">")
+        # One that could not be counted for once changes nothing.
+        return (
+            found is not None and not found.failed and tuple(found.counts.index[: self.limit]) != self.drawn
+        )
+
+
+@dataclass(frozen=True)
+class _CountedAgain:
+    """Whether subjects were counted after a page was drawn."""
+
+    nats: Client
+    stream: str
+    pattern: str
+    drawn: int
+
+    def __call__(self) -> bool:
+        found = _counted_soon(self.nats, self.stream, self.pattern)
+        return found is not None and found.when != self.drawn
 
 
 @timed
@@ -131,8 +204,9 @@ def subject_list(view: View, most: int = 1000) -> None:
     if key.stream is None:
         st.info("No stream stores plain subjects, so there is nothing to count.")
         return
-    rights, nats = shared()
-    found = _counted(rights, nats, key.stream, key.subject or ">")
+    rights, nats = shared(by_code=False)
+    found = _counted(nats, key.stream, key.subject or ">")
+    rerun_on(_CountedAgain(nats, key.stream, key.subject or ">", found.when))
     if found.too_many:
         asked = f"count subjects {key.name}"
         if found.too_many > MOST_ON_REQUEST:
@@ -186,9 +260,14 @@ class _Counted:
     """The number of subjects, if there are too many to list."""
 
 
-@st.cache_data(ttl=30, show_spinner=False)
-def _counted(rights: str, _nats: Client, stream: str, pattern: str) -> _Counted:
-    return _count(_nats, stream, pattern, MOST_COUNTED)
+def _counted(nats: Client, stream: str, pattern: str) -> _Counted:
+    answer: Asked[_Counted] = asked(nats, ("subjects", stream, pattern))
+    return answer.now(COUNT_AGAIN, partial(_count, nats, stream, pattern, MOST_COUNTED))
+
+
+def _counted_soon(nats: Client, stream: str, pattern: str) -> _Counted | None:
+    ask = partial(_count, nats, stream, pattern, MOST_COUNTED)
+    return _soon_of(nats, ("subjects", stream, pattern), COUNT_AGAIN, ask)
 
 
 @st.cache_data(ttl=3600, max_entries=20, show_spinner=True)
@@ -215,26 +294,46 @@ def _in_rows(view: View) -> pd.Series:
     return pd.Series(counts[found], index=[labels[code] for code in found.tolist()], dtype="int64")
 
 
+@timed
 def stream_line(stream: str) -> None:
-    """Draw one line with the facts of `streams()` about one stream; nothing if it is not listed."""
-    try:
-        table = streams()
-    except RequestFailed:
-        return
-    if stream not in table.index:
-        return
-    row: Any = table.loc[stream]
+    """Draw one line with the facts of `streams()` about one stream; nothing if it is not listed. It keeps
+    itself current."""
+    _, nats = shared(by_code=False)
+    of = nats, stream, zone()
+    _line.draw(stream, of, lambda: _FactsSource(nats, stream, zone()))
+
+
+class _FactsSource(JsonSource):
+    """`text`: the line."""
+
+    def __init__(self, nats: Client, stream: str, zone: str) -> None:
+        super().__init__()
+        self._nats = nats
+        self._stream = stream
+        self._zone = zone
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Nothing: a look each second is enough for a list that is asked for less often."""
+        return lambda: None
+
+    def look(self) -> Mapping[str, Any]:
+        """The line now."""
+        found = [info for info in _soon(self._nats) or [] if info.name == self._stream]
+        with in_zone(self._zone):
+            return {"text": _facts(found[0]) if found else ""}
+
+
+def _facts(info: StreamInfo) -> str:
     parts = [
-        row["state"],
-        row["description"],
-        count_text(row["messages"], "message"),
-        bytes_text(row["bytes"]),
-        f"limits: {row['limits'] or 'none'}",
-        "no message yet" if pd.isna(row["newest"]) else "",
+        "its nodes do not answer" if info.away else "",
+        info.description,
+        count_text(info.messages, "message"),
+        bytes_text(info.bytes),
+        f"limits: {info.limits or 'none'}",
         # Not its age: the list does not change while there is no connection or the page is paused.
-        "" if pd.isna(row["newest"]) else f"newest at {clock_text(row['newest'].value)}",
+        "no message yet" if info.last_time is None else f"newest at {clock_text(info.last_time.value)}",
     ]
-    st.caption(plain(" · ".join(part for part in parts if part)))
+    return " · ".join(part for part in parts if part)
 
 
 def stream_list(table: pd.DataFrame) -> None:

@@ -1,18 +1,23 @@
-"""The fields of the payloads, as a table."""
+"""The fields of the payloads, as a table that keeps itself current."""
 
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
-import streamlit as st
 
 from nats_client.series.field_stats import ROWS, Field, fields, times_among
 
 from ..data.live import View
+from ..push.json_element import JsonSource, Kind
 from ..spent import timed
-from ..words import clock_text, cut, number_text, plain
+from ..words import clock_text, cut, in_zone, number_text, zone
 
 _KEEP = 1.0  # seconds to share one reading of the rows among viewers
 _LONGEST = 80  # characters of an example
+_COLUMNS = ["Field", "Type", "In rows", "Newest", "Minimum", "Maximum", "Different values"]
+
+_kind = Kind("field_list")
 
 
 def fields_of(view: View) -> list[Field]:
@@ -29,41 +34,56 @@ def time_fields(view: View) -> list[str]:
 @timed
 def field_list(view: View) -> None:
     """Draw a table of the payload's fields: type, share of rows that have it, newest value, minimum and
-    maximum."""
-    found = fields_of(view)
-    if not found:
-        st.info("The rows have no fields.", icon=":material/hourglass_empty:")
-        return
-    table = pd.DataFrame(
-        {
-            "field": [field.name for field in found],
-            "type": [field.kind for field in found],
-            "share": [field.share * 100 for field in found],
-            "example": [_text(field.example) for field in found],
-            "least": [_text(field.least) for field in found],
-            "greatest": [_text(field.greatest) for field in found],
-            "distinct": [field.distinct for field in found],
-        }
+    maximum, of the newest 20,000 rows. It keeps itself current."""
+    of = view.feed, view.look_back, zone()
+    _kind.draw(
+        f"{view.feed.name_key} {view.look_back}",
+        of,
+        lambda: _FieldsSource(view.drawn, zone()),
+        columns=_COLUMNS,
     )
-    st.dataframe(
-        table,
-        column_config={
-            "field": "Field",
-            "type": "Type",
-            "share": st.column_config.ProgressColumn("In rows", format="%.0f %%", min_value=0, max_value=100),
-            "example": "Newest",
-            "least": "Minimum",
-            "greatest": "Maximum",
-            "distinct": st.column_config.NumberColumn("Different values", format="localized"),
-        },
-        hide_index=True,
-        height="content" if len(table) <= 12 else 456,
-    )
-    notes = [f"Computed from the newest {ROWS:,} of {len(view):,} rows."] if len(view) > ROWS else []
-    if view.feed.key.time is None and (times := times_among(found)):
-        notes.append(f"Can be used as the row time: {', '.join(times)}.")
-    if notes:
-        st.caption(plain(" ".join(notes)))
+
+
+class _FieldsSource(JsonSource):
+    """Each field is an entry, its name "=" and the field's: its place, then its cells as text. `note`: what
+    there is to say of them, or of none."""
+
+    every = 1.0  # statistics, not news
+
+    def __init__(self, view: View, zone: str) -> None:
+        super().__init__()
+        self._again = view.again
+        self._feed = view.feed
+        self._zone = zone
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """New messages."""
+        return self._feed.watch(changed)
+
+    def look(self) -> Mapping[str, Any]:
+        """The fields now."""
+        view = self._again()
+        found = fields_of(view)
+        if not found:
+            return {"note": "The rows have no fields."}
+        notes = [f"Computed from the newest {ROWS:,} of {len(view):,} rows."] if len(view) > ROWS else []
+        if self._feed.key.time is None and (times := times_among(found)):
+            notes.append(f"Can be used as the row time: {', '.join(times)}.")
+        with in_zone(self._zone):
+            rows = {
+                f"={field.name}": [
+                    place,
+                    field.name,
+                    field.kind,
+                    f"{100 * field.share:.0f} %",
+                    _text(field.example),
+                    _text(field.least),
+                    _text(field.greatest),
+                    f"{field.distinct:,}",
+                ]
+                for place, field in enumerate(found)
+            }
+        return {"note": " ".join(notes), **rows}
 
 
 def _text(value: float | str | pd.Timestamp | None) -> str:

@@ -1,66 +1,82 @@
 """Messages as they arrived, decoded or not."""
 
 import json
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
-import streamlit as st
 
 from nats_client.feeds.health import LONGEST_PAYLOAD, Message
 
 from ..data.live import View
+from ..push.json_element import JsonSource, Kind
 from ..spent import timed
-from ..words import bytes_text, cut, local, plain
+from ..words import bytes_text, cut, in_zone, zone
 
 _IN_A_ROW = 200  # characters of a payload in the table
 _IN_FULL = 2000  # characters of the newest payload below it
+_TIME = "%Y-%m-%d %H:%M:%S.%f"
+
+_kind = Kind("message_list")
 
 
 @timed
 def message_list(view: View) -> None:
     """Draw the feed's newest messages, newest first, and the newest payload in full with indented JSON. A
-    payload that is not text is shown in hex."""
-    messages = view.feed.newest()
-    if not messages:
-        st.info("No message has arrived yet.", icon=":material/hourglass_empty:")
-        return
-    table = pd.DataFrame(
-        {
-            "time": pd.to_datetime([message.received for message in messages], utc=True),
-            "subject": [message.subject for message in messages],
-            "seq": [message.seq for message in messages],
-            "size": [message.size for message in messages],
-            "payload": [cut(_text(message), _IN_A_ROW) for message in messages],
-        }
-    )
-    st.dataframe(
-        local(table, "time"),
-        column_config={
-            "time": st.column_config.DatetimeColumn("Stored", format="YYYY-MM-DD HH:mm:ss.SSS"),
-            "subject": "Subject",
-            "seq": st.column_config.NumberColumn("Sequence", format="%d"),
-            "size": st.column_config.NumberColumn("Bytes", format="localized"),
-            "payload": st.column_config.TextColumn("Payload", width="large"),
-        },
-        hide_index=True,
-        height=318,
-    )
-    newest = messages[0]
-    st.caption(plain(f"The newest: {newest.subject}, sequence {newest.seq}, {bytes_text(newest.size)}"))
-    text, language = pretty(newest)
-    st.code(
-        cut(text, _IN_FULL), language=language, wrap_lines=True, height=240 if len(text) > 300 else "content"
+    payload that is not text is shown in hex. It keeps itself current, and stands still while a viewer points
+    at it."""
+    of = view.feed, zone()
+    _kind.draw(
+        f"{view.feed.name_key}",
+        of,
+        lambda: _MessagesSource(view, zone()),
+        columns=["Stored", "Subject", "Sequence", "Bytes", "Payload"],
     )
 
 
-def pretty(message: Message) -> tuple[str, str | None]:
-    """The payload for people, and "json" if it is JSON: indented, without escapes."""
+class _MessagesSource(JsonSource):
+    """Each message is an entry: its cells as text. The names of these entries begin with "r" and ascend in
+    the order of arrival. `newest`, `payload`: which one the newest is, and its payload."""
+
+    def __init__(self, view: View, zone: str) -> None:
+        super().__init__()
+        self._feed = view.feed
+        self._zone = zone
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """New messages."""
+        return self._feed.watch(changed)
+
+    def look(self) -> Mapping[str, Any]:
+        """The messages now."""
+        messages = self._feed.newest()
+        if not messages:
+            return {}
+        newest = messages[0]
+        of = f"The newest: {newest.subject}, sequence {newest.seq}, {bytes_text(newest.size)}"
+        with in_zone(self._zone):
+            rows = {
+                f"r{message.received:020d}.{message.seq:020d}": [
+                    pd.Timestamp(message.received, tz="UTC").tz_convert(zone()).strftime(_TIME)[:-3],
+                    message.subject,
+                    str(message.seq),
+                    f"{message.size:,}",
+                    cut(_text(message), _IN_A_ROW),
+                ]
+                for message in messages
+            }
+        return {"newest": of, "payload": cut(pretty(newest), _IN_FULL), **rows}
+
+
+def pretty(message: Message) -> str:
+    """The payload for people: JSON indented and without escapes."""
     text = _text(message)
     if message.size > LONGEST_PAYLOAD:
-        return text, None
+        return text
     try:
-        return json.dumps(json.loads(message.payload), indent=2, ensure_ascii=False), "json"
+        return json.dumps(json.loads(message.payload), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
-        return text, None
+        return text
 
 
 def _text(message: Message) -> str:

@@ -48,9 +48,30 @@ async def fill(nc: Any) -> None:
 
 
 def told(app: AppTest) -> str:
-    """All that the page says in words, Markdown's backslashes removed."""
+    """All that the page says in words, Markdown's backslashes removed; live elements too, if the websocket is
+    blocked."""
     boxes = [*app.error, *app.warning, *app.info, *app.caption]
-    return re.sub(r"\\(.)", r"\1", "\n".join(box.value for box in boxes))
+    lines = [str(content[name]) for content in live(app) for name in ("text", "note") if name in content]
+    return re.sub(r"\\(.)", r"\1", "\n".join([*(box.value for box in boxes), *lines]))
+
+
+def live(app: AppTest) -> list[dict[str, Any]]:
+    """The contents of the live elements, which come with the page if the websocket is blocked."""
+    parsed = [json.loads(element.proto.json or "{}") for element in app.get("bidi_component")]
+    return [each["content"] for each in parsed if isinstance(each, dict) and "content" in each]
+
+
+def cells(app: AppTest, column: int) -> list[str]:
+    """A column of the live table of fields, or of messages, the newest first."""
+    found = {name: row for content in live(app) for name, row in content.items() if name[0] in "=r"}
+    fields = sorted((row for name, row in found.items() if name[0] == "="), key=lambda row: row[0])
+    messages = [row for name, row in sorted(found.items(), reverse=True) if name[0] == "r"]
+    return [row[column] for row in fields or messages]
+
+
+def payload(app: AppTest) -> str:
+    """The newest message in full."""
+    return next(str(content["payload"]) for content in live(app) if "payload" in content)
 
 
 def rows(app: AppTest) -> str:
@@ -67,19 +88,16 @@ def drawn(app: AppTest) -> list[object]:
         if element.proto.bytes:
             message = read(element.proto.bytes)
             found.append([message.header.get("names"), message.cells])
-        elif '"content"' in element.proto.json:
-            found.append(json.loads(element.proto.json)["content"])
-    return found
+    return found + [content for content in live(app) if content.keys() != {"text"}]  # the line of the stream
 
 
 def test_fields(open_page: Open) -> None:
     """The fields come with their kinds; a field that holds times is offered as the rows' own time."""
-    app = open_page(EXPLORE, stream="A")
-    table = app.dataframe[0].value
-    assert list(table["field"]) == ["x", "y", "at", "kind"]
-    assert list(table["type"]) == ["integer", "integer", "time", "text"]
-    assert list(table["share"]) == [100.0] * 4
-    assert list(table["greatest"])[:2] == ["29", "841"]
+    app = open_page(EXPLORE, blocked=True, stream="A")
+    assert cells(app, 1) == ["x", "y", "at", "kind"]
+    assert cells(app, 2) == ["integer", "integer", "time", "text"]
+    assert cells(app, 3) == ["100 %"] * 4
+    assert cells(app, 6)[:2] == ["29", "841"]
     assert "Can be used as the row time: at." in told(app)
     assert "30 messages" in told(app)
     assert next(box for box in app.selectbox if box.label == "Time").options == ["stored", "at"]
@@ -95,27 +113,26 @@ def test_subjects(open_page: Open) -> None:
 
 def test_messages_that_are_no_json(open_page: Open) -> None:
     """Messages show as they came, whatever they hold, and the page says why they are no rows."""
-    app = open_page(EXPLORE, stream="WORDS", show="Messages")
-    assert app.dataframe[0].value["payload"].tolist() == [f"door {i} is open" for i in (2, 1, 0)]
+    app = open_page(EXPLORE, blocked=True, stream="WORDS", show="Messages")
+    assert cells(app, 4) == [f"door {i} is open" for i in (2, 1, 0)]
     assert "No message in the last 5 minutes could be decoded into a row" in told(app)
-    app = open_page(EXPLORE, stream="BYTES", show="Messages")
-    assert app.dataframe[0].value["payload"].tolist() == ["02 ff 00", "01 ff 00", "00 ff 00"]
-    assert app.code[0].value == "02 ff 00"
+    app = open_page(EXPLORE, blocked=True, stream="BYTES", show="Messages")
+    assert cells(app, 4) == ["02 ff 00", "01 ff 00", "00 ff 00"]
+    assert payload(app) == "02 ff 00"
 
 
 def test_no_numbers(open_page: Open) -> None:
     """Rows without a number have fields, and the page says that there is nothing to draw."""
-    app = open_page(EXPLORE, stream="WORDS", payloads="text")
+    app = open_page(EXPLORE, blocked=True, stream="WORDS", payloads="text")
     assert "no numeric fields to draw" in told(app)
-    assert list(app.dataframe[0].value["field"]) == ["value"]
+    assert cells(app, 1) == ["value"]
 
 
 def test_newest_message_is_indented(open_page: Open) -> None:
     """JSON is indented, each character as it is."""
-    app = open_page(EXPLORE, stream=NASTY_STREAM, show="Messages")
-    assert app.code[0].language == "json"
-    assert json.loads(app.code[0].value)["z"] == -29
-    assert "\n  " in app.code[0].value
+    app = open_page(EXPLORE, blocked=True, stream=NASTY_STREAM, show="Messages")
+    assert json.loads(payload(app))["z"] == -29
+    assert "\n  " in payload(app)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +147,7 @@ def test_newest_message_is_indented(open_page: Open) -> None:
 )
 def test_what_cannot_be_read(open_page: Open, query: dict[str, str], said: str) -> None:
     """A pattern, a look-back or a time that cannot be read is told in a sentence; the choices stay."""
-    app = open_page(EXPLORE, stream="A", **query)
+    app = open_page(EXPLORE, blocked=True, stream="A", **query)
     assert said in told(app)
     assert not app.exception
     assert [box.label for box in app.selectbox][:4] == ["Stream", "Subjects", "Look-back", "Payloads"]

@@ -127,9 +127,10 @@ def test_nothing_runs_while_exploring(server: NatsServer, tmp_path: Path) -> Non
             view = f"chart=scatter&by=text&field={quote(field, safe='')}&show={show}&look-back=PT1H"
             tab.goto(f"{url}/?{view}")
             expect(tab.locator(".js-plotly-plot .ytitle")).to_have_text(field, timeout=30_000)
-            expect(tab.locator(".js-plotly-plot .legend")).to_contain_text(field)
+            expect(tab.locator(".lb-scatter .lb-legend")).to_contain_text(field)
             expect(tab.get_by_role("tab", selected=True)).to_have_text(show)
-            tab.locator("[data-testid=stDataFrame]:visible, [data-testid=stCode]:visible").first.wait_for()
+            shown = ".lb-rows:visible, [data-testid=stDataFrame]:visible, [data-testid=stCode]:visible"
+            tab.locator(shown).first.wait_for()
             assert tab.evaluate(FOUND) == []
         expect(tab.locator("code")).to_contain_text(repr(MARKUP[3])[1:-1])
 

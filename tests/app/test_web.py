@@ -147,7 +147,7 @@ def test_policy_breaks_no_page(demo: App, browser: Browser, scheme: Any) -> None
         "alerts": ".js-plotly-plot .trace",
         "compare": ".js-plotly-plot .trace",
         "comparison": "iframe >> nth=1",
-        "explore": "[data-testid=stDataFrame] canvas",
+        "explore": ".lb-field_list td",
         "inside": "[data-testid=stDataFrame] canvas",
         "history": "[data-testid=stDataFrame] canvas",
         "services": "[data-testid=stDataFrame] canvas",
@@ -162,13 +162,13 @@ def test_policy_breaks_no_page(demo: App, browser: Browser, scheme: Any) -> None
             tab.get_by_role("button", name="Run").click()
         tab.locator(what).first.wait_for(timeout=60_000)
     tab.goto(f"{demo.url}/explore?chart=scatter&show=Messages")
-    tab.locator(".js-plotly-plot .points path").first.wait_for(timeout=60_000)
+    until(lambda: tab.evaluate("Boolean(document.querySelector('.lb-scatter')?.lookback.axes)"))
     with tab.expect_download() as waiting:
         tab.locator(".lb-downloads a").first.click()
     assert waiting.value.suggested_filename.endswith(".csv")
-    tab.locator("[data-testid=stDataFrame] canvas:visible").first.wait_for()
+    tab.locator(".lb-message_list pre:visible").first.wait_for()
     before = tab.locator(".lb-status").inner_html()
-    until(lambda: tab.locator(".lb-status").inner_html() != before)  # the clock's frame runs its script
+    until(lambda: tab.locator(".lb-status").inner_html() != before)
     context.close()
     assert bad == []
 
