@@ -197,8 +197,8 @@ def draw_app() -> None:
     st.title(plain(chosen.title))
     chosen.run()
     tab(own_tab().ticket, lambda: st.rerun("body"))
-    if rights() and (PACES[refresh] is None or not st.session_state.get(_RERUNS, ("", False))[1]):
-        rerun_on_change(rights())
+    if rights() and blocked() and PACES[refresh] is None:
+        rerun_on_change(rights())  # else the clock or the end of the tab's websocket makes it run again
 
 
 st.set_page_config(page_title="Lookback", page_icon=(STATIC / "icon.svg").read_text(), layout="wide")

@@ -30,9 +30,11 @@ export class Channel {
     setInterval(() => this.check(), 1000);
   }
 
-  // The script made this ticket for the tab. `tell` reports whether the websocket is blocked.
-  use(ticket, tell) {
+  // The script made this ticket for the tab. `tell` reports whether the websocket is blocked; `ended`, that the server
+  // does not take the ticket any more, again at each attempt: the script finds out why, and makes another one.
+  use(ticket, tell, ended) {
     this.tell = tell;
+    this.ended = ended;
     if (ticket === this.ticket) return;
     this.ticket = ticket;
     for (const element of this.elements.values()) element.frame = null;
@@ -90,7 +92,10 @@ export class Channel {
       if (socket !== this.socket) return;
       this.leave();
       if (code === REPLACED) return; // another socket has this ticket; a new ticket will come
-      if (code === NO_TICKET) this.attempts = Math.max(this.attempts, 1);
+      if (code === NO_TICKET) {
+        this.attempts = Math.max(this.attempts, 1);
+        this.ended?.();
+      }
       // Spread out, so that all tabs do not come back at once after a restart.
       const wait = Math.min(FIRST_WAIT * 2 ** this.attempts++, LONGEST_WAIT) * (0.5 + Math.random());
       this.retry(wait);

@@ -56,11 +56,12 @@ function keepLasting() {
   };
 }
 
-export function watch({ parentElement, setStateValue, data }) {
+export function watch({ parentElement, setStateValue, setTriggerValue, data }) {
   recover();
   noteLeaving();
   keepLasting();
-  if (data?.ticket) channel().use(data.ticket, (blocked) => setStateValue("blocked", blocked));
+  const ended = () => setTriggerValue("ended", Date.now());
+  if (data?.ticket) channel().use(data.ticket, (blocked) => setStateValue("blocked", blocked), ended);
   const tab = (parentElement.lookbackTab ??= { hidden: false });
   tab.tell = setStateValue;
   if (!tab.look) {

@@ -2,7 +2,7 @@
 
 Nothing on this route is taken on trust. web/middleware.py refuses other sites. The first message must have
 the ticket that the script made for this tab, and the cookies must be those of the sign-in that the tab was
-made for; both are checked again each second. A frame is made only from elements that the script placed for
+made for; both are checked again twice a second. A frame is made only from elements that the script placed for
 this viewer.
 
 From the browser, as JSON objects: first `ticket`, with `shown` (by element, the frame up to which the browser
@@ -148,9 +148,11 @@ class Channel:
     async def close(self, code: int) -> None:
         """End it."""
         _open.discard(self)
-        self._unwatch()
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it has ended already
-            await self._socket.close(code)
+        try:
+            self._unwatch()
+        finally:
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it has ended already
+                await self._socket.close(code)
 
     def keep_alive(self) -> None:
         """Send an empty frame if there was none for a while."""
@@ -425,12 +427,15 @@ async def _beat() -> None:
     while _open:
         beat()
         for channel in list(_open):
-            if channel.permitted:
-                channel.keep_alive()
-            else:
-                closing = asyncio.create_task(
-                    channel.close(NO_TICKET)
-                )  # a reader that stalls holds up no other
+            try:
+                permitted = channel.permitted
+                if permitted:
+                    channel.keep_alive()
+            except Exception:  # one viewer's fault must not keep the others from being checked
+                _log.exception("A tab's websocket is ended.")
+                permitted = False
+            if not permitted:  # in a task: a reader that stalls holds up no other
+                closing = asyncio.create_task(channel.close(NO_TICKET))
                 _closing.add(closing)
                 closing.add_done_callback(_closing.discard)
         await asyncio.sleep(BEAT / 2)

@@ -193,8 +193,8 @@ def draw_viewer() -> None:
 
 @st.fragment(run_every=LOOK_AGAIN)
 def rerun_on_change(drawn_for: str | None) -> None:
-    """Rerun the script once the viewer's rights differ from `drawn_for`. For pages that do not refresh by
-    themselves."""
+    """Rerun the script once the viewer's rights differ from `drawn_for`. For pages that neither refresh by
+    themselves nor have the tab's websocket."""
     if rights() != drawn_for:
         st.rerun()
 

@@ -25,7 +25,8 @@ _component = st.components.v2.component("lookback_tab", js=_STUB, isolate_styles
 
 def tab(ticket: str, changed: Callable[[], None] = lambda: None) -> None:
     """Put the tab's script on the page: once per run of the whole script, and not in a fragment. It opens the
-    tab's websocket with `ticket`. Calls `changed` when hidden() or blocked() changes."""
+    tab's websocket with `ticket`. Calls `changed` when hidden() or blocked() changes. The whole script runs
+    again when the server does not take the ticket any more, as when the viewer's rights have changed."""
 
     def note(state: Mapping[str, object]) -> None:
         st.session_state[_HIDDEN] = bool(state.get("hidden"))
@@ -37,9 +38,17 @@ def tab(ticket: str, changed: Callable[[], None] = lambda: None) -> None:
 
     note(
         _component(
-            key="tab", data={"ticket": ticket}, on_hidden_change=on_change, on_blocked_change=on_change
+            key="tab",
+            data={"ticket": ticket},
+            on_hidden_change=on_change,
+            on_blocked_change=on_change,
+            on_ended_change=_again,
         )
     )
+
+
+def _again() -> None:
+    """Intentionally empty: registering it makes Streamlit run the script again."""
 
 
 def hidden() -> bool:

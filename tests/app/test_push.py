@@ -411,5 +411,24 @@ def test_sign_out_ends_it(stage: Stage) -> None:
         assert "next" in json.loads(ours.recv())
         second.get_by_role("button", name="Sign out").click()
         assert code_of_end(ours) == NO_TICKET
+    one.sees("signed out in another tab")
     frame = int(other.tab.evaluate(f"{CHART}.frame"))
     until(lambda: int(other.tab.evaluate(f"{CHART}.frame")) > frame)
+
+
+@pytest.mark.parametrize("refresh", ["Live", "Paused"])
+def test_nobody_asks_whether_rights_have_changed(stage: Stage, refresh: str) -> None:
+    """The page of somebody who is signed in asks for no rerun, and yet it ends when the role is another one,
+    also while paused; nobody else's does."""
+    one, other = stage.person("mover", "operators"), stage.person("rester", "operators")
+    tab = one.open()
+    sockets = Sockets(tab)
+    tab.goto(f"{one.url}/?refresh={refresh}")
+    tab.get_by_text("Role: operator").wait_for(timeout=60_000)
+    asked = -1
+    while sockets.asked != asked:
+        asked = sockets.asked
+        tab.wait_for_timeout(7000)
+    stage.provider.person("mover", "guests")
+    tab.get_by_text("none of your groups").wait_for(timeout=60_000)
+    assert other.tab.get_by_text("Role: operator").count()
