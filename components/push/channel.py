@@ -30,6 +30,7 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..web.assets import PREFIX
+from ..web.compressor import release_unused
 from ..web.sign_in import holds, key_of
 from ..web.traffic import DIRECT, KEY
 from .source import BEAT, Element, beat, elsewhere
@@ -420,10 +421,12 @@ def _start_beating() -> None:
 
 
 async def _beat() -> None:
-    """While there are channels: end those that are no longer permitted, and keep the others alive."""
+    """While there are channels: end those that are no longer permitted, and keep the others alive, at little
+    cost of memory."""
     await asyncio.sleep(0)
     while _open:
         beat()
+        release_unused()
         for channel in list(_open):
             if channel.permitted:
                 channel.keep_alive()

@@ -8,8 +8,9 @@ Streamlit.
 
 import inspect
 import logging
+import zlib
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from importlib import import_module
 from typing import Any
 
@@ -129,7 +130,7 @@ _main = _missed(
     ("streamlit", "_main"),
 )
 _counting = _missed(
-    "bytes on the wire are not counted",
+    "bytes on the wire are not counted, and each websocket takes 40 KB more",
     ("uvicorn.protocols.websockets.websockets_sansio_impl", "WebSocketsSansIOProtocol.conn"),
     ("websockets.protocol", "Protocol.data_to_send(self)"),
 )
@@ -137,6 +138,16 @@ _writing = _missed(
     "a live viewer costs twice as much",
     ("uvicorn.protocols.websockets.websockets_sansio_impl", "WebSocketsSansIOProtocol.transport"),
     ("uvicorn.protocols.websockets.websockets_sansio_impl", "WebSocketsSansIOProtocol.close_sent"),
+)
+_DEFLATE = "websockets.extensions.permessage_deflate"
+_compressing = _missed(
+    "each websocket takes 40 KB more",
+    ("websockets.protocol", "Protocol.extensions"),
+    (_DEFLATE, "PerMessageDeflate.encoder"),
+    (_DEFLATE, "PerMessageDeflate.local_no_context_takeover"),
+    (_DEFLATE, "PerMessageDeflate.local_max_window_bits"),
+    (_DEFLATE, "PerMessageDeflate.compress_settings"),
+    (_DEFLATE, "PerMessageDeflate.encode(self, frame)"),
 )
 _stacking = _missed(
     "the first viewers after a start may see an error",
@@ -219,6 +230,17 @@ def on_sent(send: object, sent: Callable[[int], None]) -> bool:
 
     connection.data_to_send = counted
     return True
+
+
+def replace_compressor(send: object, made: Callable[[Callable[[], Any]], object]) -> None:
+    """Replace what compresses the messages of the websocket that `send` belongs to, if anything does. `made`
+    is given a function that makes a new one, with the settings that browser and server have agreed on."""
+    known = _counting and _compressing
+    connection: Any = getattr(getattr(send, "__self__", None), "conn", None) if known else None
+    for extension in getattr(connection, "extensions", ()):
+        if hasattr(extension, "encoder") and not extension.local_no_context_takeover:
+            bits, settings = extension.local_max_window_bits, extension.compress_settings
+            extension.encoder = made(partial(zlib.compressobj, wbits=-bits, **settings))
 
 
 def direct(send: object) -> Callable[[bytes], int] | None:

@@ -1,4 +1,5 @@
-"""ASGI middleware that counts what each browser is sent over Streamlit's websocket."""
+"""ASGI middleware for all websockets: counts what each browser is sent, and keeps no more memory for it than
+it must."""
 
 from dataclasses import dataclass
 
@@ -7,7 +8,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import launcher
-from .streamlit_internals import direct, on_sent
+from .compressor import Compressor
+from .streamlit_internals import direct, on_sent, replace_compressor
 
 KEY = "sec-websocket-key"
 """The header that identifies a websocket: browsers make a new value for each."""
@@ -43,7 +45,8 @@ def traffic_of(*keys: str) -> dict[str, Traffic]:
 
 
 class Count:
-    """Counts messages and bytes. Must be the outermost middleware that touches a websocket's messages."""
+    """Counts messages and bytes, and has what compresses them give its memory back. Must be the outermost
+    middleware that touches a websocket's messages."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -56,6 +59,7 @@ class Count:
             return
         traffic = _open[key] = Traffic()
         _count_wire(send, traffic)
+        replace_compressor(send, Compressor)
 
         async def counted(message: Message) -> None:
             if message["type"] == "websocket.send":
