@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 from functools import partial, reduce
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import streamlit as st
 
@@ -243,26 +243,41 @@ def replace_compressor(send: object, made: Callable[[Callable[[], Any]], object]
             extension.encoder = made(partial(zlib.compressobj, wbits=-bits, **settings))
 
 
-def direct(send: object) -> Callable[[bytes], int] | None:
+class Carried(Protocol):
+    """What a websocket has carried so far; see traffic.py."""
+
+    messages: int
+    plain: int
+    wire: int | None
+
+
+def direct(send: object, carried: Carried) -> Callable[[bytes], None] | None:
     """A function that writes one binary message, uncompressed, to the websocket that `send` belongs to, past
-    all that stands between, and returns how many bytes that were. It raises RuntimeError once the websocket
-    is closed. None if that is not possible."""
+    all that stands between, and adds it to `carried`. It raises RuntimeError once the websocket is closed.
+    None if that is not possible."""
     protocol: Any = getattr(send, "__self__", None) if _writing else None
     if getattr(protocol, "transport", None) is None or not hasattr(protocol, "close_sent"):
         return None
     transport = protocol.transport
 
-    def write(message: bytes) -> int:
+    def write(message: bytes) -> None:
         if protocol.close_sent or transport.is_closing():
             raise RuntimeError("the websocket is closed")
         size = len(message)
         if size < 126:
-            head = bytes((0x82, size))
+            head = _HEADS[size]
         elif size < 65536:
             head = b"\x82\x7e" + size.to_bytes(2, "big")
         else:
             head = b"\x82\x7f" + size.to_bytes(8, "big")
         transport.write(head + message)
-        return len(head) + size
+        carried.messages += 1
+        carried.plain += size
+        if carried.wire is not None:
+            carried.wire += len(head) + size
 
     return write
+
+
+_HEADS = [bytes((0x82, size)) for size in range(126)]
+"""What is before a short binary message."""

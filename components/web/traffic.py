@@ -67,18 +67,8 @@ class Count:
                 traffic.plain += len(message.get("bytes") or (message.get("text") or "").encode())
             await send(message)
 
-        write = direct(send)
-
-        def at_once(message: bytes) -> None:
-            assert write is not None
-            size = write(message)
-            traffic.messages += 1
-            traffic.plain += len(message)
-            if traffic.wire is not None:
-                traffic.wire += size
-
         try:
-            await self._app({**scope, DIRECT: write and at_once}, receive, counted)
+            await self._app({**scope, DIRECT: direct(send, traffic)}, receive, counted)
         finally:
             if _open.get(key) is traffic:
                 del _open[key]
