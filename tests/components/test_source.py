@@ -93,13 +93,13 @@ def test_many_heavy_sources_of_one_viewer_stop_no_other() -> None:
         await asyncio.sleep(1)  # now as many of them as may are at it
         try:
             for who in ("other", "third"):
-                source, woken = Counter(), asyncio.Event()
-                source.watch(who, woken.set, 0.05)
+                light, woken = Counter(), asyncio.Event()
+                light.watch(who, woken.set, 0.05)
                 for _ in range(3):
                     await asyncio.wait_for(woken.wait(), 20)
                     woken.clear()
-                    source.changed()
-                source.unwatch(who)
+                    light.changed()
+                light.unwatch(who)
         finally:
             for each in heavy:
                 each.free.set()
