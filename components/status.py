@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Literal
 from weakref import WeakValueDictionary
 
@@ -141,8 +142,9 @@ def line_of(
     said |= {f"fact{i}": fact for i, fact in enumerate(facts)}
     columns = [(view.columns, *(() if view else _emptiness(view))) for view in views]
     versions = [bucket.snapshot.version for bucket in buckets.values()]
-    structure = repr((verdict, missing, columns, versions, [other() for other in others]))
-    return Line(verdict, said, missing, structure)
+    structure = repr((verdict, missing, columns, versions, [hash(other()) for other in others]))
+    # Each viewer keeps it, so it is short.
+    return Line(verdict, said, missing, blake2b(structure.encode(), digest_size=16).hexdigest())
 
 
 def _emptiness(view: View) -> tuple[object, ...]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import secrets
 import threading
 import time
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ class Publisher:
         self.count = 0
         """Messages acknowledged so far; their payloads carry the numbers below this."""
         self._times: list[float] = []
+        # With the ids of another publisher, a stream would drop the first messages as doubled.
+        self._id = secrets.token_hex(4)
         self._urls = list(urls)
         self._subjects = subjects or ("s.live",)
         self._pause = 1 / rate
@@ -80,7 +83,8 @@ class Publisher:
                 self._resting.set()
                 await asyncio.sleep(0.02)
                 continue
-            payload, headers = json.dumps({"n": self.count}).encode(), {"Nats-Msg-Id": str(self.count)}
+            payload = json.dumps({"n": self.count}).encode()
+            headers = {"Nats-Msg-Id": f"{self._id} {self.count}"}
             try:
                 await js.publish(self._subjects[self.count % len(self._subjects)], payload, headers=headers)
                 self._times.append(time.monotonic())

@@ -53,6 +53,8 @@ class ChartSource(Source):
         self.config: dict[str, object] = {}
         self.snapshot: Snapshot | None = None
         """The newest rows; None while nobody watches, because they would stay in memory."""
+        self.clock = -math.inf
+        """The server's clock minus our monotonic one, in seconds."""
         self._varying = varying
         self._steady = view.steady
         self._zone = zone
@@ -74,6 +76,7 @@ class ChartSource(Source):
     def update(self) -> None:
         """Take the new rows into the bins."""
         now = self.feed.now()
+        self.clock = now / 1e9 - time.monotonic()
         self.snapshot = snapshot = self.feed.snapshot().since(now - self.look_back.value)
         self.bins.update(snapshot, now)
         if time.monotonic() - self._varied < VARY_EVERY:
@@ -153,7 +156,7 @@ class ChartElement:
     def next(self, held: Any) -> tuple[Any, bytes] | None:
         """The cells and settings that the browser lacks."""
         source, bins = self.source, self.source.bins
-        clock = source.feed.now() / 1e9 - time.monotonic()
+        clock = source.clock
         chart, told = held or (NOTHING, -math.inf)
         config = source.settings(self.config)
         wrong = abs(clock - told) > DRIFT

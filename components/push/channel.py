@@ -23,16 +23,17 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..web.assets import PREFIX
+from ..web.compressor import release_unused
 from ..web.sign_in import holds, key_of
 from ..web.traffic import DIRECT, KEY
-from .source import BEAT, Element, beat, elsewhere
+from .source import BEAT, beat, elsewhere
 from .tabs import Placed, Tab, tabs
 from .varints import varints
 
@@ -60,6 +61,9 @@ SLOWEST = 2.0
 
 NOT_UNDERSTOOD, NO_TICKET, REPLACED, TOO_MANY = 4400, 4401, 4409, 4429
 """Codes with which the server closes the websocket, the last digits as in HTTP."""
+
+_News = tuple[Any, bytes]
+"""What a browser holds after a message, and the message."""
 
 _open: set["Channel"] = set()
 _beating: asyncio.Task[None] | None = None
@@ -90,6 +94,7 @@ class Channel:
         self._sent_at = time.monotonic()
         self._got = tab.frame
         self._needs = 0.0
+        self._rest = FASTEST  # seconds between two frames
         self._paced: float | None = tab.pace
         self._retold = False  # the browser has to be told the pace
         self._heard = (0.0, 0)
@@ -182,6 +187,7 @@ class Channel:
         if "got" in said:
             self._got = max(self._got, min(_whole(said["got"]), self._tab.frame))
             self._needs = min(SLOWEST, _whole(said.get("pace", 0)) / 1000)
+            self._rest = max(FASTEST, self._tab.pace or 0.0, self._needs)
             self._wake()
         if "lost" in said:
             frame = _whole(said["lost"])
@@ -225,6 +231,7 @@ class Channel:
     def _watch(self) -> None:
         """Watch the sources of what is shown."""
         pace = self._tab.pace
+        self._rest = max(FASTEST, pace or 0.0, self._needs)
         if pace != self._paced:
             self._retold = True
             self._wake()
@@ -255,8 +262,7 @@ class Channel:
         """There may be something to send: send it at once, or when the browser can use it."""
         if self._timer is not None or self._job is not None:
             return
-        pace = max(FASTEST, self._tab.pace or 0.0, self._needs)
-        if (left := self._sent_at + pace - time.monotonic()) > 0:
+        if (left := self._sent_at + self._rest - time.monotonic()) > 0:
             self._timer = self._loop.call_later(left, self._rested)
         else:
             self._send()
@@ -272,7 +278,7 @@ class Channel:
         if self._retold or not self._are_quick():
             self._job = self._loop.create_task(self._send_slowly())
             return
-        frame = self._frame(self._due, lambda placed: _next(placed, placed.held))
+        frame = self._frame(self._due, _next)
         self._due.clear()
         if frame is None:
             return
@@ -296,7 +302,7 @@ class Channel:
                         held = placed.held
                         found[placed] = held, await elsewhere(partial(_next, placed, held))
                 # If the browser has started over meanwhile, that has made the element due again.
-                frame = self._frame(due, lambda placed: _if_held(placed, *found.get(placed, (None, None))))
+                frame = self._frame(due, lambda placed, now: _if_held(now, *found.get(placed, (None, None))))
             if frame is not None:
                 await self._socket.send_bytes(frame.message)
                 self._was_sent(frame)
@@ -309,7 +315,7 @@ class Channel:
 
     def _was_sent(self, frame: "_Frame") -> None:
         if self._tab.sent is not None:
-            self._tab.sent(frame.number, frame.elements)
+            self._tab.sent(frame.number, [placed.element for placed, *_ in frame.news])
 
     def _are_quick(self) -> bool:
         for number in self._due:
@@ -318,35 +324,41 @@ class Channel:
                 return False
         return True
 
-    def _frame(self, due: set[int], next_of: Callable[[Placed], tuple[Any, bytes] | None]) -> "_Frame | None":
+    def _frame(self, due: set[int], next_of: Callable[[Placed, Any], _News | None]) -> "_Frame | None":
         """The next frame; None if there is nothing to say."""
         news: list[tuple[Placed, Any, bytes]] = []
-        for number in sorted(due):
+        for number in sorted(due) if len(due) > 1 else due:
             placed = self._watched.get(number)
-            if placed is not None and placed.element.source.ready and (found := next_of(placed)) is not None:
+            if placed is None or not placed.element.source.ready:
+                continue
+            if (found := next_of(placed, placed.held)) is not None:
                 news.append((placed, *found))
         if not news and 0 not in due:
             return None
         frame = self._tab.frame = self._tab.frame + 1
-        parts = [bytes((frame & 255,))]
-        for place, (placed, state, message) in enumerate(news, 1):
+        parts = [_BYTES[frame & 255]]
+        for placed, state, message in news[:-1]:
             placed.states.append((frame, state))
-            last = place == len(news)
-            parts.append(varints(2 * placed.number + (not last)))
-            if not last:
-                parts.append(varints(len(message)))
-            parts.append(message)
+            parts += [_key(2 * placed.number + 1), varints(len(message)), message]
+        if news:
+            placed, state, message = news[-1]
+            placed.states.append((frame, state))
+            parts += [_key(2 * placed.number), message]
         self._sent_at = time.monotonic()
-        return _Frame(frame, [placed.element for placed, *_ in news], b"".join(parts))
+        return _Frame(frame, news, b"".join(parts))
 
 
 class _Frame(NamedTuple):
     number: int
-    elements: list[Element]
+    news: list[tuple[Placed, Any, bytes]]
     message: bytes
 
 
-def _next(placed: Placed, held: Any) -> tuple[Any, bytes] | None:
+_BYTES = [bytes((number,)) for number in range(256)]
+_key = lru_cache(1024)(varints)
+
+
+def _next(placed: Placed, held: Any) -> _News | None:
     """What the browser lacks of an element. One that fails stands still, and stops no other."""
     try:
         return placed.element.next(held)
@@ -357,8 +369,8 @@ def _next(placed: Placed, held: Any) -> tuple[Any, bytes] | None:
         return None
 
 
-def _if_held(placed: Placed, held: Any, found: tuple[Any, bytes] | None) -> tuple[Any, bytes] | None:
-    return found if placed.held is held else None
+def _if_held(now: Any, held: Any, found: _News | None) -> _News | None:
+    return found if now is held else None
 
 
 def _whole(number: object) -> int:
@@ -422,10 +434,12 @@ def _start_beating() -> None:
 
 
 async def _beat() -> None:
-    """While there are channels: end those that are no longer permitted, and keep the others alive."""
+    """While there are channels: end those that are no longer permitted, and keep the others alive, at little
+    cost of memory."""
     await asyncio.sleep(0)
     while _open:
         beat()
+        release_unused()
         for channel in list(_open):
             try:
                 permitted = channel.permitted

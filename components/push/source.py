@@ -14,13 +14,20 @@ from nats_client import LookbackError
 FASTEST = 0.04
 """Seconds between two updates of a source at most often, unless it says otherwise."""
 SHARE = 4
-"""A source rests this many times as long as an update took, so that a slow one leaves time to others."""
+"""A source rests this many times as long as an update took of a CPU, and at least as long as it took in all,
+so that a slow one leaves time to others."""
+LONG = 0.02
+"""Seconds of a CPU from which an update takes long."""
 BEAT = 1.0
 """Seconds between two updates of a source that nothing wakes: rows grow old without a message."""
 
 _log = logging.getLogger("lookback")
 _workers = ThreadPoolExecutor(4, thread_name_prefix="push")
-"""Several, so that one slow source does not hold up the others. All run beside the web server's loop."""
+"""Several, since some wait for the server. All run beside the web server's loop."""
+_slow = ThreadPoolExecutor(2, thread_name_prefix="push slow")
+"""For what takes long: one viewer's page may have many such sources, and nobody else's waits for them."""
+_new = ThreadPoolExecutor(2, thread_name_prefix="push new")
+"""For first updates. How long one takes is not known yet; it may have many rows to take in."""
 
 
 class Source(ABC):
@@ -38,6 +45,7 @@ class Source(ABC):
         self._job: asyncio.Task[None] | None = None
         self._updated = -BEAT
         self._rest = 0.0
+        self._cost: float | None = None  # of the last update, seconds of a CPU
         self._failed = ""
         self.ready = False
         """True once it has been updated."""
@@ -99,28 +107,31 @@ class Source(ABC):
                 if (left := self._updated + rest - time.monotonic()) > 0:
                     await asyncio.sleep(left)
                 self._stale = False
-                start = time.monotonic()
-                await asyncio.get_running_loop().run_in_executor(_workers, self._update)
-                self._updated = time.monotonic()
-                self._rest = SHARE * (self._updated - start)
+                rest = await asyncio.get_running_loop().run_in_executor(self._lane(), self._update)
+                start = self._updated = time.monotonic()
                 self.ready = True
-                start = time.monotonic()
                 for who, (wake, _) in list(self._watchers.items()):
-                    self._wake(who, wake)
-                self._rest += 2 * (time.monotonic() - start)  # as long again the loop is for others
+                    try:
+                        wake()
+                    except Exception:  # one viewer's fault must not keep the others waiting
+                        self._watchers.pop(who, None)
+                        _log.exception("A live element stands still.")
+                # Twice: as long again the loop is for others.
+                self._rest = rest + 2 * (time.monotonic() - start)
         finally:
             self._job = None
             if not self._watchers:
                 self.rest()  # the last one left during the update
 
-    def _wake(self, who: object, wake: Callable[[], None]) -> None:
-        try:
-            wake()
-        except Exception:  # one viewer's fault must not keep the others waiting
-            self._watchers.pop(who, None)
-            _log.exception("A live element stands still.")
+    def _lane(self) -> ThreadPoolExecutor:
+        if self._cost is None:
+            return _new
+        return _slow if self._cost > LONG else _workers
 
-    def _update(self) -> None:
+    def _update(self) -> float:
+        """Bring it up to date. Returns for how many seconds it should rest: SHARE counts what it took of a
+        CPU; having waited for other threads takes nothing from them."""
+        start, spent = time.monotonic(), time.thread_time()
         try:
             self.update()
             self._failed = ""
@@ -130,6 +141,8 @@ class Source(ABC):
                 level = logging.INFO if isinstance(error, LookbackError) else logging.ERROR
                 _log.log(level, "A live element stands still: %s", said, exc_info=level == logging.ERROR)
             self._failed = said
+        self._cost = time.thread_time() - spent
+        return max(time.monotonic() - start, SHARE * self._cost)
 
 
 _watched: set[Source] = set()

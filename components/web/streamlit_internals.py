@@ -8,10 +8,11 @@ Streamlit.
 
 import inspect
 import logging
+import zlib
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import streamlit as st
 
@@ -129,7 +130,7 @@ _main = _missed(
     ("streamlit", "_main"),
 )
 _counting = _missed(
-    "bytes on the wire are not counted",
+    "bytes on the wire are not counted, and each websocket takes 40 KB more",
     ("uvicorn.protocols.websockets.websockets_sansio_impl", "WebSocketsSansIOProtocol.conn"),
     ("websockets.protocol", "Protocol.data_to_send(self)"),
 )
@@ -137,6 +138,16 @@ _writing = _missed(
     "a live viewer costs twice as much",
     ("uvicorn.protocols.websockets.websockets_sansio_impl", "WebSocketsSansIOProtocol.transport"),
     ("uvicorn.protocols.websockets.websockets_sansio_impl", "WebSocketsSansIOProtocol.close_sent"),
+)
+_DEFLATE = "websockets.extensions.permessage_deflate"
+_compressing = _missed(
+    "each websocket takes 40 KB more",
+    ("websockets.protocol", "Protocol.extensions"),
+    (_DEFLATE, "PerMessageDeflate.encoder"),
+    (_DEFLATE, "PerMessageDeflate.local_no_context_takeover"),
+    (_DEFLATE, "PerMessageDeflate.local_max_window_bits"),
+    (_DEFLATE, "PerMessageDeflate.compress_settings"),
+    (_DEFLATE, "PerMessageDeflate.encode(self, frame)"),
 )
 _stacking = _missed(
     "the first viewers after a start may see an error",
@@ -221,26 +232,52 @@ def on_sent(send: object, sent: Callable[[int], None]) -> bool:
     return True
 
 
-def direct(send: object) -> Callable[[bytes], int] | None:
+def replace_compressor(send: object, made: Callable[[Callable[[], Any]], object]) -> None:
+    """Replace what compresses the messages of the websocket that `send` belongs to, if anything does. `made`
+    is given a function that makes a new one, with the settings that browser and server have agreed on."""
+    known = _counting and _compressing
+    connection: Any = getattr(getattr(send, "__self__", None), "conn", None) if known else None
+    for extension in getattr(connection, "extensions", ()):
+        if hasattr(extension, "encoder") and not extension.local_no_context_takeover:
+            bits, settings = extension.local_max_window_bits, extension.compress_settings
+            extension.encoder = made(partial(zlib.compressobj, wbits=-bits, **settings))
+
+
+class Carried(Protocol):
+    """What a websocket has carried so far; see traffic.py."""
+
+    messages: int
+    plain: int
+    wire: int | None
+
+
+def direct(send: object, carried: Carried) -> Callable[[bytes], None] | None:
     """A function that writes one binary message, uncompressed, to the websocket that `send` belongs to, past
-    all that stands between, and returns how many bytes that were. It raises RuntimeError once the websocket
-    is closed. None if that is not possible."""
+    all that stands between, and adds it to `carried`. It raises RuntimeError once the websocket is closed.
+    None if that is not possible."""
     protocol: Any = getattr(send, "__self__", None) if _writing else None
     if getattr(protocol, "transport", None) is None or not hasattr(protocol, "close_sent"):
         return None
     transport = protocol.transport
 
-    def write(message: bytes) -> int:
+    def write(message: bytes) -> None:
         if protocol.close_sent or transport.is_closing():
             raise RuntimeError("the websocket is closed")
         size = len(message)
         if size < 126:
-            head = bytes((0x82, size))
+            head = _HEADS[size]
         elif size < 65536:
             head = b"\x82\x7e" + size.to_bytes(2, "big")
         else:
             head = b"\x82\x7f" + size.to_bytes(8, "big")
         transport.write(head + message)
-        return len(head) + size
+        carried.messages += 1
+        carried.plain += size
+        if carried.wire is not None:
+            carried.wire += len(head) + size
 
     return write
+
+
+_HEADS = [bytes((0x82, size)) for size in range(126)]
+"""What is before a short binary message."""

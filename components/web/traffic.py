@@ -1,4 +1,5 @@
-"""ASGI middleware that counts what each browser is sent over Streamlit's websocket."""
+"""ASGI middleware for all websockets: counts what each browser is sent, and keeps no more memory for it than
+it must."""
 
 from dataclasses import dataclass
 
@@ -7,7 +8,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import launcher
-from .streamlit_internals import direct, on_sent
+from .compressor import Compressor
+from .streamlit_internals import direct, on_sent, replace_compressor
 
 KEY = "sec-websocket-key"
 """The header that identifies a websocket: browsers make a new value for each."""
@@ -43,7 +45,8 @@ def traffic_of(*keys: str) -> dict[str, Traffic]:
 
 
 class Count:
-    """Counts messages and bytes. Must be the outermost middleware that touches a websocket's messages."""
+    """Counts messages and bytes, and has what compresses them give its memory back. Must be the outermost
+    middleware that touches a websocket's messages."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -56,6 +59,7 @@ class Count:
             return
         traffic = _open[key] = Traffic()
         _count_wire(send, traffic)
+        replace_compressor(send, Compressor)
 
         async def counted(message: Message) -> None:
             if message["type"] == "websocket.send":
@@ -63,18 +67,8 @@ class Count:
                 traffic.plain += len(message.get("bytes") or (message.get("text") or "").encode())
             await send(message)
 
-        write = direct(send)
-
-        def at_once(message: bytes) -> None:
-            assert write is not None
-            size = write(message)
-            traffic.messages += 1
-            traffic.plain += len(message)
-            if traffic.wire is not None:
-                traffic.wire += size
-
         try:
-            await self._app({**scope, DIRECT: write and at_once}, receive, counted)
+            await self._app({**scope, DIRECT: direct(send, traffic)}, receive, counted)
         finally:
             if _open.get(key) is traffic:
                 del _open[key]

@@ -23,6 +23,7 @@ OWN_SESSIONS = {
     "test_leaks.py": "it counts threads and sessions",
     "test_viewers.py": "it brings its own viewers",
     "test_burst.py": "it brings its own viewers",
+    "test_heavy_neighbour.py": "it brings its own viewers",
     "test_full_disk.py": "the app runs in a mount namespace of its own",
     "test_health.py": "it counts viewers",
     "test_slow_pages.py": "people sign in one by one",

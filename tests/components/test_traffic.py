@@ -1,6 +1,7 @@
 """What the app counts of a websocket is what arrives at its other end."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-from components.web import traffic
+from components.web import compressor, traffic
 from components.web.traffic import DIRECT, Count, Traffic
 from tests.running import free_port
 from tests.waiting import until
@@ -86,8 +87,55 @@ def test_messages_sent_directly_arrive_in_order_and_count(compressed: bool) -> N
     assert ENDED.wait(10)
 
 
-def served(app: ASGIApp, count: int, *, compressed: bool) -> tuple[Traffic, int, list[bytes | str]]:
-    """What was counted, what arrived on the socket, and the `count` messages of an app."""
+def test_memory_is_released_between_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What compresses the messages of two websockets is released once both are quiet, and what they are sent
+    later is read as well."""
+    monkeypatch.setattr(compressor, "KEPT", 0.0)
+    held: list[int] = []
+
+    async def sends_with_pauses(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        for message in MESSAGES:
+            await send({"type": "websocket.send", "bytes" if isinstance(message, bytes) else "text": message})
+            held.append(len(compressor._made))
+            await asyncio.sleep(0.01)
+            compressor.release_unused()
+            held.append(len(compressor._made))
+        await receive()
+
+    counted, arrived, heard = served(sends_with_pauses, len(MESSAGES), compressed=True, others=1)
+    assert heard == MESSAGES
+    assert counted.wire == arrived
+    assert arrived < counted.plain
+    assert held[0] > 0
+    assert held[-1] == 0
+
+
+def test_messages_that_follow_each_other_are_compressed_together() -> None:
+    """What was just sent makes the next message shorter, as long as nothing was released."""
+    random = [os.urandom(2000)] * 5
+
+    async def repeats(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        for message in random:
+            await send({"type": "websocket.send", "bytes": message})
+            compressor.release_unused()
+        await receive()
+
+    _, arrived, heard = served(repeats, len(random), compressed=True)
+    assert heard == random
+    assert arrived < 2 * len(random[0])
+
+
+def served(
+    app: ASGIApp, count: int, *, compressed: bool, others: int = 0
+) -> tuple[Traffic, int, list[bytes | str]]:
+    """What was counted, what arrived on the socket, and the `count` messages of an app. `others`: websockets
+    that were sent the same before, and are still open."""
 
     async def main() -> tuple[Traffic, int, list[bytes | str]]:
         port = free_port()
@@ -104,13 +152,20 @@ def served(app: ASGIApp, count: int, *, compressed: bool) -> tuple[Traffic, int,
         serving = asyncio.create_task(server.serve())
         await asyncio.to_thread(until, lambda: server.started)
         offer = [ClientPerMessageDeflateFactory(client_max_window_bits=True)]
-        async with connect(
-            f"ws://127.0.0.1:{port}", compression=None, extensions=offer, create_connection=Counting
-        ) as socket:
-            await socket.send("go")
-            heard = [await socket.recv() for _ in range(count)]
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(others + 1):
+                socket = await stack.enter_async_context(
+                    connect(
+                        f"ws://127.0.0.1:{port}",
+                        compression=None,
+                        extensions=offer,
+                        create_connection=Counting,
+                    )
+                )
+                await socket.send("go")
+                heard = [await socket.recv() for _ in range(count)]
             await asyncio.sleep(0.2)
-            (counted,) = traffic._open.values()
+            counted = list(traffic._open.values())[-1]
             assert isinstance(socket, Counting)
             found = replace(counted), socket.wire, heard
         server.should_exit = True

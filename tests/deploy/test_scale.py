@@ -35,6 +35,12 @@ st.code(json.dumps(cpu.frame()["_seq"].tolist()))
 downloads(cpu, "cpu")
 line_chart(cpu, y="percent", color="_subject", unit="%")
 '''
+PUSHED = '''"""Without code: nothing but live elements, so that no rerun brings data."""
+from components import line_chart, live
+
+cpu = live("METRICS", "metrics.cpu.*", look_back="PT5M")
+line_chart(cpu, y="percent", color="_subject", unit="%")
+'''
 CHART = ".js-plotly-plot"
 SHOWN = """el => el.data.filter(trace => trace.x).map(trace => trace.x.map(
     (x, i) => [Date.parse(x + 'Z'), trace.y[i]]).filter(([, y]) => y !== null))"""
@@ -114,6 +120,7 @@ def scale(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scale]:
     folder = tmp_path_factory.mktemp("scale")
     (folder / "pages").mkdir()
     (folder / "pages" / "whole.py").write_text(PAGE)
+    (folder / "pages" / "without_code.py").write_text(PUSHED)
     port, log = free_port(), folder / "out.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -239,3 +246,60 @@ def test_killed_processes_cost_no_row(scale: Scale, browser: Browser) -> None:
         tab.locator(".lb-downloads a").first.click()
     assert node_of(tab) == after
     context.close()
+
+
+class Watched:
+    """A tab of a browser of its own that shows the page without code, and the websockets that it opens."""
+
+    def __init__(self, scale: Scale, browser: Browser, node: str = "") -> None:
+        """`node`: the process that it comes to; any without."""
+        self.context = browser.new_context(viewport={"width": 1300, "height": 900}, timezone_id="UTC")
+        if node:
+            self.context.add_cookies([{"name": "lookback", "value": node, "url": scale.url}])
+        self.tab = self.context.new_page()
+        self.opened: list[str] = []
+        self.tab.on("websocket", lambda socket: self.opened.append(socket.url.rpartition("/")[2]))
+        self.tab.goto(f"{scale.url}/without_code")
+        until(lambda: self.newest() > 0, 90)
+
+    def newest(self) -> int:
+        """The newest bin that is drawn."""
+        return max((at for at, _ in shown(self.tab.locator(CHART).first)), default=0)
+
+    def between(self, start: int, end: int) -> set[tuple[int, float]]:
+        """What is drawn of these bins."""
+        return {cell for cell in shown(self.tab.locator(CHART).first) if start <= cell[0] < end}
+
+
+def test_live_elements_go_on_in_another_process(scale: Scale, browser: Browser) -> None:
+    """The process that two viewers of live elements are with is killed: both are moved to others, where their
+    charts go on over a websocket of their own, equal to a new tab's, bin by bin. A third viewer, who is with
+    another process, notices nothing."""
+    first = Watched(scale, browser)
+    node = node_of(first.tab)
+    first.context.close()
+    another = next(number for number in "123" if number != node)
+    viewers = [Watched(scale, browser, node), Watched(scale, browser, node)]
+    third = Watched(scale, browser, another)
+    assert [node_of(each.tab) for each in (*viewers, third)] == [node, node, another]
+    start, before = third.newest(), [len(each.opened) for each in (*viewers, third)]
+    until(lambda: min(each.newest() for each in viewers) > start)
+
+    scale.kill(f"app {node}")
+    until(lambda: node not in [node_of(each.tab) for each in viewers], 60)
+    moved = third.newest()
+    until(lambda: min(each.newest() for each in (*viewers, third)) > moved + 20, 90)
+    for each, count in zip(viewers, before, strict=False):
+        assert "push" in each.opened[count:]
+    assert len(third.opened) == before[-1]
+    assert node_of(third.tab) == another
+
+    fresh = Watched(scale, browser)
+    end = third.newest()  # what comes is in another bin, except for what is late
+    until(lambda: min(each.newest() for each in (*viewers, third, fresh)) > end + 2)
+    expected = fresh.between(start, end)
+    assert len({at for at, _ in expected}) > 20
+    for each in (*viewers, third):
+        assert each.between(start, end) == expected
+    for each in (*viewers, third, fresh):
+        each.context.close()

@@ -1,0 +1,57 @@
+"""What compresses the messages of one websocket, and gives its memory back while there are none."""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+from weakref import WeakSet
+
+KEPT = 3.0
+"""Seconds without a message after which the memory may be released. A page that runs again each second or two
+keeps it, and with it the messages before, which make the next one shorter."""
+
+
+class Deflate(Protocol):
+    """As zlib has it."""
+
+    def compress(self, data: bytes, /) -> bytes: ...
+
+    def flush(self, mode: int, /) -> bytes: ...
+
+
+class Compressor:
+    """A compressor that exists only while messages follow each other. It takes 40 KB, and a page of live
+    elements needs it for its first seconds only. A browser can read what a new one makes: it does not refer
+    to what was sent before. For the web server's loop."""
+
+    def __init__(self, make: Callable[[], Deflate]) -> None:
+        self._make = make
+        self._made: Deflate | None = None
+        self._used = 0.0
+
+    def compress(self, data: bytes, /) -> bytes:
+        """As that of zlib."""
+        self._used = time.monotonic()
+        if self._made is None:
+            self._made = self._make()
+            _made.add(self)
+        return self._made.compress(data)
+
+    def flush(self, mode: int, /) -> bytes:
+        """As that of zlib: the rest of what was compressed."""
+        assert self._made is not None
+        return self._made.flush(mode)
+
+    def rest(self) -> None:
+        """Release the memory unless it was used just now."""
+        if time.monotonic() - self._used > KEPT:
+            self._made = None
+            _made.discard(self)
+
+
+_made: WeakSet[Compressor] = WeakSet()
+
+
+def release_unused() -> None:
+    """Release the memory of those that have not been used for a while. Call it now and then."""
+    for each in list(_made):
+        each.rest()

@@ -1,0 +1,73 @@
+"""One viewer's heavy page beside another viewer's small one."""
+
+import asyncio
+from pathlib import Path
+
+from bench.measures import percentile, waits
+from bench.publisher import CLOCK, publishing
+from bench.viewer import Audience
+from tests.nats import running_server
+from tests.running import app
+
+ROWS = 500_000
+RATE, SERIES = 1000, 50
+"""Messages a second of the heavy page's stream, and their series."""
+CHARTS = 8
+STRETCH = 6.0
+"""Seconds of each look."""
+MOST = 4.0
+"""How many times as long the small page's messages may take as without the neighbour."""
+LEAST = 0.05
+"""Seconds of which the multiple is taken at least: a frame may have to wait this long for the one before."""
+SMALL = '''"""Small."""
+from components import line_chart, live
+
+line_chart(live("CLOCK", "clock.>", look_back="PT5M", time="t"), y="sent", color="_subject")
+'''
+HEAVY = f'''"""Heavy."""
+from components import line_chart, live
+
+for number in range({CHARTS}):
+    rows = live("HEAVY", "heavy.>", look_back=f"PT{{500 + number}}S", time="t")
+    line_chart(rows, y="value", color="_subject", key=f"chart {{number}}")
+'''
+
+
+async def look(nats_url: str, url: str) -> tuple[list[float], list[float], int]:
+    """Seconds from publishing to the small page's viewer: alone, before and after; and beside the heavy page.
+    And how many frames that page's viewer got."""
+    async with (
+        publishing(nats_url, CLOCK, series=10, rate=10, rows=3000),
+        publishing(nats_url, "HEAVY", series=SERIES, rate=RATE, rows=ROWS),
+        Audience(url, 1, page_name="small") as small,
+    ):
+        await asyncio.sleep(2)
+        before = await waits(small, STRETCH)
+        async with Audience(url, 1, page_name="heavy") as busy:
+            while busy.viewers[0].chart.points() < CHARTS * SERIES:  # it replays
+                busy.check()
+                await asyncio.sleep(0.2)
+            await asyncio.sleep(2)
+            start = busy.frames()
+            beside = await waits(small, 2 * STRETCH)
+            frames = busy.frames() - start
+        await asyncio.sleep(2)
+        after = await waits(small, STRETCH)
+    return before + after, beside, frames
+
+
+def test_eight_heavy_charts_of_one_viewer_delay_no_other(tmp_path: Path) -> None:
+    """Beside a viewer of eight charts over half a million rows and a thousand messages a second, another
+    viewer gets each message of a small page about as soon as without."""
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    (pages / "small.py").write_text(SMALL)
+    (pages / "heavy.py").write_text(HEAVY)
+    with (
+        running_server(tmp_path / "nats") as server,
+        app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running,
+    ):
+        alone, beside, frames = asyncio.run(look(server.url, running.url))
+    assert frames > 0
+    late, usual = percentile(beside, 0.95), percentile(alone, 0.95)
+    assert late < MOST * max(LEAST, usual), (late, usual)
