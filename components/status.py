@@ -104,9 +104,10 @@ def line_of(
     *,
     interval: float | None,
     others: Sequence[Callable[[], Hashable]] = (),
+    notes: Sequence[Callable[[], str]] = (),
 ) -> Line:
     """The line for `reads`. interval: seconds between two refreshes; None if paused. others: what else the
-    page was drawn for."""
+    page was drawn for. notes: what else it says."""
     state = nats.state
     verdict = judge(reads, state, paused=interval is None)
     if launcher.trouble and is_embedded() and verdict.mood in ("live", "stale", "empty"):
@@ -133,6 +134,7 @@ def line_of(
             facts.append([[count_text(bucket.snapshot.held, "key")], f" in {name}"])
     if any(view.health.stream is None for view in views):
         facts.append(["plain subjects: no history, at-most-once delivery"])
+    facts.extend([text] for text in dict.fromkeys(note() for note in notes) if text)
     missing = [
         *((lack, []) for bucket in buckets.values() for lack in _bucket_warnings(bucket)),
         *_missing(views),
@@ -161,10 +163,12 @@ class LineSource(JsonSource):
         zone: str,
         interval: float | None,
         others: Sequence[Callable[[], Hashable]],
+        notes: Sequence[Callable[[], str]],
     ) -> None:
         super().__init__()
         self._interval = interval
         self._others = others
+        self._notes = notes
         self._again = [read.again for read in reads]
         self._nats = nats
         self._zone = zone
@@ -180,7 +184,9 @@ class LineSource(JsonSource):
         try:
             with in_zone(self._zone):
                 reads = [again() for again in self._again]
-                line = line_of(reads, self._nats, interval=self._interval, others=self._others)
+                line = line_of(
+                    reads, self._nats, interval=self._interval, others=self._others, notes=self._notes
+                )
         except LookbackError as error:  # a feed is closed; the page's next run opens it again
             self.structure = repr(error)
             return dict(self.content or {})
@@ -240,7 +246,7 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
     shown: list[View | Bucket] = [
         read.drawn if isinstance(read, View) else read for read in reads if isinstance(read, View | Bucket)
     ]
-    line = line_of(shown, nats, interval=interval, others=reads.others)
+    line = line_of(shown, nats, interval=interval, others=reads.others, notes=reads.notes)
     tab = own_tab()
     if tab.blocked:
         line.said["fact9"] = ["charts come with the refresh"]
@@ -249,10 +255,10 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
         (read.feed, read.look_back, read.steady) if isinstance(read, View) else (read.watch, read.optional)
         for read in shown
     )
-    of = key, nats, zone(), interval, tuple(reads.others)
+    of = key, nats, zone(), interval, tuple(reads.others), tuple(reads.notes)
     source = _sources.get(of)
     if source is None:
-        source = _sources[of] = LineSource(shown, nats, zone(), interval, reads.others)
+        source = _sources[of] = LineSource(shown, nats, zone(), interval, reads.others, reads.notes)
     placed = tab.place("", lambda: LineElement(source))
     element = placed.element
     if element.source is not source:

@@ -26,6 +26,7 @@ LookbackError
 ├── PayloadError            a payload or header cannot be sent
 ├── ColumnError             a column does not exist, or is of another kind
 ├── SqlError                SQL is wrong, asks for what it may not, or reached a limit
+│   └── SqlColumnError      SQL names a column that no row has; also a ColumnError
 ├── ThresholdError          a threshold is not a finite number
 ├── NotSignedIn             the viewer is not signed in, or has no role
 └── ClosedError             the client, feed, watch or query has been closed
@@ -160,6 +161,10 @@ class SqlError(LookbackError):
         """Where the mistake is, from 1; None if it has no place."""
         self.column = column
         """Character of that line, from 1; None if it has no place."""
+
+
+class SqlColumnError(SqlError, ColumnError):
+    """SQL names a column that no row has."""
 
 
 class ThresholdError(LookbackError):

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from nats_client import Duration, Feed, Gap, Health, NamedFeed, Snapshot, parse_duration
+from nats_client import Duration, Feed, Gap, Health, NamedFeed, Result, Snapshot, parse_duration
 
 from ..spent import timed
 from .connection import client
@@ -17,8 +17,13 @@ FIRST_WAIT = 1.5
 """Seconds that a viewer's first read of a feed waits for the replay. Most are done by then."""
 
 
+Readable = Feed | NamedFeed | Result
+"""What a view shows."""
+
+
 class View:
-    """A feed as a page sees it during one refresh. All its parts belong to the same moment.
+    """A feed, or a result of sql(), as a page sees it during one refresh. All its parts belong to the same
+    moment.
 
     A page whose code takes rows from it (`frame`, `latest`, `len`, `snapshot`) reruns at the viewer's refresh
     interval. What draws itself, such as line_chart(), needs no rerun. `if view:`, the columns and the gaps do
@@ -27,7 +32,7 @@ class View:
 
     def __init__(
         self,
-        feed: Feed | NamedFeed,
+        feed: Readable,
         snapshot: Snapshot,
         look_back: pd.Timedelta,
         now: int,
@@ -62,7 +67,7 @@ class View:
     def again(self) -> "Callable[[], View]":
         """A function that returns the same feed as it is then, for a live element or the frame. It raises
         ClosedError if the feed was closed. It does not hold these rows in memory."""
-        return partial(_look_at, self.feed, self.look_back, self.steady, by_code=False)
+        return partial(look_at, self.feed, self.look_back, self.steady, by_code=False)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -90,6 +95,12 @@ class View:
         """What is missing within the look-back, ordered by time."""
         start = self.now - self.look_back.value  # another page's look-back may be longer
         return [gap for gap in self.health.gaps if gap.end > start]
+
+    def __getitem__(self, column: str) -> "pd.Series[Any]":
+        """One column as a Series, as in frame(): `rows["ms"]`. Raises ColumnError, naming the columns that
+        exist."""
+        found: pd.Series[Any] = self.frame([column])[column]
+        return found
 
     def latest(self, column: str, by: str = "_subject") -> pd.Series:
         """The newest value of `column` for each value of the text column `by`. Empty if there are no rows.
@@ -170,10 +181,11 @@ def read_view(
     nats = client(by_code=False)
     feed = nats.feed(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
     wait_once((feed.name_key, look_back), lambda timeout: feed.wait(timeout, length))
-    return _look_at(feed, length, steady)
+    return look_at(feed, length, steady)
 
 
-def _look_at(feed: Feed | NamedFeed, look_back: pd.Timedelta, steady: bool, *, by_code: bool = True) -> View:
+def look_at(feed: Readable, look_back: pd.Timedelta, steady: bool, *, by_code: bool = True) -> View:
+    """The view of a feed or result as it is now. Raises ClosedError."""
     now = feed.now()
     rows = feed.snapshot().since(now - look_back.value)
     return View(feed, rows, look_back, now, feed.health_of(look_back), steady, by_code=by_code)

@@ -33,6 +33,8 @@ class Reads(list[Read]):
         only. Live elements do not need one."""
         self.others: list[Callable[[], Hashable]] = []
         """What the page was drawn for besides: it runs again when one of these returns something else."""
+        self.notes: list[Callable[[], str]] = []
+        """What the status line says besides; an empty text says nothing."""
 
 
 class NothingYet(LookbackError):  # noqa: N818 - drawn as the empty state, not as an error
@@ -68,8 +70,16 @@ def rerun_on(value: Callable[[], Hashable]) -> None:
     """Run the page again when `value` returns something else. It is called in other threads, and equal ones
     should be equal."""
     reads = _reads.get()
-    if reads is not None:
+    if reads is not None and value not in reads.others:
         reads.others.append(value)
+
+
+def say(note: Callable[[], str]) -> None:
+    """Make the status line say what `note` returns; an empty text says nothing. It is called in other
+    threads, and equal ones should be equal."""
+    reads = _reads.get()
+    if reads is not None and note not in reads.notes:
+        reads.notes.append(note)
 
 
 def note_code(what: str) -> None:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from nats_client import LookbackError, WatchHealth, format_duration
+from nats_client import LookbackError, Result, WatchHealth, format_duration
 
 from ..words import plain
 from .live import View
@@ -13,6 +13,9 @@ def empty_state(read: Read) -> None:
     """Show why there is nothing to draw yet: no rows, or a bucket that was not read yet."""
     read.shown_empty.append("empty")
     health = read.health
+    if isinstance(read, View) and isinstance(read.feed, Result) and health.phase == "following":
+        st.info("No rows match this query yet. New ones will appear here.", icon=":material/hourglass_empty:")
+        return
     if isinstance(health, WatchHealth):
         what = f"bucket {health.name}"
     else:

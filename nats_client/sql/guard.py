@@ -17,7 +17,7 @@ from typing import Any
 
 import duckdb
 
-from ..errors import SqlError, one_of
+from ..errors import SqlColumnError, SqlError, one_of
 
 MEMORY = "256MB"
 """Memory of one connection. There is no disk to use beyond it."""
@@ -55,6 +55,7 @@ _SHORT_UNIT = re.compile(
     rf"|(?P<before>\binterval\s+\d+\s+)(?P<unit>{'|'.join(sorted(_UNITS, key=len, reverse=True))})\b",
     re.IGNORECASE | re.DOTALL,
 )
+_AGGREGATE = "The aggregate"
 _NOWHERE = 2**64 - 1
 _MOMENTS = frozenset(
     {"current_date", "current_localtime", "current_localtimestamp", "current_time", "current_timestamp",
@@ -117,14 +118,15 @@ def _checked(sql: str, tables: tuple[str, ...]) -> Statement:
     return walk.statement()
 
 
-def check_expression(expression: str) -> Statement:
+def check_expression(expression: str, *, aggregate: bool = False) -> Statement:
     """Check that `expression` is one scalar expression: no subquery, aggregate, window, star or parameter.
-    `sql` of the result is the expression. Raises SqlError, which names the place."""
-    return _checked_expression(expression)
+    With `aggregate`, aggregates may be in it. `sql` of the result is the expression. Raises SqlError, which
+    names the place."""
+    return _checked_expression(expression, aggregate)
 
 
 @lru_cache(256)
-def _checked_expression(expression: str) -> Statement:
+def _checked_expression(expression: str, aggregate: bool) -> Statement:
     if not expression.strip():
         raise SqlError("The expression is empty. Write one such as: ms > 100.")
     before = "SELECT\n"
@@ -140,6 +142,8 @@ def _checked_expression(expression: str) -> Statement:
         raise SqlError(f"Not one expression: {_short(expression)}. Write one such as: ms > 100.")
     walk.take_all(node["select_list"])
     for what, at in walk.not_scalar:
+        if aggregate and what.startswith(_AGGREGATE):
+            continue
         raise walk.error(f"{what} cannot be used here. Write an expression of one row's fields.", at)
     if walk.parameters:
         raise walk.error("An expression has no parameters.", None)
@@ -160,7 +164,8 @@ def translated(error: BaseException, statement: Statement, known: Mapping[str, C
         names = {column for columns in known.values() for column in columns}
         where = "" if names else " The tables have no rows yet."
         hint = one_of(name, names, what="column") if names else ""
-        return statement.error(f"There is no column {name!r}.{where} {hint}".strip(), at)
+        wrong = statement.error(f"There is no column {name!r}.{where} {hint}".strip(), at)
+        return SqlColumnError(str(wrong), line=wrong.line, column=wrong.column)
     if said.get("exception_type") == "INTERRUPT":
         return statement.error("The query was stopped.", None)
     if said.get("exception_type") in ("Out of Memory", "OutOfMemory") or isinstance(error, MemoryError):
@@ -261,7 +266,7 @@ class _Walk:
             if sort == "WINDOW":
                 self.not_scalar.append(("A window function", at))
             elif name.lower() in aggregates():
-                self.not_scalar.append((f"The aggregate {name!r}", at))
+                self.not_scalar.append((f"{_AGGREGATE} {name!r}", at))
         if kind == "TABLE_FUNCTION":
             name = str(node["function"]["function_name"])
             if name.lower() not in TABLE_FUNCTIONS:

@@ -121,6 +121,10 @@ class Snapshot:
         """The same rows, with ordinals from `first` on in `generation`."""
         return replace(self, first=first, generation=generation)
 
+    def kept_since(self, oldest: int) -> "Snapshot":
+        """The same rows, as if those from before `oldest` (ns since the epoch, UTC) had been stored then."""
+        return replace(self, received=np.maximum(self.time, oldest))
+
     def starts_as(self, other: "Snapshot", start: int, count: int) -> bool:
         """True if the first `count` rows are those of `other` from place `start` on. Both must have the same
         columns, with the same labels."""

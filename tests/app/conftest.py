@@ -28,6 +28,7 @@ OWN_SESSIONS = {
     "test_slow_pages.py": "people sign in one by one",
     "test_push.py": "it brings its own viewers, and counts what goes over the websockets of one tab",
     "test_live_elements.py": "it brings its own viewers, and counts the runs of the page",
+    "test_sql_page.py": "it brings its own viewers, and counts the runs of the page",
 }
 """Files whose tests have no second viewer, each with the reason."""
 
