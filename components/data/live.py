@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from nats_client import Duration, Feed, Gap, Health, NamedFeed, Result, Snapshot, parse_duration
+from nats_client.results.given_rows import GivenRows
 
 from ..spent import timed
 from .connection import client
@@ -17,7 +18,7 @@ FIRST_WAIT = 1.5
 """Seconds that a viewer's first read of a feed waits for the replay. Most are done by then."""
 
 
-Readable = Feed | NamedFeed | Result
+Readable = Feed | NamedFeed | Result | GivenRows
 """What a view shows."""
 
 

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from nats_client import LookbackError, Result, WatchHealth, format_duration
+from nats_client.results.given_rows import GivenRows
 
 from ..words import plain
 from .live import View
@@ -15,6 +16,9 @@ def empty_state(read: Read) -> None:
     health = read.health
     if isinstance(read, View) and isinstance(read.feed, Result) and health.phase == "following":
         st.info("No rows match this query yet. New ones will appear here.", icon=":material/hourglass_empty:")
+        return
+    if isinstance(read, View) and isinstance(read.feed, GivenRows):
+        st.info("This table has no rows yet.", icon=":material/hourglass_empty:")
         return
     if isinstance(health, WatchHealth):
         what = f"bucket {health.name}"

@@ -8,6 +8,7 @@ import pandas as pd
 from nats_client import Result, parse_duration
 from nats_client.errors import SqlError
 from nats_client.results.every import Every
+from nats_client.results.given_rows import GivenRows
 from nats_client.results.inputs import AnswerRows, BucketValues, Given, Input, Rows
 from nats_client.results.result import Query, ResultOf, Results
 from nats_client.sql.names import Rolling, Top, columns_of, rate_sql, rolling_sql, top_sql
@@ -113,7 +114,10 @@ def _rows(view: View) -> Input:
 
 def _input(name: str, table: Any) -> Input:
     if isinstance(table, View):
-        return ResultOf(table.feed) if isinstance(table.feed, Result) else Rows(table.feed, table.look_back)
+        feed = table.feed
+        if isinstance(feed, GivenRows):
+            return Given.of(table.drawn.frame())
+        return ResultOf(feed) if isinstance(feed, Result) else Rows(feed, table.look_back)
     if isinstance(table, Bucket):
         return BucketValues(table.watch)
     if isinstance(table, Answer):

@@ -188,7 +188,7 @@ class Result(Derived):
         rows = self._snapshot
         if not found:
             phase = "following" if self._first.is_set() else "connecting"
-            return replace(_EMPTY, phase=phase, rows=len(rows), bytes=self._bytes)  # type: ignore[arg-type]
+            return replace(EMPTY_HEALTH, phase=phase, rows=len(rows), bytes=self._bytes)  # type: ignore[arg-type]
         worst = min(found, key=lambda health: _PHASES.index(health.phase))
         gaps = tuple(sorted({gap for health in found for gap in health.gaps}, key=lambda gap: gap.start))
         return replace(worst, gaps=gaps, malformed=0, samples=(), rows=len(rows), bytes=self._bytes, hint="")
@@ -320,7 +320,7 @@ class Result(Derived):
             found = pa.table({})
         rows = self._rows.snapshot(found, now)
         if not self._has_look_back and len(rows) and rows.time[0] < now - self.look_back.value:
-            self.look_back = _round_up(now - int(rows.time[0]))
+            self.look_back = round_up(now - int(rows.time[0]))
         if self._closed:
             return
         self._snapshot, self._dated = self._as_of(rows, now), now
@@ -426,7 +426,7 @@ class Results:
             result.drop("the app closes it")
 
 
-def _round_up(ns: int) -> pd.Timedelta:
+def round_up(ns: int) -> pd.Timedelta:
     """A length of at least `ns` that stays the same while time goes on: of two digits in seconds."""
     seconds = math.ceil(ns / 1e9)
     unit = 10 ** max(0, len(str(seconds)) - 2)
@@ -434,7 +434,7 @@ def _round_up(ns: int) -> pd.Timedelta:
 
 
 _PHASES = ["stopped", "reconnecting", "connecting", "replaying", "following"]
-_EMPTY = Health(
+EMPTY_HEALTH = Health(
     stream=None,
     subject=None,
     name="SQL",
@@ -460,3 +460,4 @@ _EMPTY = Health(
     archive=None,
     limits="",
 )
+"""That of rows without a stream."""

@@ -29,6 +29,14 @@ newest_rows(big, 5)
 alerts(per, "peak", {{"hot": 50}}, color="host")
 downloads(big, "big")
 '''
+TABLES = '''"""Tables."""
+from components import line_chart, live
+
+rows = live("S", "s.{{host}}")
+line_chart(rows["n"].rolling("10s").mean(), title="Rolling")
+line_chart(rows.frame(["n", "host"]), "n", color="host", title="By host")
+line_chart(rows.frame(["n"])[:0], "n", title="None")
+'''
 WRONG = '''"""Wrong."""
 from components import live, newest_rows, sql
 
@@ -147,6 +155,27 @@ def test_a_mistake_is_said_and_ends_with_it(server: NatsServer, tmp_path: Path, 
         for tab in two.tabs:
             expect(tab.locator(".lb-newest_rows tbody tr").first).to_be_attached(timeout=30_000)
             expect(tab.get_by_text("There is no column")).to_have_count(0)
+
+
+def test_a_table_is_drawn_like_rows(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
+    """line_chart() draws a Series and a DataFrame that the page has made, and follows the next ones."""
+    with opened(server, tmp_path, browser) as two:
+        (two.pages / "overview.py").write_text(TABLES.format())
+
+        def series(tab: Page, chart: int) -> list[str]:
+            traces: list[str] = tab.evaluate(
+                "chart => [...document.querySelectorAll('.js-plotly-plot')][chart]?.data"
+                ".filter(trace => trace.x?.length).map(trace => trace.name) ?? []",
+                chart,
+            )
+            return traces
+
+        for tab in two.tabs:
+            expect(tab.get_by_text("This table has no rows yet.")).to_be_visible(timeout=30_000)
+            until(lambda: set(series(tab, 1)) >= {"a", "b"})
+        two.say("s.new", 7)
+        for tab in two.tabs:
+            until(lambda: "new" in series(tab, 1))
 
 
 def test_without_the_websocket(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
