@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import burst, growth, latency, measures, replay, report, wire
+from bench import burst, growth, latency, measures, replay, report, sql_refresh, wire
 from bench.machine import machine, today
 from bench.measures import QUICK, Plan, say
 from bench.stage import (
     AT_REST,
     NODE,
     OURS,
+    PANDAS,
     PLAIN_RECIPE,
     PUBLISHER,
     WEBSOCKET_CLIENT,
@@ -94,6 +95,10 @@ MEASURES = {
     "replay_refresh_ms": Measure("ms", 100, None, AT_REST, True, measures.replay_refresh, own=True),
     "burst_refresh_ms": Measure("ms", 100, None, AT_REST, True, burst.bursts, own=True),
     "burst_rate": Measure("messages/s", None, None, PUBLISHER, pair=burst.bursts),
+    "sql_refresh_ms": Measure("ms", 0.2, None, PANDAS, pair=sql_refresh.sql_refresh),
+    "sql_refresh_ms_200": Measure("ms", 0.01, None, PANDAS, pair=sql_refresh.sql_refresh),
+    "sql_whole_refresh_ms": Measure("ms", None, None, PANDAS, pair=sql_refresh.sql_refresh),
+    "sql_whole_refresh_ms_200": Measure("ms", 0.01, None, PANDAS, pair=sql_refresh.sql_refresh),
     "bytes_per_refresh": Measure("bytes", 0.1, measures.steady),
     "bytes_per_refresh_compressed": Measure("bytes", None, pair=measures.compressed),
     "cpu_per_refresh": Measure("ms", 0.1, measures.steady),

@@ -77,8 +77,8 @@ def _within(rows: Snapshot, buckets: Ints, step: int) -> Snapshot:
     """The rows in these buckets."""
     if not len(buckets):
         return rows.between(rows.end, rows.end)
-    if rows.ordered and int(buckets[-1]) - int(buckets[0]) + 1 == len(buckets):
-        start, end = int(buckets[0]) * step, (int(buckets[-1]) + 1) * step
-        first, last = np.searchsorted(rows.time, (start, end)).tolist()
-        return rows.between(rows.first + first, rows.first + last)
-    return rows.where(np.isin(rows.time // step, buckets))
+    if not rows.ordered:
+        return rows.where(np.isin(rows.time // step, buckets))
+    first = np.searchsorted(rows.time, buckets * step)
+    last = np.searchsorted(rows.time, (buckets + 1) * step)
+    return rows.where(np.concatenate([np.arange(*ends) for ends in zip(first, last, strict=True)]))

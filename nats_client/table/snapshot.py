@@ -88,8 +88,9 @@ class Snapshot:
         exact = self.between(ordinal, ordinal + 1).integers(name)
         return float(self.numbers(name, ordinal)[0]) if exact is None else int(exact[0])
 
-    def where(self, kept: npt.NDArray[np.bool_]) -> "Snapshot":
-        """Copies of the rows for which `kept` is true. Their ordinals are no longer valid."""
+    def where(self, kept: npt.NDArray[np.bool_] | Ints) -> "Snapshot":
+        """Copies of the rows for which `kept` is true, or of those places. Their ordinals are no longer
+        valid."""
         return self._part(kept, self.first)
 
     def named(self, names: Sequence[str]) -> "Snapshot":
@@ -140,7 +141,7 @@ class Snapshot:
                 return False
         return True
 
-    def _part(self, rows: "slice | npt.NDArray[np.bool_]", first: int) -> "Snapshot":
+    def _part(self, rows: "slice | npt.NDArray[np.bool_] | Ints", first: int) -> "Snapshot":
         return Snapshot(
             self.version,
             self.generation,
