@@ -246,7 +246,7 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
     shown: list[View | Bucket] = [
         read.drawn if isinstance(read, View) else read for read in reads if isinstance(read, View | Bucket)
     ]
-    line = line_of(shown, nats, interval=interval, others=reads.others, notes=reads.notes)
+    line = line_of(shown, nats, interval=interval, others=list(reads.others), notes=reads.notes)
     tab = own_tab()
     if tab.blocked:
         line.said["fact9"] = ["charts come with the refresh"]
@@ -258,13 +258,17 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
     of = key, nats, zone(), interval, tuple(reads.others), tuple(reads.notes)
     source = _sources.get(of)
     if source is None:
-        source = _sources[of] = LineSource(shown, nats, zone(), interval, reads.others, reads.notes)
+        source = _sources[of] = LineSource(
+            shown, nats, zone(), interval, list(reads.others), list(reads.notes)
+        )
     placed = tab.place("", lambda: LineElement(source))
     element = placed.element
     if element.source is not source:
         element = LineElement(source)
         tab.replace(placed, element)
     assert isinstance(element, LineElement)
+    # Meanwhile something may be other than what the page was drawn for.
+    again = again or any(value() != seen for value, seen in reads.others.items())
     element.draw_for("" if reruns or not shown else "another run" if again else line.structure)
     _line(key="status-line", data={"live": placed.number, **line.said}, on_again_change=_again)
     if line.verdict.sentence:

@@ -31,8 +31,9 @@ class Reads(list[Read]):
         self.by_code: dict[str, None] = {}
         """How the page's code took rows or asked the server, in order. It sees newer ones in its next run
         only. Live elements do not need one."""
-        self.others: list[Callable[[], Hashable]] = []
-        """What the page was drawn for besides: it runs again when one of these returns something else."""
+        self.others: dict[Callable[[], Hashable], Hashable] = {}
+        """What the page was drawn for besides, and what each returned then: it runs again when one of these
+        returns something else."""
         self.notes: list[Callable[[], str]] = []
         """What the status line says besides; an empty text says nothing."""
 
@@ -67,11 +68,11 @@ def collect(read: Read) -> None:
 
 
 def rerun_on(value: Callable[[], Hashable]) -> None:
-    """Run the page again when `value` returns something else. It is called in other threads, and equal ones
-    should be equal."""
+    """Run the page again when `value` returns something else than now. It is called in other threads, and
+    equal ones should be equal."""
     reads = _reads.get()
-    if reads is not None and value not in reads.others:
-        reads.others.append(value)
+    if reads is not None:
+        reads.others.setdefault(value, value())
 
 
 def say(note: Callable[[], str]) -> None:

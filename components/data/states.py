@@ -15,7 +15,11 @@ def empty_state(read: Read) -> None:
     read.shown_empty.append("empty")
     health = read.health
     if isinstance(read, View) and isinstance(read.feed, Result) and health.phase == "following":
-        st.info("No rows match this query yet. New ones will appear here.", icon=":material/hourglass_empty:")
+        done = read.feed.ready
+        says = (
+            "No rows match this query yet. New ones will appear here." if done else "The query is under way."
+        )
+        st.info(says, icon=f":material/hourglass_{'empty' if done else 'top'}:")
         return
     if isinstance(read, View) and isinstance(read.feed, GivenRows):
         st.info("This table has no rows yet.", icon=":material/hourglass_empty:")

@@ -134,8 +134,8 @@ def _view(work: Any, inputs: Mapping[str, Input]) -> View:
     result = RESULTS.get(rights() or "", work, inputs)
     seen: Hashable = ("sql", result.name_key)
     wait_once(seen, result.wait)
-    if result.error is not None:
-        raise result.error
     rerun_on(result.structure)
     say(result.pace)
+    if result.error is not None:
+        raise result.error
     return look_at(result, result.look_back, steady=False)

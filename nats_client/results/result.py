@@ -165,6 +165,11 @@ class Result(Derived):
         self._read()
         return self._first.wait(timeout)
 
+    @property
+    def ready(self) -> bool:
+        """True once there has been a result or an error."""
+        return self._first.is_set()
+
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` after each new result, on its thread, so it must return at once. Returns a function
         that ends this."""
@@ -201,7 +206,8 @@ class Result(Derived):
     def structure(self) -> Hashable:
         """Differs where a page has to run again: the columns, whether there are rows, and the error."""
         error = "" if self.error is None else str(self.error)
-        return tuple(self._snapshot.columns.items()), len(self._snapshot) > 0, error, self._closed
+        shown = tuple(self._snapshot.columns.items()), len(self._snapshot) > 0
+        return self.ready, shown, error, self._closed
 
     def pace(self) -> str:
         """How often it is worked out, if that is rare: "SQL every 4 s, takes 700 ms"; otherwise empty."""

@@ -2,12 +2,14 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, WebSocket, expect
 
 from tests.nats import NatsServer, running_server
 from tests.running import app
@@ -28,6 +30,25 @@ latest_values(sql("SELECT host, sum(n) AS n FROM r GROUP BY ALL", r=rows), "n", 
 newest_rows(big, 5)
 alerts(per, "peak", {{"hot": 50}}, color="host")
 downloads(big, "big")
+'''
+LATER = '''"""Later."""
+from components import live, newest_rows, sql
+
+rows = live("S")
+newest_rows(sql("SELECT CASE WHEN n = 99 THEN error('ninety-nine') ELSE n END AS m FROM r", r=rows))
+'''
+ENDLESS = '''"""Endless."""
+from components import live, newest_rows, sql
+
+rows = live("S")
+newest_rows(sql(
+    "SELECT count(*) AS n FROM r, range(10000000) a, range(10000000) b WHERE a.range + b.range = r.n", r=rows
+))
+'''
+LINE = '''"""Line."""
+from components import line_chart, live
+
+line_chart(live("S"), "n", color="_subject")
 '''
 TABLES = '''"""Tables."""
 from components import line_chart, live
@@ -157,6 +178,17 @@ def test_a_mistake_is_said_and_ends_with_it(server: NatsServer, tmp_path: Path, 
             expect(tab.get_by_text("There is no column")).to_have_count(0)
 
 
+def test_a_result_that_fails_later_says_so(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
+    """A page that has drawn a result says why there is none any more, without a refresh clock."""
+    with opened(server, tmp_path, browser) as two:
+        (two.pages / "overview.py").write_text(LATER)
+        for tab in two.tabs:
+            expect(tab.locator(".lb-newest_rows th", has_text="m")).to_be_attached(timeout=30_000)
+        two.say("s.a", 99)
+        for tab in two.tabs:
+            expect(tab.get_by_text("ninety-nine")).to_be_visible(timeout=30_000)
+
+
 def test_a_table_is_drawn_like_rows(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
     """line_chart() draws a Series and a DataFrame that the page has made, and follows the next ones."""
     with opened(server, tmp_path, browser) as two:
@@ -176,6 +208,43 @@ def test_a_table_is_drawn_like_rows(server: NatsServer, tmp_path: Path, browser:
         two.say("s.new", 7)
         for tab in two.tabs:
             until(lambda: "new" in series(tab, 1))
+
+
+def test_an_endless_query_slows_nobody_else(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
+    """While one viewer's cross join runs, the p95 between two frames of another viewer's chart is at most
+    twice that at rest; the join ends by itself, with a sentence."""
+    with opened(server, tmp_path, browser) as two:
+        frames: list[float] = []
+
+        def connected(socket: WebSocket) -> None:
+            if "push" in socket.url:
+                socket.on("framereceived", lambda _: frames.append(time.monotonic()))
+
+        watcher, asker = two.tabs
+        watcher.on("websocket", connected)
+        (two.pages / "line.py").write_text(LINE)
+        (two.pages / "endless.py").write_text(ENDLESS)
+        base = watcher.url.rstrip("/")
+        watcher.goto(f"{base}/line")
+        expect(watcher.locator(".js-plotly-plot").first).to_be_visible(timeout=30_000)
+
+        def p95(asking: bool) -> float:
+            if asking:
+                asker.goto(f"{base}/endless")
+                asker.wait_for_timeout(1000)
+            frames.clear()
+            end = time.monotonic() + 6
+            while time.monotonic() < end:
+                two.say("s.a", 1)
+                watcher.wait_for_timeout(20)
+            return float(np.percentile(np.diff(frames), 95))
+
+        at_rest = p95(False)
+        during = p95(True)
+        expect(asker.get_by_text(re.compile("took more than 10 s and was stopped"))).to_be_visible(
+            timeout=60_000
+        )
+        assert during <= 2 * at_rest
 
 
 def test_without_the_websocket(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
