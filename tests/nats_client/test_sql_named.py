@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from nats_client.table.snapshot import Snapshot
 from nats_client.table.values import Batch, Mixed, Values
 from nats_client.table.window import Window
 
+ROOT = Path(__file__).parents[2]
 STEP = 10
 SECOND = 1_000_000_000
 START = int(pd.Timestamp("2026-03-29T00:59:30Z").value)  # half a minute before Berlin's clocks go forward
@@ -223,6 +225,21 @@ def test_only_open_buckets_are_worked_out_again() -> None:
     assert found == shown(
         Every(pd.Timedelta(seconds=STEP), ("host",), {"n": "count(*)"}), stream.window.snapshot()
     )
+
+
+def test_the_docs_show_the_sql() -> None:
+    """docs/sql.md has the SQL of each name, as it is."""
+    minute = pd.Timedelta(minutes=1)
+    every = Every(pd.Timedelta(seconds=10), ("region",), {"n": "count(*)"})
+    squeezed = " ".join((ROOT / "docs" / "sql.md").read_text().split())
+    for sql in (
+        rate_sql("bytes_total", ("host",)),
+        rolling_sql("ms", ("region",), minute, "mean"),
+        top_sql("ms", "region", 5, "mean"),
+        every.sql,
+    ):
+        shown = " ".join(sql.split()).replace("(count(*) )", "(count(*))")
+        assert shown in squeezed
 
 
 Pandas = Callable[[pd.DataFrame], pd.DataFrame]
