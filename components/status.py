@@ -132,6 +132,7 @@ def line_of(
     for name, bucket in buckets.items():
         if bucket.snapshot.version:
             facts.append([[count_text(bucket.snapshot.held, "key")], f" in {name}"])
+    facts += _filtered(views)
     if any(view.health.stream is None for view in views):
         facts.append(["plain subjects: no history, at-most-once delivery"])
     facts.extend([text] for text in dict.fromkeys(note() for note in notes) if text)
@@ -150,7 +151,22 @@ def line_of(
 def _emptiness(view: View) -> tuple[object, ...]:
     """What an empty state says of a view without rows."""
     health = view.health
-    return health.phase, health.hint, health.samples[-1].reason if health.samples else ""
+    reason = health.samples[-1].reason if health.samples else ""
+    return health.phase, health.hint, reason, health.read > 0, health.doubts
+
+
+def _filtered(views: Sequence[View]) -> list[list[Piece]]:
+    """How many messages match the `where` of each view, of how many."""
+    found: dict[object, list[Piece]] = {}
+    for view in views:
+        health = view.health
+        if health.where is not None:
+            seq = view.snapshot.seq
+            matching = int((seq[1:] != seq[:-1]).sum()) + 1 if len(seq) else 0
+            read = max(matching, health.read)
+            of = f" of {count_text(read, 'message')}"
+            found[view.feed.key, view.look_back] = [f"{health.where}: ", [f"{matching:,}"], of]
+    return list(found.values())
 
 
 class LineSource(JsonSource):
@@ -321,16 +337,19 @@ def _is_stale(view: View) -> bool:
     received = view.snapshot.received
     if not len(received) or not view.steady:
         return False
-    span = (int(received[-1]) - int(received[0])) / 1e9
+    newest, count = int(received[-1]), len(received)
+    if view.health.read_until is not None:  # messages that do not match show that the stream goes on
+        newest, count = max(newest, view.health.read_until), max(count, view.health.read)
+    span = (newest - int(received[0])) / 1e9
     if span < STALE_AFTER:
         return False  # one burst does not show a usual interval
-    usual = span / (len(received) - 1)
-    return (view.now - int(received[-1])) / 1e9 > max(STALE_AFTER, 20 * usual)
+    usual = span / (count - 1) if count > 1 else span
+    return (view.now - newest) / 1e9 > max(STALE_AFTER, 20 * usual)
 
 
 def _progress(replaying: Sequence[Health]) -> tuple[list[Piece], float]:
     pending = sum(health.pending for health in replaying)
-    share = 1 - pending / (pending + sum(health.rows for health in replaying))
+    share = 1 - pending / (pending + sum(max(health.rows, health.read) for health in replaying))
     return [f"{count_text(pending, 'message')} to come"], round(share, 2)
 
 
@@ -366,6 +385,7 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
                     [],
                 )
             )
+        found += [(f"{name}: {sentence}", []) for sentence in health.doubts]
         if health.mistyped:
             found.append(
                 (f"{name}: {count_text(health.mistyped, 'value')} not numeric, shown as missing.", [])

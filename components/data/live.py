@@ -1,6 +1,6 @@
 """live(): the rows of a stream as one refresh of a page sees them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -141,6 +141,8 @@ def live(
     time: str | None = None,
     decoder: str = "json",
     archive: str | None = None,
+    where: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> View:
     """The messages of `stream` that match the filter `subject`, from now minus `look_back` until now.
 
@@ -156,12 +158,27 @@ def live(
     field with a row's time; the default is the time at which the server stored the message. decoder: how
     payloads are decoded: "json", "text", or another name in nats_client/decoding/decoders.py. archive: the
     subject of a history service, "history.query" for the one that runs beside the app. Rows that are older
-    than the stream's own history then come from the archive, without a gap or a duplicate. All viewers who
-    ask for the same share one consumer and one window. Without rows the page goes on: `latest` and `frame`
-    are empty, and the chart or table, or else the frame, says so. Raises LookbackError, drawn by the frame,
-    if something cannot be read.
+    than the stream's own history then come from the archive, without a gap or a duplicate.
+
+    where: an SQL expression such as `"level = 'error' AND ms > 100"`. Only rows for which it is true are
+    kept; the others take no room, and the line above the page counts both. columns: computed columns, as
+    names and SQL expressions, such as `{"kw": "w / 1000"}`. Expressions see the fields of one message, named
+    tokens, `_subject`, `_time` and `_seq`; a field that a message lacks is NULL (docs/filters.md).
+
+    All viewers who ask for the same share one consumer and one window. Without rows the page goes on:
+    `latest` and `frame` are empty, and the chart or table, or else the frame, says so. Raises LookbackError,
+    drawn by the frame, if something cannot be read.
     """
-    view = read_view(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
+    view = read_view(
+        stream,
+        subject,
+        look_back=look_back,
+        time=time,
+        decoder=decoder,
+        archive=archive,
+        where=where,
+        columns=columns,
+    )
     collect(view)
     return view
 
@@ -175,12 +192,23 @@ def read_view(
     time: str | None = None,
     decoder: str = "json",
     archive: str | None = None,
+    where: str | None = None,
+    columns: Mapping[str, str] | None = None,
     steady: bool = True,
 ) -> View:
     """Like live(), for components that work without rows; the frame does not report the feed's state."""
     length = parse_duration(look_back)
     nats = client(by_code=False)
-    feed = nats.feed(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
+    feed = nats.feed(
+        stream,
+        subject,
+        look_back=look_back,
+        time=time,
+        decoder=decoder,
+        archive=archive,
+        where=where,
+        columns=columns,
+    )
     wait_once((feed.name_key, look_back), lambda timeout: feed.wait(timeout, length))
     return look_at(feed, length, steady)
 

@@ -64,6 +64,37 @@ class Raw:
         each = zip(self.seq, self.received, self.subject, self.payload, strict=True)
         return [Raw([seq], [received], [subject], [payload]) for seq, received, subject, payload in each]
 
+    def parts(self, most: int) -> "list[Raw]":
+        """The same in parts of at most that many messages; itself if it has no more."""
+        if len(self) <= most:
+            return [self]
+        return [self._at(slice(start, start + most)) for start in range(0, len(self), most)]
+
+    def pick(self, places: list[int]) -> "Raw":
+        """The messages at these places, which ascend."""
+        return Raw(
+            [self.seq[i] for i in places],
+            [self.received[i] for i in places],
+            [self.subject[i] for i in places],
+            [self.payload[i] for i in places],
+            self.headers,
+        )
+
+    @staticmethod
+    def joined(parts: "list[Raw]") -> "Raw":
+        """Several, one after the other."""
+        found = Raw()
+        for part in parts:
+            found.seq.extend(part.seq)
+            found.received.extend(part.received)
+            found.subject += part.subject
+            found.payload += part.payload
+            found.headers |= part.headers
+        return found
+
+    def _at(self, part: slice) -> "Raw":
+        return Raw(self.seq[part], self.received[part], self.subject[part], self.payload[part], self.headers)
+
 
 Truths = npt.NDArray[np.bool_]
 

@@ -1,17 +1,51 @@
-"""Decodes messages into the window of a feed, and counts those that cannot be decoded."""
+"""Decodes messages into the window of a feed, keeps those that its `where` wants, and counts those that
+cannot be decoded."""
 
+import asyncio
+import contextlib
+import os
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..decoding.decoders import Malformed, Raw, decode
+from ..errors import ClosedError, SqlError
+from ..sql.row_filter import RowFilter, StoppedError
+from ..table.values import Batch
 from ..table.window import Window
 from .gaps import Gap, Gaps
 from .health import FeedKey
+from .message_count import MessageCount
 
 ROW = 16
 """Minimum bytes of a row, used to reserve room for expected rows."""
+LONGEST_WORK = 2.0
+"""Seconds that the expressions of a feed may take for MOST_AT_ONCE messages."""
+MOST_AT_ONCE = 5_000
+"""Messages decoded and filtered in one go, in the feed's own thread."""
+HEAVY = 0.1
+"""Seconds that one go took from which on the feed's thread goes after all others."""
+LEAST_URGENT = 10
+"""Added to the niceness of that thread (see nice(1)), where the system has it for threads."""
+STOP_AGAIN = 0.1
+"""Seconds between attempts to stop: one that comes before the work begins is lost."""
+
+
+@dataclass
+class _Decoded:
+    """What became of some messages, and not yet of the window."""
+
+    batches: list[Batch]
+    samples: list[Malformed]
+    malformed: int
+    kept: Raw
+    """The messages that have a row, or could not be decoded."""
 
 
 class Intake:
@@ -40,7 +74,15 @@ class Intake:
         self.recreated = 0
         """How often the stream turned out to be another one."""
         self.grown = grown
+        self.counted = MessageCount()
+        """The messages read, with or without a row."""
+        self.filter = RowFilter(key.where, key.columns, key.names) if key.where or key.columns else None
+        """`where` and `columns` of the feed; None if it has neither."""
         self._room = room
+        self._thread = ThreadPoolExecutor(1, "filter") if self.filter is not None else None
+        self._began = 0.0
+        self._urgent = True
+        self._closed = False
 
     def another_window(self) -> Window:
         """An empty window with the same limits."""
@@ -50,22 +92,101 @@ class Intake:
         """Record missing rows."""
         self.gaps.add(gap, self.look_back)
 
-    def take(self, raw: Raw, window: Window, expected: int = 0) -> None:
-        """Decode `raw` and append it to `window`, which should reserve room for `expected` further rows."""
+    async def take(
+        self,
+        raw: Raw,
+        window: Window,
+        expected: int = 0,
+        *,
+        counted: MessageCount | None = None,
+        valid: Callable[[], bool] = lambda: True,
+    ) -> Raw | None:
+        """Decode `raw` and append it to `window`, which should reserve room for `expected` further messages.
+        Returns the messages that have rows or could not be decoded.
+
+        With a `where` or `columns` this takes place in a thread of its own, so that other feeds go on. If the
+        messages are no longer `valid` by then, nothing is appended, and it returns None. `counted` counts
+        them. Raises SqlError if the expressions take too long.
+        """
+        if self.filter is None:
+            found = [self._decode(raw)]
+        else:
+            found = [await self._in_thread(part) for part in raw.parts(MOST_AT_ONCE)]
+            if not valid():
+                return None
+            (self.counted if counted is None else counted).add(raw.seq, raw.received)
+            expected = expected * sum(len(each.kept) for each in found) // max(1, len(raw))
+        for each in found:
+            self.malformed += each.malformed
+            self.samples = [*self.samples, *each.samples][-5:]
+            for batch in each.batches:
+                window.append(batch, expected=min(expected, self._room() // ROW))
+                self.grown()
+        return found[0].kept if len(found) == 1 else Raw.joined([each.kept for each in found])
+
+    def close(self) -> None:
+        """End the thread, and what it is working out."""
+        self._closed = True
+        if self.filter is not None and self._thread is not None:
+            self.filter.stop()
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, raw: Raw) -> _Decoded:
+        assert self.filter is not None
+        work = asyncio.get_running_loop().run_in_executor(self._thread, self._filtered, self.filter, raw)
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())  # its asker may be gone
+        wait = LONGEST_WORK
+        while not (await asyncio.wait({work}, timeout=wait))[0]:
+            if time.monotonic() - self._began >= LONGEST_WORK:
+                self.filter.stop()
+                wait = STOP_AGAIN
+        return work.result()
+
+    # -- in the feed's own thread, if it has one ---------------------------------------------------------
+
+    def _filtered(self, row_filter: RowFilter, raw: Raw) -> _Decoded:
+        began = self._began = time.monotonic()
+        row_filter.go_on()
+        if self._closed:
+            raise ClosedError("The feed is closed.")
+        found = self._decode(raw)
+        decoded = [seq for batch in found.batches for seq in np.unique(batch.seq).tolist()]
+        try:
+            found.batches = [row_filter.apply(batch) for batch in found.batches]
+        except StoppedError:
+            raise SqlError(
+                f"The expressions of {self.key.name} were stopped: they took more than {LONGEST_WORK:g} s "
+                f"for {count_of(raw)}. Simplify `where` or `columns`. It is tried again after a minute."
+            ) from None
+        if self._urgent and time.monotonic() - began > HEAVY:
+            self._urgent = False
+            with contextlib.suppress(AttributeError, OSError):  # only Linux has it for one thread
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_URGENT)
+        rows = {seq for batch in found.batches for seq in batch.seq.tolist()}
+        without = set(decoded) - rows
+        if without:
+            found.kept = raw.pick([i for i, seq in enumerate(raw.seq) if seq not in without])
+        return found
+
+    def _decode(self, raw: Raw) -> _Decoded:
         try:
             batch, samples, malformed = decode(raw, self.key.decoder, self.key.time)
         except Exception as error:
             if len(raw) > 1:
-                for one in raw.split():
-                    self.take(one, window)
-                return
+                each = [self._decode(one) for one in raw.split()]
+                return _Decoded(
+                    [batch for one in each for batch in one.batches],
+                    [sample for one in each for sample in one.samples],
+                    sum(one.malformed for one in each),
+                    raw,
+                )
             # One payload must not block the others, even if it breaks the decoder.
             reason = str(error) if isinstance(error, ValueError) else repr(error)
             sample = Malformed(raw.subject[0], raw.seq[0], reason, repr(raw.payload[0][:200]))
-            self.malformed += 1
-            self.samples = [*self.samples, sample][-5:]
-            return
-        self.malformed += malformed
-        self.samples = [*self.samples, *samples][-5:]
-        window.append(batch, expected=min(expected, self._room() // ROW))
-        self.grown()
+            return _Decoded([], [sample], 1, raw)
+        return _Decoded([batch], samples, malformed, raw)
+
+
+def count_of(raw: Raw) -> str:
+    """How many messages, in words."""
+    return f"{len(raw):,} messages" if len(raw) != 1 else "one message"

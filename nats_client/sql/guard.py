@@ -150,6 +150,14 @@ def _checked_expression(expression: str, aggregate: bool) -> Statement:
     return walk.statement()
 
 
+def expression_tree(expression: str) -> tuple[dict[str, Any], int]:
+    """DuckDB's tree of an expression that was checked, and how many bytes come before the expression in its
+    places. Raises SqlError."""
+    before = "SELECT (\n"
+    tree: dict[str, Any] = _parsed(expression, f"{before}{expression}\n)", before)["select_list"][0]
+    return tree, len(before)
+
+
 def to_text(values: Mapping[str, object]) -> dict[str, str]:
     """The details of one of DuckDB's errors as texts."""
     return {name: str(value) for name, value in values.items()}

@@ -28,7 +28,14 @@ from ..connection.connection import Connection, not_permitted
 from ..connection.patched_nats import SafeNatsPy
 from ..connection.replays import Turn
 from ..decoding.decoders import Raw
-from ..errors import LookbackError, NotPermitted, RequestFailed, RequestRefused, StreamNotFound
+from ..errors import (
+    LookbackError,
+    NotPermitted,
+    RequestFailed,
+    RequestRefused,
+    SqlError,
+    StreamNotFound,
+)
 from .by_sequence import CONSUMER_AGAIN, EVERY, BySequence, NoConsumerError, check_retention, ns
 from .consumer_config import (
     HEARTBEAT,
@@ -48,6 +55,7 @@ from .sink import Sink
 PATIENCE = 3.5  # seconds of silence after which the consumer is in doubt
 GATHER = 0.05  # seconds during which messages are collected into a batch
 RETRY_AFTER = 1.0  # seconds between retries while the stream cannot be read
+TOO_SLOW_FOR = 60.0  # seconds until a feed whose expressions took too long goes on
 CHECK_EVERY = 2.0  # seconds between checks that the consumer's configuration is unchanged
 MOST_AT_ONCE = 5_000  # messages decoded before control returns to the loop, so that pages are not blocked
 SMALL = 1024 * 1024  # bytes that may be read without a turn of the replays
@@ -135,6 +143,9 @@ class Consumer(Reading):
             except RequestRefused as error:
                 self._enter("stopped", error)
                 await asyncio.sleep(RETRY_AFTER)
+            except SqlError as error:
+                self._enter("stopped", error)
+                await asyncio.sleep(TOO_SLOW_FOR)
             except LookbackError as error:
                 self._enter("reconnecting", error)
                 await asyncio.sleep(RETRY_AFTER / 4)
@@ -361,7 +372,11 @@ class Consumer(Reading):
             current_at = seat.current_at()
             raw = seat.take(-1 if self.last_seq is None else self.last_seq)
             if len(raw):
-                self._sink.messages(raw)
+                try:
+                    await self._hand_over(raw)
+                except SqlError:
+                    self._go_back(seat, verified)
+                    raise
                 self.done += len(raw)
                 self.last_seq, self._known_at = raw.seq[-1], raw.received[-1]
             self._current_at = max(self._current_at, current_at)
@@ -417,7 +432,7 @@ class Consumer(Reading):
                 if self._doubt:
                     raise DoubtError(self._doubt)
                 self.pending = max(0, last + 1 - at)
-                self._deliver_found(raw)
+                await self._deliver_found(raw)
             self.pending = 0
             if ends:
                 return True
@@ -440,7 +455,7 @@ class Consumer(Reading):
             self._start = self.now() - self._look_back().value
         return await reader.since(self._start, state)
 
-    def _deliver_found(self, raw: Raw) -> None:
+    async def _deliver_found(self, raw: Raw) -> None:
         if not len(raw):
             return
         if self._subject is None:
@@ -449,7 +464,7 @@ class Consumer(Reading):
                 if before is not None and known is not None and seq > before + 1:
                     self._sink.gone(seq - before - 1, known, stored)
                 before, known = seq, stored
-        self._sink.messages(raw)
+        await self._hand_over(raw)
         self.done += len(raw)
         self.last_seq, self._known_at = raw.seq[-1], raw.received[-1]
 
@@ -541,6 +556,12 @@ class Consumer(Reading):
     def _reached(self) -> bool:
         return self._until is not None and self.last_seq is not None and self.last_seq + 1 >= self._until
 
+    async def _hand_over(self, raw: Raw) -> None:
+        """Give messages to the sink, which may take some time. Raises DoubtError if they are void by then,
+        because the stream was recreated or the consumer changed: then the position has been set anew, too."""
+        if not await self._sink.messages(raw):
+            raise DoubtError(self._doubt or "messages became void while they were taken in")
+
     async def _deliver(self, client: SafeNatsPy, batch: "list[Arrived | MessageRun]") -> None:
         """Deliver the batch to the sink, up to the first doubt. Then answer flow control."""
         last = self.last_seq if self.last_seq is not None else -1
@@ -557,7 +578,7 @@ class Consumer(Reading):
             if self._unread is not None:
                 self._sink.left_out(self._unread, raw.received[0] - 1)
                 self._unread = None
-            self._sink.messages(raw)  # before the position moves: a batch that fails is read again
+            await self._hand_over(raw)  # before the position moves: a batch that fails is read again
             self.done += len(raw)
             stored = (raw.received[-1] - self._clock) / 1e9 if self._clock else 0.0
             self._current_at = max(self._current_at, min(stored, time.monotonic()))

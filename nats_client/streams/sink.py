@@ -10,8 +10,10 @@ Phase = Literal["connecting", "replaying", "following", "reconnecting", "stopped
 class Sink(Protocol):
     """Receives what a consumer delivers."""
 
-    def messages(self, raw: Raw) -> None:
-        """New messages, in order, each stream sequence exactly once."""
+    async def messages(self, raw: Raw) -> bool:
+        """New messages, in order, each stream sequence exactly once. False if they were not taken, because
+        they have become void meanwhile; they are delivered again. Raises SqlError if the feed's expressions
+        take too long; then, too, nothing was taken."""
 
     def recreated(self) -> None:
         """The stream is another one now, so its sequences start over."""
