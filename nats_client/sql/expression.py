@@ -6,13 +6,14 @@ nothing else.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from ..errors import SqlError
-from .guard import check_expression, details, expression_tree
+from .guard import check_expression, details, expression_sql, expression_tree
 
 LONGEST = 2_000
 """Maximum characters of an expression."""
@@ -53,15 +54,15 @@ _KINDS = {
     "COLLATE", "TYPE",
 }  # fmt: skip
 _NOWHERE = 2**63
+_BARE = "{0}"
 
 
 @dataclass(frozen=True)
-class Expression:
-    """An expression that has passed the checks."""
+class Part:
+    """An expression without AND, OR and NOT on its top."""
 
-    text: str
     fields: tuple[str, ...]
-    """The fields that it names, in order of appearance, each once. Those of nested objects are paths: a.b"""
+    """The fields that it names, in order of appearance, each once."""
     _pieces: tuple[str, ...]
     _named: tuple[str, ...]
 
@@ -69,6 +70,30 @@ class Expression:
         """The expression with other SQL in the place of each field."""
         between = [*(put[name] for name in self._named), ""]
         return "".join(piece + other for piece, other in zip(self._pieces, between, strict=True))
+
+
+@dataclass(frozen=True)
+class Expression:
+    """An expression that has passed the checks."""
+
+    text: str
+    parts: tuple[Part, ...]
+    """What its AND, OR and NOT join: itself if it has none of them on its top."""
+    _joint: str
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that it names, each once. Those of nested objects are paths: a.b"""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.fields))
+
+    @property
+    def joins(self) -> bool:
+        """True if it joins its parts by AND, OR or NOT."""
+        return self._joint != _BARE
+
+    def sql(self, parts: Sequence[str]) -> str:
+        """The SQL of the expression from that of its parts."""
+        return self._joint.format(*parts)
 
 
 def parse_expression(text: str, what: str) -> Expression:
@@ -87,8 +112,6 @@ def parse_expression(text: str, what: str) -> Expression:
 def _parsed(text: str) -> Expression:
     statement = check_expression(text)
     tree, before = expression_tree(statement.sql)
-    whole = statement.sql.encode()
-    named: list[tuple[int, int, str]] = []
     for node, depth in _nodes(tree, 0):
         start = int(node.get("query_location", _NOWHERE)) - before
         at = start if start < _NOWHERE // 2 else None
@@ -105,29 +128,36 @@ def _parsed(text: str) -> Expression:
                 raise statement.error(
                     f"{name!r} is no function of the fields of one row.{nearest(name, _FUNCTIONS)}", at
                 )
-        if node["class"] == "COLUMN_REF":
-            name = ".".join(node["column_names"])
-            if at is None:
-                raise SqlError(f"The field {name!r} cannot be used in this way.")
-            named.append((at, at + int(node["query_location_length"]), name))
-    named.sort()
-    fields = tuple(dict.fromkeys(name for _, _, name in named))
-    if len(fields) > MOST_FIELDS:
-        raise SqlError(f"It names {len(fields)} fields; the most are {MOST_FIELDS}.")
-    pieces, at = [], 0
-    for start, end, _ in named:
-        pieces.append(whole[at:start].decode())
-        at = end
-    pieces.append(whole[at:].decode())
-    found = Expression(text.strip(), fields, tuple(pieces), tuple(name for _, _, name in named))
-    # The places come from the parser. A second look proves that they are those of the fields and of nothing
-    # else.
-    put = {name: f"f{i}" for i, name in enumerate(fields)}
-    again, _ = expression_tree(found.sql(put))
-    names = [".".join(node["column_names"]) for node, _ in _nodes(again, 0) if node["class"] == "COLUMN_REF"]
-    if sorted(names) != sorted(put[name] for _, _, name in named):
-        raise SqlError("It cannot be read. Put the names of fields in double quotes.")
+    parts: list[Part] = []
+    joint = _joined(tree, parts)
+    found = Expression(text.strip(), tuple(parts), joint)
+    if len(found.fields) > MOST_FIELDS:
+        raise SqlError(f"It names {len(found.fields)} fields; the most are {MOST_FIELDS}.")
     return found
+
+
+def _joined(node: dict[str, Any], parts: list[Part]) -> str:
+    """How AND, OR and NOT join the parts of an expression, which are appended to `parts`."""
+    if node["class"] == "CONJUNCTION":
+        word = " AND " if node["type"] == "CONJUNCTION_AND" else " OR "
+        return f"({word.join(_joined(child, parts) for child in node['children'])})"
+    if node["type"] == "OPERATOR_NOT":
+        return f"(NOT {_joined(node['children'][0], parts)})"
+    parts.append(_part(node))
+    return f"{{{len(parts) - 1}}}"
+
+
+def _part(node: dict[str, Any]) -> Part:
+    # DuckDB writes the tree as SQL. A name that nobody can know marks the place of each field in it.
+    mark, names = f"f{secrets.token_hex(8)}_", list[str]()
+    for each, _ in _nodes(node, 0):
+        if each["class"] == "COLUMN_REF":
+            name = ".".join(each["column_names"])
+            if name not in names:
+                names.append(name)
+            each["column_names"] = [f"{mark}{names.index(name)}_"]
+    pieces = re.split(rf'"?{mark}(\d+)_"?', expression_sql(node))
+    return Part(tuple(names), tuple(pieces[::2]), tuple(names[int(place)] for place in pieces[1::2]))
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:

@@ -158,6 +158,16 @@ def expression_tree(expression: str) -> tuple[dict[str, Any], int]:
     return tree, len(before)
 
 
+def expression_sql(tree: Mapping[str, Any]) -> str:
+    """The SQL of such a tree."""
+    node = {**_parsed("SELECT 1", "SELECT 1"), "select_list": [tree]}
+    given = json.dumps({"error": False, "statements": [{"node": node}]})
+    with _asking() as connection:
+        row = connection.execute("SELECT json_deserialize_sql(CAST(? AS JSON))", [given]).fetchone()
+    assert row is not None
+    return str(row[0]).removeprefix("SELECT ")
+
+
 def to_text(values: Mapping[str, object]) -> dict[str, str]:
     """The details of one of DuckDB's errors as texts."""
     return {name: str(value) for name, value in values.items()}

@@ -26,7 +26,7 @@ from ..subjects import ENVELOPE, token_columns
 from ..table.columns import is_floats
 from ..table.iso_times import LONGEST, MISSING, IsoTimes, iso_texts, parse_iso_times
 from ..table.values import EXACT, NULL, Batch, Coded, Floats, Ints, Mixed, Truths, Values, is_null
-from .expression import Expression, nearest, parse_expression, words_of
+from .expression import Expression, Part, nearest, parse_expression, words_of
 from .guard import connect
 
 MOST_COLUMNS = 32
@@ -131,27 +131,24 @@ class RowFilter:
     def check(self) -> None:
         """Raises SqlError if an expression cannot be worked out whatever the fields hold, such as a function
         with too few arguments."""
-        for expression, what in [
-            *([(self.where, "where")] if self.where else []),
-            *((column.expression, f"column {column.name!r}") for column in self.columns),
-        ]:
-            free = [name for name in expression.fields if name not in self._given]
+        every = [("where", self.where)] if self.where else []
+        every += [(f"column {column.name!r}", column.expression) for column in self.columns]
+        for what, part in [(what, part) for what, each in every for part in each.parts]:
+            free = [name for name in part.fields if name not in self._given]
             kinds = (NUMBER, TEXT, TIME, NONE)
-            every: Iterable[tuple[int, ...]] = itertools.product(kinds, repeat=len(free))
+            some: Iterable[tuple[int, ...]] = itertools.product(kinds, repeat=len(free))
             if len(free) > 3:  # the mistake is hardly one of types then
-                every = ((kind,) * len(free) for kind in kinds)
-            wrong: Exception | None = None
-            for some in every:
-                held = self._kinds_of(dict(zip(free, some, strict=True)))
+                some = ((kind,) * len(free) for kind in kinds)
+            wrong: duckdb.Error | None = None
+            for each in some:
                 try:
-                    self._bind(expression, held)
+                    self._bind(part, self._kinds_of(dict(zip(free, each, strict=True))))
+                    break
                 except duckdb.Error as error:
                     wrong = wrong or error
-                else:
-                    wrong = None
-                    break
-            if wrong is not None:
-                raise SqlError(f"{what}: {words_of(wrong)}. The expression is {expression.text!r}.")
+            else:
+                assert wrong is not None
+                raise SqlError(f"{what}: {words_of(wrong)}.")
 
     def stop(self) -> None:
         """Stop what is being worked out in another thread, which then raises StoppedError."""
@@ -332,41 +329,55 @@ class RowFilter:
         if signature in self._plans:
             return self._plans[signature]
         held = dict(zip(self.fields, signature, strict=True))
-        plan: _Plan | None
-        wanted: list[str] = []
-        kinds: list[str] = []
-        try:
-            kept = ""
-            if self.where is not None:
-                inner, _ = self._bind(self.where, held)
-                kept = f" WHERE TRY(CAST(({inner}) AS BOOLEAN))"
-        except duckdb.Error as error:
-            self._note_failure("where", self.where, held, error)
-            plan = None
-        else:
-            for i, column in enumerate(self.columns):
-                try:
-                    inner, kind = self._bind(column.expression, held)
-                except duckdb.Error as error:
-                    self._note_failure(f"column {column.name!r}", column.expression, held, error)
-                    inner, kind = "NULL", "none"
-                kinds.append(kind)
-                wanted.append(f", {_typed(inner, kind)} AS c{i}")
-            sql = f"SELECT row{''.join(wanted)} FROM rows{kept}"  # noqa: S608 - of checked expressions
-            plan = _Plan(sql, tuple(kinds))
+        plan: _Plan | None = None
+        kept = "" if self.where is None else self._truth("where", self.where, held)
+        if kept is not None:
+            made = [self._computed(column, held) for column in self.columns]
+            wanted = "".join(f", {sql} AS c{i}" for i, (sql, _) in enumerate(made))
+            filtered = f" WHERE {kept}" if kept else ""
+            sql = f"SELECT row{wanted} FROM rows{filtered}"  # noqa: S608 - of checked expressions
+            plan = _Plan(sql, tuple(kind for _, kind in made))
         if len(self._plans) >= MOST_PLANS:
             self._plans.clear()
         self._plans[signature] = plan
         return plan
 
-    def _bind(self, expression: Expression, held: Mapping[str, int]) -> tuple[str, str]:
+    def _truth(self, what: str, expression: Expression, held: Mapping[str, int]) -> str | None:
+        """The SQL of a condition for fields of these types. A part without a value is NULL, and the others
+        still count: true OR NULL is true. None if no part has one."""
+        found: list[str | None] = []
+        for part in expression.parts:
+            try:
+                inner, _ = self._bind(part, held)
+                found.append(f"TRY(CAST(({inner}) AS BOOLEAN))")
+            except duckdb.Error as error:
+                self._note_failure(what, part, held, error)
+                found.append(None)
+        if not any(found):
+            return None
+        return expression.sql([each or "CAST(NULL AS BOOLEAN)" for each in found])
+
+    def _computed(self, column: Computed, held: Mapping[str, int]) -> tuple[str, str]:
+        """The SQL of a computed column for fields of these types, and its kind."""
+        what = f"column {column.name!r}"
+        if column.expression.joins:
+            truth = self._truth(what, column.expression, held)
+            return ("NULL", "none") if truth is None else (f"CAST({truth} AS DOUBLE)", "number")
+        try:
+            inner, kind = self._bind(column.expression.parts[0], held)
+        except duckdb.Error as error:
+            self._note_failure(what, column.expression.parts[0], held, error)
+            return "NULL", "none"
+        return _typed(inner, kind), kind
+
+    def _bind(self, part: Part, held: Mapping[str, int]) -> tuple[str, str]:
         """The SQL of an expression for fields of these types, and the kind of its values. Raises
         duckdb.Error if there is none."""
         places = {name: f"f{i}" for i, name in enumerate(self.fields)}
         types = {f"f{i}": self._type_of(name, held[name]) for i, name in enumerate(self.fields)}
         types |= {f"f{i}_text": "VARCHAR" for i, name in enumerate(self.fields) if held[name] == TIME}
         table = ", ".join(f"CAST(NULL AS {kind}) AS {place}" for place, kind in types.items()) or "1 AS one"
-        used = sorted({held[name] for name in expression.fields if name not in ENVELOPE})
+        used = sorted({held[name] for name in part.fields if name not in ENVELOPE})
         first: duckdb.Error | None = None
         for some in itertools.product(*(_TYPES[kind] for kind in used)):
             written = dict(zip(used, some, strict=True))
@@ -374,17 +385,17 @@ class RowFilter:
                 name: f"({written[held[name]].format(places[name])})"
                 if name not in ENVELOPE
                 else places[name]
-                for name in expression.fields
+                for name in part.fields
             }
-            inner = expression.sql(put)
+            inner = part.sql(put)
             try:
                 with _binding:
-                    wanted = f"SELECT TRY(({inner}\n)) AS v FROM (SELECT {table})"  # noqa: S608 - likewise
+                    wanted = f"SELECT TRY({inner}) AS v FROM (SELECT {table})"  # noqa: S608 - likewise
                     kind = str(_binder().sql(wanted).types[0])
             except duckdb.Error as error:
                 first = first or error
                 continue
-            return f"{inner}\n", _kind(kind)
+            return inner, _kind(kind)
         assert first is not None
         raise first
 
@@ -395,12 +406,9 @@ class RowFilter:
             kind
         ]
 
-    def _note_failure(
-        self, what: str, expression: Expression | None, held: Mapping[str, int], error: Exception
-    ) -> None:
-        assert expression is not None
+    def _note_failure(self, what: str, part: Part, held: Mapping[str, int], error: Exception) -> None:
         types = " and ".join(
-            f"{name} is {_WORDS[held[name]]}" for name in expression.fields if name not in self._given
+            f"{name} is {_WORDS[held[name]]}" for name in part.fields if name not in self._given
         )
         self._note(f"{what} has no value where {types or 'it is worked out'}: {words_of(error)}.")
 
