@@ -150,6 +150,11 @@ class RowFilter:
                 assert wrong is not None
                 raise SqlError(f"{what}: {words_of(wrong)}.")
 
+    def prepare(self) -> None:
+        """Open the database, which takes some milliseconds the first time."""
+        if self._connection is None:
+            self._connection = connect()
+
     def stop(self) -> None:
         """Stop what is being worked out in another thread, which then raises StoppedError."""
         self._stopped.set()
@@ -300,8 +305,8 @@ class RowFilter:
         return kept[order], made
 
     def _ask(self, plan: _Plan, table: pa.Table) -> "tuple[Ints, list[_Made]]":
-        if self._connection is None:
-            self._connection = connect()
+        self.prepare()
+        assert self._connection is not None
         if self._stopped.is_set():
             raise StoppedError
         try:
