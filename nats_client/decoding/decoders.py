@@ -64,15 +64,13 @@ class Raw:
         each = zip(self.seq, self.received, self.subject, self.payload, strict=True)
         return [Raw([seq], [received], [subject], [payload]) for seq, received, subject, payload in each]
 
-    def parts(self, most: int, first: int | None = None) -> "list[Raw]":
-        """The same in parts of at most that many messages, and the first of at most `first`; itself if it
-        has no more."""
-        begin = most if first is None else first
-        if len(self) <= begin:
-            return [self]
-        starts = [0, *range(begin, len(self), most)]
-        ends = [*starts[1:], len(self)]
-        return [self._at(slice(start, end)) for start, end in zip(starts, ends, strict=True)]
+    def before(self, count: int) -> "Raw":
+        """The first `count` messages."""
+        return self if count >= len(self) else self._at(slice(0, count))
+
+    def after(self, count: int) -> "Raw":
+        """All but the first `count` messages."""
+        return Raw() if count >= len(self) else self._at(slice(count, None))
 
     def pick(self, places: list[int]) -> "Raw":
         """The messages at these places, which ascend."""

@@ -169,11 +169,13 @@ class Backfill:
             self._note_jumps(raw, above)
             above = raw.seq[0], raw.received[0]
             older, counted = self._intake.another_window(), MessageCount(self._intake.counted.lowest)
-            taken = await self._intake.take(
-                raw, older, counted=counted, valid=lambda: self._intake.recreated == lives
-            )
-            if taken is None:
-                return
+            while len(raw):
+                taken = await self._intake.take(
+                    raw, older, counted=counted, valid=lambda: self._intake.recreated == lives
+                )
+                if taken is None:
+                    return
+                raw = raw.after(taken.count)
             dropped = self._window.dropped
             self._window.prepend(older)
             self._intake.counted.prepend(counted)
@@ -237,16 +239,16 @@ class Older:
     def left_out(self, count: int, until: int) -> None:
         """Never called, because room() is unlimited."""
 
-    async def messages(self, raw: Raw) -> bool:
+    async def messages(self, raw: Raw) -> int:
         """Add the consumer's messages to the window."""
         voided = self._voided
-        kept = await self._intake.take(
+        taken = await self._intake.take(
             raw, self.window, counted=self.counted, valid=lambda: self._voided == voided
         )
-        if kept is None:
-            return False
-        self.ends.note(raw, None if kept is raw else kept)
-        return True
+        if taken is None:
+            return 0
+        self.ends.note(taken.all, None if len(taken.kept) == taken.count else taken.kept)
+        return taken.count
 
     def recreated(self) -> None:
         """Everything read so far is void."""

@@ -298,19 +298,20 @@ class Feed(Derived):
         self._voided += 1
         self.window.leave_out(count, until)
 
-    async def messages(self, raw: Raw) -> bool:
+    async def messages(self, raw: Raw) -> int:
         """Add the consumer's messages to the window."""
         voided = self._voided
-        kept = await self._intake.take(
+        taken = await self._intake.take(
             raw,
             self.window,
             self._consumer.pending,
             valid=lambda: self._voided == voided and not self._closed,
         )
-        if kept is None:
-            return False
+        if taken is None:
+            return 0
+        kept = taken.kept
         if self._stream_check is not None:
-            self._stream_check.ends.note(raw, None if kept is raw else kept)
+            self._stream_check.ends.note(taken.all, None if len(kept) == taken.count else kept)
         last = slice(-MOST_MESSAGES, None)
         each = zip(kept.seq[last], kept.received[last], kept.subject[last], kept.payload[last], strict=True)
         newest = [
@@ -323,7 +324,7 @@ class Feed(Derived):
         self._intake.counted.forget(oldest)
         for changed in self._watchers:
             changed()
-        return True
+        return taken.count
 
     def recreated(self) -> None:
         """Start over: the window's rows belong to a stream that no longer exists."""

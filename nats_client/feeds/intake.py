@@ -26,11 +26,15 @@ from .message_count import MessageCount
 ROW = 16
 """Minimum bytes of a row, used to reserve room for expected rows."""
 LONGEST_WORK = 2.0
-"""Seconds of processor time that the expressions of a feed may take for MOST_AT_ONCE messages."""
+"""Seconds of processor time that the expressions of a feed may take in one go."""
 MOST_AT_ONCE = 5_000
 """Messages decoded and filtered in one go, in the feed's own thread."""
-FIRST = 64
-"""Messages of the very first go, so that heavy work is known as such soon."""
+FEWEST = 16
+"""The same in the very first go, and at least."""
+SHORT = 0.1
+"""Seconds that one go should take; its messages are as many as the last one suggests."""
+SLICE = 0.2
+"""Seconds after which no further go begins, so that other replays have their turn."""
 HEAVY = 0.1
 """Seconds of processor time of one go from which on the feed's thread goes after all others."""
 LEAST_URGENT = 10
@@ -48,6 +52,17 @@ class _Decoded:
     malformed: int
     kept: Raw
     """The messages that have a row, or could not be decoded."""
+
+
+@dataclass
+class Taken:
+    """What Intake.take() has taken."""
+
+    count: int
+    """How many of the messages, from the first on."""
+    all: Raw
+    kept: Raw
+    """Those that have a row, or could not be decoded."""
 
 
 class Intake:
@@ -84,7 +99,7 @@ class Intake:
         self._thread = ThreadPoolExecutor(1, "filter") if self.filter is not None else None
         self._spent: Callable[[], float] = lambda: 0.0  # processor time of what the thread works out
         self._urgent = True
-        self._first = FIRST
+        self._most = FEWEST
         self._closed = False
 
     def another_window(self) -> Window:
@@ -103,21 +118,26 @@ class Intake:
         *,
         counted: MessageCount | None = None,
         valid: Callable[[], bool] = lambda: True,
-    ) -> Raw | None:
+    ) -> Taken | None:
         """Decode `raw` and append it to `window`, which should reserve room for `expected` further messages.
-        Returns the messages that have rows or could not be decoded.
 
-        With a `where` or `columns` this takes place in a thread of its own, so that other feeds go on. If the
-        messages are no longer `valid` by then, nothing is appended, and it returns None. `counted` counts
-        them. Raises SqlError if the expressions take too long.
+        With a `where` or `columns` this takes place in a thread of its own, so that other feeds go on; if it
+        takes long, only the first of the messages are taken. If they are no longer `valid` by then, nothing
+        is appended, and it returns None. `counted` counts them. Raises SqlError if the expressions take too
+        long.
         """
         if self.filter is None:
             found = [self._decode(raw)]
         else:
-            found = [await self._in_thread(part) for part in raw.parts(MOST_AT_ONCE, self._first)]
-            self._first = MOST_AT_ONCE
+            found = []
+            began, left = time.monotonic(), raw
+            while len(left) and (not found or time.monotonic() - began < SLICE):
+                some = left.before(self._most)
+                found.append(await self._in_thread(some))
+                left = left.after(len(some))
             if not valid():
                 return None
+            raw = raw.before(len(raw) - len(left))
             (self.counted if counted is None else counted).add(raw.seq, raw.received)
             expected = expected * sum(len(each.kept) for each in found) // max(1, len(raw))
         for each in found:
@@ -126,7 +146,8 @@ class Intake:
             for batch in each.batches:
                 window.append(batch, expected=min(expected, self._room() // ROW))
                 self.grown()
-        return found[0].kept if len(found) == 1 else Raw.joined([each.kept for each in found])
+        kept = found[0].kept if len(found) == 1 else Raw.joined([each.kept for each in found])
+        return Taken(len(raw), raw, kept)
 
     def close(self) -> None:
         """End the thread, and what it is working out."""
@@ -151,7 +172,7 @@ class Intake:
     def _filtered(self, row_filter: RowFilter, raw: Raw) -> _Decoded:
         row_filter.prepare()
         clock = _clock_of_this_thread()
-        began = clock()
+        began, at = clock(), time.monotonic()
         self._spent = lambda: clock() - began
         row_filter.go_on()
         if self._closed:
@@ -169,6 +190,7 @@ class Intake:
             self._urgent = False
             with contextlib.suppress(AttributeError, OSError):  # only Linux has it for one thread
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_URGENT)
+        self._most = max(FEWEST, min(MOST_AT_ONCE, int(len(raw) * SHORT / max(1e-9, time.monotonic() - at))))
         rows = {seq for batch in found.batches for seq in batch.seq.tolist()}
         without = set(decoded) - rows
         if without:

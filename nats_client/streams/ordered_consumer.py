@@ -377,8 +377,6 @@ class Consumer(Reading):
                 except SqlError:
                     self._go_back(seat, verified)
                     raise
-                self.done += len(raw)
-                self.last_seq, self._known_at = raw.seq[-1], raw.received[-1]
             self._current_at = max(self._current_at, current_at)
             await asyncio.sleep(GATHER)
         self._go_back(seat, verified)
@@ -465,8 +463,6 @@ class Consumer(Reading):
                     self._sink.gone(seq - before - 1, known, stored)
                 before, known = seq, stored
         await self._hand_over(raw)
-        self.done += len(raw)
-        self.last_seq, self._known_at = raw.seq[-1], raw.received[-1]
 
     async def _receive(self, message: Msg) -> None:
         """The fallback when the fast parser is not available."""
@@ -556,11 +552,20 @@ class Consumer(Reading):
     def _reached(self) -> bool:
         return self._until is not None and self.last_seq is not None and self.last_seq + 1 >= self._until
 
-    async def _hand_over(self, raw: Raw) -> None:
-        """Give messages to the sink, which may take some time. Raises DoubtError if they are void by then,
-        because the stream was recreated or the consumer changed: then the position has been set anew, too."""
-        if not await self._sink.messages(raw):
-            raise DoubtError(self._doubt or "messages became void while they were taken in")
+    async def _hand_over(self, raw: Raw, *, whole: bool = True) -> None:
+        """Give messages to the sink, which may take some time, and move the position. Unless the `whole` of
+        them has to be taken, it ends early when the turn is over: raises MovedError. Raises DoubtError if
+        they are void by then, because the stream was recreated or the consumer changed; the position is
+        another then."""
+        while len(raw):
+            taken = await self._sink.messages(raw)
+            if not taken:
+                raise DoubtError(self._doubt or "messages became void while they were taken in")
+            self.done += taken
+            self.last_seq, self._known_at = raw.seq[taken - 1], raw.received[taken - 1]
+            raw = raw.after(taken)
+            if len(raw) and not whole and self._turn is not None and self._turn.is_over:
+                raise MovedError
 
     async def _deliver(self, client: SafeNatsPy, batch: "list[Arrived | MessageRun]") -> None:
         """Deliver the batch to the sink, up to the first doubt. Then answer flow control."""
@@ -578,8 +583,8 @@ class Consumer(Reading):
             if self._unread is not None:
                 self._sink.left_out(self._unread, raw.received[0] - 1)
                 self._unread = None
-            await self._hand_over(raw)  # before the position moves: a batch that fails is read again
-            self.done += len(raw)
+            # The position moves with what is taken: what fails is read again. A gap is told only once.
+            await self._hand_over(raw, whole=bool(taken.gone))
             stored = (raw.received[-1] - self._clock) / 1e9 if self._clock else 0.0
             self._current_at = max(self._current_at, min(stored, time.monotonic()))
         self._expected = at.expected

@@ -38,8 +38,9 @@ _log = logging.getLogger(__name__)
 class Listener(Protocol):
     """Receives what a subscriber delivers."""
 
-    async def messages(self, raw: Raw) -> bool:
-        """New messages, in order of arrival. Raises SqlError if the feed's expressions take too long."""
+    async def messages(self, raw: Raw) -> int:
+        """New messages, in order of arrival. Returns how many of them were taken, from the first on; the
+        others come again. Raises SqlError if the feed's expressions take too long."""
 
     def interrupted(self, start: int, end: int) -> None:
         """There was no subscription between `start` and `end` (ns since the epoch, UTC)."""
@@ -198,7 +199,8 @@ class Subscriber:
         )
         self.last_seq = last + len(batch)
         self.done += len(batch)
-        await self._sink.messages(raw)
+        while len(raw) and (taken := await self._sink.messages(raw)):
+            raw = raw.after(taken)
 
     def _enter(self, phase: Phase, why: LookbackError | None = None) -> None:
         if phase != self.phase:

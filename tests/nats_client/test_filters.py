@@ -271,11 +271,11 @@ def test_an_expression_that_takes_too_long(
     server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stops its feed, which says why and goes on later; another feed of the stream goes on meanwhile."""
-    monkeypatch.setattr(intake, "LONGEST_WORK", 0.5)
+    monkeypatch.setattr(intake, "LONGEST_WORK", 0.1)
     server.publish("s.a", *heavy(400))
     feed = client.feed("S", look_back="PT1H", where=HEAVY)
     until(lambda: feed.health.phase == "stopped")
-    assert "were stopped: they took more than 0.5 s" in str(feed.health.why)
+    assert "were stopped: they took more than 0.1 s" in str(feed.health.why)
     assert written(feed) == []
     other = client.feed("S", look_back="PT1H", where="w < 10")
     assert other.wait(30)
@@ -294,14 +294,14 @@ def test_a_busy_neighbour(server: NatsServer, client: Client, monkeypatch: pytes
         await nc.flush()
 
     server.run(send)
-    server.publish("heavy.a", *heavy(500))
-    slow = client.feed("HEAVY", look_back="PT1H", where=" AND ".join([HEAVY] * 5))
+    server.publish("heavy.a", *heavy(1000))
+    slow = client.feed("HEAVY", look_back="PT1H", where=HEAVY)
     until(lambda: slow.health.phase == "replaying")
     feed = client.feed("BUSY", look_back="PT1H")
     other = client.feed("BUSY", look_back="PT1H", where="w % 2 = 0")
     until(lambda: len(feed.window) == 20_000 and len(other.window) == 10_000, 120)
     assert slow.health.phase == "replaying"
-    assert slow.health.rows < 500
+    assert slow.health.rows < 1000
 
 
 def test_closed_while_it_works(server: NatsServer) -> None:
