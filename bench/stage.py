@@ -67,6 +67,7 @@ WEBSOCKET_CLIENT = Side("websocket client", CLIENT_PAGE / "page.js", CLIENT_PAGE
 PUBLISHER = Side("publisher", ROOT / "bench/burst.py", ROOT, environment={})
 PANDAS = Side("pandas", ROOT / "bench/sql_refresh.py", ROOT, environment={})
 AT_REST = Side("at rest", OURS.script, OURS.folder, OURS.environment)
+UNFILTERED = Side("all rows", OURS.script, OURS.folder, OURS.environment)
 
 
 # -- processes ----------------------------------------------------------------------------------------------

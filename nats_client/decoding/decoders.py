@@ -82,18 +82,6 @@ class Raw:
             self.headers,
         )
 
-    @staticmethod
-    def joined(parts: "list[Raw]") -> "Raw":
-        """Several, one after the other."""
-        found = Raw()
-        for part in parts:
-            found.seq.extend(part.seq)
-            found.received.extend(part.received)
-            found.subject += part.subject
-            found.payload += part.payload
-            found.headers |= part.headers
-        return found
-
     def _at(self, part: slice) -> "Raw":
         return Raw(self.seq[part], self.received[part], self.subject[part], self.payload[part], self.headers)
 

@@ -175,7 +175,7 @@ class Backfill:
                 )
                 if taken is None:
                     return
-                raw = raw.after(taken.count)
+                raw = raw.after(len(taken.raw))
             dropped = self._window.dropped
             self._window.prepend(older)
             self._intake.counted.prepend(counted)
@@ -247,8 +247,9 @@ class Older:
         )
         if taken is None:
             return 0
-        self.ends.note(taken.all, None if len(taken.kept) == taken.count else taken.kept)
-        return taken.count
+        if taken.raw.headers:
+            self.ends.note(taken.raw, taken.sequences())
+        return len(taken.raw)
 
     def recreated(self) -> None:
         """Everything read so far is void."""

@@ -309,22 +309,21 @@ class Feed(Derived):
         )
         if taken is None:
             return 0
-        kept = taken.kept
-        if self._stream_check is not None:
-            self._stream_check.ends.note(taken.all, None if len(kept) == taken.count else kept)
-        last = slice(-MOST_MESSAGES, None)
-        each = zip(kept.seq[last], kept.received[last], kept.subject[last], kept.payload[last], strict=True)
+        if self._stream_check is not None and taken.raw.headers:
+            self._stream_check.ends.note(taken.raw, taken.sequences())
+        kept = taken.newest(MOST_MESSAGES)
+        each = zip(kept.seq, kept.received, kept.subject, kept.payload, strict=True)
         newest = [
             Message(seq, received, subject, bytes(payload[:LONGEST_PAYLOAD]), len(payload))
             for seq, received, subject, payload in each
         ]
-        self._messages = [*self._messages, *newest][last]
+        self._messages = [*self._messages, *newest][-MOST_MESSAGES:]
         oldest = self.now() - self.look_back.value
         self.window.evict(oldest)
         self._intake.counted.forget(oldest)
         for changed in self._watchers:
             changed()
-        return taken.count
+        return len(taken.raw)
 
     def recreated(self) -> None:
         """Start over: the window's rows belong to a stream that no longer exists."""

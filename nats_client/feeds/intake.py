@@ -17,7 +17,7 @@ import pandas as pd
 from ..decoding.decoders import Malformed, Raw, decode
 from ..errors import ClosedError, SqlError
 from ..sql.row_filter import RowFilter, StoppedError
-from ..table.values import Batch
+from ..table.values import Batch, Ints, Truths
 from ..table.window import Window
 from .gaps import Gap, Gaps
 from .health import FeedKey
@@ -32,7 +32,7 @@ MOST_AT_ONCE = 5_000
 FEWEST = 16
 """The same in the very first go, and at least."""
 SHORT = 0.1
-"""Seconds that one go should take; its messages are as many as the last one suggests."""
+"""Seconds of processor time that one go should take; its messages are as many as the last one suggests."""
 SLICE = 0.2
 """Seconds after which no further go begins, so that other replays have their turn."""
 HEAVY = 0.1
@@ -50,19 +50,30 @@ class _Decoded:
     batches: list[Batch]
     samples: list[Malformed]
     malformed: int
-    kept: Raw
-    """The messages that have a row, or could not be decoded."""
+    count: int
+    """How many messages."""
+    places: Ints | None
+    """Which of the messages have a row, or could not be decoded; None for all."""
 
 
 @dataclass
 class Taken:
     """What Intake.take() has taken."""
 
-    count: int
-    """How many of the messages, from the first on."""
-    all: Raw
-    kept: Raw
-    """Those that have a row, or could not be decoded."""
+    raw: Raw
+    """The messages taken: all, or the first of them."""
+    places: Ints | None
+    """Which of them have a row, or could not be decoded; None for all."""
+
+    def newest(self, most: int) -> Raw:
+        """The last `most` of those."""
+        if self.places is not None:
+            return self.raw.pick(self.places[-most:].tolist())
+        return self.raw.after(max(0, len(self.raw) - most))
+
+    def sequences(self) -> set[int] | None:
+        """The sequences of those; None for all."""
+        return None if self.places is None else {self.raw.seq[i] for i in self.places.tolist()}
 
 
 class Intake:
@@ -126,6 +137,7 @@ class Intake:
         is appended, and it returns None. `counted` counts them. Raises SqlError if the expressions take too
         long.
         """
+        places: Ints | None = None
         if self.filter is None:
             found = [self._decode(raw)]
         else:
@@ -139,15 +151,16 @@ class Intake:
                 return None
             raw = raw.before(len(raw) - len(left))
             (self.counted if counted is None else counted).add(raw.seq, raw.received)
-            expected = expected * sum(len(each.kept) for each in found) // max(1, len(raw))
+            places = _together(found)
+            if places is not None:
+                expected = expected * len(places) // max(1, len(raw))
         for each in found:
             self.malformed += each.malformed
             self.samples = [*self.samples, *each.samples][-5:]
             for batch in each.batches:
                 window.append(batch, expected=min(expected, self._room() // ROW))
                 self.grown()
-        kept = found[0].kept if len(found) == 1 else Raw.joined([each.kept for each in found])
-        return Taken(len(raw), raw, kept)
+        return Taken(raw, places)
 
     def close(self) -> None:
         """End the thread, and what it is working out."""
@@ -172,13 +185,13 @@ class Intake:
     def _filtered(self, row_filter: RowFilter, raw: Raw) -> _Decoded:
         row_filter.prepare()
         clock = _clock_of_this_thread()
-        began, at = clock(), time.monotonic()
+        began = clock()
         self._spent = lambda: clock() - began
         row_filter.go_on()
         if self._closed:
             raise ClosedError("The feed is closed.")
         found = self._decode(raw)
-        decoded = [seq for batch in found.batches for seq in np.unique(batch.seq).tolist()]
+        decoded = [batch.seq for batch in found.batches]
         try:
             found.batches = [row_filter.apply(batch) for batch in found.batches]
         except StoppedError:
@@ -190,11 +203,11 @@ class Intake:
             self._urgent = False
             with contextlib.suppress(AttributeError, OSError):  # only Linux has it for one thread
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_URGENT)
-        self._most = max(FEWEST, min(MOST_AT_ONCE, int(len(raw) * SHORT / max(1e-9, time.monotonic() - at))))
-        rows = {seq for batch in found.batches for seq in batch.seq.tolist()}
-        without = set(decoded) - rows
-        if without:
-            found.kept = raw.pick([i for i, seq in enumerate(raw.seq) if seq not in without])
+        self._most = max(FEWEST, min(MOST_AT_ONCE, int(len(raw) * SHORT / max(1e-9, clock() - began))))
+        seqs, held = np.asarray(raw.seq, dtype=np.int64), _all([batch.seq for batch in found.batches])
+        without = _has(_all(decoded), seqs) & ~_has(held, seqs)
+        if without.any():
+            found.places = np.flatnonzero(~without)
         return found
 
     def _decode(self, raw: Raw) -> _Decoded:
@@ -207,13 +220,37 @@ class Intake:
                     [batch for one in each for batch in one.batches],
                     [sample for one in each for sample in one.samples],
                     sum(one.malformed for one in each),
-                    raw,
+                    len(raw),
+                    None,
                 )
             # One payload must not block the others, even if it breaks the decoder.
             reason = str(error) if isinstance(error, ValueError) else repr(error)
             sample = Malformed(raw.subject[0], raw.seq[0], reason, repr(raw.payload[0][:200]))
-            return _Decoded([], [sample], 1, raw)
-        return _Decoded([batch], samples, malformed, raw)
+            return _Decoded([], [sample], 1, 1, None)
+        return _Decoded([batch], samples, malformed, len(raw), None)
+
+
+def _has(ascending: Ints, values: Ints) -> Truths:
+    """Which of the values are there; a sort of all would take as long as the rest."""
+    if not len(ascending):
+        return np.zeros(len(values), dtype=np.bool_)
+    places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.asarray(ascending[places] == values)
+
+
+def _all(parts: list[Ints]) -> Ints:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def _together(parts: list[_Decoded]) -> Ints | None:
+    """The places of several parts in all of them."""
+    if all(part.places is None for part in parts):
+        return None
+    found, start = [], 0
+    for part in parts:
+        found.append((np.arange(part.count) if part.places is None else part.places) + start)
+        start += part.count
+    return _all(found)
 
 
 def _clock_of_this_thread() -> Callable[[], float]:

@@ -7,6 +7,7 @@ loss for every look-back.
 
 import re
 from array import array
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -74,12 +75,11 @@ class Endings:
         self._rolled: dict[str, int] = {}
         self._rolled_all = 0
 
-    def note(self, raw: Raw, kept: Raw | None = None) -> None:
-        """Record the headers of new messages (ADR-43, ADR-51). `kept` are those with rows, if not all have
-        some: when the others end is of no interest, but they, too, may replace messages."""
+    def note(self, raw: Raw, held: Collection[int] | None = None) -> None:
+        """Record the headers of new messages (ADR-43, ADR-51). `held` are the sequences of those with rows,
+        if not all have some: when the others end is of no interest, but they, too, may replace messages."""
         if not raw.headers:
             return
-        held = None if kept is None else set(kept.seq)
         for at, seq in enumerate(raw.seq):
             headers = raw.headers.get(seq) or {}
             ttl = headers.get("Nats-TTL") if held is None or seq in held else None
