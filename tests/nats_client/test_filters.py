@@ -186,7 +186,7 @@ def test_killed_server(server: NatsServer, client: Client) -> None:
         until(lambda: publisher.count > count + 50)
     right = [n for n in range(publisher.count) if n % 7 == 0]
     until(lambda: feed.snapshot().numbers("n").tolist() == right)
-    assert feed.health.read == publisher.count
+    until(lambda: feed.health.read == publisher.count)
 
 
 def test_malformed_messages(server: NatsServer, client: Client) -> None:
