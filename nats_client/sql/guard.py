@@ -23,6 +23,8 @@ MEMORY = "256MB"
 """Memory of one connection. There is no disk to use beyond it."""
 LONGEST = 20_000
 """Characters of a statement."""
+LONGEST_APART = 100_000
+"""The same in a process of its own."""
 CONFIG = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
@@ -113,7 +115,7 @@ def check_select(sql: str, tables: Collection[str], *, apart: bool = False) -> S
 @lru_cache(256)
 def _checked(sql: str, tables: tuple[str, ...], apart: bool) -> Statement:
     text = _written_out(sql)
-    node = _parsed(sql, text)
+    node = _parsed(sql, text, longest=LONGEST_APART if apart else LONGEST)
     walk = _Walk(sql, text, {name.lower(): name for name in tables}, apart=apart)
     walk.take_all(node)
     return walk.statement()
@@ -358,10 +360,10 @@ def _asking() -> Iterator[duckdb.DuckDBPyConnection]:
         yield _parser[0]
 
 
-def _parsed(given: str, sql: str, before: str = "") -> dict[str, Any]:
+def _parsed(given: str, sql: str, before: str = "", longest: int = LONGEST) -> dict[str, Any]:
     """The tree of the one SELECT in `sql`, which is `before` and then `given`."""
-    if len(given) > LONGEST:
-        raise SqlError(f"The SQL has {len(given):,} characters. At most {LONGEST:,} are read.")
+    if len(given) > longest:
+        raise SqlError(f"The SQL has {len(given):,} characters. At most {longest:,} are read.")
     if "\0" in given:
         raise SqlError("The SQL has a character with the code 0. Remove it.")
     with _asking() as connection:
