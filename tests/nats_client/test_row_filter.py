@@ -33,12 +33,21 @@ def raw(payloads: list[Payload], first: int = 1, subjects: list[str] | None = No
     )
 
 
+def parts(messages: Raw, most: int) -> list[Raw]:
+    """The messages, `most` at a time."""
+    found, left = list[Raw](), messages
+    while len(left):
+        found.append(left.before(most))
+        left = left.after(most)
+    return found
+
+
 def window(
     row_filter: RowFilter | None, messages: Raw, most: int = 5_000, time: str | None = None, **limits: Any
 ) -> Window:
     """The messages in a window, `most` at a time."""
     found = Window(**limits)
-    for part in messages.parts(most):
+    for part in parts(messages, most):
         batch = decode(part, "json", time)[0]
         found.append(batch if row_filter is None else row_filter.apply(batch))
     return found
@@ -167,7 +176,7 @@ def test_equal_to_pandas_after_what_happens_to_streams(
     def come(some: list[Payload]) -> None:
         nonlocal first
         messages = raw(some, first)
-        for part in messages.parts(most):
+        for part in parts(messages, most):
             batch = decode(part, "json", "at")[0]
             windows[0].append(batch)
             windows[1].append(row_filter.apply(batch))
