@@ -20,15 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import burst, growth, latency, measures, replay, report, wire
+from bench import burst, growth, latency, measures, replay, report, sql_refresh, wire
 from bench.machine import machine, today
 from bench.measures import QUICK, Plan, say
 from bench.stage import (
     AT_REST,
     NODE,
     OURS,
+    PANDAS,
     PLAIN_RECIPE,
     PUBLISHER,
+    UNFILTERED,
     WEBSOCKET_CLIENT,
     Side,
     allow_sockets,
@@ -54,14 +56,17 @@ class Measure:
     """What measures it for this app and its rival at once, in rounds of its own."""
     own: bool = False
     """Whether the goal is for our own figure, whatever the rival's is."""
+    floor: bool = False
+    """Whether a goal below one is a floor."""
 
     @property
     def bound(self) -> str:
-        """The goal in words. One below one is a ceiling, and one that says so."""
+        """The goal in words. One below one is a ceiling, unless it says that it is a floor."""
         if self.goal is None:
             return ""
         unit = f" {self.unit}" if self.own else ""
-        return f"{'at most' if self.ceiling or self.goal < 1 else 'at least'} {self.goal:,g}{unit}"
+        most = (self.ceiling or self.goal < 1) and not self.floor
+        return f"{'at most' if most else 'at least'} {self.goal:,g}{unit}"
 
     def met(self, ours: float, ratio: float | None) -> bool | None:
         """Whether the goal is met; None where there is none."""
@@ -91,16 +96,21 @@ MEASURES = {
     "session_memory": Measure("KiB", 200, measures.session_memory, ceiling=True, own=True),
     "replay_rate": Measure("messages/s", 10, pair=measures.replay_rates),
     "replay_rate_node": Measure("messages/s", 1, None, NODE, pair=measures.replay_rates),
+    "where_replay_rate": Measure("messages/s", 0.6, None, UNFILTERED, floor=True, pair=measures.where_rates),
     "replay_refresh_ms": Measure("ms", 100, None, AT_REST, True, measures.replay_refresh, own=True),
     "burst_refresh_ms": Measure("ms", 100, None, AT_REST, True, burst.bursts, own=True),
     "burst_rate": Measure("messages/s", None, None, PUBLISHER, pair=burst.bursts),
+    "sql_refresh_ms": Measure("ms", 0.2, None, PANDAS, pair=sql_refresh.sql_refresh),
+    "sql_refresh_ms_200": Measure("ms", 0.01, None, PANDAS, pair=sql_refresh.sql_refresh),
+    "sql_whole_refresh_ms": Measure("ms", None, None, PANDAS, pair=sql_refresh.sql_refresh),
+    "sql_whole_refresh_ms_200": Measure("ms", 0.01, None, PANDAS, pair=sql_refresh.sql_refresh),
     "bytes_per_refresh": Measure("bytes", 0.1, measures.steady),
     "bytes_per_refresh_compressed": Measure("bytes", None, pair=measures.compressed),
     "cpu_per_refresh": Measure("ms", 0.1, measures.steady),
     "refresh_latency_ms": Measure("ms", None, measures.steady),
 }
 RESULTS = Path(__file__).parent / "results.json"
-REPLAYS = {"replay_rate", "replay_rate_node", "replay_refresh_ms"}
+REPLAYS = {"replay_rate", "replay_rate_node", "where_replay_rate", "replay_refresh_ms"}
 """What needs a long stream."""
 FIRST_GUESS = 6
 """Where the search for the most sessions of the plain recipe starts; a poor guess costs time, not truth."""

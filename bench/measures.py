@@ -20,6 +20,7 @@ from bench.stage import (
     PLAIN_RECIPE,
     ROOT,
     SERIES,
+    UNFILTERED,
     App,
     Side,
     finished,
@@ -217,11 +218,24 @@ async def replay_rates(plan: Plan, nats_url: str) -> dict[str, list[tuple[float,
     return {"replay_rate": beside_recipe, "replay_rate_node": beside_node}
 
 
-async def replay_seconds(side: Side, nats_url: str, count: int) -> float:
+async def where_rates(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:
+    """The same with a `where` and a computed column, beside the replay of all rows."""
+    sides, rates = [OURS, UNFILTERED], []
+    for _ in range(plan.rounds):
+        found = {
+            side: plan.replay / await replay_seconds(side, nats_url, plan.replay, filtered=side is OURS)
+            for side in sides
+        }
+        rates.append((found[OURS], found[UNFILTERED]))
+        sides.reverse()
+    return {"where_replay_rate": rates}
+
+
+async def replay_seconds(side: Side, nats_url: str, count: int, *, filtered: bool = False) -> float:
     """How long one of them takes."""
     if side is NODE:
         return float(await finished(["node", str(side.script), nats_url, STREAM, str(count)], side.folder))
-    who = "ours" if side is OURS else "theirs"
+    who = "filtered" if filtered else "ours" if side in (OURS, UNFILTERED) else "theirs"
     return float(await python("bench.replay", who, nats_url, str(count)))
 
 

@@ -1,6 +1,6 @@
 """Replay a whole stream into a DataFrame, one way or the other, in a process of its own.
 
-    python -m bench.replay ours|theirs URL N
+    python -m bench.replay ours|filtered|theirs URL N
 
 prints the seconds from the subscription to the DataFrame, with the connection made beforehand.
 """
@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 import time
+from typing import Any
 
 import nats
 import pandas as pd
@@ -39,14 +40,18 @@ async def fill(url: str, count: int) -> None:
         raise RuntimeError(f"{stored:,} messages stored, {count:,} sent")
 
 
-def ours(url: str, count: int) -> tuple[float, pd.DataFrame]:
-    """The client of this app: a feed."""
+WHERE, COLUMNS = "value > 24.5", {"half": "value / 2"}
+"""What the filtered replay keeps, about half of the messages, and computes."""
+
+
+def ours(url: str, count: int, **filtered: Any) -> tuple[float, pd.DataFrame]:
+    """The client of this app: a feed, with `where` and `columns` if there are any."""
     from nats_client import Client, Settings  # kept out of the other side's process
 
     with Client(Settings(url=url)) as client:
         client.streams()  # returns once connected
         start = time.perf_counter()
-        feed = client.feed(STREAM, SUBJECTS, look_back="PT1H")
+        feed = client.feed(STREAM, SUBJECTS, look_back="PT1H", **filtered)
         if not feed.wait(120):
             raise TimeoutError(f"replay not done: {feed.health}")
         frame = feed.frame()
@@ -73,6 +78,12 @@ async def theirs(url: str, count: int) -> tuple[float, pd.DataFrame]:
 def main() -> None:
     """Run one side and check that no row is missing."""
     side, url, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    if side == "filtered":
+        spent, frame = ours(url, count, where=WHERE, columns=COLUMNS)
+        if not 0.2 * count < len(frame) < 0.8 * count or (frame["half"] != frame["value"] / 2).any():
+            raise RuntimeError(f"{len(frame):,} rows of {count:,} kept")
+        print(spent)
+        return
     spent, frame = ours(url, count) if side == "ours" else asyncio.run(theirs(url, count))
     if len(frame) != count or frame["value"].isna().any():
         raise RuntimeError(f"{len(frame):,} rows of {count:,} replayed")

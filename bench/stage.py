@@ -65,7 +65,9 @@ NODE = Side("node client", ROOT / "tests/node/replay.mjs", ROOT / "tests/node", 
 CLIENT_PAGE = ROOT / "bench" / "websocket_client"
 WEBSOCKET_CLIENT = Side("websocket client", CLIENT_PAGE / "page.js", CLIENT_PAGE, environment={})
 PUBLISHER = Side("publisher", ROOT / "bench/burst.py", ROOT, environment={})
+PANDAS = Side("pandas", ROOT / "bench/sql_refresh.py", ROOT, environment={})
 AT_REST = Side("at rest", OURS.script, OURS.folder, OURS.environment)
+UNFILTERED = Side("all rows", OURS.script, OURS.folder, OURS.environment)
 
 
 # -- processes ----------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ from .nats.workflows import (
     workflow_run,
     workflow_runs,
 )
+from .sql.views import every, rate, rolling, sql, top
 from .tables.alerts import alerts
 from .tables.download import downloads
 from .tables.fields import field_list
@@ -86,6 +87,7 @@ __all__ = [
     "comparison",
     "downloads",
     "endpoint_list",
+    "every",
     "field_list",
     "inside",
     "is_demo",
@@ -103,7 +105,9 @@ __all__ = [
     "page_code",
     "plain",
     "query",
+    "rate",
     "request",
+    "rolling",
     "run_chart",
     "run_header",
     "run_list",
@@ -115,12 +119,14 @@ __all__ = [
     "service_list",
     "service_metadata",
     "services",
+    "sql",
     "start_buttons",
     "stream_list",
     "stream_names",
     "streams",
     "subject_list",
     "subjects",
+    "top",
     "values",
     "workflow_run",
     "workflow_runs",

@@ -105,9 +105,10 @@ def line_of(
     *,
     interval: float | None,
     others: Sequence[Callable[[], Hashable]] = (),
+    notes: Sequence[Callable[[], str]] = (),
 ) -> Line:
     """The line for `reads`. interval: seconds between two refreshes; None if paused. others: what else the
-    page was drawn for."""
+    page was drawn for. notes: what else it says."""
     state = nats.state
     verdict = judge(reads, state, paused=interval is None)
     if launcher.trouble and is_embedded() and verdict.mood in ("live", "stale", "empty"):
@@ -132,8 +133,10 @@ def line_of(
     for name, bucket in buckets.items():
         if bucket.snapshot.version:
             facts.append([[count_text(bucket.snapshot.held, "key")], f" in {name}"])
+    facts += _filtered(views)
     if any(view.health.stream is None for view in views):
         facts.append(["plain subjects: no history, at-most-once delivery"])
+    facts.extend([text] for text in dict.fromkeys(note() for note in notes) if text)
     missing = [
         *((lack, []) for bucket in buckets.values() for lack in _bucket_warnings(bucket)),
         *_missing(views),
@@ -150,7 +153,22 @@ def line_of(
 def _emptiness(view: View) -> tuple[object, ...]:
     """What an empty state says of a view without rows."""
     health = view.health
-    return health.phase, health.hint, health.samples[-1].reason if health.samples else ""
+    reason = health.samples[-1].reason if health.samples else ""
+    return health.phase, health.hint, reason, health.read > 0, health.doubts
+
+
+def _filtered(views: Sequence[View]) -> list[list[Piece]]:
+    """How many messages match the `where` of each view, of how many."""
+    found: dict[object, list[Piece]] = {}
+    for view in views:
+        health = view.health
+        if health.where is not None:
+            seq = view.snapshot.seq
+            matching = int((seq[1:] != seq[:-1]).sum()) + 1 if len(seq) else 0
+            read = max(matching, health.read)
+            of = f" of {count_text(read, 'message')}"
+            found[view.feed.key, view.look_back] = [f"{health.where}: ", [f"{matching:,}"], of]
+    return list(found.values())
 
 
 class LineSource(JsonSource):
@@ -163,10 +181,12 @@ class LineSource(JsonSource):
         zone: str,
         interval: float | None,
         others: Sequence[Callable[[], Hashable]],
+        notes: Sequence[Callable[[], str]],
     ) -> None:
         super().__init__()
         self._interval = interval
         self._others = others
+        self._notes = notes
         self._again = [read.again for read in reads]
         self._nats = nats
         self._zone = zone
@@ -182,7 +202,9 @@ class LineSource(JsonSource):
         try:
             with in_zone(self._zone):
                 reads = [again() for again in self._again]
-                line = line_of(reads, self._nats, interval=self._interval, others=self._others)
+                line = line_of(
+                    reads, self._nats, interval=self._interval, others=self._others, notes=self._notes
+                )
         except LookbackError as error:  # a feed is closed; the page's next run opens it again
             self.structure = repr(error)
             return dict(self.content or {})
@@ -242,7 +264,7 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
     shown: list[View | Bucket] = [
         read.drawn if isinstance(read, View) else read for read in reads if isinstance(read, View | Bucket)
     ]
-    line = line_of(shown, nats, interval=interval, others=reads.others)
+    line = line_of(shown, nats, interval=interval, others=list(reads.others), notes=reads.notes)
     tab = own_tab()
     if tab.blocked:
         line.said["fact9"] = ["charts come with the refresh"]
@@ -251,16 +273,20 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
         (read.feed, read.look_back, read.steady) if isinstance(read, View) else (read.watch, read.optional)
         for read in shown
     )
-    of = key, nats, zone(), interval, tuple(reads.others)
+    of = key, nats, zone(), interval, tuple(reads.others), tuple(reads.notes)
     source = _sources.get(of)
     if source is None:
-        source = _sources[of] = LineSource(shown, nats, zone(), interval, reads.others)
+        source = _sources[of] = LineSource(
+            shown, nats, zone(), interval, list(reads.others), list(reads.notes)
+        )
     placed = tab.place("", lambda: LineElement(source))
     element = placed.element
     if element.source is not source:
         element = LineElement(source)
         tab.replace(placed, element)
     assert isinstance(element, LineElement)
+    # Meanwhile something may be other than what the page was drawn for.
+    again = again or any(value() != seen for value, seen in reads.others.items())
     element.draw_for("" if reruns or not shown else "another run" if again else line.structure)
     _line(key="status-line", data={"live": placed.number, **line.said}, on_again_change=_again)
     if line.verdict.sentence:
@@ -313,16 +339,19 @@ def _is_stale(view: View) -> bool:
     received = view.snapshot.received
     if not len(received) or not view.steady:
         return False
-    span = (int(received[-1]) - int(received[0])) / 1e9
+    newest, count = int(received[-1]), len(received)
+    if view.health.read_until is not None:  # messages that do not match show that the stream goes on
+        newest, count = max(newest, view.health.read_until), max(count, view.health.read)
+    span = (newest - int(received[0])) / 1e9
     if span < STALE_AFTER:
         return False  # one burst does not show a usual interval
-    usual = span / (len(received) - 1)
-    return (view.now - int(received[-1])) / 1e9 > max(STALE_AFTER, 20 * usual)
+    usual = span / (count - 1) if count > 1 else span
+    return (view.now - newest) / 1e9 > max(STALE_AFTER, 20 * usual)
 
 
 def _progress(replaying: Sequence[Health]) -> tuple[list[Piece], float]:
     pending = sum(health.pending for health in replaying)
-    share = 1 - pending / (pending + sum(health.rows for health in replaying))
+    share = 1 - pending / (pending + sum(max(health.rows, health.read) for health in replaying))
     return [f"{count_text(pending, 'message')} to come"], round(share, 2)
 
 
@@ -358,6 +387,7 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
                     [],
                 )
             )
+        found += [(f"{name}: {sentence}", []) for sentence in health.doubts]
         if health.mistyped:
             found.append(
                 (f"{name}: {count_text(health.mistyped, 'value')} not numeric, shown as missing.", [])

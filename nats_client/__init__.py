@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .requests.discovery import Endpoint, ServiceInstance, Services
     from .requests.query import Query
     from .requests.requests import Reply
+    from .results.result import Result
     from .streams.stream_list import StreamInfo
     from .table.snapshot import Snapshot
     from .table.window import Window
@@ -49,6 +50,7 @@ _HOMES = {
     "NamedFeed": ".feeds.named_feed",
     "Query": ".requests.query",
     "Reply": ".requests.requests",
+    "Result": ".results.result",
     "Rights": ".connection.role_jwt",
     "ServiceInstance": ".requests.discovery",
     "Services": ".requests.discovery",
@@ -83,6 +85,7 @@ __all__ = [
     "NamedFeed",
     "Query",
     "Reply",
+    "Result",
     "Rights",
     "ServiceInstance",
     "Services",

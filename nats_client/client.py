@@ -26,6 +26,7 @@ from .memory import PROCESS, UNREAD, Holder, Memory
 from .requests.discovery import ServiceList, Services
 from .requests.query import Query, query_headers
 from .requests.requests import Reply, Request, SharedRequests, ask, check_timeout
+from .sql.row_filter import checked_expressions
 from .streams.shared_follower import Followers
 from .streams.stream_list import (
     MOST_COUNTED,
@@ -142,6 +143,8 @@ class Client:
         decoder: str = "json",
         time: str | None = None,
         archive: str | None = None,
+        where: str | None = None,
+        columns: Mapping[str, str] | None = None,
     ) -> Feed | NamedFeed:
         """A feed of `stream`, or of its messages that match the filter `subject`.
 
@@ -157,22 +160,30 @@ class Client:
         look_back: a duration, such as "5m", a timedelta, or ISO 8601 ("PT5M"). decoder: how payloads are
         decoded: "json", "text", or another name from decoding/decoders.py. time: the payload field with the
         row's time; by default, a row's time is when the server stored the message. archive: the subject of a
-        history service, such as "history.query"; rows older than the stream's oldest come from there. Equal
-        arguments return the same feed; a longer look-back extends it. Raises DurationError, SubjectError or
-        SettingsError if an argument is invalid, and ClosedError if the client is closed. A missing stream
-        raises nothing: the feed is "stopped", and its health says why, until the stream exists.
+        history service, such as "history.query"; rows older than the stream's oldest come from there.
+
+        where: an SQL expression over payload fields, named tokens, `_subject`, `_time` and `_seq`, such as
+        "level = 'error' AND ms > 100". Rows for which it is not true take no room. columns: names of computed
+        columns and their SQL expressions, such as {"kw": "w / 1000"}. docs/filters.md says what they may be.
+
+        Equal arguments return the same feed; a longer look-back extends it. Raises DurationError,
+        SubjectError, SettingsError or SqlError if an argument is invalid, and ClosedError if the client is
+        closed. A missing stream raises nothing: the feed is "stopped", and its health says why, until the
+        stream exists.
         """
         length = parse_duration(look_back)
         if stream is None and not subject:
             raise SubjectError("A feed without a stream needs a subject, such as 'sensors.>'.")
         pattern = parse_pattern(subject or ">")
         everything = pattern.filter == ">" and stream is not None
+        expressions = checked_expressions(where, columns or {}, pattern.names)
         key = FeedKey(
             None if stream is None else check_stream_name(stream),
             None if everything else pattern.filter,
             check_decoder(decoder),
             time or None,
             check_subject(archive) if archive and stream is not None else None,
+            *expressions,
         )
         with self._finding:
             found = self._feeds.get(key)

@@ -25,6 +25,8 @@ LookbackError
 │   └── AnswerTooLarge      a result has more rows or bytes than are kept
 ├── PayloadError            a payload or header cannot be sent
 ├── ColumnError             a column does not exist, or is of another kind
+├── SqlError                SQL is wrong, asks for what it may not, or reached a limit
+│   └── SqlColumnError      SQL names a column that no row has; also a ColumnError
 ├── ThresholdError          a threshold is not a finite number
 ├── NotSignedIn             the viewer is not signed in, or has no role
 └── ClosedError             the client, feed, watch or query has been closed
@@ -148,6 +150,21 @@ class PayloadError(LookbackError):
 
 class ColumnError(LookbackError):
     """A column does not exist, or is of another kind than requested."""
+
+
+class SqlError(LookbackError):
+    """SQL is wrong, asks for what it may not, or reached one of its limits."""
+
+    def __init__(self, sentence: str, *, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(sentence)
+        self.line = line
+        """Where the mistake is, from 1; None if it has no place."""
+        self.column = column
+        """Character of that line, from 1; None if it has no place."""
+
+
+class SqlColumnError(SqlError, ColumnError):
+    """SQL names a column that no row has."""
 
 
 class ThresholdError(LookbackError):

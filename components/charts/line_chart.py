@@ -2,14 +2,19 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import pandas as pd
 import streamlit as st
 from streamlit.errors import StreamlitDuplicateElementKey
 
 from nats_client import LookbackError, format_duration
+from nats_client.errors import ColumnError
+from nats_client.results.given_rows import GivenRows, with_times
 from nats_client.series.bins import MOST, Bins
 
-from ..data.live import View
+from ..data.live import View, look_at
+from ..data.reads import note_code
 from ..data.states import empty_state
 from ..push.tabs import own_tab
 from ..spent import timed
@@ -23,8 +28,8 @@ _component = st.components.v2.component("chart", js=STUB.format("chart"), isolat
 
 @timed
 def line_chart(
-    view: View,
-    y: str | Sequence[str],
+    view: "View | pd.DataFrame | pd.Series[Any]",
+    y: str | Sequence[str] | None = None,
     *,
     color: str | None = None,
     title: str | None = None,
@@ -43,7 +48,15 @@ def line_chart(
     number, drawn as lines across the chart, with a mark wherever a series rises above; None instead of a
     number skips that one. Raises ThresholdError on any other value, and ColumnError, naming the columns that
     exist, if a column does not exist or has another kind.
+
+    A DataFrame or a Series is drawn in the same way: its index, or its column `_time` or `time`, must hold
+    times. When the page runs again with another one, only what differs is sent. `y` is then all number
+    columns unless given, and the Series itself.
     """
+    if not isinstance(view, View):
+        view, y = _given(view, y, color, f"{key} {title}")
+    if y is None:
+        raise LookbackError("line_chart() needs the column to draw: line_chart(rows, 'percent').")
     if not view:
         empty_state(view)
         return
@@ -60,6 +73,32 @@ def line_chart(
     }
     key = key or f"{view.feed.name_key} {view.look_back} {fields} {color} {most} {title}"
     draw(view, bins, config, Varying(given, lambda view: drawn(view, fields, color, given)), key)
+
+
+def _given(
+    table: "pd.DataFrame | pd.Series[Any]", y: str | Sequence[str] | None, color: str | None, key: str
+) -> tuple[View, tuple[str, ...]]:
+    """A view of a table that the page's code has made, and what to draw of it."""
+    if not isinstance(table, pd.DataFrame | pd.Series):
+        raise LookbackError(
+            f"line_chart() draws a view, a DataFrame or a Series, not a {type(table).__name__}."
+        )
+    note_code("a table of its own")
+    frame = with_times(table)
+    if isinstance(y, str):
+        fields: tuple[str, ...] = (y,)
+    elif y is not None:
+        fields = tuple(y)
+    else:
+        numbers = [str(name) for name in frame if pd.api.types.is_numeric_dtype(frame[name].dtype)]
+        fields = tuple(name for name in numbers if name != color)
+    if not fields:
+        raise ColumnError("This table has no number columns to draw.")
+    of = "given", fields, color, key
+    kept: dict[object, GivenRows] = st.session_state.setdefault("_given", {})
+    rows = kept.get(of) or kept.setdefault(of, GivenRows(of))
+    rows.put(table, [*fields, *([color] if color is not None else [])])
+    return look_at(rows, rows.look_back, steady=False, by_code=False), fields
 
 
 def draw(view: View, bins: Bins, config: Mapping[str, object], varying: Varying, key: str) -> None:

@@ -1,13 +1,14 @@
 """live(): the rows of a stream as one refresh of a page sees them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from nats_client import Duration, Feed, Gap, Health, NamedFeed, Snapshot, parse_duration
+from nats_client import Duration, Feed, Gap, Health, NamedFeed, Result, Snapshot, parse_duration
+from nats_client.results.given_rows import GivenRows
 
 from ..spent import timed
 from .connection import client
@@ -17,8 +18,13 @@ FIRST_WAIT = 1.5
 """Seconds that a viewer's first read of a feed waits for the replay. Most are done by then."""
 
 
+Readable = Feed | NamedFeed | Result | GivenRows
+"""What a view shows."""
+
+
 class View:
-    """A feed as a page sees it during one refresh. All its parts belong to the same moment.
+    """A feed, or a result of sql(), as a page sees it during one refresh. All its parts belong to the same
+    moment.
 
     A page whose code takes rows from it (`frame`, `latest`, `len`, `snapshot`) reruns at the viewer's refresh
     interval. What draws itself, such as line_chart(), needs no rerun. `if view:`, the columns and the gaps do
@@ -27,7 +33,7 @@ class View:
 
     def __init__(
         self,
-        feed: Feed | NamedFeed,
+        feed: Readable,
         snapshot: Snapshot,
         look_back: pd.Timedelta,
         now: int,
@@ -62,7 +68,7 @@ class View:
     def again(self) -> "Callable[[], View]":
         """A function that returns the same feed as it is then, for a live element or the frame. It raises
         ClosedError if the feed was closed. It does not hold these rows in memory."""
-        return partial(_look_at, self.feed, self.look_back, self.steady, by_code=False)
+        return partial(look_at, self.feed, self.look_back, self.steady, by_code=False)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -90,6 +96,12 @@ class View:
         """What is missing within the look-back, ordered by time."""
         start = self.now - self.look_back.value  # another page's look-back may be longer
         return [gap for gap in self.health.gaps if gap.end > start]
+
+    def __getitem__(self, column: str) -> "pd.Series[Any]":
+        """One column as a Series, as in frame(): `rows["ms"]`. Raises ColumnError, naming the columns that
+        exist."""
+        found: pd.Series[Any] = self.frame([column])[column]
+        return found
 
     def latest(self, column: str, by: str = "_subject") -> pd.Series:
         """The newest value of `column` for each value of the text column `by`. Empty if there are no rows.
@@ -129,6 +141,8 @@ def live(
     time: str | None = None,
     decoder: str = "json",
     archive: str | None = None,
+    where: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> View:
     """The messages of `stream` that match the filter `subject`, from now minus `look_back` until now.
 
@@ -144,12 +158,27 @@ def live(
     field with a row's time; the default is the time at which the server stored the message. decoder: how
     payloads are decoded: "json", "text", or another name in nats_client/decoding/decoders.py. archive: the
     subject of a history service, "history.query" for the one that runs beside the app. Rows that are older
-    than the stream's own history then come from the archive, without a gap or a duplicate. All viewers who
-    ask for the same share one consumer and one window. Without rows the page goes on: `latest` and `frame`
-    are empty, and the chart or table, or else the frame, says so. Raises LookbackError, drawn by the frame,
-    if something cannot be read.
+    than the stream's own history then come from the archive, without a gap or a duplicate.
+
+    where: an SQL expression such as `"level = 'error' AND ms > 100"`. Only rows for which it is true are
+    kept; the others take no room, and the line above the page counts both. columns: computed columns, as
+    names and SQL expressions, such as `{"kw": "w / 1000"}`. Expressions see the fields of one message, named
+    tokens, `_subject`, `_time` and `_seq`; a field that a message lacks is NULL (docs/filters.md).
+
+    All viewers who ask for the same share one consumer and one window. Without rows the page goes on:
+    `latest` and `frame` are empty, and the chart or table, or else the frame, says so. Raises LookbackError,
+    drawn by the frame, if something cannot be read.
     """
-    view = read_view(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
+    view = read_view(
+        stream,
+        subject,
+        look_back=look_back,
+        time=time,
+        decoder=decoder,
+        archive=archive,
+        where=where,
+        columns=columns,
+    )
     collect(view)
     return view
 
@@ -163,17 +192,29 @@ def read_view(
     time: str | None = None,
     decoder: str = "json",
     archive: str | None = None,
+    where: str | None = None,
+    columns: Mapping[str, str] | None = None,
     steady: bool = True,
 ) -> View:
     """Like live(), for components that work without rows; the frame does not report the feed's state."""
     length = parse_duration(look_back)
     nats = client(by_code=False)
-    feed = nats.feed(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
+    feed = nats.feed(
+        stream,
+        subject,
+        look_back=look_back,
+        time=time,
+        decoder=decoder,
+        archive=archive,
+        where=where,
+        columns=columns,
+    )
     wait_once((feed.name_key, look_back), lambda timeout: feed.wait(timeout, length))
-    return _look_at(feed, length, steady)
+    return look_at(feed, length, steady)
 
 
-def _look_at(feed: Feed | NamedFeed, look_back: pd.Timedelta, steady: bool, *, by_code: bool = True) -> View:
+def look_at(feed: Readable, look_back: pd.Timedelta, steady: bool, *, by_code: bool = True) -> View:
+    """The view of a feed or result as it is now. Raises ClosedError."""
     now = feed.now()
     rows = feed.snapshot().since(now - look_back.value)
     return View(feed, rows, look_back, now, feed.health_of(look_back), steady, by_code=by_code)

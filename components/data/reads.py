@@ -31,8 +31,11 @@ class Reads(list[Read]):
         self.by_code: dict[str, None] = {}
         """How the page's code took rows or asked the server, in order. It sees newer ones in its next run
         only. Live elements do not need one."""
-        self.others: list[Callable[[], Hashable]] = []
-        """What the page was drawn for besides: it runs again when one of these returns something else."""
+        self.others: dict[Callable[[], Hashable], Hashable] = {}
+        """What the page was drawn for besides, and what each returned then: it runs again when one of these
+        returns something else."""
+        self.notes: list[Callable[[], str]] = []
+        """What the status line says besides; an empty text says nothing."""
 
 
 class NothingYet(LookbackError):  # noqa: N818 - drawn as the empty state, not as an error
@@ -65,11 +68,19 @@ def collect(read: Read) -> None:
 
 
 def rerun_on(value: Callable[[], Hashable]) -> None:
-    """Run the page again when `value` returns something else. It is called in other threads, and equal ones
-    should be equal."""
+    """Run the page again when `value` returns something else than now. It is called in other threads, and
+    equal ones should be equal."""
     reads = _reads.get()
     if reads is not None:
-        reads.others.append(value)
+        reads.others.setdefault(value, value())
+
+
+def say(note: Callable[[], str]) -> None:
+    """Make the status line say what `note` returns; an empty text says nothing. It is called in other
+    threads, and equal ones should be equal."""
+    reads = _reads.get()
+    if reads is not None and note not in reads.notes:
+        reads.notes.append(note)
 
 
 def note_code(what: str) -> None:

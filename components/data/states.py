@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from nats_client import LookbackError, WatchHealth, format_duration
+from nats_client import LookbackError, Result, WatchHealth, format_duration
+from nats_client.results.given_rows import GivenRows
 
-from ..words import plain
+from ..words import count_text, plain
 from .live import View
 from .reads import Read
 
@@ -13,6 +14,16 @@ def empty_state(read: Read) -> None:
     """Show why there is nothing to draw yet: no rows, or a bucket that was not read yet."""
     read.shown_empty.append("empty")
     health = read.health
+    if isinstance(read, View) and isinstance(read.feed, Result) and health.phase == "following":
+        done = read.feed.ready
+        says = (
+            "No rows match this query yet. New ones will appear here." if done else "The query is under way."
+        )
+        st.info(says, icon=f":material/hourglass_{'empty' if done else 'top'}:")
+        return
+    if isinstance(read, View) and isinstance(read.feed, GivenRows):
+        st.info("This table has no rows yet.", icon=":material/hourglass_empty:")
+        return
     if isinstance(health, WatchHealth):
         what = f"bucket {health.name}"
     else:
@@ -23,6 +34,14 @@ def empty_state(read: Read) -> None:
             f"No message in the last {format_duration(read.look_back)} could be decoded into a row "
             f"({plain(what)}): {plain(read.health.samples[-1].reason)}.",
             icon=":material/data_object:",
+        )
+    elif isinstance(read, View) and health.phase == "following" and read.health.read:
+        span, count = format_duration(read.look_back), count_text(read.health.read, "message")
+        doubts = "".join(f" {sentence}" for sentence in read.health.doubts)
+        st.info(
+            f"None of the {count} in the last {span} matches "
+            f"{plain(read.health.where or '')}.{plain(doubts)} New ones that do will appear here.",
+            icon=":material/filter_alt:",
         )
     elif isinstance(read, View) and health.phase == "following":
         st.info(

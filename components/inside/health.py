@@ -72,7 +72,7 @@ class Figures(Collector):
         yield connected
 
     def _of_feeds(self) -> Iterator[Metric]:
-        names = ["role", "stream", "subject"]
+        names = ["role", "stream", "subject", "where"]
         help_of = {
             "rows": "Rows of a window.",
             "bytes": "Bytes of a window.",
@@ -91,7 +91,7 @@ class Figures(Collector):
         feeds = [(role, feed) for role, client in self._clients.items() for feed in client.feeds()]
         for role, feed in feeds[:MOST_FEEDS]:
             health = feed.health
-            labels = [role, health.stream or "", health.subject or ">"]
+            labels = [role, health.stream or "", health.subject or ">", feed.key.where or ""]
             values: dict[str, float] = {
                 "rows": health.rows,
                 "bytes": health.bytes,

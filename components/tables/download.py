@@ -23,10 +23,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from nats_client import Feed, NamedFeed, Query
+from nats_client import Query
 from nats_client.errors import ClosedError, NotSignedIn
 
-from ..data.live import View
+from ..data.live import Readable, View
 from ..launcher import load_components
 from ..nats.history import Answer
 from ..web.assets import PREFIX
@@ -56,7 +56,7 @@ class Offer:
     """What a link downloads: the rows of a feed within `look_back` (ns), or the rows of a query so far, as of
     the click."""
 
-    rows: Feed | NamedFeed | Query
+    rows: Readable | Query
     look_back: int
     owner: str | None
     """The sign-in that it is for."""

@@ -57,9 +57,10 @@ class _NewestSource(JsonSource):
         if not len(snapshot):
             return {}
         table = snapshot.frame(last=self._rows).reset_index()
+        # The rows of a result have no sequence of their own.
+        seqs = table["_seq"] if "_seq" in table else table.groupby("_time").cumcount()
         names = [
-            f"r{time:020d}.{seq}"
-            for time, seq in zip(table["_time"].astype("int64"), table["_seq"], strict=True)
+            f"r{time:020d}.{seq}" for time, seq in zip(table["_time"].astype("int64"), seqs, strict=True)
         ]
         with in_zone(self._zone):
             cells = [_texts(table, str(name)) for name in table]

@@ -64,6 +64,27 @@ class Raw:
         each = zip(self.seq, self.received, self.subject, self.payload, strict=True)
         return [Raw([seq], [received], [subject], [payload]) for seq, received, subject, payload in each]
 
+    def before(self, count: int) -> "Raw":
+        """The first `count` messages."""
+        return self if count >= len(self) else self._at(slice(0, count))
+
+    def after(self, count: int) -> "Raw":
+        """All but the first `count` messages."""
+        return Raw() if count >= len(self) else self._at(slice(count, None))
+
+    def pick(self, places: list[int]) -> "Raw":
+        """The messages at these places, which ascend."""
+        return Raw(
+            [self.seq[i] for i in places],
+            [self.received[i] for i in places],
+            [self.subject[i] for i in places],
+            [self.payload[i] for i in places],
+            self.headers,
+        )
+
+    def _at(self, part: slice) -> "Raw":
+        return Raw(self.seq[part], self.received[part], self.subject[part], self.payload[part], self.headers)
+
 
 Truths = npt.NDArray[np.bool_]
 

@@ -15,6 +15,7 @@ from ..streams.ordered_consumer import Consumer
 from .archive import Archive, Extent
 from .gaps import Gap
 from .intake import Intake
+from .message_count import MessageCount
 from .reconcile import StreamCheck
 from .removals import Endings, holes_are_removals, loses
 
@@ -106,8 +107,10 @@ class Backfill:
                 None,
                 self._consumer.created,
             )
-            if not older.void and same and self._window.oldest_seq in (boundary, None):
+            oldest = self._window.oldest_seq
+            if not older.void and same and (oldest is None or oldest >= boundary):
                 self._window.prepend(older.window)
+                self._intake.counted.prepend(older.counted)
                 self._stream_check.ends.add(older.ends)
                 self._intake.grown()
         self.reached = target
@@ -154,7 +157,7 @@ class Backfill:
             and extent.last + 1 < before == stream_check.first
             and extent.last_time > since
         ):
-            count = before - 1 - extent.last if self._intake.key.subject is None else None
+            count = before - 1 - extent.last if self._every_message_counts else None
             seam = Gap("removed", extent.last_time, begins, count)
         above: tuple[int, int] | None = None
         async for raw in archive.rows(consumer.created, since, before):
@@ -165,20 +168,32 @@ class Backfill:
                 seam = None
             self._note_jumps(raw, above)
             above = raw.seq[0], raw.received[0]
-            older = self._intake.another_window()
-            self._intake.take(raw, older)
+            older, counted = self._intake.another_window(), MessageCount(self._intake.counted.lowest)
+            while len(raw):
+                taken = await self._intake.take(
+                    raw, older, counted=counted, valid=lambda: self._intake.recreated == lives
+                )
+                if taken is None:
+                    return
+                raw = raw.after(len(taken.raw))
             dropped = self._window.dropped
             self._window.prepend(older)
+            self._intake.counted.prepend(counted)
             self._intake.grown()
             if self._window.dropped > dropped:
                 return  # the window is full
         if seam is not None:  # reported here only: after a failed fetch, the next one finds the same seam
             self._intake.missing(seam)
 
+    @property
+    def _every_message_counts(self) -> bool:
+        """True if a missing sequence is a missing row: neither a subject nor a `where` leaves any out."""
+        return self._intake.key.subject is None and self._intake.key.where is None
+
     def _note_jumps(self, raw: Raw, above: tuple[int, int] | None) -> None:
         """Record messages of an unfiltered stream that the archive lacks, too: jumps within `raw`, and up to
         the row `above` (its sequence and storage time)."""
-        if self._intake.key.subject is not None or not holes_are_removals(self._consumer.config):
+        if not self._every_message_counts or not holes_are_removals(self._consumer.config):
             return
         seqs, received = raw.seq, raw.received
         if above is not None:
@@ -207,9 +222,11 @@ class Older:
     ) -> None:
         """Fetch messages within `look_back` and below the stream sequence `boundary`."""
         self.window = intake.another_window()
+        self.counted = MessageCount(intake.counted.lowest)
         self.ends = Endings()
         self.void = False
         """True if the stream turned out to be another one."""
+        self._voided = 0
         self._intake = intake
         self._stream_check = stream_check
         key = intake.key
@@ -222,14 +239,22 @@ class Older:
     def left_out(self, count: int, until: int) -> None:
         """Never called, because room() is unlimited."""
 
-    def messages(self, raw: Raw) -> None:
+    async def messages(self, raw: Raw) -> int:
         """Add the consumer's messages to the window."""
-        self.ends.note(raw)
-        self._intake.take(raw, self.window)
+        voided = self._voided
+        taken = await self._intake.take(
+            raw, self.window, counted=self.counted, valid=lambda: self._voided == voided
+        )
+        if taken is None:
+            return 0
+        if taken.raw.headers:
+            self.ends.note(taken.raw, taken.sequences())
+        return len(taken.raw)
 
     def recreated(self) -> None:
         """Everything read so far is void."""
         self.void = True
+        self._voided += 1
 
     def gone(self, count: int, start: int, end: int) -> None:
         """Record messages that left the stream before they could be read."""
@@ -237,5 +262,6 @@ class Older:
 
     def back_to(self, seq: int, stored: int) -> None:
         """Remove everything delivered after `seq`."""
+        self._voided += 1
         held = self.window.snapshot().seq
         self.window.remove(held[held > seq])

@@ -30,7 +30,12 @@ class Derived:
         """The bins that all viewers of the same chart share. The caller updates them before drawing. Raises
         LookbackError, as Bins does."""
         key = (fields, color, look_back.value, most, step)
-        return self._bins.once(key, None, lambda: Bins(fields, color, look_back, most=most, step=step))
+        return self._bins.once(key, None, lambda: self._make_bins(fields, color, look_back, most, step))
+
+    def _make_bins(
+        self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta, most: int, step: int | None
+    ) -> Bins:
+        return Bins(fields, color, look_back, most=most, step=step)
 
     def crossings(
         self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float

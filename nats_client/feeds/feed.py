@@ -15,6 +15,7 @@ from ..errors import ClosedError, RequestFailed
 from ..events import Event
 from ..memory import SMALLEST, Memory
 from ..requests.query import Query
+from ..sql.row_filter import unseen_text
 from ..streams.ordered_consumer import CURRENT_FOR, Consumer
 from ..streams.plain_subscriber import Subscriber
 from ..streams.seat import Seats
@@ -24,7 +25,7 @@ from .archive import Archive
 from .backfill import Backfill
 from .derived import Derived
 from .gaps import Gap
-from .health import LONGEST_PAYLOAD, FeedKey, Health, Message
+from .health import LONGEST_PAYLOAD, FeedKey, Health, Message, shortened
 from .intake import Intake
 from .reconcile import StreamCheck
 from .removals import Endings
@@ -72,6 +73,7 @@ class Feed(Derived):
         self._messages: list[Message] = []
         self._watchers: list[Callable[[], None]] = []
         self._closed = False
+        self._voided = 0  # grows when messages that are under way become void
         self._settled = threading.Event()
         self._replayed = threading.Event()  # set after the consumer's own replay, without older rows
         self._stream_check: StreamCheck | None = None
@@ -86,7 +88,8 @@ class Feed(Derived):
             )
             archive = Archive(ask, key.stream, key.subject) if ask is not None else None
             self._consumer = consumer
-            self._stream_check = StreamCheck(consumer, self.window, self._intake.missing, archive)
+            left = self._intake.counted.remove_before
+            self._stream_check = StreamCheck(consumer, self.window, self._intake.missing, archive, left)
             self._backfill = Backfill(
                 connection, self._intake, consumer, self._stream_check, archive, self._check_settled
             )
@@ -192,6 +195,8 @@ class Feed(Derived):
             if not pending:
                 why = RequestFailed(f"Nothing received from the server for {consumer.behind:.0f} s.")
         begins, earlier = backfill.begins() if backfill is not None else (None, 0)
+        counted = self._intake.counted
+        read = counted.since(self.now() - look_back.value) if self.key.where is not None else 0
         return Health(
             stream=self.key.stream,
             subject=self.key.subject,
@@ -221,8 +226,19 @@ class Feed(Derived):
             limits=stream_check.limits if stream_check else "",
             flow_control_denied=consumer.flow_control_denied if isinstance(consumer, Consumer) else None,
             by_sequence=consumer.by_sequence if isinstance(consumer, Consumer) else None,
-            hint=stream_check.hint if stream_check and not len(self.window) else "",
+            hint=stream_check.hint if stream_check and not len(self.window) and not read else "",
+            where=None if self.key.where is None else shortened(self.key.where),
+            read=read,
+            read_until=counted.newest,
+            doubts=self._doubts(read),
         )
+
+    def _doubts(self, read: int) -> tuple[str, ...]:
+        row_filter = self._intake.filter
+        if row_filter is None or (not read and not len(self.window)):
+            return ()
+        seen = row_filter.seen
+        return (*(unseen_text(name, seen) for name in seen.absent), *seen.notes)
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -273,31 +289,46 @@ class Feed(Derived):
     # -- on the client's loop ----------------------------------------------------------------------------
 
     def room(self) -> int | None:
-        """How many messages fit into the window, estimated from the size of its rows."""
-        return self.window.most_rows
+        """How many messages fit into the window, estimated from the size of its rows. With a `where`, all:
+        how many have a row is known once they are read."""
+        return None if self.key.where is not None else self.window.most_rows
 
     def left_out(self, count: int, until: int) -> None:
         """Record messages that were not read, because the window had no room for them."""
+        self._voided += 1
         self.window.leave_out(count, until)
 
-    def messages(self, raw: Raw) -> None:
+    async def messages(self, raw: Raw) -> int:
         """Add the consumer's messages to the window."""
-        if self._stream_check is not None:
-            self._stream_check.ends.note(raw)
-        self._intake.take(raw, self.window, self._consumer.pending)
-        last = slice(-MOST_MESSAGES, None)
-        each = zip(raw.seq[last], raw.received[last], raw.subject[last], raw.payload[last], strict=True)
+        voided = self._voided
+        taken = await self._intake.take(
+            raw,
+            self.window,
+            self._consumer.pending,
+            valid=lambda: self._voided == voided and not self._closed,
+        )
+        if taken is None:
+            return 0
+        if self._stream_check is not None and taken.raw.headers:
+            self._stream_check.ends.note(taken.raw, taken.sequences())
+        kept = taken.newest(MOST_MESSAGES)
+        each = zip(kept.seq, kept.received, kept.subject, kept.payload, strict=True)
         newest = [
             Message(seq, received, subject, bytes(payload[:LONGEST_PAYLOAD]), len(payload))
             for seq, received, subject, payload in each
         ]
-        self._messages = [*self._messages, *newest][last]
-        self.window.evict(self.now() - self.look_back.value)
+        self._messages = [*self._messages, *newest][-MOST_MESSAGES:]
+        oldest = self.now() - self.look_back.value
+        self.window.evict(oldest)
+        self._intake.counted.forget(oldest)
         for changed in self._watchers:
             changed()
+        return len(taken.raw)
 
     def recreated(self) -> None:
         """Start over: the window's rows belong to a stream that no longer exists."""
+        self._voided += 1
+        self._intake.counted.clear()
         self._intake.recreated += 1
         self._intake.gaps.clear()
         self._messages = []
@@ -310,10 +341,12 @@ class Feed(Derived):
     def gone(self, count: int, start: int, end: int) -> None:
         """Record messages that left the stream before they could be read."""
         if self._stream_check is not None:
-            self._stream_check.unread(Gap("removed", start, end, count))
+            known = count if self.key.where is None else None  # how many of them had rows, nobody knows
+            self._stream_check.unread(Gap("removed", start, end, known))
 
     def back_to(self, seq: int, stored: int) -> None:
         """Remove everything delivered after `seq` (stored at `stored`), gaps included."""
+        self._voided += 1
         held = self.window.snapshot().seq
         self.window.remove(held[held > seq])
         self._messages = [message for message in self._messages if message.seq <= seq]
@@ -346,6 +379,7 @@ class Feed(Derived):
         self._consumer.events.note("closed", why)
         self._settled.set()
         self._replayed.set()
+        self._intake.close()
         await end_tasks(self._tasks)
         # Somebody may keep a reference, such as a download link. It must not keep the rows alive.
         self.window.clear()

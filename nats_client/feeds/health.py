@@ -11,6 +11,16 @@ LONGEST_PAYLOAD = 4096
 """Bytes kept of a raw message."""
 
 
+LONGEST_WHERE = 60
+"""Characters shown of a `where`."""
+
+
+def shortened(where: str) -> str:
+    """An expression on one line, cut where it is long."""
+    line = " ".join(where.split())
+    return line if len(line) <= LONGEST_WHERE else line[: LONGEST_WHERE - 1] + "…"
+
+
 @dataclass(frozen=True)
 class FeedKey:
     """Identifies a feed within a client: readers with equal keys share one feed."""
@@ -22,11 +32,19 @@ class FeedKey:
     time: str | None
     archive: str | None = None
     """The history service that is queried for older rows; None for no archive."""
+    where: str | None = None
+    """An SQL expression; only rows for which it is true are kept. None for all."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """Computed columns: names, and the SQL expressions."""
+    names: tuple[str, ...] = ()
+    """The tokens with names, as in subjects.Pattern, as far as the expressions depend on them: the same text
+    means something else with other names."""
 
     @property
     def name(self) -> str:
         """What it reads, in words."""
-        return " ".join(part for part in (self.stream, self.subject) if part)
+        where = f"where {shortened(self.where)}" if self.where else None
+        return " ".join(part for part in (self.stream, self.subject, where) if part)
 
 
 @dataclass(frozen=True)
@@ -101,6 +119,16 @@ class Health:
     """Why it is read by sequence, every half second; part of a sentence. None if it is not."""
     hint: str = ""
     """Why no message matches the subject, as a sentence; empty if unknown."""
+
+    where: str | None = None
+    """The feed's `where`, shortened; None without one."""
+    read: int = 0
+    """With a `where`: messages within the look-back that were read, with and without a row."""
+    read_until: int | None = None
+    """With a `where`: when the newest of them was stored, ns since the epoch, UTC."""
+    doubts: tuple[str, ...] = ()
+    """What `where` or a computed column may have got wrong, as sentences: a field that no message had so
+    far, or a type with which an expression has no value."""
 
     progress: float = 1.0
     """Progress of the replay, 0 to 1. It never decreases during a replay."""

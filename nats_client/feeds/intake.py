@@ -1,17 +1,79 @@
-"""Decodes messages into the window of a feed, and counts those that cannot be decoded."""
+"""Decodes messages into the window of a feed, keeps those that its `where` wants, and counts those that
+cannot be decoded."""
 
+import asyncio
+import contextlib
+import os
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..decoding.decoders import Malformed, Raw, decode
+from ..errors import ClosedError, SqlError
+from ..sql.row_filter import RowFilter, StoppedError
+from ..table.values import Batch, Ints, Truths
 from ..table.window import Window
 from .gaps import Gap, Gaps
 from .health import FeedKey
+from .message_count import MessageCount
 
 ROW = 16
 """Minimum bytes of a row, used to reserve room for expected rows."""
+LONGEST_WORK = 2.0
+"""Seconds of processor time that the expressions of a feed may take in one go."""
+MOST_AT_ONCE = 5_000
+"""Messages decoded and filtered in one go, in the feed's own thread."""
+FEWEST = 16
+"""The same in the very first go, and at least."""
+SHORT = 0.1
+"""Seconds of processor time that one go should take; its messages are as many as the last one suggests."""
+SLICE = 0.2
+"""Seconds after which no further go begins, so that other replays have their turn."""
+HEAVY = 0.1
+"""Seconds of processor time of one go from which on the feed's thread goes after all others."""
+LEAST_URGENT = 10
+"""Added to the niceness of that thread (see nice(1)), where the system has it for threads."""
+STOP_AGAIN = 0.1
+"""Seconds between looks at how long it takes, and between attempts to stop: one may come too early."""
+
+
+@dataclass
+class _Decoded:
+    """What became of some messages, and not yet of the window."""
+
+    batches: list[Batch]
+    samples: list[Malformed]
+    malformed: int
+    count: int
+    """How many messages."""
+    places: Ints | None
+    """Which of the messages have a row, or could not be decoded; None for all."""
+
+
+@dataclass
+class Taken:
+    """What Intake.take() has taken."""
+
+    raw: Raw
+    """The messages taken: all, or the first of them."""
+    places: Ints | None
+    """Which of them have a row, or could not be decoded; None for all."""
+
+    def newest(self, most: int) -> Raw:
+        """The last `most` of those."""
+        if self.places is not None:
+            return self.raw.pick(self.places[-most:].tolist())
+        return self.raw.after(max(0, len(self.raw) - most))
+
+    def sequences(self) -> set[int] | None:
+        """The sequences of those; None for all."""
+        return None if self.places is None else {self.raw.seq[i] for i in self.places.tolist()}
 
 
 class Intake:
@@ -40,7 +102,16 @@ class Intake:
         self.recreated = 0
         """How often the stream turned out to be another one."""
         self.grown = grown
+        self.counted = MessageCount()
+        """The messages read, with or without a row."""
+        self.filter = RowFilter(key.where, key.columns, key.names) if key.where or key.columns else None
+        """`where` and `columns` of the feed; None if it has neither."""
         self._room = room
+        self._thread = ThreadPoolExecutor(1, "filter") if self.filter is not None else None
+        self._spent: Callable[[], float] = lambda: 0.0  # processor time of what the thread works out
+        self._urgent = True
+        self._most = FEWEST
+        self._closed = False
 
     def another_window(self) -> Window:
         """An empty window with the same limits."""
@@ -50,22 +121,148 @@ class Intake:
         """Record missing rows."""
         self.gaps.add(gap, self.look_back)
 
-    def take(self, raw: Raw, window: Window, expected: int = 0) -> None:
-        """Decode `raw` and append it to `window`, which should reserve room for `expected` further rows."""
+    async def take(
+        self,
+        raw: Raw,
+        window: Window,
+        expected: int = 0,
+        *,
+        counted: MessageCount | None = None,
+        valid: Callable[[], bool] = lambda: True,
+    ) -> Taken | None:
+        """Decode `raw` and append it to `window`, which should reserve room for `expected` further messages.
+
+        With a `where` or `columns` this takes place in a thread of its own, so that other feeds go on; if it
+        takes long, only the first of the messages are taken. If they are no longer `valid` by then, nothing
+        is appended, and it returns None. `counted` counts them. Raises SqlError if the expressions take too
+        long.
+        """
+        places: Ints | None = None
+        if self.filter is None:
+            found = [self._decode(raw)]
+        else:
+            found = []
+            began, left = time.monotonic(), raw
+            while len(left) and (not found or time.monotonic() - began < SLICE):
+                some = left.before(self._most)
+                found.append(await self._in_thread(some))
+                left = left.after(len(some))
+            if not valid():
+                return None
+            raw = raw.before(len(raw) - len(left))
+            (self.counted if counted is None else counted).add(raw.seq, raw.received)
+            places = _together(found)
+            if places is not None:
+                expected = expected * len(places) // max(1, len(raw))
+        for each in found:
+            self.malformed += each.malformed
+            self.samples = [*self.samples, *each.samples][-5:]
+            for batch in each.batches:
+                window.append(batch, expected=min(expected, self._room() // ROW))
+                self.grown()
+        return Taken(raw, places)
+
+    def close(self) -> None:
+        """End the thread, and what it is working out."""
+        self._closed = True
+        if self.filter is not None and self._thread is not None:
+            self.filter.stop()
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, raw: Raw) -> _Decoded:
+        assert self.filter is not None
+        work = asyncio.get_running_loop().run_in_executor(self._thread, self._filtered, self.filter, raw)
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())  # its asker may be gone
+        wait = LONGEST_WORK
+        while not (await asyncio.wait({work}, timeout=wait))[0]:
+            wait = STOP_AGAIN
+            if self._spent() >= LONGEST_WORK:
+                self.filter.stop()
+        return work.result()
+
+    # -- in the feed's own thread, if it has one ---------------------------------------------------------
+
+    def _filtered(self, row_filter: RowFilter, raw: Raw) -> _Decoded:
+        row_filter.prepare()
+        clock = _clock_of_this_thread()
+        began = clock()
+        self._spent = lambda: clock() - began
+        row_filter.go_on()
+        if self._closed:
+            raise ClosedError("The feed is closed.")
+        found = self._decode(raw)
+        decoded = [batch.seq for batch in found.batches]
+        try:
+            found.batches = [row_filter.apply(batch) for batch in found.batches]
+        except StoppedError:
+            raise SqlError(
+                f"The expressions of {self.key.name} were stopped: they took more than {LONGEST_WORK:g} s "
+                f"for {count_of(raw)}. Simplify `where` or `columns`. It is tried again after a minute."
+            ) from None
+        if self._urgent and clock() - began > HEAVY:
+            self._urgent = False
+            with contextlib.suppress(AttributeError, OSError):  # only Linux has it for one thread
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_URGENT)
+        self._most = max(FEWEST, min(MOST_AT_ONCE, int(len(raw) * SHORT / max(1e-9, clock() - began))))
+        seqs, held = np.asarray(raw.seq, dtype=np.int64), _all([batch.seq for batch in found.batches])
+        without = _has(_all(decoded), seqs) & ~_has(held, seqs)
+        if without.any():
+            found.places = np.flatnonzero(~without)
+        return found
+
+    def _decode(self, raw: Raw) -> _Decoded:
         try:
             batch, samples, malformed = decode(raw, self.key.decoder, self.key.time)
         except Exception as error:
             if len(raw) > 1:
-                for one in raw.split():
-                    self.take(one, window)
-                return
+                each = [self._decode(one) for one in raw.split()]
+                return _Decoded(
+                    [batch for one in each for batch in one.batches],
+                    [sample for one in each for sample in one.samples],
+                    sum(one.malformed for one in each),
+                    len(raw),
+                    None,
+                )
             # One payload must not block the others, even if it breaks the decoder.
             reason = str(error) if isinstance(error, ValueError) else repr(error)
             sample = Malformed(raw.subject[0], raw.seq[0], reason, repr(raw.payload[0][:200]))
-            self.malformed += 1
-            self.samples = [*self.samples, sample][-5:]
-            return
-        self.malformed += malformed
-        self.samples = [*self.samples, *samples][-5:]
-        window.append(batch, expected=min(expected, self._room() // ROW))
-        self.grown()
+            return _Decoded([], [sample], 1, 1, None)
+        return _Decoded([batch], samples, malformed, len(raw), None)
+
+
+def _has(ascending: Ints, values: Ints) -> Truths:
+    """Which of the values are there; a sort of all would take as long as the rest."""
+    if not len(ascending):
+        return np.zeros(len(values), dtype=np.bool_)
+    places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.asarray(ascending[places] == values)
+
+
+def _all(parts: list[Ints]) -> Ints:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def _together(parts: list[_Decoded]) -> Ints | None:
+    """The places of several parts in all of them."""
+    if all(part.places is None for part in parts):
+        return None
+    found, start = [], 0
+    for part in parts:
+        found.append((np.arange(part.count) if part.places is None else part.places) + start)
+        start += part.count
+    return _all(found)
+
+
+def _clock_of_this_thread() -> Callable[[], float]:
+    """A function that returns the processor time of the calling thread, from any thread; the time of day
+    where the system has none. On a busy machine, an expression that is not to blame takes long, too."""
+    find = getattr(time, "pthread_getcpuclockid", None)
+    if find is None:
+        return time.monotonic
+    number: int = find(threading.get_ident())
+    return lambda: time.clock_gettime(number)
+
+
+def count_of(raw: Raw) -> str:
+    """How many messages, in words."""
+    return f"{len(raw):,} messages" if len(raw) != 1 else "one message"

@@ -41,9 +41,15 @@ class StreamCheck:
     """Compares one feed's window with its stream at intervals."""
 
     def __init__(
-        self, consumer: Consumer, window: Window, found: Callable[[Gap], None], archive: Archive | None = None
+        self,
+        consumer: Consumer,
+        window: Window,
+        found: Callable[[Gap], None],
+        archive: Archive | None = None,
+        left: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """With an `archive`, rows that it holds stay in the window."""
+        """With an `archive`, rows that it holds stay in the window. `left` is called with the stream's oldest
+        sequence if messages below it count as lost."""
         self.first: int | None = None
         """The oldest sequence of the stream; None before the first check."""
         self.oldest: int | None = None
@@ -66,6 +72,7 @@ class StreamCheck:
         self._window = window
         self._found = found
         self._archive = archive
+        self._left = left
         self._gone_below = 0  # rows below this sequence have been removed
         self._deleted: Ints = np.zeros(0, dtype=np.int64)
         self._restarts = 0
@@ -112,6 +119,8 @@ class StreamCheck:
         if not self._lost:
             return
         self._gone_below = first if self._archive is None else 0
+        if self._archive is None:
+            self._left(first)
         self._deleted = self._deleted[self._deleted >= first]
         deleted = int(state.get("num_deleted") or 0)
         if deleted != len(self._deleted) and deleted <= MOST_DELETED:

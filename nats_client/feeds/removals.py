@@ -7,6 +7,7 @@ loss for every look-back.
 
 import re
 from array import array
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -74,15 +75,16 @@ class Endings:
         self._rolled: dict[str, int] = {}
         self._rolled_all = 0
 
-    def note(self, raw: Raw) -> None:
-        """Record the headers of new messages (ADR-43, ADR-51)."""
+    def note(self, raw: Raw, held: Collection[int] | None = None) -> None:
+        """Record the headers of new messages (ADR-43, ADR-51). `held` are the sequences of those with rows,
+        if not all have some: when the others end is of no interest, but they, too, may replace messages."""
         if not raw.headers:
             return
         for at, seq in enumerate(raw.seq):
             headers = raw.headers.get(seq) or {}
-            ttl = headers.get("Nats-TTL")
+            ttl = headers.get("Nats-TTL") if held is None or seq in held else None
             end = raw.received[at] + lives(ttl) if ttl else None
-            if headers.get("Nats-Schedule", "").startswith("@at"):
+            if headers.get("Nats-Schedule", "").startswith("@at") and (held is None or seq in held):
                 end = 0
             if end is not None:
                 self._seqs.append(seq)

@@ -201,7 +201,7 @@ class Watch:
     def left_out(self, count: int, until: int) -> None:
         """Never called, because room() is None."""
 
-    def messages(self, raw: Raw) -> None:
+    async def messages(self, raw: Raw) -> int:
         """Apply new revisions."""
         with self._lock:
             entries = self._entries if self._rebuilt is None else self._rebuilt
@@ -220,6 +220,7 @@ class Watch:
             if self._rebuilt is None:
                 self._version += 1
                 self._partial = self._full_at is not None
+        return len(raw)
 
     async def _newest(self, key: str) -> Entry | None:
         if self._consumer.phase != "following":

@@ -169,7 +169,7 @@ class Bins:
                 return
             if snapshot.version == self._snapshot_version and not self._future_is_due():
                 return
-            if snapshot.generation != self._generation or self._should_rebuild():
+            if self._is_other(snapshot) or self._should_rebuild():
                 self._start_over()  # always before the first rows, so the origin is that of a real time
             self._take(snapshot)
             self._name_others()
@@ -251,6 +251,10 @@ class Bins:
             return detail
 
     # -- below, the lock is held -------------------------------------------------------------------------
+
+    def _is_other(self, snapshot: Snapshot) -> bool:
+        """True if ordinals or codes of earlier snapshots mean something else in this one."""
+        return snapshot.generation != self._generation
 
     def _bases(self, row: Ints) -> Floats:
         present = np.unique(row)

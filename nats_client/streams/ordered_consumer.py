@@ -28,7 +28,14 @@ from ..connection.connection import Connection, not_permitted
 from ..connection.patched_nats import SafeNatsPy
 from ..connection.replays import Turn
 from ..decoding.decoders import Raw
-from ..errors import LookbackError, NotPermitted, RequestFailed, RequestRefused, StreamNotFound
+from ..errors import (
+    LookbackError,
+    NotPermitted,
+    RequestFailed,
+    RequestRefused,
+    SqlError,
+    StreamNotFound,
+)
 from .by_sequence import CONSUMER_AGAIN, EVERY, BySequence, NoConsumerError, check_retention, ns
 from .consumer_config import (
     HEARTBEAT,
@@ -48,6 +55,7 @@ from .sink import Sink
 PATIENCE = 3.5  # seconds of silence after which the consumer is in doubt
 GATHER = 0.05  # seconds during which messages are collected into a batch
 RETRY_AFTER = 1.0  # seconds between retries while the stream cannot be read
+TOO_SLOW_FOR = 60.0  # seconds until a feed whose expressions took too long goes on
 CHECK_EVERY = 2.0  # seconds between checks that the consumer's configuration is unchanged
 MOST_AT_ONCE = 5_000  # messages decoded before control returns to the loop, so that pages are not blocked
 SMALL = 1024 * 1024  # bytes that may be read without a turn of the replays
@@ -135,6 +143,9 @@ class Consumer(Reading):
             except RequestRefused as error:
                 self._enter("stopped", error)
                 await asyncio.sleep(RETRY_AFTER)
+            except SqlError as error:
+                self._enter("stopped", error)
+                await asyncio.sleep(TOO_SLOW_FOR)
             except LookbackError as error:
                 self._enter("reconnecting", error)
                 await asyncio.sleep(RETRY_AFTER / 4)
@@ -361,9 +372,11 @@ class Consumer(Reading):
             current_at = seat.current_at()
             raw = seat.take(-1 if self.last_seq is None else self.last_seq)
             if len(raw):
-                self._sink.messages(raw)
-                self.done += len(raw)
-                self.last_seq, self._known_at = raw.seq[-1], raw.received[-1]
+                try:
+                    await self._hand_over(raw)
+                except SqlError:
+                    self._go_back(seat, verified)
+                    raise
             self._current_at = max(self._current_at, current_at)
             await asyncio.sleep(GATHER)
         self._go_back(seat, verified)
@@ -417,7 +430,7 @@ class Consumer(Reading):
                 if self._doubt:
                     raise DoubtError(self._doubt)
                 self.pending = max(0, last + 1 - at)
-                self._deliver_found(raw)
+                await self._deliver_found(raw)
             self.pending = 0
             if ends:
                 return True
@@ -440,7 +453,7 @@ class Consumer(Reading):
             self._start = self.now() - self._look_back().value
         return await reader.since(self._start, state)
 
-    def _deliver_found(self, raw: Raw) -> None:
+    async def _deliver_found(self, raw: Raw) -> None:
         if not len(raw):
             return
         if self._subject is None:
@@ -449,9 +462,7 @@ class Consumer(Reading):
                 if before is not None and known is not None and seq > before + 1:
                     self._sink.gone(seq - before - 1, known, stored)
                 before, known = seq, stored
-        self._sink.messages(raw)
-        self.done += len(raw)
-        self.last_seq, self._known_at = raw.seq[-1], raw.received[-1]
+        await self._hand_over(raw)
 
     async def _receive(self, message: Msg) -> None:
         """The fallback when the fast parser is not available."""
@@ -541,6 +552,21 @@ class Consumer(Reading):
     def _reached(self) -> bool:
         return self._until is not None and self.last_seq is not None and self.last_seq + 1 >= self._until
 
+    async def _hand_over(self, raw: Raw, *, whole: bool = True) -> None:
+        """Give messages to the sink, which may take some time, and move the position. Unless the `whole` of
+        them has to be taken, it ends early when the turn is over: raises MovedError. Raises DoubtError if
+        they are void by then, because the stream was recreated or the consumer changed; the position is
+        another then."""
+        while len(raw):
+            taken = await self._sink.messages(raw)
+            if not taken:
+                raise DoubtError(self._doubt or "messages became void while they were taken in")
+            self.done += taken
+            self.last_seq, self._known_at = raw.seq[taken - 1], raw.received[taken - 1]
+            raw = raw.after(taken)
+            if len(raw) and not whole and self._turn is not None and self._turn.is_over:
+                raise MovedError
+
     async def _deliver(self, client: SafeNatsPy, batch: "list[Arrived | MessageRun]") -> None:
         """Deliver the batch to the sink, up to the first doubt. Then answer flow control."""
         last = self.last_seq if self.last_seq is not None else -1
@@ -557,8 +583,8 @@ class Consumer(Reading):
             if self._unread is not None:
                 self._sink.left_out(self._unread, raw.received[0] - 1)
                 self._unread = None
-            self._sink.messages(raw)  # before the position moves: a batch that fails is read again
-            self.done += len(raw)
+            # The position moves with what is taken: what fails is read again. A gap is told only once.
+            await self._hand_over(raw, whole=bool(taken.gone))
             stored = (raw.received[-1] - self._clock) / 1e9 if self._clock else 0.0
             self._current_at = max(self._current_at, min(stored, time.monotonic()))
         self._expected = at.expected

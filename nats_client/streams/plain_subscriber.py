@@ -23,9 +23,9 @@ from ..connection.bulk_parser import Inbox
 from ..connection.connection import Connection, not_permitted
 from ..connection.patched_nats import SafeNatsPy
 from ..decoding.decoders import Raw
-from ..errors import LookbackError, RequestFailed, RequestRefused
+from ..errors import LookbackError, RequestFailed, RequestRefused, SqlError
 from ..events import Events
-from .ordered_consumer import GATHER, RETRY_AFTER
+from .ordered_consumer import GATHER, RETRY_AFTER, TOO_SLOW_FOR
 from .sink import Phase
 
 PULSE = 2.0  # seconds between PINGs
@@ -38,8 +38,9 @@ _log = logging.getLogger(__name__)
 class Listener(Protocol):
     """Receives what a subscriber delivers."""
 
-    def messages(self, raw: Raw) -> None:
-        """New messages, in order of arrival."""
+    async def messages(self, raw: Raw) -> int:
+        """New messages, in order of arrival. Returns how many of them were taken, from the first on; the
+        others come again. Raises SqlError if the feed's expressions take too long."""
 
     def interrupted(self, start: int, end: int) -> None:
         """There was no subscription between `start` and `end` (ns since the epoch, UTC)."""
@@ -91,6 +92,9 @@ class Subscriber:
             except RequestRefused as error:
                 self._enter("stopped", error)
                 await asyncio.sleep(RETRY_AFTER)
+            except SqlError as error:
+                self._enter("stopped", error)
+                await asyncio.sleep(TOO_SLOW_FOR)
             except (LookbackError, nats.errors.Error, TimeoutError, OSError) as error:
                 why = error if isinstance(error, LookbackError) else RequestFailed("The connection was lost.")
                 self._enter("reconnecting", why)
@@ -135,12 +139,13 @@ class Subscriber:
                     async with asyncio.timeout(GATHER * 10):
                         await self._inbox.arrived.wait()
                 self._inbox.arrived.clear()
-                self._deliver()
+                await self._deliver()
                 await asyncio.sleep(GATHER)
             pulse.result()
         finally:
             pulse.cancel()
-            self._deliver()
+            with contextlib.suppress(SqlError):  # it has been reported, or the feed is closed
+                await self._deliver()
             client.untap(listening)
             with contextlib.suppress(Exception):
                 await listening.unsubscribe()
@@ -181,7 +186,7 @@ class Subscriber:
         """The fallback when the fast parser is not available."""
         self._inbox.put(message.subject.encode(), b"", message.data, message.headers)
 
-    def _deliver(self) -> None:
+    async def _deliver(self) -> None:
         batch, self._inbox.messages = self._inbox.messages, []
         if not batch:
             return
@@ -194,7 +199,8 @@ class Subscriber:
         )
         self.last_seq = last + len(batch)
         self.done += len(batch)
-        self._sink.messages(raw)
+        while len(raw) and (taken := await self._sink.messages(raw)):
+            raw = raw.after(taken)
 
     def _enter(self, phase: Phase, why: LookbackError | None = None) -> None:
         if phase != self.phase:

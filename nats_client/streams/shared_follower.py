@@ -187,7 +187,7 @@ class _Sharing:
 
     # -- as a sink ---------------------------------------------------------------------------------------
 
-    def messages(self, raw: Raw) -> None:
+    async def messages(self, raw: Raw) -> int:
         """Pass each message to the seats of its subject."""
         woken: dict[Seat, None] = {}
         wanted, unwanted = list(self._wanted), list(self._unwanted)
@@ -202,6 +202,7 @@ class _Sharing:
         self._wanted, self._unwanted = (wanted[0], wanted[1]), (unwanted[0], unwanted[1])
         for seat in woken:
             seat.wake()
+        return len(raw)
 
     def recreated(self) -> None:
         """A no-op: another stream is a doubt, so the consumer ends."""

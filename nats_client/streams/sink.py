@@ -10,8 +10,10 @@ Phase = Literal["connecting", "replaying", "following", "reconnecting", "stopped
 class Sink(Protocol):
     """Receives what a consumer delivers."""
 
-    def messages(self, raw: Raw) -> None:
-        """New messages, in order, each stream sequence exactly once."""
+    async def messages(self, raw: Raw) -> int:
+        """New messages, in order, each stream sequence exactly once. Returns how many of them were taken,
+        from the first on: fewer than all if it takes long, and the others come again. 0 if they have become
+        void meanwhile. Raises SqlError if the feed's expressions take too long; nothing was taken then."""
 
     def recreated(self) -> None:
         """The stream is another one now, so its sequences start over."""

@@ -88,8 +88,9 @@ class Snapshot:
         exact = self.between(ordinal, ordinal + 1).integers(name)
         return float(self.numbers(name, ordinal)[0]) if exact is None else int(exact[0])
 
-    def where(self, kept: npt.NDArray[np.bool_]) -> "Snapshot":
-        """Copies of the rows for which `kept` is true. Their ordinals are no longer valid."""
+    def where(self, kept: npt.NDArray[np.bool_] | Ints) -> "Snapshot":
+        """Copies of the rows for which `kept` is true, or of those places. Their ordinals are no longer
+        valid."""
         return self._part(kept, self.first)
 
     def named(self, names: Sequence[str]) -> "Snapshot":
@@ -113,7 +114,34 @@ class Snapshot:
             columns[own] = part
         return replace(self, _columns=columns)
 
-    def _part(self, rows: "slice | npt.NDArray[np.bool_]", first: int) -> "Snapshot":
+    def integral(self, name: str) -> bool:
+        """True if all values of a number column are integers, and none is missing. Raises ColumnError."""
+        return self._column(name).integral
+
+    def at(self, first: int, generation: int) -> "Snapshot":
+        """The same rows, with ordinals from `first` on in `generation`."""
+        return replace(self, first=first, generation=generation)
+
+    def kept_since(self, oldest: int) -> "Snapshot":
+        """The same rows, as if those from before `oldest` (ns since the epoch, UTC) had been stored then."""
+        return replace(self, received=np.maximum(self.time, oldest))
+
+    def starts_as(self, other: "Snapshot", start: int, count: int) -> bool:
+        """True if the first `count` rows are those of `other` from place `start` on. Both must have the same
+        columns, with the same labels."""
+        mine, theirs = slice(0, count), slice(start, start + count)
+        if not np.array_equal(self.time[mine], other.time[theirs]):
+            return False
+        for name, part in self._columns.items():
+            held, before = part.values(mine), other._columns[name].values(theirs)
+            if part.column.labels is not other._columns[name].column.labels:
+                return False
+            # Bit for bit: a NaN equals itself.
+            if held.tobytes() != before.tobytes():
+                return False
+        return True
+
+    def _part(self, rows: "slice | npt.NDArray[np.bool_] | Ints", first: int) -> "Snapshot":
         return Snapshot(
             self.version,
             self.generation,
@@ -134,7 +162,7 @@ class Snapshot:
         others); datetime64[ns, UTC] if all are times in ISO 8601 with a UTC zone; categorical for other text.
         `last` keeps only that many of the newest rows by `_time`. Raises ColumnError, naming what exists.
         """
-        names = list(columns) if columns is not None else ["_subject", "_seq", *self._payload()]
+        names = list(columns) if columns is not None else self._shown()
         first = max(0, len(self) - last) if last is not None else 0
         order = self._by_time(first)
         part = slice(first, None) if order is None else order
@@ -202,6 +230,10 @@ class Snapshot:
         # A million rows need not be sorted for the newest twenty.
         late = np.flatnonzero(self.time >= np.partition(self.time, first)[first])
         return late[np.argsort(self.time[late], kind="stable")][len(late) - (len(self) - first) :]
+
+    def _shown(self) -> list[str]:
+        """A result of SQL without subjects has no sequences of its own either."""
+        return ["_subject", "_seq", *self._payload()] if "_subject" in self._columns else self._payload()
 
     def _payload(self) -> list[str]:
         return [name for name in self._columns if name != "_subject"]

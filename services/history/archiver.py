@@ -56,12 +56,13 @@ class Part:
     def left_out(self, count: int, until: int) -> None:
         """Never called, because there is room for all."""
 
-    def messages(self, raw: Raw) -> None:
+    async def messages(self, raw: Raw) -> int:
         """Take messages, in order."""
         self.raw.seq.extend(raw.seq)
         self.raw.received.extend(raw.received)
         self.raw.subject.extend(raw.subject)
         self.raw.payload.extend(raw.payload)
+        return len(raw)
 
     def back_to(self, seq: int, stored: int) -> None:
         """Drop the messages after `seq`; they will be delivered again."""

@@ -134,6 +134,10 @@ class Database(ABC):
     def insert(self, messages: Sequence[Message]) -> int:
         """Store messages and return how many were new. Creates the table. Raises DatabaseFailed."""
 
+    def own_query(self, sql: str, seconds: float) -> "Query":
+        """A query of ours, which may read the catalog."""
+        return self.query(sql, {}, seconds)
+
     @abstractmethod
     def newest(self, stream: str, created: datetime) -> int:
         """The highest stored sequence of this stream (with this creation time), 0 if there is none."""
@@ -181,7 +185,7 @@ class Database(ABC):
             return none
 
     def _rows(self, sql: str, seconds: float) -> list[dict[str, Any]]:
-        with self.query(sql, {}, seconds) as query:
+        with self.own_query(sql, seconds) as query:
             rows: list[dict[str, Any]] = pa.Table.from_batches(query.batches(), query.schema).to_pylist()
             return rows
 

@@ -70,6 +70,21 @@ def missing(feed: Feed | NamedFeed) -> int:
     return sum(gap.count or 0 for gap in feed.health.gaps)
 
 
+@one_database
+def test_filter_and_archive(server: NatsServer, database: Database, client: Client) -> None:
+    """A feed with a `where` has the rows that match, from the archive and from the stream, and no gap."""
+    server.publish("s.a", *numbered(300))
+    archived(server, database)
+    purge(server, 100)
+    with history(server, database):
+        feed = client.feed("S", look_back="PT1H", archive=ARCHIVE, where="n % 7 = 0", columns={"m": "n / 7"})
+        assert feed.wait(30)
+        server.publish("s.a", *numbered(50, 300))
+        until(lambda: feed.snapshot().numbers("m").tolist() == list(range(50)))
+        until(lambda: feed.health.read == 350)
+        assert feed.health.gaps == ()
+
+
 def test_no_seam(server: NatsServer, database: Database, client: Client) -> None:
     """Rows that the stream no longer holds stand before those it holds, each once, while more come."""
     server.publish("s.a", *numbered(300))

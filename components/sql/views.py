@@ -1,0 +1,141 @@
+"""sql() and what has a name of its own in it: live results of SQL over what a page reads."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from nats_client import Result, parse_duration
+from nats_client.errors import SqlError
+from nats_client.results.every import Every
+from nats_client.results.given_rows import GivenRows
+from nats_client.results.inputs import AnswerRows, BucketValues, Given, Input, Rows
+from nats_client.results.result import Query, ResultOf, Results
+from nats_client.sql.names import Rolling, Top, columns_of, rate_sql, rolling_sql, top_sql
+
+from ..data.bucket import Bucket
+from ..data.live import View, look_at, wait_once
+from ..data.reads import rerun_on, say
+from ..nats.history import Answer
+from ..spent import timed
+from ..web.sign_in import rights
+
+RESULTS = Results()
+"""The results of this process."""
+
+Table = View | Bucket | Answer | pd.DataFrame
+"""What SQL reads."""
+Parameter = str | int | float | bool | pd.Timestamp | None
+"""What a parameter may be."""
+
+
+@timed
+def sql(query: str, *, parameters: Mapping[str, Parameter] | None = None, **tables: Table) -> View:
+    """The result of one SELECT over `tables`, by name, as a view: charts, tables, metrics, alerts, downloads,
+    `frame()` and another sql() take it like one of live(), and what they draw is live.
+
+    The SQL is DuckDB's. A table is a view of live() or sql(), the values of a bucket (`key`, `_time`, and
+    `value` or the fields of the values), the rows of query(), or a DataFrame. Rows of a stream have `_time`
+    (UTC), `_seq`, `_subject`, named tokens, and the payload's fields; a missing field is NULL. `$name` in the
+    SQL is bound to `parameters["name"]`: a text, a number, a truth, a time or None.
+
+    The result's `_time` is its timestamp column `_time` or `time`; without one, all rows have the time of the
+    result. Numbers, texts and times keep their kind; anything else becomes text.
+
+    It is worked out once for all viewers with the same rights, SQL, parameters and tables, when the tables
+    have changed, at most four times a second, and less often if it takes long; the status line then says so.
+    Bounds: 10 s, 1,000,000 rows, 128 MiB, and 256 MB of memory. Raises SqlError with the line, the column and
+    the nearest name if the SQL is wrong, and with the bound that was reached; drawn by the frame.
+    """
+    inputs = {name: _input(name, table) for name, table in tables.items()}
+    named = dict(parameters or {})
+    for name, value in named.items():
+        if not isinstance(value, Parameter):
+            raise SqlError(
+                f"The parameter ${name} is a {type(value).__name__}. "
+                "Give a text, a number, a truth, a time or None."
+            )
+    return _view(Query(query, tuple(inputs), named), inputs)
+
+
+@timed
+def rate(view: View, field: str, *, by: str | Sequence[str] | None = None) -> View:
+    """How fast the counter `field` grows per second, in the column `rate`, at each row but the first of each
+    series. `by`: the text columns that name a series.
+
+    A value below the one before means that the counter began again at 0, as in Prometheus. Of rows with the
+    same time the last one counts. Raises SqlError as sql() does.
+    """
+    return _named(rate_sql(field, columns_of(by)), view)
+
+
+@timed
+def every(length: str, view: View, *, by: str | Sequence[str] | None = None, **shows: str) -> View:
+    """Aggregates of the rows per bucket of `length` (ISO 8601, such as "PT10S") and per series: a column of
+    each name in `shows`, such as `p95="quantile_cont(ms, 0.95)", n="count(*)"`. `by`: the text columns that
+    name a series.
+
+    Buckets are on a grid that begins at the epoch in UTC; `_time` is a bucket's start. Only buckets whose
+    rows have changed are worked out again. Raises DurationError, and SqlError as sql() does.
+    """
+    return _view(Every(parse_duration(length), columns_of(by), shows), {"rows": _rows(view)})
+
+
+@timed
+def rolling(
+    view: View, field: str, length: str, *, how: Rolling = "mean", by: str | Sequence[str] | None = None
+) -> View:
+    """At each row, the values of the number column `field` from `length` (ISO 8601, such as "PT1M") before
+    its time up to that time, combined by `how`: "mean", "least", "greatest", "sum", "count", "p50", "p95" or
+    "p99". The result keeps the column's name. `by`: the text columns that name a series. Raises
+    DurationError, and SqlError as sql() does.
+    """
+    return _named(rolling_sql(field, columns_of(by), parse_duration(length), how), view)
+
+
+@timed
+def top(view: View, field: str, *, by: str, most: int = 10, how: Top = "greatest") -> View:
+    """The rows of the `most` series (one per value of the text column `by`) whose number column `field` has
+    the greatest value by `how`: "greatest", "least" (then the smallest come first), "mean", "sum" or
+    "newest". Raises SqlError as sql() does.
+    """
+    return _named(top_sql(field, by, most, how), view)
+
+
+def _named(statement: str, view: View) -> View:
+    return _view(Query(statement, ("rows",), {}), {"rows": _rows(view)})
+
+
+def _rows(view: View) -> Input:
+    if not isinstance(view, View):
+        raise SqlError(f"This takes a view of live() or sql(), not a {type(view).__name__}.")
+    return _input("rows", view)
+
+
+def _input(name: str, table: Any) -> Input:
+    if isinstance(table, View):
+        feed = table.feed
+        if isinstance(feed, GivenRows):
+            return Given.of(table.drawn.frame())
+        return ResultOf(feed) if isinstance(feed, Result) else Rows(feed, table.look_back)
+    if isinstance(table, Bucket):
+        return BucketValues(table.watch)
+    if isinstance(table, Answer):
+        return AnswerRows(table.query)
+    if isinstance(table, pd.DataFrame):
+        return Given.of(table)
+    raise SqlError(
+        f"The table {name!r} is a {type(table).__name__}. Give a view of live() or sql(), the values of a "
+        "bucket, the rows of query(), or a DataFrame."
+    )
+
+
+def _view(work: Any, inputs: Mapping[str, Input]) -> View:
+    result = RESULTS.get(rights() or "", work, inputs)
+    seen: Hashable = ("sql", result.name_key)
+    wait_once(seen, result.wait)
+    rerun_on(result.structure)
+    say(result.pace)
+    if result.error is not None:
+        raise result.error
+    return look_at(result, result.look_back, steady=False)

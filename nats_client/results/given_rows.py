@@ -1,0 +1,112 @@
+"""Rows that a program gives instead of a stream: a table of pandas over time, which can be given anew."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..errors import ColumnError, one_of
+from ..feeds.derived import Derived
+from ..feeds.health import FeedKey, Health, Message
+from ..series.bins import Bins
+from ..sql.arrow import ResultRows, arrow_table
+from ..table.snapshot import Snapshot
+from ..table.window import Window
+from .result import EMPTY_HEALTH, round_up
+from .result_bins import ResultBins
+
+RECENT = 0.1
+"""Rows whose newest is at most this share of their span old are drawn up to now, others up to the newest."""
+
+
+class GivenRows(Derived):
+    """To readers it is like a feed whose rows are those of the table given last."""
+
+    def __init__(self, name_key: object) -> None:
+        """`name_key`: what it is, in a form that stays the same when the app starts again."""
+        super().__init__()
+        self.name_key = name_key
+        self.key = FeedKey(None, None, "given", None)
+        self.events = ()
+        self.look_back = pd.Timedelta(minutes=5)
+        """How far back it reaches: to the oldest row or a little further."""
+        self._rows = ResultRows()
+        self._snapshot: Snapshot = Window().snapshot()
+        self._watchers: list[Callable[[], None]] = []
+
+    def put(self, table: "pd.DataFrame | pd.Series[Any]", columns: Sequence[str] | None = None) -> None:
+        """Take the rows of `table` instead of those before; `columns`: only these. Their times are the index,
+        or one of its levels, or else the column `_time` or `time`; without a zone they are in UTC. Raises
+        ColumnError if there are no times, or no such column."""
+        self._snapshot = self._rows.snapshot(arrow_table(with_times(table, columns)), time.time_ns())
+        now = self.now()
+        if len(self._snapshot):
+            self.look_back = round_up(now - int(self._snapshot.time[0]))
+        for changed in self._watchers:
+            changed()
+
+    def now(self) -> int:
+        """This machine's clock, ns since the epoch, UTC; the newest row's time if that is long ago or
+        ahead."""
+        now = time.time_ns()
+        if not len(self._snapshot):
+            return now
+        oldest, newest = int(self._snapshot.time[0]), int(self._snapshot.time[-1])
+        return now if 0 <= now - newest <= max(RECENT * (newest - oldest), 60e9) else newest
+
+    def snapshot(self) -> Snapshot:
+        """The rows."""
+        return self._snapshot
+
+    def newest(self) -> list[Message]:
+        """Nothing: these rows are no messages."""
+        return []
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` after each put(). Returns a function that ends this."""
+        self._watchers = [*self._watchers, changed]
+
+        def end() -> None:
+            self._watchers = [each for each in self._watchers if each is not changed]
+
+        return end
+
+    @property
+    def health(self) -> Health:
+        """Nothing is wrong with it."""
+        return EMPTY_HEALTH
+
+    def health_of(self, look_back: pd.Timedelta) -> Health:
+        """The same."""
+        return EMPTY_HEALTH
+
+    def _make_bins(
+        self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta, most: int, step: int | None
+    ) -> Bins:
+        return ResultBins(fields, color, look_back, most=most, step=step)
+
+
+def with_times(table: "pd.DataFrame | pd.Series[Any]", columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The rows of `table` with their times as the first column, `_time`; `columns`: only these others."""
+    frame = table.to_frame(table.name or "value") if isinstance(table, pd.Series) else table
+    plain = isinstance(frame.index, pd.RangeIndex) and frame.index.name is None
+    flat = frame.copy(deep=False) if plain else frame.reset_index()
+    flat.columns = pd.Index([str(name) for name in flat.columns])
+    levels = [] if plain else list(flat.columns[: frame.index.nlevels])
+    at = next((name for name in (*levels, "_time", "time") if _holds_times(flat, name)), None)
+    if at is None:
+        raise ColumnError(
+            "This table has no times to draw it over. Its index, or its column `_time` or `time`, must hold "
+            "times: pd.to_datetime() makes them."
+        )
+    others = [name for name in flat.columns if name != at]
+    wanted = others if columns is None else list(dict.fromkeys(columns))
+    for name in wanted:
+        if name not in others:
+            raise ColumnError(f"There is no column {name!r}. " + one_of(name, others, what="column"))
+    return flat[[at, *wanted]].rename(columns={at: "_time"})
+
+
+def _holds_times(frame: pd.DataFrame, name: str) -> bool:
+    return name in frame.columns and pd.api.types.is_datetime64_any_dtype(frame[name].dtype)

@@ -1,0 +1,186 @@
+"""What SQL reads: rows of feeds, values of buckets, rows of queries, other results, and tables of pandas."""
+
+import hashlib
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pandas as pd
+
+from ..feeds.feed import Feed
+from ..feeds.health import Health
+from ..feeds.named_feed import NamedFeed
+from ..kv.values import Values
+from ..kv.watch import Watch
+from ..requests.query import Query
+from ..sql.arrow import Table
+from ..table.snapshot import Snapshot
+
+
+class Moment:
+    """The tables of one calculation. Each window and bucket is read once, so that two tables of the same one
+    never show it at two versions."""
+
+    def __init__(self) -> None:
+        self._windows: dict[int, tuple[int, Snapshot]] = {}
+
+    def rows(self, feed: Feed | NamedFeed, look_back: pd.Timedelta) -> Snapshot:
+        """The rows of a feed. Raises ClosedError."""
+        window = feed.window
+        if id(window) not in self._windows:
+            feed.snapshot()  # keeps the feed alive; raises if it is closed
+            self._windows[id(window)] = feed.now(), window.snapshot()
+        now, rows = self._windows[id(window)]
+        names = feed.names if isinstance(feed, NamedFeed) else ()
+        return rows.named(names).since(now - look_back.value)
+
+
+class Input(Protocol):
+    """A table of SQL. Equal ones are the same table, for readers with the same rights."""
+
+    @property
+    def name_key(self) -> object:
+        """What it is, in a form that stays the same when the app starts again."""
+
+    @property
+    def look_back(self) -> pd.Timedelta | None:
+        """How far back it reaches; None if it has no time."""
+
+    def take(self, moment: Moment) -> tuple[Hashable, Table]:
+        """A state that is the same as long as the rows are, and the rows. Raises LookbackError."""
+
+    def now(self) -> int | None:
+        """The server's clock, ns since the epoch, UTC; None if it has none."""
+
+    def health(self) -> Health | None:
+        """The state of its feed; None if it has none."""
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed`, from any thread, when there is something new. Returns a function that ends this.
+        Without calls, a look each second finds what is new."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a feed."""
+
+    feed: Feed | NamedFeed
+    look_back: pd.Timedelta
+
+    @property
+    def name_key(self) -> object:
+        """See Input."""
+        return self.feed.name_key, self.look_back.value
+
+    def take(self, moment: Moment) -> tuple[Hashable, Table]:
+        """See Input."""
+        rows = moment.rows(self.feed, self.look_back)
+        return (rows.generation, rows.version, rows.first, len(rows)), rows
+
+    def now(self) -> int | None:
+        """See Input."""
+        return self.feed.now()
+
+    def health(self) -> Health | None:
+        """See Input."""
+        return self.feed.health_of(self.look_back)
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """See Input."""
+        return self.feed.watch(changed)
+
+
+class _Still:
+    """What changes without calling, or never."""
+
+    look_back: pd.Timedelta | None = None
+
+    def now(self) -> int | None:
+        """None."""
+        return None
+
+    def health(self) -> Health | None:
+        """None."""
+        return None
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Nothing calls."""
+        return lambda: None
+
+
+@dataclass(frozen=True)
+class BucketValues(_Still):
+    """The values of a bucket: `key`, `value` and `_time`; the fields of values that are objects instead of
+    `value`, if all are."""
+
+    bucket: Watch
+
+    @property
+    def name_key(self) -> object:
+        """See Input."""
+        return self.bucket.health.name
+
+    def take(self, moment: Moment) -> tuple[Hashable, Table]:
+        """See Input. Raises ClosedError."""
+        values = self.bucket.snapshot()
+        return values.version, _table_of(values)
+
+
+@dataclass(frozen=True)
+class AnswerRows(_Still):
+    """The rows of a query so far."""
+
+    query: Query
+
+    @property
+    def name_key(self) -> object:
+        """See Input."""
+        return self.query.subject
+
+    def take(self, moment: Moment) -> tuple[Hashable, Table]:
+        """See Input. Raises ClosedError, and AnswerBroken."""
+        return self.query.rows, self.query.frame()
+
+
+@dataclass(frozen=True)
+class Given(_Still):
+    """A table of pandas. Equal tables are the same one."""
+
+    frame: pd.DataFrame = field(compare=False, repr=False)
+    content: bytes
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> "Given":
+        """A table as it is now."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(repr((list(frame.columns), list(frame.dtypes), frame.index.names)).encode())
+        plain = frame.reset_index()
+        for name in plain.columns:
+            column = plain[name]
+            if column.dtype == object:
+                column = column.map(repr)
+            digest.update(pd.util.hash_pandas_object(column, index=False).to_numpy().tobytes())
+        return cls(frame.copy(deep=False), digest.digest())
+
+    @property
+    def name_key(self) -> object:
+        """See Input."""
+        return tuple(map(str, self.frame.columns))
+
+    def take(self, moment: Moment) -> tuple[Hashable, Table]:
+        """See Input."""
+        return None, self.frame
+
+
+def _table_of(values: Values) -> pd.DataFrame:
+    entries = values.entries()
+    read = [entry.value for entry in entries]
+    frame = pd.DataFrame({"key": pd.Series([entry.key for entry in entries], dtype="str")})
+    frame["_time"] = pd.to_datetime([entry.updated for entry in entries], utc=True).as_unit("ns")
+    if read and all(isinstance(value, dict) for value in read):
+        for name in dict.fromkeys(name for value in read for name in value):
+            if name not in frame:
+                frame[name] = [value.get(name) for value in read]
+    else:
+        frame["value"] = read
+    return frame

@@ -1,0 +1,469 @@
+"""A result of SQL that is kept current for all its readers."""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from ..errors import ClosedError, ColumnError, LookbackError, SqlError
+from ..events import Event
+from ..feeds.derived import Derived
+from ..feeds.health import FeedKey, Health, Message
+from ..memory import PROCESS, SMALLEST, Memory
+from ..series.bins import Bins
+from ..sql.arrow import ResultRows, Table
+from ..sql.engine import Limits, Parameter, Stop, ask
+from ..sql.guard import Statement, check_select
+from ..table.snapshot import Snapshot
+from ..table.window import Window
+from .inputs import Input, Moment
+from .result_bins import ResultBins
+
+FASTEST = 0.25
+"""Seconds between the ends of two calculations at most often."""
+SHARE = 4
+"""A result rests this many times as long as a calculation took: it computes at most a fifth of the time."""
+BEAT = 1.0
+"""Seconds after which inputs are looked at again that do not call: rows also leave a look-back."""
+UNREAD = 60.0
+"""Seconds without a reader after which a result is dropped."""
+MOST = 200
+"""Results of a process."""
+AT_ONCE = 4
+"""Calculations of a process at the same time."""
+SLOW = 1.0
+"""Seconds between two calculations above which a result says so."""
+DEFAULT_LOOK_BACK = pd.Timedelta(minutes=5)
+"""That of a result without times."""
+
+Work = Callable[[Mapping[str, Table], Limits, Stop], pa.Table]
+"""Makes a result of tables."""
+
+_log = logging.getLogger(__name__)
+_turns = threading.BoundedSemaphore(AT_ONCE)
+
+
+class Query:
+    """The work of a plain SELECT."""
+
+    def __init__(self, sql: str, names: tuple[str, ...], parameters: Mapping[str, Parameter]) -> None:
+        """Raises SqlError, which names the place."""
+        self.statement: Statement = check_select(sql, names)
+        self.sql = sql
+        self._parameters = dict(parameters)
+        if missing := sorted(self.statement.parameters - self._parameters.keys()):
+            raise SqlError(
+                f"The parameter ${missing[0]} has no value. Give it: parameters={{{missing[0]!r}: …}}."
+            )
+
+    @property
+    def identity(self) -> Hashable:
+        """Equal for equal work."""
+        used = sorted(self.statement.parameters)
+        return self.sql, tuple((name, type(self._parameters[name]), self._parameters[name]) for name in used)
+
+    @property
+    def moment(self) -> bool:
+        """True if the result also depends on the clock."""
+        return self.statement.moment
+
+    def __call__(self, tables: Mapping[str, Table], limits: Limits, stop: Stop) -> pa.Table:
+        """The result. Raises SqlError."""
+        return ask(self.statement, tables, self._parameters, limits, stop)
+
+
+class Result(Derived):
+    """A result of SQL, worked out in a thread of its own while somebody reads it: only when its inputs have
+    changed, at most four times a second, and less often if it takes long. To readers it is like a feed."""
+
+    def __init__(
+        self,
+        work: Any,
+        inputs: Mapping[str, Input],
+        *,
+        limits: Limits | None = None,
+        memory: Memory = PROCESS,
+    ) -> None:
+        """`work`: a Query, or something with the same `identity`, `moment`, `sql` and call."""
+        super().__init__()
+        self._work = work
+        self._inputs = dict(inputs)
+        self._limits = self._own_limits = limits or Limits()
+        self._memory = memory
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._first = threading.Event()
+        self._stop = Stop()
+        self._thread: threading.Thread | None = None
+        self._closed = ""
+        self._watchers: list[Callable[[], None]] = []
+        self._rows = ResultRows()
+        self._snapshot: Snapshot = Window().snapshot()
+        self._state: Hashable = None
+        self._dated = 0
+        self._bytes = 0
+        self._took = 0.0
+        self.last_read = time.monotonic()
+        self.error: LookbackError | None = None
+        """Why there is no result; None if there is one, or none yet."""
+        looks = [each.look_back for each in self._inputs.values() if each.look_back is not None]
+        self.look_back: pd.Timedelta = max(looks, default=DEFAULT_LOOK_BACK)
+        """How far back it reaches: the longest look-back of its inputs."""
+        self._has_look_back = bool(looks)
+        memory.join(self, lambda _: self.drop("memory is short, and nobody read it"))
+
+    # -- what a feed offers, from any thread -------------------------------------------------------------
+
+    @property
+    def name_key(self) -> object:
+        """What it is, in a form that stays the same when the app starts again."""
+        return self._work.identity, tuple((name, each.name_key) for name, each in self._inputs.items())
+
+    @property
+    def key(self) -> FeedKey:
+        """No stream; the SQL."""
+        return FeedKey(None, None, "sql", None)
+
+    @property
+    def sql(self) -> str:
+        """The SQL."""
+        return str(self._work.sql)
+
+    @property
+    def inputs(self) -> Mapping[str, Input]:
+        """What it reads, by name."""
+        return self._inputs
+
+    def now(self) -> int:
+        """The server's clock, ns since the epoch, UTC; this machine's if no input has one."""
+        for each in self._inputs.values():
+            if (now := each.now()) is not None:
+                return now
+        return time.time_ns()
+
+    def snapshot(self) -> Snapshot:
+        """The newest result, without rows if there is none yet. Does not wait. Raises ClosedError."""
+        self._read()
+        return self._snapshot
+
+    def frame(self) -> pd.DataFrame:
+        """`snapshot().frame()`."""
+        return self.snapshot().frame()
+
+    def newest(self) -> list[Message]:
+        """Nothing: a result has no messages."""
+        return []
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the first result or error. False on timeout."""
+        self._read()
+        return self._first.wait(timeout)
+
+    @property
+    def ready(self) -> bool:
+        """True once there has been a result or an error."""
+        return self._first.is_set()
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` after each new result, on its thread, so it must return at once. Returns a function
+        that ends this."""
+        self._watchers = [*self._watchers, changed]  # a new list: another thread may be iterating
+        if not self._closed:
+            self._read()
+
+        def end() -> None:
+            self._watchers = [each for each in self._watchers if each is not changed]
+
+        return end
+
+    @property
+    def health(self) -> Health:
+        """The state of its inputs."""
+        return self.health_of(self.look_back)
+
+    def health_of(self, look_back: pd.Timedelta) -> Health:
+        """The state of its inputs: the worst of their feeds, and the gaps of all."""
+        found = [health for each in self._inputs.values() if (health := each.health()) is not None]
+        rows = self._snapshot
+        if not found:
+            phase = "following" if self._first.is_set() else "connecting"
+            return replace(EMPTY_HEALTH, phase=phase, rows=len(rows), bytes=self._bytes)  # type: ignore[arg-type]
+        worst = min(found, key=lambda health: _PHASES.index(health.phase))
+        gaps = tuple(sorted({gap for health in found for gap in health.gaps}, key=lambda gap: gap.start))
+        return replace(worst, gaps=gaps, malformed=0, samples=(), rows=len(rows), bytes=self._bytes, hint="")
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """None."""
+        return ()
+
+    def structure(self) -> Hashable:
+        """Differs where a page has to run again: the columns, whether there are rows, and the error."""
+        error = "" if self.error is None else str(self.error)
+        shown = tuple(self._snapshot.columns.items()), len(self._snapshot) > 0
+        return self.ready, shown, error, self._closed
+
+    def pace(self) -> str:
+        """How often it is worked out, if that is rare: "SQL every 4 s, takes 700 ms"; otherwise empty."""
+        took = self._took
+        if (every := took * (1 + SHARE)) <= SLOW:
+            return ""
+        length = f"{took:.1f} s" if took >= 1 else f"{round(took, 1) * 1000:.0f} ms"
+        return f"SQL every {every:.0f} s, takes {length}"
+
+    # -- memory, from any thread -------------------------------------------------------------------------
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows and of what is derived from them."""
+        return self._bytes + self.derived_bytes
+
+    def shrink(self, nbytes: int, ceiling: int) -> None:
+        """A result has at most `nbytes` from now on; a larger one is an error."""
+        self.forget_derived()
+        self._limits = replace(self._own_limits, nbytes=max(SMALLEST, min(nbytes, self._own_limits.nbytes)))
+
+    def relax(self) -> None:
+        """Lift the limit of shrink()."""
+        self._limits = self._own_limits
+
+    def drop(self, why: str) -> None:
+        """Stop working it out and release the rows. Readers get ClosedError from now on."""
+        with self._lock:
+            self._closed = self._closed or why
+        self._stop.stop()
+        self._wake.set()
+        self._first.set()
+        self._snapshot = Window().snapshot()
+        self._rows = ResultRows()
+        self._bytes = 0
+        self.forget_derived()
+        self._memory.leave(self)
+
+    @property
+    def closed(self) -> bool:
+        """True after drop()."""
+        return bool(self._closed)
+
+    def _make_bins(
+        self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta, most: int, step: int | None
+    ) -> Bins:
+        return ResultBins(fields, color, look_back, most=most, step=step)
+
+    def _read(self) -> None:
+        with self._lock:
+            if self._closed:
+                raise ClosedError(f"This result is no longer kept: {self._closed}. Ask again.")
+            self.last_read = time.monotonic()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="result", daemon=True)
+                self._thread.start()
+
+    # -- in the thread -----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        ends = [each.watch(self._wake.set) for each in self._inputs.values()]
+        try:
+            while not self._closed:
+                start = time.monotonic()
+                self._wake.clear()
+                try:
+                    self._work_out()
+                except Exception as error:  # what it shows stays; the next change tries again
+                    self._fail(error)
+                took = time.monotonic() - start
+                if self._unread():
+                    self.drop(f"nobody read it for {UNREAD:g} s")
+                    return
+                self._pause(max(FASTEST, SHARE * took))
+                self._wake.wait(BEAT)
+        finally:
+            for end in ends:
+                end()
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._closed and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, BEAT))
+
+    def _unread(self) -> bool:
+        return not self._watchers and time.monotonic() - self.last_read > UNREAD
+
+    def _work_out(self) -> None:
+        moment = Moment()
+        taken = {name: each.take(moment) for name, each in self._inputs.items()}
+        now = self.now()
+        state: Hashable = (
+            tuple(state for state, _ in taken.values()),
+            now // 1_000_000_000 if self._work.moment else None,
+            self._limits,
+        )
+        if state == self._state:
+            self._date_again(now)
+            return
+        tables = {name: table for name, (_, table) in taken.items()}
+        with _turns:
+            start = time.monotonic()
+            error: LookbackError | None = None
+            try:
+                found = self._work(tables, self._limits, self._stop)
+            except SqlError as wrong:
+                empty = any(not len(table) for table in tables.values())
+                error = None if empty and isinstance(wrong, ColumnError) else wrong
+                found = None
+            self._took = time.monotonic() - start
+        self._put(found, now, error)
+        self._state = state
+
+    def _put(self, found: pa.Table | None, now: int, error: LookbackError | None) -> None:
+        if found is None:
+            found = pa.table({})
+        rows = self._rows.snapshot(found, now)
+        if not self._has_look_back and len(rows) and rows.time[0] < now - self.look_back.value:
+            self.look_back = round_up(now - int(rows.time[0]))
+        if self._closed:
+            return
+        self._snapshot, self._dated = self._as_of(rows, now), now
+        self._bytes = found.nbytes + 24 * len(rows)
+        self.error = error
+        self._first.set()
+        self._memory.note(self)
+        for changed in self._watchers:
+            changed()
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, LookbackError):
+            if not self._closed:
+                _log.exception("A result stands still.")
+            error = SqlError("The result could not be worked out. The app's log says why.")
+        self.error = error
+        self._state = None
+        self._first.set()
+        for changed in self._watchers:
+            changed()
+
+    def _as_of(self, rows: Snapshot, now: int) -> Snapshot:
+        # Rows of a result do not leave one by one: it is the inputs' rows that do.
+        return rows.kept_since(now - self.look_back.value + self._slack)
+
+    @property
+    def _slack(self) -> int:
+        return int(self.look_back.value // 4)
+
+    def _date_again(self, now: int) -> None:
+        if now - self._dated > self._slack // 2:
+            self._snapshot, self._dated = self._as_of(self._snapshot, now), now
+
+
+@dataclass(frozen=True)
+class ResultOf:
+    """A result as a table of another one."""
+
+    result: Result
+
+    @property
+    def name_key(self) -> object:
+        """See Input."""
+        return self.result.name_key
+
+    @property
+    def look_back(self) -> pd.Timedelta | None:
+        """See Input."""
+        return self.result.look_back
+
+    def take(self, moment: Moment) -> tuple[Hashable, Table]:
+        """See Input. Raises what the result failed with."""
+        rows = self.result.snapshot()
+        if self.result.error is not None:
+            raise self.result.error
+        return rows.version, rows
+
+    def now(self) -> int | None:
+        """See Input."""
+        return self.result.now()
+
+    def health(self) -> Health | None:
+        """See Input."""
+        return self.result.health
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """See Input."""
+        return self.result.watch(changed)
+
+
+class Results:
+    """The results of a process. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[Hashable, Result] = {}
+
+    def get(
+        self, rights: str, work: Any, inputs: Mapping[str, Input], *, limits: Limits | None = None
+    ) -> Result:
+        """The result that all readers with these `rights` share who ask for the same. Raises SqlError if
+        there are too many."""
+        key = rights, work.identity, tuple(inputs.items()), limits
+        with self._lock:
+            for known, result in list(self._held.items()):
+                if result.closed:
+                    del self._held[known]
+            if (found := self._held.get(key)) is not None:
+                return found
+            if len(self._held) >= MOST:
+                raise SqlError(
+                    f"{MOST} different queries are open in this app. Close some pages, or try again in "
+                    f"{UNREAD:.0f} s: what nobody reads ends by then."
+                )
+            found = self._held[key] = Result(work, inputs, limits=limits)
+            return found
+
+    def close(self) -> None:
+        """Drop all of them."""
+        with self._lock:
+            held, self._held = list(self._held.values()), {}
+        for result in held:
+            result.drop("the app closes it")
+
+
+def round_up(ns: int) -> pd.Timedelta:
+    """A length of at least `ns` that stays the same while time goes on: of two digits in seconds."""
+    seconds = math.ceil(ns / 1e9)
+    unit = 10 ** max(0, len(str(seconds)) - 2)
+    return pd.Timedelta(seconds=(seconds // unit + 1) * unit)
+
+
+_PHASES = ["stopped", "reconnecting", "connecting", "replaying", "following"]
+EMPTY_HEALTH = Health(
+    stream=None,
+    subject=None,
+    name="SQL",
+    phase="following",
+    since=0.0,
+    why=None,
+    done=0,
+    pending=0,
+    rows=0,
+    bytes=0,
+    newest=None,
+    malformed=0,
+    samples=(),
+    dropped=0,
+    dropped_until=0,
+    mistyped=0,
+    surplus_fields=0,
+    restarts=0,
+    recreated=0,
+    gaps=(),
+    begins=None,
+    earlier=0,
+    archive=None,
+    limits="",
+)
+"""That of rows without a stream."""

@@ -1,0 +1,53 @@
+"""The bins of a chart of a result.
+
+A result replaces the one before, so its bins are worked out from all of its rows. Those that are as before do
+not count as changed.
+"""
+
+import numpy as np
+import pandas as pd
+
+from ..series.bins import MOST, Bins
+from ..series.zoom_tiles import Detail
+from ..table.snapshot import Snapshot
+
+
+class ResultBins(Bins):
+    """See Bins. A browser gets only the bins whose least or greatest value differs from what it holds."""
+
+    def __init__(
+        self,
+        fields: tuple[str, ...],
+        color: str | None,
+        look_back: pd.Timedelta,
+        *,
+        most: int = MOST,
+        step: int | None = None,
+    ) -> None:
+        """Raises LookbackError as Bins does."""
+        super().__init__(fields, color, look_back, most=most, step=step)
+        self._labels: list[str] | None = None
+
+    def detail(self, width: int) -> Detail | None:
+        """None: the rows of a result are few."""
+        return None
+
+    def _is_other(self, snapshot: Snapshot) -> bool:
+        """True if codes of the colour column mean something else now."""
+        labels = snapshot.codes(self.color)[1] if self.color and len(snapshot) else self._labels
+        known, self._labels = self._labels, labels
+        return known is not None and labels is not known
+
+    def _take(self, snapshot: Snapshot) -> None:
+        low, high, null, changed = (
+            each.copy() for each in (self._low, self._high, self._null, self._changed)
+        )
+        self._low[:], self._high[:], self._null[:] = np.inf, -np.inf, False
+        for seen in self._seen:
+            seen.count[:] = 0
+            seen.newest[:] = 0
+        self.future, self._too_early, self._end = 0, None, None
+        super()._take(snapshot)
+        held = slice(0, len(low))  # further rows are of series that came now
+        same = (self._low[held] == low) & (self._high[held] == high) & (self._null[held] == null)
+        self._changed[held] = np.where(same, changed, self.version)

@@ -1,0 +1,201 @@
+"""Runs a checked SELECT over rows, within bounds."""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from ..errors import SqlError
+from .arrow import Table, arrow_table, tables
+from .guard import Statement, check_select, connect, details, translated
+
+LEAST_URGENT = 10
+"""Added to the niceness of threads that run SQL (see nice(1)), where the system has it for threads."""
+KEPT = 4
+"""Idle databases that are kept for the next statement; opening one takes some milliseconds."""
+GRACE = 1.0
+"""Seconds that a stopped statement gets to end. After that its thread is left alone."""
+STUCK = 2
+"""Statements that could not be stopped, at which no new ones begin."""
+_BATCH = 65_536
+
+Parameter = str | int | float | bool | datetime | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one statement may take."""
+
+    seconds: float = 10.0
+    rows: int = 1_000_000
+    nbytes: int = 128 << 20
+    """Bytes of the result."""
+
+
+class Stop:
+    """Ends a statement from another thread."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def stop(self) -> None:
+        """End it now, or when it begins."""
+        self._event.set()
+
+    @property
+    def stopped(self) -> bool:
+        """True after stop()."""
+        return self._event.is_set()
+
+
+@dataclass
+class _Run:
+    """One statement in its own thread."""
+
+    statement: Statement
+    tables: dict[str, pa.Table]
+    parameters: dict[str, Parameter]
+    limits: Limits
+    ended: threading.Event = field(default_factory=threading.Event)
+    stopped: bool = False
+    result: pa.Table | None = None
+    error: BaseException | None = None
+    connection: duckdb.DuckDBPyConnection | None = None
+
+
+def ask(
+    sql: str | Statement,
+    given: Mapping[str, Table],
+    parameters: Mapping[str, Parameter] | None = None,
+    limits: Limits | None = None,
+    stop: Stop | None = None,
+) -> pa.Table:
+    """The result of `sql` over the tables `given`, by name. Blocks until it is there, and may take long.
+
+    `parameters`: bound to `$name`, never pasted. `stop` ends it from another thread. Raises SqlError: with
+    the place and the nearest name if the SQL is wrong, or with the limit that was reached.
+    """
+    limits, parameters = limits or Limits(), dict(parameters or {})
+    statement = check_select(sql, tuple(given)) if isinstance(sql, str) else sql
+    if missing := sorted(statement.parameters - parameters.keys()):
+        raise SqlError(
+            f"The parameter ${missing[0]} has no value. Give it: parameters={{{missing[0]!r}: …}}."
+        )
+    used = {name: given[name] for name in sorted(statement.tables)}
+    run = _Run(
+        statement,
+        {name: arrow_table(table, statement.columns) for name, table in used.items()},
+        {name: parameters[name] for name in sorted(statement.parameters)},
+        limits,
+    )
+    if len(_stuck) >= STUCK:
+        raise SqlError("Other queries cannot be stopped and still run. Try again later.")
+    worker = threading.Thread(target=_work, args=(run,), name="sql", daemon=True)
+    worker.start()
+    end = time.monotonic() + limits.seconds
+    while not run.ended.wait(min(0.05 if stop else limits.seconds, max(0.0, end - time.monotonic()))):
+        if (stop is not None and stop.stopped) or time.monotonic() >= end:
+            _end(run, worker)
+            break
+    if stop is not None and stop.stopped:
+        raise statement.error("The query was stopped.")
+    if run.stopped:
+        raise statement.error(
+            f"The query took more than {limits.seconds:g} s and was stopped. Read fewer rows or group them."
+        )
+    if run.error is not None:
+        if isinstance(run.error, SqlError):
+            raise run.error from None
+        if isinstance(run.error, duckdb.Error | pa.ArrowException | MemoryError | ValueError | TypeError):
+            raise translated(run.error, statement, tables(used)) from None
+        raise run.error
+    assert run.result is not None
+    return run.result
+
+
+def _end(run: _Run, worker: threading.Thread) -> None:
+    run.stopped = True
+    end = time.monotonic() + GRACE
+    while not run.ended.wait(0.02) and time.monotonic() < end:  # an interrupt before it began is lost
+        if run.connection is not None:
+            with contextlib.suppress(duckdb.Error):
+                run.connection.interrupt()
+    if not run.ended.is_set():
+        _stuck.add(worker)
+
+
+def _work(run: _Run) -> None:
+    _lower()
+    try:
+        if run.stopped:
+            return
+        connection = _idle.pop() if _idle else connect()
+    except BaseException as error:  # the asker raises it
+        run.error = error
+        run.ended.set()
+        return
+    whole = False
+    try:
+        for name, table in run.tables.items():
+            connection.register(name, table)
+        run.connection = connection
+        run.result = _read(connection, run)
+        whole = True
+    except BaseException as error:
+        run.error = error
+        # After other errors a database may be unusable until it is opened again.
+        whole = details(error).get("exception_type") in ("Binder", "Catalog", "Conversion", "Invalid Input")
+    finally:
+        run.connection = None
+        try:
+            for name in run.tables:
+                connection.unregister(name)
+            if whole and not run.stopped and len(_idle) < KEPT:
+                _idle.append(connection)
+            else:
+                connection.close()
+        except duckdb.Error:
+            connection.close()
+        run.tables.clear()
+        _stuck.discard(threading.current_thread())
+        run.ended.set()
+
+
+def _read(connection: duckdb.DuckDBPyConnection, run: _Run) -> pa.Table:
+    sql, parameters = run.statement.sql.rstrip().rstrip(";"), run.parameters or None
+    try:
+        relation = connection.sql(sql, params=parameters)
+    except (duckdb.BinderException, duckdb.CatalogException):
+        connection.execute(sql, parameters)  # fails as well, and says where
+        raise
+    reader = relation.to_arrow_reader(_BATCH)
+    batches, rows, nbytes = [], 0, 0
+    for batch in reader:
+        rows, nbytes = rows + batch.num_rows, nbytes + batch.nbytes
+        if rows > run.limits.rows:
+            raise run.statement.error(
+                f"The result has more than {run.limits.rows:,} rows. Group them, or add a LIMIT."
+            )
+        if nbytes > run.limits.nbytes:
+            raise run.statement.error(
+                f"The result has more than {run.limits.nbytes >> 20:,} MiB. Read fewer columns or rows."
+            )
+        batches.append(batch)
+    return pa.Table.from_batches(batches, reader.schema)
+
+
+def _lower() -> None:
+    """Let the app's other threads go first. DuckDB computes without Python's lock."""
+    with contextlib.suppress(AttributeError, OSError):  # only Linux has it for one thread
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_URGENT)
+
+
+_idle: list[duckdb.DuckDBPyConnection] = []
+_stuck: set[Any] = set()

@@ -1,0 +1,277 @@
+"""Results that are kept current."""
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.charts.wire import NOTHING, step
+from nats_client.errors import ClosedError, SqlError
+from nats_client.feeds.health import Health
+from nats_client.memory import Memory
+from nats_client.results import result as result_module
+from nats_client.results.inputs import Given, Moment
+from nats_client.results.result import Query, Result, ResultOf, Results
+from nats_client.sql.arrow import Table
+from nats_client.sql.engine import Limits
+from nats_client.table.values import Batch
+from nats_client.table.window import Window
+from tests.waiting import until
+
+SECOND = 1_000_000_000
+LOOK_BACK = pd.Timedelta(minutes=5)
+
+
+@dataclass(eq=False)
+class Lines:
+    """A table whose rows are appended by the test."""
+
+    window: Window = field(default_factory=Window)
+    look_back: pd.Timedelta | None = LOOK_BACK
+    name_key: object = "lines"
+    watchers: list[Callable[[], None]] = field(default_factory=list)
+
+    def say(self, *values: float, names: tuple[str, ...] = ("a",), ago: float = 0.0) -> None:
+        """Append values, each a millisecond after the one before, of these names in turn."""
+        first = len(self.window) + 1
+        now = time.time_ns() - int(ago * SECOND)
+        times = now + np.arange(len(values)) * 1_000_000
+        texts = [names[i % len(names)] for i in range(len(values))]
+        seq = np.arange(first, first + len(values))
+        self.window.append(
+            Batch(seq, times, times, ["s"] * len(values), {"v": np.array(values), "name": texts})
+        )
+        for changed in self.watchers:
+            changed()
+
+    def take(self, moment: Moment) -> tuple[Hashable, Table]:
+        """The rows."""
+        rows = self.window.snapshot()
+        return rows.version, rows
+
+    def now(self) -> int | None:
+        """This machine's clock."""
+        return time.time_ns()
+
+    def health(self) -> Health | None:
+        """None."""
+        return None
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """After each say()."""
+        self.watchers.append(changed)
+        return lambda: self.watchers.remove(changed)
+
+
+@pytest.fixture
+def results() -> Iterator[Results]:
+    """Results that end with the test."""
+    results = Results()
+    yield results
+    results.close()
+
+
+def asked(results: Results, sql: str, lines: Lines, rights: str = "", limits: Limits | None = None) -> Result:
+    """A result over the table `t`, once it is there."""
+    found = results.get(rights, Query(sql, ("t",), {}), {"t": lines}, limits=limits)
+    assert found.wait(30)
+    return found
+
+
+def total(result: Result) -> float:
+    """The one number of a result; NaN without one."""
+    rows = result.snapshot()
+    return float(rows.numbers("x")[0]) if len(rows) else float("nan")
+
+
+def test_it_follows_its_inputs_and_nothing_else(results: Results) -> None:
+    """A result is worked out when rows came, and not while nothing changes."""
+    lines = Lines()
+    lines.say(1, 2)
+    found = asked(results, "SELECT sum(v) AS x FROM t", lines)
+    assert total(found) == 3
+    lines.say(10)
+    until(lambda: total(found) == 13)
+    version = found.snapshot().version
+    time.sleep(2.5 * result_module.BEAT)
+    assert found.snapshot().version == version
+
+
+def test_at_most_four_times_a_second(results: Results) -> None:
+    """However often rows come, the pause between two calculations is at least FASTEST."""
+    lines = Lines()
+    lines.say(1)
+    found = asked(results, "SELECT sum(v) AS x FROM t", lines)
+    times: list[float] = []
+    end = found.watch(lambda: times.append(time.monotonic()))
+    stop = time.monotonic() + 2
+    while time.monotonic() < stop:
+        lines.say(1)
+        time.sleep(0.01)
+    end()
+    assert len(times) >= 2
+    assert min(np.diff(times)) > 0.9 * result_module.FASTEST
+
+
+def test_equal_questions_share_one_result(results: Results) -> None:
+    """Readers with the same rights, SQL, parameters and tables share a result, and nobody else does."""
+    lines, others = Lines(), Lines()
+    sql = "SELECT sum(v) AS x FROM t WHERE name = $name"
+    one = results.get("r", Query(sql, ("t",), {"name": "a"}), {"t": lines})
+    assert results.get("r", Query(sql, ("t",), {"name": "a", "unused": 1}), {"t": lines}) is one
+    assert results.get("other", Query(sql, ("t",), {"name": "a"}), {"t": lines}) is not one
+    assert results.get("r", Query(sql, ("t",), {"name": "b"}), {"t": lines}) is not one
+    assert results.get("r", Query(sql, ("t",), {"name": "a"}), {"t": others}) is not one
+    frame = pd.DataFrame({"v": [1.0], "name": ["a"]})
+    given = results.get("r", Query(sql, ("t",), {"name": "a"}), {"t": Given.of(frame)})
+    assert results.get("r", Query(sql, ("t",), {"name": "a"}), {"t": Given.of(frame.copy())}) is given
+    other = Given.of(frame.assign(v=2.0))
+    assert results.get("r", Query(sql, ("t",), {"name": "a"}), {"t": other}) is not given
+
+
+def test_a_parameter_of_another_type_is_another_one(results: Results) -> None:
+    """1, 1.0 and True are different values to SQL."""
+    lines = Lines()
+    sql = "SELECT typeof($x) AS x FROM t"
+    found = [results.get("", Query(sql, ("t",), {"x": value}), {"t": lines}) for value in (1, 1.0, True)]
+    assert len(set(map(id, found))) == 3
+
+
+def test_results_build_on_each_other(results: Results) -> None:
+    """A result of a result follows the rows below it, and fails with what that fails with."""
+    lines = Lines()
+    lines.say(1, 2, names=("a", "b"))
+    below = asked(results, "SELECT name, sum(v) AS x FROM t GROUP BY ALL", lines)
+    above = results.get("", Query("SELECT max(x) AS x FROM b", ("b",), {}), {"b": ResultOf(below)})
+    until(lambda: total(above) == 2)
+    lines.say(5)
+    until(lambda: total(above) == 6)
+    wrong = asked(results, "SELECT nme AS x FROM t", lines)
+    over = results.get("", Query("SELECT x FROM b", ("b",), {}), {"b": ResultOf(wrong)})
+    assert over.wait(30)
+    assert "'nme'" in str(over.error)
+
+
+def test_an_unknown_column_is_no_error_before_the_first_row(results: Results) -> None:
+    """Without rows there is no column yet; with rows it is a mistake, until a row has the column."""
+    lines = Lines()
+    found = asked(results, "SELECT w AS x FROM t WHERE w IS NOT NULL", lines)
+    assert found.error is None
+    assert len(found.snapshot()) == 0
+    lines.say(1)
+    until(lambda: found.error is not None)
+    assert "There is no column 'w'" in str(found.error)
+    seq = np.array([100])
+    times = np.array([time.time_ns()])
+    lines.window.append(Batch(seq, times, times, ["s"], {"w": np.array([7.0])}))
+    until(lambda: found.error is None and total(found) == 7)
+
+
+def test_a_failure_ends(results: Results) -> None:
+    """A result that reaches a limit says so, and is there again once it fits."""
+    lines = Lines()
+    lines.say(*range(100))
+    limits = Limits(rows=100)
+    found = asked(results, "SELECT v AS x FROM t", lines, limits=limits)
+    assert len(found.snapshot()) == 100
+    lines.say(1)
+    until(lambda: found.error is not None)
+    assert "more than 100 rows" in str(found.error)
+    lines.window.remove_before(50)
+    until(lambda: found.error is None and len(found.snapshot()) == 52)
+
+
+def test_a_slow_one_rests_and_says_so(results: Results) -> None:
+    """A calculation that takes long comes less often, and the result says how often."""
+    lines = Lines()
+    lines.say(1)
+    slow = (
+        "SELECT (SELECT count(*) FROM range(40000) a, range(10000) b WHERE a.range + b.range = 3) AS x FROM t"
+    )
+    found = asked(results, slow, lines)
+    assert found.pace().startswith("SQL every ")
+    assert asked(results, "SELECT sum(v) AS x FROM t", lines).pace() == ""
+
+
+def test_what_nobody_reads_is_dropped(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a reader a result ends with its thread and rows; one that is watched stays."""
+    monkeypatch.setattr(result_module, "UNREAD", 1.0)
+    lines = Lines()
+    lines.say(1)
+    found = asked(results, "SELECT sum(v) AS x FROM t", lines)
+    watched = asked(results, "SELECT sum(v) + 1 AS x FROM t", lines)
+    end = watched.watch(lambda: None)
+    until(lambda: found.closed)
+    with pytest.raises(ClosedError):
+        found.snapshot()
+    assert not watched.closed
+    end()
+    until(lambda: watched.closed)
+    until(lambda: not [each for each in threading.enumerate() if each.name == "result"])
+    assert lines.watchers == []
+    assert asked(results, "SELECT sum(v) AS x FROM t", lines) is not found
+
+
+def test_results_count_towards_the_memory_ceiling() -> None:
+    """Rows of results and what is derived from them count, and one that has to shrink says why."""
+    memory = Memory(8 << 20)
+    lines = Lines()
+    lines.say(*range(50_000))
+    found = Result(Query("SELECT v AS x FROM t", ("t",), {}), {"t": lines}, memory=memory)
+    try:
+        assert found.wait(30)
+        assert memory.total == found.nbytes > 50_000 * 8
+        found.shrink(1 << 20, 8 << 20)
+        lines.say(*range(200_000))
+        until(lambda: found.error is not None)
+        assert "MiB" in str(found.error)
+    finally:
+        found.drop("the test ends")
+    assert memory.total == 0
+
+
+def test_there_are_at_most_so_many(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More different questions than a process may have are refused with a sentence."""
+    monkeypatch.setattr(result_module, "MOST", 2)
+    lines = Lines()
+    for n in range(2):
+        results.get("", Query(f"SELECT {n} AS x FROM t", ("t",), {}), {"t": lines})
+    with pytest.raises(SqlError, match="different queries are open"):
+        results.get("", Query("SELECT 3 AS x FROM t", ("t",), {}), {"t": lines})
+
+
+def test_unchanged_bins_do_not_travel_again(results: Results) -> None:
+    """A chart of a result that was worked out anew gets the bins that differ, a few bytes of hundreds."""
+    lines = Lines()
+    for ago in range(290, 0, -1):
+        lines.say(1.0, 2.0, names=("a", "b"), ago=ago)
+    sql = "SELECT time_bucket(INTERVAL 1 s, _time) AS time, name, sum(v) AS x FROM t GROUP BY ALL"
+    found = asked(results, sql, lines)
+    bins = found.bins(("x",), "name", LOOK_BACK)
+    config: dict[str, object] = {}
+    bins.update(found.snapshot(), found.now())
+    held, _, _, first = step(bins, NOTHING, config, short=True)
+    version = found.snapshot().version
+    lines.say(5.0, names=("a",))
+    until(lambda: found.snapshot().version > version)
+    bins.update(found.snapshot(), found.now())
+    changes = bins.changes(held.epoch, held.version)
+    assert not changes.whole
+    assert len(changes.cells.bin) == 1
+    held, _, _, news = step(bins, held, config, short=True)
+    assert len(news) * 20 < len(first)
+    epoch = bins.epoch
+    lines.window.remove_before(len(lines.window) // 2)
+    for changed in lines.watchers:
+        changed()
+    until(lambda: len(found.snapshot()) < 400)
+    bins.update(found.snapshot(), found.now())
+    assert bins.epoch == epoch
+    gone = bins.changes(held.epoch, held.version).cells
+    assert len(gone.bin) >= 0
+    whole = bins.changes(0, 0).cells
+    assert len(whole.bin) <= len(found.snapshot())

@@ -1,0 +1,144 @@
+"""Rows as Arrow tables, and results as snapshots."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from nats_client.sql.arrow import ResultRows, arrow_table, names_of
+from nats_client.sql.engine import ask
+from nats_client.table.iso_times import parse_iso_times
+from nats_client.table.snapshot import Snapshot
+from nats_client.table.values import Batch, Coded, Mixed, Values
+from nats_client.table.window import Window
+
+START = 1_750_000_000_000_000_000
+SECOND = 1_000_000_000
+
+
+def batch(
+    values: Mapping[str, Values], times: Sequence[int], integral: Sequence[str] = (), first: int = 1
+) -> Batch:
+    """A batch whose rows have the times `times` in seconds after START."""
+    ns = START + np.array(times, dtype=np.int64) * SECOND
+    seq = np.arange(first, first + len(ns))
+    return Batch(seq, ns, ns, [f"s.{i % 2}" for i in range(len(ns))], values, frozenset(integral))
+
+
+def snapshot(values: Mapping[str, Values], times: Sequence[int], integral: Sequence[str] = ()) -> Snapshot:
+    """The same as a window's snapshot."""
+    window = Window()
+    window.append(batch(values, times, integral))
+    return window.snapshot()
+
+
+def values() -> dict[str, Values]:
+    """Columns of each kind, with missing values."""
+    times = parse_iso_times(["2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z", "2026-01-01T00:00:02Z"])
+    assert times is not None
+    return {
+        "ms": np.array([1.5, np.nan, 3.0]),
+        "count": np.array([1.0, 2.0, 3.0]),
+        "region": Coded(np.array([0, -1, 1], dtype=np.int32), ["eu", "us"]),
+        "at": times,
+        "mixed": Mixed(np.array([1.0, np.nan, 7.0]), [None, "off", None]),
+        "large": Mixed(np.array([1.0, 2.0, float(2**60)]), [None, None, str(2**60 + 1)]),
+        "note": ["a", None, "b"],
+    }
+
+
+def test_rows_keep_their_types_and_missing_values() -> None:
+    """Numbers, exact integers, texts and times of a window and of a batch are those of Arrow, and what is
+    missing is NULL."""
+    rows = snapshot(values(), [0, 1, 2], ["count", "large"])
+    for table in (arrow_table(rows), arrow_table(batch(values(), [0, 1, 2], ["count"]))):
+        assert str(table.schema.field("_time").type) == "timestamp[ns, tz=UTC]"
+        assert table.column("ms").to_pylist() == [1.5, None, 3.0]
+        assert table.column("count").to_pylist() == [1, 2, 3]
+        assert pa.types.is_integer(table.schema.field("count").type)
+        assert table.column("region").to_pylist() == ["eu", None, "us"]
+        assert table.column("note").to_pylist() == ["a", None, "b"]
+        assert table.column("mixed").to_pylist() == [1.0, None, 7.0]
+        assert table.column("_subject").to_pylist() == ["s.0", "s.1", "s.0"]
+        assert table.column("at").to_pylist()[2] == pd.Timestamp("2026-01-01T00:00:02Z")
+    assert arrow_table(rows).column("large").to_pylist()[2] == 2**60 + 1
+
+
+def test_only_the_asked_columns_are_converted() -> None:
+    """Other columns cost nothing; a batch has NULL where no message has the field."""
+    rows = snapshot(values(), [0, 1, 2])
+    assert arrow_table(rows, ["ms"]).column_names == ["_time", "ms"]
+    assert names_of(rows)[:3] == ["_time", "_seq", "_subject"]
+    table = arrow_table(batch(values(), [0, 1, 2]), ["level"])
+    assert table.column("level").to_pylist() == [None, None, None]
+    found = ask("SELECT count(*) n FROM b WHERE level = 'error'", {"b": batch(values(), [0, 1, 2])})
+    assert found.to_pylist() == [{"n": 0}]
+
+
+def test_rows_are_not_copied() -> None:
+    """Times, numbers without gaps and codes of a window are the very bytes that DuckDB reads."""
+    rows = snapshot({"ms": np.array([1.5, 2.5])}, [0, 1])
+    table = arrow_table(rows)
+    assert table.column("_time").chunk(0).buffers()[1].address == rows.time.ctypes.data
+    assert table.column("ms").chunk(0).buffers()[1].address == rows.numbers("ms").ctypes.data
+
+
+def test_named_tokens_and_slices_are_columns() -> None:
+    """Tokens of the subject, and rows from the middle of a window, are read as they are."""
+    rows = snapshot(values(), [0, 1, 2]).named(("", "host")).since(START + SECOND)
+    found = ask("SELECT host, note, ms FROM r ORDER BY _time", {"r": rows}).to_pylist()
+    assert found == [{"host": "1", "note": None, "ms": None}, {"host": "0", "note": "b", "ms": 3.0}]
+
+
+def test_a_table_of_pandas_is_one_of_sql() -> None:
+    """A DataFrame's index is a column if it has a name, and objects of several types are text."""
+    frame = pd.DataFrame({"x": [1, "a"], "y": [1.0, np.nan]}, index=pd.Index(["k", "l"], name="key"))
+    assert ask("SELECT key, x, y FROM t", {"t": frame}).to_pylist() == [
+        {"key": "k", "x": "1", "y": 1.0},
+        {"key": "l", "x": "a", "y": None},
+    ]
+
+
+def test_a_result_is_a_snapshot() -> None:
+    """Rows are ordered by their time; numbers, texts and times keep their kind, and the rest becomes text."""
+    found = ask(
+        "SELECT TIMESTAMP '2026-01-01 00:00:10' - INTERVAL (i) seconds AS time, i AS n, i / 4 AS ratio,"
+        " i::VARCHAR AS name, [i] AS list, DATE '2026-01-02' AS day, i > 1 AS flag, i::HUGEINT * 2 AS twice"
+        " FROM range(3) r(i)",
+        {},
+    )
+    rows = ResultRows().snapshot(found, START)
+    assert rows.columns == {
+        "n": "number",
+        "ratio": "number",
+        "name": "text",
+        "list": "text",
+        "day": "time",
+        "flag": "number",
+        "twice": "number",
+    }
+    frame = rows.frame()
+    assert frame["n"].tolist() == [2, 1, 0]
+    assert frame.index.is_monotonic_increasing
+    assert frame["list"].tolist() == ["[2]", "[1]", "[0]"]
+    assert frame["day"].iloc[0] == pd.Timestamp("2026-01-02", tz="UTC")
+    assert frame["twice"].tolist() == [4.0, 2.0, 0.0]
+
+
+def test_ordinals_go_on_where_rows_are_added() -> None:
+    """A result that has more rows at its end, or fewer at its start, keeps its generation; a changed one does
+    not; codes of texts stay the same."""
+    results = ResultRows()
+
+    def table(rows: list[tuple[int, str, float]]) -> pa.Table:
+        times = pa.array([START + second * SECOND for second, _, _ in rows]).cast(pa.timestamp("ns", "UTC"))
+        return pa.table({"_time": times, "name": [n for _, n, _ in rows], "v": [v for _, _, v in rows]})
+
+    first = results.snapshot(table([(0, "a", 1.0), (1, "b", 2.0)]), START)
+    more = results.snapshot(table([(1, "b", 2.0), (2, "c", 3.0)]), START)
+    assert (more.generation, more.first, more.end) == (first.generation, 1, 3)
+    assert more.codes("name")[0].tolist() == [1, 2]
+    other = results.snapshot(table([(1, "b", 2.5), (2, "c", 3.0)]), START)
+    assert other.generation != more.generation
+    assert other.codes("name")[0].tolist() == [1, 2]
