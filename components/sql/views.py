@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from nats_client import Result, parse_duration
+from nats_client import Duration, Result, parse_duration
 from nats_client.errors import SqlError
 from nats_client.results.every import Every
 from nats_client.results.given_rows import GivenRows
@@ -44,8 +44,9 @@ def sql(query: str, *, parameters: Mapping[str, Parameter] | None = None, **tabl
 
     It is worked out once for all viewers with the same rights, SQL, parameters and tables, when the tables
     have changed, at most four times a second, and less often if it takes long; the status line then says so.
-    Bounds: 10 s, 1,000,000 rows, 128 MiB, and 256 MB of memory. Raises SqlError with the line, the column and
-    the nearest name if the SQL is wrong, and with the bound that was reached; drawn by the frame.
+    Bounds: 10 s of processor time, 1,000,000 rows, 128 MiB, and 256 MB of memory. Raises SqlError with the
+    line, the column and the nearest name if the SQL is wrong, and with the bound that was reached; drawn by
+    the frame.
     """
     inputs = {name: _input(name, table) for name, table in tables.items()}
     named = dict(parameters or {})
@@ -70,27 +71,27 @@ def rate(view: View, field: str, *, by: str | Sequence[str] | None = None) -> Vi
 
 
 @timed
-def every(length: str, view: View, *, by: str | Sequence[str] | None = None, **shows: str) -> View:
-    """Aggregates of the rows per bucket of `length` (ISO 8601, such as "PT10S") and per series: a column of
+def every(length: Duration, view: View, *, by: str | Sequence[str] | None = None, **shows: str) -> View:
+    """Aggregates of the rows per bucket of `length` (such as "10s" or "PT10S") and per series: a column of
     each name in `shows`, such as `p95="quantile_cont(ms, 0.95)", n="count(*)"`. `by`: the text columns that
     name a series.
 
     Buckets are on a grid that begins at the epoch in UTC; `_time` is a bucket's start. Only buckets whose
     rows have changed are worked out again. Raises DurationError, and SqlError as sql() does.
     """
-    return _view(Every(parse_duration(length), columns_of(by), shows), {"rows": _rows(view)})
+    return _view(Every(parse_duration(length, "bucket"), columns_of(by), shows), {"rows": _rows(view)})
 
 
 @timed
 def rolling(
-    view: View, field: str, length: str, *, how: Rolling = "mean", by: str | Sequence[str] | None = None
+    view: View, field: str, length: Duration, *, how: Rolling = "mean", by: str | Sequence[str] | None = None
 ) -> View:
-    """At each row, the values of the number column `field` from `length` (ISO 8601, such as "PT1M") before
+    """At each row, the values of the number column `field` from `length` (such as "1m" or "PT1M") before
     its time up to that time, combined by `how`: "mean", "least", "greatest", "sum", "count", "p50", "p95" or
     "p99". The result keeps the column's name. `by`: the text columns that name a series. Raises
     DurationError, and SqlError as sql() does.
     """
-    return _named(rolling_sql(field, columns_of(by), parse_duration(length), how), view)
+    return _named(rolling_sql(field, columns_of(by), parse_duration(length, "stretch"), how), view)
 
 
 @timed

@@ -16,12 +16,16 @@ from ..errors import SqlError
 from .arrow import Table, arrow_table, tables
 from .guard import Statement, check_select, connect, details, translated
 
-LEAST_URGENT = 10
+LESS_URGENT = 5
 """Added to the niceness of threads that run SQL (see nice(1)), where the system has it for threads."""
 KEPT = 4
 """Idle databases that are kept for the next statement; opening one takes some milliseconds."""
+PATIENCE = 6
+"""How many times its seconds of processor time a statement may take: others go first."""
 GRACE = 1.0
 """Seconds that a stopped statement gets to end. After that its thread is left alone."""
+LOOK_EVERY = 0.05
+"""Seconds between two looks at whether a statement has to end."""
 STUCK = 2
 """Statements that could not be stopped, at which no new ones begin."""
 _BATCH = 65_536
@@ -34,6 +38,7 @@ class Limits:
     """What one statement may take."""
 
     seconds: float = 10.0
+    """Of processor time. It may take PATIENCE times as long where the machine is busy."""
     rows: int = 1_000_000
     nbytes: int = 128 << 20
     """Bytes of the result."""
@@ -68,6 +73,8 @@ class _Run:
     result: pa.Table | None = None
     error: BaseException | None = None
     connection: duckdb.DuckDBPyConnection | None = None
+    clock: int | None = None
+    """That of the thread's processor time. Only the thread itself can ask for it safely."""
 
 
 def ask(
@@ -99,17 +106,21 @@ def ask(
         raise SqlError("Other queries cannot be stopped and still run. Try again later.")
     worker = threading.Thread(target=_work, args=(run,), name="sql", daemon=True)
     worker.start()
-    end = time.monotonic() + limits.seconds
-    while not run.ended.wait(min(0.05 if stop else limits.seconds, max(0.0, end - time.monotonic()))):
-        if (stop is not None and stop.stopped) or time.monotonic() >= end:
-            _end(run, worker)
-            break
-    if stop is not None and stop.stopped:
-        raise statement.error("The query was stopped.")
-    if run.stopped:
-        raise statement.error(
-            f"The query took more than {limits.seconds:g} s and was stopped. Read fewer rows or group them."
-        )
+    end = time.monotonic() + PATIENCE * limits.seconds
+    ended = ""
+    while not ended and not run.ended.wait(LOOK_EVERY):
+        if stop is not None and stop.stopped:
+            ended = "The query was stopped."
+        elif _spent(run) >= limits.seconds:
+            ended = (
+                f"The query took more than {limits.seconds:g} s of processor time and was stopped. "
+                "Read fewer rows or group them."
+            )
+        elif time.monotonic() >= end:
+            ended = f"The query took more than {PATIENCE * limits.seconds:g} s and was stopped."
+    if ended:
+        _end(run, worker)
+        raise statement.error(ended)
     if run.error is not None:
         if isinstance(run.error, SqlError):
             raise run.error from None
@@ -118,6 +129,16 @@ def ask(
         raise run.error
     assert run.result is not None
     return run.result
+
+
+def _spent(run: _Run) -> float:
+    """Seconds of processor time of its thread; 0 where the system does not tell."""
+    if run.clock is None:
+        return 0.0
+    try:
+        return time.clock_gettime(run.clock)
+    except OSError:  # the thread has just ended
+        return 0.0
 
 
 def _end(run: _Run, worker: threading.Thread) -> None:
@@ -133,6 +154,8 @@ def _end(run: _Run, worker: threading.Thread) -> None:
 
 def _work(run: _Run) -> None:
     _lower()
+    if hasattr(time, "pthread_getcpuclockid"):
+        run.clock = time.pthread_getcpuclockid(threading.get_ident())
     try:
         if run.stopped:
             return
@@ -194,7 +217,7 @@ def _read(connection: duckdb.DuckDBPyConnection, run: _Run) -> pa.Table:
 def _lower() -> None:
     """Let the app's other threads go first. DuckDB computes without Python's lock."""
     with contextlib.suppress(AttributeError, OSError):  # only Linux has it for one thread
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_URGENT)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LESS_URGENT)
 
 
 _idle: list[duckdb.DuckDBPyConnection] = []

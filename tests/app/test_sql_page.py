@@ -241,8 +241,8 @@ def test_an_endless_query_slows_nobody_else(server: NatsServer, tmp_path: Path, 
 
         at_rest = p95(False)
         during = p95(True)
-        expect(asker.get_by_text(re.compile("took more than 10 s and was stopped"))).to_be_visible(
-            timeout=60_000
+        expect(asker.get_by_text(re.compile("took more than (10 s of processor time|60 s)"))).to_be_visible(
+            timeout=120_000
         )
         assert during <= 2 * at_rest
 
