@@ -4,7 +4,7 @@ Decoders are chosen by name, because the name is part of the key by which pages 
 """
 
 from array import array
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, cast
@@ -18,17 +18,52 @@ from ..errors import SettingsError, one_of
 from ..subjects import ENVELOPE
 from ..table.iso_times import ISO_TIME, MISSING, IsoTimes, parse_iso_times
 from ..table.values import EXACT, NULL, Batch, Coded, Floats, Ints, Mixed, Values
-from .decoder import Decoder, Row
+from . import avro_payloads, protobuf_payloads
+from .agent_payloads import FLUENT_BIT, TELEGRAF
+from .arrow_payloads import ARROW
+from .auto_payloads import AUTO
+from .avro_payloads import AVRO
+from .cbor_payloads import CBOR
+from .cloudevents_payloads import CLOUDEVENTS
+from .csv_payloads import CSV
+from .decoder import Answer, Decoder, Headers, Row
 from .json_payloads import JSON
+from .line_protocol import LINE_PROTOCOL
+from .msgpack_payloads import MSGPACK
+from .own_decoders import decoder_file, own_decoder, own_names
+from .protobuf_payloads import PROTOBUF
+from .schema_files import files_with, stamp
 from .text_payloads import TEXT
+from .unpacked import is_packed, unpacked
 
 LONGEST_TEXT = 4096
 """Maximum characters kept of a text value."""
 DEEPEST = 4
 """Levels of nested objects that become columns (a.b.c); deeper ones are kept as JSON text."""
 NUMERIC = {int, float, bool}
-DECODERS: dict[str, Decoder] = {"json": JSON, "text": TEXT}
+DECODERS: dict[str, Decoder] = {
+    "json": JSON,
+    "auto": AUTO,
+    "text": TEXT,
+    "msgpack": MSGPACK,
+    "cbor": CBOR,
+    "protobuf": PROTOBUF,
+    "avro": AVRO,
+    "arrow": ARROW,
+    "csv": CSV,
+    "influx": LINE_PROTOCOL,
+    "telegraf": TELEGRAF,
+    "fluentbit": FLUENT_BIT,
+    "cloudevents": CLOUDEVENTS,
+}
 """Decoders by name. To add one, add a file to this folder and a line here."""
+LONGEST_NAME = 1000
+"""Maximum characters of a decoder's name with its options."""
+MOST_ROWS = 1_000_000
+"""Maximum rows of one message."""
+MOST_UNPACKED = 1 << 26
+"""Maximum bytes that the messages of one batch may have more than they were sent with, after
+decompression."""
 NANOSECONDS = 1e17
 """A time at least this large is in nanoseconds since the epoch."""
 
@@ -78,16 +113,16 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
     without a readable time is malformed. An empty payload becomes a row without fields, at the storage time.
     Fields with the name of an ENVELOPE column become `payload{name}`.
     """
-    reads = DECODERS[decoder]
+    reads = decoder_of(decoder)
     taken = set(ENVELOPE)
-    if (batch := _by_column(raw, reads, time_field, taken)) is not None:
+    if not _tell_format(raw, reads) and (batch := _by_column(raw, reads, time_field, taken)) is not None:
         return batch, [], 0
     bad: list[tuple[int, str]] = []
     rows = reads.rows(raw.payload)
     if rows is not None:
         at: Ints = np.arange(len(rows))
     else:
-        rows, origin = _each(raw.payload, reads.one, bad)
+        rows, origin = _each(raw, reads, bad)
         at = np.asarray(origin, dtype=np.int64)
 
     received = np.asarray(raw.received, dtype=np.int64)[at]
@@ -107,7 +142,7 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
     columns = _Columns(taken)
     columns.add(rows)
     seq = np.asarray(raw.seq, dtype=np.int64)[at]
-    whole = len(at) == len(raw)
+    whole = len(at) == len(raw) and bool((at == np.arange(len(raw))).all())
     subject = raw.subject if whole else [raw.subject[i] for i in at.tolist()]
     batch = Batch(
         seq,
@@ -169,27 +204,30 @@ def _own_times(values: Values) -> Ints | None:
     return times if readable.all() else None
 
 
-def _each(
-    payloads: Sequence[bytes], load: Callable[[bytes], Any], bad: list[tuple[int, str]]
-) -> tuple[list[Row], list[int]]:
-    """Decode `payloads` one by one. Returns the rows and, for each row, the index of its payload. Appends the
-    index and the reason of each malformed payload to `bad`."""
+def _tell_format(raw: Raw, reads: Decoder) -> bool:
+    """True if headers may say how to decode a message, so that faster ways do not do."""
+    return reads.message is not None and any(
+        name[:3].lower() == "ce-" or name[:8].lower() == "content-"
+        for headers in raw.headers.values()
+        for name in headers
+    )
+
+
+def _each(raw: Raw, reads: Decoder, bad: list[tuple[int, str]]) -> tuple[list[Row], list[int]]:
+    """Decode messages one by one. Returns the rows and, for each row, the index of its message. Appends the
+    index and the reason of each malformed message to `bad`."""
     rows: list[Row] = []
     origin: list[int] = []
-    for i, payload in enumerate(payloads):
-        if not payload:  # such as a marker with headers only
-            rows.append({})
-            origin.append(i)
-            continue
-        try:
-            value = load(payload)
-        except ValueError as error:
-            bad.append((i, str(error)))
-            continue
-        if type(value) is dict:
+    for i, (good, value) in enumerate(_values(raw, reads)):
+        if not good:
+            bad.append((i, value))
+        elif type(value) is dict:
             rows.append(value)
             origin.append(i)
         elif isinstance(value, list):
+            if len(value) > MOST_ROWS:
+                bad.append((i, f"more than {MOST_ROWS:,} rows in one message"))
+                continue
             for item in value:
                 rows.append(item if isinstance(item, dict) else {"value": item})
                 origin.append(i)
@@ -199,11 +237,99 @@ def _each(
     return rows, origin
 
 
+def _values(raw: Raw, reads: Decoder) -> Iterable[Answer]:
+    """The value of each message, or why there is none."""
+    if reads.many is not None:
+        ready = [_unpacked(raw, i) for i in range(len(raw))]
+        asked = [i for i, (good, payload, _) in enumerate(ready) if good and payload]
+        questions = [(ready[i][1], raw.subject[i], dict(ready[i][2])) for i in asked]
+        found: list[Answer] = [(good, payload or {} if good else payload) for good, payload, _ in ready]
+        for i, answer in zip(asked, reads.many(questions), strict=True):
+            found[i] = answer
+        return found
+    return _one_by_one(raw, reads)
+
+
+def _one_by_one(raw: Raw, reads: Decoder) -> Iterable[Answer]:
+    grown = 0
+    for i, sent in enumerate(raw.payload):
+        good, payload, headers = _unpacked(raw, i)
+        if not good:
+            yield False, payload
+            continue
+        if payload is not sent and (grown := grown + len(payload)) > MOST_UNPACKED:
+            # The caller then decodes them one at a time, so that they need not all be in memory.
+            raise ValueError("too large after decompression")
+        if not payload and not headers:  # such as a marker
+            yield True, {}
+            continue
+        try:
+            if reads.message is not None:
+                yield True, reads.message(payload, raw.subject[i], headers)
+            else:
+                yield True, reads.one(payload) if payload else {}
+        except ValueError as error:
+            yield False, str(error)
+        except (RecursionError, MemoryError, OverflowError) as error:
+            yield False, f"nested too deeply or too large: {type(error).__name__}"
+
+
+def _unpacked(raw: Raw, i: int) -> tuple[bool, Any, Headers]:
+    """True, the payload of a message without compression and its headers in lower case; or False and why it
+    cannot be had."""
+    payload = raw.payload[i]
+    sent = raw.headers.get(raw.seq[i]) if raw.headers else None
+    headers = {name.lower(): text for name, text in sent.items()} if sent else {}
+    if not is_packed(payload) and "content-encoding" not in headers:
+        return True, payload, headers
+    try:
+        return True, unpacked(payload, headers), headers
+    except ValueError as error:
+        return False, str(error), headers
+
+
+def decoder_of(name: str) -> Decoder:
+    """The decoder with this name, as check_decoder() returns it. Raises SettingsError if there is none."""
+    name = name.partition("#")[0]
+    if name in DECODERS:
+        return DECODERS[name]
+    base, colon, options = name.partition(":")
+    if not colon:
+        return own_decoder(name)
+    configured = DECODERS[base].configured
+    assert configured is not None
+    return configured(options)
+
+
 def check_decoder(name: str) -> str:
-    """Return `name` if there is such a decoder. Raises SettingsError otherwise."""
-    if name not in DECODERS:
-        raise SettingsError(f"There is no decoder {name!r}. " + one_of(name, DECODERS, what="decoder"))
-    return name
+    """Return `name` if there is such a decoder: one of DECODERS, with options after a colon where it takes
+    some, or a file of the folder of decoders. If files of that folder decide what it does, the name gets
+    their state after a "#", so that feeds read again what was decoded with a file that was edited since.
+    Raises SettingsError if there is no such decoder, or its options are not valid."""
+    if not isinstance(name, str) or len(name) > LONGEST_NAME:
+        raise SettingsError(f"A decoder is named by at most {LONGEST_NAME} characters.")
+    base, colon, options = name.partition(":")
+    found = DECODERS.get(base)
+    if found is None:
+        if not colon and base in own_names():
+            return f"{name}#{stamp(decoder_file(name))[0]:x}"
+        known = [*DECODERS, *own_names()]
+        raise SettingsError(f"There is no decoder {name!r}. " + one_of(name, known, what="decoder"))
+    if not colon and not found.needs_options:
+        return name
+    if found.configured is None:
+        raise SettingsError(f"The decoder {base!r} takes no options after a colon.")
+    found.configured(options)
+    schemas = files_with(*protobuf_payloads.ENDINGS, *avro_payloads.ENDINGS)
+    used = [file for file in schemas if file.name == options.rpartition("@")[2]]
+    return f"{name}#{stamp(used[0])[0]:x}" if used else name
+
+
+def offered_decoders() -> list[str]:
+    """Names of all decoders that a viewer can choose: DECODERS, one for each type and schema of the folder of
+    decoders, and the decoders in it."""
+    plain = [name for name, each in DECODERS.items() if not each.needs_options]
+    return [*plain, *protobuf_payloads.offered(), *avro_payloads.offered(), *own_names()]
 
 
 class _Columns:
