@@ -152,16 +152,17 @@ def _text(payload: bytes) -> str | None:
 
 
 def _binary(payload: bytes) -> tuple[str, Any]:
+    """MessagePack or CBOR, if it is an array or a map. Of a single number or text, too many bytes that mean
+    something else would be taken for one."""
     first = payload[0]
-    # Both formats have a first byte that says what follows. A map is more likely than a text or a number.
-    order = ["cbor", "msgpack"] if 0xA0 <= first <= 0xBF or 0xD8 <= first <= 0xDB else ["msgpack", "cbor"]
-    for name in order:
-        try:
-            value = _READ[name](payload)
-        except ValueError:
-            continue
-        if type(value) in (dict, list) or first in (0xC1, 0xCA, 0xCB, 0xD9):
-            return name, value
+    kinds = {"msgpack": 0x80 <= first <= 0x9F or 0xDC <= first <= 0xDF, "cbor": 0x80 <= first <= 0xBF}
+    kinds["cbor"] |= payload.startswith(b"\xd9\xd9\xf7")  # says that it is CBOR
+    for name, possible in kinds.items():
+        if possible:
+            try:
+                return name, _READ[name](payload)
+            except ValueError:
+                continue
     raise ValueError(f"format not recognised; it begins with {payload[:8].hex(' ')}")
 
 

@@ -3,9 +3,12 @@
 Decoders are chosen by name, because the name is part of the key by which pages share a feed.
 """
 
+import re
+import zoneinfo
 from array import array
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, cast
 
@@ -64,6 +67,11 @@ MOST_ROWS = 1_000_000
 MOST_UNPACKED = 1 << 26
 """Maximum bytes that the messages of one batch may have more than they were sent with, after
 decompression."""
+LONGEST_TIME = 64
+"""Characters of a text that are read as a time."""
+_HAS_ZONE = re.compile(r"(?:[zZ]|[T ]\S*[+-]\d{2}:?\d{0,2})\s*$")
+_EPOCH = re.compile(r"-?\d{9,19}(?:\.\d{1,9})?")
+"""Fewer digits may be a date in ISO 8601."""
 NANOSECONDS = 1e17
 """A time at least this large is in nanoseconds since the epoch."""
 
@@ -108,8 +116,9 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
     messages.
 
     An object becomes one row, an array one row per item, a scalar a row with the column `value`. With a
-    `time_field`, that field of the payload is the row's time: ISO 8601 (UTC if it has no zone), or a number
-    of seconds, milliseconds, microseconds or nanoseconds since the epoch; its size decides which. A row
+    `time_field`, that field of the payload is the row's time: ISO 8601, or a number of seconds, milliseconds,
+    microseconds or nanoseconds since the epoch, also as text; its size decides which. "params.ts" is a field
+    of a nested object. Times without a zone are in UTC, or in the zone after an @: "ts@Europe/Berlin". A row
     without a readable time is malformed. An empty payload becomes a row without fields, at the storage time.
     Fields with the name of an ENVELOPE column become `payload{name}`.
     """
@@ -128,7 +137,8 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
     received = np.asarray(raw.received, dtype=np.int64)[at]
     time = received
     if time_field is not None:
-        time, readable = read_times([row.get(time_field) for row in rows])
+        own, zone = _own_time(time_field)
+        time, readable = read_times([own(row) for row in rows], zone)
         for i in np.flatnonzero(~readable).tolist():
             if not raw.payload[at[i]]:  # an empty payload has no time of its own
                 time[i], readable[i] = received[i], True
@@ -139,8 +149,7 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
             ]
             rows = [row for row, good in zip(rows, readable.tolist(), strict=True) if good]
             at, received, time = at[readable], received[readable], time[readable]
-    columns = _Columns(taken)
-    columns.add(rows)
+    columns = _columns_of(rows, taken)
     seq = np.asarray(raw.seq, dtype=np.int64)[at]
     whole = len(at) == len(raw) and bool((at == np.arange(len(raw))).all())
     subject = raw.subject if whole else [raw.subject[i] for i in at.tolist()]
@@ -168,7 +177,7 @@ def _by_column(raw: Raw, reads: Decoder, time_field: str | None, taken: Collecti
     received = np.asarray(raw.received, dtype=np.int64)
     time = received
     if time_field is not None:
-        own = columns.values.get(time_field)
+        own = columns.values.get(time_field)  # not if it is nested or has a zone
         times = _own_times(own) if own is not None else None
         if times is None:
             return None
@@ -332,6 +341,38 @@ def offered_decoders() -> list[str]:
     return [*plain, *protobuf_payloads.offered(), *avro_payloads.offered(), *own_names()]
 
 
+class _SameNameError(Exception):
+    """Two fields of a row would be the same column."""
+
+
+def _columns_of(rows: list[Row], taken: Collection[str]) -> "_Columns":
+    columns = _Columns(taken)
+    try:
+        columns.add(rows)
+    except _SameNameError:
+        columns = _Columns(())
+        columns.add([_flat(row, taken) for row in rows], depth=DEEPEST)
+    return columns
+
+
+def _flat(row: Row, taken: Collection[str]) -> Row:
+    """The row with nested objects as dotted names. A name that is taken already gets " (2)" at its end."""
+    found: Row = {}
+    left = [(f"payload{key}" if key in taken else key, value, 0) for key, value in row.items()]
+    while left:
+        left.sort(key=lambda each: type(each[1]) is dict)  # a name that is written with its dots comes first
+        nested: list[tuple[str, Any, int]] = []
+        for name, value, depth in left:
+            if type(value) is dict and depth < DEEPEST:
+                nested += [(f"{name}.{key}", item, depth + 1) for key, item in value.items()]
+                continue
+            while name in found:
+                name += " (2)"
+            found[name] = value
+        left = nested
+    return found
+
+
 class _Columns:
     """Builds one column per key of some rows. Keys of nested objects are named by their path ("a.b"). Keys in
     `taken` get the prefix "payload"."""
@@ -364,8 +405,13 @@ class _Columns:
             if kinds:
                 self._add(name, values, kinds)
             elif len(self._absent) < len(rows):  # only nulls
-                self.values[name] = self._nulls_in(np.full(len(rows), NULL))
+                self._put(name, self._nulls_in(np.full(len(rows), NULL)))
             self._absent = []
+
+    def _put(self, name: str, values: Values) -> None:
+        if name in self.values:
+            raise _SameNameError
+        self.values[name] = values
 
     def _add(self, name: str, values: list[Any], kinds: set[type]) -> None:
         if kinds & NUMERIC:
@@ -373,12 +419,12 @@ class _Columns:
             return
         if kinds == {str}:
             if (times := _as_iso_times(values)) is not None:
-                self.values[name] = times
+                self._put(name, times)
                 return
             if None not in values and max(map(len, values)) <= LONGEST_TEXT:
-                self.values[name] = values
+                self._put(name, values)
                 return
-        self.values[name] = [_as_text(value) for value in values]
+        self._put(name, [_as_text(value) for value in values])
 
     def _nulls_in(self, column: Floats) -> Floats:
         """Set rows that lack the field to NaN, to tell them from explicit nulls. Returns `column`."""
@@ -406,7 +452,7 @@ class _Columns:
         if not finite.all():
             self.not_finite += len(column) - int(finite.sum()) - missing
             column[np.isinf(column)] = np.nan
-        self.values[name] = column if texts is None else Mixed(column, texts)
+        self._put(name, column if texts is None else Mixed(column, texts))
         if kinds == {int} and not missing:
             self.integral.add(name)
 
@@ -434,9 +480,39 @@ def _as_text(value: Any) -> str | None:
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
-def read_times(values: Sequence[Any]) -> tuple[Ints, Truths]:
+def _own_time(field: str) -> tuple[Callable[[Row], Any], str | None]:
+    """How to get a row's own time, and the zone of times that have none. `field` may be a path of nested
+    fields, "params.ts", and may name a zone after an @, "params.ts@Europe/Berlin"."""
+    name, _, zone = field.rpartition("@")
+    if not name or not is_zone(zone):
+        name, zone = field, ""
+    path = name.split(".")
+
+    def own(row: Row) -> Any:
+        if name in row or len(path) == 1:
+            return row.get(name)
+        found: Any = row
+        for key in path:
+            found = found.get(key) if type(found) is dict else None
+        return found
+
+    return own, zone or None
+
+
+@lru_cache(maxsize=256)
+def is_zone(name: str) -> bool:
+    """True if `name` is a time zone, such as Europe/Berlin or UTC."""
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True
+
+
+def read_times(values: Sequence[Any], zone: str | None = None) -> tuple[Ints, Truths]:
     """Parse times from payloads, as `decode` does. Returns int64 ns since the epoch, UTC, and which values
-    were readable."""
+    were readable. Times without a zone are in `zone`, by default in UTC; in the hour that is repeated when
+    summer time ends, they are in summer time."""
     kinds = set(map(type, values))
     if kinds <= {int, float}:
         numbers = np.array(values, dtype=np.float64)
@@ -448,15 +524,39 @@ def read_times(values: Sequence[Any]) -> tuple[Ints, Truths]:
                     nanoseconds[i] = values[i]
         return nanoseconds, readable
     if kinds <= {str}:
-        times = parse_iso_times(values)
+        times = parse_iso_times(values) if zone is None or all(map(_HAS_ZONE.search, values)) else None
         if times is not None:
             return times["ns"].copy(), np.ones(len(values), dtype=bool)
-        parsed = pd.to_datetime(pd.Series(values, dtype="str"), utc=True, format="ISO8601", errors="coerce")
-        return parsed.to_numpy("datetime64[ns]").view(np.int64), parsed.notna().to_numpy()
-    single = [read_times([value]) for value in values] if len(kinds) > 1 else []
-    if not single:
-        return np.zeros(len(values), dtype=np.int64), np.zeros(len(values), dtype=bool)
-    return np.concatenate([time for time, _ in single]), np.concatenate([good for _, good in single])
+        return _times_in(list(values), zone)
+    found, readable = np.zeros(len(values), dtype=np.int64), np.zeros(len(values), dtype=bool)
+    for group in ({int, float}, {str}) if len(kinds) > 1 else ():
+        if at := [i for i, value in enumerate(values) if type(value) in group]:
+            found[at], readable[at] = read_times([values[i] for i in at], zone)
+    return found, readable
+
+
+def _times_in(texts: list[str], zone: str | None) -> tuple[Ints, Truths]:
+    """Parse texts, which may be ISO 8601 or the digits of a time since the epoch."""
+    written = (
+        pd.Series(texts, dtype="str")
+        .str.slice(0, LONGEST_TIME)
+        .str.strip()
+        .str.replace(",", ".", regex=False)
+    )
+    parsed = pd.to_datetime(written, utc=True, format="ISO8601", errors="coerce").dt.as_unit("ns")
+    if zone is not None:
+        bare = parsed.notna() & ~written.str.contains(_HAS_ZONE)
+        local = parsed[bare].dt.tz_localize(None)
+        summer = np.ones(len(local), dtype=bool)
+        moved = local.dt.tz_localize(zone, ambiguous=summer, nonexistent="shift_forward")
+        parsed[bare] = moved.dt.tz_convert("UTC")
+    found = parsed.to_numpy("datetime64[ns]").view(np.int64).copy()
+    readable = parsed.notna().to_numpy(bool).copy()
+    for i in np.flatnonzero(written.str.fullmatch(_EPOCH).to_numpy(bool)).tolist():
+        text = written.iloc[i]
+        times, good = read_times([float(text) if "." in text else int(text)])
+        found[i], readable[i] = times[0], good[0]
+    return found, readable
 
 
 def _times_of(numbers: Floats) -> tuple[Ints, Truths]:
@@ -465,4 +565,8 @@ def _times_of(numbers: Floats) -> tuple[Ints, Truths]:
     size = np.abs(numbers)
     scale = np.where(size < 1e11, 1e9, np.where(size < 1e14, 1e6, np.where(size < NANOSECONDS, 1e3, 1.0)))
     readable = np.isfinite(numbers) & (size * scale < 9.2e18)
-    return (np.where(readable, numbers, 0.0) * scale).astype(np.int64), readable
+    held = np.where(readable, numbers, 0.0)
+    # In two parts, because float64 cannot hold today's time to the nanosecond.
+    whole = np.trunc(held)
+    unit = scale.astype(np.int64)
+    return whole.astype(np.int64) * unit + np.rint((held - whole) * scale).astype(np.int64), readable

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import SettingsError, one_of
 from .decoder import Answer, Decoder, Question
-from .schema_files import FOLDER, Stamp, files_with, stamp
+from .schema_files import Stamp, files_with, stamp
 
 PATIENCE = 1.0
 """Seconds that one message may take."""
@@ -42,15 +42,20 @@ def own_names() -> list[str]:
 
 def decoder_file(name: str) -> Path:
     """The file of the decoder `name`. Raises SettingsError if there is none."""
-    if name not in own_names():
-        raise SettingsError(f"There is no decoder {name!r}. " + one_of(name, own_names(), what="decoder"))
-    return FOLDER / f"{name}.py"
+    known = {file.stem: file for file in files_with(".py")}
+    if name not in known:
+        raise SettingsError(f"There is no decoder {name!r}. " + one_of(name, known, what="decoder"))
+    return known[name]
+
+
+def own_decoder(name: str) -> Decoder:
+    """The decoder `name` of the folder. Raises SettingsError if there is none."""
+    return _decoder_in(decoder_file(name))
 
 
 @lru_cache(maxsize=64)
-def own_decoder(name: str) -> Decoder:
-    """The decoder `name` of the folder. Raises SettingsError if there is none."""
-    return Decoder(_alone, many=OwnDecoder(decoder_file(name)).each)
+def _decoder_in(file: Path) -> Decoder:
+    return Decoder(_alone, many=OwnDecoder(file).each)
 
 
 def _alone(payload: bytes) -> Any:

@@ -5,6 +5,7 @@ float64 holds them exactly and texts otherwise, and integers beyond 64 bits beco
 """
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -41,8 +42,10 @@ def _plain(value: Any, left: _Budget, depth: int) -> Any:
         left.text -= len(value)
     if left.values < 0 or left.text < 0:
         raise ValueError("too many values, or too much text")
-    if kind is str or kind is float or kind is bool or value is None:
+    if kind is str or kind is bool or value is None:
         return value
+    if kind is float:
+        return value if value == value else math.nan  # one with other bits would be a null in a column
     if kind is int:
         return value if -(2**63) <= value < 2**64 else _long(value)
     if depth == 0:
