@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from nats_client.decoding.decoders import DECODERS
+from nats_client.decoding.decoders import offered_decoders
 
 from ..choices.choose import choose, chosen
 from ..data.live import View, read_view
@@ -49,7 +49,12 @@ def choose_rows() -> Rows | None:
             help="May contain the wildcards * and >, and name tokens: metrics.{kind}.{name}",
         )
         look_back = choose("Look-back", LOOK_BACKS, default="PT5M", own=True, help="An ISO 8601 duration")
-        decoder = choose("Payloads", list(DECODERS), default="json", help="How payloads are decoded")
+        decoder = choose(
+            "Payloads",
+            offered_decoders(),
+            default="json",
+            help="How payloads are decoded; auto finds out the format of each message",
+        )
         source = choose("From", SOURCES, help="The archive has older messages than the stream")
     stream_line(stream)
     time = chosen("Time", STORED)

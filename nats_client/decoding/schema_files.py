@@ -1,6 +1,7 @@
 """The folder with decoders and schemas of one's own."""
 
 import os
+import time
 from pathlib import Path
 
 from ..errors import SettingsError, one_of
@@ -14,6 +15,9 @@ Stamp = tuple[int, int]
 """Modification time in ns and size of a file: it differs once the file was edited."""
 
 
+_known: tuple[float, frozenset[tuple[str, Stamp]]] = (0.0, frozenset())
+
+
 def files_with(*endings: str) -> list[Path]:
     """The files of the folder with one of these endings, by name."""
     try:
@@ -21,6 +25,15 @@ def files_with(*endings: str) -> list[Path]:
     except OSError:
         return []
     return sorted(found)
+
+
+def folder_stamp() -> frozenset[tuple[str, Stamp]]:
+    """Differs once a file of the folder was edited, added or removed. Looks at most once a second."""
+    global _known
+    if time.monotonic() - _known[0] >= 1.0:
+        files = files_with(".py", ".avsc", ".desc", ".binpb", ".pb", ".protoset")
+        _known = time.monotonic(), frozenset((file.name, stamp(file)) for file in files)
+    return _known[1]
 
 
 def schema_file(name: str, *endings: str) -> Path:
