@@ -393,8 +393,8 @@ def _times_elsewhere(view: View) -> str:
         value = newest.frame([column])[column].iloc[0]
         written = f" The newest has {cut(str(value), 60)!r}, read as {date_text(int(newest.time[0]))}."
     return (
-        f"the field {field!r} puts all {count_text(len(rows), 'row')} outside the look-back: {when}.{written} "
-        "Check its unit and time zone, or choose another time."
+        f"the field {field!r} puts all {count_text(len(rows), 'row')} outside the look-back: {when}."
+        f"{written} Check its unit and time zone, or choose another time."
     )
 
 

@@ -154,10 +154,10 @@ class Client:
         becomes `payload{name}`, such as `payloadhost`. Names affect only this reader: "s.{a}", "s.{b}" and
         "s.*" share one consumer and one window.
 
-        look_back: ISO 8601 duration, such as "PT5M". decoder: how payloads are decoded: "json", "text", or
-        another name from decoding/decoders.py. time: the payload field with the row's time; by default, a
-        row's time is when the server stored the message. archive: the subject of a history service, such as
-        "history.query"; rows older than the stream's oldest come from there. Equal arguments return the same
+        look_back: ISO 8601 duration, such as "PT5M". decoder: how payloads are decoded: "json", "auto", or
+        another name in docs/payloads.md. time: the payload field with the row's time, as in decode(); by
+        default, a row's time is when the server stored the message. archive: the subject of a history
+        service, such as "history.query"; rows older than the stream's oldest come from there. Equal arguments return the same
         feed; a longer look-back extends it. Raises DurationError, SubjectError or SettingsError if an
         argument is invalid, and ClosedError if the client is closed. A missing stream raises nothing: the
         feed is "stopped", and its health says why, until the stream exists.

@@ -141,8 +141,9 @@ def live(
     becomes `payload{name}`, for example `payloadhost`.
 
     look_back: ISO 8601 duration, such as "PT15M". time: the payload field with a row's time; the default is
-    the time at which the server stored the message. decoder: how payloads are decoded: "json", "text", or
-    another name in nats_client/decoding/decoders.py. archive: the subject of a history service,
+    the time at which the server stored the message. "params.ts" is a nested field, "ts@Europe/Berlin" the
+    zone of times that have none. decoder: how payloads are decoded: "json", "auto", "text", "msgpack",
+    "protobuf:TYPE@FILE" or another name in docs/payloads.md. archive: the subject of a history service,
     "history.query" for the one that runs beside the app. Rows that are older than the stream's own history
     then come from the archive, without a gap or a duplicate. All viewers who ask for the same share one
     consumer and one window. Without rows the page goes on: `latest` and `frame` are empty, and the chart or

@@ -103,9 +103,12 @@ class Raw:
         return len(self.seq)
 
     def split(self) -> "list[Raw]":
-        """One Raw per message, without headers."""
+        """One Raw per message."""
         each = zip(self.seq, self.received, self.subject, self.payload, strict=True)
-        return [Raw([seq], [received], [subject], [payload]) for seq, received, subject, payload in each]
+        return [
+            Raw([seq], [received], [subject], [payload], self.headers)
+            for seq, received, subject, payload in each
+        ]
 
 
 Truths = npt.NDArray[np.bool_]

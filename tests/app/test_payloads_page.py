@@ -1,4 +1,4 @@
-"""Payloads of other formats in the browser: Explore, an own decoder that is edited, a time that is elsewhere."""
+"""Payloads of other formats in the browser: Explore, an edited decoder, a time that is elsewhere."""
 
 import math
 import time
@@ -80,10 +80,12 @@ def test_explore_recognises_formats(running: tuple[App, Path], browser: Browser)
     it cannot read, and offers the types and decoders of the folder."""
     started, _ = running
     with browser.new_page() as tab:
-        tab.goto(f"{started.url}/explore?stream=PACKED&look-back=PT1H&payloads=auto&field=temperature&by=_format")
+        tab.goto(
+            f"{started.url}/explore?stream=PACKED&look-back=PT1H&payloads=auto&field=temperature&by=_format"
+        )
         expect(tab.locator(".lb-status")).to_contain_text("121 rows", timeout=60_000)
         for name in ("msgpack", "cbor", "influx"):
-            expect(tab.locator(".js-plotly-plot")).to_contain_text(name)
+            expect(tab.locator("[data-testid=stMain]")).to_contain_text(name)
         tab.get_by_role("button", name="1 warning").click()
         expect(tab.locator("[data-testid=stAlert]")).to_contain_text("1 malformed message left out.")
         tab.keyboard.press("Escape")
