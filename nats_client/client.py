@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from .connection.connection import Connection, ConnectionState, end_tasks
 from .connection.role_jwt import Rights
 from .connection.settings import Settings
-from .decoding.decoders import check_decoder
+from .decoding.decoders import check_decoder, check_headers
 from .duration import parse_duration
 from .errors import ClosedError, RequestFailed, SubjectError
 from .events import Event
@@ -142,6 +142,7 @@ class Client:
         decoder: str = "json",
         time: str | None = None,
         archive: str | None = None,
+        headers: Sequence[str] = (),
     ) -> Feed | NamedFeed:
         """A feed of `stream`, or of its messages that match the filter `subject`.
 
@@ -157,10 +158,12 @@ class Client:
         look_back: ISO 8601 duration, such as "PT5M". decoder: how payloads are decoded: "json", "auto", or
         another name in docs/payloads.md. time: the payload field with the row's time, as in decode(); by
         default, a row's time is when the server stored the message. archive: the subject of a history
-        service, such as "history.query"; rows older than the stream's oldest come from there. Equal arguments return the same
-        feed; a longer look-back extends it. Raises DurationError, SubjectError or SettingsError if an
-        argument is invalid, and ClosedError if the client is closed. A missing stream raises nothing: the
-        feed is "stopped", and its health says why, until the stream exists.
+        service, such as "history.query"; rows older than the stream's oldest come from there. headers: names
+        of message headers, each of which is a column; a payload field with its name becomes `payload{name}`.
+        Equal arguments return the same feed; a longer look-back extends it. Raises DurationError,
+        SubjectError or SettingsError if an argument is invalid, and ClosedError if the client is closed. A
+        missing stream raises nothing: the feed is "stopped", and its health says why, until the stream
+        exists.
         """
         length = parse_duration(look_back)
         if stream is None and not subject:
@@ -173,6 +176,7 @@ class Client:
             check_decoder(decoder),
             time or None,
             check_subject(archive) if archive and stream is not None else None,
+            check_headers(headers),
         )
         with self._finding:
             found = self._feeds.get(key)

@@ -1,6 +1,6 @@
 """live(): the rows of a stream as one refresh of a page sees them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -129,6 +129,7 @@ def live(
     time: str | None = None,
     decoder: str = "json",
     archive: str | None = None,
+    headers: Sequence[str] = (),
 ) -> View:
     """The messages of `stream` that match the filter `subject`, from now minus `look_back` until now.
 
@@ -145,11 +146,15 @@ def live(
     zone of times that have none. decoder: how payloads are decoded: "json", "auto", "text", "msgpack",
     "protobuf:TYPE@FILE" or another name in docs/payloads.md. archive: the subject of a history service,
     "history.query" for the one that runs beside the app. Rows that are older than the stream's own history
-    then come from the archive, without a gap or a duplicate. All viewers who ask for the same share one
+    then come from the archive, without a gap or a duplicate. headers: names of message headers, such as
+    ("traceparent",). Each is a column, and a payload field with its name becomes `payload{name}`; rows from
+    the archive have none. All viewers who ask for the same share one
     consumer and one window. Without rows the page goes on: `latest` and `frame` are empty, and the chart or
     table, or else the frame, says so. Raises LookbackError, drawn by the frame, if something cannot be read.
     """
-    view = read_view(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
+    view = read_view(
+        stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive, headers=headers
+    )
     collect(view)
     return view
 
@@ -163,12 +168,15 @@ def read_view(
     time: str | None = None,
     decoder: str = "json",
     archive: str | None = None,
+    headers: Sequence[str] = (),
     steady: bool = True,
 ) -> View:
     """Like live(), for components that work without rows; the frame does not report the feed's state."""
     length = parse_duration(look_back)
     nats = client(by_code=False)
-    feed = nats.feed(stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive)
+    feed = nats.feed(
+        stream, subject, look_back=look_back, time=time, decoder=decoder, archive=archive, headers=headers
+    )
     wait_once((feed.name_key, look_back), lambda timeout: feed.wait(timeout, length))
     return _look_at(feed, length, steady)
 

@@ -29,6 +29,7 @@ def message_list(view: View) -> None:
             "subject": [message.subject for message in messages],
             "seq": [message.seq for message in messages],
             "size": [message.size for message in messages],
+            "headers": [cut(_headers(message), _IN_A_ROW) for message in messages],
             "payload": [cut(_text(message), _IN_A_ROW) for message in messages],
         }
     )
@@ -39,6 +40,7 @@ def message_list(view: View) -> None:
             "subject": "Subject",
             "seq": st.column_config.NumberColumn("Sequence", format="%d"),
             "size": st.column_config.NumberColumn("Bytes", format="localized"),
+            "headers": st.column_config.TextColumn("Headers"),
             "payload": st.column_config.TextColumn("Payload", width="large"),
         },
         hide_index=True,
@@ -46,10 +48,19 @@ def message_list(view: View) -> None:
     )
     newest = messages[0]
     st.caption(plain(f"The newest: {newest.subject}, sequence {newest.seq}, {bytes_text(newest.size)}"))
+    if newest.headers:
+        st.code(
+            cut("\n".join(f"{name}: {text}" for name, text in newest.headers.items()), _IN_FULL),
+            language=None,
+        )
     text, language = pretty(newest)
     st.code(
         cut(text, _IN_FULL), language=language, wrap_lines=True, height=240 if len(text) > 300 else "content"
     )
+
+
+def _headers(message: Message) -> str:
+    return ", ".join(f"{name}: {text}" for name, text in message.headers.items())
 
 
 def pretty(message: Message) -> tuple[str, str | None]:

@@ -7,7 +7,7 @@ import re
 import zoneinfo
 from array import array
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, cast
@@ -62,6 +62,10 @@ DECODERS: dict[str, Decoder] = {
 """Decoders by name. To add one, add a file to this folder and a line here."""
 LONGEST_NAME = 1000
 """Maximum characters of a decoder's name with its options."""
+MOST_HEADERS = 20
+"""Maximum headers that are columns."""
+_HEADER = re.compile(r"[!-9;-~]{1,200}")
+"""Any printable characters but the colon (ADR-4)."""
 MOST_ROWS = 1_000_000
 """Maximum rows of one message."""
 MOST_UNPACKED = 1 << 26
@@ -114,7 +118,9 @@ class Raw:
 Truths = npt.NDArray[np.bool_]
 
 
-def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[Malformed], int]:
+def decode(
+    raw: Raw, decoder: str, time_field: str | None, headers: Sequence[str] = ()
+) -> tuple[Batch, list[Malformed], int]:
     """Decode `raw`. Returns the rows, at most 10 samples of malformed messages, and the number of malformed
     messages.
 
@@ -123,12 +129,14 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
     microseconds or nanoseconds since the epoch, also as text; its size decides which. "params.ts" is a field
     of a nested object. Times without a zone are in UTC, or in the zone after an @: "ts@Europe/Berlin". A row
     without a readable time is malformed. An empty payload becomes a row without fields, at the storage time.
-    Fields with the name of an ENVELOPE column become `payload{name}`.
+    Each of `headers` is a column with the text of that header, in any case, or a time if all are in ISO 8601.
+    Fields with the name of an ENVELOPE column or of such a header become `payload{name}`.
     """
     reads = decoder_of(decoder)
-    taken = set(ENVELOPE)
+    taken = {*ENVELOPE, *headers}
     if not _tell_format(raw, reads) and (batch := _by_column(raw, reads, time_field, taken)) is not None:
-        return batch, [], 0
+        held = _header_columns(raw, range(len(raw)), headers)
+        return replace(batch, values={**held, **batch.values}), [], 0
     bad: list[tuple[int, str]] = []
     rows = reads.rows(raw.payload)
     if rows is not None:
@@ -161,7 +169,7 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
         received,
         time,
         subject,
-        columns.values,
+        {**_header_columns(raw, at.tolist(), headers), **columns.values},
         frozenset(columns.integral),
         columns.not_finite,
     )
@@ -170,6 +178,23 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
         for i, reason in bad[:10]
     ]
     return batch, samples, len({i for i, _ in bad})
+
+
+def _header_columns(raw: Raw, at: Sequence[int], names: Sequence[str]) -> dict[str, Values]:
+    """One column per header, with a value for the messages at these places."""
+    found: dict[str, Values] = {}
+    if not names:
+        return found
+    lower = {
+        seq: {name.lower(): text for name, text in headers.items()} for seq, headers in raw.headers.items()
+    }
+    none: dict[str, str] = {}
+    for name in names:
+        key = name.lower()
+        texts = [_as_text(lower.get(raw.seq[i], none).get(key)) for i in at]
+        times = _as_iso_times(texts) if any(text is not None for text in texts) else None
+        found[name] = texts if times is None else times
+    return found
 
 
 def _by_column(raw: Raw, reads: Decoder, time_field: str | None, taken: Collection[str]) -> Batch | None:
@@ -335,6 +360,17 @@ def check_decoder(name: str) -> str:
     schemas = files_with(*protobuf_payloads.ENDINGS, *avro_payloads.ENDINGS)
     used = [file for file in schemas if file.name == options.rpartition("@")[2]]
     return f"{name}#{stamp(used[0])[0]:x}" if used else name
+
+
+def check_headers(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the `names` of headers as a tuple. Raises SettingsError if one cannot be that of a header or of
+    a column."""
+    if isinstance(names, str) or len(names) > MOST_HEADERS:
+        raise SettingsError(f"headers is a tuple of at most {MOST_HEADERS} names, such as ('traceparent',).")
+    for name in names:
+        if not isinstance(name, str) or not _HEADER.fullmatch(name) or name in ENVELOPE:
+            raise SettingsError(f"{str(name)[:100]!r} is not the name of a header.")
+    return tuple(dict.fromkeys(names))
 
 
 def offered_decoders() -> list[str]:

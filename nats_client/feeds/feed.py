@@ -24,7 +24,7 @@ from .archive import Archive
 from .backfill import Backfill
 from .derived import Derived
 from .gaps import Gap
-from .health import LONGEST_PAYLOAD, FeedKey, Health, Message
+from .health import LONGEST_PAYLOAD, FeedKey, Health, Message, kept_headers
 from .intake import Intake
 from .reconcile import StreamCheck
 from .removals import Endings
@@ -288,7 +288,14 @@ class Feed(Derived):
         last = slice(-MOST_MESSAGES, None)
         each = zip(raw.seq[last], raw.received[last], raw.subject[last], raw.payload[last], strict=True)
         newest = [
-            Message(seq, received, subject, bytes(payload[:LONGEST_PAYLOAD]), len(payload))
+            Message(
+                seq,
+                received,
+                subject,
+                bytes(payload[:LONGEST_PAYLOAD]),
+                len(payload),
+                kept_headers(raw.headers.get(seq)),
+            )
             for seq, received, subject, payload in each
         ]
         self._messages = [*self._messages, *newest][last]

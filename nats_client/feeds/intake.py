@@ -53,7 +53,7 @@ class Intake:
     def take(self, raw: Raw, window: Window, expected: int = 0) -> None:
         """Decode `raw` and append it to `window`, which should reserve room for `expected` further rows."""
         try:
-            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time)
+            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time, self.key.headers)
         except Exception as error:
             if len(raw) > 1:
                 for one in raw.split():

@@ -47,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
                 await jetstream.publish("packed.msgpack", msgpack.packb(sample(i)))
                 await jetstream.publish("packed.cbor", cbor2.dumps(sample(i)))
                 await jetstream.publish("packed.influx", b"room,device=d1 temperature=%f" % (18 + i / 40))
-                await jetstream.publish("orders.eu", order_bytes(i))
+                await jetstream.publish("orders.eu", order_bytes(i), headers={"traceparent": f"00-{i}"})
             await jetstream.publish("packed.broken", b"\x08\x01\xff")
             seconds = int(time.time() * 1000) // 1000 - 86400 * 400
             await jetstream.publish("packed.late", b'{"t": %d, "n": 1}' % seconds)
@@ -95,13 +95,18 @@ def test_explore_recognises_formats(running: tuple[App, Path], browser: Browser)
 
 
 def test_explore_reads_protobuf(running: tuple[App, Path], browser: Browser) -> None:
-    """A type of a descriptor set is a choice, kept in the URL; a file outside the folder is not."""
+    """A type of a descriptor set is a choice, kept in the URL, and so are headers; a file outside the folder
+    is none."""
     started, _ = running
     with browser.new_page() as tab:
         where = f"{started.url}/explore?stream=ORDERS&look-back=PT1H&payloads="
         tab.goto(f"{where}protobuf:{ORDER}@{SHOP}&field=id")
         expect(tab.locator(".lb-status")).to_contain_text("40 rows", timeout=60_000)
         expect(tab.locator(".js-plotly-plot").first).to_be_visible()
+        tab.goto(f"{where}protobuf:{ORDER}@{SHOP}&field=id&headers=traceparent&by=traceparent")
+        expect(tab.locator("[data-testid=stMain]")).to_contain_text("00-39", timeout=60_000)
+        tab.get_by_role("tab", name="Copy as page").click()
+        expect(tab.locator("[data-testid=stCode]")).to_contain_text('headers=("traceparent",)')
         tab.goto(f"{where}avro:../secret")
         expect(tab.locator("body")).to_contain_text("there is no avro:../secret here")
 

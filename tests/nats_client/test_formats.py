@@ -29,7 +29,14 @@ from hypothesis import strategies as st
 from influxdb_client.client.write.point import Point
 
 from nats_client.decoding import schema_files
-from nats_client.decoding.decoders import DECODERS, Raw, check_decoder, decode, offered_decoders
+from nats_client.decoding.decoders import (
+    DECODERS,
+    Raw,
+    check_decoder,
+    check_headers,
+    decode,
+    offered_decoders,
+)
 from nats_client.decoding.unpacked import LARGEST, snappy_block
 from nats_client.errors import SettingsError
 from nats_client.table.window import Window
@@ -323,6 +330,33 @@ def test_a_cloud_event_of_another_format() -> None:
     """The content type of an event in binary mode says what its data are."""
     sent = {**HEADERS, "content-type": "application/cbor"}
     assert row(cbor2.dumps({"ms": 2}), headers=sent)["data.ms"] == 2
+
+
+@pytest.mark.parametrize("count", [2, 200])
+def test_headers_are_columns(count: int) -> None:
+    """Each header on request is a column, whatever its case: times are times, a message without it has none,
+    and a payload field of the same name is kept apart."""
+    raw = Raw(list(range(count)), [NOW] * count, ["s"] * count, [b'{"trace": 1, "n": 2}'] * count)
+    raw.headers = {0: {"TRACE": "x", "Ce-Time": "2026-01-02T03:04:05Z", "other": "y"}}
+    names = check_headers(("trace", "ce-time", "nothing", "trace"))
+    batch, _, malformed = decode(raw, "json", None, names)
+    window = Window()
+    window.append(batch)
+    rows = window.snapshot().frame()
+    assert malformed == 0
+    assert rows["trace"].iloc[0] == "x"
+    assert rows["trace"].isna().tolist()[1:] == [True] * (count - 1)
+    assert rows["ce-time"].iloc[0] == pd.Timestamp("2026-01-02T03:04:05Z")
+    assert rows["nothing"].isna().all()
+    assert rows["payloadtrace"].tolist() == [1] * count
+    assert "other" not in rows
+
+
+@pytest.mark.parametrize("names", ["trace", ("a:b",), ("",), ("_seq",), ("x" * 300,), ("a",) * 30, ("a b",)])
+def test_headers_that_are_none(names: Any) -> None:
+    """What cannot be the name of a header is refused."""
+    with pytest.raises(SettingsError, match="header"):
+        check_headers(names)
 
 
 SNAPPY = pa.Codec("snappy").compress(b'{"a": 1}', asbytes=True)

@@ -95,3 +95,17 @@ def test_several_formats_on_one_stream(
         assert again.wait(30)
         until(lambda: len(again.snapshot()) == 6)
         assert again.frame()["twice"].tolist()[0] == 2 * len(JSON[0])
+
+
+def test_headers_through_a_server(server: NatsServer) -> None:
+    """Headers of stored messages are columns on request, and in the feed's messages."""
+    with Client(Settings(url=server.url)) as client:
+        feed, other = client.feed("cloudevents", headers=("ce-type", "CE-ID")), client.feed("cloudevents")
+        assert feed is not other
+        for each in (feed, other):
+            assert each.wait(30)
+            until(lambda: not each.health.pending)
+        assert feed.frame()["ce-type"].tolist() == ["order"] * 3
+        assert feed.frame()["CE-ID"].tolist() == ["7"] * 3
+        assert "ce-type" not in other.snapshot().columns
+        assert feed.newest()[0].headers["ce-source"] == "/shop"
