@@ -89,7 +89,7 @@ def test_explore_recognises_formats(running: tuple[App, Path], browser: Browser)
         tab.get_by_role("button", name="1 warning").click()
         expect(tab.locator("[data-testid=stAlert]")).to_contain_text("1 malformed message left out.")
         tab.keyboard.press("Escape")
-        tab.get_by_label("Payloads").click()
+        tab.get_by_role("combobox", name="Payloads").click()
         for name in ("msgpack", f"protobuf:{ORDER}@{SHOP}", "sizes"):
             expect(tab.get_by_role("option", name=name, exact=True)).to_have_count(1)
 
