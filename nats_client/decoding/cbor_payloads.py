@@ -11,7 +11,7 @@ DEEPEST = 200
 
 
 def read_cbor(payload: bytes) -> Any:
-    """Decode one payload: one value, or several one after the other (a CBOR sequence), which become an array.
+    """Decode one payload: one value, or several arrays or maps one after the other, which become an array.
     Raises ValueError."""
     import cbor2  # loaded only when used
 
@@ -31,6 +31,9 @@ def read_cbor(payload: bytes) -> Any:
             values.append(reader.decode())
     except Exception as error:
         raise ValueError(f"not CBOR: {str(error)[:100] or type(error).__name__}") from None
+    if len(values) > 1 and not all(isinstance(value, dict | list) for value in values):
+        # Of any text, each character would be a number.
+        raise ValueError("not CBOR: more follows after a value that is no array or map")
     return plain(values[0] if len(values) == 1 else values, len(payload))
 
 

@@ -7,8 +7,8 @@ from .plain_values import hexadecimal, iso_of_ns, plain
 
 
 def read_msgpack(payload: bytes) -> Any:
-    """Decode one payload: one value, or several one after the other, which become an array. Raises
-    ValueError."""
+    """Decode one payload: one value, or several arrays or maps one after the other, which become an
+    array. Raises ValueError."""
     import msgpack  # loaded only when used
 
     options: dict[str, Any] = {
@@ -30,6 +30,9 @@ def read_msgpack(payload: bytes) -> Any:
         raise ValueError("not MessagePack: cut off") from None
     except Exception as error:
         raise ValueError(f"not MessagePack: {str(error)[:100] or type(error).__name__}") from None
+    if len(values) > 1 and not all(isinstance(value, dict | list) for value in values):
+        # Of any text, each character would be a number.
+        raise ValueError("not MessagePack: more follows after a value that is no array or map")
     return plain(values[0] if len(values) == 1 else values, len(payload))
 
 

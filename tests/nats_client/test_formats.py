@@ -332,6 +332,14 @@ def test_a_cloud_event_of_another_format() -> None:
     assert row(cbor2.dumps({"ms": 2}), headers=sent)["data.ms"] == 2
 
 
+@pytest.mark.parametrize(("decoder", "pack"), [("msgpack", msgpack.packb), ("cbor", cbor2.dumps)])
+def test_several_values_in_one_payload(decoder: str, pack: Any) -> None:
+    """Several maps one after the other are rows; a text, whose characters would be numbers, is malformed."""
+    rows, reasons = read(pack({"a": 1}) + pack({"a": 2}), b"room t=21", decoder=decoder)
+    assert rows["a"].tolist() == [1, 2]
+    assert len(reasons) == 1
+
+
 @pytest.mark.parametrize("count", [2, 200])
 def test_headers_are_columns(count: int) -> None:
     """Each header on request is a column, whatever its case: times are times, a message without it has none,
