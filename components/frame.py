@@ -40,6 +40,7 @@ from components.web.streamlit_internals import StopException
 from components.web.tab import blocked, hidden, tab
 from components.words import plain
 from nats_client import LookbackError
+from nats_client.decoding.schema_files import folder_stamp
 from nats_client.errors import ColumnError, ConnectionFailed, NotSignedIn
 
 PACES = {"Live": 0.0, "1 s": 1.0, "2 s": 2.0, "5 s": 5.0, "15 s": 15.0, "Paused": None}
@@ -93,6 +94,7 @@ def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
             with tab.drawing():
                 with collected() as reads:
                     rerun_on(page_stamp)
+                    rerun_on(folder_stamp)
                     rerun_on(code_stamp)
                     failed = _run(file, reads)
                 needed = bool(reads.by_code or not reads or failed or tab.blocked)

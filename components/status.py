@@ -22,7 +22,7 @@ from .push.json_element import JsonElement, JsonSource, packed
 from .push.tabs import own_tab
 from .spent import timed
 from .web.assets import STUB
-from .words import age_text, bytes_text, clock_text, count_text, in_zone, plain, zone
+from .words import age_text, bytes_text, clock_text, count_text, cut, date_text, in_zone, plain, zone
 
 Mood = Literal["live", "busy", "paused", "empty", "stale", "lost"]
 
@@ -399,11 +399,35 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
                     [],
                 )
             )
+        if elsewhere := _times_elsewhere(view):
+            found.append((f"{name}: {elsewhere}", []))
         if health.recreated:
             found.append(
                 (f"{name}: the stream was recreated. Only messages of the new stream are shown.", [])
             )
     return found
+
+
+def _times_elsewhere(view: View) -> str:
+    """A sentence if the rows' own time puts all of them outside the look-back; otherwise empty."""
+    field, rows = view.feed.key.time, view.drawn.snapshot
+    if field is None or not len(rows):
+        return ""
+    first, last = int(rows.time.min()), int(rows.time.max())
+    if last >= view.now - view.look_back.value and first <= view.now:
+        return ""
+    when = date_text(first) if first == last else f"{date_text(first)} to {date_text(last)}"
+    # Such a field often has another unit or zone than expected, so say what was in it.
+    column = field.rpartition("@")[0] or field
+    newest = rows.between(rows.end - 1, rows.end)
+    written = ""
+    if column in newest.columns and len(newest):
+        value = newest.frame([column])[column].iloc[0]
+        written = f" The newest has {cut(str(value), 60)!r}, read as {date_text(int(newest.time[0]))}."
+    return (
+        f"the field {field!r} puts all {count_text(len(rows), 'row')} outside the look-back: {when}."
+        f"{written} Check its unit and time zone, or choose another time."
+    )
 
 
 def _bucket_warnings(bucket: Bucket) -> list[str]:

@@ -102,6 +102,12 @@ def clock_text(time: int) -> str:
     return moment.strftime("%H:%M:%S" if today else "%d %b %H:%M:%S")
 
 
+def date_text(time: int) -> str:
+    """A time (ns since the epoch, UTC) in the viewer's zone with its date and year."""
+    moment = pd.Timestamp(time, unit="ns", tz="UTC").tz_convert(zone())
+    return moment.tz_localize(None).isoformat(sep=" ", timespec="seconds")
+
+
 def local(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """`table` with the times in `column` converted to the viewer's time zone."""
     times = pd.to_datetime(table[column], utc=True)

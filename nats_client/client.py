@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from .connection.connection import Connection, ConnectionState, end_tasks
 from .connection.role_jwt import Rights
 from .connection.settings import Settings
-from .decoding.decoders import check_decoder
+from .decoding.decoders import check_decoder, check_headers
 from .duration import Duration, parse_duration
 from .errors import ClosedError, RequestFailed, SubjectError
 from .events import Event
@@ -145,6 +145,7 @@ class Client:
         archive: str | None = None,
         where: str | None = None,
         columns: Mapping[str, str] | None = None,
+        headers: Sequence[str] = (),
     ) -> Feed | NamedFeed:
         """A feed of `stream`, or of its messages that match the filter `subject`.
 
@@ -158,9 +159,11 @@ class Client:
         "s.*" share one consumer and one window.
 
         look_back: a duration, such as "5m", a timedelta, or ISO 8601 ("PT5M"). decoder: how payloads are
-        decoded: "json", "text", or another name from decoding/decoders.py. time: the payload field with the
-        row's time; by default, a row's time is when the server stored the message. archive: the subject of a
-        history service, such as "history.query"; rows older than the stream's oldest come from there.
+        decoded: "json", "auto", or another name in docs/payloads.md. headers: names of message headers, each
+        of which is a column; a payload field with its name becomes `payload{name}`. time: the payload field
+        with the row's time, as in decode(); by default, a row's time is when the server stored the message.
+        archive: the subject of a history service, such as "history.query"; rows older than the stream's
+        oldest come from there.
 
         where: an SQL expression over payload fields, named tokens, `_subject`, `_time` and `_seq`, such as
         "level = 'error' AND ms > 100". Rows for which it is not true take no room. columns: names of computed
@@ -184,6 +187,7 @@ class Client:
             time or None,
             check_subject(archive) if archive and stream is not None else None,
             *expressions,
+            check_headers(headers),
         )
         with self._finding:
             found = self._feeds.get(key)

@@ -13,9 +13,10 @@ class MessageList extends Element {
   build() {
     this.rows = new Rows(HEIGHT);
     this.note = made("div", "lb-note");
+    this.headers = made("pre");
     this.payload = made("pre");
     this.payload.tabIndex = 0; // so that it can be scrolled by keys
-    this.root.append(this.rows.root, this.note, this.payload);
+    this.root.append(this.rows.root, this.note, this.headers, this.payload);
     this.root.addEventListener("pointerenter", ({ pointerType }) => (this.pointed = pointerType === "mouse"));
     this.root.addEventListener("pointerleave", () => {
       this.pointed = false;
@@ -24,7 +25,7 @@ class MessageList extends Element {
   }
 
   draw() {
-    const { newest, payload, ...rows } = this.content;
+    const { newest, headers, payload, ...rows } = this.content;
     if (this.pointed && this.drawn) return;
     const names = Object.keys(rows).sort().reverse();
     this.drawn = names.length > 0;
@@ -32,6 +33,7 @@ class MessageList extends Element {
     this.rows.setColumns(this.settings.columns.map((label, i) => ({ label, number: i === 2 || i === 3 })));
     this.rows.show(names.map((name) => ({ key: name, cells: rows[name] })));
     say(this.note, newest ?? "No message has arrived yet.");
+    say(this.headers, headers ?? "");
     say(this.payload, payload ?? "");
   }
 }

@@ -1,6 +1,6 @@
 """live(): the rows of a stream as one refresh of a page sees them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -143,6 +143,7 @@ def live(
     archive: str | None = None,
     where: str | None = None,
     columns: Mapping[str, str] | None = None,
+    headers: Sequence[str] = (),
 ) -> View:
     """The messages of `stream` that match the filter `subject`, from now minus `look_back` until now.
 
@@ -155,10 +156,13 @@ def live(
     becomes `payload{name}`, for example `payloadhost`.
 
     look_back: a duration, such as "15m", "6 hours", a timedelta, or ISO 8601 ("PT15M"). time: the payload
-    field with a row's time; the default is the time at which the server stored the message. decoder: how
-    payloads are decoded: "json", "text", or another name in nats_client/decoding/decoders.py. archive: the
-    subject of a history service, "history.query" for the one that runs beside the app. Rows that are older
-    than the stream's own history then come from the archive, without a gap or a duplicate.
+    field with a row's time; the default is the time at which the server stored the message. "params.ts" is a
+    nested field, "ts@Europe/Berlin" the zone of times that have none. decoder: how payloads are decoded:
+    "json", "auto", "text", "msgpack", "protobuf:TYPE@FILE" or another name in docs/payloads.md. headers:
+    names of message headers, such as ("traceparent",). Each is a column, and a payload field with its name
+    becomes `payload{name}`; rows from the archive have none. archive: the subject of a history service,
+    "history.query" for the one that runs beside the app. Rows that are older than the stream's own history
+    then come from the archive, without a gap or a duplicate.
 
     where: an SQL expression such as `"level = 'error' AND ms > 100"`. Only rows for which it is true are
     kept; the others take no room, and the line above the page counts both. columns: computed columns, as
@@ -178,6 +182,7 @@ def live(
         archive=archive,
         where=where,
         columns=columns,
+        headers=headers,
     )
     collect(view)
     return view
@@ -194,6 +199,7 @@ def read_view(
     archive: str | None = None,
     where: str | None = None,
     columns: Mapping[str, str] | None = None,
+    headers: Sequence[str] = (),
     steady: bool = True,
 ) -> View:
     """Like live(), for components that work without rows; the frame does not report the feed's state."""
@@ -208,6 +214,7 @@ def read_view(
         archive=archive,
         where=where,
         columns=columns,
+        headers=headers,
     )
     wait_once((feed.name_key, look_back), lambda timeout: feed.wait(timeout, length))
     return look_at(feed, length, steady)

@@ -44,7 +44,7 @@ def choose_chart(view: View) -> Chart | None:
         st.info(plain(f"Waiting for the replay to reach a message with {', '.join(sorted(awaited))}."))
         return None
     times = time_fields(view.drawn)  # sorted last: a time may be a number, but is rarely the one to draw
-    numbers = [name for name, kind in columns.items() if kind == "number"]
+    numbers = view.drawn.snapshot.drawable()
     numbers.sort(key=times.__contains__)
     texts = [name for name, kind in columns.items() if kind == "text"]
     if not numbers:

@@ -29,7 +29,7 @@ def source(rows: Rows, chart: Chart | None) -> str:
     )
 
 
-def _arguments(values: Mapping[str, str | int]) -> str:
+def _arguments(values: Mapping[str, str | int | tuple[str, ...]]) -> str:
     return "".join(f", {name}={_literal(value)}" for name, value in values.items())
 
 
@@ -39,7 +39,9 @@ def _docstring(title: str) -> str:
     return f'"""{title}."""' if simple else repr(f"{title}.")
 
 
-def _literal(value: str | int) -> str:
+def _literal(value: str | int | tuple[str, ...]) -> str:
     """Like repr(), in double quotes as in the other pages unless that needs escapes."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_literal, value))},)"
     text = repr(value)
     return f'"{text[1:-1]}"' if text.startswith("'") and '"' not in text else text

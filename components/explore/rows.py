@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from nats_client.decoding.decoders import DECODERS
+from nats_client.decoding.decoders import offered_decoders
 
-from ..choices.choose import choose, chosen
+from ..choices.choose import choose, choose_text, chosen
 from ..data.live import View, read_view
 from ..data.reads import collect
 from ..nats.history import SUBJECT
@@ -26,7 +26,7 @@ class Rows:
 
     stream: str
     subject: str
-    options: Mapping[str, str]
+    options: Mapping[str, str | tuple[str, ...]]
     view: View
     """May be empty."""
 
@@ -51,21 +51,30 @@ def choose_rows() -> Rows | None:
         look_back = choose(
             "Look-back", LOOK_BACKS, default="PT5M", own=True, help="For example 5m, 6 hours or PT5M"
         )
-        decoder = choose("Payloads", list(DECODERS), default="json", help="How payloads are decoded")
+        decoder = choose(
+            "Payloads",
+            offered_decoders(),
+            default="json",
+            help="How payloads are decoded; auto finds out the format of each message",
+        )
+        named = choose_text("Headers", placeholder="traceparent", help="Headers to show as columns")
         source = choose("From", SOURCES, help="The archive has older messages than the stream")
     stream_line(stream)
     time = chosen("Time", STORED)
-    options = {"look_back": look_back}
+    options: dict[str, str | tuple[str, ...]] = {"look_back": look_back}
     options |= {"time": time} if time != STORED else {}
     options |= {"decoder": decoder} if decoder != "json" else {}
+    headers = tuple(name.strip() for name in named.split(",") if name.strip())
+    options |= {"headers": headers} if headers else {}
     options |= {"archive": SUBJECT} if source != SOURCES[0] else {}
     view = read_view(
         stream,
         subject,
         look_back=look_back,
-        time=options.get("time"),
+        time=time if time != STORED else None,
         decoder=decoder,
-        archive=options.get("archive"),
+        archive=SUBJECT if source != SOURCES[0] else None,
+        headers=headers,
     )
     collect(view)
     with row:

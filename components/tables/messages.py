@@ -30,13 +30,13 @@ def message_list(view: View) -> None:
         f"{view.feed.name_key}",
         of,
         lambda: _MessagesSource(view, zone()),
-        columns=["Stored", "Subject", "Sequence", "Bytes", "Payload"],
+        columns=["Stored", "Subject", "Sequence", "Bytes", "Headers", "Payload"],
     )
 
 
 class _MessagesSource(JsonSource):
     """Each message is an entry: its cells as text. The names of these entries begin with "r" and ascend in
-    the order of arrival. `newest`, `payload`: which one the newest is, and its payload."""
+    the order of arrival. `newest`, `headers`, `payload`: which one the newest is, and what it holds."""
 
     def __init__(self, view: View, zone: str) -> None:
         super().__init__()
@@ -61,11 +61,17 @@ class _MessagesSource(JsonSource):
                     message.subject,
                     str(message.seq),
                     f"{message.size:,}",
+                    cut(_headers(message, ", "), _IN_A_ROW),
                     cut(_text(message), _IN_A_ROW),
                 ]
                 for message in messages
             }
-        return {"newest": of, "payload": cut(pretty(newest), _IN_FULL), **rows}
+        headers = cut(_headers(newest, "\n"), _IN_FULL)
+        return {"newest": of, "headers": headers, "payload": cut(pretty(newest), _IN_FULL), **rows}
+
+
+def _headers(message: Message, between: str) -> str:
+    return between.join(f"{name}: {text}" for name, text in message.headers.items())
 
 
 def pretty(message: Message) -> str:

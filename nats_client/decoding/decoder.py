@@ -1,12 +1,17 @@
 """The interface of decoders."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..table.values import Values
 
 Row = dict[str, Any]
+Headers = Mapping[str, str]
+Question = tuple[bytes, str, dict[str, str]]
+"""Payload, subject and headers of a message."""
+Answer = tuple[bool, Any]
+"""True and the value, or False and the reason why there is none."""
 
 
 @dataclass(slots=True)
@@ -36,3 +41,12 @@ class Decoder:
     """The fastest way: decode many payloads into columns. None if a text has more bytes than the second
     argument, if a number is as large as the third, or if anything is unusual. Both faster ways must have the
     same result as `one`."""
+    message: Callable[[bytes, str, Headers], Any] | None = None
+    """Decode one payload with the message's subject and headers, in place of `one`. The names of the headers
+    are in lower case."""
+    many: Callable[[Sequence[Question]], list[Answer]] | None = None
+    """Decode many messages, in place of `one`, without raising."""
+    needs_options: bool = False
+    """True if it cannot decode anything without options."""
+    configured: "Callable[[str], Decoder] | None" = None
+    """The same decoder with options, the text after the colon in its name. Raises SettingsError."""

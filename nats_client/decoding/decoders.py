@@ -3,9 +3,12 @@
 Decoders are chosen by name, because the name is part of the key by which pages share a feed.
 """
 
+import re
+import zoneinfo
 from array import array
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, cast
 
@@ -18,17 +21,61 @@ from ..errors import SettingsError, one_of
 from ..subjects import ENVELOPE
 from ..table.iso_times import ISO_TIME, MISSING, IsoTimes, parse_iso_times
 from ..table.values import EXACT, NULL, Batch, Coded, Floats, Ints, Mixed, Values
-from .decoder import Decoder, Row
+from . import avro_payloads, protobuf_payloads
+from .agent_payloads import FLUENT_BIT, TELEGRAF
+from .arrow_payloads import ARROW
+from .auto_payloads import AUTO
+from .avro_payloads import AVRO
+from .cbor_payloads import CBOR
+from .cloudevents_payloads import CLOUDEVENTS
+from .csv_payloads import CSV
+from .decoder import Answer, Decoder, Headers, Row
 from .json_payloads import JSON
+from .line_protocol import LINE_PROTOCOL
+from .msgpack_payloads import MSGPACK
+from .own_decoders import decoder_file, own_decoder, own_names
+from .protobuf_payloads import PROTOBUF
+from .schema_files import files_with, stamp
 from .text_payloads import TEXT
+from .unpacked import is_packed, unpacked
 
 LONGEST_TEXT = 4096
 """Maximum characters kept of a text value."""
 DEEPEST = 4
 """Levels of nested objects that become columns (a.b.c); deeper ones are kept as JSON text."""
 NUMERIC = {int, float, bool}
-DECODERS: dict[str, Decoder] = {"json": JSON, "text": TEXT}
+DECODERS: dict[str, Decoder] = {
+    "json": JSON,
+    "auto": AUTO,
+    "text": TEXT,
+    "msgpack": MSGPACK,
+    "cbor": CBOR,
+    "protobuf": PROTOBUF,
+    "avro": AVRO,
+    "arrow": ARROW,
+    "csv": CSV,
+    "influx": LINE_PROTOCOL,
+    "telegraf": TELEGRAF,
+    "fluentbit": FLUENT_BIT,
+    "cloudevents": CLOUDEVENTS,
+}
 """Decoders by name. To add one, add a file to this folder and a line here."""
+LONGEST_NAME = 1000
+"""Maximum characters of a decoder's name with its options."""
+MOST_HEADERS = 20
+"""Maximum headers that are columns."""
+_HEADER = re.compile(r"[!-9;-~]{1,200}")
+"""Any printable characters but the colon (ADR-4)."""
+MOST_ROWS = 1_000_000
+"""Maximum rows of one message."""
+MOST_UNPACKED = 1 << 26
+"""Maximum bytes that the messages of one batch may have more than they were sent with, after
+decompression."""
+LONGEST_TIME = 64
+"""Characters of a text that are read as a time."""
+_HAS_ZONE = re.compile(r"(?:[zZ]|[T ]\S*[+-]\d{2}:?\d{0,2})\s*$")
+_EPOCH = re.compile(r"-?\d{9,19}(?:\.\d{1,9})?")
+"""Fewer digits may be a date in ISO 8601."""
 NANOSECONDS = 1e17
 """A time at least this large is in nanoseconds since the epoch."""
 
@@ -60,9 +107,12 @@ class Raw:
         return len(self.seq)
 
     def split(self) -> "list[Raw]":
-        """One Raw per message, without headers."""
+        """One Raw per message."""
         each = zip(self.seq, self.received, self.subject, self.payload, strict=True)
-        return [Raw([seq], [received], [subject], [payload]) for seq, received, subject, payload in each]
+        return [
+            Raw([seq], [received], [subject], [payload], self.headers)
+            for seq, received, subject, payload in each
+        ]
 
     def before(self, count: int) -> "Raw":
         """The first `count` messages."""
@@ -89,32 +139,38 @@ class Raw:
 Truths = npt.NDArray[np.bool_]
 
 
-def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[Malformed], int]:
+def decode(
+    raw: Raw, decoder: str, time_field: str | None, headers: Sequence[str] = ()
+) -> tuple[Batch, list[Malformed], int]:
     """Decode `raw`. Returns the rows, at most 10 samples of malformed messages, and the number of malformed
     messages.
 
     An object becomes one row, an array one row per item, a scalar a row with the column `value`. With a
-    `time_field`, that field of the payload is the row's time: ISO 8601 (UTC if it has no zone), or a number
-    of seconds, milliseconds, microseconds or nanoseconds since the epoch; its size decides which. A row
+    `time_field`, that field of the payload is the row's time: ISO 8601, or a number of seconds, milliseconds,
+    microseconds or nanoseconds since the epoch, also as text; its size decides which. "params.ts" is a field
+    of a nested object. Times without a zone are in UTC, or in the zone after an @: "ts@Europe/Berlin". A row
     without a readable time is malformed. An empty payload becomes a row without fields, at the storage time.
-    Fields with the name of an ENVELOPE column become `payload{name}`.
+    Each of `headers` is a column with the text of that header, in any case, or a time if all are in ISO 8601.
+    Fields with the name of an ENVELOPE column or of such a header become `payload{name}`.
     """
-    reads = DECODERS[decoder]
-    taken = set(ENVELOPE)
-    if (batch := _by_column(raw, reads, time_field, taken)) is not None:
-        return batch, [], 0
+    reads = decoder_of(decoder)
+    taken = {*ENVELOPE, *headers}
+    if not _tell_format(raw, reads) and (batch := _by_column(raw, reads, time_field, taken)) is not None:
+        held = _header_columns(raw, range(len(raw)), headers)
+        return replace(batch, values={**held, **batch.values}), [], 0
     bad: list[tuple[int, str]] = []
     rows = reads.rows(raw.payload)
     if rows is not None:
         at: Ints = np.arange(len(rows))
     else:
-        rows, origin = _each(raw.payload, reads.one, bad)
+        rows, origin = _each(raw, reads, bad)
         at = np.asarray(origin, dtype=np.int64)
 
     received = np.asarray(raw.received, dtype=np.int64)[at]
     time = received
     if time_field is not None:
-        time, readable = read_times([row.get(time_field) for row in rows])
+        own, zone = _own_time(time_field)
+        time, readable = read_times([own(row) for row in rows], zone)
         for i in np.flatnonzero(~readable).tolist():
             if not raw.payload[at[i]]:  # an empty payload has no time of its own
                 time[i], readable[i] = received[i], True
@@ -125,17 +181,16 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
             ]
             rows = [row for row, good in zip(rows, readable.tolist(), strict=True) if good]
             at, received, time = at[readable], received[readable], time[readable]
-    columns = _Columns(taken)
-    columns.add(rows)
+    columns = _columns_of(rows, taken)
     seq = np.asarray(raw.seq, dtype=np.int64)[at]
-    whole = len(at) == len(raw)
+    whole = len(at) == len(raw) and bool((at == np.arange(len(raw))).all())
     subject = raw.subject if whole else [raw.subject[i] for i in at.tolist()]
     batch = Batch(
         seq,
         received,
         time,
         subject,
-        columns.values,
+        {**_header_columns(raw, at.tolist(), headers), **columns.values},
         frozenset(columns.integral),
         columns.not_finite,
     )
@@ -146,6 +201,23 @@ def decode(raw: Raw, decoder: str, time_field: str | None) -> tuple[Batch, list[
     return batch, samples, len({i for i, _ in bad})
 
 
+def _header_columns(raw: Raw, at: Sequence[int], names: Sequence[str]) -> dict[str, Values]:
+    """One column per header, with a value for the messages at these places."""
+    found: dict[str, Values] = {}
+    if not names:
+        return found
+    lower = {
+        seq: {name.lower(): text for name, text in headers.items()} for seq, headers in raw.headers.items()
+    }
+    none: dict[str, str] = {}
+    for name in names:
+        key = name.lower()
+        texts = [_as_text(lower.get(raw.seq[i], none).get(key)) for i in at]
+        times = _as_iso_times(texts) if any(text is not None for text in texts) else None
+        found[name] = texts if times is None else times
+    return found
+
+
 def _by_column(raw: Raw, reads: Decoder, time_field: str | None, taken: Collection[str]) -> Batch | None:
     """Decode by columns; None if the messages are too different for that."""
     columns = reads.columns(raw.payload, LONGEST_TEXT, EXACT)
@@ -154,7 +226,7 @@ def _by_column(raw: Raw, reads: Decoder, time_field: str | None, taken: Collecti
     received = np.asarray(raw.received, dtype=np.int64)
     time = received
     if time_field is not None:
-        own = columns.values.get(time_field)
+        own = columns.values.get(time_field)  # not if it is nested or has a zone
         times = _own_times(own) if own is not None else None
         if times is None:
             return None
@@ -190,27 +262,30 @@ def _own_times(values: Values) -> Ints | None:
     return times if readable.all() else None
 
 
-def _each(
-    payloads: Sequence[bytes], load: Callable[[bytes], Any], bad: list[tuple[int, str]]
-) -> tuple[list[Row], list[int]]:
-    """Decode `payloads` one by one. Returns the rows and, for each row, the index of its payload. Appends the
-    index and the reason of each malformed payload to `bad`."""
+def _tell_format(raw: Raw, reads: Decoder) -> bool:
+    """True if headers may say how to decode a message, so that faster ways do not do."""
+    return reads.message is not None and any(
+        name[:3].lower() == "ce-" or name[:8].lower() == "content-"
+        for headers in raw.headers.values()
+        for name in headers
+    )
+
+
+def _each(raw: Raw, reads: Decoder, bad: list[tuple[int, str]]) -> tuple[list[Row], list[int]]:
+    """Decode messages one by one. Returns the rows and, for each row, the index of its message. Appends the
+    index and the reason of each malformed message to `bad`."""
     rows: list[Row] = []
     origin: list[int] = []
-    for i, payload in enumerate(payloads):
-        if not payload:  # such as a marker with headers only
-            rows.append({})
-            origin.append(i)
-            continue
-        try:
-            value = load(payload)
-        except ValueError as error:
-            bad.append((i, str(error)))
-            continue
-        if type(value) is dict:
+    for i, (good, value) in enumerate(_values(raw, reads)):
+        if not good:
+            bad.append((i, value))
+        elif type(value) is dict:
             rows.append(value)
             origin.append(i)
         elif isinstance(value, list):
+            if len(value) > MOST_ROWS:
+                bad.append((i, f"more than {MOST_ROWS:,} rows in one message"))
+                continue
             for item in value:
                 rows.append(item if isinstance(item, dict) else {"value": item})
                 origin.append(i)
@@ -220,11 +295,142 @@ def _each(
     return rows, origin
 
 
+def _values(raw: Raw, reads: Decoder) -> Iterable[Answer]:
+    """The value of each message, or why there is none."""
+    if reads.many is not None:
+        ready = [_unpacked(raw, i) for i in range(len(raw))]
+        asked = [i for i, (good, payload, _) in enumerate(ready) if good and payload]
+        questions = [(ready[i][1], raw.subject[i], dict(ready[i][2])) for i in asked]
+        found: list[Answer] = [(good, payload or {} if good else payload) for good, payload, _ in ready]
+        for i, answer in zip(asked, reads.many(questions), strict=True):
+            found[i] = answer
+        return found
+    return _one_by_one(raw, reads)
+
+
+def _one_by_one(raw: Raw, reads: Decoder) -> Iterable[Answer]:
+    grown = 0
+    for i, sent in enumerate(raw.payload):
+        good, payload, headers = _unpacked(raw, i)
+        if not good:
+            yield False, payload
+            continue
+        if payload is not sent and (grown := grown + len(payload)) > MOST_UNPACKED:
+            # The caller then decodes them one at a time, so that they need not all be in memory.
+            raise ValueError("too large after decompression")
+        if not payload and not headers:  # such as a marker
+            yield True, {}
+            continue
+        try:
+            if reads.message is not None:
+                yield True, reads.message(payload, raw.subject[i], headers)
+            else:
+                yield True, reads.one(payload) if payload else {}
+        except ValueError as error:
+            yield False, str(error)
+        except (RecursionError, MemoryError, OverflowError) as error:
+            yield False, f"nested too deeply or too large: {type(error).__name__}"
+
+
+def _unpacked(raw: Raw, i: int) -> tuple[bool, Any, Headers]:
+    """True, the payload of a message without compression and its headers in lower case; or False and why it
+    cannot be had."""
+    payload = raw.payload[i]
+    sent = raw.headers.get(raw.seq[i]) if raw.headers else None
+    headers = {name.lower(): text for name, text in sent.items()} if sent else {}
+    if not is_packed(payload) and "content-encoding" not in headers:
+        return True, payload, headers
+    try:
+        return True, unpacked(payload, headers), headers
+    except ValueError as error:
+        return False, str(error), headers
+
+
+def decoder_of(name: str) -> Decoder:
+    """The decoder with this name, as check_decoder() returns it. Raises SettingsError if there is none."""
+    name = name.partition("#")[0]
+    if name in DECODERS:
+        return DECODERS[name]
+    base, colon, options = name.partition(":")
+    if not colon:
+        return own_decoder(name)
+    configured = DECODERS[base].configured
+    assert configured is not None
+    return configured(options)
+
+
 def check_decoder(name: str) -> str:
-    """Return `name` if there is such a decoder. Raises SettingsError otherwise."""
-    if name not in DECODERS:
-        raise SettingsError(f"There is no decoder {name!r}. " + one_of(name, DECODERS, what="decoder"))
-    return name
+    """Return `name` if there is such a decoder: one of DECODERS, with options after a colon where it takes
+    some, or a file of the folder of decoders. If files of that folder decide what it does, the name gets
+    their state after a "#", so that feeds read again what was decoded with a file that was edited since.
+    Raises SettingsError if there is no such decoder, or its options are not valid."""
+    if not isinstance(name, str) or len(name) > LONGEST_NAME:
+        raise SettingsError(f"A decoder is named by at most {LONGEST_NAME} characters.")
+    base, colon, options = name.partition(":")
+    found = DECODERS.get(base)
+    if found is None:
+        if not colon and base in own_names():
+            return f"{name}#{stamp(decoder_file(name))[0]:x}"
+        known = [*DECODERS, *own_names()]
+        raise SettingsError(f"There is no decoder {name!r}. " + one_of(name, known, what="decoder"))
+    if not colon and not found.needs_options:
+        return name
+    if found.configured is None:
+        raise SettingsError(f"The decoder {base!r} takes no options after a colon.")
+    found.configured(options)
+    schemas = files_with(*protobuf_payloads.ENDINGS, *avro_payloads.ENDINGS)
+    used = [file for file in schemas if file.name == options.rpartition("@")[2]]
+    return f"{name}#{stamp(used[0])[0]:x}" if used else name
+
+
+def check_headers(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the `names` of headers as a tuple. Raises SettingsError if one cannot be that of a header or of
+    a column."""
+    if isinstance(names, str) or len(names) > MOST_HEADERS:
+        raise SettingsError(f"headers is a tuple of at most {MOST_HEADERS} names, such as ('traceparent',).")
+    for name in names:
+        if not isinstance(name, str) or not _HEADER.fullmatch(name) or name in ENVELOPE:
+            raise SettingsError(f"{str(name)[:100]!r} is not the name of a header.")
+    return tuple(dict.fromkeys(names))
+
+
+def offered_decoders() -> list[str]:
+    """Names of all decoders that a viewer can choose: DECODERS, one for each type and schema of the folder of
+    decoders, and the decoders in it."""
+    plain = [name for name, each in DECODERS.items() if not each.needs_options]
+    return [*plain, *protobuf_payloads.offered(), *avro_payloads.offered(), *own_names()]
+
+
+class _SameNameError(Exception):
+    """Two fields of a row would be the same column."""
+
+
+def _columns_of(rows: list[Row], taken: Collection[str]) -> "_Columns":
+    columns = _Columns(taken)
+    try:
+        columns.add(rows)
+    except _SameNameError:
+        columns = _Columns(())
+        columns.add([_flat(row, taken) for row in rows], depth=DEEPEST)
+    return columns
+
+
+def _flat(row: Row, taken: Collection[str]) -> Row:
+    """The row with nested objects as dotted names. A name that is taken already gets " (2)" at its end."""
+    found: Row = {}
+    left = [(f"payload{key}" if key in taken else key, value, 0) for key, value in row.items()]
+    while left:
+        left.sort(key=lambda each: type(each[1]) is dict)  # a name that is written with its dots comes first
+        nested: list[tuple[str, Any, int]] = []
+        for name, value, depth in left:
+            if type(value) is dict and depth < DEEPEST:
+                nested += [(f"{name}.{key}", item, depth + 1) for key, item in value.items()]
+                continue
+            while name in found:
+                name += " (2)"
+            found[name] = value
+        left = nested
+    return found
 
 
 class _Columns:
@@ -259,8 +465,13 @@ class _Columns:
             if kinds:
                 self._add(name, values, kinds)
             elif len(self._absent) < len(rows):  # only nulls
-                self.values[name] = self._nulls_in(np.full(len(rows), NULL))
+                self._put(name, self._nulls_in(np.full(len(rows), NULL)))
             self._absent = []
+
+    def _put(self, name: str, values: Values) -> None:
+        if name in self.values:
+            raise _SameNameError
+        self.values[name] = values
 
     def _add(self, name: str, values: list[Any], kinds: set[type]) -> None:
         if kinds & NUMERIC:
@@ -268,12 +479,12 @@ class _Columns:
             return
         if kinds == {str}:
             if (times := _as_iso_times(values)) is not None:
-                self.values[name] = times
+                self._put(name, times)
                 return
             if None not in values and max(map(len, values)) <= LONGEST_TEXT:
-                self.values[name] = values
+                self._put(name, values)
                 return
-        self.values[name] = [_as_text(value) for value in values]
+        self._put(name, [_as_text(value) for value in values])
 
     def _nulls_in(self, column: Floats) -> Floats:
         """Set rows that lack the field to NaN, to tell them from explicit nulls. Returns `column`."""
@@ -301,7 +512,7 @@ class _Columns:
         if not finite.all():
             self.not_finite += len(column) - int(finite.sum()) - missing
             column[np.isinf(column)] = np.nan
-        self.values[name] = column if texts is None else Mixed(column, texts)
+        self._put(name, column if texts is None else Mixed(column, texts))
         if kinds == {int} and not missing:
             self.integral.add(name)
 
@@ -329,9 +540,39 @@ def _as_text(value: Any) -> str | None:
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
-def read_times(values: Sequence[Any]) -> tuple[Ints, Truths]:
+def _own_time(field: str) -> tuple[Callable[[Row], Any], str | None]:
+    """How to get a row's own time, and the zone of times that have none. `field` may be a path of nested
+    fields, "params.ts", and may name a zone after an @, "params.ts@Europe/Berlin"."""
+    name, _, zone = field.rpartition("@")
+    if not name or not is_zone(zone):
+        name, zone = field, ""
+    path = name.split(".")
+
+    def own(row: Row) -> Any:
+        if name in row or len(path) == 1:
+            return row.get(name)
+        found: Any = row
+        for key in path:
+            found = found.get(key) if type(found) is dict else None
+        return found
+
+    return own, zone or None
+
+
+@lru_cache(maxsize=256)
+def is_zone(name: str) -> bool:
+    """True if `name` is a time zone, such as Europe/Berlin or UTC."""
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True
+
+
+def read_times(values: Sequence[Any], zone: str | None = None) -> tuple[Ints, Truths]:
     """Parse times from payloads, as `decode` does. Returns int64 ns since the epoch, UTC, and which values
-    were readable."""
+    were readable. Times without a zone are in `zone`, by default in UTC; in the hour that is repeated when
+    summer time ends, they are in summer time."""
     kinds = set(map(type, values))
     if kinds <= {int, float}:
         numbers = np.array(values, dtype=np.float64)
@@ -343,15 +584,39 @@ def read_times(values: Sequence[Any]) -> tuple[Ints, Truths]:
                     nanoseconds[i] = values[i]
         return nanoseconds, readable
     if kinds <= {str}:
-        times = parse_iso_times(values)
+        times = parse_iso_times(values) if zone is None or all(map(_HAS_ZONE.search, values)) else None
         if times is not None:
             return times["ns"].copy(), np.ones(len(values), dtype=bool)
-        parsed = pd.to_datetime(pd.Series(values, dtype="str"), utc=True, format="ISO8601", errors="coerce")
-        return parsed.to_numpy("datetime64[ns]").view(np.int64), parsed.notna().to_numpy()
-    single = [read_times([value]) for value in values] if len(kinds) > 1 else []
-    if not single:
-        return np.zeros(len(values), dtype=np.int64), np.zeros(len(values), dtype=bool)
-    return np.concatenate([time for time, _ in single]), np.concatenate([good for _, good in single])
+        return _times_in(list(values), zone)
+    found, readable = np.zeros(len(values), dtype=np.int64), np.zeros(len(values), dtype=bool)
+    for group in ({int, float}, {str}) if len(kinds) > 1 else ():
+        if at := [i for i, value in enumerate(values) if type(value) in group]:
+            found[at], readable[at] = read_times([values[i] for i in at], zone)
+    return found, readable
+
+
+def _times_in(texts: list[str], zone: str | None) -> tuple[Ints, Truths]:
+    """Parse texts, which may be ISO 8601 or the digits of a time since the epoch."""
+    written = (
+        pd.Series(texts, dtype="str")
+        .str.slice(0, LONGEST_TIME)
+        .str.strip()
+        .str.replace(",", ".", regex=False)
+    )
+    parsed = pd.to_datetime(written, utc=True, format="ISO8601", errors="coerce").dt.as_unit("ns")
+    if zone is not None:
+        bare = parsed.notna() & ~written.str.contains(_HAS_ZONE)
+        local = parsed[bare].dt.tz_localize(None)
+        summer = np.ones(len(local), dtype=bool)
+        moved = local.dt.tz_localize(zone, ambiguous=summer, nonexistent="shift_forward")
+        parsed[bare] = moved.dt.tz_convert("UTC")
+    found = parsed.to_numpy("datetime64[ns]").view(np.int64).copy()
+    readable = parsed.notna().to_numpy(bool).copy()
+    for i in np.flatnonzero(written.str.fullmatch(_EPOCH).to_numpy(bool)).tolist():
+        text = written.iloc[i]
+        times, good = read_times([float(text) if "." in text else int(text)])
+        found[i], readable[i] = times[0], good[0]
+    return found, readable
 
 
 def _times_of(numbers: Floats) -> tuple[Ints, Truths]:
@@ -360,4 +625,8 @@ def _times_of(numbers: Floats) -> tuple[Ints, Truths]:
     size = np.abs(numbers)
     scale = np.where(size < 1e11, 1e9, np.where(size < 1e14, 1e6, np.where(size < NANOSECONDS, 1e3, 1.0)))
     readable = np.isfinite(numbers) & (size * scale < 9.2e18)
-    return (np.where(readable, numbers, 0.0) * scale).astype(np.int64), readable
+    held = np.where(readable, numbers, 0.0)
+    # In two parts, because float64 cannot hold today's time to the nanosecond.
+    whole = np.trunc(held)
+    unit = scale.astype(np.int64)
+    return whole.astype(np.int64) * unit + np.rint((held - whole) * scale).astype(np.int64), readable

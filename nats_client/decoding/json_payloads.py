@@ -1,4 +1,4 @@
-"""Decodes JSON: objects, arrays of objects, scalars."""
+"""Decodes JSON: objects, arrays of objects, scalars, and one of these per line (NDJSON)."""
 
 import contextlib
 import json
@@ -14,8 +14,12 @@ JOINED = 1000
 """Payloads parsed in one call."""
 
 
+BOM = b"\xef\xbb\xbf"
+
+
 def read_json(payload: bytes) -> Any:
-    """Decode one payload. NaN and Infinity are accepted. Raises ValueError if it is not JSON."""
+    """Decode one payload. NaN and Infinity are accepted, and so are a byte order mark before and zero bytes
+    after the JSON. Several lines, each of them JSON, become an array. Raises ValueError if it is not JSON."""
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError as error:
@@ -23,7 +27,21 @@ def read_json(payload: bytes) -> Any:
             # Not valid JSON, but Python and others write it for missing values.
             with contextlib.suppress(ValueError, RecursionError):
                 return json.loads(payload, parse_int=_integer)
+        bare = payload.removeprefix(BOM).rstrip(b"\0")
+        if len(bare) < len(payload) and bare:
+            return read_json(bare)
+        if b"\n" in payload.strip() and (values := _lines(payload)) is not None:
+            return values
         raise ValueError(f"not JSON: {error.msg} at byte {error.pos}") from None
+
+
+def _lines(payload: bytes) -> list[Any] | None:
+    """The values of the lines; None if one of them is not JSON."""
+    lines = [line for line in payload.split(b"\n") if line.strip(b" \t\r\0")]
+    try:
+        return [orjson.loads(line) for line in lines]
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _integer(digits: str) -> int | float:

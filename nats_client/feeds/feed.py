@@ -25,7 +25,7 @@ from .archive import Archive
 from .backfill import Backfill
 from .derived import Derived
 from .gaps import Gap
-from .health import LONGEST_PAYLOAD, FeedKey, Health, Message, shortened
+from .health import LONGEST_PAYLOAD, FeedKey, Health, Message, kept_headers, shortened
 from .intake import Intake
 from .reconcile import StreamCheck
 from .removals import Endings
@@ -314,7 +314,14 @@ class Feed(Derived):
         kept = taken.newest(MOST_MESSAGES)
         each = zip(kept.seq, kept.received, kept.subject, kept.payload, strict=True)
         newest = [
-            Message(seq, received, subject, bytes(payload[:LONGEST_PAYLOAD]), len(payload))
+            Message(
+                seq,
+                received,
+                subject,
+                bytes(payload[:LONGEST_PAYLOAD]),
+                len(payload),
+                kept_headers(taken.raw.headers.get(seq)),
+            )
             for seq, received, subject, payload in each
         ]
         self._messages = [*self._messages, *newest][-MOST_MESSAGES:]

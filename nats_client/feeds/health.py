@@ -1,6 +1,7 @@
 """A feed's key, its health, and the raw messages that it keeps as a sample."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ..decoding.decoders import Malformed
 from ..errors import LookbackError
@@ -9,6 +10,8 @@ from .gaps import Gap
 
 LONGEST_PAYLOAD = 4096
 """Bytes kept of a raw message."""
+MOST_HEADERS, LONGEST_HEADER = 50, 1000
+"""What is kept of a raw message's headers: how many, and how many characters of each."""
 
 
 LONGEST_WHERE = 60
@@ -39,6 +42,8 @@ class FeedKey:
     names: tuple[str, ...] = ()
     """The tokens with names, as in subjects.Pattern, as far as the expressions depend on them: the same text
     means something else with other names."""
+    headers: tuple[str, ...] = ()
+    """The headers that are columns."""
 
     @property
     def name(self) -> str:
@@ -59,6 +64,14 @@ class Message:
     """At most its first LONGEST_PAYLOAD bytes."""
     size: int
     """Bytes of the whole payload."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """At most MOST_HEADERS of them, each cut after LONGEST_HEADER characters."""
+
+
+def kept_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
+    """What a Message keeps of its headers."""
+    held = list((headers or {}).items())[:MOST_HEADERS]
+    return {name[:LONGEST_HEADER]: text[:LONGEST_HEADER] for name, text in held}
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ class Intake:
 
     def _decode(self, raw: Raw) -> _Decoded:
         try:
-            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time)
+            batch, samples, malformed = decode(raw, self.key.decoder, self.key.time, self.key.headers)
         except Exception as error:
             if len(raw) > 1:
                 each = [self._decode(one) for one in raw.split()]

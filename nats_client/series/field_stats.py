@@ -66,13 +66,12 @@ def fields(snapshot: Snapshot) -> list[Field]:
 
 
 def times_among(found: list[Field]) -> list[str]:
-    """Names of those fields in `found` that can be used as the rows' time: times at the top level of the
-    payload."""
+    """Names of those fields in `found` that can be used as the rows' time."""
     renamed = {f"payload{name}" for name in ENVELOPE}
     return [
         field.name
         for field in found
-        if field.kind == "time" and "." not in field.name and field.name not in renamed
+        if field.kind == "time" and field.name not in renamed and not field.name.endswith(" (2)")
     ]
 
 

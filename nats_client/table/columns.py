@@ -60,6 +60,10 @@ class Part(ABC):
         numbers are among them."""
         return None
 
+    def as_numbers(self, rows: Rows) -> Floats | None:
+        """These rows as float64, if they are numbers or some of them can be read as numbers."""
+        return None
+
     def raw(self) -> Values:
         """All rows, in the form of a batch's values."""
         return self.data
@@ -72,6 +76,10 @@ class NumberPart(Part):
     def present(self, rows: Rows) -> Truths:
         """Which of these rows are not NaN."""
         return cast(Truths, ~np.isnan(self.data[rows]))
+
+    def as_numbers(self, rows: Rows) -> Floats | None:
+        """The values."""
+        return cast(Floats, self.data[rows])
 
     def pandas(self, rows: Rows) -> Any:
         """float64; int64 if all values are integers."""
@@ -90,6 +98,11 @@ class TextPart(Part):
     def present(self, rows: Rows) -> Truths:
         """Which of these rows have a text."""
         return self.values(rows) >= 0
+
+    def as_numbers(self, rows: Rows) -> Floats | None:
+        """Texts such as "21.5", on and off as numbers, NaN for others. None if there are only others."""
+        known = self.labels.numbers()
+        return None if np.isnan(known).all() else known[self.values(rows)]
 
     def pandas(self, rows: Rows) -> Any:
         """A pandas Categorical."""

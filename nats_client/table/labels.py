@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from .values import Coded, Codes
+from .values import Coded, Codes, Floats, number_of
 
 
 class Labels:
@@ -20,6 +20,7 @@ class Labels:
         self._index: pd.Index | None = None
         self._lock = threading.Lock()
         self._tokens: dict[tuple[int, bool], Tokens] = {}
+        self._numbers: Floats = np.array([np.nan])
 
     def encode(self, values: "Sequence[str | None] | Coded") -> Codes:
         """Codes of `values`, int32. New labels are appended."""
@@ -42,6 +43,15 @@ class Labels:
             if self._index is None or len(self._index) != len(self.texts):
                 self._index = pd.Index(list(self.texts), dtype="str")
             return self._index
+
+    def numbers(self) -> Floats:
+        """Each label read as a number, NaN if it is none. The last entry is NaN, for rows without a label."""
+        if len(self._numbers) <= len(self.texts):
+            with self._lock:
+                known = self._numbers[:-1]
+                fresh = list(map(number_of, self.texts[len(known) :]))
+                self._numbers = np.concatenate([known, np.array([*fresh, np.nan])])
+        return self._numbers
 
     def tokens(self, place: int, rest: bool) -> "Tokens":
         """The token at index `place` of each subject; with `rest`, all tokens from there on."""

@@ -54,8 +54,17 @@ class Snapshot:
         return self.time[self._offset(start) :]
 
     def numbers(self, name: str, start: int | None = None) -> Floats:
-        """A number column as float64, NaN if missing. Raises ColumnError, naming what exists."""
-        return self._typed(name, "number", slice(self._offset(start), None))
+        """A number column as float64, NaN if missing. A text column counts as one if some of its texts are
+        numbers, or on, off, true or false (1 and 0); its other texts are missing then. Raises ColumnError,
+        naming what exists."""
+        rows = slice(self._offset(start), None)
+        if self.kind_of(name) == "text" and (found := self._columns[name].as_numbers(rows)) is not None:
+            return found
+        return self._typed(name, "number", rows)
+
+    def drawable(self) -> list[str]:
+        """Names of the columns that numbers() reads, and of which most distinct values are numbers."""
+        return [name for name, part in self._columns.items() if name != "_subject" and _is_drawable(part)]
 
     def codes(self, name: str, start: int | None = None) -> tuple[Codes, list[str]]:
         """A text column as int32 codes (-1 = missing) and its labels. Within a generation, the list of labels
@@ -249,6 +258,13 @@ class Snapshot:
                 + one_of(name, fitting, what=f"{kind} column")
             )
         return self._columns[name].values(rows)
+
+
+def _is_drawable(part: Part) -> bool:
+    if part.kind != "text":
+        return part.kind == "number"
+    known = part.labels.numbers()[:-1]
+    return bool(np.count_nonzero(~np.isnan(known)) * 2 > len(known))
 
 
 _CHUNK = 4096

@@ -98,6 +98,16 @@ def number_in(text: str) -> float | None:
     return value if math.isfinite(value) and "_" not in text else None
 
 
+_STATES = {"on": 1.0, "off": 0.0, "true": 1.0, "false": 0.0}
+
+
+def number_of(text: str) -> float:
+    """A text read as a number: one that is written so, or 1 and 0 for on and off, true and false. NaN if it
+    is none."""
+    found = number_in(text)
+    return _STATES.get(text.lower(), math.nan) if found is None else found
+
+
 def number_text(value: float) -> str:
     """Format a number as text for a text column."""
     return str(int(value)) if value.is_integer() and abs(value) < EXACT else repr(value)

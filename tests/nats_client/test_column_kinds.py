@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from nats_client.decoding.decoders import Raw, decode
+from nats_client.errors import ColumnError
 from nats_client.table.window import Window
 
 BIG = 9223372036854771712
@@ -88,3 +90,21 @@ def test_columns_that_nobody_has_any_more_make_room() -> None:
         window.evict(i - 5)
     assert not window.surplus_fields
     assert "k399" in window.snapshot().columns
+
+
+def test_texts_are_read_as_numbers_where_numbers_are_wanted() -> None:
+    """A column of numbers written as text, or of on and off, is text, and numbers for who draws it; other
+    texts in it are missing. So "unavailable" first does not matter, nor a code such as an id."""
+    first = b'{"v": "unavailable", "on": "off", "w": "x", "id": "17"}'
+    payloads = [first, b'{"v": "21.5", "on": "ON", "w": "y"}']
+    rows = window_of(payloads, 1).snapshot()
+    assert rows.columns["v"] == rows.columns["id"] == "text"
+    np.testing.assert_array_equal(rows.numbers("v"), [np.nan, 21.5])
+    np.testing.assert_array_equal(rows.numbers("on"), [0, 1])
+    np.testing.assert_array_equal(rows.numbers("v", rows.end - 1), [21.5])
+    assert rows.codes("id")[1] == ["17"]
+    with pytest.raises(ColumnError, match="holds texts"):
+        rows.numbers("w")
+    assert rows.drawable() == ["on", "id"]
+    more = window_of([*payloads, b'{"v": "22"}'], 1).snapshot()
+    assert more.drawable() == ["v", "on", "id"]

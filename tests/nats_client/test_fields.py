@@ -84,10 +84,10 @@ def test_no_times(name: str, value: Any) -> None:
 
 
 def test_only_names_that_can_be_asked_for() -> None:
-    """Only a field of the payload's first level can be the rows' own time."""
+    """A field of the payload, nested ones too, can be the rows' own time; one that was renamed cannot."""
     found = seen([{"t": NOW // 10**9, "a": {"t": NOW // 10**9}, "_time": NOW // 10**9}])
     assert {field.kind for field in found.values()} == {"time"}
-    assert times_among(list(found.values())) == ["t"]
+    assert times_among(list(found.values())) == ["t", "a.t"]
 
 
 def test_cost_does_not_grow() -> None:

@@ -1,0 +1,68 @@
+"""The folder with decoders and schemas of one's own."""
+
+import os
+import time
+from pathlib import Path
+
+from ..errors import SettingsError, one_of
+
+FOLDER = Path(os.environ.get("LOOKBACK_DECODERS") or Path(__file__).parents[2] / "decoders")
+"""Where decoders and schemas of one's own are."""
+LARGEST_SCHEMA = 16 << 20
+"""Maximum bytes of a schema file."""
+
+Stamp = tuple[int, int]
+"""Modification time in ns and size of a file: it differs once the file was edited."""
+
+
+_known: tuple[float, frozenset[tuple[str, Stamp]]] = (0.0, frozenset())
+
+
+def files_with(*endings: str) -> list[Path]:
+    """The files of the folder with one of these endings, by name."""
+    try:
+        found = [each for each in FOLDER.iterdir() if each.suffix in endings and each.is_file()]
+    except OSError:
+        return []
+    return sorted(found)
+
+
+def folder_stamp() -> frozenset[tuple[str, Stamp]]:
+    """Differs once a file of the folder was edited, added or removed. Looks at most once a second."""
+    global _known
+    if time.monotonic() - _known[0] >= 1.0:
+        files = files_with(".py", ".avsc", ".desc", ".binpb", ".pb", ".protoset")
+        _known = time.monotonic(), frozenset((file.name, stamp(file)) for file in files)
+    return _known[1]
+
+
+def schema_file(name: str, *endings: str) -> Path:
+    """The file `name` of the folder. Raises SettingsError, naming what is there, if it is not one of them:
+    a name is never a path, so no other file can be read."""
+    known = {each.name: each for each in files_with(*endings)}
+    if name not in known:
+        raise SettingsError(
+            f"There is no file {name!r} in the folder of decoders. " + one_of(name, known, what="file")
+        )
+    return known[name]
+
+
+def stamp(file: Path) -> Stamp:
+    """The file's stamp; zeros if it is gone."""
+    try:
+        found = file.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_size)
+
+
+def read_schema(file: Path) -> bytes:
+    """The file's content. Raises SettingsError if it cannot be read or is too large."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(LARGEST_SCHEMA + 1)
+    except OSError as error:
+        raise SettingsError(f"The file {file.name!r} cannot be read: {error.strerror}.") from None
+    if len(content) > LARGEST_SCHEMA:
+        raise SettingsError(f"The file {file.name!r} is larger than {LARGEST_SCHEMA >> 20} MiB.")
+    return content

@@ -1,0 +1,134 @@
+"""Decoders of one's own: a file with a function, in a process of its own."""
+
+import datetime as dt
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nats_client.decoding import own_decoders, schema_files
+from nats_client.decoding.decoder import Question
+from nats_client.decoding.decoders import Raw, check_decoder, decode, offered_decoders
+from nats_client.decoding.own_decoders import MOST_HUNG, PATIENCE, OwnDecoder
+from nats_client.errors import SettingsError
+
+SOUND = """
+import datetime
+from decimal import Decimal
+
+def decode(payload, subject, headers):
+    print("a decoder may print")
+    return {
+        "n": len(payload), "subject": subject, "head": headers.get("x"),
+        "at": datetime.datetime(2026, 1, 2), "d": Decimal("1.5"), "raw": payload,
+    }
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder of decoders."""
+    monkeypatch.setattr(schema_files, "FOLDER", tmp_path)
+    yield tmp_path
+    own_decoders.close_all()
+
+
+def asked(*payloads: bytes) -> list[Question]:
+    """Messages without headers."""
+    return [(payload, "s", {}) for payload in payloads]
+
+
+def own(folder: Path, text: str) -> OwnDecoder:
+    """A decoder with this text."""
+    file = folder / "own.py"
+    file.write_text(text)
+    return OwnDecoder(file)
+
+
+def test_it_is_found_by_name(folder: Path) -> None:
+    """A file of the folder is a decoder: its values keep their meaning, and it gets subject and headers."""
+    (folder / "mine.py").write_text(SOUND)
+    assert "mine" in offered_decoders()
+    raw = Raw([1, 2], [10**18] * 2, ["a.b", "a.c"], [b"xyz", b""], {1: {"X": "head"}})
+    batch, _, malformed = decode(raw, check_decoder("mine"), None)
+    assert malformed == 0
+    found = {name: values[0] for name, values in batch.values.items()}  # type: ignore[index]
+    assert (found["n"], found["subject"], found["head"]) == (3, "a.b", "head")
+    assert (found["d"], found["raw"]) == (1.5, "0x78797a")
+    assert dt.datetime(2026, 1, 2).isoformat() in str(found["at"])
+
+
+def test_it_throws(folder: Path) -> None:
+    """A message at which it throws is malformed with the reason; its neighbours are rows."""
+    decoder = own(folder, "def decode(payload):\n    return 1 / int(payload)")
+    answers = decoder.each(asked(b"1", b"0", b"x", b"2"))
+    assert [good for good, _ in answers] == [True, False, False, True]
+    assert answers[1][1] == "the decoder 'own' failed: ZeroDivisionError: division by zero"
+
+
+def test_it_hangs(folder: Path) -> None:
+    """A message at which it hangs is malformed after a bounded time; its neighbours are rows."""
+    decoder = own(folder, "def decode(payload):\n    while payload == b'hang': pass\n    return 1")
+    answers = decoder.each(asked(b"a", b"hang", b"b"))
+    assert [good for good, _ in answers] == [True, False, True]
+    assert "did not finish within" in answers[1][1]
+
+
+def test_it_always_hangs(folder: Path) -> None:
+    """A decoder that hangs again and again rests, so a thousand messages do not take a thousand times as
+    long."""
+    decoder = own(folder, "import time\ndef decode(payload):\n    time.sleep(1000)")
+    start = time.monotonic()
+    answers = decoder.each(asked(*[b"a"] * 1000))
+    spent = time.monotonic() - start
+    assert len(answers) == 1000
+    assert not any(good for good, _ in answers)
+    assert f"{MOST_HUNG} times in a row" in answers[-1][1]
+    assert spent < 1000 * PATIENCE / 2
+
+
+@pytest.mark.parametrize(
+    "body", ["import os; os._exit(1)", "return [0] * 10**10", "return {'a': [[[]] * 10**6] * 1000}"]
+)
+def test_it_takes_too_much(folder: Path, body: str) -> None:
+    """A decoder that ends its process, or wants too much memory, is malformed messages."""
+    decoder = own(folder, f"def decode(payload):\n    if payload: {body}\n    return 1")
+    answers = decoder.each(asked(b"", b"x", b""))
+    assert [good for good, _ in answers] == [True, False, True]
+
+
+@pytest.mark.parametrize("text", ["def decode(", "import nothing_of_this_name", "x = 1", "raise SystemExit"])
+def test_it_cannot_be_loaded(folder: Path, text: str) -> None:
+    """A file that is no decoder gives each message the reason."""
+    ((good, reason),) = own(folder, text).each(asked(b"a"))
+    assert not good
+    assert reason.startswith("the decoder 'own' failed: ")
+
+
+def test_it_is_edited(folder: Path) -> None:
+    """An edited file takes effect with the next message, also after it was broken, and is another key for
+    feeds."""
+    decoder = own(folder, "def decode(")
+    assert not decoder.each(asked(b"a"))[0][0]
+    before = check_decoder("own")
+    decoder.file.write_text("def decode(payload):\n    return 2")
+    os.utime(decoder.file, ns=(1, 1))
+    assert decoder.each(asked(b"a")) == [(True, 2)]
+    assert check_decoder("own") != before
+
+
+def test_it_is_removed(folder: Path) -> None:
+    """A decoder whose file is gone is refused by name."""
+    with pytest.raises(SettingsError, match="There is no decoder 'mine'"):
+        check_decoder("mine")
+
+
+def test_other_files_are_no_decoders(folder: Path) -> None:
+    """Only a file whose name is one word is a decoder, and never one outside the folder."""
+    (folder / "not-a-name.py").write_text(SOUND)
+    assert own_decoders.own_names() == []
+    for name in ("not-a-name", "../mine", "mine.py", ""):
+        with pytest.raises(SettingsError):
+            check_decoder(name)
