@@ -1,4 +1,7 @@
-"""Clients that log in as a role: short-lived tokens, renewed while feeds, requests and queries run."""
+"""Clients that log in as a role: short-lived tokens, renewed while feeds, requests and queries run.
+
+Slow, because tokens have to end: the shortest life that leaves time for a renewal is some seconds.
+"""
 
 import asyncio
 import contextlib

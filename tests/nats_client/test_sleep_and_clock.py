@@ -1,4 +1,7 @@
-"""The machine that a dashboard runs on: asleep for a while, or with a clock that is wrong."""
+"""The machine that a dashboard runs on: asleep for a while, or with a clock that is wrong.
+
+Slow, because a sleeper has to sleep until the server has given it up, and rows have to grow old.
+"""
 
 import json
 import signal

@@ -1,4 +1,7 @@
-"""The history service, asked over a real server: answers in chunks, credit, stop, limits, and faults."""
+"""The history service, asked over a real server: answers in chunks, credit, stop, limits, and faults.
+
+Slow, because hostile queries run until their limit of time, and callers wait for turns.
+"""
 
 import asyncio
 import contextlib
