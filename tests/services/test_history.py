@@ -345,7 +345,7 @@ def test_hostile_queries_stop_nobody(database: Database, server: NatsServer, que
 
     async def main() -> None:
         me = psutil.Process()
-        async with serving(database, server.url, limits=Limits(seconds=3)) as client:
+        async with serving(database, server.url, limits=Limits(seconds=4)) as client:
             assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
             before = me.memory_info().rss
             hostile = {name: await ask(client, sql) for name, sql in queries.items()}
