@@ -18,7 +18,7 @@ import pyarrow as pa
 from nats.aio.client import Client
 
 from nats_client.connection.settings import Settings
-from nats_client.requests.result_table import ARROW, JSON
+from nats_client.requests.content_types import ARROW, JSON
 from services.history.database import Database
 from services.history.service import History
 from tests.running import ROOT

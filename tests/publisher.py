@@ -17,7 +17,7 @@ class Publisher:
     """A context manager: publishes to `subjects` in turn, in a thread of its own, at most `rate` messages a
     second."""
 
-    def __init__(self, urls: Sequence[str], *subjects: str, rate: float = 400) -> None:
+    def __init__(self, urls: Sequence[str], *subjects: str, rate: float = 100) -> None:
         """Without subjects, to "s.live"."""
         self.count = 0
         """Messages acknowledged so far; their payloads carry the numbers below this."""

@@ -1,7 +1,7 @@
 """A feed in a process of its own, that can be put to sleep, or live by a clock that is wrong.
 
-`python -m tests.reader URL STREAM LOOK_BACK SECONDS` opens a feed on a machine whose clock is SECONDS ahead,
-and prints its state as a line of JSON five times a second.
+`python -m tests.reader URL STREAM LOOK_BACK SECONDS` connects on a machine whose clock is SECONDS ahead,
+opens a feed when it gets a line, and prints its state as a line of JSON five times a second.
 """
 
 import json
@@ -18,12 +18,25 @@ ROOT = Path(__file__).parent.parent
 class Reader:
     """Runs one, and keeps what it printed."""
 
-    def __init__(self, url: str, stream: str, look_back: str, ahead: float = 0) -> None:
+    def __init__(
+        self, url: str, stream: str, look_back: str, ahead: float = 0, *, opens: bool = True
+    ) -> None:
+        """Unless it `opens` its feed as soon as it is connected, it waits for open()."""
         command = [sys.executable, "-m", "tests.reader", url, stream, look_back, str(ahead)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.states: list[dict[str, Any]] = [{"phase": "", "seqs": [], "restarts": 0}]
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
+        if opens:
+            self.open()
+
+    def open(self) -> None:
+        """Let it open its feed."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
 
     def __enter__(self) -> "Reader":
         return self
@@ -32,8 +45,9 @@ class Reader:
         self.process.kill()
         self.process.wait()
         self._thread.join()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -42,7 +56,8 @@ class Reader:
 
     @property
     def now(self) -> dict[str, Any]:
-        """Its newest state: phase, restarts, and the stream sequences of its rows."""
+        """Its newest state: phase ("connected" before there is a feed), restarts, and the stream sequences of
+        its rows, which are as new as the phase or newer."""
         return self.states[-1]
 
 
@@ -57,9 +72,12 @@ def main() -> None:
     from nats_client import Client, Settings  # after the clock was turned
 
     with Client(Settings(url=url)) as client:
+        client.wait(30)
+        print(json.dumps({"phase": "connected", "restarts": 0, "seqs": []}), flush=True)
+        sys.stdin.readline()
         feed = client.feed(stream, look_back=look_back)
         while True:
-            seqs, health = feed.snapshot().seq.tolist(), feed.health
+            health, seqs = feed.health, feed.snapshot().seq.tolist()
             state = {"phase": health.phase, "restarts": health.restarts, "seqs": seqs, "why": str(health.why)}
             print(json.dumps(state), flush=True)
             time.sleep(0.2)

@@ -18,7 +18,7 @@ def first():
     return not mark.exists() and not mark.touch()
 """
 GOOD = "def test_good(): pass\n"
-WORKERS = ["-n", "2", "--dist", "loadfile"]
+WORKERS = ["-p", "xdist.plugin", "-n", "2", "--dist", "loadfile"]
 
 
 def start(folder: Path, source: str, *arguments: str) -> subprocess.Popen[str]:
@@ -30,7 +30,8 @@ def start(folder: Path, source: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests", *arguments],
         cwd=folder,
-        env={**env, "PYTHONPATH": str(ROOT)},
+        # Each run is some processes, in each of which the plugins would take longer than all else
+        env={**env, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

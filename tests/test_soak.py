@@ -1,4 +1,7 @@
-"""The soak in short: a few faults at random, and its account of them."""
+"""The soak in short: a few faults at random, and its account of them.
+
+Slow, because a cluster, an app and its viewers start, and each fault has to settle.
+"""
 
 import re
 import subprocess

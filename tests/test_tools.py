@@ -1,4 +1,7 @@
-"""Style, format and types are part of the tests."""
+"""Style, format and types are part of the tests.
+
+Slow, because mypy reads all that is installed where it has no cache yet.
+"""
 
 import subprocess
 import sys

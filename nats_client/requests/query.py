@@ -34,8 +34,9 @@ from ..errors import (
     one_of,
 )
 from ..subjects import check_subject
+from .content_types import ARROW, JSON
 from .requests import Request, no_responders, ready_for, service_error
-from .result_table import ARROW, JSON, Rows, read_rows
+from .result_table import Rows, read_rows
 
 ACCEPT = {"arrow": ARROW, "json": JSON}
 CHECK_EVERY = 0.25  # seconds between checks of the connection

@@ -10,9 +10,7 @@ import pyarrow as pa
 
 from ..decoding.json_payloads import read_json
 from ..errors import AnswerBroken, ClosedError
-
-JSON = "application/json"
-ARROW = "application/vnd.apache.arrow.stream"
+from .content_types import ARROW, JSON
 
 MOST_CELLS = 2_000_000
 """Maximum rows times columns of a JSON document with fewer bytes than that. Rows with different keys could

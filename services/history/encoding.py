@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nats_client.errors import LookbackError
-from nats_client.requests.result_table import ARROW, JSON
+from nats_client.requests.content_types import ARROW, JSON
 
 KINDS = (JSON, ARROW)
 

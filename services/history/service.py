@@ -33,7 +33,7 @@ from nats.micro.service import Service
 from nats_client.connection.patched_nats import add_endpoint, reply_subject
 from nats_client.connection.settings import Settings
 from nats_client.errors import LookbackError, SettingsError
-from nats_client.requests.result_table import JSON
+from nats_client.requests.content_types import JSON
 from services.history.archiver import Archiver
 from services.history.database import (
     DSN,

@@ -1,4 +1,7 @@
-"""What growth and latency stand on: a publisher that keeps its pace, points at rest, exponents."""
+"""What growth and latency stand on: a publisher that keeps its pace, points at rest, exponents.
+
+Slow, because a browser draws a live chart of each rival for some seconds.
+"""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""Several processes behind nginx, on a cluster: who is killed is replaced, and no viewer misses a row."""
+"""Several processes behind nginx, on a cluster: who is killed is replaced, and no viewer misses a row.
+
+Slow, because a cluster and three apps start, and two of them are started again.
+"""
 
 import http.client
 import json

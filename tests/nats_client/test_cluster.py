@@ -1,4 +1,7 @@
-"""A replicated stream on three nodes: whichever of them fails, the rows are the stream's."""
+"""A replicated stream on three nodes: whichever of them fails, the rows are the stream's.
+
+Slow, because a cluster takes seconds to notice a dead node, and to agree again once it is back.
+"""
 
 import signal
 import time

@@ -1,4 +1,7 @@
-"""Between the feed and its server: a wire that is cut, or bad."""
+"""Between the feed and its server: a wire that is cut, or bad.
+
+Slow, because the wire is cut for longer than anything waits for an answer.
+"""
 
 import subprocess
 import sys

@@ -1,4 +1,7 @@
-"""Clients that log in as a role: short-lived tokens, renewed while feeds, requests and queries run."""
+"""Clients that log in as a role: short-lived tokens, renewed while feeds, requests and queries run.
+
+Slow, because tokens have to end: the shortest life that leaves time for a renewal is some seconds.
+"""
 
 import asyncio
 import contextlib
@@ -86,14 +89,14 @@ class Load:
             self.stored += 1
             await bucket.put("k", str(self.put).encode())
             self.put += 1
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
         await talking
 
     async def _talk(self) -> None:
         while not self.done.is_set():
             await self._nc.publish("plain.a", json.dumps({"n": self.said}).encode())
             self.said += 1
-            await asyncio.sleep(0.0005)
+            await asyncio.sleep(0.002)
         await self._nc.flush()
 
     async def _echo(self, message: Any) -> None:
@@ -210,7 +213,7 @@ def test_renewals_are_not_noticed(tmp_path: Path) -> None:
             def sample() -> None:
                 while not stop.is_set():
                     seen.add((client.state.status, *(one.health.phase for one in live)))
-                    time.sleep(0.001)
+                    time.sleep(0.003)
 
             def ask() -> None:
                 nonlocal asked
@@ -220,6 +223,7 @@ def test_renewals_are_not_noticed(tmp_path: Path) -> None:
                     except Exception as error:
                         failures.append(error)
                     asked += 1
+                    time.sleep(0.005)
 
             def query() -> None:
                 nonlocal queried

@@ -1,4 +1,7 @@
-"""Feeds that differ in one token of their subject share a consumer, and each is what its stream holds."""
+"""Feeds that differ in one token of their subject share a consumer, and each is what its stream holds.
+
+Slow, because feeds that are alike share a consumer only after five seconds, and again after every fault.
+"""
 
 import asyncio
 import json

@@ -15,7 +15,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from nats_client.requests.result_table import JSON
+from nats_client.requests.content_types import JSON
 from services.history.database import Database, DatabaseFailed, QueryCancelled, QueryRefused, Scalar
 from services.history.databases import open_database
 from services.history.duckdb_file import DuckDb

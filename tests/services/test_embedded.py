@@ -1,4 +1,7 @@
-"""The embedded server, with real processes that are killed."""
+"""The embedded server, with real processes that are killed.
+
+Slow, because each test starts all of the app's programs, to kill some of them.
+"""
 
 import asyncio
 import json
