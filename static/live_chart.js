@@ -405,6 +405,7 @@ class Chart {
 
   get drawable() {
     if (!this.library || !this.config || this.ended || this.held || document.hidden || !this.parent.isConnected) return false;
+    if (this.offset === undefined) return false; // nothing has come yet
     this.waits = !this.visible && this.drawn;
     return !this.waits;
   }

@@ -23,6 +23,25 @@ def free_port() -> int:
         return port
 
 
+_own_port = 0
+
+
+def own_port() -> int:
+    """The same port for one app after another, so that a browser that has compiled the app need not do so
+    again; another one while that is taken."""
+    global _own_port
+    if _own_port:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", _own_port))
+            except OSError:
+                return free_port()
+    else:
+        _own_port = free_port()
+    return _own_port
+
+
 apps: list["App"] = []
 """Those that are running."""
 before_end: list[Callable[["App"], None]] = []
@@ -41,7 +60,7 @@ class App:
 @contextmanager
 def app(folder: Path, root: Path = ROOT, /, **env: str) -> Iterator[App]:
     """Start the app of `root` in a clean environment plus `env`, data in `folder`; end it as Ctrl-C does."""
-    port = env.get("STREAMLIT_SERVER_PORT") or str(free_port())
+    port = env.get("STREAMLIT_SERVER_PORT") or str(own_port())
     log = folder / "app.log"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("NATS_", "LOOKBACK_", "STREAMLIT_"))}
     settings = {

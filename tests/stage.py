@@ -12,9 +12,10 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, Page, Response, WebSocket
 
 from services.nats_server import server as nats_server
+from tests.browser import contexts
 from tests.embedded import login
 from tests.nats import connected
-from tests.provider import Provider, provider, sign_in
+from tests.provider import Provider, provider, signed_in
 from tests.running import App, app, free_port
 
 MARKER = "for-operators-only-7d31c9"
@@ -51,7 +52,7 @@ buckets = ["host", "thresholds"]
 TEMPORARY = """
 [roles.temporary]
 groups = ["temporaries"]
-pages = ["overview"]
+pages = ["workflows"]
 streams = ["METRICS"]
 buckets = ["thresholds"]
 """
@@ -75,18 +76,25 @@ class Stage:
     def data(self) -> Path:
         return self.folder / "data"
 
-    def person(self, sub: str, *groups: str, page: str = "") -> "Person":
-        """Somebody with these groups, signed in in a browser of their own."""
+    def person(self, sub: str, *groups: str, page: str = "/workflows") -> "Person":
+        """Somebody with these groups, signed in in a browser of their own, at a page without charts: to draw
+        those for people whom nobody looks at would cost as much as the test."""
         self.provider.person(sub, *groups)
         found = self.somebody()
-        sign_in(found.tab, f"{self.url}{page}", sub)
+        signed_in(found.context, self.url, sub)
+        found.go(page)
         return found
 
     def somebody(self) -> "Person":
         """Somebody in a browser of their own who has not signed in."""
-        found = Person(self.browser.new_context(), self.url)
+        found = Person(contexts(self.browser).take(), self.url)
         self.people.append(found)
         return found
+
+    def without(self, person: "Person") -> None:
+        """Somebody leaves, and closes their browser."""
+        self.people.remove(person)
+        contexts(self.browser).give_back(person.context)
 
     def connections(self) -> list[dict[str, Any]]:
         """The app's connections, as the server counts them."""
@@ -145,7 +153,7 @@ class Person:
 
     def sees(self, text: str, seconds: float = 60) -> None:
         """Wait for a text on the screen."""
-        self.tab.get_by_text(text).first.wait_for(timeout=seconds * 1000)
+        self.tab.get_by_text(text).filter(visible=True).first.wait_for(timeout=seconds * 1000)
 
     def menu(self) -> list[str]:
         """The pages in the menu."""

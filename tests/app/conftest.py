@@ -16,9 +16,11 @@ from tests.stage import Stage, running_stage
 
 OWN_SESSIONS = {
     "test_sign_in.py": "people sign in one by one, and each request counts",
+    "test_sign_in_rights.py": "people sign in one by one, and each request counts",
     "test_sign_in_changes.py": "people sign in one by one, and each request counts",
     "test_web.py": "it counts requests, over TLS and below other paths too",
     "test_comparison.py": "it measures what one viewer gets",
+    "test_comparison_settings.py": "its proxies let pass what one viewer needs",
     "test_hidden_tab.py": "it counts the refreshes of one session",
     "test_leaks.py": "it counts threads and sessions",
     "test_viewers.py": "it brings its own viewers",
@@ -81,6 +83,5 @@ def whole_stage(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> I
 def stage(whole_stage: Stage) -> Iterator[Stage]:
     """The app behind a sign-in; each test has its own people."""
     yield whole_stage
-    for person in whole_stage.people:
-        person.context.close()
-    whole_stage.people.clear()
+    for person in list(whole_stage.people):
+        whole_stage.without(person)

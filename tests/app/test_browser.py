@@ -94,10 +94,10 @@ def test_choices_live_in_the_address(demo: App, tab: Page) -> None:
     expect(tab.locator('input[aria-label*="Subjects"]')).to_have_value("metrics.cpu.*")
 
 
-def test_downloads(demo: App, browser: Browser, tab: Page) -> None:
+def test_downloads(demo: App, tab: Page) -> None:
     """The rows come as CSV and as Parquet, with times in UTC, subjects and values, also by a link that was
     read some refreshes ago, while others look on."""
-    other = browser.new_page()
+    other = tab.context.new_page()
     other.goto(f"{demo.url}/explore")
     tab.goto(f"{demo.url}/explore?subjects=metrics.cpu.*")
     links = tab.locator(".lb-downloads a")

@@ -1,4 +1,7 @@
-"""A million messages at full speed, while thirty viewers refresh."""
+"""A million messages at full speed, while thirty viewers refresh.
+
+Slow, because the promise is a million messages.
+"""
 
 import asyncio
 import json

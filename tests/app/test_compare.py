@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser import fresh_tab
 from tests.nats import NatsServer, running_server
 from tests.running import App, app
 from tests.waiting import until
@@ -73,9 +74,8 @@ def running(tmp_path_factory: pytest.TempPathFactory, server: NatsServer) -> Ite
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Page]:
     """A page of a viewer in Berlin."""
-    context = browser.new_context(viewport={"width": 1200, "height": 900}, timezone_id="Europe/Berlin")
-    yield context.new_page()
-    context.close()
+    with fresh_tab(browser, viewport={"width": 1200, "height": 900}, timezone_id="Europe/Berlin") as tab:
+        yield tab
 
 
 def look(tab: Page) -> dict[str, Any]:

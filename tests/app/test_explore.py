@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from streamlit.testing.v1 import AppTest
 
 from bench.chart_end import read
+from tests.browser import fresh_tab
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, app
 from tests.status_line import status_html
@@ -234,8 +235,7 @@ def shown(tab: Page) -> list[object]:
 
 def test_back_undoes_a_choice(server: NatsServer, browser: Browser, tmp_path: Path) -> None:
     """The browser's Back takes a choice back, and at last leaves the page; Forward makes it again."""
-    with app(tmp_path, NATS_URL=server.url) as running:
-        tab = browser.new_page()
+    with app(tmp_path, NATS_URL=server.url) as running, fresh_tab(browser) as tab:
         tab.goto("about:blank")
         tab.goto(f"{running.url}/explore?stream=A&from=stream")
         expect(tab.locator(".lb-status")).to_contain_text("30 rows", timeout=30_000)
@@ -264,8 +264,7 @@ def test_back_undoes_a_choice(server: NatsServer, browser: Browser, tmp_path: Pa
 
 def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path: Path) -> None:
     """What a viewer has chosen is in the address, and opens the same view for somebody else."""
-    with app(tmp_path, NATS_URL=server.url) as running:
-        tab = browser.new_page()
+    with app(tmp_path, NATS_URL=server.url) as running, fresh_tab(browser) as tab:
         tab.goto(f"{running.url}/explore")
         expect(tab.locator(".lb-status")).to_contain_text("30 rows", timeout=30_000)
         pick(tab, "Chart", "scatter")
@@ -280,15 +279,13 @@ def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path
         until(lambda: shown(tab) == expected)
         for name in ("stream=A", "against=x", "show=Messages"):
             until(lambda: name in tab.evaluate("location.search"))
-        other = browser.new_context().new_page()
-        other.goto(tab.url)
-        until(lambda: shown(other) == expected)
-        pick(other, "Chart", "latest")
-        pick(other, "Stream", "WORDS")
-        expect(other.locator("body")).to_contain_text("could be decoded into a row", timeout=30_000)
-        expect(other.locator("body")).to_contain_text("door 2 is open")
-        for one in (tab, other):
-            one.goto("about:blank")
+        with fresh_tab(browser) as other:
+            other.goto(tab.url)
+            until(lambda: shown(other) == expected)
+            pick(other, "Chart", "latest")
+            pick(other, "Stream", "WORDS")
+            expect(other.locator("body")).to_contain_text("could be decoded into a row", timeout=30_000)
+            expect(other.locator("body")).to_contain_text("door 2 is open")
 
 
 def test_many_subjects_are_not_counted_unasked(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser import fresh_tab
 from tests.nats import NatsServer
 from tests.running import App, app
 from tests.waiting import until
@@ -57,10 +58,16 @@ def bands(tab: Page) -> list[list[float]]:
     return found
 
 
-def test_purged(server: NatsServer, running: App, browser: Browser) -> None:
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    """A viewer."""
+    with fresh_tab(browser) as tab:
+        yield tab
+
+
+def test_purged(server: NatsServer, running: App, tab: Page) -> None:
     """Purged messages leave the page; how many they were and from when is said, and shaded in the chart."""
     say(server, "s.a", 60)
-    tab = browser.new_page()
     tab.goto(f"{running.url}/stream")
     expect(tab.locator(".lb-status")).to_contain_text("60 rows", timeout=30_000)
     server.run(lambda nc: nc.jetstream().purge_stream("S", keep=20))
@@ -72,25 +79,21 @@ def test_purged(server: NatsServer, running: App, browser: Browser) -> None:
     until(lambda: bands(tab))
     ((start, end),) = bands(tab)
     assert 3000 < end - start < 10_000
-    tab.goto("about:blank")
 
 
-def test_history_begins(server: NatsServer, running: App, browser: Browser) -> None:
+def test_history_begins(server: NatsServer, running: App, tab: Page) -> None:
     """A stream that is shorter than the look-back says since when it holds anything."""
     say(server, "s.a", 30, 0.02)
     server.run(lambda nc: nc.jetstream().purge_stream("S", keep=20))
-    tab = browser.new_page()
     tab.goto(f"{running.url}/stream")
     tab.get_by_role("button", name="1 warning").click(timeout=30_000)
     warning = tab.locator("[data-testid=stAlert]")
     expect(warning).to_contain_text("the stream holds nothing from before", timeout=30_000)
     expect(warning).to_contain_text("10 earlier messages had already left the stream")
-    tab.goto("about:blank")
 
 
-def test_plain_subjects(server: NatsServer, running: App, browser: Browser) -> None:
+def test_plain_subjects(server: NatsServer, running: App, tab: Page) -> None:
     """Without a stream the page says so, and marks the time in which nobody listened."""
-    tab = browser.new_page()
     tab.goto(running.url)
     expect(tab.locator("[data-testid=stAlert]")).to_contain_text("No messages in the last", timeout=30_000)
     say(server, "t.a", 30)
@@ -108,4 +111,3 @@ def test_plain_subjects(server: NatsServer, running: App, browser: Browser) -> N
     until(lambda: bands(tab))
     ((start, end),) = bands(tab)
     assert end - start > 3000
-    tab.goto("about:blank")

@@ -5,9 +5,10 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.browser import fresh_tab
 from tests.nats import NatsServer, running_server
 from tests.running import App, app
 from tests.waiting import until
@@ -66,8 +67,11 @@ def test_figures_of_two_feeds_and_two_viewers(running: tuple[App, NatsServer], b
     """Each feed has its own figures, as Prometheus's own parser reads them; the page shows the same, the
     last events, and no secret."""
     started, _ = running
-    contexts = [browser.new_context() for _ in range(2)]
-    tabs = [context.new_page() for context in contexts]
+    with fresh_tab(browser) as one, fresh_tab(browser) as other:
+        _compare(started, [one, other])
+
+
+def _compare(started: App, tabs: list[Page]) -> None:
     for tab, stream in zip(tabs, ("ONE", "TWO"), strict=True):
         tab.goto(f"{started.url}/explore?stream={stream}")
         expect(tab.locator(".lb-status")).to_be_visible()
@@ -97,5 +101,3 @@ def test_figures_of_two_feeds_and_two_viewers(running: tuple[App, NatsServer], b
     expect(tab.get_by_role("heading", name="What happened")).to_be_visible()
     expect(tab.locator("[data-testid=stDataFrame] canvas").first).to_be_visible()
     assert "secret-word" not in tab.content()
-    for context in contexts:
-        context.close()

@@ -1,4 +1,7 @@
-"""A tab that nobody sees, in a Chromium that hides it: the usual test drivers keep every tab visible."""
+"""A tab that nobody sees, in a Chromium that hides it: the usual test drivers keep every tab visible.
+
+Slow, because it waits to see that nothing comes.
+"""
 
 import asyncio
 import json

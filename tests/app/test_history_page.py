@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from services.history.database import Message
 from services.history.duckdb_file import DuckDb
+from tests.browser import fresh_tab
 from tests.chunked import Asked, endless, service
 from tests.nats import NatsServer, running_server
 from tests.node import node
@@ -44,12 +45,10 @@ def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture
 def tab(browser: Browser, running: App) -> Iterator[Page]:
     """The History page."""
-    tab = browser.new_page()
-    tab.goto(f"{running.url}/history?refresh=1+s")
-    expect(button(tab, "Run")).to_be_visible(timeout=30_000)
-    yield tab
-    tab.goto("about:blank")
-    tab.close()
+    with fresh_tab(browser) as tab:
+        tab.goto(f"{running.url}/history?refresh=1+s")
+        expect(button(tab, "Run")).to_be_visible(timeout=30_000)
+        yield tab
 
 
 def button(tab: Page, name: str) -> Locator:

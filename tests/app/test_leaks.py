@@ -1,4 +1,7 @@
-"""After many sessions, edits and lost connections the app holds what it held before, and no more."""
+"""After many sessions, edits and lost connections the app holds what it held before, and no more.
+
+Slow, because what one session, edit or lost connection leaves behind shows only after many.
+"""
 
 import asyncio
 import json

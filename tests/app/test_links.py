@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser import fresh_tab
 from tests.running import App, app
 from tests.waiting import until
 
@@ -19,9 +20,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Page]:
     """A page in the browser."""
-    page = browser.new_page()
-    yield page
-    page.close()
+    with fresh_tab(browser) as page:
+        yield page
 
 
 LINKS: dict[str, tuple[Callable[[Page], None], str, Callable[[Page], None]]] = {}
@@ -122,13 +122,12 @@ def test_links_keep_every_choice(demo: App, browser: Browser, tab: Page, page: s
     until(lambda: addressed(tab) >= chosen)
     tab.wait_for_timeout(3000)
     assert addressed(tab) >= chosen
-    other = browser.new_page()
-    other.goto(tab.url)
-    expect(other.locator(".lb-status")).to_be_visible(timeout=30_000)
-    opens(other)
-    expect(other.get_by_role("radio", name="2 s")).to_be_checked()
-    assert addressed(other) >= chosen
-    other.close()
+    with fresh_tab(browser) as other:
+        other.goto(tab.url)
+        expect(other.locator(".lb-status")).to_be_visible(timeout=30_000)
+        opens(other)
+        expect(other.get_by_role("radio", name="2 s")).to_be_checked()
+        assert addressed(other) >= chosen
     tab.get_by_role("link", name="Inside").click()
     expect(tab.locator("h1")).to_have_text("Inside")
     until(lambda: addressed(tab) == {"refresh=2+s"})

@@ -21,6 +21,7 @@ from components.push.channel import (
     NOT_UNDERSTOOD,
     REPLACED,
 )
+from tests.browser import fresh_context
 from tests.nats import NatsServer, running_server
 from tests.publisher import Publisher
 from tests.running import App, app
@@ -93,9 +94,8 @@ def published(nats: NatsServer) -> Iterator[None]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser with its own tabs."""
-    context = browser.new_context(viewport={"width": 1100, "height": 800})
-    yield context
-    context.close()
+    with fresh_context(browser, viewport={"width": 1100, "height": 800}) as context:
+        yield context
 
 
 class Sockets:
@@ -379,7 +379,7 @@ def test_a_reader_that_stalls_has_no_queue(running: App, context: BrowserContext
 
 def test_ticket_of_another_person(stage: Stage) -> None:
     """A ticket counts only with the cookies of the sign-in whose tab has it."""
-    one, other = stage.person("owner", "operators"), stage.person("thief", "operators")
+    one, other = (stage.person(name, "operators", page="/") for name in ("owner", "thief"))
     for person in (one, other):
         shows(person.tab, f"Boolean({CHART}?.drawn)")
     stolen = ticket(one.tab)
@@ -398,7 +398,7 @@ def test_ticket_of_another_person(stage: Stage) -> None:
 
 def test_sign_out_ends_it(stage: Stage) -> None:
     """A sign-out ends the websockets of all tabs of that sign-in at once, and nobody else's."""
-    one, other = stage.person("leaver", "operators"), stage.person("stayer", "operators")
+    one, other = (stage.person(name, "operators", page="/") for name in ("leaver", "stayer"))
     for person in (one, other):
         shows(person.tab, f"Boolean({CHART}?.drawn)")
     shown = ticket(one.tab)

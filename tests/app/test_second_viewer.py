@@ -1,4 +1,7 @@
-"""Each page beside a second viewer of it: what one does must not stop the other."""
+"""Each page beside a second viewer of it: what one does must not stop the other.
+
+Slow, because each page is opened by two browsers.
+"""
 
 import json
 import re
@@ -9,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, FloatRect, Page, WebSocket, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
+from tests.browser import fresh_tab
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, App, app
 from tests.waiting import until
@@ -39,10 +43,15 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[App, Nat
 @pytest.fixture
 def pair(browser: Browser) -> Iterator[tuple[Page, Page]]:
     """Two viewers, each with a session of their own; both tabs count as seen."""
-    contexts = [browser.new_context() for _ in range(2)]
-    yield contexts[0].new_page(), contexts[1].new_page()
-    for context in contexts:
-        context.close()
+    with fresh_tab(browser) as first, fresh_tab(browser) as second:
+        yield first, second
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    """A viewer."""
+    with fresh_tab(browser) as tab:
+        yield tab
 
 
 class News:
@@ -111,18 +120,17 @@ def test_older_viewer_goes_on(running: tuple[App, NatsServer], pair: tuple[Page,
 
 
 @pytest.mark.parametrize("address", ["overview", "Overview", "EXPLORE", "stops", "Stops"])
-def test_names_of_pages(running: tuple[App, NatsServer], pair: tuple[Page, Page], address: str) -> None:
+def test_names_of_pages(running: tuple[App, NatsServer], tab: Page, address: str) -> None:
     """A page is found by its name in any case, the first one too."""
-    tab = pair[0]
     tab.goto(f"{running[0].url}/{address}")
     expect(tab.locator("h1")).to_have_text(address.capitalize())
     expect(tab.get_by_role("dialog")).to_have_count(0)
 
 
-def test_dead_page_comes_back(running: tuple[App, NatsServer], pair: tuple[Page, Page]) -> None:
+def test_dead_page_comes_back(running: tuple[App, NatsServer], tab: Page) -> None:
     """A page whose connection Streamlit's script gives up, as after a message that it cannot read, comes back
     by itself, at the address it had."""
-    tab, tries = pair[0], [0]
+    tries = [0]
 
     def meet(socket: object) -> None:
         server = socket.connect_to_server()  # type: ignore[attr-defined]
@@ -143,9 +151,8 @@ def test_dead_page_comes_back(running: tuple[App, NatsServer], pair: tuple[Page,
     assert "subjects=s.a" in tab.url
 
 
-def test_pausing_moves_nothing(running: tuple[App, NatsServer], pair: tuple[Page, Page]) -> None:
+def test_pausing_moves_nothing(running: tuple[App, NatsServer], tab: Page) -> None:
     """What stands below the status line stays where it is when the viewer pauses."""
-    tab = pair[0]
     news = News(tab)
     tab.goto(f"{running[0].url}/explore")
     news.wait(2)

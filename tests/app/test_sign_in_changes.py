@@ -1,4 +1,7 @@
-"""How soon a change at the provider, in the roles or in NATS takes effect on who is signed in."""
+"""How soon a change at the provider, in the roles or in NATS takes effect on who is signed in.
+
+Slow, because the app asks the provider once in half a minute.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 
+from tests.browser import fresh_tab
 from tests.components.test_words import seconds
 from tests.nats import NatsServer, numbered, running_server
 from tests.nats_client.test_rights import denying
@@ -118,15 +119,12 @@ def test_what_is_paused_has_no_age(server: NatsServer, open_page: Open) -> None:
 @contextmanager
 def watched(browser: Browser, url: str, size: tuple[int, int]) -> Iterator[Page]:
     """The page of an app with a chart, and from then on a note of all that moves in it."""
-    context = browser.new_context(viewport={"width": size[0], "height": size[1]})
-    tab = context.new_page()
-    tab.goto(url)
-    tab.locator(".js-plotly-plot .trace").first.wait_for(timeout=60_000)
-    tab.wait_for_timeout(2000)  # so that fonts and all of the page are there
-    tab.evaluate(KEEP_BOXES)
-    yield tab
-    tab.goto("about:blank")
-    context.close()
+    with fresh_tab(browser, viewport={"width": size[0], "height": size[1]}) as tab:
+        tab.goto(url)
+        tab.locator(".js-plotly-plot .trace").first.wait_for(timeout=60_000)
+        tab.wait_for_timeout(2000)  # so that fonts and all of the page are there
+        tab.evaluate(KEEP_BOXES)
+        yield tab
 
 
 def moved(tab: Page) -> list[Any]:

@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Dialog, Page, Request, expect
+from playwright.sync_api import Browser, Dialog, Page, Request, expect
 
-from tests.browser import chromium
+from tests.browser import fresh_tab
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, app
 from tests.waiting import until
@@ -62,7 +62,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @contextmanager
-def watched(server: NatsServer, folder: Path, *pages: tuple[str, str]) -> Iterator[tuple[Page, str]]:
+def watched(
+    server: NatsServer, browser: Browser, folder: Path, *pages: tuple[str, str]
+) -> Iterator[tuple[Page, str]]:
     """A browser's tab and the address of an app with these pages; in the end, nothing of the markup has run
     and nothing was fetched from elsewhere."""
     elsewhere: list[str] = []
@@ -76,8 +78,7 @@ def watched(server: NatsServer, folder: Path, *pages: tuple[str, str]) -> Iterat
     for name, source in pages:
         (folder / "pages" / name).write_text(source)
     environment = {"NATS_URL": server.url, "LOOKBACK_PAGES": str(folder / "pages")}
-    with app(folder, **environment) as running, chromium() as browser:
-        tab = browser.new_page()
+    with app(folder, **environment) as running, fresh_tab(browser) as tab:
         tab.on("request", requested)
 
         def refuse(dialog: Dialog) -> None:
@@ -87,15 +88,14 @@ def watched(server: NatsServer, folder: Path, *pages: tuple[str, str]) -> Iterat
         tab.on("dialog", refuse)
         tab.add_init_script("window.hacked = () => alert('hacked')")
         yield tab, running.url
-        tab.goto("about:blank")
     assert not bad
     assert not elsewhere
 
 
-def test_nothing_runs(server: NatsServer, tmp_path: Path) -> None:
+def test_nothing_runs(server: NatsServer, browser: Browser, tmp_path: Path) -> None:
     """Charts, legends, tooltips, tables, choices, warnings, addresses and error messages show markup to the
     letter: nothing runs, nothing is drawn as markup, nothing is fetched from elsewhere."""
-    with watched(server, tmp_path, ("overview.py", PAGE), ("mistakes.py", MISTAKES)) as (tab, url):
+    with watched(server, browser, tmp_path, ("overview.py", PAGE), ("mistakes.py", MISTAKES)) as (tab, url):
         tab.goto(url)
         expect(tab.locator(".lb-status")).to_contain_text("rows", timeout=30_000)
         tab.locator(".js-plotly-plot").nth(1).wait_for(timeout=30_000)
@@ -119,10 +119,10 @@ def test_nothing_runs(server: NatsServer, tmp_path: Path) -> None:
                 assert tab.evaluate(FOUND) == []
 
 
-def test_nothing_runs_while_exploring(server: NatsServer, tmp_path: Path) -> None:
+def test_nothing_runs_while_exploring(server: NatsServer, browser: Browser, tmp_path: Path) -> None:
     """The page "Explore" shows markup in fields, values, subjects and messages to the letter."""
     page = (ROOT / "pages" / "explore.py").read_text()
-    with watched(server, tmp_path, ("explore.py", page)) as (tab, url):
+    with watched(server, browser, tmp_path, ("explore.py", page)) as (tab, url):
         for show, field in zip(["Fields", "Messages", "Subjects", "Copy as page"], MARKUP, strict=False):
             view = f"chart=scatter&by=text&field={quote(field, safe='')}&show={show}&look-back=PT1H"
             tab.goto(f"{url}/?{view}")

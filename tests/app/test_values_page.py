@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from nats.js.api import KeyValueConfig
-from playwright.sync_api import Dialog, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 from tests.app.test_pages import ROOT, texts
 from tests.app.test_untrusted import FOUND, MARKUP
-from tests.browser import chromium
+from tests.browser import fresh_tab
 from tests.nats import NatsServer, running_server
 from tests.running import app
 from tests.status_line import status_html
@@ -195,13 +195,12 @@ def test_empty_bucket(open_page: Any, server: NatsServer) -> None:
     assert "<b>0 keys</b> in empty" in status_html(page)
 
 
-def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
+def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
     """A changed key shows without a reload; a bucket that vanishes is told, its values stay until it is back;
     markup in keys and values is shown to the letter."""
     elsewhere: list[str] = []
     bad: list[str] = []
-    with app(tmp_path, NATS_URL=server.url) as running, chromium() as browser:
-        tab = browser.new_page()
+    with app(tmp_path, NATS_URL=server.url) as running, fresh_tab(browser) as tab:
         tab.on("request", lambda request: elsewhere.append(request.url))
 
         def refuse(dialog: Dialog) -> None:
@@ -235,7 +234,6 @@ def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
             assert tab.evaluate(FOUND) == []
         choose_key(tab, "<b>gone</b>[x](y)")
         expect(tab.locator("[data-testid=stAlert]").last).to_contain_text("no key '<b>gone</b>[x](y)'")
-        tab.goto("about:blank")
     assert not bad
     assert not [url for url in elsewhere if "127.0.0.1" not in url and not url.startswith(("data:", "blob:"))]
 

@@ -21,13 +21,14 @@ import pytest
 import websockets.exceptions
 from hypothesis import given
 from hypothesis import strategies as st
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from websockets.sync.client import connect
 
 from components.web.middleware import READ_BY_SCRIPTS, Web, app_page, guarded, policy
+from tests.browser import fresh_tab
 from tests.running import ROOT, App, app
 from tests.waiting import until
 
@@ -116,17 +117,17 @@ def socket_opens(url: str, origin: str | None, host: str | None = None, **header
         return False
 
 
-def listened(target: BrowserContext) -> list[str]:
-    """What the tabs of `target` say is wrong from now on."""
+def listened(tab: Page) -> list[str]:
+    """What a tab says is wrong from now on."""
     bad: list[str] = []
 
     def said(message: ConsoleMessage) -> None:
         if message.type == "error":
             bad.append(f"{message.text} ({message.location.get('url')})")
 
-    target.add_init_script(WATCH)
-    target.on("console", said)
-    target.on("weberror", lambda error: bad.append(str(error.error)))
+    tab.add_init_script(WATCH)
+    tab.on("console", said)
+    tab.on("pageerror", lambda error: bad.append(str(error)))
     return bad
 
 
@@ -135,13 +136,17 @@ def settled(tab: Page) -> None:
     expect(tab.locator(".lb-status")).to_contain_text("Live", timeout=60_000)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_policy_breaks_no_page(demo: App, browser: Browser, scheme: Any) -> None:
-    """No page of ours does anything that the policy forbids, nor has anything to complain of: with charts,
-    tables, a query and downloads."""
-    context = browser.new_context(color_scheme=scheme, accept_downloads=True)
-    bad = listened(context)
-    tab = context.new_page()
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    """A tab of a browser that nobody has used yet."""
+    with fresh_tab(browser) as tab:
+        yield tab
+
+
+def test_policy_breaks_no_page(demo: App, tab: Page) -> None:
+    """No page of ours does anything that the policy forbids, nor has anything to complain of, in light and in
+    dark: with charts, tables, a query and downloads."""
+    bad = listened(tab)
     drawn = {
         "overview": ".js-plotly-plot .trace",
         "alerts": ".js-plotly-plot .trace",
@@ -155,12 +160,20 @@ def test_policy_breaks_no_page(demo: App, browser: Browser, scheme: Any) -> None
         "workflows": ".lb-runs a",
     }
     assert set(drawn) == set(PAGES)
+    colour = "getComputedStyle(document.querySelector('.stApp')).backgroundColor"
+    schemes: list[Any] = ["light", "dark"]
     for page, what in drawn.items():
+        tab.emulate_media(color_scheme=schemes[0])
         tab.goto(f"{demo.url}/{page if page != 'overview' else ''}")
         settled(tab)
         if page == "history":
             tab.get_by_role("button", name="Run").click()
         tab.locator(what).first.wait_for(timeout=60_000)
+        before = tab.evaluate(colour)
+        tab.emulate_media(color_scheme=schemes[1])
+        until(lambda: tab.evaluate(colour) != before)
+        tab.locator(what).first.wait_for(timeout=60_000)
+        schemes.reverse()  # half of the pages are opened in the other one
     tab.goto(f"{demo.url}/explore?chart=scatter&show=Messages")
     until(lambda: tab.evaluate("Boolean(document.querySelector('.lb-scatter')?.lookback.axes)"))
     with tab.expect_download() as waiting:
@@ -168,20 +181,17 @@ def test_policy_breaks_no_page(demo: App, browser: Browser, scheme: Any) -> None
     assert waiting.value.suggested_filename.endswith(".csv")
     tab.locator(".lb-message_list pre:visible").first.wait_for()
     before = tab.locator(".lb-status").inner_html()
-    until(lambda: tab.locator(".lb-status").inner_html() != before)
-    context.close()
+    until(lambda: tab.locator(".lb-status").inner_html() != before)  # the clock's frame runs its script
     assert bad == []
 
 
-def test_policy_breaks_no_figure(browser: Browser, tmp_path: Path) -> None:
+def test_policy_breaks_no_figure(tab: Page, tmp_path: Path) -> None:
     """Figures of an author's own are drawn under the policy, those of a thousand points as SVG; what cannot
     be is told in a sentence."""
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "figures.py").write_text(FIGURES)
     with app(tmp_path, LOOKBACK_PAGES=str(tmp_path / "pages")) as running:
-        context = browser.new_context()
-        bad = listened(context)
-        tab = context.new_page()
+        bad = listened(tab)
         tab.goto(running.url)
         expect(tab.locator("[data-testid=stAlert]")).to_contain_text("type 'parcoords'", timeout=60_000)
         until(lambda: tab.locator(".js-plotly-plot .points path").count() > 2000)
@@ -190,16 +200,14 @@ def test_policy_breaks_no_figure(browser: Browser, tmp_path: Path) -> None:
             "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"
         ).first.wait_for()
         assert "WebGL is not supported" not in tab.locator("body").inner_text()
-        context.close()
+        tab.goto("about:blank")
     assert bad == []
 
 
-def test_policy_is_in_force(demo: App, browser: Browser) -> None:
+def test_policy_is_in_force(demo: App, tab: Page) -> None:
     """What an injected script would try is stopped by the browser: code, connections, pictures, forms and
     frames of elsewhere."""
-    context = browser.new_context()
-    bad = listened(context)
-    tab = context.new_page()
+    bad = listened(tab)
     tab.goto(demo.url)
     settled(tab)
     assert bad == []
@@ -229,7 +237,6 @@ def test_policy_is_in_force(demo: App, browser: Browser) -> None:
 
     until(lambda: stopped() >= set(tries))
     assert tab.evaluate("window.ran") is None
-    context.close()
 
 
 @contextmanager
@@ -256,7 +263,7 @@ def page_elsewhere(html: str) -> Iterator[str]:
             thread.join()
 
 
-def test_hostile_page_in_the_same_browser(demo: App, browser: Browser) -> None:
+def test_hostile_page_in_the_same_browser(demo: App, tab: Page) -> None:
     """A page of another site can neither open the app's websocket, nor read or write over HTTP, nor run the
     app's scripts as its own, nor show it in a frame."""
     html = f"""<iframe src="{demo.url}/"></iframe><script>
@@ -274,15 +281,12 @@ def test_hostile_page_in_the_same_browser(demo: App, browser: Browser) -> None:
     document.head.append(script)
     </script>"""
     with page_elsewhere(html) as address:
-        context = browser.new_context()
-        tab = context.new_page()
         tab.goto(demo.url)  # so that there are cookies of the app
         settled(tab)
         tab.goto(address)
         until(lambda: len(tab.evaluate("told")) == 4)
         assert tab.evaluate("told") == dict.fromkeys(["socket", "read", "write", "script"], "refused")
         assert tab.frames[1].url.startswith("chrome-error:")
-        context.close()
 
 
 ODD = [
@@ -315,10 +319,8 @@ def test_headers_everywhere(demo: App, path: str, status: int) -> None:
 
 
 @pytest.mark.parametrize("page", ["", "explore"])
-def test_charts_files_come_early(demo: App, browser: Browser, page: str) -> None:
+def test_charts_files_come_early(demo: App, tab: Page, page: str) -> None:
     """A page's answer names what charts need, before any script has run; each comes once."""
-    context = browser.new_context()
-    tab = context.new_page()
     early = tab.goto(f"{demo.url}/{page}")
     assert early is not None
     names = re.findall(r"<(lookback/[^>]+)>", early.headers["link"])
@@ -329,7 +331,6 @@ def test_charts_files_come_early(demo: App, browser: Browser, page: str) -> None
     assert sorted(first) == sorted(f"{demo.url}/{name}" for name in names)
     assert not set(first) & set(asked[len(names) :])
     assert "link" not in ask(demo.url, "/lookback/frame.css").headers
-    context.close()
 
 
 @pytest.mark.parametrize("path", ["/", "/explore", "/nosuch"])
@@ -347,9 +348,8 @@ def test_pages_know_the_root(demo: App, path: str) -> None:
     assert other.body == (ROOT / "static" / "websocket_client.html").read_bytes()
 
 
-def test_headers_of_downloads(demo: App, browser: Browser) -> None:
+def test_headers_of_downloads(demo: App, tab: Page) -> None:
     """A download carries them too, and its name cannot end the header that it stands in."""
-    tab = browser.new_page()
     tab.goto(f"{demo.url}/explore")
     link = tab.locator(".lb-downloads a").first
     link.wait_for(timeout=60_000)
@@ -362,7 +362,6 @@ def test_headers_of_downloads(demo: App, browser: Browser) -> None:
         assert not set(answer.headers["content-disposition"]) & set('\r\n"')
         assert not answer.cookies
         assert answer.headers["cache-control"] == "no-store"
-    tab.close()
 
 
 @pytest.mark.parametrize(
@@ -510,8 +509,8 @@ def test_tls(browser: Browser, tmp_path: Path) -> None:
         assert answer.headers["strict-transport-security"] == "max-age=31536000"
         assert set(answer.headers) >= EVERYWHERE
         context = browser.new_context(ignore_https_errors=True)
-        bad = listened(context)
         tab = context.new_page()
+        bad = listened(tab)
         tab.goto(running.url)
         settled(tab)
         tab.locator(".js-plotly-plot .trace").first.wait_for(timeout=60_000)
@@ -523,19 +522,17 @@ def test_tls(browser: Browser, tmp_path: Path) -> None:
     assert bad == []
 
 
-def test_below_a_path(browser: Browser, tmp_path: Path) -> None:
+def test_below_a_path(tab: Page, tmp_path: Path) -> None:
     """Below a base path pages, charts and downloads work under the policy, and refusals are the same."""
     with app(tmp_path, STREAMLIT_SERVER_BASE_URL_PATH="dash/board") as running:
-        context = browser.new_context()
-        bad = listened(context)
-        tab = context.new_page()
+        bad = listened(tab)
         tab.goto(f"{running.url}/explore")
         settled(tab)
         tab.locator(".js-plotly-plot .trace").first.wait_for(timeout=60_000)
         with tab.expect_download() as waiting:
             tab.locator(".lb-downloads a").first.click()
         assert waiting.value.suggested_filename.endswith(".csv")
-        context.close()
+        tab.goto("about:blank")
         for path in ("/", "/lookback/frame.css", "/lookback/rows/x/y.csv", "/_stcore/health"):
             assert set(ask(running.url, path).headers) >= EVERYWHERE
         assert socket_opens(running.url, running.url.removesuffix("/dash/board"))

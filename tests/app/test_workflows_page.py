@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 from streamlit.testing.v1 import AppTest
 
 from services.workflow import Workflow
 from tests.answers import answer, answering
 from tests.app.test_untrusted import FOUND, MARKUP
-from tests.browser import chromium
+from tests.browser import fresh_tab
 from tests.nats import NatsServer, running_server
 from tests.running import app
 from tests.status_line import status_html
@@ -162,12 +162,15 @@ def test_whole_run(server: NatsServer, open_page: Callable[..., str]) -> None:
 
 
 def test_runs_in_a_browser(
-    server: NatsServer, pages: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[bytes]]
+    server: NatsServer,
+    pages: Path,
+    tmp_path: Path,
+    browser: Browser,
+    start: Callable[..., subprocess.Popen[bytes]],
 ) -> None:
     """A run appears while it runs, its lines come live, it ends as succeeded; a link opens it from its start;
     one that is killed becomes lost, one that fails tells why; a button starts one in its program."""
-    with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running, chromium() as browser:
-        tab = browser.new_page()
+    with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running, fresh_tab(browser) as tab:
         tab.goto(running.url)
         expect(tab.locator("[data-testid=stAlert]")).to_contain_text("No workflow has", timeout=30_000)
         program = start(HASHING, server.url, "--slowly")
@@ -177,7 +180,7 @@ def test_runs_in_a_browser(
         expect(tab.locator(".lb-log").last).to_contain_text("components/data/live.py", timeout=30_000)
         assert program.poll() is None  # its lines are there before it ends
         expect(tab.locator(".lb-bar span")).to_have_count(1, timeout=30_000)
-        late = browser.new_page()
+        late = tab.context.new_page()
         late.goto(tab.url)  # opened in its middle, it is there from its start
         expect(late.locator(".lb-log").first).to_contain_text("files in components", timeout=30_000)
         late.close()
@@ -222,10 +225,11 @@ def test_runs_in_a_browser(
         expect(first).to_contain_text("Running")  # nobody can be heard now, which says nothing
         server.start()
         expect(first).to_contain_text("Succeeded", timeout=30_000)
-        tab.goto("about:blank")
 
 
-def test_a_click_outlives_a_refresh_under_way(server: NatsServer, pages: Path, tmp_path: Path) -> None:
+def test_a_click_outlives_a_refresh_under_way(
+    server: NatsServer, pages: Path, tmp_path: Path, browser: Browser
+) -> None:
     """Whoever goes from a run to the list, or to a run, gets there, also where refreshes were asked for
     before the browser had heard of the click."""
     with Workflow("w", url=server.url):
@@ -239,8 +243,7 @@ def test_a_click_outlives_a_refresh_under_way(server: NatsServer, pages: Path, t
         browser_side.on_message(server_side.send)
         server_side.on_message(lambda told: browser_side.send(told) if held is None else held.append(told))
 
-    with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running, chromium() as browser:
-        tab = browser.new_page()
+    with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running, fresh_tab(browser) as tab:
         tab.route_web_socket(re.compile("/_stcore/stream"), between)
         tab.goto(running.url)
         for link, shown in [(".lb-runs a", ".lb-facts"), ("text=All runs", ".lb-head")] * 2:
@@ -256,7 +259,6 @@ def test_a_click_outlives_a_refresh_under_way(server: NatsServer, pages: Path, t
             until(lambda: tab.locator(".lb-status").inner_html() != before)
             expect(tab.locator(shown)).to_be_visible()
             assert ("run=" in tab.url) is (shown == ".lb-facts")
-        tab.goto("about:blank")
 
 
 def hovered(tab: Page) -> str:
@@ -271,7 +273,7 @@ def hovered(tab: Page) -> str:
     return tab.locator(".js-plotly-plot .hoverlayer").first.text_content() or ""
 
 
-def test_names_are_no_markup(server: NatsServer, pages: Path, tmp_path: Path) -> None:
+def test_names_are_no_markup(server: NatsServer, pages: Path, tmp_path: Path, browser: Browser) -> None:
     """Names, triggers, lines and errors with markup are shown to the letter, wherever they stand."""
     for text in MARKUP:
         with Workflow(text, url=server.url, trigger=text) as workflow:
@@ -279,8 +281,7 @@ def test_names_are_no_markup(server: NatsServer, pages: Path, tmp_path: Path) ->
                 with workflow.job(each) as job, suppress(ValueError), job.step(each) as step:
                     step.log(each)
                     raise ValueError(each)
-    with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running, chromium() as browser:
-        tab = browser.new_page()
+    with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running, fresh_tab(browser) as tab:
         tab.goto(running.url)
         rows = tab.locator(".lb-runs a")
         expect(rows).to_have_count(len(MARKUP), timeout=30_000)
@@ -296,4 +297,3 @@ def test_names_are_no_markup(server: NatsServer, pages: Path, tmp_path: Path) ->
         until(lambda: MARKUP[-1] in hovered(tab))
         expect(tab.locator(".js-plotly-plot")).to_contain_text(MARKUP[2][:20], timeout=30_000)
         assert tab.evaluate(FOUND) == []
-        tab.goto("about:blank")

@@ -1,4 +1,7 @@
-"""The chart alone in a real Chromium: it grows, keeps what the viewer did, and heals by itself."""
+"""The chart alone in a real Chromium: it grows, keeps what the viewer did, and heals by itself.
+
+Slow, because charts are watched through several refreshes.
+"""
 
 import os
 import random
@@ -255,7 +258,7 @@ CELLS = """Object.fromEntries(chart.series.map(series => [series.name,
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_lost_repeated_and_late_messages_heal(url: str, tab: Page, browser: Browser, seed: int) -> None:
+def test_lost_repeated_and_late_messages_heal(url: str, tab: Page, seed: int) -> None:
     """Whatever happens to messages on their way into the chart, in the end it holds what a new tab does. They
     come with the page's elements here; test_push.py does it to the tab's own websocket."""
     url += "/?way=refresh"
@@ -265,7 +268,7 @@ def test_lost_repeated_and_late_messages_heal(url: str, tab: Page, browser: Brow
     until(lambda: tab.evaluate("self.faults.length") == 0, 60)
     number = int(lookback(tab, "chart.number"))
     until(lambda: int(lookback(tab, "chart.number")) > number + 1, 30)
-    with browser.new_page() as other:
+    with tab.context.new_page() as other:
         opened(other, url)
         refreshes(tab, 2)
         held = [

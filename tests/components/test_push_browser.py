@@ -1,4 +1,7 @@
-"""The tab's own websocket in a real Chromium: whatever happens to it, the chart ends up as a new tab's."""
+"""The tab's own websocket in a real Chromium: whatever happens to it, the chart ends up as a new tab's.
+
+Slow, because faults happen to many frames by chance, and dead connections are noticed after seconds.
+"""
 
 import random
 import re
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute
 
+from tests.browser import fresh_context
 from tests.components.test_live_chart_browser import CELLS, chart_app, lookback, opened
 from tests.waiting import until
 
@@ -26,9 +30,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser with its own tabs."""
-    context = browser.new_context(viewport={"width": 1100, "height": 800})
-    yield context
-    context.close()
+    with fresh_context(browser, viewport={"width": 1100, "height": 800}) as context:
+        yield context
 
 
 class Faults:
