@@ -27,7 +27,7 @@ LookbackError
 ├── ColumnError             a column does not exist, or is of another kind
 ├── SqlError                SQL is wrong, asks for what it may not, or reached a limit
 │   └── SqlColumnError      SQL names a column that no row has; also a ColumnError
-├── ThresholdError          a threshold is not a finite number
+├── ThresholdError          a threshold is no condition such as 90 or "< 10"
 ├── NotSignedIn             the viewer is not signed in, or has no role
 └── ClosedError             the client, feed, watch or query has been closed
 """
@@ -168,7 +168,7 @@ class SqlColumnError(SqlError, ColumnError):
 
 
 class ThresholdError(LookbackError):
-    """A threshold is not a finite number."""
+    """A threshold is neither a number nor a condition."""
 
 
 class NotSignedIn(LookbackError):  # noqa: N818 - a state

@@ -1,4 +1,4 @@
-// Which series are above a threshold, and the list of crossings. components/tables/alerts.py sends it.
+// For which series a condition holds, and when it did. components/tables/alerts.py sends it.
 
 import { define, Element, made, say } from "./element.js";
 import { Rows, STYLE } from "./rows.js";

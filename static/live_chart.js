@@ -636,7 +636,7 @@ class Chart {
     return [...traces.sort((a, b) => Boolean(b.fill) - Boolean(a.fill)), ...this.marks()];
   }
 
-  // Marks where a line rose above a threshold, in the line's colour.
+  // Marks where a line crossed a threshold, in the line's colour.
   marks() {
     const index = new Map(this.series.map((series, i) => [series.name, i]));
     const start = this.now - this.config.window;
@@ -655,13 +655,13 @@ class Chart {
       y: shown.map(([line]) => this.config.thresholds[line][1]),
       marker: {
         size: 8,
-        symbol: "triangle-up",
+        symbol: shown.map(([line]) => (this.config.thresholds[line][2] === "below" ? "triangle-down" : "triangle-up")),
         opacity: 1,
         color: shown.map(([, name]) => (index.has(name) ? colourOf(index.get(name)) : "#7d8b93")),
         line: { width: shown.length > 40 ? 0 : 1, color: this.ground() },
       },
       customdata: shown.map(([line, name, time, value]) => escapeMarkup(
-        `${name} above ${this.config.thresholds[line][0]}: ${short(value)}${unit} at ${CLOCK.format(time)}`,
+        `${name} ${this.config.thresholds[line][2]} ${this.config.thresholds[line][0]}: ${short(value)}${unit} at ${CLOCK.format(time)}`,
       )),
       hovertemplate: "%{customdata}<extra></extra>",
     }];

@@ -45,9 +45,9 @@ def line_chart(
     Each line shows the minimum and maximum per pixel column. So the data sent depends on the width of the
     chart and not on the number of rows, and no spike is lost. `height`: pixels, without title and legend.
     `unit`: written after the numbers. `key`: tells two equal charts on one page apart. `thresholds`: name to
-    number, drawn as lines across the chart, with a mark wherever a series rises above; None instead of a
-    number skips that one. Raises ThresholdError on any other value, and ColumnError, naming the columns that
-    exist, if a column does not exist or has another kind.
+    a number or another condition of alerts(), such as "< 10 for 30s", drawn as lines across the chart, with a
+    mark wherever it began to hold for a series; None skips one. Raises ThresholdError on anything else, and
+    ColumnError, naming the columns that exist, if a column does not exist or has another kind.
 
     A DataFrame or a Series is drawn in the same way: its index, or its column `_time` or `time`, must hold
     times. When the page runs again with another one, only what differs is sent. `y` is then all number

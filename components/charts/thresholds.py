@@ -1,11 +1,9 @@
-"""Thresholds and their crossings, for charts and lists."""
+"""Thresholds: conditions of values, and when they held, for charts and lists."""
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
-from numbers import Real
 from typing import NamedTuple
 
-from nats_client.errors import ThresholdError
+from nats_client.series.conditions import Condition, parse_condition
 from nats_client.series.crossings import Crossing, Found
 
 from ..data.live import View
@@ -19,38 +17,28 @@ class Watched(NamedTuple):
     """A threshold, and the crossings of one field."""
 
     name: str
-    threshold: float
+    condition: Condition
     field: str
     found: Found
 
 
-def checked(thresholds: Mapping[str, object]) -> dict[str, float]:
-    """The thresholds that have a number. Raises ThresholdError on a value that is neither a finite number nor
-    None."""
-    numbers = {}
-    for name, value in thresholds.items():
-        if value is None:
-            continue
-        if not isinstance(value, Real) or isinstance(value, bool) or not isfinite(value):
-            raise ThresholdError(
-                f"The threshold {name!r} is {value!r}, which is not a finite number. "
-                "Use a number such as 90, or None to skip it."
-            )
-        numbers[str(name)] = float(value)
-    return numbers
+def checked(thresholds: Mapping[str, object]) -> dict[str, Condition]:
+    """The conditions of all thresholds that are not None. Raises ThresholdError, as parse_condition()."""
+    given = {str(name): value for name, value in thresholds.items() if value is not None}
+    return {name: parse_condition(value, name) for name, value in given.items()}
 
 
 def crossed(
-    view: View, fields: Sequence[str], color: str | None, thresholds: Mapping[str, object]
+    view: View, fields: Sequence[str], color: str | None, conditions: Mapping[str, Condition]
 ) -> list[Watched]:
-    """The crossings of each of `fields` at each of `thresholds` within the look-back. Raises ThresholdError,
-    and ColumnError if a column does not exist or has another kind."""
+    """When each of `conditions` held for each of `fields` within the look-back. Raises ColumnError if a
+    column does not exist or has another kind."""
     watched = []
-    for name, threshold in checked(thresholds).items():
+    for name, condition in conditions.items():
         for field in fields:
-            crossings = view.feed.crossings(field, color, view.look_back, threshold)
+            crossings = view.feed.crossings(field, color, view.look_back, condition)
             crossings.update(view.snapshot, view.now)
-            watched.append(Watched(name, threshold, field, crossings.found()))
+            watched.append(Watched(name, condition, field, crossings.found()))
     return watched
 
 
@@ -60,19 +48,21 @@ def series_name(crossing: Crossing, field: str, fields: Sequence[str]) -> str:
 
 
 def drawn(
-    view: View, fields: Sequence[str], color: str | None, thresholds: Mapping[str, object]
+    view: View, fields: Sequence[str], color: str | None, conditions: Mapping[str, Condition]
 ) -> dict[str, object]:
-    """The chart's configuration for `thresholds`: "thresholds" (names and numbers) and "marks".
+    """The chart's configuration for `conditions`: "thresholds" (name, number and word of each line) and
+    "marks". Conditions without limits are not drawn.
 
-    A mark is: index of its threshold, index of its series in "names", time (ms since the epoch, UTC), and the
+    A mark is: index of its line, index of its series in "names", time (ms since the epoch, UTC), and the
     value as shown. "more" counts the crossings that have no mark.
     """
-    if not thresholds:
+    conditions = {name: condition for name, condition in conditions.items() if condition.limits}
+    if not conditions:
         return {}
-    watched = crossed(view, fields, color, thresholds)
-    lines = list(dict.fromkeys((one.name, one.threshold) for one in watched))
+    watched = crossed(view, fields, color, conditions)
+    lines = [line for name, condition in conditions.items() for line in _lines(name, condition)]
     seen = [
-        (crossing, series_name(crossing, one.field, fields), lines.index((one.name, one.threshold)))
+        (crossing, series_name(crossing, one.field, fields), lines.index(_nearest(one, crossing.value)))
         for one in watched
         for crossing in one.found.crossings
         if crossing.seen
@@ -92,3 +82,15 @@ def drawn(
             "more": unlisted + len(seen) - len(marked),
         },
     }
+
+
+def _lines(name: str, condition: Condition) -> list[tuple[str, float, str]]:
+    """One line per limit: its name, its number, and the word between a series and the name."""
+    limits = condition.limits
+    ends = ("",) if len(limits) == 1 else (" low", " high")
+    return [(f"{name}{end}", limit, condition.kind) for end, limit in zip(ends, limits, strict=True)]
+
+
+def _nearest(one: Watched, value: float) -> tuple[str, float, str]:
+    """The line that the value is nearest to."""
+    return min(_lines(one.name, one.condition), key=lambda line: abs(line[1] - value))

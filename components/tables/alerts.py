@@ -1,19 +1,25 @@
-"""alerts(): which series rose above a threshold, and which are still above it."""
+"""alerts(): for which series a condition held, and for which it still does."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from nats_client import format_duration
+from nats_client.series.conditions import Condition
+from nats_client.series.crossings import Crossing
 
 from ..charts.thresholds import Watched, checked, crossed, series_name
 from ..data.live import View
 from ..data.states import empty_state
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
-from ..words import clock_text, in_zone, number_text, zone
+from ..words import age_text, clock_text, cut, in_zone, number_text, zone
 
 MOST_ROWS = 100
 """Crossings to list, newest first."""
+LONGEST = 200
+"""Characters of a text value in the list."""
 
 _kind = Kind("alerts")
 
@@ -26,13 +32,16 @@ def alerts(
     color: str | None = None,
     unit: str = "",
 ) -> None:
-    """Say how many series of the numeric column `y` (or several) are above each of `thresholds` now, one
-    series per value of the text column `color`. List the crossings within the look-back, newest first: times
-    in the viewer's zone, the value of the first row above the threshold, and the peak since.
+    """Say for how many series of the numeric column `y` (or several) each of `thresholds` holds now, one
+    series per value of the text column `color`. List when they held within the look-back, newest first:
+    times in the viewer's zone, the value of the first row, and the one furthest beyond the limit.
 
-    `thresholds` are as in line_chart(), and both share the computed crossings. Raises ThresholdError on a
-    value that is neither a finite number nor None, and ColumnError, naming the columns that exist, if a
-    column does not exist or has another kind.
+    `thresholds`: name to condition. A number is one above which values are noticed. Text can be "> 90",
+    ">= 90", "< 10", "<= 10", "outside 10..90" or "inside 10..90", each with how long it must hold to be
+    noticed, as in "> 90 for 10s"; "changed", for a number or text that differs from the one before; or
+    "silent for 30s", if no value came for that long. None skips one. line_chart() shares what is computed.
+    Raises ThresholdError on anything else, and ColumnError, naming the columns that exist, if a column does
+    not exist or has another kind.
     """
     if not view:
         empty_state(view)
@@ -40,8 +49,11 @@ def alerts(
     view = view.drawn
     fields = (y,) if isinstance(y, str) else tuple(y)
     given = checked(thresholds)
+    numbers = any(condition.limits for condition in given.values())
     for field in fields:
-        view.snapshot.numbers(field, view.snapshot.end)
+        if numbers:
+            view.snapshot.numbers(field, view.snapshot.end)
+        view.snapshot.kind_of(field)
     if color is not None:
         view.snapshot.codes(color, view.snapshot.end)
     behind = f" ({unit})" if unit else ""
@@ -50,12 +62,12 @@ def alerts(
         f"{view.feed.name_key} {of[1:5]}",
         of,
         lambda: _AlertsSource(view, fields, color, given, unit, zone()),
-        columns=["Threshold", "Series", "Since", "Until", f"At crossing{behind}", f"Peak{behind}"],
+        columns=["Threshold", "Series", "Since", "Until", f"Value{behind}", f"Peak{behind}"],
     )
 
 
 class _AlertsSource(JsonSource):
-    """`h0` and so on: whether something is above a threshold, and a sentence about it. `total`: how many
+    """`h0` and so on: whether a condition holds for something, and a sentence about it. `total`: how many
     crossings there are. Each crossing is an entry: its cells as text. The names of these entries begin with
     "r" and ascend in time."""
 
@@ -64,7 +76,7 @@ class _AlertsSource(JsonSource):
         view: View,
         fields: tuple[str, ...],
         color: str | None,
-        thresholds: Mapping[str, float],
+        conditions: Mapping[str, Condition],
         unit: str,
         zone: str,
     ) -> None:
@@ -73,7 +85,7 @@ class _AlertsSource(JsonSource):
         self._look_back = view.look_back
         self._fields = fields
         self._color = color
-        self._thresholds = thresholds
+        self._conditions = conditions
         self._unit = unit
         self._zone = zone
 
@@ -86,45 +98,77 @@ class _AlertsSource(JsonSource):
         now = self._feed.now()
         snapshot = self._feed.snapshot().since(now - self._look_back.value)
         content: dict[str, Any] = {"total": 0}
-        if not len(snapshot):
+        if not len(snapshot) and all(each.kind != "silent" for each in self._conditions.values()):
             return content
         health = self._feed.health_of(self._look_back)
         view = View(self._feed, snapshot, self._look_back, now, health, by_code=False)
-        watched = crossed(view, self._fields, self._color, self._thresholds)
+        watched = crossed(view, self._fields, self._color, self._conditions)
         several, look_back = len(self._fields) > 1, format_duration(self._look_back)
         for number, one in enumerate(watched):
             text = headline(one, look_back, self._unit, several=several)
             content[f"h{number}"] = [one.found.above > 0, text]
             content["total"] += one.found.total
         rows = [
-            (crossing, one.name, series_name(crossing, one.field, self._fields))
+            (crossing, one, series_name(crossing, one.field, self._fields))
             for one in watched
             for crossing in one.found.crossings[:MOST_ROWS]
         ]
         rows.sort(key=lambda row: -row[0].start)
         with in_zone(self._zone):
-            for crossing, name, series in rows[:MOST_ROWS]:
-                content[f"r{crossing.start:020d}\n{name}\n{series}"] = [
-                    name,
+            for crossing, one, series in rows[:MOST_ROWS]:
+                since = clock_text(crossing.start)
+                content[f"r{crossing.start:020d}\n{one.name}\n{series}"] = [
+                    one.name,
                     series,
-                    clock_text(crossing.start) if crossing.seen else f"before {clock_text(crossing.start)}",
-                    "still above" if crossing.end is None else clock_text(crossing.end),
-                    number_text(crossing.value),
-                    number_text(crossing.peak),
+                    since if crossing.seen else f"before {since}",
+                    _until(one.condition, crossing),
+                    *_values(one.condition, crossing),
                 ]
         return content
 
 
 def headline(one: Watched, look_back: str, unit: str, *, several: bool) -> str:
-    """The state of one threshold in a sentence."""
-    _, total, above, series = one.found
-    limit = f"'{one.name}' ({number_text(one.threshold)}{' ' * bool(unit)}{unit})"
+    """The state of one condition in a sentence."""
+    _, total, now, series = one.found
     what = f" in '{one.field}'" if several else ""
-    if above:
-        is_are = "is" if above == 1 else "are"
-        who = f"'{one.field}' is" if series == 1 else f"{above} of {series} series {is_are}"
-        return f"{who} above {limit} now{what}."
+    times = {1: "once", 2: "twice"}.get(total, f"{total:,} times")
+    match one.condition.kind:
+        case "changed":
+            changed = f"changed {times}" if total else "did not change"
+            return f"'{one.field}' {changed} in the last {look_back} ('{one.name}')."
+        case "silent":
+            length = format_duration(pd.Timedelta(one.condition.lasting))
+            state, past = f"silent for more than {length} ('{one.name}')", "that was so"
+        case kind:
+            lasting = one.condition.lasting
+            held = f" for {format_duration(pd.Timedelta(lasting))} or longer" if lasting else ""
+            state, past = f"{kind} '{one.name}' ({_limits(one.condition, unit)}){held}", "it was crossed"
+    if now:
+        is_are = "is" if now == 1 else "are"
+        who = f"'{one.field}' is" if series == 1 else f"{now} of {series} series {is_are}"
+        return f"{who} {state} now{what}."
     if total:
-        times = "once" if total == 1 else f"{total:,} times"
-        return f"Nothing is above {limit} now{what}; it was crossed {times} in the last {look_back}."
-    return f"Nothing crossed {limit} in the last {look_back}{what}."
+        return f"Nothing is {state} now{what}; {past} {times} in the last {look_back}."
+    if one.condition.kind == "above" and not one.condition.lasting:
+        return f"Nothing crossed '{one.name}' ({_limits(one.condition, unit)}) in the last {look_back}{what}."
+    return f"Nothing was {state} in the last {look_back}{what}."
+
+
+def _limits(condition: Condition, unit: str) -> str:
+    return " to ".join(map(number_text, condition.limits)) + (f" {unit}" if unit else "")
+
+
+def _until(condition: Condition, crossing: Crossing) -> str:
+    if condition.kind == "changed":
+        return ""
+    return f"still {condition.kind}" if crossing.end is None else clock_text(crossing.end)
+
+
+def _values(condition: Condition, crossing: Crossing) -> tuple[str, str]:
+    """What the table shows of the first value, and of the one furthest beyond the limit."""
+    match condition.kind:
+        case "changed":
+            return cut(crossing.text, LONGEST) if crossing.text else number_text(crossing.value), ""
+        case "silent":
+            return "", age_text(crossing.peak)
+    return number_text(crossing.value), number_text(crossing.peak)

@@ -3,10 +3,16 @@
 import pandas as pd
 
 from ..series.bins import MOST, Bins
+from ..series.conditions import Condition
 from ..series.crossings import Crossings
 from ..series.latest import Latest
 from ..series.periods import Means
+from ..series.silences import Silences
+from ..series.value_changes import ValueChanges
 from ..table.memo import Readings
+
+Noticed = Crossings | Silences | ValueChanges
+_NOTICED: dict[str, type[Noticed]] = {"silent": Silences, "changed": ValueChanges}
 
 
 class Derived:
@@ -38,11 +44,12 @@ class Derived:
         return Bins(fields, color, look_back, most=most, step=step)
 
     def crossings(
-        self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float
-    ) -> Crossings:
-        """The crossings that all viewers of the same threshold share. The caller updates them."""
-        key = (field, color, look_back.value, threshold)
-        return self._crossings.once(key, None, lambda: Crossings(field, color, look_back, threshold))
+        self, field: str, color: str | None, look_back: pd.Timedelta, condition: Condition
+    ) -> "Noticed":
+        """When the condition held, shared by all viewers of it. The caller updates it."""
+        key = (field, color, look_back.value, condition)
+        made: type[Noticed] = _NOTICED.get(condition.kind, Crossings)
+        return self._crossings.once(key, None, lambda: made(field, color, look_back, condition))
 
     def latest(self, column: str, by: str, look_back: pd.Timedelta) -> Latest:
         """The newest values that all viewers of the same look-back share."""

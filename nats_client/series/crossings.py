@@ -1,6 +1,6 @@
-"""Finds when values rose above a threshold, when they came back, and their peak in between.
+"""Finds when a condition began to hold for the values of a series, when it ended, and the peak in between.
 
-All viewers of a feed share one set of crossings per threshold. An update processes only the rows that are new
+All viewers of a feed share one set of crossings per condition. An update processes only the rows that are new
 since the last refresh.
 """
 
@@ -15,6 +15,7 @@ import pandas as pd
 from ..table.snapshot import Oldest, Snapshot
 from ..table.values import Floats, Ints
 from .bins import AHEAD, step_for
+from .conditions import Condition
 
 MOST_CROSSINGS = 1000
 """Maximum number of finished crossings kept; earlier ones are only counted."""
@@ -30,6 +31,7 @@ _STAY = np.dtype(
         ("value", "f8"),
         ("end", "i8"),
         ("peak", "f8"),
+        ("worst", "f8"),
         ("peaked", "i8"),
         ("seen", "?"),
     ]
@@ -39,37 +41,40 @@ _Structured = npt.NDArray[np.void]
 
 
 class Crossing(NamedTuple):
-    """One rise of a series above the threshold. Times are ns since the epoch, UTC."""
+    """One time that the condition held for a series. Times are ns since the epoch, UTC."""
 
     series: str
     start: int
-    """Time of the first row above the threshold."""
+    """Time of the first row for which it held."""
     value: float
     """Value of that row."""
     end: int | None
-    """Time of the next row at or below the threshold; None while there is none."""
+    """Time of the next row for which it did not hold; None while there is none."""
     peak: float
+    """The value furthest beyond the limit."""
     seen: bool
-    """True if the rise itself was seen. False if the series' first row was above the threshold already, so
-    that it may have risen before `start`."""
+    """True if its begin was seen. False if it held for the series' first row already, so that it may have
+    begun before `start`."""
+    text: str = ""
+    """The value, if it is a text."""
 
 
 class Found(NamedTuple):
-    """The crossings of one threshold at one version."""
+    """The crossings of one condition at one version. Only those that lasted long enough count."""
 
     crossings: tuple[Crossing, ...]
     """Newest first: all ongoing ones, and the last MOST_CROSSINGS finished ones."""
     total: int
     """Number of crossings in the look-back, including those no longer kept."""
     above: int
-    """Series whose newest value is above the threshold."""
+    """Series for which it holds now."""
     series: int
     """Series with a value in the look-back."""
 
 
 class Crossings:
-    """The crossings of `threshold` by the numbers in the column `field`, per value of the text column
-    `color`, for one look-back on one feed. Thread-safe.
+    """When `condition`, of the kinds above, below, outside and inside, held for the numbers in the column
+    `field`, per value of the text column `color`, for one look-back on one feed. Thread-safe.
 
     Rows are processed in order of `_time`. After a late row, its series is evaluated again from that time on,
     from the rows that the window still holds. A crossing that ended before the look-back began is dropped. An
@@ -77,10 +82,10 @@ class Crossings:
     whole look-back starts over.
     """
 
-    def __init__(self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float) -> None:
+    def __init__(self, field: str, color: str | None, look_back: pd.Timedelta, condition: Condition) -> None:
         self.field = field
         self.color = color
-        self.threshold = threshold
+        self.condition = condition
         self._look_back = look_back.value
         self._ahead = int(look_back.value * AHEAD)
         self._step = step_for(look_back)
@@ -112,6 +117,8 @@ class Crossings:
                 return  # another thread has passed a newer snapshot already
             edge = self._now - self._look_back
             of_age = self._too_early is not None and self._too_early <= self._now + self._ahead
+            if self.condition.lasting and (self._series["side"] == _ABOVE).any():
+                self._found = None  # one that goes on may have lasted long enough since
             if snapshot.version == self._snapshot_version and not of_age:
                 self._forget(edge)
                 return
@@ -133,11 +140,15 @@ class Crossings:
 
     def _summed_up(self) -> Found:
         above = self._series["side"] == _ABOVE
-        stays = np.concatenate([self._open[above], self._over])
+        over = self._over
+        if lasting := self.condition.lasting:
+            above &= self._now - self._open["start"] >= lasting
+            over = over[over["end"] - over["start"] >= lasting]
+        stays = np.concatenate([self._open[above], over])
         newest_first = stays[np.argsort(-stays["start"], kind="stable")]
         crossings = tuple(
             Crossing(self._labels[code], start, value, None if end == _STILL else end, peak, seen)
-            for code, start, value, end, peak, _, seen in newest_first.tolist()
+            for code, start, value, end, peak, _, _, seen in newest_first.tolist()
         )
         series = int((self._series["side"] != _UNKNOWN).sum())
         return Found(crossings, len(crossings) + self._further.total(), int(above.sum()), series)
@@ -223,6 +234,7 @@ class Crossings:
                 # Rows up to _settled may be gone, so the crossing keeps its start.
                 if stay["peaked"] > self._settled:
                     stay["peak"], stay["peaked"] = stay["value"], stay["start"]
+                    stay["worst"] = self.condition.severity(stay["value"])
                 stay["end"] = _STILL
                 self._open[code], self._series["side"][code] = stay, _ABOVE
                 since[code] = self._settled + 1
@@ -233,13 +245,13 @@ class Crossings:
         return since
 
     def _judge(self, codes: Ints, times: Ints, values: Floats) -> None:
-        """Evaluate rows, which are sorted by code, then time."""
-        above = values > self.threshold
+        """Evaluate rows, which are sorted by code, then time. "Above" is where the condition holds."""
+        above, severity = self.condition.holds(values), self.condition.severity(values)
         first = np.append(True, codes[1:] != codes[:-1])
         before = np.append(np.int8(_UNKNOWN), above[:-1].astype(np.int8))
         before[first] = self._series["side"][codes[first]]
         turned = above != before
-        # A stretch is consecutive rows of one series on the same side of the threshold.
+        # A stretch is consecutive rows of one series on the same side.
         begin = np.flatnonzero(first | turned)
         stretch = np.repeat(np.arange(len(begin)), np.diff(np.append(begin, len(codes))))
         last = np.append(first[begin[1:]], True)
@@ -253,10 +265,11 @@ class Crossings:
         stays["code"], stays["start"], stays["value"] = codes[rows], times[rows], values[rows]
         stays["seen"] = before[rows] == _BELOW
         stays["end"] = np.where(last, _STILL, np.append(times[begin[1:]], 0))[up]
-        peak = np.maximum.reduceat(values, begin)
-        highest = np.flatnonzero(values == peak[stretch])
+        worst = np.maximum.reduceat(severity, begin)
+        highest = np.flatnonzero(severity == worst[stretch])
         _, which = np.unique(stretch[highest], return_index=True)
-        stays["peak"], stays["peaked"] = peak[up], times[highest[which]][up]
+        peaks = highest[which][up]
+        stays["worst"], stays["peak"], stays["peaked"] = worst[up], values[peaks], times[peaks]
         self._continue(stays, ~turned[rows])
 
         going = stays[last[up]]
@@ -274,15 +287,20 @@ class Crossings:
         going, begun = stays[goes_on], self._open[stays["code"][goes_on]]
         for name in ("start", "value", "seen"):
             going[name] = begun[name]
-        higher = begun["peak"] >= going["peak"]
-        for name in ("peak", "peaked"):
+        higher = begun["worst"] >= going["worst"]
+        for name in ("peak", "worst", "peaked"):
             going[name][higher] = begun[name][higher]
         stays[goes_on] = going
 
     def _keep(self, over: _Structured) -> None:
         over = over[np.argsort(over["end"], kind="stable")]
-        surplus = over[: max(0, len(over) - MOST_CROSSINGS)]
-        if len(surplus):
-            self._settled = max(self._settled, int(surplus["end"][-1]))
-            self._further.update((surplus["end"] // self._step).tolist())
-        self._over = over[len(surplus) :]
+        if (surplus := len(over) - MOST_CROSSINGS) > 0:
+            # Those that were too short go first, so that they do not push out those that count.
+            short = np.flatnonzero(over["end"] - over["start"] < self.condition.lasting)[:surplus]
+            counted = np.flatnonzero(over["end"] - over["start"] >= self.condition.lasting)
+            counted = counted[: surplus - len(short)]
+            gone = np.concatenate([short, counted])
+            self._settled = max(self._settled, int(over["end"][gone].max()))
+            self._further.update((over["end"][counted] // self._step).tolist())
+            over = np.delete(over, gone)
+        self._over = over

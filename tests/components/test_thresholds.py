@@ -8,7 +8,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from bench.chart_end import Message, read
-from components.charts.thresholds import MOST_MARKS, checked, drawn
+from components.charts.thresholds import MOST_MARKS, checked, crossed, drawn
+from components.tables.alerts import headline
 from nats_client.errors import ThresholdError
 from nats_client.table.values import Batch
 from tests.components.chart_app.source import SECOND, Source, seen
@@ -40,17 +41,17 @@ def listed(app: AppTest) -> tuple[list[str], list[list[str]]]:
 
 
 @pytest.mark.parametrize("value", ["90", float("nan"), float("inf"), True, [90], {"n": 1}])
-def test_what_is_no_number_is_told(value: object) -> None:
-    """A threshold that is no finite number is named, with its value and the way out."""
-    with pytest.raises(ThresholdError, match="The threshold 'busy' is") as raised:
+def test_what_is_no_condition_is_refused(value: object) -> None:
+    """A threshold that is no condition is named, with its value and the way out."""
+    with pytest.raises(ThresholdError, match="The condition 'busy' is") as raised:
         checked({"busy": value})
     assert repr(value) in str(raised.value)
-    assert "such as 90, or None" in str(raised.value)
+    assert "for example 90" in str(raised.value)
 
 
 def test_what_is_missing_is_left_out() -> None:
     """None draws nothing, so that a key of a bucket may be missing."""
-    assert checked({"busy": 90, "full": None, "hot": 1.5}) == {"busy": 90.0, "hot": 1.5}
+    assert checked({"busy": 90, "full": None, "hot": 1.5}).keys() == {"busy", "hot"}
 
 
 def test_chart_gets_thresholds_and_marks() -> None:
@@ -58,7 +59,7 @@ def test_chart_gets_thresholds_and_marks() -> None:
     app = AppTest.from_string(SCRIPT, default_timeout=30).run()
     assert not app.exception
     config = message(app).header["config"]
-    assert config["thresholds"] == [["*busy*", 2.5]]
+    assert config["thresholds"] == [["*busy*", 2.5, "above"]]
     marks = config["marks"]
     assert marks["names"] == ["third"]
     assert {(line, name) for line, name, _, _ in marks["at"]} == {(0, 0)}
@@ -76,7 +77,7 @@ def test_changed_threshold_resends_only_the_settings() -> None:
     app.session_state["limit"] = 2.75
     app.run()
     changed = message(app)
-    assert changed.header["config"]["thresholds"] == [["*busy*", 2.75]]
+    assert changed.header["config"]["thresholds"] == [["*busy*", 2.75, "above"]]
     assert changed.builds_on > 0
     assert len(changed.cells) < len(whole.cells) / 10
 
@@ -88,11 +89,11 @@ def test_newest_crossings_are_marked_and_the_rest_counted() -> None:
     values = {"a": np.tile([1.0, 9.0], 1500), "b": np.zeros(3000)}
     noise.window.append(Batch(np.arange(3000), times, times, ["s"] * 3000, values))
     view = seen(noise, now)
-    config = drawn(view, ["a", "b"], "_subject", {"low": 5, "high": 9})
-    assert config["thresholds"] == [("low", 5.0), ("high", 9.0)]
+    config = drawn(view, ["a", "b"], "_subject", checked({"low": 5, "high": ">= 9", "late": "silent for 1s"}))
+    assert config["thresholds"] == [("low", 5.0, "above"), ("high", 9.0, "above")]
     marks: Any = config["marks"]
     assert marks["names"] == ["s a"]
-    assert marks["more"] == 1500 - MOST_MARKS
+    assert marks["more"] == 2 * 1500 - MOST_MARKS
     newest_first = [time for _, _, time, _ in marks["at"]]
     assert newest_first == sorted(newest_first, reverse=True)
     assert newest_first[0] == times[-1] // 1_000_000
@@ -120,3 +121,36 @@ def test_list_says_how_things_stand() -> None:
     (line,), rows = listed(app)
     assert "3 of 3 series are above" in line
     assert all(row[2].startswith("before ") for row in rows)
+
+
+def test_list_of_other_conditions() -> None:
+    """Values below a limit, outside a range, changes and silences are listed in words of their own, and a
+    condition that did not last is not."""
+    noise, now = Source("states", []), 1_700_000_000 * SECOND
+    times = now - np.arange(30, 0, -1) * SECOND
+    times[:10] -= 20 * SECOND
+    numbers = np.array([5.0] * 10 + [1.0] * 3 + [9.0] * 17)
+    states = ["idle"] * 15 + ["<b>run"] * 15
+    noise.window.append(Batch(np.arange(30), times, times, ["s"] * 30, {"n": numbers, "state": states}))
+    view = seen(noise, now)
+    limits = {
+        "cold": "< 2",
+        "long": "< 2 for 5s",
+        "band": "outside 4..8 for 1s",
+        "pause": "silent for 10s",
+        "turn": "changed",
+    }
+    said = {
+        one.name: headline(one, "1 minute", "%", several=False)
+        for one in crossed(view, ["n"], None, checked(limits))
+    }
+    assert said == {
+        "cold": "Nothing is below 'cold' (2 %) now; it was crossed once in the last 1 minute.",
+        "long": "Nothing was below 'long' (2 %) for 5 seconds or longer in the last 1 minute.",
+        "band": "'n' is outside 'band' (4 to 8 %) for 1 second or longer now.",
+        "pause": "Nothing is silent for more than 10 seconds ('pause') now; that was so once in the last 1 "
+        "minute.",
+        "turn": "'n' changed twice in the last 1 minute ('turn').",
+    }
+    (turn,) = crossed(view, ["state"], None, checked({"turn": "changed"}))
+    assert [crossing.text for crossing in turn.found.crossings] == ["<b>run"]

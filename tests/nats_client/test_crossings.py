@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from nats_client import Client, Settings
 from nats_client.errors import ColumnError
+from nats_client.series.conditions import Condition, parse_condition
 from nats_client.series.crossings import MOST_CROSSINGS, Crossing, Crossings
 from nats_client.table.values import Batch
 from nats_client.table.window import Window
@@ -22,7 +23,7 @@ from tests.waiting import until
 LOOK_BACK = pd.Timedelta("PT10M")
 SECOND = 10**9
 NOW = 1_700_000_000 * SECOND
-LIMIT = 5.0
+LIMIT = Condition("above", high=5.0)
 
 Row = tuple[int, float]
 
@@ -56,8 +57,27 @@ class Rows:
 class Model:
     """Remembers every row, and works everything out anew each time."""
 
-    def __init__(self) -> None:
+    def __init__(self, condition: Condition = LIMIT) -> None:
+        self.condition = condition
         self.rows: dict[str, list[Row]] = {}
+
+    def holds(self, value: float) -> bool:
+        """Whether the condition holds for one value."""
+        low, high = self.condition.low, self.condition.high
+        match self.condition.kind:
+            case "above":
+                return value >= high if self.condition.reached else value > high
+            case "below":
+                return value <= low if self.condition.reached else value < low
+            case "inside":
+                return low <= value <= high
+        return not low <= value <= high
+
+    def beyond(self, value: float) -> float:
+        """How far a value is beyond the limits."""
+        low, high = self.condition.low, self.condition.high
+        far = {"above": value, "below": -value, "inside": min(value - low, high - value)}
+        return far.get(self.condition.kind, max(low - value, value - high))
 
     def update(self, now: int, rows: list[tuple[int, str, float]]) -> None:
         """Forget who was silent for the look-back, then take in `rows`."""
@@ -73,7 +93,7 @@ class Model:
         stay: list[Row] = []
         seen = False
         for at, value in sorted(self.rows[name], key=lambda row: row[0]):
-            if value > LIMIT:
+            if self.holds(value):
                 stay.append((at, value))
                 continue
             if stay:
@@ -87,7 +107,15 @@ class Model:
 def check(crossings: Crossings, model: Model, now: int) -> None:
     """What was found is what the model says."""
     found, edge = crossings.found(), now - 600
-    expected = {name: model.crossings(name, edge) for name in model.rows}
+    lasting = model.condition.lasting // SECOND
+    expected = {
+        name: [
+            one
+            for one in model.crossings(name, edge)
+            if (now if one[2] is None else one[2]) - one[0] >= lasting
+        ]
+        for name in model.rows
+    }
     assert found.series == len(model.rows)
     assert found.above == sum(bool(some) and some[-1][2] is None for some in expected.values())
     assert found.total == len(found.crossings) == sum(map(len, expected.values()))
@@ -99,13 +127,15 @@ def check(crossings: Crossings, model: Model, now: int) -> None:
             at = None if end is None else NOW + end * SECOND
             assert crossing[1:4] == (NOW + start * SECOND, value, at)
             assert crossing.seen == seen
-            peak = max(value for _, value in rows)
+            beyond = model.beyond
+            worst = max(beyond(value) for _, value in rows)
             if start >= edge:
-                assert crossing.peak == peak
+                assert beyond(crossing.peak) == worst
             else:
                 # A late row may have split it after a part of its rows had left the window.
-                assert max([v for t, v in rows if t >= edge], default=value) <= crossing.peak
-                assert value <= crossing.peak <= max(v for _, v in model.rows[name])
+                held = max([beyond(v) for t, v in rows if t >= edge], default=beyond(value))
+                assert held <= beyond(crossing.peak) <= max(beyond(v) for _, v in model.rows[name])
+                assert beyond(value) <= beyond(crossing.peak)
 
 
 some_rows = st.lists(
@@ -123,12 +153,20 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)
-@given(steps)
-def test_as_if_all_rows_were_looked_at(steps: list[tuple[list[tuple[int, str, float]], int, str]]) -> None:
+conditions = st.sampled_from(
+    ["> 5", ">= 5", "< 5", "<= 4", "outside 3..7", "inside 3..7", "> 5 for 30s", "< 5 for 2m"]
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(steps, conditions)
+def test_as_if_all_rows_were_looked_at(
+    steps: list[tuple[list[tuple[int, str, float]], int, str]], said: str
+) -> None:
     """Whatever rows come in whatever order and batches, what is found is what all rows together say."""
-    rows, model = Rows(), Model()
-    crossings = Crossings("v", "_subject", LOOK_BACK, LIMIT)
+    condition = parse_condition(said)
+    rows, model = Rows(), Model(condition)
+    crossings = Crossings("v", "_subject", LOOK_BACK, condition)
     now = 0
     for some, later, event in steps:
         now += later
@@ -136,14 +174,14 @@ def test_as_if_all_rows_were_looked_at(steps: list[tuple[list[tuple[int, str, fl
         timed.sort(key=lambda row: -row[0] % 7)  # neither in order nor the reverse
         if event == "clear":
             rows.window.clear()
-            model = Model()
+            model = Model(condition)
         rows.add(now, timed)
         rows.window.evict(NOW + (now - 600) * SECOND)
         model.update(now, timed)
         if event == "remove" and len(held := rows.window.snapshot()):
             # A deleted message gives all rows other ordinals: what is left is all there is to know.
             rows.window.remove(held.seq[len(held) // 2 :][:1])
-            model = Model()
+            model = Model(condition)
             model.update(now, rows.held())
         crossings.update(rows.window.snapshot(), NOW + now * SECOND)
         if len(rows.window):
@@ -152,7 +190,7 @@ def test_as_if_all_rows_were_looked_at(steps: list[tuple[list[tuple[int, str, fl
             assert crossings.found() == ((), 0, 0, 0)
 
 
-def found(rows: list[tuple[int, str, float]], limit: float = LIMIT) -> Crossings:
+def found(rows: list[tuple[int, str, float]], limit: Condition = LIMIT) -> Crossings:
     """The crossings of these rows, a second each."""
     window = Rows()
     window.add(0, rows)

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from components.data.live import View
+from nats_client.feeds.derived import Derived, Noticed
 from nats_client.series.bins import Bins
-from nats_client.series.crossings import Crossings
+from nats_client.series.conditions import Condition
 from nats_client.table.snapshot import Snapshot
 from nats_client.table.values import NULL, Batch, Floats
 from nats_client.table.window import Window
@@ -31,7 +32,7 @@ class Source:
         self.window = Window()
         self._seq = 0
         self._bins: dict[object, Bins] = {}
-        self._crossings: dict[object, Crossings] = {}
+        self._derived = Derived()
         self._watchers: list[Callable[[], None]] = []
         now = time.time_ns()
         for i in range(60 * rate, 0, -1):
@@ -77,11 +78,10 @@ class Source:
         return self._bins.setdefault((fields, color, most), Bins(fields, color, look_back, most=most))
 
     def crossings(
-        self, field: str, color: str | None, look_back: pd.Timedelta, threshold: float
-    ) -> Crossings:
+        self, field: str, color: str | None, look_back: pd.Timedelta, condition: Condition
+    ) -> Noticed:
         """As a feed has it."""
-        new = Crossings(field, color, look_back, threshold)
-        return self._crossings.setdefault((field, color, threshold), new)
+        return self._derived.crossings(field, color, look_back, condition)
 
     def add(self, now: int) -> None:
         """One row for each subject."""

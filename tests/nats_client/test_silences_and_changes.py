@@ -1,0 +1,161 @@
+"""Silences and changed values against a model that looks at every row that ever came."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nats_client.errors import ColumnError
+from nats_client.series.conditions import parse_condition
+from nats_client.series.crossings import MOST_CROSSINGS
+from nats_client.series.silences import Silences
+from nats_client.series.value_changes import ValueChanges
+from nats_client.table.values import Batch, Values
+from nats_client.table.window import Window
+
+LOOK_BACK = pd.Timedelta("PT10M")
+SECOND = 10**9
+NOW = 1_700_000_000 * SECOND
+LENGTH = 30  # seconds
+
+Rows = list[tuple[int, str, float]]
+
+
+class Stream:
+    """A real window, filled at a clock that is seconds after NOW."""
+
+    def __init__(self, *, texts: bool = False) -> None:
+        self.window = Window()
+        self.texts = texts
+        self.seq = 0
+
+    def add(self, now: int, rows: Rows) -> None:
+        """Append rows of (seconds after NOW, series, value) that are received at `now`."""
+        seq = np.arange(self.seq, self.seq + len(rows), dtype=np.int64)
+        self.seq += len(rows)
+        times = np.array([NOW + t * SECOND for t, _, _ in rows], dtype=np.int64)
+        values: Values = np.array([value for _, _, value in rows], dtype=np.float64)
+        if self.texts:
+            values = [f"state {value}" if value == value else None for _, _, value in rows]
+        received = np.full(len(rows), NOW + now * SECOND)
+        self.window.append(Batch(seq, received, times, [name for _, name, _ in rows], {"v": values}))
+        self.window.evict(NOW + (now - 600) * SECOND)
+
+
+some_rows = st.lists(
+    st.tuples(
+        st.integers(0, 40) | st.integers(0, 590),  # seconds before the refresh: late rows as well
+        st.sampled_from("abc"),
+        st.integers(0, 2).map(float) | st.just(float("nan")),
+    ),
+    max_size=20,
+)
+steps = st.lists(st.tuples(some_rows, st.integers(1, 50)), min_size=1, max_size=10)
+
+
+def stretches(rows: Rows) -> dict[str, Rows]:
+    """The rows with a value of each series in order of time; of equal times, in that in which they came."""
+    series: dict[str, Rows] = {}
+    for row in rows:
+        if row[2] == row[2]:
+            series.setdefault(row[1], []).append(row)
+    return {name: sorted(mine, key=lambda row: row[0]) for name, mine in series.items()}
+
+
+@settings(deadline=None, max_examples=200)
+@given(steps)
+def test_silences(steps: list[tuple[Rows, int]]) -> None:
+    """Whatever rows come in whatever order and batches: a silence lies between any two rows of a series that
+    are further apart than the condition says, and behind its last one."""
+    stream = Stream()
+    silences = Silences("v", "_subject", LOOK_BACK, parse_condition(f"silent for {LENGTH}s"))
+    came: Rows = []
+    now = 0
+    for some, later in steps:
+        now += later
+        timed = [(now - ago, name, value) for ago, name, value in some]
+        came += timed
+        stream.add(now, timed)
+        silences.update(stream.window.snapshot(), NOW + now * SECOND)
+        expected = []
+        series = stretches(came)
+        for name, mine in series.items():
+            times: list[int | None] = [at for at, _, _ in mine]
+            for last, following in zip(times, [*times[1:], None], strict=True):
+                assert last is not None
+                end = now if following is None else following
+                if end - last > LENGTH and end >= now - 600:
+                    end_at = None if following is None else NOW + following * SECOND
+                    expected.append((NOW + (last + LENGTH) * SECOND, name, end_at, float(end - last)))
+        found = silences.found()
+        assert sorted((one.start, one.series, one.end, one.peak) for one in found.crossings) == sorted(
+            expected, key=lambda one: one[:2]
+        )
+        assert found.above == sum(end is None for _, _, end, _ in expected)
+        assert (found.series, found.total) == (len(series), len(expected))
+
+
+@settings(deadline=None, max_examples=200)
+@given(steps, st.booleans())
+def test_changes(steps: list[tuple[Rows, int]], texts: bool) -> None:
+    """Whatever rows come in whatever order and batches: numbers and texts change where two rows of a series
+    that follow each other differ."""
+    stream = Stream(texts=texts)
+    changes = ValueChanges("v", "_subject", LOOK_BACK, parse_condition("changed"))
+    came: Rows = []
+    now = 0
+    for some, later in steps:
+        now += later
+        timed = [(now - ago, name, value) for ago, name, value in some]
+        came += timed
+        stream.add(now, timed)
+        if "v" not in stream.window.snapshot().columns:
+            return
+        if not any(value == value for _, _, value in came):
+            return  # a column without a value is of no kind yet
+        changes.update(stream.window.snapshot(), NOW + now * SECOND)
+        expected = []
+        for name, mine in stretches(came).items():
+            for (_, _, before), (at, _, value) in pairwise(mine):
+                if value != before and at >= now - 600:
+                    expected.append((NOW + at * SECOND, name, f"state {value}" if texts else value))
+        found = changes.found()
+        assert sorted(
+            (one.start, one.series, one.text if texts else one.value) for one in found.crossings
+        ) == sorted(expected)
+        assert found.total == len(expected)
+
+
+def test_a_silence_outlives_its_rows() -> None:
+    """A series that stays silent is named as such, though its rows have left the look-back."""
+    stream = Stream()
+    silences = Silences("v", "_subject", LOOK_BACK, parse_condition("silent for 30s"))
+    stream.add(0, [(0, "a", 1.0)])
+    for now in (0, 300, 900, 5000):
+        stream.add(now, [(now, "b", 1.0)])
+        silences.update(stream.window.snapshot(), NOW + now * SECOND)
+    (one,) = [crossing for crossing in silences.found().crossings if crossing.series == "a"]
+    assert (one.start, one.end, one.peak) == (NOW + 30 * SECOND, None, 5000)
+
+
+def test_only_the_newest_are_kept_and_all_are_counted() -> None:
+    """Beyond the most that are kept changes are counted."""
+    stream = Stream()
+    changes = ValueChanges("v", None, LOOK_BACK, parse_condition("changed"))
+    stream.add(0, [(-500 + i // 10, "a", float(i % 2)) for i in range(MOST_CROSSINGS + 101)])
+    changes.update(stream.window.snapshot(), NOW)
+    assert len(changes.found().crossings) == MOST_CROSSINGS
+    assert changes.found().total == MOST_CROSSINGS + 100
+
+
+@pytest.mark.parametrize("made", [Silences, ValueChanges])
+def test_an_unknown_column(made: type[Silences | ValueChanges]) -> None:
+    """A column that is not there is an error that names those that are."""
+    stream = Stream()
+    stream.add(0, [(0, "a", 1.0)])
+    said = "changed" if made is ValueChanges else "silent for 5s"
+    with pytest.raises(ColumnError, match="'v'"):
+        made("w", None, LOOK_BACK, parse_condition(said)).update(stream.window.snapshot(), NOW)
