@@ -16,6 +16,7 @@ from .data.request import request
 from .explore.chart import choose_chart
 from .explore.page_code import page_code
 from .explore.rows import choose_rows
+from .explore.sql_panel import sql_panel
 from .inside.page import inside
 from .metrics.metric import metric
 from .nats.buckets import bucket_settings, choose_bucket, key_history, key_list, key_value, values
@@ -120,6 +121,7 @@ __all__ = [
     "service_metadata",
     "services",
     "sql",
+    "sql_panel",
     "start_buttons",
     "stream_list",
     "stream_names",

@@ -155,8 +155,14 @@ class ColumnError(LookbackError):
 class SqlError(LookbackError):
     """SQL is wrong, asks for what it may not, or reached one of its limits."""
 
-    def __init__(self, sentence: str, *, line: int | None = None, column: int | None = None) -> None:
-        super().__init__(sentence)
+    def __init__(
+        self, what: str, *, line: int | None = None, column: int | None = None, within: str = ""
+    ) -> None:
+        """`within`: what the SQL is called, for the sentence."""
+        place = f"Line {line}, column {column}: " if line is not None else ""
+        super().__init__(f"{within}: {place}{what}" if within else f"{place}{what}")
+        self.what = what
+        """The sentence without the place."""
         self.line = line
         """Where the mistake is, from 1; None if it has no place."""
         self.column = column

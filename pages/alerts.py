@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from components import alerts, choose, choose_number, is_demo, line_chart, live, stream_names, subjects
+from components import alerts, choose, choose_text, is_demo, line_chart, live, stream_names, subjects
 
 LOOK_BACKS = ["PT1M", "PT5M", "PT15M", "PT1H", "PT6H", "P1D"]
+LIMITS = ["90", "< 10", "outside 10..90", "> 90 for 30s", "changed", "silent for 30s"]
 
 names = stream_names()
 with st.container(horizontal=True):
@@ -16,8 +17,13 @@ with st.container(horizontal=True):
     look_back = choose(
         "Look-back", LOOK_BACKS, default="PT15M", own=True, help="For example 5m, 6 hours or PT5M"
     )
+    expression = choose_text(
+        "Expression",
+        placeholder="used / total * 100",
+        help="SQL over the fields, to watch in place of a field",
+    )
 
-feed = live(stream, subject, look_back=look_back)
+feed = live(stream, subject, look_back=look_back, columns={"expression": expression} if expression else None)
 if not feed:
     st.stop()  # the frame says why
 
@@ -28,9 +34,16 @@ if not numbers:
     st.stop()
 
 with st.container(horizontal=True):
-    y = choose("Field", numbers, default="percent")
+    y = choose("Field", numbers, default="expression" if expression else "percent")
     by = choose("By", texts, default="_subject")
-    limit = {"limit": choose_number("Limit", 90, help="Values that rise above it are marked and listed")}
+    when = choose(
+        "Limit",
+        LIMITS,
+        default="90",
+        own=True,
+        help="What is marked and listed: values above it, or as offered",
+    )
+limit = {"limit": when}
 
 line_chart(feed, y=y, color=by, thresholds=limit, key=f"{stream} {subject} {y} {by}")
 alerts(feed, y, limit, color=by)

@@ -10,6 +10,7 @@ from components import (
     field_list,
     message_list,
     page_code,
+    sql_panel,
     subject_list,
 )
 
@@ -21,8 +22,8 @@ chart = choose_chart(rows.view)
 if chart:
     chart.draw(rows.view)
 
-parts = ["Fields", "Messages", "Subjects", "Copy as page"]
-fields, messages, subjects, code = choose_tab(parts, name="show")
+parts = ["Fields", "Messages", "Subjects", "SQL", "Copy as page"]
+fields, messages, subjects, sql, code = choose_tab(parts, name="show")
 if fields.open:
     with fields:
         field_list(rows.view)
@@ -32,6 +33,9 @@ if messages.open:
 if subjects.open:
     with subjects:
         subject_list(rows.view)
+if sql.open:
+    with sql:
+        sql_panel(rows)
 if code.open:
     with code:
         page_code(rows, chart)

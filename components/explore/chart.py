@@ -3,18 +3,54 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import pandas as pd
 import streamlit as st
+
+from nats_client import iso_duration, parse_duration
+from nats_client.series.bins import ROUND_STEPS
 
 from ..charts.line_chart import line_chart
 from ..charts.scatter_chart import scatter_chart
 from ..choices.choose import choose, chosen
 from ..data.live import View
 from ..data.states import empty_state
+from ..sql.views import every, rate
 from ..tables.fields import time_fields
 from ..tables.latest_values import latest_values
 from ..words import plain
 
+SHOW = "value: as it is; rate: per second, of a counter; the others: of each bucket"
 KINDS = "lines: over time; latest: the newest values; scatter: one number against another"
+SHOWN = {
+    "mean": "avg({})",
+    "least": "min({})",
+    "greatest": "max({})",
+    "sum": "sum({})",
+    "count": "count({})",
+    "p50": "quantile_cont({}, 0.5)",
+    "p95": "quantile_cont({}, 0.95)",
+    "p99": "quantile_cont({}, 0.99)",
+}
+"""What can be shown of a field besides its values and its rate, as SQL of one bucket."""
+FIT = "fit"
+BUCKETS = 60
+"""Buckets at least if their length fits the look-back."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call of rate() or every(), whose result is drawn in place of the rows."""
+
+    name: str
+    """The variable that holds it, and its column."""
+    function: Callable[..., View]
+    per: str | None
+    """Length of a bucket."""
+    arguments: Mapping[str, str]
+
+    def of(self, view: View) -> View:
+        """The result for the rows of `view`."""
+        return self.function(*([self.per] if self.per else []), view, **self.arguments)
 
 
 @dataclass(frozen=True)
@@ -23,13 +59,15 @@ class Chart:
 
     function: Callable[..., None]
     of: str
-    """The field that it shows."""
+    """What it shows, for the title."""
     arguments: Mapping[str, str | int]
     """Its arguments besides the rows."""
+    step: Step | None = None
+    """What is drawn in place of the rows, if anything."""
 
     def draw(self, view: View) -> None:
         """Draw it from the rows of `view`."""
-        self.function(view, **self.arguments)
+        self.function(self.step.of(view) if self.step else view, **self.arguments)
 
 
 def choose_chart(view: View) -> Chart | None:
@@ -56,8 +94,32 @@ def choose_chart(view: View) -> Chart | None:
         others = [name for name in numbers if name != y] or numbers
         x = choose("Against", others) if kind == "scatter" else ""
         by = choose("By", texts, default="_subject")
+        shown = choose("Calculate", ["value", "rate", *SHOWN], help=SHOW) if kind != "scatter" else "value"
+        per = FIT
+        if shown in SHOWN:
+            per = choose("Per", [FIT, "1s", "10s", "1m", "5m", "1h"], own=True, help="Length of a bucket")
+    if kind == "scatter":
+        return Chart(scatter_chart, y, {"x": x, "y": y, "color": by})
+    step = _step(view, y, by, shown, per)
+    column = step.name if step else y
+    title = f"{shown} of {y}" if step else y
     if kind == "lines":
-        return Chart(line_chart, y, {"y": y, "color": by, "height": 380})
-    if kind == "latest":
-        return Chart(latest_values, y, {"column": y, "by": by})
-    return Chart(scatter_chart, y, {"x": x, "y": y, "color": by})
+        return Chart(line_chart, title, {"y": column, "color": by, "height": 380}, step)
+    return Chart(latest_values, title, {"column": column, "by": by}, step)
+
+
+def _step(view: View, field: str, by: str, shown: str, per: str) -> Step | None:
+    if shown == "value":
+        return None
+    if shown == "rate":
+        return Step("rate", rate, None, {"field": field, "by": by})
+    length = fitting(view.look_back) if per == FIT else parse_duration(per, "length of a bucket")
+    name = shown if shown != by else f"{shown}_"
+    quoted = field if field.isascii() and field.isidentifier() else '"' + field.replace('"', '""') + '"'
+    return Step(name, every, iso_duration(length), {"by": by, name: SHOWN[shown].format(quoted)})
+
+
+def fitting(look_back: pd.Timedelta) -> pd.Timedelta:
+    """The length of a bucket of which at least BUCKETS are in the look-back."""
+    fits = [step for step in ROUND_STEPS if step * BUCKETS <= look_back.value]
+    return pd.Timedelta(max(fits, default=ROUND_STEPS[0]))

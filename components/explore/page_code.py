@@ -1,6 +1,7 @@
 """The source code of the page that a viewer sees."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
@@ -18,19 +19,31 @@ def page_code(rows: Rows, chart: Chart | None) -> None:
 def source(rows: Rows, chart: Chart | None) -> str:
     """The page's source. Names are written as Python literals, so no name can end its string and become
     code."""
-    draw = chart.function.__name__ if chart else "newest_rows"
-    how = _arguments(chart.arguments) if chart else ""
-    title = f"{chart.of} of {rows.stream}" if chart else rows.stream
+    if chart is None:
+        return page(rows.stream, rows, "newest_rows(rows)\n", ["newest_rows"])
+    used, drawn, step = [chart.function.__name__], "rows", chart.step
+    code = ""
+    if step:
+        used.append(step.function.__name__)
+        per = f"{literal(step.per)}, " if step.per else ""
+        drawn = f"{step.name}_of_rows"
+        code = f"{drawn} = {step.function.__name__}({per}rows{_arguments(step.arguments)})\n"
+    code += f"{chart.function.__name__}({drawn}{_arguments(chart.arguments)})\n"
+    return page(f"{chart.of} of {rows.stream}", rows, code, used)
+
+
+def page(title: str, rows: Rows, code: str, used: Sequence[str]) -> str:
+    """A page that reads `rows` and goes on with `code`, which calls the functions in `used`."""
     return (
         f"{_docstring(title)}\n\n"
-        f"from components import {', '.join(sorted([draw, 'live']))}\n\n"
-        f"rows = live({_literal(rows.stream)}, {_literal(rows.subject)}{_arguments(rows.options)})\n"
-        f"{draw}(rows{how})\n"
+        f"from components import {', '.join(sorted([*used, 'live']))}\n\n"
+        f"rows = live({literal(rows.stream)}, {literal(rows.subject)}{_arguments(rows.options)})\n"
+        f"{code}"
     )
 
 
-def _arguments(values: Mapping[str, str | int | tuple[str, ...]]) -> str:
-    return "".join(f", {name}={_literal(value)}" for name, value in values.items())
+def _arguments(values: Mapping[str, Any]) -> str:
+    return "".join(f", {name}={literal(value)}" for name, value in values.items())
 
 
 def _docstring(title: str) -> str:
@@ -39,9 +52,11 @@ def _docstring(title: str) -> str:
     return f'"""{title}."""' if simple else repr(f"{title}.")
 
 
-def _literal(value: str | int | tuple[str, ...]) -> str:
+def literal(value: str | int | tuple[str, ...] | Mapping[str, str]) -> str:
     """Like repr(), in double quotes as in the other pages unless that needs escapes."""
     if isinstance(value, tuple):
-        return f"({', '.join(map(_literal, value))},)"
+        return f"({', '.join(map(literal, value))},)"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{literal(name)}: {literal(each)}" for name, each in value.items()) + "}"
     text = repr(value)
     return f'"{text[1:-1]}"' if text.startswith("'") and '"' not in text else text

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from nats_client.decoding.decoders import offered_decoders
+from nats_client.errors import SqlError
 
 from ..choices.choose import choose, choose_text, chosen
 from ..data.live import View, read_view
@@ -26,7 +27,7 @@ class Rows:
 
     stream: str
     subject: str
-    options: Mapping[str, str | tuple[str, ...]]
+    options: Mapping[str, str | tuple[str, ...] | Mapping[str, str]]
     view: View
     """May be empty."""
 
@@ -57,27 +58,57 @@ def choose_rows() -> Rows | None:
             default="json",
             help="How payloads are decoded; auto finds out the format of each message",
         )
-        named = choose_text("Headers", placeholder="traceparent", help="Headers to show as columns")
         source = choose("From", SOURCES, help="The archive has older messages than the stream")
+    with st.container(horizontal=True):
+        where = choose_text(
+            "Filter",
+            placeholder="ms > 100 AND level = 'error'",
+            help="An SQL expression over the fields. Only rows for which it is true are kept.",
+        ).strip()
+        columns = computed(
+            choose_text(
+                "Computed",
+                placeholder="kw = w / 1000; ok = status < 500",
+                help="Columns computed by SQL: name = expression. Separate several with ;",
+            )
+        )
+        named = choose_text("Headers", placeholder="traceparent", help="Headers to show as columns")
     stream_line(stream)
     time = chosen("Time", STORED)
-    options: dict[str, str | tuple[str, ...]] = {"look_back": look_back}
-    options |= {"time": time} if time != STORED else {}
-    options |= {"decoder": decoder} if decoder != "json" else {}
+    archive = SUBJECT if source != SOURCES[0] else None
     headers = tuple(name.strip() for name in named.split(",") if name.strip())
-    options |= {"headers": headers} if headers else {}
-    options |= {"archive": SUBJECT} if source != SOURCES[0] else {}
     view = read_view(
         stream,
         subject,
         look_back=look_back,
         time=time if time != STORED else None,
         decoder=decoder,
-        archive=SUBJECT if source != SOURCES[0] else None,
+        archive=archive,
+        where=where or None,
+        columns=columns or None,
         headers=headers,
     )
+    options: dict[str, str | tuple[str, ...] | Mapping[str, str]] = {"look_back": look_back}
+    options |= {"time": time} if time != STORED else {}
+    options |= {"decoder": decoder} if decoder != "json" else {}
+    options |= {"headers": headers} if headers else {}
+    options |= {"archive": archive} if archive else {}
+    options |= {"where": where} if where else {}
+    options |= {"columns": columns} if columns else {}
     collect(view)
     with row:
         times = [STORED, *time_fields(view.drawn)]
         choose("Time", times, default=STORED, own=True, help="The field that holds the row time")
     return Rows(stream, subject, options, view)
+
+
+def computed(text: str) -> dict[str, str]:
+    """Computed columns as a viewer writes them, "name = expression", separated by semicolons. Raises SqlError
+    if a part is not of this form."""
+    columns = {}
+    for part in filter(str.strip, text.split(";")):
+        name, equals, expression = (each.strip() for each in part.partition("="))
+        if not (name and equals and expression):
+            raise SqlError(f"{part.strip()!r} computes no column. Write for example: kw = w / 1000.")
+        columns[name] = expression
+    return columns

@@ -19,7 +19,7 @@ _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _COMPARED = re.compile(rf"(?P<sign>>=?|<=?)\s*(?P<limit>{_NUMBER})")
 _RANGE = re.compile(rf"(?P<side>outside|inside)\s+(?P<low>{_NUMBER})\s*\.\.\s*(?P<high>{_NUMBER})")
 _LONGEST = 200
-_EXAMPLES = 'Write for example 90, "> 90", "< 10 for 30s", "outside 10..90", "changed" or "silent for 1m".'
+_EXAMPLES = 'Write for example 90, "< 10 for 30s", "outside 10..90", "changed" or "silent for 1m".'
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Condition:
 
 
 def parse_condition(given: object, name: str = "") -> Condition:
-    """Read a condition: a number, above which values are noticed; "> 90", ">= 90", "< 10", "<= 10",
-    "outside 10..90" or "inside 10..90", the limits of a range being inside; "changed", for a value that
-    differs from the one before. Behind it may stand how long it must hold to be noticed, as in "> 90 for
-    10s". "silent for 30s" is noticed when no value came for that long.
+    """Read a condition: a number, also as text, above which values are noticed; "> 90", ">= 90", "< 10",
+    "<= 10", "outside 10..90" or "inside 10..90", the limits of a range being inside; "changed", for a
+    value that differs from the one before. Behind it may stand how long it must hold to be noticed, as in
+    "> 90 for 10s". "silent for 30s" is noticed when no value came for that long.
 
     Raises ThresholdError, which names the value and `name`, if it is anything else.
     """
@@ -92,6 +92,8 @@ def parse_condition(given: object, name: str = "") -> Condition:
         return Condition("silent", lasting=length)
     if said == "changed" and not length:
         return Condition("changed")
+    if re.fullmatch(_NUMBER, said):
+        said = f"> {said}"
     if found := _COMPARED.fullmatch(said):
         limit, reached = float(found["limit"]), found["sign"].endswith("=")
         if not math.isfinite(limit):

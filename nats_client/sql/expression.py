@@ -106,7 +106,7 @@ def parse_expression(text: str, what: str) -> Expression:
     try:
         return _parsed(text)
     except SqlError as error:
-        raise SqlError(f"{what}: {error}", line=error.line, column=error.column) from None
+        raise SqlError(error.what, line=error.line, column=error.column, within=what) from None
 
 
 def _parsed(text: str) -> Expression:

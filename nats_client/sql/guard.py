@@ -434,7 +434,7 @@ def _error(given: str, sql: str, what: str, at: int | None) -> SqlError:
     place = max(0, min(place, len(given)))
     line = given.count("\n", 0, place) + 1
     column = place - (given.rfind("\n", 0, place) + 1) + 1
-    return SqlError(f"Line {line}, column {column}: {what}", line=line, column=column)
+    return SqlError(what, line=line, column=column)
 
 
 def _short(text: str) -> str:

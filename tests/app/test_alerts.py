@@ -47,8 +47,8 @@ def say(server: NatsServer, subject: str, *numbers: float) -> None:
 
 
 def test_page(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link opens the page "Alerts" with its limit; what is above is said and listed, a text in the limit's
-    place is passed over."""
+    """A link opens the page "Alerts" with its limit; what is above or outside is said and listed, of a field
+    or an expression; what is no limit is an error."""
     say(server, "s.busy", 40, 95, 97)
     monkeypatch.setenv("NATS_URL", server.url)
     try:
@@ -59,15 +59,23 @@ def test_page(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
         own_tab.blocked = True  # so that the list travels with the page
         page.run()
         assert not page.exception
-        assert [box.label for box in page.selectbox] == ["Stream", "Subjects", "Look-back", "Field", "By"]
-        assert page.number_input[0].value == 60
+        labels = ["Stream", "Subjects", "Look-back", "Field", "By", "Limit"]
+        assert [box.label for box in page.selectbox] == labels
+        assert page.selectbox[5].value == "60"
         content = json.loads(page.get("bidi_component")[1].proto.json)["content"]
         assert content["h0"] == [True, "1 of 3 series is above 'limit' (60) now."]
         (row,) = [value for name, value in content.items() if name.startswith("r")]
         assert [row[i] for i in (1, 3, 4, 5)] == ["s.busy", "still above", "95", "97"]
         page = AppTest.from_file(str(ROOT / "pages" / "alerts.py"), default_timeout=30)
+        page.query_params.update({"limit": "outside 30..96", "expression": "n + 1"})
+        page.run()
+        page.session_state["_live_tab"].blocked = True
+        page.run()
+        content = json.loads(page.get("bidi_component")[1].proto.json)["content"]
+        assert content["h0"] == [True, "2 of 3 series are outside 'limit' (30 to 96) now."]
+        page = AppTest.from_file(str(ROOT / "pages" / "alerts.py"), default_timeout=30)
         page.query_params.update({"limit": "many", "field": "n"})
-        assert page.run().number_input[0].value == 90
+        assert page.run().exception  # the frame draws it
     finally:
         st.cache_data.clear()
         st.cache_resource.clear()

@@ -40,7 +40,7 @@ def listed(app: AppTest) -> tuple[list[str], list[list[str]]]:
     return said, [content[name] for name in sorted(content, reverse=True) if name.startswith("r")]
 
 
-@pytest.mark.parametrize("value", ["90", float("nan"), float("inf"), True, [90], {"n": 1}])
+@pytest.mark.parametrize("value", ["high", float("nan"), float("inf"), True, [90], {"n": 1}])
 def test_what_is_no_condition_is_refused(value: object) -> None:
     """A threshold that is no condition is named, with its value and the way out."""
     with pytest.raises(ThresholdError, match="The condition 'busy' is") as raised:

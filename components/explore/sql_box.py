@@ -1,0 +1,36 @@
+"""A box in which a viewer writes SQL. What was run is kept in the page's URL."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from nats_client.errors import SqlError
+
+from ..choices.address import asked, keep
+from ..web.assets import STUB
+
+LONGEST = 20_000
+"""Characters that are taken from a browser."""
+
+_component = st.components.v2.component("sql_box", js=STUB.format("sql_box"), isolate_styles=False)
+
+
+def written(name: str, default: str) -> str:
+    """The SQL that the viewer has run: in the box `name`, or else in the URL, or else `default`."""
+    state = st.session_state.get(f"_{name}")
+    given = state.get("sql") if state is not None else None
+    return given[:LONGEST] if isinstance(given, str) else asked(name, default)
+
+
+def sql_box(name: str, label: str, default: str, names: Sequence[str], mistake: SqlError | None) -> None:
+    """Draw the box. `names`: what can be completed. `mistake`: what is wrong with what was run."""
+    sql = written(name, default)
+    keep(name, None if sql == default else sql)
+    data: dict[str, object] = {"sql": sql, "label": label, "names": list(names)}
+    if mistake is not None:
+        data["mistake"] = {"text": mistake.what, "line": mistake.line, "column": mistake.column}
+    _component(key=f"_{name}", data=data, on_sql_change=_run)
+
+
+def _run() -> None:
+    """Intentionally empty: registering it makes Streamlit rerun when the viewer runs the SQL."""
