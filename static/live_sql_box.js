@@ -17,7 +17,8 @@ const STYLE = `
 .lb-sql button:focus-visible { outline: 2px solid var(--st-primary-color); }
 .lb-sql .lb-hint { margin-left: auto; font-size: 0.75rem; opacity: 0.65; }
 .lb-sql pre { margin: 0.3rem 0 0; padding: 0; font: 0.85rem/1.4 var(--st-code-font, ui-monospace, monospace); background: none; overflow-x: auto; }
-.lb-sql pre b { color: #d6453d; font-weight: 600; }
+.lb-sql pre b, .lb-mistake p { color: #d6453d; font-weight: 600; }
+.lb-mistake p { margin: 0.2rem 0 0.6rem; font-size: 0.875rem; overflow-wrap: anywhere; }
 .lb-sql pre:empty { display: none; }
 @media (pointer: coarse) { .lb-sql textarea { font-size: 16px; } .lb-sql button { padding: 0.5rem 1rem; } .lb-sql .lb-hint { display: none; } }`;
 
@@ -51,7 +52,7 @@ class Box {
     this.offers.setAttribute("aria-label", "Names");
     this.offers.style.display = "contents";
     this.hint = made("span", "lb-hint", "Ctrl+Enter runs · Tab completes");
-    this.mistake = made("pre");
+    this.mistake = made("div", "lb-mistake");
     this.mistake.setAttribute("role", "alert");
     this.row.append(this.run, this.offers, this.hint);
     this.root.append(this.text, this.row, this.mistake);
@@ -72,9 +73,9 @@ class Box {
     if (data.sql !== this.given) this.text.value = this.given = data.sql;
     const { text, line, column } = data.mistake ?? {};
     if (!text) return this.mistake.replaceChildren();
-    const row = line ? (this.given.split("\n")[line - 1] ?? "") : "";
-    const place = made("b", "", line ? `${" ".repeat(Math.max(0, column - 1))}^ ${text}` : text);
-    this.mistake.replaceChildren(...(line ? [`${row}\n`, place] : [place]));
+    const place = made("pre", "", line ? this.given.split("\n")[line - 1] : "");
+    if (line) place.append("\n", made("b", "", `${" ".repeat(Math.max(0, column - 1))}^`));
+    this.mistake.replaceChildren(place, made("p", "", line ? `Line ${line}: ${text}` : text));
   }
 
   send() {

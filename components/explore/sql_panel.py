@@ -84,7 +84,8 @@ def sql_panel(rows: Rows) -> None:
     columns = result.columns
     numbers = [name for name, kind in columns.items() if kind == "number"]
     by = next((name for name, kind in columns.items() if kind == "text"), None)
-    timed = bool(result) and len({*result.drawn.snapshot.time[:2].tolist()}) > 1
+    times = result.drawn.snapshot.time
+    timed = len(times) > 1 and times[0] < times[-1]
     if timed and numbers:
         line_chart(result, numbers[0] if by else numbers, color=by, height=300, key="sql")
     newest_rows(result, SHOWN)

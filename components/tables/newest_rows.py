@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from nats_client import LookbackError
+from nats_client import LookbackError, Result
 
 from ..data.live import View
 from ..data.states import empty_state
@@ -57,11 +57,16 @@ class _NewestSource(JsonSource):
         if not len(snapshot):
             return {}
         table = snapshot.frame(last=self._rows).reset_index()
+        if isinstance(self._feed, Result) and self._feed.timeless:
+            return self._shown(table.drop(columns="_time"), [f"r{row:020d}" for row in table.index])
         # The rows of a result have no sequence of their own.
         seqs = table["_seq"] if "_seq" in table else table.groupby("_time").cumcount()
         names = [
             f"r{time:020d}.{seq}" for time, seq in zip(table["_time"].astype("int64"), seqs, strict=True)
         ]
+        return self._shown(table, names)
+
+    def _shown(self, table: pd.DataFrame, names: list[str]) -> Mapping[str, Any]:
         with in_zone(self._zone):
             cells = [_texts(table, str(name)) for name in table]
         columns = [[_LABELS.get(str(name), str(name)), _is_number(table[name])] for name in table]

@@ -42,7 +42,7 @@ class GivenRows(Derived):
         self._snapshot = self._rows.snapshot(arrow_table(with_times(table, columns)), time.time_ns())
         now = self.now()
         if len(self._snapshot):
-            self.look_back = round_up(now - int(self._snapshot.time[0]))
+            self.look_back = round_up(now - int(self._snapshot.time[0]), self.look_back)
         for changed in self._watchers:
             changed()
 

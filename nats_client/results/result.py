@@ -1,7 +1,6 @@
 """A result of SQL that is kept current for all its readers."""
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
@@ -17,7 +16,7 @@ from ..feeds.derived import Derived
 from ..feeds.health import FeedKey, Health, Message
 from ..memory import PROCESS, SMALLEST, Memory
 from ..series.bins import Bins
-from ..sql.arrow import ResultRows, Table
+from ..sql.arrow import ResultRows, Table, has_times
 from ..sql.engine import Limits, Parameter, Stop, ask
 from ..sql.guard import Statement, check_select
 from ..table.snapshot import Snapshot
@@ -107,6 +106,7 @@ class Result(Derived):
         self._snapshot: Snapshot = Window().snapshot()
         self._state: Hashable = None
         self._dated = 0
+        self._timeless = False
         self._bytes = 0
         self._took = 0.0
         self.last_read = time.monotonic()
@@ -202,6 +202,11 @@ class Result(Derived):
     def events(self) -> tuple[Event, ...]:
         """None."""
         return ()
+
+    @property
+    def timeless(self) -> bool:
+        """True if the result has no times of its own, so that all rows have that of the result."""
+        return self._timeless
 
     def structure(self) -> Hashable:
         """Differs where a page has to run again: the columns, whether there are rows, and the error."""
@@ -326,10 +331,11 @@ class Result(Derived):
             found = pa.table({})
         rows = self._rows.snapshot(found, now)
         if not self._has_look_back and len(rows) and rows.time[0] < now - self.look_back.value:
-            self.look_back = round_up(now - int(rows.time[0]))
+            self.look_back = round_up(now - int(rows.time[0]), self.look_back)
         if self._closed:
             return
         self._snapshot, self._dated = self._as_of(rows, now), now
+        self._timeless = not has_times(found)
         self._bytes = found.nbytes + 24 * len(rows)
         self.error = error
         self._first.set()
@@ -432,13 +438,18 @@ class Results:
             result.drop("the app closes it")
 
 
-def round_up(ns: int) -> pd.Timedelta:
-    """A length of at least `ns` that stays the same while time goes on: of two digits in seconds."""
-    seconds = math.ceil(ns / 1e9)
-    unit = 10 ** max(0, len(str(seconds)) - 2)
-    return pd.Timedelta(seconds=(seconds // unit + 1) * unit)
+def round_up(ns: int, held: pd.Timedelta | None = None) -> pd.Timedelta:
+    """A round length of at least `ns`, that stays the same while time goes on: `held`, if that is not much
+    longer."""
+    if held is not None and ns <= held.value <= 1.6 * ns:
+        return held
+    unit = 1_000_000_000
+    while 10 * unit < ns:
+        unit *= 10
+    return pd.Timedelta(next(int(digit * unit) for digit in _ROUND if digit * unit >= ns))
 
 
+_ROUND = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 _PHASES = ["stopped", "reconnecting", "connecting", "replaying", "following"]
 EMPTY_HEALTH = Health(
     stream=None,

@@ -229,6 +229,11 @@ class ResultRows:
         return TextColumn.of(codes, labels, len(array)).part(rows, 0)
 
 
+def has_times(result: pa.Table) -> bool:
+    """True if the result has times of its own."""
+    return any(_is_time(result, name) for name in _NAMES)
+
+
 def _is_time(result: pa.Table, name: str) -> bool:
     return name in result.column_names and pa.types.is_timestamp(result.schema.field(name).type)
 

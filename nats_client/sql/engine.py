@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -102,6 +101,7 @@ def ask(
         {name: parameters[name] for name in sorted(statement.parameters)},
         limits,
     )
+    _stuck.difference_update([each for each in _stuck.copy() if not each.is_alive()])
     if len(_stuck) >= STUCK:
         raise SqlError("Other queries cannot be stopped and still run. Try again later.")
     worker = threading.Thread(target=_work, args=(run,), name="sql", daemon=True)
@@ -187,7 +187,6 @@ def _work(run: _Run) -> None:
         except duckdb.Error:
             connection.close()
         run.tables.clear()
-        _stuck.discard(threading.current_thread())
         run.ended.set()
 
 
@@ -221,4 +220,4 @@ def _lower() -> None:
 
 
 _idle: list[duckdb.DuckDBPyConnection] = []
-_stuck: set[Any] = set()
+_stuck: set[threading.Thread] = set()

@@ -186,7 +186,7 @@ def translated(error: BaseException, statement: Statement, known: Mapping[str, C
         where = "" if names else " The tables have no rows yet."
         hint = one_of(name, names, what="column") if names else ""
         wrong = statement.error(f"There is no column {name!r}.{where} {hint}".strip(), at)
-        return SqlColumnError(str(wrong), line=wrong.line, column=wrong.column)
+        return SqlColumnError(wrong.what, line=wrong.line, column=wrong.column)
     if said.get("exception_type") == "INTERRUPT":
         return statement.error("The query was stopped.", None)
     if said.get("exception_type") in ("Out of Memory", "OutOfMemory") or isinstance(error, MemoryError):
