@@ -3,22 +3,24 @@
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from nats_client import Duration, LookbackError, Query, parse_duration
 from nats_client.errors import NoResponders, ServiceError
+from nats_client.results.given_rows import GivenRows
 
+from ..charts.line_chart import line_chart
 from ..data.connection import client
+from ..data.live import look_at
 from ..data.states import mistake
 from ..spent import timed
 from ..web.sign_in import owner
-from ..words import age_text, bytes_text, local, plain, plotly_text, zone
+from ..words import age_text, bytes_text, local, plain
 
 SUBJECT = "history.query"
 """The subject of the history service that runs beside the app."""
@@ -26,9 +28,6 @@ FIRST_WAIT = 1.0
 """Seconds that one run of a page waits for rows. Many queries are done by then."""
 MOST_ROWS = 500
 """Rows to draw in a table. Each refresh sends them again."""
-MOST_LINES = 20
-BINS = 400
-"""Parts of a line. The minimum and maximum of each part are drawn."""
 
 _ASKED = "_asked"
 
@@ -39,7 +38,7 @@ class Answer:
 
     query: Query = field(repr=False)
     _rows: pd.DataFrame = field(repr=False)
-    _lines: dict[Any, Any] = field(repr=False)
+    _charts: dict[Any, tuple[GivenRows, pd.DataFrame]] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -62,6 +61,7 @@ class _Asked:
         self.error = error
         self._source: pd.DataFrame | None = None
         self._answer: Answer | None = None
+        self._charts: dict[Any, tuple[GivenRows, pd.DataFrame]] = {}
 
     def answer(self) -> Answer | None:
         """The rows so far; None if there are none. Raises ClosedError."""
@@ -70,7 +70,7 @@ class _Asked:
         frame = self.query.frame()
         if self._answer is None or self._source is not frame:
             self._source = frame
-            self._answer = Answer(self.query, _with_times(frame), {})
+            self._answer = Answer(self.query, _with_times(frame), self._charts)
         return self._answer
 
 
@@ -156,36 +156,24 @@ def answer_table(answer: Answer) -> None:
 
 @timed
 def answer_chart(answer: Answer, x: str, y: str, color: str | None = None) -> None:
-    """Draw the number `y` over the time `x`, in the viewer's time zone, one line per value of the text column
-    `color`.
-
-    A long line is reduced to the minimum and maximum of some hundred parts, so no spike is lost. Of many
-    lines, those with the most rows are drawn.
-    """
-    lines, count = _kept(answer._lines, (x, y, color), lambda: _lines_of(answer.frame(), x, y, color))
-    figure = go.Figure(
-        [
-            go.Scatter(
-                x=_on_the_clock(line[x]),
-                y=line[y].to_numpy("float64"),
-                name=plotly_text(name),
-                mode="lines" if len(line) > 1 else "markers",
-                line={"width": 1.5},
-            )
-            for name, line in lines
-        ],
-        layout={
-            "template": "none",
-            "height": 380,
-            "margin": {"l": 60, "r": 10, "t": 20, "b": 40},
-            "showlegend": color is not None,
-            "legend": {"orientation": "h", "y": -0.12, "yanchor": "top"},
-            "yaxis": {"title": {"text": plotly_text(y)}},
-        },
-    )
-    st.plotly_chart(figure, key=f"answer {x} {y} {color}", config={"displaylogo": False})
-    if count > len(lines):
-        st.caption(f"The {len(lines)} lines with the most rows, of {count:,}.")
+    """Draw the number `y` over the time `x`, one line per value of the text column `color`, as line_chart()
+    does. It reaches from the first row to the last."""
+    chart = x, y, color
+    rows, of = answer._charts.get(chart, (None, None))
+    if rows is None:
+        rows = GivenRows(("answer", *chart))
+    if of is not answer._rows:
+        others = list(dict.fromkeys([y, *([color] if color else [])]))
+        table = answer._rows.dropna(subset=[x, y]).set_index(x)[others]
+        if color:
+            table = table.assign(**{color: table[color].astype("str").fillna("none")})
+        rows.put(table)
+        answer._charts[chart] = rows, answer._rows
+    view = look_at(rows, rows.look_back, steady=False, by_code=False)
+    if not view:
+        st.info(plain(f"No row has both {x} and {y}."), icon=":material/show_chart:")
+        return
+    line_chart(view, y, color=color, height=380, key=f"answer {chart}")
 
 
 def _run(key: str) -> None:
@@ -291,36 +279,3 @@ def _with_times(frame: pd.DataFrame) -> pd.DataFrame:
                 if parsed.notna().sum() == column.notna().sum():
                     times[str(name)] = parsed
     return frame.assign(**times) if times else frame
-
-
-def _kept(store: dict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
-    if key not in store:
-        store[key] = make()
-    return store[key]
-
-
-def _lines_of(
-    frame: pd.DataFrame, x: str, y: str, color: str | None
-) -> tuple[list[tuple[str, pd.DataFrame]], int]:
-    """Name and points of each line to draw, and how many lines there are in all."""
-    wanted = frame[list(dict.fromkeys([x, y, *([color] if color else [])]))].dropna(subset=[x, y])
-    if color is None:
-        return [(y, _thinned(wanted, x, y))], 1
-    by = wanted[color].astype("str").fillna("none")
-    names = by.value_counts()
-    shown = sorted(names.index[:MOST_LINES])
-    return [(name, _thinned(wanted[by == name], x, y)) for name in shown], len(names)
-
-
-def _thinned(line: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    line = line.sort_values(x, kind="stable").reset_index(drop=True)
-    if len(line) <= 2 * BINS:
-        return line
-    since = (line[x] - line[x].iloc[0]).dt.total_seconds()
-    values = line[y].groupby((since * (BINS / (since.iloc[-1] or 1.0))).astype("int64"))
-    return line.loc[sorted({*values.idxmin(), *values.idxmax()})]
-
-
-def _on_the_clock(times: pd.Series) -> pd.Series:
-    """Local times without a zone, since Plotly draws all times as if they were UTC."""
-    return times if times.dt.tz is None else times.dt.tz_convert(zone()).dt.tz_localize(None)
