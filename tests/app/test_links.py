@@ -60,6 +60,7 @@ def same_tab(tab: Page) -> None:
 def choose_another_tab(tab: Page) -> None:
     """Choose a tab and a look-back."""
     tab.get_by_role("tab", name="Messages").click()
+    expect(tab.locator(".lb-message_list")).to_be_visible(timeout=30_000)  # the page has run for it
     tab.locator('input[aria-label*="Look-back"]').click()
     tab.get_by_role("option", name="PT1M").click()
 

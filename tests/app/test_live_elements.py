@@ -288,7 +288,7 @@ def test_lost_server(server: NatsServer, tmp_path: Path, browser: Browser) -> No
         ('metric(rows, "n")\nmetric(rows, "n")', "This page draws the same element twice."),
         ("newest_rows(rows, 0)", "rows=0 is not valid. A table shows 1 to 1000 of the newest rows."),
         ('latest_values(rows, "nn")', "Did you mean 'n'?"),
-        ('alerts(rows, "n", {"hot": "x"})', "The threshold 'hot' is 'x'"),
+        ('alerts(rows, "n", {"hot": "x"})', "The condition 'hot' is 'x'"),
     ],
 )
 def test_mistakes_are_told(server: NatsServer, open_page: Callable[..., Any], source: str, said: str) -> None:
