@@ -119,7 +119,7 @@ def test_the_parts_move(server: NatsServer, running: App, browser: Browser) -> N
             expect(tab.locator(".lb-stream_line")).to_contain_text("messages · ")
         for tab, _ in others:
             expect(tab.locator(".lb-message_list tbody tr").first).to_contain_text("s.b")
-            expect(tab.locator(".lb-message_list pre")).to_have_text('{\n  "n": 77777,\n  "m": 2\n}')
+            expect(tab.locator(".lb-message_list pre").last).to_have_text('{\n  "n": 77777,\n  "m": 2\n}')
 
 
 @pytest.mark.parametrize("page", [EXPLORED, "alerts?stream=S&subjects=>&field=n&by=_subject"])

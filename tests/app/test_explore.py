@@ -115,10 +115,10 @@ def test_subjects(open_page: Open) -> None:
 def test_messages_that_are_no_json(open_page: Open) -> None:
     """Messages show as they came, whatever they hold, and the page says why they are no rows."""
     app = open_page(EXPLORE, blocked=True, stream="WORDS", show="Messages")
-    assert cells(app, 4) == [f"door {i} is open" for i in (2, 1, 0)]
+    assert cells(app, 5) == [f"door {i} is open" for i in (2, 1, 0)]
     assert "No message in the last 5 minutes could be decoded into a row" in told(app)
     app = open_page(EXPLORE, blocked=True, stream="BYTES", show="Messages")
-    assert cells(app, 4) == ["02 ff 00", "01 ff 00", "00 ff 00"]
+    assert cells(app, 5) == ["02 ff 00", "01 ff 00", "00 ff 00"]
     assert payload(app) == "02 ff 00"
 
 

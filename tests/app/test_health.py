@@ -86,8 +86,8 @@ def _compare(started: App, tabs: list[Page]) -> None:
     until(lambda: figures()["lookback_viewers"][0][1] >= 2)
     assert figures()["lookback_connected"] == [({"role": ""}, 1.0)]
     rows = [
-        ({"role": "", "stream": "ONE", "subject": ">"}, 3.0),
-        ({"role": "", "stream": "TWO", "subject": ">"}, 5.0),
+        ({"role": "", "stream": "ONE", "subject": ">", "where": ""}, 3.0),
+        ({"role": "", "stream": "TWO", "subject": ">", "where": ""}, 5.0),
     ]
     until(lambda: sorted(figures()["lookback_feed_rows"], key=str) == rows)
     tab = tabs[0]

@@ -74,7 +74,18 @@ def test_explore_page(open_page: Open) -> None:
     app = open_page(ROOT / "pages" / "explore.py")
     assert not app.exception
     assert not app.error, texts(app)
-    labels = ["Stream", "Subjects", "Look-back", "Payloads", "From", "Time", "Chart", "Field", "By"]
+    labels = [
+        "Stream",
+        "Subjects",
+        "Look-back",
+        "Payloads",
+        "From",
+        "Time",
+        "Chart",
+        "Field",
+        "By",
+        "Calculate",
+    ]
     assert [box.label for box in app.selectbox] == labels
     assert "1 malformed message left out" in texts(app)
     assert "Live" in status_html(app)
