@@ -173,7 +173,7 @@ def answer_chart(answer: Answer, x: str, y: str, color: str | None = None) -> No
     if not view:
         st.info(plain(f"No row has both {x} and {y}."), icon=":material/show_chart:")
         return
-    line_chart(view, y, color=color, height=380, key=f"answer {chart}")
+    line_chart(view, y, color=color, title=y, height=380, key=f"answer {chart}")
 
 
 def _run(key: str) -> None:

@@ -200,10 +200,10 @@ def test_an_error_in_the_middle(server: NatsServer, tab: Page) -> None:
         ask(tab)
         alert(tab, "The query failed: the disk <b>broke</b> ![](http://evil.test/i.png)")
         expect(tab.get_by_text("4 rows,")).to_contain_text("arrived before the error and are kept")
-        expect(tab.locator(".legendtext")).to_have_text(
+        expect(tab.locator(".lb-legend button")).to_have_text(
             ['<a href="http://evil.test">x</a>', "<b>bold</b>"], timeout=30_000
         )
-        expect(tab.locator(".ytitle")).to_have_text("**n**")
+        expect(tab.locator(".lb-chart-title")).to_have_text("**n**")
         assert offered(tab)["**n**"].tolist() == [0, 0, 1, 1]
     assert not [url for url in wanted if "evil.test" in url]
 
