@@ -53,6 +53,8 @@ def test_a_hidden_tab_costs_nothing(tmp_path: Path) -> None:
     async def look(server: NatsServer, url: str) -> None:
         async with chromium(find()) as devtools, tab(devtools, f"{url}/explore") as page:
             await until(lambda: page.value(f"{CHART}?.drawn && isFinite({NEWEST})"))
+            await page.value(f"{PLOT}.scrollIntoView()")  # one that is off-screen is not drawn
+            await until(lambda: page.value(f"{CHART}.visible"))
             zoom = "{'yaxis.range[0]': 1, 'yaxis.range[1]': 2}"
             await page.value(f"{CHART}.library.relayout({CHART}.plot, {zoom}).then(() => 0)")
             before = await page.value(NEWEST)
