@@ -6,8 +6,11 @@ from typing import Protocol
 from weakref import WeakSet
 
 KEPT = 3.0
-"""Seconds without a message after which the memory may be released. A page that runs again each second or two
+"""Seconds without a message after which the memory is released. A page that runs again each second or two
 keeps it, and with it the messages before, which make the next one shorter."""
+AT_FIRST = 1.0
+"""The same before messages have followed each other for KEPT seconds: most pages only have some at first, and
+many viewers may come at once."""
 
 
 class Deflate(Protocol):
@@ -26,11 +29,14 @@ class Compressor:
     def __init__(self, make: Callable[[], Deflate]) -> None:
         self._make = make
         self._made: Deflate | None = None
-        self._used = 0.0
+        self._since = self._used = float("-inf")
 
     def compress(self, data: bytes, /) -> bytes:
         """As that of zlib."""
-        self._used = time.monotonic()
+        now = time.monotonic()
+        if now - self._used > KEPT:
+            self._since = now
+        self._used = now
         if self._made is None:
             self._made = self._make()
             _made.add(self)
@@ -43,7 +49,8 @@ class Compressor:
 
     def rest(self) -> None:
         """Release the memory unless it was used just now."""
-        if time.monotonic() - self._used > KEPT:
+        kept = KEPT if self._used - self._since > KEPT else AT_FIRST
+        if time.monotonic() - self._used > kept:
             self._made = None
             _made.discard(self)
 

@@ -91,6 +91,7 @@ def test_memory_is_released_between_messages(monkeypatch: pytest.MonkeyPatch) ->
     """What compresses the messages of two websockets is released once both are quiet, and what they are sent
     later is read as well."""
     monkeypatch.setattr(compressor, "KEPT", 0.0)
+    monkeypatch.setattr(compressor, "AT_FIRST", 0.0)
     held: list[int] = []
 
     async def sends_with_pauses(scope: Scope, receive: Receive, send: Send) -> None:
