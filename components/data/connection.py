@@ -135,8 +135,11 @@ def _connection(key: str, **of: Any) -> NatsConnection:
 
 def close_unused(in_force: set[str]) -> None:
     """Close the clients of roles that nobody has used for ten minutes or whose rights are not `in_force` any
-    more."""
+    more. A tab whose websocket is open uses them, though its page may not run for hours."""
+    watched = {tab.rights for tab in list(launcher.tabs.values()) if tab.channel is not None}
     for key, connection in list(_known.items()):
+        if key in watched:
+            connection.used = time.monotonic()
         changed = key not in in_force
         if connection.of_role and (changed or time.monotonic() - connection.used > UNUSED_AFTER):
             _times[key] = _times.get(key, 0) + 1
