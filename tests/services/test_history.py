@@ -78,13 +78,13 @@ def test_answer_in_json_and_arrow(database: Database, server: NatsServer) -> Non
 
 
 def test_empty_answer_is_its_end(database: Database, server: NatsServer) -> None:
-    """No rows are one message of zero bytes, which says so."""
+    """No rows are one message of zero bytes, which says so; before it, only a sign that the query goes on."""
 
     async def main() -> None:
         async with serving(database, server.url) as client:
             for headers in (None, {"Accept": ARROW}):
                 answer = await asked(client, "SELECT * FROM history", headers=headers)
-                assert [message.data for message in answer.messages] == [b""]
+                assert [message.data for message in answer.messages if message.data != b"[]"] == [b""]
                 assert answer.header("Lookback-Rows") == "0"
 
     asyncio.run(main())
@@ -566,7 +566,8 @@ def test_postgresql_killed_frozen_and_back(own_postgres: PostgresServer, server:
     async def main() -> None:
         async with serving(database, server.url, limits=Limits(seconds=2)) as client:
             answer = await ask(client, LARGE, headers={"Lookback-Credit": "2"})
-            await answer.next()
+            while not answer.rows:  # the first chunk may only say that the query goes on
+                await answer.next()
             own_postgres.kill()
             for _ in range(200):
                 await answer.tell(f"ack {len(answer.chunks)}")
@@ -581,7 +582,8 @@ def test_postgresql_killed_frozen_and_back(own_postgres: PostgresServer, server:
             assert len((await asked(client, "SELECT * FROM history")).rows) == 100
 
             answer = await ask(client, LARGE, headers={"Lookback-Credit": "2"})
-            await answer.next()
+            while not answer.rows:
+                await answer.next()
             own_postgres.signal(signal.SIGSTOP)
             try:
                 for _ in range(200):
