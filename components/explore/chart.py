@@ -8,6 +8,7 @@ import streamlit as st
 
 from nats_client import iso_duration, parse_duration
 from nats_client.series.bins import ROUND_STEPS
+from nats_client.sql.names import AGGREGATES, quoted
 
 from ..charts.line_chart import line_chart
 from ..charts.scatter_chart import scatter_chart
@@ -21,17 +22,6 @@ from ..words import plain
 
 SHOW = "value: as it is; rate: per second, of a counter; the others: of each bucket"
 KINDS = "lines: over time; latest: the newest values; scatter: one number against another"
-SHOWN = {
-    "mean": "avg({})",
-    "least": "min({})",
-    "greatest": "max({})",
-    "sum": "sum({})",
-    "count": "count({})",
-    "p50": "quantile_cont({}, 0.5)",
-    "p95": "quantile_cont({}, 0.95)",
-    "p99": "quantile_cont({}, 0.99)",
-}
-"""What can be shown of a field besides its values and its rate, as SQL of one bucket."""
 FIT = "fit"
 BUCKETS = 60
 """Buckets at least if their length fits the look-back."""
@@ -94,9 +84,11 @@ def choose_chart(view: View) -> Chart | None:
         others = [name for name in numbers if name != y] or numbers
         x = choose("Against", others) if kind == "scatter" else ""
         by = choose("By", texts, default="_subject")
-        shown = choose("Calculate", ["value", "rate", *SHOWN], help=SHOW) if kind != "scatter" else "value"
+        shown = (
+            choose("Calculate", ["value", "rate", *AGGREGATES], help=SHOW) if kind != "scatter" else "value"
+        )
         per = FIT
-        if shown in SHOWN:
+        if shown in AGGREGATES:
             per = choose("Per", [FIT, "1s", "10s", "1m", "5m", "1h"], own=True, help="Length of a bucket")
     if kind == "scatter":
         return Chart(scatter_chart, y, {"x": x, "y": y, "color": by})
@@ -115,8 +107,8 @@ def _step(view: View, field: str, by: str, shown: str, per: str) -> Step | None:
         return Step("rate", rate, None, {"field": field, "by": by})
     length = fitting(view.look_back) if per == FIT else parse_duration(per, "length of a bucket")
     name = shown if shown != by else f"{shown}_"
-    quoted = field if field.isascii() and field.isidentifier() else '"' + field.replace('"', '""') + '"'
-    return Step(name, every, iso_duration(length), {"by": by, name: SHOWN[shown].format(quoted)})
+    column = field if field.isascii() and field.isidentifier() else quoted(field)
+    return Step(name, every, iso_duration(length), {"by": by, name: AGGREGATES[shown].format(column)})
 
 
 def fitting(look_back: pd.Timedelta) -> pd.Timedelta:

@@ -13,7 +13,7 @@ Rolling = Literal["mean", "least", "greatest", "sum", "count", "p50", "p95", "p9
 Top = Literal["greatest", "least", "mean", "sum", "newest"]
 """The value by which top() compares series."""
 
-_ROLLING = {
+AGGREGATES: dict[str, str] = {
     "mean": "avg({})",
     "least": "min({})",
     "greatest": "max({})",
@@ -23,6 +23,7 @@ _ROLLING = {
     "p95": "quantile_cont({}, 0.95)",
     "p99": "quantile_cont({}, 0.99)",
 }
+"""The ways to combine values, as SQL of one column."""
 _TOP = {
     "greatest": "max({})",
     "least": "-min({})",
@@ -94,13 +95,13 @@ def every_sql(length: pd.Timedelta, by: tuple[str, ...], shows: Mapping[str, str
 
 def rolling_sql(field: str, by: tuple[str, ...], length: pd.Timedelta, how: str) -> str:
     """An aggregate of the values from `length` before each row's time up to that time, both included."""
-    if how not in _ROLLING:
+    if how not in AGGREGATES:
         raise SqlError(f"how={how!r} is not valid. " + one_of(how, get_args(Rolling), what="way"))
     series = "".join(f"{quoted(name)}, " for name in by)
     whose = f"PARTITION BY {series[:-2]} " if by else ""
     value = quoted(field)
     return (
-        f"SELECT _time, {series}{_ROLLING[how].format(value)} OVER ({whose}ORDER BY _time\n"
+        f"SELECT _time, {series}{AGGREGATES[how].format(value)} OVER ({whose}ORDER BY _time\n"
         f"    RANGE BETWEEN {interval(length)} PRECEDING AND CURRENT ROW) AS {value}\n"
         f"FROM rows WHERE {value} IS NOT NULL"
     )
