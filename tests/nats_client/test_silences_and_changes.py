@@ -142,13 +142,16 @@ def test_a_silence_outlives_its_rows() -> None:
 
 
 def test_only_the_newest_are_kept_and_all_are_counted() -> None:
-    """Beyond the most that are kept changes are counted."""
+    """Beyond the most that are kept changes are counted, as long as they are within the look-back."""
     stream = Stream()
     changes = ValueChanges("v", None, LOOK_BACK, parse_condition("changed"))
     stream.add(0, [(-500 + i // 10, "a", float(i % 2)) for i in range(MOST_CROSSINGS + 101)])
     changes.update(stream.window.snapshot(), NOW)
     assert len(changes.found().crossings) == MOST_CROSSINGS
     assert changes.found().total == MOST_CROSSINGS + 100
+    stream.add(590, [(590, "a", 7.0)])
+    changes.update(stream.window.snapshot(), NOW + 590 * SECOND)
+    assert changes.found().total == len(changes.found().crossings) == 1
 
 
 @pytest.mark.parametrize("made", [Silences, ValueChanges])
