@@ -35,7 +35,10 @@ UNREAD = 60.0
 MOST = 200
 """Results of a process."""
 AT_ONCE = 4
-"""Calculations of a process at the same time."""
+"""Calculations of a process at the same time: of results that take long, and of all others."""
+LONG = 0.5
+"""Seconds of a calculation from which on a result takes long. So does a new one, until more is known: it must
+not keep those waiting that others look at."""
 SLOW = 1.0
 """Seconds between two calculations above which a result says so."""
 DEFAULT_LOOK_BACK = pd.Timedelta(minutes=5)
@@ -45,7 +48,7 @@ Work = Callable[[Mapping[str, Table], Limits, Stop], pa.Table]
 """Makes a result of tables."""
 
 _log = logging.getLogger(__name__)
-_turns = threading.BoundedSemaphore(AT_ONCE)
+_short_turns, _long_turns = threading.BoundedSemaphore(AT_ONCE), threading.BoundedSemaphore(AT_ONCE)
 
 
 class Query:
@@ -313,7 +316,7 @@ class Result(Derived):
             self._date_again(now)
             return
         tables = {name: table for name, (_, table) in taken.items()}
-        with _turns:
+        with _short_turns if 0 < self._took < LONG else _long_turns:
             start = time.monotonic()
             error: LookbackError | None = None
             try:

@@ -197,6 +197,34 @@ def test_a_slow_one_rests_and_says_so(results: Results) -> None:
     assert asked(results, "SELECT sum(v) AS x FROM t", lines).pace() == ""
 
 
+def test_endless_ones_keep_no_other_waiting(results: Results) -> None:
+    """While more results than there are turns are worked out without end, one that is quick follows its
+    input."""
+    lines, endless = Lines(), Lines()
+    lines.say(1.0)
+    endless.say(1.0)
+    quick = asked(results, "SELECT sum(v) AS x FROM t", lines)
+    for i in range(result_module.AT_ONCE + 2):
+        sql = (
+            f"SELECT count(*) AS n FROM t, range(10000000) a, range(10000000) b WHERE a.range + b.range = {i}"
+        )
+        results.get("", Query(sql, ("t",), {}), {"t": endless}).watch(lambda: None)
+    until(all_taken)
+    for _ in range(3):
+        before = total(quick)
+        lines.say(10.0)
+        until(lambda: total(quick) == before + 10)
+    assert all_taken()
+
+
+def all_taken() -> bool:
+    """Whether no further long calculation can begin."""
+    if not result_module._long_turns.acquire(blocking=False):
+        return True
+    result_module._long_turns.release()
+    return False
+
+
 def test_what_nobody_reads_is_dropped(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a reader a result ends with its thread and rows; one that is watched stays."""
     monkeypatch.setattr(result_module, "UNREAD", 1.0)
