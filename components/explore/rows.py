@@ -36,8 +36,7 @@ def choose_rows() -> Rows | None:
     """Let the viewer choose rows of a stream, listed or typed, and describe the stream. None while there is
     none to choose. Raises LookbackError if a name, a subject filter or a look-back is not valid."""
     names = stream_names()
-    row = st.container(horizontal=True)
-    with row:
+    with st.container(horizontal=True):
         stream = choose("Stream", names, default="METRICS", own=True)
         if not stream:
             return None
@@ -59,7 +58,8 @@ def choose_rows() -> Rows | None:
             help="How payloads are decoded; auto finds out the format of each message",
         )
         source = choose("From", SOURCES, help="The archive has older messages than the stream")
-    with st.container(horizontal=True):
+    further = st.container(horizontal=True)
+    with further:
         where = choose_text(
             "Filter",
             placeholder="ms > 100 AND level = 'error'",
@@ -96,7 +96,7 @@ def choose_rows() -> Rows | None:
     options |= {"where": where} if where else {}
     options |= {"columns": columns} if columns else {}
     collect(view)
-    with row:
+    with further:
         times = [STORED, *time_fields(view.drawn)]
         choose("Time", times, default=STORED, own=True, help="The field that holds the row time")
     return Rows(stream, subject, options, view)
