@@ -88,6 +88,7 @@ class _AlertsSource(JsonSource):
         self._conditions = conditions
         self._unit = unit
         self._zone = zone
+        self._current = 0  # until when it is known what was sent, on the server's clock
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
         """New messages."""
@@ -95,12 +96,14 @@ class _AlertsSource(JsonSource):
 
     def look(self) -> Mapping[str, Any]:
         """The crossings now."""
-        now = self._feed.now()
+        health = self._feed.health_of(self._look_back)
+        if health.phase == "following" or not self._current:
+            self._current = self._feed.now()
+        now = self._current  # what happens while nothing can be received is unknown: silence is no news then
         snapshot = self._feed.snapshot().since(now - self._look_back.value)
         content: dict[str, Any] = {"total": 0}
         if not len(snapshot) and all(each.kind != "silent" for each in self._conditions.values()):
             return content
-        health = self._feed.health_of(self._look_back)
         view = View(self._feed, snapshot, self._look_back, now, health, by_code=False)
         watched = crossed(view, self._fields, self._color, self._conditions)
         several, look_back = len(self._fields) > 1, format_duration(self._look_back)

@@ -1,6 +1,7 @@
 """Alerts in the whole app, against a real nats-server."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ import streamlit as st
 from playwright.sync_api import Dialog, Page, expect
 from streamlit.testing.v1 import AppTest
 
+from components.charts.thresholds import checked
+from components.data.live import look_at
+from components.tables.alerts import _AlertsSource
+from nats_client import Client, Settings
 from tests.browser import chromium
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, app
@@ -79,6 +84,25 @@ def test_page(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         st.cache_data.clear()
         st.cache_resource.clear()
+
+
+def test_no_silence_while_disconnected(server: NatsServer) -> None:
+    """While the server is away nobody knows who is silent: what was known stays, and after it is back the
+    list says how long it was."""
+    with Client(Settings(url=server.url)) as client:
+        feed = client.feed("S", look_back="PT5M")
+        assert feed.wait(30)
+        say(server, "s.calm", 10)
+        view = look_at(feed, feed.look_back, True)
+        source = _AlertsSource(view, ("n",), None, checked({"pause": "silent for 5s"}), "", "UTC")
+        assert source.look()["h0"][0] is False
+        server.kill()
+        until(lambda: feed.health.phase != "following")
+        time.sleep(6)
+        assert source.look()["h0"][0] is False
+        server.start()
+        until(lambda: feed.health.phase == "following")
+        until(lambda: source.look()["h0"][0])
 
 
 def test_in_a_browser(server: NatsServer, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Source:
 
     def health_of(self, _: pd.Timedelta) -> SimpleNamespace:
         """The part of a feed's health that a chart reads."""
-        return SimpleNamespace(gaps=())
+        return SimpleNamespace(phase="following", gaps=())
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """As a feed has it."""
