@@ -50,6 +50,8 @@ MOST_BYTES = 16 * 1024
 """Of one message from a browser."""
 MOST_MESSAGES = 300
 """From one browser in five seconds."""
+MOST_SHOWN = 1000
+"""Elements that a browser has on the screen, those of the page before included."""
 MOST_SOCKETS = 100
 """Open websockets with one sign-in."""
 MOST_WAITING = 500
@@ -102,8 +104,7 @@ class Channel:
         shown = opening.get("shown")
         if not isinstance(shown, dict):
             raise NotUnderstoodError
-        for placed in tab.placed.values():
-            placed.shown = False
+        self._shown: set[int] = set()  # what the browser has on the screen, also if the script has yet to place it
         for number, frame in shown.items():
             self._show(number, frame)
 
@@ -208,8 +209,7 @@ class Channel:
             self._show(said["show"], said.get("at"))
             self._watch()
         if "hide" in said:
-            if (gone := self._tab.placed.get(_whole(said["hide"]))) is not None:
-                gone.shown = False
+            self._shown.discard(_whole(said["hide"]))
             self._watch()
         if "to" in said:
             to = self._tab.placed.get(_whole(said["to"]))
@@ -219,10 +219,12 @@ class Channel:
                 self._wake()
 
     def _show(self, number: object, frame: object) -> None:
+        self._shown.add(_whole(number))
+        if len(self._shown) > MOST_SHOWN:
+            raise NotUnderstoodError
         placed = self._tab.placed.get(_whole(number))
         if placed is None:
-            return  # the page has changed meanwhile
-        placed.shown = True
+            return  # the page has changed meanwhile, or its run has not come to this element
         if frame is None:
             placed.states.clear()
         else:
@@ -237,7 +239,7 @@ class Channel:
             self._wake()
         wanted = {}
         if pace is not None and not self._hidden and self in _open:
-            wanted = {number: placed for number, placed in self._tab.placed.items() if placed.shown}
+            wanted = {number: placed for number, placed in self._tab.placed.items() if number in self._shown}
         for number, watched in list(self._watched.items()):
             if wanted.get(number) is not watched:
                 del self._watched[number]

@@ -34,8 +34,6 @@ class Placed:
         self.element = element
         self.failed = False
         """True once the log has said that its element failed."""
-        self.shown = False
-        """True while the browser has it on the screen."""
         self.states: deque[tuple[int, Any]] = deque(maxlen=REMEMBERED)
         """What the browser holds after the frame with this number."""
 
@@ -98,17 +96,18 @@ class Tab:
     def replace(self, placed: Placed, element: Element) -> None:
         """Put another element in its place; the browser starts over with it."""
         self.placed = {**self.placed, placed.number: Placed(placed.number, element)}
-        self.placed[placed.number].shown = placed.shown
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
         """While the page is drawn. Afterwards, what it did not place is gone, unless the run broke off."""
-        self._drawn = set()
-        yield
-        drawn, self._drawn = self._drawn, None
-        self.placed = {number: each for number, each in self.placed.items() if number in drawn}
-        if self.channel is not None:
-            self.channel.changed()
+        drawn = self._drawn = set()
+        try:
+            yield
+            self.placed = {number: each for number, each in self.placed.items() if number in drawn}
+        finally:
+            self._drawn = None
+            if self.channel is not None:
+                self.channel.changed()
 
 
 def own_tab() -> Tab:

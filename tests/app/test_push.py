@@ -53,7 +53,16 @@ if rows:
     st.write("columns " + " ".join(sorted(rows.columns)))
 line_chart(rows, y="n")
 '''
-PAGES = {"cheap": CHEAP, "code": CODE, "later": LATER}
+SWITCHED = '''"""Switched."""
+import streamlit as st
+
+from components import line_chart, live
+
+rows = live("S", "s.>", look_back="PT1M")
+if not st.checkbox("Without"):
+    line_chart(rows, y="n", color="_subject")
+'''
+PAGES = {"cheap": CHEAP, "code": CODE, "later": LATER, "switched": SWITCHED}
 CHANNEL = """import(performance.getEntriesByType("resource").map(entry => entry.name)
   .find(name => name.includes("/lookback/channel.js"))).then(module => module.channel())"""
 CHART = "document.querySelector('.js-plotly-plot')?.parentElement.lookback"
@@ -234,6 +243,33 @@ def test_the_viewer_chooses_the_pace(running: App, context: BrowserContext) -> N
     tab.get_by_test_id("stSidebar").get_by_text("Live", exact=True).click()
     expect(tab.locator(".lb-word")).to_have_text("Live")
     until(lambda: float(tab.evaluate(f"{CHART}.now")) > end)
+
+
+@pytest.mark.usefixtures("published")
+def test_an_element_that_a_run_left_out(running: App, context: BrowserContext) -> None:
+    """A chart that is away for one run, or that is placed after the browser has said that it shows it, goes on.
+    The browser keeps a chart for a while, and does not say again what it has said."""
+    tab, _ = opened(context, f"{running.url}/switched")
+    grows = f"{CHART}.frame > %d"
+    for _ in range(2):
+        tab.get_by_text("Without").click()
+        until(lambda: tab.locator(".js-plotly-plot").count() == 0)
+        tab.get_by_text("Without").click()
+        shows(tab, f"Boolean({CHART}?.drawn)")
+        shows(tab, grows % (int(tab.evaluate(f"{CHART}.frame")) + 5))
+    number = int(tab.evaluate(f"{CHART}.plugged"))
+    tab.get_by_text("Without").click()
+    until(lambda: tab.locator(".js-plotly-plot").count() == 0)
+    with socket(running) as ours:
+        ours.send(json.dumps({"ticket": ticket(tab), "shown": {str(number): None}}))
+        assert "next" in json.loads(ours.recv())
+        tab.get_by_text("Without").click()
+        until(lambda: _numbers(ours.recv(10)) == [number])
+
+
+def _numbers(frame: str | bytes) -> list[int]:
+    """The first element for which a frame brings something."""
+    return [frame[1] >> 1] if isinstance(frame, bytes) and len(frame) > 1 else []
 
 
 @pytest.mark.usefixtures("published")

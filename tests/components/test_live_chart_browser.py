@@ -478,12 +478,14 @@ def test_gap_heals(url: str, tab: Page) -> None:
     until(lambda: tab.locator(CHART).evaluate(COUNT) > FULL)
 
 
-def test_a_restart_of_the_server_heals(browser: Browser, tmp_path: Path) -> None:
-    """When the server goes and comes back, an open chart goes on, with its zoom and its finer bins."""
+@pytest.mark.parametrize("more", ["", "&slow=1"])
+def test_a_restart_of_the_server_heals(browser: Browser, tmp_path: Path, more: str) -> None:
+    """When the server goes and comes back, an open chart goes on, with its zoom and its finer bins; also where
+    the tab's websocket is open before the script has come to the chart."""
     port, context = free_port(), browser.new_context(viewport={"width": 1100, "height": 800})
     tab = context.new_page()
     with chart_app(tmp_path / "first", port=port) as url:
-        opened(tab, f"{url}/?show=fast")
+        opened(tab, f"{url}/?show=fast{more}")
         drag(tab, 0.5, 0.6)
         until(lambda: lookback(tab, "chart.fine !== null"))
         zoomed = tab.locator(CHART).evaluate(RANGE)

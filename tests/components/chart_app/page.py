@@ -1,5 +1,6 @@
 """The script: a page with charts, which refresh twice a second, and a page without."""
 
+import time
 from contextlib import nullcontext
 
 import streamlit as st
@@ -12,13 +13,16 @@ from tests.components.chart_app.source import view
 
 def charts() -> None:
     """One chart, or those named in the query: ?show=few,many,folded,empty. With &moves=1 the browser gets
-    another element for it with every fourth refresh. With &way=refresh the data comes with the elements."""
+    another element for it with every fourth refresh. With &way=refresh the data comes with the elements. With
+    &slow=1 a run takes a second until it comes to the charts."""
 
     @st.fragment(run_every=0.5)
     def body() -> None:
         st.session_state["runs"] = runs = st.session_state.get("runs", 0) + 1
         own_tab().blocked = st.query_params.get("way") == "refresh"
         with own_tab().drawing():
+            if "slow" in st.query_params:
+                time.sleep(1)
             for name in st.query_params.get("show", "few").split(","):
                 with st.container() if "moves" in st.query_params and runs // 4 % 2 else nullcontext():
                     line_chart(
