@@ -13,7 +13,13 @@ from weakref import WeakKeyDictionary
 
 from playwright.sync_api import Browser, BrowserContext, Frame, Page, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+NAMES = (
+    "chromium-headless-shell",  # the same engine without a window's parts: a fifth to a quarter less CPU
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+)
 LEFT_OUT = (
     # Parts of Chromium's window. For each context it would load them beside the page, at a third of its cost.
     "WebUIOmniboxPopup",
