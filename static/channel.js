@@ -15,7 +15,7 @@ const [NO_TICKET, REPLACED] = [4401, 4409];
 export class Channel {
   constructor(root) {
     this.url = root;
-    this.elements = new Map(); // by number: { apply(bytes), reset(), frame }
+    this.elements = new Map(); // by number: { apply(bytes), resumed() if it says anything, frame }
     this.frame = 0;
     this.told = 0;
     this.pace = 0; // seconds between two frames, null while paused
@@ -133,6 +133,7 @@ export class Channel {
         this.asked = undefined;
         this.attempts = 0;
         this.become(true);
+        for (const element of this.elements.values()) element.resumed?.();
         if (this.wasBlocked) this.tell((this.wasBlocked = false));
       }
       return;

@@ -403,6 +403,12 @@ class Chart {
     }, REST);
   }
 
+  // What was said last may not have arrived.
+  resumed() {
+    this.told = undefined;
+    if (this.config) this.tellRange();
+  }
+
   get drawable() {
     if (!this.library || !this.config || this.ended || this.held || document.hidden || !this.parent.isConnected) return false;
     if (this.offset === undefined) return false; // nothing has come yet

@@ -5,13 +5,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from playwright.sync_api import Browser, BrowserContext, Frame, Page, sync_playwright
+from playwright.sync_api import TimeoutError as NotYet
+
+from .waiting import until
 
 NAMES = (
     "chromium-headless-shell",  # the same engine without a window's parts: a fifth to a quarter less CPU
@@ -147,6 +150,20 @@ def fresh_tab(browser: Browser, **options: Any) -> Iterator[Page]:
     """A tab of such a context, the only one at first."""
     with fresh_context(browser, **options) as context:
         yield context.new_page()
+
+
+def pick(tab: Page, label: str, option: str) -> None:
+    """Choose from a list, as a viewer does. Streamlit closes an open list when it draws the page anew, so it
+    is opened again until the choice is made."""
+
+    def picked() -> bool:
+        tab.get_by_role("combobox", name=label).click()
+        with suppress(NotYet):
+            tab.get_by_role("option", name=option, exact=True).click(timeout=5000)
+            return True
+        return False
+
+    until(picked, 60)
 
 
 if __name__ == "__main__":

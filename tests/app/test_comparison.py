@@ -23,7 +23,7 @@ from websockets.typing import Origin
 
 from components.websocket_demo.run import WINDOW
 from nats_client.connection.credentials import claims_of
-from tests.browser import fresh_context
+from tests.browser import fresh_context, pick
 from tests.comparison import PATIENCE, SIZE, SLOW, Comparison, newest_advances, token_of
 from tests.embedded import login
 from tests.node import node
@@ -158,8 +158,7 @@ def test_look_back_is_followed(demo: App, context: BrowserContext) -> None:
     ours, theirs = comparison.ours.url, comparison.theirs.url
     until(lambda: min(rows(comparison)) > 1400, PATIENCE)  # 30 s are full
     for look_back, enough in (("PT1M", 1700), ("PT30S", 0)):
-        comparison.page.get_by_role("combobox", name="Look-back").click()
-        comparison.page.get_by_role("option", name=look_back, exact=True).click()
+        pick(comparison.page, "Look-back", look_back)
         width = 60_000 if look_back == "PT1M" else 30_000
         for frame in (comparison.ours, comparison.theirs):
             until(lambda: abs((comparison.of_chart(frame, WIDTH) or 0) - width) < 5, PATIENCE)

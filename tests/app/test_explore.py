@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from streamlit.testing.v1 import AppTest
 
 from bench.chart_end import read
-from tests.browser import fresh_tab
+from tests.browser import fresh_tab, pick
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, app
 from tests.status_line import status_html
@@ -215,11 +215,9 @@ def test_copied_page(open_page: Open, tmp_path: Path, query: dict[str, str]) -> 
         assert drawn(copied) == drawn(explored)
 
 
-def pick(tab: Page, label: str, choice: str) -> None:
-    """Choose something, as a viewer does, and wait for it to be in the address."""
-    box = tab.locator(f'input[aria-label="{label}"]')
-    box.fill(choice)
-    tab.get_by_role("option", name=choice, exact=True).click()
+def choose(tab: Page, label: str, choice: str) -> None:
+    """Choose something, and wait for it to be in the address."""
+    pick(tab, label, choice)
     until(lambda: f"{label.lower()}={choice}" in tab.evaluate("location.search"))
 
 
@@ -241,8 +239,8 @@ def test_back_undoes_a_choice(server: NatsServer, browser: Browser, tmp_path: Pa
         expect(tab.locator(".lb-status")).to_contain_text("30 rows", timeout=30_000)
         until(lambda: "field=x" in tab.evaluate("location.search"))
         field = tab.locator('input[aria-label="Field"]')
-        pick(tab, "Field", "y")
-        pick(tab, "By", "kind")
+        choose(tab, "Field", "y")
+        choose(tab, "By", "kind")
         by = tab.locator('input[aria-label="By"]')
         steps: list[tuple[Callable[[], object], Locator, str]] = [
             (tab.go_back, by, "_subject"),
@@ -267,9 +265,9 @@ def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path
     with app(tmp_path, NATS_URL=server.url) as running, fresh_tab(browser) as tab:
         tab.goto(f"{running.url}/explore")
         expect(tab.locator(".lb-status")).to_contain_text("30 rows", timeout=30_000)
-        pick(tab, "Chart", "scatter")
-        pick(tab, "Field", "y")
-        pick(tab, "By", "kind")
+        choose(tab, "Chart", "scatter")
+        choose(tab, "Field", "y")
+        choose(tab, "By", "kind")
         tab.get_by_role("tab", name="Messages").click()
         expected = [
             ["A", ">", "PT5M", "json", "stream", "stored", "scatter", "y", "x", "kind"],
@@ -282,8 +280,8 @@ def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path
         with fresh_tab(browser) as other:
             other.goto(tab.url)
             until(lambda: shown(other) == expected)
-            pick(other, "Chart", "latest")
-            pick(other, "Stream", "WORDS")
+            choose(other, "Chart", "latest")
+            choose(other, "Stream", "WORDS")
             expect(other.locator("body")).to_contain_text("could be decoded into a row", timeout=30_000)
             expect(other.locator("body")).to_contain_text("door 2 is open")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import fresh_tab
+from tests.browser import fresh_tab, pick
 from tests.running import App, app
 from tests.waiting import until
 
@@ -61,8 +61,7 @@ def choose_another_tab(tab: Page) -> None:
     """Choose a tab and a look-back."""
     tab.get_by_role("tab", name="Messages").click()
     expect(tab.locator(".lb-message_list")).to_be_visible(timeout=30_000)  # the page has run for it
-    tab.locator('input[aria-label*="Look-back"]').click()
-    tab.get_by_role("option", name="PT1M").click()
+    pick(tab, "Look-back", "PT1M")
 
 
 def same_steps(tab: Page) -> None:

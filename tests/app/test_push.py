@@ -247,8 +247,8 @@ def test_the_viewer_chooses_the_pace(running: App, context: BrowserContext) -> N
 
 @pytest.mark.usefixtures("published")
 def test_an_element_that_a_run_left_out(running: App, context: BrowserContext) -> None:
-    """A chart that is away for one run, or that is placed after the browser has said that it shows it, goes on.
-    The browser keeps a chart for a while, and does not say again what it has said."""
+    """A chart that is away for one run, or that is placed after the browser has said that it shows it, goes
+    on. The browser keeps a chart for a while, and does not say again what it has said."""
     tab, _ = opened(context, f"{running.url}/switched")
     grows = f"{CHART}.frame > %d"
     for _ in range(2):

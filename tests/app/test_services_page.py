@@ -1,6 +1,5 @@
 """The Services page and request() on a page, against real services, in a browser too."""
 
-import contextlib
 import json
 import re
 import shutil
@@ -11,15 +10,14 @@ from typing import Any
 import pytest
 import streamlit as st
 from playwright.sync_api import Browser, Page, expect
-from playwright.sync_api import TimeoutError as NotYet
 from streamlit.testing.v1 import AppTest
 
 from tests.answers import BAD, answer, answering
+from tests.browser import pick
 from tests.nats import NatsServer, running_server
 from tests.node import node
 from tests.running import ROOT, App, app
 from tests.service import service
-from tests.waiting import until
 
 Open = Callable[..., AppTest]
 
@@ -210,19 +208,6 @@ def stats(server: NatsServer) -> list[dict[str, Any]]:
     answer = server.run(lambda nc: nc.request("$SRV.STATS.tester", timeout=10))
     found: list[dict[str, Any]] = json.loads(answer.data)["endpoints"]
     return found
-
-
-def pick(tab: Page, label: str, option: str) -> None:
-    """Choose from a list; again where the page has made it anew under the click."""
-
-    def picked() -> bool:
-        tab.get_by_role("combobox", name=label).click()
-        with contextlib.suppress(NotYet):
-            tab.get_by_role("option", name=option, exact=True).click(timeout=5000)
-            return True
-        return False
-
-    until(picked, 60)
 
 
 def test_in_a_browser(server: NatsServer, running: App, browser: Browser) -> None:

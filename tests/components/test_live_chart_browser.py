@@ -166,6 +166,11 @@ def lookback(tab: Page, expression: str) -> Any:
     )
 
 
+CHANNEL = """import(performance.getEntriesByType("resource").map(entry => entry.name)
+  .find(name => name.includes("/lookback/channel.js"))).then(module => {{
+    const channel = module.channel()
+    {}
+  }})"""
 IN_VIEW = """(() => {
   const [start, end] = el._fullLayout.xaxis.range.map(x => +new Date(x))
   return el.data[0].x.filter(x => +new Date(String(x)) >= start && +new Date(String(x)) < end).length
@@ -478,15 +483,25 @@ def test_gap_heals(url: str, tab: Page) -> None:
     until(lambda: tab.locator(CHART).evaluate(COUNT) > FULL)
 
 
+def test_zoomed_while_the_websocket_is_down(url: str, tab: Page) -> None:
+    """A range that was chosen meanwhile has its finer bins once the websocket is back."""
+    opened(tab, f"{url}/?show=fast")
+    tab.evaluate(CHANNEL.format("channel.connect = () => {}, channel.leave()"))
+    drag(tab, 0.8, 0.95)
+    until(lambda: lookback(tab, "chart.zoom.x && chart.wanted === undefined"))
+    tab.evaluate(CHANNEL.format("delete channel.connect, channel.connect()"))
+    until(lambda: lookback(tab, "chart.fine !== null"))
+
+
 @pytest.mark.parametrize("more", ["", "&slow=1"])
 def test_a_restart_of_the_server_heals(browser: Browser, tmp_path: Path, more: str) -> None:
-    """When the server goes and comes back, an open chart goes on, with its zoom and its finer bins; also where
-    the tab's websocket is open before the script has come to the chart."""
+    """When the server goes and comes back, an open chart goes on, with its zoom and its finer bins. Also
+    where the tab's websocket is open before the script has come to the chart."""
     port, context = free_port(), browser.new_context(viewport={"width": 1100, "height": 800})
     tab = context.new_page()
     with chart_app(tmp_path / "first", port=port) as url:
         opened(tab, f"{url}/?show=fast{more}")
-        drag(tab, 0.5, 0.6)
+        drag(tab, 0.8, 0.95)  # so that the look-back still has it when the second server is there
         until(lambda: lookback(tab, "chart.fine !== null"))
         zoomed = tab.locator(CHART).evaluate(RANGE)
         lookback(tab, "chart.series.before = true")

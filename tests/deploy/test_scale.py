@@ -21,6 +21,7 @@ import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.browser import pick
 from tests.nats import connected
 from tests.running import ROOT, free_port
 from tests.waiting import until
@@ -196,8 +197,7 @@ def test_killed_processes_cost_no_row(scale: Scale, browser: Browser) -> None:
         return found
 
     until(lambda: len(set(seqs())) > 30, 90)
-    tab.get_by_role("combobox", name="Kind").click()
-    tab.get_by_role("option", name="second").click()
+    pick(tab, "Kind", "second")
     until(lambda: "kind=second" in tab.evaluate("location.search"))
     tab.locator(".lb-keys button").first.click()
     until(lambda: chart.evaluate("el => el.data.some(trace => trace.visible === 'legendonly')"))

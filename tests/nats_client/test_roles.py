@@ -72,6 +72,7 @@ class Load:
     def __enter__(self) -> "Load":
         self._thread = threading.Thread(target=self.server.run, args=(self._work,), name="load")
         self._thread.start()
+        until(lambda: self.stored)  # then the server has its subscriptions
         return self
 
     def __exit__(self, *_: object) -> None:
