@@ -3,8 +3,8 @@
 import json
 import re
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class Stage:
     provider: Provider
     browser: Browser
     folder: Path
+    start: Callable[[], App]
     people: list["Person"] = field(default_factory=list)
 
     @property
@@ -75,6 +76,12 @@ class Stage:
     @property
     def data(self) -> Path:
         return self.folder / "data"
+
+    def kill_and_restart(self) -> None:
+        """kill -9, and another process at the same address."""
+        self.app.process.kill()
+        self.app.process.wait()
+        self.app = self.start()
 
     def person(self, sub: str, *groups: str, page: str = "/workflows") -> "Person":
         """Somebody with these groups, signed in in a browser of their own, at a page without charts: to draw
@@ -188,10 +195,15 @@ def running_stage(browser: Browser, folder: Path, **settings: str) -> Iterator[S
             "LOOKBACK_ROLES": str(roles),
             "STREAMLIT_SERVER_PORT": str(port),
         }
-        with app(folder, **(env | settings)) as running:
+        with ExitStack() as stack:
+
+            def start() -> App:
+                return stack.enter_context(app(folder, **(env | settings)))
+
+            running = start()
             found = login(folder / "data")
             connected(found["servers"], _fill, found["user_credentials"])
-            yield Stage(running, people, browser, folder)
+            yield Stage(running, people, browser, folder, start)
 
 
 async def _fill(nc: Any) -> None:

@@ -25,7 +25,7 @@ from tests.browser import fresh_context
 from tests.nats import NatsServer, running_server
 from tests.publisher import Publisher
 from tests.running import App, app
-from tests.stage import Stage
+from tests.stage import MARKER, Stage
 from tests.waiting import until
 
 CHEAP = '''"""Cheap."""
@@ -468,3 +468,20 @@ def test_nobody_asks_whether_rights_have_changed(stage: Stage, refresh: str) -> 
     stage.provider.person("mover", "guests")
     tab.get_by_text("none of your groups").wait_for(timeout=60_000)
     assert other.tab.get_by_text("Role: operator").count()
+
+
+def test_another_process_takes_over(stage: Stage) -> None:
+    """The app is killed, and another process takes its place. Two people with different roles keep their
+    tabs: each goes on with a chart of their own rows, and gets nothing of what the role may not see."""
+    one, other = stage.person("keeper", "operators", page="/"), stage.person("guest", "viewers", page="/")
+    for person in (one, other):
+        shows(person.tab, f"Boolean({CHART}?.drawn)")
+        person.tab.evaluate(f"void Object.assign({CHART}.series, {{before: true}}), self.before = true")
+    stage.kill_and_restart()
+    for person, role in ((one, "operator"), (other, "viewer")):
+        shows(person.tab, f"{CHART}?.drawn && !{CHART}.series.before")
+        frame = int(person.tab.evaluate(f"{CHART}.frame"))
+        shows(person.tab, f"{CHART}.frame > {frame} + 2")
+        assert person.tab.evaluate("self.before")  # the tab was not loaded anew
+        person.sees(f"Role: {role}")
+    assert not other.has(MARKER)
