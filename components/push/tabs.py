@@ -85,7 +85,8 @@ class Tab:
         page has too many."""
         number = self._numbers.get(key)
         if number is None or number not in self.placed:
-            if len(self.placed) >= MOST_ELEMENTS:
+            # While a page is drawn, the elements of the one before are still there
+            if len(self.placed if self._drawn is None else self._drawn) >= MOST_ELEMENTS:
                 raise LookbackError(f"A page has at most {MOST_ELEMENTS} live elements.")
             number = self._numbers[key] = self._numbers.get(key, 0) or len(self._numbers) + 1
             self.placed = {**self.placed, number: Placed(number, make())}
