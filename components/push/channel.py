@@ -55,7 +55,8 @@ MOST_SHOWN = 1000
 MOST_SOCKETS = 100
 """Open websockets with one sign-in."""
 MOST_WAITING = 500
-"""Open websockets that have not shown a ticket yet."""
+"""Open websockets that have not shown a ticket yet. One more ends the oldest of them, so that whoever opens
+many and says nothing keeps nobody out."""
 SMALL = 300
 """Bytes up to which a frame is sent uncompressed, which costs much less CPU and hardly more bytes."""
 SLOWEST = 2.0
@@ -70,8 +71,7 @@ _News = tuple[Any, bytes]
 _open: set["Channel"] = set()
 _beating: asyncio.Task[None] | None = None
 _closing: set[asyncio.Task[None]] = set()
-_waiting = 0
-
+_waiting: dict[asyncio.Timeout, None] = {}
 
 _log = logging.getLogger("lookback")
 
@@ -397,18 +397,14 @@ def _read(text: str) -> dict[str, Any]:
 
 
 async def _serve(socket: WebSocket) -> None:
-    global _waiting
     await socket.accept()
-    if _waiting >= MOST_WAITING:
-        await socket.close(TOO_MANY)
-        return
     try:
-        _waiting += 1
-        try:
-            async with asyncio.timeout(FIRST_MESSAGE):
+        async with asyncio.timeout(FIRST_MESSAGE) as limit:
+            _make_room(limit)
+            try:
                 opening = _read(await socket.receive_text())
-        finally:
-            _waiting -= 1
+            finally:
+                _waiting.pop(limit, None)
         tab = tabs.get(str(opening.get("ticket")))
         if tab is None or tab.owner not in (None, key_of(socket.cookies)):
             await socket.close(NO_TICKET)
@@ -428,6 +424,15 @@ async def _serve(socket: WebSocket) -> None:
             await socket.close(NOT_UNDERSTOOD)
     except WebSocketDisconnect:
         pass
+
+
+def _make_room(limit: asyncio.Timeout) -> None:
+    _waiting[limit] = None
+    if len(_waiting) > MOST_WAITING:
+        oldest = next(iter(_waiting))
+        del _waiting[oldest]
+        if not oldest.expired():
+            oldest.reschedule(asyncio.get_running_loop().time())
 
 
 def _start_beating() -> None:

@@ -6,7 +6,9 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from socket import create_connection
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute, expect
@@ -17,6 +19,8 @@ from components.push.channel import (
     AHEAD,
     MOST_BYTES,
     MOST_MESSAGES,
+    MOST_SHOWN,
+    MOST_WAITING,
     NO_TICKET,
     NOT_UNDERSTOOD,
     REPLACED,
@@ -298,6 +302,7 @@ def test_a_proxy_that_blocks_it(running: App, context: BrowserContext) -> None:
     until(lambda: tab.evaluate(f"{CHART}.frame > 0"))
 
 
+@pytest.mark.usefixtures("published")
 def test_strangers(running: App, context: BrowserContext) -> None:
     """Without a ticket, with one that nobody has, or from another site nobody gets in."""
     opened(context, f"{running.url}/cheap")
@@ -309,6 +314,36 @@ def test_strangers(running: App, context: BrowserContext) -> None:
     with pytest.raises(InvalidStatus) as refused, socket(running, origin="https://evil.example"):
         pass
     assert refused.value.response.status_code == 403
+
+
+@pytest.mark.usefixtures("published")
+def test_many_that_say_nothing(running: App, context: BrowserContext) -> None:
+    """Whoever opens more websockets than may wait for their first message loses the oldest of them; those who
+    come meanwhile get in, and those who are in notice nothing."""
+    tab, _ = opened(context, f"{running.url}/cheap")
+    other, _ = opened(context, f"{running.url}/cheap")
+    shown = ticket(other)
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(unspeaking(running)) for _ in range(MOST_WAITING + 20)]
+        with socket(running) as ours:
+            ours.send(json.dumps({"ticket": shown, "shown": {}}))
+            assert "next" in json.loads(ours.recv(20))
+        for each in silent[:10]:
+            assert NOT_UNDERSTOOD.to_bytes(2, "big") in each.recv(100)
+        shows(tab, f"{CHART}.frame > {int(tab.evaluate(f'{CHART}.frame'))}")
+
+
+def unspeaking(running: App) -> Any:
+    """A websocket that is open and says nothing."""
+    address = urlsplit(running.url)
+    raw = create_connection((address.hostname or "", address.port or 0), timeout=20)
+    raw.sendall(
+        f"GET /lookback/push HTTP/1.1\r\nHost: {address.netloc}\r\nOrigin: {running.url}\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    assert raw.recv(2000).startswith(b"HTTP/1.1 101")
+    return raw
 
 
 NOT_SAID = (
@@ -329,6 +364,7 @@ NOT_SAID = (
     '{"show": 1, "at": "x"}',
     json.dumps({"to": 1, "said": {"range": "x" * MOST_BYTES}}),
 )
+TOO_MANY_SHOWN = {str(number): None for number in range(MOST_SHOWN + 1)}
 
 
 @pytest.mark.usefixtures("published")
@@ -346,6 +382,9 @@ def test_what_is_not_understood_ends_it(running: App, context: BrowserContext) -
             assert "next" in json.loads(ours.recv())
             ours.send(said)
             assert code_of_end(ours) == NOT_UNDERSTOOD, said
+    with socket(running) as ours:
+        ours.send(json.dumps({"ticket": shown, "shown": TOO_MANY_SHOWN}))
+        assert code_of_end(ours) == NOT_UNDERSTOOD
     frame = int(tab.evaluate(f"{CHART}.frame"))
     until(lambda: int(tab.evaluate(f"{CHART}.frame")) > frame)
     assert "Traceback" not in running.log.read_text()
@@ -365,6 +404,7 @@ def test_a_range_that_is_none(running: App, context: BrowserContext) -> None:
     assert "stands still" not in running.log.read_text()
 
 
+@pytest.mark.usefixtures("published")
 def test_a_flood_ends_it(running: App, context: BrowserContext) -> None:
     """Somebody who talks without end is not listened to for long."""
     tab, _ = opened(context, f"{running.url}/cheap")
@@ -479,7 +519,7 @@ def test_another_process_takes_over(stage: Stage) -> None:
         person.tab.evaluate(f"void Object.assign({CHART}.series, {{before: true}}), self.before = true")
     stage.kill_and_restart()
     for person, role in ((one, "operator"), (other, "viewer")):
-        shows(person.tab, f"{CHART}?.drawn && !{CHART}.series.before")
+        shows(person.tab, f"{CHART}?.drawn && !{CHART}.series.before && {CHART}.frame > 0")
         frame = int(person.tab.evaluate(f"{CHART}.frame"))
         shows(person.tab, f"{CHART}.frame > {frame} + 2")
         assert person.tab.evaluate("self.before")  # the tab was not loaded anew
