@@ -385,6 +385,7 @@ class Chart {
       if (!rows.has(row)) rows.set(row, new Map()), nulls.set(row, new Set());
       if (cell[0] === -Infinity) return nulls.get(row).add(bin);
       nulls.get(row).delete(bin);
+      if (cell[0] === Infinity) return rows.get(row).delete(bin);
       rows.get(row).set(bin, cell);
     });
     for (const bins of [...rows.values(), ...nulls.values()]) forget(bins, cells.oldest, cells.end);

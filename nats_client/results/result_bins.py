@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from ..series.bins import MOST, Bins
-from ..series.zoom_tiles import Detail
 from ..table.snapshot import Snapshot
 
 
 class ResultBins(Bins):
     """See Bins. A browser gets only the bins whose least or greatest value differs from what it holds."""
+
+    _replaced = True
 
     def __init__(
         self,
@@ -27,10 +28,6 @@ class ResultBins(Bins):
         """Raises LookbackError as Bins does."""
         super().__init__(fields, color, look_back, most=most, step=step)
         self._labels: list[str] | None = None
-
-    def detail(self, width: int) -> Detail | None:
-        """None: the rows of a result are few."""
-        return None
 
     def _is_other(self, snapshot: Snapshot) -> bool:
         """True if codes of the colour column mean something else now."""

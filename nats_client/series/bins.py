@@ -106,6 +106,9 @@ class Bins:
     start over with a new random `epoch`.
     """
 
+    _replaced = False
+    """True if each snapshot replaces the one before."""
+
     def __init__(
         self,
         fields: tuple[str, ...],
@@ -244,7 +247,7 @@ class Bins:
             return None
         with self._lock:
             if (detail := self._details.pop(step, None)) is None:
-                detail = Detail(self, step)
+                detail = Detail(self, step, replaced=self._replaced)
             self._details[step] = detail
             while len(self._details) > MOST_DETAILS:
                 del self._details[next(iter(self._details))]

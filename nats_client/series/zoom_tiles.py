@@ -105,6 +105,14 @@ class _Tile:
             self.changed = np.vstack([self.changed, new.changed])
             self.null = np.vstack([self.null, new.null])
 
+    def changed_since(self, before: "_Tile", version: int) -> None:
+        """Note as changed what differs from the tile `before`, which this one replaces."""
+        series = max(len(self.low), len(before.low))
+        self.reach(series)
+        before.reach(series)
+        same = (self.low == before.low) & (self.high == before.high) & (self.null == before.null)
+        self.changed = np.where(same, before.changed, version)
+
     def put(self, rows: Ints, bins: Ints, values: Floats, version: int) -> None:
         """Update the cells at `rows` and `bins` of the tile with `values`."""
         self.reach(int(rows.max(initial=-1)) + 1)
@@ -119,11 +127,14 @@ class _Tile:
 class Detail:
     """The tiles of `chart` with bins of `step` ns. Thread-safe."""
 
-    def __init__(self, chart: Drawn, step: int) -> None:
+    def __init__(self, chart: Drawn, step: int, *, replaced: bool = False) -> None:
+        """`replaced`: each snapshot replaces the one before, and what is as before does not count as
+        changed."""
         self.step = step
+        self.replaced = replaced
         self._chart = chart
         self._lock = threading.Lock()
-        self._generation: int | None = None
+        self._rows_of: int | None = None
         self._start_over(chart.epoch)
 
     def _start_over(self, of: int) -> None:
@@ -145,16 +156,22 @@ class Detail:
         with the snapshot first. Raises ColumnError if a column does not exist or is of another kind."""
         with self._lock:
             of, others, rows = self._chart.rows()
-            if of != self._of or snapshot.generation != self._generation:
+            rows_of = snapshot.version if self.replaced else snapshot.generation
+            other, self._rows_of = rows_of != self._rows_of, rows_of
+            if of != self._of or (other and not self.replaced):
                 self._start_over(of)
-                self._generation = snapshot.generation
             self._version += 1
+            before = self._tiles
+            if other:
+                self._tiles = {}
             for number in tiles:
                 if (tile := self._tiles.pop(number, None)) is None:
                     tile = _Tile(end=snapshot.first)
                 self._tiles[number] = tile
                 if snapshot.end > tile.end:
                     self._take(snapshot, number, tile, others, rows)
+                if other and number in before:
+                    tile.changed_since(before[number], self._version)
             while len(self._tiles) > max(MOST_TILES, len(tiles)):
                 del self._tiles[next(iter(self._tiles))]
             whole = epoch != self._epoch

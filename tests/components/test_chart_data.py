@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from bench.chart_end import read
 from components.charts.wire import ChartState
 from nats_client.errors import ColumnError, LookbackError
+from nats_client.results.result_bins import ResultBins
 from nats_client.series.bins import MOST, Bins, step_for
+from nats_client.sql.arrow import ResultRows
 from nats_client.table.snapshot import Snapshot
 from nats_client.table.values import NULL, Batch, Floats, is_null
 from nats_client.table.window import Window
@@ -89,7 +92,8 @@ class Browser:
             return True
         self.step = head.get("detail", self.step)
         held = {} if message.fine.whole or self.fine is None else self.fine
-        self.fine = held | message.fine.cells
+        held = held | message.fine.cells
+        self.fine = {cell: value for cell, value in held.items() if value[0] < np.inf}
         return True
 
     def by_name(self) -> dict[str, dict[int, tuple[float, float]]]:
@@ -314,6 +318,38 @@ def test_viewers_of_one_stretch_share_its_bins(monkeypatch: pytest.MonkeyPatch) 
     for start in (-100, -99, -98):
         ChartState().next(bins, {}, snapshot, (NOW + start * SECOND, NOW + (start + 20) * SECOND))
     assert len(looked) == len(set(looked)) <= 6
+
+
+second = st.integers(-20, -1)
+answer = st.dictionaries(second, st.integers(-9, 9) | st.none(), max_size=12)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(answer, st.booleans()), min_size=1, max_size=8))
+def test_a_zoomed_result_is_what_its_rows_say(answers: list[tuple[dict[int, int | None], bool]]) -> None:
+    """Each result replaces the one before. Whoever has zoomed in has its rows at their time, and gets only
+    what differs, also after a lost message."""
+    bins = ResultBins(("v",), None, LOOK_BACK)
+    stretch = (NOW - 20 * SECOND, NOW)
+    width = step_for(pd.Timedelta(20 * SECOND))
+    sent, browser = ChartState(), Browser()
+    made = ResultRows()
+    for rows, lost in answers:
+        times = pa.array([NOW + time * SECOND for time in rows], pa.timestamp("ns", "UTC"))
+        values = pa.array(list(rows.values()), pa.float64())
+        snapshot = made.snapshot(pa.table({"time": times, "v": values}), NOW)
+        bins.update(snapshot, NOW)
+        message = sent.next(bins, {}, snapshot, stretch)
+        if lost:
+            continue
+        if not browser.receive(message):
+            sent = ChartState()
+            assert browser.receive(sent.next(bins, {}, snapshot, stretch))
+        expected = {(NOW + time * SECOND) // width: n for time, n in rows.items() if n is not None}
+        held = {bin_: low for (_, bin_), (low, _) in (browser.fine or {}).items()}
+        assert held == expected
+    fine = read(sent.next(bins, {}, snapshot, stretch)).fine
+    assert fine is None or not fine.cells
 
 
 def test_spike_stays_visible() -> None:

@@ -292,14 +292,15 @@ def test_unchanged_bins_do_not_travel_again(results: Results) -> None:
     assert len(changes.cells.bin) == 1
     held, _, _, news = step(bins, held, config, short=True)
     assert len(news) * 20 < len(first)
-    epoch = bins.epoch
+    epoch, before = bins.epoch, set(bins.changes(0, 0).cells.bin.tolist())
     lines.window.remove_before(len(lines.window) // 2)
     for changed in lines.watchers:
         changed()
     until(lambda: len(found.snapshot()) < 400)
     bins.update(found.snapshot(), found.now())
     assert bins.epoch == epoch
-    gone = bins.changes(held.epoch, held.version).cells
-    assert len(gone.bin) >= 0
-    whole = bins.changes(0, 0).cells
-    assert len(whole.bin) <= len(found.snapshot())
+    changes = bins.changes(held.epoch, held.version)
+    emptied = set(changes.cells.bin[np.isinf(changes.cells.low)].tolist())
+    gone = before - set(bins.changes(0, 0).cells.bin.tolist())
+    assert len(gone) > 100
+    assert all(bin_ < changes.oldest or bin_ in emptied for bin_ in gone)
