@@ -125,7 +125,7 @@ def test_limit_per_subject_is_lifted(server: NatsServer, client: Client) -> None
     publish(server, "k.a", *numbered(5))
     feed = opened(client, "K")
     publish(server, "k.a", *numbered(3, 5))
-    until(lambda: feed.snapshot().seq.tolist() == [5, 6, 7, 8])
+    until(lambda: feed.snapshot().seq.tolist()[-1:] == [8])  # those before may have left again
     change(server, "K", max_msgs_per_subject=-1)
     until(lambda: feed.snapshot().seq.tolist() == [8])
     publish(server, "k.a", *numbered(2, 8))

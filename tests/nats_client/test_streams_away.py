@@ -26,7 +26,7 @@ def test_one_silent_node_hides_no_stream(tmp_path: Path, number: int) -> None:
                 await js.add_stream(
                     name=name, subjects=[f"{name}.>"], num_replicas=3 if name == "GOOD" else 1
                 )
-                await js.publish(f"{name}.a", b"1")
+                await js.publish(f"{name}.a", b"1", headers={"Nats-Msg-Id": "1"})  # once, if tried again
             await js.create_key_value(bucket="settings", replicas=3)
 
         cluster.run(make)
