@@ -76,13 +76,19 @@ def _table(infos: list[StreamInfo]) -> pd.DataFrame:
             "description": info.description,
             "limits": info.limits,
             "age": info.age.total_seconds() if info.age is not None else None,
-            "state": "its nodes do not answer" if info.away else "",
+            "state": _state(info),
         }
         for info in infos
     ]
     columns = ["stream", "per_second", "messages", "bytes", "newest", "subjects", "description", "limits"]
     table = pd.DataFrame(rows, columns=[*columns, "age", "state"]).set_index("stream")
     return table.astype({"per_second": "float64", "age": "float64"})
+
+
+def _state(info: StreamInfo) -> str:
+    if info.away:
+        return "its nodes do not answer"
+    return "no leader, nothing is stored" if info.leaderless else ""
 
 
 @timed
@@ -325,7 +331,7 @@ class _FactsSource(JsonSource):
 
 def _facts(info: StreamInfo) -> str:
     parts = [
-        "its nodes do not answer" if info.away else "",
+        _state(info),
         info.description,
         count_text(info.messages, "message"),
         bytes_text(info.bytes),

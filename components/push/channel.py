@@ -104,7 +104,9 @@ class Channel:
         shown = opening.get("shown")
         if not isinstance(shown, dict):
             raise NotUnderstoodError
-        self._shown: set[int] = set()  # what the browser has on the screen, also if the script has yet to place it
+        self._shown: set[int] = (
+            set()
+        )  # what the browser has on the screen, also if the script has yet to place it
         for number, frame in shown.items():
             self._show(number, frame)
 

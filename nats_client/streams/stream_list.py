@@ -64,6 +64,9 @@ class StreamInfo:
     """Messages a second over about the last ten seconds; None at the first request."""
     away: bool = False
     """True if the nodes that hold it do not answer. Its numbers are then the last known ones, or 0."""
+    leaderless: bool = False
+    """True if its replicas have no leader, as without a majority: nothing is stored until they have one. Its
+    numbers are those of one replica."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ class StreamList:
             limits=limits_text(config),
             per_second=self._rate(config["name"], state["last_seq"]),
             away="away" in info,
+            leaderless=is_leaderless(info),
         )
 
     def _rate(self, name: str, last_seq: int) -> float | None:
@@ -211,6 +215,11 @@ async def no_such_stream(connection: Connection, name: str) -> StreamNotFound:
     if known is not None:  # in a thread, because comparing thousands of names takes a while
         near = await asyncio.to_thread(one_of, name, set(names) - {name}, what=what)
     return StreamNotFound(f"There is no {what} {name!r} in this account. {near}".strip())
+
+
+def is_leaderless(info: dict[str, Any]) -> bool:
+    """True if a stream or consumer with this info has no leader at the moment."""
+    return "cluster" in info and not (info["cluster"] or {}).get("leader")
 
 
 def _away(name: str) -> dict[str, Any]:
