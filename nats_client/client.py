@@ -27,6 +27,7 @@ from .requests.discovery import ServiceList, Services
 from .requests.query import Query, query_headers
 from .requests.requests import Reply, Request, SharedRequests, ask, check_timeout
 from .sql.row_filter import checked_expressions
+from .streams.consumer_list import WITHIN, ConsumerList, Consumers
 from .streams.shared_follower import Followers
 from .streams.stream_list import (
     MOST_COUNTED,
@@ -225,6 +226,13 @@ class Client:
         """The streams that the login may see. Raises RequestFailed if the server does not answer."""
         return self._call(self._streams.streams())
 
+    def consumers(self) -> Consumers:
+        """The consumers of all streams that the login may see, the furthest behind first, with the course of
+        their lag since somebody began to ask; it starts over after a minute without. One request per 256
+        consumers of a stream, at most 5,000 consumers in all. Streams that do not answer, or whose consumers
+        the login may not list, are named. Raises RequestFailed if the streams cannot be listed."""
+        return self._call(self._consumers.newest(), CALL_TIMEOUT + WITHIN)
+
     def subjects(self, stream: str, pattern: str = ">", *, most: int = MOST_COUNTED) -> Subjects:
         """The number of subjects of `stream` that match `pattern`, and the message count of each of the first
         100,000.
@@ -360,6 +368,7 @@ class Client:
     async def _run(self) -> None:
         self._connection = Connection(self.settings)
         self._streams = StreamList(self._connection)
+        self._consumers = ConsumerList(self._connection, self._streams)
         self._services = ServiceList(self._connection)
         self._shared = SharedRequests(self._connection)
         self._followers = Followers(self._connection)
@@ -374,6 +383,7 @@ class Client:
                 await self._close_unread(self._idle_after, f"nobody read it for {self._idle_after:g} s")
                 for feed in list(self._feeds.values()):
                     feed.count_derived()
+                self._consumers.rest()
                 self._memory.recount()
         finally:
             for feed in list(self._feeds.values()):  # another thread may still open one meanwhile

@@ -76,7 +76,7 @@ def _table(infos: list[StreamInfo]) -> pd.DataFrame:
             "description": info.description,
             "limits": info.limits,
             "age": info.age.total_seconds() if info.age is not None else None,
-            "state": _state(info),
+            "state": stream_state(info),
         }
         for info in infos
     ]
@@ -85,7 +85,8 @@ def _table(infos: list[StreamInfo]) -> pd.DataFrame:
     return table.astype({"per_second": "float64", "age": "float64"})
 
 
-def _state(info: StreamInfo) -> str:
+def stream_state(info: StreamInfo) -> str:
+    """What is wrong with a stream, in words; empty if nothing is."""
     if info.away:
         return "its nodes do not answer"
     return "no leader, nothing is stored" if info.leaderless else ""
@@ -331,7 +332,7 @@ class _FactsSource(JsonSource):
 
 def _facts(info: StreamInfo) -> str:
     parts = [
-        _state(info),
+        stream_state(info),
         info.description,
         count_text(info.messages, "message"),
         bytes_text(info.bytes),

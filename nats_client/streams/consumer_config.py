@@ -22,6 +22,7 @@ def push_config(name: str, address: str, stream: dict[str, Any], rate: int | Non
     the consumer limits of its `stream` (a stream configuration). The start is not included."""
     config: dict[str, Any] = {
         "name": name,
+        "description": "Lookback",  # an administrator sees whose it is
         "deliver_subject": address,
         "ack_policy": "none",
         "max_deliver": 1,

@@ -94,6 +94,7 @@ def reading(stream: str, api: str) -> list[str]:
         f"{api}.STREAM.MSG.GET.{stream}",
         f"{api}.CONSUMER.CREATE.{stream}.>",
         f"{api}.CONSUMER.INFO.{stream}.*",
+        f"{api}.CONSUMER.LIST.{stream}",
         f"{api}.CONSUMER.DELETE.{stream}.*",
         *flow,
     ]
