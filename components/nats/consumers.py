@@ -11,6 +11,7 @@ from nats_client.errors import NotPermitted
 from nats_client.streams.consumer_list import MOST as MOST_READ
 
 from ..data.connection import shared
+from ..data.reads import note_live
 from ..push.asked import Asked, asked
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
@@ -83,6 +84,7 @@ def stream_limits(search: str = "") -> None:
 
 def _draw(what: str, search: str, columns: list[dict[str, Any]], rows: "Rows") -> None:
     _, nats = shared(by_code=False)
+    note_live()
     wanted = search.strip().casefold()
     of = nats, what, wanted, zone()
     _kind.draw(what, of, lambda: _ListSource(nats, wanted, zone(), rows), columns=columns)

@@ -26,7 +26,7 @@ from nats_client.streams.stream_list import MOST_COUNTED, Newest
 from ..choices.choose import chosen
 from ..data.connection import is_embedded, shared
 from ..data.live import View
-from ..data.reads import rerun_on
+from ..data.reads import note_live, rerun_on
 from ..push.asked import Asked, asked
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
@@ -306,6 +306,7 @@ def stream_line(stream: str) -> None:
     """Draw one line with the facts of `streams()` about one stream; nothing if it is not listed. It keeps
     itself current."""
     _, nats = shared(by_code=False)
+    note_live()
     of = nats, stream, zone()
     _line.draw(stream, of, lambda: _FactsSource(nats, stream, zone()))
 
