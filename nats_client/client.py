@@ -46,7 +46,8 @@ from .subjects import (
     check_key,
     check_stream_name,
     check_subject,
-    parse_pattern,
+    filters_of,
+    parse_patterns,
 )
 
 T = TypeVar("T")
@@ -138,7 +139,7 @@ class Client:
     def feed(
         self,
         stream: str | None,
-        subject: str | None = None,
+        subject: str | Sequence[str] | None = None,
         *,
         look_back: Duration = "PT5M",
         decoder: str = "json",
@@ -148,7 +149,8 @@ class Client:
         columns: Mapping[str, str] | None = None,
         headers: Sequence[str] = (),
     ) -> Feed | NamedFeed:
-        """A feed of `stream`, or of its messages that match the filter `subject`.
+        """A feed of `stream`, or of its messages that match the filter `subject`, or one of several filters,
+        as in ["orders.>", "refunds.*"]. Filters of a list must not overlap, unless one is within another.
 
         If `stream` is None, the feed reads plain subjects that match `subject`, with or without a stream that
         stores them. Such a feed has no history. It loses messages published while there is no connection; its
@@ -178,7 +180,12 @@ class Client:
         length = parse_duration(look_back)
         if stream is None and not subject:
             raise SubjectError("A feed without a stream needs a subject, such as 'sensors.>'.")
-        pattern = parse_pattern(subject or ">")
+        pattern = parse_patterns(">" if subject is None or subject == "" else subject)
+        if stream is None and len(filters_of(pattern.filter)) > 1:
+            raise SubjectError(
+                f"Plain subjects are read one filter at a time, and not {pattern.filter!r}. Open a feed for "
+                "each."
+            )
         everything = pattern.filter == ">" and stream is not None
         expressions = checked_expressions(where, columns or {}, pattern.names)
         key = FeedKey(

@@ -22,6 +22,7 @@ from nats_client.errors import (
     TooManySubjects,
 )
 from nats_client.streams.stream_list import MOST_COUNTED, Newest
+from nats_client.subjects import filters_of
 
 from ..choices.choose import chosen
 from ..data.connection import is_embedded, shared
@@ -286,11 +287,12 @@ def _counted_on_request(rights: str, _nats: Client, stream: str, pattern: str) -
 def _count(nats: Client, stream: str, pattern: str, most: int) -> _Counted:
     when = time.time_ns()
     try:
-        found = nats.subjects(stream, pattern, most=most)
+        parts = [nats.subjects(stream, each, most=most) for each in filters_of(pattern)]
     except LookbackError as error:
         total = error.total if isinstance(error, TooManySubjects) else 0
         return _Counted(pd.Series(dtype="int64"), 0, when, str(error), total)
-    return _Counted(pd.Series(found.counts, dtype="int64").sort_index(), found.total, when)
+    counts = {subject: count for part in parts for subject, count in part.counts.items()}
+    return _Counted(pd.Series(counts, dtype="int64").sort_index(), sum(part.total for part in parts), when)
 
 
 def _in_rows(view: View) -> pd.Series:

@@ -129,6 +129,56 @@ def test_batches(server: NatsServer, client: Client) -> None:
     assert (feed.health.restarts, feed.health.malformed) == (0, 0)
 
 
+def test_several_filters(server: NatsServer, client: Client) -> None:
+    """A feed of several filters has the messages of each, in the order of the stream, once, from a consumer
+    and by sequence; the same filters in another order, or one within another, are the same feed."""
+    stream(server, "M", "m.>")
+    stream(server, "MQ", "mq.>", retention="workqueue")
+    for i in range(12):
+        for name in ("m", "mq"):
+            publish(server, f"{name}.{'abc'[i % 3]}.x", *numbered(1, i))
+    wanted = [0, 2, 3, 5, 6, 8, 9, 11]
+    for name, top in (("M", "m"), ("MQ", "mq")):
+        feed = client.feed(name, [f"{top}.c.>", f"{top}.a.*"], look_back="PT1H")
+        assert feed is client.feed(name, (f"{top}.a.*", f"{top}.c.>", f"{top}.c.x"), look_back="PT1H")
+        assert isinstance(feed, Feed)
+        until(lambda: feed.health.phase == "following" and values(feed) == wanted, 60)
+        assert (feed.health.by_sequence is not None) is (name == "MQ")
+        for i in range(12, 15):
+            publish(server, f"{top}.{'abc'[i % 3]}.x", *numbered(1, i))
+        until(lambda: values(feed) == [*wanted, 12, 14])
+        assert feed.snapshot().seq.tolist() == [n + 1 for n in [*wanted, 12, 14]]
+        assert not feed.health.gaps
+        assert feed.health.name == f"{name} {top}.a.* {top}.c.>"
+    hosts = client.feed("M", ["m.{kind}.x", "mm.{kind}.x"], look_back="PT1H")
+    until(lambda: len(hosts.snapshot()) == 15)
+    assert set(hosts.frame()["kind"].astype(str)) == {"a", "b", "c"}
+    api(server, f"CONSUMER.DELETE.M.{our_consumer(server)}")
+    publish(server, "m.a.x", *numbered(1, 15))
+    again = client.feed("M", ["m.c.>", "m.a.*"], look_back="PT1H")
+    assert isinstance(again, Feed)
+    until(lambda: values(again) == [*wanted, 12, 14, 15])
+    assert not again.health.gaps
+
+
+def our_consumer(server: NatsServer) -> str:
+    """The name of the consumer with two filters."""
+    found = api(server, "CONSUMER.LIST.M")["consumers"]
+    (name,) = [
+        str(each["name"]) for each in found if each["config"].get("filter_subjects") == ["m.a.*", "m.c.>"]
+    ]
+    return name
+
+
+def test_several_filters_that_match_nothing(server: NatsServer, client: Client) -> None:
+    """Where none of several filters matches, it is said of each what the stream stores."""
+    stream(server, "NONE", "none.>")
+    publish(server, "none.a", *numbered(1))
+    feed = client.feed("NONE", ["nome.>", "none.x"], look_back="PT1H")
+    until(lambda: "'nome.>' matches no subject" in feed.health.hint)
+    assert "no message that matches 'none.x'" in feed.health.hint
+
+
 THOUSAND = 1000
 
 

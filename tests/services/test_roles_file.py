@@ -90,7 +90,8 @@ def test_a_role_without_rights_may_publish_nothing() -> None:
 
 
 def test_least_privilege() -> None:
-    """A viewer's permissions name its streams one by one, and hold no list of streams, purge, deletion or wildcard."""
+    """A viewer's permissions name its streams one by one, and hold no list of streams, purge, deletion or
+    wildcard."""
     viewer = load_roles(FILE).roles["viewer"]
     allowed = viewer.permissions("$JS.data.API")["pub"]["allow"]
     assert viewer.readable == ("METRICS", "KV_host", "KV_thresholds")
