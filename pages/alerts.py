@@ -13,7 +13,9 @@ with st.container(horizontal=True):
     if not stream:
         st.stop()
     offered = [*(["metrics.cpu.*"] if is_demo() and stream == "METRICS" else []), ">", *subjects(stream)]
-    subject = choose("Subjects", offered, own=True, help="May contain the wildcards * and >")
+    subject = choose(
+        "Subjects", offered, own=True, help="May contain the wildcards * and >. Spaces separate several."
+    )
     look_back = choose(
         "Look-back", LOOK_BACKS, default="PT15M", own=True, help="For example 5m, 6 hours or PT5M"
     )
@@ -23,7 +25,9 @@ with st.container(horizontal=True):
         help="SQL over the fields, to watch in place of a field",
     )
 
-feed = live(stream, subject, look_back=look_back, columns={"expression": expression} if expression else None)
+feed = live(
+    stream, subject.split(), look_back=look_back, columns={"expression": expression} if expression else None
+)
 if not feed:
     st.stop()  # the frame says why
 

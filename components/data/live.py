@@ -135,7 +135,7 @@ class _NoRows(pd.DataFrame):
 @timed
 def live(
     stream: str | None = None,
-    subject: str | None = None,
+    subject: str | Sequence[str] | None = None,
     *,
     look_back: Duration = "PT5M",
     time: str | None = None,
@@ -145,7 +145,8 @@ def live(
     columns: Mapping[str, str] | None = None,
     headers: Sequence[str] = (),
 ) -> View:
-    """The messages of `stream` that match the filter `subject`, from now minus `look_back` until now.
+    """The messages of `stream` that match the filter `subject`, or one of several filters, as in
+    `live("SHOP", ["orders.>", "refunds.*"])`, from now minus `look_back` until now.
 
     Without a stream, as in `live(subject="sensors.>")`, it reads plain subjects, which have no history. The
     window fills from now on, and messages published while the connection is down are lost; the frame says
@@ -191,7 +192,7 @@ def live(
 @timed
 def read_view(
     stream: str | None,
-    subject: str | None = None,
+    subject: str | Sequence[str] | None = None,
     *,
     look_back: Duration,
     time: str | None = None,

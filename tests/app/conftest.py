@@ -33,6 +33,7 @@ OWN_SESSIONS = {
     "test_scatter.py": "it brings its own viewers, and counts the runs of the page",
     "test_cheap_pages.py": "it brings its own viewers, and counts their reruns",
     "test_live_elements.py": "it brings its own viewers, and counts the runs of the page",
+    "test_consumers_page.py": "it brings its own viewers, and counts what they cost the server",
     "test_sql_page.py": "it brings its own viewers, and counts the runs of the page",
 }
 """Files whose tests have no second viewer, each with the reason."""
