@@ -1,10 +1,12 @@
 """Rows as tables of Arrow, which DuckDB reads, and results of DuckDB as snapshots."""
 
+import contextlib
 from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pandas as pd
 import pyarrow as pa
 
@@ -148,6 +150,10 @@ def _of_frame(frame: pd.DataFrame, wanted: list[str]) -> pa.Table:
 
 
 def _text(value: object) -> str | None:
+    """A value as text, objects and arrays as JSON; None if it is missing."""
+    if isinstance(value, dict | list):
+        with contextlib.suppress(TypeError):  # an integer of more than 64 bits
+            return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     return None if value is None or value != value else str(value)
 
 
