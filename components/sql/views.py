@@ -15,7 +15,7 @@ from nats_client.sql.names import Rolling, Top, columns_of, rate_sql, rolling_sq
 
 from ..data.bucket import Bucket
 from ..data.live import View, look_at, wait_once
-from ..data.reads import rerun_on, say
+from ..data.reads import NothingYet, rerun_on, say
 from ..nats.history import Answer
 from ..spent import timed
 from ..web.sign_in import rights
@@ -120,6 +120,8 @@ def _input(name: str, table: Any) -> Input:
             return Given.of(table.drawn.frame())
         return ResultOf(feed) if isinstance(feed, Result) else Rows(feed, table.look_back)
     if isinstance(table, Bucket):
+        if table.waiting:
+            raise NothingYet(table)
         return BucketValues(table.watch)
     if isinstance(table, Answer):
         return AnswerRows(table.query)
