@@ -40,7 +40,7 @@ def sql(query: str, *, parameters: Mapping[str, Parameter] | None = None, **tabl
     SQL is bound to `parameters["name"]`: a text, a number, a truth, a time or None.
 
     The result's `_time` is its timestamp column `_time` or `time`; without one, all rows have the time of the
-    result. Numbers, texts and times keep their kind; anything else becomes text.
+    result. Numbers, texts and times keep their kind; an interval becomes its seconds, and anything else text.
 
     It is worked out once for all viewers with the same rights, SQL, parameters and tables, when the tables
     have changed, at most four times a second, and less often if it takes long; the status line then says so.
