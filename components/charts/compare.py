@@ -10,7 +10,7 @@ from nats_client.series.bins import MOST
 from nats_client.series.periods import check_reach, full_reach, period_names, period_starts, step_of
 
 from ..data.live import View
-from ..data.states import empty_state
+from ..data.states import check_times, empty_state
 from ..spent import timed
 from ..words import rounded, zone
 from .line_chart import draw
@@ -93,6 +93,7 @@ def compared_means(
     if not len(view):
         empty_state(view)
         return
+    check_times(view, "A comparison over time")
     starts = period_starts(length, 1, view.now, zone())
     means = view.feed.means.table(view.snapshot, y, color, starts, view.now)
     current, before = period_names(length, 1)

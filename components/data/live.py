@@ -71,6 +71,11 @@ class View:
         return partial(look_at, self.feed, self.look_back, self.steady, by_code=False)
 
     @property
+    def timeless(self) -> bool:
+        """True if the rows are of a result without times of its own: all have the time of the result."""
+        return isinstance(self.feed, Result) and bool(self) and self.feed.timeless
+
+    @property
     def snapshot(self) -> Snapshot:
         """The rows."""
         return self._taken("snapshot")

@@ -15,7 +15,7 @@ from nats_client.sql.names import Rolling, Top, columns_of, rate_sql, rolling_sq
 
 from ..data.bucket import Bucket
 from ..data.live import View, look_at, wait_once
-from ..data.reads import rerun_on, say
+from ..data.reads import NothingYet, rerun_on, say
 from ..nats.history import Answer
 from ..spent import timed
 from ..web.sign_in import rights
@@ -40,7 +40,7 @@ def sql(query: str, *, parameters: Mapping[str, Parameter] | None = None, **tabl
     SQL is bound to `parameters["name"]`: a text, a number, a truth, a time or None.
 
     The result's `_time` is its timestamp column `_time` or `time`; without one, all rows have the time of the
-    result. Numbers, texts and times keep their kind; anything else becomes text.
+    result. Numbers, texts and times keep their kind; an interval becomes its seconds, and anything else text.
 
     It is worked out once for all viewers with the same rights, SQL, parameters and tables, when the tables
     have changed, at most four times a second, and less often if it takes long; the status line then says so.
@@ -120,6 +120,8 @@ def _input(name: str, table: Any) -> Input:
             return Given.of(table.drawn.frame())
         return ResultOf(feed) if isinstance(feed, Result) else Rows(feed, table.look_back)
     if isinstance(table, Bucket):
+        if table.waiting:
+            raise NothingYet(table)
         return BucketValues(table.watch)
     if isinstance(table, Answer):
         return AnswerRows(table.query)
