@@ -4,18 +4,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageChops
 from playwright.sync_api import Page
 
 from tests.browser import chromium
 from tests.cookbook import PAGES, cookbook
 
 WIDTH = 760  # px: a page of GitHub shows it in its own size, and Streamlit draws it without the menu
+HEIGHT = 1000
 SETTLE = 2500  # ms
 COLOURS = 128
 DRAWN = ".js-plotly-plot .trace, .lb-metric-number, .lb-rows tbody tr"
-BOTTOM = """() => Math.max(...[...document.querySelectorAll("[data-testid=stElementContainer]")]
-    .map(element => element.getBoundingClientRect().bottom))"""
 
 
 def main(names: list[str]) -> None:
@@ -25,7 +24,7 @@ def main(names: list[str]) -> None:
         cookbook(Path(temporary), ahead=3600) as (running, _),
         chromium() as browser,
     ):
-        tab = browser.new_page(viewport={"width": WIDTH, "height": 1000}, timezone_id="UTC")
+        tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, timezone_id="UTC")
         for name in names or sorted(page.stem for page in PAGES.glob("*.py")):
             query = "?words=sign" if name == "log_search" else ""
             tab.goto(f"{running.url}/{name.replace('_', '-')}{query}")
@@ -45,10 +44,12 @@ def take(tab: Page, file: Path) -> None:
     title = tab.locator("[data-testid=stMainBlockContainer] h1").bounding_box()
     assert title is not None
     top = title["y"] - 8
-    tab.screenshot(
-        path=file, clip={"x": 0, "y": top, "width": WIDTH, "height": tab.evaluate(BOTTOM) + 16 - top}
-    )
-    Image.open(file).convert("RGB").quantize(COLOURS).save(file, optimize=True)
+    tab.screenshot(path=file, clip={"x": 0, "y": top, "width": WIDTH, "height": HEIGHT - top})
+    shot = Image.open(file).convert("RGB")
+    empty = Image.new("RGB", shot.size, shot.getpixel((0, 0)))
+    shown = ImageChops.difference(shot, empty).getbbox()
+    assert shown is not None, f"{file.name} is empty"
+    shot.crop((0, 0, WIDTH, min(shot.height, shown[3] + 16))).quantize(COLOURS).save(file, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Today and yesterday."""
 
-from components import compare, every, live, look_back_for
+from components import compare, live, look_back_for, rolling
 
 visits = live("VISITS", "visits.{site}", look_back=look_back_for("P1D"), time="at")
-compare(every("PT1H", visits, visits="sum(visits)"), "visits", "P1D")
+compare(rolling(visits, "visits", "PT1H"), "visits", "P1D")

@@ -246,11 +246,10 @@ def test_orders_per_minute(viewer: Viewer) -> None:
 
 
 def test_day_over_day(viewer: Viewer) -> None:
-    """Today's visits per hour so far, and those of yesterday, as lines of their own."""
+    """Today's means of an hour so far, and those of yesterday, as lines of their own."""
     viewer.opens("day_over_day")
     visits = viewer.data.frame("VISITS")
-    visits["_time"] = visits["_time"].dt.floor("h")
-    visits = visits.groupby("_time")["visits"].sum().reset_index()
+    visits = visits.set_index("_time")[["visits"]].rolling("1h", closed="both").mean().reset_index()
     today = viewer.data.now.replace(hour=0, minute=0, second=0)
     days = (pd.Timestamp(today) - visits["_time"].dt.floor("D")).dt.days
     wanted = {
