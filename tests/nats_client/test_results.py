@@ -17,7 +17,7 @@ from nats_client.results import result as result_module
 from nats_client.results.inputs import Given, Moment
 from nats_client.results.result import Query, Result, ResultOf, Results
 from nats_client.sql.arrow import Table
-from nats_client.sql.engine import Limits
+from nats_client.sql.bounded import Limits
 from nats_client.table.values import Batch
 from nats_client.table.window import Window
 from tests.waiting import until
@@ -209,20 +209,12 @@ def test_endless_ones_keep_no_other_waiting(results: Results) -> None:
             f"SELECT count(*) AS n FROM t, range(10000000) a, range(10000000) b WHERE a.range + b.range = {i}"
         )
         results.get("", Query(sql, ("t",), {}), {"t": endless}).watch(lambda: None)
-    until(all_taken)
+    until(lambda: result_module._long_turns.all_taken)
     for _ in range(3):
         before = total(quick)
         lines.say(10.0)
         until(lambda: total(quick) == before + 10)
-    assert all_taken()
-
-
-def all_taken() -> bool:
-    """Whether no further long calculation can begin."""
-    if not result_module._long_turns.acquire(blocking=False):
-        return True
-    result_module._long_turns.release()
-    return False
+    assert result_module._long_turns.all_taken
 
 
 def test_what_nobody_reads_is_dropped(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
