@@ -14,6 +14,7 @@ const STYLE = `
   border: 1px solid var(--st-border-color, #8884); border-radius: 0.4rem; }
 .lb-sql button.lb-run { border-color: var(--st-primary-color); font-weight: 600; }
 .lb-sql button[aria-selected="true"] { border-color: var(--st-primary-color); background: color-mix(in srgb, var(--st-primary-color) 15%, transparent); }
+.lb-sql button:disabled { opacity: 0.5; cursor: default; }
 .lb-sql button:focus-visible { outline: 2px solid var(--st-primary-color); }
 .lb-sql .lb-hint { margin-left: auto; font-size: 0.75rem; opacity: 0.65; }
 .lb-sql pre { margin: 0.3rem 0 0; padding: 0; font: 0.85rem/1.4 var(--st-code-font, ui-monospace, monospace); background: none; overflow-x: auto; }
@@ -47,6 +48,8 @@ class Box {
     this.text.autocapitalize = "off";
     this.row = made("div", "lb-sql-row");
     this.run = made("button", "lb-run", "Run");
+    this.end = made("button", "", "Stop");
+    this.end.type = "button";
     this.offers = made("span");
     this.offers.setAttribute("role", "listbox");
     this.offers.setAttribute("aria-label", "Names");
@@ -54,12 +57,13 @@ class Box {
     this.hint = made("span", "lb-hint", "Ctrl+Enter runs · Tab completes");
     this.mistake = made("div", "lb-mistake");
     this.mistake.setAttribute("role", "alert");
-    this.row.append(this.run, this.offers, this.hint);
+    this.row.append(this.run, this.end, this.offers, this.hint);
     this.root.append(this.text, this.row, this.mistake);
     this.names = [];
     this.found = [];
     this.at = 0;
     this.run.addEventListener("click", () => this.send());
+    this.end.addEventListener("click", () => this.tell("stopped", this.given));
     this.text.addEventListener("input", () => this.offer());
     this.text.addEventListener("click", () => this.offer());
     this.text.addEventListener("keydown", (event) => this.key(event));
@@ -71,7 +75,8 @@ class Box {
     this.text.setAttribute("aria-label", data.label);
     // What the viewer is typing stays, unless the server has another text than it had.
     if (data.sql !== this.given) this.text.value = this.given = data.sql;
-    const { text, line, column } = data.mistake ?? {};
+    this.stopped = this.end.disabled = data.stopped;
+    const { text, line, column } = data.stopped ? { text: "Stopped. Run asks again." } : data.mistake ?? {};
     if (!text) return this.mistake.replaceChildren();
     const place = made("pre", "", line ? this.given.split("\n")[line - 1] : "");
     if (line) place.append("\n", made("b", "", `${" ".repeat(Math.max(0, column - 1))}^`));
@@ -79,6 +84,7 @@ class Box {
   }
 
   send() {
+    if (this.text.value === this.given && this.stopped) return this.tell("stopped", null);
     if (this.text.value === this.given && this.sent === this.given) return;
     this.given = this.sent = this.text.value;
     this.tell("sql", this.text.value);
