@@ -93,7 +93,7 @@ def connect(memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
     """An empty database in memory, that reads what is registered with it and nothing else. One thread."""
     connection = duckdb.connect(
         ":memory:",
-        config={**CONFIG, "memory_limit": memory, "max_temp_directory_size": "0KB", "threads": "1"},
+        config={**CONFIG, "memory_limit": memory, "temp_directory": "", "threads": "1"},
     )
     try:
         connection.execute("SET GLOBAL TimeZone = 'UTC'")

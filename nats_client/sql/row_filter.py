@@ -11,7 +11,7 @@ out of range, is NULL there. A row is kept where `where` is true.
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import cast
@@ -20,12 +20,14 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import SqlError
 from ..subjects import ENVELOPE, token_columns
 from ..table.columns import is_floats
 from ..table.iso_times import LONGEST, MISSING, IsoTimes, iso_texts, parse_iso_times
 from ..table.values import EXACT, NULL, Batch, Coded, Floats, Ints, Mixed, Truths, Values, is_null
+from .cost import MOST, Cost
 from .expression import Expression, Part, nearest, parse_expression, words_of
 from .guard import connect
 
@@ -111,6 +113,7 @@ class RowFilter:
         every = [*([self.where] if self.where else []), *(column.expression for column in self.columns)]
         self.fields = tuple(dict.fromkeys(name for each in every for name in each.fields))
         """The names in all expressions."""
+        self._cost = sum((each.cost for each in every), Cost())
         self._names = tuple(names)
         self._given = {*ENVELOPE, *filter(None, names)}
         self.seen = Seen(absent=tuple(name for name in self.fields if name not in self._given))
@@ -294,7 +297,14 @@ class RowFilter:
                 if f"f{i}_text" in plan.sql
             }
             table = pa.table({"row": pa.array(rows), **columns})
-            found.append(self._ask(plan, table))
+            large = self._costs(table) > MOST
+            if large.any():
+                self._note(
+                    "An expression has no value for some messages: it could make too much of their texts."
+                )
+                found.append(self._nothing(rows[large]))
+                table = table.filter(pa.array(~large))
+            found += [self._ask(plan, part) for part in self._parts(table)]
         if len(found) == 1:
             return found[0]
         if not found:
@@ -303,6 +313,25 @@ class RowFilter:
         order = np.argsort(kept, kind="stable")
         made = [_Made.joined([columns[i] for _, columns in found], order) for i in range(len(self.columns))]
         return kept[order], made
+
+    def _costs(self, table: pa.Table) -> Floats:
+        """The bytes that the expressions may make of each row."""
+        nbytes = np.zeros(len(table))
+        for column in table.columns:
+            nbytes += _lengths(column.combine_chunks())
+        costs: Floats = self._cost.of(nbytes)
+        return costs
+
+    def _parts(self, table: pa.Table) -> Iterator[pa.Table]:
+        """The rows in parts, so that one has little more than MOST bytes to make."""
+        part = self._costs(table).cumsum() // MOST
+        ends = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(table)]
+        return (table.slice(start, end - start) for start, end in itertools.pairwise(ends) if end > start)
+
+    def _nothing(self, rows: Ints) -> "tuple[Ints, list[_Made]]":
+        """What becomes of rows for which no expression has a value."""
+        kept = rows if self.where is None else rows[:0]
+        return kept, [_Made(np.full(len(kept), np.nan)) for _ in self.columns]
 
     def _ask(self, plan: _Plan, table: pa.Table) -> "tuple[Ints, list[_Made]]":
         self.prepare()
@@ -317,7 +346,7 @@ class RowFilter:
                 raise StoppedError from None
             if table.num_rows == 1:  # such as a text that does not fit into memory
                 self._note(f"An expression has no value for some messages: {words_of(error)}.")
-                return np.zeros(0, dtype=np.int64), [_Made.empty() for _ in self.columns]
+                return self._nothing(table["row"].to_numpy().astype(np.int64))
             half = table.num_rows // 2
             one, other = self._ask(plan, table.slice(0, half)), self._ask(plan, table.slice(half))
             made = [_Made.joined([a, b], None) for a, b in zip(one[1], other[1], strict=True)]
@@ -532,6 +561,17 @@ class _Source:
             return _time_source(cast(IsoTimes, values))
         coded = values if isinstance(values, Coded) else _encoded(values)
         return _text_source(coded, plain=plain)
+
+
+def _lengths(array: pa.Array) -> Floats:
+    """The bytes of each text; 0 for anything else."""
+    if pa.types.is_dictionary(array.type):
+        known: Floats = np.append(pc.binary_length(array.dictionary).to_numpy(), 0).astype(np.float64)
+        found: Floats = known[array.indices.fill_null(-1).to_numpy()]
+        return found
+    if pa.types.is_string(array.type):
+        return np.asarray(pc.binary_length(array).fill_null(0).to_numpy(), dtype=np.float64)
+    return np.zeros(len(array))
 
 
 def _no_numbers(rows: Ints) -> pa.Array:
