@@ -20,6 +20,7 @@ const STYLE = `
 .lb-sql pre { margin: 0.3rem 0 0; padding: 0; font: 0.85rem/1.4 var(--st-code-font, ui-monospace, monospace); background: none; overflow-x: auto; }
 .lb-sql pre b, .lb-mistake p { color: #d6453d; font-weight: 600; }
 .lb-mistake p { margin: 0.2rem 0 0.6rem; font-size: 0.875rem; overflow-wrap: anywhere; }
+.lb-mistake p.lb-quiet { color: inherit; font-weight: inherit; opacity: 0.65; }
 .lb-sql pre:empty { display: none; }
 @media (pointer: coarse) { .lb-sql textarea { font-size: 16px; } .lb-sql button { padding: 0.5rem 1rem; } .lb-sql .lb-hint { display: none; } }`;
 
@@ -80,7 +81,7 @@ class Box {
     if (!text) return this.mistake.replaceChildren();
     const place = made("pre", "", line ? this.given.split("\n")[line - 1] : "");
     if (line) place.append("\n", made("b", "", `${" ".repeat(Math.max(0, column - 1))}^`));
-    this.mistake.replaceChildren(place, made("p", "", line ? `Line ${line}: ${text}` : text));
+    this.mistake.replaceChildren(place, made("p", data.stopped ? "lb-quiet" : "", line ? `Line ${line}: ${text}` : text));
   }
 
   send() {

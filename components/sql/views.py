@@ -117,8 +117,10 @@ def typed_sql(query: str, rows: View) -> View:
     found: Result | None = None
     try:
         inputs = {"rows": _rows(rows)}
-        found = RESULTS.get(rights() or "", Query(query, tuple(inputs), {}, typed=True), inputs)
-        found.join(tab, owner() or tab)
+        work = Query(query, tuple(inputs), {}, typed=True)
+        found = RESULTS.get(rights() or "", work, inputs)
+        while not found.join(tab, owner() or tab):  # its last viewer has just left it
+            found = RESULTS.get(rights() or "", work, inputs)
         st.session_state[_TYPED] = found
     finally:
         if before is not None and before is not found:

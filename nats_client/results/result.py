@@ -204,15 +204,21 @@ class Result(Derived):
 
         return end
 
-    def join(self, tab: str, asker: str) -> None:
-        """The viewer in `tab` has asked for it: it is worked out in the turns of `asker`."""
-        self._askers = {**self._askers, tab: asker}
+    def join(self, tab: str, asker: str) -> bool:
+        """The viewer in `tab` has asked for it: it is worked out in the turns of `asker`. False if it is
+        closed."""
+        with self._lock:
+            self._askers = {**self._askers, tab: asker}
+            return not self._closed
 
     def leave(self, tab: str) -> None:
         """The viewer in `tab` asks for it no more. Without any it is dropped."""
-        self._askers = {each: asker for each, asker in self._askers.items() if each != tab}
-        if not self._askers:
-            self.drop("its viewer has asked for something else")
+        with self._lock:
+            self._askers = {each: asker for each, asker in self._askers.items() if each != tab}
+            if self._askers:
+                return
+            self._closed = self._closed or "its viewer has asked for something else"
+        self.drop(self._closed)
 
     @property
     def health(self) -> Health:

@@ -299,14 +299,14 @@ class RowFilter:
                 if f"f{i}_text" in plan.sql
             }
             table = pa.table({"row": pa.array(rows), **columns})
-            large = self._costs(table) > MOST
-            if large.any():
+            costs = self._costs(table)
+            if (large := costs > MOST).any():
                 self._note(
                     "An expression has no value for some messages: it could make too much of their texts."
                 )
                 found.append(self._nothing(rows[large]))
-                table = table.filter(pa.array(~large))
-            found += [self._ask(plan, part) for part in self._parts(table)]
+                table, costs = table.filter(pa.array(~large)), costs[~large]
+            found += [self._ask(plan, some) for some in _parts(table, costs)]
         if len(found) == 1:
             return found[0]
         if not found:
@@ -323,12 +323,6 @@ class RowFilter:
             nbytes += lengths(column.combine_chunks())
         costs: Floats = self._cost.of(nbytes)
         return costs
-
-    def _parts(self, table: pa.Table) -> Iterator[pa.Table]:
-        """The rows in parts, so that one has little more than MOST bytes to make."""
-        part = self._costs(table).cumsum() // MOST
-        ends = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(table)]
-        return (table.slice(start, end - start) for start, end in itertools.pairwise(ends) if end > start)
 
     def _nothing(self, rows: Ints) -> "tuple[Ints, list[Made]]":
         """What becomes of rows for which no expression has a value."""
@@ -454,6 +448,13 @@ class RowFilter:
 
 
 _binding = threading.Lock()
+
+
+def _parts(table: pa.Table, costs: Floats) -> Iterator[pa.Table]:
+    """The rows in parts, so that one has little more than MOST bytes to make."""
+    part = costs.cumsum() // MOST
+    ends = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(table)]
+    return (table.slice(start, end - start) for start, end in itertools.pairwise(ends) if end > start)
 
 
 @lru_cache(1)
