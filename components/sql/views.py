@@ -1,9 +1,11 @@
 """sql() and what has a name of its own in it: live results of SQL over what a page reads."""
 
+import secrets
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import streamlit as st
 
 from nats_client import Duration, Result, parse_duration
 from nats_client.errors import SqlError
@@ -18,10 +20,13 @@ from ..data.live import View, look_at, wait_once
 from ..data.reads import NothingYet, rerun_on, say
 from ..nats.history import Answer
 from ..spent import timed
-from ..web.sign_in import rights
+from ..web.sign_in import owner, rights
 
 RESULTS = Results()
 """The results of this process."""
+
+_TYPED = "_typed_sql"
+_TAB = "_tab"
 
 Table = View | Bucket | Answer | pd.DataFrame
 """What SQL reads."""
@@ -103,6 +108,33 @@ def top(view: View, field: str, *, by: str, most: int = 10, how: Top = "greatest
     return _named(top_sql(field, by, most, how), view)
 
 
+@timed
+def typed_sql(query: str, rows: View) -> View:
+    """The result of a SELECT over the table `rows` that the viewer has typed, in a process of its own. What
+    this viewer has asked for before is not worked out any more. Raises SqlError as sql() does."""
+    before: Result | None = st.session_state.pop(_TYPED, None)
+    tab = st.session_state.setdefault(_TAB, secrets.token_hex(8))
+    found: Result | None = None
+    try:
+        inputs = {"rows": _rows(rows)}
+        work = Query(query, tuple(inputs), {}, typed=True)
+        found = RESULTS.get(rights() or "", work, inputs)
+        while not found.join(tab, owner() or tab):  # its last viewer has just left it
+            found = RESULTS.get(rights() or "", work, inputs)
+        st.session_state[_TYPED] = found
+    finally:
+        if before is not None and before is not found:
+            before.leave(tab)
+    return _shown(found)
+
+
+def stop_typed_sql() -> None:
+    """End what this viewer has asked for with typed_sql()."""
+    before: Result | None = st.session_state.pop(_TYPED, None)
+    if before is not None:
+        before.leave(st.session_state[_TAB])
+
+
 def _named(statement: str, view: View) -> View:
     return _view(Query(statement, ("rows",), {}), {"rows": _rows(view)})
 
@@ -134,7 +166,10 @@ def _input(name: str, table: Any) -> Input:
 
 
 def _view(work: Any, inputs: Mapping[str, Input]) -> View:
-    result = RESULTS.get(rights() or "", work, inputs)
+    return _shown(RESULTS.get(rights() or "", work, inputs))
+
+
+def _shown(result: Result) -> View:
     seen: Hashable = ("sql", result.name_key)
     wait_once(seen, result.wait)
     rerun_on(result.structure)

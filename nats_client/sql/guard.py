@@ -93,7 +93,7 @@ def connect(memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
     """An empty database in memory, that reads what is registered with it and nothing else. One thread."""
     connection = duckdb.connect(
         ":memory:",
-        config={**CONFIG, "memory_limit": memory, "max_temp_directory_size": "0KB", "threads": "1"},
+        config={**CONFIG, "memory_limit": memory, "temp_directory": "", "threads": "1"},
     )
     try:
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
@@ -176,8 +176,11 @@ def to_text(values: Mapping[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in values.items()}
 
 
-def translated(error: BaseException, statement: Statement, known: Mapping[str, Collection[str]]) -> SqlError:
-    """An error of DuckDB in our words. `known` names the columns of each table."""
+def translated(
+    error: BaseException, statement: Statement, known: Mapping[str, Collection[str]], memory: str = MEMORY
+) -> SqlError:
+    """An error of DuckDB in our words. `known` names the columns of each table; `memory` is what the query
+    may have."""
     said = details(error)
     words, name = said.get("exception_message", "").partition("\n")[0], said.get("name", "")
     at = int(said["position"]) if said.get("position", "").isdigit() else None
@@ -195,7 +198,7 @@ def translated(error: BaseException, statement: Statement, known: Mapping[str, C
         return statement.error("The query was stopped.", None)
     if said.get("exception_type") in ("Out of Memory", "OutOfMemory") or isinstance(error, MemoryError):
         return statement.error(
-            f"The query needs more memory than one may have, {MEMORY}. Read fewer rows or group them.", None
+            f"The query needs more memory than one may have, {memory}. Read fewer rows or group them.", None
         )
     near = said.get("candidates", "").partition(",")[0]
     if said.get("error_subtype") == "MISSING_ENTRY" and "unction" in said.get("type", ""):

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from nats_client.errors import SqlError
-from nats_client.sql.engine import Limits, Stop, ask
+from nats_client.sql.bounded import Limits
+from nats_client.sql.engine import Stop, ask
 from nats_client.sql.guard import check_expression, check_select, connect
 
 ORDERS = pd.DataFrame({"ms": [1.0, 2.0, 300.0], "region": ["eu", "us", "eu"], "disk.used": [1.0, 2.0, 3.0]})
