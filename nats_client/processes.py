@@ -16,7 +16,6 @@ import ctypes
 import logging
 import math
 import os
-import resource
 import select
 import signal
 import socket
@@ -301,6 +300,8 @@ def _be_one(module: Any, talk: int, files: list[int]) -> None:
 
 def bound(*, address_space: int, seconds: float, file_size: int) -> None:
     """Limit this process: bytes that it may map from now on, seconds of processor time, bytes of a file."""
+    import resource  # which not every system has
+
     processor = math.ceil(seconds)
     for limit, soft, hard in (
         (resource.RLIMIT_AS, space := psutil.Process().memory_info().vms + address_space, space),

@@ -1,5 +1,6 @@
 """Runs a checked SELECT over rows in a thread of this process, within bounds: for SQL that is trusted."""
 
+import atexit
 import contextlib
 import os
 import threading
@@ -28,10 +29,12 @@ STUCK = 2
 
 
 class Stop:
-    """Ends a statement from another thread."""
+    """Ends a statement from another thread, and says what it took."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self.spent = 0.0
+        """Seconds of processor time of all statements with this."""
 
     def stop(self) -> None:
         """End it now, or when it begins."""
@@ -43,7 +46,7 @@ class Stop:
         return self._event.is_set()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Run:
     """One statement in its own thread."""
 
@@ -58,6 +61,8 @@ class _Run:
     connection: duckdb.DuckDBPyConnection | None = None
     clock: int | None = None
     """That of the thread's processor time. Only the thread itself can ask for it safely."""
+    spent: float = 0.0
+    """Seconds of processor time, once it has ended."""
 
 
 def ask(
@@ -89,6 +94,7 @@ def ask(
     if len(_stuck) >= STUCK:
         raise SqlError("Other queries cannot be stopped and still run. Try again later.")
     worker = threading.Thread(target=_work, args=(run,), name="sql", daemon=True)
+    _running[run] = worker
     worker.start()
     end = time.monotonic() + PATIENCE * limits.seconds
     ended = ""
@@ -101,6 +107,9 @@ def ask(
             ended = limits.too_long
     if ended:
         _end(run, worker)
+    if stop is not None:
+        stop.spent += run.spent or _spent(run)
+    if ended:
         raise statement.error(ended)
     if run.error is not None:
         if isinstance(run.error, SqlError):
@@ -138,11 +147,12 @@ def _work(run: _Run) -> None:
     if hasattr(time, "pthread_getcpuclockid"):
         run.clock = time.pthread_getcpuclockid(threading.get_ident())
     try:
-        if run.stopped:
-            return
+        if run.stopped or _leaving.is_set():
+            raise SqlError("The query was stopped.")
         connection = _idle.pop() if _idle else connect()
     except BaseException as error:  # the asker raises it
         run.error = error
+        _running.pop(run, None)
         run.ended.set()
         return
     whole = False
@@ -168,6 +178,8 @@ def _work(run: _Run) -> None:
         except duckdb.Error:
             connection.close()
         run.tables.clear()
+        run.spent = time.thread_time()
+        _running.pop(run, None)
         run.ended.set()
 
 
@@ -177,5 +189,15 @@ def _lower() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LESS_URGENT)
 
 
+@atexit.register
+def _end_all() -> None:
+    """A thread that is still inside DuckDB when Python ends would abort the process."""
+    _leaving.set()
+    for run, worker in list(_running.items()):
+        _end(run, worker)
+
+
+_leaving = threading.Event()
+_running: dict[_Run, threading.Thread] = {}
 _idle: list[duckdb.DuckDBPyConnection] = []
 _stuck: set[threading.Thread] = set()

@@ -1,5 +1,7 @@
 """Results that are kept current."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -22,6 +24,7 @@ from nats_client.sql.arrow import Table
 from nats_client.sql.bounded import Limits
 from nats_client.table.values import Batch
 from nats_client.table.window import Window
+from tests.running import ROOT
 from tests.waiting import until
 
 SECOND = 1_000_000_000
@@ -395,3 +398,24 @@ def test_unchanged_bins_do_not_travel_again(results: Results) -> None:
     gone = before - set(bins.changes(0, 0).cells.bin.tolist())
     assert len(gone) > 100
     assert all(bin_ < changes.oldest or bin_ in emptied for bin_ in gone)
+
+
+ENDLESS = """
+import threading, time
+import pandas as pd
+from nats_client.sql.engine import ask
+
+sql = "SELECT count(*) AS n FROM t, range(10000000) a, range(10000000) b WHERE a.range + b.range = 3"
+for _ in range(3):
+    threading.Thread(target=ask, args=(sql, {"t": pd.DataFrame({"v": [1]})}), daemon=True).start()
+time.sleep(1)
+"""
+
+
+def test_a_program_ends_while_sql_runs() -> None:
+    """SQL that would run on is ended with the program, which reports no fault."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDLESS], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "terminate" not in done.stderr
