@@ -82,7 +82,7 @@ def stream_limits(search: str = "") -> None:
     _draw("streams", search, _STREAMS, _stream_rows)
 
 
-def _draw(what: str, search: str, columns: list[dict[str, Any]], rows: "Rows") -> None:
+def _draw(what: str, search: str, columns: list[dict[str, Any]], rows: "RowsOf") -> None:
     _, nats = shared(by_code=False)
     note_live()
     wanted = search.strip().casefold()
@@ -104,7 +104,7 @@ class _Listed:
     """Why the last attempt brought none."""
 
 
-Rows = Callable[[Consumers, str], tuple[dict[str, Any], list[str]]]
+RowsOf = Callable[[Consumers, str], tuple[dict[str, Any], list[str]]]
 """From a listing and a search: the rows, and what there is to say about them."""
 
 
@@ -136,7 +136,7 @@ class _ListSource(JsonSource):
 
     every = 1.0  # it is asked for less often
 
-    def __init__(self, nats: Client, wanted: str, zone: str, rows: Rows) -> None:
+    def __init__(self, nats: Client, wanted: str, zone: str, rows: RowsOf) -> None:
         super().__init__()
         self._nats = nats
         self._wanted = wanted

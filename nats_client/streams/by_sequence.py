@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from ..connection.connection import Connection
+from ..connection.header_block import read_headers
 from ..decoding.decoders import Raw
 from ..errors import MessageNotFound, NotPermitted, RequestRefused
 from ..subjects import filters_of
@@ -135,12 +136,6 @@ def consumer_refused(error: RequestRefused) -> NoConsumerError:
         "reached, raise it or delete consumers that are no longer needed.",
         for_good=False,
     )
-
-
-def read_headers(block: bytes) -> dict[str, str]:
-    """Parse a message's headers (ADR-4) as the API returns them: a version line, then one line per header."""
-    lines = (line.partition(":") for line in block.decode("utf-8", "replace").split("\r\n")[1:])
-    return {name: value.strip() for name, colon, value in lines if colon}
 
 
 def _take(message: dict[str, Any], raw: Raw) -> None:

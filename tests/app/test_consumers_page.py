@@ -1,6 +1,7 @@
 """The Consumers page in a real browser: two viewers, live, and what that costs the server."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,12 +10,13 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from streamlit.testing.v1 import AppTest
 
 from tests.browser import fresh_tab
 from tests.jetstream import api, publish, stream, work, worker
 from tests.nats import NatsServer, connected, numbered, running_server
 from tests.nats_client.test_consumers import many
-from tests.running import App, app
+from tests.running import ROOT, App, app
 from tests.waiting import until
 
 USERS = """authorization { users: [
@@ -163,6 +165,20 @@ def test_a_thousand_and_the_search(server: NatsServer, running: App, browser: Br
                 until(lambda: list(cells(other)) == ["c999"])
     finally:
         api(server, "STREAM.DELETE.MANY")
+
+
+def test_without_the_websocket(server: NatsServer, open_page: Callable[..., AppTest]) -> None:
+    """Where the tab has no websocket of its own, the list comes with the page."""
+    page = open_page(ROOT / "pages" / "consumers.py", blocked=True)
+
+    def listed() -> bool:
+        page.session_state["_blocked"] = True
+        parsed = [json.loads(each.proto.json or "{}") for each in page.run().get("bidi_component")]
+        found = [each["content"] for each in parsed if isinstance(each, dict) and "content" in each]
+        return any("=ORDERS\nfast" in content for content in found)
+
+    until(listed)
+    assert not page.exception
 
 
 def test_without_a_server(server: NatsServer, running: App, browser: Browser) -> None:

@@ -110,6 +110,16 @@ def test_course(server: NatsServer, client: Client) -> None:
     assert found.courses.of(first.key) == ()
 
 
+def test_course_starts_over(server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody has looked for some time, the courses begin anew: a line over it would be a guess."""
+    worker(server, "S")
+    client.consumers()
+    (one,) = client.consumers().consumers
+    assert client.consumers().courses.of(one.key) == [0, 0, 0]
+    monkeypatch.setattr("nats_client.streams.consumer_list.UNREAD", 0.0)
+    assert client.consumers().courses.of(one.key) == [0]
+
+
 def test_a_thousand(server: NatsServer, client: Client) -> None:
     """A thousand consumers of one stream are listed as a whole, each once, and so are those of streams beside
     it; a listing asks for no stream without a consumer."""
