@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from nats_client import Duration, Feed, Gap, Health, NamedFeed, Result, Snapshot, parse_duration
+from nats_client import Duration, Feed, Gap, Health, NamedFeed, Result, Snapshot
 from nats_client.results.given_rows import GivenRows
 
+from ..choices.clock import clock
 from ..spent import timed
 from .connection import client
 from .reads import collect, note_code
@@ -145,7 +146,8 @@ def live(
     columns: Mapping[str, str] | None = None,
     headers: Sequence[str] = (),
 ) -> View:
-    """The messages of `stream` that match the filter `subject`, from now minus `look_back` until now.
+    """The messages of `stream` that match the filter `subject`, from now minus `look_back` until now; if the
+    viewer set the clock above the page, as far back as that says.
 
     Without a stream, as in `live(subject="sensors.>")`, it reads plain subjects, which have no history. The
     window fills from now on, and messages published while the connection is down are lost; the frame says
@@ -203,12 +205,12 @@ def read_view(
     steady: bool = True,
 ) -> View:
     """Like live(), for components that work without rows; the frame does not report the feed's state."""
-    length = parse_duration(look_back)
+    length = clock().reach(look_back)
     nats = client(by_code=False)
     feed = nats.feed(
         stream,
         subject,
-        look_back=look_back,
+        look_back=length,
         time=time,
         decoder=decoder,
         archive=archive,
@@ -216,7 +218,7 @@ def read_view(
         columns=columns,
         headers=headers,
     )
-    wait_once((feed.name_key, look_back), lambda timeout: feed.wait(timeout, length))
+    wait_once((feed.name_key, length), lambda timeout: feed.wait(timeout, length))
     return look_at(feed, length, steady)
 
 

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pandas as pd
+
 from nats_client import Duration, LookbackError, format_duration, parse_duration
 from nats_client.series.figure import POINTS, Figure, How
 
+from ..choices.clock import clock
 from ..data.live import View
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
@@ -55,12 +58,17 @@ def metric(
     def figure() -> Figure:
         return Figure(y, how, view.look_back, color=color, only=only, **lengths)
 
+    if clock().length is not None:  # what the page asks for may need more than the viewer wants to see
+        if (over := lengths["over"]) is not None:
+            lengths["over"] = min(over, view.look_back)
+        if (lengths["over"] or pd.Timedelta(0)) + (lengths["change"] or pd.Timedelta(0)) > view.look_back:
+            lengths["change"] = None
     figure()  # raises if something is wrong with it
     if view:
         view.snapshot.numbers(y, view.snapshot.end)
         if color is not None:
             view.snapshot.codes(color, view.snapshot.end)
-    of = view.feed, view.look_back, y, how, color, only, over, unit, change, line
+    of = view.feed, view.look_back, y, how, color, only, *lengths.values(), unit, line
     since = "" if lengths["change"] is None else f"in {format_duration(lengths['change'])}"
     _kind.draw(
         key or f"{view.feed.name_key} {of[1:]} {title}",

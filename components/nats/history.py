@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from nats_client import Duration, LookbackError, Query, parse_duration
+from nats_client import Duration, LookbackError, Query
 from nats_client.errors import NoResponders, ServiceError
 from nats_client.results.given_rows import GivenRows
 
 from ..charts.line_chart import line_chart
+from ..choices.clock import clock
 from ..data.connection import client
 from ..data.live import look_at
 from ..data.states import mistake
@@ -75,8 +76,10 @@ class _Asked:
 
 
 def ago(look_back: Duration) -> str:
-    """Now minus `look_back` ("PT1H") as a query parameter: ISO 8601, UTC. Raises DurationError."""
-    return (pd.Timestamp.now("UTC") - parse_duration(look_back)).isoformat(timespec="milliseconds")
+    """Now minus `look_back` ("PT1H") as a query parameter: ISO 8601, UTC. If the viewer set the clock above
+    the page, it is as far back as that says. Raises DurationError."""
+    reach = clock().reach(look_back)
+    return (pd.Timestamp.now("UTC") - reach).isoformat(timespec="milliseconds")
 
 
 @timed

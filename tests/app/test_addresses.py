@@ -19,7 +19,7 @@ from tests.status_line import as_html, find
 
 AT_ONCE = 6
 PARAMETERS = {
-    "": ["stream", "refresh"],
+    "": ["stream", "refresh", "last"],
     "alerts": ["stream", "subjects", "look-back", "field", "by", "limit"],
     "compare": ["stream", "subjects", "period", "earlier-periods", "field", "dimension"],
     "explore": [
