@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from nats_client import Duration, format_duration, iso_duration, parse_duration
+from nats_client import Duration, iso_duration, parse_duration
 from nats_client.series.bins import MOST
 from nats_client.series.periods import check_reach, full_reach, period_names, period_starts, step_of
 
@@ -66,7 +66,7 @@ def compare(
         "unit": unit,
         "height": height,
         "window": look_back.value / 1e6,
-        "empty": f"No numbers in the last {format_duration(look_back)}",
+        "empty": f"No numbers {view.span}",
     }
 
     def periods(view: View) -> dict[str, object]:

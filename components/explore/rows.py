@@ -57,7 +57,7 @@ def choose_rows() -> Rows | None:
             default="json",
             help="How payloads are decoded; auto finds out the format of each message",
         )
-        source = choose("From", SOURCES, help="The archive has older messages than the stream")
+        source = choose("Source", SOURCES, help="The archive has older messages than the stream")
     further = st.container(horizontal=True)
     with further:
         where = choose_text(

@@ -75,11 +75,12 @@ class _Asked:
         return self._answer
 
 
-def ago(look_back: Duration) -> str:
-    """Now minus `look_back` ("PT1H") as a query parameter: ISO 8601, UTC. If the viewer set the clock above
-    the page, it is as far back as that says. Raises DurationError."""
-    reach = clock().reach(look_back)
-    return (pd.Timestamp.now("UTC") - reach).isoformat(timespec="milliseconds")
+def ago(look_back: Duration | None = None) -> str:
+    """Now minus `look_back` ("PT1H"), or now, as a query parameter: ISO 8601, UTC. If the viewer set the
+    clock above the page, it is when that says. Raises DurationError."""
+    when = clock()
+    reach = pd.Timedelta(0) if look_back is None else when.reach(look_back)
+    return ((when.end_time or pd.Timestamp.now("UTC")) - reach).isoformat(timespec="milliseconds")
 
 
 @timed

@@ -19,7 +19,7 @@ from tests.status_line import as_html, find
 
 AT_ONCE = 6
 PARAMETERS = {
-    "": ["stream", "refresh", "last"],
+    "": ["stream", "refresh", "last", "from", "to"],
     "alerts": ["stream", "subjects", "look-back", "field", "by", "limit"],
     "compare": ["stream", "subjects", "period", "earlier-periods", "field", "dimension"],
     "explore": [
@@ -27,7 +27,7 @@ PARAMETERS = {
         "subjects",
         "look-back",
         "payloads",
-        "from",
+        "source",
         "time",
         "chart",
         "field",

@@ -235,7 +235,7 @@ def test_back_undoes_a_choice(server: NatsServer, browser: Browser, tmp_path: Pa
     """The browser's Back takes a choice back, and at last leaves the page; Forward makes it again."""
     with app(tmp_path, NATS_URL=server.url) as running, fresh_tab(browser) as tab:
         tab.goto("about:blank")
-        tab.goto(f"{running.url}/explore?stream=A&from=stream")
+        tab.goto(f"{running.url}/explore?stream=A&source=stream")
         expect(tab.locator(".lb-status")).to_contain_text("30 rows", timeout=30_000)
         until(lambda: "field=x" in tab.evaluate("location.search"))
         field = tab.locator('input[aria-label="Field"]')

@@ -79,7 +79,7 @@ def test_explore_page(open_page: Open) -> None:
         "Subjects",
         "Look-back",
         "Payloads",
-        "From",
+        "Source",
         "Time",
         "Chart",
         "Field",
