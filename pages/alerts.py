@@ -4,7 +4,6 @@ import streamlit as st
 
 from components import alerts, choose, choose_text, is_demo, line_chart, live, stream_names, subjects
 
-LOOK_BACKS = ["PT1M", "PT5M", "PT15M", "PT1H", "PT6H", "P1D"]
 LIMITS = ["90", "< 10", "outside 10..90", "> 90 for 30s", "changed", "silent for 30s"]
 
 names = stream_names()
@@ -14,16 +13,13 @@ with st.container(horizontal=True):
         st.stop()
     offered = [*(["metrics.cpu.*"] if is_demo() and stream == "METRICS" else []), ">", *subjects(stream)]
     subject = choose("Subjects", offered, own=True, help="May contain the wildcards * and >")
-    look_back = choose(
-        "Look-back", LOOK_BACKS, default="PT15M", own=True, help="For example 5m, 6 hours or PT5M"
-    )
     expression = choose_text(
         "Expression",
         placeholder="used / total * 100",
         help="SQL over the fields, to watch in place of a field",
     )
 
-feed = live(stream, subject, look_back=look_back, columns={"expression": expression} if expression else None)
+feed = live(stream, subject, look_back="PT15M", columns={"expression": expression} if expression else None)
 if not feed:
     st.stop()  # the frame says why
 

@@ -27,6 +27,8 @@ LENGTHS = {
     "Last 24 hours": "PT24H",
 }
 """The lengths that are offered."""
+DAYS = ("Today", "Yesterday", "This week")
+"""The stretches that are offered, in the viewer's zone; those that go on end now."""
 OWN = "As far as the page says"
 """The choice of no length."""
 LAST, FROM, TO = "last", "from", "to"
@@ -134,13 +136,13 @@ def choose_clock() -> str:
     if past:
         with st.container(horizontal=True, gap="xsmall", width="content", key="page-clock-moves"):
             moves = {
-                "Earlier": (":material/chevron_left:", "Shift+Left", now.moved(-0.5)),
-                "Later": (":material/chevron_right:", "Shift+Right", now.moved(0.5)),
-                "Wider": (":material/zoom_out:", "Shift+Down", now.wider()),
+                "Earlier": ("Shift+Left", now.moved(-0.5)),
+                "Later": ("Shift+Right", now.moved(0.5)),
+                "Wider": ("Shift+Down", now.wider()),
             }
-            for name, (icon, keys, then) in moves.items() if now.length is not None else ():
+            for name, (keys, then) in moves.items() if now.length is not None else ():
                 key = f"_clock_{name.lower()}"
-                st.button("", key=key, icon=icon, help=f"{name} ({keys})", on_click=_go, args=(then,))
+                st.button(name, key=key, help=keys, shortcut=keys, on_click=_go, args=(then,))
             st.button("Live", key="_clock_live", type="primary", on_click=_go, args=(LIVE,))
     return wrong
 
@@ -173,6 +175,9 @@ def _choose_stretch(now: Clock) -> None:
         if key not in st.session_state or st.session_state.get(f"{key}_of") != now:
             st.session_state[key] = given
         st.session_state[f"{key}_of"] = now
+    with st.container(horizontal=True, gap="xsmall", key="page-clock-days"):
+        for name in DAYS:
+            st.button(name, key=f"_clock_{name}", on_click=_go_to_day, args=(name,))
     with st.form("_clock_stretch", border=False):
         st.datetime_input("From", key=_FROM, step=60)
         st.datetime_input("To", key=_TO, step=60, help=f"Times are in {zone()}.")
@@ -194,6 +199,14 @@ def _go_to_chosen() -> None:
         return _stretch(start, end)
 
     _set(chosen)
+
+
+def _go_to_day(name: str) -> None:
+    today = pd.Timestamp.now(zone()).normalize()
+    days = {"Yesterday": 1, "This week": today.weekday()}.get(name, 0)
+    start = (today - pd.DateOffset(days=days)).normalize()
+    end = today if name == "Yesterday" else pd.Timestamp.now("UTC")
+    _set(lambda: _stretch(start, end))
 
 
 def _set(find: Callable[[], Clock]) -> None:

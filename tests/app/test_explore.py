@@ -141,7 +141,7 @@ def test_newest_message_is_indented(open_page: Open) -> None:
     [
         ({"subjects": "a..b"}, "The subject 'a..b' is not valid"),
         ({"subjects": "a.>.b"}, "The subject 'a.>.b' is not valid"),
-        ({"look-back": "5"}, "The look-back '5' is not a duration"),
+        ({"last": "5"}, "The look-back '5' is not a duration"),
         ({"time": "nope"}, "no valid time in the field 'nope'"),
         ({"subjects": "elsewhere"}, "No messages in the last 5 minutes (stream A, subject elsewhere)"),
     ],
@@ -151,7 +151,7 @@ def test_what_cannot_be_read(open_page: Open, query: dict[str, str], said: str) 
     app = open_page(EXPLORE, blocked=True, stream="A", **query)
     assert said in told(app)
     assert not app.exception
-    assert [box.label for box in app.selectbox][:4] == ["Stream", "Subjects", "Look-back", "Payloads"]
+    assert [box.label for box in app.selectbox][1:4] == ["Stream", "Subjects", "Payloads"]
     assert "30 messages" in told(app)
 
 
@@ -185,7 +185,7 @@ def test_empty_server(open_page: Open, tmp_path: Path, monkeypatch: pytest.Monke
     "query",
     [
         {"stream": "A"},
-        {"stream": "A", "subjects": "a.1", "look-back": "PT1H", "field": "y", "by": "kind", "time": "at"},
+        {"stream": "A", "subjects": "a.1", "last": "PT1H", "field": "y", "by": "kind", "time": "at"},
         {"stream": "A", "chart": "latest", "by": "kind"},
         {"stream": "A", "chart": "scatter", "field": "y", "against": "x", "by": "kind"},
         {"stream": "WORDS", "payloads": "text"},

@@ -151,7 +151,7 @@ def test_what_cannot_be_listed_can_be_typed(show: Callable[..., AppTest], page: 
     assert (list(box.options), box.value) == ([], None)
     assert "has no" not in texts(shown)
     name, said = ("B", "1 key</b> in B") if page == "values" else ("S", "5</b> rows")
-    shown = show(source, "publish", denied, **{box.label.lower(): name, "look-back": "PT1H"})
+    shown = show(source, "publish", denied, **{box.label.lower(): name, "last": "PT1H"})
     until(lambda: said in status_html(shown.run()))
     assert shown.selectbox[0].value == name
     assert not shown.error, texts(shown)
