@@ -29,11 +29,12 @@ LENGTHS = {
 """The lengths that are offered."""
 DAYS = ("Today", "Yesterday", "This week")
 """The stretches that are offered, in the viewer's zone; those that go on end now."""
-OWN = "As far as the page says"
+OWN = "As the page says"
 """The choice of no length."""
 LAST, FROM, TO = "last", "from", "to"
 """The parameters: a length, ISO 8601, and times, UTC."""
-_CLOCK, _WRONG, _LENGTH, _FROM, _TO = "_clock", "_clock_wrong", "_clock_length", "_clock_from", "_clock_to"
+_CLOCK, _WRONG = "_clock", "_clock_wrong"
+_LENGTH, _WRITTEN, _FROM, _TO = "_clock_length", "_clock_written", "_clock_from", "_clock_to"
 _TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?(Z|[+-]\d\d:?\d\d)?")
 _LONGEST_SHOWN = 40
 
@@ -149,21 +150,19 @@ def choose_clock() -> str:
 
 def _choose_length_of(now: Clock) -> None:
     live = now.end is None
-    shown = None if not live else OWN if now.length is None else _in_words(now.length)
-    offered = [OWN, *LENGTHS]
-    if shown is not None and shown not in offered:
-        offered.append(shown)
-    if st.session_state.get(_LENGTH) != shown:
-        st.session_state[_LENGTH] = shown
-    st.selectbox(
-        "Look back from now",
-        offered,
-        key=_LENGTH,
-        index=None,
-        placeholder="Not live",
-        accept_new_options=True,
-        on_change=_choose_length,
-        help="Or type another length, for example 90 minutes, 2d or PT45M.",
+    shown = OWN if now.length is None else _in_words(now.length)
+    offered = shown if live and shown in (OWN, *LENGTHS) else None
+    written = "" if not live or offered or now.length is None else format_duration(now.length)
+    for key, value in ((_LENGTH, offered), (_WRITTEN, written)):
+        if st.session_state.get(key) != value:
+            st.session_state[key] = value
+    st.pills("Live", [OWN, *LENGTHS], key=_LENGTH, on_change=_choose_length, width=300)
+    st.text_input(
+        "Another length",
+        key=_WRITTEN,
+        placeholder="90 minutes",
+        on_change=_choose_written,
+        help="For example 90 minutes, 2d or PT45M",
     )
 
 
@@ -190,7 +189,12 @@ def _go(to: Clock) -> None:
 
 def _choose_length() -> None:
     chosen = st.session_state.get(_LENGTH) or OWN
-    _set(lambda: LIVE if chosen == OWN else Clock(_length(LENGTHS.get(chosen, chosen))))
+    _set(lambda: LIVE if chosen == OWN else Clock(parse_duration(LENGTHS[chosen])))
+
+
+def _choose_written() -> None:
+    written = str(st.session_state.get(_WRITTEN) or "").strip()
+    _set(lambda: Clock(_length(written)) if written else LIVE)
 
 
 def _go_to_chosen() -> None:

@@ -151,7 +151,7 @@ def test_what_cannot_be_read(open_page: Open, query: dict[str, str], said: str) 
     app = open_page(EXPLORE, blocked=True, stream="A", **query)
     assert said in told(app)
     assert not app.exception
-    assert [box.label for box in app.selectbox][1:4] == ["Stream", "Subjects", "Payloads"]
+    assert [box.label for box in app.selectbox][:3] == ["Stream", "Subjects", "Payloads"]
     assert "30 messages" in told(app)
 
 
@@ -200,7 +200,7 @@ def test_copied_page(open_page: Open, tmp_path: Path, query: dict[str, str]) -> 
     explored = open_page(EXPLORE, blocked=True, **query, show="Copy as page")
     assert not explored.exception
     for name, value in query.items():
-        assert next(box for box in explored.selectbox if box.key == name).value == value
+        assert name == "last" or next(box for box in explored.selectbox if box.key == name).value == value
     (tmp_path / "copy").mkdir()
     page = tmp_path / "copy" / "overview.py"
     page.write_text(explored.code[0].value, encoding="utf-8")
@@ -270,7 +270,7 @@ def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path
         choose(tab, "By", "kind")
         tab.get_by_role("tab", name="Messages").click()
         expected = [
-            ["A", ">", "PT5M", "json", "stream", "stored", "scatter", "y", "x", "kind"],
+            ["A", ">", "json", "stream", "stored", "scatter", "y", "x", "kind"],
             "Messages",
             ["a", "b"],
         ]

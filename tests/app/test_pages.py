@@ -85,7 +85,7 @@ def test_explore_page(open_page: Open) -> None:
         "By",
         "Calculate",
     ]
-    assert [box.label for box in app.selectbox][1:] == labels
+    assert [box.label for box in app.selectbox] == labels
     assert "1 malformed message left out" in texts(app)
     assert "Live" in status_html(app)
 
@@ -103,7 +103,7 @@ def test_compare_page(open_page: Open) -> None:
     assert not app.exception
     assert not app.error, texts(app)
     labels = ["Stream", "Subjects", "Period", "Earlier periods", "Field", "Dimension"]
-    assert [box.label for box in app.selectbox][1:] == labels
+    assert [box.label for box in app.selectbox] == labels
     assert app.selectbox(key="dimension").options == ["the__core", "host", "_subject"]
     table = app.dataframe[0].value
     assert table["_series"].tolist() == ["core-0", "core-1"]

@@ -163,7 +163,7 @@ def test_query_and_request_by_hand(show: Callable[..., AppTest]) -> None:
     next(button for button in page.button if button.label == "Run").click().run()
     sees(page, "to publish to 'history.query'")
     page = show(PAGES / "services.py", "publish", "workflow-start.>")
-    page.text_input[0].set_value("workflow-start.count")
+    next(box for box in page.text_input if box.label == "Subject").set_value("workflow-start.count")
     next(button for button in page.button if button.label == "Send").click().run()
     sees(page, "requests to 'workflow-start.count'")
     page = show(PAGES / "workflows.py", "publish", "workflow-start.>")
