@@ -276,6 +276,24 @@ def test_choosing(running: App, browser: Browser) -> None:
         until(lambda: addressed(tab) == "")
 
 
+def look_at_a_part(tab: Page) -> None:
+    """Drag over the middle of a chart, and have all of the page look at that."""
+    plot = tab.locator(".js-plotly-plot .nsewdrag").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    assert box is not None
+    tab.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] / 2)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2, steps=5)
+    tab.mouse.up()
+    tab.get_by_role("link", name="Look at this stretch").click()
+    until(lambda: "from=" in addressed(tab))
+    chosen = dict(part.split("=") for part in addressed(tab).split("&"))
+    start, end = (pd.Timestamp(chosen[name]) for name in ("from", "to"))
+    assert pd.Timedelta(minutes=14) < end - start < pd.Timedelta(minutes=16)
+    expect(tab.locator(".lb-word")).to_have_text("Empty", timeout=30_000)
+
+
 def test_viewers_at_different_times(running: App, browser: Browser, server: NatsServer) -> None:
     """Two viewers at different stretches and a live one each see their own rows. A viewer in another zone
     than the server's reads times of that zone, and one press returns to now."""
@@ -313,6 +331,7 @@ def test_viewers_at_different_times(running: App, browser: Browser, server: Nats
         expect(first.get_by_text("sum 95")).to_be_visible()
         expect(first.locator(".lb-word")).to_have_text("Live")
         until(lambda: addressed(first) == "")
+        look_at_a_part(live)
         clock.click()
         first.get_by_role("button", name="Show this stretch").click()
         expect(first.locator(".lb-word")).to_have_text("Past")
