@@ -16,7 +16,7 @@ import streamlit as st
 from nats_client import Duration, LookbackError, format_duration, iso_duration, parse_duration
 from nats_client.duration import LONGEST
 
-from ..words import cut, zone
+from ..words import cut, plain, zone
 from .address import keep_lasting
 
 LENGTHS = {
@@ -130,7 +130,7 @@ def choose_clock() -> str:
         return wrong
     past = now.end is not None
     with st.popover(
-        now.words, icon=":material/history:" if past else ":material/schedule:", key="page-clock"
+        plain(now.words), icon=":material/history:" if past else ":material/schedule:", key="page-clock"
     ):
         _choose_length_of(now)
         _choose_stretch(now)
@@ -179,7 +179,7 @@ def _choose_stretch(now: Clock) -> None:
             st.button(name, key=f"_clock_{name}", on_click=_go_to_day, args=(name,))
     with st.form("_clock_stretch", border=False):
         st.datetime_input("From", key=_FROM, step=60)
-        st.datetime_input("To", key=_TO, step=60, help=f"Times are in {zone()}.")
+        st.datetime_input("To", key=_TO, step=60, help=f"Times are in {plain(zone())}.")
         st.form_submit_button("Show this stretch", on_click=_go_to_chosen)
 
 
