@@ -199,6 +199,15 @@ def test_a_wrong_stretch(open_page: Open, server: NatsServer, query: dict[str, s
     assert {"from", "to", "last"}.isdisjoint(page.query_params)
 
 
+@pytest.mark.parametrize("label", ["Last", "From", "To"])
+def test_a_name_that_is_taken(open_page: Open, server: NatsServer, label: str) -> None:
+    """A page's own choice cannot have the name of one for all pages, and the page says so."""
+    page = open_page(f"from components import choose_text\nchoose_text('{label}')", last="PT1H")
+    assert f"The address has '{label.lower()}' for all pages" in page.error[0].value.replace("\\", "")
+    assert page.query_params["last"] == "PT1H"
+    assert not page.exception
+
+
 def test_an_end_still_to_come(open_page: Open, server: NatsServer) -> None:
     """A stretch that ends later than now ends now."""
     page = open_page(source(server), **{"from": at(server, "middle"), "to": "2199-01-01"})
