@@ -20,7 +20,8 @@ from nats_client.results.every import Every
 from nats_client.results.result import Query
 from nats_client.results.result_bins import ResultBins
 from nats_client.sql.arrow import ResultRows
-from nats_client.sql.engine import Limits, Stop
+from nats_client.sql.bounded import Limits
+from nats_client.sql.engine import Stop
 from nats_client.table.snapshot import Snapshot
 from nats_client.table.values import Batch, Coded, Values
 from nats_client.table.window import Window

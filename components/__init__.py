@@ -20,6 +20,7 @@ from .explore.sql_panel import sql_panel
 from .inside.page import inside
 from .metrics.metric import metric
 from .nats.buckets import bucket_settings, choose_bucket, key_history, key_list, key_value, values
+from .nats.consumers import consumer_list, stream_limits
 from .nats.history import Answer, ago, answer_chart, answer_table, query
 from .nats.services import (
     endpoint_list,
@@ -86,6 +87,7 @@ __all__ = [
     "compared_means",
     "compared_notes",
     "comparison",
+    "consumer_list",
     "downloads",
     "endpoint_list",
     "every",
@@ -123,6 +125,7 @@ __all__ = [
     "sql",
     "sql_panel",
     "start_buttons",
+    "stream_limits",
     "stream_list",
     "stream_names",
     "streams",

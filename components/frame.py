@@ -98,7 +98,8 @@ def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
                     rerun_on(folder_stamp)
                     rerun_on(code_stamp)
                     failed = _run(file, reads)
-                needed = bool(reads.by_code or not reads or failed or tab.blocked)
+                moves = bool(reads) or reads.live
+                needed = bool(reads.by_code or not moves or failed or tab.blocked)
                 ticking = ticks and interval is not None
                 again = end(again=ticking)
                 status(reads, interval, reruns=needed and ticking, again=again)

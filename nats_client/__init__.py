@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .requests.query import Query
     from .requests.requests import Reply
     from .results.result import Result
+    from .streams.consumer_list import ConsumerInfo, Consumers
     from .streams.stream_list import StreamInfo
     from .table.snapshot import Snapshot
     from .table.window import Window
@@ -40,6 +41,8 @@ _HOMES = {
     "BucketInfo": ".kv.buckets",
     "Client": ".client",
     "ConnectionState": ".connection.connection",
+    "ConsumerInfo": ".streams.consumer_list",
+    "Consumers": ".streams.consumer_list",
     "Endpoint": ".requests.discovery",
     "Entry": ".kv.values",
     "Event": ".events",
@@ -74,6 +77,8 @@ __all__ = [
     "BucketInfo",
     "Client",
     "ConnectionState",
+    "ConsumerInfo",
+    "Consumers",
     "Duration",
     "Endpoint",
     "Entry",

@@ -30,6 +30,7 @@ from .requests.discovery import ServiceList, Services
 from .requests.query import Query, query_headers
 from .requests.requests import Reply, Request, SharedRequests, ask, check_timeout
 from .sql.row_filter import checked_expressions
+from .streams.consumer_list import WITHIN, ConsumerList, Consumers
 from .streams.shared_follower import Followers
 from .streams.stream_list import (
     MOST_COUNTED,
@@ -48,7 +49,8 @@ from .subjects import (
     check_key,
     check_stream_name,
     check_subject,
-    parse_pattern,
+    filters_of,
+    parse_patterns,
 )
 
 T = TypeVar("T")
@@ -141,7 +143,7 @@ class Client:
     def feed(
         self,
         stream: str | None,
-        subject: str | None = None,
+        subject: str | Sequence[str] | None = None,
         *,
         look_back: Duration = "PT5M",
         decoder: str = "json",
@@ -152,7 +154,8 @@ class Client:
         headers: Sequence[str] = (),
         end: datetime | None = None,
     ) -> Feed | NamedFeed:
-        """A feed of `stream`, or of its messages that match the filter `subject`.
+        """A feed of `stream`, or of its messages that match the filter `subject`, or one of several filters,
+        as in ["orders.>", "refunds.*"]. Filters of a list must not overlap, unless one is within another.
 
         If `stream` is None, the feed reads plain subjects that match `subject`, with or without a stream that
         stores them. Such a feed has no history. It loses messages published while there is no connection; its
@@ -191,7 +194,12 @@ class Client:
             )
         if stream is None and not subject:
             raise SubjectError("A feed without a stream needs a subject, such as 'sensors.>'.")
-        pattern = parse_pattern(subject or ">")
+        pattern = parse_patterns(">" if subject is None or subject == "" else subject)
+        if stream is None and len(filters_of(pattern.filter)) > 1:
+            raise SubjectError(
+                f"Plain subjects are read one filter at a time, and not {pattern.filter!r}. Open a feed for "
+                "each."
+            )
         everything = pattern.filter == ">" and stream is not None
         expressions = checked_expressions(where, columns or {}, pattern.names)
         key = FeedKey(
@@ -239,6 +247,13 @@ class Client:
     def streams(self) -> list[StreamInfo]:
         """The streams that the login may see. Raises RequestFailed if the server does not answer."""
         return self._call(self._streams.streams())
+
+    def consumers(self) -> Consumers:
+        """The consumers of all streams that the login may see, the furthest behind first, with the course of
+        their lag since somebody began to ask; it starts over after a minute without. One request per 256
+        consumers of a stream, at most 5,000 consumers in all. Streams that do not answer, or whose consumers
+        the login may not list, are named. Raises RequestFailed if the streams cannot be listed."""
+        return self._call(self._consumers.newest(), CALL_TIMEOUT + WITHIN)
 
     def subjects(self, stream: str, pattern: str = ">", *, most: int = MOST_COUNTED) -> Subjects:
         """The number of subjects of `stream` that match `pattern`, and the message count of each of the first
@@ -375,6 +390,7 @@ class Client:
     async def _run(self) -> None:
         self._connection = Connection(self.settings)
         self._streams = StreamList(self._connection)
+        self._consumers = ConsumerList(self._connection, self._streams)
         self._services = ServiceList(self._connection)
         self._shared = SharedRequests(self._connection)
         self._followers = Followers(self._connection)
@@ -389,6 +405,7 @@ class Client:
                 await self._close_unread(self._idle_after, f"nobody read it for {self._idle_after:g} s")
                 for feed in list(self._feeds.values()):
                     feed.count_derived()
+                self._consumers.rest()
                 self._memory.recount()
         finally:
             for feed in list(self._feeds.values()):  # another thread may still open one meanwhile

@@ -26,7 +26,8 @@ LookbackError
 ├── PayloadError            a payload or header cannot be sent
 ├── ColumnError             a column does not exist, or is of another kind
 ├── SqlError                SQL is wrong, asks for what it may not, or reached a limit
-│   └── SqlColumnError      SQL names a column that no row has; also a ColumnError
+│   ├── SqlColumnError      SQL names a column that no row has; also a ColumnError
+│   └── SqlEnded            the process of a query was ended by somebody else
 ├── ThresholdError          a threshold is no condition such as 90 or "< 10"
 ├── NotSignedIn             the viewer is not signed in, or has no role
 └── ClosedError             the client, feed, watch or query has been closed
@@ -171,6 +172,10 @@ class SqlError(LookbackError):
 
 class SqlColumnError(SqlError, ColumnError):
     """SQL names a column that no row has."""
+
+
+class SqlEnded(SqlError):  # noqa: N818 - an outcome
+    """The process of a query was ended by somebody else. The same query may be answered next time."""
 
 
 class ThresholdError(LookbackError):

@@ -12,6 +12,8 @@ from .errors import SubjectError
 LONGEST = 1000
 """Maximum bytes of a subject or filter. A control line of more than 4,096 bytes makes the server close the
 connection, which all viewers share."""
+MOST_FILTERS = 16
+"""Subject filters of one feed."""
 LONGEST_NAME = 255
 """Maximum bytes of a stream's name, as in the server (JSMaxNameLen)."""
 
@@ -96,7 +98,8 @@ class Pattern(NamedTuple):
     """A filter, and the names of its tokens."""
 
     filter: str
-    """The filter for NATS, with wildcards in place of the named tokens."""
+    """The filter for NATS, with wildcards in place of the named tokens. Of parse_patterns() it may be several
+    filters, separated by spaces, which no filter contains."""
     names: tuple[str, ...] = ()
     """One name per token of the filter, "" for a token without one. Empty if no token has a name."""
 
@@ -132,6 +135,46 @@ def parse_pattern(subject: str) -> Pattern:
     if not _is_filter(plain):
         raise _not_allowed(subject)
     return Pattern(check_filter(plain), tuple(names))
+
+
+def parse_patterns(subjects: str | Sequence[str]) -> Pattern:
+    """Parse one filter with named tokens, or several, which must have the same names in the same places. Of
+    several, those within another are left out, and their order does not matter. Raises SubjectError."""
+    if isinstance(subjects, str):
+        return parse_pattern(subjects)
+    if not subjects:
+        raise SubjectError("The list of subjects is empty. Name one, or leave it out to read all subjects.")
+    found = [parse_pattern(subject) for subject in subjects]
+    if any(each.names != found[0].names for each in found):
+        raise SubjectError(
+            f"The subjects {_shown(', '.join(subjects))} name different tokens. Use the same names in the "
+            "same places, as in ['a.{host}', 'b.{host}']."
+        )
+    filters = sorted({each.filter for each in found})
+    filters = [each for each in filters if not any(within(each, other) for other in filters if other != each)]
+    for i, one in enumerate(filters):
+        for other in filters[i + 1 :]:
+            if overlap(one, other):
+                raise SubjectError(
+                    f"The subjects {_shown(one)} and {_shown(other)} overlap: some subjects match both, "
+                    "which the server does not accept. Use one filter that covers both."
+                )
+    if len(filters) > MOST_FILTERS:
+        raise SubjectError(
+            f"{len(filters)} subjects are too many for one feed: at most {MOST_FILTERS}. Use wildcards, or "
+            "several feeds."
+        )
+    return Pattern(" ".join(filters), found[0].names)
+
+
+def filters_of(joined: str) -> list[str]:
+    """The filters of a Pattern."""
+    return joined.split(" ")
+
+
+def matches_any(subject: str, joined: str) -> bool:
+    """True if `subject` matches one of the filters of a Pattern."""
+    return any(matches(subject, each) for each in filters_of(joined))
 
 
 def matches(subject: str, pattern: str) -> bool:

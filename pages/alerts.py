@@ -12,14 +12,18 @@ with st.container(horizontal=True):
     if not stream:
         st.stop()
     offered = [*(["metrics.cpu.*"] if is_demo() and stream == "METRICS" else []), ">", *subjects(stream)]
-    subject = choose("Subjects", offered, own=True, help="May contain the wildcards * and >")
+    subject = choose(
+        "Subjects", offered, own=True, help="May contain the wildcards * and >. Spaces separate several."
+    )
     expression = choose_text(
         "Expression",
         placeholder="used / total * 100",
         help="SQL over the fields, to watch in place of a field",
     )
 
-feed = live(stream, subject, look_back="PT15M", columns={"expression": expression} if expression else None)
+feed = live(
+    stream, subject.split(), look_back="PT15M", columns={"expression": expression} if expression else None
+)
 if not feed:
     st.stop()  # the frame says why
 

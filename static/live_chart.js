@@ -885,7 +885,7 @@ class Chart {
         gridcolor: soft,
         zeroline: false,
         exponentformat: "SI",
-        ticksuffix: escapeMarkup(this.config.unit),
+        ticksuffix: escapeMarkup(behind(this.config.unit)),
         automargin: true,
         ticklabeloverflow: "allow", // Plotly need not look whether a label reaches beyond the plot
         nticks: 6,
@@ -1063,6 +1063,9 @@ const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-dig
 const BY_NAME = new Intl.Collator("en", { numeric: true });
 const faded = (k) => 0.3 + 0.7 / (1 + k); // of the k-th period before the current one
 const LONG_DAY = 25 * 3600000; // ms
+// A unit as it stands behind a number of an axis. Plotly ends large numbers with an SI prefix, which belongs to a
+// unit of letters: "2.5GB". Any other unit stands apart: "80 1/s".
+const behind = (unit) => (/^\p{L}/u.test(unit) ? unit : unit && `\u00a0${unit}`);
 const colourOf = (i) => COLOURS[i % COLOURS.length];
 const dashOf = (i) => DASHES[Math.floor(i / COLOURS.length) % DASHES.length];
 
@@ -1120,4 +1123,4 @@ self.lookback_chart = { push: ([component, done]) => done(draw(component)) };
 waiting.forEach(self.lookback_chart.push);
 
 export { Reader, parsed, rough, sharedTokens, ticks }; // for the tests
-export { COLOURS, STYLE, escapeMarkup, loadPlotly, short };
+export { COLOURS, STYLE, behind, escapeMarkup, loadPlotly, short };

@@ -3,7 +3,7 @@
 import { define, Element, made, say } from "./element.js";
 import { Rows, STYLE } from "./rows.js";
 
-const HEIGHT = 320; // px
+const HEIGHT = 11 * 35 + 2; // px: the names and ten rows, so that a top ten is seen whole
 const PLAIN = new Intl.NumberFormat("en", { maximumFractionDigits: 15, useGrouping: false });
 const BY_NAME = new Intl.Collator("en", { numeric: true });
 

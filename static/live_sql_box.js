@@ -14,11 +14,13 @@ const STYLE = `
   border: 1px solid var(--st-border-color, #8884); border-radius: 0.4rem; }
 .lb-sql button.lb-run { border-color: var(--st-primary-color); font-weight: 600; }
 .lb-sql button[aria-selected="true"] { border-color: var(--st-primary-color); background: color-mix(in srgb, var(--st-primary-color) 15%, transparent); }
+.lb-sql button:disabled { opacity: 0.5; cursor: default; }
 .lb-sql button:focus-visible { outline: 2px solid var(--st-primary-color); }
 .lb-sql .lb-hint { margin-left: auto; font-size: 0.75rem; opacity: 0.65; }
 .lb-sql pre { margin: 0.3rem 0 0; padding: 0; font: 0.85rem/1.4 var(--st-code-font, ui-monospace, monospace); background: none; overflow-x: auto; }
 .lb-sql pre b, .lb-mistake p { color: #d6453d; font-weight: 600; }
 .lb-mistake p { margin: 0.2rem 0 0.6rem; font-size: 0.875rem; overflow-wrap: anywhere; }
+.lb-mistake p.lb-quiet { color: inherit; font-weight: inherit; opacity: 0.65; }
 .lb-sql pre:empty { display: none; }
 @media (pointer: coarse) { .lb-sql textarea { font-size: 16px; } .lb-sql button { padding: 0.5rem 1rem; } .lb-sql .lb-hint { display: none; } }`;
 
@@ -47,6 +49,8 @@ class Box {
     this.text.autocapitalize = "off";
     this.row = made("div", "lb-sql-row");
     this.run = made("button", "lb-run", "Run");
+    this.end = made("button", "", "Stop");
+    this.end.type = "button";
     this.offers = made("span");
     this.offers.setAttribute("role", "listbox");
     this.offers.setAttribute("aria-label", "Names");
@@ -54,12 +58,13 @@ class Box {
     this.hint = made("span", "lb-hint", "Ctrl+Enter runs · Tab completes");
     this.mistake = made("div", "lb-mistake");
     this.mistake.setAttribute("role", "alert");
-    this.row.append(this.run, this.offers, this.hint);
+    this.row.append(this.run, this.end, this.offers, this.hint);
     this.root.append(this.text, this.row, this.mistake);
     this.names = [];
     this.found = [];
     this.at = 0;
     this.run.addEventListener("click", () => this.send());
+    this.end.addEventListener("click", () => this.tell("stopped", this.given));
     this.text.addEventListener("input", () => this.offer());
     this.text.addEventListener("click", () => this.offer());
     this.text.addEventListener("keydown", (event) => this.key(event));
@@ -71,14 +76,16 @@ class Box {
     this.text.setAttribute("aria-label", data.label);
     // What the viewer is typing stays, unless the server has another text than it had.
     if (data.sql !== this.given) this.text.value = this.given = data.sql;
-    const { text, line, column } = data.mistake ?? {};
+    this.stopped = this.end.disabled = data.stopped;
+    const { text, line, column } = data.stopped ? { text: "Stopped. Run asks again." } : data.mistake ?? {};
     if (!text) return this.mistake.replaceChildren();
     const place = made("pre", "", line ? this.given.split("\n")[line - 1] : "");
     if (line) place.append("\n", made("b", "", `${" ".repeat(Math.max(0, column - 1))}^`));
-    this.mistake.replaceChildren(place, made("p", "", line ? `Line ${line}: ${text}` : text));
+    this.mistake.replaceChildren(place, made("p", data.stopped ? "lb-quiet" : "", line ? `Line ${line}: ${text}` : text));
   }
 
   send() {
+    if (this.text.value === this.given && this.stopped) return this.tell("stopped", null);
     if (this.text.value === this.given && this.sent === this.given) return;
     this.given = this.sent = this.text.value;
     this.tell("sql", this.text.value);

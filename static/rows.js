@@ -21,10 +21,40 @@ export const STYLE = `
   background: color-mix(in srgb, currentColor 12%, transparent); }
 .lb-share b { display: block; height: 100%; border-radius: 1rem; background: var(--st-primary-color, #0b6e7f); }
 .lb-share span { min-width: 4.5rem; text-align: right; }
+.lb-rows svg { display: block; width: 9rem; height: 1.5rem; overflow: visible; color: var(--st-primary-color, #0b6e7f); }
+.lb-rows path { fill: none; stroke: currentColor; stroke-width: 1.5; stroke-linejoin: round; vector-effect: non-scaling-stroke; }
 .lb-rows + .lb-note, .lb-note { font-size: 0.875rem; opacity: 0.7; padding-top: 0.3rem; }
 .lb-note:empty { display: none; }
 .lb-missing { opacity: 0.5; }
 @media (pointer: coarse) { .lb-rows :is(th, td) { height: 42px; } }`;
+
+const SVG = "http://www.w3.org/2000/svg";
+const HIGH = 20; // in a line's own units
+
+function drawn() {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.append(document.createElementNS(SVG, "path"), document.createElementNS(SVG, "title"));
+  return svg;
+}
+
+// A line from zero up to its greatest value. A single point is a level line.
+function course(svg, points) {
+  const state = points.join(" ");
+  if (svg.state === state) return;
+  svg.state = state;
+  const most = Math.max(0, ...points);
+  const values = points.length === 1 ? [points[0], points[0]] : points;
+  let path = "";
+  values.forEach((value, i) => {
+    if (value === null) return;
+    const joined = i > 0 && values[i - 1] !== null;
+    path += `${joined ? "L" : "M"}${i} ${(HIGH * (1 - value / (most || 1))).toFixed(2)}`;
+  });
+  svg.setAttribute("viewBox", `0 -1 ${Math.max(1, values.length - 1)} ${HIGH + 2}`);
+  svg.firstChild.setAttribute("d", path);
+  say(svg.lastChild, points.length ? `At most ${most.toLocaleString("en")}` : "");
+}
 
 export class Rows {
   // `chosen`, if given, is called with the number of the column whose name was clicked.
@@ -43,7 +73,7 @@ export class Rows {
     this.columns = "";
   }
 
-  // Columns: { label, number, share }; a share is a number with a bar.
+  // Columns: { label, number, share, line }; a share is a number with a bar, a line has no text.
   setColumns(columns) {
     const state = JSON.stringify(columns);
     if (state === this.columns) return;
@@ -73,7 +103,8 @@ export class Rows {
     });
   }
 
-  // Rows in order: { key, cells, share }. Cells are text; share is the length of the bar, 0 to 1.
+  // Rows in order: { key, cells, share, points }. Cells are text; share is the length of the bar, 0 to 1; points are
+  // the values of the line at equal distances, from zero up, null where there is none.
   show(rows) {
     const keys = new Set(rows.map(({ key }) => key));
     for (const [key, row] of this.rows) {
@@ -82,10 +113,10 @@ export class Rows {
       this.rows.delete(key);
     }
     let place = this.body.firstChild;
-    for (const { key, cells, share } of rows) {
+    for (const { key, cells, share, points } of rows) {
       let row = this.rows.get(key);
       if (!row) this.rows.set(key, (row = this.make()));
-      cells.forEach((text, i) => this.fill(row.children[i], this.kinds[i], text, share));
+      cells.forEach((text, i) => this.fill(row.children[i], this.kinds[i], text, share, points));
       if (row === place) place = place.nextSibling;
       else this.body.insertBefore(row, place);
     }
@@ -93,7 +124,7 @@ export class Rows {
 
   make() {
     const row = document.createElement("tr");
-    for (const { number, share } of this.kinds) {
+    for (const { number, share, line } of this.kinds) {
       const cell = made("td", share ? "lb-share" : number ? "lb-number" : "");
       if (share) {
         const [inner, bar] = [made("div"), made("i")];
@@ -101,14 +132,17 @@ export class Rows {
         inner.append(bar, made("span"));
         cell.append(inner);
       }
+      if (line) cell.append(drawn());
       row.append(cell);
     }
     return row;
   }
 
-  fill(cell, { share: isShare }, text, share) {
+  fill(cell, { share: isShare, line }, text, share, points) {
+    if (line) return course(cell.firstChild, points ?? []);
     if (isShare) {
       say(cell.querySelector("span"), text);
+      cell.querySelector("i").hidden = text === "";
       const width = `${(100 * Math.min(1, Math.max(0, share))).toFixed(1)}%`;
       const { style } = cell.querySelector("b");
       if (style.width !== width) style.width = width;

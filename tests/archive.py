@@ -1,12 +1,20 @@
 """Messages for an archive, and what is in one."""
 
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from services.history.database import Database, Message, Scalar
+from services.history.duckdb_file import DuckDb
+from tests.nats import NatsServer
+from tests.running import ROOT
+from tests.waiting import until
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -28,3 +36,28 @@ def rows(
     with database.query(sql, parameters or {}, 30) as query:
         found: list[dict[str, Any]] = pa.Table.from_batches(query.batches(), query.schema).to_pylist()
         return found
+
+
+@contextmanager
+def history(server: NatsServer, folder: Path, messages: Sequence[Message]) -> Iterator[None]:
+    """The history service of `server`, over an archive of these messages; killed at the end."""
+    archive = DuckDb(folder / "history.duckdb")
+    archive.insert(messages)
+    archive.close()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.history", server.url, str(folder / "history.duckdb")], cwd=ROOT
+    )
+
+    def answers() -> bool:
+        try:
+            server.run(lambda nc: nc.request("history.tables", b"", timeout=5))
+        except Exception:
+            return False
+        return True
+
+    try:
+        until(answers)
+        yield
+    finally:
+        process.kill()
+        process.wait()

@@ -40,7 +40,7 @@ web_page = true
 
 [roles.insider]
 groups = ["insiders"]
-pages = ["inside"]
+pages = ["inside", "consumers"]
 streams = ["METRICS"]
 
 [roles.viewer]

@@ -11,7 +11,7 @@ from nats_client.series.periods import check_reach, full_reach, period_names, pe
 
 from ..choices.clock import Fixed
 from ..data.live import View
-from ..data.states import empty_state
+from ..data.states import check_times, empty_state
 from ..spent import timed
 from ..words import rounded, zone
 from .line_chart import draw
@@ -95,6 +95,7 @@ def compared_means(
     if not len(view):
         empty_state(view)
         return
+    check_times(view, "A comparison over time")
     starts = period_starts(length, 1, view.now, zone())
     means = view.feed.means.table(view.snapshot, y, color, starts, view.now)
     current, before = period_names(length, 1)

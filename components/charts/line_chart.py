@@ -15,7 +15,7 @@ from nats_client.series.bins import MOST, Bins
 
 from ..data.live import View, look_at
 from ..data.reads import note_code
-from ..data.states import empty_state
+from ..data.states import check_times, empty_state
 from ..push.tabs import own_tab
 from ..spent import timed
 from ..web.assets import PREFIX, STUB, plotly_url
@@ -104,6 +104,7 @@ def _given(
 def draw(view: View, bins: Bins, config: Mapping[str, object], varying: Varying, key: str) -> None:
     """Draw the live chart `key` of `bins`. `config`: its settings; `varying`: those that change with the
     rows. Raises ColumnError if a column does not exist or has another kind."""
+    check_times(view, "A chart over time")
     for name in bins.fields:
         view.snapshot.numbers(name, view.snapshot.end)
     if bins.color is not None:

@@ -86,6 +86,11 @@ class View:
         return f"from {clock_text(self.now - self.look_back.value)} to {clock_text(self.now)}"
 
     @property
+    def timeless(self) -> bool:
+        """True if the rows are of a result without times of its own: all have the time of the result."""
+        return isinstance(self.feed, Result) and bool(self) and self.feed.timeless
+
+    @property
     def snapshot(self) -> Snapshot:
         """The rows."""
         return self._taken("snapshot")
@@ -150,7 +155,7 @@ class _NoRows(pd.DataFrame):
 @timed
 def live(
     stream: str | None = None,
-    subject: str | None = None,
+    subject: str | Sequence[str] | None = None,
     *,
     look_back: Duration = "PT5M",
     time: str | None = None,
@@ -160,8 +165,9 @@ def live(
     columns: Mapping[str, str] | None = None,
     headers: Sequence[str] = (),
 ) -> View:
-    """The messages of `stream` that match the filter `subject`, from now minus `look_back` until now; if the
-    viewer set the clock above the page, when that says.
+    """The messages of `stream` that match the filter `subject`, or one of several filters, as in
+    `live("SHOP", ["orders.>", "refunds.*"])`, from now minus `look_back` until now; if the viewer set the
+    clock above the page, when that says.
 
     Without a stream, as in `live(subject="sensors.>")`, it reads plain subjects, which have no history. The
     window fills from now on, and messages published while the connection is down are lost; the frame says
@@ -207,7 +213,7 @@ def live(
 @timed
 def read_view(
     stream: str | None,
-    subject: str | None = None,
+    subject: str | Sequence[str] | None = None,
     *,
     look_back: Duration,
     time: str | None = None,

@@ -31,6 +31,8 @@ class Reads(list[Read]):
         self.by_code: dict[str, None] = {}
         """How the page's code took rows or asked the server, in order. It sees newer ones in its next run
         only. Live elements do not need one."""
+        self.live = False
+        """Whether something on the page keeps itself current without a feed or bucket."""
         self.others: dict[Callable[[], Hashable], Hashable] = {}
         """What the page was drawn for besides, and what each returned then: it runs again when one of these
         returns something else."""
@@ -81,6 +83,13 @@ def say(note: Callable[[], str]) -> None:
     reads = _reads.get()
     if reads is not None and note not in reads.notes:
         reads.notes.append(note)
+
+
+def note_live() -> None:
+    """Something on the page keeps itself current: it need not run again for that."""
+    reads = _reads.get()
+    if reads is not None:
+        reads.live = True
 
 
 def note_code(what: str) -> None:

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from nats_client import LookbackError, Result, WatchHealth
+from nats_client.errors import ColumnError
 from nats_client.results.given_rows import GivenRows
 
 from ..words import count_text, plain
@@ -55,6 +56,15 @@ def empty_state(read: Read) -> None:
         )
     elif health.phase in ("connecting", "replaying"):
         st.info(f"Waiting for {plain(what)}.", icon=":material/hourglass_top:")
+
+
+def check_times(view: View, what: str) -> None:
+    """Raise ColumnError if the rows of `view` have no times of their own. `what`: who needs them."""
+    if view.timeless:
+        raise ColumnError(
+            f"{what} needs times, and this result has none. Let every() make its rows, or select a time as "
+            "`_time` or `time`: time_bucket(INTERVAL 10 s, _time) AS time."
+        )
 
 
 def mistake(error: LookbackError) -> None:

@@ -28,7 +28,8 @@ class Rows:
     """The viewer's choices as arguments of `live`, and the resulting view."""
 
     stream: str
-    subject: str
+    subject: str | tuple[str, ...]
+    """One filter, or several."""
     options: Mapping[str, str | tuple[str, ...] | Mapping[str, str]]
     view: View
     """May be empty."""
@@ -48,7 +49,8 @@ def choose_rows() -> Rows | None:
             offered,
             default=">",
             own=True,
-            help="May contain the wildcards * and >, and name tokens: metrics.{kind}.{name}",
+            help="May contain the wildcards * and >, and name tokens: metrics.{kind}.{name}. Spaces separate "
+            "several.",
         )
         decoder = choose(
             "Payloads",
@@ -76,9 +78,10 @@ def choose_rows() -> Rows | None:
     time = chosen("Time", STORED)
     archive = SUBJECT if source != SOURCES[0] else None
     headers = tuple(name.strip() for name in named.split(",") if name.strip())
+    wanted = one_or_several(subject)
     view = read_view(
         stream,
-        subject,
+        wanted,
         look_back=LOOK_BACK,
         time=time if time != STORED else None,
         decoder=decoder,
@@ -100,7 +103,13 @@ def choose_rows() -> Rows | None:
     with further:
         times = [STORED, *time_fields(view.drawn)]
         choose("Time", times, default=STORED, own=True, help="The field that holds the row time")
-    return Rows(stream, subject, options, view)
+    return Rows(stream, wanted, options, view)
+
+
+def one_or_several(text: str) -> str | tuple[str, ...]:
+    """The subject filter that a viewer typed, or several of them, separated by spaces."""
+    found = tuple(text.split())
+    return found if len(found) > 1 else text.strip()
 
 
 def computed(text: str) -> dict[str, str]:

@@ -22,15 +22,24 @@ def written(name: str, default: str) -> str:
     return given[:LONGEST] if isinstance(given, str) else asked(name, default)
 
 
-def sql_box(name: str, label: str, default: str, names: Sequence[str], mistake: SqlError | None) -> None:
-    """Draw the box. `names`: what can be completed. `mistake`: what is wrong with what was run."""
+def is_stopped(name: str, sql: str) -> bool:
+    """True if the viewer has stopped this SQL in the box `name`."""
+    state = st.session_state.get(f"_{name}")
+    return state is not None and state.get("stopped") == sql
+
+
+def sql_box(
+    name: str, label: str, default: str, names: Sequence[str], mistake: SqlError | None, *, stopped: bool
+) -> None:
+    """Draw the box. `names`: what can be completed. `mistake`: what is wrong with what was run.
+    `stopped`: the viewer has stopped it."""
     sql = written(name, default)
     keep(name, None if sql == default else sql)
-    data: dict[str, object] = {"sql": sql, "label": label, "names": list(names)}
+    data: dict[str, object] = {"sql": sql, "label": label, "names": list(names), "stopped": stopped}
     if mistake is not None:
         data["mistake"] = {"text": mistake.what, "line": mistake.line, "column": mistake.column}
-    _component(key=f"_{name}", data=data, on_sql_change=_run)
+    _component(key=f"_{name}", data=data, on_sql_change=_run, on_stopped_change=_run)
 
 
 def _run() -> None:
-    """Intentionally empty: registering it makes Streamlit rerun when the viewer runs the SQL."""
+    """Intentionally empty: registering it makes Streamlit rerun when the viewer runs the SQL or stops it."""

@@ -6,11 +6,11 @@ from nats_client.errors import SqlError
 
 from ..charts.line_chart import line_chart
 from ..data.live import View
-from ..sql.views import sql
+from ..sql.views import stop_typed_sql, typed_sql
 from ..tables.newest_rows import newest_rows
 from .page_code import literal, page
 from .rows import Rows
-from .sql_box import sql_box, written
+from .sql_box import is_stopped, sql_box, written
 
 FIRST = """SELECT time_bucket(INTERVAL 10 s, _time) AS time, _subject, count(*) AS n
 FROM rows
@@ -73,12 +73,16 @@ def sql_panel(rows: Rows) -> None:
     query = written("sql", FIRST)
     result: View | None = None
     mistake: SqlError | None = None
-    try:
-        result = sql(query, rows=rows.view)
-    except SqlError as error:
-        mistake = error
+    stopped = is_stopped("sql", query)
+    if stopped:
+        stop_typed_sql()
+    else:
+        try:
+            result = typed_sql(query, rows.view)
+        except SqlError as error:
+            mistake = error
     names = ["rows", *(["_time", "_seq"] if rows.view else []), *rows.view.columns, *WORDS]
-    sql_box("sql", "SQL over the table rows", FIRST, names, mistake)
+    sql_box("sql", "SQL over the table rows", FIRST, names, mistake, stopped=stopped)
     if result is None:
         return
     columns = result.columns

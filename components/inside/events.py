@@ -49,7 +49,7 @@ def _runs(reads: Reads) -> str:
     """When the page runs again, for its author."""
     if reads.by_code:
         return f"This page runs again at each refresh: its code uses {', '.join(reads.by_code)}."
-    if not reads:
+    if not reads and not reads.live:
         return "This page runs again at each refresh: it reads no stream or bucket."
     return "This page consists of live elements. It runs again only if its structure changes."
 

@@ -7,9 +7,11 @@ import pandas as pd
 
 from nats_client import Duration, LookbackError, format_duration, parse_duration
 from nats_client.series.figure import POINTS, Figure, How
+from nats_client.series.seen_figure import SeenFigure
 
 from ..choices.clock import clock
 from ..data.live import View
+from ..data.states import check_times
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
 from ..words import bytes_text, number_text
@@ -41,11 +43,13 @@ def metric(
     stretch instead. `title`: above the number; the default is the column's name. `unit`: written after the
     number; with "B" or "B/s" the number is shown in kB, MB and so on. `change`, such as "PT1M": show the
     difference to what the number was that long ago, from the rows stored by then. `line=False` leaves the
-    line out. `key`: tells two equal metrics on one page apart.
+    line out. `key`: tells two equal metrics on one page apart. Of a result without times, such as totals, the
+    line and `change` begin when somebody looks at it.
 
     Raises LookbackError if `how` is another word, `only` comes without `color`, or `over` and `change`
     together are longer than the look-back; DurationError if one of them is not a duration; and
-    ColumnError, naming the columns that exist, if a column does not exist or has another kind.
+    ColumnError, naming the columns that exist, if a column does not exist or has another kind, or if `over`
+    comes with a result without times.
     """
     view = view.drawn
     if not isinstance(y, str):
@@ -55,12 +59,19 @@ def metric(
         for what, text in (("over", over), ("change", change))
     }
 
-    def figure() -> Figure:
+    timeless = view.timeless
+
+    def figure() -> Figure | SeenFigure:
+        if timeless:
+            of_rows = Figure(y, how, view.look_back, color=color, only=only)
+            return SeenFigure(of_rows, view.look_back, lengths["change"])
         return Figure(y, how, view.look_back, color=color, only=only, **lengths)
 
+    if over is not None:
+        check_times(view, f"over={over!r}")
     if clock().length is not None:  # what the page asks for may need more than the viewer wants to see
-        if (over := lengths["over"]) is not None:
-            lengths["over"] = min(over, view.look_back)
+        if (asked := lengths["over"]) is not None:
+            lengths["over"] = min(asked, view.look_back)
         if (lengths["over"] or pd.Timedelta(0)) + (lengths["change"] or pd.Timedelta(0)) > view.look_back:
             lengths["change"] = None
     figure()  # raises if something is wrong with it
@@ -68,7 +79,7 @@ def metric(
         view.snapshot.numbers(y, view.snapshot.end)
         if color is not None:
             view.snapshot.codes(color, view.snapshot.end)
-    of = view.feed, view.look_back, y, how, color, only, *lengths.values(), unit, line
+    of = view.feed, view.look_back, y, how, color, only, *lengths.values(), unit, line, timeless
     since = "" if lengths["change"] is None else f"in {format_duration(lengths['change'])}"
     _kind.draw(
         key or f"{view.feed.name_key} {of[1:]} {title}",
@@ -84,7 +95,7 @@ class _MetricSource(JsonSource):
     """A figure as text, and its course: the entries `text`, `exact`, `change`, `way` (up: 1, down: -1),
     `step` (the number of the current one), and `p<step>`."""
 
-    def __init__(self, view: View, figure: Figure, unit: str, *, line: bool) -> None:
+    def __init__(self, view: View, figure: Figure | SeenFigure, unit: str, *, line: bool) -> None:
         super().__init__()
         self._feed = view.feed
         self._figure = figure

@@ -12,6 +12,7 @@ import streamlit as st
 
 from nats_client import Duration, LookbackError, Query
 from nats_client.errors import NoResponders, ServiceError
+from nats_client.requests.result_table import with_times
 from nats_client.results.given_rows import GivenRows
 
 from ..charts.line_chart import line_chart
@@ -71,7 +72,7 @@ class _Asked:
         frame = self.query.frame()
         if self._answer is None or self._source is not frame:
             self._source = frame
-            self._answer = Answer(self.query, _with_times(frame), self._charts)
+            self._answer = Answer(self.query, with_times(frame), self._charts)
         return self._answer
 
 
@@ -269,17 +270,3 @@ def _kind(column: pd.Series) -> str:
         return "time"
     number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     return "number" if number else "text"
-
-
-def _with_times(frame: pd.DataFrame) -> pd.DataFrame:
-    """`frame`, with columns of text that are all ISO 8601 times parsed into times, since JSON has no time
-    type."""
-    times: dict[str, pd.Series] = {}
-    for name, column in frame.items():
-        if isinstance(column.dtype, pd.StringDtype):
-            some = column.dropna().iloc[:1]
-            if len(some) and some.str.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d").all():
-                parsed = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
-                if parsed.notna().sum() == column.notna().sum():
-                    times[str(name)] = parsed
-    return frame.assign(**times) if times else frame

@@ -22,11 +22,12 @@ from nats_client.errors import (
     TooManySubjects,
 )
 from nats_client.streams.stream_list import MOST_COUNTED, Newest
+from nats_client.subjects import filters_of
 
 from ..choices.choose import chosen
 from ..data.connection import is_embedded, shared
 from ..data.live import View
-from ..data.reads import rerun_on
+from ..data.reads import note_live, rerun_on
 from ..push.asked import Asked, asked
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
@@ -76,13 +77,20 @@ def _table(infos: list[StreamInfo]) -> pd.DataFrame:
             "description": info.description,
             "limits": info.limits,
             "age": info.age.total_seconds() if info.age is not None else None,
-            "state": "its nodes do not answer" if info.away else "",
+            "state": stream_state(info),
         }
         for info in infos
     ]
     columns = ["stream", "per_second", "messages", "bytes", "newest", "subjects", "description", "limits"]
     table = pd.DataFrame(rows, columns=[*columns, "age", "state"]).set_index("stream")
     return table.astype({"per_second": "float64", "age": "float64"})
+
+
+def stream_state(info: StreamInfo) -> str:
+    """What is wrong with a stream, in words; empty if nothing is."""
+    if info.away:
+        return "its nodes do not answer"
+    return "no leader, nothing is stored" if info.leaderless else ""
 
 
 @timed
@@ -279,11 +287,12 @@ def _counted_on_request(rights: str, _nats: Client, stream: str, pattern: str) -
 def _count(nats: Client, stream: str, pattern: str, most: int) -> _Counted:
     when = time.time_ns()
     try:
-        found = nats.subjects(stream, pattern, most=most)
+        parts = [nats.subjects(stream, each, most=most) for each in filters_of(pattern)]
     except LookbackError as error:
         total = error.total if isinstance(error, TooManySubjects) else 0
         return _Counted(pd.Series(dtype="int64"), 0, when, str(error), total)
-    return _Counted(pd.Series(found.counts, dtype="int64").sort_index(), found.total, when)
+    counts = {subject: count for part in parts for subject, count in part.counts.items()}
+    return _Counted(pd.Series(counts, dtype="int64").sort_index(), sum(part.total for part in parts), when)
 
 
 def _in_rows(view: View) -> pd.Series:
@@ -299,6 +308,7 @@ def stream_line(stream: str) -> None:
     """Draw one line with the facts of `streams()` about one stream; nothing if it is not listed. It keeps
     itself current."""
     _, nats = shared(by_code=False)
+    note_live()
     of = nats, stream, zone()
     _line.draw(stream, of, lambda: _FactsSource(nats, stream, zone()))
 
@@ -325,7 +335,7 @@ class _FactsSource(JsonSource):
 
 def _facts(info: StreamInfo) -> str:
     parts = [
-        "its nodes do not answer" if info.away else "",
+        stream_state(info),
         info.description,
         count_text(info.messages, "message"),
         bytes_text(info.bytes),

@@ -1,9 +1,11 @@
 """sql() and what has a name of its own in it: live results of SQL over what a page reads."""
 
+import secrets
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import streamlit as st
 
 from nats_client import Duration, Result, parse_duration
 from nats_client.errors import SqlError
@@ -15,13 +17,16 @@ from nats_client.sql.names import Rolling, Top, columns_of, rate_sql, rolling_sq
 
 from ..data.bucket import Bucket
 from ..data.live import View, look_at, wait_once
-from ..data.reads import rerun_on, say
+from ..data.reads import NothingYet, rerun_on, say
 from ..nats.history import Answer
 from ..spent import timed
-from ..web.sign_in import rights
+from ..web.sign_in import owner, rights
 
 RESULTS = Results()
 """The results of this process."""
+
+_TYPED = "_typed_sql"
+_TAB = "_tab"
 
 Table = View | Bucket | Answer | pd.DataFrame
 """What SQL reads."""
@@ -40,7 +45,7 @@ def sql(query: str, *, parameters: Mapping[str, Parameter] | None = None, **tabl
     SQL is bound to `parameters["name"]`: a text, a number, a truth, a time or None.
 
     The result's `_time` is its timestamp column `_time` or `time`; without one, all rows have the time of the
-    result. Numbers, texts and times keep their kind; anything else becomes text.
+    result. Numbers, texts and times keep their kind; an interval becomes its seconds, and anything else text.
 
     It is worked out once for all viewers with the same rights, SQL, parameters and tables, when the tables
     have changed, at most four times a second, and less often if it takes long; the status line then says so.
@@ -103,6 +108,33 @@ def top(view: View, field: str, *, by: str, most: int = 10, how: Top = "greatest
     return _named(top_sql(field, by, most, how), view)
 
 
+@timed
+def typed_sql(query: str, rows: View) -> View:
+    """The result of a SELECT over the table `rows` that the viewer has typed, in a process of its own. What
+    this viewer has asked for before is not worked out any more. Raises SqlError as sql() does."""
+    before: Result | None = st.session_state.pop(_TYPED, None)
+    tab = st.session_state.setdefault(_TAB, secrets.token_hex(8))
+    found: Result | None = None
+    try:
+        inputs = {"rows": _rows(rows)}
+        work = Query(query, tuple(inputs), {}, typed=True)
+        found = RESULTS.get(rights() or "", work, inputs)
+        while not found.join(tab, owner() or tab):  # its last viewer has just left it
+            found = RESULTS.get(rights() or "", work, inputs)
+        st.session_state[_TYPED] = found
+    finally:
+        if before is not None and before is not found:
+            before.leave(tab)
+    return _shown(found)
+
+
+def stop_typed_sql() -> None:
+    """End what this viewer has asked for with typed_sql()."""
+    before: Result | None = st.session_state.pop(_TYPED, None)
+    if before is not None:
+        before.leave(st.session_state[_TAB])
+
+
 def _named(statement: str, view: View) -> View:
     return _view(Query(statement, ("rows",), {}), {"rows": _rows(view)})
 
@@ -120,6 +152,8 @@ def _input(name: str, table: Any) -> Input:
             return Given.of(table.drawn.frame())
         return ResultOf(feed) if isinstance(feed, Result) else Rows(feed, table.look_back)
     if isinstance(table, Bucket):
+        if table.waiting:
+            raise NothingYet(table)
         return BucketValues(table.watch)
     if isinstance(table, Answer):
         return AnswerRows(table.query)
@@ -132,7 +166,10 @@ def _input(name: str, table: Any) -> Input:
 
 
 def _view(work: Any, inputs: Mapping[str, Input]) -> View:
-    result = RESULTS.get(rights() or "", work, inputs)
+    return _shown(RESULTS.get(rights() or "", work, inputs))
+
+
+def _shown(result: Result) -> View:
     seen: Hashable = ("sql", result.name_key)
     wait_once(seen, result.wait)
     rerun_on(result.structure)

@@ -11,7 +11,7 @@ from nats_client.series.crossings import Crossing
 
 from ..charts.thresholds import Watched, checked, crossed, series_name
 from ..data.live import View
-from ..data.states import empty_state
+from ..data.states import check_times, empty_state
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
 from ..words import age_text, clock_text, cut, in_zone, number_text, zone
@@ -47,6 +47,7 @@ def alerts(
         empty_state(view)
         return
     view = view.drawn
+    check_times(view, "A list of alerts")
     fields = (y,) if isinstance(y, str) else tuple(y)
     given = checked(thresholds)
     numbers = any(condition.limits for condition in given.values())

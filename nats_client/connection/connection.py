@@ -46,6 +46,7 @@ from .stream_infos import StreamInfos
 CONNECT_TIMEOUT = 2  # seconds; nats-py takes whole ones
 REQUEST_TIMEOUT = 3.0  # seconds
 LIST_TIMEOUT = 8.0  # seconds; nats-server waits 4 s for nodes that do not answer, and then lists the others
+LISTS = ("STREAM.LIST", "CONSUMER.LIST.")
 RETRY_AFTER = (0.1, 0.5, 1.0, 2.0)  # seconds; the last one repeats
 TOKEN_RETRY = 5.0  # seconds between requests for a token while there is none
 RETRY_REFUSED = 5.0  # seconds, instead of the last one, if somebody has to fix something first
@@ -169,14 +170,14 @@ class Connection:
         """Send a request to the JetStream API at `$JS.API.{subject}` and return the reply.
 
         Raises StreamNotFound; MessageNotFound; RequestRefused if the server refuses or does not permit it;
-        RequestFailed if it does not answer within 3 s (a list of streams: 8 s), or cannot at the moment.
+        RequestFailed if it does not answer within 3 s (a list: 8 s), or cannot at the moment.
         https://docs.nats.io/reference/reference-protocols/nats_api_reference
         """
         full = f"{self.api_prefix}.{subject}"
         async with asyncio.timeout(REQUEST_TIMEOUT):
             client = await self.ready()
         try:
-            patience = LIST_TIMEOUT if subject == "STREAM.LIST" else REQUEST_TIMEOUT
+            patience = LIST_TIMEOUT if subject.startswith(LISTS) else REQUEST_TIMEOUT
             reply = await self.request(client, full, json.dumps(payload or {}).encode(), patience)
         except nats.errors.NoRespondersError:
             raise NoResponders(f"No responders at {full!r}: {self._why_no_responders()}") from None

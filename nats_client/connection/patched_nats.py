@@ -31,6 +31,7 @@ from ..errors import LookbackError
 from ..signatures import names_in, written
 from .bulk_parser import Inbox, Taps, headed_end
 from .connect_errors import Silent, TlsNotOffered
+from .header_block import repeated_headers
 from .settings import login_in
 
 METHODS: dict[type, dict[str, str]] = {
@@ -326,7 +327,11 @@ class SafeNatsPy(NatsPy):
 
     async def _process_headers(self, headers: Any) -> dict[str, str] | None:
         try:
-            return await super()._process_headers(headers)
+            found: dict[str, str] | None = await super()._process_headers(headers)
+            # nats-py keeps one value of a repeated header. The block has two line ends besides its headers'.
+            if found and (block := bytes(headers)).count(b"\r\n") > len(found) + 2:
+                found |= {name: text for name, text in repeated_headers(block).items() if name in found}
+            return found
         except Exception:
             self.unreadable_headers += 1
             if self.unreadable_headers == 1:

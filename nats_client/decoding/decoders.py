@@ -6,7 +6,7 @@ Decoders are chosen by name, because the name is part of the key by which pages 
 import re
 import zoneinfo
 from array import array
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from operator import itemgetter
@@ -206,15 +206,22 @@ def _header_columns(raw: Raw, at: Sequence[int], names: Sequence[str]) -> dict[s
     found: dict[str, Values] = {}
     if not names:
         return found
-    lower = {
-        seq: {name.lower(): text for name, text in headers.items()} for seq, headers in raw.headers.items()
-    }
+    lower = {seq: _in_lower_case(headers) for seq, headers in raw.headers.items()}
     none: dict[str, str] = {}
     for name in names:
         key = name.lower()
         texts = [_as_text(lower.get(raw.seq[i], none).get(key)) for i in at]
         times = _as_iso_times(texts) if any(text is not None for text in texts) else None
         found[name] = texts if times is None else times
+    return found
+
+
+def _in_lower_case(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers by their names in lower case; values whose names differ in case only are joined."""
+    found: dict[str, str] = {}
+    for name, text in headers.items():
+        key = name.lower()
+        found[key] = f"{found[key]}, {text}" if key in found else text
     return found
 
 

@@ -1,4 +1,4 @@
 """Feeds: a stream and its archive, read into a window that stays equal to them.
 
-Imports connection, decoding, errors, events, memory, requests, series, sql, streams and table.
+Imports connection, decoding, errors, events, memory, requests, series, sql, streams, subjects and table.
 """

@@ -15,6 +15,7 @@ import pandas as pd
 from ..decoding.decoders import Raw
 from ..errors import AnswerBroken, LookbackError
 from ..requests.query import Query
+from ..subjects import filters_of
 
 LATEST = 2**63 - 1
 """The end of time, ns since the epoch: in the year 2262."""
@@ -126,10 +127,14 @@ def _raw(rows: pd.DataFrame) -> Raw:
     return Raw(rows["seq"].astype("int64").tolist(), times, rows["subject"].astype(str).tolist(), payloads)
 
 
-def _pattern(subject: str) -> str:
-    """Convert a filter to a regular expression."""
+def _pattern(joined: str) -> str:
+    """Convert the filters of a Pattern to a regular expression."""
     wild = {"*": "[^.]+", ">": ".+"}
-    return "^" + r"\.".join(wild.get(token) or re.escape(token) for token in subject.split(".")) + "$"
+    parts = [
+        r"\.".join(wild.get(token) or re.escape(token) for token in subject.split("."))
+        for subject in filters_of(joined)
+    ]
+    return f"^({'|'.join(parts)})$" if len(parts) > 1 else f"^{parts[0]}$"
 
 
 def _microseconds(time: str) -> str:

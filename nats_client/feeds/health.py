@@ -31,6 +31,7 @@ class FeedKey:
     stream: str | None
     """None for plain subjects, without a stream."""
     subject: str | None
+    """The filter, or several separated by spaces; None for all subjects."""
     decoder: str
     time: str | None
     archive: str | None = None

@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 
 from ..connection.connection import Connection
+from ..connection.header_block import read_headers
 from ..errors import MessageNotFound, StreamNotFound
-from ..streams.by_sequence import ns, read_headers
+from ..streams.by_sequence import ns
 from ..streams.stream_list import BUCKET, StreamList
 from .values import Entry, Operation
 

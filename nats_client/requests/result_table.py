@@ -128,6 +128,20 @@ def together(parts: Sequence[pa.Table]) -> pa.Table:
     return pa.table({name: _column(name, parts) for name in names})
 
 
+def with_times(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame`, with columns of text that are all ISO 8601 times parsed into times, since JSON has no time
+    type."""
+    times: dict[str, pd.Series] = {}
+    for name, column in frame.items():
+        if isinstance(column.dtype, pd.StringDtype):
+            some = column.dropna().iloc[:1]
+            if len(some) and some.str.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d").all():
+                parsed = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
+                if parsed.notna().sum() == column.notna().sum():
+                    times[str(name)] = parsed
+    return frame.assign(**times) if times else frame
+
+
 def _column(name: str, parts: Sequence[pa.Table]) -> pa.ChunkedArray:
     columns = [
         part.column(name)

@@ -7,7 +7,8 @@ import pandas as pd
 import pyarrow as pa
 
 from ..sql.arrow import Table
-from ..sql.engine import Limits, Stop, ask
+from ..sql.bounded import Limits
+from ..sql.engine import Stop, ask
 from ..sql.guard import check_select
 from ..sql.names import every_sql
 from ..table.snapshot import Snapshot
@@ -22,6 +23,7 @@ class Every:
     """
 
     moment = False
+    typed = False
 
     def __init__(self, length: pd.Timedelta, by: tuple[str, ...], shows: Mapping[str, str]) -> None:
         """Raises SqlError, which names the place."""

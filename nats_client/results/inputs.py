@@ -7,12 +7,14 @@ from typing import Protocol
 
 import pandas as pd
 
+from ..errors import TooManyKeys
 from ..feeds.feed import Feed
 from ..feeds.health import Health
 from ..feeds.named_feed import NamedFeed
 from ..kv.values import Values
 from ..kv.watch import Watch
 from ..requests.query import Query
+from ..requests.result_table import with_times
 from ..sql.arrow import Table
 from ..table.snapshot import Snapshot
 
@@ -108,12 +110,26 @@ class _Still:
         return lambda: None
 
 
+class _Kept:
+    """The last table that was made, since an input is looked at more often than it changes."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, Table] | None = None
+
+    def get(self, of: object, make: Callable[[], Table]) -> Table:
+        """That of `of`, the same object as long as nothing changes."""
+        if self._last is None or self._last[0] is not of:
+            self._last = of, make()
+        return self._last[1]
+
+
 @dataclass(frozen=True)
 class BucketValues(_Still):
     """The values of a bucket: `key`, `value` and `_time`; the fields of values that are objects instead of
-    `value`, if all are."""
+    `value`, if all are. A field with the name of one of these becomes `payload{name}`."""
 
     bucket: Watch
+    _kept: _Kept = field(default_factory=_Kept, compare=False, repr=False)
 
     @property
     def name_key(self) -> object:
@@ -121,9 +137,14 @@ class BucketValues(_Still):
         return self.bucket.health.name
 
     def take(self, moment: Moment) -> tuple[Hashable, Table]:
-        """See Input. Raises ClosedError."""
+        """See Input. Raises ClosedError, and TooManyKeys if the bucket has more keys than are held."""
         values = self.bucket.snapshot()
-        return values.version, _table_of(values)
+        if not values.complete:
+            raise TooManyKeys(
+                f"The bucket {values.bucket!r} has more keys than the {values.held:,} held here, so SQL "
+                "cannot read it: a part of the keys would give wrong results. Read single keys by name."
+            )
+        return values.version, self._kept.get(values, lambda: _table_of(values))
 
 
 @dataclass(frozen=True)
@@ -131,6 +152,7 @@ class AnswerRows(_Still):
     """The rows of a query so far."""
 
     query: Query
+    _kept: _Kept = field(default_factory=_Kept, compare=False, repr=False)
 
     @property
     def name_key(self) -> object:
@@ -139,7 +161,8 @@ class AnswerRows(_Still):
 
     def take(self, moment: Moment) -> tuple[Hashable, Table]:
         """See Input. Raises ClosedError, and AnswerBroken."""
-        return self.query.rows, self.query.frame()
+        frame = self.query.frame()
+        return len(frame), self._kept.get(frame, lambda: with_times(frame))
 
 
 @dataclass(frozen=True)
@@ -179,8 +202,8 @@ def _table_of(values: Values) -> pd.DataFrame:
     frame["_time"] = pd.to_datetime([entry.updated for entry in entries], utc=True).as_unit("ns")
     if read and all(isinstance(value, dict) for value in read):
         for name in dict.fromkeys(name for value in read for name in value):
-            if name not in frame:
-                frame[name] = [value.get(name) for value in read]
+            shown = f"payload{name}" if name in ("key", "_time") else name
+            frame[shown] = [value.get(name) for value in read]
     else:
         frame["value"] = read
     return frame

@@ -10,19 +10,22 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from ..errors import ClosedError, ColumnError, LookbackError, SqlError
+from ..errors import ClosedError, ColumnError, LookbackError, SqlEnded, SqlError
 from ..events import Event
 from ..feeds.derived import Derived
 from ..feeds.health import FeedKey, Health, Message
 from ..memory import PROCESS, SMALLEST, Memory
 from ..series.bins import Bins
+from ..sql.apart import ask_apart
 from ..sql.arrow import ResultRows, Table, has_times
-from ..sql.engine import Limits, Parameter, Stop, ask
+from ..sql.bounded import Limits, Parameter
+from ..sql.engine import Stop, ask
 from ..sql.guard import Statement, check_select
 from ..table.snapshot import Snapshot
 from ..table.window import Window
 from .inputs import Input, Moment, Rows
 from .result_bins import ResultBins
+from .turns import Turns
 
 FASTEST = 0.25
 """Seconds between the ends of two calculations at most often."""
@@ -35,7 +38,10 @@ UNREAD = 60.0
 MOST = 200
 """Results of a process."""
 AT_ONCE = 4
-"""Calculations of a process at the same time: of results that take long, and of all others."""
+"""Calculations of a process at the same time: of results that take long, and of all others; and as many of
+each for what viewers typed."""
+SHARE_OF_TURNS = 1
+"""Those of them that one asker may have of what viewers typed."""
 LONG = 0.5
 """Seconds of a calculation from which on a result takes long. So does a new one, until more is known: it must
 not keep those waiting that others look at."""
@@ -48,15 +54,25 @@ Work = Callable[[Mapping[str, Table], Limits, Stop], pa.Table]
 """Makes a result of tables."""
 
 _log = logging.getLogger(__name__)
-_short_turns, _long_turns = threading.BoundedSemaphore(AT_ONCE), threading.BoundedSemaphore(AT_ONCE)
+_short_turns, _long_turns = Turns(AT_ONCE), Turns(AT_ONCE)
+_short_typed_turns, _long_typed_turns = Turns(AT_ONCE, SHARE_OF_TURNS), Turns(AT_ONCE, SHARE_OF_TURNS)
 
 
 class Query:
     """The work of a plain SELECT."""
 
-    def __init__(self, sql: str, names: tuple[str, ...], parameters: Mapping[str, Parameter]) -> None:
-        """Raises SqlError, which names the place."""
+    def __init__(
+        self,
+        sql: str,
+        names: tuple[str, ...],
+        parameters: Mapping[str, Parameter],
+        *,
+        typed: bool = False,
+    ) -> None:
+        """`typed`: a viewer wrote it, so that it runs in a process of its own. Raises SqlError, which names
+        the place."""
         self.statement: Statement = check_select(sql, names)
+        self.typed = typed
         self.sql = sql
         self._parameters = dict(parameters)
         if missing := sorted(self.statement.parameters - self._parameters.keys()):
@@ -68,7 +84,8 @@ class Query:
     def identity(self) -> Hashable:
         """Equal for equal work."""
         used = sorted(self.statement.parameters)
-        return self.sql, tuple((name, type(self._parameters[name]), self._parameters[name]) for name in used)
+        bound = tuple((name, type(self._parameters[name]), self._parameters[name]) for name in used)
+        return self.sql, bound, self.typed
 
     @property
     def moment(self) -> bool:
@@ -77,7 +94,8 @@ class Query:
 
     def __call__(self, tables: Mapping[str, Table], limits: Limits, stop: Stop) -> pa.Table:
         """The result. Raises SqlError."""
-        return ask(self.statement, tables, self._parameters, limits, stop)
+        answer = ask_apart if self.typed else ask
+        return answer(self.statement, tables, self._parameters, limits, stop)
 
 
 class Result(Derived):
@@ -92,7 +110,7 @@ class Result(Derived):
         limits: Limits | None = None,
         memory: Memory = PROCESS,
     ) -> None:
-        """`work`: a Query, or something with the same `identity`, `moment`, `sql` and call."""
+        """`work`: a Query, or something with the same `identity`, `moment`, `typed`, `sql` and call."""
         super().__init__()
         self._work = work
         self._inputs = dict(inputs)
@@ -105,6 +123,7 @@ class Result(Derived):
         self._thread: threading.Thread | None = None
         self._closed = ""
         self._watchers: list[Callable[[], None]] = []
+        self._askers: dict[str, str] = {}
         self._rows = ResultRows()
         self._snapshot: Snapshot = Window().snapshot()
         self._state: Hashable = None
@@ -112,6 +131,7 @@ class Result(Derived):
         self._timeless = False
         self._bytes = 0
         self._took = 0.0
+        self._is_quick = False
         self.last_read = time.monotonic()
         self.error: LookbackError | None = None
         """Why there is no result; None if there is one, or none yet."""
@@ -189,6 +209,22 @@ class Result(Derived):
             self._watchers = [each for each in self._watchers if each is not changed]
 
         return end
+
+    def join(self, tab: str, asker: str) -> bool:
+        """The viewer in `tab` has asked for it: it is worked out in the turns of `asker`. False if it is
+        closed."""
+        with self._lock:
+            self._askers = {**self._askers, tab: asker}
+            return not self._closed
+
+    def leave(self, tab: str) -> None:
+        """The viewer in `tab` asks for it no more. Without any it is dropped."""
+        with self._lock:
+            self._askers = {each: asker for each, asker in self._askers.items() if each != tab}
+            if self._askers:
+                return
+            self._closed = self._closed or "its viewer has asked for something else"
+        self.drop(self._closed)
 
     @property
     def health(self) -> Health:
@@ -321,16 +357,26 @@ class Result(Derived):
             self._date_again(now)
             return
         tables = {name: table for name, (_, table) in taken.items()}
-        with _short_turns if 0 < self._took < LONG else _long_turns:
-            start = time.monotonic()
+        if self._work.typed:
+            turns = _short_typed_turns if self._is_quick else _long_typed_turns
+        else:
+            turns = _short_turns if self._is_quick else _long_turns
+        with turns.taken(lambda: self._askers.values() or ("",)):
+            if self._closed:
+                return
+            start, spent = time.monotonic(), self._stop.spent
             error: LookbackError | None = None
             try:
                 found = self._work(tables, self._limits, self._stop)
+            except SqlEnded:  # the next time it may be answered
+                raise
             except SqlError as wrong:
                 empty = any(not len(table) for table in tables.values())
                 error = None if empty and isinstance(wrong, ColumnError) else wrong
                 found = None
             self._took = time.monotonic() - start
+            # Its processor time says what it takes of a turn: on a busy machine a quick one waits as well
+            self._is_quick = ((self._stop.spent - spent) or self._took) < LONG
         self._put(found, now, error)
         self._state = state
 

@@ -1,10 +1,12 @@
 """Rows as tables of Arrow, which DuckDB reads, and results of DuckDB as snapshots."""
 
+import contextlib
 from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pandas as pd
 import pyarrow as pa
 
@@ -14,7 +16,8 @@ from ..table.labels import Labels
 from ..table.snapshot import Snapshot
 from ..table.values import EXACT, Batch, Coded, Codes, Floats, Ints, Mixed, number_text
 
-TIME = pa.timestamp("ns", "UTC")
+TIME = pa.timestamp("us", "UTC")
+"""Of times in SQL: DuckDB does not subtract those in nanoseconds, nor add an interval to them."""
 OWN = ("_time", "_seq", "_subject")
 """Columns that rows of a stream have besides their payload's."""
 _ISO_MS = 1 + 2 * 3
@@ -42,7 +45,8 @@ def arrow_table(table: Table, columns: Collection[str] | None = None) -> pa.Tabl
     """A table of Arrow with the rows of `table`, without copies where the types allow.
 
     Rows of a stream have `_time` (timestamp in UTC), `_seq`, `_subject`, their named tokens, and the columns
-    of the payload: numbers (integers if all are; a missing one is NULL, as is NaN), texts and times.
+    of the payload: numbers (integers if all are; a missing one is NULL, as is NaN), texts and times. Times
+    are rounded down to microseconds.
     `columns`: only those with these lower-case names; None for all. A batch has NULL in columns that no
     message of it has.
     """
@@ -96,12 +100,12 @@ def _of_batch(batch: Batch, name: str) -> pa.Array:
 
 
 def _times(times: Ints) -> pa.Array:
-    return pa.Array.from_buffers(TIME, len(times), [None, pa.py_buffer(np.ascontiguousarray(times))])
+    return pa.Array.from_buffers(TIME, len(times), [None, pa.py_buffer(times // 1000)])
 
 
 def _iso(times: IsoTimes) -> pa.Array:
-    ns = np.ascontiguousarray(times["ns"])
-    return pa.array(ns, pa.int64(), mask=ns == MISSING["ns"]).cast(TIME)
+    ns = times["ns"]
+    return pa.array(ns // 1000, pa.int64(), mask=ns == MISSING["ns"]).cast(TIME)
 
 
 def _numbers(values: Floats, integral: bool) -> pa.Array:
@@ -141,13 +145,25 @@ def _of_frame(frame: pd.DataFrame, wanted: list[str]) -> pa.Table:
     flat = frame if set(wanted) <= held else frame.reset_index()
     flat = flat.rename(columns=str)[wanted]
     try:
-        return pa.Table.from_pandas(flat, preserve_index=False)
+        return _in_microseconds(pa.Table.from_pandas(flat, preserve_index=False))
     except (pa.ArrowException, ValueError, TypeError):  # objects of several types
         texts = {name: flat[name].map(_text) for name in wanted if flat[name].dtype == object}
-        return pa.Table.from_pandas(flat.assign(**texts), preserve_index=False)
+        return _in_microseconds(pa.Table.from_pandas(flat.assign(**texts), preserve_index=False))
+
+
+def _in_microseconds(table: pa.Table) -> pa.Table:
+    fields = [
+        field.with_type(pa.timestamp("us", field.type.tz)) if pa.types.is_timestamp(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields), safe=False)
 
 
 def _text(value: object) -> str | None:
+    """A value as text, objects and arrays as JSON; None if it is missing."""
+    if isinstance(value, dict | list):
+        with contextlib.suppress(TypeError):  # an integer of more than 64 bits
+            return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     return None if value is None or value != value else str(value)
 
 
@@ -164,7 +180,7 @@ class ResultRows:
     def snapshot(self, result: pa.Table, now: int) -> Snapshot:
         """The rows of `result`, ordered by its timestamps `_time` or `time`; without those, all have the time
         `now` (ns since the epoch, UTC). Columns become numbers, texts and times; a number beyond float64 is
-        rounded, and anything else becomes text. Rows without a time are left out."""
+        rounded, an interval becomes its seconds, and anything else text. Rows without a time are left out."""
         named = next((name for name in _NAMES if _is_time(result, name)), None)
         if named is not None:
             times = result.column(named).combine_chunks()
@@ -209,6 +225,9 @@ class ResultRows:
             times.data["ns"][rows] = _ns(array)
             times.data["form"][rows] = np.where(times.data["ns"] == MISSING["ns"], 0, _ISO_MS)
             return times.part(rows, 0)
+        if pa.types.is_interval(kind) or pa.types.is_duration(kind):
+            array = _seconds(array)
+            kind = array.type
         if _is_number(kind):
             numbers = NumberColumn(len(array))
             whole = pa.types.is_integer(kind) and not array.null_count
@@ -245,6 +264,16 @@ def _is_number(kind: pa.DataType) -> bool:
         or pa.types.is_decimal(kind)
         or pa.types.is_boolean(kind)
     )
+
+
+def _seconds(array: pa.Array) -> pa.Array:
+    """Intervals and durations in seconds, a month as 30 days, as epoch() of DuckDB has it."""
+    if pa.types.is_duration(array.type):
+        return pa.array(array.cast(pa.duration("ns"), safe=False).cast(pa.int64()).to_numpy(False) / 1e9)
+    parts = np.dtype([("months", "i4"), ("days", "i4"), ("ns", "i8")])
+    held = np.frombuffer(array.buffers()[1], parts)[array.offset : array.offset + len(array)]
+    seconds = 86_400.0 * (30 * held["months"].astype(np.int64) + held["days"]) + held["ns"] / 1e9
+    return pa.array(seconds, mask=array.is_null().to_numpy(zero_copy_only=False))
 
 
 def _ns(array: pa.Array) -> Ints:

@@ -1,53 +1,40 @@
-"""Runs a checked SELECT over rows, within bounds."""
+"""Runs a checked SELECT over rows in a thread of this process, within bounds: for SQL that is trusted."""
 
+import atexit
 import contextlib
 import os
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import duckdb
 import pyarrow as pa
 
 from ..errors import SqlError
 from .arrow import Table, arrow_table, tables
+from .bounded import PATIENCE, Limits, Parameter, read
 from .guard import Statement, check_select, connect, details, translated
 
 LESS_URGENT = 5
 """Added to the niceness of threads that run SQL (see nice(1)), where the system has it for threads."""
 KEPT = 4
 """Idle databases that are kept for the next statement; opening one takes some milliseconds."""
-PATIENCE = 6
-"""How many times its seconds of processor time a statement may take: others go first."""
 GRACE = 1.0
 """Seconds that a stopped statement gets to end. After that its thread is left alone."""
 LOOK_EVERY = 0.05
 """Seconds between two looks at whether a statement has to end."""
 STUCK = 2
 """Statements that could not be stopped, at which no new ones begin."""
-_BATCH = 65_536
-
-Parameter = str | int | float | bool | datetime | None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one statement may take."""
-
-    seconds: float = 10.0
-    """Of processor time. It may take PATIENCE times as long where the machine is busy."""
-    rows: int = 1_000_000
-    nbytes: int = 128 << 20
-    """Bytes of the result."""
 
 
 class Stop:
-    """Ends a statement from another thread."""
+    """Ends a statement from another thread, and says what it took."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self.spent = 0.0
+        """Seconds of processor time of all statements with this."""
 
     def stop(self) -> None:
         """End it now, or when it begins."""
@@ -59,7 +46,7 @@ class Stop:
         return self._event.is_set()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Run:
     """One statement in its own thread."""
 
@@ -74,6 +61,8 @@ class _Run:
     connection: duckdb.DuckDBPyConnection | None = None
     clock: int | None = None
     """That of the thread's processor time. Only the thread itself can ask for it safely."""
+    spent: float = 0.0
+    """Seconds of processor time, once it has ended."""
 
 
 def ask(
@@ -105,6 +94,7 @@ def ask(
     if len(_stuck) >= STUCK:
         raise SqlError("Other queries cannot be stopped and still run. Try again later.")
     worker = threading.Thread(target=_work, args=(run,), name="sql", daemon=True)
+    _running[run] = worker
     worker.start()
     end = time.monotonic() + PATIENCE * limits.seconds
     ended = ""
@@ -112,14 +102,14 @@ def ask(
         if stop is not None and stop.stopped:
             ended = "The query was stopped."
         elif _spent(run) >= limits.seconds:
-            ended = (
-                f"The query took more than {limits.seconds:g} s of processor time and was stopped. "
-                "Read fewer rows or group them."
-            )
+            ended = limits.too_slow
         elif time.monotonic() >= end:
-            ended = f"The query took more than {PATIENCE * limits.seconds:g} s and was stopped."
+            ended = limits.too_long
     if ended:
         _end(run, worker)
+    if stop is not None:
+        stop.spent += run.spent or _spent(run)
+    if ended:
         raise statement.error(ended)
     if run.error is not None:
         if isinstance(run.error, SqlError):
@@ -157,11 +147,12 @@ def _work(run: _Run) -> None:
     if hasattr(time, "pthread_getcpuclockid"):
         run.clock = time.pthread_getcpuclockid(threading.get_ident())
     try:
-        if run.stopped:
-            return
+        if run.stopped or _leaving.is_set():
+            raise SqlError("The query was stopped.")
         connection = _idle.pop() if _idle else connect()
     except BaseException as error:  # the asker raises it
         run.error = error
+        _running.pop(run, None)
         run.ended.set()
         return
     whole = False
@@ -169,7 +160,7 @@ def _work(run: _Run) -> None:
         for name, table in run.tables.items():
             connection.register(name, table)
         run.connection = connection
-        run.result = _read(connection, run)
+        run.result = read(connection, run.statement, run.parameters, run.limits)
         whole = True
     except BaseException as error:
         run.error = error
@@ -187,30 +178,9 @@ def _work(run: _Run) -> None:
         except duckdb.Error:
             connection.close()
         run.tables.clear()
+        run.spent = time.thread_time()
+        _running.pop(run, None)
         run.ended.set()
-
-
-def _read(connection: duckdb.DuckDBPyConnection, run: _Run) -> pa.Table:
-    sql, parameters = run.statement.sql.rstrip().rstrip(";"), run.parameters or None
-    try:
-        relation = connection.sql(sql, params=parameters)
-    except (duckdb.BinderException, duckdb.CatalogException):
-        connection.execute(sql, parameters)  # fails as well, and says where
-        raise
-    reader = relation.to_arrow_reader(_BATCH)
-    batches, rows, nbytes = [], 0, 0
-    for batch in reader:
-        rows, nbytes = rows + batch.num_rows, nbytes + batch.nbytes
-        if rows > run.limits.rows:
-            raise run.statement.error(
-                f"The result has more than {run.limits.rows:,} rows. Group them, or add a LIMIT."
-            )
-        if nbytes > run.limits.nbytes:
-            raise run.statement.error(
-                f"The result has more than {run.limits.nbytes >> 20:,} MiB. Read fewer columns or rows."
-            )
-        batches.append(batch)
-    return pa.Table.from_batches(batches, reader.schema)
 
 
 def _lower() -> None:
@@ -219,5 +189,15 @@ def _lower() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LESS_URGENT)
 
 
+@atexit.register
+def _end_all() -> None:
+    """A thread that is still inside DuckDB when Python ends would abort the process."""
+    _leaving.set()
+    for run, worker in list(_running.items()):
+        _end(run, worker)
+
+
+_leaving = threading.Event()
+_running: dict[_Run, threading.Thread] = {}
 _idle: list[duckdb.DuckDBPyConnection] = []
 _stuck: set[threading.Thread] = set()

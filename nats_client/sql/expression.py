@@ -2,7 +2,7 @@
 
 DuckDB's own parser reads them. An expression may name fields, and call functions of a list; it may not
 select, aggregate, or make rows or lists. So what it costs grows with the rows and with their texts, and with
-nothing else.
+nothing else; cost.py says by how much.
 """
 
 import re
@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from ..errors import SqlError
+from .cost import Cost, cost_of
 from .guard import check_expression, details, expression_sql, expression_tree
 
 LONGEST = 2_000
@@ -80,6 +81,8 @@ class Expression:
     parts: tuple[Part, ...]
     """What its AND, OR and NOT join: itself if it has none of them on its top."""
     _joint: str
+    cost: Cost
+    """What it may make of a row."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -128,9 +131,10 @@ def _parsed(text: str) -> Expression:
                 raise statement.error(
                     f"{name!r} is no function of the fields of one row.{nearest(name, _FUNCTIONS)}", at
                 )
+    cost = cost_of(tree)
     parts: list[Part] = []
     joint = _joined(tree, parts)
-    found = Expression(text.strip(), tuple(parts), joint)
+    found = Expression(text.strip(), tuple(parts), joint, cost)
     if len(found.fields) > MOST_FIELDS:
         raise SqlError(f"It names {len(found.fields)} fields; the most are {MOST_FIELDS}.")
     return found

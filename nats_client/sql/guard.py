@@ -93,7 +93,7 @@ def connect(memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
     """An empty database in memory, that reads what is registered with it and nothing else. One thread."""
     connection = duckdb.connect(
         ":memory:",
-        config={**CONFIG, "memory_limit": memory, "max_temp_directory_size": "0KB", "threads": "1"},
+        config={**CONFIG, "memory_limit": memory, "temp_directory": "", "threads": "1"},
     )
     try:
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
@@ -176,13 +176,20 @@ def to_text(values: Mapping[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in values.items()}
 
 
-def translated(error: BaseException, statement: Statement, known: Mapping[str, Collection[str]]) -> SqlError:
-    """An error of DuckDB in our words. `known` names the columns of each table."""
+def translated(
+    error: BaseException, statement: Statement, known: Mapping[str, Collection[str]], memory: str = MEMORY
+) -> SqlError:
+    """An error of DuckDB in our words. `known` names the columns of each table; `memory` is what the query
+    may have."""
     said = details(error)
     words, name = said.get("exception_message", "").partition("\n")[0], said.get("name", "")
     at = int(said["position"]) if said.get("position", "").isdigit() else None
+    names = {column for columns in known.values() for column in columns}
+    if at is not None and (nested := _nested(statement.sql.encode()[at:].decode(errors="ignore"), names)):
+        return statement.error(
+            f'{nested!r} is the name of one column. Write "{nested}" in double quotes.', at
+        )
     if said.get("error_subtype") == "COLUMN_NOT_FOUND" or words.startswith("Referenced column"):
-        names = {column for columns in known.values() for column in columns}
         where = "" if names else " The tables have no rows yet."
         hint = one_of(name, names, what="column") if names else ""
         wrong = statement.error(f"There is no column {name!r}.{where} {hint}".strip(), at)
@@ -191,13 +198,21 @@ def translated(error: BaseException, statement: Statement, known: Mapping[str, C
         return statement.error("The query was stopped.", None)
     if said.get("exception_type") in ("Out of Memory", "OutOfMemory") or isinstance(error, MemoryError):
         return statement.error(
-            f"The query needs more memory than one may have, {MEMORY}. Read fewer rows or group them.", None
+            f"The query needs more memory than one may have, {memory}. Read fewer rows or group them.", None
         )
     near = said.get("candidates", "").partition(",")[0]
     if said.get("error_subtype") == "MISSING_ENTRY" and "unction" in said.get("type", ""):
         hint = f" Did you mean {near!r}?" if near else ""
         return statement.error(f"There is no function {name!r}.{hint}", at)
     return statement.error(words.rstrip(".!") + "." if words else "The query failed.", at)
+
+
+def _nested(sql: str, names: Collection[str]) -> str:
+    """The column of a nested object, such as `disk.used`, that `sql` begins with, perhaps after a table's
+    name; empty if there is none."""
+    found = re.match(r"\w+(?:\.\w+)+", sql)
+    written = found[0] if found else ""
+    return next((name for name in (written, written.partition(".")[2]) if "." in name and name in names), "")
 
 
 def details(error: BaseException) -> dict[str, str]:
@@ -348,6 +363,13 @@ class _Walk:
         return one_of(name, self._tables.values(), what="table")
 
 
+_WORD, _WORD_BEFORE = re.compile(r"(\w+)"), re.compile(r"(\w+)\s*$")
+_STRUCTURE = re.compile(
+    "all|and|as|by|case|distinct|from|having|in|is|join|like|not|null|on|or|select|then|true|union|using"
+    "|where|with",
+    re.IGNORECASE,
+)
+"""Words of SQL that are hardly ever meant as a name."""
 _lock = threading.Lock()
 _parser: list[duckdb.DuckDBPyConnection] = []
 
@@ -375,7 +397,8 @@ def _parsed(given: str, sql: str, before: str = "", longest: int = LONGEST) -> d
             at = int(said["position"]) if said.get("position", "").isdigit() else None
             words = said.get("exception_message", "").partition("\n")[0].rstrip(".")
             at = None if at is None else min(at - len(before), len(given.encode()))
-            raise _error(given, sql[len(before) :], f"{words[:1].upper()}{words[1:]}.", at) from None
+            hint = _name_hint(sql[len(before) :], at)
+            raise _error(given, sql[len(before) :], f"{words[:1].upper()}{words[1:]}.{hint}", at) from None
     if kinds == ["MULTI"]:
         raise SqlError("Name the values of a PIVOT: FROM (PIVOT t ON x IN ('a', 'b') USING sum(y)).")
     if kinds != ["SELECT"]:
@@ -390,6 +413,27 @@ def _parsed(given: str, sql: str, before: str = "", longest: int = LONGEST) -> d
         raise SqlError(f"{tree['error_message'].rstrip('.')}.")
     node: dict[str, Any] = tree["statements"][0]["node"]
     return node
+
+
+def _name_hint(sql: str, at: int | None) -> str:
+    """What to do if the word before byte `at` of `sql`, or that at it, is meant as a name and is one of SQL's
+    own; empty if there is none."""
+    if at is None or at < 0:
+        return ""
+    until = sql.encode()[:at].decode(errors="ignore")
+    for found in (_WORD_BEFORE.search(until), _WORD.match(sql, len(until))):
+        if found and not _STRUCTURE.fullmatch(found[1]) and found[1].lower() in _reserved():
+            return f' If {found[1]!r} is a name here, write "{found[1]}" in double quotes.'
+    return ""
+
+
+@lru_cache(1)
+def _reserved() -> frozenset[str]:
+    """The words that are no name without quotes. The parser's connection is held."""
+    rows = _parser[0].execute(
+        "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category IN ('reserved', 'type_function')"
+    )
+    return frozenset(name for (name,) in rows.fetchall())
 
 
 @lru_cache(1)

@@ -11,28 +11,37 @@ out of range, is NULL there. A row is kept where `where` is true.
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import cast
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import SqlError
 from ..subjects import ENVELOPE, token_columns
-from ..table.columns import is_floats
-from ..table.iso_times import LONGEST, MISSING, IsoTimes, iso_texts, parse_iso_times
-from ..table.values import EXACT, NULL, Batch, Coded, Floats, Ints, Mixed, Truths, Values, is_null
+from ..table.values import Batch, Floats, Ints, Truths, Values
+from .cost import MOST, Cost
 from .expression import Expression, Part, nearest, parse_expression, words_of
 from .guard import connect
+from .row_values import (
+    LARGE,
+    LONGEST_TEXT,
+    NONE,
+    NUMBER,
+    TEXT,
+    TIME,
+    Made,
+    Source,
+    absent,
+    cut,
+    joined,
+    lengths,
+)
 
 MOST_COLUMNS = 32
 """Computed columns of one feed."""
-LONGEST_TEXT = 4096
-"""Maximum characters kept of a computed text."""
 MOST_AT_ONCE = 5_000
 """Rows worked out in one call, so that it can be stopped in between."""
 MOST_FIELDS = 1_000
@@ -42,8 +51,6 @@ MOST_PLANS = 1_000
 MOST_NOTES = 5
 """Reasons kept why an expression has no value."""
 
-NONE, NUMBER, LARGE, TEXT, TIME = range(5)
-"""What a row has in one field: nothing; a number; an integer that float64 cannot hold; a text; a time."""
 _WORDS = ("missing", "a number", "an integer beyond 2**53", "text", "a time")
 _TYPES: dict[int, tuple[str, ...]] = {
     # The types that are tried, in order: the first with which the expression can be worked out.
@@ -56,9 +63,6 @@ _TYPES: dict[int, tuple[str, ...]] = {
 _WHOLE = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
 _HUGE = {"UBIGINT", "HUGEINT", "UHUGEINT"}
 _NUMBERS = {"FLOAT", "DOUBLE", "BOOLEAN", "BIGNUM"}
-_FIRST, _LAST = (np.datetime64(f"{year}-01-01", "us").astype(np.int64) for year in (1700, 2200))
-_SIX_DIGITS = 12
-"""The form "2000-01-01T00:00:00.000000Z" of a time; see iso_times.py."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,7 @@ class RowFilter:
         every = [*([self.where] if self.where else []), *(column.expression for column in self.columns)]
         self.fields = tuple(dict.fromkeys(name for each in every for name in each.fields))
         """The names in all expressions."""
+        self._cost = sum((each.cost for each in every), Cost())
         self._names = tuple(names)
         self._given = {*ENVELOPE, *filter(None, names)}
         self.seen = Seen(absent=tuple(name for name in self.fields if name not in self._given))
@@ -175,12 +180,12 @@ class RowFilter:
                 for start in range(0, len(batch), MOST_AT_ONCE)
             ]
         kept = np.concatenate([rows for rows, _ in parts]) if parts else np.zeros(0, dtype=np.int64)
-        made = _cut(batch, kept)
+        made = cut(batch, kept)
         computed: dict[str, Values] = {}
         integral = set(made.integral)
         extra = 0
         for i, column in enumerate(self.columns):
-            values, whole, wrong = _joined(
+            values, whole, wrong = joined(
                 [columns[i] for _, columns in parts], self._missing_in(batch, column, kept)
             )
             extra += wrong
@@ -228,24 +233,24 @@ class RowFilter:
             found[own] = name
         return found
 
-    def _sources(self, batch: Batch) -> dict[str, "_Source"]:
+    def _sources(self, batch: Batch) -> dict[str, "Source"]:
         own = self._own_names(batch)
-        found: dict[str, _Source] = {}
+        found: dict[str, Source] = {}
         tokens: dict[str, list[str | None]] | None = None
         for name in self.fields:
             if name == "_seq":
-                found[name] = _Source.fixed(pa.array(batch.seq))
+                found[name] = Source.fixed(pa.array(batch.seq))
             elif name == "_time":
-                found[name] = _Source.fixed(pa.array(batch.time // 1000, pa.timestamp("us", "UTC")))
+                found[name] = Source.fixed(pa.array(batch.time // 1000, pa.timestamp("us", "UTC")))
             elif name == "_subject":
-                found[name] = _Source.of(batch.subject)
+                found[name] = Source.of(batch.subject)
             elif name in self._names:
                 tokens = tokens or token_columns(self._names, batch.subject)
-                found[name] = _Source.of(tokens[name], plain=True)
+                found[name] = Source.of(tokens[name], plain=True)
             elif name in own:
-                found[name] = _Source.of(batch.values[own[name]])
+                found[name] = Source.of(batch.values[own[name]])
             else:
-                found[name] = _Source.nothing(len(batch))
+                found[name] = Source.nothing(len(batch))
         return found
 
     def _kinds_of(self, free: Mapping[str, int]) -> dict[str, int]:
@@ -260,12 +265,12 @@ class RowFilter:
             if name in self._given:
                 continue
             values = batch.values.get(own.get(name, ""))
-            lacking |= True if values is None else _absent(values, rows)
+            lacking |= True if values is None else absent(values, rows)
         return lacking
 
     # -- SQL ---------------------------------------------------------------------------------------------
 
-    def _some(self, batch: Batch, named: Mapping[str, "_Source"], part: slice) -> "tuple[Ints, list[_Made]]":
+    def _some(self, batch: Batch, named: Mapping[str, "Source"], part: slice) -> "tuple[Ints, list[Made]]":
         """The rows kept of a part of the batch, ascending, and for each computed column its values there."""
         count = min(part.stop, len(batch)) - part.start
         code = np.zeros(count, dtype=np.int64)
@@ -281,7 +286,7 @@ class RowFilter:
             code = code.reshape(-1)
         groups = [np.arange(count)] if not self.fields or (code == code[0]).all() else []
         groups = groups or [np.flatnonzero(code == each) for each in np.unique(code)]
-        found: list[tuple[Ints, list[_Made]]] = []
+        found: list[tuple[Ints, list[Made]]] = []
         for group in groups:
             rows = group + part.start
             plan = self._plan(tuple(int(named[name].kinds[rows[0]]) for name in self.fields))
@@ -294,17 +299,37 @@ class RowFilter:
                 if f"f{i}_text" in plan.sql
             }
             table = pa.table({"row": pa.array(rows), **columns})
-            found.append(self._ask(plan, table))
+            costs = self._costs(table)
+            if (large := costs > MOST).any():
+                self._note(
+                    "An expression has no value for some messages: it could make too much of their texts."
+                )
+                found.append(self._nothing(rows[large]))
+                table, costs = table.filter(pa.array(~large)), costs[~large]
+            found += [self._ask(plan, some) for some in _parts(table, costs)]
         if len(found) == 1:
             return found[0]
         if not found:
-            return np.zeros(0, dtype=np.int64), [_Made.empty() for _ in self.columns]
+            return np.zeros(0, dtype=np.int64), [Made.empty() for _ in self.columns]
         kept = np.concatenate([rows for rows, _ in found])
         order = np.argsort(kept, kind="stable")
-        made = [_Made.joined([columns[i] for _, columns in found], order) for i in range(len(self.columns))]
+        made = [Made.joined([columns[i] for _, columns in found], order) for i in range(len(self.columns))]
         return kept[order], made
 
-    def _ask(self, plan: _Plan, table: pa.Table) -> "tuple[Ints, list[_Made]]":
+    def _costs(self, table: pa.Table) -> Floats:
+        """The bytes that the expressions may make of each row."""
+        nbytes = np.zeros(len(table))
+        for column in table.columns:
+            nbytes += lengths(column.combine_chunks())
+        costs: Floats = self._cost.of(nbytes)
+        return costs
+
+    def _nothing(self, rows: Ints) -> "tuple[Ints, list[Made]]":
+        """What becomes of rows for which no expression has a value."""
+        kept = rows if self.where is None else rows[:0]
+        return kept, [Made(np.full(len(kept), np.nan)) for _ in self.columns]
+
+    def _ask(self, plan: _Plan, table: pa.Table) -> "tuple[Ints, list[Made]]":
         self.prepare()
         assert self._connection is not None
         if self._stopped.is_set():
@@ -317,16 +342,16 @@ class RowFilter:
                 raise StoppedError from None
             if table.num_rows == 1:  # such as a text that does not fit into memory
                 self._note(f"An expression has no value for some messages: {words_of(error)}.")
-                return np.zeros(0, dtype=np.int64), [_Made.empty() for _ in self.columns]
+                return self._nothing(table["row"].to_numpy().astype(np.int64))
             half = table.num_rows // 2
             one, other = self._ask(plan, table.slice(0, half)), self._ask(plan, table.slice(half))
-            made = [_Made.joined([a, b], None) for a, b in zip(one[1], other[1], strict=True)]
+            made = [Made.joined([a, b], None) for a, b in zip(one[1], other[1], strict=True)]
             return np.concatenate([one[0], other[0]]), made
         rows = answer["row"].to_numpy().astype(np.int64)
-        made = [_Made.of(answer[f"c{i}"], kind) for i, kind in enumerate(plan.kinds)]
+        made = [Made.of(answer[f"c{i}"], kind) for i, kind in enumerate(plan.kinds)]
         if len(rows) > 1 and (np.diff(rows) < 0).any():
             order = np.argsort(rows, kind="stable")
-            return rows[order], [_Made.joined([each], order) for each in made]
+            return rows[order], [Made.joined([each], order) for each in made]
         return rows, made
 
     def _plan(self, signature: tuple[int, ...]) -> _Plan | None:
@@ -425,6 +450,13 @@ class RowFilter:
 _binding = threading.Lock()
 
 
+def _parts(table: pa.Table, costs: Floats) -> Iterator[pa.Table]:
+    """The rows in parts, so that one has little more than MOST bytes to make."""
+    part = costs.cumsum() // MOST
+    ends = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(table)]
+    return (table.slice(start, end - start) for start, end in itertools.pairwise(ends) if end > start)
+
+
 @lru_cache(1)
 def _binder() -> duckdb.DuckDBPyConnection:
     """The connection that says of which type an expression is."""
@@ -490,320 +522,3 @@ def _typed(inner: str, kind: str) -> str:
     if kind == "time":
         return f"TRY(CAST(({inner}) AS TIMESTAMPTZ))"
     return f"left(TRY(CAST(({inner}) AS VARCHAR)), {LONGEST_TEXT + 1})" if kind == "text" else "NULL"
-
-
-# -- the values of a batch, by type ----------------------------------------------------------------------
-
-
-@dataclass
-class _Source:
-    """One field of a batch: what each row has, and the values of some rows for DuckDB."""
-
-    kinds: npt.NDArray[np.int8]
-    arrow: Callable[[Ints], pa.Array]
-    texts: Callable[[Ints], pa.Array]
-    """Times as they were written."""
-
-    @staticmethod
-    def nothing(count: int) -> "_Source":
-        return _Source(np.zeros(count, dtype=np.int8), _no_numbers, _no_numbers)
-
-    @staticmethod
-    def fixed(array: pa.Array) -> "_Source":
-        """A column of every row: always there, of one type."""
-        kind = TIME if pa.types.is_timestamp(array.type) else NUMBER
-
-        def some(rows: Ints) -> pa.Array:
-            return array.take(pa.array(rows))
-
-        def texts(rows: Ints) -> pa.Array:
-            return some(rows).cast(pa.string())
-
-        return _Source(np.full(len(array), kind, dtype=np.int8), some, texts)
-
-    @staticmethod
-    def of(values: Values, *, plain: bool = False) -> "_Source":
-        """A field with these values. `plain`: texts are no times, whatever they look like."""
-        if isinstance(values, Mixed):
-            return _mixed_source(values)
-        if is_floats(values):
-            return _number_source(cast(Floats, values))
-        if isinstance(values, np.ndarray):
-            return _time_source(cast(IsoTimes, values))
-        coded = values if isinstance(values, Coded) else _encoded(values)
-        return _text_source(coded, plain=plain)
-
-
-def _no_numbers(rows: Ints) -> pa.Array:
-    return pa.nulls(len(rows), pa.float64())
-
-
-def _number_source(numbers: Floats) -> _Source:
-    def some(rows: Ints) -> pa.Array:
-        return pa.array(numbers[rows], from_pandas=True)
-
-    return _Source(np.where(np.isnan(numbers), NONE, NUMBER).astype(np.int8), some, some)
-
-
-def _time_source(times: IsoTimes) -> _Source:
-    def some(rows: Ints) -> pa.Array:
-        there = times["ns"][rows]
-        return pa.array(there // 1000, pa.timestamp("us", "UTC"), mask=there == MISSING["ns"])
-
-    def texts(rows: Ints) -> pa.Array:
-        return pa.array(iso_texts(times[rows]), pa.string())
-
-    kinds = np.where(times["ns"] == MISSING["ns"], NONE, TIME).astype(np.int8)
-    return _Source(kinds, some, texts)
-
-
-def _text_source(coded: Coded, *, plain: bool = False) -> _Source:
-    labels = pa.array(coded.labels, pa.string())
-    kind_of = np.full(len(coded.labels) + 1, TEXT, dtype=np.int8)
-    kind_of[-1] = NONE
-    stamps = np.full(len(coded.labels), MISSING)
-    for i, label in enumerate(coded.labels) if not plain else ():
-        if 19 <= len(label) <= LONGEST and label[4] == "-" and label[:4].isdigit():
-            parsed = parse_iso_times([label])
-            if parsed is not None:
-                kind_of[i], stamps[i] = TIME, parsed[0]
-    kinds = kind_of[coded.codes]
-
-    def texts(rows: Ints) -> pa.Array:
-        codes = coded.codes[rows]
-        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), labels)
-
-    def some(rows: Ints) -> pa.Array:
-        if len(rows) and kinds[rows[0]] == TIME:
-            return pa.array(stamps["ns"][coded.codes[rows]] // 1000, pa.timestamp("us", "UTC"))
-        return texts(rows)
-
-    return _Source(kinds, some, texts)
-
-
-def _mixed_source(mixed: Mixed) -> _Source:
-    there = np.array([text is not None for text in mixed.texts], dtype=np.bool_)
-    is_number = ~np.isnan(mixed.numbers)
-    text_only = [
-        text if text is not None and not number else None
-        for text, number in zip(mixed.texts, is_number.tolist(), strict=True)
-    ]
-    words = _text_source(_encoded(text_only))
-    kinds = np.where(is_number, np.where(there, LARGE, NUMBER), words.kinds).astype(np.int8)
-
-    def some(rows: Ints) -> pa.Array:
-        kind = kinds[rows[0]] if len(rows) else NONE
-        if kind == LARGE:
-            return pa.array([mixed.texts[row] for row in rows.tolist()], pa.string())
-        return (
-            pa.array(mixed.numbers[rows], from_pandas=True) if kind in (NUMBER, NONE) else words.arrow(rows)
-        )
-
-    return _Source(kinds, some, words.texts)
-
-
-def _encoded(texts: Sequence[str | None]) -> Coded:
-    code_of: dict[str | None, int] = {
-        text: i for i, text in enumerate(dict.fromkeys(t for t in texts if t is not None))
-    }
-    labels = cast(list[str], list(code_of))
-    code_of[None] = -1
-    return Coded(np.fromiter(map(code_of.__getitem__, texts), dtype=np.int32, count=len(texts)), labels)
-
-
-def _absent(values: Values, rows: Ints) -> Truths:
-    """Which of the rows have no such field; an explicit null is one, where it is known."""
-    if isinstance(values, Mixed):
-        numbers = values.numbers[rows]
-        bare = np.array([values.texts[row] is None for row in rows.tolist()], dtype=np.bool_)
-        return np.isnan(numbers) & ~is_null(numbers) & bare
-    if is_floats(values):
-        numbers = cast(Floats, values)[rows]
-        return np.isnan(numbers) & ~is_null(numbers)
-    if isinstance(values, np.ndarray):
-        return np.asarray(cast(IsoTimes, values)["ns"][rows] == MISSING["ns"])
-    if isinstance(values, Coded):
-        return values.codes[rows] < 0
-    return np.array([values[row] is None for row in rows.tolist()], dtype=np.bool_)
-
-
-# -- the rows that are kept ------------------------------------------------------------------------------
-
-
-def _cut(batch: Batch, rows: Ints) -> Batch:
-    """Only these rows. A field without a value in any of them is gone, and texts that are times now that
-    others are gone are times: as if the other messages had never come."""
-    if len(rows) == len(batch):
-        return batch
-    subject = batch.subject
-    values: dict[str, Values] = {}
-    nans = 0
-    for name, held in batch.values.items():
-        part = _cut_values(held, rows)
-        if part is None:
-            continue
-        values[name] = part
-        if is_floats(part):
-            numbers = cast(Floats, part)
-            nans += int((np.isnan(numbers) & ~is_null(numbers)).sum())
-    return Batch(
-        batch.seq[rows],
-        batch.received[rows],
-        batch.time[rows],
-        [subject[row] for row in rows.tolist()],
-        values,
-        batch.integral & values.keys(),
-        min(batch.not_finite, nans),
-    )
-
-
-def _cut_values(values: Values, rows: Ints) -> Values | None:
-    if isinstance(values, Mixed):
-        numbers = values.numbers[rows]
-        texts = [values.texts[row] for row in rows.tolist()]
-        if all(text is None for text in texts):
-            return _cut_values(numbers, np.arange(len(numbers)))
-        bare = np.isnan(numbers) & ~is_null(numbers)
-        return _timed(texts) if bare.all() else Mixed(numbers, texts)
-    if is_floats(values):
-        numbers = cast(Floats, values)[rows]
-        return None if (np.isnan(numbers) & ~is_null(numbers)).all() else numbers
-    if isinstance(values, np.ndarray):
-        times = cast(IsoTimes, values)[rows]
-        return None if (times["ns"] == MISSING["ns"]).all() else times
-    if isinstance(values, Coded):
-        used, place = np.unique(values.codes[rows], return_inverse=True)
-        first = int(used[0] < 0) if len(used) else 0
-        labels = [values.labels[code] for code in used[first:].tolist()]
-        if not labels:
-            return None
-        codes = (place.reshape(-1) - first).astype(np.int32)
-        stamps = parse_iso_times(labels)
-        return Coded(codes, labels) if stamps is None else np.append(stamps, MISSING)[codes]
-    texts = [values[row] for row in rows.tolist()]
-    return None if all(text is None for text in texts) else _timed(texts)
-
-
-def _timed(texts: list[str | None]) -> Values:
-    there = [i for i, text in enumerate(texts) if text is not None]
-    times = parse_iso_times([cast(str, texts[i]) for i in there])
-    if times is None:
-        return texts
-    found = np.full(len(texts), MISSING)
-    found[there] = times
-    return found
-
-
-# -- computed values -------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Made:
-    """The values of one computed column in some rows. Each row has at most one of number, text and time."""
-
-    numbers: Floats
-    texts: list[str | None] | None = None
-    times: IsoTimes | None = None
-    whole: bool = True
-    """True if all numbers are integers."""
-    not_finite: int = 0
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    @staticmethod
-    def empty() -> "_Made":
-        return _Made(np.zeros(0))
-
-    @staticmethod
-    def of(column: pa.ChunkedArray, kind: str) -> "_Made":
-        count = len(column)
-        nothing = np.full(count, np.nan)
-        if kind == "text":
-            long = [
-                text if text is None or len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
-                for text in column.to_pylist()
-            ]
-            return _Made(nothing, texts=long)
-        if kind == "time":
-            numbers = column.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-            there = numbers.is_valid().to_numpy() if numbers.null_count else np.ones(count, dtype=np.bool_)
-            stamps = numbers.fill_null(0).to_numpy()
-            there = there & (stamps >= _FIRST) & (stamps < _LAST)
-            found = np.full(count, MISSING)
-            found["ns"][there], found["form"][there] = stamps[there] * 1000, _SIX_DIGITS
-            return _Made(nothing, times=found)
-        if kind == "none":
-            return _Made(nothing)
-        if kind == "huge":
-            written = cast(list[str | None], column.to_pylist())
-            numbers = np.array(
-                [np.nan if each is None else float(each) for each in written], dtype=np.float64
-            )
-            large = [
-                each if each is not None and abs(number) >= EXACT else None
-                for each, number in zip(written, numbers.tolist(), strict=True)
-            ]
-            return _Made(numbers, texts=large if any(large) else None)
-        if kind == "whole":
-            exact = column.fill_null(0).to_numpy()
-            numbers = exact.astype(np.float64)
-            there = column.is_valid().to_numpy() if column.null_count else np.ones(count, dtype=np.bool_)
-            numbers[~there] = np.nan
-            whole_large = np.flatnonzero(there & (np.abs(numbers) >= EXACT))
-            if not len(whole_large):
-                return _Made(numbers)
-            digits: list[str | None] = [None] * count
-            for row in whole_large.tolist():
-                digits[row] = str(exact[row])
-            return _Made(numbers, texts=digits)
-        numbers = np.array(column.to_numpy(), dtype=np.float64)
-        infinite = np.isinf(numbers)
-        numbers[infinite] = np.nan
-        return _Made(numbers, whole=False, not_finite=int(infinite.sum()))
-
-    @staticmethod
-    def joined(parts: "list[_Made]", order: Ints | None) -> "_Made":
-        numbers = np.concatenate([part.numbers for part in parts]) if parts else np.zeros(0)
-        texts = times = None
-        if any(part.texts is not None for part in parts):
-            texts = [text for part in parts for text in (part.texts or [None] * len(part))]
-        if any(part.times is not None for part in parts):
-            held = [np.full(len(part), MISSING) if part.times is None else part.times for part in parts]
-            times = np.concatenate(held)
-        if order is not None:
-            numbers = numbers[order]
-            texts = [texts[i] for i in order.tolist()] if texts is not None else None
-            times = times[order] if times is not None else None
-        # A part without any number says nothing of whether they are integers.
-        whole = all(part.whole for part in parts if not np.isnan(part.numbers).all())
-        return _Made(numbers, texts, times, whole, sum(part.not_finite for part in parts))
-
-
-def _joined(parts: list[_Made], lacking: Truths) -> tuple[Values | None, bool, int]:
-    """The values of a computed column; whether they are integers; and how many were not finite. A row that
-    has no value although no field is missing has a null."""
-    made = _Made.joined(parts, None)
-    numbers = made.numbers
-    texts = made.texts if made.texts is not None and any(text is not None for text in made.texts) else None
-    times = made.times if made.times is not None and (made.times["ns"] != MISSING["ns"]).any() else None
-    there = ~np.isnan(numbers)
-    empty = ~there
-    if texts is not None:
-        empty &= np.array([text is None for text in texts], dtype=np.bool_)
-    if times is not None:
-        empty &= times["ns"] == MISSING["ns"]
-    numbers = np.where(empty & ~lacking, NULL, numbers)
-    if times is not None and (there.any() or texts is not None):
-        written = iso_texts(times)
-        texts = [
-            a if a is not None else b for a, b in zip(texts or [None] * len(written), written, strict=True)
-        ]
-        times = None
-    if times is not None:
-        return times, False, made.not_finite
-    if texts is None:
-        return (numbers if len(numbers) else None), made.whole and not empty.any(), made.not_finite
-    if there.any():
-        return Mixed(numbers, texts), False, made.not_finite
-    return _timed(texts), False, made.not_finite

@@ -17,8 +17,10 @@ from typing import Any
 import pandas as pd
 
 from ..connection.connection import Connection
+from ..connection.header_block import read_headers
 from ..decoding.decoders import Raw
 from ..errors import MessageNotFound, NotPermitted, RequestRefused
+from ..subjects import filters_of
 
 EVERY = 0.5
 """Seconds between polls for new messages."""
@@ -57,9 +59,10 @@ class BySequence:
         """`why` says why there is no consumer. It is quoted in the error if the login may not do this."""
         self._connection = connection
         self._stream = stream
-        self._subject = subject
         self._why = why
-        self._width = 1  # requests at once
+        self._filters = filters_of(subject or ">")
+        self._most = max(1, MOST_UNDER_WAY // len(self._filters))
+        self._width = 1  # sequences that are asked for at once
 
     async def stored(self, seq: int) -> int | None:
         """When the message `seq` was stored, ns since the epoch, UTC; None if the stream does not hold it.
@@ -88,9 +91,8 @@ class BySequence:
         size = int(state["bytes"]) // max(1, int(state["messages"]))
         most = max(1, min(self._width, BYTES_UNDER_WAY // max(1, size)))
         asked = range(seq, min(last + 1, seq + most))
-        matching = self._subject or ">"
         # Each request gets the next match at or after its sequence, so nothing is missed.
-        answers = await asyncio.gather(*(self._get({"seq": at, "next_by_subj": matching}) for at in asked))
+        answers = await asyncio.gather(*map(self._next, asked))
         found = {int(message["seq"]): message for message in answers if message is not None}
         raw = Raw()
         for at in sorted(found):
@@ -98,9 +100,15 @@ class BySequence:
                 _take(found[at], raw)
         # If few sequences match, many parallel requests would get the same reply.
         found_most = 4 * len(found) >= len(asked)
-        self._width = min(MOST_UNDER_WAY, 2 * most) if found_most else max(1, most // 2)
+        self._width = min(self._most, 2 * most) if found_most else max(1, most // 2)
         newest = answers[-1]
         return raw, last + 1 if newest is None else min(last, int(newest["seq"])) + 1
+
+    async def _next(self, seq: int) -> dict[str, Any] | None:
+        """The first message at or after `seq` that matches one of the filters."""
+        asked = ({"seq": seq, "next_by_subj": each} for each in self._filters)
+        found = [each for each in await asyncio.gather(*map(self._get, asked)) if each is not None]
+        return min(found, key=lambda message: int(message["seq"]), default=None)
 
     async def _get(self, request: dict[str, Any]) -> dict[str, Any] | None:
         try:
@@ -128,12 +136,6 @@ def consumer_refused(error: RequestRefused) -> NoConsumerError:
         "reached, raise it or delete consumers that are no longer needed.",
         for_good=False,
     )
-
-
-def read_headers(block: bytes) -> dict[str, str]:
-    """Parse a message's headers (ADR-4) as the API returns them: a version line, then one line per header."""
-    lines = (line.partition(":") for line in block.decode("utf-8", "replace").split("\r\n")[1:])
-    return {name: value.strip() for name, colon, value in lines if colon}
 
 
 def _take(message: dict[str, Any], raw: Raw) -> None:

@@ -8,6 +8,7 @@ from nats.nuid import NUID
 
 from ..connection.connection import Connection
 from ..errors import LookbackError, NotPermitted, RequestRefused
+from ..subjects import filters_of
 from .by_sequence import BySequence, consumer_refused, ns
 
 HEARTBEAT = 1.0  # seconds between idle heartbeats
@@ -22,6 +23,7 @@ def push_config(name: str, address: str, stream: dict[str, Any], rate: int | Non
     the consumer limits of its `stream` (a stream configuration). The start is not included."""
     config: dict[str, Any] = {
         "name": name,
+        "description": "Lookback",  # an administrator sees whose it is
         "deliver_subject": address,
         "ack_policy": "none",
         "max_deliver": 1,
@@ -54,10 +56,12 @@ def from_sequence(seq: int) -> dict[str, Any]:
 async def create_consumer(
     connection: Connection, stream: str, subject: str | None, config: dict[str, Any]
 ) -> dict[str, Any]:
-    """Create a consumer with the filter `subject` and return the server's reply. Raises NoConsumerError if
-    the server refuses it, LookbackError."""
+    """Create a consumer with the filter `subject`, or several of a Pattern, and return the server's reply.
+    Raises NoConsumerError if the server refuses it, LookbackError."""
     address = f"CONSUMER.CREATE.{stream}.{config['name']}"
-    if subject is not None:
+    if subject is not None and len(filters := filters_of(subject)) > 1:
+        config["filter_subjects"] = filters
+    elif subject is not None:
         config["filter_subject"] = subject
         address += f".{subject}"  # so that a permission can restrict the filter
     request = {"stream_name": stream, "config": config, "action": "create"}
@@ -155,11 +159,12 @@ async def skips_messages(
         return False
     if subject is None:
         return True
-    try:  # nothing may match the filter
-        last = await connection.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
-    except RequestRefused:
-        return False
-    return ns(last["message"]["time"]) >= start
+    for each in filters_of(subject):
+        with contextlib.suppress(RequestRefused):  # nothing may match the filter
+            last = await connection.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": each})
+            if ns(last["message"]["time"]) >= start:
+                return True
+    return False
 
 
 def settings_of(info: dict[str, Any]) -> dict[str, Any]:

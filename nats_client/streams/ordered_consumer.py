@@ -36,6 +36,7 @@ from ..errors import (
     SqlError,
     StreamNotFound,
 )
+from ..subjects import filters_of
 from .by_sequence import CONSUMER_AGAIN, EVERY, BySequence, NoConsumerError, check_retention, ns
 from .consumer_config import (
     HEARTBEAT,
@@ -361,7 +362,12 @@ class Consumer(Reading):
         """Request a seat at a shared consumer. It keeps messages until our own one has delivered them."""
         if self._seat is not None and self._seat.ended is None:
             self._seat.forget(-1 if self._verified[0] is None else self._verified[0])
-        elif self._seats is not None and self._subject is not None and self._is_calm():
+        elif (
+            self._seats is not None
+            and self._subject is not None
+            and len(filters_of(self._subject)) == 1
+            and self._is_calm()
+        ):
             self._seat = self._seats.seat(self._stream, self._subject, self._created, self._wake)
 
     def _wake(self) -> None:

@@ -11,6 +11,7 @@ from ..connection.bulk_parser import RunInbox
 from ..connection.connection import Connection
 from ..errors import LookbackError, StreamNotFound
 from ..events import Events
+from ..subjects import filters_of
 from .by_sequence import ns
 from .sink import Phase, Sink
 from .stream_list import no_such_stream
@@ -18,6 +19,7 @@ from .unmatched import why_empty
 
 NOT_FOUND_FOR = 30.0  # seconds for which the error of a missing stream, with its suggestion, is reused
 STORED_WITHIN = 1_000_000_000  # ns after which a message with an earlier time is surely stored
+MOST_EXPLAINED = 3  # filters of which it is said why they match nothing
 BEHIND_FOR = 3.0  # seconds for which a stream may end before last_seq; after that it has lost its end
 
 
@@ -140,7 +142,9 @@ class Reading:
 
     async def why_empty(self, info: dict[str, Any]) -> str:
         """Why nothing matches the filter, as a sentence. `info` is the result of fetch_info()."""
-        return await why_empty(self._connection, self._stream, self._subject or ">", info)
+        filters = filters_of(self._subject or ">")[:MOST_EXPLAINED]
+        told = [await why_empty(self._connection, self._stream, each, info) for each in filters]
+        return " ".join(filter(None, told))
 
     def start_over(self, why: str) -> None:
         """Replay from the beginning; everything delivered so far is void."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..connection.arrivals import BEFORE, Arrived, MessageRun
 from ..decoding.decoders import Raw
-from ..subjects import matches
+from ..subjects import matches_any
 
 MOST_NAMES = 100_000
 """Decoded subjects that are cached."""
@@ -168,7 +168,7 @@ class Tracker:
         name = self._names.get(subject)
         if name is None:
             name = subject.decode("utf-8", "replace")
-            if self._subject is not None and not matches(name, self._subject):
+            if self._subject is not None and not matches_any(name, self._subject):
                 raise DoubtError(f"the consumer delivered {name!r}, which its filter does not match")
             self._names[subject] = name
         return name

@@ -64,6 +64,19 @@ class StreamInfo:
     """Messages a second over about the last ten seconds; None at the first request."""
     away: bool = False
     """True if the nodes that hold it do not answer. Its numbers are then the last known ones, or 0."""
+    leaderless: bool = False
+    """True if its replicas have no leader, as without a majority: nothing is stored until they have one. Its
+    numbers are those of one replica."""
+    consumers: int = 0
+    """How many consumers it has."""
+    leader: str = ""
+    """The server that leads it; empty if there is none or it is unknown."""
+    replicas: int = 1
+    """How many servers are to hold it."""
+    fullness: float | None = None
+    """How full the fuller of its limits of messages and bytes is, 0 to 1; None without such a limit."""
+    refuses: bool = False
+    """True if a full stream refuses new messages, False if it removes the oldest."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +106,15 @@ class StreamList:
         ]
         names = {info["config"]["name"] for info in streams}
         self._counts = {name: counts for name, counts in self._counts.items() if name in names}
-        return sorted(map(self._describe, streams), key=lambda stream: stream.name)
+        return sorted(map(self.describe, streams), key=lambda stream: stream.name)
 
     async def infos(self) -> list[dict[str, Any]]:
         """The STREAM.INFO of each stream, buckets included. A node that does not answer delays the server's
         list for seconds. Then only the names are requested; each stream keeps its last known info, or is
         "away"."""
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(list_infos(self._connection), name="list streams")
+            self._asking = asyncio.create_task(self._list(), name="list streams")
+            self._asking.add_done_callback(_retrieve)
         asking = self._asking
         # After a slow list, the wait is short until the list is quick again.
         await asyncio.wait({asking}, timeout=QUICK / 10 if self._slow else QUICK)
@@ -111,9 +125,12 @@ class StreamList:
                 return [self._known.get(name) or _away(name) for name in names]
             except RequestFailed:
                 await asyncio.wait({asking})  # a login may be permitted the list and not the names
+        return asking.result()
+
+    async def _list(self) -> list[dict[str, Any]]:
         infos = [
             info if "state" in info else {**self._known.get(info["config"]["name"], info), "away": True}
-            for info in asking.result()
+            for info in await list_infos(self._connection)
         ]
         self._known = {info["config"]["name"]: info for info in infos}
         return infos
@@ -123,7 +140,8 @@ class StreamList:
         if self._asking is not None:
             await end_tasks([self._asking])
 
-    def _describe(self, info: dict[str, Any]) -> StreamInfo:
+    def describe(self, info: dict[str, Any]) -> StreamInfo:
+        """The stream that `info`, one of infos(), is about."""
         if "state" not in info:
             name = info["config"]["name"]
             return StreamInfo(name, "", (), 0, 0, 0, 0, None, None, "", None, away=True)
@@ -142,6 +160,12 @@ class StreamList:
             limits=limits_text(config),
             per_second=self._rate(config["name"], state["last_seq"]),
             away="away" in info,
+            leaderless=is_leaderless(info),
+            consumers=int(state.get("consumer_count") or 0),
+            leader=str((info.get("cluster") or {}).get("leader") or ""),
+            replicas=int(config.get("num_replicas") or 1),
+            fullness=_fullness(config, state),
+            refuses=config.get("discard") == "new",
         )
 
     def _rate(self, name: str, last_seq: int) -> float | None:
@@ -211,6 +235,22 @@ async def no_such_stream(connection: Connection, name: str) -> StreamNotFound:
     if known is not None:  # in a thread, because comparing thousands of names takes a while
         near = await asyncio.to_thread(one_of, name, set(names) - {name}, what=what)
     return StreamNotFound(f"There is no {what} {name!r} in this account. {near}".strip())
+
+
+def _retrieve(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled():
+        task.exception()  # nobody may wait for it any more
+
+
+def _fullness(config: dict[str, Any], state: dict[str, Any]) -> float | None:
+    limits = (("messages", "max_msgs"), ("bytes", "max_bytes"))
+    shares = [state[held] / config[most] for held, most in limits if config.get(most, -1) > 0]
+    return max(shares) if shares else None
+
+
+def is_leaderless(info: dict[str, Any]) -> bool:
+    """True if a stream or consumer with this info has no leader at the moment."""
+    return "cluster" in info and not (info["cluster"] or {}).get("leader")
 
 
 def _away(name: str) -> dict[str, Any]:
@@ -301,9 +341,9 @@ def limits_text(config: dict[str, Any]) -> str:
     if (age := config.get("max_age", 0)) > 0:
         words.append(f"messages for {format_duration(pd.Timedelta(age))}")
     if (count := config.get("max_msgs", -1)) > 0:
-        words.append(f"{count:,} messages")
+        words.append(f"{count:,} message{'s' * (count != 1)}")
     if (size := config.get("max_bytes", -1)) > 0:
         words.append(f"{size:,} bytes")
     if (each := config.get("max_msgs_per_subject", -1)) > 0:
-        words.append(f"{each:,} messages per subject")
+        words.append(f"{each:,} message{'s' * (each != 1)} per subject")
     return " and ".join(words)

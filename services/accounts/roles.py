@@ -56,7 +56,8 @@ class Role:
         JetStream's API in the account where the user connects."""
         allowed: list[str] = []
         for stream in self.readable:
-            allowed += reading(stream, api)
+            # Listing consumers shows others' inboxes: not for what a browser holds.
+            allowed += reading(stream, api, consumers=not self.web_page)
         for service in self.services:
             allowed += ["$SRV.>"] if service == ALL else [f"$SRV.*.{service}", f"$SRV.*.{service}.*"]
         allowed += self.publish
@@ -84,8 +85,9 @@ class Roles:
         return None
 
 
-def reading(stream: str, api: str) -> list[str]:
-    """The subjects needed to read `stream` and its configuration; "*": all streams."""
+def reading(stream: str, api: str, *, consumers: bool = True) -> list[str]:
+    """The subjects needed to read `stream` and its configuration, and to list its `consumers`; "*": all
+    streams."""
     flow = ["$JS.FC.>"] if stream == ALL else [f"$JS.FC.{stream}.>", f"$JS.FC.*.*.{stream}.>"]
     listing = [f"{api}.STREAM.LIST", f"{api}.STREAM.NAMES"] if stream == ALL else []
     return [
@@ -94,6 +96,7 @@ def reading(stream: str, api: str) -> list[str]:
         f"{api}.STREAM.MSG.GET.{stream}",
         f"{api}.CONSUMER.CREATE.{stream}.>",
         f"{api}.CONSUMER.INFO.{stream}.*",
+        *([f"{api}.CONSUMER.LIST.{stream}"] if consumers else []),
         f"{api}.CONSUMER.DELETE.{stream}.*",
         *flow,
     ]

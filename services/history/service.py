@@ -47,7 +47,7 @@ from services.history.database import (
 )
 from services.history.databases import open_database
 from services.history.encoding import KINDS, NotWritable
-from services.history.query_process import QueryProcess, QueryProcesses
+from services.history.query_process import QueryProcess, query_processes
 from services.history.turns import BRIEF, Busy, Turn, Turns
 from services.program import connect, until_signal
 
@@ -250,7 +250,7 @@ class History:
         # Below the query subject, so that one permission covers both; random, so that nobody can guess it
         self._control = f"{NAME}.query.control.{secrets.token_hex(8)}"
         self._turns = Turns(at_once, wait_for_turn)
-        self._processes = QueryProcesses(database)
+        self._processes = query_processes(database)
         # One thread per process, and one for the list of tables
         self._workers = ThreadPoolExecutor(at_once + self._turns.brief + 1, "query")
         self._tables_known: asyncio.Task[bytes] | None = None

@@ -17,6 +17,7 @@ from tests.stage import Stage, running_stage
 OWN_SESSIONS = {
     "test_sign_in.py": "people sign in one by one, and each request counts",
     "test_sign_in_rights.py": "people sign in one by one, and each request counts",
+    "test_sql_rights.py": "people sign in one by one",
     "test_sign_in_changes.py": "people sign in one by one, and each request counts",
     "test_web.py": "it counts requests, over TLS and below other paths too",
     "test_comparison.py": "it measures what one viewer gets",
@@ -33,6 +34,7 @@ OWN_SESSIONS = {
     "test_scatter.py": "it brings its own viewers, and counts the runs of the page",
     "test_cheap_pages.py": "it brings its own viewers, and counts their reruns",
     "test_live_elements.py": "it brings its own viewers, and counts the runs of the page",
+    "test_consumers_page.py": "it brings its own viewers, and counts what they cost the server",
     "test_sql_page.py": "it brings its own viewers, and counts the runs of the page",
 }
 """Files whose tests have no second viewer, each with the reason."""

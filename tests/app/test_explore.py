@@ -112,6 +112,16 @@ def test_subjects(open_page: Open) -> None:
     assert list(table["subject"]) == ["a.2"]
 
 
+def test_several_filters(open_page: Open) -> None:
+    """Several filters, separated by spaces, are one choice: rows, counted subjects and the copied page."""
+    several = {"stream": "A", "subjects": "a.0 a.2"}
+    table = open_page(EXPLORE, **several, show="Subjects").dataframe[0].value
+    assert dict(zip(table["subject"], table["messages"], strict=True)) == {"a.0": 10, "a.2": 10}
+    code = open_page(EXPLORE, blocked=True, **several, show="Copy as page").code[0].value
+    assert 'live("A", ("a.0", "a.2",), ' in code
+    assert "overlap" in told(open_page(EXPLORE, stream="A", subjects="a.* *.0"))
+
+
 def test_messages_that_are_no_json(open_page: Open) -> None:
     """Messages show as they came, whatever they hold, and the page says why they are no rows."""
     app = open_page(EXPLORE, blocked=True, stream="WORDS", show="Messages")
@@ -188,6 +198,7 @@ def test_empty_server(open_page: Open, tmp_path: Path, monkeypatch: pytest.Monke
         {"stream": "A", "subjects": "a.1", "last": "PT1H", "field": "y", "by": "kind", "time": "at"},
         {"stream": "A", "chart": "latest", "by": "kind"},
         {"stream": "A", "chart": "scatter", "field": "y", "against": "x", "by": "kind"},
+        {"stream": "A", "subjects": "a.2 a.0"},
         {"stream": "WORDS", "payloads": "text"},
         {"stream": NASTY_STREAM, "subjects": "q.\"'\\", "field": NASTY, "by": f"{NASTY} by"},
         {"stream": NASTY_STREAM, "chart": "scatter", "field": "z", "against": NASTY, "by": f"{NASTY} by"},

@@ -3,12 +3,9 @@
 import asyncio
 import io
 import json
-import subprocess
-import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from services.history.database import Message
-from services.history.duckdb_file import DuckDb
+from tests.archive import history
 from tests.browser import fresh_tab
 from tests.chunked import Asked, endless, service
 from tests.nats import NatsServer, running_server
@@ -73,47 +70,24 @@ def offered(tab: Page) -> pd.DataFrame:
         return pd.read_csv(io.BytesIO(file.read()))
 
 
-@contextmanager
-def history(server: NatsServer, folder: Path) -> Iterator[None]:
-    """The real history service over an hour of messages, one each ten seconds, of two subjects."""
-    archive = DuckDb(folder / "history.duckdb")
-    archive.insert(
-        [
-            Message(
-                "METRICS",
-                NOW - timedelta(days=1),
-                seq,
-                NOW - timedelta(seconds=10 * seq),
-                f"metrics.cpu.core-{seq % 2}",
-                json.dumps({"percent": seq / 4}).encode(),
-            )
-            for seq in range(1, 361)
-        ]
+HOUR = [
+    Message(
+        "METRICS",
+        NOW - timedelta(days=1),
+        seq,
+        NOW - timedelta(seconds=10 * seq),
+        f"metrics.cpu.core-{seq % 2}",
+        json.dumps({"percent": seq / 4}).encode(),
     )
-    archive.close()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "services.history", server.url, str(folder / "history.duckdb")]
-    )
-
-    def answers() -> bool:
-        try:
-            server.run(lambda nc: nc.request("history.tables", b"", timeout=5))
-        except Exception:
-            return False
-        return True
-
-    try:
-        until(answers)
-        yield
-    finally:
-        process.kill()
-        process.wait()
+    for seq in range(1, 361)
+]
+"""An hour of messages, one each ten seconds, of two subjects."""
 
 
 def test_the_real_service(server: NatsServer, tab: Page, tmp_path: Path) -> None:
     """The page's own query gives a chart and files; a refused one says why; Stop ends one that still counts,
     and the next one works."""
-    with history(server, tmp_path):
+    with history(server, tmp_path, HOUR):
         ask(tab)
         expect(tab.locator(".lb-legend button")).to_have_text(["core-0", "core-1"], timeout=30_000)
         rows = offered(tab)

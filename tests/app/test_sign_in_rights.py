@@ -45,6 +45,26 @@ def test_each_sees_their_own(stage: Stage) -> None:
         assert operator.has(word) or word == "CELLAR"
 
 
+def test_each_sees_their_own_consumers(stage: Stage) -> None:
+    """Consumers and streams on their page are those of the role; the browser of who may read one stream
+    never receives the name of another."""
+    insider = stage.person("ines", "insiders", page="/consumers")
+    operator = stage.person("otto", "operators", page="/consumers")
+    tables = operator.tab.locator(".lb-server_list")
+    tables.nth(1).locator("td", has_text="VAULT").wait_for(timeout=60_000)
+    mine = insider.tab.locator(".lb-server_list")
+    mine.nth(1).locator("td", has_text="METRICS").wait_for(timeout=60_000)
+    insider.tab.wait_for_timeout(3000)
+    names = mine.nth(1).locator("tbody tr td:first-child").all_inner_texts()
+    assert names == ["METRICS"]
+    assert {"METRICS", "VAULT", "CELLAR", "KV_safe"} <= set(
+        tables.nth(1).locator("tbody tr td:first-child").all_inner_texts()
+    )
+    for word in ("VAULT", "CELLAR", "KV_safe"):
+        assert not insider.has(word), word
+        assert operator.has(word), word
+
+
 def test_what_is_not_permitted_is_as_what_does_not_exist(stage: Stage) -> None:
     """An address with a page, stream, bucket or run outside the role gets the same answer as one with a
     name that there is not."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.nats import NatsServer, running_server
 from tests.running import app
 from tests.waiting import until
 
+ROOT = Path(__file__).parents[2]
 PAGE = '''"""Asked."""
 from pathlib import Path
 from components import alerts, downloads, every, latest_values, line_chart, live, metric, newest_rows, sql
@@ -45,6 +47,11 @@ newest_rows(sql(
     "SELECT count(*) AS n FROM r, range(10000000) a, range(10000000) b WHERE a.range + b.range = r.n", r=rows
 ))
 '''
+TYPED = {
+    "stream": "S",
+    "show": "SQL",
+    "sql": "SELECT count(*) AS n FROM rows, range(10000000) a, range(10000000) b WHERE a.range + b.range = n",
+}
 LINE = '''"""Line."""
 from components import line_chart, live
 
@@ -210,9 +217,12 @@ def test_a_table_is_drawn_like_rows(server: NatsServer, tmp_path: Path, browser:
             until(lambda: "new" in series(tab, 1))
 
 
-def test_an_endless_query_slows_nobody_else(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """While one viewer's cross join runs, the p95 between two frames of another viewer's chart is at most
-    twice that at rest; the join ends by itself, with a sentence."""
+@pytest.mark.parametrize("address", ["endless", f"explore?{urlencode(TYPED)}"], ids=["page", "typed"])
+def test_an_endless_query_slows_nobody_else(
+    server: NatsServer, tmp_path: Path, browser: Browser, address: str
+) -> None:
+    """While one viewer's cross join runs, of a page or typed in Explore, the p95 between two frames of
+    another viewer's chart is at most twice that at rest; the join ends by itself, with a sentence."""
     with opened(server, tmp_path, browser) as two:
         frames: list[float] = []
 
@@ -224,13 +234,14 @@ def test_an_endless_query_slows_nobody_else(server: NatsServer, tmp_path: Path, 
         watcher.on("websocket", connected)
         (two.pages / "line.py").write_text(LINE)
         (two.pages / "endless.py").write_text(ENDLESS)
+        (two.pages / "explore.py").write_text((ROOT / "pages" / "explore.py").read_text())
         base = watcher.url.rstrip("/")
         watcher.goto(f"{base}/line")
         expect(watcher.locator(".js-plotly-plot").first).to_be_visible(timeout=30_000)
 
         def p95(asking: bool) -> float:
             if asking:
-                asker.goto(f"{base}/endless")
+                asker.goto(f"{base}/{address}")
                 asker.wait_for_timeout(1000)
             frames.clear()
             end = time.monotonic() + 6

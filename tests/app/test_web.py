@@ -152,6 +152,7 @@ def test_policy_breaks_no_page(demo: App, tab: Page) -> None:
         "alerts": ".js-plotly-plot .trace",
         "compare": ".js-plotly-plot .trace",
         "comparison": "iframe >> nth=1",
+        "consumers": ".lb-server_list td",
         "explore": ".lb-field_list td",
         "inside": "[data-testid=stDataFrame] canvas",
         "history": "[data-testid=stDataFrame] canvas",

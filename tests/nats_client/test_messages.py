@@ -1,11 +1,13 @@
 """The newest messages of a feed, as they came."""
 
 from pathlib import Path
+from typing import Any
 
 from nats_client import Client, Settings
 from nats_client.feeds.feed import MOST_MESSAGES
 from nats_client.feeds.health import LONGEST_PAYLOAD
-from tests.nats import running_server
+from tests.jetstream import publish, stream
+from tests.nats import NatsServer, running_server
 from tests.waiting import until
 
 
@@ -29,3 +31,33 @@ def test_newest_messages(tmp_path: Path) -> None:
         until(lambda: [m.payload for m in feed.newest()][:2] == [b"18", b"17"])
         server.run(lambda nc: nc.jetstream().purge_stream("S"))
         until(lambda: not feed.newest())
+
+
+REPEATED = (
+    b"NATS/1.0\r\nvia: a\r\nOnce: x: y\r\nvia: b\r\nVia: c\r\n"
+    b"Nats-Msg-Id: 1\r\nNats-Msg-Id: 2\r\nvia: a\r\n\r\n"
+)
+
+
+def test_repeated_headers(server: NatsServer, client: Client) -> None:
+    """All values of a header that one message repeats are read, in order, from a consumer and by sequence, in
+    a column and in the messages; of NATS' own the first, as the server does."""
+    stream(server, "Q", "q.>", retention="workqueue")
+
+    async def send(nc: Any) -> None:
+        for subject in (b"s.a", b"q.a"):
+            sizes = b"%d %d" % (len(REPEATED), len(REPEATED) + 2)
+            await nc._send_command(b"HPUB %s %s\r\n%s{}\r\n" % (subject, sizes, REPEATED))
+        await nc.flush()
+
+    server.run(send)
+    publish(server, "s.a", b"{}", via="one")
+    publish(server, "q.a", b"{}", via="one")
+    for name in ("S", "Q"):
+        feed = client.feed(name, look_back="PT1H", headers=("via", "once", "nats-msg-id"))
+        until(lambda: len(feed.snapshot()) == 2)
+        rows = feed.frame()
+        assert rows["via"].astype(str).tolist() == ["a, b, a, c", "one"]
+        assert rows["once"].iloc[0] == "x: y"
+        assert rows["nats-msg-id"].iloc[0] == "1"
+        assert feed.newest()[1].headers["via"] == "a, b, a"

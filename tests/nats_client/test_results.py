@@ -1,5 +1,7 @@
 """Results that are kept current."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -7,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from components.charts.wire import NOTHING, step
@@ -16,10 +19,12 @@ from nats_client.memory import Memory
 from nats_client.results import result as result_module
 from nats_client.results.inputs import Given, Moment
 from nats_client.results.result import Query, Result, ResultOf, Results
+from nats_client.results.turns import Turns
 from nats_client.sql.arrow import Table
-from nats_client.sql.engine import Limits
+from nats_client.sql.bounded import Limits
 from nats_client.table.values import Batch
 from nats_client.table.window import Window
+from tests.running import ROOT
 from tests.waiting import until
 
 SECOND = 1_000_000_000
@@ -209,20 +214,109 @@ def test_endless_ones_keep_no_other_waiting(results: Results) -> None:
             f"SELECT count(*) AS n FROM t, range(10000000) a, range(10000000) b WHERE a.range + b.range = {i}"
         )
         results.get("", Query(sql, ("t",), {}), {"t": endless}).watch(lambda: None)
-    until(all_taken)
+    until(lambda: result_module._long_turns.all_taken)
     for _ in range(3):
         before = total(quick)
         lines.say(10.0)
         until(lambda: total(quick) == before + 10)
-    assert all_taken()
+    assert result_module._long_turns.all_taken
 
 
-def all_taken() -> bool:
-    """Whether no further long calculation can begin."""
-    if not result_module._long_turns.acquire(blocking=False):
-        return True
-    result_module._long_turns.release()
-    return False
+def endless(number: int) -> str:
+    """A query that does not end."""
+    many = "range(10000000)"
+    return f"SELECT count(*) AS n FROM t, {many} a, {many} b WHERE a.range + b.range = {number}"
+
+
+def test_typed_endless_ones_of_one_viewer_keep_no_other_viewer_waiting(results: Results) -> None:
+    """While one viewer's tabs ask many endless queries, another viewer's first query is answered, and what a
+    third one sees goes on; both viewers who asked the same share one result."""
+    lines = Lines()
+    lines.say(1.0)
+    for i in range(result_module.AT_ONCE + 3):
+        found = results.get("", Query(endless(i), ("t",), {}, typed=True), {"t": lines})
+        found.join(f"tab {i}", "endless")
+        found.watch(lambda: None)
+    for viewer in ("b", "c"):
+        sql = f"SELECT sum(v) AS x, '{viewer}' AS y FROM t"
+        one = results.get("", Query(sql, ("t",), {}, typed=True), {"t": lines})
+        one.join(viewer, viewer)
+        assert results.get("", Query(sql, ("t",), {}, typed=True), {"t": lines}) is one
+        assert results.get("", Query(sql, ("t",), {}), {"t": lines}) is not one
+        assert one.wait(30)
+        before = total(one)
+        lines.say(10.0)
+        until(lambda: total(one) == before + 10)
+
+
+def test_what_a_viewer_has_left_is_worked_out_no_more(results: Results) -> None:
+    """A viewer's next query does not wait for the one before, which ends; one that another viewer still asks
+    for goes on."""
+    lines = Lines()
+    lines.say(1.0)
+    old = results.get("", Query(endless(1), ("t",), {}, typed=True), {"t": lines})
+    shared = results.get("", Query("SELECT sum(v) AS x FROM t", ("t",), {}, typed=True), {"t": lines})
+    old.join("tab", "me")
+    shared.join("tab", "me")
+    shared.join("other", "you")
+    old.watch(lambda: None)
+    time.sleep(0.5)
+    old.leave("tab")
+    shared.leave("tab")
+    assert old.closed
+    assert not shared.closed
+    new = results.get("", Query("SELECT max(v) AS x FROM t", ("t",), {}, typed=True), {"t": lines})
+    new.join("tab", "me")
+    until(lambda: total(new) == 1)
+    until(lambda: total(shared) == 1)
+
+
+def test_a_killed_one_comes_back(results: Results) -> None:
+    """A result whose process was killed says so, and is there again without new rows."""
+    lines = Lines()
+    lines.say(1.0)
+    found = results.get("", Query(endless(1), ("t",), {}, typed=True), {"t": lines})
+    errors: list[str] = []
+    found.watch(lambda: errors.append(str(found.error)))
+    processes = psutil.Process()
+
+    def running() -> list[psutil.Process]:
+        return [
+            child
+            for server in processes.children()
+            if "nats_client.sql.apart_process" in server.cmdline()
+            for child in server.children()
+        ]
+
+    until(lambda: len(running()) == 1)
+    (child,) = running()
+    child.kill()
+    until(lambda: any("ended by somebody else" in error for error in errors))
+    until(lambda: any(each != child for each in running()))
+
+
+def test_a_turn_goes_to_who_has_fewest() -> None:
+    """Each asker has its share of the turns; a free one goes to who has had none for longest."""
+    turns, order, held = Turns(2, 1), list[str](), threading.Event()
+
+    def run(asker: str) -> None:
+        with turns.taken(lambda: (asker,)):
+            order.append(asker)
+            held.wait()
+
+    threads = []
+    for asker in ("a", "a", "a", "b", "c"):
+        thread = threading.Thread(target=run, args=(asker,))
+        thread.start()
+        threads.append(thread)
+        time.sleep(0.05)
+    until(lambda: order == ["a", "b"])
+    held.set()
+    for thread in threads:
+        thread.join()
+    assert order[2] == "c"
+    assert sorted(order) == ["a", "a", "a", "b", "c"]
+    assert not turns.all_taken
 
 
 def test_what_nobody_reads_is_dropped(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,3 +398,24 @@ def test_unchanged_bins_do_not_travel_again(results: Results) -> None:
     gone = before - set(bins.changes(0, 0).cells.bin.tolist())
     assert len(gone) > 100
     assert all(bin_ < changes.oldest or bin_ in emptied for bin_ in gone)
+
+
+ENDLESS = """
+import threading, time
+import pandas as pd
+from nats_client.sql.engine import ask
+
+sql = "SELECT count(*) AS n FROM t, range(10000000) a, range(10000000) b WHERE a.range + b.range = 3"
+for _ in range(3):
+    threading.Thread(target=ask, args=(sql, {"t": pd.DataFrame({"v": [1]})}), daemon=True).start()
+time.sleep(1)
+"""
+
+
+def test_a_program_ends_while_sql_runs() -> None:
+    """SQL that would run on is ended with the program, which reports no fault."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDLESS], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "terminate" not in done.stderr

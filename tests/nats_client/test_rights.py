@@ -270,7 +270,7 @@ def documented() -> dict[str, list[str]]:
 def test_documented_rights_suffice(tmp_path: Path) -> None:
     """With the rights of the document's table, and no others, everything works that the table names."""
     rights = documented()
-    assert {kind: len(subjects) for kind, subjects in rights.items()} == {"publish": 18, "subscribe": 2}
+    assert {kind: len(subjects) for kind, subjects in rights.items()} == {"publish": 19, "subscribe": 2}
     config = (
         "authorization { users: [ { user: admin, password: x }, "
         f"{{ user: me, password: x, permissions: {json.dumps(rights)} }} ] }}"
@@ -303,6 +303,9 @@ def test_documented_rights_suffice(tmp_path: Path) -> None:
             assert [bucket.name for bucket in client.buckets()] == ["settings"]
             assert client.subjects("METRICS").counts == {"metrics.a": 5}
             assert client.newest("METRICS") is not None
+            listed = client.consumers()
+            assert {each.stream for each in listed.consumers} == {"METRICS"}
+            assert listed.refused.keys() == {"KV_settings"}
             assert [entry.value for entry in client.history("settings", "key")] == [1]
             until(lambda: client.services().names == ["pump"])
             assert client.services().refused is None

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytest
 
 from nats_client.sql.arrow import ResultRows, arrow_table, names_of
 from nats_client.sql.engine import ask
@@ -53,7 +54,7 @@ def test_rows_keep_their_types_and_missing_values() -> None:
     missing is NULL."""
     rows = snapshot(values(), [0, 1, 2], ["count", "large"])
     for table in (arrow_table(rows), arrow_table(batch(values(), [0, 1, 2], ["count"]))):
-        assert str(table.schema.field("_time").type) == "timestamp[ns, tz=UTC]"
+        assert str(table.schema.field("_time").type) == "timestamp[us, tz=UTC]"
         assert table.column("ms").to_pylist() == [1.5, None, 3.0]
         assert table.column("count").to_pylist() == [1, 2, 3]
         assert pa.types.is_integer(table.schema.field("count").type)
@@ -77,10 +78,9 @@ def test_only_the_asked_columns_are_converted() -> None:
 
 
 def test_rows_are_not_copied() -> None:
-    """Times, numbers without gaps and codes of a window are the very bytes that DuckDB reads."""
+    """Numbers without gaps are the very bytes that DuckDB reads."""
     rows = snapshot({"ms": np.array([1.5, 2.5])}, [0, 1])
     table = arrow_table(rows)
-    assert table.column("_time").chunk(0).buffers()[1].address == rows.time.ctypes.data
     assert table.column("ms").chunk(0).buffers()[1].address == rows.numbers("ms").ctypes.data
 
 
@@ -98,6 +98,29 @@ def test_a_table_of_pandas_is_one_of_sql() -> None:
         {"key": "k", "x": "1", "y": 1.0},
         {"key": "l", "x": "a", "y": None},
     ]
+
+
+def test_times_can_be_computed_with() -> None:
+    """Times of rows, payloads, results and DataFrames are subtracted from each other and from now(), and
+    intervals are added to them; an interval becomes its seconds."""
+    rows = snapshot(values(), [0, 1, 2])
+    frame = rows.frame().reset_index()
+    frame["at"] = pd.to_datetime(frame["at"], utc=True)
+    result = ResultRows().snapshot(ask("SELECT * FROM r", {"r": rows}), START)
+    for table in (rows, batch(values(), [0, 1, 2]), frame, result):
+        found = ask(
+            'SELECT _time, _time - lag(_time) OVER (ORDER BY _time) AS step, _time - "at" AS late,'
+            " now() - _time > INTERVAL 1 day AS old, _time + INTERVAL 90 s - _time AS later,"
+            " age(now(), _time) > INTERVAL 1 day AS aged, INTERVAL '1' month AS month FROM t",
+            {"t": table},
+        )
+        made = ResultRows().snapshot(found, START).frame()
+        late = (frame["_time"] - frame["at"]).dt.total_seconds()
+        assert made["late"].tolist() == pytest.approx(late.tolist(), nan_ok=True)
+        assert made["step"].tolist() == pytest.approx([np.nan, 1, 1], nan_ok=True)
+        assert made["later"].tolist() == [90, 90, 90]
+        assert made["month"].tolist() == [30 * 86_400] * 3
+        assert made["old"].tolist() == made["aged"].tolist() == [1, 1, 1]
 
 
 def test_a_result_is_a_snapshot() -> None:

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from nats_client.errors import SqlError
-from nats_client.sql.engine import Limits, Stop, ask
+from nats_client.sql.bounded import Limits
+from nats_client.sql.engine import Stop, ask
 from nats_client.sql.guard import check_expression, check_select, connect
 
-ORDERS = pd.DataFrame({"ms": [1.0, 2.0, 300.0], "region": ["eu", "us", "eu"]})
+ORDERS = pd.DataFrame({"ms": [1.0, 2.0, 300.0], "region": ["eu", "us", "eu"], "disk.used": [1.0, 2.0, 3.0]})
 SECRET = "of the process"
 
 REFUSED = [
@@ -151,6 +152,11 @@ def test_only_named_columns_are_read() -> None:
         ("SELECT sum(region) FROM orders", (1, 8), "sum(VARCHAR)"),
         ("SELECT $n", (None, None), "parameter $n has no value"),
         ("SELECT region::INT FROM orders", (1, 14), "Could not convert"),
+        ("SELECT at FROM t", (1, 11), 'near "FROM". If \'at\' is a name here, write "at" in double quotes.'),
+        ("SELECT n, desc FROM t", (1, 11), "If 'desc' is a name here"),
+        ("SELECT n FRM t x", (1, 14), 'near "t".'),
+        ("SELECT disk.used FROM orders", (1, 8), 'Write "disk.used" in double quotes.'),
+        ("SELECT ms, orders.disk.used FROM orders", (1, 12), 'Write "disk.used" in double quotes.'),
     ],
 )
 def test_a_mistake_says_what_and_where(sql: str, place: tuple[int | None, int | None], says: str) -> None:

@@ -20,7 +20,10 @@ from nats_client.subjects import (
     check_key,
     check_stream_name,
     check_subject,
+    filters_of,
+    matches_any,
     parse_pattern,
+    parse_patterns,
     token_columns,
 )
 from nats_client.table.window import Window
@@ -240,3 +243,46 @@ def test_long_subjects_cost_nobody_the_connection(tmp_path: Path) -> None:
             assert longest.health.phase == "following"
             assert client.state.status == "connected"
             assert client.state.since == since
+
+
+@pytest.mark.parametrize(
+    ("subjects", "joined", "names"),
+    [
+        ("a.>", "a.>", ()),
+        (["b.*", "a.>"], "a.> b.*", ()),
+        (["a.>", "a.b", "a.>"], "a.>", ()),
+        (["a.b", ">"], ">", ()),
+        (["a.{x}", "b.{x}"], "a.* b.*", ("", "x")),
+    ],
+)
+def test_several_patterns(subjects: str | list[str], joined: str, names: tuple[str, ...]) -> None:
+    """Several filters are one pattern, whatever their order, without those within others."""
+    assert parse_patterns(subjects) == (joined, names)
+    assert filters_of(joined) == joined.split()
+    assert matches_any("a.b", joined)
+    assert matches_any("c.d", joined) is (joined == ">")
+
+
+@pytest.mark.parametrize(
+    ("subjects", "told"),
+    [
+        ([], "The list of subjects is empty"),
+        (["a.*", "*.b"], "'*.b' and 'a.*' overlap"),
+        (["a.{x}", "b.{y}"], "name different tokens"),
+        (["a b", "c"], "'a b' is not valid"),
+        ([f"a{i}" for i in range(17)], "17 subjects are too many"),
+    ],
+)
+def test_several_patterns_that_cannot_be(subjects: list[str], told: str) -> None:
+    """What several filters cannot be is named."""
+    with pytest.raises(SubjectError, match=re.escape(told)):
+        parse_patterns(subjects)
+
+
+def test_plain_subjects_one_at_a_time() -> None:
+    """Plain subjects are read one filter at a time."""
+    with (
+        Client(Settings(url="nats://127.0.0.1:9")) as client,
+        pytest.raises(SubjectError, match="one filter at a time"),
+    ):
+        client.feed(None, ["a.>", "b.>"])

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 globalThis.self = globalThis;
-const { Reader, escapeMarkup, parsed, rough, sharedTokens, short, ticks } = await import("../../static/live_chart.js");
+const { Reader, behind, escapeMarkup, parsed, rough, sharedTokens, short, ticks } = await import("../../static/live_chart.js");
 
 test("a number of seven bits a byte, lowest first, beyond 2**31 too", () => {
   const encoded = (number) => {
@@ -34,6 +34,11 @@ test("singles and doubles come out as they were", () => {
     assert.equal(single(i), Math.fround(value));
     assert.equal(double(i), value);
   });
+});
+
+test("a unit of letters joins the prefix of a number, others stand apart", () => {
+  const units = ["B", "ms", "µs", "%", "1/s", "€", "°C", ""];
+  assert.deepEqual(units.map(behind), ["B", "ms", "µs", "\u00a0%", "\u00a01/s", "\u00a0€", "\u00a0°C", ""]);
 });
 
 test("whole numbers keep their digits, and ranges five", () => {

@@ -109,7 +109,8 @@ def test_no_seam(server: NatsServer, database: Database, client: Client) -> None
 
 
 def test_filter(server: NatsServer, database: Database, client: Client) -> None:
-    """Of a filter, only what it names comes from the archive; signs of regular expressions are none there."""
+    """Of a filter, or several, only what it names comes from the archive; signs of regular expressions are
+    none there."""
     for i, subject in enumerate(["s.a+b.x", "s.aab.x", "s.a+b.y.z", "s.a+b", "s.a%.x"] * 3):
         server.publish(subject, *numbered(1, i))
     archived(server, database)
@@ -118,6 +119,7 @@ def test_filter(server: NatsServer, database: Database, client: Client) -> None:
         "s.a+b.*": ["s.a+b.x"],
         "s.a+b.>": ["s.a+b.x", "s.a+b.y.z"],
         "s.*.x": ["s.a%.x", "s.a+b.x", "s.aab.x"],
+        ("s.a+b", "s.aab.*"): ["s.a+b", "s.aab.x"],
     }
     with history(server, database):
         for pattern, subjects in wanted.items():

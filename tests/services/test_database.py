@@ -21,7 +21,7 @@ from services.history.databases import open_database
 from services.history.duckdb_file import DuckDb
 from services.history.placeholders import numbered, without_semicolon
 from services.history.postgresql import PostgreSql
-from services.history.query_process import QueryProcess, QueryProcesses
+from services.history.query_process import QueryProcess, query_processes
 from tests.archive import CREATED, fill, message, rows
 from tests.postgres import ADMIN, PASSWORD, READER, PostgresServer
 from tests.waiting import until
@@ -388,7 +388,7 @@ def test_written_while_others_read(tmp_path: Path) -> None:
     is there for the next one, and nothing is left beside the file."""
     database = DuckDb(tmp_path / "h.duckdb")
     fill(database, 5)
-    processes = QueryProcesses(database)
+    processes = query_processes(database)
     for first in (6, 8):
         query = QueryProcess(processes, database, 30, "SELECT seq FROM history", kind=JSON, size=50, most=100)
         query.open()

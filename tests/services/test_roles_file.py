@@ -90,7 +90,8 @@ def test_a_role_without_rights_may_publish_nothing() -> None:
 
 
 def test_least_privilege() -> None:
-    """A viewer's permissions name its streams one by one, and hold no list, purge, deletion or wildcard."""
+    """A viewer's permissions name its streams one by one, and hold no list of streams, purge, deletion or
+    wildcard."""
     viewer = load_roles(FILE).roles["viewer"]
     allowed = viewer.permissions("$JS.data.API")["pub"]["allow"]
     assert viewer.readable == ("METRICS", "KV_host", "KV_thresholds")
@@ -98,5 +99,17 @@ def test_least_privilege() -> None:
     assert not [subject for subject in allowed if subject.startswith("$JS.API")]
     for subject in allowed:
         assert any(name in subject for name in viewer.readable), subject
-        assert not any(word in subject for word in ("PURGE", "MSG.DELETE", "LIST", "NAMES", "UPDATE"))
+        assert not any(word in subject for word in ("PURGE", "MSG.DELETE", "STREAM.LIST", "NAMES", "UPDATE"))
     assert viewer.permissions()["sub"]["allow"] == ["_INBOX_app.{{name()}}.>"]
+
+
+def test_a_browser_lists_no_consumers() -> None:
+    """A role for web pages, whose token a browser holds, may not list consumers, which have others' inboxes;
+    a role of the app may, of its streams."""
+    roles = load_roles(FILE).roles
+    lists = {
+        name: [each for each in role.permissions()["pub"].get("allow", ()) if "CONSUMER.LIST" in each]
+        for name, role in roles.items()
+    }
+    assert lists["comparison"] == []
+    assert "$JS.API.CONSUMER.LIST.METRICS" in lists["viewer"]

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from components.nats.history import _with_times
+from nats_client.requests.result_table import with_times
 
 
 def test_times_in_json() -> None:
@@ -16,6 +16,6 @@ def test_times_in_json() -> None:
         },
         dtype="str",
     )
-    found = _with_times(rows)
+    found = with_times(rows)
     assert [str(kind)[:10] for kind in found.dtypes] == ["datetime64", "str", "str", "str"]
     assert found["a"].iloc[2] == pd.Timestamp("2025-12-31T22:00:00.5Z")

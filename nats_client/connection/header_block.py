@@ -1,0 +1,28 @@
+"""Reads the headers of a message (ADR-4 of https://github.com/nats-io/nats-architecture-and-design)."""
+
+OWN = ("nats-", "kv-")
+"""How the names of headers begin that servers and clients act on. Of these they read the first."""
+
+
+def read_headers(block: bytes) -> dict[str, str]:
+    """Parse a block of headers: a version line, then one line per header. The values of one that is repeated
+    are joined by a comma and a space, as in HTTP."""
+    return {name: _joined(name, values) for name, values in _values(block).items()}
+
+
+def repeated_headers(block: bytes) -> dict[str, str]:
+    """The headers of a block that it repeats; see read_headers()."""
+    return {name: _joined(name, values) for name, values in _values(block).items() if len(values) > 1}
+
+
+def _values(block: bytes) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in block.decode("utf-8", "replace").split("\r\n")[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            found.setdefault(name, []).append(value.strip())
+    return found
+
+
+def _joined(name: str, values: list[str]) -> str:
+    return values[0] if name.lower().startswith(OWN) else ", ".join(values)

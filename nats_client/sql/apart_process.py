@@ -1,0 +1,75 @@
+"""Runs one checked SELECT in a process of its own; see apart.py.
+
+The job names the tables, which lie in the first file as streams of Arrow; the result goes into the second.
+Imports no more than DuckDB and Arrow, because all its memory is that of each query.
+"""
+
+import contextlib
+import json
+import mmap
+import os
+import pickle
+import resource
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc
+
+from ..errors import SqlError
+from ..processes import bound
+from .bounded import Limits, Parameter, read
+from .guard import Statement, connect
+
+MEMORY = 512 << 20
+"""Bytes that a query may have besides the rows that it reads."""
+MEMORY_TEXT = f"{MEMORY >> 20} MB"
+LESS_URGENT = 5
+"""Added to the niceness of the process; see nice(1)."""
+MOST_JOB = 1 << 20
+"""Bytes of a job, including its SQL and its parameters."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to work out."""
+
+    statement: Statement
+    parameters: dict[str, Parameter]
+    limits: Limits
+    tables: dict[str, tuple[int, int]]
+    """Where each table begins in the first file, and its bytes there."""
+
+
+def work(channel: "Connection[Any, Any]", files: list[int]) -> None:
+    """Run one job. The answer is JSON: empty, or with the text of an error."""
+    job: Job = pickle.loads(channel.recv_bytes(MOST_JOB))  # noqa: S301 - from the app itself
+    given, result = files
+    os.nice(LESS_URGENT)
+    connection = connect(MEMORY_TEXT)
+    for name, table in _tables(given, job.tables).items():
+        connection.register(name, table)
+    bound(address_space=MEMORY, seconds=job.limits.seconds, file_size=2 * job.limits.nbytes + (1 << 20))
+    with contextlib.suppress(ValueError, OSError):  # from here on it can open no file and no connection
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+    said: dict[str, object] = {}
+    try:
+        found = read(connection, job.statement, job.parameters, job.limits)
+        with open(result, "wb", buffering=0) as file, pa.ipc.new_stream(file, found.schema) as stream:  # noqa: PTH123 - a descriptor
+            stream.write_table(found)
+    except SqlError as error:
+        said = {"limit": error.what}
+    except MemoryError:
+        said = {"memory": True}
+    except Exception as error:
+        said = {"error": str(error)}
+    channel.send_bytes(json.dumps(said).encode())
+
+
+def _tables(file: int, places: dict[str, tuple[int, int]]) -> dict[str, pa.Table]:
+    """The tables, without copies."""
+    if not places:
+        return {}
+    whole = pa.py_buffer(mmap.mmap(file, 0, prot=mmap.PROT_READ))
+    return {name: pa.ipc.open_stream(whole.slice(*place)).read_all() for name, place in places.items()}

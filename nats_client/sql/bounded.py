@@ -1,0 +1,70 @@
+"""Reads the result of a checked SELECT, up to a number of rows and bytes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+import pyarrow as pa
+
+from .guard import Statement
+
+PATIENCE = 6
+"""How many times its seconds of processor time a statement may take: others go first."""
+_BATCH = 65_536
+
+Parameter = str | int | float | bool | datetime | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one statement may take."""
+
+    seconds: float = 10.0
+    """Of processor time. It may take PATIENCE times as long where the machine is busy."""
+    rows: int = 1_000_000
+    nbytes: int = 128 << 20
+    """Bytes of the result."""
+
+    @property
+    def too_slow(self) -> str:
+        """What is wrong with a statement that has used up its seconds."""
+        return (
+            f"The query took more than {self.seconds:g} s of processor time and was stopped. "
+            "Read fewer rows or group them."
+        )
+
+    @property
+    def too_long(self) -> str:
+        """The same where the machine was busy."""
+        return f"The query took more than {PATIENCE * self.seconds:g} s and was stopped."
+
+
+def read(
+    connection: duckdb.DuckDBPyConnection,
+    statement: Statement,
+    parameters: Mapping[str, Parameter],
+    limits: Limits,
+) -> pa.Table:
+    """The result of `statement` over what is registered with the connection. Raises SqlError with the limit
+    that was reached, and DuckDB's errors."""
+    sql, bound = statement.sql.rstrip().rstrip(";"), dict(parameters) or None
+    try:
+        relation = connection.sql(sql, params=bound)
+    except (duckdb.BinderException, duckdb.CatalogException):
+        connection.execute(sql, bound)  # fails as well, and says where
+        raise
+    reader = relation.to_arrow_reader(_BATCH)
+    batches, rows, nbytes = [], 0, 0
+    for batch in reader:
+        rows, nbytes = rows + batch.num_rows, nbytes + batch.nbytes
+        if rows > limits.rows:
+            raise statement.error(
+                f"The result has more than {limits.rows:,} rows. Group them, or add a LIMIT."
+            )
+        if nbytes > limits.nbytes:
+            raise statement.error(
+                f"The result has more than {limits.nbytes >> 20:,} MiB. Read fewer columns or rows."
+            )
+        batches.append(batch)
+    return pa.Table.from_batches(batches, reader.schema)
