@@ -12,6 +12,7 @@ from streamlit_autorefresh import st_autorefresh
 from components import calls  # noqa: F401 - imported for its side effect: it replaces st.stop
 from components.choices.address import begin, end
 from components.choices.choose import choose_for_all_pages
+from components.choices.clock import choose_clock
 from components.data.bucket import Bucket
 from components.data.connection import client
 from components.data.live import View
@@ -197,7 +198,11 @@ def draw_app() -> None:
         )
         what_happened()
         draw_viewer()
-    st.title(plain(chosen.title))
+    with st.container(horizontal=True, vertical_alignment="center", key="heading"):
+        st.title(plain(chosen.title), width="content")
+        wrong = choose_clock()
+    if wrong:
+        st.warning(plain(wrong), icon=":material/schedule:")
     chosen.run()
     tab(own_tab().ticket, lambda: st.rerun("body"))
     if rights() and blocked() and PACES[refresh] is None:

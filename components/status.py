@@ -24,7 +24,7 @@ from .spent import timed
 from .web.assets import STUB
 from .words import age_text, bytes_text, clock_text, count_text, cut, date_text, in_zone, plain, zone
 
-Mood = Literal["live", "busy", "paused", "empty", "stale", "lost"]
+Mood = Literal["live", "busy", "past", "paused", "empty", "stale", "lost"]
 
 STALE_AFTER = 10.0
 """A feed is stale after this many seconds without a message, or after 20 times its usual interval if that is
@@ -63,12 +63,15 @@ def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -
         if health.phase in ("stopped", "reconnecting"):
             word = "Stopped" if health.phase == "stopped" else "Reconnecting"
             return Verdict("lost", word, f"{health.why or ''}{kept if _size(read) else ''}")
+    views = [read for read in reads if isinstance(read, View)]
+    past = bool(views) and all(view.health.ended for view in views)
+    if past:
+        return Verdict("past", "Past") if any(len(view) for view in views) else Verdict("empty", "Empty")
     if paused:
         return Verdict("paused", "Paused")
     for read in reads:
         if read.health.phase in ("connecting", "replaying"):
             return Verdict("busy", "Replaying" if read.health.phase == "replaying" else "Connecting")
-    views = [read for read in reads if isinstance(read, View)]
     if views and not any(len(view) for view in views):
         return Verdict("empty", "Empty")
     return Verdict("stale", "Stale") if any(_is_stale(view) for view in views) else Verdict("live", "Live")
@@ -120,7 +123,7 @@ def line_of(
         facts.append([["embedded demo", "lb-demo"]])
     replaying = [view.health for view in views if view.health.phase == "replaying" and view.health.pending]
     # An age would be wrong before the next refresh; the time of day stays right.
-    lasting = interval is None or interval >= FRESH
+    lasting = interval is None or interval >= FRESH or any(view.past for view in views)
     bar: float | None = None
     newest: list[Piece] | None
     if replaying:
@@ -337,7 +340,7 @@ def _warn(missing: Sequence[tuple[str, list[dict[str, object]]]]) -> None:
 
 def _is_stale(view: View) -> bool:
     received = view.snapshot.received
-    if not len(received) or not view.steady:
+    if not len(received) or not view.steady or view.past:
         return False
     newest, count = int(received[-1]), len(received)
     if view.health.read_until is not None:  # messages that do not match show that the stream goes on

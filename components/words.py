@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from html import escape
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import streamlit as st
@@ -81,8 +83,18 @@ _zone: ContextVar[str | None] = ContextVar("zone", default=None)
 
 
 def zone() -> str:
-    """The viewer's time zone."""
-    return _zone.get() or st.context.timezone or "UTC"
+    """The viewer's time zone; UTC if the browser names one that is not known here."""
+    name = _zone.get() or st.context.timezone or "UTC"
+    return name if _is_known(name) else "UTC"
+
+
+@lru_cache(1000)
+def _is_known(zone: str) -> bool:
+    try:
+        ZoneInfo(zone)
+    except (ValueError, OSError, KeyError):
+        return False
+    return True
 
 
 @contextmanager

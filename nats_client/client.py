@@ -6,15 +6,18 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from datetime import datetime
 from time import monotonic
 from typing import Any, TypeVar
+
+import pandas as pd
 
 from .connection.connection import Connection, ConnectionState, end_tasks
 from .connection.role_jwt import Rights
 from .connection.settings import Settings
 from .decoding.decoders import check_decoder, check_headers
 from .duration import Duration, parse_duration
-from .errors import ClosedError, RequestFailed, SubjectError
+from .errors import ClosedError, LookbackError, RequestFailed, SubjectError
 from .events import Event
 from .feeds.feed import Feed
 from .feeds.health import FeedKey
@@ -55,6 +58,7 @@ T = TypeVar("T")
 CALL_TIMEOUT = 10.0  # seconds that a call from another thread waits for the loop
 ARCHIVE_CREDIT = 8  # unacknowledged chunks from an archive
 ARCHIVE_PATIENCE = 10.0  # seconds without a chunk until a query of an archive fails
+UNWANTED = 15.0  # seconds without a reader after which a stretch that is still loading is closed
 GRACE = 2.0  # seconds added to the caller's own timeout
 HOUSEKEEPING = 5.0  # seconds between checks for idle feeds, buckets and queries
 
@@ -148,6 +152,7 @@ class Client:
         where: str | None = None,
         columns: Mapping[str, str] | None = None,
         headers: Sequence[str] = (),
+        end: datetime | None = None,
     ) -> Feed | NamedFeed:
         """A feed of `stream`, or of its messages that match the filter `subject`, or one of several filters,
         as in ["orders.>", "refunds.*"]. Filters of a list must not overlap, unless one is within another.
@@ -172,12 +177,21 @@ class Client:
         "level = 'error' AND ms > 100". Rows for which it is not true take no room. columns: names of computed
         columns and their SQL expressions, such as {"kw": "w / 1000"}. docs/filters.md says what they may be.
 
+        end: when the look-back ends in place of now, with a time zone; milliseconds count. Such a feed reads
+        the messages stored before that time, from the stream and the archive, and holds no consumer once it
+        has them; then `health.ended` is true. Until that time has come it follows. It is closed if nobody
+        reads it while it loads.
+
         Equal arguments return the same feed; a longer look-back extends it. Raises DurationError,
         SubjectError, SettingsError or SqlError if an argument is invalid, and ClosedError if the client is
         closed. A missing stream raises nothing: the feed is "stopped", and its health says why, until the
         stream exists.
         """
         length = parse_duration(look_back)
+        if stream is None and end is not None:
+            raise LookbackError(
+                f"Plain subjects ({subject!r}) have no history, so they cannot be read as of an earlier time."
+            )
         if stream is None and not subject:
             raise SubjectError("A feed without a stream needs a subject, such as 'sensors.>'.")
         pattern = parse_patterns(">" if subject is None or subject == "" else subject)
@@ -196,6 +210,7 @@ class Client:
             check_subject(archive) if archive and stream is not None else None,
             *expressions,
             check_headers(headers),
+            None if end is None else _stored_before(end),
         )
         with self._finding:
             found = self._feeds.get(key)
@@ -485,6 +500,13 @@ class Client:
             held: list[Feed | Watch | Query] = [*self._feeds.values(), *self._watches.values()]
             held += self._queries
             unread = [each for each in held if each.last_read < limit and only in (None, each)]
+            if only is None:
+                soon = monotonic() - UNWANTED
+                unread += [
+                    feed
+                    for feed in self._feeds.values()
+                    if feed not in unread and feed.is_loading and feed.last_read < soon
+                ]
             self._feeds = {key: feed for key, feed in self._feeds.items() if feed not in unread}
             self._watches = {key: watch for key, watch in self._watches.items() if watch not in unread}
             for each in unread:
@@ -493,3 +515,16 @@ class Client:
         for each in unread:
             await each.close(why)
             self._memory.leave(each)
+
+
+def _stored_before(end: datetime) -> int:
+    """The end of a stretch, ns since the epoch, UTC. Raises LookbackError."""
+    try:
+        if pd.isna(end):
+            raise ValueError
+        return int(pd.Timestamp(end).tz_convert("UTC").floor("ms").as_unit("ns").value)
+    except (TypeError, ValueError):
+        raise LookbackError(
+            f"The end {end!r} is not a time with a time zone. Give for example "
+            "datetime(2026, 11, 29, 14, 20, tzinfo=UTC)."
+        ) from None

@@ -4,7 +4,6 @@ import streamlit as st
 
 from components import alerts, choose, choose_text, is_demo, line_chart, live, stream_names, subjects
 
-LOOK_BACKS = ["PT1M", "PT5M", "PT15M", "PT1H", "PT6H", "P1D"]
 LIMITS = ["90", "< 10", "outside 10..90", "> 90 for 30s", "changed", "silent for 30s"]
 
 names = stream_names()
@@ -16,9 +15,6 @@ with st.container(horizontal=True):
     subject = choose(
         "Subjects", offered, own=True, help="May contain the wildcards * and >. Spaces separate several."
     )
-    look_back = choose(
-        "Look-back", LOOK_BACKS, default="PT15M", own=True, help="For example 5m, 6 hours or PT5M"
-    )
     expression = choose_text(
         "Expression",
         placeholder="used / total * 100",
@@ -26,7 +22,7 @@ with st.container(horizontal=True):
     )
 
 feed = live(
-    stream, subject.split(), look_back=look_back, columns={"expression": expression} if expression else None
+    stream, subject.split(), look_back="PT15M", columns={"expression": expression} if expression else None
 )
 if not feed:
     st.stop()  # the frame says why

@@ -4,18 +4,20 @@ import streamlit as st
 
 from components import ago, answer_chart, answer_table, choose, downloads, query
 
-LOOK_BACKS = ["PT15M", "PT1H", "PT6H", "P1D", "P7D", "P30D"]
 PER_MINUTE = """\
 SELECT date_trunc('minute', time) AS time, subject, count(*) AS messages
 FROM history
-WHERE time >= $start
+WHERE time >= $start AND time < $end
 GROUP BY 1, 2
 ORDER BY 1"""
 
-sql = st.text_area("SQL", PER_MINUTE, height=160, help="One SELECT. $start is now minus the look-back.")
-look_back = choose("Look-back", LOOK_BACKS, default="PT1H", own=True, help="For example 5m, 6 hours or PT5M")
-
-answer = query(sql, {"start": ago(look_back)})
+sql = st.text_area(
+    "SQL",
+    PER_MINUTE,
+    height=160,
+    help="One SELECT. $start and $end are from and until when the page looks: the clock above says it.",
+)
+answer = query(sql, {"start": ago("PT1H"), "end": ago()})
 
 if answer is not None:
     kinds = answer.columns

@@ -18,8 +18,7 @@ from components import (
 key = asked_run()
 if key is None:
     with st.container(horizontal=True):
-        look_back = choose("Look-back", ["PT1H", "PT6H", "P1D", "P7D"], default="P1D")
-        runs = workflow_runs(look_back)
+        runs = workflow_runs("P1D")
         workflow = choose("Workflow", ["All", *runs.names])
         status = choose("Status", ["All", "Running", "Succeeded", "Failed", "Cancelled", "Lost"])
     start_buttons(workflow)

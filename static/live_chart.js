@@ -39,6 +39,7 @@ const STYLE = `
   .lb-search { height: 34px; font-size: 16px; } /* phones zoom in on smaller text */
   .lb-keys, .lb-search:not([hidden]) + .lb-keys { max-height: 124px; }
 }
+.lb-legend a { color: var(--st-primary-color); text-decoration: underline; }
 .lb-legend .lb-zone { margin-left: auto; opacity: 0.65; }`;
 
 let plotly;
@@ -286,7 +287,7 @@ class Chart {
 
   get now() {
     const { ms, at } = this.clock;
-    if (this.plugged === null || channel().pace === null) return ms;
+    if (this.config?.still || this.plugged === null || channel().pace === null) return ms;
     return ms + Math.max(0, Math.min(performance.now(), channel().heard + LAGS) - at);
   }
 
@@ -503,7 +504,8 @@ class Chart {
     const periods = this.config.compare ? this.periods().map((period) => [period.k, this.called(period)]) : [];
     const where = zone(this.reference());
     const unmarked = this.config.marks?.more;
-    const state = JSON.stringify([shown, periods, [...this.hidden], this.others, this.future, unmarked, where]);
+    const there = this.stretchAddress();
+    const state = JSON.stringify([shown, periods, [...this.hidden], this.others, this.future, unmarked, where, there]);
     if (state === this.legendState) return; // a button that is being clicked stays
     this.legendState = state;
     const names = this.shortNames();
@@ -531,6 +533,13 @@ class Chart {
     }
     if (this.future) keys.push(element("span", "lb-note", `${this.future} rows with a time in the future not drawn`));
     if (unmarked) keys.push(element("span", "lb-note", `${short(unmarked)} earlier crossings not marked`));
+    if (there) {
+      const link = element("a", "", "Look at this stretch");
+      link.title = "All of the page at the times that this chart shows";
+      link.href = there;
+      link.target = "_self";
+      keys.push(link);
+    }
     this.none = element("span", "lb-note", "No series matches");
     this.keys.replaceChildren(...keys, this.none, element("span", "lb-zone", where));
     this.search.hidden = shown.length <= MANY && !this.search.value;
@@ -607,6 +616,18 @@ class Chart {
     }
     this.tellRange();
     if (change["xaxis.autorange"] || change["yaxis.autorange"]) this.draw();
+    else this.drawLegend();
+  }
+
+  // This page at the zoomed range (components/choices/clock.py), null without one. A comparison has several at once.
+  stretchAddress() {
+    if (!this.zoom.x || this.config.compare || this.plugged === null) return null;
+    const address = new URL(location.href);
+    for (const [i, name] of ["from", "to"].entries()) {
+      address.searchParams.set(name, new Date(this.utc(this.zoom.x[i])).toISOString());
+    }
+    address.searchParams.delete("last");
+    return address.href;
   }
 
   // The periods to overlay, newest first: `shift` moves a period's times (ms) to those of the newest. Without a
@@ -876,7 +897,7 @@ class Chart {
         label: { text: wide(end - start) ? `missing${which}` : "", textposition: "top center", font: { size: 10 } },
       })).concat(compare ? [{
         type: "line", yref: "paper", y0: 0, y1: 1, x0: this.local(this.now), x1: this.local(this.now), line: { width: 1, color: text },
-        label: { text: "now", textposition: "end", textangle: 0, xanchor: this.now * 2 > live[0] + live[1] ? "right" : "left", yanchor: "top", font: { size: 10 } },
+        label: { text: this.config.still ? "end" : "now", textposition: "end", textangle: 0, xanchor: this.now * 2 > live[0] + live[1] ? "right" : "left", yanchor: "top", font: { size: 10 } },
       }] : [], inside.map((line) => ({
         type: "line", layer: "above", xref: "paper", x0: 0, x1: 1, y0: line[1], y1: line[1], line: { width: 1, dash: "dash", color: ALERT },
       }))),

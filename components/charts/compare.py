@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from nats_client import Duration, format_duration, iso_duration, parse_duration
+from nats_client import Duration, iso_duration, parse_duration
 from nats_client.series.bins import MOST
 from nats_client.series.periods import check_reach, full_reach, period_names, period_starts, step_of
 
+from ..choices.clock import Fixed
 from ..data.live import View
 from ..data.states import check_times, empty_state
 from ..spent import timed
@@ -22,8 +23,9 @@ MOST_ROWS = 100
 
 def look_back_for(period: Duration = "PT1H", earlier: int = 1) -> str:
     """The look-back that covers the current `period` and the `earlier` ones before it: (earlier + 1) periods,
-    plus an hour for days, since one may have 25 hours. Raises LookbackError."""
-    return iso_duration(full_reach(parse_duration(period, "period"), earlier))
+    plus an hour for days, since one may have 25 hours. The length that a viewer chose for the
+    clock does not change it. Raises LookbackError."""
+    return Fixed(iso_duration(full_reach(parse_duration(period, "period"), earlier)))
 
 
 @timed
@@ -64,7 +66,7 @@ def compare(
         "unit": unit,
         "height": height,
         "window": look_back.value / 1e6,
-        "empty": f"No numbers in the last {format_duration(look_back)}",
+        "empty": f"No numbers {view.span}",
     }
 
     def periods(view: View) -> dict[str, object]:

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.errors import StreamlitDuplicateElementKey
 
-from nats_client import LookbackError, format_duration
+from nats_client import LookbackError
 from nats_client.errors import ColumnError
 from nats_client.results.given_rows import GivenRows, with_times
 from nats_client.series.bins import MOST, Bins
@@ -69,7 +69,7 @@ def line_chart(
         "unit": unit,
         "height": height,
         "window": view.look_back.value / 1e6,
-        "empty": f"No numbers in the last {format_duration(view.look_back)}",
+        "empty": f"No numbers {view.span}",
     }
     key = key or f"{view.feed.name_key} {view.look_back} {fields} {color} {most} {title}"
     draw(view, bins, config, Varying(given, lambda view: drawn(view, fields, color, given)), key)
@@ -110,6 +110,8 @@ def draw(view: View, bins: Bins, config: Mapping[str, object], varying: Varying,
     if bins.color is not None:
         view.snapshot.codes(bins.color, view.snapshot.end)
     key = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()  # short, since each refresh sends it
+    if view.past:
+        config = {**config, "still": True}
     config = {**config, "key": key, "plotly": plotly_url().removeprefix(f"{PREFIX}/")}
     tab = own_tab()
     data: object

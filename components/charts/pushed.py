@@ -54,7 +54,9 @@ class ChartSource(Source):
         self.snapshot: Snapshot | None = None
         """The newest rows; None while nobody watches, because they would stay in memory."""
         self.clock = -math.inf
-        """The server's clock minus our monotonic one, in seconds."""
+        """The server's clock minus our monotonic one, in seconds. In the past, where time stands still: the
+        end of the stretch, seconds since the epoch."""
+        self.past = view.past
         self._varying = varying
         self._steady = view.steady
         self._zone = zone
@@ -76,7 +78,7 @@ class ChartSource(Source):
     def update(self) -> None:
         """Take the new rows into the bins."""
         now = self.feed.now()
-        self.clock = now / 1e9 - time.monotonic()
+        self.clock = now / 1e9 - (0.0 if self.past else time.monotonic())
         self.snapshot = snapshot = self.feed.snapshot().since(now - self.look_back.value)
         self.bins.update(snapshot, now)
         if time.monotonic() - self._varied < VARY_EVERY:
@@ -169,7 +171,8 @@ class ChartElement:
             found = self._zoomed(chart, config)
         if not wrong:
             return None if found.message is None else (_Known(found.now, told), found.message)
-        header = {**found.header, "now": round((clock + time.monotonic()) * 1000)}
+        now = clock + (0.0 if source.past else time.monotonic())
+        header = {**found.header, "now": round(now * 1000)}
         flags = bytes([found.flags | 1])
         return _Known(found.now, clock), with_header(flags, header, found.cells)
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 
 import streamlit as st
 
+from nats_client import LookbackError
+
 from ..web.streamlit_internals import has_gone_back
 
 UNDER_WAY = 1.0  # seconds that a rerun request sent before a change may still be under way
@@ -77,8 +79,14 @@ def asked(name: str, default: str) -> str:
 
 def keep(name: str, value: str | None) -> None:
     """Make the URL have `value` for `name`; None removes the parameter. The session state holds the choice
-    under the same key; if it does not, the choice is read from the URL."""
-    _address().kept[name] = value
+    under the same key; if it does not, the choice is read from the URL. Raises LookbackError if a choice for
+    all pages has that name."""
+    address = _address()
+    if name in address.lasting:
+        raise LookbackError(
+            f"The address has {name!r} for all pages, so a choice of one page needs another label or name."
+        )
+    address.kept[name] = value
 
 
 def keep_lasting(name: str, value: str | None) -> None:

@@ -1,4 +1,4 @@
 """What a page reads: rows, bucket values, replies; and what it shows when there are none.
 
-Imports launcher, spent, web and words.
+Imports choices, launcher, spent, web and words.
 """

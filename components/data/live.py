@@ -7,10 +7,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from nats_client import Duration, Feed, Gap, Health, NamedFeed, Result, Snapshot, parse_duration
+from nats_client import Duration, Feed, Gap, Health, NamedFeed, Result, Snapshot, format_duration
 from nats_client.results.given_rows import GivenRows
 
+from ..choices.clock import clock
 from ..spent import timed
+from ..words import clock_text
 from .connection import client
 from .reads import collect, note_code
 
@@ -69,6 +71,19 @@ class View:
         """A function that returns the same feed as it is then, for a live element or the frame. It raises
         ClosedError if the feed was closed. It does not hold these rows in memory."""
         return partial(look_at, self.feed, self.look_back, self.steady, by_code=False)
+
+    @property
+    def past(self) -> bool:
+        """True if it shows a stretch in the past: `now` is its end."""
+        return self.feed.key.end is not None
+
+    @property
+    def span(self) -> str:
+        """When its rows are from, in words: "in the last 5 minutes", or "from 14:00:00 to 14:20:00" in the
+        viewer's zone."""
+        if not self.past:
+            return f"in the last {format_duration(self.look_back)}"
+        return f"from {clock_text(self.now - self.look_back.value)} to {clock_text(self.now)}"
 
     @property
     def timeless(self) -> bool:
@@ -151,7 +166,8 @@ def live(
     headers: Sequence[str] = (),
 ) -> View:
     """The messages of `stream` that match the filter `subject`, or one of several filters, as in
-    `live("SHOP", ["orders.>", "refunds.*"])`, from now minus `look_back` until now.
+    `live("SHOP", ["orders.>", "refunds.*"])`, from now minus `look_back` until now; if the viewer set the
+    clock above the page, when that says.
 
     Without a stream, as in `live(subject="sensors.>")`, it reads plain subjects, which have no history. The
     window fills from now on, and messages published while the connection is down are lost; the frame says
@@ -209,20 +225,22 @@ def read_view(
     steady: bool = True,
 ) -> View:
     """Like live(), for components that work without rows; the frame does not report the feed's state."""
-    length = parse_duration(look_back)
+    when = clock()
+    length = when.reach(look_back)
     nats = client(by_code=False)
     feed = nats.feed(
         stream,
         subject,
-        look_back=look_back,
+        look_back=length,
         time=time,
         decoder=decoder,
         archive=archive,
         where=where,
         columns=columns,
         headers=headers,
+        end=when.end_time,
     )
-    wait_once((feed.name_key, look_back), lambda timeout: feed.wait(timeout, length))
+    wait_once((feed.name_key, length), lambda timeout: feed.wait(timeout, length))
     return look_at(feed, length, steady)
 
 

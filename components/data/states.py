@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from nats_client import LookbackError, Result, WatchHealth, format_duration
+from nats_client import LookbackError, Result, WatchHealth
 from nats_client.errors import ColumnError
 from nats_client.results.given_rows import GivenRows
 
@@ -17,9 +17,12 @@ def empty_state(read: Read) -> None:
     health = read.health
     if isinstance(read, View) and isinstance(read.feed, Result) and health.phase == "following":
         done = read.feed.ready
-        says = (
-            "No rows match this query yet. New ones will appear here." if done else "The query is under way."
-        )
+        if not done:
+            says = "The query is under way."
+        elif read.past:
+            says = "No rows match this query."
+        else:
+            says = "No rows match this query yet. New ones will appear here."
         st.info(says, icon=f":material/hourglass_{'empty' if done else 'top'}:")
         return
     if isinstance(read, View) and isinstance(read.feed, GivenRows):
@@ -32,22 +35,23 @@ def empty_state(read: Read) -> None:
         what = ", ".join(f"{kind} {name}" for kind, name in parts.items() if name)
     if isinstance(read, View) and health.phase == "following" and read.health.malformed:
         st.info(
-            f"No message in the last {format_duration(read.look_back)} could be decoded into a row "
+            f"No message {read.span} could be decoded into a row "
             f"({plain(what)}): {plain(read.health.samples[-1].reason)}.",
             icon=":material/data_object:",
         )
     elif isinstance(read, View) and health.phase == "following" and read.health.read:
-        span, count = format_duration(read.look_back), count_text(read.health.read, "message")
+        count = count_text(read.health.read, "message")
         doubts = "".join(f" {sentence}" for sentence in read.health.doubts)
         st.info(
-            f"None of the {count} in the last {span} matches "
-            f"{plain(read.health.where or '')}.{plain(doubts)} New ones that do will appear here.",
+            f"None of the {count} {plain(read.span)} matches "
+            f"{plain(read.health.where or '')}.{plain(doubts)}"
+            + ("" if read.past else " New ones that do will appear here."),
             icon=":material/filter_alt:",
         )
     elif isinstance(read, View) and health.phase == "following":
         st.info(
-            f"No messages in the last {format_duration(read.look_back)} ({plain(what)}). "
-            f"{plain(read.health.hint)} New ones will appear here.",
+            f"No messages {plain(read.span)} ({plain(what)}). {plain(read.health.hint)}"
+            + ("" if read.past else " New ones will appear here."),
             icon=":material/hourglass_empty:",
         )
     elif health.phase in ("connecting", "replaying"):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from nats_client import iso_duration
 from nats_client.decoding.decoders import offered_decoders
 from nats_client.errors import SqlError
 
@@ -15,7 +16,8 @@ from ..nats.history import SUBJECT
 from ..nats.streams import stream_line, stream_names, subjects
 from ..tables.fields import time_fields
 
-LOOK_BACKS = ["PT1M", "PT5M", "PT15M", "PT1H", "PT6H", "P1D", "P7D"]
+LOOK_BACK = "PT5M"
+"""How far back it looks unless the viewer says so above the page."""
 SOURCES = ["stream", "archive too"]
 STORED = "stored"
 """Choice instead of a field: a row's time is when the server stored the message."""
@@ -35,7 +37,7 @@ class Rows:
 
 def choose_rows() -> Rows | None:
     """Let the viewer choose rows of a stream, listed or typed, and describe the stream. None while there is
-    none to choose. Raises LookbackError if a name, a subject filter or a look-back is not valid."""
+    none to choose. Raises LookbackError if a name or a subject filter is not valid."""
     names = stream_names()
     with st.container(horizontal=True):
         stream = choose("Stream", names, default="METRICS", own=True)
@@ -50,16 +52,13 @@ def choose_rows() -> Rows | None:
             help="May contain the wildcards * and >, and name tokens: metrics.{kind}.{name}. Spaces separate "
             "several.",
         )
-        look_back = choose(
-            "Look-back", LOOK_BACKS, default="PT5M", own=True, help="For example 5m, 6 hours or PT5M"
-        )
         decoder = choose(
             "Payloads",
             offered_decoders(),
             default="json",
             help="How payloads are decoded; auto finds out the format of each message",
         )
-        source = choose("From", SOURCES, help="The archive has older messages than the stream")
+        source = choose("Source", SOURCES, help="The archive has older messages than the stream")
     further = st.container(horizontal=True)
     with further:
         where = choose_text(
@@ -83,7 +82,7 @@ def choose_rows() -> Rows | None:
     view = read_view(
         stream,
         wanted,
-        look_back=look_back,
+        look_back=LOOK_BACK,
         time=time if time != STORED else None,
         decoder=decoder,
         archive=archive,
@@ -91,7 +90,9 @@ def choose_rows() -> Rows | None:
         columns=columns or None,
         headers=headers,
     )
-    options: dict[str, str | tuple[str, ...] | Mapping[str, str]] = {"look_back": look_back}
+    options: dict[str, str | tuple[str, ...] | Mapping[str, str]] = {
+        "look_back": iso_duration(view.look_back)
+    }
     options |= {"time": time} if time != STORED else {}
     options |= {"decoder": decoder} if decoder != "json" else {}
     options |= {"headers": headers} if headers else {}

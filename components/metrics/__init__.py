@@ -1,4 +1,4 @@
 """Single numbers.
 
-Imports data, push, spent and words.
+Imports choices, data, push, spent and words.
 """

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pandas as pd
+
 from nats_client import Duration, LookbackError, format_duration, parse_duration
 from nats_client.series.figure import POINTS, Figure, How
 from nats_client.series.seen_figure import SeenFigure
 
+from ..choices.clock import clock
 from ..data.live import View
 from ..data.states import check_times
 from ..push.json_element import JsonSource, Kind
@@ -66,12 +69,17 @@ def metric(
 
     if over is not None:
         check_times(view, f"over={over!r}")
+    if clock().length is not None:  # what the page asks for may need more than the viewer wants to see
+        if (asked := lengths["over"]) is not None:
+            lengths["over"] = min(asked, view.look_back)
+        if (lengths["over"] or pd.Timedelta(0)) + (lengths["change"] or pd.Timedelta(0)) > view.look_back:
+            lengths["change"] = None
     figure()  # raises if something is wrong with it
     if view:
         view.snapshot.numbers(y, view.snapshot.end)
         if color is not None:
             view.snapshot.codes(color, view.snapshot.end)
-    of = view.feed, view.look_back, y, how, color, only, over, unit, change, line, timeless
+    of = view.feed, view.look_back, y, how, color, only, *lengths.values(), unit, line, timeless
     since = "" if lengths["change"] is None else f"in {format_duration(lengths['change'])}"
     _kind.draw(
         key or f"{view.feed.name_key} {of[1:]} {title}",

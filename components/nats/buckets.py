@@ -9,10 +9,11 @@ from nats_client import BucketInfo, Client, Entry, entries_frame, format_duratio
 from nats_client.errors import RequestFailed, RequestRefused
 
 from ..choices.choose import choose, chosen
+from ..choices.clock import clock
 from ..data.bucket import Bucket, look_at
 from ..data.connection import client, shared
 from ..data.live import wait_once
-from ..data.reads import collect
+from ..data.reads import collect, say
 from ..data.states import empty_state
 from ..spent import timed
 from ..words import age_text, bytes_text, count_text, local, plain
@@ -40,7 +41,13 @@ def values(bucket: str, *, optional: bool = False) -> Bucket:
     wait_once((bucket, watch.opened), watch.wait)
     read = look_at(watch, optional=optional)
     collect(read)
+    if clock().end is not None:
+        say(_as_of_now)
     return read
+
+
+def _as_of_now() -> str:
+    return "key-value: the values of now"
 
 
 def choose_bucket() -> str | None:

@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from nats_client import Duration, LookbackError, Query, parse_duration
+from nats_client import Duration, LookbackError, Query
 from nats_client.errors import NoResponders, ServiceError
 from nats_client.requests.result_table import with_times
 from nats_client.results.given_rows import GivenRows
 
 from ..charts.line_chart import line_chart
+from ..choices.clock import clock
 from ..data.connection import client
 from ..data.live import look_at
 from ..data.states import mistake
@@ -75,9 +76,12 @@ class _Asked:
         return self._answer
 
 
-def ago(look_back: Duration) -> str:
-    """Now minus `look_back` ("PT1H") as a query parameter: ISO 8601, UTC. Raises DurationError."""
-    return (pd.Timestamp.now("UTC") - parse_duration(look_back)).isoformat(timespec="milliseconds")
+def ago(look_back: Duration | None = None) -> str:
+    """Now minus `look_back` ("PT1H"), or now, as a query parameter: ISO 8601, UTC. If the viewer set the
+    clock above the page, it is when that says. Raises DurationError."""
+    when = clock()
+    reach = pd.Timedelta(0) if look_back is None else when.reach(look_back)
+    return ((when.end_time or pd.Timestamp.now("UTC")) - reach).isoformat(timespec="milliseconds")
 
 
 @timed

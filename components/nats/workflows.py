@@ -21,6 +21,7 @@ from nats_client.workflows import Job, Log, Status, Step, WorkflowRun
 
 from ..choices.address import keep
 from ..choices.choose import choose
+from ..choices.clock import Fixed
 from ..data.live import View, read_view
 from ..data.reads import collect
 from ..data.request import request
@@ -118,7 +119,7 @@ def workflow_runs(look_back: Duration = "P1D") -> Runs:
     """The runs that began or ended within `look_back`, and all that are running. Raises
     LookbackError."""
     view = _collected_view(workflows.OF_RUNS, look_back)
-    beats = _view(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
+    beats = _view(workflows.HEARTBEATS, Fixed(workflows.HEARTBEATS_WITHIN))
     reported = _once(view, workflows.read_runs)
     now, listening = _clock(beats)
     runs = tuple(run.at(now, listening) for run in workflows.with_heartbeats(reported, beats.snapshot))
@@ -131,15 +132,15 @@ def workflow_run(key: str) -> OneRun | None:
     LookbackError."""
     if not KEY.fullmatch(key):
         return None
-    view = _collected_view(f"workflow.{key}.>", workflows.KEPT)
-    beats = _view(workflows.HEARTBEATS, workflows.HEARTBEATS_WITHIN)
+    view = _collected_view(f"workflow.{key}.>", Fixed(workflows.KEPT))
+    beats = _view(workflows.HEARTBEATS, Fixed(workflows.HEARTBEATS_WITHIN))
     reported = _once(view, workflows.read_runs)
     log = _once(view, workflows.read_log)
     now, listening = _clock(beats)
     run = _find(reported, beats, key)
     if run is None or run.at(now, listening).status == "lost":
         # Its last heartbeat may be older than the minutes read so far.
-        beats = _view(f"workflow-heartbeat.{key}", workflows.KEPT)
+        beats = _view(f"workflow-heartbeat.{key}", Fixed(workflows.KEPT))
         run = _find(reported, beats, key)
     if run is None:
         return None

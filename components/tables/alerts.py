@@ -107,9 +107,10 @@ class _AlertsSource(JsonSource):
             return content
         view = View(self._feed, snapshot, self._look_back, now, health, by_code=False)
         watched = crossed(view, self._fields, self._color, self._conditions)
-        several, look_back = len(self._fields) > 1, format_duration(self._look_back)
+        several = len(self._fields) > 1
         for number, one in enumerate(watched):
-            text = headline(one, look_back, self._unit, several=several)
+            with in_zone(self._zone):
+                text = headline(one, view, self._unit, several=several)
             content[f"h{number}"] = [one.found.above > 0, text]
             content["total"] += one.found.total
         rows = [
@@ -131,15 +132,16 @@ class _AlertsSource(JsonSource):
         return content
 
 
-def headline(one: Watched, look_back: str, unit: str, *, several: bool) -> str:
+def headline(one: Watched, view: View, unit: str, *, several: bool) -> str:
     """The state of one condition in a sentence."""
+    span, at = view.span, "at the end" if view.past else "now"
     _, total, now, series = one.found
     what = f" in '{one.field}'" if several else ""
     times = {1: "once", 2: "twice"}.get(total, f"{total:,} times")
     match one.condition.kind:
         case "changed":
             changed = f"changed {times}" if total else "did not change"
-            return f"'{one.field}' {changed} in the last {look_back} ('{one.name}')."
+            return f"'{one.field}' {changed} {span} ('{one.name}')."
         case "silent":
             length = format_duration(pd.Timedelta(one.condition.lasting))
             state, past = f"silent for more than {length} ('{one.name}')", "that was so"
@@ -150,12 +152,12 @@ def headline(one: Watched, look_back: str, unit: str, *, several: bool) -> str:
     if now:
         is_are = "is" if now == 1 else "are"
         who = f"'{one.field}' is" if series == 1 else f"{now} of {series} series {is_are}"
-        return f"{who} {state} now{what}."
+        return f"{who} {state} {at}{what}."
     if total:
-        return f"Nothing is {state} now{what}; {past} {times} in the last {look_back}."
+        return f"Nothing is {state} {at}{what}; {past} {times} {span}."
     if one.condition.kind == "above" and not one.condition.lasting:
-        return f"Nothing crossed '{one.name}' ({_limits(one.condition, unit)}) in the last {look_back}{what}."
-    return f"Nothing was {state} in the last {look_back}{what}."
+        return f"Nothing crossed '{one.name}' ({_limits(one.condition, unit)}) {span}{what}."
+    return f"Nothing was {state} {span}{what}."
 
 
 def _limits(condition: Condition, unit: str) -> str:

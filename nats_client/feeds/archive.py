@@ -17,6 +17,8 @@ from ..errors import AnswerBroken, LookbackError
 from ..requests.query import Query
 from ..subjects import filters_of
 
+LATEST = 2**63 - 1
+"""The end of time, ns since the epoch: in the year 2262."""
 PART = 50_000
 """Rows per query, newest first."""
 
@@ -26,7 +28,8 @@ FROM messages WHERE stream = $stream AND created = CAST($created AS TIMESTAMPTZ)
 # Anchored at both ends, because DuckDB's ~ matches the whole text and PostgreSQL's any part of it.
 _WHICH = """
 FROM messages WHERE stream = $stream AND created = CAST($created AS TIMESTAMPTZ)
-AND seq < $before AND time >= CAST($since AS TIMESTAMPTZ) AND subject ~ $pattern"""
+AND seq < $before AND time >= CAST($since AS TIMESTAMPTZ) AND time < CAST($end AS TIMESTAMPTZ)
+AND subject ~ $pattern"""
 _COUNT = f"SELECT count(*) AS rows {_WHICH}"
 _ROWS = f"SELECT seq, time, subject, payload, raw {_WHICH} ORDER BY seq DESC LIMIT {PART}"
 
@@ -79,10 +82,14 @@ class Archive:
         known = self.extent.created == created and self.extent.last >= seq
         return (self.extent if known else await self.query_extent(created)).last
 
-    async def rows(self, created: str, since: int, before: int) -> AsyncIterator[Raw]:
-        """Messages below the sequence `before`, stored at or after `since` (ns since the epoch, UTC), in
-        batches: the newest batch first, each in ascending order. Raises LookbackError."""
-        asked = {"since": pd.Timestamp(since, unit="ns", tz="UTC").isoformat(timespec="microseconds")}
+    async def rows(self, created: str, since: int, before: int, end: int | None = None) -> AsyncIterator[Raw]:
+        """Messages below the sequence `before`, stored at or after `since` and before `end` (ns since the
+        epoch, UTC), in batches: the newest batch first, each in ascending order. Raises LookbackError."""
+        times = {"since": since, "end": LATEST if end is None else end}
+        asked = {
+            name: pd.Timestamp(time, unit="ns", tz="UTC").isoformat(timespec="microseconds")
+            for name, time in times.items()
+        }
         asked["pattern"] = self._pattern
         counted = await self._answer(_COUNT, created, before=before, **asked)
         self.done, self.pending = 0, int(counted["rows"].iloc[0])

@@ -139,7 +139,7 @@ class Backfill:
         stream_check, consumer, lives = self._stream_check, self._consumer, self._intake.recreated
         while stream_check.first is None:  # noqa: ASYNC110 - the first check of the stream is under way
             await asyncio.sleep(ARCHIVE_LOOK)
-        since = consumer.now() - look_back.value
+        since = consumer.moment() - look_back.value
         reaches = stream_check.first <= 1 or (
             stream_check.oldest is not None and stream_check.oldest <= since
         )
@@ -160,7 +160,7 @@ class Backfill:
             count = before - 1 - extent.last if self._every_message_counts else None
             seam = Gap("removed", extent.last_time, begins, count)
         above: tuple[int, int] | None = None
-        async for raw in archive.rows(consumer.created, since, before):
+        async for raw in archive.rows(consumer.created, since, before, self._intake.key.end):
             if self._intake.recreated != lives:
                 return
             if seam is not None:
@@ -231,7 +231,9 @@ class Older:
         self._stream_check = stream_check
         key = intake.key
         assert key.stream is not None
-        self.consumer = Consumer(connection, key.stream, key.subject, lambda: look_back, self, until=boundary)
+        self.consumer = Consumer(
+            connection, key.stream, key.subject, lambda: look_back, self, until=boundary, end=key.end
+        )
 
     def room(self) -> None:
         """No limit: whether older rows fit was checked before."""

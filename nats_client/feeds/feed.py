@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
@@ -37,8 +38,9 @@ EVICT_EVERY = 0.25
 
 
 class Feed(Derived):
-    """Replays a stream from now minus the look-back, then follows it. `Client.feed` creates it and shares it
-    between all who ask for the same. Reading it keeps it alive."""
+    """Replays a stream from now minus the look-back, then follows it; or reads a stretch that ends in the
+    past. `Client.feed` creates it and shares it between all who ask for the same. Reading it keeps it
+    alive."""
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class Feed(Derived):
             self._consumer = Subscriber(connection, key.subject, self)
         else:
             consumer = Consumer(
-                connection, key.stream, key.subject, lambda: self.look_back, self, seats=seats
+                connection, key.stream, key.subject, lambda: self.look_back, self, end=key.end, seats=seats
             )
             archive = Archive(ask, key.stream, key.subject) if ask is not None else None
             self._consumer = consumer
@@ -109,6 +111,13 @@ class Feed(Derived):
         return self._intake.look_back
 
     @property
+    def is_loading(self) -> bool:
+        """True while it reads a stretch that is over."""
+        return (
+            self.key.end is not None and self.key.end <= self._consumer.now() and not self._settled.is_set()
+        )
+
+    @property
     def _reached(self) -> pd.Timedelta:
         """The look-back that has been read. Plain subjects have nothing older."""
         return self._backfill.reached if self._backfill is not None else self.look_back
@@ -118,8 +127,9 @@ class Feed(Derived):
         return self._backfill.archive if self._backfill is not None else None
 
     def now(self) -> int:
-        """The server's clock, ns since the epoch, UTC."""
-        return self._consumer.now()
+        """The server's clock, ns since the epoch, UTC; the end of the stretch once that has passed."""
+        consumer = self._consumer
+        return consumer.moment() if isinstance(consumer, Consumer) else consumer.now()
 
     def snapshot(self) -> Snapshot:
         """The current rows within the look-back. Raises ClosedError after the feed was closed."""
@@ -175,7 +185,9 @@ class Feed(Derived):
         count."""
         consumer, stream_check, backfill = self._consumer, self._stream_check, self._backfill
         phase, why = consumer.phase, consumer.why
-        done, pending, progress = consumer.done, consumer.pending, consumer.progress
+        pending = consumer.left if isinstance(consumer, Consumer) else consumer.pending
+        done, progress = consumer.done, consumer.progress
+        ended = isinstance(consumer, Consumer) and consumer.complete
         if backfill is not None and phase == "following" and look_back > backfill.reached:
             phase, older = "replaying", backfill.older
             if older is not None:
@@ -204,6 +216,7 @@ class Feed(Derived):
             phase=phase,
             since=self._consumer.since,
             why=why,
+            ended=ended and phase == "following",
             progress=progress,
             done=done,
             pending=pending,
@@ -300,6 +313,11 @@ class Feed(Derived):
 
     async def messages(self, raw: Raw) -> int:
         """Add the consumer's messages to the window."""
+        count = len(raw)
+        if self.key.end is not None:
+            raw = raw.before(bisect_left(raw.received, self.key.end))
+            if not len(raw):
+                return count
         voided = self._voided
         taken = await self._intake.take(
             raw,
@@ -330,7 +348,7 @@ class Feed(Derived):
         self._intake.counted.forget(oldest)
         for changed in self._watchers:
             changed()
-        return len(taken.raw)
+        return count if len(taken.raw) == len(raw) else len(taken.raw)
 
     def recreated(self) -> None:
         """Start over: the window's rows belong to a stream that no longer exists."""

@@ -45,6 +45,8 @@ class FeedKey:
     means something else with other names."""
     headers: tuple[str, ...] = ()
     """The headers that are columns."""
+    end: int | None = None
+    """When the stretch that it reads ends, ns since the epoch, UTC; None if it goes on."""
 
     @property
     def name(self) -> str:
@@ -143,6 +145,9 @@ class Health:
     doubts: tuple[str, ...] = ()
     """What `where` or a computed column may have got wrong, as sentences: a field that no message had so
     far, or a type with which an expression has no value."""
+
+    ended: bool = False
+    """True if it shows a stretch that has been read to its end: nothing more comes."""
 
     progress: float = 1.0
     """Progress of the replay, 0 to 1. It never decreases during a replay."""

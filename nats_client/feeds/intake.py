@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,11 @@ class Intake:
 
     def missing(self, gap: Gap) -> None:
         """Record missing rows."""
+        if (end := self.key.end) is not None:
+            if gap.start >= end:
+                return
+            if gap.end > end:  # how many of them were sent before the end, nobody knows
+                gap = replace(gap, end=end, count=None)
         self.gaps.add(gap, self.look_back)
 
     async def take(

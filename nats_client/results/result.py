@@ -23,7 +23,7 @@ from ..sql.engine import Stop, ask
 from ..sql.guard import Statement, check_select
 from ..table.snapshot import Snapshot
 from ..table.window import Window
-from .inputs import Input, Moment
+from .inputs import Input, Moment, Rows
 from .result_bins import ResultBins
 from .turns import Turns
 
@@ -150,8 +150,13 @@ class Result(Derived):
 
     @property
     def key(self) -> FeedKey:
-        """No stream; the SQL."""
-        return FeedKey(None, None, "sql", None)
+        """No stream; the SQL, and where the stretch ends that it is about."""
+        feeds = [
+            each.feed if isinstance(each, Rows) else each.result
+            for each in self._inputs.values()
+            if isinstance(each, Rows | ResultOf)
+        ]
+        return FeedKey(None, None, "sql", None, end=next((feed.key.end for feed in feeds), None))
 
     @property
     def sql(self) -> str:

@@ -9,7 +9,7 @@ from nats.nuid import NUID
 from ..connection.connection import Connection
 from ..errors import LookbackError, NotPermitted, RequestRefused
 from ..subjects import filters_of
-from .by_sequence import consumer_refused, ns
+from .by_sequence import BySequence, consumer_refused, ns
 
 HEARTBEAT = 1.0  # seconds between idle heartbeats
 INACTIVE = 10.0  # seconds without a subscriber after which the server deletes a consumer
@@ -74,8 +74,15 @@ async def create_consumer(
 
 
 async def count_from(connection: Connection, stream: str, subject: str | None, start: dict[str, Any]) -> int:
-    """How many messages a consumer with this start would deliver, counted by a pull consumer that never
-    pulls."""
+    """How many messages a consumer with this start would deliver."""
+    return (await _beginning_of(connection, stream, subject, start))[1]
+
+
+async def _beginning_of(
+    connection: Connection, stream: str, subject: str | None, start: dict[str, Any]
+) -> tuple[int, int]:
+    """The stream sequence at which a consumer with this start begins, and how many messages it would deliver,
+    counted by a pull consumer that never pulls."""
     name = _nuid.next().decode()
     config = start | {
         "name": name,
@@ -87,7 +94,21 @@ async def count_from(connection: Connection, stream: str, subject: str | None, s
     answer = await create_consumer(connection, stream, subject, config)
     with contextlib.suppress(LookbackError):
         await connection.api(f"CONSUMER.DELETE.{stream}.{name}")
-    return int(answer.get("num_pending", 0))
+    return int(answer["delivered"]["stream_seq"]) + 1, int(answer.get("num_pending", 0))
+
+
+async def find_end(
+    connection: Connection, stream: str, subject: str | None, end: int, state: dict[str, Any]
+) -> tuple[int, int]:
+    """Where a stretch up to `end` (ns since the epoch, UTC) ends in the stream: the sequence of the first
+    message stored then or later, and how many messages that match the filter come from there on."""
+    start = from_time(end)
+    seq, after = await _beginning_of(connection, stream, subject, start)
+    if seq > int(state["last_seq"]) and state["messages"] and ns(state["last_ts"]) >= end:
+        # See skips_messages().
+        seq = await BySequence(connection, stream, None, "").since(end, state)
+        _, after = await _beginning_of(connection, stream, subject, from_sequence(max(1, seq)))
+    return seq, after
 
 
 async def find_beginning(
@@ -97,20 +118,22 @@ async def find_beginning(
     start: dict[str, Any],
     state: dict[str, Any],
     room: int,
+    end: tuple[int, int] | None = None,
 ) -> tuple[int, int] | None:
-    """If more than `room` messages are stored from `start` on: the sequence from which the rest fits, and
-    how many messages come before it. None if all fit. The server counts the messages after any sequence, so
-    a few interpolated guesses find it."""
-    count = await count_from(connection, stream, subject, start)
+    """If more than `room` messages are stored from `start` on, up to the `end` as find_end() has it: the
+    sequence from which the rest fits, and how many messages come before it. None if all fit. The server
+    counts the messages after any sequence, so a few interpolated guesses find it."""
+    until, after = end or (int(state["last_seq"]) + 1, 0)
+    count = await count_from(connection, stream, subject, start) - after
     if count <= room:
         return None
-    low, high = int(state["first_seq"]), int(state["last_seq"]) + 1
+    low, high = int(state["first_seq"]), until
     at_low, at_high = count, 0
     most, guess, held = room, high, 0
     for _ in range(FITTING):
         share = (at_low - 0.98 * most) / max(1, at_low - at_high)
         guess = min(high - 1, max(low + 1, low + int((high - low) * share)))
-        held = await count_from(connection, stream, subject, from_sequence(guess))
+        held = max(0, await count_from(connection, stream, subject, from_sequence(guess)) - after)
         if held > most:
             low, at_low = guess, held
         else:

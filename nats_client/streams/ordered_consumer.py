@@ -42,6 +42,7 @@ from .consumer_config import (
     HEARTBEAT,
     create_consumer,
     find_beginning,
+    find_end,
     from_sequence,
     from_time,
     push_config,
@@ -87,11 +88,14 @@ class Consumer(Reading):
         sink: Sink,
         *,
         until: int | None = None,
+        end: int | None = None,
         seats: Seats | None = None,
     ) -> None:
-        """Without a look-back, it starts with the newest message of each subject, and needs a filter. `seats`
-        are those of consumers that it may share once it has caught up."""
-        super().__init__(connection, stream, subject, look_back, sink, until)
+        """Without a look-back, it starts with the newest message of each subject, and needs a filter. `until`
+        is the first stream sequence that it does not read, `end` the time (ns since the epoch, UTC) at which
+        the look-back ends in place of now. `seats` are those of consumers that it may share once it has
+        caught up."""
+        super().__init__(connection, stream, subject, look_back, sink, until, end)
         self.flow_control_denied: LookbackError | None = None
         """Why reading is slow (about a megabyte a second): the login does not permit flow control."""
         self.by_sequence: str | None = None
@@ -116,18 +120,21 @@ class Consumer(Reading):
         self._verified: tuple[int | None, int | None] = None, None  # last message at the last good check
 
     async def run(self) -> None:
-        """Read until cancelled, or up to the last message before `until`."""
+        """Read until cancelled, or up to the last message before `until`. With an `end` alone it holds no
+        consumer once all is read, and goes on after any doubt."""
         while True:
             try:
                 if self._moving and self._connection.state.status != "connected":
                     raise DoubtError("the connection to the server was lost")
                 await self._connection.ready()
                 try:
-                    if await self._read_where_it_fits():
+                    if await self._read_where_it_fits() and not self._to_end:
                         return
                 except NoConsumerError as reason:
-                    if await self._read_by_sequence(reason):
+                    if await self._read_by_sequence(reason) and not self._to_end:
                         return
+                if self._to_end and self._until is not None:
+                    await self._stay()
             except MovedError:
                 self._moving = True
                 continue
@@ -167,6 +174,11 @@ class Consumer(Reading):
         replay connection. True when `until` is reached."""
         info = await self.fetch_info()
         check_retention(info["config"])
+        if self._is_over():
+            assert self._end is not None
+            self._until, self._after = await find_end(
+                self._connection, self._stream, self._subject, self._end, info["state"]
+            )
         if self._bytes_ahead(info["state"]) <= SMALL:
             self._on, self._turn = self._connection, None
             return await self._read_on(info)
@@ -183,6 +195,19 @@ class Consumer(Reading):
                     raise
         finally:
             self._on, self._turn = self._connection, None
+
+    async def _stay(self) -> None:
+        """All up to the end has been read: wait until that is in doubt. Raises DoubtError."""
+        self._moving, self.pending, self._total, self.progress = False, 0, None, 1.0
+        self.complete = True
+        self._enter("following")
+        try:
+            while not self._doubt:
+                await self._inbox.arrived.wait()
+                self._inbox.arrived.clear()
+        finally:
+            self.complete = False
+        raise DoubtError(self._doubt)
 
     async def _read_on(self, info: dict[str, Any]) -> bool:
         client = await self._on.ready()
@@ -245,6 +270,8 @@ class Consumer(Reading):
                 if not self._silent and not (self._moving and self.phase == "following"):
                     self._enter("replaying" if self.pending else "following")
                 self._moving = False
+                to_time = self._to_end and self._until is not None
+                self._total = self.done + max(0, self.pending - self._after) if to_time else None
                 self._created_as, self._scanned_to = answer, 0
                 self._before = int(info["state"]["first_seq"]) - 1
                 self._verified = self.last_seq, self._known_at
@@ -277,12 +304,14 @@ class Consumer(Reading):
     ) -> dict[str, Any]:
         """The consumer's start, so that it delivers the look-back, or as much of it as the sink can keep."""
         if self._start is None:
-            self._start = self.now() - look_back().value
+            self._start = self.moment() - look_back().value
         all_of_it = self._from_first or (state["messages"] and ns(state["first_ts"]) >= self._start)
         start = {"deliver_policy": "all"} if all_of_it else from_time(self._start)
         room = self._sink.room() if self._turn is not None and self._begin_seq is None else None
-        if room is not None and self._until is None and int(state["messages"]) > room:
-            found = await find_beginning(self._on, self._stream, self._subject, start, state, room)
+        to_time = self._until is None or self._to_end
+        if room is not None and to_time and int(state["messages"]) > room:
+            end = None if self._until is None else (self._until, self._after)
+            found = await find_beginning(self._on, self._stream, self._subject, start, state, room, end)
             if found is not None:
                 self._begin_seq, self._unread = found
         return start if self._begin_seq is None else from_sequence(self._begin_seq)
@@ -322,7 +351,11 @@ class Consumer(Reading):
     def _is_calm(self) -> bool:
         quiet = self.phase == "following" and not self.pending and not self._doubt and self._turn is None
         return (
-            quiet and self._until is None and self._look_back is not None and self.flow_control_denied is None
+            quiet
+            and self._until is None
+            and self._end is None
+            and self._look_back is not None
+            and self.flow_control_denied is None
         )
 
     def _ask_for_seat(self) -> None:
@@ -410,7 +443,7 @@ class Consumer(Reading):
         """Read the stream without a consumer. True when `until` is reached, False when it is time to try a
         consumer again. Raises DoubtError, LookbackError."""
         reader = BySequence(self._connection, self._stream, self._subject, str(reason))
-        self.by_sequence, self._doubt, self._moving = str(reason), None, False
+        self.by_sequence, self._doubt, self._moving, self._total = str(reason), None, False, None
         self.events.note("read by sequence", reason)
         self._inbox = RunInbox()
         again = None if reason.for_good else time.monotonic() + CONSUMER_AGAIN
@@ -420,6 +453,9 @@ class Consumer(Reading):
             if None not in (stored, self._known_at) and stored != self._known_at:
                 self.start_over("the stream was recreated, restored or rolled back")
         at = await self._begin(reader, info["state"])
+        if self._is_over():
+            assert self._end is not None
+            self._until = await reader.since(self._end, info["state"])
         if self.phase != "following":
             self.done = 0
             self._enter("replaying")
@@ -446,7 +482,7 @@ class Consumer(Reading):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(EVERY):
                     await self._inbox.arrived.wait()  # set by a doubt
-            if again is not None and time.monotonic() > again:
+            if (again is not None and time.monotonic() > again) or (self._is_over() and self._until is None):
                 return False
             info = await self.fetch_info()
 
@@ -456,7 +492,7 @@ class Consumer(Reading):
         if self._look_back is None:
             return int(state["first_seq"])
         if self._start is None:
-            self._start = self.now() - self._look_back().value
+            self._start = self.moment() - self._look_back().value
         return await reader.since(self._start, state)
 
     async def _deliver_found(self, raw: Raw) -> None:
@@ -493,7 +529,7 @@ class Consumer(Reading):
                 raise FlowControlDeniedError(self._flow_subject)
             if self._doubt:
                 raise DoubtError(self._doubt)
-            if self._on.has_moved(client) or self._should_move():
+            if self._on.has_moved(client) or self._should_move() or (self._is_over() and self._until is None):
                 raise MovedError
             if self._can_share():
                 return False
@@ -533,9 +569,11 @@ class Consumer(Reading):
         """If a replay has far more rows than the sink can keep, reset it, so that it continues at the first
         sequence from which the rest fits. True if it was reset."""
         room = self._sink.room()
-        if room is None or self.done < SURE or self._begin_seq is not None or self._until is not None:
+        if room is None or self.done < SURE or self._begin_seq is not None:
             return False
-        if self._look_back is None or self.pending < 1.5 * room:
+        if self._look_back is None or self.left < 1.5 * room:
+            return False
+        if self._until is not None and not self._to_end:
             return False
         self.last_seq = self._known_at = None
         self._unread = None
@@ -596,7 +634,7 @@ class Consumer(Reading):
         self._expected = at.expected
         self._known_at = at.known_at
         self.pending = at.pending
-        self.progress = max(self.progress, self.done / max(1, self.done + self.pending))
+        self.progress = max(self.progress, self.done / max(1, self.done + self.left))
         if at.last >= 0:
             self.last_seq = at.last
         self._scanned_to = max(self._scanned_to, at.scanned_to, at.last)

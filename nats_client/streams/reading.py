@@ -18,6 +18,7 @@ from .stream_list import no_such_stream
 from .unmatched import why_empty
 
 NOT_FOUND_FOR = 30.0  # seconds for which the error of a missing stream, with its suggestion, is reused
+STORED_WITHIN = 1_000_000_000  # ns after which a message with an earlier time is surely stored
 MOST_EXPLAINED = 3  # filters of which it is said why they match nothing
 BEHIND_FOR = 3.0  # seconds for which a stream may end before last_seq; after that it has lost its end
 
@@ -33,6 +34,7 @@ class Reading:
         look_back: Callable[[], pd.Timedelta] | None,
         sink: Sink,
         until: int | None,
+        end: int | None,
     ) -> None:
         """See Consumer."""
         self.phase: Phase = "connecting"
@@ -56,6 +58,12 @@ class Reading:
         self._look_back = look_back
         self._sink = sink
         self._until = until
+        self._end = end
+        self._to_end = end is not None and until is None  # `until` follows from the time of the end
+        self._after = 0  # messages after the end, at the last count
+        self._total: int | None = None  # of a stretch: messages received once it is read
+        self.complete = False
+        """True while all messages up to the end have been read."""
         self._made = 0  # consumers created so far
         self.filtered = subject is not None
         self._start: int | None = None
@@ -84,11 +92,24 @@ class Reading:
     @property
     def behind(self) -> float:
         """Seconds since we last knew that everything stored had been delivered."""
-        return time.monotonic() - self._current_at
+        return 0.0 if self.complete else time.monotonic() - self._current_at
 
     def now(self) -> int:
         """The server's clock, ns since the epoch, UTC; our own until the server's is known."""
         return time.monotonic_ns() + self._clock if self._clock else time.time_ns()
+
+    @property
+    def left(self) -> int:
+        """Messages that are still to come: up to the end, if it has one."""
+        return self.pending if self._total is None else max(0, self._total - self.done)
+
+    def moment(self) -> int:
+        """now(), or the end if that has passed."""
+        return self.now() if self._end is None else min(self.now(), self._end)
+
+    def _is_over(self) -> bool:
+        """True if it reads up to an end in time that has passed: all messages before it are stored by now."""
+        return self._to_end and self._end is not None and self.now() > self._end + STORED_WITHIN
 
     def restart(self, why: str) -> None:
         """Recreate the consumer at the last sequence, or at the look-back if nothing was received yet."""
@@ -129,6 +150,8 @@ class Reading:
         """Replay from the beginning; everything delivered so far is void."""
         self.last_seq = self._known_at = self._behind_since = self._begin_seq = None
         self._turns, self.done, self.progress = 0, 0, 0.0
+        if self._to_end:
+            self._until = None
         self.events.note("started over", why, logging.WARNING)
         self._sink.recreated()
         self.restart(why)

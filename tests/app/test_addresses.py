@@ -19,15 +19,15 @@ from tests.status_line import as_html, find
 
 AT_ONCE = 6
 PARAMETERS = {
-    "": ["stream", "refresh"],
-    "alerts": ["stream", "subjects", "look-back", "field", "by", "limit"],
+    "": ["stream", "refresh", "last", "from", "to"],
+    "alerts": ["stream", "subjects", "field", "by", "limit"],
     "compare": ["stream", "subjects", "period", "earlier-periods", "field", "dimension"],
     "explore": [
         "stream",
         "subjects",
-        "look-back",
         "payloads",
-        "from",
+        "last",
+        "source",
         "time",
         "chart",
         "field",
@@ -35,10 +35,10 @@ PARAMETERS = {
         "by",
         "show",
     ],
-    "history": ["look-back"],
+    "history": ["last"],
     "services": ["service"],
     "values": ["bucket", "key", "search", "deleted"],
-    "workflows": ["run", "step", "workflow", "status", "look-back"],
+    "workflows": ["run", "step", "workflow", "status"],
 }
 HOSTILE = [
     ">",
@@ -175,8 +175,8 @@ def test_hostile_addresses(running: App, server: NatsServer, monitor: int) -> No
         ("subjects", "x" * 5000, "too long"),
         ("subjects", "s.*.>.x", "not valid"),
         ("subjects", "S\r\nPUB hacked.x 2\r\nhi\r\n", "not valid"),
-        ("look-back", "P9999999999D", "366 days"),
-        ("look-back", "nan", "not a duration"),
+        ("last", "P9999999999D", "366 days"),
+        ("last", "nan", "not a duration"),
     ):
         told = " ".join(visits["explore", parameter, text].alerts).replace("\\", "")
         assert sentence in told, (parameter, text, told)

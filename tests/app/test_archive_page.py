@@ -55,7 +55,7 @@ def test_one_time_line(tmp_path: Path) -> None:
         server.run(lambda nc: nc.jetstream().purge_stream("S", keep=50))
         with app(tmp_path, NATS_URL=server.url) as running, chromium() as browser:
             tab = browser.new_page()
-            tab.goto(f"{running.url}/explore?stream=S&from=archive+too&look-back=PT1H")
+            tab.goto(f"{running.url}/explore?stream=S&source=archive+too&last=PT1H")
             expect(tab.locator(".lb-status")).to_contain_text("50 rows", timeout=30_000)
             tab.get_by_role("button", name="warning").click()
             alert = tab.locator("[data-testid=stAlert]").filter(has_text="cannot read the archive")

@@ -88,7 +88,7 @@ def test_zoom_holds(demo: App, tab: Page) -> None:
 
 def test_choices_live_in_the_address(demo: App, tab: Page) -> None:
     """What a viewer chooses is in the address, and a link with it opens the same view."""
-    tab.goto(f"{demo.url}/explore?subjects=metrics.cpu.*&look-back=PT1M&refresh=Paused")
+    tab.goto(f"{demo.url}/explore?subjects=metrics.cpu.*&last=PT1M&refresh=Paused")
     expect(tab.locator(".lb-word")).to_have_text("Paused", timeout=30_000)
     expect(tab.locator(".lb-status")).to_contain_text("1 minute")
     expect(tab.locator('input[aria-label*="Subjects"]')).to_have_value("metrics.cpu.*")

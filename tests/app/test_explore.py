@@ -151,7 +151,7 @@ def test_newest_message_is_indented(open_page: Open) -> None:
     [
         ({"subjects": "a..b"}, "The subject 'a..b' is not valid"),
         ({"subjects": "a.>.b"}, "The subject 'a.>.b' is not valid"),
-        ({"look-back": "5"}, "The look-back '5' is not a duration"),
+        ({"last": "5"}, "The look-back '5' is not a duration"),
         ({"time": "nope"}, "no valid time in the field 'nope'"),
         ({"subjects": "elsewhere"}, "No messages in the last 5 minutes (stream A, subject elsewhere)"),
     ],
@@ -161,7 +161,7 @@ def test_what_cannot_be_read(open_page: Open, query: dict[str, str], said: str) 
     app = open_page(EXPLORE, blocked=True, stream="A", **query)
     assert said in told(app)
     assert not app.exception
-    assert [box.label for box in app.selectbox][:4] == ["Stream", "Subjects", "Look-back", "Payloads"]
+    assert [box.label for box in app.selectbox][:3] == ["Stream", "Subjects", "Payloads"]
     assert "30 messages" in told(app)
 
 
@@ -195,7 +195,7 @@ def test_empty_server(open_page: Open, tmp_path: Path, monkeypatch: pytest.Monke
     "query",
     [
         {"stream": "A"},
-        {"stream": "A", "subjects": "a.1", "look-back": "PT1H", "field": "y", "by": "kind", "time": "at"},
+        {"stream": "A", "subjects": "a.1", "last": "PT1H", "field": "y", "by": "kind", "time": "at"},
         {"stream": "A", "chart": "latest", "by": "kind"},
         {"stream": "A", "chart": "scatter", "field": "y", "against": "x", "by": "kind"},
         {"stream": "A", "subjects": "a.2 a.0"},
@@ -211,7 +211,7 @@ def test_copied_page(open_page: Open, tmp_path: Path, query: dict[str, str]) -> 
     explored = open_page(EXPLORE, blocked=True, **query, show="Copy as page")
     assert not explored.exception
     for name, value in query.items():
-        assert next(box for box in explored.selectbox if box.key == name).value == value
+        assert name == "last" or next(box for box in explored.selectbox if box.key == name).value == value
     (tmp_path / "copy").mkdir()
     page = tmp_path / "copy" / "overview.py"
     page.write_text(explored.code[0].value, encoding="utf-8")
@@ -246,7 +246,7 @@ def test_back_undoes_a_choice(server: NatsServer, browser: Browser, tmp_path: Pa
     """The browser's Back takes a choice back, and at last leaves the page; Forward makes it again."""
     with app(tmp_path, NATS_URL=server.url) as running, fresh_tab(browser) as tab:
         tab.goto("about:blank")
-        tab.goto(f"{running.url}/explore?stream=A&from=stream")
+        tab.goto(f"{running.url}/explore?stream=A&source=stream")
         expect(tab.locator(".lb-status")).to_contain_text("30 rows", timeout=30_000)
         until(lambda: "field=x" in tab.evaluate("location.search"))
         field = tab.locator('input[aria-label="Field"]')
@@ -281,7 +281,7 @@ def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path
         choose(tab, "By", "kind")
         tab.get_by_role("tab", name="Messages").click()
         expected = [
-            ["A", ">", "PT5M", "json", "stream", "stored", "scatter", "y", "x", "kind"],
+            ["A", ">", "json", "stream", "stored", "scatter", "y", "x", "kind"],
             "Messages",
             ["a", "b"],
         ]

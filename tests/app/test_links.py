@@ -56,12 +56,12 @@ def same_tab(tab: Page) -> None:
     expect(tab.get_by_role("tab", name="Messages")).to_have_attribute("aria-selected", "true")
 
 
-@link("explore", "show=Messages&look-back=PT1M", same_tab)
+@link("explore", "show=Messages&payloads=auto", same_tab)
 def choose_another_tab(tab: Page) -> None:
-    """Choose a tab and a look-back."""
+    """Choose a tab and a decoder."""
     tab.get_by_role("tab", name="Messages").click()
     expect(tab.locator(".lb-message_list")).to_be_visible(timeout=30_000)  # the page has run for it
-    pick(tab, "Look-back", "PT1M")
+    pick(tab, "Payloads", "auto")
 
 
 def same_steps(tab: Page) -> None:

@@ -77,9 +77,8 @@ def test_explore_page(open_page: Open) -> None:
     labels = [
         "Stream",
         "Subjects",
-        "Look-back",
         "Payloads",
-        "From",
+        "Source",
         "Time",
         "Chart",
         "Field",
@@ -94,7 +93,7 @@ def test_explore_page(open_page: Open) -> None:
 def test_explore_page_from_link(open_page: Open) -> None:
     """A link opens the same view, also with a subject pattern of the viewer's own."""
     app = open_page(ROOT / "pages" / "explore.py", stream="METRICS", subjects="metrics.*.core-1")
-    assert app.selectbox[1].value == "metrics.*.core-1"
+    assert app.selectbox(key="subjects").value == "metrics.*.core-1"
     assert "<b>50</b> rows" in status_html(app)
 
 
@@ -105,7 +104,7 @@ def test_compare_page(open_page: Open) -> None:
     assert not app.error, texts(app)
     labels = ["Stream", "Subjects", "Period", "Earlier periods", "Field", "Dimension"]
     assert [box.label for box in app.selectbox] == labels
-    assert app.selectbox[5].options == ["the__core", "host", "_subject"]
+    assert app.selectbox(key="dimension").options == ["the__core", "host", "_subject"]
     table = app.dataframe[0].value
     assert table["_series"].tolist() == ["core-0", "core-1"]
     assert table["current"].tolist() == [24.5, 25.5]
@@ -128,7 +127,7 @@ def test_link_to_a_stream_that_is_gone(open_page: Open) -> None:
     stream can have is told as that."""
     app = open_page(ROOT / "pages" / "explore.py", stream="GONE")
     assert not app.exception
-    assert app.selectbox[0].value == "GONE"
+    assert app.selectbox(key="stream").value == "GONE"
     assert "There is no stream 'GONE' in this account. The streams are 'METRICS', 'QUIET'." in texts(app)
     for page in ("explore", "alerts", "compare"):
         app = open_page(ROOT / "pages" / f"{page}.py", stream="a.b")

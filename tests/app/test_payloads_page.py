@@ -80,9 +80,7 @@ def test_explore_recognises_formats(running: tuple[App, Path], browser: Browser)
     it cannot read, and offers the types and decoders of the folder."""
     started, _ = running
     with browser.new_page() as tab:
-        tab.goto(
-            f"{started.url}/explore?stream=PACKED&look-back=PT1H&payloads=auto&field=temperature&by=_format"
-        )
+        tab.goto(f"{started.url}/explore?stream=PACKED&last=PT1H&payloads=auto&field=temperature&by=_format")
         expect(tab.locator(".lb-status")).to_contain_text("121 rows", timeout=60_000)
         for name in ("msgpack", "cbor", "influx"):
             expect(tab.locator("[data-testid=stMain]")).to_contain_text(name)
@@ -99,7 +97,7 @@ def test_explore_reads_protobuf(running: tuple[App, Path], browser: Browser) -> 
     is none."""
     started, _ = running
     with browser.new_page() as tab:
-        where = f"{started.url}/explore?stream=ORDERS&look-back=PT1H&payloads="
+        where = f"{started.url}/explore?stream=ORDERS&last=PT1H&payloads="
         tab.goto(f"{where}protobuf:{ORDER}@{SHOP}&field=id")
         expect(tab.locator(".lb-status")).to_contain_text("40 rows", timeout=60_000)
         expect(tab.locator(".js-plotly-plot").first).to_be_visible()

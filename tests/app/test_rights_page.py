@@ -151,7 +151,7 @@ def test_what_cannot_be_listed_can_be_typed(show: Callable[..., AppTest], page: 
     assert (list(box.options), box.value) == ([], None)
     assert "has no" not in texts(shown)
     name, said = ("B", "1 key</b> in B") if page == "values" else ("S", "5</b> rows")
-    shown = show(source, "publish", denied, **{box.label.lower(): name, "look-back": "PT1H"})
+    shown = show(source, "publish", denied, **{box.label.lower(): name, "last": "PT1H"})
     until(lambda: said in status_html(shown.run()))
     assert shown.selectbox[0].value == name
     assert not shown.error, texts(shown)
@@ -163,7 +163,7 @@ def test_query_and_request_by_hand(show: Callable[..., AppTest]) -> None:
     next(button for button in page.button if button.label == "Run").click().run()
     sees(page, "to publish to 'history.query'")
     page = show(PAGES / "services.py", "publish", "workflow-start.>")
-    page.text_input[0].set_value("workflow-start.count")
+    next(box for box in page.text_input if box.label == "Subject").set_value("workflow-start.count")
     next(button for button in page.button if button.label == "Send").click().run()
     sees(page, "requests to 'workflow-start.count'")
     page = show(PAGES / "workflows.py", "publish", "workflow-start.>")

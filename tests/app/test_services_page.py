@@ -58,7 +58,7 @@ def texts(page: AppTest) -> str:
 
 def send(page: AppTest, subject: str, payload: str = "") -> AppTest:
     """Fill in the form and click."""
-    page.text_input[0].set_value(subject)
+    next(box for box in page.text_input if box.label == "Subject").set_value(subject)
     page.text_area(key="request-payload").set_value(payload)
     return next(button for button in page.button if button.label == "Send").click().run()
 

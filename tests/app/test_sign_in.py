@@ -31,8 +31,8 @@ def test_back_to_the_page_that_was_asked_for(stage: Stage) -> None:
     """After the sign-in comes the page, with its choices, that the address named before."""
     stage.provider.person("deep", "operators")
     person = stage.somebody()
-    person.go("/explore?stream=CELLAR&look-back=P1D&show=Messages")
-    sign_in(person.tab, f"{stage.url}/explore?stream=CELLAR&look-back=P1D&show=Messages", "deep")
+    person.go("/explore?stream=CELLAR&last=P1D&show=Messages")
+    sign_in(person.tab, f"{stage.url}/explore?stream=CELLAR&last=P1D&show=Messages", "deep")
     person.sees("Explore")
     person.gets(MARKER)
     assert "stream=CELLAR" in person.tab.url
@@ -182,7 +182,7 @@ def test_other_tabs_say_why(stage: Stage, cookies: str) -> None:
     are gone or after; the tab where it was done does not. The page comes back with the next sign-in."""
     here = stage.person("vito", "viewers")
     other = here.open()
-    other.goto(f"{stage.url}/explore?look-back=PT1H")
+    other.goto(f"{stage.url}/explore?last=PT1H")
     other.get_by_text("Role: viewer").wait_for(timeout=60_000)
     if cookies == "are there":
         here.tab.route("**/auth/logout*", lambda route: route.abort())

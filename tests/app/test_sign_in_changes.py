@@ -14,7 +14,7 @@ from tests.waiting import until
 def test_group_changes(stage: Stage) -> None:
     """Another group is another role within a minute, and nothing of the former is left; without a group
     there is none, and it comes back by itself."""
-    person = stage.person("gina", "operators", page="/explore?stream=VAULT&look-back=P1D&show=Messages")
+    person = stage.person("gina", "operators", page="/explore?stream=VAULT&last=P1D&show=Messages")
     person.sees("Role: operator")
     person.gets(MARKER)
     stage.provider.person("gina", "viewers")

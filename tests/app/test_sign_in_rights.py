@@ -21,7 +21,7 @@ from tests.waiting import until
 def test_each_sees_their_own(stage: Stage) -> None:
     """Menu and lists hold what the role permits; the viewer's browser never receives a byte of the rest,
     while an operator looks at just that."""
-    operator = stage.person("olga", "operators", page="/explore?stream=VAULT&look-back=P1D&show=Messages")
+    operator = stage.person("olga", "operators", page="/explore?stream=VAULT&last=P1D&show=Messages")
     viewer = stage.person("vera", "viewers", "others")
     viewer.sees("Vera Example")
     viewer.sees("Role: viewer")
@@ -101,7 +101,7 @@ def test_what_is_not_permitted_is_as_what_does_not_exist(stage: Stage) -> None:
 
 def test_downloads_belong_to_a_sign_in(stage: Stage) -> None:
     """A link works in the browser that it was shown in, in no other, and not after the sign-out."""
-    operator = stage.person("oscar", "operators", page="/explore?stream=VAULT&look-back=P1D")
+    operator = stage.person("oscar", "operators", page="/explore?stream=VAULT&last=P1D")
     other = stage.person("ophelia", "operators")
     viewer = stage.person("viola", "viewers")
     link = operator.tab.get_by_role("link", name="CSV")

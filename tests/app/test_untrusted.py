@@ -124,7 +124,7 @@ def test_nothing_runs_while_exploring(server: NatsServer, browser: Browser, tmp_
     page = (ROOT / "pages" / "explore.py").read_text()
     with watched(server, browser, tmp_path, ("explore.py", page)) as (tab, url):
         for show, field in zip(["Fields", "Messages", "Subjects", "Copy as page"], MARKUP, strict=False):
-            view = f"chart=scatter&by=text&field={quote(field, safe='')}&show={show}&look-back=PT1H"
+            view = f"chart=scatter&by=text&field={quote(field, safe='')}&show={show}&last=PT1H"
             tab.goto(f"{url}/?{view}")
             expect(tab.locator(".js-plotly-plot .ytitle")).to_have_text(field, timeout=30_000)
             expect(tab.locator(".lb-scatter .lb-legend")).to_contain_text(field)

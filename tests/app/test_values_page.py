@@ -155,7 +155,7 @@ def test_values_page(open_page: Any, server: NatsServer) -> None:
     assert page.code[0].value == "95"
     assert history.value["revision"].tolist() == [3, 1]
     assert "History 5, no TTL, " in page.caption[0].value.replace("\\", "")
-    page = page.text_input[0].set_value("MEM").run()
+    page = page.text_input(key="search").set_value("MEM").run()
     assert page.dataframe[0].value["key"].tolist() == ["memory"]
     page = page.selectbox[1].set_value("memory").run()
     assert page.code[0].value == '{\n  "percent": 80\n}'

@@ -141,7 +141,7 @@ def test_list_of_other_conditions() -> None:
         "turn": "changed",
     }
     said = {
-        one.name: headline(one, "1 minute", "%", several=False)
+        one.name: headline(one, view, "%", several=False)
         for one in crossed(view, ["n"], None, checked(limits))
     }
     assert said == {

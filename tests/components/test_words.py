@@ -2,10 +2,11 @@
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.words import age_text
+from components.words import age_text, date_text, in_zone, zone
 
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
@@ -31,3 +32,11 @@ def test_ages_never_run_backwards(one: float, other: float) -> None:
     """Of two lengths of time the longer one never reads shorter."""
     less, more = sorted((one, other))
     assert seconds(age_text(less)) <= seconds(age_text(more))
+
+
+@pytest.mark.parametrize("name", ["Mars/Olympus", "../../etc/passwd", "Europe", "x" * 5000, "a\0b"])
+def test_an_unknown_zone(name: str) -> None:
+    """A browser whose time zone is not known here gets times in UTC, and each page."""
+    with in_zone(name):
+        assert zone() == "UTC"
+        assert date_text(0) == "1970-01-01 00:00:00"

@@ -6,10 +6,12 @@ It is tested here, beside the databases: a feed, the history service, and the ar
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from nats_client import Client, Feed, NamedFeed, Settings
@@ -124,6 +126,35 @@ def test_filter(server: NatsServer, database: Database, client: Client) -> None:
             feed = client.feed("S", pattern, look_back="PT1H", archive=ARCHIVE)
             assert feed.wait(30)
             assert sorted(feed.frame()["_subject"].astype(str)) == sorted(subjects * 3)
+
+
+@one_database
+def test_stretches(server: NatsServer, database: Database, client: Client) -> None:
+    """A stretch in the past has its rows once, wherever they are: in the archive, in both, in the stream;
+    what neither holds is a gap if it was in the stretch."""
+    for i in range(6):
+        server.publish("s.a", *numbered(20, 20 * i))
+        if i == 2:
+            archived(server, database)
+        time.sleep(0.3)
+    stored = client.feed("S", look_back="PT1H")
+    assert stored.wait(30)
+    times = pd.Series(stored.snapshot().received, index=stored.snapshot().seq)
+    purge(server, 40)  # 1 to 60 are archived, 81 to 120 are left
+    with history(server, database):
+        for first, last in ((1, 20), (21, 60), (41, 120), (90, 110), (61, 80), (1, 120)):
+            start, end = pd.Timestamp(times[first], tz="UTC"), pd.Timestamp(times[last], tz="UTC")
+            start, end = start.floor("ms"), end.ceil("ms") + pd.Timedelta(milliseconds=1)
+            feed = client.feed("S", look_back=end - start, end=end, archive=ARCHIVE)
+            assert feed.wait(30)
+            until(lambda feed=feed: feed.health.ended)  # type: ignore[misc]
+            inside = times[(times >= start.value) & (times < end.value)].index
+            held = [seq for seq in inside if seq <= 60 or seq > 80]
+            assert sequences(feed) == held
+            if held and held[0] <= 60 < 80 < held[-1]:
+                assert missing(feed) == 20
+            elif held:
+                assert not missing(feed)
 
 
 @one_database

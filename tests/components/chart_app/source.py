@@ -12,6 +12,7 @@ import pandas as pd
 
 from components.data.live import View
 from nats_client.feeds.derived import Derived, Noticed
+from nats_client.feeds.health import FeedKey
 from nats_client.series.bins import Bins
 from nats_client.series.conditions import Condition
 from nats_client.table.snapshot import Snapshot
@@ -25,8 +26,9 @@ LOOK_BACK = pd.Timedelta("PT1M")
 class Source:
     """Subjects that get a value `rate` times a second, with a minute of history."""
 
-    def __init__(self, key: str, subjects: list[str], rate: int = 5) -> None:
-        self.key = key
+    def __init__(self, name: str, subjects: list[str], rate: int = 5) -> None:
+        self.name = name
+        self.key = FeedKey(name, None, "json", None)
         self.rate = rate
         self.subjects = subjects
         self.window = Window()
@@ -42,7 +44,7 @@ class Source:
     @property
     def name_key(self) -> str:
         """As of a feed."""
-        return self.key
+        return self.name
 
     def now(self) -> int:
         """As a feed has it."""
@@ -100,9 +102,9 @@ class Source:
 class Leaving(Source):
     """The last of the subjects has been silent for most of the look-back."""
 
-    def __init__(self, key: str, subjects: list[str]) -> None:
+    def __init__(self, name: str, subjects: list[str]) -> None:
         self._silent = time.time_ns() - int(0.75 * LOOK_BACK.value)
-        super().__init__(key, subjects)
+        super().__init__(name, subjects)
 
     def add(self, now: int) -> None:
         """One row for each subject that is not silent."""
@@ -122,7 +124,7 @@ class Nulls(Source):
 
 
 SOURCES = {
-    source.key: source
+    source.name: source
     for source in (
         Source("few", ["plain", "<b>bold</b> & <img src=x onerror=alert(1)>", "third"]),
         Source("many", [f"plant.hall-{i % 3}.machine-{i}.temperature" for i in range(14)]),

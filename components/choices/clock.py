@@ -1,0 +1,315 @@
+"""The clock above every page: when the page looks, for all that it reads.
+
+Live, the page looks from now back; how far, its own code says, unless the viewer chose a length. Or it looks
+at a stretch in the past, and all that it shows is as of the stretch's end. The clock is the viewer's, for all
+pages, and in the URL: `?last=PT1H`, or `?from=2026-11-29T14:00:00Z&to=2026-11-29T14:20:00Z`.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+import streamlit as st
+
+from nats_client import Duration, LookbackError, format_duration, iso_duration, parse_duration
+from nats_client.duration import LONGEST
+
+from ..words import cut, plain, zone
+from .address import keep_lasting
+
+LENGTHS = {
+    "Last 5 minutes": "PT5M",
+    "Last 15 minutes": "PT15M",
+    "Last hour": "PT1H",
+    "Last 6 hours": "PT6H",
+    "Last 24 hours": "PT24H",
+}
+"""The lengths that are offered."""
+DAYS = ("Today", "Yesterday", "This week")
+"""The stretches that are offered, in the viewer's zone; those that go on end now."""
+OWN = "As the page says"
+"""The choice of no length."""
+LAST, FROM, TO = "last", "from", "to"
+"""The parameters: a length, ISO 8601, and times, UTC."""
+_CLOCK, _WRONG = "_clock", "_clock_wrong"
+_LENGTH, _WRITTEN, _FROM, _TO = "_clock_length", "_clock_written", "_clock_from", "_clock_to"
+_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?(Z|[+-]\d\d:?\d\d)?")
+_LONGEST_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When a page looks."""
+
+    length: pd.Timedelta | None = None
+    """How far back; None if each read of the page says it."""
+    end: int | None = None
+    """Until when, ns since the epoch, UTC; None for now."""
+
+    def reach(self, own: Duration) -> pd.Timedelta:
+        """How far back a read reaches whose own look-back is `own`. Raises DurationError."""
+        length = parse_duration(own)
+        return length if self.length is None or isinstance(own, Fixed) else self.length
+
+    @property
+    def end_time(self) -> pd.Timestamp | None:
+        """`end` as a time in UTC."""
+        return None if self.end is None else pd.Timestamp(self.end, tz="UTC")
+
+    @property
+    def words(self) -> str:
+        """When it is, as a viewer reads it, in the viewer's zone: "Live, last 15 minutes", "29 Nov 14:00 to
+        14:20"."""
+        if self.end_time is None:
+            return "Live" if self.length is None else f"Live, {_in_words(self.length).lower()}"
+        end = self.end_time.tz_convert(zone())
+        this_year = pd.Timestamp.now(zone()).year
+        if self.length is None:
+            return f"Until {_day(end, this_year)} {_time(end)}"
+        start = end - self.length
+        day = "" if start.date() == end.date() else f"{_day(end, this_year)} "
+        return f"{_day(start, this_year)} {_time(start)} to {day}{_time(end)}"
+
+    @property
+    def address(self) -> dict[str, str | None]:
+        """The parameters of the URL."""
+        found: dict[str, str | None] = {LAST: None, FROM: None, TO: None}
+        if self.end_time is not None:
+            found[TO] = _iso(self.end_time)
+            if self.length is not None:
+                found[FROM] = _iso(self.end_time - self.length)
+        elif self.length is not None:
+            found[LAST] = iso_duration(self.length)
+        return found
+
+    def moved(self, by: float) -> "Clock":
+        """A stretch that is later by this share of its length; not later than now."""
+        if self.end is None or self.length is None:
+            return self
+        return Clock(self.length, min(_now(), self.end + int(self.length.value * by)))
+
+    def wider(self) -> "Clock":
+        """A stretch of twice the length around the same moment; not later than now."""
+        if self.end is None or self.length is None:
+            return self
+        return Clock(min(2 * self.length, LONGEST), min(_now(), self.end + self.length.value // 2))
+
+
+LIVE = Clock()
+
+
+class Fixed(str):
+    """A look-back that a read needs as it is, such as two periods to compare them, whatever length the clock
+    has."""
+
+    __slots__ = ()
+
+
+class _WrongError(Exception):
+    """What a viewer wrote, or the URL, names no time; the text is a sentence for the page."""
+
+
+def clock() -> Clock:
+    """The clock of this viewer."""
+    found: Clock = st.session_state.get(_CLOCK, LIVE)
+    return found
+
+
+def choose_clock() -> str:
+    """Let the viewer choose when all pages look. Returns a sentence if the URL, or what the viewer wrote,
+    cannot be read: pages then look as far as they say themselves; otherwise an empty text."""
+    if _CLOCK not in st.session_state:
+        _set(_from_address)
+    now = clock()
+    for name, value in now.address.items():
+        keep_lasting(name, value)
+    wrong: str = st.session_state.get(_WRONG, "")
+    if st.context.is_embedded:
+        return wrong
+    past = now.end is not None
+    with st.popover(
+        plain(now.words), icon=":material/history:" if past else ":material/schedule:", key="page-clock"
+    ):
+        _choose_length_of(now)
+        _choose_stretch(now)
+    if past:
+        with st.container(horizontal=True, gap="xsmall", width="content", key="page-clock-moves"):
+            moves = {
+                "Earlier": ("Shift+Left", now.moved(-0.5)),
+                "Later": ("Shift+Right", now.moved(0.5)),
+                "Wider": ("Shift+Down", now.wider()),
+            }
+            for name, (keys, then) in moves.items() if now.length is not None else ():
+                key = f"_clock_{name.lower()}"
+                st.button(name, key=key, help=keys, shortcut=keys, on_click=_go, args=(then,))
+            st.button("Live", key="_clock_live", type="primary", on_click=_go, args=(LIVE,))
+    return wrong
+
+
+def _choose_length_of(now: Clock) -> None:
+    live = now.end is None
+    shown = OWN if now.length is None else _in_words(now.length)
+    offered = shown if live and shown in (OWN, *LENGTHS) else None
+    written = "" if not live or offered or now.length is None else format_duration(now.length)
+    for key, value in ((_LENGTH, offered), (_WRITTEN, written)):
+        if st.session_state.get(key) != value:
+            st.session_state[key] = value
+    st.pills("Live", [OWN, *LENGTHS], key=_LENGTH, on_change=_choose_length, width=300)
+    st.text_input(
+        "Another length",
+        key=_WRITTEN,
+        placeholder="90 minutes",
+        on_change=_choose_written,
+        help="For example 90 minutes, 2d or PT45M",
+    )
+
+
+def _choose_stretch(now: Clock) -> None:
+    until = (now.end_time or pd.Timestamp.now("UTC")).tz_convert(zone())
+    start = until - (now.length or pd.Timedelta(hours=1))
+    for key, time in ((_FROM, start), (_TO, until)):
+        given = time.tz_localize(None).to_pydatetime(warn=False).replace(microsecond=0)
+        if key not in st.session_state or st.session_state.get(f"{key}_of") != now:
+            st.session_state[key] = given
+        st.session_state[f"{key}_of"] = now
+    with st.container(horizontal=True, gap="xsmall", key="page-clock-days"):
+        for name in DAYS:
+            st.button(name, key=f"_clock_{name}", on_click=_go_to_day, args=(name,))
+    with st.form("_clock_stretch", border=False):
+        st.datetime_input("From", key=_FROM, step=60)
+        st.datetime_input("To", key=_TO, step=60, help=f"Times are in {plain(zone())}.")
+        st.form_submit_button("Show this stretch", on_click=_go_to_chosen)
+
+
+def _go(to: Clock) -> None:
+    _set(lambda: to)
+
+
+def _choose_length() -> None:
+    chosen = st.session_state.get(_LENGTH) or OWN
+    _set(lambda: LIVE if chosen == OWN else Clock(parse_duration(LENGTHS[chosen])))
+
+
+def _choose_written() -> None:
+    written = str(st.session_state.get(_WRITTEN) or "").strip()
+    _set(lambda: Clock(_length(written)) if written else LIVE)
+
+
+def _go_to_chosen() -> None:
+    def chosen() -> Clock:
+        start, end = (_of_viewer(st.session_state.get(key)) for key in (_FROM, _TO))
+        return _stretch(start, end)
+
+    _set(chosen)
+
+
+def _go_to_day(name: str) -> None:
+    today = pd.Timestamp.now(zone()).normalize()
+    days = {"Yesterday": 1, "This week": today.weekday()}.get(name, 0)
+    start = (today - pd.DateOffset(days=days)).normalize()
+    end = today if name == "Yesterday" else pd.Timestamp.now("UTC")
+    _set(lambda: _stretch(start, end))
+
+
+def _set(find: Callable[[], Clock]) -> None:
+    """Set the clock to what `find` returns, or to Live, with the sentence that it raises."""
+    st.session_state.pop(_WRONG, None)
+    try:
+        st.session_state[_CLOCK] = find()
+    except (LookbackError, _WrongError) as wrong:
+        st.session_state[_WRONG] = f"{wrong} The page looks as far back from now as it says itself."
+        st.session_state[_CLOCK] = LIVE
+
+
+def _from_address() -> Clock:
+    last, start, end = (st.query_params.get(name) for name in (LAST, FROM, TO))
+    if end:
+        if start:
+            return _stretch(_parsed(start, "from"), _parsed(end, "to"))
+        return Clock(_length(last) if last else None, _past(_parsed(end, "to")))
+    if start:
+        raise _WrongError(
+            f"The start {cut(start, _LONGEST_SHOWN)!r} needs an end: a link has from=… and to=…."
+        )
+    return Clock(_length(last)) if last else LIVE
+
+
+def _stretch(start: pd.Timestamp, end: pd.Timestamp) -> Clock:
+    """From one time to another, and at most to now. Raises _WrongError."""
+    shown = f"from {_iso(start)} to {_iso(end)}"
+    if start >= end:
+        raise _WrongError(f"The stretch {shown} ends before it starts.")
+    if start.value >= _now():
+        raise _WrongError(f"The stretch {shown} is still to come.")
+    until = _past(end)
+    length = pd.Timedelta(until - start.value, unit="ns")
+    if length > LONGEST:
+        raise _WrongError(f"The stretch {shown} is longer than {LONGEST.days} days.")
+    return Clock(length, until)
+
+
+def _past(end: pd.Timestamp) -> int:
+    """The end of a stretch: what is still to come is no part of it."""
+    return min(int(end.value), _now())
+
+
+def _now() -> int:
+    """Now, in whole seconds, ns since the epoch, UTC."""
+    return int(pd.Timestamp.now("UTC").floor("s").as_unit("ns").value)
+
+
+def _parsed(text: str, name: str) -> pd.Timestamp:
+    """A time of the URL, in UTC unless it says otherwise. Raises _WrongError."""
+    try:
+        if not _TIME.fullmatch(text):
+            raise ValueError
+        time = pd.Timestamp(text)
+        return (
+            (time.tz_localize("UTC") if time.tz is None else time.tz_convert("UTC")).floor("ms").as_unit("ns")
+        )
+    except ValueError:
+        raise _WrongError(
+            f"{name}={cut(text, _LONGEST_SHOWN)!r} is not a time. Write for example 2026-11-29T14:20:00Z."
+        ) from None
+
+
+def _of_viewer(chosen: datetime | None) -> pd.Timestamp:
+    """A time that the viewer chose, in their zone. One that the clocks skip is an hour later; of two that
+    look the same, it is the earlier one. Raises _WrongError."""
+    if chosen is None:
+        raise _WrongError("A stretch needs a start and an end.")
+    time = pd.Timestamp(chosen).as_unit("ns")
+    local = time.tz_localize(zone(), ambiguous=True, nonexistent=pd.Timedelta(hours=1))
+    return local.tz_convert("UTC")
+
+
+def _length(text: str) -> pd.Timedelta:
+    """The length that a viewer wrote. Raises DurationError."""
+    return parse_duration(text if text[:1] == "P" else text.strip().lower().removeprefix("last "))
+
+
+def _in_words(length: pd.Timedelta) -> str:
+    """ "Last 90 minutes", as it is offered, or else with its units."""
+    for words, text in LENGTHS.items():
+        if parse_duration(text) == length:
+            return words
+    return f"Last {format_duration(length)}"
+
+
+def _iso(time: pd.Timestamp) -> str:
+    """A time in UTC as the URL has it."""
+    exact = time.value % 1_000_000_000 > 0
+    return (
+        time.tz_convert("UTC").tz_localize(None).isoformat(timespec="milliseconds" if exact else "seconds")
+        + "Z"
+    )
+
+
+def _day(time: pd.Timestamp, this_year: int) -> str:
+    return time.strftime("%d %b") + ("" if time.year == this_year else f" {time.year}")
+
+
+def _time(time: pd.Timestamp) -> str:
+    return time.strftime("%H:%M:%S" if time.second else "%H:%M")

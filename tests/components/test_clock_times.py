@@ -1,0 +1,76 @@
+"""The clock: what it says of itself, and how a viewer's local times become those of the server."""
+
+from datetime import datetime
+
+import pandas as pd
+import pytest
+
+from components.choices.clock import LIVE, Clock, Fixed, _of_viewer, _parsed, _WrongError
+from components.words import in_zone
+
+END = pd.Timestamp("2026-03-29T14:20:00Z")
+
+
+def test_words() -> None:
+    """It reads as people say it, in the viewer's zone, with the day where it changes and the year of another
+    one."""
+    stretch = Clock(pd.Timedelta(minutes=20), END.value)
+    with in_zone("Asia/Kolkata"):
+        assert stretch.words in ("29 Mar 19:30 to 19:50", "29 Mar 2026 19:30 to 19:50")
+        night = Clock(pd.Timedelta(hours=20), END.value)
+        assert "28 Mar" in night.words
+        assert "29 Mar" in night.words
+        assert Clock(None, END.value).words.startswith("Until 29 Mar")
+    old = Clock(pd.Timedelta(seconds=90), pd.Timestamp("2001-02-03T04:05:06Z").value)
+    with in_zone("UTC"):
+        assert old.words == "03 Feb 2001 04:03:36 to 04:05:06"
+    assert LIVE.words == "Live"
+    assert Clock(pd.Timedelta(hours=1)).words == "Live, last hour"
+    assert Clock(pd.Timedelta(minutes=90)).words == "Live, last 1 hour 30 minutes"
+
+
+def test_reach() -> None:
+    """A length takes the place of a read's own look-back, but for one that the read needs as it is."""
+    hour = Clock(pd.Timedelta(hours=1))
+    assert LIVE.reach("5m") == pd.Timedelta(minutes=5)
+    assert hour.reach("5m") == pd.Timedelta(hours=1)
+    assert hour.reach(Fixed("PT2H")) == pd.Timedelta(hours=2)
+
+
+@pytest.mark.parametrize(
+    ("local", "utc"),
+    [
+        ("2026-03-29T01:59:00", "2026-03-29T00:59:00Z"),
+        ("2026-03-29T02:30:00", "2026-03-29T01:30:00Z"),  # the clocks skip it: half past three
+        ("2026-03-29T03:00:00", "2026-03-29T01:00:00Z"),
+        ("2026-10-25T02:30:00", "2026-10-25T00:30:00Z"),  # it comes twice: the first
+        ("2026-10-25T03:00:00", "2026-10-25T02:00:00Z"),
+    ],
+)
+def test_times_of_a_viewer(local: str, utc: str) -> None:
+    """A time that a viewer chose is one of their zone, also on the days when its clocks change."""
+    with in_zone("Europe/Berlin"):
+        assert _of_viewer(datetime.fromisoformat(local)) == pd.Timestamp(utc)
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-11-29T14:00:00Z", "2026-11-29T14:00:00Z"),
+        ("2026-11-29T14:00:00.1234567+01:00", "2026-11-29T13:00:00.123Z"),
+        ("2026-11-29 14:00", "2026-11-29T14:00:00Z"),
+        ("2026-11-29", "2026-11-29T00:00:00Z"),
+    ],
+)
+def test_times_of_an_address(text: str, time: str) -> None:
+    """Times of an address are UTC unless they say otherwise; milliseconds count."""
+    assert _parsed(text, "to") == pd.Timestamp(time)
+
+
+@pytest.mark.parametrize(
+    "text", ["now", "today", "14:00", "1795984883", "2026-11-29T25:00:00Z", "2026-02-30"]
+)
+def test_no_time(text: str) -> None:
+    """What pandas would take for some time is none, nor is one that no calendar has."""
+    with pytest.raises(_WrongError, match="is not a time"):
+        _parsed(text, "to")
