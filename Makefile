@@ -23,11 +23,11 @@ check: .venv/installed
 	$(BIN)/python -m pytest -m "not real" -n 2 --dist loadfile
 
 test: .venv/installed browser
-	$(BIN)/python -m tests -n 6 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m tests -n 4 --dist loadfile --no-loadscope-reorder
 
 coverage: .venv/installed browser
 	rm -rf .coverage
-	$(BIN)/coverage run -m tests -n 6 --dist loadfile --no-loadscope-reorder; code=$$?; \
+	$(BIN)/coverage run -m tests -n 4 --dist loadfile --no-loadscope-reorder; code=$$?; \
 		$(BIN)/python -m tests.coverage_report && exit $$code
 
 lint: .venv/installed
