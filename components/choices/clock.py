@@ -188,13 +188,15 @@ def _go(to: Clock) -> None:
 
 
 def _choose_length() -> None:
-    chosen = st.session_state.get(_LENGTH) or OWN
-    _set(lambda: LIVE if chosen == OWN else Clock(parse_duration(LENGTHS[chosen])))
+    chosen = st.session_state.get(_LENGTH)
+    if chosen:  # a browser that opens another page may report that nothing is chosen
+        _set(lambda: LIVE if chosen == OWN else Clock(parse_duration(LENGTHS[chosen])))
 
 
 def _choose_written() -> None:
     written = str(st.session_state.get(_WRITTEN) or "").strip()
-    _set(lambda: Clock(_length(written)) if written else LIVE)
+    if written:
+        _set(lambda: Clock(_length(written)))
 
 
 def _go_to_chosen() -> None:
