@@ -117,7 +117,9 @@ def test_links_keep_every_choice(demo: App, browser: Browser, tab: Page, page: s
     tab.goto(f"{demo.url}/{page}")
     expect(tab.locator(".lb-status")).to_be_visible(timeout=30_000)
     does(tab)
-    tab.get_by_role("radio", name="2 s").click()
+    interval = tab.get_by_role("radio", name="2 s")
+    interval.click()
+    expect(interval).to_be_checked()
     chosen = set(address.split("&")) | {"refresh=2+s"}
     until(lambda: addressed(tab) >= chosen)
     tab.wait_for_timeout(3000)

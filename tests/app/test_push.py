@@ -142,9 +142,9 @@ def opened(context: BrowserContext, url: str) -> tuple[Page, Sockets]:
     return tab, sockets
 
 
-def shows(tab: Page, expression: str) -> None:
+def shows(tab: Page, expression: str, seconds: float = 30) -> None:
     """Wait for JavaScript to be true. Playwright's own way needs eval, which the policy forbids."""
-    until(lambda: tab.evaluate(expression))
+    until(lambda: tab.evaluate(expression), seconds)
 
 
 def ticket(tab: Page) -> str:
@@ -519,7 +519,8 @@ def test_another_process_takes_over(stage: Stage) -> None:
         person.tab.evaluate(f"void Object.assign({CHART}.series, {{before: true}}), self.before = true")
     stage.kill_and_restart()
     for person, role in ((one, "operator"), (other, "viewer")):
-        shows(person.tab, f"{CHART}?.drawn && !{CHART}.series.before && {CHART}.frame > 0")
+        again = f"{CHART}?.drawn && !{CHART}.series.before && {CHART}.frame > 0"
+        shows(person.tab, again, 120)  # an app and its server start
         frame = int(person.tab.evaluate(f"{CHART}.frame"))
         shows(person.tab, f"{CHART}.frame > {frame} + 2")
         assert person.tab.evaluate("self.before")  # the tab was not loaded anew
