@@ -22,7 +22,7 @@ with st.container(horizontal=True):
     )
 
 feed = live(
-    stream, subject.split(), look_back="PT15M", columns={"expression": expression} if expression else None
+    stream, subject.split(" "), look_back="PT15M", columns={"expression": expression} if expression else None
 )
 if not feed:
     st.stop()  # the frame says why

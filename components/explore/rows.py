@@ -108,7 +108,7 @@ def choose_rows() -> Rows | None:
 
 def one_or_several(text: str) -> str | tuple[str, ...]:
     """The subject filter that a viewer typed, or several of them, separated by spaces."""
-    found = tuple(text.split())
+    found = tuple(filter(None, text.split(" ")))  # a line break is part of a wrong subject
     return found if len(found) > 1 else text.strip()
 
 

@@ -51,7 +51,7 @@ def test_a_hidden_tab_costs_nothing(tmp_path: Path) -> None:
     meanwhile, and the viewer's zoom is as it was. A page without a chart rests as well."""
 
     async def look(server: NatsServer, url: str) -> None:
-        async with chromium(find()) as devtools, tab(devtools, f"{url}/explore") as page:
+        async with chromium(find(whole=True)) as devtools, tab(devtools, f"{url}/explore") as page:
             await until(lambda: page.value(f"{CHART}?.drawn && isFinite({NEWEST})"))
             await page.value(f"{PLOT}.scrollIntoView()")  # one that is off-screen is not drawn
             await until(lambda: page.value(f"{CHART}.visible"))
@@ -72,7 +72,7 @@ def test_a_hidden_tab_costs_nothing(tmp_path: Path) -> None:
             assert await page.value(f"{CHART}.zoom.y") == [1, 2]
             sent = len(page.sent)
             await until(lambda: asyncio.sleep(0, len(page.sent) > sent + 3))  # it ticks again
-        async with chromium(find()) as devtools, tab(devtools, f"{url}/values") as page:
+        async with chromium(find(whole=True)) as devtools, tab(devtools, f"{url}/values") as page:
             await until(lambda: page.value("Boolean(document.querySelector('.lb-status'))"))
             async with tab(devtools, "about:blank"):
                 await quiet(page, 5)
