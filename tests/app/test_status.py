@@ -203,5 +203,5 @@ def test_replay_moves_nothing(tmp_path: Path, browser: Browser, size: tuple[int,
             expect(tab.locator(".lb-status")).to_contain_text("messages to come")
             expect(tab.locator(".lb-word")).to_have_text("Live")
             expect(tab.locator(".lb-status")).to_contain_text("1,500 rows")
-            assert tab.evaluate("[...seen.words]") == ["Replaying", "Live"]
+            until(lambda: tab.evaluate("[...seen.words]") == ["Replaying", "Live"])
             assert moved(tab) == []
