@@ -70,8 +70,8 @@ def test_a_hidden_tab_costs_nothing(tmp_path: Path) -> None:
             await until(lambda: page.value(f"{NEWEST} > {before}"))
             assert await page.value(f"{CHART}.asked") in (None, "-Infinity")
             assert await page.value(f"{CHART}.zoom.y") == [1, 2]
-            sent = len(page.sent)
-            await until(lambda: asyncio.sleep(0, len(page.sent) > sent + 3))  # it ticks again
+            received = len(page.received)
+            await until(lambda: asyncio.sleep(0, len(page.received) > received + 3))  # it goes on
         async with chromium(find(whole=True)) as devtools, tab(devtools, f"{url}/values") as page:
             await until(lambda: page.value("Boolean(document.querySelector('.lb-status'))"))
             async with tab(devtools, "about:blank"):
