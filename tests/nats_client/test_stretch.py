@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 
 from nats_client import Client, Feed, LookbackError, NamedFeed, Settings
+from nats_client.errors import ClosedError
 from tests.nats import NatsServer, numbered, running_server
 from tests.waiting import until
 
@@ -249,14 +251,27 @@ def test_a_work_queue(server: NatsServer) -> None:
         assert feed.health.by_sequence is not None
 
 
-def test_loading_for_nobody(known: Known, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stretch that nobody reads while it loads is closed."""
-    monkeypatch.setattr("nats_client.client.UNWANTED", 0.0)
+def test_loading_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stretch that nobody reads while it loads, here because the server is frozen, is closed; one that has
+    loaded stays."""
+    monkeypatch.setattr("nats_client.client.UNWANTED", 0.5)
     monkeypatch.setattr("nats_client.client.HOUSEKEEPING", 0.05)
-    monkeypatch.setattr(Feed, "is_loading", True)
-    end = cut(known.rows, 0.5)
-    client.feed("S", look_back="PT1H", end=end)
-    until(lambda: not client.feeds())
+    with running_server(tmp_path) as server:
+        server.add_stream("S", ["s.>"])
+        server.publish("s.a", *numbered(5))
+        with Client(Settings(url=server.url)) as client:
+            loaded = opened(client, pd.Timestamp.now("UTC") - pd.Timedelta("PT1H"), pd.Timestamp.now("UTC"))
+            server.signal(signal.SIGSTOP)
+            try:
+                end = pd.Timestamp.now("UTC") - pd.Timedelta("PT1M")
+                loading = client.feed("S", look_back="PT1H", end=end)
+                assert len(client.feeds()) == 2
+                until(lambda: len(client.feeds()) == 1)
+            finally:
+                server.signal(signal.SIGCONT)
+            with pytest.raises(ClosedError):
+                loading.snapshot()
+            assert len(loaded.snapshot()) == 5
 
 
 def test_wrong_ends(client: Client) -> None:
