@@ -12,13 +12,13 @@ from streamlit_autorefresh import st_autorefresh
 from components import calls  # noqa: F401 - imported for its side effect: it replaces st.stop
 from components.choices.address import begin, end
 from components.choices.choose import choose_for_all_pages
-from components.choices.clock import choose_clock
+from components.choices.clock import choose_clock, clock
 from components.data.bucket import Bucket
 from components.data.connection import client
 from components.data.live import View
 from components.data.reads import NothingYet, Reads, collected, rerun_on
 from components.data.states import empty_state, mistake
-from components.inside.events import keep_reads, what_happened
+from components.inside.events import is_list_open, keep_reads, what_happened
 from components.inside.page_runs import page_run
 from components.mistakes import note
 from components.nats.history import leave
@@ -38,7 +38,7 @@ from components.web.sign_in import (
     wait_for_provider,
 )
 from components.web.streamlit_internals import StopException
-from components.web.tab import blocked, hidden, tab
+from components.web.tab import blocked, ends, hidden, tab
 from components.words import plain
 from nats_client import LookbackError
 from nats_client.decoding.schema_files import folder_stamp
@@ -53,6 +53,7 @@ WANTING = (LookupError, ValueError, TypeError, ArithmeticError)
 """What a page's code may raise because there are no rows yet. The page then shows the empty state instead of
 an error."""
 
+_REFRESH = "refresh"
 _RERUNS = "_reruns"
 """The page drawn last, and whether it needs to run again to show what is new."""
 
@@ -62,31 +63,44 @@ STATIC = Path(__file__).parent.parent / "static"
 def draw_page(file: Path) -> None:
     """Draw the page in `file`, and redraw it at each tick of the viewer's refresh clock."""
     leave(file.stem)
-    body(file, page_files(), rights())
+    body(file, _frame())
+
+
+def _frame() -> tuple[object, ...]:
+    """What the frame is drawn for: the viewer's rights, the pages, and the choices for all pages."""
+    choices = (st.session_state.get(_REFRESH), clock(), is_list_open(), ends())
+    return rights(), page_files(), *choices
 
 
 @st.fragment(key="body")
-def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
-    """The status line and the page below it."""
+def body(file: Path, drawn_for: tuple[object, ...]) -> None:
+    """The status line and the page below it. Reruns the whole script if the frame is out of date.
+
+    That happens when the viewer signed out or changed role, when a page was added or removed, and when the
+    viewer chose something in the frame at the same moment as the page changed: of changes within one task
+    Streamlit's script makes one request, and that is for the fragment alone.
+    """
     refresh_code()
     try:
-        out_of_date = rights() != drawn_for or page_files() != shown
+        out_of_date = _frame() != drawn_for
     except NotSignedIn:
         out_of_date = True
     if out_of_date:
-        st.rerun()  # the viewer signed out or changed role, or a page was added or removed
+        st.rerun()
     tab = own_tab()
-    tab.pace = pace = PACES[st.session_state.get("refresh") or LIVE]
+    tab.pace = pace = PACES[st.session_state.get(_REFRESH) or LIVE]
     tab.blocked = blocked()
     interval = pace if pace is None else pace or 1.0
     ticks = not hidden()
     # Whether this page's own code takes rows is known after it has run. Most pages do the same each time.
     reruns = st.session_state.get(_RERUNS, (file.stem, False)) == (file.stem, True) or tab.blocked
-    clock = None
+    ticker = None
     if reruns and ticks and interval is not None:
         _tick(interval)
     else:
-        clock = st.empty()  # keeps the position of later elements, so that their state (zoom, input) survives
+        ticker = (
+            st.empty()
+        )  # keeps the position of later elements, so that their state (zoom, input) survives
     reads = Reads()
     try:
         client(by_code=False)
@@ -107,8 +121,8 @@ def body(file: Path, shown: list[Path], drawn_for: str | None) -> None:
     except LookbackError as error:
         mistake(error)
         needed = True
-    if needed and ticks and clock is not None and interval is not None:
-        with clock:
+    if needed and ticks and ticker is not None and interval is not None:
+        with ticker:
             _tick(interval)
     st.session_state[_RERUNS] = file.stem, needed
 

@@ -34,8 +34,8 @@ class _Address:
     kept: dict[str, str | None] = field(default_factory=dict)
     """By parameter; None removes it."""
     received: bool = True
-    """True if the browser is known to have these parameters. A difference after that is the viewer's
-    doing."""
+    """True if the browser is known to have these parameters. A difference after that is the viewer's doing.
+    False from the moment that one changes, since a run may be interrupted before it sends them."""
     left: dict[str, object] = field(default_factory=dict)
     """By parameter, the value the viewer just navigated back from. A tick sent before that may bring it once
     more."""
@@ -86,6 +86,7 @@ def keep(name: str, value: str | None) -> None:
         raise LookbackError(
             f"The address has {name!r} for all pages, so a choice of one page needs another label or name."
         )
+    address.received &= address.kept.get(name) == value
     address.kept[name] = value
 
 

@@ -167,7 +167,8 @@ def _choose_length_of(now: Clock) -> None:
 
 
 def _choose_stretch(now: Clock) -> None:
-    until = (now.end_time or pd.Timestamp.now("UTC")).tz_convert(zone())
+    # The boxes have whole minutes: the newest messages are before the end of this one.
+    until = (now.end_time or pd.Timestamp.now("UTC").ceil("min")).tz_convert(zone())
     start = until - (now.length or pd.Timedelta(hours=1))
     for key, time in ((_FROM, start), (_TO, until)):
         given = time.tz_localize(None).to_pydatetime(warn=False).replace(microsecond=0)

@@ -13,7 +13,7 @@ from ..data.reads import Reads
 from ..words import clock_text, plain
 from .page_runs import page_events
 
-_READ = "_page_reads"
+_READ, _LIST = "_page_reads", "happened"
 
 
 def keep_reads(page: str, reads: Reads) -> None:
@@ -27,10 +27,15 @@ def keep_reads(page: str, reads: Reads) -> None:
     st.session_state[_READ] = page, _runs(reads), feeds
 
 
+def is_list_open() -> bool:
+    """True if the viewer has opened the list of what_happened()."""
+    return bool(st.session_state.get(_LIST))
+
+
 def what_happened() -> None:
     """Draw a button in the menu that opens the newest events. A refresh does not rerun the menu. Events are
     sent only while the list is open."""
-    with st.popover("What happened", key="happened", on_change="rerun", width="stretch") as opened:
+    with st.popover("What happened", key=_LIST, on_change="rerun", width="stretch") as opened:
         if not opened.open:
             return
         draw_events("Connection", client().events)

@@ -19,6 +19,7 @@ _HIDDEN = "_hidden"
 it."""
 _BLOCKED = "_blocked"
 """The same."""
+_ENDS = "_ends"
 
 _component = st.components.v2.component("lookback_tab", js=_STUB, isolate_styles=False)
 
@@ -42,13 +43,19 @@ def tab(ticket: str, changed: Callable[[], None] = lambda: None) -> None:
             data={"ticket": ticket},
             on_hidden_change=on_change,
             on_blocked_change=on_change,
-            on_ended_change=_again,
+            on_ended_change=_count_end,
         )
     )
 
 
-def _again() -> None:
-    """Intentionally empty: registering it makes Streamlit run the script again."""
+def _count_end() -> None:
+    st.session_state[_ENDS] = ends() + 1
+
+
+def ends() -> int:
+    """How often the server no longer took the ticket of this tab's websocket."""
+    count: int = st.session_state.get(_ENDS, 0)
+    return count
 
 
 def hidden() -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from streamlit.testing.v1 import AppTest
 
 from tests.browser import fresh_tab, pick
 from tests.running import App, app
@@ -138,3 +139,47 @@ def test_links_keep_every_choice(demo: App, browser: Browser, tab: Page, page: s
     expect(tab.locator("h1")).not_to_have_text("Inside")
     opens(tab)
     assert addressed(tab) >= chosen
+
+
+def test_changes_within_one_task(demo: App, tab: Page) -> None:
+    """Of a choice of the frame and one of the page within one task of the browser, neither is lost: not for
+    the refresh, the clock, nor the list of what happened."""
+    tab.goto(f"{demo.url}/values")
+    expect(tab.locator(".lb-status")).to_be_visible(timeout=30_000)
+    tab.get_by_test_id("stPopover").filter(has_text="Live").get_by_role("button").click()
+    expect(tab.get_by_role("button", name="Yesterday")).to_be_visible()
+    together = """(frame) => {
+        const page = [...document.querySelectorAll('[data-testid="stMain"] input[type=checkbox]')].at(-1);
+        page.click();
+        const all = [...document.querySelectorAll("button, label")];
+        all.find((each) => each.textContent.includes(frame)).click();
+    }"""
+    switch = tab.get_by_role("switch", name="Deleted keys too")
+    on = False
+    for frame, address in (("Last hour", "last=PT1H"), ("2 s", "refresh=2+s"), ("Paused", "refresh=Paused")):
+        tab.evaluate(together, frame)
+        on = not on
+        until(lambda: address in addressed(tab))
+        expect(switch).to_be_checked(checked=on)
+        until(lambda: ("deleted=true" in addressed(tab)) == on)
+    tab.evaluate(together, "What happened")
+    expect(tab.get_by_test_id("stPopoverBody").filter(has_text="Connection")).to_be_visible()
+
+
+RERUNS = """
+import streamlit as st
+from components.choices.choose import choose_flag
+flag = choose_flag("More")
+if st.session_state.pop("interrupted", False):
+    st.rerun()
+st.text(f"more {flag}")
+"""
+
+
+def test_an_interrupted_run_loses_no_choice(open_page: Callable[..., AppTest]) -> None:
+    """A choice stays if the run that takes it ends before it has written the address."""
+    page = open_page(RERUNS).run()
+    page.session_state["interrupted"] = True
+    page.toggle[0].set_value(True).run()
+    assert page.text[-1].value == "more True"
+    assert page.query_params["more"] == "true"
