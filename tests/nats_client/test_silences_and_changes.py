@@ -53,7 +53,8 @@ some_rows = st.lists(
     ),
     max_size=20,
 )
-steps = st.lists(st.tuples(some_rows, st.integers(1, 50)), min_size=1, max_size=10)
+steps = st.lists(st.tuples(some_rows, st.integers(1, 50) | st.integers(1, 400)), min_size=1, max_size=10)
+"""Rows, and how many seconds later they come; long enough that rows leave the look-back."""
 
 
 def stretches(rows: Rows) -> dict[str, Rows]:
@@ -98,6 +99,21 @@ def test_silences(steps: list[tuple[Rows, int]]) -> None:
         assert (found.series, found.total) == (len(series), len(expected))
 
 
+def expected_spans(rows: Rows, edge: int) -> list[tuple[int, str, float, int | None]]:
+    """Start, series, value and end of each time in which a series had one value, ordered by start, clipped to
+    `edge`; of series with a row since then."""
+    spans = []
+    for name, mine in stretches(rows).items():
+        if NOW + mine[-1][0] * SECOND < edge:
+            continue
+        begins = [mine[0], *[row for before, row in pairwise(mine) if row[2] != before[2]]]
+        for row, following in zip(begins, [*begins[1:], None], strict=True):
+            end = None if following is None else NOW + following[0] * SECOND
+            if end is None or end >= edge:
+                spans.append((NOW + row[0] * SECOND, name, row[2], end))
+    return sorted(spans, key=lambda span: span[:2])
+
+
 @settings(deadline=None, max_examples=200)
 @given(steps, st.booleans())
 def test_changes(steps: list[tuple[Rows, int]], texts: bool) -> None:
@@ -127,6 +143,13 @@ def test_changes(steps: list[tuple[Rows, int]], texts: bool) -> None:
             (one.start, one.series, one.text if texts else one.value) for one in found.crossings
         ) == sorted(expected)
         assert found.total == len(expected)
+        edge = NOW + (now - 600) * SECOND
+        spans, missing = changes.spans()
+        assert missing == 0
+        assert [(series, value, max(start, edge), end) for series, value, start, end in spans] == [
+            (series, f"state {value}" if texts else value, max(start, edge), end)
+            for start, series, value, end in expected_spans(came, edge)
+        ]
 
 
 def test_a_silence_outlives_its_rows() -> None:
@@ -148,6 +171,10 @@ def test_only_the_newest_are_kept_and_all_are_counted() -> None:
     stream.add(0, [(-500 + i // 10, "a", float(i % 2)) for i in range(MOST_CROSSINGS + 101)])
     changes.update(stream.window.snapshot(), NOW)
     assert len(changes.found().crossings) == MOST_CROSSINGS
+    assert changes.found().total == MOST_CROSSINGS + 100
+    assert changes.spans()[1] == 100
+    stream.add(1, [(-500, "a", 0.0)])  # late, and no change
+    changes.update(stream.window.snapshot(), NOW + SECOND)
     assert changes.found().total == MOST_CROSSINGS + 100
     stream.add(590, [(590, "a", 7.0)])
     changes.update(stream.window.snapshot(), NOW + 590 * SECOND)
