@@ -9,6 +9,7 @@ line_chart(cpu, y="percent", color="_subject")
 from .charts.compare import compare, compared_means, look_back_for
 from .charts.line_chart import line_chart
 from .charts.scatter_chart import scatter_chart
+from .charts.states import states
 from .choices.choose import choose, choose_flag, choose_number, choose_step, choose_tab, choose_text
 from .data.bucket import Bucket
 from .data.live import View, live
@@ -125,6 +126,7 @@ __all__ = [
     "sql",
     "sql_panel",
     "start_buttons",
+    "states",
     "stream_limits",
     "stream_list",
     "stream_names",

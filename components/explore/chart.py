@@ -12,6 +12,7 @@ from nats_client.sql.names import AGGREGATES, quoted
 
 from ..charts.line_chart import line_chart
 from ..charts.scatter_chart import scatter_chart
+from ..charts.states import MOST_STATES, states
 from ..choices.choose import choose, chosen
 from ..data.live import View
 from ..data.states import empty_state
@@ -21,7 +22,10 @@ from ..tables.latest_values import latest_values
 from ..words import plain
 
 SHOW = "value: as it is; rate: per second, of a counter; the others: of each bucket"
-KINDS = "lines: over time; latest: the newest values; scatter: one number against another"
+KINDS = (
+    "lines: over time; latest: the newest values; scatter: one number against another; states: which value "
+    "each series had when"
+)
 FIT = "fit"
 BUCKETS = 60
 """Buckets at least if their length fits the look-back."""
@@ -75,11 +79,15 @@ def choose_chart(view: View) -> Chart | None:
     numbers = view.drawn.snapshot.drawable()
     numbers.sort(key=times.__contains__)
     texts = [name for name, kind in columns.items() if kind == "text"]
-    if not numbers:
+    named = [name for name in texts if name != "_subject" and _is_state(view, name)]
+    if not numbers and not named:
         st.info("These messages have no numeric fields to draw.", icon=":material/show_chart:")
         return None
+    kinds = [*(["lines", "latest", "scatter"] if numbers else []), "states"]
     with st.container(horizontal=True):
-        kind = choose("Chart", ["lines", "latest", "scatter"], default="lines", help=KINDS)
+        kind = choose("Chart", kinds, default="lines", help=KINDS)
+        if kind == "states":
+            return _states(named, numbers, texts)
         y = choose("Field", numbers)
         others = [name for name in numbers if name != y] or numbers
         x = choose("Against", others) if kind == "scatter" else ""
@@ -98,6 +106,17 @@ def choose_chart(view: View) -> Chart | None:
     if kind == "lines":
         return Chart(line_chart, title, {"y": column, "color": by, "height": 380}, step)
     return Chart(latest_values, title, {"column": column, "by": by}, step)
+
+
+def _is_state(view: View, name: str) -> bool:
+    """True if a text column has so few values that they are told apart."""
+    return len(view.drawn.snapshot.codes(name)[1]) <= MOST_STATES
+
+
+def _states(named: list[str], numbers: list[str], texts: list[str]) -> Chart:
+    y = choose("Field", [*named, *(name for name in numbers if name not in named)])
+    by = choose("By", [name for name in texts if name != y], default="_subject")
+    return Chart(states, y, {"y": y, "by": by})
 
 
 def _step(view: View, field: str, by: str, shown: str, per: str) -> Step | None:

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from streamlit.testing.v1 import AppTest
 
 from bench.chart_end import read
+from components.charts.states import MOST_STATES
 from tests.browser import fresh_tab, pick
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, app
@@ -132,9 +133,14 @@ def test_messages_that_are_no_json(open_page: Open) -> None:
     assert payload(app) == "02 ff 00"
 
 
-def test_no_numbers(open_page: Open) -> None:
-    """Rows without a number have fields, and the page says that there is nothing to draw."""
+def test_no_numbers(open_page: Open, server: NatsServer) -> None:
+    """Of rows without a number, a text with a few values is drawn as states; of one with many, the page says
+    that there is nothing to draw."""
     app = open_page(EXPLORE, blocked=True, stream="WORDS", payloads="text")
+    assert [box.value for box in app.selectbox if box.label in ("Chart", "Field")] == ["states", "value"]
+    server.add_stream("LINES", ["lines"])
+    server.publish("lines", *(f"line {i}".encode() for i in range(MOST_STATES + 1)))
+    app = open_page(EXPLORE, blocked=True, stream="LINES", payloads="text")
     assert "no numeric fields to draw" in told(app)
     assert cells(app, 1) == ["value"]
 

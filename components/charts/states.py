@@ -1,0 +1,125 @@
+"""states(): which state each series was in when, as bands over time."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nats_client import LookbackError
+from nats_client.series.conditions import parse_condition
+from nats_client.series.value_changes import Span, ValueChanges
+
+from ..data.live import View
+from ..data.states import check_times, empty_state
+from ..push.json_element import JsonSource, Kind
+from ..spent import timed
+from ..words import cut, number_text
+
+MOST = 30
+"""Series to draw unless the page says otherwise."""
+MOST_SERIES = 200
+MOST_STATES = 40
+"""States that are told apart; the others share a colour and a name."""
+LONGEST = 60
+"""Characters of a name."""
+OTHERS = "others"
+
+_CHANGED = parse_condition("changed")
+_kind = Kind("states")
+
+
+@timed
+def states(
+    view: View,
+    y: str,
+    by: str | None = "_subject",
+    *,
+    title: str | None = None,
+    colors: Mapping[str, str] | None = None,
+    most: int = MOST,
+    key: str | None = None,
+) -> None:
+    """Draw which state each series was in when, as bands over time: the values of the column `y`, text or
+    number, for each value of the text column `by`; one band for all rows if `by` is None.
+
+    A state lasts from the first row with it to the next row with another one. The newest lasts until now, as
+    long as its series has a row in the look-back. The legend says which part of the time each state had, over
+    all series shown. At most `most` series (up to MOST_SERIES) are drawn, the first ones by name, and the
+    newest 1,000 changes. `colors`: state to a CSS colour. Words that people use for states have colours of
+    their own, such as green for RUN, red for FAULT. `key` tells two equal elements on one page apart. Raises
+    ColumnError, naming the columns that exist, if a column does not exist or `by` is no text column.
+    """
+    if not 1 <= most <= MOST_SERIES:
+        raise LookbackError(f"states() draws from 1 to {MOST_SERIES} series, not most={most}.")
+    if not view:
+        empty_state(view)
+        return
+    view = view.drawn
+    check_times(view, "Bands over time")
+    view.snapshot.kind_of(y)
+    if by is not None:
+        view.snapshot.codes(by, view.snapshot.end)
+    of = view.feed, view.look_back, y, by, most
+    _kind.draw(
+        key or f"{view.feed.name_key} {of[1:]}",
+        of,
+        lambda: _StatesSource(view, y, by, most),
+        title=title or "",
+        window=view.look_back.value / 1e6,
+        still=view.past,
+        colors=dict(colors or {}),
+        empty=f"No states {view.span}",
+    )
+
+
+class _StatesSource(JsonSource):
+    """`until`: the right edge, ms since the epoch, UTC. `states`: their names, in the order in which they
+    were seen. `series`: how many there are. `missing`: how many changes are not drawn. Each band is an entry:
+    series, index of the state, start, and end or 0, in ms. The names of these entries begin with "b"."""
+
+    def __init__(self, view: View, field: str, by: str | None, most: int) -> None:
+        super().__init__()
+        self._feed = view.feed
+        self._look_back = view.look_back
+        self._field = field
+        self._by = by
+        self._most = most
+        self._states: dict[str, int] = {}
+        self._current = 0  # until when it is known what was sent, on the server's clock
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """New messages."""
+        return self._feed.watch(changed)
+
+    def look(self) -> Mapping[str, Any]:
+        """The bands now."""
+        health = self._feed.health_of(self._look_back)
+        if health.phase == "following" or not self._current:
+            self._current = self._feed.now()
+        now = self._current
+        snapshot = self._feed.snapshot().since(now - self._look_back.value)
+        content: dict[str, Any] = {"until": now // 1_000_000, "series": 0, "missing": 0, "states": []}
+        if not len(snapshot):
+            return content
+        changes = self._feed.crossings(self._field, self._by, self._look_back, _CHANGED)
+        assert isinstance(changes, ValueChanges)
+        changes.update(snapshot, now)
+        spans, content["missing"] = changes.spans()
+        series = sorted({span.series for span in spans})
+        shown = set(series[: self._most])
+        for span in spans:
+            if span.series in shown:
+                name = f"b{span.start:x}\n{span.series}"
+                content[name] = [
+                    cut(span.series, LONGEST),
+                    self._state(span),
+                    span.start // 1_000_000,
+                    0 if span.end is None else span.end // 1_000_000,
+                ]
+        return {**content, "series": len(series), "states": list(self._states)}
+
+    def _state(self, span: Span) -> int:
+        """The index of the state's name."""
+        value = span.value
+        name = cut(value, LONGEST) if isinstance(value, str) else number_text(value)
+        if name not in self._states and len(self._states) >= MOST_STATES:
+            name = OTHERS
+        return self._states.setdefault(name, len(self._states))
