@@ -10,7 +10,15 @@ from .charts.compare import compare, compared_means, look_back_for
 from .charts.line_chart import line_chart
 from .charts.scatter_chart import scatter_chart
 from .charts.states import states
-from .choices.choose import choose, choose_flag, choose_number, choose_step, choose_tab, choose_text
+from .choices.choose import (
+    choose,
+    choose_flag,
+    choose_many,
+    choose_number,
+    choose_step,
+    choose_tab,
+    choose_text,
+)
 from .data.bucket import Bucket
 from .data.live import View, live
 from .data.request import request
@@ -75,6 +83,7 @@ __all__ = [
     "choose_bucket",
     "choose_chart",
     "choose_flag",
+    "choose_many",
     "choose_number",
     "choose_rows",
     "choose_step",

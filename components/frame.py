@@ -9,6 +9,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit_autorefresh import st_autorefresh
 
+import components
 from components import calls  # noqa: F401 - imported for its side effect: it replaces st.stop
 from components.choices.address import begin, end
 from components.choices.choose import choose_for_all_pages
@@ -20,7 +21,7 @@ from components.data.reads import NothingYet, Reads, collected, rerun_on
 from components.data.states import empty_state, mistake
 from components.inside.events import is_list_open, keep_reads, what_happened
 from components.inside.page_runs import page_run
-from components.mistakes import note
+from components.mistakes import note, wrong_call
 from components.nats.history import leave
 from components.pages import FOLDER, code_of, find_pages, page_files, page_stamp
 from components.push.tabs import own_tab
@@ -169,12 +170,13 @@ def _empty(reads: Reads) -> list[View]:
 
 def _authors_mistake(file: Path, error: Exception, *, shown: bool) -> None:
     """Show the page's name and a reference. The exception's text goes to the log only, because it may contain
-    a secret."""
+    a secret; unless it only says how one of our functions was called."""
     reference = note(file, error)
-    if shown:
+    wrong = wrong_call(error, components)
+    if shown or wrong:
         st.error(
-            f"This page failed: there is an error in {plain(file.name)}. Its author finds the traceback in "
-            f"the app's log as {reference}.",
+            f"This page failed: there is an error in {plain(file.name)}. {plain(wrong)} Its author finds the "
+            f"traceback in the app's log as {reference}.".replace("  ", " "),
             icon=":material/code_off:",
         )
 

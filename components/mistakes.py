@@ -2,14 +2,20 @@
 came."""
 
 import hashlib
+import inspect
 import logging
+import re
 import traceback
 from pathlib import Path
+from types import ModuleType
 
 MOST = 500
 """Distinct errors to remember. When there are more, counting starts again."""
 
 _log = logging.getLogger("lookback")
+_WRONG_CALL = re.compile(
+    r"(?P<name>\w+)\(\) (?:got an unexpected keyword|got multiple values|missing \d+ required|takes )"
+)
 _counts: dict[str, int] = {}
 """How often each error came, by reference, over all viewers."""
 
@@ -30,3 +36,15 @@ def note(file: Path, error: Exception) -> str:
     elif count >= 10 and count & (count - 1) == 0:
         _log.error("The page %s failed (%s), %d times by now", file.name, reference, count)
     return reference
+
+
+def wrong_call(error: Exception, functions: ModuleType) -> str:
+    """A sentence if the error is a call of one of `functions` with arguments that it does not have: what was
+    wrong, and how it is called. Otherwise an empty text. It has names of the code only, and no data."""
+    found = _WRONG_CALL.match(str(error)) if isinstance(error, TypeError) else None
+    name = found["name"] if found else ""
+    if not found or name not in functions.__all__:
+        return ""
+    parameters = inspect.signature(getattr(functions, name)).parameters.values()
+    plain = [each.replace(annotation=inspect.Parameter.empty) for each in parameters]
+    return f"{error}. It is called as {name}{inspect.Signature(plain)}."

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 import streamlit as st
 
@@ -56,12 +57,46 @@ def chosen(label: str, default: str) -> str:
     return asked(_key(label), default)
 
 
-def choose_number(label: str, default: float, *, help: str | None = None) -> float:  # noqa: A002
-    """Let the viewer enter a number, by default `default`. It is kept in the URL as with choose()."""
+def choose_many(
+    label: str,
+    options: Sequence[str],
+    *,
+    default: Sequence[str] | None = None,
+    help: str | None = None,  # noqa: A002
+) -> list[str]:
+    """Let the viewer choose some of `options`, by default `default`, or all. Returns them in the order of
+    `options`, [] if none is chosen. They are kept in the URL as with choose(), with commas between them. Of
+    those that the URL names, unknown ones are left out."""
+    key = _key(label)
+    start = list(options) if default is None else [each for each in options if each in default]
+    if key not in st.session_state:
+        # "" is no choice, and so is None; "," is the choice of nothing.
+        asked_for = asked(key, "")
+        st.session_state[key] = [unquote(each) for each in asked_for.split(",")] if asked_for else start
+    st.session_state[key] = [each for each in options if each in st.session_state[key]]
+    found = st.multiselect(label, options, key=key, help=help)
+    many = [each for each in options if each in found]
+    keep(key, None if many == start else ",".join(quote(each, safe="") for each in many) or ",")
+    return many
+
+
+def choose_number(
+    label: str,
+    default: float,
+    *,
+    least: float | None = None,
+    greatest: float | None = None,
+    help: str | None = None,  # noqa: A002
+) -> float:
+    """Let the viewer enter a number, by default `default`, from `least` to `greatest` where given. It is kept
+    in the URL as with choose(). If the URL names another one, the default is used."""
     key = _key(label)
     if key not in st.session_state:
-        st.session_state[key] = _number(chosen(label, ""), float(default))
-    number = st.number_input(label, format="%g", key=key, help=help)
+        wanted = _number(chosen(label, ""), float(default))
+        fits = (least is None or wanted >= least) and (greatest is None or wanted <= greatest)
+        st.session_state[key] = wanted if fits else float(default)
+    low, high = (None if end is None else float(end) for end in (least, greatest))
+    number = st.number_input(label, low, high, format="%g", key=key, help=help)
     keep(key, None if number == default else f"{number:.15g}")
     return float(number)
 

@@ -1,7 +1,7 @@
 """metric(): one number of a feed, live."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
@@ -46,14 +46,19 @@ def metric(
     line out. `key`: tells two equal metrics on one page apart. Of a result without times, such as totals, the
     line and `change` begin when somebody looks at it.
 
-    Raises LookbackError if `how` is another word, `only` comes without `color`, or `over` and `change`
-    together are longer than the look-back; DurationError if one of them is not a duration; and
-    ColumnError, naming the columns that exist, if a column does not exist or has another kind, or if `over`
-    comes with a result without times.
+    Raises LookbackError if `how` is another word or has nothing to combine, `only` comes without `color`, or
+    `over` and `change` together are longer than the look-back; DurationError if one of them is not a
+    duration; and ColumnError, naming the columns that exist, if a column does not exist or has another kind,
+    or if `over` comes with a result without times.
     """
     view = view.drawn
     if not isinstance(y, str):
         raise LookbackError(f"y={y!r} is not valid. A metric shows one column: give its name.")
+    if how != "newest" and how in get_args(How) and color is None and over is None:
+        raise LookbackError(
+            f"how={how!r} combines the newest values of several series, or all values of a stretch. Name the "
+            "series with color='_subject', or give a stretch with over='PT1M'."
+        )
     lengths = {
         what: parse_duration(text, what) if text is not None else None
         for what, text in (("over", over), ("change", change))

@@ -1,7 +1,8 @@
 """sql() and what has a name of its own in it: live results of SQL over what a page reads."""
 
 import secrets
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
@@ -31,18 +32,21 @@ _TAB = "_tab"
 Table = View | Bucket | Answer | pd.DataFrame
 """What SQL reads."""
 Parameter = str | int | float | bool | pd.Timestamp | None
-"""What a parameter may be."""
+"""What a parameter may be, or a list of these."""
 
 
 @timed
-def sql(query: str, *, parameters: Mapping[str, Parameter] | None = None, **tables: Table) -> View:
+def sql(
+    query: str, *, parameters: Mapping[str, Parameter | Sequence[Parameter]] | None = None, **tables: Table
+) -> View:
     """The result of one SELECT over `tables`, by name, as a view: charts, tables, metrics, alerts, downloads,
     `frame()` and another sql() take it like one of live(), and what they draw is live.
 
     The SQL is DuckDB's. A table is a view of live() or sql(), the values of a bucket (`key`, `_time`, and
     `value` or the fields of the values), the rows of query(), or a DataFrame. Rows of a stream have `_time`
     (UTC), `_seq`, `_subject`, named tokens, and the payload's fields; a missing field is NULL. `$name` in the
-    SQL is bound to `parameters["name"]`: a text, a number, a truth, a time or None.
+    SQL is bound to `parameters["name"]`: a text, a number, a truth, a time, None, or a list of these, as in
+    `list_contains($regions, region)`.
 
     The result's `_time` is its timestamp column `_time` or `time`; without one, all rows have the time of the
     result. Numbers, texts and times keep their kind; an interval becomes its seconds, and anything else text.
@@ -54,25 +58,43 @@ def sql(query: str, *, parameters: Mapping[str, Parameter] | None = None, **tabl
     the frame.
     """
     inputs = {name: _input(name, table) for name, table in tables.items()}
-    named = dict(parameters or {})
-    for name, value in named.items():
-        if not isinstance(value, Parameter):
-            raise SqlError(
-                f"The parameter ${name} is a {type(value).__name__}. "
-                "Give a text, a number, a truth, a time or None."
-            )
+    named = {name: _parameter(name, value) for name, value in (parameters or {}).items()}
     return _view(Query(query, tuple(inputs), named), inputs)
 
 
+def _parameter(name: str, value: Any) -> Parameter | tuple[Parameter, ...]:
+    """What `$name` is bound to. Raises SqlError."""
+    if isinstance(value, Parameter):
+        return value
+    if isinstance(value, list | tuple):
+        if all(isinstance(each, Parameter) for each in value):
+            return tuple(value)
+        raise SqlError(f"The parameter ${name} is a list of something else than texts, numbers or times.")
+    raise SqlError(
+        f"The parameter ${name} is a {type(value).__name__}. "
+        "Give a text, a number, a truth, a time, None, or a list of these."
+    )
+
+
 @timed
-def rate(view: View, field: str, *, by: str | Sequence[str] | None = None) -> View:
+def rate(
+    view: View, field: str, *, by: str | Sequence[str] | None = None, over: Duration | None = None
+) -> View:
     """How fast the counter `field` grows per second, in the column `rate`, at each row but the first of each
-    series. `by`: the text columns that name a series.
+    series. `by`: the text columns that name a series; without it, each subject is one.
+
+    The rate is that since the row before. Rows that come close together then have rates that jump. With
+    `over`, such as "30s", it is that of the stretch before each row: what the counter grew from the stretch's
+    first row on, by the seconds from that row on. Average such rates by time rather than by row: with `over`
+    as long as the look-back, the newest one is the mean of all of it.
 
     A value below the one before means that the counter began again at 0, as in Prometheus. Of rows with the
-    same time the last one counts. Raises SqlError as sql() does.
+    same time the last one counts. Raises DurationError, and SqlError as sql() does.
     """
-    return _named(rate_sql(field, columns_of(by)), view)
+    if by is None and isinstance(view, View) and not isinstance(view.feed, Result | GivenRows):
+        by = "_subject"
+    length = None if over is None else parse_duration(over, "stretch")
+    return _named(rate_sql(field, columns_of(by), length), view)
 
 
 @timed
@@ -84,7 +106,8 @@ def every(length: Duration, view: View, *, by: str | Sequence[str] | None = None
     Buckets are on a grid that begins at the epoch in UTC; `_time` is a bucket's start. Only buckets whose
     rows have changed are worked out again. Raises DurationError, and SqlError as sql() does.
     """
-    return _view(Every(parse_duration(length, "bucket"), columns_of(by), shows), {"rows": _rows(view)})
+    with _written_here():
+        return _view(Every(parse_duration(length, "bucket"), columns_of(by), shows), {"rows": _rows(view)})
 
 
 @timed
@@ -136,7 +159,19 @@ def stop_typed_sql() -> None:
 
 
 def _named(statement: str, view: View) -> View:
-    return _view(Query(statement, ("rows",), {}), {"rows": _rows(view)})
+    with _written_here():
+        return _view(Query(statement, ("rows",), {}), {"rows": _rows(view)})
+
+
+@contextmanager
+def _written_here() -> Iterator[None]:
+    """Take the place out of an error: the page's author did not write that SQL."""
+    try:
+        yield
+    except SqlError as error:
+        if error.line is None:
+            raise
+        raise type(error)(error.what) from error
 
 
 def _rows(view: View) -> Input:

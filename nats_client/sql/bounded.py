@@ -13,7 +13,9 @@ PATIENCE = 6
 """How many times its seconds of processor time a statement may take: others go first."""
 _BATCH = 65_536
 
-Parameter = str | int | float | bool | datetime | None
+Single = str | int | float | bool | datetime | None
+Parameter = Single | tuple[Single, ...]
+"""What SQL may be bound to. A tuple is a list."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,10 @@ def read(
 ) -> pa.Table:
     """The result of `statement` over what is registered with the connection. Raises SqlError with the limit
     that was reached, and DuckDB's errors."""
-    sql, bound = statement.sql.rstrip().rstrip(";"), dict(parameters) or None
+    sql = statement.sql.rstrip().rstrip(";")
+    bound = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in parameters.items()
+    } or None
     try:
         relation = connection.sql(sql, params=bound)
     except (duckdb.BinderException, duckdb.CatalogException):

@@ -149,7 +149,8 @@ def _checked_expression(expression: str, aggregate: bool) -> Statement:
             continue
         raise walk.error(f"{what} cannot be used here. Write an expression of one row's fields.", at)
     if walk.parameters:
-        raise walk.error("An expression has no parameters.", None)
+        name = min(walk.parameters)
+        raise walk.error(f"An expression has no parameters. Write the value in place of ${name}.", None)
     return walk.statement()
 
 

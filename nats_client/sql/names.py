@@ -55,13 +55,14 @@ def interval(length: pd.Timedelta) -> str:
     return f"INTERVAL '{microseconds} microseconds'"
 
 
-def rate_sql(field: str, by: tuple[str, ...]) -> str:
-    """How fast a counter grows per second, at each row but the first of its series. A counter that falls has
-    begun again at 0, as in Prometheus. Of rows with the same time the last one counts."""
+def rate_sql(field: str, by: tuple[str, ...], over: pd.Timedelta | None = None) -> str:
+    """How fast a counter grows per second, at each row but the first of its series: since the row before it,
+    or since the first row of the last `over`. A counter that falls has begun again at 0, as in Prometheus. Of
+    rows with the same time the last one counts."""
     series = "".join(f"{quoted(name)}, " for name in by)
     whose = f"PARTITION BY {series[:-2]} " if by else ""
     value = quoted(field)
-    return f"""WITH _last AS (
+    steps = f"""WITH _last AS (
     SELECT _time, {series}{value} AS _value
     FROM rows WHERE {value} IS NOT NULL
     QUALIFY _time IS DISTINCT FROM lead(_time) OVER ({whose}ORDER BY _time, _seq)
@@ -69,9 +70,25 @@ def rate_sql(field: str, by: tuple[str, ...]) -> str:
     SELECT *, lag(_value) OVER _series AS _before,
         (epoch_ns(_time) - epoch_ns(lag(_time) OVER _series)) / 1e9 AS _seconds
     FROM _last WINDOW _series AS ({whose}ORDER BY _time)
+)"""  # noqa: S608 - names are quoted, and the guard checks all of it
+    grown = "(CASE WHEN _value < _before THEN _value ELSE _value - _before END)"
+    if over is None:
+        return (
+            f"{steps}\nSELECT _time, {series}{grown} / _seconds AS rate\n"
+            "FROM _steps WHERE _seconds IS NOT NULL"
+        )
+    return f"""{steps}, _sums AS (
+    SELECT _time, {series}
+        sum(coalesce({grown}, 0)) OVER ({whose}ORDER BY _time) AS _sum
+    FROM _steps
+), _stretches AS (
+    SELECT *, _sum - first_value(_sum) OVER _stretch AS _grown,
+        (epoch_ns(_time) - epoch_ns(first_value(_time) OVER _stretch)) / 1e9 AS _seconds
+    FROM _sums WINDOW _stretch AS ({whose}ORDER BY _time
+        RANGE BETWEEN {interval(over)} PRECEDING AND CURRENT ROW)
 )
-SELECT _time, {series}(CASE WHEN _value < _before THEN _value ELSE _value - _before END) / _seconds AS rate
-FROM _steps WHERE _seconds IS NOT NULL"""  # noqa: S608 - names are quoted, and the guard checks all of it
+SELECT _time, {series}_grown / _seconds AS rate
+FROM _stretches WHERE _seconds > 0"""  # noqa: S608 - as above
 
 
 def every_sql(length: pd.Timedelta, by: tuple[str, ...], shows: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,22 @@ def rate_of(rows: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
+def rate_over_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """rate() over 15 s in pandas."""
+    held = rows.dropna(subset=["c"]).sort_values(["_time", "seq"])
+    held = held.drop_duplicates(["host", "_time"], keep="last")
+    found = []
+    for host, mine in held.groupby("host", sort=False):
+        times, values = list(mine["_time"]), list(mine["c"])
+        for i, time in enumerate(times):
+            first = next(at for at in range(i + 1) if times[at] >= time - pd.Timedelta(seconds=15))
+            steps = pairwise(values[first : i + 1])
+            grown = sum(after if after < before else after - before for before, after in steps)
+            if first < i:
+                found.append((time, host, grown / (time - times[first]).total_seconds()))
+    return pd.DataFrame(found, columns=["_time", "host", "rate"])
+
+
 def every_of(rows: pd.DataFrame) -> pd.DataFrame:
     """every() in pandas."""
     groups = rows.assign(time=rows["_time"].dt.floor(f"{STEP}s")).groupby(["time", "host"], as_index=False)
@@ -183,6 +200,7 @@ def test_named_results_are_those_of_pandas(steps: list[tuple[str, Any]]) -> None
     named: list[tuple[Any, Callable[[pd.DataFrame], pd.DataFrame]]] = [
         (every, every_of),
         (Query(rate_sql("c", ("host",)), ("rows",), {}), rate_of),
+        (Query(rate_sql("c", ("host",), pd.Timedelta(seconds=15)), ("rows",), {}), rate_over_of),
         (Query(rolling_sql("v", ("host",), length, "mean"), ("rows",), {}), rolling_of),
         (Query(top_sql("v", "host", 2, "greatest"), ("rows",), {}), top_of),
     ]
@@ -235,6 +253,7 @@ def test_the_docs_show_the_sql() -> None:
     squeezed = " ".join((ROOT / "docs" / "sql.md").read_text().split())
     for sql in (
         rate_sql("bytes_total", ("host",)),
+        rate_sql("bytes_total", ("host",), minute),
         rolling_sql("ms", ("region",), minute, "mean"),
         top_sql("ms", "region", 5, "mean"),
         every.sql,
