@@ -1,4 +1,4 @@
-"""Compare."""
+"""Compare periods."""
 
 import streamlit as st
 

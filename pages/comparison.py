@@ -1,4 +1,4 @@
-"""Comparison."""
+"""Websocket comparison."""
 
 import streamlit as st
 

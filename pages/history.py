@@ -15,6 +15,7 @@ sql = st.text_area(
     "SQL",
     PER_MINUTE,
     height=160,
+    key="history-sql",
     help="One SELECT. $start and $end are from and until when the page looks: the clock above says it.",
 )
 answer = query(sql, {"start": ago("PT1H"), "end": ago()})

@@ -71,7 +71,7 @@ def _run(request: Request) -> ComparisonRun | None:
 async def _page(request: Request) -> Response:
     run = _run(request)
     if run is None:
-        return PlainTextResponse("This comparison is over. Open the page Comparison.\n", 404)
+        return PlainTextResponse("This comparison is over. Open the page Websocket comparison.\n", 404)
     text = static_text("websocket_client.html")
     for name in FILES:
         text = text.replace(f"{{{name}}}", f"../../{asset_url(name).removeprefix(f'{PREFIX}/')}")
@@ -107,7 +107,7 @@ async def _session(request: Request) -> Response:
     ticket = asked.get("ticket")
     token = run.redeem_ticket(ticket if isinstance(ticket, str) else "", request.cookies.get(COOKIE, ""))
     if token is None:
-        return PlainTextResponse("This ticket is used or expired. Open the page Comparison again.\n", 403)
+        return PlainTextResponse("This ticket is used or expired. Open Websocket comparison again.\n", 403)
     answer = JSONResponse(
         {
             "port": token.port,
@@ -148,7 +148,7 @@ async def _asked(request: Request) -> tuple[ComparisonRun, dict[str, Any]] | Res
     if not is_same_origin(request):
         return PlainTextResponse("This request came from a page of another site.\n", 403)
     if (run := _run(request)) is None:
-        over = PlainTextResponse("This comparison is over. Open the page Comparison.\n", 404)
+        over = PlainTextResponse("This comparison is over. Open the page Websocket comparison.\n", 404)
         over.set_cookie(COOKIE, "", max_age=0, path=None)  # the token may still be valid
         return over
     body = bytearray()

@@ -276,7 +276,10 @@ class Comparison:
     async def serve(self) -> None:
         """Answer requests while the connection lives."""
         service = await nats.micro.add_service(
-            self._client, name=NAME, version=VERSION, description="Simulated series for the page Comparison"
+            self._client,
+            name=NAME,
+            version=VERSION,
+            description="Simulated series for the websocket comparison",
         )
         for name, handler in (("run", self._run), ("token", self._token)):
             await service.add_endpoint(name=name, subject=f"{NAME}.{name}", handler=_answering(handler))
