@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .feeds.gaps import Gap
     from .feeds.health import Health
     from .feeds.named_feed import NamedFeed
+    from .feeds.playback import Playback
+    from .feeds.played_feed import PlayedFeed
     from .kv.buckets import BucketInfo
     from .kv.values import Entry, Values, entries_frame
     from .kv.watch import Watch, WatchHealth
@@ -51,6 +53,8 @@ _HOMES = {
     "Health": ".feeds.health",
     "LookbackError": ".errors",
     "NamedFeed": ".feeds.named_feed",
+    "Playback": ".feeds.playback",
+    "PlayedFeed": ".feeds.played_feed",
     "Query": ".requests.query",
     "Reply": ".requests.requests",
     "Result": ".results.result",
@@ -88,6 +92,8 @@ __all__ = [
     "Health",
     "LookbackError",
     "NamedFeed",
+    "Playback",
+    "PlayedFeed",
     "Query",
     "Reply",
     "Result",

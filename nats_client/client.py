@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import datetime
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -22,6 +22,7 @@ from .events import Event
 from .feeds.feed import Feed
 from .feeds.health import FeedKey
 from .feeds.named_feed import NamedFeed, named
+from .feeds.playback import Playback, Playbacks
 from .kv.buckets import BucketInfo, key_history, list_buckets
 from .kv.values import Entry
 from .kv.watch import Watch
@@ -217,8 +218,20 @@ class Client:
             if found is not None:
                 found.last_read = monotonic()  # so that it is not closed before its first read
         if found is None or found.look_back < length:
-            found = self._call(self._open(key, look_back))
+            found = self._call(self._open(key, length))
         return named(found, pattern.names)
+
+    def playback(self, start: datetime, end: datetime) -> Playback:
+        """A playback of the stretch from `start` to before `end`, times with a time zone of which
+        milliseconds count. It stands at the start, until its play() is called; its feed() gives what it
+        shows. It ends when nobody holds it any more. Raises LookbackError if one of them is not such a time,
+        the end is still to come, or the start is not before it."""
+        first, last = _stored_before(start, "start"), _stored_before(end)
+        if first >= last:
+            raise LookbackError(f"The stretch from {start} to {end} ends before it starts.")
+        if last > time_ns():
+            raise LookbackError(f"The end {end} is still to come: only what is over can be played.")
+        return self._playbacks.add(first, last, self.feed)
 
     def values(self, bucket: str) -> Watch:
         """A watch of the key-value bucket `bucket`; its `snapshot()` maps keys to values.
@@ -394,6 +407,7 @@ class Client:
         self._services = ServiceList(self._connection)
         self._shared = SharedRequests(self._connection)
         self._followers = Followers(self._connection)
+        self._playbacks = Playbacks(self._loop, self._memory)
         task = asyncio.current_task()
         assert task is not None
         self._main = task
@@ -405,9 +419,11 @@ class Client:
                 await self._close_unread(self._idle_after, f"nobody read it for {self._idle_after:g} s")
                 for feed in list(self._feeds.values()):
                     feed.count_derived()
+                self._playbacks.count_derived()
                 self._consumers.rest()
                 self._memory.recount()
         finally:
+            await self._playbacks.close()
             for feed in list(self._feeds.values()):  # another thread may still open one meanwhile
                 await feed.close(self._why_closed)
             await self._followers.close()
@@ -425,8 +441,7 @@ class Client:
             await end_tasks([connecting])
             await self._connection.close()
 
-    async def _open(self, key: FeedKey, look_back: Duration) -> Feed:
-        length = parse_duration(look_back)
+    async def _open(self, key: FeedKey, length: pd.Timedelta) -> Feed:
         feed = self._feeds.get(key)
         if feed is None:
             feed = self._feeds[key] = Feed(
@@ -517,14 +532,14 @@ class Client:
             self._memory.leave(each)
 
 
-def _stored_before(end: datetime) -> int:
-    """The end of a stretch, ns since the epoch, UTC. Raises LookbackError."""
+def _stored_before(time: datetime, what: str = "end") -> int:
+    """The end of a stretch, or its start, ns since the epoch, UTC. Raises LookbackError."""
     try:
-        if pd.isna(end):
+        if pd.isna(time):
             raise ValueError
-        return int(pd.Timestamp(end).tz_convert("UTC").floor("ms").as_unit("ns").value)
+        return int(pd.Timestamp(time).tz_convert("UTC").floor("ms").as_unit("ns").value)
     except (TypeError, ValueError):
         raise LookbackError(
-            f"The end {end!r} is not a time with a time zone. Give for example "
+            f"The {what} {time!r} is not a time with a time zone. Give for example "
             "datetime(2026, 11, 29, 14, 20, tzinfo=UTC)."
         ) from None

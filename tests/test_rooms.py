@@ -105,7 +105,9 @@ def test_each_room_says_what_it_holds() -> None:
             for other in imported(module, path, known)
             if other.startswith(name.split(".")[0] + ".") and room_of(other) != room_of(module)
         }
-        told = set(named.strip().rstrip(".").replace(", and ", ", ").replace(" and ", ", ").split(", ")) - {
+        told = set(
+            " ".join(named.split()).rstrip(".").replace(", and ", ", ").replace(" and ", ", ").split(", ")
+        ) - {
             "",
             "nothing",
         }

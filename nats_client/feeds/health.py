@@ -149,5 +149,8 @@ class Health:
     ended: bool = False
     """True if it shows a stretch that has been read to its end: nothing more comes."""
 
+    plays: bool | None = None
+    """True while a playback moves it on, False while that stands still; None without a playback."""
+
     progress: float = 1.0
     """Progress of the replay, 0 to 1. It never decreases during a replay."""

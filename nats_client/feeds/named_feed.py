@@ -1,6 +1,7 @@
 """A feed with names for the tokens of its subject."""
 
 from collections.abc import Callable
+from typing import overload
 
 import pandas as pd
 
@@ -10,9 +11,14 @@ from ..table.window import Window
 from .derived import Derived
 from .feed import Feed
 from .health import FeedKey, Health, Message
+from .played_feed import PlayedFeed
 
 
-def named(feed: Feed, names: tuple[str, ...]) -> "Feed | NamedFeed":
+@overload
+def named(feed: Feed, names: tuple[str, ...]) -> "Feed | NamedFeed": ...
+@overload
+def named(feed: PlayedFeed, names: tuple[str, ...]) -> "PlayedFeed | NamedFeed": ...
+def named(feed: Feed | PlayedFeed, names: tuple[str, ...]) -> "Feed | PlayedFeed | NamedFeed":
     """`feed` with names for tokens of its subject, as in subjects.Pattern. Consumer and window are shared."""
     if not any(names):
         return feed
@@ -23,7 +29,7 @@ class NamedFeed(Derived):
     """A view of a feed in which tokens of the subject have names. It shares the feed's consumer and window,
     but has its own derived values, because those depend on the names."""
 
-    def __init__(self, feed: Feed, names: tuple[str, ...]) -> None:
+    def __init__(self, feed: Feed | PlayedFeed, names: tuple[str, ...]) -> None:
         super().__init__()
         self._feed = feed
         self.names = names
@@ -42,6 +48,11 @@ class NamedFeed(Derived):
     def window(self) -> Window:
         """The feed's window, without names for tokens."""
         return self._feed.window
+
+    @property
+    def unnamed(self) -> Feed | PlayedFeed:
+        """The feed, without names for tokens."""
+        return self._feed
 
     @property
     def look_back(self) -> pd.Timedelta:

@@ -11,6 +11,7 @@ from ..errors import TooManyKeys
 from ..feeds.feed import Feed
 from ..feeds.health import Health
 from ..feeds.named_feed import NamedFeed
+from ..feeds.played_feed import PlayedFeed
 from ..kv.values import Values
 from ..kv.watch import Watch
 from ..requests.query import Query
@@ -26,14 +27,12 @@ class Moment:
     def __init__(self) -> None:
         self._windows: dict[int, tuple[int, Snapshot]] = {}
 
-    def rows(self, feed: Feed | NamedFeed, look_back: pd.Timedelta) -> Snapshot:
+    def rows(self, feed: Feed | NamedFeed | PlayedFeed, look_back: pd.Timedelta) -> Snapshot:
         """The rows of a feed. Raises ClosedError."""
-        window = feed.window
-        if id(window) not in self._windows:
-            feed.snapshot()  # keeps the feed alive; raises if it is closed
-            self._windows[id(window)] = feed.now(), window.snapshot()
-        now, rows = self._windows[id(window)]
-        names = feed.names if isinstance(feed, NamedFeed) else ()
+        names, shared = (feed.names, feed.unnamed) if isinstance(feed, NamedFeed) else ((), feed)
+        if id(shared) not in self._windows:
+            self._windows[id(shared)] = shared.now(), shared.snapshot()
+        now, rows = self._windows[id(shared)]
         return rows.named(names).since(now - look_back.value)
 
 
@@ -66,7 +65,7 @@ class Input(Protocol):
 class Rows:
     """The rows of a feed."""
 
-    feed: Feed | NamedFeed
+    feed: Feed | NamedFeed | PlayedFeed
     look_back: pd.Timedelta
 
     @property

@@ -1,6 +1,6 @@
 """An immutable view of a window at one version."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -134,6 +134,23 @@ class Snapshot:
     def kept_since(self, oldest: int) -> "Snapshot":
         """The same rows, as if those from before `oldest` (ns since the epoch, UTC) had been stored then."""
         return replace(self, received=np.maximum(self.time, oldest))
+
+    def begins(self, name: str, start: int | None = None) -> int | None:
+        """The ordinal of the first row, from `start` on (default: all), with a value in column `name`; None
+        if there is none. Raises ColumnError, naming what exists."""
+        column, at, step = self._column(name), self._offset(start), _CHUNK
+        while at < len(self):
+            found = np.flatnonzero(column.present(slice(at, at + step)))
+            if len(found):
+                return self.first + at + int(found[0])
+            at += step
+            step *= 4  # most begin at the start
+        return None
+
+    def without(self, names: Collection[str], version: int) -> "Snapshot":
+        """The same rows without these columns, as `version` of another window."""
+        kept = {name: part for name, part in self._columns.items() if name not in names}
+        return replace(self, version=version, _columns=kept)
 
     def starts_as(self, other: "Snapshot", start: int, count: int) -> bool:
         """True if the first `count` rows are those of `other` from place `start` on. Both must have the same

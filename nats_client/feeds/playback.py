@@ -1,0 +1,331 @@
+"""A stretch in the past, played again: one clock that all feeds of a playback obey."""
+
+import asyncio
+import contextlib
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..connection.connection import end_tasks
+from ..duration import LONGEST, Duration, parse_duration
+from ..errors import LookbackError
+from ..memory import Memory
+from .feed import Feed
+from .named_feed import NamedFeed, named
+from .played_feed import PlayedFeed, Run
+
+Opener = Callable[..., Feed | NamedFeed]
+
+SPEEDS = (1, 2, 5, 10, 60, 600)
+"""How many times as fast as then a playback may go."""
+TICK = 0.05
+"""Seconds between two steps of the clock."""
+LONGEST_STEP = 0.25
+"""Seconds that count of those that have passed since the last step: the clock does not jump after a pause of
+the process."""
+LATE = 0.5
+"""Seconds after which the clock waits for a feed whose watchers have not read it since it moved."""
+MEASURED = 2.0
+"""Seconds over which the true speed is measured."""
+UNHELD = 0.9
+"""Share of the chosen speed from which on it counts as reached."""
+FIRST_FEED = 3.0
+"""Seconds that a new playback waits for its first feed."""
+UNREAD = 15.0
+"""Seconds after which a playback pauses that nobody reads or watches, and after which a feed that nobody
+reads is no longer waited for."""
+FORGOTTEN = 60.0
+"""Seconds without a reader after which a playback forgets a feed."""
+PLACES = 200
+"""Parts of the stretch whose messages are counted."""
+
+
+class Playback:
+    """Plays a stretch again. `Client.playback` creates it, paused at the start, and its feed() gives the
+    feeds that obey it: each shows the rows that were stored before the moment at which the playback is, as
+    far back as its look-back reaches. A feed holds no rows of its own; it shows a part of those of the
+    stretch, which all playbacks and all other readers of it share.
+
+    Any thread may call it. It needs no thread of its own, and ends when nobody holds it any more.
+    """
+
+    def __init__(
+        self, start: int, end: int, open_feed: Opener, memory: Memory, wake: Callable[[], None]
+    ) -> None:
+        """`start`, `end`: of the stretch, ns since the epoch, UTC. `open_feed` is Client.feed. `wake` makes
+        somebody call advance() once per TICK while it plays."""
+        self._open = open_feed
+        self.start = start
+        self.end = end
+        self._memory = memory
+        self._wake = wake
+        self._lock = threading.RLock()
+        self._run = Run(start)
+        self._feeds: dict[Any, PlayedFeed] = {}
+        self._speed = 1
+        self._ticked = self._made = self._seen = monotonic()
+        self._passed: deque[tuple[float, float, float]] = (
+            deque()
+        )  # when, seconds since then, those that counted
+        self._watchers: list[Callable[[], None]] = []
+
+    @property
+    def moment(self) -> int:
+        """Where it is: rows stored before are shown. ns since the epoch, UTC."""
+        return self._run.moment
+
+    @property
+    def playing(self) -> bool:
+        """True while it goes on by itself."""
+        return self._run.playing
+
+    @property
+    def speed(self) -> int:
+        """How many times as fast as then it is to go, one of SPEEDS."""
+        return self._speed
+
+    @property
+    def held_to(self) -> float | None:
+        """How many times as fast as then it really goes, if what shows it cannot keep up with its speed;
+        otherwise None."""
+        with self._lock:
+            real, counted = (sum(each[i] for each in self._passed) for i in (1, 2))
+        if not self.playing or real < MEASURED / 2 or counted >= UNHELD * real:
+            return None
+        return self._speed * counted / real
+
+    @property
+    def is_loading(self) -> bool:
+        """True while rows of the stretch are on their way: it waits for them."""
+        now = monotonic()
+        return any(feed.is_loading and now - feed.last_read < UNREAD for feed in self._known())
+
+    @property
+    def run(self) -> object:
+        """Another object after each move back. Feeds of the run before stand still: ask for them again."""
+        return self._run
+
+    def play(self, speed: int | None = None) -> None:
+        """Go on, at this speed or else the last one; from the start if it is at the end. Raises LookbackError
+        if `speed` is none of SPEEDS."""
+        if speed is not None:
+            self.set_speed(speed)
+        with self._lock:
+            if self.moment >= self.end:
+                self._move(self.start)
+            self._ticked = self._seen = monotonic()
+            self._passed.clear()
+            self._run.playing = True
+        self._wake()
+        self._tell()
+
+    def set_speed(self, speed: int) -> None:
+        """Go at this speed from now on. Raises LookbackError if it is none of SPEEDS."""
+        if speed not in SPEEDS or isinstance(speed, bool):
+            offered = ", ".join(map(str, SPEEDS))
+            raise LookbackError(f"The speed {speed!r} is not valid. A playback goes {offered} times as fast.")
+        with self._lock:
+            self._speed = int(speed)
+            self._passed.clear()
+        self._tell()
+
+    def pause(self) -> None:
+        """Stand still."""
+        with self._lock:
+            self._run.playing = False
+        self._tell()
+
+    def jump(self, moment: int) -> None:
+        """Go to this moment (ns since the epoch, UTC), or the nearest one of the stretch."""
+        with self._lock:
+            self._move(min(self.end, max(self.start, moment)))
+        self._tell()
+
+    def step(self, count: int) -> None:
+        """Pause, and go on until `count` further messages of the feeds are shown; with a negative count, back
+        until so many fewer are. Messages stored at the same nanosecond are one step."""
+        with self._lock:
+            self._run.playing = False
+            now = monotonic()
+            feeds = [feed for feed in self._known() if now - feed.last_read < UNREAD]
+            # Each of them may have all of the next messages.
+            times = [feed.stored_near(self.moment, abs(count), after=count > 0) for feed in feeds]
+            near = np.unique(np.concatenate([*times, np.zeros(0, dtype=np.int64)]))
+            near = near[(near >= self.start) & (near < self.end)]
+            if count > 0:
+                self._move(int(near[min(count, len(near)) - 1]) + 1 if len(near) else self.end)
+            elif count < 0:
+                self._move(int(near[max(0, len(near) + count)]) if len(near) else self.start)
+        self._tell()
+
+    def density(self, places: int = PLACES) -> list[int]:
+        """How many rows of the feeds were stored in each of so many equal parts of the stretch, as far as
+        they are loaded."""
+        edges = self.start + (self.end - self.start) * np.arange(places + 1, dtype=np.int64) // places
+        total = np.zeros(places, dtype=np.int64)
+        now = monotonic()
+        for feed in self._known():
+            if now - feed.last_read < UNREAD:
+                total += feed.stored_between(edges)
+        return [int(count) for count in total]
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` after each change of its moment or state, from any thread, so it must return at
+        once. Returns a function that ends this."""
+        self._watchers = [*self._watchers, changed]  # a new list: another thread may be iterating
+
+        def end() -> None:
+            self._watchers = [each for each in self._watchers if each is not changed]
+
+        return end
+
+    def feed(
+        self,
+        stream: str | None,
+        subject: str | Sequence[str] | None = None,
+        *,
+        look_back: Duration = "PT5M",
+        **others: Any,
+    ) -> PlayedFeed | NamedFeed:
+        """The rows of `stream` as they were at the moment. The arguments are those of Client.feed, and it
+        raises what that raises; but there is no `end`. Equal arguments return the same feed, until the
+        playback moves back."""
+        length = parse_duration(look_back)
+        # So far that a feed has all its rows at the start, too.
+        reach = min(LONGEST, length + pd.Timedelta(self.end - self.start, unit="ns"))
+        end = pd.Timestamp(self.end, tz="UTC")
+        found = self._open(stream, subject, look_back=reach, end=end, **others)
+        if isinstance(found, NamedFeed):
+            assert isinstance(found.unnamed, Feed)
+            return named(self._played(found.unnamed, length), found.names)
+        return named(self._played(found, length), ())
+
+    # -- for the client ----------------------------------------------------------------------------------
+    def advance(self, now: float) -> bool:
+        """Move the clock to `now` (seconds, monotonic). False if it does not play."""
+        with self._lock:
+            if not self.playing:
+                return False
+            since, self._ticked = now - self._ticked, now
+            known = self._known()
+            seen = bool(self._watchers) or any(now - feed.last_read < UNREAD for feed in known)
+            self._seen = now if seen else self._seen
+            if now - self._seen >= UNREAD:
+                self._run.playing = False
+                return False
+            if self.is_loading or (not known and now - self._made < FIRST_FEED):
+                return True
+            held = self._speed > 1 and any(feed.is_late(now - LATE) for feed in known)
+            counted = 0.0 if held else min(since, LONGEST_STEP)
+            self._passed.append((now, since, counted))
+            while self._passed[0][0] < now - MEASURED:
+                self._passed.popleft()
+            self._run.moment = min(self.end, self.moment + int(counted * 1e9 * self._speed))
+            if self.moment >= self.end:
+                self._run.playing = False
+        self._tell()
+        return True
+
+    def count_derived(self) -> None:
+        """Count the bytes of derived values, and forget the feeds that nobody reads."""
+        with self._lock:
+            limit = monotonic() - FORGOTTEN
+            for key, feed in list(self._feeds.items()):
+                if feed.last_read < limit:
+                    feed.rest()
+                    del self._feeds[key]
+                    self._memory.leave(feed)
+                else:
+                    feed.count_derived()
+
+    # -- below, any thread -------------------------------------------------------------------------------
+
+    def _played(self, of: Feed, look_back: pd.Timedelta) -> PlayedFeed:
+        """The feed that shows the rows of `of`, which reads the stretch."""
+        with self._lock:
+            found = self._feeds.get(of.key)
+            if found is None or not found.shows(of):
+                found = self._feeds[of.key] = PlayedFeed(of, self._run, look_back)
+                # Not a method of this one, which the memory would hold.
+                self._memory.join(found, PlayedFeed.forget_derived)
+            found.extend(look_back)
+            return found
+
+    def _known(self) -> list[PlayedFeed]:
+        return list(self._feeds.values())
+
+    def _move(self, moment: int) -> None:
+        """Needs the lock."""
+        self._passed.clear()
+        if moment < self.moment:
+            # What is worked out of rows goes forward only.
+            playing, self._run.playing = self._run.playing, False
+            self._run = Run(moment, playing)
+            for feed in self._known():
+                self._memory.leave(feed)
+            self._feeds = {}
+            self._made = monotonic()
+        else:
+            self._run.moment = moment
+
+    def _tell(self) -> None:
+        now = monotonic()
+        for feed in self._known():
+            feed.moved(now)
+        for changed in self._watchers:
+            changed()
+
+
+class Playbacks:
+    """All playbacks of a client, and the task on its loop that moves those that play."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, memory: Memory) -> None:
+        self._loop = loop
+        self._memory = memory
+        self._all: weakref.WeakSet[Playback] = weakref.WeakSet()
+        self._task: asyncio.Task[None] | None = None
+        self._lock = threading.Lock()
+
+    def add(self, start: int, end: int, open_feed: Opener) -> Playback:
+        """A new one, from any thread."""
+        playback = Playback(start, end, open_feed, self._memory, self._wake)
+        with self._lock:
+            self._all.add(playback)
+        return playback
+
+    def count_derived(self) -> None:
+        """Count the bytes of derived values."""
+        for playback in self._there():
+            playback.count_derived()
+
+    async def close(self) -> None:
+        """End the task."""
+        if self._task is not None:
+            await end_tasks([self._task])
+
+    def _there(self) -> list[Playback]:
+        with self._lock:
+            return list(self._all)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the client is closed, and its loop with it
+            self._loop.call_soon_threadsafe(self._start)
+
+    def _start(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = self._loop.create_task(self._move(), name="playback")
+
+    async def _move(self) -> None:
+        while self._advance():  # noqa: ASYNC110 - a clock
+            await asyncio.sleep(TICK)
+
+    def _advance(self) -> bool:
+        """Not in the task itself, which would hold the last playback while it sleeps."""
+        moved = [playback.advance(monotonic()) for playback in self._there()]
+        return any(moved)

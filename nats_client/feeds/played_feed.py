@@ -1,0 +1,242 @@
+"""A feed that shows a stretch as it was at the moment of a playback."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import monotonic
+
+import numpy as np
+import pandas as pd
+
+from ..events import Event
+from ..table.memo import Readings
+from ..table.snapshot import Snapshot
+from ..table.values import Ints
+from ..table.window import Window
+from .derived import Derived
+from .feed import Feed
+from .health import FeedKey, Health, Message
+
+
+@dataclass(eq=False)
+class Run:
+    """A playback as it goes forward."""
+
+    moment: int
+    """Where it is, ns since the epoch, UTC. It never decreases."""
+    playing: bool = False
+
+
+class PlayedFeed(Derived):
+    """A feed of a stretch, as far as a playback is. Its `now()` is the playback's moment, and its rows are
+    those of the shared feed that were stored before: the same arrays, and not a copy. To readers it is like a
+    feed. A column is there from the first row on that has a value in it; its kind is that of the whole
+    stretch."""
+
+    def __init__(self, feed: Feed, run: Run, look_back: pd.Timedelta) -> None:
+        super().__init__()
+        self.by_names = Readings()
+        """This feed with names for tokens of its subject; see named_feed.py."""
+        self.last_read = monotonic()
+        self.look_back = look_back
+        """How far back it reaches from the playback's moment."""
+        self._feed = feed
+        self._run = run
+        self._lock = threading.Lock()
+        self._snapshot: Snapshot | None = None
+        self._state: object = None
+        self._version = 0
+        self._columns = _Columns()
+        self._unread: float | None = None  # since when the watchers have not read what is new
+        self._watchers: list[Callable[[], None]] = []
+        self._derived_bytes = 0
+
+    @property
+    def key(self) -> FeedKey:
+        """The key of the shared feed; its `end` is that of the stretch."""
+        return self._feed.key
+
+    @property
+    def name_key(self) -> tuple[FeedKey, tuple[str, ...]]:
+        """See Feed."""
+        return self.key, ()
+
+    @property
+    def window(self) -> Window:
+        """The window of the shared feed, which has the rows of the whole stretch."""
+        return self._feed.window
+
+    def now(self) -> int:
+        """The playback's moment, ns since the epoch, UTC."""
+        return self._run.moment
+
+    def snapshot(self) -> Snapshot:
+        """The rows stored before the moment, as far back as the look-back reaches. Raises ClosedError after
+        the shared feed was closed."""
+        with self._lock:
+            self.last_read, self._unread = monotonic(), None
+            whole, moment = self._feed.snapshot(), self._run.moment
+            start, end = np.searchsorted(whole.received, [moment - self.look_back.value, moment])
+            state = whole.version, whole.generation, whole.first + int(start), whole.first + int(end)
+            if self._snapshot is None or state != self._state:
+                self._version += 1
+                rows = whole.between(*state[2:])
+                later = self._columns.later(whole, state[3])
+                self._snapshot, self._state = rows.without(later, self._version), state
+            return self._snapshot
+
+    def frame(self) -> pd.DataFrame:
+        """`snapshot().frame()`."""
+        return self.snapshot().frame()
+
+    def newest(self) -> list[Message]:
+        """The raw messages within the look-back, newest first, as far as the shared feed has kept them: it
+        keeps the newest of the stretch. Raises ClosedError."""
+        self.snapshot()
+        moment = self.now()
+        since = moment - self.look_back.value
+        return [message for message in self._feed.newest() if since <= message.received < moment]
+
+    def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
+        """Wait at most `timeout` seconds until the stretch is loaded. False on timeout."""
+        return self._feed.wait(timeout)
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` each time the moment changes, from any thread, so it must return at once. Returns a
+        function that ends this."""
+        self._watchers = [*self._watchers, changed]  # a new list: another thread may be iterating
+
+        def end() -> None:
+            self._watchers = [each for each in self._watchers if each is not changed]
+
+        return end
+
+    @property
+    def health(self) -> Health:
+        """The state of the stretch, as far as it was at the moment."""
+        return self.health_of(self.look_back)
+
+    def health_of(self, look_back: pd.Timedelta) -> Health:
+        """The state for a reader with this look-back."""
+        with self._lock:
+            rows = self._snapshot
+        moment, key = self.now(), self.key
+        assert key.end is not None
+        rest = pd.Timedelta(key.end - moment, unit="ns")
+        health = self._feed.health_of(rest + look_back)
+        later = self._feed.health_of(rest).read if key.where is not None else 0
+        count = 0 if rows is None else len(rows)
+        newest = int(rows.received[-1]) if rows is not None and count else None
+        known = -1 if rows is None or not count else int(rows.seq[-1])
+        samples = tuple(sample for sample in health.samples if sample.seq <= known or moment >= key.end)
+        read_until = health.read_until
+        return replace(
+            health,
+            plays=self._run.playing,
+            ended=health.ended and moment >= key.end,
+            rows=health.rows if health.phase == "replaying" else count,
+            newest=newest,
+            malformed=health.malformed if samples else 0,
+            samples=samples,
+            dropped=health.dropped if health.dropped_until >= moment - look_back.value else 0,
+            gaps=tuple(replace(gap, end=min(gap.end, moment)) for gap in health.gaps if gap.start < moment),
+            read=max(0, health.read - later),
+            read_until=None if read_until is None else min(read_until, moment),
+        )
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Those of the shared feed."""
+        return self._feed.events
+
+    # -- for the playback --------------------------------------------------------------------------------
+
+    @property
+    def is_loading(self) -> bool:
+        """True while rows of the stretch are on their way."""
+        return self._feed.is_loading
+
+    def shows(self, feed: Feed) -> bool:
+        """True if these are the rows of `feed`."""
+        return self._feed is feed
+
+    def extend(self, look_back: pd.Timedelta) -> None:
+        """Reach so far back at least."""
+        with self._lock:
+            self.last_read = monotonic()
+            self.look_back = max(self.look_back, look_back)
+
+    def moved(self, now: float) -> None:
+        """The moment is another one."""
+        watchers = self._watchers
+        if self._unread is None and watchers:
+            self._unread = now
+        for changed in watchers:
+            changed()
+
+    def is_late(self, since: float) -> bool:
+        """True if its watchers have not read it since then, though it has moved."""
+        return bool(self._watchers) and self._unread is not None and self._unread < since
+
+    def stored_near(self, moment: int, most: int, *, after: bool) -> Ints:
+        """When the next `most` messages from `moment` on were stored, or the last before it."""
+        received = self._feed.snapshot().received
+        at = int(np.searchsorted(received, moment))
+        near = np.unique(received[at:] if after else received[:at])
+        return near[:most] if after else near[-most:]
+
+    def stored_between(self, edges: Ints) -> Ints:
+        """How many rows of the stretch were stored between each two of these ascending times."""
+        return np.diff(np.searchsorted(self._feed.snapshot().received, edges))
+
+    def rest(self) -> None:
+        """Release the rows: nobody reads it."""
+        with self._lock:
+            self._snapshot = None
+
+    # -- memory, from any thread -------------------------------------------------------------------------
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of derived values at the last count. The rows belong to the shared feed."""
+        return self._derived_bytes
+
+    def count_derived(self) -> None:
+        """Count the bytes of derived values."""
+        named = [feed.derived_bytes for feed in self.by_names.values()]
+        self._derived_bytes = self.derived_bytes + sum(named)
+
+    def forget_derived(self) -> None:
+        """See Derived; and those of feeds with names for tokens."""
+        super().forget_derived()
+        self.by_names.clear()
+        self._derived_bytes = 0
+
+    def shrink(self, nbytes: int, ceiling: int) -> None:
+        """Forget what is derived. It is worked out again when somebody asks for it."""
+        self.forget_derived()
+
+    def relax(self) -> None:
+        """There is no limit to lift."""
+
+
+class _Columns:
+    """From which row on each column of a window has values. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._generation: int | None = None
+        self._begins: dict[str, int] = {}
+        self._searched: dict[str, int] = {}  # up to which row, of those without a value so far
+
+    def later(self, whole: Snapshot, end: int) -> frozenset[str]:
+        """The columns whose first value is in the row with the ordinal `end` or after it."""
+        if whole.generation != self._generation:
+            self._generation, self._begins, self._searched = whole.generation, {}, {}
+        for name in whole.columns.keys() - self._begins.keys():
+            if self._searched.get(name, whole.first) < whole.end:
+                found = whole.begins(name, self._searched.get(name))
+                if found is None:
+                    self._searched[name] = whole.end
+                else:
+                    self._begins[name] = found
+        return frozenset(name for name, begin in self._begins.items() if begin >= end and name != "_subject")
