@@ -24,6 +24,7 @@ from components.inside.page_runs import page_run
 from components.mistakes import note, wrong_call
 from components.nats.history import leave
 from components.pages import FOLDER, code_of, find_pages, page_files, page_stamp
+from components.play.bar import play_bar
 from components.push.tabs import own_tab
 from components.reload import code_stamp, is_old, refresh_code
 from components.status import status
@@ -116,6 +117,7 @@ def body(file: Path, drawn_for: tuple[object, ...]) -> None:
                 moves = bool(reads) or reads.live
                 needed = bool(reads.by_code or not moves or failed or tab.blocked)
                 ticking = ticks and interval is not None
+                play_bar()
                 again = end(again=ticking)
                 status(reads, interval, reruns=needed and ticking, again=again)
         keep_reads(file.stem, reads)

@@ -72,6 +72,9 @@ def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -
     for read in reads:
         if read.health.phase in ("connecting", "replaying"):
             return Verdict("busy", "Replaying" if read.health.phase == "replaying" else "Connecting")
+    plays = [view.health.plays for view in views if view.health.plays is not None]
+    if plays:
+        return Verdict("past", "Playing") if any(plays) else Verdict("paused", "Paused")
     if views and not any(len(view) for view in views):
         return Verdict("empty", "Empty")
     return Verdict("stale", "Stale") if any(_is_stale(view) for view in views) else Verdict("live", "Live")

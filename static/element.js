@@ -75,7 +75,7 @@ export class Element {
 // Draws the elements of a kind: those that wait for this, and all others from now on.
 export function define(kind, Made, style) {
   const sheet = made("style", "", style);
-  function draw({ parentElement, data }) {
+  function draw({ parentElement, data, setTriggerValue }) {
     if (!sheet.isConnected) document.head.append(sheet);
     let element = elements.get(data.key);
     if (!element) {
@@ -83,6 +83,7 @@ export function define(kind, Made, style) {
       element.build();
       if (left.has(data.key)) element.state = left.get(data.key);
     }
+    element.tell = (value) => setTriggerValue("said", value); // the page runs again
     clearTimeout(element.leaving);
     // Streamlit makes another place for an element when its surroundings change.
     if (element.root.parentNode !== parentElement) parentElement.replaceChildren(element.root);

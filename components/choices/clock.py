@@ -2,12 +2,13 @@
 
 Live, the page looks from now back; how far, its own code says, unless the viewer chose a length. Or it looks
 at a stretch in the past, and all that it shows is as of the stretch's end. The clock is the viewer's, for all
-pages, and in the URL: `?last=PT1H`, or `?from=2026-11-29T14:00:00Z&to=2026-11-29T14:20:00Z`.
+pages, and in the URL: `?last=PT1H`, or `?from=2026-11-29T14:00:00Z&to=2026-11-29T14:20:00Z`. With `&play=10`
+the stretch is played, at ten times its speed.
 """
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pandas as pd
@@ -15,6 +16,7 @@ import streamlit as st
 
 from nats_client import Duration, LookbackError, format_duration, iso_duration, parse_duration
 from nats_client.duration import LONGEST
+from nats_client.feeds.playback import SPEEDS
 
 from ..words import cut, plain, zone
 from .address import keep_lasting
@@ -31,8 +33,10 @@ DAYS = ("Today", "Yesterday", "This week")
 """The stretches that are offered, in the viewer's zone; those that go on end now."""
 OWN = "As the page says"
 """The choice of no length."""
-LAST, FROM, TO = "last", "from", "to"
-"""The parameters: a length, ISO 8601, and times, UTC."""
+LAST, FROM, TO, PLAY = "last", "from", "to", "play"
+"""The parameters: a length, ISO 8601; times, UTC; how many times as fast as then the stretch is played."""
+SLOWEST = SPEEDS[0]
+"""The speed with which a playback begins."""
 _CLOCK, _WRONG = "_clock", "_clock_wrong"
 _LENGTH, _WRITTEN, _FROM, _TO = "_clock_length", "_clock_written", "_clock_from", "_clock_to"
 _TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?(Z|[+-]\d\d:?\d\d)?")
@@ -47,11 +51,15 @@ class Clock:
     """How far back; None if each read of the page says it."""
     end: int | None = None
     """Until when, ns since the epoch, UTC; None for now."""
+    play: int | None = None
+    """How many times as fast as then the stretch is played; None if it stands still. What is played looks as
+    it did live, so each read of the page has its own look-back."""
 
     def reach(self, own: Duration) -> pd.Timedelta:
         """How far back a read reaches whose own look-back is `own`. Raises DurationError."""
         length = parse_duration(own)
-        return length if self.length is None or isinstance(own, Fixed) else self.length
+        given = self.length if self.play is None and not isinstance(own, Fixed) else None
+        return length if given is None else given
 
     @property
     def end_time(self) -> pd.Timestamp | None:
@@ -75,7 +83,9 @@ class Clock:
     @property
     def address(self) -> dict[str, str | None]:
         """The parameters of the URL."""
-        found: dict[str, str | None] = {LAST: None, FROM: None, TO: None}
+        found: dict[str, str | None] = {LAST: None, FROM: None, TO: None, PLAY: None}
+        if self.play is not None:
+            found[PLAY] = str(self.play)
         if self.end_time is not None:
             found[TO] = _iso(self.end_time)
             if self.length is not None:
@@ -117,6 +127,12 @@ def clock() -> Clock:
     return found
 
 
+def set_speed(speed: int) -> None:
+    """The viewer plays at this speed from now on."""
+    st.session_state[_CLOCK] = replace(clock(), play=speed)
+    keep_lasting(PLAY, str(speed))
+
+
 def choose_clock() -> str:
     """Let the viewer choose when all pages look. Returns a sentence if the URL, or what the viewer wrote,
     cannot be read: pages then look as far as they say themselves; otherwise an empty text."""
@@ -141,9 +157,13 @@ def choose_clock() -> str:
                 "Later": ("Shift+Right", now.moved(0.5)),
                 "Wider": ("Shift+Down", now.wider()),
             }
-            for name, (keys, then) in moves.items() if now.length is not None else ():
+            for name, (keys, then) in moves.items() if now.length is not None and now.play is None else ():
                 key = f"_clock_{name.lower()}"
                 st.button(name, key=key, help=keys, shortcut=keys, on_click=_go, args=(then,))
+            if now.length is not None:
+                then = replace(now, play=SLOWEST if now.play is None else None)
+                name = "Play" if now.play is None else "Stop playing"
+                st.button(name, key="_clock_play", on_click=_go, args=(then,))
             st.button("Live", key="_clock_live", type="primary", on_click=_go, args=(LIVE,))
     return wrong
 
@@ -227,7 +247,9 @@ def _set(find: Callable[[], Clock]) -> None:
 
 
 def _from_address() -> Clock:
-    last, start, end = (st.query_params.get(name) for name in (LAST, FROM, TO))
+    last, start, end, play = (st.query_params.get(name) for name in (LAST, FROM, TO, PLAY))
+    if play:
+        return _played(play, last, start, end)
     if end:
         if start:
             return _stretch(_parsed(start, "from"), _parsed(end, "to"))
@@ -237,6 +259,19 @@ def _from_address() -> Clock:
             f"The start {cut(start, _LONGEST_SHOWN)!r} needs an end: a link has from=… and to=…."
         )
     return Clock(_length(last)) if last else LIVE
+
+
+def _played(play: str, last: str | None, start: str | None, end: str | None) -> Clock:
+    """A stretch that is played: without an end, up to now. Raises _WrongError and DurationError."""
+    speed = {str(each): each for each in SPEEDS}.get(play)
+    if speed is None:
+        offered = ", ".join(map(str, SPEEDS))
+        raise _WrongError(f"play={cut(play, _LONGEST_SHOWN)!r} is not a speed. Write one of {offered}.")
+    until = _parsed(end, "to") if end else pd.Timestamp(_now(), tz="UTC")
+    if not start and not last:
+        raise _WrongError(f"A playback needs a start: a link has from=… and play={speed}.")
+    since = _parsed(start, "from") if start else until - _length(str(last))
+    return replace(_stretch(since, until), play=speed)
 
 
 def _stretch(start: pd.Timestamp, end: pd.Timestamp) -> Clock:

@@ -7,20 +7,21 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from nats_client import Duration, Feed, Gap, Health, NamedFeed, Result, Snapshot, format_duration
+from nats_client import Duration, Feed, Gap, Health, NamedFeed, PlayedFeed, Result, Snapshot, format_duration
 from nats_client.results.given_rows import GivenRows
 
 from ..choices.clock import clock
 from ..spent import timed
 from ..words import clock_text
 from .connection import client
+from .playing import playback
 from .reads import collect, note_code
 
 FIRST_WAIT = 1.5
 """Seconds that a viewer's first read of a feed waits for the replay. Most are done by then."""
 
 
-Readable = Feed | NamedFeed | Result | GivenRows
+Readable = Feed | NamedFeed | PlayedFeed | Result | GivenRows
 """What a view shows."""
 
 
@@ -74,15 +75,17 @@ class View:
 
     @property
     def past(self) -> bool:
-        """True if it shows a stretch in the past: `now` is its end."""
+        """True if it shows a stretch in the past: `now` is its end, or where the playback is."""
         return self.feed.key.end is not None
 
     @property
     def span(self) -> str:
-        """When its rows are from, in words: "in the last 5 minutes", or "from 14:00:00 to 14:20:00" in the
-        viewer's zone."""
+        """When its rows are from, in words: "in the last 5 minutes"; "from 14:00:00 to 14:20:00" in the
+        viewer's zone; or, where it is played, "in the 5 minutes before"."""
         if not self.past:
             return f"in the last {format_duration(self.look_back)}"
+        if self.health.plays is not None:
+            return f"in the {format_duration(self.look_back)} before"
         return f"from {clock_text(self.now - self.look_back.value)} to {clock_text(self.now)}"
 
     @property
@@ -228,18 +231,21 @@ def read_view(
     when = clock()
     length = when.reach(look_back)
     nats = client(by_code=False)
-    feed = nats.feed(
-        stream,
-        subject,
-        look_back=length,
-        time=time,
-        decoder=decoder,
-        archive=archive,
-        where=where,
-        columns=columns,
-        headers=headers,
-        end=when.end_time,
-    )
+    of: dict[str, Any] = {
+        "look_back": length,
+        "time": time,
+        "decoder": decoder,
+        "archive": archive,
+        "where": where,
+        "columns": columns,
+        "headers": headers,
+    }
+    played = playback()
+    feed: Feed | NamedFeed | PlayedFeed
+    if played is None:
+        feed = nats.feed(stream, subject, end=when.end_time, **of)
+    else:
+        feed = played.feed(stream, subject, **of)
     wait_once((feed.name_key, length), lambda timeout: feed.wait(timeout, length))
     return look_at(feed, length, steady)
 

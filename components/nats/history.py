@@ -19,6 +19,7 @@ from ..charts.line_chart import line_chart
 from ..choices.clock import clock
 from ..data.connection import client
 from ..data.live import look_at
+from ..data.playing import now_of
 from ..data.states import mistake
 from ..spent import timed
 from ..web.sign_in import owner
@@ -78,10 +79,11 @@ class _Asked:
 
 def ago(look_back: Duration | None = None) -> str:
     """Now minus `look_back` ("PT1H"), or now, as a query parameter: ISO 8601, UTC. If the viewer set the
-    clock above the page, it is when that says. Raises DurationError."""
+    clock above the page, it is when that says; while it plays, where the playback is. Raises
+    DurationError."""
     when = clock()
     reach = pd.Timedelta(0) if look_back is None else when.reach(look_back)
-    return ((when.end_time or pd.Timestamp.now("UTC")) - reach).isoformat(timespec="milliseconds")
+    return (now_of(when) - reach).isoformat(timespec="milliseconds")
 
 
 @timed

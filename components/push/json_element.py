@@ -109,10 +109,19 @@ class Kind:
         self._component = st.components.v2.component(name, js=STUB.format(name), isolate_styles=False)
         self._sources: WeakValueDictionary[Hashable, JsonSource] = WeakValueDictionary()
 
-    def draw(self, key: str, of: Hashable, make: Callable[[], JsonSource], **settings: object) -> None:
+    def draw(
+        self,
+        key: str,
+        of: Hashable,
+        make: Callable[[], JsonSource],
+        *,
+        said: Callable[[object], None] | None = None,
+        **settings: object,
+    ) -> None:
         """Draw the element `key` of the page. `make` is called for its source unless another viewer has one
-        with an equal `of`. `settings` are for the browser and do not change by themselves. Raises
-        LookbackError if the page has two elements with this key."""
+        with an equal `of`. `said` is called, before the page runs again, with what the viewer did there: the
+        value that the element's own tell() sent, which is untrusted. `settings` are for the browser and do
+        not change by themselves. Raises LookbackError if the page has two elements with this key."""
         source = self._sources.get(of)
         if source is None:
             source = self._sources[of] = make()
@@ -124,8 +133,11 @@ class Kind:
         data: dict[str, object] = {"key": key, "live": placed.number, **settings}
         if tab.blocked or tab.pace is None:
             data["content"] = source.now()
+        given: dict[str, Any] = {}
+        if said is not None:
+            given["on_said_change"] = lambda: said(st.session_state[key].get("said"))
         try:
-            self._component(key=key, data=data)
+            self._component(key=key, data=data, **given)
         except StreamlitDuplicateElementKey:
             raise LookbackError(
                 "This page draws the same element twice. Give one of them a different key, such as "

@@ -134,7 +134,8 @@ class _AlertsSource(JsonSource):
 
 def headline(one: Watched, view: View, unit: str, *, several: bool) -> str:
     """The state of one condition in a sentence."""
-    span, at = view.span, "at the end" if view.past else "now"
+    end = "at the end" if view.health.plays is None else "at this moment"
+    span, at = view.span, end if view.past else "now"
     _, total, now, series = one.found
     what = f" in '{one.field}'" if several else ""
     times = {1: "once", 2: "twice"}.get(total, f"{total:,} times")

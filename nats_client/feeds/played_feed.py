@@ -8,6 +8,7 @@ from time import monotonic
 import numpy as np
 import pandas as pd
 
+from ..errors import ClosedError
 from ..events import Event
 from ..table.memo import Readings
 from ..table.snapshot import Snapshot
@@ -180,14 +181,22 @@ class PlayedFeed(Derived):
 
     def stored_near(self, moment: int, most: int, *, after: bool) -> Ints:
         """When the next `most` messages from `moment` on were stored, or the last before it."""
-        received = self._feed.snapshot().received
+        received = self._stored
         at = int(np.searchsorted(received, moment))
         near = np.unique(received[at:] if after else received[:at])
         return near[:most] if after else near[-most:]
 
     def stored_between(self, edges: Ints) -> Ints:
         """How many rows of the stretch were stored between each two of these ascending times."""
-        return np.diff(np.searchsorted(self._feed.snapshot().received, edges))
+        return np.diff(np.searchsorted(self._stored, edges))
+
+    @property
+    def _stored(self) -> Ints:
+        """When the rows of the stretch were stored; none of a closed feed, as its readers learn anyway."""
+        try:
+            return self._feed.snapshot().received
+        except ClosedError:
+            return np.zeros(0, dtype=np.int64)
 
     def rest(self) -> None:
         """Release the rows: nobody reads it."""

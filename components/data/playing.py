@@ -1,0 +1,50 @@
+"""The playback of this viewer: the clock above the page says of which stretch, and every read obeys it."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from nats_client import Client, Playback
+
+from ..choices.clock import Clock, clock
+from .connection import client
+
+_KEPT = "_playback"
+
+
+@dataclass
+class _Kept:
+    """A playback, and for whom it was made."""
+
+    of: tuple[Client, int, pd.Timedelta]
+    playback: Playback
+
+
+def playback() -> Playback | None:
+    """The playback that the viewer has asked for; None if the page is live or at a stretch. It begins to play
+    when it is asked for the first time. It ends with the viewer's session, or when they leave it."""
+    when = clock()
+    kept: _Kept | None = st.session_state.get(_KEPT)
+    if when.play is None or when.end_time is None or when.length is None:
+        if kept is not None:
+            kept.playback.pause()
+            del st.session_state[_KEPT]
+        return None
+    nats = client(by_code=False)
+    of = nats, when.end_time.value, when.length
+    if kept is None or kept.of != of:
+        before, kept = kept, _Kept(of, nats.playback(when.end_time - when.length, when.end_time))
+        if before is not None and before.of[1:] == of[1:]:  # only the client is another one
+            kept.playback.jump(before.playback.moment)
+        kept.playback.play(when.play)
+        st.session_state[_KEPT] = kept
+    return kept.playback
+
+
+def now_of(when: Clock) -> pd.Timestamp:
+    """When that clock's page looks, UTC: now, the end of its stretch, or where the playback is."""
+    played = playback()
+    if played is not None:
+        return pd.Timestamp(played.moment, tz="UTC")
+    return when.end_time or pd.Timestamp.now("UTC")

@@ -1,0 +1,109 @@
+"""The bar under the heading of a page that is played: play, pause, speed, steps, and where it is."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from nats_client import Playback
+from nats_client.feeds.playback import SPEEDS
+
+from ..choices.clock import set_speed
+from ..data.playing import playback
+from ..push.json_element import JsonSource, Kind
+from ..words import zone
+
+COUNT_EVERY = 2.0
+"""Seconds between two counts of the messages along the stretch."""
+MOST_STEPS = 100
+"""Messages of one step that a browser may ask for."""
+FINE = 120_000_000_000
+"""Length of a stretch, in ns, up to which its times have milliseconds."""
+
+_kind = Kind("play_bar")
+
+
+def play_bar() -> None:
+    """Draw the bar, if the viewer's pages are played. It is drawn after the page, and the style sheet shows
+    it above, so that nothing else on the page gets another place when it comes or goes."""
+    played = playback()
+    if played is None:
+        return
+    of = played, zone()
+    with st.container(key="play-bar"):
+        _kind.draw(
+            "playback",
+            of,
+            lambda: _BarSource(played, zone()),
+            said=lambda said: _obey(played, said),
+            speeds=list(SPEEDS),
+            start=played.start / 1e6,
+            end=played.end / 1e6,
+            ends=[_text(played, moment, zone()) for moment in (played.start, played.end)],
+        )
+
+
+def _obey(played: Playback, said: object) -> None:
+    """Do what the viewer has asked for. `said` is untrusted."""
+    match said:
+        case {"do": "play"}:
+            played.play()
+        case {"do": "pause"}:
+            played.pause()
+        case {"do": "speed", "value": int(speed)} if speed in SPEEDS:
+            played.set_speed(speed)
+            set_speed(speed)
+        case {"do": "step", "value": int(count)} if 0 < abs(count) <= MOST_STEPS:
+            played.step(count)
+        case {"do": "jump", "value": float(moment) | int(moment)} if math.isfinite(moment):
+            played.jump(int(min(max(moment * 1e6, played.start), played.end)))
+
+
+def _text(played: Playback, moment: int, zone: str) -> str:
+    """A time in that zone, with the day if the stretch has several."""
+    first, last, then = (
+        pd.Timestamp(each, tz="UTC").tz_convert(zone) for each in (played.start, played.end - 1, moment)
+    )
+    text = then.strftime("%H:%M:%S" if first.date() == last.date() else "%d %b %H:%M:%S")
+    return text if played.end - played.start > FINE else f"{text}.{then.microsecond // 1000:03}"
+
+
+class _BarSource(JsonSource):
+    """`at` (ms since the epoch), `time` (as text), `speed`; `playing`, `loading` and `held` (the true speed)
+    where they are so; `density`: how many messages each part of the stretch has."""
+
+    every = 0.1
+
+    def __init__(self, played: Playback, zone: str) -> None:
+        super().__init__()
+        self._played = played
+        self._zone = zone
+        self._counted = -math.inf
+        self._density: list[int] = []
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Each move."""
+        return self._played.watch(changed)
+
+    def look(self) -> Mapping[str, Any]:
+        """Where it is."""
+        played, moment = self._played, self._played.moment
+        if time.monotonic() - self._counted >= COUNT_EVERY:
+            self._counted = time.monotonic()
+            self._density = played.density()
+        content: dict[str, Any] = {
+            "at": moment / 1e6,
+            "time": _text(played, moment, self._zone),
+            "speed": played.speed,
+            "density": self._density,
+        }
+        if played.playing:
+            content["playing"] = True
+        if played.is_loading:
+            content["loading"] = True
+        elif (held := played.held_to) is not None:
+            content["held"] = f"{held:.2g}" if held < 10 else f"{held:.0f}"
+        return content
