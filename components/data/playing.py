@@ -35,9 +35,11 @@ def playback() -> Playback | None:
     of = nats, when.end_time.value, when.length
     if kept is None or kept.of != of:
         before, kept = kept, _Kept(of, nats.playback(when.end_time - when.length, when.end_time))
+        kept.playback.play(when.play)
         if before is not None and before.of[1:] == of[1:]:  # only the client is another one
             kept.playback.jump(before.playback.moment)
-        kept.playback.play(when.play)
+            if not before.playback.playing:
+                kept.playback.pause()
         st.session_state[_KEPT] = kept
     return kept.playback
 

@@ -53,13 +53,13 @@ def _obey(played: Playback, said: object) -> None:
             played.play()
         case {"do": "pause"}:
             played.pause()
-        case {"do": "speed", "value": int(speed)} if speed in SPEEDS:
+        case {"do": "speed", "value": int(speed)} if speed in SPEEDS and not isinstance(speed, bool):
             played.set_speed(speed)
             set_speed(speed)
         case {"do": "step", "value": int(count)} if 0 < abs(count) <= MOST_STEPS:
             played.step(count)
-        case {"do": "jump", "value": float(moment) | int(moment)} if math.isfinite(moment):
-            played.jump(int(min(max(moment * 1e6, played.start), played.end)))
+        case {"do": "jump", "value": float(ms) | int(ms)} if ms == ms:
+            played.jump(int(1e6 * min(max(ms, played.start / 1e6), played.end / 1e6)))
 
 
 def _text(played: Playback, moment: int, zone: str) -> str:

@@ -105,6 +105,7 @@ def test_a_link_starts_it(open_page: Open, server: NatsServer) -> None:
         assert max(last) < playback(page).moment
         counts.append(numbers(page, "rows")[0])
     page.run()
+    assert numbers(page, "now") == [playback(page).end] * 2
     assert counts == sorted(counts)
     assert any(0 < count < COUNT for count in counts)
     assert numbers(page, "rows") == [COUNT, COUNT // 4]
