@@ -38,7 +38,7 @@ def play_bar() -> None:
             "playback",
             of,
             lambda: _BarSource(played, zone()),
-            said=lambda said: _obey(played, said),
+            said=_obey,
             speeds=list(SPEEDS),
             start=played.start / 1e6,
             end=played.end / 1e6,
@@ -46,8 +46,11 @@ def play_bar() -> None:
         )
 
 
-def _obey(played: Playback, said: object) -> None:
+def _obey(said: object) -> None:
     """Do what the viewer has asked for. `said` is untrusted."""
+    played = playback()
+    if played is None:
+        return
     match said:
         case {"do": "play"}:
             played.play()

@@ -1,8 +1,10 @@
 """A stretch that is played: pages show what they showed at each moment, and a bar moves it."""
 
 import asyncio
+import gc
 import json
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -190,6 +192,21 @@ def test_what_cannot_be_played(open_page: Open, server: NatsServer) -> None:
     assert "the values of now" in status_html(page)
     page = open_page("from components import live\nlive(subject='x.>')", **stretch(server, 1))
     assert "have no history" in page.error[0].value
+
+
+def test_nothing_else_holds_it(open_page: Open, server: NatsServer) -> None:
+    """When the viewer leaves the playback, or the session is gone, the playback is gone too, with all that
+    was drawn of it."""
+    page = open_page(PAGE, **stretch(server, 1))
+    left = weakref.ref(playback(page))
+    page.button(key="_clock_live").click().run()
+    until(lambda: gc.collect() >= 0 and left() is None)
+    assert "Live" in status_html(page)  # the session is still there
+    other = open_page(PAGE, **stretch(server, 1))
+    ended = weakref.ref(playback(other))
+    assert ended() is not None
+    del other
+    until(lambda: gc.collect() >= 0 and ended() is None)
 
 
 @pytest.fixture(scope="module")
