@@ -21,6 +21,11 @@ export class Element {
     this.frame = null;
   }
 
+  // The viewer has clicked something; the page runs for it if its script asked for that.
+  clicked(what) {
+    this.tell?.("clicked", what);
+  }
+
   // To be defined by each kind: build() makes what is always there, draw() shows this.content. A kind may have
   // `state`: what the viewer did, which a viewer who comes back to the page finds again.
   build() {}
@@ -83,10 +88,10 @@ export function define(kind, Made, style) {
       element.build();
       if (left.has(data.key)) element.state = left.get(data.key);
     }
-    element.tell = (value) => setTriggerValue("said", value); // the page runs again
     clearTimeout(element.leaving);
     // Streamlit makes another place for an element when its surroundings change.
     if (element.root.parentNode !== parentElement) parentElement.replaceChildren(element.root);
+    element.tell = setTriggerValue;
     element.receive(data);
     return () => element.leave();
   }

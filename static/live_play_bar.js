@@ -97,7 +97,7 @@ class PlayBar extends Element {
   // `n` tells two equal wishes apart.
   ask(what, value) {
     this.asked = (this.asked ?? 0) + 1;
-    this.tell({ do: what, value, n: this.asked });
+    this.clicked({ do: what, value, n: this.asked });
   }
 
   turn() {

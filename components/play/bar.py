@@ -38,7 +38,7 @@ def play_bar() -> None:
             "playback",
             of,
             lambda: _BarSource(played, zone()),
-            said=_obey,
+            clicked=_obey,
             speeds=list(SPEEDS),
             start=played.start / 1e6,
             end=played.end / 1e6,

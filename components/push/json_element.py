@@ -115,13 +115,13 @@ class Kind:
         of: Hashable,
         make: Callable[[], JsonSource],
         *,
-        said: Callable[[object], None] | None = None,
+        clicked: Callable[[object], None] | None = None,
         **settings: object,
     ) -> None:
         """Draw the element `key` of the page. `make` is called for its source unless another viewer has one
-        with an equal `of`. `said` is called, before the page runs again, with what the viewer did there: the
-        value that the element's own tell() sent, which is untrusted. `settings` are for the browser and do
-        not change by themselves. Raises LookbackError if the page has two elements with this key."""
+        with an equal `of`. `clicked` is called with what the browser says the viewer clicked, which is
+        untrusted, before the page runs for that. `settings` are for the browser and do not change by
+        themselves. Raises LookbackError if the page has two elements with this key."""
         source = self._sources.get(of)
         if source is None:
             source = self._sources[of] = make()
@@ -133,11 +133,11 @@ class Kind:
         data: dict[str, object] = {"key": key, "live": placed.number, **settings}
         if tab.blocked or tab.pace is None:
             data["content"] = source.now()
-        given: dict[str, Any] = {}
-        if said is not None:
-            given["on_said_change"] = lambda: said(st.session_state[key].get("said"))
+        callbacks: dict[str, Any] = {}
+        if clicked is not None:
+            callbacks["on_clicked_change"] = lambda: clicked(st.session_state[key].get("clicked"))
         try:
-            self._component(key=key, data=data, **given)
+            self._component(key=key, data=data, **callbacks)
         except StreamlitDuplicateElementKey:
             raise LookbackError(
                 "This page draws the same element twice. Give one of them a different key, such as "
