@@ -117,7 +117,7 @@ def body(file: Path, drawn_for: tuple[object, ...]) -> None:
                 moves = bool(reads) or reads.live
                 needed = bool(reads.by_code or not moves or failed or tab.blocked)
                 ticking = ticks and interval is not None
-                play_bar()
+                play_bar(reads.marks)
                 again = end(again=ticking)
                 status(reads, interval, reruns=needed and ticking, again=again)
         keep_reads(file.stem, reads)

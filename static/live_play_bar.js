@@ -18,6 +18,7 @@ const STYLE = `
 .lb-play_bar .lb-track { position: relative; flex: 1 1 16rem; height: 2.1rem; gap: 0; cursor: pointer; touch-action: none;
   border-radius: 0.3rem; background: color-mix(in srgb, currentColor 7%, transparent); overflow: hidden; }
 .lb-track svg { position: absolute; inset: 0; width: 100%; height: 100%; fill: color-mix(in srgb, currentColor 32%, transparent); pointer-events: none; }
+.lb-track .lb-marks { fill: #d6453d; }
 .lb-track i { position: absolute; left: 0; top: 0; bottom: 0; pointer-events: none; border-right: 2px solid var(--st-primary-color, #0b6e7f);
   background: color-mix(in srgb, var(--st-primary-color, #0b6e7f) 16%, transparent); box-sizing: border-box; }
 .lb-track b { position: absolute; top: 0; bottom: 0; width: 0; border-left: 1px dashed currentColor; display: none; pointer-events: none; }
@@ -77,7 +78,11 @@ class PlayBar extends Element {
     this.track.setAttribute("aria-label", "Where the playback is");
     this.density = document.createElementNS(SVG, "svg");
     this.density.setAttribute("preserveAspectRatio", "none");
-    this.density.append(document.createElementNS(SVG, "path"));
+    this.density.append(...["lb-density", "lb-marks"].map((name) => {
+      const path = document.createElementNS(SVG, "path");
+      path.setAttribute("class", name);
+      return path;
+    }));
     this.done = made("i");
     this.ghost = made("b");
     this.note = made("span", "lb-note");
@@ -160,7 +165,7 @@ class PlayBar extends Element {
   }
 
   draw() {
-    const { at, time, speed, density, playing, loading, held } = this.content;
+    const { at, time, speed, density, marks, playing, loading, held } = this.content;
     const { start, end, speeds, ends } = this.settings;
     if (this.speed.childElementCount !== speeds.length) {
       this.speed.replaceChildren(...speeds.map((each) => {
@@ -189,6 +194,10 @@ class PlayBar extends Element {
     say(this.when, time);
     say(this.note, loading ? "loading" : held && playing ? `held to ${held}×` : "");
     if (this.counted !== density) this.drawDensity((this.counted = density));
+    if (this.marked !== marks) {
+      this.marked = marks;
+      this.density.lastChild.setAttribute("d", marks.map((place) => `M${place} 0h1v14h-1z`).join(""));
+    }
   }
 
   // How many messages each part of the stretch has: roots, so that a burst leaves the rest visible.

@@ -79,6 +79,12 @@ class View:
         return self.feed.key.end is not None
 
     @property
+    def stretch(self) -> Feed | NamedFeed | None:
+        """All of the stretch that is played, with the rows that are still to come. None without a
+        playback."""
+        return self.feed.stretch if isinstance(self.feed, PlayedFeed | NamedFeed) else None
+
+    @property
     def span(self) -> str:
         """When its rows are from, in words: "in the last 5 minutes"; "from 14:00:00 to 14:20:00" in the
         viewer's zone; or, where it is played, "in the 5 minutes before"."""

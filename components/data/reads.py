@@ -38,6 +38,8 @@ class Reads(list[Read]):
         returns something else."""
         self.notes: list[Callable[[], str]] = []
         """What the status line says besides; an empty text says nothing."""
+        self.marks: list[Callable[[], list[int]]] = []
+        """What the bar of a playback marks: each returns times, ns since the epoch, UTC."""
 
 
 class NothingYet(LookbackError):  # noqa: N818 - drawn as the empty state, not as an error
@@ -83,6 +85,14 @@ def say(note: Callable[[], str]) -> None:
     reads = _reads.get()
     if reads is not None and note not in reads.notes:
         reads.notes.append(note)
+
+
+def mark(times: Callable[[], list[int]]) -> None:
+    """Make the bar of a playback mark the times (ns since the epoch, UTC) that `times` returns. It is called
+    in other threads, may take long, and equal ones should be equal."""
+    reads = _reads.get()
+    if reads is not None and times not in reads.marks:
+        reads.marks.append(times)
 
 
 def note_live() -> None:

@@ -1,15 +1,16 @@
 """The bar under the heading of a page that is played: play, pause, speed, steps, and where it is."""
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from nats_client import Playback
-from nats_client.feeds.playback import SPEEDS
+from nats_client import LookbackError, Playback
+from nats_client.feeds.playback import PLACES, SPEEDS
 
 from ..choices.clock import set_speed
 from ..data.playing import playback
@@ -26,18 +27,19 @@ FINE = 120_000_000_000
 _kind = Kind("play_bar")
 
 
-def play_bar() -> None:
-    """Draw the bar, if the viewer's pages are played. It is drawn after the page, and the style sheet shows
-    it above, so that nothing else on the page gets another place when it comes or goes."""
+def play_bar(marks: Sequence[Callable[[], list[int]]]) -> None:
+    """Draw the bar, if the viewer's pages are played. `marks`: as of Reads. It is drawn after the page, and
+    the style sheet shows it above, so that nothing else on the page gets another place when it comes or
+    goes."""
     played = playback()
     if played is None:
         return
-    of = played, zone()
+    of = played, zone(), tuple(marks)
     with st.container(key="play-bar"):
         _kind.draw(
             "playback",
             of,
-            lambda: _BarSource(played, zone()),
+            lambda: _BarSource(played, zone(), marks),
             clicked=_obey,
             speeds=list(SPEEDS),
             start=played.start / 1e6,
@@ -76,12 +78,15 @@ def _text(played: Playback, moment: int, zone: str) -> str:
 
 class _BarSource(JsonSource):
     """`at` (ms since the epoch), `time` (as text), `speed`; `playing`, `loading` and `held` (the true speed)
-    where they are so; `density`: how many messages each part of the stretch has."""
+    where they are so; `density`: how many messages each part of the stretch has; `marks`: the parts in which
+    something was noticed."""
 
     every = 0.1
 
-    def __init__(self, played: Playback, zone: str) -> None:
+    def __init__(self, played: Playback, zone: str, marks: Sequence[Callable[[], list[int]]]) -> None:
         super().__init__()
+        self._of_marks = marks
+        self._marks: list[int] = []
         self._played = played
         self._zone = zone
         self._counted = -math.inf
@@ -95,6 +100,8 @@ class _BarSource(JsonSource):
         """Where it is."""
         played, moment = self._played, self._played.moment
         if time.monotonic() - self._counted >= COUNT_EVERY:
+            if self._counted > 0:  # never before the bar is there
+                self._marks = self._marked()
             self._counted = time.monotonic()
             self._density = played.density()
         content: dict[str, Any] = {
@@ -102,6 +109,7 @@ class _BarSource(JsonSource):
             "time": _text(played, moment, self._zone),
             "speed": played.speed,
             "density": self._density,
+            "marks": self._marks,
         }
         if played.playing:
             content["playing"] = True
@@ -110,3 +118,15 @@ class _BarSource(JsonSource):
         elif (held := played.held_to) is not None:
             content["held"] = f"{held:.2g}" if held < 10 else f"{held:.0f}"
         return content
+
+    def _marked(self) -> list[int]:
+        """The parts of the stretch in which something was noticed, ascending."""
+        played, found = self._played, set()
+        for times in [] if played.is_loading else self._of_marks:
+            with contextlib.suppress(LookbackError):  # a column that the stretch does not have
+                found |= {
+                    (time - played.start) * PLACES // (played.end - played.start)
+                    for time in times()
+                    if played.start <= time < played.end
+                }
+        return sorted(found)

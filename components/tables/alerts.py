@@ -1,16 +1,18 @@
 """alerts(): for which series a condition held, and for which it still does."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from nats_client import format_duration
+from nats_client import Feed, NamedFeed, format_duration
 from nats_client.series.conditions import Condition
 from nats_client.series.crossings import Crossing
 
 from ..charts.thresholds import Watched, checked, crossed, series_name
-from ..data.live import View
+from ..data.live import View, look_at
+from ..data.reads import mark
 from ..data.states import check_times, empty_state
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
@@ -57,6 +59,8 @@ def alerts(
         view.snapshot.kind_of(field)
     if color is not None:
         view.snapshot.codes(color, view.snapshot.end)
+    if view.stretch is not None:
+        mark(_Began(view.stretch, fields, color, tuple(given.items())))
     behind = f" ({unit})" if unit else ""
     of = view.feed, view.look_back, fields, color, unit, tuple(given.items()), zone()
     _kind.draw(
@@ -65,6 +69,22 @@ def alerts(
         lambda: _AlertsSource(view, fields, color, given, unit, zone()),
         columns=["Threshold", "Series", "Since", "Until", f"Value{behind}", f"Peak{behind}"],
     )
+
+
+@dataclass(frozen=True)
+class _Began:
+    """When the conditions began to hold in a whole stretch."""
+
+    stretch: Feed | NamedFeed
+    fields: tuple[str, ...]
+    color: str | None
+    conditions: tuple[tuple[str, Condition], ...]
+
+    def __call__(self) -> list[int]:
+        """Times, ns since the epoch, UTC. Raises LookbackError."""
+        whole = look_at(self.stretch, self.stretch.look_back, False, by_code=False)
+        watched = crossed(whole, self.fields, self.color, dict(self.conditions))
+        return [crossing.start for one in watched for crossing in one.found.crossings if crossing.seen]
 
 
 class _AlertsSource(JsonSource):

@@ -55,6 +55,11 @@ class NamedFeed(Derived):
         return self._feed
 
     @property
+    def stretch(self) -> "Feed | NamedFeed | None":
+        """If a playback shows it: the feed of the whole stretch, with the same names."""
+        return named(self._feed.stretch, self.names) if isinstance(self._feed, PlayedFeed) else None
+
+    @property
     def look_back(self) -> pd.Timedelta:
         """How far back the feed reaches."""
         return self._feed.look_back

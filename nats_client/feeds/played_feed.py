@@ -63,6 +63,11 @@ class PlayedFeed(Derived):
         return self.key, ()
 
     @property
+    def stretch(self) -> Feed:
+        """The shared feed, which has the rows of the whole stretch."""
+        return self._feed
+
+    @property
     def window(self) -> Window:
         """The window of the shared feed, which has the rows of the whole stretch."""
         return self._feed.window

@@ -199,7 +199,7 @@ def test_a_wrong_stretch(open_page: Open, server: NatsServer, query: dict[str, s
     assert {"from", "to", "last"}.isdisjoint(page.query_params)
 
 
-@pytest.mark.parametrize("label", ["Last", "From", "To"])
+@pytest.mark.parametrize("label", ["Last", "From", "To", "Play"])
 def test_a_name_that_is_taken(open_page: Open, server: NatsServer, label: str) -> None:
     """A page's own choice cannot have the name of one for all pages, and the page says so."""
     page = open_page(f"from components import choose_text\nchoose_text('{label}')", last="PT1H")
