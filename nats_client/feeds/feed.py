@@ -5,7 +5,8 @@ import logging
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,7 @@ from ..events import Event
 from ..memory import SMALLEST, Memory
 from ..requests.query import Query
 from ..sql.row_filter import unseen_text
+from ..streams.by_sequence import fetch_messages
 from ..streams.ordered_consumer import CURRENT_FOR, Consumer
 from ..streams.plain_subscriber import Subscriber
 from ..streams.seat import Seats
@@ -71,6 +73,7 @@ class Feed(Derived):
         self.window = self._intake.window
         self.last_read = time.monotonic()
         self._evict_again = 0.0
+        self._connection = connection
         self._loop = loop
         self._messages: list[Message] = []
         self._watchers: list[Callable[[], None]] = []
@@ -156,6 +159,19 @@ class Feed(Derived):
             for message in reversed(self._messages)
             if message.received >= start and (stream_check is None or stream_check.holds(message.seq))
         ]
+
+    def stored(self, seqs: Sequence[int], timeout: float) -> list[Message]:
+        """The raw messages with these sequences, in their order, without those that the stream does not hold
+        any more. Waits at most `timeout` seconds; not for the client's own thread. Raises RequestFailed, and
+        ClosedError."""
+        if self._closed or self.key.stream is None:
+            raise ClosedError(f"The feed of {self.key.name!r} cannot be asked for messages any more.")
+        work = fetch_messages(self._connection, self.key.stream, seqs)
+        try:
+            future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, timeout), self._loop)
+            return _kept(future.result(timeout + 1))
+        except (TimeoutError, FutureTimeoutError):
+            raise RequestFailed(f"The server did not send messages of {self.key.name!r} in time.") from None
 
     def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
         """Wait at most `timeout` seconds until the replay of `look_back` (default: all) has ended or failed.
@@ -329,20 +345,7 @@ class Feed(Derived):
             return 0
         if self._stream_check is not None and taken.raw.headers:
             self._stream_check.ends.note(taken.raw, taken.sequences())
-        kept = taken.newest(MOST_MESSAGES)
-        each = zip(kept.seq, kept.received, kept.subject, kept.payload, strict=True)
-        newest = [
-            Message(
-                seq,
-                received,
-                subject,
-                bytes(payload[:LONGEST_PAYLOAD]),
-                len(payload),
-                kept_headers(taken.raw.headers.get(seq)),
-            )
-            for seq, received, subject, payload in each
-        ]
-        self._messages = [*self._messages, *newest][-MOST_MESSAGES:]
+        self._messages = [*self._messages, *_kept(taken.newest(MOST_MESSAGES))][-MOST_MESSAGES:]
         oldest = self.now() - self.look_back.value
         self.window.evict(oldest)
         self._intake.counted.forget(oldest)
@@ -422,3 +425,19 @@ class Feed(Derived):
         ended = phase == "following" and (backfill is None or backfill.fetched)
         if phase == "stopped" or failed or ended:
             self._settled.set()
+
+
+def _kept(raw: Raw) -> list[Message]:
+    """What is kept of raw messages."""
+    each = zip(raw.seq, raw.received, raw.subject, raw.payload, strict=True)
+    return [
+        Message(
+            seq,
+            received,
+            subject,
+            bytes(payload[:LONGEST_PAYLOAD]),
+            len(payload),
+            kept_headers(raw.headers.get(seq)),
+        )
+        for seq, received, subject, payload in each
+    ]

@@ -8,15 +8,22 @@ from time import monotonic
 import numpy as np
 import pandas as pd
 
-from ..errors import ClosedError
+from ..errors import ClosedError, LookbackError
 from ..events import Event
 from ..table.memo import Readings
 from ..table.snapshot import Snapshot
 from ..table.values import Ints
 from ..table.window import Window
 from .derived import Derived
-from .feed import Feed
+from .feed import MOST_MESSAGES, Feed
 from .health import FeedKey, Health, Message
+
+FETCH_EVERY = 1.0
+"""Seconds between two requests for raw messages."""
+FETCH_AGAIN = 10.0
+"""The same after one that failed."""
+FETCH_WITHIN = 2.0
+"""Seconds that they may take."""
 
 
 @dataclass(eq=False)
@@ -51,6 +58,9 @@ class PlayedFeed(Derived):
         self._unread: float | None = None  # since when the watchers have not read what is new
         self._watchers: list[Callable[[], None]] = []
         self._derived_bytes = 0
+        self._fetching = threading.Lock()
+        self._fetch_again = 0.0
+        self._raw: dict[int, Message | None] = {}  # by sequence; None: the stream does not hold it
 
     @property
     def key(self) -> FeedKey:
@@ -96,12 +106,26 @@ class PlayedFeed(Derived):
         return self.snapshot().frame()
 
     def newest(self) -> list[Message]:
-        """The raw messages within the look-back, newest first, as far as the shared feed has kept them: it
-        keeps the newest of the stretch. Raises ClosedError."""
-        self.snapshot()
-        moment = self.now()
-        since = moment - self.look_back.value
-        return [message for message in self._feed.newest() if since <= message.received < moment]
+        """The raw messages of the newest rows, newest first, at most MOST_MESSAGES, without those that the
+        stream does not hold any more. They are read from the stream, once a second at most, so that they may
+        be as much behind; not for the client's own thread. Raises ClosedError."""
+        rows = self.snapshot()
+        wanted = _distinct(rows.seq, MOST_MESSAGES, last=True).tolist()
+        with self._fetching:
+            missing = [seq for seq in wanted if seq not in self._raw]
+            if missing and monotonic() >= self._fetch_again:
+                rest = FETCH_EVERY
+                try:
+                    found = {message.seq: message for message in self._feed.stored(missing, FETCH_WITHIN)}
+                    known = dict.fromkeys(missing) | self._raw | found
+                    self._raw = {seq: known[seq] for seq in wanted}
+                except LookbackError:  # what is known stays; a server logs each request that it denies
+                    rest = FETCH_AGAIN
+                self._fetch_again = monotonic() + rest
+            # A move forward may be ahead of what has been fetched, and never behind it.
+            held = [self._raw[seq] for seq in sorted(self._raw, reverse=True)]
+        oldest = rows.seq[0] if len(rows) else 0
+        return [message for message in held if message is not None and message.seq >= oldest]
 
     def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
         """Wait at most `timeout` seconds until the stretch is loaded. False on timeout."""
@@ -188,8 +212,7 @@ class PlayedFeed(Derived):
         """When the next `most` messages from `moment` on were stored, or the last before it."""
         received = self._stored
         at = int(np.searchsorted(received, moment))
-        near = np.unique(received[at:] if after else received[:at])
-        return near[:most] if after else near[-most:]
+        return _distinct(received[at:] if after else received[:at], most, last=not after)
 
     def stored_between(self, edges: Ints) -> Ints:
         """How many rows of the stretch were stored between each two of these ascending times."""
@@ -232,6 +255,16 @@ class PlayedFeed(Derived):
 
     def relax(self) -> None:
         """There is no limit to lift."""
+
+
+def _distinct(ascending: Ints, most: int, *, last: bool) -> Ints:
+    """The first `most` different values, or the last."""
+    size = most
+    while True:
+        found = np.unique(ascending[-size:] if last else ascending[:size])
+        if len(found) >= most or size >= len(ascending):
+            return found[-most:] if last else found[:most]
+        size *= 4
 
 
 class _Columns:

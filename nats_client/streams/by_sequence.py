@@ -12,6 +12,7 @@ https://github.com/nats-io/nats-architecture-and-design).
 
 import asyncio
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -121,6 +122,17 @@ class BySequence:
             ) from error
         message: dict[str, Any] = answer["message"]
         return message
+
+
+async def fetch_messages(connection: Connection, stream: str, seqs: Sequence[int]) -> Raw:
+    """The messages with these sequences, in their order, without those that the stream does not hold. Raises
+    RequestFailed."""
+    reader = BySequence(connection, stream, None, "its messages were asked for by sequence.")
+    raw = Raw()
+    for message in await asyncio.gather(*(reader._get({"seq": seq}) for seq in seqs)):
+        if message is not None:
+            _take(message, raw)
+    return raw
 
 
 def check_retention(config: dict[str, Any]) -> None:

@@ -401,6 +401,23 @@ def test_memory(played: Played) -> None:
         assert memory.total == before
 
 
+def test_raw_messages(played: Played, client: Client) -> None:
+    """The newest raw messages are those of the moment's newest rows, with their payloads, and never later
+    ones."""
+    playback = client.playback(played.start, played.end)
+    feed = loaded(playback)
+    for part in (0.2, 0.6, 1.0):
+        playback.jump(int(played.start.value + part * (played.end.value - played.start.value)))
+        rows = feed.frame()[-20:]
+        assert all(message.received < playback.moment for message in feed.newest())
+        until(lambda: [message.seq for message in feed.newest()] == sequences(feed)[:-21:-1])
+        found = feed.newest()[::-1]
+        assert [json.loads(message.payload)["n"] for message in found] == rows["n"].tolist()
+        assert [message.subject for message in found] == rows["_subject"].tolist()
+    playback.jump(playback.start)
+    assert [message.seq for message in loaded(playback).newest()] == sequences(loaded(playback))[:-21:-1]
+
+
 def test_what_leaves_the_stream(server: NatsServer) -> None:
     """What is purged leaves a playback, too, and is a gap once its moment has come."""
 
