@@ -201,7 +201,9 @@ def _choose_stretch(now: Clock) -> None:
     with st.form("_clock_stretch", border=False):
         st.datetime_input("From", key=_FROM, step=60)
         st.datetime_input("To", key=_TO, step=60, help=f"Times are in {plain(zone())}.")
-        st.form_submit_button("Show this stretch", on_click=_go_to_chosen)
+        with st.container(horizontal=True, gap="xsmall", key="page-clock-form"):
+            st.form_submit_button("Show this stretch", on_click=_go_to_chosen)
+            st.form_submit_button("Play it", on_click=_go_to_chosen, kwargs={"play": SLOWEST})
 
 
 def _go(to: Clock) -> None:
@@ -220,10 +222,10 @@ def _choose_written() -> None:
         _set(lambda: Clock(_length(written)))
 
 
-def _go_to_chosen() -> None:
+def _go_to_chosen(play: int | None = None) -> None:
     def chosen() -> Clock:
         start, end = (_of_viewer(st.session_state.get(key)) for key in (_FROM, _TO))
-        return _stretch(start, end)
+        return replace(_stretch(start, end), play=play)
 
     _set(chosen)
 

@@ -144,6 +144,18 @@ def test_own_look_back(open_page: Open, server: NatsServer) -> None:
     assert "_playback" not in page.session_state
 
 
+def test_from_the_calendar(open_page: Open, server: NatsServer) -> None:
+    """A live page is played from the times that the viewer chooses beside the clock."""
+    page = open_page(PAGE)
+    (button,) = [each for each in page.button if each.label == "Play it"]
+    button.click().run()
+    assert page.query_params["play"] == "1"
+    start, end = (pd.Timestamp(page.query_params[name]) for name in ("from", "to"))
+    assert playback(page).start == start.value
+    assert playback(page).end == end.value
+    assert not page.error
+
+
 def test_without_an_end(open_page: Open, server: NatsServer) -> None:
     """A link without an end plays up to now: from a time, or the last hour."""
     for query in ({"from": server.stretch["from"]}, {"last": "1h"}):  # type: ignore[attr-defined]
