@@ -50,9 +50,11 @@ def play_bar(marks: Sequence[Callable[[], list[int]]]) -> None:
 
 def _obey(said: object) -> None:
     """Do what the viewer has asked for. `said` is untrusted."""
-    played = playback()
-    if played is None:
-        return
+    if (played := playback()) is not None:
+        _move(played, said)
+
+
+def _move(played: Playback, said: object) -> None:
     match said:
         case {"do": "play"}:
             played.play()

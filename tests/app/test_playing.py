@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 
+from components.play.bar import _BarSource, _move
 from nats_client import Playback
 from tests.browser import fresh_tab
 from tests.nats import NatsServer, running_server
@@ -207,6 +208,42 @@ def test_what_cannot_be_played(open_page: Open, server: NatsServer) -> None:
     assert "the values of now" in status_html(page)
     page = open_page("from components import live\nlive(subject='x.>')", **stretch(server, 1))
     assert "have no history" in page.error[0].value
+
+
+def test_what_the_bar_says(open_page: Open, server: NatsServer) -> None:
+    """The bar has times of the viewer's zone, with the day where there are several; it says when the speed is
+    held, since a feed is not read, and by how much; nothing that a browser may send is an error."""
+    earlier = (pd.Timestamp.now("UTC") - pd.Timedelta(days=2)).isoformat(timespec="seconds")
+    played = playback(open_page(PAGE, **stretch(server, 60, **{"from": earlier})))
+    bar = _BarSource(played, "Asia/Kolkata", [])
+    said = bar.look()
+    shown = pd.Timestamp(played.start, tz="UTC").tz_convert("Asia/Kolkata")
+    assert said["time"].startswith(shown.strftime("%d %b %H:"))
+    assert said["playing"] is True
+    assert len(said["density"]) == 200
+    end = played.feed("S", look_back="PT1H").watch(lambda: None)
+    until(lambda: "held" in bar.look())
+    assert float(bar.look()["held"]) < 60
+    end()
+    played.pause()
+    at = played.moment
+    for wrong in (
+        None,
+        "play",
+        {"do": "fly"},
+        {"do": "speed", "value": True},
+        {"do": "speed", "value": 3},
+        {"do": "step", "value": 10**9},
+        {"do": "step", "value": 0},
+        {"do": "step", "value": "1"},
+        {"do": "jump", "value": float("nan")},
+        {"do": "jump", "value": [1]},
+    ):
+        _move(played, wrong)
+        assert (played.moment, played.speed, played.playing) == (at, 60, False)
+    for far, there in ((10**400, played.end), (-1e300, played.start)):
+        _move(played, {"do": "jump", "value": far})
+        assert abs(played.moment - there) < 1e6
 
 
 def test_nothing_else_holds_it(open_page: Open, server: NatsServer) -> None:
