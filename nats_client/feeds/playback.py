@@ -152,8 +152,7 @@ class Playback:
         until so many fewer are. Messages stored at the same nanosecond are one step."""
         with self._lock:
             self._run.playing = False
-            now = monotonic()
-            feeds = [feed for feed in self._known() if now - feed.last_read < UNREAD]
+            feeds = self._current()
             # Each of them may have all of the next messages.
             times = [feed.stored_near(self.moment, abs(count), after=count > 0) for feed in feeds]
             near = np.unique(np.concatenate([*times, np.zeros(0, dtype=np.int64)]))
@@ -169,10 +168,8 @@ class Playback:
         they are loaded."""
         edges = self.start + (self.end - self.start) * np.arange(places + 1, dtype=np.int64) // places
         total = np.zeros(places, dtype=np.int64)
-        now = monotonic()
-        for feed in self._known():
-            if now - feed.last_read < UNREAD:
-                total += feed.stored_between(edges)
+        for feed in self._current():
+            total += feed.stored_between(edges)
         return [int(count) for count in total]
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
@@ -259,6 +256,12 @@ class Playback:
 
     def _known(self) -> list[PlayedFeed]:
         return list(self._feeds.values())
+
+    def _current(self) -> list[PlayedFeed]:
+        """The feeds that somebody reads, and not those of a page that was left. All, if nobody does: a page
+        may stand still."""
+        now = monotonic()
+        return [feed for feed in self._known() if now - feed.last_read < UNREAD] or self._known()
 
     def _move(self, moment: int) -> None:
         """Needs the lock."""

@@ -267,6 +267,20 @@ def test_steps(played: Played, client: Client) -> None:
     assert playback.moment == played.end.value
 
 
+def test_steps_of_a_page_that_stands_still(
+    played: Played, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step goes to the next message though nobody has read the feeds for a while."""
+    rows = whole(client, played)
+    playback = client.playback(played.start, played.end)
+    loaded(playback)
+    monkeypatch.setattr("nats_client.feeds.playback.UNREAD", 0.0)
+    playback.step(1)
+    first = int(rows.received[rows.received >= played.start.value][0])
+    assert playback.moment == first + 1
+    assert sum(playback.density()) > 0
+
+
 def test_jumps(played: Played, client: Client) -> None:
     """After a jump back or forth, rows, bins and crossings are those that somebody has who comes to that
     moment for the first time; the feeds from before a jump back stand still."""
