@@ -897,7 +897,7 @@ class Chart {
         label: { text: wide(end - start) ? `missing${which}` : "", textposition: "top center", font: { size: 10 } },
       })).concat(compare ? [{
         type: "line", yref: "paper", y0: 0, y1: 1, x0: this.local(this.now), x1: this.local(this.now), line: { width: 1, color: text },
-        label: { text: this.config.still ? "end" : "now", textposition: "end", textangle: 0, xanchor: this.now * 2 > live[0] + live[1] ? "right" : "left", yanchor: "top", font: { size: 10 } },
+        label: { text: this.config.still || "now", textposition: "end", textangle: 0, xanchor: this.now * 2 > live[0] + live[1] ? "right" : "left", yanchor: "top", font: { size: 10 } },
       }] : [], inside.map((line) => ({
         type: "line", layer: "above", xref: "paper", x0: 0, x1: 1, y0: line[1], y1: line[1], line: { width: 1, dash: "dash", color: ALERT },
       }))),

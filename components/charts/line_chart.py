@@ -111,7 +111,7 @@ def draw(view: View, bins: Bins, config: Mapping[str, object], varying: Varying,
         view.snapshot.codes(bins.color, view.snapshot.end)
     key = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()  # short, since each refresh sends it
     if view.past:
-        config = {**config, "still": True}
+        config = {**config, "still": "end" if view.health.plays is None else "now"}
     config = {**config, "key": key, "plotly": plotly_url().removeprefix(f"{PREFIX}/")}
     tab = own_tab()
     data: object
