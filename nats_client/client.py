@@ -27,6 +27,8 @@ from .kv.buckets import BucketInfo, key_history, list_buckets
 from .kv.values import Entry
 from .kv.watch import Watch
 from .memory import PROCESS, UNREAD, Holder, Memory
+from .messages.stored import MOST as MOST_ON_PAGE
+from .messages.stored import StoredMessage, StoredMessages, StoredPage
 from .requests.discovery import ServiceList, Services
 from .requests.query import Query, query_headers
 from .requests.requests import Reply, Request, SharedRequests, ask, check_timeout
@@ -62,6 +64,8 @@ ARCHIVE_PATIENCE = 10.0  # seconds without a chunk until a query of an archive f
 UNWANTED = 15.0  # seconds without a reader after which a stretch that is still loading is closed
 GRACE = 2.0  # seconds added to the caller's own timeout
 HOUSEKEEPING = 5.0  # seconds between checks for idle feeds, buckets and queries
+LAST = 2**63 - 1
+"""The greatest sequence that is asked for; the server has 64 bits without a sign."""
 
 
 class Client:
@@ -298,6 +302,47 @@ class Client:
         if error := self.state.error:
             raise error
         return self._call(newest_messages(self._connection, names, within), within + GRACE)
+
+    def stored_page(
+        self,
+        stream: str,
+        subject: str | Sequence[str] | None = None,
+        *,
+        upto: int | None = None,
+        start: int | None = None,
+        most: int = 50,
+    ) -> StoredPage:
+        """A page of the messages that `stream` holds and that match `subject`, a filter as in feed(): the
+        `most` newest up to the sequence `upto`, or the `most` from the sequence `start` on; without either,
+        the newest. `most` is at most 200. A page may be shorter: it ends after 8 MB of payload or 3 s, and
+        says what it covers. Nothing is taken from a work queue.
+
+        Raises SubjectError, StreamNotFound, NotPermitted, RequestFailed.
+        """
+        name, pattern = check_stream_name(stream), parse_patterns(subject or ">")
+        most = max(1, min(most, MOST_ON_PAGE))
+        reader = StoredMessages(self._connection, name, None if pattern.filter == ">" else pattern.filter)
+        if start is not None:
+            return self._call(reader.forward(_sequence(start), most))
+        return self._call(reader.back(LAST if upto is None else _sequence(upto), most))
+
+    def stored_message(self, stream: str, seq: int) -> StoredMessage:
+        """The message of `stream` with the sequence `seq`. Raises MessageNotFound, which says what became of
+        it, SubjectError, StreamNotFound, NotPermitted, RequestFailed."""
+        reader = StoredMessages(self._connection, check_stream_name(stream))
+        return self._call(reader.one(_sequence(seq)))
+
+    def beside(self, stream: str, subject: str, seq: int) -> tuple[int | None, int | None]:
+        """The sequences of the messages of `subject` before and after `seq` in `stream`; None where there is
+        none, or none was found in 3 s. Raises as stored_page() does."""
+        reader = StoredMessages(self._connection, check_stream_name(stream), check_filter(subject))
+        return self._call(reader.next_to(_sequence(seq)))
+
+    def sequence_at(self, stream: str, moment: datetime) -> int:
+        """The sequence of the first message that `stream` stored at or after `moment`, which has a time zone;
+        the one after its last if there is none. Raises LookbackError, and as stored_page() does."""
+        reader = StoredMessages(self._connection, check_stream_name(stream))
+        return self._call(reader.at_time(_stored_before(moment, "time")))
 
     def request(
         self,
@@ -543,3 +588,9 @@ def _stored_before(time: datetime, what: str = "end") -> int:
             f"The {what} {time!r} is not a time with a time zone. Give for example "
             "datetime(2026, 11, 29, 14, 20, tzinfo=UTC)."
         ) from None
+
+
+def _sequence(seq: int) -> int:
+    if isinstance(seq, bool) or not isinstance(seq, int) or not 0 <= seq <= LAST:
+        raise LookbackError(f"{str(seq)[:40]!r} is not a sequence: a whole number from 1 on.")
+    return seq

@@ -15,12 +15,16 @@ def repeated_headers(block: bytes) -> dict[str, str]:
     return {name: _joined(name, values) for name, values in _values(block).items() if len(values) > 1}
 
 
+def header_lines(block: bytes) -> list[tuple[str, str]]:
+    """Name and value of each header of a block, in order; a name may be there more than once."""
+    lines = (line.partition(":") for line in block.decode("utf-8", "replace").split("\r\n")[1:])
+    return [(name, value.strip()) for name, colon, value in lines if colon]
+
+
 def _values(block: bytes) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for line in block.decode("utf-8", "replace").split("\r\n")[1:]:
-        name, colon, value = line.partition(":")
-        if colon:
-            found.setdefault(name, []).append(value.strip())
+    for name, value in header_lines(block):
+        found.setdefault(name, []).append(value)
     return found
 
 

@@ -64,12 +64,18 @@ class BySequence:
         self._filters = filters_of(subject or ">")
         self._most = max(1, MOST_UNDER_WAY // len(self._filters))
         self._width = 1  # sequences that are asked for at once
+        self._largest = 0  # bytes of the largest message of the last batch
 
     async def stored(self, seq: int) -> int | None:
         """When the message `seq` was stored, ns since the epoch, UTC; None if the stream does not hold it.
         Raises RequestFailed."""
-        found = await self._get({"seq": seq})
+        found = await self.get(seq)
         return ns(found["time"]) if found else None
+
+    async def get(self, seq: int) -> dict[str, Any] | None:
+        """The message `seq` as the server writes it; None if the stream does not hold it. Raises
+        RequestFailed."""
+        return await self._get({"seq": seq})
 
     async def since(self, start: int, state: dict[str, Any]) -> int:
         """The sequence of the first message stored at or after `start` (ns since the epoch, UTC), in a stream
@@ -89,24 +95,33 @@ class BySequence:
     async def some(self, seq: int, last: int, state: dict[str, Any]) -> tuple[Raw, int]:
         """One batch of messages from `seq` up to and including `last`, and the sequence at which to continue.
         Raises RequestFailed."""
-        size = int(state["bytes"]) // max(1, int(state["messages"]))
-        most = max(1, min(self._width, BYTES_UNDER_WAY // max(1, size)))
+        found, at = await self.found(seq, last, state)
+        raw = Raw()
+        for message in found:
+            _take(message, raw)
+        return raw, at
+
+    async def found(
+        self, seq: int, last: int, state: dict[str, Any], most: int = MOST_UNDER_WAY
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Like some(), at most `most` messages, as the server writes them."""
+        size = max(int(state["bytes"]) // max(1, int(state["messages"])), self._largest)
+        most = max(1, min(self._width, most, BYTES_UNDER_WAY // max(1, size)))
         asked = range(seq, min(last + 1, seq + most))
         # Each request gets the next match at or after its sequence, so nothing is missed.
-        answers = await asyncio.gather(*map(self._next, asked))
+        answers = await asyncio.gather(*map(self.next_at, asked))
         found = {int(message["seq"]): message for message in answers if message is not None}
-        raw = Raw()
-        for at in sorted(found):
-            if at <= last:
-                _take(found[at], raw)
+        self._largest = max((len(message.get("data") or "") for message in found.values()), default=0)
         # If few sequences match, many parallel requests would get the same reply.
         found_most = 4 * len(found) >= len(asked)
         self._width = min(self._most, 2 * most) if found_most else max(1, most // 2)
         newest = answers[-1]
-        return raw, last + 1 if newest is None else min(last, int(newest["seq"])) + 1
+        at = last + 1 if newest is None else min(last, int(newest["seq"])) + 1
+        return [found[seq] for seq in sorted(found) if seq <= last], at
 
-    async def _next(self, seq: int) -> dict[str, Any] | None:
-        """The first message at or after `seq` that matches one of the filters."""
+    async def next_at(self, seq: int) -> dict[str, Any] | None:
+        """The first message at or after `seq` that matches one of the filters, as the server writes it; None
+        if there is none. Raises RequestFailed."""
         asked = ({"seq": seq, "next_by_subj": each} for each in self._filters)
         found = [each for each in await asyncio.gather(*map(self._get, asked)) if each is not None]
         return min(found, key=lambda message: int(message["seq"]), default=None)
