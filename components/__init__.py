@@ -23,6 +23,7 @@ from .data.bucket import Bucket
 from .data.live import View, live
 from .data.request import request
 from .explore.chart import choose_chart
+from .explore.messages import message_explorer
 from .explore.page_code import page_code
 from .explore.rows import choose_rows
 from .explore.sql_panel import sql_panel
@@ -111,6 +112,7 @@ __all__ = [
     "line_chart",
     "live",
     "look_back_for",
+    "message_explorer",
     "message_list",
     "metric",
     "newest_messages",

@@ -332,11 +332,12 @@ class Client:
         reader = StoredMessages(self._connection, check_stream_name(stream))
         return self._call(reader.one(_sequence(seq)))
 
-    def beside(self, stream: str, subject: str, seq: int) -> tuple[int | None, int | None]:
-        """The sequences of the messages of `subject` before and after `seq` in `stream`; None where there is
-        none, or none was found in 3 s. Raises as stored_page() does."""
-        reader = StoredMessages(self._connection, check_stream_name(stream), check_filter(subject))
-        return self._call(reader.next_to(_sequence(seq)))
+    def beside(self, stream: str, message: StoredMessage) -> tuple[int | None, int | None]:
+        """The sequences of the messages before and after `message` of `stream` that have its subject; None
+        where there is none, or none was found in 3 s. Raises as stored_page() does."""
+        # Not check_filter(): a subject may hold what a filter may not, such as > within a token.
+        reader = StoredMessages(self._connection, check_stream_name(stream), message.subject)
+        return self._call(reader.next_to(message.seq))
 
     def sequence_at(self, stream: str, moment: datetime) -> int:
         """The sequence of the first message that `stream` stored at or after `moment`, which has a time zone;

@@ -8,7 +8,7 @@ from components import (
     choose_tab,
     downloads,
     field_list,
-    message_list,
+    message_explorer,
     page_code,
     sql_panel,
     subject_list,
@@ -29,7 +29,7 @@ if fields.open:
         field_list(rows.view)
 if messages.open:
     with messages:
-        message_list(rows.view)
+        message_explorer(rows)
 if subjects.open:
     with subjects:
         subject_list(rows.view)

@@ -1,76 +1,12 @@
 // The newest rows as they come; they can be held and searched. components/tables/newest_rows.py sends them.
 
-import { define, Element, made, say } from "./element.js";
-import { Rows, STYLE } from "./rows.js";
+import { define } from "./element.js";
+import { HELD, HeldRows } from "./held_rows.js";
 
-const HEIGHT = 400; // px
-const TOOLS = `
-.lb-tools { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem; padding-bottom: 0.4rem; font-size: 0.875rem; }
-.lb-tools input { flex: 1 1 8rem; max-width: 16rem; height: 32px; padding: 0 0.6rem; box-sizing: border-box; font: inherit; color: inherit;
-  background: transparent; border: 1px solid var(--st-border-color, #8884); border-radius: 0.4rem; }
-.lb-tools button { font: inherit; color: inherit; cursor: pointer; height: 32px; min-width: 6rem; padding: 0 0.8rem; background: transparent;
-  border: 1px solid var(--st-border-color, #8884); border-radius: 0.4rem; }
-.lb-tools button:hover { border-color: currentColor; }
-.lb-tools button[aria-pressed="true"] { border-color: var(--st-primary-color); color: var(--st-primary-color); }
-.lb-tools :is(button, input):focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -1px; }
-.lb-tools span { opacity: 0.7; font-variant-numeric: tabular-nums; }
-@media (pointer: coarse) { .lb-tools :is(input, button) { height: 40px; font-size: 16px; } } /* phones zoom in on smaller text */`;
-
-class NewestRows extends Element {
-  build() {
-    const tools = made("div", "lb-tools");
-    this.search = made("input");
-    this.search.type = "search";
-    this.search.placeholder = "Search these rows";
-    this.search.setAttribute("aria-label", "Search these rows");
-    this.search.oninput = () => this.due();
-    this.search.onkeydown = (event) => event.stopPropagation(); // single letters are shortcuts of the page
-    this.button = made("button");
-    this.button.type = "button";
-    this.button.onclick = () => {
-      this.held = !this.held;
-      this.due();
-    };
-    this.held = this.pointed = false;
-    this.waiting = made("span");
-    tools.append(this.search, this.button, this.waiting);
-    this.rows = new Rows(HEIGHT);
-    this.note = made("div", "lb-note");
-    this.root.append(tools, this.rows.root, this.note);
-    this.rows.root.addEventListener("pointerenter", ({ pointerType }) => {
-      this.pointed = pointerType === "mouse";
-      this.due();
-    });
-    this.rows.root.addEventListener("pointerleave", () => {
-      this.pointed = false;
-      this.due();
-    });
-  }
-
-  get state() { return this.search.value; }
-  set state(typed) { this.search.value = typed; }
-
-  draw() {
-    const still = (this.held || this.pointed) && this.shown;
-    if (!still) this.shown = this.content;
-    const names = (content) => Object.keys(content).filter((name) => name[0] === "r").sort().reverse();
-    say(this.button, this.held ? "Continue" : "Hold");
-    this.button.setAttribute("aria-pressed", String(this.held));
-    const newer = still ? names(this.content).filter((name) => !(name in this.shown)).length : 0;
-    say(this.waiting, !still ? "" : `${this.held ? "Held" : "Held while you point at it"}${newer ? `, ${newer} new` : ""}`);
-
-    const { columns = [] } = this.shown;
-    const typed = this.search.value.trim().toLowerCase();
-    const all = names(this.shown);
-    const found = typed
-      ? all.filter((name) => this.shown[name].some((cell) => cell.toLowerCase().includes(typed)))
-      : all;
-    this.rows.root.hidden = !found.length;
-    this.rows.setColumns(columns.map(([label, number]) => ({ label, number })));
-    this.rows.show(found.map((name) => ({ key: name, cells: this.shown[name] })));
-    const none = typed ? `None of these ${all.length} rows contains “${this.search.value.trim()}”.` : "";
-    say(this.note, found.length ? (typed ? `${found.length} of ${all.length} rows.` : "") : none);
+class NewestRows extends HeldRows {
+  columns() {
+    return (this.shown.columns ?? []).map(([label, number]) => ({ label, number }));
   }
 }
 
-define("newest_rows", NewestRows, STYLE + TOOLS);
+define("newest_rows", NewestRows, HELD);

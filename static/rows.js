@@ -25,6 +25,11 @@ export const STYLE = `
 .lb-rows path { fill: none; stroke: currentColor; stroke-width: 1.5; stroke-linejoin: round; vector-effect: non-scaling-stroke; }
 .lb-rows + .lb-note, .lb-note { font-size: 0.875rem; opacity: 0.7; padding-top: 0.3rem; }
 .lb-note:empty { display: none; }
+.lb-opens :is(th, td):nth-child(5) { max-width: 12rem; } /* headers, so that a payload is seen beside them */
+.lb-opens tbody tr { cursor: pointer; }
+.lb-opens tbody tr:hover { background: color-mix(in srgb, currentColor 5%, transparent); }
+.lb-opens tbody tr[aria-current] { background: color-mix(in srgb, var(--st-primary-color, #0b6e7f) 16%, transparent); }
+.lb-opens tbody tr:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px; }
 .lb-missing { opacity: 0.5; }
 @media (pointer: coarse) { .lb-rows :is(th, td) { height: 42px; } }`;
 
@@ -115,15 +120,40 @@ export class Rows {
     let place = this.body.firstChild;
     for (const { key, cells, share, points } of rows) {
       let row = this.rows.get(key);
-      if (!row) this.rows.set(key, (row = this.make()));
+      if (!row) this.rows.set(key, (row = this.make(key)));
       cells.forEach((text, i) => this.fill(row.children[i], this.kinds[i], text, share, points));
       if (row === place) place = place.nextSibling;
       else this.body.insertBefore(row, place);
     }
   }
 
-  make() {
+  // Call `opened` with the key of a row that the viewer opens. To be said before the first rows.
+  open(opened) {
+    this.opened = opened;
+    this.root.classList.add("lb-opens");
+  }
+
+  // The row that is open, "" for none.
+  mark(open) {
+    for (const [key, row] of this.rows) {
+      if (key === open) row.setAttribute("aria-current", "true");
+      else row.removeAttribute("aria-current");
+    }
+  }
+
+  // Scroll the table, and not the page, to a row.
+  reveal(key) {
+    const row = this.rows.get(key);
+    if (!row) return;
+    const { offsetTop, offsetHeight } = row;
+    const { scrollTop, clientHeight } = this.root;
+    const seen = offsetTop - offsetHeight >= scrollTop && offsetTop + offsetHeight <= scrollTop + clientHeight;
+    if (!seen) this.root.scrollTop = offsetTop - clientHeight / 2;
+  }
+
+  make(key) {
     const row = document.createElement("tr");
+    if (this.opened) this.makeOpen(row, key);
     for (const { number, share, line } of this.kinds) {
       const cell = made("td", share ? "lb-share" : number ? "lb-number" : "");
       if (share) {
@@ -136,6 +166,21 @@ export class Rows {
       row.append(cell);
     }
     return row;
+  }
+
+  makeOpen(row, key) {
+    row.tabIndex = 0;
+    row.onclick = () => {
+      if (!getSelection()?.toString()) this.opened(key); // somebody who selects a text does not open it
+    };
+    row.onkeydown = (event) => {
+      const next = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling }[event.key];
+      if (event.key === "Enter") this.opened(key);
+      else if (next) next.focus();
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    };
   }
 
   fill(cell, { share: isShare, line }, text, share, points) {

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import pandas as pd
@@ -23,8 +23,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from nats_client import Query
-from nats_client.errors import ClosedError, NotSignedIn
+from nats_client import Client, LookbackError, Query
+from nats_client.errors import ClosedError, MessageNotFound, NotSignedIn
 
 from ..data.live import Readable, View
 from ..launcher import load_components
@@ -51,12 +51,30 @@ _FORMULA = re.compile(f"[\\t-\\r]|[{_UNSEEN}]*[{_SIGNS}]")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
+@dataclass(frozen=True)
+class StoredPayload:
+    """The payload of one message of a stream, read when the link is clicked."""
+
+    nats: Client
+    stream: str
+    seq: int
+    stored: int
+    """When the server stored it: another message may have that sequence since."""
+
+    def content(self) -> bytes:
+        """The payload. Raises MessageNotFound, LookbackError."""
+        message = self.nats.stored_message(self.stream, self.seq)
+        if message.stored != self.stored:
+            raise MessageNotFound("The stream was recreated, and this message is not in it any more.")
+        return message.payload
+
+
 @dataclass(frozen=True, eq=False)
 class Offer:
-    """What a link downloads: the rows of a feed within `look_back` (ns), or the rows of a query so far, as of
-    the click."""
+    """What a link downloads: the rows of a feed within `look_back` (ns), the rows of a query so far, or a
+    payload, as of the click."""
 
-    rows: Readable | Query
+    rows: Readable | Query | StoredPayload
     look_back: int
     owner: str | None
     """The sign-in that it is for."""
@@ -64,6 +82,7 @@ class Offer:
 
     def frame(self) -> pd.DataFrame:
         """The rows. Raises ClosedError."""
+        assert not isinstance(self.rows, StoredPayload)
         if isinstance(self.rows, Query):
             return self.rows.frame()
         return self.rows.snapshot().since(self.rows.now() - self.look_back).frame()
@@ -84,6 +103,29 @@ def downloads(rows: View | Answer, name: str) -> None:
     else:
         new = Offer(rows.query, 0, owner(), rights())
     token = mine.setdefault(key, secrets.token_urlsafe(24))
+    _offer(token, new)
+    safe = _file_name(name)
+    links = (
+        f'<a href="{PREFIX}/rows/{token}/{quote(safe)}.{kind}" download="{escape(safe)}.{kind}">{label}</a>'
+        for kind, label in (("csv", "CSV"), ("parquet", "Parquet"))
+    )
+    st.html(f'<div class="lb-downloads">Download {"".join(links)}</div>')
+
+
+def payload_link(nats: Client, stream: str, seq: int, stored: int) -> str:
+    """The address, relative to the app's root, at which this viewer can download the payload of a message,
+    as it was sent. One at a time: another message's takes its place."""
+    mine: dict[object, str] = st.session_state.setdefault("_downloads", {})
+    rows = StoredPayload(nats, stream, seq, stored)
+    token = mine.get("payload", "")
+    if (offer := _offers.get(token)) is None or offer.rows != rows:
+        _offers.pop(token, None)
+        token = mine["payload"] = secrets.token_urlsafe(24)
+    _offer(token, Offer(rows, 0, owner(), rights()))
+    return f"{PREFIX}/rows/{token}/{quote(_file_name(f'{stream}-{seq}'))}.bin"
+
+
+def _offer(token: str, new: Offer) -> None:
     offer = _offers.get(token)
     if offer is None or offer.rows is not new.rows:
         _offers[token] = new
@@ -91,12 +133,10 @@ def downloads(rows: View | Answer, name: str) -> None:
         _offers.move_to_end(token)
         while len(_offers) > MOST:
             _offers.popitem(last=False)
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-    links = (
-        f'<a href="{PREFIX}/rows/{token}/{quote(safe)}.{kind}" download="{escape(safe)}.{kind}">{label}</a>'
-        for kind, label in (("csv", "CSV"), ("parquet", "Parquet"))
-    )
-    st.html(f'<div class="lb-downloads">Download {"".join(links)}</div>')
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
 def withdraw() -> None:
@@ -177,13 +217,24 @@ def _serve(request: Request) -> Response:
     kind = file.rpartition(".")[2]
     try:
         offer = find(request.path_params["token"], request.cookies)
-        if offer is None or kind not in ("csv", "parquet"):
+        payload = offer is not None and type(offer.rows).__name__ == StoredPayload.__name__
+        if offer is None or kind not in (("bin",) if payload else ("csv", "parquet")):
             return PlainTextResponse("No such file. Reload the page that links to it.\n", 404)
+        if payload:
+            return Response(
+                cast(StoredPayload, offer.rows).content(),
+                headers=headers,
+                media_type="application/octet-stream",
+            )
         frame = offer.frame()
     except NotSignedIn as error:
         return PlainTextResponse(f"{error}\n", 403)
     except ClosedError:
         return PlainTextResponse("These rows are no longer held. Reload the page that links to them.\n", 410)
+    except MessageNotFound as error:
+        return PlainTextResponse(f"{error}\n", 410)
+    except LookbackError as error:
+        return PlainTextResponse(f"{error}\n", 502)
     if kind == "csv":
         return StreamingResponse(_csv(frame), headers=headers, media_type="text/csv")
     return Response(_parquet(frame), headers=headers, media_type="application/vnd.apache.parquet")

@@ -17,21 +17,54 @@ _IN_A_ROW = 200  # characters of a payload in the table
 _IN_FULL = 2000  # characters of the newest payload below it
 _TIME = "%Y-%m-%d %H:%M:%S.%f"
 
+COLUMNS = ["Stored", "Subject", "Sequence", "Bytes", "Headers", "Payload"]
+
 _kind = Kind("message_list")
 
 
 @timed
 def message_list(view: View) -> None:
     """Draw the feed's newest messages, newest first, and the newest payload in full with indented JSON. A
-    payload that is not text is shown in hex. It keeps itself current, and stands still while a viewer points
-    at it."""
+    payload that is not text is shown in hex. It keeps itself current, can be searched, and stands still while
+    a viewer holds it or points at it."""
+    draw_messages(view)
+
+
+def draw_messages(view: View, opened: Callable[[int], None] | None = None) -> None:
+    """Draw message_list(). `opened` is called with the sequence of a message that the viewer opens, before
+    the page runs for that; without it, messages cannot be opened."""
     of = view.feed, zone()
+
+    def clicked(value: object) -> None:
+        if opened is not None and (seq := sequence_of(value)) is not None:
+            opened(seq)
+
     _kind.draw(
         f"{view.feed.name_key}",
         of,
         lambda: _MessagesSource(view, zone()),
-        columns=["Stored", "Subject", "Sequence", "Bytes", "Headers", "Payload"],
+        clicked=clicked if opened is not None else None,
+        columns=COLUMNS,
+        opens=opened is not None,
     )
+
+
+def sequence_of(value: object) -> int | None:
+    """A sequence that a browser names; None if it is none."""
+    text = str(value)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
+
+
+def cells_of(message: Message) -> list[str]:
+    """A message as a row of a table with COLUMNS, in the viewer's zone."""
+    return [
+        pd.Timestamp(message.received, tz="UTC").tz_convert(zone()).strftime(_TIME)[:-3],
+        message.subject,
+        str(message.seq),
+        f"{message.size:,}",
+        cut(_headers(message, ", "), _IN_A_ROW),
+        cut(_text(message), _IN_A_ROW),
+    ]
 
 
 class _MessagesSource(JsonSource):
@@ -55,17 +88,7 @@ class _MessagesSource(JsonSource):
         newest = messages[0]
         of = f"The newest: {newest.subject}, sequence {newest.seq}, {bytes_text(newest.size)}"
         with in_zone(self._zone):
-            rows = {
-                f"r{message.received:020d}.{message.seq:020d}": [
-                    pd.Timestamp(message.received, tz="UTC").tz_convert(zone()).strftime(_TIME)[:-3],
-                    message.subject,
-                    str(message.seq),
-                    f"{message.size:,}",
-                    cut(_headers(message, ", "), _IN_A_ROW),
-                    cut(_text(message), _IN_A_ROW),
-                ]
-                for message in messages
-            }
+            rows = {f"r{message.received:020d}.{message.seq:020d}": cells_of(message) for message in messages}
         headers = cut(_headers(newest, "\n"), _IN_FULL)
         return {"newest": of, "headers": headers, "payload": cut(pretty(newest), _IN_FULL), **rows}
 

@@ -353,6 +353,17 @@ def _unpacked(raw: Raw, i: int) -> tuple[bool, Any, Headers]:
         return False, str(error), headers
 
 
+def read_value(payload: bytes, subject: str, headers: Mapping[str, str], decoder: str) -> Any:
+    """The value of one payload, as the `decoder` reads it, and not in columns. Raises ValueError, and what a
+    library raises."""
+    raw = Raw([0], [0], [subject], [payload], {0: dict(headers)} if headers else {})
+    for good, value in _values(raw, decoder_of(decoder)):
+        if not good:
+            raise ValueError(value)
+        return value
+    raise AssertionError("each message has an answer")
+
+
 def decoder_of(name: str) -> Decoder:
     """The decoder with this name, as check_decoder() returns it. Raises SettingsError if there is none."""
     name = name.partition("#")[0]

@@ -1,4 +1,4 @@
 """Any message of a stream: pages of them in both directions, and one in full.
 
-Imports connection, errors and streams.
+Imports connection, decoding, errors and streams.
 """

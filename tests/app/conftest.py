@@ -18,6 +18,7 @@ OWN_SESSIONS = {
     "test_sign_in.py": "people sign in one by one, and each request counts",
     "test_sign_in_rights.py": "people sign in one by one, and each request counts",
     "test_sql_rights.py": "people sign in one by one",
+    "test_messages_rights.py": "people sign in one by one",
     "test_sign_in_changes.py": "people sign in one by one, and each request counts",
     "test_web.py": "it counts requests, over TLS and below other paths too",
     "test_comparison.py": "it measures what one viewer gets",

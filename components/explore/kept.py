@@ -1,0 +1,28 @@
+"""What a viewer's page has read from the server, kept while nothing else is asked: a page runs again for
+other reasons, too."""
+
+from collections.abc import Callable, Hashable
+from typing import TypeVar
+from weakref import ref
+
+import streamlit as st
+
+from nats_client import Client
+
+T = TypeVar("T")
+
+
+def kept(name: str, nats: Client, key: Hashable, make: Callable[[], T]) -> T:
+    """What `make` returned when it was last called for this `name`, if that was for the same client and key;
+    otherwise what it returns now. One is kept for each name."""
+    state = f"_kept_{name}"
+    known = st.session_state.get(state)
+    if known is None or known[0]() is not nats or known[1] != key:
+        known = st.session_state[state] = ref(nats), key, make()
+    found: T = known[2]
+    return found
+
+
+def forget(name: str) -> None:
+    """Drop what is kept for this name."""
+    st.session_state.pop(f"_kept_{name}", None)

@@ -1,0 +1,273 @@
+"""The tab Messages of the Explore page: the newest messages live, or a page of any of the stream; and one
+message in full.
+
+The place is in the URL: `seq` is the message that is open. `upto` or `after` says which page is shown, by the
+sequence up to which or from which on it has messages; without either it is the one around `seq`, or the
+newest messages, live.
+"""
+
+import re
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from nats_client import Client, LookbackError
+from nats_client.errors import MessageNotFound
+from nats_client.feeds.health import LONGEST_PAYLOAD, Message, kept_headers
+from nats_client.messages.stored import Held, StoredMessage, StoredPage, joined
+
+from ..choices.address import asked, keep
+from ..data.connection import client
+from ..tables.messages import COLUMNS, cells_of, draw_messages, sequence_of
+from ..web.assets import STUB
+from ..words import count_text, cut, plain, zone
+from .kept import forget, kept
+from .message import message_in_full
+from .rows import Rows
+
+ON_PAGE = 50
+"""Messages of a page."""
+NEWER = 15
+"""Of them, how many are newer than the message that a link opens."""
+SEQ, UPTO, AFTER = "seq", "upto", "after"
+"""The parameters of the URL, and the keys of the session state."""
+_OF, _WRONG, _BOX = "_messages_of", "_messages_wrong", "_messages_go_to"
+_CREATED = "_messages_created"
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)?[T ]?(\d\d?:\d\d(:\d\d(\.\d{1,9})?)?)?(Z|[+-]\d\d:?\d\d)?")
+
+_page = st.components.v2.component("message_page", js=STUB.format("message_page"), isolate_styles=False)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in the stream the viewer is."""
+
+    seq: int | None
+    upto: int | None
+    after: int | None
+
+    @property
+    def live(self) -> bool:
+        """True if the newest messages are shown as they come."""
+        return self == _Place(None, None, None)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A page as a table shows it."""
+
+    rows: list[list[str]]
+    low: int
+    high: int
+    held: Held
+    older: bool
+    newer: bool
+
+
+def message_explorer(rows: Rows) -> None:
+    """Draw the newest messages of `rows`, live, or the page of the stream that the viewer has gone to, and
+    the message that is open."""
+    place = _place(rows)
+    moves = st.container(horizontal=True, vertical_alignment="bottom", key="messages-moves")
+    wrong = st.session_state.pop(_WRONG, "")
+    if wrong:
+        st.warning(plain(wrong), icon=":material/search_off:")
+    shown: _Shown | None = None
+    if place.live:
+        draw_messages(rows.view, _open_live)
+    else:
+        shown = _draw_page(rows, place)
+    with moves:
+        _draw_moves(rows, place, shown)
+    if place.seq is not None:
+        message_in_full(rows, place.seq, lambda seq: _open(seq, shown), lambda: _close(place, shown))
+
+
+def _place(rows: Rows) -> _Place:
+    """The place in the URL. It is of one stream and filter, so another one has none."""
+    of = rows.stream, rows.subject
+    if st.session_state.setdefault(_OF, of) != of:
+        st.session_state[_OF] = of
+        st.session_state.pop(_CREATED, None)
+        _go()
+    found = {}
+    for name in (SEQ, UPTO, AFTER):
+        if name not in st.session_state:
+            st.session_state[name] = asked(name, "")
+        found[name] = sequence_of(st.session_state[name])
+        keep(name, None if found[name] is None else str(found[name]))
+    return _Place(found[SEQ], found[UPTO], found[AFTER])
+
+
+def _go(*, seq: int | None = None, upto: int | None = None, after: int | None = None) -> None:
+    for name, value in ((SEQ, seq), (UPTO, upto), (AFTER, after)):
+        st.session_state[name] = "" if value is None else str(value)
+
+
+def _open_live(seq: int) -> None:
+    _go(seq=seq)
+
+
+def _open(seq: int, shown: _Shown | None) -> None:
+    """Open a message, without another page if this one has it."""
+    if shown is not None and shown.low <= seq <= shown.high:
+        _go(seq=seq, upto=shown.high)
+    else:
+        _go(seq=seq)
+
+
+def _close(place: _Place, shown: _Shown | None) -> None:
+    """Close the message that is open; the page stays."""
+    if _is_around(place) and shown is not None:
+        _go(upto=shown.high)
+    else:
+        _go(upto=place.upto, after=place.after)
+
+
+def _draw_moves(rows: Rows, place: _Place, shown: _Shown | None) -> None:
+    st.text_input(
+        "Go to",
+        key=_BOX,
+        placeholder="sequence or time",
+        help="A sequence, or a time in your zone: 1204, 14:02, 14:02:30.5, 2026-11-29 14:02",
+        on_change=_go_to,
+        args=(rows,),
+        width=220,
+    )
+    low = high = 0
+    if shown is not None:
+        low, high = shown.low, shown.high
+    elif messages := rows.view.feed.newest() if place.live else []:
+        low = min(message.seq for message in messages)
+    older = place.live or (shown is not None and shown.older)
+    upto = low - 1 if low else None
+    for label, icon, on, to in (
+        ("Oldest", "first_page", older, {"after": 1}),
+        ("Older", "chevron_left", older, {"upto": upto if upto is not None else _FAR}),
+        ("Newer", "chevron_right", shown is not None and shown.newer, {"after": high + 1}),
+        ("Live", "last_page", not place.live, {}),
+    ):
+        st.button(
+            label,
+            key=f"_messages_{label.lower()}",
+            icon=f":material/{icon}:",
+            disabled=not on,
+            on_click=_go,
+            kwargs={"seq": place.seq, **to} if to else {},
+        )
+
+
+_FAR = 2**62
+"""A sequence after every other."""
+
+
+def _go_to(rows: Rows) -> None:
+    """Go to the sequence or the time that the viewer wrote."""
+    written = str(st.session_state.get(_BOX) or "").strip()
+    if not written:
+        return
+    try:
+        seq = sequence_of(written.replace(",", ""))
+        if seq is None:
+            nats = client(by_code=False)
+            start = nats.sequence_at(rows.stream, _time(written).to_pydatetime(warn=False))
+            found = nats.stored_page(rows.stream, rows.subject, start=start, most=1).messages
+            if not found:
+                raise MessageNotFound(f"No message that matches was stored at {written!r} or later.")
+            seq = found[0].seq
+        _go(seq=seq)
+        st.session_state[_BOX] = ""
+    except LookbackError as error:
+        st.session_state[_WRONG] = str(error)
+
+
+def _time(written: str) -> pd.Timestamp:
+    """A time as a viewer writes it, in their zone unless it names one; today without a date. Raises
+    LookbackError."""
+    found = _TIME.fullmatch(written)
+    try:
+        if found is None or not (found[1] or found[2]):
+            raise ValueError
+        day = found[1] or pd.Timestamp.now(zone()).date().isoformat()
+        time = pd.Timestamp(f"{day}T{found[2] or '00:00'}{found[5] or ''}")
+        if time.tz is None:
+            time = time.tz_localize(zone(), ambiguous=True, nonexistent=pd.Timedelta(hours=1))
+        return time.tz_convert("UTC")
+    except (ValueError, OverflowError):
+        raise LookbackError(
+            f"{cut(written, 40)!r} is neither a sequence nor a time. Write for example 1204, 14:02 or "
+            "2026-11-29 14:02:30."
+        ) from None
+
+
+def _draw_page(rows: Rows, place: _Place) -> _Shown | None:
+    nats = client(by_code=False)
+    key = (rows.stream, rows.subject, zone(), place.upto, place.after, place.seq if _is_around(place) else 0)
+    try:
+        shown: _Shown = kept("page", nats, key, lambda: _read(nats, rows, place))
+    except LookbackError as error:
+        st.warning(plain(str(error)), icon=":material/lock:")
+        return None
+
+    if st.session_state.get(_CREATED, shown.held.created) != shown.held.created:
+        forget("message")
+        st.info("The stream was recreated: its sequences have other messages now.", icon=":material/sync:")
+    st.session_state[_CREATED] = shown.held.created
+
+    def opened() -> None:
+        seq = sequence_of(st.session_state["_message_page"].get("clicked"))
+        if seq is not None:
+            _open(seq, shown)
+
+    _page(
+        key="_message_page",
+        data={"columns": COLUMNS, "rows": shown.rows, "open": str(place.seq or ""), "note": _note(shown)},
+        on_clicked_change=opened,
+    )
+    return shown
+
+
+def _is_around(place: _Place) -> bool:
+    return place.upto is None and place.after is None
+
+
+def _read(nats: Client, rows: Rows, place: _Place) -> _Shown:
+    of = rows.stream, rows.subject
+    if place.after is not None:
+        page = nats.stored_page(*of, start=place.after, most=ON_PAGE)
+    elif place.upto is not None:
+        page = nats.stored_page(*of, upto=place.upto, most=ON_PAGE)
+    else:
+        assert place.seq is not None
+        newer = nats.stored_page(*of, start=place.seq + 1, most=NEWER)
+        page = nats.stored_page(*of, upto=max(place.seq, newer.high), most=ON_PAGE)
+    return _shown(page)
+
+
+def _shown(page: StoredPage) -> _Shown:
+    rows = [cells_of(_as_sample(message)) for message in reversed(page.messages)]
+    return _Shown(rows, page.low, page.high, page.held, page.older, page.newer)
+
+
+def _as_sample(message: StoredMessage) -> Message:
+    payload = message.payload
+    return Message(
+        message.seq,
+        message.stored,
+        message.subject,
+        payload[:LONGEST_PAYLOAD],
+        len(payload),
+        kept_headers(joined(message.headers)),
+    )
+
+
+def _note(shown: _Shown) -> str:
+    held = shown.held
+    if not held.messages:
+        return "The stream is empty."
+    of = f"The stream holds {count_text(held.messages, 'message')}, {held.first:,} to {held.last:,}."
+    if not shown.rows:
+        between = f" from {shown.low:,} to {shown.high:,}" if shown.low <= shown.high else " here"
+        return f"No message that matches{between}. {of}"
+    return f"{count_text(len(shown.rows), 'message')} from {shown.low:,} to {shown.high:,}. {of}"
