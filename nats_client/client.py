@@ -27,6 +27,7 @@ from .kv.buckets import BucketInfo, key_history, list_buckets
 from .kv.values import Entry
 from .kv.watch import Watch
 from .memory import PROCESS, UNREAD, Holder, Memory
+from .messages.search import LONGEST_TEXT, Search, Wanted
 from .messages.stored import MOST as MOST_ON_PAGE
 from .messages.stored import StoredMessage, StoredMessages, StoredPage
 from .requests.discovery import ServiceList, Services
@@ -64,6 +65,8 @@ ARCHIVE_PATIENCE = 10.0  # seconds without a chunk until a query of an archive f
 UNWANTED = 15.0  # seconds without a reader after which a stretch that is still loading is closed
 GRACE = 2.0  # seconds added to the caller's own timeout
 HOUSEKEEPING = 5.0  # seconds between checks for idle feeds, buckets and queries
+MOST_SEARCHES = 20
+"""Searches that may be under way at the same time."""
 LAST = 2**63 - 1
 """The greatest sequence that is asked for; the server has 64 bits without a sign."""
 
@@ -95,6 +98,7 @@ class Client:
         self._feeds: dict[FeedKey, Feed] = {}
         self._watches: dict[str, Watch] = {}
         self._queries: weakref.WeakSet[Query] = weakref.WeakSet()
+        self._searches: dict[Search, asyncio.Task[None]] = {}
         self._evictions: dict[Holder, asyncio.Task[None]] = {}
         self._closed = False
         self._why_closed = "the client's thread failed"
@@ -345,6 +349,44 @@ class Client:
         reader = StoredMessages(self._connection, check_stream_name(stream))
         return self._call(reader.at_time(_stored_before(moment, "time")))
 
+    def search(
+        self,
+        stream: str,
+        text: str,
+        subject: str | Sequence[str] | None = None,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        decoder: str = "json",
+        where: str | None = None,
+        time: str | None = None,
+    ) -> Search:
+        """Search the messages of `stream` that match `subject` for `text`, in upper or lower case: in their
+        subject, headers and payload. Returns at once; the search goes on in the background while somebody
+        reads its `status`, and ends after 1,000 messages found or 16 MB of them. It begins with the oldest
+        message, or with the first stored at or after `start`, and ends with the newest, or before `end`.
+        `where`, `decoder`, `time`: as in feed().
+
+        Raises SubjectError, SettingsError, SqlError; LookbackError if the text is empty without a `where`, or
+        longer than 1,000 characters, or 20 searches are under way. Later errors are in its `error`.
+        """
+        name, pattern = check_stream_name(stream), parse_patterns(subject or ">")
+        if not isinstance(text, str) or len(text) > LONGEST_TEXT or not (text or where):
+            raise LookbackError(f"Search for a text of 1 to {LONGEST_TEXT:,} characters.")
+        expression, _, names = checked_expressions(where, {}, pattern.names)
+        wanted = Wanted(
+            name,
+            None if pattern.filter == ">" else pattern.filter,
+            text,
+            None if start is None else _nanoseconds(start, "The start"),
+            None if end is None else _nanoseconds(end, "The end"),
+            check_decoder(decoder),
+            expression,
+            names,
+            time or None,
+        )
+        return self._call(self._search(wanted))
+
     def request(
         self,
         subject: str,
@@ -480,6 +522,7 @@ class Client:
             for query in list(self._queries):
                 await query.close(self._why_closed)
                 self._memory.leave(query)
+            await end_tasks(list(self._searches.values()))
             await self._services.close()
             await self._streams.close()
             self._watches.clear()
@@ -504,6 +547,14 @@ class Client:
         feed.extend(length)
         feed.last_read = monotonic()
         return feed
+
+    async def _search(self, wanted: Wanted) -> Search:
+        if len(self._searches) >= MOST_SEARCHES:
+            raise LookbackError(f"{MOST_SEARCHES} searches are under way. Stop one, or wait for its end.")
+        search = Search(self._connection, wanted)
+        task = self._searches[search] = self._loop.create_task(search.run(), name="search")
+        task.add_done_callback(lambda _: self._searches.pop(search))
+        return search
 
     async def _watch(self, bucket: str) -> Watch:
         watch = self._watches.get(bucket)

@@ -1,0 +1,289 @@
+"""Searches a stretch of a stream for text, from its first message to its last, as fast as a replay reads."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from ..connection.connection import Connection, end_tasks
+from ..decoding.decoders import Raw, decode
+from ..decoding.unpacked import is_packed, unpacked
+from ..errors import LookbackError, SqlError
+from ..sql.row_filter import RowFilter, StoppedError
+from ..streams.by_sequence import BySequence
+from ..streams.ordered_consumer import Consumer
+from .content import content_of
+from .stored import StoredMessage
+
+MOST_FOUND = 1_000
+"""Messages to find; then a search ends."""
+MOST_BYTES = 16 * 1024 * 1024
+"""Bytes of their payloads."""
+LONGEST_TEXT = 1_000
+"""Characters to look for."""
+SLICE = 0.1
+"""Seconds in which messages are looked at in one go. A stop waits no longer, and others get their turn."""
+AT_ONCE = 50
+"""Messages looked at between two looks at the clock."""
+LONGEST_WORK = 5.0
+"""Seconds that an expression may take in one go."""
+UNWATCHED = 10.0
+"""Seconds without anybody who looks after which a search stops."""
+LOOK_EVERY = 0.25
+"""Seconds between looks at whether it is to go on."""
+
+Status = Literal["under way", "done", "full", "stopped", "left", "failed"]
+"""Why it ended: all was read, enough was found, stop() was called, nobody looked, or there was an error."""
+
+_workers = ThreadPoolExecutor(2, thread_name_prefix="search")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a search looks for. Two are the same search if these are equal."""
+
+    stream: str
+    subject: str | None
+    """The filter, or several as in Pattern; None for all."""
+    text: str
+    """In upper or lower case; in the subject, the headers, or the payload as text or as what was decoded."""
+    start: int | None
+    """From when on, ns since the epoch, UTC; None for all that the stream holds."""
+    end: int | None
+    """Until when, without that moment; None for the last message at the start of the search."""
+    decoder: str
+    where: str | None = None
+    """An expression as in feed(), which must be true as well; of several rows in one message, for one."""
+    names: tuple[str, ...] = ()
+    """The names of tokens, for that."""
+    time: str | None = None
+
+
+class Search:
+    """One search. It ends by itself if nobody reads `status` for UNWATCHED seconds. Thread-safe to read."""
+
+    def __init__(self, connection: Connection, wanted: Wanted) -> None:
+        """Raises SqlError."""
+        self.wanted = wanted
+        self.scanned = 0
+        """Messages that were looked at."""
+        self.scanned_to = 0
+        """The sequence of the last of them."""
+        self.error: LookbackError | None = None
+        """Why it failed."""
+        self._status: Status = "under way"
+        self._found: tuple[StoredMessage, ...] = ()
+        self._bytes = 0
+        self._connection = connection
+        self._needle = wanted.text.casefold()
+        self._filter = RowFilter(wanted.where, (), wanted.names) if wanted.where else None
+        self._looked_at = time.monotonic()
+        self._stop = False
+        self._consumer: Consumer | None = None
+
+    # -- from any thread ---------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """Whether it is under way, or why it ended. Reading this keeps it going."""
+        self._looked_at = time.monotonic()
+        return self._status
+
+    @property
+    def found(self) -> tuple[StoredMessage, ...]:
+        """The messages found so far, by sequence. Repeated headers are joined by a comma."""
+        return self._found
+
+    @property
+    def progress(self) -> float:
+        """The part of the stretch that was searched, 0 to 1."""
+        if self._status == "done":
+            return 1.0
+        return 0.0 if self._consumer is None else self._consumer.progress
+
+    def stop(self) -> None:
+        """End it. What was found stays."""
+        self._stop = True
+        if self._filter is not None:
+            self._filter.stop()
+
+    # -- on the client's loop ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Search until it ends."""
+        try:
+            info = await self._connection.infos.ask(self.wanted.stream)
+            state, until = info["state"], int(info["state"]["last_seq"]) + 1
+            if self.wanted.end is not None and state["messages"]:
+                reader = BySequence(
+                    self._connection, self.wanted.stream, None, "it is searched up to a time."
+                )
+                until = min(until, await reader.since(self.wanted.end, state))
+            if state["messages"] and until > int(state["first_seq"]):
+                await self._read(until)
+            self._end("done")
+        except LookbackError as error:
+            self._fail(error)
+        except (TimeoutError, OSError) as error:
+            self._fail(LookbackError(f"The search of {self.wanted.stream!r} failed: {error!r}."))
+
+    async def _read(self, until: int) -> None:
+        of = self.wanted.stream, self.wanted.subject
+
+        def look_back() -> pd.Timedelta:
+            return pd.Timedelta(consumer.moment() - (self.wanted.start or 1), unit="ns")
+
+        consumer = self._consumer = Consumer(self._connection, *of, look_back, self, until=until)
+        reading = asyncio.ensure_future(consumer.run())
+        try:
+            while not reading.done() and self._status == "under way":
+                await asyncio.wait({reading}, timeout=LOOK_EVERY)
+                if self._goes_on() and consumer.phase == "stopped" and consumer.why is not None:
+                    raise consumer.why
+        finally:
+            await end_tasks([reading])
+            if not reading.cancelled():
+                reading.exception()  # each kind of error is in `why`
+
+    def _goes_on(self) -> bool:
+        if self._stop:
+            self._end("stopped")
+        elif time.monotonic() - self._looked_at > UNWATCHED:
+            self._end("left")
+        return self._status == "under way"
+
+    def _end(self, status: Status) -> None:
+        if self._status == "under way":
+            self._status = status
+
+    def _fail(self, error: LookbackError) -> None:
+        self.error = error
+        self._end("failed")
+
+    async def messages(self, raw: Raw) -> int:
+        """Look at messages; see Sink. Raises SqlError."""
+        if not self._goes_on():
+            return 0
+        work = asyncio.get_running_loop().run_in_executor(_workers, self._look, raw)
+        wait = LONGEST_WORK
+        while not (await asyncio.wait({work}, timeout=wait))[0]:
+            wait = LOOK_EVERY
+            if self._filter is not None:
+                self._filter.stop()
+        try:
+            count, found = work.result()
+        except StoppedError:
+            if self._stop:
+                return 0
+            raise SqlError(f"The filter took more than {LONGEST_WORK:g} s for a few messages.") from None
+        for message in found:
+            if len(self._found) >= MOST_FOUND or self._bytes + len(message.payload) > MOST_BYTES:
+                self._end("full")
+                self.scanned_to = message.seq - 1
+                return count
+            self._found = (*self._found, message)
+            self._bytes += len(message.payload)
+        if count:
+            self.scanned += count
+            self.scanned_to = raw.seq[count - 1]
+        return count
+
+    def recreated(self) -> None:
+        """The stream is another one now: it has none of what was found."""
+        self._keep([])
+        self.scanned = self.scanned_to = 0
+
+    def gone(self, count: int, start: int, end: int) -> None:
+        """Messages left the stream before they were read: they are not in it any more."""
+
+    def room(self) -> int | None:
+        """There is room for all."""
+        return None
+
+    def left_out(self, count: int, until: int) -> None:
+        """Nothing is left out, because there is room for all."""
+
+    def back_to(self, seq: int, stored: int) -> None:
+        """What was found after `seq` is delivered again."""
+        self._keep([message for message in self._found if message.seq <= seq])
+
+    def _keep(self, found: list[StoredMessage]) -> None:
+        self._found = tuple(found)
+        self._bytes = sum(len(message.payload) for message in found)
+
+    # -- in a worker thread ------------------------------------------------------------------------------
+
+    def _look(self, raw: Raw) -> tuple[int, list[StoredMessage]]:
+        """How many messages were looked at, and which of them match."""
+        began, found, at = time.monotonic(), list[StoredMessage](), 0
+        if self._filter is not None and not self._stop:
+            self._filter.go_on()
+        for at in range(0, len(raw), AT_ONCE):
+            if at and (time.monotonic() - began > SLICE or self._stop):
+                return at, found
+            found += self._matching(raw.pick(list(range(at, min(len(raw), at + AT_ONCE)))))
+        return len(raw), found
+
+    def _matching(self, raw: Raw) -> list[StoredMessage]:
+        each = zip(raw.seq, raw.received, raw.subject, raw.payload, strict=True)
+        messages = [
+            StoredMessage(seq, stored, subject, bytes(payload), tuple(raw.headers.get(seq, {}).items()))
+            for seq, stored, subject, payload in each
+        ]
+        found = [message for message in messages if self._has(message)]
+        if self._filter is None or not found:
+            return found
+        seqs = {message.seq for message in found}
+        places = [i for i, seq in enumerate(raw.seq) if seq in seqs]
+        kept = set(self._filtered(raw.pick(places)))
+        return [message for message in found if message.seq in kept]
+
+    def _filtered(self, raw: Raw) -> list[int]:
+        assert self._filter is not None
+        try:
+            batch, _, _ = decode(raw, self.wanted.decoder, self.wanted.time)
+        except Exception:
+            if len(raw) == 1:
+                return []  # a payload that breaks the decoder has no row
+            return list(itertools.chain(*(self._filtered(one) for one in raw.split())))
+        return [int(seq) for seq in self._filter.apply(batch).seq]
+
+    def _has(self, message: StoredMessage) -> bool:
+        needle = self._needle
+        if not needle or needle in message.subject.casefold():
+            return True
+        if any(needle in f"{name}: {text}".casefold() for name, text in message.headers):
+            return True
+        payload = message.payload
+        headers = {name.lower(): text for name, text in message.headers}
+        if is_packed(payload) or "content-encoding" in headers:
+            with contextlib.suppress(ValueError):
+                payload = unpacked(payload, headers)
+        try:
+            if needle in payload.decode().casefold():
+                return True
+            if needle.isascii() or b"\\u" not in payload:  # JSON may write what is not ASCII so
+                return False
+        except UnicodeDecodeError:
+            pass
+        content = content_of(message, self.wanted.decoder)
+        if content.taken_for:
+            return needle in _as_text(content.value).casefold()
+        return needle in payload.decode("utf-8", "replace").casefold()
+
+
+def _as_text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes | bytearray):
+        return bytes(value).hex()
+    return dict(value) if isinstance(value, Mapping) else str(value)
