@@ -1,4 +1,4 @@
 """The choices of the Explore page, and the page's code that they amount to.
 
-Imports charts, choices, data, nats, sql, tables, web and words.
+Imports charts, choices, data, nats, push, sql, tables, web and words.
 """

@@ -14,17 +14,20 @@ import streamlit as st
 
 from nats_client import Client, LookbackError
 from nats_client.errors import MessageNotFound
-from nats_client.feeds.health import LONGEST_PAYLOAD, Message, kept_headers
-from nats_client.messages.stored import Held, StoredMessage, StoredPage, joined
+from nats_client.messages.frame import messages_frame
+from nats_client.messages.stored import Held, StoredMessage, StoredPage
 
 from ..choices.address import asked, keep
 from ..data.connection import client
+from ..tables.download import downloads
 from ..tables.messages import COLUMNS, cells_of, draw_messages, sequence_of
 from ..web.assets import STUB
 from ..words import count_text, cut, plain, zone
 from .kept import forget, kept
 from .message import message_in_full
+from .message_search import choose_search, draw_search, end_search
 from .rows import Rows
+from .sample import sample_of
 
 ON_PAGE = 50
 """Messages of a page."""
@@ -73,13 +76,19 @@ def message_explorer(rows: Rows) -> None:
     wrong = st.session_state.pop(_WRONG, "")
     if wrong:
         st.warning(plain(wrong), icon=":material/search_off:")
-    shown: _Shown | None = None
-    if place.live:
-        draw_messages(rows.view, _open_live)
-    else:
-        shown = _draw_page(rows, place)
     with moves:
-        _draw_moves(rows, place, shown)
+        text, where = choose_search()
+    shown: _Shown | None = None
+    if text:
+        draw_search(rows, text, where, _open_alone)
+    else:
+        end_search()
+        if place.live:
+            draw_messages(rows.view, _open_alone)
+        else:
+            shown = _draw_page(rows, place)
+        with moves:
+            _draw_moves(rows, place, shown)
     if place.seq is not None:
         message_in_full(rows, place.seq, lambda seq: _open(seq, shown), lambda: _close(place, shown))
 
@@ -105,7 +114,7 @@ def _go(*, seq: int | None = None, upto: int | None = None, after: int | None = 
         st.session_state[name] = "" if value is None else str(value)
 
 
-def _open_live(seq: int) -> None:
+def _open_alone(seq: int) -> None:
     _go(seq=seq)
 
 
@@ -225,7 +234,31 @@ def _draw_page(rows: Rows, place: _Place) -> _Shown | None:
         data={"columns": COLUMNS, "rows": shown.rows, "open": str(place.seq or ""), "note": _note(shown)},
         on_clicked_change=opened,
     )
+    if shown.rows:
+        on_page = _OnPage(nats, rows.stream, rows.subject, shown.low, shown.high)
+        downloads(on_page, f"{rows.stream}-messages", label="Download these messages")
     return shown
+
+
+@dataclass(frozen=True)
+class _OnPage:
+    """The messages of a page, for files: they are read when a viewer wants one."""
+
+    nats: Client
+    stream: str
+    subject: str | tuple[str, ...]
+    low: int
+    high: int
+
+    def frame(self) -> pd.DataFrame:
+        """The messages, whole, as far as the stream still has them. Raises LookbackError."""
+        found: list[StoredMessage] = []
+        at = self.low
+        while at <= self.high:
+            page = self.nats.stored_page(self.stream, self.subject, start=at, most=ON_PAGE)
+            found += [message for message in page.messages if message.seq <= self.high]
+            at = max(at, page.high) + 1
+        return messages_frame(found)
 
 
 def _is_around(place: _Place) -> bool:
@@ -246,20 +279,8 @@ def _read(nats: Client, rows: Rows, place: _Place) -> _Shown:
 
 
 def _shown(page: StoredPage) -> _Shown:
-    rows = [cells_of(_as_sample(message)) for message in reversed(page.messages)]
+    rows = [cells_of(sample_of(message)) for message in reversed(page.messages)]
     return _Shown(rows, page.low, page.high, page.held, page.older, page.newer)
-
-
-def _as_sample(message: StoredMessage) -> Message:
-    payload = message.payload
-    return Message(
-        message.seq,
-        message.stored,
-        message.subject,
-        payload[:LONGEST_PAYLOAD],
-        len(payload),
-        kept_headers(joined(message.headers)),
-    )
 
 
 def _note(shown: _Shown) -> str:

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import quote
 
 import pandas as pd
@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from nats_client import Client, LookbackError, Query
+from nats_client import Client, LookbackError
 from nats_client.errors import ClosedError, MessageNotFound, NotSignedIn
 
 from ..data.live import Readable, View
@@ -35,7 +35,9 @@ from ..web.sign_in import holds, key_of, owner, rights
 MOST = 10_000
 """Links to keep. The one that no page has shown for the longest is dropped first."""
 AT_ONCE = 50_000
-"""Rows of a CSV file written at a time."""
+"""Rows of a CSV or NDJSON file written at a time."""
+KINDS = {"csv": "CSV", "ndjson": "NDJSON", "parquet": "Parquet"}
+"""Endings of files, and how the links are called."""
 _UNSEEN = (
     r"\x00-\x20\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u1680\u17b4\u17b5"
     r"\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
@@ -69,47 +71,56 @@ class StoredPayload:
         return message.payload
 
 
+class Framed(Protocol):
+    """What has a table when it is asked for one."""
+
+    def frame(self) -> pd.DataFrame:
+        """The rows. Raises LookbackError."""
+
+
 @dataclass(frozen=True, eq=False)
 class Offer:
-    """What a link downloads: the rows of a feed within `look_back` (ns), the rows of a query so far, or a
-    payload, as of the click."""
+    """What a link downloads: the rows of a feed within `look_back` (ns), what else has a table, such as a
+    query, or a payload, as of the click."""
 
-    rows: Readable | Query | StoredPayload
+    rows: Readable | Framed | StoredPayload
     look_back: int
+    """Of the rows of a feed; 0 for what has a table of its own."""
     owner: str | None
     """The sign-in that it is for."""
     rights: str | None
 
     def frame(self) -> pd.DataFrame:
-        """The rows. Raises ClosedError."""
-        assert not isinstance(self.rows, StoredPayload)
-        if isinstance(self.rows, Query):
-            return self.rows.frame()
-        return self.rows.snapshot().since(self.rows.now() - self.look_back).frame()
+        """The rows. Raises ClosedError, LookbackError."""
+        if not self.look_back:
+            return cast(Framed, self.rows).frame()
+        feed = cast(Readable, self.rows)
+        return feed.snapshot().since(feed.now() - self.look_back).frame()
 
 
 _offers: OrderedDict[str, Offer] = OrderedDict()
 
 
-def downloads(rows: View | Answer, name: str) -> None:
-    """Draw links to all of `rows` as files: CSV (times in ISO 8601, UTC) and Parquet. The file is made when
-    the link is clicked, from the rows at that moment. In CSV, text that a spreadsheet would read as a formula
-    is prefixed with an apostrophe; Parquet is exact."""
+def downloads(rows: View | Answer | Framed, name: str, *, label: str = "Download") -> None:
+    """Draw links to all of `rows` as files, after `label`: CSV and NDJSON (times in ISO 8601, UTC), and
+    Parquet. The file is made when the link is clicked, from the rows at that moment. In CSV, text that a
+    spreadsheet would read as a formula is prefixed with an apostrophe; the others are exact."""
     mine: dict[object, str] = st.session_state.setdefault("_downloads", {})
     key: tuple[object, ...] = (name,)
     if isinstance(rows, View):
         new = Offer(rows.feed, rows.look_back.value, owner(), rights())
         key = (rows.feed.name_key, rows.look_back, name)
     else:
-        new = Offer(rows.query, 0, owner(), rights())
+        of = rows.query if isinstance(rows, Answer) else rows
+        new = Offer(of, 0, owner(), rights())
     token = mine.setdefault(key, secrets.token_urlsafe(24))
     _offer(token, new)
     safe = _file_name(name)
     links = (
-        f'<a href="{PREFIX}/rows/{token}/{quote(safe)}.{kind}" download="{escape(safe)}.{kind}">{label}</a>'
-        for kind, label in (("csv", "CSV"), ("parquet", "Parquet"))
+        f'<a href="{PREFIX}/rows/{token}/{quote(safe)}.{kind}" download="{escape(safe)}.{kind}">{named}</a>'
+        for kind, named in KINDS.items()
     )
-    st.html(f'<div class="lb-downloads">Download {"".join(links)}</div>')
+    st.html(f'<div class="lb-downloads">{escape(label)} {"".join(links)}</div>')
 
 
 def payload_link(nats: Client, stream: str, seq: int, stored: int) -> str:
@@ -127,7 +138,7 @@ def payload_link(nats: Client, stream: str, seq: int, stored: int) -> str:
 
 def _offer(token: str, new: Offer) -> None:
     offer = _offers.get(token)
-    if offer is None or offer.rows is not new.rows:
+    if offer is None or (offer.rows is not new.rows and offer.rows != new.rows):
         _offers[token] = new
     with contextlib.suppress(KeyError):  # another viewer's refresh may have dropped it
         _offers.move_to_end(token)
@@ -167,6 +178,20 @@ def _csv(frame: pd.DataFrame) -> Iterator[str]:
         # text, and what follows it would start a new line.
         yield part.to_csv(
             date_format="%Y-%m-%dT%H:%M:%S.%fZ", header=not start, index=named, lineterminator="\r\n"
+        )
+
+
+def _ndjson(frame: pd.DataFrame) -> Iterator[str]:
+    table = frame.reset_index() if frame.index.name is not None else frame
+    for start in range(0, len(table), AT_ONCE):
+        part = table.iloc[start : start + AT_ONCE]
+        yield part.to_json(
+            orient="records",
+            lines=True,
+            date_format="iso",
+            date_unit="ns",
+            double_precision=15,
+            force_ascii=False,
         )
 
 
@@ -218,7 +243,7 @@ def _serve(request: Request) -> Response:
     try:
         offer = find(request.path_params["token"], request.cookies)
         payload = offer is not None and type(offer.rows).__name__ == StoredPayload.__name__
-        if offer is None or kind not in (("bin",) if payload else ("csv", "parquet")):
+        if offer is None or kind not in (("bin",) if payload else KINDS):
             return PlainTextResponse("No such file. Reload the page that links to it.\n", 404)
         if payload:
             return Response(
@@ -237,6 +262,8 @@ def _serve(request: Request) -> Response:
         return PlainTextResponse(f"{error}\n", 502)
     if kind == "csv":
         return StreamingResponse(_csv(frame), headers=headers, media_type="text/csv")
+    if kind == "ndjson":
+        return StreamingResponse(_ndjson(frame), headers=headers, media_type="application/x-ndjson")
     return Response(_parquet(frame), headers=headers, media_type="application/vnd.apache.parquet")
 
 

@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,7 @@ import pandas as pd
 from ..connection.connection import Connection, end_tasks
 from ..decoding.decoders import Raw, decode
 from ..decoding.unpacked import is_packed, unpacked
-from ..errors import LookbackError, SqlError
+from ..errors import LookbackError, RequestFailed, SqlError
 from ..sql.row_filter import RowFilter, StoppedError
 from ..streams.by_sequence import BySequence
 from ..streams.ordered_consumer import Consumer
@@ -86,6 +86,7 @@ class Search:
         self._filter = RowFilter(wanted.where, (), wanted.names) if wanted.where else None
         self._looked_at = time.monotonic()
         self._stop = False
+        self._watchers: list[Callable[[], None]] = []
         self._consumer: Consumer | None = None
 
     # -- from any thread ---------------------------------------------------------------------------------
@@ -108,6 +109,16 @@ class Search:
             return 1.0
         return 0.0 if self._consumer is None else self._consumer.progress
 
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed`, on the client's thread, when more was searched or it has ended. Returns a function
+        that ends this."""
+        self._watchers = [*self._watchers, changed]
+
+        def end() -> None:
+            self._watchers = [each for each in self._watchers if each is not changed]
+
+        return end
+
     def stop(self) -> None:
         """End it. What was found stays."""
         self._stop = True
@@ -118,39 +129,43 @@ class Search:
 
     async def run(self) -> None:
         """Search until it ends."""
+        work = asyncio.ensure_future(self._read())
         try:
-            info = await self._connection.infos.ask(self.wanted.stream)
-            state, until = info["state"], int(info["state"]["last_seq"]) + 1
-            if self.wanted.end is not None and state["messages"]:
-                reader = BySequence(
-                    self._connection, self.wanted.stream, None, "it is searched up to a time."
-                )
-                until = min(until, await reader.since(self.wanted.end, state))
-            if state["messages"] and until > int(state["first_seq"]):
-                await self._read(until)
-            self._end("done")
-        except LookbackError as error:
+            while self._goes_on() and not work.done():
+                await asyncio.wait({work}, timeout=LOOK_EVERY)
+                reader = self._consumer
+                if reader is not None and reader.phase == "stopped" and reader.why is not None:
+                    self._fail(reader.why)
+        finally:
+            await end_tasks([work])
+        error = None if work.cancelled() else work.exception()
+        if isinstance(error, LookbackError):
             self._fail(error)
-        except (TimeoutError, OSError) as error:
-            self._fail(LookbackError(f"The search of {self.wanted.stream!r} failed: {error!r}."))
+        elif isinstance(error, TimeoutError | OSError):
+            self._fail(RequestFailed("The NATS server did not reply in time."))
+        elif error is not None:
+            self._fail(LookbackError(f"The search failed: {error!r}."))
+            raise error
+        else:
+            self._end("done")
 
-    async def _read(self, until: int) -> None:
-        of = self.wanted.stream, self.wanted.subject
+    async def _read(self) -> None:
+        wanted = self.wanted
+        state = (await self._connection.infos.ask(wanted.stream))["state"]
+        until = int(state["last_seq"]) + 1
+        if wanted.end is not None and state["messages"]:
+            reader = BySequence(self._connection, wanted.stream, None, "it is searched up to a time.")
+            until = min(until, await reader.since(wanted.end, state))
+        if not state["messages"] or until <= int(state["first_seq"]):
+            return
 
         def look_back() -> pd.Timedelta:
-            return pd.Timedelta(consumer.moment() - (self.wanted.start or 1), unit="ns")
+            return pd.Timedelta(consumer.moment() - (wanted.start or 1), unit="ns")
 
-        consumer = self._consumer = Consumer(self._connection, *of, look_back, self, until=until)
-        reading = asyncio.ensure_future(consumer.run())
-        try:
-            while not reading.done() and self._status == "under way":
-                await asyncio.wait({reading}, timeout=LOOK_EVERY)
-                if self._goes_on() and consumer.phase == "stopped" and consumer.why is not None:
-                    raise consumer.why
-        finally:
-            await end_tasks([reading])
-            if not reading.cancelled():
-                reading.exception()  # each kind of error is in `why`
+        consumer = self._consumer = Consumer(
+            self._connection, wanted.stream, wanted.subject, look_back, self, until=until
+        )
+        await consumer.run()
 
     def _goes_on(self) -> bool:
         if self._stop:
@@ -162,6 +177,11 @@ class Search:
     def _end(self, status: Status) -> None:
         if self._status == "under way":
             self._status = status
+            self._tell()
+
+    def _tell(self) -> None:
+        for changed in self._watchers:
+            changed()
 
     def _fail(self, error: LookbackError) -> None:
         self.error = error
@@ -193,6 +213,7 @@ class Search:
         if count:
             self.scanned += count
             self.scanned_to = raw.seq[count - 1]
+            self._tell()
         return count
 
     def recreated(self) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
@@ -180,6 +182,82 @@ def test_a_large_message(running: App, browser: Browser) -> None:
             tab.locator(".lb-message").get_by_role("link", name="Download").click()
         assert download.value.suggested_filename == "LARGE-2.bin"
         assert Path(download.value.path()).read_bytes() == LARGE
+
+
+def test_search(running: App, browser: Browser) -> None:
+    """What a text search finds comes in pages, opens, is in the address for somebody else, and can be
+    downloaded as CSV, NDJSON and Parquet."""
+    with fresh_tab(browser) as tab:
+        tab.goto(running.url + link("S"))
+        box = tab.get_by_role("textbox", name="Search", exact=True)
+        box.fill("SAME")
+        box.press("Enter")
+        found = tab.locator(".lb-found_messages")
+        expect(found).to_contain_text(f"{COUNT} messages found", timeout=60_000)
+        expect(found).to_contain_text("1 to 50 of 300")
+        found.get_by_role("button", name=re.compile("^Older")).click()
+        expect(found).to_contain_text("51 to 100 of 300")
+        expect(found.locator("tbody tr").first).to_contain_text("t250")
+        box.fill("t17")
+        box.press("Enter")
+        expect(found).to_contain_text("11 messages found", timeout=60_000)
+        wanted = [17, *range(170, 180)]
+        listed = [int(text) for text in found.locator("td:nth-child(3)").all_inner_texts()]
+        assert listed == wanted[::-1]
+        found.locator("tbody tr", has_text="t175").click()
+        expect(head(tab)).to_contain_text("Sequence 175")
+        until(lambda: {"find=t17", "seq=175"} <= set(tab.evaluate("location.search")[1:].split("&")))
+        files = {}
+        for name in ("CSV", "NDJSON", "Parquet"):
+            with tab.expect_download() as download:
+                tab.get_by_role("link", name=name, exact=True).first.click()
+            assert download.value.suggested_filename == f"S-found.{name.lower()}"
+            files[name] = Path(download.value.path())
+        lines = [json.loads(line) for line in files["NDJSON"].read_text().splitlines()]
+        tables = pd.read_csv(files["CSV"]), pd.read_parquet(files["Parquet"])
+        assert [line["_seq"] for line in lines] == wanted
+        assert [[int(seq) for seq in table["_seq"]] for table in tables] == [wanted] * 2
+        payloads = [json.loads(line["payload"])["n"] for line in lines]
+        assert payloads == [json.loads(text)["n"] for text in tables[1]["payload"]] == wanted
+        with fresh_tab(browser) as other:
+            other.goto(tab.url)
+            expect(other.locator(".lb-found_messages")).to_contain_text("11 messages found", timeout=60_000)
+            expect(head(other)).to_contain_text("Sequence 175")
+
+
+def test_a_search_is_stopped_and_goes_on(running: App, server: NatsServer, browser: Browser) -> None:
+    """A search of a server that does not answer can be stopped, keeps nobody else waiting, and can be begun
+    again."""
+    with fresh_tab(browser) as tab:
+        tab.goto(running.url + link("S"))
+        expect(tab.locator(".lb-message_list tbody tr").first).to_be_visible(timeout=60_000)
+        server.signal(signal.SIGSTOP)
+        try:
+            box = tab.get_by_role("textbox", name="Search", exact=True)
+            box.fill("t29")
+            box.press("Enter")
+            found = tab.locator(".lb-found_messages")
+            found.get_by_role("button", name="Stop").click(timeout=60_000)
+            expect(found).to_contain_text("Stopped at sequence 0.", timeout=60_000)
+        finally:
+            server.signal(signal.SIGCONT)
+        found.get_by_role("button", name="Search again").click()
+        expect(found).to_contain_text("11 messages found", timeout=60_000)
+
+
+def test_the_page_that_is_shown_as_files(running: App, browser: Browser) -> None:
+    """The messages of a page can be downloaded, whole and no others."""
+    with fresh_tab(browser) as tab:
+        tab.goto(running.url + link("S", upto=120))
+        expect(tab.locator(".lb-message_page tbody tr").first).to_be_visible(timeout=60_000)
+        with tab.expect_download() as download:
+            tab.get_by_role("link", name="NDJSON", exact=True).first.click()
+        assert download.value.suggested_filename == "S-messages.ndjson"
+        lines = [json.loads(line) for line in Path(download.value.path()).read_text().splitlines()]
+        assert [line["_seq"] for line in lines] == list(range(71, 121))
+        assert [json.loads(line["payload"])["n"] for line in lines] == list(range(71, 121))
+        assert json.loads(lines[0]["_headers"]) == [["trace", "t71"]]
+        assert lines[0]["_time"].endswith("Z")
 
 
 def test_untrusted(running: App, browser: Browser) -> None:
