@@ -137,7 +137,9 @@ class Search:
                 if reader is not None and reader.phase == "stopped" and reader.why is not None:
                     self._fail(reader.why)
         finally:
-            await end_tasks([work])
+            while not work.done():
+                with contextlib.suppress(asyncio.CancelledError):  # it is cancelled again while this waits
+                    await end_tasks([work])
         error = None if work.cancelled() else work.exception()
         if isinstance(error, LookbackError):
             self._fail(error)
