@@ -13,7 +13,7 @@ from nats_client.errors import ClosedError
 from nats_client.messages.frame import messages_frame
 from nats_client.messages.search import MOST_FOUND, Search
 
-from ..choices.choose import choose, choose_text
+from ..choices.choose import choose_flag, choose_text
 from ..data.connection import client
 from ..push.json_element import JsonSource, Kind
 from ..tables.download import downloads
@@ -23,30 +23,33 @@ from .kept import forget, kept
 from .rows import Rows
 from .sample import sample_of
 
-LOOK_BACK, ALL = "look-back", "whole stream"
+FIRST_WAIT = 0.5
+"""Seconds that a page waits for the first results. Many searches are over by then."""
 _RUNNING = "_messages_search"
 
 _kind = Kind("found_messages")
 
 
-def choose_search() -> tuple[str, str]:
-    """Let the viewer choose a text to search for, "" for none, and where."""
+def choose_search() -> tuple[str, bool]:
+    """Let the viewer choose a text to search for, "" for none, and whether in the whole stream or only in the
+    look-back."""
     text = choose_text(
         "Search",
         name="find",
         placeholder="text in messages",
         help="In subjects, headers and payloads, in upper or lower case. The filter above must match, too.",
     ).strip()
-    return text, choose("In", [LOOK_BACK, ALL], default=LOOK_BACK)
+    help_text = "Search all that the stream holds, and not only the look-back"
+    return text, choose_flag("Whole stream", name="whole", help=help_text)
 
 
-def draw_search(rows: Rows, text: str, where: str, opened: Callable[[int], None]) -> None:
+def draw_search(rows: Rows, text: str, whole: bool, opened: Callable[[int], None]) -> None:
     """Draw what a search for `text` has found so far. `opened` is called with the sequence of a message that
     the viewer opens."""
     nats = client(by_code=False)
-    key = rows.stream, rows.subject, text, where, _of(rows)
+    key = rows.stream, rows.subject, text, whole, _of(rows)
     try:
-        search = kept("search", nats, key, lambda: _begin(nats, rows, text, where))
+        search = kept("search", nats, key, lambda: _begin(nats, rows, text, whole))
     except LookbackError as error:
         st.warning(plain(str(error)), icon=":material/search_off:")
         return
@@ -77,21 +80,22 @@ def _of(rows: Rows) -> tuple[object, ...]:
     return key.decoder, key.time, key.where, key.end, rows.view.look_back
 
 
-def _begin(nats: Client, rows: Rows, text: str, where: str) -> Search:
+def _begin(nats: Client, rows: Rows, text: str, whole: bool) -> Search:
     end_search()
     view = rows.view
     key, now = view.feed.key, pd.Timestamp(view.now, tz="UTC")
-    start = None if where == ALL else (now - view.look_back).to_pydatetime(warn=False)
+    start = None if whole else (now - view.look_back).to_pydatetime(warn=False)
     search = st.session_state[_RUNNING] = nats.search(
         rows.stream,
         text,
         rows.subject,
         start=start,
-        end=now.to_pydatetime(warn=False) if view.past and where == LOOK_BACK else None,
+        end=now.to_pydatetime(warn=False) if view.past and not whole else None,
         decoder=key.decoder.partition("#")[0],
         where=key.where,
         time=key.time,
     )
+    search.wait(FIRST_WAIT)
     return search
 
 

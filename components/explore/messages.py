@@ -77,10 +77,10 @@ def message_explorer(rows: Rows) -> None:
     if wrong:
         st.warning(plain(wrong), icon=":material/search_off:")
     with moves:
-        text, where = choose_search()
+        text, whole = choose_search()
     shown: _Shown | None = None
     if text:
-        draw_search(rows, text, where, _open_alone)
+        draw_search(rows, text, whole, _open_alone)
     else:
         end_search()
         if place.live:
@@ -99,7 +99,9 @@ def _place(rows: Rows) -> _Place:
     if st.session_state.setdefault(_OF, of) != of:
         st.session_state[_OF] = of
         st.session_state.pop(_CREATED, None)
-        _go()
+        for name in (SEQ, UPTO, AFTER):
+            if name in st.session_state:  # else the viewer has gone back, and the URL has it
+                st.session_state[name] = ""
     found = {}
     for name in (SEQ, UPTO, AFTER):
         if name not in st.session_state:

@@ -36,7 +36,7 @@ MOST = 10_000
 """Links to keep. The one that no page has shown for the longest is dropped first."""
 AT_ONCE = 50_000
 """Rows of a CSV or NDJSON file written at a time."""
-KINDS = {"csv": "CSV", "ndjson": "NDJSON", "parquet": "Parquet"}
+KINDS = {"csv": "CSV", "parquet": "Parquet", "ndjson": "NDJSON"}
 """Endings of files, and how the links are called."""
 _UNSEEN = (
     r"\x00-\x20\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u1680\u17b4\u17b5"

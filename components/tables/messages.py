@@ -52,7 +52,7 @@ def draw_messages(view: View, opened: Callable[[int], None] | None = None) -> No
 def sequence_of(value: object) -> int | None:
     """A sequence that a browser names; None if it is none."""
     text = str(value)
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
 def cells_of(message: Message) -> list[str]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -86,6 +87,7 @@ class Search:
         self._filter = RowFilter(wanted.where, (), wanted.names) if wanted.where else None
         self._looked_at = time.monotonic()
         self._stop = False
+        self._ended = threading.Event()
         self._watchers: list[Callable[[], None]] = []
         self._consumer: Consumer | None = None
 
@@ -108,6 +110,10 @@ class Search:
         if self._status == "done":
             return 1.0
         return 0.0 if self._consumer is None else self._consumer.progress
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the end. Returns whether it has ended."""
+        return self._ended.wait(timeout)
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed`, on the client's thread, when more was searched or it has ended. Returns a function
@@ -179,6 +185,7 @@ class Search:
     def _end(self, status: Status) -> None:
         if self._status == "under way":
             self._status = status
+            self._ended.set()
             self._tell()
 
     def _tell(self) -> None:

@@ -20,9 +20,9 @@ def test_a_link_shows_what_the_role_may_read(stage: Stage) -> None:
     assert MARKER in operator.fetch(address)[1]
     status, text = viewer.fetch(address)
     assert (status, MARKER in text) == (404, False)
-    viewer.go(f"{LINK}&find=for-operators&in=whole+stream")
+    viewer.go(f"{LINK}&find=for-operators&whole=true")
     viewer.sees("not permitted")
-    operator.go(f"{LINK}&find=FOR-operators&in=whole+stream")
+    operator.go(f"{LINK}&find=FOR-operators&whole=true")
     operator.sees("1 message found")
     assert not viewer.has(MARKER)
     assert not re.search("gold", viewer.tab.locator("body").inner_text())

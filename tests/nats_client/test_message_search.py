@@ -120,6 +120,14 @@ def api_consumers(client: Client) -> int:
     return len(client.consumers().consumers)
 
 
+def test_wait(client: Client) -> None:
+    """Whoever waits for a search waits until its end, or as long as they want."""
+    search = client.search("S", "needle")
+    assert search.wait(60)
+    assert search.status == "done"
+    assert not Search(client._connection, search.wanted).wait(0.01)
+
+
 def test_left(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search at which nobody looks any more ends by itself."""
     monkeypatch.setattr(searching, "SLICE", 0.0)
