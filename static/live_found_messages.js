@@ -1,5 +1,6 @@
 // What a text search has found so far, in pages, with its progress. components/explore/message_search.py sends it.
 
+import { channel } from "./channel.js";
 import { define, Element, made, say } from "./element.js";
 import { Rows, STYLE } from "./rows.js";
 
@@ -23,7 +24,10 @@ class FoundMessages extends Element {
     this.bar.setAttribute("aria-label", "Searched");
     this.said = made("span");
     this.said.setAttribute("role", "status");
-    this.stop = this.button("Stop", () => this.clicked("stop"));
+    this.stop = this.button("Stop", () => {
+      if (channel().ready) channel().say(this.number, { stop: true }); // at once, also while the page runs
+      else this.clicked("stop");
+    });
     this.again = this.button("Search again", () => this.clicked("again"));
     this.back = this.button("‹ Newer", () => this.turn(-1));
     this.forth = this.button("Older ›", () => this.turn(1));

@@ -127,6 +127,11 @@ class _FoundSource(JsonSource):
         """More was searched."""
         return self._search.watch(changed)
 
+    def hear(self, said: dict[str, Any]) -> None:
+        """The viewer stops it. The page need not run for that, which may take long."""
+        if said.get("stop") is True:
+            self._search.stop()
+
     def look(self) -> Mapping[str, Any]:
         """What was found so far."""
         search, status = self._search, self._search.status
@@ -146,7 +151,7 @@ class _FoundSource(JsonSource):
 def _said(search: Search) -> str:
     status = search.status
     if status == "under way":
-        return ""
+        return str(search.waits_for or "")
     return {
         "done": "All of the stretch was searched.",
         "full": f"More than {MOST_FOUND:,} messages or 16 MB: searched up to sequence {search.scanned_to:,}.",

@@ -7,6 +7,7 @@ newest messages, live.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -152,25 +153,30 @@ def _draw_moves(rows: Rows, place: _Place, shown: _Shown | None) -> None:
     elif messages := rows.view.feed.newest() if place.live else []:
         low = min(message.seq for message in messages)
     older = place.live or (shown is not None and shown.older)
-    upto = low - 1 if low else None
-    for label, icon, on, to in (
-        ("Oldest", "first_page", older, {"after": 1}),
-        ("Older", "chevron_left", older, {"upto": upto if upto is not None else _FAR}),
-        ("Newer", "chevron_right", shown is not None and shown.newer, {"after": high + 1}),
-        ("Live", "last_page", not place.live, {}),
-    ):
-        st.button(
-            label,
-            key=f"_messages_{label.lower()}",
-            icon=f":material/{icon}:",
-            disabled=not on,
-            on_click=_go,
-            kwargs={"seq": place.seq, **to} if to else {},
-        )
+    newer = shown is not None and shown.newer
+    seq = place.seq  # the message that is open stays open
+    moves: list[tuple[str, str, bool, Callable[[], None]]] = [
+        ("Oldest", "first_page", older, lambda: _go(seq=seq, after=1)),
+        (
+            "Older",
+            "chevron_left",
+            older,
+            lambda: _go(seq=seq, upto=low - 1) if low else _go_to_newest(rows.stream),
+        ),
+        ("Newer", "chevron_right", newer, lambda: _go(seq=seq, after=high + 1)),
+        ("Live", "last_page", not place.live, _go),
+    ]
+    for label, icon, on, go in moves:
+        key = f"_messages_{label.lower()}"
+        st.button(label, key=key, icon=f":material/{icon}:", disabled=not on, on_click=go)
 
 
-_FAR = 2**62
-"""A sequence after every other."""
+def _go_to_newest(stream: str) -> None:
+    """Go to the newest page that the stream holds: the look-back has none."""
+    try:
+        _go(upto=client(by_code=False).stored_page(stream, most=1).held.last)
+    except LookbackError as error:
+        st.session_state[_WRONG] = str(error)
 
 
 def _go_to(rows: Rows) -> None:

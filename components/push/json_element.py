@@ -71,6 +71,9 @@ class JsonSource(Source):
             found = steps[id(held)] = held, packed(news) if news else None
         return None if found[1] is None else (content, found[1])
 
+    def hear(self, said: dict[str, Any]) -> None:
+        """Take note of what a viewer did; on the web server's loop. `said` is untrusted."""
+
     def now(self) -> Mapping[str, Any]:
         """The content now, for a browser that the websocket does not serve."""
         self.update()
@@ -93,7 +96,8 @@ class JsonElement:
         return held is not None
 
     def hear(self, said: dict[str, Any]) -> None:
-        """There is nothing to tell it."""
+        """Tell the source what the viewer did."""
+        self.source.hear(said)
 
 
 def packed(news: Mapping[str, Any]) -> bytes:

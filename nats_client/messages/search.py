@@ -16,7 +16,7 @@ import pandas as pd
 from ..connection.connection import Connection, end_tasks
 from ..decoding.decoders import Raw, decode
 from ..decoding.unpacked import is_packed, unpacked
-from ..errors import LookbackError, RequestFailed, SqlError
+from ..errors import LookbackError, RequestFailed, RequestRefused, SqlError
 from ..sql.row_filter import RowFilter, StoppedError
 from ..streams.by_sequence import BySequence
 from ..streams.ordered_consumer import Consumer
@@ -37,6 +37,8 @@ LONGEST_WORK = 5.0
 """Seconds that an expression may take in one go."""
 UNWATCHED = 10.0
 """Seconds without anybody who looks after which a search stops."""
+RETRY_AFTER = 0.5
+"""Seconds until a server that does not answer is asked again."""
 LOOK_EVERY = 0.25
 """Seconds between looks at whether it is to go on."""
 
@@ -87,6 +89,7 @@ class Search:
         self._filter = RowFilter(wanted.where, (), wanted.names) if wanted.where else None
         self._looked_at = time.monotonic()
         self._stop = False
+        self._waits_for: LookbackError | None = None
         self._ended = threading.Event()
         self._watchers: list[Callable[[], None]] = []
         self._consumer: Consumer | None = None
@@ -125,6 +128,13 @@ class Search:
 
         return end
 
+    @property
+    def waits_for(self) -> LookbackError | None:
+        """Why it does not go on at the moment; None if it does."""
+        if self._consumer is not None and self._consumer.phase == "reconnecting":
+            return self._consumer.why
+        return self._waits_for
+
     def stop(self) -> None:
         """End it. What was found stays."""
         self._stop = True
@@ -149,8 +159,6 @@ class Search:
         error = None if work.cancelled() else work.exception()
         if isinstance(error, LookbackError):
             self._fail(error)
-        elif isinstance(error, TimeoutError | OSError):
-            self._fail(RequestFailed("The NATS server did not reply in time."))
         elif error is not None:
             self._fail(LookbackError(f"The search failed: {error!r}."))
             raise error
@@ -159,12 +167,12 @@ class Search:
 
     async def _read(self) -> None:
         wanted = self.wanted
-        state = (await self._connection.infos.ask(wanted.stream))["state"]
-        until = int(state["last_seq"]) + 1
-        if wanted.end is not None and state["messages"]:
-            reader = BySequence(self._connection, wanted.stream, None, "it is searched up to a time.")
-            until = min(until, await reader.since(wanted.end, state))
-        if not state["messages"] or until <= int(state["first_seq"]):
+        ends = await self._find_end()
+        while ends is None:
+            await asyncio.sleep(RETRY_AFTER)
+            ends = await self._find_end()
+        first, until = ends
+        if until <= first:
             return
 
         def look_back() -> pd.Timedelta:
@@ -174,6 +182,23 @@ class Search:
             self._connection, wanted.stream, wanted.subject, look_back, self, until=until
         )
         await consumer.run()
+
+    async def _find_end(self) -> tuple[int, int] | None:
+        """The first sequence, and the one before which it ends; None if the server does not answer."""
+        wanted = self.wanted
+        try:
+            state = (await self._connection.infos.ask(wanted.stream))["state"]
+            until = int(state["last_seq"]) + 1
+            if wanted.end is not None and state["messages"]:
+                reader = BySequence(self._connection, wanted.stream, None, "it is searched up to a time.")
+                until = min(until, await reader.since(wanted.end, state))
+        except RequestRefused:
+            raise
+        except (RequestFailed, TimeoutError, OSError) as error:
+            self._waits_for = error if isinstance(error, LookbackError) else self._connection.state.error
+            return None
+        self._waits_for = None
+        return (int(state["first_seq"]) if state["messages"] else until), until
 
     def _goes_on(self) -> bool:
         if self._stop:

@@ -2,7 +2,7 @@
 
 All of it is read with `STREAM.MSG.GET`, as by_sequence.py does: it takes nothing from a work queue, needs no
 consumer, and the stream's leader answers, so that "there is no such message" is certain. The server finds the
-next match at or after a sequence, but not the one before it. So a page that goes back asks for stretches
+next match at or after a sequence, but not the one before it. So a page that goes back asks for ranges
 before it, each four times as long as the one before, until enough is found.
 """
 
@@ -24,10 +24,10 @@ MOST_BYTES = 8 * 1024 * 1024
 """Bytes of payload after which a page ends, with at least one message."""
 LONGEST = 3.0
 """Seconds after which a page ends where it is."""
-FIRST_STRETCH = 8
-"""Sequences of the first stretch that a page that goes back asks for."""
+FIRST_RANGE = 8
+"""Sequences of the first range that a page that goes back asks for."""
 PARTS = 16
-"""Parts of a stretch that are read at the same time."""
+"""Parts of a range that are read at the same time."""
 WHY = "that is how any of its messages is found."
 
 
@@ -132,7 +132,7 @@ class StoredMessages:
         end = high = min(upto, held.last)
         began = time.monotonic()
         fits = max(1, BYTES_UNDER_WAY // max(1, held.bytes // max(1, held.messages)))
-        width = min(FIRST_STRETCH, most, fits)
+        width = min(FIRST_RANGE, most, fits)
         found: list[dict[str, Any]] = []
         size = 0
         while end >= held.first and len(found) < most and size < MOST_BYTES:

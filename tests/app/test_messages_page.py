@@ -360,6 +360,14 @@ def click(opened: AppTest, label: str) -> None:
     assert not opened.exception
 
 
+def test_older_than_the_look_back(open_page: Open) -> None:
+    """Where the look-back has no message, Older goes to the newest that the stream holds."""
+    past = {"from": "2001-01-01T00:00:00Z", "to": "2001-01-02T00:00:00Z"}
+    opened = open_page(EXPLORE, stream="LARGE", show="Messages", **past)
+    click(opened, "Older")
+    assert [row[2] for row in page_of(opened)["rows"]] == ["2", "1"]
+
+
 def test_a_filter_of_subjects(open_page: Open) -> None:
     """Pages have the messages that match the chosen subjects; a link to another message opens it all the
     same."""
