@@ -144,7 +144,7 @@ async def fetch_messages(connection: Connection, stream: str, seqs: Sequence[int
     RequestFailed."""
     reader = BySequence(connection, stream, None, "its messages were asked for by sequence.")
     raw = Raw()
-    for message in await asyncio.gather(*(reader._get({"seq": seq}) for seq in seqs)):
+    for message in await asyncio.gather(*(reader.get(seq) for seq in seqs)):
         if message is not None:
             _take(message, raw)
     return raw
