@@ -3,6 +3,7 @@
 // a number and the number of its base. The chart ignores a message that is not newer than its state. If a message
 // extends one it never received, it replies with the last number it applied, and the server resends from there.
 
+import { span } from "./axis.js";
 import { channel } from "./channel.js";
 import { made as element } from "./element.js";
 
@@ -299,8 +300,22 @@ class Chart {
   tick() {
     if (this.plugged === null || !this.drawn || !this.config || channel().pace === null) return;
     const passed = this.now - this.shownAt;
-    const pixel = this.config.window / (this.parent.clientWidth || 600);
-    if (passed >= Math.max(1000 * Math.max(1, channel().pace) - 50, pixel)) schedule(this);
+    if (passed >= 1000 * Math.max(1, channel().pace) - 50 && this.moved()) schedule(this);
+  }
+
+  // From when to when the x axis shows, unless the viewer has zoomed.
+  span() {
+    const { compare, window, young } = this.config;
+    if (compare) return [compare.starts[0], compare.end];
+    return span(this.now, window, Math.floor(young / this.step) * this.step); // a point is in the middle of its bin
+  }
+
+  // True if the axis should be another one than was drawn, by a pixel.
+  moved() {
+    if (this.config.compare) return true; // the line at now
+    const [start, end] = this.span();
+    const pixel = (end - start) / (this.parent.clientWidth || 600);
+    return !this.shown || Math.max(Math.abs(start - this.shown[0]), Math.abs(end - this.shown[1])) >= pixel;
   }
 
   receive(data, { setTriggerValue, setStateValue }) {
@@ -423,8 +438,8 @@ class Chart {
   // pointer.
   extend() {
     if (this.other || !this.extent || !this.drawable || this.plot.matches(":hover")) return false;
-    const { width, low, high } = this.extent;
-    if (Math.abs(this.now - this.shownAt) >= this.config.window / width) return false;
+    const { low, high } = this.extent;
+    if (this.moved()) return false;
     const { xaxis, yaxis } = this.plot._fullLayout;
     const end = xaxis.l2p(xaxis.r2l(xaxis.range[1]));
     const lines = [];
@@ -459,7 +474,7 @@ class Chart {
       if (this.hidden.has(this.idOf(i))) continue;
       for (const [least, most] of cells.values()) [low, high] = [Math.min(low, least), Math.max(high, most)];
     }
-    return { width: this.parent.clientWidth || 600, low, high };
+    return { low, high };
   }
 
   // False if it cannot be drawn now.
@@ -470,6 +485,7 @@ class Chart {
     this.longer.clear();
     this.other = this.extended = false;
     this.shownAt = this.now;
+    this.shown = this.span();
     this.title.textContent = this.config.title;
     this.title.style.display = this.config.title ? "" : "none";
     const first = !this.drawn;
@@ -836,7 +852,7 @@ class Chart {
     const soft = style.getPropertyValue("--st-border-color-light").trim() || style.getPropertyValue("--st-border-color").trim() || "#8884";
     const ground = this.ground();
     const { compare } = this.config;
-    const live = compare ? [compare.starts[0], compare.end] : [this.now - this.config.window, this.now];
+    const live = this.shown;
     const empty = this.series.every((series) => series.cells.size === 0);
     const gaps = (this.config.gaps ?? []).filter(([, end]) => end > this.now - this.config.window);
     const missing = this.periods().filter(({ k, name }) => !name || !this.hidden.has(k)).flatMap(({ from, to, shift, name }) =>

@@ -39,7 +39,8 @@ class Varying:
     def of(self, view: View) -> dict[str, object]:
         """The settings now. Gaps are part of them."""
         gaps = [[gap.start // 1_000_000, gap.end // 1_000_000] for gap in view.gaps]
-        return {"gaps": gaps, **self._of(view)}
+        young = {} if view.young_since is None else {"young": view.young_since // 1_000_000}
+        return {"gaps": gaps, **young, **self._of(view)}
 
 
 class ChartSource(Source):

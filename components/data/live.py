@@ -126,6 +126,18 @@ class View:
         start = self.now - self.look_back.value  # another page's look-back may be longer
         return [gap for gap in self.health.gaps if gap.end > start]
 
+    @property
+    def young_since(self) -> int | None:
+        """If the stream is younger than the look-back: when its history began, ns since the epoch, UTC. None
+        otherwise, and while it is unknown."""
+        edge, start = self.now - self.look_back.value, self.health.history_start
+        if self.past or start is None or start <= edge:
+            return None
+        # A row's own time may be earlier, and what is missing has its place, too.
+        rows = self._snapshot.time
+        first = min(start, int(rows.min(initial=start)), *(gap.start for gap in self.gaps))
+        return first if first > edge else None
+
     def __getitem__(self, column: str) -> "pd.Series[Any]":
         """One column as a Series, as in frame(): `rows["ms"]`. Raises ColumnError, naming the columns that
         exist."""

@@ -251,6 +251,7 @@ class Feed(Derived):
             gaps=self._intake.gaps.since(self.now() - self.look_back.value),
             begins=begins,
             earlier=earlier,
+            history_start=self._history_start(look_back),
             archive=archive.error if archive else None,
             limits=stream_check.limits if stream_check else "",
             flow_control_denied=consumer.flow_control_denied if isinstance(consumer, Consumer) else None,
@@ -261,6 +262,14 @@ class Feed(Derived):
             read_until=counted.newest,
             doubts=self._doubts(read),
         )
+
+    def _history_start(self, look_back: pd.Timedelta) -> int | None:
+        start, archive = self._consumer.history_start, self._archive
+        if archive is None or self._backfill is None or archive.error is not None:
+            return start
+        if look_back > self._backfill.archived:
+            return None
+        return start if not archive.extent.first or start is None else min(start, archive.extent.first_time)
 
     def _doubts(self, read: int) -> tuple[str, ...]:
         row_filter = self._intake.filter
@@ -334,6 +343,8 @@ class Feed(Derived):
             raw = raw.before(bisect_left(raw.received, self.key.end))
             if not len(raw):
                 return count
+        if self._consumer.history_start is None and len(raw):  # the stream was empty when last looked at
+            self._consumer.history_start = raw.received[0]
         voided = self._voided
         taken = await self._intake.take(
             raw,

@@ -146,6 +146,10 @@ class Health:
     """What `where` or a computed column may have got wrong, as sentences: a field that no message had so
     far, or a type with which an expression has no value."""
 
+    history_start: int | None = None
+    """When what can be read began, ns since the epoch, UTC: the oldest message that the stream or its archive
+    held when the feed was opened; of plain subjects, when the feed was opened. None while unknown."""
+
     ended: bool = False
     """True if it shows a stretch that has been read to its end: nothing more comes."""
 

@@ -240,7 +240,17 @@ class Result(Derived):
             return replace(EMPTY_HEALTH, phase=phase, rows=len(rows), bytes=self._bytes)  # type: ignore[arg-type]
         worst = min(found, key=lambda health: _PHASES.index(health.phase))
         gaps = tuple(sorted({gap for health in found for gap in health.gaps}, key=lambda gap: gap.start))
-        return replace(worst, gaps=gaps, malformed=0, samples=(), rows=len(rows), bytes=self._bytes, hint="")
+        starts = [health.history_start for health in found if health.history_start is not None]
+        return replace(
+            worst,
+            gaps=gaps,
+            history_start=min(starts) if len(starts) == len(found) else None,
+            malformed=0,
+            samples=(),
+            rows=len(rows),
+            bytes=self._bytes,
+            hint="",
+        )
 
     @property
     def events(self) -> tuple[Event, ...]:

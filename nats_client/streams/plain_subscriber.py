@@ -60,6 +60,8 @@ class Subscriber:
         self.progress = 1.0
         self.last_seq: int | None = None
         """Messages received so far. Plain messages have no sequence, so they are numbered on arrival."""
+        self.history_start: int | None = self.now()
+        """Nothing older was received, ns since the epoch, UTC."""
         self.changed: Callable[[], None] = lambda: None
         self.events = Events(f"subject {subject}")
         """The log of what happened to it."""

@@ -68,6 +68,9 @@ class Reading:
         self.filtered = subject is not None
         self._start: int | None = None
         self._created: str | None = None
+        self.history_start: int | None = None
+        """When the server stored the oldest message that the stream held as it was first seen with messages,
+        ns since the epoch, UTC; None before. It stays when messages leave the stream."""
         self._clock = 0  # server's clock minus our monotonic one, ns
         self._behind_since: int | None = None  # since when the stream ends before last_seq, monotonic ns
         self._known_at: int | None = None  # when the server stored the message last_seq
@@ -138,6 +141,8 @@ class Reading:
         elif self.config and self.config.get("retention") != info["config"].get("retention"):
             self.restart("the stream's retention policy was changed")
         self._created, self.config = info["created"], info["config"]
+        if self.history_start is None and info["state"]["messages"]:
+            self.history_start = ns(info["state"]["first_ts"])
         return info
 
     async def why_empty(self, info: dict[str, Any]) -> str:
@@ -149,6 +154,7 @@ class Reading:
     def start_over(self, why: str) -> None:
         """Replay from the beginning; everything delivered so far is void."""
         self.last_seq = self._known_at = self._behind_since = self._begin_seq = None
+        self.history_start = None
         self._turns, self.done, self.progress = 0, 0, 0.0
         if self._to_end:
             self._until = None

@@ -1,0 +1,145 @@
+"""How charts are read: axes, lines and units, in the whole app and a real browser."""
+
+import re
+import time
+from collections.abc import Iterator
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.browser import fresh_context
+from tests.nats import NatsServer, running_server
+from tests.publisher import Publisher
+from tests.running import App, app
+from tests.waiting import until
+
+YOUNG = '''"""Young."""
+import streamlit as st
+
+from components import line_chart, live
+
+line_chart(live(st.query_params["stream"], look_back=st.query_params["reach"]), "n", color="_subject")
+'''
+PAGES = {"young": YOUNG}
+CHART = "document.querySelector('.js-plotly-plot')?.parentElement.lookback"
+AXIS = f"{CHART}?.drawn && {CHART}.plot._fullLayout.xaxis.range.map({CHART}.utc, {CHART})"
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A server without streams."""
+    with running_server(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def running(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app with these pages."""
+    folder = tmp_path_factory.mktemp("pages")
+    for name, source in PAGES.items():
+        (folder / f"{name}.py").write_text(source)
+    with app(tmp_path_factory.mktemp("app"), NATS_URL=nats.url, LOOKBACK_PAGES=str(folder)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One browser for all tabs: it has to fetch and compile the app once."""
+    with fresh_context(browser, viewport={"width": 1100, "height": 800}) as context:
+        yield context
+
+
+@pytest.fixture
+def tab(context: BrowserContext) -> Iterator[Page]:
+    """A viewer."""
+    page = context.new_page()
+    yield page
+    page.close()
+
+
+def shown(tab: Page) -> tuple[float, float]:
+    """From when to when the x axis shows, seconds since the epoch."""
+    until(lambda: tab.evaluate(f"Boolean({AXIS})"))
+    start, end = tab.evaluate(AXIS)
+    return start / 1000, end / 1000
+
+
+def length(tab: Page) -> float:
+    """How much time the x axis shows, in seconds."""
+    start, end = shown(tab)
+    return end - start
+
+
+def young(running: App, stream: str, reach: str = "PT5M") -> str:
+    """The address of the page about a stream."""
+    return f"{running.url}/young?stream={stream}&reach={reach}"
+
+
+def test_a_young_stream(nats: NatsServer, running: App, tab: Page, context: BrowserContext) -> None:
+    """The axis of a stream younger than the look-back starts at its first row and stands still while the line
+    grows; for each viewer, over the websocket and with the page's elements, after zooming, a purge, and a
+    restart of the server. A stretch of the past has its own axis."""
+    nats.add_stream("Y", ["y.>"])
+    nats.publish("y.a", b'{"n": 1}')
+    began = time.time()
+    tab.goto(young(running, "Y"))
+    start, end = shown(tab)
+    assert began - 2.1 < start <= began
+    assert end - start < 60
+    nats.publish("y.a", b'{"n": 2}')
+    until(lambda: tab.evaluate(f"{CHART}.series[0].cells.size") == 2)
+    assert shown(tab)[0] == start
+
+    other = context.new_page()
+    other.route_web_socket(re.compile("/lookback/push$"), lambda route: route.close(code=1011))
+    other.goto(young(running, "Y"))
+    assert shown(other)[0] == start
+
+    zoom = {f"xaxis.range[{i}]": start * 1000 + 500 + 1000 * i for i in (0, 1)}
+    local = f"Object.fromEntries(Object.entries(zoom).map(([at, ms]) => [at, {CHART}.local(ms)]))"
+    tab.evaluate(f"zoom => {CHART}.library.relayout({CHART}.plot, {local})", zoom)
+    until(lambda: length(tab) == 1)
+    nats.publish("y.a", b'{"n": 3}')
+    until(lambda: tab.evaluate(f"{CHART}.series[0].cells.size") == 3)
+    assert length(tab) == 1
+    tab.locator(".js-plotly-plot .nsewdrag").first.dblclick()
+    until(lambda: length(tab) > 1)
+    assert shown(tab)[0] == start
+
+    nats.run(lambda nc: nc.jetstream().purge_stream("Y", keep=1))
+    until(lambda: tab.evaluate(f"{CHART}.series[0].cells.size") == 1)
+    assert shown(tab)[0] == start
+    nats.kill()
+    expect(tab.locator(".lb-word")).to_have_text("Disconnected")
+    nats.start()
+    expect(tab.locator(".lb-word")).to_have_text("Live")
+    nats.publish("y.a", b'{"n": 4}')
+    until(lambda: tab.evaluate(f"{CHART}.series[0].cells.size") == 2)
+    assert shown(tab)[0] == start
+    assert shown(other)[0] == start
+    other.close()
+
+    ended = pd.Timestamp.now("UTC").floor("s").tz_localize(None)
+    query = f"from={(ended - pd.Timedelta(minutes=10)).isoformat()}Z&to={ended.isoformat()}Z"
+    tab.goto(f"{young(running, 'Y')}&{query}")
+    until(lambda: length(tab) == 600)
+
+
+def test_it_grows_until_the_look_back_is_full(nats: NatsServer, running: App, tab: Page) -> None:
+    """The axis becomes longer in few steps, never shorter, and slides once it is as long as the look-back.
+    Whoever opens the page then sees all of the look-back."""
+    nats.add_stream("G", ["g.>"])
+    nats.publish("g.b", b'{"m": 1}')
+    with Publisher([nats.url], "g.a", rate=4):
+        tab.goto(young(running, "G", "PT12S"))
+        seen = [shown(tab)]
+        until(lambda: seen.append(shown(tab)) or seen[-1][0] > seen[0][0] + 1, 60)
+        tab.reload()
+        assert round(length(tab), 3) == 12
+    starts, lengths = zip(*((start, end - start) for start, end in seen), strict=True)
+    assert list(lengths) == sorted(lengths)
+    assert len({round(each, 3) for each in lengths}) < 15
+    assert round(lengths[-1], 3) == 12
+    growing = [start for start, each in zip(starts, lengths, strict=True) if each < 11.9]
+    assert len(set(growing)) == 1
