@@ -175,6 +175,7 @@ class _Reader:
         """Whether all cells follow, the oldest bin that counts (0 in the short form), and the cells. `known`
         and `origin`: what the short form leaves out."""
         kind = self.byte()
+        further = self.byte() if kind & 128 else 0
         if kind & 64:
             oldest, zigzag = 0, self.number()
             key = origin + (-(zigzag + 1) // 2 if zigzag % 2 else zigzag // 2)
@@ -196,11 +197,15 @@ class _Reader:
             bits = np.frombuffer(self._bytes(-(-count // 8)), "u1")
             spread = np.unpackbits(bits, count=count, bitorder="little").astype(bool)
         low = np.zeros(count)
-        low[~spread] = self._values(int((~spread).sum()), 4, exact=bool(kind & 32))
+        single = 5 if further & 2 else 4
+        low[~spread] = self._values(int((~spread).sum()), single, exact=bool(kind & 32))
         high = low.copy()
         low[spread], high[spread] = (
             self._values(int(spread.sum()), 3, exact=bool(kind & 32)) for _ in range(2)
         )
+        last = low.copy()
+        if further & 1:
+            last[spread] = self._values(int(spread.sum()), single, exact=bool(kind & 32))
         found = {}
         for step, least, most in zip(np.cumsum(steps).tolist(), low.tolist(), high.tolist(), strict=True):
             row = step % series
@@ -211,9 +216,10 @@ class _Reader:
     def _values(self, count: int, size: int, *, exact: bool) -> np.ndarray:
         if exact:
             return np.frombuffer(self._bytes(8 * count), "<f8")
-        part = np.zeros((count, 4), dtype=np.uint8)
-        part[:, 4 - size :] = np.frombuffer(self._bytes(size * count), "u1").reshape(size, count).T
-        return part.view("<f4")[:, 0]
+        whole = 8 if size == 5 else 4
+        part = np.zeros((count, whole), dtype=np.uint8)
+        part[:, whole - size :] = np.frombuffer(self._bytes(size * count), "u1").reshape(size, count).T
+        return part.view(f"<f{whole}")[:, 0].astype(float)
 
     def _bytes(self, count: int) -> bytes:
         self._at += count

@@ -13,3 +13,18 @@ export function span(now, window, young) {
   while (length / GROWTH >= Math.max(age, window / LEAST)) length /= GROWTH;
   return [young, young + length];
 }
+
+// The y axis of a scale: as Plotly chooses ("linear"), from zero ("zero") or logarithmic ("log").
+export function valueAxis(scale) {
+  if (scale === "log") return { type: "log" };
+  return { type: "linear", rangemode: scale === "zero" ? "tozero" : "normal" };
+}
+
+// A function: where a value is on the axis, in the axis's own numbers; NaN or -Infinity for one that has no place.
+export const placed = (scale) => (scale === "log" ? Math.log10 : (value) => value);
+
+// True if some of these cells have values without a place on a logarithmic axis.
+export function unfit(cells) {
+  for (const [low] of cells.values()) if (low <= 0) return true;
+  return false;
+}

@@ -3,9 +3,10 @@
 // a number and the number of its base. The chart ignores a message that is not newer than its state. If a message
 // extends one it never received, it replies with the last number it applied, and the server resends from there.
 
-import { span } from "./axis.js";
+import { placed, span, unfit, valueAxis } from "./axis.js";
 import { channel } from "./channel.js";
 import { made as element } from "./element.js";
+import { leave, steps } from "./steps.js";
 
 const COLOURS = [
   "#0f8aa3", "#e0782f", "#7a5cc0", "#4b9e3f", "#cf4a5f", "#a07b45", "#4c7bd9", "#c99a12", "#7d8b93", "#cc68a8",
@@ -247,7 +248,7 @@ class Chart {
     this.parent.replaceChildren();
     this.ended = true;
     const { zoom, hidden, start } = this;
-    if (this.config) done.set(this.config.key, { zoom, hidden, start, typed: this.search.value });
+    if (this.config) done.set(this.config.key, { zoom, hidden, start, scale: this.config.scale, typed: this.search.value });
     delete this.parent.lookback;
   }
 
@@ -300,7 +301,7 @@ class Chart {
   tick() {
     if (this.plugged === null || !this.drawn || !this.config || channel().pace === null) return;
     const passed = this.now - this.shownAt;
-    if (passed >= 1000 * Math.max(1, channel().pace) - 50 && this.moved()) schedule(this);
+    if (passed >= 1000 * Math.max(1, channel().pace) - 50 && (this.config.steps || this.moved())) schedule(this);
   }
 
   // From when to when the x axis shows, unless the viewer has zoomed.
@@ -338,8 +339,9 @@ class Chart {
   begin(head) {
     [this.others, this.future, this.marked, this.told] = [null, 0, [], null];
     if (this.config || !done.has(head.config?.key)) return;
-    const { typed, ...left } = done.get(head.config.key);
+    const { typed, scale, ...left } = done.get(head.config.key);
     Object.assign(this, left);
+    if (scale !== head.config.scale) this.zoom.y = null;
     this.search.value = typed;
   }
 
@@ -359,6 +361,7 @@ class Chart {
       if (!cells.has(bin)) this.series[row].sorted = false;
       cells.set(bin, cell);
     });
+    for (const [row, bin, value] of head.held ?? []) this.series[row].held = { bin, cell: [value, value] };
     if (cells.whole) this.oldest = -Infinity;
     this.oldest = Math.max(this.oldest, cells.oldest ?? head.oldest ?? -Infinity);
     this.forgetOld();
@@ -373,13 +376,17 @@ class Chart {
   // Bins that the look-back no longer reaches.
   forgetOld() {
     this.oldest = Math.max(this.oldest, Math.floor((this.now - this.config.window) / this.step));
-    for (const { cells, nulls } of this.series) {
+    for (const series of this.series) {
+      const { cells, nulls } = series;
+      if (this.config.steps) leave(series, this.oldest);
       forget(cells, this.oldest, Infinity);
       for (const bin of nulls) if (bin < this.oldest) nulls.delete(bin);
     }
   }
 
   configure(config, head) {
+    if (this.config && head.config && "scale" in head.config) this.zoom.y = null;
+    if (head.gone?.includes("scale")) this.zoom.y = null;
     this.config = { ...config, ...head.config };
     this.origin = head.origin ?? this.origin;
     for (const name of head.gone ?? []) delete this.config[name];
@@ -442,8 +449,9 @@ class Chart {
     if (this.moved()) return false;
     const { xaxis, yaxis } = this.plot._fullLayout;
     const end = xaxis.l2p(xaxis.r2l(xaxis.range[1]));
+    const height = this.config.scale === "log" ? (value) => yaxis.l2p(Math.log10(value)) : (value) => yaxis.l2p(value);
     const lines = [];
-    for (const row of this.longer) {
+    for (const row of this.config.steps ? this.series.keys() : this.longer) { // a value holds until now
       if (this.hidden.has(this.idOf(row))) continue;
       const trace = this.plot.data.find(({ uid }) => uid === String(row));
       const paths = this.plot.querySelectorAll(`.scatterlayer .trace${row} path.js-line`);
@@ -456,7 +464,7 @@ class Chart {
       const at = (time, i) => {
         const x = xaxis.d2p(time);
         // The axis has not moved yet, and what is beyond it would not be seen.
-        return `${(x < end + 2 ? Math.min(x, end) : x).toFixed(2)},${yaxis.l2p(found.y[i]).toFixed(2)}`;
+        return `${(x < end + 2 ? Math.min(x, end) : x).toFixed(2)},${height(found.y[i]).toFixed(2)}`;
       };
       path.setAttribute("d", `M${found.x.map(at).join("L")}`);
     }
@@ -469,12 +477,13 @@ class Chart {
   extents() {
     if (this.config.compare || this.zoom.x || this.zoom.y || this.others !== null || this.config.gaps?.length) return null;
     let [low, high] = [Infinity, -Infinity];
-    for (const [i, { cells, nulls }] of this.series.entries()) {
-      if (cells.size < 3 || nulls.size) return null;
+    const { scale, steps } = this.config;
+    for (const [i, { cells, nulls, held }] of this.series.entries()) {
+      if ((cells.size < 3 && !steps) || nulls.size) return null;
       if (this.hidden.has(this.idOf(i))) continue;
-      for (const [least, most] of cells.values()) [low, high] = [Math.min(low, least), Math.max(high, most)];
+      for (const [least, most] of held ? [held.cell, ...cells.values()] : cells.values()) [low, high] = [Math.min(low, least), Math.max(high, most)];
     }
-    return { low, high };
+    return scale === "log" && low <= 0 ? null : { low, high };
   }
 
   // False if it cannot be drawn now.
@@ -515,13 +524,14 @@ class Chart {
   drawLegend() {
     const shown = this.series
       .map((series, i) => [i, series.name])
-      .filter(([i]) => this.series[i].cells.size) // one whose rows have left keeps its colour, and no key
+      .filter(([i]) => this.isKnown(this.series[i])) // one whose rows have left keeps its colour, and no key
       .sort((a, b) => (a[0] === this.others) - (b[0] === this.others) || BY_NAME.compare(a[1], b[1]));
     const periods = this.config.compare ? this.periods().map((period) => [period.k, this.called(period)]) : [];
     const where = zone(this.reference());
     const unmarked = this.config.marks?.more;
     const there = this.stretchAddress();
-    const state = JSON.stringify([shown, periods, [...this.hidden], this.others, this.future, unmarked, where, there]);
+    const unfitting = this.config.scale === "log" && this.series.some(({ cells }) => unfit(cells));
+    const state = JSON.stringify([shown, periods, [...this.hidden], this.others, this.future, unmarked, where, there, unfitting]);
     if (state === this.legendState) return; // a button that is being clicked stays
     this.legendState = state;
     const names = this.shortNames();
@@ -548,6 +558,7 @@ class Chart {
       keys.push(key);
     }
     if (this.future) keys.push(element("span", "lb-note", `${this.future} rows with a time in the future not drawn`));
+    if (unfitting) keys.push(element("span", "lb-note", "Zero and negative values are below the logarithmic axis"));
     if (unmarked) keys.push(element("span", "lb-note", `${short(unmarked)} earlier crossings not marked`));
     if (there) {
       const link = element("a", "", "Look at this stretch");
@@ -560,6 +571,11 @@ class Chart {
     this.keys.replaceChildren(...keys, this.none, element("span", "lb-zone", where));
     this.search.hidden = shown.length <= MANY && !this.search.value;
     this.find();
+  }
+
+  // Whether something of a series is drawn.
+  isKnown({ cells, held }) {
+    return cells.size > 0 || Boolean(this.config.steps && held);
   }
 
   // The series whose names contain the text of the search box.
@@ -661,7 +677,8 @@ class Chart {
   }
 
   traces() {
-    const pointed = this.series.some((series) => series.cells.size > 0 && series.cells.size < 3);
+    const few = ({ cells }) => cells.size > 0 && cells.size < 3;
+    const pointed = !this.config.steps && this.series.some(few);
     const names = this.shortNames();
     const several = this.series.length > 1;
     const traces = this.periods().reverse().flatMap((period) => this.series.map((series, i) => ({
@@ -674,7 +691,7 @@ class Chart {
       line: { width: 1.5, color: colourOf(i), dash: period.k ? "dot" : dashOf(i) },
       marker: { size: 4 },
       hovertemplate: "%{customdata}",
-      ...(i === this.others ? this.band(i, period) : this.points(i, period)),
+      ...this.points(i, period),
     })));
     // Below the lines.
     return [...traces.sort((a, b) => Boolean(b.fill) - Boolean(a.fill)), ...this.marks()];
@@ -715,26 +732,31 @@ class Chart {
   // threshold that is no further from the data than the data's own range, and a little further once it is shown, so
   // that it does not flicker.
   lines() {
-    const thresholds = this.config.thresholds ?? [];
-    let [low, high] = [Infinity, -Infinity];
+    const { thresholds = [], scale } = this.config;
+    const place = placed(scale);
+    let [low, high] = scale === "zero" ? [0, 0] : [Infinity, -Infinity];
     for (const [i, series] of thresholds.length ? this.series.entries() : []) {
       if (this.hidden.has(this.idOf(i))) continue;
-      for (const [least, most] of series.cells.values()) [low, high] = [Math.min(low, least), Math.max(high, most)];
+      for (const [least, most] of series.cells.values()) {
+        for (const at of [place(least), place(most)]) if (at > -Infinity) [low, high] = [Math.min(low, at), Math.max(high, at)];
+      }
     }
     if (low > high) return { inside: [], outside: [], range: null };
     const reach = high - low || Math.abs(high) / 2 || 1;
-    for (const [name, at] of thresholds) {
+    const found = thresholds.map(([name, value]) => [name, value, place(value)]);
+    for (const [name, , at] of found) {
       const away = Math.max(at - high, low - at) / reach;
       if (away <= (this.near.has(name) ? 1.5 : 1)) this.near.add(name);
       else this.near.delete(name);
     }
-    const seen = thresholds.filter(([name]) => this.near.has(name));
-    const [from, to] = [Math.min(low, ...seen.map(([, at]) => at)), Math.max(high, ...seen.map(([, at]) => at))];
+    const seen = found.filter(([name]) => this.near.has(name));
+    const [from, to] = [Math.min(low, ...seen.map(([, , at]) => at)), Math.max(high, ...seen.map(([, , at]) => at))];
     const spare = (to - from || reach) * 0.07;
-    const range = this.zoom.y ?? (seen.some(([, at]) => at < low || at > high) ? [from - spare, to + spare] : null);
+    const room = (end) => (scale === "zero" && end === 0 ? 0 : spare);
+    const range = this.zoom.y ?? (seen.some(([, , at]) => at < low || at > high) ? [from - room(from), to + room(to)] : null);
     const [bottom, top] = this.zoom.y ?? [from, to];
-    const inside = thresholds.filter(([, at]) => at >= bottom && at <= top);
-    return { inside, outside: thresholds.filter((line) => !inside.includes(line)).map(([name, at]) => [name, at, at > top]), range };
+    const inside = found.filter(([, , at]) => at >= bottom && at <= top);
+    return { inside, outside: found.filter((line) => !inside.includes(line)).map(([name, value, at]) => [name, value, at > top]), range };
   }
 
   ground() {
@@ -748,23 +770,26 @@ class Chart {
     if (!sorted) bins.sort((a, b) => a - b);
     if (this.config.compare) {
       to = k ? to : this.now;
-      bins = bins.filter((bin) => bin * this.step >= from && bin * this.step < to);
-      return [{ bins, cells, nulls, step: this.step, at: (bin) => this.local(Math.min((bin + 0.5) * this.step, to) + shift) }];
+      const within = (time) => time >= from && time < to;
+      bins = bins.filter((bin) => within(bin * this.step));
+      return [{ bins, cells, nulls, within, step: this.step, at: (bin) => this.local(Math.min((bin + 0.5) * this.step, to) + shift) }];
     }
     const at = (step) => (bin) => AxisTime.of((bin + 0.5) * step - this.offset);
-    if (!this.fine) return [{ bins, cells, nulls, step: this.step, at: at(this.step) }];
+    if (!this.fine) return [{ bins, cells, nulls, step: this.step, at: at(this.step), within: () => true }];
     const { step, rows } = this.fine;
     const own = rows.get(i) ?? new Map();
     const inside = [...own.keys()].filter((bin) => bin * step >= this.oldest * this.step).sort((a, b) => a - b);
     const [start, end] = [(this.fine.from * step) / this.step, (this.fine.to * step) / this.step];
     return [
-      { bins: bins.filter((bin) => bin + 1 <= start), cells, nulls, step: this.step, at: at(this.step) },
-      { bins: inside, cells: own, nulls: this.fine.nulls.get(i), step, at: at(step) },
-      { bins: bins.filter((bin) => bin >= end), cells, nulls, step: this.step, at: at(this.step) },
+      { bins: bins.filter((bin) => bin + 1 <= start), cells, nulls, step: this.step, at: at(this.step), within: (time) => time < start * this.step },
+      { bins: inside, cells: own, nulls: this.fine.nulls.get(i), step, at: at(step), within: () => true },
+      { bins: bins.filter((bin) => bin >= end), cells, nulls, step: this.step, at: at(this.step), within: (time) => time >= end * this.step },
     ];
   }
 
   points(i, period) {
+    if (i === this.others) return this.band(i, period);
+    if (this.config.steps) return this.steps(i, period);
     const unit = ` ${escapeMarkup(this.config.unit)}`;
     const x = [], y = [], customdata = [];
     for (const { bins, cells, nulls, at, step } of this.stretches(i, period)) {
@@ -782,6 +807,36 @@ class Chart {
       });
     }
     return { x, y, customdata };
+  }
+
+  // The same if values hold until the next one, and until now.
+  steps(i, period) {
+    const unit = ` ${escapeMarkup(this.config.unit)}`;
+    const { compare, window } = this.config;
+    const [from, end] = compare ? [period.from, period.k ? period.to : this.now] : [this.now - window, this.now];
+    const events = [];
+    for (const { bins, cells, nulls = [], step, within } of this.stretches(i, period)) {
+      for (const bin of bins) events.push([(bin + 0.5) * step, cells.get(bin)]);
+      for (const bin of nulls) if (within((bin + 0.5) * step)) events.push([(bin + 0.5) * step, null]);
+    }
+    for (const [start] of this.config.gaps ?? []) if (start > from) events.push([start, null]);
+    const held = compare ? this.earlier(i, from) : this.series[i].held;
+    const begin = held ? Math.max(from, (held.bin + 0.5) * this.step) : from;
+    const points = steps(events, held?.cell ?? null, begin, end);
+    const at = compare ? (time) => this.local(time + period.shift) : (time) => AxisTime.of(time - this.offset);
+    return {
+      x: points.map(([time]) => at(time)),
+      y: points.map(([, value]) => value),
+      customdata: points.map(([, value, cell]) => (cell ? textOf(cell) : value === null ? "" : short(value)) + unit),
+    };
+  }
+
+  // What a series holds at the beginning of a period.
+  earlier(i, from) {
+    const { cells, nulls, held } = this.series[i];
+    const before = { cells: new Map(cells), nulls: new Set(nulls), held };
+    leave(before, from / this.step);
+    return before.held;
   }
 
   // True if a line breaks between two bins with values: at a null, or where messages are missing. A pause is no
@@ -853,7 +908,7 @@ class Chart {
     const ground = this.ground();
     const { compare } = this.config;
     const live = this.shown;
-    const empty = this.series.every((series) => series.cells.size === 0);
+    const empty = !this.series.some((series) => this.isKnown(series));
     const gaps = (this.config.gaps ?? []).filter(([, end]) => end > this.now - this.config.window);
     const missing = this.periods().filter(({ k, name }) => !name || !this.hidden.has(k)).flatMap(({ from, to, shift, name }) =>
       gaps.filter(([start, end]) => end > from && start < to)
@@ -877,6 +932,7 @@ class Chart {
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: style.fontFamily, size: 12, color: text },
+      hoverdistance: this.config.steps ? -1 : 20, // what holds is found anywhere
       hovermode: this.series.length * this.periods().length > 8 ? "closest" : "x unified",
       hoverlabel: { bgcolor: ground, bordercolor: soft, font: { color: text, size: 12 }, namelength: 40 },
       dragmode: "zoom",
@@ -897,6 +953,7 @@ class Chart {
       },
       yaxis: {
         ...(this.zoom.y ?? range ? { range: this.zoom.y ?? range, autorange: false } : { autorange: true }),
+        ...valueAxis(this.config.scale),
         visible: !empty,
         gridcolor: soft,
         zeroline: false,
@@ -918,7 +975,7 @@ class Chart {
         type: "line", layer: "above", xref: "paper", x0: 0, x1: 1, y0: line[1], y1: line[1], line: { width: 1, dash: "dash", color: ALERT },
       }))),
       annotations: [...notes.map(([text, x, y, xanchor]) => ({ text, x, y, xanchor, xref: "paper", yref: "paper", showarrow: false })),
-        ...inside.map((line) => ({ text: called(line), y: line[1], yref: "y", yanchor: "bottom", ...word })),
+        ...inside.map((line) => ({ text: called(line), y: line[2], yref: "y", yanchor: "bottom", ...word })),
         ...outside.map((line, i) => ({
           text: line[2] ? `↑ ${called(line)} above` : `↓ ${called(line)} below`, y: line[2] ? 1 : 0, yref: "paper",
           yanchor: line[2] ? "top" : "bottom", yshift: (line[2] ? -15 : 15) * i, ...word,
@@ -968,13 +1025,14 @@ class Reader {
     return this.data.subarray(this.at, (this.at += count));
   }
 
-  // Numbers as byte planes: the lowest bytes of all first, then the next. With three bytes, the last eight bits are
-  // missing.
+  // Numbers as byte planes: the lowest bytes of all first, then the next. With three bytes, the last eight bits of a
+  // single are missing; with five, the last 24 of a double.
   floats(count, size) {
     const bytes = this.bytes(count * size);
+    const whole = size === 5 ? 8 : 4;
     return (i) => {
-      for (let k = 0; k < 4; k++) SCRATCH.setUint8(k, k < 4 - size ? 0 : bytes[(k - 4 + size) * count + i]);
-      return SCRATCH.getFloat32(0, true);
+      for (let k = 0; k < whole; k++) SCRATCH.setUint8(k, k < whole - size ? 0 : bytes[(k - whole + size) * count + i]);
+      return size === 5 ? SCRATCH.getFloat64(0, true) : SCRATCH.getFloat32(0, true);
     };
   }
 
@@ -988,6 +1046,7 @@ class Reader {
   cells(bounded, known, origin) {
     const { view } = this;
     const flags = this.byte();
+    const further = flags & 128 ? this.byte() : 0;
     const short = Boolean(flags & 64);
     const oldest = short ? null : this.int();
     const end = bounded ? this.int() : Infinity;
@@ -1008,7 +1067,9 @@ class Reader {
     let more = 0;
     for (let i = 0; i < count; i++) more += several(i);
     const read = (count, size) => (exact ? this.doubles(count) : this.floats(count, size));
-    const singles = read(count - more, 4), lows = read(more, 3), highs = read(more, 3);
+    const single = further & 2 ? 5 : 4;
+    const singles = read(count - more, single), lows = read(more, 3), highs = read(more, 3);
+    const newest = further & 1 ? read(more, single) : null;
     let wide = 0;
     const each = (take) => {
       for (let i = 0, key = 0; i < count; i++) {
@@ -1018,9 +1079,16 @@ class Reader {
         }
         const row = key % series;
         const base = bases.get(row) ?? 0;
-        const low = several(i) ? lows(wide) : singles(i - wide);
-        const high = several(i) ? highs(wide++) : low;
-        take(row, first + (key - row) / series, [low + base, high + base]);
+        const bin = first + (key - row) / series;
+        if (!several(i)) {
+          const value = singles(i - wide) + base;
+          take(row, bin, [value, value]);
+          continue;
+        }
+        const cell = [lows(wide) + base, highs(wide) + base];
+        if (newest) cell.newest = newest(wide) + base;
+        wide++;
+        take(row, bin, cell);
       }
     };
     return { whole: Boolean(flags & 1), oldest, end, each };
@@ -1061,7 +1129,7 @@ class AxisTime extends Date {
   }
 }
 
-const SCRATCH = new DataView(new ArrayBuffer(4));
+const SCRATCH = new DataView(new ArrayBuffer(8));
 
 function forget(cells, from, to) {
   for (const bin of cells.keys()) if (bin < from || bin >= to) cells.delete(bin);

@@ -3,6 +3,7 @@
 // Plotly draws the axes and zooms. It would need a large part of a second for thousands of points, so they are drawn
 // on a canvas above it.
 
+import { placed } from "./axis.js";
 import { define, Element, made, say } from "./element.js";
 import { COLOURS, escapeMarkup, loadPlotly, short, STYLE } from "./live_chart.js";
 
@@ -98,7 +99,10 @@ class Scatter extends Element {
     this.sort();
     const { most } = this.settings;
     const none = "No row within the look-back has both numbers.";
-    say(this.note, !x.length ? none : x.length >= most ? `The newest ${short(most)} points` : "");
+    const notes = x.length >= most ? [`The newest ${short(most)} points`] : [];
+    const unfit = this.settings.log.some(Boolean) ? x.filter((_, i) => !this.at(i).every(Number.isFinite)).length : 0;
+    if (unfit) notes.push(`${short(unfit)} with zero or a negative number are off the logarithmic axis`);
+    say(this.note, !x.length ? none : notes.join("; "));
     this.drawLegend(groups ?? []);
     const layout = this.layout();
     const state = JSON.stringify(layout);
@@ -164,12 +168,21 @@ class Scatter extends Element {
   }
 
   // Ends at round numbers, so that the axis rarely changes.
-  range(values) {
+  range(values, place) {
     let [low, high] = [Infinity, -Infinity];
     for (const { points } of this.shown) {
-      for (const i of points) [low, high] = [Math.min(low, values[i]), Math.max(high, values[i])];
+      for (const i of points) {
+        const at = place(values[i]);
+        if (at > -Infinity) [low, high] = [Math.min(low, at), Math.max(high, at)];
+      }
     }
     return around(low, high);
+  }
+
+  // Where point `i` is on the axes, in their own numbers.
+  at(i) {
+    const [x, y] = this.settings.log.map((log) => placed(log && "log"));
+    return [x(this.content.x[i]), y(this.content.y[i])];
   }
 
   layout() {
@@ -178,8 +191,9 @@ class Scatter extends Element {
     const text = read("--st-text-color") || style.color;
     const soft = read("--st-border-color-light") || read("--st-border-color") || "#8884";
     const width = this.root.clientWidth || undefined;
-    const axis = (which, name) => ({
-      range: this.zoom[which] ?? this.range(this.content[which]),
+    const axis = (which, name, log) => ({
+      type: log ? "log" : "linear",
+      range: this.zoom[which] ?? this.range(this.content[which], placed(log && "log")),
       autorange: false,
       title: { text: escapeMarkup(name), standoff: 8 },
       gridcolor: soft,
@@ -200,8 +214,8 @@ class Scatter extends Element {
       dragmode: "zoom",
       showlegend: false,
       modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: text },
-      xaxis: axis("x", this.settings.axes[0]),
-      yaxis: axis("y", this.settings.axes[1]),
+      xaxis: axis("x", this.settings.axes[0], this.settings.log[0]),
+      yaxis: axis("y", this.settings.axes[1], this.settings.log[1]),
     };
   }
 
@@ -220,7 +234,7 @@ class Scatter extends Element {
       mode: "markers",
       name: id === OTHERS ? "others" : escapeMarkup(id),
       x: points.map((i) => x[i]),
-      y: points.map((i) => y[i]),
+      y: points.map((i) => y[i]), // Plotly leaves out what has no place
       marker: { size: 2 * SIZE, opacity: OPACITY, color: colour },
     }));
     const ground = getComputedStyle(this.root).getPropertyValue("--st-background-color").trim() || "#fff";
@@ -229,16 +243,18 @@ class Scatter extends Element {
   }
 
   // Where each point is, in px from the corner of the plot.
-  get at() {
+  get onScreen() {
     const { xaxis, yaxis } = this.plot._fullLayout;
-    const { x, y } = this.content;
-    return (i) => [xaxis.l2p(x[i]), yaxis.l2p(y[i])];
+    return (i) => {
+      const [x, y] = this.at(i);
+      return [xaxis.l2p(x), yaxis.l2p(y)];
+    };
   }
 
   paint() {
     const { l, t, w, h } = this.plot._fullLayout._size;
     const scale = window.devicePixelRatio || 1;
-    const { canvas, at } = this;
+    const { canvas, onScreen } = this;
     Object.assign(canvas, { width: Math.round(w * scale), height: Math.round(h * scale) });
     Object.assign(canvas.style, { left: `${l}px`, top: `${t}px`, width: `${w}px`, height: `${h}px` });
     const pen = canvas.getContext("2d");
@@ -247,7 +263,7 @@ class Scatter extends Element {
     for (const { colour, points } of this.shown) {
       pen.fillStyle = colour;
       for (const i of points) {
-        const [left, top] = at(i);
+        const [left, top] = onScreen(i);
         if (!(left >= -SIZE && left <= w + SIZE && top >= -SIZE && top <= h + SIZE)) continue;
         pen.beginPath();
         pen.arc(left, top, SIZE, 0, 7);
@@ -261,10 +277,10 @@ class Scatter extends Element {
     let [nearest, least] = [null, NEAR];
     const { l, t, w, h } = this.plot._fullLayout?._size ?? {};
     const { left, top } = this.root.getBoundingClientRect();
-    const at = this.axes && this.at;
+    const onScreen = this.axes && this.onScreen;
     for (const { id, points } of this.pointer && this.axes && !this.held ? this.shown : []) {
       for (const i of points) {
-        const [x, y] = at(i);
+        const [x, y] = onScreen(i);
         const away = Math.hypot(x + l + left - this.pointer[0], y + t + top - this.pointer[1]);
         if (away < least && x >= 0 && x <= w && y >= 0 && y <= h) [nearest, least] = [{ i, id, x: x + l, y: y + t }, away];
       }

@@ -14,7 +14,7 @@ from ..data.live import View
 from ..data.states import check_times, empty_state
 from ..spent import timed
 from ..words import rounded, zone
-from .line_chart import draw
+from .line_chart import draw, drawing_options
 from .pushed import Varying
 
 MOST_ROWS = 100
@@ -40,6 +40,9 @@ def compare(
     height: int = 380,
     unit: str = "",
     most: int = MOST,
+    log_y: bool = False,
+    from_zero: bool = False,
+    steps: bool = False,
     key: str | None = None,
 ) -> None:
     """Draw the current period so far over the `earlier` ones (at most 30) before it, as a live chart.
@@ -60,13 +63,15 @@ def compare(
     fields = (y,) if isinstance(y, str) else tuple(y)
     look_back = min(view.look_back, full_reach(length, earlier))
     starts = period_starts(length, earlier, view.now, zone())
-    bins = view.feed.bins(fields, color, look_back, most, step_of(length, starts))
+    options = drawing_options(log_y=log_y, from_zero=from_zero, steps=steps)
+    bins = view.feed.bins(fields, color, look_back, most, step_of(length, starts), hold=steps)
     config = {
         "title": title or "",
         "unit": unit,
         "height": height,
         "window": look_back.value / 1e6,
         "empty": f"No numbers {view.span}",
+        **options,
     }
 
     def periods(view: View) -> dict[str, object]:
@@ -80,7 +85,7 @@ def compare(
             }
         }
 
-    key = key or f"{view.feed.name_key} {period} {earlier} {fields} {color} {most} {title}"
+    key = key or f"{view.feed.name_key} {period} {earlier} {fields} {color} {most} {title} {options}"
     draw(view, bins, config, Varying((period, earlier), periods), key)
 
 

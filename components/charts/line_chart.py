@@ -37,6 +37,9 @@ def line_chart(
     unit: str = "",
     most: int = MOST,
     thresholds: Mapping[str, object] | None = None,
+    log_y: bool = False,
+    from_zero: bool = False,
+    steps: bool = False,
     key: str | None = None,
 ) -> None:
     """Draw the numeric column `y` (or several) over time, one line per value of the text column `color`: the
@@ -48,6 +51,11 @@ def line_chart(
     a number or another condition of alerts(), such as "< 10 for 30s", drawn as lines across the chart, with a
     mark wherever it began to hold for a series; None skips one. Raises ThresholdError on anything else, and
     ColumnError, naming the columns that exist, if a column does not exist or has another kind.
+
+    `log_y`: the axis is logarithmic; at zero and negative values a line leaves it downwards, and the chart
+    says so. `from_zero`: the axis includes zero. Raises LookbackError if both are given. `steps`: a value
+    holds until the next one, and the newest until now, for what is reported only when it changes. A value
+    holds on after its row has left the look-back, but one that was never read does not. Lines end at a null.
 
     A DataFrame or a Series is drawn in the same way: its index, or its column `_time` or `time`, must hold
     times. When the page runs again with another one, only what differs is sent. `y` is then all number
@@ -62,7 +70,8 @@ def line_chart(
         return
     view = view.drawn
     fields = (y,) if isinstance(y, str) else tuple(y)
-    bins = view.feed.bins(fields, color, view.look_back, most)
+    options = drawing_options(log_y=log_y, from_zero=from_zero, steps=steps)
+    bins = view.feed.bins(fields, color, view.look_back, most, hold=steps)
     given = checked(thresholds or {})
     config = {
         "title": title or "",
@@ -70,9 +79,19 @@ def line_chart(
         "height": height,
         "window": view.look_back.value / 1e6,
         "empty": f"No numbers {view.span}",
+        **options,
     }
-    key = key or f"{view.feed.name_key} {view.look_back} {fields} {color} {most} {title}"
+    key = key or f"{view.feed.name_key} {view.look_back} {fields} {color} {most} {title} {options}"
     draw(view, bins, config, Varying(given, lambda view: drawn(view, fields, color, given)), key)
+
+
+def drawing_options(*, log_y: bool, from_zero: bool, steps: bool) -> dict[str, object]:
+    """The settings of a chart's axis and lines that are not as usual. Raises LookbackError if they exclude
+    each other."""
+    if log_y and from_zero:
+        raise LookbackError("A logarithmic axis has no zero. Give log_y=True or from_zero=True, not both.")
+    scale = {"scale": "log"} if log_y else {"scale": "zero"} if from_zero else {}
+    return {**scale, **({"steps": True} if steps else {})}
 
 
 def _given(

@@ -28,7 +28,15 @@ _kind = Kind("scatter")
 
 @timed
 def scatter_chart(
-    view: View, x: str, y: str, *, color: str | None = None, height: int = 380, key: str | None = None
+    view: View,
+    x: str,
+    y: str,
+    *,
+    color: str | None = None,
+    height: int = 380,
+    log_x: bool = False,
+    log_y: bool = False,
+    key: str | None = None,
 ) -> None:
     """Draw the numeric column `y` against the numeric column `x`, one point for each row that has both: the
     newest 5,000 of them within the look-back, as the server stored them, and none of the older ones. It keeps
@@ -36,8 +44,9 @@ def scatter_chart(
 
     The ten largest groups, one per value of the text column `color`, have a colour each; all other points
     share one. A group keeps its colour until another one is more than twice as large. `height`: pixels,
-    without the legend. `key`: tells two equal charts on one page apart. Raises ColumnError, naming the
-    columns that exist, if a column does not exist or has another kind.
+    without the legend. `log_x`, `log_y`: the axis is logarithmic; points with zero or a negative number are
+    not drawn, and the chart says how many. `key`: tells two equal charts on one page apart. Raises
+    ColumnError, naming the columns that exist, if a column does not exist or has another kind.
     """
     if not view:
         empty_state(view)
@@ -49,10 +58,11 @@ def scatter_chart(
         view.snapshot.codes(color, view.snapshot.end)
     of = view.feed, view.look_back, x, y, color
     _kind.draw(
-        key or f"{view.feed.name_key} {of[1:]}",
+        key or f"{view.feed.name_key} {of[1:]} {log_x} {log_y}",
         of,
         lambda: _PointsSource(view, x, y, color),
         axes=[x, y],
+        log=[log_x, log_y],
         height=height,
         most=MOST,
         plotly=plotly_url().removeprefix(f"{PREFIX}/"),

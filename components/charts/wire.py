@@ -6,17 +6,19 @@ elements has more numbers after the flags, see ChartState. On the tab's own webs
 order and loss, and a message that would say nothing is not sent.
 
 Cells: flags (1: replace all cells; 2: some cells have two values; 4: bases follow; 8 and 16: a step takes 2
-or 4 bytes instead of 1; 32: numbers are float64 and not relative to a base; 64: short). Then, as varints: the
-oldest bin that counts (for finer cells also the end, exclusive), how many bins later the first cell is, the
-number of series, of cells, and of bases. If short: how many bins after the header's `origin` the first cell
-is, as a zigzag varint; the number of cells; and with flag 4 the number of bases. The browser knows the number
-of series, and the oldest bin by the look-back and the clock, or else from the header. Then the bases, each a
-varint series and a float64. Cells are ordered by bin * series + row, and each is sent as the step from the
-one before. If some cells have two values, one bit per cell follows, lowest bit first. Then the cells with one
-value, as little-endian float32 relative to their base. Then those with two: all minima, rounded down, then
-all maxima, rounded up, as float32 without the last eight bits. Each of these three arrays is sent as byte
-planes: the lowest bytes of all values, then the next. An infinite value means an empty cell; -inf means a
-cell of nulls only, where the line breaks.
+or 4 bytes instead of 1; 32: numbers are float64 and not relative to a base; 64: short; 128: a byte with
+further flags follows: 1: cells with two values have a third, the newest one, NaN for a null; 2: single values
+have five bytes). Then, as varints: the oldest bin that counts (for finer cells also the end, exclusive), how
+many bins later the first cell is, the number of series, of cells, and of bases. If short: how many bins after
+the header's `origin` the first cell is, as a zigzag varint; the number of cells; and with flag 4 the number
+of bases. The browser knows the number of series, and the oldest bin by the look-back and the clock, or else
+from the header. Then the bases, each a varint series and a float64. Cells are ordered by bin * series + row,
+and each is sent as the step from the one before. If some cells have two values, one bit per cell follows,
+lowest bit first. Then the values, relative to their base: of the cells with one value, as little-endian
+float32, or as float64 without its last 24 bits; of those with two, all minima, rounded down, then all maxima,
+rounded up, as float32 without the last eight bits, and then all newest values like single ones. Each of these
+arrays is sent as byte planes: the lowest bytes of all values, then the next. An infinite value means an empty
+cell; -inf means a cell of nulls only, where the line breaks.
 """
 
 import json
@@ -42,6 +44,8 @@ REMEMBERED = 8
 
 _SHOWN = 0.0005
 """Half of the smallest fraction that a chart shows of a large number."""
+_LEAST = 1e-290
+"""Below this, a number has fewer than eight digits."""
 _Mark = tuple[int, str, int, float]
 
 
@@ -81,6 +85,8 @@ def step(
     if changes.whole:
         header["step"] = changes.step / 1e6
         header["origin"] = changes.origin
+        if changes.held:
+            header["held"] = changes.held
     if changes.names:
         header["names"] = changes.names
     if changes.others != held.others:
@@ -206,42 +212,61 @@ def _packed(cells: Cells, series: int, place: bytes | None, start: int, *, whole
     based = np.flatnonzero(cells.base).tolist()
     order = np.lexsort((cells.row, cells.bin))
     bins, rows = cells.bin[order], cells.row[order]
-    exact = _needs_all_digits(cells.low, cells.high)
+    low, high = cells.low[order], cells.high[order]
+    high = np.where(np.isinf(high), low, high)
+    last = None if cells.last is None else cells.last[order]
+    exact = _needs_all_digits(low, high) or (last is not None and _needs_all_digits(last, last))
     if exact:
         based, series_base = [], np.zeros_like(cells.base)
     else:
         series_base = cells.base
     base = series_base[rows]
-    kind = "<f8" if exact else "<f4"
-    low = (cells.low[order] - base).astype(kind)
-    high = (cells.high[order] - base).astype(kind)
-    high = np.where(np.isinf(high), low, high)
     first = int(bins[0]) if len(bins) else start
     steps = np.diff((bins - first) * series + rows, prepend=0)
     greatest = int(steps.max(initial=0))
     width = 0 if greatest < 1 << 8 else 1 if greatest < 1 << 16 else 2
-    spread = low != high
+    kind = np.float64 if exact else np.float32
+    spread = (low - base).astype(kind) != (high - base).astype(kind)
+    if last is not None:
+        spread |= np.isnan(last) & np.isfinite(low)  # a null has followed the value
     several = bool(spread.any())
+    singles = low[~spread] if last is None else np.concatenate([low[~spread], last[spread]])
+    single_bases = base[~spread] if last is None else np.concatenate([base[~spread], base[spread]])
+    fine = not exact and _needs_five_bytes(singles, single_bases)
+    further = (several and last is not None) | fine << 1
     flags = whole | several << 1 | bool(based) << 2 | width << 3 | exact << 5 | (place is None) << 6
+    parts = [bytes([flags | 128, further] if further else [flags])]
     if place is None:
-        parts = [bytes([flags]), varints(_zigzag(first - start), len(bins))]
+        parts += [varints(_zigzag(first - start), len(bins))]
         parts += [varints(len(based))] * bool(based)
     else:
-        parts = [bytes([flags]), place, varints(first - start, series, len(bins), len(based))]
+        parts += [place, varints(first - start, series, len(bins), len(based))]
     parts += [varints(i) + struct.pack("<d", cells.base[i]) for i in based]
     parts.append(steps.astype(("<u1", "<u2", "<u4")[width]).tobytes())
     if several:
         parts.append(np.packbits(spread, bitorder="little").tobytes())
-    if exact:
-        parts += [low[~spread].tobytes(), low[spread].tobytes(), high[spread].tobytes()]
-    else:
-        parts += [_planes(low[~spread], 4), _shortened(low[spread], -1), _shortened(high[spread], 1)]
+
+    def single(values: Floats, bases: Floats) -> bytes:
+        if exact:
+            return values.astype("<f8").tobytes()
+        if fine:
+            return _five_bytes(_eight_digits(values) - bases)
+        return _planes((values - bases).astype("<f4"), 4)
+
+    parts.append(single(low[~spread], base[~spread]))
+    if several and exact:
+        parts += [low[spread].astype("<f8").tobytes(), high[spread].astype("<f8").tobytes()]
+    elif several:
+        ends = ((values[spread] - base[spread]).astype("<f4") for values in (low, high))
+        parts += [_shortened(values, side) for values, side in zip(ends, (-1, 1), strict=True)]
+    if several and last is not None:
+        parts.append(single(last[spread], base[spread]))
     return b"".join(parts)
 
 
 def _needs_all_digits(low: Floats, high: Floats) -> bool:
-    """True if float32 would change what a chart shows: any whole digit of a large number, or the first three
-    decimals. Of small numbers a chart shows seven digits, and five of a range."""
+    """True if float32 would change what a chart shows of a large number: a whole digit, or one of the first
+    three decimals."""
     held = np.isfinite(low)
     low, high = low[held], high[held]
     large = np.maximum(np.abs(low), np.abs(high))
@@ -250,6 +275,34 @@ def _needs_all_digits(low: Floats, high: Floats) -> bool:
     ends = np.concatenate([low[large >= 1e5], high[large >= 1e5]])
     same = np.abs(ends.astype("<f4").astype(float) - ends) < _SHOWN
     return bool((low[large >= 1e5] != high[large >= 1e5]).any() or not same.all())
+
+
+def _needs_five_bytes(values: Floats, base: Floats) -> bool:
+    """True if float32 would change one of the eight digits that a chart shows of a number. Of a range it
+    shows five."""
+    held = np.isfinite(values)
+    values, base = values[held], base[held]
+    sent = (values - base).astype("<f4").astype(float) + base
+    away = np.abs(sent - _eight_digits(values))
+    return bool((away >= 0.499 * _digit(values)).any())
+
+
+def _digit(values: Floats) -> Floats:
+    """What one in the eighth digit of each number is worth."""
+    return np.asarray(10.0 ** (np.floor(np.log10(np.maximum(np.abs(values), _LEAST))) - 7))
+
+
+def _eight_digits(values: Floats) -> Floats:
+    """Each number rounded to eight digits."""
+    digit = _digit(values)
+    return np.where(np.isfinite(values), np.round(values / digit) * digit, values)
+
+
+def _five_bytes(values: Floats) -> bytes:
+    """float64 values rounded to their first 40 bits, which is enough for eight digits."""
+    bits = values.astype("<f8").view("<u8")
+    rounded = np.where(np.isfinite(values), bits + (1 << 23), bits)  # a carry into the exponent is right, too
+    return bytes(rounded.astype("<u8").view("u1").reshape(-1, 8)[:, 3:].T.tobytes())
 
 
 def _shortened(values: npt.NDArray[np.float32], side: int) -> bytes:

@@ -26,6 +26,22 @@ KINDS = (
     "lines: over time; latest: the newest values; scatter: one number against another; states: which value "
     "each series had when"
 )
+HOLDS = "steps: a value holds until the next one"
+AXES: dict[str, dict[str, bool]] = {
+    "fitted": {},
+    "from zero": {"from_zero": True},
+    "logarithmic": {"log_y": True},
+}
+"""Arguments of line_chart() by the choice of its axis."""
+SCATTER_AXES: dict[str, dict[str, bool]] = {
+    "linear": {},
+    "logarithmic x": {"log_x": True},
+    "logarithmic y": {"log_y": True},
+    "logarithmic": {"log_x": True, "log_y": True},
+}
+"""The same of scatter_chart()."""
+LINES: dict[str, dict[str, bool]] = {"straight": {}, "steps": {"steps": True}}
+"""Arguments of line_chart() by the choice of its lines."""
 FIT = "fit"
 BUCKETS = 60
 """Buckets at least if their length fits the look-back."""
@@ -98,13 +114,19 @@ def choose_chart(view: View) -> Chart | None:
         per = FIT
         if shown in AGGREGATES:
             per = choose("Per", [FIT, "1s", "10s", "1m", "5m", "1h"], own=True, help="Length of a bucket")
+        drawn: dict[str, bool] = {}
+        if kind == "lines":
+            drawn |= AXES[choose("Axis", list(AXES), default="fitted")]
+            drawn |= LINES[choose("Line", list(LINES), default="straight", help=HOLDS)]
+        elif kind == "scatter":
+            drawn |= SCATTER_AXES[choose("Axes", list(SCATTER_AXES), default="linear")]
     if kind == "scatter":
-        return Chart(scatter_chart, y, {"x": x, "y": y, "color": by})
+        return Chart(scatter_chart, y, {"x": x, "y": y, "color": by, **drawn})
     step = _step(view, y, by, shown, per)
     column = step.name if step else y
     title = f"{shown} of {y}" if step else y
     if kind == "lines":
-        return Chart(line_chart, title, {"y": column, "color": by, "height": 380}, step)
+        return Chart(line_chart, title, {"y": column, "color": by, "height": 380, **drawn}, step)
     return Chart(latest_values, title, {"column": column, "by": by}, step)
 
 

@@ -18,6 +18,8 @@ _NOTICED: dict[str, type[Noticed]] = {"silent": Silences, "changed": ValueChange
 class Derived:
     """Caches of values derived from the rows of a feed, shared by all viewers."""
 
+    _bins_class = Bins
+
     def __init__(self) -> None:
         self.means = Means()
         """Means per period, shared by all viewers of the same table."""
@@ -32,16 +34,17 @@ class Derived:
         look_back: pd.Timedelta,
         most: int = MOST,
         step: int | None = None,
+        *,
+        hold: bool = False,
     ) -> Bins:
         """The bins that all viewers of the same chart share. The caller updates them before drawing. Raises
         LookbackError, as Bins does."""
-        key = (fields, color, look_back.value, most, step)
-        return self._bins.once(key, None, lambda: self._make_bins(fields, color, look_back, most, step))
-
-    def _make_bins(
-        self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta, most: int, step: int | None
-    ) -> Bins:
-        return Bins(fields, color, look_back, most=most, step=step)
+        key = (fields, color, look_back.value, most, step, hold)
+        return self._bins.once(
+            key,
+            None,
+            lambda: self._bins_class(fields, color, look_back, most=most, step=step, hold=hold),
+        )
 
     def crossings(
         self, field: str, color: str | None, look_back: pd.Timedelta, condition: Condition

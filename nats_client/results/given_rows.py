@@ -9,7 +9,6 @@ import pandas as pd
 from ..errors import ColumnError, one_of
 from ..feeds.derived import Derived
 from ..feeds.health import FeedKey, Health, Message
-from ..series.bins import Bins
 from ..sql.arrow import ResultRows, arrow_table
 from ..table.snapshot import Snapshot
 from ..table.window import Window
@@ -22,6 +21,8 @@ RECENT = 0.1
 
 class GivenRows(Derived):
     """To readers it is like a feed whose rows are those of the table given last."""
+
+    _bins_class = ResultBins
 
     def __init__(self, name_key: object) -> None:
         """`name_key`: what it is, in a form that stays the same when the app starts again."""
@@ -80,11 +81,6 @@ class GivenRows(Derived):
     def health_of(self, look_back: pd.Timedelta) -> Health:
         """The same."""
         return EMPTY_HEALTH
-
-    def _make_bins(
-        self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta, most: int, step: int | None
-    ) -> Bins:
-        return ResultBins(fields, color, look_back, most=most, step=step)
 
 
 def with_times(table: "pd.DataFrame | pd.Series[Any]", columns: Sequence[str] | None = None) -> pd.DataFrame:

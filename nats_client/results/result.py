@@ -15,7 +15,6 @@ from ..events import Event
 from ..feeds.derived import Derived
 from ..feeds.health import FeedKey, Health, Message
 from ..memory import PROCESS, SMALLEST, Memory
-from ..series.bins import Bins
 from ..sql.apart import ask_apart
 from ..sql.arrow import ResultRows, Table, has_times
 from ..sql.bounded import Limits, Parameter
@@ -101,6 +100,8 @@ class Query:
 class Result(Derived):
     """A result of SQL, worked out in a thread of its own while somebody reads it: only when its inputs have
     changed, at most four times a second, and less often if it takes long. To readers it is like a feed."""
+
+    _bins_class = ResultBins
 
     def __init__(
         self,
@@ -309,11 +310,6 @@ class Result(Derived):
     def closed(self) -> bool:
         """True after drop()."""
         return bool(self._closed)
-
-    def _make_bins(
-        self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta, most: int, step: int | None
-    ) -> Bins:
-        return ResultBins(fields, color, look_back, most=most, step=step)
 
     def _read(self) -> None:
         with self._lock:

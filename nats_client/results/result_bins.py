@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..series.bins import MOST, Bins
+from ..series.zoom_tiles import Newest, same_numbers
 from ..table.snapshot import Snapshot
 
 
@@ -24,9 +25,10 @@ class ResultBins(Bins):
         *,
         most: int = MOST,
         step: int | None = None,
+        hold: bool = False,
     ) -> None:
         """Raises LookbackError as Bins does."""
-        super().__init__(fields, color, look_back, most=most, step=step)
+        super().__init__(fields, color, look_back, most=most, step=step, hold=hold)
         self._labels: list[str] | None = None
 
     def _is_other(self, snapshot: Snapshot) -> bool:
@@ -39,6 +41,7 @@ class ResultBins(Bins):
         low, high, null, changed = (
             each.copy() for each in (self._low, self._high, self._null, self._changed)
         )
+        newest, self._newest = self._newest, Newest(low.shape) if self.hold else None
         self._low[:], self._high[:], self._null[:] = np.inf, -np.inf, False
         for seen in self._seen:
             seen.count[:] = 0
@@ -47,4 +50,6 @@ class ResultBins(Bins):
         super()._take(snapshot)
         held = slice(0, len(low))  # further rows are of series that came now
         same = (self._low[held] == low) & (self._high[held] == high) & (self._null[held] == null)
+        if newest is not None and self._newest is not None:
+            same &= same_numbers(self._newest.value[held], newest.value)
         self._changed[held] = np.where(same, changed, self.version)

@@ -15,7 +15,7 @@ import pandas as pd
 from ..errors import LookbackError
 from ..table.snapshot import Oldest, Snapshot
 from ..table.values import Floats, Ints, is_null
-from .zoom_tiles import TOO_LARGE, Cells, Detail, bases, put, put_nulls
+from .zoom_tiles import NEVER, TOO_LARGE, Cells, Detail, Newest, bases, put, put_nulls
 
 COLUMNS = 600
 """Minimum number of bins per look-back, about a chart's width in pixels."""
@@ -74,6 +74,9 @@ class Changes:
     origin: int
     """A bin near those that change, the same for all browsers and until the epoch is over."""
     cells: Cells
+    held: list[tuple[int, int, float]]
+    """If this is everything, of a chart whose values hold: series, bin and value of the newest value before
+    the first bin, of each series that had one."""
     packed: dict[bool, bytes] = field(default_factory=dict)
     """The cells in each of the two wire formats, cached after the first packing."""
 
@@ -100,7 +103,8 @@ class _Seen:
 class Bins:
     """Minimum and maximum per series and time bin, for one chart on one feed. The `most` busiest series are
     separate. All others are folded into one, named by their number ("37 others"), with the minimum and
-    maximum of all of them. `step` is the width of a bin in ns, by default step_for(look_back).
+    maximum of all of them. `step` is the width of a bin in ns, by default step_for(look_back). With `hold`
+    each bin also has its newest value, and each series the newest one that has left the look-back.
 
     Thread-safe. `version` grows with every change. When the meaning of cells sent earlier changes, the bins
     start over with a new random `epoch`.
@@ -117,6 +121,7 @@ class Bins:
         *,
         most: int = MOST,
         step: int | None = None,
+        hold: bool = False,
     ) -> None:
         """Raises LookbackError if `most` or the number of fields is not between 1 and MOST_SERIES."""
         if not isinstance(most, int) or not 1 <= most <= MOST_SERIES:
@@ -125,6 +130,7 @@ class Bins:
             raise LookbackError(f"{len(fields)} fields were given. A chart draws 1 to {MOST_SERIES}.")
         self.fields = fields
         self.color = color
+        self.hold = hold
         self.step = step or step_for(look_back)
         self._room = max(1, most // len(fields))  # series of each field
         self._look_back = look_back.value
@@ -150,6 +156,8 @@ class Bins:
         self._high = np.full((0, self._capacity), -np.inf)
         self._changed = np.zeros((0, self._capacity), dtype=np.int64)
         self._null = np.zeros((0, self._capacity), dtype=np.bool_)
+        self._newest = Newest((0, self._capacity)) if self.hold else None
+        self._held: dict[int, tuple[int, float]] = {}  # by row: bin and value of the newest that has left
         self._edge = (self._now - self._look_back) // self.step  # first bin of the ring
         self._origin = self._now // self.step
         self._oldest = self._edge  # first bin for which the window still has rows
@@ -196,7 +204,8 @@ class Bins:
             if whole:
                 kept &= low < np.inf
             row, place, bins, low = row[kept], place[kept], bins[kept], low[kept]
-            cells = Cells(bins, row, low, self._high[row, place], self._bases(row))
+            last = None if self._newest is None else self._newest.value[row, place]
+            cells = Cells(bins, row, low, self._high[row, place], self._bases(row), last)
             self._changes[since] = changes = Changes(
                 self.epoch,
                 self.version,
@@ -209,6 +218,7 @@ class Bins:
                 self.future,
                 self._origin,
                 cells,
+                [(row, *held) for row, held in self._held.items()] if whole else [],
             )
             return changes
 
@@ -216,7 +226,7 @@ class Bins:
     def nbytes(self) -> int:
         """Bytes of all bins, including the finer ones."""
         finer = sum(detail.nbytes for detail in list(self._details.values()))
-        return 3 * self._low.nbytes + self._null.nbytes + finer
+        return (5 if self.hold else 3) * self._low.nbytes + self._null.nbytes + finer
 
     @property
     def is_busy(self) -> bool:
@@ -276,7 +286,10 @@ class Bins:
         self._name_others()
 
     def _clear(self, start: int, end: int, version: int = 0) -> None:
-        places = np.arange(start, min(end, start + self._capacity)) % self._capacity
+        bins = np.arange(start, min(end, start + self._capacity))
+        places = bins % self._capacity
+        if self._newest is not None:
+            self._keep_newest(self._newest, bins, places)
         if version:
             filled = (self._low[:, places] < np.inf) | self._null[:, places]
             self._changed[:, places] = np.where(filled, version, self._changed[:, places])
@@ -285,6 +298,18 @@ class Bins:
         self._low[:, places] = np.inf
         self._high[:, places] = -np.inf
         self._null[:, places] = False
+
+    def _keep_newest(self, newest: Newest, bins: Ints, places: Ints) -> None:
+        """Keep the newest values of bins that are cleared; of a null, that there is none."""
+        filled = newest.time[:, places] > NEVER
+        for row in np.flatnonzero(filled.any(axis=1)).tolist():
+            at = int(np.flatnonzero(filled[row])[-1])
+            value = float(newest.value[row, places[at]])
+            if value == value:
+                self._held[row] = int(bins[at]), value
+            else:
+                self._held.pop(row, None)
+        newest.clear(places)
 
     def _should_rebuild(self) -> bool:
         """True if starting over would show more: rows from the future are due now, many of the drawn series
@@ -344,10 +369,22 @@ class Bins:
             rows = self._rows_of(place, which[good], bins[good], labels)
             cells = rows * self._capacity + bins[good] % self._capacity
             nulls = held & is_null(values) & (which >= 0)
+            if self._newest is not None:
+                each = np.flatnonzero(good | nulls)
+                times = snapshot.times(start)[each]
+                self._hold(self._newest, place, which[each], bins[each], times, values[each])
             values = values[good]
             put(self._low, self._high, self._changed, cells, values, self.version)
             if nulls.any():
                 self._break(place, which[nulls].astype(np.int64), bins[nulls])
+
+    def _hold(self, newest: Newest, field: int, codes: Ints, bins: Ints, times: Ints, values: Floats) -> None:
+        """Record the newest values and nulls of the drawn series."""
+        known = self._seen[field].row
+        row = known[np.minimum(codes, len(known) - 1)] if len(known) else np.full(len(codes), _UNKNOWN)
+        drawn = (codes < len(known)) & (row >= 0) & (row != (-2 if self._others is None else self._others))
+        cells = row[drawn] * self._capacity + bins[drawn] % self._capacity
+        newest.put(self._changed, cells, times[drawn], values[drawn], self.version)
 
     def _break(self, field: int, codes: Ints, bins: Ints) -> None:
         """Record explicit nulls, which break a line. Skipped for series without a value so far."""
@@ -412,6 +449,8 @@ class Bins:
         self._high = np.vstack([self._high, np.full(shape, -np.inf)])
         self._changed = np.vstack([self._changed, np.zeros(shape, dtype=np.int64)])
         self._null = np.vstack([self._null, np.zeros(shape, dtype=np.bool_)])
+        if self._newest is not None:
+            self._newest.reach(len(self.names))
 
 
 def _natural(name: str) -> list[str | int]:

@@ -32,6 +32,8 @@ class Cells(NamedTuple):
     high: Floats
     base: Floats
     """Per series: an offset to subtract from its values, so that float32 is precise enough."""
+    last: Floats | None = None
+    """The newest value in each cell, of a chart whose values hold until the next one; NaN for a null."""
 
 
 def bases(low: Floats, high: Floats) -> Floats:
@@ -54,6 +56,37 @@ def put(low: Floats, high: Floats, changed: Ints, cells: Ints, values: Floats, v
     changed.reshape(-1)[cells[(low[cells] < lowest) | (high[cells] > highest)]] = version
 
 
+class Newest:
+    """The newest value of each of `shape` cells; NaN for a null, and where there is none."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.value = np.full(shape, np.nan)
+        self.time = np.full(shape, NEVER, dtype=np.int64)
+
+    def put(self, changed: Ints, cells: Ints, times: Ints, values: Floats, version: int) -> None:
+        """Update `cells` (indices into the flattened arrays) with values and nulls in order of arrival. Cells
+        that change get `version` in `changed`."""
+        value, time = self.value.reshape(-1), self.time.reshape(-1)
+        order = np.argsort(times, kind="stable")
+        order = order[times[order] >= time[cells[order]]]
+        cells, values = cells[order], np.where(is_null(values[order]), np.nan, values[order])
+        before = value[cells]
+        value[cells], time[cells] = values, times[order]  # of several for one cell, the last stays
+        changed.reshape(-1)[cells[~same_numbers(value[cells], before)]] = version
+
+    def clear(self, places: Ints) -> None:
+        """Clear these columns."""
+        self.value[:, places] = np.nan
+        self.time[:, places] = NEVER
+
+    def reach(self, rows: int) -> None:
+        """Make room for rows below `rows`."""
+        if (more := rows - len(self.value)) > 0:
+            new = Newest((more, self.value.shape[1]))
+            self.value = np.vstack([self.value, new.value])
+            self.time = np.vstack([self.time, new.time])
+
+
 def put_nulls(low: Floats, nulls: npt.NDArray[np.bool_], changed: Ints, cells: Ints, version: int) -> None:
     """Mark `cells` (indices into the flattened arrays) as having an explicit null. Cells without values get
     `version` in `changed` if they were not marked before."""
@@ -62,11 +95,16 @@ def put_nulls(low: Floats, nulls: npt.NDArray[np.bool_], changed: Ints, cells: I
     changed.reshape(-1)[new[low.reshape(-1)[new] == np.inf]] = version
 
 
+NEVER = np.iinfo(np.int64).min
+"""The time of no value."""
+
+
 class Drawn(Protocol):
     """The part of Bins that tiles need."""
 
     fields: tuple[str, ...]
     color: str | None
+    hold: bool
     epoch: int
 
     def rows(self) -> tuple[int, int | None, list[Ints]]:
@@ -88,13 +126,14 @@ class Finer(NamedTuple):
 
 
 class _Tile:
-    def __init__(self, series: int = 0, end: int = 0) -> None:
+    def __init__(self, series: int = 0, end: int = 0, *, hold: bool = False) -> None:
         self.end = end
         """One past the ordinal of the last processed row."""
         self.low = np.full((series, TILE), np.inf)
         self.high = np.full((series, TILE), -np.inf)
         self.changed = np.zeros((series, TILE), dtype=np.int64)
         self.null = np.zeros((series, TILE), dtype=np.bool_)
+        self.newest = Newest((series, TILE)) if hold else None
 
     def reach(self, series: int) -> None:
         """Make room for rows below `series`."""
@@ -104,6 +143,8 @@ class _Tile:
             self.high = np.vstack([self.high, new.high])
             self.changed = np.vstack([self.changed, new.changed])
             self.null = np.vstack([self.null, new.null])
+            if self.newest is not None:
+                self.newest.reach(series)
 
     def changed_since(self, before: "_Tile", version: int) -> None:
         """Note as changed what differs from the tile `before`, which this one replaces."""
@@ -111,6 +152,8 @@ class _Tile:
         self.reach(series)
         before.reach(series)
         same = (self.low == before.low) & (self.high == before.high) & (self.null == before.null)
+        if self.newest is not None and before.newest is not None:
+            same &= same_numbers(self.newest.value, before.newest.value)
         self.changed = np.where(same, before.changed, version)
 
     def put(self, rows: Ints, bins: Ints, values: Floats, version: int) -> None:
@@ -146,7 +189,8 @@ class Detail:
     @property
     def nbytes(self) -> int:
         """Bytes of the tiles."""
-        return sum(3 * tile.low.nbytes + tile.null.nbytes for tile in list(self._tiles.values()))
+        each = 5 if self._chart.hold else 3
+        return sum(each * tile.low.nbytes + tile.null.nbytes for tile in list(self._tiles.values()))
 
     def finer(
         self, snapshot: Snapshot, tiles: Sequence[int], epoch: int, since: int, held: frozenset[int]
@@ -166,7 +210,7 @@ class Detail:
                 self._tiles = {}
             for number in tiles:
                 if (tile := self._tiles.pop(number, None)) is None:
-                    tile = _Tile(end=snapshot.first)
+                    tile = _Tile(end=snapshot.first, hold=self._chart.hold)
                 self._tiles[number] = tile
                 if snapshot.end > tile.end:
                     self._take(snapshot, number, tile, others, rows)
@@ -176,13 +220,13 @@ class Detail:
                 del self._tiles[next(iter(self._tiles))]
             whole = epoch != self._epoch
             cells = [self._changed(n, since if n in held and not whole else 0) for n in tiles]
-            bins, row, low, high = (np.concatenate(part) for part in zip(*cells, strict=True))
+            bins, row, low, high, last = (np.concatenate(part) for part in zip(*cells, strict=True))
             series = int(row.max(initial=-1)) + 1
             least, greatest = np.full(series, np.inf), np.full(series, -np.inf)
             valued = low > -np.inf
             np.minimum.at(least, row[valued], low[valued])
             np.maximum.at(greatest, row, high)
-            found = Cells(bins, row, low, high, bases(least, greatest))
+            found = Cells(bins, row, low, high, bases(least, greatest), last if self._chart.hold else None)
             return Finer(self._epoch, self._version, whole, self._of, self.step, found)
 
     def _take(
@@ -197,9 +241,10 @@ class Detail:
             first, last = np.searchsorted(snapshot.time, (start, end)).tolist()
             part = slice(max(first, new), last)
         else:
-            times = snapshot.time[new:]
-            part = np.flatnonzero((times >= start) & (times < end)) + new
-        bins = snapshot.time[part] // self.step - number * TILE
+            late = snapshot.time[new:]
+            part = np.flatnonzero((late >= start) & (late < end)) + new
+        times = snapshot.time[part]
+        bins = times // self.step - number * TILE
         if not len(bins):
             return
         color = self._chart.color
@@ -215,13 +260,23 @@ class Detail:
             row = row_of[codes[nulls]]
             drawn = (row >= 0) & (row != (-2 if others is None else others))
             tile.put_nulls(row[drawn], bins[nulls[drawn]], self._version)
+            if tile.newest is not None:
+                each = np.sort(np.concatenate([good, nulls[drawn]]))
+                cells = row_of[codes[each]] * TILE + bins[each]
+                tile.newest.put(tile.changed, cells, times[each], values[each], self._version)
 
-    def _changed(self, number: int, since: int) -> tuple[Ints, Ints, Floats, Floats]:
+    def _changed(self, number: int, since: int) -> tuple[Ints, Ints, Floats, Floats, Floats]:
         tile = self._tiles[number]
         row, place = np.nonzero(tile.changed > since)
         low = tile.low[row, place]
         low[(low == np.inf) & tile.null[row, place]] = -np.inf
-        return place + number * TILE, row, low, tile.high[row, place]
+        last = low if tile.newest is None else tile.newest.value[row, place]
+        return place + number * TILE, row, low, tile.high[row, place], last
+
+
+def same_numbers(one: Floats, other: Floats) -> npt.NDArray[np.bool_]:
+    """Where two arrays are equal, NaN to NaN."""
+    return np.asarray((one == other) | (np.isnan(one) & np.isnan(other)))
 
 
 TOO_LARGE = 3e38

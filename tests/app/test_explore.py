@@ -89,7 +89,9 @@ def drawn(app: AppTest) -> list[object]:
     for element in app.get("bidi_component"):
         if element.proto.bytes:
             message = read(element.proto.bytes)
-            found.append([message.header.get("names"), message.cells])
+            settings = message.header.get("config", {})
+            how = {name: settings.get(name) for name in ("scale", "steps")}
+            found.append([message.header.get("names"), message.cells, how])
     return found + [content for content in live(app) if content.keys() != {"text"}]  # the line of the stream
 
 
@@ -204,6 +206,9 @@ def test_empty_server(open_page: Open, tmp_path: Path, monkeypatch: pytest.Monke
         {"stream": "A", "subjects": "a.1", "last": "PT1H", "field": "y", "by": "kind", "time": "at"},
         {"stream": "A", "chart": "latest", "by": "kind"},
         {"stream": "A", "chart": "scatter", "field": "y", "against": "x", "by": "kind"},
+        {"stream": "A", "axis": "logarithmic", "line": "steps"},
+        {"stream": "A", "axis": "from zero"},
+        {"stream": "A", "chart": "scatter", "axes": "logarithmic y"},
         {"stream": "A", "subjects": "a.2 a.0"},
         {"stream": "WORDS", "payloads": "text"},
         {"stream": NASTY_STREAM, "subjects": "q.\"'\\", "field": NASTY, "by": f"{NASTY} by"},

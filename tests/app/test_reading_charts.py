@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from components.charts.line_chart import drawing_options
+from nats_client import LookbackError
 from tests.browser import fresh_context
 from tests.nats import NatsServer, running_server
 from tests.publisher import Publisher
@@ -21,7 +23,20 @@ from components import line_chart, live
 
 line_chart(live(st.query_params["stream"], look_back=st.query_params["reach"]), "n", color="_subject")
 '''
-PAGES = {"young": YOUNG}
+HELD = '''"""Held."""
+from components import line_chart, live
+
+line_chart(live("HELD", look_back="PT20S"), "v", color="_subject", steps=True)
+'''
+SCALES = '''"""Scales."""
+from components import line_chart, live, scatter_chart
+
+rows = live("SCALES")
+line_chart(rows, "v", color="_subject", log_y=True, thresholds={"high": 500, "none": -1}, key="log")
+line_chart(rows, "v", color="_subject", from_zero=True, key="zero")
+scatter_chart(rows, "n", "v", log_y=True)
+'''
+PAGES = {"young": YOUNG, "held": HELD, "scales": SCALES}
 CHART = "document.querySelector('.js-plotly-plot')?.parentElement.lookback"
 AXIS = f"{CHART}?.drawn && {CHART}.plot._fullLayout.xaxis.range.map({CHART}.utc, {CHART})"
 
@@ -143,3 +158,91 @@ def test_it_grows_until_the_look_back_is_full(nats: NatsServer, running: App, ta
     assert round(lengths[-1], 3) == 12
     growing = [start for start, each in zip(starts, lengths, strict=True) if each < 11.9]
     assert len(set(growing)) == 1
+
+
+def line(tab: Page, series: str) -> list[tuple[float, float | None]]:
+    """The points of a line as Plotly has it: seconds since the epoch, and values."""
+    script = f"""name => {{
+      const chart = {CHART}, trace = chart.plot.data.find(trace => trace.name === name);
+      return trace ? trace.x.map((x, i) => [(+x + chart.offset) / 1000, trace.y[i]]) : [];
+    }}"""
+    return [(at, value) for at, value in tab.evaluate(script, series)]
+
+
+def test_values_hold(nats: NatsServer, running: App, tab: Page) -> None:
+    """With steps, of the values of one bin the newest holds, until now, and after it has left the look-back.
+    Nothing holds beyond a null; what left before the page was opened is there once more after a reload."""
+    nats.add_stream("HELD", ["h.>"])
+    nats.publish("h.valve", b'{"v": 0}', b'{"v": 1}', b'{"v": 0.5}')
+    nats.publish("h.null", b'{"v": 3}')
+    nats.publish("h.null", b'{"v": null}')
+    changed = time.time()
+    tab.goto(f"{running.url}/held")
+    until(lambda: tab.evaluate(f"Boolean({CHART}?.drawn)"))
+    until(lambda: line(tab, "valve")[-1][0] > changed + 2)
+    points = line(tab, "valve")
+    assert [value for _, value in points] == [0, 1, 0.5, 0.5]
+    assert {round(at - points[0][0], 3) for at, _ in points[:3]} == {0}
+    assert abs(points[0][0] - changed) < 2
+    now = tab.evaluate(f"{CHART}.shownAt") / 1000
+    assert abs(points[-1][0] - now) < 0.1
+    assert [value for _, value in line(tab, "null")][-1] is None
+    with Publisher([nats.url], "h.other", rate=2):
+        until(lambda: tab.evaluate(f"{CHART}.series.some(series => series.held)"), 60)
+        for _ in range(2):
+            until(lambda: [value for _, value in line(tab, "valve")] == [0.5, 0.5], 60)
+            start, end = (at for at, _ in line(tab, "valve"))
+            assert round(end - start) == 20
+            assert not [value for _, value in line(tab, "null") if value is not None]
+            tab.reload()
+            until(lambda: tab.evaluate(f"Boolean({CHART}?.drawn)"))
+
+
+def test_scales(nats: NatsServer, running: App, tab: Page) -> None:
+    """A logarithmic axis shows powers alike, has its thresholds at their place, and says what is below it; an
+    axis from zero includes zero. Zooming works on both, and a double click returns."""
+    nats.add_stream("SCALES", ["v.>"])
+    for n, value in enumerate((0, 100, 1000, -5, 10_000)):  # in one bin they would be one range
+        nats.publish(f"v.{n}", b'{"n": %d, "v": %d}' % (n, value))
+    tab.goto(f"{running.url}/scales")
+    charts = tab.locator(".js-plotly-plot")
+    expect(charts).to_have_count(3)
+    log, zero = charts.nth(0), charts.nth(1)
+    for chart in (log, zero):
+        until(lambda: chart.evaluate("el => el.data?.length >= 5"))
+    assert log.evaluate("el => el._fullLayout.yaxis.type") == "log"
+    bottom, top = log.evaluate("el => el._fullLayout.yaxis.range")
+    assert 1 < bottom < 2 < 4 < top < 5
+    words = log.evaluate("el => el._fullLayout.annotations.map(each => [each.text, each.y])")
+    assert [text for text, _ in words] == ["high 500", "↓ none -1 below"]
+    assert round(10 ** words[0][1]) == 500
+    notes = tab.locator(".lb-note:visible")
+    expect(notes.first).to_have_text("Zero and negative values are below the logarithmic axis")
+    expect(notes.last).to_have_text("2 with zero or a negative number are off the logarithmic axis")
+    low, high = zero.evaluate("el => el._fullLayout.yaxis.range")
+    assert low <= -5 < 10_000 < high
+    nats.publish("v.1", b'{"n": 9, "v": 50000}')
+    until(lambda: log.evaluate("el => el._fullLayout.yaxis.range")[1] > 4.69)
+    for chart in (log, zero):
+        before = chart.evaluate("el => el._fullLayout.yaxis.range")
+        box = chart.locator(".nsewdrag").bounding_box()
+        assert box is not None
+        chart.scroll_into_view_if_needed()
+        box = chart.locator(".nsewdrag").bounding_box()
+        assert box is not None
+        middle = box["x"] + box["width"] / 2
+        tab.mouse.move(middle, box["y"] + 60)
+        tab.mouse.down()
+        tab.mouse.move(middle, box["y"] + 140, steps=5)
+        tab.mouse.up()
+        until(lambda: chart.evaluate("el => el._fullLayout.yaxis.range")[1] < before[1])
+        bottom, top = chart.evaluate("el => el._fullLayout.yaxis.range")
+        assert before[0] < bottom < top < before[1]
+        chart.locator(".nsewdrag").dblclick()
+        until(lambda: chart.evaluate("el => el._fullLayout.yaxis.range") == before)
+
+
+def test_a_logarithmic_axis_from_zero() -> None:
+    """A chart that should have both has an error that says so."""
+    with pytest.raises(LookbackError, match="A logarithmic axis has no zero"):
+        drawing_options(log_y=True, from_zero=True, steps=False)

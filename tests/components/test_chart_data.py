@@ -371,6 +371,21 @@ def test_large_counters_keep_their_steps() -> None:
     assert sorted(low for low, _ in cells.values()) == counter.tolist()
 
 
+digits = st.tuples(st.integers(-(10**8) + 1, 10**8 - 1), st.integers(3, 40))
+
+
+@given(st.lists(digits, min_size=1, max_size=20), st.integers(3, 12))
+def test_eight_digits_arrive(numbers: list[tuple[int, int]], places: int) -> None:
+    """A number with at most eight digits arrives exactly, beside others of any size, and close to others."""
+    close = [
+        (numbers[0][0] + number % 100, places) for number, _ in numbers if abs(numbers[0][0]) < 10**8 - 100
+    ]
+    for several in (numbers, close):
+        values = [float(f"{number}e-{behind}") for number, behind in several]
+        cells = everything(filled(range(-len(values), 0), values)).by_name()["a"] if values else {}
+        assert [float(f"{low:.8g}") for _, (low, _) in sorted(cells.items())] == values
+
+
 def test_first_outlier_does_not_blur_the_rest() -> None:
     """Small values stay what they are after a huge first one."""
     cells = everything(filled([-3, -2, -1], [3e9, 0.123, 0.5])).by_name()["a"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nats_client.decoding.decoders import Raw, decode
 from nats_client.series.bins import COLUMNS, Bins, Changes, step_for
-from nats_client.table.values import Batch
+from nats_client.table.values import NULL, Batch
 from nats_client.table.window import Window
 
 LOOK_BACK = pd.Timedelta("PT10M")
@@ -224,3 +224,36 @@ def test_null_breaks_a_line() -> None:
         cells = bins.changes(0, 0).cells
         held = dict(zip(((cells.bin - NOW // STEP) // 2).tolist(), cells.low.tolist(), strict=True))
         assert held == {0: 1, 1: -np.inf, 3: 2}
+
+
+moment = st.tuples(st.integers(-590, 0), st.integers(-9, 9) | st.just(NULL), st.sampled_from("ab"))
+
+
+@settings(max_examples=100)
+@given(st.lists(st.lists(moment, max_size=6), max_size=6), st.integers(1, 900))
+def test_a_value_holds(batches: list[list[tuple[int, float, str]]], later: int) -> None:
+    """Each cell has its newest value by time, of equal times the one that came last. Each series has the
+    newest that left the look-back, unless a null has followed it."""
+    window, bins = Window(), Bins(("value",), "_subject", LOOK_BACK, hold=True)
+    rows: list[tuple[int, str, float]] = []
+    for part in [[(-590, 0.0, "a"), (-590, 0.0, "b")], *batches]:
+        new = [(NOW + second * 10**9, name, value) for second, value, name in part]
+        window.append(batch(len(rows), new))
+        rows += new
+        bins.update(window.snapshot(), NOW)
+    order = sorted(range(len(rows)), key=lambda i: (rows[i][0], i))
+    each = {(rows[i][1], rows[i][0] // STEP): rows[i][2] for i in order}
+    newest = {cell: value for cell, value in each.items() if value == value}
+    changes = bins.changes(0, 0)
+    assert changes.cells.last is not None
+    at = zip(changes.cells.row.tolist(), changes.cells.bin.tolist(), changes.cells.last.tolist(), strict=True)
+    assert {(bins.names[row], number): value for row, number, value in at if value == value} == newest
+    assert not changes.held
+    bins.update(window.snapshot(), NOW + later * 10**9)
+    left = {}
+    for name in "ab":
+        gone = max((number for of, number in each if of == name and number < bins.edge), default=0)
+        if (name, gone) in newest:
+            left[name] = gone, newest[name, gone]
+    held = {bins.names[row]: (number, value) for row, number, value in bins.changes(0, 0).held}
+    assert held == left

@@ -75,9 +75,12 @@ class Source:
                 changed()
             time.sleep(1 / self.rate)
 
-    def bins(self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta, most: int) -> Bins:
+    def bins(
+        self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta, most: int, *, hold: bool
+    ) -> Bins:
         """As a feed has it."""
-        return self._bins.setdefault((fields, color, most), Bins(fields, color, look_back, most=most))
+        made = Bins(fields, color, look_back, most=most, hold=hold)
+        return self._bins.setdefault((fields, color, most, hold), made)
 
     def crossings(
         self, field: str, color: str | None, look_back: pd.Timedelta, condition: Condition
