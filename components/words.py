@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import streamlit as st
 
+from .units import brief
+
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:&])")
 
 
@@ -35,28 +37,16 @@ def count_text(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def number_text(value: float) -> str:
-    """A number as charts show it: seven digits, or all digits before the point and three after it."""
-    shown = rounded(value)
-    return f"{shown:,.0f}" if shown == int(shown) and abs(shown) < 1e15 else f"{shown:,.15g}"
-
-
 def rounded(value: float) -> float:
-    """Round a number to the digits that are shown: seven, or all before the point and three after it."""
+    """Round a number to the digits that are shown: eight, or all before the point and three after it."""
     if not math.isfinite(value):
         return value
-    return float(f"{value:.7g}") if abs(value) < 10_000 else round(value, 3)
+    return float(f"{value:.8g}") if abs(value) < 100_000 else round(value, 3)
 
 
 def bytes_text(count: float) -> str:
     """A number of bytes in decimal units: "512 B", "1.5 kB", "3.2 GB"; "n/a" when missing."""
-    if count != count:
-        return "n/a"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(count) < 999.5 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
-        count /= 1000
-    raise AssertionError("the loop ends at TB")
+    return brief(count, "B")
 
 
 def age_text(seconds: float) -> str:

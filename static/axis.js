@@ -1,5 +1,7 @@
 // The axes of a live chart.
 
+import { inSeconds, scales, withUnit } from "./units.js";
+
 const GROWTH = 4 / 3; // by which the x axis of a young stream grows at once
 const LEAST = 60; // part of the look-back with which it begins
 
@@ -28,3 +30,41 @@ export function unfit(cells) {
   for (const [low] of cells.values()) if (low <= 0) return true;
   return false;
 }
+
+const LONGER = [10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400]; // s, between two ticks
+const POWERS = [...Array(19)].map((_, i) => 10 ** (i - 18)).concat(10, 60, 600, 3600, 36000, 86400, 864000, 8640000); // s
+const TICKS = 6; // at most, about
+
+// Plotly's settings for the ticks of a unit that scales, none for another one. `range`: the axis's ends, in its own
+// numbers; null without values.
+export function ticksOf(range, scale, unit) {
+  if (!range || !scales(unit)) return {};
+  const [low, high] = scale === "log" ? range.map((end) => 10 ** end) : range;
+  const second = inSeconds(unit); // null of bytes
+  let values = scale === "log" ? powers(low, high, second) : [];
+  if (values.length < 2) values = evenly(low, high, second);
+  return { tickmode: "array", tickvals: values, ticktext: values.map((value) => withUnit(value, unit)) };
+}
+
+function powers(low, high, second) {
+  const [first, last] = [low, high].map((end) => Math.floor(Math.log10(end)));
+  const all = second ? POWERS.map((power) => power / second) : [...Array(last - first + 1)].map((_, i) => 10 ** (first + i));
+  const inside = all.filter((value) => value >= low && value <= high);
+  const each = Math.ceil(inside.length / (TICKS + 2));
+  return inside.filter((_, i) => i % each === 0).map(clean);
+}
+
+function evenly(low, high, second) {
+  const least = ((high - low) / TICKS) * (second ?? 1);
+  const decimal = (over) => {
+    const unit = 10 ** Math.floor(Math.log10(over));
+    return [1, 2, 5, 10].map((times) => times * unit).find((step) => step >= over * (1 - 1e-9));
+  };
+  let step = decimal(least);
+  if (second && step > 5) step = LONGER.find((each) => each >= least) ?? 86400 * decimal(least / 86400);
+  step /= second ?? 1;
+  const [first, last] = [Math.ceil(low / step), Math.floor(high / step)];
+  return [...Array(Math.max(0, Math.min(100, last - first + 1)))].map((_, i) => clean((first + i) * step));
+}
+
+const clean = (value) => Number(value.toPrecision(12));

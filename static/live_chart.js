@@ -3,10 +3,11 @@
 // a number and the number of its base. The chart ignores a message that is not newer than its state. If a message
 // extends one it never received, it replies with the last number it applied, and the server resends from there.
 
-import { placed, span, unfit, valueAxis } from "./axis.js";
+import { placed, span, ticksOf, unfit, valueAxis } from "./axis.js";
 import { channel } from "./channel.js";
 import { made as element } from "./element.js";
 import { leave, steps } from "./steps.js";
+import { roughUnit, scales, short, unitName, withUnit } from "./units.js";
 
 const COLOURS = [
   "#0f8aa3", "#e0782f", "#7a5cc0", "#4b9e3f", "#cf4a5f", "#a07b45", "#4c7bd9", "#c99a12", "#7d8b93", "#cc68a8",
@@ -647,7 +648,7 @@ class Chart {
       }
     }
     this.tellRange();
-    if (change["xaxis.autorange"] || change["yaxis.autorange"]) this.draw();
+    if (change["xaxis.autorange"] || change["yaxis.autorange"] || scales(this.config.unit)) this.draw();
     else this.drawLegend();
   }
 
@@ -704,7 +705,6 @@ class Chart {
     const marked = this.config.marks ? this.marked : [];
     const shown = marked.filter(([, name, time]) => time >= start && !this.hidden.has(name));
     if (!shown.length) return [];
-    const unit = this.config.unit && ` ${this.config.unit}`;
     return [{
       type: "scatter",
       mode: "markers",
@@ -722,7 +722,7 @@ class Chart {
         line: { width: shown.length > 40 ? 0 : 1, color: this.ground() },
       },
       customdata: shown.map(([line, name, time, value]) => escapeMarkup(
-        `${name} ${this.config.thresholds[line][2]} ${this.config.thresholds[line][0]}: ${short(value)}${unit} at ${CLOCK.format(time)}`,
+        `${name} ${this.config.thresholds[line][2]} ${this.config.thresholds[line][0]}: ${withUnit(value, this.config.unit)} at ${CLOCK.format(time)}`,
       )),
       hovertemplate: "%{customdata}<extra></extra>",
     }];
@@ -734,14 +734,16 @@ class Chart {
   lines() {
     const { thresholds = [], scale } = this.config;
     const place = placed(scale);
-    let [low, high] = scale === "zero" ? [0, 0] : [Infinity, -Infinity];
-    for (const [i, series] of thresholds.length ? this.series.entries() : []) {
+    const exact = scales(this.config.unit); // Plotly has no ticks for it
+    let [low, high] = [Infinity, -Infinity];
+    for (const [i, { cells, held }] of thresholds.length || exact ? this.series.entries() : []) {
       if (this.hidden.has(this.idOf(i))) continue;
-      for (const [least, most] of series.cells.values()) {
+      for (const [least, most] of held ? [held.cell, ...cells.values()] : cells.values()) {
         for (const at of [place(least), place(most)]) if (at > -Infinity) [low, high] = [Math.min(low, at), Math.max(high, at)];
       }
     }
     if (low > high) return { inside: [], outside: [], range: null };
+    if (scale === "zero") [low, high] = [Math.min(0, low), Math.max(0, high)];
     const reach = high - low || Math.abs(high) / 2 || 1;
     const found = thresholds.map(([name, value]) => [name, value, place(value)]);
     for (const [name, , at] of found) {
@@ -753,7 +755,7 @@ class Chart {
     const [from, to] = [Math.min(low, ...seen.map(([, , at]) => at)), Math.max(high, ...seen.map(([, , at]) => at))];
     const spare = (to - from || reach) * 0.07;
     const room = (end) => (scale === "zero" && end === 0 ? 0 : spare);
-    const range = this.zoom.y ?? (seen.some(([, , at]) => at < low || at > high) ? [from - room(from), to + room(to)] : null);
+    const range = this.zoom.y ?? (exact || seen.some(([, , at]) => at < low || at > high) ? [from - room(from), to + room(to)] : null);
     const [bottom, top] = this.zoom.y ?? [from, to];
     const inside = found.filter(([, , at]) => at >= bottom && at <= top);
     return { inside, outside: found.filter((line) => !inside.includes(line)).map(([name, value, at]) => [name, value, at > top]), range };
@@ -790,15 +792,15 @@ class Chart {
   points(i, period) {
     if (i === this.others) return this.band(i, period);
     if (this.config.steps) return this.steps(i, period);
-    const unit = ` ${escapeMarkup(this.config.unit)}`;
+    const { unit } = this.config;
     const x = [], y = [], customdata = [];
     for (const { bins, cells, nulls, at, step } of this.stretches(i, period)) {
       const broken = this.breaks(nulls, step);
-      const add = (bin, value, text) => (x.push(at(bin)), y.push(value), customdata.push(text + unit));
+      const add = (bin, value, text) => (x.push(at(bin)), y.push(value), customdata.push(text));
       bins.forEach((bin, i) => {
         const cell = cells.get(bin);
         const [low, high] = cell;
-        const text = textOf(cell);
+        const text = textOf(cell, unit);
         const apart = i > 0 && broken(bins[i - 1], bin);
         if (apart) add((bin + bins[i - 1]) / 2, null, "");
         add(bin, low, text);
@@ -811,8 +813,7 @@ class Chart {
 
   // The same if values hold until the next one, and until now.
   steps(i, period) {
-    const unit = ` ${escapeMarkup(this.config.unit)}`;
-    const { compare, window } = this.config;
+    const { compare, window, unit } = this.config;
     const [from, end] = compare ? [period.from, period.k ? period.to : this.now] : [this.now - window, this.now];
     const events = [];
     for (const { bins, cells, nulls = [], step, within } of this.stretches(i, period)) {
@@ -827,7 +828,7 @@ class Chart {
     return {
       x: points.map(([time]) => at(time)),
       y: points.map(([, value]) => value),
-      customdata: points.map(([, value, cell]) => (cell ? textOf(cell) : value === null ? "" : short(value)) + unit),
+      customdata: points.map(([, value, cell]) => (cell ? textOf(cell, unit) : value === null ? "" : escapeMarkup(withUnit(value, unit)))),
     };
   }
 
@@ -854,17 +855,17 @@ class Chart {
 
   // The area between minima and maxima, a new one after each pause.
   band(i, period) {
-    const unit = ` ${escapeMarkup(this.config.unit)}`;
+    const { unit } = this.config;
     const x = [], y = [], customdata = [];
     for (const { bins, cells, nulls, at, step } of this.stretches(i, period)) {
       const broken = this.breaks(nulls, step);
-      const add = (bin, value, text) => (x.push(at(bin)), y.push(value), customdata.push(text + unit));
+      const add = (bin, value, text) => (x.push(at(bin)), y.push(value), customdata.push(text));
       for (let start = 0, end; start < bins.length; start = end) {
         for (end = start + 1; end < bins.length && !broken(bins[end - 1], bins[end]); ) end++;
         const run = bins.slice(start, end);
         if (x.length) add(run[0], null, "");
         const first = run[0], last = run.at(-1);
-        const edge = (bin, by, side) => add(bin + by, cells.get(bin)[side], textOf(cells.get(bin)));
+        const edge = (bin, by, side) => add(bin + by, cells.get(bin)[side], textOf(cells.get(bin), unit));
         edge(first, -0.5, 0);
         for (const bin of run) edge(bin, 0, 0);
         edge(last, 0.5, 0);
@@ -917,7 +918,7 @@ class Chart {
     const shown = this.zoom.x ? new Date(this.zoom.x[1]) - new Date(this.zoom.x[0]) : live[1] - live[0];
     const wide = (ms) => (ms / shown) * (width ?? 300) > 60; // room for a word
     const { inside, outside, range } = this.lines();
-    const called = ([name, at]) => escapeMarkup(`${name} ${short(at)} ${this.config.unit}`.trim());
+    const called = ([name, at]) => escapeMarkup(`${name} ${withUnit(at, this.config.unit)}`);
     const word = {
       x: 1, xref: "paper", xanchor: "right", showarrow: false, font: { size: 11, color: ALERT }, bgcolor: ground, borderpad: 0,
       opacity: 0.9,
@@ -958,7 +959,8 @@ class Chart {
         gridcolor: soft,
         zeroline: false,
         exponentformat: "SI",
-        ticksuffix: escapeMarkup(behind(this.config.unit)),
+        ticksuffix: scales(this.config.unit) ? "" : escapeMarkup(behind(unitName(this.config.unit))),
+        ...ticksOf(this.zoom.y ?? range, this.config.scale, this.config.unit),
         automargin: true,
         ticklabeloverflow: "allow", // Plotly need not look whether a label reaches beyond the plot
         nticks: 6,
@@ -1154,7 +1156,14 @@ const colourOf = (i) => COLOURS[i % COLOURS.length];
 const dashOf = (i) => DASHES[Math.floor(i / COLOURS.length) % DASHES.length];
 
 // A cell's values as text, cached in the cell: most cells do not change between refreshes.
-const textOf = (cell) => (cell[2] ??= cell[0] === cell[1] ? short(cell[0]) : `${rough(cell[0])} to ${rough(cell[1])}`);
+function textOf(cell, unit) {
+  if (cell.unit !== unit) {
+    const [low, high] = cell;
+    cell.text = escapeMarkup(low === high ? withUnit(low, unit) : `${roughUnit(low, scales(unit) ? unit : "")} to ${roughUnit(high, unit)}`);
+    cell.unit = unit;
+  }
+  return cell.text;
+}
 
 // Axis labels of a comparison: clock times within a day, weekdays within a week or two.
 function ticks(length) {
@@ -1189,22 +1198,10 @@ function escapeMarkup(text) {
   return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }
 
-// The precision that is sent: seven digits; for a large number all digits before the point and three after it.
-const NUMBER = new Intl.NumberFormat("en", { maximumSignificantDigits: 7 });
-const LARGE = new Intl.NumberFormat("en", { maximumFractionDigits: 3 });
-function short(value) {
-  return (Math.abs(value) < 10000 ? NUMBER : LARGE).format(value);
-}
-
-const ROUGH = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 }); // as exact as a range travels
-function rough(value) {
-  return Math.abs(value) < 100000 ? ROUGH.format(value) : short(value);
-}
-
 // Draw the charts that were sent before this file was loaded. A newer version of this file takes over.
 const waiting = Array.isArray(self.lookback_chart) ? self.lookback_chart : [];
 self.lookback_chart = { push: ([component, done]) => done(draw(component)) };
 waiting.forEach(self.lookback_chart.push);
 
-export { Reader, parsed, rough, sharedTokens, ticks }; // for the tests
-export { COLOURS, STYLE, behind, escapeMarkup, loadPlotly, short };
+export { Reader, parsed, sharedTokens, ticks }; // for the tests
+export { COLOURS, STYLE, behind, escapeMarkup, loadPlotly };

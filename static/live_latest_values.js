@@ -2,6 +2,7 @@
 
 import { define, Element, made, say } from "./element.js";
 import { Rows, STYLE } from "./rows.js";
+import { withUnit } from "./units.js";
 
 const HEIGHT = 11 * 35 + 2; // px: the names and ten rows, so that a top ten is seen whole
 const PLAIN = new Intl.NumberFormat("en", { maximumFractionDigits: 15, useGrouping: false });
@@ -32,7 +33,7 @@ class LatestValues extends Element {
   }
 
   draw() {
-    const { columns: [by, column], most } = this.settings;
+    const { columns: [by, column], most, unit } = this.settings;
     const { total, low, high } = this.content;
     const names = Object.keys(this.content).filter((name) => name[0] === "=");
     this.rows.root.hidden = !total;
@@ -42,7 +43,7 @@ class LatestValues extends Element {
     this.rows.show(names.map((name) => {
       const value = this.content[name];
       const share = (value - low) / (high - low);
-      return { key: name, cells: [name.slice(1), typeof value === "number" ? PLAIN.format(value) : value], share };
+      return { key: name, cells: [name.slice(1), unit ? withUnit(value, unit) : typeof value === "number" ? PLAIN.format(value) : value], share };
     }));
     const none = `No row within the look-back has a value of ${column}.`;
     say(this.note, !total ? none : total > most ? `The ${most} largest of ${total.toLocaleString("en")}.` : "");

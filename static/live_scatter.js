@@ -5,7 +5,8 @@
 
 import { placed } from "./axis.js";
 import { define, Element, made, say } from "./element.js";
-import { COLOURS, escapeMarkup, loadPlotly, short, STYLE } from "./live_chart.js";
+import { COLOURS, escapeMarkup, loadPlotly, STYLE } from "./live_chart.js";
+import { short } from "./units.js";
 
 const REST = "#9aa4a8"; // colour of the points that belong to none of the groups with a colour
 const OTHERS = "\n"; // stands for these points among the hidden groups; no group has this name

@@ -47,10 +47,12 @@ def line_chart(
 
     Each line shows the minimum and maximum per pixel column. So the data sent depends on the width of the
     chart and not on the number of rows, and no spike is lost. `height`: pixels, without title and legend.
-    `unit`: written after the numbers. `key`: tells two equal charts on one page apart. `thresholds`: name to
-    a number or another condition of alerts(), such as "< 10 for 30s", drawn as lines across the chart, with a
-    mark wherever it began to hold for a series; None skips one. Raises ThresholdError on anything else, and
-    ColumnError, naming the columns that exist, if a column does not exist or has another kind.
+    `unit`: written after the numbers; "bytes", "bytes/s" and durations ("ns", "µs", "ms", "s", "min", "h")
+    are scaled (1.2 GB, 1 min 15 s), "percent" is "%". `key`: tells two equal charts on one page apart.
+    `thresholds`: name to a number or another condition of alerts(), such as "< 10 for 30s", drawn as lines
+    across the chart, with a mark wherever it began to hold for a series; None skips one. Raises
+    ThresholdError on anything else, and ColumnError, naming the columns that exist, if a column does not
+    exist or has another kind.
 
     `log_y`: the axis is logarithmic; at zero and negative values a line leaves it downwards, and the chart
     says so. `from_zero`: the axis includes zero. Raises LookbackError if both are given. `steps`: a value

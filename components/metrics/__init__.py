@@ -1,4 +1,4 @@
 """Single numbers.
 
-Imports choices, data, push, spent and words.
+Imports choices, data, push, spent and units.
 """

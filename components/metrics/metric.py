@@ -14,7 +14,7 @@ from ..data.live import View
 from ..data.states import check_times
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
-from ..words import bytes_text, number_text
+from ..units import WIDEST, brief, scales, with_unit
 
 _kind = Kind("metric")
 
@@ -41,7 +41,7 @@ def metric(
     series `only`), combined by `how`: "newest", "least", "greatest", "mean" or "sum". Without `color` all
     rows are one series. `over`, such as "PT1M": combine all values that the server stored in that last
     stretch instead. `title`: above the number; the default is the column's name. `unit`: written after the
-    number; with "B" or "B/s" the number is shown in kB, MB and so on. `change`, such as "PT1M": show the
+    number; bytes and durations are scaled, as in line_chart(). `change`, such as "PT1M": show the
     difference to what the number was that long ago, from the rows stored by then. `line=False` leaves the
     line out. `key`: tells two equal metrics on one page apart. Of a result without times, such as totals, the
     line and `change` begin when somebody looks at it.
@@ -123,8 +123,9 @@ class _MetricSource(JsonSource):
         value, before = figure.value, figure.before
         content: dict[str, Any] = {"text": figure_text(value, self._unit)}
         if value is not None:
-            exact = int(value) if value == int(value) else value
-            content["exact"] = f"{exact:,} {self._unit}".strip()
+            exact = int(value) if value == int(value) and abs(value) < WIDEST else value
+            unit = self._unit
+            content["exact"] = with_unit(exact, unit) if scales(unit) else f"{exact:,} {unit}".strip()
             if before is not None:
                 content["change"] = figure_text(abs(value - before), self._unit)
                 content["way"] = (value > before) - (value < before)
@@ -138,11 +139,7 @@ class _MetricSource(JsonSource):
 
 def figure_text(value: float | int | None, unit: str) -> str:
     """A number with its unit; "n/a" without one."""
-    if value is None:
-        return "n/a"
-    if unit in ("B", "B/s"):
-        return bytes_text(value) + unit[1:]
-    return f"{value:,} {unit}".strip() if isinstance(value, int) else f"{number_text(value)} {unit}".strip()
+    return "n/a" if value is None else brief(value, unit)
 
 
 def _short(value: float) -> float:

@@ -1,4 +1,4 @@
 """What the server holds, for pages: streams, consumers, buckets, services, history, workflows.
 
-Imports charts, choices, data, push, spent, web and words.
+Imports charts, choices, data, push, spent, units, web and words.
 """

@@ -15,7 +15,8 @@ from ..data.reads import note_live
 from ..push.asked import Asked, asked
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
-from ..words import bytes_text, clock_text, count_text, cut, in_zone, number_text, zone
+from ..units import number_text
+from ..words import bytes_text, clock_text, count_text, cut, in_zone, zone
 from .streams import stream_state
 
 MOST = 200

@@ -16,7 +16,8 @@ from ..data.reads import mark
 from ..data.states import check_times, empty_state
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
-from ..words import age_text, clock_text, cut, in_zone, number_text, zone
+from ..units import number_text, scales, with_unit
+from ..words import age_text, clock_text, cut, in_zone, zone
 
 MOST_ROWS = 100
 """Crossings to list, newest first."""
@@ -61,7 +62,7 @@ def alerts(
         view.snapshot.codes(color, view.snapshot.end)
     if view.stretch is not None:
         mark(_Began(view.stretch, fields, color, tuple(given.items())))
-    behind = f" ({unit})" if unit else ""
+    behind = f" ({unit})" if unit and not scales(unit) else ""
     of = view.feed, view.look_back, fields, color, unit, tuple(given.items()), zone()
     _kind.draw(
         f"{view.feed.name_key} {of[1:5]}",
@@ -147,7 +148,7 @@ class _AlertsSource(JsonSource):
                     series,
                     since if crossing.seen else f"before {since}",
                     _until(one.condition, crossing),
-                    *_values(one.condition, crossing),
+                    *_values(one.condition, crossing, self._unit if scales(self._unit) else ""),
                 ]
         return content
 
@@ -182,6 +183,8 @@ def headline(one: Watched, view: View, unit: str, *, several: bool) -> str:
 
 
 def _limits(condition: Condition, unit: str) -> str:
+    if scales(unit):
+        return " to ".join(with_unit(limit, unit) for limit in condition.limits)
     return " to ".join(map(number_text, condition.limits)) + (f" {unit}" if unit else "")
 
 
@@ -191,11 +194,11 @@ def _until(condition: Condition, crossing: Crossing) -> str:
     return f"still {condition.kind}" if crossing.end is None else clock_text(crossing.end)
 
 
-def _values(condition: Condition, crossing: Crossing) -> tuple[str, str]:
+def _values(condition: Condition, crossing: Crossing, unit: str) -> tuple[str, str]:
     """What the table shows of the first value, and of the one furthest beyond the limit."""
     match condition.kind:
         case "changed":
-            return cut(crossing.text, LONGEST) if crossing.text else number_text(crossing.value), ""
+            return cut(crossing.text, LONGEST) if crossing.text else with_unit(crossing.value, unit), ""
         case "silent":
             return "", age_text(crossing.peak)
-    return number_text(crossing.value), number_text(crossing.peak)
+    return with_unit(crossing.value, unit), with_unit(crossing.peak, unit)

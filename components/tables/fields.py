@@ -11,7 +11,8 @@ from nats_client.series.field_stats import ROWS, Field, fields, times_among
 from ..data.live import View
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
-from ..words import clock_text, cut, in_zone, number_text, zone
+from ..units import number_text
+from ..words import clock_text, cut, in_zone, zone
 
 _KEEP = 1.0  # seconds to share one reading of the rows among viewers
 _LONGEST = 80  # characters of an example

@@ -20,10 +20,10 @@ _kind = Kind("latest_values")
 
 
 @timed
-def latest_values(view: View, column: str, by: str = "_subject") -> None:
+def latest_values(view: View, column: str, by: str = "_subject", *, unit: str = "") -> None:
     """Draw a table of the newest value of the numeric `column` for each value of `by`, largest first, at most
-    MOST rows. It keeps itself current; a click on a column's name sorts it. Raises ColumnError, naming the
-    columns that exist."""
+    MOST rows. It keeps itself current; a click on a column's name sorts it. `unit`: written after the
+    numbers, as in line_chart(). Raises ColumnError, naming the columns that exist."""
     if not view:
         empty_state(view)
         return
@@ -32,11 +32,12 @@ def latest_values(view: View, column: str, by: str = "_subject") -> None:
     view.snapshot.codes(by, view.snapshot.end)
     of = view.feed, view.look_back, column, by
     _kind.draw(
-        f"{view.feed.name_key} {of[1:]}",
+        f"{view.feed.name_key} {of[1:]} {unit}",
         of,
         lambda: _LatestSource(view, column, by),
         columns=["Subject" if by == "_subject" else by, column],
         most=MOST,
+        unit=unit,
     )
 
 

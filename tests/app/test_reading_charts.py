@@ -1,5 +1,6 @@
 """How charts are read: axes, lines and units, in the whole app and a real browser."""
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -36,7 +37,23 @@ line_chart(rows, "v", color="_subject", log_y=True, thresholds={"high": 500, "no
 line_chart(rows, "v", color="_subject", from_zero=True, key="zero")
 scatter_chart(rows, "n", "v", log_y=True)
 '''
-PAGES = {"young": YOUNG, "held": HELD, "scales": SCALES}
+UNITS = '''"""Units."""
+from components import alerts, latest_values, line_chart, live, metric, newest_rows
+
+rows = live("UNITS")
+line_chart(rows, "size", unit="bytes", thresholds={"full": 1e9}, key="size")
+line_chart(rows, "took", unit="ms", key="took", log_y=True)
+line_chart(rows, "exact", key="exact")
+metric(rows, "size", unit="bytes")
+metric(rows, "took", unit="ms")
+metric(rows, "big")
+latest_values(rows, "size", unit="bytes")
+latest_values(rows, "exact")
+latest_values(rows, "big")
+newest_rows(rows, units={"size": "bytes", "took": "ms"})
+alerts(rows, "size", {"full": 1e9}, unit="bytes")
+'''
+PAGES = {"units": UNITS, "young": YOUNG, "held": HELD, "scales": SCALES}
 CHART = "document.querySelector('.js-plotly-plot')?.parentElement.lookback"
 AXIS = f"{CHART}?.drawn && {CHART}.plot._fullLayout.xaxis.range.map({CHART}.utc, {CHART})"
 
@@ -246,3 +263,34 @@ def test_a_logarithmic_axis_from_zero() -> None:
     """A chart that should have both has an error that says so."""
     with pytest.raises(LookbackError, match="A logarithmic axis has no zero"):
         drawing_options(log_y=True, from_zero=True, steps=False)
+
+
+def test_units(nats: NatsServer, running: App, tab: Page) -> None:
+    """A unit scales alike in axes, hover, thresholds, metrics, tables and alerts; whole numbers and eight
+    digits are exact in all of them, and what a chart cannot hold exactly says so."""
+    nats.add_stream("UNITS", ["u.>"])
+    row = {"size": 1_234_567_891, "took": 93_250.5, "exact": 1234.5678, "big": 9_007_199_254_740_993}
+    nats.publish("u.a", json.dumps(row).encode())
+    tab.goto(f"{running.url}/units")
+    charts = tab.locator(".js-plotly-plot")
+    expect(charts).to_have_count(3)
+    for i in range(3):
+        until(lambda: charts.nth(i).evaluate("el => el.data?.length > 0"))
+    texts = "el => el.data.filter(trace => trace.uid !== 'marks').flatMap(trace => trace.customdata)"
+    hovers = [set(charts.nth(i).evaluate(texts)) for i in range(3)]
+    assert hovers == [{"1.234567891 GB"}, {"1 min 33.2505 s"}, {"1,234.5678"}]
+    ticks = [charts.nth(i).evaluate("el => el._fullLayout.yaxis.ticktext") for i in range(2)]
+    assert all(text.endswith(" GB") for text in ticks[0])
+    assert all(text.endswith(("s", "min")) for text in ticks[1])
+    assert len(ticks[0]) > 2 < len(ticks[1])
+    assert charts.nth(0).evaluate("el => el._fullLayout.annotations[0].text").endswith("full 1 GB")
+    metrics = tab.locator(".lb-metric-number")
+    expect(metrics).to_have_text(["1.23 GB", "1 min 33 s", "9,007,199,254,740,993"])
+    assert metrics.first.get_attribute("title") == "1.234567891 GB"
+    latest = tab.locator(".lb-latest_values td:last-child")
+    expect(latest).to_have_text(["1.234567891 GB", "1234.5678", "9007199254740993"])
+    cells = tab.locator(".lb-newest_rows tbody tr").first.locator("td")
+    shown = set(cells.all_inner_texts())
+    assert {"1.234567891 GB", "1 min 33.2505 s", "1234.5678", "9007199254740993"} <= shown
+    expect(tab.locator(".lb-alerts")).to_contain_text("'full' (1 GB)")
+    expect(tab.locator(".lb-alerts")).to_contain_text("1.234567891 GB")

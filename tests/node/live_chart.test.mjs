@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 globalThis.self = globalThis;
-const { Reader, behind, escapeMarkup, parsed, rough, sharedTokens, short, ticks } = await import("../../static/live_chart.js");
+const { Reader, behind, escapeMarkup, parsed, sharedTokens, ticks } = await import("../../static/live_chart.js");
+const { rough, short } = await import("../../static/units.js");
 
 test("a number of seven bits a byte, lowest first, beyond 2**31 too", () => {
   const encoded = (number) => {
@@ -43,8 +44,8 @@ test("a unit of letters joins the prefix of a number, others stand apart", () =>
 
 test("whole numbers keep their digits, and ranges five", () => {
   assert.equal(short(12345678), "12,345,678");
-  assert.equal(short(0.12345678), "0.1234568");
-  assert.equal(short(-9999.4567), "-9,999.457");
+  assert.equal(short(0.123456785), "0.12345678");
+  assert.equal(short(-9999.4567), "-9,999.4567");
   assert.equal(rough(12.345678), "12.346");
   assert.equal(rough(123456.789), "123,456.789");
 });

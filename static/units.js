@@ -1,0 +1,127 @@
+// Numbers and their units as text. components/units.py has the same rules, and describes them.
+
+const NAMES = { bytes: "B", "bytes/s": "B/s", percent: "%", us: "µs" };
+const PREFIXES = ["", "k", "M", "G", "T", "P", "E"];
+const SECONDS = { ns: -9, µs: -6, ms: -3, s: 0 };
+const MINUTES = { min: 60, h: 3600, d: 86400 };
+const PARTS = [["d", 86400], ["h", 3600], ["min", 60]];
+const WIDEST = 2 ** 53;
+const [LARGE, TINY] = [1e5, 1e-6];
+const [LEAST, MOST] = [1e-15, 1e21];
+const ROUGH = 5; // digits of the ends of a range
+
+const format = (options) => new Intl.NumberFormat("en", { useGrouping: false, roundingMode: "halfEven", ...options });
+const SIGNIFICANT = new Map([3, ROUGH, 8].map((most) => [most, format({ maximumSignificantDigits: most })]));
+const FRACTION = format({ maximumFractionDigits: 3 });
+
+export const unitName = (unit) => NAMES[unit] ?? unit;
+
+// A number without a unit. A text of digits is a whole number that is too large for a number.
+export function short(value) {
+  return numbered(value, 8);
+}
+
+// The same for the ends of a range.
+export function rough(value) {
+  return numbered(value, ROUGH);
+}
+
+// With all digits, with those of an end of a range, or with three.
+export const withUnit = (value, unit) => text(value, unit, 8);
+export const roughUnit = (value, unit) => text(value, unit, ROUGH);
+export const brief = (value, unit) => text(value, unit, 3);
+
+// How many seconds a unit of durations is, null for another one.
+export function inSeconds(unit) {
+  const name = unitName(unit);
+  return MINUTES[name] ?? (name in SECONDS ? Number(`1e${SECONDS[name]}`) : null);
+}
+
+export function scales(unit) {
+  const name = unitName(unit);
+  return name === "B" || name === "B/s" || name in SECONDS || name in MINUTES;
+}
+
+function numbered(value, most) {
+  if (typeof value !== "string" && Number.isNaN(value)) return "n/a";
+  const [sign, digits] = digitsOf(value, most);
+  const approximate = typeof value !== "string" && Math.abs(value) >= WIDEST;
+  if (!approximate && !(value !== 0 && Math.abs(value) < TINY)) return sign + grouped(digits);
+  const [mantissa, exponent] = Number(digits).toExponential(7).split("e");
+  return `${approximate ? "≈ " : ""}${sign}${bare(mantissa)}e${exponent}`;
+}
+
+function text(value, unit, most) {
+  const name = unitName(unit);
+  const size = Math.abs(value) * (inSeconds(name) ?? 1);
+  if (Number.isNaN(size)) return "n/a";
+  if (!scales(name) || (size !== 0 && !(size >= LEAST && size < MOST))) {
+    return `${numbered(value, most === 3 ? 8 : most)} ${name}`.trim();
+  }
+  if (name in MINUTES || name in SECONDS) {
+    const [sign, digits] = digitsOf(name in MINUTES ? value * MINUTES[name] : value, most === 3 ? 8 : most);
+    return sign + (name in MINUTES ? duration(digits, 0, "s", most) : duration(digits, SECONDS[name], name, most));
+  }
+  const [sign, digits] = digitsOf(value, most);
+  const power = Math.min(Math.max(0, Math.floor(magnitude(digits) / 3)), PREFIXES.length - 1);
+  return `${sign}${grouped(shifted(digits, -3 * power))} ${PREFIXES[power]}${name}`;
+}
+
+function duration(digits, power, unit, most) {
+  if (magnitude(digits) === null) return `0 ${unit}`;
+  let seconds = shifted(digits, power);
+  if (Number(seconds) < 60) {
+    if (most === 3) seconds = SIGNIFICANT.get(3).format(Number(seconds));
+    const at = Math.max(-9, Math.min(0, 3 * Math.floor(magnitude(seconds) / 3)));
+    const name = Object.keys(SECONDS).find((each) => SECONDS[each] === at);
+    return `${shifted(seconds, -at)} ${name}`;
+  }
+  let [whole, rest = ""] = seconds.split(".");
+  let left = BigInt(whole);
+  if (most === 3) {
+    const part = BigInt(left < 3600 ? 1 : left < 86400 ? 60 : 3600);
+    const up = part === 1n ? rest >= "5" : 2n * (left % part) >= part;
+    [left, rest] = [(left / part + BigInt(up)) * part, ""];
+  }
+  const parts = [];
+  for (const [name, length] of PARTS) {
+    const count = left / BigInt(length);
+    left %= BigInt(length);
+    if (count) parts.push(`${grouped(String(count))} ${name}`);
+  }
+  if (left || rest) parts.push(`${left}${rest && "."}${rest} s`);
+  return parts.join(" ");
+}
+
+// The sign, and the decimal digits.
+function digitsOf(value, most) {
+  if (typeof value === "string") {
+    const whole = value.replace("-", "");
+    return [value[0] === "-" ? "-" : "", most === 3 ? SIGNIFICANT.get(3).format(BigInt(whole)) : whole];
+  }
+  const [sign, size] = [value < 0 ? "-" : "", Math.abs(value)];
+  const large = most > 3 && size >= LARGE && size < WIDEST;
+  return [sign, (large ? FRACTION : SIGNIFICANT.get(most)).format(size)];
+}
+
+// The power of ten of the first digit, null for zero.
+function magnitude(digits) {
+  const [whole, rest = ""] = digits.split(".");
+  if (/[1-9]/.test(whole)) return whole.length - 1;
+  const first = rest.search(/[1-9]/);
+  return first < 0 ? null : -first - 1;
+}
+
+function shifted(digits, by) {
+  const [whole, rest = ""] = digits.split(".");
+  const all = "0".repeat(Math.max(0, -by)) + whole + rest + "0".repeat(Math.max(0, by));
+  const point = Math.max(0, -by) + whole.length + by;
+  return bare(`${all.slice(0, point).replace(/^0+(?=\d)/, "")}.${all.slice(point)}`);
+}
+
+const bare = (digits) => (digits.includes(".") ? digits.replace(/\.?0*$/, "") : digits);
+
+function grouped(digits) {
+  const [whole, rest] = digits.split(".");
+  return whole.replace(/\B(?=(\d{3})+$)/g, ",") + (rest === undefined ? "" : `.${rest}`);
+}
