@@ -175,7 +175,7 @@ class _Reader:
         """Whether all cells follow, the oldest bin that counts (0 in the short form), and the cells. `known`
         and `origin`: what the short form leaves out."""
         kind = self.byte()
-        further = self.byte() if kind & 128 else 0
+        further = self.byte() if kind & 24 == 24 else kind & 24
         if kind & 64:
             oldest, zigzag = 0, self.number()
             key = origin + (-(zigzag + 1) // 2 if zigzag % 2 else zigzag // 2)
@@ -190,14 +190,14 @@ class _Reader:
         for _ in range(based):
             row = self.number()
             (bases[row],) = struct.unpack("<d", self._bytes(8))
-        width = 1 << (kind >> 3 & 3)
+        width = 1 << (further >> 3 & 3)
         steps = np.frombuffer(self._bytes(width * count), f"<u{width}").astype(np.int64)
         spread = np.zeros(count, dtype=bool)
         if kind & 2:
             bits = np.frombuffer(self._bytes(-(-count // 8)), "u1")
             spread = np.unpackbits(bits, count=count, bitorder="little").astype(bool)
         low = np.zeros(count)
-        single = 5 if further & 2 else 4
+        single = 5 if kind & 128 else 4
         low[~spread] = self._values(int((~spread).sum()), single, exact=bool(kind & 32))
         high = low.copy()
         low[spread], high[spread] = (

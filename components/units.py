@@ -4,6 +4,7 @@ A whole number keeps all its digits, another one eight, or three after the point
 """
 
 from decimal import Decimal
+from numbers import Integral
 
 WIDEST = 2**53
 """From here on, a float is no longer exact as a whole number."""
@@ -23,10 +24,10 @@ def number_text(value: float | int) -> str:
     if value != value:
         return "n/a"
     sign, digits = _digits(value, 8)
-    approximate = isinstance(value, float) and abs(value) >= WIDEST
+    approximate = not isinstance(value, Integral) and abs(value) >= WIDEST
     if approximate or 0 < abs(value) < _TINY:
         mantissa, _, exponent = f"{Decimal(digits):.7e}".partition("e")
-        return f"{'≈ ' * approximate}{sign}{_bare(mantissa)}e{int(exponent):+d}"
+        return f"{'≈ ' if approximate else ''}{sign}{_bare(mantissa)}e{int(exponent):+d}"
     return sign + _grouped(digits)
 
 
@@ -38,7 +39,7 @@ def with_unit(value: float | int, unit: str) -> str:
 
 
 def brief(value: float | int, unit: str) -> str:
-    """The same with three digits, or the two largest parts of a duration, if the unit scales."""
+    """The same, but bytes with three digits, and of a duration the two largest parts."""
     return _text(value, unit, 3)
 
 
@@ -70,8 +71,6 @@ def _duration(digits: str, power: int, unit: str, *, brief: bool) -> str:
         return f"0 {unit}"
     seconds = Decimal(_shifted(digits, power))
     if seconds < 60:
-        if brief:
-            seconds = Decimal(f"{seconds:.2e}")
         power = max(-9, min(0, 3 * (seconds.adjusted() // 3)))
         name = next(name for name, each in _SECONDS.items() if each == power)
         return f"{_bare(f'{seconds.scaleb(-power):f}')} {name}"
@@ -91,10 +90,11 @@ def _duration(digits: str, power: int, unit: str, *, brief: bool) -> str:
 def _digits(value: float | int, most: int) -> tuple[str, str]:
     """The sign, and the decimal digits: `most` of them; if that is eight, all before the point of a large
     number, and three after it."""
-    sign, size = "-" if value < 0 else "", abs(value)
-    if most == 8 and isinstance(value, int):
+    sign = "-" if value < 0 else ""
+    size = abs(int(value) if isinstance(value, Integral) else float(value))
+    if most == 8 and isinstance(size, int):
         return sign, str(size)
-    exact = Decimal(repr(float(size)) if isinstance(size, float) else size)  # as browsers round it
+    exact = Decimal(repr(size))  # as browsers round it
     if most == 8 and _LARGE <= size < WIDEST:
         return sign, _bare(f"{exact:.3f}")
     return sign, _bare(f"{Decimal(f'{exact:.{most - 1}e}'):f}")

@@ -1048,7 +1048,7 @@ class Reader {
   cells(bounded, known, origin) {
     const { view } = this;
     const flags = this.byte();
-    const further = flags & 128 ? this.byte() : 0;
+    const further = (flags & 24) === 24 ? this.byte() : flags & 24;
     const short = Boolean(flags & 64);
     const oldest = short ? null : this.int();
     const end = bounded ? this.int() : Infinity;
@@ -1061,7 +1061,7 @@ class Reader {
       bases.set(this.int(), view.getFloat64(this.at, true));
       this.at += 8;
     }
-    const width = 1 << ((flags >> 3) & 3);
+    const width = 1 << ((further >> 3) & 3);
     const exact = Boolean(flags & 32);
     const steps = this.bytes(width * count);
     const spread = flags & 2 ? this.bytes((count + 7) >> 3) : null;
@@ -1069,7 +1069,7 @@ class Reader {
     let more = 0;
     for (let i = 0; i < count; i++) more += several(i);
     const read = (count, size) => (exact ? this.doubles(count) : this.floats(count, size));
-    const single = further & 2 ? 5 : 4;
+    const single = flags & 128 ? 5 : 4;
     const singles = read(count - more, single), lows = read(more, 3), highs = read(more, 3);
     const newest = further & 1 ? read(more, single) : null;
     let wide = 0;

@@ -11,7 +11,7 @@ const [LEAST, MOST] = [1e-15, 1e21];
 const ROUGH = 5; // digits of the ends of a range
 
 const format = (options) => new Intl.NumberFormat("en", { useGrouping: false, roundingMode: "halfEven", ...options });
-const SIGNIFICANT = new Map([3, ROUGH, 8].map((most) => [most, format({ maximumSignificantDigits: most })]));
+const SIGNIFICANT = new Map([ROUGH, 8].map((most) => [most, format({ maximumSignificantDigits: most })]));
 const FRACTION = format({ maximumFractionDigits: 3 });
 
 export const unitName = (unit) => NAMES[unit] ?? unit;
@@ -26,10 +26,9 @@ export function rough(value) {
   return numbered(value, ROUGH);
 }
 
-// With all digits, with those of an end of a range, or with three.
+// With its unit; and the same for the ends of a range.
 export const withUnit = (value, unit) => text(value, unit, 8);
 export const roughUnit = (value, unit) => text(value, unit, ROUGH);
-export const brief = (value, unit) => text(value, unit, 3);
 
 // How many seconds a unit of durations is, null for another one.
 export function inSeconds(unit) {
@@ -56,51 +55,40 @@ function text(value, unit, most) {
   const size = Math.abs(value) * (inSeconds(name) ?? 1);
   if (Number.isNaN(size)) return "n/a";
   if (!scales(name) || (size !== 0 && !(size >= LEAST && size < MOST))) {
-    return `${numbered(value, most === 3 ? 8 : most)} ${name}`.trim();
+    return `${numbered(value, most)} ${name}`.trim();
   }
-  if (name in MINUTES || name in SECONDS) {
-    const [sign, digits] = digitsOf(name in MINUTES ? value * MINUTES[name] : value, most === 3 ? 8 : most);
-    return sign + (name in MINUTES ? duration(digits, 0, "s", most) : duration(digits, SECONDS[name], name, most));
-  }
-  const [sign, digits] = digitsOf(value, most);
+  const [sign, digits] = digitsOf(name in MINUTES ? value * MINUTES[name] : value, most);
+  if (name in MINUTES) return sign + duration(digits, 0, "s");
+  if (name in SECONDS) return sign + duration(digits, SECONDS[name], name);
   const power = Math.min(Math.max(0, Math.floor(magnitude(digits) / 3)), PREFIXES.length - 1);
   return `${sign}${grouped(shifted(digits, -3 * power))} ${PREFIXES[power]}${name}`;
 }
 
-function duration(digits, power, unit, most) {
+function duration(digits, power, unit) {
   if (magnitude(digits) === null) return `0 ${unit}`;
-  let seconds = shifted(digits, power);
+  const seconds = shifted(digits, power);
   if (Number(seconds) < 60) {
-    if (most === 3) seconds = SIGNIFICANT.get(3).format(Number(seconds));
     const at = Math.max(-9, Math.min(0, 3 * Math.floor(magnitude(seconds) / 3)));
     const name = Object.keys(SECONDS).find((each) => SECONDS[each] === at);
     return `${shifted(seconds, -at)} ${name}`;
   }
-  let [whole, rest = ""] = seconds.split(".");
+  const [whole, rest] = seconds.split(".");
   let left = BigInt(whole);
-  if (most === 3) {
-    const part = BigInt(left < 3600 ? 1 : left < 86400 ? 60 : 3600);
-    const up = part === 1n ? rest >= "5" : 2n * (left % part) >= part;
-    [left, rest] = [(left / part + BigInt(up)) * part, ""];
-  }
   const parts = [];
   for (const [name, length] of PARTS) {
     const count = left / BigInt(length);
     left %= BigInt(length);
     if (count) parts.push(`${grouped(String(count))} ${name}`);
   }
-  if (left || rest) parts.push(`${left}${rest && "."}${rest} s`);
+  if (left || rest) parts.push(`${left}${rest ? `.${rest}` : ""} s`);
   return parts.join(" ");
 }
 
 // The sign, and the decimal digits.
 function digitsOf(value, most) {
-  if (typeof value === "string") {
-    const whole = value.replace("-", "");
-    return [value[0] === "-" ? "-" : "", most === 3 ? SIGNIFICANT.get(3).format(BigInt(whole)) : whole];
-  }
+  if (typeof value === "string") return value[0] === "-" ? ["-", value.slice(1)] : ["", value];
   const [sign, size] = [value < 0 ? "-" : "", Math.abs(value)];
-  const large = most > 3 && size >= LARGE && size < WIDEST;
+  const large = size >= LARGE && size < WIDEST;
   return [sign, (large ? FRACTION : SIGNIFICANT.get(most)).format(size)];
 }
 

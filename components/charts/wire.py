@@ -6,19 +6,19 @@ elements has more numbers after the flags, see ChartState. On the tab's own webs
 order and loss, and a message that would say nothing is not sent.
 
 Cells: flags (1: replace all cells; 2: some cells have two values; 4: bases follow; 8 and 16: a step takes 2
-or 4 bytes instead of 1; 32: numbers are float64 and not relative to a base; 64: short; 128: a byte with
-further flags follows: 1: cells with two values have a third, the newest one, NaN for a null; 2: single values
-have five bytes). Then, as varints: the oldest bin that counts (for finer cells also the end, exclusive), how
-many bins later the first cell is, the number of series, of cells, and of bases. If short: how many bins after
-the header's `origin` the first cell is, as a zigzag varint; the number of cells; and with flag 4 the number
-of bases. The browser knows the number of series, and the oldest bin by the look-back and the clock, or else
-from the header. Then the bases, each a varint series and a float64. Cells are ordered by bin * series + row,
-and each is sent as the step from the one before. If some cells have two values, one bit per cell follows,
-lowest bit first. Then the values, relative to their base: of the cells with one value, as little-endian
-float32, or as float64 without its last 24 bits; of those with two, all minima, rounded down, then all maxima,
-rounded up, as float32 without the last eight bits, and then all newest values like single ones. Each of these
-arrays is sent as byte planes: the lowest bytes of all values, then the next. An infinite value means an empty
-cell; -inf means a cell of nulls only, where the line breaks.
+or 4 bytes instead of 1; 32: numbers are float64 and not relative to a base; 64: short; 128: single values
+have five bytes). With 8 and 16 together, another byte follows: those two flags instead, and 1: cells with two
+values have a third, the newest one, NaN for a null. Then, as varints: the oldest bin that counts (for finer
+cells also the end, exclusive), how many bins later the first cell is, the number of series, of cells, and of
+bases. If short: how many bins after the header's `origin` the first cell is, as a zigzag varint; the number
+of cells; and with flag 4 the number of bases. The browser knows the number of series, and the oldest bin by
+the look-back and the clock, or else from the header. Then the bases, each a varint series and a float64.
+Cells are ordered by bin * series + row, and each is sent as the step from the one before. If some cells have
+two values, one bit per cell follows, lowest bit first. Then the values, relative to their base: of the cells
+with one value, as little-endian float32, or as float64 without its last 24 bits; of those with two, all
+minima, rounded down, then all maxima, rounded up, as float32 without the last eight bits, and then all newest
+values like single ones. Each of these arrays is sent as byte planes: the lowest bytes of all values, then the
+next. An infinite value means an empty cell; -inf means a cell of nulls only, where the line breaks.
 """
 
 import json
@@ -44,6 +44,8 @@ REMEMBERED = 8
 
 _SHOWN = 0.0005
 """Half of the smallest fraction that a chart shows of a large number."""
+_FURTHER = 24
+"""The flags of cells that another byte follows."""
 _LEAST = 1e-290
 """Below this, a number has fewer than eight digits."""
 _Mark = tuple[int, str, int, float]
@@ -233,9 +235,9 @@ def _packed(cells: Cells, series: int, place: bytes | None, start: int, *, whole
     singles = low[~spread] if last is None else np.concatenate([low[~spread], last[spread]])
     single_bases = base[~spread] if last is None else np.concatenate([base[~spread], base[spread]])
     fine = not exact and _needs_five_bytes(singles, single_bases)
-    further = (several and last is not None) | fine << 1
-    flags = whole | several << 1 | bool(based) << 2 | width << 3 | exact << 5 | (place is None) << 6
-    parts = [bytes([flags | 128, further] if further else [flags])]
+    held = several and last is not None
+    flags = whole | several << 1 | bool(based) << 2 | exact << 5 | (place is None) << 6 | fine << 7
+    parts = [bytes([flags | _FURTHER, width << 3 | 1] if held else [flags | width << 3])]
     if place is None:
         parts += [varints(_zigzag(first - start), len(bins))]
         parts += [varints(len(based))] * bool(based)

@@ -240,6 +240,7 @@ def test_scales(nats: NatsServer, running: App, tab: Page) -> None:
     assert low <= -5 < 10_000 < high
     nats.publish("v.1", b'{"n": 9, "v": 50000}')
     until(lambda: log.evaluate("el => el._fullLayout.yaxis.range")[1] > 4.69)
+    until(lambda: zero.evaluate("el => el._fullLayout.yaxis.range")[1] > 50_000)
     for chart in (log, zero):
         before = chart.evaluate("el => el._fullLayout.yaxis.range")
         box = chart.locator(".nsewdrag").bounding_box()

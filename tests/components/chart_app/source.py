@@ -76,7 +76,13 @@ class Source:
             time.sleep(1 / self.rate)
 
     def bins(
-        self, fields: tuple[str, ...], color: str | None, look_back: pd.Timedelta, most: int, *, hold: bool
+        self,
+        fields: tuple[str, ...],
+        color: str | None,
+        look_back: pd.Timedelta,
+        most: int,
+        *,
+        hold: bool = False,
     ) -> Bins:
         """As a feed has it."""
         made = Bins(fields, color, look_back, most=most, hold=hold)
