@@ -10,9 +10,10 @@ const [LARGE, TINY] = [1e5, 1e-6];
 const [LEAST, MOST] = [1e-15, 1e21];
 const ROUGH = 5; // digits of the ends of a range
 
-const format = (options) => new Intl.NumberFormat("en", { useGrouping: false, roundingMode: "halfEven", ...options });
-const SIGNIFICANT = new Map([ROUGH, 8].map((most) => [most, format({ maximumSignificantDigits: most })]));
-const FRACTION = format({ maximumFractionDigits: 3 });
+const format = (options) => new Intl.NumberFormat("en", { roundingMode: "halfEven", ...options });
+const both = (options) => ({ grouped: format(options), bare: format({ useGrouping: false, ...options }) });
+const SIGNIFICANT = { [ROUGH]: both({ maximumSignificantDigits: ROUGH }), 8: both({ maximumSignificantDigits: 8 }) };
+const FRACTION = both({ maximumFractionDigits: 3 });
 
 export const unitName = (unit) => NAMES[unit] ?? unit;
 
@@ -42,21 +43,22 @@ export function scales(unit) {
 }
 
 function numbered(value, most) {
-  if (typeof value !== "string" && Number.isNaN(value)) return "n/a";
+  if (typeof value === "string") return value[0] === "-" ? `-${grouped(value.slice(1))}` : grouped(value);
+  const size = Math.abs(value);
+  if (size >= TINY && size < WIDEST) return formatOf(size, most).grouped.format(value);
+  if (size === 0) return "0";
+  if (Number.isNaN(value)) return "n/a";
   const [sign, digits] = digitsOf(value, most);
-  const approximate = typeof value !== "string" && Math.abs(value) >= WIDEST;
-  if (!approximate && !(value !== 0 && Math.abs(value) < TINY)) return sign + grouped(digits);
   const [mantissa, exponent] = Number(digits).toExponential(7).split("e");
-  return `${approximate ? "≈ " : ""}${sign}${bare(mantissa)}e${exponent}`;
+  return `${size < TINY ? "" : "≈ "}${sign}${bare(mantissa)}e${exponent}`;
 }
 
 function text(value, unit, most) {
   const name = unitName(unit);
+  if (Number.isNaN(value)) return "n/a";
+  if (!scales(name)) return name ? `${numbered(value, most)} ${name}` : numbered(value, most);
   const size = Math.abs(value) * (inSeconds(name) ?? 1);
-  if (Number.isNaN(size)) return "n/a";
-  if (!scales(name) || (size !== 0 && !(size >= LEAST && size < MOST))) {
-    return `${numbered(value, most)} ${name}`.trim();
-  }
+  if (size !== 0 && !(size >= LEAST && size < MOST)) return `${numbered(value, most)} ${name}`;
   const [sign, digits] = digitsOf(name in MINUTES ? value * MINUTES[name] : value, most);
   if (name in MINUTES) return sign + duration(digits, 0, "s");
   if (name in SECONDS) return sign + duration(digits, SECONDS[name], name);
@@ -87,10 +89,11 @@ function duration(digits, power, unit) {
 // The sign, and the decimal digits.
 function digitsOf(value, most) {
   if (typeof value === "string") return value[0] === "-" ? ["-", value.slice(1)] : ["", value];
-  const [sign, size] = [value < 0 ? "-" : "", Math.abs(value)];
-  const large = size >= LARGE && size < WIDEST;
-  return [sign, (large ? FRACTION : SIGNIFICANT.get(most)).format(size)];
+  const size = Math.abs(value);
+  return [value < 0 ? "-" : "", formatOf(size, most).bare.format(size)];
 }
+
+const formatOf = (size, most) => (size >= LARGE && size < WIDEST ? FRACTION : SIGNIFICANT[most]);
 
 // The power of ten of the first digit, null for zero.
 function magnitude(digits) {
