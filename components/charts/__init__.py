@@ -1,4 +1,4 @@
 """Figures, and the messages that keep them current in the browser.
 
-Imports choices, data, push, spent, web and words.
+Imports choices, data, push, spent, units, web and words.
 """

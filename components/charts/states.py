@@ -11,7 +11,8 @@ from ..data.live import View
 from ..data.states import check_times, empty_state
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
-from ..words import cut, number_text
+from ..units import number_text
+from ..words import cut
 
 MOST = 30
 """Series to draw unless the page says otherwise."""
