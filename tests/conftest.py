@@ -35,6 +35,7 @@ LONG = (
     "app/test_status.py",
     "services/test_archive.py",
     "app/test_live_elements.py",
+    "app/test_reading_charts.py",
     "app/test_links.py",
     "components/test_push_browser.py",
     "nats_client/test_replays.py",
