@@ -114,7 +114,8 @@ def choose_chart(view: View) -> Chart | None:
         per = FIT
         if shown in AGGREGATES:
             per = choose("Per", [FIT, "1s", "10s", "1m", "5m", "1h"], own=True, help="Length of a bucket")
-        drawn: dict[str, bool] = {}
+    drawn: dict[str, bool] = {}
+    with st.container(horizontal=True):
         if kind == "lines":
             drawn |= AXES[choose("Axis", list(AXES), default="fitted")]
             drawn |= LINES[choose("Line", list(LINES), default="straight", help=HOLDS)]

@@ -343,7 +343,15 @@ def limits_text(config: dict[str, Any]) -> str:
     if (count := config.get("max_msgs", -1)) > 0:
         words.append(f"{count:,} message{'s' * (count != 1)}")
     if (size := config.get("max_bytes", -1)) > 0:
-        words.append(f"{size:,} bytes")
+        words.append(_size(size))
     if (each := config.get("max_msgs_per_subject", -1)) > 0:
         words.append(f"{each:,} message{'s' * (each != 1)} per subject")
     return " and ".join(words)
+
+
+def _size(count: int) -> str:
+    """A number of bytes as the `nats` command line tool takes it: "512 MiB"; other numbers to the byte."""
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if count % 1024**power == 0:
+            return f"{count // 1024**power:,} {unit}"
+    return f"{count:,} byte{'s' * (count != 1)}"
