@@ -106,11 +106,11 @@ def end(*, again: bool) -> bool:
     if address.switched and (again or not differing):
         return bool(differing)
     differing |= _differing(address.lasting)
-    added = {name: value for name, value in differing.items() if value is not None}
-    for name in differing.keys() - added.keys():
-        del st.query_params[name]
-    if added:
-        st.query_params.update(added)
+    if differing:
+        # In one message: each is an entry of the browser's history.
+        others = {name: st.query_params.get_all(name) for name in st.query_params if name not in differing}
+        added = {name: value for name, value in differing.items() if value is not None}
+        st.query_params.from_dict({**others, **added})
     return bool(differing)
 
 

@@ -1,6 +1,7 @@
 """A link keeps every choice: of the page that it leads to, and of the frame around it."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -183,3 +184,33 @@ def test_an_interrupted_run_loses_no_choice(open_page: Callable[..., AppTest]) -
     page.toggle[0].set_value(True).run()
     assert page.text[-1].value == "more True"
     assert page.query_params["more"] == "true"
+
+
+SWAPS = '''"""Swap."""
+import streamlit as st
+from components import choose_flag
+
+
+def swap():
+    st.session_state["one"], st.session_state["two"] = False, True
+
+
+choose_flag("One")
+choose_flag("Two")
+st.button("Swap", on_click=swap)
+'''
+
+
+def test_one_step_back_undoes_one_change(tmp_path: Path, browser: Browser) -> None:
+    """What a click adds to the address and takes out of it is one step of the Back button."""
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "swap.py").write_text(SWAPS)
+    with app(tmp_path, LOOKBACK_PAGES=str(tmp_path / "pages")) as running, fresh_tab(browser) as tab:
+        tab.goto(f"{running.url}/swap?one=true")
+        expect(tab.get_by_role("switch", name="One")).to_be_checked(timeout=30_000)
+        tab.get_by_role("button", name="Swap").click()
+        until(lambda: addressed(tab) == {"two=true"})
+        tab.go_back()
+        expect(tab.get_by_role("switch", name="One")).to_be_checked()
+        expect(tab.get_by_role("switch", name="Two")).not_to_be_checked()
+        until(lambda: addressed(tab) == {"one=true"})
