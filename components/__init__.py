@@ -7,6 +7,7 @@ line_chart(cpu, y="percent", color="_subject")
 """
 
 from .charts.compare import compare, compared_means, look_back_for
+from .charts.events import events
 from .charts.line_chart import line_chart
 from .charts.scatter_chart import scatter_chart
 from .charts.states import states
@@ -101,6 +102,7 @@ __all__ = [
     "consumer_list",
     "downloads",
     "endpoint_list",
+    "events",
     "every",
     "field_list",
     "inside",

@@ -120,6 +120,7 @@ def line_of(
     if launcher.trouble and is_embedded() and verdict.mood in ("live", "stale", "empty"):
         verdict = Verdict("stale", "Stale", launcher.trouble)
     views = [read for read in reads if isinstance(read, View)]
+    steady = [view for view in views if view.steady]
     buckets = {read.health.name: read for read in reads if isinstance(read, Bucket)}
     facts: list[list[Piece]] = [[state.server or nats.settings.shown]]
     if is_embedded():
@@ -132,7 +133,7 @@ def line_of(
     if replaying:
         newest, bar = _progress(replaying)
     else:
-        newest = newest_text(views, lasting=lasting) if views else None
+        newest = newest_text(steady or views, lasting=lasting) if views else None
     if views:
         rows = sum(len(view) for view in views)
         facts.append([[f"{rows:,}"], f" rows in {format_duration(max(view.look_back for view in views))}"])

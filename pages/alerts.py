@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from components import alerts, choose, choose_text, is_demo, line_chart, live, stream_names, subjects
+from components import alerts, choose, choose_text, events, is_demo, line_chart, live, stream_names, subjects
 
+ARCHIVED = ["workflow.archive.*.-.-.finished", "workflow.archive.*.-.-.failed"]
 LIMITS = ["90", "< 10", "outside 10..90", "> 90 for 30s", "changed", "silent for 30s"]
 
 names = stream_names()
@@ -46,4 +47,6 @@ with st.container(horizontal=True):
 limit = {"limit": when}
 
 line_chart(feed, y=y, color=by, thresholds=limit, key=f"{stream} {subject} {y} {by}")
+if is_demo() and "WORKFLOWS" in names:
+    events(live("WORKFLOWS", ARCHIVED, look_back="PT15M"), text="archive {status}")
 alerts(feed, y, limit, color=by)

@@ -9,13 +9,14 @@ const SILENT = 12_000; // ms without a frame after which the connection is taken
 const SEEN_AGAIN = 4_000; // the same, when a hidden tab is seen again
 const ASK_AGAIN = 1_500; // ms after which an unanswered question is taken for lost
 const BLOCKED_AFTER = 6_000; // ms without the websocket, while Streamlit's own works, after which charts come with the refresh
+const ANSWERED = 20_000; // ms after which no answer to a question is expected any more
 const TELL_EVERY = 16; // frames between two reports of what was drawn
 const [NO_TICKET, REPLACED] = [4401, 4409];
 
 export class Channel {
   constructor(root) {
     this.url = root;
-    this.elements = new Map(); // by number: { apply(bytes), resumed() if it says anything, frame }
+    this.elements = new Map(); // by number: { apply(bytes), false if it is of no use, resumed() if it says anything, frame }
     this.frame = 0;
     this.told = 0;
     this.pace = 0; // seconds between two frames, null while paused
@@ -23,6 +24,8 @@ export class Channel {
     this.heard = -Infinity;
     this.attempts = 0;
     this.ready = false;
+    this.questions = new Map(); // by number: what takes the answer
+    this.questioned = 0;
     this.watchers = new Set(); // called when `ready` changes
     this.since = performance.now(); // when `ready` changed
     document.addEventListener("visibilitychange", () => this.look());
@@ -57,6 +60,18 @@ export class Channel {
   // What the viewer did to an element.
   say(number, said) {
     this.send({ to: number, said });
+  }
+
+  // What the server answers to a question to an element; { error } if it does not.
+  question(number, said) {
+    const asked = (this.questioned += 1);
+    return new Promise((resolve) => {
+      const answer = (found) => this.questions.delete(asked) && resolve(found);
+      this.questions.set(asked, answer);
+      if (!this.ready) return answer({ error: "There is no connection to the app. Try again." });
+      setTimeout(answer, ANSWERED, { error: "The app has not answered. Try again." });
+      this.send({ ask: asked, of: number, said });
+    });
   }
 
   // The newest frame is on the screen; `needs`: ms that drawing wants between two.
@@ -119,6 +134,7 @@ export class Channel {
     if (ready === this.ready) return;
     this.ready = ready;
     this.since = performance.now();
+    if (!ready) for (const answer of this.questions.values()) answer({ error: "The connection to the app was lost. Try again." });
     for (const watcher of this.watchers) watcher(ready);
   }
 
@@ -126,6 +142,7 @@ export class Channel {
     this.heard = performance.now();
     if (typeof data === "string") {
       const said = JSON.parse(data);
+      if ("answer" in said) this.questions.get(said.answer)?.(said.said);
       if ("pace" in said) this.pace = said.pace;
       if ("next" in said) {
         this.frame = said.next - 1;
@@ -157,8 +174,7 @@ export class Channel {
       const message = bytes.subarray(at, (at += length));
       const element = this.elements.get(number);
       if (!element) continue; // it has left the page
-      element.apply(message);
-      element.frame = this.frame;
+      if (element.apply(message) !== false) element.frame = this.frame;
     }
     if (!this.busy?.()) this.drawn();
   }

@@ -1,5 +1,6 @@
 // For which series a condition holds, and when it did. components/tables/alerts.py sends it.
 
+import { showBehind } from "./behind.js";
 import { define, Element, made, say } from "./element.js";
 import { Rows, STYLE } from "./rows.js";
 
@@ -15,6 +16,7 @@ class Alerts extends Element {
     this.lines = made("div");
     this.rows = new Rows(HEIGHT);
     this.note = made("div", "lb-note");
+    this.rows.open((row) => showBehind(this.root, this.number, { row }));
     this.root.append(this.lines, this.rows.root, this.note);
   }
 

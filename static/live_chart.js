@@ -4,10 +4,14 @@
 // extends one it never received, it replies with the last number it applied, and the server resends from there.
 
 import { placed, span, ticksOf, unfit, valueAxis } from "./axis.js";
+import { watchClicks } from "./behind.js";
 import { channel } from "./channel.js";
+import { addCrosshair, moveCrosshair, removeCrosshair } from "./crosshair.js";
 import { made as element } from "./element.js";
+import { addMarks, pictureOfMarks, removeMarks } from "./event_marks.js";
 import { leave, steps } from "./steps.js";
 import { roughUnit, scales, short, unitName, withUnit } from "./units.js";
+import { hasOthers, joinZoom, keepAlone, leaveZoom, spreadZoom } from "./zoom_together.js";
 
 const COLOURS = [
   "#0f8aa3", "#e0782f", "#7a5cc0", "#4b9e3f", "#cf4a5f", "#a07b45", "#4c7bd9", "#c99a12", "#7d8b93", "#cc68a8",
@@ -42,6 +46,8 @@ const STYLE = `
   .lb-search { height: 34px; font-size: 16px; } /* phones zoom in on smaller text */
   .lb-keys, .lb-search:not([hidden]) + .lb-keys { max-height: 124px; }
 }
+.lb-legend .lb-alone { display: inline-flex; align-items: center; gap: 4px; cursor: pointer; }
+.lb-legend .lb-alone input { margin: 0; accent-color: var(--st-primary-color); }
 .lb-legend a { color: var(--st-primary-color); text-decoration: underline; }
 .lb-legend .lb-zone { margin-left: auto; opacity: 0.65; }`;
 
@@ -61,7 +67,7 @@ function loadPlotly(file) {
   return plotly;
 }
 
-// What a viewer did to each chart, for when the chart is made again: after its rows were gone for a moment (a
+// What a viewer did to each chart, by page and key, for when the chart is made again: after its rows were gone for a moment (a
 // killed process), or when the viewer comes back to the page.
 const done = new Map();
 const charts = new Set();
@@ -126,7 +132,7 @@ function next() {
 // text. `stale`: the other element is the newer one.
 function leftBehind(data) {
   if (!(data instanceof Uint8Array)) {
-    const chart = [...charts].find((chart) => chart.plugged === data.live);
+    const chart = [...charts].find((chart) => chart.plugged === data.live && chart.page === location.pathname);
     return chart ? { chart, stale: false } : null;
   }
   const { sender, number, head } = new Reader(data).opening();
@@ -140,6 +146,7 @@ function leftBehind(data) {
 export async function chartIn(parentElement, config) {
   const chart = new Chart(parentElement);
   chart.setRange = () => {}; // there is nobody to send finer bins
+  chart.answers = false; // nor messages
   chart.config = config;
   chart.plot.style.height = `${config.height}px`;
   chart.library = await loadPlotly(config.plotly);
@@ -149,6 +156,7 @@ export async function chartIn(parentElement, config) {
 class Chart {
   constructor(parent) {
     this.parent = parent;
+    this.page = location.pathname;
     this.clock = { ms: 0, at: 0 }; // the server's, and when it was that
     this.visible = true;
     this.plugged = null; // its number on the tab's websocket
@@ -161,6 +169,8 @@ class Chart {
     this.longer = new Set(); // series with cells that are not drawn yet
     this.other = true; // anything else is not drawn yet
     this.hidden = new Set();
+    this.alone = false; // zoomed by itself
+    this.answers = true; // the server knows what stands behind a point
     this.fine = null; // bins of the zoomed range
     this.told = null; // the range that the server knows of
 
@@ -193,6 +203,7 @@ class Chart {
     this.size.observe(parent);
     this.place = new IntersectionObserver(([{ isIntersecting }]) => {
       this.visible = isIntersecting;
+      if (isIntersecting && this.config) this.tellRange();
       if (this.waits && isIntersecting) schedule(this);
     }, { rootMargin: "200px" });
     this.place.observe(parent);
@@ -237,6 +248,9 @@ class Chart {
   end() {
     charts.delete(this);
     pending.delete(this);
+    removeCrosshair(this);
+    removeMarks(this);
+    leaveZoom(this);
     this.unplug();
     this.size.disconnect();
     this.place.disconnect();
@@ -248,8 +262,8 @@ class Chart {
     if (this.drawn) this.library.purge(this.plot);
     this.parent.replaceChildren();
     this.ended = true;
-    const { zoom, hidden, start } = this;
-    if (this.config) done.set(this.config.key, { zoom, hidden, start, scale: this.config.scale, typed: this.search.value });
+    const { zoom, hidden, start, alone } = this;
+    if (this.config) done.set(this.known, { zoom, hidden, start, alone, scale: this.config.scale, typed: this.search.value });
     delete this.parent.lookback;
   }
 
@@ -281,6 +295,7 @@ class Chart {
     const read = new Reader(message);
     const flags = read.byte();
     const head = read.header(flags);
+    if (!this.config && !(flags & 4)) return false; // for the chart that had this number on the page before
     if (flags & 4) this.begin(head);
     if ("now" in head) this.now = head.now;
     this.change(read, flags, head, flags & 4 ? {} : this.config);
@@ -339,8 +354,10 @@ class Chart {
   // Everything follows.
   begin(head) {
     [this.others, this.future, this.marked, this.told] = [null, 0, [], null];
-    if (this.config || !done.has(head.config?.key)) return;
-    const { typed, scale, ...left } = done.get(head.config.key);
+    if (this.config) return;
+    this.known = `${this.page} ${head.config?.key}`;
+    if (!done.has(this.known)) return;
+    const { typed, scale, ...left } = done.get(this.known);
     Object.assign(this, left);
     if (scale !== head.config.scale) this.zoom.y = null;
     this.search.value = typed;
@@ -417,6 +434,7 @@ class Chart {
 
   // The zoomed range, reported once the viewer's hand rests: the server has finer bins for it.
   tellRange() {
+    if (!this.visible && this.drawn) return; // once it is on the screen
     const range = this.zoom.x && !this.config.compare ? this.zoom.x.map((time) => this.utc(time)) : null;
     if (String(range) === String(this.wanted ?? this.told)) return; // messages come more often than the timer ends
     clearTimeout(this.telling);
@@ -490,6 +508,7 @@ class Chart {
   // False if it cannot be drawn now.
   draw() {
     if (!this.drawable) return false;
+    if (!this.drawn) joinZoom(this);
     if (this.plugged !== null) this.forgetOld();
     this.extent = this.plugged === null ? null : this.extents();
     this.longer.clear();
@@ -505,19 +524,18 @@ class Chart {
     this.settings ??= {
       displaylogo: false,
       displayModeBar: "hover",
-      modeBarButtons: [[this.download(), "resetScale2d"]],
+      modeBarButtons: [[this.download(), this.resetButton()]],
       doubleClick: false,
       responsive: false,
     };
     this.library.react(this.plot, this.traces(), this.layout(), this.settings);
+    moveCrosshair();
     if (!first) return true;
+    if (!this.config.compare) addCrosshair(this), addMarks(this);
+    if (!this.config.compare && this.answers) watchClicks(this);
     this.plot.style.minHeight = "";
     this.plot.on("plotly_relayout", (change) => this.zoomed(change));
-    this.plot.on("plotly_doubleclick", () => {
-      this.zoom = { x: null, y: null };
-      this.tellRange();
-      this.draw();
-    });
+    this.plot.on("plotly_doubleclick", () => this.resetZoom());
     return true;
   }
 
@@ -532,7 +550,8 @@ class Chart {
     const unmarked = this.config.marks?.more;
     const there = this.stretchAddress();
     const unfitting = this.config.scale === "log" && this.series.some(({ cells }) => unfit(cells));
-    const state = JSON.stringify([shown, periods, [...this.hidden], this.others, this.future, unmarked, where, there, unfitting]);
+    const switched = (this.zoom.x || this.alone) && hasOthers(this) ? this.alone : null;
+    const state = JSON.stringify([shown, periods, [...this.hidden], this.others, this.future, unmarked, where, there, unfitting, switched]);
     if (state === this.legendState) return; // a button that is being clicked stays
     this.legendState = state;
     const names = this.shortNames();
@@ -568,10 +587,34 @@ class Chart {
       link.target = "_self";
       keys.push(link);
     }
+    if (switched !== null) keys.push(this.aloneSwitch());
     this.none = element("span", "lb-note", "No series matches");
     this.keys.replaceChildren(...keys, this.none, element("span", "lb-zone", where));
     this.search.hidden = shown.length <= MANY && !this.search.value;
     this.find();
+  }
+
+  resetZoom() {
+    this.zoom = { x: null, y: null };
+    this.tellRange();
+    spreadZoom(this);
+    this.draw();
+  }
+
+  // Plotly's own one returns to the times of the first picture.
+  resetButton() {
+    return { name: "reset", title: "Reset the zoom", icon: this.library.Icons.home, click: () => this.resetZoom() };
+  }
+
+  // Keeps the zoom of this chart to itself.
+  aloneSwitch() {
+    const [label, box] = [element("label", "lb-alone"), element("input")];
+    box.type = "checkbox";
+    box.checked = this.alone;
+    box.onchange = () => keepAlone(this, box.checked);
+    label.title = "A zoom is one of all charts of the page. With this, this chart has its own.";
+    label.append(box, "Zoom only this chart");
+    return label;
   }
 
   // Whether something of a series is drawn.
@@ -622,7 +665,7 @@ class Chart {
         {
           data: this.traces().filter((trace) => trace.visible === true),
           layout: {
-            ...layout, title, paper_bgcolor: ground, plot_bgcolor: ground, showlegend: true,
+            ...layout, title, shapes: layout.shapes.concat(this.markShapes()), paper_bgcolor: ground, plot_bgcolor: ground, showlegend: true,
             margin: { ...layout.margin, t: title.text ? 50 : 20 }, height: layout.height + 120,
             legend: { orientation: "h", y: -0.15, yanchor: "top" },
           },
@@ -633,6 +676,11 @@ class Chart {
     return { name: "picture", title: "Download as PNG", icon: this.library.Icons.camera, click };
   }
 
+  markShapes() {
+    const safe = ({ label, ...shape }) => ({ ...shape, label: { ...label, text: escapeMarkup(label.text) } });
+    return this.config.compare ? [] : pictureOfMarks(this).map(safe);
+  }
+
   shortNames() {
     const names = this.series.map((series) => series.name);
     const skip = sharedTokens(names);
@@ -640,6 +688,7 @@ class Chart {
   }
 
   zoomed(change) {
+    const before = String(this.zoom.x);
     for (const axis of ["x", "y"]) {
       const name = `${axis}axis`;
       if (change[`${name}.autorange`]) this.zoom[axis] = null;
@@ -648,8 +697,47 @@ class Chart {
       }
     }
     this.tellRange();
+    if (String(this.zoom.x) !== before) spreadZoom(this);
     if (change["xaxis.autorange"] || change["yaxis.autorange"] || scales(this.config.unit)) this.draw();
     else this.drawLegend();
+  }
+
+  // Another chart was zoomed, or reset: `range` is from when to when, ms since the epoch, null for all.
+  zoomTo(range) {
+    this.zoom = range ? { ...this.zoom, x: range.map((ms) => this.local(ms)) } : { x: null, y: null };
+    this.tellRange();
+    schedule(this);
+  }
+
+  zoomedTimes() {
+    return this.zoom.x?.map((time) => this.utc(time)) ?? null;
+  }
+
+  // Where its plot has which time, in px of the plot and ms since the epoch. Null if it has not been drawn.
+  timeAxis() {
+    const { xaxis, _size: size } = this.plot._fullLayout ?? {};
+    if (!size) return null;
+    return {
+      left: size.l,
+      top: size.t,
+      width: size.w,
+      height: size.h,
+      time: (px) => xaxis.p2l(px) + this.offset,
+      at: (ms) => xaxis.l2p(ms - this.offset),
+    };
+  }
+
+  // The pixel column of a drawn point: a series and a time, each as the server knows them. Null if it has none.
+  pixelColumn(row, time) {
+    const series = row === this.others ? null : this.series[row].name;
+    const own = (this.fine?.rows.get(row) ?? new Map());
+    for (const [cells, step] of [[own, this.fine?.step], [this.series[row].cells, this.step]]) {
+      const bin = Math.floor(time / step);
+      // The last point of a dash or of a band is at the end of its column.
+      const found = [bin, bin - 1].find((bin) => cells.has(bin));
+      if (found !== undefined) return { series, from: found * step, to: (found + 1) * step };
+    }
+    return null;
   }
 
   // This page at the zoomed range (components/choices/clock.py), null without one. A comparison has several at once.
@@ -724,6 +812,7 @@ class Chart {
       customdata: shown.map(([line, name, time, value]) => escapeMarkup(
         `${name} ${this.config.thresholds[line][2]} ${this.config.thresholds[line][0]}: ${withUnit(value, this.config.unit)} at ${CLOCK.format(time)}`,
       )),
+      meta: shown.map(([, name, time]) => [name, time]),
       hovertemplate: "%{customdata}<extra></extra>",
     }];
   }
@@ -941,19 +1030,20 @@ class Chart {
       modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: text },
       xaxis: {
         type: "date",
-        range: this.zoom.x ?? live.map((ms) => this.local(ms)),
+        range: [...(this.zoom.x ?? live.map((ms) => this.local(ms)))], // Plotly writes into it
         autorange: false,
         gridcolor: soft,
         linecolor: soft,
         zeroline: false,
         hoverformat: (!compare ? "%Y-%m-%d " : live[1] - live[0] > LONG_DAY ? "%a " : "") + "%H:%M:%S" + ((this.fine?.step ?? this.step) < 1000 ? ".%L" : ""),
         tickformatstops: compare && ticks(live[1] - live[0]),
+        showspikes: Boolean(compare), // the others have static/crosshair.js
         spikethickness: 1,
         spikedash: "solid",
         spikecolor: soft,
       },
       yaxis: {
-        ...(this.zoom.y ?? range ? { range: this.zoom.y ?? range, autorange: false } : { autorange: true }),
+        ...(this.zoom.y ?? range ? { range: [...(this.zoom.y ?? range)], autorange: false } : { autorange: true }),
         ...valueAxis(this.config.scale),
         visible: !empty,
         gridcolor: soft,

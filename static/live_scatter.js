@@ -4,6 +4,7 @@
 // on a canvas above it.
 
 import { placed } from "./axis.js";
+import { showBehind } from "./behind.js";
 import { define, Element, made, say } from "./element.js";
 import { COLOURS, escapeMarkup, loadPlotly, STYLE } from "./live_chart.js";
 import { short } from "./units.js";
@@ -11,6 +12,7 @@ import { short } from "./units.js";
 const REST = "#9aa4a8"; // colour of the points that belong to none of the groups with a colour
 const OTHERS = "\n"; // stands for these points among the hidden groups; no group has this name
 const [SIZE, OPACITY] = [2.5, 0.6]; // px; of a point
+const SECOND_CLICK = 320; // ms in which a second click makes it a double click, which resets the zoom
 const NEAR = 12; // px around the pointer in which a point is named
 const BY_NAME = new Intl.Collator("en", { numeric: true });
 const COLUMNS = ["x", "y", "of"];
@@ -48,10 +50,21 @@ class Scatter extends Element {
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
     this.scheme.addEventListener("change", this.again);
     // Other axes during a drag would end it.
-    this.plot.addEventListener("pointerdown", () => (this.held = true), { capture: true });
-    this.release = () => {
-      if (this.held) setTimeout(this.again); // after Plotly has seen it too
+    this.plot.addEventListener("pointerdown", ({ button, clientX, clientY }) => {
+      this.held = true;
+      this.pressed = button ? null : [clientX, clientY];
+      clearTimeout(this.clicked);
+    }, { capture: true });
+    this.release = ({ type, clientX, clientY }) => {
+      if (!this.held) return;
+      setTimeout(this.again); // after Plotly has seen it too
       this.held = false;
+      if (!this.pressed || type !== "pointerup") return;
+      const moved = Math.hypot(clientX - this.pressed[0], clientY - this.pressed[1]);
+      const point = moved < 4 && this.nearest([clientX, clientY]);
+      if (!point) return;
+      const said = { point: this.content.first + point.i };
+      this.clicked = setTimeout(() => showBehind(this.root, this.number, said), SECOND_CLICK);
     };
     window.addEventListener("pointerup", this.release);
     window.addEventListener("pointercancel", this.release);
@@ -71,6 +84,7 @@ class Scatter extends Element {
     this.scheme.removeEventListener("change", this.again);
     window.removeEventListener("pointerup", this.release);
     window.removeEventListener("pointercancel", this.release);
+    clearTimeout(this.clicked);
     if (this.axes) this.library.purge(this.plot);
   }
 
@@ -114,10 +128,7 @@ class Scatter extends Element {
     if (!drawn) {
       this.plot.on("plotly_relayout", (change) => this.zoomed(change));
       this.plot.on("plotly_relayouting", () => this.paint());
-      this.plot.on("plotly_doubleclick", () => {
-        this.zoom = { x: null, y: null };
-        this.due();
-      });
+      this.plot.on("plotly_doubleclick", () => this.resetZoom());
     }
     this.paint();
     this.name();
@@ -220,10 +231,17 @@ class Scatter extends Element {
     };
   }
 
+  resetZoom() {
+    this.zoom = { x: null, y: null };
+    this.due();
+  }
+
   configuration() {
     const click = () => this.download();
+    // Plotly's own one returns to the axes of the first picture.
+    const reset = { name: "reset", title: "Reset the zoom", icon: this.library.Icons.home, click: () => this.resetZoom() };
     const picture = { name: "picture", title: "Download as PNG", icon: this.library.Icons.camera, click };
-    return { displaylogo: false, displayModeBar: "hover", modeBarButtons: [[picture, "resetScale2d"]], doubleClick: false, responsive: false };
+    return { displaylogo: false, displayModeBar: "hover", modeBarButtons: [[picture, reset]], doubleClick: false, responsive: false };
   }
 
   // For a PNG Plotly draws all of it.
@@ -273,19 +291,25 @@ class Scatter extends Element {
     }
   }
 
-  // Names the point at the pointer.
-  name() {
+  // The point at this place of the window, null if none is near.
+  nearest(place) {
     let [nearest, least] = [null, NEAR];
     const { l, t, w, h } = this.plot._fullLayout?._size ?? {};
     const { left, top } = this.root.getBoundingClientRect();
     const onScreen = this.axes && this.onScreen;
-    for (const { id, points } of this.pointer && this.axes && !this.held ? this.shown : []) {
+    for (const { id, points } of place && this.axes && !this.held ? this.shown : []) {
       for (const i of points) {
         const [x, y] = onScreen(i);
-        const away = Math.hypot(x + l + left - this.pointer[0], y + t + top - this.pointer[1]);
+        const away = Math.hypot(x + l + left - place[0], y + t + top - place[1]);
         if (away < least && x >= 0 && x <= w && y >= 0 && y <= h) [nearest, least] = [{ i, id, x: x + l, y: y + t }, away];
       }
     }
+    return nearest;
+  }
+
+  // Names the point at the pointer.
+  name() {
+    const nearest = this.nearest(this.pointer);
     this.tip.hidden = !nearest;
     if (!nearest) return;
     const { i, id, x, y } = nearest;

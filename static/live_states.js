@@ -1,6 +1,8 @@
 // Which state each series was in when, as bands over time. components/charts/states.py sends it.
 
+import { addCrosshair, moveCrosshair, removeCrosshair } from "./crosshair.js";
 import { define, Element, made, say } from "./element.js";
+import { addMarks, placeMarks, removeMarks } from "./event_marks.js";
 
 const HIGH = 24; // px of a band
 const STEP = 30; // px from one band to the next
@@ -104,10 +106,25 @@ class States extends Element {
     this.resized.observe(this.plot);
     this.canvas.addEventListener("pointermove", (event) => this.point(event));
     this.canvas.addEventListener("pointerleave", () => (this.tip.hidden = true));
+    this.root.lookback = this; // for the tests
+    this.visible = true; // its line is cheap
+    addCrosshair(this);
+    addMarks(this, { above: true }); // bands hide what is below them
   }
 
   end() {
     this.resized.disconnect();
+    removeCrosshair(this);
+    removeMarks(this);
+  }
+
+  // Where it has which time, see Chart in live_chart.js.
+  timeAxis() {
+    const width = this.plot.clientWidth;
+    if (!width || !this.rows?.length) return null;
+    const span = this.content.until - this.from;
+    const [time, at] = [(px) => this.from + (px / width) * span, (ms) => ((ms - this.from) / span) * width];
+    return { left: 0, top: 0, width, height: this.rows.length * STEP, time, at };
   }
 
   draw() {
@@ -128,6 +145,8 @@ class States extends Element {
     this.drawLegend();
     this.drawLabels();
     this.drawBands();
+    placeMarks(this);
+    moveCrosshair();
   }
 
   drawLegend() {

@@ -8,9 +8,12 @@ from weakref import WeakValueDictionary
 
 import pandas as pd
 
+from nats_client import LookbackError
 from nats_client.series.bins import AHEAD, Bins
+from nats_client.series.point_rows import rows_of_point
 from nats_client.table.snapshot import Snapshot
 
+from ..data.behind import messages_behind
 from ..data.live import View
 from ..push.source import Source
 from ..push.tabs import Tab
@@ -48,6 +51,7 @@ class ChartSource(Source):
 
     def __init__(self, view: View, bins: Bins, varying: Varying, zone: str) -> None:
         super().__init__()
+        self._behind = messages_behind(view)
         self.bins = bins
         self.feed = view.feed
         self.look_back = view.look_back
@@ -92,6 +96,22 @@ class ChartSource(Source):
             self.config = config
             self._settings = {}
         self._varied = time.monotonic()
+
+    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
+        """The messages behind a point: `series`, its name, null for the one that holds all undrawn ones, and
+        `from` and `to` in ms since the epoch, UTC. Raises LookbackError. In any thread."""
+        self._behind.check()
+        match said:
+            case {
+                "series": str() | None as series,
+                "from": int() | float() as start,
+                "to": int() | float() as end,
+            } if -LATEST < start < end < LATEST:
+                snapshot = self.feed.snapshot()
+                self.bins.update(snapshot.since(self.feed.now() - self.look_back.value), self.feed.now())
+                found = rows_of_point(snapshot, self.bins, series, round(start * 1e6), round(end * 1e6))
+                return self._behind.messages(*found)
+        raise LookbackError("This is no point of the chart.")
 
     def shared(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """The same object for all viewers with equal settings."""
@@ -186,6 +206,10 @@ class ChartElement:
         """The viewer has zoomed."""
         if "range" in said:
             self._range = said["range"]
+
+    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
+        """The messages behind a point, see ChartSource."""
+        return self.source.answer(said)
 
     def _zoomed(self, chart: Held, config: Mapping[str, Any]) -> _Step:
         source = self.source

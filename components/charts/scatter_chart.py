@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from nats_client import LookbackError
 from nats_client.series.zoom_tiles import TOO_LARGE
 from nats_client.table.snapshot import Snapshot
 from nats_client.table.values import Codes
 
+from ..data.behind import Behind, messages_behind
 from ..data.live import View
 from ..data.states import empty_state
 from ..push.json_element import JsonSource, Kind
@@ -60,7 +62,7 @@ def scatter_chart(
     _kind.draw(
         key or f"{view.feed.name_key} {of[1:]} {log_x} {log_y}",
         of,
-        lambda: _PointsSource(view, x, y, color),
+        lambda: _PointsSource(view, x, y, color, messages_behind(view)),
         axes=[x, y],
         log=[log_x, log_y],
         height=height,
@@ -77,8 +79,9 @@ class _PointsSource(JsonSource):
     A browser gets the points that are new, and drops as many as `first` has grown by.
     """
 
-    def __init__(self, view: View, x: str, y: str, color: str | None) -> None:
+    def __init__(self, view: View, x: str, y: str, color: str | None, behind: Behind | None = None) -> None:
         super().__init__()
+        self._behind = behind
         self._feed = view.feed
         self._look_back = view.look_back.value
         self._columns = x, y
@@ -120,6 +123,18 @@ class _PointsSource(JsonSource):
         columns = {name: content[name][new:] for name in ("x", "y", "of") if name in content}
         others = [{name: of[name] for name in of.keys() - columns} for of in (known, content)]
         return super().news(*others) | {name: values for name, values in columns.items() if values}
+
+    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
+        """The message behind a point: `point`, how many points there were before it since the source began.
+        Raises LookbackError."""
+        with self._lock:
+            place = said.get("point")
+            known = isinstance(place, int) and self._first <= place < self._first + len(self._ordinals)
+            ordinal = int(self._ordinals[place - self._first]) if known and isinstance(place, int) else 0
+            snapshot = self._feed.snapshot()
+            if not known or snapshot.generation != self._generation or self._behind is None:
+                raise LookbackError("This point has left the chart.")
+        return self._behind.messages(snapshot.between(ordinal, ordinal + 1))
 
     def _take(self, snapshot: Snapshot) -> list[str]:
         """Add the new rows that have both numbers. Returns the labels of the groups."""

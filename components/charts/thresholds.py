@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from nats_client.series.bins import series_name
 from nats_client.series.conditions import Condition, parse_condition
-from nats_client.series.crossings import Crossing, Found
+from nats_client.series.crossings import Found
 
 from ..data.live import View
 from ..words import rounded
@@ -42,11 +43,6 @@ def crossed(
     return watched
 
 
-def series_name(crossing: Crossing, field: str, fields: Sequence[str]) -> str:
-    """The name that a chart of `fields` gives the series."""
-    return f"{crossing.series} {field}".strip() if len(fields) > 1 or not crossing.series else crossing.series
-
-
 def drawn(
     view: View, fields: Sequence[str], color: str | None, conditions: Mapping[str, Condition]
 ) -> dict[str, object]:
@@ -62,7 +58,11 @@ def drawn(
     watched = crossed(view, fields, color, conditions)
     lines = [line for name, condition in conditions.items() for line in _lines(name, condition)]
     seen = [
-        (crossing, series_name(crossing, one.field, fields), lines.index(_nearest(one, crossing.value)))
+        (
+            crossing,
+            series_name(crossing.series, one.field, fields),
+            lines.index(_nearest(one, crossing.value)),
+        )
         for one in watched
         for crossing in one.found.crossings
         if crossing.seen

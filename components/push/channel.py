@@ -8,12 +8,14 @@ this viewer.
 From the browser, as JSON objects: first `ticket`, with `shown` (by element, the frame up to which the browser
 holds it, or null) and `hidden`. Then any of: `show` (an element; `at` as in `shown`), `hide`, `hidden`, `got`
 (the newest frame that it has drawn, with `pace`, the milliseconds that it needs for one), `lost` (the last
-frame before one that did not come), and `to` (an element, with `said`, what the viewer did there).
+frame before one that did not come), `to` (an element, with `said`, what the viewer did there), and `ask` (a
+number that the browser chose, with `of`, an element, and `said`, the question).
 
 To the browser, as JSON: `next`, the number of the next frame, and `pace`, the seconds between two frames that
-the viewer has chosen, null while paused. All else are frames, binary: the number
-modulo 256, then for each element its number as a varint and its message; each but the last with its length
-before it, also as a varint, and its number doubled plus one instead of doubled. A frame without elements says
+the viewer has chosen, null while paused; or `answer`, the number of a question, with `said`. All else are
+frames, binary: the number modulo 256, then for each element its number as a varint and its message; each but
+the last with its length before it, also as a varint, and its number doubled plus one instead of doubled. A
+frame without elements says
 that the connection lives.
 """
 
@@ -23,11 +25,14 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from nats_client import LookbackError
 
 from ..web.assets import PREFIX
 from ..web.compressor import release_unused
@@ -57,6 +62,8 @@ MOST_SOCKETS = 100
 MOST_WAITING = 500
 """Open websockets that have not shown a ticket yet. One more ends the oldest of them, so that whoever opens
 many and says nothing keeps nobody out."""
+MOST_ASKED = 2
+"""Questions of one browser that wait for their answers. A further one is refused."""
 SMALL = 300
 """Bytes up to which a frame is sent uncompressed, which costs much less CPU and hardly more bytes."""
 SLOWEST = 2.0
@@ -68,6 +75,8 @@ NOT_UNDERSTOOD, NO_TICKET, REPLACED, TOO_MANY = 4400, 4401, 4409, 4429
 _News = tuple[Any, bytes]
 """What a browser holds after a message, and the message."""
 
+_answering = ThreadPoolExecutor(4, thread_name_prefix="answering")
+"""Beside those of the live elements: an answer may wait for the server."""
 _open: set["Channel"] = set()
 _beating: asyncio.Task[None] | None = None
 _closing: set[asyncio.Task[None]] = set()
@@ -100,6 +109,7 @@ class Channel:
         self._paced: float | None = tab.pace
         self._retold = False  # the browser has to be told the pace
         self._heard = (0.0, 0)
+        self._asked: set[asyncio.Task[None]] = set()
         self._hidden = bool(opening.get("hidden"))
         shown = opening.get("shown")
         if not isinstance(shown, dict):
@@ -146,8 +156,9 @@ class Channel:
             _open.discard(self)
             if self._timer is not None:
                 self._timer.cancel()
-            if self._job is not None:
-                self._job.cancel()
+            for job in (self._job, *self._asked):
+                if job is not None:
+                    job.cancel()
             self._unwatch()
             if self._tab.channel is self:
                 self._tab.channel = None
@@ -218,6 +229,26 @@ class Channel:
                 to.element.hear(said["said"])
                 self._due.add(to.number)
                 self._wake()
+
+        if "ask" in said:
+            number, asked = _whole(said["ask"]), self._tab.placed.get(_whole(said.get("of")))
+            if len(self._asked) >= MOST_ASKED:
+                await self._reply(number, {"error": "Your last question has no answer yet. Try again."})
+            elif asked is None or not isinstance(said.get("said"), dict):
+                await self._reply(number, {"error": "This is no longer on the page."})
+            else:
+                task = self._loop.create_task(self._answer(number, asked, said["said"]))
+                self._asked.add(task)
+                task.add_done_callback(self._asked.discard)
+
+    async def _answer(self, number: int, asked: Placed, said: dict[str, Any]) -> None:
+        answer = await self._loop.run_in_executor(_answering, _answer_of, asked, said)
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):  # _listen notices it as well
+            if self.permitted:
+                await self._reply(number, answer)
+
+    async def _reply(self, number: int, answer: dict[str, Any]) -> None:
+        await self._socket.send_text(json.dumps({"answer": number, "said": answer}))
 
     def _show(self, number: object, frame: object) -> None:
         self._shown.add(_whole(number))
@@ -370,6 +401,16 @@ def _next(placed: Placed, held: Any) -> _News | None:
             placed.failed = True
             _log.exception("A live element stands still.")
         return None
+
+
+def _answer_of(placed: Placed, said: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return placed.element.answer(said)
+    except LookbackError as error:
+        return {"error": str(error)}
+    except Exception:
+        _log.exception("A question of a viewer has no answer.")
+        return {"error": "This cannot be answered: there is an error in the app, and its log has it."}
 
 
 def _if_held(now: Any, held: Any, found: _News | None) -> _News | None:

@@ -55,6 +55,10 @@ class JsonSource(Source):
         }
         return news | dict.fromkeys(known.keys() - content.keys())
 
+    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Answer a question of a viewer, see Element."""
+        raise LookbackError("There is nothing to ask of this.")
+
     def step(self, held: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], bytes] | None:
         """What takes browsers that hold `held` (None: nothing) to the present: the content, and the message.
         Worked out once for all of them. None if there is nothing to say."""
@@ -98,6 +102,10 @@ class JsonElement:
     def hear(self, said: dict[str, Any]) -> None:
         """Tell the source what the viewer did."""
         self.source.hear(said)
+
+    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
+        """What the source answers."""
+        return self.source.answer(said)
 
 
 def packed(news: Mapping[str, Any]) -> bytes:

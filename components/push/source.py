@@ -174,3 +174,7 @@ class Element(Protocol):
 
     def hear(self, said: dict[str, Any]) -> None:
         """Take note of what the viewer did. `said` is untrusted."""
+
+    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
+        """Answer a question of the viewer, as an object that JSON can hold. `said` is untrusted. Runs in a
+        worker thread, and may wait for the server. Raises LookbackError, whose text the viewer reads."""

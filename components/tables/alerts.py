@@ -6,11 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from nats_client import Feed, NamedFeed, format_duration
+from nats_client import Feed, LookbackError, NamedFeed, format_duration
+from nats_client.series.bins import series_name
 from nats_client.series.conditions import Condition
 from nats_client.series.crossings import Crossing
+from nats_client.series.point_rows import rows_at
 
-from ..charts.thresholds import Watched, checked, crossed, series_name
+from ..charts.thresholds import Watched, checked, crossed
+from ..data.behind import Behind, messages_behind
 from ..data.live import View, look_at
 from ..data.reads import mark
 from ..data.states import check_times, empty_state
@@ -67,7 +70,7 @@ def alerts(
     _kind.draw(
         f"{view.feed.name_key} {of[1:5]}",
         of,
-        lambda: _AlertsSource(view, fields, color, given, unit, zone()),
+        lambda: _AlertsSource(view, fields, color, given, unit, zone(), messages_behind(view)),
         columns=["Threshold", "Series", "Since", "Until", f"Value{behind}", f"Peak{behind}"],
     )
 
@@ -101,8 +104,11 @@ class _AlertsSource(JsonSource):
         conditions: Mapping[str, Condition],
         unit: str,
         zone: str,
+        behind: Behind | None = None,
     ) -> None:
         super().__init__()
+        self._behind = behind
+        self._listed: dict[str, tuple[Watched, Crossing]] = {}
         self._feed = view.feed
         self._look_back = view.look_back
         self._fields = fields
@@ -135,22 +141,39 @@ class _AlertsSource(JsonSource):
             content[f"h{number}"] = [one.found.above > 0, text]
             content["total"] += one.found.total
         rows = [
-            (crossing, one, series_name(crossing, one.field, self._fields))
+            (crossing, one, series_name(crossing.series, one.field, self._fields))
             for one in watched
             for crossing in one.found.crossings[:MOST_ROWS]
         ]
         rows.sort(key=lambda row: -row[0].start)
+        listed: dict[str, tuple[Watched, Crossing]] = {}
         with in_zone(self._zone):
             for crossing, one, series in rows[:MOST_ROWS]:
                 since = clock_text(crossing.start)
-                content[f"r{crossing.start:020d}\n{one.name}\n{series}"] = [
+                key = f"r{crossing.start:020d}\n{one.name}\n{series}"
+                listed[key] = one, crossing
+                content[key] = [
                     one.name,
                     series,
                     since if crossing.seen else f"before {since}",
                     _until(one.condition, crossing),
                     *_values(one.condition, crossing, self._unit if scales(self._unit) else ""),
                 ]
+        self._listed = listed
         return content
+
+    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
+        """The message with which a crossing began, or the last one before a silence: `row`, the name of its
+        entry. Raises LookbackError."""
+        known = self._listed.get(str(said.get("row")))
+        if known is None or self._behind is None:
+            raise LookbackError("This crossing has left the list.")
+        self._behind.check()
+        one, crossing = known
+        silence = one.condition.lasting if one.condition.kind == "silent" else 0
+        time = crossing.start - silence
+        rows = rows_at(self._feed.snapshot(), one.field, self._color, crossing.series, time)
+        return {**self._behind.messages(rows), "silent": bool(silence)}
 
 
 def headline(one: Watched, view: View, unit: str, *, several: bool) -> str:

@@ -7,6 +7,7 @@ that are new since the last refresh. A single outlier stays visible, because eac
 import re
 import secrets
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -422,13 +423,8 @@ class Bins:
             if labels:  # sorted by name, so that colours stay the same after a restart
                 busiest.sort(key=lambda code: _natural(labels[code]))
             seen.row[busiest] = np.arange(len(busiest)) + len(self.names)
-            several = len(self.fields) > 1
-            self._add(
-                [
-                    f"{label} {self.fields[field]}".strip() if several or not label else label
-                    for label in (labels[code] if labels else "" for code in busiest)
-                ]
-            )
+            known = [labels[code] if labels else "" for code in busiest]
+            self._add([series_name(label, self.fields[field], self.fields) for label in known])
             if len(rest):
                 if self._others is None:
                     self._others = len(self.names)
@@ -451,6 +447,11 @@ class Bins:
         self._null = np.vstack([self._null, np.zeros(shape, dtype=np.bool_)])
         if self._newest is not None:
             self._newest.reach(len(self.names))
+
+
+def series_name(label: str, field: str, fields: Sequence[str]) -> str:
+    """The name of the series of `label`, a value of the colour column, in a chart of `fields`."""
+    return f"{label} {field}".strip() if len(fields) > 1 or not label else label
 
 
 def _natural(name: str) -> list[str | int]:

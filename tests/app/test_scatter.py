@@ -203,6 +203,14 @@ def test_zoom_hover_and_hidden_groups_stay(server: NatsServer, tmp_path: Path, b
         expect(mine.locator(".lb-scatter button", has_text=MARKUP)).to_have_attribute("aria-pressed", "false")
         mine.mouse.dblclick(*place(mine, *(sum(ends) / 2 for ends in zoom)))
         until(lambda: axes(mine)[0][1] >= 1000)
+        (left, top), (right, bottom) = place(mine, 300, 60), place(mine, 600, 30)
+        mine.mouse.move(left, top)
+        mine.mouse.down()
+        mine.mouse.move(right, bottom, steps=5)
+        mine.mouse.up()
+        until(lambda: axes(mine)[0][1] < 1000)
+        mine.locator(".modebar-btn").last.click()
+        until(lambda: axes(mine)[0][1] >= 1000)
 
 
 def test_blocked_websocket(server: NatsServer, tmp_path: Path, browser: Browser) -> None:

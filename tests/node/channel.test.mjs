@@ -98,3 +98,44 @@ test("an element that says something says it again once the websocket is back", 
     waited(t);
   }
 });
+
+test("each question has its own answer, or an error if none can come", async (t) => {
+  const channel = opened(t);
+  assert.ok((await channel.question(1, {})).error);
+  channel.use("ticket");
+  const [socket] = sockets;
+  socket.open();
+  socket.onmessage({ data: JSON.stringify({ next: 1, pace: 0 }) });
+  const [first, second, third, fourth] = [7, 8, 9, 10].map((number) => channel.question(number, { of: number }));
+  const asked = socket.sent.filter((message) => "ask" in message);
+  assert.deepEqual(asked.map(({ of, said }) => [of, said]), [7, 8, 9, 10].map((of) => [of, { of }]));
+  const answer = ({ ask }, said) => socket.onmessage({ data: JSON.stringify({ answer: ask, said }) });
+  answer(asked[1], { it: 2 });
+  answer(asked[0], { it: 1 });
+  answer(asked[0], { it: "once more" });
+  assert.deepEqual([await first, await second], [{ it: 1 }, { it: 2 }]);
+  t.mock.timers.tick(21_000);
+  assert.match((await third).error, /not answered/);
+  assert.match((await fourth).error, /not answered/);
+  socket.onmessage({ data: JSON.stringify({ next: 2, pace: 0 }) });
+  const fifth = channel.question(11, {});
+  sockets.at(-1).end(1006);
+  assert.ok((await fifth).error);
+});
+
+test("a frame that is of no use to an element is not one that it holds", (t) => {
+  const channel = opened(t);
+  channel.use("ticket");
+  const [socket] = sockets;
+  socket.open();
+  socket.onmessage({ data: JSON.stringify({ next: 1, pace: 0 }) });
+  const [useless, used] = [{ apply: () => false }, { apply: () => {} }];
+  channel.attach(7, useless);
+  channel.attach(8, used);
+  const key = (number, more) => 2 * number + more;
+  socket.onmessage({ data: Uint8Array.of(1, key(7, 1), 1, 0, key(8, 0), 0).buffer });
+  socket.end(1006);
+  waited(t);
+  sockets.at(-1).open();
+  assert.deepEqual(sockets.at(-1).sent[0].shown, { 7: null, 8: 1 });
+});

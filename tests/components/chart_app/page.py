@@ -37,6 +37,12 @@ def nothing() -> None:
     st.write("Nothing here")
 
 
+def others() -> None:
+    """Another page with the same chart."""
+    charts()
+
+
 st.set_page_config(layout="wide")
 tab(own_tab().ticket)
-st.navigation([st.Page(charts, title="Charts", default=True), st.Page(nothing, title="Nothing")]).run()
+pages = [st.Page(charts, title="Charts", default=True), st.Page(others, title="Others")]
+st.navigation([*pages, st.Page(nothing, title="Nothing")]).run()

@@ -1,0 +1,110 @@
+// Marks of events in all time charts of the page: elements below what Plotly draws, placed from its axes. A comparison
+// has none: a place on its axis is several times.
+
+import { made, say } from "./element.js";
+
+const NEAR = 8; // px beside a mark at which the pointer shows its whole text
+const WIDEST = 140; // px of a text
+const LETTER = 5.8; // px of a letter, about
+const STYLE = `
+.lb-marks { position: absolute; overflow: hidden; pointer-events: none; font-size: 0.6875rem; line-height: 1.25; }
+.lb-marks i { position: absolute; left: 0; top: 0; height: 100%; border-left: 1px dashed var(--st-primary-color, #0b6e7f); opacity: 0.75; }
+.lb-marks span { position: absolute; left: 4px; top: 0; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; font-style: normal;
+  color: var(--st-primary-color, #0b6e7f); background: color-mix(in srgb, var(--st-background-color, #fff) 80%, transparent); }
+.lb-marks .lb-left span { left: auto; right: 4px; }
+.lb-marks .lb-pointed { opacity: 1; z-index: 1; }
+.lb-marks .lb-pointed span { background: var(--st-background-color, #fff); }`;
+
+const layers = new Map(); // by chart: its element
+const known = new Map(); // by who says it: [time in ms since the epoch, text], ascending
+let all = [];
+let due;
+let sheet;
+
+// What an element of the page marks; none: it has left.
+export function setMarks(who, marks) {
+  if (marks.length) known.set(who, marks);
+  else known.delete(who);
+  all = [...known.values()].flat().sort(([one], [other]) => one - other);
+  due ??= requestAnimationFrame(() => {
+    due = undefined;
+    for (const chart of layers.keys()) placeMarks(chart);
+  });
+}
+
+// `above`: over what the chart draws, in place of below it.
+export function addMarks(chart, { above = false } = {}) {
+  if (!sheet) document.head.append((sheet = made("style", "", STYLE)));
+  const layer = made("div", "lb-marks");
+  layers.set(chart, layer);
+  if (above) chart.plot.append(layer);
+  else chart.plot.prepend(layer); // also below what Plotly shows at the pointer
+  for (const event of ["plotly_afterplot", "plotly_relayout"]) chart.plot.on?.(event, () => placeMarks(chart));
+  chart.plot.addEventListener("pointermove", ({ clientX }) => point(chart, clientX));
+  chart.plot.addEventListener("pointerleave", () => point(chart, null));
+  placeMarks(chart);
+}
+
+export function removeMarks(chart) {
+  layers.get(chart)?.remove();
+  layers.delete(chart);
+}
+
+// The marks of a chart as Plotly draws them, for a picture.
+export function pictureOfMarks(chart) {
+  const axis = chart.timeAxis();
+  const color = getComputedStyle(chart.parent).getPropertyValue("--st-primary-color").trim() || "#0b6e7f";
+  return all.filter(([time]) => axis.at(time) >= 0 && axis.at(time) <= axis.width).map(([time, text]) => ({
+    type: "line", layer: "below", yref: "paper", y0: 0, y1: 1, x0: chart.local(time), x1: chart.local(time), line: { width: 1, dash: "dash", color },
+    label: { text, textposition: "end", textangle: 0, xanchor: "left", yanchor: "top", font: { size: 10, color } },
+  }));
+}
+
+// Its axis may have moved.
+export function placeMarks(chart) {
+  const layer = layers.get(chart);
+  const axis = layer && chart.timeAxis();
+  if (!axis || (!all.length && !layer.firstChild)) return;
+  Object.assign(layer.style, { left: `${axis.left}px`, top: `${axis.top}px`, width: `${axis.width}px`, height: `${axis.height}px` });
+  const marks = all.map(([time, text]) => [axis.at(time), text]).filter(([at]) => at >= 0 && at <= axis.width);
+  while (layer.children.length > marks.length) layer.lastChild.remove();
+  marks.forEach(([at, text], i) => {
+    const line = layer.children[i] ?? layer.appendChild(made("i"));
+    if (!line.firstChild) line.append(made("span"));
+    line.at = at;
+    line.style.transform = `translateX(${at.toFixed(1)}px)`;
+    // The text has the room up to the next mark; the last one may stand on the left.
+    const next = marks[i + 1]?.[0] ?? axis.width;
+    const before = at - (marks[i - 1]?.[0] ?? -WIDEST);
+    const wanted = Math.min(WIDEST, text.length * LETTER + 8);
+    const left = i === marks.length - 1 && next - at < wanted && before > wanted;
+    line.classList.toggle("lb-left", left);
+    line.room = left ? WIDEST : Math.min(WIDEST, next - at - 8);
+    say(line.firstChild, text);
+    fit(line);
+  });
+}
+
+function fit(line) {
+  const pointed = line.classList.contains("lb-pointed");
+  line.firstChild.hidden = !pointed && line.room < 24;
+  line.firstChild.style.maxWidth = pointed ? "" : `${Math.round(line.room)}px`;
+}
+
+// The mark next to the pointer shows all of its text.
+function point(chart, clientX) {
+  const layer = layers.get(chart);
+  if (!layer?.firstChild) return;
+  const { left, width } = layer.getBoundingClientRect();
+  let [nearest, least] = [null, clientX === null ? -1 : NEAR];
+  for (const line of layer.children) {
+    const away = Math.abs(left + line.at - clientX);
+    if (away < least) [nearest, least] = [line, away];
+  }
+  for (const line of layer.children) {
+    if (line.classList.contains("lb-pointed") === (line === nearest)) continue;
+    line.classList.toggle("lb-pointed", line === nearest);
+    if (line === nearest) line.classList.toggle("lb-left", line.at > width / 2);
+    fit(line);
+  }
+}

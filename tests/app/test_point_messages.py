@@ -1,0 +1,299 @@
+"""A click on what is drawn shows the messages behind it, in the whole app with two viewers."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect
+
+from tests.browser import fresh_tab
+from tests.nats import NatsServer, running_server
+from tests.running import App, app
+from tests.waiting import until
+
+MARKUP = "<img/src=x/onerror=hacked()>"
+CHART = ".js-plotly-plot"
+PANEL = ".lb-behind"
+ASK = """async (el, said) => {
+  const { channel } = await import(performance.getEntriesByType("resource").map(entry => entry.name)
+    .find(name => name.includes("/lookback/channel.js")))
+  return await channel().question(el.parentElement.lookback.plugged, said)
+}"""
+"""Asks the chart's element on the server."""
+PAGES = {
+    "overview": '''"""Points."""
+from components import alerts, line_chart, live
+rows = live("S", "s.*")
+line_chart(rows, "n", color="_subject", thresholds={"high": 50})
+alerts(rows, "n", {"high": 50, "pause": "silent for 1s"}, color="_subject")
+''',
+    "scatter": '''"""Scatter."""
+from components import live, scatter_chart
+scatter_chart(live("S", "s.*"), "n", "m")
+''',
+    "result": '''"""Result."""
+from components import line_chart, live, sql
+rows = live("S", "s.*")
+line_chart(sql("SELECT _time, n FROM rows", rows=rows), "n")
+''',
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A nats-server with a few messages, one of them above the threshold."""
+    with running_server(tmp_path_factory.mktemp("nats")) as server:
+        server.add_stream("S", ["s.>"])
+
+        async def say(nc: Any) -> None:
+            for n in (10, 20, 90):
+                payload = json.dumps({"n": n, "m": n * 2, "text": MARKUP}).encode()
+                await nc.jetstream().publish(f"s.{MARKUP}", payload, headers={"by": MARKUP})
+                await asyncio.sleep(1.2)
+
+        server.run(say)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app on that server."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "pages").mkdir()
+    for name, source in PAGES.items():
+        (folder / "pages" / f"{name}.py").write_text(source)
+    with app(folder, NATS_URL=server.url, LOOKBACK_PAGES=str(folder / "pages")) as running:
+        yield running
+
+
+@contextmanager
+def opened(browser: Browser, running: App, page: str) -> Iterator[tuple[Page, Page]]:
+    """Two viewers of a page, in different time zones. Nothing of what they see may run."""
+    bad: list[str] = []
+
+    def refuse(dialog: Dialog) -> None:
+        bad.append(dialog.message)
+        dialog.dismiss()
+
+    with (
+        fresh_tab(browser, timezone_id="Asia/Kolkata") as one,
+        fresh_tab(browser, timezone_id="America/New_York") as other,
+    ):
+        for tab in (one, other):
+            tab.on("dialog", refuse)
+            tab.on("pageerror", lambda error: bad.append(str(error)))
+            tab.add_init_script("window.hacked = () => alert('hacked')")
+            tab.goto(f"{running.url}/{page}")
+            expect(tab.locator(CHART)).to_be_visible()
+            until(partial(tab.locator(CHART).evaluate, "el => Boolean(el._fullLayout)"))
+        yield one, other
+    assert not bad
+
+
+def at(tab: Page, trace: str, place: int) -> tuple[float, float]:
+    """Where a drawn point is on the screen."""
+    tab.locator(CHART).scroll_into_view_if_needed()
+    found = f"""el => {{
+  const trace = el.data.find(each => each.uid === {json.dumps(trace)}), {{ xaxis, yaxis }} = el._fullLayout
+  const {{ left, top }} = el.getBoundingClientRect()
+  const i = ({place} + trace.x.length) % trace.x.length
+  return [left + xaxis._offset + xaxis.d2p(trace.x[i]), top + yaxis._offset + yaxis.d2p(trace.y[i])]
+}}"""
+    left, top = tab.locator(CHART).evaluate(found)
+    return left, top
+
+
+def click(tab: Page, trace: str, place: int) -> Locator:
+    """Click a drawn point. Returns the panel."""
+    until(
+        lambda: tab.locator(CHART).evaluate(f"el => el.data.some(each => each.uid === {json.dumps(trace)})")
+    )
+    tab.mouse.move(5, 5)
+
+    def shown() -> bool:
+        tab.mouse.move(*at(tab, trace, place))
+        tab.wait_for_timeout(100)  # the axis moves on while the pointer stands still
+        tab.mouse.click(*at(tab, trace, place))
+        tab.wait_for_timeout(500)
+        return tab.locator(PANEL).is_visible()
+
+    until(shown, 60)
+    panel = tab.locator(PANEL)
+    expect(panel).not_to_contain_text("Reading")
+    return panel
+
+
+def says(panel: Locator) -> dict[str, str]:
+    """The names and texts of the first message."""
+    section = panel.locator("section").first
+    return dict(
+        zip(section.locator("dt").all_inner_texts(), section.locator("dd").all_inner_texts(), strict=True)
+    )
+
+
+def test_a_point_of_a_line(running: App, browser: Browser) -> None:
+    """A click on a point shows its message to the letter, with the time in the zone of each viewer and the
+    way to it in Explore, and the page does not run for it; Esc closes it. A double click shows none."""
+    with opened(browser, running, "") as tabs:
+        hours = []
+        for tab in tabs:
+            panel = click(tab, "0", 0)
+            found = says(panel)
+            assert found["Subject"] == f"s.{MARKUP}"
+            assert found["Sequence"] == "1 of S"
+            assert found["by"] == MARKUP
+            assert json.loads(panel.locator("pre").inner_text()) == {"n": 10, "m": 20, "text": MARKUP}
+            assert panel.locator("img").count() == 0
+            hours.append(found["Stored"])
+            link = panel.get_by_role("link").get_attribute("href") or ""
+            assert urlsplit(link).path == "/explore"
+            assert parse_qs(urlsplit(link).query) == {"stream": ["S"], "show": ["Messages"], "seq": ["1"]}
+            tab.keyboard.press("Escape")
+            expect(panel).to_be_hidden()
+        assert hours[0] != hours[1]
+        tab = tabs[0]
+        tab.mouse.dblclick(*at(tab, "0", 0))
+        tab.wait_for_timeout(700)
+        expect(tab.locator(PANEL)).to_be_hidden()
+
+
+def test_the_way_to_explore(running: App, browser: Browser) -> None:
+    """The link in the panel leads to the very message in Explore."""
+    with opened(browser, running, "") as (tab, _):
+        click(tab, "0", 0).get_by_role("link").click()
+        expect(tab.get_by_role("heading", name="Explore")).to_be_visible()
+        expect(tab.locator(".lb-message").first).to_contain_text(MARKUP)
+        assert parse_qs(urlsplit(tab.url).query)["seq"] == ["1"]
+
+
+def test_a_finger(running: App, browser: Browser) -> None:
+    """A tap on a point shows its message, too, over the lower part of a phone's screen."""
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with fresh_tab(browser, **phone) as tab:
+        tab.goto(running.url)
+        chart = tab.locator(CHART)
+        expect(chart).to_be_visible()
+        until(partial(chart.evaluate, "el => el.data?.some(each => each.uid === '0')"))
+        panel = tab.locator(PANEL)
+
+        def shown() -> bool:
+            tab.touchscreen.tap(*at(tab, "0", 0))
+            tab.wait_for_timeout(600)
+            return panel.is_visible()
+
+        until(shown, 60)
+        expect(panel.locator("pre")).to_be_visible()
+        assert json.loads(panel.locator("pre").inner_text())["n"] == 10
+        box = panel.bounding_box()
+        assert box is not None
+        assert (box["x"], box["width"]) == (0, 390)
+        assert box["y"] > 300
+
+
+def test_a_crossing(running: App, browser: Browser) -> None:
+    """A click on a mark, and on a row of the list, shows the message with which the crossing began; of a
+    silence, the last one before it."""
+    with opened(browser, running, "") as (tab, other):
+        assert json.loads(click(tab, "marks", 0).locator("pre").inner_text())["n"] == 90
+        row = other.locator(".lb-alerts tr", has_text="high")
+        row.first.click()
+        panel = other.locator(PANEL)
+        expect(panel.locator("pre")).to_be_visible()
+        assert json.loads(panel.locator("pre").inner_text())["n"] == 90
+        other.keyboard.press("Escape")
+        silences = other.locator(".lb-alerts tr", has_text="pause")
+        silences.last.focus()
+        other.keyboard.press("Enter")
+        expect(panel).to_contain_text("The last message before the silence")
+        expect(panel.locator("pre")).to_be_visible()
+        assert json.loads(panel.locator("pre").inner_text())["n"] == 10
+
+
+def test_a_point_of_a_scatter_chart(running: App, browser: Browser) -> None:
+    """A click on a point shows the message of that row."""
+    with opened(browser, running, "scatter") as tabs:
+        for tab, n in zip(tabs, (20, 90), strict=True):
+            until(
+                partial(
+                    tab.evaluate, "document.querySelector('.lb-scatter').lookback.content?.x.length === 3"
+                )
+            )
+            left, top = tab.evaluate(
+                """n => {
+  const { plot } = document.querySelector('.lb-scatter').lookback, { xaxis, yaxis, _size } = plot._fullLayout
+  const { left, top } = plot.getBoundingClientRect()
+  return [left + _size.l + xaxis.l2p(n), top + _size.t + yaxis.l2p(2 * n)]
+}""",
+                n,
+            )
+            tab.mouse.click(left, top)
+            panel = tab.locator(PANEL)
+            expect(panel.locator("pre")).to_be_visible()
+            assert json.loads(panel.locator("pre").inner_text())["n"] == n
+
+
+@pytest.mark.parametrize("play", ["", "&play=600"])
+def test_a_stretch_of_the_past(running: App, browser: Browser, play: str) -> None:
+    """A point of a stretch has its messages, too, also while the stretch is played."""
+    now = pd.Timestamp.now("UTC")
+    start, end = (each.strftime("%Y-%m-%dT%H:%M:%SZ") for each in (now - pd.Timedelta("30min"), now))
+    said = {"series": f"s.{MARKUP}", "from": 0, "to": 9e12}
+    with fresh_tab(browser) as tab:
+        tab.goto(f"{running.url}/?from={start}&to={end}{play}")
+        chart = tab.locator(CHART)
+        expect(chart).to_be_visible(timeout=60_000)
+        until(lambda: chart.evaluate(ASK, said).get("count") == 3, 90)
+
+
+def test_a_result_of_sql(running: App, browser: Browser) -> None:
+    """A point of a result has no message, which is said."""
+    with opened(browser, running, "result") as (tab, _):
+        panel = click(tab, "0", 0)
+        expect(panel.locator(".lb-why")).to_contain_text("result of SQL")
+        assert panel.locator("section").count() == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"series": 1, "from": 0, "to": 1},
+        {"series": "x", "from": 5, "to": 1},
+        {"series": None},
+        {"row": []},
+        7,
+    ],
+)
+def test_nonsense(running: App, browser: Browser, said: object) -> None:
+    """A question that none of our pages asks gets a sentence, and the page goes on."""
+    with opened(browser, running, "") as (tab, _):
+        answer = tab.locator(CHART).evaluate(ASK, said)
+        assert set(answer) == {"error"}
+        expect(tab.locator(".lb-status")).to_be_visible()
+
+
+def test_questions_without_end(server: NatsServer, running: App, browser: Browser) -> None:
+    """Who asks again and again while NATS does not answer gets a sentence for all but two questions; nobody
+    else's page waits, and the two are answered in the end."""
+    with opened(browser, running, "") as (tab, other):
+        said = {"series": f"s.{MARKUP}", "from": 0, "to": 9e12}
+        server.signal(signal.SIGSTOP)
+        try:
+            many = f"(el, said) => {{ window.asked = [1, 2, 3, 4, 5].map(() => ({ASK})(el, said)) }}"
+            tab.locator(CHART).evaluate(many, said)
+            tab.evaluate("() => Promise.any(window.asked)")
+            answer = other.locator(CHART).evaluate(ASK, {})
+            assert answer == {"error": "This is no point of the chart."}
+        finally:
+            server.signal(signal.SIGCONT)
+        answers = tab.evaluate("() => Promise.all(window.asked)")
+        refused = [each for each in answers if "has no answer yet" in each.get("error", "")]
+        assert len(refused) == 3
+        assert [each["count"] for each in answers if "count" in each] == [3, 3]
