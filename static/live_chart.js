@@ -1009,7 +1009,8 @@ class Chart {
     const { inside, outside, range } = this.lines();
     const called = ([name, at]) => escapeMarkup(`${name} ${withUnit(at, this.config.unit)}`);
     const word = {
-      x: 1, xref: "paper", xanchor: "right", showarrow: false, font: { size: 11, color: ALERT }, bgcolor: ground, borderpad: 0,
+      // On the left, where it covers the oldest values and not the newest.
+      x: 0, xref: "paper", xanchor: "left", showarrow: false, font: { size: 11, color: ALERT }, bgcolor: ground, borderpad: 0,
       opacity: 0.9,
     };
     const notes = [];

@@ -46,8 +46,8 @@ def alerts(
     ">= 90", "< 10", "<= 10", "outside 10..90" or "inside 10..90", each with how long it must hold to be
     noticed, as in "> 90 for 10s"; "changed", for a number or text that differs from the one before; or
     "silent for 30s", if no value came for that long. None skips one. line_chart() shares what is computed.
-    Raises ThresholdError on anything else, and ColumnError, naming the columns that exist, if a column does
-    not exist or has another kind.
+    The list is on the page alone: nobody is notified. Raises ThresholdError on anything else, and
+    ColumnError, naming the columns that exist, if a column does not exist or has another kind.
     """
     if not view:
         empty_state(view)
