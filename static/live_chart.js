@@ -322,8 +322,9 @@ class Chart {
 
   // From when to when the x axis shows, unless the viewer has zoomed.
   span() {
-    const { compare, window, young } = this.config;
+    const { compare, whole, window, young } = this.config;
     if (compare) return [compare.starts[0], compare.end];
+    if (whole) return [this.now - window, this.now];
     return span(this.now, window, Math.floor(young / this.step) * this.step); // a point is in the middle of its bin
   }
 

@@ -40,6 +40,7 @@ def line_chart(
     log_y: bool = False,
     from_zero: bool = False,
     steps: bool = False,
+    grow: bool = True,
     key: str | None = None,
 ) -> None:
     """Draw the numeric column `y` (or several) over time, one line per value of the text column `color`: the
@@ -58,6 +59,7 @@ def line_chart(
     says so. `from_zero`: the axis includes zero. Raises LookbackError if both are given. `steps`: a value
     holds until the next one, and the newest until now, for what is reported only when it changes. A value
     holds on after its row has left the look-back, but one that was never read does not. Lines end at a null.
+    `grow=False`: the time axis has all of the look-back, even if the stream is younger.
 
     A DataFrame or a Series is drawn in the same way: its index, or its column `_time` or `time`, must hold
     times. When the page runs again with another one, only what differs is sent. `y` is then all number
@@ -82,6 +84,7 @@ def line_chart(
         "window": view.look_back.value / 1e6,
         "empty": f"No numbers {view.span}",
         **options,
+        **({} if grow else {"whole": True}),
     }
     key = key or f"{view.feed.name_key} {view.look_back} {fields} {color} {most} {title} {options}"
     draw(view, bins, config, Varying(given, lambda view: drawn(view, fields, color, given)), key)
