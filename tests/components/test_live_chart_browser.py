@@ -258,8 +258,10 @@ FAULTS = """faults => {
   }
   self.faults = faults
 }"""
-CELLS = """Object.fromEntries(chart.series.map(series => [series.name,
-  Object.fromEntries([...series.cells].map(([bin, [low, high]]) => [bin, [low, high]]))]))"""
+CELLS = """Object.fromEntries(chart.series.map(({ name, cells }) => [name,
+  Object.fromEntries([...cells].map(([bin, ends]) => [bin, ends.map(end => +end.toPrecision(8))]))]))"""
+"""The cells of each series, to the digits that are shown: how many more a number has depends on what came in
+the same message."""
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
