@@ -104,8 +104,11 @@ class States extends Element {
     this.root.append(this.title, this.legend, this.body, this.note);
     this.resized = new ResizeObserver(() => this.due());
     this.resized.observe(this.plot);
-    this.canvas.addEventListener("pointermove", (event) => this.point(event));
-    this.canvas.addEventListener("pointerleave", () => (this.tip.hidden = true));
+    this.canvas.addEventListener("pointermove", ({ offsetX, offsetY }) => this.point((this.pointed = { offsetX, offsetY })));
+    this.canvas.addEventListener("pointerleave", () => {
+      this.pointed = null;
+      this.tip.hidden = true;
+    });
     this.root.lookback = this; // for the tests
     this.visible = true; // its line is cheap
     addCrosshair(this);

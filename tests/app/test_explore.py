@@ -292,7 +292,7 @@ def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path
         choose(tab, "By", "kind")
         tab.get_by_role("tab", name="Messages").click()
         expected = [
-            ["A", ">", "json", "stream", "stored", "scatter", "y", "x", "kind"],
+            ["A", ">", "json", "stream", "stored", "scatter", "y", "x", "kind", "linear"],
             "Messages",
             ["a", "b"],
         ]

@@ -84,6 +84,8 @@ def test_explore_page(open_page: Open) -> None:
         "Field",
         "By",
         "Calculate",
+        "Axis",
+        "Line",
     ]
     assert [box.label for box in app.selectbox] == labels
     assert "1 malformed message left out" in texts(app)

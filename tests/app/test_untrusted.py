@@ -141,8 +141,9 @@ def hover(tab: Page, unit: str) -> None:
         chart.scroll_into_view_if_needed()
         box = chart.locator(".nsewdrag").first.bounding_box()
         assert box is not None
-        tab.mouse.move(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
-        tab.mouse.move(box["x"] + box["width"] - 8, box["y"] + box["height"] / 2, steps=3)
+        middle = box["x"] + box["width"] / 2  # the lines of a young stream do not reach the right end
+        tab.mouse.move(middle, box["y"] + box["height"] / 2)
+        tab.mouse.move(middle - 4, box["y"] + box["height"] / 2, steps=3)
         chart.locator(".hoverlayer .hovertext, .hoverlayer .legend").first.wait_for(timeout=30_000)
         until(lambda: unit in (chart.locator(".hoverlayer").text_content() or ""))
         assert unit in (chart.locator(".yaxislayer-above, .ytick").first.text_content() or "")
