@@ -56,7 +56,7 @@ class Source:
 
     def health_of(self, _: pd.Timedelta) -> SimpleNamespace:
         """The part of a feed's health that a chart reads."""
-        return SimpleNamespace(phase="following", gaps=(), history_start=None)
+        return SimpleNamespace(phase="following", gaps=(), history_start=None, plays=None)
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """As a feed has it."""
