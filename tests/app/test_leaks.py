@@ -29,7 +29,8 @@ line_chart(rows, y="n", color="_subject")
 latest_values(rows, "n")
 newest_rows(rows)
 downloads(rows, "S")
-tasks = [o for o in gc.get_objects() if isinstance(o, asyncio.Task) and not o.done()] if {count} else []
+held = [o for o in gc.get_objects() if isinstance(o, asyncio.Task) and not o.done()] if {count} else []
+tasks = [o for o in held if o.get_coro().__qualname__ != "Source._run"]  # an update under way
 names = sorted(thread.name for thread in threading.enumerate())
 pathlib.Path({file!r}).write_text(json.dumps([{number}, len(tasks), names]))
 '''
