@@ -135,15 +135,23 @@ def test_nothing_runs_while_exploring(server: NatsServer, browser: Browser, tmp_
         expect(tab.locator("code")).to_contain_text(repr(MARKUP[3])[1:-1])
 
 
+NEWEST = """el => {
+  const times = el.data.flatMap((trace) => [...(trace.x ?? [])]).filter((x) => x !== null);
+  const at = times.map((time) => el._fullLayout.xaxis.d2p(time));
+  return Math.max(...at.filter((px) => px < el._fullLayout.xaxis._length - 8));
+}"""
+"""Where a chart's newest point is, pixels from the left edge of the plot."""
+
+
 def hover(tab: Page, unit: str) -> None:
     """Point at each chart: its tooltip and its axis have the unit, to the letter."""
     for chart in tab.locator(".js-plotly-plot").all():
         chart.scroll_into_view_if_needed()
         box = chart.locator(".nsewdrag").first.bounding_box()
         assert box is not None
-        middle = box["x"] + box["width"] / 2  # the lines of a young stream do not reach the right end
-        tab.mouse.move(middle, box["y"] + box["height"] / 2)
-        tab.mouse.move(middle - 4, box["y"] + box["height"] / 2, steps=3)
+        point = box["x"] + chart.evaluate(NEWEST)
+        tab.mouse.move(point + 4, box["y"] + box["height"] / 2)
+        tab.mouse.move(point, box["y"] + box["height"] / 2, steps=3)
         chart.locator(".hoverlayer .hovertext, .hoverlayer .legend").first.wait_for(timeout=30_000)
         until(lambda: unit in (chart.locator(".hoverlayer").text_content() or ""))
         assert unit in (chart.locator(".yaxislayer-above, .ytick").first.text_content() or "")
