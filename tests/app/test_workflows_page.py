@@ -180,7 +180,7 @@ def test_runs_in_a_browser(
         expect(tab.locator(".lb-log").last).to_contain_text("components/data/live.py", timeout=30_000)
         assert program.poll() is None  # its lines are there before it ends
         expect(tab.locator(".lb-bar span")).to_have_count(1, timeout=30_000)
-        until(lambda: "run=" in tab.url)
+        until(lambda: "run=" in tab.evaluate("location.search"))
         late = tab.context.new_page()
         late.goto(tab.url)  # opened in its middle, it is there from its start
         expect(late.locator(".lb-log").first).to_contain_text("files in components", timeout=30_000)
