@@ -57,6 +57,13 @@ _short_turns, _long_turns = Turns(AT_ONCE), Turns(AT_ONCE)
 _short_typed_turns, _long_typed_turns = Turns(AT_ONCE, SHARE_OF_TURNS), Turns(AT_ONCE, SHARE_OF_TURNS)
 
 
+def _typed(value: Parameter) -> Hashable:
+    """A value with its type, also within a list: 1 and True are equal, but not the same to SQL."""
+    if isinstance(value, tuple):
+        return tuple, tuple(map(_typed, value))
+    return type(value), value
+
+
 class Query:
     """The work of a plain SELECT."""
 
@@ -83,8 +90,7 @@ class Query:
     def identity(self) -> Hashable:
         """Equal for equal work."""
         used = sorted(self.statement.parameters)
-        bound = tuple((name, type(self._parameters[name]), self._parameters[name]) for name in used)
-        return self.sql, bound, self.typed
+        return self.sql, tuple((name, _typed(self._parameters[name])) for name in used), self.typed
 
     @property
     def moment(self) -> bool:
