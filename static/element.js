@@ -95,9 +95,28 @@ export function define(kind, Made, style) {
     element.receive(data);
     return () => element.leave();
   }
-  const waiting = Array.isArray(self[`lookback_${kind}`]) ? self[`lookback_${kind}`] : [];
-  self[`lookback_${kind}`] = { push: ([component, done]) => done(draw(component)) };
-  waiting.forEach(self[`lookback_${kind}`].push);
+  serve(kind, draw);
+}
+
+// Draws the components of a kind that live in one place of the page and hold what the server gave them: those that
+// wait for this, and all others from now on.
+export function defineComponent(kind, Made, style) {
+  const sheet = globalThis.document && made("style", "", style);
+  function draw(component) {
+    const { parentElement } = component;
+    if (!sheet.isConnected) document.head.append(sheet);
+    const shown = (parentElement.lookback ??= new Made());
+    if (shown.root.parentNode !== parentElement) parentElement.replaceChildren(shown.root);
+    shown.receive(component);
+    return () => {};
+  }
+  serve(kind, draw);
+}
+
+function serve(kind, draw) {
+  const waiting = Array.isArray(globalThis[`lookback_${kind}`]) ? globalThis[`lookback_${kind}`] : [];
+  globalThis[`lookback_${kind}`] = { push: ([component, done]) => done(draw(component)) };
+  waiting.forEach(globalThis[`lookback_${kind}`].push);
 }
 
 // Names come from NATS: data, not markup.

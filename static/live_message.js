@@ -1,7 +1,7 @@
 // One message in full: tree, text, hex, headers, and what differs from the one before of its subject.
 // components/explore/message.py makes it. All of it is data, never markup.
 
-import { made, say } from "./element.js";
+import { defineComponent, made, say } from "./element.js";
 
 const STYLE = `
 .lb-message { border: 1px solid var(--st-border-color, #8884); border-radius: 0.4rem; font-size: 0.875rem; margin-top: 0.4rem; overflow: hidden; }
@@ -37,8 +37,6 @@ const STYLE = `
 @media (pointer: coarse) { .lb-message :is(button, nav a) { min-height: 40px; padding: 0.3rem 0.9rem; } }`;
 
 const OPEN_AT_FIRST = 2; // levels of a tree
-const sheet = made("style", "", STYLE);
-
 function button(text, onclick) {
   const element = made("button", "", text);
   element.type = "button";
@@ -217,15 +215,4 @@ class Message {
   }
 }
 
-function draw(component) {
-  const { parentElement } = component;
-  if (!sheet.isConnected) document.head.append(sheet);
-  const message = (parentElement.lookback ??= new Message());
-  if (message.root.parentNode !== parentElement) parentElement.replaceChildren(message.root);
-  message.receive(component);
-  return () => {};
-}
-
-const waiting = Array.isArray(self.lookback_message) ? self.lookback_message : [];
-self.lookback_message = { push: ([component, done]) => done(draw(component)) };
-waiting.forEach(self.lookback_message.push);
+defineComponent("message", Message, STYLE);

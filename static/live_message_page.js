@@ -1,11 +1,9 @@
 // A page of the messages that a stream holds. components/explore/messages.py makes it.
 
-import { made, say } from "./element.js";
+import { defineComponent, made, say } from "./element.js";
 import { Rows, STYLE } from "./rows.js";
 
 const HEIGHT = 318; // px
-const sheet = made("style", "", STYLE);
-
 class MessagePage {
   constructor() {
     this.root = made("div", "lb-message_page");
@@ -29,15 +27,4 @@ class MessagePage {
   }
 }
 
-function draw(component) {
-  const { parentElement } = component;
-  if (!sheet.isConnected) document.head.append(sheet);
-  const page = (parentElement.lookback ??= new MessagePage());
-  if (page.root.parentNode !== parentElement) parentElement.replaceChildren(page.root);
-  page.receive(component);
-  return () => {};
-}
-
-const waiting = Array.isArray(self.lookback_message_page) ? self.lookback_message_page : [];
-self.lookback_message_page = { push: ([component, done]) => done(draw(component)) };
-waiting.forEach(self.lookback_message_page.push);
+defineComponent("message_page", MessagePage, STYLE);

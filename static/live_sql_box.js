@@ -1,7 +1,7 @@
 // A box for SQL: fixed width, completion of the names that there are, and a mistake at its place.
 // components/explore/sql_box.py makes it.
 
-import { made } from "./element.js";
+import { defineComponent, made } from "./element.js";
 
 const MOST = 8; // names offered at a time
 const STYLE = `
@@ -136,17 +136,4 @@ class Box {
   }
 }
 
-const sheet = globalThis.document && made("style", "", STYLE);
-
-function draw(component) {
-  const { parentElement } = component;
-  if (!sheet.isConnected) document.head.append(sheet);
-  const box = (parentElement.lookback ??= new Box());
-  if (box.root.parentNode !== parentElement) parentElement.replaceChildren(box.root);
-  box.receive(component);
-  return () => {};
-}
-
-const waiting = Array.isArray(globalThis.lookback_sql_box) ? globalThis.lookback_sql_box : [];
-globalThis.lookback_sql_box = { push: ([component, done]) => done(draw(component)) };
-waiting.forEach(globalThis.lookback_sql_box.push);
+defineComponent("sql_box", Box, STYLE);
