@@ -100,9 +100,8 @@ def body(file: Path, drawn_for: tuple[object, ...]) -> None:
     if reruns and ticks and interval is not None:
         _tick(interval)
     else:
-        ticker = (
-            st.empty()
-        )  # keeps the position of later elements, so that their state (zoom, input) survives
+        # It keeps the position of later elements, so that their state (zoom, input) survives.
+        ticker = st.empty()
     reads = Reads()
     try:
         client(by_code=False)
@@ -176,9 +175,13 @@ def _authors_mistake(file: Path, error: Exception, *, shown: bool) -> None:
     reference = note(file, error)
     wrong = wrong_call(error, components)
     if shown or wrong:
+        sentences = [
+            f"This page failed: there is an error in {plain(file.name)}.",
+            plain(wrong),
+            f"Its author finds the traceback in the app's log as {reference}.",
+        ]
         st.error(
-            f"This page failed: there is an error in {plain(file.name)}. {plain(wrong)} Its author finds the "
-            f"traceback in the app's log as {reference}.".replace("  ", " "),
+            " ".join(filter(None, sentences)),
             icon=":material/code_off:",
         )
 
