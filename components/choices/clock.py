@@ -39,6 +39,8 @@ SLOWEST = SPEEDS[0]
 """The speed with which a playback begins."""
 _CLOCK, _WRONG = "_clock", "_clock_wrong"
 _LENGTH, _WRITTEN, _FROM, _TO = "_clock_length", "_clock_written", "_clock_from", "_clock_to"
+_TIMES = "_clock_times"
+"""How often the clock was set."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?(Z|[+-]\d\d:?\d\d)?")
 _LONGEST_SHOWN = 40
 
@@ -173,15 +175,25 @@ def _choose_length_of(now: Clock) -> None:
     shown = OWN if now.length is None else _in_words(now.length)
     offered = shown if live and shown in (OWN, *LENGTHS) else None
     written = "" if not live or offered or now.length is None else format_duration(now.length)
-    for key, value in ((_LENGTH, offered), (_WRITTEN, written)):
-        if st.session_state.get(key) != value:
-            st.session_state[key] = value
-    st.pills("Live", [OWN, *LENGTHS], key=_LENGTH, on_change=_choose_length, width=300)
+    # Widgets of their own for each time that the clock is set: the browser's next requests may still have
+    # the values of before, which would look like a choice.
+    times = st.session_state.get(_TIMES, 0)
+    st.pills(
+        "Live",
+        [OWN, *LENGTHS],
+        default=offered,
+        key=f"{_LENGTH}_{times}",
+        on_change=_choose_length,
+        args=(times,),
+        width=300,
+    )
     st.text_input(
         "Another length",
-        key=_WRITTEN,
+        written,
+        key=f"{_WRITTEN}_{times}",
         placeholder="90 minutes",
         on_change=_choose_written,
+        args=(times,),
         help="For example 90 minutes, 2d or PT45M",
     )
 
@@ -210,15 +222,16 @@ def _go(to: Clock) -> None:
     _set(lambda: to)
 
 
-def _choose_length() -> None:
-    chosen = st.session_state.get(_LENGTH)
-    if chosen:  # a browser that opens another page may report that nothing is chosen
+def _choose_length(times: int) -> None:
+    chosen = st.session_state.get(f"{_LENGTH}_{times}")
+    # A browser that opens another page may report that nothing is chosen
+    if chosen and times == st.session_state.get(_TIMES, 0):
         _set(lambda: LIVE if chosen == OWN else Clock(parse_duration(LENGTHS[chosen])))
 
 
-def _choose_written() -> None:
-    written = str(st.session_state.get(_WRITTEN) or "").strip()
-    if written:
+def _choose_written(times: int) -> None:
+    written = str(st.session_state.get(f"{_WRITTEN}_{times}") or "").strip()
+    if written and times == st.session_state.get(_TIMES, 0):
         _set(lambda: Clock(_length(written)))
 
 
@@ -241,6 +254,7 @@ def _go_to_day(name: str) -> None:
 def _set(find: Callable[[], Clock]) -> None:
     """Set the clock to what `find` returns, or to Live, with the sentence that it raises."""
     st.session_state.pop(_WRONG, None)
+    st.session_state[_TIMES] = st.session_state.get(_TIMES, 0) + 1
     try:
         st.session_state[_CLOCK] = find()
     except (LookbackError, _WrongError) as wrong:

@@ -138,13 +138,16 @@ def _close(place: _Place, shown: _Shown | None) -> None:
 
 
 def _draw_moves(rows: Rows, place: _Place, shown: _Shown | None) -> None:
+    times = st.session_state.get(_BOX, 0)
     st.text_input(
         "Go to",
-        key=_BOX,
+        # Another box each time that it has led somewhere: the next requests may still have the text,
+        # which would lead there once more.
+        key=f"{_BOX}_{times}",
         placeholder="sequence or time",
         help="A sequence, or a time in your zone: 1204, 14:02, 14:02:30.5, 2026-11-29 14:02",
         on_change=_go_to,
-        args=(rows,),
+        args=(rows, times),
         width=220,
     )
     low = high = 0
@@ -179,10 +182,10 @@ def _go_to_newest(stream: str) -> None:
         st.session_state[_WRONG] = str(error)
 
 
-def _go_to(rows: Rows) -> None:
+def _go_to(rows: Rows, times: int) -> None:
     """Go to the sequence or the time that the viewer wrote."""
-    written = str(st.session_state.get(_BOX) or "").strip()
-    if not written:
+    written = str(st.session_state.get(f"{_BOX}_{times}") or "").strip()
+    if not written or times != st.session_state.get(_BOX, 0):
         return
     try:
         seq = sequence_of(written.replace(",", ""))
@@ -194,7 +197,7 @@ def _go_to(rows: Rows) -> None:
                 raise MessageNotFound(f"No message that matches was stored at {written!r} or later.")
             seq = found[0].seq
         _go(seq=seq)
-        st.session_state[_BOX] = ""
+        st.session_state[_BOX] = times + 1
     except LookbackError as error:
         st.session_state[_WRONG] = str(error)
 
