@@ -122,9 +122,7 @@ def line_of(
     views = [read for read in reads if isinstance(read, View)]
     steady = [view for view in views if view.steady]
     buckets = {read.health.name: read for read in reads if isinstance(read, Bucket)}
-    facts: list[list[Piece]] = [[state.server or nats.settings.shown]]
-    if is_embedded():
-        facts.append([["embedded demo", "lb-demo"]])
+    facts: list[list[Piece]] = []
     replaying = [view.health for view in views if view.health.phase == "replaying" and view.health.pending]
     # An age would be wrong before the next refresh; the time of day stays right.
     lasting = interval is None or interval >= FRESH or any(view.past for view in views)
@@ -137,6 +135,8 @@ def line_of(
     if views:
         rows = sum(len(view) for view in views)
         facts.append([[f"{rows:,}"], f" rows in {format_duration(max(view.look_back for view in views))}"])
+    if is_embedded():
+        facts.append([["embedded demo", "lb-demo"]])
     for name, bucket in buckets.items():
         if bucket.snapshot.version:
             facts.append([[count_text(bucket.snapshot.held, "key")], f" in {name}"])
@@ -144,6 +144,7 @@ def line_of(
     if any(view.health.stream is None for view in views):
         facts.append(["plain subjects: no history, at-most-once delivery"])
     facts.extend([text] for text in dict.fromkeys(note() for note in notes) if text)
+    facts.append([state.server or nats.settings.shown])
     missing = [
         *((lack, []) for bucket in buckets.values() for lack in _bucket_warnings(bucket)),
         *_missing(views),
@@ -262,10 +263,10 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
 
     interval: seconds between two refreshes; None if paused. reruns: whether the page runs again at each
     refresh; otherwise the line asks for it when something else than numbers has changed, and soon if `again`.
-    Nothing here may move the page when it appears or disappears. So the style sheet places each part where
-    nothing is below it: the line on top with room for its longest text, the reason for a lost connection at
-    the bottom of the visible page, warnings behind a button beside the title. The line is drawn after the
-    page, so it needs no placeholder element, which would be sent at each refresh.
+    Nothing here may move the page when it appears or disappears. So the style sheet keeps the line one line,
+    two on a phone, and cuts what is too long for it; the pointer shows it. The reason for a lost connection
+    is at the bottom of the visible page, warnings are behind a button beside the title. The line is drawn
+    after the page, so it needs no placeholder element, which would be sent at each refresh.
     """
     nats = client(by_code=False)
     shown: list[View | Bucket] = [
@@ -274,7 +275,7 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
     line = line_of(shown, nats, interval=interval, others=list(reads.others), notes=reads.notes)
     tab = own_tab()
     if tab.blocked:
-        line.said["fact9"] = ["charts come with the refresh"]
+        line.said["fact"] = ["charts come with the refresh"]
         line.missing.append((BLOCKED, []))
     key = tuple(
         (read.feed, read.look_back, read.steady) if isinstance(read, View) else (read.watch, read.optional)

@@ -4,8 +4,10 @@ import streamlit as st
 
 from components import is_demo, line_chart, live, metric, newest_messages, stream_list, streams, values
 
+HEIGHT = 220
+"""Pixels of a chart: four of them fit on a screen of 1440 by 900."""
+
 if is_demo():
-    st.caption("Live figures of this machine, published to NATS JetStream once a second.")
     cpu = live("METRICS", "metrics.cpu.*", look_back="PT5M")
     memory = live("METRICS", "metrics.memory.*", look_back="PT5M")
     network = live("METRICS", "metrics.network.*", look_back="PT5M")
@@ -23,11 +25,26 @@ if is_demo():
 
     left, right = st.columns(2)
     with left:
-        line_chart(cpu, y="percent", color="_subject", title="CPU", unit="%", thresholds=busy_above)
-        line_chart(network, y="received_bytes_per_s", color="_subject", title="Network in", unit="B/s")
+        line_chart(
+            cpu, y="percent", color="_subject", title="CPU", unit="%", thresholds=busy_above, height=HEIGHT
+        )
+        line_chart(
+            network, y="received_bytes_per_s", color="_subject", title="Network in", unit="B/s", height=HEIGHT
+        )
     with right:
-        line_chart(memory, y="percent", color="_subject", title="Memory", unit="%", thresholds=full_above)
-        line_chart(disk, y="write_bytes_per_s", color="_subject", title="Disk writes", unit="B/s")
+        line_chart(
+            memory,
+            y="percent",
+            color="_subject",
+            title="Memory",
+            unit="%",
+            thresholds=full_above,
+            height=HEIGHT,
+        )
+        line_chart(
+            disk, y="write_bytes_per_s", color="_subject", title="Disk writes", unit="B/s", height=HEIGHT
+        )
+    st.caption("Live figures of this machine, published to NATS JetStream once a second.")
 else:
     table = streams()
     st.metric("Streams", len(table))

@@ -12,7 +12,7 @@ const STYLE = `
 .lb-metric path { fill: none; stroke: currentColor; stroke-opacity: 0.45; stroke-width: 1.5; stroke-linejoin: round;
   vector-effect: non-scaling-stroke; }
 .lb-metric .lb-metric-area { fill: currentColor; fill-opacity: 0.1; stroke: none; }
-.lb-metric[data-line] { padding-bottom: 1.4rem; }`;
+.lb-metric[data-line] { padding-bottom: 1.7rem; }`;
 
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 30; // in the line's own units
@@ -51,7 +51,9 @@ class Metric extends Element {
 
   course() {
     const { step, p } = this.content;
-    const { points } = this.settings;
+    const { points, young } = this.settings;
+    // The line of a young stream has all of the width.
+    const first = young === undefined ? 0 : Math.max(0, Math.min(young - step, -1) + points);
     const at = [];
     for (const name in this.content) {
       const number = Number(name.slice(1));
@@ -71,7 +73,7 @@ class Metric extends Element {
       else runs.push([[x, y(value)]]);
     }
     const path = (run) => `M${run.map((place) => place.join(" ")).join("L")}`;
-    this.svg.setAttribute("viewBox", `0 0 ${points + 1} ${HEIGHT}`);
+    this.svg.setAttribute("viewBox", `${first} 0 ${points + 1 - first} ${HEIGHT}`);
     this.line.setAttribute("d", runs.map(path).join(""));
     const down = (run) => `${path(run)}L${run.at(-1)[0]} ${HEIGHT}L${run[0][0]} ${HEIGHT}Z`;
     this.area.setAttribute("d", runs.map(down).join(""));

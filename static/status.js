@@ -51,17 +51,21 @@ class Line {
     room.append(made("span", "lb-word", said.word));
     const newest = made("span", "lb-newest");
     newest.append(...pieces(said.newest ?? []), "\u00a0");
+    newest.title = newest.textContent.trim();
     if ((said.bar ?? null) !== null) {
       const bar = made("i");
       bar.style.width = `${100 * said.bar}%`;
       newest.append(bar);
     }
-    const facts = Object.keys(said).filter((name) => name.startsWith("fact") && said[name]).sort().map((name) => {
-      const span = made("span");
-      span.append(...pieces(said[name]));
-      return span;
-    });
-    this.root.replaceChildren(room, ...facts, ...(said.newest ? [newest] : []));
+    const facts = made("div", "lb-said");
+    for (const name of Object.keys(said).filter((name) => name.startsWith("fact")).sort(byNumber)) {
+      if (!said[name]) continue;
+      const fact = made("span");
+      fact.append(...pieces(said[name]));
+      fact.title = fact.textContent;
+      facts.append(fact);
+    }
+    this.root.replaceChildren(room, ...(said.newest ? [newest] : []), facts);
   }
 
   end() {
@@ -71,6 +75,9 @@ class Line {
     delete this.parent.lookbackLine;
   }
 }
+
+// "fact", "fact0", …, "fact10"
+const byNumber = (one, other) => Number(one.slice(4) || -1) - Number(other.slice(4) || -1);
 
 // Text, bold where it stands in a list. Names come from NATS: data, not markup.
 const pieces = (list) => list.map((piece) => (Array.isArray(piece) ? made("b", piece[1] ?? "", piece[0]) : piece));

@@ -79,7 +79,10 @@ def metric(
             lengths["over"] = min(asked, view.look_back)
         if (lengths["over"] or pd.Timedelta(0)) + (lengths["change"] or pd.Timedelta(0)) > view.look_back:
             lengths["change"] = None
-    figure()  # raises if something is wrong with it
+    step = figure().step  # raises if something is wrong with it
+    young: dict[str, Any] = (
+        {} if view.young_since is None or not line else {"young": view.young_since // step}
+    )
     if view:
         view.snapshot.numbers(y, view.snapshot.end)
         if color is not None:
@@ -93,6 +96,7 @@ def metric(
         title=y if title is None else title,
         since=since,
         points=POINTS if line else 0,
+        **young,  # the number of the step in which the stream began
     )
 
 

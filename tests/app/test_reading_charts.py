@@ -20,9 +20,11 @@ from tests.waiting import until
 YOUNG = '''"""Young."""
 import streamlit as st
 
-from components import line_chart, live
+from components import line_chart, live, metric
 
-line_chart(live(st.query_params["stream"], look_back=st.query_params["reach"]), "n", color="_subject")
+rows = live(st.query_params["stream"], look_back=st.query_params["reach"])
+line_chart(rows, "n", color="_subject")
+metric(rows, "n", color="_subject")
 '''
 HELD = '''"""Held."""
 from components import line_chart, live
@@ -110,8 +112,9 @@ def young(running: App, stream: str, reach: str = "PT5M") -> str:
 
 def test_a_young_stream(nats: NatsServer, running: App, tab: Page, context: BrowserContext) -> None:
     """The axis of a stream younger than the look-back starts at its first row and stands still while the line
-    grows; for each viewer, over the websocket and with the page's elements, after zooming, a purge, and a
-    restart of the server. A stretch of the past has its own axis."""
+    grows, and the small line of a metric begins at its left edge; for each viewer, over the websocket and
+    with the page's elements, after zooming, a purge, and a restart of the server. A stretch of the past has
+    its own axis."""
     nats.add_stream("Y", ["y.>"])
     nats.publish("y.a", b'{"n": 1}')
     began = time.time()
@@ -122,6 +125,11 @@ def test_a_young_stream(nats: NatsServer, running: App, tab: Page, context: Brow
     nats.publish("y.a", b'{"n": 2}')
     until(lambda: tab.evaluate(f"{CHART}.series[0].cells.size") == 2)
     assert shown(tab)[0] == start
+    small = "document.querySelector('.lb-metric svg')"
+    left = f"Number({small}.getAttribute('viewBox').split(' ')[0])"
+    first = f"Number({small}.lastChild.getAttribute('d').slice(1).split(' ')[0])"
+    until(lambda: 0 <= tab.evaluate(f"{first} - {left}") <= 1)
+    assert tab.evaluate(left) > 30
 
     other = context.new_page()
     other.route_web_socket(re.compile("/lookback/push$"), lambda route: route.close(code=1011))
