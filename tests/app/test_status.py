@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 
-from tests.browser import fresh_tab
+from tests.browser import fresh_tab, pick
 from tests.components.test_words import seconds
 from tests.nats import NatsServer, numbered, running_server
 from tests.nats_client.test_rights import denying
@@ -158,6 +158,21 @@ def test_four_charts_fit(demo: App, browser: Browser) -> None:
         expect(charts).to_have_count(4)
         for each in [*charts.all(), *tab.locator(".lb-metric, .lb-legend").all()]:
             expect(each).to_be_in_viewport(ratio=1)
+
+
+def test_choices_are_a_line_on_a_phone(demo: App, browser: Browser) -> None:
+    """On a phone, choices beside each other are one line: the chart is in sight, the page cannot be moved
+    sideways, and a choice at the end of the line can be made."""
+    with fresh_tab(browser, viewport={"width": 390, "height": 844}) as tab:
+        tab.goto(f"{demo.url}/explore?stream=METRICS&field=percent")
+        expect(tab.locator(".js-plotly-plot").first).to_be_in_viewport(timeout=60_000)
+        tops = (
+            "[...document.querySelectorAll('.stSelectbox')].map((each) => each.getBoundingClientRect().top)"
+        )
+        assert len(set(tab.evaluate(tops))) < len(tab.evaluate(tops)) / 2
+        assert tab.evaluate("document.documentElement.scrollWidth") == 390
+        pick(tab, "Calculate", "rate")
+        until(lambda: "calculate=rate" in tab.evaluate("location.search"))
 
 
 @SIZES
