@@ -7,6 +7,7 @@ line_chart(cpu, y="percent", color="_subject")
 """
 
 from .charts.compare import compare, compared_means, look_back_for
+from .charts.counts import counts
 from .charts.events import events
 from .charts.line_chart import line_chart
 from .charts.scatter_chart import scatter_chart
@@ -100,6 +101,7 @@ __all__ = [
     "compared_notes",
     "comparison",
     "consumer_list",
+    "counts",
     "downloads",
     "endpoint_list",
     "events",

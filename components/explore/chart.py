@@ -10,6 +10,7 @@ from nats_client import iso_duration, parse_duration
 from nats_client.series.bins import ROUND_STEPS
 from nats_client.sql.names import AGGREGATES, quoted
 
+from ..charts.counts import counts
 from ..charts.line_chart import line_chart
 from ..charts.scatter_chart import scatter_chart
 from ..charts.states import MOST_STATES, states
@@ -24,7 +25,7 @@ from ..words import plain
 SHOW = "value: as it is; rate: per second, of a counter; the others: of each bucket"
 KINDS = (
     "lines: over time; latest: the newest values; scatter: one number against another; states: which value "
-    "each series had when"
+    "each series had when; counts: how many messages per interval"
 )
 HOLDS = "steps: a value holds until the next one"
 AXES: dict[str, dict[str, bool]] = {
@@ -42,6 +43,8 @@ SCATTER_AXES: dict[str, dict[str, bool]] = {
 """The same of scatter_chart()."""
 LINES: dict[str, dict[str, bool]] = {"straight": {}, "steps": {"steps": True}}
 """Arguments of line_chart() by the choice of its lines."""
+ALL = "(all)"
+"""No column: all rows count together."""
 FIT = "fit"
 BUCKETS = 60
 """Buckets at least if their length fits the look-back."""
@@ -81,13 +84,12 @@ class Chart:
 
 
 def choose_chart(view: View) -> Chart | None:
-    """Let the viewer choose a chart of `view`. None, with the reason on the page, if there are no numbers to
-    draw."""
+    """Let the viewer choose a chart of `view`. None, with the reason on the page, if there are no rows."""
     if not view:
         empty_state(view)
         return None
     columns = view.columns
-    awaited = {chosen(label, "_subject") for label in ("Field", "Against", "By")} - set(columns)
+    awaited = {chosen(label, "_subject") for label in ("Field", "Against", "By")} - {ALL, *columns}
     if awaited and view.health.phase in ("connecting", "replaying"):
         st.info(plain(f"Waiting for the replay to reach a message with {', '.join(sorted(awaited))}."))
         return None
@@ -96,14 +98,14 @@ def choose_chart(view: View) -> Chart | None:
     numbers.sort(key=times.__contains__)
     texts = [name for name, kind in columns.items() if kind == "text"]
     named = [name for name in texts if name != "_subject" and _is_state(view, name)]
-    if not numbers and not named:
-        st.info("These messages have no numeric fields to draw.", icon=":material/show_chart:")
-        return None
-    kinds = [*(["lines", "latest", "scatter"] if numbers else []), "states"]
+    kinds = [*(["lines", "latest", "scatter"] if numbers else []), *(["states"] if numbers or named else [])]
+    kinds += ["counts"]
     with st.container(horizontal=True):
         kind = choose("Chart", kinds, default="lines", help=KINDS)
         if kind == "states":
             return _states(named, numbers, texts)
+        if kind == "counts":
+            return _counts(texts)
         y = choose("Field", numbers)
         others = [name for name in numbers if name != y] or numbers
         x = choose("Against", others) if kind == "scatter" else ""
@@ -113,7 +115,7 @@ def choose_chart(view: View) -> Chart | None:
         )
         per = FIT
         if shown in AGGREGATES:
-            per = choose("Per", [FIT, "1s", "10s", "1m", "5m", "1h"], own=True, help="Length of a bucket")
+            per = _length("Length of a bucket")
     drawn: dict[str, bool] = {}
     with st.container(horizontal=True):
         if kind == "lines":
@@ -140,6 +142,17 @@ def _states(named: list[str], numbers: list[str], texts: list[str]) -> Chart:
     y = choose("Field", [*named, *(name for name in numbers if name not in named)])
     by = choose("By", [name for name in texts if name != y], default="_subject")
     return Chart(states, y, {"y": y, "by": by})
+
+
+def _counts(texts: list[str]) -> Chart:
+    by = choose("By", [*texts, ALL], default="_subject")
+    per = _length("Length of an interval")
+    given = {} if by == ALL else {"by": by}
+    return Chart(counts, "Events", given if per == FIT else given | {"every": per})
+
+
+def _length(what: str) -> str:
+    return choose("Per", [FIT, "1s", "10s", "1m", "5m", "1h"], own=True, help=what)
 
 
 def _step(view: View, field: str, by: str, shown: str, per: str) -> Step | None:

@@ -92,7 +92,9 @@ def drawn(app: AppTest) -> list[object]:
             settings = message.header.get("config", {})
             how = {name: settings.get(name) for name in ("scale", "steps")}
             found.append([message.header.get("names"), message.cells, how])
-    return found + [content for content in live(app) if content.keys() != {"text"}]  # the line of the stream
+    now = {"until", "first", "last"}  # ends of an axis
+    kept = [{name: each[name] for name in each.keys() - now} for each in live(app)]
+    return found + [content for content in kept if content.keys() != {"text"}]  # the line of the stream
 
 
 def test_fields(open_page: Open) -> None:
@@ -136,14 +138,14 @@ def test_messages_that_are_no_json(open_page: Open) -> None:
 
 
 def test_no_numbers(open_page: Open, server: NatsServer) -> None:
-    """Of rows without a number, a text with a few values is drawn as states; of one with many, the page says
-    that there is nothing to draw."""
+    """Of rows without a number, a text with a few values is drawn as states; of one with many, rows are
+    counted."""
     app = open_page(EXPLORE, blocked=True, stream="WORDS", payloads="text")
     assert [box.value for box in app.selectbox if box.label in ("Chart", "Field")] == ["states", "value"]
     server.add_stream("LINES", ["lines"])
     server.publish("lines", *(f"line {i}".encode() for i in range(MOST_STATES + 1)))
     app = open_page(EXPLORE, blocked=True, stream="LINES", payloads="text")
-    assert "no numeric fields to draw" in told(app)
+    assert next(box for box in app.selectbox if box.label == "Chart").value == "counts"
     assert cells(app, 1) == ["value"]
 
 
@@ -210,6 +212,8 @@ def test_empty_server(open_page: Open, tmp_path: Path, monkeypatch: pytest.Monke
         {"stream": "A", "axis": "from zero"},
         {"stream": "A", "chart": "scatter", "axes": "logarithmic y"},
         {"stream": "A", "subjects": "a.2 a.0"},
+        {"stream": "A", "chart": "counts", "by": "(all)"},
+        {"stream": NASTY_STREAM, "chart": "counts", "by": f"{NASTY} by", "per": "1m"},
         {"stream": "WORDS", "payloads": "text"},
         {"stream": NASTY_STREAM, "subjects": "q.\"'\\", "field": NASTY, "by": f"{NASTY} by"},
         {"stream": NASTY_STREAM, "chart": "scatter", "field": "z", "against": NASTY, "by": f"{NASTY} by"},

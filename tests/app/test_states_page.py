@@ -45,7 +45,7 @@ def at_the_end(tab: Page, number: int = 0) -> str:
 
 def legend(tab: Page) -> list[str]:
     """The states in the legend."""
-    return tab.locator(".lb-states").first.locator(".lb-legend b").all_inner_texts()
+    return tab.locator(".lb-states").first.locator(".lb-canvas-legend b").all_inner_texts()
 
 
 def test_two_viewers_see_each_change(server: NatsServer, tmp_path: Path, browser: Browser) -> None:

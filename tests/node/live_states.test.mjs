@@ -4,7 +4,9 @@ import test from "node:test";
 
 globalThis.self = globalThis;
 globalThis.document = { createElement: () => ({}) };
-const { coloursOf, lasted, rowsOf, ticks, totals } = await import("../../static/live_states.js");
+const { coloursOf } = await import("../../static/colours.js");
+const { rowsOf, totals } = await import("../../static/live_states.js");
+const { lasted, ticks } = await import("../../static/time_canvas.js");
 
 test("a word that people use has its meaning's colour, the page's own comes first, others are told apart", () => {
   const colours = coloursOf(["RUN", "fault", "x", "y", "constructor", "__proto__", "IDLE"], { IDLE: "#123456" });

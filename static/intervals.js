@@ -1,0 +1,19 @@
+// What charts of intervals have in common. components/charts/intervals.py sends it.
+
+import { span } from "./axis.js";
+
+// From when to when the axis shows, ms: whole intervals, or what the viewer has zoomed to.
+export function intervalAxis({ first, last, young }, step, zoom) {
+  if (zoom) return zoom;
+  const [from, to] = [first * step, (last + 1) * step];
+  return span(to, to - from, young === undefined ? NaN : Math.floor(young / step) * step);
+}
+
+// What is missing is shaded, so that it does not look like nothing.
+export function shadeGaps(pen, chart, gaps = []) {
+  const { left, at } = chart.timeAxis();
+  pen.fillStyle = chart.color;
+  pen.globalAlpha = 0.12;
+  for (const [start, end] of gaps) pen.fillRect(left + at(start), 0, Math.max(1, at(end) - at(start)), chart.high);
+  pen.globalAlpha = 1;
+}

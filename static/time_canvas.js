@@ -1,0 +1,249 @@
+// Charts over time that are drawn on a canvas: their axis, legend, tip and place among the charts of the page.
+
+import { addCrosshair, moveCrosshair, removeCrosshair } from "./crosshair.js";
+import { Element, made, say } from "./element.js";
+import { addMarks, placeMarks, removeMarks } from "./event_marks.js";
+import { joinZoom, leaveZoom, spreadZoom } from "./zoom_together.js";
+
+export const AXIS = 26; // px below what is drawn
+const DRAGGED = 6; // px from which a drag is a zoom
+export const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
+const STEPS = [1, 2, 5, 10, 15, 30].map((n) => n * SECOND)
+  .concat([1, 2, 5, 10, 15, 30].map((n) => n * MINUTE), [1, 2, 3, 6, 12].map((n) => n * HOUR), [1, 2, 7, 14, 28].map((n) => n * DAY));
+const WIDE = 90; // px from one time on the axis to the next, at least
+
+export const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const SHORT = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+export const DATE = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+
+// Times for the axis: round ones of the browser's clock.
+export function ticks(from, until, most) {
+  const step = STEPS.find((each) => (until - from) / each <= most) ?? STEPS.at(-1);
+  const found = [];
+  const offset = -new Date(from).getTimezoneOffset() * MINUTE;
+  for (let at = Math.ceil((from + offset) / step) * step - offset; at <= until; at += step) found.push(at);
+  return { step, at: found };
+}
+
+export function lasted(ms) {
+  const parts = [[DAY, "d"], [HOUR, "h"], [MINUTE, "min"], [SECOND, "s"]];
+  const first = parts.findIndex(([length]) => ms >= length);
+  if (first < 0) return `${Math.round(ms)} ms`;
+  const [length, unit] = parts[first];
+  const [finer, part] = parts[first + 1] ?? [0, ""];
+  const rest = finer ? Math.floor((ms % length) / finer) : 0;
+  return `${Math.floor(ms / length)} ${unit}${rest ? ` ${rest} ${part}` : ""}`;
+}
+
+// From when to when, at most as exact as the axis can tell.
+export function times(from, until) {
+  const text = (time) => (time % SECOND ? `${CLOCK.format(time)}.${String(time % SECOND).padStart(3, "0")}` : CLOCK.format(time));
+  const day = DATE.format(from) === DATE.format(Date.now()) ? "" : `${DATE.format(from)} `;
+  const other = DATE.format(from) === DATE.format(until) ? "" : `${DATE.format(until)} `;
+  return `${day}${text(from)} to ${other}${text(until)}`;
+}
+
+export class TimeCanvas extends Element {
+  // To be defined by each kind: setUp() adds what it has besides. paint() shows this.content once `from` and `to`, the
+  // ends of its axis in ms, are known, and calls begin(). tipAt() returns what the tip says at a place, in elements and
+  // texts, or nothing. `margin`: px left of the axis. `zooms`: the viewer can zoom.
+  margin = 0;
+  zooms = false;
+  alone = false; // as zoom_together.js has it
+  config = {};
+  setUp() {}
+  paint() {}
+  tipAt() {}
+
+  build() {
+    this.title = made("p", "lb-canvas-title");
+    this.legend = made("div", "lb-canvas-legend");
+    this.body = made("div", "lb-canvas-body");
+    this.plot = made("div", "lb-canvas");
+    this.canvas = made("canvas");
+    this.canvas.setAttribute("role", "img");
+    this.tip = made("div", "lb-tip");
+    this.tip.hidden = true;
+    this.plot.append(this.canvas, this.tip);
+    this.body.append(this.plot);
+    this.note = made("div", "lb-note");
+    this.root.append(this.title, this.legend, this.body, this.note);
+    this.parent = this.root;
+    this.setUp();
+    this.resized = new ResizeObserver(() => this.due());
+    this.resized.observe(this.plot);
+    this.canvas.addEventListener("pointermove", ({ offsetX, offsetY }) => this.point((this.pointed = { offsetX, offsetY })));
+    this.canvas.addEventListener("pointerleave", () => this.point((this.pointed = null)));
+    this.root.lookback = this; // for the tests
+    this.visible = true; // its line is cheap
+    addCrosshair(this);
+    addMarks(this, { above: true }); // what is drawn hides what is below it
+    if (this.zooms) this.letZoom();
+  }
+
+  end() {
+    this.resized.disconnect();
+    removeCrosshair(this);
+    removeMarks(this);
+    leaveZoom(this);
+  }
+
+  draw() {
+    this.drawTitle();
+    this.paint();
+    placeMarks(this);
+    moveCrosshair();
+    if (this.pointed) this.point(this.pointed);
+  }
+
+  drawTitle() {
+    const { title } = this.settings;
+    say(this.title, title);
+    this.title.hidden = !title;
+  }
+
+  // Where it has which time, see Chart in live_chart.js.
+  timeAxis() {
+    const width = this.plot.clientWidth - this.margin;
+    if (!(width > 0) || !this.high) return null;
+    const span = this.to - this.from;
+    const [time, at] = [(px) => this.from + (px / width) * span, (ms) => ((ms - this.from) / span) * width];
+    return { left: this.margin, top: 0, width, height: this.high, time, at };
+  }
+
+  // Entries: { colour, name, text, title }, in order.
+  drawLegend(entries) {
+    while (this.legend.children.length > entries.length) this.legend.lastChild.remove();
+    entries.forEach(({ colour, name, text, title }, i) => {
+      let entry = this.legend.children[i];
+      if (!entry) {
+        entry = this.legend.appendChild(made("span"));
+        entry.append(made("i"), made("b"), made("span"));
+      }
+      entry.firstChild.style.background = colour;
+      say(entry.children[1], name);
+      say(entry.lastChild, text);
+      entry.title = title;
+    });
+  }
+
+  // A pen for a picture of this height above the axis; null while there is no room, as in a tab that is not open.
+  begin(high) {
+    this.high = high;
+    const [wide, all] = [this.plot.clientWidth, high + AXIS];
+    if (!wide || !high) return null;
+    const scale = devicePixelRatio || 1;
+    const canvas = this.canvas;
+    if (canvas.width !== Math.round(wide * scale) || canvas.height !== Math.round(all * scale)) {
+      [canvas.width, canvas.height] = [Math.round(wide * scale), Math.round(all * scale)];
+      [canvas.style.width, canvas.style.height] = [`${wide}px`, `${all}px`];
+    }
+    const pen = canvas.getContext("2d");
+    const { color, fontFamily } = getComputedStyle(this.root);
+    pen.setTransform(scale, 0, 0, scale, 0, 0);
+    pen.clearRect(0, 0, wide, all);
+    pen.textBaseline = "middle";
+    pen.font = `12px ${fontFamily}`;
+    pen.fillStyle = pen.strokeStyle = this.color = color;
+    return pen;
+  }
+
+  drawTimes(pen) {
+    const { left, width, at } = this.timeAxis();
+    const { step, at: found } = ticks(this.from, this.to, Math.max(2, width / WIDE));
+    pen.fillStyle = this.color;
+    for (const time of found) {
+      const x = left + at(time);
+      pen.globalAlpha = 0.12;
+      pen.fillRect(Math.round(x), 0, 1, this.high);
+      pen.globalAlpha = 0.7;
+      const text = step >= DAY ? DATE.format(time) : (step >= MINUTE ? SHORT : CLOCK).format(time);
+      const half = pen.measureText(text).width / 2;
+      pen.fillText(text, Math.max(left, Math.min(left + width - 2 * half, x - half)), this.high + AXIS / 2 + 2);
+    }
+    pen.globalAlpha = 1;
+  }
+
+  point(place) {
+    const said = place && this.high ? this.tipAt(place) : null;
+    this.tip.hidden = !said;
+    if (!said) return;
+    this.tip.replaceChildren(...said.parts);
+    const across = Math.min(place.offsetX + 12, this.plot.clientWidth - this.tip.offsetWidth - 4);
+    this.tip.style.transform = `translate(${Math.max(0, across)}px, ${said.below ?? place.offsetY + 16}px)`;
+  }
+
+  // -- the zoom, by a drag with the mouse; a double click ends it
+
+  letZoom() {
+    this.zoom = null;
+    const box = made("div", "lb-dragged");
+    box.hidden = true;
+    this.plot.append(box);
+    let start = null;
+    const across = (x) => Math.min(this.plot.clientWidth, Math.max(this.margin, x));
+    const show = (to) => {
+      box.hidden = start === null || Math.abs(to - start) < DRAGGED;
+      Object.assign(box.style, { left: `${Math.min(start, to)}px`, width: `${Math.abs(to - start)}px`, height: `${this.high}px` });
+    };
+    this.canvas.addEventListener("pointerdown", (event) => {
+      if (event.pointerType !== "mouse" || event.button) return; // fingers scroll the page
+      start = across(event.offsetX);
+      this.canvas.setPointerCapture(event.pointerId);
+    });
+    this.canvas.addEventListener("pointermove", ({ offsetX }) => start !== null && show(across(offsetX)));
+    this.canvas.addEventListener("pointercancel", () => show((start = null)));
+    this.canvas.addEventListener("pointerup", ({ offsetX }) => {
+      const [from, to] = [start, across(offsetX)].sort((one, other) => one - other);
+      const axis = this.timeAxis();
+      const dragged = start !== null && axis && to - from >= DRAGGED;
+      start = null;
+      box.hidden = true;
+      if (!dragged) return;
+      this.zoomTo([axis.time(from - axis.left), axis.time(to - axis.left)]);
+      spreadZoom(this);
+    });
+    this.canvas.addEventListener("dblclick", () => {
+      this.zoomTo(null);
+      spreadZoom(this);
+    });
+  }
+
+  get state() { return this.zoom; }
+  set state(zoom) { this.zoom = zoom ?? null; }
+
+  receive(data) {
+    if (this.zooms && this.when !== data.when) {
+      if (this.when) this.zoom = null; // another time of the clock has no zoom yet
+      this.when = data.when;
+      joinZoom(this);
+    }
+    super.receive(data);
+  }
+
+  zoomedTimes() { return this.zoom; }
+
+  zoomTo(range) {
+    this.zoom = range;
+    this.due();
+  }
+}
+
+export const STYLE = `
+.lb-canvas-title { font-weight: 600; margin: 0 0 0.4rem; overflow-wrap: anywhere; }
+.lb-canvas-legend { display: flex; flex-wrap: wrap; gap: 0.25rem 1.1rem; font-size: 0.875rem; margin-bottom: 0.4rem; font-variant-numeric: tabular-nums; }
+.lb-canvas-legend > span { display: inline-flex; align-items: center; gap: 0.4rem; max-width: 100%; }
+.lb-canvas-legend i { flex: none; width: 0.75rem; height: 0.75rem; border-radius: 0.2rem; }
+.lb-canvas-legend b { font-weight: 600; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.lb-canvas-legend span span { opacity: 0.7; white-space: nowrap; min-width: 3.4rem; }
+.lb-canvas-body { display: flex; gap: 0.6rem; padding-bottom: 0.2rem; }
+.lb-canvas-body[hidden] { display: none; }
+.lb-canvas { flex: 1; min-width: 0; position: relative; overflow: clip; overflow-clip-margin: 3rem; }
+.lb-canvas canvas { display: block; }
+.lb-dragged { position: absolute; top: 0; pointer-events: none; background: color-mix(in srgb, var(--st-primary-color, #0b6e7f) 18%, transparent); }
+.lb-tip { position: absolute; top: 0; left: 0; z-index: 2; pointer-events: none; max-width: 100%; padding: 0.3rem 0.55rem; font-size: 0.8125rem;
+  border-radius: 0.35rem; overflow-wrap: anywhere; background: var(--st-background-color, #fff); border: 1px solid var(--st-border-color, #8884);
+  box-shadow: 0 2px 8px #0002; font-variant-numeric: tabular-nums; }
+.lb-tip[hidden], .lb-dragged[hidden] { display: none; }
+.lb-canvas-body + .lb-note { font-size: 0.875rem; opacity: 0.7; padding-top: 0.3rem; }
+.lb-canvas-body + .lb-note:empty { display: none; }`;
