@@ -162,8 +162,8 @@ def test_bands(server: NatsServer, tmp_path: Any, browser: Browser) -> None:
         fresh_tab(browser) as tab,
     ):
         tab.goto(running.url)
-        expect(tab.locator(".lb-bands .lb-marks > i").first).to_be_attached()
-        for place in (".js-plotly-plot .nsewdrag", ".lb-bands canvas"):
+        expect(tab.locator(".lb-states .lb-marks > i").first).to_be_attached()
+        for place in (".js-plotly-plot .nsewdrag", ".lb-states canvas"):
             target = tab.locator(place).first
             box = target.bounding_box()
             assert box is not None

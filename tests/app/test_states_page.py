@@ -71,7 +71,7 @@ def test_two_viewers_see_each_change(server: NatsServer, tmp_path: Path, browser
             until(lambda: at_the_end(tab) == "lathe FAULT, press a b")
             assert legend(tab) == ["IDLE", "RUN", *HOSTILE, "FAULT"]
             assert tab.evaluate("window.bad") is None
-            expect(tab.locator(".lb-states-title").first).to_have_text("All <b>machines</b>")
+            expect(tab.locator(".lb-canvas-title").first).to_have_text("All <b>machines</b>")
         box = one.locator(".lb-states canvas").first.bounding_box()
         assert box is not None
         one.mouse.move(box["x"] + box["width"] - 3, box["y"] + 12)
