@@ -61,6 +61,7 @@ from .tables.fields import field_list
 from .tables.latest_values import latest_values
 from .tables.messages import message_list
 from .tables.newest_rows import newest_rows
+from .tables.tail import tail
 from .websocket_demo.page import (
     compare_with,
     compared,
@@ -148,6 +149,7 @@ __all__ = [
     "streams",
     "subject_list",
     "subjects",
+    "tail",
     "top",
     "values",
     "workflow_run",

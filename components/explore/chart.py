@@ -20,12 +20,13 @@ from ..data.states import empty_state
 from ..sql.views import every, rate
 from ..tables.fields import time_fields
 from ..tables.latest_values import latest_values
+from ..tables.tail import tail
 from ..words import plain
 
 SHOW = "value: as it is; rate: per second, of a counter; the others: of each bucket"
 KINDS = (
     "lines: over time; latest: the newest values; scatter: one number against another; states: which value "
-    "each series had when; counts: how many messages per interval"
+    "each series had when; counts: how many messages per interval; tail: lines of a log"
 )
 HOLDS = "steps: a value holds until the next one"
 AXES: dict[str, dict[str, bool]] = {
@@ -43,8 +44,11 @@ SCATTER_AXES: dict[str, dict[str, bool]] = {
 """The same of scatter_chart()."""
 LINES: dict[str, dict[str, bool]] = {"straight": {}, "steps": {"steps": True}}
 """Arguments of line_chart() by the choice of its lines."""
-ALL = "(all)"
-"""No column: all rows count together."""
+ALL, NONE = "(all)", "(none)"
+"""No column: all rows count together, lines have no level."""
+TEXTS = ("message", "msg", "text", "line", "log", "body", "value")
+LEVELS = ("level", "lvl", "severity", "priority", "loglevel", "level_name")
+"""Names that people give to what tail() shows."""
 FIT = "fit"
 BUCKETS = 60
 """Buckets at least if their length fits the look-back."""
@@ -89,7 +93,11 @@ def choose_chart(view: View) -> Chart | None:
         empty_state(view)
         return None
     columns = view.columns
-    awaited = {chosen(label, "_subject") for label in ("Field", "Against", "By")} - {ALL, *columns}
+    awaited = {chosen(label, "_subject") for label in ("Field", "Against", "By", "Line", "Level")} - {
+        ALL,
+        NONE,
+        *columns,
+    }
     if awaited and view.health.phase in ("connecting", "replaying"):
         st.info(plain(f"Waiting for the replay to reach a message with {', '.join(sorted(awaited))}."))
         return None
@@ -99,13 +107,15 @@ def choose_chart(view: View) -> Chart | None:
     texts = [name for name, kind in columns.items() if kind == "text"]
     named = [name for name in texts if name != "_subject" and _is_state(view, name)]
     kinds = [*(["lines", "latest", "scatter"] if numbers else []), *(["states"] if numbers or named else [])]
-    kinds += ["counts"]
+    kinds += ["counts", "tail"]
     with st.container(horizontal=True):
         kind = choose("Chart", kinds, default="lines", help=KINDS)
         if kind == "states":
             return _states(named, numbers, texts)
         if kind == "counts":
             return _counts(texts)
+        if kind == "tail":
+            return _tail(list(columns))
         y = choose("Field", numbers)
         others = [name for name in numbers if name != y] or numbers
         x = choose("Against", others) if kind == "scatter" else ""
@@ -149,6 +159,16 @@ def _counts(texts: list[str]) -> Chart:
     per = _length("Length of an interval")
     given = {} if by == ALL else {"by": by}
     return Chart(counts, "Events", given if per == FIT else given | {"every": per})
+
+
+def _tail(columns: list[str]) -> Chart:
+    """Lines of the column that is most likely a text to read."""
+    named = [name for name in columns if name.lower() in TEXTS]
+    own = [name for name in columns if name != "_subject"] or columns
+    text = choose("Line", [*named, *(name for name in own if name not in named)])
+    levels = [name for name in columns if name.lower() in LEVELS]
+    level = choose("Level", [*levels, NONE, *(name for name in own if name not in levels)])
+    return Chart(tail, text, {"text": text} if level == NONE else {"text": text, "level": level})
 
 
 def _length(what: str) -> str:

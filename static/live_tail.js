@@ -1,0 +1,250 @@
+// Log lines as they come, the newest at the bottom. components/tables/tail.py sends them.
+
+import { channel } from "./channel.js";
+import { define, Element, made, say } from "./element.js";
+import { HELD } from "./held_rows.js";
+import { levelOf } from "./levels.js";
+
+const HEIGHT = 420; // px
+const AT_END = 6; // px from the end within which the lines follow
+const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
+const DATE = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const WHOLE = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "long" });
+const whole = (number) => number.toLocaleString("en");
+
+// The lines that a browser holds after a message: earlier ones than the oldest of them are gone.
+export function kept(content) {
+  for (const name in content) if (name[0] === "l" && name < content.from) delete content[name];
+  return content;
+}
+
+// True if a line has the words that somebody typed, in lower case.
+export function matches([, level, text], typed) {
+  return text.toLowerCase().includes(typed) || levelOf(level).name.toLowerCase().includes(typed);
+}
+
+function linkTo(stream, seq) {
+  const link = made("a", "", "The whole message in Explore");
+  const address = new URL("../explore", import.meta.url);
+  address.search = new URLSearchParams({ stream, show: "Messages", seq });
+  link.href = address;
+  link.target = "_self";
+  link.onclick = (event) => event.stopPropagation();
+  return link;
+}
+
+class Tail extends Element {
+  build() {
+    this.title = made("p", "lb-canvas-title");
+    const tools = made("div", "lb-tools");
+    this.search = made("input");
+    this.search.type = "search";
+    this.search.placeholder = "Search these lines";
+    this.search.setAttribute("aria-label", "Search these lines");
+    this.search.oninput = () => this.due();
+    this.search.onkeydown = (event) => event.stopPropagation(); // single letters are shortcuts of the page
+    this.button = made("button");
+    this.button.type = "button";
+    this.button.onclick = () => (this.still ? this.follow() : this.hold());
+    this.waiting = made("span");
+    this.waiting.setAttribute("role", "status");
+    tools.append(this.search, this.button, this.waiting);
+    this.box = made("div", "lb-lines");
+    this.box.tabIndex = 0; // so that it can be scrolled, and its lines reached, by keys
+    this.box.setAttribute("role", "list");
+    this.box.setAttribute("aria-label", "Lines");
+    this.box.style.maxHeight = `${HEIGHT}px`;
+    this.box.addEventListener("scroll", () => this.scroll());
+    this.box.addEventListener("keydown", (event) => this.key(event));
+    this.note = made("div", "lb-note");
+    this.root.append(this.title, tools, this.box, this.note);
+    this.lines = new Map(); // by name
+    this.open = new Set(); // names
+    this.held = this.above = false;
+    this.root.lookback = this; // for the tests
+  }
+
+  get state() { return this.search.value; }
+  set state(typed) { this.search.value = typed; }
+
+  get still() { return this.held || this.above || this.open.size > 0; }
+
+  merged(known, news) {
+    return kept(super.merged(known, news));
+  }
+
+  hold() {
+    this.held = true;
+    this.due();
+  }
+
+  follow() {
+    this.held = this.above = false;
+    for (const name of this.open) this.fold(name);
+    this.due();
+  }
+
+  // Who scrolls up reads there.
+  scroll() {
+    const { scrollHeight, scrollTop, clientHeight } = this.box;
+    const above = clientHeight > 0 && scrollHeight - scrollTop - clientHeight > AT_END;
+    if (above === this.above || (above && this.pinned === scrollTop)) return;
+    this.above = above;
+    this.due();
+  }
+
+  draw() {
+    const { title, empty } = this.settings;
+    say(this.title, title);
+    this.title.hidden = !title;
+    if (!this.still || !this.shown) this.shown = this.content;
+    const newer = Math.max(0, this.content.came - this.shown.came);
+    say(this.button, this.still ? "Continue" : "Hold");
+    this.button.setAttribute("aria-pressed", String(this.still));
+    const why = this.held ? "Held" : this.open.size ? "Held while a line is open" : "Held while you read above";
+    say(this.waiting, this.still ? `${why}${newer ? `, ${whole(newer)} new` : ""}` : "");
+
+    const names = Object.keys(this.shown).filter((name) => name[0] === "l").sort();
+    this.fill(names);
+    const typed = this.search.value.trim().toLowerCase();
+    let found = 0;
+    for (const name of names) {
+      const line = this.lines.get(name);
+      line.hidden = typed !== "" && !matches(this.shown[name], typed);
+      if (!line.hidden) found++;
+    }
+    this.box.hidden = !found;
+    const none = `None of these ${whole(names.length)} lines contains “${this.search.value.trim()}”.`;
+    say(this.note, !names.length ? empty : typed ? (found ? `${whole(found)} of ${whole(names.length)} lines.` : none) : "");
+    if (this.above || this.open.size) return;
+    this.box.scrollTop = this.box.scrollHeight;
+    this.pinned = this.box.scrollTop;
+  }
+
+  fill(names) {
+    const keep = new Set(names);
+    for (const [name, line] of this.lines) {
+      if (keep.has(name)) continue;
+      line.remove();
+      this.lines.delete(name);
+      this.open.delete(name);
+    }
+    let place = this.box.firstChild;
+    for (const name of names) {
+      let line = this.lines.get(name);
+      if (!line) this.lines.set(name, (line = this.make(name)));
+      if (line === place) place = place.nextSibling;
+      else this.box.insertBefore(line, place);
+    }
+  }
+
+  make(name) {
+    const [time, level, text, length] = this.shown[name];
+    const [line, at, word, said] = [made("div", "lb-line"), made("time"), made("b"), made("span", "lb-text")];
+    const { meaning, name: written } = levelOf(level);
+    const today = DATE.format(time) === DATE.format(Date.now());
+    say(at, today ? TIME.format(time) : `${DATE.format(time)} ${TIME.format(time)}`);
+    at.title = WHOLE.format(time);
+    if (meaning) line.dataset.level = meaning;
+    say(word, written);
+    word.title = level;
+    said.textContent = length ? `${text}…` : text;
+    line.append(at, word, said);
+    const further = text.split("\n").length - 1;
+    if (further) line.append(made("i", "", `+${further} ${further === 1 ? "line" : "lines"}`));
+    line.setAttribute("role", "listitem");
+    line.tabIndex = -1;
+    line.onclick = () => {
+      if (!getSelection()?.toString()) this.turn(name); // somebody who selects a text does not open it
+    };
+    return line;
+  }
+
+  // Open a line, or close it.
+  turn(name) {
+    if (this.open.has(name)) this.fold(name);
+    else this.unfold(name);
+    this.due();
+  }
+
+  fold(name) {
+    this.open.delete(name);
+    this.lines.get(name)?.classList.remove("lb-open");
+  }
+
+  async unfold(name) {
+    this.open.add(name);
+    const line = this.lines.get(name);
+    line.classList.add("lb-open");
+    this.reveal(line);
+    const length = this.shown[name][3];
+    if (!length || line.whole) return;
+    const { text, stream, seq, error } = await channel().question(this.number, { line: name });
+    if (text === undefined) line.append(made("em", "", error));
+    else {
+      line.whole = true;
+      line.querySelector(".lb-text").textContent = text;
+      if (stream !== undefined) line.append(linkTo(stream, seq));
+      else if (text.length < length) line.append(made("em", "", `The first ${whole(text.length)} of ${whole(length)} characters.`));
+    }
+    this.reveal(line);
+  }
+
+  // Scroll the box, and not the page.
+  reveal({ offsetTop, offsetHeight }) {
+    const { scrollTop, clientHeight } = this.box;
+    const below = offsetTop + Math.min(offsetHeight, clientHeight) - clientHeight;
+    if (scrollTop < below) this.box.scrollTop = below;
+  }
+
+  key(event) {
+    const shown = [...this.box.children].filter((line) => !line.hidden);
+    const at = shown.indexOf(document.activeElement);
+    const to = {
+      ArrowUp: at < 0 ? shown.length - 1 : Math.max(0, at - 1),
+      ArrowDown: at < 0 ? shown.length - 1 : Math.min(shown.length - 1, at + 1),
+      Home: 0,
+      End: shown.length - 1,
+    }[event.key];
+    if (to !== undefined) shown[to]?.focus();
+    else if (event.key === "Enter" && at >= 0) this.turn([...this.lines].find(([, line]) => line === shown[at])[0]);
+    else if (event.key === "Escape" && this.still) this.follow();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+}
+
+const LINES = `
+.lb-tail { padding: 0.2rem 0 0.6rem; }
+.lb-tail .lb-canvas-title { font-weight: 600; margin: 0 0 0.4rem; overflow-wrap: anywhere; }
+.lb-lines { position: relative; overflow: auto; overscroll-behavior: contain; border: 1px solid var(--st-border-color, #8884); border-radius: 0.4rem; padding: 0.3rem 0;
+  font-family: var(--st-code-font, monospace); font-size: 0.8125rem; line-height: 1.5; }
+.lb-lines[hidden], .lb-line[hidden] { display: none; }
+.lb-lines:focus-visible, .lb-line:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px; }
+.lb-line { --lb-level: currentColor; display: flex; gap: 0.7rem; padding: 0 0.7rem 0 0.5rem; border-left: 3px solid transparent; cursor: pointer; }
+.lb-line:hover { background: color-mix(in srgb, currentColor 5%, transparent); }
+.lb-line time { flex: none; opacity: 0.65; font-variant-numeric: tabular-nums; }
+.lb-line b { flex: none; width: 4.6rem; font-weight: 600; color: var(--lb-level); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.lb-line b:empty { display: none; }
+.lb-text { flex: 1; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: pre; max-height: 1.5em; }
+.lb-line :is(em, i) { opacity: 0.7; }
+.lb-line a { color: var(--st-primary-color); text-decoration: underline; }
+.lb-line i { flex: none; }
+.lb-line:not(.lb-open) :is(a, em) { display: none; }
+.lb-open i { display: none; }
+.lb-open { flex-wrap: wrap; row-gap: 0; background: color-mix(in srgb, currentColor 4%, transparent); }
+.lb-open .lb-text { flex-basis: 100%; white-space: pre-wrap; overflow-wrap: anywhere; max-height: none; padding-bottom: 0.4rem; }
+.lb-line[data-level="trace"], .lb-line[data-level="debug"] { --lb-level: color-mix(in srgb, currentColor 60%, transparent); }
+.lb-line[data-level="info"] { --lb-level: color-mix(in srgb, #3b82c4 75%, var(--st-text-color, #222)); }
+.lb-line[data-level="notice"] { --lb-level: color-mix(in srgb, #2a9d78 75%, var(--st-text-color, #222)); }
+.lb-line[data-level="warn"] { --lb-level: color-mix(in srgb, #d99a1c 75%, var(--st-text-color, #222)); border-left-color: #d99a1c; }
+.lb-line[data-level="error"] { --lb-level: color-mix(in srgb, #d94a4a 80%, var(--st-text-color, #222)); border-left-color: #cf4a4a; }
+.lb-line[data-level="critical"] { --lb-level: color-mix(in srgb, #c2306f 80%, var(--st-text-color, #222)); border-left-color: #c2306f;
+  background: color-mix(in srgb, #c2306f 10%, transparent); }
+@media (max-width: 640px) {
+  .lb-line { flex-wrap: wrap; gap: 0 0.6rem; padding-bottom: 0.2rem; }
+  .lb-line .lb-text { flex-basis: 100%; }
+}`;
+
+define("tail", Tail, HELD + LINES);
