@@ -9,6 +9,7 @@ line_chart(cpu, y="percent", color="_subject")
 from .charts.compare import compare, compared_means, look_back_for
 from .charts.counts import counts
 from .charts.events import events
+from .charts.heatmap import heatmap
 from .charts.line_chart import line_chart
 from .charts.scatter_chart import scatter_chart
 from .charts.states import states
@@ -108,6 +109,7 @@ __all__ = [
     "events",
     "every",
     "field_list",
+    "heatmap",
     "inside",
     "is_demo",
     "key_history",

@@ -11,6 +11,7 @@ from nats_client.series.bins import ROUND_STEPS
 from nats_client.sql.names import AGGREGATES, quoted
 
 from ..charts.counts import counts
+from ..charts.heatmap import heatmap
 from ..charts.line_chart import line_chart
 from ..charts.scatter_chart import scatter_chart
 from ..charts.states import MOST_STATES, states
@@ -26,7 +27,8 @@ from ..words import plain
 SHOW = "value: as it is; rate: per second, of a counter; the others: of each bucket"
 KINDS = (
     "lines: over time; latest: the newest values; scatter: one number against another; states: which value "
-    "each series had when; counts: how many messages per interval; tail: lines of a log"
+    "each series had when; counts: how many messages per interval; tail: lines of a log; "
+    "heatmap: the distribution of a number over time"
 )
 HOLDS = "steps: a value holds until the next one"
 AXES: dict[str, dict[str, bool]] = {
@@ -42,6 +44,8 @@ SCATTER_AXES: dict[str, dict[str, bool]] = {
     "logarithmic": {"log_x": True, "log_y": True},
 }
 """The same of scatter_chart()."""
+HEAT_AXES: dict[str, dict[str, bool]] = {"linear": {}, "logarithmic": {"log_y": True}}
+"""The same of heatmap()."""
 LINES: dict[str, dict[str, bool]] = {"straight": {}, "steps": {"steps": True}}
 """Arguments of line_chart() by the choice of its lines."""
 ALL, NONE = "(all)", "(none)"
@@ -107,7 +111,7 @@ def choose_chart(view: View) -> Chart | None:
     texts = [name for name, kind in columns.items() if kind == "text"]
     named = [name for name in texts if name != "_subject" and _is_state(view, name)]
     kinds = [*(["lines", "latest", "scatter"] if numbers else []), *(["states"] if numbers or named else [])]
-    kinds += ["counts", "tail"]
+    kinds += ["counts", "tail", *(["heatmap"] if numbers else [])]
     with st.container(horizontal=True):
         kind = choose("Chart", kinds, default="lines", help=KINDS)
         if kind == "states":
@@ -116,6 +120,8 @@ def choose_chart(view: View) -> Chart | None:
             return _counts(texts)
         if kind == "tail":
             return _tail(list(columns))
+        if kind == "heatmap":
+            return _heatmap(numbers)
         y = choose("Field", numbers)
         others = [name for name in numbers if name != y] or numbers
         x = choose("Against", others) if kind == "scatter" else ""
@@ -159,6 +165,13 @@ def _counts(texts: list[str]) -> Chart:
     per = _length("Length of an interval")
     given = {} if by == ALL else {"by": by}
     return Chart(counts, "Events", given if per == FIT else given | {"every": per})
+
+
+def _heatmap(numbers: list[str]) -> Chart:
+    y = choose("Field", numbers)
+    per = _length("Length of an interval")
+    axis = HEAT_AXES[choose("Axis", list(HEAT_AXES), default="linear")]
+    return Chart(heatmap, y, {"y": y, **({} if per == FIT else {"every": per}), **axis})
 
 
 def _tail(columns: list[str]) -> Chart:

@@ -213,6 +213,8 @@ def test_empty_server(open_page: Open, tmp_path: Path, monkeypatch: pytest.Monke
         {"stream": "A", "chart": "scatter", "axes": "logarithmic y"},
         {"stream": "A", "subjects": "a.2 a.0"},
         {"stream": "A", "chart": "counts", "by": "(all)"},
+        {"stream": "A", "chart": "heatmap", "field": "y", "axis": "logarithmic"},
+        {"stream": NASTY_STREAM, "chart": "heatmap", "field": NASTY, "per": "10s"},
         {"stream": "A", "chart": "tail", "line": "kind", "level": "(none)"},
         {"stream": NASTY_STREAM, "chart": "tail", "line": f"{NASTY} by", "level": NASTY},
         {"stream": NASTY_STREAM, "chart": "counts", "by": f"{NASTY} by", "per": "1m"},

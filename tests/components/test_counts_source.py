@@ -1,4 +1,4 @@
-"""What counts() sends, against pandas and a real nats-server."""
+"""What counts() and heatmap() send, against pandas and a real nats-server."""
 
 import json
 import random
@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from components.charts.counts import _CountsSource
+from components.charts.heatmap import _HeatSource
 from components.charts.intervals import interval_of
 from components.data.live import View, look_at
 from components.push.json_element import JsonSource
@@ -31,17 +32,18 @@ class Browser:
         self.content: dict[str, Any] = {}
         self.bytes = 0
 
-    def take(self) -> None:
+    def take(self) -> dict[str, Any]:
         """Let the source look, and take the next message, if there is one."""
         self.source.update()
         found = self.source.step(self.held)
         if found is None:
-            return
+            return {}
         self.held, message = found
         self.bytes += len(message)
-        news = json.loads(message)
+        news: dict[str, Any] = json.loads(message)
         known = {} if news.pop("", False) else self.content
         self.content = {name: value for name, value in {**known, **news}.items() if value is not None}
+        return news
 
 
 def view_of(client: Client, subject: str = "s.>", time: str | None = "at") -> View:
@@ -121,6 +123,51 @@ def test_a_browser_has_the_counts_of_the_rows(client: Client, server: NatsServer
     alone = Browser(_CountsSource(view_of(client, "s.y"), "of", STEP, 4))
     alone.take()
     assert [value for name, value in alone.content.items() if name[0] == "s"] == [["other feed", 5]]
+
+
+def test_a_browser_has_the_distribution(client: Client, server: NatsServer) -> None:
+    """Each value is in the range that the browser is told, late ones too; later the intervals that have
+    changed are sent; a value far off changes the ranges, and all is right again."""
+    chance = random.Random(3)
+    now = view_of(client).now / 1e9
+
+    def rows(count: int, most: float) -> list[bytes]:
+        found = []
+        for _ in range(count):
+            of = {
+                "at": now - chance.uniform(0, 200),
+                "n": chance.choice([chance.uniform(0, most), None, 0, -1]),
+            }
+            found.append(json.dumps(of).encode())
+        return found
+
+    server.publish("s.x", *rows(500, 90))
+    view = view_of(client)
+    for log in (False, True):
+        browser = Browser(_HeatSource(view, "n", STEP, log=log))
+        browser.take()
+        for most in (90, 1e5):
+            server.publish("s.x", *rows(3, most))
+            until(lambda: _settled(view, server))
+            news = browser.take()
+            content = browser.content
+            if most == 90 and not log:
+                assert sum(name[0] == "c" for name in news) <= 3
+            frame = view.again().frame(["n"]).dropna()
+            frame = frame.assign(at=pd.DatetimeIndex(frame.index).as_unit("ns").asi8 // STEP)
+            lowest, edges = content["rows"]
+            assert len(edges) <= 42
+            fit = frame[frame["n"] > 0] if log else frame
+            assert content["unfit"] == len(frame) - len(fit)
+            place = pd.cut(fit["n"], edges, right=False, labels=False) + lowest
+            found = fit.assign(place=place).groupby(["at", "place"]).size().reset_index(name="count")
+            listed = zip(found["at"], found["place"], found["count"], strict=True)
+            assert {(int(at), int(p)): int(count) for at, p, count in listed} == {
+                (int(name[1:]), place): count
+                for name, column in content.items()
+                if name[0] == "c"
+                for place, count in zip(column[::2], column[1::2], strict=True)
+            }
 
 
 def _settled(view: View, server: NatsServer) -> bool:
