@@ -143,6 +143,7 @@ def test_a_browser_has_the_distribution(client: Client, server: NatsServer) -> N
 
     server.publish("s.x", *rows(500, 90))
     view = view_of(client)
+    until(lambda: _settled(view, server))
     for log in (False, True):
         browser = Browser(_HeatSource(view, "n", STEP, log=log))
         browser.take()
