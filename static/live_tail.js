@@ -55,7 +55,7 @@ class Tail extends Element {
     this.box.setAttribute("aria-label", "Lines");
     this.box.style.maxHeight = `${HEIGHT}px`;
     this.box.addEventListener("scroll", () => this.scroll());
-    this.box.addEventListener("keydown", (event) => this.key(event));
+    this.box.addEventListener("keydown", (event) => this.pressed(event));
     this.note = made("div", "lb-note");
     this.root.append(this.title, tools, this.box, this.note);
     this.lines = new Map(); // by name
@@ -197,7 +197,7 @@ class Tail extends Element {
     if (scrollTop < below) this.box.scrollTop = below;
   }
 
-  key(event) {
+  pressed(event) {
     const shown = [...this.box.children].filter((line) => !line.hidden);
     const at = shown.indexOf(document.activeElement);
     const to = {

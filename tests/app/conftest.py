@@ -37,6 +37,7 @@ OWN_SESSIONS = {
     "test_event_marks.py": "it brings its own viewers",
     "test_cheap_pages.py": "it brings its own viewers, and counts their reruns",
     "test_live_elements.py": "it brings its own viewers, and counts the runs of the page",
+    "test_log_page.py": "it brings its own viewers",
     "test_consumers_page.py": "it brings its own viewers, and counts what they cost the server",
     "test_sql_page.py": "it brings its own viewers, and counts the runs of the page",
 }

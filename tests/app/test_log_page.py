@@ -1,0 +1,259 @@
+"""counts(), heatmap() and tail() in the whole app, against a real nats-server: what is drawn is what was
+published."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from streamlit.testing.v1 import AppTest
+
+from tests.browser import fresh_tab
+from tests.nats import NatsServer, running_server
+from tests.running import app
+from tests.waiting import until
+
+HOSTILE = "<img/src=x/onerror=hacked()>"
+PAGE = '''"""Log."""
+
+from components import counts, heatmap, live, tail
+
+log = live("LOG", "log.{service}", look_back="PT10M")
+counts(log, "level", title="Levels <b>of</b>", most=3)
+heatmap(log, "ms", unit="ms", title="Latency")
+tail(log, title="Lines")
+empty = live("EMPTY", look_back="PT10M")
+for draw in (counts, tail):
+    draw(empty)
+heatmap(empty, "ms")
+'''
+START = [
+    ("INFO", 5.0, "started"),
+    ("INFO", 7.0, "GET /"),
+    ("3", None, "two\n  lines"),
+    (HOSTILE, 900.0, HOSTILE),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A nats-server with a log."""
+    with running_server(tmp_path_factory.mktemp("nats")) as server:
+        server.add_stream("LOG", ["log.>"])
+        server.add_stream("EMPTY", ["empty"])
+        say(server, *START)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def url(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an app with the page."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "pages").mkdir()
+    (folder / "pages" / "overview.py").write_text(PAGE)
+    with app(folder, NATS_URL=server.url, LOOKBACK_PAGES=str(folder / "pages")) as running:
+        yield running.url
+
+
+def say(server: NatsServer, *lines: tuple[str, float | None, str]) -> None:
+    """Publish lines: level, milliseconds and message."""
+    rows = [{"level": level, "ms": ms, "message": message} for level, ms, message in lines]
+    server.publish("log.api", *(json.dumps(row).encode() for row in rows))
+
+
+def content(tab: Page, kind: str) -> dict[str, Any]:
+    """What the browser holds of an element."""
+    found = tab.evaluate(f"() => document.querySelector('.lb-{kind}')?.lookback?.content ?? {{}}")
+    assert isinstance(found, dict)
+    return found
+
+
+def legend(tab: Page) -> dict[str, str]:
+    """Names and counts of the series."""
+    entries = tab.locator(".lb-counts .lb-canvas-legend > span")
+    found = entries.evaluate_all("all => all.map(e => [e.children[1].textContent, e.lastChild.textContent])")
+    return dict(found)
+
+
+def lines(tab: Page) -> list[str]:
+    """The texts of the lines that are shown."""
+    return tab.locator(".lb-line:not([hidden]) .lb-text").all_text_contents()
+
+
+def axes(tab: Page) -> list[list[float]]:
+    """From when to when the charts show, ms."""
+    found = tab.evaluate(
+        "() => ['counts', 'heatmap'].map(kind => document.querySelector(`.lb-${kind}`).lookback)"
+        ".map(chart => [chart.from, chart.to])"
+    )
+    assert isinstance(found, list)
+    return found
+
+
+def test_two_viewers_see_each_message(server: NatsServer, url: str, browser: Browser) -> None:
+    """Each message reaches both viewers in all three elements, whatever it holds; the pointer gives exact
+    numbers, and the same time in the other chart; an empty stream is said in sentences."""
+    with fresh_tab(browser) as one, fresh_tab(browser) as other:
+        for tab in (one, other):
+            tab.add_init_script("window.hacked = () => { window.bad = true }")
+            tab.goto(url)
+            until(lambda: lines(tab)[-4:] == [message for *_, message in START])
+            assert legend(tab) == {"INFO": "2", "3": "1", HOSTILE: "1"}
+        say(server, ("INFO", 6.0, "live"), ("3", 1.0, "next"), ("DEBUG", 2.0, "next"), ("DEBUG", 3.0, "next"))
+        for tab in (one, other):
+            until(lambda: lines(tab)[-3:] == ["next"] * 3)
+            until(lambda: legend(tab) == {"INFO": "3", "DEBUG": "2", "3": "2", "1 other": "1"})
+            assert tab.evaluate("window.bad") is None
+            expect(tab.locator(".lb-counts .lb-canvas-title")).to_have_text("Levels <b>of</b>")
+            assert [tab.locator(".lb-line b").nth(i).inner_text() for i in (0, 2, 3)] == [
+                "INFO",
+                "ERROR",
+                HOSTILE,
+            ]
+            assert tab.locator(".lb-line").nth(2).get_attribute("data-level") == "error"
+            expect(tab.get_by_text("No messages in the last 10 minutes")).to_have_count(3)
+        held = content(one, "counts")
+        column = max(int(name[1:]) for name in held if name[0] == "c")
+        point(one, "counts", (column + 0.5) * 10_000, 60)
+        expect(one.locator(".lb-counts .lb-tip")).to_contain_text(str(sum(held[f"c{column}"])))
+        expect(one.locator(".lb-heatmap .lb-crosshair")).to_be_visible()
+        point(one, "heatmap", (column + 0.5) * 10_000, 238)
+        cells = content(one, "heatmap")[f"c{column}"]
+        expect(one.locator(".lb-heatmap .lb-tip")).to_contain_text(f"{cells[1]} from 0 ms to below")
+
+
+def point(tab: Page, kind: str, at: float, down: float) -> None:
+    """Point at a time, in ms, and px below the top, in a chart."""
+    place = tab.locator(f".lb-{kind} canvas")
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    assert box is not None
+    across = tab.evaluate(
+        "([kind, at]) => { const { left, at: x } = document.querySelector(`.lb-${kind}`).lookback.timeAxis();"
+        " return left + x(at) }",
+        [kind, at],
+    )
+    tab.mouse.move(box["x"] + across, box["y"] + down)
+
+
+def test_a_log_can_be_held_searched_and_read(server: NatsServer, url: str, browser: Browser) -> None:
+    """Held lines stand still while new ones are counted; so do lines that are scrolled up or open; a search
+    filters them; the arrow keys and Enter open a line to all of its text."""
+    say(server, *(("INFO", 5.0, f"line {n}") for n in range(60)), ("warning", 1.0, "x" * 1500 + "end"))
+    with fresh_tab(browser) as tab:
+        tab.goto(url)
+        until(lambda: len(lines(tab)) > 60 and lines(tab)[-1] == "x" * 1000 + "…")
+        box, status = tab.locator(".lb-lines"), tab.locator(".lb-tail [role=status]")
+        until(lambda: at_end(tab))
+        tab.get_by_role("button", name="Hold").click()
+        before = lines(tab)
+        say(server, *(("INFO", 5.0, f"more {n}") for n in range(3)))
+        expect(status).to_have_text("Held, 3 new")
+        assert lines(tab) == before
+        tab.get_by_role("button", name="Continue").click()
+        until(lambda: lines(tab)[-1] == "more 2")
+        until(lambda: at_end(tab))
+        box.evaluate("box => { box.scrollTop = 0 }")
+        expect(status).to_have_text("Held while you read above")
+        say(server, ("INFO", 5.0, "unseen"))
+        expect(status).to_have_text("Held while you read above, 1 new")
+        box.evaluate("box => { box.scrollTop = box.scrollHeight }")
+        until(lambda: lines(tab)[-1] == "unseen")
+        until(lambda: at_end(tab))
+        tab.get_by_label("Search these lines").fill("WARN")
+        until(lambda: len(lines(tab)) == 1)
+        expect(tab.locator(".lb-tail .lb-note")).to_contain_text("1 of ")
+        box.focus()
+        tab.keyboard.press("ArrowUp")
+        tab.keyboard.press("Enter")
+        until(lambda: lines(tab) == ["x" * 1500 + "end"])
+        expect(status).to_have_text("Held while a line is open")
+        tab.keyboard.press("Escape")
+        expect(status).to_have_text("")
+        tab.get_by_label("Search these lines").fill("no such line")
+        expect(tab.locator(".lb-tail .lb-note")).to_contain_text("None of these")
+
+
+def at_end(tab: Page) -> bool:
+    """Whether the newest line is in sight."""
+    found = tab.evaluate(
+        "() => { const box = document.querySelector('.lb-lines');"
+        " return box.scrollHeight - box.scrollTop - box.clientHeight < 6 }"
+    )
+    return bool(found)
+
+
+def test_one_zoom_and_a_phone(url: str, browser: Browser) -> None:
+    """A drag in one chart zooms both, a double click resets both; on a phone nothing is wider than the
+    screen."""
+    with fresh_tab(browser) as tab:
+        tab.goto(url)
+        until(lambda: content(tab, "counts") and content(tab, "heatmap"))
+        until(lambda: None not in axes(tab)[0] and axes(tab)[0] == axes(tab)[1])
+        canvas = tab.locator(".lb-counts canvas")
+        box = canvas.bounding_box()
+        assert box is not None
+        tab.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 50)
+        tab.mouse.down()
+        tab.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 60, steps=3)
+        whole = axes(tab)[0]
+        tab.mouse.up()
+        until(lambda: axes(tab)[1] == axes(tab)[0] != whole)
+        zoomed = axes(tab)[0]
+        assert 0.2 < (zoomed[1] - zoomed[0]) / (whole[1] - whole[0]) < 0.4
+        tab.locator(".lb-heatmap canvas").dblclick()
+        until(lambda: axes(tab)[0] == axes(tab)[1] != zoomed)
+        tab.set_viewport_size({"width": 390, "height": 844})
+        until(lambda: tab.locator(".lb-counts canvas").evaluate("each => each.clientWidth") < 390)
+        until(lambda: tab.evaluate("document.documentElement.scrollWidth") <= 390)
+
+
+def test_past_stretches(server: NatsServer, url: str, browser: Browser) -> None:
+    """A page at a stretch counts its messages and no later ones; one that is played to its end shows the
+    same."""
+    say(server, ("INFO", 5.0, "before"))
+    time.sleep(1.1)
+    start = pd.Timestamp.now("UTC")
+    say(server, *(("INFO", 5.0 + n, f"within {n}") for n in range(9)))
+    time.sleep(1.1)
+    end = pd.Timestamp.now("UTC")
+    say(server, ("INFO", 5.0, "after"))
+    where = f"?from={start:%FT%T.%f}Z&to={end:%FT%T.%f}Z"
+    with fresh_tab(browser) as tab:
+        tab.goto(url + where)
+        until(lambda: lines(tab) == [f"within {n}" for n in range(9)])
+        tab.goto(f"{url}?to={end:%FT%T.%f}Z")
+        until(lambda: lines(tab)[-10:] == ["before", *(f"within {n}" for n in range(9))])
+        until(lambda: legend(tab))
+        still = {kind: columns(tab, kind) for kind in ("counts", "heatmap")}
+        shown = lines(tab)
+        tab.goto(f"{url}{where}&play=10")
+        until(lambda: lines(tab) == shown)
+        until(lambda: {kind: columns(tab, kind) for kind in still} == still)
+
+
+def columns(tab: Page, kind: str) -> dict[str, Any]:
+    """The intervals that have rows."""
+    return {name: column for name, column in content(tab, kind).items() if name[0] == "c"}
+
+
+def test_wrong_arguments(server: NatsServer, open_page: Callable[..., AppTest]) -> None:
+    """What cannot be drawn is a sentence that says what to do."""
+    source = "from components import counts, heatmap, live, tail\nlog = live('LOG')\n{}"
+    for call, sentence in (
+        ("counts(log, 'levl')", "There is no column 'levl'"),
+        ("counts(log, 'ms')", "holds numbers, not texts"),
+        ("counts(log, most=0)", "1 to 30 series"),
+        ("counts(log, every='soon')", "The interval 'soon' is not a duration"),
+        ("counts(log, bars=3)", "It is called as counts(view, by=None"),
+        ("heatmap(log, 'message')", "holds texts, not numbers"),
+        ("heatmap(log, 'ms', every='0.5 ms')", "whole milliseconds"),
+        ("heatmap(log)", "It is called as heatmap(view, y"),
+        ("tail(log, 'text')", "There is no column 'text'"),
+        ("tail(log, most=10**6)", "1 to 2000 lines"),
+    ):
+        page = open_page(source.format(call))
+        assert sentence in " ".join(each.value for each in page.error).replace("\\", ""), call
