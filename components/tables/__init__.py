@@ -1,4 +1,4 @@
 """Rows, messages, fields and alerts, as tables and as files.
 
-Imports charts, data, launcher, nats, push, spent, units, web and words.
+Imports charts, choices, data, launcher, nats, push, spent, units, web and words.
 """

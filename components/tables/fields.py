@@ -1,22 +1,40 @@
 """The fields of the payloads, as a table that keeps itself current."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import streamlit as st
 
-from nats_client.series.field_stats import ROWS, Field, fields, times_among
+from nats_client.decoding.decoders import read_times
+from nats_client.series.field_stats import Field, fields, times_among
+from nats_client.series.field_types import (
+    MOST_FIELDS,
+    Change,
+    FieldCourses,
+    FieldTypes,
+    Value,
+)
 
+from ..choices.address import asked, keep
 from ..data.live import View
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
 from ..units import number_text
-from ..words import clock_text, cut, in_zone, zone
+from ..words import clock_text, count_text, cut, in_zone, zone
 
 _KEEP = 1.0  # seconds to share one reading of the rows among viewers
 _LONGEST = 80  # characters of an example
+_IN_SENTENCE = 40  # the same, within a sentence
+_MOST_CHANGES = 5
+"""Changes that are told."""
 _COLUMNS = ["Field", "Type", "In rows", "Newest", "Minimum", "Maximum", "Different values"]
+_LONGEST_PATTERN = 1000  # characters that are taken from a browser
+_PATTERN = "pattern"
+"""The choice of a pattern in the URL, and in the session state."""
+_OF = "_pattern_of"
 
 _kind = Kind("field_list")
 
@@ -34,28 +52,56 @@ def time_fields(view: View) -> list[str]:
 
 @timed
 def field_list(view: View) -> None:
-    """Draw a table of the payload's fields: type, share of rows that have it, newest value, minimum and
-    maximum, of the newest 20,000 rows. It keeps itself current."""
-    of = view.feed, view.look_back, zone()
+    """Draw a table of the payload's fields: types, share of rows that have it, newest value, minimum and
+    maximum; of all rows, or of those with subjects of one pattern, which the viewer chooses and the URL
+    keeps. A sentence above it says when a type or a field appeared, or a field vanished. It keeps itself
+    current."""
+    pattern = _chosen_pattern(view)
+    of = view.feed, view.look_back, zone(), pattern
     _kind.draw(
         f"{view.feed.name_key} {view.look_back}",
         of,
-        lambda: _FieldsSource(view.drawn, zone()),
+        lambda: _FieldsSource(view.drawn, zone(), pattern),
+        clicked=_choose,
         columns=_COLUMNS,
+        pattern=pattern or "",
     )
 
 
+def _chosen_pattern(view: View) -> str | None:
+    """The pattern in the URL. It is of one stream and filter, so another one has none."""
+    of = view.feed.key.stream, view.feed.key.subject
+    if st.session_state.setdefault(_OF, of) != of:
+        st.session_state[_OF] = of
+        if _PATTERN in st.session_state:  # else the viewer has gone back, and the URL has it
+            st.session_state[_PATTERN] = ""
+    if _PATTERN not in st.session_state:
+        st.session_state[_PATTERN] = asked(_PATTERN, "")
+    pattern = st.session_state[_PATTERN][:_LONGEST_PATTERN] or None
+    keep(_PATTERN, pattern)
+    return pattern
+
+
+def _choose(pattern: object) -> None:
+    """The viewer chooses a pattern, or all with an empty text."""
+    if isinstance(pattern, str):
+        st.session_state[_PATTERN] = pattern[:_LONGEST_PATTERN]
+
+
 class _FieldsSource(JsonSource):
-    """Each field is an entry, its name "=" and the field's: its place, then its cells as text. `note`: what
-    there is to say of them, or of none."""
+    """Each field is an entry, its name "=" and the field's: its place, then its cells as text. Each pattern
+    of subjects is one, its name "~" and the pattern: its place, then its share of the rows as text and as a
+    number. `changes`: sentences. `note`: what there is to say of the fields, or of none."""
 
     every = 1.0  # statistics, not news
 
-    def __init__(self, view: View, zone: str) -> None:
+    def __init__(self, view: View, zone: str, pattern: str | None) -> None:
         super().__init__()
         self._again = view.again
         self._feed = view.feed
+        self._look_back = view.look_back
         self._zone = zone
+        self._pattern = pattern
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
         """New messages."""
@@ -64,27 +110,85 @@ class _FieldsSource(JsonSource):
     def look(self) -> Mapping[str, Any]:
         """The fields now."""
         view = self._again()
-        found = fields_of(view)
-        if not found:
-            return {"note": "The rows have no fields."}
-        notes = [f"Computed from the newest {ROWS:,} of {len(view):,} rows."] if len(view) > ROWS else []
-        if self._feed.key.time is None and (times := times_among(found)):
+        look_back = self._look_back
+        courses: FieldCourses = self._feed.readings.once(
+            ("field courses", look_back), None, lambda: FieldCourses(look_back)
+        )
+        report = courses.report(view.snapshot, self._pattern)
+        times = time_fields(view)
+        notes = []
+        if self._pattern is not None and self._pattern not in report.patterns:
+            notes.append(f"No subject in these rows has the pattern {self._pattern}.")
+        elif not report.fields:
+            notes.append("The rows have no fields.")
+        if report.left_out:
+            notes.append(f"Only the first {MOST_FIELDS:,} fields of all patterns are counted.")
+        if self._feed.key.time is None and times and self._pattern is None:
             notes.append(f"Can be used as the row time: {', '.join(times)}.")
         with in_zone(self._zone):
-            rows = {
-                f"={field.name}": [
-                    place,
-                    field.name,
-                    field.kind,
-                    f"{100 * field.share:.0f} %",
-                    _text(field.example),
-                    _text(field.least),
-                    _text(field.greatest),
-                    f"{field.distinct:,}",
-                ]
-                for place, field in enumerate(found)
-            }
-        return {"note": " ".join(notes), **rows}
+            rows = {f"={field.name}": [i, *_cells(field, times)] for i, field in enumerate(report.fields)}
+            changes = [_sentence(change) for change in report.changes[:_MOST_CHANGES]]
+        if (more := len(report.changes) - len(changes)) > 0:
+            changes.append(f"And {count_text(more, 'change')} more.")
+        patterns = {
+            f"~{pattern}": [i, _percent(share), round(share, 3)]
+            for i, (pattern, share) in enumerate(report.patterns.items())
+        }
+        return {"note": " ".join(notes), "changes": changes, **patterns, **rows}
+
+
+def _cells(field: FieldTypes, times: Sequence[str]) -> list[str]:
+    least, greatest, names = field.least, field.greatest, _types(field)
+    if field.name in times and isinstance(least, int | float) and isinstance(greatest, int | float):
+        # A number that is a time since the epoch.
+        (first, last), readable = read_times([least, greatest])
+        if np.all(readable):
+            least, greatest = (pd.Timestamp(int(each), tz="UTC") for each in (first, last))
+            names = names.replace("integer", "time").replace("number", "time")
+    return [
+        field.name,
+        names,
+        _percent(field.share),
+        _newest(field.newest),
+        _text(least),
+        _text(greatest),
+        f"{field.distinct:,}{'+' if field.more else ''}",
+    ]
+
+
+def _types(field: FieldTypes) -> str:
+    names = {each: "integer" if each == "number" and field.integral else each for each in field.types}
+    if len(names) == 1:
+        return next(iter(names.values()))
+    return ", ".join(f"{names[each]} {_percent(count / field.rows)}" for each, count in field.types.items())
+
+
+def _newest(values: Mapping[Any, Value]) -> str:
+    return " · ".join(map(_text, values.values()))
+
+
+def _sentence(change: Change) -> str:
+    field, share = f"`{cut(change.field, _LONGEST)}`", _percent(change.share)
+    where = "the rows" + (f" of {cut(change.pattern, _LONGEST)}" if change.pattern else "")
+    since = clock_text(change.since)
+    if change.kind == "vanishes":
+        return f"Since {since}, {field} is missing in {where}; it was in {share} of them before."
+    example = ""
+    if isinstance(change.example, str):
+        example = f", such as “{cut(change.example, _IN_SENTENCE)}”"
+    what = f"{change.type} in {share}" if change.type else f"in {share}"
+    if change.until is None:
+        return f"Since {since}, {field} is {what} of {where}{example}."
+    return f"From {since} to {clock_text(change.until)}, {field} was {what} of {where}{example}."
+
+
+def _percent(share: float) -> str:
+    """A share as text. More than nothing is never 0 %, and less than all never 100 %."""
+    if 0 < share < 0.01:
+        return f"{100 * share:.1g} %" if share >= 0.0001 else "< 0.01 %"
+    if 0.995 <= share < 1:
+        return f"{min(99.9, 100 * share):.1f} %"
+    return f"{100 * share:.0f} %"
 
 
 def _text(value: float | str | pd.Timestamp | None) -> str:

@@ -14,7 +14,24 @@ import pandas as pd
 
 from .iso_times import ISO_TIME, MISSING, IsoTimes, iso_texts, parse_iso_times
 from .labels import Labels, Tokens
-from .values import NO_ROW, Coded, Codes, Floats, Ints, Kind, Mixed, Truths, Values, utc
+from .values import (
+    IS_NUMBER,
+    IS_TEXT,
+    IS_TIME,
+    NO_ROW,
+    NO_VALUE,
+    Coded,
+    Codes,
+    Floats,
+    Ints,
+    Kind,
+    Mixed,
+    Truths,
+    Values,
+    number_keys,
+    text_keys,
+    utc,
+)
 
 Rows = slice | Ints | Truths
 
@@ -68,10 +85,34 @@ class Part(ABC):
         """All rows, in the form of a batch's values."""
         return self.data
 
+    @abstractmethod
+    def types(self) -> npt.NDArray[np.uint8]:
+        """What each row holds as it was received: NO_VALUE, IS_NUMBER, IS_TEXT or IS_TIME."""
+
+    @abstractmethod
+    def keys(self) -> Ints:
+        """An integer for each row, equal for equal values. Those of rows without a value mean nothing."""
+
+    @abstractmethod
+    def value(self, row: int) -> float | int | str:
+        """The value of one row, which has one, as it was received."""
+
 
 @dataclass(eq=False, slots=True)
 class NumberPart(Part):
     """Numbers."""
+
+    def types(self) -> npt.NDArray[np.uint8]:
+        """See Part."""
+        return np.where(np.isnan(self.data), NO_VALUE, IS_NUMBER).astype(np.uint8)
+
+    def keys(self) -> Ints:
+        """See Part."""
+        return number_keys(self.data)
+
+    def value(self, row: int) -> float | int | str:
+        """See Part."""
+        return float(self.data[row])
 
     def present(self, rows: Rows) -> Truths:
         """Which of these rows are not NaN."""
@@ -94,6 +135,22 @@ class NumberPart(Part):
 @dataclass(eq=False, slots=True)
 class TextPart(Part):
     """Texts as codes."""
+
+    def types(self) -> npt.NDArray[np.uint8]:
+        """See Part."""
+        codes = self.values(slice(None))
+        found = np.where(self.labels.times()[codes], IS_TIME, IS_TEXT).astype(np.uint8)
+        found[codes < 0] = NO_VALUE
+        return found
+
+    def keys(self) -> Ints:
+        """See Part."""
+        return text_keys(self.values(slice(None)))
+
+    def value(self, row: int) -> float | int | str:
+        """See Part."""
+        text: str = self.labels.texts[self.values(slice(row, row + 1))[0]]
+        return text
 
     def present(self, rows: Rows) -> Truths:
         """Which of these rows have a text."""
@@ -143,6 +200,18 @@ class TokenPart(TextPart):
 @dataclass(eq=False, slots=True)
 class TimePart(Part):
     """Times."""
+
+    def types(self) -> npt.NDArray[np.uint8]:
+        """See Part."""
+        return np.where(self.present(slice(None)), IS_TIME, NO_VALUE).astype(np.uint8)
+
+    def keys(self) -> Ints:
+        """See Part."""
+        return cast(Ints, self.data["ns"])
+
+    def value(self, row: int) -> float | int | str:
+        """See Part."""
+        return iso_texts(self.data[row : row + 1])[0] or ""
 
     def present(self, rows: Rows) -> Truths:
         """Which of these rows have a time."""

@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from .values import Coded, Codes, Floats, number_of
+from .values import Coded, Codes, Floats, Truths, is_iso_time, number_of
 
 
 class Labels:
@@ -21,6 +21,7 @@ class Labels:
         self._lock = threading.Lock()
         self._tokens: dict[tuple[int, bool], Tokens] = {}
         self._numbers: Floats = np.array([np.nan])
+        self._times: Truths = np.array([False])
 
     def encode(self, values: "Sequence[str | None] | Coded") -> Codes:
         """Codes of `values`, int32. New labels are appended."""
@@ -52,6 +53,15 @@ class Labels:
                 fresh = list(map(number_of, self.texts[len(known) :]))
                 self._numbers = np.concatenate([known, np.array([*fresh, np.nan])])
         return self._numbers
+
+    def times(self) -> Truths:
+        """Which labels are times in ISO 8601. The last entry is False, for rows without a label."""
+        if len(self._times) <= len(self.texts):
+            with self._lock:
+                known = self._times[:-1]
+                fresh = list(map(is_iso_time, self.texts[len(known) :]))
+                self._times = np.concatenate([known, np.array([*fresh, False])])
+        return self._times
 
     def tokens(self, place: int, rest: bool) -> "Tokens":
         """The token at index `place` of each subject; with `rest`, all tokens from there on."""

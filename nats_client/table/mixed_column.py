@@ -21,11 +21,30 @@ from .columns import (
     texts_of,
 )
 from .labels import Labels
-from .values import NO_ROW, Codes, Floats, Kind, Mixed, Values, digits, number_in, number_text
+from .values import (
+    IS_NUMBER,
+    IS_TEXT,
+    IS_TIME,
+    NO_ROW,
+    NO_VALUE,
+    Codes,
+    Floats,
+    Ints,
+    Kind,
+    Mixed,
+    Values,
+    digits,
+    number_in,
+    number_keys,
+    number_text,
+    text_keys,
+)
 
 NONE, NUMBER, INTEGER, TEXT, NUMERIC = range(5)
 """What a row of a mixed column holds: nothing; a number; an integer that float64 cannot hold, with its digits
 as text; a text that is not a number; a text that is a number."""
+_TYPES = np.array([NO_VALUE, IS_NUMBER, IS_NUMBER, IS_TEXT, IS_TEXT], dtype=np.uint8)
+"""What that is as it was received."""
 
 
 @dataclass(eq=False, slots=True)
@@ -65,6 +84,26 @@ class MixedPart(Part):
         values = held.astype(dtype)
         values[large] = np.array([whole[code] for code in codes[large].tolist()], dtype=dtype)
         return pd.arrays.IntegerArray(values, missing.copy()) if missing.any() else values
+
+    def types(self) -> npt.NDArray[np.uint8]:
+        """See Part."""
+        found = _TYPES[self.marks]
+        texts = np.flatnonzero(self.marks == TEXT)
+        if len(texts):
+            found[texts[self.labels.times()[self.codes[texts]]]] = IS_TIME
+        return found
+
+    def keys(self) -> Ints:
+        """See Part."""
+        return np.where(self.marks == NUMBER, number_keys(self.numbers), text_keys(self.codes))
+
+    def value(self, row: int) -> float | int | str:
+        """See Part."""
+        if self.marks[row] == NUMBER:
+            return float(self.numbers[row])
+        text = self.labels.texts[self.codes[row]]
+        whole = digits(text) if self.marks[row] == INTEGER else None
+        return text if whole is None else whole
 
     def raw(self) -> Values:
         """All rows, in the form of a batch's values."""

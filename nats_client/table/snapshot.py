@@ -91,6 +91,11 @@ class Snapshot:
         first, last = max(start, self.first), min(end, self.end)
         return self._part(slice(first - self.first, max(first, last) - self.first), first)
 
+    def received_as(self, name: str, start: int | None = None) -> Part:
+        """The rows of a column with an ordinal of at least `start` (default: all), for what they were as they
+        were received: a number column may have texts among its values. Raises ColumnError."""
+        return self._column(name).cut(slice(self._offset(start), None))
+
     def value(self, name: str, ordinal: int) -> float | int:
         """The value of a number column in the row with this ordinal; an exact integer if float64 cannot hold
         it. Raises ColumnError, naming what exists."""

@@ -18,6 +18,8 @@ Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int32]
 Truths = npt.NDArray[np.bool_]
 
+NO_VALUE, IS_NUMBER, IS_TEXT, IS_TIME = range(4)
+"""What a row of a column holds as it was received, whatever the column is shown as."""
 NO_ROW = -(2**62)
 """An ordinal below that of any row. Rows that are back-filled later can have ordinals below 0."""
 EXACT = 2**53
@@ -25,6 +27,8 @@ EXACT = 2**53
 NULL = np.array([0x7FF8000000000001], dtype=np.int64).view(np.float64)[0]
 """An explicit null in a number column: a NaN with other bits than that of a row without the field."""
 _NULL_BITS = 0x7FF8000000000001
+_TEXT_BITS = 0x7FFC000000000000
+_ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?\s?(?:[zZ]|[+-]\d\d:?\d\d)?")
 _DIGITS = re.compile(r"-?\d{1,40}")
 
 
@@ -106,6 +110,21 @@ def number_of(text: str) -> float:
     is none."""
     found = number_in(text)
     return _STATES.get(text.lower(), math.nan) if found is None else found
+
+
+def is_iso_time(text: str) -> bool:
+    """True if a text is written as a date and a time of day in ISO 8601."""
+    return len(text) <= 64 and _ISO_TIME.fullmatch(text) is not None
+
+
+def number_keys(numbers: Floats) -> Ints:
+    """An integer for each number, equal for equal ones."""
+    return np.ascontiguousarray(numbers + 0.0).view(np.int64)  # 0.0 for -0.0
+
+
+def text_keys(codes: Codes) -> Ints:
+    """An integer for each code of a text, equal for equal ones and other than those of number_keys()."""
+    return codes.astype(np.int64) + _TEXT_BITS + 1
 
 
 def number_text(value: float) -> str:

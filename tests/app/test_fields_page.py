@@ -1,0 +1,72 @@
+"""The tabs Fields and Subjects of Explore in a real browser, with two viewers."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import fresh_tab
+from tests.nats import NatsServer, running_server
+from tests.running import app
+from tests.waiting import until
+
+HOSTILE = "<img/src=x/onerror=hacked()>"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A server with orders and devices."""
+    with running_server(tmp_path_factory.mktemp("nats")) as server:
+        server.add_stream("SHOP", ["orders.>", "devices.>"])
+        for subject in ("orders.eu", "orders.us"):
+            server.publish(subject, *(json.dumps({"ms": i}).encode() for i in range(200)))
+        for i in range(20):
+            server.publish(f"devices.{i}.temp", json.dumps({"celsius": 20.5 + i}).encode())
+        yield server
+
+
+@pytest.fixture(scope="module")
+def url(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The app."""
+    with app(tmp_path_factory.mktemp("app"), NATS_URL=server.url) as running:
+        yield running.url
+
+
+@pytest.fixture(scope="module")
+def tabs(url: str, browser: Browser) -> Iterator[list[Page]]:
+    """Two viewers."""
+    with fresh_tab(browser) as one, fresh_tab(browser) as other:
+        for tab in (one, other):
+            tab.add_init_script("window.hacked = () => { window.bad = true }")
+        yield [one, other]
+
+
+def test_fields_of_a_pattern(server: NatsServer, url: str, tabs: list[Page]) -> None:
+    """Fields are told apart by pattern, a click shows those of one, and a link opens it; what changes is told
+    to all viewers as it comes, to the letter."""
+    one, other = tabs
+    one.goto(f"{url}/explore?stream=SHOP")
+    patterns = one.locator(".lb-patterns tbody tr")
+    expect(patterns).to_contain_text(["All", "orders.eu", "orders.us", "devices.*.temp"], timeout=60_000)
+    fields = ".lb-field_list .lb-rows:not(.lb-patterns) tbody tr"
+    expect(one.locator(fields)).to_contain_text(["ms", "celsius"])
+    expect(one.locator(".lb-changes")).to_be_hidden()
+    patterns.filter(has_text="devices").click()
+    expect(one.locator(fields)).to_have_count(1)
+    expect(one.locator(fields)).to_contain_text("100 %")
+    until(lambda: "pattern=devices" in one.evaluate("location.search"))
+    other.goto(f"{url}/explore{one.evaluate('location.search')}")
+    expect(other.locator(fields)).to_contain_text(["celsius"], timeout=60_000)
+    expect(other.locator(".lb-patterns [aria-current]")).to_contain_text("devices.*.temp")
+
+    server.publish("orders.eu", *(json.dumps({"ms": HOSTILE}).encode() for _ in range(50)))
+    for tab in tabs:
+        sentence = tab.locator(".lb-changes li")
+        expect(sentence).to_contain_text("ms is text in 100 % of the rows of orders.eu, such as “<img/src")
+        expect(sentence.locator("code")).to_have_text("ms")
+    one.locator(".lb-patterns tbody tr").first.click()
+    expect(one.locator(fields)).to_contain_text(["ms", "celsius"])
+    expect(one.locator(fields).first).to_contain_text("integer 89 %, text 11 %")
+    until(lambda: "pattern" not in one.evaluate("location.search"))
+    assert [tab.evaluate("window.bad") for tab in tabs] == [None, None]

@@ -1,0 +1,275 @@
+"""Patterns of subjects, what the fields of each hold, and when that changed."""
+
+import json
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nats_client import Client
+from nats_client.decoding.decoders import Raw, decode
+from nats_client.series.field_types import (
+    MOST_DISTINCT,
+    MOST_FIELDS,
+    TILES,
+    Change,
+    FieldCourses,
+    FieldTypes,
+    Report,
+)
+from nats_client.series.subject_patterns import MOST, SubjectPatterns
+from nats_client.table.window import Window
+from tests.nats import NatsServer
+from tests.waiting import until
+
+NOW = pd.Timestamp("2026-03-01T12:00:00Z").value
+SECOND = 10**9
+LOOK_BACK = pd.Timedelta("PT10M")
+
+Message = tuple[str, Any]
+
+
+def patterns(*subjects: str) -> list[str]:
+    """The pattern of each subject."""
+    found = SubjectPatterns()
+    found.add(subjects, len(subjects))
+    return [found.names[code] for code in found.codes.tolist()]
+
+
+class Rows:
+    """A window of messages a second apart."""
+
+    def __init__(self) -> None:
+        self.window = Window()
+        self.count = 0
+
+    def add(self, *messages: Message) -> "Rows":
+        """Append messages in one batch."""
+        numbers = range(self.count, self.count + len(messages))
+        self.count += len(messages)
+        raw = Raw(
+            [i + 1 for i in numbers],
+            [NOW + i * SECOND for i in numbers],
+            [subject for subject, _ in messages],
+            [json.dumps(payload).encode() for _, payload in messages],
+        )
+        self.window.append(decode(raw, "json", None)[0])
+        return self
+
+    def report(self, pattern: str | None = None) -> Report:
+        """What a reader who comes now finds."""
+        return FieldCourses(LOOK_BACK).report(self.window.snapshot(), pattern)
+
+
+def by_name(report: Report) -> dict[str, FieldTypes]:
+    """The fields by their names."""
+    return {field.name: field for field in report.fields}
+
+
+@pytest.mark.parametrize(
+    ("subjects", "expected"),
+    [
+        (["orders.eu", "orders.us"], ["orders.eu", "orders.us"]),
+        (["line.7.temp"], ["line.*.temp"]),
+        (["d.0f3a9b21.up", "d.6ba7b810-9dad-11d1-80b4-00c04fd430c8.up"], ["d.*.up"] * 2),
+        (
+            [f"devices.pump{i}.{what}" for i in range(20) for what in "ab"],
+            ["devices.*.a", "devices.*.b"] * 20,
+        ),
+        (["a.x", "a", "a.x.y"], ["a.x", "a", "a.x.y"]),
+        ([".".join("abcdefghijklmnopqrst")], [f"{'.'.join('abcdefghijklmnop')}.>"]),
+    ],
+)
+def test_patterns(subjects: list[str], expected: list[str]) -> None:
+    """Tokens that vary a lot are *, few different ones stay."""
+    assert patterns(*subjects) == expected
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["a", "b", "c", "eu", "7", "<b>", *"dfghijk"]), min_size=1, max_size=6)
+    ),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_order_of_subjects_does_not_matter(tokens: list[list[str]], chance: random.Random) -> None:
+    """Whatever order and parts subjects come in, each has the same pattern, which matches it."""
+    subjects = list(dict.fromkeys(".".join(each) for each in tokens))
+    expected = dict(zip(subjects, patterns(*subjects), strict=True))
+    chance.shuffle(subjects)
+    found = SubjectPatterns()
+    for count in [*range(0, len(subjects), 3), len(subjects)]:
+        before = [found.names[code] for code in found.codes.tolist()]
+        changed = found.add(subjects, count)
+        after = [found.names[code] for code in found.codes.tolist()]
+        # Without a change, a number stands for the same pattern or a wider one with the same subjects.
+        assert changed or len(set(zip(before, after, strict=False))) == len(set(before))
+    assert {
+        one: found.names[code] for one, code in zip(subjects, found.codes.tolist(), strict=True)
+    } == expected
+    for subject, pattern in expected.items():
+        pairs = zip(pattern.split("."), subject.split("."), strict=True)
+        assert all(one in ("*", token) for one, token in pairs)
+
+
+def test_hostile_subjects_are_bounded() -> None:
+    """Subjects that differ in every token make few patterns, and subjects of any depth do not make more."""
+    chance = random.Random(7)
+    subjects = [
+        ".".join(f"{chance.choice('abcdefgh')}{chance.randrange(10)}" for _ in range(chance.randrange(1, 40)))
+        for _ in range(20_000)
+    ]
+    found = SubjectPatterns()
+    found.add(subjects, len(subjects))
+    assert len(found.names) <= MOST
+    assert set(found.codes.tolist()) == set(found.names)
+
+
+def test_fields_of_each_pattern() -> None:
+    """Each pattern has its own fields: types with their counts, how many rows have them, extremes, distinct
+    values and the newest of each type."""
+    rows = Rows()
+    for i in range(50):
+        text = {"state": "up"} if i % 2 else {}
+        rows.add((f"devices.{i}.temp", {"c": i / 2, **text}))
+        rows.add(("orders.eu", {"ms": "late" if i == 40 else i, "at": f"2026-01-01T00:00:{i:02d}Z"}))
+    report = rows.report("devices.*.temp")
+    assert dict(report.patterns) == {"devices.*.temp": 0.5, "orders.eu": 0.5}
+    assert by_name(report) == {
+        "c": FieldTypes("c", 50, 1.0, {"number": 50}, False, {"number": 24.5}, 0.0, 24.5, 50, False),
+        "state": FieldTypes("state", 25, 0.5, {"text": 25}, True, {"text": "up"}, None, None, 1, False),
+    }
+    orders = by_name(rows.report("orders.eu"))
+    assert orders["ms"] == FieldTypes(
+        "ms", 50, 1.0, {"number": 49, "text": 1}, True, {"number": 49.0, "text": "late"}, 0.0, 49.0, 50, False
+    )
+    at = orders["at"]
+    assert (at.types, at.least) == ({"time": 50}, pd.Timestamp("2026-01-01T00:00:00Z"))
+    assert by_name(rows.report())["ms"].share == 0.5
+    assert rows.report("no.such").fields == []
+
+
+def test_what_a_column_hides_is_seen() -> None:
+    """Times among texts, large integers and texts among numbers keep their types and digits, whatever the
+    column is shown as."""
+    rows = Rows().add(*[("s", {"t": "2026-01-01T00:00:00Z", "n": 2**60 + i, "x": str(i)}) for i in range(20)])
+    rows.add(*[("s", {"t": "soon", "n": 3, "x": i}) for i in range(5)])
+    rows.add(*[("s", {"t": "2026-01-01 10:00:00+02:00"})])
+    found = by_name(rows.report())
+    assert found["t"].types == {"time": 21, "text": 5}
+    assert found["t"].greatest == pd.Timestamp("2026-01-01T08:00:00Z")
+    assert found["n"].types == {"number": 25}
+    assert (found["n"].least, found["n"].greatest, found["n"].distinct) == (3.0, 2**60 + 19, 21)
+    assert found["x"].types == {"text": 20, "number": 5}
+
+
+def test_a_type_that_appears() -> None:
+    """When values of another type begin is told, with their share of the rows since, for their pattern."""
+    rows = Rows()
+    for i in range(400):
+        rows.add(("orders.eu", {"ms": "n/a" if i >= 300 and i % 20 == 0 else i}), ("orders.us", {"ms": i}))
+    (change,) = rows.report().changes
+    assert change == Change("type", "orders.eu", "ms", "text", NOW + 600 * SECOND, None, 0.05, "n/a")
+
+
+def test_a_type_that_was_there_for_a_while() -> None:
+    """Values of another type that came to an end have both times."""
+    rows = Rows().add(*[("s", {"ms": "n/a" if 200 <= i < 260 else i}) for i in range(500)])
+    (change,) = rows.report().changes
+    assert (change.type, change.since, change.until) == ("text", NOW + 200 * SECOND, NOW + 259 * SECOND)
+    assert change.share == 1.0
+
+
+def test_fields_that_appear_and_vanish() -> None:
+    """A field that comes, and one that goes, are told; both at once for one that got another name."""
+    rows = Rows().add(*[("s", {"n": 1, "old" if i < 100 else "new": i}) for i in range(200)])
+    appeared, vanished = sorted(rows.report().changes, key=lambda change: change.kind)
+    assert appeared == Change("appears", "s", "new", None, NOW + 100 * SECOND, None, 1.0, 199.0)
+    assert vanished == Change("vanishes", "s", "old", None, NOW + 99 * SECOND, None, 1.0, None)
+
+
+@pytest.mark.parametrize("every", [2, 7, 60])
+def test_what_is_always_rare_is_no_change(every: int) -> None:
+    """A field and a type that come now and then, all the time, changed nothing; floats among integers are
+    numbers."""
+    chance = random.Random(every)
+
+    def payload(i: int) -> dict[str, Any]:
+        rare = {"rare": 1} if chance.randrange(every) == 0 else {}
+        return {"n": "n/a" if chance.randrange(every) == 0 else i, "x": i / 2 if i > 300 else i, **rare}
+
+    assert Rows().add(*[("s", payload(i)) for i in range(600)]).report().changes == []
+
+
+def test_a_young_stream_changes_nothing() -> None:
+    """The first messages of a stream are no change, whatever they have."""
+    assert Rows().add(("s", {"a": 1}), ("s", {"b": "x"}), ("s", {"a": "x", "c": 1})).report().changes == []
+
+
+def _order(change: Change) -> tuple[str, ...]:
+    return change.pattern, change.field, change.kind
+
+
+def same(one: Report, other: Report) -> bool:
+    """True if two readers were told the same."""
+    return (
+        dict(one.patterns) == dict(other.patterns)
+        and list(one.fields) == list(other.fields)
+        and sorted(one.changes, key=_order) == sorted(other.changes, key=_order)
+    )
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_reader_who_stays_is_told_what_one_who_comes_is_told(data: st.DataObject) -> None:
+    """Whatever comes, and whatever leaves in the meantime, reading row by row has the result of reading all
+    of it at once."""
+    rows, stays = Rows(), FieldCourses(LOOK_BACK)
+    values: Sequence[Any] = [1, 2.5, "x", "7", "2026-01-01T00:00:00Z", 2**60, None]
+    for _ in range(data.draw(st.integers(1, 8))):
+        size = data.draw(st.integers(1, 40))
+        subject = data.draw(st.sampled_from(["a.x", "a.y", "b.1", "b.2", *[f"c.t{i}" for i in range(12)]]))
+        pick = data.draw(st.sampled_from(values))
+        field = data.draw(st.sampled_from(["n", "m"]))
+        rows.add(*[(subject, {field: pick}) for _ in range(size)])
+        if data.draw(st.booleans()):
+            tile = LOOK_BACK.value // TILES
+            oldest = (NOW + data.draw(st.integers(0, rows.count)) * SECOND) // tile * tile
+            rows.window.evict(oldest)
+        stays.report(rows.window.snapshot())
+    assert same(stays.report(rows.window.snapshot()), rows.report())
+
+
+def test_many_fields_and_values_are_bounded() -> None:
+    """Fields and values without end are counted up to a limit, and that is told."""
+    rows = Rows()
+    for i in range(60):
+        fields = {f"f{j}": f"{i} {j} {'x' * 100}" for j in range(100)}
+        rows.add(*[(f"{'abcdefgh'[i % 8]}.{'stuvwxyz'[i // 8]}", fields) for _ in range(3)])
+    courses = FieldCourses(LOOK_BACK)
+    report = courses.report(rows.window.snapshot())
+    assert report.left_out
+    assert courses.nbytes < 400 * MOST_FIELDS * TILES
+    many = Rows().add(*[("s", {"id": f"{i:06}", "few": i % 3}) for i in range(2 * MOST_DISTINCT)])
+    found = by_name(many.report())
+    assert (found["id"].distinct, found["id"].more) == (MOST_DISTINCT, True)
+    assert (found["few"].distinct, found["few"].more) == (3, False)
+
+
+def test_a_live_stream(client: Client, server: NatsServer) -> None:
+    """A feed's fields follow the stream: a text among numbers is told while it comes, and its bytes count."""
+    server.add_stream("ORDERS", ["orders.>"])
+    server.publish("orders.eu", *(json.dumps({"ms": i}).encode() for i in range(300)))
+    feed = client.feed("ORDERS", look_back=LOOK_BACK)
+    courses = FieldCourses(LOOK_BACK)
+    until(lambda: len(feed.snapshot()) == 300)
+    assert courses.report(feed.snapshot()).changes == []
+    server.publish("orders.eu", *(json.dumps({"ms": "n/a"}).encode() for _ in range(20)))
+    until(lambda: len(feed.snapshot()) == 320)
+    (change,) = courses.report(feed.snapshot()).changes
+    assert (change.kind, change.pattern, change.field, change.type) == ("type", "orders.eu", "ms", "text")
+    assert courses.nbytes > 0
