@@ -37,9 +37,10 @@ class FieldList extends Element {
 
     const patterns = inOrder("~");
     const chosen = this.settings.pattern;
-    this.patterns.root.hidden = patterns.length < 2 && !chosen;
+    const several = patterns.length > 1 || chosen;
+    this.patterns.root.hidden = !several;
     this.patterns.setColumns([{ label: "Subjects" }, { label: "Of the rows", share: true }]);
-    this.patterns.show([
+    this.patterns.show(!several ? [] : [
       { key: ALL, cells: ["All", ""], share: 1 },
       ...patterns.map((key) => ({ key, cells: [key.slice(1), this.content[key][1]], share: this.content[key][2] })),
     ]);

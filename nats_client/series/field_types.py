@@ -162,6 +162,7 @@ class FieldCourses:
         self._labels: list[str] | None = None
         self._patterns = SubjectPatterns()
         self._generation: int | None = None
+        self._version = 0  # of the last snapshot; other threads may still pass older ones
         self._start_over()
 
     def _start_over(self) -> None:
@@ -182,12 +183,13 @@ class FieldCourses:
     def report(self, snapshot: Snapshot, pattern: str | None = None) -> Report:
         """What there is to say of the rows of `snapshot`, with the fields of `pattern`, by default of all."""
         with self._lock:
-            if snapshot.generation != self._generation:
-                self._generation = snapshot.generation
-                self._start_over()
-            if self._end is None or snapshot.end >= self._end:  # else another thread has passed a newer one
+            if snapshot.generation != self._generation or snapshot.version >= self._version:
+                # A playback can go back.
+                if snapshot.generation != self._generation or snapshot.end < (self._end or 0):
+                    self._start_over()
+                self._generation, self._version = snapshot.generation, snapshot.version
                 self._take(snapshot)
-            self._forget(snapshot)
+                self._forget(snapshot)
             if self._merged is None:
                 self._merged = self._merge()
             rows, cells = self._merged

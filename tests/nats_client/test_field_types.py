@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -242,6 +243,18 @@ def test_a_reader_who_stays_is_told_what_one_who_comes_is_told(data: st.DataObje
             rows.window.evict(oldest)
         stays.report(rows.window.snapshot())
     assert same(stays.report(rows.window.snapshot()), rows.report())
+
+
+def test_a_playback_that_goes_back() -> None:
+    """A snapshot that ends earlier than the one before has only its own rows; an older one of another thread
+    takes nothing back."""
+    rows = Rows().add(*[("s", {"n": i}) for i in range(100)])
+    courses, whole = FieldCourses(LOOK_BACK), rows.window.snapshot()
+    assert by_name(courses.report(whole))["n"].rows == 100
+    earlier = whole.between(0, 40)
+    assert by_name(courses.report(replace(earlier, version=whole.version + 1)))["n"].rows == 40
+    assert by_name(courses.report(replace(whole, version=whole.version + 2)))["n"].rows == 100
+    assert by_name(courses.report(earlier))["n"].rows == 100
 
 
 def test_many_fields_and_values_are_bounded() -> None:
