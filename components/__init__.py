@@ -43,7 +43,8 @@ from .nats.services import (
     service_metadata,
     services,
 )
-from .nats.streams import is_demo, newest_messages, stream_list, stream_names, streams, subject_list, subjects
+from .nats.streams import is_demo, newest_messages, stream_list, stream_names, streams, subjects
+from .nats.subject_tree import subject_tree
 from .nats.workflows import (
     asked_run,
     run_chart,
@@ -149,7 +150,7 @@ __all__ = [
     "stream_list",
     "stream_names",
     "streams",
-    "subject_list",
+    "subject_tree",
     "subjects",
     "tail",
     "top",

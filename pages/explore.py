@@ -11,7 +11,7 @@ from components import (
     message_explorer,
     page_code,
     sql_panel,
-    subject_list,
+    subject_tree,
 )
 
 rows = choose_rows()
@@ -32,7 +32,7 @@ if messages.open:
         message_explorer(rows)
 if subjects.open:
     with subjects:
-        subject_list(rows.view)
+        subject_tree(rows.view, choice="Subjects")
 if sql.open:
     with sql:
         sql_panel(rows)

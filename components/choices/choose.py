@@ -1,7 +1,7 @@
 """Widgets whose value is kept in the page's URL, so that a link opens the same view."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
@@ -55,6 +55,27 @@ def choose(
 def chosen(label: str, default: str) -> str:
     """The value `choose` will return for `label`. Use it when the options depend on the choice."""
     return asked(_key(label), default)
+
+
+def set_choice(label: str, value: str) -> None:
+    """Make choose() return `value` for `label` from the next run on. To be called before a page runs, for
+    what a viewer clicked."""
+    st.session_state[_key(label)] = value
+
+
+def choice_of(name: str, of: Hashable) -> str:
+    """A choice that no widget shows, "" if there is none: st.session_state[name], kept in the URL under
+    `name`. It is one of `of`, such as a stream, so another one has none."""
+    held = f"_{name}_of"
+    if st.session_state.setdefault(held, of) != of:
+        st.session_state[held] = of
+        if name in st.session_state:  # else the viewer has gone back, and the URL has it
+            st.session_state[name] = ""
+    if name not in st.session_state:
+        st.session_state[name] = asked(name, "")
+    found = str(st.session_state[name])
+    keep(name, found or None)
+    return found
 
 
 def choose_many(

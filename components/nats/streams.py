@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -26,7 +26,6 @@ from nats_client.subjects import filters_of
 
 from ..choices.choose import chosen
 from ..data.connection import is_embedded, shared
-from ..data.live import View
 from ..data.reads import note_live, rerun_on
 from ..push.asked import Asked, asked
 from ..push.json_element import JsonSource, Kind
@@ -168,7 +167,7 @@ def subjects(stream: str, limit: int = 200) -> list[str]:
     _, nats = shared(by_code=False)
     names: tuple[str, ...] = ()
     if nats.state.status == "connected":
-        names = tuple(_counted(nats, stream, ">").counts.index[:limit])
+        names = _first(counted(nats, stream, ">"), limit)
         rerun_on(_OtherSubjects(nats, stream, limit, names))
     return list(names)
 
@@ -183,83 +182,18 @@ class _OtherSubjects:
     drawn: tuple[str, ...]
 
     def __call__(self) -> bool:
-        found = _counted_soon(self.nats, self.stream, ">")
+        found = counted_soon(self.nats, self.stream, ">")
         # One that could not be counted for once changes nothing.
-        return (
-            found is not None and not found.failed and tuple(found.counts.index[: self.limit]) != self.drawn
-        )
+        return found is not None and not found.failed and _first(found, self.limit) != self.drawn
 
 
 @dataclass(frozen=True)
-class _CountedAgain:
-    """Whether subjects were counted after a page was drawn."""
-
-    nats: Client
-    stream: str
-    pattern: str
-    drawn: int
-
-    def __call__(self) -> bool:
-        found = _counted_soon(self.nats, self.stream, self.pattern)
-        return found is not None and found.when != self.drawn
-
-
-@timed
-def subject_list(view: View, most: int = 1000) -> None:
-    """Draw the subjects of the stream that match the filter of `view`, with their message counts: the `most`
-    with the most messages."""
-    key = view.feed.key
-    if key.stream is None:
-        st.info("No stream stores plain subjects, so there is nothing to count.")
-        return
-    rights, nats = shared(by_code=False)
-    found = _counted(nats, key.stream, key.subject or ">")
-    rerun_on(_CountedAgain(nats, key.stream, key.subject or ">", found.when))
-    if found.too_many:
-        asked = f"count subjects {key.name}"
-        if found.too_many > MOST_ON_REQUEST:
-            st.caption(plain(f"{found.failed} The table shows only the subjects of the rows above."))
-        elif not st.session_state.get(asked):
-            st.caption(plain(f"{found.failed} The table shows only the subjects of the rows above."))
-            st.button("Count them in the stream", on_click=st.session_state.update, args=({asked: True},))
-        else:
-            found = _counted_on_request(rights, nats, key.stream, key.subject or ">")
-            when = clock_text(found.when)
-            st.caption(f"Counted at {when}. Counted again after an hour.")
-    counts, total = found.counts, found.total
-    if found.too_many:
-        counts = _in_rows(view)
-        total = len(counts)
-    elif found.failed:
-        st.warning(plain(f"Cannot count the subjects. {found.failed}"))
-        return
-    table = counts.nlargest(most, keep="first") if len(counts) > most else counts
-    words = count_text(total, "subject")
-    if len(table) < total:
-        of = "" if len(counts) == total else f" of the first {len(counts):,} in alphabetical order"
-        words += (
-            f". The {len(table):,} with the most messages{of} are shown. Narrow the filter to see others."
-        )
-    st.caption(plain(words))
-    st.dataframe(
-        table.rename_axis("subject").reset_index(name="messages"),
-        column_config={
-            "subject": "Subject",
-            "messages": st.column_config.ProgressColumn(
-                "Messages", format="localized", min_value=0, max_value=int(table.max()) if len(table) else 1
-            ),
-        },
-        hide_index=True,
-        height="content" if len(table) <= 12 else 456,
-    )
-
-
-@dataclass(frozen=True)
-class _Counted:
+class Counted:
     """Messages by subject, the number of subjects, and why counting failed. A failure is cached too, so that
     a slow server is not asked again at each refresh."""
 
-    counts: pd.Series
+    counts: dict[str, int]
+    """In alphabetical order of the subjects."""
     total: int
     when: int
     """ns since the epoch, UTC."""
@@ -268,39 +202,38 @@ class _Counted:
     """The number of subjects, if there are too many to list."""
 
 
-def _counted(nats: Client, stream: str, pattern: str) -> _Counted:
-    answer: Asked[_Counted] = asked(nats, ("subjects", stream, pattern))
+def _first(found: Counted, limit: int) -> tuple[str, ...]:
+    return tuple(islice(found.counts, limit))
+
+
+def counted(nats: Client, stream: str, pattern: str) -> Counted:
+    """The subjects of a stream that match, at most half a minute old; not of a stream with many, because its
+    publishers wait while the server lists them."""
+    answer: Asked[Counted] = asked(nats, ("subjects", stream, pattern))
     return answer.now(COUNT_AGAIN, partial(_count, nats, stream, pattern, MOST_COUNTED))
 
 
-def _counted_soon(nats: Client, stream: str, pattern: str) -> _Counted | None:
+def counted_soon(nats: Client, stream: str, pattern: str) -> Counted | None:
+    """The same, without waiting; None before the first answer."""
     ask = partial(_count, nats, stream, pattern, MOST_COUNTED)
     return _soon_of(nats, ("subjects", stream, pattern), COUNT_AGAIN, ask)
 
 
 @st.cache_data(ttl=3600, max_entries=20, show_spinner=True)
-def _counted_on_request(rights: str, _nats: Client, stream: str, pattern: str) -> _Counted:
+def subjects_on_request(rights: str, _nats: Client, stream: str, pattern: str) -> Counted:
     """Counted because a viewer asked for it; cached for an hour."""
     return _count(_nats, stream, pattern, MOST_ON_REQUEST)
 
 
-def _count(nats: Client, stream: str, pattern: str, most: int) -> _Counted:
+def _count(nats: Client, stream: str, pattern: str, most: int) -> Counted:
     when = time.time_ns()
     try:
         parts = [nats.subjects(stream, each, most=most) for each in filters_of(pattern)]
     except LookbackError as error:
         total = error.total if isinstance(error, TooManySubjects) else 0
-        return _Counted(pd.Series(dtype="int64"), 0, when, str(error), total)
+        return Counted({}, 0, when, str(error), total)
     counts = {subject: count for part in parts for subject, count in part.counts.items()}
-    return _Counted(pd.Series(counts, dtype="int64").sort_index(), sum(part.total for part in parts), when)
-
-
-def _in_rows(view: View) -> pd.Series:
-    """Number of rows of `view` by subject."""
-    codes, labels = view.snapshot.codes("_subject")
-    counts = np.bincount(codes, minlength=len(labels))
-    found = np.flatnonzero(counts)
-    return pd.Series(counts[found], index=[labels[code] for code in found.tolist()], dtype="int64")
+    return Counted(dict(sorted(counts.items())), sum(part.total for part in parts), when)
 
 
 @timed

@@ -18,7 +18,7 @@ from nats_client.series.field_types import (
     Value,
 )
 
-from ..choices.address import asked, keep
+from ..choices.choose import choice_of
 from ..data.live import View
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
@@ -34,7 +34,6 @@ _COLUMNS = ["Field", "Type", "In rows", "Newest", "Minimum", "Maximum", "Differe
 _LONGEST_PATTERN = 1000  # characters that are taken from a browser
 _PATTERN = "pattern"
 """The choice of a pattern in the URL, and in the session state."""
-_OF = "_pattern_of"
 
 _kind = Kind("field_list")
 
@@ -56,7 +55,7 @@ def field_list(view: View) -> None:
     maximum; of all rows, or of those with subjects of one pattern, which the viewer chooses and the URL
     keeps. A sentence above it says when a type or a field appeared, or a field vanished. It keeps itself
     current."""
-    pattern = _chosen_pattern(view)
+    pattern = choice_of(_PATTERN, (view.feed.key.stream, view.feed.key.subject))[:_LONGEST_PATTERN] or None
     of = view.feed, view.look_back, zone(), pattern
     _kind.draw(
         f"{view.feed.name_key} {view.look_back}",
@@ -66,20 +65,6 @@ def field_list(view: View) -> None:
         columns=_COLUMNS,
         pattern=pattern or "",
     )
-
-
-def _chosen_pattern(view: View) -> str | None:
-    """The pattern in the URL. It is of one stream and filter, so another one has none."""
-    of = view.feed.key.stream, view.feed.key.subject
-    if st.session_state.setdefault(_OF, of) != of:
-        st.session_state[_OF] = of
-        if _PATTERN in st.session_state:  # else the viewer has gone back, and the URL has it
-            st.session_state[_PATTERN] = ""
-    if _PATTERN not in st.session_state:
-        st.session_state[_PATTERN] = asked(_PATTERN, "")
-    pattern = st.session_state[_PATTERN][:_LONGEST_PATTERN] or None
-    keep(_PATTERN, pattern)
-    return pattern
 
 
 def _choose(pattern: object) -> None:

@@ -91,7 +91,7 @@ class Report:
     """What there is to say of a window."""
 
     patterns: Mapping[str, float]
-    """Patterns of subjects and their share of the rows, the most frequent first."""
+    """Patterns of subjects and their share of the rows, the most frequent first, then by name."""
     fields: Sequence[FieldTypes]
     """In the order of the columns."""
     changes: Sequence[Change]
@@ -195,7 +195,8 @@ class FieldCourses:
             rows, cells = self._merged
             names, total = self._patterns.names, max(1, sum(rows.values()))
             order = list(snapshot.columns)
-            shares = {names.get(code, ""): n / total for code, n in sorted(rows.items(), key=_by_count)}
+            named = sorted((-count, names.get(code, "")) for code, count in rows.items())
+            shares = {name: -count / total for count, name in named}
             chosen = [code for code in rows if pattern is None or names.get(code, "") == pattern]
             fields = [self._field(name, chosen, rows, cells) for name in order]
             return Report(shares, list(filter(None, fields)), self._changes(rows, cells), self._left_out)
@@ -392,10 +393,6 @@ class FieldCourses:
                 if len(types) > 1 and (part := _course(held, whole.first_row, total)) is not None:
                     found.append(Change("type", pattern, name, NAMES[kind], *part, newest[kind]))
         return sorted(found, key=lambda change: -(change.until or change.since))
-
-
-def _by_count(item: tuple[int, int]) -> int:
-    return -item[1]
 
 
 def _groups(codes: Codes) -> list[tuple[int, Ints]]:

@@ -70,3 +70,34 @@ def test_fields_of_a_pattern(server: NatsServer, url: str, tabs: list[Page]) -> 
     expect(one.locator(fields).first).to_contain_text("integer 89 %, text 11 %")
     until(lambda: "pattern" not in one.evaluate("location.search"))
     assert [tab.evaluate("window.bad") for tab in tabs] == [None, None]
+
+
+def test_subjects_are_a_tree(server: NatsServer, url: str, tabs: list[Page]) -> None:
+    """Levels open by clicks and are in the link; messages and rates come to all viewers; a search finds
+    subjects; a click makes a subject the page's filter."""
+    one, other = tabs
+    one.goto(f"{url}/explore?stream=SHOP&show=Subjects")
+    rows = ".lb-subject_tree tbody tr"
+    expect(one.locator(rows)).to_contain_text(["devices", "orders"], timeout=60_000)
+    one.get_by_role("button", name="Levels of orders").click()
+    expect(one.locator(rows)).to_contain_text(["devices", "orders", "eu", "us"])
+    until(lambda: "open=orders" in one.evaluate("location.search"))
+    other.goto(f"{url}/explore{one.evaluate('location.search')}")
+    expect(other.locator(rows)).to_contain_text(["devices", "orders", "eu", "us"], timeout=60_000)
+
+    server.publish(f"orders.{HOSTILE}", *(json.dumps({"ms": i}).encode() for i in range(50)))
+    for tab in tabs:
+        row = tab.locator(rows, has_text=HOSTILE)
+        expect(row.locator("td").last).to_have_text("5")
+    one.get_by_label("Find subjects").fill("7.te")
+    one.get_by_label("Find subjects").press("Enter")
+    expect(one.locator(rows)).to_contain_text(["devices", "7", "temp", "17", "temp"])
+    one.get_by_role("button", name="temp").first.click()
+    expect(one.locator('input[aria-label*="Subjects"]')).to_have_value("devices.7.temp")
+    until(lambda: "subjects=devices.7.temp" in one.evaluate("location.search"))
+    expect(one.locator(rows)).to_have_count(3)
+    other.get_by_role("button", name="Levels of orders").click()
+    other.get_by_role("button", name="orders", exact=True).click()
+    expect(other.locator('input[aria-label*="Subjects"]')).to_have_value("orders.>")
+    expect(other.locator(rows)).to_contain_text(["orders"])
+    assert [tab.evaluate("window.bad") for tab in tabs] == [None, None]
