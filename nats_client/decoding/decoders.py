@@ -353,6 +353,16 @@ def _unpacked(raw: Raw, i: int) -> tuple[bool, Any, Headers]:
         return False, str(error), headers
 
 
+def read_values(raw: Raw, decoder: str) -> list[Answer]:
+    """The value of each message, as the `decoder` reads it, and not in columns; or why there is none."""
+    try:
+        return list(_values(raw, decoder_of(decoder)))
+    except Exception as error:
+        if len(raw) > 1:  # one payload must not take the others with it
+            return [answer for one in raw.split() for answer in read_values(one, decoder)]
+        return [(False, str(error) if isinstance(error, ValueError) else repr(error))]
+
+
 def read_value(payload: bytes, subject: str, headers: Mapping[str, str], decoder: str) -> Any:
     """The value of one payload, as the `decoder` reads it, and not in columns. Raises ValueError, and what a
     library raises."""

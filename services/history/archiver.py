@@ -8,7 +8,7 @@ storing a message again is a no-op.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,11 +18,12 @@ import pandas as pd
 
 from nats_client.connection.connection import Connection, end_tasks
 from nats_client.connection.settings import Settings
-from nats_client.decoding.decoders import Raw
+from nats_client.decoding.decoders import Raw, check_decoder
 from nats_client.errors import LookbackError
 from nats_client.feeds.removals import loses
 from nats_client.streams.ordered_consumer import Consumer
 from services.history.database import Database, Message
+from services.history.decoded import decoded
 from services.workflow import Job, Workflow, serve
 
 EVERY = 300.0  # seconds between two runs
@@ -62,6 +63,7 @@ class Part:
         self.raw.received.extend(raw.received)
         self.raw.subject.extend(raw.subject)
         self.raw.payload.extend(raw.payload)
+        self.raw.headers.update(raw.headers)
         return len(raw)
 
     def back_to(self, seq: int, stored: int) -> None:
@@ -79,11 +81,28 @@ class Part:
         self.lost += count
 
 
+def streams_to_copy(arguments: Sequence[str]) -> dict[str, str | None]:
+    """The streams that the command names, each with its decoder or None: STREAM, or STREAM=DECODER. Raises
+    SettingsError if there is no such decoder."""
+    found: dict[str, str | None] = {}
+    for argument in arguments:
+        stream, equals, decoder = argument.partition("=")
+        if equals:
+            check_decoder(decoder)
+        found[stream] = decoder if equals else None
+    return found
+
+
 class Archiver:
-    """Copies `streams` into `database`."""
+    """Copies `streams` into `database`, each with what its decoder makes of the payloads, if it has one."""
 
     def __init__(
-        self, database: Database, settings: Settings, streams: Sequence[str], *, keep: timedelta = KEEP
+        self,
+        database: Database,
+        settings: Settings,
+        streams: Mapping[str, str | None],
+        *,
+        keep: timedelta = KEEP,
     ) -> None:
         self._database = database
         self._settings = replace(settings, name="lookback-archiver")
@@ -141,14 +160,20 @@ class Archiver:
             while done < last:
                 until = min(last, done + PART)
                 # If nothing is stored yet, start by time: rows older than KEEP would be deleted again.
-                part, why = await self._read(connection, stream, done if newest else None, until)
-                if why != logged:
-                    step.log(f"read by sequence: {why}" if why else "read with a consumer")
-                    logged = why
+                part, by_sequence = await self._read(connection, stream, done if newest else None, until)
+                if by_sequence != logged:
+                    step.log(f"read by sequence: {by_sequence}" if by_sequence else "read with a consumer")
+                    logged = by_sequence
+                raw = part.raw
+                values: list[str | None] = [None] * len(raw)
+                if (decoder := self._streams[stream]) is not None:
+                    values, failed, why = await asyncio.to_thread(decoded, raw, decoder)
+                    if failed:
+                        step.log(f"{failed:,} messages could not be decoded with {decoder!r}: {why}")
                 messages = [
-                    Message(stream, created, seq, _microseconds(stored), subject, payload)
-                    for seq, stored, subject, payload in zip(
-                        part.raw.seq, part.raw.received, part.raw.subject, part.raw.payload, strict=True
+                    Message(stream, created, seq, _microseconds(stored), subject, payload, value)
+                    for seq, stored, subject, payload, value in zip(
+                        raw.seq, raw.received, raw.subject, raw.payload, values, strict=True
                     )
                 ]
                 if messages:  # all messages of a part may have left the stream

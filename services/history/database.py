@@ -2,8 +2,8 @@
 
 Table `messages`: one row per stored message. Its key is the stream, the stream's creation time and the
 sequence, so a stream that is deleted and created again does not collide with the old one. View `history`, for
-people: stream, seq, time (UTC), subject, payload (JSON; NULL if it is not JSON, then messages.raw has the
-bytes).
+people: stream, seq, time (UTC), subject, payload (JSON: the payload itself, or what a decoder made of it;
+else NULL. Unless the payload itself is there, messages.raw has its bytes).
 
 Untrusted SQL runs in a read-only transaction that is rolled back. DuckDB has no access to files, network,
 extensions or Python's variables. PostgreSQL offers what the role may read: a role that may write or read the
@@ -69,6 +69,13 @@ class Message:
     """When the server stored it, with a time zone, in microseconds."""
     subject: str
     payload: bytes
+    value: str | None = None
+    """What a decoder made of the payload, as JSON; None if it was not decoded, or is that JSON itself."""
+
+    @property
+    def json(self) -> str | None:
+        """What is stored as its payload; None if it is no JSON."""
+        return json_text(self.payload) if self.value is None else self.value
 
 
 class Query(ABC):

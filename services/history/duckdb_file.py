@@ -32,7 +32,6 @@ from services.history.database import (
     QueryTooLarge,
     Scalar,
     check_names,
-    json_text,
     one_line,
 )
 from services.history.placeholders import without_semicolon
@@ -129,7 +128,8 @@ class DuckDb(Database):
                 "seq": pa.array([m.seq for m in messages], pa.int64()),
                 "time": pa.array([m.time for m in messages], pa.timestamp("us", "UTC")),
                 "subject": [m.subject for m in messages],
-                "payload": pa.array([json_text(m.payload) for m in messages], pa.string()),
+                "payload": pa.array([m.json for m in messages], pa.string()),
+                "decoded": pa.array([m.value is not None for m in messages], pa.bool_()),
                 "raw": pa.array([m.payload for m in messages], pa.binary()),
             }
         )
@@ -138,7 +138,7 @@ class DuckDb(Database):
             # DuckDB rejects some valid JSON (1e999), and one message must not block the others
             connection.execute(
                 "INSERT INTO messages SELECT stream, created, seq, time, subject, TRY_CAST(payload AS JSON),"
-                " CASE WHEN TRY_CAST(payload AS JSON) IS NULL THEN raw END FROM new_messages"
+                " CASE WHEN decoded OR TRY_CAST(payload AS JSON) IS NULL THEN raw END FROM new_messages"
                 " ON CONFLICT DO NOTHING"
             )
             stored = connection.fetchone()

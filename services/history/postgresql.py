@@ -34,7 +34,6 @@ from services.history.database import (
     QueryRefused,
     Scalar,
     check_names,
-    json_text,
     one_line,
 )
 from services.history.placeholders import numbered, without_semicolon
@@ -170,7 +169,7 @@ class PostgreSql(Database):
 
     def insert(self, messages: Sequence[Message]) -> int:
         # An escaped NUL is valid JSON, but PostgreSQL fails on every access to such a value
-        json = [None if b"\\u0000" in m.payload else json_text(m.payload) for m in messages]
+        json = [None if text is None or "\\u0000" in text else text for text in (m.json for m in messages)]
         with translated(), self.connect() as connection:
             return connection.execute(
                 "INSERT INTO messages SELECT * FROM unnest(%s::text[], %s::timestamptz[], %s::bigint[],"
@@ -182,7 +181,10 @@ class PostgreSql(Database):
                     [m.time for m in messages],
                     [m.subject.replace("\0", "\N{REPLACEMENT CHARACTER}") for m in messages],
                     json,
-                    [m.payload if text is None else None for m, text in zip(messages, json, strict=True)],
+                    [
+                        None if text is not None and m.value is None else m.payload
+                        for m, text in zip(messages, json, strict=True)
+                    ],
                 ],
             ).rowcount
 

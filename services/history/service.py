@@ -5,7 +5,7 @@
 The archive is that DuckDB file, or the PostgreSQL that LOOKBACK_HISTORY_DSN names (an environment variable,
 because it contains a password). The NATS login comes from NATS_USER, NATS_CREDS, … as everywhere. Results are
 sent in chunks; docs/history.md is the protocol. services/history/archiver.py copies the streams named after
-the file into the archive. Ends on SIGTERM.
+the file into the archive; PUMPS=pump has the decoder `pump` for payloads that are not JSON. Ends on SIGTERM.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from nats_client.connection.patched_nats import add_endpoint, reply_subject
 from nats_client.connection.settings import Settings
 from nats_client.errors import LookbackError, SettingsError
 from nats_client.requests.content_types import JSON
-from services.history.archiver import Archiver
+from services.history.archiver import Archiver, streams_to_copy
 from services.history.database import (
     DSN,
     READER_DSN,
@@ -496,7 +496,7 @@ def _too_large(text: str) -> ServiceError:
     return ServiceError("413", f"{text} Aggregate, narrow the time range, or set a LIMIT.")
 
 
-async def _serve(database: Database, settings: Settings, streams: Sequence[str]) -> None:
+async def _serve(database: Database, settings: Settings, streams: Mapping[str, str | None]) -> None:
     service = History(database, Limits.load(os.environ))
     archiver = Archiver(database, settings, streams)
     archiving = asyncio.create_task(_archive(archiver)) if streams else None
@@ -519,9 +519,9 @@ async def _archive(archiver: Archiver) -> None:
 
 
 async def _main(url: str, file: Path, streams: Sequence[str]) -> None:
-    settings = replace(Settings.load(), url=url)
+    settings, copied = replace(Settings.load(), url=url), streams_to_copy(streams)
     database = open_database(file, os.environ.get(DSN), os.environ.get(READER_DSN))
-    await until_signal(_serve(database, settings, streams))
+    await until_signal(_serve(database, settings, copied))
 
 
 def _keep_private(file: Path) -> None:

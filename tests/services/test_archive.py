@@ -4,20 +4,28 @@ It is tested here, beside the databases: a feed, the history service, and the ar
 """
 
 import asyncio
+import gzip
 import json
+import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from nats_client import Client, Feed, NamedFeed, Settings
+from nats_client.decoding import own_decoders, schema_files
+from nats_client.decoding.decoders import Raw
+from nats_client.errors import SettingsError
 from nats_client.feeds.archive import _ROWS, PART
-from services.history.archiver import ArchiveError, Archiver
+from nats_client.requests.query import ENDED
+from services.history.archiver import ArchiveError, Archiver, streams_to_copy
 from services.history.database import Database
+from services.history.decoded import decoded
 from services.history.service import History
 from services.workflow import Workflow
 from tests.archive import rows
@@ -32,7 +40,7 @@ one_database = pytest.mark.parametrize("database", ["DuckDB"], indirect=True)
 
 def archived(server: NatsServer, database: Database, streams: tuple[str, ...] = ("S",)) -> None:
     """Let the archiver run once."""
-    archiver = Archiver(database, Settings(url=server.url), streams)
+    archiver = Archiver(database, Settings(url=server.url), streams_to_copy(streams))
 
     async def run() -> None:
         async with Workflow("archive", url=server.url) as workflow:
@@ -316,6 +324,91 @@ def test_payloads_of_all_kinds(server: NatsServer, database: Database, client: C
         assert found["value"].astype(str).tolist() == expected["value"].astype(str).tolist()
         assert (found.index - expected.index).max().total_seconds() < 1e-6
         assert feed.health.malformed == malformed
+
+
+PUMP = """
+import struct
+
+def decode(payload, subject, headers):
+    pressure, count = struct.unpack(">fI", payload)
+    return {"pressure": pressure, "count": count, "site": subject.split(".")[1], "unit": headers.get("unit")}
+"""
+
+
+def test_a_decoder_of_ones_own(
+    server: NatsServer,
+    database: Database,
+    client: Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A decoder in the folder is found by the archiver as by pages: SQL reads what it made of each message,
+    headers included, and a feed has the same rows from the archive as from the stream. A message that it
+    cannot decode is archived all the same, and so is one without any decoder."""
+    monkeypatch.setattr(schema_files, "FOLDER", tmp_path)
+    (tmp_path / "pump.py").write_text(PUMP)
+    packed = [struct.pack(">fI", i / 2, i) for i in range(20)]
+
+    async def publish(nc: Any) -> None:
+        for payload in packed:
+            await nc.jetstream().publish("s.north", payload, headers={"unit": "bar"})
+        await nc.jetstream().publish("s.north", b"no pump")
+
+    server.run(publish)
+    feed = client.feed("S", look_back="PT1H", decoder="pump", archive=ARCHIVE)
+    until(lambda: len(feed.snapshot()) == 20)
+    live = feed.frame()
+    archived(server, database, ("S=pump",))
+    sql = "SELECT payload->>'count' AS n, payload->>'site' AS site, payload->>'unit' AS unit FROM history"
+    with history(server, database):
+        purge(server, 1)
+        again = client.feed("S", "s.>", look_back="PT1H", decoder="pump", archive=ARCHIVE)
+        until(lambda: len(again.snapshot()) == 20)
+        names = ["pressure", "count", "site"]  # rows from the archive have no headers
+        assert again.frame()[names].values.tolist() == live[names].values.tolist()
+        query = client.query(ARCHIVE, {"sql": f"{sql} WHERE payload IS NOT NULL ORDER BY seq"})
+        until(lambda: query.state in ENDED)
+        assert query.state == "done", query.error
+        found = query.frame()
+        assert found["n"].astype(int).tolist() == list(range(20))
+        assert (set(found["site"]), set(found["unit"])) == ({"north"}, {"bar"})
+    kept = rows(database, "SELECT raw, payload FROM messages ORDER BY seq")
+    assert [each["raw"] for each in kept] == [*packed, b"no pump"]
+    assert [each["payload"] is None for each in kept] == [False] * 20 + [True]
+    own_decoders.close_all()
+
+
+@one_database
+def test_decoders_and_what_is_no_json(
+    server: NatsServer, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON that is what the decoder made of it is stored once; compressed JSON is decoded; what is too large,
+    or has a decoder that is gone, is archived as it came."""
+    monkeypatch.setattr(schema_files, "FOLDER", tmp_path)
+    (tmp_path / "gone.py").write_text("def decode(payload):\n    return {}")
+    large = json.dumps({"x": "y" * 2_000_000}).encode()
+    server.publish("s.a", b'{"n": 1}', gzip.compress(b'{"n": 2}'), gzip.compress(large), b"\xc1")
+    archived(server, database, ("S=json",))
+    assert [each["payload"] for each in rows(database, "SELECT payload FROM messages ORDER BY seq")] == [
+        '{"n": 1}',
+        '{"n":2}',
+        None,
+        None,
+    ]
+    assert [each["raw"] is None for each in rows(database, "SELECT raw FROM messages ORDER BY seq")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    copied = streams_to_copy(("S=gone", "OTHER"))
+    assert copied == {"S": "gone", "OTHER": None}
+    (tmp_path / "gone.py").unlink()
+    values, failed, why = decoded(Raw([1], [0], ["s"], [b"x"]), "gone")
+    assert (values, failed) == ([None], 1)
+    assert "There is no decoder 'gone'" in why
+    with pytest.raises(SettingsError, match="no decoder 'pmup'"):
+        streams_to_copy(("S=pmup",))
 
 
 def test_archiver_goes_on(server: NatsServer, database: Database) -> None:
