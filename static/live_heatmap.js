@@ -84,7 +84,7 @@ class Heatmap extends TimeCanvas {
     const { rows, unfit } = this.content;
     const [, edges] = rows;
     const missing = unfit ? `${whole(unfit)} ${unfit === 1 ? "value" : "values"} at or below zero ${unfit === 1 ? "has" : "have"} no place on a logarithmic axis.` : "";
-    say(this.note, edges.length ? `${log ? "Logarithmic ranges, " : ""}per ${lasted(step)}. ${missing}`.trim() : missing || empty);
+    say(this.note, edges.length ? `${log ? "Logarithmic ranges, " : ""}per ${lasted(step)}${missing && `. ${missing}`}` : missing || empty);
     this.body.hidden = this.legend.hidden = !edges.length;
     [this.from, this.to] = intervalAxis(this.content, step, this.zoom);
     if (edges.length) this.drawCells(edges);

@@ -11,7 +11,7 @@ class Line {
     this.number = null;
     this.frame = null;
     this.pushed = null; // what the websocket brought
-    this.root = made("div", "lb-status lb-line");
+    this.root = made("div", "lb-status");
     parent.replaceChildren(this.root);
     this.show = () => this.draw();
     channel().watchers.add(this.show);
@@ -46,7 +46,7 @@ class Line {
     const state = JSON.stringify(said);
     if (state === this.state) return; // what somebody selects stays selected
     this.state = state;
-    this.root.className = `lb-status lb-line lb-${said.mood}`;
+    this.root.className = `lb-status lb-${said.mood}`;
     const room = made("span", "lb-room");
     room.append(made("span", "lb-word", said.word));
     const newest = made("span", "lb-newest");
@@ -57,7 +57,7 @@ class Line {
       bar.style.width = `${100 * said.bar}%`;
       newest.append(bar);
     }
-    const facts = made("div", "lb-said");
+    const facts = made("div", "lb-status-facts");
     for (const name of Object.keys(said).filter((name) => name.startsWith("fact")).sort(byNumber)) {
       if (!said[name]) continue;
       const fact = made("span");

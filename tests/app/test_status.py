@@ -153,7 +153,7 @@ def test_demo_stands_still(demo: App, browser: Browser, size: tuple[int, int]) -
 def test_four_charts_fit(demo: App, browser: Browser) -> None:
     """On a screen of 1440 by 900 the line is one line, and all four charts and metrics are in sight."""
     with watched(browser, demo.url, (1440, 900)) as tab:
-        assert tab.locator(".lb-line").evaluate("each => each.clientHeight") < 30
+        assert tab.locator(".lb-status").evaluate("each => each.clientHeight") < 30
         charts = tab.locator(".js-plotly-plot")
         expect(charts).to_have_count(4)
         for each in [*charts.all(), *tab.locator(".lb-metric, .lb-legend").all()]:
