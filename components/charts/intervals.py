@@ -76,7 +76,7 @@ class IntervalSource(JsonSource):
         view = self._again()
         if view.health.phase == "following" or not self._now:
             self._now = max(self._now, view.now)
-        start = self._now - self._look_back
+        start = view.now - self._look_back  # rows leave also while nothing is known of new ones
         if view.health.dropped:
             start = max(start, view.health.dropped_until + 1)
         last = (self._now - view.past) // self._step  # a stretch has no row at its end

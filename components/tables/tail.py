@@ -149,6 +149,8 @@ class _TailSource(JsonSource):
     def _made(self, rows: Snapshot, ordinals: Ints, taken: set[str]) -> list[_Line]:
         places = ordinals - rows.first
         times, seqs = rows.time[places].tolist(), rows.seq[places].tolist()
+        if "_subject" not in rows.columns:  # sequences of a result are places in it
+            seqs = [0] * len(seqs)
         levels = _texts(rows, self._level, ordinals) if self._level in rows.columns else [""] * len(places)
         texts = _texts(rows, self._text, ordinals)
         lines = []

@@ -240,6 +240,43 @@ def columns(tab: Page, kind: str) -> dict[str, Any]:
     return {name: column for name, column in content(tab, kind).items() if name[0] == "c"}
 
 
+def test_results_of_sql(server: NatsServer, open_page: Callable[..., AppTest]) -> None:
+    """Rows of a result are drawn like those of a stream; one without times is refused in a sentence."""
+    source = """
+from components import counts, heatmap, live, sql, tail
+log = live("LOG")
+rows = sql("SELECT _time, level, ms, message FROM log WHERE message = 'GET /'", log=log)
+counts(rows, "level")
+heatmap(rows, "ms")
+tail(rows)
+counts(sql("SELECT level FROM log", log=log))
+"""
+    say(server, ("INFO", 5.0, "GET /"))
+    page = open_page(source, blocked=True)
+    found: dict[str, Any] = {}
+
+    def complete() -> bool:
+        page.session_state["_blocked"] = True
+        found.update(drawn(page.run()))
+        return len(found) == 3
+
+    until(complete)
+    one, other, log = (found[name] for name in ("others", "rows", "came"))
+    texts = [each[1:] for name, each in log.items() if name[0] == "l"]
+    assert texts
+    assert all(each == ["INFO", "GET /"] for each in texts)
+    assert one["s0"] == ["INFO", len(texts)]
+    assert sum(sum(each[1::2]) for name, each in other.items() if name[0] == "c") == len(texts)
+    assert "Counts over time needs times" in " ".join(each.value for each in page.error)
+
+
+def drawn(page: AppTest) -> dict[str, Any]:
+    """The contents of the three elements, by an entry that only each of them has."""
+    parsed = [json.loads(each.proto.json or "{}") for each in page.get("bidi_component")]
+    held = [each["content"] for each in parsed if isinstance(each, dict) and "content" in each]
+    return {name: each for each in held for name in ("others", "rows", "came") if name in each}
+
+
 def test_wrong_arguments(server: NatsServer, open_page: Callable[..., AppTest]) -> None:
     """What cannot be drawn is a sentence that says what to do."""
     source = "from components import counts, heatmap, live, tail\nlog = live('LOG')\n{}"
