@@ -117,7 +117,7 @@ class Counts extends TimeCanvas {
     const parts = [made("b", "", whole(all)), ` ${times(interval * step, (interval + 1) * step)}${open ? ", not over" : ""}`];
     if (this.series.length > 1) {
       for (const { colour, name, count } of lines.slice(0, MOST_SAID)) {
-        const [line, swatch] = [made("div", "lb-said"), made("i")];
+        const [line, swatch] = [made("div", "lb-counted"), made("i")];
         swatch.style.background = colour;
         line.append(swatch, made("span", "", name), made("b", "", whole(count)));
         parts.push(line);
@@ -127,10 +127,10 @@ class Counts extends TimeCanvas {
   }
 }
 
-const SAID = `
+const COUNTED = `
 .lb-counts { padding: 0.2rem 0 0.6rem; }
-.lb-said { display: flex; align-items: center; gap: 0.4rem; }
-.lb-said i { flex: none; width: 0.6rem; height: 0.6rem; border-radius: 0.15rem; }
-.lb-said span { flex: 1; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: 18rem; }`;
+.lb-counted { display: flex; align-items: center; gap: 0.4rem; }
+.lb-counted i { flex: none; width: 0.6rem; height: 0.6rem; border-radius: 0.15rem; }
+.lb-counted span { flex: 1; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: 18rem; }`;
 
-define("counts", Counts, STYLE + SAID);
+define("counts", Counts, STYLE + COUNTED);

@@ -140,7 +140,7 @@ class Tail extends Element {
 
   make(name) {
     const [time, level, text, length] = this.shown[name];
-    const [line, at, word, said] = [made("div", "lb-line"), made("time"), made("b"), made("span", "lb-text")];
+    const [line, at, word, said] = [made("div", "lb-log-line"), made("time"), made("b"), made("span", "lb-log-text")];
     const { meaning, name: written } = levelOf(level);
     const today = DATE.format(time) === DATE.format(Date.now());
     say(at, today ? TIME.format(time) : `${DATE.format(time)} ${TIME.format(time)}`);
@@ -183,7 +183,7 @@ class Tail extends Element {
     if (text === undefined) line.append(made("em", "", error));
     else {
       line.whole = true;
-      line.querySelector(".lb-text").textContent = text;
+      line.querySelector(".lb-log-text").textContent = text;
       if (stream !== undefined) line.append(linkTo(stream, seq));
       else if (text.length < length) line.append(made("em", "", `The first ${whole(text.length)} of ${whole(length)} characters.`));
     }
@@ -220,31 +220,31 @@ const LINES = `
 .lb-tail .lb-canvas-title { font-weight: 600; margin: 0 0 0.4rem; overflow-wrap: anywhere; }
 .lb-lines { position: relative; overflow: auto; overscroll-behavior: contain; border: 1px solid var(--st-border-color, #8884); border-radius: 0.4rem; padding: 0.3rem 0;
   font-family: var(--st-code-font, monospace); font-size: 0.8125rem; line-height: 1.5; }
-.lb-lines[hidden], .lb-line[hidden] { display: none; }
-.lb-lines:focus-visible, .lb-line:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px; }
-.lb-line { --lb-level: currentColor; display: flex; gap: 0.7rem; padding: 0 0.7rem 0 0.5rem; border-left: 3px solid transparent; cursor: pointer; }
-.lb-line:hover { background: color-mix(in srgb, currentColor 5%, transparent); }
-.lb-line time { flex: none; opacity: 0.65; font-variant-numeric: tabular-nums; }
-.lb-line b { flex: none; width: 4.6rem; font-weight: 600; color: var(--lb-level); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.lb-line b:empty { display: none; }
-.lb-text { flex: 1; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: pre; max-height: 1.5em; }
-.lb-line :is(em, i) { opacity: 0.7; }
-.lb-line a { color: var(--st-primary-color); text-decoration: underline; }
-.lb-line i { flex: none; }
-.lb-line:not(.lb-open) :is(a, em) { display: none; }
-.lb-open i { display: none; }
-.lb-open { flex-wrap: wrap; row-gap: 0; background: color-mix(in srgb, currentColor 4%, transparent); }
-.lb-open .lb-text { flex-basis: 100%; white-space: pre-wrap; overflow-wrap: anywhere; max-height: none; padding-bottom: 0.4rem; }
-.lb-line[data-level="trace"], .lb-line[data-level="debug"] { --lb-level: color-mix(in srgb, currentColor 60%, transparent); }
-.lb-line[data-level="info"] { --lb-level: color-mix(in srgb, #3b82c4 75%, var(--st-text-color, #222)); }
-.lb-line[data-level="notice"] { --lb-level: color-mix(in srgb, #2a9d78 75%, var(--st-text-color, #222)); }
-.lb-line[data-level="warn"] { --lb-level: color-mix(in srgb, #d99a1c 75%, var(--st-text-color, #222)); border-left-color: #d99a1c; }
-.lb-line[data-level="error"] { --lb-level: color-mix(in srgb, #d94a4a 80%, var(--st-text-color, #222)); border-left-color: #cf4a4a; }
-.lb-line[data-level="critical"] { --lb-level: color-mix(in srgb, #c2306f 80%, var(--st-text-color, #222)); border-left-color: #c2306f;
+.lb-lines[hidden], .lb-log-line[hidden] { display: none; }
+.lb-lines:focus-visible, .lb-log-line:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px; }
+.lb-log-line { --lb-level: currentColor; display: flex; gap: 0.7rem; padding: 0 0.7rem 0 0.5rem; border-left: 3px solid transparent; cursor: pointer; }
+.lb-log-line:hover { background: color-mix(in srgb, currentColor 5%, transparent); }
+.lb-log-line time { flex: none; opacity: 0.65; font-variant-numeric: tabular-nums; }
+.lb-log-line b { flex: none; width: 4.6rem; font-weight: 600; color: var(--lb-level); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.lb-log-line b:empty { display: none; }
+.lb-log-text { flex: 1; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: pre; max-height: 1.5em; }
+.lb-log-line :is(em, i) { opacity: 0.7; }
+.lb-log-line a { color: var(--st-primary-color); text-decoration: underline; }
+.lb-log-line i { flex: none; }
+.lb-log-line:not(.lb-open) :is(a, em) { display: none; }
+.lb-log-line.lb-open i { display: none; }
+.lb-log-line.lb-open { flex-wrap: wrap; row-gap: 0; background: color-mix(in srgb, currentColor 4%, transparent); }
+.lb-log-line.lb-open .lb-log-text { flex-basis: 100%; white-space: pre-wrap; overflow-wrap: anywhere; max-height: none; padding-bottom: 0.4rem; }
+.lb-log-line[data-level="trace"], .lb-log-line[data-level="debug"] { --lb-level: color-mix(in srgb, currentColor 60%, transparent); }
+.lb-log-line[data-level="info"] { --lb-level: color-mix(in srgb, #3b82c4 75%, var(--st-text-color, #222)); }
+.lb-log-line[data-level="notice"] { --lb-level: color-mix(in srgb, #2a9d78 75%, var(--st-text-color, #222)); }
+.lb-log-line[data-level="warn"] { --lb-level: color-mix(in srgb, #d99a1c 75%, var(--st-text-color, #222)); border-left-color: #d99a1c; }
+.lb-log-line[data-level="error"] { --lb-level: color-mix(in srgb, #d94a4a 80%, var(--st-text-color, #222)); border-left-color: #cf4a4a; }
+.lb-log-line[data-level="critical"] { --lb-level: color-mix(in srgb, #c2306f 80%, var(--st-text-color, #222)); border-left-color: #c2306f;
   background: color-mix(in srgb, #c2306f 10%, transparent); }
 @media (max-width: 640px) {
-  .lb-line { flex-wrap: wrap; gap: 0 0.6rem; padding-bottom: 0.2rem; }
-  .lb-line .lb-text { flex-basis: 100%; }
+  .lb-log-line { flex-wrap: wrap; gap: 0 0.6rem; padding-bottom: 0.2rem; }
+  .lb-log-line .lb-log-text { flex-basis: 100%; }
 }`;
 
 define("tail", Tail, HELD + LINES);

@@ -241,9 +241,9 @@ export const STYLE = `
 .lb-canvas { flex: 1; min-width: 0; position: relative; overflow: clip; overflow-clip-margin: 3rem; }
 .lb-canvas canvas { display: block; }
 .lb-dragged { position: absolute; top: 0; pointer-events: none; background: color-mix(in srgb, var(--st-primary-color, #0b6e7f) 18%, transparent); }
-.lb-tip { position: absolute; top: 0; left: 0; z-index: 2; pointer-events: none; max-width: 100%; padding: 0.3rem 0.55rem; font-size: 0.8125rem;
+.lb-canvas .lb-tip { position: absolute; top: 0; left: 0; z-index: 2; pointer-events: none; max-width: 100%; padding: 0.3rem 0.55rem; font-size: 0.8125rem;
   border-radius: 0.35rem; overflow-wrap: anywhere; background: var(--st-background-color, #fff); border: 1px solid var(--st-border-color, #8884);
   box-shadow: 0 2px 8px #0002; font-variant-numeric: tabular-nums; }
-.lb-tip[hidden], .lb-dragged[hidden] { display: none; }
+.lb-canvas :is(.lb-tip, .lb-dragged)[hidden] { display: none; }
 .lb-canvas-body + .lb-note { font-size: 0.875rem; opacity: 0.7; padding-top: 0.3rem; }
 .lb-canvas-body + .lb-note:empty { display: none; }`;

@@ -80,7 +80,7 @@ def legend(tab: Page) -> dict[str, str]:
 
 def lines(tab: Page) -> list[str]:
     """The texts of the lines that are shown."""
-    return tab.locator(".lb-line:not([hidden]) .lb-text").all_text_contents()
+    return tab.locator(".lb-log-line:not([hidden]) .lb-log-text").all_text_contents()
 
 
 def axes(tab: Page) -> list[list[float]]:
@@ -108,12 +108,12 @@ def test_two_viewers_see_each_message(server: NatsServer, url: str, browser: Bro
             until(lambda: legend(tab) == {"INFO": "3", "DEBUG": "2", "3": "2", "1 other": "1"})
             assert tab.evaluate("window.bad") is None
             expect(tab.locator(".lb-counts .lb-canvas-title")).to_have_text("Levels <b>of</b>")
-            assert [tab.locator(".lb-line b").nth(i).inner_text() for i in (0, 2, 3)] == [
+            assert [tab.locator(".lb-log-line b").nth(i).inner_text() for i in (0, 2, 3)] == [
                 "INFO",
                 "ERROR",
                 HOSTILE,
             ]
-            assert tab.locator(".lb-line").nth(2).get_attribute("data-level") == "error"
+            assert tab.locator(".lb-log-line").nth(2).get_attribute("data-level") == "error"
             expect(tab.get_by_text("No messages in the last 10 minutes")).to_have_count(3)
         held = content(one, "counts")
         column = max(int(name[1:]) for name in held if name[0] == "c")
