@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from components.charts.heatmap import _HeatSource
 from components.charts.intervals import interval_of
 from components.data.live import View, look_at
 from components.push.json_element import JsonSource
-from nats_client import Client
+from nats_client import Client, Settings
 from nats_client.errors import DurationError
 from tests.nats import NatsServer
 from tests.waiting import until
@@ -46,9 +47,9 @@ class Browser:
         return news
 
 
-def view_of(client: Client, subject: str = "s.>", time: str | None = "at") -> View:
+def view_of(client: Client, subject: str = "s.>", at: str | None = "at") -> View:
     """Rows of the stream S."""
-    feed = client.feed("S", subject, look_back=LOOK_BACK, time=time)
+    feed = client.feed("S", subject, look_back=LOOK_BACK, time=at)
     assert feed.wait(20)
     return look_at(feed, LOOK_BACK, steady=False, by_code=False)
 
@@ -167,6 +168,25 @@ def test_a_browser_has_the_distribution(client: Client, server: NatsServer) -> N
                 if name[0] == "c"
                 for place, count in zip(column[::2], column[1::2], strict=True)
             }
+
+
+def test_what_was_dropped_at_a_ceiling_looks_like_no_drop(server: NatsServer) -> None:
+    """Intervals of which rows were dropped at a ceiling are not shown."""
+    with Client(Settings(url=server.url, feed_rows=1000)) as client:
+        view = view_of(client, at=None)
+        for _ in range(3):
+            server.publish("s.x", *[b"{}"] * 600)
+            time.sleep(0.3)
+        until(lambda: _settled(view, server))
+        step = 20_000_000
+        browser = Browser(_CountsSource(view, None, step, 4))
+        browser.take()
+        health = view.feed.health
+        assert health.dropped == 800
+        assert browser.content["first"] * step > health.dropped_until
+        rows = view.feed.snapshot().time
+        expected = int((rows >= browser.content["first"] * step).sum())
+        assert sum(sum(each) for name, each in browser.content.items() if name[0] == "c") == expected
 
 
 def _settled(view: View, server: NatsServer) -> bool:
