@@ -44,9 +44,10 @@ def states(
     A state lasts from the first row with it to the next row with another one. The newest lasts until now, as
     long as its series has a row in the look-back. The legend says which part of the time each state had, over
     all series shown. At most `most` series (up to MOST_SERIES) are drawn, the first ones by name, and the
-    newest 1,000 changes. `colors`: state to a CSS colour. Words that people use for states have colours of
-    their own, such as green for RUN, red for FAULT. `key` tells two equal elements on one page apart. Raises
-    ColumnError, naming the columns that exist, if a column does not exist or `by` is no text column.
+    newest 1,000 changes. True and false in the payload are the states "true" and "false". `colors`: state to
+    a CSS colour. Words that people use for states have colours of their own, such as green for RUN, red for
+    FAULT. `key` tells two equal elements on one page apart. Raises ColumnError, naming the columns that
+    exist, if a column does not exist or `by` is no text column.
     """
     if not 1 <= most <= MOST_SERIES:
         raise LookbackError(f"states() draws from 1 to {MOST_SERIES} series, not most={most}.")
@@ -111,16 +112,19 @@ class _StatesSource(JsonSource):
                 name = f"b{span.start:x}\n{span.series}"
                 content[name] = [
                     cut(span.series, LONGEST),
-                    self._state(span),
+                    self._state(span, truths=self._field in snapshot.truths),
                     span.start // 1_000_000,
                     0 if span.end is None else span.end // 1_000_000,
                 ]
         return {**content, "series": len(series), "states": list(self._states)}
 
-    def _state(self, span: Span) -> int:
-        """The index of the state's name."""
+    def _state(self, span: Span, *, truths: bool) -> int:
+        """The index of the state's name. `truths`: 1 and 0 are true and false."""
         value = span.value
-        name = cut(value, LONGEST) if isinstance(value, str) else number_text(value)
+        if isinstance(value, str):
+            name = cut(value, LONGEST)
+        else:
+            name = str(bool(value)).lower() if truths else number_text(value)
         if name not in self._states and len(self._states) >= MOST_STATES:
             name = OTHERS
         return self._states.setdefault(name, len(self._states))

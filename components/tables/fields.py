@@ -111,7 +111,11 @@ class _FieldsSource(JsonSource):
         if self._feed.key.time is None and times and self._pattern is None:
             notes.append(f"Can be used as the row time: {', '.join(times)}.")
         with in_zone(self._zone):
-            rows = {f"={field.name}": [i, *_cells(field, times)] for i, field in enumerate(report.fields)}
+            truths = view.snapshot.truths
+            rows = {
+                f"={field.name}": [i, *(_truths(field) if field.name in truths else _cells(field, times))]
+                for i, field in enumerate(report.fields)
+            }
             changes = [_sentence(change) for change in report.changes[:_MOST_CHANGES]]
         if (more := len(report.changes) - len(changes)) > 0:
             changes.append(f"And {count_text(more, 'change')} more.")
@@ -139,6 +143,17 @@ def _cells(field: FieldTypes, times: Sequence[str]) -> list[str]:
         _text(greatest),
         f"{field.distinct:,}{'+' if field.more else ''}",
     ]
+
+
+def _truths(field: FieldTypes) -> list[str]:
+    """The cells of a field that has only true (1) and false (0) as numbers."""
+    name, names, share, *_, distinct = _cells(field, ())
+    values = [
+        str(value == 1).lower() if isinstance(value, float) else _text(value)
+        for value in field.newest.values()
+    ]
+    names = names.replace("integer", "true or false")
+    return [name, names, share, " · ".join(values), "", "", distinct]
 
 
 def _types(field: FieldTypes) -> str:

@@ -1,7 +1,7 @@
 """The interface of decoders."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..table.values import Values
@@ -22,6 +22,8 @@ class Columns:
     """Columns by field name, in the order of the first payload."""
     integral: set[str]
     """Fields that hold only integers."""
+    truths: set[str] = field(default_factory=set)
+    """Fields that hold only true and false."""
 
 
 def _none(*asked: object) -> None:

@@ -193,6 +193,7 @@ def decode(
         {**_header_columns(raw, at.tolist(), headers), **columns.values},
         frozenset(columns.integral),
         columns.not_finite,
+        frozenset(columns.truths),
     )
     samples = [
         Malformed(raw.subject[i], raw.seq[i], reason, raw.payload[i][:200].decode("utf-8", "replace"))
@@ -248,6 +249,7 @@ def _by_column(raw: Raw, reads: Decoder, time_field: str | None, taken: Collecti
         raw.subject,
         {renamed[name]: values for name, values in columns.values.items()},
         frozenset(renamed[name] for name in columns.integral),
+        truths=frozenset(renamed[name] for name in columns.truths),
     )
 
 
@@ -471,6 +473,8 @@ class _Columns:
         self._absent: list[int] = []  # rows that lack the field being added
         self.integral: set[str] = set()
         """Columns that hold only integers."""
+        self.truths: set[str] = set()
+        """Columns whose numbers are all true and false."""
         self.not_finite = 0
         """Number of values that were NaN or infinite."""
 
@@ -543,6 +547,8 @@ class _Columns:
         self._put(name, column if texts is None else Mixed(column, texts))
         if kinds == {int} and not missing:
             self.integral.add(name)
+        if kinds & NUMERIC == {bool}:
+            self.truths.add(name)
 
 
 def _as_iso_times(values: list[Any]) -> IsoTimes | None:

@@ -80,6 +80,8 @@ def read_columns(payloads: Sequence[bytes], longest: int, exact: int) -> Columns
             numbers = values = _numbers(column, exact)
             if pa.types.is_integer(column.type) and not column.null_count:
                 found.integral.add(name)
+            if pa.types.is_boolean(column.type):
+                found.truths.add(name)
         if values is None:
             return None
         if written and column.null_count and numbers is not None:

@@ -182,7 +182,7 @@ class RowFilter:
         kept = np.concatenate([rows for rows, _ in parts]) if parts else np.zeros(0, dtype=np.int64)
         made = cut(batch, kept)
         computed: dict[str, Values] = {}
-        integral = set(made.integral)
+        integral, truths = set(made.integral), set(made.truths)
         extra = 0
         for i, column in enumerate(self.columns):
             values, whole, wrong = joined(
@@ -203,11 +203,15 @@ class RowFilter:
                 integral.discard(name)
             if name in made.integral:
                 integral.add(own)
+            truths.discard(name)
+            if name in made.truths:
+                truths.add(own)
         return replace(
             made,
             values={**computed, **held},
             integral=frozenset(integral),
             not_finite=made.not_finite + extra,
+            truths=frozenset(truths),
         )
 
     # -- the fields of a batch ---------------------------------------------------------------------------

@@ -196,6 +196,7 @@ def cut(batch: Batch, rows: Ints) -> Batch:
         values,
         batch.integral & values.keys(),
         min(batch.not_finite, nans),
+        batch.truths & values.keys(),
     )
 
 

@@ -34,6 +34,8 @@ class Snapshot:
     ordered: bool
     """True if `time` ascends. Rows with an event time may arrive late."""
     _columns: dict[str, Part] = field(repr=False)
+    truths: frozenset[str] = frozenset()
+    """Number columns that have only true (1) and false (0)."""
 
     @property
     def end(self) -> int:
@@ -114,7 +116,7 @@ class Snapshot:
         if not any(names):
             return self
         subjects = self._columns["_subject"]
-        columns = {"_subject": subjects}
+        columns, truths = {"_subject": subjects}, set[str]()
         for place, name in enumerate(names):
             if name:
                 tokens = subjects.labels.tokens(place, place == len(names) - 1)
@@ -126,7 +128,9 @@ class Snapshot:
             while own in columns or own in names or (own != name and own in self._columns):
                 own = f"payload{own}"
             columns[own] = part
-        return replace(self, _columns=columns)
+            if name in self.truths:
+                truths.add(own)
+        return replace(self, _columns=columns, truths=frozenset(truths))
 
     def integral(self, name: str) -> bool:
         """True if all values of a number column are integers, and none is missing. Raises ColumnError."""
@@ -182,6 +186,7 @@ class Snapshot:
             self.time[rows],
             self.ordered,
             {name: part.cut(rows) for name, part in self._columns.items()},
+            self.truths,
         )
 
     def frame(self, columns: Sequence[str] | None = None, *, last: int | None = None) -> pd.DataFrame:

@@ -64,7 +64,7 @@ class Batch:
 
     seq: stream sequences, int64. received: when the server stored the message, ns since the epoch, UTC.
     time: event time of the row, ns since the epoch, UTC. values: payload columns; `integral` names the
-    columns that have only integers.
+    columns that have only integers, `truths` those whose numbers are all true (1) and false (0).
     """
 
     seq: Ints
@@ -75,6 +75,7 @@ class Batch:
     integral: frozenset[str] = frozenset()
     not_finite: int = 0
     """Number of values that were NaN or infinite; they are NaN in the arrays."""
+    truths: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.seq)

@@ -13,10 +13,10 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from .columns import Column, TextColumn, all_missing, read_only
+from .columns import Column, TextColumn, all_missing, is_floats, read_only
 from .mixed_column import column_for, widened
 from .snapshot import Snapshot
-from .values import Batch, Floats, Ints, Values, is_null
+from .values import NO_ROW, Batch, Floats, Ints, Mixed, Values, is_null
 
 MAX_COLUMNS = 256
 """Payload columns per window. Further fields are only counted, because keys that differ in each message must
@@ -146,6 +146,7 @@ class Window:
             self._columns["_subject"].write(slice(lo, hi), batch.subject, integral=False, last=last)
             for name, values in batch.values.items():
                 self._write(name, values, slice(lo, hi), integral=name in batch.integral, last=last)
+                self._note_truths(name, values, last, are_truths=name in batch.truths)
             for name, column in self._columns.items():
                 if name not in batch.values:
                     column.absent(last)
@@ -163,6 +164,9 @@ class Window:
             mine = self._take()
             joined = [*([snapshot] if len(snapshot) else []), *([mine] if len(mine) else [])]
             self._first = (mine.first if len(mine) else self._first) - len(snapshot)
+            self._truths |= older._truths
+            for name, last in older._numeric.items():
+                self._numeric.setdefault(name, last - older._first + self._first)
             self._rebuild(joined)
             self._generation += 1
             if older.dropped:
@@ -248,7 +252,13 @@ class Window:
             read_only(self._time[part]),
             self._ordered,
             {name: column.part(part, self._first) for name, column in self._columns.items()},
+            frozenset(name for name in self._truths if self._has_truths(name)),
         )
+
+    def _has_truths(self, name: str) -> bool:
+        column = self._columns.get(name)
+        is_number = column is not None and column.kind == "number"
+        return is_number and self._numeric.get(name, NO_ROW) < self._first
 
     def _start(self) -> None:
         """Reset to an empty window."""
@@ -261,6 +271,16 @@ class Window:
         self._time = np.zeros(self._capacity, dtype=np.int64)
         self._columns: dict[str, Column] = {"_subject": TextColumn(self._capacity)}
         self._nbytes = self._row_bytes() * self._capacity
+        self._truths: set[str] = set()  # columns that have had true and false
+        self._numeric: dict[str, int] = {}  # up to which row they, and others, may have other numbers
+
+    def _note_truths(self, name: str, values: Values, last: int, *, are_truths: bool) -> None:
+        if name not in self._columns:
+            return
+        if are_truths:
+            self._truths.add(name)
+        elif not all_missing(values) and (isinstance(values, Mixed) or is_floats(values)):
+            self._numeric[name] = last
 
     def _remove(self, gone: npt.NDArray[np.bool_]) -> Removed:
         mine = self._take()
@@ -360,6 +380,8 @@ class Window:
         ]
         for name in idle:
             del self._columns[name]
+            self._truths.discard(name)
+            self._numeric.pop(name, None)
         return bool(idle)
 
     def _reserve(self, count: int, expected: int) -> None:

@@ -102,3 +102,18 @@ def test_wrong_arguments(server: NatsServer, open_page: Callable[..., AppTest]) 
     ):
         page = open_page(source.format(arguments))
         assert sentence in " ".join(each.value for each in page.error).replace("\\", "")
+
+
+def test_true_and_false_are_states(server: NatsServer, open_page: Callable[..., AppTest]) -> None:
+    """Booleans of the payload are drawn as true and false, and are so among the fields; 1 and 0 stay."""
+    server.add_stream("SWITCHES", ["switches"])
+    server.publish("switches", *(json.dumps({"on": i < 3, "n": int(i < 3)}).encode() for i in range(5)))
+    query = {"stream": "SWITCHES", "chart": "states", "by": "_subject"}
+    for field, states in {"on": ["true", "false"], "n": ["1", "0"]}.items():
+        page = open_page(ROOT / "pages" / "explore.py", blocked=True, field=field, **query)
+        parsed = [json.loads(element.proto.json or "{}") for element in page.get("bidi_component")]
+        contents = [each["content"] for each in parsed if isinstance(each, dict) and "content" in each]
+        assert [content["states"] for content in contents if "states" in content] == [states]
+        (fields,) = [content for content in contents if "=on" in content]
+        assert fields["=on"][1:5] == ["on", "true or false", "100 %", "false"]
+        assert fields["=n"][1:5] == ["n", "integer", "100 %", "0"]

@@ -180,3 +180,40 @@ def test_whatever_comes(batches: list[list[bytes]], decoder: str) -> None:
             if kind == "number":
                 assert not np.isinf(snapshot.numbers(name)).any()
         snapshot.frame()
+
+
+def test_truths_are_known() -> None:
+    """A snapshot knows which number columns have only true and false, in whatever way they were decoded: many
+    at once or one by one, beside texts and missing values, with older rows put in front. Once other numbers
+    have left the window, it is so again."""
+    window = Window()
+
+    def add(seq: int, *payloads: Any, to: Window = window) -> None:
+        numbers = list(range(seq, seq + len(payloads)))
+        written = [json.dumps(each).encode() for each in payloads]
+        to.append(decode(Raw(numbers, numbers, ["s.x"] * len(payloads), written), "json", None)[0])
+
+    add(101, *[{"on": i % 2 == 0, "n": i, "m": 1} for i in range(100)])
+    assert window.snapshot().truths == {"on"}
+    add(201, {"on": None, "late": True}, {"n": 1, "m": True}, {"on": "n/a"})
+    assert window.snapshot().truths == {"on", "late"}
+    assert window.snapshot().named(("", "on")).truths == {"payloadon", "late"}
+    assert window.snapshot().between(150, 190).truths == {"on", "late"}
+    older = Window()
+    add(1, *[{"on": 0.5}] * 3, to=older)
+    add(4, *[{"late": False}] * 3, to=older)
+    window.prepend(older)
+    assert window.snapshot().truths == {"late"}
+    window.evict(4)
+    assert window.snapshot().truths == {"late", "on"}
+    add(300, {"on": 1})
+    assert window.snapshot().truths == {"late"}
+
+
+def test_a_filter_keeps_truths(client: Client, server: NatsServer) -> None:
+    """Rows that went through SQL have their truths still, under their new names too."""
+    server.add_stream("T", ["t"])
+    server.publish("t", *(json.dumps({"on": i % 2 == 0, "n": i}).encode() for i in range(20)))
+    feed = client.feed("T", where="n >= 5", columns={"on": "n"})
+    until(lambda: len(feed.snapshot()) == 15)
+    assert feed.snapshot().truths == {"payloadon"}
