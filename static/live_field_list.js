@@ -55,14 +55,14 @@ class FieldList extends Element {
 
   drawChanges(changes) {
     this.changes.hidden = !changes.length;
-    if (this.said === changes.join("\n")) return;
-    this.said = changes.join("\n");
-    this.changes.replaceChildren(...changes.map((sentence) => {
+    const state = JSON.stringify(changes);
+    if (this.said === state) return;
+    this.said = state;
+    this.changes.replaceChildren(...changes.map(([before, name, after]) => {
       const item = made("li");
-      // The name of a field is between the first two backquotes.
-      const [before, name, ...rest] = sentence.split("`");
       item.append(before);
-      if (name !== undefined) item.append(made("code", "", name), rest.join("`"));
+      if (name) item.append(made("code", "", name));
+      item.append(after);
       return item;
     }));
   }

@@ -24,7 +24,6 @@ const TREE = `
 .lb-branch button:last-child { overflow: hidden; text-overflow: ellipsis; padding-right: 0.3rem; }
 .lb-branch button:last-child:not(:disabled):hover { text-decoration: underline; }
 .lb-branch .lb-more { opacity: 0.6; font-style: italic; }
-.lb-subject_tree td.lb-missing { opacity: 1; -webkit-text-fill-color: transparent; }
 @media (max-width: 640px) { .lb-subject_tree td.lb-branch { width: auto; max-width: 11rem; } .lb-subject_tree :is(th, td) { padding: 0 0.4rem; } }
 @media (pointer: coarse) { .lb-branch button { min-height: 38px; } .lb-branch button:first-child { width: 2.4rem; } }`;
 
@@ -36,7 +35,7 @@ class Branches extends Rows {
   }
 
   fill(cell, kind, text) {
-    if (!kind.branch) return super.fill(cell, kind, text);
+    if (!kind.branch) return say(cell, text);
     const state = JSON.stringify(text);
     if (cell.state === state) return;
     cell.state = state;

@@ -76,7 +76,7 @@ def _choose(pattern: object) -> None:
 class _FieldsSource(JsonSource):
     """Each field is an entry, its name "=" and the field's: its place, then its cells as text. Each pattern
     of subjects is one, its name "~" and the pattern: its place, then its share of the rows as text and as a
-    number. `changes`: sentences. `note`: what there is to say of the fields, or of none."""
+    number. `changes`: sentences in three parts. `note`: what there is to say of the fields, or of none."""
 
     every = 1.0  # statistics, not news
 
@@ -118,7 +118,7 @@ class _FieldsSource(JsonSource):
             }
             changes = [_sentence(change) for change in report.changes[:_MOST_CHANGES]]
         if (more := len(report.changes) - len(changes)) > 0:
-            changes.append(f"And {count_text(more, 'change')} more.")
+            changes.append([f"And {count_text(more, 'change')} more.", "", ""])
         patterns = {
             f"~{pattern}": [i, _percent(share), round(share, 3)]
             for i, (pattern, share) in enumerate(report.patterns.items())
@@ -167,19 +167,20 @@ def _newest(values: Mapping[Any, Value]) -> str:
     return " · ".join(map(_text, values.values()))
 
 
-def _sentence(change: Change) -> str:
-    field, share = f"`{cut(change.field, _LONGEST)}`", _percent(change.share)
+def _sentence(change: Change) -> list[str]:
+    """What changed: the text before the name of the field, the name, and the text after it."""
+    field, share = cut(change.field, _LONGEST), _percent(change.share)
     where = "the rows" + (f" of {cut(change.pattern, _LONGEST)}" if change.pattern else "")
     since = clock_text(change.since)
     if change.kind == "vanishes":
-        return f"Since {since}, {field} is missing in {where}; it was in {share} of them before."
+        return [f"Since {since}, ", field, f" is missing in {where}; it was in {share} of them before."]
     example = ""
     if isinstance(change.example, str):
         example = f", such as “{cut(change.example, _IN_SENTENCE)}”"
     what = f"{change.type} in {share}" if change.type else f"in {share}"
     if change.until is None:
-        return f"Since {since}, {field} is {what} of {where}{example}."
-    return f"From {since} to {clock_text(change.until)}, {field} was {what} of {where}{example}."
+        return [f"Since {since}, ", field, f" is {what} of {where}{example}."]
+    return [f"From {since} to {clock_text(change.until)}, ", field, f" was {what} of {where}{example}."]
 
 
 def _percent(share: float) -> str:
