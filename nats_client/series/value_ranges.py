@@ -103,7 +103,7 @@ def fitting(values: Floats, *, log: bool) -> Scale | None:
         return next(scale for scale in scales if _ranges(scale, ends) <= MOST)
     low, high = ends.tolist()
     size = max(abs(low), abs(high))
-    length = max((high - low) / MOST, size / _PLACES, (size or 1.0) * 1e-3 if low == high else 0.0)
+    length = max((high - low) / MOST, size / _PLACES, (size or 1.0) * 1e-3 if low == high else 0.0, LEAST)
     if (values == np.floor(values)).all():
         length = max(length, 1.0)
     power = math.floor(math.log10(length)) - 1

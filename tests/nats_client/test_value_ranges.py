@@ -19,7 +19,8 @@ any_number = (
     st.floats(-1e3, 1e3)
     | st.integers(-50, 50).map(float)
     | st.integers(0, 999).map(lambda n: n / 100)
-    | st.floats(-3e38, 3e38, allow_subnormal=False)
+    | st.floats(-3e38, 3e38)
+    | st.floats(-1e-300, 1e-300)
     | st.floats(1e-6, 1e-3)
 )
 
