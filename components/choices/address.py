@@ -40,6 +40,8 @@ class _Address:
     """By parameter, the value the viewer just navigated back from. A tick sent before that may bring it once
     more."""
     left_at: float = 0.0
+    replaced: dict[str, tuple[object, str, float]] = field(default_factory=dict)
+    """By parameter, what replace() took away, what it put in its place, and when."""
     lasting: dict[str, str | None] = field(default_factory=dict)
     """As `kept`, for choices that outlive the page."""
     switched: bool = False
@@ -69,12 +71,24 @@ def begin(page: str) -> None:
     elif time.monotonic() - address.left_at > UNDER_WAY:
         address.left.clear()
     _forget(name for name, value in address.left.items() if st.session_state.get(name) == value)
+    for name, (old, new, at) in list(address.replaced.items()):
+        if time.monotonic() - at > UNDER_WAY:
+            del address.replaced[name]
+        elif st.session_state.get(name) == old:
+            st.session_state[name] = new
     address.received = not differing
 
 
 def asked(name: str, default: str) -> str:
     """The choice in the session state under the key `name`, or else the one in the URL."""
     return str(st.session_state.get(name) or st.query_params.get(name) or default)
+
+
+def replace(name: str, value: str) -> None:
+    """Make `value` the choice in the session state under the key `name`, for something that the viewer
+    clicked. A rerun request under way that still has the choice of before does not bring it back."""
+    _address().replaced[name] = st.session_state.get(name), value, time.monotonic()
+    st.session_state[name] = value
 
 
 def keep(name: str, value: str | None) -> None:

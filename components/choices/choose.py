@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 import streamlit as st
 
 from ..words import plain
-from .address import asked, keep, keep_lasting
+from .address import asked, keep, keep_lasting, replace
 
 if TYPE_CHECKING:
     # Streamlit exports no name for what st.tabs() returns.
@@ -60,7 +60,7 @@ def chosen(label: str, default: str) -> str:
 def set_choice(label: str, value: str) -> None:
     """Make choose() return `value` for `label` from the next run on. To be called before a page runs, for
     what a viewer clicked."""
-    st.session_state[_key(label)] = value
+    replace(_key(label), value)
 
 
 def choice_of(name: str, of: Hashable) -> str:

@@ -113,3 +113,27 @@ def test_a_number_has_ends(open_page: Open) -> None:
     assert open_page(source, percent="50").text[-1].value == "50.0"
     for wrong in ("500", "0", "-1e99", "nan", "x"):
         assert open_page(source, percent=wrong).text[-1].value == "95.0"
+
+
+REPLACED = """
+import streamlit as st
+from components import choose
+from components.choices.choose import set_choice
+
+st.button("Second", key="second", on_click=set_choice, args=("Which", "second"))
+st.text(f"it is {choose('Which', ['first', 'second'], default='first')}")
+"""
+
+
+def test_a_click_outlives_a_request_under_way(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A choice that a click makes stays, when a request that the browser sent before it knew still has the
+    choice of before. Later ones are the viewer's own."""
+    page = open_page(REPLACED)
+    page.button(key="second").click().run()
+    page.selectbox(key="which").set_value("first").run()
+    assert [each.value for each in page.text] == ["it is second"]
+    assert page.query_params["which"] == "second"
+    monkeypatch.setattr("components.choices.address.UNDER_WAY", 0.0)
+    page.selectbox(key="which").set_value("first").run()
+    assert [each.value for each in page.text] == ["it is first"]
+    assert "which" not in page.query_params
