@@ -61,7 +61,13 @@ class Tail extends Element {
     this.lines = new Map(); // by name
     this.open = new Set(); // names
     this.held = this.above = false;
+    this.resized = new ResizeObserver(() => this.due()); // also when it comes to sight
+    this.resized.observe(this.root);
     this.root.lookback = this; // for the tests
+  }
+
+  end() {
+    this.resized.disconnect();
   }
 
   get state() { return this.search.value; }

@@ -73,7 +73,11 @@ export class TimeCanvas extends Element {
     this.resized = new ResizeObserver(() => this.due());
     this.resized.observe(this.plot);
     this.canvas.addEventListener("pointermove", ({ offsetX, offsetY }) => this.point((this.pointed = { offsetX, offsetY })));
-    this.canvas.addEventListener("pointerleave", () => this.point((this.pointed = null)));
+    this.canvas.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && this.point((this.pointed = null)));
+    // A finger leaves at once; what it has tapped stays, until the next tap.
+    this.canvas.addEventListener("click", ({ offsetX, offsetY }) => this.point((this.pointed = { offsetX, offsetY })));
+    this.tapped = ({ target }) => target !== this.canvas && this.point((this.pointed = null));
+    document.addEventListener("pointerdown", this.tapped);
     this.root.lookback = this; // for the tests
     this.visible = true; // its line is cheap
     addCrosshair(this);
@@ -83,6 +87,7 @@ export class TimeCanvas extends Element {
 
   end() {
     this.resized.disconnect();
+    document.removeEventListener("pointerdown", this.tapped);
     removeCrosshair(this);
     removeMarks(this);
     leaveZoom(this);

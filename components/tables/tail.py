@@ -14,11 +14,13 @@ from ..data.live import View
 from ..data.states import check_times, empty_state
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
+from ..words import cut
 
 MOST = 2000
 """Lines to hold at most."""
 LONGEST = 1000
 """Characters of a line that every browser gets."""
+LONGEST_LEVEL = 60
 WHOLE = 100_000
 """Characters of a line that a viewer can open; rows of messages hold LONGEST_TEXT."""
 _AFTER_ALL = "m"  # after the names of all lines
@@ -163,7 +165,7 @@ class _TailSource(JsonSource):
                 number += 1
                 name = f"{first}.{number:06d}"
             taken.add(name)
-            entry: list[object] = [time // 1_000_000, level[:LONGEST], text[:LONGEST]]
+            entry: list[object] = [time // 1_000_000, cut(level, LONGEST_LEVEL), text[:LONGEST]]
             lines.append(_Line(time, ordinal, name, entry + [len(text)] * (len(text) > LONGEST)))
         return lines
 

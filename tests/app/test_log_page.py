@@ -186,9 +186,8 @@ def at_end(tab: Page) -> bool:
     return bool(found)
 
 
-def test_one_zoom_and_a_phone(url: str, browser: Browser) -> None:
-    """A drag in one chart zooms both, a double click resets both; on a phone nothing is wider than the
-    screen."""
+def test_one_zoom(url: str, browser: Browser) -> None:
+    """A drag in one chart zooms both, a double click resets both."""
     with fresh_tab(browser) as tab:
         tab.goto(url)
         until(lambda: content(tab, "counts") and content(tab, "heatmap"))
@@ -206,9 +205,23 @@ def test_one_zoom_and_a_phone(url: str, browser: Browser) -> None:
         assert 0.2 < (zoomed[1] - zoomed[0]) / (whole[1] - whole[0]) < 0.4
         tab.locator(".lb-heatmap canvas").dblclick()
         until(lambda: axes(tab)[0] == axes(tab)[1] != zoomed)
-        tab.set_viewport_size({"width": 390, "height": 844})
-        until(lambda: tab.locator(".lb-counts canvas").evaluate("each => each.clientWidth") < 390)
+
+
+def test_a_phone(url: str, browser: Browser) -> None:
+    """On a phone nothing is wider than the screen, and a tap shows exact numbers until the next one."""
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with fresh_tab(browser, **phone) as tab:
+        tab.goto(url)
+        until(lambda: content(tab, "counts") and lines(tab))
         until(lambda: tab.evaluate("document.documentElement.scrollWidth") <= 390)
+        canvas, tip = tab.locator(".lb-counts canvas"), tab.locator(".lb-counts .lb-tip")
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        assert box is not None
+        tab.touchscreen.tap(box["x"] + 60, box["y"] + 100)
+        expect(tip).to_contain_text(" to ")
+        tab.get_by_text("Latency").tap()
+        expect(tip).to_be_hidden()
 
 
 def test_past_stretches(server: NatsServer, url: str, browser: Browser) -> None:
