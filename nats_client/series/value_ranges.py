@@ -52,7 +52,8 @@ class LinearScale(Scale):
     def codes(self, values: Floats) -> Ints:
         """See Scale. A value at an edge is in the range that begins there."""
         step = self.digit * 10.0**self.power
-        codes = np.clip(np.floor(values / step), -_PLACES, _PLACES).astype(np.int64)
+        with np.errstate(over="ignore"):  # what is too far away is clipped
+            codes = np.clip(np.floor(values / step), -_PLACES, _PLACES).astype(np.int64)
         codes += values >= self.edges(codes + 1)
         codes -= values < self.edges(codes)
         return codes
