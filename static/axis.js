@@ -39,23 +39,52 @@ const TICKS = 6; // at most, about
 // numbers; null without values.
 export function ticksOf(range, scale, unit) {
   if (!range || !scales(unit)) return {};
-  const [low, high] = scale === "log" ? range.map((end) => 10 ** end) : range;
-  const second = inSeconds(unit); // null of bytes
-  let values = scale === "log" ? powers(low, high, second) : [];
-  if (values.length < 2) values = evenly(low, high, second);
-  return { tickmode: "array", tickvals: values, ticktext: values.map((value) => withUnit(value, unit)) };
+  const ticks = ticksIn(range, scale, unit, TICKS);
+  return { tickmode: "array", tickvals: ticks, ticktext: ticks.map((value) => withUnit(value, unit)) };
 }
 
-function powers(low, high, second) {
+// Ticks of any unit, at most about `most`: { at, text } with the place in the axis's own numbers.
+export function valueTicks(range, scale, unit, most) {
+  const place = placed(scale);
+  return ticksIn(range, scale, unit, most).map((value) => ({ at: place(value), text: withUnit(value, unit) }))
+    .filter(({ at }) => at >= range[0] && at <= range[1]);
+}
+
+function ticksIn(range, scale, unit, most) {
+  const [low, high] = scale === "log" ? range.map((end) => 10 ** end) : range;
+  const second = inSeconds(unit); // null of what is no duration
+  const values = scale === "log" ? powers(low, high, second, most) : [];
+  return values.length < 2 ? evenly(low, high, second, most) : values;
+}
+
+const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR; // ms
+const FINEST = [1, 2, 5].flatMap((n) => [n, 10 * n, 100 * n]).sort((one, other) => one - other); // ms
+const STEPS = FINEST.concat([1, 2, 5, 10, 15, 30].map((n) => n * SECOND))
+  .concat([1, 2, 5, 10, 15, 30].map((n) => n * MINUTE), [1, 2, 3, 6, 12].map((n) => n * HOUR), [1, 2, 7, 14, 28].map((n) => n * DAY));
+
+// Round times of a zone's clock from one time to another, ms since the epoch: { time, text }.
+export function timeTicks(from, until, most, zone) {
+  const step = STEPS.find((each) => (until - from) / each <= most) ?? STEPS.at(-1);
+  const found = [];
+  const offset = zone.offset(from);
+  for (let time = Math.ceil((from - offset) / step) * step + offset; time <= until; time += step) {
+    const midnight = (time - offset) % DAY === 0;
+    const text = step >= DAY || midnight ? zone.date(time) : step >= MINUTE ? zone.short(time) : zone.clock(time);
+    found.push({ time, text: step < SECOND ? `${text}.${String(time % SECOND).padStart(3, "0")}` : text });
+  }
+  return found;
+}
+
+function powers(low, high, second, most) {
   const [first, last] = [low, high].map((end) => Math.floor(Math.log10(end)));
   const all = second ? POWERS.map((power) => power / second) : [...Array(last - first + 1)].map((_, i) => 10 ** (first + i));
   const inside = all.filter((value) => value >= low && value <= high);
-  const each = Math.ceil(inside.length / (TICKS + 2));
+  const each = Math.ceil(inside.length / (most + 2));
   return inside.filter((_, i) => i % each === 0).map(clean);
 }
 
-function evenly(low, high, second) {
-  const least = ((high - low) / TICKS) * (second ?? 1);
+function evenly(low, high, second, most) {
+  const least = ((high - low) / most) * (second ?? 1);
   const decimal = (over) => {
     const unit = 10 ** Math.floor(Math.log10(over));
     return [1, 2, 5, 10].map((times) => times * unit).find((step) => step >= over * (1 - 1e-9));

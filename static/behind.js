@@ -4,8 +4,8 @@
 import { channel } from "./channel.js";
 import { made } from "./element.js";
 
-const [NEAR, NEAR_FINGER] = [24, 44]; // px around a point in which a click is one on it
-const SECOND_CLICK = 320; // ms in which a second click makes it a double click, which resets the zoom
+export const [NEAR, NEAR_FINGER] = [24, 44]; // px around a point in which a click is one on it
+export const SECOND_CLICK = 320; // ms in which a second click makes it a double click, which resets the zoom
 const INHERITED = ["text-color", "background-color", "secondary-background-color", "border-color", "primary-color", "code-font"];
 const STYLE = `
 .lb-behind { position: fixed; inset: auto 1.2rem 1.2rem auto; margin: 0; width: min(34rem, calc(100vw - 2.4rem)); max-height: min(70vh, 44rem);
@@ -111,7 +111,7 @@ function heading(text) {
 function fill({ error, stream, count, messages = [], silent }, series) {
   const what = count === 1 ? "The message behind this point" : `${(count ?? 0).toLocaleString("en")} messages behind this point`;
   const parts = [heading(error || !count ? "Messages behind this point" : silent ? "The last message before the silence" : what)];
-  if (series) parts.push(made("p", "", series));
+  if (series) parts.push(made("p", "", series.replace("\x1f", ", ")));
   if (error) parts.push(made("p", "lb-why", error));
   else if (!count) parts.push(made("p", "lb-why", "The rows of this point have left the page's look-back."));
   if (count > messages.length) {

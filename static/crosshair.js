@@ -51,6 +51,7 @@ function place() {
     const axis = time === null || !chart.visible ? null : chart.timeAxis();
     const at = axis && axis.at(time);
     line.hidden = !axis || at < 0 || at > axis.width;
+    chart.pointAt?.(line.hidden ? null : time, pointer?.chart === chart);
     if (line.hidden) continue;
     line.style.top = `${axis.top}px`;
     line.style.height = `${axis.height}px`;

@@ -16,6 +16,7 @@ const STYLE = `
 .lb-marks .lb-pointed span { background: var(--st-background-color, #fff); }`;
 
 const layers = new Map(); // by chart: its element
+const watchers = new Set(); // called when there are other marks
 const known = new Map(); // by who says it: [time in ms since the epoch, text], ascending
 let all = [];
 let due;
@@ -29,8 +30,18 @@ export function setMarks(who, marks) {
   due ??= requestAnimationFrame(() => {
     due = undefined;
     for (const chart of layers.keys()) placeMarks(chart);
+    for (const changed of watchers) changed();
   });
 }
+
+// For charts that draw marks themselves. Returns a function that ends this.
+export function watchMarks(changed) {
+  watchers.add(changed);
+  return () => watchers.delete(changed);
+}
+
+// [time in ms since the epoch, text], ascending.
+export const marksBetween = (from, to) => all.filter(([time]) => time >= from && time <= to);
 
 // `above`: over what the chart draws, in place of below it.
 export function addMarks(chart, { above = false } = {}) {

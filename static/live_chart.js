@@ -9,8 +9,10 @@ import { channel } from "./channel.js";
 import { addCrosshair, moveCrosshair, removeCrosshair } from "./crosshair.js";
 import { made as element } from "./element.js";
 import { addMarks, pictureOfMarks, removeMarks } from "./event_marks.js";
+import { lineOf, PANEL_STYLE, Panels } from "./panels.js";
 import { leave, steps } from "./steps.js";
 import { roughUnit, scales, short, unitName, withUnit } from "./units.js";
+import { zoneOf } from "./zone.js";
 import { hasOthers, joinZoom, keepAlone, leaveZoom, spreadZoom } from "./zoom_together.js";
 
 const COLOURS = [
@@ -49,7 +51,9 @@ const STYLE = `
 .lb-legend .lb-alone { display: inline-flex; align-items: center; gap: 4px; cursor: pointer; }
 .lb-legend .lb-alone input { margin: 0; accent-color: var(--st-primary-color); }
 .lb-legend a { color: var(--st-primary-color); text-decoration: underline; }
-.lb-legend .lb-zone { margin-left: auto; opacity: 0.65; }`;
+.lb-legend .lb-zone { margin-left: auto; opacity: 0.65; }
+.lb-legend .lb-limit { color: ${ALERT}; }
+${PANEL_STYLE}`;
 
 let plotly;
 function loadPlotly(file) {
@@ -199,7 +203,7 @@ class Chart {
     parent.replaceChildren(style, this.title, this.plot, this.legend);
 
     this.redraw = () => this.draw();
-    this.size = new ResizeObserver(() => this.library && this.drawn && this.draw());
+    this.size = new ResizeObserver(() => this.drawn && this.draw());
     this.size.observe(parent);
     this.place = new IntersectionObserver(([{ isIntersecting }]) => {
       this.visible = isIntersecting;
@@ -259,7 +263,8 @@ class Chart {
     window.removeEventListener("pointerup", this.release);
     window.removeEventListener("pointercancel", this.release);
     clearTimeout(this.telling);
-    if (this.drawn) this.library.purge(this.plot);
+    this.panels?.end();
+    if (this.drawn && this.library) this.library.purge(this.plot);
     this.parent.replaceChildren();
     this.ended = true;
     const { zoom, hidden, start, alone } = this;
@@ -268,7 +273,16 @@ class Chart {
   }
 
   async load() {
-    if (this.config) this.library ??= await loadPlotly(this.config.plotly);
+    if (this.config && !this.config.facet) this.library ??= await loadPlotly(this.config.plotly);
+  }
+
+  // True if what draws it is there.
+  get ready() {
+    return Boolean(this.library || this.config?.facet);
+  }
+
+  get zone() {
+    return zoneOf(this.config.zone);
   }
 
   // Take what comes over the tab's websocket for this number.
@@ -299,7 +313,7 @@ class Chart {
     if (flags & 4) this.begin(head);
     if ("now" in head) this.now = head.now;
     this.change(read, flags, head, flags & 4 ? {} : this.config);
-    if (this.library) schedule(this);
+    if (this.ready) schedule(this);
     else this.load().then(() => schedule(this), () => {}); // the next message tries again
   }
 
@@ -332,7 +346,7 @@ class Chart {
   moved() {
     if (this.config.compare) return true; // the line at now
     const [start, end] = this.span();
-    const pixel = (end - start) / (this.parent.clientWidth || 600);
+    const pixel = (end - start) / (this.panels?.wide || this.parent.clientWidth || 600);
     return !this.shown || Math.max(Math.abs(start - this.shown[0]), Math.abs(end - this.shown[1])) >= pixel;
   }
 
@@ -386,7 +400,7 @@ class Chart {
     this.forgetOld();
     if (flags & 2) this.takeFine(read.cells(true), head.detail);
     else this.fine = null;
-    this.offset = new Date(this.reference()).getTimezoneOffset() * 60000;
+    this.offset = this.zone.offset(this.reference());
     this.keepZoom();
     if (this.fine && !this.zoom.x) this.told = undefined; // from before the page was left
     this.tellRange();
@@ -454,7 +468,7 @@ class Chart {
   }
 
   get drawable() {
-    if (!this.library || !this.config || this.ended || this.held || document.hidden || !this.parent.isConnected) return false;
+    if (!this.ready || !this.config || this.ended || this.held || document.hidden || !this.parent.isConnected) return false;
     if (this.offset === undefined) return false; // nothing has come yet
     this.waits = !this.visible && this.drawn;
     return !this.waits;
@@ -464,6 +478,7 @@ class Chart {
   // because the axis has moved by a pixel, because values are beyond what it drew, or for what it shows at the
   // pointer.
   extend() {
+    if (this.panels) return this.extendPanels();
     if (this.other || !this.extent || !this.drawable || this.plot.matches(":hover")) return false;
     const { low, high } = this.extent;
     if (this.moved()) return false;
@@ -493,6 +508,12 @@ class Chart {
     return true;
   }
 
+  extendPanels() {
+    if (this.other || this.zoom.x || !this.drawable || this.moved() || !this.panels.extend(this.longer)) return false;
+    this.longer.clear();
+    return true;
+  }
+
   // Between which values lines may be drawn without Plotly, null if none may.
   extents() {
     if (this.config.compare || this.zoom.x || this.zoom.y || this.others !== null || this.config.gaps?.length) return null;
@@ -511,7 +532,7 @@ class Chart {
     if (!this.drawable) return false;
     if (!this.drawn) joinZoom(this);
     if (this.plugged !== null) this.forgetOld();
-    this.extent = this.plugged === null ? null : this.extents();
+    this.extent = this.plugged === null || this.config.facet ? null : this.extents();
     this.longer.clear();
     this.other = this.extended = false;
     this.shownAt = this.now;
@@ -520,7 +541,9 @@ class Chart {
     this.title.style.display = this.config.title ? "" : "none";
     const first = !this.drawn;
     this.drawn = true;
+    if (this.config.facet) (this.panels ??= new Panels(this)).draw();
     this.drawLegend();
+    if (this.config.facet) return true;
     // Always the same object: Plotly rebuilds the chart from scratch for another one.
     this.settings ??= {
       displaylogo: false,
@@ -542,17 +565,20 @@ class Chart {
 
   // Our own legend below the chart: Plotly's takes its space from the lines, half of it with a dozen series.
   drawLegend() {
-    const shown = this.series
+    let shown = this.series
       .map((series, i) => [i, series.name])
       .filter(([i]) => this.isKnown(this.series[i])) // one whose rows have left keeps its colour, and no key
       .sort((a, b) => (a[0] === this.others) - (b[0] === this.others) || BY_NAME.compare(a[1], b[1]));
+    if (this.panels) shown = this.linesOfPanels().map(([line, i]) => [i, line]);
+    const undrawn = this.undrawn();
+    const limits = this.panels ? this.config.thresholds ?? [] : [];
     const periods = this.config.compare ? this.periods().map((period) => [period.k, this.called(period)]) : [];
-    const where = zone(this.reference());
+    const where = this.zone.called(this.reference());
     const unmarked = this.config.marks?.more;
     const there = this.stretchAddress();
     const unfitting = this.config.scale === "log" && this.series.some(({ cells }) => unfit(cells));
     const switched = (this.zoom.x || this.alone) && hasOthers(this) ? this.alone : null;
-    const state = JSON.stringify([shown, periods, [...this.hidden], this.others, this.future, unmarked, where, there, unfitting, switched]);
+    const state = JSON.stringify([shown, periods, [...this.hidden], this.others, this.future, unmarked, where, there, unfitting, switched, undrawn, limits]);
     if (state === this.legendState) return; // a button that is being clicked stays
     this.legendState = state;
     const names = this.shortNames();
@@ -574,10 +600,13 @@ class Chart {
       const key = keyOf(this.idOf(i), name, names[i]);
       key.series = this.idOf(i);
       key.ondblclick = () => this.only([key.series]);
+      const { colour, dash } = this.lookOf(i);
       if (i === this.others) key.firstChild.className = "lb-band";
-      else key.firstChild.style.borderTop = `2px ${BORDERS[dashOf(i)]} ${colourOf(i)}`;
+      else key.firstChild.style.borderTop = `2px ${BORDERS[dash]} ${colour}`;
       keys.push(key);
     }
+    if (undrawn) keys.push(element("span", "lb-note", undrawn));
+    for (const [name, value] of limits) keys.push(element("span", "lb-limit", `${name} ${withUnit(value, this.config.unit)}`));
     if (this.future) keys.push(element("span", "lb-note", `${this.future} rows with a time in the future not drawn`));
     if (unfitting) keys.push(element("span", "lb-note", "Zero and negative values are below the logarithmic axis"));
     if (unmarked) keys.push(element("span", "lb-note", `${short(unmarked)} earlier crossings not marked`));
@@ -626,7 +655,34 @@ class Chart {
   // The series whose names contain the text of the search box.
   found() {
     const part = this.search.value.trim().toLowerCase();
-    return this.series.flatMap(({ name }, i) => (name.toLowerCase().includes(part) ? [this.idOf(i)] : []));
+    const named = ({ name }) => (this.panels ? lineOf(name) : name).toLowerCase().includes(part);
+    return this.series.flatMap((series, i) => (named(series) ? [this.idOf(i)] : []));
+  }
+
+  // The lines of small multiples: [name, the first series of that name], the same ones in each panel.
+  linesOfPanels() {
+    const lines = new Map();
+    this.series.forEach(({ name }, i) => i !== this.others && !lines.has(lineOf(name)) && lines.set(lineOf(name), i));
+    return [...lines].sort((one, other) => BY_NAME.compare(one[0], other[0]));
+  }
+
+  // Of small multiples, how many there is no room for, in words; otherwise nothing.
+  undrawn() {
+    if (!this.panels) return "";
+    const folded = this.others === null ? "" : this.series[this.others].name.split(" ")[0];
+    const several = this.linesOfPanels().length > 1;
+    const parts = [
+      folded && folded !== "0" && (several ? `${folded} more line${folded === "1" ? "" : "s"}` : `${folded} more`),
+      this.panels.left && `${this.panels.left} more panel${this.panels.left === 1 ? "" : "s"}`,
+    ].filter(Boolean);
+    const one = parts.length === 1 && /^1 /.test(parts[0]);
+    return parts.length ? `${parts.join(" and ")} ${one ? "is" : "are"} not drawn` : "";
+  }
+
+  // How the line of a series looks.
+  lookOf(i) {
+    const at = this.panels ? this.panels.lines.get(lineOf(this.series[i].name)) : i;
+    return { colour: colourOf(at), dash: dashOf(at) };
   }
 
   find() {
@@ -637,7 +693,8 @@ class Chart {
 
   // The key under which a series is hidden.
   idOf(i) {
-    return i === this.others ? OTHERS : this.series[i].name;
+    if (i === this.others) return OTHERS;
+    return this.panels ? lineOf(this.series[i].name) : this.series[i].name;
   }
 
   toggle(id) {
@@ -683,6 +740,7 @@ class Chart {
   }
 
   shortNames() {
+    if (this.panels) return this.series.map(({ name }) => lineOf(name));
     const names = this.series.map((series) => series.name);
     const skip = sharedTokens(names);
     return names.map((name) => name.split(".").slice(skip).join("."));
@@ -703,9 +761,18 @@ class Chart {
     else this.drawLegend();
   }
 
+  // The viewer has zoomed in a small multiple.
+  zoomInto(range) {
+    this.zoom.x = range.map((ms) => this.local(ms));
+    this.tellRange();
+    spreadZoom(this);
+    this.draw();
+  }
+
   // Another chart was zoomed, or reset: `range` is from when to when, ms since the epoch, null for all.
   zoomTo(range) {
     this.zoom = range ? { ...this.zoom, x: range.map((ms) => this.local(ms)) } : { x: null, y: null };
+    this.other = true;
     this.tellRange();
     schedule(this);
   }
@@ -811,7 +878,7 @@ class Chart {
         line: { width: shown.length > 40 ? 0 : 1, color: this.ground() },
       },
       customdata: shown.map(([line, name, time, value]) => escapeMarkup(
-        `${name} ${this.config.thresholds[line][2]} ${this.config.thresholds[line][0]}: ${withUnit(value, this.config.unit)} at ${CLOCK.format(time)}`,
+        `${name} ${this.config.thresholds[line][2]} ${this.config.thresholds[line][0]}: ${withUnit(value, this.config.unit)} at ${this.zone.clock(time)}`,
       )),
       meta: shown.map(([, name, time]) => [name, time]),
       hovertemplate: "%{customdata}<extra></extra>",
@@ -824,10 +891,10 @@ class Chart {
   lines() {
     const { thresholds = [], scale } = this.config;
     const place = placed(scale);
-    const exact = scales(this.config.unit); // Plotly has no ticks for it
+    const exact = scales(this.config.unit) || this.config.facet; // Plotly has no ticks for it
     let [low, high] = [Infinity, -Infinity];
     for (const [i, { cells, held }] of thresholds.length || exact ? this.series.entries() : []) {
-      if (this.hidden.has(this.idOf(i))) continue;
+      if (this.hidden.has(this.idOf(i)) || (this.panels && i === this.others)) continue;
       for (const [least, most] of held ? [held.cell, ...cells.values()] : cells.values()) {
         for (const at of [place(least), place(most)]) if (at > -Infinity) [low, high] = [Math.min(low, at), Math.max(high, at)];
       }
@@ -903,7 +970,19 @@ class Chart {
 
   // The same if values hold until the next one, and until now.
   steps(i, period) {
-    const { compare, window, unit } = this.config;
+    const { compare, unit } = this.config;
+    const points = this.stepPoints(i, period);
+    const at = compare ? (time) => this.local(time + period.shift) : (time) => AxisTime.of(time - this.offset);
+    return {
+      x: points.map(([time]) => at(time)),
+      y: points.map(([, value]) => value),
+      customdata: points.map(([, value, cell]) => (cell ? textOf(cell, unit) : value === null ? "" : escapeMarkup(withUnit(value, unit)))),
+    };
+  }
+
+  // [time in ms, value, cell], see steps.js.
+  stepPoints(i, period) {
+    const { compare, window } = this.config;
     const [from, end] = compare ? [period.from, period.k ? period.to : this.now] : [this.now - window, this.now];
     const events = [];
     for (const { bins, cells, nulls = [], step, within } of this.stretches(i, period)) {
@@ -913,13 +992,17 @@ class Chart {
     for (const [start] of this.config.gaps ?? []) if (start > from) events.push([start, null]);
     const held = compare ? this.earlier(i, from) : this.series[i].held;
     const begin = held ? Math.max(from, (held.bin + 0.5) * this.step) : from;
-    const points = steps(events, held?.cell ?? null, begin, end);
-    const at = compare ? (time) => this.local(time + period.shift) : (time) => AxisTime.of(time - this.offset);
-    return {
-      x: points.map(([time]) => at(time)),
-      y: points.map(([, value]) => value),
-      customdata: points.map(([, value, cell]) => (cell ? textOf(cell, unit) : value === null ? "" : escapeMarkup(withUnit(value, unit)))),
-    };
+    return steps(events, held?.cell ?? null, begin, end);
+  }
+
+  // The value that a series holds at a time, as a cell; null if it holds none.
+  heldAt(i, time) {
+    const value = this.stepPoints(i, this.periods()[0]).findLast(([at]) => at <= time)?.[1] ?? null;
+    return value === null ? null : [value, value];
+  }
+
+  rangeText([low, high]) {
+    return rangeText(low, high, this.config.unit);
   }
 
   // What a series holds at the beginning of a period.
@@ -1237,7 +1320,6 @@ function parsed(time) {
 
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const BORDERS = { solid: "solid", dash: "dashed", dot: "dotted", dashdot: "double" };
-const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const BY_NAME = new Intl.Collator("en", { numeric: true });
 const faded = (k) => 0.3 + 0.7 / (1 + k); // of the k-th period before the current one
 const LONG_DAY = 25 * 3600000; // ms
@@ -1247,11 +1329,13 @@ const behind = (unit) => (/^\p{L}/u.test(unit) ? unit : unit && `\u00a0${unit}`)
 const colourOf = (i) => COLOURS[i % COLOURS.length];
 const dashOf = (i) => DASHES[Math.floor(i / COLOURS.length) % DASHES.length];
 
+const rangeText = (low, high, unit) => `${roughUnit(low, scales(unit) ? unit : "")} to ${roughUnit(high, unit)}`;
+
 // A cell's values as text, cached in the cell: most cells do not change between refreshes.
 function textOf(cell, unit) {
   if (cell.unit !== unit) {
     const [low, high] = cell;
-    cell.text = escapeMarkup(low === high ? withUnit(low, unit) : `${roughUnit(low, scales(unit) ? unit : "")} to ${roughUnit(high, unit)}`);
+    cell.text = escapeMarkup(low === high ? withUnit(low, unit) : rangeText(low, high, unit));
     cell.unit = unit;
   }
   return cell.text;
@@ -1266,14 +1350,6 @@ function ticks(length) {
     { dtickrange: [60000, 86400000 - 1], value: length > LONG_DAY ? `%H:%M\n${day}` : "%H:%M" },
     { dtickrange: [86400000, null], value: day },
   ];
-}
-
-// "Europe/Berlin, GMT+1"; "UTC" needs no offset
-function zone(now) {
-  const format = new Intl.DateTimeFormat("en", { timeZoneName: "shortOffset" });
-  const offset = format.formatToParts(now).find((part) => part.type === "timeZoneName").value;
-  const name = format.resolvedOptions().timeZone;
-  return name === "UTC" ? name : `${name}, ${offset}`;
 }
 
 // How many leading tokens all names share. They do not help to tell the lines apart in the legend.

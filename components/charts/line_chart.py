@@ -11,7 +11,7 @@ from streamlit.errors import StreamlitDuplicateElementKey
 from nats_client import LookbackError
 from nats_client.errors import ColumnError
 from nats_client.results.given_rows import GivenRows, with_times
-from nats_client.series.bins import MOST, Bins
+from nats_client.series.bins import MOST, MOST_SERIES, Bins
 
 from ..data.live import View, look_at
 from ..data.reads import note_code
@@ -23,6 +23,11 @@ from .pushed import Varying, place, zoomed
 from .thresholds import checked, drawn
 from .wire import ChartState
 
+HEIGHT, PANEL_HEIGHT = 320, 110
+"""Pixels of a chart, and of each of small multiples, unless the page says it."""
+MOST_PANELS = 50
+"""Small multiples of one chart."""
+
 _component = st.components.v2.component("chart", js=STUB.format("chart"), isolate_styles=False)
 
 
@@ -32,10 +37,11 @@ def line_chart(
     y: str | Sequence[str] | None = None,
     *,
     color: str | None = None,
+    facet: str | None = None,
     title: str | None = None,
-    height: int = 320,
+    height: int | None = None,
     unit: str = "",
-    most: int = MOST,
+    most: int | None = None,
     thresholds: Mapping[str, object] | None = None,
     log_y: bool = False,
     from_zero: bool = False,
@@ -44,10 +50,15 @@ def line_chart(
     key: str | None = None,
 ) -> None:
     """Draw the numeric column `y` (or several) over time, one line per value of the text column `color`: the
-    `most` busiest (at most 100), and the rest merged into one band ("37 others").
+    `most` busiest (20 unless given, at most 100), and the rest merged into one band ("37 others").
+
+    With `facet`, a text column, each of its values has a small chart of its own, in which `color` tells lines
+    apart: small multiples, of one feed. All have the same axes, and one zoom. The 50 busiest are drawn (with
+    `color` or several `y`: at most 100 lines), fewer with `most` lines, and the rest is counted.
 
     Each line shows the minimum and maximum per pixel column. So the data sent depends on the width of the
-    chart and not on the number of rows, and no spike is lost. `height`: pixels, without title and legend.
+    chart and not on the number of rows, and no spike is lost. `height`: pixels, without title and legend, 320
+    unless given; with `facet`, of each small chart, 110 unless given.
     `unit`: written after the numbers; "bytes", "bytes/s" and durations ("ns", "µs", "ms", "s", "min", "h")
     are scaled (1.2 GB, 1 min 15 s), "percent" is "%". `key`: tells two equal charts on one page apart.
     `thresholds`: name to a number or another condition of alerts(), such as "< 10 for 30s", drawn as lines
@@ -66,7 +77,7 @@ def line_chart(
     columns unless given, and the Series itself.
     """
     if not isinstance(view, View):
-        view, y = _given(view, y, color, f"{key} {title}")
+        view, y = _given(view, y, (color, facet), f"{key} {title}")
     if y is None:
         raise LookbackError("line_chart() needs the column to draw: line_chart(rows, 'percent').")
     if not view:
@@ -75,19 +86,27 @@ def line_chart(
     view = view.drawn
     fields = (y,) if isinstance(y, str) else tuple(y)
     options = drawing_options(log_y=log_y, from_zero=from_zero, steps=steps)
-    bins = view.feed.bins(fields, color, view.look_back, most, hold=steps)
+    if facet is not None:
+        color = None if color == facet else color
+        options["facet"] = facet
+    told_apart = color is not None or len(fields) > 1
+    if most is None:
+        most = MOST if facet is None else MOST_SERIES if told_apart else MOST_PANELS
+    bins = view.feed.bins(fields, color, view.look_back, most, hold=steps, facet=facet)
     given = checked(thresholds or {})
+    # Where lines are told apart within the small charts, thresholds have no marks.
+    watched = (fields, color) if facet is None else ((), None) if told_apart else (fields, facet)
     config = {
         "title": title or "",
         "unit": unit,
-        "height": height,
+        "height": height or (HEIGHT if facet is None else PANEL_HEIGHT),
         "window": view.look_back.value / 1e6,
         "empty": f"No numbers {view.span}",
         **options,
         **({} if grow else {"whole": True}),
     }
     key = key or f"{view.feed.name_key} {view.look_back} {fields} {color} {most} {title} {options}"
-    draw(view, bins, config, Varying(given, lambda view: drawn(view, fields, color, given)), key)
+    draw(view, bins, config, Varying((given, watched), lambda view: drawn(view, *watched, given)), key)
 
 
 def drawing_options(*, log_y: bool, from_zero: bool, steps: bool) -> dict[str, object]:
@@ -100,9 +119,13 @@ def drawing_options(*, log_y: bool, from_zero: bool, steps: bool) -> dict[str, o
 
 
 def _given(
-    table: "pd.DataFrame | pd.Series[Any]", y: str | Sequence[str] | None, color: str | None, key: str
+    table: "pd.DataFrame | pd.Series[Any]",
+    y: str | Sequence[str] | None,
+    texts: tuple[str | None, ...],
+    key: str,
 ) -> tuple[View, tuple[str, ...]]:
-    """A view of a table that the page's code has made, and what to draw of it."""
+    """A view of a table that the page's code has made, and what to draw of it. `texts`: its columns that tell
+    series apart."""
     if not isinstance(table, pd.DataFrame | pd.Series):
         raise LookbackError(
             f"line_chart() draws a view, a DataFrame or a Series, not a {type(table).__name__}."
@@ -115,13 +138,13 @@ def _given(
         fields = tuple(y)
     else:
         numbers = [str(name) for name in frame if pd.api.types.is_numeric_dtype(frame[name].dtype)]
-        fields = tuple(name for name in numbers if name != color)
+        fields = tuple(name for name in numbers if name not in texts)
     if not fields:
         raise ColumnError("This table has no number columns to draw.")
-    of = "given", fields, color, key
+    of = "given", fields, texts, key
     kept: dict[object, GivenRows] = st.session_state.setdefault("_given", {})
     rows = kept.get(of) or kept.setdefault(of, GivenRows(of))
-    rows.put(table, [*fields, *([color] if color is not None else [])])
+    rows.put(table, list(dict.fromkeys([*fields, *(name for name in texts if name is not None)])))
     return look_at(rows, rows.look_back, steady=False, by_code=False), fields
 
 
@@ -131,8 +154,8 @@ def draw(view: View, bins: Bins, config: Mapping[str, object], varying: Varying,
     check_times(view, "A chart over time")
     for name in bins.fields:
         view.snapshot.numbers(name, view.snapshot.end)
-    if bins.color is not None:
-        view.snapshot.codes(bins.color, view.snapshot.end)
+    for name in bins.told_apart:
+        view.snapshot.codes(name, view.snapshot.end)
     key = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()  # short, since each refresh sends it
     if view.past:
         config = {**config, "still": "end" if view.health.plays is None else "now"}

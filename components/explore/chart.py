@@ -53,6 +53,9 @@ ALL, NONE = "(all)", "(none)"
 TEXTS = ("message", "msg", "text", "line", "log", "body", "value")
 LEVELS = ("level", "lvl", "severity", "priority", "loglevel", "level_name")
 """Names that people give to what tail() shows."""
+TOGETHER = "all in one chart"
+"""The choice of no small multiples."""
+PANELS = "for each value of this field a small chart of its own"
 FIT = "fit"
 BUCKETS = 60
 """Buckets at least if their length fits the look-back."""
@@ -97,11 +100,8 @@ def choose_chart(view: View) -> Chart | None:
         empty_state(view)
         return None
     columns = view.columns
-    awaited = {chosen(label, "_subject") for label in ("Field", "Against", "By", "Line", "Level")} - {
-        ALL,
-        NONE,
-        *columns,
-    }
+    choices = "Field", "Against", "By", "Line", "Level", "Panels"
+    awaited = {chosen(label, "_subject") for label in choices} - {ALL, NONE, TOGETHER, *LINES, *columns}
     if awaited and view.health.phase in ("connecting", "replaying"):
         st.info(plain(f"Waiting for the replay to reach a message with {', '.join(sorted(awaited))}."))
         return None
@@ -133,8 +133,11 @@ def choose_chart(view: View) -> Chart | None:
         if shown in AGGREGATES:
             per = _length("Length of a bucket")
     drawn: dict[str, bool] = {}
+    facet = TOGETHER
     with st.container(horizontal=True):
         if kind == "lines":
+            each = texts if shown == "value" else [by]  # what is worked out has no other one
+            facet = choose("Panels", [TOGETHER, *each], default=TOGETHER, help=PANELS)
             drawn |= AXES[choose("Axis", list(AXES), default="fitted")]
             drawn |= LINES[choose("Line", list(LINES), default="straight", help=HOLDS)]
         elif kind == "scatter":
@@ -145,7 +148,9 @@ def choose_chart(view: View) -> Chart | None:
     column = step.name if step else y
     title = f"{shown} of {y}" if step else y
     if kind == "lines":
-        return Chart(line_chart, title, {"y": column, "color": by, "height": 380, **drawn}, step)
+        lines: dict[str, str | int] = {"color": by} if facet != by else {}
+        place: dict[str, str | int] = {"height": 380} if facet == TOGETHER else {"facet": facet}
+        return Chart(line_chart, title, {"y": column, **lines, **place, **drawn}, step)
     return Chart(latest_values, title, {"column": column, "by": by}, step)
 
 

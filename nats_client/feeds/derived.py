@@ -36,14 +36,15 @@ class Derived:
         step: int | None = None,
         *,
         hold: bool = False,
+        facet: str | None = None,
     ) -> Bins:
         """The bins that all viewers of the same chart share. The caller updates them before drawing. Raises
         LookbackError, as Bins does."""
-        key = (fields, color, look_back.value, most, step, hold)
+        key = (fields, color, look_back.value, most, step, hold, facet)
         return self._bins.once(
             key,
             None,
-            lambda: self._bins_class(fields, color, look_back, most=most, step=step, hold=hold),
+            lambda: self._bins_class(fields, color, look_back, most=most, step=step, hold=hold, facet=facet),
         )
 
     def crossings(

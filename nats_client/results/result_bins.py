@@ -26,14 +26,15 @@ class ResultBins(Bins):
         most: int = MOST,
         step: int | None = None,
         hold: bool = False,
+        facet: str | None = None,
     ) -> None:
         """Raises LookbackError as Bins does."""
-        super().__init__(fields, color, look_back, most=most, step=step, hold=hold)
+        super().__init__(fields, color, look_back, most=most, step=step, hold=hold, facet=facet)
         self._labels: list[str] | None = None
 
     def _is_other(self, snapshot: Snapshot) -> bool:
-        """True if codes of the colour column mean something else now."""
-        labels = snapshot.codes(self.color)[1] if self.color and len(snapshot) else self._labels
+        """True if codes mean something else now."""
+        labels = self.codes(snapshot)[1] if self.told_apart and len(snapshot) else self._labels
         known, self._labels = self._labels, labels
         return known is not None and labels is not known
 

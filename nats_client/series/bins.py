@@ -15,7 +15,8 @@ import pandas as pd
 
 from ..errors import LookbackError
 from ..table.snapshot import Oldest, Snapshot
-from ..table.values import Floats, Ints, is_null
+from ..table.values import Codes, Floats, Ints, is_null
+from .pairs import BETWEEN, Pairs
 from .zoom_tiles import NEVER, TOO_LARGE, Cells, Detail, Newest, bases, put, put_nulls
 
 COLUMNS = 600
@@ -83,7 +84,7 @@ class Changes:
 
 
 class _Seen:
-    """The state of each code of the colour column, for one field. All arrays are indexed by code."""
+    """The state of each code of what tells series apart, for one field. All arrays are indexed by code."""
 
     def __init__(self) -> None:
         self.row = np.zeros(0, dtype=np.int64)
@@ -107,6 +108,9 @@ class Bins:
     maximum of all of them. `step` is the width of a bin in ns, by default step_for(look_back). With `hold`
     each bin also has its newest value, and each series the newest one that has left the look-back.
 
+    With `facet`, a text column, there are series for each of its values, in each of which those of `color`
+    are told apart. The name of such a series is the value of `facet`, BETWEEN, and its name otherwise.
+
     Thread-safe. `version` grows with every change. When the meaning of cells sent earlier changes, the bins
     start over with a new random `epoch`.
     """
@@ -123,6 +127,7 @@ class Bins:
         most: int = MOST,
         step: int | None = None,
         hold: bool = False,
+        facet: str | None = None,
     ) -> None:
         """Raises LookbackError if `most` or the number of fields is not between 1 and MOST_SERIES."""
         if not isinstance(most, int) or not 1 <= most <= MOST_SERIES:
@@ -131,7 +136,9 @@ class Bins:
             raise LookbackError(f"{len(fields)} fields were given. A chart draws 1 to {MOST_SERIES}.")
         self.fields = fields
         self.color = color
+        self.facet = facet
         self.hold = hold
+        self._pairs = Pairs(facet, color) if facet is not None and color is not None else None
         self.step = step or step_for(look_back)
         self._room = max(1, most // len(fields))  # series of each field
         self._look_back = look_back.value
@@ -244,9 +251,30 @@ class Bins:
         """The latest `now` of all updates, in milliseconds since the epoch, UTC."""
         return self._now // 1_000_000
 
+    @property
+    def told_apart(self) -> tuple[str, ...]:
+        """The text columns whose values have series of their own."""
+        return tuple(name for name in (self.facet, self.color) if name is not None)
+
+    def codes(self, snapshot: Snapshot, start: int | None = None) -> tuple[Codes, list[str]]:
+        """The code of each row with an ordinal of at least `start` (default: all) for what tells series
+        apart, and the labels, see Snapshot.codes. Raises ColumnError."""
+        if self._pairs is not None:
+            return self._pairs.codes(snapshot, start)
+        if names := self.told_apart:
+            return snapshot.codes(names[0], start)
+        return np.zeros(len(snapshot.times(start)), dtype=np.int32), [""]
+
+    def name_of(self, label: str, field: str) -> str:
+        """The name of the series of `field` with this label of codes()."""
+        if self.facet is None:
+            return series_name(label, field, self.fields)
+        panel, line = label.split(BETWEEN) if self._pairs is not None else (label.replace(BETWEEN, " "), "")
+        return f"{panel}{BETWEEN}{series_name(line, field, self.fields)}"
+
     def rows(self) -> tuple[int, int | None, list[Ints]]:
         """The epoch; the row into which undrawn series are folded; and for each field, the row of each code
-        of the colour column, negative if it has none yet."""
+        of codes(), negative if it has none yet."""
         with self._lock:
             return self.epoch, self._others, [seen.row.copy() for seen in self._seen]
 
@@ -350,7 +378,7 @@ class Bins:
     def _take(self, snapshot: Snapshot) -> None:
         start = snapshot.first if self._end is None else max(self._end, snapshot.first)
         columns = [snapshot.numbers(name, start) for name in self.fields] if len(snapshot) else []
-        codes, labels = snapshot.codes(self.color, start) if columns and self.color else (None, [])
+        codes, labels = self.codes(snapshot, start) if columns and self.told_apart else (None, [])
         self._end = snapshot.end
         self.version += 1
         self._forget(snapshot)
@@ -424,7 +452,7 @@ class Bins:
                 busiest.sort(key=lambda code: _natural(labels[code]))
             seen.row[busiest] = np.arange(len(busiest)) + len(self.names)
             known = [labels[code] if labels else "" for code in busiest]
-            self._add([series_name(label, self.fields[field], self.fields) for label in known])
+            self._add([self.name_of(label, self.fields[field]) for label in known])
             if len(rest):
                 if self._others is None:
                     self._others = len(self.names)

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..table.snapshot import Snapshot
 from ..table.values import Floats, Ints
-from .bins import Bins, series_name
+from .bins import Bins
 from .zoom_tiles import TOO_LARGE
 
 
@@ -20,10 +20,10 @@ def rows_of_point(
     values: list[Floats] = []
     for number, field in enumerate(bins.fields if len(part) else ()):
         found = part.numbers(field)
-        codes, labels = part.codes(bins.color) if bins.color else (np.zeros(len(part), np.int32), [""])
+        codes, labels = bins.codes(part)
         if series is not None:
             known = enumerate(labels)
-            wanted = [code for code, label in known if series_name(label, field, bins.fields) == series]
+            wanted = [code for code, label in known if bins.name_of(label, field) == series]
         else:
             wanted = [] if others is None else np.flatnonzero(rows[number] == others).tolist()
         kept = np.flatnonzero((np.abs(found) < TOO_LARGE) & np.isin(codes, wanted))  # false for NaN

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..table.snapshot import Snapshot
-from ..table.values import Floats, Ints, is_null
+from ..table.values import Codes, Floats, Ints, is_null
 
 TILE = 256
 """Bins per tile."""
@@ -103,13 +103,15 @@ class Drawn(Protocol):
     """The part of Bins that tiles need."""
 
     fields: tuple[str, ...]
-    color: str | None
     hold: bool
     epoch: int
 
     def rows(self) -> tuple[int, int | None, list[Ints]]:
         """The epoch; the row into which undrawn series are folded; and for each field, the row of each code
-        of the colour column, negative if it has none yet."""
+        of codes(), negative if it has none yet."""
+
+    def codes(self, snapshot: Snapshot) -> tuple[Codes, list[str]]:
+        """The code of each row for what tells series apart, and the labels, see Snapshot.codes."""
 
 
 class Finer(NamedTuple):
@@ -247,8 +249,7 @@ class Detail:
         bins = times // self.step - number * TILE
         if not len(bins):
             return
-        color = self._chart.color
-        codes = snapshot.codes(color)[0][part] if color else np.zeros(len(bins), dtype=np.int32)
+        codes = self._codes(snapshot, part)
         for name, row_of in zip(self._chart.fields, rows, strict=True):
             values = snapshot.numbers(name)[part]
             named = (codes >= 0) & (codes < len(row_of))
@@ -264,6 +265,12 @@ class Detail:
                 each = np.sort(np.concatenate([good, nulls[drawn]]))
                 cells = row_of[codes[each]] * TILE + bins[each]
                 tile.newest.put(tile.changed, cells, times[each], values[each], self._version)
+
+    def _codes(self, snapshot: Snapshot, part: slice | Ints) -> Codes:
+        if isinstance(part, slice):  # pairs are worked out row by row, so not for all of the window
+            first = snapshot.first
+            return self._chart.codes(snapshot.between(first + part.start, first + part.stop))[0]
+        return self._chart.codes(snapshot)[0][part]
 
     def _changed(self, number: int, since: int) -> tuple[Ints, Ints, Floats, Floats, Floats]:
         tile = self._tiles[number]

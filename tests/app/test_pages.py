@@ -84,6 +84,7 @@ def test_explore_page(open_page: Open) -> None:
         "Field",
         "By",
         "Calculate",
+        "Panels",
         "Axis",
         "Line",
     ]

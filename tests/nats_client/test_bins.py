@@ -1,5 +1,6 @@
 """Bins against a model that looks at every row, and the wire against what a browser would hold."""
 
+import json
 from collections import defaultdict
 
 import numpy as np
@@ -9,6 +10,9 @@ from hypothesis import strategies as st
 
 from nats_client.decoding.decoders import Raw, decode
 from nats_client.series.bins import COLUMNS, Bins, Changes, step_for
+from nats_client.series.pairs import BETWEEN
+from nats_client.series.point_rows import rows_of_point
+from nats_client.series.zoom_tiles import TILE
 from nats_client.table.values import NULL, Batch
 from nats_client.table.window import Window
 
@@ -66,6 +70,60 @@ def model(rows: list[tuple[int, str, float]], oldest: int) -> Cells:
         if time // STEP >= oldest and np.isfinite(value):
             found[subject, time // STEP].append(value)
     return {key: (min(values), max(values)) for key, values in found.items()}
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz-"), st.integers(-9, 9)), max_size=20)
+    )
+)
+def test_panels_have_the_lines_of_their_rows(batches: list[list[tuple[str, str, int]]]) -> None:
+    """With a facet, each pair of values in a row is a series of its own, named by both; also for finer bins.
+    Rows without one of the two are in none."""
+    window, bins = Window(), Bins(("v",), "line", LOOK_BACK, facet="panel")
+    only = Bins(("v",), None, LOOK_BACK, facet="panel")
+    expected: dict[str, set[int]] = defaultdict(set)
+    panels: dict[str, set[int]] = defaultdict(set)
+    seq = 0
+    for rows in [[("a", "x", 0)], *batches]:
+        payloads = [
+            json.dumps({"panel": panel, "v": value} | ({"line": line} if line != "-" else {})).encode()
+            for panel, line, value in rows
+        ]
+        times = [NOW - i * STEP for i in range(len(rows))]
+        seqs = list(range(seq + 1, seq + 1 + len(rows)))
+        seq += len(rows)
+        if rows:
+            window.append(decode(Raw(seqs, times, ["s"] * len(rows), payloads), "json", None)[0])
+        for panel, line, value in rows:
+            panels[f"{panel}{BETWEEN}v"].add(value)
+            if line != "-":
+                expected[f"{panel}{BETWEEN}{line}"].add(value)
+        snapshot = window.snapshot()
+        for each, wanted in ((bins, expected), (only, panels)):
+            each.update(snapshot, NOW)
+            changes = each.changes(0, 0)
+            found: dict[str, set[int]] = defaultdict(set)
+            cells = zip(changes.cells.row.tolist(), changes.cells.low, changes.cells.high, strict=True)
+            for row, low, high in cells:
+                found[each.names[row]] |= {int(low), int(high)}
+            assert found.keys() == wanted.keys()
+            assert all(values <= wanted[name] for name, values in found.items())
+            assert all({min(wanted[name]), max(wanted[name])} <= values for name, values in found.items())
+            detail = each.detail(STEP)
+            assert detail is not None
+            finer = detail.finer(snapshot, [NOW // (TILE * detail.step)], 0, 0, frozenset())
+            now = {
+                row
+                for row, at in zip(finer.cells.row, finer.cells.bin, strict=True)
+                if at == NOW // detail.step
+            }
+            assert now <= set(range(len(each.names)))
+            for name, values in wanted.items():
+                rows_of, behind = rows_of_point(snapshot, each, name, 0, NOW + 1)
+                assert len(rows_of) == len(behind)
+                assert set(behind.tolist()) == values
 
 
 def rows_of_a_refresh(subject: st.SearchStrategy[str]) -> st.SearchStrategy[list[tuple[int, str, float]]]:

@@ -2,7 +2,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-const { span, ticksOf } = await import("../../static/axis.js");
+const { span, ticksOf, timeTicks, valueTicks } = await import("../../static/axis.js");
+const { columnsOf, lineOf, panelOf } = await import("../../static/panels.js");
+const { zoneOf } = await import("../../static/zone.js");
+const { short } = await import("../../static/units.js");
 
 const WINDOW = 300_000;
 
@@ -48,4 +51,40 @@ test("ticks of a logarithmic axis are powers, or even where there is no power", 
   assert.deepEqual(texts([-3.1, 2.1], "log", "s"), ["1 ms", "10 ms", "100 ms", "1 s", "10 s", "1 min"]);
   assert.ok(texts([3.1, 3.9], "log", "bytes").length > 2);
   assert.ok(texts([-15, 15], "log", "bytes").length <= 9);
+});
+
+test("times on an axis are round on the zone's clock, never more than fit", () => {
+  for (const name of ["UTC", "Asia/Kolkata", "America/St_Johns"]) {
+    const zone = zoneOf(name);
+    for (const length of [0.02, 1, 7, 60, 3600, 86_400, 7 * 86_400, 366 * 86_400]) {
+      const from = Date.UTC(2026, 10, 29, 3, 17, 41);
+      const found = timeTicks(from, from + length * 1000, 8, zone);
+      assert.ok(found.length <= 14 && found.every(({ time }) => time >= from && time <= from + length * 1000));
+      if (length >= 3600) assert.ok(found.every(({ time }) => (time - zone.offset(time)) % 60_000 === 0));
+    }
+  }
+  const [first] = timeTicks(Date.UTC(2026, 10, 29, 23, 50), Date.UTC(2026, 10, 30, 1, 0), 4, zoneOf("UTC"));
+  assert.equal(first.text, "30 Nov");
+});
+
+test("ticks of any unit are round and within the axis, also of a logarithmic one", () => {
+  assert.deepEqual(valueTicks([0, 10], undefined, "°C", 5).map(({ text }) => text), ["0 °C", "2 °C", "4 °C", "6 °C", "8 °C", "10 °C"]);
+  assert.deepEqual(valueTicks([0, 3], "log", "", 5), [0, 1, 2, 3].map((at) => ({ at, text: short(10 ** at) })));
+});
+
+test("small multiples have as few rows as fit, as even as can be", () => {
+  assert.equal(columnsOf(12, 1700), 6);
+  assert.equal(columnsOf(50, 1700), 7);
+  assert.equal(columnsOf(3, 360), 1);
+  assert.equal(columnsOf(1, 1700), 1);
+  assert.deepEqual([panelOf("a b\x1fn"), lineOf("a b\x1fn")], ["a b", "n"]);
+});
+
+test("a zone has its own clock, through a change of it; an unknown name is the browser's", () => {
+  const zone = zoneOf("Europe/Berlin");
+  assert.equal(zone.stamp(Date.UTC(2026, 9, 25, 0, 30)), "2026-10-25 02:30:00.000");
+  assert.equal(zone.stamp(Date.UTC(2026, 9, 25, 1, 30)), "2026-10-25 02:30:00.000");
+  assert.equal(zone.called(Date.UTC(2026, 6, 1)), "Europe/Berlin, GMT+2");
+  assert.equal(zoneOf("UTC").called(0), "UTC");
+  assert.equal(zoneOf("Nowhere/Land").offset(0), new Date(0).getTimezoneOffset() * 60_000);
 });

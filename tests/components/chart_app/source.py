@@ -83,10 +83,11 @@ class Source:
         most: int,
         *,
         hold: bool = False,
+        facet: str | None = None,
     ) -> Bins:
         """As a feed has it."""
-        made = Bins(fields, color, look_back, most=most, hold=hold)
-        return self._bins.setdefault((fields, color, most, hold), made)
+        made = Bins(fields, color, look_back, most=most, hold=hold, facet=facet)
+        return self._bins.setdefault((fields, color, most, hold, facet), made)
 
     def crossings(
         self, field: str, color: str | None, look_back: pd.Timedelta, condition: Condition

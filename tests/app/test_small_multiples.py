@@ -1,0 +1,207 @@
+"""Small multiples in the whole app and a real browser: line_chart(..., facet=...)."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.browser import fresh_context
+from tests.nats import NatsServer, running_server
+from tests.running import App, app
+from tests.waiting import until
+
+MARKUP = "<img/src=x/onerror=hacked()>"
+PAGES = {
+    "few": '''"""Few."""
+from components import line_chart, live
+
+rows = live("FEW", "few.{device}.{core}")
+line_chart(rows, "n", facet="device", color="core", title="Devices", unit="ms", thresholds={"high": 9})
+line_chart(rows, "n", title="All")
+''',
+    "many": '''"""Many."""
+from components import line_chart, live
+
+line_chart(live("MANY"), "n", facet="device", steps=True)
+''',
+}
+PANELS = """() => {
+  const chart = document.querySelector('.lb-panels')?.parentElement?.lookback
+  if (!chart?.drawn) return {}
+  const { shown } = chart.panels
+  return Object.fromEntries(shown.map(panel => [panel.name, Object.fromEntries(panel.rows.map(row => {
+    const { name, cells, held } = chart.series[row]
+    const values = [...cells.entries()].sort((a, b) => a[0] - b[0]).map(([, cell]) => cell[1])
+    return [name.split('\\x1f')[1], held ? [held.cell[1], ...values] : values]
+  }))]))
+}"""
+"""By panel and line: the greatest value of each bin, in order."""
+INK = """() => [...document.querySelectorAll('.lb-panel canvas')].map(canvas => {
+  const seen = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data
+  const colours = new Set()
+  for (let at = 0; at < seen.length; at += 4)
+    if (seen[at + 3] > 200) colours.add(seen.slice(at, at + 3).join())
+  return colours.has('15,138,163')
+})"""
+"""By panel: whether there is a line of the first colour."""
+TIMES = """() => [...document.querySelectorAll('.lb-panel-plot, .js-plotly-plot')].map(plot => {
+  const line = plot.querySelector('.lb-crosshair')
+  if (!line || line.hidden) return null
+  const chart = plot.closest('.lb-panels')?.parentElement.lookback ?? plot.parentElement.lookback
+  const axis = (chart.panels?.shown.find(panel => panel.plot === plot) ?? chart).timeAxis()
+  return axis.time(line.getBoundingClientRect().left - plot.getBoundingClientRect().left - axis.left)
+})"""
+"""By panel, then the other chart: the time of its crosshair, ms since the epoch."""
+ZOOMS = """() => [...document.querySelectorAll('.lb-panels, .js-plotly-plot')]
+  .map(({ parentElement }) => parentElement.lookback.zoomedTimes())"""
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A server with a stream of three devices, and one of fifty-three."""
+    with running_server(tmp_path_factory.mktemp("nats")) as server:
+        server.add_stream("FEW", ["few.>"])
+        server.add_stream("MANY", ["many.>"])
+        for number in (0, 1):
+            for device in ("d1", "d2", "d10"):
+                for core in ("a", "b"):
+                    value = number + (10 if core == "b" else 0)
+                    server.publish(f"few.{device}.{core}", json.dumps({"n": value}).encode())
+            time.sleep(1.1)  # each value is in a bin of its own
+        names = [*(f"m{i}" for i in range(52)), MARKUP]
+        server.publish(
+            "many.x", *(json.dumps({"device": name, "n": 1}).encode() for name in names for _ in "12")
+        )
+        yield server
+
+
+@pytest.fixture(scope="module")
+def running(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app with these pages."""
+    folder = tmp_path_factory.mktemp("pages")
+    for name, source in PAGES.items():
+        (folder / f"{name}.py").write_text(source)
+    with app(tmp_path_factory.mktemp("app"), NATS_URL=nats.url, LOOKBACK_PAGES=str(folder)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One browser for all tabs: it has to fetch and compile the app once."""
+    with fresh_context(
+        browser, viewport={"width": 1920, "height": 1080}, timezone_id="Asia/Kolkata"
+    ) as context:
+        yield context
+
+
+@pytest.fixture
+def tab(context: BrowserContext) -> Iterator[Page]:
+    """A viewer; an error in the page fails the test."""
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    page.close()
+    assert not errors
+
+
+def panels(tab: Page) -> dict[str, dict[str, list[float]]]:
+    """What the panels hold, in their order."""
+    found: dict[str, dict[str, list[float]]] = tab.evaluate(PANELS)
+    return found
+
+
+def box_of(tab: Page, number: int) -> dict[str, float]:
+    """Where a panel's plot is."""
+    box: Any = tab.locator(".lb-panel-plot").nth(number).bounding_box()
+    assert box is not None
+    return dict(box)
+
+
+def test_panels(nats: NatsServer, running: App, tab: Page) -> None:
+    """A panel for each device in natural order, with its own lines, all drawn from one consumer and one
+    element; axes are labelled once; a crosshair and a zoom are those of all charts; a click shows the
+    message; a new device gets its panel; a stretch of the past has the values of then, also played."""
+    wanted = {"a": [0, 1], "b": [10, 11]}
+    tab.goto(f"{running.url}/few")
+    until(lambda: panels(tab) == {"d1": wanted, "d2": wanted, "d10": wanted})
+    assert list(panels(tab)) == ["d1", "d2", "d10"]
+    until(lambda: tab.evaluate(INK) == [True] * 3)
+    assert nats.run(lambda nc: nc.jetstream().consumers_info("FEW")).__len__() == 1
+    expect(tab.locator(".lb-panels")).to_have_count(1)
+    texts = [tab.locator(".lb-panel").nth(i).locator(".lb-y span").all_inner_texts() for i in range(3)]
+    assert texts[0]
+    assert texts[1:] == [[], []]
+    assert all(text.endswith("s") for text in texts[0])  # of ms
+    assert tab.locator(".lb-panel .lb-x").nth(2).locator("span").count() > 1
+    assert tab.locator(".lb-keys button").all_inner_texts()[:2] == ["a", "b"]
+
+    box = box_of(tab, 1)
+    tab.mouse.move(box["x"] + box["width"] * 0.1, box["y"] + 30)
+
+    def same() -> bool:
+        times = tab.evaluate(TIMES)
+        return len(times) == 4 and None not in times and max(times) - min(times) < 1000
+
+    until(same)
+    assert tab.locator(".lb-panel-tip:visible").count() == 1
+    before = time.time()
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 60, steps=4)
+    tab.mouse.up()
+    until(lambda: None not in tab.evaluate(ZOOMS))
+    one, other = tab.evaluate(ZOOMS)
+    assert [round(time) for time in one] == [round(time) for time in other]
+    assert before * 1000 - 300_000 < one[0] < one[1] < before * 1000 + 60_000
+    until(lambda: tab.evaluate("Boolean(document.querySelector('.lb-panels').parentElement.lookback.fine)"))
+    tab.locator(".lb-panel-plot").nth(2).dblclick()
+    until(lambda: tab.evaluate(ZOOMS) == [None, None])
+
+    at = """() => { const { panels, series } = document.querySelector('.lb-panels').parentElement.lookback
+      const panel = panels.shown[1], row = panel.rows.find(row => series[row].name.endsWith('a'))
+      const step = panels.chart.step, [bin, cell] = [...series[row].cells].find(([, cell]) => cell[1] === 1)
+      return [panels.axes.x((bin + 0.5) * step), panels.axes.y(cell[1])] }"""
+    left, top = tab.evaluate(at)
+    tab.mouse.click(box["x"] + left, box["y"] + top)
+    expect(tab.locator(".lb-behind")).to_contain_text("few.d2.a")
+    tab.keyboard.press("Escape")
+
+    nats.publish("few.d3.a", b'{"n": 5}')
+    until(lambda: list(panels(tab)) == ["d1", "d2", "d3", "d10"])
+    until(lambda: tab.evaluate(INK) == [True] * 4)
+
+    end = datetime.fromtimestamp(before, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    start = datetime.fromtimestamp(before - 120, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    tab.goto(f"{running.url}/few?from={start}&to={end}")
+    until(lambda: panels(tab) == {"d1": wanted, "d2": wanted, "d10": wanted})
+    tab.goto(f"{running.url}/few?from={start}&to={end}&play=600")
+    until(lambda: panels(tab) == {"d1": wanted, "d2": wanted, "d10": wanted})
+
+
+def test_many_panels(running: App, tab: Page) -> None:
+    """Fifty of fifty-three panels are drawn and the others are counted; names are text; on a phone there is
+    one column, and twelve panels fit a full-HD page."""
+    tab.add_init_script("window.hacked = () => { throw new Error('hacked') }")
+    tab.goto(f"{running.url}/many")
+    until(lambda: len(panels(tab)) == 50)
+    expect(tab.locator(".lb-panel")).to_have_count(50)
+    expect(tab.locator(".lb-note", has_text="3 more are not drawn")).to_be_visible()
+    assert tab.locator(".lb-panels img").count() == 0
+    twelfth = tab.locator(".lb-panel").nth(11).bounding_box()
+    assert twelfth is not None
+    assert twelfth["y"] + twelfth["height"] < 1080
+    tab.set_viewport_size({"width": 390, "height": 844})
+    until(lambda: box_of(tab, 0)["x"] == box_of(tab, 1)["x"])
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.set_viewport_size({"width": 1920, "height": 1080})
+
+
+def test_explore_offers_panels(running: App, tab: Page) -> None:
+    """Explore draws small multiples by a link, and writes them as a page."""
+    tab.goto(f"{running.url}/explore?stream=MANY&field=n&panels=device&show=Copy+as+page")
+    until(lambda: len(panels(tab)) == 50, 60)
+    expect(tab.locator("code", has_text='facet="device"')).to_be_visible()
