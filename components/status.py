@@ -11,7 +11,16 @@ from weakref import WeakValueDictionary
 import pandas as pd
 import streamlit as st
 
-from nats_client import Client, ConnectionState, Gap, Health, LookbackError, format_duration
+from nats_client import (
+    Client,
+    ConnectionState,
+    Gap,
+    Health,
+    LookbackError,
+    PlayedBucket,
+    Watch,
+    format_duration,
+)
 
 from . import launcher
 from .data.bucket import Bucket
@@ -64,15 +73,20 @@ def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -
             word = "Stopped" if health.phase == "stopped" else "Reconnecting"
             return Verdict("lost", word, f"{health.why or ''}{kept if _size(read) else ''}")
     views = [read for read in reads if isinstance(read, View)]
-    past = bool(views) and all(view.health.ended for view in views)
-    if past:
-        return Verdict("past", "Past") if any(len(view) for view in views) else Verdict("empty", "Empty")
+    then = [read for read in reads if isinstance(read, Bucket) and read.past]
+    plays = [view.health.plays for view in views if view.health.plays is not None]
+    plays += [read.watch.playback.playing for read in then if isinstance(read.watch, PlayedBucket)]
+    read_all = all(view.health.ended for view in views) and all(
+        bucket.health.phase == "following" for bucket in then
+    )
+    if (views or then) and read_all and not plays:
+        shown = not views or any(len(view) for view in views)
+        return Verdict("past", "Past") if shown else Verdict("empty", "Empty")
     if paused:
         return Verdict("paused", "Paused")
     for read in reads:
         if read.health.phase in ("connecting", "replaying"):
             return Verdict("busy", "Replaying" if read.health.phase == "replaying" else "Connecting")
-    plays = [view.health.plays for view in views if view.health.plays is not None]
     if plays:
         return Verdict("past", "Playing") if any(plays) else Verdict("paused", "Paused")
     if views and not any(len(view) for view in views):
@@ -448,6 +462,19 @@ def _bucket_warnings(bucket: Bucket) -> list[str]:
         left_out = count_text(health.left_out, "key")
         found.append(
             f"{health.name}: too large to hold in full ({health.keys:,} keys, {size}). {left_out} left out."
+        )
+    if bucket.past and not bucket.waiting and bucket.unknown:
+        count = len(bucket.unknown)
+        keys = f"{count_text(count, 'key')} {'is' if count == 1 else 'are'}"
+        found.append(
+            f"{health.name}: {keys} not known as of then, because the history that the bucket keeps of "
+            f"{'it' if count == 1 else 'them'} begins later."
+        )
+    since = None if isinstance(bucket.watch, Watch) else bucket.watch.kept_since
+    if since is not None and since > bucket.now:
+        found.append(
+            f"{health.name}: its revisions expire. Those from before {clock_text(since)} are gone, so keys "
+            "and values of then are missing."
         )
     if health.flow_control_denied:
         found.append(_slow(health.name, health.flow_control_denied))

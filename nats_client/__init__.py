@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .feeds.playback import Playback
     from .feeds.played_feed import PlayedFeed
     from .kv.buckets import BucketInfo
+    from .kv.past import PastBucket, PlayedBucket
     from .kv.values import Entry, Values, entries_frame
     from .kv.watch import Watch, WatchHealth
     from .requests.discovery import Endpoint, ServiceInstance, Services
@@ -53,7 +54,9 @@ _HOMES = {
     "Health": ".feeds.health",
     "LookbackError": ".errors",
     "NamedFeed": ".feeds.named_feed",
+    "PastBucket": ".kv.past",
     "Playback": ".feeds.playback",
+    "PlayedBucket": ".kv.past",
     "PlayedFeed": ".feeds.played_feed",
     "Query": ".requests.query",
     "Reply": ".requests.requests",
@@ -92,7 +95,9 @@ __all__ = [
     "Health",
     "LookbackError",
     "NamedFeed",
+    "PastBucket",
     "Playback",
+    "PlayedBucket",
     "PlayedFeed",
     "Query",
     "Reply",

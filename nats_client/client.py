@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import datetime
 from time import monotonic, time_ns
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import pandas as pd
 
@@ -24,6 +24,7 @@ from .feeds.health import FeedKey
 from .feeds.named_feed import NamedFeed, named
 from .feeds.playback import Playback, Playbacks
 from .kv.buckets import BucketInfo, key_history, list_buckets
+from .kv.past import PastBucket
 from .kv.values import Entry
 from .kv.watch import Watch
 from .memory import PROCESS, UNREAD, Holder, Memory
@@ -96,7 +97,7 @@ class Client:
         self._bucket_limits = {"max_keys": self.settings.bucket_keys, "max_bytes": most}
         self._idle_after = self.settings.idle_after
         self._feeds: dict[FeedKey, Feed] = {}
-        self._watches: dict[str, Watch] = {}
+        self._watches: dict[tuple[str, int | None], Watch | PastBucket] = {}
         self._queries: weakref.WeakSet[Query] = weakref.WeakSet()
         self._searches: dict[Search, asyncio.Task[None]] = {}
         self._evictions: dict[Holder, asyncio.Task[None]] = {}
@@ -241,19 +242,28 @@ class Client:
             raise LookbackError(f"The end {end} is still to come: only what is over can be played.")
         return self._playbacks.add(first, last, self.feed)
 
-    def values(self, bucket: str) -> Watch:
-        """A watch of the key-value bucket `bucket`; its `snapshot()` maps keys to values.
+    @overload
+    def values(self, bucket: str, *, end: None = None) -> Watch: ...
 
-        Calls with the same bucket return the same watch. Raises SubjectError if the name is invalid, and
-        ClosedError if the client is closed. A missing bucket raises nothing: the watch is "stopped", and its
-        health says why, until the bucket exists.
+    @overload
+    def values(self, bucket: str, *, end: datetime) -> PastBucket: ...
+
+    def values(self, bucket: str, *, end: datetime | None = None) -> Watch | PastBucket:
+        """A watch of the key-value bucket `bucket`; its `snapshot()` maps keys to values. With `end`, a time
+        with a time zone of which milliseconds count: the values as of then, as far as the history of the
+        bucket reaches; `snapshot().unknown` names the keys for which it does not.
+
+        Calls with the same arguments return the same object. Raises SubjectError if the name is invalid,
+        LookbackError if the end is no such time, and ClosedError if the client is closed. A missing bucket
+        raises nothing: the watch is "stopped", and its health says why, until the bucket exists.
         """
+        of = check_bucket(bucket), None if end is None else _stored_before(end)
         with self._finding:
-            found = self._watches.get(check_bucket(bucket))
+            found = self._watches.get(of)
             if found is not None:
                 found.last_read = monotonic()  # so that it is not closed before its first read
                 return found
-        return self._call(self._watch(bucket))
+        return self._call(self._watch(*of))
 
     def buckets(self) -> list[BucketInfo]:
         """The key-value buckets that the login may see. Raises RequestFailed if the server does not
@@ -556,11 +566,14 @@ class Client:
         task.add_done_callback(lambda _: self._searches.pop(search))
         return search
 
-    async def _watch(self, bucket: str) -> Watch:
-        watch = self._watches.get(bucket)
+    async def _watch(self, bucket: str, end: int | None) -> Watch | PastBucket:
+        watch = self._watches.get((bucket, end))
         if watch is None:
-            watch = Watch(self._connection, self._loop, bucket, **self._bucket_limits)
-            self._watches[bucket] = watch
+            if end is None:
+                watch = Watch(self._connection, self._loop, bucket, **self._bucket_limits)
+            else:
+                watch = PastBucket(self._connection, self._loop, bucket, end, **self._bucket_limits)
+            self._watches[bucket, end] = watch
             self._count(watch)
         watch.last_read = monotonic()
         return watch
@@ -609,7 +622,7 @@ class Client:
         `only`, just that one."""
         with self._finding:  # so that no caller gets one that is about to be closed
             limit = monotonic() - seconds
-            held: list[Feed | Watch | Query] = [*self._feeds.values(), *self._watches.values()]
+            held: list[Feed | Watch | PastBucket | Query] = [*self._feeds.values(), *self._watches.values()]
             held += self._queries
             unread = [each for each in held if each.last_read < limit and only in (None, each)]
             if only is None:

@@ -26,7 +26,7 @@ if name is not None:
         st.caption(
             "This bucket has more keys than are held. The search covers held keys only. Type others below."
         )
-    if entries or not bucket.complete:
+    if entries or bucket.unknown or not bucket.complete:
         key_list(bucket, entries)
         names = [entry.key for entry in entries[:500]] or ([search] if search else [])
         if names:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from nats_client import Entry, Values, Watch, WatchHealth
+from nats_client import Entry, PastBucket, PlayedBucket, Values, Watch, WatchHealth
 
 from .reads import NothingYet
 
@@ -21,10 +21,10 @@ class Bucket(Mapping[str, Any]):
     ends the page there. With `optional` the mapping is empty instead.
     """
 
-    watch: Watch = field(repr=False)
+    watch: "Watch | PastBucket | PlayedBucket" = field(repr=False)
     snapshot: Values = field(repr=False)
     now: int
-    """The server's clock, ns since the epoch, UTC."""
+    """The server's clock, or the time as of which the values are, ns since the epoch, UTC."""
     health: WatchHealth
     optional: bool = False
     """True if the page works without this bucket."""
@@ -71,6 +71,17 @@ class Bucket(Mapping[str, Any]):
         and len() and iteration raise TooManyKeys."""
         return self._known.complete
 
+    @property
+    def past(self) -> bool:
+        """True if it shows the values as of an earlier time: that of `now`."""
+        return not isinstance(self.watch, Watch)
+
+    @property
+    def unknown(self) -> Mapping[str, int]:
+        """In the past, the keys that are not known as of then, with the time at which the history that the
+        bucket keeps of them begins, ns since the epoch, UTC."""
+        return self._known.unknown
+
     def entries(self, search: str = "", *, deleted: bool = False) -> list[Entry]:
         """The newest revision of each held key that contains `search`, ignoring case. `deleted` includes keys
         whose delete marker the bucket still keeps."""
@@ -83,6 +94,6 @@ class Bucket(Mapping[str, Any]):
         return self._known.frame(self.now)
 
 
-def look_at(watch: Watch, *, optional: bool) -> Bucket:
+def look_at(watch: Watch | PastBucket | PlayedBucket, *, optional: bool) -> Bucket:
     """The bucket of `watch` as it is now."""
     return Bucket(watch, watch.snapshot(), watch.now(), watch.health, optional)

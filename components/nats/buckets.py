@@ -5,7 +5,16 @@ from collections.abc import Iterable
 
 import streamlit as st
 
-from nats_client import BucketInfo, Client, Entry, entries_frame, format_duration
+from nats_client import (
+    BucketInfo,
+    Client,
+    Entry,
+    PastBucket,
+    PlayedBucket,
+    Watch,
+    entries_frame,
+    format_duration,
+)
 from nats_client.errors import RequestFailed, RequestRefused
 
 from ..choices.choose import choose, chosen
@@ -13,14 +22,17 @@ from ..choices.clock import clock
 from ..data.bucket import Bucket, look_at
 from ..data.connection import client, shared
 from ..data.live import wait_once
-from ..data.reads import collect, say
+from ..data.playing import playback
+from ..data.reads import collect
 from ..data.states import empty_state
 from ..spent import timed
-from ..words import age_text, bytes_text, count_text, local, plain
+from ..words import age_text, bytes_text, count_text, date_text, local, plain
 from .streams import KEEP, listed
 
 MOST_ROWS = 500
 """Keys in a table. Each refresh sends the whole table."""
+MOST_UNKNOWN = 20
+"""Keys to name that are not known as of then."""
 MOST_TEXT = 20_000
 """Characters of a value to show."""
 
@@ -34,20 +46,22 @@ def values(bucket: str, *, optional: bool = False) -> Bucket:
     which the frame draws with the nearest keys; `.get(key, default)` does not raise. Until the bucket has
     been read once, the page runs up to the first access (a key, `in`, `.get`, len() or a loop) and ends
     there, and the frame says why. `key_list`, `key_value` and `key_history` say instead that they are
-    waiting. With `optional` the mapping is empty meanwhile, and a warning says so. Raises SubjectError if
-    `bucket` is not a valid bucket name.
+    waiting. At a stretch in the past, or played, it has the values as of then, as far as the bucket's
+    history reaches; reading a key for which it does not raises KeyNotFound, and `unknown` names them. With
+    `optional` the mapping is empty meanwhile, and a warning says so. Raises SubjectError if `bucket` is not a
+    valid bucket name.
     """
-    watch = client(by_code=False).values(bucket)
+    nats, end, played = client(by_code=False), clock().end_time, playback()
+    watch: Watch | PastBucket | PlayedBucket
+    if end is None:
+        watch = nats.values(bucket)
+    else:
+        past = nats.values(bucket, end=end)
+        watch = past if played is None else PlayedBucket(past, played)
     wait_once((bucket, watch.opened), watch.wait)
     read = look_at(watch, optional=optional)
     collect(read)
-    if clock().end is not None:
-        say(_as_of_now)
     return read
-
-
-def _as_of_now() -> str:
-    return "key-value: the values of now"
 
 
 def choose_bucket() -> str | None:
@@ -104,15 +118,28 @@ def key_list(bucket: Bucket, entries: list[Entry] | None = None) -> None:
         empty_state(bucket)
         return
     entries = bucket.entries() if entries is None else entries
-    _table(entries[:MOST_ROWS], bucket.now, "key")
+    if entries or not bucket.unknown:
+        _table(entries[:MOST_ROWS], bucket.now, "key")
     if len(entries) > MOST_ROWS:
         st.caption(f"The first {MOST_ROWS} of {len(entries):,} keys. Use the search to find others.")
+    if bucket.unknown:
+        shown = [f"{key}: {_begins(time)}" for key, time in sorted(bucket.unknown.items())[:MOST_UNKNOWN]]
+        more = len(bucket.unknown) - len(shown)
+        rest = f", and {count_text(more, 'other key')}" if more else ""
+        st.caption(plain(f"Not known as of then: {'; '.join(shown)}{rest}."))
+
+
+def _begins(time: int) -> str:
+    return f"its history begins at {date_text(time)}"
 
 
 def key_value(bucket: Bucket, key: str) -> None:
     """Draw the whole value of `key` as it was written; JSON is indented."""
     if bucket.waiting:
         empty_state(bucket)
+        return
+    if (begins := bucket.unknown.get(key)) is not None:
+        st.warning(f"{plain(repr(key))} is not known as of then: {_begins(begins)}.")
         return
     if key not in bucket:
         st.warning(f"This bucket has no key {plain(repr(key))}. It may have been deleted.")
@@ -132,16 +159,25 @@ def key_history(bucket: Bucket, key: str) -> None:
     if bucket.waiting:
         empty_state(bucket)
         return
+    if not isinstance(bucket.watch, Watch):
+        _show_history(bucket, bucket.watch.history(key))
+        return
     if bucket.health.phase != "following":
         st.caption("The history is not available until the connection is back.")
         return
     revisions, failed = _history(*shared(), bucket.health.name, key, bucket.snapshot.revision(key))
     if failed:
         st.warning(plain(f"Cannot read the history. {failed}"), icon=":material/report:")
-    elif revisions:
+    else:
+        _show_history(bucket, revisions)
+
+
+def _show_history(bucket: Bucket, revisions: list[Entry]) -> None:
+    if revisions:
         _table(reversed(revisions), bucket.now, "revision")
     else:
-        st.caption("The bucket keeps no revision of this key.")
+        before = " from before then" if bucket.past else ""
+        st.caption(f"The bucket keeps no revision of this key{before}.")
 
 
 @st.cache_data(ttl=30, max_entries=1000, show_spinner=False)

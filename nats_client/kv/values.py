@@ -79,6 +79,7 @@ class Values(Mapping[str, Any]):
         version: int,
         entries: dict[str, Entry],
         ask: Callable[[str], Entry | None] | None = None,
+        unknown: Mapping[str, int] | None = None,
     ) -> None:
         """`ask` requests the newest revision of a key that is not held; None if all keys are held."""
         self.bucket = bucket
@@ -87,6 +88,10 @@ class Values(Mapping[str, Any]):
         self._entries = entries
         self._ask = ask
         self._asked: dict[str, Entry | None] = {}
+        self.unknown = unknown or {}
+        """Of an earlier time: the keys that the bucket has now and of which it is not known whether, and with
+        which value, they were there then; with the time at which their history begins, ns since the epoch,
+        UTC."""
 
     @property
     def complete(self) -> bool:
@@ -144,11 +149,18 @@ class Values(Mapping[str, Any]):
         return found.value if found is not None and found.operation == "PUT" else default
 
     def entry(self, key: str) -> Entry:
-        """The newest revision of `key`. Raises KeyNotFound if the key does not exist or was deleted, and
+        """The newest revision of `key`. Raises KeyNotFound if the key does not exist, was deleted, or is not
+        known as of then, and
         TooManyKeys if it is not held and cannot be requested."""
         found = self._find(key)
         if found is not None and found.operation == "PUT":
             return found
+        if (begins := self.unknown.get(key)) is not None:
+            when = pd.Timestamp(begins, tz="UTC").isoformat(sep=" ", timespec="seconds")
+            raise KeyNotFound(
+                f"The value of {key!r} in the bucket {self.bucket!r} is not known as of then: the history of "
+                f"this key that the bucket keeps begins at {when}."
+            )
         how = f" any more: it was deleted with revision {found.revision}" if found else ""
         near = one_of(key, islice(self, 5000), what="key") if self.complete else ""
         raise KeyNotFound(f"The bucket {self.bucket!r} has no key {key!r}{how}. {near}".strip())

@@ -109,7 +109,7 @@ class Watch:
         self._loop = loop
         self._asked: OrderedDict[str, Entry | None] = OrderedDict()  # requested keys that are not held
         self._asking: dict[str, asyncio.Task[Entry | None]] = {}
-        self._consumer = _BucketConsumer(connection, BUCKET + bucket, f"$KV.{bucket}.>", None, self)
+        self._consumer = BucketConsumer(connection, BUCKET + bucket, f"$KV.{bucket}.>", None, self)
         self._consumer.changed = self._on_change
         self._tasks = [
             loop.create_task(self._consumer.run(), name=f"bucket {bucket}"),
@@ -374,7 +374,7 @@ class Watch:
         return len(self._entries) < 0.9 * keys or self._bytes < 0.9 * size
 
 
-class _BucketConsumer(Consumer):
+class BucketConsumer(Consumer):
     """A consumer of a bucket, which may have a mirror or sources."""
 
     async def fetch_info(self, *, deleted: bool = False) -> dict[str, Any]:

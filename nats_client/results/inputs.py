@@ -12,6 +12,7 @@ from ..feeds.feed import Feed
 from ..feeds.health import Health
 from ..feeds.named_feed import NamedFeed
 from ..feeds.played_feed import PlayedFeed
+from ..kv.past import PastBucket, PlayedBucket
 from ..kv.values import Values
 from ..kv.watch import Watch
 from ..requests.query import Query
@@ -127,7 +128,7 @@ class BucketValues(_Still):
     """The values of a bucket: `key`, `value` and `_time`; the fields of values that are objects instead of
     `value`, if all are. A field with the name of one of these becomes `payload{name}`."""
 
-    bucket: Watch
+    bucket: Watch | PastBucket | PlayedBucket
     _kept: _Kept = field(default_factory=_Kept, compare=False, repr=False)
 
     @property

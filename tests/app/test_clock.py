@@ -35,15 +35,18 @@ st.text(f"sum {int(sql('SELECT sum(n) AS n FROM rows', rows=rows)['n'].iloc[0])}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with messages that came at three times, and an empty bucket."""
+    """A nats-server with messages that came at three times, and a bucket without a history."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("S", ["s.>"])
         server.run(lambda nc: nc.jetstream().create_key_value(bucket="settings"))
+        server.publish("$KV.settings.kept", b"1")
+        server.publish("$KV.settings.cpu", b"1")
         server.began = stamp()  # type: ignore[attr-defined]
         server.publish("s.a", *[json.dumps({"n": n}).encode() for n in range(5)])
         time.sleep(3)
         server.middle = time.time()  # type: ignore[attr-defined]
         time.sleep(3)
+        server.publish("$KV.settings.cpu", b"2")
         server.publish("s.a", *[json.dumps({"n": n}).encode() for n in range(5, 10)])
         server.ended = stamp(1)  # type: ignore[attr-defined]
         time.sleep(2)
@@ -156,13 +159,41 @@ def test_nothing_there(open_page: Open, server: NatsServer) -> None:
 
 
 def test_what_has_no_past(open_page: Open, server: NatsServer) -> None:
-    """Plain subjects say that they have no past; the values of a bucket, that they are those of now."""
+    """Plain subjects say that they have no past."""
     query = {"from": at(server, "began"), "to": at(server, "ended")}
     page = open_page("from components import live\nlive(subject='t.>')", **query)
     assert "have no history" in page.error[0].value
-    page = open_page("from components import values\nvalues('settings', optional=True)", **query)
-    assert "the values of now" in status_html(page)
-    assert not page.error
+
+
+def test_values_of_then(open_page: Open, server: NatsServer) -> None:
+    """A bucket has the values of then, and says of which keys it does not know them: in code, as a
+    table of SQL, and while it is played."""
+    source = "import streamlit as st\nfrom components import sql, values\nb = values('settings')\n"
+    source += "st.text(dict(b))\nst.text(sql('SELECT key FROM b', b=b)['key'].tolist())"
+    middle = {"from": at(server, "began"), "to": at(server, "middle")}
+    page = open_page(source, **middle)
+    assert [each.value for each in page.text] == ["{'kept': 1}", "['kept']"]
+    assert "Past" in status_html(page)
+    assert "1 key is not known as of then" in said(page)
+    page = open_page(f"{source}\nb['cpu']", **middle)
+    assert "The value of 'cpu' in the bucket 'settings' is not known as of then" in page.error[0].value
+    page = open_page(source, **{**middle, "to": at(server, "ended")})
+    assert page.text[0].value == "{'cpu': 2, 'kept': 1}"
+    page = open_page(source, **{**middle, "to": at(server, "ended"), "play": "600"})
+    until(lambda: page.run().text[0].value == "{'cpu': 2, 'kept': 1}")
+    assert not page.exception
+
+
+def test_the_page_key_value_then(open_page: Open, server: NatsServer) -> None:
+    """The page Key-value shows the values of then, and which keys are not known; also if one is chosen."""
+    middle = {"from": at(server, "began"), "to": at(server, "middle")}
+    page = open_page(ROOT / "pages" / "values.py", **middle, bucket="settings")
+    assert page.dataframe[0].value["key"].tolist() == ["kept"]
+    (caption,) = [each.value for each in page.caption if "Not known as of then" in each.value]
+    assert "cpu: its history begins at" in caption.replace("\\", "")
+    page = open_page(ROOT / "pages" / "values.py", **middle, bucket="settings", key="cpu")
+    assert "is not known as of then" in said(page)
+    assert not page.exception
 
 
 def test_pages_in_the_past(open_page: Open, server: NatsServer) -> None:

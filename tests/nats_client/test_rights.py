@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,11 @@ def values(client: Client) -> object:
     return client.values("B").health.why
 
 
+def past_values(client: Client) -> object:
+    """The same of a bucket as of an earlier time."""
+    return client.values("B", end=datetime(2026, 1, 1, tzinfo=UTC)).health.why
+
+
 def services(client: Client) -> object:
     """What a look for services was refused."""
     return client.services().refused
@@ -121,7 +127,19 @@ shared = failure(lambda client: client.shared_request("tester.echo", timeout=WAI
 streams, buckets = failure(Client.streams), failure(Client.buckets)
 subjects, newest = failure(lambda client: client.subjects("S")), failure(lambda client: client.newest("S"))
 history = failure(lambda client: client.history("B", "key"))
-WITHOUT_TESTER = {feed, filtered, plain, values, query, streams, buckets, subjects, newest, history}
+WITHOUT_TESTER = {
+    feed,
+    filtered,
+    plain,
+    values,
+    past_values,
+    query,
+    streams,
+    buckets,
+    subjects,
+    newest,
+    history,
+}
 """What asks the service `tester` nothing, which is a program that takes long to start."""
 
 API = "$JS.API"
@@ -136,6 +154,7 @@ DENIED = [
     (values, "publish", f"{API}.STREAM.INFO.KV_B", f"requests to '{API}.STREAM.INFO.KV_B'"),
     (values, "publish", f"{API}.CONSUMER.CREATE.>", f"on '{API}.CONSUMER.CREATE.KV_B.*.$KV.B.>'"),
     (values, "subscribe", "_INBOX.>", INBOX),
+    (past_values, "publish", f"{API}.CONSUMER.CREATE.>", f"on '{API}.CONSUMER.CREATE.KV_B.*.$KV.B.>'"),
     (history, "publish", f"{API}.STREAM.MSG.GET.>", f"requests to '{API}.STREAM.MSG.GET.KV_B'"),
     (streams, "publish", f"{API}.STREAM.LIST", NAMED),
     (streams, "subscribe", "_INBOX.>", INBOX),

@@ -1,0 +1,344 @@
+"""The values of a bucket as of an earlier time, as far as its history reaches.
+
+A bucket keeps the newest revisions of each key, at most 64. All that it keeps is read once, by the consumer
+that feeds have, which then ends. The value as of a time is the newest revision that was stored before it.
+Whether a key whose revisions are all later was there before is known only if nothing of it can have been
+removed.
+"""
+
+import asyncio
+import threading
+import time
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from ..connection.connection import Connection, end_tasks
+from ..decoding.decoders import Raw
+from ..errors import ClosedError, RequestFailed, TooManyKeys
+from ..events import Event
+from ..feeds.playback import Playback
+from ..streams.stream_list import BUCKET
+from ..subjects import check_key
+from .buckets import key_history, key_of, operation_of
+from .values import Entry, Values
+from .watch import ASK_TIMEOUT, ENTRY_SIZE, BucketConsumer, WatchHealth
+
+ALL = pd.Timedelta(36_500, unit="D")
+"""A look-back that reaches before all revisions."""
+
+
+@dataclass
+class _Key:
+    """What the bucket keeps of one key."""
+
+    first: int
+    """When the oldest revision was stored, ns since the epoch, UTC."""
+    certain: bool
+    """True if there surely was no earlier one."""
+    removed: bool
+    """True if the oldest one has removed those before it."""
+    count: int = 0
+    stored: list[int] = field(default_factory=list)
+    """When each revision before the end was stored."""
+    revisions: list[Entry] = field(default_factory=list)
+    """Those, oldest first."""
+
+
+class _Whole(BucketConsumer):
+    """Reads all messages that the bucket has at the first look, and ends."""
+
+    async def fetch_info(self, *, deleted: bool = False) -> dict[str, Any]:
+        """Like that of BucketConsumer."""
+        info = await super().fetch_info(deleted=deleted)
+        if self._until is None:
+            self._until = int(info["state"]["last_seq"]) + 1
+        return info
+
+    def start_over(self, why: str) -> None:
+        """Like that of BucketConsumer; it then reads what the bucket has at the next look."""
+        self._until = None
+        super().start_over(why)
+
+
+class PastBucket:
+    """A bucket before the time `end` (ns since the epoch, UTC). Created by `Client.values`, and shared by all
+    who read it as of the same time. Thread-safe. It reads the bucket once; what is removed from it later
+    stays until it is closed, as when nobody reads it for some time."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        loop: asyncio.AbstractEventLoop,
+        bucket: str,
+        end: int,
+        *,
+        max_keys: int,
+        max_bytes: int,
+    ) -> None:
+        self.bucket = bucket
+        self.end = end
+        self.opened = self.last_read = time.monotonic()
+        self._connection = connection
+        self._loop = loop
+        self._max_keys = max_keys
+        self._max_bytes = self._own_most = max_bytes
+        self._lock = threading.Lock()
+        self._closed = False
+        self._settled = threading.Event()
+        self._done = False
+        self._forget()
+        self._latest: Values | None = None
+        self._consumer = _Whole(connection, BUCKET + bucket, f"$KV.{bucket}.>", lambda: ALL, self)
+        self._consumer.changed = self._on_change
+        self._task = loop.create_task(self._read(), name=f"bucket {bucket} then")
+
+    def now(self) -> int:
+        """The time as of which it is."""
+        return self.end
+
+    def snapshot(self, moment: int | None = None) -> Values:
+        """The values as of its end, or as of an earlier `moment` (ns since the epoch, UTC); the same object
+        until they differ. Raises ClosedError if it was closed."""
+        if self._closed:
+            raise ClosedError(f"The bucket {self.bucket!r} is closed. Open it again with client.values().")
+        self.last_read = time.monotonic()
+        moment = self.end if moment is None else min(moment, self.end)
+        with self._lock:
+            if not self._done:
+                return Values(self.bucket, 0, {})
+            version = 1 + bisect_left(self._times, moment)
+            if self._latest is None or self._latest.version != version:
+                self._latest = self._as_of(version, moment)
+            return self._latest
+
+    def history(self, key: str, moment: int | None = None) -> list[Entry]:
+        """The revisions of `key` that are kept and were stored before that time, oldest first."""
+        moment = self.end if moment is None else moment
+        with self._lock:
+            held = self._keys.get(key)
+            return [] if held is None else held.revisions[: bisect_left(held.stored, moment)]
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds until the bucket has been read, or cannot be. False on a timeout."""
+        return self._settled.wait(timeout)
+
+    @property
+    def kept_since(self) -> int | None:
+        """If revisions expire: from when on the bucket had them all as it was read, ns since the epoch, UTC;
+        what was stored before is gone. None if they do not expire."""
+        age = int(self._consumer.config.get("max_age") or 0)
+        return self._read_at - age if age and self._done else None
+
+    @property
+    def health(self) -> WatchHealth:
+        """Its state; "following" once it has been read."""
+        consumer = self._consumer
+        return WatchHealth(
+            name=self.bucket,
+            phase="following"
+            if self._done
+            else "replaying"
+            if consumer.phase == "following"
+            else consumer.phase,
+            since=consumer.since,
+            why=consumer.why,
+            keys=len(self._keys),
+            bytes=self._bytes,
+            left_out=len(self._left_out),
+            restarts=consumer.restarts,
+            flow_control_denied=consumer.flow_control_denied,
+            by_sequence=consumer.by_sequence,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Estimated bytes of the revisions."""
+        return self._bytes
+
+    def shrink(self, nbytes: int, ceiling: int) -> None:
+        """Add nothing beyond `nbytes`, because the process may hold at most `ceiling` bytes."""
+        self._max_bytes = min(self._own_most, nbytes)
+
+    def relax(self) -> None:
+        """Undo `shrink`: only its own ceiling applies again."""
+        self._max_bytes = self._own_most
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The newest events, oldest first, with their reasons."""
+        return self._consumer.events.newest
+
+    # -- on the client's loop ----------------------------------------------------------------------------
+
+    def room(self) -> None:
+        """None: which revisions are kept is decided here."""
+
+    def left_out(self, count: int, until: int) -> None:
+        """Never called, because room() is None."""
+
+    async def messages(self, raw: Raw) -> int:
+        """Take revisions."""
+        with self._lock:
+            for seq, stored, subject, payload in zip(
+                raw.seq, raw.received, raw.subject, raw.payload, strict=True
+            ):
+                complete = self._count == seq - 1  # no earlier message of the stream is missing
+                self._count += 1
+                key = key_of(subject)
+                if key is None or key in self._left_out:
+                    continue
+                operation = operation_of(raw.headers.get(seq))
+                held = self._keys.get(key)
+                size = ENTRY_SIZE + len(key) + (len(payload) if stored < self.end else 0)
+                if self._bytes + size > self._max_bytes or (
+                    held is None and len(self._keys) >= self._max_keys
+                ):
+                    self._leave_out(key)
+                    continue
+                self._bytes += size
+                if held is None:
+                    held = self._keys[key] = _Key(stored, complete, operation == "PURGE")
+                held.count += 1
+                if stored < self.end:
+                    held.stored.append(stored)
+                    held.revisions.append(
+                        Entry(key, payload if operation == "PUT" else b"", seq, stored, operation)
+                    )
+        return len(raw)
+
+    def recreated(self) -> None:
+        """Start over, because the bucket is another one."""
+        with self._lock:
+            self._forget()
+
+    def gone(self, count: int, start: int, end: int) -> None:
+        """A no-op: what is not kept is not known."""
+
+    def back_to(self, seq: int, stored: int) -> None:
+        """Start over, because revisions may be missing."""
+        self._consumer.start_over(f"the consumer of the bucket {self.bucket!r} was changed")
+
+    async def close(self, why: str) -> None:
+        """End reading and drop the values. Existing snapshots keep theirs. `why` is the reason in the last
+        event."""
+        self._closed = True
+        self._consumer.events.note("closed", why)
+        self._settled.set()
+        await end_tasks([self._task])
+        with self._lock:
+            self._forget()
+            self._latest = None
+
+    async def _read(self) -> None:
+        await self._consumer.run()
+        with self._lock:
+            self._read_at = self._consumer.now()
+            self._times += sorted(stored for held in self._keys.values() for stored in held.stored)
+            self._done = True
+        self._settled.set()
+
+    def _on_change(self) -> None:
+        if self._consumer.phase == "stopped":
+            self._settled.set()
+
+    def _forget(self) -> None:
+        self._keys: dict[str, _Key] = {}
+        self._left_out: set[str] = set()
+        self._times: list[int] = []
+        self._count = 0  # messages of the stream
+        self._bytes = 0
+        self._read_at = 0
+
+    def _leave_out(self, key: str) -> None:
+        self._left_out.add(key)
+        held = self._keys.pop(key, None)
+        if held is not None:
+            self._bytes -= sum(ENTRY_SIZE + len(key) + len(each.payload) for each in held.revisions)
+
+    def _as_of(self, version: int, moment: int) -> Values:
+        """Needs the lock."""
+        entries = {
+            key: held.revisions[at - 1]
+            for key, held in self._keys.items()
+            if (at := bisect_left(held.stored, moment))
+        }
+        unknown = {key: held.first for key, held in self._keys.items() if self._is_unknown(held, moment)}
+
+        def ask(key: str) -> Entry | None:
+            return self._ask(key, moment)
+
+        return Values(self.bucket, version, entries, ask if self._left_out else None, unknown)
+
+    def _is_unknown(self, held: _Key, moment: int) -> bool:
+        """True if the bucket may have had another revision of the key at that time."""
+        if held.first < moment or held.certain:
+            return False
+        limits = self._consumer.config
+        full = 0 < limits.get("max_msgs_per_subject", -1) <= held.count
+        expires = limits.get("max_age", 0) > 0 or limits.get("max_msgs", -1) > 0
+        return full or expires or held.removed
+
+    def _ask(self, key: str, moment: int) -> Entry | None:
+        """Request the revisions of a key that is not held."""
+        asked = key_history(self._connection, self.bucket, check_key(key))
+        future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(asked, ASK_TIMEOUT), self._loop)
+        try:
+            found = [entry for entry in future.result(ASK_TIMEOUT + 1) if entry.updated < moment]
+        except (TimeoutError, RequestFailed) as error:
+            raise TooManyKeys(
+                f"The bucket {self.bucket!r} has more keys than are held here, and the key {key!r} "
+                f"cannot be requested at the moment. {error}".strip()
+            ) from None
+        return found[-1] if found else None
+
+
+@dataclass(frozen=True)
+class PlayedBucket:
+    """A bucket as of the moment of a playback. Equal ones are the same."""
+
+    past: PastBucket
+    playback: Playback
+
+    @property
+    def bucket(self) -> str:
+        """Its name."""
+        return self.past.bucket
+
+    @property
+    def opened(self) -> float:
+        """As that of PastBucket."""
+        return self.past.opened
+
+    def now(self) -> int:
+        """The moment, ns since the epoch, UTC."""
+        return self.playback.moment
+
+    def snapshot(self) -> Values:
+        """The values as of the moment. Raises ClosedError."""
+        return self.past.snapshot(self.playback.moment)
+
+    def history(self, key: str) -> list[Entry]:
+        """The revisions of `key` before the moment."""
+        return self.past.history(key, self.playback.moment)
+
+    def wait(self, timeout: float) -> bool:
+        """As that of PastBucket."""
+        return self.past.wait(timeout)
+
+    @property
+    def kept_since(self) -> int | None:
+        """As that of PastBucket."""
+        return self.past.kept_since
+
+    @property
+    def health(self) -> WatchHealth:
+        """As that of PastBucket."""
+        return self.past.health
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """As those of PastBucket."""
+        return self.past.events
