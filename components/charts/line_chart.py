@@ -19,7 +19,7 @@ from ..data.states import check_times, empty_state
 from ..push.tabs import own_tab
 from ..spent import timed
 from ..web.assets import PREFIX, STUB, plotly_url
-from .pushed import Varying, place, zoomed
+from .pushed import Varying, place, read_before, zoomed
 from .thresholds import checked, drawn
 from .wire import ChartState
 
@@ -178,6 +178,7 @@ def draw(view: View, bins: Bins, config: Mapping[str, object], varying: Varying,
 def _with_the_page(view: View, bins: Bins, config: Mapping[str, object], varying: Varying, key: str) -> bytes:
     """What this viewer's chart lacks, to travel with the page's elements."""
     bins.update(view.snapshot, view.now)
+    read_before(view.feed, bins)
     sent = _sent(key)
     state = st.session_state.get(key)  # read once: Streamlit builds a class at each access
     if state is None:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -14,7 +15,7 @@ from nats_client.series.point_rows import rows_of_point
 from nats_client.table.snapshot import Snapshot
 
 from ..data.behind import messages_behind
-from ..data.live import View
+from ..data.live import Readable, View
 from ..push.source import Source
 from ..push.tabs import Tab
 from ..words import in_zone, zone
@@ -44,6 +45,14 @@ class Varying:
         gaps = [[gap.start // 1_000_000, gap.end // 1_000_000] for gap in view.gaps]
         young = {} if view.young_since is None else {"young": view.young_since // 1_000_000}
         return {"gaps": gaps, **young, **self._of(view)}
+
+
+def read_before(feed: Readable, bins: Bins) -> None:
+    """Have the values that hold at the beginning of the look-back read, once for each epoch of `bins`."""
+    lacks = bins.lacks_before()
+    if lacks is not None:
+        epoch, moment = lacks
+        feed.read_before(moment, bins.told_apart, partial(bins.hold_before, epoch))
 
 
 class ChartSource(Source):
@@ -86,6 +95,7 @@ class ChartSource(Source):
         self.clock = now / 1e9 - (0.0 if self.past else time.monotonic())
         self.snapshot = snapshot = self.feed.snapshot().since(now - self.look_back.value)
         self.bins.update(snapshot, now)
+        read_before(self.feed, self.bins)
         if time.monotonic() - self._varied < VARY_EVERY:
             return
         health = self.feed.health_of(self.look_back)

@@ -1,5 +1,7 @@
 """Values derived from the rows of a feed, computed once and shared by all viewers."""
 
+from collections.abc import Callable, Collection
+
 import pandas as pd
 
 from ..series.bins import MOST, Bins
@@ -10,6 +12,7 @@ from ..series.periods import Means
 from ..series.silences import Silences
 from ..series.value_changes import ValueChanges
 from ..table.memo import Readings
+from ..table.snapshot import Snapshot
 
 Noticed = Crossings | Silences | ValueChanges
 _NOTICED: dict[str, type[Noticed]] = {"silent": Silences, "changed": ValueChanges}
@@ -46,6 +49,11 @@ class Derived:
             None,
             lambda: self._bins_class(fields, color, look_back, most=most, step=step, hold=hold, facet=facet),
         )
+
+    def read_before(self, moment: int, told_apart: Collection[str], take: Callable[[Snapshot], None]) -> None:
+        """Read the newest row of each series that was stored before `moment` (ns since the epoch, UTC), and
+        call `take` with them, once and in any thread. `told_apart`: the text columns whose values are series
+        of their own. Nothing happens where they cannot be known."""
 
     def crossings(
         self, field: str, color: str | None, look_back: pd.Timedelta, condition: Condition

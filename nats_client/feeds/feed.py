@@ -1,11 +1,12 @@
 """A feed: one consumer, one window, any number of readers."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
@@ -13,12 +14,13 @@ import pandas as pd
 
 from ..connection.connection import Connection, end_tasks
 from ..decoding.decoders import Raw
-from ..errors import ClosedError, RequestFailed
+from ..errors import ClosedError, LookbackError, RequestFailed, RequestRefused
 from ..events import Event
 from ..memory import SMALLEST, Memory
 from ..requests.query import Query
 from ..sql.row_filter import unseen_text
 from ..streams.by_sequence import fetch_messages
+from ..streams.last_before import last_before
 from ..streams.ordered_consumer import CURRENT_FOR, Consumer
 from ..streams.plain_subscriber import Subscriber
 from ..streams.seat import Seats
@@ -77,6 +79,7 @@ class Feed(Derived):
         self._loop = loop
         self._messages: list[Message] = []
         self._watchers: list[Callable[[], None]] = []
+        self._direct_denied = False
         self._closed = False
         self._voided = 0  # grows when messages that are under way become void
         self._settled = threading.Event()
@@ -172,6 +175,14 @@ class Feed(Derived):
             return _kept(future.result(timeout + 1))
         except (TimeoutError, FutureTimeoutError):
             raise RequestFailed(f"The server did not send messages of {self.key.name!r} in time.") from None
+
+    def read_before(self, moment: int, told_apart: Collection[str], take: Callable[[Snapshot], None]) -> None:
+        """See Derived. They can be known of a stream that permits it (`allow_direct`), if series are told
+        apart by subjects or their tokens, and the feed has neither `where` nor `columns`."""
+        if self.key.stream is None or self._intake.filter is not None or set(told_apart) - {"_subject"}:
+            return
+        with contextlib.suppress(RuntimeError):  # the client is closed, and its loop with it
+            self._loop.call_soon_threadsafe(self._start_reading_before, moment, take)
 
     def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
         """Wait at most `timeout` seconds until the replay of `look_back` (default: all) has ended or failed.
@@ -394,6 +405,37 @@ class Feed(Derived):
     def interrupted(self, start: int, end: int) -> None:
         """Record a time without a subscription."""
         self._intake.missing(Gap("interrupted", start, end, None))
+
+    def _start_reading_before(self, moment: int, take: Callable[[Snapshot], None]) -> None:
+        if self._closed or self._direct_denied:
+            return
+        task = self._loop.create_task(self._read_before(moment, take), name="values before")
+        self._tasks.append(task)
+
+        def forget(done: asyncio.Task[None]) -> None:
+            self._tasks = [each for each in self._tasks if each is not done]
+
+        task.add_done_callback(forget)
+
+    async def _read_before(self, moment: int, take: Callable[[Snapshot], None]) -> None:
+        consumer = self._consumer
+        assert isinstance(consumer, Consumer)
+        assert self.key.stream is not None
+        while not consumer.config:  # noqa: ASYNC110 - the first look at the stream is under way
+            await asyncio.sleep(0.05)
+        if not consumer.config.get("allow_direct"):
+            return
+        try:
+            raw = await last_before(self._connection, self.key.stream, self.key.subject, moment)
+        except RequestRefused:
+            self._direct_denied = True  # the server logs each denial
+            return
+        except LookbackError as error:
+            self._consumer.events.note("values before the look-back not read", error)
+            return
+        take(self._intake.decoded(raw).snapshot())
+        for changed in self._watchers:
+            changed()
 
     def extend(self, look_back: pd.Timedelta) -> None:
         """Extend the look-back and fetch only the missing rows. A no-op for a shorter look-back."""

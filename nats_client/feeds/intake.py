@@ -167,6 +167,14 @@ class Intake:
                 self.grown()
         return Taken(raw, places)
 
+    def decoded(self, raw: Raw) -> Window:
+        """These messages in a window of their own, without counting what cannot be decoded. Only for a feed
+        without a filter."""
+        window = self.another_window()
+        for batch in self._decode(raw).batches:
+            window.append(batch)
+        return window
+
     def close(self) -> None:
         """End the thread, and what it is working out."""
         self._closed = True

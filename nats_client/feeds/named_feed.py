@@ -1,6 +1,6 @@
 """A feed with names for the tokens of its subject."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import overload
 
 import pandas as pd
@@ -102,6 +102,11 @@ class NamedFeed(Derived):
     def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
         """See Feed."""
         return self._feed.wait(timeout, look_back)
+
+    def read_before(self, moment: int, told_apart: Collection[str], take: Callable[[Snapshot], None]) -> None:
+        """See Derived."""
+        others = set(told_apart) - set(self.names)
+        self._feed.read_before(moment, others, lambda rows: take(rows.named(self.names)))
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """See Feed."""

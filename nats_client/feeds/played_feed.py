@@ -1,7 +1,7 @@
 """A feed that shows a stretch as it was at the moment of a playback."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -130,6 +130,15 @@ class PlayedFeed(Derived):
     def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
         """Wait at most `timeout` seconds until the stretch is loaded. False on timeout."""
         return self._feed.wait(timeout)
+
+    def read_before(self, moment: int, told_apart: Collection[str], take: Callable[[Snapshot], None]) -> None:
+        """See Derived."""
+
+        def taken(rows: Snapshot) -> None:
+            take(rows)
+            self.moved(monotonic())
+
+        self._feed.read_before(moment, told_apart, taken)
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` each time the moment changes, from any thread, so it must return at once. Returns a

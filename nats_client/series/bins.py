@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from ..errors import LookbackError
+from ..errors import ColumnError, LookbackError
 from ..table.snapshot import Oldest, Snapshot
 from ..table.values import Codes, Floats, Ints, is_null
 from .pairs import BETWEEN, Pairs
@@ -145,6 +145,7 @@ class Bins:
         self._lock = threading.Lock()
         self._capacity = int(look_back.value / self.step * (1 + AHEAD)) + 2
         self._now = 0  # the latest `now` of all updates, ns since the epoch, UTC
+        self._asked_before: int | None = None  # the epoch for which rows from before were asked for
         self._generation: int | None = None
         self._snapshot_version = -1
         self._changes_at = (0, 0, 0, 0)
@@ -166,6 +167,8 @@ class Bins:
         self._null = np.zeros((0, self._capacity), dtype=np.bool_)
         self._newest = Newest((0, self._capacity)) if self.hold else None
         self._held: dict[int, tuple[int, float]] = {}  # by row: bin and value of the newest that has left
+        self._let_go: set[int] = set()  # rows of which a null has left
+        self._early: dict[tuple[int, str], int] = {}  # rows of series without values yet, by field and label
         self._edge = (self._now - self._look_back) // self.step  # first bin of the ring
         self._origin = self._now // self.step
         self._oldest = self._edge  # first bin for which the window still has rows
@@ -272,6 +275,29 @@ class Bins:
         panel, line = label.split(BETWEEN) if self._pairs is not None else (label.replace(BETWEEN, " "), "")
         return f"{panel}{BETWEEN}{series_name(line, field, self.fields)}"
 
+    def lacks_before(self) -> tuple[int, int] | None:
+        """If values hold: the epoch, and the time (ns since the epoch, UTC) before which hold_before() needs
+        rows. None after the first call in an epoch."""
+        with self._lock:
+            if not self.hold or self._asked_before == self.epoch or not self._now:
+                return None
+            self._asked_before = self.epoch
+            return self.epoch, self._now - self._look_back
+
+    def hold_before(self, epoch: int, rows: Snapshot) -> None:
+        """Take the newest row of each series from before the look-back, as it was when lacks_before() gave
+        this epoch: their values hold until the next ones, also of series without a row since. Series for
+        which there is no room are left out. A no-op if that epoch is over."""
+        with self._lock:
+            if epoch != self.epoch:
+                return
+            before = len(self.names), len(self._held)
+            for place, field in enumerate(self.fields):
+                self._hold_before(place, field, rows)
+            if (len(self.names), len(self._held)) != before:
+                self.version += 1
+                self.epoch = self._asked_before = secrets.randbits(32)  # browsers get all of it again
+
     def rows(self) -> tuple[int, int | None, list[Ints]]:
         """The epoch; the row into which undrawn series are folded; and for each field, the row of each code
         of codes(), negative if it has none yet."""
@@ -338,6 +364,7 @@ class Bins:
                 self._held[row] = int(bins[at]), value
             else:
                 self._held.pop(row, None)
+                self._let_go.add(row)
         newest.clear(places)
 
     def _should_rebuild(self) -> bool:
@@ -443,9 +470,12 @@ class Bins:
         seen.reach(len(count))
         seen.count[: len(count)] += count
         new = np.flatnonzero((seen.row[: len(count)] == _UNKNOWN) & (count > 0))
+        if len(new) and self._early:
+            for code in new.tolist():
+                seen.row[code] = self._early.pop((field, labels[code] if labels else ""), _UNKNOWN)
+            new = new[seen.row[new] == _UNKNOWN]
         if len(new):
-            drawn = (seen.row >= 0) & (seen.row != self._others)
-            room = max(0, self._room - int(drawn.sum()))
+            room = self._room_of(field)
             order = new[np.argsort(-count[new], kind="stable")]
             busiest, rest = order[:room].tolist(), order[room:]
             if labels:  # sorted by name, so that colours stay the same after a restart
@@ -463,6 +493,37 @@ class Bins:
             folded = rows == self._others
             np.maximum.at(seen.newest, codes[folded], bins[folded])
         return rows
+
+    def _room_of(self, field: int) -> int:
+        """How many series of this field may still get a row of their own."""
+        row = self._seen[field].row
+        drawn = int(((row >= 0) & (row != self._others)).sum()) + sum(of == field for of, _ in self._early)
+        return max(0, self._room - drawn)
+
+    def _hold_before(self, place: int, field: str, rows: Snapshot) -> None:
+        if not len(rows) or rows.columns.get(field) not in ("number", "text"):
+            return
+        try:
+            values = rows.numbers(field)
+        except ColumnError:
+            return  # texts that are no numbers
+        codes, labels = self.codes(rows)
+        newest: dict[int, int] = {}
+        for at in np.argsort(rows.time, kind="stable").tolist():
+            if codes[at] >= 0 and (values[at] == values[at] or is_null(values[at : at + 1])[0]):
+                newest[int(codes[at])] = at
+        for code, at in newest.items():
+            value, name = float(values[at]), self.name_of(labels[code], field)
+            if not abs(value) < TOO_LARGE:
+                continue
+            row = self.names.index(name) if name in self.names else None
+            if row is None and (self._others is not None or not self._room_of(place)):
+                continue
+            if row is None:
+                row = self._early[place, labels[code]] = len(self.names)
+                self._add([name])
+            if row not in self._let_go:
+                self._held.setdefault(row, (min(int(rows.time[at] // self.step), self._edge - 1), value))
 
     def _add(self, names: list[str]) -> None:
         """Append empty rows to the ring for series of these `names`."""

@@ -26,6 +26,7 @@ BROKER = Role("broker", publish=("tokens.mint",))
 ACCOUNTS = ("sys", "data", "services", "app")
 
 _FLOW = "$JS.FC.>"
+_DIRECT = ".DIRECT.GET."  # answers with many messages
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Export:
 def _api(*subjects: str, users: tuple[str, ...]) -> list[Export]:
     """Exports of JetStream API subjects. Importers see them under the domain's prefix."""
     return [
-        Export("service", subject, users, local=subject.replace("$JS.API", API, 1)) for subject in subjects
+        Export("service", subject, users, _DIRECT in subject, subject.replace("$JS.API", API, 1))
+        for subject in subjects
     ]
 
 

@@ -94,6 +94,7 @@ def reading(stream: str, api: str, *, consumers: bool = True) -> list[str]:
         *listing,
         f"{api}.STREAM.INFO.{stream}",
         f"{api}.STREAM.MSG.GET.{stream}",
+        f"{api}.DIRECT.GET.{stream}",
         f"{api}.CONSUMER.CREATE.{stream}.>",
         f"{api}.CONSUMER.INFO.{stream}.*",
         *([f"{api}.CONSUMER.LIST.{stream}"] if consumers else []),

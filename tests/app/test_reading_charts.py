@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 import pytest
+from nats.js.api import StreamConfig
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from components.charts.line_chart import drawing_options
@@ -30,6 +31,11 @@ HELD = '''"""Held."""
 from components import line_chart, live
 
 line_chart(live("HELD", look_back="PT20S"), "v", color="_subject", steps=True)
+'''
+BEFORE = '''"""Before."""
+from components import line_chart, live
+
+line_chart(live("BEFORE", look_back="PT3S"), "n", color="_subject", steps=True)
 '''
 SCALES = '''"""Scales."""
 from components import line_chart, live, scatter_chart
@@ -55,7 +61,7 @@ latest_values(rows, "big")
 newest_rows(rows, units={"size": "bytes", "took": "ms"})
 alerts(rows, "size", {"full": 1e9}, unit="bytes")
 '''
-PAGES = {"units": UNITS, "young": YOUNG, "held": HELD, "scales": SCALES}
+PAGES = {"units": UNITS, "young": YOUNG, "held": HELD, "before": BEFORE, "scales": SCALES}
 CHART = "document.querySelector('.js-plotly-plot')?.parentElement.lookback"
 AXIS = f"{CHART}?.drawn && {CHART}.plot._fullLayout.xaxis.range.map({CHART}.utc, {CHART})"
 
@@ -223,6 +229,21 @@ def test_values_hold(nats: NatsServer, running: App, tab: Page) -> None:
             assert not [value for _, value in line(tab, "null") if value is not None]
             tab.reload()
             until(lambda: tab.evaluate(f"Boolean({CHART}?.drawn)"))
+
+
+def test_values_from_before(nats: NatsServer, running: App, tab: Page) -> None:
+    """With steps, a line begins with the value that held before the page was opened, if the stream permits to
+    ask for it."""
+    config = StreamConfig(name="BEFORE", subjects=["before.>"], allow_direct=True)
+    nats.run(lambda nc: nc.jetstream().add_stream(config))
+    nats.publish("before.valve", b'{"n": 1}', b'{"n": 0.5}')
+    time.sleep(3.1)  # longer than the look-back
+    with Publisher([nats.url], "before.other", rate=2):
+        tab.goto(f"{running.url}/before")
+        until(lambda: tab.evaluate(f"Boolean({CHART}?.drawn)"))
+        until(lambda: [value for _, value in line(tab, "valve")] == [0.5, 0.5])
+        start, end = (at for at, _ in line(tab, "valve"))
+        assert round(end - start) == 3
 
 
 def test_scales(nats: NatsServer, running: App, tab: Page) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nats_client import Client, Settings
+from nats_client import Client, Settings, Snapshot
 from nats_client.errors import LookbackError, NotPermitted
 from tests.chunked import Asked, endless
 from tests.chunked import service as chunked
@@ -286,10 +287,18 @@ def documented() -> dict[str, list[str]]:
     }
 
 
+async def allow_direct(nc: Any) -> None:
+    """Let the stream be asked without a consumer."""
+    js = nc.jetstream()
+    config = (await js.stream_info("METRICS")).config
+    config.allow_direct = True
+    await js.update_stream(config)
+
+
 def test_documented_rights_suffice(tmp_path: Path) -> None:
     """With the rights of the document's table, and no others, everything works that the table names."""
     rights = documented()
-    assert {kind: len(subjects) for kind, subjects in rights.items()} == {"publish": 19, "subscribe": 2}
+    assert {kind: len(subjects) for kind, subjects in rights.items()} == {"publish": 20, "subscribe": 2}
     config = (
         "authorization { users: [ { user: admin, password: x }, "
         f"{{ user: me, password: x, permissions: {json.dumps(rights)} }} ] }}"
@@ -322,6 +331,10 @@ def test_documented_rights_suffice(tmp_path: Path) -> None:
             assert [bucket.name for bucket in client.buckets()] == ["settings"]
             assert client.subjects("METRICS").counts == {"metrics.a": 5}
             assert client.newest("METRICS") is not None
+            held: list[Snapshot] = []
+            server.run(allow_direct)
+            until(lambda: feed.read_before(time.time_ns(), ["_subject"], held.append) or held)
+            assert len(held[0]) == 1
             listed = client.consumers()
             assert {each.stream for each in listed.consumers} == {"METRICS"}
             assert listed.refused.keys() == {"KV_settings"}

@@ -89,6 +89,9 @@ class Source:
         made = Bins(fields, color, look_back, most=most, hold=hold, facet=facet)
         return self._bins.setdefault((fields, color, most, hold, facet), made)
 
+    def read_before(self, *_: object) -> None:
+        """Nothing is known of earlier times."""
+
     def crossings(
         self, field: str, color: str | None, look_back: pd.Timedelta, condition: Condition
     ) -> Noticed:
