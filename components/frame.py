@@ -41,7 +41,7 @@ from components.web.sign_in import (
 )
 from components.web.streamlit_internals import StopException
 from components.web.tab import blocked, ends, hidden, tab
-from components.words import plain
+from components.words import chosen_zone, plain
 from nats_client import LookbackError
 from nats_client.decoding.schema_files import folder_stamp
 from nats_client.errors import ColumnError, ConnectionFailed, NotSignedIn
@@ -70,7 +70,7 @@ def draw_page(file: Path) -> None:
 
 def _frame() -> tuple[object, ...]:
     """What the frame is drawn for: the viewer's rights, the pages, and the choices for all pages."""
-    choices = (st.session_state.get(_REFRESH), clock(), is_list_open(), ends())
+    choices = (st.session_state.get(_REFRESH), clock(), chosen_zone(), is_list_open(), ends())
     return rights(), page_files(), *choices
 
 
@@ -225,7 +225,7 @@ def draw_app() -> None:
     if wrong:
         st.warning(plain(wrong), icon=":material/schedule:")
     chosen.run()
-    tab(own_tab().ticket, lambda: st.rerun("body"))
+    tab(own_tab().ticket, lambda: st.rerun("body"), zone=chosen_zone() or "")
     if rights() and blocked() and PACES[refresh] is None:
         rerun_on_change(rights())  # else the clock or the end of the tab's websocket makes it run again
 

@@ -69,13 +69,31 @@ def age_text(seconds: float) -> str:
     raise AssertionError("the loop ends at days")
 
 
+CHOSEN_ZONE = "_zone_chosen"
+"""The key in the session state of the time zone that the viewer has chosen."""
+
 _zone: ContextVar[str | None] = ContextVar("zone", default=None)
 
 
 def zone() -> str:
-    """The viewer's time zone; UTC if the browser names one that is not known here."""
-    name = _zone.get() or st.context.timezone or "UTC"
-    return name if _is_known(name) else "UTC"
+    """The time zone of the viewer's pages: the chosen one, or that of the browser; UTC if that is not known
+    here."""
+    return _known(_zone.get() or chosen_zone() or st.context.timezone)
+
+
+def chosen_zone() -> str | None:
+    """The time zone that the viewer has chosen for all pages; None if it is the browser's."""
+    found: str | None = st.session_state.get(CHOSEN_ZONE)
+    return found
+
+
+def own_zone() -> str:
+    """The browser's time zone; UTC if it names one that is not known here."""
+    return _known(st.context.timezone)
+
+
+def _known(name: str | None) -> str:
+    return name if name and _is_known(name) else "UTC"
 
 
 @lru_cache(1000)

@@ -3,6 +3,7 @@
 
 import { channel } from "./channel.js";
 import { made } from "./element.js";
+import { pageZone } from "./zone.js";
 
 export const [NEAR, NEAR_FINGER] = [24, 44]; // px around a point in which a click is one on it
 export const SECOND_CLICK = 320; // ms in which a second click makes it a double click, which resets the zoom
@@ -125,7 +126,7 @@ function section(stream, { subject, seq, stored, gone, why, size, kind, payload,
   const [root, list] = [made("section"), made("dl")];
   const say = (name, text) => list.append(made("dt", "", name), made("dd", "", text));
   say("Subject", subject);
-  say("Stored", timeText(stored));
+  say("Stored", pageZone().stamp(stored));
   say("Sequence", `${seq} of ${stream}`);
   if (size !== undefined) say("Payload", `${size}${kind === "hex" ? ", no text: in hex" : ""}${cut ? ", its beginning" : ""}`);
   for (const [name, text] of headers ?? []) say(name, text);
@@ -142,10 +143,4 @@ function section(stream, { subject, seq, stored, gone, why, size, kind, payload,
   line.append(link);
   root.append(line);
   return root;
-}
-
-// In the viewer's zone.
-function timeText(ms) {
-  const time = new Date(ms);
-  return new Date(ms - time.getTimezoneOffset() * 60000).toISOString().replace("T", " ").slice(0, -1);
 }

@@ -12,7 +12,7 @@ import { addMarks, pictureOfMarks, removeMarks } from "./event_marks.js";
 import { lineOf, PANEL_STYLE, Panels } from "./panels.js";
 import { leave, steps } from "./steps.js";
 import { roughUnit, scales, short, unitName, withUnit } from "./units.js";
-import { zoneOf } from "./zone.js";
+import { pageZone, watchZone } from "./zone.js";
 import { hasOthers, joinZoom, keepAlone, leaveZoom, spreadZoom } from "./zoom_together.js";
 
 const COLOURS = [
@@ -51,7 +51,6 @@ const STYLE = `
 .lb-legend .lb-alone { display: inline-flex; align-items: center; gap: 4px; cursor: pointer; }
 .lb-legend .lb-alone input { margin: 0; accent-color: var(--st-primary-color); }
 .lb-legend a { color: var(--st-primary-color); text-decoration: underline; }
-.lb-legend .lb-zone { margin-left: auto; opacity: 0.65; }
 .lb-legend .lb-limit { color: ${ALERT}; }
 ${PANEL_STYLE}`;
 
@@ -203,6 +202,10 @@ class Chart {
     parent.replaceChildren(style, this.title, this.plot, this.legend);
 
     this.redraw = () => this.draw();
+    this.unwatchZone = watchZone(() => {
+      this.other = true;
+      if (this.drawn) schedule(this);
+    });
     this.size = new ResizeObserver(() => this.drawn && this.draw());
     this.size.observe(parent);
     this.place = new IntersectionObserver(([{ isIntersecting }]) => {
@@ -264,11 +267,12 @@ class Chart {
     window.removeEventListener("pointercancel", this.release);
     clearTimeout(this.telling);
     this.panels?.end();
+    this.unwatchZone();
     if (this.drawn && this.library) this.library.purge(this.plot);
     this.parent.replaceChildren();
     this.ended = true;
-    const { zoom, hidden, start, alone } = this;
-    if (this.config) done.set(this.known, { zoom, hidden, start, alone, scale: this.config.scale, typed: this.search.value });
+    const { zoom, hidden, start, alone, offset } = this;
+    if (this.config) done.set(this.known, { zoom, hidden, start, alone, offset, scale: this.config.scale, typed: this.search.value });
     delete this.parent.lookback;
   }
 
@@ -282,7 +286,7 @@ class Chart {
   }
 
   get zone() {
-    return zoneOf(this.config.zone);
+    return pageZone();
   }
 
   // Take what comes over the tab's websocket for this number.
@@ -400,7 +404,7 @@ class Chart {
     this.forgetOld();
     if (flags & 2) this.takeFine(read.cells(true), head.detail);
     else this.fine = null;
-    this.offset = this.zone.offset(this.reference());
+    this.settleZone();
     this.keepZoom();
     if (this.fine && !this.zoom.x) this.told = undefined; // from before the page was left
     this.tellRange();
@@ -530,6 +534,7 @@ class Chart {
   // False if it cannot be drawn now.
   draw() {
     if (!this.drawable) return false;
+    this.settleZone();
     if (!this.drawn) joinZoom(this);
     if (this.plugged !== null) this.forgetOld();
     this.extent = this.plugged === null || this.config.facet ? null : this.extents();
@@ -573,12 +578,11 @@ class Chart {
     const undrawn = this.undrawn();
     const limits = this.panels ? this.config.thresholds ?? [] : [];
     const periods = this.config.compare ? this.periods().map((period) => [period.k, this.called(period)]) : [];
-    const where = this.zone.called(this.reference());
     const unmarked = this.config.marks?.more;
     const there = this.stretchAddress();
     const unfitting = this.config.scale === "log" && this.series.some(({ cells }) => unfit(cells));
     const switched = (this.zoom.x || this.alone) && hasOthers(this) ? this.alone : null;
-    const state = JSON.stringify([shown, periods, [...this.hidden], this.others, this.future, unmarked, where, there, unfitting, switched, undrawn, limits]);
+    const state = JSON.stringify([shown, periods, [...this.hidden], this.others, this.future, unmarked, there, unfitting, switched, undrawn, limits]);
     if (state === this.legendState) return; // a button that is being clicked stays
     this.legendState = state;
     const names = this.shortNames();
@@ -619,7 +623,7 @@ class Chart {
     }
     if (switched !== null) keys.push(this.aloneSwitch());
     this.none = element("span", "lb-note", "No series matches");
-    this.keys.replaceChildren(...keys, this.none, element("span", "lb-zone", where));
+    this.keys.replaceChildren(...keys, this.none);
     this.search.hidden = shown.length <= MANY && !this.search.value;
     this.find();
   }
@@ -725,7 +729,8 @@ class Chart {
           layout: {
             ...layout, title, shapes: layout.shapes.concat(this.markShapes()), paper_bgcolor: ground, plot_bgcolor: ground, showlegend: true,
             margin: { ...layout.margin, t: title.text ? 50 : 20 }, height: layout.height + 120,
-            legend: { orientation: "h", y: -0.15, yanchor: "top" },
+            legend: { orientation: "h", y: -0.2, yanchor: "top" },
+            xaxis: { ...layout.xaxis, title: { text: escapeMarkup(this.zone.called(this.reference())), font: { size: 11 } } },
           },
         },
         { format: "png", scale: 2, height: layout.height + 120, width: this.parent.clientWidth, filename: "chart" },
@@ -1052,7 +1057,7 @@ class Chart {
   }
 
   // A time as text for Plotly, which would shift a number by the zone's offset at that time: the line would run
-  // backwards when summer time ends. All times use today's offset, which the legend names. In a comparison it is
+  // backwards when summer time ends. All times use today's offset. In a comparison it is
   // the offset at the current period's start, so that a day begins at 00:00.
   local(ms) {
     return new Date(ms - this.offset).toISOString().slice(0, -1);
@@ -1061,6 +1066,15 @@ class Chart {
   // The reverse: ms since the epoch for a time on the axis.
   utc(time) {
     return parsed(time) + this.offset;
+  }
+
+  // The zone's clock, or the zone, may be another one than before. A zoomed range stays where it is in time.
+  settleZone() {
+    const offset = this.zone.offset(this.reference());
+    if (offset === this.offset) return;
+    const times = this.offset === undefined || this.config.compare ? null : this.zoomedTimes();
+    this.offset = offset;
+    if (times) this.zoom.x = times.map((ms) => this.local(ms));
   }
 
   reference() {

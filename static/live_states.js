@@ -2,7 +2,8 @@
 
 import { coloursOf } from "./colours.js";
 import { define, made, say } from "./element.js";
-import { CLOCK, DATE, DAY, lasted, SECOND, STYLE, TimeCanvas } from "./time_canvas.js";
+import { DAY, lasted, SECOND, STYLE, TimeCanvas } from "./time_canvas.js";
+import { pageZone } from "./zone.js";
 
 const HIGH = 24; // px of a band
 const STEP = 30; // px from one band to the next
@@ -111,10 +112,11 @@ class States extends TimeCanvas {
     const at = this.timeAxis().time(offsetX);
     const band = row?.bands.findLast(({ start, end }) => start <= at && at <= end);
     if (!band) return null;
-    const end = band.end === until ? "now" : CLOCK.format(band.end);
-    const day = until - this.from > DAY / 2 ? `${DATE.format(band.start)} ` : "";
+    const zone = pageZone();
+    const end = band.end === until ? "now" : zone.clock(band.end);
+    const day = until - this.from > DAY / 2 ? `${zone.date(band.start)} ` : "";
     const who = row.series ? ` ${row.series}` : "";
-    const when = `${day}${CLOCK.format(band.start)} to ${this.settings.still && end === "now" ? "the end" : end}, ${lasted(band.end - band.start)}`;
+    const when = `${day}${zone.clock(band.start)} to ${this.settings.still && end === "now" ? "the end" : end}, ${lasted(band.end - band.start)}`;
     return { parts: [made("b", "", states[band.state]), who, made("br"), when], below: Math.floor(offsetY / STEP) * STEP + STEP };
   }
 }

@@ -4,12 +4,10 @@ import { channel } from "./channel.js";
 import { define, Element, made, say } from "./element.js";
 import { HELD } from "./held_rows.js";
 import { levelOf } from "./levels.js";
+import { pageZone, watchZone } from "./zone.js";
 
 const HEIGHT = 420; // px
 const AT_END = 6; // px from the end within which the lines follow
-const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
-const DATE = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
-const WHOLE = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "long" });
 const whole = (number) => number.toLocaleString("en");
 
 // The lines that a browser holds after a message: earlier ones than the oldest of them are gone.
@@ -21,6 +19,13 @@ export function kept(content) {
 // True if a line has the words that somebody typed, in lower case.
 export function matches([, level, text], typed) {
   return text.toLowerCase().includes(typed) || levelOf(level).name.toLowerCase().includes(typed);
+}
+
+function stamp(at, time) {
+  const zone = pageZone();
+  const clock = `${zone.clock(time)}.${String(time % 1000).padStart(3, "0")}`;
+  say(at, zone.date(time) === zone.date(Date.now()) ? clock : `${zone.date(time)} ${clock}`);
+  at.title = `${zone.stamp(time)} ${zone.called(time)}`;
 }
 
 function linkTo(stream, seq) {
@@ -63,11 +68,15 @@ class Tail extends Element {
     this.held = this.above = false;
     this.resized = new ResizeObserver(() => this.due()); // also when it comes to sight
     this.resized.observe(this.root);
+    this.unwatch = watchZone(() => {
+      for (const [name, line] of this.lines) stamp(line.firstChild, this.shown[name][0]);
+    });
     this.root.lookback = this; // for the tests
   }
 
   end() {
     this.resized.disconnect();
+    this.unwatch();
   }
 
   get state() { return this.search.value; }
@@ -148,9 +157,7 @@ class Tail extends Element {
     const [time, level, text, length] = this.shown[name];
     const [line, at, word, said] = [made("div", "lb-log-line"), made("time"), made("b"), made("span", "lb-log-text")];
     const { meaning, name: written } = levelOf(level);
-    const today = DATE.format(time) === DATE.format(Date.now());
-    say(at, today ? TIME.format(time) : `${DATE.format(time)} ${TIME.format(time)}`);
-    at.title = WHOLE.format(time);
+    stamp(at, time);
     if (meaning) line.dataset.level = meaning;
     say(word, written);
     word.title = level;

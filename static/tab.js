@@ -2,6 +2,7 @@
 // sent. Opens the tab's websocket with the ticket that the script made.
 
 import { channel } from "./channel.js";
+import { setPageZone } from "./zone.js";
 
 // After any message it cannot read, Streamlit's script gives up its connection for good, and only a reload helps.
 // The URL has the viewer's choices, so reload the page: at once, or ten seconds after the last reload.
@@ -33,7 +34,7 @@ function noteLeaving() {
 // Streamlit's script makes each URL that the server sends an entry of the browser's history, and gives a new page a
 // URL without parameters. But a choice for all pages comes along to the next one, and Back must not undo it, so where
 // only such a choice differs the entry is replaced (components/choices/address.py).
-const LASTING = ["refresh", "last", "from", "to", "play"];
+const LASTING = ["refresh", "last", "from", "to", "play", "tz"];
 
 function pageOnly(url) {
   const { pathname, searchParams } = new URL(url);
@@ -60,6 +61,7 @@ export function watch({ parentElement, setStateValue, setTriggerValue, data }) {
   recover();
   noteLeaving();
   keepLasting();
+  if (data) setPageZone(data.zone ?? "");
   const ended = () => setTriggerValue("ended", Date.now());
   if (data?.ticket) channel().use(data.ticket, (blocked) => setStateValue("blocked", blocked), ended);
   const tab = (parentElement.lookbackTab ??= { hidden: false });

@@ -1,29 +1,16 @@
 // Charts over time that are drawn on a canvas: their axis, legend, tip and place among the charts of the page.
 
+import { timeTicks } from "./axis.js";
 import { addCrosshair, moveCrosshair, removeCrosshair } from "./crosshair.js";
 import { Element, made, say } from "./element.js";
 import { addMarks, placeMarks, removeMarks } from "./event_marks.js";
+import { pageZone, watchZone } from "./zone.js";
 import { joinZoom, leaveZoom, spreadZoom } from "./zoom_together.js";
 
 export const AXIS = 26; // px below what is drawn
 const DRAGGED = 6; // px from which a drag is a zoom
 export const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
-const STEPS = [1, 2, 5, 10, 15, 30].map((n) => n * SECOND)
-  .concat([1, 2, 5, 10, 15, 30].map((n) => n * MINUTE), [1, 2, 3, 6, 12].map((n) => n * HOUR), [1, 2, 7, 14, 28].map((n) => n * DAY));
 const WIDE = 90; // px from one time on the axis to the next, at least
-
-export const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const SHORT = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
-export const DATE = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
-
-// Times for the axis: round ones of the browser's clock.
-export function ticks(from, until, most) {
-  const step = STEPS.find((each) => (until - from) / each <= most) ?? STEPS.at(-1);
-  const found = [];
-  const offset = -new Date(from).getTimezoneOffset() * MINUTE;
-  for (let at = Math.ceil((from + offset) / step) * step - offset; at <= until; at += step) found.push(at);
-  return { step, at: found };
-}
 
 export function lasted(ms) {
   const parts = [[DAY, "d"], [HOUR, "h"], [MINUTE, "min"], [SECOND, "s"]];
@@ -37,9 +24,10 @@ export function lasted(ms) {
 
 // From when to when, at most as exact as the axis can tell.
 export function times(from, until) {
-  const text = (time) => (time % SECOND ? `${CLOCK.format(time)}.${String(time % SECOND).padStart(3, "0")}` : CLOCK.format(time));
-  const day = DATE.format(from) === DATE.format(Date.now()) ? "" : `${DATE.format(from)} `;
-  const other = DATE.format(from) === DATE.format(until) ? "" : `${DATE.format(until)} `;
+  const { clock, date } = pageZone();
+  const text = (time) => (time % SECOND ? `${clock(time)}.${String(time % SECOND).padStart(3, "0")}` : clock(time));
+  const day = date(from) === date(Date.now()) ? "" : `${date(from)} `;
+  const other = date(from) === date(until) ? "" : `${date(until)} `;
   return `${day}${text(from)} to ${other}${text(until)}`;
 }
 
@@ -78,6 +66,7 @@ export class TimeCanvas extends Element {
     this.canvas.addEventListener("click", ({ offsetX, offsetY }) => this.point((this.pointed = { offsetX, offsetY })));
     this.tapped = ({ target }) => target !== this.canvas && this.point((this.pointed = null));
     document.addEventListener("pointerdown", this.tapped);
+    this.unwatch = watchZone(() => this.due());
     this.root.lookback = this; // for the tests
     this.visible = true; // its line is cheap
     addCrosshair(this);
@@ -86,6 +75,7 @@ export class TimeCanvas extends Element {
   }
 
   end() {
+    this.unwatch();
     this.resized.disconnect();
     document.removeEventListener("pointerdown", this.tapped);
     removeCrosshair(this);
@@ -155,14 +145,12 @@ export class TimeCanvas extends Element {
 
   drawTimes(pen) {
     const { left, width, at } = this.timeAxis();
-    const { step, at: found } = ticks(this.from, this.to, Math.max(2, width / WIDE));
     pen.fillStyle = this.color;
-    for (const time of found) {
+    for (const { time, text } of timeTicks(this.from, this.to, Math.max(2, width / WIDE), pageZone())) {
       const x = left + at(time);
       pen.globalAlpha = 0.12;
       pen.fillRect(Math.round(x), 0, 1, this.high);
       pen.globalAlpha = 0.7;
-      const text = step >= DAY ? DATE.format(time) : (step >= MINUTE ? SHORT : CLOCK).format(time);
       const half = pen.measureText(text).width / 2;
       pen.fillText(text, Math.max(left, Math.min(left + width - 2 * half, x - half)), this.high + AXIS / 2 + 2);
     }

@@ -9,6 +9,24 @@ export function zoneOf(name = "") {
   return zone;
 }
 
+// The zone of the page: what its address says until the server does (components/choices/time_zone.py).
+let page = new URLSearchParams(globalThis.location?.search ?? "").get("tz") ?? "";
+const watchers = new Set();
+
+export const pageZone = () => zoneOf(page);
+
+export function setPageZone(name) {
+  if (name === page) return;
+  page = name;
+  for (const changed of watchers) changed();
+}
+
+// Call `changed` when the page has another zone. Returns a function that ends this.
+export function watchZone(changed) {
+  watchers.add(changed);
+  return () => watchers.delete(changed);
+}
+
 class Zone {
   constructor(name) {
     try {

@@ -18,8 +18,9 @@ from nats_client import Duration, LookbackError, format_duration, iso_duration, 
 from nats_client.duration import LONGEST
 from nats_client.feeds.playback import SPEEDS
 
-from ..words import cut, plain, zone
+from ..words import chosen_zone, cut, plain, zone
 from .address import keep_lasting
+from .time_zone import begin_zone, choose_zone
 
 LENGTHS = {
     "Last 5 minutes": "PT5M",
@@ -140,18 +141,21 @@ def choose_clock() -> str:
     cannot be read: pages then look as far as they say themselves; otherwise an empty text."""
     if _CLOCK not in st.session_state:
         _set(_from_address)
+    no_zone = begin_zone()
     now = clock()
     for name, value in now.address.items():
         keep_lasting(name, value)
-    wrong: str = st.session_state.get(_WRONG, "")
+    wrong = " ".join(filter(None, [st.session_state.get(_WRONG, ""), no_zone]))
     if st.context.is_embedded:
         return wrong
     past = now.end is not None
-    with st.popover(
-        plain(now.words), icon=":material/history:" if past else ":material/schedule:", key="page-clock"
-    ):
+    chosen = chosen_zone()
+    words = now.words if chosen is None else f"{now.words}, {chosen}"
+    icon = ":material/history:" if past else ":material/schedule:"
+    with st.popover(plain(words), icon=icon, key="page-clock"):
         _choose_length_of(now)
         _choose_stretch(now)
+        choose_zone()
     if past:
         with st.container(horizontal=True, gap="xsmall", width="content", key="page-clock-moves"):
             moves = {
@@ -204,9 +208,10 @@ def _choose_stretch(now: Clock) -> None:
     start = until - (now.length or pd.Timedelta(hours=1))
     for key, time in ((_FROM, start), (_TO, until)):
         given = time.tz_localize(None).to_pydatetime(warn=False).replace(microsecond=0)
-        if key not in st.session_state or st.session_state.get(f"{key}_of") != now:
+        of = now, zone()
+        if key not in st.session_state or st.session_state.get(f"{key}_of") != of:
             st.session_state[key] = given
-        st.session_state[f"{key}_of"] = now
+        st.session_state[f"{key}_of"] = of
     with st.container(horizontal=True, gap="xsmall", key="page-clock-days"):
         for name in DAYS:
             st.button(name, key=f"_clock_{name}", on_click=_go_to_day, args=(name,))

@@ -24,10 +24,11 @@ _ENDS = "_ends"
 _component = st.components.v2.component("lookback_tab", js=_STUB, isolate_styles=False)
 
 
-def tab(ticket: str, changed: Callable[[], None] = lambda: None) -> None:
+def tab(ticket: str, changed: Callable[[], None] = lambda: None, *, zone: str = "") -> None:
     """Put the tab's script on the page: once per run of the whole script, and not in a fragment. It opens the
-    tab's websocket with `ticket`. Calls `changed` when hidden() or blocked() changes. The whole script runs
-    again when the server does not take the ticket any more, as when the viewer's rights have changed."""
+    tab's websocket with `ticket`, and draws times in `zone`, or else in the browser's. Calls `changed` when
+    hidden() or blocked() changes. The whole script runs again when the server does not take the ticket any
+    more, as when the viewer's rights have changed."""
 
     def note(state: Mapping[str, object]) -> None:
         st.session_state[_HIDDEN] = bool(state.get("hidden"))
@@ -40,7 +41,7 @@ def tab(ticket: str, changed: Callable[[], None] = lambda: None) -> None:
     note(
         _component(
             key="tab",
-            data={"ticket": ticket},
+            data={"ticket": ticket, "zone": zone},
             on_hidden_change=on_change,
             on_blocked_change=on_change,
             on_ended_change=_count_end,

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from urllib.parse import urlencode
 
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 
-from tests.browser import fresh_tab
+from tests.browser import fresh_tab, pick
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, App, app
 from tests.status_line import status_html
@@ -267,6 +268,40 @@ def test_moving(open_page: Open, server: NatsServer) -> None:
     assert {"from", "to", "last"}.isdisjoint(page.query_params)
 
 
+def test_a_zone(open_page: Open, server: NatsServer) -> None:
+    """The zone of the address, in upper or lower case, is that of the clock, of times typed into it and of
+    what pages show; the viewer may choose another one, or their own again."""
+    query = {"from": "2026-11-01T10:00:00Z", "to": "2026-11-01T12:00:00Z", "tz": "asia/tokyo"}
+    source = "import streamlit as st\nfrom components.words import date_text, zone\nst.text(zone())\n"
+    page = open_page(f"{source}st.text(date_text(0))", **query)
+    assert [each.value for each in page.text] == ["Asia/Tokyo", "1970-01-01 09:00:00"]
+    assert page.query_params["tz"] == "Asia/Tokyo"
+    assert page.session_state["_clock_from"] == datetime(2026, 11, 1, 19)
+    assert not page.warning
+    page.selectbox(key="_zone_choice").select("America/New_York").run()
+    assert [each.value for each in page.text] == ["America/New_York", "1969-12-31 19:00:00"]
+    assert page.session_state["_clock_from"] == datetime(2026, 11, 1, 5)
+    assert page.query_params["from"] == query["from"]
+    page.selectbox(key="_zone_choice").select("UTC (this browser)").run()
+    assert page.text[0].value == "UTC"
+    assert "tz" not in page.query_params
+
+
+@pytest.mark.parametrize(
+    "wrong", ["Mars/Olympus", "../../etc/passwd", "Europe", "x" * 5000, "a\0b", "+02:00"]
+)
+def test_a_wrong_zone(open_page: Open, server: NatsServer, wrong: str) -> None:
+    """A name that is no zone is named in a sentence, and times are in the viewer's own."""
+    page = open_page("import streamlit as st\nfrom components.words import zone\nst.text(zone())", tz=wrong)
+    assert page.text[0].value == "UTC"
+    assert "is not a time zone. Write a name such as Europe/Berlin" in page.warning[0].value.replace("\\", "")
+    assert len(page.warning[0].value) < 400
+    assert not page.exception
+    page.selectbox(key="_zone_choice").select("Asia/Tokyo").run()
+    assert page.text[0].value == "Asia/Tokyo"
+    assert not page.warning
+
+
 @pytest.fixture(scope="module")
 def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """The app with that page."""
@@ -315,6 +350,41 @@ def test_choosing(running: App, browser: Browser) -> None:
         box.press("Enter")
         expect(tab.get_by_text("The look-back 'soon' is not a duration")).to_be_visible()
         until(lambda: addressed(tab) == "")
+
+
+def test_choosing_a_zone(running: App, browser: Browser) -> None:
+    """A chosen zone is that of charts at once, and a zoom stays where it is in time; the clock says it, the
+    address has it, the next page too, and what is no zone gets a sentence. Charts do not say it again."""
+    chart = "document.querySelector('.js-plotly-plot')?.parentElement.lookback"
+    with fresh_tab(browser, timezone_id="Europe/Madrid") as tab:
+        tab.goto(f"{running.url}/clocked?last=PT1H&tz=UTC")
+        until(lambda: tab.evaluate(f"Boolean({chart}?.drawn)"))
+        clock = tab.locator(".st-key-page-clock").get_by_role("button").first
+        expect(clock).to_contain_text("Live, last hour, UTC")
+        assert tab.evaluate(f"{chart}.offset") == 0
+        tab.evaluate(f"{chart}.zoomInto([Date.now() - 60_000, Date.now()])")
+        zoom = tab.evaluate(f"{chart}.zoomedTimes()")
+        clock.click()
+        pick(tab, "Time zone", "Asia/Tokyo")
+        expect(clock).to_contain_text("Live, last hour, Asia/Tokyo")
+        until(lambda: tab.evaluate(f"{chart}.offset") == -9 * 3_600_000)
+        assert tab.evaluate(f"{chart}.zoomedTimes()") == zoom
+        axis = f"{chart}.plot._fullLayout.xaxis.range.map({chart}.utc, {chart})"
+        until(lambda: [round(time) for time in tab.evaluate(axis)] == [round(time) for time in zoom])
+        until(lambda: addressed(tab) == "last=PT1H&tz=Asia/Tokyo")
+        tab.keyboard.press("Escape")
+        assert tab.locator(".lb-legend", has_text="Tokyo").count() == 0
+        tab.get_by_role("link", name="Inside").click()
+        expect(tab.locator("h1")).to_have_text("Inside")
+        until(lambda: addressed(tab) == "last=PT1H&tz=Asia/Tokyo")
+        clock.click()
+        pick(tab, "Time zone", "Europe/Madrid (this browser)")
+        expect(clock).not_to_contain_text("Asia")
+        until(lambda: addressed(tab) == "last=PT1H")
+        box = tab.get_by_role("combobox", name="Time zone")
+        box.fill("Mars/Olympus")
+        box.press("Enter")
+        expect(tab.get_by_text("'Mars/Olympus' is not a time zone")).to_be_visible()
 
 
 def look_at_a_part(tab: Page) -> None:

@@ -75,6 +75,7 @@ def test_explore_page(open_page: Open) -> None:
     assert not app.exception
     assert not app.error, texts(app)
     labels = [
+        "Time zone",
         "Stream",
         "Subjects",
         "Payloads",
@@ -105,7 +106,7 @@ def test_compare_page(open_page: Open) -> None:
     app = open_page(ROOT / "pages" / "compare.py", subjects="metrics.cpu.{the__core}", period="week")
     assert not app.exception
     assert not app.error, texts(app)
-    labels = ["Stream", "Subjects", "Period", "Earlier periods", "Field", "Dimension"]
+    labels = ["Time zone", "Stream", "Subjects", "Period", "Earlier periods", "Field", "Dimension"]
     assert [box.label for box in app.selectbox] == labels
     assert app.selectbox(key="dimension").options == ["the__core", "host", "_subject"]
     table = app.dataframe[0].value

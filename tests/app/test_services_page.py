@@ -144,7 +144,7 @@ def test_lies_are_counted(server: NatsServer, open_page: Open) -> None:
     with service(server.url), answering(server.url, BAD):
         page = open_page(SERVICES.read_text())
         assert f"{sum(map(len, BAD.values()))} answers left out" in texts(page)
-        assert page.selectbox[0].options == ["tester"]
+        assert page.selectbox(key="service").options == ["tester"]
 
 
 def test_not_permitted(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

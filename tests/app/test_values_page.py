@@ -157,7 +157,7 @@ def test_values_page(open_page: Any, server: NatsServer) -> None:
     assert "History 5, no TTL, " in page.caption[0].value.replace("\\", "")
     page = page.text_input(key="search").set_value("MEM").run()
     assert page.dataframe[0].value["key"].tolist() == ["memory"]
-    page = page.selectbox[1].set_value("memory").run()
+    page = page.selectbox(key="key").set_value("memory").run()
     assert page.code[0].value == '{\n  "percent": 80\n}'
 
 
@@ -168,7 +168,7 @@ def test_deleted_keys(open_page: Any, server: NatsServer) -> None:
     assert page.dataframe[0].value["key"].tolist() == ["memory"]
     page = page.toggle[0].set_value(True).run()
     assert page.dataframe[0].value["operation"].tolist() == ["DEL", "PUT"]
-    page = page.selectbox[1].set_value("cpu").run()
+    page = page.selectbox(key="key").set_value("cpu").run()
     assert "This bucket has no key 'cpu'. It may have been deleted." in texts(page)
     assert page.dataframe[1].value["operation"].tolist() == ["DEL", "PUT"]
 
