@@ -373,8 +373,10 @@ class Panel {
     };
     say(this.tip, [chart.zone.clock(time), ...values.map(exact), ...panels.marksAt(time)].join("\n"));
     const at = panels.axes.x(time);
-    const left = at > panels.axes.wide / 2 ? at - this.tip.offsetWidth - 8 : at + 8;
-    this.tip.style.transform = `translateX(${Math.round(left)}px)`;
+    const [start, width] = [this.root.offsetLeft, this.tip.offsetWidth];
+    const left = at > panels.axes.wide / 2 ? at - width - 8 : at + 8;
+    const inside = Math.max(-start, Math.min(left, chart.parent.clientWidth - start - width));
+    this.tip.style.transform = `translateX(${Math.round(inside)}px)`;
   }
 
   hear() {
