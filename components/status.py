@@ -76,10 +76,8 @@ def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -
     then = [read for read in reads if isinstance(read, Bucket) and read.past]
     plays = [view.health.plays for view in views if view.health.plays is not None]
     plays += [read.watch.playback.playing for read in then if isinstance(read.watch, PlayedBucket)]
-    read_all = all(view.health.ended for view in views) and all(
-        bucket.health.phase == "following" for bucket in then
-    )
-    if (views or then) and read_all and not plays:
+    ended = all(view.health.ended for view in views) and all(map(_is_ended, then))
+    if (views or then) and ended:
         shown = not views or any(len(view) for view in views)
         return Verdict("past", "Past") if shown else Verdict("empty", "Empty")
     if paused:
@@ -92,6 +90,13 @@ def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -
     if views and not any(len(view) for view in views):
         return Verdict("empty", "Empty")
     return Verdict("stale", "Stale") if any(_is_stale(view) for view in views) else Verdict("live", "Live")
+
+
+def _is_ended(bucket: Bucket) -> bool:
+    """True if a bucket of the past has been read, and is played to the end if it is played."""
+    watch = bucket.watch
+    at_end = not isinstance(watch, PlayedBucket) or watch.now() >= watch.playback.end
+    return bucket.health.phase == "following" and at_end
 
 
 def _size(read: Read) -> int:

@@ -203,9 +203,7 @@ def test_pages_that_are_played(open_page: Open, server: NatsServer, name: str) -
 
 
 def test_what_cannot_be_played(open_page: Open, server: NatsServer) -> None:
-    """A bucket has the values of now, and the page says so; plain subjects have no past."""
-    page = open_page("from components import values\nvalues('settings', optional=True)", **stretch(server, 1))
-    assert "the values of now" in status_html(page)
+    """Plain subjects have no past."""
     page = open_page("from components import live\nlive(subject='x.>')", **stretch(server, 1))
     assert "have no history" in page.error[0].value
 
