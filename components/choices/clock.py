@@ -18,9 +18,9 @@ from nats_client import Duration, LookbackError, format_duration, iso_duration, 
 from nats_client.duration import LONGEST
 from nats_client.feeds.playback import SPEEDS
 
-from ..words import chosen_zone, cut, plain, zone
+from ..words import cut, plain, zone
 from .address import keep_lasting
-from .time_zone import begin_zone, choose_zone
+from .time_zone import begin_zone, choose_zone, zone_label
 
 LENGTHS = {
     "Last 5 minutes": "PT5M",
@@ -149,10 +149,8 @@ def choose_clock() -> str:
     if st.context.is_embedded:
         return wrong
     past = now.end is not None
-    chosen = chosen_zone()
-    words = now.words if chosen is None else f"{now.words}, {chosen}"
     icon = ":material/history:" if past else ":material/schedule:"
-    with st.popover(plain(words), icon=icon, key="page-clock"):
+    with st.popover(plain(f"{now.words}, {zone_label(now.end_time)}"), icon=icon, key="page-clock"):
         _choose_length_of(now)
         _choose_stretch(now)
         choose_zone()

@@ -4,6 +4,7 @@
 from functools import lru_cache
 from zoneinfo import available_timezones
 
+import pandas as pd
 import streamlit as st
 
 from ..words import CHOSEN_ZONE, chosen_zone, cut, own_zone
@@ -38,6 +39,18 @@ def begin_zone() -> str:
     keep_lasting(TZ, chosen_zone())
     wrong: str = st.session_state.get(_WRONG, "")
     return wrong
+
+
+def zone_label(at: pd.Timestamp | None) -> str:
+    """The zone of the times on the page: the name of one that the viewer chose, else how far the browser's is
+    from UTC at this time, None for now: "UTC", "UTC+5:30"."""
+    if chosen := chosen_zone():
+        return chosen
+    offset = (at or pd.Timestamp.now("UTC")).tz_convert(own_zone()).strftime("%z")
+    sign, hours, minutes = offset[0], int(offset[1:3]), offset[3:5]
+    if hours == int(minutes) == 0:
+        return "UTC"
+    return f"UTC{sign}{hours}" + (f":{minutes}" if minutes != "00" else "")
 
 
 def choose_zone() -> None:
