@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -16,6 +17,11 @@ from .by_sequence import ns
 
 PATIENCE = 3.0
 """Seconds until the server has to have answered."""
+PAGE = 4 * 1024 * 1024
+"""Bytes after which the server ends an answer."""
+MOST = 64 * 1024 * 1024
+"""Bytes of all messages at most."""
+MOST_TEXT = "64 MiB"
 END = "204"
 """The status of the message after the last one."""
 NONE = "404"
@@ -26,38 +32,53 @@ async def last_before(connection: Connection, stream: str, subject: str | None, 
     """Of each subject of `stream` that matches the filter, the newest message stored before `time` (ns since
     the epoch, UTC), in ascending order. The server answers for at most 1,024 subjects, and only if the stream
     has `allow_direct` (ADR-31). Raises RequestRefused if the login does not permit it, RequestFailed if the
-    server refuses or does not answer."""
+    server refuses or does not answer, or if the messages have more than MOST bytes."""
     full = f"{connection.api_prefix}.DIRECT.GET.{stream}"
     before = datetime.fromtimestamp(time / 1e9, UTC).isoformat()
-    request = {"multi_last": filters_of(subject or ">"), "up_to_time": before}
-    answers: asyncio.Queue[Msg] = asyncio.Queue()
+    asked = {"multi_last": filters_of(subject or ">"), "up_to_time": before, "max_bytes": PAGE}
     raw = Raw()
-    try:
-        async with asyncio.timeout(PATIENCE):
-            client = await connection.ready()
-            connection.check_inbox(client)
-            inbox = client.new_inbox()
-            with connection.denial(full) as denied:
-                denied.add_done_callback(lambda _: answers.put_nowait(Msg(client)))
-                listening = await client.subscribe(inbox, cb=answers.put)
-                try:
-                    await client.publish(full, json.dumps(request).encode(), reply=inbox)
-                    while True:
-                        answer = await answers.get()
-                        if denied.done():
-                            raise not_permitted("to send requests to", full)
-                        headers = dict(answer.headers or {})
-                        if (status := headers.get("Status")) is not None:
-                            if status in (END, NONE):
-                                break
-                            raise RequestFailed(f"The request to {full!r} was answered with {status}.")
-                        _take(answer.data, headers, time, raw)
-                finally:
-                    with contextlib.suppress(Exception):
-                        await listening.unsubscribe()
-    except (TimeoutError, nats.errors.Error, ConnectionError) as error:
-        raise RequestFailed(f"The request to {full!r} failed: {error!r}.") from error
+    start: int | None = 1
+    while start is not None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                start = await _page(connection, full, {**asked, "seq": start}, time, raw)
+        except (TimeoutError, nats.errors.Error, ConnectionError) as error:
+            raise RequestFailed(f"The request to {full!r} failed: {error!r}.") from error
+        if sum(map(len, raw.payload)) > MOST:
+            raise RequestFailed(
+                f"The newest messages of the subjects before that have more than {MOST_TEXT}."
+            )
     return raw
+
+
+async def _page(connection: Connection, full: str, asked: dict[str, Any], time: int, raw: Raw) -> int | None:
+    """Take one answer into `raw`. Returns the sequence from which on the next one has to be, or None."""
+    answers: asyncio.Queue[Msg] = asyncio.Queue()
+    client = await connection.ready()
+    connection.check_inbox(client)
+    inbox = client.new_inbox()
+    with connection.denial(full) as denied:
+        denied.add_done_callback(lambda _: answers.put_nowait(Msg(client)))
+        listening = await client.subscribe(inbox, cb=answers.put)
+        try:
+            await client.publish(full, json.dumps(asked).encode(), reply=inbox)
+            while True:
+                answer = await answers.get()
+                if denied.done():
+                    raise not_permitted("to send requests to", full)
+                headers = dict(answer.headers or {})
+                status = headers.get("Status")
+                if status is None:
+                    _take(answer.data, headers, time, raw)
+                elif status == END and int(headers.get("Nats-Num-Pending", 0)):
+                    return max(int(asked["seq"]), int(headers["Nats-Last-Sequence"])) + 1
+                elif status in (END, NONE):
+                    return None
+                else:
+                    raise RequestFailed(f"The request to {full!r} was answered with {status}.")
+        finally:
+            with contextlib.suppress(Exception):
+                await listening.unsubscribe()
 
 
 def _take(payload: bytes, headers: dict[str, str], time: int, raw: Raw) -> None:
