@@ -142,6 +142,7 @@ def test_all_move_without_a_run(server: NatsServer, tmp_path: Path, browser: Bro
             assert metric(tab, "Void") == "n/a"
             assert metric(tab, "Single") == "20 B/s"
             assert tab.locator("iframe[title*=autorefresh]").count() == 0
+            expect(tab.get_by_text("has no message that matches")).to_be_visible()  # the page runs for it
         runs = two.runs
         two.say("s.a", 1234567)
         two.say("s.b", 60)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,7 +122,7 @@ def test_ten_moments(server: NatsServer, running: App, browser: Browser, tmp_pat
                 server.run(lambda nc: nc.request("workflow-start.archive", b"", timeout=5))
                 until(lambda: archived(server) == count)
                 server.run(lambda nc: nc.jetstream().purge_stream("S", keep=10))
-            expect(tab.locator(".lb-word")).to_have_text("Live", timeout=30_000)
+            expect(tab.locator(".lb-word")).to_have_text(re.compile("Live|Stale"), timeout=30_000)
         time.sleep(1.1)  # the last moment is over
         differing = {}
         for number, (ended, live) in enumerate(moments):

@@ -346,7 +346,9 @@ def test_the_bar(running: App, browser: Browser, server: NatsServer) -> None:
         expect(tab.locator(".lb-word")).to_have_text("Past")
         until(lambda: tab.locator(".lb-metric-number").inner_text() == str(COUNT - 1))
         assert tab.locator(".lb-track .lb-density").get_attribute("d")
-        (marked,) = re.findall(r"M(\d+)", tab.locator(".lb-track .lb-marks").get_attribute("d") or "")
+        marks = tab.locator(".lb-track .lb-marks")
+        until(lambda: re.findall(r"M(\d+)", marks.get_attribute("d") or ""))
+        (marked,) = re.findall(r"M(\d+)", marks.get_attribute("d") or "")
         assert 200 * (1 - MESSAGES) < int(marked) < 200
         tab.get_by_role("button", name="Live", exact=True).click()
         expect(tab.locator(".lb-play_bar")).to_have_count(0)
