@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.browser import fresh_context
 from tests.nats import NatsServer, running_server
@@ -197,11 +197,15 @@ def test_many_panels(running: App, tab: Page) -> None:
     tab.set_viewport_size({"width": 390, "height": 844})
     until(lambda: box_of(tab, 0)["x"] == box_of(tab, 1)["x"])
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
-    box = box_of(tab, 0)
     for share in (0.05, 0.5, 0.95):
-        tab.mouse.move(box["x"] + box["width"] * share, box["y"] + 30)
         tip = tab.locator(".lb-panel-tip:visible")
-        until(lambda: tip.count() == 1)
+
+        def pointed(share: float = share, tip: Locator = tip) -> bool:
+            box = box_of(tab, 0)
+            tab.mouse.move(box["x"] + box["width"] * share, box["y"] + 30)
+            return tip.count() == 1
+
+        until(pointed)
         place = tip.bounding_box()
         assert place is not None
         assert 0 <= place["x"] < place["x"] + place["width"] <= 390
