@@ -19,7 +19,7 @@ from ..data.live import Readable, View
 from ..push.source import Source
 from ..push.tabs import Tab
 from ..words import in_zone, zone
-from .wire import NOTHING, Held, step, with_header
+from .wire import NOTHING, Held, has_cells, step, with_header
 
 VARY_EVERY = 0.25
 """Seconds between two looks at what of a chart's settings changes with the rows."""
@@ -238,18 +238,10 @@ def _made(
 ) -> _Step:
     now, flags, header, cells = step(source.bins, held, config, source.snapshot, zoom, short=True)
     flags |= bool(header) | (held is NOTHING and _EVERYTHING)
-    said = says or flags or _says(cells)
+    said = says or flags or has_cells(cells)
     return _Step(
         held, now, flags, header, cells, with_header(bytes([flags]), header, cells) if said else None
     )
-
-
-def _says(cells: bytes) -> bool:
-    """True if there are cells in the short form: its count follows the first bin, which takes a few bytes."""
-    at = 1
-    while cells[at] > 127:
-        at += 1
-    return cells[at + 1] > 0
 
 
 _sources: WeakValueDictionary[object, ChartSource] = WeakValueDictionary()

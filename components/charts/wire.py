@@ -208,6 +208,14 @@ def packed(changes: Changes, *, short: bool) -> bytes:
     return _packed(changes.cells, changes.series, None, changes.origin, whole=False)
 
 
+def has_cells(cells: bytes) -> bool:
+    """True if there are cells in the short form."""
+    at = 2 if cells[0] & _FURTHER == _FURTHER else 1
+    while cells[at] > 127:  # the first bin
+        at += 1
+    return cells[at + 1] > 0
+
+
 def _packed(cells: Cells, series: int, place: bytes | None, start: int, *, whole: bool) -> bytes:
     """Encode cells. `place`: the bins that count, None in the short form. The first cell's bin is told
     relative to `start`."""

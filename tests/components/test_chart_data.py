@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.chart_end import read
-from components.charts.wire import ChartState
+from components.charts.wire import ChartState, has_cells, packed
 from nats_client.errors import ColumnError, LookbackError
 from nats_client.results.result_bins import ResultBins
 from nats_client.series.bins import MOST, Bins, step_for
@@ -417,6 +417,25 @@ def test_late_row_goes_into_its_bin() -> None:
     bins.update(rows.add([-50], [9]), NOW)
     assert browser.receive(sent.next(bins, {}))
     assert (2, 9) in browser.by_name()["a"].values()
+
+
+@pytest.mark.parametrize("hold", [False, True])
+@settings(max_examples=100)
+@given(st.lists(st.lists(row, max_size=4), min_size=2, max_size=6))
+def test_a_message_without_cells_is_told_from_one_with(hold: bool, batches: list[list[Any]]) -> None:
+    """A chart is told each change, whatever bins it is in, those of the beginning too; and nothing without a
+    change."""
+    rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK, hold=hold)
+    bins.update(rows.add([0], [1]), NOW)
+    for batch in [[(0, 7, "a")], *batches]:
+        since = bins.version
+        if batch:
+            times, values, subjects = zip(*batch, strict=True)
+            bins.update(rows.add(times, values, subjects), NOW)
+        changes = bins.changes(bins.epoch, since)
+        if not changes.whole:
+            assert has_cells(packed(changes, short=True)) == (len(changes.cells.bin) > 0)
+    assert not has_cells(packed(bins.changes(bins.epoch, bins.version), short=True))
 
 
 def test_new_series_brings_its_name() -> None:
