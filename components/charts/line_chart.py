@@ -69,7 +69,8 @@ def line_chart(
     `log_y`: the axis is logarithmic; at zero and negative values a line leaves it downwards, and the chart
     says so. `from_zero`: the axis includes zero. Raises LookbackError if both are given. `steps`: a value
     holds until the next one, and the newest until now, for what is reported only when it changes. A value
-    holds on after its row has left the look-back, but one that was never read does not. Lines end at a null.
+    holds on after its row has left the look-back; one from before is read from the stream where series are
+    told apart by subjects (docs/charts.md). Lines end at a null.
     `grow=False`: the time axis has all of the look-back, even if the stream is younger.
 
     A DataFrame or a Series is drawn in the same way: its index, or its column `_time` or `time`, must hold
