@@ -27,7 +27,7 @@ else:
     with st.container(horizontal=True, gap="large"):
         rate = choose_step("Messages a second", rates, 10, name="rate")
         series = choose_step("Series", [1, 2, 5, 10, 20, 50, 100], 10)
-        look_back = choose("Look-back", ["PT30S", "PT1M", "PT2M", "PT5M"], default="PT1M")
+        look_back = choose("Look-back", ["30 s", "1 min", "2 min", "5 min"], default="1 min")
     run = comparison(rate, series, look_back)
     if run is not None:
         compared_charts(run)

@@ -94,7 +94,7 @@ def watch_websockets(comparison: Comparison) -> Callable[[], dict[str, int]]:
 
 def test_both_draw_the_same(demo: App, context: BrowserContext) -> None:
     """The same series in the same colours over the same time, and both go on; the browser finds no error."""
-    comparison = Comparison(context, demo.url, "?rate=20&series=5&look-back=PT30S")
+    comparison = Comparison(context, demo.url, "?rate=20&series=5&look-back=30+s")
     comparison.wait_until_live()
     for frame in (comparison.ours, comparison.theirs):
         newest_advances(comparison, frame)
@@ -138,7 +138,7 @@ def test_figures_agree_with_the_browser(demo: App, context: BrowserContext) -> N
 
 def test_slider_changes_the_rate_and_both_follow(demo: App, context: BrowserContext) -> None:
     """Moving the slider changes what is published; the sentence says so, and both halves show what comes."""
-    comparison = Comparison(context, demo.url, "?rate=10&series=5&look-back=PT30S")
+    comparison = Comparison(context, demo.url, "?rate=10&series=5&look-back=30+s")
     comparison.wait_until_live()
     slider = comparison.page.get_by_role("slider").first
     slider.focus()
@@ -153,13 +153,13 @@ def test_slider_changes_the_rate_and_both_follow(demo: App, context: BrowserCont
 
 def test_look_back_is_followed(demo: App, context: BrowserContext) -> None:
     """A longer look-back brings both halves what is older, a shorter one less; no page is loaded anew."""
-    comparison = Comparison(context, demo.url, "?rate=50&series=3&look-back=PT30S")
+    comparison = Comparison(context, demo.url, "?rate=50&series=3&look-back=30+s")
     comparison.wait_until_live()
     ours, theirs = comparison.ours.url, comparison.theirs.url
     until(lambda: min(rows(comparison)) > 1400, PATIENCE)  # 30 s are full
-    for look_back, enough in (("PT1M", 1700), ("PT30S", 0)):
+    for look_back, enough in (("1 min", 1700), ("30 s", 0)):
         pick(comparison.page, "Look-back", look_back)
-        width = 60_000 if look_back == "PT1M" else 30_000
+        width = 60_000 if look_back == "1 min" else 30_000
         for frame in (comparison.ours, comparison.theirs):
             until(lambda: abs((comparison.of_chart(frame, WIDTH) or 0) - width) < 5, PATIENCE)
         until(lambda: min(rows(comparison)) > enough, PATIENCE)
