@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from html import escape
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -14,6 +15,8 @@ import streamlit as st
 
 from .units import brief
 
+_MOST_IN_A_CELL = 2**53
+"""Streamlit draws a greater number in a number column as an error."""
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:&])")
 
 
@@ -132,3 +135,27 @@ def local(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """`table` with the times in `column` converted to the viewer's time zone."""
     times = pd.to_datetime(table[column], utc=True)
     return table.assign(**{column: times.dt.tz_convert(zone())})
+
+
+def exact_numbers(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[Any, Any]]:
+    """A copy of `table` of which st.dataframe shows every digit, and the column configurations for that.
+
+    By itself it shows four decimal places, and numbers beyond 2**53 as errors. A column with such a number,
+    or with decimals, becomes text. Missing values stay missing.
+    """
+    shown = table.copy(deep=False)
+    configurations: dict[Any, Any] = {}
+    for name, column in table.items():
+        decimal = pd.api.types.infer_dtype(column, skipna=True) == "decimal"
+        if not decimal and (
+            not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype)
+        ):
+            continue
+        if decimal or any(_MOST_IN_A_CELL < abs(value) < math.inf for value in column.dropna()):
+            texts = [None if pd.isna(value) else str(value).removesuffix(".0") for value in column.array]
+            shown[name] = pd.Series(texts, column.index, dtype="str")
+            configurations[name] = st.column_config.TextColumn(alignment="right")
+        elif pd.api.types.is_float_dtype(column.dtype):
+            # "plain" shows 31.240741 as 31.240740999999996
+            configurations[name] = st.column_config.NumberColumn(format="%.15g")
+    return shown, configurations

@@ -71,6 +71,22 @@ export function pictureOfMarks(chart) {
   }));
 }
 
+// By mark of [px, text], ascending: the px that its text has, on its left or on its right. It has the room up to the
+// next mark. The last one stands on the left if it has no room on the right; the one before it gives way.
+export function textPlaces(marks, width) {
+  const wanted = (text) => Math.min(WIDEST, text.length * LETTER + 8);
+  const last = marks.length - 1;
+  const places = marks.map(([at], i) => ({ left: false, room: Math.min(WIDEST, (marks[i + 1]?.[0] ?? width) - at - 8) }));
+  if (last < 0) return places;
+  const [at, text] = marks[last];
+  const before = marks[last - 1]?.[0] ?? 0;
+  if (width - at < wanted(text) && at - before > wanted(text)) {
+    places[last] = { left: true, room: wanted(text) - 8 };
+    if (last > 0) places[last - 1].room = Math.min(WIDEST, at - before - wanted(text) - 8);
+  }
+  return places;
+}
+
 // Its axis may have moved.
 export function placeMarks(chart) {
   const layer = layers.get(chart);
@@ -79,18 +95,14 @@ export function placeMarks(chart) {
   Object.assign(layer.style, { left: `${axis.left}px`, top: `${axis.top}px`, width: `${axis.width}px`, height: `${axis.height}px` });
   const marks = all.map(([time, text]) => [axis.at(time), text]).filter(([at]) => at >= 0 && at <= axis.width);
   while (layer.children.length > marks.length) layer.lastChild.remove();
+  const places = textPlaces(marks, axis.width);
   marks.forEach(([at, text], i) => {
     const line = layer.children[i] ?? layer.appendChild(made("i"));
     if (!line.firstChild) line.append(made("span"));
     line.at = at;
     line.style.transform = `translateX(${at.toFixed(1)}px)`;
-    // The text has the room up to the next mark; the last one may stand on the left.
-    const next = marks[i + 1]?.[0] ?? axis.width;
-    const before = at - (marks[i - 1]?.[0] ?? -WIDEST);
-    const wanted = Math.min(WIDEST, text.length * LETTER + 8);
-    const left = i === marks.length - 1 && next - at < wanted && before > wanted;
-    line.classList.toggle("lb-left", left);
-    line.room = left ? WIDEST : Math.min(WIDEST, next - at - 8);
+    line.room = places[i].room;
+    line.classList.toggle("lb-left", places[i].left);
     say(line.firstChild, text);
     fit(line);
   });

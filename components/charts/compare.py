@@ -13,7 +13,7 @@ from ..choices.clock import Fixed
 from ..data.live import View
 from ..data.states import check_times, empty_state
 from ..spent import timed
-from ..words import rounded, zone
+from ..words import exact_numbers, rounded, zone
 from .line_chart import draw, drawing_options
 from .pushed import Varying
 
@@ -104,19 +104,25 @@ def compared_means(
     starts = period_starts(length, 1, view.now, zone())
     means = view.feed.means.table(view.snapshot, y, color, starts, view.now)
     current, before = period_names(length, 1)
-    number, behind = st.column_config.NumberColumn, f" ({unit})" if unit else ""
+    behind = f" ({unit})" if unit else ""
     shown = means.assign(current=means["current"].map(rounded), before=means["before"].map(rounded))
     if len(means) > MOST_ROWS:
         greatest = means["change"].abs().nlargest(MOST_ROWS).index
         shown = shown[shown.index.isin(greatest)]
         st.caption(f"The {MOST_ROWS} of {len(means):,} series with the largest differences.")
+    labels = {
+        "current": f"Mean, {current} so far{behind}",
+        "before": f"Mean, {before}, same part{behind}",
+    }
+    shown, configurations = exact_numbers(shown.rename_axis("_series").reset_index())
+    for name, label in labels.items():
+        configurations[name]["label"] = label
     st.dataframe(
-        shown.rename_axis("_series").reset_index(),
+        shown,
         column_config={
             "_series": "Subject" if color == "_subject" else color or "Field",
-            "current": number(f"Mean, {current} so far{behind}", format="plain"),
-            "before": number(f"Mean, {before}, same part{behind}", format="plain"),
-            "change": number("Difference", format="%+.1f %%"),
+            **configurations,
+            "change": st.column_config.NumberColumn("Difference", format="%+.1f %%"),
         },
         hide_index=True,
         placeholder="n/a",

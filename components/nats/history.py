@@ -23,7 +23,7 @@ from ..data.playing import now_of
 from ..data.states import mistake
 from ..spent import timed
 from ..web.sign_in import owner
-from ..words import age_text, bytes_text, local, plain
+from ..words import age_text, bytes_text, exact_numbers, local, plain
 
 SUBJECT = "history.query"
 """The subject of the history service that runs beside the app."""
@@ -156,7 +156,13 @@ def answer_table(answer: Answer) -> None:
         if getattr(shown[name].dtype, "tz", None) is not None:
             shown = local(shown, name)
     moment = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss.SSS")
-    st.dataframe(shown, column_config=dict.fromkeys(times, moment), hide_index=True, placeholder="NULL")
+    shown, numbers = exact_numbers(shown)
+    st.dataframe(
+        shown,
+        column_config={**numbers, **dict.fromkeys(times, moment)},
+        hide_index=True,
+        placeholder="NULL",
+    )
     if len(answer) > MOST_ROWS:
         st.caption(f"The first {MOST_ROWS:,} of {len(answer):,} rows. A download has all of them.")
 

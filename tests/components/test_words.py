@@ -1,12 +1,14 @@
 """Numbers and times in words."""
 
 import re
+from decimal import Decimal
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.words import age_text, date_text, in_zone, zone
+from components.words import age_text, date_text, exact_numbers, in_zone, zone
 
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
@@ -40,3 +42,29 @@ def test_an_unknown_zone(name: str) -> None:
     with in_zone(name):
         assert zone() == "UTC"
         assert date_text(0) == "1970-01-01 00:00:00"
+
+
+def test_each_digit_in_a_table() -> None:
+    """A table shows numbers as they are: what a number cell can't hold becomes text, and what is missing
+    stays missing."""
+    table = pd.DataFrame(
+        {
+            "small": [0.00001234, 48.898283, float("nan"), float("inf")],
+            "great": [1e300, 0.5, float("nan"), 45.0],
+            "whole": [1, 2, 3, 4],
+            "beyond": pd.array([2**60 + 1, None, -5, 0], dtype="Int64"),
+            "decimal": [Decimal("12345678901234567890.123456789"), None, Decimal("0.00001"), Decimal(1)],
+            "text": ["1", "2", "3", "4"],
+            "flag": [True, False, True, False],
+        }
+    )
+    before = table.copy()
+    shown, configurations = exact_numbers(table)
+    pd.testing.assert_frame_equal(table, before)
+    assert shown["small"].equals(table["small"])
+    assert configurations["small"]["type_config"]["format"] == "%.15g"
+    texts = {name: [None if pd.isna(cell) else cell for cell in shown[name]] for name in shown}
+    assert texts["great"] == ["1e+300", "0.5", None, "45"]
+    assert texts["beyond"] == ["1152921504606846977", None, "-5", "0"]
+    assert texts["decimal"] == ["12345678901234567890.123456789", None, "0.00001", "1"]
+    assert list(configurations) == ["small", "great", "beyond", "decimal"]
