@@ -120,7 +120,8 @@ class _Leaf:
 
     def _next(self) -> bytes:
         line = self._lines.readline().strip()
-        assert line and not line.startswith(b"-ERR"), line
+        assert line
+        assert not line.startswith(b"-ERR"), line
         if line == b"PING":
             self.send("PONG")
         return line

@@ -28,10 +28,13 @@ FROM messages WHERE stream = $stream AND created = CAST($created AS TIMESTAMPTZ)
 # Anchored at both ends, because DuckDB's ~ matches the whole text and PostgreSQL's any part of it.
 _WHICH = """
 FROM messages WHERE stream = $stream AND created = CAST($created AS TIMESTAMPTZ)
-AND seq < $before AND time >= CAST($since AS TIMESTAMPTZ) AND time < CAST($end AS TIMESTAMPTZ)
-AND subject ~ $pattern"""
-_COUNT = f"SELECT count(*) AS rows {_WHICH}"
-_ROWS = f"SELECT seq, time, subject, payload, raw {_WHICH} ORDER BY seq DESC LIMIT {PART}"
+AND seq < $before AND subject ~ $pattern"""
+_WHEN = "AND time >= CAST($since AS TIMESTAMPTZ) AND time < CAST($end AS TIMESTAMPTZ)"
+_COUNT = f"SELECT count(*) AS rows, min(seq) AS first, max(seq) AS last {_WHICH} {_WHEN}"
+_ABOVE = f"SELECT count(*) AS rows {_WHICH} AND seq >= $seq {_WHEN}"
+# By sequence: a server whose clock was set back stored messages out of the order of their times.
+_ROWS = f"""
+SELECT seq, time, subject, payload, raw {_WHICH} AND seq >= $first ORDER BY seq DESC LIMIT {PART}"""
 
 
 @dataclass(frozen=True)
@@ -83,19 +86,19 @@ class Archive:
         return (self.extent if known else await self.query_extent(created)).last
 
     async def rows(self, created: str, since: int, before: int, end: int | None = None) -> AsyncIterator[Raw]:
-        """Messages below the sequence `before`, stored at or after `since` and before `end` (ns since the
-        epoch, UTC), in batches: the newest batch first, each in ascending order. Raises LookbackError."""
-        times = {"since": since, "end": LATEST if end is None else end}
-        asked = {
-            name: pd.Timestamp(time, unit="ns", tz="UTC").isoformat(timespec="microseconds")
-            for name, time in times.items()
-        }
-        asked["pattern"] = self._pattern
-        counted = await self._answer(_COUNT, created, before=before, **asked)
-        self.done, self.pending = 0, int(counted["rows"].iloc[0])
+        """All messages from the first to the last of those below the sequence `before` that were stored at or
+        after `since` and before `end` (ns since the epoch, UTC), in batches: the newest batch first, each in
+        ascending order. Raises LookbackError."""
+        times = {"since": _text(since), "end": _text(LATEST if end is None else end)}
+        of = {"pattern": self._pattern}
+        counted = (await self._answer(_COUNT, created, before=before, **times, **of)).iloc[0].to_dict()
+        self.done, self.pending = 0, int(counted["rows"])
+        if not self.pending:
+            return
+        first, before = int(counted["first"]), int(counted["last"]) + 1
         try:
-            while self.pending:
-                part = (await self._answer(_ROWS, created, before=before, **asked)).iloc[::-1]
+            while before > first:
+                part = (await self._answer(_ROWS, created, before=before, first=first, **of)).iloc[::-1]
                 if not len(part):
                     return
                 raw = _raw(part)
@@ -105,6 +108,20 @@ class Archive:
                 yield raw
         finally:
             self.pending = 0
+
+    async def any_above(self, created: str, since: int, end: int, seq: int, below: int) -> bool:
+        """True if there are messages with a sequence from `seq` to below `below` that were stored at or after
+        `since` and before `end` (ns since the epoch, UTC). Raises LookbackError."""
+        found = await self._answer(
+            _ABOVE,
+            created,
+            since=_text(since),
+            end=_text(end),
+            seq=seq,
+            before=below,
+            pattern=self._pattern,
+        )
+        return bool(found["rows"].iloc[0])
 
     async def _answer(self, sql: str, created: str, **parameters: Any) -> pd.DataFrame:
         named = {"stream": self._stream, "created": _microseconds(created), **parameters}
@@ -125,6 +142,10 @@ def _raw(rows: pd.DataFrame) -> Raw:
     ]
     times = rows["time"].dt.as_unit("ns").astype("int64").tolist()
     return Raw(rows["seq"].astype("int64").tolist(), times, rows["subject"].astype(str).tolist(), payloads)
+
+
+def _text(time: int) -> str:
+    return pd.Timestamp(time, unit="ns", tz="UTC").isoformat(timespec="microseconds")
 
 
 def _pattern(joined: str) -> str:

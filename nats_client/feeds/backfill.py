@@ -95,6 +95,8 @@ class Backfill:
             boundary = self._consumer.last_seq + 1
         if boundary is None:
             self._consumer.restart("the look-back became longer")
+        elif self._intake.left_early:  # what is older is not only before the oldest row
+            self._read_again()
         elif len(self._window) < 0.95 * self._window.most_rows:  # a full window would drop older rows again
             older = Older(self._connection, self._intake, self._stream_check, target, boundary)
             self.older = older
@@ -123,8 +125,10 @@ class Backfill:
             if following and self.archived < self._intake.look_back:
                 target, lives = self._intake.look_back, self._intake.recreated
                 try:
-                    await self._fetch_archived(archive, target)
-                    if self._intake.recreated == lives:  # otherwise the rows were of another stream
+                    fetched = await self._fetch_archived(archive, target)
+                    if (
+                        fetched and self._intake.recreated == lives
+                    ):  # otherwise the rows were of another stream
                         self.archived, archive.error = target, None
                 except LookbackError as error:
                     archive.error, pause = error, ARCHIVE_RETRY
@@ -135,7 +139,12 @@ class Backfill:
                 self._changed()
             await asyncio.sleep(pause)
 
-    async def _fetch_archived(self, archive: Archive, look_back: pd.Timedelta) -> None:
+    def _read_again(self) -> None:
+        self._intake.left_early, self.archived = False, pd.Timedelta(0)
+        self._consumer.read_again("the look-back became longer")
+
+    async def _fetch_archived(self, archive: Archive, look_back: pd.Timedelta) -> bool:
+        """False if all is read again, so that it has to be fetched later."""
         stream_check, consumer, lives = self._stream_check, self._consumer, self._intake.recreated
         while stream_check.first is None:  # noqa: ASYNC110 - the first check of the stream is under way
             await asyncio.sleep(ARCHIVE_LOOK)
@@ -143,12 +152,27 @@ class Backfill:
         reaches = stream_check.first <= 1 or (
             stream_check.oldest is not None and stream_check.oldest <= since
         )
-        if reaches or consumer.created is None:
-            return  # the stream itself covers the look-back
-        extent = await archive.query_extent(consumer.created)
+        if consumer.created is None or (
+            reaches and (self._intake.key.end is None or stream_check.first <= 1)
+        ):
+            return True  # the stream itself covers the look-back
+        try:
+            extent = await archive.query_extent(consumer.created)
+        except LookbackError:
+            if reaches:
+                return True
+            raise
+        if reaches and extent.last_time <= since:  # later only if the clock was set back since
+            return True
+        self._intake.left_early |= reaches
         before, begins = stream_check.first, stream_check.oldest or consumer.now()
         if (oldest := self._window.oldest_seq) is not None:
             before = min(before, oldest)
+        if self._intake.key.end is not None and self.archived and before < stream_check.first:
+            until = consumer.moment() - self.archived.value
+            if await archive.any_above(consumer.created, since, until, before, stream_check.first):
+                self._read_again()
+                return False
         seam: Gap | None = None
         lost = loses(consumer.config)
         if (
@@ -162,28 +186,30 @@ class Backfill:
         above: tuple[int, int] | None = None
         async for raw in archive.rows(consumer.created, since, before, self._intake.key.end):
             if self._intake.recreated != lives:
-                return
+                return True
             if seam is not None:
                 self._intake.missing(seam)
                 seam = None
             self._note_jumps(raw, above)
             above = raw.seq[0], raw.received[0]
+            raw, _ = self._intake.of_stretch(raw, consumer.moment())
             older, counted = self._intake.another_window(), MessageCount(self._intake.counted.lowest)
             while len(raw):
                 taken = await self._intake.take(
                     raw, older, counted=counted, valid=lambda: self._intake.recreated == lives
                 )
                 if taken is None:
-                    return
+                    return True
                 raw = raw.after(len(taken.raw))
             dropped = self._window.dropped
             self._window.prepend(older)
             self._intake.counted.prepend(counted)
             self._intake.grown()
             if self._window.dropped > dropped:
-                return  # the window is full
+                return True  # the window is full
         if seam is not None:  # reported here only: after a failed fetch, the next one finds the same seam
             self._intake.missing(seam)
+        return True
 
     @property
     def _every_message_counts(self) -> bool:
@@ -243,7 +269,10 @@ class Older:
 
     async def messages(self, raw: Raw) -> int:
         """Add the consumer's messages to the window."""
-        voided = self._voided
+        voided, count = self._voided, len(raw)
+        raw, places = self._intake.of_stretch(raw, self.consumer.moment())
+        if not len(raw):
+            return count
         taken = await self._intake.take(
             raw, self.window, counted=self.counted, valid=lambda: self._voided == voided
         )
@@ -251,7 +280,9 @@ class Older:
             return 0
         if taken.raw.headers:
             self.ends.note(taken.raw, taken.sequences())
-        return len(taken.raw)
+        if len(taken.raw) == len(raw):
+            return count
+        return len(taken.raw) if places is None else places[len(taken.raw) - 1] + 1
 
     def recreated(self) -> None:
         """Everything read so far is void."""

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import threading
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
@@ -350,10 +349,9 @@ class Feed(Derived):
     async def messages(self, raw: Raw) -> int:
         """Add the consumer's messages to the window."""
         count = len(raw)
-        if self.key.end is not None:
-            raw = raw.before(bisect_left(raw.received, self.key.end))
-            if not len(raw):
-                return count
+        raw, places = self._intake.of_stretch(raw, self.now())
+        if not len(raw):
+            return count
         if self._consumer.history_start is None and len(raw):  # the stream was empty when last looked at
             self._consumer.history_start = raw.received[0]
         voided = self._voided
@@ -373,7 +371,9 @@ class Feed(Derived):
         self._intake.counted.forget(oldest)
         for changed in self._watchers:
             changed()
-        return count if len(taken.raw) == len(raw) else len(taken.raw)
+        if len(taken.raw) == len(raw):
+            return count
+        return len(taken.raw) if places is None else places[len(taken.raw) - 1] + 1
 
     def recreated(self) -> None:
         """Start over: the window's rows belong to a stream that no longer exists."""

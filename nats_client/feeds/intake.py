@@ -23,6 +23,8 @@ from .gaps import Gap, Gaps
 from .health import FeedKey
 from .message_count import MessageCount
 
+MICROSECOND = 1_000
+"""ns. Starts are requested from the server, and times from the archive, to the microsecond."""
 ROW = 16
 """Minimum bytes of a row, used to reserve room for expected rows."""
 LONGEST_WORK = 2.0
@@ -107,6 +109,8 @@ class Intake:
         self.filter = RowFilter(key.where, key.columns, key.names) if key.where or key.columns else None
         """`where` and `columns` of the feed; None if it has neither."""
         self._room = room
+        self.left_early = False
+        """True if messages from before the look-back came after others of it: the clock was set back."""
         self._thread = ThreadPoolExecutor(1, "filter") if self.filter is not None else None
         self._spent: Callable[[], float] = lambda: 0.0  # processor time of what the thread works out
         self._urgent = True
@@ -125,6 +129,18 @@ class Intake:
             if gap.end > end:  # how many of them were sent before the end, nobody knows
                 gap = replace(gap, end=end, count=None)
         self.gaps.add(gap, self.look_back)
+
+    def of_stretch(self, raw: Raw, now: int) -> tuple[Raw, list[int] | None]:
+        """Those of the messages that the stretch has, which ends at `now` so far, and their places; None for
+        all. A server whose clock was set back stores messages out of the order of their times."""
+        if (end := self.key.end) is None or not len(raw):
+            return raw, None
+        start = min(now, end) - self.look_back.value
+        if start <= min(raw.received) and max(raw.received) < end:
+            return raw, None
+        self.left_early |= min(raw.received) < start - MICROSECOND
+        places = [i for i, stored in enumerate(raw.received) if start <= stored < end]
+        return raw.pick(places), places
 
     async def take(
         self,

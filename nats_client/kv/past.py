@@ -45,6 +45,21 @@ class _Key:
     """When each revision before the end was stored."""
     revisions: list[Entry] = field(default_factory=list)
     """Those, oldest first."""
+    ascends: bool = True
+    """False if the server's clock was set back between two of them."""
+
+    def before(self, moment: int) -> list[Entry]:
+        """The revisions stored before that time, oldest first."""
+        if self.ascends:
+            return self.revisions[: bisect_left(self.stored, moment)]
+        return [each for each, stored in zip(self.revisions, self.stored, strict=True) if stored < moment]
+
+    def newest(self, moment: int) -> Entry | None:
+        """The last of those."""
+        if self.ascends:
+            at = bisect_left(self.stored, moment)
+            return self.revisions[at - 1] if at else None
+        return next(reversed(self.before(moment)), None)
 
 
 class _Whole(BucketConsumer):
@@ -119,7 +134,7 @@ class PastBucket:
         moment = self.end if moment is None else moment
         with self._lock:
             held = self._keys.get(key)
-            return [] if held is None else held.revisions[: bisect_left(held.stored, moment)]
+            return [] if held is None else held.before(moment)
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds until the bucket has been read, or cannot be. False on a timeout."""
@@ -203,6 +218,7 @@ class PastBucket:
                     held = self._keys[key] = _Key(stored, complete, operation == "PURGE")
                 held.count += 1
                 if stored < self.end:
+                    held.ascends &= not held.stored or held.stored[-1] <= stored
                     held.stored.append(stored)
                     held.revisions.append(
                         Entry(key, payload if operation == "PUT" else b"", seq, stored, operation)
@@ -260,11 +276,8 @@ class PastBucket:
 
     def _as_of(self, version: int, moment: int) -> Values:
         """Needs the lock."""
-        entries = {
-            key: held.revisions[at - 1]
-            for key, held in self._keys.items()
-            if (at := bisect_left(held.stored, moment))
-        }
+        found = {key: held.newest(moment) for key, held in self._keys.items()}
+        entries = {key: entry for key, entry in found.items() if entry is not None}
         unknown = {key: held.first for key, held in self._keys.items() if self._is_unknown(held, moment)}
 
         def ask(key: str) -> Entry | None:

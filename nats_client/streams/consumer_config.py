@@ -10,6 +10,7 @@ from ..connection.connection import Connection
 from ..errors import LookbackError, NotPermitted, RequestRefused
 from ..subjects import filters_of
 from .by_sequence import BySequence, consumer_refused, ns
+from .clock_changes import Find, all_from, first_at
 
 HEARTBEAT = 1.0  # seconds between idle heartbeats
 INACTIVE = 10.0  # seconds without a subscriber after which the server deletes a consumer
@@ -100,15 +101,40 @@ async def _beginning_of(
 async def find_end(
     connection: Connection, stream: str, subject: str | None, end: int, state: dict[str, Any]
 ) -> tuple[int, int]:
-    """Where a stretch up to `end` (ns since the epoch, UTC) ends in the stream: the sequence of the first
-    message stored then or later, and how many messages that match the filter come from there on."""
-    start = from_time(end)
-    seq, after = await _beginning_of(connection, stream, subject, start)
+    """Where a stretch up to `end` (ns since the epoch, UTC) ends in the stream: the sequence from which on
+    all messages were stored then or later, and how many that match the filter come from there on."""
+    found, after = await _beginning_of(connection, stream, subject, from_time(end))
+    seq = found
     if seq > int(state["last_seq"]) and state["messages"] and ns(state["last_ts"]) >= end:
         # See skips_messages().
         seq = await BySequence(connection, stream, None, "").since(end, state)
+    with contextlib.suppress(NotPermitted):  # then the clock counts as never set back
+        seq = await all_from(_reader(connection, stream), _finder(connection, stream, subject), seq, end)
+    if seq != found:
         _, after = await _beginning_of(connection, stream, subject, from_sequence(max(1, seq)))
     return seq, after
+
+
+async def find_start(connection: Connection, stream: str, subject: str | None, start: int) -> dict[str, Any]:
+    """The start of a consumer at the first message stored at or after `start` (ns since the epoch, UTC),
+    also if the server's clock was set back."""
+    find = _finder(connection, stream, subject)
+    with contextlib.suppress(NotPermitted):
+        found = await find(start)
+        if (first := await first_at(_reader(connection, stream), find, found, start)) < found:
+            return from_sequence(max(1, first))
+    return from_time(start)
+
+
+def _reader(connection: Connection, stream: str) -> BySequence:
+    return BySequence(connection, stream, None, "")
+
+
+def _finder(connection: Connection, stream: str, subject: str | None) -> Find:
+    async def find(time: int) -> int:
+        return (await _beginning_of(connection, stream, subject, from_time(time)))[0]
+
+    return find
 
 
 async def find_beginning(

@@ -43,13 +43,14 @@ from .consumer_config import (
     create_consumer,
     find_beginning,
     find_end,
+    find_start,
     from_sequence,
     from_time,
     push_config,
     settings_of,
     skips_messages,
 )
-from .reading import Reading
+from .reading import STORED_WITHIN, Reading
 from .seat import Seat, Seats
 from .sequence import AnotherStreamError, DoubtError, Position, Tracker
 from .sink import Sink
@@ -306,7 +307,14 @@ class Consumer(Reading):
         if self._start is None:
             self._start = self.moment() - look_back().value
         all_of_it = self._from_first or (state["messages"] and ns(state["first_ts"]) >= self._start)
-        start = {"deliver_policy": "all"} if all_of_it else from_time(self._start)
+        if all_of_it:
+            start = {"deliver_policy": "all"}
+        elif state["messages"] and (
+            self._end is not None or ns(state["last_ts"]) > self.now() + STORED_WITHIN
+        ):
+            start = await find_start(self._on, self._stream, self._subject, self._start)
+        else:
+            start = from_time(self._start)
         room = self._sink.room() if self._turn is not None and self._begin_seq is None else None
         to_time = self._until is None or self._to_end
         if room is not None and to_time and int(state["messages"]) > room:

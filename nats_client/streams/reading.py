@@ -121,6 +121,12 @@ class Reading:
         self._doubt = why
         self._inbox.arrived.set()
 
+    def read_again(self, why: str) -> None:
+        """Read the look-back anew; rows delivered so far are void."""
+        self.last_seq = self._known_at = None
+        self._sink.back_to(0, 0)
+        self.restart(why)
+
     async def fetch_info(self, *, deleted: bool = False) -> dict[str, Any]:
         """The stream's `STREAM.INFO`: state and configuration, and the list of deleted messages if `deleted`
         is true. Starts over if it is another stream than before.

@@ -404,6 +404,8 @@ class Window:
             hi = lo + len(part)
             self._seq[lo:hi], self._received[lo:hi], self._time[lo:hi] = part.seq, part.received, part.time
             lo = hi
+        if len(parts) > 1:  # as in append()
+            np.maximum.accumulate(self._received[:rows], out=self._received[:rows])
         names = list(dict.fromkeys(name for part in parts for name in part._columns))
         self._columns = {}
         self._lo, self._hi = 0, rows

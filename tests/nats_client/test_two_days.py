@@ -1,0 +1,116 @@
+"""Stretches of two days whose content is known, with a clock that was set back, from stream and archive."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from nats_client import Client, Feed, NamedFeed, Settings
+from tests import two_days
+from tests.archive import history
+from tests.origin import PastServer
+from tests.two_days import HOUR, MINUTE, START, Line, at
+from tests.waiting import until
+
+
+@pytest.fixture(scope="module")
+def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PastServer]:
+    """A server with that stream, and its archive."""
+    server = PastServer(tmp_path_factory.mktemp("nats"))
+    try:
+        archived = two_days.add_two_days(server)
+        with history(server, tmp_path_factory.mktemp("archive"), archived):
+            yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def client(past: PastServer) -> Iterator[Client]:
+    """A client of it."""
+    with Client(Settings(url=past.url)) as client:
+        yield client
+
+
+STRETCHES = {
+    "before all": (START - 5 * HOUR, START - HOUR),
+    "its beginning": (START - HOUR, at(1, "02:00")),
+    "only the archive": (at(1, "05:00"), at(1, "06:00")),
+    "the server away": (at(1, "08:00"), at(1, "10:00")),
+    "what was lost": (at(1, "10:30"), at(1, "12:00")),
+    "before the clock is set back": (at(1, "13:20"), at(1, "14:00")),
+    "beginning while it is": (at(1, "13:30"), at(1, "15:00")),
+    "ending while it is": (at(1, "12:00"), at(1, "13:10")),
+    "inside of what was twice": (at(1, "13:10"), at(1, "13:20")),
+    "across the seam": (at(1, "22:00"), at(2, "02:00")),
+    "twice at the seam": (at(1, "23:10"), at(1, "23:15")),
+    "what was deleted": (at(2, "09:50"), at(2, "10:20")),
+    "only the stream": (at(2, "06:00"), at(2, "08:00")),
+    "ending where it was twice": (at(2, "13:00"), at(2, "14:10")),
+    "one of the twice": (at(2, "14:05"), at(2, "14:30")),
+    "beginning where it was twice": (at(2, "14:30"), at(2, "17:00")),
+    "after it": (at(2, "15:10"), at(2, "15:50")),
+    "all": (START - HOUR, START + 49 * HOUR),
+}
+
+
+def opened(client: Client, start: int, end: int, **of: Any) -> Feed | NamedFeed:
+    """The feed of a stretch, with what the archive has of it."""
+    found = client.feed(
+        "S",
+        look_back=pd.Timedelta(end - start, unit="ns"),
+        end=pd.Timestamp(end, unit="ns", tz="UTC"),
+        archive="history.query",
+        **of,
+    )
+    assert found.wait(30)
+    return found
+
+
+def sequences(lines: Sequence[Line]) -> list[int]:
+    """Those of messages."""
+    return [line.seq for line in lines]
+
+
+@pytest.mark.parametrize("name", STRETCHES)
+def test_each_stretch(client: Client, name: str) -> None:
+    """A stretch has exactly the messages whose time is in it, in the order of their sequence, with their
+    values, and counts those between them that nothing holds any more."""
+    start, end = STRETCHES[name]
+    known = two_days.between(start, end)
+    feed = opened(client, start, end)
+    assert feed.snapshot().seq.tolist() == sequences(known)
+    if known:
+        rows = feed.frame()
+        by_time = sorted(known, key=lambda line: line.time)
+        assert [time.value for time in rows.index] == [line.time for line in by_time]
+        assert rows["n"].tolist() == [line.n for line in by_time]
+    assert sum(gap.count or 0 for gap in feed.health.gaps) == two_days.lost(start, end)
+
+
+@pytest.mark.parametrize("name", ["beginning while it is", "twice at the seam", "one of the twice"])
+def test_wider(client: Client, name: str) -> None:
+    """A stretch that becomes wider has what is older, also from after the clock was set back."""
+    start, end = STRETCHES[name]
+    assert opened(client, start, end).snapshot().seq.tolist() == sequences(two_days.between(start, end))
+    for wider in (start - 20 * MINUTE, start - 2 * HOUR):
+        known = sequences(two_days.between(wider, end))
+        feed = opened(client, wider, end)
+        until(lambda: feed.snapshot().seq.tolist() == known)
+
+
+@pytest.mark.parametrize("of", [{"subject": "s.one"}, {"where": "n > 50"}])
+def test_some_of_it(client: Client, of: dict[str, str]) -> None:
+    """With a subject or a `where`, a stretch has the messages that match."""
+    for start, end in STRETCHES.values():
+        known = two_days.between(start, end)
+        wanted = [line for line in known if (line.line == "one" if "subject" in of else line.n > 50)]
+        assert opened(client, start, end, **of).snapshot().seq.tolist() == sequences(wanted)
+
+
+def test_live(client: Client) -> None:
+    """Live, a look-back over both days has all that is there, each once."""
+    feed = client.feed("S", look_back="P30D", archive="history.query")
+    assert feed.wait(30)
+    assert feed.snapshot().seq.tolist() == sequences(two_days.KNOWN)

@@ -1,0 +1,117 @@
+"""A stream whose content over two days is known: times, sequences, subjects and values of all messages.
+
+The first day is only in the archive. Its server was away for twenty minutes, and twice its clock was an hour
+behind for some time. Messages of half an hour left the stream before they were archived, and some of the
+second day were deleted. The day ends with messages that neither holds any more.
+"""
+
+import json
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from services.history.database import Message
+from tests.jetstream import api
+from tests.origin import PastServer, Stored
+
+SECOND, MINUTE, HOUR = 10**9, 60 * 10**9, 3600 * 10**9
+START = pd.Timestamp("2026-11-20T00:00Z").as_unit("ns").value
+LINES, STATES = ("one", "two", "three"), ("RUN", "IDLE", "FAULT")
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a message says."""
+
+    seq: int
+    time: int
+    line: str
+    n: int
+    state: str | None
+
+    @property
+    def payload(self) -> bytes:
+        """The message's payload."""
+        return json.dumps({"n": self.n} | ({"state": self.state} if self.state else {})).encode()
+
+
+def at(day: int, clock: str) -> int:
+    """The time on the first or the second day, ns since the epoch, UTC."""
+    return START + (day - 1) * 24 * HOUR + int(pd.Timedelta(f"{clock}:00").value)
+
+
+SET_BACK = (
+    (at(1, "14:00"), at(1, "14:40")),
+    (at(1, "23:50"), at(2, "00:20")),
+    (at(2, "15:00"), at(2, "15:40")),
+)
+"""From when to when, in truth, the clock was an hour behind. The second time, the stream is cut meanwhile."""
+AWAY = at(1, "09:00"), at(1, "09:20")
+LOST = at(1, "11:00"), at(1, "11:30")
+DELETED = at(2, "10:00"), at(2, "10:10")
+CUT = at(2, "00:05")
+"""In truth; what came before is only in the archive."""
+
+
+def _between(time: int, times: tuple[int, int]) -> bool:
+    return times[0] <= time < times[1]
+
+
+def _all() -> list[tuple[int, Line]]:
+    """Each message with its time in truth."""
+    chance, found, time, seq = random.Random(48), [], START, 0
+    while time < START + 48 * HOUR:
+        time += chance.randrange(20 * SECOND, 200 * SECOND)
+        if _between(time, AWAY):
+            continue
+        seq += 1
+        told = time - HOUR if any(_between(time, times) for times in SET_BACK) else time
+        told -= told % 1000  # as the archive keeps it
+        state = chance.choice(STATES) if chance.random() < 0.7 else None
+        found.append((time, Line(seq, told, chance.choice(LINES), chance.randrange(100), state)))
+    return found
+
+
+_EACH = _all()
+ARCHIVED = [line for time, line in _EACH if time < CUT and not _between(time, LOST)]
+STORED = [line for time, line in _EACH if time >= CUT and not _between(time, DELETED)]
+KNOWN = [*ARCHIVED, *STORED]
+
+
+def between(start: int, end: int) -> list[Line]:
+    """The messages whose time is in that stretch, by sequence."""
+    return [line for line in KNOWN if start <= line.time < end]
+
+
+def lost(start: int, end: int) -> int:
+    """How many messages that are not known came between the first and the last of a stretch."""
+    seqs = [line.seq for line in between(start, end)]
+    held = {line.seq for line in KNOWN}
+    return sum(seq not in held for seq in range(seqs[0], seqs[-1])) if seqs else 0
+
+
+def add_two_days(server: PastServer) -> list[Message]:
+    """Create the stream S on the server. Returns what belongs into its archive."""
+    kept = [line for time, line in _EACH if not _between(time, LOST) and not _between(time, DELETED)]
+    stored = [Stored(line.seq, line.time, f"s.{line.line}", line.payload) for line in kept]
+    server.add_past_stream("S", ["s.>"], stored, allow_direct=True)
+    api(server, "STREAM.PURGE.S", {"seq": STORED[0].seq})
+    server.stop()
+    server.start()
+    info: dict[str, Any] = api(server, "STREAM.INFO.S")
+    created = pd.Timestamp(info["created"]).floor("us").to_pydatetime()
+    # The archiver was a few messages ahead of the purge.
+    return [
+        Message(
+            "S",
+            created,
+            line.seq,
+            datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=line.time // 1000),
+            f"s.{line.line}",
+            line.payload,
+        )
+        for line in [*ARCHIVED, *STORED[:20]]
+    ]
