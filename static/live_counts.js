@@ -46,8 +46,6 @@ export function levels(most) {
 }
 
 class Counts extends TimeCanvas {
-  zooms = true;
-
   paint() {
     const { by, empty, step } = this.settings;
     this.series = seriesOf(this.content, by);

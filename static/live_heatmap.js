@@ -77,8 +77,6 @@ function every(places, fit, number) {
 }
 
 class Heatmap extends TimeCanvas {
-  zooms = true;
-
   paint() {
     const { empty, step, log } = this.settings;
     const { rows, unfit } = this.content;

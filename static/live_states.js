@@ -53,18 +53,18 @@ class States extends TimeCanvas {
     this.rows = rowsOf(this.content);
     const first = Math.min(...this.rows.map(({ bands }) => bands[0].start));
     // The axis of a young stream starts where it does.
-    this.from = still ? until - window : Math.max(until - window, Math.min(first, until - SECOND));
-    this.to = until;
+    const whole = still ? until - window : Math.max(until - window, Math.min(first, until - SECOND));
+    [this.from, this.to] = this.zoom ?? [whole, until];
     this.colours = coloursOf(states, colors);
     this.body.hidden = !this.rows.length;
     const note = this.rows.length ? "" : empty;
     const more = series > this.rows.length ? `The first ${this.rows.length} of ${series.toLocaleString("en")} series. ` : "";
     const gone = missing ? `${missing.toLocaleString("en")} earlier changes are not drawn.` : "";
     say(this.note, note || `${more}${gone}`);
-    const found = totals(this.rows, this.from, until);
+    const found = totals(this.rows, this.from, this.to);
     const all = [...found.values()].reduce((sum, each) => sum + each, 0);
     this.drawLegend([...found].sort((one, other) => one[0] - other[0]).map(([state, length]) => ({
-      colour: this.colours[state], name: states[state], text: `${((100 * length) / all).toFixed(1)} %`, title: lasted(length),
+      colour: this.colours[state], name: states[state], text: `${((100 * length) / (all || 1)).toFixed(1)} %`, title: lasted(length),
     })));
     this.drawLabels();
     this.drawBands();
@@ -85,12 +85,12 @@ class States extends TimeCanvas {
     if (!pen) return;
     this.drawTimes(pen);
     const wide = this.plot.clientWidth;
-    const { until, states } = this.content;
+    const { states } = this.content;
     const x = this.timeAxis().at;
     this.rows.forEach(({ bands }, row) => {
       const top = row * STEP + (STEP - HIGH) / 2;
       for (const { state, start, end } of bands) {
-        if (end <= this.from || start >= until) continue;
+        if (end <= this.from || start >= this.to) continue;
         const left = Math.max(0, x(start));
         const width = Math.max(1, Math.min(wide, x(end)) - left);
         pen.fillStyle = this.colours[state];
@@ -114,7 +114,7 @@ class States extends TimeCanvas {
     if (!band) return null;
     const zone = pageZone();
     const end = band.end === until ? "now" : zone.clock(band.end);
-    const day = until - this.from > DAY / 2 ? `${zone.date(band.start)} ` : "";
+    const day = this.to - this.from > DAY / 2 ? `${zone.date(band.start)} ` : "";
     const who = row.series ? ` ${row.series}` : "";
     const when = `${day}${zone.clock(band.start)} to ${this.settings.still && end === "now" ? "the end" : end}, ${lasted(band.end - band.start)}`;
     return { parts: [made("b", "", states[band.state]), who, made("br"), when], below: Math.floor(offsetY / STEP) * STEP + STEP };

@@ -34,9 +34,8 @@ export function times(from, until) {
 export class TimeCanvas extends Element {
   // To be defined by each kind: setUp() adds what it has besides. paint() shows this.content once `from` and `to`, the
   // ends of its axis in ms, are known, and calls begin(). tipAt() returns what the tip says at a place, in elements and
-  // texts, or nothing. `margin`: px left of the axis. `zooms`: the viewer can zoom.
+  // texts, or nothing. `margin`: px left of the axis.
   margin = 0;
-  zooms = false;
   alone = false; // as zoom_together.js has it
   config = {};
   setUp() {}
@@ -71,7 +70,7 @@ export class TimeCanvas extends Element {
     this.visible = true; // its line is cheap
     addCrosshair(this);
     addMarks(this, { above: true }); // what is drawn hides what is below it
-    if (this.zooms) this.letZoom();
+    this.letZoom();
   }
 
   end() {
@@ -206,7 +205,7 @@ export class TimeCanvas extends Element {
   set state(zoom) { this.zoom = zoom ?? null; }
 
   receive(data) {
-    if (this.zooms && this.when !== data.when) {
+    if (this.when !== data.when) {
       if (this.when) this.zoom = null; // another time of the clock has no zoom yet
       this.when = data.when;
       joinZoom(this);

@@ -67,6 +67,7 @@ def states(
         title=title or "",
         window=view.look_back.value / 1e6,
         still=view.past,
+        when=f"{view.look_back.value} {view.feed.key.end}",
         colors=dict(colors or {}),
         empty=f"No states {view.span}",
     )

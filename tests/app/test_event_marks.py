@@ -46,6 +46,12 @@ LINES = """() => {
     .map(found => time(found?.lookback ?? found?.parentElement.lookback))
 }"""
 """When the line of the chart and of the bands is, ms since the epoch; null without one."""
+ZOOMS = """() => {
+  const [chart, bands] = ['.js-plotly-plot', '.lb-states'].map(name => document.querySelector(name))
+    .map(found => found.lookback ?? found.parentElement.lookback)
+  return [chart.zoomedTimes(), bands.zoomedTimes(), [bands.from, bands.to]]
+}"""
+"""From when to when the chart and the bands are zoomed, and what the bands show, ms since the epoch."""
 MARKS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => {
   const axis = plot.parentElement.lookback.timeAxis()
   const found = [...plot.querySelectorAll('.lb-marks > i')]
@@ -151,8 +157,8 @@ def test_in_all_charts(server: NatsServer, tmp_path: Any, browser: Browser) -> N
 
 
 def test_bands(server: NatsServer, tmp_path: Any, browser: Browser) -> None:
-    """Bands of states have the marks, and the line at the time that is pointed at: of a chart in the bands,
-    and of the bands in a chart."""
+    """Bands of states have the marks, the line at the time that is pointed at, of a chart in the bands and of
+    the bands in a chart, and one zoom with the chart: the legend then says the shares of what is in sight."""
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "overview.py").write_text(BANDS)
     server.publish("s.a", *[json.dumps({"n": n}).encode() for n in range(5)])
@@ -171,12 +177,32 @@ def test_bands(server: NatsServer, tmp_path: Any, browser: Browser) -> None:
             until(partial(together, tab))
             tab.mouse.move(2, 2)
             until(lambda: tab.evaluate(LINES) == [None, None])
+        assert tab.evaluate(ZOOMS)[:2] == [None, None]
+        legend = tab.locator(".lb-states .lb-canvas-legend > span")
+        assert legend.count() == 5
+        box = tab.locator(".lb-states canvas").bounding_box()
+        assert box is not None
+        tab.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + 12)
+        tab.mouse.down()
+        tab.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 12, steps=3)
+        tab.mouse.up()
+        until(partial(zoomed, tab))
+        expect(legend).to_have_text(["4100.0 %"])
+        tab.locator(".js-plotly-plot .nsewdrag").first.dblclick()
+        until(lambda: tab.evaluate(ZOOMS)[:2] == [None, None])
+        expect(legend).to_have_count(5)
 
 
 def together(tab: Page) -> bool:
     """Whether chart and bands have a line at the same time, to a pixel."""
     chart, bands = tab.evaluate(LINES)
     return chart is not None and bands is not None and abs(chart - bands) < 1500
+
+
+def zoomed(tab: Page) -> bool:
+    """Whether chart and bands have one zoom, which is all that the bands show."""
+    chart, bands, axis = ([round(time) for time in each or []] for each in tab.evaluate(ZOOMS))
+    return bool(chart) and chart == bands == axis
 
 
 def test_what_is_marked(server: NatsServer) -> None:
