@@ -8,7 +8,7 @@ the stretch is played, at ten times its speed.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import pandas as pd
@@ -34,8 +34,9 @@ DAYS = ("Today", "Yesterday", "This week")
 """The stretches that are offered, in the viewer's zone; those that go on end now."""
 OWN = "As the page says"
 """The choice of no length."""
-LAST, FROM, TO, PLAY = "last", "from", "to", "play"
-"""The parameters: a length, ISO 8601; times, UTC; how many times as fast as then the stretch is played."""
+LAST, FROM, TO, PLAY, AT = "last", "from", "to", "play", "at"
+"""The parameters: a length, ISO 8601; times, UTC; how many times as fast as then the stretch is played; and
+the time at which that is paused."""
 SLOWEST = SPEEDS[0]
 """The speed with which a playback begins."""
 _CLOCK, _WRONG = "_clock", "_clock_wrong"
@@ -57,6 +58,8 @@ class Clock:
     play: int | None = None
     """How many times as fast as then the stretch is played; None if it stands still. What is played looks as
     it did live, so each read of the page has its own look-back."""
+    at: int | None = field(default=None, compare=False)
+    """Where that is paused, ns since the epoch, UTC; None if it plays. The frame need not run for it."""
 
     def reach(self, own: Duration) -> pd.Timedelta:
         """How far back a read reaches whose own look-back is `own`. Raises DurationError."""
@@ -86,9 +89,10 @@ class Clock:
     @property
     def address(self) -> dict[str, str | None]:
         """The parameters of the URL."""
-        found: dict[str, str | None] = {LAST: None, FROM: None, TO: None, PLAY: None}
+        found: dict[str, str | None] = {LAST: None, FROM: None, TO: None, PLAY: None, AT: None}
         if self.play is not None:
             found[PLAY] = str(self.play)
+            found[AT] = None if self.at is None else _iso(pd.Timestamp(self.at, tz="UTC"))
         if self.end_time is not None:
             found[TO] = _iso(self.end_time)
             if self.length is not None:
@@ -136,6 +140,12 @@ def set_speed(speed: int) -> None:
     keep_lasting(PLAY, str(speed))
 
 
+def set_paused(moment: int | None) -> None:
+    """The viewer's playback is paused there (ns since the epoch, UTC), or None: it plays."""
+    st.session_state[_CLOCK] = replace(clock(), at=moment)
+    keep_lasting(AT, clock().address[AT])
+
+
 def choose_clock() -> str:
     """Let the viewer choose when all pages look. Returns a sentence if the URL, or what the viewer wrote,
     cannot be read: pages then look as far as they say themselves; otherwise an empty text."""
@@ -165,7 +175,7 @@ def choose_clock() -> str:
                 key = f"_clock_{name.lower()}"
                 st.button(name, key=key, help=keys, shortcut=keys, on_click=_go, args=(then,))
             if now.length is not None:
-                then = replace(now, play=SLOWEST if now.play is None else None)
+                then = replace(now, play=SLOWEST if now.play is None else None, at=None)
                 name = "Play" if now.play is None else "Stop playing"
                 st.button(name, key="_clock_play", on_click=_go, args=(then,))
             st.button("Live", key="_clock_live", type="primary", on_click=_go, args=(LIVE,))
@@ -266,9 +276,10 @@ def _set(find: Callable[[], Clock]) -> None:
 
 
 def _from_address() -> Clock:
-    last, start, end, play = (st.query_params.get(name) for name in (LAST, FROM, TO, PLAY))
+    last, start, end, play, at = (st.query_params.get(name) for name in (LAST, FROM, TO, PLAY, AT))
     if play:
-        return _played(play, last, start, end)
+        played = _played(play, last, start, end)
+        return replace(played, at=_paused(at, played)) if at else played
     if end:
         if start:
             return _stretch(_parsed(start, "from"), _parsed(end, "to"))
@@ -291,6 +302,16 @@ def _played(play: str, last: str | None, start: str | None, end: str | None) -> 
         raise _WrongError(f"A playback needs a start: a link has from=… and play={speed}.")
     since = _parsed(start, "from") if start else until - _length(str(last))
     return replace(_stretch(since, until), play=speed)
+
+
+def _paused(text: str, played: Clock) -> int:
+    """The time at which a playback is paused. Raises _WrongError."""
+    moment = _exact(text, AT)
+    assert played.end_time is not None
+    assert played.length is not None
+    if not played.end_time - played.length <= moment <= played.end_time:
+        raise _WrongError(f"at={cut(text, _LONGEST_SHOWN)!r} is not in the stretch {played.words}.")
+    return int(moment.value)
 
 
 def _stretch(start: pd.Timestamp, end: pd.Timestamp) -> Clock:
@@ -318,14 +339,17 @@ def _now() -> int:
 
 
 def _parsed(text: str, name: str) -> pd.Timestamp:
-    """A time of the URL, in UTC unless it says otherwise. Raises _WrongError."""
+    """A time of the URL in whole milliseconds, in UTC unless it says otherwise. Raises _WrongError."""
+    return _exact(text, name).floor("ms")
+
+
+def _exact(text: str, name: str) -> pd.Timestamp:
+    """The same to the nanosecond."""
     try:
         if not _TIME.fullmatch(text):
             raise ValueError
         time = pd.Timestamp(text)
-        return (
-            (time.tz_localize("UTC") if time.tz is None else time.tz_convert("UTC")).floor("ms").as_unit("ns")
-        )
+        return (time.tz_localize("UTC") if time.tz is None else time.tz_convert("UTC")).as_unit("ns")
     except ValueError:
         raise _WrongError(
             f"{name}={cut(text, _LONGEST_SHOWN)!r} is not a time. Write for example 2026-11-29T14:20:00Z."
@@ -357,11 +381,10 @@ def _in_words(length: pd.Timedelta) -> str:
 
 def _iso(time: pd.Timestamp) -> str:
     """A time in UTC as the URL has it."""
-    exact = time.value % 1_000_000_000 > 0
-    return (
-        time.tz_convert("UTC").tz_localize(None).isoformat(timespec="milliseconds" if exact else "seconds")
-        + "Z"
-    )
+    time = time.tz_convert("UTC").tz_localize(None)
+    if time.value % 1_000_000:
+        return f"{time.isoformat(timespec='nanoseconds')}Z"
+    return f"{time.isoformat(timespec='milliseconds' if time.value % 1_000_000_000 else 'seconds')}Z"
 
 
 def _day(time: pd.Timestamp, this_year: int) -> str:

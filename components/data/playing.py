@@ -23,7 +23,8 @@ class _Kept:
 
 def playback() -> Playback | None:
     """The playback that the viewer has asked for; None if the page is live or at a stretch. It begins to play
-    when it is asked for the first time. It ends with the viewer's session, or when they leave it."""
+    when it is asked for the first time, or stands still where the address says. It ends with the viewer's
+    session, or when they leave it."""
     when = clock()
     kept: _Kept | None = st.session_state.get(_KEPT)
     if when.play is None or when.end_time is None or when.length is None:
@@ -40,6 +41,9 @@ def playback() -> Playback | None:
             kept.playback.jump(before.playback.moment)
             if not before.playback.playing:
                 kept.playback.pause()
+        elif when.at is not None:
+            kept.playback.pause()
+            kept.playback.jump(when.at)
         st.session_state[_KEPT] = kept
     return kept.playback
 

@@ -12,7 +12,7 @@ import streamlit as st
 from nats_client import LookbackError, Playback
 from nats_client.feeds.playback import PLACES, SPEEDS
 
-from ..choices.clock import set_speed
+from ..choices.clock import set_paused, set_speed
 from ..data.playing import playback
 from ..push.json_element import JsonSource, Kind
 from ..words import zone
@@ -34,6 +34,7 @@ def play_bar(marks: Sequence[Callable[[], list[int]]]) -> None:
     played = playback()
     if played is None:
         return
+    set_paused(None if played.playing or played.moment >= played.end else played.moment)
     of = played, zone(), tuple(marks)
     with st.container(key="play-bar"):
         _kind.draw(

@@ -121,6 +121,27 @@ def test_a_link_starts_it(open_page: Open, server: NatsServer) -> None:
     assert page.query_params["play"] == "2"
 
 
+def test_a_link_to_a_moment(open_page: Open, server: NatsServer) -> None:
+    """The address of a paused playback shows a colleague the same rows, to the message, and stands still;
+    once it plays, the address has no moment."""
+    page = open_page(PAGE, **stretch(server, 2))
+    playback(page).pause()
+    playback(page).jump((playback(page).start + playback(page).end) // 2)
+    playback(page).step(3)
+    page.run()
+    query = {name: page.query_params[name] for name in ("from", "to", "play", "at")}
+    colleague = open_page(PAGE, **query)
+    assert playback(colleague).moment == playback(page).moment
+    assert playback(colleague).playing is False
+    assert 0 < numbers(page, "rows")[0] < COUNT
+    for which in ("rows", "now", "last"):
+        assert numbers(colleague, which) == numbers(page, which)
+    assert "Paused" in status_html(colleague)
+    playback(colleague).play()
+    colleague.run()
+    assert "at" not in colleague.query_params
+
+
 def test_own_look_back(open_page: Open, server: NatsServer) -> None:
     """A page that is played has its own look-back, beyond the start of the stretch too; when it is played no
     more, it has the stretch."""
@@ -141,7 +162,7 @@ def test_own_look_back(open_page: Open, server: NatsServer) -> None:
     assert page.query_params["play"] == "1"
     assert numbers(page, "rows")[0] >= before
     page.button(key="_clock_live").click().run()
-    assert {"from", "to", "last", "play"}.isdisjoint(page.query_params)
+    assert {"from", "to", "last", "play", "at"}.isdisjoint(page.query_params)
     assert "_playback" not in page.session_state
 
 
@@ -177,6 +198,8 @@ def test_without_an_end(open_page: Open, server: NatsServer) -> None:
         ({"play": "10", "to": "2001-01-01"}, "ends before it starts"),
         ({"play": "10", "from": "2199-01-01", "to": ""}, "ends before it starts"),
         ({"play": "10", "from": "soon"}, "from='soon' is not a time"),
+        ({"play": "10", "at": "soon"}, "at='soon' is not a time"),
+        ({"play": "10", "at": "2001-01-01"}, "at='2001-01-01' is not in the stretch"),
     ],
 )
 def test_a_wrong_link(open_page: Open, server: NatsServer, query: dict[str, str], sentence: str) -> None:
@@ -184,7 +207,7 @@ def test_a_wrong_link(open_page: Open, server: NatsServer, query: dict[str, str]
     page = open_page(PAGE, **(stretch(server, 1) | query))
     assert sentence in said(page).replace("\\", "")
     assert len(said(page)) < 1000
-    assert {"from", "to", "last", "play"}.isdisjoint(page.query_params)
+    assert {"from", "to", "last", "play", "at"}.isdisjoint(page.query_params)
     assert "_playback" not in page.session_state
     assert not page.exception
 
@@ -308,7 +331,8 @@ def jump(tab: Page, share: float) -> None:
 
 def test_the_bar(running: App, browser: Browser, server: NatsServer) -> None:
     """The bar plays and pauses, changes the speed, steps and jumps, with the mouse and by keys, of which text
-    boxes keep their own; chart and metric go along; the address has the speed. It marks the one alert of the
+    boxes keep their own; chart and metric go along; the address has the speed, and while it is paused the
+    moment. It marks the one alert of the
     stretch."""
     with fresh_tab(browser) as tab:
         opened(tab, running, server)
@@ -316,8 +340,10 @@ def test_the_bar(running: App, browser: Browser, server: NatsServer) -> None:
         tab.get_by_role("button", name="Pause (space)").click()
         is_paused(tab)
         at = moment(tab)
+        until(lambda: "at=" in address(tab))
         tab.keyboard.press("Space")
         expect(tab.locator(".lb-word")).to_have_text("Playing")
+        until(lambda: "at=" not in address(tab))
         until(lambda: moment(tab) > at)
         tab.keyboard.press("Space")
         is_paused(tab)
