@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -114,3 +115,37 @@ def test_live(client: Client) -> None:
     feed = client.feed("S", look_back="P30D", archive="history.query")
     assert feed.wait(30)
     assert feed.snapshot().seq.tolist() == sequences(two_days.KNOWN)
+
+
+def test_an_hour_is_played(client: Client) -> None:
+    """An hour that is partly in the archive, and in which the clock was set back, is played: no step shows a
+    row from after its moment, or lacks one that was stored when the clock had reached no later time; at the
+    end the rows are those of the stretch, each once."""
+    start, end = at(1, "22:40"), at(1, "23:40")
+    known = two_days.between(start - HOUR, end)
+    assert known[0].seq < two_days.STORED[0].seq < known[-1].seq
+    reached = np.maximum.accumulate([line.time for line in known])
+    playback = client.playback(*(pd.Timestamp(time, unit="ns", tz="UTC") for time in (start, end)))
+    feed = playback.feed("S", look_back="PT1H", archive="history.query")
+    assert feed.wait(30)
+    until(lambda: not playback.is_loading)
+    steps = []
+
+    def look() -> None:
+        before, shown = playback.moment, feed.snapshot().seq.tolist()
+        steps.append((before, shown, playback.moment))
+
+    done = feed.watch(look)
+    playback.play(600)
+    until(lambda: not playback.playing)
+    done()
+    assert len(steps) > 20
+    times, all_known = {line.seq: line.time for line in known}, sequences(known)
+    for before, shown, after in steps:
+        assert shown == sorted(set(shown))
+        assert all(times[seq] < after for seq in shown)
+        first = np.searchsorted(reached, after - HOUR)
+        assert set(all_known[first : np.searchsorted(reached, before)]) <= set(shown)
+    assert feed.snapshot().seq.tolist() == sequences(two_days.between(start, end))
+    by_time = sorted(two_days.between(start, end), key=lambda line: line.time)
+    assert feed.frame()["n"].tolist() == [line.n for line in by_time]
