@@ -20,7 +20,7 @@ from nats_client.feeds.playback import SPEEDS
 
 from ..words import cut, plain, zone
 from .address import keep_lasting
-from .time_zone import begin_zone, choose_zone, zone_label
+from .time_zone import begin_zone, choose_zone, offset_text, zone_label
 
 LENGTHS = {
     "Last 5 minutes": "PT5M",
@@ -37,6 +37,8 @@ OWN = "As the page says"
 LAST, FROM, TO, PLAY, AT = "last", "from", "to", "play", "at"
 """The parameters: a length, ISO 8601; times, UTC; how many times as fast as then the stretch is played; and
 the time at which that is paused."""
+EXACT = pd.Timedelta(seconds=2)
+"""Length of a stretch below which its times have milliseconds."""
 SLOWEST = SPEEDS[0]
 """The speed with which a playback begins."""
 _CLOCK, _WRONG = "_clock", "_clock_wrong"
@@ -81,10 +83,18 @@ class Clock:
         end = self.end_time.tz_convert(zone())
         this_year = pd.Timestamp.now(zone()).year
         if self.length is None:
-            return f"Until {_day(end, this_year)} {_time(end)}"
+            offset = f" {offset_text(end)}" if _comes_twice(end) else ""
+            return f"Until {_day(end, this_year)} {_time(end)}{offset}"
         start = end - self.length
+        exact = self.length < EXACT
         day = "" if start.date() == end.date() else f"{_day(end, this_year)} "
-        return f"{_day(start, this_year)} {_time(start)} to {day}{_time(end)}"
+        # Where the clocks change, the times alone do not say when.
+        changes = start.utcoffset() != end.utcoffset()
+        since, until = (
+            _time(time, exact=exact) + (f" {offset_text(time)}" if changes or _comes_twice(time) else "")
+            for time in (start, end)
+        )
+        return f"{_day(start, this_year)} {since} to {day}{until}"
 
     @property
     def address(self) -> dict[str, str | None]:
@@ -220,6 +230,7 @@ def _choose_stretch(now: Clock) -> None:
         if key not in st.session_state or st.session_state.get(f"{key}_of") != of:
             st.session_state[key] = given
         st.session_state[f"{key}_of"] = of
+        st.session_state[f"{key}_exact"] = given, time
     with st.container(horizontal=True, gap="xsmall", key="page-clock-days"):
         for name in DAYS:
             st.button(name, key=f"_clock_{name}", on_click=_go_to_day, args=(name,))
@@ -250,18 +261,26 @@ def _choose_written(times: int) -> None:
 
 def _go_to_chosen(play: int | None = None) -> None:
     def chosen() -> Clock:
-        start, end = (_of_viewer(st.session_state.get(key)) for key in (_FROM, _TO))
+        start, end = map(_in_box, (_FROM, _TO))
         return replace(_stretch(start, end), play=play)
 
     _set(chosen)
 
 
 def _go_to_day(name: str) -> None:
-    today = pd.Timestamp.now(zone()).normalize()
-    days = {"Yesterday": 1, "This week": today.weekday()}.get(name, 0)
-    start = (today - pd.DateOffset(days=days)).normalize()
-    end = today if name == "Yesterday" else pd.Timestamp.now("UTC")
-    _set(lambda: _stretch(start, end))
+    _set(lambda: _stretch(*_day_of(name, pd.Timestamp.now(zone()))))
+
+
+def _day_of(name: str, now: pd.Timestamp) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """From when to when it is, for a time of the viewer's."""
+    days = {"Yesterday": 1, "This week": now.weekday()}.get(name, 0)
+    return _midnight(now, days), _midnight(now, 0) if name == "Yesterday" else now
+
+
+def _midnight(time: pd.Timestamp, days: int) -> pd.Timestamp:
+    """The first moment of the day so many days before. Some zones change their clocks at midnight."""
+    day = time.tz_localize(None).normalize() - pd.Timedelta(days=days)
+    return day.tz_localize(time.tz, ambiguous=True, nonexistent="shift_forward")
 
 
 def _set(find: Callable[[], Clock]) -> None:
@@ -356,6 +375,14 @@ def _exact(text: str, name: str) -> pd.Timestamp:
         ) from None
 
 
+def _in_box(key: str) -> pd.Timestamp:
+    """The time that a box of the form has: if the viewer has left it, the one that it was given, which may
+    come twice. Raises _WrongError."""
+    chosen = st.session_state.get(key)
+    given, exact = st.session_state.get(f"{key}_exact", (None, None))
+    return exact if given is not None and chosen == given else _of_viewer(chosen)
+
+
 def _of_viewer(chosen: datetime | None) -> pd.Timestamp:
     """A time that the viewer chose, in their zone. One that the clocks skip is an hour later; of two that
     look the same, it is the earlier one. Raises _WrongError."""
@@ -391,5 +418,14 @@ def _day(time: pd.Timestamp, this_year: int) -> str:
     return time.strftime("%d %b") + ("" if time.year == this_year else f" {time.year}")
 
 
-def _time(time: pd.Timestamp) -> str:
+def _time(time: pd.Timestamp, *, exact: bool = False) -> str:
+    if exact:
+        return f"{time:%H:%M:%S}.{time.microsecond // 1000:03}"
     return time.strftime("%H:%M:%S" if time.second else "%H:%M")
+
+
+def _comes_twice(time: pd.Timestamp) -> bool:
+    """True if the clocks of its zone show this time once more, because they are set back."""
+    shown = time.tz_localize(None)
+    ways = (shown.tz_localize(time.tz, ambiguous=first) for first in (True, False))
+    return len({way.value for way in ways}) > 1

@@ -46,7 +46,12 @@ def zone_label(at: pd.Timestamp | None) -> str:
     from UTC at this time, None for now: "UTC", "UTC+5:30"."""
     if chosen := chosen_zone():
         return chosen
-    offset = (at or pd.Timestamp.now("UTC")).tz_convert(own_zone()).strftime("%z")
+    return offset_text((at or pd.Timestamp.now("UTC")).tz_convert(own_zone()))
+
+
+def offset_text(time: pd.Timestamp) -> str:
+    """How far a time with a zone is from UTC: "UTC", "UTC+5:30"."""
+    offset = time.strftime("%z")
     sign, hours, minutes = offset[0], int(offset[1:3]), offset[3:5]
     if hours == int(minutes) == 0:
         return "UTC"

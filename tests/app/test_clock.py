@@ -268,6 +268,20 @@ def test_moving(open_page: Open, server: NatsServer) -> None:
     assert {"from", "to", "last"}.isdisjoint(page.query_params)
 
 
+def test_a_time_that_comes_twice(open_page: Open, server: NatsServer) -> None:
+    """The boxes of a stretch whose times come twice, left as they are, mean the stretch; what is chosen in one
+    is the first of both."""
+    query = {"from": "2026-10-25T00:30:00Z", "to": "2026-10-25T01:30:00Z"}
+    page = open_page("import streamlit as st\nst.text('page')", tz="Europe/Berlin", **query)
+    for changed in (None, datetime.fromisoformat("2026-10-25T02:10")):
+        if changed:
+            page.datetime_input(key="_clock_from").set_value(changed)
+        (button,) = [each for each in page.button if each.label == "Show this stretch"]
+        button.click().run()
+        expected = "2026-10-25T00:10:00Z" if changed else query["from"]
+        assert (page.query_params["from"], page.query_params["to"]) == (expected, query["to"])
+
+
 def test_a_zone(open_page: Open, server: NatsServer) -> None:
     """The zone of the address, in upper or lower case, is that of the clock, of times typed into it and of
     what pages show; the viewer may choose another one, or their own again."""

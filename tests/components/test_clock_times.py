@@ -5,7 +5,7 @@ from datetime import datetime
 import pandas as pd
 import pytest
 
-from components.choices.clock import LIVE, Clock, Fixed, _of_viewer, _parsed, _WrongError
+from components.choices.clock import LIVE, Clock, Fixed, _day_of, _of_viewer, _parsed, _WrongError
 from components.words import in_zone
 
 END = pd.Timestamp("2026-03-29T14:20:00Z")
@@ -27,6 +27,48 @@ def test_words() -> None:
     assert LIVE.words == "Live"
     assert Clock(pd.Timedelta(hours=1)).words == "Live, last hour"
     assert Clock(pd.Timedelta(minutes=90)).words == "Live, last 1 hour 30 minutes"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "words"),
+    [
+        ("2026-10-25T00:00Z", "2026-10-25T02:00Z", "25 Oct 02:00 UTC+2 to 03:00 UTC+1"),
+        ("2026-10-25T00:00Z", "2026-10-25T01:00Z", "25 Oct 02:00 UTC+2 to 02:00 UTC+1"),
+        ("2026-10-25T01:10Z", "2026-10-25T01:20Z", "25 Oct 02:10 UTC+1 to 02:20 UTC+1"),
+        ("2026-10-24T22:00Z", "2026-10-24T23:00Z", "25 Oct 00:00 to 01:00"),
+        ("2026-03-29T00:30Z", "2026-03-29T01:30Z", "29 Mar 01:30 UTC+1 to 03:30 UTC+2"),
+        ("2026-03-01T00:00:00.25Z", "2026-03-01T00:00:00.5Z", "01 Mar 01:00:00.250 to 01:00:00.500"),
+    ],
+)
+def test_words_that_say_when(start: str, end: str, words: str) -> None:
+    """Where the viewer's clocks change, the words say how far each time is from UTC; of a stretch of
+    milliseconds they say those."""
+    until = pd.Timestamp(end).as_unit("ns")
+    with in_zone("Europe/Berlin"):
+        found = Clock(until - pd.Timestamp(start), until.value).words
+    assert found.replace(" 2026", "") == words
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "today", "yesterday"),
+    [
+        ("Europe/Berlin", "2026-10-25T12:00Z", "2026-10-24T22:00Z", "2026-10-23T22:00Z"),
+        ("Europe/Berlin", "2026-10-26T12:00Z", "2026-10-25T23:00Z", "2026-10-24T22:00Z"),
+        ("Asia/Kolkata", "2026-11-29T18:31Z", "2026-11-29T18:30Z", "2026-11-28T18:30Z"),
+        ("Africa/Cairo", "2026-04-24T12:00Z", "2026-04-23T22:00Z", "2026-04-22T22:00Z"),  # no midnight
+        ("America/Santiago", "2026-09-07T12:00Z", "2026-09-07T03:00Z", "2026-09-06T04:00Z"),
+        ("America/Havana", "2026-11-01T12:00Z", "2026-11-01T04:00Z", "2026-10-31T04:00Z"),  # twice
+    ],
+)
+def test_days_of_a_viewer(zone: str, now: str, today: str, yesterday: str) -> None:
+    """Today and yesterday begin with the first moment of the viewer's day, also where midnight is skipped or
+    comes twice, and yesterday ends where today begins; this week begins on Monday."""
+    then = pd.Timestamp(now).tz_convert(zone)
+    assert _day_of("Today", then) == (pd.Timestamp(today), then)
+    assert _day_of("Yesterday", then) == (pd.Timestamp(yesterday), pd.Timestamp(today))
+    monday, until = _day_of("This week", then)
+    assert (monday.weekday(), until) == (0, then)
+    assert pd.Timedelta(0) <= then - monday < pd.Timedelta(days=7, hours=1)
 
 
 def test_reach() -> None:
