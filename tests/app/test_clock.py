@@ -269,8 +269,8 @@ def test_moving(open_page: Open, server: NatsServer) -> None:
 
 
 def test_a_time_that_comes_twice(open_page: Open, server: NatsServer) -> None:
-    """The boxes of a stretch whose times come twice, left as they are, mean the stretch; what is chosen in one
-    is the first of both."""
+    """The boxes of a stretch whose times come twice, left as they are, mean the stretch; what is chosen in
+    one is the first of both."""
     query = {"from": "2026-10-25T00:30:00Z", "to": "2026-10-25T01:30:00Z"}
     page = open_page("import streamlit as st\nst.text('page')", tz="Europe/Berlin", **query)
     for changed in (None, datetime.fromisoformat("2026-10-25T02:10")):
