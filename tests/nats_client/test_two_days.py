@@ -10,7 +10,7 @@ import pytest
 from nats_client import Client, Feed, NamedFeed, Settings
 from tests import two_days
 from tests.archive import history
-from tests.origin import PastServer
+from tests.origin import PastServer, Stored
 from tests.two_days import HOUR, MINUTE, START, Line, at
 from tests.waiting import until
 
@@ -115,6 +115,19 @@ def test_live(client: Client) -> None:
     feed = client.feed("S", look_back="P30D", archive="history.query")
     assert feed.wait(30)
     assert feed.snapshot().seq.tolist() == sequences(two_days.KNOWN)
+
+
+def test_values_of_a_bucket(past: PastServer, client: Client) -> None:
+    """Of a key, the newest revision whose time is before the moment is its value, though one with an earlier
+    time came later."""
+    times = (at(1, "14:00"), at(1, "14:30"), at(1, "14:10"), at(1, "15:00"))
+    revisions = [Stored(n, time, "$KV.late.k", b"%d" % n) for n, time in enumerate(times, 1)]
+    past.add_past_stream("KV_late", ["$KV.late.>"], revisions, max_msgs_per_subject=10)
+    for clock, value in (("14:05", b"1"), ("14:20", b"3"), ("14:40", b"3"), ("15:10", b"4")):
+        then = client.values("late", end=pd.Timestamp(at(1, clock), unit="ns", tz="UTC"))
+        assert then.wait(30)
+        entry = then.snapshot().entry("k")
+        assert entry.payload == value
 
 
 def test_an_hour_is_played(client: Client) -> None:
