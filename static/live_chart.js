@@ -3,77 +3,37 @@
 // a number and the number of its base. The chart ignores a message that is not newer than its state. If a message
 // extends one it never received, it replies with the last number it applied, and the server resends from there.
 
-import { placed, span, ticksOf, unfit, valueAxis } from "./axis.js";
+import { placed, span, ticksOf, valueAxis } from "./axis.js";
 import { watchClicks } from "./behind.js";
 import { channel } from "./channel.js";
 import { addCrosshair, moveCrosshair, removeCrosshair } from "./crosshair.js";
+import { Reader } from "./chart_message.js";
+import { charts, drawNoMore, drawSoon, isDrawing } from "./chart_turns.js";
 import { made as element } from "./element.js";
 import { addMarks, pictureOfMarks, removeMarks } from "./event_marks.js";
+import { Legend, LEGEND_STYLE } from "./legend.js";
+import { colourOf, dashOf, faded } from "./line_looks.js";
 import { lineOf, PANEL_STYLE, Panels } from "./panels.js";
+import { AxisTime, behind, escapeMarkup, loadPlotly, parsed } from "./plotly.js";
+import { BY_NAME, sharedTokens } from "./series_names.js";
 import { leave, steps } from "./steps.js";
-import { roughUnit, scales, short, unitName, withUnit } from "./units.js";
+import { roughUnit, scales, unitName, withUnit } from "./units.js";
 import { pageZone, watchZone } from "./zone.js";
-import { hasOthers, joinZoom, keepAlone, leaveZoom, spreadZoom } from "./zoom_together.js";
+import { joinZoom, leaveZoom, spreadZoom } from "./zoom_together.js";
 
-const COLOURS = [
-  "#0f8aa3", "#e0782f", "#7a5cc0", "#4b9e3f", "#cf4a5f", "#a07b45", "#4c7bd9", "#c99a12", "#7d8b93", "#cc68a8",
-];
 const ASK_AGAIN = 5000; // ms after which an unanswered question is taken for lost
 const ALERT = "#d6453d"; // thresholds and the words on them
 const REST = 200; // ms without a further change of the range
-const MANY = 12; // series from which on they can be searched for
 const AWAY = 2000; // ms that a chart waits for another element in place of the one that was taken off the page
 const LAGS = 7000; // ms after the last sign of the server for which a chart's clock goes on
-const IDLE = 2; // a drawing is followed by this many times its own length in which no chart is drawn
 const OTHERS = -1; // stands among hidden series for the one that holds all others, whose name changes
-
 const STYLE = `
-.lb-chart-title { font-weight: 600; font-size: 0.95rem; line-height: 30px; }
-.lb-legend { padding: 2px 10px 4px 4px; font-size: 0.75rem; line-height: 1.55; }
-.lb-keys { display: flex; flex-wrap: wrap; gap: 0 14px; max-height: 86px; overflow-y: auto; }
-.lb-search { width: 100%; max-width: 16rem; height: 24px; margin-bottom: 3px; padding: 0 8px; box-sizing: border-box;
-  font: inherit; color: inherit; background: transparent; border: 1px solid var(--st-border-color, #8884); border-radius: 4px; }
-.lb-search:not([hidden]) + .lb-keys { max-height: 62px; }
-.lb-legend [hidden] { display: none; }
-.lb-legend button { all: unset; cursor: pointer; max-width: 100%; display: inline-flex; align-items: center; gap: 6px; }
-.lb-legend button span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.lb-legend button:focus-visible { outline: 2px solid var(--st-primary-color); }
-.lb-legend button[aria-pressed="false"] { opacity: 0.4; text-decoration: line-through; }
-.lb-legend i { flex: none; width: 16px; border-top: 2px solid; }
-.lb-legend button[hidden] { display: none; }
-.lb-legend i.lb-band { height: 9px; border: 0; background: rgba(125, 139, 147, 0.35); }
-.lb-legend .lb-note { opacity: 0.65; }
-@media (pointer: coarse) {
-  .lb-legend { line-height: 2.4; }
-  .lb-search { height: 34px; font-size: 16px; } /* phones zoom in on smaller text */
-  .lb-keys, .lb-search:not([hidden]) + .lb-keys { max-height: 124px; }
-}
-.lb-legend .lb-alone { display: inline-flex; align-items: center; gap: 4px; cursor: pointer; }
-.lb-legend .lb-alone input { margin: 0; accent-color: var(--st-primary-color); }
-.lb-legend a { color: var(--st-primary-color); text-decoration: underline; }
-.lb-legend .lb-limit { color: ${ALERT}; }
-${PANEL_STYLE}`;
-
-let plotly;
-function loadPlotly(file) {
-  plotly ??= new Promise((resolve, reject) => {
-    if (window.Plotly) return resolve(window.Plotly);
-    const script = document.createElement("script");
-    script.src = new URL(file, import.meta.url);
-    script.onload = () => resolve(window.Plotly);
-    script.onerror = () => {
-      plotly = undefined; // so that the next refresh tries again
-      reject(new Error(`${file} could not be loaded`));
-    };
-    document.head.append(script);
-  });
-  return plotly;
-}
+.lb-chart-title { font-weight: 600; font-size: 0.95rem; line-height: 30px; }`;
 
 // What a viewer did to each chart, by page and key, for when the chart is made again: after its rows were gone for a moment (a
 // killed process), or when the viewer comes back to the page.
 const done = new Map();
-const charts = new Set();
+let ticking;
 
 async function draw(component) {
   const { data, parentElement } = component;
@@ -92,42 +52,6 @@ async function draw(component) {
     }
   }
   return () => parentElement.lookback?.leave();
-}
-
-// Has Plotly draw charts one at a time, and rests in between: the tab has to stay responsive, however often data
-// comes. Lines that only got longer cost little and are drawn at once, those of all charts; the server sends no more
-// than they allow.
-const pending = new Set();
-let ticking;
-let turn; // the next frame draws
-let rest; // a timer: until then Plotly draws nothing
-let resting = 0; // when that is over
-let cost = 0; // ms that drawing a chart takes, a moving average
-function schedule(chart) {
-  pending.add(chart);
-  turn ??= requestAnimationFrame(next);
-}
-
-function next() {
-  turn = undefined;
-  const draw = (chart, how) => {
-    const start = performance.now();
-    const drawn = chart[how]();
-    const took = performance.now() - start;
-    if (drawn) pending.delete(chart), (cost += (took - cost) / 8);
-    return drawn ? took : 0;
-  };
-  for (const chart of pending) draw(chart, "extend");
-  const [chart] = pending;
-  if (chart && performance.now() >= resting) {
-    pending.delete(chart);
-    resting = performance.now() + IDLE * draw(chart, "draw");
-  }
-  if (!pending.size) return channel().drawn(Math.min(2000, (1 + IDLE) * cost * Math.max(1, charts.size)));
-  rest ??= setTimeout(() => {
-    rest = undefined;
-    if (pending.size) turn ??= requestAnimationFrame(next);
-  }, resting - performance.now());
 }
 
 // Moves the chart to another element. Streamlit replaces an element when its surroundings change, and sometimes on
@@ -178,40 +102,23 @@ class Chart {
     this.told = null; // the range that the server knows of
 
     const style = document.createElement("style");
-    style.textContent = STYLE;
+    style.textContent = STYLE + LEGEND_STYLE + PANEL_STYLE;
     this.title = element("div", "lb-chart-title");
     this.plot = element("div");
-    this.legend = element("div", "lb-legend");
-    this.search = element("input", "lb-search");
-    this.search.type = "search";
-    this.search.placeholder = "Find series";
-    this.search.title = "Enter shows only the matches; press it again to show all";
-    this.search.setAttribute("aria-label", "Find series");
-    this.search.oninput = () => this.find();
-    this.search.onkeydown = (event) => {
-      event.stopPropagation(); // single letters are shortcuts of the page
-      if (event.key === "Enter") this.only(this.found());
-    };
-    this.keys = element("div", "lb-keys");
-    this.legend.append(this.search, this.keys);
-    this.legend.addEventListener("focusin", ({ target }) => (this.focused = target));
-    this.legend.addEventListener("focusout", () => setTimeout(() => {
-      // An element taken off the page loses the focus, so give it back.
-      if (this.legend.isConnected && !this.legend.contains(document.activeElement)) this.focused = null;
-    }));
-    parent.replaceChildren(style, this.title, this.plot, this.legend);
+    this.legend = new Legend(this);
+    parent.replaceChildren(style, this.title, this.plot, this.legend.root);
 
     this.redraw = () => this.draw();
     this.unwatchZone = watchZone(() => {
       this.other = true;
-      if (this.drawn) schedule(this);
+      if (this.drawn) drawSoon(this);
     });
     this.size = new ResizeObserver(() => this.drawn && this.draw());
     this.size.observe(parent);
     this.place = new IntersectionObserver(([{ isIntersecting }]) => {
       this.visible = isIntersecting;
       if (isIntersecting && this.config) this.tellRange();
-      if (this.waits && isIntersecting) schedule(this);
+      if (this.waits && isIntersecting) drawSoon(this);
     }, { rootMargin: "200px" });
     this.place.observe(parent);
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
@@ -248,13 +155,12 @@ class Chart {
     this.parent = parent;
     this.size.observe(parent);
     this.place.observe(parent);
-    if (document.activeElement === document.body) this.focused?.focus({ preventScroll: true });
+    if (document.activeElement === document.body) this.legend.focused?.focus({ preventScroll: true });
     return this;
   }
 
   end() {
-    charts.delete(this);
-    pending.delete(this);
+    drawNoMore(this);
     removeCrosshair(this);
     removeMarks(this);
     leaveZoom(this);
@@ -272,7 +178,7 @@ class Chart {
     this.parent.replaceChildren();
     this.ended = true;
     const { zoom, hidden, start, alone, offset } = this;
-    if (this.config) done.set(this.known, { zoom, hidden, start, alone, offset, scale: this.config.scale, typed: this.search.value });
+    if (this.config) done.set(this.known, { zoom, hidden, start, alone, offset, scale: this.config.scale, typed: this.legend.search.value });
     delete this.parent.lookback;
   }
 
@@ -297,7 +203,7 @@ class Chart {
     ticking ??= setInterval(() => charts.forEach((chart) => chart.tick()), 250);
     if (!this.config) this.plot.style.minHeight = `${height}px`;
     this.setRange = (range) => channel().say(number, { range });
-    channel().busy = () => pending.size > 0;
+    channel().busy = isDrawing;
     channel().attach(number, this);
   }
 
@@ -317,8 +223,8 @@ class Chart {
     if (flags & 4) this.begin(head);
     if ("now" in head) this.now = head.now;
     this.change(read, flags, head, flags & 4 ? {} : this.config);
-    if (this.ready) schedule(this);
-    else this.load().then(() => schedule(this), () => {}); // the next message tries again
+    if (this.ready) drawSoon(this);
+    else this.load().then(() => drawSoon(this), () => {}); // the next message tries again
   }
 
   get now() {
@@ -335,7 +241,7 @@ class Chart {
   tick() {
     if (this.plugged === null || !this.drawn || !this.config || channel().pace === null) return;
     const passed = this.now - this.shownAt;
-    if (passed >= 1000 * Math.max(1, channel().pace) - 50 && (this.config.steps || this.moved())) schedule(this);
+    if (passed >= 1000 * Math.max(1, channel().pace) - 50 && (this.config.steps || this.moved())) drawSoon(this);
   }
 
   // From when to when the x axis shows, unless the viewer has zoomed.
@@ -379,7 +285,7 @@ class Chart {
     const { typed, scale, ...left } = done.get(this.known);
     Object.assign(this, left);
     if (scale !== head.config.scale) this.zoom.y = null;
-    this.search.value = typed;
+    this.legend.search.value = typed;
   }
 
   change(read, flags, head, config) {
@@ -547,7 +453,7 @@ class Chart {
     const first = !this.drawn;
     this.drawn = true;
     if (this.config.facet) (this.panels ??= new Panels(this)).draw();
-    this.drawLegend();
+    this.legend.draw();
     if (this.config.facet) return true;
     // Always the same object: Plotly rebuilds the chart from scratch for another one.
     this.settings ??= {
@@ -568,66 +474,6 @@ class Chart {
     return true;
   }
 
-  // Our own legend below the chart: Plotly's takes its space from the lines, half of it with a dozen series.
-  drawLegend() {
-    let shown = this.series
-      .map((series, i) => [i, series.name])
-      .filter(([i]) => this.isKnown(this.series[i])) // one whose rows have left keeps its colour, and no key
-      .sort((a, b) => (a[0] === this.others) - (b[0] === this.others) || BY_NAME.compare(a[1], b[1]));
-    if (this.panels) shown = this.linesOfPanels().map(([line, i]) => [i, line]);
-    const undrawn = this.undrawn();
-    const limits = this.panels ? this.config.thresholds ?? [] : [];
-    const periods = this.config.compare ? this.periods().map((period) => [period.k, this.called(period)]) : [];
-    const unmarked = this.config.marks?.more;
-    const there = this.stretchAddress();
-    const unfitting = this.config.scale === "log" && this.series.some(({ cells }) => unfit(cells));
-    const switched = (this.zoom.x || this.alone) && hasOthers(this) ? this.alone : null;
-    const state = JSON.stringify([shown, periods, [...this.hidden], this.others, this.future, unmarked, there, unfitting, switched, undrawn, limits]);
-    if (state === this.legendState) return; // a button that is being clicked stays
-    this.legendState = state;
-    const names = this.shortNames();
-    const keyOf = (id, name, text) => {
-      const key = element("button");
-      key.type = "button";
-      key.title = name;
-      key.setAttribute("aria-pressed", !this.hidden.has(id));
-      key.append(element("i"), element("span", "", text));
-      key.onclick = () => this.toggle(id);
-      return key;
-    };
-    const keys = periods.map(([k, name]) => {
-      const key = keyOf(k, name, name);
-      Object.assign(key.firstChild.style, { borderTop: `2px ${k ? "dotted" : "solid"} currentColor`, opacity: faded(k) });
-      return key;
-    });
-    for (const [i, name] of shown.length < 2 ? [] : shown) {
-      const key = keyOf(this.idOf(i), name, names[i]);
-      key.series = this.idOf(i);
-      key.ondblclick = () => this.only([key.series]);
-      const { colour, dash } = this.lookOf(i);
-      if (i === this.others) key.firstChild.className = "lb-band";
-      else key.firstChild.style.borderTop = `2px ${BORDERS[dash]} ${colour}`;
-      keys.push(key);
-    }
-    if (undrawn) keys.push(element("span", "lb-note", undrawn));
-    for (const [name, value] of limits) keys.push(element("span", "lb-limit", `${name} ${withUnit(value, this.config.unit)}`));
-    if (this.future) keys.push(element("span", "lb-note", `${this.future} rows with a time in the future not drawn`));
-    if (unfitting) keys.push(element("span", "lb-note", "Zero and negative values are below the logarithmic axis"));
-    if (unmarked) keys.push(element("span", "lb-note", `${short(unmarked)} earlier crossings not marked`));
-    if (there) {
-      const link = element("a", "", "Look at this stretch");
-      link.title = "All of the page at the times that this chart shows";
-      link.href = there;
-      link.target = "_self";
-      keys.push(link);
-    }
-    if (switched !== null) keys.push(this.aloneSwitch());
-    this.none = element("span", "lb-note", "No series matches");
-    this.keys.replaceChildren(...keys, this.none);
-    this.search.hidden = shown.length <= MANY && !this.search.value;
-    this.find();
-  }
-
   resetZoom() {
     this.zoom = { x: null, y: null };
     this.tellRange();
@@ -640,27 +486,9 @@ class Chart {
     return { name: "reset", title: "Reset the zoom", icon: this.library.Icons.home, click: () => this.resetZoom() };
   }
 
-  // Keeps the zoom of this chart to itself.
-  aloneSwitch() {
-    const [label, box] = [element("label", "lb-alone"), element("input")];
-    box.type = "checkbox";
-    box.checked = this.alone;
-    box.onchange = () => keepAlone(this, box.checked);
-    label.title = "A zoom is one of all charts of the page. With this, this chart has its own.";
-    label.append(box, "Zoom only this chart");
-    return label;
-  }
-
   // Whether something of a series is drawn.
   isKnown({ cells, held }) {
     return cells.size > 0 || Boolean(this.config.steps && held);
-  }
-
-  // The series whose names contain the text of the search box.
-  found() {
-    const part = this.search.value.trim().toLowerCase();
-    const named = ({ name }) => (this.panels ? lineOf(name) : name).toLowerCase().includes(part);
-    return this.series.flatMap((series, i) => (named(series) ? [this.idOf(i)] : []));
   }
 
   // The lines of small multiples: [name, the first series of that name], the same ones in each panel.
@@ -670,51 +498,16 @@ class Chart {
     return [...lines].sort((one, other) => BY_NAME.compare(one[0], other[0]));
   }
 
-  // Of small multiples, how many there is no room for, in words; otherwise nothing.
-  undrawn() {
-    if (!this.panels) return "";
-    const folded = this.others === null ? "" : this.series[this.others].name.split(" ")[0];
-    const several = this.linesOfPanels().length > 1;
-    const parts = [
-      folded && folded !== "0" && (several ? `${folded} more line${folded === "1" ? "" : "s"}` : `${folded} more`),
-      this.panels.left && `${this.panels.left} more panel${this.panels.left === 1 ? "" : "s"}`,
-    ].filter(Boolean);
-    const one = parts.length === 1 && /^1 /.test(parts[0]);
-    return parts.length ? `${parts.join(" and ")} ${one ? "is" : "are"} not drawn` : "";
-  }
-
   // How the line of a series looks.
   lookOf(i) {
     const at = this.panels ? this.panels.lines.get(lineOf(this.series[i].name)) : i;
     return { colour: colourOf(at), dash: dashOf(at) };
   }
 
-  find() {
-    const found = new Set(this.found());
-    for (const key of this.keys.children) if ("series" in key) key.hidden = !found.has(key.series);
-    this.none.hidden = found.size > 0;
-  }
-
   // The key under which a series is hidden.
   idOf(i) {
     if (i === this.others) return OTHERS;
     return this.panels ? lineOf(this.series[i].name) : this.series[i].name;
-  }
-
-  toggle(id) {
-    if (!this.hidden.delete(id)) this.hidden.add(id);
-    this.draw();
-  }
-
-  // Show only these, or all if only these are shown.
-  only(ids) {
-    if (!ids.length) return;
-    const all = this.series.map((_, i) => this.idOf(i));
-    const others = all.filter((id) => !ids.includes(id));
-    const alone = others.every((id) => this.hidden.has(id)) && !ids.some((id) => this.hidden.has(id));
-    for (const id of all) this.hidden.delete(id);
-    if (!alone) others.forEach((id) => this.hidden.add(id));
-    this.draw();
   }
 
   // For a PNG: draw title, legend and background, which are HTML on the page.
@@ -763,7 +556,7 @@ class Chart {
     this.tellRange();
     if (String(this.zoom.x) !== before) spreadZoom(this);
     if (change["xaxis.autorange"] || change["yaxis.autorange"] || scales(this.config.unit)) this.draw();
-    else this.drawLegend();
+    else this.legend.draw();
   }
 
   // The viewer has zoomed in a small multiple.
@@ -779,7 +572,7 @@ class Chart {
     this.zoom = range ? { ...this.zoom, x: range.map((ms) => this.local(ms)) } : { x: null, y: null };
     this.other = true;
     this.tellRange();
-    schedule(this);
+    drawSoon(this);
   }
 
   zoomedTimes() {
@@ -1175,174 +968,11 @@ class Chart {
   }
 }
 
-// Reads a message from its first byte to its last.
-class Reader {
-  constructor(bytes) {
-    this.data = bytes;
-    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.at = 0;
-  }
-
-  byte() {
-    return this.data[this.at++];
-  }
-
-  // What comes before the cells.
-  opening() {
-    const flags = this.byte();
-    const sender = this.int();
-    const number = this.int();
-    const base = number - this.int();
-    const now = this.int();
-    return { flags, sender, number, base, now, head: this.header(flags) };
-  }
-
-  header(flags) {
-    return flags & 1 ? JSON.parse(new TextDecoder().decode(this.bytes(this.int()))) : {};
-  }
-
-  int() {
-    let [number, unit] = [0, 1];
-    let byte;
-    do {
-      byte = this.byte();
-      number += (byte & 127) * unit;
-      unit *= 128;
-    } while (byte > 127);
-    return number;
-  }
-
-  bytes(count) {
-    return this.data.subarray(this.at, (this.at += count));
-  }
-
-  // Numbers as byte planes: the lowest bytes of all first, then the next. With three bytes, the last eight bits of a
-  // single are missing; with five, the last 24 of a double.
-  floats(count, size) {
-    const bytes = this.bytes(count * size);
-    const whole = size === 5 ? 8 : 4;
-    return (i) => {
-      for (let k = 0; k < whole; k++) SCRATCH.setUint8(k, k < whole - size ? 0 : bytes[(k - whole + size) * count + i]);
-      return size === 5 ? SCRATCH.getFloat64(0, true) : SCRATCH.getFloat32(0, true);
-    };
-  }
-
-  doubles(count) {
-    const start = this.at;
-    this.at += count * 8;
-    return (i) => this.view.getFloat64(start + i * 8, true);
-  }
-
-  // `known` and `origin`: the number of series and the bin that the short form leaves out.
-  cells(bounded, known, origin) {
-    const { view } = this;
-    const flags = this.byte();
-    const further = (flags & 24) === 24 ? this.byte() : flags & 24;
-    const short = Boolean(flags & 64);
-    const oldest = short ? null : this.int();
-    const end = bounded ? this.int() : Infinity;
-    const start = this.int();
-    const first = short ? origin + (start % 2 ? -(start + 1) / 2 : start / 2) : oldest + start;
-    const [series, count] = [short ? known : this.int(), this.int()];
-    const bases = new Map();
-    const based = short && !(flags & 4) ? 0 : this.int();
-    for (let left = based; left > 0; left--) {
-      bases.set(this.int(), view.getFloat64(this.at, true));
-      this.at += 8;
-    }
-    const width = 1 << ((further >> 3) & 3);
-    const exact = Boolean(flags & 32);
-    const steps = this.bytes(width * count);
-    const spread = flags & 2 ? this.bytes((count + 7) >> 3) : null;
-    const several = (i) => spread !== null && (spread[i >> 3] >> (i & 7)) & 1;
-    let more = 0;
-    for (let i = 0; i < count; i++) more += several(i);
-    const read = (count, size) => (exact ? this.doubles(count) : this.floats(count, size));
-    const single = flags & 128 ? 5 : 4;
-    const singles = read(count - more, single), lows = read(more, 3), highs = read(more, 3);
-    const newest = further & 1 ? read(more, single) : null;
-    let wide = 0;
-    const each = (take) => {
-      for (let i = 0, key = 0; i < count; i++) {
-        for (let k = width - 1, step = 0; k >= 0; k--) {
-          step = step * 256 + steps[i * width + k];
-          if (k === 0) key += step;
-        }
-        const row = key % series;
-        const base = bases.get(row) ?? 0;
-        const bin = first + (key - row) / series;
-        if (!several(i)) {
-          const value = singles(i - wide) + base;
-          take(row, bin, [value, value]);
-          continue;
-        }
-        const cell = [lows(wide) + base, highs(wide) + base];
-        if (newest) cell.newest = newest(wide) + base;
-        wide++;
-        take(row, bin, cell);
-      }
-    };
-    return { whole: Boolean(flags & 1), oldest, end, each };
-  }
-}
-
-// A time of a bin, as Chart.local() gives it. Plotly computes with a Date at once, but has to parse a text. It would
-// shift a plain Date by the zone's offset at that time.
-class AxisTime extends Date {
-  static known = new Map(); // all charts draw the same times again and again
-
-  static of(ms) {
-    let time = this.known.get(ms);
-    if (time) return time;
-    if (this.known.size > 50_000) this.known.clear();
-    this.known.set(ms, (time = new this(ms)));
-    return time;
-  }
-
-  getTimezoneOffset() {
-    return 0;
-  }
-
-  getMinutes() {
-    return this.getUTCMinutes();
-  }
-
-  getSeconds() {
-    return this.getUTCSeconds();
-  }
-
-  getMilliseconds() {
-    return this.getUTCMilliseconds();
-  }
-
-  toString() {
-    return this.toISOString().slice(0, -1);
-  }
-}
-
-const SCRATCH = new DataView(new ArrayBuffer(8));
-
 function forget(cells, from, to) {
   for (const bin of cells.keys()) if (bin < from || bin >= to) cells.delete(bin);
 }
 
-// A Plotly time in ms since the epoch, as if it were UTC.
-function parsed(time) {
-  const text = String(time).replace(" ", "T");
-  return Date.parse(text.includes("T") ? `${text}Z` : text);
-}
-
-const DASHES = ["solid", "dash", "dot", "dashdot"];
-const BORDERS = { solid: "solid", dash: "dashed", dot: "dotted", dashdot: "double" };
-const BY_NAME = new Intl.Collator("en", { numeric: true });
-const faded = (k) => 0.3 + 0.7 / (1 + k); // of the k-th period before the current one
 const LONG_DAY = 25 * 3600000; // ms
-// A unit as it stands behind a number of an axis. Plotly ends large numbers with an SI prefix, which belongs to a
-// unit of letters: "2.5GB". Any other unit stands apart: "80 1/s".
-const behind = (unit) => (/^\p{L}/u.test(unit) ? unit : unit && `\u00a0${unit}`);
-const colourOf = (i) => COLOURS[i % COLOURS.length];
-const dashOf = (i) => DASHES[Math.floor(i / COLOURS.length) % DASHES.length];
-
 const rangeText = (low, high, unit) => `${roughUnit(low, scales(unit) ? unit : "")} to ${roughUnit(high, unit)}`;
 
 // A cell's values as text, cached in the cell: most cells do not change between refreshes.
@@ -1366,24 +996,9 @@ function ticks(length) {
   ];
 }
 
-// How many leading tokens all names share. They do not help to tell the lines apart in the legend.
-function sharedTokens(names) {
-  const [first, ...rest] = names.map((name) => name.split("."));
-  if (!rest.length) return 0;
-  let count = 0;
-  while (count < first.length - 1 && rest.every((t) => t.length > count + 1 && t[count] === first[count])) count++;
-  return count;
-}
-
-// Names come from NATS and are data. Plotly would interpret some HTML in them.
-function escapeMarkup(text) {
-  return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-}
-
 // Draw the charts that were sent before this file was loaded. A newer version of this file takes over.
 const waiting = Array.isArray(self.lookback_chart) ? self.lookback_chart : [];
 self.lookback_chart = { push: ([component, done]) => done(draw(component)) };
 waiting.forEach(self.lookback_chart.push);
 
-export { Reader, parsed, sharedTokens, ticks }; // for the tests
-export { COLOURS, STYLE, behind, escapeMarkup, loadPlotly };
+export { ticks }; // for the tests

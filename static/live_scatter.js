@@ -6,7 +6,10 @@
 import { placed } from "./axis.js";
 import { showBehind } from "./behind.js";
 import { define, Element, made, say } from "./element.js";
-import { COLOURS, escapeMarkup, loadPlotly, STYLE } from "./live_chart.js";
+import { LEGEND_STYLE } from "./legend.js";
+import { COLOURS } from "./line_looks.js";
+import { escapeMarkup, loadPlotly } from "./plotly.js";
+import { BY_NAME } from "./series_names.js";
 import { short } from "./units.js";
 
 const REST = "#9aa4a8"; // colour of the points that belong to none of the groups with a colour
@@ -14,7 +17,6 @@ const OTHERS = "\n"; // stands for these points among the hidden groups; no grou
 const [SIZE, OPACITY] = [2.5, 0.6]; // px; of a point
 const SECOND_CLICK = 320; // ms in which a second click makes it a double click, which resets the zoom
 const NEAR = 12; // px around the pointer in which a point is named
-const BY_NAME = new Intl.Collator("en", { numeric: true });
 const COLUMNS = ["x", "y", "of"];
 const SCATTER = `
 .lb-scatter { position: relative; }
@@ -331,4 +333,4 @@ export function around(low, high) {
   return [Math.floor((low - room) / step) * step, Math.ceil((high + room) / step) * step];
 }
 
-define("scatter", Scatter, STYLE + SCATTER);
+define("scatter", Scatter, LEGEND_STYLE + SCATTER);

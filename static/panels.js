@@ -7,6 +7,7 @@ import { NEAR, NEAR_FINGER, SECOND_CLICK, showBehind } from "./behind.js";
 import { addCrosshair, moveCrosshair, removeCrosshair } from "./crosshair.js";
 import { made, say } from "./element.js";
 import { marksBetween, watchMarks } from "./event_marks.js";
+import { BY_NAME } from "./series_names.js";
 import { withUnit } from "./units.js";
 
 export const BETWEEN = "\x1f"; // in the name of a series: what is before it is the panel's name
@@ -19,7 +20,6 @@ const DRAG = 5; // px from which on a press is a drag
 const MISSING = "rgba(224, 122, 48, 0.18)";
 const ALERT = "#d6453d";
 const DASHES = { solid: [], dash: [6, 4], dot: [2, 3], dashdot: [6, 3, 2, 3] };
-const BY_NAME = new Intl.Collator("en", { numeric: true });
 
 export const PANEL_STYLE = `
 .lb-panels { position: relative; display: grid; gap: ${DOWN}px ${ACROSS}px; padding: 0 8px 22px 0; box-sizing: border-box; }

@@ -1,9 +1,12 @@
-// Units of static/live_chart.js that need no document.
+// Units of static/live_chart.js and the files that it is made of, which need no document.
 import assert from "node:assert/strict";
 import test from "node:test";
 
 globalThis.self = globalThis;
-const { Reader, behind, escapeMarkup, parsed, sharedTokens, ticks } = await import("../../static/live_chart.js");
+const { ticks } = await import("../../static/live_chart.js");
+const { Reader } = await import("../../static/chart_message.js");
+const { behind, escapeMarkup, parsed } = await import("../../static/plotly.js");
+const { sharedTokens } = await import("../../static/series_names.js");
 const { rough, short } = await import("../../static/units.js");
 
 test("a number of seven bits a byte, lowest first, beyond 2**31 too", () => {
