@@ -1,6 +1,8 @@
 """Values derived from the rows of a feed, computed once and shared by all viewers."""
 
+import threading
 from collections.abc import Callable, Collection
+from weakref import WeakValueDictionary
 
 import pandas as pd
 
@@ -10,6 +12,7 @@ from ..series.crossings import Crossings
 from ..series.latest import Latest
 from ..series.periods import Means
 from ..series.silences import Silences
+from ..series.told_apart import ToldApart
 from ..series.value_changes import ValueChanges
 from ..table.memo import Readings
 from ..table.snapshot import Snapshot
@@ -29,6 +32,8 @@ class Derived:
         self.readings = Readings()
         """All other derived values."""
         self._bins, self._crossings, self._latest = Readings(), Readings(), Readings()
+        self._chosen_bins: WeakValueDictionary[object, Bins] = WeakValueDictionary()
+        self._choosing = threading.Lock()
 
     def bins(
         self,
@@ -40,15 +45,23 @@ class Derived:
         *,
         hold: bool = False,
         facet: str | None = None,
+        apart: ToldApart | None = None,
     ) -> Bins:
-        """The bins that all viewers of the same chart share. The caller updates them before drawing. Raises
-        LookbackError, as Bins does."""
-        key = (fields, color, look_back.value, most, step, hold, facet)
-        return self._bins.once(
-            key,
-            None,
-            lambda: self._bins_class(fields, color, look_back, most=most, step=step, hold=hold, facet=facet),
-        )
+        """The bins that all viewers of the same chart with the same choice `apart` share. The caller updates
+        them before drawing. Those of a choice of names are kept while somebody holds them, so that viewers'
+        choices do not push out what others look at. Raises LookbackError, as Bins does."""
+        apart = apart or ToldApart()
+        key = (fields, color, look_back.value, most, step, hold, facet, apart)
+
+        def make() -> Bins:
+            return self._bins_class(
+                fields, color, look_back, most=most, step=step, hold=hold, facet=facet, apart=apart
+            )
+
+        if not apart.names:
+            return self._bins.once(key, None, make)
+        with self._choosing:
+            return self._chosen_bins.get(key) or self._chosen_bins.setdefault(key, make())
 
     def read_before(self, moment: int, told_apart: Collection[str], take: Callable[[Snapshot], None]) -> None:
         """Read the newest row of each series that was stored before `moment` (ns since the epoch, UTC), and
@@ -72,9 +85,12 @@ class Derived:
     def derived_bytes(self) -> int:
         """Estimated bytes of all derived values."""
         kept = (self._bins, self._crossings, self._latest, self.readings, self.means.tables)
-        return sum(each.nbytes for each in kept)
+        return sum(each.nbytes for each in kept) + sum(
+            bins.nbytes for bins in list(self._chosen_bins.values())
+        )
 
     def forget_derived(self) -> None:
         """Drop all derived values. They are computed again on request."""
         for each in (self._bins, self._crossings, self._latest, self.readings, self.means.tables):
             each.clear()
+        self._chosen_bins.clear()

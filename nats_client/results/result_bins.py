@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..series.bins import MOST, Bins
+from ..series.told_apart import ToldApart
 from ..series.zoom_tiles import Newest, same_numbers
 from ..table.snapshot import Snapshot
 
@@ -27,9 +28,10 @@ class ResultBins(Bins):
         step: int | None = None,
         hold: bool = False,
         facet: str | None = None,
+        apart: ToldApart | None = None,
     ) -> None:
         """Raises LookbackError as Bins does."""
-        super().__init__(fields, color, look_back, most=most, step=step, hold=hold, facet=facet)
+        super().__init__(fields, color, look_back, most=most, step=step, hold=hold, facet=facet, apart=apart)
         self._labels: list[str] | None = None
 
     def _is_other(self, snapshot: Snapshot) -> bool:

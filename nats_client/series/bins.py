@@ -4,9 +4,9 @@ The time grid is absolute, so all viewers of a feed share one set of bins. An up
 that are new since the last refresh. A single outlier stays visible, because each bin keeps both extremes.
 """
 
-import re
 import secrets
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,12 +17,14 @@ from ..errors import ColumnError, LookbackError
 from ..table.snapshot import Oldest, Snapshot
 from ..table.values import Codes, Floats, Ints, is_null
 from .pairs import BETWEEN, Pairs
+from .series_values import Numbers, SeriesValues
+from .told_apart import ToldApart, natural
 from .zoom_tiles import NEVER, TOO_LARGE, Cells, Detail, Newest, bases, put, put_nulls
 
 COLUMNS = 600
 """Minimum number of bins per look-back, about a chart's width in pixels."""
 MOST = 20
-"""Default maximum number of series in a chart. The busiest are drawn; the rest are folded into one."""
+"""Default maximum number of series in a chart that are told apart. The rest are folded into one."""
 MOST_SERIES = 100
 """Maximum number of series in a chart, limited by the browser and by the wire format."""
 AHEAD = 0.1
@@ -30,6 +32,8 @@ AHEAD = 0.1
 
 _UNKNOWN = -1
 _CLEARLY = 10  # a series replaces a drawn one if it has more than twice as many values plus this
+CHOOSE_EVERY = 5.0
+"""Seconds between two looks at which series are the ones to tell apart, by another rule than the busiest."""
 
 ROUND_STEPS = [
     number * unit
@@ -44,6 +48,7 @@ ROUND_STEPS = [
 """Possible widths of a bin, ascending, in ns."""
 
 
+_BEGINS_LATER = np.iinfo(np.int64).max
 MOST_DETAILS = 4
 """Zoom levels kept per chart; each has its own width of finer bins."""
 
@@ -93,6 +98,8 @@ class _Seen:
         """Number of values so far."""
         self.newest = np.zeros(0, dtype=np.int64)
         """The last bin with a value."""
+        self.named = np.zeros(0, dtype=np.bool_)
+        """True if it was chosen by its name."""
 
     def reach(self, size: int) -> None:
         """Make room for codes below `size`."""
@@ -100,13 +107,15 @@ class _Seen:
             self.row = np.append(self.row, np.full(more, _UNKNOWN))
             self.count = np.append(self.count, np.zeros(more, dtype=np.int64))
             self.newest = np.append(self.newest, np.zeros(more, dtype=np.int64))
+            self.named = np.append(self.named, np.zeros(more, dtype=np.bool_))
 
 
 class Bins:
-    """Minimum and maximum per series and time bin, for one chart on one feed. The `most` busiest series are
-    separate. All others are folded into one, named by their number ("37 others"), with the minimum and
-    maximum of all of them. `step` is the width of a bin in ns, by default step_for(look_back). With `hold`
-    each bin also has its newest value, and each series the newest one that has left the look-back.
+    """Minimum and maximum per series and time bin, for one chart on one feed. `most` series are separate,
+    those that `apart` chooses. All others are folded into one, named by their number ("37 others"), with the
+    minimum and maximum of all of them. `step` is the width of a bin in ns, by default step_for(look_back).
+    With `hold` each bin also has its newest value, and each series the newest one that has left the
+    look-back.
 
     With `facet`, a text column, there are series for each of its values, in each of which those of `color`
     are told apart. The name of such a series is the value of `facet`, BETWEEN, and its name otherwise.
@@ -128,6 +137,7 @@ class Bins:
         step: int | None = None,
         hold: bool = False,
         facet: str | None = None,
+        apart: ToldApart | None = None,
     ) -> None:
         """Raises LookbackError if `most` or the number of fields is not between 1 and MOST_SERIES."""
         if not isinstance(most, int) or not 1 <= most <= MOST_SERIES:
@@ -138,6 +148,7 @@ class Bins:
         self.color = color
         self.facet = facet
         self.hold = hold
+        self.apart = apart or ToldApart()
         self._pairs = Pairs(facet, color) if facet is not None and color is not None else None
         self.step = step or step_for(look_back)
         self._room = max(1, most // len(fields))  # series of each field
@@ -151,6 +162,10 @@ class Bins:
         self._changes_at = (0, 0, 0, 0)
         self._changes: dict[int, Changes] = {}  # cache by `since`, until the next change
         self._first = Oldest()
+        self._began = [np.zeros(0, dtype=np.int64) for _ in fields]  # the first bin of each code, by field
+        self._chosen_at = -CHOOSE_EVERY
+        self._chosen_of = -1, 0  # version and rows of the snapshot that was looked at last
+        self._values: SeriesValues | None = None
         self._details: dict[int, Detail] = {}  # by width of bin, least recently used first
         self._start_over()
 
@@ -176,6 +191,7 @@ class Bins:
         """Rows whose own time is ahead of the server's clock by more than AHEAD. They are drawn once they are
         due. Otherwise one wrong clock would push all other rows out of the chart."""
         self._too_early: int | None = None  # the first bin with a row too far in the future
+        self._misses_chosen = False  # a series that was chosen by its name is folded
         self._end: int | None = None  # one past the ordinal of the last processed row
 
     def update(self, snapshot: Snapshot, now: int) -> None:
@@ -189,11 +205,18 @@ class Bins:
             # Another thread may have passed a newer snapshot already.
             if snapshot.version < self._snapshot_version:
                 return
-            if snapshot.version == self._snapshot_version and not self._future_is_due():
+            due = self._future_is_due() or self._choice_is_due(snapshot)
+            if snapshot.version == self._snapshot_version and not due:
                 return
-            if self._is_other(snapshot) or self._should_rebuild():
+            if other := self._is_other(snapshot):
+                self._began = [np.zeros(0, dtype=np.int64) for _ in self.fields]
+            if other or self._should_rebuild():
                 self._start_over()  # always before the first rows, so the origin is that of a real time
             self._take(snapshot)
+            if self._misses_chosen or (self._choice_is_due(snapshot) and self._chooses_others(snapshot)):
+                self._start_over()  # of all rows at once, those that are chosen come first
+                self._take(snapshot)
+                self._misses_chosen = False
             self._name_others()
             self._generation, self._snapshot_version = snapshot.generation, snapshot.version
 
@@ -237,6 +260,7 @@ class Bins:
     def nbytes(self) -> int:
         """Bytes of all bins, including the finer ones."""
         finer = sum(detail.nbytes for detail in list(self._details.values()))
+        finer += 0 if self._values is None else self._values.nbytes
         return (5 if self.hold else 3) * self._low.nbytes + self._null.nbytes + finer
 
     @property
@@ -303,6 +327,32 @@ class Bins:
         of codes(), negative if it has none yet."""
         with self._lock:
             return self.epoch, self._others, [seen.row.copy() for seen in self._seen]
+
+    def numbers(self, snapshot: Snapshot) -> dict[str, Numbers]:
+        """The newest, the greatest and the mean value in the look-back, by the name of the series. Worked out
+        only while somebody asks. Call update() with the snapshot first. Raises ColumnError."""
+        with self._lock:
+            if self._values is None:
+                self._values = SeriesValues(self, self._capacity)
+            edge, oldest = self._edge, self._oldest
+        epoch, found = self._values.of(snapshot, edge, oldest, replaced=self._replaced)
+        with self._lock:
+            return dict(zip(self.names, found, strict=False)) if epoch == self.epoch else {}
+
+    def undrawn(self, snapshot: Snapshot, part: str, most: int) -> tuple[list[str], int]:
+        """Of the series that are folded into one and have values in the look-back, the first `most` by name
+        whose names contain `part`, whatever its case; and how many there are. Call update() with the snapshot
+        first. Raises ColumnError."""
+        labels = self.codes(snapshot)[1] if self.told_apart and len(snapshot) else []
+        with self._lock:
+            if self._others is None:
+                return [], 0
+            found: list[str] = []
+            for seen, name in zip(self._seen, self.fields, strict=True):
+                waits = np.flatnonzero((seen.row == self._others) & (seen.newest >= self._oldest))
+                found += [self.name_of(labels[code], name) for code in waits.tolist() if code < len(labels)]
+        wanted = [name for name in found if part.lower() in name.lower()]
+        return sorted(wanted, key=natural)[:most], len(wanted)
 
     def detail(self, width: int) -> Detail | None:
         """The finer bins for a visible range of `width` ns, shared by all viewers at that zoom level. None if
@@ -374,15 +424,51 @@ class Bins:
             return True
         if self._others is None or not self._waiting():
             return False
+        if self.apart.rule != "busiest":
+            return False
         silent = (self._high == -np.inf).all(axis=1)
         silent[self._others] = False
+        for seen in self._seen:
+            silent[seen.row[seen.named]] = False
         if silent.sum() * 4 >= len(self.names) - 1:
             return True
         return any(
             seen.count[seen.row == self._others].max(initial=0)
-            > 2 * seen.count[(seen.row >= 0) & (seen.row != self._others)].min(initial=2**62) + _CLEARLY
+            > 2 * seen.count[(seen.row >= 0) & (seen.row != self._others) & ~seen.named].min(initial=2**62)
+            + _CLEARLY
             for seen in self._seen
         )
+
+    def _choice_is_due(self, snapshot: Snapshot) -> bool:
+        """True if other series may be the ones to tell apart now. While a replay brings rows, after each time
+        that they have doubled."""
+        if self.apart.rule == "busiest" or self._others is None:
+            return False
+        version, rows = self._chosen_of
+        if snapshot.version == version:
+            return False
+        return len(snapshot) >= 2 * rows or time.monotonic() - self._chosen_at >= CHOOSE_EVERY
+
+    def _chooses_others(self, snapshot: Snapshot) -> bool:
+        """True if other series are to be told apart than those that are."""
+        self._chosen_at, self._chosen_of = time.monotonic(), (snapshot.version, len(snapshot))
+        if not len(snapshot) or not self._waiting():
+            return False
+        codes, labels = self.codes(snapshot)
+        which, bins = codes.astype(np.int64), snapshot.time // self.step
+        held = (bins >= self._edge) & (bins < self._edge + self._capacity) & (which >= 0)
+        for place, name in enumerate(self.fields):
+            values, seen = snapshot.numbers(name), self._seen[place]
+            good = held & (np.abs(values) < TOO_LARGE)
+            known = np.flatnonzero((seen.row >= 0) & ~seen.named)
+            present = known[np.isin(known, which[good])]
+            drawn = present[seen.row[present] != self._others]
+            room = self._room - sum(of == place for of, _ in self._early) - int(seen.named.sum())
+            order = self.apart.order(present, which[good], values[good], self._began[place], labels)
+            wanted = order[: max(0, room)]
+            if len(np.setdiff1d(wanted, drawn)):
+                return True
+        return False
 
     def _future_is_due(self) -> bool:
         return self._too_early is not None and self._too_early < self._edge + self._capacity
@@ -422,7 +508,7 @@ class Bins:
             good = held & (np.abs(values) < TOO_LARGE)  # false for NaN
             which = np.zeros(len(values), dtype=np.int64) if codes is None else codes.astype(np.int64)
             good &= which >= 0
-            rows = self._rows_of(place, which[good], bins[good], labels)
+            rows = self._rows_of(place, which[good], bins[good], values[good], labels)
             cells = rows * self._capacity + bins[good] % self._capacity
             nulls = held & is_null(values) & (which >= 0)
             if self._newest is not None:
@@ -462,9 +548,9 @@ class Bins:
         self._clear(self._oldest, oldest, self.version)
         self._oldest = oldest
 
-    def _rows_of(self, field: int, codes: np.ndarray, bins: np.ndarray, labels: list[str]) -> np.ndarray:
-        """Row of the ring for each of `codes`. New series get their own row while there is room, busiest
-        first; the rest share one."""
+    def _rows_of(self, field: int, codes: Ints, bins: Ints, values: Floats, labels: list[str]) -> Ints:
+        """Row of the ring for each of `codes`. New series get their own row while there is room, the chosen
+        ones first; the rest share one."""
         count = np.bincount(codes)
         seen = self._seen[field]
         seen.reach(len(count))
@@ -476,23 +562,48 @@ class Bins:
             new = new[seen.row[new] == _UNKNOWN]
         if len(new):
             room = self._room_of(field)
-            order = new[np.argsort(-count[new], kind="stable")]
-            busiest, rest = order[:room].tolist(), order[room:]
+            order = self.apart.order(new, codes, values, self._begin(field, new, codes, bins), labels)
+            if self.apart.names and labels:
+                order = self._named_first(field, order, labels)
+            first, rest = order[:room].tolist(), order[room:]
             if labels:  # sorted by name, so that colours stay the same after a restart
-                busiest.sort(key=lambda code: _natural(labels[code]))
-            seen.row[busiest] = np.arange(len(busiest)) + len(self.names)
-            known = [labels[code] if labels else "" for code in busiest]
+                first.sort(key=lambda code: natural(labels[code]))
+            seen.row[first] = np.arange(len(first)) + len(self.names)
+            known = [labels[code] if labels else "" for code in first]
             self._add([self.name_of(label, self.fields[field]) for label in known])
             if len(rest):
                 if self._others is None:
                     self._others = len(self.names)
                     self._add([""])
                 seen.row[rest] = self._others
+                drawn = (seen.row >= 0) & (seen.row != self._others)
+                self._misses_chosen |= bool(seen.named[rest].any() and (drawn & ~seen.named).any())
         rows: np.ndarray = seen.row[codes]
         if self._others is not None:
             folded = rows == self._others
             np.maximum.at(seen.newest, codes[folded], bins[folded])
         return rows
+
+    def _begin(self, field: int, new: Ints, codes: Ints, bins: Ints) -> Ints:
+        """The bins in which series began, by code; those of `new` ones are noted."""
+        known = self._began[field]
+        if (more := int(new.max()) + 1 - len(known)) > 0:
+            known = self._began[field] = np.append(known, np.full(more, _BEGINS_LATER))
+        first = np.full(len(known), _BEGINS_LATER)
+        kept = codes < len(known)
+        np.minimum.at(first, codes[kept], bins[kept])
+        unknown = new[known[new] == _BEGINS_LATER]
+        known[unknown] = first[unknown]
+        return known
+
+    def _named_first(self, field: int, order: Ints, labels: list[str]) -> Ints:
+        """`order`, with the series that were chosen by their names at its beginning."""
+        names, of = self.apart.names, self.fields[field]
+        chosen = np.array(
+            [self.name_of(labels[code], of) in names for code in order.tolist()], dtype=np.bool_
+        )
+        self._seen[field].named[order] = chosen
+        return np.concatenate([order[chosen], order[~chosen]])
 
     def _room_of(self, field: int) -> int:
         """How many series of this field may still get a row of their own."""
@@ -541,8 +652,3 @@ class Bins:
 def series_name(label: str, field: str, fields: Sequence[str]) -> str:
     """The name of the series of `label`, a value of the colour column, in a chart of `fields`."""
     return f"{label} {field}".strip() if len(fields) > 1 or not label else label
-
-
-def _natural(name: str) -> list[str | int]:
-    """Sort key that puts "core-2" before "core-10"."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]

@@ -1,5 +1,7 @@
 """The rows behind a point of a chart, or behind a crossing."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..table.snapshot import Snapshot
@@ -32,6 +34,44 @@ def rows_of_point(
     if not places:
         return part, np.zeros(0)
     return part.where(np.concatenate(places)), np.concatenate(values)
+
+
+class Extreme(NamedTuple):
+    """Where the least or the greatest value is."""
+
+    series: str
+    value: float
+    time: int
+    """ns since the epoch, UTC."""
+
+
+def extremes_of_others(snapshot: Snapshot, bins: Bins, start: int, end: int) -> tuple[int, list[Extreme]]:
+    """Of the series of `bins` that are folded into one, from `start` up to, but not including, `end` (ns
+    since the epoch, UTC, by `_time`): how many have values, and the least and the greatest value, of equal
+    ones the first. Empty if there are none. `bins` must have taken in this snapshot. Raises ColumnError."""
+    part = _within(snapshot, start, end)
+    _, others, rows = bins.rows()
+    series = 0
+    found: list[Extreme] = []
+    if others is None or not len(part):
+        return 0, []
+    codes, labels = bins.codes(part)
+    for row_of, field in zip(rows, bins.fields, strict=True):
+        values = part.numbers(field)
+        folded = np.isin(codes, np.flatnonzero(row_of == others))
+        places = np.flatnonzero((np.abs(values) < TOO_LARGE) & folded)  # false for NaN
+        if not len(places):
+            continue
+        series += len(np.unique(codes[places]))
+        places = places[np.argsort(part.time[places], kind="stable")]
+        for at in (places[np.argmin(values[places])], places[np.argmax(values[places])]):
+            name = bins.name_of(labels[codes[at]], field)
+            found.append(Extreme(name, float(values[at]), int(part.time[at])))
+    if not found:
+        return 0, []
+    least = min(found, key=lambda each: (each.value, each.time))
+    greatest = min(found, key=lambda each: (-each.value, each.time))
+    return series, [least, greatest]
 
 
 def rows_at(snapshot: Snapshot, field: str, color: str | None, label: str, time: int) -> Snapshot:

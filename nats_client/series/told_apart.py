@@ -1,0 +1,54 @@
+"""Which series a chart tells apart when there are more than it has room for."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import LookbackError
+from ..table.values import Floats, Ints
+
+RULES = ("busiest", "greatest", "newest", "name")
+"""Of the look-back: those with the most values, those with the greatest value, those that began last, and the
+first ones by name. When a series began is known as long as somebody looks at the chart."""
+
+
+@dataclass(frozen=True)
+class ToldApart:
+    """A choice of series."""
+
+    rule: str = RULES[0]
+    names: frozenset[str] = frozenset()
+    """Series that come before all others, as the chart names them."""
+
+    def __post_init__(self) -> None:
+        """Raises LookbackError if there is no such rule."""
+        if self.rule not in RULES:
+            raise LookbackError(
+                f"tell_apart={self.rule!r} is not valid. Choose one of: {', '.join(RULES)}. "
+                "They say which series have lines of their own."
+            )
+
+    def order(self, of: Ints, codes: Ints, values: Floats, began: Ints, labels: Sequence[str]) -> Ints:
+        """The codes `of`, those to be told apart first. `codes` and `values` have an entry for each value;
+        `began`, when each series began, and `labels` are by code. Without labels there is one series."""
+        if not labels:
+            return of
+        if self.rule == "name":
+            return np.array(sorted(of.tolist(), key=lambda code: natural(labels[code])), dtype=np.int64)
+        if self.rule == "newest":
+            return of[np.argsort(-began[of], kind="stable")]
+        size = int(of.max(initial=-1)) + 1
+        codes, values = codes[codes < size], values[codes < size]
+        if self.rule == "busiest":
+            score = np.bincount(codes, minlength=size).astype(float)
+        else:
+            score = np.full(size, -np.inf)
+            np.maximum.at(score, codes, values)
+        return of[np.argsort(-score[of], kind="stable")]
+
+
+def natural(name: str) -> list[str | int]:
+    """Sort key that puts "core-2" before "core-10"."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
