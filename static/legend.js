@@ -2,7 +2,8 @@
 // else there is to say of the chart.
 
 import { unfit } from "./axis.js";
-import { made } from "./element.js";
+import { channel } from "./channel.js";
+import { made, say } from "./element.js";
 import { BORDERS, faded } from "./line_looks.js";
 import { lineOf } from "./panels.js";
 import { BY_NAME } from "./series_names.js";
@@ -10,6 +11,10 @@ import { short, withUnit } from "./units.js";
 import { hasOthers, keepAlone } from "./zoom_together.js";
 
 const MANY = 12; // series from which on they can be searched for
+const PAUSE = 250; // ms after the last letter at which the server is asked
+const [MOST_NAMED, LONGEST_NAMED] = [20, 12_000]; // series that a viewer may name, and characters of their names
+const RULES = ["busiest", "greatest", "newest", "name"]; // nats_client/series/told_apart.py says what they mean
+const VALUES = [["", "by name"], ["newest", "by newest value"], ["greatest", "by greatest value"], ["mean", "by mean"]];
 const ALERT = "#d6453d"; // thresholds
 
 export const LEGEND_STYLE = `
@@ -17,7 +22,7 @@ export const LEGEND_STYLE = `
 .lb-keys { display: flex; flex-wrap: wrap; gap: 0 14px; max-height: 86px; overflow-y: auto; }
 .lb-search { width: 100%; max-width: 16rem; height: 24px; margin-bottom: 3px; padding: 0 8px; box-sizing: border-box;
   font: inherit; color: inherit; background: transparent; border: 1px solid var(--st-border-color, #8884); border-radius: 4px; }
-.lb-search:not([hidden]) + .lb-keys { max-height: 62px; }
+.lb-search:not([hidden]) ~ .lb-keys { max-height: 62px; }
 .lb-legend [hidden] { display: none; }
 .lb-legend button { all: unset; cursor: pointer; max-width: 100%; display: inline-flex; align-items: center; gap: 6px; }
 .lb-legend button span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
@@ -30,29 +35,91 @@ export const LEGEND_STYLE = `
 @media (pointer: coarse) {
   .lb-legend { line-height: 2.4; }
   .lb-search { height: 34px; font-size: 16px; } /* phones zoom in on smaller text */
-  .lb-keys, .lb-search:not([hidden]) + .lb-keys { max-height: 124px; }
+  .lb-keys, .lb-search:not([hidden]) ~ .lb-keys { max-height: 124px; }
 }
 .lb-legend .lb-alone { display: inline-flex; align-items: center; gap: 4px; cursor: pointer; }
 .lb-legend .lb-alone input { margin: 0; accent-color: var(--st-primary-color); }
 .lb-legend a { color: var(--st-primary-color); text-decoration: underline; }
-.lb-legend .lb-limit { color: ${ALERT}; }`;
+.lb-legend .lb-limit { color: ${ALERT}; }
+.lb-of-lines { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 0 14px; }
+.lb-of-lines .lb-keys { flex: 1 1 60%; min-width: 0; }
+.lb-of-lines .lb-search { flex: 1 1 7rem; }
+.lb-of-lines .lb-search:not([hidden]) ~ .lb-keys { flex-basis: 100%; }
+.lb-of-lines .lb-search[hidden] ~ .lb-menu { order: 1; }
+.lb-menu { display: flex; gap: 12px; margin-left: auto; }
+.lb-search:not([hidden]) ~ .lb-menu { line-height: 24px; }
+.lb-menu select { appearance: none; field-sizing: content; border: 0; padding: 0 12px 0 0; margin: 0; font: inherit; line-height: inherit; color: inherit; cursor: pointer;
+  max-width: 12rem; opacity: 0.7; background: no-repeat right center / 8px url('data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 5"><path d="M0 0l4 5 4-5z" fill="%237d8b93"/></svg>'); }
+.lb-menu select:is(:hover, :focus-visible) { opacity: 1; }
+.lb-menu select:focus-visible { outline: 2px solid var(--st-primary-color); }
+.lb-menu option { color: var(--st-text-color, #222); background: var(--st-background-color, #fff); }
+.lb-valued { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: 0 20px; }
+.lb-of-lines .lb-keys.lb-valued { max-height: 116px; }
+.lb-legend .lb-valued button:not(.lb-end) { display: flex; min-width: 0; flex: 1; }
+.lb-legend .lb-valued [hidden] { display: none; }
+.lb-legend .lb-valued .lb-value { margin-left: auto; flex: none; min-width: var(--lb-digits, 0); max-width: 60%; text-align: right;
+  font-variant-numeric: tabular-nums; text-decoration: none; }
+.lb-named { display: inline-flex; gap: 4px; min-width: 0; }
+.lb-valued { padding-right: 18px; }
+.lb-valued .lb-named { position: relative; }
+.lb-legend .lb-valued .lb-end { position: absolute; right: -17px; }
+.lb-legend .lb-end { flex: none; padding: 0 3px; opacity: 0.6; }
+.lb-legend .lb-end:hover { opacity: 1; }
+.lb-among { flex: 1 0 100%; display: flex; flex-wrap: wrap; gap: 0 14px; max-height: 62px; overflow-y: auto; }
+.lb-among button { color: var(--st-primary-color); }
+@media (pointer: coarse) {
+  .lb-menu select, .lb-search:not([hidden]) ~ .lb-menu { font-size: 16px; line-height: 34px; }
+  .lb-among { max-height: 124px; }
+}`;
+
+// Names in the order of their values, the greatest first; those without one, and what holds all others, come last.
+// `shown`: [id, name, value], `last`: the id of all others.
+export function sortedByValue(shown, last) {
+  const rank = ([id, , value]) => (id === last ? 2 : value === null || value === undefined ? 1 : 0);
+  return [...shown].sort((one, other) =>
+    rank(one) - rank(other) || (rank(one) ? 0 : other[2] - one[2]) || BY_NAME.compare(one[1], other[1]));
+}
+
+// The same ids in the order of before, new ones behind them, and `last` at the end.
+export function inOrderOf(before, ids, last) {
+  const place = new Map(before.map((id, i) => [id, i]));
+  const at = (id) => (id === last ? Infinity : place.get(id) ?? before.length);
+  return [...ids].sort((one, other) => (at(one) === at(other) ? 0 : at(one) - at(other)));
+}
 
 export class Legend {
   constructor(chart) {
     this.chart = chart;
-    this.root = made("div", "lb-legend");
+    this.order = []; // ids of series, as they stand
+    this.digits = 0; // characters of the longest value so far
+    this.pointed = false; // nothing changes its place while somebody points at it
+    this.root = made("div", "lb-legend lb-of-lines");
     this.search = made("input", "lb-search");
     this.search.type = "search";
     this.search.placeholder = "Find series";
     this.search.title = "Enter shows only the matches; press it again to show all";
     this.search.setAttribute("aria-label", "Find series");
-    this.search.oninput = () => this.find();
+    this.search.oninput = () => {
+      this.find();
+      this.askAmongOthers();
+    };
     this.search.onkeydown = (event) => {
       event.stopPropagation(); // single letters are shortcuts of the page
       if (event.key === "Enter") this.only(this.found());
     };
     this.keys = made("div", "lb-keys");
-    this.root.append(this.search, this.keys);
+    this.keys.onpointerenter = () => (this.pointed = true);
+    this.keys.onpointerleave = () => {
+      this.pointed = false;
+      this.showValues();
+    };
+    this.menu = made("div", "lb-menu");
+    this.rule = this.select("Which series have lines of their own", (rule) => this.tellApart(rule));
+    this.value = this.select("The order of the legend, and the value beside the names", (value) => this.sortBy(value));
+    this.menu.append(this.rule, this.value);
+    this.among = made("div", "lb-among");
+    this.among.hidden = true;
+    this.root.append(this.search, this.menu, this.keys, this.among);
     this.root.addEventListener("focusin", ({ target }) => (this.focused = target));
     this.root.addEventListener("focusout", () => setTimeout(() => {
       // An element taken off the page loses the focus, so give it back.
@@ -60,13 +127,102 @@ export class Legend {
     }));
   }
 
+  select(label, chosen) {
+    const select = made("select");
+    select.setAttribute("aria-label", label);
+    select.title = label;
+    select.onchange = () => chosen(select.value);
+    select.onkeydown = (event) => event.stopPropagation(); // single letters are shortcuts of the page
+    return select;
+  }
+
+  // The two choices, where there is something to choose.
+  drawMenu(count) {
+    const { chart } = this;
+    const { rule, names, value } = chart.choices;
+    const { most, compare, rule: given = RULES[0] } = chart.config;
+    const chosen = rule ?? given;
+    const folded = chart.answers && most && (chart.others !== null || rule !== null || names.length > 0);
+    const called = { busiest: `${most} busiest`, greatest: `${most} greatest`, newest: `${most} newest`, name: `first ${most} by name` };
+    fill(this.rule, folded ? RULES.map((each) => [each, called[each]]) : [], chosen);
+    const sorts = chart.answers && !compare && !chart.panels && count > 1;
+    fill(this.value, sorts ? VALUES : [], value ?? "");
+    this.menu.hidden = !folded && !sorts;
+  }
+
+  tellApart(rule) {
+    this.chart.choose({ rule: rule === (this.chart.config.rule ?? RULES[0]) ? null : rule });
+  }
+
+  sortBy(value) {
+    this.digits = 0;
+    this.chart.choose({ value: value || null });
+  }
+
+  // A series is told apart in any case, or not any more.
+  name(series, apart) {
+    const names = this.chart.choices.names.filter((name) => name !== series);
+    if (apart) names.push(series);
+    const room = names.length <= MOST_NAMED && JSON.stringify(names).length < LONGEST_NAMED;
+    if (room) this.chart.choose({ names });
+  }
+
+  // The values beside the names, in an order that fits. Rebuilds nothing: a button that is being clicked stays.
+  showValues() {
+    const { chart } = this;
+    const keys = [...this.keys.children].filter((key) => "series" in key);
+    if (chart.choices.value && !chart.config.compare && !chart.panels) {
+      for (const key of keys) {
+        const value = this.valueOf(key.row);
+        if (value === undefined) continue; // has yet to come
+        const text = value === null ? "–" : withUnit(value, chart.config.unit);
+        say(key.shows, text);
+        this.digits = Math.max(this.digits, text.length);
+      }
+      this.keys.style.setProperty("--lb-digits", `${this.digits}ch`);
+    }
+    if (chart.panels) return; // their order is that of the lines
+    const ordered = this.sorted(keys.map(({ row }) => [row, chart.series[row]?.name ?? ""])).map(([row]) => row);
+    if (String(ordered) === String(keys.map(({ row }) => row))) return;
+    const byRow = new Map(keys.map((key) => [key.row, key]));
+    for (const row of ordered) this.keys.insertBefore(byRow.get(row), this.rest);
+    this.order = ordered.map((row) => chart.idOf(row));
+  }
+
+  // The value of a series that the legend shows, null if it has none, undefined if it is not known yet.
+  valueOf(row) {
+    const { chart } = this;
+    const { value } = chart.choices;
+    const series = chart.series[row];
+    if (!series || chart.config.value !== value) return undefined;
+    if (row === chart.others && value === "newest") return null; // of none in particular
+    const found = chart.config.values?.[series.name];
+    const held = value === "newest" && chart.config.steps && series.held;
+    return found === null && held ? held.cell.newest ?? held.cell[1] : found;
+  }
+
+  // [row, name] in the order of the legend.
+  sorted(shown) {
+    const { chart } = this;
+    const last = chart.others;
+    const byName = [...shown].sort((a, b) => (a[0] === last) - (b[0] === last) || BY_NAME.compare(a[1], b[1]));
+    const valued = chart.choices.value && !chart.config.compare && !chart.panels;
+    const wanted = valued ? sortedByValue(byName.map(([row, name]) => [row, name, this.valueOf(row)]), last) : byName;
+    const chosen = JSON.stringify([chart.choices, chart.config.value]);
+    const stands = chosen === this.orderOf && (this.pointed || this.keys.querySelector(":focus-visible"));
+    this.orderOf = chosen;
+    if (!stands) return wanted;
+    const rows = new Map(wanted.map((each) => [chart.idOf(each[0]), each]));
+    const end = last === null ? null : chart.idOf(last);
+    return inOrderOf(this.order, [...rows.keys()], end).map((id) => rows.get(id));
+  }
+
   // Our own legend below the chart: Plotly's takes its space from the lines, half of it with a dozen series.
   draw() {
     const { chart } = this;
     let shown = chart.series
       .map((series, i) => [i, series.name])
-      .filter(([i]) => chart.isKnown(chart.series[i])) // one whose rows have left keeps its colour, and no key
-      .sort((a, b) => (a[0] === chart.others) - (b[0] === chart.others) || BY_NAME.compare(a[1], b[1]));
+      .filter(([i]) => chart.isKnown(chart.series[i])); // one whose rows have left keeps its colour, and no key
     if (chart.panels) shown = chart.linesOfPanels().map(([line, i]) => [i, line]);
     const undrawn = this.undrawn();
     const limits = chart.panels ? chart.config.thresholds ?? [] : [];
@@ -75,9 +231,14 @@ export class Legend {
     const there = chart.stretchAddress();
     const unfitting = chart.config.scale === "log" && chart.series.some(({ cells }) => unfit(cells));
     const switched = (chart.zoom.x || chart.alone) && hasOthers(chart) ? chart.alone : null;
-    const state = JSON.stringify([shown, periods, [...chart.hidden], chart.others, chart.future, unmarked, there, unfitting, switched, undrawn, limits]);
-    if (state === this.state) return; // a button that is being clicked stays
+    const valued = Boolean(chart.choices.value && !chart.config.compare && !chart.panels);
+    const state = JSON.stringify([shown, valued, chart.choices, chart.config.rule, chart.config.most, periods, [...chart.hidden], chart.others, chart.future, unmarked, there, unfitting, switched, undrawn, limits]);
+    if (state === this.state) return this.showValues(); // a button that is being clicked stays
     this.state = state;
+    this.drawMenu(shown.length);
+    this.keys.classList.toggle("lb-valued", valued);
+    if (!chart.panels) shown = this.sorted(shown);
+    this.order = shown.map(([i]) => chart.idOf(i));
     const names = chart.shortNames();
     const keyOf = (id, name, text) => {
       const key = made("button");
@@ -100,8 +261,11 @@ export class Legend {
       const { colour, dash } = chart.lookOf(i);
       if (i === chart.others) key.firstChild.className = "lb-band";
       else key.firstChild.style.borderTop = `2px ${BORDERS[dash]} ${colour}`;
-      keys.push(key);
+      key.shows = made("span", "lb-value");
+      if (valued) key.append(key.shows);
+      keys.push(this.chosen(key, i, name));
     }
+    const series = keys.length;
     if (undrawn) keys.push(made("span", "lb-note", undrawn));
     for (const [name, value] of limits) keys.push(made("span", "lb-limit", `${name} ${withUnit(value, chart.config.unit)}`));
     if (chart.future) keys.push(made("span", "lb-note", `${chart.future} rows with a time in the future not drawn`));
@@ -116,9 +280,12 @@ export class Legend {
     }
     if (switched !== null) keys.push(this.aloneSwitch());
     this.none = made("span", "lb-note", "No series matches");
+    this.rest = keys[series] ?? this.none; // what stands behind the names
     this.keys.replaceChildren(...keys, this.none);
-    this.search.hidden = shown.length <= MANY && !this.search.value;
+    this.search.hidden = shown.length <= MANY && !this.search.value && !(chart.others !== null && chart.answers);
     this.find();
+    this.drawAmong();
+    this.showValues();
   }
 
   // The series whose names contain the text of the search box.
@@ -146,7 +313,57 @@ export class Legend {
   find() {
     const found = new Set(this.found());
     for (const key of this.keys.children) if ("series" in key) key.hidden = !found.has(key.series);
-    this.none.hidden = found.size > 0;
+    this.none.hidden = found.size > 0 || !this.among.hidden;
+  }
+
+  // The key of a series; one that the viewer has named has a button that ends this.
+  chosen(key, row, name) {
+    let shown = key;
+    if (this.chart.choices.names.includes(name)) {
+      shown = made("span", "lb-named");
+      const end = made("button", "lb-end", "×");
+      end.type = "button";
+      end.title = "Told apart because you named it. End this";
+      end.setAttribute("aria-label", `No longer name ${name}`);
+      end.onclick = () => this.name(name, false);
+      shown.append(key, end);
+    }
+    return Object.assign(shown, { series: this.chart.idOf(row), row, shows: key.shows });
+  }
+
+  // Which of the series that are not told apart have the searched text in their names, is for the server to say.
+  askAmongOthers() {
+    clearTimeout(this.typing);
+    const { chart } = this;
+    const part = this.search.value.trim();
+    if (!part || chart.others === null || !chart.answers || chart.plugged === null) {
+      this.foundAmong = null;
+      return this.drawAmong();
+    }
+    this.typing = setTimeout(async () => {
+      const answer = await channel().question(chart.plugged, { find: part });
+      if (part !== this.search.value.trim()) return;
+      this.foundAmong = answer;
+      this.drawAmong();
+    }, PAUSE);
+  }
+
+  drawAmong() {
+    const { names = [], count = 0, error } = this.foundAmong ?? {};
+    const { names: chosen } = this.chart.choices;
+    const parts = names.filter((name) => !chosen.includes(name)).map((name) => {
+      const key = made("button", "", `+ ${name.replace("\x1f", ", ")}`);
+      key.type = "button";
+      key.title = `Tell ${name.replace("\x1f", ", ")} apart`;
+      key.onclick = () => this.name(name, true);
+      return key;
+    });
+    this.among.hidden = !parts.length && !error;
+    const more = count - names.length;
+    this.among.replaceChildren(
+      made("span", "lb-note", error ?? "Among the others:"), ...parts, ...(more > 0 ? [made("span", "lb-note", `and ${more.toLocaleString("en")} more`)] : []),
+    );
+    if (this.none) this.find();
   }
 
   toggle(id) {
@@ -178,4 +395,15 @@ export class Legend {
     label.append(box, "Zoom only this chart");
     return label;
   }
+}
+
+// The options of a select, [value, text]; without any it is hidden. One that is open stays.
+function fill(select, options, chosen) {
+  const state = JSON.stringify(options);
+  select.hidden = !options.length;
+  if (state !== select.state) {
+    select.state = state;
+    select.replaceChildren(...options.map(([value, text]) => Object.assign(made("option", "", text), { value })));
+  }
+  if (options.length) select.value = chosen;
 }

@@ -14,6 +14,7 @@ import { addMarks, pictureOfMarks, removeMarks } from "./event_marks.js";
 import { Legend, LEGEND_STYLE } from "./legend.js";
 import { colourOf, dashOf, faded } from "./line_looks.js";
 import { lineOf, PANEL_STYLE, Panels } from "./panels.js";
+import { watchOthers } from "./pointed_others.js";
 import { AxisTime, behind, escapeMarkup, loadPlotly, parsed } from "./plotly.js";
 import { BY_NAME, sharedTokens } from "./series_names.js";
 import { leave, steps } from "./steps.js";
@@ -27,6 +28,7 @@ const REST = 200; // ms without a further change of the range
 const AWAY = 2000; // ms that a chart waits for another element in place of the one that was taken off the page
 const LAGS = 7000; // ms after the last sign of the server for which a chart's clock goes on
 const OTHERS = -1; // stands among hidden series for the one that holds all others, whose name changes
+const AS_GIVEN = { rule: null, names: [], value: null }; // choices: as the page says, and sorted by name
 const STYLE = `
 .lb-chart-title { font-weight: 600; font-size: 0.95rem; line-height: 30px; }`;
 
@@ -73,7 +75,7 @@ function leftBehind(data) {
 export async function chartIn(parentElement, config) {
   const chart = new Chart(parentElement);
   chart.setRange = () => {}; // there is nobody to send finer bins
-  chart.answers = false; // nor messages
+  chart.answers = false; // nor messages, nor other series
   chart.config = config;
   chart.plot.style.height = `${config.height}px`;
   chart.library = await loadPlotly(config.plotly);
@@ -100,6 +102,8 @@ class Chart {
     this.answers = true; // the server knows what stands behind a point
     this.fine = null; // bins of the zoomed range
     this.told = null; // the range that the server knows of
+    this.choices = AS_GIVEN; // which series are told apart, and what the legend shows
+    this.toldChoices = AS_GIVEN; // those that the server knows of
 
     const style = document.createElement("style");
     style.textContent = STYLE + LEGEND_STYLE + PANEL_STYLE;
@@ -177,8 +181,8 @@ class Chart {
     if (this.drawn && this.library) this.library.purge(this.plot);
     this.parent.replaceChildren();
     this.ended = true;
-    const { zoom, hidden, start, alone, offset } = this;
-    if (this.config) done.set(this.known, { zoom, hidden, start, alone, offset, scale: this.config.scale, typed: this.legend.search.value });
+    const { zoom, hidden, start, alone, offset, choices } = this;
+    if (this.config) done.set(this.known, { zoom, hidden, start, alone, offset, choices, scale: this.config.scale, typed: this.legend.search.value });
     delete this.parent.lookback;
   }
 
@@ -203,6 +207,7 @@ class Chart {
     ticking ??= setInterval(() => charts.forEach((chart) => chart.tick()), 250);
     if (!this.config) this.plot.style.minHeight = `${height}px`;
     this.setRange = (range) => channel().say(number, { range });
+    this.setChoices = (choices) => channel().say(number, { choices });
     channel().busy = isDrawing;
     channel().attach(number, this);
   }
@@ -262,6 +267,7 @@ class Chart {
 
   receive(data, { setTriggerValue, setStateValue }) {
     this.setRange = (range) => setStateValue("range", range);
+    this.setChoices = (choices) => setStateValue("choices", choices);
     const read = new Reader(data);
     const { flags, sender, number, base, now, head } = read.opening();
     if (sender === this.sender && number <= this.number) return; // repeated, or late
@@ -278,7 +284,7 @@ class Chart {
 
   // Everything follows.
   begin(head) {
-    [this.others, this.future, this.marked, this.told] = [null, 0, [], null];
+    [this.others, this.future, this.marked, this.told, this.toldChoices] = [null, 0, [], null, AS_GIVEN];
     if (this.config) return;
     this.known = `${this.page} ${head.config?.key}`;
     if (!done.has(this.known)) return;
@@ -290,7 +296,9 @@ class Chart {
 
   change(read, flags, head, config) {
     this.configure(config, head);
-    if (flags & 2 || this.fine || Object.keys(head).some((name) => name !== "now" && name !== "oldest")) this.other = true;
+    const onlyValues = head.config && Object.keys(head.config).every((name) => name === "values");
+    const drawn = (name) => name !== "now" && name !== "oldest" && !(name === "config" && onlyValues);
+    if (flags & 2 || this.fine || Object.keys(head).some(drawn)) this.other = true;
     const [names, known] = [head.names ?? [], this.series];
     const cells = read.cells(false, Math.max(known.length, ...names.map(([i]) => i + 1)), this.origin);
     if (cells.whole) [this.series, this.other] = [[], true];
@@ -314,6 +322,8 @@ class Chart {
     this.keepZoom();
     if (this.fine && !this.zoom.x) this.told = undefined; // from before the page was left
     this.tellRange();
+    this.tellChoices();
+    if (onlyValues && this.drawn) this.legend.showValues();
   }
 
   // Bins that the look-back no longer reaches.
@@ -374,7 +384,23 @@ class Chart {
   // What was said last may not have arrived.
   resumed() {
     this.told = undefined;
-    if (this.config) this.tellRange();
+    if (this.toldChoices !== AS_GIVEN) this.toldChoices = undefined;
+    if (!this.config) return;
+    this.tellRange();
+    this.tellChoices();
+  }
+
+  // The viewer has chosen something in the legend.
+  choose(choices) {
+    this.choices = { ...this.choices, ...choices };
+    this.tellChoices();
+    this.legend.draw();
+  }
+
+  tellChoices() {
+    if (JSON.stringify(this.choices) === JSON.stringify(this.toldChoices)) return;
+    this.toldChoices = this.choices;
+    this.setChoices(this.choices);
   }
 
   get drawable() {
@@ -467,7 +493,7 @@ class Chart {
     moveCrosshair();
     if (!first) return true;
     if (!this.config.compare) addCrosshair(this), addMarks(this);
-    if (!this.config.compare && this.answers) watchClicks(this);
+    if (!this.config.compare && this.answers) watchClicks(this), watchOthers(this);
     this.plot.style.minHeight = "";
     this.plot.on("plotly_relayout", (change) => this.zoomed(change));
     this.plot.on("plotly_doubleclick", () => this.resetZoom());
@@ -604,6 +630,12 @@ class Chart {
       if (found !== undefined) return { series, from: found * step, to: (found + 1) * step };
     }
     return null;
+  }
+
+  // What a series has in one of its pixel columns.
+  cellAt(row, { from, to }) {
+    const own = to - from < this.step ? this.fine.rows.get(row) : this.series[row].cells;
+    return own.get(Math.round(from / (to - from)));
   }
 
   // This page at the zoomed range (components/choices/clock.py), null without one. A comparison has several at once.

@@ -8,12 +8,14 @@ import streamlit as st
 from nats_client import Duration, iso_duration, parse_duration
 from nats_client.series.bins import MOST
 from nats_client.series.periods import check_reach, full_reach, period_names, period_starts, step_of
+from nats_client.series.told_apart import RULES
 
 from ..choices.clock import Fixed
 from ..data.live import View
 from ..data.states import check_times, empty_state
 from ..spent import timed
 from ..words import exact_numbers, rounded, zone
+from .legend import bins_for
 from .line_chart import draw, drawing_options
 from .pushed import Varying
 
@@ -64,7 +66,7 @@ def compare(
     look_back = min(view.look_back, full_reach(length, earlier))
     starts = period_starts(length, earlier, view.now, zone())
     options = drawing_options(log_y=log_y, from_zero=from_zero, steps=steps)
-    bins = view.feed.bins(fields, color, look_back, most, step_of(length, starts), hold=steps)
+    bins_of = bins_for(view.feed, fields, color, look_back, most, step_of(length, starts), hold=steps)
     config = {
         "title": title or "",
         "unit": unit,
@@ -86,7 +88,7 @@ def compare(
         }
 
     key = key or f"{view.feed.name_key} {period} {earlier} {fields} {color} {most} {title} {options}"
-    draw(view, bins, config, Varying((period, earlier), periods), key)
+    draw(view, bins_of, RULES[0], most, config, Varying((period, earlier), periods), key)
 
 
 @timed

@@ -11,7 +11,8 @@ from streamlit.errors import StreamlitDuplicateElementKey
 from nats_client import LookbackError
 from nats_client.errors import ColumnError
 from nats_client.results.given_rows import GivenRows, with_times
-from nats_client.series.bins import MOST, MOST_SERIES, Bins
+from nats_client.series.bins import MOST, MOST_SERIES
+from nats_client.series.told_apart import RULES, ToldApart
 
 from ..data.live import View, look_at
 from ..data.reads import note_code
@@ -19,6 +20,7 @@ from ..data.states import check_times, empty_state
 from ..push.tabs import own_tab
 from ..spent import timed
 from ..web.assets import PREFIX, STUB, plotly_url
+from .legend import AS_GIVEN, BinsOf, bins_for, checked_rule, heard, shown_values
 from .pushed import Varying, place, read_before, zoomed
 from .thresholds import checked, drawn
 from .wire import ChartState
@@ -42,6 +44,7 @@ def line_chart(
     height: int | None = None,
     unit: str = "",
     most: int | None = None,
+    tell_apart: str = "busiest",
     thresholds: Mapping[str, object] | None = None,
     log_y: bool = False,
     from_zero: bool = False,
@@ -49,12 +52,15 @@ def line_chart(
     grow: bool = True,
     key: str | None = None,
 ) -> None:
-    """Draw the numeric column `y` (or several) over time, one line per value of the text column `color`: the
-    `most` busiest (20 unless given, at most 100), and the rest merged into one band ("37 others").
+    """Draw the numeric column `y` (or several) over time, one line per value of the text column `color`:
+    `most` of them (20 unless given, at most 100), and the rest merged into one band ("37 others").
+    `tell_apart`: which ones, until the viewer chooses otherwise in the legend: "busiest" (with the most
+    values), "greatest" (with the greatest value of the look-back), "newest" (that began last) or "name" (the
+    first ones by name). Raises LookbackError on anything else.
 
     With `facet`, a text column, each of its values has a small chart of its own, in which `color` tells lines
-    apart: small multiples, of one feed. All have the same axes, and one zoom. The 50 busiest are drawn (with
-    `color` or several `y`: at most 100 lines), fewer with `most` lines, and the rest is counted.
+    apart: small multiples, of one feed. All have the same axes, and one zoom. 50 are drawn (with `color` or
+    several `y`: at most 100 lines), fewer with `most` lines, and the rest is counted.
 
     Each line shows the minimum and maximum per pixel column. So the data sent depends on the width of the
     chart and not on the number of rows, and no spike is lost. `height`: pixels, without title and legend, 320
@@ -93,7 +99,9 @@ def line_chart(
     told_apart = color is not None or len(fields) > 1
     if most is None:
         most = MOST if facet is None else MOST_SERIES if told_apart else MOST_PANELS
-    bins = view.feed.bins(fields, color, view.look_back, most, hold=steps, facet=facet)
+    rule = checked_rule(tell_apart)
+
+    bins_of = bins_for(view.feed, fields, color, view.look_back, most, hold=steps, facet=facet)
     given = checked(thresholds or {})
     # Where lines are told apart within the small charts, thresholds have no marks.
     watched = (fields, color) if facet is None else ((), None) if told_apart else (fields, facet)
@@ -106,8 +114,9 @@ def line_chart(
         **options,
         **({} if grow else {"whole": True}),
     }
-    key = key or f"{view.feed.name_key} {view.look_back} {fields} {color} {most} {title} {options}"
-    draw(view, bins, config, Varying((given, watched), lambda view: drawn(view, *watched, given)), key)
+    key = key or f"{view.feed.name_key} {view.look_back} {fields} {color} {most} {rule} {title} {options}"
+    varying = Varying((given, watched), lambda view: drawn(view, *watched, given))
+    draw(view, bins_of, rule, most, config, varying, key)
 
 
 def drawing_options(*, log_y: bool, from_zero: bool, steps: bool) -> dict[str, object]:
@@ -149,10 +158,21 @@ def _given(
     return look_at(rows, rows.look_back, steady=False, by_code=False), fields
 
 
-def draw(view: View, bins: Bins, config: Mapping[str, object], varying: Varying, key: str) -> None:
-    """Draw the live chart `key` of `bins`. `config`: its settings; `varying`: those that change with the
-    rows. Raises ColumnError if a column does not exist or has another kind."""
+def draw(
+    view: View,
+    bins_of: BinsOf,
+    rule: str,
+    most: int,
+    config: Mapping[str, object],
+    varying: Varying,
+    key: str,
+) -> None:
+    """Draw the live chart `key`. `bins_of`: its bins; it must not hold the view, whose rows would stay in
+    memory. `rule`: which series are told apart, unless the viewer chooses; `most`: how many. `config`: its
+    settings; `varying`: those that change with the rows. Raises ColumnError if a column does not exist or has
+    another kind."""
     check_times(view, "A chart over time")
+    bins = bins_of(ToldApart(rule))
     for name in bins.fields:
         view.snapshot.numbers(name, view.snapshot.end)
     for name in bins.told_apart:
@@ -160,31 +180,46 @@ def draw(view: View, bins: Bins, config: Mapping[str, object], varying: Varying,
     key = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()  # short, since each refresh sends it
     if view.past:
         config = {**config, "still": "end" if view.health.plays is None else "now"}
-    config = {**config, "key": key, "plotly": plotly_url().removeprefix(f"{PREFIX}/")}
+    config = {**config, "key": key, "plotly": plotly_url().removeprefix(f"{PREFIX}/"), "most": most}
+    if rule != RULES[0]:
+        config["rule"] = rule
     tab = own_tab()
     data: object
     if tab.blocked:
-        data = _with_the_page(view, bins, config, varying, key)
+        data = _with_the_page(view, bins_of, rule, config, varying, key)
     else:
-        data = {"live": place(tab, key, view, bins, config, varying), "height": config["height"]}
+        data = {"live": place(tab, key, view, bins_of, rule, config, varying), "height": config["height"]}
     sent = _sent(key)
     try:
-        _component(key=key, data=data, on_resync_change=lambda: _resync(key, sent), on_range_change=_again)
+        _component(
+            key=key,
+            data=data,
+            on_resync_change=lambda: _resync(key, sent),
+            on_range_change=_again,
+            on_choices_change=_again,
+        )
     except StreamlitDuplicateElementKey:
         raise LookbackError(
             "This page draws the same chart twice. Give one of them a different key, such as key='second'."
         ) from None
 
 
-def _with_the_page(view: View, bins: Bins, config: Mapping[str, object], varying: Varying, key: str) -> bytes:
+def _with_the_page(
+    view: View, bins_of: BinsOf, rule: str, config: Mapping[str, object], varying: Varying, key: str
+) -> bytes:
     """What this viewer's chart lacks, to travel with the page's elements."""
-    bins.update(view.snapshot, view.now)
-    read_before(view.feed, bins)
     sent = _sent(key)
     state = st.session_state.get(key)  # read once: Streamlit builds a class at each access
     if state is None:
         sent.forget()  # the viewer was on another page: Streamlit dropped the element, and so did the browser
+    choices = heard((state or {}).get("choices")) or AS_GIVEN
+    bins = sent.bins = bins_of(choices.apart(rule))
+    bins.update(view.snapshot, view.now)
+    read_before(view.feed, bins)
     config = {**config, **varying.of(view)}
+    if choices.value:
+        values = shown_values(bins.numbers(view.snapshot), choices.value)
+        config |= {"value": choices.value, "values": values}
     return sent.next(
         bins, config, view.snapshot, zoomed((state or {}).get("range"), view.look_back, view.now)
     )
@@ -196,7 +231,7 @@ def _sent(key: str) -> ChartState:
 
 
 def _again() -> None:
-    """Intentionally empty: registering it makes Streamlit rerun, and that rerun sends the finer bins."""
+    """Intentionally empty: registering it makes Streamlit rerun, and that rerun sends what was asked for."""
 
 
 def _resync(key: str, sent: ChartState) -> None:

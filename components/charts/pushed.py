@@ -1,11 +1,12 @@
 """A live chart on the tab's own websocket."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 import pandas as pd
 
@@ -19,10 +20,16 @@ from ..data.live import Readable, View
 from ..push.source import Source
 from ..push.tabs import Tab
 from ..words import in_zone, zone
+from .legend import AS_GIVEN, BinsOf, Choices, Value, heard, others_at, shown_values, undrawn
 from .wire import NOTHING, Held, has_cells, step, with_header
 
 VARY_EVERY = 0.25
 """Seconds between two looks at what of a chart's settings changes with the rows."""
+ASKED_FOR = 60.0
+"""Seconds for which values of a legend are worked out after they were sent; longer than the rest between two
+frames of any viewer."""
+VALUES_EVERY = 1.0
+"""Seconds between two values of a legend: nobody reads faster."""
 DRIFT = 0.2
 """Seconds by which a browser's idea of the server's clock may be wrong before it is told the time."""
 MOST_CONFIGS = 50
@@ -61,19 +68,25 @@ class ChartSource(Source):
     def __init__(self, view: View, bins: Bins, varying: Varying, zone: str) -> None:
         super().__init__()
         self._behind = messages_behind(view)
-        self.bins = bins
         self.feed = view.feed
         self.look_back = view.look_back
+        self.past = view.past
+        self._varying = varying
+        self._steady = view.steady
+        self._zone = zone
+        self._begin(bins)
+
+    def _begin(self, bins: Bins) -> None:
+        self.bins = bins
         self.config: dict[str, object] = {}
         self.snapshot: Snapshot | None = None
         """The newest rows; None while nobody watches, because they would stay in memory."""
         self.clock = -math.inf
         """The server's clock minus our monotonic one, in seconds. In the past, where time stands still: the
         end of the stretch, seconds since the epoch."""
-        self.past = view.past
-        self._varying = varying
-        self._steady = view.steady
-        self._zone = zone
+        self._asked: dict[Value, float] = {}  # when a legend showed them last, by our monotonic clock
+        self._values: dict[Value, dict[str, float | None]] = {}
+        self._valued = -math.inf
         self._varied = -math.inf
         self._configs: list[Mapping[str, Any]] = []
         self._settings: dict[int, tuple[object, Mapping[str, Any]]] = {}  # by the identity of one of them
@@ -88,6 +101,7 @@ class ChartSource(Source):
     def rest(self) -> None:
         """Release the rows."""
         self.snapshot = None
+        self._asked.clear()
 
     def update(self) -> None:
         """Take the new rows into the bins."""
@@ -96,6 +110,7 @@ class ChartSource(Source):
         self.snapshot = snapshot = self.feed.snapshot().since(now - self.look_back.value)
         self.bins.update(snapshot, now)
         read_before(self.feed, self.bins)
+        self._update_values(snapshot)
         if time.monotonic() - self._varied < VARY_EVERY:
             return
         health = self.feed.health_of(self.look_back)
@@ -107,9 +122,45 @@ class ChartSource(Source):
             self._settings = {}
         self._varied = time.monotonic()
 
+    def _update_values(self, snapshot: Snapshot) -> None:
+        """Work out the values that legends show, if one does."""
+        now = time.monotonic()
+        wanted = [value for value, asked in list(self._asked.items()) if now - asked < ASKED_FOR]
+        if not wanted or (now - self._valued < VALUES_EVERY and self._values.keys() >= set(wanted)):
+            return
+        numbers = self.bins.numbers(snapshot)
+        values = {value: shown_values(numbers, value) for value in wanted}
+        if values != self._values:
+            self._values = values
+            self._settings = {}
+        self._valued = now
+
+    def ask(self, value: Value) -> None:
+        """A legend shows these values."""
+        self._asked[value] = time.monotonic()
+
+    def of(self, bins: Bins) -> "ChartSource":
+        """The same with other bins of its feed, shared by all who look at those. On any thread."""
+        return _shared((bins, self._varying.given, self._zone), lambda: self._with(bins))
+
+    def _with(self, bins: Bins) -> "ChartSource":
+        made = copy.copy(self)
+        Source.__init__(made)
+        made._begin(bins)
+        return made
+
     def answer(self, said: dict[str, Any]) -> dict[str, Any]:
-        """The messages behind a point: `series`, its name, null for the one that holds all undrawn ones, and
-        `from` and `to` in ms since the epoch, UTC. Raises LookbackError. In any thread."""
+        """Answer a question, in any thread. The messages behind a point: `series`, its name, null for the one
+        that holds all undrawn ones, and `from` and `to` in ms since the epoch, UTC. `others`, a pair of such
+        times: what is among the undrawn ones. `find`: those whose names contain a text. Raises
+        LookbackError."""
+        match said:
+            case {"find": str() as part}:
+                return undrawn(self.bins, self._taken_in(), part)
+            case {"others": [int() | float() as start, int() | float() as end]} if (
+                -LATEST < start < end < LATEST
+            ):
+                return others_at(self.bins, self._taken_in(), round(start * 1e6), round(end * 1e6))
         self._behind.check()
         match said:
             case {
@@ -117,11 +168,18 @@ class ChartSource(Source):
                 "from": int() | float() as start,
                 "to": int() | float() as end,
             } if -LATEST < start < end < LATEST:
-                snapshot = self.feed.snapshot()
-                self.bins.update(snapshot.since(self.feed.now() - self.look_back.value), self.feed.now())
-                found = rows_of_point(snapshot, self.bins, series, round(start * 1e6), round(end * 1e6))
-                return self._behind.messages(*found)
+                rows = rows_of_point(
+                    self._taken_in(), self.bins, series, round(start * 1e6), round(end * 1e6)
+                )
+                return self._behind.messages(*rows)
         raise LookbackError("This is no point of the chart.")
+
+    def _taken_in(self) -> Snapshot:
+        """The rows now, as the bins have them."""
+        now = self.feed.now()
+        snapshot = self.feed.snapshot()
+        self.bins.update(snapshot.since(now - self.look_back.value), now)
+        return snapshot
 
     def shared(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
         """The same object for all viewers with equal settings."""
@@ -138,7 +196,9 @@ class ChartSource(Source):
         settings = self._settings
         found = settings.get(id(config))
         if found is None:  # with `config`, so that no other one can have its identity
-            found = settings[id(config)] = config, {**config, **self.config}
+            values = self._values.get(config["value"]) if "value" in config else None
+            own = {} if values is None else {"values": values}
+            found = settings[id(config)] = config, {**config, **self.config, **own}
         return found[1]
 
     def step(self, held: Held, settings: Mapping[str, Any]) -> "_Step":
@@ -181,15 +241,38 @@ class _Step(NamedTuple):
 class ChartElement:
     """A live chart on one viewer's page."""
 
-    def __init__(self, source: ChartSource, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        source: ChartSource,
+        config: Mapping[str, Any],
+        choices: Choices = AS_GIVEN,
+        choose: "Callable[[ChartElement, Choices], None] | None" = None,
+    ) -> None:
+        """`config`: what the page says. `choices`: what the viewer chose in its legend. `choose` puts the
+        chart of other choices in the place of this one."""
         self.source = source
-        self.config = source.shared(config)
+        self.choices = choices
+        self.choose = choose
         self._range: object = None
+        self.given = config
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The settings that the page says."""
+        return self._given
+
+    @given.setter
+    def given(self, config: Mapping[str, Any]) -> None:
+        self._given = config
+        value = {"value": self.choices.value} if self.choices.value else {}
+        self.config = self.source.shared({**config, **value})
 
     def next(self, held: Any) -> tuple[Any, bytes] | None:
         """The cells and settings that the browser lacks."""
         source, bins = self.source, self.source.bins
         clock = source.clock
+        if self.choices.value:
+            source.ask(self.choices.value)
         chart, told = held or (NOTHING, -math.inf)
         config = source.settings(self.config)
         wrong = abs(clock - told) > DRIFT
@@ -213,12 +296,16 @@ class ChartElement:
         return held is not None and held.chart.epoch == bins.epoch and not self._range and not bins.is_busy
 
     def hear(self, said: dict[str, Any]) -> None:
-        """The viewer has zoomed."""
+        """The viewer has zoomed, or chosen something in the legend."""
         if "range" in said:
             self._range = said["range"]
+        if "choices" in said and self.choose is not None:
+            choices = heard(said["choices"])
+            if choices is not None and choices != self.choices:
+                self.choose(self, choices)
 
     def answer(self, said: dict[str, Any]) -> dict[str, Any]:
-        """The messages behind a point, see ChartSource."""
+        """See ChartSource."""
         return self.source.answer(said)
 
     def _zoomed(self, chart: Held, config: Mapping[str, Any]) -> _Step:
@@ -247,18 +334,37 @@ def _made(
 _sources: WeakValueDictionary[object, ChartSource] = WeakValueDictionary()
 
 
-def place(tab: Tab, key: str, view: View, bins: Bins, config: Mapping[str, object], varying: Varying) -> int:
-    """Put the chart on the tab's page. Returns its number there."""
-    of = bins, varying.given, zone()
+def _shared(of: object, make: Callable[[], ChartSource]) -> ChartSource:
     source = _sources.get(of)
     if source is None:
-        source = _sources[of] = ChartSource(view, bins, varying, zone())
-    placed = tab.place(key, lambda: ChartElement(source, config))
+        source = _sources[of] = make()
+    return source
+
+
+def place(
+    tab: Tab, key: str, view: View, bins_of: BinsOf, rule: str, config: Mapping[str, object], varying: Varying
+) -> int:
+    """Put the chart on the tab's page. `rule`: which series the page tells apart. Returns its number
+    there."""
+    held = ref(tab)  # a tab is gone with its session
+
+    def source_of(choices: Choices) -> ChartSource:
+        bins = bins_of(choices.apart(rule))
+        return _shared((bins, varying.given, zone()), lambda: ChartSource(view, bins, varying, zone()))
+
+    def choose(element: ChartElement, choices: Choices) -> None:
+        source = element.source.of(bins_of(choices.apart(rule)))
+        if (tab := held()) is not None:
+            tab.exchange(element, ChartElement(source, element.given, choices, element.choose))
+
+    placed = tab.place(key, lambda: ChartElement(source_of(AS_GIVEN), config, AS_GIVEN, choose))
     element = placed.element
+    choices = element.choices if isinstance(element, ChartElement) else AS_GIVEN
+    source = source_of(choices)
     if element.source is not source:
-        tab.replace(placed, ChartElement(source, config))
-    elif isinstance(element, ChartElement) and element.config != config:
-        element.config = source.shared(config)
+        tab.replace(placed, ChartElement(source, config, choices, choose))
+    elif isinstance(element, ChartElement) and element.given != config:
+        element.given = config
     return placed.number
 
 

@@ -142,6 +142,8 @@ class ChartState:
         self._sender = secrets.randbits(21)  # three bytes: tells a new session's messages from old ones
         self._number = 0
         self._held: deque[tuple[int, Held]] = deque([(0, NOTHING)], maxlen=REMEMBERED)
+        self.bins: Bins | None = None
+        """The bins of the last message, which are kept for the next one."""
 
     def forget(self) -> None:
         """Assume the browser has nothing; the next message then has everything."""

@@ -1,6 +1,7 @@
 """What the script says is on the page of a browser tab. The tab's websocket brings it there."""
 
 import secrets
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -76,6 +77,7 @@ class Tab:
         self.sent: Callable[[int, list[Element]], None] | None = None
         """Called on the web server's loop after a frame was sent, with its number and its elements; must
         return at once."""
+        self._lock = threading.Lock()  # the script and the web server's loop change `placed`
         self._numbers: dict[str, int] = {}
         self._drawn: set[int] | None = None
         tabs[self.ticket] = self
@@ -89,14 +91,28 @@ class Tab:
             if len(self.placed if self._drawn is None else self._drawn) >= MOST_ELEMENTS:
                 raise LookbackError(f"A page has at most {MOST_ELEMENTS} live elements.")
             number = self._numbers[key] = self._numbers.get(key, 0) or len(self._numbers) + 1
-            self.placed = {**self.placed, number: Placed(number, make())}
+            made = Placed(number, make())
+            with self._lock:
+                self.placed = {**self.placed, number: made}
         if self._drawn is not None:
             self._drawn.add(number)
         return self.placed[number]
 
     def replace(self, placed: Placed, element: Element) -> None:
         """Put another element in its place; the browser starts over with it."""
-        self.placed = {**self.placed, placed.number: Placed(placed.number, element)}
+        with self._lock:
+            self.placed = {**self.placed, placed.number: Placed(placed.number, element)}
+
+    def exchange(self, element: Element, other: Element) -> None:
+        """Put `other` in the place of `element`, if that is still on the page; the browser starts over with
+        it."""
+        with self._lock:
+            for number, placed in self.placed.items():
+                if placed.element is element:
+                    self.placed = {**self.placed, number: Placed(number, other)}
+                    break
+        if self.channel is not None:
+            self.channel.changed()
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
@@ -104,7 +120,8 @@ class Tab:
         drawn = self._drawn = set()
         try:
             yield
-            self.placed = {number: each for number, each in self.placed.items() if number in drawn}
+            with self._lock:
+                self.placed = {number: each for number, each in self.placed.items() if number in drawn}
         finally:
             self._drawn = None
             if self.channel is not None:

@@ -18,7 +18,7 @@ from ..table.snapshot import Oldest, Snapshot
 from ..table.values import Codes, Floats, Ints, is_null
 from .pairs import BETWEEN, Pairs
 from .series_values import Numbers, SeriesValues
-from .told_apart import ToldApart, natural
+from .told_apart import ToldApart, by_name, natural
 from .zoom_tiles import NEVER, TOO_LARGE, Cells, Detail, Newest, bases, put, put_nulls
 
 COLUMNS = 600
@@ -352,7 +352,7 @@ class Bins:
                 waits = np.flatnonzero((seen.row == self._others) & (seen.newest >= self._oldest))
                 found += [self.name_of(labels[code], name) for code in waits.tolist() if code < len(labels)]
         wanted = [name for name in found if part.lower() in name.lower()]
-        return sorted(wanted, key=natural)[:most], len(wanted)
+        return sorted(wanted, key=by_name)[:most], len(wanted)
 
     def detail(self, width: int) -> Detail | None:
         """The finer bins for a visible range of `width` ns, shared by all viewers at that zoom level. None if
@@ -461,7 +461,7 @@ class Bins:
             values, seen = snapshot.numbers(name), self._seen[place]
             good = held & (np.abs(values) < TOO_LARGE)
             known = np.flatnonzero((seen.row >= 0) & ~seen.named)
-            present = known[np.isin(known, which[good])]
+            present = known[np.bincount(which[good], minlength=len(seen.row))[known] > 0]
             drawn = present[seen.row[present] != self._others]
             room = self._room - sum(of == place for of, _ in self._early) - int(seen.named.sum())
             order = self.apart.order(present, which[good], values[good], self._began[place], labels)

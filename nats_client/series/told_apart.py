@@ -36,7 +36,7 @@ class ToldApart:
         if not labels:
             return of
         if self.rule == "name":
-            return np.array(sorted(of.tolist(), key=lambda code: natural(labels[code])), dtype=np.int64)
+            return np.array(sorted(of.tolist(), key=lambda code: by_name(labels[code])), dtype=np.int64)
         if self.rule == "newest":
             return of[np.argsort(-began[of], kind="stable")]
         size = int(of.max(initial=-1)) + 1
@@ -47,6 +47,11 @@ class ToldApart:
             score = np.full(size, -np.inf)
             np.maximum.at(score, codes, values)
         return of[np.argsort(-score[of], kind="stable")]
+
+
+def by_name(name: str) -> tuple[list[str | int], str]:
+    """Sort key of names as people read them: capitals do not count, "core-2" is before "core-10"."""
+    return natural(name.casefold()), name
 
 
 def natural(name: str) -> list[str | int]:

@@ -34,6 +34,10 @@ rows = live("S", "s.*")
 line_chart(rows, "n", color="_subject", thresholds={"high": 50})
 alerts(rows, "n", {"high": 50, "pause": "silent for 1s"}, color="_subject")
 ''',
+    "many": '''"""Many."""
+from components import line_chart, live
+line_chart(live("MANY", "many.*"), "n", color="_subject", most=1, tell_apart="name")
+''',
     "scatter": '''"""Scatter."""
 from components import live, scatter_chart
 scatter_chart(live("S", "s.*"), "n", "m")
@@ -51,6 +55,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """A nats-server with a few messages, one of them above the threshold."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("S", ["s.>"])
+        server.add_stream("MANY", ["many.>"])
+        for name, n in (("#", 5), ("low", 0.125), (MARKUP, 12345678), ("b", 7)):
+            server.publish(f"many.{name}", json.dumps({"n": n}).encode())
 
         async def say(nc: Any) -> None:
             for n in (10, 20, 90):
@@ -297,3 +304,44 @@ def test_questions_without_end(server: NatsServer, running: App, browser: Browse
         refused = [each for each in answers if "has no answer yet" in each.get("error", "")]
         assert len(refused) == 3
         assert [each["count"] for each in answers if "count" in each] == [3, 3]
+
+
+def test_who_is_among_the_others(running: App, browser: Browser) -> None:
+    """The others' least and greatest value have the names of their series, live and in a stretch of the past
+    in which they have come; elsewhere there are none, and what is no time is refused."""
+    with opened(browser, running, "many") as (tab, other):
+        until(lambda: tab.locator(CHART).evaluate("el => el.parentElement.lookback.others !== null"))
+        now = int(tab.locator(CHART).evaluate("el => el.parentElement.lookback.now"))
+        found = tab.locator(CHART).evaluate(ASK, {"others": [now - 600_000, now + 1000]})
+        assert found["count"] == 3
+        assert [each[:2] for each in found["extremes"]] == [["many.low", 0.125], [f"many.{MARKUP}", 12345678]]
+        times = [time for *_, time in found["extremes"]]
+        assert now - 600_000 < min(times) <= max(times) <= now
+        assert tab.locator(CHART).evaluate(ASK, {"others": [now - 9e9, now - 8e9]}) == {
+            "count": 0,
+            "extremes": [],
+        }
+        for nonsense in ([], ["a", 1], [5, 1], [0, 1e300], {"a": 1}):
+            assert "error" in tab.locator(CHART).evaluate(ASK, {"others": nonsense})
+        assert tab.locator(CHART).evaluate(ASK, {"find": "ONERROR"}) == {
+            "names": [f"many.{MARKUP}"],
+            "count": 1,
+        }
+        stretch = [
+            pd.Timestamp(round(time), unit="ms").isoformat() + "Z" for time in (min(times) - 60_000, now)
+        ]
+        other.goto(f"{running.url}/many?from={stretch[0]}&to={stretch[1]}")
+        expect(other.locator(CHART)).to_be_visible()
+        until(lambda: other.locator(CHART).evaluate("el => el.parentElement.lookback?.others > 0"))
+        assert other.locator(CHART).evaluate("el => Boolean(el.parentElement.lookback.config.still)")
+        past = other.locator(CHART).evaluate(ASK, {"others": [min(times) - 1, now]})
+        assert past == found
+        before = other.locator(CHART).evaluate(ASK, {"others": [min(times) - 50_000, min(times) - 1]})
+        assert before == {"count": 0, "extremes": []}
+        other.locator(".lb-menu select").first.select_option("greatest")
+        until(
+            lambda: (
+                f"many.{MARKUP}"
+                in other.locator(CHART).evaluate("el => el.parentElement.lookback.series.map(s => s.name)")
+            )
+        )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 import pytest
 
+from components.charts.legend import bins_for
 from components.charts.line_chart import draw
 from components.charts.pushed import Varying
 from components.charts.scatter_chart import _PointsSource
@@ -140,9 +141,9 @@ def test_what_needs_times_says_so(asked: Asked) -> None:
     result = asked.sql(TOTALS)
     wait_for(result, "total", [1])
     view = view_of(result)
-    bins = result.bins(("total",), None, LOOK_BACK)
+    bins_of = bins_for(result, ("total",), None, LOOK_BACK)
     with pytest.raises(ColumnError, match="needs times, and this result has none"):
-        draw(view, bins, {}, Varying((), lambda _: {}), "chart")
+        draw(view, bins_of, "busiest", 20, {}, Varying((), lambda _: {}), "chart")
     with pytest.raises(ColumnError, match="over='PT1M' needs times"):
         check_times(view, "over='PT1M'")
     check_times(view_of(asked.sql(DOUBLED)), "A chart over time")

@@ -71,7 +71,7 @@ def ranked(table: pd.DataFrame, rule: str) -> pd.Series:
         return by["value"].max()
     if rule == "newest":
         return by["time"].min() // STEP
-    names = sorted(by.groups, key=natural)
+    names = sorted(map(str, by.groups), key=natural)
     return pd.Series(range(len(names), 0, -1), index=names)
 
 

@@ -15,6 +15,7 @@ from nats_client.feeds.derived import Derived, Noticed
 from nats_client.feeds.health import FeedKey
 from nats_client.series.bins import Bins
 from nats_client.series.conditions import Condition
+from nats_client.series.told_apart import ToldApart
 from nats_client.table.snapshot import Snapshot
 from nats_client.table.values import NULL, Batch, Floats
 from nats_client.table.window import Window
@@ -84,10 +85,11 @@ class Source:
         *,
         hold: bool = False,
         facet: str | None = None,
+        apart: ToldApart | None = None,
     ) -> Bins:
         """As a feed has it."""
-        made = Bins(fields, color, look_back, most=most, hold=hold, facet=facet)
-        return self._bins.setdefault((fields, color, most, hold, facet), made)
+        made = Bins(fields, color, look_back, most=most, hold=hold, facet=facet, apart=apart)
+        return self._bins.setdefault((fields, color, most, hold, facet, apart or ToldApart()), made)
 
     def read_before(self, *_: object) -> None:
         """Nothing is known of earlier times."""
@@ -136,6 +138,32 @@ class Nulls(Source):
         )
 
 
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "3 others",
+    "x" * 300,
+    "__proto__",
+    "\u202etxt.exe",
+    "a, b",
+    "ä 'q' \"q\"",
+]
+SPIKE = 5e6
+
+
+class Crowd(Source):
+    """A thousand subjects, some with names that are no names. Those of smaller numbers speak more often. Once
+    each ten seconds the one before the last has a spike."""
+
+    def add(self, now: int) -> None:
+        """A row of some subjects."""
+        turn = now // (SECOND // self.rate)
+        count = len(self.subjects) if turn % 4 == 0 else 40
+        values = np.array([i / 10 + math.sin(now / SECOND / 5) for i in range(count)])
+        if count > 40 and turn // self.rate % 10 == 0:
+            values[-2] = SPIKE
+        self.put(now, self.subjects[:count], values)
+
+
 SOURCES = {
     source.name: source
     for source in (
@@ -143,6 +171,7 @@ SOURCES = {
         Source("many", [f"plant.hall-{i % 3}.machine-{i}.temperature" for i in range(14)]),
         Source("folded", [f"machine-{i}" for i in range(37)]),
         Source("fast", ["pump", "valve"], rate=50),
+        Crowd("crowd", [*HOSTILE, *(f"plant.machine-{i}" for i in range(993))], rate=4),
         Nulls("nulls", ["pump", "valve"], rate=50),
     )
 }

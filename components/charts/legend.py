@@ -1,0 +1,101 @@
+"""What a viewer chooses in the legend of a line chart, and what the legend asks the server."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from nats_client import LookbackError
+from nats_client.series.bins import MOST_SERIES, Bins
+from nats_client.series.point_rows import extremes_of_others
+from nats_client.series.series_values import Numbers
+from nats_client.series.told_apart import RULES, ToldApart
+from nats_client.table.snapshot import Snapshot
+
+from ..data.live import Readable
+from ..words import cut
+
+Value = Literal["newest", "greatest", "mean"]
+"""By which value of the look-back a legend is sorted; it then shows that value."""
+VALUES: dict[str, Value] = {value: value for value in get_args(Value)}
+MOST_FOUND = 20
+"""Names of undrawn series that a search brings."""
+LONGEST_NAME = 1000
+"""Characters of a name that a viewer may choose; a browser's message is no longer than 16 KB either."""
+
+BinsOf = Callable[[ToldApart], Bins]
+"""The bins of a chart for a choice of series, the same ones for all viewers."""
+
+
+def bins_for(feed: Readable, *arguments: Any, **more: Any) -> BinsOf:
+    """The bins of `feed` for a choice of series. The further arguments are those of feed.bins()."""
+    return lambda apart: feed.bins(*arguments, **more, apart=apart)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What one viewer chose in a legend."""
+
+    rule: str | None = None
+    """Which series are told apart; None: as the page says."""
+    names: frozenset[str] = frozenset()
+    """Series that are told apart in any case."""
+    value: Value | None = None
+    """None: the legend is sorted by name."""
+
+    def apart(self, rule: str) -> ToldApart:
+        """The choice of series on a page that says `rule`."""
+        return ToldApart(self.rule or rule, self.names)
+
+
+AS_GIVEN = Choices()
+
+
+def heard(said: object) -> Choices | None:
+    """What a browser says that its viewer chose, None if no legend offers that. Untrusted."""
+    match said:
+        case {"rule": str() | None as rule, "names": list(names), "value": str() | None as value}:
+            pass
+        case _:
+            return None
+    if rule not in (None, *RULES) or len(names) > MOST_SERIES:
+        return None
+    if value is not None and value not in VALUES:
+        return None
+    if not all(isinstance(name, str) and len(name) <= LONGEST_NAME for name in names):
+        return None
+    return Choices(rule, frozenset(names), None if value is None else VALUES[value])
+
+
+def shown_values(numbers: Mapping[str, Numbers], value: Value) -> dict[str, float | None]:
+    """One value of each series, for JSON; None for a series without."""
+    return {name: _exact(getattr(each, value)) for name, each in numbers.items()}
+
+
+def _exact(value: float) -> float | None:
+    if math.isnan(value):
+        return None
+    return int(value) if value.is_integer() else float(f"{value:.15g}")
+
+
+def undrawn(bins: Bins, snapshot: Snapshot, part: str) -> dict[str, Any]:
+    """The names of undrawn series that contain `part`: the first MOST_FOUND, and how many there are."""
+    names, count = bins.undrawn(snapshot, part, MOST_FOUND)
+    return {"names": [name for name in names if len(name) <= LONGEST_NAME], "count": count}
+
+
+def others_at(bins: Bins, snapshot: Snapshot, start: int, end: int) -> dict[str, Any]:
+    """Whose the least and the greatest value of the undrawn series is from `start` to `end` (ns since the
+    epoch, UTC), and how many of them have values there. Empty lists if their rows are gone."""
+    count, found = extremes_of_others(snapshot, bins, start, end)
+    return {
+        "count": count,
+        "extremes": [[cut(each.series, LONGEST_NAME), each.value, each.time / 1e6] for each in found],
+    }
+
+
+def checked_rule(tell_apart: str) -> str:
+    """Raises LookbackError if there is no such rule."""
+    if not isinstance(tell_apart, str):
+        raise LookbackError(f"tell_apart={tell_apart!r} is not valid. Choose one of: {', '.join(RULES)}.")
+    return ToldApart(tell_apart).rule

@@ -1,0 +1,133 @@
+"""What a browser may say of its legend."""
+
+import gc
+import math
+from typing import Any
+
+import pytest
+
+from components.charts.legend import AS_GIVEN, Choices, bins_for, heard, shown_values
+from components.charts.pushed import ChartElement, Varying, place
+from components.push.tabs import Tab
+from nats_client.series.series_values import Numbers
+from nats_client.series.told_apart import ToldApart
+from tests.components.chart_app.source import LOOK_BACK, view
+
+
+def test_a_choice_is_heard() -> None:
+    """What a legend offers is taken as it is; the page's own rule stays where the viewer chose none."""
+    said = {"rule": "greatest", "names": ["b", "a", "b"], "value": "mean"}
+    assert heard(said) == Choices("greatest", frozenset("ab"), "mean")
+    assert heard({"rule": None, "names": [], "value": None}) == AS_GIVEN
+    assert AS_GIVEN.apart("newest") == ToldApart("newest")
+    assert Choices(None, frozenset("a")).apart("name") == ToldApart("name", frozenset("a"))
+    assert Choices("greatest").apart("name") == ToldApart("greatest")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        [],
+        {},
+        {"rule": "loudest", "names": [], "value": None},
+        {"rule": 1, "names": [], "value": None},
+        {"rule": None, "names": ["a"] * 101, "value": None},
+        {"rule": None, "names": ["x" * 1001], "value": None},
+        {"rule": None, "names": [["a"]], "value": None},
+        {"rule": None, "names": "a", "value": None},
+        {"rule": None, "names": [], "value": "sum"},
+        {"rule": None, "names": [], "value": {}},
+    ],
+)
+def test_anything_else_is_not(said: Any) -> None:
+    """What no legend offers changes nothing."""
+    assert heard(said) is None
+
+
+def test_values_keep_their_digits() -> None:
+    """Whole numbers are sent as such, others with all digits that a chart shows, and none as null."""
+    numbers = {"a": Numbers(2.0**53, 0.1, math.nan), "b": Numbers(-0.0, 123456789.123, 1 / 3)}
+    assert shown_values(numbers, "newest") == {"a": 2**53, "b": 0}
+    assert shown_values(numbers, "greatest") == {"a": 0.1, "b": 123456789.123}
+    assert shown_values(numbers, "mean") == {"a": None, "b": 0.333333333333333}
+
+
+class Viewer:
+    """A tab with one chart of 37 series, three of which are told apart."""
+
+    def __init__(self) -> None:
+        self.tab = Tab(None, None)
+        self.run()
+
+    def run(self) -> None:
+        """The script runs."""
+        rows = view("folded")
+        bins_of = bins_for(rows.feed, ("value",), "_subject", LOOK_BACK, 3)
+        with self.tab.drawing():
+            self.number = place(
+                self.tab, "chart", rows, bins_of, "busiest", {"title": ""}, Varying((), lambda _: {})
+            )
+
+    @property
+    def element(self) -> ChartElement:
+        """What is on the page."""
+        element = self.tab.placed[self.number].element
+        assert isinstance(element, ChartElement)
+        return element
+
+    def say(self, **choices: Any) -> None:
+        """The viewer chooses in the legend."""
+        self.element.hear({"choices": {"rule": None, "names": [], "value": None, **choices}})
+
+    def series(self) -> list[str]:
+        """What is drawn."""
+        self.element.source.update()
+        return self.element.source.bins.names[:3]
+
+
+def test_viewers_with_equal_choices_share_what_is_worked_out() -> None:
+    """Each viewer sees what was chosen there, also after a further run of the script; those with the same
+    choice share it, whatever their legends show. What is no choice changes nothing."""
+    one, two, three = Viewer(), Viewer(), Viewer()
+    assert one.element.source is two.element.source is three.element.source
+    as_given = one.series()
+    for viewer in (one, two):
+        viewer.say(rule="greatest", names=["machine-7"])
+    three.say(value="mean")
+    for _ in range(2):
+        assert one.element.source is two.element.source is not three.element.source
+        assert one.series() == ["machine-7", "machine-35", "machine-36"]
+        assert three.series() == as_given
+        for viewer in (one, two, three):
+            viewer.run()
+    two.say(rule="loudest")
+    assert two.series() == one.series()
+    two.say()
+    assert two.element.source is three.element.source
+    assert one.series() == ["machine-7", "machine-35", "machine-36"]
+
+
+def test_values_are_sent_to_those_who_ask() -> None:
+    """Only the viewer whose legend shows means gets them, those of the others included."""
+    one, two = Viewer(), Viewer()
+    one.say(value="mean")
+    for viewer in (one, two, one):
+        viewer.element.source.update()
+        viewer.element.next(None)
+    one.element.source.update()
+    means = one.element.source.settings(one.element.config)["values"]
+    assert set(means) == set(one.element.source.bins.names)
+    assert "values" not in two.element.source.settings(two.element.config)
+
+
+def test_the_bins_of_named_series_end_with_their_viewers() -> None:
+    """Names that viewers made up leave nothing behind."""
+    rows = view("folded")
+    viewer = Viewer()
+    for i in range(30):
+        viewer.say(names=[f"machine-{i}"])
+    gc.collect()
+    assert viewer.element.source.bins.apart.names == {"machine-29"}
+    sources = [each for each in gc.get_objects() if type(each).__name__ == "ChartSource"]
+    assert len([each for each in sources if each.bins.apart.names and each.feed is rows.feed]) == 1
