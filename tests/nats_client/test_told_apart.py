@@ -184,7 +184,7 @@ def test_values_of_series(batches: list[Rows], later: int) -> None:
 
 
 @settings(max_examples=80, deadline=None)
-@given(rows=ROWS, ends=st.tuples(st.integers(0, 700), st.integers(0, 700)))
+@given(rows=ROWS, ends=st.tuples(st.integers(0, 599), st.integers(0, 599)))
 def test_what_is_among_the_others(rows: Rows, ends: tuple[int, int]) -> None:
     """The least and the greatest value among the others in a range, and whose they are, are those of pandas;
     nothing is said where there is none."""
