@@ -8,7 +8,7 @@ import { BORDERS, faded } from "./line_looks.js";
 import { lineOf } from "./panels.js";
 import { BY_NAME } from "./series_names.js";
 import { short, withUnit } from "./units.js";
-import { hasOthers, keepAlone } from "./zoom_together.js";
+import { ALONE_STYLE, aloneSwitch, hasOthers } from "./zoom_together.js";
 
 const MANY = 12; // series from which on they can be searched for
 const PAUSE = 250; // ms after the last letter at which the server is asked
@@ -37,8 +37,7 @@ export const LEGEND_STYLE = `
   .lb-search { height: 34px; font-size: 16px; } /* phones zoom in on smaller text */
   .lb-keys, .lb-search:not([hidden]) ~ .lb-keys { max-height: 124px; }
 }
-.lb-legend .lb-alone { display: inline-flex; align-items: center; gap: 4px; cursor: pointer; }
-.lb-legend .lb-alone input { margin: 0; accent-color: var(--st-primary-color); }
+${ALONE_STYLE}
 .lb-legend a { color: var(--st-primary-color); text-decoration: underline; }
 .lb-legend .lb-limit { color: ${ALERT}; }
 .lb-of-lines { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 0 14px; }
@@ -278,7 +277,7 @@ export class Legend {
       link.target = "_self";
       keys.push(link);
     }
-    if (switched !== null) keys.push(this.aloneSwitch());
+    if (switched !== null) keys.push(aloneSwitch(chart));
     this.none = made("span", "lb-note", "No series matches");
     this.rest = keys[series] ?? this.none; // what stands behind the names
     this.keys.replaceChildren(...keys, this.none);
@@ -382,18 +381,6 @@ export class Legend {
     for (const id of all) chart.hidden.delete(id);
     if (!alone) others.forEach((id) => chart.hidden.add(id));
     chart.draw();
-  }
-
-  // Keeps the zoom of this chart to itself.
-  aloneSwitch() {
-    const { chart } = this;
-    const [label, box] = [made("label", "lb-alone"), made("input")];
-    box.type = "checkbox";
-    box.checked = chart.alone;
-    box.onchange = () => keepAlone(chart, box.checked);
-    label.title = "A zoom is one of all charts of the page. With this, this chart has its own.";
-    label.append(box, "Zoom only this chart");
-    return label;
   }
 }
 

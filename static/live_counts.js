@@ -46,6 +46,8 @@ export function levels(most) {
 }
 
 class Counts extends TimeCanvas {
+  across() { return this.settings.step; }
+
   paint() {
     const { by, empty, step } = this.settings;
     this.series = seriesOf(this.content, by);

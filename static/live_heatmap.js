@@ -77,6 +77,9 @@ function every(places, fit, number) {
 }
 
 class Heatmap extends TimeCanvas {
+  across() { return this.settings.step; }
+  down() { return HIGH / (this.content.rows[1].length - 1); }
+
   paint() {
     const { empty, step, log } = this.settings;
     const { rows, unfit } = this.content;

@@ -5,7 +5,7 @@ import { addCrosshair, moveCrosshair, removeCrosshair } from "./crosshair.js";
 import { Element, made, say } from "./element.js";
 import { addMarks, placeMarks, removeMarks } from "./event_marks.js";
 import { pageZone, watchZone } from "./zone.js";
-import { joinZoom, leaveZoom, spreadZoom } from "./zoom_together.js";
+import { ALONE_STYLE, aloneSwitch, hasOthers, joinZoom, leaveZoom, spreadZoom } from "./zoom_together.js";
 
 export const AXIS = 26; // px below what is drawn
 const DRAGGED = 6; // px from which a drag is a zoom
@@ -34,13 +34,15 @@ export function times(from, until) {
 export class TimeCanvas extends Element {
   // To be defined by each kind: setUp() adds what it has besides. paint() shows this.content once `from` and `to`, the
   // ends of its axis in ms, are known, and calls begin(). tipAt() returns what the tip says at a place, in elements and
-  // texts, or nothing. `margin`: px left of the axis.
+  // texts, or nothing. `margin`: px left of the axis. `across()` and `down()` are what the arrow keys go by: ms, and px
+  // or nothing; without the first there are none.
   margin = 0;
   alone = false; // as zoom_together.js has it
   config = {};
   setUp() {}
   paint() {}
   tipAt() {}
+  down() {}
 
   build() {
     this.title = made("p", "lb-canvas-title");
@@ -54,7 +56,9 @@ export class TimeCanvas extends Element {
     this.plot.append(this.canvas, this.tip);
     this.body.append(this.plot);
     this.note = made("div", "lb-note");
-    this.root.append(this.title, this.legend, this.body, this.note);
+    this.foot = made("div", "lb-canvas-foot");
+    this.foot.append(this.note);
+    this.root.append(this.title, this.legend, this.body, this.foot);
     this.parent = this.root;
     this.setUp();
     this.resized = new ResizeObserver(() => this.due());
@@ -71,6 +75,7 @@ export class TimeCanvas extends Element {
     addCrosshair(this);
     addMarks(this, { above: true }); // what is drawn hides what is below it
     this.letZoom();
+    if (this.across) this.letKeys();
   }
 
   end() {
@@ -85,6 +90,7 @@ export class TimeCanvas extends Element {
   draw() {
     this.drawTitle();
     this.paint();
+    this.drawAlone();
     placeMarks(this);
     moveCrosshair();
     if (this.pointed) this.point(this.pointed);
@@ -157,12 +163,37 @@ export class TimeCanvas extends Element {
   }
 
   point(place) {
+    if (place?.time !== undefined) place.offsetX = this.margin + this.timeAxis().at(place.time); // the axis moves on
     const said = place && this.high ? this.tipAt(place) : null;
     this.tip.hidden = !said;
     if (!said) return;
     this.tip.replaceChildren(...said.parts);
     const across = Math.min(place.offsetX + 12, this.plot.clientWidth - this.tip.offsetWidth - 4);
     this.tip.style.transform = `translate(${Math.max(0, across)}px, ${said.below ?? place.offsetY + 16}px)`;
+  }
+
+  // The arrow keys go from value to value, Home and End to the first and the last one, Esc ends it.
+  letKeys() {
+    this.canvas.tabIndex = 0;
+    this.canvas.addEventListener("keydown", (event) => {
+      const axis = this.timeAxis();
+      if (!axis || event.ctrlKey || event.metaKey || event.altKey) return;
+      const place = keyedPlace(event.key, this.pointed, { axis, margin: this.margin, by: this.across(), down: this.down() ?? 0 });
+      if (place === undefined) return;
+      event.preventDefault();
+      event.stopPropagation();
+      this.tip.setAttribute("role", "status"); // read out
+      this.point((this.pointed = place));
+    });
+    this.canvas.addEventListener("blur", () => this.pointed?.time !== undefined && this.point((this.pointed = null)));
+  }
+
+  drawAlone() {
+    const shown = (this.zoom || this.alone) && hasOthers(this);
+    const state = shown ? String(this.alone) : "";
+    if (state === (this.aloneState ?? "")) return; // a switch that is being clicked stays
+    this.aloneState = state;
+    this.foot.replaceChildren(this.note, ...(shown ? [aloneSwitch(this)] : []));
   }
 
   // -- the zoom, by a drag with the mouse; a double click ends it
@@ -201,8 +232,8 @@ export class TimeCanvas extends Element {
     });
   }
 
-  get state() { return this.zoom; }
-  set state(zoom) { this.zoom = zoom ?? null; }
+  get state() { return { zoom: this.zoom, alone: this.alone }; }
+  set state(left) { Object.assign(this, left); }
 
   receive(data) {
     if (this.when !== data.when) {
@@ -218,6 +249,26 @@ export class TimeCanvas extends Element {
   zoomTo(range) {
     this.zoom = range;
     this.due();
+  }
+}
+
+// Where a key leads from a place: { time, offsetY }, null to none at all, undefined if it is no such key. A value is in the
+// middle of an interval of `by` ms; `down`: px of a row.
+export function keyedPlace(key, place, { axis, margin, by, down }) {
+  if (key === "Escape") return place ? null : undefined;
+  const [from, to] = [axis.time(0), axis.time(axis.width)];
+  const middle = (time) => (Math.floor(time / by) + 0.5) * by;
+  const [first, last] = [middle(from), middle(to - 1)];
+  const [right, below] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-Infinity, 0], End: [Infinity, 0] }[key] ?? [];
+  if (right === undefined || (below && !down)) return undefined;
+  const offsetY = place?.offsetY ?? axis.height / 2;
+  if (!place && Math.abs(right) <= 1) return { time: last, offsetY: row(offsetY) };
+  const time = middle(place ? place.time ?? axis.time(place.offsetX - margin) : first) + (right || 0) * by;
+  return { time: Math.min(last, Math.max(first, time)), offsetY: row(offsetY + below * down) };
+
+  // The middle of a row within the picture.
+  function row(y) {
+    return down ? Math.min(axis.height - down / 2, Math.max(down / 2, (Math.floor(y / down) + 0.5) * down)) : y;
   }
 }
 
@@ -237,5 +288,8 @@ export const STYLE = `
   border-radius: 0.35rem; overflow-wrap: anywhere; background: var(--st-background-color, #fff); border: 1px solid var(--st-border-color, #8884);
   box-shadow: 0 2px 8px #0002; font-variant-numeric: tabular-nums; }
 .lb-canvas :is(.lb-tip, .lb-dragged)[hidden] { display: none; }
-.lb-canvas-body + .lb-note { font-size: 0.875rem; opacity: 0.7; padding-top: 0.3rem; }
-.lb-canvas-body + .lb-note:empty { display: none; }`;
+.lb-canvas canvas:focus-visible { outline: 2px solid var(--st-primary-color, #0b6e7f); outline-offset: 2px; }
+.lb-canvas-foot { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1rem; font-size: 0.875rem; }
+.lb-canvas-foot:has(> .lb-note:empty:only-child) { display: none; }
+.lb-canvas-foot > * { padding-top: 0.3rem; opacity: 0.7; }
+${ALONE_STYLE}`;

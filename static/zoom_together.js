@@ -1,6 +1,12 @@
 // A zoom in one time chart is a zoom in all time charts of the page, except those that the viewer keeps to themselves.
 // A comparison takes no part: a place on its axis is several times.
 
+import { made } from "./element.js";
+
+export const ALONE_STYLE = `
+.lb-alone { display: inline-flex; align-items: center; gap: 4px; cursor: pointer; }
+.lb-alone input { margin: 0; accent-color: var(--st-primary-color); }`;
+
 const charts = new Set();
 let zoom = null; // { page, by, range }: where it was made, and from when to when, ms since the epoch
 
@@ -44,7 +50,7 @@ export function hasOthers(chart) {
 }
 
 // Keep this chart to itself, or not any more. A zoom stays where it was made: the others go back, or this one does.
-export function keepAlone(chart, alone) {
+function keepAlone(chart, alone) {
   const made = current()?.by === chart;
   chart.alone = alone;
   if (!alone) return chart.zoomTo(current()?.range ?? null);
@@ -52,4 +58,15 @@ export function keepAlone(chart, alone) {
   zoom = null;
   for (const other of others(chart)) other.zoomTo(null);
   chart.zoomTo(chart.zoomedTimes());
+}
+
+// The switch that keeps the zoom of a chart to itself.
+export function aloneSwitch(chart) {
+  const [label, box] = [made("label", "lb-alone"), made("input")];
+  box.type = "checkbox";
+  box.checked = chart.alone;
+  box.onchange = () => keepAlone(chart, box.checked);
+  label.title = "A zoom is one of all charts of the page. With this, this chart has its own.";
+  label.append(box, "Zoom only this chart");
+  return label;
 }

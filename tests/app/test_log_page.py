@@ -187,7 +187,8 @@ def at_end(tab: Page) -> bool:
 
 
 def test_one_zoom(url: str, browser: Browser) -> None:
-    """A drag in one chart zooms both, a double click resets both."""
+    """A drag in one chart zooms both, a double click resets both, and a switch keeps one to itself. The
+    arrow keys show the numbers of one interval after the other."""
     with fresh_tab(browser) as tab:
         tab.goto(url)
         until(lambda: content(tab, "counts") and content(tab, "heatmap"))
@@ -203,8 +204,21 @@ def test_one_zoom(url: str, browser: Browser) -> None:
         until(lambda: axes(tab)[1] == axes(tab)[0] != whole)
         zoomed = axes(tab)[0]
         assert 0.2 < (zoomed[1] - zoomed[0]) / (whole[1] - whole[0]) < 0.4
-        tab.locator(".lb-heatmap canvas").dblclick()
+        tab.locator(".lb-heatmap").get_by_label("Zoom only this chart").check()
+        until(lambda: axes(tab)[1] != axes(tab)[0] == zoomed)
+        tab.locator(".lb-counts canvas").dblclick()
         until(lambda: axes(tab)[0] == axes(tab)[1] != zoomed)
+        expect(tab.locator(".lb-counts").get_by_label("Zoom only this chart")).to_have_count(0)
+        tab.locator(".lb-heatmap").get_by_label("Zoom only this chart").uncheck()
+        for kind in ("counts", "heatmap"):
+            tip = tab.locator(f".lb-{kind} .lb-tip")
+            tab.locator(f".lb-{kind} canvas").focus()
+            tab.keyboard.press("Home")
+            first = tip.inner_text()
+            tab.keyboard.press("ArrowRight")
+            until(lambda tip=tip, first=first: tip.inner_text() != first)  # type: ignore[misc]
+            tab.keyboard.press("Escape")
+            expect(tip).to_be_hidden()
 
 
 def test_a_phone(url: str, browser: Browser) -> None:
