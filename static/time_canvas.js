@@ -178,7 +178,9 @@ export class TimeCanvas extends Element {
     this.canvas.addEventListener("keydown", (event) => {
       const axis = this.timeAxis();
       if (!axis || event.ctrlKey || event.metaKey || event.altKey) return;
-      const place = keyedPlace(event.key, this.pointed, { axis, margin: this.margin, by: this.across(), down: this.down() ?? 0 });
+      const place = keyedPlace(event.key, this.pointed, {
+        axis, margin: this.margin, by: this.across(), down: this.down() ?? 0, of: [this.content.first, this.content.last],
+      });
       if (place === undefined) return;
       event.preventDefault();
       event.stopPropagation();
@@ -253,18 +255,19 @@ export class TimeCanvas extends Element {
 }
 
 // Where a key leads from a place: { time, offsetY }, null to none at all, undefined if it is no such key. A value is in the
-// middle of an interval of `by` ms; `down`: px of a row.
-export function keyedPlace(key, place, { axis, margin, by, down }) {
+// middle of an interval of `by` ms, `of`: the first and the last one that there is; `down`: px of a row.
+export function keyedPlace(key, place, { axis, margin, by, down, of }) {
   if (key === "Escape") return place ? null : undefined;
   const [from, to] = [axis.time(0), axis.time(axis.width)];
   const middle = (time) => (Math.floor(time / by) + 0.5) * by;
-  const [first, last] = [middle(from), middle(to - 1)];
+  const [first, last] = [Math.max(middle(from), (of[0] + 0.5) * by), Math.min(middle(to - 1), (of[1] + 0.5) * by)];
+  const shown = (time) => Math.max(from + 1, Math.min(to - 1, Math.min(last, Math.max(first, time)))); // also of one that is cut
   const [right, below] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-Infinity, 0], End: [Infinity, 0] }[key] ?? [];
   if (right === undefined || (below && !down)) return undefined;
   const offsetY = place?.offsetY ?? axis.height / 2;
-  if (!place && Math.abs(right) <= 1) return { time: last, offsetY: row(offsetY) };
+  if (!place && Math.abs(right) <= 1) return { time: shown(last), offsetY: row(offsetY) };
   const time = middle(place ? place.time ?? axis.time(place.offsetX - margin) : first) + (right || 0) * by;
-  return { time: Math.min(last, Math.max(first, time)), offsetY: row(offsetY + below * down) };
+  return { time: shown(time), offsetY: row(offsetY + below * down) };
 
   // The middle of a row within the picture.
   function row(y) {
