@@ -17,7 +17,7 @@ from .connection.role_jwt import Rights
 from .connection.settings import Settings
 from .decoding.decoders import check_decoder, check_headers
 from .duration import Duration, parse_duration
-from .errors import ClosedError, LookbackError, RequestFailed, SubjectError
+from .errors import ClosedError, LookbackError, RequestFailed, SqlError, SubjectError
 from .events import Event
 from .feeds.feed import Feed
 from .feeds.health import FeedKey
@@ -28,6 +28,7 @@ from .kv.past import PastBucket
 from .kv.values import Entry
 from .kv.watch import Watch
 from .memory import PROCESS, UNREAD, Holder, Memory
+from .messages.filtered_page import FilteredPage
 from .messages.search import LONGEST_TEXT, Search, Wanted
 from .messages.stored import MOST as MOST_ON_PAGE
 from .messages.stored import StoredMessage, StoredMessages, StoredPage
@@ -59,6 +60,7 @@ from .subjects import (
 )
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Search)
 
 CALL_TIMEOUT = 10.0  # seconds that a call from another thread waits for the loop
 ARCHIVE_CREDIT = 8  # unacknowledged chunks from an archive
@@ -340,6 +342,52 @@ class Client:
             return self._call(reader.forward(_sequence(start), most))
         return self._call(reader.back(LAST if upto is None else _sequence(upto), most))
 
+    def filtered_page(
+        self,
+        stream: str,
+        where: str,
+        subject: str | Sequence[str] | None = None,
+        *,
+        upto: int | None = None,
+        start: int | None = None,
+        most: int = 50,
+        decoder: str = "json",
+        time: str | None = None,
+        headers: Sequence[str] = (),
+    ) -> FilteredPage:
+        """A page as stored_page() has it, of the messages for which `where` is true; of several rows in one
+        message, for one. `where`, `decoder`, `time`, `headers`: as in feed(). Messages that cannot be decoded
+        are not on the page, but counted.
+
+        Only reading tells which messages those are. So it returns at once, and the page is read in the
+        background, however far that is, while somebody reads its `status`.
+
+        Raises SubjectError, SettingsError, SqlError; LookbackError if 20 searches are under way. Later errors
+        are in its `error`.
+        """
+        name, pattern = check_stream_name(stream), parse_patterns(subject or ">")
+        expression, _, names = checked_expressions(where, {}, pattern.names)
+        if expression is None:
+            raise SqlError("A filtered page needs an expression; stored_page() has all messages.")
+        wanted = Wanted(
+            name,
+            None if pattern.filter == ">" else pattern.filter,
+            "",
+            None,
+            None,
+            check_decoder(decoder),
+            expression,
+            names,
+            time or None,
+            check_headers(headers),
+        )
+        first = None if start is None else _sequence(start)
+        last = LAST if upto is None else _sequence(upto)
+        most = max(1, min(most, MOST_ON_PAGE))
+        return self._call(
+            self._begin(lambda: FilteredPage(self._connection, wanted, start=first, upto=last, most=most))
+        )
+
     def stored_message(self, stream: str, seq: int) -> StoredMessage:
         """The message of `stream` with the sequence `seq`. Raises MessageNotFound, which says what became of
         it, SubjectError, StreamNotFound, NotPermitted, RequestFailed."""
@@ -370,12 +418,13 @@ class Client:
         decoder: str = "json",
         where: str | None = None,
         time: str | None = None,
+        headers: Sequence[str] = (),
     ) -> Search:
         """Search the messages of `stream` that match `subject` for `text`, in upper or lower case: in their
         subject, headers and payload. Returns at once; the search goes on in the background while somebody
         reads its `status`, and ends after 1,000 messages found or 16 MB of them. It begins with the oldest
         message, or with the first stored at or after `start`, and ends with the newest, or before `end`.
-        `where`, `decoder`, `time`: as in feed().
+        `where`, `decoder`, `time`, `headers`: as in feed().
 
         Raises SubjectError, SettingsError, SqlError; LookbackError if the text is empty without a `where`, or
         longer than 1,000 characters, or 20 searches are under way. Later errors are in its `error`.
@@ -394,8 +443,9 @@ class Client:
             expression,
             names,
             time or None,
+            check_headers(headers),
         )
-        return self._call(self._search(wanted))
+        return self._call(self._begin(lambda: Search(self._connection, wanted)))
 
     def request(
         self,
@@ -558,10 +608,10 @@ class Client:
         feed.last_read = monotonic()
         return feed
 
-    async def _search(self, wanted: Wanted) -> Search:
+    async def _begin(self, make: Callable[[], S]) -> S:
         if len(self._searches) >= MOST_SEARCHES:
             raise LookbackError(f"{MOST_SEARCHES} searches are under way. Stop one, or wait for its end.")
-        search = Search(self._connection, wanted)
+        search = make()
         task = self._searches[search] = self._loop.create_task(search.run(), name="search")
         task.add_done_callback(lambda _: self._searches.pop(search))
         return search

@@ -1,4 +1,4 @@
-// What a text search has found so far, in pages, with its progress. components/explore/message_search.py sends it.
+// What a search has found so far, in pages, with its progress. components/explore/message_search.py sends it.
 
 import { channel } from "./channel.js";
 import { define, Element, made, say } from "./element.js";
@@ -74,6 +74,11 @@ class FoundMessages extends Element {
     this.rows.root.hidden = !names.length;
     this.rows.setColumns(this.settings.columns.map((label, i) => ({ label, number: i === 2 || i === 3 })));
     this.rows.show(shown.map((name) => ({ key: name, cells: found[name] })));
+    const { open } = this.settings;
+    this.rows.mark(open);
+    if (open === this.open || !shown.includes(open)) return;
+    this.open = open;
+    requestAnimationFrame(() => this.rows.reveal(open));
   }
 }
 

@@ -1,8 +1,9 @@
-"""Text search in the tab Messages: what was found as it comes, with progress and a stop."""
+"""What is found in the tab Messages as it comes, with progress and a stop: by a text search, or for a page of
+the messages that match the filter of rows."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from weakref import ref
 
 import pandas as pd
@@ -18,14 +19,14 @@ from ..data.connection import client
 from ..push.json_element import JsonSource, Kind
 from ..tables.download import downloads
 from ..tables.messages import COLUMNS, cells_of, sequence_of
-from ..words import count_text, in_zone, plain, zone
+from ..words import count_text, cut, in_zone, plain, zone
 from .kept import forget, kept
 from .rows import Rows
 from .sample import sample_of
 
 FIRST_WAIT = 0.5
 """Seconds that a page waits for the first results. Many searches are over by then."""
-_RUNNING = "_messages_search"
+_RUNNING, _KEPT = "_messages_search", "search"
 
 _kind = Kind("found_messages")
 
@@ -47,60 +48,101 @@ def draw_search(rows: Rows, text: str, whole: bool, opened: Callable[[int], None
     """Draw what a search for `text` has found so far. `opened` is called with the sequence of a message that
     the viewer opens."""
     nats = client(by_code=False)
-    key = rows.stream, rows.subject, text, whole, _of(rows)
+    key = (
+        rows.stream,
+        rows.subject,
+        text,
+        whole,
+        choices_of(rows),
+        rows.view.feed.key.end,
+        rows.view.look_back,
+    )
     try:
-        search = kept("search", nats, key, lambda: _begin(nats, rows, text, whole))
+        search = kept(_KEPT, nats, key, lambda: begun(lambda: _search(nats, rows, text, whole)))
     except LookbackError as error:
         st.warning(plain(str(error)), icon=":material/search_off:")
         return
+    draw_found(search, _said, opened)
+    downloads(Found(ref(search)), f"{rows.stream}-found", label="Download what was found")
+
+
+def draw_found(
+    search: Search, said: Callable[[Search], str], opened: Callable[[int], None], seq: int | None = None
+) -> None:
+    """Draw what a search has found so far, of which `said` says how far it is. `opened` is called with the
+    sequence of a message that the viewer opens; `seq` is the one that is open."""
 
     def clicked(what: object) -> None:
         if what == "stop":
             search.stop()
         elif what == "again":
-            forget("search")
-        elif (seq := sequence_of(what)) is not None:
-            opened(seq)
+            forget(_KEPT)
+        elif (found := sequence_of(what)) is not None:
+            opened(found)
 
     of = search, zone()
-    _kind.draw("search", of, lambda: _FoundSource(search, zone()), clicked=clicked, columns=COLUMNS)
-    downloads(_Found(ref(search)), f"{rows.stream}-found", label="Download what was found")
-
-
-def end_search() -> None:
-    """Stop the search that this viewer has begun."""
-    running = st.session_state.pop(_RUNNING, None)
-    if running is not None:
-        running.stop()
-    forget("search")
-
-
-def _of(rows: Rows) -> tuple[object, ...]:
-    key = rows.view.feed.key
-    return key.decoder, key.time, key.where, key.end, rows.view.look_back
-
-
-def _begin(nats: Client, rows: Rows, text: str, whole: bool) -> Search:
-    end_search()
-    view = rows.view
-    key, now = view.feed.key, pd.Timestamp(view.now, tz="UTC")
-    start = None if whole else (now - view.look_back).to_pydatetime(warn=False)
-    search = st.session_state[_RUNNING] = nats.search(
-        rows.stream,
-        text,
-        rows.subject,
-        start=start,
-        end=now.to_pydatetime(warn=False) if view.past and not whole else None,
-        decoder=key.decoder.partition("#")[0],
-        where=key.where,
-        time=key.time,
+    _kind.draw(
+        "search",
+        of,
+        lambda: _FoundSource(search, said, zone()),
+        clicked=clicked,
+        columns=COLUMNS,
+        open="" if seq is None else entry_of(seq),
     )
+
+
+S = TypeVar("S", bound=Search)
+
+
+def begun(make: Callable[[], S]) -> S:
+    """The search that `make` begins, once the one before of this viewer is stopped."""
+    stop_search()
+    search = st.session_state[_RUNNING] = make()
     search.wait(FIRST_WAIT)
     return search
 
 
+def end_search() -> None:
+    """Stop the search that this viewer has begun, and forget it."""
+    stop_search()
+    forget(_KEPT)
+
+
+def stop_search() -> None:
+    """Stop the search that this viewer has begun."""
+    running = st.session_state.pop(_RUNNING, None)
+    if running is not None:
+        running.stop()
+
+
+def choices_of(rows: Rows) -> tuple[object, ...]:
+    """The choices on which the filter of rows depends."""
+    key = rows.view.feed.key
+    return key.decoder, key.time, key.where, key.headers
+
+
+def filter_of(rows: Rows) -> dict[str, Any]:
+    """These choices as arguments."""
+    key = rows.view.feed.key
+    decoder = key.decoder.partition("#")[0]
+    return {"decoder": decoder, "where": key.where, "time": key.time, "headers": key.headers}
+
+
+def _search(nats: Client, rows: Rows, text: str, whole: bool) -> Search:
+    view = rows.view
+    now = pd.Timestamp(view.now, tz="UTC")
+    return nats.search(
+        rows.stream,
+        text,
+        rows.subject,
+        start=None if whole else (now - view.look_back).to_pydatetime(warn=False),
+        end=now.to_pydatetime(warn=False) if view.past and not whole else None,
+        **filter_of(rows),
+    )
+
+
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """What a search has found, for files. The search belongs to the viewer's session."""
 
     search: "ref[Search]"
@@ -117,9 +159,10 @@ class _FoundSource(JsonSource):
     again, or "ended". Each message found is an entry: its cells as text. The names of these entries begin
     with "r" and ascend by sequence."""
 
-    def __init__(self, search: Search, zone: str) -> None:
+    def __init__(self, search: Search, said: Callable[[Search], str], zone: str) -> None:
         super().__init__()
         self._search = search
+        self._said = said
         self._zone = zone
         self._cells: dict[str, list[str]] = {}
 
@@ -136,7 +179,7 @@ class _FoundSource(JsonSource):
         """What was found so far."""
         search, status = self._search, self._search.status
         found = search.found
-        names = [f"r{message.seq:020d}" for message in found]
+        names = [entry_of(message.seq) for message in found]
         with in_zone(self._zone):
             cells = {
                 name: self._cells.get(name) or cells_of(sample_of(message))
@@ -144,18 +187,51 @@ class _FoundSource(JsonSource):
             }
         self._cells = cells
         state = {"under way": "running", "done": "ended", "full": "ended"}.get(status, "paused")
-        said = f"{count_text(len(found), 'message')} found, {search.scanned:,} searched. {_said(search)}"
-        return {"said": said.strip(), "progress": round(search.progress, 3), "state": state, **cells}
+        return {
+            "said": self._said(search).strip(),
+            "progress": round(search.progress, 3),
+            "state": state,
+            **cells,
+        }
+
+
+def entry_of(seq: int) -> str:
+    """The name of the entry of a message."""
+    return f"r{seq:020d}"
+
+
+def how_far(search: Search) -> str:
+    """What there is to say of a search that has not found all that it looked for; empty if it has."""
+    return {
+        "under way": str(search.waits_for or ""),
+        "done": "",
+        "full": "",
+        "stopped": f"Stopped at sequence {search.scanned_to:,}.",
+        "left": f"Stopped at sequence {search.scanned_to:,}, because nobody looked.",
+        "failed": str(search.error or ""),
+    }[search.status]
+
+
+def what_is_missing(search: Search) -> list[str]:
+    """Why messages may be missing that a viewer expects: sentences on the filter, and on malformed ones."""
+    notes = list(search.notes)
+    if search.malformed:
+        example = search.sample
+        told = "" if example is None else f", such as {example.seq:,}: {cut(example.reason, 200)}"
+        notes.append(
+            f"{count_text(search.malformed, 'message')} could not be decoded and have no row to filter{told}."
+        )
+    return notes
 
 
 def _said(search: Search) -> str:
+    found = search.found
+    parts = [f"{count_text(len(found), 'message')} found, {search.scanned:,} searched.", how_far(search)]
     status = search.status
-    if status == "under way":
-        return str(search.waits_for or "")
-    return {
-        "done": "All of the stretch was searched.",
-        "full": f"More than {MOST_FOUND:,} messages or 16 MB: searched up to sequence {search.scanned_to:,}.",
-        "stopped": f"Stopped at sequence {search.scanned_to:,}.",
-        "left": f"Stopped at sequence {search.scanned_to:,}, because nobody looked.",
-        "failed": str(search.error),
-    }[status]
+    if status == "done":
+        parts.append("All of the stretch was searched.")
+    if status == "full":
+        parts.append(
+            f"More than {MOST_FOUND:,} messages or 16 MB: searched up to sequence {search.scanned_to:,}."
+        )
+    return " ".join(filter(None, [*parts, *what_is_missing(search)]))

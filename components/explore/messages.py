@@ -1,9 +1,9 @@
 """The tab Messages of the Explore page: the newest messages live, or a page of any of the stream; and one
-message in full.
+message in full. Both obey the subjects and the filter of rows.
 
 The place is in the URL: `seq` is the message that is open. `upto` or `after` says which page is shown, by the
 sequence up to which or from which on it has messages; without either it is the one around `seq`, or the
-newest messages, live.
+newest messages, live. With a filter of rows, the page around `seq` is the one up to it.
 """
 
 import re
@@ -24,6 +24,7 @@ from ..tables.download import downloads
 from ..tables.messages import COLUMNS, cells_of, draw_messages, sequence_of
 from ..web.assets import STUB
 from ..words import count_text, cut, plain, zone
+from .filtered_page import draw_filtered_page
 from .kept import forget, kept
 from .message import message_in_full
 from .message_search import choose_search, draw_search, end_search
@@ -83,15 +84,17 @@ def message_explorer(rows: Rows) -> None:
     if text:
         draw_search(rows, text, whole, _open_alone)
     else:
-        end_search()
+        is_filtered = rows.view.feed.key.where is not None and not place.live
+        if not is_filtered:
+            end_search()
         if place.live:
             draw_messages(rows.view, _open_alone)
         else:
-            shown = _draw_page(rows, place)
+            shown = _draw_filtered(rows, place) if is_filtered else _draw_page(rows, place)
         with moves:
             _draw_moves(rows, place, shown)
     if place.seq is not None:
-        message_in_full(rows, place.seq, lambda seq: _open(seq, shown), lambda: _close(place, shown))
+        message_in_full(rows, place.seq, lambda seq: _open(seq, place, shown), lambda: _close(place, shown))
 
 
 def _place(rows: Rows) -> _Place:
@@ -121,12 +124,14 @@ def _open_alone(seq: int) -> None:
     _go(seq=seq)
 
 
-def _open(seq: int, shown: _Shown | None) -> None:
+def _open(seq: int, place: _Place, shown: _Shown | None) -> None:
     """Open a message, without another page if this one has it."""
-    if shown is not None and shown.low <= seq <= shown.high:
+    if shown is None or not shown.low <= seq <= shown.high:
+        _go(seq=seq)
+    elif _is_around(place):
         _go(seq=seq, upto=shown.high)
     else:
-        _go(seq=seq)
+        _go(seq=seq, upto=place.upto, after=place.after)
 
 
 def _close(place: _Place, shown: _Shown | None) -> None:
@@ -192,6 +197,10 @@ def _go_to(rows: Rows, times: int) -> None:
         if seq is None:
             nats = client(by_code=False)
             start = nats.sequence_at(rows.stream, _time(written).to_pydatetime(warn=False))
+            if rows.view.feed.key.where is not None:  # how far the first match is, only reading tells
+                _go(after=start)
+                st.session_state[_BOX] = times + 1
+                return
             found = nats.stored_page(rows.stream, rows.subject, start=start, most=1).messages
             if not found:
                 raise MessageNotFound(f"No message that matches was stored at {written!r} or later.")
@@ -238,7 +247,7 @@ def _draw_page(rows: Rows, place: _Place) -> _Shown | None:
     def opened() -> None:
         seq = sequence_of(st.session_state["_message_page"].get("clicked"))
         if seq is not None:
-            _open(seq, shown)
+            _open(seq, place, shown)
 
     _page(
         key="_message_page",
@@ -249,6 +258,35 @@ def _draw_page(rows: Rows, place: _Place) -> _Shown | None:
         on_page = _OnPage(nats, rows.stream, rows.subject, shown.low, shown.high)
         downloads(on_page, f"{rows.stream}-messages", label="Download these messages")
     return shown
+
+
+def _draw_filtered(rows: Rows, place: _Place) -> _Shown | None:
+    """Draw the page of the messages that match the filter of rows."""
+    shown: list[_Shown] = []
+
+    def opened(seq: int) -> None:
+        _open(seq, place, shown[0])
+
+    try:
+        page = draw_filtered_page(
+            client(by_code=False),
+            rows,
+            opened,
+            start=place.after,
+            upto=place.seq if _is_around(place) else place.upto,
+            seq=place.seq,
+            most=ON_PAGE,
+        )
+    except LookbackError as error:
+        st.warning(plain(str(error)), icon=":material/lock:")
+        return None
+    if (held := page.held) is None:
+        return None
+    # While it is read, one of its ends is not known yet.
+    older = page.older and (page.is_over or place.after is not None)
+    newer = page.newer and (page.is_over or place.after is None)
+    shown.append(_Shown([], page.low, page.high, held, older, newer))
+    return shown[0]
 
 
 @dataclass(frozen=True)

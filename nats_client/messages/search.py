@@ -2,22 +2,21 @@
 
 import asyncio
 import contextlib
-import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 import pandas as pd
 
 from ..connection.connection import Connection, end_tasks
-from ..decoding.decoders import Raw, decode
+from ..decoding.decoders import Malformed, Raw, decode
 from ..decoding.unpacked import is_packed, unpacked
 from ..errors import LookbackError, RequestFailed, RequestRefused, SqlError
-from ..sql.row_filter import RowFilter, StoppedError
+from ..sql.row_filter import RowFilter, StoppedError, unseen_text
 from ..streams.by_sequence import BySequence
 from ..streams.ordered_consumer import Consumer
 from .content import content_of
@@ -33,6 +32,10 @@ SLICE = 0.1
 """Seconds in which messages are looked at in one go. A stop waits no longer, and others get their turn."""
 AT_ONCE = 50
 """Messages looked at between two looks at the clock."""
+MOST_AT_ONCE = 2_000
+"""The same of an expression alone."""
+MOST_SAMPLES = 10
+"""Malformed messages kept to tell one of them."""
 LONGEST_WORK = 5.0
 """Seconds that an expression may take in one go."""
 UNWATCHED = 10.0
@@ -42,6 +45,7 @@ RETRY_AFTER = 0.5
 LOOK_EVERY = 0.25
 """Seconds between looks at whether it is to go on."""
 
+T = TypeVar("T")
 Status = Literal["under way", "done", "full", "stopped", "left", "failed"]
 """Why it ended: all was read, enough was found, stop() was called, nobody looked, or there was an error."""
 
@@ -67,6 +71,21 @@ class Wanted:
     names: tuple[str, ...] = ()
     """The names of tokens, for that."""
     time: str | None = None
+    headers: tuple[str, ...] = ()
+    """Those that are columns, for the expression."""
+
+
+@dataclass
+class Looked:
+    """What became of some messages."""
+
+    count: int = 0
+    """How many were looked at, from the first on."""
+    found: list[StoredMessage] = field(default_factory=list)
+    malformed: list[int] = field(default_factory=list)
+    """The sequences of those that could not be decoded for the expression."""
+    samples: list[Malformed] = field(default_factory=list)
+    """Some of them, up to MOST_SAMPLES."""
 
 
 class Search:
@@ -79,6 +98,10 @@ class Search:
         """Messages that were looked at."""
         self.scanned_to = 0
         """The sequence of the last of them."""
+        self.malformed = 0
+        """Messages that could not be decoded for the expression, and are therefore not found."""
+        self.sample: Malformed | None = None
+        """One of them."""
         self.error: LookbackError | None = None
         """Why it failed."""
         self._status: Status = "under way"
@@ -87,6 +110,8 @@ class Search:
         self._connection = connection
         self._needle = wanted.text.casefold()
         self._filter = RowFilter(wanted.where, (), wanted.names) if wanted.where else None
+        self._malformed_to = 0  # the last of them
+        self._at_once = AT_ONCE
         self._looked_at = time.monotonic()
         self._stop = False
         self._waits_for: LookbackError | None = None
@@ -113,6 +138,20 @@ class Search:
         if self._status == "done":
             return 1.0
         return 0.0 if self._consumer is None else self._consumer.progress
+
+    @property
+    def is_over(self) -> bool:
+        """True once it has ended. Reading this does not keep it going."""
+        return self._ended.is_set()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say of the expression, in sentences: fields that no message had so far, and why it
+        has no value for some."""
+        if self._filter is None or not self.scanned:
+            return ()
+        seen = self._filter.seen
+        return (*(unseen_text(name, seen) for name in seen.absent), *seen.notes)
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the end. Returns whether it has ended."""
@@ -167,11 +206,7 @@ class Search:
 
     async def _read(self) -> None:
         wanted = self.wanted
-        ends = await self._find_end()
-        while ends is None:
-            await asyncio.sleep(RETRY_AFTER)
-            ends = await self._find_end()
-        first, until = ends
+        first, until = await self._answered(self._find_end)
         if until <= first:
             return
 
@@ -183,22 +218,29 @@ class Search:
         )
         await consumer.run()
 
-    async def _find_end(self) -> tuple[int, int] | None:
-        """The first sequence, and the one before which it ends; None if the server does not answer."""
+    async def _find_end(self) -> tuple[int, int]:
+        """The first sequence, and the one before which it ends."""
         wanted = self.wanted
-        try:
-            state = (await self._connection.infos.ask(wanted.stream))["state"]
-            until = int(state["last_seq"]) + 1
-            if wanted.end is not None and state["messages"]:
-                reader = BySequence(self._connection, wanted.stream, None, "it is searched up to a time.")
-                until = min(until, await reader.since(wanted.end, state))
-        except RequestRefused:
-            raise
-        except (RequestFailed, TimeoutError, OSError) as error:
-            self._waits_for = error if isinstance(error, LookbackError) else self._connection.state.error
-            return None
-        self._waits_for = None
+        state = (await self._connection.infos.ask(wanted.stream))["state"]
+        until = int(state["last_seq"]) + 1
+        if wanted.end is not None and state["messages"]:
+            reader = BySequence(self._connection, wanted.stream, None, "it is searched up to a time.")
+            until = min(until, await reader.since(wanted.end, state))
         return (int(state["first_seq"]) if state["messages"] else until), until
+
+    async def _answered(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` returns, once the server answers. Raises RequestRefused."""
+        while True:
+            try:
+                found = await ask()
+            except RequestRefused:
+                raise
+            except (RequestFailed, TimeoutError, OSError) as error:
+                self._waits_for = error if isinstance(error, LookbackError) else self._connection.state.error
+            else:
+                self._waits_for = None
+                return found
+            await asyncio.sleep(RETRY_AFTER)
 
     def _goes_on(self) -> bool:
         if self._stop:
@@ -225,6 +267,17 @@ class Search:
         """Look at messages; see Sink. Raises SqlError."""
         if not self._goes_on():
             return 0
+        while (looked := await self._looked(raw)) is None:
+            if self._stop:
+                return 0
+            if self._at_once == AT_ONCE:
+                raise SqlError(f"The filter took more than {LONGEST_WORK:g} s for a few messages.")
+            self._at_once = AT_ONCE
+        self._take(looked, raw)
+        return looked.count
+
+    async def _looked(self, raw: Raw) -> Looked | None:
+        """What a worker thread makes of the messages; None if it was stopped."""
         work = asyncio.get_running_loop().run_in_executor(_workers, self._look, raw)
         wait = LONGEST_WORK
         while not (await asyncio.wait({work}, timeout=wait))[0]:
@@ -232,28 +285,42 @@ class Search:
             if self._filter is not None:
                 self._filter.stop()
         try:
-            count, found = work.result()
+            return work.result()
         except StoppedError:
-            if self._stop:
-                return 0
-            raise SqlError(f"The filter took more than {LONGEST_WORK:g} s for a few messages.") from None
-        for message in found:
+            return None
+
+    def _take(self, looked: Looked, raw: Raw) -> None:
+        """Keep what was found among the first of the messages `raw`."""
+        for message in looked.found:
             if len(self._found) >= MOST_FOUND or self._bytes + len(message.payload) > MOST_BYTES:
                 self._end("full")
                 self.scanned_to = message.seq - 1
-                return count
-            self._found = (*self._found, message)
-            self._bytes += len(message.payload)
+                return
+            self._add(message)
+        self._count(looked)
+        self._advance(looked.count, raw)
+
+    def _add(self, message: StoredMessage) -> None:
+        self._found = (*self._found, message)
+        self._bytes += len(message.payload)
+
+    def _count(self, looked: Looked) -> None:
+        """Count the malformed ones. After a doubt some are looked at again."""
+        self.malformed += sum(seq > self._malformed_to for seq in looked.malformed)
+        self._malformed_to = max([self._malformed_to, *looked.malformed])
+        self.sample = next(iter([*filter(None, [self.sample]), *looked.samples]), None)
+
+    def _advance(self, count: int, raw: Raw) -> None:
         if count:
             self.scanned += count
             self.scanned_to = raw.seq[count - 1]
             self._tell()
-        return count
 
     def recreated(self) -> None:
         """The stream is another one now: it has none of what was found."""
         self._keep([])
-        self.scanned = self.scanned_to = 0
+        self.scanned = self.scanned_to = self.malformed = self._malformed_to = 0
+        self.sample = None
 
     def gone(self, count: int, start: int, end: int) -> None:
         """Messages left the stream before they were read: they are not in it any more."""
@@ -275,39 +342,51 @@ class Search:
 
     # -- in a worker thread ------------------------------------------------------------------------------
 
-    def _look(self, raw: Raw) -> tuple[int, list[StoredMessage]]:
-        """How many messages were looked at, and which of them match."""
-        began, found, at = time.monotonic(), list[StoredMessage](), 0
+    def _look(self, raw: Raw) -> Looked:
+        """Look at messages, as many as there is time for."""
+        began, looked = time.monotonic(), Looked()
         if self._filter is not None and not self._stop:
             self._filter.go_on()
-        for at in range(0, len(raw), AT_ONCE):
-            if at and (time.monotonic() - began > SLICE or self._stop):
-                return at, found
-            found += self._matching(raw.pick(list(range(at, min(len(raw), at + AT_ONCE)))))
-        return len(raw), found
+        while looked.count < len(raw):
+            if looked.count and (time.monotonic() - began > SLICE or self._stop):
+                break
+            some = list(range(looked.count, min(len(raw), looked.count + self._at_once)))
+            at = time.monotonic()
+            self._add_matching(raw.pick(some), looked)
+            looked.count += len(some)
+            if not self._needle:  # the expression alone is quicker for many at once
+                quick = time.monotonic() - at < SLICE / 4
+                self._at_once = min(MOST_AT_ONCE, 2 * len(some)) if quick else max(AT_ONCE, len(some) // 2)
+        return looked
 
-    def _matching(self, raw: Raw) -> list[StoredMessage]:
-        each = zip(raw.seq, raw.received, raw.subject, raw.payload, strict=True)
-        messages = [
-            StoredMessage(seq, stored, subject, bytes(payload), tuple(raw.headers.get(seq, {}).items()))
-            for seq, stored, subject, payload in each
-        ]
-        found = [message for message in messages if self._has(message)]
-        if self._filter is None or not found:
-            return found
-        seqs = {message.seq for message in found}
-        places = [i for i, seq in enumerate(raw.seq) if seq in seqs]
-        kept = set(self._filtered(raw.pick(places)))
-        return [message for message in found if message.seq in kept]
+    def _add_matching(self, raw: Raw, looked: Looked) -> None:
+        if self._needle:
+            raw = raw.pick([i for i in range(len(raw)) if self._has(_message(raw, i))])
+        if self._filter is not None and len(raw):
+            kept = set(self._filtered(raw, looked))
+            raw = raw.pick([i for i, seq in enumerate(raw.seq) if seq in kept])
+        looked.found += [_message(raw, i) for i in range(len(raw))]
 
-    def _filtered(self, raw: Raw) -> list[int]:
+    def _filtered(self, raw: Raw, looked: Looked) -> list[int]:
+        """The sequences for which the expression is true."""
         assert self._filter is not None
+        wanted = self.wanted
         try:
-            batch, _, _ = decode(raw, self.wanted.decoder, self.wanted.time)
-        except Exception:
-            if len(raw) == 1:
-                return []  # a payload that breaks the decoder has no row
-            return list(itertools.chain(*(self._filtered(one) for one in raw.split())))
+            batch, samples, malformed = decode(raw, wanted.decoder, wanted.time, wanted.headers)
+        except Exception as error:
+            if len(raw) > 1:  # one payload must not take the others with it
+                return [seq for one in raw.split() for seq in self._filtered(one, looked)]
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
+            looked.malformed.append(raw.seq[0])
+            looked.samples.append(Malformed(raw.subject[0], raw.seq[0], reason, repr(raw.payload[0][:200])))
+            del looked.samples[:-MOST_SAMPLES]
+            return []
+        if malformed:
+            bad = {*raw.seq}.difference(batch.seq.tolist()) | {sample.seq for sample in samples}
+            if len(bad) != malformed:  # such as an empty array, which has no row and is valid
+                bad = {one.seq[0] for one in raw.split() if decode(one, wanted.decoder, wanted.time)[2]}
+            looked.malformed += sorted(bad)
+            looked.samples = [*looked.samples, *samples][-MOST_SAMPLES:]
         return [int(seq) for seq in self._filter.apply(batch).seq]
 
     def _has(self, message: StoredMessage) -> bool:
@@ -332,6 +411,12 @@ class Search:
         if content.taken_for:
             return needle in _as_text(content.value).casefold()
         return needle in payload.decode("utf-8", "replace").casefold()
+
+
+def _message(raw: Raw, i: int) -> StoredMessage:
+    seq = raw.seq[i]
+    headers = tuple(raw.headers.get(seq, {}).items())
+    return StoredMessage(seq, raw.received[i], raw.subject[i], bytes(raw.payload[i]), headers)
 
 
 def _as_text(value: object) -> str:

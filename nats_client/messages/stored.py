@@ -89,7 +89,7 @@ class StoredMessages:
 
     async def held(self) -> Held:
         """What the stream holds now. Raises StreamNotFound, RequestFailed."""
-        return _held(await self._connection.infos.ask(self._stream))
+        return held_of(await self._connection.infos.ask(self._stream))
 
     async def one(self, seq: int) -> StoredMessage:
         """The message `seq`. Raises MessageNotFound, with what became of it, StreamNotFound, NotPermitted,
@@ -114,7 +114,7 @@ class StoredMessages:
     async def forward(self, start: int, most: int) -> StoredPage:
         """Up to `most` messages from the sequence `start` on. Raises as one() does."""
         info = await self._connection.infos.ask(self._stream)
-        held, began = _held(info), time.monotonic()
+        held, began = held_of(info), time.monotonic()
         at = low = max(held.first, start)
         found: list[dict[str, Any]] = []
         size = 0
@@ -202,7 +202,8 @@ def _size(answer: dict[str, Any]) -> int:
     return len(answer.get("data") or "") * 3 // 4
 
 
-def _held(info: dict[str, Any]) -> Held:
+def held_of(info: dict[str, Any]) -> Held:
+    """What a stream holds, by the server's `STREAM.INFO`."""
     state = info["state"]
     first, last = int(state["first_seq"]), int(state["last_seq"])
     count = int(state["messages"])

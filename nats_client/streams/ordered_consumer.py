@@ -456,7 +456,7 @@ class Consumer(Reading):
         self._inbox = RunInbox()
         again = None if reason.for_good else time.monotonic() + CONSUMER_AGAIN
         info = await self.fetch_info()
-        if self.last_seq is not None:
+        if self.last_seq:  # the first sequence is 1
             stored = await reader.stored(self.last_seq)
             if None not in (stored, self._known_at) and stored != self._known_at:
                 self.start_over("the stream was recreated, restored or rolled back")

@@ -116,7 +116,7 @@ def test_a_link_opens_exactly_a_message(running: App, browser: Browser) -> None:
         until(lambda: seqs(tab) == list(range(50, 0, -1)))
         tab.locator(".lb-message_page tbody tr", has_text="t49").click()
         expect(head(tab)).to_contain_text("Sequence 49")
-        until(lambda: {"seq=49", "upto=50"} <= set(tab.evaluate("location.search")[1:].split("&")))
+        until(lambda: {"seq=49", "after=1"} <= set(tab.evaluate("location.search")[1:].split("&")))
 
         go_to(tab, "200")
         expect(head(tab)).to_contain_text("Sequence 200")
@@ -292,6 +292,72 @@ def test_untrusted(running: App, browser: Browser) -> None:
             expect(part(tab, "Headers")).to_contain_text(text)
             expect(part(tab, "Differences")).to_contain_text("no message of this subject before it")
             assert tab.evaluate(FOUND) == []
+
+
+def test_pages_obey_the_filter(running: App, server: NatsServer, browser: Browser) -> None:
+    """Pages of stored messages have those that match the filter of rows, in both directions and as files; how
+    many were read and which could not be decoded is told; a link has the same; another viewer with another
+    filter has their own."""
+    server.add_stream("FILTERED", ["f.>"])
+    payloads = [b"{" if n in (40, 41) else b'{"n": %d}' % n for n in range(1, 1201)]
+    publish(server, "f.a", *payloads)
+    with fresh_tab(browser) as tab, fresh_tab(browser) as other:
+        tab.goto(running.url + link("FILTERED", filter="n%20%25%2010%20%3D%200"))
+        found, listed = tab.locator(".lb-found_messages"), found_seqs(tab)
+        expect(tab.locator(".lb-message_list tbody tr").first).to_contain_text("1200", timeout=60_000)
+        tab.get_by_role("button", name="Oldest").click()
+        until(lambda: listed() == [n for n in range(510, 0, -10) if n != 40])
+        expect(found).to_contain_text("50 messages of 510 read match, from 1 to 510.")
+        expect(found).to_contain_text("2 messages could not be decoded and have no row to filter, such as 4")
+        tab.get_by_role("button", name="Newer").click()
+        until(lambda: listed() == list(range(1010, 510, -10)))
+        found.locator("tbody tr", has_text='"n": 700').click()
+        expect(head(tab)).to_contain_text("Sequence 700")
+        expect(found.locator("tr[aria-current]")).to_contain_text('"n": 700')
+        assert listed() == list(range(1010, 510, -10))
+        other.goto(running.url + link("FILTERED", filter="n%20%25%202%20%3D%201", after=511, seq=700))
+        until(lambda: found_seqs(other)() == list(range(609, 510, -2)))
+        assert listed() == list(range(1010, 510, -10))
+        expect(head(other)).to_contain_text("Sequence 700")
+        other.goto(tab.evaluate("location.href"))
+        until(lambda: found_seqs(other)() == list(range(1010, 510, -10)))
+        with tab.expect_download() as download:
+            tab.get_by_role("link", name="NDJSON", exact=True).first.click()
+        lines = [json.loads(line) for line in Path(download.value.path()).read_text().splitlines()]
+        assert [line["_seq"] for line in lines] == list(range(520, 1011, 10))
+        tab.get_by_role("button", name="Close").click()
+        expect(tab.locator(".lb-message")).to_have_count(0)
+        tab.get_by_role("button", name="Older").click()
+        until(lambda: listed()[:2] == [510, 500])
+        go_to(tab, "2001-01-01 14:02")
+        until(lambda: "after=1" in tab.evaluate("location.search"))
+        go_to(tab, "35")
+        expect(head(tab)).to_contain_text("Sequence 35")
+        until(lambda: listed() == [30, 20, 10])
+        assert tab.get_by_role("button", name="Older").is_disabled()
+
+
+def test_a_filtered_page_is_stopped(running: App, server: NatsServer, browser: Browser) -> None:
+    """A page of a server that does not answer can be stopped and read again."""
+    with fresh_tab(browser) as tab:
+        tab.goto(running.url + link("S", filter="n%20%3C%207"))
+        expect(tab.get_by_role("button", name="Oldest")).to_be_enabled(timeout=60_000)
+        server.signal(signal.SIGSTOP)
+        try:
+            tab.get_by_role("button", name="Oldest").click()
+            found = tab.locator(".lb-found_messages")
+            found.get_by_role("button", name="Stop").click(timeout=60_000)
+            expect(found).to_contain_text("Stopped at sequence 0.", timeout=60_000)
+        finally:
+            server.signal(signal.SIGCONT)
+        found.get_by_role("button", name="Search again").click()
+        until(lambda: found_seqs(tab)() == [6, 5, 4, 3, 2, 1], 60)
+
+
+def found_seqs(tab: Page) -> Any:
+    """A function that returns the sequences of what was found, from top to bottom."""
+    cells = tab.locator(".lb-found_messages tbody tr td:nth-child(3)")
+    return lambda: [int(text) for text in cells.all_inner_texts()]
 
 
 def page_of(opened: AppTest) -> dict[str, Any]:

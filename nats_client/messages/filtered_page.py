@@ -1,0 +1,194 @@
+"""A page of the stored messages for which an expression is true, in both directions.
+
+Only reading tells which messages those are, so a page may have to read the whole stream: it is a search that
+ends when the page is full. Forward, it reads from a sequence on. Back, it reads ranges before a sequence,
+each four times as long as the one before, as stored.py does, until enough is found.
+"""
+
+import asyncio
+
+from ..connection.connection import Connection, end_tasks
+from ..decoding.decoders import Malformed, Raw
+from ..errors import LookbackError
+from ..streams.ordered_consumer import Consumer
+from .search import MOST_SAMPLES, Looked, Search, Wanted
+from .stored import MOST_BYTES, Held, StoredMessage, held_of
+
+FIRST_RANGE = 1_000
+"""Sequences of the first range that a page that goes back reads."""
+FEW = 50_000
+"""Messages of a range up to which the next one is longer."""
+MANY = 200_000
+"""Messages of a range after which a shorter one is read in its place."""
+
+
+class FilteredPage(Search):
+    """A page that is being read. It is complete once it has ended as "done" or "full"; if it ended otherwise,
+    it has what was found up to there, and `low` and `high` say which sequences it covers."""
+
+    def __init__(
+        self, connection: Connection, wanted: Wanted, *, start: int | None, upto: int, most: int
+    ) -> None:
+        """Up to `most` messages: the first from the sequence `start` on, or else the newest up to the
+        sequence `upto`; fewer if they have more than MOST_BYTES of payload. Raises SqlError."""
+        super().__init__(connection, wanted)
+        self.held: Held | None = None
+        """What the stream held at the beginning; None before that is known."""
+        self.low, self.high = 1, 0
+        """The page has all matches between these sequences; none yet while the first is greater."""
+        self._start, self._upto, self._most = start, upto, most
+        self._range = 1, 0  # sequences that are being read
+        self._in_range = 0  # messages of it that were read
+        self._recent: list[StoredMessage] = []  # the last of it that match
+        self._dropped = False  # whether there were more
+        self._bad: list[int] = []  # sequences of it that could not be decoded
+        self._samples: list[Malformed] = []
+        self._dense = asyncio.Event()
+
+    @property
+    def older(self) -> bool:
+        """True if the stream has sequences before this page."""
+        return self.held is not None and self.low > self.held.first
+
+    @property
+    def newer(self) -> bool:
+        """True if the stream had sequences after this page."""
+        return self.held is not None and self.high < self.held.last
+
+    @property
+    def progress(self) -> float:
+        """The part of the stream before or after the place that was read, 0 to 1."""
+        if self.is_over or self.held is None:
+            return float(self.is_over)
+        start, end = self._range
+        read = max(0, min(self.scanned_to, end) + 1 - start)
+        if self._start is None:
+            first, last, read = self.held.first, self.high, read + max(0, self.high + 1 - self.low)
+        else:
+            first, last = start, end
+        return min(1.0, read / max(1, last + 1 - first))
+
+    # -- on the client's loop ----------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        held = self.held = held_of(
+            await self._answered(lambda: self._connection.infos.ask(self.wanted.stream))
+        )
+        if self._start is None:
+            await self._back(held)
+        else:
+            self.low = max(held.first, self._start)
+            self.high = min(self.low - 1, held.last)
+            if self.low <= held.last and await self._read_range(self.low, held.last):
+                self.high = held.last
+
+    async def _back(self, held: Held) -> None:
+        end = self.high = min(self._upto, held.last)
+        self.low = end + 1
+        width = FIRST_RANGE
+        while end >= held.first:
+            start = max(held.first, end + 1 - width)
+            if not await self._read_range(start, end):
+                if self._status != "under way":
+                    return
+                width = max(FEW, width // 16)  # they are denser here
+                continue
+            found, dropped = _newest([*self._recent, *self._found], self._most)
+            self._found = tuple(found)
+            full = dropped or self._dropped or len(found) == self._most
+            self.low = found[0].seq if full else start
+            self.malformed += sum(seq >= self.low for seq in self._bad)
+            samples = [sample for sample in self._samples if sample.seq >= self.low]
+            self.sample = self.sample or (samples[-1] if samples else None)
+            if full:
+                self._end("full")
+                return
+            self._tell()
+            end = start - 1
+            width *= 4 if self._in_range < FEW else 1
+
+    async def _read_range(self, start: int, end: int) -> bool:
+        """Read the messages from `start` to `end`. False if that was given up."""
+        assert self.held is not None
+        self._range = start, end
+        self.scanned_to = start - 1
+        self._in_range, self._recent, self._dropped = 0, [], False
+        self._bad, self._samples = [], []
+        self._dense.clear()
+        wanted = self.wanted
+        consumer = self._consumer = Consumer(
+            self._connection, wanted.stream, wanted.subject, None, self, until=end + 1
+        )
+        consumer.last_seq = start - 1
+        tasks = [asyncio.ensure_future(consumer.run()), asyncio.ensure_future(self._dense.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not tasks[0].done():
+                return False
+            tasks[0].result()
+        finally:
+            await end_tasks(tasks)
+        if consumer.created not in (None, self.held.created):
+            self.recreated()
+        return self._status == "under way"
+
+    def _take(self, looked: Looked, raw: Raw) -> None:
+        if self._start is None:
+            self._take_back(looked, raw)
+        else:
+            self._take_forward(looked, raw)
+
+    def _take_forward(self, looked: Looked, raw: Raw) -> None:
+        for message in looked.found:
+            large = bool(self._found) and self._bytes + len(message.payload) > MOST_BYTES
+            if not large:
+                self._add(message)
+            if large or len(self._found) == self._most:
+                end = message.seq - large
+                looked.malformed = [seq for seq in looked.malformed if seq <= end]
+                looked.samples = [sample for sample in looked.samples if sample.seq <= end]
+                self._count(looked)
+                self.high = end
+                self._advance(sum(seq <= end for seq in raw.seq[: looked.count]), raw)
+                self._end("full")
+                return
+        self._count(looked)
+        if looked.count:
+            self.high = raw.seq[looked.count - 1]
+        self._advance(looked.count, raw)
+
+    def _take_back(self, looked: Looked, raw: Raw) -> None:
+        self._recent, dropped = _newest([*self._recent, *looked.found], self._most)
+        self._dropped |= dropped
+        self._bad += looked.malformed
+        self._samples = [*self._samples, *looked.samples][-MOST_SAMPLES:]
+        self._in_range += looked.count
+        self._advance(looked.count, raw)
+        if self._in_range > MANY and self._range[1] - self._range[0] >= FEW:
+            self._dense.set()
+
+    def recreated(self) -> None:
+        """The stream is another one now: its sequences have other messages."""
+        super().recreated()
+        self._recent = []
+        self.low, self.high = 1, 0
+        self._fail(LookbackError("The stream was recreated while the page was read. Read it again."))
+
+    def back_to(self, seq: int, stored: int) -> None:
+        """What was found after `seq` is delivered again."""
+        if self._start is None:
+            self._recent = [message for message in self._recent if message.seq <= seq]
+            self._bad = [each for each in self._bad if each <= seq]
+        else:
+            super().back_to(seq, stored)
+            self.high = min(self.high, seq)
+
+
+def _newest(messages: list[StoredMessage], most: int) -> tuple[list[StoredMessage], bool]:
+    """The newest of the messages that fit on a page, and whether there are more."""
+    size = 0
+    for count, message in enumerate(reversed(messages)):
+        size += len(message.payload)
+        if count == most or (count and size > MOST_BYTES):
+            return messages[-count:], True
+    return messages, False
