@@ -56,7 +56,9 @@ def choose_rows() -> Rows | None:
             "Payloads",
             offered_decoders(),
             default="json",
-            help="How payloads are decoded; auto finds out the format of each message",
+            own=True,
+            help="How payloads are decoded; auto finds out the format of each message. "
+            "json:data.readings has one row per element of that array.",
         )
         source = choose("Source", SOURCES, help="The archive has older messages than the stream")
     further = st.container(horizontal=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from nats_client import LookbackError, Snapshot
-from nats_client.decoding.decoders import LONGEST_TEXT
+from nats_client.decoding.decoder import LONGEST_TEXT
 from nats_client.table.values import Ints
 
 from ..data.live import View

@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-from .decoder import Decoder
+from .elements import with_path
 from .plain_values import hexadecimal, plain
 
 DEEPEST = 200
@@ -47,4 +47,4 @@ def _tag(tag: Any, immutable: bool) -> Any:
     return f"tag {tag.tag}: {str(value)[:100]}" if immutable else {"tag": tag.tag, "value": value}
 
 
-CBOR = Decoder(read_cbor)
+CBOR = with_path("cbor", read_cbor)

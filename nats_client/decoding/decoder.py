@@ -6,6 +6,9 @@ from typing import Any
 
 from ..table.values import Values
 
+LONGEST_TEXT = 4096
+"""Maximum characters kept of a text value."""
+
 Row = dict[str, Any]
 Headers = Mapping[str, str]
 Question = tuple[bytes, str, dict[str, str]]

@@ -29,7 +29,7 @@ from .avro_payloads import AVRO
 from .cbor_payloads import CBOR
 from .cloudevents_payloads import CLOUDEVENTS
 from .csv_payloads import CSV
-from .decoder import Answer, Decoder, Headers, Row
+from .decoder import LONGEST_TEXT, Answer, Decoder, Headers, Row
 from .json_payloads import JSON
 from .line_protocol import LINE_PROTOCOL
 from .msgpack_payloads import MSGPACK
@@ -39,8 +39,6 @@ from .schema_files import files_with, stamp
 from .text_payloads import TEXT
 from .unpacked import is_packed, unpacked
 
-LONGEST_TEXT = 4096
-"""Maximum characters kept of a text value."""
 DEEPEST = 4
 """Levels of nested objects that become columns (a.b.c); deeper ones are kept as JSON text."""
 NUMERIC = {int, float, bool}
@@ -60,6 +58,8 @@ DECODERS: dict[str, Decoder] = {
     "cloudevents": CLOUDEVENTS,
 }
 """Decoders by name. To add one, add a file to this folder and a line here."""
+BY_PATH = ("json", "msgpack", "cbor")
+"""Those whose option is the path of an array."""
 LONGEST_NAME = 1000
 """Maximum characters of a decoder's name with its options."""
 MOST_HEADERS = 20
@@ -68,6 +68,9 @@ _HEADER = re.compile(r"[!-9;-~]{1,200}")
 """Any printable characters but the colon (ADR-4)."""
 MOST_ROWS = 1_000_000
 """Maximum rows of one message."""
+MOST_CELLS = 2_000_000
+"""Rows times fields of one batch whose rows differ, besides MOST_PER_VALUE for each value that they have."""
+MOST_PER_VALUE = 32
 MOST_UNPACKED = 1 << 26
 """Maximum bytes that the messages of one batch may have more than they were sent with, after
 decompression."""
@@ -143,7 +146,8 @@ def decode(
     raw: Raw, decoder: str, time_field: str | None, headers: Sequence[str] = ()
 ) -> tuple[Batch, list[Malformed], int]:
     """Decode `raw`. Returns the rows, at most 10 samples of malformed messages, and the number of malformed
-    messages.
+    messages. Raises ValueError if they need too much memory or time at once, so that the caller decodes them
+    one at a time; and what a library raises.
 
     An object becomes one row, an array one row per item, a scalar a row with the column `value`. With a
     `time_field`, that field of the payload is the row's time: ISO 8601, or a number of seconds, milliseconds,
@@ -365,6 +369,13 @@ def read_values(raw: Raw, decoder: str) -> list[Answer]:
         return [(False, str(error) if isinstance(error, ValueError) else repr(error))]
 
 
+def reads_whole(name: str) -> str:
+    """The name of the decoder that reads all of a payload, where the one with this `name` reads the rows of
+    an array in it."""
+    base, colon, _ = name.partition(":")
+    return base if colon and base in BY_PATH else name
+
+
 def read_value(payload: bytes, subject: str, headers: Mapping[str, str], decoder: str) -> Any:
     """The value of one payload, as the `decoder` reads it, and not in columns. Raises ValueError, and what a
     library raises."""
@@ -479,21 +490,29 @@ class _Columns:
         """Number of values that were NaN or infinite."""
 
     def add(self, rows: list[Row], path: str = "", depth: int = 0) -> None:
-        """Add the keys of `rows` as columns."""
+        """Add the keys of `rows` as columns. Raises ValueError if there are too many for that."""
         alike = bool(rows) and all(map(rows[0].keys().__eq__, map(dict.keys, rows)))
         names = list(rows[0] if alike else dict.fromkeys(key for row in rows for key in row))
+        if not alike and len(rows) * len(names) > MOST_CELLS + MOST_PER_VALUE * sum(map(len, rows)):
+            # Of several messages, the caller then decodes them one at a time.
+            raise ValueError(
+                f"{len(names):,} different fields in {len(rows):,} rows, which have few of them each"
+            )
         for key in names:
             values = list(map(itemgetter(key), rows)) if alike else [row.get(key) for row in rows]
             name = path + (f"payload{key}" if key in self._taken and not path else key)
             kinds = set(map(type, values))
+            nested_in: list[int] = []
             if dict in kinds and depth < DEEPEST:
                 nested = [value if type(value) is dict else {} for value in values]
                 self.add(nested, f"{name}.", depth + 1)
                 kinds.discard(dict)
+                nested_in = [i for i, value in enumerate(values) if type(value) is dict]
                 values = [None if type(value) is dict else value for value in values]
-            if type(None) in kinds:
+            if nested_in or type(None) in kinds:
                 kinds.discard(type(None))
-                self._absent = [] if alike else [i for i, row in enumerate(rows) if key not in row]
+                absent = [] if alike else [i for i, row in enumerate(rows) if key not in row]
+                self._absent = [*absent, *nested_in]  # an object is no null
             if kinds:
                 self._add(name, values, kinds)
             elif len(self._absent) < len(rows):  # only nulls

@@ -3,11 +3,13 @@
 import contextlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from .decoder import Decoder, Row
+from .decoder import Row
+from .elements import with_path
 from .json_columns import read_columns
 
 JOINED = 1000
@@ -75,4 +77,4 @@ def _objects(payloads: Sequence[bytes]) -> list[Row] | None:
     return rows
 
 
-JSON = Decoder(read_json, _objects, read_columns)
+JSON = replace(with_path("json", read_json), rows=_objects, columns=read_columns)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .decoder import Decoder
+from .elements import with_path
 from .plain_values import hexadecimal, iso_of_ns, plain
 
 
@@ -55,4 +55,4 @@ def _extension(code: int, data: bytes) -> Any:
     return f"extension {code}: {hexadecimal(data)}"
 
 
-MSGPACK = Decoder(read_msgpack)
+MSGPACK = with_path("msgpack", read_msgpack)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..decoding.auto_payloads import taken_for
-from ..decoding.decoders import read_value
+from ..decoding.decoders import read_value, reads_whole
 from ..decoding.unpacked import unpacked
 from .stored import StoredMessage, joined
 
@@ -51,7 +51,9 @@ class Content:
 
 
 def content_of(message: StoredMessage, decoder: str) -> Content:
-    """What the payload of `message` says: read with `decoder`, or else as what it looks like."""
+    """What the payload of `message` says: read with `decoder`, or else as what it looks like. It is all
+    of the payload, also if the decoder reads the rows of an array in it."""
+    decoder = reads_whole(decoder)
     if not message.payload:
         return Content("", None, "the payload is empty", b"")
     headers = joined(message.headers)

@@ -11,7 +11,7 @@ import pytest
 from components.data.live import View, look_at
 from components.tables.tail import LONGEST, _TailSource
 from nats_client import Client, LookbackError
-from nats_client.decoding.decoders import LONGEST_TEXT
+from nats_client.decoding.decoder import LONGEST_TEXT
 from tests.nats import NatsServer
 from tests.waiting import until
 

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nats_client import Client, Feed, Settings
-from nats_client.decoding.decoders import LONGEST_TEXT, Raw, decode
+from nats_client.decoding.decoder import LONGEST_TEXT
+from nats_client.decoding.decoders import Raw, decode
+from nats_client.table.values import NULL
 from nats_client.table.window import MAX_COLUMNS, Window
 from tests.nats import NatsServer, running_server
 from tests.waiting import until
@@ -217,3 +219,15 @@ def test_a_filter_keeps_truths(client: Client, server: NatsServer) -> None:
     feed = client.feed("T", where="n >= 5", columns={"on": "n"})
     until(lambda: len(feed.snapshot()) == 15)
     assert feed.snapshot().truths == {"payloadon"}
+
+
+def test_an_object_is_no_null() -> None:
+    """A field that is an object in some rows, and missing in others, is only the columns within it; beside
+    null, its own column is null where it is null and missing where it is an object."""
+    payload = b'[{"a": 1}, {"a": 2, "at": {"x": 1}}]'
+    batch, _, _ = decode(Raw([1], [1], ["s"], [payload]), "json", None)
+    assert set(batch.values) == {"a", "at.x"}
+    payload = b'[{"at": null}, {"at": {"x": 1}}]'
+    batch, _, _ = decode(Raw([1], [1], ["s"], [payload]), "json", None)
+    column = np.asarray(batch.values["at"], dtype=np.float64)
+    assert column.tobytes() == np.array([NULL, np.nan]).tobytes()
