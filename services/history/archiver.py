@@ -8,6 +8,7 @@ storing a message again is a no-op.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,14 +23,15 @@ from nats_client.decoding.decoders import Raw, check_decoder
 from nats_client.errors import LookbackError
 from nats_client.feeds.removals import loses
 from nats_client.streams.ordered_consumer import Consumer
-from services.history.database import Database, Message
+from services.history.database import Database, Message, Place
 from services.history.decoded import decoded
-from services.workflow import Job, Workflow, serve
+from services.workflow import Job, Step, Workflow, serve
 
 EVERY = 300.0  # seconds between two runs
 KEEP = timedelta(days=30)  # older messages are deleted
 PART = 20_000  # messages copied at a time
 READ_TIMEOUT = 60.0  # seconds to read one part
+AGAIN_FOR = EVERY / 2  # seconds of a run after which it does not go on decoding again
 RETRY_AFTER = 1.0  # seconds between two checks for a stream that does not exist yet
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -103,11 +105,15 @@ class Archiver:
         streams: Mapping[str, str | None],
         *,
         keep: timedelta = KEEP,
+        again: bool = False,
     ) -> None:
+        """`again`: also decode once more what the archive has of them already."""
         self._database = database
         self._settings = replace(settings, name="lookback-archiver")
         self._streams = streams
         self._keep = keep
+        self._again: dict[str, Place | None] = dict.fromkeys(streams if again else ())
+        """Streams to decode once more, and up to where that is done."""
 
     async def serve(self, every: float = EVERY) -> None:
         """Run every `every` seconds and on request, until cancelled. The first run waits for the streams,
@@ -124,11 +130,15 @@ class Archiver:
     async def run(self, workflow: Workflow) -> None:
         """One run. Each stream is a job; a stream that fails does not stop the others."""
         failed: list[str] = []
+        until = time.monotonic() + AGAIN_FOR
         async with self._connected() as connection:
             for stream in self._streams:
                 try:
                     with workflow.job(stream) as job:
                         await self._archive(connection, stream, job)
+                        if stream in self._again:
+                            with job.step("decode again") as step:
+                                await self._decode_again(stream, step, until)
                 except (LookbackError, TimeoutError) as error:
                     failed.append(f"{stream}: {error or 'no answer in time'}")
         if failed:
@@ -169,7 +179,7 @@ class Archiver:
                 if (decoder := self._streams[stream]) is not None:
                     values, failed, why = await asyncio.to_thread(decoded, raw, decoder)
                     if failed:
-                        step.log(f"{failed:,} messages could not be decoded with {decoder!r}: {why}")
+                        step.log(f"{len(failed):,} messages could not be decoded with {decoder!r}: {why}")
                 messages = [
                     Message(stream, created, seq, _microseconds(stored), subject, payload, value)
                     for seq, stored, subject, payload, value in zip(
@@ -191,6 +201,45 @@ class Archiver:
         with job.step("forget") as step:
             forgotten = await asyncio.to_thread(self._database.forget, stream, datetime.now(UTC) - self._keep)
             step.log(f"{forgotten:,} messages were older than {self._keep.days} days")
+
+    async def _decode_again(self, stream: str, step: Step, until: float) -> None:
+        """Decode what the archive has of the stream with the decoder in force, as far as there is time; the
+        next run goes on. The archive has payloads, but no headers. A message that cannot be decoded keeps
+        what it has. Whatever ends this, doing it again changes nothing that is done."""
+        decoder, count, changed, reasons = self._streams[stream], 0, 0, list[str]()
+        failures = 0
+        while messages := await asyncio.to_thread(self._database.stored, stream, self._again[stream]):
+            values: list[str | None] = [None] * len(messages)
+            failed: list[int] = []
+            if decoder is not None:
+                raw = Raw(
+                    list(range(len(messages))),
+                    [0] * len(messages),
+                    [message.subject for message in messages],
+                    [message.payload for message in messages],
+                )
+                values, failed, why = await asyncio.to_thread(decoded, raw, decoder)
+                reasons += [why] * bool(failed)
+            wrong = set(failed)
+            made = [
+                replace(message, value=value)
+                for i, (message, value) in enumerate(zip(messages, values, strict=True))
+                if i not in wrong
+            ]
+            if made:
+                changed += await asyncio.to_thread(self._database.replace, made)
+            count, failures = count + len(messages), failures + len(failed)
+            self._again[stream] = messages[-1].created, messages[-1].seq
+            step.progress(count)
+            if time.monotonic() > until:
+                break
+        else:
+            del self._again[stream]
+        step.log(f"{count:,} messages decoded again, {changed:,} of them changed")
+        if failures:
+            step.log(f"{failures:,} messages could not be decoded and keep what they have: {reasons[0]}")
+        if stream in self._again:
+            step.log("the next run goes on")
 
     async def _read(
         self, connection: Connection, stream: str, after: int | None, until: int

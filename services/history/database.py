@@ -36,6 +36,13 @@ Scalar = str | int | float | bool | None
 """The types of a parameter's value."""
 
 
+Place = tuple[datetime, int]
+"""Of a stored message of a stream: when that was created, and the sequence."""
+
+MOST_STORED = 5_000
+MOST_BYTES = 16 * 1024 * 1024
+
+
 class DatabaseError(LookbackError):
     """Base class of errors of the archive."""
 
@@ -146,6 +153,16 @@ class Database(ABC):
         return self.query(sql, {}, seconds)
 
     @abstractmethod
+    def replace(self, messages: Sequence[Message]) -> int:
+        """Store what decoders made of messages that are stored already, and return how many of those have
+        changed. Those that are not there any more stay away. Raises DatabaseFailed."""
+
+    @abstractmethod
+    def stored(self, stream: str, after: Place | None) -> list[Message]:
+        """The stream's next messages after a place, or its first, without `value`: up to MOST_STORED, and
+        with up to MOST_BYTES of payload, at least one. Empty at the end. Raises DatabaseFailed."""
+
+    @abstractmethod
     def newest(self, stream: str, created: datetime) -> int:
         """The highest stored sequence of this stream (with this creation time), 0 if there is none."""
 
@@ -195,6 +212,16 @@ class Database(ABC):
         with self.own_query(sql, seconds) as query:
             rows: list[dict[str, Any]] = pa.Table.from_batches(query.batches(), query.schema).to_pylist()
             return rows
+
+
+def fitting(sizes: Sequence[int]) -> int:
+    """How many of the first messages with these sizes have up to MOST_BYTES; at least one."""
+    total = 0
+    for count, size in enumerate(sizes):
+        total += size
+        if count and total > MOST_BYTES:
+            return count
+    return len(sizes)
 
 
 def json_text(payload: bytes) -> str | None:

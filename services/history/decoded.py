@@ -9,31 +9,31 @@ LARGEST = 1 << 20
 """Characters of a value that are stored."""
 
 
-def decoded(raw: Raw, decoder: str) -> tuple[list[str | None], int, str]:
+def decoded(raw: Raw, decoder: str) -> tuple[list[str | None], list[int], str]:
     """The value of each message as JSON: an object, an array of them, or a single value; None if it is the
-    payload itself, or cannot be had. And how many cannot be had, with the reason for the first. A decoder
-    that is gone decodes nothing: the messages are archived all the same."""
+    payload itself, or cannot be had. And the places of those that cannot be had, with the reason for the
+    first. A decoder that is gone decodes nothing: the messages are archived all the same."""
     try:
         answers = read_values(raw, check_decoder(decoder))
     except LookbackError as error:
         answers = [(False, str(error))] * len(raw)
     values: list[str | None] = []
-    reasons: list[str] = []
-    for payload, (good, value) in zip(raw.payload, answers, strict=True):
+    reasons: dict[int, str] = {}
+    for i, (payload, (good, value)) in enumerate(zip(raw.payload, answers, strict=True)):
         values.append(None)
         if not good:
-            reasons.append(str(value))
+            reasons[i] = str(value)
             continue
         try:
             text = orjson.dumps(value).decode()
         except orjson.JSONEncodeError as error:
-            reasons.append(f"its value cannot be written as JSON: {error}")
+            reasons[i] = f"its value cannot be written as JSON: {error}"
             continue
         if len(text) > LARGEST:
-            reasons.append(f"its value has more than {LARGEST:,} characters")
+            reasons[i] = f"its value has more than {LARGEST:,} characters"
         elif not _is_itself(payload, text):
             values[-1] = text
-    return values, len(reasons), reasons[0] if reasons else ""
+    return values, list(reasons), next(iter(reasons.values()), "")
 
 
 def _is_itself(payload: bytes, text: str) -> bool:

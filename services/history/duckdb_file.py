@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,18 @@ import pyarrow as pa
 from nats_client.errors import SqlError
 from nats_client.sql.guard import CONFIG, check_select
 from services.history.database import (
+    MOST_STORED,
     Database,
     DatabaseFailed,
     Message,
+    Place,
     Query,
     QueryCancelled,
     QueryRefused,
     QueryTooLarge,
     Scalar,
     check_names,
+    fitting,
     one_line,
 )
 from services.history.placeholders import without_semicolon
@@ -52,6 +55,19 @@ _TABLE = """
     );
     CREATE VIEW IF NOT EXISTS history AS SELECT stream, seq, time, subject, payload FROM messages;
 """
+# DuckDB rejects some valid JSON (1e999), and one message must not block the others
+_NEW = """
+    CREATE OR REPLACE TEMP VIEW new AS SELECT stream, created, seq, time, subject,
+    TRY_CAST(payload AS JSON) AS payload,
+    CASE WHEN decoded OR TRY_CAST(payload AS JSON) IS NULL THEN raw END AS raw FROM new_messages
+"""
+_INSERT = "INSERT INTO messages SELECT * FROM new ON CONFLICT DO NOTHING"
+_REPLACE = """
+    UPDATE messages AS m SET payload = new.payload, raw = new.raw FROM new
+    WHERE m.stream = new.stream AND m.created = new.created AND m.seq = new.seq
+    AND (m.payload IS DISTINCT FROM new.payload OR m.raw IS DISTINCT FROM new.raw)
+"""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _THEIRS = (
     duckdb.Error,
     pa.ArrowException,
@@ -121,6 +137,12 @@ class DuckDb(Database):
         return _DuckDbQuery(self, sql, {}, checked=False)
 
     def insert(self, messages: Sequence[Message]) -> int:
+        return self._write(messages, _INSERT)
+
+    def replace(self, messages: Sequence[Message]) -> int:
+        return self._write(messages, _REPLACE)
+
+    def _write(self, messages: Sequence[Message], sql: str) -> int:
         rows = pa.table(
             {
                 "stream": [m.stream for m in messages],
@@ -135,15 +157,35 @@ class DuckDb(Database):
         )
         with self._changing() as connection:
             connection.register("new_messages", rows)
-            # DuckDB rejects some valid JSON (1e999), and one message must not block the others
-            connection.execute(
-                "INSERT INTO messages SELECT stream, created, seq, time, subject, TRY_CAST(payload AS JSON),"
-                " CASE WHEN decoded OR TRY_CAST(payload AS JSON) IS NULL THEN raw END FROM new_messages"
-                " ON CONFLICT DO NOTHING"
-            )
-            stored = connection.fetchone()
+            connection.execute(_NEW)
+            connection.execute(sql)
+            changed = connection.fetchone()
             connection.unregister("new_messages")
-        return int(stored[0]) if stored else 0
+        return int(changed[0]) if changed else 0
+
+    def stored(self, stream: str, after: Place | None) -> list[Message]:
+        created, seq = after or (_EPOCH, 0)
+        with self._speaking() as connection:
+            connection.execute(
+                "SELECT epoch_us(created), seq, coalesce(octet_length(raw), strlen(payload), 0) FROM messages"
+                " WHERE stream = $1 AND (created > $2 OR created = $2 AND seq > $3)"
+                " ORDER BY created, seq LIMIT $4",
+                [stream, created, seq, MOST_STORED],
+            )
+            keys = connection.fetchall()
+            if not keys:
+                return []
+            last = keys[fitting([size for _, _, size in keys]) - 1]
+            connection.execute(
+                "SELECT epoch_us(created), seq, epoch_us(time), subject, coalesce(raw, encode(payload)) FROM"
+                " messages WHERE stream = $1 AND (created > $2 OR created = $2 AND seq > $3)"
+                " AND (created < $4 OR created = $4 AND seq <= $5) ORDER BY created, seq",
+                [stream, created, seq, _time(last[0]), last[1]],
+            )
+            return [
+                Message(stream, _time(born), number, _time(stored), subject, payload)
+                for born, number, stored, subject, payload in connection.fetchall()
+            ]
 
     def newest(self, stream: str, created: datetime) -> int:
         with self._speaking() as connection:
@@ -364,6 +406,10 @@ class _DuckDbQuery(Query):
             for i, field in enumerate(table.schema)
         ]
         return table.cast(pa.schema(fields))
+
+
+def _time(us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=us)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -10,8 +10,8 @@ import logging
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, LiteralString
 
 import psycopg
 import pyarrow as pa
@@ -25,15 +25,18 @@ from psycopg.types import string as pg_string
 
 from services.history.database import (
     DSN,
+    MOST_STORED,
     READER_DSN,
     Database,
     DatabaseFailed,
     Message,
+    Place,
     Query,
     QueryCancelled,
     QueryRefused,
     Scalar,
     check_names,
+    fitting,
     one_line,
 )
 from services.history.placeholders import numbered, without_semicolon
@@ -58,6 +61,19 @@ _TABLE = """
     CREATE INDEX IF NOT EXISTS messages_time ON messages (time);
     CREATE OR REPLACE VIEW history AS SELECT stream, seq, time, subject, payload FROM messages;
 """
+_INSERT: LiteralString = """
+    INSERT INTO messages SELECT * FROM unnest(
+        %s::text[], %s::timestamptz[], %s::bigint[], %s::timestamptz[], %s::text[], %s::json[], %s::bytea[]
+    ) ON CONFLICT DO NOTHING
+"""
+_REPLACE: LiteralString = """
+    UPDATE messages AS m SET payload = n.payload, raw = n.raw FROM unnest(
+        %s::text[], %s::timestamptz[], %s::bigint[], %s::timestamptz[], %s::text[], %s::json[], %s::bytea[]
+    ) AS n (stream, created, seq, time, subject, payload, raw)
+    WHERE m.stream = n.stream AND m.created = n.created AND m.seq = n.seq
+    AND (m.payload::text IS DISTINCT FROM n.payload::text OR m.raw IS DISTINCT FROM n.raw)
+"""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ARROW = {
     "bool": pa.bool_(),
     "int2": pa.int16(),
@@ -168,12 +184,17 @@ class PostgreSql(Database):
         return _PostgreSqlQuery(self, sql, parameters, seconds)
 
     def insert(self, messages: Sequence[Message]) -> int:
+        return self._write(messages, _INSERT)
+
+    def replace(self, messages: Sequence[Message]) -> int:
+        return self._write(messages, _REPLACE)
+
+    def _write(self, messages: Sequence[Message], sql: LiteralString) -> int:
         # An escaped NUL is valid JSON, but PostgreSQL fails on every access to such a value
         json = [None if text is None or "\\u0000" in text else text for text in (m.json for m in messages)]
         with translated(), self.connect() as connection:
             return connection.execute(
-                "INSERT INTO messages SELECT * FROM unnest(%s::text[], %s::timestamptz[], %s::bigint[],"
-                " %s::timestamptz[], %s::text[], %s::json[], %s::bytea[]) ON CONFLICT DO NOTHING",
+                sql,
                 [
                     [m.stream for m in messages],
                     [m.created for m in messages],
@@ -187,6 +208,26 @@ class PostgreSql(Database):
                     ],
                 ],
             ).rowcount
+
+    def stored(self, stream: str, after: Place | None) -> list[Message]:
+        created, seq = after or (_EPOCH, 0)
+        with translated(), self.connect() as connection:
+            keys = connection.execute(
+                "SELECT created, seq, coalesce(octet_length(raw), octet_length(payload::text), 0)"
+                " FROM messages WHERE stream = %s AND (created, seq) > (%s, %s)"
+                " ORDER BY created, seq LIMIT %s",
+                [stream, created, seq, MOST_STORED],
+            ).fetchall()
+            if not keys:
+                return []
+            last = keys[fitting([size for _, _, size in keys]) - 1]
+            rows = connection.execute(
+                "SELECT created, seq, time, subject, coalesce(raw, convert_to(payload::text, 'UTF8'))"
+                " FROM messages WHERE stream = %s AND (created, seq) > (%s, %s)"
+                " AND (created, seq) <= (%s, %s) ORDER BY created, seq",
+                [stream, created, seq, last[0], last[1]],
+            ).fetchall()
+        return [Message(stream, *row) for row in rows]
 
     def newest(self, stream: str, created: datetime) -> int:
         with translated(), self.connect() as connection:

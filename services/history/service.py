@@ -5,7 +5,8 @@
 The archive is that DuckDB file, or the PostgreSQL that LOOKBACK_HISTORY_DSN names (an environment variable,
 because it contains a password). The NATS login comes from NATS_USER, NATS_CREDS, … as everywhere. Results are
 sent in chunks; docs/history.md is the protocol. services/history/archiver.py copies the streams named after
-the file into the archive; PUMPS=pump has the decoder `pump` for payloads that are not JSON. Ends on SIGTERM.
+the file into the archive; PUMPS=pump has the decoder `pump` for payloads that are not JSON. With --again
+before them, it also decodes once more what the archive has of them already. Ends on SIGTERM.
 """
 
 import asyncio
@@ -67,6 +68,8 @@ FIRST_SIGN, NEXT_SIGN = 1.0, 5.0  # seconds of silence before an empty chunk is 
 STOP_WAIT = 1.5  # seconds that a query has to end before its caller gets the error
 CLOSE_TIMEOUT = 1.0  # seconds
 ARCHIVER_PAUSE = 30.0  # seconds before an archiver that failed is restarted
+AGAIN = "--again"
+"""The argument before the streams."""
 IMPORTED = "_R_."
 """Prefix of the inbox of a caller in another account, as the service sees it."""
 
@@ -496,9 +499,11 @@ def _too_large(text: str) -> ServiceError:
     return ServiceError("413", f"{text} Aggregate, narrow the time range, or set a LIMIT.")
 
 
-async def _serve(database: Database, settings: Settings, streams: Mapping[str, str | None]) -> None:
+async def _serve(
+    database: Database, settings: Settings, streams: Mapping[str, str | None], *, again: bool
+) -> None:
     service = History(database, Limits.load(os.environ))
-    archiver = Archiver(database, settings, streams)
+    archiver = Archiver(database, settings, streams, again=again)
     archiving = asyncio.create_task(_archive(archiver)) if streams else None
     try:
         await service.serve(settings)
@@ -519,9 +524,12 @@ async def _archive(archiver: Archiver) -> None:
 
 
 async def _main(url: str, file: Path, streams: Sequence[str]) -> None:
-    settings, copied = replace(Settings.load(), url=url), streams_to_copy(streams)
+    again = bool(streams) and streams[0] == AGAIN
+    settings, copied = replace(Settings.load(), url=url), streams_to_copy(streams[again:])
+    if again and not copied:
+        raise SettingsError(f"{AGAIN} needs the streams whose archive is decoded again, such as PUMPS=pump.")
     database = open_database(file, os.environ.get(DSN), os.environ.get(READER_DSN))
-    await until_signal(_serve(database, settings, copied))
+    await until_signal(_serve(database, settings, copied, again=again))
 
 
 def _keep_private(file: Path) -> None:

@@ -6,7 +6,10 @@ It is tested here, beside the databases: a feed, the history service, and the ar
 import asyncio
 import gzip
 import json
+import os
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,24 +26,36 @@ from nats_client.decoding.decoders import Raw
 from nats_client.errors import SettingsError
 from nats_client.feeds.archive import _ROWS, PART
 from nats_client.requests.query import ENDED
+from services.history import archiver as archiving
+from services.history import duckdb_file, postgresql
 from services.history.archiver import ArchiveError, Archiver, streams_to_copy
-from services.history.database import Database
+from services.history.database import DSN, READER_DSN, Database
 from services.history.decoded import decoded
 from services.history.service import History
 from services.workflow import Workflow
 from tests.archive import rows
 from tests.jetstream import stream, work, worker
 from tests.nats import NatsServer, numbered
+from tests.postgres import READER, PostgresServer
 from tests.publisher import Publisher
+from tests.running import ROOT
 from tests.waiting import until
 
 ARCHIVE = "history.query"
 one_database = pytest.mark.parametrize("database", ["DuckDB"], indirect=True)
 
 
-def archived(server: NatsServer, database: Database, streams: tuple[str, ...] = ("S",)) -> None:
-    """Let the archiver run once."""
-    archiver = Archiver(database, Settings(url=server.url), streams_to_copy(streams))
+def archived(
+    server: NatsServer,
+    database: Database,
+    streams: tuple[str, ...] = ("S",),
+    *,
+    again: bool = False,
+    archiver: Archiver | None = None,
+) -> None:
+    """Let the archiver run once, or a new one."""
+    settings = Settings(url=server.url)
+    archiver = archiver or Archiver(database, settings, streams_to_copy(streams), again=again)
 
     async def run() -> None:
         async with Workflow("archive", url=server.url) as workflow:
@@ -379,6 +394,123 @@ def test_a_decoder_of_ones_own(
     own_decoders.close_all()
 
 
+def test_decoded_again(
+    server: NatsServer, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was archived with another decoder, or with none, is decoded again on request, part by part over
+    several runs: each row once, of JSON too; what cannot be decoded keeps what it has, other streams theirs,
+    and doing it once more changes nothing. Without a decoder, rows become what they would be without one."""
+    monkeypatch.setattr(schema_files, "FOLDER", tmp_path)
+    (tmp_path / "pump.py").write_text(PUMP)
+    packed = [struct.pack(">fI", i / 2, i) for i in range(20)]
+    eight = [b'{"n":%d}' % i for i in range(20, 22)]  # as long as what the decoder reads
+    server.publish("s.north", *packed, *eight, b'{"other": 1}', b"no pump")
+    server.add_stream("OTHER", ["o.>"])
+    server.publish("o.a", *packed)
+    archived(server, database, ("S", "OTHER"))
+    sql = "SELECT stream, seq, subject, payload, raw FROM messages ORDER BY stream, seq"
+    before = rows(database, sql)
+    assert [each["payload"] is None for each in before] == [True] * 20 + [True] * 20 + [False] * 3 + [True]
+    for module in (duckdb_file, postgresql):
+        monkeypatch.setattr(module, "MOST_STORED", 9)
+    monkeypatch.setattr(archiving, "AGAIN_FOR", 0.0)
+    archiver = Archiver(database, Settings(url=server.url), streams_to_copy(("S=pump",)), again=True)
+    for done in (9, 18, 22):
+        archived(server, database, archiver=archiver)
+        found = [each for each in rows(database, sql) if each["stream"] == "S"]
+        assert sum("pressure" in (each["payload"] or "") for each in found) == done
+    server.publish("s.north", packed[0])
+    archived(server, database, archiver=archiver)
+    after = rows(database, sql)
+    assert [each for each in after if each["stream"] == "OTHER"] == before[:20]
+    found = [each for each in after if each["stream"] == "S"]
+    assert [each["seq"] for each in found] == list(range(1, 26))
+    assert [json.loads(each["payload"])["count"] for each in found[:20]] == list(range(20))
+    assert [each["raw"] for each in found] == [*packed, *eight, None, b"no pump", packed[0]]
+    assert [each["payload"] for each in found[22:24]] == ['{"other": 1}', None]
+    assert json.loads(found[24]["payload"])["site"] == "north"
+    monkeypatch.setattr(archiving, "AGAIN_FOR", 60.0)
+    archived(server, database, ("S=pump",), again=True)
+    assert rows(database, sql) == after
+    (tmp_path / "none.py").write_text("def decode(payload):\n    raise ValueError('no')")
+    archived(server, database, ("S=none",), again=True)
+    assert rows(database, sql) == after
+    archived(server, database, ("S",), again=True)
+    assert rows(database, sql)[:44] == before
+    own_decoders.close_all()
+
+
+RESTARTED = """
+import sys
+from services.history import duckdb_file, postgresql
+from services.history.service import main
+
+duckdb_file.MOST_STORED = postgresql.MOST_STORED = 20
+main()
+"""
+SLOW = """
+import time
+
+def decode(payload):
+    time.sleep(0.01)
+    return {"bytes": len(payload)}
+"""
+
+
+def test_decoding_again_is_killed(
+    server: NatsServer, database: Database, client: Client, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Killed in the middle and started again, it goes through all: each message is there once, and decoded.
+    Queries are answered meanwhile, and new messages archived."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    server.publish("s.a", *(b"\xff" * (i + 1) for i in range(400)))
+    archived(server, database)
+    database.close()
+    dsn: dict[str, str] = {}
+    if isinstance(database, postgresql.PostgreSql):
+        postgres: PostgresServer = request.getfixturevalue("postgres")
+        dsn = {DSN: postgres.dsn("archive"), READER_DSN: postgres.dsn("archive", READER)}
+    command = [
+        sys.executable,
+        "-c",
+        RESTARTED,
+        server.url,
+        str(tmp_path / "history.duckdb"),
+        "--again",
+        "S=slow",
+    ]
+    environment = {**os.environ, **dsn, "LOOKBACK_DECODERS": str(tmp_path), "PYTHONPATH": str(ROOT)}
+
+    def decoded_so_far() -> int:
+        query = client.query(ARCHIVE, {"sql": "SELECT count(*) AS n FROM history WHERE payload IS NOT NULL"})
+        until(lambda: query.state in ENDED)
+        return int(query.frame()["n"][0]) if query.state == "done" else 0
+
+    for most in (200, 401):
+        with subprocess.Popen(command, env=environment, cwd=ROOT) as process:
+            try:
+                until(lambda most=most: decoded_so_far() >= min(most, 60 if most < 400 else most), 60)  # type: ignore[misc]
+                if most == 200:
+                    assert decoded_so_far() < 400
+                    server.publish("s.a", b"\xff")
+            finally:
+                process.kill()
+    found = rows(database, "SELECT seq, payload, raw FROM messages ORDER BY seq")
+    assert [each["seq"] for each in found] == list(range(1, 402))
+    assert [json.loads(each["payload"])["bytes"] for each in found] == [*range(1, 401), 1]
+    assert all(each["raw"] for each in found)
+
+
+def test_again_needs_streams(tmp_path: Path) -> None:
+    """--again without a stream is an error that says what to write."""
+    command = [sys.executable, "-m", "services.history", "nats://127.0.0.1:1", str(tmp_path / "h"), "--again"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip() == "--again needs the streams whose archive is decoded again, such as PUMPS=pump."
+    )
+
+
 @one_database
 def test_decoders_and_what_is_no_json(
     server: NatsServer, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -406,7 +538,7 @@ def test_decoders_and_what_is_no_json(
     assert copied == {"S": "gone", "OTHER": None}
     (tmp_path / "gone.py").unlink()
     values, failed, why = decoded(Raw([1], [0], ["s"], [b"x"]), "gone")
-    assert (values, failed) == ([None], 1)
+    assert (values, failed) == ([None], [0])
     assert "There is no decoder 'gone'" in why
     with pytest.raises(SettingsError, match="no decoder 'pmup'"):
         streams_to_copy(("S=pmup",))

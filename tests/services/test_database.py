@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 
 from nats_client.requests.content_types import JSON
+from services.history import database as archive
 from services.history.database import Database, DatabaseFailed, QueryCancelled, QueryRefused, Scalar
 from services.history.databases import open_database
 from services.history.duckdb_file import DuckDb
@@ -292,6 +293,20 @@ def test_query_cancelled_before_it_began(database: Database) -> None:
     with pytest.raises(QueryCancelled):
         query.open()
     query.close()
+
+
+def test_parts_by_size(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored messages come in parts by their number and their bytes, each once, and large ones alone."""
+    sizes = [10, 10, 10, 50, 10, 60, 10]
+    database.insert([message(n + 1, b"\xff" * size) for n, size in enumerate(sizes)])
+    monkeypatch.setattr(archive, "MOST_BYTES", 40)
+    parts: list[list[int]] = []
+    after = None
+    while found := database.stored("S", after):
+        parts.append([len(each.payload) for each in found])
+        after = found[-1].created, found[-1].seq
+    assert parts == [[10, 10, 10], [50], [10], [60], [10]]
+    assert database.stored("OTHER", None) == []
 
 
 def test_tables(database: Database) -> None:
