@@ -40,6 +40,7 @@ from .streams.consumer_list import WITHIN, ConsumerList, Consumers
 from .streams.shared_follower import Followers
 from .streams.stream_list import (
     MOST_COUNTED,
+    PAGE,
     Newest,
     StreamInfo,
     StreamList,
@@ -63,6 +64,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound=Search)
 
 CALL_TIMEOUT = 10.0  # seconds that a call from another thread waits for the loop
+COUNT_TIMEOUT = 120.0  # the same for a count of many subjects
 ARCHIVE_CREDIT = 8  # unacknowledged chunks from an archive
 ARCHIVE_PATIENCE = 10.0  # seconds without a chunk until a query of an archive fails
 UNWANTED = 15.0  # seconds without a reader after which a stretch that is still loading is closed
@@ -288,16 +290,25 @@ class Client:
         the login may not list, are named. Raises RequestFailed if the streams cannot be listed."""
         return self._call(self._consumers.newest(), CALL_TIMEOUT + WITHIN)
 
-    def subjects(self, stream: str, pattern: str = ">", *, most: int = MOST_COUNTED) -> Subjects:
-        """The number of subjects of `stream` that match `pattern`, and the message count of each of the first
-        100,000.
+    def subjects(
+        self,
+        stream: str,
+        pattern: str = ">",
+        *,
+        most: int = MOST_COUNTED,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Subjects:
+        """The number of subjects of `stream` that match `pattern`, and the message count of each.
 
-        The server blocks publishers to the stream while it counts: about 0.1 s for 100,000 subjects, several
-        seconds for a million. So a stream with more than `most` subjects raises TooManySubjects instead.
-        Raises SubjectError, StreamNotFound, RequestFailed.
+        The server lists up to 100,000 in one reply, and blocks publishers to the stream for each: about 0.1 s
+        if it has 100,000 subjects, half a second if half a million. Between two replies there is as long a
+        pause. A stream with more than `most` subjects raises TooManySubjects instead. `progress` is called in
+        the client's thread, with how many are counted and how many there are. Raises SubjectError,
+        StreamNotFound, RequestFailed.
         """
         name, checked = check_stream_name(stream), check_filter(pattern)
-        return self._call(list_subjects(self._connection, name, checked, most))
+        counting = list_subjects(self._connection, name, checked, most, progress)
+        return self._call(counting, CALL_TIMEOUT if most <= PAGE else COUNT_TIMEOUT)
 
     def capturing(self, subject: str) -> list[str]:
         """Names of the streams that store messages published to `subject`, as far as the server lists them.

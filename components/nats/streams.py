@@ -2,9 +2,10 @@
 
 import contextlib
 import copy
+import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from nats_client.errors import (
     ServerUnreachable,
     TooManySubjects,
 )
-from nats_client.streams.stream_list import MOST_COUNTED, Newest
+from nats_client.streams.stream_list import MOST_COUNTED, PAGE, Newest
 from nats_client.subjects import filters_of
 
 from ..choices.choose import chosen
@@ -35,8 +36,11 @@ from ..words import bytes_text, clock_text, count_text, in_zone, local, plain, z
 T = TypeVar("T")
 S = TypeVar("S")
 
-MOST_ON_REQUEST = 100_000
+MOST_ON_REQUEST = 500_000
 """A stream's subjects are counted up to this number when a viewer asks for it."""
+MOST_KEPT = 3
+"""Such counts that are kept for one client; each may take 100 MB."""
+KEPT_FOR = 3600.0  # seconds that such a count is kept
 KEEP = 2.0  # seconds to share a listing among viewers
 COUNT_AGAIN = 30.0  # seconds to share the subjects of a stream
 
@@ -219,16 +223,52 @@ def counted_soon(nats: Client, stream: str, pattern: str) -> Counted | None:
     return _soon_of(nats, ("subjects", stream, pattern), COUNT_AGAIN, ask)
 
 
-@st.cache_data(ttl=3600, max_entries=20, show_spinner=True)
-def subjects_on_request(rights: str, _nats: Client, stream: str, pattern: str) -> Counted:
-    """Counted because a viewer asked for it; cached for an hour."""
-    return _count(_nats, stream, pattern, MOST_ON_REQUEST)
+@dataclass(eq=False)
+class Counting:
+    """A count that a viewer asked for, and how far it is."""
+
+    answer: Asked[Counted] = field(default_factory=Asked)
+    done: int = 0
+    total: int = 0
+
+    def progress(self, done: int, total: int) -> None:
+        """Note how many subjects are counted, of how many."""
+        self.done, self.total = done, total
 
 
-def _count(nats: Client, stream: str, pattern: str, most: int) -> Counted:
+_counting: WeakKeyDictionary[Client, dict[tuple[str, str], Counting]] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def subjects_on_request(nats: Client, stream: str, pattern: str, total: int) -> Counting:
+    """A count of `total` subjects because a viewer asked for it, for all with the same rights; it is kept for
+    an hour. It is waited for if one reply of the server has them all."""
+    with _lock:
+        known = _counting.setdefault(nats, {})
+        counting = known.pop((stream, pattern), None) or Counting()
+        known[stream, pattern] = counting  # the newest at the end
+        while len(known) > MOST_KEPT:
+            del known[next(iter(known))]
+    last = counting.answer.last
+    every = COUNT_AGAIN if last is not None and last.failed else KEPT_FOR
+    ask = partial(_count, nats, stream, pattern, MOST_ON_REQUEST, counting.progress)
+    if total <= PAGE:
+        counting.answer.now(every, ask)
+    else:
+        counting.answer.soon(every, ask)
+    return counting
+
+
+def _count(
+    nats: Client,
+    stream: str,
+    pattern: str,
+    most: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Counted:
     when = time.time_ns()
     try:
-        parts = [nats.subjects(stream, each, most=most) for each in filters_of(pattern)]
+        parts = [nats.subjects(stream, each, most=most, progress=progress) for each in filters_of(pattern)]
     except LookbackError as error:
         total = error.total if isinstance(error, TooManySubjects) else 0
         return Counted({}, 0, when, str(error), total)

@@ -19,7 +19,7 @@ from ..push.json_element import JsonSource, Kind
 from ..spent import timed
 from ..units import number_text
 from ..words import clock_text, count_text, cut, in_zone, plain, zone
-from .streams import MOST_ON_REQUEST, Counted, counted, counted_soon, subjects_on_request
+from .streams import MOST_ON_REQUEST, Counted, Counting, counted, counted_soon, subjects_on_request
 
 _OPEN = "open"
 """The levels that are open, in the URL and in the session state: their paths, separated by spaces, which no
@@ -97,9 +97,19 @@ class _Countable:
         return found.failed if found is not None else ""
 
 
+@dataclass(frozen=True)
+class _Course:
+    """How far a count is."""
+
+    counting: Counting
+
+    def __call__(self) -> tuple[int, bool]:
+        return self.counting.done, self.counting.answer.last is not None
+
+
 def _known(stream: str, pattern: str, name: str) -> _Known:
     """How to count the messages; the page says so if it is not possible, or only on request."""
-    rights, nats = shared(by_code=False)
+    _, nats = shared(by_code=False)
     found = counted(nats, stream, pattern)
     rerun_on(_Countable(nats, stream, pattern))
     known = _Known(nats, stream, pattern)
@@ -111,10 +121,21 @@ def _known(stream: str, pattern: str, name: str) -> _Known:
         return known
     asked = f"count subjects {name}"
     if found.too_many <= MOST_ON_REQUEST and st.session_state.get(asked):
-        fixed = subjects_on_request(rights, nats, stream, pattern)
+        counting = subjects_on_request(nats, stream, pattern, found.too_many)
+        fixed = counting.answer.last
+        rerun_on(_Course(counting))
+        if fixed is None:
+            share = min(1.0, counting.done / max(1, counting.total))
+            how_far = (
+                f"{counting.done:,} of {counting.total or found.too_many:,} subjects are counted. {rest}"
+            )
+            st.progress(share, text=plain(how_far))
+            return known
         if not fixed.failed:
             return _Known(nats, stream, pattern, fixed.when, fixed)
         found = fixed
+    if found.too_many > MOST_ON_REQUEST:
+        rest = f"Up to {MOST_ON_REQUEST:,} can be counted on request. {rest}"
     st.caption(plain(f"{found.failed} {rest}"))
     if 0 < found.too_many <= MOST_ON_REQUEST:
         st.button("Count them in the stream", on_click=st.session_state.update, args=({asked: True},))
@@ -189,8 +210,7 @@ class _TreeSource(JsonSource):
             notes.append(f"{found.left_out:,} more first tokens have fewer messages.")
         with in_zone(self._zone):
             if counts is not None and listed is not None:
-                part = f" for the first {len(listed):,}" if counts.total > len(listed) else ""
-                notes.append(f"Messages in the stream were counted{part} at {clock_text(counts.when)}.")
+                notes.append(f"Messages in the stream were counted at {clock_text(counts.when)}.")
         notes.append("Per second: of the rows, over 10 s.")
         return {"note": " ".join(notes), **rows}
 

@@ -68,6 +68,9 @@ class SubjectTree:
         self._labels = Labels()
         self._of: Labels | None = None  # the labels of the rows; its codes are translated
         self._codes: Codes = np.zeros(0, dtype=np.int32)
+        self._counts: Mapping[str, int] | None = None  # of which the codes and numbers are known
+        self._listed: Codes = np.zeros(0, dtype=np.int32)
+        self._numbers: Ints = np.zeros(0, dtype=np.int64)
         self._text = text.lower()
         self._matched: Labels | None = None
         self._matches: Truths = np.zeros(0, dtype=np.bool_)
@@ -75,13 +78,14 @@ class SubjectTree:
     @property
     def nbytes(self) -> int:
         """Estimated bytes."""
-        return self._labels.nbytes + self._codes.nbytes + self._matches.nbytes
+        arrays = (self._codes, self._matches, self._listed, self._numbers)
+        return self._labels.nbytes + sum(each.nbytes for each in arrays)
 
     def branches(
         self, rows: Snapshot, now: int, counts: Mapping[str, int] | None, opened: Collection[str]
     ) -> Branches:
         """The tree with the levels of the paths `opened`. `counts` are the messages of a stream by subject,
-        if they are known. `now`: ns since the epoch, UTC."""
+        if they are known, and do not change. `now`: ns since the epoch, UTC."""
         with self._lock:
             labels, messages, recent, there = self._counted(rows, now, counts)
             if self._text:
@@ -101,16 +105,19 @@ class SubjectTree:
             messages, recent = _count(rows, now, part.data, len(texts))
             return part.labels, messages, recent, messages > 0
         if len(self._labels.texts) > 2 * (len(texts) + len(counts)) + _SPARE:
-            self._labels, self._of = Labels(), None  # most of its subjects are gone
+            self._labels, self._of, self._counts = Labels(), None, None  # most of its subjects are gone
         if part.labels is not self._of:
             self._of, self._codes = part.labels, np.zeros(0, dtype=np.int32)
         self._codes = np.concatenate([self._codes, self._labels.encode(texts[len(self._codes) :])])
-        listed = self._labels.encode(list(counts))
+        if counts is not self._counts:
+            self._counts, self._listed = counts, self._labels.encode(list(counts))
+            self._numbers = np.fromiter(counts.values(), dtype=np.int64, count=len(counts))
+        listed = self._listed
         size = len(self._labels.texts)
         seen, recent = _count(rows, now, self._codes[part.data], size)
         there = seen > 0
         messages = np.zeros(size, dtype=np.int64)
-        messages[listed] = np.fromiter(counts.values(), dtype=np.int64, count=len(counts))
+        messages[listed] = self._numbers
         there[listed] = True
         return self._labels, messages, recent, there
 

@@ -5,7 +5,7 @@ import base64
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,10 @@ MOST_NAMES = 5000
 """Stream names that are searched for the nearest one."""
 PAGE = 100_000
 """Subjects that the server lists in one reply."""
+OVERLAP = 1_000
+"""Subjects that two replies have in common, so that one that goes away in between takes no other with it."""
+MOST_TRIES = 3
+"""Counts that are begun; one begins again if the stream's subjects change too quickly."""
 QUICK = 1.0  # seconds to wait for the server's list before falling back to the names
 MOST_COUNTED = 10_000
 """Subjects of a stream that may be counted unless a viewer asks for more. Publishers to the stream wait while
@@ -86,7 +90,7 @@ class Subjects:
     total: int
     """How many match."""
     counts: dict[str, int]
-    """Messages per subject, for the first subjects in alphabetical order, at most PAGE."""
+    """Messages per subject, in alphabetical order of the subjects."""
 
 
 class StreamList:
@@ -265,20 +269,58 @@ def _is_silent(answer: dict[str, Any] | BaseException | None) -> bool:
 
 
 async def list_subjects(
-    connection: Connection, stream: str, pattern: str, most: int = MOST_COUNTED
+    connection: Connection,
+    stream: str,
+    pattern: str,
+    most: int = MOST_COUNTED,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Subjects:
-    """Subjects of `stream` that match `pattern`, from one reply of the server. Raises TooManySubjects if the
-    stream has more than `most`; that number costs the server nothing."""
+    """Subjects of `stream` that match `pattern`, from as many replies of the server as it takes. Publishers
+    get as much time between two of them as one took. `progress` is called with how many are counted, and how
+    many there are. Raises TooManySubjects if the stream has more than `most`; that number costs the server
+    nothing."""
     state = (await connection.infos.ask(stream))["state"]
-    if (total := int(state.get("num_subjects") or 0)) > most:
+    _check_total(stream, int(state.get("num_subjects") or 0), most)
+    for _ in range(MOST_TRIES):
+        found = await _all_subjects(connection, stream, pattern, most, progress or (lambda done, total: None))
+        if found is not None:
+            return found
+    raise RequestFailed(
+        f"The subjects of {stream!r} change too quickly to be counted. Try a narrower filter."
+    )
+
+
+def _check_total(stream: str, total: int, most: int) -> None:
+    if total > most:
         raise TooManySubjects(
             f"The stream {stream!r} has {total:,} subjects, more than {most:,}. Publishers to it would wait "
             "while the server counts them.",
             total,
         )
-    info = await connection.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern})
-    counts: dict[str, int] = info["state"].get("subjects") or {}
-    return Subjects(int(info.get("total") or len(counts)), counts)
+
+
+async def _all_subjects(
+    connection: Connection, stream: str, pattern: str, most: int, progress: Callable[[int, int], None]
+) -> Subjects | None:
+    """The subjects, reply after reply; None if one does not follow on the one before."""
+    counts: dict[str, int] = {}
+    at, last = 0, ""
+    while True:
+        began = time.monotonic()
+        info = await connection.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": at})
+        took = time.monotonic() - began
+        page: dict[str, int] = info["state"].get("subjects") or {}
+        total = int(info.get("total") or len(page))
+        _check_total(stream, total, most)
+        if page and last and min(page) > last:
+            return None
+        counts |= page
+        last = max(page, default=last)
+        progress(min(at + len(page), total), total)
+        if not page or at + len(page) >= total:
+            return Subjects(len(counts), counts if at == 0 else dict(sorted(counts.items())))
+        at += max(1, len(page) - OVERLAP)
+        await asyncio.sleep(took)
 
 
 async def newest_message(connection: Connection, stream: str) -> Newest | None:

@@ -3,7 +3,9 @@
 import json
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -345,3 +347,53 @@ def test_many_subjects_are_not_counted_unasked(
         assert "Messages in the stream were counted at" in told(app)
         assert branches(app) == {"many": "7"}
         assert not app.exception
+
+
+def test_more_subjects_than_one_reply_has(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More subjects than one reply of the server has are counted beside the page, for all with the same
+    rights, and it says how far that is; of even more it says that they are not counted."""
+    streams, tree = (sys.modules[f"components.nats.{name}"] for name in ("streams", "subject_tree"))
+    monkeypatch.setattr(streams, "MOST_COUNTED", 5)
+    monkeypatch.setattr(streams, "PAGE", 5)
+    release = threading.Event()
+    count = streams._count
+
+    def held(*arguments: Any) -> Any:
+        """Counts on request as soon as the test says so."""
+        if len(arguments) == 5:
+            arguments[4](3, 7)
+            assert release.wait(60)
+        return count(*arguments)
+
+    monkeypatch.setattr(streams, "_count", held)
+    with running_server(tmp_path / "many") as many:
+        monkeypatch.setenv("NATS_URL", many.url)
+        many.add_stream("MANY", ["many.>"])
+        for i in range(7):
+            many.publish(f"many.{i}", b'{"x": 1}')
+        app, other = (open_page(EXPLORE, blocked=True, stream="MANY", show="Subjects") for _ in range(2))
+        for each in (app, other):
+            each.session_state["_blocked"] = True
+            next(box for box in each.button if box.label == "Count them in the stream").click().run()
+        until(lambda: "3 of 7 subjects are counted" in bars(app.run()))
+        release.set()
+        for each in (app, other):
+            until(partial(has_counted, each))
+        monkeypatch.setattr(tree, "MOST_ON_REQUEST", 6)
+        opened = open_page(EXPLORE, blocked=True, stream="MANY", show="Subjects")
+        assert "has 7 subjects, more than 5" in told(opened)
+        assert "Up to 6 can be counted on request." in told(opened)
+        assert not [box for box in opened.button if box.label == "Count them in the stream"]
+
+
+def has_counted(app: AppTest) -> bool:
+    """True once the page, run again, says that the messages of the stream were counted."""
+    app.session_state["_blocked"] = True  # the live elements come with the run
+    return "Messages in the stream were counted at" in told(app.run())
+
+
+def bars(app: AppTest) -> str:
+    """What the bars of progress say."""
+    return " ".join(element.proto.text for element in app.get("progress"))

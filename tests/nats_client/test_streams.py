@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -12,15 +13,17 @@ from nats_client.streams.stream_list import PAGE
 from tests.nats import NatsServer, running_server
 from tests.waiting import until
 
+COUNT = 250_000
+
 
 def test_many_subjects(tmp_path: Path) -> None:
-    """Of a stream with more subjects than the server lists in one answer, one answer is fetched, and how many
-    there are is told; a narrower pattern gets what it matches. So many
-    are counted only where they are asked for."""
+    """All subjects of a stream with more of them than the server lists in one reply are counted, each once
+    and with its messages, with progress, while subjects come and go. So many are counted only where they are
+    asked for; a narrower pattern gets what it matches."""
 
     async def publish(nc: Any) -> None:
         await nc.jetstream().add_stream(name="MANY", subjects=["m.>"], storage="memory")
-        for i in range(PAGE + 50):
+        for i in range(COUNT):
             await nc.publish(f"m.{i:06d}.x", b"1")
             if i % 5000 == 0:
                 await nc.flush()
@@ -29,14 +32,41 @@ def test_many_subjects(tmp_path: Path) -> None:
 
     with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
         server.run(publish)
-        until(lambda: client.streams()[0].messages == PAGE + 51)
-        with pytest.raises(TooManySubjects, match="has 100,050 subjects"):
+        until(lambda: client.streams()[0].messages == COUNT + 1)
+        with pytest.raises(TooManySubjects, match="has 250,000 subjects"):
             client.subjects("MANY")
         with pytest.raises(TooManySubjects):
             client.subjects("MANY", "m.000003.*")
-        found = client.subjects("MANY", most=2 * PAGE)
-        assert (found.total, len(found.counts)) == (PAGE + 50, PAGE)
-        narrow = client.subjects("MANY", "m.000003.*", most=2 * PAGE)
+        steps: list[tuple[int, int]] = []
+
+        def change(done: int, total: int) -> None:
+            steps.append((done, total))
+            if done < total:  # in the client's thread, so others' connections do this
+                changes = Thread(target=server.run, args=(come_and_go,))
+                changes.start()
+                changing.append(changes)
+
+        async def come_and_go(nc: Any) -> None:
+            js = nc.jetstream()
+            step = len(steps)
+            for i in range(20):
+                await js.purge_stream("MANY", subject=f"m.{step * 1000 + i:06d}.x")
+                await js.publish(f"m.{step * 1000 + i:06d}.later", b"")
+
+        changing: list[Thread] = []
+        found = client.subjects("MANY", most=5 * PAGE, progress=change)
+        for each in changing:
+            each.join()
+        assert found.counts["m.000003.x"] == 2
+        touched = {f"m.{step * 1000 + i:06d}" for step in (1, 2, 3) for i in range(20)}
+        kept = {each: count for each, count in found.counts.items() if each.rpartition(".")[0] not in touched}
+        assert len(kept) == COUNT - len(touched)
+        assert sum(kept.values()) == len(kept) + 1
+        assert list(found.counts) == sorted(found.counts)
+        assert steps[-1][0] == steps[-1][1]
+        assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+        assert len(steps) == 3
+        narrow = client.subjects("MANY", "m.000003.*", most=5 * PAGE)
         assert (narrow.total, narrow.counts) == (1, {"m.000003.x": 2})
 
 
