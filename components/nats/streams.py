@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
@@ -236,19 +235,11 @@ class Counting:
         self.done, self.total = done, total
 
 
-_counting: WeakKeyDictionary[Client, dict[tuple[str, str], Counting]] = WeakKeyDictionary()
-_lock = threading.Lock()
-
-
 def subjects_on_request(nats: Client, stream: str, pattern: str, total: int) -> Counting:
     """A count of `total` subjects because a viewer asked for it, for all with the same rights; it is kept for
     an hour. It is waited for if one reply of the server has them all."""
-    with _lock:
-        known = _counting.setdefault(nats, {})
-        counting = known.pop((stream, pattern), None) or Counting()
-        known[stream, pattern] = counting  # the newest at the end
-        while len(known) > MOST_KEPT:
-            del known[next(iter(known))]
+    kept: Asked[Counting] = asked(nats, ("subjects", stream, pattern), MOST_KEPT)
+    counting = kept.now(float("inf"), Counting)
     last = counting.answer.last
     every = COUNT_AGAIN if last is not None and last.failed else KEPT_FOR
     ask = partial(_count, nats, stream, pattern, MOST_ON_REQUEST, counting.progress)

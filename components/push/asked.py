@@ -14,7 +14,7 @@ from nats_client.errors import NotPermitted
 T = TypeVar("T")
 
 MOST = 1000
-"""Answers to keep for one client; the least recently used one is dropped."""
+"""Answers to keep for one client, of small ones; the least recently used one is dropped."""
 
 _workers = ThreadPoolExecutor(4, thread_name_prefix="asking")
 """Beside those of the live elements, which must not wait for a server that does not answer."""
@@ -62,16 +62,17 @@ class Asked(Generic[T]):
         return self._last
 
 
-_asked: WeakKeyDictionary[Client, dict[Hashable, Asked[Any]]] = WeakKeyDictionary()
+_asked: WeakKeyDictionary[Client, dict[int, dict[Hashable, Asked[Any]]]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def asked(client: Client, what: Hashable) -> Asked[Any]:
-    """The answer to `what` for all who share `client`, which are those with the same rights."""
+def asked(client: Client, what: Hashable, most: int = MOST) -> Asked[Any]:
+    """The answer to `what` for all who share `client`, which are those with the same rights. Of answers that
+    are asked for with the same `most`, so many are kept."""
     with _lock:
-        known = _asked.setdefault(client, {})
+        known = _asked.setdefault(client, {}).setdefault(most, {})
         found = known.pop(what, None) or Asked()
         known[what] = found
-        while len(known) > MOST:
+        while len(known) > most:
             del known[next(iter(known))]
         return found
