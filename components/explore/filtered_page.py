@@ -37,7 +37,8 @@ def draw_filtered_page(
     page = kept("search", nats, key, lambda: begun(begin))
     rerun_on(_IsOver(page))  # then the buttons know where the page ends
     draw_found(page, _said, opened, seq)
-    downloads(Found(ref(page)), f"{rows.stream}-messages", label="Download these messages")
+    if page.found or not page.is_over:
+        downloads(Found(ref(page)), f"{rows.stream}-messages", label="Download these messages")
     return page
 
 
@@ -58,8 +59,8 @@ def _said(page: Search) -> str:
         return "The stream is empty."
     parts = [how_far(page)]
     if page.is_over and held is not None and page.low <= page.high:
-        matches = f"{count_text(len(page.found), 'message')} of {page.scanned:,} read match"
-        parts = [f"{matches}, from {page.low:,} to {page.high:,}.", *parts]
+        matches = "1 message matches" if len(page.found) == 1 else f"{len(page.found):,} messages match"
+        parts = [f"{matches} from {page.low:,} to {page.high:,}; {page.scanned:,} were read.", *parts]
         parts.append(f"The stream holds {held.first:,} to {held.last:,}.")
     else:
         parts = [f"{count_text(len(page.found), 'message')} found, {page.scanned:,} read.", *parts]

@@ -106,7 +106,7 @@ def test_explore_reads_protobuf(running: tuple[App, Path], browser: Browser) -> 
         tab.get_by_role("tab", name="Copy as page").click()
         expect(tab.locator("[data-testid=stCode]")).to_contain_text('headers=("traceparent",)')
         tab.goto(f"{where}avro:../secret")
-        expect(tab.locator("body")).to_contain_text("there is no avro:../secret here")
+        expect(tab.locator("body")).to_contain_text("There is no file '../secret'")
 
 
 def test_an_edited_decoder_takes_effect(running: tuple[App, Path], browser: Browser) -> None:
