@@ -58,6 +58,8 @@ def _said(page: Search) -> str:
     if held is not None and not held.messages:
         return "The stream is empty."
     parts = [how_far(page)]
+    if page.status == "done" and held is not None and page.low > page.high:
+        return f"No message is stored here. The stream holds {held.first:,} to {held.last:,}."
     if page.is_over and held is not None and page.low <= page.high:
         matches = "1 message matches" if len(page.found) == 1 else f"{len(page.found):,} messages match"
         parts = [f"{matches} from {page.low:,} to {page.high:,}; {page.scanned:,} were read.", *parts]

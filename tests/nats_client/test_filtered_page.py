@@ -121,6 +121,23 @@ def test_the_same_rows_as_a_feed(server: NatsServer, client: Client) -> None:
     assert page.sample.reason == "no valid time in the field 'ts'"
 
 
+def test_reads_little_more_than_it_must(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a long stretch without messages, a page does not read all that is older; and it counts malformed
+    messages from its first one on only."""
+    monkeypatch.setattr(pages, "FIRST_RANGE", 10)
+    monkeypatch.setattr(pages, "FEW", 20)
+    monkeypatch.setattr(pages, "MANY", 80)
+    monkeypatch.setattr(searching, "SLICE", 0.0)
+    page = client.filtered_page("S", "n <= 1990", upto=2_999, most=1)
+    assert seqs(page) == [1990]
+    assert page.scanned < 600
+    monkeypatch.setattr(pages, "FIRST_RANGE", 1_000)
+    monkeypatch.setattr(pages, "MANY", 1_000)
+    page = client.filtered_page("S", "n > 0", upto=600, most=10)
+    assert seqs(page) == list(range(591, 601))
+    assert (page.malformed, page.sample) == (0, None)
+
+
 def test_why_nothing_matches(client: Client) -> None:
     """A field that no message has is named, with the nearest; so are malformed messages, and why an
     expression has no value."""
