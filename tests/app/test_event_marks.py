@@ -31,7 +31,7 @@ events(live("EVENTS"), text="deploy {version} {version")
 '''
 BANDS = '''"""Bands."""
 from components import events, line_chart, live, states
-rows = live("S", "s.*")
+rows = live("BANDS", "bands.*")
 line_chart(rows, "n", height=260)
 states(rows, "n")
 events(live("EVENTS"), text="deploy {version}")
@@ -161,7 +161,8 @@ def test_bands(server: NatsServer, tmp_path: Any, browser: Browser) -> None:
     the bands in a chart, and one zoom with the chart: the legend then says the shares of what is in sight."""
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "overview.py").write_text(BANDS)
-    server.publish("s.a", *[json.dumps({"n": n}).encode() for n in range(5)])
+    server.add_stream("BANDS", ["bands.>"])  # so that all of its states but the last are short
+    server.publish("bands.a", *[json.dumps({"n": n}).encode() for n in range(5)])
     deploy(server, version="1")
     with (
         app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(tmp_path / "pages")) as running,
