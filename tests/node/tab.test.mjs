@@ -38,10 +38,10 @@ test("a choice for all pages comes along, and is no entry of the history by itse
   const go = (url) => history.pushState({}, "", url);
   go("/explore?field=a&look-back=PT1M");
   go("/explore?field=a&look-back=PT1M&refresh=2+s");
-  go("/explore?refresh=5+s&field=a&look-back=PT1M&last=PT1H");
-  assert.deepEqual(entries, ["http://app/explore?refresh=5+s&field=a&look-back=PT1M&last=PT1H"]);
+  go("/explore?refresh=5+s&field=a&look-back=PT1M&last=PT1H&play=10&at=2026-11-30T08:00:00Z");
+  assert.deepEqual(entries, ["http://app/explore?refresh=5+s&field=a&look-back=PT1M&last=PT1H&play=10&at=2026-11-30T08:00:00Z"]);
   go("/inside");
-  assert.deepEqual(entries.slice(1), ["http://app/inside?refresh=5+s&last=PT1H"]);
+  assert.deepEqual(entries.slice(1), ["http://app/inside?refresh=5+s&last=PT1H&play=10&at=2026-11-30T08%3A00%3A00Z"]);
   go("/inside");
   go("/explore?embed=true");
   assert.deepEqual(entries.slice(1), ["http://app/inside", "http://app/explore?embed=true"]);
