@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 UNREAD = 60.0
 """Seconds without a reader after which a holder may be closed when memory is short."""
+READ_EVERY = 0.25
+"""Seconds between two times at which a waiting caller counts as a reader."""
 AIM = 0.9
 """Share of the ceiling that may stay in use after making room, so that the next message does not trigger it
 again."""
@@ -152,6 +154,19 @@ def _level(sizes: list[int], most: int) -> int:
             return left // count
         left, count = left - size, count - 1
     return max(sizes, default=most)
+
+
+def wait_as_reader(holder: Holder, event: threading.Event, timeout: float) -> bool:
+    """Wait at most `timeout` seconds for `event`. False on a timeout. Meanwhile the caller counts as a reader
+    of `holder`, so that it stays open."""
+    until = time.monotonic() + timeout
+    while True:
+        holder.last_read = time.monotonic()
+        if event.wait(max(0.0, min(READ_EVERY, until - holder.last_read))):
+            holder.last_read = time.monotonic()
+            return True
+        if time.monotonic() >= until:
+            return False
 
 
 def default_ceiling() -> int:

@@ -15,7 +15,7 @@ from ..connection.connection import Connection, end_tasks
 from ..decoding.decoders import Raw
 from ..errors import ClosedError, LookbackError, RequestFailed, RequestRefused
 from ..events import Event
-from ..memory import SMALLEST, Memory
+from ..memory import SMALLEST, Memory, wait_as_reader
 from ..requests.query import Query
 from ..sql.row_filter import unseen_text
 from ..streams.by_sequence import fetch_messages
@@ -187,8 +187,8 @@ class Feed(Derived):
         """Wait at most `timeout` seconds until the replay of `look_back` (default: all) has ended or failed.
         False on timeout."""
         if look_back is not None and look_back <= self._reached and self._archive is None:
-            return self._replayed.wait(timeout)
-        return self._settled.wait(timeout)
+            return wait_as_reader(self, self._replayed, timeout)
+        return wait_as_reader(self, self._settled, timeout)
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` after each batch of messages, on the client's thread, so it must return at once.

@@ -20,6 +20,7 @@ from ..decoding.decoders import Raw
 from ..errors import ClosedError, RequestFailed, TooManyKeys
 from ..events import Event
 from ..feeds.playback import Playback
+from ..memory import wait_as_reader
 from ..streams.stream_list import BUCKET
 from ..subjects import check_key
 from .buckets import key_history, key_of, operation_of
@@ -138,7 +139,7 @@ class PastBucket:
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds until the bucket has been read, or cannot be. False on a timeout."""
-        return self._settled.wait(timeout)
+        return wait_as_reader(self, self._settled, timeout)
 
     @property
     def kept_since(self) -> int | None:

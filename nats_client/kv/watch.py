@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..events import Event
 from ..feeds.reconcile import check_regularly
+from ..memory import wait_as_reader
 from ..streams.ordered_consumer import Consumer
 from ..streams.sink import Phase
 from ..streams.stream_list import BUCKET
@@ -151,12 +152,12 @@ class Watch:
                 raise
             raise TooManyKeys(
                 f"The bucket {self.bucket!r} has more keys than are held here, and the key {key!r} "
-                "cannot be requested at the moment. {error}".strip()
+                f"cannot be requested at the moment. {error}".strip()
             ) from None
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds until the bucket has been read, or cannot be. False on a timeout."""
-        return self._settled.wait(timeout)
+        return wait_as_reader(self, self._settled, timeout)
 
     @property
     def health(self) -> WatchHealth:

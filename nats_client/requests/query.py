@@ -33,6 +33,7 @@ from ..errors import (
     SubjectError,
     one_of,
 )
+from ..memory import wait_as_reader
 from ..subjects import check_subject
 from .content_types import ARROW, JSON
 from .requests import Request, no_responders, ready_for, service_error
@@ -162,12 +163,7 @@ class Query:
 
     def wait(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds until it has ended, successfully or not. False on a timeout."""
-        until = time.monotonic() + timeout
-        while not self._ended.wait(max(0.0, min(CHECK_EVERY, until - time.monotonic()))):
-            if time.monotonic() >= until:
-                return False
-            self.last_read = time.monotonic()  # a waiting caller counts as a reader
-        return True
+        return wait_as_reader(self, self._ended, timeout)
 
     # -- on the client's loop ----------------------------------------------------------------------------
 

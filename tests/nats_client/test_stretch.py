@@ -253,7 +253,7 @@ def test_a_work_queue(server: NatsServer) -> None:
 
 def test_loading_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stretch that nobody reads while it loads, here because the server is frozen, is closed; one that has
-    loaded stays."""
+    loaded, or that somebody waits for, stays."""
     monkeypatch.setattr("nats_client.client.UNWANTED", 0.5)
     monkeypatch.setattr("nats_client.client.HOUSEKEEPING", 0.05)
     with running_server(tmp_path) as server:
@@ -265,6 +265,7 @@ def test_loading_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             try:
                 end = pd.Timestamp.now("UTC") - pd.Timedelta("PT1M")
                 loading = client.feed("S", look_back="PT1H", end=end)
+                assert not loading.wait(1.5)
                 assert len(client.feeds()) == 2
                 until(lambda: len(client.feeds()) == 1)
             finally:
