@@ -38,6 +38,9 @@ SCRIPT = "ScriptRunner.scriptThread"
 SETTINGS = "ThreadPoolExecutor-0_"
 """Streamlit's own watchers of its settings, which look at the files each 0.2 s by turns: a pool of at most
 four threads that grows, by chance, whenever none of them is idle (its polling_path_watcher.py)."""
+SLOW = "push slow_"
+"""Our own two threads for elements that take long: begun when, on a busy machine, one first does."""
+POOLS = (SETTINGS, SLOW)
 
 
 class Hands:
@@ -88,13 +91,13 @@ class Hands:
             return sum("_INBOX" in s["subject"] for s in json.load(answer)["subscriptions_list"])
 
     async def _threads(self, names: list[str]) -> int:
-        """Threads of the process, those of no Python among them, but for Streamlit's watchers in `names`. A
+        """Threads of the process, those of no Python among them, but for those of POOLS in `names`. A
         script that is just over, or any other that ends by itself, is not in each look."""
         looks = []
         for _ in range(10):
             looks.append(int(self._process.num_threads()))
             await asyncio.sleep(0.2)
-        return min(looks) - sum(name.startswith(SETTINGS) for name in names)
+        return min(looks) - sum(name.startswith(POOLS) for name in names)
 
     async def held(self) -> dict[str, Any]:
         """What the app holds once all sessions are gone but one."""
@@ -108,7 +111,7 @@ class Hands:
         await viewer.close()
         return {
             "threads": await self._threads(names),
-            "names": [name for name in names if name != SCRIPT and not name.startswith(SETTINGS)],
+            "names": [name for name in names if name != SCRIPT and not name.startswith(POOLS)],
             "files": self._process.num_fds(),
             "tasks": tasks,
             "consumers": len(self._server.run(lambda nc: nc.jetstream().consumers_info("S"))),
