@@ -49,11 +49,13 @@ class ToldApart:
         return of[np.argsort(-score[of], kind="stable")]
 
 
-def by_name(name: str) -> tuple[list[str | int], str]:
+def by_name(name: str) -> tuple[list[str | tuple[int, str]], str]:
     """Sort key of names as people read them: capitals do not count, "core-2" is before "core-10"."""
     return natural(name.casefold()), name
 
 
-def natural(name: str) -> list[str | int]:
+def natural(name: str) -> list[str | tuple[int, str]]:
     """Sort key that puts "core-2" before "core-10"."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
+    parts = re.split(r"(\d+)", name)
+    # By length and digits: int() refuses thousands of them
+    return [(len(n := part.lstrip("0")), n) if i % 2 else part for i, part in enumerate(parts)]

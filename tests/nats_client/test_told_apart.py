@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nats_client.errors import LookbackError
 from nats_client.series.bins import Bins, step_for
 from nats_client.series.point_rows import extremes_of_others
-from nats_client.series.told_apart import RULES, ToldApart, natural
+from nats_client.series.told_apart import RULES, ToldApart, by_name, natural
 from nats_client.table.values import NULL, Batch
 from nats_client.table.window import Window
 
@@ -224,3 +224,9 @@ def test_asking_costs_what_is_new() -> None:
         told.bins.numbers(told.window.snapshot())
         took.append(time.thread_time() - start)
     assert took[1] < took[0] / 3
+
+
+def test_any_number_in_a_name() -> None:
+    """Names are ordered by the numbers in them, however many digits a publisher sends."""
+    names = ["p-10", "p-2", "p-002", "p-", f"p-{'9' * 5000}", "p-1"]
+    assert sorted(names, key=by_name) == ["p-", "p-1", "p-002", "p-2", "p-10", f"p-{'9' * 5000}"]
