@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from nats_client import LookbackError, Result, WatchHealth
+from nats_client import Health, LookbackError, Result, WatchHealth
 from nats_client.errors import ColumnError
 from nats_client.results.given_rows import GivenRows
 
@@ -33,21 +33,18 @@ def empty_state(read: Read) -> None:
     else:
         parts = {"stream": health.stream, "subject": health.subject}
         what = ", ".join(f"{kind} {name}" for kind, name in parts.items() if name)
-    if isinstance(read, View) and health.phase == "following" and read.health.malformed:
-        st.info(
-            f"No message {read.span} could be decoded into a row "
-            f"({plain(what)}): {plain(read.health.samples[-1].reason)}.",
-            icon=":material/data_object:",
-        )
-    elif isinstance(read, View) and health.phase == "following" and read.health.read:
+    if isinstance(read, View) and health.phase == "following" and read.health.read:
         count = count_text(read.health.read, "message")
-        doubts = "".join(f" {sentence}" for sentence in read.health.doubts)
+        doubts = "".join(f" {sentence}" for sentence in (*_undecoded(read.health), *read.health.doubts))
         st.info(
             f"None of the {count} {plain(read.span)} matches "
             f"{plain(read.health.where or '')}.{plain(doubts)}"
             + ("" if read.past else " New ones that do will appear here."),
             icon=":material/filter_alt:",
         )
+    elif isinstance(read, View) and health.phase == "following" and read.health.malformed:
+        says = f"No rows {read.span} ({what}). {' '.join(_undecoded(read.health))}"
+        st.info(plain(says), icon=":material/data_object:")
     elif isinstance(read, View) and health.phase == "following":
         st.info(
             f"No messages {plain(read.span)} ({plain(what)}). {plain(read.health.hint)}"
@@ -56,6 +53,15 @@ def empty_state(read: Read) -> None:
         )
     elif health.phase in ("connecting", "replaying"):
         st.info(f"Waiting for {plain(what)}.", icon=":material/hourglass_top:")
+
+
+def _undecoded(health: Health) -> list[str]:
+    """A sentence about the messages that are no rows because they could not be decoded; none without them.
+    They are counted since the feed was opened, so they need not be in the look-back."""
+    if not health.malformed:
+        return []
+    count = count_text(health.malformed, "message")
+    return [f"{count} read so far could not be decoded. The latest: {health.samples[-1].reason}."]
 
 
 def check_times(view: View, what: str) -> None:

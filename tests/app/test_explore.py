@@ -140,10 +140,24 @@ def test_messages_that_are_no_json(open_page: Open) -> None:
     """Messages show as they came, whatever they hold, and the page says why they are no rows."""
     app = open_page(EXPLORE, blocked=True, stream="WORDS", show="Messages")
     assert cells(app, 5) == [f"door {i} is open" for i in (2, 1, 0)]
-    assert "No message in the last 5 minutes could be decoded into a row" in told(app)
+    assert (
+        "No rows in the last 5 minutes (stream WORDS). 3 messages read so far could not be decoded. The"
+        in told(app)
+    )
     app = open_page(EXPLORE, blocked=True, stream="BYTES", show="Messages")
     assert cells(app, 5) == ["02 ff 00", "01 ff 00", "00 ff 00"]
     assert payload(app) == "02 ff 00"
+
+
+def test_a_filter_that_no_row_matches_beside_what_is_no_json(open_page: Open, server: NatsServer) -> None:
+    """One message that is no JSON does not make the page say that none could be decoded."""
+    server.add_stream("MIXED", ["mixed.>"])
+    for payload in (b'{"ms": 1}', b"\xff", b'{"ms": 2}'):
+        server.publish("mixed.x", payload)
+    app = open_page(EXPLORE, blocked=True, stream="MIXED", filter="ms > 5")
+    assert "None of the 3 messages in the last 5 minutes matches ms > 5. 1 message read so far could" in told(
+        app
+    )
 
 
 def test_no_numbers(open_page: Open, server: NatsServer) -> None:
@@ -321,7 +335,7 @@ def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path
             until(lambda: shown(other) == expected)
             choose(other, "Chart", "latest")
             choose(other, "Stream", "WORDS")
-            expect(other.locator("body")).to_contain_text("could be decoded into a row", timeout=30_000)
+            expect(other.locator("body")).to_contain_text("read so far could not be decoded", timeout=30_000)
             expect(other.locator("body")).to_contain_text("door 2 is open")
 
 
