@@ -1,17 +1,27 @@
 """All tests, as `make test` runs them: `python -m tests`, with pytest's own arguments.
 
-What fails beside other tests on a busy machine runs once more by itself. That is told, by name and count, as
-the last lines. Only tests that failed are repeated: a run that was interrupted, that lost a worker, that
-could not collect a file, that met an error of pytest's own or had no tests fails, whatever else it did.
+What fails beside other tests on a busy machine runs once more by itself. That is told, by name and count,
+as the last lines. A test that failed in two of the last ten runs of this checkout fails the run, even if it
+passes when run again. Only tests that failed are repeated: a run that was interrupted, that lost a worker,
+that could not collect a file, that met an error of pytest's own or had no tests fails, whatever else it
+did.
 """
 
+import json
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
 MOST_REPEATED = 30
 """Tests that are run again at most. More than that are not a matter of load."""
+
+RUNS = 10
+"""So many runs are remembered."""
+MEMORY = Path(".pytest_cache/failed_in_last_runs.json")
+"""The tests that failed in each of the last runs, the newest at the end. Remove it once they are mended."""
 
 
 class Record:
@@ -44,6 +54,7 @@ def main(arguments: list[str]) -> int:
     """Run pytest with `arguments`, and once more what failed; the exit code."""
     record = Record()
     code = int(pytest.main(arguments, plugins=[record]))
+    often = _failing_often(record.failed)
     if code != pytest.ExitCode.TESTS_FAILED:
         return code
     for what in record.lasting:
@@ -64,7 +75,21 @@ def main(arguments: list[str]) -> int:
     for name in record.failed:
         print(f"  {name}", flush=True)
     print("!" * 80, flush=True)
+    if often and again == 0:
+        print(f"Failed in two or more of the last {RUNS} runs, see {MEMORY}:", flush=True)
+        print("".join(f"  {name}\n" for name in often), end="", flush=True)
+        return int(pytest.ExitCode.TESTS_FAILED)
     return again
+
+
+def _failing_often(failed: list[str]) -> list[str]:
+    """Remember what failed in this run; those that also failed in another one of the last runs."""
+    runs: list[list[str]] = json.loads(MEMORY.read_text()) if MEMORY.exists() else []
+    runs = [*runs, failed][-RUNS:]
+    MEMORY.parent.mkdir(exist_ok=True)
+    MEMORY.write_text(json.dumps(runs))
+    counts = Counter(name for run in runs for name in set(run))
+    return [name for name in failed if counts[name] > 1]
 
 
 if __name__ == "__main__":

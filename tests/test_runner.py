@@ -1,5 +1,6 @@
 """`make test`: what is run again is told, and what is no failed test never passes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -78,6 +79,24 @@ def test_fails_twice(tmp_path: Path, source: str) -> None:
     code, out = run(tmp_path, source, *WORKERS)
     assert code == pytest.ExitCode.TESTS_FAILED, out
     assert "test_it.py::test_fails" in out.rpartition("NOT ALL PASSED when run again: ")[2]
+
+
+def test_fails_in_two_of_ten_runs(tmp_path: Path) -> None:
+    """A test whose second try passes fails the run if it failed in another of the last ten, and not after
+    ten that passed."""
+
+    def wobbles() -> tuple[int, str]:
+        (tmp_path / "mark").unlink(missing_ok=True)
+        return run(tmp_path, "def test_wobbles(): assert not first()\n")
+
+    assert wobbles()[0] == 0
+    assert run(tmp_path, GOOD)[0] == 0
+    code, out = wobbles()
+    assert code == pytest.ExitCode.TESTS_FAILED, out
+    assert "test_it.py::test_wobbles" in out.rpartition("Failed in two or more of the last 10 runs")[2]
+    memory = tmp_path / ".pytest_cache" / "failed_in_last_runs.json"
+    memory.write_text(json.dumps([["test_it.py::test_wobbles"], *[[]] * 9]))
+    assert wobbles()[0] == 0
 
 
 @pytest.mark.parametrize("workers", [WORKERS, []], ids=["workers", "alone"])
