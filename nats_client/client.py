@@ -15,7 +15,8 @@ import pandas as pd
 from .connection.connection import Connection, ConnectionState, end_tasks
 from .connection.role_jwt import Rights
 from .connection.settings import Settings
-from .decoding.decoders import check_decoder, check_headers
+from .decoding.decode import check_headers
+from .decoding.decoders import check_decoder
 from .duration import Duration, parse_duration
 from .errors import ClosedError, LookbackError, RequestFailed, SqlError, SubjectError
 from .events import Event

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from nats_client.decoding.decoders import read_times
+from nats_client.decoding.payload_times import read_times
 from nats_client.series.field_stats import Field, fields, times_among
 from nats_client.series.field_types import (
     MOST_FIELDS,

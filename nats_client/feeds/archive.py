@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..decoding.decoders import Raw
+from ..decoding.raw import Raw
 from ..errors import AnswerBroken, LookbackError
 from ..requests.query import Query
 from ..subjects import filters_of

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..connection.connection import Connection
-from ..decoding.decoders import Raw
+from ..decoding.raw import Raw
 from ..errors import LookbackError
 from ..streams.ordered_consumer import Consumer
 from .archive import Archive, Extent

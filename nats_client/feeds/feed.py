@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ..connection.connection import Connection, end_tasks
-from ..decoding.decoders import Raw
+from ..decoding.raw import Raw
 from ..errors import ClosedError, LookbackError, RequestFailed, RequestRefused
 from ..events import Event
 from ..memory import SMALLEST, Memory, wait_as_reader

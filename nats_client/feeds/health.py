@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..decoding.decoders import Malformed
+from ..decoding.raw import Malformed
 from ..errors import LookbackError
 from ..streams.sink import Phase
 from .gaps import Gap

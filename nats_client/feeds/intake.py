@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..decoding.decoders import Malformed, Raw, decode
+from ..decoding.decode import decode
+from ..decoding.raw import Malformed, Raw
 from ..errors import ClosedError, SqlError
 from ..sql.row_filter import RowFilter, StoppedError
 from ..table.values import Batch, Ints, Truths

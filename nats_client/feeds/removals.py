@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..decoding.decoders import Raw
+from ..decoding.raw import Raw
 from ..table.snapshot import Snapshot
 from ..table.values import Ints
 

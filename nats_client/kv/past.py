@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from ..connection.connection import Connection, end_tasks
-from ..decoding.decoders import Raw
+from ..decoding.raw import Raw
 from ..errors import ClosedError, RequestFailed, TooManyKeys
 from ..events import Event
 from ..feeds.playback import Playback

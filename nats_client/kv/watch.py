@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..connection.connection import Connection, end_tasks
-from ..decoding.decoders import Raw
+from ..decoding.raw import Raw
 from ..errors import (
     ClosedError,
     LookbackError,

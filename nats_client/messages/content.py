@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..decoding.auto_payloads import taken_for
-from ..decoding.decoders import read_value, reads_whole
+from ..decoding.decode import read_value
+from ..decoding.decoders import reads_whole
 from ..decoding.unpacked import unpacked
 from .stored import StoredMessage, joined
 

@@ -8,7 +8,7 @@ each four times as long as the one before, as stored.py does, until enough is fo
 import asyncio
 
 from ..connection.connection import Connection, end_tasks
-from ..decoding.decoders import Malformed, Raw
+from ..decoding.raw import Malformed, Raw
 from ..errors import LookbackError
 from ..streams.ordered_consumer import Consumer
 from .search import MOST_SAMPLES, Looked, Search, Wanted

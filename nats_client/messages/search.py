@@ -13,7 +13,8 @@ from typing import Literal, TypeVar
 import pandas as pd
 
 from ..connection.connection import Connection, end_tasks
-from ..decoding.decoders import Malformed, Raw, decode
+from ..decoding.decode import decode
+from ..decoding.raw import Malformed, Raw
 from ..decoding.unpacked import is_packed, unpacked
 from ..errors import LookbackError, RequestFailed, RequestRefused, SqlError
 from ..sql.row_filter import RowFilter, StoppedError, unseen_text

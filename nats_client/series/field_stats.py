@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..decoding.decoders import read_times
+from ..decoding.payload_times import read_times
 from ..subjects import ENVELOPE
 from ..table.iso_times import MISSING, IsoTimes, iso_texts
 from ..table.snapshot import Snapshot

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from ..decoding.decoders import read_times
+from ..decoding.payload_times import read_times
 from ..table.columns import Part
 from ..table.snapshot import Snapshot
 from ..table.values import EXACT, IS_NUMBER, IS_TEXT, IS_TIME, Codes, Floats, Ints

@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..connection.connection import Connection
 from ..connection.header_block import read_headers
-from ..decoding.decoders import Raw
+from ..decoding.raw import Raw
 from ..errors import MessageNotFound, NotPermitted, RequestRefused
 from ..subjects import filters_of
 

@@ -10,7 +10,7 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from ..connection.connection import Connection, not_permitted
-from ..decoding.decoders import Raw
+from ..decoding.raw import Raw
 from ..errors import RequestFailed
 from ..subjects import filters_of
 from .by_sequence import ns

@@ -27,7 +27,7 @@ from ..connection.bulk_parser import RunInbox
 from ..connection.connection import Connection, not_permitted
 from ..connection.patched_nats import SafeNatsPy
 from ..connection.replays import Turn
-from ..decoding.decoders import Raw
+from ..decoding.raw import Raw
 from ..errors import (
     LookbackError,
     NotPermitted,

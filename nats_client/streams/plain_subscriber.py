@@ -22,7 +22,7 @@ from nats.nuid import NUID
 from ..connection.bulk_parser import Inbox
 from ..connection.connection import Connection, not_permitted
 from ..connection.patched_nats import SafeNatsPy
-from ..decoding.decoders import Raw
+from ..decoding.raw import Raw
 from ..errors import LookbackError, RequestFailed, RequestRefused, SqlError
 from ..events import Events
 from .ordered_consumer import GATHER, RETRY_AFTER, TOO_SLOW_FOR

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from ..decoding.decoders import Raw
+from ..decoding.raw import Raw
 
 
 class Seat:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..connection.arrivals import BEFORE, Arrived, MessageRun
-from ..decoding.decoders import Raw
+from ..decoding.raw import Raw
 from ..subjects import matches_any
 
 MOST_NAMES = 100_000

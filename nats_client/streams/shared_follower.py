@@ -17,7 +17,7 @@ import nats.errors
 import pandas as pd
 
 from ..connection.connection import Connection, end_tasks
-from ..decoding.decoders import Raw
+from ..decoding.raw import Raw
 from ..errors import LookbackError, NotPermitted
 from .by_sequence import NoConsumerError, check_retention
 from .ordered_consumer import CHECK_EVERY, Consumer, FlowControlDeniedError, MovedError

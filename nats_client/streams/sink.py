@@ -2,7 +2,7 @@
 
 from typing import Literal, Protocol
 
-from ..decoding.decoders import Raw
+from ..decoding.raw import Raw
 
 Phase = Literal["connecting", "replaying", "following", "reconnecting", "stopped"]
 

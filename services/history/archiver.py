@@ -19,7 +19,8 @@ import pandas as pd
 
 from nats_client.connection.connection import Connection, end_tasks
 from nats_client.connection.settings import Settings
-from nats_client.decoding.decoders import Raw, check_decoder
+from nats_client.decoding.decoders import check_decoder
+from nats_client.decoding.raw import Raw
 from nats_client.errors import LookbackError
 from nats_client.feeds.removals import loses
 from nats_client.streams.ordered_consumer import Consumer

@@ -2,7 +2,9 @@
 
 import orjson
 
-from nats_client.decoding.decoders import Raw, check_decoder, read_values
+from nats_client.decoding.decode import read_values
+from nats_client.decoding.decoders import check_decoder
+from nats_client.decoding.raw import Raw
 from nats_client.errors import LookbackError
 
 LARGEST = 1 << 20

@@ -8,7 +8,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nats_client.decoding.decoders import Raw, decode
+from nats_client.decoding.decode import decode
+from nats_client.decoding.raw import Raw
 from nats_client.series.bins import COLUMNS, Bins, Changes, step_for
 from nats_client.series.pairs import BETWEEN
 from nats_client.series.point_rows import rows_of_point

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from nats_client.decoding.decoders import Raw, decode
+from nats_client.decoding.decode import decode
+from nats_client.decoding.raw import Raw
 from nats_client.errors import ColumnError
 from nats_client.table.window import Window
 

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nats_client.decoding import json_columns as bulk_json
+from nats_client.decoding.decode import decode
 from nats_client.decoding.decoder import LONGEST_TEXT
-from nats_client.decoding.decoders import DECODERS, Raw, decode
+from nats_client.decoding.decoders import DECODERS
 from nats_client.decoding.json_payloads import JSON
+from nats_client.decoding.raw import Raw
 from nats_client.table.values import is_null
 from nats_client.table.window import Window
 

@@ -13,9 +13,11 @@ from hypothesis import strategies as some
 
 from nats_client import Client
 from nats_client.decoding import elements
+from nats_client.decoding.decode import decode, read_values
 from nats_client.decoding.decoder import LONGEST_TEXT
-from nats_client.decoding.decoders import Raw, check_decoder, decode, read_values
+from nats_client.decoding.decoders import check_decoder
 from nats_client.decoding.elements import elements_at
+from nats_client.decoding.raw import Raw
 from nats_client.errors import SettingsError
 from nats_client.messages.content import content_of
 from nats_client.messages.stored import StoredMessage

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nats_client import Client
-from nats_client.decoding.decoders import Raw, decode
+from nats_client.decoding.decode import decode
+from nats_client.decoding.raw import Raw
 from nats_client.series.field_types import (
     MOST_DISTINCT,
     MOST_FIELDS,

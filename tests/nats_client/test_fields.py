@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nats_client.decoding.decoders import Raw, decode
+from nats_client.decoding.decode import decode
+from nats_client.decoding.raw import Raw
 from nats_client.series.field_stats import ROWS, Field, fields, times_among
 from nats_client.table.values import Batch
 from nats_client.table.window import Window

@@ -29,14 +29,9 @@ from hypothesis import strategies as st
 from influxdb_client.client.write.point import Point
 
 from nats_client.decoding import schema_files
-from nats_client.decoding.decoders import (
-    DECODERS,
-    Raw,
-    check_decoder,
-    check_headers,
-    decode,
-    offered_decoders,
-)
+from nats_client.decoding.decode import check_headers, decode
+from nats_client.decoding.decoders import DECODERS, check_decoder, offered_decoders
+from nats_client.decoding.raw import Raw
 from nats_client.decoding.unpacked import LARGEST, snappy_block
 from nats_client.errors import SettingsError
 from nats_client.table.window import Window

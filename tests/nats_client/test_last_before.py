@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from nats_client import Client, Settings
-from nats_client.decoding.decoders import Raw
+from nats_client.decoding.raw import Raw
 from nats_client.errors import RequestFailed
 from nats_client.streams import last_before as module
 from tests.nats import NatsServer, running_server

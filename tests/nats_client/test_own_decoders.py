@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from nats_client.decoding import own_decoders, schema_files
+from nats_client.decoding.decode import decode
 from nats_client.decoding.decoder import Question
-from nats_client.decoding.decoders import Raw, check_decoder, decode, offered_decoders
+from nats_client.decoding.decoders import check_decoder, offered_decoders
 from nats_client.decoding.own_decoders import MOST_HUNG, PATIENCE, OwnDecoder
+from nats_client.decoding.raw import Raw
 from nats_client.errors import SettingsError
 
 SOUND = """

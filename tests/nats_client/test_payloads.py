@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nats_client import Client, Feed, Settings
+from nats_client.decoding.decode import decode
 from nats_client.decoding.decoder import LONGEST_TEXT
-from nats_client.decoding.decoders import Raw, decode
+from nats_client.decoding.raw import Raw
 from nats_client.table.values import NULL
 from nats_client.table.window import MAX_COLUMNS, Window
 from tests.nats import NatsServer, running_server

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nats_client.decoding.decoders import Raw, decode
+from nats_client.decoding.decode import decode
+from nats_client.decoding.raw import Raw
 from nats_client.errors import SqlError
 from nats_client.sql.row_filter import RowFilter, checked_expressions, unseen_text
 from nats_client.table.iso_times import IsoTimes

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nats_client import Client, Settings
-from nats_client.decoding.decoders import Raw, decode
+from nats_client.decoding.decode import decode
+from nats_client.decoding.raw import Raw
 from nats_client.errors import SubjectError
 from nats_client.subjects import (
     ENVELOPE,

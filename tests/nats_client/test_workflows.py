@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nats_client.decoding.decoders import Raw, decode
+from nats_client.decoding.decode import decode
+from nats_client.decoding.raw import Raw
 from nats_client.table.snapshot import Snapshot
 from nats_client.table.window import Window
 from nats_client.workflows import WorkflowRun, count_missing, read_log, read_runs, with_heartbeats

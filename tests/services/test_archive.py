@@ -22,7 +22,7 @@ import pytest
 
 from nats_client import Client, Feed, NamedFeed, Settings
 from nats_client.decoding import own_decoders, schema_files
-from nats_client.decoding.decoders import Raw
+from nats_client.decoding.raw import Raw
 from nats_client.errors import SettingsError
 from nats_client.feeds.archive import _ROWS, PART
 from nats_client.requests.query import ENDED
