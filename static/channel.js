@@ -3,6 +3,8 @@
 // Frames are numbered. A frame that does not follow the last one is not applied: the browser tells the server the last
 // one that it applied, and the server continues from there. components/push/channel.py describes the messages.
 
+import { apart } from "./apart.js";
+
 const FIRST_WAIT = 400; // ms before the first new attempt, about; then twice as long each time
 const LONGEST_WAIT = 10_000;
 const SILENT = 12_000; // ms without a frame after which the connection is taken for dead; the server sends one each 5 s
@@ -150,7 +152,7 @@ export class Channel {
         this.asked = undefined;
         this.attempts = 0;
         this.become(true);
-        for (const element of this.elements.values()) element.resumed?.();
+        for (const element of this.elements.values()) apart(() => element.resumed?.());
         if (this.wasBlocked) this.tell((this.wasBlocked = false));
       }
       return;
@@ -174,7 +176,7 @@ export class Channel {
       const message = bytes.subarray(at, (at += length));
       const element = this.elements.get(number);
       if (!element) continue; // it has left the page
-      if (element.apply(message) !== false) element.frame = this.frame;
+      if (apart(() => element.apply(message) !== false)) element.frame = this.frame;
     }
     if (!this.busy?.()) this.drawn();
   }

@@ -2,6 +2,7 @@
 // however often data comes. Lines that only got longer cost little and are drawn at once, those of all charts; the
 // server sends no more than they allow.
 
+import { apart } from "./apart.js";
 import { channel } from "./channel.js";
 
 const IDLE = 2; // a drawing is followed by this many times its own length in which no chart is drawn
@@ -23,7 +24,7 @@ function next() {
   turn = undefined;
   const draw = (chart, how) => {
     const start = performance.now();
-    const drawn = chart[how]();
+    const drawn = apart(() => chart[how]());
     const took = performance.now() - start;
     if (drawn) pending.delete(chart), (cost += (took - cost) / 8);
     return drawn ? took : 0;

@@ -1,6 +1,7 @@
 // Marks of events in all time charts of the page: elements below what Plotly draws, placed from its axes. A comparison
 // has none: a place on its axis is several times.
 
+import { apart } from "./apart.js";
 import { made, say } from "./element.js";
 
 const NEAR = 8; // px beside a mark at which the pointer shows its whole text
@@ -29,8 +30,8 @@ export function setMarks(who, marks) {
   all = [...known.values()].flat().sort(([one], [other]) => one - other);
   due ??= requestAnimationFrame(() => {
     due = undefined;
-    for (const chart of layers.keys()) placeMarks(chart);
-    for (const changed of watchers) changed();
+    for (const chart of layers.keys()) apart(() => placeMarks(chart));
+    for (const changed of watchers) apart(changed);
   });
 }
 

@@ -427,7 +427,7 @@ class Chart {
       const trace = this.plot.data.find(({ uid }) => uid === String(row));
       const paths = this.plot.querySelectorAll(`.scatterlayer .trace${row} path.js-line`);
       const found = this.points(row, this.periods()[0]);
-      if (paths.length !== 1 || found.y.some((y) => !(y >= low && y <= high))) return false;
+      if (paths.length !== 1 || found.y.some((y) => y === null || !(y >= low && y <= high))) return false;
       lines.push([paths[0], trace, found]);
     }
     for (const [path, trace, found] of lines) {

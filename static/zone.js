@@ -1,5 +1,7 @@
 // Times in a zone: the browser's own, or one that the viewer chose. All of them in ms since the epoch.
 
+import { apart } from "./apart.js";
+
 const zones = new Map();
 
 // The zone of this name; without one, the browser's. A name that the browser does not know is the browser's, too.
@@ -18,7 +20,7 @@ export const pageZone = () => zoneOf(page);
 export function setPageZone(name) {
   if (name === page) return;
   page = name;
-  for (const changed of watchers) changed();
+  for (const changed of watchers) apart(changed);
 }
 
 // Call `changed` when the page has another zone. Returns a function that ends this.

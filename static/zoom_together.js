@@ -1,6 +1,7 @@
 // A zoom in one time chart is a zoom in all time charts of the page, except those that the viewer keeps to themselves.
 // A comparison takes no part: a place on its axis is several times.
 
+import { apart } from "./apart.js";
 import { made } from "./element.js";
 
 export const ALONE_STYLE = `
@@ -41,7 +42,7 @@ export function spreadZoom(chart) {
   if (chart.alone || !charts.has(chart)) return;
   const range = chart.zoomedTimes();
   zoom = range && { page: page(), by: chart, range };
-  for (const other of others(chart)) other.zoomTo(range);
+  for (const other of others(chart)) apart(() => other.zoomTo(range));
 }
 
 // True if a chart may be kept to itself: there are others.
@@ -56,7 +57,7 @@ function keepAlone(chart, alone) {
   if (!alone) return chart.zoomTo(current()?.range ?? null);
   if (!made) return chart.zoomTo(null);
   zoom = null;
-  for (const other of others(chart)) other.zoomTo(null);
+  for (const other of others(chart)) apart(() => other.zoomTo(null));
   chart.zoomTo(chart.zoomedTimes());
 }
 

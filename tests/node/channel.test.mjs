@@ -139,3 +139,20 @@ test("a frame that is of no use to an element is not one that it holds", (t) => 
   sockets.at(-1).open();
   assert.deepEqual(sockets.at(-1).sent[0].shown, { 7: null, 8: 1 });
 });
+
+test("an element that fails stops no other, and is reported", (t) => {
+  const channel = opened(t);
+  const reported = [], got = [];
+  globalThis.reportError = (error) => reported.push(error.message);
+  channel.use("ticket");
+  sockets.at(-1).open();
+  const bad = { apply() { throw new Error("apply"); }, resumed() { throw new Error("resumed"); } };
+  const good = { apply: (bytes) => void got.push([...bytes]), resumed: () => got.push("resumed") };
+  channel.attach(1, bad);
+  channel.attach(2, good);
+  sockets.at(-1).onmessage({ data: JSON.stringify({ next: 1 }) });
+  sockets.at(-1).onmessage({ data: Uint8Array.from([1, 3, 1, 7, 5, 1, 8]).buffer });
+  assert.deepEqual(got, ["resumed", [8]]);
+  assert.deepEqual(reported, ["resumed", "apply"]);
+  assert.deepEqual([bad.frame, good.frame], [null, 1]);
+});
