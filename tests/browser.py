@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from playwright.sync_api import Browser, BrowserContext, Frame, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Frame, Page, sync_playwright
 from playwright.sync_api import TimeoutError as NotYet
 
 from .waiting import until
@@ -153,6 +153,24 @@ def fresh_tab(browser: Browser, **options: Any) -> Iterator[Page]:
     """A tab of such a context, the only one at first."""
     with fresh_context(browser, **options) as context:
         yield context.new_page()
+
+
+@contextmanager
+def faultless_tab(context: BrowserContext) -> Iterator[Page]:
+    """A tab, closed at the end. Raises AssertionError if a script failed or the console has an error."""
+    errors: list[str] = []
+
+    def said(message: ConsoleMessage) -> None:
+        # Behind a deep link Streamlit first looks for its own API below the page's address
+        if message.type == "error" and "/_stcore/" not in message.location["url"]:
+            errors.append(f"{message.text} ({message.location['url']})")
+
+    tab = context.new_page()
+    tab.on("console", said)
+    tab.on("pageerror", lambda error: errors.append(error.stack or str(error)))
+    yield tab
+    tab.close()
+    assert not errors, errors
 
 
 def pick(tab: Page, label: str, option: str) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from nats_client import Client, Settings
-from tests.browser import chromium
+from tests.browser import chromium, faultless_tab, fresh_context
 from tests.certificates import Certificates
 from tests.nats import NatsServer, running_server
 
@@ -129,6 +129,21 @@ def browser() -> Iterator[Browser]:
     """A headless Chromium."""
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
+    """One context for all tabs of a module: it fetches and compiles the app once. Its options are in the
+    module's VIEWER."""
+    with fresh_context(browser, **getattr(request.module, "VIEWER", {})) as context:
+        yield context
+
+
+@pytest.fixture
+def tab(context: BrowserContext) -> Iterator[Page]:
+    """A tab in that context. An error in it fails the test."""
+    with faultless_tab(context) as tab:
+        yield tab
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ class _SameNameError(Exception):
 
 
 def columns_of(rows: list[Row], taken: Collection[str]) -> "Columns":
-    """One column for each field of these rows, see Columns. If two fields would be the same column, the second
+    """One column for each field of these rows, see Columns. Of two fields that would be the same column, one
     gets " (2)" at its end. Raises ValueError if there are too many fields for so many rows, or if a value is
     nested too deeply."""
     columns = Columns(taken)

@@ -11,12 +11,13 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.nats import NatsServer, running_server
 from tests.running import ROOT, App, app
 from tests.waiting import until
 
+VIEWER = {"viewport": {"width": 1300, "height": 900}, "timezone_id": "Europe/Berlin"}
 CHART = ".js-plotly-plot"
 NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x, x => Date.parse(x + 'Z'))))"
 RANGE = "el => el._fullLayout.xaxis.range.map(x => +new Date(x))"
@@ -27,26 +28,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """The app with its embedded demo, as `make run` starts it."""
     with app(tmp_path_factory.mktemp("demo")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """One browser for all tabs: it has to fetch and compile the app once."""
-    context = browser.new_context(viewport={"width": 1300, "height": 900}, timezone_id="Europe/Berlin")
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def tab(context: BrowserContext) -> Iterator[Page]:
-    """A page that fails the test when the browser's console has an error."""
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    page.close()
-    assert not errors
 
 
 def newest(tab: Page) -> float:

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 from nats.js.api import StreamConfig
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from components.charts.line_chart import drawing_options
 from nats_client import LookbackError
-from tests.browser import fresh_context
 from tests.nats import NatsServer, running_server
 from tests.publisher import Publisher
 from tests.running import App, app
@@ -48,6 +47,7 @@ scatter_chart(rows, "n", "v", log_y=True)
 UNITS = '''"""Units."""
 from components import alerts, latest_values, line_chart, live, metric, newest_rows
 
+VIEWER = {"viewport": {"width": 1100, "height": 800}}
 rows = live("UNITS")
 line_chart(rows, "size", unit="bytes", thresholds={"full": 1e9}, key="size")
 line_chart(rows, "took", unit="ms", key="took", log_y=True)
@@ -81,21 +81,6 @@ def running(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
         (folder / f"{name}.py").write_text(source)
     with app(tmp_path_factory.mktemp("app"), NATS_URL=nats.url, LOOKBACK_PAGES=str(folder)) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """One browser for all tabs: it has to fetch and compile the app once."""
-    with fresh_context(browser, viewport={"width": 1100, "height": 800}) as context:
-        yield context
-
-
-@pytest.fixture
-def tab(context: BrowserContext) -> Iterator[Page]:
-    """A viewer."""
-    page = context.new_page()
-    yield page
-    page.close()
 
 
 def shown(tab: Page) -> tuple[float, float]:

@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from tests.browser import fresh_context
 from tests.nats import NatsServer, running_server
 from tests.running import App, app
 from tests.waiting import until
@@ -26,6 +25,7 @@ line_chart(rows, "n", title="All")
     "many": '''"""Many."""
 from components import line_chart, live
 
+VIEWER = {"viewport": {"width": 1920, "height": 1080}, "timezone_id": "Asia/Kolkata"}
 line_chart(live("MANY"), "n", facet="device", steps=True)
 ''',
 }
@@ -87,26 +87,6 @@ def running(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
         (folder / f"{name}.py").write_text(source)
     with app(tmp_path_factory.mktemp("app"), NATS_URL=nats.url, LOOKBACK_PAGES=str(folder)) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """One browser for all tabs: it has to fetch and compile the app once."""
-    with fresh_context(
-        browser, viewport={"width": 1920, "height": 1080}, timezone_id="Asia/Kolkata"
-    ) as context:
-        yield context
-
-
-@pytest.fixture
-def tab(context: BrowserContext) -> Iterator[Page]:
-    """A viewer; an error in the page fails the test."""
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    page.close()
-    assert not errors
 
 
 def panels(tab: Page) -> dict[str, dict[str, list[float]]]:

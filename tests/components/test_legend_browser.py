@@ -1,16 +1,16 @@
 """The legend of a chart with a thousand series in a real Chromium: which are told apart, in which order, and
 what stands behind the others."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
+from tests.chart_app import CHART, lookback, opened, refreshes
 from tests.components.chart_app.source import HOSTILE, SPIKE
-from tests.components.test_live_chart_browser import CHART, chart_app, lookback, opened, refreshes
 from tests.waiting import until
 
+VIEWER = {"viewport": {"width": 1200, "height": 800}}
 RULE, VALUE = ".lb-menu select >> nth=0", ".lb-menu select >> nth=1"
 SPIKED = "plant.machine-991"
 NAMES = "chart.series.map(({ name }) => name)"
@@ -25,32 +25,6 @@ AT_SPIKE = """(() => {
   const [left, top] = [axis.at((bin + 0.5) * step), plot._fullLayout.yaxis.d2p(high) + 3]
   return [box.left + axis.left + left, box.top + axis.top + top]
 })()"""
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the chart_app."""
-    with chart_app(tmp_path_factory.mktemp("chart") / "log") as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """One browser for all tabs: it has to fetch and compile the app once."""
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def tab(context: BrowserContext) -> Iterator[Page]:
-    """A page that fails the test when the browser has an error."""
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    page.close()
-    assert not errors
 
 
 def names(tab: Page) -> set[str]:

@@ -3,105 +3,32 @@
 Slow, because charts are watched through several refreshes.
 """
 
-import os
 import random
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.running import ROOT, free_port
+from tests.chart_app import (
+    CELLS,
+    CHANNEL,
+    CHART,
+    COUNT,
+    NEWEST,
+    RANGE,
+    chart_app,
+    lookback,
+    opened,
+    refreshes,
+)
+from tests.running import free_port
 from tests.waiting import until
 
-CHART = ".js-plotly-plot"
-NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x, x => +new Date(x))))"
-COUNT = "el => (el.data ?? []).reduce((sum, trace) => sum + trace.x.length, 0)"
-RANGE = "el => el._fullLayout.xaxis.range.map(x => +new Date(x))"
+VIEWER = {"viewport": {"width": 1100, "height": 800}, "timezone_id": "Europe/Berlin"}
 FULL = 3 * 250  # cells of the chart "few" when its minute is full, with some to spare
-
-
-@contextmanager
-def chart_app(log: Path, base: str = "", port: int | None = None) -> Iterator[str]:
-    """The address of a running chart_app, below the path `base`."""
-    port = port or free_port()
-    env = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("STREAMLIT_")},
-        "PYTHONPATH": str(ROOT),
-        "STREAMLIT_SERVER_PORT": str(port),
-        "STREAMLIT_SERVER_HEADLESS": "true",
-        "STREAMLIT_SERVER_BASE_URL_PATH": base,
-    }
-    with log.open("wb") as out:
-        script = Path(__file__).parent / "chart_app" / "app.py"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", str(script)],
-            cwd=ROOT,
-            env=env,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
-    url = f"http://127.0.0.1:{port}" + (f"/{base}" if base else "")
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            try:
-                with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1):
-                    break
-            except OSError:
-                time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the chart_app."""
-    with chart_app(tmp_path_factory.mktemp("chart") / "log") as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """One browser for all tabs: it has to fetch and compile the app once."""
-    context = browser.new_context(viewport={"width": 1100, "height": 800}, timezone_id="Europe/Berlin")
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def tab(context: BrowserContext) -> Iterator[Page]:
-    """A page that fails the test when the browser's console has an error."""
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    page.close()
-    # Behind a deep link Streamlit first looks for its own API below the page's address.
-    assert not [error for error in errors if "404" not in error]
-
-
-def refreshes(tab: Page, count: int) -> None:
-    """Wait until the server sent the chart `count` messages."""
-    # On a busy machine Streamlit may put up the page's elements twice in its first seconds.
-    chart = f"document.querySelector('{CHART}')?.parentElement.lookback"
-    version = f"({chart}?.number ?? 0) + ({chart}?.frame ?? 0)"
-    for _ in range(count):
-        before = tab.evaluate(version)
-        until(lambda: tab.evaluate(version) > before)
 
 
 def drag(tab: Page, start: float, end: float, *, release: bool = True) -> None:
@@ -114,13 +41,6 @@ def drag(tab: Page, start: float, end: float, *, release: bool = True) -> None:
     tab.mouse.move(box["x"] + box["width"] * end, middle, steps=8)
     if release:
         tab.mouse.up()
-
-
-def opened(tab: Page, url: str) -> None:
-    """Open the chart, and wait for its first picture."""
-    tab.goto(url)
-    expect(tab.locator(CHART).first).to_be_visible(timeout=30_000)
-    until(lambda: tab.locator(CHART).first.evaluate(COUNT) > 0)
 
 
 def test_whole_picture_then_growth(url: str, tab: Page) -> None:
@@ -159,18 +79,6 @@ def width(tab: Page) -> float:
     return float(end - start)
 
 
-def lookback(tab: Page, expression: str) -> Any:
-    """What JavaScript says of the chart, as `chart`."""
-    return tab.locator(CHART).first.evaluate(
-        f"el => {{ const chart = el.parentElement.lookback; return {expression} }}"
-    )
-
-
-CHANNEL = """import(performance.getEntriesByType("resource").map(entry => entry.name)
-  .find(name => name.includes("/lookback/channel.js"))).then(module => {{
-    const channel = module.channel()
-    {}
-  }})"""
 IN_VIEW = """(() => {
   const [start, end] = el._fullLayout.xaxis.range.map(x => +new Date(x))
   return el.data[0].x.filter(x => +new Date(String(x)) >= start && +new Date(String(x)) < end).length
@@ -262,10 +170,6 @@ FAULTS = """faults => {
   }
   self.faults = faults
 }"""
-CELLS = """Object.fromEntries(chart.series.map(({ name, cells }) => [name,
-  Object.fromEntries([...cells].map(([bin, ends]) => [bin, ends.map(end => +end.toPrecision(8))]))]))"""
-"""The cells of each series, to the digits that are shown: how many more a number has depends on what came in
-the same message."""
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -6,32 +6,15 @@ Slow, because faults happen to many frames by chance, and dead connections are n
 import random
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute
+from playwright.sync_api import BrowserContext, Page, WebSocketRoute
 
-from tests.browser import fresh_context
-from tests.components.test_live_chart_browser import CELLS, chart_app, lookback, opened
+from tests.chart_app import CELLS, chart_app, lookback, opened
 from tests.waiting import until
 
 ROUTE = re.compile(r"/lookback/push$")
 STEP = "chart.step"
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the chart_app."""
-    with chart_app(tmp_path_factory.mktemp("push") / "log") as url:
-        yield url
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser with its own tabs."""
-    with fresh_context(browser, viewport={"width": 1100, "height": 800}) as context:
-        yield context
 
 
 class Faults:

@@ -1,16 +1,15 @@
 """The charts of a page in a real Chromium: one crosshair, and one zoom."""
 
 import random
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from tests.components.test_live_chart_browser import CHANNEL, CHART, COUNT, RANGE, chart_app, refreshes
+from tests.chart_app import CHANNEL, CHART, COUNT, RANGE, refreshes
 from tests.waiting import until
 
+VIEWER = {"viewport": {"width": 1100, "height": 800}, "timezone_id": "Asia/Kolkata"}
 LINES = f"""() => [...document.querySelectorAll('{CHART}')].map(plot => {{
   const line = plot.querySelector('.lb-crosshair')
   if (!line || line.hidden) return null
@@ -18,32 +17,6 @@ LINES = f"""() => [...document.querySelectorAll('{CHART}')].map(plot => {{
   return axis.time(line.getBoundingClientRect().left - plot.getBoundingClientRect().left - axis.left)
 }})"""
 """By chart: at which time its line is, ms since the epoch; null without one."""
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the chart_app."""
-    with chart_app(tmp_path_factory.mktemp("chart") / "log") as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """One browser for all tabs: it has to fetch and compile the app once."""
-    context = browser.new_context(viewport={"width": 1100, "height": 800}, timezone_id="Asia/Kolkata")
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def tab(context: BrowserContext) -> Iterator[Page]:
-    """A page that fails the test when the browser has an error."""
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    page.close()
-    assert not errors
 
 
 def opened(tab: Page, url: str, show: str) -> Locator:

@@ -1,0 +1,14 @@
+"""What the tests of components share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chart_app import chart_app
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the chart_app."""
+    with chart_app(tmp_path_factory.mktemp("chart") / "log") as url:
+        yield url
