@@ -91,6 +91,7 @@ class Contexts:
         self._browser = browser
         self._idle: list[tuple[dict[str, Any], BrowserContext]] = []
         self._used: dict[BrowserContext, tuple[dict[str, Any], set[str]]] = {}
+        self._errors: dict[BrowserContext, list[str]] = {}
 
     def take(self, **options: Any) -> BrowserContext:
         """A context without tabs, cookies and stored data. It must get no script or listener of its own:
@@ -102,11 +103,14 @@ class Contexts:
         else:
             context = self._browser.new_context(**options)
             context.on("page", lambda tab: self._follow(context, tab))
+            errors = self._errors[context] = []
+            context.on("weberror", lambda said: errors.append(said.error.stack or str(said.error)))
         self._used[context] = options, set()
         return context
 
     def give_back(self, context: BrowserContext) -> None:
-        """Close its tabs, and remove all that they have stored."""
+        """Close its tabs, and remove all that they have stored. Raises AssertionError if a script of ours
+        threw an error that nothing caught."""
         options, origins = self._used.pop(context)
         tab = context.new_page()
         for other in context.pages:
@@ -120,6 +124,9 @@ class Contexts:
             session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
         tab.close()
         self._idle.append((options, context))
+        ours = [error for error in self._errors[context] if "/lookback/" in error]
+        self._errors[context].clear()
+        assert not ours, ours
 
     def _follow(self, context: BrowserContext, tab: Page) -> None:
         def note(frame: Frame) -> None:
