@@ -11,6 +11,7 @@ import msgpack
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.browser import fresh_tab
 from tests.nats import NatsServer, running_server
 from tests.running import App, app
 from tests.samples import ORDER, SHOP, order_bytes, write_schemas
@@ -79,7 +80,7 @@ def test_explore_recognises_formats(running: tuple[App, Path], browser: Browser)
     """Explore reads a stream of several formats with `auto`, says what each was taken for, names the one that
     it cannot read, and offers the types and decoders of the folder."""
     started, _ = running
-    with browser.new_page() as tab:
+    with fresh_tab(browser) as tab:
         tab.goto(f"{started.url}/explore?stream=PACKED&last=PT1H&payloads=auto&field=temperature&by=_format")
         expect(tab.locator(".lb-status")).to_contain_text("121 rows", timeout=60_000)
         for name in ("msgpack", "cbor", "influx"):
@@ -96,7 +97,7 @@ def test_explore_reads_protobuf(running: tuple[App, Path], browser: Browser) -> 
     """A type of a descriptor set is a choice, kept in the URL, and so are headers; a file outside the folder
     is none."""
     started, _ = running
-    with browser.new_page() as tab:
+    with fresh_tab(browser) as tab:
         where = f"{started.url}/explore?stream=ORDERS&last=PT1H&payloads="
         tab.goto(f"{where}protobuf:{ORDER}@{SHOP}&field=id")
         expect(tab.locator(".lb-status")).to_contain_text("40 rows", timeout=60_000)
@@ -112,7 +113,7 @@ def test_explore_reads_protobuf(running: tuple[App, Path], browser: Browser) -> 
 def test_an_edited_decoder_takes_effect(running: tuple[App, Path], browser: Browser) -> None:
     """An edited decoder reads the messages again in an open tab, without a reload."""
     started, decoders = running
-    with browser.new_page() as tab:
+    with fresh_tab(browser) as tab:
         tab.goto(f"{started.url}/sizes")
         expect(tab.locator("body")).to_contain_text("1003", timeout=60_000)
         (decoders / "sizes.py").write_text(OWN % "2000 + len(payload)")
@@ -123,7 +124,7 @@ def test_an_edited_decoder_takes_effect(running: tuple[App, Path], browser: Brow
 def test_a_time_outside_the_look_back(running: tuple[App, Path], browser: Browser) -> None:
     """Where a row's own time puts all rows outside the look-back, the page says it, and what it read."""
     started, _ = running
-    with browser.new_page() as tab:
+    with fresh_tab(browser) as tab:
         tab.goto(f"{started.url}/elsewhere")
         tab.get_by_role("button", name="1 warning").click(timeout=60_000)
         alert = tab.locator("[data-testid=stAlert]")
