@@ -114,7 +114,8 @@ def line_chart(
         **options,
         **({} if grow else {"whole": True}),
     }
-    key = key or f"{view.feed.name_key} {view.look_back} {fields} {color} {most} {rule} {title} {options}"
+    shown = f"{view.look_back} {view.past} {fields} {color} {most} {rule} {title} {options}"
+    key = key or f"{view.feed.name_key} {shown}"
     varying = Varying((given, watched), lambda view: drawn(view, *watched, given))
     draw(view, bins_of, rule, most, config, varying, key)
 

@@ -106,6 +106,7 @@ class ChartSource(Source):
     def update(self) -> None:
         """Take the new rows into the bins."""
         now = self.feed.now()
+        self.past = self.feed.key.end is not None  # rows that a page gives may become old
         self.clock = now / 1e9 - (0.0 if self.past else time.monotonic())
         self.snapshot = snapshot = self.feed.snapshot().since(now - self.look_back.value)
         self.bins.update(snapshot, now)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,14 @@ from .result import EMPTY_HEALTH, round_up
 from .result_bins import ResultBins
 
 RECENT = 0.1
-"""Rows whose newest is at most this share of their span old are drawn up to now, others up to the newest."""
+"""Rows whose newest is at most this share of their span old, or a minute, are drawn up to now; others as far as
+they reach."""
+MARGIN = 0.02
+"""Share of their span that is left free beside rows: a point at the edge could not be seen."""
+SHORTEST = 1_000_000_000
+"""How much time is shown at least, ns."""
+MOMENT = 60_000_000_000
+"""The same around rows that all have one time."""
 
 
 class GivenRows(Derived):
@@ -28,7 +36,6 @@ class GivenRows(Derived):
         """`name_key`: what it is, in a form that stays the same when the app starts again."""
         super().__init__()
         self.name_key = name_key
-        self.key = FeedKey(None, None, "given", None)
         self.events = ()
         self.look_back = pd.Timedelta(minutes=5)
         """How far back it reaches: to the oldest row or a little further."""
@@ -41,20 +48,36 @@ class GivenRows(Derived):
         or one of its levels, or else the column `_time` or `time`; without a zone they are in UTC. Raises
         ColumnError if there are no times, or no such column."""
         self._snapshot = self._rows.snapshot(arrow_table(with_times(table, columns)), time.time_ns())
-        now = self.now()
         if len(self._snapshot):
-            self.look_back = round_up(now - int(self._snapshot.time[0]), self.look_back)
+            length = self._length()
+            if self.key.end is None:
+                reach = self.now() - int(self._snapshot.time[0])
+                self.look_back = round_up(max(length, int((1 + MARGIN) * reach)), self.look_back)
+            elif not length <= self.look_back.value <= 1.1 * length:
+                self.look_back = pd.Timedelta(length, unit="ns")
         for changed in self._watchers:
             changed()
 
+    @property
+    def key(self) -> FeedKey:
+        """Names no stream. With an end, a little after the newest row, if that is long ago or ahead: then time
+        stands still, as in a stretch of the past."""
+        end = None
+        if len(self._snapshot):
+            oldest, newest = int(self._snapshot.time[0]), int(self._snapshot.time[-1])
+            if not 0 <= time.time_ns() - newest <= max(RECENT * (newest - oldest), MOMENT):
+                end = newest + (self._length() - (newest - oldest)) // 2
+        return FeedKey(None, None, "given", None, end=end)
+
     def now(self) -> int:
-        """This machine's clock, ns since the epoch, UTC; the newest row's time if that is long ago or
-        ahead."""
-        now = time.time_ns()
-        if not len(self._snapshot):
-            return now
-        oldest, newest = int(self._snapshot.time[0]), int(self._snapshot.time[-1])
-        return now if 0 <= now - newest <= max(RECENT * (newest - oldest), 60e9) else newest
+        """This machine's clock, or the end of the rows, ns since the epoch, UTC."""
+        end = self.key.end
+        return time.time_ns() if end is None else end
+
+    def _length(self) -> int:
+        """How much time the rows take with what is left free beside them, ns."""
+        span = int(self._snapshot.time[-1]) - int(self._snapshot.time[0])
+        return max(SHORTEST, int((1 + 2 * MARGIN) * span)) if span else MOMENT
 
     def snapshot(self) -> Snapshot:
         """The rows."""
@@ -75,12 +98,16 @@ class GivenRows(Derived):
 
     @property
     def health(self) -> Health:
-        """Nothing is wrong with it."""
-        return EMPTY_HEALTH
+        """Nothing is wrong with it; its history starts with the oldest row."""
+        return (
+            replace(EMPTY_HEALTH, history_start=int(self._snapshot.time[0]))
+            if len(self._snapshot)
+            else EMPTY_HEALTH
+        )
 
     def health_of(self, look_back: pd.Timedelta) -> Health:
         """The same."""
-        return EMPTY_HEALTH
+        return self.health
 
 
 def with_times(table: "pd.DataFrame | pd.Series[Any]", columns: Sequence[str] | None = None) -> pd.DataFrame:
