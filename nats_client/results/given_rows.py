@@ -17,8 +17,8 @@ from .result import EMPTY_HEALTH, round_up
 from .result_bins import ResultBins
 
 RECENT = 0.1
-"""Rows whose newest is at most this share of their span old, or a minute, are drawn up to now; others as far as
-they reach."""
+"""Rows whose newest is at most this share of their span old, or a minute, are drawn up to now; others as
+far as they reach."""
 MARGIN = 0.02
 """Share of their span that is left free beside rows: a point at the edge could not be seen."""
 SHORTEST = 1_000_000_000
@@ -60,8 +60,8 @@ class GivenRows(Derived):
 
     @property
     def key(self) -> FeedKey:
-        """Names no stream. With an end, a little after the newest row, if that is long ago or ahead: then time
-        stands still, as in a stretch of the past."""
+        """Names no stream. With an end, a little after the newest row, if that is long ago or ahead: then
+        time stands still, as in a stretch of the past."""
         end = None
         if len(self._snapshot):
             oldest, newest = int(self._snapshot.time[0]), int(self._snapshot.time[-1])
