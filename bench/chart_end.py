@@ -89,6 +89,8 @@ class Message:
     whole: bool
     oldest: int
     cells: Found
+    newest: dict[tuple[int, int], float]
+    """The newest value of each cell, if values hold and some cells have two."""
     fine: "Message | None" = None
     """The same of the zoomed range: `oldest` is its first bin."""
 
@@ -113,9 +115,10 @@ def read(data: bytes) -> Message:
     flags = reader.byte()
     sender, count, back, now = (reader.number() for _ in range(4))
     header = reader.header() if flags & HEADER else {}
-    message = Message(sender, count, count - back, now, header, *reader.cells())
+    message = Message(sender, count, count - back, now, header, *reader.cells(), reader.newest)
     if flags & FINER:
-        message.fine = Message(sender, count, count - back, now, header, *reader.cells(bounded=True))
+        finer = reader.cells(bounded=True)
+        message.fine = Message(sender, count, count - back, now, header, *finer, reader.newest)
     reader.end()
     return message
 
@@ -149,6 +152,7 @@ class _Reader:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
+        self.newest: dict[tuple[int, int], float] = {}
 
     def byte(self) -> int:
         self._at += 1
@@ -172,8 +176,8 @@ class _Reader:
             raise BrokenChartError(f"{len(self._data) - self._at} bytes too many")
 
     def cells(self, *, bounded: bool = False, known: int = 0, origin: int = 0) -> tuple[bool, int, Found]:
-        """Whether all cells follow, the oldest bin that counts (0 in the short form), and the cells. `known`
-        and `origin`: what the short form leaves out."""
+        """Whether all cells follow, the oldest bin that counts (0 in the short form), and the cells; `newest`
+        then has their newest values. `known` and `origin`: what the short form leaves out."""
         kind = self.byte()
         further = self.byte() if kind & 24 == 24 else kind & 24
         if kind & 64:
@@ -211,6 +215,9 @@ class _Reader:
             row = step % series
             base = bases.get(row, 0.0)
             found[row, key + step // series] = (least + base, most + base)
+        if further & 1:
+            each = zip(found, last.tolist(), strict=True)
+            self.newest = {cell: newest + bases.get(cell[0], 0.0) for cell, newest in each}
         return bool(kind & 1), oldest, found
 
     def _values(self, count: int, size: int, *, exact: bool) -> np.ndarray:

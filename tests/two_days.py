@@ -7,13 +7,18 @@ second day were deleted. The day ends with messages that neither holds any more.
 
 import json
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from services.history.database import Message
+from tests.archive import history
 from tests.jetstream import api
 from tests.origin import PastServer, Stored
 
@@ -86,6 +91,27 @@ def between(start: int, end: int) -> list[Line]:
     return [line for line in KNOWN if start <= line.time < end]
 
 
+def iso(time: int) -> str:
+    """A time as an address has it."""
+    return pd.Timestamp(time, unit="ns", tz="UTC").isoformat()
+
+
+def by_time(lines: list[Line]) -> list[Line]:
+    """In the order of their times."""
+    return sorted(lines, key=lambda line: line.time)
+
+
+def of_series(lines: list[Line]) -> dict[str, list[Line]]:
+    """The messages of each line that has some, in the order of their times."""
+    each = {name: [line for line in by_time(lines) if line.line == name] for name in LINES}
+    return {name: its for name, its in each.items() if its}
+
+
+def runs(lines: list[Line], what: Callable[[Line], Any]) -> list[tuple[Any, int]]:
+    """What one message after the other says, and since when."""
+    return [(value, next(iter(each)).time) for value, each in groupby(lines, what)]
+
+
 def lost(start: int, end: int) -> int:
     """How many messages that are not known came between the first and the last of a stretch."""
     seqs = [line.seq for line in between(start, end)]
@@ -93,8 +119,20 @@ def lost(start: int, end: int) -> int:
     return sum(seq not in held for seq in range(seqs[0], seqs[-1])) if seqs else 0
 
 
-def add_two_days(server: PastServer) -> list[Message]:
-    """Create the stream S on the server. Returns what belongs into its archive."""
+@contextmanager
+def two_days_server(folder: Path) -> Iterator[PastServer]:
+    """A server with the stream S, and its archive; killed at the end."""
+    server = PastServer(folder / "nats")
+    try:
+        archived = _add_stream(server)
+        with history(server, folder, archived):
+            yield server
+    finally:
+        server.kill()
+
+
+def _add_stream(server: PastServer) -> list[Message]:
+    """Create the stream S. Returns what belongs into its archive."""
     kept = [line for time, line in _EACH if not _between(time, LOST) and not _between(time, DELETED)]
     stored = [Stored(line.seq, line.time, f"s.{line.line}", line.payload) for line in kept]
     server.add_past_stream("S", ["s.>"], stored, allow_direct=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from nats_client import Duration, iso_duration, parse_duration
@@ -64,7 +65,7 @@ def compare(
     view = view.drawn
     fields = (y,) if isinstance(y, str) else tuple(y)
     look_back = min(view.look_back, full_reach(length, earlier))
-    starts = period_starts(length, earlier, view.now, zone())
+    starts = _starts(view, length, earlier)
     options = drawing_options(log_y=log_y, from_zero=from_zero, steps=steps)
     bins_of = bins_for(view.feed, fields, color, look_back, most, step_of(length, starts), hold=steps)
     config = {
@@ -77,7 +78,7 @@ def compare(
     }
 
     def periods(view: View) -> dict[str, object]:
-        starts = period_starts(length, earlier, view.now, zone())
+        starts = _starts(view, length, earlier)
         return {
             "compare": {
                 "starts": [start // 1_000_000 for start in starts[1:]],
@@ -103,7 +104,7 @@ def compared_means(
         empty_state(view)
         return
     check_times(view, "A comparison over time")
-    starts = period_starts(length, 1, view.now, zone())
+    starts = _starts(view, length, 1)
     means = view.feed.means.table(view.snapshot, y, color, starts, view.now)
     current, before = period_names(length, 1)
     behind = f" ({unit})" if unit else ""
@@ -129,3 +130,9 @@ def compared_means(
         hide_index=True,
         placeholder="n/a",
     )
+
+
+def _starts(view: View, length: pd.Timedelta, earlier: int) -> list[int]:
+    """See period_starts(). A stretch has no row at its end, so one that ends on the hour ends with that
+    hour."""
+    return period_starts(length, earlier, view.now - view.past, zone())

@@ -6,7 +6,7 @@ as rows come, and dropped when all of its rows are too old.
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -55,7 +55,7 @@ class FieldTypes:
     integral: bool
     """True if all numbers are integers."""
     newest: Mapping[Type, Value]
-    """The newest value of each type, as received."""
+    """The value of each type in the row with the latest time, as received."""
     least: float | int | pd.Timestamp | None
     """The smallest number, or the earliest time (UTC), of whichever there are more; None for text."""
     greatest: float | int | pd.Timestamp | None
@@ -83,7 +83,7 @@ class Change:
     share: float
     """Share of the rows of the pattern from then on; before, for a field that vanished."""
     example: Value | None
-    """The newest such value."""
+    """Such a value in the row with the latest time."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,14 @@ class _Held:
     least: Number | None
     greatest: Number | None
     integral: bool
+    newest_at: int
+    """The latest time of their rows; of equal ones, the last."""
+    newest: Value
+    """The value of that row."""
 
     def with_later(self, later: "_Held", rows: int) -> "_Held":
         """This and `later`, whose numbers of rows begin at `rows`."""
+        newest = later if later.newest_at >= self.newest_at else self
         return _Held(
             self.count + later.count,
             self.first_at,
@@ -124,6 +129,8 @@ class _Held:
             _one_of(min, self.least, later.least),
             _one_of(max, self.greatest, later.greatest),
             self.integral and later.integral,
+            newest.newest_at,
+            newest.newest,
         )
 
 
@@ -169,7 +176,6 @@ class FieldCourses:
         self._end: int | None = None  # one past the ordinal of the last row counted
         self._tiles: dict[int, _Tile] = {}
         self._values: dict[_Key, _Values] = {}
-        self._newest: dict[_Key, dict[int, Value]] = {}
         self._left_out = False
         self._merged: tuple[dict[int, int], dict[_Key, _Types]] | None = None
 
@@ -222,7 +228,7 @@ class FieldCourses:
         if not len(codes):
             return
         self._merged = None
-        stored = snapshot.received[start:]
+        stored, times = snapshot.received[start:], snapshot.time[start:]
         numbers = stored // self._step
         parts = [
             (name, snapshot.received_as(name, snapshot.first + start))
@@ -235,12 +241,20 @@ class FieldCourses:
             tile = self._tiles.setdefault(int(numbers[low]), _Tile())
             groups = _groups(codes[some])
             for name, part in parts:
-                self._count(int(numbers[low]), tile, groups, name, part.cut(some), stored[some])
+                cut = part.cut(some)
+                self._count(int(numbers[low]), tile, groups, name, cut, stored[some], times[some])
             for code, rows in groups:
                 tile.rows[code] = tile.rows.get(code, 0) + len(rows)
 
     def _count(
-        self, number: int, tile: _Tile, groups: "list[tuple[int, Ints]]", name: str, part: Part, stored: Ints
+        self,
+        number: int,
+        tile: _Tile,
+        groups: "list[tuple[int, Ints]]",
+        name: str,
+        part: Part,
+        stored: Ints,
+        times: Ints,
     ) -> None:
         types = part.types()
         if not types.any():
@@ -255,10 +269,11 @@ class FieldCourses:
                     if len(self._values) >= MOST_FIELDS:
                         self._left_out = True
                         continue
-                    self._values[key], self._newest[key] = _Values(), {}
+                    self._values[key] = _Values()
                 at = np.flatnonzero(mine == kind)
                 places = rows[at]
                 keys = part.keys() if keys is None else keys
+                newest = int(places[len(places) - 1 - times[places][::-1].argmax()])
                 found = _Held(
                     len(at),
                     int(stored[places[0]]),
@@ -266,6 +281,8 @@ class FieldCourses:
                     int(stored[places[-1]]),
                     int(at[-1]),
                     *_extremes(part, kind, places, keys),
+                    int(times[newest]),
+                    part.value(newest),
                 )
                 cell = tile.cells.setdefault(key, {})
                 before = tile.rows.get(code, 0)
@@ -275,7 +292,6 @@ class FieldCourses:
                     found.first_row += before
                     found.last_row += before
                     cell[kind] = found
-                self._newest[key][kind] = part.value(int(places[-1]))
                 self._tell_apart(self._values[key], number, keys[places])
 
     def _tell_apart(self, values: _Values, number: int, keys: Ints) -> None:
@@ -299,7 +315,7 @@ class FieldCourses:
             del self._tiles[number]
         there = {key for tile in self._tiles.values() for key in tile.cells}
         for key in self._values.keys() - there:
-            del self._values[key], self._newest[key]
+            del self._values[key]
         for values in self._values.values():
             if oldest is not None and any(last < oldest for last in values.held.values()):
                 values.held = {key: last for key, last in values.held.items() if last >= oldest}
@@ -322,15 +338,8 @@ class FieldCourses:
                     if kind in whole:
                         whole[kind] = whole[kind].with_later(held, before)
                     else:
-                        whole[kind] = _Held(
-                            held.count,
-                            held.first_at,
-                            held.first_row + before,
-                            held.last_at,
-                            held.last_row + before,
-                            held.least,
-                            held.greatest,
-                            held.integral,
+                        whole[kind] = replace(
+                            held, first_row=held.first_row + before, last_row=held.last_row + before
                         )
             for code, count in tile.rows.items():
                 rows[code] = rows.get(code, 0) + count
@@ -344,12 +353,12 @@ class FieldCourses:
         keys = [(code, name) for code in codes if (code, name) in cells]
         total = sum(rows[code] for code in codes)
         counts: dict[int, int] = {}
-        newest: dict[int, tuple[int, Value]] = {}
+        newest: dict[int, _Held] = {}
         for key in keys:
             for kind, held in cells[key].items():
                 counts[kind] = counts.get(kind, 0) + held.count
-                if kind not in newest or held.last_at >= newest[kind][0]:
-                    newest[kind] = held.last_at, self._newest[key][kind]
+                if kind not in newest or held.newest_at >= newest[kind].newest_at:
+                    newest[kind] = held
         if not counts:
             return None
         order = sorted(counts, key=lambda kind: -counts[kind])
@@ -370,7 +379,7 @@ class FieldCourses:
             count / max(1, total),
             {NAMES[kind]: counts[kind] for kind in order},
             all(held.integral for key in keys for kind, held in cells[key].items() if kind == IS_NUMBER),
-            {NAMES[kind]: newest[kind][1] for kind in order},
+            {NAMES[kind]: newest[kind].newest for kind in order},
             _time(least) if timed else least,
             _time(greatest) if timed else greatest,
             min(MOST_DISTINCT, MOST_VALUES // len(self._values)) if full else different,
@@ -382,16 +391,14 @@ class FieldCourses:
         for (code, name), types in cells.items():
             pattern, total = self._patterns.names.get(code, ""), rows[code]
             whole = _together(types.values())
-            newest = self._newest[code, name]
             if (part := _course(whole, 0, total)) is not None:
-                example = newest[max(types, key=lambda kind: types[kind].last_at)]
-                found.append(Change("appears", pattern, name, None, *part, example))
+                found.append(Change("appears", pattern, name, None, *part, whole.newest))
             elif _is_over(whole, 0, total):
                 share = whole.count / (whole.last_row + 1)
                 found.append(Change("vanishes", pattern, name, None, whole.last_at, None, share, None))
             for kind, held in types.items():
                 if len(types) > 1 and (part := _course(held, whole.first_row, total)) is not None:
-                    found.append(Change("type", pattern, name, NAMES[kind], *part, newest[kind]))
+                    found.append(Change("type", pattern, name, NAMES[kind], *part, held.newest))
         return sorted(found, key=lambda change: -(change.until or change.since))
 
 
@@ -444,9 +451,18 @@ def _together(types: Iterable[_Held]) -> _Held:
     """Values of all types."""
     each = list(types)
     first, last = min(each, key=lambda one: one.first_row), max(each, key=lambda one: one.last_row)
-    count = sum(one.count for one in each)
+    newest = max(each, key=lambda one: one.newest_at)
     return _Held(
-        count, first.first_at, first.first_row, last.last_at, last.last_row, None, None, integral=True
+        sum(one.count for one in each),
+        first.first_at,
+        first.first_row,
+        last.last_at,
+        last.last_row,
+        None,
+        None,
+        True,
+        newest.newest_at,
+        newest.newest,
     )
 
 

@@ -1,8 +1,6 @@
 """Pages at moments of two days whose content is known: what they show equals what plain Python works out."""
 
-import json
 from collections.abc import Callable, Iterator
-from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -10,10 +8,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests import two_days
-from tests.archive import history
 from tests.origin import PastServer
 from tests.running import ROOT
-from tests.two_days import HOUR, START, Line, at
+from tests.shown import contents
+from tests.two_days import HOUR, START, Line, at, by_time, iso, of_series, runs
 from tests.waiting import until
 
 Open = Callable[..., AppTest]
@@ -51,24 +49,8 @@ MOMENTS = {
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PastServer]:
     """A server with that stream, and its archive."""
-    server = PastServer(tmp_path_factory.mktemp("nats"))
-    try:
-        archived = two_days.add_two_days(server)
-        with history(server, tmp_path_factory.mktemp("archive"), archived):
-            yield server
-    finally:
-        server.kill()
-
-
-def iso(time: int) -> str:
-    """A time as an address has it."""
-    return pd.Timestamp(time, unit="ns", tz="UTC").isoformat()
-
-
-def contents(page: AppTest, kind: str) -> list[dict[str, Any]]:
-    """What the elements of a kind show."""
-    found = [each.proto for each in page.get("bidi_component") if each.proto.component_name == kind]
-    return [(of := json.loads(proto.json)).get("content", of) for proto in found]
+    with two_days.two_days_server(tmp_path_factory.mktemp("past")) as server:
+        yield server
 
 
 def counted(page: AppTest) -> int:
@@ -76,17 +58,6 @@ def counted(page: AppTest) -> int:
     lines = page.text[0].value.split()[1:] if len(page.text) > 1 else []
     by_sql = sum(int(line.split(",")[1]) for line in lines)
     return by_sql if page.text[-1].value == f"{by_sql} in all" else -1
-
-
-def of_series(known: list[Line]) -> dict[str, list[Line]]:
-    """The messages of each line in the order of their times."""
-    by_time = sorted(known, key=lambda line: line.time)
-    return {name: [each for each in by_time if each.line == name] for name in two_days.LINES}
-
-
-def runs(lines: list[Line], what: Callable[[Line], Any]) -> list[tuple[Any, int]]:
-    """What one message after the other says, and since when."""
-    return [(value, next(iter(each)).time) for value, each in groupby(lines, what)]
 
 
 def crossings(alerts: dict[str, Any]) -> list[tuple[int, str]]:
@@ -107,16 +78,15 @@ def same(page: AppTest, known: list[Line]) -> None:
     assert page.text[-1].value == f"{len(known)} in all"
     if not known:
         return
-    series = {name: lines for name, lines in of_series(known).items() if lines}
+    series = of_series(known)
     newest = {name: lines[-1].n for name, lines in series.items()}
-    by_time = sorted(known, key=lambda line: line.time)
     frame = pd.DataFrame(
         [[name, len(ls), float(sum(e.n for e in ls)), max(e.seq for e in ls)] for name, ls in series.items()],
         columns=["line", "c", "s", "last"],
     ).sort_values("line")
     assert page.text[0].value.strip() == frame.to_csv(index=False).strip()
     shown = [content["text"] for content in contents(page, "metric")]
-    assert shown == [str(sum(newest.values())), str(max(newest.values())), str(by_time[-1].n)]
+    assert shown == [str(sum(newest.values())), str(max(newest.values())), str(by_time(known)[-1].n)]
     (latest,) = contents(page, "latest_values")
     assert {name[1:]: n for name, n in latest.items() if name[0] == "="} == newest
     (rows,) = contents(page, "newest_rows")
@@ -129,7 +99,7 @@ def same(page: AppTest, known: list[Line]) -> None:
             str(line.n),
             line.state or "",
         ]
-        for line in by_time
+        for line in by_time(known)
     ]
     (alerts,) = contents(page, "alerts")
     assert crossings(alerts) == above(series)

@@ -45,9 +45,11 @@ def patterns(*subjects: str) -> list[str]:
 class Rows:
     """A window of messages a second apart."""
 
-    def __init__(self) -> None:
+    def __init__(self, time: str | None = None) -> None:
+        """`time`: the field with a row's own time."""
         self.window = Window()
         self.count = 0
+        self.time = time
 
     def add(self, *messages: Message) -> "Rows":
         """Append messages in one batch."""
@@ -59,7 +61,7 @@ class Rows:
             [subject for subject, _ in messages],
             [json.dumps(payload).encode() for _, payload in messages],
         )
-        self.window.append(decode(raw, "json", None)[0])
+        self.window.append(decode(raw, "json", self.time)[0])
         return self
 
     def report(self, pattern: str | None = None) -> Report:
@@ -153,6 +155,18 @@ def test_fields_of_each_pattern() -> None:
     assert (at.types, at.least) == ({"time": 50}, pd.Timestamp("2026-01-01T00:00:00Z"))
     assert by_name(rows.report())["ms"].share == 0.5
     assert rows.report("no.such").fields == []
+
+
+def test_the_newest_value_has_the_latest_time() -> None:
+    """The newest value is that of the row with the latest time, whatever came last; of equal times, the last
+    row's."""
+    rows, stays = Rows("t"), FieldCourses(LOOK_BACK)
+    for second, value, newest in ((5, 1, 1), (3, 2, 1), (8, 3, 3), (8, 4, 4), (0, 5, 4)):
+        rows.add(("s.a", {"n": value, "t": NOW // SECOND + second}))
+        for report in (stays.report(rows.window.snapshot()), rows.report()):
+            assert by_name(report)["n"].newest == {"number": newest}
+    rows.add(("s.b", {"n": 6, "t": NOW // SECOND + 7}))
+    assert by_name(rows.report())["n"].newest == {"number": 4}
 
 
 def test_what_a_column_hides_is_seen() -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from nats_client import Client, Feed, NamedFeed, Settings
 from tests import two_days
-from tests.archive import history
 from tests.origin import PastServer, Stored
 from tests.two_days import HOUR, MINUTE, START, Line, at
 from tests.waiting import until
@@ -18,13 +17,8 @@ from tests.waiting import until
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PastServer]:
     """A server with that stream, and its archive."""
-    server = PastServer(tmp_path_factory.mktemp("nats"))
-    try:
-        archived = two_days.add_two_days(server)
-        with history(server, tmp_path_factory.mktemp("archive"), archived):
-            yield server
-    finally:
-        server.kill()
+    with two_days.two_days_server(tmp_path_factory.mktemp("past")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,0 +1,290 @@
+"""Charts at moments of two days whose content is known: their cells equal what plain Python works out."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from typing import Any
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests import two_days
+from tests.origin import PastServer
+from tests.shown import Cells, Shown, charts, contents
+from tests.two_days import HOUR, MINUTE, SECOND, Line, at, between, by_time, iso, of_series, runs
+from tests.waiting import until
+
+Open = Callable[..., AppTest]
+CHARTS = """
+import streamlit as st
+from components import compare, compared_means, counts, events, field_list, heatmap, line_chart, live
+from components import look_back_for, metric, scatter_chart, tail
+ARCHIVE = {"archive": "history.query"}
+rows = live("S", "s.{line}", look_back="PT1H", **ARCHIVE)
+more = live("S", "s.{line}", look_back="PT1H", columns={"m": "n * n % 97"}, **ARCHIVE)
+hours = live("S", "s.{line}", look_back=look_back_for("PT1H", 2), **ARCHIVE)
+LIMITS = {"high": "> 80", "far": "outside 10..90 for 1m"}
+line_chart(rows, "n", color="line", title="lines", thresholds=LIMITS)
+line_chart(rows, "n", facet="line", title="facets", thresholds={"high": "> 80"})
+line_chart(rows, "n", color="_subject", steps=True, title="steps")
+line_chart(rows, "n", color="line", most=1, tell_apart="name", title="one")
+line_chart(more, "m", color="line", title="computed")
+compare(hours, "n", "PT1H", 2, color="line", title="hours")
+compared_means(hours, "n", "PT1H", color="line")
+scatter_chart(more, "n", "m", color="line")
+counts(rows, "state", every="5m")
+heatmap(rows, "n", every="5m")
+tail(rows, "state", level="line", most=10)
+events(rows, "{line} {n}")
+field_list(rows)
+metric(rows, "n", how="mean", over="PT20M", change="PT20M")
+st.text(f"{len(rows)} {len(more)} {len(hours)}")
+"""
+MOMENTS = {
+    "its beginning": at(1, "00:40"),
+    "only the archive": at(1, "06:00") + 2_500_000_000,
+    "the server was away": at(1, "09:30"),
+    "messages were lost": at(1, "11:45"),
+    "the clock was set back": at(1, "13:40"),
+    "and is right again": at(1, "15:10"),
+    "across the seam": at(1, "23:40"),
+    "messages were deleted": at(2, "10:30"),
+    "set back again": at(2, "14:20"),
+    "only the stream": at(2, "20:00"),
+}
+STEP = 5 * SECOND
+"""Width of a bin of an hour."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PastServer]:
+    """A server with that stream, and its archive."""
+    with two_days.two_days_server(tmp_path_factory.mktemp("past")) as server:
+        yield server
+
+
+def opened(open_page: Open, moment: int, sizes: list[int]) -> AppTest:
+    """The page of charts at that moment, once its views have so many rows and what held before is read."""
+    shown = " ".join(map(str, sizes))
+    page = open_page(CHARTS, blocked=True, to=iso(moment))
+    until(lambda: page.text[-1].value == shown or not page.run())  # the archive's come later
+    pages: list[AppTest] = []
+
+    def read() -> bool:
+        pages.append(open_page(CHARTS, blocked=True, to=iso(moment)))
+        held = charts(pages[-1])["steps"].header.get("held")
+        return bool(held) or all(line.time >= moment - HOUR for line in two_days.STORED)
+
+    until(read)
+    return pages[-1]
+
+
+def cells(series: dict[str, list[Line]], what: Callable[[Line], float], step: int = STEP) -> Cells:
+    """The least and the greatest value of each bin."""
+    found: Cells = {}
+    for name, lines in series.items():
+        bins: dict[int, list[float]] = {}
+        for line in lines:
+            bins.setdefault(line.time // step, []).append(what(line))
+        found[name] = {number: (min(values), max(values)) for number, values in bins.items()}
+    return found
+
+
+def marks(shown: Shown) -> list[tuple[str, str, int, float]]:
+    """The line, the series, the time (ms) and the value of each mark of a threshold."""
+    lines, of = shown.config["thresholds"], shown.config["marks"]
+    return sorted((lines[line][0], of["names"][name], *mark) for line, name, *mark in of["at"])
+
+
+def crossed(
+    series: dict[str, list[Line]], holds: Callable[[Line], bool], end: int, lasting: int = 0
+) -> list[tuple[str, int, float]]:
+    """The series, the time (ms) and the value with which a condition began to hold, if that was seen."""
+    found: list[tuple[str, int, float]] = []
+    for name, lines in series.items():
+        values = {line.time: line.n for line in reversed(lines)}
+        stays = runs(lines, holds)
+        for (held, since), (_, over) in zip(stays[1:], [*stays[2:], (None, end)], strict=False):
+            if held and over - since >= lasting:
+                found.append((name, since // 1_000_000, values[since]))
+    return found
+
+
+def counted(known: list[Line], step: int, start: int, end: int, of: Callable[[Line], Any]) -> dict[int, Any]:
+    """How many messages say what in each interval that the look-back does not cut."""
+    first, last = -(-start // step), (end - 1) // step
+    found: dict[int, Counter[Any]] = {}
+    for line in known:
+        if first <= line.time // step <= last:
+            found.setdefault(line.time // step, Counter())[of(line)] += 1
+    return found
+
+
+def chart_cells(series: dict[str, list[Line]], end: int, known: list[Line]) -> dict[str, Cells]:
+    """The cells of each line chart of the page, worked out."""
+    merged = {"one": series.get("one", []), "others": [e for e in known if e.line != "one"]}
+    hours = of_series(between(end - 3 * HOUR, end))
+    return {
+        "lines": cells(series, lambda line: line.n),
+        "facets": {f"{name}\x1fn": bins for name, bins in cells(series, lambda line: line.n).items()},
+        "steps": {f"s.{name}": bins for name, bins in cells(series, lambda line: line.n).items()},
+        "one": {name: bins for name, bins in cells(merged, lambda line: line.n).items() if bins},
+        "computed": cells(series, lambda line: line.n**2 % 97),
+        "hours": cells(hours, lambda line: line.n, 2 * STEP),
+    }
+
+
+def columns(content: dict[str, Any]) -> dict[int, list[int]]:
+    """The columns of counts per interval."""
+    return {int(name[1:]): column for name, column in content.items() if name[0] == "c" and name != "came"}
+
+
+def same_marks(shown: dict[str, Shown], series: dict[str, list[Line]], moment: int) -> None:
+    """Thresholds are marked where they began to hold, and nowhere else."""
+    high = [("high", *mark) for mark in crossed(series, lambda line: line.n > 80, moment)]
+    far = crossed(series, lambda line: not 10 <= line.n <= 90, moment, MINUTE)
+    ends = [("far low" if value < 50 else "far high", name, since, value) for name, since, value in far]
+    assert marks(shown["lines"]) == sorted([*high, *ends])
+    assert marks(shown["facets"]) == sorted(high)
+
+
+def same_held(shown: Shown, known: list[Line], start: int) -> None:
+    """Of values that hold, each bin has the newest, and each series what the stream has from before."""
+    newest = {(line.line, line.time // STEP): float(line.n) for line in by_time(known)}
+    held = {
+        (name[2:], number): value for name, bins in shown.newest.items() for number, value in bins.items()
+    }
+    assert held == newest
+    names = dict(shown.header["names"])
+    before = of_series([line for line in two_days.STORED if line.time < start])
+    assert {names[row][2:]: value for row, _, value in shown.header.get("held", [])} == {
+        name: lines[-1].n for name, lines in before.items()
+    }
+
+
+def same_counts(page: AppTest, known: list[Line], start: int, end: int) -> None:
+    """Counts and distributions are those of the intervals that the look-back does not cut."""
+    step = 5 * MINUTE
+    (shown,) = contents(page, "counts")
+    names = {int(name[1:]): entry[0] for name, entry in shown.items() if name[0] == "s"}
+    wanted = counted(known, step, start, end, lambda line: line.state)
+    assert {
+        number: {names[place]: count for place, count in enumerate(column[:-1]) if count}
+        for number, column in columns(shown).items()
+    } == wanted
+    totals: Counter[Any] = sum(wanted.values(), Counter())
+    assert dict(shown[f"s{place}"] for place in names) == totals
+    assert shown["others"] == [0, 0]
+    (heat,) = contents(page, "heatmap")
+    low, edges = heat["rows"]
+    assert heat["unfit"] == 0
+    assert {
+        number: dict(zip(column[::2], column[1::2], strict=True)) for number, column in columns(heat).items()
+    } == counted(
+        known, step, start, end, lambda line: low + max(i for i, edge in enumerate(edges) if edge <= line.n)
+    )
+
+
+def same_rows(page: AppTest, known: list[Line]) -> None:
+    """Points, log lines and marks are the rows."""
+    (points,) = contents(page, "scatter")
+    groups = dict(points["groups"])
+    assert list(zip(points["x"], points["y"], map(groups.get, points["of"]), strict=True)) == [
+        (line.n, line.n**2 % 97, line.line) for line in known
+    ]
+    (log,) = contents(page, "tail")
+    assert [entry for name, entry in sorted(log.items()) if name[0] == "l"] == [
+        [line.time // 1_000_000, line.line, line.state or ""] for line in by_time(known)[-10:]
+    ]
+    (events,) = contents(page, "events")
+    assert [entry for name, entry in sorted(events.items()) if name[0] == "e"] == [
+        [line.time // 1_000_000, f"{line.line} {line.n}"] for line in by_time(known)
+    ]
+
+
+def same_fields(page: AppTest, known: list[Line]) -> None:
+    """The table of fields has types, newest values and ends of these rows."""
+    (shown,) = contents(page, "field_list")
+    numbers, newest = [line.n for line in known], by_time(known)[-1]
+    stated = [line for line in by_time(known) if line.state]
+    table = {name[1:]: cells[2:] for name, cells in shown.items() if name[0] == "="}
+    assert table["n"] == [
+        "integer",
+        "100 %",
+        *map(str, (newest.n, min(numbers), max(numbers), len(set(numbers)))),
+    ]
+    share = f"{100 * len(stated) / len(known):.0f} %"
+    assert table["state"] == ["text", share, stated[-1].state, "", "", str(len({e.state for e in stated}))]
+    assert table["line"] == ["text", "100 %", newest.line, "", "", str(len({e.line for e in known}))]
+
+
+def mean(lines: list[Line]) -> float | None:
+    """Of their numbers."""
+    return sum(line.n for line in lines) / len(lines) if lines else None
+
+
+def same_metric(page: AppTest, known: list[Line], end: int) -> None:
+    """The mean of the last twenty minutes, and of those before each step of its course. Where the clock was
+    set back, a message counts when it came: at the latest time before it."""
+    (shown,) = contents(page, "metric")
+    length = 20 * MINUTE
+    came = list(accumulate([line.time for line in known], max))
+
+    def before(moment: int) -> float | None:
+        return mean([line for line, at in zip(known, came, strict=True) if moment - length <= at < moment])
+
+    now, step = before(end), 30 * SECOND
+    assert (float(shown["exact"]) if "exact" in shown else None) == (now and pytest.approx(now))
+    first = (end - HOUR) // step + length // step
+    course = {number: before(number * step) for number in range(first, end // step + 1)}
+    assert {int(name[1:]): value for name, value in shown.items() if name[0] == "p" and name != "p"} == {
+        number: pytest.approx(value, rel=1e-4) for number, value in course.items() if value is not None
+    }
+
+
+def same_periods(page: AppTest, shown: Shown, hours: list[Line], end: int) -> None:
+    """The current hour is the one before the end, and lies over the same minutes of those before it."""
+    current = (end - 1) // HOUR * HOUR
+    assert shown.config["compare"]["starts"] == [(current - k * HOUR) // 1_000_000 for k in range(3)]
+    until = end // SECOND * SECOND
+    now, then = (
+        {
+            name: mean([line for line in lines if since <= line.time < until - current + since])
+            for name, lines in of_series(hours).items()
+        }
+        for since in (current, current - HOUR)
+    )
+    table = page.dataframe[0].value.set_index("_series")
+    for name, column in (("current", now), ("before", then)):
+        wanted = {line: value for line, value in column.items() if (now[line], then[line]) != (None, None)}
+        found = {line: None if pd.isna(value) else value for line, value in table[name].items()}
+        assert found == {
+            line: value if value is None else pytest.approx(value, rel=1e-5) for line, value in wanted.items()
+        }
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_charts(open_page: Open, server: PastServer, name: str) -> None:
+    """At each moment all that charts are sent is what the messages of the hour before it say."""
+    moment = MOMENTS[name]
+    start = moment - HOUR
+    known, hours = between(start, moment), between(moment - 3 * HOUR, moment)
+    page = opened(open_page, moment, [len(known), len(known), len(hours)])
+    assert not page.exception
+    series, shown = of_series(known), charts(page)
+    wanted = chart_cells(series, moment, known)
+    assert {title: chart.cells for title, chart in shown.items()} == {
+        **wanted,
+        "one": {
+            shown["one"].header["names"][1][1] if name == "others" else name: bins
+            for name, bins in wanted["one"].items()
+        },
+    }
+    same_marks(shown, series, moment)
+    same_held(shown["steps"], known, start)
+    same_counts(page, known, start, moment)
+    same_rows(page, known)
+    same_fields(page, known)
+    same_metric(page, known, moment)
+    same_periods(page, shown["hours"], hours, moment)
