@@ -382,11 +382,12 @@ def _once(view: View, read: Callable[[Snapshot], T]) -> T:
 
 def _clock(beats: View) -> tuple[int, int]:
     """The server's clock, and the time since which silence counts. Silence does not count while there is no
-    connection, nor while programs may still be reconnecting after a server restart."""
+    connection, nor while programs may still be reconnecting after a server restart. Of a stretch in the past
+    all heartbeats are known, however it was read."""
     health = beats.health
     if health.phase != "following":
         return 0, 0
-    return beats.now, int(health.since * 1e9) if health.restarts else 0
+    return beats.now, int(health.since * 1e9) if health.restarts and not beats.past else 0
 
 
 def _find(runs: list[WorkflowRun], beats: View, key: str) -> WorkflowRun | None:

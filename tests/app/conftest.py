@@ -59,11 +59,17 @@ def open_page(server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Opens the frame with a page of the given source or file, and the given query, on the `server` of the
     module that asks. `blocked`: without the tab's own websocket, so that data comes with the elements."""
 
+    placed: set[Path] = set()
+
     def open_page(source: str | Path, *, blocked: bool = False, **query: str) -> AppTest:
+        file = tmp_path / (source.name if isinstance(source, Path) else "page.py")
+        for other in placed - {file}:
+            other.unlink(missing_ok=True)  # the first page is the one that opens
+        placed.add(file)
         if isinstance(source, Path):
-            shutil.copy(source, tmp_path / source.name)
+            shutil.copy(source, file)
         else:
-            (tmp_path / "page.py").write_text(source)
+            file.write_text(source)
         monkeypatch.setattr("components.pages.FOLDER", tmp_path)
         monkeypatch.setattr("components.pages._listing", (tmp_path, 0.0, {}))  # the page is newer
         app = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=30)
