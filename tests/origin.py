@@ -30,6 +30,8 @@ class Stored:
     """When it was stored, ns since the epoch, UTC."""
     subject: str
     payload: bytes
+    header: str = ""
+    """One header, such as "KV-Operation: DEL"."""
 
 
 class PastServer(NatsServer):
@@ -43,10 +45,12 @@ class PastServer(NatsServer):
         self, name: str, subjects: list[str], messages: Sequence[Stored], **config: Any
     ) -> None:
         """Create a stream of these subjects with these messages. Their sequences ascend; those between are of
-        deleted messages. Their times may be any, and their subjects begin with the same token. Afterwards it
-        is a stream like others."""
-        (root,) = {message.subject.split(".")[0] for message in messages}
-        mirrored = {"name": "ORIGIN", "external": {"api": API, "deliver": "ORIGIN.DELIVER"}}
+        deleted messages. Their times may be any. Afterwards it is a stream like others."""
+        mirrored = {
+            "name": "ORIGIN",
+            "external": {"api": API, "deliver": "ORIGIN.DELIVER"},
+            "subject_transforms": [{"src": "origin.>", "dest": ">"}],
+        }
         settings = {"name": name, "mirror": mirrored, "storage": "file", "retention": "limits"} | config
         with _Leaf(self._leaf) as leaf:
             leaf.send(f"LS+ {API}.>")
@@ -54,7 +58,7 @@ class PastServer(NatsServer):
             api(self, f"STREAM.CREATE.{name}", settings)
             reply, asked = leaf.request()
             # The server subscribes to the subject in the answer, and stores messages with the one they have.
-            consumer = asked["config"] | {"deliver_subject": f"{root}.>"}
+            consumer = asked["config"] | {"deliver_subject": "origin.>"}
             info = {
                 "type": "io.nats.jetstream.api.v1.consumer_create_response",
                 "stream_name": "ORIGIN",
@@ -71,9 +75,8 @@ class PastServer(NatsServer):
             for number, message in enumerate(messages, 1):
                 left = len(messages) - number
                 stored = f"{message.seq}.{number}.{message.time}.{left}"
-                leaf.publish(
-                    message.subject, f"$JS.ACK.ORIGIN.{consumer['name']}.1.{stored}", message.payload
-                )
+                reply = f"$JS.ACK.ORIGIN.{consumer['name']}.1.{stored}"
+                leaf.publish(f"origin.{message.subject}", reply, message.payload, message.header)
             last = messages[-1].seq
             until(lambda: api(self, f"STREAM.INFO.{name}")["state"]["last_seq"] == last)
         change(self, name, mirror=None, subjects=subjects)
@@ -100,9 +103,13 @@ class _Leaf:
         tail = b"" if payload is None else payload + b"\r\n"
         self._socket.sendall(line.encode() + b"\r\n" + tail)
 
-    def publish(self, subject: str, reply: str, payload: bytes) -> None:
-        """A message."""
-        self.send(" ".join(filter(None, ["LMSG", subject, reply, str(len(payload))])), payload)
+    def publish(self, subject: str, reply: str, payload: bytes, header: str = "") -> None:
+        """A message, with at most one header."""
+        head = f"NATS/1.0\r\n{header}\r\n\r\n".encode() if header else b""
+        sizes = [str(len(head))] * bool(head) + [str(len(head) + len(payload))]
+        self.send(
+            " ".join(filter(None, ["HMSG" if head else "LMSG", subject, reply, *sizes])), head + payload
+        )
 
     def settle(self) -> None:
         """Wait until the server has taken what was sent."""

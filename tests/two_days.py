@@ -21,6 +21,7 @@ from services.history.database import Message
 from tests.archive import history
 from tests.jetstream import api
 from tests.origin import PastServer, Stored
+from tests.shown import Cells
 
 SECOND, MINUTE, HOUR = 10**9, 60 * 10**9, 3600 * 10**9
 START = pd.Timestamp("2026-11-20T00:00Z").as_unit("ns").value
@@ -110,6 +111,17 @@ def of_series(lines: list[Line]) -> dict[str, list[Line]]:
 def runs(lines: list[Line], what: Callable[[Line], Any]) -> list[tuple[Any, int]]:
     """What one message after the other says, and since when."""
     return [(value, next(iter(each)).time) for value, each in groupby(lines, what)]
+
+
+def cells(series: dict[str, list[Line]], what: Callable[[Line], float], step: int) -> Cells:
+    """The least and the greatest value of each bin of `step` ns, as charts have them."""
+    found: Cells = {}
+    for name, lines in series.items():
+        bins: dict[int, list[float]] = {}
+        for line in lines:
+            bins.setdefault(line.time // step, []).append(what(line))
+        found[name] = {number: (min(values), max(values)) for number, values in bins.items()}
+    return found
 
 
 def lost(start: int, end: int) -> int:

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from tests import two_days
 from tests.origin import PastServer
 from tests.shown import Cells, Shown, charts, contents
-from tests.two_days import HOUR, MINUTE, SECOND, Line, at, between, by_time, iso, of_series, runs
+from tests.two_days import HOUR, MINUTE, SECOND, Line, at, between, by_time, cells, iso, of_series, runs
 from tests.waiting import until
 
 Open = Callable[..., AppTest]
@@ -80,17 +80,6 @@ def opened(open_page: Open, moment: int, sizes: list[int]) -> AppTest:
     return pages[-1]
 
 
-def cells(series: dict[str, list[Line]], what: Callable[[Line], float], step: int = STEP) -> Cells:
-    """The least and the greatest value of each bin."""
-    found: Cells = {}
-    for name, lines in series.items():
-        bins: dict[int, list[float]] = {}
-        for line in lines:
-            bins.setdefault(line.time // step, []).append(what(line))
-        found[name] = {number: (min(values), max(values)) for number, values in bins.items()}
-    return found
-
-
 def marks(shown: Shown) -> list[tuple[str, str, int, float]]:
     """The line, the series, the time (ms) and the value of each mark of a threshold."""
     lines, of = shown.config["thresholds"], shown.config["marks"]
@@ -126,11 +115,11 @@ def chart_cells(series: dict[str, list[Line]], end: int, known: list[Line]) -> d
     merged = {"one": series.get("one", []), "others": [e for e in known if e.line != "one"]}
     hours = of_series(between(end - 3 * HOUR, end))
     return {
-        "lines": cells(series, lambda line: line.n),
-        "facets": {f"{name}\x1fn": bins for name, bins in cells(series, lambda line: line.n).items()},
-        "steps": {f"s.{name}": bins for name, bins in cells(series, lambda line: line.n).items()},
-        "one": {name: bins for name, bins in cells(merged, lambda line: line.n).items() if bins},
-        "computed": cells(series, lambda line: line.n**2 % 97),
+        "lines": cells(series, lambda line: line.n, STEP),
+        "facets": {f"{name}\x1fn": bins for name, bins in cells(series, lambda line: line.n, STEP).items()},
+        "steps": {f"s.{name}": bins for name, bins in cells(series, lambda line: line.n, STEP).items()},
+        "one": {name: bins for name, bins in cells(merged, lambda line: line.n, STEP).items() if bins},
+        "computed": cells(series, lambda line: line.n**2 % 97, STEP),
         "hours": cells(hours, lambda line: line.n, 2 * STEP),
     }
 

@@ -1,17 +1,24 @@
 """Pages at moments of two days whose content is known: what they show equals what plain Python works out."""
 
+import json
+import random
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from components.nats.workflows import _length
+from components.words import age_text, clock_text, in_zone
 from tests import two_days
-from tests.origin import PastServer
+from tests.origin import PastServer, Stored
 from tests.running import ROOT
-from tests.shown import contents
-from tests.two_days import HOUR, START, Line, at, by_time, iso, of_series, runs
+from tests.shown import charts, contents
+from tests.two_days import HOUR, MINUTE, SECOND, START, Line, at, by_time, cells, iso, of_series, runs
 from tests.waiting import until
 
 Open = Callable[..., AppTest]
@@ -46,10 +53,147 @@ MOMENTS = {
 }
 
 
+KEYS, KEPT = ("gone", "late", "often", "once"), 6
+"""Keys of the bucket, and how many revisions it keeps of each."""
+ROW = re.compile(
+    r'lb-state-(\w+)">\w+</span><b>([^<]*)</b><span>([^<]*)</span><span>([^<]*)</span><small>([^<]*)</small></a>'
+)
+STEP = re.compile(r'<div class="lb-step"><span class="lb-state lb-state-(\w+)">\w+</span><span>(\w+)')
+LOG = re.compile(r"</small>([^<]*)</div>")
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One of a key; a deletion without a value."""
+
+    seq: int
+    time: int
+    key: str
+    value: bytes | None
+
+    @property
+    def header(self) -> str:
+        """As the stream has it."""
+        return "" if self.value is not None else "KV-Operation: DEL"
+
+
+def revisions() -> list[Revision]:
+    """The key "often" has more than the bucket keeps, "gone" is deleted now and then, "late" begins on the
+    second day, and "once" is written once."""
+    chance, found = random.Random(7), [(at(1, "01:00"), "once", b"1")]
+    found += [(at(1, "10:00") + n * 2 * HOUR + chance.randrange(HOUR), "often", b"%d" % n) for n in range(14)]
+    found += [(at(1, "03:00") + n * 7 * HOUR, "gone", b"" if n % 2 else b"g%d" % n) for n in range(6)]
+    found += [(at(2, "11:00") + n * HOUR, "late", b"l%d" % n) for n in range(3)]
+    return [
+        Revision(seq, time, key, value or None) for seq, (time, key, value) in enumerate(sorted(found), 1)
+    ]
+
+
+REVISIONS = revisions()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A workflow's run, of two steps."""
+
+    name: str
+    key: str
+    start: int
+    end: int
+    outcome: str
+    """ "lost" if its program was killed."""
+
+    @property
+    def half(self) -> int:
+        """When the second step begins."""
+        return (self.start + self.end) // 2
+
+    def lines(self) -> list[tuple[int, str]]:
+        """What it logs."""
+        return [(self.start + SECOND, f"{self.key} begins"), (self.half + SECOND, f"{self.key} goes on")]
+
+    def events(self) -> list[tuple[int, str, bytes]]:
+        """Time, subject and payload of what it reports."""
+        (first, begins), (second, goes_on) = self.lines()
+        over = {"status": self.outcome, "seconds": (self.end - self.start) / 1e9}
+        last = "failed" if self.outcome == "failed" else "finished"
+        said: list[tuple[int, str, dict[str, Any]]] = [
+            (self.start, "-.-.started", {}),
+            (self.start, "job.one.started", {}),
+            (first, "job.one.log", {"text": begins}),
+            (self.half, "job.one.finished", {"status": "succeeded"}),
+            (self.half, "job.two.started", {}),
+            (second, "job.two.log", {"text": goes_on}),
+            (self.end, f"job.two.{last}", over),
+            (self.end, f"-.-.{last}", over),
+        ]
+        said = said[:6] if self.outcome == "lost" else said
+        own = {"workflow": self.name, "trigger": "clock", "started": iso(self.start), "interval": 60}
+        found = []
+        for n, (time, of, more) in enumerate(said, 1):
+            content = {**own, "n": n, "time": iso(time), **more}
+            found.append((time, f"workflow.{self.name}.{self.key}.{of}", json.dumps(content).encode()))
+        for time in range(self.start + MINUTE, self.end, MINUTE):
+            content = {**own, "n": sum(each < time for each, *_ in said), "time": iso(time)}
+            found.append((time, f"workflow-heartbeat.{self.name}.{self.key}", json.dumps(content).encode()))
+        return found
+
+    def status(self, moment: int) -> str:
+        """How it stood then."""
+        if self.outcome != "lost" and self.end < moment:
+            return self.outcome
+        beats = [self.start, *range(self.start + MINUTE, self.end, MINUTE)]
+        newest = max(time for time in beats if time < moment)
+        return "running" if moment - newest <= 3 * MINUTE else "lost"
+
+    def is_listed(self, moment: int) -> bool:
+        """Whether it began or ended in the day before, or ran."""
+        day = moment - 24 * HOUR
+        ended = self.outcome != "lost" and day <= self.end < moment
+        return day <= self.start < moment or ended or (self.start < moment < self.end)
+
+    def row(self, moment: int) -> tuple[str, ...]:
+        """The cells of the list."""
+        status = self.status(moment)
+        took = {"running": moment - self.start, "lost": None}.get(status, self.end - self.start)
+        since = f"{clock_text(self.start)}, {age_text((moment - self.start) / 1e9)} ago"
+        return status, self.name, since, "" if took is None else _length(took / 1e9), "clock"
+
+    def steps_at(self, moment: int) -> list[tuple[str, str]]:
+        """State and name of each step that had begun."""
+        status = self.status(moment)
+        if self.half >= moment:
+            return [(status, "one")]
+        return [("succeeded", "one"), (status, "two")]
+
+
+def all_runs() -> list[Run]:
+    """Those of two days."""
+    chance, time = random.Random(11), START + HOUR // 3
+    found: list[Run] = []
+    while time < START + 44 * HOUR:
+        outcome = chance.choice(["succeeded", "succeeded", "failed", "cancelled", "lost"])
+        length = chance.randrange(4 * MINUTE, 100 * MINUTE)
+        found.append(Run(chance.choice(["load", "check"]), f"r{len(found)}", time, time + length, outcome))
+        time += chance.randrange(20 * MINUTE, 80 * MINUTE)
+    return found
+
+
+RUNS = all_runs()
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PastServer]:
-    """A server with that stream, and its archive."""
+    """A server with that stream, and its archive; and with a bucket and workflow runs of the same days."""
     with two_days.two_days_server(tmp_path_factory.mktemp("past")) as server:
+        revisions = [
+            Stored(each.seq, each.time, f"$KV.settings.{each.key}", each.value or b"", each.header)
+            for each in REVISIONS
+        ]
+        server.add_past_stream("KV_settings", ["$KV.settings.>"], revisions, max_msgs_per_subject=KEPT)
+        events = sorted((event for run in RUNS for event in run.events()), key=lambda event: event[0])
+        stored = [Stored(seq, *event) for seq, event in enumerate(events, 1)]
+        server.add_past_stream("WORKFLOWS", ["workflow.>", "workflow-heartbeat.>"], stored)
         yield server
 
 
@@ -148,3 +292,101 @@ def test_pages_of_the_app(open_page: Open, server: PastServer, file: str, name: 
     if file == "alerts" and known:
         (alerts,) = contents(page, "alerts")
         assert crossings(alerts) == above(of_series(known), "s.")
+
+
+def archived(start: int, end: int) -> Counter[tuple[int, str]]:
+    """How many messages of each minute and subject the archive has."""
+    held = {line.seq for line in [*two_days.ARCHIVED, *two_days.STORED[:20]]}
+    found = [line for line in two_days.between(start, end) if line.seq in held]
+    return Counter((line.time // MINUTE * MINUTE, f"s.{line.line}") for line in found)
+
+
+@pytest.mark.parametrize("name", ["only the archive", "the clock was set back", "across the seam"])
+def test_history(open_page: Open, server: PastServer, name: str) -> None:
+    """The query that the page History begins with counts what the archive has of the stretch, by minute."""
+    end = MOMENTS[name]
+    start = end - 2 * HOUR
+    page = open_page(ROOT / "pages" / "history.py", blocked=True, **{"from": iso(start), "to": iso(end)})
+    page.session_state["_blocked"] = True
+    page.button(key="run query").click().run()
+    until(lambda: len(page.dataframe) or not page.run())
+    assert not page.exception
+    table, wanted = page.dataframe[0].value, archived(start, end)
+    times = [pd.Timestamp(time).value for time in table["time"]]
+    assert dict(zip(zip(times, table["subject"], strict=True), table["messages"], strict=True)) == wanted
+    (shown,) = charts(page).values()
+    drawn: dict[str, dict[int, tuple[float, float]]] = {}
+    for (minute, subject), count in wanted.items():
+        drawn.setdefault(subject, {})[minute // int(shown.header["step"] * 1e6)] = (count, count)
+    assert shown.cells == drawn
+
+
+@pytest.mark.parametrize("name", ["messages were deleted", "set back again", "only the stream"])
+def test_compare(open_page: Open, server: PastServer, name: str) -> None:
+    """The page Compare periods shows the hour that ends at the moment, or goes on, over the two before."""
+    moment = MOMENTS[name]
+    of = {"stream": "S", "subjects": "s.{line}", "period": "hour", "earlier-periods": "2"}
+    page = open_page(ROOT / "pages" / "compare.py", blocked=True, to=iso(moment), **of)
+    assert not page.exception
+    (shown,) = charts(page).values()
+    current = (moment - 1) // HOUR * HOUR
+    assert shown.config["compare"]["starts"] == [(current - k * HOUR) // 1_000_000 for k in range(3)]
+    series = of_series(two_days.between(moment - 3 * HOUR, moment))
+    assert shown.cells == cells(series, lambda line: line.n, 10 * SECOND)
+    until_now = {line: [each.n for each in lines if each.time >= current] for line, lines in series.items()}
+    means = page.dataframe[0].value.set_index("_series")["current"].dropna().to_dict()
+    assert means == {
+        line: pytest.approx(sum(each) / len(each), rel=1e-5) for line, each in until_now.items() if each
+    }
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_bucket(open_page: Open, server: PastServer, name: str) -> None:
+    """The page Key-value has of each key the newest revision before the moment that the bucket still keeps,
+    and says of which keys that is not known."""
+    moment = MOMENTS[name]
+    kept = {key: [each for each in REVISIONS if each.key == key][-KEPT:] for key in KEYS}
+    before = {key: [each for each in each_kept if each.time < moment] for key, each_kept in kept.items()}
+    there = {key: found[-1] for key, found in before.items() if found and found[-1].value is not None}
+    for key in ("often", "gone"):
+        page = open_page(ROOT / "pages" / "values.py", bucket="settings", key=key, to=iso(moment))
+        assert not page.exception
+        tables = [each.value for each in page.dataframe]
+        if there:
+            table = tables.pop(0)
+            assert rows_of(table, "key", "value", "revision") == [
+                (key, (each.value or b"").decode(), each.seq) for key, each in sorted(there.items())
+            ]
+            assert [time.value for time in table["updated"]] == [
+                each.time for _, each in sorted(there.items())
+            ]
+        if before[key]:
+            assert rows_of(tables[0], "value", "revision") == [
+                ((each.value or b"").decode(), each.seq) for each in reversed(before[key])
+            ]
+        unknown = not before["often"]
+        assert any("Not known as of then" in each.value for each in page.caption) == unknown
+
+
+def rows_of(table: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
+    """The rows of a table."""
+    return list(table[list(columns)].itertuples(index=False, name=None))
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_runs(open_page: Open, server: PastServer, name: str) -> None:
+    """The page Workflows lists the runs of the day before the moment as they stood then, and a run has the
+    steps and lines that had come."""
+    moment = MOMENTS[name]
+    page = open_page(ROOT / "pages" / "workflows.py", to=iso(moment))
+    assert not page.exception
+    html = "".join(each.proto.body for each in page.get("html"))
+    there = [run for run in RUNS if run.is_listed(moment)]
+    with in_zone("UTC"):
+        assert re.findall(ROW, html) == [run.row(moment) for run in reversed(there)]
+    for run in there[-3:]:
+        page = open_page(ROOT / "pages" / "workflows.py", to=iso(moment), run=f"{run.name}.{run.key}")
+        html = "".join(each.proto.body for each in page.get("html"))
+        assert re.findall(STEP, html) == run.steps_at(moment)
+        assert re.findall(LOG, html) == [text for time, text in run.lines() if time < moment]
+        assert not page.warning or run.status(moment) == "lost"
