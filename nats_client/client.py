@@ -321,15 +321,26 @@ class Client:
         return self._call(newest_message(self._connection, check_stream_name(stream)))
 
     def newest_each(
-        self, streams: Sequence[str], *, within: float = 2.0
+        self, streams: Sequence[str], *, within: float = 2.0, end: datetime | None = None
     ) -> dict[str, Newest | RequestFailed | None]:
-        """newest() of each of `streams`, requested concurrently. A stream that cannot be read has the error
-        in place of its message: RequestTimeout if it has not answered `within` that many seconds. Raises
-        SubjectError, and ConnectionFailed if there is no connection."""
+        """newest() of each of `streams`, requested concurrently; with `end`, which has a time zone, the
+        newest message that was stored before it. A stream that cannot be read has the error in place of its
+        message: RequestTimeout if it has not answered `within` that many seconds. Raises SubjectError,
+        LookbackError if `end` is no time, and ConnectionFailed if there is no connection."""
         names = [check_stream_name(stream) for stream in streams]
         if error := self.state.error:
             raise error
-        return self._call(newest_messages(self._connection, names, within), within + GRACE)
+        moment = None if end is None else _stored_before(end)
+
+        async def read(name: str) -> Newest | None:
+            if moment is None:
+                return await newest_message(self._connection, name)
+            found = await StoredMessages(self._connection, name).newest_before(moment)
+            if found is None:
+                return None
+            return found.subject, pd.Timestamp(found.stored, tz="UTC"), found.payload
+
+        return self._call(newest_messages(read, names, within), within + GRACE)
 
     def stored_page(
         self,

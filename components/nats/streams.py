@@ -25,7 +25,9 @@ from nats_client.streams.stream_list import MOST_COUNTED, PAGE, Newest
 from nats_client.subjects import filters_of
 
 from ..choices.choose import chosen
+from ..choices.clock import clock
 from ..data.connection import is_embedded, shared
+from ..data.playing import now_of
 from ..data.reads import note_live, rerun_on
 from ..push.asked import Asked, asked
 from ..push.json_element import JsonSource, Kind
@@ -311,7 +313,7 @@ def _facts(info: StreamInfo) -> str:
 
 
 def stream_list(table: pd.DataFrame) -> None:
-    """Draw the table of `streams()`."""
+    """Draw the table of `streams()`; in the past with a word that it is that of now."""
     st.dataframe(
         local(table, "newest"),
         column_config={
@@ -328,16 +330,21 @@ def stream_list(table: pd.DataFrame) -> None:
         },
         placeholder="n/a",
     )
+    if clock().end_time is not None:
+        st.caption("The streams as they are now. A list of streams has no past.")
 
 
 def newest_messages(names: list[str]) -> None:
-    """Draw the newest message of each of the streams `names`, its payload cut at 300 bytes. The streams are
-    asked in parallel; those whose nodes do not answer are named."""
+    """Draw the newest message of each of the streams `names`, its payload cut at 300 bytes; in the past, the
+    newest one from before then. The streams are asked in parallel; those whose nodes do not answer are
+    named."""
+    when = clock()
+    end = None if when.end_time is None else now_of(when)
     known: list[str] = []
     with contextlib.suppress(RequestFailed):
         known = [info.name for info in listed("streams", _listed) if info.away]
     asked = tuple(name for name in names if name not in known)
-    found = _newest_messages(*shared(), asked)
+    found = _newest_messages(*shared(), asked, end)
     away = [name for name in names if name in known or isinstance(found[name], RequestTimeout)]
     failed = [
         str(found[name]) for name in asked if isinstance(found[name], RequestFailed) and name not in away
@@ -356,7 +363,8 @@ def newest_messages(names: list[str]) -> None:
         more = f" The same for {len(failed) - 1} more." if len(failed) > 1 else ""
         st.warning(plain(f"Cannot read a newest message. {failed[0]}{more}"), icon=":material/lock:")
     if not rows and not failed and not away:
-        st.info("All streams are empty.", icon=":material/hourglass_empty:")
+        said = "All streams are empty." if end is None else "No stream has a message from before then."
+        st.info(said, icon=":material/hourglass_empty:")
     if not rows:
         return
     st.dataframe(
@@ -376,8 +384,8 @@ def _shown(payload: bytes) -> str:
     return text + ("…" if len(payload) > 300 else "")
 
 
-@st.cache_data(ttl=KEEP, show_spinner=False)
+@st.cache_data(ttl=KEEP, max_entries=1000, show_spinner=False)
 def _newest_messages(
-    rights: str, _nats: Client, names: tuple[str, ...]
+    rights: str, _nats: Client, names: tuple[str, ...], end: pd.Timestamp | None
 ) -> dict[str, Newest | RequestFailed | None]:
-    return _nats.newest_each(names)
+    return _nats.newest_each(names, end=end)

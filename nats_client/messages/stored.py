@@ -105,6 +105,12 @@ class StoredMessages:
         info = await self._connection.infos.ask(self._stream)
         return await self._reader.since(moment, info["state"])
 
+    async def newest_before(self, moment: int) -> StoredMessage | None:
+        """The message before that one; None if there is none, or none was found in LONGEST seconds. Raises as
+        one() does."""
+        page = await self.back(await self.at_time(moment) - 1, 1)
+        return page.messages[-1] if page.messages else None
+
     async def next_to(self, seq: int) -> tuple[int | None, int | None]:
         """The sequences of the match before and of the one after `seq`; None where there is none, or none
         was found in LONGEST seconds."""

@@ -5,7 +5,7 @@ import base64
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -335,14 +335,11 @@ async def newest_message(connection: Connection, stream: str) -> Newest | None:
 
 
 async def newest_messages(
-    connection: Connection, streams: Sequence[str], within: float
+    read: Callable[[str], Coroutine[Any, Any, Newest | None]], streams: Sequence[str], within: float
 ) -> dict[str, Newest | RequestFailed | None]:
-    """newest_message() of each of `streams`, requested in parallel, or the error. A stream that does not
+    """What `read` returns for each of `streams`, requested in parallel, or the error. A stream that does not
     answer `within` so many seconds, as when its nodes are away, gets RequestTimeout."""
-    asking = {
-        asyncio.create_task(newest_message(connection, name), name=f"newest of {name}"): name
-        for name in streams
-    }
+    asking = {asyncio.create_task(read(name), name=f"newest of {name}"): name for name in streams}
     if not asking:
         return {}
     try:

@@ -180,6 +180,8 @@ def all_runs() -> list[Run]:
 
 
 RUNS = all_runs()
+EVENTS = sorted((event for run in RUNS for event in run.events()), key=lambda event: event[0])
+"""All that they report."""
 
 
 @pytest.fixture(scope="module")
@@ -191,8 +193,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PastServer]:
             for each in REVISIONS
         ]
         server.add_past_stream("KV_settings", ["$KV.settings.>"], revisions, max_msgs_per_subject=KEPT)
-        events = sorted((event for run in RUNS for event in run.events()), key=lambda event: event[0])
-        stored = [Stored(seq, *event) for seq, event in enumerate(events, 1)]
+        stored = [Stored(seq, *event) for seq, event in enumerate(EVENTS, 1)]
         server.add_past_stream("WORKFLOWS", ["workflow.>", "workflow-heartbeat.>"], stored)
         yield server
 
@@ -338,6 +339,30 @@ def test_compare(open_page: Open, server: PastServer, name: str) -> None:
     assert means == {
         line: pytest.approx(sum(each) / len(each), rel=1e-5) for line, each in until_now.items() if each
     }
+
+
+@pytest.mark.parametrize(
+    "name", ["before all", "only the archive", "messages were deleted", "only the stream"]
+)
+def test_overview(open_page: Open, server: PastServer, name: str) -> None:
+    """The page Overview has of each stream the newest message from before the moment, as far as the stream
+    still holds one, and says that its list of streams is that of now."""
+    moment = MOMENTS[name]
+    page = open_page(ROOT / "pages" / "overview.py", to=iso(moment))
+    assert not page.exception
+    wanted = [
+        (stream, found[-1])
+        for stream, stored in (
+            ("S", [(line.time, f"s.{line.line}", line.payload.decode()) for line in two_days.STORED]),
+            ("WORKFLOWS", [(time, of, said.decode()) for time, of, said in EVENTS]),
+        )
+        if (found := [message for message in stored if message[0] < moment])
+    ]
+    tables = [each.value for each in page.dataframe]
+    newest = [] if len(tables) == 1 else rows_of(tables[1], "stream", "time", "subject", "payload")
+    assert sorted((stream, (time.value, *more)) for stream, time, *more in newest) == wanted
+    assert bool(page.info) == (not wanted)
+    assert any("as they are now" in each.value for each in page.caption)
 
 
 @pytest.mark.parametrize("name", MOMENTS)
