@@ -132,15 +132,20 @@ def lost(start: int, end: int) -> int:
 
 
 @contextmanager
-def two_days_server(folder: Path) -> Iterator[PastServer]:
-    """A server with the stream S, and its archive; killed at the end."""
+def two_days_stream(folder: Path) -> Iterator[tuple[PastServer, list[Message]]]:
+    """A server with the stream S, killed at the end; and what belongs into its archive."""
     server = PastServer(folder / "nats")
     try:
-        archived = _add_stream(server)
-        with history(server, folder, archived):
-            yield server
+        yield server, _add_stream(server)
     finally:
         server.kill()
+
+
+@contextmanager
+def two_days_server(folder: Path) -> Iterator[PastServer]:
+    """A server with the stream S, and its archive; killed at the end."""
+    with two_days_stream(folder) as (server, archived), history(server, folder, archived):
+        yield server
 
 
 def _add_stream(server: PastServer) -> list[Message]:

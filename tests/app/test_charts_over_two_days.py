@@ -1,15 +1,24 @@
 """Charts at moments of two days whose content is known: their cells equal what plain Python works out."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from nats_client import Settings
+from services.history.archiver import Archiver, streams_to_copy
+from services.history.duckdb_file import DuckDb
+from services.workflow import Workflow
 from tests import two_days
+from tests.archive import history, rows
 from tests.origin import PastServer
 from tests.shown import Cells, Shown, charts, contents
 from tests.two_days import HOUR, MINUTE, SECOND, Line, at, between, by_time, cells, iso, of_series, runs
@@ -53,6 +62,7 @@ MOMENTS = {
     "set back again": at(2, "14:20"),
     "only the stream": at(2, "20:00"),
 }
+EVER = timedelta(days=36_500)
 STEP = 5 * SECOND
 """Width of a bin of an hour."""
 
@@ -64,9 +74,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PastServer]:
         yield server
 
 
-def opened(open_page: Open, moment: int, sizes: list[int]) -> AppTest:
-    """The page of charts at that moment, once its views have so many rows and what held before is read."""
-    shown = " ".join(map(str, sizes))
+def opened(open_page: Open, moment: int) -> AppTest:
+    """The page of charts at that moment, once its views have all their rows and what held before is read."""
+    hour, hours = (len(between(moment - n * HOUR, moment)) for n in (1, 3))
+    shown = f"{hour} {hour} {hours}"
     page = open_page(CHARTS, blocked=True, to=iso(moment))
     until(lambda: page.text[-1].value == shown or not page.run())  # the archive's come later
     pages: list[AppTest] = []
@@ -129,6 +140,15 @@ def columns(content: dict[str, Any]) -> dict[int, list[int]]:
     return {int(name[1:]): column for name, column in content.items() if name[0] == "c" and name != "came"}
 
 
+def columns_by_name(content: dict[str, Any]) -> dict[int, dict[str | None, int]]:
+    """The columns of counts(), with names for places, which depend on what came first."""
+    names = {int(name[1:]): entry[0] for name, entry in content.items() if name[0] == "s"}
+    return {
+        number: {names[place]: count for place, count in enumerate(column[:-1]) if count}
+        for number, column in columns(content).items()
+    }
+
+
 def same_marks(shown: dict[str, Shown], series: dict[str, list[Line]], moment: int) -> None:
     """Thresholds are marked where they began to hold, and nowhere else."""
     high = [("high", *mark) for mark in crossed(series, lambda line: line.n > 80, moment)]
@@ -156,14 +176,10 @@ def same_counts(page: AppTest, known: list[Line], start: int, end: int) -> None:
     """Counts and distributions are those of the intervals that the look-back does not cut."""
     step = 5 * MINUTE
     (shown,) = contents(page, "counts")
-    names = {int(name[1:]): entry[0] for name, entry in shown.items() if name[0] == "s"}
     wanted = counted(known, step, start, end, lambda line: line.state)
-    assert {
-        number: {names[place]: count for place, count in enumerate(column[:-1]) if count}
-        for number, column in columns(shown).items()
-    } == wanted
+    assert columns_by_name(shown) == wanted
     totals: Counter[Any] = sum(wanted.values(), Counter())
-    assert dict(shown[f"s{place}"] for place in names) == totals
+    assert dict(entry for name, entry in shown.items() if name[0] == "s") == totals
     assert shown["others"] == [0, 0]
     (heat,) = contents(page, "heatmap")
     low, edges = heat["rows"]
@@ -259,7 +275,7 @@ def test_charts(open_page: Open, server: PastServer, name: str) -> None:
     moment = MOMENTS[name]
     start = moment - HOUR
     known, hours = between(start, moment), between(moment - 3 * HOUR, moment)
-    page = opened(open_page, moment, [len(known), len(known), len(hours)])
+    page = opened(open_page, moment)
     assert not page.exception
     series, shown = of_series(known), charts(page)
     wanted = chart_cells(series, moment, known)
@@ -277,3 +293,43 @@ def test_charts(open_page: Open, server: PastServer, name: str) -> None:
     same_fields(page, known)
     same_metric(page, known, moment)
     same_periods(page, shown["hours"], hours, moment)
+
+
+def drawn(page: AppTest) -> list[Any]:
+    """All that the page of charts shows."""
+    kinds = ("scatter", "heatmap", "tail", "events", "field_list", "metric")
+    return [
+        {title: (chart.cells, chart.newest, chart.config["gaps"]) for title, chart in charts(page).items()},
+        columns_by_name(*contents(page, "counts")),
+        *(contents(page, kind) for kind in kinds),
+        page.dataframe[0].value.to_dict(),
+    ]
+
+
+def test_decoded_again(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is shown of the archive stays the same when the archiver has copied the rest of the stream and
+    decoded all of it again."""
+    moments = [MOMENTS["only the archive"], MOMENTS["across the seam"]]
+
+    def shown() -> list[Any]:
+        st.cache_resource.clear()  # the client, with what it has read
+        with history(server, tmp_path, []):
+            return [drawn(opened(open_page, moment)) for moment in moments]
+
+    async def run() -> None:
+        async with Workflow("archive", url=server.url) as workflow:
+            await archiver.run(workflow)
+
+    with two_days.two_days_stream(tmp_path) as (server, archived):
+        monkeypatch.setenv("NATS_URL", server.url)
+        database = DuckDb(tmp_path / "history.duckdb")
+        database.insert(archived)
+        database.close()
+        before = shown()
+        database = DuckDb(tmp_path / "history.duckdb")
+        streams = streams_to_copy(("S=json",))
+        archiver = Archiver(database, Settings(url=server.url), streams, again=True, keep=EVER)
+        asyncio.run(run())
+        assert len(rows(database, "SELECT seq FROM messages")) == len(two_days.KNOWN)
+        database.close()
+        assert shown() == before
