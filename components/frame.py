@@ -17,7 +17,7 @@ from components.choices.clock import choose_clock, clock
 from components.data.bucket import Bucket
 from components.data.connection import client
 from components.data.live import View
-from components.data.reads import NothingYet, Reads, collected, rerun_on
+from components.data.reads import NothingYet, Reads, collected, rerun_on, say
 from components.data.states import empty_state, mistake
 from components.inside.events import is_list_open, keep_reads, what_happened
 from components.inside.page_runs import page_run
@@ -113,6 +113,8 @@ def body(file: Path, drawn_for: tuple[object, ...]) -> None:
                     rerun_on(folder_stamp)
                     rerun_on(code_stamp)
                     failed = _run(file, reads)
+                    if clock().end_time is not None and not (reads or reads.then or failed):
+                        say(_shows_now)
                 moves = bool(reads) or reads.live
                 needed = bool(reads.by_code or not moves or failed or tab.blocked)
                 ticking = ticks and interval is not None
@@ -163,6 +165,10 @@ def _run(file: Path, reads: Reads) -> bool:
         if waiting and not read.shown_empty:
             empty_state(read)
     return failed
+
+
+def _shows_now() -> str:
+    return "this page has no past: it shows what is there now"
 
 
 def _empty(reads: Reads) -> list[View]:

@@ -58,8 +58,9 @@ class Verdict:
     sentence: str = ""
 
 
-def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -> Verdict:
-    """The worst state among the connection and everything the page has read."""
+def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool, then: bool = False) -> Verdict:
+    """The worst state among the connection and everything the page has read. `then`: it shows something of
+    then besides."""
     kept = " The page keeps showing the last data." if any(_size(read) for read in reads) else ""
     if connection.status != "connected":
         if connection.error is None:
@@ -73,11 +74,11 @@ def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool) -
             word = "Stopped" if health.phase == "stopped" else "Reconnecting"
             return Verdict("lost", word, f"{health.why or ''}{kept if _size(read) else ''}")
     views = [read for read in reads if isinstance(read, View)]
-    then = [read for read in reads if isinstance(read, Bucket) and read.past]
+    buckets = [read for read in reads if isinstance(read, Bucket) and read.past]
     plays = [view.health.plays for view in views if view.health.plays is not None]
-    plays += [read.watch.playback.playing for read in then if isinstance(read.watch, PlayedBucket)]
-    ended = all(view.health.ended for view in views) and all(map(_is_ended, then))
-    if (views or then) and ended:
+    plays += [read.watch.playback.playing for read in buckets if isinstance(read.watch, PlayedBucket)]
+    ended = all(view.health.ended for view in views) and all(map(_is_ended, buckets))
+    if (views or buckets or then) and ended:
         shown = not views or any(len(view) for view in views)
         return Verdict("past", "Past") if shown else Verdict("empty", "Empty")
     if paused:
@@ -129,13 +130,14 @@ def line_of(
     nats: Client,
     *,
     interval: float | None,
+    then: bool = False,
     others: Sequence[Callable[[], Hashable]] = (),
     notes: Sequence[Callable[[], str]] = (),
 ) -> Line:
-    """The line for `reads`. interval: seconds between two refreshes; None if paused. others: what else the
-    page was drawn for. notes: what else it says."""
+    """The line for `reads`. interval: seconds between two refreshes; None if paused. then: as for judge().
+    others: what else the page was drawn for. notes: what else it says."""
     state = nats.state
-    verdict = judge(reads, state, paused=interval is None)
+    verdict = judge(reads, state, paused=interval is None, then=then)
     if launcher.trouble and is_embedded() and verdict.mood in ("live", "stale", "empty"):
         verdict = Verdict("stale", "Stale", launcher.trouble)
     views = [read for read in reads if isinstance(read, View)]
@@ -207,11 +209,12 @@ class LineSource(JsonSource):
         nats: Client,
         zone: str,
         interval: float | None,
+        then: bool,
         others: Sequence[Callable[[], Hashable]],
         notes: Sequence[Callable[[], str]],
     ) -> None:
         super().__init__()
-        self._interval = interval
+        self._interval, self._then = interval, then
         self._others = others
         self._notes = notes
         self._again = [read.again for read in reads]
@@ -230,7 +233,12 @@ class LineSource(JsonSource):
             with in_zone(self._zone):
                 reads = [again() for again in self._again]
                 line = line_of(
-                    reads, self._nats, interval=self._interval, others=self._others, notes=self._notes
+                    reads,
+                    self._nats,
+                    interval=self._interval,
+                    then=self._then,
+                    others=self._others,
+                    notes=self._notes,
                 )
         except LookbackError as error:  # a feed is closed; the page's next run opens it again
             self.structure = repr(error)
@@ -291,7 +299,9 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
     shown: list[View | Bucket] = [
         read.drawn if isinstance(read, View) else read for read in reads if isinstance(read, View | Bucket)
     ]
-    line = line_of(shown, nats, interval=interval, others=list(reads.others), notes=reads.notes)
+    line = line_of(
+        shown, nats, interval=interval, then=reads.then, others=list(reads.others), notes=reads.notes
+    )
     tab = own_tab()
     if tab.blocked:
         line.said["fact"] = ["charts come with the refresh"]
@@ -300,11 +310,11 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
         (read.feed, read.look_back, read.steady) if isinstance(read, View) else (read.watch, read.optional)
         for read in shown
     )
-    of = key, nats, zone(), interval, tuple(reads.others), tuple(reads.notes)
+    of = key, nats, zone(), interval, reads.then, tuple(reads.others), tuple(reads.notes)
     source = _sources.get(of)
     if source is None:
         source = _sources[of] = LineSource(
-            shown, nats, zone(), interval, list(reads.others), list(reads.notes)
+            shown, nats, zone(), interval, reads.then, list(reads.others), list(reads.notes)
         )
     placed = tab.place("", lambda: LineElement(source))
     element = placed.element

@@ -33,6 +33,8 @@ class Reads(list[Read]):
         only. Live elements do not need one."""
         self.live = False
         """Whether something on the page keeps itself current without a feed or bucket."""
+        self.then = False
+        """Whether the page shows something of then without a feed or bucket."""
         self.others: dict[Callable[[], Hashable], Hashable] = {}
         """What the page was drawn for besides, and what each returned then: it runs again when one of these
         returns something else."""
@@ -100,6 +102,13 @@ def note_live() -> None:
     reads = _reads.get()
     if reads is not None:
         reads.live = True
+
+
+def note_then() -> None:
+    """Something on the page is as of a time in the past, without a feed or bucket: the line says so."""
+    reads = _reads.get()
+    if reads is not None:
+        reads.then = True
 
 
 def note_code(what: str) -> None:

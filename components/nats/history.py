@@ -20,6 +20,7 @@ from ..choices.clock import clock
 from ..data.connection import client
 from ..data.live import look_at
 from ..data.playing import now_of
+from ..data.reads import note_then
 from ..data.states import mistake
 from ..spent import timed
 from ..web.sign_in import owner
@@ -82,6 +83,8 @@ def ago(look_back: Duration | None = None) -> str:
     clock above the page, it is when that says; while it plays, where the playback is. Raises
     DurationError."""
     when = clock()
+    if when.end_time is not None:
+        note_then()
     reach = pd.Timedelta(0) if look_back is None else when.reach(look_back)
     return (now_of(when) - reach).isoformat(timespec="milliseconds")
 

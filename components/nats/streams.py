@@ -28,7 +28,7 @@ from ..choices.choose import chosen
 from ..choices.clock import clock
 from ..data.connection import is_embedded, shared
 from ..data.playing import now_of
-from ..data.reads import note_live, rerun_on
+from ..data.reads import note_live, note_then, rerun_on
 from ..push.asked import Asked, asked
 from ..push.json_element import JsonSource, Kind
 from ..spent import timed
@@ -340,6 +340,8 @@ def newest_messages(names: list[str]) -> None:
     named."""
     when = clock()
     end = None if when.end_time is None else now_of(when)
+    if end is not None:
+        note_then()
     known: list[str] = []
     with contextlib.suppress(RequestFailed):
         known = [info.name for info in listed("streams", _listed) if info.away]

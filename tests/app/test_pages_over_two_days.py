@@ -308,6 +308,7 @@ def test_history(open_page: Open, server: PastServer, name: str) -> None:
     end = MOMENTS[name]
     start = end - 2 * HOUR
     page = open_page(ROOT / "pages" / "history.py", blocked=True, **{"from": iso(start), "to": iso(end)})
+    assert contents(page, "status")[0]["word"] == "Past"
     page.session_state["_blocked"] = True
     page.button(key="run query").click().run()
     until(lambda: len(page.dataframe) or not page.run())
@@ -363,6 +364,16 @@ def test_overview(open_page: Open, server: PastServer, name: str) -> None:
     assert sorted((stream, (time.value, *more)) for stream, time, *more in newest) == wanted
     assert bool(page.info) == (not wanted)
     assert any("as they are now" in each.value for each in page.caption)
+    assert contents(page, "status")[0]["word"] == "Past"
+
+
+@pytest.mark.parametrize("file", ["services", "consumers", "inside"])
+def test_pages_without_a_past(open_page: Open, server: PastServer, file: str) -> None:
+    """A page that shows what is there now says so at a stretch, and says nothing of it live."""
+    for query, count in (({"to": iso(MOMENTS["only the stream"])}, 1), ({}, 0)):
+        page = open_page(ROOT / "pages" / f"{file}.py", **query)
+        assert not page.exception
+        assert str(contents(page, "status")).count("it shows what is there now") == count
 
 
 @pytest.mark.parametrize("name", MOMENTS)
