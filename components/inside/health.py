@@ -30,7 +30,7 @@ TOKEN = "LOOKBACK_METRICS_TOKEN"  # noqa: S105 - the name of the variable
 """The token that a scraper sends as `Authorization: Bearer …`."""
 MOST_FEEDS = 200
 """Feeds that get their own figures. Each becomes several series in Prometheus."""
-PHASES = ("connecting", "replaying", "following", "reconnecting", "stopped")
+PHASES = ("connecting", "replaying", "halted", "following", "reconnecting", "stopped")
 
 
 def versions() -> dict[str, str]:

@@ -61,9 +61,25 @@ class Backfill:
     @property
     def fetched(self) -> bool:
         """True if the whole look-back has been fetched, as far as it can be."""
-        archive, look_back = self.archive, self._intake.look_back
+        return self.fetched_to(self._intake.look_back)
+
+    def fetched_to(self, look_back: pd.Timedelta) -> bool:
+        """The same of a look-back."""
+        archive = self.archive
         done = archive is None or archive.error is not None or self.archived >= look_back
         return self.reached >= look_back and done
+
+    def loaded(self) -> tuple[int, int]:
+        """From when to when all has been read, ns since the epoch, UTC. The end is not after the start if
+        nothing has."""
+        check, moment = self._stream_check, self._consumer.moment()
+        start = moment - self.reached.value
+        end = moment if self._consumer.complete else self._consumer.read_to or start
+        if self.archive is None or self.archived >= self.reached:
+            return start, end
+        # The stream comes first, then the archive, from its newest row on.
+        known = [moment - self.archived.value, *self._window.snapshot().received[:1].tolist()]
+        return max(start, min(known if check.oldest is None else [*known, check.oldest])), end
 
     def start_over(self) -> None:
         """The stream is another one: drop everything known of its archive."""
@@ -184,6 +200,8 @@ class Backfill:
             count = before - 1 - extent.last if self._every_message_counts else None
             seam = Gap("removed", extent.last_time, begins, count)
         above: tuple[int, int] | None = None
+        if before < stream_check.first:  # it goes on below what has come from the archive already
+            above = before, int(self._window.snapshot().received[0])
         async for raw in archive.rows(consumer.created, since, before, self._intake.key.end):
             if self._intake.recreated != lives:
                 return True

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
@@ -33,6 +33,7 @@ from .health import LONGEST_PAYLOAD, FeedKey, Health, Message, kept_headers, sho
 from .intake import Intake
 from .reconcile import StreamCheck
 from .removals import Endings
+from .wanted import Wanted
 
 MOST_MESSAGES = 20
 """Messages of one feed that are kept as they came, as a sample."""
@@ -80,6 +81,9 @@ class Feed(Derived):
         self._watchers: list[Callable[[], None]] = []
         self._direct_denied = False
         self._closed = False
+        self._wanted = Wanted()
+        self._loaded: tuple[int, int] | None = None  # while it is halted: from when to when
+        self._turning: asyncio.Task[None] | None = None
         self._voided = 0  # grows when messages that are under way become void
         self._settled = threading.Event()
         self._replayed = threading.Event()  # set after the consumer's own replay, without older rows
@@ -101,14 +105,9 @@ class Feed(Derived):
                 connection, self._intake, consumer, self._stream_check, archive, self._check_settled
             )
         self._consumer.changed = self._check_settled
-        self._tasks = [
-            loop.create_task(part.run(), name=f"feed {key.name}")
-            for part in (self._consumer, self._stream_check)
-            if part is not None
-        ]
-        if self._backfill is not None and (archive := self._backfill.archive) is not None:
-            keeping = self._backfill.keep_archived(archive)
-            self._tasks.append(loop.create_task(keeping, name=f"archive {key.name}"))
+        self._tasks: list[asyncio.Task[None]] = []  # what it reads with
+        self._further: list[asyncio.Task[None]] = []
+        self._read()
 
     @property
     def look_back(self) -> pd.Timedelta:
@@ -184,11 +183,24 @@ class Feed(Derived):
             self._loop.call_soon_threadsafe(self._start_reading_before, moment, take)
 
     def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
-        """Wait at most `timeout` seconds until the replay of `look_back` (default: all) has ended or failed.
-        False on timeout."""
+        """Wait at most `timeout` seconds until the replay of `look_back` (default: all) has ended, failed or
+        been halted. False on timeout."""
         if look_back is not None and look_back <= self._reached and self._archive is None:
             return wait_as_reader(self, self._replayed, timeout)
         return wait_as_reader(self, self._settled, timeout)
+
+    def want(self, reader: Hashable) -> None:
+        """`reader` wants all of the stretch: loading goes on where it was halted. Any other reader may stop
+        it after WANTED_FOR seconds unless this is repeated."""
+        self._wanted.want(reader)
+        if self._loaded is not None:
+            self._turn_soon()
+
+    def stop(self, reader: Hashable) -> None:
+        """`reader` wants no more of the stretch than is loaded. Unless another one wants it, loading halts,
+        and costs the server nothing until somebody wants it again."""
+        self._wanted.stop(reader)
+        self._turn_soon()
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` after each batch of messages, on the client's thread, so it must return at once.
@@ -228,10 +240,15 @@ class Feed(Derived):
             done, pending = archive.done, archive.pending
             progress = done / (done + pending)
             phase = "replaying" if phase == "following" else phase
+        elif phase == "following" and backfill and self.key.end and not backfill.fetched_to(look_back):
+            phase = "replaying"
         if phase == "following" and consumer.behind > CURRENT_FOR:
             phase = "replaying" if pending else "reconnecting"
             if not pending:
                 why = RequestFailed(f"Nothing received from the server for {consumer.behind:.0f} s.")
+        unread = self._unread(look_back)
+        if unread is not None:
+            phase, why = "halted", None
         begins, earlier = backfill.begins() if backfill is not None else (None, 0)
         counted = self._intake.counted
         read = counted.since(self.now() - look_back.value) if self.key.where is not None else 0
@@ -258,7 +275,7 @@ class Feed(Derived):
             restarts=self._consumer.restarts,
             recreated=self._intake.recreated,
             squeezed=self._squeezed if self.window.dropped else 0,
-            gaps=self._intake.gaps.since(self.now() - self.look_back.value),
+            gaps=self._gaps(unread or ()),
             begins=begins,
             earlier=earlier,
             history_start=self._history_start(look_back),
@@ -272,6 +289,20 @@ class Feed(Derived):
             read_until=counted.newest,
             doubts=self._doubts(read),
         )
+
+    def _unread(self, look_back: pd.Timedelta) -> list[Gap] | None:
+        """While it is halted: what is not loaded of this look-back."""
+        if (loaded := self._loaded) is None:
+            return None
+        end = self.now()
+        start = end - look_back.value
+        first, last = (max(start, min(end, edge)) for edge in loaded)
+        parts = [(start, first), (last, end)] if first < last else [(start, end)]
+        return [Gap("unread", *part, None) for part in parts if part[0] < part[1]]
+
+    def _gaps(self, unread: Collection[Gap]) -> tuple[Gap, ...]:
+        known = self._intake.gaps.since(self.now() - self.look_back.value)
+        return tuple(sorted((*known, *unread), key=lambda gap: gap.start)) if unread else known
 
     def _history_start(self, look_back: pd.Timedelta) -> int | None:
         start, archive = self._consumer.history_start, self._archive
@@ -307,10 +338,12 @@ class Feed(Derived):
         return self.window.nbytes + (older.window.nbytes if older is not None else 0) + self._derived_bytes
 
     def count_derived(self) -> None:
-        """Count the bytes of derived values, and evict rows older than the look-back."""
+        """Count the bytes of derived values, evict rows older than the look-back, and halt if those who
+        wanted it have left. Called on the client's loop."""
         named = [feed.derived_bytes for feed in self.by_names.values()]
         self._derived_bytes = self.derived_bytes + sum(named)
         self.window.evict(self.now() - self.look_back.value)
+        self._turn()
 
     def shrink(self, nbytes: int, ceiling: int) -> None:
         """Shrink to `nbytes`, because all feeds of the process together may hold at most `ceiling` bytes."""
@@ -410,10 +443,10 @@ class Feed(Derived):
         if self._closed or self._direct_denied:
             return
         task = self._loop.create_task(self._read_before(moment, take), name="values before")
-        self._tasks.append(task)
+        self._further.append(task)
 
         def forget(done: asyncio.Task[None]) -> None:
-            self._tasks = [each for each in self._tasks if each is not done]
+            self._further = [each for each in self._further if each is not done]
 
         task.add_done_callback(forget)
 
@@ -443,16 +476,69 @@ class Feed(Derived):
             return
         fetching = self._reached < self.look_back
         self._intake.look_back = look_back
-        if self._backfill is None:
+        if self._backfill is None or self._loaded is not None:
             return
         self._settled.clear()
         if not fetching:
-            self._tasks.append(self._loop.create_task(self._reach_back(self._backfill), name="older rows"))
+            self._reach_back(self._backfill)
 
-    async def _reach_back(self, backfill: Backfill) -> None:
+    def _reach_back(self, backfill: Backfill) -> None:
+        self._tasks.append(self._loop.create_task(self._fetch_older(backfill), name="older rows"))
+
+    async def _fetch_older(self, backfill: Backfill) -> None:
         await backfill.fetch_older()
         self._tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         self._check_settled()
+
+    def _read(self) -> None:
+        """Begin to read, or go on where it was halted."""
+        self._tasks = [
+            self._loop.create_task(part.run(), name=f"feed {self.key.name}")
+            for part in (self._consumer, self._stream_check)
+            if part is not None
+        ]
+        if (backfill := self._backfill) is None:
+            return
+        if backfill.archive is not None:
+            keeping = backfill.keep_archived(backfill.archive)
+            self._tasks.append(self._loop.create_task(keeping, name=f"archive {self.key.name}"))
+        if backfill.reached < self.look_back:
+            self._reach_back(backfill)
+
+    def _turn_soon(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the client is closed, and its loop with it
+            self._loop.call_soon_threadsafe(self._turn)
+
+    def _turn(self) -> None:
+        """Halt, or go on, as its readers want it."""
+        if not self._is_as_wanted and (self._turning is None or self._turning.done()):
+            self._turning = self._loop.create_task(self._turn_over(), name=f"halt {self.key.name}")
+
+    @property
+    def _is_as_wanted(self) -> bool:
+        if self._closed or self._backfill is None:
+            return True
+        halted = self._loaded is not None
+        return halted == (self._wanted.by_nobody and (halted or self.is_loading))
+
+    async def _turn_over(self) -> None:
+        assert self._backfill is not None
+        while not self._is_as_wanted:
+            if self._loaded is None:
+                self._loaded = self._backfill.loaded()
+                self._consumer.events.note("halted", "its readers have stopped loading")
+                self._settled.set()
+                self._replayed.set()
+                await end_tasks(self._tasks)
+            else:
+                self._loaded = None
+                self._consumer.events.note("goes on loading")
+                self._settled.clear()
+                self._replayed.clear()
+                self._read()
+                self._check_settled()
+            for changed in self._watchers:
+                changed()
 
     async def close(self, why: str) -> None:
         """Stop reading and release the rows. `why` is the reason in the last event."""
@@ -461,7 +547,8 @@ class Feed(Derived):
         self._settled.set()
         self._replayed.set()
         self._intake.close()
-        await end_tasks(self._tasks)
+        turning = [] if self._turning is None else [self._turning]
+        await end_tasks([*turning, *self._tasks, *self._further])
         # Somebody may keep a reference, such as a download link. It must not keep the rows alive.
         self.window.clear()
         self.forget_derived()

@@ -13,9 +13,9 @@ MOST_PLACES = 100
 class Gap:
     """Messages of the look-back that a window does not hold."""
 
-    why: Literal["removed", "interrupted"]
+    why: Literal["removed", "interrupted", "unread"]
     """"removed": the stream no longer holds them (purged, deleted, or over its limits). "interrupted": there
-    was no connection while reading plain subjects."""
+    was no connection while reading plain subjects. "unread": its readers have stopped loading before."""
     start: int
     """Start of the gap, ns since the epoch, UTC."""
     end: int

@@ -87,7 +87,8 @@ class Health:
     name: str
     """Stream and subject, as shown on a page."""
     phase: Phase
-    """"connecting", "replaying", "following" (live), "reconnecting" or "stopped"."""
+    """"connecting", "replaying", "following" (live), "reconnecting", "stopped" (it cannot be read), or
+    "halted": its readers have stopped loading, and what is not loaded is a gap."""
     since: float
     """When this phase began, seconds since the epoch."""
     why: LookbackError | None
@@ -117,7 +118,7 @@ class Health:
     recreated: int
     """How often the stream turned out to be another one, and the window started over."""
     gaps: tuple[Gap, ...]
-    """The gaps within the look-back, by time."""
+    """The gaps within the look-back, by time; those of what is not loaded, in the reader's look-back."""
     begins: int | None
     """When the server stored the oldest message that the stream or its archive still holds, ns since the
     epoch, UTC; None if none was lost at its start."""
@@ -158,3 +159,8 @@ class Health:
 
     progress: float = 1.0
     """Progress of the replay, 0 to 1. It never decreases during a replay."""
+
+    def known_to(self, now: int) -> int:
+        """Until when it is known what was sent, as of `now` (ns since the epoch, UTC): up to there a halted
+        feed has been loaded."""
+        return min((gap.start for gap in self.gaps if gap.why == "unread" and gap.end >= now), default=now)

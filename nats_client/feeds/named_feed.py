@@ -1,6 +1,6 @@
 """A feed with names for the tokens of its subject."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from typing import overload
 
 import pandas as pd
@@ -102,6 +102,14 @@ class NamedFeed(Derived):
     def wait(self, timeout: float, look_back: pd.Timedelta | None = None) -> bool:
         """See Feed."""
         return self._feed.wait(timeout, look_back)
+
+    def want(self, reader: Hashable) -> None:
+        """See Feed."""
+        self._feed.want(reader)
+
+    def stop(self, reader: Hashable) -> None:
+        """See Feed."""
+        self._feed.stop(reader)
 
     def read_before(self, moment: int, told_apart: Collection[str], take: Callable[[Snapshot], None]) -> None:
         """See Derived."""

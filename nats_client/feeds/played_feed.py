@@ -1,7 +1,7 @@
 """A feed that shows a stretch as it was at the moment of a playback."""
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -50,6 +50,7 @@ class PlayedFeed(Derived):
         """How far back it reaches from the playback's moment."""
         self._feed = feed
         self._run = run
+        self._waits = True
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
         self._state: object = None
@@ -131,6 +132,16 @@ class PlayedFeed(Derived):
         """Wait at most `timeout` seconds until the stretch is loaded. False on timeout."""
         return self._feed.wait(timeout)
 
+    def want(self, reader: Hashable) -> None:
+        """See Feed."""
+        self._waits = True
+        self._feed.want(reader)
+
+    def stop(self, reader: Hashable) -> None:
+        """See Feed. The playback waits no more for what is on its way."""
+        self._waits = False
+        self._feed.stop(reader)
+
     def read_before(self, moment: int, told_apart: Collection[str], take: Callable[[Snapshot], None]) -> None:
         """See Derived."""
 
@@ -192,8 +203,8 @@ class PlayedFeed(Derived):
 
     @property
     def is_loading(self) -> bool:
-        """True while rows of the stretch are on their way."""
-        return self._feed.is_loading
+        """True while rows of the stretch are on their way and its reader wants them."""
+        return self._waits and self._feed.is_loading
 
     def shows(self, feed: Feed) -> bool:
         """True if these are the rows of `feed`."""

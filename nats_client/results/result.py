@@ -516,7 +516,7 @@ def round_up(ns: int, held: pd.Timedelta | None = None) -> pd.Timedelta:
 
 
 _ROUND = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
-_PHASES = ["stopped", "reconnecting", "connecting", "replaying", "following"]
+_PHASES = ["stopped", "reconnecting", "connecting", "replaying", "halted", "following"]
 EMPTY_HEALTH = Health(
     stream=None,
     subject=None,

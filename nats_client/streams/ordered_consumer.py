@@ -121,8 +121,8 @@ class Consumer(Reading):
         self._verified: tuple[int | None, int | None] = None, None  # last message at the last good check
 
     async def run(self) -> None:
-        """Read until cancelled, or up to the last message before `until`. With an `end` alone it holds no
-        consumer once all is read, and goes on after any doubt."""
+        """Read until cancelled, or up to the last message before `until`; run again, it goes on where it was.
+        With an `end` alone it holds no consumer once all is read, and goes on after any doubt."""
         while True:
             try:
                 if self._moving and self._connection.state.status != "connected":
@@ -139,6 +139,9 @@ class Consumer(Reading):
             except MovedError:
                 self._moving = True
                 continue
+            except asyncio.CancelledError:
+                self._moving = True
+                raise
             except FlowControlDeniedError as error:
                 self.flow_control_denied = not_permitted("to publish to", str(error))
                 self.events.note("read in steps", self.flow_control_denied, logging.WARNING)
@@ -252,6 +255,10 @@ class Consumer(Reading):
             )
             client.tap(listening, self._inbox)
             try:
+                if (
+                    self._made
+                ):  # what the one before was sent may be on a slow wire still, ahead of the answer
+                    await client.flush(int(PATIENCE))
                 answer = await self._create(name, address, info["state"])
                 self._made += not (self._moving and self._made)
                 if await skips_messages(

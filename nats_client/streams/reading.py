@@ -88,6 +88,11 @@ class Reading:
         return self._created
 
     @property
+    def read_to(self) -> int | None:
+        """When the server stored the last message received, ns since the epoch, UTC; None if unknown."""
+        return self._known_at
+
+    @property
     def restarts(self) -> int:
         """How often the consumer was recreated."""
         return max(0, self._made - 1)

@@ -4,7 +4,8 @@ from typing import Literal, Protocol
 
 from ..decoding.raw import Raw
 
-Phase = Literal["connecting", "replaying", "following", "reconnecting", "stopped"]
+Phase = Literal["connecting", "replaying", "halted", "following", "reconnecting", "stopped"]
+"""A consumer is never "halted"; a feed is, while its readers want no more of a stretch than is loaded."""
 
 
 class Sink(Protocol):
