@@ -17,6 +17,7 @@ from components.choices.clock import choose_clock, clock
 from components.data.bucket import Bucket
 from components.data.connection import client
 from components.data.live import View
+from components.data.loading import loading
 from components.data.reads import NothingYet, Reads, collected, rerun_on, say
 from components.data.states import empty_state, mistake
 from components.inside.events import is_list_open, keep_reads, what_happened
@@ -107,6 +108,7 @@ def body(file: Path, drawn_for: tuple[object, ...]) -> None:
         client(by_code=False)
         with page_run(file.stem):
             begin(file.stem)
+            loading().begin()
             with tab.drawing():
                 with collected() as reads:
                     rerun_on(page_stamp)

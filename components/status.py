@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Literal
@@ -21,17 +21,30 @@ from nats_client import (
     Watch,
     format_duration,
 )
+from nats_client.feeds.health import FeedKey
 
 from . import launcher
 from .data.bucket import Bucket
 from .data.connection import client, is_embedded
-from .data.live import View
+from .data.live import View, look_at
+from .data.loading import Loading, loading
 from .data.reads import Read, Reads
 from .push.json_element import JsonElement, JsonSource, packed
 from .push.tabs import own_tab
 from .spent import timed
 from .web.assets import STUB
-from .words import age_text, bytes_text, clock_text, count_text, cut, date_text, in_zone, plain, zone
+from .words import (
+    age_text,
+    bytes_text,
+    clock_text,
+    count_text,
+    cut,
+    date_text,
+    in_zone,
+    plain,
+    span_text,
+    zone,
+)
 
 Mood = Literal["live", "busy", "past", "paused", "empty", "stale", "lost"]
 
@@ -41,6 +54,9 @@ longer."""
 
 FRESH = 5.0
 """Seconds for which the line may keep showing the same numbers."""
+UNDER_WAY = ("connecting", "replaying", "reconnecting")
+"""The phases in which a stretch is still to be loaded."""
+SECOND = 1_000_000_000
 RERUN_AGAIN = 5.0
 """Seconds after which a page is told again to run again."""
 BLOCKED = (
@@ -81,11 +97,13 @@ def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool, t
     if (views or buckets or then) and ended:
         shown = not views or any(len(view) for view in views)
         return Verdict("past", "Past") if shown else Verdict("empty", "Empty")
+    busy = [read.health.phase for read in reads if read.health.phase in ("connecting", "replaying")]
+    if not busy and not plays and any(view.health.phase == "halted" for view in views):
+        return Verdict("stale", "Stopped")
     if paused:
         return Verdict("paused", "Paused")
-    for read in reads:
-        if read.health.phase in ("connecting", "replaying"):
-            return Verdict("busy", "Replaying" if read.health.phase == "replaying" else "Connecting")
+    if busy:
+        return Verdict("busy", "Replaying" if busy[0] == "replaying" else "Connecting")
     if plays:
         return Verdict("past", "Playing") if any(plays) else Verdict("paused", "Paused")
     if views and not any(len(view) for view in views):
@@ -104,9 +122,10 @@ def _size(read: Read) -> int:
     return read.snapshot.held if isinstance(read, Bucket) else len(read)
 
 
-OTHERS = ("mood", "word", "newest", "bar")
+OTHERS = ("mood", "word", "newest", "bar", "act")
 """What the line says besides facts: the state, as a style and as a word; the newest message, as pieces, None
-for a page without feeds; the progress of the replay, 0 to 1, None if there is none."""
+for a page without feeds; the progress of the replay, 0 to 1, None if there is none; and what the viewer may
+do, a key of ACTS, "" for nothing, None if there is never anything to do."""
 
 Piece = str | list[str]
 """Text; bold if in a list, with a style in second place."""
@@ -133,9 +152,11 @@ def line_of(
     then: bool = False,
     others: Sequence[Callable[[], Hashable]] = (),
     notes: Sequence[Callable[[], str]] = (),
+    stopped: Collection[FeedKey] = (),
 ) -> Line:
     """The line for `reads`. interval: seconds between two refreshes; None if paused. then: as for judge().
-    others: what else the page was drawn for. notes: what else it says."""
+    others: what else the page was drawn for. notes: what else it says. stopped: what the viewer wants no more
+    of."""
     state = nats.state
     verdict = judge(reads, state, paused=interval is None, then=then)
     if launcher.trouble and is_embedded() and verdict.mood in ("live", "stale", "empty"):
@@ -144,13 +165,17 @@ def line_of(
     steady = [view for view in views if view.steady]
     buckets = {read.health.name: read for read in reads if isinstance(read, Bucket)}
     facts: list[list[Piece]] = []
-    replaying = [view.health for view in views if view.health.phase == "replaying" and view.health.pending]
+    replaying = [view for view in views if view.health.phase == "replaying" and view.health.pending]
     # An age would be wrong before the next refresh; the time of day stays right.
     lasting = interval is None or interval >= FRESH or any(view.past for view in views)
     bar: float | None = None
     newest: list[Piece] | None
     if replaying:
-        newest, bar = _progress(replaying)
+        newest, bar = _progress([view.health for view in replaying])
+        if all(view.feed.key in stopped for view in replaying):
+            newest.append(" for another viewer")
+    elif halted := [_whole(view) for view in views if view.health.phase == "halted"]:
+        newest = _loaded(min(halted, key=_share), several=len(views) > 1)
     else:
         newest = newest_text(steady or views, lasting=lasting) if views else None
     if views:
@@ -171,12 +196,46 @@ def line_of(
         *_missing(views),
     ]
     said: dict[str, Any] = {"mood": verdict.mood, "word": verdict.word, "newest": newest, "bar": bar}
+    said["act"] = _act(views, stopped)
     said |= {f"fact{i}": fact for i, fact in enumerate(facts)}
     columns = [(view.columns, *(() if view else _emptiness(view))) for view in views]
     versions = [bucket.snapshot.version for bucket in buckets.values()]
     structure = repr((verdict, missing, columns, versions, [hash(other()) for other in others]))
     # Each viewer keeps it, so it is short.
     return Line(verdict, said, missing, blake2b(structure.encode(), digest_size=16).hexdigest())
+
+
+def _act(views: Sequence[View], stopped: Collection[FeedKey]) -> str | None:
+    """What the viewer may do about stretches that load."""
+    if not any(view.past for view in views):
+        return None
+    under_way = [view for view in views if view.past and view.health.phase in UNDER_WAY]
+    if any(view.feed.key not in stopped for view in under_way):
+        return "stop"
+    return "rest" if under_way or any(view.health.phase == "halted" for view in views) else ""
+
+
+def _whole(view: View) -> View:
+    """All of the stretch, where it is played."""
+    stretch = view.stretch
+    return view if stretch is None else look_at(stretch, stretch.look_back, False, by_code=False)
+
+
+def _share(view: View) -> float:
+    """Which part of a halted stretch is loaded."""
+    first, last = view.loaded or (0, 0)
+    return (last - first) / view.look_back.value
+
+
+def _loaded(view: View, *, several: bool) -> list[Piece]:
+    """What is loaded of a halted stretch."""
+    end = view.feed.now()
+    start, (first, last) = end - view.look_back.value, view.loaded or (0, 0)
+    where = f" in {view.health.name}" if several else ""
+    whole = f" of {span_text(start, end)} loaded{where}"
+    # Cut to whole seconds, so that it never claims more than there is.
+    first, last = (first if first == start else -(-first // SECOND) * SECOND, last // SECOND * SECOND)
+    return [[span_text(first, last)] if first < last else "nothing", whole]
 
 
 def _emptiness(view: View) -> tuple[object, ...]:
@@ -212,9 +271,11 @@ class LineSource(JsonSource):
         then: bool,
         others: Sequence[Callable[[], Hashable]],
         notes: Sequence[Callable[[], str]],
+        stopped: Collection[FeedKey],
     ) -> None:
         super().__init__()
         self._interval, self._then = interval, then
+        self._stopped = stopped
         self._others = others
         self._notes = notes
         self._again = [read.again for read in reads]
@@ -239,6 +300,7 @@ class LineSource(JsonSource):
                     then=self._then,
                     others=self._others,
                     notes=self._notes,
+                    stopped=self._stopped,
                 )
         except LookbackError as error:  # a feed is closed; the page's next run opens it again
             self.structure = repr(error)
@@ -259,8 +321,9 @@ class LineSource(JsonSource):
 class LineElement(JsonElement):
     """The status line of one viewer's page, and the word that the page has to run again."""
 
-    def __init__(self, source: LineSource) -> None:
+    def __init__(self, source: LineSource, loading: Loading) -> None:
         super().__init__(source)
+        self.loading = loading
         self._drawn = ""
         self._asked = "", 0.0
 
@@ -271,6 +334,7 @@ class LineElement(JsonElement):
     def next(self, held: Any) -> tuple[Any, bytes] | None:
         """The entries that the browser lacks, and `again` if the page has to run again."""
         assert isinstance(self.source, LineSource)
+        self.loading.repeat()
         structure, (asked, when), now = self.source.structure, self._asked, time.monotonic()
         news = super().next(held)
         if not self._drawn or structure == self._drawn or (structure == asked and now - when < RERUN_AGAIN):
@@ -278,6 +342,11 @@ class LineElement(JsonElement):
         self._asked = structure, now
         known, message = news or (held, b"{}")
         return known, packed({**json.loads(message), "again": int(1000 * now)})
+
+    def hear(self, said: dict[str, Any]) -> None:
+        """The viewer stops loading, or loads the rest: at once, also while the page runs."""
+        if self.loading.obey(said.get("act")) and self._drawn:
+            self.draw_for("another run")
 
 
 _sources: WeakValueDictionary[object, LineSource] = WeakValueDictionary()
@@ -299,8 +368,16 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
     shown: list[View | Bucket] = [
         read.drawn if isinstance(read, View) else read for read in reads if isinstance(read, View | Bucket)
     ]
+    loads = loading()
+    stopped = loads.stopped
     line = line_of(
-        shown, nats, interval=interval, then=reads.then, others=list(reads.others), notes=reads.notes
+        shown,
+        nats,
+        interval=interval,
+        then=reads.then,
+        others=list(reads.others),
+        notes=reads.notes,
+        stopped=stopped,
     )
     tab = own_tab()
     if tab.blocked:
@@ -310,28 +387,38 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
         (read.feed, read.look_back, read.steady) if isinstance(read, View) else (read.watch, read.optional)
         for read in shown
     )
-    of = key, nats, zone(), interval, reads.then, tuple(reads.others), tuple(reads.notes)
+    of = key, nats, zone(), interval, reads.then, tuple(reads.others), tuple(reads.notes), stopped
     source = _sources.get(of)
     if source is None:
         source = _sources[of] = LineSource(
-            shown, nats, zone(), interval, reads.then, list(reads.others), list(reads.notes)
+            shown, nats, zone(), interval, reads.then, list(reads.others), list(reads.notes), stopped
         )
-    placed = tab.place("", lambda: LineElement(source))
+    placed = tab.place("", lambda: LineElement(source, loads))
     element = placed.element
-    if element.source is not source:
-        element = LineElement(source)
-        tab.replace(placed, element)
     assert isinstance(element, LineElement)
+    if element.source is not source or element.loading is not loads:
+        element = LineElement(source, loads)
+        tab.replace(placed, element)
     # Meanwhile something may be other than what the page was drawn for.
     again = again or any(value() != seen for value, seen in reads.others.items())
     element.draw_for("" if reruns or not shown else "another run" if again else line.structure)
-    _line(key="status-line", data={"live": placed.number, **line.said}, on_again_change=_again)
+    _line(
+        key="status-line",
+        data={"live": placed.number, **line.said},
+        on_again_change=_again,
+        on_act_change=_act_on,
+    )
     if line.verdict.sentence:
         with st.container(key="status-reason"):
             draw = st.error if line.verdict.mood == "lost" else st.warning
             draw(plain(line.verdict.sentence))
     if line.missing:
         _warn(line.missing)
+
+
+def _act_on() -> None:
+    """The viewer stops loading, or loads the rest, without the websocket."""
+    loading().obey(st.session_state["status-line"].get("act"))
 
 
 def _again() -> None:
@@ -399,6 +486,10 @@ def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
     for view in longest.values():
         health, name = view.health, view.health.name
         found += _gone(view)
+        if health.phase == "halted" and len(longest) > 1:  # of one, the line says it
+            loaded = _loaded(_whole(view), several=False)
+            of = "".join(piece if isinstance(piece, str) else piece[0] for piece in loaded)
+            found.append((f"{name}: loading was stopped, {of}.", []))
         if health.flow_control_denied:
             found.append((_slow(name, health.flow_control_denied), []))
         if health.by_sequence:

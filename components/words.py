@@ -125,6 +125,14 @@ def clock_text(time: int) -> str:
     return moment.strftime("%H:%M:%S" if today else "%d %b %H:%M:%S")
 
 
+def span_text(start: int, end: int) -> str:
+    """From one time to another (ns since the epoch, UTC) in the viewer's zone: "14:03 to 14:11:20", with the
+    day if there are two."""
+    times = [pd.Timestamp(time, unit="ns", tz="UTC").tz_convert(zone()) for time in (start, end)]
+    day = "" if times[0].date() == times[1].date() else "%d %b "
+    return " to ".join(time.strftime(day + ("%H:%M:%S" if time.second else "%H:%M")) for time in times)
+
+
 def date_text(time: int) -> str:
     """A time (ns since the epoch, UTC) in the viewer's zone with its date and year."""
     moment = pd.Timestamp(time, unit="ns", tz="UTC").tz_convert(zone())

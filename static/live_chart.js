@@ -660,7 +660,9 @@ class Chart {
 
   called({ from, to, name }) {
     const holds = ({ cells }) => [...cells.keys()].some((bin) => bin * this.step >= from && bin * this.step < to);
-    return this.series.some(holds) ? name : `${name}: no numbers`;
+    if (this.series.some(holds)) return name;
+    const unread = (this.config.gaps ?? []).some(([start, end, word]) => word && end > from && start < to);
+    return `${name}: ${unread ? "not loaded" : "no numbers"}`;
   }
 
   traces() {
@@ -925,7 +927,7 @@ class Chart {
     const gaps = (this.config.gaps ?? []).filter(([, end]) => end > this.now - this.config.window);
     const missing = this.periods().filter(({ k, name }) => !name || !this.hidden.has(k)).flatMap(({ from, to, shift, name }) =>
       gaps.filter(([start, end]) => end > from && start < to)
-        .map(([start, end]) => [Math.max(start, from) + shift, Math.min(end, to) + shift, name && `, ${name}`]));
+        .map(([start, end, word = "missing"]) => [Math.max(start, from) + shift, Math.min(end, to) + shift, `${word}${name && `, ${name}`}`]));
     const width = this.parent.clientWidth || undefined;
     const shown = this.zoom.x ? new Date(this.zoom.x[1]) - new Date(this.zoom.x[0]) : live[1] - live[0];
     const wide = (ms) => (ms / shown) * (width ?? 300) > 60; // room for a word
@@ -983,7 +985,7 @@ class Chart {
       shapes: missing.map(([start, end, which]) => ({
         type: "rect", layer: "below", yref: "paper", y0: 0, y1: 1, line: { width: 0 }, fillcolor: "rgba(224, 122, 48, 0.18)",
         x0: this.local(start), x1: this.local(Math.max(end, start + this.step)),
-        label: { text: wide(end - start) ? `missing${which}` : "", textposition: "top center", font: { size: 10 } },
+        label: { text: wide(end - start) ? which : "", textposition: "top center", font: { size: 10 } },
       })).concat(compare ? [{
         type: "line", yref: "paper", y0: 0, y1: 1, x0: this.local(this.now), x1: this.local(this.now), line: { width: 1, color: text },
         label: { text: this.config.still || "now", textposition: "end", textangle: 0, xanchor: this.now * 2 > live[0] + live[1] ? "right" : "left", yanchor: "top", font: { size: 10 } },

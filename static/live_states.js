@@ -2,6 +2,7 @@
 
 import { coloursOf } from "./colours.js";
 import { define, made, say } from "./element.js";
+import { shadeGaps } from "./intervals.js";
 import { DAY, lasted, SECOND, STYLE, TimeCanvas } from "./time_canvas.js";
 import { pageZone } from "./zone.js";
 
@@ -84,6 +85,7 @@ class States extends TimeCanvas {
     const pen = this.begin(this.rows.length * STEP);
     if (!pen) return;
     this.drawTimes(pen);
+    shadeGaps(pen, this, this.content.gaps);
     const wide = this.plot.clientWidth;
     const { states } = this.content;
     const x = this.timeAxis().at;

@@ -4,6 +4,8 @@ import { channel } from "./channel.js";
 import { made } from "./element.js";
 
 const AWAY = 2500; // ms without the websocket after which the line says so
+const ACTS = { stop: "Stop", rest: "Load the rest" }; // what the viewer may do about a stretch
+const TWICE = 600; // ms in which a second click is the same one, and not for what the button says by then
 
 class Line {
   constructor(parent) {
@@ -13,6 +15,16 @@ class Line {
     this.pushed = null; // what the websocket brought
     this.root = made("div", "lb-status");
     parent.replaceChildren(this.root);
+    // These stay, so that the button keeps the focus.
+    this.room = made("span", "lb-room");
+    this.newest = made("span", "lb-newest");
+    this.slot = made("span", "lb-act");
+    this.facts = made("div", "lb-status-facts");
+    this.button = made("button");
+    this.button.type = "button";
+    this.button.onclick = () => this.act();
+    this.slot.append(this.button);
+    this.root.append(this.room, this.newest, this.slot, this.facts);
     this.show = () => this.draw();
     channel().watchers.add(this.show);
     this.timer = setInterval(this.show, 1000);
@@ -21,6 +33,7 @@ class Line {
   receive({ live, ...said }, { setTriggerValue }) {
     this.said = said;
     this.again = (value) => setTriggerValue("again", value);
+    this.ask = (value) => setTriggerValue("act", value);
     if (live !== this.number) {
       if (this.number !== null) channel().detach(this.number, this);
       this.number = live;
@@ -37,6 +50,14 @@ class Line {
     this.draw();
   }
 
+  // At once over the websocket, also while the page runs.
+  act() {
+    if (performance.now() - this.acted < TWICE) return;
+    this.acted = performance.now();
+    if (channel().ready) channel().say(this.number, { act: this.may });
+    else this.ask(this.may);
+  }
+
   // What is known best: while paused or without the websocket, what the script drew last.
   draw() {
     const { ready, pace, since, wasBlocked, ticket } = channel();
@@ -47,17 +68,22 @@ class Line {
     if (state === this.state) return; // what somebody selects stays selected
     this.state = state;
     this.root.className = `lb-status lb-${said.mood}`;
-    const room = made("span", "lb-room");
-    room.append(made("span", "lb-word", said.word));
-    const newest = made("span", "lb-newest");
-    newest.append(...pieces(said.newest ?? []), "\u00a0");
+    const { newest, facts } = this;
+    this.room.replaceChildren(made("span", "lb-word", said.word));
+    newest.hidden = !said.newest;
+    newest.replaceChildren(...pieces(said.newest ?? []), "\u00a0");
     newest.title = newest.textContent.trim();
     if ((said.bar ?? null) !== null) {
       const bar = made("i");
       bar.style.width = `${100 * said.bar}%`;
       newest.append(bar);
     }
-    const facts = made("div", "lb-status-facts");
+    // On a page of the past it keeps its place, so that nothing moves when the button comes or goes.
+    this.may = said.act;
+    this.slot.hidden = typeof said.act !== "string";
+    this.button.textContent = ACTS[said.act] ?? "";
+    this.button.hidden = !this.button.textContent;
+    facts.replaceChildren();
     for (const name of Object.keys(said).filter((name) => name.startsWith("fact")).sort(byNumber)) {
       if (!said[name]) continue;
       const fact = made("span");
@@ -65,7 +91,6 @@ class Line {
       fact.title = fact.textContent;
       facts.append(fact);
     }
-    this.root.replaceChildren(room, ...(said.newest ? [newest] : []), facts);
   }
 
   end() {

@@ -34,6 +34,8 @@ DRIFT = 0.2
 """Seconds by which a browser's idea of the server's clock may be wrong before it is told the time."""
 MOST_CONFIGS = 50
 """Settings of one source's charts that are kept for all viewers who have the same."""
+NOT_LOADED = "not loaded"
+"""How a chart calls what is not loaded."""
 LATEST = 1e15
 """A time (ms since the epoch) beyond all that a chart can show; larger whole numbers are no floats."""
 _EVERYTHING = 4  # flag: the browser holds nothing that counts
@@ -49,7 +51,10 @@ class Varying:
 
     def of(self, view: View) -> dict[str, object]:
         """The settings now. Gaps are part of them."""
-        gaps = [[gap.start // 1_000_000, gap.end // 1_000_000] for gap in view.gaps]
+        gaps = [
+            [gap.start // 1_000_000, gap.end // 1_000_000, *([NOT_LOADED] if gap.why == "unread" else [])]
+            for gap in view.gaps
+        ]
         young = {} if view.young_since is None else {"young": view.young_since // 1_000_000}
         return {"gaps": gaps, **young, **self._of(view)}
 

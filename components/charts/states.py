@@ -22,6 +22,8 @@ MOST_STATES = 40
 LONGEST = 60
 """Characters of a name."""
 OTHERS = "others"
+MS = 1_000_000
+"""ns in a millisecond."""
 
 _CHANGED = parse_condition("changed")
 _kind = Kind("states")
@@ -74,9 +76,10 @@ def states(
 
 
 class _StatesSource(JsonSource):
-    """`until`: the right edge, ms since the epoch, UTC. `states`: their names, in the order in which they
-    were seen. `series`: how many there are. `missing`: how many changes are not drawn. Each band is an entry:
-    series, index of the state, start, and end or 0, in ms. The names of these entries begin with "b"."""
+    """`until`: the right edge, ms since the epoch, UTC. `gaps`: what is not loaded, from and to, in ms.
+    `states`: their names, in the order in which they were seen. `series`: how many there are. `missing`: how
+    many changes are not drawn. Each band is an entry: series, index of the state, start, and end or 0, in ms.
+    The names of these entries begin with "b"."""
 
     def __init__(self, view: View, field: str, by: str | None, most: int) -> None:
         super().__init__()
@@ -98,8 +101,11 @@ class _StatesSource(JsonSource):
         if health.phase == "following" or not self._current:
             self._current = self._feed.now()
         now = self._current
+        known_to = health.known_to(now) if self._feed.key.end is not None else now
         snapshot = self._feed.snapshot().since(now - self._look_back.value)
-        content: dict[str, Any] = {"until": now // 1_000_000, "series": 0, "missing": 0, "states": []}
+        content: dict[str, Any] = {"until": now // MS, "series": 0, "missing": 0, "states": []}
+        if unread := [[gap.start // MS, gap.end // MS] for gap in health.gaps if gap.why == "unread"]:
+            content["gaps"] = unread
         if not len(snapshot):
             return content
         changes = self._feed.crossings(self._field, self._by, self._look_back, _CHANGED)
@@ -114,8 +120,8 @@ class _StatesSource(JsonSource):
                 content[name] = [
                     cut(span.series, LONGEST),
                     self._state(span, truths=self._field in snapshot.truths),
-                    span.start // 1_000_000,
-                    0 if span.end is None else span.end // 1_000_000,
+                    span.start // MS,
+                    0 if span.end is None and known_to >= now else min(span.end or now, known_to) // MS,
                 ]
         return {**content, "series": len(series), "states": list(self._states)}
 

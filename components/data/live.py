@@ -14,6 +14,7 @@ from ..choices.clock import clock
 from ..spent import timed
 from ..words import clock_text
 from .connection import client
+from .loading import loading
 from .playing import playback
 from .reads import collect, note_code
 
@@ -85,11 +86,31 @@ class View:
         return self.feed.stretch if isinstance(self.feed, PlayedFeed | NamedFeed) else None
 
     @property
+    def loaded(self) -> tuple[int, int] | None:
+        """If its readers have stopped loading it: from when to when it is loaded, ns since the epoch, UTC,
+        both the same if nothing is. Otherwise None."""
+        if self.health.phase != "halted":
+            return None
+        end = self.feed.now()
+        start = first = end - self.look_back.value
+        last = end
+        for gap in self.gaps:
+            if gap.why == "unread" and gap.start <= start:
+                first = gap.end
+            elif gap.why == "unread":
+                last = gap.start
+        return (first, last) if first < last else (start, start)
+
+    @property
     def span(self) -> str:
         """When its rows are from, in words: "in the last 5 minutes"; "from 14:00:00 to 14:20:00" in the
-        viewer's zone; or, where it is played, "in the 5 minutes before"."""
+        viewer's zone, of a stretch that is loaded in part that part; or, where it is played, "in the 5
+        minutes before"."""
         if not self.past:
             return f"in the last {format_duration(self.look_back)}"
+        if (loaded := self.loaded) is not None:
+            first, last = loaded
+            return f"from {clock_text(first)} to {clock_text(last)}, the part that was loaded"
         if self.health.plays is not None:
             return f"in the {format_duration(self.look_back)} before"
         return f"from {clock_text(self.now - self.look_back.value)} to {clock_text(self.now)}"
@@ -264,7 +285,8 @@ def read_view(
         feed = nats.feed(stream, subject, end=when.end_time, **of)
     else:
         feed = played.feed(stream, subject, **of)
-    wait_once((feed.name_key, length), lambda timeout: feed.wait(timeout, length))
+    if loading().read(feed):
+        wait_once((feed.name_key, length), lambda timeout: feed.wait(timeout, length))
     return look_at(feed, length, steady)
 
 

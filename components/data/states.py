@@ -51,6 +51,11 @@ def empty_state(read: Read) -> None:
             + ("" if read.past else " New ones will appear here."),
             icon=":material/hourglass_empty:",
         )
+    elif health.phase == "halted":
+        st.info(
+            f"No messages in the part of the stretch that was loaded ({plain(what)}).",
+            icon=":material/pause_circle:",
+        )
     elif health.phase in ("connecting", "replaying"):
         st.info(f"Waiting for {plain(what)}.", icon=":material/hourglass_top:")
 

@@ -108,9 +108,10 @@ class _MetricSource(JsonSource):
         super().__init__()
         self._feed = view.feed
         self._figure = figure
-        self._look_back = view.look_back.value
+        self._look_back = view.look_back
         self._unit = unit
         self._line = line
+        self._past = view.past
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
         """New messages."""
@@ -119,9 +120,11 @@ class _MetricSource(JsonSource):
     def look(self) -> Mapping[str, Any]:
         """Take the new rows into the figure."""
         now, figure = self._feed.now(), self._figure
-        snapshot = self._feed.snapshot().since(now - self._look_back)
+        # A stretch is taken in as far as it is loaded: what is worked out of rows goes forward only.
+        known_to = self._feed.health_of(self._look_back).known_to(now) if self._past else now
+        snapshot = self._feed.snapshot().since(now - self._look_back.value)
         if len(snapshot):
-            figure.update(snapshot, now)
+            figure.update(snapshot, known_to)
         else:  # no column is known
             figure.clear()
         value, before = figure.value, figure.before
@@ -136,7 +139,7 @@ class _MetricSource(JsonSource):
         if self._line:
             content["step"] = now // figure.step
             content |= {f"p{step}": _short(each) for step, each in figure.course.items() if each is not None}
-            if value is not None:
+            if value is not None and known_to >= now:
                 content["p"] = _short(value)
         return content
 

@@ -125,8 +125,7 @@ class _AlertsSource(JsonSource):
     def look(self) -> Mapping[str, Any]:
         """The crossings now."""
         health = self._feed.health_of(self._look_back)
-        if health.phase == "following" or not self._current:
-            self._current = self._feed.now()
+        self._current = max(self._current, health.known_to(self._feed.now()))
         now = self._current  # what happens while nothing can be received is unknown: silence is no news then
         snapshot = self._feed.snapshot().since(now - self._look_back.value)
         content: dict[str, Any] = {"total": 0}
@@ -179,6 +178,8 @@ class _AlertsSource(JsonSource):
 def headline(one: Watched, view: View, unit: str, *, several: bool) -> str:
     """The state of one condition in a sentence."""
     end = "at the end" if view.health.plays is None else "at this moment"
+    if view.health.phase == "halted" and view.health.known_to(view.feed.now()) < view.feed.now():
+        end = "at the end of what was loaded"
     span, at = view.span, end if view.past else "now"
     _, total, now, series = one.found
     what = f" in '{one.field}'" if several else ""

@@ -161,6 +161,10 @@ class Health:
     """Progress of the replay, 0 to 1. It never decreases during a replay."""
 
     def known_to(self, now: int) -> int:
-        """Until when it is known what was sent, as of `now` (ns since the epoch, UTC): up to there a halted
-        feed has been loaded."""
-        return min((gap.start for gap in self.gaps if gap.why == "unread" and gap.end >= now), default=now)
+        """Until when it is known what was sent, as of `now` (ns since the epoch, UTC): `now` only while it
+        follows or has ended."""
+        if self.phase == "halted":
+            return min(
+                (gap.start for gap in self.gaps if gap.why == "unread" and gap.end >= now), default=now
+            )
+        return now if self.phase == "following" or self.newest is None else min(now, self.newest)
