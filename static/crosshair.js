@@ -9,7 +9,7 @@ const STYLE = `
 .lb-crosshair[hidden] { display: none; }`;
 
 const lines = new Map(); // by chart
-let pointer = null; // { chart, x, y }, in px of the browser's window
+let pointer = null; // { chart, x, y }, in px of the browser's window; or { chart, time }, in ms since the epoch
 let due;
 let sheet;
 
@@ -31,6 +31,13 @@ export function removeCrosshair(chart) {
   lines.get(chart)?.remove();
   lines.delete(chart);
   leave(chart);
+}
+
+// The viewer points with the keyboard at a time of a chart, ms since the epoch; null: no longer.
+export function pointAtTime(chart, time) {
+  if (time === null) return leave(chart);
+  pointer = { chart, time };
+  moveCrosshair();
 }
 
 // The pointer, or an axis, has moved.
@@ -61,7 +68,8 @@ function place() {
 
 // In ms since the epoch, null beside the axes.
 function pointedTime() {
-  const { chart, x, y } = pointer;
+  const { chart, x, y, time } = pointer;
+  if (time !== undefined) return time;
   const axis = chart.timeAxis();
   if (!axis) return null;
   const { left, top } = chart.plot.getBoundingClientRect();

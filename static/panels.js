@@ -4,9 +4,11 @@
 
 import { placed, timeTicks, valueTicks } from "./axis.js";
 import { NEAR, NEAR_FINGER, SECOND_CLICK, showBehind } from "./behind.js";
-import { addCrosshair, moveCrosshair, removeCrosshair } from "./crosshair.js";
+import { addCrosshair, moveCrosshair, pointAtTime, removeCrosshair } from "./crosshair.js";
 import { made, say } from "./element.js";
-import { marksBetween, watchMarks } from "./event_marks.js";
+import { marksBetween, textPlaces, watchMarks } from "./event_marks.js";
+import { LENGTHS } from "./line_looks.js";
+import { cut, downloadPicture, PICTURE_STYLE, pictureButton } from "./panels_picture.js";
 import { BY_NAME } from "./series_names.js";
 import { withUnit } from "./units.js";
 
@@ -15,11 +17,11 @@ const MOST = 50; // panels
 const NARROWEST = 210; // px of a panel
 const [ACROSS, DOWN] = [14, 10]; // px between two panels
 const [WIDE, HIGH] = [70, 34]; // px from one label of an axis to the next, at least
-const DIGITS = 4; // of the numbers beside the titles; the pointed panel has them all
+const DIGITS = 4; // of the numbers beside the titles where there is no room for all
+const LEAST_TEXT = 24; // px below which a mark has no text
 const DRAG = 5; // px from which on a press is a drag
 const MISSING = "rgba(224, 122, 48, 0.18)";
 const ALERT = "#d6453d";
-const DASHES = { solid: [], dash: [6, 4], dot: [2, 3], dashdot: [6, 3, 2, 3] };
 
 export const PANEL_STYLE = `
 .lb-panels { position: relative; display: grid; gap: ${DOWN}px ${ACROSS}px; padding: 0 8px 22px 0; box-sizing: border-box; }
@@ -42,6 +44,8 @@ export const PANEL_STYLE = `
 .lb-panel :is(.lb-x, .lb-y) span { position: absolute; white-space: nowrap; }
 .lb-panel .lb-x span { top: 6px; left: 0; }
 .lb-panel .lb-y span { right: 6px; top: -0.5em; }
+.lb-panel-plot:focus-visible { outline: 2px solid var(--st-primary-color, #0b6e7f); outline-offset: 2px; }
+${PICTURE_STYLE}
 .lb-panels .lb-none { grid-column: 1 / -1; text-align: center; padding: 2rem 0; font-size: 0.875rem; opacity: 0.7; }`;
 
 export const panelOf = (name) => name.slice(0, name.indexOf(BETWEEN));
@@ -61,6 +65,7 @@ export class Panels {
     this.lines = new Map(); // the number of each line that panels have in common, by name
     this.shown = [];
     this.none = made("div", "lb-none");
+    this.button = pictureButton(() => downloadPicture(this));
     this.measure = made("canvas").getContext("2d");
     chart.plot.classList.add("lb-panels");
     chart.plot.style.minHeight = "";
@@ -96,7 +101,8 @@ export class Panels {
     const [low, high] = range ?? [0, 1];
     const values = valueTicks([low, high], config.scale, config.unit, Math.max(2, Math.floor(config.height / HIGH)));
     const style = getComputedStyle(chart.parent);
-    this.measure.font = `11px ${style.fontFamily}`;
+    const { fontFamily: family } = style;
+    this.measure.font = `11px ${family}`;
     const widest = Math.max(0, ...values.map(({ text }) => this.measure.measureText(text).width));
     const gutter = Math.min(120, 8 * Math.ceil((widest + 10) / 8));
     this.arrange(width, gutter);
@@ -105,7 +111,7 @@ export class Panels {
     const text = style.getPropertyValue("--st-text-color").trim() || style.color;
     const primary = style.getPropertyValue("--st-primary-color").trim() || text;
     this.axes = {
-      wide, tall: config.height, from, to, low, high, values, text, primary, limits: inside, place: placed(config.scale),
+      wide, tall: config.height, from, to, low, high, values, text, primary, family, ground: chart.ground(), limits: inside, place: placed(config.scale),
       times: timeTicks(from, to, Math.max(1, wide / WIDE), chart.zone),
       x: (time) => ((time - from) / (to - from)) * wide,
     };
@@ -167,33 +173,47 @@ export class Panels {
     chart.plot.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
     chart.plot.style.paddingLeft = `${gutter}px`;
     say(this.none, chart.config.empty);
-    chart.plot.replaceChildren(...(names.length ? this.shown.map(({ root }) => root) : [this.none]));
-    for (const { root, plot } of this.shown) {
-      plot.style.height = `${chart.config.height}px`;
-      this.place.observe(root);
+    chart.plot.replaceChildren(...(names.length ? [...this.shown.map(({ root }) => root), this.button] : [this.none]));
+    for (const panel of this.shown) {
+      panel.plot.style.height = `${chart.config.height}px`;
+      panel.plot.tabIndex = panel === this.shown[0] ? 0 : -1; // one stop of the Tab key; the arrow keys do the rest
+      this.place.observe(panel.root);
     }
   }
 
   // The axes' labels: values beside the first panel of each row, times below the last one of each column.
   label() {
-    const { values, times, x, high, low, tall, wide } = this.axes;
     this.shown.forEach((panel, i) => {
-      const beside = i % this.columns ? [] : values;
-      put(panel.y, beside.map(({ at, text }) => [text, `translateY(${(tall * (1 - (at - low) / (high - low))).toFixed(1)}px)`]));
-      const below = i + this.columns < this.shown.length ? [] : times;
-      put(panel.x, below.map(({ time, text }) => {
-        const half = this.measure.measureText(text).width / 2;
-        return [text, `translateX(${Math.max(-4, Math.min(wide - 2 * half + 6, x(time) - half)).toFixed(1)}px)`];
-      }));
+      put(panel.y, this.valuesBeside(i).map(({ text, y }) => [text, `translateY(${y.toFixed(1)}px)`]));
+      put(panel.x, this.timesBelow(i).map(({ text, x }) => [text, `translateX(${x.toFixed(1)}px)`]));
+    });
+  }
+
+  // Of the panel with this number: { text, y }, the middle of the text in px.
+  valuesBeside(i) {
+    const { values, high, low, tall } = this.axes;
+    return i % this.columns ? [] : values.map(({ at, text }) => ({ text, y: tall * (1 - (at - low) / (high - low)) }));
+  }
+
+  // Of the panel with this number: { text, x }, the left end of the text in px.
+  timesBelow(i) {
+    const { times, x, wide } = this.axes;
+    return i + this.columns < this.shown.length ? [] : times.map(({ time, text }) => {
+      const width = this.measure.measureText(text).width;
+      return { text, x: Math.max(-4, Math.min(wide - width + 6, x(time) - width / 2)) };
     });
   }
 
   paint(panel) {
     panel.waits = !panel.visible;
     if (panel.waits || !this.axes?.wide) return;
+    const { wide, tall } = this.axes;
+    this.paintWith(panel.pen(wide, tall), panel);
+  }
+
+  paintWith(pen, panel) {
     const { chart } = this;
     const { wide, tall, from, to, x, y, values, times, text, primary, limits, low, high } = this.axes;
-    const pen = panel.pen(wide, tall);
     pen.globalAlpha = 0.1;
     pen.fillStyle = pen.strokeStyle = text;
     for (const { at } of values) pen.fillRect(0, Math.round(tall * (1 - (at - low) / (high - low))), wide, 1);
@@ -208,7 +228,9 @@ export class Panels {
     pen.lineWidth = 1;
     pen.strokeStyle = primary;
     pen.setLineDash([3, 3]);
-    for (const [time] of marksBetween(from, to)) stroke(pen, [[x(time), 0], [x(time), tall]]);
+    const marks = marksBetween(from, to).map(([time, text]) => [x(time), text]);
+    for (const at of marks.map(([at]) => Math.floor(at) + 0.5)) stroke(pen, [[at, 0], [at, tall]]); // one pixel wide
+    if (panel === this.shown[0]) this.writeMarks(pen, marks);
     pen.strokeStyle = ALERT;
     pen.setLineDash([5, 4]);
     for (const [, value] of limits) stroke(pen, [[0, y(value)], [wide, y(value)]]);
@@ -218,7 +240,7 @@ export class Panels {
       if (chart.hidden.has(chart.idOf(row))) continue;
       const { colour, dash } = chart.lookOf(row);
       pen.strokeStyle = colour;
-      pen.setLineDash(DASHES[dash]);
+      pen.setLineDash(LENGTHS[dash]);
       pen.beginPath();
       if (chart.config.steps) this.stepsOf(pen, row);
       else this.lineOf(pen, row);
@@ -236,6 +258,24 @@ export class Panels {
       pen.lineTo(x(time) + 4, y(value) - 3 * side);
       pen.fill();
     }
+  }
+
+  // The texts of marks, [px, text], which only the first panel has. They say the same in each.
+  writeMarks(pen, marks) {
+    const { wide, primary, ground, family } = this.axes;
+    const places = textPlaces(marks, wide);
+    Object.assign(pen, { font: `10px ${family}`, textBaseline: "top", textAlign: "left" });
+    marks.forEach(([at, text], i) => {
+      const { left, room } = places[i];
+      if (room < LEAST_TEXT) return;
+      const said = cut(pen, text, room);
+      const width = pen.measureText(said).width;
+      const start = left ? at - 4 - width : at + 4;
+      pen.fillStyle = ground; // over the lines of the other marks
+      pen.fillRect(start, 1, width, 12);
+      pen.fillStyle = primary;
+      pen.fillText(said, start, 2);
+    });
   }
 
   // A line through the least and the greatest value of each pixel column.
@@ -283,15 +323,16 @@ export class Panels {
   // What a series has nearest to a time, and up to `px` beside it: [when, cell], null if there is nothing.
   cellAt(row, time, px) {
     const { chart } = this;
-    const { from, to, wide } = this.axes;
-    const reach = (px * (to - from)) / wide;
-    const fine = chart.fine?.rows.get(row);
-    for (const [cells, step] of [[fine, chart.fine?.step], [chart.series[row].cells, chart.step]]) {
+    const { axes } = this;
+    const reach = (px * (axes.to - axes.from)) / axes.wide;
+    const { fine, step } = chart;
+    const isFine = (bin) => fine && (bin + 1) * step > fine.from * fine.step && bin * step < fine.to * fine.step; // drawn from those
+    for (const [cells, wide, hides] of [[fine?.rows.get(row), fine?.step, () => false], [chart.series[row].cells, step, isFine]]) {
       if (!cells) continue;
-      const [middle, most] = [Math.floor(time / step), Math.ceil(reach / step)];
+      const [middle, most] = [Math.floor(time / wide), Math.ceil(reach / wide)];
       for (let away = 0; away <= most; away++) {
         for (const bin of away ? [middle - away, middle + away] : [middle]) {
-          if (cells.has(bin)) return [(bin + 0.5) * step, cells.get(bin)];
+          if (cells.has(bin) && !hides(bin)) return [(bin + 0.5) * wide, cells.get(bin)];
         }
       }
     }
@@ -305,6 +346,15 @@ export class Panels {
       const cell = chart.config.steps ? chart.heldAt(row, time) : this.cellAt(row, time, 6)?.[1];
       return cell ? [[lineOf(chart.series[row].name), cell]] : [];
     }).sort((one, other) => other[1][1] - one[1][1]);
+  }
+
+  // When a panel has its values, ms since the epoch, ascending.
+  timesOf(panel) {
+    const { chart } = this;
+    const { from, to } = this.axes;
+    const times = panel.rows.filter((row) => !chart.hidden.has(chart.idOf(row))).flatMap((row) =>
+      chart.stretches(row, chart.periods()[0]).flatMap(({ bins, step }) => bins.map((bin) => (bin + 0.5) * step)));
+    return [...new Set(times)].filter((time) => time >= from && time <= to).sort((one, other) => one - other);
   }
 
   // The marks of events at a time.
@@ -363,8 +413,7 @@ class Panel {
     const { chart } = panels;
     const { unit } = chart.config;
     const values = time === null ? [] : panels.valuesAt(this, time);
-    const rough = (value) => withUnit(Number(value.toPrecision(DIGITS)), unit);
-    say(this.value, values.map(([, [low, high]]) => (low === high ? rough(high) : `${rough(low)} to ${rough(high)}`)).join(", "));
+    say(this.value, this.fitting(values.map(([, cell]) => cell)));
     this.tip.hidden = !here || time === null || panels.axes.wide === 0;
     if (this.tip.hidden) return;
     const exact = ([name, [low, high]]) => {
@@ -379,8 +428,60 @@ class Panel {
     this.tip.style.transform = `translateX(${Math.round(inside)}px)`;
   }
 
+  // Values beside the title: all digits if there is room, else as many as say about how much.
+  fitting(cells) {
+    const { axes, measure, chart } = this.panels;
+    const { unit } = chart.config;
+    const said = (text) => cells.map(([low, high]) => (low === high ? text(high) : chart.rangeText([low, high]))).join(", ");
+    if (!cells.length || !axes?.wide) return "";
+    measure.font = `600 12px ${axes.family}`;
+    const title = Math.min(0.62 * axes.wide, measure.measureText(this.name || "(empty)").width);
+    measure.font = `12px ${axes.family}`;
+    const all = said((value) => withUnit(value, unit));
+    const fits = measure.measureText(all).width <= axes.wide - title - 12;
+    measure.font = `11px ${axes.family}`;
+    return fits ? all : `≈ ${said((value) => withUnit(Number(value.toPrecision(DIGITS)), unit))}`;
+  }
+
+  // The arrow keys go from value to value, and to the panel above or below; Home and End to the first and the last
+  // value, Esc ends it.
+  press(event) {
+    const { panels } = this;
+    if (!panels.axes?.wide || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+    const { key } = event;
+    if (key === "Escape" && this.keyed === null) return;
+    if (!["Escape", "ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"].includes(key)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (key === "ArrowUp" || key === "ArrowDown") {
+      const { shown } = panels;
+      const next = shown[shown.indexOf(this) + (key === "ArrowUp" ? -1 : 1)];
+      if (!next) return;
+      const { keyed } = this;
+      next.plot.focus();
+      return next.pointWithKeys(keyed);
+    }
+    const times = panels.timesOf(this);
+    const at = this.keyed;
+    const before = () => times.findLast((time) => time < at) ?? times[0];
+    const after = () => times.find((time) => time > at) ?? times.at(-1);
+    const found = { Escape: () => null, Home: () => times[0], End: () => times.at(-1), ArrowLeft: before, ArrowRight: after };
+    const first = at === null && key.startsWith("Arrow");
+    this.pointWithKeys((first ? times.at(-1) : found[key]()) ?? null);
+  }
+
+  pointWithKeys(time) {
+    this.keyed = time;
+    this.tip.setAttribute("role", "status"); // read out
+    pointAtTime(this, time);
+  }
+
   hear() {
     const { plot, panels } = this;
+    this.keyed = null; // the time that the keyboard points at
+    plot.addEventListener("keydown", (event) => this.press(event));
+    plot.addEventListener("blur", () => this.keyed !== null && this.pointWithKeys(null));
+    plot.addEventListener("pointermove", () => (this.keyed = null));
     const { chart } = panels;
     let start = null; // px
     let asking;

@@ -28,6 +28,14 @@ from components import line_chart, live
 VIEWER = {"viewport": {"width": 1920, "height": 1080}, "timezone_id": "Asia/Kolkata"}
 line_chart(live("MANY"), "n", facet="device", steps=True)
 ''',
+    "marks": '''"""Marks."""
+from components import events, line_chart, live
+
+rows = live("EXACT", "exact.{device}")
+line_chart(rows, "n", facet="device", title="<b>Exact</b>", thresholds={"high": 1234570})
+line_chart(rows, "n", title="All")
+events(live("MARKS"), text="{text}")
+''',
 }
 PANELS = """() => {
   const chart = document.querySelector('.lb-panels')?.parentElement?.lookback
@@ -56,6 +64,27 @@ TIMES = """() => [...document.querySelectorAll('.lb-panel-plot, .js-plotly-plot'
   return axis.time(line.getBoundingClientRect().left - plot.getBoundingClientRect().left - axis.left)
 })"""
 """By panel, then the other chart: the time of its crosshair, ms since the epoch."""
+WRITTEN = """act => {
+  const { panels } = document.querySelector('.lb-panels').parentElement.lookback
+  const written = [], write = CanvasRenderingContext2D.prototype.fillText
+  CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+    const { e } = this.getTransform()
+    if (!written.some(([one, , canvas]) => one === text && canvas === this.canvas))
+      written.push([text, e + place[0], this.canvas, this.measureText(text).width])
+    return write.call(this, text, ...place)
+  }
+  if (act === 'paint') for (const panel of panels.shown) panels.paint(panel)
+  else document.querySelector('.lb-panels-picture').click()
+  CanvasRenderingContext2D.prototype.fillText = write
+  return written.map(([text, at, , width]) => [text, at, width])
+}"""
+"""What is written on canvases when all panels are drawn, or when the button of the PNG is pressed: text, left
+end and width, px."""
+ZOOM_IN = """() => {
+  const chart = document.querySelector('.lb-panels').parentElement.lookback
+  const [first, last] = [...chart.series[0].cells.keys()].map(bin => bin * chart.step).sort()
+  chart.zoomInto([first - 2000, last + 2000])
+}"""
 ZOOMS = """() => [...document.querySelectorAll('.lb-panels, .js-plotly-plot')]
   .map(({ parentElement }) => parentElement.lookback.zoomedTimes())"""
 
@@ -66,12 +95,19 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("FEW", ["few.>"])
         server.add_stream("MANY", ["many.>"])
+        server.add_stream("EXACT", ["exact.>"])
+        server.add_stream("MARKS", ["marks.>"])
         for number in (0, 1):
             for device in ("d1", "d2", "d10"):
                 for core in ("a", "b"):
                     value = number + (10 if core == "b" else 0)
                     server.publish(f"few.{device}.{core}", json.dumps({"n": value}).encode())
             time.sleep(1.1)  # each value is in a bin of its own
+        for exact in (1234567, 1234568.5):
+            for i in range(5):
+                server.publish(f"exact.p{i}", json.dumps({"n": exact + i}).encode())
+            server.publish("marks.x", json.dumps({"text": f"{MARKUP} of {exact} {'x' * 80}"}).encode())
+            time.sleep(1.1)
         names = [*(f"m{i}" for i in range(52)), MARKUP]
         server.publish(
             "many.x", *(json.dumps({"device": name, "n": 1}).encode() for name in names for _ in "12")
@@ -160,6 +196,73 @@ def test_panels(nats: NatsServer, running: App, tab: Page) -> None:
     until(lambda: panels(tab) == {"d1": wanted, "d2": wanted, "d10": wanted})
     tab.goto(f"{running.url}/few?from={start}&to={end}&play=600")
     until(lambda: panels(tab) == {"d1": wanted, "d2": wanted, "d10": wanted})
+
+
+def test_marks_keys_and_picture(running: App, tab: Page) -> None:
+    """Each panel has the marks of events, and the first one their texts, none on another; the crosshair says
+    exact values, for the keyboard as well; a zoom may be kept to itself; the PNG has all panels, also those
+    outside of the screen, with title, labels, marks and thresholds."""
+    tab.add_init_script("window.hacked = () => { throw new Error('hacked') }")
+    tab.goto(f"{running.url}/marks")
+    until(lambda: [[len(line) for line in each.values()] for each in panels(tab).values()] == [[2]] * 5)
+    tab.evaluate(ZOOM_IN)
+    until(lambda: len(tab.evaluate(WRITTEN, "paint")) == 2)
+    (one, at, width), (other, beside, _) = tab.evaluate(WRITTEN, "paint")
+    assert one.startswith("<img")
+    assert one != other
+    assert at + width <= beside
+    dashes = """() => [...document.querySelectorAll('.lb-panel canvas')].map(canvas => {
+      const { data } = canvas.getContext('2d').getImageData(0, canvas.height / 2, canvas.width, 8)
+      return data.some((alpha, i) => i % 4 === 3 && alpha === 255 && data[i - 3] === 11)
+    })"""
+    until(lambda: tab.evaluate(dashes) == [True] * 5)  # the theme's first colour is rgb(11, …)
+    tab.locator(".lb-panel-plot").first.dblclick()
+    until(lambda: tab.evaluate(ZOOMS) == [None, None])
+    until(lambda: tab.evaluate("!document.querySelector('.lb-panels').parentElement.lookback.fine"))
+
+    plots = tab.locator(".lb-panel-plot")
+    tip = tab.locator(".lb-panel-tip:visible")
+    plots.first.focus()
+    tab.keyboard.press("End")
+    expect(tip).to_contain_text("1,234,568.5")
+    values = tab.locator(".lb-panel header span").all_inner_texts()
+    assert values == [f"{1234568.5 + i:,}" for i in range(5)]
+    tab.keyboard.press("ArrowLeft")
+    expect(tip).to_contain_text("1,234,567")
+    tab.keyboard.press("ArrowDown")
+    expect(tip).to_contain_text("1,234,568")
+    expect(plots.nth(1)).to_be_focused()
+    assert None not in tab.evaluate(TIMES)
+    tab.keyboard.press("Escape")
+    expect(tip).to_have_count(0)
+    assert tab.evaluate(TIMES) == [None] * 6
+
+    box = box_of(tab, 0)
+    tab.mouse.move(box["x"] + 5, box["y"] + 30)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + box["width"] - 5, box["y"] + 30, steps=4)
+    tab.mouse.up()
+    until(lambda: None not in tab.evaluate(ZOOMS))
+    tab.locator(".lb-alone input").first.check()
+    until(lambda: [zoom is None for zoom in tab.evaluate(ZOOMS)] == [False, True])
+    plots.first.dblclick()
+    until(lambda: tab.evaluate(ZOOMS) == [None, None])
+
+    tab.set_viewport_size({"width": 390, "height": 300})
+    try:
+        until(lambda: box_of(tab, 0)["x"] == box_of(tab, 1)["x"])
+        plots.first.scroll_into_view_if_needed()
+        tab.evaluate(ZOOM_IN)
+        until(lambda: any(text.startswith("<img/src") for text, *_ in tab.evaluate(WRITTEN, "paint")))
+        with tab.expect_download() as download:
+            written = [text for text, *_ in tab.evaluate(WRITTEN, "picture")]
+        assert {"<b>Exact</b>", "p0", "p1", "p2", "p3", "p4", "high 1,234,570"} < set(written)
+        assert any(text.startswith("<img/src") for text in written)
+        assert any(text.endswith(", GMT+5:30") for text in written)
+        assert download.value.suggested_filename == "chart.png"
+        assert download.value.path().read_bytes()[:4] == b"\x89PNG"
+    finally:
+        tab.set_viewport_size({"width": 1920, "height": 1080})
 
 
 def test_many_panels(running: App, tab: Page) -> None:
