@@ -48,7 +48,7 @@ ${ALONE_STYLE}
 .lb-menu { display: flex; gap: 12px; margin-left: auto; }
 .lb-search:not([hidden]) ~ .lb-menu { line-height: 24px; }
 .lb-menu select { appearance: none; field-sizing: content; border: 0; padding: 0 12px 0 0; margin: 0; font: inherit; line-height: inherit; color: inherit; cursor: pointer;
-  max-width: 12rem; opacity: 0.7; background: no-repeat right center / 8px url('data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 5"><path d="M0 0l4 5 4-5z" fill="%237d8b93"/></svg>'); }
+  max-width: 18rem; opacity: 0.7; background: no-repeat right center / 8px url('data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 5"><path d="M0 0l4 5 4-5z" fill="%237d8b93"/></svg>'); }
 .lb-menu select:is(:hover, :focus-visible) { opacity: 1; }
 .lb-menu select:focus-visible { outline: 2px solid var(--st-primary-color); }
 .lb-menu option { color: var(--st-text-color, #222); background: var(--st-background-color, #fff); }
@@ -145,7 +145,9 @@ export class Legend {
     const called = { busiest: `${most} busiest`, greatest: `${most} greatest`, newest: `${most} newest`, name: `first ${most} by name` };
     fill(this.rule, folded ? RULES.map((each) => [each, called[each]]) : [], chosen);
     const sorts = chart.answers && !compare && !chart.panels && count > 1;
-    fill(this.value, sorts ? VALUES : [], value ?? "");
+    // A zoom does not change them: the page at that stretch has its own.
+    const of = chart.zoom.x ? `, whole ${chart.config.still ? "stretch" : "look-back"}` : "";
+    fill(this.value, sorts ? VALUES.map(([each, text]) => [each, each ? text + of : text]) : [], value ?? "");
     this.menu.hidden = !folded && !sorts;
   }
 
@@ -231,7 +233,7 @@ export class Legend {
     const unfitting = chart.config.scale === "log" && chart.series.some(({ cells }) => unfit(cells));
     const switched = (chart.zoom.x || chart.alone) && hasOthers(chart) ? chart.alone : null;
     const valued = Boolean(chart.choices.value && !chart.config.compare && !chart.panels);
-    const state = JSON.stringify([shown, valued, chart.choices, chart.config.rule, chart.config.most, periods, [...chart.hidden], chart.others, chart.future, unmarked, there, unfitting, switched, undrawn, limits]);
+    const state = JSON.stringify([shown, valued, chart.choices, chart.config.rule, chart.config.most, periods, [...chart.hidden], chart.others, chart.future, unmarked, there, unfitting, switched, undrawn, limits, Boolean(chart.zoom.x)]);
     if (state === this.state) return this.showValues(); // a button that is being clicked stays
     this.state = state;
     this.drawMenu(shown.length);
@@ -253,6 +255,7 @@ export class Legend {
       Object.assign(key.firstChild.style, { borderTop: `2px ${k ? "dotted" : "solid"} currentColor`, opacity: faded(k) });
       return key;
     });
+    keys.push(...this.unseen());
     for (const [i, name] of shown.length < 2 ? [] : shown) {
       const key = keyOf(chart.idOf(i), name, names[i]);
       key.series = chart.idOf(i);
@@ -320,14 +323,30 @@ export class Legend {
     let shown = key;
     if (this.chart.choices.names.includes(name)) {
       shown = made("span", "lb-named");
-      const end = made("button", "lb-end", "×");
-      end.type = "button";
-      end.title = "Told apart because you named it. End this";
-      end.setAttribute("aria-label", `No longer name ${name}`);
-      end.onclick = () => this.name(name, false);
-      shown.append(key, end);
+      shown.append(key, this.ender(name));
     }
     return Object.assign(shown, { series: this.chart.idOf(row), row, shows: key.shows });
+  }
+
+  // Of the series that the viewer has named, or a link, those without a number: their names, and a button that ends it.
+  unseen() {
+    const { chart } = this;
+    const there = new Set(chart.series.filter((series) => chart.isKnown(series)).map(({ name }) => name));
+    return chart.choices.names.filter((name) => !there.has(name)).map((name) => {
+      const shown = made("span", "lb-named");
+      shown.append(made("span", "lb-note", `${name.replace("\x1f", ", ")}: no numbers`), this.ender(name));
+      return shown;
+    });
+  }
+
+  // The button that ends that a series is told apart because it was named.
+  ender(name) {
+    const end = made("button", "lb-end", "×");
+    end.type = "button";
+    end.title = "Told apart because you named it. End this";
+    end.setAttribute("aria-label", `No longer name ${name}`);
+    end.onclick = () => this.name(name, false);
+    return end;
   }
 
   // Which of the series that are not told apart have the searched text in their names, is for the server to say.

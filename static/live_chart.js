@@ -36,6 +36,7 @@ const STYLE = `
 // killed process), or when the viewer comes back to the page.
 const done = new Map();
 let ticking;
+let choicesMade = 0; // in this tab
 
 async function draw(component) {
   const { data, parentElement } = component;
@@ -50,6 +51,7 @@ async function draw(component) {
       await chart.load();
       chart.draw();
     } else {
+      chart.remember = (choices) => component.setStateValue("choices", choices);
       chart.plug(data.live, data.height);
     }
   }
@@ -104,6 +106,7 @@ class Chart {
     this.told = null; // the range that the server knows of
     this.choices = AS_GIVEN; // which series are told apart, and what the legend shows
     this.toldChoices = AS_GIVEN; // those that the server knows of
+    this.choice = this.remembered = 0; // the number of what the viewer chose last, and of what the server was told to remember
 
     const style = document.createElement("style");
     style.textContent = STYLE + LEGEND_STYLE + PANEL_STYLE;
@@ -207,7 +210,12 @@ class Chart {
     ticking ??= setInterval(() => charts.forEach((chart) => chart.tick()), 250);
     if (!this.config) this.plot.style.minHeight = `${height}px`;
     this.setRange = (range) => channel().say(number, { range });
-    this.setChoices = (choices) => channel().say(number, { choices });
+    this.setChoices = (choices) => {
+      channel().say(number, { choices });
+      if (this.choice === this.remembered) return;
+      this.remembered = this.choice;
+      this.remember?.({ ...choices, number: this.choice }); // for the page's address
+    };
     channel().busy = isDrawing;
     channel().attach(number, this);
   }
@@ -267,7 +275,7 @@ class Chart {
 
   receive(data, { setTriggerValue, setStateValue }) {
     this.setRange = (range) => setStateValue("range", range);
-    this.setChoices = (choices) => setStateValue("choices", choices);
+    this.setChoices = (choices) => setStateValue("choices", { ...choices, number: this.choice });
     const read = new Reader(data);
     const { flags, sender, number, base, now, head } = read.opening();
     if (sender === this.sender && number <= this.number) return; // repeated, or late
@@ -290,6 +298,7 @@ class Chart {
     if (!done.has(this.known)) return;
     const { typed, scale, ...left } = done.get(this.known);
     Object.assign(this, left);
+    if (!head.config.choices && this.choices !== AS_GIVEN) this.choice = ++choicesMade;
     if (scale !== head.config.scale) this.zoom.y = null;
     this.legend.search.value = typed;
   }
@@ -343,6 +352,7 @@ class Chart {
     this.config = { ...config, ...head.config };
     this.origin = head.origin ?? this.origin;
     for (const name of head.gone ?? []) delete this.config[name];
+    this.takeChoices();
     this.step = head.step ?? this.step;
     if ("others" in head) this.others = head.others;
     if ("future" in head) this.future = head.future;
@@ -393,8 +403,16 @@ class Chart {
   // The viewer has chosen something in the legend.
   choose(choices) {
     this.choices = { ...this.choices, ...choices };
+    this.choice = ++choicesMade;
     this.tellChoices();
     this.legend.draw();
+  }
+
+  // The page's address may say other choices: of a link, or after a step back. What it says meanwhile does not undo what
+  // the viewer has just chosen.
+  takeChoices() {
+    const { number = 0, ...choices } = this.config.choices ?? AS_GIVEN;
+    if (number >= this.choice && spelledOut(choices) !== spelledOut(this.choices)) this.choices = this.toldChoices = choices;
   }
 
   tellChoices() {
@@ -1005,6 +1023,9 @@ class Chart {
 function forget(cells, from, to) {
   for (const bin of cells.keys()) if (bin < from || bin >= to) cells.delete(bin);
 }
+
+// Choices in a form in which equal ones are equal.
+const spelledOut = ({ rule, names, value }) => JSON.stringify([rule, value, [...names].sort()]);
 
 const LONG_DAY = 25 * 3600000; // ms
 const rangeText = (low, high, unit) => `${roughUnit(low, scales(unit) ? unit : "")} to ${roughUnit(high, unit)}`;

@@ -17,7 +17,7 @@ from ..data.states import check_times, empty_state
 from ..spent import timed
 from ..words import exact_numbers, rounded, zone
 from .legend import bins_for
-from .line_chart import draw, drawing_options
+from .line_chart import address_of, draw, drawing_options
 from .pushed import Varying
 
 MOST_ROWS = 100
@@ -88,8 +88,9 @@ def compare(
             }
         }
 
+    address = address_of(view, key, fields, color, "compare", title)
     key = key or f"{view.feed.name_key} {period} {earlier} {fields} {color} {most} {title} {options}"
-    draw(view, bins_of, RULES[0], most, config, Varying((period, earlier), periods), key)
+    draw(view, bins_of, RULES[0], most, config, Varying((period, earlier), periods), key, address)
 
 
 @timed

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+from urllib.parse import quote, unquote
 
 from nats_client import LookbackError
 from nats_client.series.bins import MOST_SERIES, Bins
@@ -22,6 +23,9 @@ MOST_FOUND = 20
 """Names of undrawn series that a search brings."""
 LONGEST_NAME = 1000
 """Characters of a name that a viewer may choose; a browser's message is no longer than 16 KB either."""
+
+LONGEST_TEXT = 1500
+"""Characters of a choice in the page's address, as browsers send it. Proxies refuse long ones."""
 
 BinsOf = Callable[[ToldApart], Bins]
 """The bins of a chart for a choice of series, the same ones for all viewers."""
@@ -43,12 +47,44 @@ class Choices:
     value: Value | None = None
     """None: the legend is sorted by name."""
 
+    def given(self) -> dict[str, object]:
+        """For the browser."""
+        return {"rule": self.rule, "names": sorted(self.names), "value": self.value}
+
     def apart(self, rule: str) -> ToldApart:
         """The choice of series on a page that says `rule`."""
         return ToldApart(self.rule or rule, self.names)
 
 
 AS_GIVEN = Choices()
+
+
+def spelled(choices: Choices, longest: int | None = None) -> str:
+    """A choice as text: rule, value and names, separated by tildes, which addresses have as they are.
+    `longest`: names for which there is no room within so many characters of an address are left out."""
+    text = f"{choices.rule or ''}~{choices.value or ''}"
+    for name in sorted(choices.names):
+        more = f"{text}~{name.replace('%', '%25').replace('~', '%7E')}"
+        # A lone surrogate has no place in an address
+        if longest is None or (len(quote(more, errors="ignore")) <= longest and _is_text(name)):
+            text = more
+    return text
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def understood(text: str) -> Choices:
+    """The choice that spelled() wrote; AS_GIVEN if it is none. Untrusted."""
+    parts = text.split("~", MOST_SERIES + 2)
+    rule, value, *names = [*parts, ""] if len(parts) == 1 else parts
+    said = {"rule": rule or None, "names": [unquote(name) for name in names], "value": value or None}
+    return heard(said) or AS_GIVEN
 
 
 def heard(said: object) -> Choices | None:

@@ -14,13 +14,25 @@ from nats_client.results.given_rows import GivenRows, with_times
 from nats_client.series.bins import MOST, MOST_SERIES
 from nats_client.series.told_apart import RULES, ToldApart
 
+from ..choices.address import asked, keep
 from ..data.live import View, look_at
 from ..data.reads import note_code
 from ..data.states import check_times, empty_state
 from ..push.tabs import own_tab
 from ..spent import timed
 from ..web.assets import PREFIX, STUB, plotly_url
-from .legend import AS_GIVEN, BinsOf, bins_for, checked_rule, heard, shown_values
+from .legend import (
+    AS_GIVEN,
+    LONGEST_TEXT,
+    BinsOf,
+    Value,
+    bins_for,
+    checked_rule,
+    heard,
+    shown_values,
+    spelled,
+    understood,
+)
 from .pushed import Varying, place, read_before, zoomed
 from .thresholds import checked, drawn
 from .wire import ChartState
@@ -114,10 +126,19 @@ def line_chart(
         **options,
         **({} if grow else {"whole": True}),
     }
+    address = address_of(view, key, fields, color, facet, title)
     shown = f"{view.look_back} {view.past} {fields} {color} {most} {rule} {title} {options}"
     key = key or f"{view.feed.name_key} {shown}"
     varying = Varying((given, watched), lambda view: drawn(view, *watched, given))
-    draw(view, bins_of, rule, most, config, varying, key)
+    draw(view, bins_of, rule, most, config, varying, key, address)
+
+
+def address_of(view: View, key: str | None, *of: object) -> str:
+    """The name in the page's address of what a viewer chooses in the legend of a chart: the same one whenever
+    the page looks. `of`: what tells the chart from others of its feed, if it has no `key`."""
+    feed = view.feed.key
+    told = ("", key) if key else (feed.stream, feed.subject, *of)
+    return f"series-{hashlib.blake2b(repr(told).encode(), digest_size=3).hexdigest()}"
 
 
 def drawing_options(*, log_y: bool, from_zero: bool, steps: bool) -> dict[str, object]:
@@ -167,11 +188,12 @@ def draw(
     config: Mapping[str, object],
     varying: Varying,
     key: str,
+    address: str,
 ) -> None:
     """Draw the live chart `key`. `bins_of`: its bins; it must not hold the view, whose rows would stay in
     memory. `rule`: which series are told apart, unless the viewer chooses; `most`: how many. `config`: its
-    settings; `varying`: those that change with the rows. Raises ColumnError if a column does not exist or has
-    another kind."""
+    settings; `varying`: those that change with the rows. `address`: see address_of(). Raises ColumnError if a
+    column does not exist or has another kind."""
     check_times(view, "A chart over time")
     bins = bins_of(ToldApart(rule))
     for name in bins.fields:
@@ -184,12 +206,18 @@ def draw(
     config = {**config, "key": key, "plotly": plotly_url().removeprefix(f"{PREFIX}/"), "most": most}
     if rule != RULES[0]:
         config["rule"] = rule
+    choices = understood(asked(address, ""))
+    keep(address, None if choices == AS_GIVEN else spelled(choices, LONGEST_TEXT))
+    number = _number(st.session_state.get(key))
+    if number or choices != AS_GIVEN:
+        config["choices"] = choices.given() | ({"number": number} if number else {})
     tab = own_tab()
     data: object
     if tab.blocked:
-        data = _with_the_page(view, bins_of, rule, config, varying, key)
+        data = _with_the_page(view, bins_of, choices.apart(rule), choices.value, config, varying, key)
     else:
-        data = {"live": place(tab, key, view, bins_of, rule, config, varying), "height": config["height"]}
+        live = place(tab, key, view, bins_of, rule, config, varying, choices)
+        data = {"live": live, "height": config["height"]}
     sent = _sent(key)
     try:
         _component(
@@ -197,7 +225,7 @@ def draw(
             data=data,
             on_resync_change=lambda: _resync(key, sent),
             on_range_change=_again,
-            on_choices_change=_again,
+            on_choices_change=lambda: _choose(key, address),
         )
     except StreamlitDuplicateElementKey:
         raise LookbackError(
@@ -206,21 +234,26 @@ def draw(
 
 
 def _with_the_page(
-    view: View, bins_of: BinsOf, rule: str, config: Mapping[str, object], varying: Varying, key: str
+    view: View,
+    bins_of: BinsOf,
+    apart: ToldApart,
+    value: Value | None,
+    config: Mapping[str, object],
+    varying: Varying,
+    key: str,
 ) -> bytes:
     """What this viewer's chart lacks, to travel with the page's elements."""
     sent = _sent(key)
     state = st.session_state.get(key)  # read once: Streamlit builds a class at each access
     if state is None:
         sent.forget()  # the viewer was on another page: Streamlit dropped the element, and so did the browser
-    choices = heard((state or {}).get("choices")) or AS_GIVEN
-    bins = sent.bins = bins_of(choices.apart(rule))
+    bins = sent.bins = bins_of(apart)
     bins.update(view.snapshot, view.now)
     read_before(view.feed, bins)
     config = {**config, **varying.of(view)}
-    if choices.value:
-        values = shown_values(bins.numbers(view.snapshot), choices.value)
-        config |= {"value": choices.value, "values": values}
+    if value:
+        values = shown_values(bins.numbers(view.snapshot), value)
+        config |= {"value": value, "values": values}
     return sent.next(
         bins, config, view.snapshot, zoomed((state or {}).get("range"), view.look_back, view.now)
     )
@@ -233,6 +266,21 @@ def _sent(key: str) -> ChartState:
 
 def _again() -> None:
     """Intentionally empty: registering it makes Streamlit rerun, and that rerun sends what was asked for."""
+
+
+def _number(state: Any) -> int:
+    """How many choices the browser had made when it told the last one that is in the session's state."""
+    match (state or {}).get("choices"):
+        case {"number": int() as number}:
+            return number
+    return 0
+
+
+def _choose(key: str, address: str) -> None:
+    """The viewer has chosen something in the legend, which the page's address has from now on."""
+    choices = heard(st.session_state[key].get("choices"))
+    if choices is not None:
+        st.session_state[address] = spelled(choices)
 
 
 def _resync(key: str, sent: ChartState) -> None:

@@ -348,10 +348,18 @@ def _shared(of: object, make: Callable[[], ChartSource]) -> ChartSource:
 
 
 def place(
-    tab: Tab, key: str, view: View, bins_of: BinsOf, rule: str, config: Mapping[str, object], varying: Varying
+    tab: Tab,
+    key: str,
+    view: View,
+    bins_of: BinsOf,
+    rule: str,
+    config: Mapping[str, object],
+    varying: Varying,
+    chosen: Choices = AS_GIVEN,
 ) -> int:
-    """Put the chart on the tab's page. `rule`: which series the page tells apart. Returns its number
-    there."""
+    """Put the chart on the tab's page. `rule`: which series the page tells apart. `chosen`: what the viewer
+    chose in the legend according to the page's address, in `config` as "choices"; what the browser has said
+    since then holds. Returns its number there."""
     held = ref(tab)  # a tab is gone with its session
 
     def source_of(choices: Choices) -> ChartSource:
@@ -363,11 +371,13 @@ def place(
         if (tab := held()) is not None:
             tab.exchange(element, ChartElement(source, element.given, choices, element.choose))
 
-    placed = tab.place(key, lambda: ChartElement(source_of(AS_GIVEN), config, AS_GIVEN, choose))
+    placed = tab.place(key, lambda: ChartElement(source_of(chosen), config, chosen, choose))
     element = placed.element
-    choices = element.choices if isinstance(element, ChartElement) else AS_GIVEN
+    choices = chosen
+    if isinstance(element, ChartElement) and element.given.get("choices") == config.get("choices"):
+        choices = element.choices
     source = source_of(choices)
-    if element.source is not source:
+    if element.source is not source or (isinstance(element, ChartElement) and element.choices != choices):
         tab.replace(placed, ChartElement(source, config, choices, choose))
     elif isinstance(element, ChartElement) and element.given != config:
         element.given = config

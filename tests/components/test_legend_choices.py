@@ -3,10 +3,20 @@
 import gc
 import math
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
-from components.charts.legend import AS_GIVEN, Choices, bins_for, heard, shown_values
+from components.charts.legend import (
+    AS_GIVEN,
+    LONGEST_TEXT,
+    Choices,
+    bins_for,
+    heard,
+    shown_values,
+    spelled,
+    understood,
+)
 from components.charts.pushed import ChartElement, Varying, place
 from components.push.tabs import Tab
 from nats_client.series.series_values import Numbers
@@ -43,6 +53,39 @@ def test_a_choice_is_heard() -> None:
 def test_anything_else_is_not(said: Any) -> None:
     """What no legend offers changes nothing."""
     assert heard(said) is None
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        AS_GIVEN,
+        Choices("greatest"),
+        Choices(value="mean"),
+        Choices("name", frozenset(["", "a~b", "100 %7E", "Köln,~", "a\x1fb", "<b>"]), "newest"),
+        Choices("newest", frozenset(str(i) * 10 for i in range(100))),
+    ],
+)
+def test_an_address_has_a_choice(choices: Choices) -> None:
+    """What is written into the address is what was chosen, whatever is in the names."""
+    assert understood(spelled(choices)) == choices
+
+
+def test_an_address_is_bounded() -> None:
+    """Names that an address has no room for, or that have no place in one, are left out of it."""
+    many = Choices("newest", frozenset("é" * (i + 1) for i in range(100)), "mean")
+    text = spelled(many, LONGEST_TEXT)
+    assert len(quote(text)) <= LONGEST_TEXT
+    assert frozenset() < understood(text).names < many.names
+    assert understood(text).rule == "newest"
+    assert spelled(Choices("newest", frozenset(["\ud800", "a"])), LONGEST_TEXT) == "newest~~a"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "~", "loudest", "greatest~sum", "~" * 500, f"name~~{'x' * 1001}", "a\x00"]
+)
+def test_other_texts_choose_nothing(text: str) -> None:
+    """An address that no legend wrote changes nothing."""
+    assert understood(text) == AS_GIVEN
 
 
 def test_values_keep_their_digits() -> None:

@@ -143,7 +143,7 @@ def test_what_needs_times_says_so(asked: Asked) -> None:
     view = view_of(result)
     bins_of = bins_for(result, ("total",), None, LOOK_BACK)
     with pytest.raises(ColumnError, match="needs times, and this result has none"):
-        draw(view, bins_of, "busiest", 20, {}, Varying((), lambda _: {}), "chart")
+        draw(view, bins_of, "busiest", 20, {}, Varying((), lambda _: {}), "chart", "series-1")
     with pytest.raises(ColumnError, match="over='PT1M' needs times"):
         check_times(view, "over='PT1M'")
     check_times(view_of(asked.sql(DOUBLED)), "A chart over time")
