@@ -635,6 +635,7 @@ class Client:
         if len(self._searches) >= MOST_SEARCHES:
             raise LookbackError(f"{MOST_SEARCHES} searches are under way. Stop one, or wait for its end.")
         search = make()
+        self._memory.join(search, type(search).drop)
         task = self._searches[search] = self._loop.create_task(search.run(), name="search")
         task.add_done_callback(lambda _: self._searches.pop(search))
         return search

@@ -77,7 +77,6 @@ class _CountsSource(IntervalSource):
         super().__init__(view, step, self._found)
         self._most = most
         self._places: dict[int, int] = {}  # by code
-        self._columns: dict[int, list[int]] = {}
 
     def _counts(self, rows: Snapshot, first: int, last: int) -> dict[str, Any]:
         changed = self._found.update(rows, first, last)

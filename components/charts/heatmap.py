@@ -66,7 +66,6 @@ class _HeatSource(IntervalSource):
         super().__init__(view, step, self._found)
         self._scale: object = None
         self._base = 0  # the code of row 0
-        self._columns: dict[int, list[int]] = {}
 
     def _counts(self, rows: Snapshot, first: int, last: int) -> dict[str, Any]:
         changed = self._found.update(rows, first, last)

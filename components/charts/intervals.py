@@ -18,6 +18,8 @@ LEAST = 60
 """Intervals in a look-back at least, unless the page says how long one is."""
 MOST = 1000
 """Intervals at most. If there were more, each is several times as long."""
+NUMBER = 40
+"""Bytes of a number in a column."""
 _DAY = 86_400_000_000_000
 _STEPS = [*ROUND_STEPS, 2 * _DAY, 4 * _DAY]
 
@@ -46,6 +48,9 @@ def interval_settings(view: View, step: int, title: str | None) -> dict[str, Any
 class Counting(Protocol):
     """What a source needs of what it counts with."""
 
+    @property
+    def nbytes(self) -> int: ...
+
     def release(self) -> None: ...
 
 
@@ -61,7 +66,14 @@ class IntervalSource(JsonSource):
         self._again = view.again
         self._step = step
         self._counting = counting
+        self._columns: dict[int, list[int]] = {}  # what was made of the counts, by interval
+        view.feed.counted(self)
         self._now = 0  # until when it is known what was sent, on the server's clock
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the counts and of what was made of them."""
+        return self._counting.nbytes + NUMBER * sum(map(len, list(self._columns.values())))
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
         """New messages."""

@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable, Collection
-from weakref import WeakValueDictionary
+from typing import Protocol, TypeVar
+from weakref import WeakSet, WeakValueDictionary
 
 import pandas as pd
 
@@ -21,6 +22,17 @@ Noticed = Crossings | Silences | ValueChanges
 _NOTICED: dict[str, type[Noticed]] = {"silent": Silences, "changed": ValueChanges}
 
 
+class Sized(Protocol):
+    """What knows how much it holds."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds. Any thread may ask."""
+
+
+S = TypeVar("S", bound=Sized)
+
+
 class Derived:
     """Caches of values derived from the rows of a feed, shared by all viewers."""
 
@@ -34,6 +46,15 @@ class Derived:
         self._bins, self._crossings, self._latest = Readings(), Readings(), Readings()
         self._chosen_bins: WeakValueDictionary[object, Bins] = WeakValueDictionary()
         self._choosing = threading.Lock()
+        self._used: WeakSet[Sized] = WeakSet()
+        self._using = threading.Lock()
+
+    def counted(self, made: S) -> S:
+        """Count the bytes of `made` with the derived values, as long as somebody holds it: it is on a page,
+        whatever the caches have forgotten."""
+        with self._using:
+            self._used.add(made)
+        return made
 
     def bins(
         self,
@@ -54,8 +75,10 @@ class Derived:
         key = (fields, color, look_back.value, most, step, hold, facet, apart)
 
         def make() -> Bins:
-            return self._bins_class(
-                fields, color, look_back, most=most, step=step, hold=hold, facet=facet, apart=apart
+            return self.counted(
+                self._bins_class(
+                    fields, color, look_back, most=most, step=step, hold=hold, facet=facet, apart=apart
+                )
             )
 
         if not apart.names:
@@ -84,13 +107,12 @@ class Derived:
     @property
     def derived_bytes(self) -> int:
         """Estimated bytes of all derived values."""
-        kept = (self._bins, self._crossings, self._latest, self.readings, self.means.tables)
-        return sum(each.nbytes for each in kept) + sum(
-            bins.nbytes for bins in list(self._chosen_bins.values())
-        )
+        kept = (self._crossings, self._latest, self.readings, self.means.tables)
+        with self._using:
+            used = list(self._used)
+        return sum(each.nbytes for each in (*kept, *used))
 
     def forget_derived(self) -> None:
-        """Drop all derived values. They are computed again on request."""
+        """Drop all derived values but those that somebody holds. They are computed again on request."""
         for each in (self._bins, self._crossings, self._latest, self.readings, self.means.tables):
             each.clear()
-        self._chosen_bins.clear()

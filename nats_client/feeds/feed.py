@@ -356,7 +356,7 @@ class Feed(Derived):
         if self._derived_bytes > nbytes // 2:
             self.forget_derived()
             self.by_names.clear()
-            self._derived_bytes = 0
+            self._derived_bytes = self.derived_bytes
         most = max(SMALLEST, min(self._most_bytes, nbytes - self._derived_bytes))
         self._intake.limits["max_bytes"] = most
         self.window.shrink(most)

@@ -8,7 +8,7 @@ import pandas as pd
 from ..events import Event
 from ..table.snapshot import Snapshot
 from ..table.window import Window
-from .derived import Derived
+from .derived import Derived, S
 from .feed import Feed
 from .health import FeedKey, Health, Message
 from .played_feed import PlayedFeed
@@ -33,6 +33,10 @@ class NamedFeed(Derived):
         super().__init__()
         self._feed = feed
         self.names = names
+
+    def counted(self, made: S) -> S:
+        """See Derived. The feed counts them, because it may forget this one while pages still have it."""
+        return self._feed.counted(made)
 
     @property
     def key(self) -> FeedKey:

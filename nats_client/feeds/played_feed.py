@@ -267,7 +267,7 @@ class PlayedFeed(Derived):
         """See Derived; and those of feeds with names for tokens."""
         super().forget_derived()
         self.by_names.clear()
-        self._derived_bytes = 0
+        self._derived_bytes = self.derived_bytes
 
     def shrink(self, nbytes: int, ceiling: int) -> None:
         """Forget what is derived. It is worked out again when somebody asks for it."""

@@ -45,6 +45,9 @@ class FilteredPage(Search):
         self._samples: list[Malformed] = []
         self._dense = asyncio.Event()
 
+    def shrink(self, nbytes: int, ceiling: int) -> None:
+        """A page has at most MOST_BYTES, and all matches of its range."""
+
     @property
     def older(self) -> bool:
         """True if the stream has sequences before this page."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Literal, TypeVar
 
 import pandas as pd
@@ -17,6 +18,7 @@ from ..decoding.decode import decode
 from ..decoding.raw import Malformed, Raw
 from ..decoding.unpacked import is_packed, unpacked
 from ..errors import LookbackError, RequestFailed, RequestRefused, SqlError
+from ..memory import SMALLEST
 from ..sql.row_filter import RowFilter, StoppedError, unseen_text
 from ..streams.by_sequence import BySequence
 from ..streams.ordered_consumer import Consumer
@@ -47,6 +49,7 @@ LOOK_EVERY = 0.25
 """Seconds between looks at whether it is to go on."""
 
 T = TypeVar("T")
+_EACH = 400  # bytes of a message beside its content
 Status = Literal["under way", "done", "full", "stopped", "left", "failed"]
 """Why it ended: all was read, enough was found, stop() was called, nobody looked, or there was an error."""
 
@@ -108,12 +111,14 @@ class Search:
         self._status: Status = "under way"
         self._found: tuple[StoredMessage, ...] = ()
         self._bytes = 0
+        self._most_bytes = MOST_BYTES
         self._connection = connection
         self._needle = wanted.text.casefold()
         self._filter = RowFilter(wanted.where, (), wanted.names) if wanted.where else None
         self._malformed_to = 0  # the last of them
         self._at_once = AT_ONCE
-        self._looked_at = time.monotonic()
+        self.last_read = time.monotonic()
+        """When somebody read `status` last, by the monotonic clock."""
         self._stop = False
         self._waits_for: LookbackError | None = None
         self._ended = threading.Event()
@@ -125,7 +130,7 @@ class Search:
     @property
     def status(self) -> Status:
         """Whether it is under way, or why it ended. Reading this keeps it going."""
-        self._looked_at = time.monotonic()
+        self.last_read = time.monotonic()
         return self._status
 
     @property
@@ -180,6 +185,43 @@ class Search:
         self._stop = True
         if self._filter is not None:
             self._filter.stop()
+
+    # -- memory, from any thread -------------------------------------------------------------------------
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what was found."""
+        return sum(map(_size_of, self._found))
+
+    def shrink(self, nbytes: int, ceiling: int) -> None:
+        """Keep the first of what was found, up to `nbytes`, and end, because the process may hold at most
+        `ceiling` bytes."""
+        self._most_bytes = max(SMALLEST, nbytes)
+        if self.nbytes <= self._most_bytes:
+            return
+        self._stop = True
+        ends = accumulate(map(_size_of, self._found))
+        kept = [message for message, end in zip(self._found, ends, strict=True) if end <= self._most_bytes]
+        self._keep(kept)
+        self.scanned_to = kept[-1].seq if kept else 0
+        self._status = "full"
+        self._ended.set()
+        self._tell()
+
+    def relax(self) -> None:
+        """Lift the limit of shrink()."""
+        self._most_bytes = MOST_BYTES
+
+    def drop(self) -> None:
+        """Release what was found: nobody looks at it, and memory is short."""
+        self._stop = True
+        self._keep([])
+        self._status = "failed"
+        self.error = LookbackError(
+            "What was found was dropped, because memory was short and nobody looked at it. Search again."
+        )
+        self._ended.set()
+        self._tell()
 
     # -- on the client's loop ----------------------------------------------------------------------------
 
@@ -246,7 +288,7 @@ class Search:
     def _goes_on(self) -> bool:
         if self._stop:
             self._end("stopped")
-        elif time.monotonic() - self._looked_at > UNWATCHED:
+        elif time.monotonic() - self.last_read > UNWATCHED:
             self._end("left")
         return self._status == "under way"
 
@@ -293,7 +335,7 @@ class Search:
     def _take(self, looked: Looked, raw: Raw) -> None:
         """Keep what was found among the first of the messages `raw`."""
         for message in looked.found:
-            if len(self._found) >= MOST_FOUND or self._bytes + len(message.payload) > MOST_BYTES:
+            if len(self._found) >= MOST_FOUND or self._bytes + len(message.payload) > self._most_bytes:
                 self._end("full")
                 self.scanned_to = message.seq - 1
                 return
@@ -418,6 +460,12 @@ def _message(raw: Raw, i: int) -> StoredMessage:
     seq = raw.seq[i]
     headers = tuple(raw.headers.get(seq, {}).items())
     return StoredMessage(seq, raw.received[i], raw.subject[i], bytes(raw.payload[i]), headers)
+
+
+def _size_of(message: StoredMessage) -> int:
+    return (
+        _EACH + len(message.subject) + len(message.payload) + sum(len(a) + len(b) for a, b in message.headers)
+    )
 
 
 def _as_text(value: object) -> str:

@@ -101,6 +101,11 @@ class _Seen:
         self.named = np.zeros(0, dtype=np.bool_)
         """True if it was chosen by its name."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return self.row.nbytes + self.count.nbytes + self.newest.nbytes + self.named.nbytes
+
     def reach(self, size: int) -> None:
         """Make room for codes below `size`."""
         if (more := size - len(self.row)) > 0:
@@ -261,7 +266,8 @@ class Bins:
         """Bytes of all bins, including the finer ones."""
         finer = sum(detail.nbytes for detail in list(self._details.values()))
         finer += 0 if self._values is None else self._values.nbytes
-        return (5 if self.hold else 3) * self._low.nbytes + self._null.nbytes + finer
+        by_code = sum(seen.nbytes for seen in self._seen) + sum(began.nbytes for began in self._began)
+        return (5 if self.hold else 3) * self._low.nbytes + self._null.nbytes + finer + by_code
 
     @property
     def is_busy(self) -> bool:

@@ -13,6 +13,7 @@ from ..table.values import Ints, Truths
 from .bins import AHEAD
 
 _DENSE = 1 << 16  # pairs of interval and code up to which an array of all is cheaper than sorting
+_EACH = 300  # bytes of an interval beside its numbers
 _NONE = np.zeros(0, dtype=np.int64)
 
 
@@ -60,6 +61,11 @@ class IntervalCounts(ABC):
     def column(self, interval: int) -> tuple[Ints, Ints]:
         """The codes that have rows in an interval, ascending, and how many each."""
         return self._cells.get(interval, (_NONE, _NONE))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all counts. Any thread may ask."""
+        return sum(_EACH + codes.nbytes + counts.nbytes for codes, counts in list(self._cells.values()))
 
     def release(self) -> None:
         """Release the rows; the next update counts all again. Any thread may call this."""
