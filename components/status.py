@@ -366,7 +366,7 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
     """
     nats = client(by_code=False)
     shown: list[View | Bucket] = [
-        read.drawn if isinstance(read, View) else read for read in reads if isinstance(read, View | Bucket)
+        read.watched if isinstance(read, View) else read for read in reads if isinstance(read, View | Bucket)
     ]
     loads = loading()
     stopped = loads.stopped

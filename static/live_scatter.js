@@ -97,9 +97,7 @@ class Scatter extends Element {
   merged(known, news) {
     const content = super.merged(known, news);
     const gone = content.first - (known.first ?? content.first);
-    for (const column of COLUMNS) {
-      if (column in known || column in news) content[column] = [...(known[column] ?? []).slice(gone), ...(news[column] ?? [])];
-    }
+    for (const column of COLUMNS) content[column] = [...(known[column] ?? []).slice(gone), ...(news[column] ?? [])]; // empty ones do not come
     return content;
   }
 

@@ -36,16 +36,15 @@ def events(view: View, text: str = "{_subject}", *, key: str | None = None) -> N
     if a column does not exist.
 
     A view without rows is no fault here. Such rows come at no regular intervals, so their silence makes
-    the page neither stale nor old.
+    the page neither stale nor old, unless the page shows the view in another way, too.
     """
     if not isinstance(view, View):
         raise LookbackError(
             f"events() marks the rows of a view, such as live(...), not a {type(view).__name__}."
         )
     names = tuple(dict.fromkeys(_NAMED.findall(text)))
-    view.steady = False
+    drawn = view.marked
     view.shown_empty.append("events")
-    drawn = view.drawn
     if drawn:
         check_times(drawn, "A mark in charts over time")
         for name in set(names) - {"_seq"}:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -52,27 +52,46 @@ class View:
         self.now = now
         """The server's clock, ns since the epoch, UTC."""
         self.health = health
-        self.steady = steady
-        """True if messages are expected at regular intervals, so that silence makes the feed stale."""
+        self._steady = steady
+        self._uses: set[Literal["rows", "marks"]] = set()
         self.shown_empty: list[str] = []
         """Not empty once the page itself has said that there are no rows. Otherwise the frame says it."""
         self._snapshot = snapshot
         self._by_code = by_code
 
     @property
+    def steady(self) -> bool:
+        """True if messages are expected at regular intervals, so that silence makes the feed stale. They are
+        not if all that the page shows of the view is marks in charts."""
+        return self._steady and self._uses != {"marks"}
+
+    @property
     def drawn(self) -> "View":
-        """The same view for a live element or the frame, which do not make the page rerun."""
+        """The same view for a live element, which does not make the page rerun."""
+        if self._by_code:
+            self._uses.add("rows")
+        return self.watched
+
+    @property
+    def marked(self) -> "View":
+        """The same view for marks in charts."""
+        self._uses.add("marks")
+        return self.watched
+
+    @property
+    def watched(self) -> "View":
+        """The same view for the frame, which shows nothing of its rows."""
         same = View(
-            self.feed, self._snapshot, self.look_back, self.now, self.health, self.steady, by_code=False
+            self.feed, self._snapshot, self.look_back, self.now, self.health, self._steady, by_code=False
         )
-        same.shown_empty = self.shown_empty
+        same.shown_empty, same._uses = self.shown_empty, self._uses
         return same
 
     @property
     def again(self) -> "Callable[[], View]":
         """A function that returns the same feed as it is then, for a live element or the frame. It raises
         ClosedError if the feed was closed. It does not hold these rows in memory."""
-        return partial(look_at, self.feed, self.look_back, self.steady, by_code=False)
+        return partial(look_at, self.feed, self.look_back, self._steady, by_code=False)
 
     @property
     def past(self) -> bool:
@@ -131,6 +150,7 @@ class View:
     def _taken(self, how: str) -> Snapshot:
         if self._by_code:
             note_code(how)
+            self._uses.add("rows")
         return self._snapshot
 
     def __bool__(self) -> bool:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from nats_client import iso_duration, parse_duration
-from nats_client.series.bins import ROUND_STEPS
+from nats_client.series.bins import MOST, ROUND_STEPS
 from nats_client.sql.names import AGGREGATES, quoted
 
 from ..charts.counts import counts
@@ -53,6 +54,10 @@ ALL, NONE = "(all)", "(none)"
 TEXTS = ("message", "msg", "text", "line", "log", "body", "value")
 LEVELS = ("level", "lvl", "severity", "priority", "loglevel", "level_name")
 """Names that people give to what tail() shows."""
+STATES = ("state", "status", "mode", "phase")
+"""Names that people give to states."""
+LOOKED_AT = 2000
+"""Newest rows in which it is looked for what tells apart the rows of a message."""
 TOGETHER = "all in one chart"
 """The choice of no small multiples."""
 PANELS = "for each value of this field a small chart of its own"
@@ -115,9 +120,9 @@ def choose_chart(view: View) -> Chart | None:
     with st.container(horizontal=True):
         kind = choose("Chart", kinds, default="lines", help=KINDS)
         if kind == "states":
-            return _states(named, numbers, texts)
+            return _states(view, named, numbers, texts)
         if kind == "counts":
-            return _counts(texts)
+            return _counts(view, texts)
         if kind == "tail":
             return _tail(list(columns))
         if kind == "heatmap":
@@ -125,7 +130,7 @@ def choose_chart(view: View) -> Chart | None:
         y = choose("Field", numbers)
         others = [name for name in numbers if name != y] or numbers
         x = choose("Against", others) if kind == "scatter" else ""
-        by = choose("By", texts, default="_subject")
+        by = _by(view, texts)
         shown = (
             choose("Calculate", ["value", "rate", *AGGREGATES], help=SHOW) if kind != "scatter" else "value"
         )
@@ -159,14 +164,41 @@ def _is_state(view: View, name: str) -> bool:
     return len(view.drawn.snapshot.codes(name)[1]) <= MOST_STATES
 
 
-def _states(named: list[str], numbers: list[str], texts: list[str]) -> Chart:
+def _by(view: View, texts: list[str], *more: str) -> str:
+    """What tells series apart: the subject, unless the rows of one message have it in common and a text of
+    few values tells them apart."""
+    best = _within_messages(view, texts)
+    if best is None:
+        return choose("By", [*texts, *more], default="_subject")
+    return choose("By", [best, *(name for name in texts if name != best), *more])
+
+
+def _within_messages(view: View, texts: list[str]) -> str | None:
+    """The text column that tells apart most of the newest rows of the same message; None if messages have one
+    row each, or no column does."""
+    snapshot = view.drawn.snapshot
+    rows = snapshot.between(max(snapshot.first, snapshot.end - LOOKED_AT), snapshot.end)
+    messages, of = np.unique(rows.seq, return_inverse=True)
+    best, most = None, len(messages)
+    for name in texts if len(messages) < len(rows) else []:
+        codes = rows.codes(name)[0].astype(np.int64)
+        if len(np.unique(codes)) > MOST:
+            continue
+        found = len(np.unique(np.column_stack([of.ravel(), codes]), axis=0))
+        if found > most:
+            best, most = name, found
+    return best
+
+
+def _states(view: View, named: list[str], numbers: list[str], texts: list[str]) -> Chart:
+    named.sort(key=lambda name: name.lower().rpartition(".")[2] not in STATES)
     y = choose("Field", [*named, *(name for name in numbers if name not in named)])
-    by = choose("By", [name for name in texts if name != y], default="_subject")
+    by = _by(view, [name for name in texts if name != y])
     return Chart(states, y, {"y": y, "by": by})
 
 
-def _counts(texts: list[str]) -> Chart:
-    by = choose("By", [*texts, ALL], default="_subject")
+def _counts(view: View, texts: list[str]) -> Chart:
+    by = _by(view, texts, ALL)
     per = _length("Length of an interval")
     given = {} if by == ALL else {"by": by}
     return Chart(counts, "Events", given if per == FIT else given | {"every": per})

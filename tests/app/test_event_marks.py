@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Dialog, Page, expect
 from streamlit.testing.v1 import AppTest
 
 from components.charts.events import LONGEST, MOST, _EventsSource
-from components.data.live import look_at
+from components.data.live import View, look_at
 from nats_client import Client, Settings
 from tests.browser import fresh_tab
 from tests.nats import NatsServer, running_server
@@ -248,3 +248,24 @@ def test_on_a_page(open_page: Open, server: NatsServer) -> None:
     assert "'version'" in page.error[0].value
     page = open_page(PAGE.replace('live("EVENTS")', "[1]"))
     assert "not a list" in page.error[0].value
+
+
+def test_a_view_that_is_also_drawn_may_be_stale(server: NatsServer) -> None:
+    """Rows that are only marked come at no regular intervals; those of a view that the page also draws, or
+    whose rows its code takes, do, in any order."""
+    with Client(Settings(url=server.url)) as client:
+        feed = client.feed("S", look_back="PT5M")
+        feed.wait(10)
+
+        def seen(*uses: Callable[[View], object]) -> bool:
+            view = look_at(feed, pd.Timedelta("PT5M"), True)
+            for use in uses:
+                use(view)
+            return view.watched.steady
+
+        assert seen()
+        assert not seen(lambda view: view.marked)
+        assert seen(lambda view: view.marked, lambda view: view.drawn)
+        assert seen(lambda view: view.drawn, lambda view: view.marked)
+        assert seen(lambda view: view.marked, lambda view: view.snapshot)
+        assert not look_at(feed, pd.Timedelta("PT5M"), False).steady

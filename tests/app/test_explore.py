@@ -32,7 +32,8 @@ Open = Callable[..., AppTest]
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """A nats-server with streams of numbers, of words, of bytes, and of nasty names."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
-        for name, subjects in {"A": "a.>", "WORDS": "w.>", "BYTES": "b.>", NASTY_STREAM: "q.>"}.items():
+        streams = {"A": "a.>", "WORDS": "w.>", "BYTES": "b.>", NASTY_STREAM: "q.>", "ARRAYS": "r.>"}
+        for name, subjects in streams.items():
             server.add_stream(name, [subjects])
         server.run(fill)
         yield server
@@ -46,6 +47,10 @@ async def fill(nc: Any) -> None:
         row = {"x": i, "y": i * i, "at": f"2020-01-01T00:00:{i:02d}Z", "kind": "ab"[i % 2]}
         await js.publish(f"a.{i % 3}", json.dumps(row).encode())
         await js.publish("q.\"'\\", json.dumps({NASTY: i, f"{NASTY} by": NASTY, "z": -i}).encode())
+    for i in range(6):
+        readings = [{"name": "t", "v": 2**53 + i, "state": "RUN"}, {"name": "h", "v": i, "state": "IDLE"}]
+        gateway = {"gateway": f"gw-{i % 3}", "data": {"readings": readings}}
+        await js.publish(f"r.{i % 2}", json.dumps(gateway).encode())
     for i in range(3):
         await js.publish("w.log", b"door %d is open" % i)
         await js.publish("b.raw", bytes([i, 255, 0]))
@@ -241,6 +246,8 @@ def test_empty_server(open_page: Open, tmp_path: Path, monkeypatch: pytest.Monke
         {"stream": "A", "chart": "tail", "line": "kind", "level": "(none)"},
         {"stream": NASTY_STREAM, "chart": "tail", "line": f"{NASTY} by", "level": NASTY},
         {"stream": NASTY_STREAM, "chart": "counts", "by": f"{NASTY} by", "per": "1m"},
+        {"stream": "ARRAYS", "payloads": "json:data.readings"},
+        {"stream": "ARRAYS", "payloads": "json:data.readings", "chart": "states", "by": "gateway"},
         {"stream": "WORDS", "payloads": "text"},
         {"stream": NASTY_STREAM, "subjects": "q.\"'\\", "field": NASTY, "by": f"{NASTY} by"},
         {"stream": NASTY_STREAM, "chart": "scatter", "field": "z", "against": NASTY, "by": f"{NASTY} by"},
@@ -266,6 +273,28 @@ def test_copied_page(open_page: Open, tmp_path: Path, query: dict[str, str]) -> 
     assert drawn(copied)
     if query["stream"] != "WORDS":
         assert drawn(copied) == drawn(explored)
+
+
+@pytest.mark.parametrize(
+    ("query", "by", "field"),
+    [
+        ({"payloads": "json:data.readings"}, "name", "v"),
+        ({"payloads": "json:data.readings", "by": "gateway"}, "gateway", "v"),
+        ({"payloads": "json:data.readings", "chart": "states"}, "name", "state"),
+        ({"payloads": "json:data.readings", "chart": "counts"}, "name", None),
+        ({"chart": "counts"}, "_subject", None),
+    ],
+)
+def test_by_tells_rows_of_a_message_apart(
+    open_page: Open, query: dict[str, str], by: str, field: str | None
+) -> None:
+    """Series of rows that come from one message are told apart by the text that differs within it, which the
+    address then has, and else by their subject; states begin with the field that is called so."""
+    app = open_page(EXPLORE, stream="ARRAYS", **query)
+    chosen = {box.key: box.value for box in app.selectbox}
+    assert chosen["by"] == by
+    assert chosen.get("field") == field
+    assert ("by" in app.query_params) == (by != "_subject")
 
 
 def choose(tab: Page, label: str, choice: str) -> None:
