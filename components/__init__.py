@@ -3,7 +3,7 @@
 from components import line_chart, live
 
 cpu = live("METRICS", "metrics.cpu.*", look_back="PT15M")
-line_chart(cpu, y="percent", color="_subject")
+line_chart(cpu, y="percent", by="_subject")
 """
 
 from .charts.compare import compare, compared_means, look_back_for

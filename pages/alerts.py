@@ -46,7 +46,7 @@ with st.container(horizontal=True):
     )
 limit = {"limit": when}
 
-line_chart(feed, y=y, color=by, thresholds=limit, key=f"{stream} {subject} {y} {by}")
+line_chart(feed, y=y, by=by, thresholds=limit, key=f"{stream} {subject} {y} {by}")
 if is_demo() and "WORKFLOWS" in names:
     events(live("WORKFLOWS", ARCHIVED, look_back="PT15M"), text="archive {status}")
-alerts(feed, y, limit, color=by)
+alerts(feed, y, limit, by=by)

@@ -30,7 +30,7 @@ if not numbers:
 
 with st.container(horizontal=True):
     y = choose("Field", numbers)
-    color = choose("Dimension", [*texts, "_subject"])
+    by = choose("Dimension", [*texts, "_subject"])
 
-compare(rows, y, period, earlier, color=color, title=f"{y} by {color}")
-compared_means(rows, y, period, color=color)
+compare(rows, y, period, earlier, by=by, title=f"{y} by {by}")
+compared_means(rows, y, period, by=by)

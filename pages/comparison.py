@@ -19,7 +19,7 @@ half = st.query_params.get("chart")
 if half is not None:
     # The left half: this page again, in a frame, written as an author would write it.
     rows = live("COMPARISON", "simulated.*", look_back=compared(half))
-    line_chart(rows, y="value", color="_subject", most=100, height=260, grow=False, key=half)
+    line_chart(rows, y="value", by="_subject", most=100, height=260, grow=False, key=half)
     compare_with(half)
 else:
     st.caption("One stream, drawn twice. The data is simulated and published only while this page is open.")

@@ -28,7 +28,7 @@ if answer is not None:
     if times and numbers:
         with st.container(horizontal=True):
             y = choose("Field", numbers)
-            color = choose("Colour", [*texts, "none"])
-        answer_chart(answer, times[0], y, color if color in texts else None)
+            by = choose("Colour", [*texts, "none"])
+        answer_chart(answer, times[0], y, by if by in texts else None)
     answer_table(answer)
     downloads(answer, "history")

@@ -16,34 +16,30 @@ if is_demo():
     busy_above, full_above = {"busy": limits.get("cpu")}, {"full": limits.get("memory")}
 
     with st.container(horizontal=True):
-        metric(cpu, "percent", color="_subject", only="metrics.cpu.total", title="CPU", unit="%")
-        metric(
-            memory, "used_bytes", color="_subject", only="metrics.memory.ram", title="Memory used", unit="B"
-        )
-        metric(network, "received_bytes_per_s", how="sum", color="_subject", title="Received", unit="B/s")
-        metric(disk, "write_bytes_per_s", how="sum", color="_subject", title="Written", unit="B/s")
+        metric(cpu, "percent", by="_subject", only="metrics.cpu.total", title="CPU", unit="%")
+        metric(memory, "used_bytes", by="_subject", only="metrics.memory.ram", title="Memory used", unit="B")
+        metric(network, "received_bytes_per_s", how="sum", by="_subject", title="Received", unit="B/s")
+        metric(disk, "write_bytes_per_s", how="sum", by="_subject", title="Written", unit="B/s")
 
     left, right = st.columns(2)
     with left:
         line_chart(
-            cpu, y="percent", color="_subject", title="CPU", unit="%", thresholds=busy_above, height=HEIGHT
+            cpu, y="percent", by="_subject", title="CPU", unit="%", thresholds=busy_above, height=HEIGHT
         )
         line_chart(
-            network, y="received_bytes_per_s", color="_subject", title="Network in", unit="B/s", height=HEIGHT
+            network, y="received_bytes_per_s", by="_subject", title="Network in", unit="B/s", height=HEIGHT
         )
     with right:
         line_chart(
             memory,
             y="percent",
-            color="_subject",
+            by="_subject",
             title="Memory",
             unit="%",
             thresholds=full_above,
             height=HEIGHT,
         )
-        line_chart(
-            disk, y="write_bytes_per_s", color="_subject", title="Disk writes", unit="B/s", height=HEIGHT
-        )
+        line_chart(disk, y="write_bytes_per_s", by="_subject", title="Disk writes", unit="B/s", height=HEIGHT)
     st.caption("Live figures of this machine, published to NATS JetStream once a second.")
 else:
     table = streams()

@@ -3,4 +3,4 @@
 from components import line_chart, live
 
 feed = live("BURST", "burst.>", look_back="PT1M", time="t")
-line_chart(feed, y="sent", color="_subject")
+line_chart(feed, y="sent", by="_subject")

@@ -10,4 +10,4 @@ right.selectbox("Menu", ["one", "two", "three"])
 for number, place in enumerate([*st.columns(2), *st.columns(2)]):
     with place:
         feed = live(f"DRAW{number}", f"draw{number}.>", look_back="PT10M", time="t")
-        line_chart(feed, y="value", color="_subject", height=260)
+        line_chart(feed, y="value", by="_subject", height=260)

@@ -2,4 +2,4 @@
 
 from components import line_chart, live
 
-line_chart(live("PANELS", "panels.>", look_back="PT10M", time="t"), "value", color="_subject", most=50)
+line_chart(live("PANELS", "panels.>", look_back="PT10M", time="t"), "value", by="_subject", most=50)

@@ -3,4 +3,4 @@
 from components import line_chart, live
 
 feed = live("CLOCK", "clock.>", look_back="PT5M", time="t")
-line_chart(feed, y="sent", color="_subject")
+line_chart(feed, y="sent", by="_subject")

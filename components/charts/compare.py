@@ -38,7 +38,7 @@ def compare(
     period: Duration = "PT1H",
     earlier: int = 1,
     *,
-    color: str | None = None,
+    by: str | None = None,
     title: str | None = None,
     height: int = 380,
     unit: str = "",
@@ -67,7 +67,7 @@ def compare(
     look_back = min(view.look_back, full_reach(length, earlier))
     starts = _starts(view, length, earlier)
     options = drawing_options(log_y=log_y, from_zero=from_zero, steps=steps)
-    bins_of = bins_for(view.feed, fields, color, look_back, most, step_of(length, starts), hold=steps)
+    bins_of = bins_for(view.feed, fields, by, look_back, most, step_of(length, starts), hold=steps)
     config = {
         "title": title or "",
         "unit": unit,
@@ -88,16 +88,16 @@ def compare(
             }
         }
 
-    address = address_of(view, key, fields, color, "compare", title)
-    key = key or f"{view.feed.name_key} {period} {earlier} {fields} {color} {most} {title} {options}"
+    address = address_of(view, key, fields, by, "compare", title)
+    key = key or f"{view.feed.name_key} {period} {earlier} {fields} {by} {most} {title} {options}"
     draw(view, bins_of, RULES[0], most, config, Varying((period, earlier), periods), key, address)
 
 
 @timed
 def compared_means(
-    view: View, y: str, period: Duration = "PT1H", *, color: str | None = None, unit: str = ""
+    view: View, y: str, period: Duration = "PT1H", *, by: str | None = None, unit: str = ""
 ) -> None:
-    """A table of the means of the numeric column `y` for each value of `color`: in the current period so far,
+    """A table of the means of the numeric column `y` for each value of `by`: in the current period so far,
     in the same part of the period before, and the difference in percent. Raises as compare() does."""
     length = parse_duration(period, "period")
     check_reach(view.look_back, length, 1)
@@ -106,7 +106,7 @@ def compared_means(
         return
     check_times(view, "A comparison over time")
     starts = _starts(view, length, 1)
-    means = view.feed.means.table(view.snapshot, y, color, starts, view.now)
+    means = view.feed.means.table(view.snapshot, y, by, starts, view.now)
     current, before = period_names(length, 1)
     behind = f" ({unit})" if unit else ""
     shown = means.assign(current=means["current"].map(rounded), before=means["before"].map(rounded))
@@ -124,7 +124,7 @@ def compared_means(
     st.dataframe(
         shown,
         column_config={
-            "_series": "Subject" if color == "_subject" else color or "Field",
+            "_series": "Subject" if by == "_subject" else by or "Field",
             **configurations,
             "change": st.column_config.NumberColumn("Difference", format="%+.1f %%"),
         },

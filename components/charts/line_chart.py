@@ -50,7 +50,7 @@ def line_chart(
     view: "View | pd.DataFrame | pd.Series[Any]",
     y: str | Sequence[str] | None = None,
     *,
-    color: str | None = None,
+    by: str | None = None,
     facet: str | None = None,
     title: str | None = None,
     height: int | None = None,
@@ -64,14 +64,14 @@ def line_chart(
     grow: bool = True,
     key: str | None = None,
 ) -> None:
-    """Draw the numeric column `y` (or several) over time, one line per value of the text column `color`:
+    """Draw the numeric column `y` (or several) over time, one line per value of the text column `by`:
     `most` of them (20 unless given, at most 100), and the rest merged into one band ("37 others").
     `tell_apart`: which ones, until the viewer chooses otherwise in the legend: "busiest" (with the most
     values), "greatest" (with the greatest value of the look-back), "newest" (that began last) or "name" (the
     first ones by name). Raises LookbackError on anything else.
 
-    With `facet`, a text column, each of its values has a small chart of its own, in which `color` tells lines
-    apart: small multiples, of one feed. All have the same axes, and one zoom. 50 are drawn (with `color` or
+    With `facet`, a text column, each of its values has a small chart of its own, in which `by` tells lines
+    apart: small multiples, of one feed. All have the same axes, and one zoom. 50 are drawn (with `by` or
     several `y`: at most 100 lines), fewer with `most` lines, and the rest is counted.
 
     Each line shows the minimum and maximum per pixel column. So the data sent depends on the width of the
@@ -96,7 +96,7 @@ def line_chart(
     columns unless given, and the Series itself.
     """
     if not isinstance(view, View):
-        view, y = _given(view, y, (color, facet), f"{key} {title}")
+        view, y = _given(view, y, (by, facet), f"{key} {title}")
     if y is None:
         raise LookbackError("line_chart() needs the column to draw: line_chart(rows, 'percent').")
     if not view:
@@ -106,17 +106,17 @@ def line_chart(
     fields = (y,) if isinstance(y, str) else tuple(y)
     options = drawing_options(log_y=log_y, from_zero=from_zero, steps=steps)
     if facet is not None:
-        color = None if color == facet else color
+        by = None if by == facet else by
         options["facet"] = facet
-    told_apart = color is not None or len(fields) > 1
+    told_apart = by is not None or len(fields) > 1
     if most is None:
         most = MOST if facet is None else MOST_SERIES if told_apart else MOST_PANELS
     rule = checked_rule(tell_apart)
 
-    bins_of = bins_for(view.feed, fields, color, view.look_back, most, hold=steps, facet=facet)
+    bins_of = bins_for(view.feed, fields, by, view.look_back, most, hold=steps, facet=facet)
     given = checked(thresholds or {})
     # Where lines are told apart within the small charts, thresholds have no marks.
-    watched = (fields, color) if facet is None else ((), None) if told_apart else (fields, facet)
+    watched = (fields, by) if facet is None else ((), None) if told_apart else (fields, facet)
     config = {
         "title": title or "",
         "unit": unit,
@@ -126,8 +126,8 @@ def line_chart(
         **options,
         **({} if grow else {"whole": True}),
     }
-    address = address_of(view, key, fields, color, facet, title)
-    shown = f"{view.look_back} {view.past} {fields} {color} {most} {rule} {title} {options}"
+    address = address_of(view, key, fields, by, facet, title)
+    shown = f"{view.look_back} {view.past} {fields} {by} {most} {rule} {title} {options}"
     key = key or f"{view.feed.name_key} {shown}"
     varying = Varying((given, watched), lambda view: drawn(view, *watched, given))
     draw(view, bins_of, rule, most, config, varying, key, address)

@@ -34,7 +34,7 @@ def scatter_chart(
     x: str,
     y: str,
     *,
-    color: str | None = None,
+    by: str | None = None,
     height: int = 380,
     log_x: bool = False,
     log_y: bool = False,
@@ -44,7 +44,7 @@ def scatter_chart(
     newest 5,000 of them within the look-back, as the server stored them, and none of the older ones. It keeps
     itself current.
 
-    The ten largest groups, one per value of the text column `color`, have a colour each; all other points
+    The ten largest groups, one per value of the text column `by`, have a colour each; all other points
     share one. A group keeps its colour until another one is more than twice as large. `height`: pixels,
     without the legend. `log_x`, `log_y`: the axis is logarithmic; points with zero or a negative number are
     not drawn, and the chart says how many. `key`: tells two equal charts on one page apart. Raises
@@ -56,13 +56,13 @@ def scatter_chart(
     view = view.drawn
     for name in (x, y):
         view.snapshot.numbers(name, view.snapshot.end)
-    if color is not None:
-        view.snapshot.codes(color, view.snapshot.end)
-    of = view.feed, view.look_back, x, y, color
+    if by is not None:
+        view.snapshot.codes(by, view.snapshot.end)
+    of = view.feed, view.look_back, x, y, by
     _kind.draw(
         key or f"{view.feed.name_key} {of[1:]} {log_x} {log_y}",
         of,
-        lambda: _PointsSource(view, x, y, color, messages_behind(view)),
+        lambda: _PointsSource(view, x, y, by, messages_behind(view)),
         axes=[x, y],
         log=[log_x, log_y],
         height=height,
@@ -79,13 +79,13 @@ class _PointsSource(JsonSource):
     A browser gets the points that are new, and drops as many as `first` has grown by.
     """
 
-    def __init__(self, view: View, x: str, y: str, color: str | None, behind: Behind | None = None) -> None:
+    def __init__(self, view: View, x: str, y: str, by: str | None, behind: Behind | None = None) -> None:
         super().__init__()
         self._behind = behind
         self._feed = view.feed
         self._look_back = view.look_back.value
         self._columns = x, y
-        self._color = color
+        self._by = by
         self._generation: int | None = None
         self._end = 0  # one past the ordinal of the last processed row
         self._first = 0
@@ -112,7 +112,7 @@ class _PointsSource(JsonSource):
         self._drop(len(self._ordinals) - MOST)
         x, y = self._points
         content: dict[str, Any] = {"first": self._first, "x": x, "y": y}
-        if self._color is not None:
+        if self._by is not None:
             content |= {"of": self._of.tolist(), "groups": self._groups(labels)}
         return content
 
@@ -147,7 +147,7 @@ class _PointsSource(JsonSource):
             self._points[1] + [rounded(value) for value in y[good].tolist()],
         )
         self._ordinals = np.concatenate([self._ordinals, good + start])
-        codes, labels = snapshot.codes(self._color, start) if self._color is not None else (x, [])
+        codes, labels = snapshot.codes(self._by, start) if self._by is not None else (x, [])
         self._of = np.concatenate(
             [self._of, codes[good].astype(np.int32) if labels else np.full(len(good), -1)]
         )

@@ -148,12 +148,12 @@ def choose_chart(view: View) -> Chart | None:
         elif kind == "scatter":
             drawn |= SCATTER_AXES[choose("Axes", list(SCATTER_AXES), default="linear")]
     if kind == "scatter":
-        return Chart(scatter_chart, y, {"x": x, "y": y, "color": by, **drawn})
+        return Chart(scatter_chart, y, {"x": x, "y": y, "by": by, **drawn})
     step = _step(view, y, by, shown, per)
     column = step.name if step else y
     title = f"{shown} of {y}" if step else y
     if kind == "lines":
-        lines: dict[str, str | int] = {"color": by} if facet != by else {}
+        lines: dict[str, str | int] = {"by": by} if facet != by else {}
         place: dict[str, str | int] = {"height": 380} if facet == TOGETHER else {"facet": facet}
         return Chart(line_chart, title, {"y": column, **lines, **place, **drawn}, step)
     return Chart(latest_values, title, {"column": column, "by": by}, step)

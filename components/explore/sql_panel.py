@@ -91,7 +91,7 @@ def sql_panel(rows: Rows) -> None:
     times = result.drawn.snapshot.time
     timed = len(times) > 1 and times[0] < times[-1]
     if timed and numbers:
-        line_chart(result, numbers[0] if by else numbers, color=by, height=300, key="sql")
+        line_chart(result, numbers[0] if by else numbers, by=by, height=300, key="sql")
     newest_rows(result, SHOWN)
     with st.expander("Copy as page"):
         drawing = ["newest_rows"]
@@ -99,7 +99,7 @@ def sql_panel(rows: Rows) -> None:
         if timed and numbers:
             drawing.append("line_chart")
             y = literal(numbers[0]) if by else "[" + ", ".join(map(literal, numbers)) + "]"
-            code += f"line_chart(result, {y}{f', color={literal(by)}' if by else ''}, height=300)\n"
+            code += f"line_chart(result, {y}{f', by={literal(by)}' if by else ''}, height=300)\n"
         st.code(
             page(f"SQL of {rows.stream}", rows, f"{code}newest_rows(result, {SHOWN})\n", [*drawing, "sql"])
         )

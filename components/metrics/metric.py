@@ -25,7 +25,7 @@ def metric(
     y: str,
     *,
     how: How = "newest",
-    color: str | None = None,
+    by: str | None = None,
     only: str | None = None,
     over: Duration | None = None,
     title: str | None = None,
@@ -37,8 +37,8 @@ def metric(
     """Draw the number column `y` as one number, with a small line behind it that shows its course over the
     look-back. It keeps itself current. "n/a" if there is no value.
 
-    The number is the newest value of each series (one per value of the text column `color`, or only the
-    series `only`), combined by `how`: "newest", "least", "greatest", "mean" or "sum". Without `color` all
+    The number is the newest value of each series (one per value of the text column `by`, or only the
+    series `only`), combined by `how`: "newest", "least", "greatest", "mean" or "sum". Without `by` all
     rows are one series. `over`, such as "PT1M": combine all values that the server stored in that last
     stretch instead. `title`: above the number; the default is the column's name. `unit`: written after the
     number; bytes and durations are scaled, as in line_chart(). `change`, such as "PT1M": show the
@@ -46,7 +46,7 @@ def metric(
     line out. `key`: tells two equal metrics on one page apart. Of a result without times, such as totals, the
     line and `change` begin when somebody looks at it.
 
-    Raises LookbackError if `how` is another word or has nothing to combine, `only` comes without `color`, or
+    Raises LookbackError if `how` is another word or has nothing to combine, `only` comes without `by`, or
     `over` and `change` together are longer than the look-back; DurationError if one of them is not a
     duration; and ColumnError, naming the columns that exist, if a column does not exist or has another kind,
     or if `over` comes with a result without times.
@@ -54,10 +54,10 @@ def metric(
     view = view.drawn
     if not isinstance(y, str):
         raise LookbackError(f"y={y!r} is not valid. A metric shows one column: give its name.")
-    if how != "newest" and how in get_args(How) and color is None and over is None:
+    if how != "newest" and how in get_args(How) and by is None and over is None:
         raise LookbackError(
             f"how={how!r} combines the newest values of several series, or all values of a stretch. Name the "
-            "series with color='_subject', or give a stretch with over='PT1M'."
+            "series with by='_subject', or give a stretch with over='PT1M'."
         )
     lengths = {
         what: parse_duration(text, what) if text is not None else None
@@ -68,9 +68,9 @@ def metric(
 
     def figure() -> Figure | SeenFigure:
         if timeless:
-            of_rows = Figure(y, how, view.look_back, color=color, only=only)
+            of_rows = Figure(y, how, view.look_back, by=by, only=only)
             return SeenFigure(of_rows, view.look_back, lengths["change"])
-        return Figure(y, how, view.look_back, color=color, only=only, **lengths)
+        return Figure(y, how, view.look_back, by=by, only=only, **lengths)
 
     if over is not None:
         check_times(view, f"over={over!r}")
@@ -85,9 +85,9 @@ def metric(
     )
     if view:
         view.snapshot.numbers(y, view.snapshot.end)
-        if color is not None:
-            view.snapshot.codes(color, view.snapshot.end)
-    of = view.feed, view.look_back, y, how, color, only, *lengths.values(), unit, line, timeless
+        if by is not None:
+            view.snapshot.codes(by, view.snapshot.end)
+    of = view.feed, view.look_back, y, how, by, only, *lengths.values(), unit, line, timeless
     since = "" if lengths["change"] is None else f"in {format_duration(lengths['change'])}"
     _kind.draw(
         key or f"{view.feed.name_key} {of[1:]} {title}",

@@ -171,25 +171,25 @@ def answer_table(answer: Answer) -> None:
 
 
 @timed
-def answer_chart(answer: Answer, x: str, y: str, color: str | None = None) -> None:
-    """Draw the number `y` over the time `x`, one line per value of the text column `color`, as line_chart()
+def answer_chart(answer: Answer, x: str, y: str, by: str | None = None) -> None:
+    """Draw the number `y` over the time `x`, one line per value of the text column `by`, as line_chart()
     does. It reaches from the first row to the last."""
-    chart = x, y, color
+    chart = x, y, by
     rows, of = answer._charts.get(chart, (None, None))
     if rows is None:
         rows = GivenRows(("answer", *chart))
     if of is not answer._rows:
-        others = list(dict.fromkeys([y, *([color] if color else [])]))
+        others = list(dict.fromkeys([y, *([by] if by else [])]))
         table = answer._rows.dropna(subset=[x, y]).set_index(x)[others]
-        if color:
-            table = table.assign(**{color: table[color].astype("str").fillna("none")})
+        if by:
+            table = table.assign(**{by: table[by].astype("str").fillna("none")})
         rows.put(table)
         answer._charts[chart] = rows, answer._rows
     view = look_at(rows, rows.look_back, steady=False, by_code=False)
     if not view:
         st.info(plain(f"No row has both {x} and {y}."), icon=":material/show_chart:")
         return
-    line_chart(view, y, color=color, title=y, height=380, key=f"answer {chart}")
+    line_chart(view, y, by=by, title=y, height=380, key=f"answer {chart}")
 
 
 def _run(key: str) -> None:

@@ -35,11 +35,11 @@ def alerts(
     view: View,
     y: str | Sequence[str],
     thresholds: Mapping[str, object],
-    color: str | None = None,
+    by: str | None = None,
     unit: str = "",
 ) -> None:
     """Say for how many series of the numeric column `y` (or several) each of `thresholds` holds now, one
-    series per value of the text column `color`. List when they held within the look-back, newest first:
+    series per value of the text column `by`. List when they held within the look-back, newest first:
     times in the viewer's zone, the value of the first row, and the one furthest beyond the limit.
 
     `thresholds`: name to condition. A number is one above which values are noticed. Text can be "> 90",
@@ -61,16 +61,16 @@ def alerts(
         if numbers:
             view.snapshot.numbers(field, view.snapshot.end)
         view.snapshot.kind_of(field)
-    if color is not None:
-        view.snapshot.codes(color, view.snapshot.end)
+    if by is not None:
+        view.snapshot.codes(by, view.snapshot.end)
     if view.stretch is not None:
-        mark(_Began(view.stretch, fields, color, tuple(given.items())))
+        mark(_Began(view.stretch, fields, by, tuple(given.items())))
     behind = f" ({unit})" if unit and not scales(unit) else ""
-    of = view.feed, view.look_back, fields, color, unit, tuple(given.items()), zone()
+    of = view.feed, view.look_back, fields, by, unit, tuple(given.items()), zone()
     _kind.draw(
         f"{view.feed.name_key} {of[1:5]}",
         of,
-        lambda: _AlertsSource(view, fields, color, given, unit, zone(), messages_behind(view)),
+        lambda: _AlertsSource(view, fields, by, given, unit, zone(), messages_behind(view)),
         columns=["Threshold", "Series", "Since", "Until", f"Value{behind}", f"Peak{behind}"],
     )
 
@@ -81,13 +81,13 @@ class _Began:
 
     stretch: Feed | NamedFeed
     fields: tuple[str, ...]
-    color: str | None
+    by: str | None
     conditions: tuple[tuple[str, Condition], ...]
 
     def __call__(self) -> list[int]:
         """Times, ns since the epoch, UTC. Raises LookbackError."""
         whole = look_at(self.stretch, self.stretch.look_back, False, by_code=False)
-        watched = crossed(whole, self.fields, self.color, dict(self.conditions))
+        watched = crossed(whole, self.fields, self.by, dict(self.conditions))
         return [crossing.start for one in watched for crossing in one.found.crossings if crossing.seen]
 
 
@@ -100,7 +100,7 @@ class _AlertsSource(JsonSource):
         self,
         view: View,
         fields: tuple[str, ...],
-        color: str | None,
+        by: str | None,
         conditions: Mapping[str, Condition],
         unit: str,
         zone: str,
@@ -112,7 +112,7 @@ class _AlertsSource(JsonSource):
         self._feed = view.feed
         self._look_back = view.look_back
         self._fields = fields
-        self._color = color
+        self._by = by
         self._conditions = conditions
         self._unit = unit
         self._zone = zone
@@ -132,7 +132,7 @@ class _AlertsSource(JsonSource):
         if not len(snapshot) and all(each.kind != "silent" for each in self._conditions.values()):
             return content
         view = View(self._feed, snapshot, self._look_back, now, health, by_code=False)
-        watched = crossed(view, self._fields, self._color, self._conditions)
+        watched = crossed(view, self._fields, self._by, self._conditions)
         several = len(self._fields) > 1
         for number, one in enumerate(watched):
             with in_zone(self._zone):
@@ -171,7 +171,7 @@ class _AlertsSource(JsonSource):
         one, crossing = known
         silence = one.condition.lasting if one.condition.kind == "silent" else 0
         time = crossing.start - silence
-        rows = rows_at(self._feed.snapshot(), one.field, self._color, crossing.series, time)
+        rows = rows_at(self._feed.snapshot(), one.field, self._by, crossing.series, time)
         return {**self._behind.messages(rows), "silent": bool(silence)}
 
 

@@ -4,5 +4,5 @@ from components import alerts, line_chart, live
 
 servers = live("SERVERS", "servers.{host}", look_back="PT15M", time="at")
 busy = {"busy": "> 90 for 30s"}
-line_chart(servers, "cpu", color="host", unit="%", thresholds=busy)
-alerts(servers, "cpu", busy, color="host", unit="%")
+line_chart(servers, "cpu", by="host", unit="%", thresholds=busy)
+alerts(servers, "cpu", busy, by="host", unit="%")

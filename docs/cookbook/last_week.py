@@ -15,4 +15,4 @@ if week is not None:
         now=now,
         week=week,
     )
-    line_chart(slower, "slower", color="region", unit="%")
+    line_chart(slower, "slower", by="region", unit="%")

@@ -39,7 +39,7 @@ _NONE = _Some(0, 0.0, np.inf, -np.inf, np.nan, _NEVER, NO_ROW)
 
 class Figure:
     """The number column `name` as one number. Without `over`, the newest value of each series (one per value
-    of the text column `color`, or only the series `only`) combined by `how`. With `over`, all values that the
+    of the text column `by`, or only the series `only`) combined by `how`. With `over`, all values that the
     server stored in the last `over` combined by `how`.
 
     Thread-safe. An update costs what its new rows cost, not what the window holds.
@@ -51,19 +51,19 @@ class Figure:
         how: How,
         look_back: pd.Timedelta,
         *,
-        color: str | None = None,
+        by: str | None = None,
         only: str | None = None,
         over: pd.Timedelta | None = None,
         change: pd.Timedelta | None = None,
     ) -> None:
-        """Raises LookbackError if `how` is none of HOWS, `only` is given without `color`, or `over` and
+        """Raises LookbackError if `how` is none of HOWS, `only` is given without `by`, or `over` and
         `change` together are longer than the look-back."""
         if how not in HOWS:
             raise LookbackError(f"A metric shows the {', '.join(HOWS)}, so how={how!r} cannot be.")
-        if only is not None and color is None:
+        if only is not None and by is None:
             raise LookbackError(
                 f"only={only!r} names one series, so it needs the column that tells them apart, such as "
-                'color="_subject".'
+                'by="_subject".'
             )
         needed = (over or pd.Timedelta(0)) + (change or pd.Timedelta(0))
         if needed > look_back:
@@ -82,7 +82,7 @@ class Figure:
         """The value at the end of each step within the look-back. Step n ends at n * step, ns since the
         epoch, UTC."""
         self._name, self._how, self._look_back = name, how, look_back.value
-        self._color, self._only = color, only
+        self._by, self._only = by, only
         self._over = over.value if over is not None else None
         self._change = change.value if change is not None else None
         self._lock = threading.Lock()
@@ -182,9 +182,9 @@ class Figure:
         """The values of some rows, the codes of their series (None if there is one), and which rows count."""
         values = part.numbers(self._name)
         held = ~np.isnan(values)
-        if self._color is None:
+        if self._by is None:
             return values, None, held
-        codes, labels = part.codes(self._color)
+        codes, labels = part.codes(self._by)
         if self._only is None:
             return values, codes.astype(np.int64), held & (codes >= 0)
         if self._code < 0 and len(labels) > self._labels_seen:

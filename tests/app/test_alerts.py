@@ -31,8 +31,8 @@ from components import alerts, line_chart, live
 
 limits = {{"<b>hot</b> *{MARKUP}*": st.number_input("Limit", value=50.0)}}
 rows = live("S")
-line_chart(rows, y="n", color="_subject", unit="%", thresholds=limits)
-alerts(rows, "n", limits, color="_subject", unit="%")
+line_chart(rows, y="n", by="_subject", unit="%", thresholds=limits)
+alerts(rows, "n", limits, by="_subject", unit="%")
 '''
 
 

@@ -25,7 +25,7 @@ import json, pathlib
 from components import line_chart, live, newest_rows
 
 rows = live("S", "s.>", look_back="PT1H")
-line_chart(rows, y="n", color="_subject")
+line_chart(rows, y="n", by="_subject")
 newest_rows(rows)
 seq, health = rows.snapshot.seq, rows.health
 unbroken = bool((seq[1:] == seq[:-1] + 1).all())

@@ -17,7 +17,7 @@ HOURS = '''"""Hours."""
 from components import compare, live
 
 rows = live("S", "s.{name}", look_back="PT3H", time="t")
-compare(rows, "n", "PT1H", 2, color="name", most=2)
+compare(rows, "n", "PT1H", 2, by="name", most=2)
 '''
 SHORT = '''"""Short."""
 from components import compare, live

@@ -25,7 +25,7 @@ MARKUP = "<img/src=x/onerror=hacked()>"
 PAGE = '''"""Marks."""
 from components import events, line_chart, live
 rows = live("S", "s.*")
-line_chart(rows, "n", color="_subject", title="One", height=260)
+line_chart(rows, "n", by="_subject", title="One", height=260)
 line_chart(rows, "n", title="Two", height=260)
 events(live("EVENTS"), text="deploy {version} {version")
 '''

@@ -23,14 +23,14 @@ LEAST = 0.05
 SMALL = '''"""Small."""
 from components import line_chart, live
 
-line_chart(live("CLOCK", "clock.>", look_back="PT5M", time="t"), y="sent", color="_subject")
+line_chart(live("CLOCK", "clock.>", look_back="PT5M", time="t"), y="sent", by="_subject")
 '''
 HEAVY = f'''"""Heavy."""
 from components import line_chart, live
 
 for number in range({CHARTS}):
     rows = live("HEAVY", "heavy.>", look_back=f"PT{{500 + number}}S", time="t")
-    line_chart(rows, y="value", color="_subject", key=f"chart {{number}}")
+    line_chart(rows, y="value", by="_subject", key=f"chart {{number}}")
 '''
 
 

@@ -25,7 +25,7 @@ import asyncio, gc, json, pathlib, threading
 from components import downloads, latest_values, line_chart, live, newest_rows
 
 rows = live("S", "s.>", look_back="PT1H")
-line_chart(rows, y="n", color="_subject")
+line_chart(rows, y="n", by="_subject")
 latest_values(rows, "n")
 newest_rows(rows)
 downloads(rows, "S")

@@ -26,13 +26,13 @@ from components import alerts, latest_values, live, metric, newest_rows
 with Path({runs!r}).open("a") as runs:
     runs.write("run\\n")
 rows = live("S")
-metric(rows, "n", how="sum", color="_subject", title="Sum <b>now</b>", unit="%", change="PT4S")
-metric(rows, "n", color="_subject", only="s.a", title="Single", unit="B/s", line=False)
+metric(rows, "n", how="sum", by="_subject", title="Sum <b>now</b>", unit="%", change="PT4S")
+metric(rows, "n", by="_subject", only="s.a", title="Single", unit="B/s", line=False)
 metric(rows, "n", how="greatest", over="PT4M", title="Highest")
 metric(live("S", "s.none"), "n", title="Void")
 latest_values(rows, "n")
 newest_rows(rows, 5)
-alerts(rows, "n", {{"hot": 50}}, color="_subject", unit="%")
+alerts(rows, "n", {{"hot": 50}}, by="_subject", unit="%")
 '''
 KEEP_CHANGES = """() => {
   const seen = self.changes = new Set()
@@ -285,7 +285,7 @@ def test_lost_server(server: NatsServer, tmp_path: Path, browser: Browser) -> No
         ('metric(rows, ["n"])', "y=['n'] is not valid. A metric shows one column: give its name."),
         ('metric(rows, "nn")', "Did you mean 'n'?"),
         ('metric(rows, "host")', "holds texts, not numbers"),
-        ('metric(rows, "n", color="n")', "holds numbers, not texts"),
+        ('metric(rows, "n", by="n")', "holds numbers, not texts"),
         ('metric(rows, "n")\nmetric(rows, "n")', "This page draws the same element twice."),
         ("newest_rows(rows, 0)", "rows=0 is not valid. A table shows 1 to 1000 of the newest rows."),
         ('latest_values(rows, "nn")', "Did you mean 'n'?"),

@@ -25,13 +25,13 @@ from components import alerts, latest_values, line_chart, live, metric, newest_r
 
 rows = live("S", "s.{line}", look_back="PT1H", archive="history.query")
 for how in ("sum", "greatest", "mean"):
-    metric(rows, "n", how=how, color="line", title=how)
-line_chart(rows, "n", color="line")
+    metric(rows, "n", how=how, by="line", title=how)
+line_chart(rows, "n", by="line")
 line_chart(rows, "n", steps=True, from_zero=True, key="steps")
 latest_values(rows, "n", by="line")
 newest_rows(rows, 50)
-alerts(rows, "n", {"high": "> 80", "low": "< 10"}, color="line")
-alerts(rows, "state", {"new": "changed"}, color="line")
+alerts(rows, "n", {"high": "> 80", "low": "< 10"}, by="line")
+alerts(rows, "state", {"new": "changed"}, by="line")
 states(rows, "state", by="line")
 if rows:
     found = sql("SELECT line, state, count(*) AS c, sum(n) AS s, max(_seq) AS last FROM rows "

@@ -38,14 +38,14 @@ def told(page: AppTest) -> str:
             "latest_values(rows, 'n', colour='host')",
             "got an unexpected keyword argument 'colour'. It is called as latest_values(view,",
         ),
-        ("line_chart(rows, 'n', by='host')", "color=None"),
+        ("line_chart(rows, 'n', color='host')", "by=None"),
         (
             "metric(rows)",
             "metric() missing 1 required positional argument: 'y'. It is called as metric(view, y,",
         ),
         (
             "metric(rows, 'n', how='sum')",
-            "Name the series with color='_subject', or give a stretch with over='PT1M'.",
+            "Name the series with by='_subject', or give a stretch with over='PT1M'.",
         ),
         ("every('1s', rows, n='max(m)')", "There is no column 'm'"),
         ("every('1s', rows, n='quantile_cont(n, $q)')", "Write the value in place of $q."),

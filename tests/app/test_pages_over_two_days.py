@@ -27,10 +27,10 @@ import streamlit as st
 from components import alerts, counts, latest_values, live, metric, newest_rows, sql, states
 rows = live("S", "s.{line}", look_back="PT1H", archive="history.query")
 for how in ("sum", "greatest", "newest"):
-    metric(rows, "n", how=how, color="line", title=how)
+    metric(rows, "n", how=how, by="line", title=how)
 latest_values(rows, "n", by="line")
 newest_rows(rows, 500)
-alerts(rows, "n", {"high": "> 80"}, color="line")
+alerts(rows, "n", {"high": "> 80"}, by="line")
 states(rows, "state", by="line")
 counts(rows, "state", every="1h")
 if rows:

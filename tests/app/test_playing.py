@@ -32,7 +32,7 @@ import streamlit as st
 from components import alerts, line_chart, live, metric, newest_rows, sql
 rows = live("S", "s.{letter}", look_back="PT1H")
 others = live("T", look_back="PT1H")
-metric(rows, "n", how="greatest", color="letter")
+metric(rows, "n", how="greatest", by="letter")
 line_chart(rows, "n")
 newest_rows(rows, 3)
 alerts(rows, "n", {"high": "> 50"})

@@ -31,12 +31,12 @@ PAGES = {
     "overview": '''"""Points."""
 from components import alerts, line_chart, live
 rows = live("S", "s.*")
-line_chart(rows, "n", color="_subject", thresholds={"high": 50})
-alerts(rows, "n", {"high": 50, "pause": "silent for 1s"}, color="_subject")
+line_chart(rows, "n", by="_subject", thresholds={"high": 50})
+alerts(rows, "n", {"high": 50, "pause": "silent for 1s"}, by="_subject")
 ''',
     "many": '''"""Many."""
 from components import line_chart, live
-line_chart(live("MANY", "many.*"), "n", color="_subject", most=1, tell_apart="name")
+line_chart(live("MANY", "many.*"), "n", by="_subject", most=1, tell_apart="name")
 ''',
     "scatter": '''"""Scatter."""
 from components import live, scatter_chart

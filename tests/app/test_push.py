@@ -36,7 +36,7 @@ CHEAP = '''"""Cheap."""
 from components import line_chart, live
 
 rows = live("S", "s.>", look_back="PT1M")
-line_chart(rows, y="n", color="_subject")
+line_chart(rows, y="n", by="_subject")
 '''
 CODE = '''"""Code."""
 import streamlit as st
@@ -44,7 +44,7 @@ import streamlit as st
 from components import line_chart, live
 
 rows = live("S", "s.>", look_back="PT1M")
-line_chart(rows, y="n", color="_subject")
+line_chart(rows, y="n", by="_subject")
 st.metric("Rows", len(rows))
 '''
 LATER = '''"""Later."""
@@ -64,7 +64,7 @@ from components import line_chart, live
 
 rows = live("S", "s.>", look_back="PT1M")
 if not st.checkbox("Without"):
-    line_chart(rows, y="n", color="_subject")
+    line_chart(rows, y="n", by="_subject")
 '''
 PAGES = {"cheap": CHEAP, "code": CODE, "later": LATER, "switched": SWITCHED}
 CHANNEL = """import(performance.getEntriesByType("resource").map(entry => entry.name)

@@ -23,25 +23,25 @@ import streamlit as st
 from components import line_chart, live, metric
 
 rows = live(st.query_params["stream"], look_back=st.query_params["reach"])
-line_chart(rows, "n", color="_subject")
-metric(rows, "n", color="_subject")
+line_chart(rows, "n", by="_subject")
+metric(rows, "n", by="_subject")
 '''
 HELD = '''"""Held."""
 from components import line_chart, live
 
-line_chart(live("HELD", look_back="PT20S"), "v", color="_subject", steps=True)
+line_chart(live("HELD", look_back="PT20S"), "v", by="_subject", steps=True)
 '''
 BEFORE = '''"""Before."""
 from components import line_chart, live
 
-line_chart(live("BEFORE", look_back="PT3S"), "n", color="_subject", steps=True)
+line_chart(live("BEFORE", look_back="PT3S"), "n", by="_subject", steps=True)
 '''
 SCALES = '''"""Scales."""
 from components import line_chart, live, scatter_chart
 
 rows = live("SCALES")
-line_chart(rows, "v", color="_subject", log_y=True, thresholds={"high": 500, "none": -1}, key="log")
-line_chart(rows, "v", color="_subject", from_zero=True, key="zero")
+line_chart(rows, "v", by="_subject", log_y=True, thresholds={"high": 500, "none": -1}, key="log")
+line_chart(rows, "v", by="_subject", from_zero=True, key="zero")
 scatter_chart(rows, "n", "v", log_y=True)
 '''
 UNITS = '''"""Units."""

@@ -22,7 +22,7 @@ from components import live, scatter_chart
 
 with Path({runs!r}).open("a") as runs:
     runs.write("run\\n")
-scatter_chart(live("S"), "x", "y <b>", color="by")
+scatter_chart(live("S"), "x", "y <b>", by="by")
 '''
 SCATTER = "document.querySelector('.lb-scatter').lookback"
 POINTS = f"""(() => {{

@@ -18,8 +18,8 @@ PAGE = '''"""Pumps."""
 from components import line_chart, live
 
 rows = live("PUMPS")
-line_chart(rows, "n", color="pump", most=3, title="One")
-line_chart(rows, "n", color="pump", most=3, title="Two")
+line_chart(rows, "n", by="pump", most=3, title="One")
+line_chart(rows, "n", by="pump", most=3, title="Two")
 '''
 CHARTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => {
   const { series, others, choices, config, legend } = plot.parentElement.lookback

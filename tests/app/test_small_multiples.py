@@ -19,7 +19,7 @@ PAGES = {
 from components import line_chart, live
 
 rows = live("FEW", "few.{device}.{core}")
-line_chart(rows, "n", facet="device", color="core", title="Devices", unit="ms", thresholds={"high": 9})
+line_chart(rows, "n", facet="device", by="core", title="Devices", unit="ms", thresholds={"high": 9})
 line_chart(rows, "n", title="All")
 ''',
     "many": '''"""Many."""

@@ -27,10 +27,10 @@ rows = live("S", "s.{{host}}")
 big = sql("SELECT * FROM r WHERE n > 15", r=rows)
 metric(sql("SELECT sum(n) AS total FROM b", b=big), "total", title="Total")
 per = every("PT1S", rows, by="host", peak="max(n)", count="count(*)")
-line_chart(per, "peak", color="host", title="Peak", key="peak")
+line_chart(per, "peak", by="host", title="Peak", key="peak")
 latest_values(sql("SELECT host, sum(n) AS n FROM r GROUP BY ALL", r=rows), "n", by="host")
 newest_rows(big, 5)
-alerts(per, "peak", {{"hot": 50}}, color="host")
+alerts(per, "peak", {{"hot": 50}}, by="host")
 downloads(big, "big")
 '''
 LATER = '''"""Later."""
@@ -55,14 +55,14 @@ TYPED = {
 LINE = '''"""Line."""
 from components import line_chart, live
 
-line_chart(live("S"), "n", color="_subject")
+line_chart(live("S"), "n", by="_subject")
 '''
 TABLES = '''"""Tables."""
 from components import line_chart, live
 
 rows = live("S", "s.{{host}}")
 line_chart(rows["n"].rolling("10s").mean(), title="Rolling")
-line_chart(rows.frame(["n", "host"]), "n", color="host", title="By host")
+line_chart(rows.frame(["n", "host"]), "n", by="host", title="By host")
 line_chart(rows.frame(["n"])[:0], "n", title="None")
 '''
 WRONG = '''"""Wrong."""

@@ -36,8 +36,8 @@ from components import choose, downloads, latest_values, line_chart, live, newes
 
 field = choose("Field", sorted(k for k, v in live("S").columns.items() if v == "number"))
 rows = live("S", look_back="PT1H")
-line_chart(rows, y=field, color="_subject", title=field, unit=field)
-line_chart(rows, y=field, color="text", title=field, unit=field, key="by text")
+line_chart(rows, y=field, by="_subject", title=field, unit=field)
+line_chart(rows, y=field, by="text", title=field, unit=field, key="by text")
 latest_values(rows, field)
 newest_rows(rows)
 downloads(rows, field)

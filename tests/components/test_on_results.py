@@ -103,7 +103,7 @@ def test_a_metric_by_the_times_of_the_rows(asked: Asked) -> None:
     over = Figure("n", "sum", LOOK_BACK, over=minute, change=minute)
     over.update(rows, asked.now)
     assert (over.value, over.before) == (50, 10)
-    newest = Figure("n", "sum", LOOK_BACK, color="name", change=two)
+    newest = Figure("n", "sum", LOOK_BACK, by="name", change=two)
     newest.update(rows, asked.now)
     assert (newest.value, newest.before) == (50, 1)
     content = _MetricSource(view_of(result), newest, "", line=True).look()

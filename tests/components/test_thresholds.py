@@ -23,8 +23,8 @@ from tests.components.chart_app.source import view
 own_tab().blocked = True  # so that all that is drawn travels with the page
 rows = view("few")
 limits = {"*busy*": st.session_state.get("limit", 2.5), "none": None}
-line_chart(rows, "value", color="_subject", unit="<u>%", thresholds=limits)
-alerts(rows, "value", limits, color="_subject", unit="<u>%")
+line_chart(rows, "value", by="_subject", unit="<u>%", thresholds=limits)
+alerts(rows, "value", limits, by="_subject", unit="<u>%")
 """
 
 

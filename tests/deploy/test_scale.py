@@ -37,13 +37,13 @@ cpu = live("METRICS", "metrics.cpu.*", look_back="PT5M")
 choose("Kind", ["first", "second"])
 st.code(json.dumps(cpu.frame()["_seq"].tolist()))
 downloads(cpu, "cpu")
-line_chart(cpu, y="percent", color="_subject", unit="%")
+line_chart(cpu, y="percent", by="_subject", unit="%")
 '''
 PUSHED = '''"""Without code: nothing but live elements, so that no rerun brings data."""
 from components import line_chart, live
 
 cpu = live("METRICS", "metrics.cpu.*", look_back="PT5M")
-line_chart(cpu, y="percent", color="_subject", unit="%")
+line_chart(cpu, y="percent", by="_subject", unit="%")
 '''
 CHART = ".js-plotly-plot"
 SHOWN = """el => el.data.filter(trace => trace.x).map(trace => trace.x.map(

@@ -66,7 +66,7 @@ def test_is_what_pandas_computes(how: How, over: str | None, color: bool, data: 
     random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     length = pd.Timedelta(over) if over else None
     figure = Figure(
-        "v", how, LOOK_BACK, color="_subject" if color else None, over=length, change=pd.Timedelta("PT15S")
+        "v", how, LOOK_BACK, by="_subject" if color else None, over=length, change=pd.Timedelta("PT15S")
     )
     window, now, seq = Window(max_rows=20_000), START, 0
     for _ in range(6):
@@ -91,7 +91,7 @@ def test_is_what_pandas_computes(how: How, over: str | None, color: bool, data: 
 def test_only_one_series() -> None:
     """`only` counts the rows of one series, also if its first row comes last."""
     window = Window()
-    figure = Figure("v", "sum", LOOK_BACK, color="_subject", only="b", over=pd.Timedelta("PT30S"))
+    figure = Figure("v", "sum", LOOK_BACK, by="_subject", only="b", over=pd.Timedelta("PT30S"))
     for i, (series, number) in enumerate([("a", None), ("b", 2.0), ("a", 2.0), ("b", 5.0)]):
         now = START + i * SECOND
         window.append(batch(i, [now], [now], [series], [float(i + 1 if i != 3 else 3)]))
@@ -114,14 +114,14 @@ def test_large_integers_keep_their_digits() -> None:
 
 def test_course_is_what_the_number_was() -> None:
     """Each step of the course is the number at its end, whether it was watched or is worked out later."""
-    window, watched = Window(), Figure("v", "sum", LOOK_BACK, color="_subject")
+    window, watched = Window(), Figure("v", "sum", LOOK_BACK, by="_subject")
     seen: dict[int, float | None] = {}
     for i in range(300):
         now = START + i * SECOND // 2
         window.append(batch(i, [now], [now], [f"s.{i % 3}"], [float(i)]))
         watched.update(window.snapshot().since(now - LOOK_BACK.value), now)
         seen[now // watched.step + 1] = watched.value
-    late = Figure("v", "sum", LOOK_BACK, color="_subject")
+    late = Figure("v", "sum", LOOK_BACK, by="_subject")
     late.update(window.snapshot().since(now - LOOK_BACK.value), now)
     assert len(watched.course) == POINTS
     for number, value in watched.course.items():
@@ -140,7 +140,7 @@ def test_update_costs_what_is_new(over: pd.Timedelta | None) -> None:
     window.append(
         Batch(np.arange(count), received, received, series, {"v": np.arange(count, dtype=np.float64)})
     )
-    figure = Figure("v", "sum", LOOK_BACK, color="_subject", over=over, change=pd.Timedelta("PT15S"))
+    figure = Figure("v", "sum", LOOK_BACK, by="_subject", over=over, change=pd.Timedelta("PT15S"))
     begin = time.perf_counter()
     figure.update(window.snapshot().since(START - LOOK_BACK.value), START)
     whole = time.perf_counter() - begin

@@ -3,5 +3,5 @@
 from components import line_chart, live, metric
 
 cpu = live("METRICS", "metrics.cpu.*", look_back="PT15M")
-metric(cpu, "percent", how="greatest", color="_subject", title="Busiest core", unit="%")
-line_chart(cpu, y="percent", color="_subject", unit="%")
+metric(cpu, "percent", how="greatest", by="_subject", title="Busiest core", unit="%")
+line_chart(cpu, y="percent", by="_subject", unit="%")

@@ -26,7 +26,7 @@ def charts() -> None:
             for name in st.query_params.get("show", "few").split(","):
                 with st.container() if "moves" in st.query_params and runs // 4 % 2 else nullcontext():
                     line_chart(
-                        view(name), "value", color="_subject", title=f"Chart <i>{name}</i>", unit="<u>°C</u>"
+                        view(name), "value", by="_subject", title=f"Chart <i>{name}</i>", unit="<u>°C</u>"
                     )
 
     body()
