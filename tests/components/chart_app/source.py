@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import pandas as pd
 
 from components.data.live import View
 from nats_client.feeds.derived import Derived, Noticed
-from nats_client.feeds.health import FeedKey
+from nats_client.feeds.health import FeedKey, Health
+from nats_client.results.result import EMPTY_HEALTH
 from nats_client.series.bins import Bins
 from nats_client.series.conditions import Condition
 from nats_client.series.told_apart import ToldApart
@@ -55,9 +56,9 @@ class Source:
         """As a feed has it."""
         return self.window.snapshot()
 
-    def health_of(self, _: pd.Timedelta) -> SimpleNamespace:
-        """The part of a feed's health that a chart reads."""
-        return SimpleNamespace(phase="following", gaps=(), history_start=None, plays=None)
+    def health_of(self, _: pd.Timedelta) -> Health:
+        """Nothing is wrong with it."""
+        return replace(EMPTY_HEALTH, phase="following")
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """As a feed has it."""
