@@ -74,18 +74,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PastServer]:
         yield server
 
 
-def opened(open_page: Open, moment: int) -> AppTest:
-    """The page of charts at that moment, once its views have all their rows and what held before is read."""
+def opened(open_page: Open, moment: int, **when: str) -> AppTest:
+    """The page of charts at that moment, once its views have all their rows and what held before is read.
+    `when`: its clock, if it is not that of a stretch."""
     hour, hours = (len(between(moment - n * HOUR, moment)) for n in (1, 3))
-    shown = f"{hour} {hour} {hours}"
-    page = open_page(CHARTS, blocked=True, to=iso(moment))
+    shown, query = f"{hour} {hour} {hours}", when or {"to": iso(moment)}
+    page = open_page(CHARTS, blocked=True, **query)
     until(lambda: page.text[-1].value == shown or not page.run())  # the archive's come later
     pages: list[AppTest] = []
 
     def read() -> bool:
-        pages.append(open_page(CHARTS, blocked=True, to=iso(moment)))
+        pages.append(open_page(CHARTS, blocked=True, **query))
         held = charts(pages[-1])["steps"].header.get("held")
-        return bool(held) or all(line.time >= moment - HOUR for line in two_days.STORED)
+        known = bool(held) or all(line.time >= moment - HOUR for line in two_days.STORED)
+        return known and pages[-1].text[-1].value == shown
 
     until(read)
     return pages[-1]
@@ -269,14 +271,11 @@ def same_periods(page: AppTest, shown: Shown, hours: list[Line], end: int) -> No
         }
 
 
-@pytest.mark.parametrize("name", MOMENTS)
-def test_charts(open_page: Open, server: PastServer, name: str) -> None:
-    """At each moment all that charts are sent is what the messages of the hour before it say."""
-    moment = MOMENTS[name]
+def same(page: AppTest, moment: int) -> None:
+    """The page shows the messages before the moment."""
+    assert not page.exception
     start = moment - HOUR
     known, hours = between(start, moment), between(moment - 3 * HOUR, moment)
-    page = opened(open_page, moment)
-    assert not page.exception
     series, shown = of_series(known), charts(page)
     wanted = chart_cells(series, moment, known)
     assert {title: chart.cells for title, chart in shown.items()} == {
@@ -293,6 +292,23 @@ def test_charts(open_page: Open, server: PastServer, name: str) -> None:
     same_fields(page, known)
     same_metric(page, known, moment)
     same_periods(page, shown["hours"], hours, moment)
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_charts(open_page: Open, server: PastServer, name: str) -> None:
+    """At each moment all that charts are sent is what the messages of the hour before it say."""
+    same(opened(open_page, MOMENTS[name]), MOMENTS[name])
+
+
+@pytest.mark.parametrize(
+    "name", ["only the archive", "messages were lost", "messages were deleted", "only the stream"]
+)
+def test_charts_while_played(open_page: Open, server: PastServer, name: str) -> None:
+    """A playback that is paused at the moment, in the middle of its stretch, shows the very same."""
+    moment = MOMENTS[name]
+    start, end = iso(moment - HOUR // 2), iso(moment + HOUR // 2)
+    when = {"from": start, "to": end, "play": "10", "at": iso(moment)}
+    same(opened(open_page, moment, **when), moment)
 
 
 def drawn(page: AppTest) -> list[Any]:
