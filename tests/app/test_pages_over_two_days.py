@@ -376,8 +376,19 @@ def test_pages_without_a_past(open_page: Open, server: PastServer, file: str) ->
         assert str(contents(page, "status")).count("it shows what is there now") == count
 
 
-@pytest.mark.parametrize("name", MOMENTS)
-def test_bucket(open_page: Open, server: PastServer, name: str) -> None:
+THEN = [*((name, False) for name in MOMENTS), ("only the archive", True), ("only the stream", True)]
+"""Each moment as the end of a stretch, and some in the middle of one that is played."""
+
+
+def when(moment: int, played: bool) -> dict[str, str]:
+    """The clock of such a moment."""
+    if not played:
+        return {"to": iso(moment)}
+    return {"from": iso(moment - HOUR), "to": iso(moment + HOUR), "play": "60", "at": iso(moment)}
+
+
+@pytest.mark.parametrize(("name", "played"), THEN)
+def test_bucket(open_page: Open, server: PastServer, name: str, played: bool) -> None:
     """The page Key-value has of each key the newest revision before the moment that the bucket still keeps,
     and says of which keys that is not known."""
     moment = MOMENTS[name]
@@ -385,7 +396,7 @@ def test_bucket(open_page: Open, server: PastServer, name: str) -> None:
     before = {key: [each for each in each_kept if each.time < moment] for key, each_kept in kept.items()}
     there = {key: found[-1] for key, found in before.items() if found and found[-1].value is not None}
     for key in ("often", "gone"):
-        page = open_page(ROOT / "pages" / "values.py", bucket="settings", key=key, to=iso(moment))
+        page = open_page(ROOT / "pages" / "values.py", bucket="settings", key=key, **when(moment, played))
         assert not page.exception
         tables = [each.value for each in page.dataframe]
         if there:
@@ -409,19 +420,19 @@ def rows_of(table: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
     return list(table[list(columns)].itertuples(index=False, name=None))
 
 
-@pytest.mark.parametrize("name", MOMENTS)
-def test_runs(open_page: Open, server: PastServer, name: str) -> None:
+@pytest.mark.parametrize(("name", "played"), THEN)
+def test_runs(open_page: Open, server: PastServer, name: str, played: bool) -> None:
     """The page Workflows lists the runs of the day before the moment as they stood then, and a run has the
     steps and lines that had come."""
     moment = MOMENTS[name]
-    page = open_page(ROOT / "pages" / "workflows.py", to=iso(moment))
+    page = open_page(ROOT / "pages" / "workflows.py", **when(moment, played))
     assert not page.exception
     html = "".join(each.proto.body for each in page.get("html"))
     there = [run for run in RUNS if run.is_listed(moment)]
     with in_zone("UTC"):
         assert re.findall(ROW, html) == [run.row(moment) for run in reversed(there)]
     for run in there[-3:]:
-        page = open_page(ROOT / "pages" / "workflows.py", to=iso(moment), run=f"{run.name}.{run.key}")
+        page = open_page(ROOT / "pages" / "workflows.py", run=f"{run.name}.{run.key}", **when(moment, played))
         html = "".join(each.proto.body for each in page.get("html"))
         assert re.findall(STEP, html) == run.steps_at(moment)
         assert re.findall(LOG, html) == [text for time, text in run.lines() if time < moment]
