@@ -57,6 +57,8 @@ FRESH = 5.0
 UNDER_WAY = ("connecting", "replaying", "reconnecting")
 """The phases in which a stretch is still to be loaded."""
 SECOND = 1_000_000_000
+FINE = 10
+"""Seconds up to which a part of a stretch is said to the millisecond."""
 RERUN_AGAIN = 5.0
 """Seconds after which a page is told again to run again."""
 BLOCKED = (
@@ -233,8 +235,9 @@ def _loaded(view: View, *, several: bool) -> list[Piece]:
     start, (first, last) = end - view.look_back.value, view.loaded or (0, 0)
     where = f" in {view.health.name}" if several else ""
     whole = f" of {span_text(start, end)} loaded{where}"
-    # Cut to whole seconds, so that it never claims more than there is.
-    first, last = (first if first == start else -(-first // SECOND) * SECOND, last // SECOND * SECOND)
+    # Cut, so that it never claims more than there is.
+    unit = SECOND if last - first >= FINE * SECOND else SECOND // 1000
+    first, last = (first if first == start else -(-first // unit) * unit, last // unit * unit)
     return [[span_text(first, last)] if first < last else "nothing", whole]
 
 

@@ -127,10 +127,15 @@ def clock_text(time: int) -> str:
 
 def span_text(start: int, end: int) -> str:
     """From one time to another (ns since the epoch, UTC) in the viewer's zone: "14:03 to 14:11:20", with the
-    day if there are two."""
+    day if there are two, and milliseconds where a time has some."""
     times = [pd.Timestamp(time, unit="ns", tz="UTC").tz_convert(zone()) for time in (start, end)]
     day = "" if times[0].date() == times[1].date() else "%d %b "
-    return " to ".join(time.strftime(day + ("%H:%M:%S" if time.second else "%H:%M")) for time in times)
+    return " to ".join(
+        time.strftime(f"{day}%H:%M:%S.") + f"{time.microsecond // 1000:03}"
+        if time.microsecond // 1000
+        else time.strftime(day + ("%H:%M:%S" if time.second else "%H:%M"))
+        for time in times
+    )
 
 
 def date_text(time: int) -> str:

@@ -8,7 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PIECE = 8 * 1024  # bytes
+PIECE, ROOM = 16 * 1024, 256 * 1024  # bytes
+SHORT = 0.005  # seconds
+FAST = 1e9
+"""Bytes per second that are no limit."""
 SENT = re.compile(rb"^(?:H?PUB|SUB) (\S+)", re.MULTILINE)
 
 
@@ -52,9 +55,9 @@ class Wire:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._server.accept()
-                near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)
+                near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
                 far = socket.socket()
-                far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PIECE)  # before it is connected
+                far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)  # before it is connected
                 far.connect(("127.0.0.1", self._port))
                 self._sockets += [near, far]
                 self._begin(self._up, near, far)
@@ -68,12 +71,15 @@ class Wire:
             far.shutdown(socket.SHUT_RDWR)
 
     def _down(self, far: socket.socket, near: socket.socket) -> None:
+        due = 0.0
         with contextlib.suppress(OSError):
             while data := far.recv(PIECE):
                 near.sendall(data)
-                until = time.monotonic()
-                while not self._over and (not self.rate or time.monotonic() < until + len(data) / self.rate):
-                    time.sleep(0.005)
+                while not self.rate and not self._over:
+                    time.sleep(SHORT)
+                due = max(due, time.monotonic()) + len(data) / (self.rate or 1e9)
+                while (left := due - time.monotonic()) > SHORT and not self._over and self.rate < FAST:
+                    time.sleep(min(left, 20 * SHORT))
             near.shutdown(socket.SHUT_RDWR)
 
 

@@ -110,6 +110,7 @@ def downloads(rows: View | Answer | Framed, name: str, *, label: str = "Download
     if isinstance(rows, View):
         new = Offer(rows.feed, rows.look_back.value, owner(), rights())
         key = (rows.feed.name_key, rows.look_back, name)
+        label = label if rows.loaded is None else f"{label} {rows.span}:"
     else:
         of = rows.query if isinstance(rows, Answer) else rows
         new = Offer(of, 0, owner(), rights())

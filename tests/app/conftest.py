@@ -34,6 +34,7 @@ OWN_SESSIONS = {
     "test_push.py": "it brings its own viewers, and counts what goes over the websockets of one tab",
     "test_scatter.py": "it brings its own viewers, and counts the runs of the page",
     "test_point_messages.py": "it brings its own viewers",
+    "test_stopping.py": "it brings its own viewers, and each of them may load what another has stopped",
     "test_event_marks.py": "it brings its own viewers",
     "test_cheap_pages.py": "it brings its own viewers, and counts their reruns",
     "test_live_elements.py": "it brings its own viewers, and counts the runs of the page",
