@@ -262,10 +262,7 @@ def test_elements(server: Wire) -> None:
         assert "p" not in partial
         span = f"from {clock_text(start.value)} to {clock_text(known_to)}, the part that was loaded."
         assert view().span == span[:-1]
-        assert (
-            said["h0"] == [False, f"Nothing is above 'high' (1,000,000,000) at the end; {span}"]
-            or span in said["h0"][1]
-        )
+        assert span in said["h0"][1]
         assert said["h1"][0] is False
         assert Varying(None, lambda _: {}).of(view()) == {"gaps": [[*gap, "not loaded"]]}
         assert _CountsSource(view(), None, 100_000_000, 5).look()["gaps"] == [gap]
