@@ -220,7 +220,10 @@ def _act(views: Sequence[View], stopped: Collection[FeedKey]) -> str | None:
 def _whole(view: View) -> View:
     """All of the stretch, where it is played."""
     stretch = view.stretch
-    return view if stretch is None else look_at(stretch, stretch.look_back, False, by_code=False)
+    if stretch is None:
+        return view
+    before = view.look_back  # it reaches further back than the stretch by this
+    return look_at(stretch, stretch.look_back - before, False, by_code=False)
 
 
 def _share(view: View) -> float:
@@ -233,8 +236,8 @@ def _loaded(view: View, *, several: bool) -> list[Piece]:
     """What is loaded of a halted stretch."""
     end = view.feed.now()
     start, (first, last) = end - view.look_back.value, view.loaded or (0, 0)
-    where = f" in {view.health.name}" if several else ""
-    whole = f" of {span_text(start, end)} loaded{where}"
+    # Of several feeds the name has to fit, and the clock has the whole.
+    whole = f" loaded in {view.health.name}" if several else f" of {span_text(start, end)} loaded"
     # Cut, so that it never claims more than there is.
     unit = SECOND if last - first >= FINE * SECOND else SECOND // 1000
     first, last = (first if first == start else -(-first // unit) * unit, last // unit * unit)

@@ -137,9 +137,13 @@ def test_one_viewer(open_page: Open, server: Wire) -> None:
     assert max(held) < COUNT // 2
     said = line(page)
     assert (said["act"], said["bar"], said["mood"]) == ("rest", None, "stale")
-    text = status_html(page)
-    times = pd.to_datetime([server.stretch[name] for name in ("from", "to")])  # type: ignore[attr-defined]
-    assert f" of {span_text(*(time.value for time in times))} loaded in S s." in text
+    start, end = (pd.Timestamp(server.stretch[name]) for name in ("from", "to"))  # type: ignore[attr-defined]
+    assert f"<b>{span_text(start.value, start.value)[:8]}" in status_html(page)
+    assert " loaded in S s." in status_html(page)
+    warnings = [each.value for each in page.warning]
+    whole_of_it = f" of {span_text(start.value, end.value)} loaded."
+    assert sorted(text[:5] for text in warnings) == ["S s\\.", "S s\\."]
+    assert all(text.replace("\\", "").endswith(whole_of_it) for text in warnings)
     assert f"sum {held[0]}" in [each.value for each in page.text]
     (links,) = [each.proto.body for each in page.get("html") if 'class="lb-downloads"' in each.proto.body]
     assert "the part that was loaded:" in links
