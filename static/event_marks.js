@@ -6,6 +6,7 @@ import { made, say } from "./element.js";
 
 const NEAR = 8; // px beside a mark at which the pointer shows its whole text
 const WIDEST = 140; // px of a text
+const STRIP = 14; // px above a plot, where there is room for texts
 const LETTER = 5.8; // px of a letter, about
 const STYLE = `
 .lb-marks { position: absolute; overflow: hidden; pointer-events: none; font-size: 0.6875rem; line-height: 1.25; }
@@ -44,10 +45,11 @@ export function watchMarks(changed) {
 // [time in ms since the epoch, text], ascending.
 export const marksBetween = (from, to) => all.filter(([time]) => time >= from && time <= to);
 
-// `above`: over what the chart draws, in place of below it.
+// `above`: over what the chart draws, in place of below it; the texts stand above its plot then.
 export function addMarks(chart, { above = false } = {}) {
   if (!sheet) document.head.append((sheet = made("style", "", STYLE)));
   const layer = made("div", "lb-marks");
+  layer.strip = above ? STRIP : 0;
   layers.set(chart, layer);
   if (above) chart.plot.append(layer);
   else chart.plot.prepend(layer); // also below what Plotly shows at the pointer
@@ -93,7 +95,8 @@ export function placeMarks(chart) {
   const layer = layers.get(chart);
   const axis = layer && chart.timeAxis();
   if (!axis || (!all.length && !layer.firstChild)) return;
-  Object.assign(layer.style, { left: `${axis.left}px`, top: `${axis.top}px`, width: `${axis.width}px`, height: `${axis.height}px` });
+  const [top, height] = [axis.top - layer.strip, axis.height + layer.strip];
+  Object.assign(layer.style, { left: `${axis.left}px`, top: `${top}px`, width: `${axis.width}px`, height: `${height}px` });
   const marks = all.map(([time, text]) => [axis.at(time), text]).filter(([at]) => at >= 0 && at <= axis.width);
   while (layer.children.length > marks.length) layer.lastChild.remove();
   const places = textPlaces(marks, axis.width);

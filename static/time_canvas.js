@@ -282,7 +282,7 @@ export const STYLE = `
 .lb-canvas-legend i { flex: none; width: 0.75rem; height: 0.75rem; border-radius: 0.2rem; }
 .lb-canvas-legend b { font-weight: 600; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .lb-canvas-legend span span { opacity: 0.7; white-space: nowrap; min-width: 3.4rem; }
-.lb-canvas-body { display: flex; gap: 0.6rem; padding-bottom: 0.2rem; }
+.lb-canvas-body { display: flex; gap: 0.6rem; padding: 0.5rem 0 0.2rem; } /* above it the texts of marks */
 .lb-canvas-body[hidden] { display: none; }
 .lb-canvas { flex: 1; min-width: 0; position: relative; overflow: clip; overflow-clip-margin: 3rem; }
 .lb-canvas canvas { display: block; }
