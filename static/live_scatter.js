@@ -26,7 +26,7 @@ const SCATTER = `
   color: var(--st-text-color, #222); background: var(--st-background-color, #fff); }
 .lb-scatter i.lb-dot { width: 9px; height: 9px; border: 0; border-radius: 50%; }`;
 
-class Scatter extends Element {
+export class Scatter extends Element {
   build() {
     this.zoom = { x: null, y: null };
     this.hidden = new Set();
