@@ -211,7 +211,7 @@ def test_values_hold(nats: NatsServer, running: App, tab: Page) -> None:
             until(lambda: [value for _, value in line(tab, "valve")] == [0.5, 0.5], 60)
             start, end = (at for at, _ in line(tab, "valve"))
             assert round(end - start) == 20
-            assert not [value for _, value in line(tab, "null") if value is not None]
+            until(lambda: not [value for _, value in line(tab, "null") if value is not None])
             tab.reload()
             until(lambda: tab.evaluate(f"Boolean({CHART}?.drawn)"))
 
