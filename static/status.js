@@ -4,7 +4,8 @@ import { channel } from "./channel.js";
 import { made } from "./element.js";
 
 const AWAY = 2500; // ms without the websocket after which the line says so
-const ACTS = { stop: "Stop", rest: "Load the rest" }; // what the viewer may do about a stretch
+// What the viewer may do about a stretch, and what it means.
+const ACTS = { stop: ["Stop", "Load no more of this stretch"], rest: ["Load the rest", "Go on loading this stretch"] };
 const TWICE = 600; // ms in which a second click is the same one, and not for what the button says by then
 
 class Line {
@@ -81,7 +82,7 @@ class Line {
     // On a page of the past it keeps its place, so that nothing moves when the button comes or goes.
     this.may = said.act;
     this.slot.hidden = typeof said.act !== "string";
-    this.button.textContent = ACTS[said.act] ?? "";
+    [this.button.textContent, this.button.title] = ACTS[said.act] ?? ["", ""];
     this.button.hidden = !this.button.textContent;
     facts.replaceChildren();
     for (const name of Object.keys(said).filter((name) => name.startsWith("fact")).sort(byNumber)) {
