@@ -47,7 +47,6 @@ scatter_chart(rows, "n", "v", log_y=True)
 UNITS = '''"""Units."""
 from components import alerts, latest_values, line_chart, live, metric, newest_rows
 
-VIEWER = {"viewport": {"width": 1100, "height": 800}}
 rows = live("UNITS")
 line_chart(rows, "size", unit="bytes", thresholds={"full": 1e9}, key="size")
 line_chart(rows, "took", unit="ms", key="took", log_y=True)
@@ -61,6 +60,7 @@ latest_values(rows, "big")
 newest_rows(rows, units={"size": "bytes", "took": "ms"})
 alerts(rows, "size", {"full": 1e9}, unit="bytes")
 '''
+VIEWER = {"viewport": {"width": 1100, "height": 800}}
 PAGES = {"units": UNITS, "young": YOUNG, "held": HELD, "before": BEFORE, "scales": SCALES}
 CHART = "document.querySelector('.js-plotly-plot')?.parentElement.lookback"
 AXIS = f"{CHART}?.drawn && {CHART}.plot._fullLayout.xaxis.range.map({CHART}.utc, {CHART})"

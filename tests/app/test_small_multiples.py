@@ -14,6 +14,7 @@ from tests.running import App, app
 from tests.waiting import until
 
 MARKUP = "<img/src=x/onerror=hacked()>"
+VIEWER = {"viewport": {"width": 1920, "height": 1080}, "timezone_id": "Asia/Kolkata"}
 PAGES = {
     "few": '''"""Few."""
 from components import line_chart, live
@@ -25,7 +26,6 @@ line_chart(rows, "n", title="All")
     "many": '''"""Many."""
 from components import line_chart, live
 
-VIEWER = {"viewport": {"width": 1920, "height": 1080}, "timezone_id": "Asia/Kolkata"}
 line_chart(live("MANY"), "n", facet="device", steps=True)
 ''',
     "marks": '''"""Marks."""
@@ -258,7 +258,7 @@ def test_marks_keys_and_picture(running: App, tab: Page) -> None:
             written = [text for text, *_ in tab.evaluate(WRITTEN, "picture")]
         assert {"<b>Exact</b>", "p0", "p1", "p2", "p3", "p4", "high 1,234,570"} < set(written)
         assert any(text.startswith("<img/src") for text in written)
-        assert any(text.endswith(", GMT+5:30") for text in written)
+        assert any(text.endswith(", GMT+5:30") for text in written), written
         assert download.value.suggested_filename == "chart.png"
         assert download.value.path().read_bytes()[:4] == b"\x89PNG"
     finally:
