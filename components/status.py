@@ -401,8 +401,8 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
         )
     placed = tab.place("", lambda: LineElement(source, loads))
     element = placed.element
-    assert isinstance(element, LineElement)
-    if element.source is not source or element.loading is not loads:
+    # After an edit of the code it is an element of the class before
+    if not isinstance(element, LineElement) or element.source is not source or element.loading is not loads:
         element = LineElement(source, loads)
         tab.replace(placed, element)
     # Meanwhile something may be other than what the page was drawn for.
