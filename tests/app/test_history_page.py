@@ -22,8 +22,6 @@ from tests.node import node
 from tests.running import App, app
 from tests.waiting import until
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
@@ -70,24 +68,26 @@ def offered(tab: Page) -> pd.DataFrame:
         return pd.read_csv(io.BytesIO(file.read()))
 
 
-HOUR = [
-    Message(
-        "METRICS",
-        NOW - timedelta(days=1),
-        seq,
-        NOW - timedelta(seconds=10 * seq),
-        f"metrics.cpu.core-{seq % 2}",
-        json.dumps({"percent": seq / 4}).encode(),
-    )
-    for seq in range(1, 361)
-]
-"""An hour of messages, one each ten seconds, of two subjects."""
+def hour() -> list[Message]:
+    """An hour of messages until now, one each ten seconds, of two subjects."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    return [
+        Message(
+            "METRICS",
+            now - timedelta(days=1),
+            seq,
+            now - timedelta(seconds=10 * seq),
+            f"metrics.cpu.core-{seq % 2}",
+            json.dumps({"percent": seq / 4}).encode(),
+        )
+        for seq in range(1, 361)
+    ]
 
 
 def test_the_real_service(server: NatsServer, tab: Page, tmp_path: Path) -> None:
     """The page's own query gives a chart and files; a refused one says why; Stop ends one that still counts,
     and the next one works."""
-    with history(server, tmp_path, HOUR):
+    with history(server, tmp_path, hour()):
         ask(tab)
         expect(tab.locator(".lb-legend button")).to_have_text(["core-0", "core-1"], timeout=30_000)
         rows = offered(tab)
