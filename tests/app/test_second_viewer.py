@@ -130,22 +130,23 @@ def test_names_of_pages(running: tuple[App, NatsServer], tab: Page, address: str
 def test_dead_page_comes_back(running: tuple[App, NatsServer], tab: Page) -> None:
     """A page whose connection Streamlit's script gives up, as after a message that it cannot read, comes back
     by itself, at the address it had."""
-    tries = [0]
+    tries, breaks = [0], [False]
 
     def meet(socket: object) -> None:
         server = socket.connect_to_server()  # type: ignore[attr-defined]
         tries[0] += 1
         if tries[0] == 1:
-            seen = [0]
 
             def pass_on(message: bytes) -> None:
-                seen[0] += 1
-                socket.send(message if seen[0] < 60 else b"\xff\xff\xff")  # type: ignore[attr-defined]
+                socket.send(b"\xff\xff\xff" if breaks[0] else message)  # type: ignore[attr-defined]
 
             server.on_message(pass_on)
 
     tab.route_web_socket("**/_stcore/stream", meet)
     tab.goto(f"{running[0].url}/explore?subjects=s.a")
+    expect(tab.locator(".lb-word")).to_have_text("Live")
+    breaks[0] = True
+    tab.get_by_role("tab", name="Messages").click()
     until(lambda: tab.wait_for_timeout(50) or tries[0] > 1, 60)
     expect(tab.locator(".lb-word")).to_have_text("Live")
     assert "subjects=s.a" in tab.url
