@@ -49,6 +49,21 @@ def at(day: int, clock: str) -> int:
     return START + (day - 1) * 24 * HOUR + int(pd.Timedelta(f"{clock}:00").value)
 
 
+MOMENTS = {
+    "its beginning": at(1, "00:40"),
+    "only the archive": at(1, "06:00"),
+    "the server was away": at(1, "09:30"),
+    "messages were lost": at(1, "11:45"),
+    "the clock was set back": at(1, "13:40"),
+    "and is right again": at(1, "15:10"),
+    "across the seam": at(1, "23:40"),
+    "messages were deleted": at(2, "10:30"),
+    "set back again": at(2, "14:20"),
+    "only the stream": at(2, "20:00"),
+}
+"""Ten of them, ns since the epoch, UTC, by what was then."""
+
+
 SET_BACK = (
     (at(1, "14:00"), at(1, "14:40")),
     (at(1, "23:50"), at(2, "00:20")),

@@ -21,7 +21,19 @@ from tests import two_days
 from tests.archive import history, rows
 from tests.origin import PastServer
 from tests.shown import Cells, Shown, charts, contents
-from tests.two_days import HOUR, MINUTE, SECOND, Line, at, between, by_time, cells, iso, of_series, runs
+from tests.two_days import (
+    HOUR,
+    MINUTE,
+    MOMENTS,
+    SECOND,
+    Line,
+    between,
+    by_time,
+    cells,
+    iso,
+    of_series,
+    runs,
+)
 from tests.waiting import until
 
 Open = Callable[..., AppTest]
@@ -50,18 +62,7 @@ field_list(rows)
 metric(rows, "n", how="mean", over="PT20M", change="PT20M")
 st.text(f"{len(rows)} {len(more)} {len(hours)}")
 """
-MOMENTS = {
-    "its beginning": at(1, "00:40"),
-    "only the archive": at(1, "06:00") + 2_500_000_000,
-    "the server was away": at(1, "09:30"),
-    "messages were lost": at(1, "11:45"),
-    "the clock was set back": at(1, "13:40"),
-    "and is right again": at(1, "15:10"),
-    "across the seam": at(1, "23:40"),
-    "messages were deleted": at(2, "10:30"),
-    "set back again": at(2, "14:20"),
-    "only the stream": at(2, "20:00"),
-}
+WHEN = {**MOMENTS, "only the archive": MOMENTS["only the archive"] + 2_500_000_000}
 EVER = timedelta(days=36_500)
 STEP = 5 * SECOND
 """Width of a bin of an hour."""
@@ -294,10 +295,10 @@ def same(page: AppTest, moment: int) -> None:
     same_periods(page, shown["hours"], hours, moment)
 
 
-@pytest.mark.parametrize("name", MOMENTS)
+@pytest.mark.parametrize("name", WHEN)
 def test_charts(open_page: Open, server: PastServer, name: str) -> None:
     """At each moment all that charts are sent is what the messages of the hour before it say."""
-    same(opened(open_page, MOMENTS[name]), MOMENTS[name])
+    same(opened(open_page, WHEN[name]), WHEN[name])
 
 
 @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ def test_charts(open_page: Open, server: PastServer, name: str) -> None:
 )
 def test_charts_while_played(open_page: Open, server: PastServer, name: str) -> None:
     """A playback that is paused at the moment, in the middle of its stretch, shows the very same."""
-    moment = MOMENTS[name]
+    moment = WHEN[name]
     start, end = iso(moment - HOUR // 2), iso(moment + HOUR // 2)
     when = {"from": start, "to": end, "play": "10", "at": iso(moment)}
     same(opened(open_page, moment, **when), moment)
@@ -325,7 +326,7 @@ def drawn(page: AppTest) -> list[Any]:
 def test_decoded_again(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is shown of the archive stays the same when the archiver has copied the rest of the stream and
     decoded all of it again."""
-    moments = [MOMENTS["only the archive"], MOMENTS["across the seam"]]
+    moments = [WHEN["only the archive"], WHEN["across the seam"]]
 
     def shown() -> list[Any]:
         st.cache_resource.clear()  # the client, with what it has read

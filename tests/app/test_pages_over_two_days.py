@@ -18,7 +18,20 @@ from tests import two_days
 from tests.origin import PastServer, Stored
 from tests.running import ROOT
 from tests.shown import charts, contents
-from tests.two_days import HOUR, MINUTE, SECOND, START, Line, at, by_time, cells, iso, of_series, runs
+from tests.two_days import (
+    HOUR,
+    MINUTE,
+    MOMENTS,
+    SECOND,
+    START,
+    Line,
+    at,
+    by_time,
+    cells,
+    iso,
+    of_series,
+    runs,
+)
 from tests.waiting import until
 
 Open = Callable[..., AppTest]
@@ -38,19 +51,7 @@ if rows:
     st.text(sql(query, rows=rows).frame().to_csv(index=False))
 st.text(f"{len(rows)} in all")
 """
-MOMENTS = {
-    "before all": START - HOUR,
-    "its beginning": at(1, "00:40"),
-    "only the archive": at(1, "06:00"),
-    "the server was away": at(1, "09:30"),
-    "messages were lost": at(1, "11:45"),
-    "the clock was set back": at(1, "13:40"),
-    "and is right again": at(1, "15:10"),
-    "across the seam": at(1, "23:40"),
-    "messages were deleted": at(2, "10:30"),
-    "set back again": at(2, "14:20"),
-    "only the stream": at(2, "20:00"),
-}
+WHEN = {"before all": START - HOUR, **MOMENTS}
 
 
 KEYS, KEPT = ("gone", "late", "often", "once"), 6
@@ -258,11 +259,11 @@ def same(page: AppTest, known: list[Line]) -> None:
     )
 
 
-@pytest.mark.parametrize("name", MOMENTS)
+@pytest.mark.parametrize("name", WHEN)
 def test_everything(open_page: Open, server: PastServer, name: str) -> None:
     """At each moment all that a page shows is what the messages of the hour before it say: counts, metrics,
     newest values, rows, alerts, states and SQL; beside gaps, a seam and a clock that was set back."""
-    moment = MOMENTS[name]
+    moment = WHEN[name]
     known = two_days.between(moment - HOUR, moment)
     page = open_page(EVERYTHING, blocked=True, to=iso(moment))
     until(lambda: counted(page) == len(known) or not page.run())  # the archive's come later, and then SQL
@@ -274,7 +275,7 @@ def test_everything(open_page: Open, server: PastServer, name: str) -> None:
 def test_pages_of_the_app(open_page: Open, server: PastServer, file: str, name: str) -> None:
     """The pages Alerts and Explore at a stretch have as many rows as the stream has of it, and list each time
     that a line was above the limit, also where the clock was set back."""
-    end = MOMENTS[name]
+    end = WHEN[name]
     start = end - 2 * HOUR
     held = {line.seq for line in two_days.STORED}
     known = [line for line in two_days.between(start, end) if line.seq in held]
@@ -305,7 +306,7 @@ def archived(start: int, end: int) -> Counter[tuple[int, str]]:
 @pytest.mark.parametrize("name", ["only the archive", "the clock was set back", "across the seam"])
 def test_history(open_page: Open, server: PastServer, name: str) -> None:
     """The query that the page History begins with counts what the archive has of the stretch, by minute."""
-    end = MOMENTS[name]
+    end = WHEN[name]
     start = end - 2 * HOUR
     page = open_page(ROOT / "pages" / "history.py", blocked=True, **{"from": iso(start), "to": iso(end)})
     assert contents(page, "status")[0]["word"] == "Past"
@@ -326,7 +327,7 @@ def test_history(open_page: Open, server: PastServer, name: str) -> None:
 @pytest.mark.parametrize("name", ["messages were deleted", "set back again", "only the stream"])
 def test_compare(open_page: Open, server: PastServer, name: str) -> None:
     """The page Compare periods shows the hour that ends at the moment, or goes on, over the two before."""
-    moment = MOMENTS[name]
+    moment = WHEN[name]
     of = {"stream": "S", "subjects": "s.{line}", "period": "hour", "earlier-periods": "2"}
     page = open_page(ROOT / "pages" / "compare.py", blocked=True, to=iso(moment), **of)
     assert not page.exception
@@ -348,7 +349,7 @@ def test_compare(open_page: Open, server: PastServer, name: str) -> None:
 def test_overview(open_page: Open, server: PastServer, name: str) -> None:
     """The page Overview has of each stream the newest message from before the moment, as far as the stream
     still holds one, and says that its list of streams is that of now."""
-    moment = MOMENTS[name]
+    moment = WHEN[name]
     page = open_page(ROOT / "pages" / "overview.py", to=iso(moment))
     assert not page.exception
     wanted = [
@@ -370,13 +371,13 @@ def test_overview(open_page: Open, server: PastServer, name: str) -> None:
 @pytest.mark.parametrize("file", ["services", "consumers", "inside"])
 def test_pages_without_a_past(open_page: Open, server: PastServer, file: str) -> None:
     """A page that shows what is there now says so at a stretch, and says nothing of it live."""
-    for query, count in (({"to": iso(MOMENTS["only the stream"])}, 1), ({}, 0)):
+    for query, count in (({"to": iso(WHEN["only the stream"])}, 1), ({}, 0)):
         page = open_page(ROOT / "pages" / f"{file}.py", **query)
         assert not page.exception
         assert str(contents(page, "status")).count("it shows what is there now") == count
 
 
-THEN = [*((name, False) for name in MOMENTS), ("only the archive", True), ("only the stream", True)]
+THEN = [*((name, False) for name in WHEN), ("only the archive", True), ("only the stream", True)]
 """Each moment as the end of a stretch, and some in the middle of one that is played."""
 
 
@@ -391,7 +392,7 @@ def when(moment: int, played: bool) -> dict[str, str]:
 def test_bucket(open_page: Open, server: PastServer, name: str, played: bool) -> None:
     """The page Key-value has of each key the newest revision before the moment that the bucket still keeps,
     and says of which keys that is not known."""
-    moment = MOMENTS[name]
+    moment = WHEN[name]
     kept = {key: [each for each in REVISIONS if each.key == key][-KEPT:] for key in KEYS}
     before = {key: [each for each in each_kept if each.time < moment] for key, each_kept in kept.items()}
     there = {key: found[-1] for key, found in before.items() if found and found[-1].value is not None}
@@ -424,7 +425,7 @@ def rows_of(table: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
 def test_runs(open_page: Open, server: PastServer, name: str, played: bool) -> None:
     """The page Workflows lists the runs of the day before the moment as they stood then, and a run has the
     steps and lines that had come."""
-    moment = MOMENTS[name]
+    moment = WHEN[name]
     page = open_page(ROOT / "pages" / "workflows.py", **when(moment, played))
     assert not page.exception
     html = "".join(each.proto.body for each in page.get("html"))

@@ -223,6 +223,7 @@ def test_while_the_archive_loads(server: NatsServer, tmp_path: Path, monkeypatch
     """Stopped while the archive's rows come, a stretch has the newer part; its gap is at the start, and
     nothing is asked of the archive. Then it goes on, and has each row once; each message that the archive
     lacks, too, is counted once."""
+    assert f"LIMIT {PART}" in _ROWS
     monkeypatch.setattr("nats_client.feeds.archive._ROWS", _ROWS.replace(f"LIMIT {PART}", "LIMIT 500"))
     count, kept = 8_000, 100  # every other one is archived
 
