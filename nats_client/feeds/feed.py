@@ -13,7 +13,13 @@ import pandas as pd
 
 from ..connection.connection import Connection, end_tasks
 from ..decoding.raw import Raw
-from ..errors import ClosedError, LookbackError, RequestFailed, RequestRefused
+from ..errors import (
+    ClosedError,
+    LookbackError,
+    NotPermitted,
+    RequestFailed,
+    RequestRefused,
+)
 from ..events import Event
 from ..memory import SMALLEST, Memory, wait_as_reader
 from ..requests.query import Query
@@ -26,7 +32,7 @@ from ..streams.seat import Seats
 from ..table.memo import Readings
 from ..table.snapshot import Snapshot
 from .archive import Archive
-from .backfill import Backfill
+from .backfill import OLDER_RETRY, Backfill
 from .derived import Derived
 from .gaps import Gap
 from .health import LONGEST_PAYLOAD, FeedKey, Health, Message, kept_headers, shortened
@@ -458,14 +464,18 @@ class Feed(Derived):
             await asyncio.sleep(0.05)
         if not consumer.config.get("allow_direct"):
             return
-        try:
-            raw = await last_before(self._connection, self.key.stream, self.key.subject, moment)
-        except RequestRefused:
-            self._direct_denied = True  # the server logs each denial
-            return
-        except LookbackError as error:
-            self._consumer.events.note("values before the look-back not read", error)
-            return
+        while True:
+            try:
+                raw = await last_before(self._connection, self.key.stream, self.key.subject, moment)
+                break
+            except NotPermitted:
+                self._direct_denied = True  # the server logs each denial
+                return
+            except LookbackError as error:
+                self._consumer.events.note("values before the look-back not read", error)
+                if isinstance(error, RequestRefused):
+                    return
+                await asyncio.sleep(OLDER_RETRY)
         take(self._intake.decoded(raw).snapshot())
         for changed in self._watchers:
             changed()

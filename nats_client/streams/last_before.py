@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 
 from ..connection.connection import Connection, not_permitted
 from ..decoding.raw import Raw
-from ..errors import RequestFailed
+from ..errors import NoResponders, RequestRefused, RequestTimeout
 from ..subjects import filters_of
 from .by_sequence import ns
 
@@ -26,13 +26,16 @@ END = "204"
 """The status of the message after the last one."""
 NONE = "404"
 """The status if there is no message."""
+NOBODY = "503"
+"""The status if no server has the stream at the moment."""
 
 
 async def last_before(connection: Connection, stream: str, subject: str | None, time: int) -> Raw:
     """Of each subject of `stream` that matches the filter, the newest message stored before `time` (ns since
     the epoch, UTC), in ascending order. The server answers for at most 1,024 subjects, and only if the stream
-    has `allow_direct` (ADR-31). Raises RequestRefused if the login does not permit it, RequestFailed if the
-    server refuses or does not answer, or if the messages have more than MOST bytes."""
+    has `allow_direct` (ADR-31). Raises NotPermitted if the login does not permit it, RequestRefused if the
+    server refuses, or if the messages have more than MOST bytes, and RequestTimeout or NoResponders if no
+    server answers for now."""
     full = f"{connection.api_prefix}.DIRECT.GET.{stream}"
     before = datetime.fromtimestamp(time / 1e9, UTC).isoformat()
     asked = {"multi_last": filters_of(subject or ">"), "up_to_time": before, "max_bytes": PAGE}
@@ -43,9 +46,9 @@ async def last_before(connection: Connection, stream: str, subject: str | None, 
             async with asyncio.timeout(PATIENCE):
                 start = await _page(connection, full, {**asked, "seq": start}, time, raw)
         except (TimeoutError, nats.errors.Error, ConnectionError) as error:
-            raise RequestFailed(f"The request to {full!r} failed: {error!r}.") from error
+            raise RequestTimeout(f"The request to {full!r} failed: {error!r}.") from error
         if sum(map(len, raw.payload)) > MOST:
-            raise RequestFailed(
+            raise RequestRefused(
                 f"The newest messages of the subjects before that have more than {MOST_TEXT}."
             )
     return raw
@@ -74,8 +77,10 @@ async def _page(connection: Connection, full: str, asked: dict[str, Any], time: 
                     return max(int(asked["seq"]), int(headers["Nats-Last-Sequence"])) + 1
                 elif status in (END, NONE):
                     return None
+                elif status == NOBODY:
+                    raise NoResponders(f"No server has the stream of {full!r} at the moment.")
                 else:
-                    raise RequestFailed(f"The request to {full!r} was answered with {status}.")
+                    raise RequestRefused(f"The request to {full!r} was answered with {status}.")
         finally:
             with contextlib.suppress(Exception):
                 await listening.unsubscribe()

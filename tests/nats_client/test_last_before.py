@@ -1,5 +1,6 @@
 """The newest messages before a time, asked of a real server."""
 
+import signal
 import time
 from collections.abc import Iterator
 
@@ -7,12 +8,15 @@ import pytest
 
 from nats_client import Client, Settings
 from nats_client.decoding.raw import Raw
-from nats_client.errors import RequestFailed
+from nats_client.errors import RequestRefused
 from nats_client.streams import last_before as module
+from nats_client.table.snapshot import Snapshot
 from tests.nats import NatsServer, running_server
+from tests.waiting import until
 
 COUNT = 12
 LARGE = 900_000
+NOT_READ = "values before the look-back not read"
 
 
 @pytest.fixture(scope="module")
@@ -50,5 +54,27 @@ def test_too_large(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages that are larger than the limit altogether are refused, and not all of them are held."""
     monkeypatch.setattr(module, "MOST", 3 * LARGE)
     now: int = server.now  # type: ignore[attr-defined]
-    with Client(Settings(url=server.url)) as client, pytest.raises(RequestFailed, match="more than"):
+    with Client(Settings(url=server.url)) as client, pytest.raises(RequestRefused, match="more than"):
         asked(client, None, now)
+
+
+def test_a_server_that_does_not_answer_is_asked_again(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What held before comes once the server answers; until then an event says why it is missing."""
+    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    server.run(lambda nc: nc.jetstream().add_stream(name="T", subjects=["t.>"], allow_direct=True))
+    server.publish("t.1", b'{"n": 7}')
+    taken: list[Snapshot] = []
+    with Client(Settings(url=server.url)) as client:
+        feed = client.feed("T", look_back="PT1S")
+        assert feed.wait(30)
+        server.signal(signal.SIGSTOP)
+        try:
+            feed.read_before(time.time_ns(), ["_subject"], taken.append)
+            until(lambda: any(event.what == NOT_READ for event in feed.events))
+            assert not taken
+        finally:
+            server.signal(signal.SIGCONT)
+        until(lambda: taken)
+        assert [rows.frame()["n"].tolist() for rows in taken] == [[7]]
