@@ -11,6 +11,9 @@ PYTHON ?= python3
 BIN = .venv/bin
 CANARY = .venv-canary
 
+# Tests start hundreds of Python processes. Where this is set, each of them compiles the app again
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: run check test coverage lint audit shots bench soak scale canary browser bundle clean
 
 run: .venv/run
