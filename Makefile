@@ -1,5 +1,7 @@
 # make run    the dashboard            make check  style, types, and all tests that need no server or browser
-# make test   everything               make lint   format, style, types
+# make test   all that does not take long, in less than ten minutes on two cores
+# make test-all  everything, in about half an hour; the CI runs it
+# make lint   format, style, types
 # make shots  a PNG of every page, into shots/
 # make bench  the measured claims       make soak   faults at random: make soak SEED=7 MINUTES=4
 # make coverage  which lines the tests run, which they do not, and why
@@ -10,11 +12,12 @@
 PYTHON ?= python3
 BIN = .venv/bin
 CANARY = .venv-canary
+TOGETHER = -n 4 --dist loadfile --no-loadscope-reorder
 
 # Tests start hundreds of Python processes. Where this is set, each of them compiles the app again
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: run check test coverage lint audit shots bench soak scale canary browser bundle clean
+.PHONY: run check test test-all coverage lint audit shots bench soak scale canary browser bundle clean
 
 run: .venv/run
 	$(BIN)/streamlit run app.py
@@ -26,11 +29,14 @@ check: .venv/installed
 	$(BIN)/python -m pytest -m "not real" -n 2 --dist loadfile
 
 test: .venv/installed browser
-	$(BIN)/python -m tests -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m tests $(TOGETHER) -m "not slow"
+
+test-all: .venv/installed browser
+	$(BIN)/python -m tests $(TOGETHER)
 
 coverage: .venv/installed browser
 	rm -rf .coverage
-	$(BIN)/coverage run -m tests -n 4 --dist loadfile --no-loadscope-reorder; code=$$?; \
+	$(BIN)/coverage run -m tests $(TOGETHER); code=$$?; \
 		$(BIN)/python -m tests.coverage_report && exit $$code
 
 lint: .venv/installed

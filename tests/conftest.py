@@ -15,47 +15,63 @@ from tests.browser import chromium, faultless_tab, fresh_context
 from tests.certificates import Certificates
 from tests.nats import NatsServer, running_server
 
-LONG = (
+SLOW = (
     "services/test_history.py",
-    "app/test_sign_in.py",
+    "app/test_leaks.py",
+    "app/test_moments.py",
+    "app/test_heavy_neighbour.py",
+    "app/test_charts_over_two_days.py",
+    "app/test_pages_over_two_days.py",
+    "app/test_recorded_live.py",
+    "app/test_burst.py",
+    "app/test_viewers.py",
+    "app/test_addresses.py",
+    "app/test_full_disk.py",
+    "bench/test_growth.py",
+    "bench/test_bench.py",
+    "components/test_streamlit_internals.py",
+    "deploy/test_scale.py",
+    "nats_client/test_replays.py",
+    "test_soak.py",
+)
+"""Files that `make test` leaves out. `make test-all` runs them. Their docstrings say why they are slow."""
+
+LONG = (
     "nats_client/test_shared_follower.py",
-    "app/test_comparison.py",
-    "app/test_sign_in_rights.py",
-    "nats_client/test_roles.py",
     "app/test_sign_in_changes.py",
-    "components/test_live_chart_browser.py",
-    "app/test_comparison_settings.py",
-    "nats_client/test_rights.py",
-    "app/test_second_viewer.py",
-    "app/test_web.py",
+    "nats_client/test_roles.py",
+    "services/test_archive.py",
+    "nats_client/test_two_days.py",
     "app/test_push.py",
     "test_tools.py",
+    "components/test_live_chart_browser.py",
     "nats_client/test_removals.py",
+    "nats_client/test_rights.py",
+    "app/test_second_viewer.py",
+    "app/test_comparison.py",
     "app/test_workflows_page.py",
-    "app/test_status.py",
-    "services/test_archive.py",
-    "app/test_live_elements.py",
-    "app/test_reading_charts.py",
-    "app/test_links.py",
     "components/test_push_browser.py",
-    "nats_client/test_replays.py",
-    "app/test_leaks.py",
-    "app/test_services_page.py",
-    "test_soak.py",
-    "nats_client/test_network.py",
+    "app/test_sign_in_rights.py",
+    "app/test_status.py",
+    "app/test_cheap_pages.py",
+    "app/test_sql_page.py",
+    "app/test_web.py",
+    "app/test_sign_in.py",
     "app/test_browser.py",
-    "app/test_untrusted.py",
-    "nats_client/test_cluster.py",
+    "app/test_links.py",
+    "app/test_comparison_settings.py",
     "app/test_explore.py",
-    "services/test_keys.py",
-    "deploy/test_scale.py",
-    "services/test_embedded.py",
-    "bench/test_growth.py",
+    "app/test_clock.py",
+    "app/test_messages_page.py",
+    "app/test_consumers_page.py",
+    "nats_client/test_sleep_and_clock.py",
+    "nats_client/test_cluster.py",
+    "nats_client/test_network.py",
+    "nats_client/test_connect_errors.py",
     "app/test_hidden_tab.py",
 )
-"""Files that take long. They begin first: a worker takes a file as a whole, and a long one at the end would
-leave the others with nothing to do. Those that mostly wait stand between those with a browser, which need the
-processor."""
+"""Files that take long, but not that long. They begin early: a worker takes a file as a whole, and a long one
+at the end would leave the others with nothing to do. Their docstrings say why they are slow, too."""
 
 STARTERS = {"server", "client", "browser", "certificates"}
 """Fixtures that start a program."""
@@ -68,17 +84,25 @@ expect.set_options(timeout=30_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files of LONG come first. The others come from both ends in turn, since those with a browser need
-    the processor, and those at the other end mostly wait."""
+    """Files that take long come first. The others come from both ends in turn, since those with a browser
+    need the processor, and those at the other end mostly wait."""
+    folder = Path(__file__).parent
+    slow = [folder / name for name in SLOW]
+    long = [*slow, *(folder / name for name in LONG)]
     files = list(dict.fromkeys(item.path for item in items))
-    long = [Path(__file__).parent / name for name in LONG]
     rest = [file for file in files if file not in long]
     ends = [file for pair in zip(rest, reversed(rest), strict=True) for file in pair]
     place = {file: number for number, file in enumerate(dict.fromkeys([*long, *ends]))}
     items.sort(key=lambda item: place[item.path])
+    opened: set[Path] = set()
     for item in items:
         if _uses_real_parts(item):
             item.add_marker("real")
+        in_browser = "browser" in item.fixturenames  # type: ignore[attr-defined]
+        if item.path in slow or (in_browser and item.path in opened):
+            item.add_marker("slow")
+        if in_browser:
+            opened.add(item.path)
 
 
 def _uses_real_parts(item: pytest.Item) -> bool:

@@ -1,5 +1,6 @@
 """`make test`: what is run again is told, and what is no failed test never passes."""
 
+import ast
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONG, SLOW
 from tests.running import ROOT
 from tests.waiting import until
 
@@ -158,9 +160,40 @@ def test_many_failures_are_not_repeated(tmp_path: Path) -> None:
     assert "Not repeated: 31 tests failed" in out
 
 
-def test_make_uses_it() -> None:
-    """`make test` has no other second try."""
-    told = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True).stdout
+@pytest.mark.parametrize("target", ["test", "test-all"])
+def test_make_uses_it(target: str) -> None:
+    """`make test` and `make test-all` have no other second try."""
+    told = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True).stdout
     assert "-m tests " in told
     assert "||" not in told
     assert "last-failed" not in told
+
+
+def test_all_are_run_before_a_change_lands() -> None:
+    """`make test` leaves out what is slow, and nothing else; `make test-all` and the CI leave out nothing."""
+    commands = {
+        target: subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True).stdout
+        for target in ("test", "test-all")
+    }
+    assert commands["test"].replace(' -m "not slow"', "") == commands["test-all"]
+    assert "make test-all" in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_slow_files_say_why() -> None:
+    """Each file that takes long gives the reason in its docstring."""
+    for name in (*SLOW, *LONG):
+        said = ast.get_docstring(ast.parse((ROOT / "tests" / name).read_text()))
+        assert said is not None, name
+        assert "Slow, because" in said, name
+
+
+def test_one_test_in_a_browser_is_left() -> None:
+    """Of a file with a browser, `make test` runs the first test that needs it, and all that do not."""
+    options = ["-m", "not slow", "--collect-only", "-q"]
+    names = ["tests/app/test_clock.py", "tests/app/test_leaks.py"]
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", *options, *names]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    assert "test_clock.py::test_choosing\n" in out
+    assert "test_clock.py::test_all_reads_obey" in out
+    assert "test_clock.py::test_viewers_at_different_times" not in out
+    assert "test_leaks.py" not in out

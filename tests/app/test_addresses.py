@@ -1,4 +1,7 @@
-"""Addresses made up by somebody hostile: a clear sentence for the viewer, nothing for NATS."""
+"""Addresses made up by somebody hostile: a clear sentence for the viewer, nothing for NATS.
+
+Slow, because some hundred addresses are opened, and each has to be answered.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,7 @@
-"""The whole app in a real Chromium: every page opens, points arrive, zoom holds, faults are told."""
+"""The whole app in a real Chromium: every page opens, points arrive, zoom holds, faults are told.
+
+Slow, because every page is opened in a browser, and edited code has to be noticed.
+"""
 
 import json
 import shutil

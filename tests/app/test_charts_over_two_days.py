@@ -1,4 +1,7 @@
-"""Charts at moments of two days whose content is known: their cells equal what plain Python works out."""
+"""Charts at moments of two days whose content is known: their cells equal what plain Python works out.
+
+Slow, because each moment draws all charts of two days, and one test decodes the archive again.
+"""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,7 @@
-"""The built-in pages that consist of live elements: when they run again, and when not."""
+"""The built-in pages that consist of live elements: when they run again, and when not.
+
+Slow, because each page is watched for some time, to see that it does not run again.
+"""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""The clock above every page: a viewer chooses when all pages look, and a link keeps it."""
+"""The clock above every page: a viewer chooses when all pages look, and a link keeps it.
+
+Slow, because browsers open pages at several times.
+"""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""The Consumers page in a real browser: two viewers, live, and what that costs the server."""
+"""The Consumers page in a real browser: two viewers, live, and what that costs the server.
+
+Slow, because a thousand consumers are created, and rates need some seconds.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,7 @@
-"""The page "Explore": any stream of a server, and each view of it as a page of its own."""
+"""The page "Explore": any stream of a server, and each view of it as a page of its own.
+
+Slow, because a browser draws each choice anew.
+"""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""A disk that becomes full under the embedded server."""
+"""A disk that becomes full under the embedded server.
+
+Slow, because a disk is filled, and its server has to recover.
+"""
 
 import subprocess
 import sys

@@ -1,4 +1,7 @@
-"""One viewer's heavy page beside another viewer's small one."""
+"""One viewer's heavy page beside another viewer's small one.
+
+Slow, because eight charts of half a million rows load before anything can be measured.
+"""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""A link keeps every choice: of the page that it leads to, and of the frame around it."""
+"""A link keeps every choice: of the page that it leads to, and of the frame around it.
+
+Slow, because every page is opened in a browser by its own link.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Explore's tab Messages: any message of a stream, pages of them, and one in full."""
+"""Explore's tab Messages: any message of a stream, pages of them, and one in full.
+
+Slow, because a browser pages through long lists in both directions.
+"""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""Each moment of the past looks as it did live: a page is recorded at ten moments, and opened at them."""
+"""Each moment of the past looks as it did live: a page is recorded at ten moments, and opened at them.
+
+Slow, because a page is recorded at ten moments, minutes apart in its messages, and each is opened again.
+"""
 
 import json
 import random

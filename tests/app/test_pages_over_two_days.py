@@ -1,4 +1,7 @@
-"""Pages at moments of two days whose content is known: what they show equals what plain Python works out."""
+"""Pages at moments of two days whose content is known: what they show equals what plain Python works out.
+
+Slow, because each page is opened at ten moments of two days.
+"""
 
 import json
 import random

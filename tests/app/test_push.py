@@ -1,4 +1,7 @@
-"""The tab's own websocket on the whole app: who gets in, what it costs, and when a page runs again."""
+"""The tab's own websocket on the whole app: who gets in, what it costs, and when a page runs again.
+
+Slow, because some tests wait to see that nothing is asked or sent.
+"""
 
 import contextlib
 import json

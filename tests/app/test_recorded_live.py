@@ -1,4 +1,7 @@
-"""Pages at moments at which they were recorded live: each shows what it showed then."""
+"""Pages at moments at which they were recorded live: each shows what it showed then.
+
+Slow, because pages have to be live for a while before they can be recorded.
+"""
 
 import json
 import re

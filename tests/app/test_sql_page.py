@@ -1,4 +1,7 @@
-"""SQL in the whole app, for two viewers, against a real nats-server."""
+"""SQL in the whole app, for two viewers, against a real nats-server.
+
+Slow, because endless queries run until their limit of time beside other viewers.
+"""
 
 import json
 import re

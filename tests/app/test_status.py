@@ -1,4 +1,7 @@
-"""The line above a page: never better than the worst feed that it stands for, and it moves nothing."""
+"""The line above a page: never better than the worst feed that it stands for, and it moves nothing.
+
+Slow, because each state of the line has to come about by a real fault.
+"""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""What the web server sends, and whom it refuses: headers, cookies, other sites, other names."""
+"""What the web server sends, and whom it refuses: headers, cookies, other sites, other names.
+
+Slow, because every page is opened in a browser below the policy, and the app starts at other addresses too.
+"""
 
 import asyncio
 import http.client

@@ -1,5 +1,8 @@
 """The page of workflows: programs report for real, the page is looked at in Streamlit's app testing and in
-a real browser."""
+a real browser.
+
+Slow, because a workflow is lost only after it has missed several heartbeats.
+"""
 
 import contextlib
 import re

@@ -1,4 +1,7 @@
-"""The benchmark: a viewer that refreshes as a browser would, and the search for the most sessions."""
+"""The benchmark: a viewer that refreshes as a browser would, and the search for the most sessions.
+
+Slow, because viewers refresh for some seconds at the pace of a browser.
+"""
 
 import asyncio
 import contextlib

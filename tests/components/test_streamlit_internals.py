@@ -1,4 +1,7 @@
-"""A Streamlit or uvicorn that is not the one that the app is made for: refused, or done without."""
+"""A Streamlit or uvicorn that is not the one that the app is made for: refused, or done without.
+
+Slow, because each test starts a Python that imports Streamlit.
+"""
 
 import subprocess
 import sys

@@ -1,4 +1,7 @@
-"""What goes wrong on the way in: each mistake has its own sentence, with the setting and without a secret."""
+"""What goes wrong on the way in: each mistake has its own sentence, with the setting and without a secret.
+
+Slow, because it waits to see that a refused client does not hammer the server.
+"""
 
 import itertools
 import re

@@ -1,4 +1,7 @@
-"""Messages that end as they were meant to are no loss; messages without a payload are rows."""
+"""Messages that end as they were meant to are no loss; messages without a payload are rows.
+
+Slow, because messages have to reach their end, and the server checks for that every few seconds.
+"""
 
 import time
 from datetime import UTC, datetime, timedelta

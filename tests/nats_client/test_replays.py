@@ -1,4 +1,7 @@
-"""Replays beside everything else: what is much never holds up what is live, and nothing live is old."""
+"""Replays beside everything else: what is much never holds up what is live, and nothing live is old.
+
+Slow, because replays have to go on for as long as something beside them could be late.
+"""
 
 import asyncio
 import json

@@ -1,5 +1,8 @@
 """What a reader is told when the login does not permit something; rights that are taken away and given back,
-and logins that end and are renewed, while a feed is live."""
+and logins that end and are renewed, while a feed is live.
+
+Slow, because rights are taken from a feed that has to notice, and logins have to end.
+"""
 
 import json
 import logging

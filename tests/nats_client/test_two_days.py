@@ -1,4 +1,7 @@
-"""Stretches of two days whose content is known, with a clock that was set back, from stream and archive."""
+"""Stretches of two days whose content is known, with a clock that was set back, from stream and archive.
+
+Slow, because two days of messages are stored, and read at many of their moments.
+"""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

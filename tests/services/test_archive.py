@@ -1,6 +1,8 @@
 """One time line: rows from the archive and from the stream, without a seam, a gap or a double row.
 
 It is tested here, beside the databases: a feed, the history service, and the archiver that fills the archive.
+
+Slow, because archivers are killed in the middle of their work, with each database.
 """
 
 import asyncio
