@@ -19,8 +19,8 @@ import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from nats_client import Client, Feed, Settings
-from nats_client.streams.ordered_consumer import CHECK_EVERY, CURRENT_FOR
-from nats_client.streams.shared_follower import AGAIN_AFTER, ASKED_FOR, SIBLINGS
+from nats_client.streams.ordered_consumer import CURRENT_FOR
+from nats_client.streams.shared_follower import ASKED_FOR, SIBLINGS
 from tests.cluster import running_cluster
 from tests.jetstream import Runs, api, change, stream
 from tests.nats import NatsServer, numbered, running_server
@@ -28,7 +28,15 @@ from tests.publisher import Publisher
 from tests.waiting import until
 
 MANY, SOME = 50, 12
+CHECK_EVERY, AGAIN_AFTER = 0.5, 1.0
 NO_ACK = ConsumerConfig(ack_policy=AckPolicy.NONE)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feeds look more often, and share a consumer sooner, so that the tests wait less."""
+    monkeypatch.setattr("nats_client.streams.shared_follower.AGAIN_AFTER", AGAIN_AFTER)
+    monkeypatch.setattr("nats_client.streams.ordered_consumer.CHECK_EVERY", CHECK_EVERY)
 
 
 def devices(count: int) -> list[str]:

@@ -1,4 +1,7 @@
-"""SQL that somebody typed, in a process of its own."""
+"""SQL that somebody typed, in a process of its own.
+
+Slow, because queries have to reach their limits of time and memory.
+"""
 
 import contextlib
 import os
