@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,19 @@ MOST_DELETED = 100_000
 """Messages deleted in the middle of a stream up to which the server's list of them is requested."""
 
 _log = logging.getLogger(__name__)
+
+
+class _Gone(NamedTuple):
+    """What has left a stream."""
+
+    first: int
+    """All below this sequence."""
+    deleted: Ints
+    """These sequences, too; in ascending order."""
+    last: int
+    """The stream's newest sequence."""
+    created: str
+    """When the stream was created."""
 
 
 class StreamCheck:
@@ -75,6 +88,7 @@ class StreamCheck:
         self._left = left
         self._gone_below = 0  # rows below this sequence have been removed
         self._deleted: Ints = np.zeros(0, dtype=np.int64)
+        self._seen: _Gone | None = None  # at the last check, if the stream allows roll-ups
         self._restarts = 0
         self._holes: list[Gap] = []  # jumps in the sequence that are not explained yet
         self._lost = True  # whether a removed message counted as a loss at the last check
@@ -126,32 +140,48 @@ class StreamCheck:
         if deleted != len(self._deleted) and deleted <= MOST_DELETED:
             info = await self._consumer.fetch_info(deleted=True)
             self._deleted = np.array(info["state"].get("deleted") or [], dtype=np.int64)
+        gone = _Gone(first, self._deleted, int(state["last_seq"]), info["created"])
+        if config.get("allow_rollup_hdrs"):
+            # What it replaces is gone before a roll-up arrives, so the check before this one decides.
+            before, self._seen = self._seen, gone
+            if before is None or before.created != gone.created:
+                return
+            if before.last > newest and not self._consumer.filtered:
+                return
+            gone = before
+        await self._remove(gone, info, lost=lost)
+
+    async def _remove(self, gone: _Gone, info: dict[str, Any], *, lost: bool) -> None:
+        """Remove the rows of messages that are gone and that the archive does not hold."""
+        first, deleted, config = gone.first, gone.deleted, info["config"]
         kept = 0
-        newest = max(first - 1, int(self._deleted[-1]) if len(self._deleted) else 0)
+        newest = max(first - 1, int(deleted[-1]) if len(deleted) else 0)
         if self._archive is not None and newest:
             try:
                 kept = await self._archive.holds(info["created"], newest)
             except LookbackError:
                 return  # what the archive holds is unknown, so no row is removed
         if self.ends:
-            self._remove_ended(first, kept)
-        if deleted > MOST_DELETED and self.ends:  # without a list, use the clock; delete markers extend a TTL
+            self._remove_ended(gone, kept)
+        if (
+            int(info["state"].get("num_deleted") or 0) > MOST_DELETED and self.ends
+        ):  # without a list, use the clock; delete markers extend a TTL
             longest = SLACK + int(config.get("subject_delete_marker_ttl") or 0)
             over = self.ends.over(self._consumer.now() - longest)
             self._window.remove(over[over > kept])
         for removed in (
             self._window.remove_before(first, after=kept),
-            self._window.remove(self._deleted[self._deleted > kept]),
+            self._window.remove(deleted[deleted > kept]),
         ):
             if removed is not None and lost:  # otherwise it left before removals counted as losses
                 self._found(Gap("removed", removed.start, removed.end, removed.count))
 
-    def _remove_ended(self, first: int, kept: int) -> None:
+    def _remove_ended(self, gone: _Gone, kept: int) -> None:
         """Remove rows of messages that ended as intended. They are not a gap."""
         rows = self._window.snapshot()
-        gone = ((rows.seq < first) | np.isin(rows.seq, self._deleted)) & (rows.seq > kept)
-        if gone.any():
-            self._window.remove(self.ends.expected_removals(rows, gone, self._consumer.now()))
+        which = ((rows.seq < gone.first) | np.isin(rows.seq, gone.deleted)) & (rows.seq > kept)
+        if which.any():
+            self._window.remove(self.ends.expected_removals(rows, which, self._consumer.now()))
 
     def _report_holes(self) -> None:
         """Report the jumps that the stream's limits explain: everything before such a jump has left the

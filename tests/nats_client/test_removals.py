@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nats_client import Client, Feed, NamedFeed
+from nats_client.feeds.reconcile import EVERY
 from nats_client.feeds.removals import lives
 from tests.jetstream import api, messages, publish, stream
 from tests.nats import NatsServer, numbered
@@ -182,6 +183,26 @@ def test_roll_up(server: NatsServer, client: Client) -> None:
         looked(each)
         assert not each.health.gaps
         assert each.health.begins is None
+
+
+def test_roll_up_that_arrives_after_a_check(
+    server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check of the stream that comes between a roll-up and its arrival finds no gap."""
+    stream(server, "R", "r.>", allow_rollup_hdrs=True)
+    publish(server, "r.a", *numbered(3))
+    publish(server, "r.b", *numbered(2))
+    feeds = [opened(client, "R"), opened(client, "R", "r.a")]
+    monkeypatch.setattr("nats_client.streams.ordered_consumer.GATHER", EVERY + 1)
+    publish(
+        server, "r.b", *numbered(1)
+    )  # from now on, messages are gathered for longer than to the next check
+    time.sleep(0.5)
+    publish(server, "r.a", *numbered(1), Nats_Rollup="all")
+    for feed in feeds:
+        until(lambda feed=feed: sequences(feed) == [7])  # type: ignore[misc]
+        looked(feed)
+        assert not feed.health.gaps
 
 
 def test_schedule(server: NatsServer, client: Client) -> None:
