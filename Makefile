@@ -12,7 +12,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 CANARY = .venv-canary
-TOGETHER = -n 4 --dist loadfile --no-loadscope-reorder
+TOGETHER = -n 6 --dist loadfile --no-loadscope-reorder
 
 # Tests start hundreds of Python processes. Where this is set, each of them compiles the app again
 export PYTHONDONTWRITEBYTECODE =

@@ -42,6 +42,9 @@ SLOW = (
     "app/test_comparison_settings.py",
     "nats_client/test_sleep_and_clock.py",
     "app/test_hidden_tab.py",
+    "app/test_stopping.py",
+    "nats_client/test_patched_nats.py",
+    "test_runner.py",
 )
 """Files that `make test` leaves out. `make test-all` runs them. Their docstrings say why they are slow."""
 

@@ -1,4 +1,7 @@
-"""A viewer stops what a stretch still loads: the page says what it has, and others are left alone."""
+"""A viewer stops what a stretch still loads: the page says what it has, and others are left alone.
+
+Slow, because stretches are large enough to be stopped in the middle.
+"""
 
 import asyncio
 import time

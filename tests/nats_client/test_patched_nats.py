@@ -1,4 +1,7 @@
-"""A nats-py that is not the one that the patches are made for gets no connection, and no password."""
+"""A nats-py that is not the one that the patches are made for gets no connection, and no password.
+
+Slow, because some tests start a Python with another nats-py.
+"""
 
 import socket
 import subprocess
