@@ -12,7 +12,9 @@
 PYTHON ?= python3
 BIN = .venv/bin
 CANARY = .venv-canary
-TOGETHER = -n 6 --dist loadfile --no-loadscope-reorder
+# What takes long also needs the processor more, so that fewer files run at a time with it
+SOME = -n 6 --dist loadfile --no-loadscope-reorder
+ALL = -n 4 --dist loadfile --no-loadscope-reorder
 
 # Tests start hundreds of Python processes. Where this is set, each of them compiles the app again
 export PYTHONDONTWRITEBYTECODE =
@@ -29,14 +31,14 @@ check: .venv/installed
 	$(BIN)/python -m pytest -m "not real" -n 2 --dist loadfile
 
 test: .venv/installed browser
-	$(BIN)/python -m tests $(TOGETHER) -m "not slow"
+	$(BIN)/python -m tests $(SOME) -m "not slow"
 
 test-all: .venv/installed browser
-	$(BIN)/python -m tests $(TOGETHER)
+	$(BIN)/python -m tests $(ALL)
 
 coverage: .venv/installed browser
 	rm -rf .coverage
-	$(BIN)/coverage run -m tests $(TOGETHER); code=$$?; \
+	$(BIN)/coverage run -m tests $(ALL); code=$$?; \
 		$(BIN)/python -m tests.coverage_report && exit $$code
 
 lint: .venv/installed

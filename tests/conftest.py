@@ -4,6 +4,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     need the processor, and those at the other end mostly wait."""
     folder = Path(__file__).parent
     slow = [folder / name for name in SLOW]
-    long = [*slow, *(folder / name for name in LONG)]
+    pairs = zip_longest(slow, (folder / name for name in LONG))
+    long = [file for pair in pairs for file in pair if file is not None]
     files = list(dict.fromkeys(item.path for item in items))
     rest = [file for file in files if file not in long]
     ends = [file for pair in zip(rest, reversed(rest), strict=True) for file in pair]
