@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 
 from services.history.database import Database, Message, Scalar
@@ -59,5 +60,7 @@ def history(server: NatsServer, folder: Path, messages: Sequence[Message]) -> It
         until(answers)
         yield
     finally:
+        queries = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
+        assert not psutil.wait_procs(queries, 20)[1]  # while one lives, the file is in use

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
+import coverage
 import pytest
 from hypothesis import settings
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -84,6 +85,16 @@ STARTS_NONE = {"tests.audit", "tests.coverage_report", "tests.waiting"}
 settings.register_profile("patient", deadline=None)  # no test asserts an absolute time
 settings.load_profile("patient")
 expect.set_options(timeout=30_000)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Of the processes that `make coverage` measures, only those with Playwright have greenlets. In any other
+    one, coverage.py would use greenlet for nothing, whose calls at the end of a thread can make Python 3.11
+    repeat one traced instruction forever."""
+    measuring = coverage.Coverage.current()
+    if measuring is not None and hasattr(config, "workerinput"):
+        measuring.set_option("run:concurrency", ["thread"])  # for processes that are started from now on
+        os.environ["COVERAGE_PROCESS_CONFIG"] = measuring.config.serialize()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -197,13 +197,15 @@ def same_counts(page: AppTest, known: list[Line], start: int, end: int) -> None:
     )
 
 
+def points(page: AppTest) -> list[tuple[float, float, str | None]]:
+    """Those of the scatter chart, with names for the numbers of groups, which depend on what came first."""
+    (shown,) = contents(page, "scatter")
+    return list(zip(shown["x"], shown["y"], map(dict(shown["groups"]).get, shown["of"]), strict=True))
+
+
 def same_rows(page: AppTest, known: list[Line]) -> None:
     """Points, log lines and marks are the rows."""
-    (points,) = contents(page, "scatter")
-    groups = dict(points["groups"])
-    assert list(zip(points["x"], points["y"], map(groups.get, points["of"]), strict=True)) == [
-        (line.n, line.n**2 % 97, line.line) for line in known
-    ]
+    assert points(page) == [(line.n, line.n**2 % 97, line.line) for line in known]
     (log,) = contents(page, "tail")
     assert [entry for name, entry in sorted(log.items()) if name[0] == "l"] == [
         [line.time // 1_000_000, line.line, line.state or ""] for line in by_time(known)[-10:]
@@ -317,7 +319,7 @@ def test_charts_while_played(open_page: Open, server: PastServer, name: str) -> 
 
 def drawn(page: AppTest) -> dict[str, Any]:
     """All that the page of charts shows."""
-    kinds = ("scatter", "heatmap", "tail", "events", "field_list", "metric")
+    kinds = ("heatmap", "tail", "events", "field_list", "metric")
     lines = {
         (title, what): value
         for title, chart in charts(page).items()
@@ -325,6 +327,7 @@ def drawn(page: AppTest) -> dict[str, Any]:
     }
     return {
         **{f"{what} of {title}": value for (title, what), value in lines.items()},
+        "points": points(page),
         "counts": columns_by_name(*contents(page, "counts")),
         **{kind: contents(page, kind) for kind in kinds},
         "means": page.dataframe[0].value.to_dict(),
