@@ -74,8 +74,8 @@ LONG = (
     "app/test_consumers_page.py",
     "nats_client/test_connect_errors.py",
 )
-"""Files that take long, but not that long. They begin early: a worker takes a file as a whole, and a long one
-at the end would leave the others with nothing to do. Their docstrings say why they are slow, too."""
+"""Other files that take long. They begin early: a worker takes a file as a whole, and a long one at the end
+would leave the others with nothing to do. Their docstrings say why they are slow, too."""
 
 STARTERS = {"server", "client", "browser", "certificates"}
 """Fixtures that start a program."""
@@ -88,9 +88,8 @@ expect.set_options(timeout=30_000)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Of the processes that `make coverage` measures, only those with Playwright have greenlets. In any other
-    one, coverage.py would use greenlet for nothing, whose calls at the end of a thread can make Python 3.11
-    repeat one traced instruction forever."""
+    """Programs that tests start are measured without greenlet support, which only Playwright needs. Greenlet
+    queues a call when a thread ends, and that can make Python 3.11 repeat one traced instruction forever."""
     measuring = coverage.Coverage.current()
     if measuring is not None and hasattr(config, "workerinput"):
         measuring.set_option("run:concurrency", ["thread"])  # for processes that are started from now on

@@ -13,13 +13,7 @@ import pandas as pd
 
 from ..connection.connection import Connection, end_tasks
 from ..decoding.raw import Raw
-from ..errors import (
-    ClosedError,
-    LookbackError,
-    NotPermitted,
-    RequestFailed,
-    RequestRefused,
-)
+from ..errors import ClosedError, LookbackError, NotPermitted, RequestFailed, RequestRefused
 from ..events import Event
 from ..memory import SMALLEST, Memory, wait_as_reader
 from ..requests.query import Query

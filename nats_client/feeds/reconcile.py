@@ -140,9 +140,10 @@ class StreamCheck:
         if deleted != len(self._deleted) and deleted <= MOST_DELETED:
             info = await self._consumer.fetch_info(deleted=True)
             self._deleted = np.array(info["state"].get("deleted") or [], dtype=np.int64)
-        gone = _Gone(first, self._deleted, int(state["last_seq"]), info["created"])
+        # Of the newest reply: the list of deleted messages may be younger than `state`.
+        gone = _Gone(first, self._deleted, int(info["state"]["last_seq"]), info["created"])
         if config.get("allow_rollup_hdrs"):
-            # What it replaces is gone before a roll-up arrives, so the check before this one decides.
+            # A roll-up removes messages before it is delivered itself, so the previous check decides.
             before, self._seen = self._seen, gone
             if before is None or before.created != gone.created:
                 return
@@ -163,9 +164,8 @@ class StreamCheck:
                 return  # what the archive holds is unknown, so no row is removed
         if self.ends:
             self._remove_ended(gone, kept)
-        if (
-            int(info["state"].get("num_deleted") or 0) > MOST_DELETED and self.ends
-        ):  # without a list, use the clock; delete markers extend a TTL
+        unlisted = int(info["state"].get("num_deleted") or 0) > MOST_DELETED
+        if unlisted and self.ends:  # use the clock; delete markers extend a TTL
             longest = SLACK + int(config.get("subject_delete_marker_ttl") or 0)
             over = self.ends.over(self._consumer.now() - longest)
             self._window.remove(over[over > kept])

@@ -194,9 +194,8 @@ def test_roll_up_that_arrives_after_a_check(
     publish(server, "r.b", *numbered(2))
     feeds = [opened(client, "R"), opened(client, "R", "r.a")]
     monkeypatch.setattr("nats_client.streams.ordered_consumer.GATHER", EVERY + 1)
-    publish(
-        server, "r.b", *numbered(1)
-    )  # from now on, messages are gathered for longer than to the next check
+    # From this message on, the reader pauses for longer than until the next check
+    publish(server, "r.b", *numbered(1))
     time.sleep(0.5)
     publish(server, "r.a", *numbered(1), Nats_Rollup="all")
     for feed in feeds:
