@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import streamlit as st
@@ -22,6 +23,9 @@ REMEMBERED = 8
 everything."""
 
 _TAB = "_live_tab"
+
+_drawn: ContextVar[set[int] | None] = ContextVar("drawn", default=None)
+"""What this run has placed. In a context, because two runs of one tab can be under way, each in a thread."""
 
 tabs: MutableMapping[str, "Tab"] = launcher.tabs
 """The tabs with a session, by ticket. Weak: a tab is gone with its session."""
@@ -77,26 +81,32 @@ class Tab:
         self.sent: Callable[[int, list[Element]], None] | None = None
         """Called on the web server's loop after a frame was sent, with its number and its elements; must
         return at once."""
-        self._lock = threading.Lock()  # the script and the web server's loop change `placed`
+        self._lock = threading.Lock()  # runs of the script and the web server's loop change `placed`
         self._numbers: dict[str, int] = {}
-        self._drawn: set[int] | None = None
+        self._newest: set[int] = set()
+        """What the run that began last has placed."""
         tabs[self.ticket] = self
 
     def place(self, key: str, make: Callable[[], Element]) -> Placed:
         """The element `key` of this page, made if the tab does not have it yet. Raises LookbackError if the
         page has too many."""
-        number = self._numbers.get(key)
-        if number is None or number not in self.placed:
-            # While a page is drawn, the elements of the one before are still there
-            if len(self.placed if self._drawn is None else self._drawn) >= MOST_ELEMENTS:
-                raise LookbackError(f"A page has at most {MOST_ELEMENTS} live elements.")
-            number = self._numbers[key] = self._numbers.get(key, 0) or len(self._numbers) + 1
+        drawn = _drawn.get()
+        with self._lock:
+            number = self._numbers.get(key)
+            placed = None if number is None else self.placed.get(number)
+            if number is None or placed is None:
+                # While a page is drawn, the elements of the one before are still there
+                if len(self.placed if drawn is None else drawn) >= MOST_ELEMENTS:
+                    raise LookbackError(f"A page has at most {MOST_ELEMENTS} live elements.")
+                number = self._numbers[key] = number or len(self._numbers) + 1
+        if placed is None:
             made = Placed(number, make())
             with self._lock:
-                self.placed = {**self.placed, number: made}
-        if self._drawn is not None:
-            self._drawn.add(number)
-        return self.placed[number]
+                placed = self.placed.get(number) or made
+                self.placed = {**self.placed, number: placed}
+        if drawn is not None:
+            drawn.add(number)
+        return placed
 
     def replace(self, placed: Placed, element: Element) -> None:
         """Put another element in its place; the browser starts over with it."""
@@ -116,14 +126,18 @@ class Tab:
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
-        """While the page is drawn. Afterwards, what it did not place is gone, unless the run broke off."""
-        drawn = self._drawn = set()
+        """While the page is drawn. Afterwards, what it did not place is gone, unless the run broke off or
+        another one has begun: Streamlit begins a run in another thread, and stops the one before at its next
+        element."""
+        drawn = self._newest = set()
+        token = _drawn.set(drawn)
         try:
             yield
             with self._lock:
-                self.placed = {number: each for number, each in self.placed.items() if number in drawn}
+                if self._newest is drawn:
+                    self.placed = {number: each for number, each in self.placed.items() if number in drawn}
         finally:
-            self._drawn = None
+            _drawn.reset(token)
             if self.channel is not None:
                 self.channel.changed()
 

@@ -69,7 +69,25 @@ rows = live("S", "s.>", look_back="PT1M")
 if not st.checkbox("Without"):
     line_chart(rows, y="n", by="_subject")
 '''
-PAGES = {"cheap": CHEAP, "code": CODE, "later": LATER, "switched": SWITCHED}
+SLOW = '''"""Slow."""
+import time
+
+from components import line_chart, live
+
+time.sleep(4)
+line_chart(live("S", "s.>", look_back="PT1M"), y="n", title="Of the slow page")
+'''
+PARTS = '''"""Parts."""
+import time
+
+from components import line_chart, live
+
+rows = live("S", "s.>", look_back="PT1M")
+line_chart(rows, y="n", title="First")
+time.sleep(4)
+line_chart(rows, y="n", title="Second")
+'''
+PAGES = {"slow": SLOW, "parts": PARTS, "cheap": CHEAP, "code": CODE, "later": LATER, "switched": SWITCHED}
 CHANNEL = """import(performance.getEntriesByType("resource").map(entry => entry.name)
   .find(name => name.includes("/lookback/channel.js"))).then(module => module.channel())"""
 CHART = "document.querySelector('.js-plotly-plot')?.parentElement.lookback"
@@ -250,6 +268,34 @@ def test_the_viewer_chooses_the_pace(running: App, context: BrowserContext) -> N
     tab.get_by_test_id("stSidebar").get_by_text("Live", exact=True).click()
     expect(tab.locator(".lb-word")).to_have_text("Live")
     until(lambda: float(tab.evaluate(f"{CHART}.now")) > end)
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize("first", ["slow", "parts"])
+def test_another_run_begins_before_the_first_has_ended(
+    running: App, context: BrowserContext, first: str
+) -> None:
+    """Two viewers leave a page whose code takes long, or choose another pace there. The runs overlap, and all
+    that is on the page they see afterwards stays live."""
+    tabs = [context.new_page() for _ in range(2)]
+    for tab in tabs:
+        tab.goto(f"{running.url}/{first}")
+    for tab in tabs:
+        tab.get_by_role("link", name="Parts").wait_for()
+        tab.wait_for_timeout(500)  # the run is in the code of its page
+        if first == "slow":
+            tab.get_by_role("link", name="Parts").click()
+        else:
+            tab.get_by_test_id("stSidebar").get_by_text("1 s", exact=True).click()
+    for tab in tabs:
+        tab.get_by_text("Second", exact=True).wait_for()
+        expect(tab.get_by_text("Of the slow page")).to_have_count(0)
+        frames = "[...document.querySelectorAll('.js-plotly-plot')].map(plot => plot.parentElement.lookback.frame)"
+        shows(tab, f"{frames}.length === 2 && {frames}.every(frame => frame > 0)")
+        before = tab.evaluate(frames)
+        rows = tab.locator(".lb-status").inner_text()
+        shows(tab, f"{frames}.every((frame, at) => frame > {json.dumps(before)}[at])")
+        expect(tab.locator(".lb-status")).not_to_have_text(rows)
 
 
 @pytest.mark.usefixtures("published")

@@ -1,6 +1,10 @@
 """The elements on the page of one tab."""
 
-from collections.abc import Callable
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -66,6 +70,85 @@ def test_a_run_that_breaks_off_takes_nothing_away(fails: bool) -> None:
     except ValueError:
         pass
     assert told == [4 if fails else 2]
+
+
+@pytest.mark.parametrize("breaks_off", [True, False])
+def test_two_runs_of_one_tab(breaks_off: bool) -> None:
+    """Streamlit begins a run while the one before is still in its page's code. Whichever way the older one
+    ends, and whenever it does, the tab has what the newer one placed, and nothing else."""
+    for ends_after in range(4):
+        tab = Tab(None, None)
+        fill(tab, "before", 2)
+        older, drawn = Older(tab, breaks_off), []
+        with tab.drawing():
+            for number in range(4):
+                drawn.append(tab.place(f"page {number}", Nothing))
+                if number == ends_after:
+                    older.end()
+        assert {placed.number: placed for placed in drawn} == tab.placed
+
+
+@pytest.mark.parametrize("breaks_off", [True, False])
+def test_the_older_run_ends_last(breaks_off: bool) -> None:
+    """Also if it ends only after the newer one has drawn all of the page."""
+    tab = Tab(None, None)
+    older = Older(tab, breaks_off)
+    drawn = fill(tab, "page", 4)
+    older.end()
+    assert {placed.number: placed for placed in drawn} == tab.placed
+
+
+def test_two_runs_place_new_elements_at_once() -> None:
+    """Each element has a number of its own, the same in both runs, and is made for the tab once."""
+    tab = Tab(None, None)
+    together = threading.Barrier(2)
+
+    def draw() -> list[Placed]:
+        with tab.drawing():
+            together.wait(30)
+            return [tab.place(f"page {number}", Nothing) for number in range(MOST_ELEMENTS)]
+
+    with often_interrupted(), ThreadPoolExecutor(2) as runs:
+        one, other = (run.result() for run in [runs.submit(draw), runs.submit(draw)])
+    assert one == other
+    assert len({placed.number for placed in one}) == MOST_ELEMENTS
+
+
+@contextlib.contextmanager
+def often_interrupted() -> Iterator[None]:
+    """Python changes threads thousands of times as often."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+class Older:
+    """A run that has begun, and is in the code of its page. It ends when it is told to."""
+
+    def __init__(self, tab: Tab, breaks_off: bool) -> None:
+        begun, self._may_end = threading.Event(), threading.Event()
+        self._runs = ThreadPoolExecutor(1)
+
+        def draw() -> None:
+            with contextlib.suppress(ValueError), tab.drawing():
+                tab.place("page 0", Nothing)
+                tab.place("of the older run", Nothing)
+                begun.set()
+                assert self._may_end.wait(30)
+                if breaks_off:
+                    raise ValueError
+
+        self._run = self._runs.submit(draw)
+        assert begun.wait(30)
+
+    def end(self) -> None:
+        """End, and wait for it."""
+        self._may_end.set()
+        self._run.result(30)
+        self._runs.shutdown()
 
 
 class Told:
