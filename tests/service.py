@@ -2,7 +2,7 @@
 
 Its endpoints: `echo` gives the payload back, `count` how often it was asked, `fail` is a service error,
 `slow` answers after the seconds that its payload names, `most` after 0.2 s how many requests it has had at
-once.
+once, `start` after two seconds with the key of a run, as a workflow does.
 """
 
 import asyncio
@@ -76,11 +76,15 @@ async def main(url: str, name: str, description: str) -> None:
         await asyncio.sleep(float(request.data))
         await request.respond(b"at last")
 
+    async def start(request: Request) -> None:
+        await asyncio.sleep(2)
+        await request.respond(b'{"key": "w.begun"}')
+
     running = await add_service(
         client, name=name, version="1.0.0", description=description, metadata={"site": "north"}
     )
     group = running.add_group(name=name)
-    for handler in (echo, count, fail, slow, most):
+    for handler in (echo, count, fail, slow, most, start):
         await group.add_endpoint(name=handler.__name__, handler=handler, metadata={"kind": handler.__name__})
     await client.flush()
     print("ready", flush=True)

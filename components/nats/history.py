@@ -106,7 +106,7 @@ def query(
     query at the service, and so does closing the page. `key` tells two queries on one page apart.
     """
     kept = _while_connected(st.session_state.setdefault(_ASKED, {}))
-    if st.session_state.pop(f"_run {key}", False):
+    if st.session_state.get(f"_run {key}"):
         named = {
             name: value
             for name, value in (parameters or {}).items()
@@ -114,6 +114,7 @@ def query(
         }
         _stop(key)
         kept[key] = _ask(subject, {"sql": sql, "parameters": named})
+        del st.session_state[f"_run {key}"]  # only now: a run that Streamlit has stopped asks in vain
         if (started := kept[key].query) is not None:
             started.wait(FIRST_WAIT)
     asked = kept.get(key)

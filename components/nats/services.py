@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from nats_client import LookbackError, Reply, ServiceInstance, Services
+from nats_client import Client, LookbackError, Reply, ServiceInstance, Services
 from nats_client.errors import NotPermitted, SubjectError
 
 from ..data.connection import client
@@ -239,31 +240,35 @@ def send_request(found: Services, name: str | None = None) -> None:
             st.form_submit_button(
                 "Send", icon=":material/send:", type="primary", on_click=_send, args=(field,)
             )
-    sent: SentRequest | None = st.session_state.get("_sent")
+    sent: Future[SentRequest] | None = st.session_state.get("_sent")
     if sent is not None:
-        _draw_reply(sent)
+        _draw_reply(sent.result())
 
 
 def _send(field: str) -> None:
-    """Runs before the page, once for each click, so no refresh can interrupt or repeat it."""
-    state = st.session_state
+    """Runs before the page, once for each click, so no refresh can interrupt or repeat it. If another run
+    begins meanwhile, Streamlit stops this one at its next use of the session state, and the other one waits
+    for the reply."""
+    state, nats = st.session_state, client()
+    payload, timeout, sent = state["request-payload"], state["request-timeout"], Future[SentRequest]()
     subject = state[field].strip()
+    state["_sent"] = sent
     when = time.time_ns()
-    reply: Reply | None = None
-    failed: LookbackError | None = None
     try:
-        reply = client().request(allowed(subject), state["request-payload"], timeout=state["request-timeout"])
+        reply = nats.request(allowed(nats, subject), payload, timeout=timeout)
+        sent.set_result(SentRequest(subject, when, reply, None))
     except LookbackError as error:
-        failed = error
-    state["_sent"] = SentRequest(subject, when, reply, failed)
+        sent.set_result(SentRequest(subject, when, None, error))
+    except BaseException as error:
+        sent.set_exception(error)
+        raise
 
 
-def allowed(subject: str) -> str:
+def allowed(nats: Client, subject: str) -> str:
     """Return `subject` if a viewer may send a request to it with the app's login. It must be an endpoint of a
     service that answers now, must not belong to the server, and must not be captured by a stream. The last
     check is needed because anybody who may publish may announce an endpoint. Raises SubjectError, and what
     the lookups raise."""
-    nats = client()
     settings = nats.settings
     own = (
         "$",

@@ -5,6 +5,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TypeVar
@@ -15,16 +16,16 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from nats_client import Duration, LookbackError, Snapshot, workflows
+from nats_client import Duration, LookbackError, Reply, Snapshot, workflows
 from nats_client.errors import StreamNotFound
 from nats_client.workflows import Job, Log, Status, Step, WorkflowRun
 
 from ..choices.address import keep
 from ..choices.choose import choose
 from ..choices.clock import Fixed
+from ..data.connection import client
 from ..data.live import View, read_view
 from ..data.reads import collect
-from ..data.request import request
 from ..data.states import mistake
 from ..spent import timed
 from ..words import age_text, clock_text, cut, plain, plotly_text, zone
@@ -53,6 +54,9 @@ TOLD_FOR = 20.0  # seconds for which the error of a failed start stays on the pa
 START = "workflow-start."
 _RUN = "run"
 """The URL parameter, and its key in the session state."""
+_STARTED = "_started"
+"""The key of what the viewer has just started."""
+_START_FAILED = "_start_failed"
 KEY = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 # A click on a link reruns the page's body, where the browser would reload the whole app. Other clicks, such
@@ -109,6 +113,7 @@ class OneRun:
 
 def asked_run() -> str | None:
     """The run that the viewer asked for with the URL or a click; None for the list of all runs."""
+    _take_started()
     run: str | None = st.session_state.setdefault(_RUN, st.query_params.get(_RUN))
     keep(_RUN, run)
     return run
@@ -321,6 +326,7 @@ def run_log(found: OneRun) -> None:
 
 def start_buttons(workflow: str = ALL) -> None:
     """Draw a button for each workflow that can be started on request: `workflow`, or all of them."""
+    _take_started()
     found: dict[str, str] = {}
     refused: str | None = None
     with contextlib.suppress(LookbackError):
@@ -343,23 +349,48 @@ def start_buttons(workflow: str = ALL) -> None:
                 )
     if refused:
         st.caption(plain(f"Cannot find out which workflows can be started. {refused}"))
-    error, when = st.session_state.get("_start_failed", (None, 0.0))
+    error, when = st.session_state.get(_START_FAILED, (None, 0.0))
     if error is not None and time.monotonic() - when < TOLD_FOR:
         mistake(error)
 
 
 def _start(subject: str) -> None:
-    """Runs before the page, once for each click, so no refresh can interrupt or repeat it."""
-    st.session_state.pop("_start_failed", None)
+    """Runs before the page, once for each click, so no refresh can interrupt or repeat it. If another run
+    begins meanwhile, Streamlit stops this one at its next use of the session state, and the other one waits
+    for the outcome."""
+    st.session_state.pop(_START_FAILED, None)
+    nats, started = client(), Future[str | LookbackError | None]()
+    st.session_state[_STARTED] = started
     try:
-        reply = request(allowed(subject), timeout=START_TIMEOUT, every=0)
+        reply = nats.shared_request(allowed(nats, subject), None, timeout=START_TIMEOUT, every=0)
+        started.set_result(_key_in(reply))
     except LookbackError as error:
-        st.session_state["_start_failed"] = error, time.monotonic()
-        return
+        started.set_result(error)
+    except BaseException as error:
+        started.set_exception(error)
+        raise
+
+
+def _key_in(reply: Reply) -> str | None:
+    """The key of the run that was started; None if the reply, which is untrusted, has none."""
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         key = orjson.loads(reply.data).get("key")
         if KEY.fullmatch(key):
-            st.session_state[_RUN] = key
+            return str(key)
+    return None
+
+
+def _take_started() -> None:
+    """Go to the run that the viewer has started, or keep why there is none."""
+    started: Future[str | LookbackError | None] | None = st.session_state.get(_STARTED)
+    if started is None:
+        return
+    outcome = started.result()
+    if isinstance(outcome, LookbackError):
+        st.session_state[_START_FAILED] = outcome, time.monotonic()
+    elif outcome is not None:
+        st.session_state[_RUN] = outcome
+    del st.session_state[_STARTED]
 
 
 def _view(subject: str, look_back: Duration) -> View:
@@ -474,6 +505,7 @@ def _draw_links() -> None:
 
 
 def _go() -> None:
+    st.session_state.pop(_STARTED, None)  # the viewer wants to be elsewhere
     key = parse_qs(str(st.session_state["links"].to or "").removeprefix("?")).get("run")
     st.session_state[_RUN] = key[0] if key else None
 

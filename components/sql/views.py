@@ -141,10 +141,13 @@ def typed_sql(query: str, rows: View) -> View:
     try:
         inputs = {"rows": _rows(rows)}
         work = Query(query, tuple(inputs), {}, typed=True)
-        found = RESULTS.get(rights() or "", work, inputs)
-        while not found.join(tab, owner() or tab):  # its last viewer has just left it
+        asker = owner() or tab
+        while True:
             found = RESULTS.get(rights() or "", work, inputs)
-        st.session_state[_TYPED] = found
+            # Kept before it is joined: if another run has begun, this one stops here and has joined nothing.
+            st.session_state[_TYPED] = found
+            if found.join(tab, asker):  # else its last viewer has just left it
+                break
     finally:
         if before is not None and before is not found:
             before.leave(tab)

@@ -290,7 +290,9 @@ def test_another_run_begins_before_the_first_has_ended(
     for tab in tabs:
         tab.get_by_text("Second", exact=True).wait_for()
         expect(tab.get_by_text("Of the slow page")).to_have_count(0)
-        frames = "[...document.querySelectorAll('.js-plotly-plot')].map(plot => plot.parentElement.lookback.frame)"
+        frames = (
+            "[...document.querySelectorAll('.js-plotly-plot')].map(plot => plot.parentElement.lookback.frame)"
+        )
         shows(tab, f"{frames}.length === 2 && {frames}.every(frame => frame > 0)")
         before = tab.evaluate(frames)
         rows = tab.locator(".lb-status").inner_text()

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 
 from tests.answers import BAD, answer, answering
-from tests.browser import pick
+from tests.browser import fresh_context, pick
 from tests.nats import NatsServer, running_server
 from tests.node import node
 from tests.running import ROOT, App, app
@@ -78,7 +78,7 @@ def test_list_and_request_by_hand(server: NatsServer, open_page: Open) -> None:
     with service(server.url):
         page = open_page(SERVICES.read_text())
         row = page.dataframe[0].value.iloc[0]
-        assert row[["service", "state", "instances", "endpoints"]].tolist() == ["tester", "running", 1, 5]
+        assert row[["service", "state", "instances", "endpoints"]].tolist() == ["tester", "running", 1, 6]
         assert set(page.dataframe[1].value["endpoint"]) == {"echo", "count", "fail", "slow", "most"}
         assert send(page, "tester.count").code[0].value == "1"
         for _ in range(3):
@@ -245,3 +245,20 @@ def test_in_a_browser(server: NatsServer, running: App, browser: Browser) -> Non
         expect(tab.get_by_text("No longer answering: mirror (last answer ")).to_be_visible(timeout=30_000)
     assert not [url for url in asked if ":9/" in url]
     tab.goto("about:blank")
+
+
+def test_an_answer_outlives_another_run(server: NatsServer, running: App, browser: Browser) -> None:
+    """Two viewers send a request, and choose another pace while it is under way: Streamlit stops the run that
+    waits for the answer. Each is sent once, and its answer is drawn."""
+    with service(server.url), fresh_context(browser) as context:
+        tabs = [context.new_page() for _ in range(2)]
+        for tab in tabs:
+            tab.goto(running.url)
+        for tab in tabs:
+            pick(tab, "Endpoint", "tester.slow")
+            expect(tab.get_by_label("Subject")).to_have_value("tester.slow", timeout=30_000)
+            send_by_hand(tab, "tester.slow", "1.5")
+            tab.wait_for_timeout(500)
+            tab.get_by_test_id("stSidebar").get_by_text("5 s", exact=True).click()
+            expect(tab.get_by_test_id("stCode")).to_have_text("at last", timeout=30_000)
+        assert [each["num_requests"] for each in stats(server) if each["name"] == "slow"] == [2]

@@ -25,6 +25,7 @@ from tests.app.test_untrusted import FOUND, MARKUP
 from tests.browser import fresh_tab
 from tests.nats import NatsServer, running_server
 from tests.running import app
+from tests.service import service
 from tests.status_line import status_html
 from tests.waiting import until
 
@@ -263,6 +264,33 @@ def test_a_click_outlives_a_refresh_under_way(
             until(lambda: tab.locator(".lb-status").inner_html() != before)
             expect(tab.locator(shown)).to_be_visible()
             assert ("run=" in tab.url) is (shown == ".lb-facts")
+
+
+def test_a_start_outlives_another_run_of_the_page(
+    server: NatsServer, pages: Path, tmp_path: Path, browser: Browser
+) -> None:
+    """A viewer starts a run and chooses another pace before the program has answered: Streamlit stops the run
+    of the page that waits. The page goes to what was started all the same. Whoever goes elsewhere meanwhile
+    stays there."""
+    with (
+        Workflow("w", url=server.url) as workflow,
+        service(server.url, "workflow-start"),
+        app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running,
+        fresh_tab(browser) as tab,
+        fresh_tab(browser) as other,
+    ):
+        for each in (tab, other):
+            each.goto(running.url)
+        tab.get_by_role("button", name="Start a run of start").click(timeout=30_000)
+        tab.wait_for_timeout(500)
+        tab.get_by_test_id("stSidebar").get_by_text("5 s", exact=True).click()
+        tab.wait_for_url("**run=w.begun**")
+        other.get_by_role("button", name="Start a run of start").click(timeout=30_000)
+        other.wait_for_timeout(500)
+        other.locator(".lb-runs a").first.click()
+        other.wait_for_url(f"**run={workflow.key}**")
+        other.wait_for_timeout(3000)
+        assert f"run={workflow.key}" in other.url
 
 
 def hovered(tab: Page) -> str:
