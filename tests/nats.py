@@ -93,9 +93,9 @@ class NatsServer:
         """The result of `work`, given a connection of its own."""
         return connected([self.url], work, self.credentials)
 
-    def add_stream(self, name: str, subjects: list[str]) -> None:
+    def add_stream(self, name: str, subjects: list[str], **config: Any) -> None:
         """Create a stream."""
-        self.run(lambda nc: nc.jetstream().add_stream(name=name, subjects=subjects))
+        self.run(lambda nc: nc.jetstream().add_stream(name=name, subjects=subjects, **config))
 
     def publish(self, subject: str, *payloads: bytes) -> None:
         """Publish, and wait for the stream to have each."""

@@ -107,6 +107,7 @@ class Feed(Derived):
         self._consumer.changed = self._check_settled
         self._tasks: list[asyncio.Task[None]] = []  # what it reads with
         self._further: list[asyncio.Task[None]] = []
+        self._reading_before = asyncio.Lock()
         self._read()
 
     @property
@@ -458,21 +459,27 @@ class Feed(Derived):
             await asyncio.sleep(0.05)
         if not consumer.config.get("allow_direct"):
             return
-        while True:
-            try:
-                raw = await last_before(self._connection, self.key.stream, self.key.subject, moment)
-                break
-            except NotPermitted:
-                self._direct_denied = True  # the server logs each denial
-                return
-            except LookbackError as error:
-                self._consumer.events.note("values before the look-back not read", error)
-                if isinstance(error, RequestRefused):
-                    return
-                await asyncio.sleep(OLDER_RETRY)
+        # One at a time: a server that does not reply gets no more of them, however many places a viewer sees.
+        async with self._reading_before:
+            raw = await self._before(self.key.stream, moment)
+        if raw is None:
+            return
         take(self._intake.decoded(raw).snapshot())
         for changed in self._watchers:
             changed()
+
+    async def _before(self, stream: str, moment: int) -> Raw | None:
+        while not self._direct_denied:
+            try:
+                return await last_before(self._connection, stream, self.key.subject, moment)
+            except NotPermitted:
+                self._direct_denied = True  # the server logs each denial
+            except LookbackError as error:
+                self._consumer.events.note("values before the look-back not read", error)
+                if isinstance(error, RequestRefused):
+                    return None
+                await asyncio.sleep(OLDER_RETRY)
+        return None
 
     def extend(self, look_back: pd.Timedelta) -> None:
         """Extend the look-back and fetch only the missing rows. A no-op for a shorter look-back."""

@@ -78,3 +78,30 @@ def test_a_server_that_does_not_answer_is_asked_again(
             server.signal(signal.SIGCONT)
         until(lambda: taken)
         assert [rows.frame()["n"].tolist() for rows in taken] == [[7]]
+
+
+def test_many_places_are_asked_for_in_turn(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A viewer drags a playback over many places while the server does not reply: one request is under way at
+    a time. Afterwards each place has its values. Another feed waits for none of them."""
+    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    for name in ("U", "V"):
+        server.add_stream(name, [f"{name}.>"], allow_direct=True)
+        server.publish(f"{name}.1", b'{"n": 7}')
+    taken: list[Snapshot] = []
+    with Client(Settings(url=server.url)) as client:
+        feeds = [client.feed(name, look_back="PT1S") for name in ("U", "V")]
+        assert all(feed.wait(30) for feed in feeds)
+        sent = client._call(client._connection.ready()).stats
+        server.signal(signal.SIGSTOP)
+        try:
+            before = sent["out_msgs"]
+            for feed in feeds:
+                for _ in range(30):
+                    feed.read_before(time.time_ns(), ["_subject"], taken.append)
+            until(lambda: all(any(event.what == NOT_READ for event in feed.events) for feed in feeds))
+            assert sent["out_msgs"] - before < 20
+            assert not taken
+        finally:
+            server.signal(signal.SIGCONT)
+        until(lambda: len(taken) == 60)
+        assert [rows.frame()["n"].tolist() for rows in taken] == [[7]] * 60
