@@ -85,9 +85,12 @@ class NatsServer:
         self._process.wait()
 
     def signal(self, number: int) -> None:
-        """Send it a signal, such as SIGSTOP."""
+        """Send it a signal. After SIGSTOP, wait until all its threads stand still: on a busy machine they may
+        go on for a moment."""
         assert self._process is not None
         self._process.send_signal(number)
+        if number == signal.SIGSTOP:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def run(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
         """The result of `work`, given a connection of its own."""

@@ -1,6 +1,7 @@
 """Requests to a real service: answers, every way to fail, and answers that are shared."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -152,6 +153,7 @@ def test_server_is_killed_meanwhile(tmp_path: Path) -> None:
     ):
         assert client.wait(30)
         process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
         waiting = pool.submit(client.request, "tester.echo", timeout=3)
         time.sleep(0.5)
         server.kill()
