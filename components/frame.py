@@ -225,11 +225,11 @@ def draw_app() -> None:
             LIVE,
             help="How often this page shows new data. Live: as it comes. Paused: it does not change.",
         )
-        what_happened()
         draw_viewer()
     with st.container(horizontal=True, vertical_alignment="center", key="heading"):
         st.title(plain(chosen.title), width="content")
         wrong = choose_clock()
+        what_happened()
     if wrong:
         st.warning(plain(wrong), icon=":material/schedule:")
     chosen.run()

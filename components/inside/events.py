@@ -5,11 +5,13 @@ from html import escape
 import streamlit as st
 
 from nats_client import Event
+from nats_client.feeds.health import FeedKey
 
 from ..data.bucket import Bucket
 from ..data.connection import client
 from ..data.live import View
 from ..data.reads import Reads
+from ..push.tabs import own_tab
 from ..words import clock_text, plain
 from .page_runs import page_events
 
@@ -17,14 +19,16 @@ _READ, _LIST = "_page_reads", "happened"
 
 
 def keep_reads(page: str, reads: Reads) -> None:
-    """Keep which page the viewer sees and what it reads, for what_happened(). Not the rows: their
-    memory would be held until the page's next run."""
+    """Keep which page the viewer sees and what it reads, for what_happened() and the figures. Not the rows:
+    their memory would be held until the page's next run."""
     feeds = [
         (read.health.name, read.watch if isinstance(read, Bucket) else read.feed)
         for read in reads
         if isinstance(read, View | Bucket)
     ]
     st.session_state[_READ] = page, _runs(reads), feeds
+    keys = [read.feed.key for read in reads if isinstance(read, View) and isinstance(read.feed.key, FeedKey)]
+    own_tab().keep_reads(client(by_code=False), keys)
 
 
 def is_list_open() -> bool:
@@ -33,9 +37,11 @@ def is_list_open() -> bool:
 
 
 def what_happened() -> None:
-    """Draw a button in the menu that opens the newest events. A refresh does not rerun the menu. Events are
-    sent only while the list is open."""
-    with st.popover("What happened", key=_LIST, on_change="rerun", width="stretch") as opened:
+    """Draw a button above the page that opens the newest events. A refresh does not rerun it. Events are sent
+    only while the list is open. A page embedded in another has no such button."""
+    if st.context.is_embedded:
+        return
+    with st.popover("What happened", icon=":material/list_alt:", key=_LIST, on_change="rerun") as opened:
         if not opened.open:
             return
         draw_events("Connection", client().events)

@@ -7,6 +7,7 @@ format is Prometheus's: https://prometheus.io/docs/instrumenting/exposition_form
 
 import hmac
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 
@@ -20,6 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from nats_client import Client, LookbackError
+from nats_client.feeds.health import FeedKey
 from nats_client.memory import PROCESS
 
 from .. import launcher
@@ -37,6 +39,13 @@ def versions() -> dict[str, str]:
     """The versions of the app and of its main dependencies, by name."""
     packages = ("streamlit", "nats-py", "pandas", "plotly", "duckdb")
     return {"lookback": VERSION} | {name: version(name) for name in packages}
+
+
+def readers(nats: Client) -> Counter[FeedKey]:
+    """For each feed of `nats`, how many browser tabs show a page that reads it. Streamlit keeps the session
+    of a tab that was closed for a while, so only those count whose websocket is open, or blocked."""
+    tabs = [tab for tab in list(launcher.tabs.values()) if tab.channel is not None or tab.blocked]
+    return Counter(key for tab in tabs if tab.reads_of is nats for key in tab.reads)
 
 
 class Figures(Collector):
@@ -77,6 +86,7 @@ class Figures(Collector):
             "rows": "Rows of a window.",
             "bytes": "Bytes of a window.",
             "age_seconds": "Age of the newest row, by the server's clock.",
+            "readers": "Browser tabs whose page reads it.",
             "restarts": "How often the consumer was recreated.",
             "malformed": "Messages that could not be decoded.",
             "dropped": "Rows dropped at a ceiling, within the look-back.",
@@ -88,6 +98,7 @@ class Figures(Collector):
         phases = GaugeMetricFamily(
             "lookback_feed_phase", "1 for the phase that a feed is in.", labels=[*names, "phase"]
         )
+        readers_of = {role: readers(client) for role, client in self._clients.items()}
         feeds = [(role, feed) for role, client in self._clients.items() for feed in client.feeds()]
         for role, feed in feeds[:MOST_FEEDS]:
             health = feed.health
@@ -95,6 +106,7 @@ class Figures(Collector):
             values: dict[str, float] = {
                 "rows": health.rows,
                 "bytes": health.bytes,
+                "readers": readers_of[role][feed.key],
                 "restarts": health.restarts,
                 "malformed": health.malformed,
                 "dropped": health.dropped,

@@ -14,7 +14,7 @@ from ..data.connection import client
 from ..pages import page_files
 from ..words import bytes_text
 from .events import draw_events
-from .health import versions
+from .health import readers, versions
 from .page_runs import page_events
 
 HIDDEN = "set, not shown"
@@ -55,7 +55,7 @@ def _figures(nats: Client) -> None:
 
 def _feeds(nats: Client) -> None:
     st.subheader("Feeds")
-    rows = []
+    rows, read_by = [], readers(nats)
     for feed in nats.feeds():
         health = feed.health
         age = None if health.newest is None else max(0.0, (feed.now() - health.newest) / 1e9)
@@ -67,6 +67,7 @@ def _feeds(nats: Client) -> None:
                 "Rows": health.rows,
                 "Memory": bytes_text(health.bytes),
                 "Newest, s ago": age,
+                "Readers": read_by[feed.key],
                 "Restarts": health.restarts,
                 "Last event": _line(feed.events[-1]) if feed.events else "",
             }

@@ -3,14 +3,16 @@
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
+from weakref import ref
 
 import streamlit as st
 
-from nats_client import LookbackError
+from nats_client import Client, LookbackError
+from nats_client.feeds.health import FeedKey
 
 from .. import launcher
 from ..web.sign_in import owner, rights
@@ -75,6 +77,9 @@ class Tab:
         """The number of the newest frame."""
         self.blocked = False
         """True if the browser cannot open the websocket."""
+        self.reads: frozenset[FeedKey] = frozenset()
+        """The feeds that its page read when it was last drawn."""
+        self._reads_of: ref[Client] | None = None
         self.channel: Connected | None = None
         self.socket = ""
         """The key by which the traffic of its websocket is counted."""
@@ -123,6 +128,15 @@ class Tab:
                     break
         if self.channel is not None:
             self.channel.changed()
+
+    @property
+    def reads_of(self) -> Client | None:
+        """The client of these feeds."""
+        return self._reads_of() if self._reads_of else None
+
+    def keep_reads(self, nats: Client, reads: Iterable[FeedKey]) -> None:
+        """Keep what the page reads."""
+        self._reads_of, self.reads = ref(nats), frozenset(reads)
 
     @contextmanager
     def drawing(self) -> Iterator[None]:

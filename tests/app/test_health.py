@@ -90,7 +90,12 @@ def _compare(started: App, tabs: list[Page]) -> None:
         ({"role": "", "stream": "TWO", "subject": ">", "where": ""}, 5.0),
     ]
     until(lambda: sorted(figures()["lookback_feed_rows"], key=str) == rows)
-    tab = tabs[0]
+    feeds = [labels for labels, _ in rows]
+    assert sorted(figures()["lookback_feed_readers"], key=str) == [(labels, 1.0) for labels in feeds]
+    tab, other = tabs
+    other.goto(f"{started.url}/explore?stream=ONE")
+    read = list(zip(feeds, (2.0, 0.0), strict=True))
+    until(lambda: sorted(figures()["lookback_feed_readers"], key=str) == read)
     tab.get_by_test_id("stPopover").get_by_text("What happened").click()
     happened = tab.locator(".lb-log")
     expect(happened.first).to_contain_text("connected")
