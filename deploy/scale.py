@@ -171,6 +171,7 @@ def start(folder: Path, port: int, count: int, parts: list[Part]) -> None:
     shared = {
         **clean,
         "NATS_URL": urls,
+        "LOOKBACK_RELOAD": "0",
         "STREAMLIT_SERVER_HEADLESS": "true",
         # Each process must accept the cookies that another one has signed.
         "STREAMLIT_SERVER_COOKIE_SECRET": secrets.token_urlsafe(32),

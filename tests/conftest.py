@@ -77,6 +77,9 @@ LONG = (
 """Other files that take long. They begin early: a worker takes a file as a whole, and a long one at the end
 would leave the others with nothing to do. Their docstrings say why they are slow, too."""
 
+CHECKS = ("test_javascript.py", "nats_client/test_package.py")
+"""Files that start programs, but neither a server nor a browser: `make check` runs them, too."""
+
 STARTERS = {"server", "client", "browser", "certificates"}
 """Fixtures that start a program."""
 STARTS_NONE = {"tests.audit", "tests.coverage_report", "tests.waiting"}
@@ -109,8 +112,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {file: number for number, file in enumerate(dict.fromkeys([*long, *ends]))}
     items.sort(key=lambda item: place[item.path])
     opened: set[Path] = set()
+    checks = [folder / name for name in CHECKS]
     for item in items:
-        if _uses_real_parts(item):
+        if item.path not in checks and _uses_real_parts(item):
             item.add_marker("real")
         in_browser = "browser" in item.fixturenames  # type: ignore[attr-defined]
         if item.path in slow or (in_browser and item.path in opened):

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.running import ROOT, free_port
 from tests.waiting import until
 
@@ -159,3 +161,11 @@ def test_image_has_the_rooms() -> None:
     assert all((ROOT / source).exists() for source in copied)
     assert {"app.py", "components", "nats_client", "pages", "services", "static"} <= copied
     assert re.search(r"^USER [1-9]", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("recipe", ["Dockerfile", "lookback@.service", "scale.py"])
+def test_edited_code_is_not_picked_up(recipe: str) -> None:
+    """Each recipe that starts the app switches hot reload off; the others start the image."""
+    assert re.search(r'LOOKBACK_RELOAD"?[=:] ?"?0\b', (DEPLOY / recipe).read_text())
+    for other in ("compose.yaml", "kubernetes.yaml"):
+        assert "LOOKBACK_RELOAD" not in (DEPLOY / other).read_text()
