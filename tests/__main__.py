@@ -19,9 +19,10 @@ MOST_REPEATED = 30
 """Tests that are run again at most. More than that are not a matter of load."""
 
 RUNS = 10
-"""So many runs are remembered."""
+"""So many runs are remembered of each selection of tests: a run of one file drives out no run of all."""
 MEMORY = Path(".pytest_cache/failed_in_last_runs.json")
-"""The tests that failed in each of the last runs, the newest at the end. Remove it once they are mended."""
+"""By the arguments of pytest, the tests that failed in each of the last runs, the newest at the end. Remove
+the file when they are mended."""
 
 
 class Record:
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> int:
     """Run pytest with `arguments`, and once more what failed; the exit code."""
     record = Record()
     code = int(pytest.main(arguments, plugins=[record]))
-    often = _failing_often(record.failed)
+    often = _failing_often(" ".join(arguments), record.failed)
     if code != pytest.ExitCode.TESTS_FAILED:
         return code
     for what in record.lasting:
@@ -82,13 +83,13 @@ def main(arguments: list[str]) -> int:
     return again
 
 
-def _failing_often(failed: list[str]) -> list[str]:
+def _failing_often(selection: str, failed: list[str]) -> list[str]:
     """Remember what failed in this run; those that also failed in another one of the last runs."""
-    runs: list[list[str]] = json.loads(MEMORY.read_text()) if MEMORY.exists() else []
-    runs = [*runs, failed][-RUNS:]
+    runs: dict[str, list[list[str]]] = json.loads(MEMORY.read_text()) if MEMORY.exists() else {}
+    runs[selection] = [*runs.get(selection, []), failed][-RUNS:]
     MEMORY.parent.mkdir(exist_ok=True)
     MEMORY.write_text(json.dumps(runs))
-    counts = Counter(name for run in runs for name in set(run))
+    counts = Counter(name for last in runs.values() for run in last for name in set(run))
     return [name for name in failed if counts[name] > 1]
 
 
