@@ -1,6 +1,8 @@
 """Who may import whom, as docs/architecture.md says; and no arrow runs back up."""
 
 import ast
+import re
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -72,6 +74,21 @@ def test_rooms_keep_to_their_doors(room: str) -> None:
     for file in files:
         permitted = PERMITTED.get(file.parent.relative_to(ROOT).as_posix(), set())
         assert not imports(file) & FORBIDDEN[room] - permitted, file
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_table_has_the_imports(room: str) -> None:
+    """The row of a room in docs/architecture.md lists exactly what its files import besides the standard
+    library, and what they may not import."""
+    place = ROOT / room
+    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    row = re.search(rf"^\| `{re.escape(room)}/?` \|[^|]*\|([^|]*)\|([^|]*)\|$", text, re.MULTILINE)
+    assert row, room
+    listed = {name.split()[-1].partition(".")[0] for name in re.split("[,;]", row[1])}
+    used = set().union(*map(imports, files)) - sys.stdlib_module_names - {room}
+    assert used == listed, f"{room} imports {sorted(used)}, and the table has {sorted(listed)}"
+    assert set(re.findall(r"\w+", row[2])) >= FORBIDDEN[room], room
 
 
 @pytest.mark.parametrize("name_of", [str, room_of], ids=["files", "folders"])
