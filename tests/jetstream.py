@@ -4,14 +4,14 @@ import json
 from typing import Any, Protocol
 
 
-class Runs(Protocol):
+class AnyServer(Protocol):
     """A server, or a cluster."""
 
     def run(self, work: Any) -> Any:
         """The result of `work`, given a connection."""
 
 
-def api(server: Runs, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+def api(server: AnyServer, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """The answer at `$JS.API.{subject}`, which must be no error."""
 
     async def ask(nc: Any) -> dict[str, Any]:
@@ -24,30 +24,30 @@ def api(server: Runs, subject: str, body: dict[str, Any] | None = None) -> dict[
     return dict(answer)
 
 
-def stream(server: Runs, name: str, *subjects: str, **config: Any) -> None:
+def stream(server: AnyServer, name: str, *subjects: str, **config: Any) -> None:
     """Create a stream with just this configuration."""
     settings = {"name": name, "subjects": list(subjects), "storage": "file", "retention": "limits"}
     api(server, f"STREAM.CREATE.{name}", settings | config)
 
 
-def change(server: Runs, name: str, **config: Any) -> None:
+def change(server: AnyServer, name: str, **config: Any) -> None:
     """Change a stream's configuration."""
     api(server, f"STREAM.UPDATE.{name}", api(server, f"STREAM.INFO.{name}")["config"] | config)
 
 
-def worker(server: Runs, name: str, consumer: str = "worker", **config: Any) -> None:
+def worker(server: AnyServer, name: str, consumer: str = "worker", **config: Any) -> None:
     """Create a durable consumer that acknowledges each message."""
     settings = {"name": consumer, "durable_name": consumer, "ack_policy": "explicit"}
     body = {"stream_name": name, "config": settings | config}
     api(server, f"CONSUMER.CREATE.{name}.{consumer}", body)
 
 
-def messages(server: Runs, name: str) -> int:
+def messages(server: AnyServer, name: str) -> int:
     """How many messages a stream holds."""
     return int(api(server, f"STREAM.INFO.{name}")["state"]["messages"])
 
 
-def publish(server: Runs, subject: str, *payloads: bytes, **headers: str) -> None:
+def publish(server: AnyServer, subject: str, *payloads: bytes, **headers: str) -> None:
     """Publish, and wait for the stream to have each; underscores in a header's name stand for dashes."""
 
     async def work(nc: Any) -> None:
@@ -58,7 +58,7 @@ def publish(server: Runs, subject: str, *payloads: bytes, **headers: str) -> Non
     server.run(work)
 
 
-def work(server: Runs, name: str, count: int, consumer: str = "worker") -> list[bytes]:
+def work(server: AnyServer, name: str, count: int, consumer: str = "worker") -> list[bytes]:
     """The payloads of `count` messages that a worker takes and acknowledges."""
 
     async def take(nc: Any) -> list[bytes]:

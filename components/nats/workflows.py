@@ -42,7 +42,7 @@ COLOURS: dict[Status, str] = {
 }
 ALL = "All"
 MOST_RUNS = 100
-"""Runs to list."""
+"""Workflow runs to list."""
 MOST_STEPS = 200
 """Steps of a run to draw."""
 MOST_LINES = 500
@@ -84,8 +84,8 @@ _links = st.components.v2.component("lookback_links", js=_JS, isolate_styles=Fal
 
 
 @dataclass(frozen=True)
-class Runs:
-    """The runs within a look-back, and their present state."""
+class WorkflowRuns:
+    """The workflow runs within a look-back, and their present state."""
 
     runs: tuple[WorkflowRun, ...] = field(repr=False)
     now: int
@@ -100,8 +100,8 @@ class Runs:
 
 
 @dataclass(frozen=True)
-class OneRun:
-    """One run with everything known about it, and its present state."""
+class WorkflowRunDetails:
+    """One workflow run with its steps and log, and its present state."""
 
     run: WorkflowRun
     log: Log = field(repr=False)
@@ -120,7 +120,7 @@ def asked_run() -> str | None:
 
 
 @timed
-def workflow_runs(look_back: Duration = "P1D") -> Runs:
+def workflow_runs(look_back: Duration = "P1D") -> WorkflowRuns:
     """The runs that began or ended within `look_back`, and all that are running. Raises
     LookbackError."""
     view = _collected_view(workflows.OF_RUNS, look_back)
@@ -128,11 +128,11 @@ def workflow_runs(look_back: Duration = "P1D") -> Runs:
     reported = _once(view, workflows.read_runs)
     now, listening = _clock(beats)
     runs = tuple(run.at(now, listening) for run in workflows.with_heartbeats(reported, beats.snapshot))
-    return Runs(runs, view.now, not isinstance(view.health.why, StreamNotFound))
+    return WorkflowRuns(runs, view.now, not isinstance(view.health.why, StreamNotFound))
 
 
 @timed
-def workflow_run(key: str) -> OneRun | None:
+def workflow_run(key: str) -> WorkflowRunDetails | None:
     """The run `key` ("archive.20261125T130501-8f3a2c") from its start; None if there is no such run. Raises
     LookbackError."""
     if not KEY.fullmatch(key):
@@ -150,10 +150,10 @@ def workflow_run(key: str) -> OneRun | None:
     if run is None:
         return None
     missing = workflows.count_missing(view.snapshot, beats.snapshot, key, view.now)
-    return OneRun(run.at(now, listening), log, missing, view.now)
+    return WorkflowRunDetails(run.at(now, listening), log, missing, view.now)
 
 
-def run_list(found: Runs, workflow: str = ALL, status: str = ALL) -> None:
+def run_list(found: WorkflowRuns, workflow: str = ALL, status: str = ALL) -> None:
     """Draw the runs of `workflow` with that `status`, newest first. A click opens a run."""
     if not found.stream:
         st.info(
@@ -178,7 +178,7 @@ def run_list(found: Runs, workflow: str = ALL, status: str = ALL) -> None:
         st.caption(f"The newest {MOST_RUNS} of {len(runs):,} runs.")
 
 
-def run_header(found: OneRun | None) -> None:
+def run_header(found: WorkflowRunDetails | None) -> None:
     """Draw a run's status, times, origin and error, and what is missing; or say that there is no such run."""
     all_runs = _link(run=None, step=None)
     st.html(f'<div class="lb-downloads"><a class="lb-go" href="{all_runs}">All runs</a></div>')
@@ -222,7 +222,7 @@ def run_header(found: OneRun | None) -> None:
         )
 
 
-def run_steps(found: OneRun) -> None:
+def run_steps(found: WorkflowRunDetails) -> None:
     """Draw the jobs of a run and their steps, with state, duration, progress and error."""
     left = MOST_STEPS
     rows = []
@@ -241,7 +241,7 @@ def run_steps(found: OneRun) -> None:
         st.caption(f"The first {MOST_STEPS} of {len(found.run.steps):,} steps.")
 
 
-def run_chart(found: OneRun) -> None:
+def run_chart(found: WorkflowRunDetails) -> None:
     """Draw the steps of a run as bars over time, in the viewer's time zone. Running bars grow in steps of a
     hundredth of the run, since each new length redraws the whole chart."""
     grain = max(1, int((found.run.took(found.now) or 0) / 100)) * 10**9
@@ -296,7 +296,7 @@ def run_chart(found: OneRun) -> None:
 
 
 @timed
-def run_log(found: OneRun) -> None:
+def run_log(found: WorkflowRunDetails) -> None:
     """Draw the log lines of a run, or of one of its steps, with a search; the newest last."""
     names = {step.token: _title(job, step) for job in found.run.jobs for step in job.steps}
     twice = {name for name in names.values() if list(names.values()).count(name) > 1}
@@ -483,7 +483,7 @@ def _length(seconds: float | None) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-def _drawn(step: Step, found: OneRun) -> float:
+def _drawn(step: Step, found: WorkflowRunDetails) -> float:
     """Length of a step's bar in seconds: until the run was last seen if its end is unknown."""
     took = step.took(found.now)
     if took is None and step.started is not None:

@@ -1,4 +1,4 @@
-"""Received messages: single ones, or runs of them as columns. Does not use nats-py."""
+"""Received messages: single ones, or blocks of consecutive ones as columns. Does not use nats-py."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ Arrived = tuple[bytes, bytes, bytes, dict[str, str] | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MessageRun:
+class MessageBlock:
     """Consecutive messages of one JetStream consumer, as columns."""
 
     subjects: list[bytes]

@@ -1,4 +1,4 @@
-"""Parses runs of messages at once, for tapped inboxes.
+"""Parses blocks of messages at once, for tapped inboxes.
 
 nats-py creates an object, a queue entry and a task switch per message, which is most of the cost of a replay.
 Here, complete messages without headers are appended to the list of a tapped inbox. Everything else, and
@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from .arrivals import BEFORE, Arrived, MessageRun
+from .arrivals import BEFORE, Arrived, MessageBlock
 
 _MESSAGE = re.compile(rb"MSG (\S+) (\d+) (\S+) (\d+)\r\n")
 _SUBJECT = re.compile(BEFORE + rb"\S+")
@@ -20,9 +20,9 @@ _LARGE = 65536
 _LONGEST_LINE = 4096
 """Maximum bytes of a control line in the NATS protocol."""
 _PIECE = 1 << 15
-"""Bytes to try for a run if the whole buffer is not one."""
-_SHORTEST_RUN = 4096
-"""Minimum bytes of a buffer in which to try for a run."""
+"""Bytes to try for a block if the whole buffer is not one."""
+_SHORTEST_BLOCK = 4096
+"""Minimum bytes of a buffer in which to try for a block."""
 
 
 class Inbox:
@@ -38,10 +38,10 @@ class Inbox:
         self.arrived.set()
 
 
-class RunInbox(Inbox):
-    """An inbox for a JetStream consumer; it keeps runs of messages together."""
+class BlockInbox(Inbox):
+    """An inbox for a JetStream consumer; it keeps blocks of messages together."""
 
-    messages: list[Arrived | MessageRun]  # type: ignore[assignment]
+    messages: list[Arrived | MessageBlock]  # type: ignore[assignment]
 
 
 class Taps:
@@ -66,10 +66,10 @@ class Taps:
         step = len(buffer)
         while (found := _MESSAGE.match(buffer, at)) and (inbox := self.inboxes.get(found[2])):
             stop = min(len(buffer), at + step)
-            if isinstance(inbox, RunInbox) and stop - at >= _SHORTEST_RUN:
-                if taken := self._take_run(buffer[at:stop], found[2], found[3]):
-                    run, length = taken
-                    inbox.messages.append(run)
+            if isinstance(inbox, BlockInbox) and stop - at >= _SHORTEST_BLOCK:
+                if taken := self._take_block(buffer[at:stop], found[2], found[3]):
+                    block, length = taken
+                    inbox.messages.append(block)
                     inbox.arrived.set()
                     at += length
                     continue
@@ -84,11 +84,11 @@ class Taps:
                 break
         return at
 
-    def _take_run(self, part: bytes, sid: bytes, reply: bytes) -> tuple[MessageRun, int] | None:
+    def _take_block(self, part: bytes, sid: bytes, reply: bytes) -> tuple[MessageBlock, int] | None:
         # If the last try failed, check first: that costs an eighth of another failed try.
         if self._mixed and part.count(common_to(sid, reply)) < part.count(b"\r\nMSG "):
             return None
-        taken = take_run(part, sid, reply)
+        taken = take_block(part, sid, reply)
         self._mixed = taken is None
         return taken
 
@@ -113,7 +113,7 @@ def headed_end(buffer: bytes, at: int) -> int | None:
     return end if end <= len(buffer) else None
 
 
-def take_run(buffer: bytes, sid: bytes, reply: bytes) -> tuple[MessageRun, int] | None:
+def take_block(buffer: bytes, sid: bytes, reply: bytes) -> tuple[MessageBlock, int] | None:
     """Parse the consumer's messages at the start of `buffer`. Returns them and the position after them. None
     if the buffer holds anything else, or a payload of several lines; then the caller parses one by one. `sid`
     and `reply` are those of the first message.
@@ -145,7 +145,7 @@ def take_run(buffer: bytes, sid: bytes, reply: bytes) -> tuple[MessageRun, int] 
     if len(values) != 5 * count or not (values[4::5] == lengths).all():
         return None
     end = len(text) - count + 1 + int(lengths.sum()) + 4 * count
-    return MessageRun(subjects, values.reshape(count, 5)[:, :4], payloads), end
+    return MessageBlock(subjects, values.reshape(count, 5)[:, :4], payloads), end
 
 
 def common_to(sid: bytes, reply: bytes) -> bytes:

@@ -51,7 +51,7 @@ METHODS: dict[type, dict[str, str]] = {
         "async _process_pong(self)": "ignores the PONG of a flush that timed out",
         "async _read_loop(self)": "if it ends, the connection counts as lost; reads larger blocks",
     },
-    Parser: {"async parse(self, data=b'')": "parses runs of messages at once"},
+    Parser: {"async parse(self, data=b'')": "parses blocks of messages at once"},
     Endpoint: {"async _handle_request(self, msg)": "called concurrently for requests to one endpoint"},
 }
 """Methods of nats-py that are replaced or called here: signature in nats-py and reason."""
@@ -158,7 +158,7 @@ class TappedParser(Parser):
         self.taps = taps
 
     async def parse(self, data: bytes = b"") -> None:
-        """Parse runs of tapped messages here, and leave the rest to nats-py."""
+        """Parse blocks of tapped messages here, and leave the rest to nats-py."""
         taps = self.taps
         if not taps.inboxes or self.state != AWAITING_CONTROL_LINE:
             await super().parse(data)
@@ -339,7 +339,7 @@ class SafeNatsPy(NatsPy):
             return None
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
-        # Tapped messages with headers or between other frames; they stay in order with the runs.
+        # Tapped messages with headers or between other frames; they stay in order with the blocks.
         inbox = self.taps.inboxes.get(b"%d" % sid)
         if inbox is not None:
             inbox.put(bytes(subject), bytes(reply), data, await self._process_headers(headers))
@@ -378,7 +378,7 @@ class SafeNatsPy(NatsPy):
             _log.warning("Cannot parse the server list in INFO; the servers of the setting 'url' are used.")
 
     async def _read_loop(self) -> None:
-        # Larger reads make longer runs, which cost less per message; nats-py reads 32 KB at a time.
+        # Larger reads make longer blocks, which cost less per message; nats-py reads 32 KB at a time.
         transport: Any = self._transport
         read = transport.read
         transport.read = lambda size: read(max(size, READ))

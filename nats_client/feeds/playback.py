@@ -18,7 +18,7 @@ from ..errors import LookbackError
 from ..memory import Memory
 from .feed import Feed
 from .named_feed import NamedFeed, named
-from .played_feed import PlayedFeed, Run
+from .played_feed import PlayedFeed, Playhead
 
 Opener = Callable[..., Feed | NamedFeed]
 
@@ -66,7 +66,7 @@ class Playback:
         self._memory = memory
         self._wake = wake
         self._lock = threading.RLock()
-        self._run = Run(start)
+        self._playhead = Playhead(start)
         self._feeds: dict[Any, PlayedFeed] = {}
         self._speed = 1
         self._ticked = self._made = self._seen = monotonic()
@@ -78,12 +78,12 @@ class Playback:
     @property
     def moment(self) -> int:
         """Where it is: rows stored before are shown. ns since the epoch, UTC."""
-        return self._run.moment
+        return self._playhead.moment
 
     @property
     def playing(self) -> bool:
         """True while it goes on by itself."""
-        return self._run.playing
+        return self._playhead.playing
 
     @property
     def speed(self) -> int:
@@ -106,11 +106,6 @@ class Playback:
         now = monotonic()
         return any(feed.is_loading and now - feed.last_read < UNREAD for feed in self._known())
 
-    @property
-    def run(self) -> object:
-        """Another object after each move back. Feeds of the run before stand still: ask for them again."""
-        return self._run
-
     def play(self, speed: int | None = None) -> None:
         """Go on, at this speed or else the last one; from the start if it is at the end. Raises LookbackError
         if `speed` is none of SPEEDS."""
@@ -121,7 +116,7 @@ class Playback:
                 self._move(self.start)
             self._ticked = self._seen = monotonic()
             self._passed.clear()
-            self._run.playing = True
+            self._playhead.playing = True
         self._wake()
         self._tell()
 
@@ -138,7 +133,7 @@ class Playback:
     def pause(self) -> None:
         """Stand still."""
         with self._lock:
-            self._run.playing = False
+            self._playhead.playing = False
         self._tell()
 
     def jump(self, moment: int) -> None:
@@ -151,7 +146,7 @@ class Playback:
         """Pause, and go on until `count` further messages of the feeds are shown; with a negative count, back
         until so many fewer are. Messages stored at the same nanosecond are one step."""
         with self._lock:
-            self._run.playing = False
+            self._playhead.playing = False
             feeds = self._current()
             # Each of them may have all of the next messages.
             times = [feed.stored_near(self.moment, abs(count), after=count > 0) for feed in feeds]
@@ -214,7 +209,7 @@ class Playback:
             seen = bool(self._watchers) or any(now - feed.last_read < UNREAD for feed in known)
             self._seen = now if seen else self._seen
             if now - self._seen >= UNREAD:
-                self._run.playing = False
+                self._playhead.playing = False
                 return False
             if self.is_loading or (not known and now - self._made < FIRST_FEED):
                 return True
@@ -223,9 +218,9 @@ class Playback:
             self._passed.append((now, since, counted))
             while self._passed[0][0] < now - MEASURED:
                 self._passed.popleft()
-            self._run.moment = min(self.end, self.moment + int(counted * 1e9 * self._speed))
+            self._playhead.moment = min(self.end, self.moment + int(counted * 1e9 * self._speed))
             if self.moment >= self.end:
-                self._run.playing = False
+                self._playhead.playing = False
         self._tell()
         return True
 
@@ -248,7 +243,7 @@ class Playback:
         with self._lock:
             found = self._feeds.get(of.key)
             if found is None or not found.shows(of):
-                found = self._feeds[of.key] = PlayedFeed(of, self._run, look_back)
+                found = self._feeds[of.key] = PlayedFeed(of, self._playhead, look_back)
                 # Not a method of this one, which the memory would hold.
                 self._memory.join(found, PlayedFeed.forget_derived)
             found.extend(look_back)
@@ -268,14 +263,14 @@ class Playback:
         self._passed.clear()
         if moment < self.moment:
             # What is worked out of rows goes forward only.
-            playing, self._run.playing = self._run.playing, False
-            self._run = Run(moment, playing)
+            playing, self._playhead.playing = self._playhead.playing, False
+            self._playhead = Playhead(moment, playing)
             for feed in self._known():
                 self._memory.leave(feed)
             self._feeds = {}
             self._made = monotonic()
         else:
-            self._run.moment = moment
+            self._playhead.moment = moment
 
     def _tell(self) -> None:
         now = monotonic()

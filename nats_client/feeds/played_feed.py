@@ -27,12 +27,13 @@ FETCH_WITHIN = 2.0
 
 
 @dataclass(eq=False)
-class Run:
-    """A playback as it goes forward."""
+class Playhead:
+    """The position of a playback. It only moves forward; a backward seek replaces it and the feeds."""
 
     moment: int
-    """Where it is, ns since the epoch, UTC. It never decreases."""
+    """ns since the epoch, UTC."""
     playing: bool = False
+    """True while it moves by itself."""
 
 
 class PlayedFeed(Derived):
@@ -41,7 +42,7 @@ class PlayedFeed(Derived):
     feed. A column is there from the first row on that has a value in it; its kind is that of the whole
     stretch."""
 
-    def __init__(self, feed: Feed, run: Run, look_back: pd.Timedelta) -> None:
+    def __init__(self, feed: Feed, playhead: Playhead, look_back: pd.Timedelta) -> None:
         super().__init__()
         self.by_names = Readings()
         """This feed with names for tokens of its subject; see named_feed.py."""
@@ -49,7 +50,7 @@ class PlayedFeed(Derived):
         self.look_back = look_back
         """How far back it reaches from the playback's moment."""
         self._feed = feed
-        self._run = run
+        self._playhead = playhead
         self._waits = True
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
@@ -85,14 +86,14 @@ class PlayedFeed(Derived):
 
     def now(self) -> int:
         """The playback's moment, ns since the epoch, UTC."""
-        return self._run.moment
+        return self._playhead.moment
 
     def snapshot(self) -> Snapshot:
         """The rows stored before the moment, as far back as the look-back reaches. Raises ClosedError after
         the shared feed was closed."""
         with self._lock:
             self.last_read, self._unread = monotonic(), None
-            whole, moment = self._feed.snapshot(), self._run.moment
+            whole, moment = self._feed.snapshot(), self._playhead.moment
             start, end = np.searchsorted(whole.received, [moment - self.look_back.value, moment])
             state = whole.version, whole.generation, whole.first + int(start), whole.first + int(end)
             if self._snapshot is None or state != self._state:
@@ -182,7 +183,7 @@ class PlayedFeed(Derived):
         read_until = health.read_until
         return replace(
             health,
-            plays=self._run.playing,
+            plays=self._playhead.playing,
             ended=health.ended and moment >= key.end,
             rows=health.rows if health.phase == "replaying" else count,
             newest=newest,

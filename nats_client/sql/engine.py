@@ -47,7 +47,7 @@ class Stop:
 
 
 @dataclass(eq=False)
-class _Run:
+class _Execution:
     """One statement in its own thread."""
 
     statement: Statement
@@ -84,7 +84,7 @@ def ask(
             f"The parameter ${missing[0]} has no value. Give it: parameters={{{missing[0]!r}: …}}."
         )
     used = {name: given[name] for name in sorted(statement.tables)}
-    run = _Run(
+    execution = _Execution(
         statement,
         {name: arrow_table(table, statement.columns) for name, table in used.items()},
         {name: parameters[name] for name in sorted(statement.parameters)},
@@ -93,94 +93,96 @@ def ask(
     _stuck.difference_update([each for each in _stuck.copy() if not each.is_alive()])
     if len(_stuck) >= STUCK:
         raise SqlError("Other queries cannot be stopped and still run. Try again later.")
-    worker = threading.Thread(target=_work, args=(run,), name="sql", daemon=True)
-    _running[run] = worker
+    worker = threading.Thread(target=_work, args=(execution,), name="sql", daemon=True)
+    _running[execution] = worker
     worker.start()
     end = time.monotonic() + PATIENCE * limits.seconds
     ended = ""
-    while not ended and not run.ended.wait(LOOK_EVERY):
+    while not ended and not execution.ended.wait(LOOK_EVERY):
         if stop is not None and stop.stopped:
             ended = "The query was stopped."
-        elif _spent(run) >= limits.seconds:
+        elif _spent(execution) >= limits.seconds:
             ended = limits.too_slow
         elif time.monotonic() >= end:
             ended = limits.too_long
     if ended:
-        _end(run, worker)
+        _end(execution, worker)
     if stop is not None:
-        stop.spent += run.spent or _spent(run)
+        stop.spent += execution.spent or _spent(execution)
     if ended:
         raise statement.error(ended)
-    if run.error is not None:
-        if isinstance(run.error, SqlError):
-            raise run.error from None
-        if isinstance(run.error, duckdb.Error | pa.ArrowException | MemoryError | ValueError | TypeError):
-            raise translated(run.error, statement, tables(used)) from None
-        raise run.error
-    assert run.result is not None
-    return run.result
+    if execution.error is not None:
+        if isinstance(execution.error, SqlError):
+            raise execution.error from None
+        if isinstance(
+            execution.error, duckdb.Error | pa.ArrowException | MemoryError | ValueError | TypeError
+        ):
+            raise translated(execution.error, statement, tables(used)) from None
+        raise execution.error
+    assert execution.result is not None
+    return execution.result
 
 
-def _spent(run: _Run) -> float:
+def _spent(execution: _Execution) -> float:
     """Seconds of processor time of its thread; 0 where the system does not tell."""
-    if run.clock is None:
+    if execution.clock is None:
         return 0.0
     try:
-        return time.clock_gettime(run.clock)
+        return time.clock_gettime(execution.clock)
     except OSError:  # the thread has just ended
         return 0.0
 
 
-def _end(run: _Run, worker: threading.Thread) -> None:
-    run.stopped = True
+def _end(execution: _Execution, worker: threading.Thread) -> None:
+    execution.stopped = True
     end = time.monotonic() + GRACE
-    while not run.ended.wait(0.02) and time.monotonic() < end:  # an interrupt before it began is lost
-        if run.connection is not None:
+    while not execution.ended.wait(0.02) and time.monotonic() < end:  # an interrupt before it began is lost
+        if execution.connection is not None:
             with contextlib.suppress(duckdb.Error):
-                run.connection.interrupt()
-    if not run.ended.is_set():
+                execution.connection.interrupt()
+    if not execution.ended.is_set():
         _stuck.add(worker)
 
 
-def _work(run: _Run) -> None:
+def _work(execution: _Execution) -> None:
     _lower()
     if hasattr(time, "pthread_getcpuclockid"):
-        run.clock = time.pthread_getcpuclockid(threading.get_ident())
+        execution.clock = time.pthread_getcpuclockid(threading.get_ident())
     try:
-        if run.stopped or _leaving.is_set():
+        if execution.stopped or _leaving.is_set():
             raise SqlError("The query was stopped.")
         connection = _idle.pop() if _idle else connect()
     except BaseException as error:  # the asker raises it
-        run.error = error
-        _running.pop(run, None)
-        run.ended.set()
+        execution.error = error
+        _running.pop(execution, None)
+        execution.ended.set()
         return
     whole = False
     try:
-        for name, table in run.tables.items():
+        for name, table in execution.tables.items():
             connection.register(name, table)
-        run.connection = connection
-        run.result = read(connection, run.statement, run.parameters, run.limits)
+        execution.connection = connection
+        execution.result = read(connection, execution.statement, execution.parameters, execution.limits)
         whole = True
     except BaseException as error:
-        run.error = error
+        execution.error = error
         # After other errors a database may be unusable until it is opened again.
         whole = details(error).get("exception_type") in ("Binder", "Catalog", "Conversion", "Invalid Input")
     finally:
-        run.connection = None
+        execution.connection = None
         try:
-            for name in run.tables:
+            for name in execution.tables:
                 connection.unregister(name)
-            if whole and not run.stopped and len(_idle) < KEPT:
+            if whole and not execution.stopped and len(_idle) < KEPT:
                 _idle.append(connection)
             else:
                 connection.close()
         except duckdb.Error:
             connection.close()
-        run.tables.clear()
-        run.spent = time.thread_time()
-        _running.pop(run, None)
-        run.ended.set()
+        execution.tables.clear()
+        execution.spent = time.thread_time()
+        _running.pop(execution, None)
+        execution.ended.set()
 
 
 def _lower() -> None:
@@ -193,11 +195,11 @@ def _lower() -> None:
 def _end_all() -> None:
     """A thread that is still inside DuckDB when Python ends would abort the process."""
     _leaving.set()
-    for run, worker in list(_running.items()):
-        _end(run, worker)
+    for execution, worker in list(_running.items()):
+        _end(execution, worker)
 
 
 _leaving = threading.Event()
-_running: dict[_Run, threading.Thread] = {}
+_running: dict[_Execution, threading.Thread] = {}
 _idle: list[duckdb.DuckDBPyConnection] = []
 _stuck: set[threading.Thread] = set()

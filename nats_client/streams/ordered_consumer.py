@@ -22,8 +22,8 @@ import pandas as pd
 from nats.aio.msg import Msg
 from nats.nuid import NUID
 
-from ..connection.arrivals import Arrived, MessageRun
-from ..connection.bulk_parser import RunInbox
+from ..connection.arrivals import Arrived, MessageBlock
+from ..connection.bulk_parser import BlockInbox
 from ..connection.connection import Connection, not_permitted
 from ..connection.patched_nats import SafeNatsPy
 from ..connection.replays import Turn
@@ -242,7 +242,7 @@ class Consumer(Reading):
         before = self._created
         name = _nuid.next().decode()
         address = client.new_inbox()
-        self._inbox = RunInbox()
+        self._inbox = BlockInbox()
         self._tracker = Tracker(self._until)
         self._expected = 1
         self._doubt = None
@@ -460,7 +460,7 @@ class Consumer(Reading):
         reader = BySequence(self._connection, self._stream, self._subject, str(reason))
         self.by_sequence, self._doubt, self._moving, self._total = str(reason), None, False, None
         self.events.note("read by sequence", reason)
-        self._inbox = RunInbox()
+        self._inbox = BlockInbox()
         again = None if reason.for_good else time.monotonic() + CONSUMER_AGAIN
         info = await self.fetch_info()
         if self.last_seq:  # the first sequence is 1
@@ -626,7 +626,7 @@ class Consumer(Reading):
             if len(raw) and not whole and self._turn is not None and self._turn.is_over:
                 raise MovedError
 
-    async def _deliver(self, client: SafeNatsPy, batch: "list[Arrived | MessageRun]") -> None:
+    async def _deliver(self, client: SafeNatsPy, batch: "list[Arrived | MessageBlock]") -> None:
         """Deliver the batch to the sink, up to the first doubt. Then answer flow control."""
         last = self.last_seq if self.last_seq is not None else -1
         try:
@@ -666,12 +666,12 @@ class Consumer(Reading):
             raise DoubtError(taken.doubt)
 
 
-def _some(messages: "list[Arrived | MessageRun]") -> "list[Arrived | MessageRun]":
+def _some(messages: "list[Arrived | MessageBlock]") -> "list[Arrived | MessageBlock]":
     """Remove about MOST_AT_ONCE messages from the front of the list and return them."""
     count, end = 0, 0
     while end < len(messages) and count < MOST_AT_ONCE:
         part = messages[end]
-        count += len(part) if isinstance(part, MessageRun) else 1
+        count += len(part) if isinstance(part, MessageBlock) else 1
         end += 1
     some = messages[:end]
     del messages[:end]

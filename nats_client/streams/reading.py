@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..connection.bulk_parser import RunInbox
+from ..connection.bulk_parser import BlockInbox
 from ..connection.connection import Connection
 from ..errors import LookbackError, StreamNotFound
 from ..events import Events
@@ -74,7 +74,7 @@ class Reading:
         self._clock = 0  # server's clock minus our monotonic one, ns
         self._behind_since: int | None = None  # since when the stream ends before last_seq, monotonic ns
         self._known_at: int | None = None  # when the server stored the message last_seq
-        self._inbox = RunInbox()
+        self._inbox = BlockInbox()
         self._doubt: str | None = None
         self.progress = 0.0
         """Progress of the replay, 0 to 1; it never decreases."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..connection.arrivals import BEFORE, Arrived, MessageRun
+from ..connection.arrivals import BEFORE, Arrived, MessageBlock
 from ..decoding.raw import Raw
 from ..subjects import matches_any
 
@@ -67,7 +67,7 @@ class Tracker:
         self._subject: str | None = None
         self._names: dict[bytes, str] = {}
 
-    def take(self, batch: Sequence[Arrived | MessageRun], at: Position, subject: str | None) -> Taken:
+    def take(self, batch: Sequence[Arrived | MessageBlock], at: Position, subject: str | None) -> Taken:
         """Check the messages that arrived after the position `at`. Without a filter (`subject`), a jump in
         the stream sequence means messages that left the stream unread. Raises AnotherStreamError, and
         DoubtError if a message does not match the filter."""
@@ -76,8 +76,8 @@ class Tracker:
         if len(self._names) > MOST_NAMES:
             self._names.clear()
         for part in batch:
-            if isinstance(part, MessageRun):
-                taken.doubt = self._take_run(part, taken)
+            if isinstance(part, MessageBlock):
+                taken.doubt = self._take_block(part, taken)
             elif part[1].startswith(b"$JS.ACK."):
                 taken.doubt = self._take(*part, taken)
             else:
@@ -134,15 +134,17 @@ class Tracker:
             raise AnotherStreamError
         return None
 
-    def _take_run(self, run: MessageRun, taken: Taken) -> str | None:
-        """Like _take for each message of a run, but vectorised if all sequences are as expected."""
+    def _take_block(self, block: MessageBlock, taken: Taken) -> str | None:
+        """Like _take for each message of a block, but vectorised if all sequences are as expected."""
         at, raw = taken.at, taken.raw
-        seq, order, stored, pending = run.acks.T
-        count = len(run)
+        seq, order, stored, pending = block.acks.T
+        count = len(block)
         in_order = bool((order == np.arange(at.expected, at.expected + count)).all())
         ascending = seq[0] > at.last and bool((seq[1:] > seq[:-1]).all())
         if not in_order or not ascending or (self._until is not None and seq[-1] >= self._until):
-            for subject, ack, payload in zip(run.subjects, run.acks.tolist(), run.payloads, strict=True):
+            for subject, ack, payload in zip(
+                block.subjects, block.acks.tolist(), block.payloads, strict=True
+            ):
                 if doubt := self._take_one(subject.removeprefix(BEFORE), ack, payload, None, taken):
                     return doubt
             return None
@@ -156,10 +158,10 @@ class Tracker:
         raw.seq.extend(array("q", seq.tobytes()))
         raw.received.extend(array("q", stored.tobytes()))
         names = self._names
-        for subject in set(run.subjects).difference(names):
+        for subject in set(block.subjects).difference(names):
             names[subject] = self._name(subject.removeprefix(BEFORE))
-        raw.subject.extend(map(names.__getitem__, run.subjects))
-        raw.payload.extend(run.payloads)
+        raw.subject.extend(map(names.__getitem__, block.subjects))
+        raw.payload.extend(block.payloads)
         at.expected += count
         at.last, at.known_at, at.pending = int(seq[-1]), int(stored[-1]), int(pending[-1])
         return None

@@ -97,7 +97,7 @@ REVISIONS = revisions()
 
 
 @dataclass(frozen=True)
-class Run:
+class WorkflowRun:
     """A workflow's run, of two steps."""
 
     name: str
@@ -171,14 +171,16 @@ class Run:
         return [("succeeded", "one"), (status, "two")]
 
 
-def all_runs() -> list[Run]:
+def all_runs() -> list[WorkflowRun]:
     """Those of two days."""
     chance, time = random.Random(11), START + HOUR // 3
-    found: list[Run] = []
+    found: list[WorkflowRun] = []
     while time < START + 44 * HOUR:
         outcome = chance.choice(["succeeded", "succeeded", "failed", "cancelled", "lost"])
         length = chance.randrange(4 * MINUTE, 100 * MINUTE)
-        found.append(Run(chance.choice(["load", "check"]), f"r{len(found)}", time, time + length, outcome))
+        found.append(
+            WorkflowRun(chance.choice(["load", "check"]), f"r{len(found)}", time, time + length, outcome)
+        )
         time += chance.randrange(20 * MINUTE, 80 * MINUTE)
     return found
 

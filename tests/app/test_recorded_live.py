@@ -75,7 +75,7 @@ def keep(server: NatsServer, bucket: str, how: str, key: str, *value: bytes) -> 
     server.run(work)
 
 
-class Run:
+class ReportingProgram:
     """A program that reports a workflow's run."""
 
     def __init__(self, server: NatsServer, name: str, interval: float) -> None:
@@ -104,7 +104,7 @@ def now(more: float = 0) -> str:
 
 def happen(server: NatsServer) -> Iterator[None]:
     """What happens before each of three moments."""
-    long, short = Run(server, "long", 60), Run(server, "short", 1)
+    long, short = ReportingProgram(server, "long", 60), ReportingProgram(server, "short", 1)
     long.say("started")
     long.say("started", "fetch.load")
     long.say("log", "fetch.load", text="three of ten")
@@ -199,7 +199,7 @@ def test_each_moment(open_page: Open, server: NatsServer, monkeypatch: pytest.Mo
 def test_a_stretch_that_was_read_twice(server: NatsServer) -> None:
     """In the past, a run without heartbeats is lost also if its stretch was read once more; live, its program
     may be reconnecting."""
-    run = Run(server, "gone", 1)
+    run = ReportingProgram(server, "gone", 1)
     run.say("started")
     run.beat()
     with Client(Settings(url=server.url)) as client:

@@ -12,8 +12,8 @@ from nats.protocol.parser import Parser
 
 from nats_client import Client, Settings
 from nats_client.connection import bulk_parser as fast_path
-from nats_client.connection.arrivals import BEFORE, MessageRun
-from nats_client.connection.bulk_parser import Inbox, RunInbox
+from nats_client.connection.arrivals import BEFORE, MessageBlock
+from nats_client.connection.bulk_parser import BlockInbox, Inbox
 from nats_client.connection.patched_nats import SafeNatsPy
 from tests.nats import running_server
 
@@ -86,10 +86,10 @@ def frames(draw: st.DrawFn) -> bytes:
 
 
 def one_by_one(messages: list[Any]) -> Seen:
-    """Messages of an inbox, also those that came as runs."""
+    """Messages of an inbox, also those that came as blocks."""
     seen: Seen = []
     for part in messages:
-        if isinstance(part, MessageRun):
+        if isinstance(part, MessageBlock):
             each = zip(part.subjects, part.acks.tolist(), part.payloads, strict=True)
             assert all(subject.startswith(BEFORE) for subject in part.subjects)
             seen += [
@@ -100,7 +100,7 @@ def one_by_one(messages: list[Any]) -> Seen:
     return seen
 
 
-@pytest.mark.parametrize("kind", [Inbox, RunInbox])
+@pytest.mark.parametrize("kind", [Inbox, BlockInbox])
 @settings(max_examples=300)
 @given(sent=st.lists(frames(), max_size=25), cuts=st.lists(st.integers(1, 800), max_size=40))
 def test_same_messages_however_cut(kind: type[Inbox], sent: list[bytes], cuts: list[int]) -> None:
@@ -132,16 +132,16 @@ def test_same_messages_however_cut(kind: type[Inbox], sent: list[bytes], cuts: l
         assert len(tapped.others) == len(stock.seen) - len(messages)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fast_path, "_SHORTEST_RUN", 0)
+        patch.setattr(fast_path, "_SHORTEST_BLOCK", 0)
         patch.setattr(fast_path, "_PIECE", 200)
         asyncio.run(compare())
 
 
 def test_a_run_stays_together() -> None:
-    """Messages of a consumer that fill a buffer come as one run, up to the one that is cut."""
+    """Messages of a consumer that fill a buffer come as one block, up to the one that is cut."""
 
-    async def parse() -> RunInbox:
-        tapped, inbox = Tapped(), RunInbox()
+    async def parse() -> BlockInbox:
+        tapped, inbox = Tapped(), BlockInbox()
         tapped.taps.inboxes[b"%d" % TAPPED] = inbox
         await tapped._ps.parse(wire[:-10])
         return inbox
@@ -151,10 +151,10 @@ def test_a_run_stays_together() -> None:
         b"MSG s.%d %d %s.%d.%d.7.0 %d\r\n%s\r\n" % (n % 3, TAPPED, COMMON, n, n, len(payload), payload)
         for n in range(200)
     )
-    (run,) = asyncio.run(parse()).messages
-    assert isinstance(run, MessageRun)
-    assert run.payloads == [payload] * 199
-    assert run.acks.tolist() == [[n, n, 7, 0] for n in range(199)]
+    (block,) = asyncio.run(parse()).messages
+    assert isinstance(block, MessageBlock)
+    assert block.payloads == [payload] * 199
+    assert block.acks.tolist() == [[n, n, 7, 0] for n in range(199)]
 
 
 @pytest.mark.parametrize("fast", [True, False])

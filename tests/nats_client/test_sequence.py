@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nats_client.connection.arrivals import BEFORE, Arrived, MessageRun
+from nats_client.connection.arrivals import BEFORE, Arrived, MessageBlock
 from nats_client.streams.sequence import AnotherStreamError, DoubtError, Position, Taken, Tracker
 
 Ack = tuple[int, int, int, int]
@@ -37,9 +37,9 @@ def single(ack: Ack, *, domain: bool = False) -> Arrived:
     return subject_of(seq), reply, b"%d" % seq, None
 
 
-def run(acks: list[Ack]) -> MessageRun:
+def block(acks: list[Ack]) -> MessageBlock:
     """Messages as they arrive together."""
-    return MessageRun(
+    return MessageBlock(
         [BEFORE + subject_of(seq) for seq, *_ in acks],
         np.array(acks, dtype=np.int64).reshape(-1, 4),
         [b"%d" % seq for seq, *_ in acks],
@@ -51,15 +51,15 @@ def heartbeat(sent: int) -> Arrived:
     return b"inbox", b"", b"", STATUS | {"Nats-Last-Consumer": str(sent)}
 
 
-def arrive(acks: list[Ack], sizes: list[int]) -> list[Arrived | MessageRun]:
+def arrive(acks: list[Ack], sizes: list[int]) -> list[Arrived | MessageBlock]:
     """The same messages in parts of these sizes: a size of 1 by itself, in either version of the reply
     subject; a larger one together."""
-    parts: list[Arrived | MessageRun] = []
+    parts: list[Arrived | MessageBlock] = []
     at = 0
     while at < len(acks):
         size = sizes[len(parts) % len(sizes)]
         part = acks[at : at + size]
-        parts.append(single(part[0], domain=at % 2 == 0) if size == 1 else run(part))
+        parts.append(single(part[0], domain=at % 2 == 0) if size == 1 else block(part))
         at += size
     return parts
 
@@ -138,7 +138,7 @@ def test_a_run_is_the_same_as_its_messages_one_by_one(
     no sense."""
     acks = [(seq, order, stored(seq), len(said)) for seq, order in said]
     before = Position(last, known_at=stored(last) if last >= 0 else None)
-    together = Tracker(until).take([run(acks)], before, subject)
+    together = Tracker(until).take([block(acks)], before, subject)
     each = Tracker(until).take([single(ack) for ack in acks], before, subject)
     assert together == each
 
@@ -158,10 +158,10 @@ def test_the_last_message_must_be_the_same_again(together: bool) -> None:
     news. Nothing is delivered of another stream."""
     read = Position(7, known_at=stored(7))
     sound = acks_of([7, 8])
-    parts: list[Arrived | MessageRun] = [run(sound)] if together else list(map(single, sound))
+    parts: list[Arrived | MessageBlock] = [block(sound)] if together else list(map(single, sound))
     assert list(Tracker(None).take(parts, read, None).raw.seq) == [8]
     other = [(seq, order, when + 1, pending) for seq, order, when, pending in sound]
-    parts = [run(other)] if together else list(map(single, other))
+    parts = [block(other)] if together else list(map(single, other))
     with pytest.raises(AnotherStreamError):
         Tracker(None).take(parts, read, None)
     assert read == Position(7, known_at=stored(7))
@@ -169,7 +169,7 @@ def test_the_last_message_must_be_the_same_again(together: bool) -> None:
 
 def test_what_was_not_asked_for_is_a_doubt() -> None:
     """A message of a subject that the filter does not match is taken for a mistake of the server's."""
-    parts: list[list[Arrived | MessageRun]] = [[single(acks_of([1])[0])], [run(acks_of([1]))]]
+    parts: list[list[Arrived | MessageBlock]] = [[single(acks_of([1])[0])], [block(acks_of([1]))]]
     for batch in parts:
         with pytest.raises(DoubtError, match=r"'s\.1', which its filter does not match"):
             Tracker(None).take(batch, Position(), "other.*")
@@ -198,7 +198,7 @@ def test_status_messages() -> None:
 def test_what_is_behind_a_doubt_is_not_taken() -> None:
     """What came before a doubt is delivered, what came after it is not."""
     sent = acks_of([1, 2, 3, 4])
-    for parts in ((run([*sent[:2], sent[3]]),), (run(sent[:2]), single(sent[3]), run(sent[2:3]))):
+    for parts in ((block([*sent[:2], sent[3]]),), (block(sent[:2]), single(sent[3]), block(sent[2:3]))):
         taken = Tracker(None).take(parts, Position(), None)
         assert list(taken.raw.seq) == [1, 2]
         assert taken.at.last == 2

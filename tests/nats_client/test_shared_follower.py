@@ -22,7 +22,7 @@ from nats_client import Client, Feed, Settings
 from nats_client.streams.ordered_consumer import CURRENT_FOR
 from nats_client.streams.shared_follower import ASKED_FOR, SIBLINGS
 from tests.cluster import running_cluster
-from tests.jetstream import Runs, api, change, stream
+from tests.jetstream import AnyServer, api, change, stream
 from tests.nats import NatsServer, numbered, running_server
 from tests.publisher import Publisher
 from tests.waiting import until
@@ -51,18 +51,18 @@ def opened(client: Client, count: int, look_back: str = "PT1H") -> list[Feed]:
     return [feed for feed in feeds if isinstance(feed, Feed)]
 
 
-def consumers(server: Runs) -> int:
+def consumers(server: AnyServer) -> int:
     """How many consumers the stream has."""
     return int(api(server, "CONSUMER.NAMES.S")["total"])
 
 
-def shared(server: Runs, feeds: Sequence[Feed]) -> None:
+def shared(server: AnyServer, feeds: Sequence[Feed]) -> None:
     """Wait until the feeds share one consumer."""
     until(lambda: consumers(server) == 1, 60)
     until(lambda: all(feed.events[-1].what == "follows a shared consumer" for feed in feeds))
 
 
-def stored(server: Runs) -> dict[str, list[tuple[int, int]]]:
+def stored(server: AnyServer) -> dict[str, list[tuple[int, int]]]:
     """What the stream holds: by subject, the sequences and the numbers of its messages."""
 
     async def read(nc: Any) -> dict[str, list[tuple[int, int]]]:
@@ -93,7 +93,7 @@ def rows(feed: Feed) -> list[tuple[int, int]]:
     return list(zip(snapshot.seq.tolist(), map(int, snapshot.numbers("n")), strict=True))
 
 
-def all_equal(server: Runs, feeds: Sequence[Feed]) -> None:
+def all_equal(server: AnyServer, feeds: Sequence[Feed]) -> None:
     """Each window comes to hold what the stream holds for its subject, once and in order."""
     held = stored(server)
     for feed in feeds:
