@@ -187,7 +187,7 @@ class _TreeSource(JsonSource):
     def look(self) -> Mapping[str, Any]:
         """The tree now."""
         view, counts = self._again(), self._known.counts()
-        tree: SubjectTree = self._feed.readings.once(self._key, None, lambda: SubjectTree(self._text))
+        tree: SubjectTree = self._feed.memo.once(self._key, None, lambda: SubjectTree(self._text))
         listed = counts.counts if counts is not None and not counts.failed else None
         found = tree.branches(view.snapshot, view.now, listed, self._opened)
         rows: dict[str, list[Any]] = {}

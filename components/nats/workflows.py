@@ -408,7 +408,7 @@ def _once(view: View, read: Callable[[Snapshot], T]) -> T:
     """The result of `read` for a view, shared by all viewers until the rows change."""
     snapshot = view.snapshot
     rows = snapshot.version, snapshot.first, len(snapshot)
-    return view.feed.readings.once((read, view.look_back), rows, lambda: read(snapshot))
+    return view.feed.memo.once((read, view.look_back), rows, lambda: read(snapshot))
 
 
 def _clock(beats: View) -> tuple[int, int]:

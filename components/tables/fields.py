@@ -25,7 +25,7 @@ from ..spent import timed
 from ..units import number_text
 from ..words import clock_text, count_text, cut, in_zone, zone
 
-_KEEP = 1.0  # seconds to share one reading of the rows among viewers
+_KEEP = 1.0  # seconds for which viewers share what was computed from the rows
 _LONGEST = 80  # characters of an example
 _IN_SENTENCE = 40  # the same, within a sentence
 _MOST_CHANGES = 5
@@ -40,8 +40,8 @@ _kind = Kind("field_list")
 
 def fields_of(view: View) -> list[Field]:
     """The fields in the newest rows of `view`, at most a second old. Read-only."""
-    moment = time.monotonic() // _KEEP
-    return view.feed.readings.once(("fields", view.look_back), moment, lambda: fields(view.snapshot))
+    version = time.monotonic() // _KEEP
+    return view.feed.memo.once(("fields", view.look_back), version, lambda: fields(view.snapshot))
 
 
 def time_fields(view: View) -> list[str]:
@@ -96,7 +96,7 @@ class _FieldsSource(JsonSource):
         """The fields now."""
         view = self._again()
         look_back = self._look_back
-        courses: FieldCourses = self._feed.readings.once(
+        courses: FieldCourses = self._feed.memo.once(
             ("field courses", look_back), None, lambda: FieldCourses(look_back)
         )
         report = courses.report(view.snapshot, self._pattern)

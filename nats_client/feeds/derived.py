@@ -15,7 +15,7 @@ from ..series.periods import Means
 from ..series.silences import Silences
 from ..series.told_apart import ToldApart
 from ..series.value_changes import ValueChanges
-from ..table.memo import Readings
+from ..table.memo import Memo
 from ..table.snapshot import Snapshot
 
 Noticed = Crossings | Silences | ValueChanges
@@ -41,9 +41,9 @@ class Derived:
     def __init__(self) -> None:
         self.means = Means()
         """Means per period, shared by all viewers of the same table."""
-        self.readings = Readings()
+        self.memo = Memo()
         """All other derived values."""
-        self._bins, self._crossings, self._latest = Readings(), Readings(), Readings()
+        self._bins, self._crossings, self._latest = Memo(), Memo(), Memo()
         self._chosen_bins: WeakValueDictionary[object, Bins] = WeakValueDictionary()
         self._choosing = threading.Lock()
         self._used: WeakSet[Sized] = WeakSet()
@@ -107,12 +107,12 @@ class Derived:
     @property
     def derived_bytes(self) -> int:
         """Estimated bytes of all derived values."""
-        kept = (self._crossings, self._latest, self.readings, self.means.tables)
+        kept = (self._crossings, self._latest, self.memo, self.means.tables)
         with self._using:
             used = list(self._used)
         return sum(each.nbytes for each in (*kept, *used))
 
     def forget_derived(self) -> None:
         """Drop all derived values but those that somebody holds. They are computed again on request."""
-        for each in (self._bins, self._crossings, self._latest, self.readings, self.means.tables):
+        for each in (self._bins, self._crossings, self._latest, self.memo, self.means.tables):
             each.clear()

@@ -23,7 +23,7 @@ from ..streams.last_before import last_before
 from ..streams.ordered_consumer import CURRENT_FOR, Consumer
 from ..streams.plain_subscriber import Subscriber
 from ..streams.seat import Seats
-from ..table.memo import Readings
+from ..table.memo import Memo
 from ..table.snapshot import Snapshot
 from .archive import Archive
 from .backfill import OLDER_RETRY, Backfill
@@ -66,7 +66,7 @@ class Feed(Derived):
         self._memory = memory
         self._most_bytes = max_bytes
         self._squeezed = 0
-        self.by_names = Readings()
+        self.by_names = Memo()
         """This feed with names for tokens of its subject; see named_feed.py."""
         self._derived_bytes = 0
         limits = {"max_rows": max_rows, "max_bytes": max_bytes}

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..errors import ClosedError, LookbackError
 from ..events import Event
-from ..table.memo import Readings
+from ..table.memo import Memo
 from ..table.snapshot import Snapshot
 from ..table.values import Ints
 from ..table.window import Window
@@ -44,7 +44,7 @@ class PlayedFeed(Derived):
 
     def __init__(self, feed: Feed, playhead: Playhead, look_back: pd.Timedelta) -> None:
         super().__init__()
-        self.by_names = Readings()
+        self.by_names = Memo()
         """This feed with names for tokens of its subject; see named_feed.py."""
         self.last_read = monotonic()
         self.look_back = look_back

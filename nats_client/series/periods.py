@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..duration import LONGEST, format_duration, iso_duration
 from ..errors import LookbackError
-from ..table.memo import Readings
+from ..table.memo import Memo
 from ..table.snapshot import Snapshot
 from .bins import ROUND_STEPS
 
@@ -151,7 +151,7 @@ class Means:
     """A cache of compare_means() tables on one feed, shared by all viewers. Thread-safe."""
 
     def __init__(self) -> None:
-        self.tables = Readings()
+        self.tables = Memo()
 
     def table(
         self, snapshot: Snapshot, field: str, by: str | None, starts: Sequence[int], now: int
@@ -159,8 +159,8 @@ class Means:
         """compare_means() until the last full second before `now`. The table is shared: copy it before
         changing it."""
         second = now // _SECOND * _SECOND
-        key, moment = (field, by, *starts[:3]), (snapshot.version, second)
-        return self.tables.once(key, moment, lambda: compare_means(snapshot, field, by, starts, second))
+        key, version = (field, by, *starts[:3]), (snapshot.version, second)
+        return self.tables.once(key, version, lambda: compare_means(snapshot, field, by, starts, second))
 
 
 def _between(snapshot: Snapshot, start: int, end: int) -> "slice | npt.NDArray[np.bool_]":

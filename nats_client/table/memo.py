@@ -1,4 +1,4 @@
-"""A cache of values computed from the rows of a feed, shared by all viewers."""
+"""A memo: a cache of values computed from the rows of a feed, shared by all viewers."""
 
 import threading
 from collections.abc import Callable
@@ -12,56 +12,56 @@ MOST = 50
 """Values of one kind cached per feed; the least recently used one is dropped."""
 
 
-class _Reading:
+class _Entry:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.made = False
-        self.moment: object = None
+        self.version: object = None
         self.value: Any = None
 
 
-class Readings:
-    """Caches one value per key, until it is requested with another `moment`. Thread-safe."""
+class Memo:
+    """Caches one value per key, and computes it again when another version is requested. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[object, _Reading] = {}
+        self._entries: dict[object, _Entry] = {}
 
-    def once(self, key: object, moment: object, make: Callable[[], T]) -> T:
-        """The cached value of `key`; calls `make` if there is none, or if `moment` has changed since.
-        `moment` is, for example, a snapshot's version. Concurrent callers wait for the same value. Treat it
-        as read-only."""
+    def once(self, key: object, version: object, make: Callable[[], T]) -> T:
+        """The cached value of `key`. Calls `make` if there is none, or if `version` is not the one of the
+        last call; it is, for example, the snapshot's version. Concurrent callers wait for the same value.
+        Treat the value as read-only."""
         with self._lock:
-            found = self._kept.pop(key, None) or _Reading()
-            self._kept[key] = found
-            while len(self._kept) > MOST:
-                del self._kept[next(iter(self._kept))]
-        with found.lock:  # per key, so that a slow `make` does not block other keys
-            if not found.made or found.moment != moment:
-                found.value, found.moment, found.made = make(), moment, True
-            value: T = found.value
+            entry = self._entries.pop(key, None) or _Entry()
+            self._entries[key] = entry
+            while len(self._entries) > MOST:
+                del self._entries[next(iter(self._entries))]
+        with entry.lock:  # per key, so that a slow `make` does not block other keys
+            if not entry.made or entry.version != version:
+                entry.value, entry.version, entry.made = make(), version, True
+            value: T = entry.value
             return value
 
     @property
     def nbytes(self) -> int:
         """Bytes of the cached values, as far as known."""
-        return sum(_size(made) for made in self.values())
+        return sum(_size(value) for value in self.values())
 
     def values(self) -> list[Any]:
         """The cached values."""
         with self._lock:
-            return [reading.value for reading in self._kept.values() if reading.made]
+            return [entry.value for entry in self._entries.values() if entry.made]
 
     def clear(self) -> None:
         """Empty the cache."""
         with self._lock:
-            self._kept.clear()
+            self._entries.clear()
 
 
-def _size(made: Any) -> int:
-    if isinstance(made, pd.DataFrame):
-        return int(made.memory_usage().sum())
-    if isinstance(made, dict | list | tuple):
-        parts = list(made.values() if isinstance(made, dict) else made)
+def _size(value: Any) -> int:
+    if isinstance(value, pd.DataFrame):
+        return int(value.memory_usage().sum())
+    if isinstance(value, dict | list | tuple):
+        parts = list(value.values() if isinstance(value, dict) else value)
         return 100 * len(parts) + sum(map(_size, parts[:MOST]))
-    return int(getattr(made, "nbytes", 0))
+    return int(getattr(value, "nbytes", 0))
