@@ -91,7 +91,7 @@ class Message:
     cells: Found
     newest: dict[tuple[int, int], float]
     """The newest value of each cell, if values hold and some cells have two."""
-    fine: "Message | None" = None
+    finer: "Message | None" = None
     """The same of the zoomed range: `oldest` is its first bin."""
 
 
@@ -118,7 +118,7 @@ def read(data: bytes) -> Message:
     message = Message(sender, count, count - back, now, header, *reader.cells(), reader.newest)
     if flags & FINER:
         finer = reader.cells(bounded=True)
-        message.fine = Message(sender, count, count - back, now, header, *finer, reader.newest)
+        message.finer = Message(sender, count, count - back, now, header, *finer, reader.newest)
     reader.end()
     return message
 

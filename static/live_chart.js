@@ -102,7 +102,7 @@ class Chart {
     this.hidden = new Set();
     this.alone = false; // zoomed by itself
     this.answers = true; // the server knows what stands behind a point
-    this.fine = null; // bins of the zoomed range
+    this.finer = null; // bins of the zoomed range
     this.told = null; // the range that the server knows of
     this.choices = AS_GIVEN; // which series are told apart, and what the legend shows
     this.toldChoices = AS_GIVEN; // those that the server knows of
@@ -307,7 +307,7 @@ class Chart {
     this.configure(config, head);
     const onlyValues = head.config && Object.keys(head.config).every((name) => name === "values");
     const drawn = (name) => name !== "now" && name !== "oldest" && !(name === "config" && onlyValues);
-    if (flags & 2 || this.fine || Object.keys(head).some(drawn)) this.other = true;
+    if (flags & 2 || this.finer || Object.keys(head).some(drawn)) this.other = true;
     const [names, known] = [head.names ?? [], this.series];
     const cells = read.cells(false, Math.max(known.length, ...names.map(([i]) => i + 1)), this.origin);
     if (cells.whole) [this.series, this.other] = [[], true];
@@ -325,11 +325,11 @@ class Chart {
     if (cells.whole) this.oldest = -Infinity;
     this.oldest = Math.max(this.oldest, cells.oldest ?? head.oldest ?? -Infinity);
     this.forgetOld();
-    if (flags & 2) this.takeFine(read.cells(true), head.detail);
-    else this.fine = null;
+    if (flags & 2) this.takeFiner(read.cells(true), head.finer);
+    else this.finer = null;
     this.settleZone();
     this.keepZoom();
-    if (this.fine && !this.zoom.x) this.told = undefined; // from before the page was left
+    if (this.finer && !this.zoom.x) this.told = undefined; // from before the page was left
     this.tellRange();
     this.tellChoices();
     if (onlyValues && this.drawn) this.legend.showValues();
@@ -363,10 +363,10 @@ class Chart {
     this.config.marks = head.marks;
   }
 
-  takeFine(cells, step) {
-    if (cells.whole) this.fine = { rows: new Map(), nulls: new Map() };
-    Object.assign(this.fine, { step: step ?? this.fine.step, from: cells.oldest, to: cells.end });
-    const { rows, nulls } = this.fine;
+  takeFiner(cells, step) {
+    if (cells.whole) this.finer = { rows: new Map(), nulls: new Map() };
+    Object.assign(this.finer, { step: step ?? this.finer.step, from: cells.oldest, to: cells.end });
+    const { rows, nulls } = this.finer;
     cells.each((row, bin, cell) => {
       if (!rows.has(row)) rows.set(row, new Map()), nulls.set(row, new Set());
       if (cell[0] === -Infinity) return nulls.get(row).add(bin);
@@ -640,8 +640,8 @@ class Chart {
   // The pixel column of a drawn point: a series and a time, each as the server knows them. Null if it has none.
   pixelColumn(row, time) {
     const series = row === this.others ? null : this.series[row].name;
-    const own = (this.fine?.rows.get(row) ?? new Map());
-    for (const [cells, step] of [[own, this.fine?.step], [this.series[row].cells, this.step]]) {
+    const own = (this.finer?.rows.get(row) ?? new Map());
+    for (const [cells, step] of [[own, this.finer?.step], [this.series[row].cells, this.step]]) {
       const bin = Math.floor(time / step);
       // The last point of a dash or of a band is at the end of its column.
       const found = [bin, bin - 1].find((bin) => cells.has(bin));
@@ -652,7 +652,7 @@ class Chart {
 
   // What a series has in one of its pixel columns.
   cellAt(row, { from, to }) {
-    const own = to - from < this.step ? this.fine.rows.get(row) : this.series[row].cells;
+    const own = to - from < this.step ? this.finer.rows.get(row) : this.series[row].cells;
     return own.get(Math.round(from / (to - from)));
   }
 
@@ -784,14 +784,14 @@ class Chart {
       return [{ bins, cells, nulls, within, step: this.step, at: (bin) => this.local(Math.min((bin + 0.5) * this.step, to) + shift) }];
     }
     const at = (step) => (bin) => AxisTime.of((bin + 0.5) * step - this.offset);
-    if (!this.fine) return [{ bins, cells, nulls, step: this.step, at: at(this.step), within: () => true }];
-    const { step, rows } = this.fine;
+    if (!this.finer) return [{ bins, cells, nulls, step: this.step, at: at(this.step), within: () => true }];
+    const { step, rows } = this.finer;
     const own = rows.get(i) ?? new Map();
     const inside = [...own.keys()].filter((bin) => bin * step >= this.oldest * this.step).sort((a, b) => a - b);
-    const [start, end] = [(this.fine.from * step) / this.step, (this.fine.to * step) / this.step];
+    const [start, end] = [(this.finer.from * step) / this.step, (this.finer.to * step) / this.step];
     return [
       { bins: bins.filter((bin) => bin + 1 <= start), cells, nulls, step: this.step, at: at(this.step), within: (time) => time < start * this.step },
-      { bins: inside, cells: own, nulls: this.fine.nulls.get(i), step, at: at(step), within: () => true },
+      { bins: inside, cells: own, nulls: this.finer.nulls.get(i), step, at: at(step), within: () => true },
       { bins: bins.filter((bin) => bin >= end), cells, nulls, step: this.step, at: at(this.step), within: (time) => time >= end * this.step },
     ];
   }
@@ -979,7 +979,7 @@ class Chart {
         gridcolor: soft,
         linecolor: soft,
         zeroline: false,
-        hoverformat: (!compare ? "%Y-%m-%d " : live[1] - live[0] > LONG_DAY ? "%a " : "") + "%H:%M:%S" + ((this.fine?.step ?? this.step) < 1000 ? ".%L" : ""),
+        hoverformat: (!compare ? "%Y-%m-%d " : live[1] - live[0] > LONG_DAY ? "%a " : "") + "%H:%M:%S" + ((this.finer?.step ?? this.step) < 1000 ? ".%L" : ""),
         tickformatstops: compare && ticks(live[1] - live[0]),
         showspikes: Boolean(compare), // the others have static/crosshair.js
         spikethickness: 1,

@@ -325,9 +325,9 @@ export class Panels {
     const { chart } = this;
     const { axes } = this;
     const reach = (px * (axes.to - axes.from)) / axes.wide;
-    const { fine, step } = chart;
-    const isFine = (bin) => fine && (bin + 1) * step > fine.from * fine.step && bin * step < fine.to * fine.step; // drawn from those
-    for (const [cells, wide, hides] of [[fine?.rows.get(row), fine?.step, () => false], [chart.series[row].cells, step, isFine]]) {
+    const { finer, step } = chart;
+    const isFiner = (bin) => finer && (bin + 1) * step > finer.from * finer.step && bin * step < finer.to * finer.step; // drawn from those
+    for (const [cells, wide, hides] of [[finer?.rows.get(row), finer?.step, () => false], [chart.series[row].cells, step, isFiner]]) {
       if (!cells) continue;
       const [middle, most] = [Math.floor(time / wide), Math.ceil(reach / wide)];
       for (let away = 0; away <= most; away++) {

@@ -90,7 +90,7 @@ function bandAt(chart, { clientX, clientY }) {
   const [px, py] = [clientX - box.left - axis.left, clientY - box.top - axis.top];
   if (px < 0 || px > axis.width || py < 0 || py > axis.height) return null;
   const time = axis.time(px);
-  const step = chart.fine?.step ?? chart.step;
+  const step = chart.finer?.step ?? chart.step;
   const wide = axis.at(time + step) - axis.at(time);
   for (let away = 0; away <= Math.min(MOST, Math.ceil(NEAR / wide)); away++) {
     for (const beside of away ? [-away, away] : [0]) {

@@ -282,7 +282,7 @@ class ChartElement:
         chart, told = held or (NOTHING, -math.inf)
         config = source.settings(self.config)
         wrong = abs(clock - told) > DRIFT
-        if self._range is None and not chart.detail[0]:
+        if self._range is None and not chart.finer[0]:
             same = chart.config is config and chart.version == bins.version and chart.epoch == bins.epoch
             if same and not wrong:
                 return None
@@ -318,7 +318,7 @@ class ChartElement:
         source = self.source
         zoom = zoomed(self._range, source.look_back, source.bins.now * 1_000_000)
         # An empty message removes the finer bins.
-        return _made(source, chart, config, zoom, says=bool(chart.detail[0]) and not zoom)
+        return _made(source, chart, config, zoom, says=bool(chart.finer[0]) and not zoom)
 
 
 def _made(

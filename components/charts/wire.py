@@ -62,7 +62,7 @@ class Held:
     oldest: int = 0
     config: Mapping[str, Any] | None = None
     """None: it holds nothing."""
-    detail: tuple[int, int, frozenset[int]] = (0, 0, frozenset())
+    finer: tuple[int, int, frozenset[int]] = (0, 0, frozenset())
     """Epoch, version and tiles of the finer bins."""
 
 
@@ -104,16 +104,16 @@ def step(
     if cells is None:
         cells = packed(changes, short=short)
         changes.packed[short] = cells
-    detail, zoomed = bins.detail(zoom[1] - zoom[0]) if zoom else None, False
-    if snapshot is not None and zoom is not None and detail is not None:
-        width = TILE * detail.step
+    finer_bins, zoomed = bins.finer(zoom[1] - zoom[0]) if zoom else None, False
+    if snapshot is not None and zoom is not None and finer_bins is not None:
+        width = TILE * finer_bins.step
         tiles = range(zoom[0] // width, -(-zoom[1] // width))
-        finer = detail.finer(snapshot, tiles, *held.detail)
+        finer = finer_bins.changes(snapshot, tiles, *held.finer)
         # If another viewer's refresh has made the series start over, the next message has these bins.
         if finer.of == changes.epoch:
             if finer.whole:
-                header["detail"] = finer.step / 1e6
-            now = replace(now, detail=(finer.epoch, finer.version, frozenset(tiles)))
+                header["finer"] = finer.step / 1e6
+            now = replace(now, finer=(finer.epoch, finer.version, frozenset(tiles)))
             zoomed = True
             span = tiles.start * TILE, tiles.stop * TILE
             series = max(changes.series, int(finer.cells.row.max(initial=0)) + 1)

@@ -19,7 +19,7 @@ from ..table.values import Codes, Floats, Ints, is_null
 from .pairs import BETWEEN, Pairs
 from .series_values import Numbers, SeriesValues
 from .told_apart import ToldApart, by_name, natural
-from .zoom_tiles import NEVER, TOO_LARGE, Cells, Detail, Newest, bases, put, put_nulls
+from .zoom_tiles import NEVER, TOO_LARGE, Cells, FinerBins, Newest, bases, put, put_nulls
 
 COLUMNS = 600
 """Minimum number of bins per look-back, about a chart's width in pixels."""
@@ -49,7 +49,7 @@ ROUND_STEPS = [
 
 
 _BEGINS_LATER = np.iinfo(np.int64).max
-MOST_DETAILS = 4
+MOST_ZOOM_LEVELS = 4
 """Zoom levels kept per chart; each has its own width of finer bins."""
 
 
@@ -171,7 +171,7 @@ class Bins:
         self._chosen_at = -CHOOSE_EVERY
         self._chosen_of = -1, 0  # version and rows of the snapshot that was looked at last
         self._values: SeriesValues | None = None
-        self._details: dict[int, Detail] = {}  # by width of bin, least recently used first
+        self._finer: dict[int, FinerBins] = {}  # by width of bin, least recently used first
         self._start_over()
 
     def _start_over(self) -> None:
@@ -264,7 +264,7 @@ class Bins:
     @property
     def nbytes(self) -> int:
         """Bytes of all bins, including the finer ones."""
-        finer = sum(detail.nbytes for detail in list(self._details.values()))
+        finer = sum(each.nbytes for each in list(self._finer.values()))
         finer += 0 if self._values is None else self._values.nbytes
         by_code = sum(seen.nbytes for seen in self._seen) + sum(began.nbytes for began in self._began)
         return (5 if self.hold else 3) * self._low.nbytes + self._null.nbytes + finer + by_code
@@ -360,19 +360,19 @@ class Bins:
         wanted = [name for name in found if part.lower() in name.lower()]
         return sorted(wanted, key=by_name)[:most], len(wanted)
 
-    def detail(self, width: int) -> Detail | None:
+    def finer(self, width: int) -> FinerBins | None:
         """The finer bins for a visible range of `width` ns, shared by all viewers at that zoom level. None if
         the chart's own bins are as fine."""
         step = step_for(pd.Timedelta(width))
         if step >= self.step:
             return None
         with self._lock:
-            if (detail := self._details.pop(step, None)) is None:
-                detail = Detail(self, step, replaced=self._replaced)
-            self._details[step] = detail
-            while len(self._details) > MOST_DETAILS:
-                del self._details[next(iter(self._details))]
-            return detail
+            if (finer := self._finer.pop(step, None)) is None:
+                finer = FinerBins(self, step, replaced=self._replaced)
+            self._finer[step] = finer
+            while len(self._finer) > MOST_ZOOM_LEVELS:
+                del self._finer[next(iter(self._finer))]
+            return finer
 
     # -- below, the lock is held -------------------------------------------------------------------------
 

@@ -114,7 +114,7 @@ class Drawn(Protocol):
         """The code of each row for what tells series apart, and the labels, see Snapshot.codes."""
 
 
-class Finer(NamedTuple):
+class FinerChanges(NamedTuple):
     """The changes of some tiles since a version that a browser has, and the version it will have after
     applying them."""
 
@@ -169,7 +169,7 @@ class _Tile:
         put_nulls(self.low, self.null, self.changed, rows * TILE + bins, version)
 
 
-class Detail:
+class FinerBins:
     """The tiles of `chart` with bins of `step` ns. Thread-safe."""
 
     def __init__(self, chart: Drawn, step: int, *, replaced: bool = False) -> None:
@@ -194,9 +194,9 @@ class Detail:
         each = 5 if self._chart.hold else 3
         return sum(each * tile.low.nbytes + tile.null.nbytes for tile in list(self._tiles.values()))
 
-    def finer(
+    def changes(
         self, snapshot: Snapshot, tiles: Sequence[int], epoch: int, since: int, held: frozenset[int]
-    ) -> Finer:
+    ) -> FinerChanges:
         """Process the new rows of `snapshot`, and return the changes in `tiles` after version `since` of
         `epoch`. The browser has the tiles `held`; the others are returned completely. Call chart.update()
         with the snapshot first. Raises ColumnError if a column does not exist or is of another kind."""
@@ -229,7 +229,7 @@ class Detail:
             np.minimum.at(least, row[valued], low[valued])
             np.maximum.at(greatest, row, high)
             found = Cells(bins, row, low, high, bases(least, greatest), last if self._chart.hold else None)
-            return Finer(self._epoch, self._version, whole, self._of, self.step, found)
+            return FinerChanges(self._epoch, self._version, whole, self._of, self.step, found)
 
     def _take(
         self, snapshot: Snapshot, number: int, tile: _Tile, others: int | None, rows: list[Ints]

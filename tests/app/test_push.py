@@ -451,7 +451,7 @@ def test_a_range_that_is_none(running: App, context: BrowserContext) -> None:
         tab.evaluate(f"([range]) => {CHANNEL}.then(channel => channel.say({number}, {{range}}))", [said])
         frame = int(tab.evaluate(f"{CHART}.frame"))
         shows(tab, f"{CHART}.frame > {frame} + 3")
-        assert tab.evaluate(f"{CHART}.fine") is None
+        assert tab.evaluate(f"{CHART}.finer") is None
     assert "stands still" not in running.log.read_text()
 
 

@@ -173,7 +173,7 @@ def test_panels(nats: NatsServer, running: App, tab: Page) -> None:
     one, other = tab.evaluate(ZOOMS)
     assert [round(time) for time in one] == [round(time) for time in other]
     assert before * 1000 - 300_000 < one[0] < one[1] < before * 1000 + 60_000
-    until(lambda: tab.evaluate("Boolean(document.querySelector('.lb-panels').parentElement.lookback.fine)"))
+    until(lambda: tab.evaluate("Boolean(document.querySelector('.lb-panels').parentElement.lookback.finer)"))
     tab.locator(".lb-panel-plot").nth(2).dblclick()
     until(lambda: tab.evaluate(ZOOMS) == [None, None])
 
@@ -218,7 +218,7 @@ def test_marks_keys_and_picture(running: App, tab: Page) -> None:
     until(lambda: tab.evaluate(dashes) == [True] * 5)  # the theme's first colour is rgb(11, …)
     tab.locator(".lb-panel-plot").first.dblclick()
     until(lambda: tab.evaluate(ZOOMS) == [None, None])
-    until(lambda: tab.evaluate("!document.querySelector('.lb-panels').parentElement.lookback.fine"))
+    until(lambda: tab.evaluate("!document.querySelector('.lb-panels').parentElement.lookback.finer"))
 
     plots = tab.locator(".lb-panel-plot")
     tip = tab.locator(".lb-panel-tip:visible")

@@ -58,7 +58,7 @@ class Browser:
         self.number = 0
         self.names: dict[int, str] = {}
         self.cells: dict[tuple[int, int], tuple[float, float]] = {}
-        self.fine: dict[tuple[int, int], tuple[float, float]] | None = None
+        self.finer: dict[tuple[int, int], tuple[float, float]] | None = None
         self.step = 0.0
         self.others: int | None = None
         self.config: dict[str, object] = {}
@@ -87,13 +87,13 @@ class Browser:
             for cell, value in self.cells.items()
             if cell[1] >= message.oldest and value[0] < np.inf
         }
-        if message.fine is None:
-            self.fine = None
+        if message.finer is None:
+            self.finer = None
             return True
-        self.step = head.get("detail", self.step)
-        held = {} if message.fine.whole or self.fine is None else self.fine
-        held = held | message.fine.cells
-        self.fine = {cell: value for cell, value in held.items() if value[0] < np.inf}
+        self.step = head.get("finer", self.step)
+        held = {} if message.finer.whole or self.finer is None else self.finer
+        held = held | message.finer.cells
+        self.finer = {cell: value for cell, value in held.items() if value[0] < np.inf}
         return True
 
     def by_name(self) -> dict[str, dict[int, tuple[float, float]]]:
@@ -251,7 +251,7 @@ def test_finer_bins_are_those_of_the_rows(
             sent.go_back(browser.sender or 0, browser.number)
             assert browser.receive(sent.next(bins, {}, snapshot, stretch))
         if stretch is None:
-            assert browser.fine is None
+            assert browser.finer is None
             continue
         held: dict[tuple[str, int], list[float]] = {}
         nulls: set[tuple[str, int]] = set()
@@ -266,8 +266,8 @@ def test_finer_bins_are_those_of_the_rows(
                     held.setdefault((labels[code], time // step), []).append(value)
                 elif is_null(np.array([value]))[0]:
                     nulls.add((labels[code], time // step))
-        assert browser.fine is not None
-        shown = {(browser.names[row], number): cell for (row, number), cell in browser.fine.items()}
+        assert browser.finer is not None
+        shown = {(browser.names[row], number): cell for (row, number), cell in browser.finer.items()}
         for key, some in held.items():
             low, high = shown[key]
             assert low <= min(some)
@@ -290,13 +290,13 @@ def test_null_breaks_a_zoomed_line() -> None:
     sent, browser = ChartState(), Browser()
     assert browser.receive(sent.next(bins, {}, snapshot, stretch))
     first = (NOW - 10 * SECOND) // step
-    held = {bin_ - first: cell[0] for (_, bin_), cell in (browser.fine or {}).items()}
+    held = {bin_ - first: cell[0] for (_, bin_), cell in (browser.finer or {}).items()}
     assert held == {0: 1, 1: -np.inf, 2: 2, 4: 3, 5: -np.inf}
     assert -np.inf not in [low for low, _ in everything(bins).by_name()["a"].values()]
     snapshot = rows.add([times[1]], [7], ["a"])
     bins.update(snapshot, NOW)
     assert browser.receive(sent.next(bins, {}, snapshot, stretch))
-    assert (browser.fine or {})[0, first + 1] == (7, 7)
+    assert (browser.finer or {})[0, first + 1] == (7, 7)
 
 
 def test_viewers_of_one_stretch_share_its_bins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,15 +306,15 @@ def test_viewers_of_one_stretch_share_its_bins(monkeypatch: pytest.MonkeyPatch) 
     snapshot = rows.add(np.arange(-300, 0, 0.01), np.arange(30_000.0), ["a"] * 30_000)
     bins.update(snapshot, NOW)
     looked: list[int] = []
-    detail = bins.detail(20 * SECOND)
-    assert detail is not None
-    take = detail._take
+    finer_bins = bins.finer(20 * SECOND)
+    assert finer_bins is not None
+    take = finer_bins._take
 
     def noted(snapshot: Snapshot, number: int, *rest: Any) -> None:
         looked.append(number)
         take(snapshot, number, *rest)
 
-    monkeypatch.setattr(detail, "_take", noted)
+    monkeypatch.setattr(finer_bins, "_take", noted)
     for start in (-100, -99, -98):
         ChartState().next(bins, {}, snapshot, (NOW + start * SECOND, NOW + (start + 20) * SECOND))
     assert len(looked) == len(set(looked)) <= 6
@@ -346,10 +346,10 @@ def test_a_zoomed_result_is_what_its_rows_say(answers: list[tuple[dict[int, int 
             sent = ChartState()
             assert browser.receive(sent.next(bins, {}, snapshot, stretch))
         expected = {(NOW + time * SECOND) // width: n for time, n in rows.items() if n is not None}
-        held = {bin_: low for (_, bin_), (low, _) in (browser.fine or {}).items()}
+        held = {bin_: low for (_, bin_), (low, _) in (browser.finer or {}).items()}
         assert held == expected
-    fine = read(sent.next(bins, {}, snapshot, stretch)).fine
-    assert fine is None or not fine.cells
+    finer = read(sent.next(bins, {}, snapshot, stretch)).finer
+    assert finer is None or not finer.cells
 
 
 def test_spike_stays_visible() -> None:

@@ -17,9 +17,9 @@ NAMES = "chart.series.map(({ name }) => name)"
 SHOWN = "[...chart.legend.keys.children].filter(key => 'series' in key && !key.hidden)"
 VALUES = f"{SHOWN}.map(key => [chart.series[key.row].name, key.shows.textContent])"
 AT_SPIKE = """(() => {
-  const plot = chart.plot, axis = chart.timeAxis(), box = plot.getBoundingClientRect(), fine = chart.fine
-  const cells = (fine ? fine.rows.get(chart.others) : chart.series[chart.others].cells)
-  const step = fine?.step ?? chart.step, inside = at => at > 40 && at < axis.width - 40
+  const plot = chart.plot, axis = chart.timeAxis(), box = plot.getBoundingClientRect(), finer = chart.finer
+  const cells = (finer ? finer.rows.get(chart.others) : chart.series[chart.others].cells)
+  const step = finer?.step ?? chart.step, inside = at => at > 40 && at < axis.width - 40
   const seen = [...cells].filter(([bin]) => inside(axis.at(bin * step)))
   const [bin, [, high]] = seen.sort(([, one], [, other]) => other[1] - one[1])[0]
   const [left, top] = [axis.at((bin + 0.5) * step), plot._fullLayout.yaxis.d2p(high) + 3]
@@ -156,5 +156,5 @@ def test_pointing_names_what_is_among_the_others(url: str, tab: Page) -> None:
     expect(tip).to_be_hidden()
     now = lookback(tab, "chart.now")
     lookback(tab, f"(chart.zoomInto([{now} - 25000, {now} - 4000]), true)")
-    until(lambda: lookback(tab, "chart.fine && chart.fine.rows.has(chart.others)"))
+    until(lambda: lookback(tab, "chart.finer && chart.finer.rows.has(chart.others)"))
     assert f"{SPIKE:,.0f}" in point_at_spike(tab, SPIKED)

@@ -123,7 +123,7 @@ def test_zooming_in_brings_finer_bins(url: str, tab: Page) -> None:
     opened(tab, f"{url}/?show=fast")
     tab.emulate_media(color_scheme="light")
     drag(tab, 0.5, 0.6)
-    until(lambda: lookback(tab, "chart.fine && chart.fine.step < chart.step"))
+    until(lambda: lookback(tab, "chart.finer && chart.finer.step < chart.step"))
     until(
         lambda: int(lookback(tab, IN_VIEW)) > 250
     )  # of 300 rows in six seconds; 120 ends of 60 bins from afar
@@ -139,7 +139,7 @@ def test_zooming_in_brings_finer_bins(url: str, tab: Page) -> None:
     until(lambda: tab.locator(CHART).evaluate(RANGE)[0] < zoomed[0] - 3000)
     until(lambda: int(lookback(tab, IN_VIEW)) > 250)
     tab.locator(f"{CHART} .nsewdrag").first.dblclick()
-    until(lambda: width(tab) > 55_000 and lookback(tab, "chart.fine === null"))
+    until(lambda: width(tab) > 55_000 and lookback(tab, "chart.finer === null"))
     assert lookback(tab, "chart.told") is None
 
 
@@ -150,11 +150,11 @@ def test_a_zoomed_line_breaks_at_nulls(url: str, tab: Page) -> None:
     breaks = "[0, 1].map(i => el.data[i].y.filter(y => y === null).length)"
     assert lookback(tab, breaks) == [0, 0]
     drag(tab, 0.5, 0.6)
-    until(lambda: lookback(tab, f"chart.fine && {breaks}[0] >= 5"), 30)
+    until(lambda: lookback(tab, f"chart.finer && {breaks}[0] >= 5"), 30)
     refreshes(tab, 2)
     assert lookback(tab, f"[{breaks}[0] < 40, {breaks}[1]]") == [True, 0]
     tab.locator(f"{CHART} .nsewdrag").first.dblclick()
-    until(lambda: lookback(tab, f"chart.fine === null && {breaks}[0] === 0"))
+    until(lambda: lookback(tab, f"chart.finer === null && {breaks}[0] === 0"))
 
 
 FAULTS = """faults => {
@@ -400,7 +400,7 @@ def test_zoomed_while_the_websocket_is_down(url: str, tab: Page) -> None:
     drag(tab, 0.8, 0.95)
     until(lambda: lookback(tab, "chart.zoom.x && chart.wanted === undefined"))
     tab.evaluate(CHANNEL.format("delete channel.connect, channel.connect()"))
-    until(lambda: lookback(tab, "chart.fine !== null"))
+    until(lambda: lookback(tab, "chart.finer !== null"))
 
 
 @pytest.mark.parametrize("more", ["", "&slow=1"])
@@ -412,12 +412,12 @@ def test_a_restart_of_the_server_heals(browser: Browser, tmp_path: Path, more: s
     with chart_app(tmp_path / "first", port=port) as url:
         opened(tab, f"{url}/?show=fast{more}")
         drag(tab, 0.8, 0.95)  # so that the look-back still has it when the second server is there
-        until(lambda: lookback(tab, "chart.fine !== null"))
+        until(lambda: lookback(tab, "chart.finer !== null"))
         zoomed = tab.locator(CHART).evaluate(RANGE)
         lookback(tab, "chart.series.before = true")
     with chart_app(tmp_path / "second", port=port):
         until(lambda: lookback(tab, "!chart.series.before"), 60)
-        until(lambda: lookback(tab, "chart.fine !== null && chart.series[0].cells.size > 300"))
+        until(lambda: lookback(tab, "chart.finer !== null && chart.series[0].cells.size > 300"))
         assert tab.locator(CHART).evaluate(RANGE) == zoomed
         context.close()
 

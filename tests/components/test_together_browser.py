@@ -134,11 +134,11 @@ def test_one_zoom(url: str, tab: Page) -> None:
     until(lambda: len(ranges(charts)[0]) == 2)
     until(lambda: all(each == ranges(charts)[0] for each in ranges(charts)))
     for i in (0, 1):
-        until(lambda i=i: lookback(charts.nth(i), "chart.fine !== null"))  # type: ignore[misc]
-    assert lookback(charts.nth(4), "[chart.fine, chart.told]") == [None, None]
+        until(lambda i=i: lookback(charts.nth(i), "chart.finer !== null"))  # type: ignore[misc]
+    assert lookback(charts.nth(4), "[chart.finer, chart.told]") == [None, None]
     start, end = ranges(charts)[0]
     charts.nth(4).scroll_into_view_if_needed()
-    until(lambda: lookback(charts.nth(4), "chart.fine !== null"))
+    until(lambda: lookback(charts.nth(4), "chart.finer !== null"))
     shift = lookback(charts.nth(4), "chart.offset")
     until(
         lambda: (

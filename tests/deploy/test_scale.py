@@ -50,8 +50,8 @@ SHOWN = """el => el.data.filter(trace => trace.x).map(trace => trace.x.map(
     (x, i) => [Date.parse(x + 'Z'), trace.y[i]]).filter(([, y]) => y !== null))"""
 RANGE = "el => el._fullLayout.xaxis.range.map(x => +new Date(x))"
 FINER = """el => {
-  const { fine } = el.parentElement.lookback;
-  return fine ? [fine.from * fine.step, fine.to * fine.step] : [];
+  const { finer } = el.parentElement.lookback;
+  return finer ? [finer.from * finer.step, finer.to * finer.step] : [];
 }"""
 """From when to when the chart has finer bins, ms."""
 STEP = 500  # ms of a bin with five minutes of look-back

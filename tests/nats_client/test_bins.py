@@ -112,13 +112,13 @@ def test_panels_have_the_lines_of_their_rows(batches: list[list[tuple[str, str, 
             assert found.keys() == wanted.keys()
             assert all(values <= wanted[name] for name, values in found.items())
             assert all({min(wanted[name]), max(wanted[name])} <= values for name, values in found.items())
-            detail = each.detail(STEP)
-            assert detail is not None
-            finer = detail.finer(snapshot, [NOW // (TILE * detail.step)], 0, 0, frozenset())
+            finer_bins = each.finer(STEP)
+            assert finer_bins is not None
+            finer = finer_bins.changes(snapshot, [NOW // (TILE * finer_bins.step)], 0, 0, frozenset())
             now = {
                 row
                 for row, at in zip(finer.cells.row, finer.cells.bin, strict=True)
-                if at == NOW // detail.step
+                if at == NOW // finer_bins.step
             }
             assert now <= set(range(len(each.names)))
             for name, values in wanted.items():
