@@ -24,10 +24,10 @@ from components.inside.events import is_list_open, keep_reads, what_happened
 from components.inside.page_runs import page_run
 from components.mistakes import note, wrong_call
 from components.nats.history import leave
-from components.pages import FOLDER, code_of, find_pages, page_files, page_stamp
+from components.pages import FOLDER, code_of, find_pages, page_files, pages_version
 from components.play.bar import play_bar
 from components.push.tabs import own_tab
-from components.reload import code_stamp, is_old, refresh_code
+from components.reload import code_version, is_old, refresh_code
 from components.status import status
 from components.tables.download import withdraw
 from components.web.sign_in import (
@@ -44,7 +44,7 @@ from components.web.streamlit_internals import StopException
 from components.web.tab import blocked, ends, hidden, tab
 from components.words import chosen_zone, plain
 from nats_client import LookbackError
-from nats_client.decoding.schema_files import folder_stamp
+from nats_client.decoding.schema_files import folder_version
 from nats_client.errors import ColumnError, ConnectionFailed, NotSignedIn
 
 PACES = {"Live": 0.0, "1 s": 1.0, "2 s": 2.0, "5 s": 5.0, "15 s": 15.0, "Paused": None}
@@ -111,9 +111,9 @@ def body(file: Path, drawn_for: tuple[object, ...]) -> None:
             loading().begin()
             with tab.drawing():
                 with collected() as reads:
-                    rerun_on(page_stamp)
-                    rerun_on(folder_stamp)
-                    rerun_on(code_stamp)
+                    rerun_on(pages_version)
+                    rerun_on(folder_version)
+                    rerun_on(code_version)
                     failed = _run(file, reads)
                     if clock().end_time is not None and not (reads or reads.then or failed):
                         say(_shows_now)

@@ -25,8 +25,8 @@ def note(file: Path, error: Exception) -> str:
     share one reference. The traceback is logged the first time; after that only the count, each time it
     doubles."""
     places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    stamp = file.stat().st_mtime_ns if file.exists() else 0  # errors of an edited page count as new
-    what = "\n".join([str(file), str(stamp), type(error).__qualname__, *places])
+    modified = file.stat().st_mtime_ns if file.exists() else 0  # errors of an edited page count as new
+    what = "\n".join([str(file), str(modified), type(error).__qualname__, *places])
     reference = hashlib.sha256(what.encode()).hexdigest()[:8]
     if reference not in _counts and len(_counts) >= MOST:
         _counts.clear()

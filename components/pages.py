@@ -47,8 +47,8 @@ def _files() -> dict[Path, int]:
     return found
 
 
-def page_stamp() -> Hashable:
-    """Differs once a page was edited, added or removed."""
+def pages_version() -> Hashable:
+    """Another value after a page was edited, added or removed."""
     return frozenset(_files().items())
 
 
@@ -93,7 +93,7 @@ def code_of(file: Path) -> CodeType:
 
 
 @lru_cache(maxsize=256)
-def _compiled(file: Path, _stamp: int) -> CodeType:
+def _compiled(file: Path, _modified: int) -> CodeType:
     return compile(file.read_text(encoding="utf-8"), str(file), "exec")
 
 

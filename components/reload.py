@@ -27,21 +27,21 @@ and open websockets and their threads go on."""
 _ROOT = Path(__file__).parent.parent
 
 
-def _stamp() -> tuple[tuple[str, int], ...]:
+def _versions() -> tuple[tuple[str, int], ...]:
     files = sorted(file for room in ROOMS for file in (_ROOT / room).rglob("*.py"))
     return tuple((str(file), file.stat().st_mtime_ns) for file in files)
 
 
-_loaded = _newest = _stamp()
+_loaded = _newest = _versions()
 _checked_at = time.monotonic()
 
 
-def code_stamp() -> Hashable:
-    """Differs once a file of the rooms was edited. Looks at most once a second, for all who ask."""
+def code_version() -> Hashable:
+    """Another value after a file of the rooms was edited. Checks at most once a second, for all callers."""
     global _checked_at, _newest
     if RELOADS and time.monotonic() - _checked_at >= 1.0:
         _checked_at = time.monotonic()
-        _newest = _stamp()
+        _newest = _versions()
     return _newest
 
 
@@ -57,7 +57,7 @@ def refresh_code() -> None:
         return
     if is_old():
         st.rerun()  # another viewer's refresh already reloaded; this one still runs the old code
-    if code_stamp() != _loaded:
+    if code_version() != _loaded:
         st.cache_data.clear()
         close_all("the code was edited")
         for name in [name for name in sys.modules if name.split(".")[0] in ROOMS]:

@@ -60,7 +60,7 @@ class SignIn:
     """The access token. Sent to nobody but the provider."""
     used: float = field(default_factory=time.monotonic)
     asked: float = float("-inf")
-    heard: float = float("-inf")
+    confirmed: float = float("-inf")
     """When the provider last confirmed it. Monotonic clock, like `used`."""
     ended: str | None = None
     """Why it has ended for good."""
@@ -119,8 +119,8 @@ class SignIns:
         default as load_roles()."""
         self._provider = _Provider(metadata_url) if metadata_url else None
         self._file = file or roles_file()
-        self._stamp: object = None
-        self._looked = float("-inf")
+        self._version: object = None
+        self._checked_at = float("-inf")
         self._sign_ins: dict[str, SignIn] = {}
         self.roles: Roles | None = None
         self._read_roles()
@@ -133,7 +133,7 @@ class SignIns:
             found = self._sign_ins.setdefault(key, SignIn(key, claims(), token))
             # Issuing it counts as a confirmation.
             age = max(0.0, time.time() - _number(found.claims.get("iat")))
-            found.heard = time.monotonic() - age
+            found.confirmed = time.monotonic() - age
         return found
 
     def find(self, key: str) -> SignIn | None:
@@ -168,7 +168,7 @@ class SignIns:
         if not self._asks(sign_in):
             if old:
                 return Standing(None, (), EXPIRED)
-        elif now - sign_in.heard > GRACE and (sign_in.failed or old):
+        elif now - sign_in.confirmed > GRACE and (sign_in.failed or old):
             return Standing(None, (), UNREACHABLE if sign_in.failed else ASKING, passing=True)
         claim = roles.claim
         if claim in sign_in.reported:
@@ -203,8 +203,8 @@ class SignIns:
                 while True:
                     await asyncio.sleep(ROUND)
                     now = time.monotonic()
-                    if now - self._looked > LOOK_EVERY:
-                        self._looked = now
+                    if now - self._checked_at > LOOK_EVERY:
+                        self._checked_at = now
                         await asyncio.to_thread(self._read_roles)
                     for sign_in in list(self._sign_ins.values()):
                         idle = now - sign_in.used
@@ -241,7 +241,7 @@ class SignIns:
                     self.end(sign_in.id, OTHER_PERSON)
                 sign_in.userinfo = answer
                 sign_in.reported.update(answer)
-                sign_in.heard = time.monotonic()
+                sign_in.confirmed = time.monotonic()
         finally:
             sign_in.under_way = False
             sign_in.answered.set()
@@ -254,12 +254,12 @@ class SignIns:
         """Read the roles file if it has changed. A file that cannot be read changes nothing."""
         try:
             status = self._file.stat()
-            stamp: object = (status.st_mtime_ns, status.st_size, status.st_ino)
+            version: object = (status.st_mtime_ns, status.st_size, status.st_ino)
         except OSError as error:
-            stamp = type(error)
-        if stamp == self._stamp:
+            version = type(error)
+        if version == self._version:
             return
-        self._stamp = stamp
+        self._version = version
         try:
             self.roles = load_roles(self._file)
         except SettingsError as error:
@@ -277,7 +277,7 @@ class _Provider:
         self.can_be_asked = True
         self._metadata_url = metadata_url
         self._endpoint = ""
-        self._looked = float("-inf")
+        self._checked_at = float("-inf")
         self._silent = False
 
     async def userinfo(self, http: httpx.AsyncClient, token: str) -> Mapping[str, Any] | None:
@@ -305,11 +305,11 @@ class _Provider:
         return answer
 
     async def _find(self, http: httpx.AsyncClient) -> str:
-        if time.monotonic() - self._looked > METADATA_FOR:
+        if time.monotonic() - self._checked_at > METADATA_FOR:
             response = await http.get(self._metadata_url, follow_redirects=True)
             response.raise_for_status()
             endpoint = response.json().get("userinfo_endpoint")
-            self._looked = time.monotonic()
+            self._checked_at = time.monotonic()
             safe = isinstance(endpoint, str) and (
                 endpoint.startswith("https://") or self._metadata_url.startswith("http://")
             )

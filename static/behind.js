@@ -126,7 +126,7 @@ function section(stream, { subject, seq, stored, gone, why, size, kind, payload,
   const [root, list] = [made("section"), made("dl")];
   const say = (name, text) => list.append(made("dt", "", name), made("dd", "", text));
   say("Subject", subject);
-  say("Stored", pageZone().stamp(stored));
+  say("Stored", pageZone().text(stored));
   say("Sequence", `${seq} of ${stream}`);
   if (size !== undefined) say("Payload", `${size}${kind === "hex" ? ", no text: in hex" : ""}${cut ? ", its beginning" : ""}`);
   for (const [name, text] of headers ?? []) say(name, text);

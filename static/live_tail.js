@@ -21,11 +21,11 @@ export function matches([, level, text], typed) {
   return text.toLowerCase().includes(typed) || levelOf(level).name.toLowerCase().includes(typed);
 }
 
-function stamp(at, time) {
+function showTime(at, time) {
   const zone = pageZone();
   const clock = `${zone.clock(time)}.${String(time % 1000).padStart(3, "0")}`;
   say(at, zone.date(time) === zone.date(Date.now()) ? clock : `${zone.date(time)} ${clock}`);
-  at.title = `${zone.stamp(time)} ${zone.called(time)}`;
+  at.title = `${zone.text(time)} ${zone.called(time)}`;
 }
 
 function linkTo(stream, seq) {
@@ -69,7 +69,7 @@ class Tail extends Element {
     this.resized = new ResizeObserver(() => this.due()); // also when it comes to sight
     this.resized.observe(this.root);
     this.unwatch = watchZone(() => {
-      for (const [name, line] of this.lines) stamp(line.firstChild, this.shown[name][0]);
+      for (const [name, line] of this.lines) showTime(line.firstChild, this.shown[name][0]);
     });
     this.root.lookback = this; // for the tests
   }
@@ -157,7 +157,7 @@ class Tail extends Element {
     const [time, level, text, length] = this.shown[name];
     const [line, at, word, said] = [made("div", "lb-log-line"), made("time"), made("b"), made("span", "lb-log-text")];
     const { meaning, name: written } = levelOf(level);
-    stamp(at, time);
+    showTime(at, time);
     if (meaning) line.dataset.level = meaning;
     say(word, written);
     word.title = level;

@@ -104,7 +104,7 @@ function legendOf(pen, panels, wide) {
   for (const [name, value] of chart.config.thresholds ?? []) entries.push({ text: `${name} ${withUnit(value, chart.config.unit)}`, alert: true });
   const undrawn = chart.legend.undrawn();
   if (undrawn) entries.push({ text: undrawn });
-  entries.push({ text: `${chart.zone.stamp(panels.axes.from).slice(0, 10)}, ${chart.zone.called(chart.reference())}` });
+  entries.push({ text: `${chart.zone.text(panels.axes.from).slice(0, 10)}, ${chart.zone.called(chart.reference())}` });
   let [x, y] = [0, 0];
   for (const entry of entries) {
     const before = entry.swatch ? SWATCH : 0;

@@ -60,7 +60,7 @@ class Zone {
   }
 
   // "2026-11-29 14:03:20.125"
-  stamp(ms) {
+  text(ms) {
     return new Date(ms - this.offset(ms)).toISOString().replace("T", " ").slice(0, -1);
   }
 

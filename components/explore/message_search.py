@@ -207,7 +207,7 @@ def how_far(search: Search) -> str:
         "done": "",
         "full": "",
         "stopped": f"Stopped at sequence {search.scanned_to:,}.",
-        "left": f"Stopped at sequence {search.scanned_to:,}, because nobody looked.",
+        "left": f"Stopped at sequence {search.scanned_to:,}, because its viewer had left.",
         "failed": str(search.error or ""),
     }[search.status]
 

@@ -32,7 +32,7 @@ def _path(name: str) -> Path:
 
 def asset_url(name: str) -> str:
     """The URL of a file, relative to the app's root. It changes with the file's content."""
-    return f"{PREFIX}/{name}?v={_load(name, _stamp(name))[1]}"
+    return f"{PREFIX}/{name}?v={_load(name, _modified(name))[1]}"
 
 
 @cache
@@ -46,28 +46,30 @@ def static_text(name: str) -> str:
     return _path(name).read_text(encoding="utf-8")
 
 
-def _stamp(name: str) -> int:
-    """When the content last changed: for a script, one of all scripts, since it may import others."""
+def _modified(name: str) -> int:
+    """Modification time of the file, in ns; of a script, the newest one of all scripts, since it may import
+    others."""
     files = _STATIC.glob("*.js") if name.endswith(".js") and _path(name).parent == _STATIC else [_path(name)]
     return max(file.stat().st_mtime_ns for file in files)
 
 
 @lru_cache(maxsize=32)
-def _load(name: str, stamp: int) -> tuple[bytes, str]:
+def _load(name: str, modified: int) -> tuple[bytes, str]:
     """The content, and a short hash of it. Scripts import each other by URLs with such a hash, so that a
     browser may keep each file and all scripts get the same one."""
     content = _path(name).read_bytes()
     if _path(name).parent == _STATIC:
         content = _IMPORT.sub(
-            lambda found: found[0][:-1] + f"?v={_load(found[1].decode(), stamp)[1]}".encode() + b'"', content
+            lambda found: found[0][:-1] + f"?v={_load(found[1].decode(), modified)[1]}".encode() + b'"',
+            content,
         )
     return content, hashlib.sha256(content).hexdigest()[:12]
 
 
 @lru_cache(maxsize=32)
-def _packed(name: str, stamp: int) -> bytes:
+def _packed(name: str, modified: int) -> bytes:
     """The content, gzipped. Done on request, because plotly.js takes a while."""
-    return gzip.compress(_load(name, stamp)[0], 6, mtime=0)
+    return gzip.compress(_load(name, modified)[0], 6, mtime=0)
 
 
 def _serve(request: Request) -> Response:
@@ -75,8 +77,8 @@ def _serve(request: Request) -> Response:
     # Only names of existing files are accepted, so no path can leave the folder.
     if name not in {file.name for file in _STATIC.iterdir()}:
         return PlainTextResponse("Not found", status_code=404)
-    stamp = _stamp(name)
-    content, version = _load(name, stamp)
+    modified = _modified(name)
+    content, version = _load(name, modified)
     known = request.query_params.get("v") == version
     packed = "gzip" in request.headers.get("accept-encoding", "")
     headers = {
@@ -90,7 +92,7 @@ def _serve(request: Request) -> Response:
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     if packed:
         headers["Content-Encoding"] = "gzip"
-        content = _packed(name, stamp)
+        content = _packed(name, modified)
     return Response(content, media_type=kind, headers=headers)
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from ..errors import SettingsError
 from .decoder import Decoder
 from .plain_values import plain
-from .schema_files import Stamp, files_with, read_schema, schema_file, stamp
+from .schema_files import FileVersion, file_version, files_with, read_schema, schema_file
 from .unpacked import LARGEST, snappy_block
 
 CONTAINER, SINGLE = b"Obj\x01", b"\xc3\x01"
@@ -35,7 +35,7 @@ _PRIMITIVE = {"null", "boolean", "int", "long", "float", "double", "bytes", "str
 
 def avro_of(options: str) -> Decoder:
     """The decoder for bare values with the schema in the file `options`. Raises SettingsError."""
-    schema, fingerprint = _schema_in(options, stamp(schema_file(options, *ENDINGS)))
+    schema, fingerprint = _schema_in(options, file_version(schema_file(options, *ENDINGS)))
 
     def one(payload: bytes) -> Any:
         if payload.startswith(CONTAINER):
@@ -53,7 +53,7 @@ def offered() -> list[str]:
 
 
 @lru_cache(maxsize=32)
-def _schema_in(name: str, _: Stamp) -> tuple[Any, bytes]:
+def _schema_in(name: str, _: FileVersion) -> tuple[Any, bytes]:
     """The schema of a file, and its fingerprint (CRC-64-AVRO, little-endian)."""
     import fastavro  # loaded only when used
 

@@ -15,7 +15,7 @@ from .line_protocol import LINE_PROTOCOL
 from .msgpack_payloads import MSGPACK
 from .own_decoders import decoder_file, own_decoder, own_names
 from .protobuf_payloads import PROTOBUF
-from .schema_files import files_with, stamp
+from .schema_files import file_version, files_with
 from .text_payloads import TEXT
 
 DECODERS: dict[str, Decoder] = {
@@ -64,7 +64,7 @@ def check_decoder(name: str) -> str:
     found = DECODERS.get(base)
     if found is None:
         if not colon and base in own_names():
-            return f"{name}#{stamp(decoder_file(name))[0]:x}"
+            return f"{name}#{file_version(decoder_file(name))[0]:x}"
         known = [*DECODERS, *own_names()]
         raise SettingsError(f"There is no decoder {name!r}. " + one_of(name, known, what="decoder"))
     if not colon and not found.needs_options:
@@ -74,7 +74,7 @@ def check_decoder(name: str) -> str:
     found.configured(options)
     schemas = files_with(*protobuf_payloads.ENDINGS, *avro_payloads.ENDINGS)
     used = [file for file in schemas if file.name == options.rpartition("@")[2]]
-    return f"{name}#{stamp(used[0])[0]:x}" if used else name
+    return f"{name}#{file_version(used[0])[0]:x}" if used else name
 
 
 def reads_whole(name: str) -> str:

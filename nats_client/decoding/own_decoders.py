@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import SettingsError, one_of
 from .decoder import Answer, Decoder, Question
-from .schema_files import Stamp, files_with, stamp
+from .schema_files import FileVersion, file_version, files_with
 
 PATIENCE = 1.0
 """Seconds that one message may take."""
@@ -70,7 +70,7 @@ class OwnDecoder:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
-        self._stamp: Stamp = (0, 0)
+        self._version: FileVersion = (0, 0)
         self._hung = 0
         self._rests_until = 0.0
         self._why = ""
@@ -79,9 +79,9 @@ class OwnDecoder:
     def each(self, questions: Sequence[Question]) -> list[Answer]:
         """Decode messages. Takes at most MOST_HUNG times PATIENCE longer than the decoder itself."""
         with self._lock:
-            if (now := stamp(self.file)) != self._stamp:
+            if (now := file_version(self.file)) != self._version:
                 self._end()
-                self._stamp, self._hung, self._rests_until = now, 0, 0.0
+                self._version, self._hung, self._rests_until = now, 0, 0.0
             found: list[Answer] = []
             while len(found) < len(questions):
                 part = questions[len(found) : len(found) + AT_ONCE]

@@ -13,7 +13,7 @@ from ..errors import SettingsError, one_of
 from ..subjects import check_filter, matches
 from .decoder import Decoder, Headers
 from .plain_values import iso_of_ns, plain
-from .schema_files import Stamp, files_with, read_schema, schema_file, stamp
+from .schema_files import FileVersion, file_version, files_with, read_schema, schema_file
 
 ENDINGS = (".desc", ".binpb", ".pb", ".protoset")
 EXAMPLE = "'protobuf:shop.Order@shop.desc'"
@@ -26,7 +26,7 @@ def protobuf_of(options: str) -> Decoder:
     types, _, name = options.rpartition("@")
     if not types or not name:
         raise SettingsError(f"The decoder 'protobuf' needs a type and a file, such as {EXAMPLE}.")
-    classes = _classes(name, stamp(schema_file(name, *ENDINGS)))
+    classes = _classes(name, file_version(schema_file(name, *ENDINGS)))
     chosen: list[tuple[str, Any]] = []
     for each in types.split(","):
         pattern, _, wanted = each.strip().rpartition("=")
@@ -51,7 +51,7 @@ def offered() -> list[str]:
     names: list[str] = []
     for file in files_with(*ENDINGS):
         try:
-            types = sorted(_classes(file.name, stamp(file)))
+            types = sorted(_classes(file.name, file_version(file)))
         except SettingsError:
             continue
         names += [f"protobuf:{each}@{file.name}" for each in types if not each.startswith("google.protobuf.")]
@@ -63,7 +63,7 @@ def _unconfigured(payload: bytes) -> Any:
 
 
 @lru_cache(maxsize=32)
-def _classes(name: str, _: Stamp) -> dict[str, Any]:
+def _classes(name: str, _: FileVersion) -> dict[str, Any]:
     """The message classes of a descriptor set, by the types' full names."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # loaded only when used
 

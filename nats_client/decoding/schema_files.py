@@ -11,11 +11,11 @@ FOLDER = Path(os.environ.get("LOOKBACK_DECODERS") or Path(__file__).parents[2] /
 LARGEST_SCHEMA = 16 << 20
 """Maximum bytes of a schema file."""
 
-Stamp = tuple[int, int]
-"""Modification time in ns and size of a file: it differs once the file was edited."""
+FileVersion = tuple[int, int]
+"""Modification time in ns and size of a file; another one after an edit."""
 
 
-_known: tuple[float, frozenset[tuple[str, Stamp]]] = (0.0, frozenset())
+_known: tuple[float, frozenset[tuple[str, FileVersion]]] = (0.0, frozenset())
 
 
 def files_with(*endings: str) -> list[Path]:
@@ -27,12 +27,12 @@ def files_with(*endings: str) -> list[Path]:
     return sorted(found)
 
 
-def folder_stamp() -> frozenset[tuple[str, Stamp]]:
-    """Differs once a file of the folder was edited, added or removed. Looks at most once a second."""
+def folder_version() -> frozenset[tuple[str, FileVersion]]:
+    """Another value after a file of the folder was edited, added or removed. Checks at most once a second."""
     global _known
     if time.monotonic() - _known[0] >= 1.0:
         files = files_with(".py", ".avsc", ".desc", ".binpb", ".pb", ".protoset")
-        _known = time.monotonic(), frozenset((file.name, stamp(file)) for file in files)
+        _known = time.monotonic(), frozenset((file.name, file_version(file)) for file in files)
     return _known[1]
 
 
@@ -47,8 +47,8 @@ def schema_file(name: str, *endings: str) -> Path:
     return known[name]
 
 
-def stamp(file: Path) -> Stamp:
-    """The file's stamp; zeros if it is gone."""
+def file_version(file: Path) -> FileVersion:
+    """The version of the file; zeros if it is gone."""
     try:
         found = file.stat()
     except OSError:

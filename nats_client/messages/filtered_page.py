@@ -11,7 +11,7 @@ from ..connection.connection import Connection, end_tasks
 from ..decoding.raw import Malformed, Raw
 from ..errors import LookbackError
 from ..streams.ordered_consumer import Consumer
-from .search import MOST_SAMPLES, Looked, Search, Wanted
+from .search import MOST_SAMPLES, Checked, Search, Wanted
 from .stored import MOST_BYTES, Held, StoredMessage, held_of
 
 FIRST_RANGE = 1_000
@@ -135,38 +135,38 @@ class FilteredPage(Search):
             self.recreated()
         return self._status == "under way"
 
-    def _take(self, looked: Looked, raw: Raw) -> None:
+    def _take(self, checked: Checked, raw: Raw) -> None:
         if self._start is None:
-            self._take_back(looked, raw)
+            self._take_back(checked, raw)
         else:
-            self._take_forward(looked, raw)
+            self._take_forward(checked, raw)
 
-    def _take_forward(self, looked: Looked, raw: Raw) -> None:
-        for message in looked.found:
+    def _take_forward(self, checked: Checked, raw: Raw) -> None:
+        for message in checked.found:
             large = bool(self._found) and self._bytes + len(message.payload) > MOST_BYTES
             if not large:
                 self._add(message)
             if large or len(self._found) == self._most:
                 end = message.seq - large
-                looked.malformed = [seq for seq in looked.malformed if seq <= end]
-                looked.samples = [sample for sample in looked.samples if sample.seq <= end]
-                self._count(looked)
+                checked.malformed = [seq for seq in checked.malformed if seq <= end]
+                checked.samples = [sample for sample in checked.samples if sample.seq <= end]
+                self._count(checked)
                 self.high = end
-                self._advance(sum(seq <= end for seq in raw.seq[: looked.count]), raw)
+                self._advance(sum(seq <= end for seq in raw.seq[: checked.count]), raw)
                 self._end("full")
                 return
-        self._count(looked)
-        if looked.count:
-            self.high = raw.seq[looked.count - 1]
-        self._advance(looked.count, raw)
+        self._count(checked)
+        if checked.count:
+            self.high = raw.seq[checked.count - 1]
+        self._advance(checked.count, raw)
 
-    def _take_back(self, looked: Looked, raw: Raw) -> None:
-        self._recent, dropped = _newest([*self._recent, *looked.found], self._most)
+    def _take_back(self, checked: Checked, raw: Raw) -> None:
+        self._recent, dropped = _newest([*self._recent, *checked.found], self._most)
         self._dropped |= dropped
-        self._bad += looked.malformed
-        self._samples = [*self._samples, *looked.samples][-MOST_SAMPLES:]
-        self._in_range += looked.count
-        self._advance(looked.count, raw)
+        self._bad += checked.malformed
+        self._samples = [*self._samples, *checked.samples][-MOST_SAMPLES:]
+        self._in_range += checked.count
+        self._advance(checked.count, raw)
         if self._in_range > MANY and self._range[1] - self._range[0] >= FEW:
             self._dense.set()
 

@@ -32,26 +32,26 @@ MOST_BYTES = 16 * 1024 * 1024
 LONGEST_TEXT = 1_000
 """Characters to look for."""
 SLICE = 0.1
-"""Seconds in which messages are looked at in one go. A stop waits no longer, and others get their turn."""
+"""Seconds in which messages are checked in one go. A stop waits no longer, and others get their turn."""
 AT_ONCE = 50
-"""Messages looked at between two looks at the clock."""
+"""Messages checked between two looks at the clock."""
 MOST_AT_ONCE = 2_000
 """The same of an expression alone."""
 MOST_SAMPLES = 10
-"""Malformed messages kept to tell one of them."""
+"""Malformed messages kept, to show one of them."""
 LONGEST_WORK = 5.0
 """Seconds that an expression may take in one go."""
 UNWATCHED = 10.0
-"""Seconds without anybody who looks after which a search stops."""
+"""Seconds after which a search stops if nobody reads its status."""
 RETRY_AFTER = 0.5
 """Seconds until a server that does not answer is asked again."""
 LOOK_EVERY = 0.25
-"""Seconds between looks at whether it is to go on."""
+"""Seconds between two checks whether it is to go on."""
 
 T = TypeVar("T")
 _EACH = 400  # bytes of a message beside its content
 Status = Literal["under way", "done", "full", "stopped", "left", "failed"]
-"""Why it ended: all was read, enough was found, stop() was called, nobody looked, or there was an error."""
+"""Why it ended: all was read, enough was found, stop() was called, nobody read `status`, or an error."""
 
 _workers = ThreadPoolExecutor(2, thread_name_prefix="search")
 
@@ -80,11 +80,11 @@ class Wanted:
 
 
 @dataclass
-class Looked:
-    """What became of some messages."""
+class Checked:
+    """The outcome of checking some messages."""
 
     count: int = 0
-    """How many were looked at, from the first on."""
+    """How many were checked, from the first on."""
     found: list[StoredMessage] = field(default_factory=list)
     malformed: list[int] = field(default_factory=list)
     """The sequences of those that could not be decoded for the expression."""
@@ -99,7 +99,7 @@ class Search:
         """Raises SqlError."""
         self.wanted = wanted
         self.scanned = 0
-        """Messages that were looked at."""
+        """Messages that were checked."""
         self.scanned_to = 0
         """The sequence of the last of them."""
         self.malformed = 0
@@ -307,21 +307,21 @@ class Search:
         self._end("failed")
 
     async def messages(self, raw: Raw) -> int:
-        """Look at messages; see Sink. Raises SqlError."""
+        """Check messages; see Sink. Raises SqlError."""
         if not self._goes_on():
             return 0
-        while (looked := await self._looked(raw)) is None:
+        while (checked := await self._check_in_thread(raw)) is None:
             if self._stop:
                 return 0
             if self._at_once == AT_ONCE:
                 raise SqlError(f"The filter took more than {LONGEST_WORK:g} s for a few messages.")
             self._at_once = AT_ONCE
-        self._take(looked, raw)
-        return looked.count
+        self._take(checked, raw)
+        return checked.count
 
-    async def _looked(self, raw: Raw) -> Looked | None:
-        """What a worker thread makes of the messages; None if it was stopped."""
-        work = asyncio.get_running_loop().run_in_executor(_workers, self._look, raw)
+    async def _check_in_thread(self, raw: Raw) -> Checked | None:
+        """Check messages in a worker thread; None if it was stopped."""
+        work = asyncio.get_running_loop().run_in_executor(_workers, self._check, raw)
         wait = LONGEST_WORK
         while not (await asyncio.wait({work}, timeout=wait))[0]:
             wait = LOOK_EVERY
@@ -332,26 +332,26 @@ class Search:
         except StoppedError:
             return None
 
-    def _take(self, looked: Looked, raw: Raw) -> None:
+    def _take(self, checked: Checked, raw: Raw) -> None:
         """Keep what was found among the first of the messages `raw`."""
-        for message in looked.found:
+        for message in checked.found:
             if len(self._found) >= MOST_FOUND or self._bytes + len(message.payload) > self._most_bytes:
                 self._end("full")
                 self.scanned_to = message.seq - 1
                 return
             self._add(message)
-        self._count(looked)
-        self._advance(looked.count, raw)
+        self._count(checked)
+        self._advance(checked.count, raw)
 
     def _add(self, message: StoredMessage) -> None:
         self._found = (*self._found, message)
         self._bytes += len(message.payload)
 
-    def _count(self, looked: Looked) -> None:
-        """Count the malformed ones. After a doubt some are looked at again."""
-        self.malformed += sum(seq > self._malformed_to for seq in looked.malformed)
-        self._malformed_to = max([self._malformed_to, *looked.malformed])
-        self.sample = next(iter([*filter(None, [self.sample]), *looked.samples]), None)
+    def _count(self, checked: Checked) -> None:
+        """Count the malformed ones. After a doubt some are checked again."""
+        self.malformed += sum(seq > self._malformed_to for seq in checked.malformed)
+        self._malformed_to = max([self._malformed_to, *checked.malformed])
+        self.sample = next(iter([*filter(None, [self.sample]), *checked.samples]), None)
 
     def _advance(self, count: int, raw: Raw) -> None:
         if count:
@@ -385,32 +385,32 @@ class Search:
 
     # -- in a worker thread ------------------------------------------------------------------------------
 
-    def _look(self, raw: Raw) -> Looked:
-        """Look at messages, as many as there is time for."""
-        began, looked = time.monotonic(), Looked()
+    def _check(self, raw: Raw) -> Checked:
+        """Check messages, as many as there is time for."""
+        began, checked = time.monotonic(), Checked()
         if self._filter is not None and not self._stop:
             self._filter.go_on()
-        while looked.count < len(raw):
-            if looked.count and (time.monotonic() - began > SLICE or self._stop):
+        while checked.count < len(raw):
+            if checked.count and (time.monotonic() - began > SLICE or self._stop):
                 break
-            some = list(range(looked.count, min(len(raw), looked.count + self._at_once)))
+            some = list(range(checked.count, min(len(raw), checked.count + self._at_once)))
             at = time.monotonic()
-            self._add_matching(raw.pick(some), looked)
-            looked.count += len(some)
+            self._add_matching(raw.pick(some), checked)
+            checked.count += len(some)
             if not self._needle:  # the expression alone is quicker for many at once
                 quick = time.monotonic() - at < SLICE / 4
                 self._at_once = min(MOST_AT_ONCE, 2 * len(some)) if quick else max(AT_ONCE, len(some) // 2)
-        return looked
+        return checked
 
-    def _add_matching(self, raw: Raw, looked: Looked) -> None:
+    def _add_matching(self, raw: Raw, checked: Checked) -> None:
         if self._needle:
             raw = raw.pick([i for i in range(len(raw)) if self._has(_message(raw, i))])
         if self._filter is not None and len(raw):
-            kept = set(self._filtered(raw, looked))
+            kept = set(self._filtered(raw, checked))
             raw = raw.pick([i for i, seq in enumerate(raw.seq) if seq in kept])
-        looked.found += [_message(raw, i) for i in range(len(raw))]
+        checked.found += [_message(raw, i) for i in range(len(raw))]
 
-    def _filtered(self, raw: Raw, looked: Looked) -> list[int]:
+    def _filtered(self, raw: Raw, checked: Checked) -> list[int]:
         """The sequences for which the expression is true."""
         assert self._filter is not None
         wanted = self.wanted
@@ -418,18 +418,18 @@ class Search:
             batch, samples, malformed = decode(raw, wanted.decoder, wanted.time, wanted.headers)
         except Exception as error:
             if len(raw) > 1:  # one payload must not take the others with it
-                return [seq for one in raw.split() for seq in self._filtered(one, looked)]
+                return [seq for one in raw.split() for seq in self._filtered(one, checked)]
             reason = str(error) if isinstance(error, ValueError) else repr(error)
-            looked.malformed.append(raw.seq[0])
-            looked.samples.append(Malformed(raw.subject[0], raw.seq[0], reason, repr(raw.payload[0][:200])))
-            del looked.samples[:-MOST_SAMPLES]
+            checked.malformed.append(raw.seq[0])
+            checked.samples.append(Malformed(raw.subject[0], raw.seq[0], reason, repr(raw.payload[0][:200])))
+            del checked.samples[:-MOST_SAMPLES]
             return []
         if malformed:
             bad = {*raw.seq}.difference(batch.seq.tolist()) | {sample.seq for sample in samples}
             if len(bad) != malformed:  # such as an empty array, which has no row and is valid
                 bad = {one.seq[0] for one in raw.split() if decode(one, wanted.decoder, wanted.time)[2]}
-            looked.malformed += sorted(bad)
-            looked.samples = [*looked.samples, *samples][-MOST_SAMPLES:]
+            checked.malformed += sorted(bad)
+            checked.samples = [*checked.samples, *samples][-MOST_SAMPLES:]
         return [int(seq) for seq in self._filter.apply(batch).seq]
 
     def _has(self, message: StoredMessage) -> bool:

@@ -103,12 +103,12 @@ def _text_source(coded: Coded, *, plain: bool = False) -> Source:
     labels = pa.array(coded.labels, pa.string())
     kind_of = np.full(len(coded.labels) + 1, TEXT, dtype=np.int8)
     kind_of[-1] = NONE
-    stamps = np.full(len(coded.labels), MISSING)
+    times = np.full(len(coded.labels), MISSING)
     for i, label in enumerate(coded.labels) if not plain else ():
         if 19 <= len(label) <= LONGEST and label[4] == "-" and label[:4].isdigit():
             parsed = parse_iso_times([label])
             if parsed is not None:
-                kind_of[i], stamps[i] = TIME, parsed[0]
+                kind_of[i], times[i] = TIME, parsed[0]
     kinds = kind_of[coded.codes]
 
     def texts(rows: Ints) -> pa.Array:
@@ -117,7 +117,7 @@ def _text_source(coded: Coded, *, plain: bool = False) -> Source:
 
     def some(rows: Ints) -> pa.Array:
         if len(rows) and kinds[rows[0]] == TIME:
-            return pa.array(stamps["ns"][coded.codes[rows]] // 1000, pa.timestamp("us", "UTC"))
+            return pa.array(times["ns"][coded.codes[rows]] // 1000, pa.timestamp("us", "UTC"))
         return texts(rows)
 
     return Source(kinds, some, texts)
@@ -221,8 +221,8 @@ def _cut_values(values: Values, rows: Ints) -> Values | None:
         if not labels:
             return None
         codes = (place.reshape(-1) - first).astype(np.int32)
-        stamps = parse_iso_times(labels)
-        return Coded(codes, labels) if stamps is None else np.append(stamps, MISSING)[codes]
+        parsed = parse_iso_times(labels)
+        return Coded(codes, labels) if parsed is None else np.append(parsed, MISSING)[codes]
     texts = [values[row] for row in rows.tolist()]
     return None if all(text is None for text in texts) else _timed(texts)
 
@@ -273,10 +273,10 @@ class Made:
         if kind == "time":
             numbers = column.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
             there = numbers.is_valid().to_numpy() if numbers.null_count else np.ones(count, dtype=np.bool_)
-            stamps = numbers.fill_null(0).to_numpy()
-            there = there & (stamps >= _FIRST) & (stamps < _LAST)
+            times = numbers.fill_null(0).to_numpy()
+            there = there & (times >= _FIRST) & (times < _LAST)
             found = np.full(count, MISSING)
-            found["ns"][there], found["form"][there] = stamps[there] * 1000, _SIX_DIGITS
+            found["ns"][there], found["form"][there] = times[there] * 1000, _SIX_DIGITS
             return Made(nothing, times=found)
         if kind == "none":
             return Made(nothing)

@@ -45,20 +45,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
         server.run(lambda nc: nc.jetstream().create_key_value(bucket="settings"))
         server.publish("$KV.settings.kept", b"1")
         server.publish("$KV.settings.cpu", b"1")
-        server.began = stamp()  # type: ignore[attr-defined]
+        server.began = iso_now()  # type: ignore[attr-defined]
         server.publish("s.a", *[json.dumps({"n": n}).encode() for n in range(5)])
         time.sleep(3)
         server.middle = time.time()  # type: ignore[attr-defined]
         time.sleep(3)
         server.publish("$KV.settings.cpu", b"2")
         server.publish("s.a", *[json.dumps({"n": n}).encode() for n in range(5, 10)])
-        server.ended = stamp(1)  # type: ignore[attr-defined]
+        server.ended = iso_now(1)  # type: ignore[attr-defined]
         time.sleep(2)
         server.publish("s.a", *[json.dumps({"n": n}).encode() for n in range(10, 15)])
         yield server
 
 
-def stamp(more: float = 0, zone: str = "UTC") -> str:
+def iso_now(more: float = 0, zone: str = "UTC") -> str:
     """Now, or some seconds later, as an address has it."""
     return pd.Timestamp(time.time() + more, unit="s", tz=zone).isoformat(timespec="milliseconds")
 

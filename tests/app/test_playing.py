@@ -48,13 +48,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """A nats-server with two streams that got messages for some seconds, and a bucket."""
 
     async def fill(nc: Any) -> tuple[str, str]:
-        start = stamp()
+        start = iso_now()
         for i in range(COUNT):
             await nc.jetstream().publish(f"s.{'ab'[i % 2]}", json.dumps({"n": i}).encode())
             if i % 4 == 0:
                 await nc.jetstream().publish("t", json.dumps({"n": i}).encode())
             await asyncio.sleep(0.05)
-        end = stamp(0.01)
+        end = iso_now(0.01)
         await asyncio.sleep(1.1)  # what is still to come, in whole seconds, is no part of a stretch
         return start, end
 
@@ -66,7 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
         yield server
 
 
-def stamp(more: float = 0) -> str:
+def iso_now(more: float = 0) -> str:
     """Now, or some seconds later, as an address has it."""
     return pd.Timestamp(time.time() + more, unit="s", tz="UTC").isoformat(timespec="milliseconds")
 

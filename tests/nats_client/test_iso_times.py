@@ -16,7 +16,7 @@ moments = st.datetimes(datetime(1700, 1, 1), datetime(2199, 12, 31))
 
 
 @st.composite
-def stamps(draw: st.DrawFn) -> str:
+def iso_times(draw: st.DrawFn) -> str:
     """A time as somebody may write it."""
     digits = draw(st.integers(0, 9))
     fraction = f".{draw(st.integers(0, 10**digits - 1)):0{digits}d}" if digits else ""
@@ -24,7 +24,7 @@ def stamps(draw: st.DrawFn) -> str:
     return f"{draw(moments):%Y-%m-%d{between}%H:%M:%S}{fraction}{zone}"
 
 
-@given(st.lists(stamps(), min_size=1, max_size=20))
+@given(st.lists(iso_times(), min_size=1, max_size=20))
 def test_written_again_letter_by_letter(texts: list[str]) -> None:
     """What is read as a time is that time, and gives the text that it came from."""
     found = parse_iso_times(texts)

@@ -35,8 +35,8 @@ def removed(feed: Feed | NamedFeed) -> int:
     return sum(gap.count or 0 for gap in feed.health.gaps)
 
 
-def looked(feed: Feed) -> None:
-    """Wait until the stream has been looked at anew, twice, so that what is said of it is of now."""
+def wait_for_two_checks(feed: Feed) -> None:
+    """Wait until the stream was checked twice, so that what is reported of it is current."""
     seen = []
     stream_check = feed._stream_check
     assert stream_check is not None
@@ -74,7 +74,7 @@ def test_time_to_live(server: NatsServer, client: Client) -> None:
         until(lambda: sequences(feed) == list(range(1, 20, 2)))
     until(lambda: sequences(part) == [])
     for feed in (early, late, part):
-        looked(feed)
+        wait_for_two_checks(feed)
         assert not feed.health.gaps
         assert feed.health.begins is None
     api(server, "STREAM.MSG.DELETE.T", {"seq": 5})
@@ -84,7 +84,7 @@ def test_time_to_live(server: NatsServer, client: Client) -> None:
 def test_more_ended_than_are_listed(
     server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where more messages have gone than are looked for one by one, rows leave when their time to live is
+    """Where more messages have gone than are requested one by one, rows leave when their time to live is
     over by the server's clock."""
     monkeypatch.setattr("nats_client.feeds.reconcile.MOST_DELETED", 3)
     stream(server, "T", "t.>", allow_msg_ttl=True)
@@ -111,7 +111,7 @@ def test_older_rows_end_too(server: NatsServer, client: Client) -> None:
     client.feed("T", look_back="PT1H")
     until(lambda: sequences(feed) == list(range(1, 12)))
     until(lambda: sequences(feed) == [11])
-    looked(feed)
+    wait_for_two_checks(feed)
     assert not feed.health.gaps
     until(lambda: feed._stream_check and not feed._stream_check.ends)
 
@@ -180,7 +180,7 @@ def test_roll_up(server: NatsServer, client: Client) -> None:
     publish(server, "r.b", *numbered(1), Nats_Rollup="all")
     for each in (feed, other):
         until(lambda: sequences(each) == [7])
-        looked(each)
+        wait_for_two_checks(each)
         assert not each.health.gaps
         assert each.health.begins is None
 
@@ -200,7 +200,7 @@ def test_roll_up_that_arrives_after_a_check(
     publish(server, "r.a", *numbered(1), Nats_Rollup="all")
     for feed in feeds:
         until(lambda feed=feed: sequences(feed) == [7])  # type: ignore[misc]
-        looked(feed)
+        wait_for_two_checks(feed)
         assert not feed.health.gaps
 
 
@@ -211,7 +211,7 @@ def test_schedule(server: NatsServer, client: Client) -> None:
     at = (datetime.now(UTC) + timedelta(seconds=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
     publish(server, "d.plan", *numbered(1), Nats_Schedule=f"@at {at}", Nats_Schedule_Target="d.sent")
     until(lambda: sequences(feed) == [2])
-    looked(feed)
+    wait_for_two_checks(feed)
     assert not feed.health.gaps
 
 
@@ -221,7 +221,7 @@ def test_first_sequence(server: NatsServer, client: Client) -> None:
     stream(server, "F", "f.>", first_seq=1000)
     publish(server, "f.a", *numbered(5))
     feed = opened(client, "F")
-    looked(feed)
+    wait_for_two_checks(feed)
     assert sequences(feed) == list(range(1000, 1005))
     assert (feed.health.begins, feed.health.earlier) == (None, 0)
     assert not feed.health.gaps
@@ -243,7 +243,7 @@ def test_mirrors(server: NatsServer, client: Client) -> None:
     publish(server, "s.b", *numbered(1, 20))
     until(lambda: len(sequences(some)) == len(sequences(late)) == 11)
     for feed in (some, late):
-        looked(feed)
+        wait_for_two_checks(feed)
         assert not feed.health.gaps
         assert feed.health.begins is None
 
@@ -253,7 +253,7 @@ def test_replaced_before_it_was_opened(server: NatsServer, client: Client) -> No
     stream(server, "K", "k.>", max_msgs_per_subject=1)
     publish(server, "k.a", *numbered(5))
     feed = opened(client, "K")
-    looked(feed)
+    wait_for_two_checks(feed)
     assert sequences(feed) == [5]
     assert (feed.health.begins, feed.health.earlier) == (None, 0)
 

@@ -82,8 +82,8 @@ test("small multiples have as few rows as fit, as even as can be", () => {
 
 test("a zone has its own clock, through a change of it; an unknown name is the browser's", () => {
   const zone = zoneOf("Europe/Berlin");
-  assert.equal(zone.stamp(Date.UTC(2026, 9, 25, 0, 30)), "2026-10-25 02:30:00.000");
-  assert.equal(zone.stamp(Date.UTC(2026, 9, 25, 1, 30)), "2026-10-25 02:30:00.000");
+  assert.equal(zone.text(Date.UTC(2026, 9, 25, 0, 30)), "2026-10-25 02:30:00.000");
+  assert.equal(zone.text(Date.UTC(2026, 9, 25, 1, 30)), "2026-10-25 02:30:00.000");
   assert.equal(zone.called(Date.UTC(2026, 6, 1)), "Europe/Berlin, GMT+2");
   assert.equal(zoneOf("UTC").called(0), "UTC");
   assert.equal(zoneOf("Nowhere/Land").offset(0), new Date(0).getTimezoneOffset() * 60_000);

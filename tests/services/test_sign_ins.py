@@ -138,8 +138,8 @@ def test_provider_that_is_away(people: Provider, roles: Path, monkeypatch: pytes
         await until(lambda: bob.userinfo)
         people.stop()
         await until(lambda: bob.failed)
-        heard = bob.heard
-        while time.monotonic() < heard + 1.5:
+        confirmed = bob.confirmed
+        while time.monotonic() < confirmed + 1.5:
             assert role(found, bob) == "viewer"
             await asyncio.sleep(0.05)
         await until(lambda: found.standing(bob).why == sign_ins.UNREACHABLE)
