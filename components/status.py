@@ -60,7 +60,7 @@ SECOND = 1_000_000_000
 FINE = 10
 """Seconds up to which a part of a stretch is said to the millisecond."""
 RERUN_AGAIN = 5.0
-"""Seconds after which a page is told again to run again."""
+"""Seconds after which a page is asked once more to run again."""
 BLOCKED = (
     "Live updates do not reach this browser, so the charts come with the refresh. A proxy lets the websocket "
     "of Streamlit through, but not the one at lookback/push. Its configuration has to pass on both."
@@ -314,11 +314,11 @@ class LineSource(JsonSource):
         self.structure = line.structure
         facts = {name: value for name, value in line.said.items() if name not in OTHERS}
         others = {name: line.said[name] for name in OTHERS}
-        # Numbers that change all the time are told less often.
-        since, beside, told = self._facts
+        # Numbers that change all the time are sent less often.
+        since, beside, sent = self._facts
         now = time.monotonic()
-        if others == beside and facts.keys() == told.keys() and now - since < FRESH:
-            facts = told
+        if others == beside and facts.keys() == sent.keys() and now - since < FRESH:
+            facts = sent
         else:
             self._facts = now, others, facts
         return {**others, **facts}
@@ -349,9 +349,9 @@ class LineElement(JsonElement):
         known, message = news or (held, b"{}")
         return known, packed({**json.loads(message), "again": int(1000 * now)})
 
-    def hear(self, said: dict[str, Any]) -> None:
+    def receive(self, message: dict[str, Any]) -> None:
         """The viewer stops loading, or loads the rest: at once, also while the page runs."""
-        if self.loading.obey(said.get("act")) and self._drawn:
+        if self.loading.obey(message.get("act")) and self._drawn:
             self.draw_for("another run")
 
 

@@ -1,6 +1,6 @@
 // The tab's websocket, over which live elements get what is new. One for all elements and pages of the tab.
 //
-// Frames are numbered. A frame that does not follow the last one is not applied: the browser tells the server the last
+// Frames are numbered. A frame that does not follow the last one is not applied: the browser reports to the server the last
 // one that it applied, and the server continues from there. components/push/channel.py describes the messages.
 
 import { apart } from "./apart.js";
@@ -12,7 +12,7 @@ const SEEN_AGAIN = 4_000; // the same, when a hidden tab is seen again
 const ASK_AGAIN = 1_500; // ms after which an unanswered question is taken for lost
 const BLOCKED_AFTER = 6_000; // ms without the websocket, while Streamlit's own works, after which charts come with the refresh
 const ANSWERED = 20_000; // ms after which no answer to a question is expected any more
-const TELL_EVERY = 16; // frames between two reports of what was drawn
+const REPORT_EVERY = 16; // frames between two reports of what was drawn
 const [NO_TICKET, REPLACED] = [4401, 4409];
 
 export class Channel {
@@ -20,10 +20,10 @@ export class Channel {
     this.url = root;
     this.elements = new Map(); // by number: { apply(bytes), false if it is of no use, resumed() if it says anything, frame }
     this.frame = 0;
-    this.told = 0;
+    this.reportedFrame = 0; // the last frame that the server knows to be drawn
     this.pace = 0; // seconds between two frames, null while paused
     this.needs = 0; // ms that drawing needs between two frames
-    this.heard = -Infinity;
+    this.receivedAt = -Infinity;
     this.attempts = 0;
     this.ready = false;
     this.questions = new Map(); // by number: what takes the answer
@@ -35,10 +35,10 @@ export class Channel {
     setInterval(() => this.check(), 1000);
   }
 
-  // The script made this ticket for the tab. `tell` reports whether the websocket is blocked; `ended`, that the server
+  // The script made this ticket for the tab. `report` says whether the websocket is blocked; `ended`, that the server
   // does not take the ticket any more, again at each attempt: the script finds out why, and makes another one.
-  use(ticket, tell, ended) {
-    this.tell = tell;
+  use(ticket, report, ended) {
+    this.report = report;
     this.ended = ended;
     if (ticket === this.ticket) return;
     this.ticket = ticket;
@@ -79,9 +79,9 @@ export class Channel {
   // The newest frame is on the screen; `needs`: ms that drawing wants between two.
   drawn(needs = this.needs) {
     const changed = Math.abs(needs - this.needs) > Math.max(50, this.needs / 2);
-    if (this.frame - this.told < TELL_EVERY && !changed) return;
+    if (this.frame - this.reportedFrame < REPORT_EVERY && !changed) return;
     this.needs = needs;
-    this.told = this.frame;
+    this.reportedFrame = this.frame;
     this.send({ got: this.frame, pace: Math.round(needs) });
   }
 
@@ -141,19 +141,19 @@ export class Channel {
   }
 
   receive(data) {
-    this.heard = performance.now();
+    this.receivedAt = performance.now();
     if (typeof data === "string") {
-      const said = JSON.parse(data);
-      if ("answer" in said) this.questions.get(said.answer)?.(said.said);
-      if ("pace" in said) this.pace = said.pace;
-      if ("next" in said) {
-        this.frame = said.next - 1;
-        this.told = this.frame;
+      const message = JSON.parse(data);
+      if ("answer" in message) this.questions.get(message.answer)?.(message.said);
+      if ("pace" in message) this.pace = message.pace;
+      if ("next" in message) {
+        this.frame = message.next - 1;
+        this.reportedFrame = this.frame;
         this.asked = undefined;
         this.attempts = 0;
         this.become(true);
         for (const element of this.elements.values()) apart(() => element.resumed?.());
-        if (this.wasBlocked) this.tell((this.wasBlocked = false));
+        if (this.wasBlocked) this.report((this.wasBlocked = false));
       }
       return;
     }
@@ -192,18 +192,18 @@ export class Channel {
   look() {
     if (!document.hidden && !this.ready) return this.retry(0);
     this.send({ hidden: document.hidden });
-    if (!document.hidden) this.heard = Math.min(this.heard, performance.now() - SILENT + SEEN_AGAIN);
+    if (!document.hidden) this.receivedAt = Math.min(this.receivedAt, performance.now() - SILENT + SEEN_AGAIN);
   }
 
   check() {
     const now = performance.now();
     if (this.asked !== undefined) this.ask();
-    if (this.ready && !document.hidden && now - this.heard > SILENT) this.connect();
+    if (this.ready && !document.hidden && now - this.receivedAt > SILENT) this.connect();
     if (this.socket && !this.ready && now - this.started > SILENT) this.connect();
     if (this.ready || this.wasBlocked || document.hidden || !this.ticket) return;
     const root = document.querySelector('[data-testid="stApp"]');
     if (root?.dataset.testConnectionState !== "CONNECTED") this.since = now; // nothing works: no proxy is at fault
-    else if (now - this.since > BLOCKED_AFTER) this.tell?.((this.wasBlocked = true));
+    else if (now - this.since > BLOCKED_AFTER) this.report?.((this.wasBlocked = true));
   }
 }
 

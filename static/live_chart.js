@@ -103,10 +103,10 @@ class Chart {
     this.alone = false; // zoomed by itself
     this.answers = true; // the server knows what stands behind a point
     this.finer = null; // bins of the zoomed range
-    this.told = null; // the range that the server knows of
+    this.sentRange = null; // the range that the server knows of
     this.choices = AS_GIVEN; // which series are told apart, and what the legend shows
-    this.toldChoices = AS_GIVEN; // those that the server knows of
-    this.choice = this.remembered = 0; // the number of what the viewer chose last, and of what the server was told to remember
+    this.sentChoices = AS_GIVEN; // those that the server knows of
+    this.choice = this.remembered = 0; // the number of what the viewer chose last, and of what was sent to the server to remember
 
     const style = document.createElement("style");
     style.textContent = STYLE + LEGEND_STYLE + PANEL_STYLE;
@@ -124,7 +124,7 @@ class Chart {
     this.size.observe(parent);
     this.place = new IntersectionObserver(([{ isIntersecting }]) => {
       this.visible = isIntersecting;
-      if (isIntersecting && this.config) this.tellRange();
+      if (isIntersecting && this.config) this.sendRange();
       if (this.waits && isIntersecting) drawSoon(this);
     }, { rootMargin: "200px" });
     this.place.observe(parent);
@@ -178,7 +178,7 @@ class Chart {
     document.removeEventListener("visibilitychange", this.redraw);
     window.removeEventListener("pointerup", this.release);
     window.removeEventListener("pointercancel", this.release);
-    clearTimeout(this.telling);
+    clearTimeout(this.sending);
     this.panels?.end();
     this.unwatchZone();
     if (this.drawn && this.library) this.library.purge(this.plot);
@@ -243,7 +243,7 @@ class Chart {
   get now() {
     const { ms, at } = this.clock;
     if (this.config?.still || this.plugged === null || channel().pace === null) return ms;
-    return ms + Math.max(0, Math.min(performance.now(), channel().heard + LAGS) - at);
+    return ms + Math.max(0, Math.min(performance.now(), channel().receivedAt + LAGS) - at);
   }
 
   set now(ms) {
@@ -292,7 +292,7 @@ class Chart {
 
   // Everything follows.
   begin(head) {
-    [this.others, this.future, this.marked, this.told, this.toldChoices] = [null, 0, [], null, AS_GIVEN];
+    [this.others, this.future, this.marked, this.sentRange, this.sentChoices] = [null, 0, [], null, AS_GIVEN];
     if (this.config) return;
     this.known = `${this.page} ${head.config?.key}`;
     if (!done.has(this.known)) return;
@@ -329,9 +329,9 @@ class Chart {
     else this.finer = null;
     this.settleZone();
     this.keepZoom();
-    if (this.finer && !this.zoom.x) this.told = undefined; // from before the page was left
-    this.tellRange();
-    this.tellChoices();
+    if (this.finer && !this.zoom.x) this.sentRange = undefined; // from before the page was left
+    this.sendRange();
+    this.sendChoices();
     if (onlyValues && this.drawn) this.legend.showValues();
   }
 
@@ -378,33 +378,33 @@ class Chart {
   }
 
   // The zoomed range, reported once the viewer's hand rests: the server has finer bins for it.
-  tellRange() {
+  sendRange() {
     if (!this.visible && this.drawn) return; // once it is on the screen
     const range = this.zoom.x && !this.config.compare ? this.zoom.x.map((time) => this.utc(time)) : null;
-    if (String(range) === String(this.wanted ?? this.told)) return; // messages come more often than the timer ends
-    clearTimeout(this.telling);
+    if (String(range) === String(this.wanted ?? this.sentRange)) return; // messages come more often than the timer ends
+    clearTimeout(this.sending);
     this.wanted = String(range);
-    this.telling = setTimeout(() => {
-      this.told = range;
+    this.sending = setTimeout(() => {
+      this.sentRange = range;
       this.wanted = undefined;
       this.setRange(range);
     }, REST);
   }
 
-  // What was said last may not have arrived.
+  // What was sent last may not have arrived.
   resumed() {
-    this.told = undefined;
-    if (this.toldChoices !== AS_GIVEN) this.toldChoices = undefined;
+    this.sentRange = undefined;
+    if (this.sentChoices !== AS_GIVEN) this.sentChoices = undefined;
     if (!this.config) return;
-    this.tellRange();
-    this.tellChoices();
+    this.sendRange();
+    this.sendChoices();
   }
 
   // The viewer has chosen something in the legend.
   choose(choices) {
     this.choices = { ...this.choices, ...choices };
     this.choice = ++choicesMade;
-    this.tellChoices();
+    this.sendChoices();
     this.legend.draw();
   }
 
@@ -412,12 +412,12 @@ class Chart {
   // the viewer has just chosen.
   takeChoices() {
     const { number = 0, ...choices } = this.config.choices ?? AS_GIVEN;
-    if (number >= this.choice && spelledOut(choices) !== spelledOut(this.choices)) this.choices = this.toldChoices = choices;
+    if (number >= this.choice && spelledOut(choices) !== spelledOut(this.choices)) this.choices = this.sentChoices = choices;
   }
 
-  tellChoices() {
-    if (JSON.stringify(this.choices) === JSON.stringify(this.toldChoices)) return;
-    this.toldChoices = this.choices;
+  sendChoices() {
+    if (JSON.stringify(this.choices) === JSON.stringify(this.sentChoices)) return;
+    this.sentChoices = this.choices;
     this.setChoices(this.choices);
   }
 
@@ -520,7 +520,7 @@ class Chart {
 
   resetZoom() {
     this.zoom = { x: null, y: null };
-    this.tellRange();
+    this.sendRange();
     spreadZoom(this);
     this.draw();
   }
@@ -597,7 +597,7 @@ class Chart {
         this.zoom[axis] = [change[`${name}.range[0]`], change[`${name}.range[1]`]];
       }
     }
-    this.tellRange();
+    this.sendRange();
     if (String(this.zoom.x) !== before) spreadZoom(this);
     if (change["xaxis.autorange"] || change["yaxis.autorange"] || scales(this.config.unit)) this.draw();
     else this.legend.draw();
@@ -606,7 +606,7 @@ class Chart {
   // The viewer has zoomed in a small multiple.
   zoomInto(range) {
     this.zoom.x = range.map((ms) => this.local(ms));
-    this.tellRange();
+    this.sendRange();
     spreadZoom(this);
     this.draw();
   }
@@ -615,7 +615,7 @@ class Chart {
   zoomTo(range) {
     this.zoom = range ? { ...this.zoom, x: range.map((ms) => this.local(ms)) } : { x: null, y: null };
     this.other = true;
-    this.tellRange();
+    this.sendRange();
     drawSoon(this);
   }
 

@@ -385,7 +385,7 @@ class Panel {
     this.tip.hidden = true;
     this.plot.append(this.canvas, this.drag, this.x, this.y, this.tip);
     this.root.append(head, this.plot);
-    this.hear();
+    this.listen();
     addCrosshair(this);
   }
 
@@ -476,7 +476,7 @@ class Panel {
     pointAtTime(this, time);
   }
 
-  hear() {
+  listen() {
     const { plot, panels } = this;
     this.keyed = null; // the time that the keyboard points at
     plot.addEventListener("keydown", (event) => this.press(event));

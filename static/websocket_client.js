@@ -45,7 +45,7 @@ class Latencies {
     while (this.lots.length && this.lots[0][0] < at - RECENT) this.lots.shift();
   }
 
-  told() {
+  percentiles() {
     const all = Float64Array.from(this.lots.flatMap(([, lot]) => [...lot])).sort();
     const at = (share) => all[Math.min(all.length - 1, Math.floor(share * all.length))];
     return all.length ? [at(0.5), at(0.95)] : null;
@@ -144,7 +144,7 @@ class Client {
     else this.tell("live", "Live", this.where, `${count(rows)} rows`);
   }
 
-  // There are messages that the reader has not told yet.
+  // There are messages that the reader has not sent yet.
   news() {
     if (this.asking) return;
     this.asking = true;
@@ -177,8 +177,8 @@ class Client {
       live: this.live,
       bytes: this.bytes,
       left: this.left.splice(0, 40),
-      pixel: this.pixel.told(),
-      browser: this.browser.told(),
+      pixel: this.pixel.percentiles(),
+      browser: this.browser.percentiles(),
     });
     this.settle(answer);
     if (answer.renew && this.name && !this.renewing) {

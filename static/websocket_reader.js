@@ -188,8 +188,8 @@ function tell(now) {
     high: Float64Array.from(changed, ([, , cell]) => cell[1]),
   };
   for (const [, , cell] of changed) cell[2] = true;
-  const told = { type: "rows", whole, oldest, now, cells, bytes, pending, caughtUp, rows: rows.size, step: settings.step };
-  postMessage({ ...told, look_back: settings.look_back, fresh: Float64Array.from(fresh), arrived: Float64Array.from(arrived) });
+  const message = { type: "rows", whole, oldest, now, cells, bytes, pending, caughtUp, rows: rows.size, step: settings.step };
+  postMessage({ ...message, look_back: settings.look_back, fresh: Float64Array.from(fresh), arrived: Float64Array.from(arrived) });
   announced = false;
   changed = [];
   fresh = [];

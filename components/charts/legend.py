@@ -83,13 +83,13 @@ def understood(text: str) -> Choices:
     """The choice that spelled() wrote; AS_GIVEN if it is none. Untrusted."""
     parts = text.split("~", MOST_SERIES + 2)
     rule, value, *names = [*parts, ""] if len(parts) == 1 else parts
-    said = {"rule": rule or None, "names": [unquote(name) for name in names], "value": value or None}
-    return heard(said) or AS_GIVEN
+    choices = {"rule": rule or None, "names": [unquote(name) for name in names], "value": value or None}
+    return read_choices(choices) or AS_GIVEN
 
 
-def heard(said: object) -> Choices | None:
-    """What a browser says that its viewer chose, None if no legend offers that. Untrusted."""
-    match said:
+def read_choices(message: object) -> Choices | None:
+    """The choices in a browser's message; None if no legend offers them. `message` is untrusted."""
+    match message:
         case {"rule": str() | None as rule, "names": list(names), "value": str() | None as value}:
             pass
         case _:

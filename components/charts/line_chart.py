@@ -28,7 +28,7 @@ from .legend import (
     Value,
     bins_for,
     checked_rule,
-    heard,
+    read_choices,
     shown_values,
     spelled,
     understood,
@@ -137,8 +137,8 @@ def address_of(view: View, key: str | None, *of: object) -> str:
     """The name in the page's address of what a viewer chooses in the legend of a chart: the same one whenever
     the page looks. `of`: what tells the chart from others of its feed, if it has no `key`."""
     feed = view.feed.key
-    told = ("", key) if key else (feed.stream, feed.subject, *of)
-    return f"series-{hashlib.blake2b(repr(told).encode(), digest_size=3).hexdigest()}"
+    parts = ("", key) if key else (feed.stream, feed.subject, *of)
+    return f"series-{hashlib.blake2b(repr(parts).encode(), digest_size=3).hexdigest()}"
 
 
 def drawing_options(*, log_y: bool, from_zero: bool, steps: bool) -> dict[str, object]:
@@ -269,7 +269,7 @@ def _again() -> None:
 
 
 def _number(state: Any) -> int:
-    """How many choices the browser had made when it told the last one that is in the session's state."""
+    """How many choices the browser had made when it sent the last one that is in the session's state."""
     match (state or {}).get("choices"):
         case {"number": int() as number}:
             return number
@@ -278,7 +278,7 @@ def _number(state: Any) -> int:
 
 def _choose(key: str, address: str) -> None:
     """The viewer has chosen something in the legend, which the page's address has from now on."""
-    choices = heard(st.session_state[key].get("choices"))
+    choices = read_choices(st.session_state[key].get("choices"))
     if choices is not None:
         st.session_state[address] = spelled(choices)
 

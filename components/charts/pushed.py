@@ -20,7 +20,7 @@ from ..data.live import Readable, View
 from ..push.source import Source
 from ..push.tabs import Tab
 from ..words import in_zone, zone
-from .legend import AS_GIVEN, BinsOf, Choices, Value, heard, others_at, shown_values, undrawn
+from .legend import AS_GIVEN, BinsOf, Choices, Value, others_at, read_choices, shown_values, undrawn
 from .wire import NOTHING, Held, has_cells, step, with_header
 
 VARY_EVERY = 0.25
@@ -31,7 +31,7 @@ frames of any viewer."""
 VALUES_EVERY = 1.0
 """Seconds between two values of a legend: nobody reads faster."""
 DRIFT = 0.2
-"""Seconds by which a browser's idea of the server's clock may be wrong before it is told the time."""
+"""Seconds by which a browser's idea of the server's clock may be wrong before it is sent the time."""
 MOST_CONFIGS = 50
 """Settings of one source's charts that are kept for all viewers who have the same."""
 NOT_LOADED = "not loaded"
@@ -155,12 +155,12 @@ class ChartSource(Source):
         made._begin(bins)
         return made
 
-    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer a question, in any thread. The messages behind a point: `series`, its name, null for the one
         that holds all undrawn ones, and `from` and `to` in ms since the epoch, UTC. `others`, a pair of such
         times: what is among the undrawn ones. `find`: those whose names contain a text. Raises
         LookbackError."""
-        match said:
+        match question:
             case {"find": str() as part}:
                 return undrawn(self.bins, self._taken_in(), part)
             case {"others": [int() | float() as start, int() | float() as end]} if (
@@ -168,7 +168,7 @@ class ChartSource(Source):
             ):
                 return others_at(self.bins, self._taken_in(), round(start * 1e6), round(end * 1e6))
         self._behind.check()
-        match said:
+        match question:
             case {
                 "series": str() | None as series,
                 "from": int() | float() as start,
@@ -228,7 +228,7 @@ class _Known(NamedTuple):
 
     chart: Held
     clock: float
-    """The server's clock minus our monotonic one, in seconds, as it was told."""
+    """The server's clock minus our monotonic one, in seconds, as it was sent."""
 
 
 class _Step(NamedTuple):
@@ -279,9 +279,9 @@ class ChartElement:
         clock = source.clock
         if self.choices.value:
             source.ask(self.choices.value)
-        chart, told = held or (NOTHING, -math.inf)
+        chart, sent = held or (NOTHING, -math.inf)
         config = source.settings(self.config)
-        wrong = abs(clock - told) > DRIFT
+        wrong = abs(clock - sent) > DRIFT
         if self._range is None and not chart.finer[0]:
             same = chart.config is config and chart.version == bins.version and chart.epoch == bins.epoch
             if same and not wrong:
@@ -290,7 +290,7 @@ class ChartElement:
         else:
             found = self._zoomed(chart, config)
         if not wrong:
-            return None if found.message is None else (_Known(found.now, told), found.message)
+            return None if found.message is None else (_Known(found.now, sent), found.message)
         now = clock + (0.0 if source.past else time.monotonic())
         header = {**found.header, "now": round(now * 1000)}
         flags = bytes([found.flags | 1])
@@ -301,18 +301,18 @@ class ChartElement:
         bins = self.source.bins
         return held is not None and held.chart.epoch == bins.epoch and not self._range and not bins.is_busy
 
-    def hear(self, said: dict[str, Any]) -> None:
+    def receive(self, message: dict[str, Any]) -> None:
         """The viewer has zoomed, or chosen something in the legend."""
-        if "range" in said:
-            self._range = said["range"]
-        if "choices" in said and self.choose is not None:
-            choices = heard(said["choices"])
+        if "range" in message:
+            self._range = message["range"]
+        if "choices" in message and self.choose is not None:
+            choices = read_choices(message["choices"])
             if choices is not None and choices != self.choices:
                 self.choose(self, choices)
 
-    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """See ChartSource."""
-        return self.source.answer(said)
+        return self.source.answer(question)
 
     def _zoomed(self, chart: Held, config: Mapping[str, Any]) -> _Step:
         source = self.source

@@ -124,11 +124,11 @@ class _PointsSource(JsonSource):
         others = [{name: of[name] for name in of.keys() - columns} for of in (known, content)]
         return super().news(*others) | {name: values for name, values in columns.items() if values}
 
-    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """The message behind a point: `point`, how many points there were before it since the source began.
         Raises LookbackError."""
         with self._lock:
-            place = said.get("point")
+            place = question.get("point")
             known = isinstance(place, int) and self._first <= place < self._first + len(self._ordinals)
             ordinal = int(self._ordinals[place - self._first]) if known and isinstance(place, int) else 0
             snapshot = self._feed.snapshot()

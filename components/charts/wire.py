@@ -219,7 +219,7 @@ def has_cells(cells: bytes) -> bool:
 
 
 def _packed(cells: Cells, series: int, place: bytes | None, start: int, *, whole: bool) -> bytes:
-    """Encode cells. `place`: the bins that count, None in the short form. The first cell's bin is told
+    """Encode cells. `place`: the bins that count, None in the short form. The first cell's bin is sent
     relative to `start`."""
     based = np.flatnonzero(cells.base).tolist()
     order = np.lexsort((cells.row, cells.bin))

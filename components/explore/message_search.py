@@ -170,9 +170,9 @@ class _FoundSource(JsonSource):
         """More was searched."""
         return self._search.watch(changed)
 
-    def hear(self, said: dict[str, Any]) -> None:
+    def receive(self, message: dict[str, Any]) -> None:
         """The viewer stops it. The page need not run for that, which may take long."""
-        if said.get("stop") is True:
+        if message.get("stop") is True:
             self._search.stop()
 
     def look(self) -> Mapping[str, Any]:
@@ -217,9 +217,9 @@ def what_is_missing(search: Search) -> list[str]:
     notes = list(search.notes)
     if search.malformed:
         example = search.sample
-        told = "" if example is None else f", such as {example.seq:,}: {cut(example.reason, 200)}"
+        such = "" if example is None else f", such as {example.seq:,}: {cut(example.reason, 200)}"
         notes.append(
-            f"{count_text(search.malformed, 'message')} could not be decoded and have no row to filter{told}."
+            f"{count_text(search.malformed, 'message')} could not be decoded and have no row to filter{such}."
         )
     return notes
 

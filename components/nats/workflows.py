@@ -50,7 +50,7 @@ MOST_LINES = 500
 TOGETHER = 100
 """Log lines per element. A full element never changes, so it is not sent again."""
 START_TIMEOUT = 5.0  # seconds
-TOLD_FOR = 20.0  # seconds for which the error of a failed start stays on the page
+ERROR_FOR = 20.0  # seconds for which the error of a failed start stays on the page
 START = "workflow-start."
 _RUN = "run"
 """The URL parameter, and its key in the session state."""
@@ -350,7 +350,7 @@ def start_buttons(workflow: str = ALL) -> None:
     if refused:
         st.caption(plain(f"Cannot find out which workflows can be started. {refused}"))
     error, when = st.session_state.get(_START_FAILED, (None, 0.0))
-    if error is not None and time.monotonic() - when < TOLD_FOR:
+    if error is not None and time.monotonic() - when < ERROR_FOR:
         mistake(error)
 
 

@@ -107,8 +107,8 @@ class Channel:
         self._needs = 0.0
         self._rest = FASTEST  # seconds between two frames
         self._paced: float | None = tab.pace
-        self._retold = False  # the browser has to be told the pace
-        self._heard = (0.0, 0)
+        self._pace_changed = False  # since it was sent to the browser
+        self._received = (0.0, 0)
         self._asked: set[asyncio.Task[None]] = set()
         self._hidden = bool(opening.get("hidden"))
         shown = opening.get("shown")
@@ -147,7 +147,7 @@ class Channel:
         self._tab.socket = self._socket.headers.get(KEY, "")
         _open.add(self)
         try:
-            await self._tell_next()
+            await self._send_next()
             self._watch()
             self._due.add(0)
             self._wake()
@@ -182,67 +182,67 @@ class Channel:
     def _stalled(self) -> bool:
         return self._tab.frame - self._got >= AHEAD
 
-    async def _tell_next(self) -> None:
+    async def _send_next(self) -> None:
         await self._socket.send_text(json.dumps({"next": self._tab.frame + 1, "pace": self._tab.pace}))
         self._paced = self._tab.pace
 
     async def _listen(self) -> None:
         while True:
-            said = _read(await self._socket.receive_text())
+            message = _read(await self._socket.receive_text())
             now = time.monotonic()
-            since, count = self._heard
-            self._heard = (now, 1) if now - since > 5 else (since, count + 1)
-            if self._heard[1] > MOST_MESSAGES:
+            since, count = self._received
+            self._received = (now, 1) if now - since > 5 else (since, count + 1)
+            if self._received[1] > MOST_MESSAGES:
                 raise NotUnderstoodError
-            await self._hear(said)
+            await self._receive(message)
 
-    async def _hear(self, said: dict[str, Any]) -> None:
-        if "got" in said:
-            self._got = max(self._got, min(_whole(said["got"]), self._tab.frame))
-            self._needs = min(SLOWEST, _whole(said.get("pace", 0)) / 1000)
+    async def _receive(self, message: dict[str, Any]) -> None:
+        if "got" in message:
+            self._got = max(self._got, min(_whole(message["got"]), self._tab.frame))
+            self._needs = min(SLOWEST, _whole(message.get("pace", 0)) / 1000)
             self._rest = max(FASTEST, self._tab.pace or 0.0, self._needs)
             self._wake()
-        if "lost" in said:
-            frame = _whole(said["lost"])
+        if "lost" in message:
+            frame = _whole(message["lost"])
             for placed in self._tab.placed.values():
                 placed.back_to(frame)
             # The next number is none that is under way.
             self._tab.frame += 1
             self._got = self._tab.frame
-            await self._tell_next()
+            await self._send_next()
             self._due.update(self._watched)
             self._wake()
-        if "hidden" in said:
-            self._hidden = said["hidden"] is True
+        if "hidden" in message:
+            self._hidden = message["hidden"] is True
             self._watch()
             self._due.add(0)  # a sign of life
             self._wake()
-        if "show" in said:
-            self._show(said["show"], said.get("at"))
+        if "show" in message:
+            self._show(message["show"], message.get("at"))
             self._watch()
-        if "hide" in said:
-            self._shown.discard(_whole(said["hide"]))
+        if "hide" in message:
+            self._shown.discard(_whole(message["hide"]))
             self._watch()
-        if "to" in said:
-            to = self._tab.placed.get(_whole(said["to"]))
-            if to is not None and isinstance(said.get("said"), dict):
-                to.element.hear(said["said"])
+        if "to" in message:
+            to = self._tab.placed.get(_whole(message["to"]))
+            if to is not None and isinstance(message.get("said"), dict):
+                to.element.receive(message["said"])
                 self._due.add(to.number)
                 self._wake()
 
-        if "ask" in said:
-            number, asked = _whole(said["ask"]), self._tab.placed.get(_whole(said.get("of")))
+        if "ask" in message:
+            number, asked = _whole(message["ask"]), self._tab.placed.get(_whole(message.get("of")))
             if len(self._asked) >= MOST_ASKED:
                 await self._reply(number, {"error": "Your last question has no answer yet. Try again."})
-            elif asked is None or not isinstance(said.get("said"), dict):
+            elif asked is None or not isinstance(message.get("said"), dict):
                 await self._reply(number, {"error": "This is no longer on the page."})
             else:
-                task = self._loop.create_task(self._answer(number, asked, said["said"]))
+                task = self._loop.create_task(self._answer(number, asked, message["said"]))
                 self._asked.add(task)
                 task.add_done_callback(self._asked.discard)
 
-    async def _answer(self, number: int, asked: Placed, said: dict[str, Any]) -> None:
-        answer = await self._loop.run_in_executor(_answering, _answer_of, asked, said)
+    async def _answer(self, number: int, asked: Placed, question: dict[str, Any]) -> None:
+        answer = await self._loop.run_in_executor(_answering, _answer_of, asked, question)
         with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):  # _listen notices it as well
             if self.permitted:
                 await self._reply(number, answer)
@@ -267,7 +267,7 @@ class Channel:
         pace = self._tab.pace
         self._rest = max(FASTEST, pace or 0.0, self._needs)
         if pace != self._paced:
-            self._retold = True
+            self._pace_changed = True
             self._wake()
         wanted = {}
         if pace is not None and not self._hidden and self in _open:
@@ -307,9 +307,9 @@ class Channel:
 
     def _send(self) -> None:
         """Send what is due. Whatever takes longer is left to a task."""
-        if self not in _open or ((self._stalled or not self._due) and not self._retold):
+        if self not in _open or ((self._stalled or not self._due) and not self._pace_changed):
             return  # what ends that wakes this
-        if self._retold or not self._are_quick():
+        if self._pace_changed or not self._are_quick():
             self._job = self._loop.create_task(self._send_slowly())
             return
         frame = self._frame(self._due, _next)
@@ -325,8 +325,8 @@ class Channel:
 
     async def _send_slowly(self, frame: "_Frame | None" = None) -> None:
         try:
-            if self._retold:
-                self._retold, self._paced = False, self._tab.pace
+            if self._pace_changed:
+                self._pace_changed, self._paced = False, self._tab.pace
                 await self._socket.send_text(json.dumps({"pace": self._paced}))
             if frame is None and not self._stalled:
                 due, self._due = self._due, set()
@@ -344,7 +344,7 @@ class Channel:
             return  # the socket is closed, which _listen notices as well
         finally:
             self._job = None
-        if self._due or self._retold:
+        if self._due or self._pace_changed:
             self._wake()
 
     def _was_sent(self, frame: "_Frame") -> None:
@@ -403,9 +403,9 @@ def _next(placed: Placed, held: Any) -> _News | None:
         return None
 
 
-def _answer_of(placed: Placed, said: dict[str, Any]) -> dict[str, Any]:
+def _answer_of(placed: Placed, question: dict[str, Any]) -> dict[str, Any]:
     try:
-        return placed.element.answer(said)
+        return placed.element.answer(question)
     except LookbackError as error:
         return {"error": str(error)}
     except Exception:
@@ -429,12 +429,12 @@ def _read(text: str) -> dict[str, Any]:
     if len(text) > MOST_BYTES:
         raise NotUnderstoodError
     try:
-        said = json.loads(text)
+        message = json.loads(text)
     except (ValueError, RecursionError):
         raise NotUnderstoodError from None
-    if not isinstance(said, dict):
+    if not isinstance(message, dict):
         raise NotUnderstoodError
-    return said
+    return message
 
 
 async def _serve(socket: WebSocket) -> None:

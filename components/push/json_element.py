@@ -55,7 +55,7 @@ class JsonSource(Source):
         }
         return news | dict.fromkeys(known.keys() - content.keys())
 
-    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer a question of a viewer, see Element."""
         raise LookbackError("There is nothing to ask of this.")
 
@@ -75,8 +75,8 @@ class JsonSource(Source):
             found = steps[id(held)] = held, packed(news) if news else None
         return None if found[1] is None else (content, found[1])
 
-    def hear(self, said: dict[str, Any]) -> None:
-        """Take note of what a viewer did; on the web server's loop. `said` is untrusted."""
+    def receive(self, message: dict[str, Any]) -> None:
+        """Receive what a viewer did; called on the web server's loop. `message` is untrusted."""
 
     def now(self) -> Mapping[str, Any]:
         """The content now, for a browser that the websocket does not serve."""
@@ -99,13 +99,13 @@ class JsonElement:
         """True unless all of the content has to be encoded."""
         return held is not None
 
-    def hear(self, said: dict[str, Any]) -> None:
-        """Tell the source what the viewer did."""
-        self.source.hear(said)
+    def receive(self, message: dict[str, Any]) -> None:
+        """Pass on to the source what the viewer did."""
+        self.source.receive(message)
 
-    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """What the source answers."""
-        return self.source.answer(said)
+        return self.source.answer(question)
 
 
 def packed(news: Mapping[str, Any]) -> bytes:

@@ -172,9 +172,9 @@ class Element(Protocol):
     def is_quick(self, held: Any) -> bool:
         """True if next(held) takes less than a millisecond or two."""
 
-    def hear(self, said: dict[str, Any]) -> None:
-        """Take note of what the viewer did. `said` is untrusted."""
+    def receive(self, message: dict[str, Any]) -> None:
+        """Receive what the viewer did. `message` is untrusted."""
 
-    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
-        """Answer a question of the viewer, as an object that JSON can hold. `said` is untrusted. Runs in a
-        worker thread, and may wait for the server. Raises LookbackError, whose text the viewer reads."""
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Answer a question of the viewer, as an object that JSON can hold. `question` is untrusted. Runs in
+        a worker thread, and may wait for the server. Raises LookbackError, whose text the viewer reads."""

@@ -161,10 +161,10 @@ class _AlertsSource(JsonSource):
         self._listed = listed
         return content
 
-    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """The message with which a crossing began, or the last one before a silence: `row`, the name of its
         entry. Raises LookbackError."""
-        known = self._listed.get(str(said.get("row")))
+        known = self._listed.get(str(question.get("row")))
         if known is None or self._behind is None:
             raise LookbackError("This crossing has left the list.")
         self._behind.check()

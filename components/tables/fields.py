@@ -29,7 +29,7 @@ _KEEP = 1.0  # seconds for which viewers share what was computed from the rows
 _LONGEST = 80  # characters of an example
 _IN_SENTENCE = 40  # the same, within a sentence
 _MOST_CHANGES = 5
-"""Changes that are told."""
+"""Changes to list."""
 _COLUMNS = ["Field", "Type", "In rows", "Newest", "Minimum", "Maximum", "Different values"]
 _LONGEST_PATTERN = 1000  # characters that are taken from a browser
 _PATTERN = "pattern"

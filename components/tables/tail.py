@@ -111,11 +111,11 @@ class _TailSource(JsonSource):
         first = content["from"]
         return {name: value for name, value in news.items() if value is not None or name >= first}
 
-    def answer(self, said: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """The `text` of the `line` of this name, up to WHOLE characters; if its row has not all of it,
         `stream` and `seq` of its message. Raises LookbackError."""
         with self._lock:
-            ordinal = next((line.ordinal for line in self._lines if line.name == said.get("line")), None)
+            ordinal = next((line.ordinal for line in self._lines if line.name == question.get("line")), None)
             rows = self._feed.snapshot()
             if ordinal is None or rows.generation != self._generation or ordinal < rows.first:
                 raise LookbackError("This line has left the look-back.")

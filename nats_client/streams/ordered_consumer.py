@@ -642,7 +642,7 @@ class Consumer(Reading):
             if self._unread is not None:
                 self._sink.left_out(self._unread, raw.received[0] - 1)
                 self._unread = None
-            # The position moves with what is taken: what fails is read again. A gap is told only once.
+            # The position moves with what is taken: what fails is read again. A gap is reported only once.
             await self._hand_over(raw, whole=bool(taken.gone))
             stored = (raw.received[-1] - self._clock) / 1e9 if self._clock else 0.0
             self._current_at = max(self._current_at, min(stored, time.monotonic()))

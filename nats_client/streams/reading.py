@@ -159,8 +159,8 @@ class Reading:
     async def why_empty(self, info: dict[str, Any]) -> str:
         """Why nothing matches the filter, as a sentence. `info` is the result of fetch_info()."""
         filters = filters_of(self._subject or ">")[:MOST_EXPLAINED]
-        told = [await why_empty(self._connection, self._stream, each, info) for each in filters]
-        return " ".join(filter(None, told))
+        reasons = [await why_empty(self._connection, self._stream, each, info) for each in filters]
+        return " ".join(filter(None, reasons))
 
     def start_over(self, why: str) -> None:
         """Replay from the beginning; everything delivered so far is void."""

@@ -187,7 +187,7 @@ class Answer:
         """Done once there is a failure."""
         self._news = asyncio.Event()
 
-    def hear(self, message: Msg) -> None:
+    def receive(self, message: Msg) -> None:
         """Handle a message to its control subject."""
         if (message.headers or {}).get("Status") == "503":
             self.fail("499", "Nobody listens at the inbox any more.")
@@ -272,7 +272,7 @@ class History:
                 version=VERSION,
                 description=f"SQL over stored messages, in {self._database.name}",
             )
-            await nc.subscribe(f"{self._control}.*", cb=self._hear)
+            await nc.subscribe(f"{self._control}.*", cb=self._receive)
             await self._add_endpoint(service, "query", self._query)
             await self._add_endpoint(service, "tables", self._tables)
             await asyncio.Event().wait()
@@ -295,12 +295,12 @@ class History:
     async def _add_endpoint(
         self, service: Service, name: str, handler: Callable[[Request], Awaitable[None]]
     ) -> None:
-        async def heard(answering: Coroutine[Any, Any, None]) -> None:
+        async def answered(answering: Coroutine[Any, Any, None]) -> None:
             with contextlib.suppress(nats.errors.Error, OSError, ValueError):  # the connection is gone
                 await answering
 
         await add_endpoint(
-            service, name, f"{NAME}.{name}", handler, lambda answering: self._spawn(heard(answering))
+            service, name, f"{NAME}.{name}", handler, lambda answering: self._spawn(answered(answering))
         )
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -309,10 +309,10 @@ class History:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _hear(self, message: Msg) -> None:
+    async def _receive(self, message: Msg) -> None:
         answer = self._answers.get(message.subject)
         if answer is not None:
-            answer.hear(message)
+            answer.receive(message)
 
     def _fail_all(self, code: str, text: str) -> None:
         for answer in list(self._answers.values()):

@@ -252,7 +252,7 @@ def read_config(data_dir: Path) -> dict[str, Any] | None:
 
 
 def write_config(data_dir: Path, config: Mapping[str, Any]) -> None:
-    """Write the configuration. A running server must be told to reload it."""
+    """Write the configuration. Ask a running server to reload it."""
     # the server's format includes JSON, but no \u
     write_private(_config_file(data_dir), json.dumps(config, ensure_ascii=False, indent=2))
 

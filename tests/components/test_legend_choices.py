@@ -12,7 +12,7 @@ from components.charts.legend import (
     LONGEST_TEXT,
     Choices,
     bins_for,
-    heard,
+    read_choices,
     shown_values,
     spelled,
     understood,
@@ -24,11 +24,11 @@ from nats_client.series.told_apart import ToldApart
 from tests.components.chart_app.source import LOOK_BACK, view
 
 
-def test_a_choice_is_heard() -> None:
+def test_choices_of_a_browser_are_read() -> None:
     """What a legend offers is taken as it is; the page's own rule stays where the viewer chose none."""
     said = {"rule": "greatest", "names": ["b", "a", "b"], "value": "mean"}
-    assert heard(said) == Choices("greatest", frozenset("ab"), "mean")
-    assert heard({"rule": None, "names": [], "value": None}) == AS_GIVEN
+    assert read_choices(said) == Choices("greatest", frozenset("ab"), "mean")
+    assert read_choices({"rule": None, "names": [], "value": None}) == AS_GIVEN
     assert AS_GIVEN.apart("newest") == ToldApart("newest")
     assert Choices(None, frozenset("a")).apart("name") == ToldApart("name", frozenset("a"))
     assert Choices("greatest").apart("name") == ToldApart("greatest")
@@ -52,7 +52,7 @@ def test_a_choice_is_heard() -> None:
 )
 def test_anything_else_is_not(said: Any) -> None:
     """What no legend offers changes nothing."""
-    assert heard(said) is None
+    assert read_choices(said) is None
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ class Viewer:
 
     def say(self, **choices: Any) -> None:
         """The viewer chooses in the legend."""
-        self.element.hear({"choices": {"rule": None, "names": [], "value": None, **choices}})
+        self.element.receive({"choices": {"rule": None, "names": [], "value": None, **choices}})
 
     def series(self) -> list[str]:
         """What is drawn."""

@@ -140,7 +140,7 @@ def test_zooming_in_brings_finer_bins(url: str, tab: Page) -> None:
     until(lambda: int(lookback(tab, IN_VIEW)) > 250)
     tab.locator(f"{CHART} .nsewdrag").first.dblclick()
     until(lambda: width(tab) > 55_000 and lookback(tab, "chart.finer === null"))
-    assert lookback(tab, "chart.told") is None
+    assert lookback(tab, "chart.sentRange") is None
 
 
 def test_a_zoomed_line_breaks_at_nulls(url: str, tab: Page) -> None:

@@ -135,7 +135,7 @@ def test_one_zoom(url: str, tab: Page) -> None:
     until(lambda: all(each == ranges(charts)[0] for each in ranges(charts)))
     for i in (0, 1):
         until(lambda i=i: lookback(charts.nth(i), "chart.finer !== null"))  # type: ignore[misc]
-    assert lookback(charts.nth(4), "[chart.finer, chart.told]") == [None, None]
+    assert lookback(charts.nth(4), "[chart.finer, chart.sentRange]") == [None, None]
     start, end = ranges(charts)[0]
     charts.nth(4).scroll_into_view_if_needed()
     until(lambda: lookback(charts.nth(4), "chart.finer !== null"))
