@@ -24,7 +24,7 @@ class Bucket(Mapping[str, Any]):
     watch: "Watch | PastBucket | PlayedBucket" = field(repr=False)
     snapshot: Values = field(repr=False)
     now: int
-    """The server's clock, or the time as of which the values are, ns since the epoch, UTC."""
+    """The time of the values, ns since the epoch, UTC: the server's clock, or a time in the past."""
     health: WatchHealth
     optional: bool = False
     """True if the page works without this bucket."""
@@ -34,7 +34,7 @@ class Bucket(Mapping[str, Any]):
 
     @property
     def again(self) -> "Callable[[], Bucket]":
-        """A function that returns the same bucket as it is then."""
+        """A function that returns this bucket's current state when called."""
         return partial(look_at, self.watch, optional=self.optional)
 
     @property
@@ -73,7 +73,7 @@ class Bucket(Mapping[str, Any]):
 
     @property
     def past(self) -> bool:
-        """True if it shows the values as of an earlier time: that of `now`."""
+        """True if the values are those of a time in the past, `now`."""
         return not isinstance(self.watch, Watch)
 
     @property
@@ -95,5 +95,5 @@ class Bucket(Mapping[str, Any]):
 
 
 def look_at(watch: Watch | PastBucket | PlayedBucket, *, optional: bool) -> Bucket:
-    """The bucket of `watch` as it is now."""
+    """The current state of the bucket of `watch`."""
     return Bucket(watch, watch.snapshot(), watch.now(), watch.health, optional)

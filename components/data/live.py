@@ -89,8 +89,8 @@ class View:
 
     @property
     def again(self) -> "Callable[[], View]":
-        """A function that returns the same feed as it is then, for a live element or the frame. It raises
-        ClosedError if the feed was closed. It does not hold these rows in memory."""
+        """A function that returns this view's current state when called, for a live element or the frame. The
+        function raises ClosedError if the feed was closed. It does not keep the rows in memory."""
         return partial(look_at, self.feed, self.look_back, self._steady, by_code=False)
 
     @property
@@ -100,14 +100,14 @@ class View:
 
     @property
     def stretch(self) -> Feed | NamedFeed | None:
-        """All of the stretch that is played, with the rows that are still to come. None without a
-        playback."""
+        """All rows of the stretch that is being played, including those after the playback's moment. None
+        without a playback."""
         return self.feed.stretch if isinstance(self.feed, PlayedFeed | NamedFeed) else None
 
     @property
     def loaded(self) -> tuple[int, int] | None:
-        """If its readers have stopped loading it: from when to when it is loaded, ns since the epoch, UTC,
-        both the same if nothing is. Otherwise None."""
+        """The loaded part of a stretch whose loading was stopped: its start and end, ns since the epoch, UTC;
+        equal if nothing is loaded. None if loading was not stopped."""
         if self.health.phase != "halted":
             return None
         end = self.feed.now()
@@ -311,7 +311,7 @@ def read_view(
 
 
 def look_at(feed: Readable, look_back: pd.Timedelta, steady: bool, *, by_code: bool = True) -> View:
-    """The view of a feed or result as it is now. Raises ClosedError."""
+    """The current view of a feed or result. Raises ClosedError."""
     now = feed.now()
     rows = feed.snapshot().since(now - look_back.value)
     return View(feed, rows, look_back, now, feed.health_of(look_back), steady, by_code=by_code)

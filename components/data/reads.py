@@ -29,19 +29,19 @@ class Reads(list[Read]):
     def __init__(self) -> None:
         super().__init__()
         self.by_code: dict[str, None] = {}
-        """How the page's code took rows or asked the server, in order. It sees newer ones in its next run
-        only. Live elements do not need one."""
+        """The reads by the page's own code, in order. Only its next run sees newer rows, unlike live
+        elements."""
         self.live = False
-        """Whether something on the page keeps itself current without a feed or bucket."""
+        """True if an element without a feed or bucket updates itself."""
         self.then = False
-        """Whether the page shows something of then without a feed or bucket."""
+        """True if the page shows a time in the past without a feed or bucket."""
         self.others: dict[Callable[[], Hashable], Hashable] = {}
-        """What the page was drawn for besides, and what each returned then: it runs again when one of these
-        returns something else."""
+        """Functions, and the value each returned when the page was drawn. The page runs again when one
+        returns another value."""
         self.notes: list[Callable[[], str]] = []
-        """What the status line says besides; an empty text says nothing."""
+        """Functions that return a further note for the status line, or an empty text."""
         self.marks: list[Callable[[], list[int]]] = []
-        """What the bar of a playback marks: each returns times, ns since the epoch, UTC."""
+        """Functions that return the times to mark in the bar of a playback, ns since the epoch, UTC."""
 
 
 class NothingYet(LookbackError):  # noqa: N818 - drawn as the empty state, not as an error
@@ -74,8 +74,8 @@ def collect(read: Read) -> None:
 
 
 def rerun_on(value: Callable[[], Hashable]) -> None:
-    """Run the page again when `value` returns something else than now. It is called in other threads, and
-    equal ones should be equal."""
+    """Run the page again when `value` returns another value than now. `value` is called in other threads.
+    Pass an equal function for the same value."""
     reads = _reads.get()
     if reads is not None:
         reads.others.setdefault(value, value())
@@ -98,21 +98,22 @@ def mark(times: Callable[[], list[int]]) -> None:
 
 
 def note_live() -> None:
-    """Something on the page keeps itself current: it need not run again for that."""
+    """Record that an element updates itself, so the page does not have to run again for it."""
     reads = _reads.get()
     if reads is not None:
         reads.live = True
 
 
 def note_then() -> None:
-    """Something on the page is as of a time in the past, without a feed or bucket: the line says so."""
+    """Record that the page shows a time in the past without a feed or bucket, so that the status line says
+    so."""
     reads = _reads.get()
     if reads is not None:
         reads.then = True
 
 
 def note_code(what: str) -> None:
-    """The page's code used `what`, which only its next run shows newer."""
+    """Record that the page's own code used `what`; only the page's next run sees newer data."""
     reads = _reads.get()
     if reads is not None:
         reads.by_code[what] = None

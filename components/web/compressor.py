@@ -1,4 +1,4 @@
-"""What compresses the messages of one websocket, and gives its memory back while there are none."""
+"""A compressor for the messages of one websocket that releases its memory when idle."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ many viewers may come at once."""
 
 
 class Deflate(Protocol):
-    """As zlib has it."""
+    """The interface of zlib's compressor."""
 
     def compress(self, data: bytes, /) -> bytes: ...
 
@@ -48,7 +48,7 @@ class Compressor:
         return self._made.flush(mode)
 
     def rest(self) -> None:
-        """Release the memory unless it was used just now."""
+        """Release the memory if it has not been used recently."""
         kept = KEPT if self._used - self._since > KEPT else AT_FIRST
         if time.monotonic() - self._used > kept:
             self._made = None
@@ -59,6 +59,6 @@ _made: WeakSet[Compressor] = WeakSet()
 
 
 def release_unused() -> None:
-    """Release the memory of those that have not been used for a while. Call it now and then."""
+    """Release the memory of all idle compressors. Call it regularly."""
     for each in list(_made):
         each.rest()

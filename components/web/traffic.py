@@ -1,5 +1,5 @@
-"""ASGI middleware for all websockets: counts what each browser is sent, and keeps no more memory for it than
-it must."""
+"""ASGI middleware for websockets: counts what is sent to each browser, and releases the memory of idle
+compressors."""
 
 from dataclasses import dataclass
 
@@ -35,18 +35,19 @@ _open: dict[str, Traffic] = launcher.traffic
 
 
 def own_traffic(*others: str) -> dict[str, Traffic]:
-    """The counts of this viewer's open websockets, by key: Streamlit's, and those with the keys `others`."""
+    """Traffic counters of this viewer's open websockets, by key: Streamlit's own, and those with the keys
+    `others`."""
     return traffic_of(st.context.headers.get(KEY) or "", *others)
 
 
 def traffic_of(*keys: str) -> dict[str, Traffic]:
-    """The counts of those of these websockets that are open and counted."""
+    """Traffic counters of the given websockets, by key. Closed and uncounted ones are omitted."""
     return {key: _open[key] for key in keys if key in _open}
 
 
 class Count:
-    """Counts messages and bytes, and has what compresses them give its memory back. Must be the outermost
-    middleware that touches a websocket's messages."""
+    """Counts messages and bytes, and installs a compressor that releases its memory when idle. Must be the
+    outermost middleware that touches a websocket's messages."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

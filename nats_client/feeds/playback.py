@@ -23,18 +23,18 @@ from .played_feed import PlayedFeed, Playhead
 Opener = Callable[..., Feed | NamedFeed]
 
 SPEEDS = (1, 2, 5, 10, 60, 600)
-"""How many times as fast as then a playback may go."""
+"""Speeds, as multiples of real time."""
 TICK = 0.05
 """Seconds between two steps of the clock."""
 LONGEST_STEP = 0.25
-"""Seconds that count of those that have passed since the last step: the clock does not jump after a pause of
-the process."""
+"""Maximum seconds that one step of the clock counts, so that it does not jump after the process was
+paused."""
 LATE = 0.5
 """Seconds after which the clock waits for a feed whose watchers have not read it since it moved."""
 MEASURED = 2.0
 """Seconds over which the true speed is measured."""
 UNHELD = 0.9
-"""Share of the chosen speed from which on it counts as reached."""
+"""The chosen speed counts as reached from this share on."""
 FIRST_FEED = 3.0
 """Seconds that a new playback waits for its first feed."""
 UNREAD = 15.0
@@ -77,23 +77,23 @@ class Playback:
 
     @property
     def moment(self) -> int:
-        """Where it is: rows stored before are shown. ns since the epoch, UTC."""
+        """The current position, ns since the epoch, UTC. Rows stored before it are shown."""
         return self._playhead.moment
 
     @property
     def playing(self) -> bool:
-        """True while it goes on by itself."""
+        """True while it plays."""
         return self._playhead.playing
 
     @property
     def speed(self) -> int:
-        """How many times as fast as then it is to go, one of SPEEDS."""
+        """The chosen speed as a multiple of real time, one of SPEEDS."""
         return self._speed
 
     @property
     def held_to(self) -> float | None:
-        """How many times as fast as then it really goes, if what shows it cannot keep up with its speed;
-        otherwise None."""
+        """The actual speed as a multiple of real time, if viewers or the machine cannot keep up with the
+        chosen one; otherwise None."""
         with self._lock:
             real, counted = (sum(each[i] for each in self._passed) for i in (1, 2))
         if not self.playing or real < MEASURED / 2 or counted >= UNHELD * real:
@@ -102,13 +102,13 @@ class Playback:
 
     @property
     def is_loading(self) -> bool:
-        """True while rows of the stretch are on their way: it waits for them."""
+        """True while it waits for rows of the stretch that are being loaded."""
         now = monotonic()
         return any(feed.is_loading and now - feed.last_read < UNREAD for feed in self._known())
 
     def play(self, speed: int | None = None) -> None:
-        """Go on, at this speed or else the last one; from the start if it is at the end. Raises LookbackError
-        if `speed` is none of SPEEDS."""
+        """Play at this speed, or at the last one; from the start if it is at the end. Raises LookbackError if
+        `speed` is none of SPEEDS."""
         if speed is not None:
             self.set_speed(speed)
         with self._lock:
@@ -121,7 +121,7 @@ class Playback:
         self._tell()
 
     def set_speed(self, speed: int) -> None:
-        """Go at this speed from now on. Raises LookbackError if it is none of SPEEDS."""
+        """Set the speed. Raises LookbackError if it is none of SPEEDS."""
         if speed not in SPEEDS or isinstance(speed, bool):
             offered = ", ".join(map(str, SPEEDS))
             raise LookbackError(f"The speed {speed!r} is not valid. A playback goes {offered} times as fast.")
@@ -131,13 +131,14 @@ class Playback:
         self._tell()
 
     def pause(self) -> None:
-        """Stand still."""
+        """Pause it."""
         with self._lock:
             self._playhead.playing = False
         self._tell()
 
     def jump(self, moment: int) -> None:
-        """Go to this moment (ns since the epoch, UTC), or the nearest one of the stretch."""
+        """Move to `moment` (ns since the epoch, UTC), or to the nearest one in the stretch. After a move
+        back, feeds that were returned before no longer update: call feed() again."""
         with self._lock:
             self._move(min(self.end, max(self.start, moment)))
         self._tell()

@@ -212,13 +212,13 @@ class PlayedFeed(Derived):
         return self._feed is feed
 
     def extend(self, look_back: pd.Timedelta) -> None:
-        """Reach so far back at least."""
+        """Extend the look-back to at least `look_back`."""
         with self._lock:
             self.last_read = monotonic()
             self.look_back = max(self.look_back, look_back)
 
     def moved(self, now: float) -> None:
-        """The moment is another one."""
+        """Notify the watchers that the moment has changed, at `now` on the monotonic clock."""
         watchers = self._watchers
         if self._unread is None and watchers:
             self._unread = now
@@ -248,7 +248,7 @@ class PlayedFeed(Derived):
             return np.zeros(0, dtype=np.int64)
 
     def rest(self) -> None:
-        """Release the rows: nobody reads it."""
+        """Release the rows, because nobody reads the feed."""
         with self._lock:
             self._snapshot = None
 
@@ -275,7 +275,7 @@ class PlayedFeed(Derived):
         self.forget_derived()
 
     def relax(self) -> None:
-        """There is no limit to lift."""
+        """Do nothing: shrink() sets no limit."""
 
 
 def _distinct(ascending: Ints, most: int, *, last: bool) -> Ints:

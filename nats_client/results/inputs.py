@@ -42,14 +42,14 @@ class Input(Protocol):
 
     @property
     def name_key(self) -> object:
-        """What it is, in a form that stays the same when the app starts again."""
+        """An identifier that stays the same after a restart of the app."""
 
     @property
     def look_back(self) -> pd.Timedelta | None:
         """How far back it reaches; None if it has no time."""
 
     def take(self, moment: Moment) -> tuple[Hashable, Table]:
-        """A state that is the same as long as the rows are, and the rows. Raises LookbackError."""
+        """A state that changes whenever the rows change, and the rows. Raises LookbackError."""
 
     def now(self) -> int | None:
         """The server's clock, ns since the epoch, UTC; None if it has none."""
@@ -59,7 +59,7 @@ class Input(Protocol):
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed`, from any thread, when there is something new. Returns a function that ends this.
-        Without calls, a look each second finds what is new."""
+        Inputs that never call it are polled once a second."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Rows:
 
 
 class _Still:
-    """What changes without calling, or never."""
+    """An input that never notifies its watchers."""
 
     look_back: pd.Timedelta | None = None
 
@@ -106,18 +106,18 @@ class _Still:
         return None
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Nothing calls."""
+        """Never calls `changed`."""
         return lambda: None
 
 
 class _Kept:
-    """The last table that was made, since an input is looked at more often than it changes."""
+    """Caches the last table, since an input is read more often than it changes."""
 
     def __init__(self) -> None:
         self._last: tuple[object, Table] | None = None
 
     def get(self, of: object, make: Callable[[], Table]) -> Table:
-        """That of `of`, the same object as long as nothing changes."""
+        """The table of `of`; the same object until `of` changes."""
         if self._last is None or self._last[0] is not of:
             self._last = of, make()
         return self._last[1]

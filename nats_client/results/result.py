@@ -27,30 +27,31 @@ from .result_bins import ResultBins
 from .turns import Turns
 
 FASTEST = 0.25
-"""Seconds between the ends of two calculations at most often."""
+"""Minimum seconds from the end of one calculation to the end of the next."""
 SHARE = 4
-"""A result rests this many times as long as a calculation took: it computes at most a fifth of the time."""
+"""After a calculation, a result pauses for this many times its duration. So it calculates at most a fifth of
+the time."""
 BEAT = 1.0
-"""Seconds after which inputs are looked at again that do not call: rows also leave a look-back."""
+"""Poll interval in seconds, for inputs that do not notify."""
 UNREAD = 60.0
 """Seconds without a reader after which a result is dropped."""
 MOST = 200
 """Results of a process."""
 AT_ONCE = 4
-"""Calculations of a process at the same time: of results that take long, and of all others; and as many of
-each for what viewers typed."""
+"""Concurrent calculations per process: so many slow ones and so many quick ones, and as many again of each
+for SQL that viewers typed."""
 SHARE_OF_TURNS = 1
-"""Those of them that one asker may have of what viewers typed."""
+"""How many of the calculations for typed SQL may belong to one asker."""
 LONG = 0.5
-"""Seconds of a calculation from which on a result takes long. So does a new one, until more is known: it must
-not keep those waiting that others look at."""
+"""Seconds from which on a calculation counts as slow. A new result counts as slow, too, until it has been
+measured, so that it does not delay quick ones."""
 SLOW = 1.0
-"""Seconds between two calculations above which a result says so."""
+"""If calculations are further apart than this many seconds, the result says so."""
 DEFAULT_LOOK_BACK = pd.Timedelta(minutes=5)
-"""That of a result without times."""
+"""The look-back of a result without timestamps."""
 
 Work = Callable[[Mapping[str, Table], Limits, Stop], pa.Table]
-"""Makes a result of tables."""
+"""A function that calculates a result from tables."""
 
 _log = logging.getLogger(__name__)
 _short_turns, _long_turns = Turns(AT_ONCE), Turns(AT_ONCE)
@@ -58,7 +59,7 @@ _short_typed_turns, _long_typed_turns = Turns(AT_ONCE, SHARE_OF_TURNS), Turns(AT
 
 
 def _typed(value: Parameter) -> Hashable:
-    """A value with its type, also within a list: 1 and True are equal, but not the same to SQL."""
+    """A value with its type, also inside lists: 1 and True are equal in Python, but not in SQL."""
     if isinstance(value, tuple):
         return tuple, tuple(map(_typed, value))
     return type(value), value
@@ -152,7 +153,7 @@ class Result(Derived):
 
     @property
     def name_key(self) -> object:
-        """What it is, in a form that stays the same when the app starts again."""
+        """An identifier that stays the same after a restart of the app."""
         return self._work.identity, tuple((name, each.name_key) for name, each in self._inputs.items())
 
     @property
@@ -270,7 +271,8 @@ class Result(Derived):
         return self._timeless
 
     def structure(self) -> Hashable:
-        """Differs where a page has to run again: the columns, whether there are rows, and the error."""
+        """A value that changes when the page has to run again: it has the columns, whether there are rows,
+        and the error."""
         error = "" if self.error is None else str(self.error)
         shown = tuple(self._snapshot.columns.items()), len(self._snapshot) > 0
         return self.ready, shown, error, self._closed
@@ -479,8 +481,8 @@ class Results:
     def get(
         self, rights: str, work: Any, inputs: Mapping[str, Input], *, limits: Limits | None = None
     ) -> Result:
-        """The result that all readers with these `rights` share who ask for the same. Raises SqlError if
-        there are too many."""
+        """The result shared by all readers with these `rights` and equal arguments. Raises SqlError if there
+        are too many results."""
         key = rights, work.identity, tuple(inputs.items()), limits
         with self._lock:
             for known, result in list(self._held.items()):

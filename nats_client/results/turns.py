@@ -1,4 +1,4 @@
-"""Who may calculate now: so many at once, and of one asker so many."""
+"""Limits concurrent calculations, in total and per asker."""
 
 import contextlib
 import itertools
@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 LOOK_AGAIN = 1.0
-"""Seconds after which those who wait see whether further askers have come."""
+"""Seconds between two checks of a waiting calculation for new askers."""
 Askers = Callable[[], Collection[str]]
 
 
@@ -18,8 +18,8 @@ class _Waiting:
 
 
 class Turns:
-    """A turn that is free goes to the asker who has the fewest, then to who has had none for longest, then to
-    who came first. Thread-safe."""
+    """Assigns a free turn to the asker who holds the fewest, then to the one whose last turn was longest ago,
+    then in order of arrival. Thread-safe."""
 
     def __init__(self, at_once: int, share: int | None = None) -> None:
         """`share`: turns of one asker at most; None for all of them."""

@@ -1,4 +1,4 @@
-"""One number of a feed, what it was a while ago, and its course; updated from new rows only."""
+"""A metric of a feed: its value, its value some time ago, and its history; updated from new rows only."""
 
 import threading
 from collections.abc import Callable
@@ -74,9 +74,10 @@ class Figure:
         self.step = max(1, look_back.value // POINTS)
         """Length of a step of the course, ns."""
         self.value: float | int | None = None
-        """None if there is none. Integers are exact if `how` is "newest"."""
+        """The current value; None without rows. An exact integer if `how` is "newest" and the column has
+        integers."""
         self.before: float | int | None = None
-        """The value that it had `change` ago, from the rows that the server had stored by then and that are
+        """The value `change` ago, calculated from the rows that the server had stored by then and that are
         still in the window."""
         self.course: dict[int, float | None] = {}
         """The value at the end of each step within the look-back. Step n ends at n * step, ns since the
@@ -108,7 +109,7 @@ class Figure:
             self._generation, self._version = snapshot.generation, snapshot.version
 
     def clear(self) -> None:
-        """There are no rows, and their columns are not known."""
+        """Forget all rows and columns."""
         with self._lock:
             self._start_over()
             self.value = self.before = None

@@ -1,4 +1,4 @@
-"""One number of rows that have no times of their own, and what it was when it was looked at before."""
+"""A metric over rows without timestamps. Its history starts at the first update."""
 
 import threading
 from collections import deque
@@ -10,14 +10,14 @@ from .figure import POINTS, Figure
 
 
 class SeenFigure:
-    """Like a Figure, for rows that replace those before, such as totals. What they were when nobody looked is
-    not known: the course and what the number was a while ago begin with the first update.
+    """Like Figure, for rows without timestamps that replace the previous ones, such as totals. Values from
+    before the first update are unknown, so `course` and `before` start with it.
 
-    Thread-safe.
-    """
+    Thread-safe."""
 
     def __init__(self, figure: Figure, look_back: pd.Timedelta, change: pd.Timedelta | None = None) -> None:
-        """`figure`: the number of the newest rows, without `over` and `change`. The others: see Figure."""
+        """`figure` calculates the number from the newest rows; create it without `over` and `change`.
+        `look_back`, `change`: see Figure."""
         self.step = figure.step
         self.value: float | int | None = None
         self.before: float | int | None = None
@@ -27,24 +27,25 @@ class SeenFigure:
         self._change = change.value if change is not None else None
         self._lock = threading.Lock()
         self._seen: deque[tuple[int, float | int | None]] = deque()
-        """Since when the number was which, from the last one before `change` ago on."""
+        """Changes of the number, as time and value, oldest first; from the last one that is older than
+        `change`."""
         self._now = 0
 
     def update(self, snapshot: Snapshot, now: int) -> None:
-        """Take the newest rows, at `now` on the server's clock (ns since the epoch, UTC). Raises ColumnError
-        if a column does not exist or is of another kind."""
+        """Calculate the number from `snapshot`, at `now` on the server's clock (ns since the epoch, UTC).
+        Raises ColumnError if a column does not exist or is of another kind."""
         with self._lock:
             self._figure.update(snapshot, now)
             self._note(self._figure.value, now)
 
     def clear(self) -> None:
-        """There are no rows."""
+        """Set the number to None, because there are no rows."""
         with self._lock:
             self._figure.clear()
             self._note(None, self._now)
 
     def _note(self, value: float | int | None, now: int) -> None:
-        """The number is `value` at `now`, and was the one before until then."""
+        """Record that the number is `value` from `now` on, and was the previous one until then."""
         now = max(self._now, now)
         if self._now:
             last = now // self.step
