@@ -13,7 +13,7 @@ import { ALONE_STYLE, aloneSwitch, hasOthers } from "./zoom_together.js";
 const MANY = 12; // series from which on they can be searched for
 const PAUSE = 250; // ms after the last letter at which the server is asked
 const [MOST_NAMED, LONGEST_NAMED] = [20, 12_000]; // series that a viewer may name, and characters of their names
-const RULES = ["busiest", "greatest", "newest", "name"]; // nats_client/series/told_apart.py says what they mean
+const RULES = ["busiest", "greatest", "newest", "name"]; // nats_client/series/series_choice.py says what they mean
 const VALUES = [["", "by name"], ["newest", "by newest value"], ["greatest", "by greatest value"], ["mean", "by mean"]];
 const ALERT = "#d6453d"; // thresholds
 
@@ -113,7 +113,7 @@ export class Legend {
       this.showValues();
     };
     this.menu = made("div", "lb-menu");
-    this.rule = this.select("Which series have lines of their own", (rule) => this.tellApart(rule));
+    this.rule = this.select("Which series have lines of their own", (rule) => this.chooseRule(rule));
     this.value = this.select("The order of the legend, and the value beside the names", (value) => this.sortBy(value));
     this.menu.append(this.rule, this.value);
     this.among = made("div", "lb-among");
@@ -151,7 +151,7 @@ export class Legend {
     this.menu.hidden = !folded && !sorts;
   }
 
-  tellApart(rule) {
+  chooseRule(rule) {
     this.chart.choose({ rule: rule === (this.chart.config.rule ?? RULES[0]) ? null : rule });
   }
 
@@ -160,10 +160,10 @@ export class Legend {
     this.chart.choose({ value: value || null });
   }
 
-  // A series is told apart in any case, or not any more.
-  name(series, apart) {
+  // A series has a line of its own whatever the rule says, or no longer.
+  name(series, own) {
     const names = this.chart.choices.names.filter((name) => name !== series);
-    if (apart) names.push(series);
+    if (own) names.push(series);
     const room = names.length <= MOST_NAMED && JSON.stringify(names).length < LONGEST_NAMED;
     if (room) this.chart.choose({ names });
   }
@@ -339,17 +339,17 @@ export class Legend {
     });
   }
 
-  // The button that ends that a series is told apart because it was named.
+  // The button that ends that a series has a line of its own because it was named.
   ender(name) {
     const end = made("button", "lb-end", "×");
     end.type = "button";
-    end.title = "Told apart because you named it. End this";
+    end.title = "Has a line of its own because you chose it. End this";
     end.setAttribute("aria-label", `No longer name ${name}`);
     end.onclick = () => this.name(name, false);
     return end;
   }
 
-  // Which of the series that are not told apart have the searched text in their names, is for the server to say.
+  // Which of the series in the band have the searched text in their names, is for the server to say.
   askAmongOthers() {
     clearTimeout(this.typing);
     const { chart } = this;
@@ -372,7 +372,7 @@ export class Legend {
     const parts = names.filter((name) => !chosen.includes(name)).map((name) => {
       const key = made("button", "", `+ ${name.replace("\x1f", ", ")}`);
       key.type = "button";
-      key.title = `Tell ${name.replace("\x1f", ", ")} apart`;
+      key.title = `Draw ${name.replace("\x1f", ", ")} as a line of its own`;
       key.onclick = () => this.name(name, true);
       return key;
     });

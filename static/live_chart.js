@@ -104,7 +104,7 @@ class Chart {
     this.answers = true; // the server knows what stands behind a point
     this.finer = null; // bins of the zoomed range
     this.sentRange = null; // the range that the server knows of
-    this.choices = AS_GIVEN; // which series are told apart, and what the legend shows
+    this.choices = AS_GIVEN; // which series have lines of their own, and what the legend shows
     this.sentChoices = AS_GIVEN; // those that the server knows of
     this.choice = this.remembered = 0; // the number of what the viewer chose last, and of what was sent to the server to remember
 

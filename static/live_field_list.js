@@ -1,4 +1,4 @@
-// The payload's fields, and the patterns of subjects by which they are told apart. components/tables/fields.py sends them.
+// The payload's fields, and the patterns of subjects by which they are split. components/tables/fields.py sends them.
 
 import { define, Element, made, say } from "./element.js";
 import { Rows, STYLE } from "./rows.js";

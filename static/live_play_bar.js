@@ -99,7 +99,7 @@ class PlayBar extends Element {
     clearTimeout(this.stepping);
   }
 
-  // `n` tells two equal wishes apart.
+  // `n` distinguishes two equal requests.
   ask(what, value) {
     this.asked = (this.asked ?? 0) + 1;
     this.clicked({ do: what, value, n: this.asked });

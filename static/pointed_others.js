@@ -1,4 +1,4 @@
-// Which of the series that a chart does not tell apart stand behind a place of their band: pointing at it names those
+// Which of the series without lines of their own stand behind a place of their band: pointing at it names those
 // with the least and the greatest value there. The server knows them; components/charts/legend.py says what it answers.
 
 import { channel } from "./channel.js";

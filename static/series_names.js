@@ -1,8 +1,8 @@
-// Names of series: their order, and what of them tells series apart.
+// Names of series: their order, and which part of them differs.
 
 export const BY_NAME = new Intl.Collator("en", { numeric: true });
 
-// How many leading tokens all names share. They do not help to tell the lines apart in the legend.
+// How many leading tokens all names share. They do not help to distinguish the lines in the legend.
 export function sharedTokens(names) {
   const [first, ...rest] = names.map((name) => name.split("."));
   if (!rest.length) return 0;

@@ -9,7 +9,7 @@ import streamlit as st
 from nats_client import Duration, iso_duration, parse_duration
 from nats_client.series.bins import MOST
 from nats_client.series.periods import check_reach, full_reach, period_names, period_starts, step_of
-from nats_client.series.told_apart import RULES
+from nats_client.series.series_choice import RULES
 
 from ..choices.clock import Fixed
 from ..data.live import View

@@ -17,7 +17,7 @@ from ..words import cut
 from .intervals import IntervalSource, interval_of, interval_settings
 
 MOST = 10
-"""Series to tell apart unless the page says otherwise."""
+"""Series to draw separately unless the page says otherwise."""
 MOST_SERIES = 30
 LONGEST = 60
 """Characters of a name."""
@@ -42,12 +42,12 @@ def counts(
     Intervals are whole multiples of their length since the epoch, in UTC. `every`: that length, such as
     "10s"; by default a round one of which at least 60 are in the look-back. If there were more than 1,000,
     it is a multiple. Rows count at their own time, late ones too. The interval that is not over is paler; one
-    that the look-back cuts is not shown. `key` tells two equal elements on one page apart. Raises
+    that the look-back cuts is not shown. `key` distinguishes two equal elements on one page. Raises
     DurationError if `every` is no duration, and ColumnError, naming the columns that exist, if `by` is no
     text column.
     """
     if not isinstance(most, int) or not 1 <= most <= MOST_SERIES:
-        raise LookbackError(f"counts() tells 1 to {MOST_SERIES} series apart, not most={most!r}.")
+        raise LookbackError(f"counts() draws 1 to {MOST_SERIES} series separately, not most={most!r}.")
     step = interval_of(every, view.look_back)
     if not view:
         empty_state(view)

@@ -32,7 +32,7 @@ def events(view: View, text: str = "{_subject}", *, key: str | None = None) -> N
 
     text: what stands at a mark, at most 60 characters of it. Names of columns in braces are replaced by the
     row's values: "deploy {version}", "{workflow} {status}". `live(..., where=...)` chooses which rows are
-    events. key: tells two equal calls on one page apart. Raises ColumnError, naming the columns that exist,
+    events. key: distinguishes two equal calls on one page. Raises ColumnError, naming the columns that exist,
     if a column does not exist.
 
     A view without rows is no fault here. Such rows come at no regular intervals, so their silence makes

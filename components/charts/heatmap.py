@@ -33,7 +33,7 @@ def heatmap(
 
     Ranges have round ends and follow the values: at most 40 are in use. `log_y`: they grow with the value;
     zero and negative numbers have no place then, and are counted below. `unit`: as in line_chart(). `every`:
-    the length of an interval, as in counts(). `key` tells two equal elements on one page apart. Raises
+    the length of an interval, as in counts(). `key` distinguishes two equal elements on one page. Raises
     DurationError if `every` is no duration, and ColumnError, naming the columns that exist, if `y` is no
     number column.
     """

@@ -9,8 +9,8 @@ from urllib.parse import quote, unquote
 from nats_client import LookbackError
 from nats_client.series.bins import MOST_SERIES, Bins
 from nats_client.series.point_rows import extremes_of_others
+from nats_client.series.series_choice import RULES, SeriesChoice
 from nats_client.series.series_values import Numbers
-from nats_client.series.told_apart import RULES, ToldApart
 from nats_client.table.snapshot import Snapshot
 
 from ..data.live import Readable
@@ -27,13 +27,13 @@ LONGEST_NAME = 1000
 LONGEST_TEXT = 1500
 """Characters of a choice in the page's address, as browsers send it. Proxies refuse long ones."""
 
-BinsOf = Callable[[ToldApart], Bins]
+BinsOf = Callable[[SeriesChoice], Bins]
 """The bins of a chart for a choice of series, the same ones for all viewers."""
 
 
 def bins_for(feed: Readable, *arguments: Any, **more: Any) -> BinsOf:
     """The bins of `feed` for a choice of series. The further arguments are those of feed.bins()."""
-    return lambda apart: feed.bins(*arguments, **more, apart=apart)
+    return lambda choice: feed.bins(*arguments, **more, choice=choice)
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Choices:
     """What one viewer chose in a legend."""
 
     rule: str | None = None
-    """Which series are told apart; None: as the page says."""
+    """The rule for which series have lines of their own; None: as the page says."""
     names: frozenset[str] = frozenset()
-    """Series that are told apart in any case."""
+    """Series that have lines of their own whatever the rule says."""
     value: Value | None = None
     """None: the legend is sorted by name."""
 
@@ -51,9 +51,9 @@ class Choices:
         """For the browser."""
         return {"rule": self.rule, "names": sorted(self.names), "value": self.value}
 
-    def apart(self, rule: str) -> ToldApart:
-        """The choice of series on a page that says `rule`."""
-        return ToldApart(self.rule or rule, self.names)
+    def series(self, rule: str) -> SeriesChoice:
+        """The choice of series on a page whose own rule is `rule`."""
+        return SeriesChoice(self.rule or rule, self.names)
 
 
 AS_GIVEN = Choices()
@@ -134,4 +134,4 @@ def checked_rule(tell_apart: str) -> str:
     """Raises LookbackError if there is no such rule."""
     if not isinstance(tell_apart, str):
         raise LookbackError(f"tell_apart={tell_apart!r} is not valid. Choose one of: {', '.join(RULES)}.")
-    return ToldApart(tell_apart).rule
+    return SeriesChoice(tell_apart).rule

@@ -12,7 +12,7 @@ from nats_client import LookbackError
 from nats_client.errors import ColumnError
 from nats_client.results.given_rows import GivenRows, with_times
 from nats_client.series.bins import MOST, MOST_SERIES
-from nats_client.series.told_apart import RULES, ToldApart
+from nats_client.series.series_choice import RULES, SeriesChoice
 
 from ..choices.address import asked, keep
 from ..data.live import View, look_at
@@ -70,15 +70,15 @@ def line_chart(
     values), "greatest" (with the greatest value of the look-back), "newest" (that began last) or "name" (the
     first ones by name). Raises LookbackError on anything else.
 
-    With `facet`, a text column, each of its values has a small chart of its own, in which `by` tells lines
-    apart: small multiples, of one feed. All have the same axes, and one zoom. 50 are drawn (with `by` or
-    several `y`: at most 100 lines), fewer with `most` lines, and the rest is counted.
+    With `facet`, a text column, each of its values has a small chart of its own, in which `by` splits
+    the rows into lines: small multiples, of one feed. All have the same axes, and one zoom. 50 are drawn
+    (with `by` or several `y`: at most 100 lines), fewer with `most` lines, and the rest is counted.
 
     Each line shows the minimum and maximum per pixel column. So the data sent depends on the width of the
     chart and not on the number of rows, and no spike is lost. `height`: pixels, without title and legend, 320
     unless given; with `facet`, of each small chart, 110 unless given.
     `unit`: written after the numbers; "bytes", "bytes/s" and durations ("ns", "µs", "ms", "s", "min", "h")
-    are scaled (1.2 GB, 1 min 15 s), "percent" is "%". `key`: tells two equal charts on one page apart.
+    are scaled (1.2 GB, 1 min 15 s), "percent" is "%". `key`: distinguishes two equal charts on one page.
     `thresholds`: name to a number or another condition of alerts(), such as "< 10 for 30s", drawn as lines
     across the chart, with a mark wherever it began to hold for a series; None skips one. Raises
     ThresholdError on anything else, and ColumnError, naming the columns that exist, if a column does not
@@ -88,7 +88,7 @@ def line_chart(
     says so. `from_zero`: the axis includes zero. Raises LookbackError if both are given. `steps`: a value
     holds until the next one, and the newest until now, for what is reported only when it changes. A value
     holds on after its row has left the look-back; one from before is read from the stream where series are
-    told apart by subjects (docs/charts.md). Lines end at a null.
+    split by subjects (docs/charts.md). Lines end at a null.
     `grow=False`: the time axis has all of the look-back, even if the stream is younger.
 
     A DataFrame or a Series is drawn in the same way: its index, or its column `_time` or `time`, must hold
@@ -108,15 +108,15 @@ def line_chart(
     if facet is not None:
         by = None if by == facet else by
         options["facet"] = facet
-    told_apart = by is not None or len(fields) > 1
+    is_split = by is not None or len(fields) > 1
     if most is None:
-        most = MOST if facet is None else MOST_SERIES if told_apart else MOST_PANELS
+        most = MOST if facet is None else MOST_SERIES if is_split else MOST_PANELS
     rule = checked_rule(tell_apart)
 
     bins_of = bins_for(view.feed, fields, by, view.look_back, most, hold=steps, facet=facet)
     given = checked(thresholds or {})
-    # Where lines are told apart within the small charts, thresholds have no marks.
-    watched = (fields, by) if facet is None else ((), None) if told_apart else (fields, facet)
+    # Where small charts have several lines, thresholds have no marks.
+    watched = (fields, by) if facet is None else ((), None) if is_split else (fields, facet)
     config = {
         "title": title or "",
         "unit": unit,
@@ -156,8 +156,8 @@ def _given(
     texts: tuple[str | None, ...],
     key: str,
 ) -> tuple[View, tuple[str, ...]]:
-    """A view of a table that the page's code has made, and what to draw of it. `texts`: its columns that tell
-    series apart."""
+    """A view of a table that the page's code has made, and what to draw of it. `texts`: its columns that
+    split rows into series."""
     if not isinstance(table, pd.DataFrame | pd.Series):
         raise LookbackError(
             f"line_chart() draws a view, a DataFrame or a Series, not a {type(table).__name__}."
@@ -191,14 +191,14 @@ def draw(
     address: str,
 ) -> None:
     """Draw the live chart `key`. `bins_of`: its bins; it must not hold the view, whose rows would stay in
-    memory. `rule`: which series are told apart, unless the viewer chooses; `most`: how many. `config`: its
-    settings; `varying`: those that change with the rows. `address`: see address_of(). Raises ColumnError if a
-    column does not exist or has another kind."""
+    memory. `rule`: which series have lines of their own, unless the viewer chooses; `most`: how many.
+    `config`: its settings; `varying`: those that change with the rows. `address`: see address_of(). Raises
+    ColumnError if a column does not exist or has another kind."""
     check_times(view, "A chart over time")
-    bins = bins_of(ToldApart(rule))
+    bins = bins_of(SeriesChoice(rule))
     for name in bins.fields:
         view.snapshot.numbers(name, view.snapshot.end)
-    for name in bins.told_apart:
+    for name in bins.split_by:
         view.snapshot.codes(name, view.snapshot.end)
     key = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()  # short, since each refresh sends it
     if view.past:
@@ -214,7 +214,7 @@ def draw(
     tab = own_tab()
     data: object
     if tab.blocked:
-        data = _with_the_page(view, bins_of, choices.apart(rule), choices.value, config, varying, key)
+        data = _with_the_page(view, bins_of, choices.series(rule), choices.value, config, varying, key)
     else:
         live = place(tab, key, view, bins_of, rule, config, varying, choices)
         data = {"live": live, "height": config["height"]}
@@ -236,7 +236,7 @@ def draw(
 def _with_the_page(
     view: View,
     bins_of: BinsOf,
-    apart: ToldApart,
+    choice: SeriesChoice,
     value: Value | None,
     config: Mapping[str, object],
     varying: Varying,
@@ -247,7 +247,7 @@ def _with_the_page(
     state = st.session_state.get(key)  # read once: Streamlit builds a class at each access
     if state is None:
         sent.forget()  # the viewer was on another page: Streamlit dropped the element, and so did the browser
-    bins = sent.bins = bins_of(apart)
+    bins = sent.bins = bins_of(choice)
     bins.update(view.snapshot, view.now)
     read_before(view.feed, bins)
     config = {**config, **varying.of(view)}

@@ -64,7 +64,7 @@ def read_before(feed: Readable, bins: Bins) -> None:
     lacks = bins.lacks_before()
     if lacks is not None:
         epoch, moment = lacks
-        feed.read_before(moment, bins.told_apart, partial(bins.hold_before, epoch))
+        feed.read_before(moment, bins.split_by, partial(bins.hold_before, epoch))
 
 
 class ChartSource(Source):
@@ -357,17 +357,17 @@ def place(
     varying: Varying,
     chosen: Choices = AS_GIVEN,
 ) -> int:
-    """Put the chart on the tab's page. `rule`: which series the page tells apart. `chosen`: what the viewer
-    chose in the legend according to the page's address, in `config` as "choices"; what the browser has said
-    since then holds. Returns its number there."""
+    """Put the chart on the tab's page. `rule`: which series have lines of their own, by the page. `chosen`:
+    what the viewer chose in the legend according to the page's address, in `config` as "choices"; what the
+    browser has said since then holds. Returns its number there."""
     held = ref(tab)  # a tab is gone with its session
 
     def source_of(choices: Choices) -> ChartSource:
-        bins = bins_of(choices.apart(rule))
+        bins = bins_of(choices.series(rule))
         return _shared((bins, varying.given, zone()), lambda: ChartSource(view, bins, varying, zone()))
 
     def choose(element: ChartElement, choices: Choices) -> None:
-        source = element.source.of(bins_of(choices.apart(rule)))
+        source = element.source.of(bins_of(choices.series(rule)))
         if (tab := held()) is not None:
             tab.exchange(element, ChartElement(source, element.given, choices, element.choose))
 

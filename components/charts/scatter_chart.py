@@ -47,7 +47,7 @@ def scatter_chart(
     The ten largest groups, one per value of the text column `by`, have a colour each; all other points
     share one. A group keeps its colour until another one is more than twice as large. `height`: pixels,
     without the legend. `log_x`, `log_y`: the axis is logarithmic; points with zero or a negative number are
-    not drawn, and the chart says how many. `key`: tells two equal charts on one page apart. Raises
+    not drawn, and the chart says how many. `key`: distinguishes two equal charts on one page. Raises
     ColumnError, naming the columns that exist, if a column does not exist or has another kind.
     """
     if not view:

@@ -18,7 +18,7 @@ MOST = 30
 """Series to draw unless the page says otherwise."""
 MOST_SERIES = 200
 MOST_STATES = 40
-"""States that are told apart; the others share a colour and a name."""
+"""States that have colours and names of their own; the others share one."""
 LONGEST = 60
 """Characters of a name."""
 OTHERS = "others"
@@ -48,7 +48,7 @@ def states(
     all series shown. At most `most` series (up to MOST_SERIES) are drawn, the first ones by name, and the
     newest 1,000 changes. True and false in the payload are the states "true" and "false". `colors`: state to
     a CSS colour. Words that people use for states have colours of their own, such as green for RUN, red for
-    FAULT. `key` tells two equal elements on one page apart. Raises ColumnError, naming the columns that
+    FAULT. `key` distinguishes two equal elements on one page. Raises ColumnError, naming the columns that
     exist, if a column does not exist or `by` is no text column.
     """
     if not 1 <= most <= MOST_SERIES:

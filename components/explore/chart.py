@@ -57,7 +57,7 @@ LEVELS = ("level", "lvl", "severity", "priority", "loglevel", "level_name")
 STATES = ("state", "status", "mode", "phase")
 """Names that people give to states."""
 LOOKED_AT = 2000
-"""Newest rows in which it is looked for what tells apart the rows of a message."""
+"""Newest rows that are searched for a text column that splits the rows of a message into series."""
 TOGETHER = "all in one chart"
 """The choice of no small multiples."""
 PANELS = "for each value of this field a small chart of its own"
@@ -160,13 +160,13 @@ def choose_chart(view: View) -> Chart | None:
 
 
 def _is_state(view: View, name: str) -> bool:
-    """True if a text column has so few values that they are told apart."""
+    """True if a text column has few enough values to split rows into series by it."""
     return len(view.drawn.snapshot.codes(name)[1]) <= MOST_STATES
 
 
 def _by(view: View, texts: list[str], *more: str) -> str:
-    """What tells series apart: the subject, unless the rows of one message have it in common and a text of
-    few values tells them apart."""
+    """The column to split series by: the subject, unless messages have several rows and a text column of
+    few values splits those."""
     best = _within_messages(view, texts)
     if best is None:
         return choose("By", [*texts, *more], default="_subject")
@@ -174,7 +174,7 @@ def _by(view: View, texts: list[str], *more: str) -> str:
 
 
 def _within_messages(view: View, texts: list[str]) -> str | None:
-    """The text column that tells apart most of the newest rows of the same message; None if messages have one
+    """The text column that splits most of the newest rows of the same message; None if messages have one
     row each, or no column does."""
     snapshot = view.drawn.snapshot
     rows = snapshot.between(max(snapshot.first, snapshot.end - LOOKED_AT), snapshot.end)

@@ -43,8 +43,8 @@ def metric(
     stretch instead. `title`: above the number; the default is the column's name. `unit`: written after the
     number; bytes and durations are scaled, as in line_chart(). `change`, such as "PT1M": show the
     difference to what the number was that long ago, from the rows stored by then. `line=False` leaves the
-    line out. `key`: tells two equal metrics on one page apart. Of a result without times, such as totals, the
-    line and `change` begin when somebody looks at it.
+    line out. `key`: distinguishes two equal metrics on one page. Of a result without times, such as totals,
+    the line and `change` begin when somebody looks at it.
 
     Raises LookbackError if `how` is another word or has nothing to combine, `only` comes without `by`, or
     `over` and `change` together are longer than the look-back; DurationError if one of them is not a

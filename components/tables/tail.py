@@ -43,7 +43,7 @@ def tail(
     is. It keeps itself current. A viewer can search the lines, hold them, and open one to read all of it.
 
     Levels are words such as INFO, warning or FATAL, in any case, or numbers of syslog, 0 to 7. The column
-    may be missing. `key` tells two equal elements on one page apart. Raises ColumnError, naming the columns
+    may be missing. `key` distinguishes two equal elements on one page. Raises ColumnError, naming the columns
     that exist, if there is no column `text`.
     """
     if not isinstance(most, int) or not 1 <= most <= MOST:

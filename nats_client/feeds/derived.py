@@ -12,8 +12,8 @@ from ..series.conditions import Condition
 from ..series.crossings import Crossings
 from ..series.latest import Latest
 from ..series.periods import Means
+from ..series.series_choice import SeriesChoice
 from ..series.silences import Silences
-from ..series.told_apart import ToldApart
 from ..series.value_changes import ValueChanges
 from ..table.memo import Memo
 from ..table.snapshot import Snapshot
@@ -66,30 +66,30 @@ class Derived:
         *,
         hold: bool = False,
         facet: str | None = None,
-        apart: ToldApart | None = None,
+        choice: SeriesChoice | None = None,
     ) -> Bins:
-        """The bins that all viewers of the same chart with the same choice `apart` share. The caller updates
+        """The bins that all viewers of the same chart with the same `choice` share. The caller updates
         them before drawing. Those of a choice of names are kept while somebody holds them, so that viewers'
         choices do not push out what others look at. Raises LookbackError, as Bins does."""
-        apart = apart or ToldApart()
-        key = (fields, color, look_back.value, most, step, hold, facet, apart)
+        choice = choice or SeriesChoice()
+        key = (fields, color, look_back.value, most, step, hold, facet, choice)
 
         def make() -> Bins:
             return self.counted(
                 self._bins_class(
-                    fields, color, look_back, most=most, step=step, hold=hold, facet=facet, apart=apart
+                    fields, color, look_back, most=most, step=step, hold=hold, facet=facet, choice=choice
                 )
             )
 
-        if not apart.names:
+        if not choice.names:
             return self._bins.once(key, None, make)
         with self._choosing:
             return self._chosen_bins.get(key) or self._chosen_bins.setdefault(key, make())
 
-    def read_before(self, moment: int, told_apart: Collection[str], take: Callable[[Snapshot], None]) -> None:
+    def read_before(self, moment: int, split_by: Collection[str], take: Callable[[Snapshot], None]) -> None:
         """Read the newest row of each series that was stored before `moment` (ns since the epoch, UTC), and
-        call `take` with them, once and in any thread. `told_apart`: the text columns whose values are series
-        of their own. Nothing happens where they cannot be known."""
+        call `take` with them, once and in any thread. `split_by`: the text columns that split the rows
+        into series. Nothing happens where they cannot be known."""
 
     def crossings(
         self, field: str, color: str | None, look_back: pd.Timedelta, condition: Condition

@@ -175,10 +175,10 @@ class Feed(Derived):
         except (TimeoutError, FutureTimeoutError):
             raise RequestFailed(f"The server did not send messages of {self.key.name!r} in time.") from None
 
-    def read_before(self, moment: int, told_apart: Collection[str], take: Callable[[Snapshot], None]) -> None:
-        """See Derived. They can be known of a stream that permits it (`allow_direct`), if series are told
-        apart by subjects or their tokens, and the feed has neither `where` nor `columns`."""
-        if self.key.stream is None or self._intake.filter is not None or set(told_apart) - {"_subject"}:
+    def read_before(self, moment: int, split_by: Collection[str], take: Callable[[Snapshot], None]) -> None:
+        """See Derived. They can be known of a stream that permits it (`allow_direct`), if series are split
+        by subjects or their tokens, and the feed has neither `where` nor `columns`."""
+        if self.key.stream is None or self._intake.filter is not None or set(split_by) - {"_subject"}:
             return
         with contextlib.suppress(RuntimeError):  # the client is closed, and its loop with it
             self._loop.call_soon_threadsafe(self._start_reading_before, moment, take)

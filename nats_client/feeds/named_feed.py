@@ -115,9 +115,9 @@ class NamedFeed(Derived):
         """See Feed."""
         self._feed.stop(reader)
 
-    def read_before(self, moment: int, told_apart: Collection[str], take: Callable[[Snapshot], None]) -> None:
+    def read_before(self, moment: int, split_by: Collection[str], take: Callable[[Snapshot], None]) -> None:
         """See Derived."""
-        others = set(told_apart) - set(self.names)
+        others = set(split_by) - set(self.names)
         self._feed.read_before(moment, others, lambda rows: take(rows.named(self.names)))
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:

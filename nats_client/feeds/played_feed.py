@@ -143,14 +143,14 @@ class PlayedFeed(Derived):
         self._waits = False
         self._feed.stop(reader)
 
-    def read_before(self, moment: int, told_apart: Collection[str], take: Callable[[Snapshot], None]) -> None:
+    def read_before(self, moment: int, split_by: Collection[str], take: Callable[[Snapshot], None]) -> None:
         """See Derived."""
 
         def taken(rows: Snapshot) -> None:
             take(rows)
             self.moved(monotonic())
 
-        self._feed.read_before(moment, told_apart, taken)
+        self._feed.read_before(moment, split_by, taken)
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` each time the moment changes, from any thread, so it must return at once. Returns a

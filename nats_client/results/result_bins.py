@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..series.bins import MOST, Bins
-from ..series.told_apart import ToldApart
+from ..series.series_choice import SeriesChoice
 from ..series.zoom_tiles import Newest, same_numbers
 from ..table.snapshot import Snapshot
 
@@ -28,15 +28,17 @@ class ResultBins(Bins):
         step: int | None = None,
         hold: bool = False,
         facet: str | None = None,
-        apart: ToldApart | None = None,
+        choice: SeriesChoice | None = None,
     ) -> None:
         """Raises LookbackError as Bins does."""
-        super().__init__(fields, color, look_back, most=most, step=step, hold=hold, facet=facet, apart=apart)
+        super().__init__(
+            fields, color, look_back, most=most, step=step, hold=hold, facet=facet, choice=choice
+        )
         self._labels: list[str] | None = None
 
     def _is_other(self, snapshot: Snapshot) -> bool:
         """True if codes mean something else now."""
-        labels = self.codes(snapshot)[1] if self.told_apart and len(snapshot) else self._labels
+        labels = self.codes(snapshot)[1] if self.split_by and len(snapshot) else self._labels
         known, self._labels = self._labels, labels
         return known is not None and labels is not known
 

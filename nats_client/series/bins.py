@@ -17,14 +17,14 @@ from ..errors import ColumnError, LookbackError
 from ..table.snapshot import Oldest, Snapshot
 from ..table.values import Codes, Floats, Ints, is_null
 from .pairs import BETWEEN, Pairs
+from .series_choice import SeriesChoice, by_name, natural
 from .series_values import Numbers, SeriesValues
-from .told_apart import ToldApart, by_name, natural
 from .zoom_tiles import NEVER, TOO_LARGE, Cells, FinerBins, Newest, bases, put, put_nulls
 
 COLUMNS = 600
 """Minimum number of bins per look-back, about a chart's width in pixels."""
 MOST = 20
-"""Default maximum number of series in a chart that are told apart. The rest are folded into one."""
+"""Default maximum number of series in a chart that have lines of their own. The rest are folded into one."""
 MOST_SERIES = 100
 """Maximum number of series in a chart, limited by the browser and by the wire format."""
 AHEAD = 0.1
@@ -33,7 +33,7 @@ AHEAD = 0.1
 _UNKNOWN = -1
 _CLEARLY = 10  # a series replaces a drawn one if it has more than twice as many values plus this
 CHOOSE_EVERY = 5.0
-"""Seconds between two looks at which series are the ones to tell apart, by another rule than the busiest."""
+"""Seconds between two applications of the choice of series, by another rule than the busiest."""
 
 ROUND_STEPS = [
     number * unit
@@ -89,7 +89,8 @@ class Changes:
 
 
 class _Seen:
-    """The state of each code of what tells series apart, for one field. All arrays are indexed by code."""
+    """The state of each code of the columns that split rows into series, for one field. All arrays are
+    indexed by code."""
 
     def __init__(self) -> None:
         self.row = np.zeros(0, dtype=np.int64)
@@ -117,13 +118,13 @@ class _Seen:
 
 class Bins:
     """Minimum and maximum per series and time bin, for one chart on one feed. `most` series are separate,
-    those that `apart` chooses. All others are folded into one, named by their number ("37 others"), with the
+    those that `choice` chooses. All others are folded into one, named by their number ("37 others"), with the
     minimum and maximum of all of them. `step` is the width of a bin in ns, by default step_for(look_back).
     With `hold` each bin also has its newest value, and each series the newest one that has left the
     look-back.
 
-    With `facet`, a text column, there are series for each of its values, in each of which those of `color`
-    are told apart. The name of such a series is the value of `facet`, BETWEEN, and its name otherwise.
+    With `facet`, a text column, the rows of each of its values are split into series by `color`. The name of
+    such a series is the value of `facet`, BETWEEN, and its name otherwise.
 
     Thread-safe. `version` grows with every change. When the meaning of cells sent earlier changes, the bins
     start over with a new random `epoch`.
@@ -142,7 +143,7 @@ class Bins:
         step: int | None = None,
         hold: bool = False,
         facet: str | None = None,
-        apart: ToldApart | None = None,
+        choice: SeriesChoice | None = None,
     ) -> None:
         """Raises LookbackError if `most` or the number of fields is not between 1 and MOST_SERIES."""
         if not isinstance(most, int) or not 1 <= most <= MOST_SERIES:
@@ -153,7 +154,7 @@ class Bins:
         self.color = color
         self.facet = facet
         self.hold = hold
-        self.apart = apart or ToldApart()
+        self.choice = choice or SeriesChoice()
         self._pairs = Pairs(facet, color) if facet is not None and color is not None else None
         self.step = step or step_for(look_back)
         self._room = max(1, most // len(fields))  # series of each field
@@ -285,16 +286,16 @@ class Bins:
         return self._now // 1_000_000
 
     @property
-    def told_apart(self) -> tuple[str, ...]:
-        """The text columns whose values have series of their own."""
+    def split_by(self) -> tuple[str, ...]:
+        """The text columns that split the rows into series."""
         return tuple(name for name in (self.facet, self.color) if name is not None)
 
     def codes(self, snapshot: Snapshot, start: int | None = None) -> tuple[Codes, list[str]]:
-        """The code of each row with an ordinal of at least `start` (default: all) for what tells series
-        apart, and the labels, see Snapshot.codes. Raises ColumnError."""
+        """The code of each row with an ordinal of at least `start` (default: all), of the columns that
+        split rows into series, and the labels, see Snapshot.codes. Raises ColumnError."""
         if self._pairs is not None:
             return self._pairs.codes(snapshot, start)
-        if names := self.told_apart:
+        if names := self.split_by:
             return snapshot.codes(names[0], start)
         return np.zeros(len(snapshot.times(start)), dtype=np.int32), [""]
 
@@ -349,7 +350,7 @@ class Bins:
         """Of the series that are folded into one and have values in the look-back, the first `most` by name
         whose names contain `part`, whatever its case; and how many there are. Call update() with the snapshot
         first. Raises ColumnError."""
-        labels = self.codes(snapshot)[1] if self.told_apart and len(snapshot) else []
+        labels = self.codes(snapshot)[1] if self.split_by and len(snapshot) else []
         with self._lock:
             if self._others is None:
                 return [], 0
@@ -430,7 +431,7 @@ class Bins:
             return True
         if self._others is None or not self._waiting():
             return False
-        if self.apart.rule != "busiest":
+        if self.choice.rule != "busiest":
             return False
         silent = (self._high == -np.inf).all(axis=1)
         silent[self._others] = False
@@ -446,9 +447,9 @@ class Bins:
         )
 
     def _choice_is_due(self, snapshot: Snapshot) -> bool:
-        """True if other series may be the ones to tell apart now. While a replay brings rows, after each time
-        that they have doubled."""
-        if self.apart.rule == "busiest" or self._others is None:
+        """True if the choice of series may have another result now. While a replay brings rows, after each
+        time that they have doubled."""
+        if self.choice.rule == "busiest" or self._others is None:
             return False
         version, rows = self._chosen_of
         if snapshot.version == version:
@@ -456,7 +457,7 @@ class Bins:
         return len(snapshot) >= 2 * rows or time.monotonic() - self._chosen_at >= CHOOSE_EVERY
 
     def _chooses_others(self, snapshot: Snapshot) -> bool:
-        """True if other series are to be told apart than those that are."""
+        """True if the choice of series has another result than the series that are drawn."""
         self._chosen_at, self._chosen_of = time.monotonic(), (snapshot.version, len(snapshot))
         if not len(snapshot) or not self._waiting():
             return False
@@ -470,7 +471,7 @@ class Bins:
             present = known[np.bincount(which[good], minlength=len(seen.row))[known] > 0]
             drawn = present[seen.row[present] != self._others]
             room = self._room - sum(of == place for of, _ in self._early) - int(seen.named.sum())
-            order = self.apart.order(present, which[good], values[good], self._began[place], labels)
+            order = self.choice.order(present, which[good], values[good], self._began[place], labels)
             wanted = order[: max(0, room)]
             if len(np.setdiff1d(wanted, drawn)):
                 return True
@@ -497,7 +498,7 @@ class Bins:
     def _take(self, snapshot: Snapshot) -> None:
         start = snapshot.first if self._end is None else max(self._end, snapshot.first)
         columns = [snapshot.numbers(name, start) for name in self.fields] if len(snapshot) else []
-        codes, labels = self.codes(snapshot, start) if columns and self.told_apart else (None, [])
+        codes, labels = self.codes(snapshot, start) if columns and self.split_by else (None, [])
         self._end = snapshot.end
         self.version += 1
         self._forget(snapshot)
@@ -568,8 +569,8 @@ class Bins:
             new = new[seen.row[new] == _UNKNOWN]
         if len(new):
             room = self._room_of(field)
-            order = self.apart.order(new, codes, values, self._begin(field, new, codes, bins), labels)
-            if self.apart.names and labels:
+            order = self.choice.order(new, codes, values, self._begin(field, new, codes, bins), labels)
+            if self.choice.names and labels:
                 order = self._named_first(field, order, labels)
             first, rest = order[:room].tolist(), order[room:]
             if labels:  # sorted by name, so that colours stay the same after a restart
@@ -604,7 +605,7 @@ class Bins:
 
     def _named_first(self, field: int, order: Ints, labels: list[str]) -> Ints:
         """`order`, with the series that were chosen by their names at its beginning."""
-        names, of = self.apart.names, self.fields[field]
+        names, of = self.choice.names, self.fields[field]
         chosen = np.array(
             [self.name_of(labels[code], of) in names for code in order.tolist()], dtype=np.bool_
         )

@@ -27,9 +27,9 @@ SHORTEST = 10**9
 MOST_FIELDS = 2_000
 """Fields of all patterns together."""
 MOST_DISTINCT = 1_000
-"""Values of one field that are told apart."""
+"""Different values of one field that are counted."""
 MOST_VALUES = 200_000
-"""The same of all fields together: with many fields, fewer of each are told apart."""
+"""The same of all fields together: with many fields, fewer of each are counted."""
 SURE = 8.0
 """How many rows with a type or field must be lacking, of those that its share lets expect, for a change: by
 chance, it happens once in 3,000 times."""
@@ -292,9 +292,9 @@ class FieldCourses:
                     found.first_row += before
                     found.last_row += before
                     cell[kind] = found
-                self._tell_apart(self._values[key], number, keys[places])
+                self._count_different(self._values[key], number, keys[places])
 
-    def _tell_apart(self, values: _Values, number: int, keys: Ints) -> None:
+    def _count_different(self, values: _Values, number: int, keys: Ints) -> None:
         if values.full == number:
             return
         values.held |= dict.fromkeys(pd.unique(keys).tolist(), number)

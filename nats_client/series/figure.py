@@ -62,7 +62,7 @@ class Figure:
             raise LookbackError(f"A metric shows the {', '.join(HOWS)}, so how={how!r} cannot be.")
         if only is not None and by is None:
             raise LookbackError(
-                f"only={only!r} names one series, so it needs the column that tells them apart, such as "
+                f"only={only!r} names one series, so it needs the column that splits the rows, such as "
                 'by="_subject".'
             )
         needed = (over or pd.Timedelta(0)) + (change or pd.Timedelta(0))

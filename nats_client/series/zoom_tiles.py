@@ -111,7 +111,8 @@ class Drawn(Protocol):
         of codes(), negative if it has none yet."""
 
     def codes(self, snapshot: Snapshot) -> tuple[Codes, list[str]]:
-        """The code of each row for what tells series apart, and the labels, see Snapshot.codes."""
+        """The code of each row, of the columns that split rows into series, and the labels, see
+        Snapshot.codes."""
 
 
 class FinerChanges(NamedTuple):

@@ -291,7 +291,7 @@ def test_copied_page(open_page: Open, tmp_path: Path, query: dict[str, str]) -> 
 def test_by_tells_rows_of_a_message_apart(
     open_page: Open, query: dict[str, str], by: str, field: str | None
 ) -> None:
-    """Series of rows that come from one message are told apart by the text that differs within it, which the
+    """Series of rows that come from one message are split by the text that differs within it, which the
     address then has, and else by their subject; states begin with the field that is called so."""
     app = open_page(EXPLORE, stream="ARRAYS", **query)
     chosen = {box.key: box.value for box in app.selectbox}

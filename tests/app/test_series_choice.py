@@ -1,4 +1,4 @@
-"""Which series a chart tells apart is in the page's address, in the whole app and a real browser."""
+"""Which series have lines of their own is in the page's address, in the whole app and a real browser."""
 
 import json
 import time
@@ -26,7 +26,7 @@ CHARTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => 
   return [series.filter((each, i) => i !== others && each.cells.size).map(({ name }) => name).sort(),
     legend.rule.value, legend.value.value, config.values ?? null]
 })"""
-"""By chart: the series that are told apart, rule and value that the legend says, and the values."""
+"""By chart: the series with lines, rule and value that the legend says, and the values."""
 RULE, VALUE = ".lb-menu select >> nth=0", ".lb-menu select >> nth=1"
 GREATEST = ["pump-27", "pump-28", "pump-29"]
 MARKUP = "%3Cimg%20src=x%20onerror=hacked()%3E"

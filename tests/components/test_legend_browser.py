@@ -1,5 +1,5 @@
-"""The legend of a chart with a thousand series in a real Chromium: which are told apart, in which order, and
-what stands behind the others."""
+"""The legend of a chart with a thousand series in a real Chromium: which have lines of their own, in which
+order, and what stands behind the others."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ AT_SPIKE = """(() => {
 
 
 def names(tab: Page) -> set[str]:
-    """The series that the chart tells apart."""
+    """The series with lines of their own."""
     return {name for name in lookback(tab, NAMES) if not name.endswith(" others") or name in HOSTILE}
 
 
@@ -47,7 +47,7 @@ def point_at_spike(tab: Page, says: str) -> str:
 
 
 @pytest.mark.parametrize("way", ["", "&way=refresh"])
-def test_the_viewer_chooses_which_series_are_told_apart(
+def test_the_viewer_chooses_which_series_have_lines(
     url: str, context: BrowserContext, tab: Page, way: str
 ) -> None:
     """A viewer's choice is this viewer's alone, and outlives a change of page; a viewer whom the websocket
@@ -77,7 +77,7 @@ def test_the_viewer_chooses_which_series_are_told_apart(
     until(lambda: names(tab) == busiest)
 
 
-def test_a_searched_series_is_told_apart(url: str, tab: Page) -> None:
+def test_a_searched_series_gets_a_line(url: str, tab: Page) -> None:
     """The search finds series among the others; a press gives one a line of its own beside the others of the
     rule, another one takes it back. Names are text, whatever is in them."""
     opened(tab, f"{url}/?show=crowd")
@@ -85,7 +85,7 @@ def test_a_searched_series_is_told_apart(url: str, tab: Page) -> None:
     search.fill("MACHINE-99")
     among = tab.locator(".lb-among button")
     until(lambda: among.all_inner_texts() == [f"+ plant.machine-{i}" for i in (99, 990, 991, 992)])
-    tab.get_by_title(f"Tell {SPIKED} apart").click()
+    tab.get_by_title(f"Draw {SPIKED} as a line of its own").click()
     until(lambda: SPIKED in names(tab))
     assert len(names(tab)) == 20
     assert SPIKED not in among.all_inner_texts()
@@ -115,7 +115,7 @@ def test_the_legend_has_values_and_stands_still_under_the_pointer(url: str, tab:
     """Sorted by a value, the legend shows it, and follows it; numbers are right-aligned in cells that keep
     their places, and while the pointer is on the legend no name changes its place."""
     opened(tab, f"{url}/?show=few")
-    expect(tab.locator(RULE)).to_be_hidden()  # all are told apart
+    expect(tab.locator(RULE)).to_be_hidden()  # all have lines
     tab.locator(VALUE).select_option("mean")
     until(lambda: len(shown(tab)) == 3)
     assert [name for name, _ in shown(tab)][::-1] == sorted(

@@ -19,8 +19,8 @@ from components.charts.legend import (
 )
 from components.charts.pushed import ChartElement, Varying, place
 from components.push.tabs import Tab
+from nats_client.series.series_choice import SeriesChoice
 from nats_client.series.series_values import Numbers
-from nats_client.series.told_apart import ToldApart
 from tests.components.chart_app.source import LOOK_BACK, view
 
 
@@ -29,9 +29,9 @@ def test_choices_of_a_browser_are_read() -> None:
     said = {"rule": "greatest", "names": ["b", "a", "b"], "value": "mean"}
     assert read_choices(said) == Choices("greatest", frozenset("ab"), "mean")
     assert read_choices({"rule": None, "names": [], "value": None}) == AS_GIVEN
-    assert AS_GIVEN.apart("newest") == ToldApart("newest")
-    assert Choices(None, frozenset("a")).apart("name") == ToldApart("name", frozenset("a"))
-    assert Choices("greatest").apart("name") == ToldApart("greatest")
+    assert AS_GIVEN.series("newest") == SeriesChoice("newest")
+    assert Choices(None, frozenset("a")).series("name") == SeriesChoice("name", frozenset("a"))
+    assert Choices("greatest").series("name") == SeriesChoice("greatest")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_values_keep_their_digits() -> None:
 
 
 class Viewer:
-    """A tab with one chart of 37 series, three of which are told apart."""
+    """A tab with one chart of 37 series, three of which have lines of their own."""
 
     def __init__(self) -> None:
         self.tab = Tab(None, None)
@@ -171,6 +171,6 @@ def test_the_bins_of_named_series_end_with_their_viewers() -> None:
     for i in range(30):
         viewer.say(names=[f"machine-{i}"])
     gc.collect()
-    assert viewer.element.source.bins.apart.names == {"machine-29"}
+    assert viewer.element.source.bins.choice.names == {"machine-29"}
     sources = [each for each in gc.get_objects() if type(each).__name__ == "ChartSource"]
-    assert len([each for each in sources if each.bins.apart.names and each.feed is rows.feed]) == 1
+    assert len([each for each in sources if each.bins.choice.names and each.feed is rows.feed]) == 1

@@ -155,7 +155,7 @@ def shown(chart: Locator) -> set[tuple[int, float]]:
 
 
 def float32(value: float) -> float:
-    """As it is after the wire, where the rest of a number is left out: six digits tell percents apart."""
+    """As it is after the wire, where the rest of a number is left out: six digits distinguish percents."""
     return round(float(struct.unpack("f", struct.pack("f", value))[0]), 3)
 
 

@@ -12,7 +12,7 @@ from nats_client.feeds.derived import Derived
 from nats_client.memory import SMALLEST, Memory
 from nats_client.series.bins import Bins
 from nats_client.series.interval_counts import TextCounts
-from nats_client.series.told_apart import RULES, ToldApart
+from nats_client.series.series_choice import RULES, SeriesChoice
 from nats_client.table.values import Batch
 from nats_client.table.window import Window
 from tests.nats import NatsServer
@@ -54,8 +54,8 @@ def test_choices_of_viewers_count(window: Window) -> None:
     their arrays, also once the caches have forgotten them, and no longer when the viewers have left."""
     derived = Derived()
     snapshot = window.snapshot()
-    choices = [ToldApart(RULES[i % 4], frozenset([f"pump-{i}"] * (i % 5 > 0))) for i in range(20)]
-    viewers = [derived.bins(("v",), "pump", LOOK_BACK, 20, apart=apart) for apart in choices]
+    choices = [SeriesChoice(RULES[i % 4], frozenset([f"pump-{i}"] * (i % 5 > 0))) for i in range(20)]
+    viewers = [derived.bins(("v",), "pump", LOOK_BACK, 20, choice=choice) for choice in choices]
     for bins in viewers:
         bins.update(snapshot, NOW)
         assert len(bins.numbers(snapshot)) == 21

@@ -83,8 +83,8 @@ def check(decoder: str, value: Any, path: Any, meta: list[Any]) -> None:
 
 def test_what_elements_become() -> None:
     """Single values are the column `value`; an array within an array, and one in an element, stay text; a
-    field around the array with the name of an element's field is told apart; an empty array has no row and is
-    no fault; a key may hold dots; several values in one message have the rows of all."""
+    field around the array with the name of an element's field is distinguished; an empty array has no row and
+    is no fault; a key may hold dots; several values in one message have the rows of all."""
     assert frame("json:r", {"r": [1, 2], "value": 9}).to_dict("list") == {
         "_seq": [1, 1],
         "value": [1, 2],

@@ -422,7 +422,7 @@ def test_a_program_ends_while_sql_runs() -> None:
 
 
 def test_equal_values_of_other_types_are_other_parameters() -> None:
-    """What two viewers bind is told apart by type, within a list as well: SQL does not take 1 for true."""
+    """What two viewers bind is distinguished by type, within a list as well: SQL does not take 1 for true."""
     sql = "SELECT n FROM r WHERE list_contains($p, n)"
     works = [Query(sql, ("r",), {"p": value}) for value in ((1,), (True,), (1.0,), (1, 1), 1, True)]
     assert len({work.identity for work in works}) == len(works)

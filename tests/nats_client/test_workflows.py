@@ -200,7 +200,7 @@ def test_late_events() -> None:
 
 
 def test_many_runs() -> None:
-    """Runs of several workflows are told apart, the newest first."""
+    """Runs of several workflows are distinguished, the newest first."""
     events = [event("-.-.started", 1, i, run=f"w{i % 2}.{i}") for i in range(6)]
     assert [run.key for run in with_heartbeats(read_runs(snapshot(events)), NOTHING)] == [
         "w1.5", "w0.4", "w1.3", "w0.2", "w1.1", "w0.0",

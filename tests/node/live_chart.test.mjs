@@ -58,7 +58,7 @@ test("names are data, not markup", () => {
   assert.equal(escapeMarkup(7), "7");
 });
 
-test("leading tokens that all names share tell no lines apart", () => {
+test("leading tokens that all names share distinguish no lines", () => {
   assert.equal(sharedTokens(["a.b.c", "a.b.d"]), 2);
   assert.equal(sharedTokens(["a.b", "a.b.c"]), 1);
   assert.equal(sharedTokens(["a", "b"]), 0);

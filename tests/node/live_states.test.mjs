@@ -8,7 +8,7 @@ const { coloursOf } = await import("../../static/colours.js");
 const { rowsOf, totals } = await import("../../static/live_states.js");
 const { lasted } = await import("../../static/time_canvas.js");
 
-test("a word that people use has its meaning's colour, the page's own comes first, others are told apart", () => {
+test("a word that people use has its meaning's colour, the page's own comes first, others are distinguished", () => {
   const colours = coloursOf(["RUN", "fault", "x", "y", "constructor", "__proto__", "IDLE"], { IDLE: "#123456" });
   assert.equal(new Set(colours).size, 7);
   assert.equal(colours[6], "#123456");

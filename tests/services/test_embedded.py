@@ -278,5 +278,5 @@ def test_strange_directory_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_server_name_differs_by_directory(tmp_path: Path) -> None:
-    """Servers of different directories are told apart by name."""
+    """Servers of different directories are distinguished by name."""
     assert nats_server.server_name(tmp_path / "a") != nats_server.server_name(tmp_path / "b")

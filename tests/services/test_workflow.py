@@ -106,7 +106,7 @@ def test_events(server: NatsServer) -> None:
 
 
 def test_same_name_twice(server: NatsServer, client: Client) -> None:
-    """Steps and jobs of the same name are told apart, and keep their name."""
+    """Steps and jobs of the same name are distinguished, and keep their name."""
     with Workflow("w", url=server.url) as workflow:
         for _ in range(2):
             with workflow.job("j") as job:

@@ -16,7 +16,7 @@ from nats_client.feeds.health import FeedKey, Health
 from nats_client.results.result import EMPTY_HEALTH
 from nats_client.series.bins import Bins
 from nats_client.series.conditions import Condition
-from nats_client.series.told_apart import ToldApart
+from nats_client.series.series_choice import SeriesChoice
 from nats_client.table.snapshot import Snapshot
 from nats_client.table.values import NULL, Batch, Floats
 from nats_client.table.window import Window
@@ -86,11 +86,11 @@ class Source:
         *,
         hold: bool = False,
         facet: str | None = None,
-        apart: ToldApart | None = None,
+        choice: SeriesChoice | None = None,
     ) -> Bins:
         """As a feed has it."""
-        made = Bins(fields, color, look_back, most=most, hold=hold, facet=facet, apart=apart)
-        return self._bins.setdefault((fields, color, most, hold, facet, apart or ToldApart()), made)
+        made = Bins(fields, color, look_back, most=most, hold=hold, facet=facet, choice=choice)
+        return self._bins.setdefault((fields, color, most, hold, facet, choice or SeriesChoice()), made)
 
     def read_before(self, *_: object) -> None:
         """Nothing is known of earlier times."""

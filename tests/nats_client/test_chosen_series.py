@@ -1,5 +1,5 @@
-"""Which series are told apart, their newest, greatest and mean values, and what is among the others, against
-pandas."""
+"""Which series have lines of their own, their newest, greatest and mean values, and what is among the others,
+against pandas."""
 
 import time
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nats_client.errors import LookbackError
 from nats_client.series.bins import Bins, step_for
 from nats_client.series.point_rows import extremes_of_others
-from nats_client.series.told_apart import RULES, ToldApart, by_name, natural
+from nats_client.series.series_choice import RULES, SeriesChoice, by_name, natural
 from nats_client.table.values import NULL, Batch
 from nats_client.table.window import Window
 
@@ -30,12 +30,12 @@ ROWS = st.lists(
 )
 
 
-class Told:
+class Charted:
     """A window whose rows come in batches, each `ago` seconds before now."""
 
-    def __init__(self, apart: ToldApart, most: int = MOST) -> None:
+    def __init__(self, choice: SeriesChoice, most: int = MOST) -> None:
         self.window = Window()
-        self.bins = Bins(("value",), "_subject", LOOK_BACK, most=most, apart=apart)
+        self.bins = Bins(("value",), "_subject", LOOK_BACK, most=most, choice=choice)
         self.rows: Rows = []
         self.put([(5000, "s.0", 1.0)])  # there is such a column
 
@@ -57,7 +57,7 @@ class Told:
         return table.sort_values("time", kind="stable")
 
     @property
-    def apart(self) -> list[str]:
+    def lines(self) -> list[str]:
         """The series with lines of their own."""
         return [name for name in self.bins.names if not name.endswith((" other", " others"))]
 
@@ -80,13 +80,13 @@ def ranked(table: pd.DataFrame, rule: str) -> pd.Series:
 @given(rows=ROWS)
 def test_the_rule_decides(rule: str, rows: Rows) -> None:
     """Of rows that come at once, the series with lines of their own are the first ones by the rule."""
-    told = Told(ToldApart(rule))
-    told.put(rows)
-    scores = ranked(told.table(), rule)
-    assert len(told.apart) == min(MOST, len(scores))
-    rest = scores.drop(told.apart)
+    charted = Charted(SeriesChoice(rule))
+    charted.put(rows)
+    scores = ranked(charted.table(), rule)
+    assert len(charted.lines) == min(MOST, len(scores))
+    rest = scores.drop(charted.lines)
     if len(rest):
-        assert scores[told.apart].min() >= rest.max()
+        assert scores[charted.lines].min() >= rest.max()
 
 
 @settings(max_examples=40, deadline=None)
@@ -95,23 +95,23 @@ def test_the_rule_decides(rule: str, rows: Rows) -> None:
 )
 @example(batches=[[(9, f"s.{i}", 1.0) for i in range(5)], [(1, "s.11", 9.0)]], rule="greatest")
 def test_the_rule_is_kept_as_rows_come(batches: list[Rows], rule: str) -> None:
-    """Some seconds after rows came, also without further ones, those told apart are again the first ones by
+    """Some seconds after rows came, also without further ones, those with lines are again the first ones by
     the rule."""
-    told = Told(ToldApart(rule))
+    charted = Charted(SeriesChoice(rule))
     for rows in batches:
-        told.put(rows)
-    told.bins._chosen_at = -np.inf  # as long ago as can be
-    told.bins.update(told.window.snapshot(), NOW)
-    scores = ranked(told.table(), rule)
-    rest = scores.drop([name for name in told.apart if name in scores])
+        charted.put(rows)
+    charted.bins._chosen_at = -np.inf  # as long ago as can be
+    charted.bins.update(charted.window.snapshot(), NOW)
+    scores = ranked(charted.table(), rule)
+    rest = scores.drop([name for name in charted.lines if name in scores])
     if len(rest):
-        assert scores[[name for name in told.apart if name in scores]].min() >= rest.max()
+        assert scores[[name for name in charted.lines if name in scores]].min() >= rest.max()
 
 
 def test_new_series_are_seen_and_steady_ones_stay() -> None:
     """By the rule of the newest, a series that begins takes a place, and one that reports seldom does not."""
-    told = Told(ToldApart("newest"))
-    told.put(
+    charted = Charted(SeriesChoice("newest"))
+    charted.put(
         [
             (ago, f"s.{i}", 1.0)
             for ago in range(600, 100, -10)
@@ -119,35 +119,35 @@ def test_new_series_are_seen_and_steady_ones_stay() -> None:
             if ago > 500 or i or ago % 50 == 0
         ]
     )
-    before = told.apart
+    before = charted.lines
     later = NOW + 400 * 10**9
-    told.bins._chosen_at = -np.inf
-    told.put([(50, "s.0", 1.0)], later)
-    assert told.apart == before
-    told.put([(-300, "s.9", 1.0)], later)
-    told.bins._chosen_at = -np.inf
-    told.bins.update(told.window.snapshot(), later)
-    assert "s.9" in told.apart
+    charted.bins._chosen_at = -np.inf
+    charted.put([(50, "s.0", 1.0)], later)
+    assert charted.lines == before
+    charted.put([(-300, "s.9", 1.0)], later)
+    charted.bins._chosen_at = -np.inf
+    charted.bins.update(charted.window.snapshot(), later)
+    assert "s.9" in charted.lines
 
 
 def test_named_series_come_first() -> None:
-    """A series that was chosen by its name is told apart whatever the rule says, at once when it comes later,
+    """A series that was chosen by its name has a line whatever the rule says, at once when it comes later,
     and is never replaced; more names than there is room for are no harm, and neither are unknown ones."""
-    told = Told(ToldApart(names=frozenset({"s.7", "s.9", "none"})))
+    charted = Charted(SeriesChoice(names=frozenset({"s.7", "s.9", "none"})))
     busy = [(ago, f"s.{i}", 1.0) for ago in range(1, 40) for i in range(8)]
-    told.put([*busy, (5, "s.7", 2.0)])
-    assert "s.7" in told.apart
-    told.put([(3, "s.9", 1.0)])
-    assert {"s.7", "s.9"} < set(told.apart)
-    epoch = told.bins.epoch
+    charted.put([*busy, (5, "s.7", 2.0)])
+    assert "s.7" in charted.lines
+    charted.put([(3, "s.9", 1.0)])
+    assert {"s.7", "s.9"} < set(charted.lines)
+    epoch = charted.bins.epoch
     for _ in range(3):
-        told.put(busy)
-    assert {"s.7", "s.9"} < set(told.apart)
-    assert told.bins.epoch == epoch
-    many = Told(ToldApart("greatest", frozenset(f"s.{i}" for i in range(9))))
+        charted.put(busy)
+    assert {"s.7", "s.9"} < set(charted.lines)
+    assert charted.bins.epoch == epoch
+    many = Charted(SeriesChoice("greatest", frozenset(f"s.{i}" for i in range(9))))
     for _ in range(3):
         many.put(busy)
-    assert len(many.apart) == MOST
+    assert len(many.lines) == MOST
     epoch = many.bins.epoch
     many.put(busy)
     assert many.bins.epoch == epoch
@@ -156,7 +156,7 @@ def test_named_series_come_first() -> None:
 def test_an_unknown_rule_is_refused() -> None:
     """The error names the rules."""
     with pytest.raises(LookbackError, match="busiest, greatest, newest, name"):
-        ToldApart("loudest")
+        SeriesChoice("loudest")
 
 
 @settings(max_examples=80, deadline=None)
@@ -165,19 +165,19 @@ def test_an_unknown_rule_is_refused() -> None:
 def test_values_of_series(batches: list[Rows], later: int) -> None:
     """Newest, greatest and mean are those of pandas, of the others together as well, when rows came in
     batches, late, as nulls, NaN or infinite, and have left the look-back since."""
-    told = Told(ToldApart())
+    charted = Charted(SeriesChoice())
     for number, rows in enumerate(batches):
-        told.put(rows)
+        charted.put(rows)
         if number % 2:  # somebody asks now and then
-            told.bins.numbers(told.window.snapshot())
+            charted.bins.numbers(charted.window.snapshot())
     now = NOW + later * 10**9
-    snapshot = told.window.snapshot()
-    told.bins.update(snapshot, now)
-    found = told.bins.numbers(snapshot)
-    table = told.table(now)
-    table["name"] = table["name"].where(table["name"].isin(told.apart), "others")
+    snapshot = charted.window.snapshot()
+    charted.bins.update(snapshot, now)
+    found = charted.bins.numbers(snapshot)
+    table = charted.table(now)
+    table["name"] = table["name"].where(table["name"].isin(charted.lines), "others")
     for name, numbers in found.items():
-        own = table[table["name"] == (name if name in told.apart else "others")]["value"]
+        own = table[table["name"] == (name if name in charted.lines else "others")]["value"]
         expected = (np.nan, np.nan, np.nan) if own.empty else (own.iloc[-1], own.max(), own.mean())
         assert numbers == pytest.approx(expected, rel=1e-12, abs=1e-12, nan_ok=True)
     assert set(table["name"]) - {"others"} <= set(found)
@@ -188,12 +188,12 @@ def test_values_of_series(batches: list[Rows], later: int) -> None:
 def test_what_is_among_the_others(rows: Rows, ends: tuple[int, int]) -> None:
     """The least and the greatest value among the others in a range, and whose they are, are those of pandas;
     nothing is said where there is none."""
-    told = Told(ToldApart())
-    told.put(rows)
+    charted = Charted(SeriesChoice())
+    charted.put(rows)
     start, end = NOW - max(ends) * 10**9, NOW - min(ends) * 10**9
-    count, found = extremes_of_others(told.window.snapshot(), told.bins, start, end)
-    table = told.table()
-    table = table[~table["name"].isin(told.apart) & (table["time"] >= start) & (table["time"] < end)]
+    count, found = extremes_of_others(charted.window.snapshot(), charted.bins, start, end)
+    table = charted.table()
+    table = table[~table["name"].isin(charted.lines) & (table["time"] >= start) & (table["time"] < end)]
     assert count == table["name"].nunique()
     if table.empty:
         assert not found
@@ -206,22 +206,22 @@ def test_what_is_among_the_others(rows: Rows, ends: tuple[int, int]) -> None:
 
 def test_the_others_can_be_searched() -> None:
     """What is folded is found by a part of its name, in natural order, and counted."""
-    told = Told(ToldApart())
-    told.put([(5, f"Pump-{i}", 1.0) for i in range(30)])
-    found, count = told.bins.undrawn(told.window.snapshot(), "pump-1", 4)
-    names = [name for name in (f"Pump-{i}" for i in (1, *range(10, 20))) if name not in told.apart]
+    charted = Charted(SeriesChoice())
+    charted.put([(5, f"Pump-{i}", 1.0) for i in range(30)])
+    found, count = charted.bins.undrawn(charted.window.snapshot(), "pump-1", 4)
+    names = [name for name in (f"Pump-{i}" for i in (1, *range(10, 20))) if name not in charted.lines]
     assert (found, count) == (names[:4], len(names))
-    assert told.bins.undrawn(told.window.snapshot(), "\x00", 4) == ([], 0)
+    assert charted.bins.undrawn(charted.window.snapshot(), "\x00", 4) == ([], 0)
 
 
 def test_asking_costs_what_is_new() -> None:
     """A second question costs much less than the first one, which reads all rows."""
-    told = Told(ToldApart())
-    told.put([(1 + i % 599, f"s.{i % 9}", 1.0) for i in range(200_000)])
+    charted = Charted(SeriesChoice())
+    charted.put([(1 + i % 599, f"s.{i % 9}", 1.0) for i in range(200_000)])
     took = []
     for _ in range(2):
         start = time.thread_time()
-        told.bins.numbers(told.window.snapshot())
+        charted.bins.numbers(charted.window.snapshot())
         took.append(time.thread_time() - start)
     assert took[1] < took[0] / 3
 

@@ -1,4 +1,4 @@
-"""Which series a chart tells apart when there are more than it has room for."""
+"""The choice of the series that have lines of their own, when there are more than a chart has room for."""
 
 import re
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ first ones by name. When a series began is known as long as somebody looks at th
 
 
 @dataclass(frozen=True)
-class ToldApart:
-    """A choice of series."""
+class SeriesChoice:
+    """A choice of the series that have lines of their own. The others are drawn as one band."""
 
     rule: str = RULES[0]
     names: frozenset[str] = frozenset()
@@ -31,8 +31,9 @@ class ToldApart:
             )
 
     def order(self, of: Ints, codes: Ints, values: Floats, began: Ints, labels: Sequence[str]) -> Ints:
-        """The codes `of`, those to be told apart first. `codes` and `values` have an entry for each value;
-        `began`, when each series began, and `labels` are by code. Without labels there is one series."""
+        """The codes `of`, those to draw as lines of their own first. `codes` and `values` have an entry for
+        each value; `began`, when each series began, and `labels` are by code. Without labels there is one
+        series."""
         if not labels:
             return of
         if self.rule == "name":
