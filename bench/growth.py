@@ -96,8 +96,8 @@ async def run(plan: Plan) -> dict[str, Any]:
         async with stage(group[0]) as (app, publisher):
             for point in group:
                 found[point] = await patiently(app, publisher, point, plan)
-                told = ", ".join(f"{found[point][name]:,.1f} {word}" for name, word in COLUMNS.items())
-                print(f"{words(point)}: {told}", file=sys.stderr, flush=True)
+                text = ", ".join(f"{found[point][name]:,.1f} {word}" for name, word in COLUMNS.items())
+                print(f"{words(point)}: {text}", file=sys.stderr, flush=True)
     return {
         "date": today(),
         "machine": machine(),

@@ -35,22 +35,22 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """The processor's name, where Linux tells it."""
+    """The processor's name; empty where the system does not provide it."""
     try:
-        told = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return ""
-    found = re.search(r"^model name\s*: (.+)$", told, re.MULTILINE)
+    found = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
     return found[1].strip() if found else ""
 
 
 def version_of(program: str) -> str:
-    """The version that a program tells, or "none"."""
+    """The version that a program prints, or "none"."""
     try:
-        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30).stdout
+        text = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30).stdout
     except (OSError, subprocess.TimeoutExpired):
         return "none"
-    found = re.search(r"\d+(\.\d+)+", told)
+    found = re.search(r"\d+(\.\d+)+", text)
     return found[0] if found else "none"
 
 

@@ -111,13 +111,13 @@ def between_marks(readme: str, text: str) -> str:
 
 def machines(results: Sequence[dict[str, Any]], growth: dict[str, Any]) -> str:
     """When and on what each was measured."""
-    told: dict[tuple[str, str], list[str]] = {}
+    listed: dict[tuple[str, str], list[str]] = {}
     for each in [*results, growth]:
         where = each.get("date", "no date"), each.get("machine", "no machine noted")
-        told.setdefault(where, []).append(f"`{each.get('measure', 'growth')}`")
-    if len(told) == 1:
-        return ", ".join(next(iter(told)))
-    return "\n".join(f"- {', '.join(where)}: {', '.join(names)}" for where, names in told.items())
+        listed.setdefault(where, []).append(f"`{each.get('measure', 'growth')}`")
+    if len(listed) == 1:
+        return ", ".join(next(iter(listed)))
+    return "\n".join(f"- {', '.join(where)}: {', '.join(names)}" for where, names in listed.items())
 
 
 def verdict(results: Sequence[dict[str, Any]]) -> list[str]:
@@ -134,8 +134,8 @@ def verdict(results: Sequence[dict[str, Any]]) -> list[str]:
     ]
     parts = []
     for title, found in (("Missed", missed), ("Where the rival is better", worse)):
-        told = "".join(f"\n- {one}" for one in found) or " nothing."
-        parts.append(f"**{title}:**{told}\n")
+        listed = "".join(f"\n- {one}" for one in found) or " nothing."
+        parts.append(f"**{title}:**{listed}\n")
     return parts
 
 
@@ -377,7 +377,7 @@ def mark(figure: dict[str, Any]) -> str:
 
 
 async def draw(figures: dict[str, dict[str, Any]], folder: Path) -> None:
-    """Draw figures with the Plotly and the kind of browser that the app is looked at with, as SVG."""
+    """Draw figures with the Plotly and the kind of browser that shows the app, as SVG."""
     async with chromium() as devtools, tab(devtools, "about:blank") as page:
         await page.value(PLOTLY.read_text(encoding="utf-8") + ";0")
         for name, figure in figures.items():

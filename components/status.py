@@ -291,7 +291,7 @@ class LineSource(JsonSource):
         self.structure = ""
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Nothing: a look each second is enough for a line that people read."""
+        """Never calls `changed`: the line is polled once a second, which is enough."""
         return lambda: None
 
     def look(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def with_unit(value: float | int, unit: str) -> str:
 
 
 def brief(value: float | int, unit: str) -> str:
-    """The same, but bytes with three digits, and of a duration the two largest parts."""
+    """Like with_unit(), shorter: bytes with three digits, durations with their two largest parts."""
     return _text(value, unit, 3)
 
 

@@ -77,13 +77,13 @@ class Trouble:
         self._lasts = False
 
     def begin(self, why: object) -> None:
-        """It failed."""
+        """Log that storing has failed, once per outage."""
         if not self._lasts:
             self._lasts = True
             self._log.warning("%s are not stored: %s. Retrying.", self._what, why)
 
     def end(self) -> None:
-        """It worked."""
+        """Log that storing works again, after an outage."""
         if self._lasts:
             self._lasts = False
             self._log.warning("%s are stored again.", self._what)

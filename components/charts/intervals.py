@@ -46,7 +46,7 @@ def interval_settings(view: View, step: int, title: str | None) -> dict[str, Any
 
 
 class Counting(Protocol):
-    """What a source needs of what it counts with."""
+    """The interface of a counter, as a source uses it."""
 
     @property
     def nbytes(self) -> int: ...

@@ -142,11 +142,12 @@ class ChartSource(Source):
         self._valued = now
 
     def ask(self, value: Value) -> None:
-        """A legend shows these values."""
+        """Request these values, for a legend that shows them."""
         self._asked[value] = time.monotonic()
 
     def of(self, bins: Bins) -> "ChartSource":
-        """The same with other bins of its feed, shared by all who look at those. On any thread."""
+        """This source with other bins of the same feed, shared by all viewers of those bins. Any thread may
+        call it."""
         return _shared((bins, self._varying.given, self._zone), lambda: self._with(bins))
 
     def _with(self, bins: Bins) -> "ChartSource":
@@ -188,7 +189,7 @@ class ChartSource(Source):
         return snapshot
 
     def shared(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The same object for all viewers with equal settings."""
+        """Returns one shared object for equal settings."""
         for known in self._configs:
             if known == config:
                 return known

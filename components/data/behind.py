@@ -81,7 +81,7 @@ class Behind:
 
 
 def messages_behind(view: View) -> Behind:
-    """What reads the messages of the rows of `view`, for viewers with the rights of this one."""
+    """A reader of the messages behind the rows of `view`, with the viewer's rights."""
     read = isinstance(view.feed, Feed | NamedFeed | PlayedFeed)
     return Behind(view.feed, client(by_code=False) if read else None)
 

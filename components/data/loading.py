@@ -24,7 +24,7 @@ class Loading:
         self._reader = object()  # what the feeds know the viewer by
 
     def begin(self) -> None:
-        """The page runs anew: what it does not read again is wanted no more."""
+        """Begin a run of the page. Feeds that this run does not read are no longer wanted."""
         self._feeds = {}
 
     def read(self, feed: Feed | NamedFeed | PlayedFeed) -> bool:
@@ -64,8 +64,8 @@ class Loading:
 
 
 def loading() -> Loading:
-    """That of this viewer. It is another one at another stretch: what the viewer stopped before counts no
-    more."""
+    """The Loading of this viewer. A new one is created when the viewer chooses another stretch, so a stop
+    counts for one stretch only."""
     when = clock()
     kept: Loading | None = st.session_state.get(_KEPT)
     if kept is None or kept.of != (when.end, when.length):

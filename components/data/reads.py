@@ -75,23 +75,23 @@ def collect(read: Read) -> None:
 
 def rerun_on(value: Callable[[], Hashable]) -> None:
     """Run the page again when `value` returns another value than now. `value` is called in other threads.
-    Pass an equal function for the same value."""
+    Equal functions count once."""
     reads = _reads.get()
     if reads is not None:
         reads.others.setdefault(value, value())
 
 
 def say(note: Callable[[], str]) -> None:
-    """Make the status line say what `note` returns; an empty text says nothing. It is called in other
-    threads, and equal ones should be equal."""
+    """Make the status line show what `note` returns; an empty text shows nothing. `note` is called in other
+    threads. Equal functions count once."""
     reads = _reads.get()
     if reads is not None and note not in reads.notes:
         reads.notes.append(note)
 
 
 def mark(times: Callable[[], list[int]]) -> None:
-    """Make the bar of a playback mark the times (ns since the epoch, UTC) that `times` returns. It is called
-    in other threads, may take long, and equal ones should be equal."""
+    """Make the bar of a playback mark the times (ns since the epoch, UTC) that `times` returns. `times` is
+    called in other threads and may take long. Equal functions count once."""
     reads = _reads.get()
     if reads is not None and times not in reads.marks:
         reads.marks.append(times)

@@ -143,7 +143,8 @@ def _search(nats: Client, rows: Rows, text: str, whole: bool) -> Search:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search has found, for files. The search belongs to the viewer's session."""
+    """The messages that a search has found, as a table to download. The search belongs to the viewer's
+    session."""
 
     search: "ref[Search]"
 
@@ -201,7 +202,7 @@ def entry_of(seq: int) -> str:
 
 
 def how_far(search: Search) -> str:
-    """What there is to say of a search that has not found all that it looked for; empty if it has."""
+    """Why the search has not read all messages, as a sentence; empty if it has."""
     return {
         "under way": str(search.waits_for or ""),
         "done": "",

@@ -145,7 +145,7 @@ class _ListSource(JsonSource):
         self._rows = rows
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Nothing: a look each second is enough for a list that is asked for less often."""
+        """Never calls `changed`: the list is polled once a second, which is enough."""
         return lambda: None
 
     def look(self) -> Mapping[str, Any]:

@@ -219,7 +219,7 @@ def counted(nats: Client, stream: str, pattern: str) -> Counted:
 
 
 def counted_soon(nats: Client, stream: str, pattern: str) -> Counted | None:
-    """The same, without waiting; None before the first answer."""
+    """Like counted(), without waiting; None before the first answer."""
     ask = partial(_count, nats, stream, pattern, MOST_COUNTED)
     return _soon_of(nats, ("subjects", stream, pattern), COUNT_AGAIN, ask)
 
@@ -289,7 +289,7 @@ class _FactsSource(JsonSource):
         self._zone = zone
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Nothing: a look each second is enough for a list that is asked for less often."""
+        """Never calls `changed`: the list is polled once a second, which is enough."""
         return lambda: None
 
     def look(self) -> Mapping[str, Any]:

@@ -72,7 +72,7 @@ class StoredPayload:
 
 
 class Framed(Protocol):
-    """What has a table when it is asked for one."""
+    """Something that can be exported as a table."""
 
     def frame(self) -> pd.DataFrame:
         """The rows. Raises LookbackError."""
@@ -80,8 +80,8 @@ class Framed(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Offer:
-    """What a link downloads: the rows of a feed within `look_back` (ns), what else has a table, such as a
-    query, or a payload, as of the click."""
+    """The content of a download link, as of the click: the rows of a feed within `look_back` (ns), a table
+    such as a query's, or a payload."""
 
     rows: Readable | Framed | StoredPayload
     look_back: int

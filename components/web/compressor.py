@@ -32,7 +32,7 @@ class Compressor:
         self._since = self._used = float("-inf")
 
     def compress(self, data: bytes, /) -> bytes:
-        """As that of zlib."""
+        """Compress `data`; see zlib."""
         now = time.monotonic()
         if now - self._used > KEPT:
             self._since = now
@@ -43,7 +43,7 @@ class Compressor:
         return self._made.compress(data)
 
     def flush(self, mode: int, /) -> bytes:
-        """As that of zlib: the rest of what was compressed."""
+        """Return the rest of what was compressed; see zlib."""
         assert self._made is not None
         return self._made.flush(mode)
 

@@ -244,7 +244,7 @@ def replace_compressor(send: object, made: Callable[[Callable[[], Any]], object]
 
 
 class Carried(Protocol):
-    """What a websocket has carried so far; see traffic.py."""
+    """The traffic counters of a websocket; see traffic.py."""
 
     messages: int
     plain: int

@@ -64,7 +64,7 @@ class Backfill:
         return self.fetched_to(self._intake.look_back)
 
     def fetched_to(self, look_back: pd.Timedelta) -> bool:
-        """The same of a look-back."""
+        """True if all of `look_back` has been fetched, as far as it can be."""
         archive = self.archive
         done = archive is None or archive.error is not None or self.archived >= look_back
         return self.reached >= look_back and done

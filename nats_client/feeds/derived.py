@@ -23,11 +23,11 @@ _NOTICED: dict[str, type[Noticed]] = {"silent": Silences, "changed": ValueChange
 
 
 class Sized(Protocol):
-    """What knows how much it holds."""
+    """An object that knows its size."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds. Any thread may ask."""
+        """Its size in bytes. Any thread may call it."""
 
 
 S = TypeVar("S", bound=Sized)

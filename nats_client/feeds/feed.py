@@ -386,7 +386,7 @@ class Feed(Derived):
         raw, places = self._intake.of_stretch(raw, self.now())
         if not len(raw):
             return count
-        if self._consumer.history_start is None and len(raw):  # the stream was empty when last looked at
+        if self._consumer.history_start is None and len(raw):  # the stream was empty at the last check
             self._consumer.history_start = raw.received[0]
         voided = self._voided
         taken = await self._intake.take(

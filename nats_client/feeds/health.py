@@ -50,7 +50,7 @@ class FeedKey:
 
     @property
     def name(self) -> str:
-        """What it reads, in words."""
+        """A description of what the feed reads: stream, subject and filter."""
         where = f"where {shortened(self.where)}" if self.where else None
         return " ".join(part for part in (self.stream, self.subject, where) if part)
 
@@ -72,7 +72,7 @@ class Message:
 
 
 def kept_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
-    """What a Message keeps of its headers."""
+    """The headers, shortened to the limits of Message.headers."""
     held = list((headers or {}).items())[:MOST_HEADERS]
     return {name[:LONGEST_HEADER]: text[:LONGEST_HEADER] for name, text in held}
 

@@ -61,7 +61,7 @@ class _Decoded:
 
 @dataclass
 class Taken:
-    """What Intake.take() has taken."""
+    """The result of Intake.take()."""
 
     raw: Raw
     """The messages taken: all, or the first of them."""
@@ -132,8 +132,8 @@ class Intake:
         self.gaps.add(gap, self.look_back)
 
     def of_stretch(self, raw: Raw, now: int) -> tuple[Raw, list[int] | None]:
-        """Those of the messages that the stretch has, which ends at `now` so far, and their places; None for
-        all. A server whose clock was set back stores messages out of the order of their times."""
+        """The messages that belong to the stretch, which ends at `now` so far, and their places; None if all
+        do. A server whose clock was set back stores messages out of the order of their times."""
         if (end := self.key.end) is None or not len(raw):
             return raw, None
         start = min(now, end) - self.look_back.value

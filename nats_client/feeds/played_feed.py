@@ -197,7 +197,7 @@ class PlayedFeed(Derived):
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """Those of the shared feed."""
+        """The events of the shared feed."""
         return self._feed.events
 
     # -- for the playback --------------------------------------------------------------------------------

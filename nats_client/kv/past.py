@@ -323,7 +323,7 @@ class PlayedBucket:
 
     @property
     def opened(self) -> float:
-        """As that of PastBucket."""
+        """See PastBucket."""
         return self.past.opened
 
     def now(self) -> int:
@@ -339,20 +339,20 @@ class PlayedBucket:
         return self.past.history(key, self.playback.moment)
 
     def wait(self, timeout: float) -> bool:
-        """As that of PastBucket."""
+        """See PastBucket."""
         return self.past.wait(timeout)
 
     @property
     def kept_since(self) -> int | None:
-        """As that of PastBucket."""
+        """See PastBucket."""
         return self.past.kept_since
 
     @property
     def health(self) -> WatchHealth:
-        """As that of PastBucket."""
+        """See PastBucket."""
         return self.past.health
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """As those of PastBucket."""
+        """See PastBucket."""
         return self.past.events

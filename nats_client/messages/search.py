@@ -58,7 +58,7 @@ _workers = ThreadPoolExecutor(2, thread_name_prefix="search")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a search looks for. Two are the same search if these are equal."""
+    """What to search for. Equal objects are the same search."""
 
     stream: str
     subject: str | None
@@ -218,7 +218,7 @@ class Search:
         self._keep([])
         self._status = "failed"
         self.error = LookbackError(
-            "What was found was dropped, because memory was short and nobody looked at it. Search again."
+            "What was found was dropped, because memory was short and nobody read it. Search again."
         )
         self._ended.set()
         self._tell()
@@ -366,17 +366,17 @@ class Search:
         self.sample = None
 
     def gone(self, count: int, start: int, end: int) -> None:
-        """Messages left the stream before they were read: they are not in it any more."""
+        """Do nothing: messages that left the stream cannot be found."""
 
     def room(self) -> int | None:
-        """There is room for all."""
+        """None: no limit."""
         return None
 
     def left_out(self, count: int, until: int) -> None:
-        """Nothing is left out, because there is room for all."""
+        """Do nothing: room() sets no limit."""
 
     def back_to(self, seq: int, stored: int) -> None:
-        """What was found after `seq` is delivered again."""
+        """Drop what was found after `seq`, because it is delivered again."""
         self._keep([message for message in self._found if message.seq <= seq])
 
     def _keep(self, found: list[StoredMessage]) -> None:

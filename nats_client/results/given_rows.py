@@ -84,7 +84,7 @@ class GivenRows(Derived):
         return self._snapshot
 
     def newest(self) -> list[Message]:
-        """Nothing: these rows are no messages."""
+        """Always empty: these rows have no raw messages."""
         return []
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
@@ -98,7 +98,7 @@ class GivenRows(Derived):
 
     @property
     def health(self) -> Health:
-        """Nothing is wrong with it; its history starts with the oldest row."""
+        """Always healthy; the history starts with the oldest row."""
         return (
             replace(EMPTY_HEALTH, history_start=int(self._snapshot.time[0]))
             if len(self._snapshot)
@@ -106,7 +106,7 @@ class GivenRows(Derived):
         )
 
     def health_of(self, look_back: pd.Timedelta) -> Health:
-        """The same."""
+        """Equal to `health`: the look-back does not matter."""
         return self.health
 
 

@@ -170,7 +170,7 @@ class Bins:
         self._first = Oldest()
         self._began = [np.zeros(0, dtype=np.int64) for _ in fields]  # the first bin of each code, by field
         self._chosen_at = -CHOOSE_EVERY
-        self._chosen_of = -1, 0  # version and rows of the snapshot that was looked at last
+        self._chosen_of = -1, 0  # version and rows of the last snapshot the choice was applied to
         self._values: SeriesValues | None = None
         self._finer: dict[int, FinerBins] = {}  # by width of bin, least recently used first
         self._start_over()

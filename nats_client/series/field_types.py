@@ -67,7 +67,7 @@ class FieldTypes:
 
 @dataclass(frozen=True)
 class Change:
-    """What began, or ended, within the look-back."""
+    """A change of a field within the look-back: a new type, its first row, or its last."""
 
     kind: Literal["type", "appears", "vanishes"]
     """Values of another type; a field that was not there before; one that is not there any more."""
@@ -88,7 +88,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Report:
-    """What there is to say of a window."""
+    """The fields of a window, their types, and when these changed."""
 
     patterns: Mapping[str, float]
     """Patterns of subjects and their share of the rows, the most frequent first, then by name."""

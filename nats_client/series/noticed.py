@@ -1,4 +1,4 @@
-"""What silences and changed values of series have in common."""
+"""The common base of silences and changed values of series."""
 
 import threading
 from abc import ABC, abstractmethod

@@ -14,7 +14,7 @@ from .zoom_tiles import TOO_LARGE
 MOST = 40
 """Ranges at most that are in use at a time."""
 FEW = 8
-"""Ranges in use below which finer ones are looked for."""
+"""With fewer ranges in use, finer ones are tried."""
 UNFIT = -(2**40)
 """The code of values without a place on a logarithmic scale: those below LEAST."""
 LEAST = 1e-300
@@ -122,13 +122,13 @@ def _ranges(scale: Scale, ends: Floats) -> int:
 
 class ValueCounts(IntervalCounts):
     """The codes are those of `scale`, which fits the values of the number column `field`. If they have become
-    too many ranges, or few, another one is looked for, and all of the look-back is counted again."""
+    too many ranges, or few, another scale is chosen, and all of the look-back is counted again."""
 
     def __init__(self, step: int, field: str, *, log: bool) -> None:
         self.field = field
         self.scale: Scale | None = None
         self._log = log
-        self._tried = 0  # the interval in which a finer scale was looked for last
+        self._tried = 0  # the interval in which a finer scale was tried last
         super().__init__(step)
 
     def update(self, snapshot: Snapshot, first: int, last: int) -> set[int]:

@@ -20,7 +20,7 @@ Parameter = Single | tuple[Single, ...]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one statement may take."""
+    """The limits of one statement."""
 
     seconds: float = 10.0
     """Of processor time. It may take PATIENCE times as long where the machine is busy."""
@@ -30,7 +30,7 @@ class Limits:
 
     @property
     def too_slow(self) -> str:
-        """What is wrong with a statement that has used up its seconds."""
+        """The error text for a statement that exceeded its processor time."""
         return (
             f"The query took more than {self.seconds:g} s of processor time and was stopped. "
             "Read fewer rows or group them."
@@ -38,7 +38,7 @@ class Limits:
 
     @property
     def too_long(self) -> str:
-        """The same where the machine was busy."""
+        """The error text for a statement that took too long on a busy machine."""
         return f"The query took more than {PATIENCE * self.seconds:g} s and was stopped."
 
 

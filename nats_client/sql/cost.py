@@ -64,7 +64,7 @@ class Cost:
         return Cost(self.fixed + other.fixed, self.each + other.each, self.pair + other.pair)
 
     def times(self, factor: float) -> "Cost":
-        """So many times as much."""
+        """The cost multiplied by `factor`."""
         return Cost(self.fixed * factor, self.each * factor, self.pair * factor)
 
     def pairs(self, other: "Cost") -> "Cost":

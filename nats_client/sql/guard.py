@@ -266,7 +266,7 @@ class _Walk:
             raise SqlError("The SQL is nested too deeply. Write it in steps, with WITH.") from None
 
     def take(self, node: Any) -> None:
-        """The same; raises RecursionError."""
+        """Like take_all(), but raises RecursionError if the SQL is nested too deeply."""
         if isinstance(node, list):
             for each in node:
                 self.take(each)

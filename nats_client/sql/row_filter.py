@@ -84,7 +84,8 @@ class _Plan:
 
 @dataclass
 class Seen:
-    """What the messages so far had. Written in the thread that filters, read from any."""
+    """What is known of the messages read so far. Written in the thread that filters; any thread may read
+    it."""
 
     fields: set[str] = field(default_factory=set)
     """Names of fields, up to MOST_FIELDS."""

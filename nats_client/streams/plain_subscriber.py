@@ -43,7 +43,7 @@ class Listener(Protocol):
         others come again. Raises SqlError if the feed's expressions take too long."""
 
     def interrupted(self, start: int, end: int) -> None:
-        """There was no subscription between `start` and `end` (ns since the epoch, UTC)."""
+        """Record that there was no subscription between `start` and `end` (ns since the epoch, UTC)."""
 
 
 class Subscriber:

@@ -222,7 +222,7 @@ class TimePart(Part):
         return utc(self.data[rows]).array
 
     def picked(self, rows: Rows) -> Any:
-        """The same, as a DatetimeIndex."""
+        """Like pandas(), as a DatetimeIndex."""
         return utc(self.data[rows])
 
 

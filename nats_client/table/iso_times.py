@@ -52,7 +52,7 @@ def parse_iso_times(texts: Sequence[str]) -> IsoTimes | None:
 
 
 def parse_joined(letters: Letters, lengths: npt.NDArray[np.integer]) -> IsoTimes | None:
-    """The same for concatenated ASCII texts with these lengths."""
+    """Like parse_iso_times(), for ASCII texts with these `lengths` that are concatenated in `letters`."""
     shortest, longest = int(lengths.min()), int(lengths.max())
     if shortest == longest:
         return _parse_alike(letters.reshape(len(lengths), -1))

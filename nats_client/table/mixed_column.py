@@ -125,7 +125,7 @@ class MixedNumbers(MixedPart, NumberPart):
         return self.data[rows] if exact is None else exact
 
     def picked(self, rows: Rows) -> Any:
-        """The same as pandas()."""
+        """See pandas()."""
         return self.pandas(rows)
 
 

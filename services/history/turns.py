@@ -14,7 +14,7 @@ MOST_WAITING = 256  # requests; at most half of them of one asker
 
 
 class Busy(Exception):  # noqa: N818 - a state that passes
-    """There is no turn. The text says whose queries use them."""
+    """No turn is free. The text says whose queries hold the turns."""
 
 
 @dataclass(eq=False)
