@@ -114,7 +114,7 @@ class Service:
             self.failures.append(error)
 
     def told(self) -> list[str]:
-        """What the caller of the newest request has told."""
+        """What the caller of the newest request has sent."""
         return self.asked[-1].told if self.asked else []
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ def endless_service(url: str, pause: float = 0.02) -> Iterator[subprocess.Popen[
 
 
 async def endless(asked: Asked, pause: float = 0.02) -> None:
-    """Answer with 10 rows each `pause` seconds, until told to stop."""
+    """Answer with 10 rows each `pause` seconds, until asked to stop."""
     n = 0
     while "stop" not in asked.told:
         rows = [{"time": f"2026-01-01T00:{i // 60 % 60:02}:{i % 60:02}Z", "n": i} for i in range(n, n + 10)]

@@ -288,7 +288,7 @@ class Neighbour(Thread):
                     await asyncio.wait_for(connection.close(), 1)
 
     def check(self) -> None:
-        """Whether each number that did not come was sent within a gap that is told."""
+        """Whether each number that did not come was sent within a gap that is reported."""
         sent = [each for each in self._sent if each[1] < time.time_ns() - TOLERANCE * 1e9]
         rows = self.plain.snapshot()
         seen = set(rows.numbers("n").astype(int).tolist()) if "n" in rows.columns else set()

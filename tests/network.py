@@ -120,7 +120,7 @@ def equal(feed: Feed | NamedFeed, server: NatsServer, publisher: Publisher) -> N
 
 
 def cut() -> None:
-    """The wire is cut without a FIN, and mended: the page is told, and nothing is lost or doubled."""
+    """The wire is cut without a FIN, and mended: the page says so, and nothing is lost or doubled."""
     with two_hosts() as (wire, server, publisher, client):
         feed = client.feed("S", look_back="PT1H")
         until(lambda: feed.health.phase == "following" and len(feed.snapshot()) > 100)

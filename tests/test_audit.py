@@ -92,7 +92,7 @@ def test_markup_is_found(tmp_path: Path) -> None:
 
 
 def test_what_could_not_be_asked_is_no_pass() -> None:
-    """A database that was not reached is told, and never taken for a clean answer."""
+    """A database that was not reached is reported, and never taken for a clean answer."""
     skipped = {"dependencies": [{"name": "a", "skip_reason": "not found"}]}
     clean = {"dependencies": [{"name": "a", "version": "1", "vulns": []}]}
     holes = [{"id": "CVE-1", "fix_versions": ["2"]}]
@@ -121,7 +121,7 @@ def test_what_could_not_be_asked_is_no_pass() -> None:
 
 @pytest.mark.parametrize("said", ["", "no JSON", "[]", "{}", '{"dependencies": 1}', "null"])
 def test_tool_that_says_something_else(said: str, tmp_path: Path) -> None:
-    """A tool that is missing, fails, or answers with something unknown is told as not checked."""
+    """A tool that is missing, fails, or answers with something unknown is reported as not checked."""
     report = Report()
     ask(report, [sys.executable, "-c", f"print({said!r})"], tmp_path, judge_pip)
     ask(report, [str(tmp_path / "no-such-tool")], tmp_path, judge_npm)

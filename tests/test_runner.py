@@ -1,4 +1,4 @@
-"""`make test`: what is run again is told, and what is no failed test never passes.
+"""`make test`: what is run again is reported, and what is no failed test never passes.
 
 Slow, because each run is several Python processes.
 """

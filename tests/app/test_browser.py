@@ -1,4 +1,4 @@
-"""The whole app in a real Chromium: every page opens, points arrive, zoom holds, faults are told.
+"""The whole app in a real Chromium: every page opens, points arrive, zoom holds, faults are reported.
 
 Slow, because every page is opened in a browser, and edited code has to be noticed.
 """
@@ -109,7 +109,7 @@ def test_downloads(demo: App, tab: Page) -> None:
 
 @pytest.mark.parametrize("place", ["", "/explore", "/explore/", "/somewhere/else"])
 def test_unknown_download(demo: App, place: str) -> None:
-    """A link that is not one of this process is told in a sentence, wherever the page stands."""
+    """A link that is not one of this process is reported in a sentence, wherever the page stands."""
     with pytest.raises(urllib.error.HTTPError, match="404") as refused:
         urllib.request.urlopen(f"{demo.url}{place}/lookback/rows/{'x' * 32}/METRICS.csv")
     with refused.value as answer:
@@ -159,7 +159,7 @@ def test_server_goes_and_comes(tmp_path: Path, tab: Page) -> None:
 
 
 def test_app_starts_before_its_server(tmp_path: Path, tab: Page) -> None:
-    """A server that is not there yet is told, and the page comes alive by itself when it is."""
+    """A server that is not there yet is reported, and the page comes alive by itself when it is."""
     with running_server(tmp_path / "nats") as server:
         server.add_stream("S", ["s.>"])
         server.kill()

@@ -198,7 +198,7 @@ def test_newest_message_is_indented(open_page: Open) -> None:
     ],
 )
 def test_what_cannot_be_read(open_page: Open, query: dict[str, str], said: str) -> None:
-    """A pattern, a look-back or a time that cannot be read is told in a sentence; the choices stay."""
+    """A pattern, a look-back or a time that cannot be read is reported in a sentence; the choices stay."""
     app = open_page(EXPLORE, blocked=True, stream="A", **query)
     assert said in told(app)
     assert not app.exception

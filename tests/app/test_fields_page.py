@@ -44,7 +44,7 @@ def tabs(url: str, browser: Browser) -> Iterator[list[Page]]:
 
 
 def test_fields_of_a_pattern(server: NatsServer, url: str, tabs: list[Page]) -> None:
-    """Fields are split by pattern, a click shows those of one, and a link opens it; what changes is told
+    """Fields are split by pattern, a click shows those of one, and a link opens it; what changes is reported
     to all viewers as it comes, to the letter."""
     one, other = tabs
     one.goto(f"{url}/explore?stream=SHOP")

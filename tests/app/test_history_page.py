@@ -190,7 +190,7 @@ def test_nobody_answers(tab: Page) -> None:
 
 def test_a_service_of_another_client(server: NatsServer, tab: Page) -> None:
     """A service under Node that knows only that zero bytes end an answer: its rows are shown, and Stop stops
-    here and says that it cannot be told."""
+    here and says that it cannot be known."""
     with node("history.mjs", server.url) as script:
         assert script.line() == "ready"
         ask(tab, "SELECT 50")

@@ -128,7 +128,7 @@ def test_compare_page_from_link(open_page: Open) -> None:
 
 def test_link_to_a_stream_that_is_gone(open_page: Open) -> None:
     """A link that names a stream that is not there opens the page with that one, and says so; a name that no
-    stream can have is told as that."""
+    stream can have is reported as that."""
     app = open_page(ROOT / "pages" / "explore.py", stream="GONE")
     assert not app.exception
     assert app.selectbox(key="stream").value == "GONE"
@@ -208,7 +208,7 @@ def test_wrong_setting_is_told(open_page: Open, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_paused(open_page: Open) -> None:
-    """A viewer who pauses is told so, and no clock ticks."""
+    """A viewer who pauses sees so, and no clock ticks."""
     app = open_page('"""A page."""\nfrom components import live\nlive("METRICS")\n', refresh="Paused")
     assert "Paused" in status_html(app)
     assert not app.get("component_instance")

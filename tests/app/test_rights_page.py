@@ -163,7 +163,7 @@ def test_what_cannot_be_listed_can_be_typed(show: Callable[..., AppTest], page: 
 
 
 def test_query_and_request_by_hand(show: Callable[..., AppTest]) -> None:
-    """What a viewer starts with a click, and the login does not permit, is told as the answer to it."""
+    """What a viewer starts with a click, and the login does not permit, is reported as the answer to it."""
     page = show(PAGES / "history.py", "publish", "history.>")
     next(button for button in page.button if button.label == "Run").click().run()
     sees(page, "to publish to 'history.query'")
@@ -178,7 +178,8 @@ def test_query_and_request_by_hand(show: Callable[..., AppTest]) -> None:
 
 
 def test_replay_without_flow_control(show: Callable[..., AppTest], server: NatsServer) -> None:
-    """A replay that may not answer flow control is told as slow, with the subject, while its rows come."""
+    """A replay that may not answer flow control is reported as slow, with the subject, while its rows
+    come."""
     text = "x" * 10_000
     server.publish("t.large", *[json.dumps({"n": n, "text": text}).encode() for n in range(400)])
     page = show(f'{OWN}st.metric("rows", len(live("T", "t.large", look_back="PT1H")))', "publish", "$JS.FC.>")

@@ -88,7 +88,8 @@ def test_list_and_request_by_hand(server: NatsServer, open_page: Open) -> None:
 
 
 def test_answers_are_shown_as_what_they_are(server: NatsServer, open_page: Open) -> None:
-    """JSON is laid out, text stays text; an error of the service and a timeout are told in plain words."""
+    """JSON is laid out, text stays text; an error of the service and a timeout are reported in plain
+    words."""
     with service(server.url):
         page = open_page(SERVICES.read_text())
         assert send(page, "tester.echo", '{"a":[1]}').code[0].value == '{\n  "a": [\n    1\n  ]\n}'
@@ -148,7 +149,7 @@ def test_lies_are_counted(server: NatsServer, open_page: Open) -> None:
 
 
 def test_not_permitted(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A login that may not ask for services is told which permission is missing."""
+    """A login that may not ask for services reads which permission is missing."""
     monkeypatch.setenv("NATS_USER", "me")
     monkeypatch.setenv("NATS_PASSWORD", "x")
     with running_server(tmp_path / "strict", STRICT) as strict:

@@ -203,7 +203,7 @@ def test_other_tabs_say_why(stage: Stage, cookies: str) -> None:
 
 
 def test_no_role(stage: Stage) -> None:
-    """Somebody without a role is told which groups were seen, and can sign out."""
+    """Somebody without a role reads which groups were seen, and can sign out."""
     person = stage.person("nora", "guests", "**bold** [link](http://example.com)", page="/explore")
     person.sees("none of your groups")
     person.sees("**bold** [link](http://example.com)")

@@ -38,8 +38,8 @@ def running(tmp_path: Path, server: NatsServer) -> Iterator[App]:
 
 
 def test_queue_and_mistyped(running: App, browser: Browser) -> None:
-    """A work queue is drawn, live, and the page says how it is read; a subject that matches nothing is told
-    what the stream stores, to the letter."""
+    """A work queue is drawn, live, and the page says how it is read; a subject that matches nothing is
+    reported with what the stream stores, to the letter."""
     tab = browser.new_page(viewport={"width": 1100, "height": 800})
     tab.goto(f"{running.url}/queue")
     expect(tab.locator(".lb-status")).to_contain_text("20 rows")

@@ -64,7 +64,7 @@ def test_mapping(open_page: Any) -> None:
     ],
 )
 def test_mistakes_are_told(open_page: Any, source: str, said: str) -> None:
-    """What is not there is told with what is there instead, and without a traceback."""
+    """What is not there is reported with what is there instead, and without a traceback."""
     page = open_page(PAGE + source)
     assert said in texts(page)
     assert not page.exception
@@ -196,8 +196,8 @@ def test_empty_bucket(open_page: Any, server: NatsServer) -> None:
 
 
 def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """A changed key shows without a reload; a bucket that vanishes is told, its values stay until it is back;
-    markup in keys and values is shown to the letter."""
+    """A changed key shows without a reload; a bucket that vanishes is reported, its values stay until it is
+    back; markup in keys and values is shown to the letter."""
     elsewhere: list[str] = []
     bad: list[str] = []
     with app(tmp_path, NATS_URL=server.url) as running, fresh_tab(browser) as tab:

@@ -191,7 +191,7 @@ def test_policy_breaks_no_page(demo: App, tab: Page) -> None:
 
 def test_policy_breaks_no_figure(tab: Page, tmp_path: Path) -> None:
     """Figures of an author's own are drawn under the policy, those of a thousand points as SVG; what cannot
-    be is told in a sentence."""
+    be is reported in a sentence."""
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "figures.py").write_text(FIGURES)
     with app(tmp_path, LOOKBACK_PAGES=str(tmp_path / "pages")) as running:
@@ -487,7 +487,7 @@ def test_names_that_are_set(tmp_path: Path) -> None:
 
 def test_proxy_in_front_that_speaks_tls(demo: App) -> None:
     """Behind a proxy of this machine that says the browser came over TLS, cookies are Secure and the browser
-    is told to stay with TLS; nobody else is believed."""
+    is made to stay with TLS; nobody else is believed."""
     path = "/_stcore/health"
     plain, told = ask(demo.url, path), ask(demo.url, path, X_Forwarded_Proto="https")
     stranger = ask(demo.url, path, source="127.0.0.2", X_Forwarded_Proto="https")

@@ -168,7 +168,7 @@ def test_what_the_stream_has_lost(server: NatsServer, client: Client) -> None:
 
 
 def test_without_the_right(server: NatsServer, client: Client) -> None:
-    """A login that may not read single messages is told so, and gets nothing of one."""
+    """A login that may not read single messages gets an error, and no message."""
     server.add_stream("RIGHTS", ["rights.>"])
     server.publish("rights.a", b'{"n": 1}')
     rows = read(client, "RIGHTS", 1).snapshot()

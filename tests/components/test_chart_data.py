@@ -423,7 +423,7 @@ def test_late_row_goes_into_its_bin() -> None:
 @settings(max_examples=100)
 @given(st.lists(st.lists(row, max_size=4), min_size=2, max_size=6))
 def test_a_message_without_cells_is_told_from_one_with(hold: bool, batches: list[list[Any]]) -> None:
-    """A chart is told each change, whatever bins it is in, those of the beginning too; and nothing without a
+    """A chart gets each change, whatever bins it is in, those of the beginning too; and nothing without a
     change."""
     rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK, hold=hold)
     bins.update(rows.add([0], [1]), NOW)

@@ -19,7 +19,7 @@ def told(theirs: Callable[[int], float], seconds: int) -> list[float | None]:
 
 
 def test_measuring_until_it_holds_still() -> None:
-    """A steady ratio is told after STEADY seconds and not before; one that climbs when it holds still."""
+    """A steady ratio is reported after STEADY seconds and not before; one that climbs when it holds still."""
     steady = told(lambda _: 800, 40)
     assert [value for value in steady if value is None] == steady[: int(STEADY)]
     assert set(steady[int(STEADY) :]) == {8.0}
@@ -31,7 +31,8 @@ def test_measuring_until_it_holds_still() -> None:
 
 
 def test_what_went_before_is_forgotten() -> None:
-    """A ratio is of the last minute at most, and told to the end where it swings from second to second."""
+    """A ratio is of the last minute at most, and reported to the end where it swings from second to
+    second."""
     swinging = told(lambda second: 600 if second % 2 else 1000, 100)
     assert None not in swinging[int(2 * STEADY) :]
     assert all(value == pytest.approx(8, rel=0.1) for value in swinging if value is not None)

@@ -80,7 +80,7 @@ def expected(view: View, content: Mapping[str, Any], names: set[str]) -> dict[tu
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_browser_has_the_counts_of_the_rows(client: Client, server: NatsServer, seed: int) -> None:
-    """Late rows, rows of the future and rows without a value count where they belong; the busiest are told
+    """Late rows, rows of the future and rows without a value count where they belong; the busiest are drawn
     apart and the rest is one; what is sent later is what has changed; another feed has its own."""
     chance = random.Random(seed)
     now = view_of(client).now / 1e9
@@ -125,7 +125,7 @@ def test_a_browser_has_the_counts_of_the_rows(client: Client, server: NatsServer
 
 
 def test_a_browser_has_the_distribution(client: Client, server: NatsServer) -> None:
-    """Each value is in the range that the browser is told, late ones too; later the intervals that have
+    """Each value is in the range that the browser has, late ones too; later the intervals that have
     changed are sent; a value far off changes the ranges, and all is right again."""
     chance = random.Random(3)
     now = view_of(client).now / 1e9

@@ -15,7 +15,7 @@ from components.push.source import LONG, Source
 
 
 class Counter(Source):
-    """Counts its updates; changes when it is told."""
+    """Counts its updates; changes on request."""
 
     def __init__(self) -> None:
         super().__init__()

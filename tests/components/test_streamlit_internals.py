@@ -24,7 +24,7 @@ class Protocol:
 print(internals.asked_page(), internals.has_gone_back(), internals.is_started_by_streamlit())
 print(internals.on_sent(Protocol().send, print))
 """
-# Package, file, what is replaced in it, by what, and what is told
+# Package, file, what is replaced in it, by what, and what is reported
 NEEDED = {
     "reads cookies otherwise": (
         "streamlit",
@@ -109,7 +109,7 @@ def ran(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_is_installed_is_as_it_should_be(tmp_path: Path) -> None:
-    """With the versions that are pinned nothing is told."""
+    """With the versions that are pinned nothing is reported."""
     done = ran(tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "None False False\nFalse\n"
@@ -118,7 +118,7 @@ def test_what_is_installed_is_as_it_should_be(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", NEEDED)
 def test_the_app_does_not_start(tmp_path: Path, change: str) -> None:
-    """Where it could not be told who is signed in, the app does not start, and says what to do."""
+    """Where it could not be known who is signed in, the app does not start, and says what to do."""
     *where, told = NEEDED[change]
     done = ran(altered(tmp_path, *where))
     assert done.returncode != 0
@@ -130,7 +130,7 @@ def test_the_app_does_not_start(tmp_path: Path, change: str) -> None:
 
 @pytest.mark.parametrize("change", MISSED)
 def test_the_app_goes_without(tmp_path: Path, change: str) -> None:
-    """What is only faster or nicer is gone without, and told once."""
+    """What is only faster or nicer is gone without, and reported once."""
     *where, told = MISSED[change]
     done = ran(altered(tmp_path, *where))
     assert done.returncode == 0, done.stderr

@@ -56,7 +56,7 @@ def test_elements_keep_their_numbers() -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_run_that_breaks_off_takes_nothing_away(fails: bool) -> None:
-    """What a broken run did not come to stays; what it placed is told to the tab's websocket."""
+    """What a broken run did not come to stays; what it placed is sent to the tab's websocket."""
     tab = Tab(None, None)
     fill(tab, "page", 3)
     told: list[int] = []
@@ -126,7 +126,7 @@ def often_interrupted() -> Iterator[None]:
 
 
 class Older:
-    """A run that has begun, and is in the code of its page. It ends when it is told to."""
+    """A run that has begun, and is in the code of its page. It ends when it is asked to."""
 
     def __init__(self, tab: Tab, breaks_off: bool) -> None:
         begun, self._may_end = threading.Event(), threading.Event()
@@ -152,7 +152,7 @@ class Older:
 
 
 class Told:
-    """A tab's websocket that notes that it was told."""
+    """A tab's websocket that records that it was notified."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self.changed = changed

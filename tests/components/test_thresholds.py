@@ -55,7 +55,7 @@ def test_what_is_missing_is_left_out() -> None:
 
 
 def test_chart_gets_thresholds_and_marks() -> None:
-    """The chart is told the thresholds, and each rise above with its series, time and value."""
+    """The chart gets the thresholds, and each rise above with its series, time and value."""
     app = AppTest.from_string(SCRIPT, default_timeout=30).run()
     assert not app.exception
     config = message(app).header["config"]

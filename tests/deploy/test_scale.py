@@ -64,7 +64,7 @@ class Scale:
         self.process, self.url, self.log = process, url, log
 
     def parts(self) -> dict[str, tuple[str, int]]:
-        """Name to where it listens and its newest process, as it has told."""
+        """Name to where it listens and its newest process, as it has reported."""
         told = re.findall(r"^(\w+(?: \d)?) +(\S*) +process (\d+)$", self.log.read_text(), re.MULTILINE)
         return {name: (where, int(process)) for name, where, process in told}
 

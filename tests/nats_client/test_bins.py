@@ -33,7 +33,7 @@ def batch(first: int, rows: list[tuple[int, str, float]]) -> Batch:
 
 
 class Browser:
-    """What a browser keeps of the changes that it is told."""
+    """What a browser keeps of the changes that it gets."""
 
     def __init__(self) -> None:
         self.epoch = 0

@@ -103,7 +103,7 @@ CONSUMERS = (
 )
 def test_no_consumer_left(tmp_path: Path, limit: Callable[[NatsServer], None], why: str) -> None:
     """A stream of which no further consumer can be had is read complete, each message once, and what is
-    deleted there is a gap; which limit is reached is told."""
+    deleted there is a gap; which limit is reached is reported."""
     store = f'jetstream {{ store_dir: "{tmp_path}" }}\n'
     with running_server(tmp_path, store + ONE if limit is limit_account else "") as server:
         limit(server)
@@ -252,7 +252,7 @@ def test_bucket(server: NatsServer, client: Client) -> None:
 
 
 def test_not_permitted(tmp_path: Path) -> None:
-    """A login that may not ask for messages by sequence is told why it would have to, and for what to ask."""
+    """A login that may not request messages by sequence gets the reason, and what to ask for."""
     users = """authorization { users: [{ user: admin, password: x }, { user: me, password: x,
       permissions: { publish: { deny: "$JS.API.STREAM.MSG.GET.>" } } }] }"""
     with running_server(tmp_path, users) as server:

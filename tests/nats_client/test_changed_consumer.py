@@ -54,8 +54,8 @@ CHANGES: dict[str, Callable[[NatsServer], None]] = {
 @pytest.mark.parametrize("subject", [None, "s.>"])
 @pytest.mark.parametrize("what", CHANGES)
 def test_consumer_is_changed(server: NatsServer, client: Client, what: str, subject: str | None) -> None:
-    """The consumer is paused, or told to leave messages or payloads out: the feed makes another, shows each
-    message once, and tells of no loss, for there is none."""
+    """The consumer is paused, or configured to leave messages or payloads out: the feed makes another, shows
+    each message once, and tells of no loss, for there is none."""
     for i in range(10):
         publish(server, f"s.{'ab'[i % 2]}", *numbered(1, i))
     feed = opened(client, subject=subject)
@@ -81,7 +81,8 @@ def test_consumer_is_given_more(server: NatsServer, client: Client) -> None:
 
 
 def test_bucket_keeps_its_keys(server: NatsServer, client: Client) -> None:
-    """A key that is written while the consumer of its bucket is told to leave it out does not disappear."""
+    """A key that is written while the consumer of its bucket is configured to leave it out does not
+    disappear."""
     server.run(lambda nc: nc.jetstream().create_key_value(bucket="B"))
     publish(server, "$KV.B.one", b"1")
     publish(server, "$KV.B.two", b"2")

@@ -434,7 +434,7 @@ def test_no_server(tmp_path: Path) -> None:
 
 
 def test_rights(tmp_path: Path) -> None:
-    """A login that may not ask, or not say how much it has taken in, is told which permission it lacks."""
+    """A login that may not ask, or not say how much it has taken in, reads which permission it lacks."""
     for allowed, words in ((">", None), ("x", f"to publish to '{SUBJECT}'"), (SUBJECT, ".control.0'")):
         config = (
             "authorization { users: [ {user: s, password: s}, {user: c, password: c, permissions: "
@@ -462,7 +462,7 @@ async def endless_if_allowed(asked: Asked) -> None:
 
 
 def test_inbox_denied(tmp_path: Path) -> None:
-    """A login without an inbox is told so."""
+    """A login without an inbox gets an error that says so."""
     config = 'authorization { users: [ {user: c, password: c, permissions: { subscribe: "x" } } ] }'
     with (
         running_server(tmp_path, f"# no jetstream\n{config}") as server,

@@ -61,7 +61,7 @@ def by_scheme(folder: Path, certificates: Certificates) -> Iterator[dict[str, st
 
 
 def test_wrong_scheme(tmp_path: Path, certificates: Certificates) -> None:
-    """A URL of one kind to a listener of another one is told as such, and what to write instead."""
+    """A URL of one kind to a listener of another one is reported as such, and what to write instead."""
     ca = certificates.path("ca.pem")
     no_info = "does not send INFO as a NATS server does. It may be a websocket listener: use ws:// or wss://"
     no_tls = "does not speak TLS on this port. Check the scheme and port in 'url'"
@@ -169,7 +169,7 @@ def test_client_certificate(
 
 
 def test_login_by_certificate_is_refused(tmp_path: Path, certificates: Certificates) -> None:
-    """A certificate that is no user's is told as the login that is refused."""
+    """A certificate that is no user's is reported as the login that is refused."""
     users = "authorization { users: [ { user: somebody@example.com } ] }"
     with running_server(tmp_path, f"{users}\n{certificates.tls(more='verify_and_map: true')}") as server:
         cert, key = certificates.path("client.pem"), certificates.path("client.key")
@@ -185,7 +185,7 @@ def login(tmp_path: Path) -> Login:
 
 
 def test_jwt_out_of_its_time(tmp_path: Path, login: Login) -> None:
-    """A JWT that has ended, or not begun, is told so with both times, and which setting it came with."""
+    """A JWT that has ended, or not begun, is reported with both times, and which setting it came with."""
     now = int(time.time())
     with running_server(tmp_path / "nats", login.config) as server:
         error = told(url=server.url, credentials=str(login.write(now - HOUR)))
@@ -220,7 +220,7 @@ def test_our_clock_is_off(tmp_path: Path, login: Login, monkeypatch: pytest.Monk
 
 
 def test_revoked(tmp_path: Path, login: Login) -> None:
-    """A user who is revoked while connected is told so, and may come back when that is undone."""
+    """A user who is revoked while connected reads so, and may come back when that is undone."""
     with running_server(tmp_path / "nats", login.config) as server:
         file = login.write(None)
         time.sleep(1)  # a revocation is for what was issued up to that second
@@ -234,7 +234,7 @@ def test_revoked(tmp_path: Path, login: Login) -> None:
 
 
 def test_unknown_account(tmp_path: Path, login: Login) -> None:
-    """A login of an operator that the server does not know is told as that possibility."""
+    """A login of an operator that the server does not know is reported as that possibility."""
     (tmp_path / "other").mkdir()
     with running_server(tmp_path / "nats", operator(tmp_path / "other").config) as server:
         error = told(url=server.url, credentials=str(login.write(None)))
@@ -276,7 +276,8 @@ def test_connection_limits(tmp_path: Path, login: Login) -> None:
     ],
 )
 def test_no_jetstream(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
-    """An account without JetStream, a domain or a prefix that is not there: told by feeds and by lists."""
+    """An account without JetStream, a domain or a prefix that is not there: reported by feeds and by
+    lists."""
     accounts = "accounts { A { users: [ { user: me, password: x } ] }, B { jetstream: enabled } }"
     with (
         running_server(tmp_path, f'jetstream {{ store_dir: "{tmp_path}" }}\n{accounts}') as server,
@@ -289,8 +290,8 @@ def test_no_jetstream(tmp_path: Path, settings: dict[str, Any], said: str) -> No
 
 
 def test_wrong_inbox_prefix(tmp_path: Path) -> None:
-    """An inbox that the login does not permit is told with the setting. One that messages of another account
-    do not reach is told too, and stays so: no coming and going of "replaying"."""
+    """An inbox that the login does not permit is reported with the setting. One that messages of another
+    account do not reach is reported too, and stays so: no coming and going of "replaying"."""
     users = (
         'authorization { users: [ { user: me, password: x, permissions: { subscribe: "_INBOX_me.>" } } ] }'
     )

@@ -105,8 +105,8 @@ def test_nkey(tmp_path: Path) -> None:
 
 
 def test_credentials_file(tmp_path: Path) -> None:
-    """A credentials file connects to a server in operator mode; an expired one is told as expired or refused,
-    and a renewed file logs in by itself."""
+    """A credentials file connects to a server in operator mode; an expired one is reported as expired or
+    refused, and a renewed file logs in by itself."""
     login = operator(tmp_path)
     with running_server(tmp_path / "nats", login.config) as server:
         file = login.write(None)
@@ -166,7 +166,7 @@ def test_comes_alive_with_its_server(tmp_path: Path) -> None:
 
 
 def test_permission_is_told_at_once(tmp_path: Path) -> None:
-    """A login that may not create consumers is told so by the feed, with the subject."""
+    """A login that may not create consumers gets that error from the feed, with the subject."""
     config = (
         "authorization { users: [ { user: me, password: x, permissions: { publish: "
         '["$JS.API.STREAM.INFO.*", "$JS.API.STREAM.CREATE.*"], subscribe: "_INBOX.>" } } ] }'
@@ -181,7 +181,7 @@ def test_permission_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_no_jetstream_is_told(tmp_path: Path) -> None:
-    """A server without JetStream is told as such."""
+    """A server without JetStream is reported as such."""
     with (
         running_server(tmp_path, "# no jetstream") as server,
         connected(url=server.url) as client,

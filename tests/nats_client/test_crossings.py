@@ -220,7 +220,7 @@ def test_above_from_the_first_row_on() -> None:
 
 
 def test_a_long_stay_keeps_its_start_and_peak() -> None:
-    """What still goes on is told from its beginning, though those rows have left the look-back."""
+    """What still goes on is reported from its beginning, though those rows have left the look-back."""
     rows, crossings = Rows(), Crossings("v", "_subject", LOOK_BACK, LIMIT)
     for now, value in [(0, 1), (10, 99), *((20 + 100 * i, 6) for i in range(20))]:
         rows.add(now, [(now, "a", float(value))])

@@ -102,7 +102,8 @@ def test_old_rows_leave_a_silent_stream(server: NatsServer, client: Client) -> N
 
 
 def test_kill_while_live(server: NatsServer, client: Client) -> None:
-    """The server is killed and comes back: nothing lost, nothing twice, and the state is told meanwhile."""
+    """The server is killed and comes back: nothing lost, nothing twice, and the state is reported
+    meanwhile."""
     with Publisher([server.url]) as publisher:
         feed = client.feed("S", look_back="PT1H")
         until(lambda: len(feed.window) > 100)
@@ -186,7 +187,8 @@ def test_server_freezes(server: NatsServer, client: Client) -> None:
 
 
 def test_stream_recreated(server: NatsServer, client: Client) -> None:
-    """The stream is deleted, and made again: the window starts over with the new one, and that is told."""
+    """The stream is deleted, and made again: the window starts over with the new one, and that is
+    reported."""
     server.publish("s.a", *numbered(10))
     feed = client.feed("S", look_back="PT1H")
     feed.wait(30)
@@ -202,7 +204,8 @@ def test_stream_recreated(server: NatsServer, client: Client) -> None:
 
 
 def test_stream_appears(server: NatsServer, client: Client) -> None:
-    """A stream that is not there yet is told, with the ones that are, and the feed comes alive with it."""
+    """A stream that is not there yet is reported, with the ones that are, and the feed comes alive with
+    it."""
     feed = client.feed("T", look_back="PT1H")
     assert feed.wait(30)
     assert feed.health.phase == "stopped"

@@ -184,7 +184,8 @@ def test_what_a_column_hides_is_seen() -> None:
 
 
 def test_a_type_that_appears() -> None:
-    """When values of another type begin is told, with their share of the rows since, for their pattern."""
+    """When values of another type begin is reported, with their share of the rows since, for their
+    pattern."""
     rows = Rows()
     for i in range(400):
         rows.add(("orders.eu", {"ms": "n/a" if i >= 300 and i % 20 == 0 else i}), ("orders.us", {"ms": i}))
@@ -201,7 +202,7 @@ def test_a_type_that_was_there_for_a_while() -> None:
 
 
 def test_fields_that_appear_and_vanish() -> None:
-    """A field that comes, and one that goes, are told; both at once for one that got another name."""
+    """A field that comes, and one that goes, are reported; both at once for one that got another name."""
     rows = Rows().add(*[("s", {"n": 1, "old" if i < 100 else "new": i}) for i in range(200)])
     appeared, vanished = sorted(rows.report().changes, key=lambda change: change.kind)
     assert appeared == Change("appears", "s", "new", None, NOW + 100 * SECOND, None, 1.0, 199.0)
@@ -231,7 +232,7 @@ def _order(change: Change) -> tuple[str, ...]:
 
 
 def same(one: Report, other: Report) -> bool:
-    """True if two readers were told the same."""
+    """True if two readers reported the same."""
     return (
         dict(one.patterns) == dict(other.patterns)
         and list(one.fields) == list(other.fields)
@@ -273,7 +274,7 @@ def test_a_playback_that_goes_back() -> None:
 
 
 def test_many_fields_and_values_are_bounded() -> None:
-    """Fields and values without end are counted up to a limit, and that is told."""
+    """Fields and values without end are counted up to a limit, and that is reported."""
     rows = Rows()
     for i in range(60):
         fields = {f"f{j}": f"{i} {j} {'x' * 100}" for j in range(100)}
@@ -289,7 +290,8 @@ def test_many_fields_and_values_are_bounded() -> None:
 
 
 def test_a_live_stream(client: Client, server: NatsServer) -> None:
-    """A feed's fields follow the stream: a text among numbers is told while it comes, and its bytes count."""
+    """A feed's fields follow the stream: a text among numbers is reported while it comes, and its bytes
+    count."""
     server.add_stream("ORDERS", ["orders.>"])
     server.publish("orders.eu", *(json.dumps({"ms": i}).encode() for i in range(300)))
     feed = client.feed("ORDERS", look_back=LOOK_BACK)

@@ -104,7 +104,7 @@ def test_names_of_tokens(server: NatsServer, client: Client) -> None:
 
 
 def test_mistakes_open_nothing(server: NatsServer, client: Client) -> None:
-    """Wrong SQL is told, and no feed is opened."""
+    """Wrong SQL is reported, and no feed is opened."""
     for where, said in (
         ("level == = 'x'", "column"),
         ("count(*) > 1", "aggregate"),
@@ -118,7 +118,7 @@ def test_mistakes_open_nothing(server: NatsServer, client: Client) -> None:
 
 
 def test_fields_that_come_later(server: NatsServer, client: Client) -> None:
-    """A field that no message had yet is told, with the nearest; once one has it, it counts."""
+    """A field that no message had yet is reported, with the nearest; once one has it, it counts."""
     server.publish("s.a", *lines(3))
     feed = client.feed("S", look_back="PT1H", where="levl = 'error'")
     assert feed.wait(30)

@@ -229,7 +229,7 @@ def test_setting(written: str, bytes_: int) -> None:
 
 @pytest.mark.parametrize("written", ["much", "1 MiB", "-5 GiB", True])
 def test_setting_that_cannot_be(written: object) -> None:
-    """A size that cannot be read, or is too small for anything, is told."""
+    """A size that cannot be read, or is too small for anything, is reported."""
     with pytest.raises(SettingsError, match="'memory'"):
         Settings.load({"memory": written}, {})
 

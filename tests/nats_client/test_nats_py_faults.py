@@ -130,8 +130,8 @@ def test_programs_answer_after_any_request(server: NatsServer) -> None:
 
 @pytest.mark.parametrize("task", ["_reading_task", "_flusher_task", "_ping_interval_task"])
 def test_end_of_a_task_is_a_lost_connection(server: NatsServer, client: Client, task: str) -> None:
-    """Whichever task of nats-py ends, for any reason, the connection is made anew, what waits is told, and a
-    feed of plain subjects has an interruption."""
+    """Whichever task of nats-py ends, for any reason, the connection is recreated, what waits gets the error,
+    and a feed of plain subjects has an interruption."""
     feed = client.feed(None, "s.>")
     assert feed.wait(30)
     first = client._connection._nats
@@ -153,7 +153,7 @@ async def _never_answered(client: Client) -> None:
 
 def test_gaps_enclose_what_is_lost(server: NatsServer, client: Client) -> None:
     """Of what is published without a pause while the reader ends again and again, each message is a row or
-    was published in a gap that is told."""
+    was published in a gap that is reported."""
     feed = client.feed(None, "s.>", look_back="PT10M")
     assert feed.wait(30)
     sent: list[int] = []
@@ -269,7 +269,8 @@ def test_late_pong(caplog: pytest.LogCaptureFixture) -> None:
     )
 )
 def test_whatever_the_server_says(said: bytes) -> None:
-    """After any bytes from the server, a connection that is told as alive hears; any other is made anew."""
+    """After any bytes from the server, a connection that is reported as alive hears; any other is made
+    anew."""
 
     async def work() -> None:
         told = False

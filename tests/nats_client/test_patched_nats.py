@@ -27,7 +27,7 @@ with Client(Settings(url=sys.argv[1], user="me", password=sys.argv[2])) as clien
 """
 UNTIL_INFO = b'INFO {"server_id":"x","version":"2.15.1","max_payload":1048576}\r\n'
 
-# What another version may look like: file, what is replaced in it, by what, and what is told of it
+# What another version may look like: file, what is replaced in it, by what, and what is reported of it
 CHANGES = {
     "renamed": (
         "aio/client.py",

@@ -1,4 +1,4 @@
-"""Plain subjects: no history, at most once, and every interruption told."""
+"""Plain subjects: no history, at most once, and every interruption reported."""
 
 import signal
 import time
@@ -91,7 +91,7 @@ def test_look_back_becomes_longer(server: NatsServer) -> None:
 
 
 def test_permission(tmp_path: Path) -> None:
-    """A login that may not subscribe is told so; when it may, the feed comes alive by itself."""
+    """A login that may not subscribe gets an error; when it may, the feed comes alive by itself."""
     users = 'authorization {{ users: [ {{ user: me, password: x, permissions: {{ subscribe: "{}" }} }} ] }}'
     with running_server(tmp_path, users.format("other")) as server:
         server.url = server.url.replace("//", "//me:x@")

@@ -1,4 +1,4 @@
-"""The window is what the stream holds: what is purged, deleted or expired leaves it, and is told."""
+"""The window is what the stream holds: what is purged, deleted or expired leaves it, and is reported."""
 
 import math
 import shutil
@@ -35,7 +35,7 @@ def removed(feed: Feed | NamedFeed) -> int:
 
 
 def test_purge(server: NatsServer, client: Client) -> None:
-    """Purged messages leave the window, with their number and times told; what comes next is shown."""
+    """Purged messages leave the window, with their number and times reported; what comes next is shown."""
     before = time.time_ns()
     server.publish("s.a", *numbered(10))
     feed = opened(client)
@@ -91,7 +91,8 @@ def test_purged_before_it_is_opened(server: NatsServer, client: Client) -> None:
 
 
 def test_deleted_in_the_middle(server: NatsServer, client: Client) -> None:
-    """Messages deleted one by one leave the window, the ones deleted before it was opened are told too."""
+    """Messages deleted one by one leave the window, the ones deleted before it was opened are reported
+    too."""
     server.publish("s.a", *numbered(10))
     server.run(lambda nc: nc.jetstream().delete_msg("S", 4))
     feed = opened(client)
@@ -122,7 +123,7 @@ def test_limits_faster_than_we_read(server: NatsServer, client: Client) -> None:
 
 
 def test_history_shorter_than_the_look_back(server: NatsServer, client: Client) -> None:
-    """Where the stream's start has gone before anyone looked, its beginning is told."""
+    """Where the stream's start has gone before anyone looked, its beginning is reported."""
     server.publish("s.a", *numbered(10))
     server.run(lambda nc: nc.jetstream().purge_stream("S", keep=4))
     feed = opened(client)
@@ -203,7 +204,7 @@ def test_subjects_changed(server: NatsServer, client: Client) -> None:
 
 
 def test_gaps_are_forgotten_with_the_look_back(server: NatsServer) -> None:
-    """A gap is told for as long as its time lies within the look-back."""
+    """A gap is reported for as long as its time lies within the look-back."""
     server.publish("s.a", *numbered(5))
     with Client(Settings(url=server.url)) as client:
         feed = client.feed("S", look_back="PT5S")

@@ -126,7 +126,8 @@ def test_short_replay_is_not_behind_a_long_one(server: NatsServer, client: Clien
 
 @pytest.mark.parametrize("subject", [None, "big.b"])
 def test_replay_begins_where_the_window_has_room(server: NatsServer, subject: str | None) -> None:
-    """Where more is stored than a window keeps, what it would not keep is not read, and told as left out."""
+    """Where more is stored than a window keeps, what it would not keep is not read, and reported as left
+    out."""
     store(server, ["big.a", "big.b"], 200_000)
     stored = 200_000 if subject is None else 100_000
     with Client(Settings(url=server.url, feed_rows=20_000)) as client:

@@ -144,7 +144,8 @@ def test_service_is_killed_at_work(server: NatsServer, client: Client) -> None:
 
 
 def test_server_is_killed_meanwhile(tmp_path: Path) -> None:
-    """A connection lost over a request is told as that, then that there is none; both within the timeout."""
+    """A connection lost over a request is reported as that, then that there is none; both within the
+    timeout."""
     with (
         running_server(tmp_path) as server,
         Client(Settings(url=server.url)) as client,
@@ -170,7 +171,7 @@ def test_server_is_killed_meanwhile(tmp_path: Path) -> None:
     ],
 )
 def test_not_permitted(tmp_path: Path, inbox: str, subject: str, said: str) -> None:
-    """What the login does not permit is told at once, whether the question or the answer."""
+    """What the login does not permit is reported at once, whether the question or the answer."""
     with (
         running_server(tmp_path, RIGHTS.format(inbox)) as server,
         Client(Settings(url=server.url, user="me", password="x")) as client,
@@ -216,7 +217,8 @@ def test_never_two_at_once(client: Client) -> None:
 
 
 def test_last_answer_stays(tmp_path: Path) -> None:
-    """While there is no connection the newest answer stays; asked for now it is told that there is none."""
+    """While there is no connection the newest answer stays; asked for now it gets the error that there is
+    none."""
     with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
         with service(server.url):
             assert client.shared_request("tester.count", every=0.1, timeout=20).value() == 1

@@ -1,4 +1,4 @@
-"""What a reader is told when the login does not permit something; rights that are taken away and given back,
+"""What a reader gets when the login does not permit something; rights that are taken away and given back,
 and logins that end and are renewed, while a feed is live.
 
 Slow, because rights are taken from a feed that has to notice, and logins have to end.
@@ -179,8 +179,8 @@ DENIED = [
 
 @pytest.mark.parametrize(("look", "verb", "subject", "said"), DENIED)
 def test_denied(tmp_path: Path, look: Look, verb: str, subject: str, said: str) -> None:
-    """What the login does not permit is told to whoever asked for it, with the subject as it was asked, and
-    without waiting for an answer that cannot come."""
+    """What the login does not permit is reported to whoever asked for it, with the subject as it was asked,
+    and without waiting for an answer that cannot come."""
     with restricted(tmp_path, verb, subject, tester=look not in WITHOUT_TESTER) as (_, client):
         until(lambda: "is not permitted" in str(look(client)))
         began = time.monotonic()
@@ -269,7 +269,7 @@ def test_archive_is_denied(tmp_path: Path) -> None:
 
 
 def test_a_violation_is_no_reason_of_a_lost_connection(tmp_path: Path) -> None:
-    """A connection that is lost after a violation is told as lost, and not as a lack of rights."""
+    """A connection that is lost after a violation is reported as lost, and not as a lack of rights."""
     with restricted(tmp_path, "publish", "nothing.>") as (server, client):
         with pytest.raises(NotPermitted, match=r"requests to 'nothing\.Here'"):
             client.request("nothing.Here", timeout=WAITS)
@@ -355,7 +355,7 @@ def test_documented_rights_suffice(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pinned", ["$KV.*.>", "$KV.copy.>"])
 def test_the_subjects_of_a_mirrored_bucket_are_pinned(tmp_path: Path, pinned: str) -> None:
     """A bucket that mirrors another is asked for by "$KV.*.>", as its subjects have the other's name: a login
-    whose permission pins them to that reads it, and one that is pinned to its own name is told."""
+    whose permission pins them to that reads it, and one that is pinned to its own name gets the error."""
     asked = f"{API}.CONSUMER.CREATE.KV_copy.*"
     publish = [
         f"{API}.STREAM.INFO.KV_copy",
@@ -381,7 +381,7 @@ def test_the_subjects_of_a_mirrored_bucket_are_pinned(tmp_path: Path, pinned: st
 
 @pytest.mark.parametrize("verb", ["subscribe", "publish"])
 def test_permission_is_taken_from_others(tmp_path: Path, verb: str) -> None:
-    """Plain subjects, and a bucket, whose permission is taken while live: told, and live again when it is
+    """Plain subjects, and a bucket, whose permission is taken while live: reported, and live again when it is
     given back."""
     subject = "Plain.>" if verb == "subscribe" else f"{API}.STREAM.INFO.KV_B"
     with restricted(tmp_path, verb, "nothing") as (server, client):
@@ -421,7 +421,8 @@ def test_permission_is_taken_away(tmp_path: Path, taken: str, told: str) -> None
 
 
 def test_login_ends_and_is_renewed(tmp_path: Path) -> None:
-    """A user JWT that ends while live is told; with the file renewed the feed goes on and misses nothing."""
+    """A user JWT that ends while live is reported; with the file renewed the feed goes on and misses
+    nothing."""
     login = operator(tmp_path)
     with running_server(tmp_path / "nats", login.config) as server:
         file = login.write(None)

@@ -307,7 +307,7 @@ def test_no_token_service(tmp_path: Path) -> None:
 
 
 def test_a_token_service_that_does_not_answer(tmp_path: Path) -> None:
-    """It is told, and waited for no longer than any request."""
+    """It is reported, and waited for no longer than any request."""
     with running(tmp_path) as (realm, server, service):
         service.process.send_signal(signal.SIGSTOP)
         try:

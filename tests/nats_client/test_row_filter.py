@@ -370,7 +370,7 @@ def test_named_tokens() -> None:
 
 
 def test_a_field_that_no_message_had() -> None:
-    """It is no error: it is told with the nearest field, until a message has it."""
+    """It is no error: it is reported with the nearest field, until a message has it."""
     row_filter = RowFilter("levle = 'error'")
     row_filter.apply(decode(raw([{"level": "error", "ms": 1}]), "json", None)[0])
     assert list(row_filter.seen.absent) == ["levle"]
@@ -381,7 +381,7 @@ def test_a_field_that_no_message_had() -> None:
 
 
 def test_a_type_with_which_it_has_no_value() -> None:
-    """The reason is told once, in words."""
+    """The reason is reported once, in words."""
     row_filter = RowFilter("ms > 100")
     row_filter.apply(decode(raw([{"ms": "fast"}, {"ms": 200}, {"ms": "slow"}]), "json", None)[0])
     (note,) = row_filter.seen.notes
@@ -418,8 +418,8 @@ def test_a_type_with_which_it_has_no_value() -> None:
     ],
 )
 def test_mistakes(where: Any, said: str) -> None:
-    """A mistake is told before anything is opened, with its place; and nothing but scalar functions of one
-    row's fields is open to an expression."""
+    """A mistake is reported before anything is opened, with its place; and nothing but scalar functions of
+    one row's fields is open to an expression."""
     with pytest.raises(SqlError, match=r"^where: ") as caught:
         checked_expressions(where, {}, ())
     assert said in str(caught.value)

@@ -170,7 +170,7 @@ def test_flood_is_bounded(server: NatsServer, client: Client, monkeypatch: pytes
     ids=["nothing", "no figures"],
 )
 def test_not_permitted(tmp_path: Path, publish: str, inbox: str, names: list[str], said: str) -> None:
-    """What the login does not permit to ask is told, and what it permits is shown."""
+    """What the login does not permit to ask is reported, and what it permits is shown."""
     with running_server(tmp_path, RIGHTS.format(publish, inbox)) as server:
         url = server.url.replace("//", "//admin:x@")
         with service(url), Client(Settings(url=server.url, user="me", password="x")) as client:
@@ -182,7 +182,7 @@ def test_not_permitted(tmp_path: Path, publish: str, inbox: str, names: list[str
 
 
 def test_inbox_not_permitted(tmp_path: Path) -> None:
-    """A login that may not have an inbox is told so."""
+    """A login that may not have an inbox gets an error that says so."""
     with (
         running_server(tmp_path, RIGHTS.format('"$SRV.>"', "none")) as server,
         Client(Settings(url=server.url, user="me", password="x")) as client,
@@ -224,7 +224,7 @@ def test_any_answer_is_read_or_refused(verb: str, part: str, inner: str, value: 
 def test_look_that_fails(
     server: NatsServer, client: Client, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mistake of our own in a look is told, not hidden behind the services of the look before."""
+    """A mistake of our own in a look is reported, not hidden behind the services of the look before."""
 
     def failure() -> str:
         try:

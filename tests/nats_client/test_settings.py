@@ -157,7 +157,7 @@ def test_what_cannot_be_read_is_not_shown(url: str) -> None:
     ],
 )
 def test_credentials_file_that_is_none(tmp_path: Path, text: str, said: str) -> None:
-    """What is wrong with a credentials file is told before anything waits for it; nothing secret is."""
+    """What is wrong with a credentials file is reported before anything waits for it; nothing secret is."""
     account = Key.new("account")
     user = Key.new("user")
     public, seed = user.public, user.seed
@@ -189,7 +189,7 @@ def test_credentials_file_that_is_none(tmp_path: Path, text: str, said: str) -> 
 
 
 def test_unreadable_credentials_file() -> None:
-    """A file that may not be read is told as such."""
+    """A file that may not be read is reported as such."""
     with pytest.raises(SettingsError, match=r"credentials: cannot read the file '/proc/self/mem'"):
         Settings(credentials="/proc/self/mem").login()
 
@@ -208,7 +208,7 @@ def test_nkey_from_a_file(tmp_path: Path) -> None:
 
 
 def test_jwt_and_seed(tmp_path: Path) -> None:
-    """A JWT is a text or a file, and needs its seed; one that is for another key is told as such."""
+    """A JWT is a text or a file, and needs its seed; one that is for another key is reported as such."""
     account = Key.new("account")
     user = Key.new("user")
     public, seed = user.public, user.seed

@@ -83,8 +83,8 @@ def test_age_and_limits(tmp_path: Path) -> None:
 
 
 def test_nearest_name_among_many(server: NatsServer, client: Client) -> None:
-    """A stream that is not there is told with the nearest name, also of a later page of the server's list; it
-    is there as soon as somebody makes it."""
+    """A stream that is not there is reported with the nearest name, also of a later page of the server's
+    list; it is there as soon as somebody makes it."""
 
     async def make(nc: Any) -> None:
         js = nc.jetstream(timeout=30)

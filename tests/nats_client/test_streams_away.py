@@ -17,7 +17,7 @@ from tests.waiting import until
 def test_one_silent_node_hides_no_stream(tmp_path: Path, number: int) -> None:
     """A node that is frozen, or killed, holds a stream of one replica: it is listed as away, the others with
     their state, buckets too, in less than half of what the server itself takes; and they can be read. The
-    newest messages of many are asked for at once, and those that are away are told."""
+    newest messages of many are asked for at once, and those that are away are reported."""
     with running_cluster(tmp_path) as cluster:
 
         async def make(nc: Any) -> None:

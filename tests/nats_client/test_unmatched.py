@@ -1,4 +1,4 @@
-"""A filter that matches nothing is told why: what the stream stores, and what was probably meant."""
+"""A filter that matches nothing is explained: what the stream stores, and what was probably meant."""
 
 from typing import Any
 
@@ -94,7 +94,7 @@ STORED: list[tuple[dict[str, Any], list[str] | None]] = [
 
 @pytest.mark.parametrize(("config", "expected"), STORED)
 def test_stored_under(config: dict[str, Any], expected: list[str] | None) -> None:
-    """Under which subjects a stream can store messages follows from its configuration, or cannot be told."""
+    """Under which subjects a stream can store messages follows from its configuration, or cannot be known."""
     assert stored_under(config) == expected
 
 

@@ -359,7 +359,7 @@ def test_connection_lost(bucket: Bucket, client: Client) -> None:
 
 
 def test_bucket_appears(bucket: Bucket, client: Client) -> None:
-    """A bucket that is not there is told, with the nearest, and the watch comes alive with it."""
+    """A bucket that is not there is reported, with the nearest, and the watch comes alive with it."""
     watch = opened(client, "setings")
     assert watch.health.phase == "stopped"
     assert str(watch.health.why) == (
@@ -370,7 +370,7 @@ def test_bucket_appears(bucket: Bucket, client: Client) -> None:
 
 
 def test_bucket_deleted_and_made_again(bucket: Bucket, client: Client) -> None:
-    """A deleted bucket is told, and its last values stay; made again, only the new ones are shown."""
+    """A deleted bucket is reported, and its last values stay; made again, only the new ones are shown."""
     watch = opened(client)
     with Looking(watch) as seen:
         bucket.delete()
@@ -545,8 +545,8 @@ def test_ceiling_in_bytes(server: NatsServer) -> None:
 
 
 def test_keys_beyond_the_ceiling(server: NatsServer) -> None:
-    """A key that is not held is read from the bucket, as it is now; one that is not there is told as before;
-    what is not known is an error, and never an answer."""
+    """A key that is not held is read from the bucket, as it is now; one that is not there is reported as
+    before; what is not known is an error, and never an answer."""
     bucket = Bucket(server)
     bucket.put(**{f"k{number:02}": number for number in range(30)})
     with Client(Settings(url=server.url, bucket_keys=20)) as client:

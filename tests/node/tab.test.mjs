@@ -19,7 +19,7 @@ function turn(hidden) {
   document.dispatchEvent(new Event("visibilitychange"));
 }
 
-test("only a change is told, once", () => {
+test("only a change is reported, once", () => {
   const told = [];
   const end = watch({ parentElement: {}, setStateValue: (name, value) => told.push([name, value]) });
   assert.deepEqual(told, []);

@@ -183,7 +183,7 @@ def test_logins_are_not_mixed_up(data_dir: Path, ports: Ports) -> None:
 
 
 def test_inbox_that_is_not_ones_own(data_dir: Path, ports: Ports) -> None:
-    """Who sets another inbox prefix than the login permits is told which one."""
+    """Who sets another inbox prefix than the login permits reads which one."""
     with Client(replace(settings(data_dir, "dashboard"), inbox_prefix="_INBOX_app.other")) as client:
         until(lambda: client.state.status == "connected")
         with pytest.raises(RequestRefused, match=r"to subscribe to '_INBOX_app\.other\.>'"):

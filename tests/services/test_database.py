@@ -434,7 +434,7 @@ def test_password_shows_nowhere(postgres: PostgresServer, caplog: pytest.LogCapt
 
 
 def test_table_that_may_not_be_made(postgres: PostgresServer) -> None:
-    """A role that may only read gets its answers, and is told that there is no history yet."""
+    """A role that may only read gets its answers, and reads that there is no history yet."""
     postgres.execute("CREATE DATABASE others TEMPLATE template0")
     database = PostgreSql(postgres.dsn("others"))
     assert rows(database, "SELECT 1 AS n") == [{"n": 1}]

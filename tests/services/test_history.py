@@ -145,7 +145,7 @@ def test_limits_are_named(database: Database, server: NatsServer) -> None:
 
 
 def test_row_larger_than_a_message(database: Database, server: NatsServer) -> None:
-    """A row that no message can hold is told with its number and size."""
+    """A row that no message can hold is reported with its number and size."""
 
     async def main() -> None:
         async with serving(database, server.url) as client:
@@ -158,7 +158,7 @@ def test_row_larger_than_a_message(database: Database, server: NatsServer) -> No
 
 
 def test_stop_while_it_counts(database: Database, server: NatsServer, postgres: PostgresServer) -> None:
-    """A query that works for long gives a sign of life; told to stop, it ends in the database too."""
+    """A query that works for long gives a sign of life; when stopped, it ends in the database too."""
     fill(database, 5000)
 
     async def main() -> None:
@@ -239,7 +239,7 @@ def test_no_credit_in_time(archive: Database, server: NatsServer) -> None:
 
 
 def test_caller_that_is_gone(database: Database, server: NatsServer, postgres: PostgresServer) -> None:
-    """When nobody listens at the inbox any more, the query ends, although no one told it to."""
+    """When nobody listens at the inbox any more, the query ends, although no one stopped it."""
 
     async def main() -> None:
         async with serving(database, server.url, at_once=1, wait_for_turn=20) as client:
@@ -260,7 +260,7 @@ def test_caller_that_is_gone(database: Database, server: NatsServer, postgres: P
 
 def test_several_at_once(database: Database, server: NatsServer) -> None:
     """Queries run side by side. While long ones have all turns small ones are answered, and one more that is
-    long ends soon, told that all is busy. Meanwhile the service answers who asks how it is."""
+    long ends soon, with the error that all is busy. Meanwhile the service answers who asks how it is."""
     fill(database, 5000)
 
     async def main() -> None:
@@ -390,7 +390,8 @@ def test_query_processes_killed(tmp_path: Path, server: NatsServer) -> None:
 
 
 def test_a_hundred_askers(archive: Database, server: NatsServer) -> None:
-    """A hundred at once are all answered; a thousand are answered or told that there are too many."""
+    """A hundred at once are all answered; a thousand are answered or get the error that there are too
+    many."""
 
     async def main() -> None:
         async with serving(archive, server.url, wait_for_turn=30) as client:
@@ -455,7 +456,8 @@ def test_server_that_takes_nothing(tmp_path: Path) -> None:
 
 
 def test_connection_lost_in_the_middle(tmp_path: Path, server: NatsServer) -> None:
-    """When the service loses its connection, chunks may be lost: the caller is told as soon as it is back."""
+    """When the service loses its connection, chunks may be lost: the caller gets the error as soon as it is
+    back."""
 
     async def main() -> None:
         async with (

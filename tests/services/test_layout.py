@@ -1,4 +1,5 @@
-"""What docs/accounts.md says is what the server is told; its example of a single account works as it is."""
+"""What docs/accounts.md says is what the server is configured with; its example of a single account works as
+it is."""
 
 import asyncio
 import json

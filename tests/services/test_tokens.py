@@ -63,7 +63,8 @@ def ask(realm: Realm, server: NatsServer, request: Any) -> dict[str, Any]:
 
 
 def as_user(server: NatsServer, credentials: Any, work: Any, inbox_prefix: str) -> Any:
-    """The result of `work`, given a connection with `credentials`; and the errors that the server told."""
+    """The result of `work`, given a connection with `credentials`; and the errors that the server
+    reported."""
 
     async def main() -> Any:
         errors: list[str] = []
@@ -173,7 +174,7 @@ REFUSED = [
 
 
 def test_what_is_refused(realm: Realm, server: NatsServer, service: TokenService) -> None:
-    """Each refusal has its code and its sentence, and is told in the log."""
+    """Each refusal has its code and its sentence, and is reported in the log."""
     for request, code, told in REFUSED:
         if isinstance(request, dict) and request.get("key") == "KEY":
             request = {**request, "key": Key.new("user").public}
@@ -235,7 +236,7 @@ def test_log_tells_each_token_and_no_secret(realm: Realm, server: NatsServer, se
 
 def test_comes_back(realm: Realm, server: NatsServer, service: TokenService) -> None:
     """The service answers again after the server was away, ends on SIGTERM, and starts without the account's
-    seed when told the account."""
+    seed when given the account."""
     wanted = {"role": "viewer", "key": Key.new("user").public}
     server.kill()
     server.start()

@@ -93,7 +93,7 @@ def test_who_waits_no_longer_takes_no_turn() -> None:
 
 
 def test_the_queue_ends() -> None:
-    """So many may wait, one asker for half of them; the next is told at once."""
+    """So many may wait, one asker for half of them; the next is refused at once."""
 
     async def main() -> None:
         turns = Turns(1, 60)

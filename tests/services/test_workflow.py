@@ -217,7 +217,7 @@ def test_server_away(server: NatsServer, client: Client) -> None:
 def test_what_is_given_up_is_told(
     server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A queue that is full gives up log lines, never starts and ends; how many is told, and seen."""
+    """A queue that is full gives up log lines, never starts and ends; how many is reported, and shown."""
     monkeypatch.setattr(library, "MOST_LINES", 100)
     server.kill()
     with Workflow("w", url=server.url) as workflow, workflow.step("s") as step:
