@@ -77,7 +77,7 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
                 yield {}
                 return
             try:
-                async with embedded(_origins(), _tell_trouble) as logins:
+                async with embedded(_origins(), _report_trouble) as logins:
                     launcher.embedded = logins
                     yield {}
             except ServerError as error:
@@ -90,7 +90,7 @@ async def lifespan(_: st.App) -> AsyncIterator[dict[str, Any]]:
         close_all("the app ends")
 
 
-def _tell_trouble(sentence: str | None) -> None:
+def _report_trouble(sentence: str | None) -> None:
     launcher.trouble = sentence
 
 

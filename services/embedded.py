@@ -53,19 +53,19 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def embedded(
-    origins: Sequence[str] = (), tell: Callable[[str | None], None] = lambda _: None
+    origins: Sequence[str] = (), report: Callable[[str | None], None] = lambda _: None
 ) -> AsyncIterator[dict[str, dict[str, str]]]:
     """Run or join this machine's embedded NATS server and the programs beside it. Yields how the app
     connects, as mappings for Settings.load: "dashboard" without sign-in, "broker" with sign-in.
 
     The URL (nats://127.0.0.1:port) is valid until the context ends: the server is restarted on the same port
     if it crashes, and taken over if the process that ran it is gone. Browsers may connect from pages of
-    `origins` (scheme://host:port). `tell` is called, from any thread, with a sentence when nothing can be
+    `origins` (scheme://host:port). `report` is called, from any thread, with a sentence when nothing can be
     stored, and with None when it works again. Data and keys are in LOOKBACK_DATA_DIR, by default the user's
     data directory. Raises ServerError if there is no nats-server, or if it does not start.
     """
     directory = nats_server.data_dir()
-    member = _Member(directory, origins, tell)
+    member = _Member(directory, origins, report)
     watch: asyncio.Task[None] | None = None
     try:
         url = await asyncio.to_thread(member.start)
@@ -101,7 +101,7 @@ def _environment(login: Mapping[str, str]) -> dict[str, str]:
 class _Member:
     """This process as one of those that share a data directory: the owner, or one that joined."""
 
-    def __init__(self, directory: Path, origins: Sequence[str], tell: Callable[[str | None], None]) -> None:
+    def __init__(self, directory: Path, origins: Sequence[str], report: Callable[[str | None], None]) -> None:
         self.closing = threading.Event()
         self._dir = directory
         self._origins = origins
@@ -114,7 +114,7 @@ class _Member:
         self._table: Table | None = None
         self._applied: Roles | None = None  # the roles that the server has
         self._programs: dict[str, Guarded] = {}
-        self._tell = tell
+        self._report = report
         self._trouble: str | None = None
         self._look_at_health = 0.0  # when the next check is due
         self._unwell = 0  # failed checks in a row
@@ -205,7 +205,7 @@ class _Member:
                 log.warning("%s %s", trouble, why)
             else:
                 log.warning("The embedded NATS server stores messages again.")
-            self._tell(trouble)
+            self._report(trouble)
 
     def _is_owner(self) -> bool:
         if self._lock.is_locked:

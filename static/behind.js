@@ -117,7 +117,7 @@ function fill({ error, stream, count, messages = [], silent }, series) {
   else if (!count) parts.push(made("p", "lb-why", "The rows of this point have left the page's look-back."));
   if (count > messages.length) {
     const more = (count - messages.length).toLocaleString("en");
-    parts.push(made("p", "", `${messages.length} of them: the least, the greatest and the newest. There are ${more} more in this pixel column; zoom in to tell them apart.`));
+    parts.push(made("p", "", `${messages.length} of them: the least, the greatest and the newest. There are ${more} more in this pixel column; zoom in to see them one by one.`));
   }
   panel.replaceChildren(...parts, ...messages.map((message) => section(stream, message)));
 }

@@ -23,7 +23,7 @@ export class Element {
 
   // The viewer has clicked something; the page runs for it if its script asked for that.
   clicked(what) {
-    this.tell?.("clicked", what);
+    this.report?.("clicked", what);
   }
 
   // To be defined by each kind: build() makes what is always there, draw() shows this.content. A kind may have
@@ -91,7 +91,7 @@ export function define(kind, Made, style) {
     clearTimeout(element.leaving);
     // Streamlit makes another place for an element when its surroundings change.
     if (element.root.parentNode !== parentElement) parentElement.replaceChildren(element.root);
-    element.tell = setTriggerValue;
+    element.report = setTriggerValue;
     element.receive(data);
     return () => element.leave();
   }

@@ -140,7 +140,7 @@ class Message {
   }
 
   receive({ data, setTriggerValue }) {
-    this.tell = (what) => setTriggerValue("clicked", what);
+    this.report = (what) => setTriggerValue("clicked", what);
     const state = JSON.stringify({ ...data, link: "" });
     if (this.link && this.link.getAttribute("href") !== data.link) this.link.href = data.link;
     if (state === this.state) return; // what somebody reads or selects stays as it is
@@ -187,7 +187,7 @@ class Message {
     list.setAttribute("role", "tablist");
     list.style.display = "contents";
     list.append(...tabs);
-    const [back, forth] = [button("‹ Before", () => this.tell(before)), button("After ›", () => this.tell(after))];
+    const [back, forth] = [button("‹ Before", () => this.report(before)), button("After ›", () => this.report(after))];
     back.disabled = before === null;
     forth.disabled = after === null;
     back.title = before === null ? "None of this subject" : `Sequence ${before}, of the same subject`;
@@ -201,7 +201,7 @@ class Message {
     this.link = made("a", "", "Download");
     this.link.href = link;
     this.link.setAttribute("download", "");
-    this.tabs.replaceChildren(list, made("i"), back, forth, copied, this.link, button("Close", () => this.tell("close")));
+    this.tabs.replaceChildren(list, made("i"), back, forth, copied, this.link, button("Close", () => this.report("close")));
     this.body.replaceChildren(...[parts[shown]()].flat());
   }
 
@@ -210,7 +210,7 @@ class Message {
     const cut = this.data[name];
     if (!cut) return line;
     line.append(made("span", "", cut.said));
-    line.append(cut.more ? button("Show more", () => this.tell("more")) : made("span", "", "Download has all of it."));
+    line.append(cut.more ? button("Show more", () => this.report("more")) : made("span", "", "Download has all of it."));
     return line;
   }
 }

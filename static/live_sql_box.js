@@ -64,14 +64,14 @@ class Box {
     this.found = [];
     this.at = 0;
     this.run.addEventListener("click", () => this.send());
-    this.end.addEventListener("click", () => this.tell("stopped", this.given));
+    this.end.addEventListener("click", () => this.report("stopped", this.given));
     this.text.addEventListener("input", () => this.offer());
     this.text.addEventListener("click", () => this.offer());
     this.text.addEventListener("keydown", (event) => this.key(event));
   }
 
   receive({ data, setStateValue }) {
-    this.tell = setStateValue;
+    this.report = setStateValue;
     this.names = data.names;
     this.text.setAttribute("aria-label", data.label);
     // What the viewer is typing stays, unless the server has another text than it had.
@@ -85,10 +85,10 @@ class Box {
   }
 
   send() {
-    if (this.text.value === this.given && this.stopped) return this.tell("stopped", null);
+    if (this.text.value === this.given && this.stopped) return this.report("stopped", null);
     if (this.text.value === this.given && this.sent === this.given) return;
     this.given = this.sent = this.text.value;
-    this.tell("sql", this.text.value);
+    this.report("sql", this.text.value);
   }
 
   offer() {

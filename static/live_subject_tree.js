@@ -28,10 +28,10 @@ const TREE = `
 @media (pointer: coarse) { .lb-branch button { min-height: 38px; } .lb-branch button:first-child { width: 2.4rem; } }`;
 
 class Branches extends Rows {
-  // `tell` is called with "+" and a path to open or shut, or "=" and a filter.
-  constructor(height, tell) {
+  // `report` is called with "+" and a path to open or shut, or "=" and a filter.
+  constructor(height, report) {
     super(height);
-    this.tell = tell;
+    this.report = report;
   }
 
   fill(cell, kind, text) {
@@ -54,12 +54,12 @@ class Branches extends Rows {
     if (open === LEAF) toggle.removeAttribute("aria-expanded");
     else toggle.setAttribute("aria-expanded", String(open !== SHUT));
     toggle.setAttribute("aria-label", open === LEAF ? "" : `Levels of ${path}`);
-    toggle.onclick = () => this.tell(`+${path}`);
+    toggle.onclick = () => this.report(`+${path}`);
     say(name, token);
     name.title = filter && chooses ? `Show only ${filter}` : path.trim();
     name.disabled = !filter || !chooses;
     name.className = path.startsWith(" ") ? "lb-more" : "";
-    name.onclick = () => this.tell(`=${filter}`);
+    name.onclick = () => this.report(`=${filter}`);
   }
 }
 

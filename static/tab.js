@@ -65,12 +65,12 @@ export function watch({ parentElement, setStateValue, setTriggerValue, data }) {
   const ended = () => setTriggerValue("ended", Date.now());
   if (data?.ticket) channel().use(data.ticket, (blocked) => setStateValue("blocked", blocked), ended);
   const tab = (parentElement.lookbackTab ??= { hidden: false });
-  tab.tell = setStateValue;
+  tab.report = setStateValue;
   if (!tab.look) {
     tab.look = () => {
       if (document.hidden === tab.hidden) return;
       tab.hidden = document.hidden;
-      tab.tell("hidden", tab.hidden);
+      tab.report("hidden", tab.hidden);
     };
     document.addEventListener("visibilitychange", tab.look);
     tab.look();

@@ -67,7 +67,7 @@ class Client {
     this.reader = new Worker("reader.js", { type: "module" });
     this.reader.onmessage = ({ data }) => this[data.type](data);
     this.reader.onerror = (error) => this.lost({ why: error.message ?? "The reader could not be loaded" });
-    this.tell("busy", "Connecting");
+    this.showState("busy", "Connecting");
     this.settle(settings);
   }
 
@@ -93,7 +93,7 @@ class Client {
     this.over = true;
     this.reader.terminate(); // also closes its connection
     this.chart.parent.replaceChildren();
-    this.tell("lost", "Over", why);
+    this.showState("lost", "Over", why);
   }
 
   up({ name }) {
@@ -104,7 +104,7 @@ class Client {
   lost({ why }) {
     this.renewing = false;
     this.live = false;
-    this.tell("lost", "Disconnected", why || this.unreached());
+    this.showState("lost", "Disconnected", why || this.unreached());
     this.name = null;
     setTimeout(() => this.over || this.open(), TRY_AGAIN);
   }
@@ -140,8 +140,8 @@ class Client {
     }
     this.live = Boolean(this.name) && caughtUp;
     if (!this.name) return;
-    if (!caughtUp && pending) this.tell("busy", "Replaying", `${count(pending)} messages to go`);
-    else this.tell("live", "Live", this.where, `${count(rows)} rows`);
+    if (!caughtUp && pending) this.showState("busy", "Replaying", `${count(pending)} messages to go`);
+    else this.showState("live", "Live", this.where, `${count(rows)} rows`);
   }
 
   // There are messages that the reader has not sent yet.
@@ -187,7 +187,7 @@ class Client {
     }
   }
 
-  tell(mood, word, ...facts) {
+  showState(mood, word, ...facts) {
     const line = document.getElementById("status");
     line.className = mood;
     line.replaceChildren(element("b", word), ...facts.filter(Boolean).map((fact) => element("span", fact)));
@@ -246,7 +246,7 @@ function tick() {
   dress();
   if (clock() - client.drawnAt > REPORT) client.news(); // the axis moves on
   client.watchLeft();
-  client.report().catch((error) => (error.over ? client.end(error.message) : client.tell("lost", "Unknown to the app", error.message)));
+  client.report().catch((error) => (error.over ? client.end(error.message) : client.showState("lost", "Unknown to the app", error.message)));
   setTimeout(tick, REPORT);
 }
 setTimeout(tick, REPORT);

@@ -172,7 +172,7 @@ function settle(wanted) {
 }
 
 // What the page lacks.
-function tell(now) {
+function postNews(now) {
   const oldest = Math.floor((now - settings.look_back) / settings.step);
   rows.forget(oldest * settings.step);
   for (const cells of series) {
@@ -202,6 +202,6 @@ onmessage = ({ data }) => {
   else if (data.type === "settle") settle(data.settings);
   else {
     offset = data.offset;
-    tell(data.now);
+    postNews(data.now);
   }
 };

@@ -31,7 +31,7 @@ class Loading:
         """The page reads a feed. False if the viewer has stopped it."""
         if feed.key.end is not None:
             self._feeds[feed.key] = feed
-            self._tell(feed)
+            self._request(feed)
         return feed.key not in self.stopped
 
     def stop(self) -> None:
@@ -47,7 +47,7 @@ class Loading:
     def repeat(self) -> None:
         """Tell the feeds what the viewer wants; again every few seconds while somebody is there to see it."""
         for feed in list(self._feeds.values()):
-            self._tell(feed)
+            self._request(feed)
 
     def obey(self, said: Any) -> bool:
         """Do what the viewer has asked for; `said` is untrusted. False if it is nothing."""
@@ -59,7 +59,7 @@ class Loading:
             return False
         return True
 
-    def _tell(self, feed: Feed | NamedFeed | PlayedFeed) -> None:
+    def _request(self, feed: Feed | NamedFeed | PlayedFeed) -> None:
         (feed.stop if feed.key in self.stopped else feed.want)(self._reader)
 
 

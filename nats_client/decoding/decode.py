@@ -45,7 +45,10 @@ def decode(
     """
     reads = decoder_of(decoder)
     taken = {*ENVELOPE, *headers}
-    if not _tell_format(raw, reads) and (batch := _by_column(raw, reads, time_field, taken)) is not None:
+    if (
+        not _headers_name_format(raw, reads)
+        and (batch := _by_column(raw, reads, time_field, taken)) is not None
+    ):
         held = _header_columns(raw, range(len(raw)), headers)
         return replace(batch, values={**held, **batch.values}), [], 0
     bad: list[tuple[int, str]] = []
@@ -175,7 +178,7 @@ def _by_column(raw: Raw, reads: Decoder, time_field: str | None, taken: Collecti
     )
 
 
-def _tell_format(raw: Raw, reads: Decoder) -> bool:
+def _headers_name_format(raw: Raw, reads: Decoder) -> bool:
     """True if headers may say how to decode a message, so that faster ways do not do."""
     return reads.message is not None and any(
         name[:3].lower() == "ce-" or name[:8].lower() == "content-"

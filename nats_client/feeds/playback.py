@@ -118,7 +118,7 @@ class Playback:
             self._passed.clear()
             self._playhead.playing = True
         self._wake()
-        self._tell()
+        self._notify()
 
     def set_speed(self, speed: int) -> None:
         """Set the speed. Raises LookbackError if it is none of SPEEDS."""
@@ -128,20 +128,20 @@ class Playback:
         with self._lock:
             self._speed = int(speed)
             self._passed.clear()
-        self._tell()
+        self._notify()
 
     def pause(self) -> None:
         """Pause it."""
         with self._lock:
             self._playhead.playing = False
-        self._tell()
+        self._notify()
 
     def jump(self, moment: int) -> None:
         """Move to `moment` (ns since the epoch, UTC), or to the nearest one in the stretch. After a move
         back, feeds that were returned before no longer update: call feed() again."""
         with self._lock:
             self._move(min(self.end, max(self.start, moment)))
-        self._tell()
+        self._notify()
 
     def step(self, count: int) -> None:
         """Pause, and go on until `count` further messages of the feeds are shown; with a negative count, back
@@ -157,7 +157,7 @@ class Playback:
                 self._move(int(near[min(count, len(near)) - 1]) + 1 if len(near) else self.end)
             elif count < 0:
                 self._move(int(near[max(0, len(near) + count)]) if len(near) else self.start)
-        self._tell()
+        self._notify()
 
     def density(self, places: int = PLACES) -> list[int]:
         """How many rows of the feeds were stored in each of so many equal parts of the stretch, as far as
@@ -222,7 +222,7 @@ class Playback:
             self._playhead.moment = min(self.end, self.moment + int(counted * 1e9 * self._speed))
             if self.moment >= self.end:
                 self._playhead.playing = False
-        self._tell()
+        self._notify()
         return True
 
     def count_derived(self) -> None:
@@ -273,7 +273,7 @@ class Playback:
         else:
             self._playhead.moment = moment
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         now = monotonic()
         for feed in self._known():
             feed.moved(now)

@@ -106,7 +106,7 @@ class FilteredPage(Search):
             if full:
                 self._end("full")
                 return
-            self._tell()
+            self._notify()
             end = start - 1
             width *= 4 if self._in_range < FEW else 1
 

@@ -206,7 +206,7 @@ class Search:
         self.scanned_to = kept[-1].seq if kept else 0
         self._status = "full"
         self._ended.set()
-        self._tell()
+        self._notify()
 
     def relax(self) -> None:
         """Lift the limit of shrink()."""
@@ -221,7 +221,7 @@ class Search:
             "What was found was dropped, because memory was short and nobody read it. Search again."
         )
         self._ended.set()
-        self._tell()
+        self._notify()
 
     # -- on the client's loop ----------------------------------------------------------------------------
 
@@ -296,9 +296,9 @@ class Search:
         if self._status == "under way":
             self._status = status
             self._ended.set()
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for changed in self._watchers:
             changed()
 
@@ -357,7 +357,7 @@ class Search:
         if count:
             self.scanned += count
             self.scanned_to = raw.seq[count - 1]
-            self._tell()
+            self._notify()
 
     def recreated(self) -> None:
         """The stream is another one now: it has none of what was found."""
