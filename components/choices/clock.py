@@ -363,7 +363,7 @@ def _parsed(text: str, name: str) -> pd.Timestamp:
 
 
 def _exact(text: str, name: str) -> pd.Timestamp:
-    """The same to the nanosecond."""
+    """A time of the URL in nanoseconds, in UTC unless it says otherwise. Raises _WrongError."""
     try:
         if not _TIME.fullmatch(text):
             raise ValueError

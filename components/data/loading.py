@@ -19,7 +19,7 @@ class Loading:
     def __init__(self, when: Clock) -> None:
         self.of = when.end, when.length
         self.stopped: frozenset[FeedKey] = frozenset()
-        """Those that the viewer has stopped. Others may load them all the same."""
+        """Feeds whose loading this viewer has stopped. Other viewers may still load them."""
         self._feeds: dict[FeedKey, Feed | NamedFeed | PlayedFeed] = {}
         self._reader = object()  # what the feeds know the viewer by
 

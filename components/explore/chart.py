@@ -44,9 +44,9 @@ SCATTER_AXES: dict[str, dict[str, bool]] = {
     "logarithmic y": {"log_y": True},
     "logarithmic": {"log_x": True, "log_y": True},
 }
-"""The same of scatter_chart()."""
+"""Arguments of scatter_chart() by the choice of its axes."""
 HEAT_AXES: dict[str, dict[str, bool]] = {"linear": {}, "logarithmic": {"log_y": True}}
-"""The same of heatmap()."""
+"""Arguments of heatmap() by the choice of its axis."""
 LINES: dict[str, dict[str, bool]] = {"straight": {}, "steps": {"steps": True}}
 """Arguments of line_chart() by the choice of its lines."""
 ALL, NONE = "(all)", "(none)"

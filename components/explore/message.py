@@ -22,7 +22,7 @@ from .rows import Rows
 TEXT, HEX = 32_768, 4_096
 """Bytes that are shown at first as text, and in hex."""
 MOST_TEXT, MOST_HEX = 1_048_576, 65_536
-"""The same at most: a browser stays quick. The rest can be downloaded."""
+"""Maximum bytes shown, so that the browser stays quick. The rest can be downloaded."""
 MORE = 8
 """How many times as much is shown on request."""
 MOST_HEADERS, LONGEST_HEADER = 200, 2_000

@@ -9,8 +9,9 @@ KEPT = 3.0
 """Seconds without a message after which the memory is released. A page that runs again each second or two
 keeps it, and with it the messages before, which make the next one shorter."""
 AT_FIRST = 1.0
-"""The same before messages have followed each other for KEPT seconds: most pages only have some at first, and
-many viewers may come at once."""
+"""Seconds without a message after which the memory of a new compressor is released, until messages have
+followed each other for KEPT seconds: most pages only have some at first, and many viewers may come at
+once."""
 
 
 class Deflate(Protocol):

@@ -18,7 +18,7 @@ _HIDDEN = "_hidden"
 """A copy in the session state: the component's own state is much slower to read, and every refresh reads
 it."""
 _BLOCKED = "_blocked"
-"""The same."""
+"""A copy in the session state, likewise."""
 _ENDS = "_ends"
 
 _component = st.components.v2.component("lookback_tab", js=_STUB, isolate_styles=False)

@@ -35,7 +35,7 @@ DECODERS: dict[str, Decoder] = {
 }
 """Decoders by name. To add one, add a file to this folder and a line here."""
 BY_PATH = ("json", "msgpack", "cbor")
-"""Those whose option is the path of an array."""
+"""Decoders whose option is the path of an array."""
 LONGEST_NAME = 1000
 """Maximum characters of a decoder's name with its options."""
 

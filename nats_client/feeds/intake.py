@@ -33,7 +33,7 @@ LONGEST_WORK = 2.0
 MOST_AT_ONCE = 5_000
 """Messages decoded and filtered in one go, in the feed's own thread."""
 FEWEST = 16
-"""The same in the very first go, and at least."""
+"""Messages of the first go, and the minimum of each later one."""
 SHORT = 0.1
 """Seconds of processor time that one go should take; its messages are as many as the last one suggests."""
 SLICE = 0.2

@@ -21,9 +21,9 @@ from .health import FeedKey, Health, Message
 FETCH_EVERY = 1.0
 """Seconds between two requests for raw messages."""
 FETCH_AGAIN = 10.0
-"""The same after one that failed."""
+"""Seconds until the next request after a failed one."""
 FETCH_WITHIN = 2.0
-"""Seconds that they may take."""
+"""Timeout of these requests in seconds."""
 
 
 @dataclass(eq=False)

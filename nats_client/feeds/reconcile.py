@@ -69,11 +69,12 @@ class StreamCheck:
         """When the server stored the oldest message that the stream still holds, ns since the epoch, UTC;
         None if it is empty."""
         self.begins: int | None = None
-        """The same as `oldest`; None if the stream has lost no message at its start."""
+        """The start of the stream's history: `oldest`, or None if the stream has lost no message at its
+        start."""
         self.earlier = 0
-        """How many messages the stream held before that one."""
+        """Number of messages that the stream held before `oldest`."""
         self.base = 1
-        """The stream's very first sequence."""
+        """The first sequence that the stream ever had."""
         self.hint = ""
         """Why no message of the stream matches the filter, as a sentence; empty if some do, or if the reason
         is unknown."""

@@ -45,7 +45,7 @@ class _Key:
     stored: list[int] = field(default_factory=list)
     """When each revision before the end was stored."""
     revisions: list[Entry] = field(default_factory=list)
-    """Those, oldest first."""
+    """The revisions before the end, oldest first."""
     ascends: bool = True
     """False if the server's clock was set back between two of them."""
 

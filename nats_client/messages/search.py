@@ -36,7 +36,7 @@ SLICE = 0.1
 AT_ONCE = 50
 """Messages checked between two looks at the clock."""
 MOST_AT_ONCE = 2_000
-"""The same of an expression alone."""
+"""Maximum of such messages for an expression without a text, which is faster for many at once."""
 MOST_SAMPLES = 10
 """Malformed messages kept, to show one of them."""
 LONGEST_WORK = 5.0
@@ -73,10 +73,10 @@ class Wanted:
     where: str | None = None
     """An expression as in feed(), which must be true as well; of several rows in one message, for one."""
     names: tuple[str, ...] = ()
-    """The names of tokens, for that."""
+    """The names of subject tokens, for the expression."""
     time: str | None = None
     headers: tuple[str, ...] = ()
-    """Those that are columns, for the expression."""
+    """The headers that the expression reads as columns."""
 
 
 @dataclass

@@ -22,9 +22,9 @@ far as they reach."""
 MARGIN = 0.02
 """Share of their span that is left free beside rows: a point at the edge could not be seen."""
 SHORTEST = 1_000_000_000
-"""How much time is shown at least, ns."""
+"""Minimum length of the time axis, ns."""
 MOMENT = 60_000_000_000
-"""The same around rows that all have one time."""
+"""Length of the time axis if all rows have the same time, ns."""
 
 
 class GivenRows(Derived):

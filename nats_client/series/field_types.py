@@ -29,7 +29,7 @@ MOST_FIELDS = 2_000
 MOST_DISTINCT = 1_000
 """Different values of one field that are counted."""
 MOST_VALUES = 200_000
-"""The same of all fields together: with many fields, fewer of each are counted."""
+"""Different values of all fields together; with many fields, fewer of each are counted."""
 SURE = 8.0
 """How many rows with a type or field must be lacking, of those that its share lets expect, for a change: by
 chance, it happens once in 3,000 times."""

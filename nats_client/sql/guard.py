@@ -24,7 +24,7 @@ MEMORY = "256MB"
 LONGEST = 20_000
 """Characters of a statement."""
 LONGEST_APART = 100_000
-"""The same in a process of its own."""
+"""Characters of a statement that runs in a process of its own."""
 CONFIG = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",

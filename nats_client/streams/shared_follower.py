@@ -33,7 +33,8 @@ FORMING = 10.0
 AGAIN_AFTER = 5.0
 """Seconds after the end of a shared consumer before another one may start."""
 NOISY_FOR = 600.0
-"""The same if it delivered too many unwanted messages, or if the server refused it."""
+"""Seconds until the next one after a shared consumer that delivered too many unwanted messages, or that the
+server refused."""
 COUNTED_FOR = 3.0
 """Seconds over which wanted and unwanted messages are counted."""
 MOST_UNWANTED = 4

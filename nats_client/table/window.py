@@ -42,7 +42,7 @@ class Removed:
     start: int
     """When the server stored the first of them, ns since the epoch, UTC."""
     end: int
-    """The same for the last."""
+    """When the server stored the last of them, ns since the epoch, UTC."""
 
 
 def _removed(seq: Ints, received: Ints) -> Removed:
