@@ -18,6 +18,15 @@ import streamlit as st
 from starlette.middleware import Middleware
 from streamlit.errors import StreamlitSecretNotFoundError
 
+from nats_client import environment
+from nats_client.errors import SettingsError
+
+# Before the imports below, which read some of them
+try:
+    environment.check()
+except SettingsError as error:
+    sys.exit(str(error))
+
 from components import launcher
 from components.data.connection import nats_configured
 from components.inside import health

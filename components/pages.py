@@ -12,17 +12,19 @@ from urllib.parse import unquote
 
 import streamlit as st
 
+from nats_client import environment
+
 from .reload import RELOADS
 from .web.sign_in import viewer
 from .web.streamlit_internals import asked_page, open_page_url
 
-BUILT_IN = Path(__file__).parent.parent / "pages"
+BUILT_IN = environment.PAGES.default
 """The folder of the pages that come with the app."""
-FOLDER = Path(os.environ.get("LOOKBACK_PAGES") or BUILT_IN)
+FOLDER = environment.PAGES.read()
 """The folder of the operator's own pages. A file here replaces the built-in page of the same name; an empty
 file hides it."""
 
-WITH_BUILT_IN = os.environ.get("LOOKBACK_BUILT_IN") != "0"
+WITH_BUILT_IN = environment.BUILT_IN.read()
 """Whether to offer the built-in pages."""
 
 LOOK_AGAIN = 0.2 if RELOADS else math.inf

@@ -4,7 +4,6 @@ Streamlit's own file watcher visits every module after every refresh and costs m
 off. This one checks the app's few files, at most once a second.
 """
 
-import os
 import sys
 import time
 from collections.abc import Hashable
@@ -12,9 +11,11 @@ from pathlib import Path
 
 import streamlit as st
 
+from nats_client import environment
+
 from .data.connection import close_all
 
-RELOADS = os.environ.get("LOOKBACK_RELOAD") != "0"
+RELOADS = environment.RELOAD.read()
 """Whether a running app picks up edited code. For development."""
 ROOMS = ("components", "nats_client")
 KEPT = (

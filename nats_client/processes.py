@@ -79,7 +79,7 @@ class Processes:
         imported before. `memory`: bytes of its own that a process may have resident, shared ones apart, on
         top of what every process has."""
         self._modules = modules
-        self._memory = memory
+        self.memory = memory
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -130,7 +130,7 @@ class Processes:
         }
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "nats_client.processes", str(self._memory), *self._modules],
+                [sys.executable, "-m", "nats_client.processes", str(self.memory), *self._modules],
                 cwd=ROOT,
                 env={name: value for name, value in os.environ.items() if not name.startswith(OURS)} | single,
                 stdin=theirs.fileno(),

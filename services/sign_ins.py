@@ -19,12 +19,11 @@ from typing import Any
 
 import httpx
 
+from nats_client.environment import SIGN_IN_CHECK, SIGN_IN_GRACE
 from nats_client.errors import SettingsError
 from services.accounts.roles import Role, Roles, load_roles, roles_file
 
-ASK_EVERY = 30.0  # seconds between two checks of a sign-in
 IN_USE = 60.0  # a sign-in is checked for this many seconds after its last use
-GRACE = 300.0  # seconds that a sign-in stays valid without a reply of the provider
 TIMEOUT = 5.0  # seconds, of a request to the provider
 ROUND = 0.2  # seconds between two scans for due checks
 LOOK_EVERY = 1.0  # seconds between two checks of the roles file
@@ -39,8 +38,8 @@ REVOKED = "The sign-in provider does not accept your sign-in any more. Sign in a
 OTHER_PERSON = "The sign-in provider reports another person for your sign-in. Sign in again."
 EXPIRED = "Your sign-in has expired. Sign in again."
 UNREACHABLE = (
-    f"The sign-in provider has not answered for {GRACE / 60:g} minutes, so your sign-in cannot be checked. "
-    "This page comes back by itself once the provider answers."
+    "The sign-in provider does not answer, so your sign-in cannot be checked. This page comes back by itself "
+    "once the provider answers."
 )
 ASKING = "Checking your sign-in with the sign-in provider."
 NO_ROLES = "The roles file cannot be read, so nobody can sign in. The app's log says why."
@@ -116,9 +115,11 @@ class SignIns:
 
     def __init__(self, metadata_url: str | None, file: Path | None = None) -> None:
         """`metadata_url`: the provider's, https://…/.well-known/openid-configuration. `file`: the roles file;
-        default as load_roles()."""
+        default as load_roles(). Raises
+        SettingsError."""
         self._provider = _Provider(metadata_url) if metadata_url else None
         self._file = file or roles_file()
+        self._check_every, self._grace = SIGN_IN_CHECK.read(), SIGN_IN_GRACE.read()
         self._version: object = None
         self._checked_at = float("-inf")
         self._sign_ins: dict[str, SignIn] = {}
@@ -152,7 +153,7 @@ class SignIns:
     def wait(self, sign_in: SignIn, timeout: float) -> None:
         """Wait at most `timeout` seconds for the provider to confirm a sign-in, unless it did so recently."""
         sign_in.used = time.monotonic()
-        if self._asks(sign_in) and sign_in.used - sign_in.asked > 2 * ASK_EVERY:
+        if self._asks(sign_in) and sign_in.used - sign_in.asked > 2 * self._check_every:
             sign_in.answered.clear()
             sign_in.answered.wait(timeout)
 
@@ -168,7 +169,7 @@ class SignIns:
         if not self._asks(sign_in):
             if old:
                 return Standing(None, (), EXPIRED)
-        elif now - sign_in.confirmed > GRACE and (sign_in.failed or old):
+        elif now - sign_in.confirmed > self._grace and (sign_in.failed or old):
             return Standing(None, (), UNREACHABLE if sign_in.failed else ASKING, passing=True)
         claim = roles.claim
         if claim in sign_in.reported:
@@ -213,7 +214,7 @@ class SignIns:
                         if (
                             self._asks(sign_in)
                             and idle < IN_USE
-                            and now - sign_in.asked > ASK_EVERY
+                            and now - sign_in.asked > self._check_every
                             and not sign_in.under_way
                         ):
                             sign_in.asked, sign_in.under_way = now, True

@@ -1,91 +1,161 @@
-"""docs/settings.md holds every setting, as the code has it."""
+"""docs/settings.md holds every setting, as the code has it; and each is read in one way."""
 
 import os
 import re
 import subprocess
 import sys
-from dataclasses import MISSING, fields
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from components.inside.page_runs import SLOW, SLOW_PAGE
-from nats_client.connection.settings import ENVIRONMENT, FLAGS, NUMBERS, SECONDS, SIZES, Settings
+from nats_client.connection.settings import ENVIRONMENT, Settings, kind_of
+from nats_client.environment import SETTINGS, Kind, Setting, check
+from nats_client.errors import SettingsError
 from tests.running import ROOT
 
 TEXT = (ROOT / "docs" / "settings.md").read_text()
 ROWS = [
-    [cell.strip() for cell in line.strip("|").split(" | ")]
+    [cell.strip() for cell in line.strip("|").split("|")]
     for line in TEXT.splitlines()
-    if line.startswith("| `")
+    if line.startswith("| ") and not line.startswith("| for ")
 ]
 ROOMS = ("components", "nats_client", "services")
+VARIABLES = {each.variable: each for each in SETTINGS}
+WRONG = {
+    "size": ("many", "0", "-1", "nan", "1 KB of 2", "9" * 30, "2 PiB"),
+    "whole number": ("", "0", "-1", "many", "1.5", "1e3", "9" * 30),
+    "number": ("", "0", "-1", "fast", "nan", "inf", "1e30"),
+    "true or false": ("maybe", "2"),
+    "URL": ("dashboards.example.com", "https://dashboards.example.com", "wss://user:secret@host"),
+}
+"""What no setting of each type can be."""
 
 
-def kind(name: str) -> str:
-    """The type of a setting in words."""
-    for names, word in (
-        (FLAGS, "true or false"),
-        (SIZES, "size"),
-        (NUMBERS, "whole number"),
-        (SECONDS, "seconds"),
-    ):
-        if name in names:
-            return word
-    return "text"
+def default(kind: Kind[Any], value: object, otherwise: str) -> str:
+    """A default as the table has it: what is to be written as it stands is code."""
+    if value is None:
+        return f"`{otherwise}`" if otherwise in VARIABLES else otherwise
+    return f"`{kind.text(value)}`" if kind.type in ("text", "path", "URL") else kind.text(value)
 
 
-def default(value: object, name: str) -> str:
-    """A default in words."""
-    if value in (None, MISSING):
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int) and name in SIZES:
-        return f"{value >> 20} MiB"
-    return (
-        f"{value:,g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else f"`{value}`"
-    )
-
-
-def test_each_setting_has_its_row() -> None:
-    """Name, type, default and environment variable of each setting of NATS are in the table, in the code's
-    order."""
+def test_the_table_is_what_the_code_has() -> None:
+    """Whose it is, name, variable, type, unit and default of each setting are in the table, in the code's
+    order, and it says what each does; and there is no other row."""
     variables = {name: variable for variable, name in ENVIRONMENT.items()}
-    wanted = [
-        [f"`{each.name}`", kind(each.name), default(each.default, each.name), f"`{variables[each.name]}`"]
+    connection = [
+        ("NATS", f"`{each.name}`", variables[each.name], kind_of(each.name), each.default, "none")
         for each in fields(Settings)
     ]
-    found = [row[:4] for row in ROWS if row[0].strip("`").islower()]
-    assert found == wanted
+    others = [(each.whose, "", each.variable, each.kind, each.default, each.otherwise) for each in SETTINGS]
+    wanted = [
+        [whose, name, f"`{variable}`", kind.type, kind.unit, default(kind, value, otherwise)]
+        for whose, name, variable, kind, value, otherwise in connection + others
+    ]
+    assert [row[:-1] for row in ROWS] == wanted
+    assert all(len(row[-1].split()) > 2 for row in ROWS)
+    assert TEXT.count("|---") == len(ROWS[0])
 
 
-def test_each_variable_has_its_row() -> None:
-    """Every environment variable that the code reads is in a table, and none that it does not."""
-    files = [ROOT / "app.py", *(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))]
-    read = {
-        name for file in files for name in re.findall(r"\b(?:LOOKBACK|NATS)_[A-Z_]+[A-Z]\b", file.read_text())
+def test_secrets_are_called_so() -> None:
+    """The table says of each secret of the environment that it is one."""
+    said = {row[2].strip("`") for row in ROWS if row[-1].endswith("A secret.")}
+    assert said == {each.variable for each in SETTINGS if each.secret}
+
+
+def test_there_is_one_way_to_read_a_setting() -> None:
+    """No file but those that declare settings has the name of a variable in its code, and each setting is
+    used."""
+    declaring = {ROOT / "nats_client" / "environment.py", ROOT / "nats_client" / "connection" / "settings.py"}
+    files = {ROOT / "app.py", *(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))}
+    texts = {file: file.read_text() for file in files - declaring}
+    named = {
+        (file.name, name)
+        for file, text in texts.items()
+        for name in re.findall(r"""["'](LOOKBACK_[A-Z_]+|NATS_SERVER_BIN)["']""", text)
     }
-    told = set(re.findall(r"`((?:LOOKBACK|NATS)_[A-Z_]+)`", TEXT))
-    own = {name for name in read if name.startswith("LOOKBACK_")} | set(ENVIRONMENT) | {"NATS_SERVER_BIN"}
-    assert own == told
+    assert not named
+    text = (ROOT / "nats_client" / "environment.py").read_text()
+    for constant, variable in re.findall(r"^([A-Z_]+) = Setting\(\s*\"([A-Z_]+)\"", text, re.MULTILINE):
+        assert variable in VARIABLES
+        assert any(re.search(rf"\b{constant}\b", other) for other in texts.values()), constant
+    assert len(VARIABLES) == len(SETTINGS) == text.count(" = Setting(")
 
 
-def test_limit_of_a_slow_page() -> None:
-    """Type and default of the limit are those of the code; what is no number above zero is named."""
-    row = next(row for row in ROWS if row[0] == f"`{SLOW_PAGE}`")
-    assert row[1:3] == ["seconds", f"{SLOW:g}"]
-    text = subprocess.run(
-        [sys.executable, "-c", "import components.inside.page_runs"],
+@pytest.mark.parametrize(
+    "setting",
+    [each for each in SETTINGS if each.kind.type in WRONG],
+    ids=lambda each: each.variable,
+)
+def test_what_it_cannot_be_is_named(setting: Setting[Any]) -> None:
+    """A value that a setting cannot have is refused with its name, the value, and what to set; an empty one
+    is none."""
+    assert setting.read({}) == setting.read({setting.variable: ""}) == setting.default
+    for value in filter(None, WRONG[setting.kind.type]):
+        with pytest.raises(SettingsError, match=r"Set it to ") as found:
+            check({setting.variable: value})
+        assert f"The setting {setting.variable!r} is {value!r}." in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "read", "shown"),
+    [
+        ("LOOKBACK_SQL_MEMORY", "2 GiB", 2 << 30, "2 GiB"),
+        ("LOOKBACK_SQL_MEMORY", "1500 MB", 1_500_000_000, "1,500 MB"),
+        ("LOOKBACK_SQL_MEMORY", "1536MiB", 1536 << 20, "1,536 MiB"),
+        ("LOOKBACK_HISTORY_BYTES", "1", 1, "1 bytes"),
+        ("LOOKBACK_HISTORY_ROWS", "100_000", 100_000, "100,000 rows"),
+        ("LOOKBACK_SLOW_PAGE", "2.5", 2.5, "2.5 seconds"),
+        ("LOOKBACK_BUILT_IN", "0", False, "false"),
+        ("LOOKBACK_BUILT_IN", "Yes", True, "true"),
+        ("LOOKBACK_PAGES", "/srv/pages", Path("/srv/pages"), "/srv/pages"),
+        ("LOOKBACK_PAGES", "~/pages", Path.home() / "pages", str(Path.home() / "pages")),
+        ("LOOKBACK_WEBSOCKET", "wss://[::1]:8443/", "wss://[::1]:8443", "wss://[::1]:8443"),
+        ("LOOKBACK_METRICS_TOKEN", "0", "0", "0"),
+    ],
+)
+def test_values_are_read(variable: str, value: str, read: object, shown: str) -> None:
+    """A text becomes a value of the setting's type, and is shown with its unit."""
+    setting = VARIABLES[variable]
+    found = setting.read({variable: value})
+    assert (found, type(found)) == (read, type(read))
+    assert setting.kind.shown(found) == shown
+
+
+def test_defaults_can_be_set() -> None:
+    """Each default, as the table has it, can be written into the environment and is the same."""
+    for each in SETTINGS:
+        if each.default is not None and each.kind.type != "path":
+            text = each.kind.text(each.default).replace(",", "")
+            assert each.read({each.variable: text}) == each.default, each.variable
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["streamlit", "run", "app.py", "--server.headless", "true", "--server.port", "0"],
+        ["services.history", "nats://127.0.0.1:1", "history.duckdb"],
+    ],
+    ids=["app", "history"],
+)
+def test_a_program_ends_with_one_line(command: list[str], tmp_path: Path) -> None:
+    """A program whose setting is wrong ends at its start with the reason, and without a traceback."""
+    if command[-1] == "history.duckdb":
+        command = [*command[:-1], str(tmp_path / command[-1])]
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
         cwd=ROOT,
-        env={**os.environ, SLOW_PAGE: "fast"},
+        env={**os.environ, "LOOKBACK_SQL_MEMORY": "much"},
         capture_output=True,
         text=True,
-    ).stderr
-    assert "The setting 'LOOKBACK_SLOW_PAGE' is 'fast'. Set it to a number of seconds above zero." in text
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    said = "The setting 'LOOKBACK_SQL_MEMORY' is 'much'. Set it to a size of at least 16 MiB, such as '2 GiB'"
+    assert said in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -110,7 +180,5 @@ def test_numbers_are_read(name: str, value: object, read: float) -> None:
 @pytest.mark.parametrize("value", ["", "0", "-1", "many", "nan", "inf", True, None, [1], 0])
 def test_what_is_no_number_is_named(name: str, value: object) -> None:
     """What is no number above zero is refused with the name of the setting."""
-    from nats_client.errors import SettingsError
-
     with pytest.raises(SettingsError, match=name):
         Settings.load({name: value}, {})

@@ -6,7 +6,6 @@ format is Prometheus's: https://prometheus.io/docs/instrumenting/exposition_form
 """
 
 import hmac
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
@@ -21,6 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from nats_client import Client, LookbackError
+from nats_client.environment import METRICS_TOKEN
 from nats_client.feeds.health import FeedKey
 from nats_client.memory import PROCESS
 
@@ -28,7 +28,6 @@ from .. import launcher
 from ..version import VERSION
 from ..web.assets import PREFIX
 
-TOKEN = "LOOKBACK_METRICS_TOKEN"  # noqa: S105 - the name of the variable
 """The token that a scraper sends as `Authorization: Bearer …`."""
 MOST_FEEDS = 200
 """Feeds that get their own figures. Each becomes several series in Prometheus."""
@@ -124,7 +123,7 @@ class Figures(Collector):
 def _metrics(request: Request) -> Response:
     if not _may_see_figures(request):
         return PlainTextResponse(
-            f"Send the token of {TOKEN} as Authorization: Bearer.\n",
+            f"Send the token of {METRICS_TOKEN.variable} as Authorization: Bearer.\n",
             401,
             {"WWW-Authenticate": "Bearer", "Cache-Control": "no-store"},
         )
@@ -142,7 +141,7 @@ def _metrics(request: Request) -> Response:
 
 
 def _may_see_figures(request: Request) -> bool:
-    token = os.environ.get(TOKEN)
+    token = METRICS_TOKEN.read()
     if not token:
         return launcher.sign_ins is None
     sent = request.headers.get("authorization", "")

@@ -1,5 +1,6 @@
 """The app's own state, for pages: what it holds, who reads it, and recent events."""
 
+from collections.abc import Iterator
 from dataclasses import fields
 
 import pandas as pd
@@ -7,10 +8,12 @@ import psutil
 import streamlit as st
 
 from nats_client import Client, Event, Settings, format_duration
+from nats_client.connection.settings import kind_of
+from nats_client.environment import SETTINGS
 from nats_client.memory import PROCESS
 
 from .. import launcher
-from ..data.connection import client
+from ..data.connection import client, is_embedded
 from ..pages import page_files
 from ..words import bytes_text
 from .events import draw_events
@@ -91,7 +94,10 @@ def _line(event: Event) -> str:
 
 def _settings(settings: Settings) -> pd.DataFrame:
     """Each setting and its value, without secrets."""
-    shown = []
+    return pd.DataFrame([*_of_nats(settings), *_of_the_environment()], columns=["For", "Setting", "Value"])
+
+
+def _of_nats(settings: Settings) -> Iterator[tuple[str, str, str]]:
     for each in fields(settings):
         value = getattr(settings, each.name)
         if each.name == "url":
@@ -101,6 +107,16 @@ def _settings(settings: Settings) -> pd.DataFrame:
         elif not each.repr:
             text = HIDDEN
         else:
-            text = bytes_text(value) if each.name == "memory" else str(value)
-        shown.append({"Setting": each.name, "Value": text})
-    return pd.DataFrame(shown)
+            text = kind_of(each.name).shown(value)
+        yield "NATS", each.name, text
+
+
+def _of_the_environment() -> Iterator[tuple[str, str, str]]:
+    """Those of programs that run elsewhere are in an environment of their own."""
+    ours = {"app", "demo", "history"} if is_embedded() else {"app"}
+    for each in SETTINGS:
+        if each.whose in ours:
+            value = each.read()
+            hidden = each.secret and value is not None
+            text = HIDDEN if hidden else each.otherwise if value is None else each.kind.shown(value)
+            yield each.whose, each.variable, text

@@ -5,7 +5,6 @@ first read waits for the replay (`wait_once`) does not: that wait is short by de
 """
 
 import logging
-import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,15 +12,13 @@ from dataclasses import dataclass
 
 from prometheus_client import Histogram
 
-from nats_client import Event
-from nats_client.connection.settings import read_seconds
+from nats_client import Event, environment
 from nats_client.events import Events
 
 from ..data.live import wait_once
 from ..spent import Spent, measured
 
-SLOW_PAGE = "LOOKBACK_SLOW_PAGE"
-SLOW = read_seconds(SLOW_PAGE, os.environ.get(SLOW_PAGE) or 1.0)
+SLOW = environment.SLOW_PAGE.read()
 """Seconds above which a run is slow."""
 CALM = 180.0
 """Seconds without a slow run after which a page is fast again. Until then no slow run is an event, so a page

@@ -1,6 +1,5 @@
 """The NATS services that answer: which there are, how they are doing, and a form to send a request."""
 
-import os
 import re
 import time
 from concurrent.futures import Future
@@ -12,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from nats_client import Client, LookbackError, Reply, ServiceInstance, Services
+from nats_client import Client, LookbackError, Reply, ServiceInstance, Services, environment
 from nats_client.errors import NotPermitted, SubjectError
 
 from ..data.connection import client
@@ -24,7 +23,6 @@ MOST_SHOWN = 20_000
 """Characters of a reply to draw. Each refresh sends them again."""
 MOST_ROWS = 500
 """Endpoints to draw."""
-ANY_SUBJECT = "LOOKBACK_ANY_SUBJECT"
 """If "true", viewers may send requests to subjects that no service has announced, and to subjects that a
 stream captures."""
 
@@ -276,7 +274,7 @@ def allowed(nats: Client, subject: str) -> str:
         f"{settings.inbox_prefix}.",
         *([f"{settings.api_prefix}."] if settings.api_prefix else []),
     )
-    free = os.environ.get(ANY_SUBJECT, "").lower() in ("1", "true", "yes")
+    free = environment.ANY_SUBJECT.read()
     if subject.startswith(own) and not (free and subject.startswith("$SRV.")):
         raise SubjectError(f"{subject!r} belongs to the server, not to a service. Nothing was sent.")
     if free:
@@ -285,7 +283,7 @@ def allowed(nats: Client, subject: str) -> str:
     if not any(_stands_for(subject, each) for each in announced):
         raise SubjectError(
             f"{subject!r} is not an endpoint of a service that answers. Nothing was sent. The operator of "
-            f"this app can permit other subjects with {ANY_SUBJECT}=true."
+            f"this app can permit other subjects with {environment.ANY_SUBJECT.variable}=true."
         )
     try:
         streams = nats.capturing(subject)
@@ -298,7 +296,7 @@ def allowed(nats: Client, subject: str) -> str:
     if streams:
         raise SubjectError(
             f"The stream {streams[0]!r} captures {subject!r} and would store the request. Nothing was sent. "
-            f"The operator of this app can permit it with {ANY_SUBJECT}=true."
+            f"The operator of this app can permit it with {environment.ANY_SUBJECT.variable}=true."
         )
     return subject
 

@@ -33,6 +33,7 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from nats_client import LookbackError
+from nats_client.environment import SIGN_IN_TABS
 
 from ..web.assets import PREFIX
 from ..web.compressor import release_unused
@@ -57,8 +58,6 @@ MOST_MESSAGES = 300
 """From one browser in five seconds."""
 MOST_SHOWN = 1000
 """Elements that a browser has on the screen, those of the page before included."""
-MOST_SOCKETS = 100
-"""Open websockets with one sign-in."""
 MOST_WAITING = 500
 """Open websockets that have not shown a ticket yet. One more ends the oldest of them, so that whoever opens
 many and says nothing keeps nobody out."""
@@ -450,7 +449,7 @@ async def _serve(socket: WebSocket) -> None:
         if tab is None or tab.owner not in (None, key_of(socket.cookies)):
             await socket.close(NO_TICKET)
             return
-        if tab.owner is not None and sum(each.owner == tab.owner for each in _open) >= MOST_SOCKETS:
+        if has_too_many(tab.owner):
             await socket.close(TOO_MANY)
             return
         channel = Channel(socket, tab, opening)
@@ -465,6 +464,11 @@ async def _serve(socket: WebSocket) -> None:
             await socket.close(NOT_UNDERSTOOD)
     except WebSocketDisconnect:
         pass
+
+
+def has_too_many(owner: str | None) -> bool:
+    """True if a sign-in may open no more websockets; False without sign-in."""
+    return owner is not None and sum(each.owner == owner for each in _open) >= SIGN_IN_TABS.read()
 
 
 def _make_room(limit: asyncio.Timeout) -> None:

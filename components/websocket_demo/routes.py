@@ -2,7 +2,6 @@
 reports."""
 
 import json
-import os
 import re
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from nats_client.errors import SettingsError
+from nats_client import environment
 
 from ..launcher import load_components
 from ..web.assets import PREFIX, asset_url, static_text
@@ -26,13 +25,7 @@ FILES = ("websocket_client.js", "websocket_client.css", "plotly.min.js")
 def websocket() -> str | None:
     """The websocket URL for browsers if it is not the listener's own port on the app's host: the variable
     LOOKBACK_WEBSOCKET, such as wss://dashboards.example.com. Raises SettingsError on anything else."""
-    if not (where := os.environ.get("LOOKBACK_WEBSOCKET", "").rstrip("/")):
-        return None
-    if not re.fullmatch(r"wss?://[\w.\[\]:-]+", where, re.ASCII):
-        raise SettingsError(
-            f"LOOKBACK_WEBSOCKET is {where!r}. It must be a host, such as wss://dashboards.example.com:8443."
-        )
-    return where
+    return environment.WEBSOCKET.read()
 
 
 def policy(host: str, port: int | None) -> str:

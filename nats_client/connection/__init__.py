@@ -1,4 +1,4 @@
 """A NATS connection that reconnects by itself, its settings and credentials, and all code that uses nats-py.
 
-Imports errors, events, signatures and subjects.
+Imports environment, errors, events, signatures and subjects.
 """

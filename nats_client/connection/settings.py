@@ -2,7 +2,6 @@
 environment."""
 
 import contextlib
-import math
 import os
 import re
 import ssl
@@ -14,6 +13,7 @@ from urllib.parse import ParseResult, SplitResult, quote, unquote, urlsplit
 
 from nats.aio.client import RawCredentials
 
+from ..environment import FLAG, SECONDS, SIZE, TEXT, Kind, number
 from ..errors import SettingsError, SubjectError, one_of
 from ..subjects import check_service, check_stream_name
 from .credentials import (
@@ -28,7 +28,6 @@ from .credentials import (
 
 SCHEMES = ("nats", "tls", "ws", "wss")
 KNOWN = (*SCHEMES, "http", "https", "ftp")  # anything else before :// may be part of a login
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) *((?:[KMGT]i?)?B?)", re.IGNORECASE)
 DEFAULT_PORT = {"nats": 4222, "tls": 4222, "ws": 80, "wss": 443}
 
 ENVIRONMENT = {
@@ -59,12 +58,15 @@ ENVIRONMENT = {
 }
 """The setting of each environment variable. A variable that is set and not empty overrides the mapping."""
 
-FLAGS = ("tls_handshake_first",)
-SIZES = ("memory", "feed_memory")
-NUMBERS = ("feed_rows", "bucket_keys")
-SECONDS = ("idle_after",)
-LEAST_MEMORY = 16 << 20
-"""The smallest memory limit in bytes that still lets pages show anything."""
+KINDS: dict[str, Kind[Any]] = {
+    "tls_handshake_first": FLAG,
+    "memory": SIZE,
+    "feed_rows": number("rows"),
+    "feed_memory": SIZE,
+    "bucket_keys": number("keys"),
+    "idle_after": SECONDS,
+}
+"""The kind of each setting that is not text."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -156,10 +158,10 @@ class Settings:
                 raise SettingsError(f"Unknown setting {key!r}. " + one_of(key, known, what="setting"))
             if isinstance(value, list | tuple) and key == "url":
                 value = ",".join(str(part) for part in value)
-            values[key] = _read(key, value)
+            values[key] = kind_of(key).read(key, value)
         for variable, key in ENVIRONMENT.items():
             if env.get(variable):
-                values[key] = _read(key, env[variable])
+                values[key] = kind_of(key).read(key, env[variable])
         return cls(**{key: value for key, value in values.items() if value != ""})
 
     @property
@@ -384,69 +386,9 @@ def _bad_pair(settings: Settings, error: OSError) -> str:
     )
 
 
-def _flag(key: str, value: Any) -> bool:
-    words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
-    known = words.get(value.lower()) if isinstance(value, str) else value
-    if not isinstance(known, bool):
-        raise SettingsError(f"The setting {key!r} must be true or false.")
-    return known
-
-
-def _size(key: str, value: Any) -> int:
-    """Parse a number of bytes, or a text such as "2 GiB". Raises SettingsError below LEAST_MEMORY."""
-    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is not None:
-        unit = found[2].upper().removesuffix("B")
-        value = int(
-            float(found[1]) * (1024 if unit.endswith("I") else 1000) ** " KMGT".index(unit[:1] or " ")
-        )
-    if not isinstance(value, int) or isinstance(value, bool) or value < LEAST_MEMORY:
-        raise SettingsError(
-            f"The setting {key!r} is {value!r}. Set it to a size of at least 16 MiB, such as '2 GiB' or "
-            "'500 MB'."
-        )
-    return value
-
-
-def _number(key: str, value: Any) -> int:
-    """Parse a positive integer, given as an int or a text such as "100_000". Raises SettingsError."""
-    try:
-        number = int(value) if isinstance(value, str | int) and not isinstance(value, bool) else 0
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise SettingsError(f"The setting {key!r} is {value!r}. Set it to an integer above zero.")
-    return number
-
-
-def read_seconds(key: str, value: Any) -> float:
-    """Parse a positive, finite number of seconds, given as a number or a text. Raises SettingsError."""
-    try:
-        seconds = (
-            float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else 0.0
-        )
-    except (TypeError, ValueError):
-        seconds = 0.0
-    if not 0 < seconds < math.inf:
-        raise SettingsError(f"The setting {key!r} is {value!r}. Set it to a number of seconds above zero.")
-    return seconds
-
-
-def _text(key: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise SettingsError(f"The setting {key!r} must be a string, not {type(value).__name__}.")
-    return value
-
-
-def _read(key: str, value: Any) -> Any:
-    """Convert the value of a setting to its type. Raises SettingsError."""
-    if key in FLAGS:
-        return _flag(key, value)
-    if key in SIZES:
-        return _size(key, value)
-    if key in NUMBERS:
-        return _number(key, value)
-    return read_seconds(key, value) if key in SECONDS else _text(key, value)
+def kind_of(name: str) -> Kind[Any]:
+    """What the values of a setting are."""
+    return KINDS.get(name, TEXT)
 
 
 def _no_passphrase() -> str:

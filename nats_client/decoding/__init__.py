@@ -1,4 +1,4 @@
 """Decodes payloads into columns.
 
-Imports errors, subjects and table.
+Imports environment, errors, subjects and table.
 """

@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from .. import environment
 from ..errors import SettingsError, one_of
 from .decoder import Answer, Decoder, Question
 from .schema_files import FileVersion, file_version, files_with
@@ -138,7 +139,12 @@ class OwnDecoder:
     def _start(self) -> bool:
         self._answers = queue.SimpleQueue()
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("own_process.py")), str(self.file)],
+            [
+                sys.executable,
+                str(Path(__file__).with_name("own_process.py")),
+                str(self.file),
+                str(environment.DECODER_MEMORY.read()),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

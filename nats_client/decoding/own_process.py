@@ -1,9 +1,10 @@
 """Runs a decoder of one's own in a process of its own, so that it can be ended when it hangs.
 
-    python own_process.py FILE
+    python own_process.py FILE BYTES
 
 reads lists of messages from its standard input and answers each message with a value, or with the reason why
-there is none. Each part is a pickle with its length in four bytes before it.
+there is none. Each part is a pickle with its length in four bytes before it. BYTES is the memory that the
+process may have.
 """
 
 import contextlib
@@ -18,8 +19,6 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-MEMORY = 2 << 30
-"""Maximum bytes of the process."""
 STUCK = 10.0
 """Seconds after which the process ends itself, in case the process that reads it is gone."""
 
@@ -58,7 +57,7 @@ def main() -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
     plain = loaded(os.path.join(os.path.dirname(__file__), "plain_values.py"), "plain_values").plain  # noqa: PTH118, PTH120
     try:
         decode = function_in(sys.argv[1])

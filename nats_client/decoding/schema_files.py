@@ -1,12 +1,12 @@
 """The folder with decoders and schemas of one's own."""
 
-import os
 import time
 from pathlib import Path
 
+from .. import environment
 from ..errors import SettingsError, one_of
 
-FOLDER = Path(os.environ.get("LOOKBACK_DECODERS") or Path(__file__).parents[2] / "decoders")
+FOLDER = environment.DECODERS.read()
 """Where decoders and schemas of one's own are."""
 LARGEST_SCHEMA = 16 << 20
 """Maximum bytes of a schema file."""

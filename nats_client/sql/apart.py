@@ -21,9 +21,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.ipc
 
+from ..environment import SQL_MEMORY
 from ..errors import SqlEnded
 from ..processes import ProcessEnded, Processes
-from .apart_process import MEMORY, MEMORY_TEXT, MOST_JOB, Job
+from .apart_process import MOST_JOB, Job
 from .arrow import Table, arrow_table, tables
 from .bounded import PATIENCE, Limits, Parameter
 from .engine import LOOK_EVERY, Stop
@@ -33,7 +34,12 @@ MOST_GIVEN = 1 << 30
 """Bytes of the rows that a query reads."""
 MOST_ANSWER = 1 << 16
 """Bytes of an error."""
-TOO_LARGE = f"The query needs more memory than one may have, {MEMORY_TEXT}. Read fewer rows or group them."
+MEMORY = SQL_MEMORY.read()
+"""Bytes that a query may have besides the rows that it reads."""
+TOO_LARGE = (
+    f"The query needs more memory than one may have, {SQL_MEMORY.kind.text(MEMORY)}. "
+    "Read fewer rows or group them."
+)
 
 # DuckDB imports pyarrow.dataset with the first table, when the process can open no file any more
 _processes = Processes("nats_client.sql.apart_process", "pyarrow.dataset", memory=MEMORY)
@@ -58,7 +64,7 @@ def ask_apart(
     named = {name: (parameters or {})[name] for name in sorted(statement.parameters)}
     with _file() as rows, _file() as result:
         places = _written(rows, {name: arrow_table(each, statement.columns) for name, each in used.items()})
-        job = pickle.dumps(Job(statement, named, limits, places))
+        job = pickle.dumps(Job(statement, named, limits, MEMORY, places))
         if rows.tell() > MOST_GIVEN or len(job) > MOST_JOB:
             raise statement.error(
                 f"The query reads {rows.tell() >> 20:,} MiB of rows. At most {MOST_GIVEN >> 20:,} are read: "
@@ -78,7 +84,7 @@ def ask_apart(
             raise statement.error(str(said["limit"]))
         if "error" in said:
             wrong = duckdb.Error(str(said["error"]))
-            raise translated(wrong, statement, tables(used), memory=MEMORY_TEXT)
+            raise translated(wrong, statement, tables(used), memory=SQL_MEMORY.kind.text(MEMORY))
         result.seek(0)
         table = pa.ipc.open_stream(result.read()).read_all()
         table.validate(full=True)  # it was made where somebody's SQL ran

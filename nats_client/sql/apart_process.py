@@ -22,9 +22,6 @@ from ..processes import bound
 from .bounded import Limits, Parameter, read
 from .guard import Statement, connect
 
-MEMORY = 512 << 20
-"""Bytes that a query may have besides the rows that it reads."""
-MEMORY_TEXT = f"{MEMORY >> 20} MB"
 LESS_URGENT = 5
 """Added to the niceness of the process; see nice(1)."""
 MOST_JOB = 1 << 20
@@ -38,6 +35,8 @@ class Job:
     statement: Statement
     parameters: dict[str, Parameter]
     limits: Limits
+    memory: int
+    """Bytes that it may have besides the rows that it reads."""
     tables: dict[str, tuple[int, int]]
     """Where each table begins in the first file, and its bytes there."""
 
@@ -47,10 +46,10 @@ def work(channel: "Connection[Any, Any]", files: list[int]) -> None:
     job: Job = pickle.loads(channel.recv_bytes(MOST_JOB))  # noqa: S301 - from the app itself
     given, result = files
     os.nice(LESS_URGENT)
-    connection = connect(MEMORY_TEXT)
+    connection = connect(f"{job.memory >> 20}MiB")
     for name, table in _tables(given, job.tables).items():
         connection.register(name, table)
-    bound(address_space=MEMORY, seconds=job.limits.seconds, file_size=2 * job.limits.nbytes + (1 << 20))
+    bound(address_space=job.memory, seconds=job.limits.seconds, file_size=2 * job.limits.nbytes + (1 << 20))
     with contextlib.suppress(ValueError, OSError):  # from here on it can open no file and no connection
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
     said: dict[str, object] = {}

@@ -1,12 +1,13 @@
 """Reads the result of a checked SELECT, up to a number of rows and bytes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import duckdb
 import pyarrow as pa
 
+from ..environment import SQL_SECONDS
 from .guard import Statement
 
 PATIENCE = 6
@@ -22,7 +23,7 @@ Parameter = Single | tuple[Single, ...]
 class Limits:
     """The limits of one statement."""
 
-    seconds: float = 10.0
+    seconds: float = field(default_factory=SQL_SECONDS.read)
     """Of processor time. It may take PATIENCE times as long where the machine is busy."""
     rows: int = 1_000_000
     nbytes: int = 128 << 20

@@ -1,18 +1,17 @@
 """Roles and their NATS permissions: turns the roles file into lists of permitted subjects."""
 
 import logging
-import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from nats_client import environment
 from nats_client.connection.role_jwt import SUBJECT as TOKENS
 from nats_client.errors import SettingsError, SubjectError, one_of
 from nats_client.subjects import check_bucket, check_filter, check_service, check_stream_name
 
-FILE = Path(__file__).parent / "roles.toml"
 INBOX = "_INBOX_app"
 """Prefix of all inboxes of the dashboards' account. Each connection has its own below it."""
 OWN_INBOX = f"{INBOX}.{{{{name()}}}}.>"
@@ -105,7 +104,7 @@ def reading(stream: str, api: str, *, consumers: bool = True) -> list[str]:
 
 def roles_file() -> Path:
     """The path of the roles file: LOOKBACK_ROLES, or the file beside this module."""
-    return Path(os.environ.get("LOOKBACK_ROLES") or FILE)
+    return environment.ROLES.read()
 
 
 def load_roles(file: Path | None = None) -> Roles:

@@ -21,6 +21,7 @@ from nats_client.connection.connection import Connection, end_tasks
 from nats_client.connection.settings import Settings
 from nats_client.decoding.decoders import check_decoder
 from nats_client.decoding.raw import Raw
+from nats_client.environment import ARCHIVE_DAYS, ARCHIVE_EVERY
 from nats_client.errors import LookbackError
 from nats_client.feeds.removals import loses
 from nats_client.streams.ordered_consumer import Consumer
@@ -28,11 +29,9 @@ from services.history.database import Database, Message, Place
 from services.history.decoded import decoded
 from services.workflow import Job, Step, Workflow, serve
 
-EVERY = 300.0  # seconds between two runs
-KEEP = timedelta(days=30)  # older messages are deleted
 PART = 20_000  # messages copied at a time
 READ_TIMEOUT = 60.0  # seconds to read one part
-AGAIN_FOR = EVERY / 2  # seconds of a run after which it does not go on decoding again
+AGAIN_FOR = 150.0  # seconds of a run after which it does not go on decoding again
 RETRY_AFTER = 1.0  # seconds between two checks for a stream that does not exist yet
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -105,10 +104,11 @@ class Archiver:
         settings: Settings,
         streams: Mapping[str, str | None],
         *,
-        keep: timedelta = KEEP,
+        keep: timedelta = timedelta(days=ARCHIVE_DAYS.default),
         again: bool = False,
     ) -> None:
-        """`again`: also decode once more what the archive has of them already."""
+        """`keep`: older messages are deleted. `again`: also decode once more what the
+        archive has of them already."""
         self._database = database
         self._settings = replace(settings, name="lookback-archiver")
         self._streams = streams
@@ -116,7 +116,7 @@ class Archiver:
         self._again: dict[str, Place | None] = dict.fromkeys(streams if again else ())
         """Streams to decode once more, and up to where that is done."""
 
-    async def serve(self, every: float = EVERY) -> None:
+    async def serve(self, every: float = ARCHIVE_EVERY.default) -> None:
         """Run every `every` seconds and on request, until cancelled. The first run waits for the streams,
         because programs that start together come up in any order."""
         async with serve("archive", self.run, url=self._settings.url) as service:
@@ -170,7 +170,7 @@ class Archiver:
         with job.step("copy") as step:
             while done < last:
                 until = min(last, done + PART)
-                # If nothing is stored yet, start by time: rows older than KEEP would be deleted again.
+                # If nothing is stored yet, start by time: rows older than `keep` would be deleted again.
                 part, by_sequence = await self._read(connection, stream, done if newest else None, until)
                 if by_sequence != logged:
                     step.log(f"read by sequence: {by_sequence}" if by_sequence else "read with a consumer")

@@ -26,13 +26,6 @@ import pyarrow as pa
 
 from nats_client.errors import LookbackError
 
-DSN = "LOOKBACK_HISTORY_DSN"
-"""The environment variable with a PostgreSQL DSN. It contains a password, so it is never shown."""
-
-READER_DSN = "LOOKBACK_HISTORY_READER_DSN"
-"""The environment variable with a DSN of the same database for the read-only role that answers queries.
-Default: the DSN above."""
-
 Scalar = str | int | float | bool | None
 """The types of a parameter's value."""
 

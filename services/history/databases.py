@@ -19,12 +19,13 @@ def open_database(file: Path, dsn: str | None, reader_dsn: str | None = None) ->
     return DuckDb(file)
 
 
-def open_archive(lent: dict[str, Any]) -> Database:
-    """An archive that another process lends to this one, for reading only."""
+def open_archive(lent: dict[str, Any], memory: int) -> Database:
+    """An archive that another process lends to this one, for reading only. `memory`: bytes that DuckDB may
+    have."""
     if "file" in lent:
         from services.history.duckdb_file import DuckDb
 
-        return DuckDb(Path(lent["file"]), scratch=Path(lent["scratch"]))
+        return DuckDb(Path(lent["file"]), scratch=Path(lent["scratch"]), memory=memory)
     from services.history.postgresql import PostgreSql
 
     return PostgreSql(lent["dsn"])

@@ -41,7 +41,7 @@ from services.history.placeholders import without_semicolon
 
 log = logging.getLogger(__name__)
 
-MEMORY = "512MB"  # per process; larger sorts and groups go to disk
+MEMORY = 512 << 20  # bytes of the process that writes; larger sorts and groups go to disk
 DISK = "1GB"  # temporary files per process
 BATCH = 512  # rows; few, because a row may have a megabyte
 GAP = 1.0  # seconds that a write waits for running queries, while new queries wait for the write
@@ -85,8 +85,10 @@ _FAILURES = ("IO Error", "INTERNAL Error", "FATAL Error", "Connection Error")
 class DuckDb(Database):
     """DuckDB in one file. No other process may write that file meanwhile."""
 
-    def __init__(self, file: Path, *, scratch: Path | None = None) -> None:
-        """With `scratch`, a directory for temporary files, the archive is opened for reading only."""
+    def __init__(self, file: Path, *, scratch: Path | None = None, memory: int = MEMORY) -> None:
+        """With `scratch`, a directory for temporary files, the archive is opened for reading only. `memory`:
+        bytes that DuckDB may have."""
+        self._memory = memory
         self.name = f"DuckDB in {file.name}"
         self._file = file
         self._scratch = scratch
@@ -319,7 +321,7 @@ class DuckDb(Database):
             read_only=only_read,
             config={
                 **CONFIG,
-                "memory_limit": MEMORY,
+                "memory_limit": f"{self._memory >> 20}MiB",
                 "max_temp_directory_size": DISK,
                 "threads": "2",
                 **scratch,

@@ -23,10 +23,9 @@ from psycopg.types import none as pg_none
 from psycopg.types import numeric as pg_numeric
 from psycopg.types import string as pg_string
 
+from nats_client.environment import HISTORY_DSN, HISTORY_READER_DSN
 from services.history.database import (
-    DSN,
     MOST_STORED,
-    READER_DSN,
     Database,
     DatabaseFailed,
     Message,
@@ -150,8 +149,10 @@ class PostgreSql(Database):
     def __init__(self, dsn: str, reader_dsn: str | None = None) -> None:
         """DSNs like postgresql://user:password@host/database. Queries use the reader's, if there is one.
         Raises DatabaseFailed if one cannot be parsed."""
-        self._options = _options(dsn, DSN)
-        self._reader_options = _options(reader_dsn, READER_DSN) if reader_dsn else self._options
+        self._options = _options(dsn, HISTORY_DSN.variable)
+        self._reader_options = (
+            _options(reader_dsn, HISTORY_READER_DSN.variable) if reader_dsn else self._options
+        )
         self.name = "PostgreSQL"
         self._has_table = False
         self._creating = threading.Lock()
@@ -386,7 +387,7 @@ class _PostgreSqlQuery(Query):
             log.error("The role that answers queries %s.", too_mighty[0])
             raise DatabaseFailed(
                 f"The role for queries {too_mighty[0]}, so it is not used. Create an ordinary role that can "
-                f"only read, and name it in {READER_DSN}: docs/history.md has the SQL."
+                f"only read, and name it in {HISTORY_READER_DSN.variable}: docs/history.md has the SQL."
             )
 
     def _check_words(self, connection: psycopg.Connection[Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from nats_client.environment import HISTORY_MEMORY
 from nats_client.processes import Process, ProcessEnded, Processes, bound
 from services.history import database
 from services.history.database import (
@@ -29,8 +30,7 @@ from services.history.database import (
 from services.history.databases import open_archive
 from services.history.encoding import Chunk, NotWritable, chunks, dumps, empty
 
-MEMORY = 1024**3  # resident bytes of a query, on top of what every process has
-ADDRESS_SPACE = 3 * 1024**3 // 2  # bytes that a query may map; threads map more than they touch
+MAPPED = 1.5  # bytes that a query may map, for each that it may have; threads map more than they touch
 SPILL = 1024**3  # bytes of one temporary file
 CPU_SLACK = 10  # seconds of CPU time beyond the service's own limit, in case the service is frozen
 MOST_JOB = 1024 * 1024  # bytes of a job, including its SQL
@@ -39,9 +39,10 @@ HEAD = 16 * 1024  # bytes of a reply besides its body
 log = logging.getLogger(__name__)
 
 
-def query_processes(archive: Database) -> Processes:
-    """What starts the processes of queries of `archive`."""
-    return Processes(__name__, type(archive).__module__, memory=MEMORY)
+def query_processes(archive: Database, memory: int) -> Processes:
+    """What starts the processes of queries of `archive`. `memory`: resident bytes of each, on top of
+    what every process has."""
+    return Processes(__name__, type(archive).__module__, memory=memory)
 
 
 class QueryProcess:
@@ -75,6 +76,7 @@ class QueryProcess:
             "kind": kind,
             "size": size,
             "most": most,
+            "memory": processes.memory,
         }
         self._held = contextlib.ExitStack()
         self._lock = threading.Lock()
@@ -156,7 +158,8 @@ class QueryProcess:
             return QueryTooLarge("The query uses too much CPU time.")
         if ended.out_of_memory:
             return QueryTooLarge(
-                f"The query needs more than its {MEMORY // 1024**2:,} MiB of memory, or is nested too deeply."
+                f"The query needs more than its {self._processes.memory // 1024**2:,} MiB of memory "
+                f"({HISTORY_MEMORY.variable} of the history service), or is nested too deeply."
             )
         reason = ended.reason or "reason unknown"
         return DatabaseFailed(f"The query's process ended unexpectedly ({reason}).")
@@ -165,7 +168,7 @@ class QueryProcess:
 def work(channel: "Connection[Any, Any]", files: list[int]) -> None:
     """Runs as the process of one query, until the channel ends."""
     job = orjson.loads(channel.recv_bytes(MOST_JOB))
-    bound(address_space=ADDRESS_SPACE, seconds=2 * job["seconds"] + CPU_SLACK, file_size=SPILL)
+    bound(address_space=int(MAPPED * job["memory"]), seconds=2 * job["seconds"] + CPU_SLACK, file_size=SPILL)
     steps = _Steps(job)
     while True:
         step = channel.recv_bytes(16).decode()
@@ -188,7 +191,7 @@ class _Steps:
 
     def __init__(self, job: dict[str, Any]) -> None:
         self._job = job
-        self._archive = open_archive(job["archive"])
+        self._archive = open_archive(job["archive"], job["memory"] // 2)
         self._sent = 0
 
     def tables(self) -> tuple[dict[str, Any], bytes]:

@@ -19,7 +19,8 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,14 +32,13 @@ from nats.aio.msg import Msg
 from nats.micro.request import Request, ServiceError
 from nats.micro.service import Service
 
+from nats_client import environment
 from nats_client.connection.patched_nats import add_endpoint, reply_subject
 from nats_client.connection.settings import Settings
 from nats_client.errors import LookbackError, SettingsError
 from nats_client.requests.content_types import JSON
 from services.history.archiver import Archiver, streams_to_copy
 from services.history.database import (
-    DSN,
-    READER_DSN,
     Database,
     DatabaseFailed,
     QueryCancelled,
@@ -58,11 +58,9 @@ NAME = "history"
 VERSION = "1.0.0"
 MOST_ASKED = 64 * 1024  # bytes of a request
 CHUNK = 128 * 1024  # bytes
-AT_ONCE = 4  # running queries; each has a process, and a thread that waits for it
 HEADERS = 4096  # bytes of a message reserved for its headers
 WAIT_FOR_TURN = 10.0  # seconds
 CREDIT_TIMEOUT = 30.0  # seconds that a caller has for its next acknowledgement
-LONGEST = 900.0  # seconds from a query's turn to its end, including waits for the caller
 TABLES_KEPT = 2.0  # seconds to cache a list of tables, or ten times as long as it took
 FIRST_SIGN, NEXT_SIGN = 1.0, 5.0  # seconds of silence before an empty chunk is sent
 STOP_WAIT = 1.5  # seconds that a query has to end before its caller gets the error
@@ -82,32 +80,41 @@ log = logging.getLogger("services.history")
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one result. Each is set by the environment variable of its name."""
+    """Limits of the service and of one result."""
 
-    rows: int = field(default=1_000_000, metadata={"variable": "LOOKBACK_HISTORY_ROWS"})
+    rows: int = environment.HISTORY_ROWS.default
     """Rows of a result."""
-    bytes: int = field(default=256 * 1024 * 1024, metadata={"variable": "LOOKBACK_HISTORY_BYTES"})
+    bytes: int = environment.HISTORY_BYTES.default
     """Bytes of all its chunks."""
-    seconds: float = field(default=60, metadata={"variable": "LOOKBACK_HISTORY_SECONDS"})
+    seconds: float = environment.HISTORY_SECONDS.default
     """Seconds the database may work on it; waiting for the caller does not count."""
+    longest: float = environment.HISTORY_LONGEST.default
+    """Seconds from a query's turn to its end, including waits for the caller."""
+    at_once: int = environment.HISTORY_AT_ONCE.default
+    """Running queries; each has a process, and a thread that waits for it."""
+    memory: int = environment.HISTORY_MEMORY.default
+    """Bytes of the process of a query, on top of what every process has."""
 
     @classmethod
     def load(cls, env: Mapping[str, str]) -> "Limits":
-        """Limits from the environment. Raises SettingsError on a value that is not a number above 0."""
-        found: dict[str, Any] = {}
-        for one in fields(cls):
-            variable = one.metadata["variable"]
-            if text := env.get(variable):
-                if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) == 0:
-                    raise SettingsError(f"{variable} is {text!r}. Write a whole number above 0.")
-                found[one.name] = int(text)
-        return cls(**found)
+        """Limits from the environment. Raises SettingsError."""
+        return cls(**{name: setting.read(env) for name, setting in LIMITS.items()})
 
     def over(self, name: str) -> str:
         """The end of a sentence: which limit was exceeded, and where it is set."""
         limit: float = getattr(self, name)
-        variable = next(one.metadata["variable"] for one in fields(self) if one.name == name)
-        return f"over the limit of {limit:,} {name} ({variable} of the history service)"
+        return f"over the limit of {limit:,} {name} ({LIMITS[name].variable} of the history service)"
+
+
+LIMITS: dict[str, environment.Setting[Any]] = {
+    "rows": environment.HISTORY_ROWS,
+    "bytes": environment.HISTORY_BYTES,
+    "seconds": environment.HISTORY_SECONDS,
+    "longest": environment.HISTORY_LONGEST,
+    "at_once": environment.HISTORY_AT_ONCE,
+    "memory": environment.HISTORY_MEMORY,
+}
+"""The setting of each limit."""
 
 
 @dataclass(frozen=True)
@@ -241,21 +248,20 @@ class History:
         database: Database,
         limits: Limits | None = None,
         *,
-        at_once: int = AT_ONCE,
         wait_for_turn: float = WAIT_FOR_TURN,
         credit_timeout: float = CREDIT_TIMEOUT,
     ) -> None:
-        """`at_once` queries run; others wait up to `wait_for_turn` seconds for a turn. A caller has
-        `credit_timeout` seconds for its next acknowledgement."""
+        """Queries wait up to `wait_for_turn` seconds for a turn. A caller has `credit_timeout` seconds for
+        its next acknowledgement."""
         self._database = database
         self._limits = limits or Limits()
         self._credit_timeout = credit_timeout
         # Below the query subject, so that one permission covers both; random, so that nobody can guess it
         self._control = f"{NAME}.query.control.{secrets.token_hex(8)}"
-        self._turns = Turns(at_once, wait_for_turn)
-        self._processes = query_processes(database)
+        self._turns = Turns(self._limits.at_once, wait_for_turn)
+        self._processes = query_processes(database, self._limits.memory)
         # One thread per process, and one for the list of tables
-        self._workers = ThreadPoolExecutor(at_once + self._turns.brief + 1, "query")
+        self._workers = ThreadPoolExecutor(self._limits.at_once + self._turns.brief + 1, "query")
         self._tables_known: asyncio.Task[bytes] | None = None
         self._tables_until = 0.0
         self._answers: dict[str, Answer] = {}
@@ -346,7 +352,7 @@ class History:
         control = f"{self._control}.{secrets.token_hex(11)}"
         answer = Answer(control, question, reply_subject(request), self._limits.seconds)
         self._answers[control] = answer
-        loop = asyncio.get_running_loop()
+        loop, longest = asyncio.get_running_loop(), self._limits.longest
         try:
             try:
                 turn = await self._turns.take(question.asker)
@@ -354,7 +360,7 @@ class History:
                 raise _busy(str(busy)) from None
             timers = [
                 loop.call_later(BRIEF, self._extend, answer, turn),
-                loop.call_later(LONGEST, answer.fail, "408", f"The answer took {LONGEST:g} s in all."),
+                loop.call_later(longest, answer.fail, "408", f"The answer took {longest:g} s in all."),
             ]
             most = self._nats.max_payload - HEADERS
             query = QueryProcess(
@@ -503,8 +509,10 @@ async def _serve(
     database: Database, settings: Settings, streams: Mapping[str, str | None], *, again: bool
 ) -> None:
     service = History(database, Limits.load(os.environ))
-    archiver = Archiver(database, settings, streams, again=again)
-    archiving = asyncio.create_task(_archive(archiver)) if streams else None
+    archiver = Archiver(
+        database, settings, streams, keep=timedelta(days=environment.ARCHIVE_DAYS.read()), again=again
+    )
+    archiving = asyncio.create_task(_archive(archiver, environment.ARCHIVE_EVERY.read())) if streams else None
     try:
         await service.serve(settings)
     finally:
@@ -513,22 +521,23 @@ async def _serve(
             await asyncio.wait({archiving}, timeout=CLOSE_TIMEOUT)
 
 
-async def _archive(archiver: Archiver) -> None:
+async def _archive(archiver: Archiver, every: float) -> None:
     """Keep the archiver running, whatever ends it."""
     while True:
         try:
-            await archiver.serve()
+            await archiver.serve(every)
         except Exception:
             log.exception("The archiver failed; restarting it in %g s", ARCHIVER_PAUSE)
         await asyncio.sleep(ARCHIVER_PAUSE)
 
 
 async def _main(url: str, file: Path, streams: Sequence[str]) -> None:
+    environment.check()
     again = bool(streams) and streams[0] == AGAIN
     settings, copied = replace(Settings.load(), url=url), streams_to_copy(streams[again:])
     if again and not copied:
         raise SettingsError(f"{AGAIN} needs the streams whose archive is decoded again, such as PUMPS=pump.")
-    database = open_database(file, os.environ.get(DSN), os.environ.get(READER_DSN))
+    database = open_database(file, environment.HISTORY_DSN.read(), environment.HISTORY_READER_DSN.read())
     await until_signal(_serve(database, settings, copied, again=again))
 
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import psutil
 from platformdirs import user_data_dir
 
+from nats_client import environment
 from services import monitoring
 from services.nats_server.guarded import Guarded
 
@@ -33,8 +34,6 @@ OURS = (
 GRACE = 5.0  # seconds for JetStream to be shut down cleanly
 START_TIMEOUT = 8.0  # seconds to start, including recovery of the store
 HTTP_TIMEOUT = 1.0  # seconds
-MAX_FILE = 4 * 1024**3  # bytes of JetStream on disk
-MAX_MEMORY = 256 * 1024**2  # bytes of JetStream in memory
 ROOM = 4 * 1024**2  # free bytes on disk below which a restart cannot help
 MAX_LOG = 8 * 1024**2  # bytes of one log file; two are kept
 LOG_LINES = 12  # of the log, in an error
@@ -68,7 +67,8 @@ class Ports:
 def data_dir() -> Path:
     """The directory of server, store and logs; created for its owner only. Raises ServerError if that
     fails."""
-    path = Path(os.environ.get("LOOKBACK_DATA_DIR") or user_data_dir("lookback", appauthor=False)).resolve()
+    path = environment.DATA_DIR.read() or Path(user_data_dir("lookback", appauthor=False))
+    path = path.resolve()
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -112,10 +112,10 @@ def find_binary() -> str:
 
     Raises ServerError if there is none.
     """
-    if wanted := os.environ.get("NATS_SERVER_BIN"):
+    if wanted := environment.NATS_SERVER_BIN.read():
         if found := shutil.which(wanted):
             return found
-        raise ServerError(f"NATS_SERVER_BIN names {wanted!r}, which is not an executable program.")
+        raise ServerError(f"NATS_SERVER_BIN names {str(wanted)!r}, which is not an executable program.")
     # PATH comes last, because distributions ship old versions
     found = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or shutil.which("nats-server")
     if not found:
@@ -284,8 +284,8 @@ def _config(data_dir: Path, client: int, monitoring: int) -> dict[str, Any]:
         "logfile_max_num": 2,
         "jetstream": {
             "store_dir": str(data_dir),  # in which the server makes a directory named jetstream
-            "max_file_store": MAX_FILE,
-            "max_memory_store": MAX_MEMORY,
+            "max_file_store": environment.SERVER_DISK.read(),
+            "max_memory_store": environment.SERVER_MEMORY.read(),
         },
     }
 

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Response, expect
 
 from nats_client.connection.credentials import claims_of
-from services.accounts.roles import FILE as ROLES
+from nats_client.environment import ROLES
 from services.nats_server.server import last_ports
 from tests.browser import fresh_context
 from tests.comparison import PATIENCE, SIZE, SLOW, Comparison, newest_advances, token_of
@@ -133,7 +133,7 @@ def test_websocket_through_the_proxy(context: BrowserContext, tmp_path: Path) ->
 
 def test_token_is_renewed(context: BrowserContext, tmp_path: Path) -> None:
     """After its first token has ended the right half still draws, with another one, and was never without."""
-    (tmp_path / "roles.toml").write_text(ROLES.read_text().replace("minutes = 5", "minutes = 0.5"))
+    (tmp_path / "roles.toml").write_text(ROLES.default.read_text().replace("minutes = 5", "minutes = 0.5"))
     with app(tmp_path, LOOKBACK_ROLES=str(tmp_path / "roles.toml")) as running:
         comparison = Comparison(context, running.url, SLOW)
         comparison.wait_until_live()

@@ -20,8 +20,7 @@ import pyarrow as pa
 import pytest
 
 from nats_client.errors import SqlColumnError, SqlEnded, SqlError
-from nats_client.sql.apart import ask_apart
-from nats_client.sql.apart_process import MEMORY
+from nats_client.sql.apart import MEMORY, ask_apart
 from nats_client.sql.bounded import Limits
 from nats_client.sql.engine import Stop, ask
 from nats_client.sql.guard import check_select

@@ -18,7 +18,7 @@ from nats_client.connection.settings import ENVIRONMENT
 from nats_client.errors import LoginRefused, RequestRefused
 from services.accounts import configuration as accounts
 from services.history.databases import open_database
-from services.history.service import History
+from services.history.service import History, Limits
 from services.nats_server.server import Ports
 from services.workflow import STREAM, Workflow
 from tests.asking import ask, asked, connected, tables
@@ -96,7 +96,9 @@ def test_caller_that_is_gone(data_dir: Path, ports: Ports, tmp_path: Path) -> No
     """The server does not tell a service that a caller in another account is gone; its credit does."""
 
     async def main() -> None:
-        async with serving(data_dir, tmp_path, at_once=1, wait_for_turn=20, credit_timeout=1) as client:
+        async with serving(
+            data_dir, tmp_path, limits=Limits(at_once=1), wait_for_turn=20, credit_timeout=1
+        ) as client:
             answer = await ask(client, LARGE.format(900_000), headers={"Lookback-Credit": "5"})
             await answer.next()
             await answer.leave()

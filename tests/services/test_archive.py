@@ -25,13 +25,14 @@ import pytest
 from nats_client import Client, Feed, NamedFeed, Settings
 from nats_client.decoding import own_decoders, schema_files
 from nats_client.decoding.raw import Raw
+from nats_client.environment import HISTORY_DSN, HISTORY_READER_DSN
 from nats_client.errors import SettingsError
 from nats_client.feeds.archive import _ROWS, PART
 from nats_client.requests.query import ENDED
 from services.history import archiver as archiving
 from services.history import duckdb_file, postgresql
 from services.history.archiver import ArchiveError, Archiver, streams_to_copy
-from services.history.database import DSN, READER_DSN, Database
+from services.history.database import Database
 from services.history.decoded import decoded
 from services.history.service import History
 from services.workflow import Workflow
@@ -471,7 +472,10 @@ def test_decoding_again_is_killed(
     dsn: dict[str, str] = {}
     if isinstance(database, postgresql.PostgreSql):
         postgres: PostgresServer = request.getfixturevalue("postgres")
-        dsn = {DSN: postgres.dsn("archive"), READER_DSN: postgres.dsn("archive", READER)}
+        dsn = {
+            HISTORY_DSN.variable: postgres.dsn("archive"),
+            HISTORY_READER_DSN.variable: postgres.dsn("archive", READER),
+        }
     command = [
         sys.executable,
         "-c",

@@ -15,6 +15,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from nats_client.environment import HISTORY_MEMORY
 from nats_client.requests.content_types import JSON
 from services.history import database as archive
 from services.history.database import Database, DatabaseFailed, QueryCancelled, QueryRefused, Scalar
@@ -403,7 +404,7 @@ def test_written_while_others_read(tmp_path: Path) -> None:
     is there for the next one, and nothing is left beside the file."""
     database = DuckDb(tmp_path / "h.duckdb")
     fill(database, 5)
-    processes = query_processes(database)
+    processes = query_processes(database, HISTORY_MEMORY.default)
     for first in (6, 8):
         query = QueryProcess(processes, database, 30, "SELECT seq FROM history", kind=JSON, size=50, most=100)
         query.open()

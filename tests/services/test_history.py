@@ -162,7 +162,7 @@ def test_stop_while_it_counts(database: Database, server: NatsServer, postgres: 
     fill(database, 5000)
 
     async def main() -> None:
-        async with serving(database, server.url, at_once=1) as client:
+        async with serving(database, server.url, limits=Limits(at_once=1)) as client:
             for headers in (None, {"Accept": ARROW}):
                 answer = await ask(client, HEAVY, headers=headers)
                 await answer.next()
@@ -223,7 +223,7 @@ def test_no_credit_in_time(archive: Database, server: NatsServer) -> None:
     """A reader that acknowledges nothing more gets code 408 after its last chunk, and nothing is left."""
 
     async def main() -> None:
-        async with serving(archive, server.url, credit_timeout=0.5, at_once=1) as client:
+        async with serving(archive, server.url, credit_timeout=0.5, limits=Limits(at_once=1)) as client:
             answer = await ask(client, LARGE, headers={"Lookback-Credit": "2"})
             await answer.next()
             await answer.next()
@@ -242,7 +242,7 @@ def test_caller_that_is_gone(database: Database, server: NatsServer, postgres: P
     """When nobody listens at the inbox any more, the query ends, although no one stopped it."""
 
     async def main() -> None:
-        async with serving(database, server.url, at_once=1, wait_for_turn=20) as client:
+        async with serving(database, server.url, limits=Limits(at_once=1), wait_for_turn=20) as client:
             answer = await ask(client, LARGE.replace("20000", "300000"), headers={"Lookback-Credit": "5"})
             await answer.next()
             await answer.leave()
@@ -264,7 +264,7 @@ def test_several_at_once(database: Database, server: NatsServer) -> None:
     fill(database, 5000)
 
     async def main() -> None:
-        async with serving(database, server.url, at_once=2, wait_for_turn=3) as client:
+        async with serving(database, server.url, limits=Limits(at_once=2), wait_for_turn=3) as client:
             heavy = [await ask(client, HEAVY, headers={"Lookback-Asker": name}) for name in ("one", "two")]
             assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
             busy = await asked(client, HEAVY)
@@ -289,7 +289,7 @@ def test_no_asker_takes_all_turns(archive: Database, server: NatsServer) -> None
     fill(archive, 5000)
 
     async def main() -> None:
-        async with serving(archive, server.url, at_once=2, wait_for_turn=5) as client:
+        async with serving(archive, server.url, limits=Limits(at_once=2), wait_for_turn=5) as client:
             mine = [await ask(client, HEAVY, headers={"Lookback-Asker": "one"}) for _ in range(6)]
             await mine[0].next()
             other = await ask(client, HEAVY, headers={"Lookback-Asker": "two"})
@@ -374,7 +374,7 @@ def test_query_processes_killed(tmp_path: Path, server: NatsServer) -> None:
     fill(database, 5000)
 
     async def main() -> None:
-        async with serving(database, server.url, at_once=1) as client:
+        async with serving(database, server.url, limits=Limits(at_once=1)) as client:
             for nth in (1, 0):
                 answer = await ask(client, HEAVY)
                 await answer.next()

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from nats_client.environment import ROLES
 from nats_client.errors import SettingsError
-from services.accounts.roles import FILE, Role, load_roles
+from services.accounts.roles import Role, load_roles
 
 MISTAKES = [
     ("minutes = 5", "There is no role. Add one, such as [roles.viewer]."),
@@ -63,7 +64,7 @@ def test_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_first_role_with_one_of_the_groups() -> None:
     """The order of the file decides; somebody without a group has no role."""
-    roles = load_roles(FILE)
+    roles = load_roles(ROLES.default)
     for groups, name in (
         (["lookback-viewers"], "viewer"),
         (["lookback-viewers", "other", "lookback-operators"], "operator"),
@@ -92,7 +93,7 @@ def test_a_role_without_rights_may_publish_nothing() -> None:
 def test_least_privilege() -> None:
     """A viewer's permissions name its streams one by one, and hold no list of streams, purge, deletion or
     wildcard."""
-    viewer = load_roles(FILE).roles["viewer"]
+    viewer = load_roles(ROLES.default).roles["viewer"]
     allowed = viewer.permissions("$JS.data.API")["pub"]["allow"]
     assert viewer.readable == ("METRICS", "KV_host", "KV_thresholds")
     assert "$JS.data.API.STREAM.INFO.METRICS" in allowed
@@ -106,7 +107,7 @@ def test_least_privilege() -> None:
 def test_a_browser_lists_no_consumers() -> None:
     """A role for web pages, whose token a browser holds, may not list consumers, which have others' inboxes;
     a role of the app may, of its streams."""
-    roles = load_roles(FILE).roles
+    roles = load_roles(ROLES.default).roles
     lists = {
         name: [each for each in role.permissions()["pub"].get("allow", ()) if "CONSUMER.LIST" in each]
         for name, role in roles.items()

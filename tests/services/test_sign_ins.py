@@ -37,7 +37,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
 @pytest.fixture
 def roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A roles file; what is asked each half minute is asked each fifth of a second."""
-    monkeypatch.setattr(sign_ins, "ASK_EVERY", 0.2)
+    monkeypatch.setenv("LOOKBACK_SIGN_IN_CHECK", "0.2")
     monkeypatch.setattr(sign_ins, "ROUND", 0.02)
     monkeypatch.setattr(sign_ins, "LOOK_EVERY", 0.1)
     file = tmp_path / "roles.toml"
@@ -128,7 +128,7 @@ def test_groups_change_and_tokens_are_revoked(people: Provider, roles: Path) -> 
 
 def test_provider_that_is_away(people: Provider, roles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a word from the provider a sign-in holds for a while, and not longer; it comes back with it."""
-    monkeypatch.setattr(sign_ins, "GRACE", 2.0)
+    monkeypatch.setenv("LOOKBACK_SIGN_IN_GRACE", "2")
     people.person("bob", "viewers")
     claims, token = signed_in(people, "bob")
     found = SignIns(metadata(people), roles)
