@@ -1,5 +1,6 @@
 """The elements on the page of one tab."""
 
+import asyncio
 import contextlib
 import sys
 import threading
@@ -8,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from starlette.websockets import WebSocket
 
+from components.push import channel
 from components.push.source import Element
 from components.push.tabs import MOST_ELEMENTS, Placed, Tab
 from nats_client import LookbackError
@@ -40,6 +43,24 @@ def test_a_page_has_so_many_elements_and_no_more() -> None:
         fill(tab, "third", MOST_ELEMENTS + 1)
     fill(tab, "third", 1)
     assert len(tab.placed) == 1
+
+
+def test_tabs_of_a_sign_in_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator sets how many tabs a sign-in may have; one person's keep nobody else out, and without
+    sign-in there is no limit."""
+
+    async def silent(*_: Any) -> Any:
+        """Neither sends nor receives."""
+
+    async def main() -> None:
+        socket = WebSocket({"type": "websocket"}, silent, silent)
+        opened = {channel.Channel(socket, Tab(who, None), {"shown": {}}) for who in ("ada", "ada", None)}
+        monkeypatch.setattr(channel, "_open", opened)
+        assert not channel.has_too_many("ada")
+        monkeypatch.setenv("LOOKBACK_SIGN_IN_TABS", "2")
+        assert [channel.has_too_many(who) for who in ("ada", "bob", None)] == [True, False, False]
+
+    asyncio.run(main())
 
 
 def test_elements_keep_their_numbers() -> None:

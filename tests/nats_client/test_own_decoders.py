@@ -101,6 +101,14 @@ def test_it_takes_too_much(folder: Path, body: str) -> None:
     assert [good for good, _ in answers] == [True, False, True]
 
 
+def test_its_memory_is_a_setting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator sets what a decoder may have; it goes on after a message that needs more."""
+    body = "def decode(payload):\n    return len(bytes(100 << 20 if payload else 0))"
+    assert [good for good, _ in own(folder, body).each(asked(b"x"))] == [True]
+    monkeypatch.setenv("LOOKBACK_DECODER_MEMORY", "96 MiB")
+    assert [good for good, _ in own(folder, body).each(asked(b"", b"x", b""))] == [True, False, True]
+
+
 @pytest.mark.parametrize("text", ["def decode(", "import nothing_of_this_name", "x = 1", "raise SystemExit"])
 def test_it_cannot_be_loaded(folder: Path, text: str) -> None:
     """A file that is no decoder gives each message the reason."""

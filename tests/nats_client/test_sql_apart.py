@@ -24,6 +24,7 @@ from nats_client.sql.apart import MEMORY, ask_apart
 from nats_client.sql.bounded import Limits
 from nats_client.sql.engine import Stop, ask
 from nats_client.sql.guard import check_select
+from tests.running import ROOT
 from tests.waiting import until
 
 DOUBLED = "SELECT length(" + "replace(" * 29 + "'aa'" + ", 'a', 'aa')" * 29 + ") AS n"
@@ -82,6 +83,35 @@ from nats_client.sql.bounded import Limits
 from nats_client.sql.guard import check_select
 ask_apart(check_select({ENDLESS!r}, ()), {{}}, limits=Limits(seconds=600))
 """
+
+
+LIMITED = f"""
+import sys
+sys.path.insert(0, ".")
+from nats_client.errors import SqlError
+from nats_client.sql.apart import ask_apart
+from nats_client.sql.guard import check_select
+for sql in ("SELECT len(range(50000000)) AS n", {ENDLESS!r}):
+    try:
+        ask_apart(check_select(sql, (), apart=True), {{}})
+    except SqlError as error:
+        print(error)
+"""
+
+
+def test_its_limits_are_settings() -> None:
+    """An operator sets the memory and the seconds of a query."""
+    settings = {"LOOKBACK_SQL_MEMORY": "256 MiB", "LOOKBACK_SQL_SECONDS": "0.5"}
+    said = subprocess.run(
+        [sys.executable, "-c", LIMITED],
+        env=os.environ | settings,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "more memory than one may have, 256 MiB." in said
+    assert "took more than 0.5 s of processor time" in said
 
 
 def apart(sql: str, limits: Limits | None = None, stop: Stop | None = None) -> pa.Table:
@@ -177,7 +207,7 @@ def test_nothing_takes_more_than_it_may() -> None:
     try:
         with ThreadPoolExecutor(4) as pool:
             said = dict(zip(CORPUS, pool.map(outcome, CORPUS), strict=True))
-        with pytest.raises(SqlError, match="needs more memory than one may have, 512 MB"):
+        with pytest.raises(SqlError, match="needs more memory than one may have, 512 MiB"):
             apart("SELECT repeat('x', 2000000000)")
     finally:
         done.set()

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from nats_client.requests.query import ENDED
 from services.history import archiver as archiving
 from services.history import duckdb_file, postgresql
 from services.history.archiver import ArchiveError, Archiver, streams_to_copy
-from services.history.database import Database
+from services.history.database import Database, Message
 from services.history.decoded import decoded
 from services.history.service import History
 from services.workflow import Workflow
@@ -505,6 +506,33 @@ def test_decoding_again_is_killed(
     assert [each["seq"] for each in found] == list(range(1, 402))
     assert [json.loads(each["payload"])["bytes"] for each in found] == [*range(1, 401), 1]
     assert all(each["raw"] for each in found)
+
+
+@one_database
+def test_interval_and_age_are_settings(
+    server: NatsServer, database: Database, client: Client, tmp_path: Path
+) -> None:
+    """An operator sets how often the archiver runs, and the days after which it deletes a message."""
+    old = datetime.now(UTC) - timedelta(days=3)
+    at_first = [Message("S", old, n, old + timedelta(days=n), "s.a", b"1") for n in (0, 2)]
+    database.insert(at_first)
+    database.close()
+    server.publish("s.a", b"2")
+    command = [sys.executable, "-m", "services.history", server.url, str(tmp_path / "history.duckdb"), "S"]
+    settings = {"LOOKBACK_ARCHIVE_EVERY": "0.2", "LOOKBACK_ARCHIVE_DAYS": "2"}
+
+    def payloads() -> list[str]:
+        query = client.query(ARCHIVE, {"sql": "SELECT payload::VARCHAR AS p FROM history ORDER BY 1"})
+        until(lambda: query.state in ENDED)
+        return list(query.frame()["p"]) if query.state == "done" else []
+
+    with subprocess.Popen(command, env=os.environ | settings, cwd=ROOT) as process:
+        try:
+            until(lambda: payloads() == ["1", "2"], 30)
+            server.publish("s.a", b"3")
+            until(lambda: payloads() == ["1", "2", "3"], 30)
+        finally:
+            process.kill()
 
 
 def test_again_needs_streams(tmp_path: Path) -> None:

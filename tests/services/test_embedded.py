@@ -49,6 +49,14 @@ def serves(url: str) -> bool:
         return probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) == 0
 
 
+def test_disk_and_memory_are_settings(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator sets what the server may store on disk and in memory."""
+    monkeypatch.setenv("LOOKBACK_SERVER_DISK", "2 GiB")
+    monkeypatch.setenv("LOOKBACK_SERVER_MEMORY", "32 MiB")
+    config = nats_server._config(data_dir, 1, 2)["jetstream"]
+    assert (config["max_file_store"], config["max_memory_store"]) == (2 << 30, 32 << 20)
+
+
 def test_serves_jetstream_on_loopback_only(run_app: RunApp, data_dir: Path) -> None:
     """The server stores a message, and nothing that runs with it listens but on loopback."""
     app = run_app()

@@ -9,6 +9,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,9 +140,35 @@ def test_limits_are_named(database: Database, server: NatsServer) -> None:
             answer = await asked(client, HEAVY)
             assert answer.code == "504"
             assert "0.5 seconds (LOOKBACK_HISTORY_SECONDS" in answer.error
+        async with serving(database, server.url, limits=Limits(longest=0.5)) as client:
+            answer = await ask(client, LARGE, headers={"Lookback-Credit": "2"})
+            await answer.all()  # acknowledges nothing
+            assert answer.code == "408"
+            assert "took 0.5 s in all" in answer.error
+        if isinstance(database, DuckDb):  # PostgreSQL works in processes of its own
+            for limits in (Limits(), Limits(memory=64 << 20)):
+                async with serving(database, server.url, limits=limits) as client:
+                    answer = await asked(client, "SELECT len(range(20000000)) AS n")  # 160 MB
+                    assert answer.code == (None if limits == Limits() else "413"), answer.error
+            assert "memory" in answer.error.lower()
 
     asyncio.run(main())
-    assert Limits.load({"LOOKBACK_HISTORY_ROWS": "7"}) == Limits(rows=7)
+
+
+def test_limits_are_settings() -> None:
+    """Each limit is set by an environment variable of its own, and its default is that of the setting."""
+    assert Limits.load({}) == Limits()
+    texts: dict[str, tuple[str, Any]] = {
+        "rows": ("7", 7),
+        "bytes": ("2 MiB", 2 << 20),
+        "seconds": ("2.5", 2.5),
+        "longest": ("60", 60.0),
+        "at_once": ("2", 2),
+        "memory": ("256 MiB", 256 << 20),
+    }
+    assert set(texts) == {each.name for each in fields(Limits)}
+    for name, (text, value) in texts.items():
+        assert Limits.load({f"LOOKBACK_HISTORY_{name.upper()}": text}) == replace(Limits(), **{name: value})
 
 
 def test_row_larger_than_a_message(database: Database, server: NatsServer) -> None:
