@@ -39,6 +39,8 @@ def inside() -> None:
     with left:
         st.subheader("Settings in force")
         st.dataframe(_settings(nats.settings), hide_index=True)
+        if not is_embedded():
+            st.caption("A history service that runs elsewhere has its settings in its own environment.")
     with right:
         st.subheader("Versions")
         st.dataframe(pd.DataFrame(versions().items(), columns=["Package", "Version"]), hide_index=True)
