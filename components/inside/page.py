@@ -35,10 +35,18 @@ def inside() -> None:
     # Only pages that the viewer may open: the names of others may tell too much.
     for page, events in page_events(file.stem for file in page_files()).items():
         draw_events(f"Page {page}", events)
-    left, right = st.columns(2)
+    left, right = st.columns([2, 1])
     with left:
         st.subheader("Settings in force")
-        st.dataframe(_settings(nats.settings), hide_index=True)
+        st.dataframe(
+            _settings(nats.settings),
+            column_config={
+                "Setting": st.column_config.Column(width=235),  # the longest name
+                "Value": st.column_config.Column(width=200),
+                "For": st.column_config.Column(width=70),
+            },
+            hide_index=True,
+        )
         if not is_embedded():
             st.caption("A history service that runs elsewhere has its settings in its own environment.")
     with right:
@@ -96,7 +104,7 @@ def _line(event: Event) -> str:
 
 def _settings(settings: Settings) -> pd.DataFrame:
     """Each setting and its value, without secrets."""
-    return pd.DataFrame([*_of_nats(settings), *_of_the_environment()], columns=["For", "Setting", "Value"])
+    return pd.DataFrame([*_of_nats(settings), *_of_the_environment()], columns=["Setting", "Value", "For"])
 
 
 def _of_nats(settings: Settings) -> Iterator[tuple[str, str, str]]:
@@ -110,7 +118,7 @@ def _of_nats(settings: Settings) -> Iterator[tuple[str, str, str]]:
             text = HIDDEN
         else:
             text = kind_of(each.name).shown(value)
-        yield "NATS", each.name, text
+        yield each.name, text, "NATS"
 
 
 def _of_the_environment() -> Iterator[tuple[str, str, str]]:
@@ -121,4 +129,4 @@ def _of_the_environment() -> Iterator[tuple[str, str, str]]:
             value = each.read()
             hidden = each.secret and value is not None
             text = HIDDEN if hidden else each.otherwise if value is None else each.kind.shown(value)
-            yield each.whose, each.variable, text
+            yield each.variable, text, each.whose

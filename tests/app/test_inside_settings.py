@@ -49,11 +49,11 @@ def test_it_shows_those_of_the_programs_that_it_started(monkeypatch: pytest.Monk
     """With the embedded server, its settings and those of the history service are shown too, and no DSN."""
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
-    by_default = {name: value for _, name, value in inside_page._of_the_environment()}
+    by_default = {name: value for name, value, _ in inside_page._of_the_environment()}
     assert list(by_default) == [each.variable for each in SETTINGS]
     assert by_default["LOOKBACK_HISTORY_READER_DSN"] == "LOOKBACK_HISTORY_DSN"
     assert by_default["LOOKBACK_SERVER_DISK"] == "4 GiB"
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
-    shown = {name: value for _, name, value in inside_page._of_the_environment()}
+    shown = {name: value for name, value, _ in inside_page._of_the_environment()}
     assert {shown[name] for name in SECRETS} == {"set, not shown"}
