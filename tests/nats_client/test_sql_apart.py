@@ -5,6 +5,7 @@ Slow, because queries have to reach their limits of time and memory.
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -111,7 +112,9 @@ def test_its_limits_are_settings() -> None:
         check=True,
     ).stdout
     assert "more memory than one may have, 128 MiB." in said
-    assert "took more than 0.5 s of processor time" in said
+    assert re.search(
+        "took more than (0.5 s of processor time|3 s) and was stopped", said
+    )  # on a busy machine: 3
 
 
 def apart(sql: str, limits: Limits | None = None, stop: Stop | None = None) -> pa.Table:
