@@ -441,7 +441,7 @@ def _wrong_with(found: Services) -> str:
         return f"{found.names}, {found.malformed} malformed"
     alive = [each for each in found.instances if not each.gone]
     told = [sorted(each.name for each in one.endpoints) for one in alive]
-    if told != [["count", "echo", "fail", "most", "slow"]]:
+    if told != [["count", "echo", "fail", "most", "slow", "start"]]:
         return f"{told}"
     asked = {each.requests for one in alive for each in one.endpoints}
     return "" if asked == {0} else f"requests {asked}"

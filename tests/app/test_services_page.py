@@ -79,7 +79,7 @@ def test_list_and_request_by_hand(server: NatsServer, open_page: Open) -> None:
         page = open_page(SERVICES.read_text())
         row = page.dataframe[0].value.iloc[0]
         assert row[["service", "state", "instances", "endpoints"]].tolist() == ["tester", "running", 1, 6]
-        assert set(page.dataframe[1].value["endpoint"]) == {"echo", "count", "fail", "slow", "most"}
+        assert set(page.dataframe[1].value["endpoint"]) == {"echo", "count", "fail", "slow", "most", "start"}
         assert send(page, "tester.count").code[0].value == "1"
         for _ in range(3):
             assert page.run().code[0].value == "1"
