@@ -27,6 +27,7 @@ from nats_client.memory import PROCESS
 from .. import launcher
 from ..version import VERSION
 from ..web.assets import PREFIX
+from ..web.traffic import open_tabs
 
 """The token that a scraper sends as `Authorization: Bearer …`."""
 MOST_FEEDS = 200
@@ -132,7 +133,7 @@ def _metrics(request: Request) -> Response:
     from .page_runs import SECONDS
 
     registry = CollectorRegistry()
-    registry.register(Figures(clients(), len(launcher.traffic)))
+    registry.register(Figures(clients(), open_tabs()))
     registry.register(SECONDS)
     ProcessCollector(registry=registry)
     return Response(

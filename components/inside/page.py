@@ -12,9 +12,9 @@ from nats_client.connection.settings import kind_of
 from nats_client.environment import SETTINGS
 from nats_client.memory import PROCESS
 
-from .. import launcher
 from ..data.connection import client, is_embedded
 from ..pages import page_files
+from ..web.traffic import open_tabs
 from ..words import bytes_text
 from .events import draw_events
 from .health import readers, versions
@@ -56,7 +56,7 @@ def inside() -> None:
 
 def _figures(nats: Client) -> None:
     figures = {
-        "Viewers": f"{len(launcher.traffic):,}",
+        "Viewers": f"{open_tabs():,}",
         "Feeds of yours": f"{len(nats.feeds()):,}",
         f"Memory, of {bytes_text(PROCESS.ceiling)}": bytes_text(PROCESS.total),
         "Threads": f"{psutil.Process().num_threads():,}",

@@ -13,6 +13,8 @@ from .streamlit_internals import direct, on_sent, replace_compressor
 
 KEY = "sec-websocket-key"
 """The header that identifies a websocket: browsers make a new value for each."""
+STREAM = "/_stcore/stream"
+"""The end of the path of Streamlit's own websocket."""
 DIRECT = "lookback.direct"
 """Entry of a websocket's scope: a function that sends a binary message at once and uncompressed, with a
 fraction of the CPU of `send`. It raises RuntimeError once the websocket is closed. None if the web server
@@ -23,6 +25,8 @@ does not allow it."""
 class Traffic:
     """What one websocket has sent to its browser so far."""
 
+    of_streamlit: bool = False
+    """True for Streamlit's own websocket, of which each tab has one."""
     messages: int = 0
     plain: int = 0
     """Bytes of the messages, before compression."""
@@ -45,6 +49,11 @@ def traffic_of(*keys: str) -> dict[str, Traffic]:
     return {key: _open[key] for key in keys if key in _open}
 
 
+def open_tabs() -> int:
+    """How many browser tabs are connected."""
+    return sum(traffic.of_streamlit for traffic in list(_open.values()))
+
+
 class Count:
     """Counts messages and bytes, and installs a compressor that releases its memory when idle. Must be the
     outermost middleware that touches a websocket's messages."""
@@ -58,7 +67,7 @@ class Count:
         if not key:
             await self._app(scope, receive, send)
             return
-        traffic = _open[key] = Traffic()
+        traffic = _open[key] = Traffic(of_streamlit=scope["path"].endswith(STREAM))
         _count_wire(send, traffic)
         replace_compressor(send, Compressor)
 
