@@ -265,10 +265,11 @@ def test_start_that_is_cancelled_leaves_nothing(monkeypatch: pytest.MonkeyPatch,
         async with asyncio.timeout(patience), embedded():
             await asyncio.sleep(60)
 
+    before = set(psutil.Process().children(recursive=True))  # of other tests
     for patience in (0.0, 0.02, 0.05):
         with pytest.raises(TimeoutError):
             asyncio.run(main(patience))
-        left = psutil.Process().children(recursive=True)
+        left = set(psutil.Process().children(recursive=True)) - before
         assert [process for process in left if process.name() != "postgres"] == []  # other tests' database
 
 
