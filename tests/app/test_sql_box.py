@@ -80,7 +80,7 @@ def test_typed_sql_is_stopped_and_survives_its_process(browser: Browser, tmp_pat
             expect(tab.locator(".lb-mistake")).to_contain_text("ended by somebody else", timeout=60_000)
 
             run(tab, DOUBLED)
-            expect(tab.locator(".lb-mistake")).to_contain_text("512 MB", timeout=120_000)
+            expect(tab.locator(".lb-mistake")).to_contain_text("512 MiB", timeout=120_000)
             run(tab, "SELECT sum(n) AS total FROM rows")
             expect(rows(tab).first).to_contain_text("10", timeout=60_000)
             server.publish("s.b", b'{"n": 7}')
