@@ -114,7 +114,7 @@ def query(
         }
         _stop(key)
         kept[key] = _ask(subject, {"sql": sql, "parameters": named})
-        del st.session_state[f"_run {key}"]  # only now: a run that Streamlit has stopped asks in vain
+        del st.session_state[f"_run {key}"]  # only now: a run stopped before this must not lose the click
         if (started := kept[key].query) is not None:
             started.wait(FIRST_WAIT)
     asked = kept.get(key)

@@ -385,7 +385,11 @@ def _take_started() -> None:
     started: Future[str | LookbackError | None] | None = st.session_state.get(_STARTED)
     if started is None:
         return
-    outcome = started.result()
+    try:
+        outcome = started.result()
+    except Exception:
+        del st.session_state[_STARTED]  # so that the next run of the page does not fail, too
+        raise
     if isinstance(outcome, LookbackError):
         st.session_state[_START_FAILED] = outcome, time.monotonic()
     elif outcome is not None:
@@ -505,7 +509,7 @@ def _draw_links() -> None:
 
 
 def _go() -> None:
-    st.session_state.pop(_STARTED, None)  # the viewer wants to be elsewhere
+    st.session_state.pop(_STARTED, None)  # the viewer has gone to another run, or to the list
     key = parse_qs(str(st.session_state["links"].to or "").removeprefix("?")).get("run")
     st.session_state[_RUN] = key[0] if key else None
 
