@@ -45,8 +45,11 @@ END_TIMEOUT = 10.0
 """Seconds for the kernel to end a killed process."""
 MOST_FILES = 8
 """Files that a process can be given."""
+NO_THREAD_DATA = "127"
+"""The exit code with which glibc ends a process that has no memory left for the data of a thread. See oom() in
+https://sourceware.org/git/?p=glibc.git;a=blob;f=elf/dl-tls.c"""
 OUT_OF_MEMORY = frozenset(
-    {"memory", *(str(-number) for number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS))}
+    {"memory", NO_THREAD_DATA, *(str(-number) for number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS))}
 )
 OUT_OF_TIME = frozenset({str(-signal.SIGXCPU)})
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)

@@ -18,10 +18,11 @@ import psutil
 import pytest
 
 from nats_client import Client, Settings
-from nats_client.requests.content_types import ARROW
-from services.history.database import Database
+from nats_client.requests.content_types import ARROW, JSON
+from services.history.database import Database, QueryTooLarge
 from services.history.duckdb_file import DuckDb
 from services.history.postgresql import PostgreSql
+from services.history.query_process import QueryProcess, query_processes
 from services.history.service import CHUNK, Limits
 from tests.archive import fill
 from tests.asking import ask, asked, connected, relay, service_process, serving, tables
@@ -392,6 +393,25 @@ def is_query(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return "services.history.query_process" in process.cmdline()
     return False
+
+
+@pytest.mark.parametrize("mebibytes", range(30, 64, 3))
+def test_memory_that_ends_anywhere(tmp_path: Path, mebibytes: int) -> None:
+    """Wherever memory ends, in DuckDB, in Python or where a thread begins, the error names the memory."""
+    database = DuckDb(tmp_path / "h.duckdb")
+    fill(database, 1)
+    processes = query_processes(database, mebibytes << 20)
+    query = QueryProcess(
+        processes, database, 30, "SELECT len(range(20000000)) AS n", kind=JSON, size=CHUNK, most=CHUNK
+    )
+    try:
+        with pytest.raises(QueryTooLarge, match=r"(?i)memory"):
+            query.open()
+            query.chunk()
+    finally:
+        query.close()
+        processes.close()
+        database.close()
 
 
 def test_query_processes_killed(tmp_path: Path, server: NatsServer) -> None:
