@@ -26,10 +26,18 @@ SLOW = (
     "app/test_charts_over_two_days.py",
     "components/test_push_browser.py",
     "services/test_archive.py",
+    "app/test_workflows_page.py",
     "app/test_heavy_neighbour.py",
     "test_tools.py",
     "app/test_pages_over_two_days.py",
     "nats_client/test_sql_apart.py",
+    "app/test_untrusted.py",
+    "app/test_sql_box.py",
+    "app/test_archive_page.py",
+    "app/test_slow_pages.py",
+    "app/test_sql_rights.py",
+    "app/test_full_disk.py",
+    "app/test_history_page.py",
     "app/test_recorded_live.py",
     "app/test_burst.py",
     "app/test_addresses.py",
@@ -59,7 +67,6 @@ LONG = (
     "nats_client/test_rights.py",
     "app/test_second_viewer.py",
     "app/test_comparison.py",
-    "app/test_workflows_page.py",
     "app/test_sign_in_rights.py",
     "app/test_status.py",
     "app/test_cheap_pages.py",
@@ -73,6 +80,16 @@ LONG = (
     "app/test_messages_page.py",
     "app/test_consumers_page.py",
     "nats_client/test_connect_errors.py",
+    "services/test_embedded.py",
+    "services/test_tokens.py",
+    "services/test_keys.py",
+    "app/test_alerts.py",
+    "nats_client/test_stream_kinds.py",
+    "services/test_database.py",
+    "nats_client/test_halted.py",
+    "nats_client/test_by_sequence.py",
+    "services/test_comparison_service.py",
+    "test_javascript.py",
 )
 """Other files that take long. They begin early: a worker takes a file as a whole, and a long one at the end
 would leave the others with nothing to do. Their docstrings say why they are slow, too."""
@@ -100,27 +117,31 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long come first. The others come from both ends in turn, since those with a browser
-    need the processor, and those at the other end mostly wait."""
+    """Files that take long come first. Of the others, those with a browser need the processor and the rest
+    mostly wait, so the former are spread evenly among the latter."""
     folder = Path(__file__).parent
     slow = [folder / name for name in SLOW]
     pairs = zip_longest(slow, (folder / name for name in LONG))
     long = [file for pair in pairs for file in pair if file is not None]
-    files = list(dict.fromkeys(item.path for item in items))
-    rest = [file for file in files if file not in long]
-    ends = [file for pair in zip(rest, reversed(rest), strict=True) for file in pair]
-    place = {file: number for number, file in enumerate(dict.fromkeys([*long, *ends]))}
+    drawn = {item.path for item in items if _uses_browser(item)}
+    rest = [file for file in dict.fromkeys(item.path for item in items) if file not in long]
+    kinds = [[file for file in rest if (file in drawn) == wanted] for wanted in (True, False)]
+    spread = sorted((number / len(files), file) for files in kinds for number, file in enumerate(files))
+    place = {file: number for number, file in enumerate([*long, *(file for _, file in spread)])}
     items.sort(key=lambda item: place[item.path])
     opened: set[Path] = set()
     checks = [folder / name for name in CHECKS]
     for item in items:
         if item.path not in checks and _uses_real_parts(item):
             item.add_marker("real")
-        in_browser = "browser" in item.fixturenames  # type: ignore[attr-defined]
-        if item.path in slow or (in_browser and item.path in opened):
+        if item.path in slow or (_uses_browser(item) and item.path in opened):
             item.add_marker("slow")
-        if in_browser:
+        if _uses_browser(item):
             opened.add(item.path)
+
+
+def _uses_browser(item: pytest.Item) -> bool:
+    return "browser" in item.fixturenames  # type: ignore[attr-defined]
 
 
 def _uses_real_parts(item: pytest.Item) -> bool:

@@ -1,4 +1,7 @@
-"""What the browser loads: linted, and its units tested by Node's own runner."""
+"""What the browser loads: linted, and its units tested by Node's own runner.
+
+Slow, because a linter reads the types of all scripts.
+"""
 
 import subprocess
 

@@ -1,4 +1,7 @@
-"""Alerts in the whole app, against a real nats-server."""
+"""Alerts in the whole app, against a real nats-server.
+
+Slow, because it draws pages in a browser.
+"""
 
 import json
 import time

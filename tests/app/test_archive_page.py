@@ -1,4 +1,7 @@
-"""One time line in the whole app: the real archiver, the real history service, a real browser."""
+"""One time line in the whole app: the real archiver, the real history service, a real browser.
+
+Slow, because an archiver, a history service and the app start, and each part of the time line is drawn.
+"""
 
 import json
 import subprocess

@@ -1,4 +1,7 @@
-"""The History page in a real browser, with the real history service and with others."""
+"""The History page in a real browser, with the real history service and with others.
+
+Slow, because it draws a page in a browser, while history services start and end.
+"""
 
 import asyncio
 import io

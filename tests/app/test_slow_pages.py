@@ -1,4 +1,7 @@
-"""Slow pages: in the log, on Inside, in What happened and in the metrics, for those who may open them."""
+"""Slow pages: in the log, on Inside, in What happened and in the metrics, for those who may open them.
+
+Slow, because the whole app starts behind a sign-in, and people sign in to slow pages.
+"""
 
 import urllib.request
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""Two people with different roles ask the same SQL of the whole app, behind a sign-in."""
+"""Two people with different roles ask the same SQL of the whole app, behind a sign-in.
+
+Slow, because the whole app starts behind a sign-in, and two people sign in.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""Subjects, field names and payloads with markup in them, in a real browser: shown, never run."""
+"""Subjects, field names and payloads with markup in them, in a real browser: shown, never run.
+
+Slow, because the hostile names are drawn by each page of the app.
+"""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""Streams that take no consumer of ours are read by sequence: nothing is taken, and nothing kept, for it."""
+"""Streams that take no consumer of ours are read by sequence: nothing is taken, and nothing kept, for it.
+
+Slow, because servers are killed, and a cluster starts.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,7 @@
-"""A stretch whose readers have stopped loading it: it costs nothing, says what it has, and goes on."""
+"""A stretch whose readers have stopped loading it: it costs nothing, says what it has, and goes on.
+
+Slow, because it has to be seen that nothing is loaded for a while.
+"""
 
 import asyncio
 import json

@@ -1,5 +1,8 @@
 """Every kind of stream, as a feed reads it from a real server. docs/streams.md has the table; the kinds with
-more to them have files of their own."""
+more to them have files of their own.
+
+Slow, because streams without a leader are waited for.
+"""
 
 import ast
 import asyncio

@@ -1,4 +1,7 @@
-"""The comparison service, beside the embedded server: what it publishes, tells and hands out, and to whom."""
+"""The comparison service, beside the embedded server: what it publishes, tells and hands out, and to whom.
+
+Slow, because rates are measured over some seconds.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,7 @@
-"""The archive, in DuckDB and in PostgreSQL: what it keeps, and that SQL over it can only read."""
+"""The archive, in DuckDB and in PostgreSQL: what it keeps, and that SQL over it can only read.
+
+Slow, because each test is run in two databases, one of which is a server.
+"""
 
 import contextlib
 import logging

@@ -407,7 +407,6 @@ def test_memory_that_ends_anywhere(tmp_path: Path, mebibytes: int) -> None:
     try:
         with pytest.raises(QueryTooLarge, match=r"(?i)memory"):
             query.open()
-            query.chunk()
     finally:
         query.close()
         processes.close()

@@ -1,4 +1,7 @@
-"""The keys of the accounts, who may read them, and who is let in."""
+"""The keys of the accounts, who may read them, and who is let in.
+
+Slow, because servers and the app start with keys of their own.
+"""
 
 import asyncio
 import json

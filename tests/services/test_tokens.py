@@ -1,4 +1,7 @@
-"""The token service: what it hands out, to whom, and what it refuses, over a real server."""
+"""The token service: what it hands out, to whom, and what it refuses, over a real server.
+
+Slow, because each test starts a server and a token service.
+"""
 
 import asyncio
 import json
