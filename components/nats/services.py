@@ -23,8 +23,8 @@ MOST_SHOWN = 20_000
 """Characters of a reply to draw. Each refresh sends them again."""
 MOST_ROWS = 500
 """Endpoints to draw."""
-"""If "true", viewers may send requests to subjects that no service has announced, and to subjects that a
-stream captures."""
+OLD = 10.0
+"""Seconds after which a discovery is shown with its time. One takes four seconds at most."""
 
 _FILLED = re.compile(r"[A-Za-z0-9_-]+")
 """What may replace a wildcard of an endpoint's subject."""
@@ -48,8 +48,16 @@ def service_list(found: Services) -> None:
         )
         with st.expander("Details"):
             st.dataframe(pd.DataFrame(found.samples), hide_index=True)
+    is_old = client().state.error is not None or time.time() - found.time > OLD
+    if is_old:
+        asked = clock_text(int(found.time * 1e9))
+        what = "What follows is from then" if found.names else "None answered then"
+        st.warning(
+            f"Services were last asked at {asked}. {what}; which answer now is not known.",
+            icon=":material/history:",
+        )
     if not found.names:
-        if not found.refused:
+        if not found.refused and not is_old:
             st.info(
                 "No service answers. Programs that use the NATS service protocol will appear here.",
                 icon=":material/hourglass_empty:",

@@ -18,6 +18,7 @@ from tests.nats import NatsServer, running_server
 from tests.node import node
 from tests.running import ROOT, App, app
 from tests.service import service
+from tests.waiting import until
 
 Open = Callable[..., AppTest]
 
@@ -148,6 +149,21 @@ def test_lies_are_counted(server: NatsServer, open_page: Open) -> None:
         assert page.selectbox(key="service").options == ["tester"]
 
 
+def test_nobody_can_be_asked(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While NATS is away, the list says of when it is."""
+    with running_server(tmp_path / "ending") as ending:
+        monkeypatch.setenv("NATS_URL", ending.url)
+        page = open_page(SERVICES.read_text())
+        assert "No service answers." in texts(page)
+        with service(ending.url):
+            until(lambda: page.run().dataframe)
+            assert "last asked" not in texts(page)
+            ending.kill()
+        until(lambda: "What follows is from then" in texts(page.run()))
+        assert page.dataframe
+        assert not page.exception
+
+
 def test_not_permitted(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A login that may not ask for services reads which permission is missing."""
     monkeypatch.setenv("NATS_USER", "me")
@@ -197,6 +213,13 @@ def running(tmp_path: Path, server: NatsServer) -> Iterator[App]:
         yield running
 
 
+def offers(tab: Page, subject: str) -> None:
+    """Wait until the form offers to send to `subject`."""
+    # While a run ends, the box that goes may stand beside the one that came
+    expect(tab.get_by_label("Subject").first).to_have_value(subject)
+    expect(tab.get_by_label("Subject")).to_have_count(1)
+
+
 def send_by_hand(tab: Page, subject: str, payload: str) -> None:
     """Fill in the form and click, as a viewer does."""
     tab.get_by_label("Subject").fill(subject)
@@ -229,9 +252,7 @@ def test_in_a_browser(server: NatsServer, running: App, browser: Browser) -> Non
         pick(tab, "Service", str(odd["name"]))
         pick(tab, "Service", "mirror")
         pick(tab, "Endpoint", "mirror.reverse")
-        # While a refresh runs, the field that went may stand beside the one that came.
-        expect(tab.get_by_label("Subject").first).to_have_value("mirror.reverse", timeout=30_000)
-        expect(tab.get_by_label("Subject")).to_have_count(1, timeout=30_000)
+        offers(tab, "mirror.reverse")
         send_by_hand(tab, "mirror.reverse", "stressed")
         expect(tab.get_by_test_id("stCode")).to_have_text("desserts", timeout=30_000)
         for n in range(1, 6):
@@ -257,7 +278,7 @@ def test_an_answer_outlives_another_run(server: NatsServer, running: App, browse
             tab.goto(running.url)
         for tab in tabs:
             pick(tab, "Endpoint", "tester.slow")
-            expect(tab.get_by_label("Subject")).to_have_value("tester.slow", timeout=30_000)
+            offers(tab, "tester.slow")
             send_by_hand(tab, "tester.slow", "1.5")
             tab.wait_for_timeout(500)
             tab.get_by_test_id("stSidebar").get_by_text("5 s", exact=True).click()

@@ -181,8 +181,14 @@ def test_panels(nats: NatsServer, running: App, tab: Page) -> None:
       const panel = panels.shown[1], row = panel.rows.find(row => series[row].name.endsWith('a'))
       const step = panels.chart.step, [bin, cell] = [...series[row].cells].find(([, cell]) => cell[1] === 1)
       return [panels.axes.x((bin + 0.5) * step), panels.axes.y(cell[1])] }"""
-    left, top = tab.evaluate(at)
-    tab.mouse.click(box["x"] + left, box["y"] + top)
+
+    def clicked() -> bool:
+        left, top = tab.evaluate(at)  # the axis may have moved on before the click
+        tab.mouse.click(box["x"] + left, box["y"] + top)
+        tab.wait_for_timeout(500)
+        return tab.locator(".lb-behind").is_visible()
+
+    until(clicked)
     expect(tab.locator(".lb-behind")).to_contain_text("few.d2.a")
     tab.keyboard.press("Escape")
 
