@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from nats_client import iso_duration, parse_duration
 from nats_client.series.bins import MOST, ROUND_STEPS
@@ -26,11 +27,6 @@ from ..tables.tail import tail
 from ..words import plain
 
 SHOW = "value: as it is; rate: per second, of a counter; the others: of each bucket"
-KINDS = (
-    "lines: over time; latest: the newest values; scatter: one number against another; states: which value "
-    "each series had when; counts: how many messages per interval; tail: lines of a log; "
-    "heatmap: the distribution of a number over time"
-)
 HOLDS = "steps: a value holds until the next one"
 AXES: dict[str, dict[str, bool]] = {
     "fitted": {},
@@ -99,6 +95,32 @@ class Chart:
         self.function(self.step.of(view) if self.step else view, **self.arguments)
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a viewer chooses a chart of."""
+
+    view: View
+    row: DeltaGenerator
+    """The line of choices in which the kind of the chart is."""
+    numbers: list[str]
+    """Columns of numbers. Times are the last: a time may be a number, but is rarely the one to draw."""
+    texts: list[str]
+    states: list[str]
+    """Columns of texts with few values."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of chart."""
+
+    what: str
+    """What it shows, for the help."""
+    fits: Callable[[Given], object]
+    """Whether there are columns for it."""
+    choose: Callable[[Given], Chart]
+    """Lets the viewer choose its fields."""
+
+
 def choose_chart(view: View) -> Chart | None:
     """Let the viewer choose a chart of `view`. None, with the reason on the page, if there are no rows."""
     if not view:
@@ -110,53 +132,56 @@ def choose_chart(view: View) -> Chart | None:
     if awaited and view.health.phase in ("connecting", "replaying"):
         st.info(plain(f"Waiting for the replay to reach a message with {', '.join(sorted(awaited))}."))
         return None
-    times = time_fields(view.drawn)  # sorted last: a time may be a number, but is rarely the one to draw
-    numbers = view.drawn.snapshot.drawable()
-    numbers.sort(key=times.__contains__)
+    times = time_fields(view.drawn)
+    numbers = sorted(view.drawn.snapshot.drawable(), key=times.__contains__)
     texts = [name for name, kind in columns.items() if kind == "text"]
-    named = [name for name in texts if name != "_subject" and _is_state(view, name)]
-    kinds = [*(["lines", "latest", "scatter"] if numbers else []), *(["states"] if numbers or named else [])]
-    kinds += ["counts", "tail", *(["heatmap"] if numbers else [])]
+    states = [name for name in texts if name != "_subject" and _is_state(view, name)]
+    row = st.container(horizontal=True)
+    given = Given(view, row, numbers, texts, states)
+    with row:
+        kinds = [name for name, kind in KINDS.items() if kind.fits(given)]
+        kind = choose("Chart", kinds, default="lines", help=HELP)
+    return KINDS[kind].choose(given)
+
+
+def _lines(given: Given) -> Chart:
+    with given.row:
+        y, by, shown, step = _calculated(given)
     with st.container(horizontal=True):
-        kind = choose("Chart", kinds, default="lines", help=KINDS)
-        if kind == "states":
-            return _states(view, named, numbers, texts)
-        if kind == "counts":
-            return _counts(view, texts)
-        if kind == "tail":
-            return _tail(list(columns))
-        if kind == "heatmap":
-            return _heatmap(numbers)
-        y = choose("Field", numbers)
-        others = [name for name in numbers if name != y] or numbers
-        x = choose("Against", others) if kind == "scatter" else ""
-        by = _by(view, texts)
-        shown = (
-            choose("Calculate", ["value", "rate", *AGGREGATES], help=SHOW) if kind != "scatter" else "value"
-        )
-        per = FIT
-        if shown in AGGREGATES:
-            per = _length("Length of a bucket")
-    drawn: dict[str, bool] = {}
-    facet = TOGETHER
-    with st.container(horizontal=True):
-        if kind == "lines":
-            each = texts if shown == "value" else [by]  # what is worked out has no other one
-            facet = choose("Panels", [TOGETHER, *each], default=TOGETHER, help=PANELS)
-            drawn |= AXES[choose("Axis", list(AXES), default="fitted")]
-            drawn |= LINES[choose("Line", list(LINES), default="straight", help=HOLDS)]
-        elif kind == "scatter":
-            drawn |= SCATTER_AXES[choose("Axes", list(SCATTER_AXES), default="linear")]
-    if kind == "scatter":
-        return Chart(scatter_chart, y, {"x": x, "y": y, "by": by, **drawn})
-    step = _step(view, y, by, shown, per)
-    column = step.name if step else y
+        each = given.texts if shown == "value" else [by]  # what is computed has no other one
+        facet = choose("Panels", [TOGETHER, *each], default=TOGETHER, help=PANELS)
+        axis = AXES[choose("Axis", list(AXES), default="fitted")]
+        line = LINES[choose("Line", list(LINES), default="straight", help=HOLDS)]
+    lines: dict[str, str | int] = {"by": by} if facet != by else {}
+    place: dict[str, str | int] = {"height": 380} if facet == TOGETHER else {"facet": facet}
     title = f"{shown} of {y}" if step else y
-    if kind == "lines":
-        lines: dict[str, str | int] = {"by": by} if facet != by else {}
-        place: dict[str, str | int] = {"height": 380} if facet == TOGETHER else {"facet": facet}
-        return Chart(line_chart, title, {"y": column, **lines, **place, **drawn}, step)
-    return Chart(latest_values, title, {"column": column, "by": by}, step)
+    return Chart(line_chart, title, {"y": step.name if step else y, **lines, **place, **axis, **line}, step)
+
+
+def _latest(given: Given) -> Chart:
+    with given.row:
+        y, by, shown, step = _calculated(given)
+    title = f"{shown} of {y}" if step else y
+    return Chart(latest_values, title, {"column": step.name if step else y, "by": by}, step)
+
+
+def _calculated(given: Given) -> tuple[str, str, str, Step | None]:
+    """A column of numbers, what splits it into series, and what is computed of it."""
+    y = choose("Field", given.numbers)
+    by = _by(given)
+    shown = choose("Calculate", ["value", "rate", *AGGREGATES], help=SHOW)
+    per = _length("Length of a bucket") if shown in AGGREGATES else FIT
+    return y, by, shown, _step(given.view, y, by, shown, per)
+
+
+def _scatter(given: Given) -> Chart:
+    with given.row:
+        y = choose("Field", given.numbers)
+        x = choose("Against", [name for name in given.numbers if name != y] or given.numbers)
+        by = _by(given)
+    with st.container(horizontal=True):
+        axes = SCATTER_AXES[choose("Axes", list(SCATTER_AXES), default="linear")]
+    return Chart(scatter_chart, y, {"x": x, "y": y, "by": by, **axes})
 
 
 def _is_state(view: View, name: str) -> bool:
@@ -164,10 +189,11 @@ def _is_state(view: View, name: str) -> bool:
     return len(view.drawn.snapshot.codes(name)[1]) <= MOST_STATES
 
 
-def _by(view: View, texts: list[str], *more: str) -> str:
-    """The column to split series by: the subject, unless messages have several rows and a text column of
-    few values splits those."""
-    best = _within_messages(view, texts)
+def _by(given: Given, besides: str | None = None, *more: str) -> str:
+    """The column to split series by, and not `besides`: the subject, unless messages have several rows and a
+    text column of few values splits those."""
+    texts = [name for name in given.texts if name != besides]
+    best = _within_messages(given.view, texts)
     if best is None:
         return choose("By", [*texts, *more], default="_subject")
     return choose("By", [best, *(name for name in texts if name != best), *more])
@@ -190,34 +216,39 @@ def _within_messages(view: View, texts: list[str]) -> str | None:
     return best
 
 
-def _states(view: View, named: list[str], numbers: list[str], texts: list[str]) -> Chart:
-    named.sort(key=lambda name: name.lower().rpartition(".")[2] not in STATES)
-    y = choose("Field", [*named, *(name for name in numbers if name not in named)])
-    by = _by(view, [name for name in texts if name != y])
+def _states(given: Given) -> Chart:
+    named = sorted(given.states, key=lambda name: name.lower().rpartition(".")[2] not in STATES)
+    with given.row:
+        y = choose("Field", [*named, *(name for name in given.numbers if name not in named)])
+        by = _by(given, y)
     return Chart(states, y, {"y": y, "by": by})
 
 
-def _counts(view: View, texts: list[str]) -> Chart:
-    by = _by(view, texts, ALL)
-    per = _length("Length of an interval")
-    given = {} if by == ALL else {"by": by}
-    return Chart(counts, "Events", given if per == FIT else given | {"every": per})
+def _counts(given: Given) -> Chart:
+    with given.row:
+        by = _by(given, None, ALL)
+        per = _length("Length of an interval")
+    split = {} if by == ALL else {"by": by}
+    return Chart(counts, "Events", split if per == FIT else split | {"every": per})
 
 
-def _heatmap(numbers: list[str]) -> Chart:
-    y = choose("Field", numbers)
-    per = _length("Length of an interval")
-    axis = HEAT_AXES[choose("Axis", list(HEAT_AXES), default="linear")]
+def _heatmap(given: Given) -> Chart:
+    with given.row:
+        y = choose("Field", given.numbers)
+        per = _length("Length of an interval")
+        axis = HEAT_AXES[choose("Axis", list(HEAT_AXES), default="linear")]
     return Chart(heatmap, y, {"y": y, **({} if per == FIT else {"every": per}), **axis})
 
 
-def _tail(columns: list[str]) -> Chart:
+def _tail(given: Given) -> Chart:
     """Lines of the column that is most likely a text to read."""
+    columns = list(given.view.columns)
     named = [name for name in columns if name.lower() in TEXTS]
     own = [name for name in columns if name != "_subject"] or columns
-    text = choose("Line", [*named, *(name for name in own if name not in named)])
     levels = [name for name in columns if name.lower() in LEVELS]
-    level = choose("Level", [*levels, NONE, *(name for name in own if name not in levels)])
+    with given.row:
+        text = choose("Line", [*named, *(name for name in own if name not in named)])
+        level = choose("Level", [*levels, NONE, *(name for name in own if name not in levels)])
     return Chart(tail, text, {"text": text} if level == NONE else {"text": text, "level": level})
 
 
@@ -240,3 +271,24 @@ def fitting(look_back: pd.Timedelta) -> pd.Timedelta:
     """The length of a bucket of which at least BUCKETS are in the look-back."""
     fits = [step for step in ROUND_STEPS if step * BUCKETS <= look_back.value]
     return pd.Timedelta(max(fits, default=ROUND_STEPS[0]))
+
+
+def _numbers(given: Given) -> list[str]:
+    return given.numbers
+
+
+def _always(_: Given) -> bool:
+    return True
+
+
+KINDS = {
+    "lines": Kind("over time", _numbers, _lines),
+    "latest": Kind("the newest values", _numbers, _latest),
+    "scatter": Kind("one number against another", _numbers, _scatter),
+    "states": Kind("which value each series had when", lambda given: given.numbers or given.states, _states),
+    "counts": Kind("how many messages per interval", _always, _counts),
+    "tail": Kind("lines of a log", _always, _tail),
+    "heatmap": Kind("the distribution of a number over time", _numbers, _heatmap),
+}
+"""What the Explore page offers."""
+HELP = "; ".join(f"{name}: {kind.what}" for name, kind in KINDS.items())
