@@ -28,7 +28,7 @@ WITH_BUILT_IN = environment.BUILT_IN.read()
 """Whether to offer the built-in pages."""
 
 LOOK_AGAIN = 0.2 if RELOADS else math.inf
-"""Seconds for which a listing of the folder is reused: every refresh of every viewer asks for it."""
+"""Seconds for which a listing of the folder is reused: every refresh of every viewer requests it."""
 _listing: tuple[Path, float, dict[Path, int]] = (FOLDER, 0.0, {})
 
 

@@ -364,7 +364,7 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
     """Draw the status line and the warnings for what the page has read.
 
     interval: seconds between two refreshes; None if paused. reruns: whether the page runs again at each
-    refresh; otherwise the line asks for it when something else than numbers has changed, and soon if `again`.
+    refresh; otherwise the line requests it when something else than numbers has changed, and soon if `again`.
     Nothing here may move the page when it appears or disappears. So the style sheet keeps the line one line,
     two on a phone, and cuts what is too long for it; the pointer shows it. The reason for a lost connection
     is at the bottom of the visible page, warnings are behind a button beside the title. The line is drawn
@@ -470,7 +470,7 @@ def _is_stale(view: View) -> bool:
     if not len(received) or not view.steady or view.past:
         return False
     newest, count = int(received[-1]), len(received)
-    if view.health.read_until is not None:  # messages that do not match show that the stream goes on
+    if view.health.read_until is not None:  # messages that do not match show that the stream continues
         newest, count = max(newest, view.health.read_until), max(count, view.health.read)
     span = (newest - int(received[0])) / 1e9
     if span < STALE_AFTER:

@@ -444,7 +444,7 @@ class Client:
         headers: Sequence[str] = (),
     ) -> Search:
         """Search the messages of `stream` that match `subject` for `text`, in upper or lower case: in their
-        subject, headers and payload. Returns at once; the search goes on in the background while somebody
+        subject, headers and payload. Returns at once; the search continues in the background while somebody
         reads its `status`, and ends after 1,000 messages found or 16 MB of them. It begins with the oldest
         message, or with the first stored at or after `start`, and ends with the newest, or before `end`.
         `where`, `decoder`, `time`, `headers`: as in feed().

@@ -46,7 +46,7 @@ END_TIMEOUT = 10.0
 MOST_FILES = 8
 """Files that a process can be given."""
 NO_THREAD_DATA = "127"
-"""The exit code with which glibc ends a process that has no memory left for the data of a thread. See oom() in
+"""The exit code with which glibc ends a process that has no memory left for the data of a thread: oom() in
 https://sourceware.org/git/?p=glibc.git;a=blob;f=elf/dl-tls.c"""
 OUT_OF_MEMORY = frozenset(
     {"memory", NO_THREAD_DATA, *(str(-number) for number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS))}

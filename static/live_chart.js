@@ -26,7 +26,7 @@ const ASK_AGAIN = 5000; // ms after which an unanswered question is taken for lo
 const ALERT = "#d6453d"; // thresholds and the words on them
 const REST = 200; // ms without a further change of the range
 const AWAY = 2000; // ms that a chart waits for another element in place of the one that was taken off the page
-const LAGS = 7000; // ms after the last sign of the server for which a chart's clock goes on
+const LAGS = 7000; // ms after the last sign of the server for which a chart's clock continues
 const OTHERS = -1; // stands among hidden series for the one that holds all others, whose name changes
 const AS_GIVEN = { rule: null, names: [], value: null }; // choices: as the page says, and sorted by name
 const STYLE = `
@@ -428,7 +428,7 @@ class Chart {
     return !this.waits;
   }
 
-  // Draws lines that got longer, without Plotly, which works out everything for each drawing. False if it has to:
+  // Draws lines that got longer, without Plotly, which computes everything for each drawing. False if it has to:
   // because the axis has moved by a pixel, because values are beyond what it drew, or for what it shows at the
   // pointer.
   extend() {

@@ -1,5 +1,5 @@
 // Small multiples: for each value of a column a small chart, on a canvas of its own, with the axes in common. What is
-// drawn comes from a chart (live_chart.js), which holds the series. Plotly works out all axes of a figure for each
+// drawn comes from a chart (live_chart.js), which holds the series. Plotly computes all axes of a figure for each
 // drawing, and a canvas only what has changed: the panels with new values, and of those what is on the screen.
 
 import { placed, timeTicks, valueTicks } from "./axis.js";

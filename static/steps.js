@@ -29,7 +29,7 @@ export function steps(events, before, from, end) {
 // The value that holds after a cell, NaN for none.
 const newest = (cell) => cell.newest ?? cell[1];
 
-// Note in `series` what its bins before `oldest` leave behind: the cell that goes on to hold, with its bin.
+// Note in `series` what its bins before `oldest` leave behind: the cell that continues to hold, with its bin.
 export function leave(series, oldest) {
   const { cells, nulls } = series;
   let last = -Infinity;

@@ -24,9 +24,9 @@ from .legend import AS_GIVEN, BinsOf, Choices, Value, others_at, read_choices, s
 from .wire import NOTHING, Held, has_cells, step, with_header
 
 VARY_EVERY = 0.25
-"""Seconds between two looks at what of a chart's settings changes with the rows."""
+"""Seconds between two checks which of a chart's settings changes with the rows."""
 ASKED_FOR = 60.0
-"""Seconds for which values of a legend are worked out after they were sent; longer than the rest between two
+"""Seconds for which values of a legend are computed after they were sent; longer than the rest between two
 frames of any viewer."""
 VALUES_EVERY = 1.0
 """Seconds between two values of a legend: nobody reads faster."""
@@ -298,7 +298,7 @@ class ChartElement:
         return _Known(found.now, clock), with_header(flags, header, found.cells)
 
     def is_quick(self, held: Any) -> bool:
-        """True unless all cells have to be encoded, finer ones worked out, or the bins are being updated."""
+        """True unless all cells have to be encoded, finer ones computed, or the bins are being updated."""
         bins = self.source.bins
         return held is not None and held.chart.epoch == bins.epoch and not self._range and not bins.is_busy
 

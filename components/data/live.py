@@ -253,7 +253,7 @@ def live(
     names and SQL expressions, such as `{"kw": "w / 1000"}`. Expressions see the fields of one message, named
     tokens, `_subject`, `_time` and `_seq`; a field that a message lacks is NULL (docs/filters.md).
 
-    All viewers who ask for the same share one consumer and one window. Without rows the page goes on:
+    All viewers who request the same share one consumer and one window. Without rows the page continues:
     `latest` and `frame` are empty, and the chart or table, or else the frame, says so. Raises LookbackError,
     drawn by the frame, if something cannot be read.
     """

@@ -33,7 +33,7 @@ def source(rows: Rows, chart: Chart | None) -> str:
 
 
 def page(title: str, rows: Rows, code: str, used: Sequence[str]) -> str:
-    """A page that reads `rows` and goes on with `code`, which calls the functions in `used`."""
+    """A page that reads `rows` and continues with `code`, which calls the functions in `used`."""
     return (
         f"{_docstring(title)}\n\n"
         f"from components import {', '.join(sorted([*used, 'live']))}\n\n"

@@ -44,7 +44,7 @@ def metric(
     number; bytes and durations are scaled, as in line_chart(). `change`, such as "PT1M": show the
     difference to what the number was that long ago, from the rows stored by then. `line=False` leaves the
     line out. `key`: distinguishes two equal metrics on one page. Of a result without times, such as totals,
-    the line and `change` begin when somebody looks at it.
+    the line and `change` begin when somebody opens it.
 
     Raises LookbackError if `how` is another word or has nothing to combine, `only` comes without `by`, or
     `over` and `change` together are longer than the look-back; DurationError if one of them is not a
@@ -74,7 +74,7 @@ def metric(
 
     if over is not None:
         check_times(view, f"over={over!r}")
-    if clock().length is not None:  # what the page asks for may need more than the viewer wants to see
+    if clock().length is not None:  # what the page requests may need more than the viewer wants to see
         if (asked := lengths["over"]) is not None:
             lengths["over"] = min(asked, view.look_back)
         if (lengths["over"] or pd.Timedelta(0)) + (lengths["change"] or pd.Timedelta(0)) > view.look_back:
@@ -120,7 +120,7 @@ class _MetricSource(JsonSource):
     def look(self) -> Mapping[str, Any]:
         """Take the new rows into the figure."""
         now, figure = self._feed.now(), self._figure
-        # A stretch is taken in as far as it is loaded: what is worked out of rows goes forward only.
+        # A stretch is taken in as far as it is loaded: what is computed of rows goes forward only.
         known_to = self._feed.health_of(self._look_back).known_to(now) if self._past else now
         snapshot = self._feed.snapshot().since(now - self._look_back.value)
         if len(snapshot):

@@ -102,7 +102,7 @@ def query(
 
     Run sends one SELECT to the history service at `subject`. `$name` in the SQL is bound to
     `parameters["name"]`; parameters that the SQL does not use are not sent. The page reruns each second while
-    the query goes on. Its rows stay until the viewer clicks Run again or opens another page. Both stop the
+    the query continues. Its rows stay until the viewer clicks Run again or opens another page. Both stop the
     query at the service, and so does closing the page. `key` distinguishes two queries on one page.
     """
     kept = _while_connected(st.session_state.setdefault(_ASKED, {}))

@@ -38,7 +38,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 MOST_ON_REQUEST = 500_000
-"""A stream's subjects are counted up to this number when a viewer asks for it."""
+"""A stream's subjects are counted up to this number when a viewer requests it."""
 MOST_KEPT = 3
 """Such counts that are kept for one client; each may take 100 MB."""
 KEPT_FOR = 3600.0  # seconds that such a count is kept

@@ -59,7 +59,7 @@ MOST_MESSAGES = 300
 MOST_SHOWN = 1000
 """Elements that a browser has on the screen, those of the page before included."""
 MOST_WAITING = 500
-"""Open websockets that have not shown a ticket yet. One more ends the oldest of them, so that whoever opens
+"""Open websockets that have not shown a ticket yet. One more ends the oldest of them, so that one who opens
 many and says nothing keeps nobody out."""
 MOST_ASKED = 2
 """Questions of one browser that wait for their answers. A further one is refused."""

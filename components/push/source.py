@@ -155,7 +155,7 @@ def beat() -> None:
 
 
 async def elsewhere(call: Callable[[], Any]) -> Any:
-    """The result of `call`, worked out beside the web server's loop."""
+    """The result of `call`, computed beside the web server's loop."""
     return await asyncio.get_running_loop().run_in_executor(_workers, call)
 
 

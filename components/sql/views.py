@@ -51,7 +51,7 @@ def sql(
     The result's `_time` is its timestamp column `_time` or `time`; without one, all rows have the time of the
     result. Numbers, texts and times keep their kind; an interval becomes its seconds, and anything else text.
 
-    It is worked out once for all viewers with the same rights, SQL, parameters and tables, when the tables
+    It is computed once for all viewers with the same rights, SQL, parameters and tables, when the tables
     have changed, at most four times a second, and less often if it takes long; the status line then says so.
     Bounds: 10 s of processor time, 1,000,000 rows, 128 MiB, and 256 MB of memory. Raises SqlError with the
     line, the column and the nearest name if the SQL is wrong, and with the bound that was reached; drawn by
@@ -104,7 +104,7 @@ def every(length: Duration, view: View, *, by: str | Sequence[str] | None = None
     name a series.
 
     Buckets are on a grid that begins at the epoch in UTC; `_time` is a bucket's start. Only buckets whose
-    rows have changed are worked out again. Raises DurationError, and SqlError as sql() does.
+    rows have changed are computed again. Raises DurationError, and SqlError as sql() does.
     """
     with _written_here():
         return _view(Every(parse_duration(length, "bucket"), columns_of(by), shows), {"rows": _rows(view)})
@@ -134,7 +134,7 @@ def top(view: View, field: str, *, by: str, most: int = 10, how: Top = "greatest
 @timed
 def typed_sql(query: str, rows: View) -> View:
     """The result of a SELECT over the table `rows` that the viewer has typed, in a process of its own. What
-    this viewer has asked for before is not worked out any more. Raises SqlError as sql() does."""
+    this viewer has asked for before is not computed any more. Raises SqlError as sql() does."""
     before: Result | None = st.session_state.pop(_TYPED, None)
     tab = st.session_state.setdefault(_TAB, secrets.token_hex(8))
     found: Result | None = None

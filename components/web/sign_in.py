@@ -253,7 +253,7 @@ def _without_attempts(scope: Scope, request: Request) -> Scope:
 
 
 def _is_page(request: Request, path: str) -> bool:
-    """True if a browser asks for a page other than the first."""
+    """True if a browser requests a page other than the first."""
     ours = path.startswith(NO_PAGES)
     document = request.method == "GET" and "text/html" in request.headers.get("accept", "")
     return document and not ours and path.strip("/") != ""

@@ -2,7 +2,7 @@
 
 Each name is compared with the installed version when this module is loaded. Names that decide who may see
 what, or how a page ends, are needed: without them the app does not start. Names that make something faster or
-nicer are optional: without them the app goes on, and logs that once. Loading this module changes nothing in
+nicer are optional: without them the app continues, and logs that once. Loading this module changes nothing in
 Streamlit.
 """
 

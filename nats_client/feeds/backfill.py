@@ -200,7 +200,7 @@ class Backfill:
             count = before - 1 - extent.last if self._every_message_counts else None
             seam = Gap("removed", extent.last_time, begins, count)
         above: tuple[int, int] | None = None
-        if before < stream_check.first:  # it goes on below what has come from the archive already
+        if before < stream_check.first:  # it continues below what has come from the archive already
             above = before, int(self._window.snapshot().received[0])
         async for raw in archive.rows(consumer.created, since, before, self._intake.key.end):
             if self._intake.recreated != lives:

@@ -43,7 +43,7 @@ EVICT_EVERY = 0.25
 
 class Feed(Derived):
     """Replays a stream from now minus the look-back, then follows it; or reads a stretch that ends in the
-    past. `Client.feed` creates it and shares it between all who ask for the same. Reading it keeps it
+    past. `Client.feed` creates it and shares it between all who request the same. Reading it keeps it
     alive."""
 
     def __init__(
@@ -191,7 +191,7 @@ class Feed(Derived):
         return wait_as_reader(self, self._settled, timeout)
 
     def want(self, reader: Hashable) -> None:
-        """`reader` wants all of the stretch: loading goes on where it was halted. Any other reader may stop
+        """`reader` wants all of the stretch: loading continues where it was halted. Any other reader may stop
         it after WANTED_FOR seconds unless this is repeated."""
         self._wanted.want(reader)
         if self._loaded is not None:
@@ -543,7 +543,7 @@ class Feed(Derived):
                 await end_tasks(self._tasks)
             else:
                 self._loaded = None
-                self._consumer.events.note("goes on loading")
+                self._consumer.events.note("continues loading")
                 self._settled.clear()
                 self._replayed.clear()
                 self._read()

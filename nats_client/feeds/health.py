@@ -46,7 +46,7 @@ class FeedKey:
     headers: tuple[str, ...] = ()
     """The headers that are columns."""
     end: int | None = None
-    """When the stretch that it reads ends, ns since the epoch, UTC; None if it goes on."""
+    """When the stretch that it reads ends, ns since the epoch, UTC; None if it continues."""
 
     @property
     def name(self) -> str:

@@ -43,7 +43,7 @@ HEAVY = 0.1
 LEAST_URGENT = 10
 """Added to the niceness of that thread (see nice(1)), where the system has it for threads."""
 STOP_AGAIN = 0.1
-"""Seconds between looks at how long it takes, and between attempts to stop: one may come too early."""
+"""Seconds between checks of how long it takes, and between attempts to stop: one may come too early."""
 
 
 @dataclass
@@ -113,7 +113,7 @@ class Intake:
         self.left_early = False
         """True if messages from before the look-back came after others of it: the clock was set back."""
         self._thread = ThreadPoolExecutor(1, "filter") if self.filter is not None else None
-        self._spent: Callable[[], float] = lambda: 0.0  # processor time of what the thread works out
+        self._spent: Callable[[], float] = lambda: 0.0  # processor time of what the thread needs
         self._urgent = True
         self._most = FEWEST
         self._closed = False

@@ -271,7 +271,7 @@ class PlayedFeed(Derived):
         self._derived_bytes = self.derived_bytes
 
     def shrink(self, nbytes: int, ceiling: int) -> None:
-        """Forget what is derived. It is worked out again when somebody asks for it."""
+        """Forget what is derived. It is computed again when somebody requests it."""
         self.forget_derived()
 
     def relax(self) -> None:

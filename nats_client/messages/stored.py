@@ -2,7 +2,7 @@
 
 All of it is read with `STREAM.MSG.GET`, as by_sequence.py does: it takes nothing from a work queue, needs no
 consumer, and the stream's leader answers, so that "there is no such message" is certain. The server finds the
-next match at or after a sequence, but not the one before it. So a page that goes back asks for ranges
+next match at or after a sequence, but not the one before it. So a page that goes back requests ranges
 before it, each four times as long as the one before, until enough is found.
 """
 
@@ -25,7 +25,7 @@ MOST_BYTES = 8 * 1024 * 1024
 LONGEST = 3.0
 """Seconds after which a page ends where it is."""
 FIRST_RANGE = 8
-"""Sequences of the first range that a page that goes back asks for."""
+"""Sequences of the first range that a page that goes back requests."""
 PARTS = 16
 """Parts of a range that are read at the same time."""
 WHY = "that is how any of its messages is found."

@@ -169,7 +169,7 @@ class Query:
 
     async def close(self, why: str = "") -> None:
         """Stop it and drop its rows. `why` is the reason in the log and in the error of later readers; empty
-        if whoever asked has what it needs."""
+        if the caller has what it needs."""
         await end_tasks([self._task])
         if why:
             _log.info("query of %s: closed (%s)", self.subject, why)

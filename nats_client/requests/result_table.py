@@ -89,7 +89,7 @@ class Rows:
         self._ceiling = why
 
     def drop(self, why: str) -> None:
-        """Drop all rows. `why` is for whoever reads them later."""
+        """Drop all rows. `why` is for those who read them later."""
         with self._reading, self._adding:
             self._dropped = True
             self._why_dropped = why

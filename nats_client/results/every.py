@@ -1,4 +1,4 @@
-"""Aggregates per bucket of time, of which only those are worked out again whose rows have changed."""
+"""Aggregates per bucket of time, of which only those are computed again whose rows have changed."""
 
 from collections.abc import Hashable, Mapping
 
@@ -35,7 +35,7 @@ class Every:
         self._times: Ints = np.zeros(0, dtype=np.int64)  # of the rows so far
         self._kept: pa.Table | None = None
         self.worked_out = 0
-        """How many rows the last result was worked out from."""
+        """How many rows the last result was computed from."""
 
     @property
     def identity(self) -> Hashable:

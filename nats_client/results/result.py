@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import ClosedError, ColumnError, LookbackError, SqlEnded, SqlError
-from ..events import Event
+from ..events import Event, Events
 from ..feeds.derived import Derived
 from ..feeds.health import FeedKey, Health, Message
 from ..memory import PROCESS, SMALLEST, Memory
@@ -105,7 +105,7 @@ class Query:
 
 
 class Result(Derived):
-    """A result of SQL, worked out in a thread of its own while somebody reads it: only when its inputs have
+    """A result of SQL, computed in a thread of its own while somebody reads it: only when its inputs have
     changed, at most four times a second, and less often if it takes long. To readers it is like a feed."""
 
     _bins_class = ResultBins
@@ -147,6 +147,7 @@ class Result(Derived):
         self.look_back: pd.Timedelta = max(looks, default=DEFAULT_LOOK_BACK)
         """How far back it reaches: the longest look-back of its inputs."""
         self._has_look_back = bool(looks)
+        self._events = Events(f"SQL over {', '.join(sorted(self._inputs)) or 'nothing'}")
         memory.join(self, lambda _: self.drop("memory is short, and nobody read it"))
 
     # -- what a feed offers, from any thread -------------------------------------------------------------
@@ -219,14 +220,14 @@ class Result(Derived):
         return end
 
     def join(self, tab: str, asker: str) -> bool:
-        """The viewer in `tab` has asked for it: it is worked out in the turns of `asker`. False if it is
+        """The viewer in `tab` has requested it: it is computed in the turns of `asker`. False if it is
         closed."""
         with self._lock:
             self._askers = {**self._askers, tab: asker}
             return not self._closed
 
     def leave(self, tab: str) -> None:
-        """The viewer in `tab` asks for it no more. Without any it is dropped."""
+        """The viewer in `tab` requests it no more. Without any it is dropped."""
         with self._lock:
             self._askers = {each: asker for each, asker in self._askers.items() if each != tab}
             if self._askers:
@@ -262,8 +263,8 @@ class Result(Derived):
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """None."""
-        return ()
+        """The newest ones: errors of its query, and its end."""
+        return self._events.newest
 
     @property
     def timeless(self) -> bool:
@@ -278,7 +279,7 @@ class Result(Derived):
         return self.ready, shown, error, self._closed
 
     def pace(self) -> str:
-        """How often it is worked out, if that is rare: "SQL every 4 s, takes 700 ms"; otherwise empty."""
+        """How often it is computed, if that is rare: "SQL every 4 s, takes 700 ms"; otherwise empty."""
         took = self._took
         if (every := took * (1 + SHARE)) <= SLOW:
             return ""
@@ -302,9 +303,10 @@ class Result(Derived):
         self._limits = self._own_limits
 
     def drop(self, why: str) -> None:
-        """Stop working it out and release the rows. Readers get ClosedError from now on."""
+        """Stop computing it and release the rows. Readers get ClosedError from now on."""
         with self._lock:
             self._closed = self._closed or why
+        self._events.note("closed", self._closed)
         self._stop.stop()
         self._wake.set()
         self._first.set()
@@ -337,7 +339,7 @@ class Result(Derived):
                 start = time.monotonic()
                 self._wake.clear()
                 try:
-                    self._work_out()
+                    self._compute()
                 except Exception as error:  # what it shows stays; the next change tries again
                     self._fail(error)
                 took = time.monotonic() - start
@@ -358,7 +360,7 @@ class Result(Derived):
     def _unread(self) -> bool:
         return not self._watchers and time.monotonic() - self.last_read > UNREAD
 
-    def _work_out(self) -> None:
+    def _compute(self) -> None:
         moment = Moment()
         taken = {name: each.take(moment) for name, each in self._inputs.items()}
         now = self.now()
@@ -405,18 +407,23 @@ class Result(Derived):
         self._snapshot, self._dated = self._as_of(rows, now), now
         self._timeless = not has_times(found)
         self._bytes = found.nbytes + 24 * len(rows)
-        self.error = error
+        self._note(error)
         self._first.set()
         self._memory.note(self)
         for changed in self._watchers:
             changed()
 
+    def _note(self, error: LookbackError | None) -> None:
+        if error is not None:
+            self._events.note("no result", error, logging.WARNING)
+        self.error = error
+
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, LookbackError):
             if not self._closed:
                 _log.exception("A result stands still.")
-            error = SqlError("The result could not be worked out. The app's log says why.")
-        self.error = error
+            error = SqlError("The result could not be computed. The app's log says why.")
+        self._note(error)
         self._state = None
         self._first.set()
         for changed in self._watchers:

@@ -1,6 +1,6 @@
 """The bins of a chart of a result.
 
-A result replaces the one before, so its bins are worked out from all of its rows. Those that are as before do
+A result replaces the one before, so its bins are computed from all of its rows. Those that are as before do
 not count as changed.
 """
 

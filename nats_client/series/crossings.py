@@ -118,7 +118,7 @@ class Crossings:
             edge = self._now - self._look_back
             of_age = self._too_early is not None and self._too_early <= self._now + self._ahead
             if self.condition.lasting and (self._series["side"] == _ABOVE).any():
-                self._found = None  # one that goes on may have lasted long enough since
+                self._found = None  # one that continues may have lasted long enough since
             if snapshot.version == self._snapshot_version and not of_age:
                 self._forget(edge)
                 return

@@ -21,7 +21,7 @@ class Silences(Noticing):
     column `color`, for one look-back on one feed.
 
     A silence begins that long after the last value and ends with the next one; a late row between the two
-    splits or ends it. One that still goes on is kept, even if all rows of the series have left the look-back,
+    splits or ends it. One that continues is kept, even if all rows of the series have left the look-back,
     until the window starts over. In its Crossing, `value` is the condition's length and `peak` the length so
     far, both in seconds.
     """

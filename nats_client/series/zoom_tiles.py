@@ -268,7 +268,7 @@ class FinerBins:
                 tile.newest.put(tile.changed, cells, times[each], values[each], self._version)
 
     def _codes(self, snapshot: Snapshot, part: slice | Ints) -> Codes:
-        if isinstance(part, slice):  # pairs are worked out row by row, so not for all of the window
+        if isinstance(part, slice):  # pairs are computed row by row, so not for all of the window
             first = snapshot.first
             return self._chart.codes(snapshot.between(first + part.start, first + part.stop))[0]
         return self._chart.codes(snapshot)[0][part]

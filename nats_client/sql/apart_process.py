@@ -30,7 +30,7 @@ MOST_JOB = 1 << 20
 
 @dataclass(frozen=True)
 class Job:
-    """What to work out."""
+    """What to compute."""
 
     statement: Statement
     parameters: dict[str, Parameter]

@@ -173,7 +173,7 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
 def words_of(error: Exception) -> str:
     """What DuckDB says of a mistake, on one line, without a full stop."""
     words = details(error).get("exception_message", "").partition("\n")[0]
-    return re.sub(r"\s+", " ", words).strip().rstrip(".") or "it cannot be worked out"
+    return re.sub(r"\s+", " ", words).strip().rstrip(".") or "it cannot be computed"
 
 
 def _nodes(part: Any, depth: int) -> Iterator[tuple[dict[str, Any], int]]:

@@ -1,7 +1,7 @@
 """Keeps the rows of a batch for which an expression is true, and adds computed columns.
 
 Each value has the type that it has in its own message: a number, an integer beyond 2**53, a text, a time in
-ISO 8601, or nothing. Rows with the same types are worked out together. So what an expression says of a
+ISO 8601, or nothing. Rows with the same types are computed together. So what an expression says of a
 message does not depend on which others came with it, and a replay has the same rows as messages that come
 one by one.
 
@@ -43,7 +43,7 @@ from .row_values import (
 MOST_COLUMNS = 32
 """Computed columns of one feed."""
 MOST_AT_ONCE = 5_000
-"""Rows worked out in one call, so that it can be stopped in between."""
+"""Rows computed in one call, so that it can be stopped in between."""
 MOST_FIELDS = 1_000
 """Names of fields kept to suggest one."""
 MOST_PLANS = 1_000
@@ -53,7 +53,7 @@ MOST_NOTES = 5
 
 _WORDS = ("missing", "a number", "an integer beyond 2**53", "text", "a time")
 _TYPES: dict[int, tuple[str, ...]] = {
-    # The types that are tried, in order: the first with which the expression can be worked out.
+    # The types that are tried, in order: the first with which the expression can be computed.
     NONE: ("NULL", "CAST(NULL AS DOUBLE)", "CAST(NULL AS VARCHAR)", "CAST(NULL AS TIMESTAMPTZ)"),
     NUMBER: ("{0}", "CASE WHEN {0} = trunc({0}) THEN TRY_CAST({0} AS BIGINT) END"),
     LARGE: ("TRY_CAST({0} AS HUGEINT)", "TRY_CAST({0} AS DOUBLE)"),
@@ -135,7 +135,7 @@ class RowFilter:
         return used if any(used) else ()
 
     def check(self) -> None:
-        """Raises SqlError if an expression cannot be worked out whatever the fields hold, such as a function
+        """Raises SqlError if an expression cannot be computed whatever the fields hold, such as a function
         with too few arguments."""
         every = [("where", self.where)] if self.where else []
         every += [(f"column {column.name!r}", column.expression) for column in self.columns]
@@ -162,7 +162,7 @@ class RowFilter:
             self._connection = connect()
 
     def stop(self) -> None:
-        """Stop what is being worked out in another thread, which then raises StoppedError."""
+        """Stop what is being computed in another thread, which then raises StoppedError."""
         self._stopped.set()
         if self._connection is not None:
             self._connection.interrupt()
@@ -445,7 +445,7 @@ class RowFilter:
         types = " and ".join(
             f"{name} is {_WORDS[held[name]]}" for name in part.fields if name not in self._given
         )
-        self._note(f"{what} has no value where {types or 'it is worked out'}: {words_of(error)}.")
+        self._note(f"{what} has no value where {types or 'it is computed'}: {words_of(error)}.")
 
     def _note(self, sentence: str) -> None:
         if len(self.seen.notes) < MOST_NOTES:

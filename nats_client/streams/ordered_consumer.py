@@ -58,7 +58,7 @@ from .sink import Sink
 PATIENCE = 3.5  # seconds of silence after which the consumer is in doubt
 GATHER = 0.05  # seconds during which messages are collected into a batch
 RETRY_AFTER = 1.0  # seconds between retries while the stream cannot be read
-TOO_SLOW_FOR = 60.0  # seconds until a feed whose expressions took too long goes on
+TOO_SLOW_FOR = 60.0  # seconds until a feed whose expressions took too long continues
 CHECK_EVERY = 2.0  # seconds between checks that the consumer's configuration is unchanged
 MOST_AT_ONCE = 5_000  # messages decoded before control returns to the loop, so that pages are not blocked
 SMALL = 1024 * 1024  # bytes that may be read without a turn of the replays
@@ -121,8 +121,8 @@ class Consumer(Reading):
         self._verified: tuple[int | None, int | None] = None, None  # last message at the last good check
 
     async def run(self) -> None:
-        """Read until cancelled, or up to the last message before `until`; run again, it goes on where it was.
-        With an `end` alone it holds no consumer once all is read, and goes on after any doubt."""
+        """Read until cancelled, or up to the last message before `until`. Run again, it continues there.
+        With an `end` alone it holds no consumer once all is read, and continues after any doubt."""
         while True:
             try:
                 if self._moving and self._connection.state.status != "connected":
@@ -195,7 +195,7 @@ class Consumer(Reading):
                 except DoubtError:
                     lost = self._on is not self._connection and self._on.state.status != "connected"
                     if lost and self._connection.state.status == "connected":
-                        raise MovedError from None  # the main connection goes on alone, more slowly
+                        raise MovedError from None  # the main connection continues alone, more slowly
                     raise
         finally:
             self._on, self._turn = self._connection, None

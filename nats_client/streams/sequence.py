@@ -196,5 +196,5 @@ def _take_status(reply: str, headers: dict[str, str], taken: Taken) -> str | Non
 
 def _is_idle(reply: bytes, headers: dict[str, str]) -> bool:
     """True if a control message is the heartbeat of a consumer with nothing to deliver. A consumer that
-    waits for a flow control reply reports that it is stalled, or asks for the reply."""
+    waits for a flow control reply reports that it is stalled, or requests the reply."""
     return not reply and "Nats-Last-Consumer" in headers and "Nats-Consumer-Stalled" not in headers

@@ -38,7 +38,7 @@ MOST_TRIES = 3
 """Counts that are begun; one begins again if the stream's subjects change too quickly."""
 QUICK = 1.0  # seconds to wait for the server's list before falling back to the names
 MOST_COUNTED = 10_000
-"""Subjects of a stream that may be counted unless a viewer asks for more. Publishers to the stream wait while
+"""Subjects of a stream that may be counted unless a viewer requests more. Publishers to the stream wait while
 the server counts."""
 RATE_OVER = 10.0  # seconds over which a rate is averaged, once that much is known
 

@@ -18,7 +18,7 @@ OWN_INBOX = f"{INBOX}.{{{{name()}}}}.>"
 """A user's inbox in the template of a scoped signing key. The server fills in the user's name."""
 ALL = "*"
 NEVER = {
-    TOKENS: "whoever may request tokens has every role",
+    TOKENS: "anybody who may request tokens has every role",
     f"{INBOX}.>": "replies to others are delivered there",
     "$JS.>": "JetStream's API is set with 'streams' and 'manage'",
     "$SYS.>": "it belongs to the server",

@@ -205,7 +205,7 @@ class Archiver:
 
     async def _decode_again(self, stream: str, step: Step, until: float) -> None:
         """Decode what the archive has of the stream with the decoder in force, as far as there is time; the
-        next run goes on. The archive has payloads, but no headers. A message that cannot be decoded keeps
+        next run continues. The archive has payloads, but no headers. A message that cannot be decoded keeps
         what it has. Whatever ends this, doing it again changes nothing that is done."""
         decoder, count, changed, reasons = self._streams[stream], 0, 0, list[str]()
         failures = 0
@@ -240,7 +240,7 @@ class Archiver:
         if failures:
             step.log(f"{failures:,} messages could not be decoded and keep what they have: {reasons[0]}")
         if stream in self._again:
-            step.log("the next run goes on")
+            step.log("the next run continues")
 
     async def _read(
         self, connection: Connection, stream: str, after: int | None, until: int

@@ -2,7 +2,7 @@
 
 DuckDB lets one process write a file, or any number read it. So the file is open for writing only until
 somebody wants to read. If the archiver wants to write while a query reads, it writes to a copy that then
-replaces the file: the query goes on reading the old file, and neither waits for the other.
+replaces the file: the query continues reading the old file, and neither waits for the other.
 https://duckdb.org/docs/stable/connect/concurrency
 """
 

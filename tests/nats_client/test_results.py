@@ -339,7 +339,8 @@ def test_what_nobody_reads_is_dropped(results: Results, monkeypatch: pytest.Monk
 
 
 def test_results_count_towards_the_memory_ceiling() -> None:
-    """Rows of results and what is derived from them count, and one that has to shrink says why."""
+    """Rows of results and what is derived from them count, and one that has to shrink says why, also in its
+    events, as its end is."""
     memory = Memory(8 << 20)
     lines = Lines()
     lines.say(*range(50_000))
@@ -354,6 +355,9 @@ def test_results_count_towards_the_memory_ceiling() -> None:
     finally:
         found.drop("the test ends")
     assert memory.total == 0
+    failed, closed = found.events
+    assert (failed.what, "MiB" in failed.why) == ("no result", True)
+    assert (closed.what, closed.why) == ("closed", "the test ends")
 
 
 def test_there_are_at_most_so_many(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
