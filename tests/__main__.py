@@ -1,6 +1,6 @@
 """All tests, as `make test` runs them: `python -m tests`, with pytest's own arguments.
 
-What fails beside other tests on a busy machine runs once more by itself. That is told, by name and count,
+What fails beside other tests on a busy machine runs once more by itself. That is reported, by name and count,
 as the last lines. A test that failed in two of the last ten runs of this checkout fails the run, even if it
 passes when run again. Only tests that failed are repeated: a run that was interrupted, that lost a worker,
 that could not collect a file, that met an error of pytest's own or had no tests fails, whatever else it
@@ -67,12 +67,12 @@ def main(arguments: list[str]) -> int:
         return code
     print(f"\nRunning again, by itself, what failed: {len(record.failed)}.", flush=True)
     again = subprocess.run([sys.executable, "-m", "pytest", *record.failed]).returncode
-    told = (
+    outcome = (
         "Failed at first, PASSED when run again"
         if again == 0
         else "Failed, and NOT ALL PASSED when run again"
     )
-    print(f"\n{'!' * 80}\n{told}: {len(record.failed)}", flush=True)
+    print(f"\n{'!' * 80}\n{outcome}: {len(record.failed)}", flush=True)
     for name in record.failed:
         print(f"  {name}", flush=True)
     print("!" * 80, flush=True)

@@ -43,7 +43,7 @@ NOT_PINNED = {"pip"}
 
 @dataclass
 class Report:
-    """What was looked at, and what was found."""
+    """What was checked, and what was found."""
 
     checked: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)

@@ -24,8 +24,8 @@ async def snapshot(nc: Any, stream: str) -> Backup:
     chunks = await nc.subscribe(address)
     request = {"deliver_subject": address, "no_consumers": True}
     answer = await nc.request(f"$JS.API.STREAM.SNAPSHOT.{stream}", json.dumps(request).encode(), timeout=10)
-    told = json.loads(answer.data)
-    assert "error" not in told, told
+    reply = json.loads(answer.data)
+    assert "error" not in reply, reply
     data = []
     while True:
         chunk = await chunks.next_msg(10)
@@ -35,7 +35,7 @@ async def snapshot(nc: Any, stream: str) -> Backup:
         if chunk.reply:
             await chunk.respond(b"")
     await chunks.unsubscribe()
-    return Backup(told["config"], told["state"], b"".join(data))
+    return Backup(reply["config"], reply["state"], b"".join(data))
 
 
 async def restore(nc: Any, stream: str, backup: Backup) -> None:

@@ -28,19 +28,19 @@ class Asked:
         self.headers: dict[str, str] = dict(message.headers or {})
         self.payload: bytes = message.data
         self.control = f"{SUBJECT}.control.{number}"
-        self.told: list[str] = []
+        self.commands: list[str] = []
         """What the caller has published to the control subject."""
         self.news = asyncio.Event()
         self._connection, self._reply = connection, message.reply
 
     async def listen(self) -> None:
-        """Hear what is published to the control subject."""
+        """Receive what is published to the control subject."""
 
-        async def hear(message: Any) -> None:
-            self.told.append(message.data.decode())
+        async def receive(message: Any) -> None:
+            self.commands.append(message.data.decode())
             self.news.set()
 
-        await self._connection.subscribe(self.control, cb=hear)
+        await self._connection.subscribe(self.control, cb=receive)
 
     async def send(self, body: bytes, **headers: str) -> None:
         """A message, with headers such as Content_Type=."""
@@ -64,9 +64,9 @@ class Asked:
         """No more, because of an error."""
         await self.send(b"", **{"Nats-Service-Error": text, "Nats-Service-Error-Code": str(code)})
 
-    async def until_told(self, word: str) -> None:
+    async def until_command(self, word: str) -> None:
         """Wait for the caller to say `word`."""
-        while word not in self.told:
+        while word not in self.commands:
             await self.news.wait()
             self.news.clear()
 
@@ -113,9 +113,9 @@ class Service:
         except Exception as error:
             self.failures.append(error)
 
-    def told(self) -> list[str]:
+    def commands(self) -> list[str]:
         """What the caller of the newest request has sent."""
-        return self.asked[-1].told if self.asked else []
+        return self.asked[-1].commands if self.asked else []
 
     def close(self) -> None:
         """End it."""
@@ -156,7 +156,7 @@ def endless_service(url: str, pause: float = 0.02) -> Iterator[subprocess.Popen[
 async def endless(asked: Asked, pause: float = 0.02) -> None:
     """Answer with 10 rows each `pause` seconds, until asked to stop."""
     n = 0
-    while "stop" not in asked.told:
+    while "stop" not in asked.commands:
         rows = [{"time": f"2026-01-01T00:{i // 60 % 60:02}:{i % 60:02}Z", "n": i} for i in range(n, n + 10)]
         await asked.rows(*rows, Lookback_Rows="1000000", Lookback_Control=asked.control)
         n += 10

@@ -61,12 +61,12 @@ class Cluster:
         """Wait until each replica of the stream is up to date."""
         deadline = time.monotonic() + seconds
         while True:
-            told = self.info(stream)
-            followers = told.cluster.replicas or []
+            info = self.info(stream)
+            followers = info.cluster.replicas or []
             good = [each for each in followers if each.current and not each.offline]
-            if told.cluster.leader and len(good) == len(followers) == told.config.num_replicas - 1:
+            if info.cluster.leader and len(good) == len(followers) == info.config.num_replicas - 1:
                 return
-            assert time.monotonic() < deadline, f"the replicas never agreed: {told.cluster}"
+            assert time.monotonic() < deadline, f"the replicas never agreed: {info.cluster}"
             time.sleep(0.2)
 
 

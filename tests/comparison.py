@@ -39,7 +39,7 @@ class Comparison:
         until(lambda: self._frame("chart=") and self._frame("/lookback/comparison/"), PATIENCE)
 
     def _frame(self, part: str) -> Frame | None:
-        self.page.wait_for_timeout(50)  # what the browser tells is heard meanwhile
+        self.page.wait_for_timeout(50)  # what the browser reports is received meanwhile
         return next((frame for frame in self.page.frames if part in frame.url), None)
 
     @property

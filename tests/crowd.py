@@ -226,14 +226,14 @@ class Hostile(Thread):
     def _answer(self, wire: socket.socket) -> None:
         """Rubbish to whoever looks for services; a PONG to the server."""
         try:
-            heard = wire.recv(65536)
+            received = wire.recv(65536)
         except TimeoutError:
             return
-        if not heard:
+        if not received:
             raise ConnectionResetError
-        if b"PING\r\n" in heard:
+        if b"PING\r\n" in received:
             wire.sendall(b"PONG\r\n")
-        for verb, reply in re.findall(rb"MSG \$SRV\.(\w+)\S* 1 (\S+) ", heard):
+        for verb, reply in re.findall(rb"MSG \$SRV\.(\w+)\S* 1 (\S+) ", received):
             for body in RUBBISH.get(verb.decode(), ()):
                 wire.sendall(b"PUB %s %d\r\n%s\r\n" % (reply, len(body), body))
 
@@ -298,7 +298,7 @@ class Neighbour(Thread):
             gaps.append((int(self.plain.health.since * 1e9) - slack, time.time_ns()))
         lost = [n for n, at in sent if n not in seen and not any(a <= at <= b for a, b in gaps)]
         if lost:
-            self.tell(f"{len(lost)} plain messages lost outside of told gaps, as {lost[:5]}; {gaps}")
+            self.tell(f"{len(lost)} plain messages lost outside of reported gaps, as {lost[:5]}; {gaps}")
         self._sent = [each for each in self._sent if each not in sent]
 
 
@@ -368,12 +368,12 @@ class Reader(Viewer):
         if self.status.get("mood") != "live" or not newest:
             return None
         text = "".join(piece if isinstance(piece, str) else piece[0] for piece in newest)
-        told = re.search(r"newest message (?:under ([\d.]+) s|(.*?)) ago", text)
-        assert told, text
-        if told[1]:
-            return float(told[1])
+        found = re.search(r"newest message (?:under ([\d.]+) s|(.*?)) ago", text)
+        assert found, text
+        if found[1]:
+            return float(found[1])
         units = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-        parts = re.findall(r"([\d.]+) ([a-z]+)", told[2])
+        parts = re.findall(r"([\d.]+) ([a-z]+)", found[2])
         return 1.06 * sum(float(number) * units[unit] for number, unit in parts)  # it is rounded
 
     @property
@@ -417,7 +417,9 @@ class Judge:
         stored = self._publisher.acknowledged(unseen)
         if stored is None or asked - stored <= age + TOLERANCE:
             return ""
-        return f"message {unseen} was acknowledged {asked - stored:.1f} s before, at most {age:g} s are told"
+        return (
+            f"message {unseen} was acknowledged {asked - stored:.1f} s before, at most {age:g} s are reported"
+        )
 
 
 def pages(folder: Path, others: set[str]) -> dict[str, str]:
@@ -440,9 +442,9 @@ def _wrong_with(found: Services) -> str:
     if found.names != [HONEST] or not found.malformed:
         return f"{found.names}, {found.malformed} malformed"
     alive = [each for each in found.instances if not each.gone]
-    told = [sorted(each.name for each in one.endpoints) for one in alive]
-    if told != [["count", "echo", "fail", "most", "slow", "start"]]:
-        return f"{told}"
+    names = [sorted(each.name for each in one.endpoints) for one in alive]
+    if names != [["count", "echo", "fail", "most", "slow", "start"]]:
+        return f"{names}"
     asked = {each.requests for one in alive for each in one.endpoints}
     return "" if asked == {0} else f"requests {asked}"
 

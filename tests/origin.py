@@ -1,8 +1,8 @@
 """A stream with any content at any time: a real server mirrors an origin, which this program plays.
 
-A server stamps what is published with its own clock. What it mirrors keeps the times and the sequences of the
-origin, and whoever answers the server's request for a consumer is the origin. It has to be a leaf node: a
-server lets no client write the reply subjects that carry the times.
+A server timestamps what is published with its own clock. What it mirrors keeps the times and the sequences
+of the origin, and whoever answers the server's request for a consumer is the origin. It has to be a leaf
+node: a server lets no client write the reply subjects that carry the times.
 """
 
 import json

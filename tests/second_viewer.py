@@ -28,7 +28,7 @@ class SecondViewer:
         """Refreshes that brought the line above the page."""
         self.fault: BaseException | None = None
         self._loop = asyncio.new_event_loop()
-        self._told = asyncio.Event()  # to refresh now
+        self._due = asyncio.Event()  # to refresh now
         self._ended = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -48,7 +48,7 @@ class SecondViewer:
 
     def _tell(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._told.set)
+            self._loop.call_soon_threadsafe(self._due.set)
 
     def _run(self) -> None:
         try:
@@ -64,11 +64,11 @@ class SecondViewer:
         try:
             await reader.open()
             while not self._ended:
-                self._told.clear()
+                self._due.clear()
                 await reader.refresh()
                 self.answers += bool(reader.status)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._told.wait(), EVERY)
+                    await asyncio.wait_for(self._due.wait(), EVERY)
         finally:
             await reader.close()
 

@@ -84,12 +84,12 @@ class Soak:
 
     def _watch(self) -> None:
         """What can be said at any moment: rows ascend, none comes twice, and what is called live is new."""
-        awake = looked = time.monotonic()
+        awake = checked = time.monotonic()
         while not self._ended.wait(0.25):
             asked = time.monotonic()
-            if asked - looked > 2:
+            if asked - checked > 2:
                 awake = asked  # we were asleep, and what came meanwhile has to be read first
-            looked = asked
+            checked = asked
             was = self.feed.health.phase
             rows = self.feed.snapshot()
             if wrong := int((rows.seq[1:] <= rows.seq[:-1]).sum()):

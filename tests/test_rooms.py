@@ -122,13 +122,13 @@ def test_each_room_says_what_it_holds() -> None:
             for other in imported(module, path, known)
             if other.startswith(name.split(".")[0] + ".") and room_of(other) != room_of(module)
         }
-        told = set(
+        stated = set(
             " ".join(named.split()).rstrip(".").replace(", and ", ", ").replace(" and ", ", ").split(", ")
         ) - {
             "",
             "nothing",
         }
-        assert used == told, f"{name} imports {sorted(used)} and says {sorted(told)}"
+        assert used == stated, f"{name} imports {sorted(used)} and says {sorted(stated)}"
 
 
 def test_architecture_names_the_rooms() -> None:

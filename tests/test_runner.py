@@ -169,10 +169,10 @@ def test_many_failures_are_not_repeated(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["test", "test-all"])
 def test_make_uses_it(target: str) -> None:
     """`make test` and `make test-all` have no other second try."""
-    told = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True).stdout
-    assert "-m tests " in told
-    assert "||" not in told
-    assert "last-failed" not in told
+    output = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True).stdout
+    assert "-m tests " in output
+    assert "||" not in output
+    assert "last-failed" not in output
 
 
 def test_all_are_run_before_a_change_lands() -> None:

@@ -17,5 +17,5 @@ def test_soak() -> None:
     lines = run.stdout.splitlines()
     assert run.returncode == 0, run.stdout + run.stderr
     assert lines[0] == "seed 3, 0.3 minutes"
-    assert (told := re.fullmatch(r"lost 0, doubled 0, wrong 0, faults (\d+), restarts \d+", lines[-1]))
-    assert int(told[1]) >= 1
+    assert (counts := re.fullmatch(r"lost 0, doubled 0, wrong 0, faults (\d+), restarts \d+", lines[-1]))
+    assert int(counts[1]) >= 1

@@ -89,10 +89,10 @@ def _all() -> list[tuple[int, Line]]:
         if _between(time, AWAY):
             continue
         seq += 1
-        told = time - HOUR if any(_between(time, times) for times in SET_BACK) else time
-        told -= told % 1000  # as the archive keeps it
+        clock = time - HOUR if any(_between(time, times) for times in SET_BACK) else time
+        clock -= clock % 1000  # as the archive keeps it
         state = chance.choice(STATES) if chance.random() < 0.7 else None
-        found.append((time, Line(seq, told, chance.choice(LINES), chance.randrange(100), state)))
+        found.append((time, Line(seq, clock, chance.choice(LINES), chance.randrange(100), state)))
     return found
 
 

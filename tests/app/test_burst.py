@@ -29,8 +29,8 @@ line_chart(rows, y="n", by="_subject")
 newest_rows(rows)
 seq, health = rows.snapshot.seq, rows.health
 unbroken = bool((seq[1:] == seq[:-1] + 1).all())
-told = [len(seq), int(seq[0]), int(seq[-1]), unbroken, health.dropped, health.bytes]
-pathlib.Path({file!r}).write_text(json.dumps(told))
+result = [len(seq), int(seq[0]), int(seq[-1]), unbroken, health.dropped, health.bytes]
+pathlib.Path({file!r}).write_text(json.dumps(result))
 '''
 
 
@@ -49,9 +49,9 @@ async def publish(url: str) -> None:
 
 def test_burst(tmp_path: Path) -> None:
     """Every message becomes a row, in order; memory keeps its ceiling; every viewer is served throughout."""
-    told = tmp_path / "told.json"
+    file = tmp_path / "told.json"
     (tmp_path / "pages").mkdir()
-    (tmp_path / "pages" / "burst.py").write_text(PAGE.format(file=str(told)))
+    (tmp_path / "pages" / "burst.py").write_text(PAGE.format(file=str(file)))
     with running_server(tmp_path / "nats") as server:
         server.add_stream("S", ["s.>"])
         server.publish("s.0", b'{"n": 0}')
@@ -65,8 +65,8 @@ def test_burst(tmp_path: Path) -> None:
                     began = time.monotonic()
                     publishing = asyncio.create_task(asyncio.to_thread(asyncio.run, publish(server.url)))
                     # Kept when it is right: a slow viewer's older figures may be written last.
-                    while not publishing.done() or (page := _told(told))[0] < MESSAGES + 1:
-                        assert time.monotonic() - began < 240, _told(told)
+                    while not publishing.done() or (page := _result(file))[0] < MESSAGES + 1:
+                        assert time.monotonic() - began < 240, _result(file)
                         sizes.append(process.memory_info().rss - before)
                         audience.check()
                         await asyncio.sleep(0.2)
@@ -81,7 +81,7 @@ def test_burst(tmp_path: Path) -> None:
     assert all(len(viewer.refreshes) >= took // 2 for viewer in audience.viewers)
 
 
-def _told(file: Path) -> list[Any]:
+def _result(file: Path) -> list[Any]:
     """What the page said last; a file may be read while it is written."""
     try:
         return list(json.loads(file.read_text()))

@@ -115,14 +115,14 @@ def test_figures_agree_with_the_browser(demo: App, context: BrowserContext) -> N
     until(lambda: comparison.ours and len(received()) >= 3, PATIENCE)  # of the page, and of both halves
     until(lambda: all(rate > 0 for rate in comparison.figures("before compression")), PATIENCE)
     comparison.page.wait_for_timeout(8000)  # what the replay brought is no longer in the rates
-    told, began = [], time.monotonic()
+    samples, began = [], time.monotonic()
     while (now := time.monotonic()) < began + WINDOW + 7:
-        told.append((now, dict(received()), comparison.figures("before compression")))
+        samples.append((now, dict(received()), comparison.figures("before compression")))
         comparison.page.wait_for_timeout(500)  # events are dispatched meanwhile
     shown: list[tuple[float, float]] = []
     counted: dict[str, list[float]] = {}  # over the same seconds
-    for at, then, figures in told:
-        if earlier := [(since, before) for since, before, _ in told if since <= at - WINDOW]:
+    for at, then, figures in samples:
+        if earlier := [(since, before) for since, before, _ in samples if since <= at - WINDOW]:
             since, before = earlier[-1]
             shown.append(figures)
             for key, size in then.items():
@@ -186,10 +186,10 @@ def test_token_reads_one_stream(demo: App, context: BrowserContext) -> None:
     inbox = f"_INBOX_app.{claims['name']}"
     with node("page_token.mjs", url, cookie["value"], inbox, options=["--experimental-websocket"]) as script:
         found = json.loads(script.line(120))
-    allowed = {what for what, told in found.items() if told == "allowed"}
+    allowed = {what for what, outcome in found.items() if outcome == "allowed"}
     assert allowed == {"read COMPARISON", "follow COMPARISON"}, found
-    for what, told in found.items():
-        assert what in allowed or "ermission" in told, (what, told)
+    for what, outcome in found.items():
+        assert what in allowed or "ermission" in outcome, (what, outcome)
 
 
 def answer(url: str, body: bytes, **headers: str) -> int:

@@ -59,7 +59,7 @@ async def fill(nc: Any) -> None:
         await js.publish("b.raw", bytes([i, 255, 0]))
 
 
-def told(app: AppTest) -> str:
+def page_text(app: AppTest) -> str:
     """All that the page says in words, Markdown's backslashes removed; live elements too, if the websocket is
     blocked."""
     boxes = [*app.error, *app.warning, *app.info, *app.caption]
@@ -114,8 +114,8 @@ def test_fields(open_page: Open) -> None:
     assert cells(app, 2) == ["integer", "integer", "time", "text"]
     assert cells(app, 3) == ["100 %"] * 4
     assert cells(app, 6)[:2] == ["29", "841"]
-    assert "Can be used as the row time: at." in told(app)
-    assert "30 messages" in told(app)
+    assert "Can be used as the row time: at." in page_text(app)
+    assert "30 messages" in page_text(app)
     assert next(box for box in app.selectbox if box.label == "Time").options == ["stored", "at"]
 
 
@@ -129,7 +129,7 @@ def test_subjects(open_page: Open) -> None:
     """The subjects that match come with their numbers of messages."""
     app = open_page(EXPLORE, blocked=True, stream="A", show="Subjects", open="a")
     assert branches(app) == {"a": "30", "a.0": "10", "a.1": "10", "a.2": "10"}
-    assert "3 subjects. Messages in the stream were counted at" in told(app)
+    assert "3 subjects. Messages in the stream were counted at" in page_text(app)
     app = open_page(EXPLORE, blocked=True, stream="A", show="Subjects", subjects="a.2", match="2")
     assert branches(app) == {"a": "10", "a.2": "10"}
 
@@ -141,7 +141,7 @@ def test_several_filters(open_page: Open) -> None:
     assert branches(app) == {"a": "20", "a.0": "10", "a.2": "10"}
     code = open_page(EXPLORE, blocked=True, **several, show="Copy as page").code[0].value
     assert 'live("A", ("a.0", "a.2",), ' in code
-    assert "overlap" in told(open_page(EXPLORE, stream="A", subjects="a.* *.0"))
+    assert "overlap" in page_text(open_page(EXPLORE, stream="A", subjects="a.* *.0"))
 
 
 def test_messages_that_are_no_json(open_page: Open) -> None:
@@ -150,7 +150,7 @@ def test_messages_that_are_no_json(open_page: Open) -> None:
     assert cells(app, 5) == [f"door {i} is open" for i in (2, 1, 0)]
     assert (
         "No rows in the last 5 minutes (stream WORDS). 3 messages read so far could not be decoded. The"
-        in told(app)
+        in page_text(app)
     )
     app = open_page(EXPLORE, blocked=True, stream="BYTES", show="Messages")
     assert cells(app, 5) == ["02 ff 00", "01 ff 00", "00 ff 00"]
@@ -163,8 +163,9 @@ def test_a_filter_that_no_row_matches_beside_what_is_no_json(open_page: Open, se
     for payload in (b'{"ms": 1}', b"\xff", b'{"ms": 2}'):
         server.publish("mixed.x", payload)
     app = open_page(EXPLORE, blocked=True, stream="MIXED", filter="ms > 5")
-    assert "None of the 3 messages in the last 5 minutes matches ms > 5. 1 message read so far could" in told(
-        app
+    assert (
+        "None of the 3 messages in the last 5 minutes matches ms > 5. 1 message read so far could"
+        in page_text(app)
     )
 
 
@@ -200,10 +201,10 @@ def test_newest_message_is_indented(open_page: Open) -> None:
 def test_what_cannot_be_read(open_page: Open, query: dict[str, str], said: str) -> None:
     """A pattern, a look-back or a time that cannot be read is reported in a sentence; the choices stay."""
     app = open_page(EXPLORE, blocked=True, stream="A", **query)
-    assert said in told(app)
+    assert said in page_text(app)
     assert not app.exception
     assert [box.label for box in app.selectbox][1:4] == ["Stream", "Subjects", "Payloads"]
-    assert "30 messages" in told(app)
+    assert "30 messages" in page_text(app)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_empty_server(open_page: Open, tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setenv("NATS_URL", empty.url)
         empty.run(lambda nc: nc.jetstream().create_key_value(bucket="settings"))
         app = open_page(EXPLORE)
-        assert "no streams yet" in told(app)
+        assert "no streams yet" in page_text(app)
         assert not app.exception
         assert not app.error
 
@@ -384,13 +385,13 @@ def test_many_subjects_are_not_counted_unasked(
         for i in range(7):
             many.publish(f"many.{i}", b'{"x": 1}')
         app = open_page(EXPLORE, blocked=True, stream="MANY", show="Subjects")
-        assert "has 7 subjects" in told(app)
+        assert "has 7 subjects" in page_text(app)
         assert next(box for box in app.selectbox if box.label == "Subjects").options == [">"]
         assert branches(app) == {"many": "7"}
-        assert "counted" not in told(app)
+        assert "counted" not in page_text(app)
         app.session_state["_blocked"] = True
         next(button for button in app.button if button.label == "Count them in the stream").click().run()
-        assert "Messages in the stream were counted at" in told(app)
+        assert "Messages in the stream were counted at" in page_text(app)
         assert branches(app) == {"many": "7"}
         assert not app.exception
 
@@ -429,15 +430,15 @@ def test_more_subjects_than_one_reply_has(
             until(partial(has_counted, each))
         monkeypatch.setattr(tree, "MOST_ON_REQUEST", 6)
         opened = open_page(EXPLORE, blocked=True, stream="MANY", show="Subjects")
-        assert "has 7 subjects, more than 5" in told(opened)
-        assert "Up to 6 can be counted on request." in told(opened)
+        assert "has 7 subjects, more than 5" in page_text(opened)
+        assert "Up to 6 can be counted on request." in page_text(opened)
         assert not [box for box in opened.button if box.label == "Count them in the stream"]
 
 
 def has_counted(app: AppTest) -> bool:
     """True once the page, run again, says that the messages of the stream were counted."""
     app.session_state["_blocked"] = True  # the live elements come with the run
-    return "Messages in the stream were counted at" in told(app.run())
+    return "Messages in the stream were counted at" in page_text(app.run())
 
 
 def bars(app: AppTest) -> str:

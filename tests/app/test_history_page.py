@@ -106,9 +106,9 @@ def test_the_real_service(server: NatsServer, tab: Page, tmp_path: Path) -> None
         expect(button(tab, "Stop")).to_be_enabled(timeout=30_000)
         button(tab, "Stop").click()
         alert(tab, "Stopped after 0 rows")
-        told = tab.locator("[data-testid=stAlert]").inner_text()
-        assert "may go on" not in told
-        assert "kept" not in told  # there is nothing to keep
+        text = tab.locator("[data-testid=stAlert]").inner_text()
+        assert "may go on" not in text
+        assert "kept" not in text  # there is nothing to keep
 
         ask(tab, "SELECT subject, payload->>'percent' AS percent FROM history ORDER BY time LIMIT 3")
         expect(tab.locator("[data-testid=stDataFrame]")).to_be_visible(timeout=30_000)
@@ -131,7 +131,7 @@ def test_progress_and_stop(server: NatsServer, tab: Page) -> None:
         expect(tab.locator(".js-plotly-plot").first).to_be_visible(timeout=30_000)
         button(tab, "Stop").click()
         alert(tab, "Stopped after")
-        assert "stop" in running.told()
+        assert "stop" in running.commands()
         expect(button(tab, "Stop")).to_be_disabled()
         rows = offered(tab)
         assert rows["n"].tolist() == list(range(len(rows)))
@@ -145,17 +145,17 @@ def test_another_takes_over(server: NatsServer, tab: Page) -> None:
         expect(tab.locator("[data-testid=stProgress]")).to_be_visible(timeout=30_000)
         ask(tab)
         until(lambda: len(running.asked) == 2)
-        until(lambda: "stop" in running.asked[0].told)
-        assert "stop" not in running.asked[1].told
+        until(lambda: "stop" in running.asked[0].commands)
+        assert "stop" not in running.asked[1].commands
         tab.get_by_role("link", name="Overview").click()
-        until(lambda: "stop" in running.asked[1].told)
+        until(lambda: "stop" in running.asked[1].commands)
         tab.get_by_role("link", name="History").click()
         expect(button(tab, "Stop")).to_be_disabled(timeout=30_000)
         expect(tab.locator(".lb-downloads")).to_have_count(0)
         ask(tab)
         until(lambda: len(running.asked) == 3)
         tab.goto("about:blank")
-        until(lambda: "stop" in running.asked[2].told)
+        until(lambda: "stop" in running.asked[2].commands)
         assert len(running.asked) == 3
 
 

@@ -54,14 +54,14 @@ class Hands:
         self._server = server
         self._monitor = monitor
         self._page = folder / "pages" / "hands.py"
-        self._told = folder / "told.json"
+        self._report = folder / "told.json"
         self._process = psutil.Process(running.process.pid)
         self.number = 0
 
     def edit(self, *, count: bool = False) -> None:
         """Write the page anew."""
         self.number += 1
-        self._page.write_text(PAGE.format(count=count, file=str(self._told), number=self.number))
+        self._page.write_text(PAGE.format(count=count, file=str(self._report), number=self.number))
 
     async def look(self) -> None:
         """Open a session, look twice, and leave."""
@@ -85,7 +85,7 @@ class Hands:
         async with asyncio.timeout(60):
             while True:
                 await viewer.refresh()
-                number, tasks, names = json.loads(self._told.read_text())
+                number, tasks, names = json.loads(self._report.read_text())
                 if number == self.number:
                     return int(tasks), names
 

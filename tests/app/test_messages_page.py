@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 
-from tests.app.test_explore import EXPLORE, Open, told
+from tests.app.test_explore import EXPLORE, Open, page_text
 from tests.app.test_untrusted import FOUND, MARKUP
 from tests.browser import fresh_tab, pick
 from tests.jetstream import api, publish
@@ -300,9 +300,9 @@ def test_untrusted(running: App, browser: Browser) -> None:
 
 
 def test_pages_obey_the_filter(running: App, server: NatsServer, browser: Browser) -> None:
-    """Pages of stored messages have those that match the filter of rows, in both directions and as files; how
-    many were read and which could not be decoded is told; a link has the same; another viewer with another
-    filter has their own."""
+    """Pages of stored messages have those that match the filter of rows, in both directions and as files; the
+    page reports how many were read and which could not be decoded; a link has the same; another viewer with
+    another filter has their own."""
     server.add_stream("FILTERED", ["f.>"])
     payloads = [b"{" if n in (40, 41) else b'{"n": %d}' % n for n in range(1, 1201)]
     publish(server, "f.a", *payloads)
@@ -395,7 +395,7 @@ def test_what_is_not_there(open_page: Open, server: NatsServer, query: dict[str,
         api(server, "STREAM.PURGE.GONE", {"seq": 11})
         api(server, "STREAM.MSG.DELETE.GONE", {"seq": 20})
     opened = open_page(EXPLORE, **({"stream": "GONE", "show": "Messages"} | query))
-    assert said in told(opened)
+    assert said in page_text(opened)
     assert not opened.exception
     assert {box.label for box in opened.text_input} >= {"Go to"}
 
@@ -406,7 +406,7 @@ def test_wrong_places_in_the_address(open_page: Open, wrong: str) -> None:
     opened = open_page(EXPLORE, blocked=True, stream="S", show="Messages", seq=wrong, upto=wrong, after=wrong)
     assert not opened.exception
     assert not opened.error
-    assert "Hold" not in told(opened)
+    assert "Hold" not in page_text(opened)
 
 
 def test_purged_and_recreated_meanwhile(open_page: Open, server: NatsServer) -> None:
@@ -471,8 +471,8 @@ def test_who_may_not_read_by_sequence(
         for name, value in {"URL": server.url, "USER": "some", "PASSWORD": "some"}.items():
             monkeypatch.setenv(f"NATS_{name}", value)
         opened = open_page(EXPLORE, blocked=True, stream="S", show="Messages", seq="1")
-        assert "'S' can only be read by sequence" in told(opened)
-        assert "MSG.GET.S" in told(opened)
+        assert "'S' can only be read by sequence" in page_text(opened)
+        assert "MSG.GET.S" in page_text(opened)
         assert not opened.exception
         click(opened, "Live")
         assert "Live" not in [button.label for button in opened.button if not button.disabled]

@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
         yield server
 
 
-def told(page: AppTest) -> str:
+def errors(page: AppTest) -> str:
     """The page's errors, without escapes."""
     return " ".join(each.value for each in page.error).replace("\\", "")
 
@@ -60,14 +60,14 @@ def told(page: AppTest) -> str:
 def test_a_wrong_call_is_explained(open_page: Open, call: str, sentence: str) -> None:
     """The page says what was wrong with a call and what to write instead, and names no place in SQL that the
     author did not write."""
-    said = told(open_page(HEAD + call))
+    said = errors(open_page(HEAD + call))
     assert sentence in said
     assert "Line 1" not in said
 
 
 def test_a_wrong_call_within_data_is_not_shown(open_page: Open) -> None:
     """A TypeError of anything else may hold data, and is for the log."""
-    said = told(open_page(HEAD + "def metric2(secret): ...\nmetric2(secret=1, hunter2=2)"))
+    said = errors(open_page(HEAD + "def metric2(secret): ...\nmetric2(secret=1, hunter2=2)"))
     assert "This page failed" in said
     assert "hunter2" not in said
 

@@ -76,13 +76,13 @@ def show(
 def sees(page: AppTest, said: str) -> str:
     """All that the page says, as soon as `said` is in it; it never has a traceback."""
 
-    def told() -> bool:
+    def is_shown() -> bool:
         page.run()
         assert not page.exception
         return said in texts(page)
 
     if said not in texts(page):
-        until(told)
+        until(is_shown)
     return texts(page)
 
 

@@ -65,13 +65,13 @@ class News:
 
     def _meet(self, socket: WebSocket) -> None:
         pushed = urlsplit(socket.url).path.endswith("/lookback/push")
-        socket.on("framereceived", self._hear_frame if pushed else self._hear)
+        socket.on("framereceived", self._receive_frame if pushed else self._receive)
 
-    def _hear(self, frame: str | bytes) -> None:
+    def _receive(self, frame: str | bytes) -> None:
         message = ForwardMsg.FromString(frame if isinstance(frame, bytes) else frame.encode())
         self._count += message.WhichOneof("type") == "script_finished"
 
-    def _hear_frame(self, frame: str | bytes) -> None:
+    def _receive_frame(self, frame: str | bytes) -> None:
         self._count += isinstance(frame, bytes)
 
     def wait(self, count: int) -> None:
@@ -113,10 +113,10 @@ def test_older_viewer_goes_on(running: tuple[App, NatsServer], pair: tuple[Page,
     for tab in pair:
         expect(tab.locator(".lb-status")).to_be_visible()
         expect(tab.locator('[data-testid="stException"]')).to_have_count(0)
-    told = started.log.read_bytes()[before:].decode()
-    mistakes = re.findall(r"The page (\S+) failed \(\w+\)$", told, re.MULTILINE)
+    log = started.log.read_bytes()[before:].decode()
+    mistakes = re.findall(r"The page (\S+) failed \(\w+\)$", log, re.MULTILINE)
     assert mistakes == (["fails.py"] if page == "fails" else [])
-    assert told.count("Traceback") == len(mistakes), told
+    assert log.count("Traceback") == len(mistakes), log
 
 
 @pytest.mark.parametrize("address", ["overview", "Overview", "EXPLORE", "stops", "Stops"])

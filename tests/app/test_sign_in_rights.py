@@ -189,14 +189,14 @@ def test_no_secret_anywhere(stage: Stage) -> None:
     operator.go("/history")
     operator.tab.get_by_role("button", name="Run", exact=True).click(timeout=60_000)
     operator.tab.get_by_role("link", name="CSV").wait_for(timeout=60_000)
-    told = bytearray()
+    output = bytearray()
     for link in operator.tab.get_by_role("link", name=re.compile("CSV|Parquet")).all():
-        told += operator.context.request.get(f"{stage.url}/{link.get_attribute('href')}").body()
-    assert told
+        output += operator.context.request.get(f"{stage.url}/{link.get_attribute('href')}").body()
+    assert output
     for file in [stage.app.log, *stage.data.glob("*.out"), *stage.data.glob("*.log")]:
-        told += file.read_bytes()
+        output += file.read_bytes()
     for person in people:
-        told += person.received
+        output += person.received
 
     secrets = {CLIENT_SECRET, COOKIE_SECRET}
     for file in (stage.data / "keys").glob("*.nk"):
@@ -211,6 +211,6 @@ def test_no_secret_anywhere(stage: Stage) -> None:
                 secrets |= set(json.loads(value).values())
     assert len(secrets) > 12
     for secret in secrets:
-        assert secret.encode() not in told, f"{secret[:6]}…"
+        assert secret.encode() not in output, f"{secret[:6]}…"
         # A JWT is no less of one without its signature's end.
-        assert secret.encode()[: max(24, len(secret) // 2)] not in told, f"{secret[:6]}…"
+        assert secret.encode()[: max(24, len(secret) // 2)] not in output, f"{secret[:6]}…"

@@ -58,8 +58,8 @@ KEEP_BOXES = f"""() => {{
 
 def ages(line: str) -> list[float]:
     """The ages (s) in a status line, the oldest they can mean."""
-    told = re.findall(r"under ([\d.]+) s ago|<b>([^<]*)</b> ago", line)
-    return [float(bound) if bound else 1.06 * seconds(age) for bound, age in told]
+    found = re.findall(r"under ([\d.]+) s ago|<b>([^<]*)</b> ago", line)
+    return [float(bound) if bound else 1.06 * seconds(age) for bound, age in found]
 
 
 def test_silent_feed_is_named(server: NatsServer, open_page: Open) -> None:

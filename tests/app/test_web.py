@@ -271,25 +271,25 @@ def test_hostile_page_in_the_same_browser(demo: App, tab: Page) -> None:
     """A page of another site can neither open the app's websocket, nor read or write over HTTP, nor run the
     app's scripts as its own, nor show it in a frame."""
     html = f"""<iframe src="{demo.url}/"></iframe><script>
-    const url = "{demo.url}", told = window.told = {{}}
+    const url = "{demo.url}", outcomes = window.outcomes = {{}}
     const socket = new WebSocket(url.replace("http", "ws") + "/_stcore/stream")
-    socket.onopen = () => told.socket = "open"
-    socket.onerror = () => told.socket = "refused"
+    socket.onopen = () => outcomes.socket = "open"
+    socket.onerror = () => outcomes.socket = "refused"
     fetch(url + "/_stcore/host-config", {{credentials: "include"}})
-      .then(() => told.read = "read", () => told.read = "refused")
+      .then(() => outcomes.read = "read", () => outcomes.read = "refused")
     fetch(url + "/_stcore/upload_file/a/b", {{method: "PUT", credentials: "include"}})
-      .then(() => told.write = "written", () => told.write = "refused")
+      .then(() => outcomes.write = "written", () => outcomes.write = "refused")
     const script = Object.assign(document.createElement("script"), {{src: url + "/lookback/live_chart.js"}})
-    script.onload = () => told.script = "loaded"
-    script.onerror = () => told.script = "refused"
+    script.onload = () => outcomes.script = "loaded"
+    script.onerror = () => outcomes.script = "refused"
     document.head.append(script)
     </script>"""
     with page_elsewhere(html) as address:
         tab.goto(demo.url)  # so that there are cookies of the app
         settled(tab)
         tab.goto(address)
-        until(lambda: len(tab.evaluate("told")) == 4)
-        assert tab.evaluate("told") == dict.fromkeys(["socket", "read", "write", "script"], "refused")
+        until(lambda: len(tab.evaluate("outcomes")) == 4)
+        assert tab.evaluate("outcomes") == dict.fromkeys(["socket", "read", "write", "script"], "refused")
         assert tab.frames[1].url.startswith("chrome-error:")
 
 
@@ -456,8 +456,8 @@ def test_unknown_names_are_refused(demo: App) -> None:
         "192.0.2.1",
     ):
         assert ask(demo.url, "/", Host=host).status == 200
-    for told in ({"X_Forwarded_For": "192.0.2.1"}, {"Forwarded": "for=192.0.2.1"}, {"Via": "1.1 proxy"}):
-        assert ask(demo.url, "/", Host="dash.example.com", **told).status == 200
+    for headers in ({"X_Forwarded_For": "192.0.2.1"}, {"Forwarded": "for=192.0.2.1"}, {"Via": "1.1 proxy"}):
+        assert ask(demo.url, "/", Host="dash.example.com", **headers).status == 200
     assert socket_opens(
         demo.url, f"https://dash.example.com:{port}", "dash.example.com", X_Forwarded_For="192.0.2.1"
     )
@@ -489,9 +489,9 @@ def test_proxy_in_front_that_speaks_tls(demo: App) -> None:
     """Behind a proxy of this machine that says the browser came over TLS, cookies are Secure and the browser
     is made to stay with TLS; nobody else is believed."""
     path = "/_stcore/health"
-    plain, told = ask(demo.url, path), ask(demo.url, path, X_Forwarded_Proto="https")
+    plain, proxied = ask(demo.url, path), ask(demo.url, path, X_Forwarded_Proto="https")
     stranger = ask(demo.url, path, source="127.0.0.2", X_Forwarded_Proto="https")
-    for answer, tls in ((plain, False), (told, True), (stranger, False)):
+    for answer, tls in ((plain, False), (proxied, True), (stranger, False)):
         assert answer.cookies
         assert all(("Secure" in cookie) is tls for cookie in answer.cookies)
         assert all("SameSite=" in cookie for cookie in answer.cookies)

@@ -1,5 +1,5 @@
-"""The page of workflows: programs report for real, the page is looked at in Streamlit's app testing and in
-a real browser.
+"""The page of workflows: programs report for real, the page is checked in Streamlit's app testing and in a
+real browser.
 
 Slow, because a workflow is lost only after it has missed several heartbeats.
 """
@@ -227,7 +227,7 @@ def test_runs_in_a_browser(
         server.kill()
         expect(tab.locator(".lb-word")).to_have_text("Disconnected", timeout=30_000)
         time.sleep(3)  # twice as long as it takes to be lost
-        expect(first).to_contain_text("Running")  # nobody can be heard now, which says nothing
+        expect(first).to_contain_text("Running")  # no report can be received now, which says nothing
         server.start()
         expect(first).to_contain_text("Succeeded", timeout=30_000)
 
@@ -235,8 +235,8 @@ def test_runs_in_a_browser(
 def test_a_click_outlives_a_refresh_under_way(
     server: NatsServer, pages: Path, tmp_path: Path, browser: Browser
 ) -> None:
-    """Whoever goes from a run to the list, or to a run, gets there, also where refreshes were asked for
-    before the browser had heard of the click."""
+    """A viewer who goes from a run to the list, or to a run, gets there, also where refreshes were requested
+    before the browser received the answer to the click."""
     with Workflow("w", url=server.url):
         pass
     held: list[str | bytes] | None = None
@@ -246,7 +246,9 @@ def test_a_click_outlives_a_refresh_under_way(
         server_side = browser_side.connect_to_server()
         sides.append(browser_side)
         browser_side.on_message(server_side.send)
-        server_side.on_message(lambda told: browser_side.send(told) if held is None else held.append(told))
+        server_side.on_message(
+            lambda message: browser_side.send(message) if held is None else held.append(message)
+        )
 
     with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running, fresh_tab(browser) as tab:
         tab.route_web_socket(re.compile("/_stcore/stream"), between)
@@ -256,8 +258,8 @@ def test_a_click_outlives_a_refresh_under_way(
             held = []
             tab.locator(link).first.click()
             tab.wait_for_timeout(2500)  # of two refreshes or three
-            for told in held:
-                sides[-1].send(told)
+            for message in held:
+                sides[-1].send(message)
             held = None
             expect(tab.locator(shown)).to_be_visible(timeout=30_000)
             before = tab.locator(".lb-status").inner_html()

@@ -300,24 +300,24 @@ def test_null_breaks_a_zoomed_line() -> None:
 
 
 def test_viewers_of_one_stretch_share_its_bins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a stretch that a viewer looks at, the next one who looks about there costs no look at the rows; a
-    stretch further on costs only what was not looked at before."""
+    """A second viewer of about the same stretch costs no read of the rows; a stretch further on costs only
+    what was not read before."""
     rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
     snapshot = rows.add(np.arange(-300, 0, 0.01), np.arange(30_000.0), ["a"] * 30_000)
     bins.update(snapshot, NOW)
-    looked: list[int] = []
+    taken: list[int] = []
     finer_bins = bins.finer(20 * SECOND)
     assert finer_bins is not None
     take = finer_bins._take
 
     def noted(snapshot: Snapshot, number: int, *rest: Any) -> None:
-        looked.append(number)
+        taken.append(number)
         take(snapshot, number, *rest)
 
     monkeypatch.setattr(finer_bins, "_take", noted)
     for start in (-100, -99, -98):
         ChartState().next(bins, {}, snapshot, (NOW + start * SECOND, NOW + (start + 20) * SECOND))
-    assert len(looked) == len(set(looked)) <= 6
+    assert len(taken) == len(set(taken)) <= 6
 
 
 second = st.integers(-20, -1)

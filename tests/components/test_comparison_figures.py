@@ -8,7 +8,7 @@ from components.websocket_demo.page import _headline, _rows
 from components.websocket_demo.run import COUNTED, STEADY, ComparisonRun, Ratio
 
 
-def told(theirs: Callable[[int], float], seconds: int) -> list[float | None]:
+def ratios(theirs: Callable[[int], float], seconds: int) -> list[float | None]:
     """The ratio at each second, where this side takes 100 bytes a second and the other what `theirs` says."""
     ratio, sent, found = Ratio(), 0.0, []
     for second in range(seconds):
@@ -20,10 +20,10 @@ def told(theirs: Callable[[int], float], seconds: int) -> list[float | None]:
 
 def test_measuring_until_it_holds_still() -> None:
     """A steady ratio is reported after STEADY seconds and not before; one that climbs when it holds still."""
-    steady = told(lambda _: 800, 40)
+    steady = ratios(lambda _: 800, 40)
     assert [value for value in steady if value is None] == steady[: int(STEADY)]
     assert set(steady[int(STEADY) :]) == {8.0}
-    climbing = told(lambda second: 100 * 1.1 ** min(second, 60), 140)
+    climbing = ratios(lambda second: 100 * 1.1 ** min(second, 60), 140)
     assert set(climbing[:60]) == {None}
     final = 1.1**60
     assert climbing[-1] == pytest.approx(final, rel=0.01)
@@ -33,10 +33,10 @@ def test_measuring_until_it_holds_still() -> None:
 def test_what_went_before_is_forgotten() -> None:
     """A ratio is of the last minute at most, and reported to the end where it swings from second to
     second."""
-    swinging = told(lambda second: 600 if second % 2 else 1000, 100)
+    swinging = ratios(lambda second: 600 if second % 2 else 1000, 100)
     assert None not in swinging[int(2 * STEADY) :]
     assert all(value == pytest.approx(8, rel=0.1) for value in swinging if value is not None)
-    assert told(lambda second: 800 if second < 50 else 880, 50 + int(COUNTED) + 5)[-1] == pytest.approx(8.8)
+    assert ratios(lambda second: 800 if second < 50 else 880, 50 + int(COUNTED) + 5)[-1] == pytest.approx(8.8)
 
 
 @pytest.mark.parametrize("key", ["rate", "series", "start", "published"])

@@ -119,21 +119,21 @@ def test_what_is_installed_is_as_it_should_be(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", NEEDED)
 def test_the_app_does_not_start(tmp_path: Path, change: str) -> None:
     """Where it could not be known who is signed in, the app does not start, and says what to do."""
-    *where, told = NEEDED[change]
+    *where, expected = NEEDED[change]
     done = ran(altered(tmp_path, *where))
     assert done.returncode != 0
     last = done.stderr.strip().split("\n")[-1]
     assert NOT_SUPPORTED in last
-    assert told in last
+    assert expected in last
     assert last.endswith("Install the version in requirements.txt.")
 
 
 @pytest.mark.parametrize("change", MISSED)
 def test_the_app_goes_without(tmp_path: Path, change: str) -> None:
     """What is only faster or nicer is gone without, and reported once."""
-    *where, told = MISSED[change]
+    *where, expected = MISSED[change]
     done = ran(altered(tmp_path, *where))
     assert done.returncode == 0, done.stderr
     assert done.stdout == "None False False\nFalse\n"
     assert done.stderr.count(NOT_SUPPORTED) == 1
-    assert told in done.stderr
+    assert expected in done.stderr

@@ -80,8 +80,8 @@ def test_a_run_that_breaks_off_takes_nothing_away(fails: bool) -> None:
     """What a broken run did not come to stays; what it placed is sent to the tab's websocket."""
     tab = Tab(None, None)
     fill(tab, "page", 3)
-    told: list[int] = []
-    tab.channel = Told(lambda: told.append(len(tab.placed)))
+    counts: list[int] = []
+    tab.channel = Notified(lambda: counts.append(len(tab.placed)))
     try:
         with tab.drawing():
             tab.place("page 0", Nothing)
@@ -90,7 +90,7 @@ def test_a_run_that_breaks_off_takes_nothing_away(fails: bool) -> None:
                 raise ValueError
     except ValueError:
         pass
-    assert told == [4 if fails else 2]
+    assert counts == [4 if fails else 2]
 
 
 @pytest.mark.parametrize("breaks_off", [True, False])
@@ -172,7 +172,7 @@ class Older:
         self._runs.shutdown()
 
 
-class Told:
+class Notified:
     """A tab's websocket that records that it was notified."""
 
     def __init__(self, changed: Callable[[], None]) -> None:

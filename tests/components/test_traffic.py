@@ -66,8 +66,8 @@ async def sends(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.mark.parametrize("compressed", [True, False])
 def test_counts_what_arrives(compressed: bool) -> None:
     """Messages, their bytes before compression, and every byte of the socket, compressed and not."""
-    counted, arrived, heard = served(sends, len(MESSAGES), compressed=compressed)
-    assert heard == MESSAGES
+    counted, arrived, received = served(sends, len(MESSAGES), compressed=compressed)
+    assert received == MESSAGES
     assert counted.messages == len(MESSAGES)
     assert counted.plain == sum(len(m) if isinstance(m, bytes) else len(m.encode()) for m in MESSAGES)
     assert counted.wire == arrived
@@ -79,10 +79,10 @@ def test_counts_what_arrives(compressed: bool) -> None:
 def test_messages_sent_directly_arrive_in_order_and_count(compressed: bool) -> None:
     """Of any length, between those that are compressed; once the websocket is closed they are refused."""
     ENDED.clear()
-    counted, arrived, heard = served(sends_directly, 6, compressed=compressed)
-    assert heard == [b"x" * 300, SHORT, b"x" * 300, LONG, b"x" * 300, LONGER]
+    counted, arrived, received = served(sends_directly, 6, compressed=compressed)
+    assert received == [b"x" * 300, SHORT, b"x" * 300, LONG, b"x" * 300, LONGER]
     assert counted.messages == 6
-    assert counted.plain == sum(map(len, heard))
+    assert counted.plain == sum(map(len, received))
     assert counted.wire == arrived
     assert ENDED.wait(10)
 
@@ -106,8 +106,8 @@ def test_memory_is_released_between_messages(monkeypatch: pytest.MonkeyPatch) ->
             held.append(len(compressor._made))
         await receive()
 
-    counted, arrived, heard = served(sends_with_pauses, len(MESSAGES), compressed=True, others=1)
-    assert heard == MESSAGES
+    counted, arrived, received = served(sends_with_pauses, len(MESSAGES), compressed=True, others=1)
+    assert received == MESSAGES
     assert counted.wire == arrived
     assert arrived < counted.plain
     assert held[0] > 0
@@ -127,8 +127,8 @@ def test_messages_that_follow_each_other_are_compressed_together() -> None:
             compressor.release_unused()
         await receive()
 
-    _, arrived, heard = served(repeats, len(random), compressed=True)
-    assert heard == random
+    _, arrived, received = served(repeats, len(random), compressed=True)
+    assert received == random
     assert arrived < 2 * len(random[0])
 
 
@@ -164,11 +164,11 @@ def served(
                     )
                 )
                 await socket.send("go")
-                heard = [await socket.recv() for _ in range(count)]
+                received = [await socket.recv() for _ in range(count)]
             await asyncio.sleep(0.2)
             counted = list(traffic._open.values())[-1]
             assert isinstance(socket, Counting)
-            found = replace(counted), socket.wire, heard
+            found = replace(counted), socket.wire, received
         server.should_exit = True
         await serving
         return found

@@ -148,8 +148,8 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
     assert "lookback@" not in checked.stderr
     judged = ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(unit)]
-    told = subprocess.run(judged, capture_output=True, text=True)
-    assert told.returncode == 0, told.stdout
+    done = subprocess.run(judged, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_image_has_the_rooms() -> None:

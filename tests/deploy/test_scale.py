@@ -65,8 +65,8 @@ class Scale:
 
     def parts(self) -> dict[str, tuple[str, int]]:
         """Name to where it listens and its newest process, as it has reported."""
-        told = re.findall(r"^(\w+(?: \d)?) +(\S*) +process (\d+)$", self.log.read_text(), re.MULTILINE)
-        return {name: (where, int(process)) for name, where, process in told}
+        reported = re.findall(r"^(\w+(?: \d)?) +(\S*) +process (\d+)$", self.log.read_text(), re.MULTILINE)
+        return {name: (where, int(process)) for name, where, process in reported}
 
     def kill(self, name: str) -> None:
         """kill -9."""

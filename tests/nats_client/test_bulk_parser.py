@@ -53,7 +53,7 @@ LIKE_A_MESSAGE = b"\r\nMSG a 7 $JS.ACK.S.C.1.5.5.5.5 3\r\nabc"
 payloads = st.binary(max_size=30) | st.sampled_from(
     [b"MSG a 7 b 3\r\n", b"\r\n", b"PING\r\n", b"x" * 70_000, LIKE_A_MESSAGE, b"y" + LIKE_A_MESSAGE, b"{}"]
 )
-replies = st.tuples(*[st.integers(0, 2**60)] * 4).map(lambda told: b"%s.%d.%d.%d.%d" % (COMMON, *told))
+replies = st.tuples(*[st.integers(0, 2**60)] * 4).map(lambda numbers: b"%s.%d.%d.%d.%d" % (COMMON, *numbers))
 odd_replies = st.sampled_from(
     [
         b"$JS.ACK.D.A.S.C.1.1.1.1.1.x",
@@ -93,7 +93,8 @@ def one_by_one(messages: list[Any]) -> Seen:
             each = zip(part.subjects, part.acks.tolist(), part.payloads, strict=True)
             assert all(subject.startswith(BEFORE) for subject in part.subjects)
             seen += [
-                (s.removeprefix(BEFORE), b"%s.%d.%d.%d.%d" % (COMMON, *told), p, None) for s, told, p in each
+                (s.removeprefix(BEFORE), b"%s.%d.%d.%d.%d" % (COMMON, *numbers), p, None)
+                for s, numbers, p in each
             ]
         else:
             seen.append(part)

@@ -266,10 +266,10 @@ def test_not_permitted(tmp_path: Path) -> None:
             feed = client.feed("JOBS", look_back="PT1H")
             assert feed.wait(30)
             assert feed.health.phase == "stopped"
-            told = str(feed.health.why)
-            assert "by sequence" in told
-            assert "work queue" in told
-            assert "'$JS.API.STREAM.MSG.GET.JOBS'" in told
+            why = str(feed.health.why)
+            assert "by sequence" in why
+            assert "work queue" in why
+            assert "'$JS.API.STREAM.MSG.GET.JOBS'" in why
 
 
 def test_replicated(tmp_path: Path) -> None:

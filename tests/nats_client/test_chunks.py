@@ -183,7 +183,7 @@ def test_while_it_comes(server: NatsServer, client: Client) -> None:
     async def answer(asked: Asked) -> None:
         await asyncio.to_thread(begin.wait, 30)
         await asked.rows(Lookback_Control=asked.control)
-        await asked.until_told("ack 1")
+        await asked.until_command("ack 1")
         await asked.rows({"n": 1}, Lookback_Rows="4")
         await asyncio.to_thread(go.wait, 30)
         await asked.rows({"n": 2}, {"n": 3}, {"n": 4})
@@ -213,7 +213,7 @@ def test_credit(server: NatsServer, client: Client) -> None:
         await asyncio.to_thread(until, lambda: queries)
         for n in range(10):
             await asked.rows({"n": n}, Lookback_Rows="10", Lookback_Control=asked.control)
-            await asked.until_told(f"ack {n + 1}")
+            await asked.until_command(f"ack {n + 1}")
             rows_when_acked.append((n + 1, queries[0].rows))
         await asked.end()
 
@@ -221,7 +221,7 @@ def test_credit(server: NatsServer, client: Client) -> None:
         queries.append(client.query(SUBJECT, b"", credit=1))
         assert queries[0].wait(30)
         assert rows_when_acked == [(n, n) for n in range(1, 11)]
-        assert running.told() == [f"ack {n}" for n in range(1, 11)]
+        assert running.commands() == [f"ack {n}" for n in range(1, 11)]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_stop(server: NatsServer, client: Client) -> None:
         until(lambda: query.rows >= 30)
         query.stop()
         assert query.wait(30)
-        assert running.told().count("stop") == 1
+        assert running.commands().count("stop") == 1
         assert (query.state, query.error) == ("stopped", None)
         assert query.frame()["n"].tolist() == list(range(query.rows))
         query.stop()
@@ -292,13 +292,13 @@ def test_stop(server: NatsServer, client: Client) -> None:
 
 
 def test_stop_before_the_first_row(server: NatsServer, client: Client) -> None:
-    """Told to stop while the service still thinks, the query tells it as soon as it says how."""
+    """A query that is stopped while the service still thinks sends "stop" once it has a control subject."""
     go = threading.Event()
 
     async def answer(asked: Asked) -> None:
         await asyncio.to_thread(go.wait, 30)
         await asked.rows(Lookback_Control=asked.control)
-        await asked.until_told("stop")
+        await asked.until_command("stop")
         await asked.error(499, "stopped")
 
     with service(server.url, answer) as running:
@@ -324,12 +324,12 @@ def test_services_that_cannot_be_told(server: NatsServer, client: Client) -> Non
         return answer
 
     async def overhear(nc: Any) -> list[str]:
-        heard: list[str] = []
+        received: list[str] = []
 
-        async def hear(message: Any) -> None:
-            heard.append(message.subject)
+        async def receive(message: Any) -> None:
+            received.append(message.subject)
 
-        await nc.subscribe("*.>", cb=hear)
+        await nc.subscribe("*.>", cb=receive)
         await nc.flush()
         for control, words in {
             "": "has no control subject",
@@ -341,7 +341,7 @@ def test_services_that_cannot_be_told(server: NatsServer, client: Client) -> Non
             assert query.state == "stopped"
             assert words in str(query.error)
             assert query.rows
-        return heard
+        return received
 
     def stopped(answer: Answer) -> Query:
         with service(server.url, answer):
@@ -350,9 +350,9 @@ def test_services_that_cannot_be_told(server: NatsServer, client: Client) -> Non
             assert query.wait(30)
         return query
 
-    heard = server.run(overhear)
-    assert "metrics.cpu" not in heard
-    assert f"{SUBJECT}.deaf" in heard
+    received = server.run(overhear)
+    assert "metrics.cpu" not in received
+    assert f"{SUBJECT}.deaf" in received
 
 
 def test_ceilings(server: NatsServer) -> None:
@@ -370,7 +370,7 @@ def test_ceilings(server: NatsServer) -> None:
             assert words in str(query.error)
             assert query.frame()["n"].tolist() == list(range(query.rows))
             assert query.rows == 55 or query.rows * 16 <= 2000
-            until(lambda: "stop" in running.told())
+            until(lambda: "stop" in running.commands())
 
 
 def test_nobody_listens(client: Client) -> None:
@@ -457,7 +457,7 @@ def test_rights(tmp_path: Path) -> None:
 async def endless_if_allowed(asked: Asked) -> None:
     """One row, and the rest when it was acknowledged."""
     await asked.rows({"n": 1}, Lookback_Control=asked.control)
-    await asked.until_told("ack 1")
+    await asked.until_command("ack 1")
     await asked.end()
 
 
@@ -499,8 +499,8 @@ def test_idle(server: NatsServer) -> None:
     ):
         query = client.query(SUBJECT, b"")
         assert not query.wait(2)  # who waits is a reader
-        assert "stop" not in running.told()
-        until(lambda: "stop" in running.told())
+        assert "stop" not in running.commands()
+        until(lambda: "stop" in running.commands())
         with pytest.raises(ClosedError, match="nobody read it for 1 s"):
             query.frame()
 
@@ -511,7 +511,7 @@ def test_closing(server: NatsServer) -> None:
         with Client(Settings(url=server.url)) as client:
             query = flowing(client)
         assert query.state == "stopped"
-        until(lambda: "stop" in running.told())
+        until(lambda: "stop" in running.commands())
         query.stop()
         with pytest.raises(ClosedError):
             client.query(SUBJECT, b"")

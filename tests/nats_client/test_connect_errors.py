@@ -27,7 +27,7 @@ from tests.waiting import until
 HOUR = 3600
 
 
-def told(**settings: str | bool) -> ConnectionFailed | SettingsError:
+def connect_error(**settings: str | bool) -> ConnectionFailed | SettingsError:
     """Why a client with these settings does not connect. It never shows a secret."""
     with Client(Settings.load(settings, {})) as client:
         client.wait(30)
@@ -89,11 +89,11 @@ def test_wrong_scheme(tmp_path: Path, certificates: Certificates) -> None:
                 "it may start with a TLS handshake: set 'tls_handshake_first'",
             ),
         ):
-            error = told(url=f"{scheme}://{ports[port]}", tls_ca=ca)
+            error = connect_error(url=f"{scheme}://{ports[port]}", tls_ca=ca)
             assert said in str(error), (scheme, port)
             assert type(error) is kind, (scheme, port)
         for port in ("tcp", "tls"):
-            error = told(url=f"tls://{ports[port]}", tls_ca=ca, tls_handshake_first=True)
+            error = connect_error(url=f"tls://{ports[port]}", tls_ca=ca, tls_handshake_first=True)
             assert re.search("not start with a TLS handshake[.:] [Rr]emove 'tls_handshake_first'", str(error))
 
 
@@ -123,7 +123,7 @@ def test_certificate_of_the_server(
         config = f'websocket {{ listen: "127.0.0.1:{port}", {config} }}'
     with running_server(tmp_path, config) as server:
         settings = {"url": f"{scheme}://127.0.0.1:{port if scheme == 'wss' else server.port}"}
-        error = told(**settings, **({"tls_ca": certificates.path(ca)} if ca else {}))
+        error = connect_error(**settings, **({"tls_ca": certificates.path(ca)} if ca else {}))
         assert re.search(said, str(error))
         assert type(error) is (SettingsError if ca == "ca.key" else TlsFailed)
 
@@ -165,7 +165,7 @@ def test_client_certificate(
         settings["tls_ca"] = certificates.path("ca.pem")
         settings |= {"tls_cert": certificates.path(f"{certificate}.pem")} if certificate else {}
         settings |= {"tls_key": certificates.path(f"{key}.key")} if key else {}
-        assert said in str(told(**settings))
+        assert said in str(connect_error(**settings))
 
 
 def test_login_by_certificate_is_refused(tmp_path: Path, certificates: Certificates) -> None:
@@ -173,7 +173,7 @@ def test_login_by_certificate_is_refused(tmp_path: Path, certificates: Certifica
     users = "authorization { users: [ { user: somebody@example.com } ] }"
     with running_server(tmp_path, f"{users}\n{certificates.tls(more='verify_and_map: true')}") as server:
         cert, key = certificates.path("client.pem"), certificates.path("client.key")
-        error = told(url=server.url, tls_ca=certificates.path("ca.pem"), tls_cert=cert, tls_key=key)
+        error = connect_error(url=server.url, tls_ca=certificates.path("ca.pem"), tls_cert=cert, tls_key=key)
         assert isinstance(error, LoginRefused)
         assert "(setting: tls_cert): the server has no user for this certificate" in str(error)
 
@@ -188,19 +188,19 @@ def test_jwt_out_of_its_time(tmp_path: Path, login: Login) -> None:
     """A JWT that has ended, or not begun, is reported with both times, and which setting it came with."""
     now = int(time.time())
     with running_server(tmp_path / "nats", login.config) as server:
-        error = told(url=server.url, credentials=str(login.write(now - HOUR)))
+        error = connect_error(url=server.url, credentials=str(login.write(now - HOUR)))
         assert isinstance(error, LoginRefused)
         assert re.search(
             r"has expired \(setting: credentials\): its user JWT expired at 20.* UTC, and this machine's",
             str(error),
         )
         later = login.write(now + 3 * HOUR, begins=now + 2 * HOUR)
-        error = told(url=server.url, credentials=str(later))
+        error = connect_error(url=server.url, credentials=str(later))
         assert re.search(
             r"is not valid yet \(setting: credentials\): its user JWT is valid from 20", str(error)
         )
         jwt, nkey = later.read_text().splitlines()[1], login.user.seed
-        error = told(url=server.url, jwt=jwt, nkey=nkey)
+        error = connect_error(url=server.url, jwt=jwt, nkey=nkey)
         assert "is not valid yet (setting: jwt)" in str(error)
 
 
@@ -214,7 +214,7 @@ def test_our_clock_is_off(tmp_path: Path, login: Login, monkeypatch: pytest.Monk
         with Client(Settings(url=server.url, credentials=str(good))) as client:
             until(lambda: client.state.status == "connected")
         monkeypatch.setattr("time.time", lambda: now - 2 * HOUR)
-        error = str(told(url=server.url, credentials=str(bad)))
+        error = str(connect_error(url=server.url, credentials=str(bad)))
         assert "by this machine's clock" in error
         assert "or be expired by the server's clock" in error
 
@@ -237,7 +237,7 @@ def test_unknown_account(tmp_path: Path, login: Login) -> None:
     """A login of an operator that the server does not know is reported as that possibility."""
     (tmp_path / "other").mkdir()
     with running_server(tmp_path / "nats", operator(tmp_path / "other").config) as server:
-        error = told(url=server.url, credentials=str(login.write(None)))
+        error = connect_error(url=server.url, credentials=str(login.write(None)))
         assert "an account that this server does not know" in str(error)
 
 
@@ -249,7 +249,7 @@ def test_connection_limits(tmp_path: Path, login: Login) -> None:
         Client(Settings(url=server.url)) as first,
     ):
         until(lambda: first.state.status == "connected")
-        assert "accepts no more connections: it has reached its limit" in str(told(url=server.url))
+        assert "accepts no more connections: it has reached its limit" in str(connect_error(url=server.url))
     with running_server(tmp_path / "b", login.config_with(conn=1)) as server:
         settings = Settings(url=server.url, credentials=str(login.write(None)))
         with Client(settings) as second:

@@ -122,7 +122,7 @@ def test_credentials_file(tmp_path: Path) -> None:
 
 def test_no_login_in_plain_text(certificates: Certificates) -> None:
     """Where TLS is asked for and the server offers none, the password stays at home."""
-    heard = bytearray()
+    received = bytearray()
     listener = socket.create_server(("127.0.0.1", 0))
 
     def listen() -> None:
@@ -132,7 +132,7 @@ def test_no_login_in_plain_text(certificates: Certificates) -> None:
             talk.sendall(b'INFO {"server_id":"x","version":"2.15.1","max_payload":1048576}\r\n')
             try:
                 while data := talk.recv(4096):
-                    heard.extend(data)
+                    received.extend(data)
             except OSError:
                 pass
 
@@ -144,7 +144,7 @@ def test_no_login_in_plain_text(certificates: Certificates) -> None:
         assert "does not offer it" in str(client.state.error)
     listener.close()
     thread.join()
-    assert SECRET.encode() not in heard
+    assert SECRET.encode() not in received
 
 
 def test_second_server_is_tried(tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ def test_what_each_is_told_as(server: NatsServer, client: Client) -> None:
         ("later", 2),
         ("keys", 0),
     ]
-    told = by_name(found)
-    queue, later_one, pushed = told["worker"], told["later"], told["pushed"]
+    consumers = by_name(found)
+    queue, later_one, pushed = consumers["worker"], consumers["later"], consumers["pushed"]
     assert (queue.undelivered, queue.unacknowledged, queue.most_unacknowledged) == (2, 1, 7)
     assert (queue.durable, queue.push, queue.filters, queue.waiting) == (True, False, ("q.>",), 0)
     assert queue.active is not None
@@ -111,7 +111,7 @@ def test_course(server: NatsServer, client: Client) -> None:
 
 
 def test_course_starts_over(server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody has looked for some time, the courses begin anew: a line over it would be a guess."""
+    """Where nobody has read the list for a while, the courses begin anew: a line over it would be a guess."""
     worker(server, "S")
     client.consumers()
     (one,) = client.consumers().consumers
@@ -205,9 +205,13 @@ def test_cluster(tmp_path: Path) -> None:
         urls = [node.url for name, node in cluster.nodes.items() if name != lost]
         with Client(Settings(url=",".join(urls))) as client:
             until(lambda: all(each.leader for each in client.consumers().consumers))
-            told = by_name(client.consumers())
-            assert {name: each.replicas for name, each in told.items()} == {"of-A": 3, "of-L": 1, "of-Z": 3}
-            assert told["of-L"].leader == lost
+            consumers = by_name(client.consumers())
+            assert {name: each.replicas for name, each in consumers.items()} == {
+                "of-A": 3,
+                "of-L": 1,
+                "of-Z": 3,
+            }
+            assert consumers["of-L"].leader == lost
             cluster.nodes[lost].kill()
 
             def seen() -> Consumers | None:

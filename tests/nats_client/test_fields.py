@@ -92,7 +92,7 @@ def test_only_names_that_can_be_asked_for() -> None:
 
 
 def test_cost_does_not_grow() -> None:
-    """Only the newest rows are looked at, whatever the size of the window."""
+    """Only the newest rows are read, whatever the size of the window."""
     window, count = Window(), ROWS + 500
     seq = np.arange(1, count + 1)
     window.append(Batch(seq, seq, seq, ["s"] * count, {"n": seq.astype(float)}))

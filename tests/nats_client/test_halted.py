@@ -110,7 +110,7 @@ def test_stopped_and_resumed(known: NatsServer, wire: Wire, client: Client) -> N
         assert not feed.is_loading
         until(lambda: known.run(lambda nc: nc.jetstream().stream_info("S")).state.consumer_count == 0)
         sent = len(wire.sent)
-        time.sleep(3)  # a stream is looked at every other second
+        time.sleep(3)  # a stream is checked every other second
         assert wire.sent[sent:] == []
         assert len(feed.snapshot()) == count
         health = feed.health

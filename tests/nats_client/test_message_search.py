@@ -55,7 +55,7 @@ def ended(search: Search) -> list[int]:
 
 
 def test_finds_each_once(client: Client) -> None:
-    """Each message with the text is found once, in order, whatever its case; the rest was looked at."""
+    """Each message with the text is found once, in order, whatever its case; the rest was scanned."""
     search = client.search("S", "nEEDLE")
     assert ended(search) == list(range(1000, COUNT + 1, 1000))
     assert (search.status, search.progress, search.scanned) == ("done", 1.0, COUNT)
@@ -139,7 +139,7 @@ def test_left(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_full(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search ends once it has found enough, in messages or bytes, and says up to where it has looked."""
+    """A search ends once it has found enough, in messages or bytes, and says up to where it has scanned."""
     monkeypatch.setattr(searching, "MOST_FOUND", 5)
     search = client.search("S", "needle")
     assert ended(search) == [1000, 2000, 3000, 4000, 5000]

@@ -51,12 +51,12 @@ def send(server: NatsServer, *frames: bytes) -> None:
         raw.recv(4096)
         raw.sendall(b'CONNECT {"verbose":false,"headers":true}\r\n' + b"".join(frames) + b"PING\r\n")
         raw.settimeout(20)
-        heard = b""
-        while b"PONG" not in heard:
+        received = b""
+        while b"PONG" not in received:
             data = raw.recv(4096)
             assert data
             assert b"-ERR" not in data
-            heard += data
+            received += data
 
 
 def test_no_block_of_headers_stops_a_feed(server: NatsServer, client: Client) -> None:
@@ -85,10 +85,10 @@ def test_no_answer_stops_the_others(server: NatsServer, client: Client) -> None:
         assert client.wait(30)
         for block in BLOCKS[:4]:
             future = asyncio.run_coroutine_threadsafe(_ask(client), client._loop)
-            heard = b""
-            while b"MSG" not in heard or not heard.endswith(b"\r\n"):
-                heard += raw.recv(4096)
-            frame = heard[heard.index(b"MSG") :].split()
+            received = b""
+            while b"MSG" not in received or not received.endswith(b"\r\n"):
+                received += raw.recv(4096)
+            frame = received[received.index(b"MSG") :].split()
             raw.sendall(hpub(frame[3], block, b"yes"))
             assert future.result(30) == b"yes"
     assert client._connection.reconnects == 0
@@ -273,12 +273,12 @@ def test_whatever_the_server_says(said: bytes) -> None:
     anew."""
 
     async def work() -> None:
-        told = False
+        sent = False
 
         async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            nonlocal told
-            if not told:
-                told = True
+            nonlocal sent
+            if not sent:
+                sent = True
                 await reader.readuntil(b"SUB s")
                 writer.write(said)
             await answer(reader, writer)

@@ -78,7 +78,7 @@ CHANGES = {
 @contextmanager
 def listening() -> Iterator[tuple[str, list[bytes]]]:
     """The address of a server that offers no TLS, and what it was sent, an entry for each connection."""
-    heard: list[bytes] = []
+    received: list[bytes] = []
     listener = socket.create_server(("127.0.0.1", 0))
 
     def listen() -> None:
@@ -89,11 +89,11 @@ def listening() -> Iterator[tuple[str, list[bytes]]]:
                 return
             with talk:
                 talk.settimeout(3)
-                heard.append(b"")
+                received.append(b"")
                 try:
                     talk.sendall(UNTIL_INFO)
                     while data := talk.recv(4096):
-                        heard[-1] += data
+                        received[-1] += data
                         if b"PING" in data:
                             talk.sendall(b"PONG\r\n")
                 except OSError:
@@ -102,7 +102,7 @@ def listening() -> Iterator[tuple[str, list[bytes]]]:
     thread = threading.Thread(target=listen)
     thread.start()
     try:
-        yield f"127.0.0.1:{listener.getsockname()[1]}", heard
+        yield f"127.0.0.1:{listener.getsockname()[1]}", received
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
@@ -126,13 +126,13 @@ def tried(url: str, packages: Path) -> str:
 def test_the_version_that_is_installed(tmp_path: Path) -> None:
     """The nats-py that is pinned logs in where the connection may be plain, and where it may not, a copy of
     it keeps the password to itself."""
-    with listening() as (address, heard):
+    with listening() as (address, received):
         assert tried(f"nats://{address}", tmp_path).startswith("connected")
-        assert SECRET.encode() in heard[0]
-        del heard[:]
+        assert SECRET.encode() in received[0]
+        del received[:]
         assert "does not offer it" in tried(f"tls://{address}", tmp_path)
-        assert heard
-        assert SECRET.encode() not in b"".join(heard)
+        assert received
+        assert SECRET.encode() not in b"".join(received)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -140,11 +140,11 @@ def test_the_version_that_is_installed(tmp_path: Path) -> None:
 def test_another_version(tmp_path: Path, change: str, scheme: str) -> None:
     """A nats-py with a name missing, with other parameters, or with a method that it does not call any more
     is refused in one sentence before it connects."""
-    name, pattern, by, told = CHANGES[change]
+    name, pattern, by, expected = CHANGES[change]
     packages = altered(tmp_path, "nats", name, pattern, by)
-    with listening() as (address, heard):
+    with listening() as (address, received):
         said = tried(f"{scheme}://{address}", packages)
-        assert told in said
+        assert expected in said
         assert WAY_OUT in said
         assert not said.startswith("connected")
-        assert not heard
+        assert not received

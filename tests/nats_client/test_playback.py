@@ -330,7 +330,7 @@ def test_speeds(played: Played, client: Client) -> None:
     until(lambda: playback.moment - at > 60e9)
     assert (playback.moment - at) / 1e9 <= 60 * (time.monotonic() - began) + 1
     until(lambda: playback.held_to is None)
-    end = feed.watch(lambda: None)  # it is told, and does not read
+    end = feed.watch(lambda: None)  # it is notified, and does not read
     until(lambda: playback.held_to is not None)
     held = playback.held_to
     assert held is not None

@@ -123,7 +123,7 @@ def test_limits_faster_than_we_read(server: NatsServer, client: Client) -> None:
 
 
 def test_history_shorter_than_the_look_back(server: NatsServer, client: Client) -> None:
-    """Where the stream's start has gone before anyone looked, its beginning is reported."""
+    """Where the stream's start has gone before anyone read it, its beginning is reported."""
     server.publish("s.a", *numbered(10))
     server.run(lambda nc: nc.jetstream().purge_stream("S", keep=4))
     feed = opened(client)

@@ -200,8 +200,8 @@ def test_services_that_may_be_asked_something(tmp_path: Path) -> None:
     [f"{API}.CONSUMER.DELETE.>", f"{API}.CONSUMER.INFO.>", f"{API}.STREAM.MSG.GET.>", "$JS.FC.>"],
 )
 def test_what_is_not_needed(tmp_path: Path, subject: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A feed that is small needs only to make a consumer and to hear it. What it may not do besides disturbs
-    nobody; the log has it, once."""
+    """A feed that is small needs only to make a consumer and to receive its messages. What it may not do
+    besides disturbs nobody; the log has it, once."""
     caplog.set_level(logging.WARNING)
     with restricted(tmp_path, "publish", subject) as (server, client):
         feed, values = client.feed("S", look_back="PT1H"), client.values("B")
@@ -217,8 +217,8 @@ def test_what_is_not_needed(tmp_path: Path, subject: str, caplog: pytest.LogCapt
         assert feed.health.phase == "following"
         assert feed.health.flow_control_denied is None
         assert client.state.status == "connected"
-    told = [record for record in caplog.messages if "CONSUMER.DELETE.S" in record]
-    assert len(told) == ("DELETE" in subject)
+    logged = [record for record in caplog.messages if "CONSUMER.DELETE.S" in record]
+    assert len(logged) == ("DELETE" in subject)
 
 
 def test_flow_control_is_denied(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_control_of_a_query_is_denied(tmp_path: Path) -> None:
             assert isinstance(asked.error, NotPermitted)
             assert "to publish to 'history.query.control.0'" in str(asked.error)
             assert asked.rows
-            running.asked[0].told.append("stop")
+            running.asked[0].commands.append("stop")
             running.asked[0].news.set()
 
 
@@ -315,7 +315,7 @@ def test_documented_rights_suffice(tmp_path: Path) -> None:
 
         async def answer(asked: Asked) -> None:
             await asked.rows({"n": 1}, Lookback_Control=asked.control)
-            await asked.until_told("ack 1")
+            await asked.until_command("ack 1")
             await asked.end()
 
         with (
@@ -396,8 +396,8 @@ def test_permission_is_taken_from_others(tmp_path: Path, verb: str) -> None:
         until(lambda: one.health.phase == "following")
 
 
-@pytest.mark.parametrize(("taken", "told"), TAKEN, ids=["stream info", "consumer", "inbox"])
-def test_permission_is_taken_away(tmp_path: Path, taken: str, told: str) -> None:
+@pytest.mark.parametrize(("taken", "expected"), TAKEN, ids=["stream info", "consumer", "inbox"])
+def test_permission_is_taken_away(tmp_path: Path, taken: str, expected: str) -> None:
     """The feed names the permission that was taken away, and with it given back misses nothing."""
     given = USERS.format(EVERY, '"_INBOX.>"')
     with running_server(tmp_path, given) as server:
@@ -408,10 +408,10 @@ def test_permission_is_taken_away(tmp_path: Path, taken: str, told: str) -> None
             feed = client.feed("S", look_back="PT1H")
             until(lambda: len(feed.snapshot()) == 5)
             server.configure(taken)
-            if "CONSUMER" in told:  # a consumer that stands needs no permission; only its successor does
+            if "CONSUMER" in expected:  # a consumer that stands needs no permission; only its successor does
                 for info in server.run(lambda nc: nc.jetstream().consumers_info("S")):
                     server.run(lambda nc: nc.jetstream().delete_consumer("S", info.name))
-            until(lambda: told in str(feed.health.why) and feed.health.phase == "stopped")
+            until(lambda: expected in str(feed.health.why) and feed.health.phase == "stopped")
             assert "is not permitted" in str(feed.health.why)
             server.publish("s.a", *numbered(5, 5))
             time.sleep(3)

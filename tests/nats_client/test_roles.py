@@ -55,7 +55,7 @@ def as_role(folder: Path, role: str, minutes: float = 5) -> Iterator[tuple[Realm
 
 
 def minted(service: Any) -> int:
-    """Tokens that were handed out."""
+    """Tokens that were issued."""
     return int(service.log().count("A token of the role"))
 
 
@@ -253,8 +253,8 @@ def test_renewals_are_not_noticed(tmp_path: Path) -> None:
             until(lambda: watch.snapshot()["k"] == load.put - 1)
             assert (watch.health.restarts, watch.snapshot().revision("k")) == (0, load.put)
             until(lambda: load.said - 1 in set(plain.frame()["n"]))
-            heard = sorted(plain.frame()["n"])
-            assert heard == list(range(heard[0], load.said))
+            received = sorted(plain.frame()["n"])
+            assert received == list(range(received[0], load.said))
             assert plain.health.gaps == ()
             assert seen == {("connected", *["following"] * 4)}
             assert not failures

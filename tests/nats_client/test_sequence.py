@@ -180,18 +180,18 @@ def test_status_messages() -> None:
     idle consumer says that nothing is to come; any other status is a doubt."""
     behind = Position(3, expected=4, pending=9)
 
-    def told(reply: bytes, headers: dict[str, str]) -> Taken:
+    def taken(reply: bytes, headers: dict[str, str]) -> Taken:
         return Tracker(None).take([(b"inbox", reply, b"", headers)], behind, None)
 
-    asked = told(b"$JS.FC.S.c.1", STATUS)
+    asked = taken(b"$JS.FC.S.c.1", STATUS)
     assert (asked.replies, asked.doubt, asked.at.pending) == (["$JS.FC.S.c.1"], None, 9)
-    stalled = told(b"", STATUS | {"Nats-Consumer-Stalled": "$JS.FC.S.c.2", "Nats-Last-Consumer": "3"})
+    stalled = taken(b"", STATUS | {"Nats-Consumer-Stalled": "$JS.FC.S.c.2", "Nats-Last-Consumer": "3"})
     assert (stalled.replies, stalled.doubt, stalled.at.pending) == (["$JS.FC.S.c.2"], None, 9)
-    idle = told(b"", STATUS | {"Nats-Last-Consumer": "3"})
+    idle = taken(b"", STATUS | {"Nats-Last-Consumer": "3"})
     assert (idle.replies, idle.doubt, idle.at.pending) == ([], None, 0)
-    missing = told(b"", STATUS | {"Nats-Last-Consumer": "5"})
+    missing = taken(b"", STATUS | {"Nats-Last-Consumer": "5"})
     assert missing.doubt == "consumer sequences 4 to 5 are missing"
-    ended = told(b"", {"Status": "409", "Description": "Consumer Deleted"})
+    ended = taken(b"", {"Status": "409", "Description": "Consumer Deleted"})
     assert ended.doubt == "the server reports status 409 Consumer Deleted"
 
 

@@ -111,10 +111,10 @@ def test_no_part_of_a_login_is_shown(secret: str, form: int) -> None:
     ][form]
     try:
         settings = Settings(url=url)
-        told = settings.shown + repr(settings) + without_credentials(url)
+        text = settings.shown + repr(settings) + without_credentials(url)
     except SettingsError as error:
-        told = str(error)
-    assert not set(secret) - {" ", ","} & set(told) - set(SHOWN)
+        text = str(error)
+    assert not set(secret) - {" ", ","} & set(text) - set(SHOWN)
 
 
 @pytest.mark.parametrize(

@@ -72,18 +72,18 @@ def test_republish(server: NatsServer, client: Client) -> None:
     stream(server, "R", "r.>", republish={"src": "r.>", "dest": "copy.>"})
     stream(server, "H", "h.>", republish={"src": "h.>", "dest": "told.>", "headers_only": True})
     stored = opened(client, "R")
-    copies, told = (client.feed(None, subject, look_back="PT1H") for subject in ("copy.>", "told.>"))
+    copies, headers_only = (client.feed(None, subject, look_back="PT1H") for subject in ("copy.>", "told.>"))
     assert copies.wait(30)
-    assert told.wait(30)
+    assert headers_only.wait(30)
     publish(server, "r.a", *numbered(5))
     publish(server, "h.a", *numbered(5))
     assert isinstance(copies, Feed)
     for feed in (stored, copies):
         until(lambda: values(feed) == list(range(5)))
-    until(lambda: len(told.snapshot()) == 5)
-    assert told.snapshot().columns == {"_subject": "text"}
+    until(lambda: len(headers_only.snapshot()) == 5)
+    assert headers_only.snapshot().columns == {"_subject": "text"}
     assert not stored.health.gaps
-    assert (told.health.malformed, copies.health.malformed) == (0, 0)
+    assert (headers_only.health.malformed, copies.health.malformed) == (0, 0)
 
 
 def test_counters(server: NatsServer, client: Client) -> None:

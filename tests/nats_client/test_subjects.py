@@ -265,7 +265,7 @@ def test_several_patterns(subjects: str | list[str], joined: str, names: tuple[s
 
 
 @pytest.mark.parametrize(
-    ("subjects", "told"),
+    ("subjects", "sentence"),
     [
         ([], "The list of subjects is empty"),
         (["a.*", "*.b"], "'*.b' and 'a.*' overlap"),
@@ -274,9 +274,9 @@ def test_several_patterns(subjects: str | list[str], joined: str, names: tuple[s
         ([f"a{i}" for i in range(17)], "17 subjects are too many"),
     ],
 )
-def test_several_patterns_that_cannot_be(subjects: list[str], told: str) -> None:
+def test_several_patterns_that_cannot_be(subjects: list[str], sentence: str) -> None:
     """What several filters cannot be is named."""
-    with pytest.raises(SubjectError, match=re.escape(told)):
+    with pytest.raises(SubjectError, match=re.escape(sentence)):
         parse_patterns(subjects)
 
 

@@ -24,9 +24,9 @@ def hint(client: Client, name: str, subject: str, look_back: str = "PT1H") -> st
 def test_outside(server: NatsServer, client: Client) -> None:
     """A subject that the stream does not take: those that it does, and the nearest."""
     stream(server, "SENSORS", "sensors.>", "alarms.*")
-    told = hint(client, "SENSORS", "sensor.>")
-    assert "'sensor.>' matches no subject of 'SENSORS'" in told
-    assert "which stores 'sensors.>', 'alarms.*'. Did you mean 'sensors.>'?" in told
+    text = hint(client, "SENSORS", "sensor.>")
+    assert "'sensor.>' matches no subject of 'SENSORS'" in text
+    assert "which stores 'sensors.>', 'alarms.*'. Did you mean 'sensors.>'?" in text
 
 
 def test_mistyped(server: NatsServer, client: Client) -> None:
@@ -34,8 +34,8 @@ def test_mistyped(server: NatsServer, client: Client) -> None:
     ends it."""
     for name in ("a", "b"):
         publish(server, f"s.{name}.temperature", *numbered(1))
-    told = hint(client, "S", "s.a.temprature")
-    assert "'S' has no message that matches 's.a.temprature'. Did you mean 's.a.temperature'?" in told
+    text = hint(client, "S", "s.a.temprature")
+    assert "'S' has no message that matches 's.a.temprature'. Did you mean 's.a.temperature'?" in text
     feed = client.feed("S", "s.a.temprature", look_back="PT1H")
     publish(server, "s.a.temprature", *numbered(1))
     until(lambda: len(feed.snapshot()) == 1)
@@ -56,8 +56,8 @@ def test_transformed(server: NatsServer, client: Client) -> None:
     change = {"src": "t.*.*", "dest": "stored.{{wildcard(2)}}.{{wildcard(1)}}"}
     stream(server, "T", "t.*.*", "u.x", subject_transform=change)
     publish(server, "t.a.b", *numbered(1))
-    told = hint(client, "T", "t.>")
-    assert "its subject transform stores messages under 'u.x', 'stored.*.*'. Use these subjects" in told
+    text = hint(client, "T", "t.>")
+    assert "its subject transform stores messages under 'u.x', 'stored.*.*'. Use these subjects" in text
     feed = client.feed("T", "stored.>", look_back="PT1H")
     assert feed.wait(30)
     assert len(feed.snapshot()) == 1

@@ -205,10 +205,10 @@ def test_missing_key(bucket: Bucket, client: Client) -> None:
     """A key that is not there is a KeyError that names the nearest, or its deletion; get() gives None."""
     watch = opened(client)
     values = watch.snapshot()
-    with pytest.raises(KeyError) as told:
+    with pytest.raises(KeyError) as error:
         values["cpuu"]
-    assert isinstance(told.value, KeyNotFound)
-    assert str(told.value).startswith("The bucket 'settings' has no key 'cpuu'. Did you mean 'cpu'?")
+    assert isinstance(error.value, KeyNotFound)
+    assert str(error.value).startswith("The bucket 'settings' has no key 'cpuu'. Did you mean 'cpu'?")
     assert values.get("cpuu") is None
     assert values.get("cpuu", 5) == 5
     assert "cpuu" not in values

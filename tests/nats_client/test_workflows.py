@@ -113,9 +113,9 @@ def test_losses(kept: list[int], beats: list[Event]) -> None:
     events = [WHOLE[i] for i in kept]
     run = the_run(events, beats)
     assert run.status == ("failed" if len(WHOLE) - 1 in kept else "running")
-    told = max([kept_n + 1 for kept_n in kept] + [payload["n"] for _, payload, _ in beats])
+    reported = max([kept_n + 1 for kept_n in kept] + [payload["n"] for _, payload, _ in beats])
     now = START + 3600 * SECOND
-    assert count_missing(snapshot(events), snapshot(beats), "w.1", now) == told - len(kept)
+    assert count_missing(snapshot(events), snapshot(beats), "w.1", now) == reported - len(kept)
     later = run.at(now)
     assert later.status == ("failed" if run.status == "failed" else "lost")
     parts = [later, *later.jobs, *later.steps]

@@ -47,11 +47,11 @@ for (const [what, [subject, payload]] of Object.entries(requests)) {
 }
 for (const subject of [">", "simulated.>", "metrics.>", "_INBOX_app.>", "_INBOX_app.dashboard.>", "$SYS.>"]) {
   denied.length = 0;
-  const heard = nc.subscribe(subject, { callback: () => {} });
+  const subscription = nc.subscribe(subject, { callback: () => {} });
   await nc.flush();
   await new Promise((done) => setTimeout(done, 100));
-  found[`hear ${subject}`] = denied[0] ?? "allowed";
-  heard.unsubscribe();
+  found[`subscribe to ${subject}`] = denied[0] ?? "allowed";
+  subscription.unsubscribe();
 }
 console.log(JSON.stringify(found));
 await nc.close();

@@ -20,16 +20,16 @@ function turn(hidden) {
 }
 
 test("only a change is reported, once", () => {
-  const told = [];
-  const end = watch({ parentElement: {}, setStateValue: (name, value) => told.push([name, value]) });
-  assert.deepEqual(told, []);
+  const reported = [];
+  const end = watch({ parentElement: {}, setStateValue: (name, value) => reported.push([name, value]) });
+  assert.deepEqual(reported, []);
   turn(true);
   turn(true);
   turn(false);
-  assert.deepEqual(told, [["hidden", true], ["hidden", false]]);
+  assert.deepEqual(reported, [["hidden", true], ["hidden", false]]);
   end();
   turn(true);
-  assert.equal(told.length, 2);
+  assert.equal(reported.length, 2);
 });
 
 test("a choice for all pages comes along, and is no entry of the history by itself", () => {
@@ -49,9 +49,9 @@ test("a choice for all pages comes along, and is no entry of the history by itse
 
 test("a tab that is hidden from the start says so", () => {
   document.hidden = true;
-  const told = [];
-  watch({ parentElement: {}, setStateValue: (...word) => told.push(word) })();
-  assert.deepEqual(told, [["hidden", true]]);
+  const reported = [];
+  watch({ parentElement: {}, setStateValue: (...word) => reported.push(word) })();
+  assert.deepEqual(reported, [["hidden", true]]);
 });
 
 test("a tab that is drawn again tells its newest owner", () => {

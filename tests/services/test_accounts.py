@@ -140,8 +140,8 @@ class Person:
 
 async def no_error(answer: Awaitable[bytes]) -> bool:
     """Whether JetStream has done it."""
-    told = json.loads(await answer)
-    assert "error" not in told, told
+    reply = json.loads(await answer)
+    assert "error" not in reply, reply
     return True
 
 
@@ -155,8 +155,8 @@ async def replayed(who: Person, stream: str, subject: str) -> bool:
     return len(message.data) > 0
 
 
-async def heard(who: Person, subject: str, work: Callable[[], Awaitable[Any]]) -> bool:
-    """Whether somebody in SERVICES hears of what `who` does, at `subject`."""
+async def received(who: Person, subject: str, work: Callable[[], Awaitable[Any]]) -> bool:
+    """Whether somebody in SERVICES receives what `who` does, at `subject`."""
     async with connected(login(who.data_dir, "services")) as service:
         listening = await service.client.subscribe(subject)
         await service.client.flush()
@@ -237,13 +237,13 @@ ACTIONS: dict[str, Callable[[Person], Awaitable[bool]]] = {
     "subscribe to buckets": lambda who: done(who.subscribe("$KV.>")),
     "answer as history": lambda who: done(who.subscribe("history.query")),
     "deliver to all of somebody's inboxes": everywhere,
-    "deliver to a service": lambda who: heard(
+    "deliver to a service": lambda who: received(
         who, "history.query", lambda: who.consume("METRICS", "metrics.cpu.total", "history.query")
     ),
     "deliver into a bucket": lambda who: changed(
         who, lambda: who.consume("METRICS", "metrics.cpu.total", "$KV.thresholds.cpu")
     ),
-    "have answers start a workflow": lambda who: heard(
+    "have answers start a workflow": lambda who: received(
         who, "workflow-start.matrix", lambda: replies_to(who, "workflow-start.matrix")
     ),
     "have answers put into a bucket": lambda who: changed(who, lambda: replies_to(who, "$KV.thresholds.cpu")),

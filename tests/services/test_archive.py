@@ -589,12 +589,12 @@ def test_archiver_goes_on(server: NatsServer, database: Database) -> None:
     assert [row["seq"] for row in stored] == list(range(1, 21))
     assert json.loads(stored[-1]["payload"]) == {"n": 19}
 
-    async def told(nc: Any) -> list[str]:
+    async def reported(nc: Any) -> list[str]:
         js = nc.jetstream()
         info = await js.stream_info("WORKFLOWS", subjects_filter="workflow.archive.>")
         return sorted(".".join(subject.split(".")[3:]) for subject in info.state.subjects)
 
-    events = server.run(told)
+    events = server.run(reported)
     assert events.count("S.copy.finished") == 3
     assert events.count("-.-.finished") == 3
 

@@ -137,16 +137,16 @@ def test_token_reads_this_stream_from_a_web_page(data_dir: Path, monkeypatch: py
     """It is a bearer's, for websocket connections: on a plain one the server refuses it."""
 
     async def work(app: Client, data: Client) -> None:
-        told = json.loads((await app.request("comparison.token", b"{}", timeout=5)).data)
-        assert told["port"]
-        assert 0 < told["lives"] <= 301
-        assert told["inbox_prefix"] == f"_INBOX_app.{claims_of(told['jwt'])['name']}"
+        answer = json.loads((await app.request("comparison.token", b"{}", timeout=5)).data)
+        assert answer["port"]
+        assert 0 < answer["lives"] <= 301
+        assert answer["inbox_prefix"] == f"_INBOX_app.{claims_of(answer['jwt'])['name']}"
         plain = Client()
         try:
             with pytest.raises(nats.errors.Error, match="Authorization Violation"):
                 await plain.connect(
                     login(data_dir)["servers"],
-                    user_jwt_cb=told["jwt"].encode,
+                    user_jwt_cb=answer["jwt"].encode,
                     signature_cb=lambda _: b"",
                     allow_reconnect=False,
                 )
@@ -157,7 +157,7 @@ def test_token_reads_this_stream_from_a_web_page(data_dir: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "sentence"),
     [
         (b"{", "not JSON"),
         (b"[]", "must be a JSON object"),
@@ -171,12 +171,12 @@ def test_token_reads_this_stream_from_a_web_page(data_dir: Path, monkeypatch: py
         (json.dumps({**WISH, "rate": float("nan")}).encode(), "'rate' is nan"),
     ],
 )
-def test_refuses_what_it_cannot_read(asked: bytes, told: str) -> None:
+def test_refuses_what_it_cannot_read(asked: bytes, sentence: str) -> None:
     """Each mistake has its sentence."""
     with pytest.raises(ServiceError) as error:
         Wish.read(asked)
     assert error.value.code == "400"
-    assert told in error.value.description
+    assert sentence in error.value.description
 
 
 def test_stops_when_nobody_asks(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -444,9 +444,9 @@ def test_a_hundred_askers(archive: Database, server: NatsServer) -> None:
             for count in (100, 1000):
                 many = [await ask(client, f"SELECT {n} AS n") for n in range(count)]
                 answers = [await one.all() for one in many]
-                told = [answer.error for answer in answers if answer.code is not None]
-                assert all("busy" in error for error in told)
-                assert (len(told) > 0) == (count == 1000)
+                errors = [answer.error for answer in answers if answer.code is not None]
+                assert all("busy" in error for error in errors)
+                assert (len(errors) > 0) == (count == 1000)
                 assert all(a.rows == [{"n": n}] for n, a in enumerate(answers) if a.code is None)
 
     asyncio.run(main())
@@ -656,9 +656,9 @@ def test_file_in_use_is_told_and_passes(server: NatsServer, tmp_path: Path) -> N
     async def main() -> None:
         async with connected(server.url) as client:
             with service_process(server.url, tmp_path / "h.duckdb", tmp_path / "out"):
-                told = await tables(client)
-                assert told["Nats-Service-Error-Code"] == "500"
-                assert "in use by another process" in told["Nats-Service-Error"]
+                headers = await tables(client)
+                assert headers["Nats-Service-Error-Code"] == "500"
+                assert "in use by another process" in headers["Nats-Service-Error"]
                 assert (await asked(client, "SELECT 1 AS n")).code == "500"
                 holder.close()
                 assert len((await asked(client, "SELECT * FROM history")).rows) == 10

@@ -152,13 +152,13 @@ def test_two_who_start_at_once_make_one_set(data_dir: Path) -> None:
     for process in processes:  # all are ready
         assert process.stdin
         process.stdin.close()
-    told = set()
+    outputs = set()
     for process in processes:
         assert process.stdout
-        told.add(process.stdout.read())
+        outputs.add(process.stdout.read())
         process.stdout.close()
         assert process.wait(30) == 0
-    assert len(told) == 1
+    assert len(outputs) == 1
     assert not list(data_dir.glob("keys/*.new"))
 
 
@@ -189,16 +189,16 @@ def test_roles_change_while_the_server_runs(
     subject = "$JS.data.API.STREAM.INFO.METRICS"
 
     async def connected(options: dict[str, Any]) -> tuple[Client, list[str], asyncio.Event]:
-        client, told, gone = Client(), [], asyncio.Event()
+        client, errors, gone = Client(), [], asyncio.Event()
 
         async def tell(error: Exception) -> None:
-            told.append(str(error))
+            errors.append(str(error))
 
         async def closed() -> None:
             gone.set()
 
         await client.connect(**options, allow_reconnect=False, error_cb=tell, closed_cb=closed)
-        return client, told, gone
+        return client, errors, gone
 
     async def main() -> None:
         async with asyncio.timeout(90), embedded():
@@ -210,9 +210,9 @@ def test_roles_change_while_the_server_runs(
             assert not gone.is_set()
             roles.write_text('[roles.first]\ngroups = ["*"]\n' + ROLES.format("second"))
             await gone.wait()
-            client, told, _ = await connected(mine)
+            client, errors, _ = await connected(mine)
             await client.publish(subject, reply=client.new_inbox())
-            while not any("permissions violation" in text for text in told):
+            while not any("permissions violation" in text for text in errors):
                 await client.flush(30)
             await client.close()
             client, _, _ = await connected(vended_login(data_dir, "second"))
@@ -223,7 +223,7 @@ def test_roles_change_while_the_server_runs(
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "told"),
+    ("file", "text", "expected"),
     [
         ("keys/data.nk", "SANONSENSE", r"data\.nk cannot be read"),
         ("keys/data.nk", Key.new("user").seed, "another kind"),
@@ -232,7 +232,7 @@ def test_roles_change_while_the_server_runs(
     ids=["no key", "key of a user", "no table"],
 )
 def test_unreadable_keys_are_told(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str, told: str
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str, expected: str
 ) -> None:
     """A key that cannot be read stops the server from starting: with a new one the streams would be gone."""
     monkeypatch.setenv("LOOKBACK_DATA_DIR", str(data_dir))
@@ -243,7 +243,7 @@ def test_unreadable_keys_are_told(
         async with embedded():
             pass
 
-    with pytest.raises(ServerError, match=told) as error:
+    with pytest.raises(ServerError, match=expected) as error:
         asyncio.run(main())
     assert text not in str(error.value)
     assert (data_dir / file).read_text() == text

@@ -101,15 +101,15 @@ def test_what_a_single_account_does_not_stop(url: str) -> None:
     """As the docs say: there, an answer of the server goes where a viewer wants it, a service among them."""
 
     async def hears(client: Any) -> bytes:
-        heard: asyncio.Queue[Msg] = asyncio.Queue()
-        await client.subscribe("workflow-start.archive", cb=heard.put)
+        received: asyncio.Queue[Msg] = asyncio.Queue()
+        await client.subscribe("workflow-start.archive", cb=received.put)
         await client.flush()
         viewer = await nats.connect(url, user="viewer", password="change-viewer")
         await viewer.publish("$JS.API.STREAM.INFO.METRICS", reply="workflow-start.archive")
         await viewer.publish("$JS.API.STREAM.INFO.METRICS", reply="$KV.thresholds.cpu")
         await viewer.close()
         async with asyncio.timeout(30):
-            first = await heard.get()
+            first = await received.get()
         while (await client.jetstream().stream_info("KV_thresholds")).state.last_seq < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         return first.data

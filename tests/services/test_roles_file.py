@@ -44,14 +44,14 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "told"), MISTAKES)
-def test_mistake_has_its_sentence(tmp_path: Path, text: str, told: str) -> None:
+@pytest.mark.parametrize(("text", "sentence"), MISTAKES)
+def test_mistake_has_its_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     """What is wrong is named, and the file that it is in."""
     file = tmp_path / "roles.toml"
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(SettingsError) as error:
         load_roles(file)
-    assert told in str(error.value)
+    assert sentence in str(error.value)
     assert str(file) in str(error.value)
 
 

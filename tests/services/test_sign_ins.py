@@ -60,12 +60,12 @@ def signed_in(people: Provider, sub: str) -> tuple[dict[str, Any], str]:
     }
     answer = httpx.post(f"{people.url}/oauth2/authorize", params=asked, data={"sub": sub})
     code = parse_qs(urlsplit(answer.headers["location"]).query)["code"][0]
-    told = httpx.post(
+    tokens = httpx.post(
         f"{people.url}/oauth2/token",
         data={"grant_type": "authorization_code", "code": code, "redirect_uri": BACK},
         auth=("lookback", CLIENT_SECRET),
     ).json()
-    return claims_of(told["id_token"]), told["access_token"]
+    return claims_of(tokens["id_token"]), tokens["access_token"]
 
 
 def watch(all_of_them: SignIns, work: Callable[[Callable[[Callable[[], Any]], Any]], Any]) -> None:

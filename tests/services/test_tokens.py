@@ -59,8 +59,8 @@ def ask(realm: Realm, server: NatsServer, request: Any) -> dict[str, Any]:
         headers = reply.headers or {}
         if "Nats-Service-Error-Code" in headers:
             return {"code": headers["Nats-Service-Error-Code"], "error": headers["Nats-Service-Error"]}
-        told: dict[str, Any] = json.loads(reply.data)
-        return told
+        answer: dict[str, Any] = json.loads(reply.data)
+        return answer
 
     return dict(as_user(server, realm.broker, work, "_INBOX_app.broker")[0])
 
@@ -85,9 +85,9 @@ def as_user(server: NatsServer, credentials: Any, work: Any, inbox_prefix: str) 
                 error_cb=note,
             )
             done = await work(nc)
-            told = -1
-            while told != len(errors):  # they may come a little after the answer to a flush
-                told = len(errors)
+            count = -1
+            while count != len(errors):  # they may come a little after the answer to a flush
+                count = len(errors)
                 await asyncio.sleep(0.5)
             return done, "\n".join(errors)
         finally:
@@ -134,8 +134,8 @@ def test_only_a_public_user_key_is_signed() -> None:
 def test_token_logs_in(realm: Realm, server: NatsServer, service: TokenService) -> None:
     """With the key that asked for it the token logs in, and has the role's rights and its own inbox only."""
     user = Key.new("user")
-    told = ask(realm, server, {"role": "viewer", "key": user.public})
-    assert (told["streams"], told["services"], told["pages"]) == (["S", "KV_b"], ["tester"], ["overview"])
+    token = ask(realm, server, {"role": "viewer", "key": user.public})
+    assert (token["streams"], token["services"], token["pages"]) == (["S", "KV_b"], ["tester"], ["overview"])
 
     published = ["$JS.API.STREAM.INFO.OTHER", "$JS.API.STREAM.LIST", "tokens.mint", "s.a"]
     subscribed = ["_INBOX_app.>", "_INBOX_app.broker.>", "_INBOX.>", "s.>"]
@@ -149,14 +149,14 @@ def test_token_logs_in(realm: Realm, server: NatsServer, service: TokenService) 
             await nc.subscribe(subject)
         await nc.flush()
 
-    login = RawCredentials(UserLogin(told["jwt"], user.seed).text)
-    errors = as_user(server, login, work, told["inbox_prefix"])[1]
+    login = RawCredentials(UserLogin(token["jwt"], user.seed).text)
+    errors = as_user(server, login, work, token["inbox_prefix"])[1]
     for what, subjects in (("publish", published), ("subscription", subscribed)):
         for subject in subjects:
             assert f'permissions violation for {what} to "{subject.lower()}"' in errors
-    stolen = RawCredentials(UserLogin(told["jwt"], Key.new("user").seed).text)
+    stolen = RawCredentials(UserLogin(token["jwt"], Key.new("user").seed).text)
     with pytest.raises(nats.errors.Error, match="Authorization"):
-        as_user(server, stolen, work, told["inbox_prefix"])
+        as_user(server, stolen, work, token["inbox_prefix"])
 
 
 REFUSED = [
@@ -178,13 +178,13 @@ REFUSED = [
 
 def test_what_is_refused(realm: Realm, server: NatsServer, service: TokenService) -> None:
     """Each refusal has its code and its sentence, and is reported in the log."""
-    for request, code, told in REFUSED:
+    for request, code, sentence in REFUSED:
         if isinstance(request, dict) and request.get("key") == "KEY":
             request = {**request, "key": Key.new("user").public}
         answer = ask(realm, server, request)
         assert answer["code"] == code, request
-        assert told in answer["error"], request
-        assert told in service.log()
+        assert sentence in answer["error"], request
+        assert sentence in service.log()
 
 
 def test_missing_signing_key(realm: Realm, server: NatsServer, service: TokenService) -> None:
@@ -194,10 +194,10 @@ def test_missing_signing_key(realm: Realm, server: NatsServer, service: TokenSer
     key = Key.new("user").public
     for wrong in (None, "", "SUAIBNOTASEED", realm.broker_key.seed):
         file.unlink() if wrong is None else file.write_text(wrong)
-        told = ask(realm, server, {"role": "viewer", "key": key})
-        assert told["code"] == "503"
-        assert "There is no signing key for the role 'viewer'" in told["error"]
-        assert str(realm.keys) not in told["error"]
+        answer = ask(realm, server, {"role": "viewer", "key": key})
+        assert answer["code"] == "503"
+        assert "There is no signing key for the role 'viewer'" in answer["error"]
+        assert str(realm.keys) not in answer["error"]
         assert "jwt" in ask(realm, server, {"role": "all", "key": key})
     assert "role-viewer.nk' cannot be read (FileNotFoundError)." in service.log()
     assert "role-viewer.nk' is not the seed of an account (SA…)." in service.log()
@@ -220,18 +220,18 @@ def test_roles_are_read_anew(realm: Realm, server: NatsServer, service: TokenSer
     assert ask(realm, server, wanted)["code"] == "403"
     assert "cannot be read (FileNotFoundError). The roles stay as they were." in service.log()
     realm.roles.write_text(table.replace("minutes = 5", "minutes = 1"))
-    told = ask(realm, server, wanted)
-    assert 60 <= told["lives"] <= 61
+    token = ask(realm, server, wanted)
+    assert 60 <= token["lives"] <= 61
 
 
 def test_log_tells_each_token_and_no_secret(realm: Realm, server: NatsServer, service: TokenService) -> None:
     """Role, name and end of each token are in the log; no JWT, seed or key."""
     user = Key.new("user")
-    told = ask(realm, server, {"role": "viewer", "key": user.public})
+    token = ask(realm, server, {"role": "viewer", "key": user.public})
     ask(realm, server, {"role": "viewer", "key": user.seed})
-    name = told["inbox_prefix"].rpartition(".")[2]
+    name = token["inbox_prefix"].rpartition(".")[2]
     assert f"A token of the role viewer for {name}, key {user.public}, until 20" in service.log()
-    secrets = [told["jwt"], user.seed, realm.account.seed, *(key.seed for key in realm.signing.values())]
+    secrets = [token["jwt"], user.seed, realm.account.seed, *(key.seed for key in realm.signing.values())]
     for secret in secrets:
         assert secret not in service.log()
         assert secret[-20:] not in service.log()

@@ -268,7 +268,7 @@ def test_killed(server: NatsServer, client: Client) -> None:
     since = client.feed("WORKFLOWS", HEARTBEATS, look_back=HEARTBEATS_WITHIN, time="time").now()
     again = the_run(client, listening=since)
     assert again is not None
-    assert again.status == "running"  # nobody could hear it before
+    assert again.status == "running"  # nobody could receive it before
 
 
 def test_real_program(server: NatsServer, client: Client) -> None:
