@@ -116,6 +116,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["COVERAGE_PROCESS_CONFIG"] = measuring.config.serialize()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write what a worker has run. Later may be too late: pytest-xdist kills one that has not ended after ten
+    seconds."""
+    measuring = coverage.Coverage.current()
+    if measuring is not None and hasattr(session.config, "workerinput"):
+        measuring.save()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take long come first. Of the others, those with a browser need the processor and the rest
     mostly wait, so the former are spread evenly among the latter."""

@@ -16,6 +16,8 @@ from pathlib import Path
 import coverage
 
 ROOT = Path(__file__).parent.parent
+DATA = ROOT / ".coverage" / "data"
+"""As in pyproject.toml."""
 ROOMS = ("app.py", "pages", "components", "nats_client", "services", "deploy")
 REASON = re.compile(r"# pragma: no cover\b(?: in this file)?(?:: (?P<why>\S.*))?")
 
@@ -52,10 +54,10 @@ def left_out(source: str) -> list[tuple[int, str]]:
     return [(number, mark["why"] or "") for number, mark in found if mark]
 
 
-def measured(data_file: Path | None = None) -> tuple[coverage.Coverage, int]:
+def measured(data_file: Path = DATA) -> tuple[coverage.Coverage, int]:
     """What all processes ran, and of how many of them the file cannot be read, because they were killed while
-    they wrote it. `data_file`: another than the one in pyproject.toml."""
-    found = coverage.Coverage(data_file=str(data_file) if data_file else None)
+    they wrote it. It is kept in `data_file`."""
+    found = coverage.Coverage(data_file=str(data_file))
     found.load()
     with warnings.catch_warnings(record=True, category=coverage.exceptions.CoverageWarning) as unreadable:
         warnings.simplefilter("always")

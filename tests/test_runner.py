@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LONG, SLOW
+from tests.coverage_report import measured
 from tests.running import ROOT
 from tests.waiting import until
 
@@ -203,3 +204,22 @@ def test_one_test_in_a_browser_is_left() -> None:
     assert "test_clock.py::test_all_reads_obey" in out
     assert "test_clock.py::test_viewers_at_different_times" not in out
     assert "test_leaks.py" not in out
+
+
+def test_a_worker_that_ends_late_is_measured(tmp_path: Path) -> None:
+    """What a worker has run counts, even if it takes so long to end that pytest-xdist kills it."""
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    (tmp_path / "part.py").write_text("def work():\n    return 1\n")
+    (tmp_path / "test_it.py").write_text(
+        "import atexit, time\nfrom part import work\n"
+        "def test_it():\n    atexit.register(time.sleep, 600)\n    assert work()\n"
+    )
+    # Under `make coverage` this process is itself measured, and tells its children to be.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-p", "tests.conftest", "-n", "1"]
+    subprocess.run(
+        [*command, "test_it.py"], cwd=tmp_path, env=env | {"PYTHONPATH": str(ROOT)}, check=True, timeout=120
+    )
+    found, _ = measured(tmp_path / ".coverage" / "data")
+    _, statements, _, missing, _ = found.analysis2(str(tmp_path / "part.py"))
+    assert (statements, missing) == ([1, 2], [])
