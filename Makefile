@@ -1,5 +1,5 @@
 # make run    the dashboard            make check  style, types, and all tests that need no server or browser
-# make test   all that does not take long, in about ten minutes on two cores
+# make test   all that does not take long, in nine minutes on two cores
 # make test-all  everything, in about half an hour; the CI runs it
 # make lint   format, style, types
 # make shots  a PNG of every page, into shots/

@@ -78,8 +78,9 @@ class Memory:
                 self._asked[id(client)] = ceiling
 
     def join(self, holder: Holder, evict: Evict) -> None:
-        """Count `holder` from now on. `evict(holder)` has to close it soon and then call leave(); if somebody
-        reads it meanwhile, it has to call note() instead. Until then, `evict` may be called again."""
+        """Count `holder` from now on. `evict(holder)` is called in any thread. It has to close the holder, at
+        once or soon, and then call leave(); if somebody reads it meanwhile, it has to call note() instead.
+        Until then, `evict` may be called again."""
         with self._lock:
             self._held[holder], self._evict[holder] = 0, evict
         self.note(holder)
@@ -98,6 +99,7 @@ class Memory:
     def note(self, holder: Holder) -> None:
         """Update the size of `holder`. If the total is above the ceiling, make room. A no-op if `holder` is
         not counted."""
+        unread: list[tuple[Evict, Holder]] = []
         with self._lock:
             if holder not in self._held:
                 return
@@ -105,18 +107,21 @@ class Memory:
             self._total += held - self._held[holder]
             self._held[holder] = held
             if self._total > self.ceiling:
-                self._make_room()
+                unread = self._make_room()
+        _evict(unread)
 
     def recount(self) -> None:
         """Recount all holders. Above the ceiling, make room; at less than AIM / 2 of it, lift all limits."""
+        unread: list[tuple[Evict, Holder]] = []
         with self._lock:
             self._count()
             if self._total > self.ceiling:
-                self._make_room()
+                unread = self._make_room()
             elif self._total < self.ceiling * AIM / 2:
                 for holder in list(self._squeezed):
                     holder.relax()
                 self._squeezed.clear()
+        _evict(unread)
 
     # -- below, the lock is held -------------------------------------------------------------------------
 
@@ -125,18 +130,21 @@ class Memory:
             self._held[holder] = holder.nbytes
         self._total = sum(self._held.values())
 
-    def _make_room(self) -> None:
+    def _make_room(self) -> list[tuple[Evict, Holder]]:
+        """Shrink the largest. Returns what is to be closed once the lock is released, because that may call
+        leave()."""
         self._count()
+        unread: list[tuple[Evict, Holder]] = []
         aim, now = int(self.ceiling * AIM), time.monotonic()
         if self._total <= aim:
-            return
+            return unread
         total = self._total
         for holder in sorted(self._held, key=lambda each: each.last_read):
             if total <= aim or now - holder.last_read < UNREAD:
                 break
             total -= self._held[holder]
-            self._evict[holder](holder)
-            self._held[holder] = 0  # its own thread will close it
+            unread.append((self._evict[holder], holder))
+            self._held[holder] = 0
         if total > aim:
             level = _level([size for size in self._held.values() if size], aim)
             for holder in [each for each, size in self._held.items() if size > level]:
@@ -144,6 +152,12 @@ class Memory:
                 self._held[holder] = holder.nbytes
                 self._squeezed.add(holder)
         self._total = sum(self._held.values())
+        return unread
+
+
+def _evict(unread: list[tuple[Evict, Holder]]) -> None:
+    for evict, holder in unread:
+        evict(holder)
 
 
 def _level(sizes: list[int], most: int) -> int:

@@ -5,6 +5,8 @@ import json
 import signal
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from nats_client import Client, Feed, Settings
 from nats_client.errors import ClosedError, SettingsError
 from nats_client.kv.values import Entry
 from nats_client.memory import SMALLEST, Memory
+from nats_client.results.result import Query, Result
 from nats_client.table.values import Batch, Values
 from nats_client.table.window import Window
 from tests.nats import NatsServer
@@ -87,6 +90,31 @@ def test_the_unread_go_first() -> None:
     assert unread.evicted
     assert not read.evicted
     assert read.window.dropped == 0
+
+
+@pytest.mark.parametrize("grows", ["a feed", "the count"])
+def test_an_unread_result_is_closed_at_once(grows: str) -> None:
+    """A result of SQL that nobody reads leaves while room is made for others, in whatever thread, and nobody
+    waits: neither those that grow meanwhile, nor a client that closes."""
+    memory = Memory(8 * MIB)
+    results = [Result(Query(f"SELECT {n} AS x", (), {}), {}, memory=memory) for n in range(2)]
+    for each in results:
+        each.last_read -= 3600
+    others = [Rows(memory) for _ in range(3)]
+    work: list[Callable[[], None]] = [partial(each.fill, 200_000) for each in others]
+    work.append(partial(memory.ask, object(), 4 * MIB))
+    if grows == "the count":
+        others[0].memory = Memory()  # it grows without a word of it, until all are counted
+        others[0].fill(400_000)
+        work = [memory.recount]
+    threads = [threading.Thread(target=each, daemon=True) for each in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    assert all(each.closed for each in results)
+    assert memory.total <= memory.ceiling
 
 
 def test_unread_feed_is_closed_for_want_of_memory(server: NatsServer) -> None:
