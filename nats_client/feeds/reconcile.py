@@ -7,6 +7,7 @@ requests the state of its stream every two seconds.
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ from .removals import SLACK, Endings, first_ever, has_limits, holes_are_removals
 
 EVERY = 2.0
 """Seconds between checks of the stream."""
+LATER = 2
+"""Checks after which a filtered feed has received the roll-up that removed messages."""
 UNANSWERED = 6.0
 """Seconds without a reply and without a message after which the stream counts as unreachable. Heartbeats may
 go on meanwhile, because the consumer's node needs no majority for them."""
@@ -89,7 +92,7 @@ class StreamCheck:
         self._left = left
         self._gone_below = 0  # rows below this sequence have been removed
         self._deleted: Ints = np.zeros(0, dtype=np.int64)
-        self._seen: _Gone | None = None  # at the last check, if the stream allows roll-ups
+        self._seen: deque[_Gone] = deque(maxlen=LATER)  # at the last checks, if the stream allows roll-ups
         self._restarts = 0
         self._holes: list[Gap] = []  # jumps in the sequence that are not explained yet
         self._lost = True  # whether a removed message counted as a loss at the last check
@@ -144,11 +147,14 @@ class StreamCheck:
         # Of the newest reply: the list of deleted messages may be younger than `state`.
         gone = _Gone(first, self._deleted, int(info["state"]["last_seq"]), info["created"])
         if config.get("allow_rollup_hdrs"):
-            # A roll-up removes messages before it is delivered itself, so the previous check decides.
-            before, self._seen = self._seen, gone
-            if before is None or before.created != gone.created:
+            # A roll-up removes messages before it is delivered itself, so an earlier check decides: the
+            # previous one, once all up to it is read. With a filter that is unknown: the one before that.
+            seen = [*self._seen]
+            self._seen.append(gone)
+            if len(seen) < (count := LATER if self._consumer.filtered else 1):
                 return
-            if before.last > newest and not self._consumer.filtered:
+            before = seen[-count]
+            if before.created != gone.created or (before.last > newest and not self._consumer.filtered):
                 return
             gone = before
         await self._remove(gone, info, lost=lost)

@@ -97,6 +97,8 @@ def test_course(server: NatsServer, client: Client) -> None:
     worker(server, "S")
     client.consumers()
     publish(server, "s.a", *numbered(5))
+    # The server counts what a consumer still has to deliver a little after it has stored it
+    until(lambda: api(server, "CONSUMER.INFO.S.worker")["num_pending"] == 5)
     found = client.consumers()
     (first,) = found.consumers
     assert found.courses.of(first.key) == [0, 5]

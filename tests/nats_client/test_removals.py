@@ -204,6 +204,24 @@ def test_roll_up_that_arrives_after_a_check(
         assert not feed.health.gaps
 
 
+def test_roll_up_that_arrives_after_two_checks(
+    server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a filter, two checks of the stream may come between a roll-up and its arrival."""
+    stream(server, "R", "r.>", allow_rollup_hdrs=True)
+    publish(server, "r.a", *numbered(3))
+    feeds = [opened(client, "R", "r.a"), opened(client, "R", "r.*")]
+    monkeypatch.setattr("nats_client.streams.ordered_consumer.GATHER", 2 * EVERY)
+    time.sleep((EVERY - 0.9 - time.monotonic()) % EVERY)  # so that the second check comes within the pause
+    publish(server, "r.a", *numbered(1))
+    time.sleep(0.5)
+    publish(server, "r.a", *numbered(1), Nats_Rollup="all")
+    for feed in feeds:
+        until(lambda feed=feed: sequences(feed) == [5])  # type: ignore[misc]
+        wait_for_two_checks(feed)
+        assert not feed.health.gaps
+
+
 def test_schedule(server: NatsServer, client: Client) -> None:
     """A message that was to be sent at a time, and has been, is no loss."""
     stream(server, "D", "d.>", allow_msg_schedules=True, allow_msg_ttl=True)
