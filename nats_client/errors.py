@@ -25,7 +25,7 @@ LookbackError
 │   └── AnswerTooLarge      a result has more rows or bytes than are kept
 ├── PayloadError            a payload or header cannot be sent
 ├── ColumnError             a column does not exist, or is of another kind
-├── SqlError                SQL is wrong, requests what it may not, or reached a limit
+├── SqlError                SQL is wrong, uses what it may not, or reached a limit
 │   ├── SqlColumnError      SQL names a column that no row has; also a ColumnError
 │   └── SqlEnded            the process of a query was ended by somebody else
 ├── ThresholdError          a threshold is no condition such as 90 or "< 10"
@@ -154,7 +154,7 @@ class ColumnError(LookbackError):
 
 
 class SqlError(LookbackError):
-    """SQL is wrong, requests what it may not, or reached one of its limits."""
+    """SQL is wrong, uses what it may not, or reached one of its limits."""
 
     def __init__(
         self, what: str, *, line: int | None = None, column: int | None = None, within: str = ""

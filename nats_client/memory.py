@@ -108,7 +108,7 @@ class Memory:
             self._held[holder] = held
             if self._total > self.ceiling:
                 unread = self._make_room()
-        _evict(unread)
+        _evict_all(unread)
 
     def recount(self) -> None:
         """Recount all holders. Above the ceiling, make room; at less than AIM / 2 of it, lift all limits."""
@@ -121,7 +121,7 @@ class Memory:
                 for holder in list(self._squeezed):
                     holder.relax()
                 self._squeezed.clear()
-        _evict(unread)
+        _evict_all(unread)
 
     # -- below, the lock is held -------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class Memory:
         return unread
 
 
-def _evict(unread: list[tuple[Evict, Holder]]) -> None:
+def _evict_all(unread: list[tuple[Evict, Holder]]) -> None:
     for evict, holder in unread:
         evict(holder)
 

@@ -24,7 +24,7 @@ from .legend import AS_GIVEN, BinsOf, Choices, Value, others_at, read_choices, s
 from .wire import NOTHING, Held, has_cells, step, with_header
 
 VARY_EVERY = 0.25
-"""Seconds between two checks which of a chart's settings changes with the rows."""
+"""Seconds between two checks of what in a chart's settings changes with the rows."""
 ASKED_FOR = 60.0
 """Seconds for which values of a legend are computed after they were sent; longer than the rest between two
 frames of any viewer."""

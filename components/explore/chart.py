@@ -97,7 +97,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Given:
-    """What a viewer chooses a chart of."""
+    """What a viewer has to choose a chart from."""
 
     view: View
     row: DeltaGenerator
@@ -166,7 +166,7 @@ def _latest(given: Given) -> Chart:
 
 
 def _calculated(given: Given) -> tuple[str, str, str, Step | None]:
-    """A column of numbers, what splits it into series, and what is computed of it."""
+    """A column of numbers, what splits it into series, and what is computed from it."""
     y = choose("Field", given.numbers)
     by = _by(given)
     shown = choose("Calculate", ["value", "rate", *AGGREGATES], help=SHOW)

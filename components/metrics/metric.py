@@ -120,7 +120,7 @@ class _MetricSource(JsonSource):
     def look(self) -> Mapping[str, Any]:
         """Take the new rows into the figure."""
         now, figure = self._feed.now(), self._figure
-        # A stretch is taken in as far as it is loaded: what is computed of rows goes forward only.
+        # A stretch is taken in as far as it is loaded: what is computed from rows goes forward only.
         known_to = self._feed.health_of(self._look_back).known_to(now) if self._past else now
         snapshot = self._feed.snapshot().since(now - self._look_back.value)
         if len(snapshot):

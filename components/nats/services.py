@@ -49,11 +49,11 @@ def service_list(found: Services) -> None:
         with st.expander("Details"):
             st.dataframe(pd.DataFrame(found.samples), hide_index=True)
     is_old = client().state.error is not None or time.time() - found.time > OLD
-    if is_old:
-        asked = clock_text(int(found.time * 1e9))
-        what = "What follows is from then" if found.names else "None answered then"
+    if is_old and (found.names or not found.refused):
+        checked = clock_text(int(found.time * 1e9))
+        what = "The list below is from then" if found.names else "No service answered then"
         st.warning(
-            f"Services were last asked at {asked}. {what}; which answer now is not known.",
+            f"Services were last checked at {checked}. {what}; which ones answer now is unknown.",
             icon=":material/history:",
         )
     if not found.names:

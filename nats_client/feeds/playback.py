@@ -263,7 +263,7 @@ class Playback:
         """Needs the lock."""
         self._passed.clear()
         if moment < self.moment:
-            # What is computed of rows goes forward only.
+            # What is computed from rows goes forward only.
             playing, self._playhead.playing = self._playhead.playing, False
             self._playhead = Playhead(moment, playing)
             for feed in self._known():

@@ -92,7 +92,9 @@ class StreamCheck:
         self._left = left
         self._gone_below = 0  # rows below this sequence have been removed
         self._deleted: Ints = np.zeros(0, dtype=np.int64)
-        self._seen: deque[_Gone] = deque(maxlen=LATER)  # at the last checks, if the stream allows roll-ups
+        self._seen: deque[_Gone] = deque(
+            maxlen=LATER + 1
+        )  # at the last checks, if the stream allows roll-ups
         self._restarts = 0
         self._holes: list[Gap] = []  # jumps in the sequence that are not explained yet
         self._lost = True  # whether a removed message counted as a loss at the last check
@@ -149,11 +151,11 @@ class StreamCheck:
         if config.get("allow_rollup_hdrs"):
             # A roll-up removes messages before it is delivered itself, so an earlier check decides: the
             # previous one, once all up to it is read. With a filter that is unknown: the one before that.
-            seen = [*self._seen]
             self._seen.append(gone)
-            if len(seen) < (count := LATER if self._consumer.filtered else 1):
+            ago = LATER if self._consumer.filtered else 1
+            if len(self._seen) <= ago:
                 return
-            before = seen[-count]
+            before = self._seen[-1 - ago]
             if before.created != gone.created or (before.last > newest and not self._consumer.filtered):
                 return
             gone = before

@@ -46,7 +46,7 @@ UNWATCHED = 10.0
 RETRY_AFTER = 0.5
 """Seconds until a server that does not answer is asked again."""
 LOOK_EVERY = 0.25
-"""Seconds between two checks whether it is to go on."""
+"""Seconds between two checks of whether to continue."""
 
 T = TypeVar("T")
 _EACH = 400  # bytes of a message beside its content

@@ -415,7 +415,9 @@ class Result(Derived):
 
     def _note(self, error: LookbackError | None) -> None:
         if error is not None:
-            self._events.note("no result", error, logging.WARNING)
+            # Without the error's text: it may quote values of payloads, and each would be a line of the log
+            level = logging.INFO if self._work.typed else logging.WARNING
+            self._events.note("no result", "its SQL failed; the page shows why", level)
         self.error = error
 
     def _fail(self, error: Exception) -> None:

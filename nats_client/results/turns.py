@@ -33,8 +33,8 @@ class Turns:
 
     @contextlib.contextmanager
     def taken(self, askers: Askers) -> Iterator[None]:
-        """Wait for a turn, and keep it within the `with`. With several askers, the first one whose turn it is
-        counts."""
+        """Wait for a turn, and keep it within the `with`. If there are several askers, a turn of any of
+        them is enough."""
         mine = _Waiting(askers)
         with self._changed:
             self._waiting.append(mine)

@@ -23,7 +23,7 @@ KEPT = 4
 GRACE = 1.0
 """Seconds that a stopped statement gets to end. After that its thread is left alone."""
 LOOK_EVERY = 0.05
-"""Seconds between two checks whether a statement has to end."""
+"""Seconds between two checks of whether a statement has to end."""
 STUCK = 2
 """Statements that could not be stopped, at which no new ones begin."""
 

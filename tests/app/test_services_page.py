@@ -150,16 +150,16 @@ def test_lies_are_counted(server: NatsServer, open_page: Open) -> None:
 
 
 def test_nobody_can_be_asked(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While NATS is away, the list says of when it is."""
+    """While NATS is away, the page reports when services were last checked."""
     with running_server(tmp_path / "ending") as ending:
         monkeypatch.setenv("NATS_URL", ending.url)
         page = open_page(SERVICES.read_text())
         assert "No service answers." in texts(page)
         with service(ending.url):
             until(lambda: page.run().dataframe)
-            assert "last asked" not in texts(page)
+            assert "last checked" not in texts(page)
             ending.kill()
-        until(lambda: "What follows is from then" in texts(page.run()))
+        until(lambda: "The list below is from then" in texts(page.run()))
         assert page.dataframe
         assert not page.exception
 
