@@ -64,6 +64,7 @@ def opened(client: Client, start: int, end: int, **of: Any) -> Feed | NamedFeed:
         **of,
     )
     assert found.wait(30)
+    until(lambda: found.health.archive is None, 90)  # a history service that is busy is queried again
     return found
 
 
@@ -102,12 +103,14 @@ def test_wider(client: Client, name: str) -> None:
 @pytest.mark.parametrize("of", [{"subject": "s.one"}, {"where": "n > 50"}])
 def test_some_of_it(client: Client, of: dict[str, str]) -> None:
     """With a subject or a `where`, a stretch has the messages that match."""
-    with ThreadPoolExecutor(4) as pool:  # as many queries as the history service answers at once
+    with ThreadPoolExecutor(
+        2
+    ) as pool:  # as many as one asker's queries that the history service runs at once
         feeds = list(pool.map(lambda each: opened(client, each[0], each[1], **of), STRETCHES.values()))
     for (name, stretch), feed in zip(STRETCHES.items(), feeds, strict=True):
         known = two_days.between(*stretch)
         wanted = [line for line in known if (line.line == "one" if "subject" in of else line.n > 50)]
-        assert feed.snapshot().seq.tolist() == sequences(wanted), (name, feed.health.gaps, feed.health.why)
+        assert feed.snapshot().seq.tolist() == sequences(wanted), name
 
 
 def test_live(client: Client) -> None:
