@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -23,10 +24,17 @@ PERMITTED = {"components/push": {"asyncio", "threading"}}
 PACKAGES = ("nats_client", "components", "services")
 
 
+@cache
+def tree(file: Path) -> ast.Module:
+    """What a file consists of. Nearly every test here reads all files."""
+    return ast.parse(file.read_text())
+
+
+@cache
 def imports(file: Path) -> set[str]:
     """The top-level names that a file imports."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -45,7 +53,7 @@ def modules() -> dict[str, Path]:
 
 def imported(name: str, file: Path, known: dict[str, Path]) -> Iterator[str]:
     """The modules of ours that a module imports, wherever in it."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in known)
         if not isinstance(node, ast.ImportFrom):
@@ -112,7 +120,7 @@ def test_each_room_says_what_it_holds() -> None:
     for name, file in known.items():
         if file.name != "__init__.py" or name in PACKAGES:
             continue
-        text = ast.get_docstring(ast.parse(file.read_text())) or ""
+        text = ast.get_docstring(tree(file)) or ""
         holds, _, named = text.partition("\n\nImports ")
         assert holds
         used = {

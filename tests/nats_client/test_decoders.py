@@ -200,7 +200,7 @@ PARTS = [
 ]
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(WHOLE + PARTS) | st.text('{}[]",:1a \n', max_size=8), min_size=1, max_size=6))
 def test_read_in_one_go_as_one_by_one(texts: list[str]) -> None:
     """Payloads read together give the rows, and the malformed ones, that each gives by itself."""
@@ -335,7 +335,7 @@ ODD = [
 ]
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(
     alike() | st.lists(st.sampled_from(ODD), max_size=2).map(lambda odd: [b'{"a":1}', *odd, b'{"a":2}']),
     st.sampled_from([None, "a"]),

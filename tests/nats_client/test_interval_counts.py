@@ -78,7 +78,7 @@ some_rows = st.lists(
 passes = st.integers(0, 30) | st.integers(0, 400)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(some_rows, passes, st.sets(st.integers(0, 60), max_size=3)), min_size=1, max_size=12)
 )

@@ -188,7 +188,7 @@ def top_of(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["host"].isin(best)][["_time", "host", "v"]]
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 @given(steps)
 def test_named_results_are_those_of_pandas(steps: list[tuple[str, Any]]) -> None:
     """rate, every, rolling and top equal pandas after each step, with late rows, purges, deleted messages,

@@ -25,7 +25,7 @@ any_number = (
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(any_number, min_size=1, max_size=30), st.booleans())
 def test_each_value_is_in_its_range(numbers: list[float], log: bool) -> None:
     """A value is at least the edge of its range and less than the next, exactly; there are few ranges."""
