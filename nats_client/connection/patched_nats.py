@@ -1,4 +1,4 @@
-"""nats-py as Lookback needs it, and every private name of nats-py that Lookback uses.
+"""nats-py as Lookback needs it, and every private name of nats-py and of its aiohttp that Lookback uses.
 
 nats-py 2.16 reads the socket in one task. An invalid header block, a subject that is not UTF-8, or a PONG
 for a flush that timed out raises there. Then the task ends, `is_connected` stays true and `flush` returns at
@@ -7,7 +7,7 @@ at most itself; the end of the reader, flusher or pinger counts as a lost connec
 plain text if TLS was requested.
 
 If nats-py renamed a method that we replace, our guard would silently be lost. So METHODS and ATTRIBUTES list
-every private name, and `check` compares them with the installed nats-py before a client is created.
+every private name, and `check` compares them with what is installed before a client is created.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from functools import cache
 from typing import Any
 
 import nats.errors
+from aiohttp import ClientWebSocketResponse
 from nats.aio.client import Client as NatsPy
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -80,13 +81,14 @@ ATTRIBUTES: dict[type, dict[str, str]] = {
     },
     TcpTransport: {"_io_writer": "SECURITY: whether the connection has TLS; closes the socket"},
     WebSocketTransport: {"_ws": "closes the socket"},
+    ClientWebSocketResponse: {"_conn": "closes the socket"},
     Parser: {"buf": "received bytes not parsed yet", "state": "whether a message is incomplete"},
     Subscription: {"_id": "its sid on the wire", "_cb": "handles requests to an endpoint concurrently"},
     Service: {"_endpoints": "the endpoint that was just added"},
     Endpoint: {"_subscription": "its subscription"},
     Request: {"_msg": "its reply subject"},
 }
-"""Attributes of nats-py objects that are read or written here, and the reason."""
+"""Attributes of nats-py and aiohttp objects that are read or written here, and the reason."""
 
 CALLBACKS = (
     "error_cb",
@@ -114,13 +116,13 @@ class Violation(nats.errors.Error):
 
 @cache
 def check() -> None:
-    """Raises LookbackError if the installed nats-py lacks a name of METHODS or ATTRIBUTES, has it with other
-    parameters, or never calls that method."""
+    """Raises LookbackError if the installed nats-py or aiohttp lacks a name of METHODS or ATTRIBUTES, has it
+    with other parameters, or never calls that method."""
     wrong = [*_wrong_methods(), *_wrong_attributes()]
     if wrong:
         raise LookbackError(
-            f"The installed nats-py is not supported: {', '.join(wrong)}. No connection is made. Install the "
-            "version in requirements.txt."
+            f"The installed nats-py or aiohttp is not supported: {', '.join(wrong)}. No connection is made. "
+            "Install the versions in requirements.txt."
         )
 
 

@@ -130,6 +130,7 @@ class Result(Derived):
         self._stop = Stop()
         self._thread: threading.Thread | None = None
         self._closed = ""
+        self._dropped = False
         self._watchers: list[Callable[[], None]] = []
         self._askers: dict[str, str] = {}
         self._rows = ResultRows()
@@ -303,10 +304,13 @@ class Result(Derived):
         self._limits = self._own_limits
 
     def drop(self, why: str) -> None:
-        """Stop computing it and release the rows. Readers get ClosedError from now on."""
+        """Stop computing it and release the rows. Readers get ClosedError from now on. Repeating it is
+        harmless; the first `why` stays."""
         with self._lock:
             self._closed = self._closed or why
-        self._events.note("closed", self._closed)
+            first, self._dropped = not self._dropped, True
+        if first:
+            self._events.note("closed", self._closed)
         self._stop.stop()
         self._wake.set()
         self._first.set()

@@ -354,10 +354,11 @@ def test_results_count_towards_the_memory_ceiling() -> None:
         assert "MiB" in str(found.error)
     finally:
         found.drop("the test ends")
+    found.drop("its client closes")
     assert memory.total == 0
     failed, closed = found.events
     assert (failed.what, failed.why) == ("no result", "its SQL failed; the page shows why")
-    assert (closed.what, closed.why) == ("closed", "the test ends")
+    assert (closed.what, closed.why, closed.times) == ("closed", "the test ends", 1)
 
 
 def test_there_are_at_most_so_many(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
