@@ -4,6 +4,7 @@
 // one that it applied, and the server continues from there. components/push/channel.py describes the messages.
 
 import { apart } from "./apart.js";
+import { isConnected } from "./streamlit_page.js";
 
 const FIRST_WAIT = 400; // ms before the first new attempt, about; then twice as long each time
 const LONGEST_WAIT = 10_000;
@@ -201,8 +202,7 @@ export class Channel {
     if (this.ready && !document.hidden && now - this.receivedAt > SILENT) this.connect();
     if (this.socket && !this.ready && now - this.started > SILENT) this.connect();
     if (this.ready || this.wasBlocked || document.hidden || !this.ticket) return;
-    const root = document.querySelector('[data-testid="stApp"]');
-    if (root?.dataset.testConnectionState !== "CONNECTED") this.since = now; // nothing works: no proxy is at fault
+    if (!isConnected()) this.since = now; // nothing works: no proxy is at fault
     else if (now - this.since > BLOCKED_AFTER) this.report?.((this.wasBlocked = true));
   }
 }

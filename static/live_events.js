@@ -3,10 +3,7 @@
 import { define, Element, made, say } from "./element.js";
 import { setMarks } from "./event_marks.js";
 
-// Without words it takes no room on the page.
-const STYLE = `
-[data-testid="stElementContainer"]:has(.lb-events .lb-more:empty) { display: none; }
-.lb-events .lb-more { font-size: 0.875rem; opacity: 0.7; }`;
+const STYLE = ".lb-events .lb-more { font-size: 0.875rem; opacity: 0.7; }";
 
 class Events extends Element {
   build() {

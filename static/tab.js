@@ -2,6 +2,7 @@
 // sent. Opens the tab's websocket with the ticket that the script made.
 
 import { channel } from "./channel.js";
+import { gaveUp, watchConnection } from "./streamlit_page.js";
 import { setPageZone } from "./zone.js";
 
 // After any message it cannot read, Streamlit's script gives up its connection for good, and only a reload helps.
@@ -9,19 +10,14 @@ import { setPageZone } from "./zone.js";
 const AGAIN = 10_000;
 
 function recover() {
-  const root = document.querySelector('[data-testid="stApp"]');
-  if (!root || globalThis.lookbackRecovery) return;
-  const look = () => {
-    if (root.dataset.testConnectionState !== "DISCONNECTED_FOREVER" || globalThis.lookbackReload) return;
+  globalThis.lookbackRecovery ??= watchConnection(() => {
+    if (!gaveUp() || globalThis.lookbackReload) return;
     const wait = Math.max(0, Number(sessionStorage.getItem("lookback-reload") ?? 0) + AGAIN - Date.now());
     globalThis.lookbackReload = setTimeout(() => {
       sessionStorage.setItem("lookback-reload", String(Date.now()));
       location.reload();
     }, Math.min(wait, AGAIN));
-  };
-  globalThis.lookbackRecovery = new MutationObserver(look);
-  globalThis.lookbackRecovery.observe(root, { attributes: true, attributeFilter: ["data-test-connection-state"] });
-  look();
+  });
 }
 
 // static/reload.js reads it.

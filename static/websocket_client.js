@@ -1,6 +1,7 @@
 // The other side of the comparison: the browser reads the stream itself and draws the same chart as this app. It
 // also measures its own bytes and latency, and when the chart beside it was drawn.
 import { chartIn } from "./live_chart.js";
+import { root } from "./streamlit_page.js";
 
 const REPORT = 1000; // ms between two reports to the app
 const REST = 2; // a redraw is followed by this many times its own length in which the other chart may draw
@@ -211,7 +212,7 @@ function afterPaint(then) {
 
 // Colours and letters of the page around this one.
 function dress() {
-  const around = parent.document.querySelector(".stApp") ?? parent.document.body;
+  const around = root(parent.document) ?? parent.document.body;
   const { color, backgroundColor, fontFamily } = parent.getComputedStyle(around);
   const { style } = document.body;
   const soft = color.replace("rgb(", "rgba(").replace(")", ", 0.1)"); // a format that Plotly parses

@@ -1,0 +1,60 @@
+"""Names of Streamlit's front end that our scripts and style sheets use are those of the installed Streamlit.
+
+They are in few files, so that a new Streamlit is one look at those.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+import streamlit
+
+from tests.running import ROOT
+
+STATIC = ROOT / "static"
+FRONT_END = Path(streamlit.__file__).parent / "static" / "static" / "js"
+FILES = ("frame.css", "framed.css", "streamlit_page.js")
+ELEMENT = r"data-testid|\.st[A-Z]|data-test-|data-stale"
+NAMES = re.compile(r'data-testid="(\w+)|\.(st[A-Z]\w+)|(data-(?!testid)[a-z-]+)|"([A-Z]+(?:_[A-Z]+)*)"')
+"""Test ids and classes of elements, attributes, and states of the connection."""
+
+
+def names(text: str) -> set[str]:
+    """The names in a script or a style sheet."""
+    return {name for found in NAMES.findall(text) for name in found if name}
+
+
+@cache
+def front_end() -> str:
+    """The scripts of the installed Streamlit."""
+    return "\n".join(each.read_text() for each in FRONT_END.glob("*.js"))
+
+
+def missing(text: str) -> set[str]:
+    """The names in a script or a style sheet that are no whole string in Streamlit's scripts."""
+    return {name for name in names(text) if f'"{name}"' not in front_end() and f"`{name}`" not in front_end()}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_streamlit_has_them(file: str) -> None:
+    """Streamlit has each of them."""
+    text = (STATIC / file).read_text()
+    assert names(text)
+    assert not missing(text)
+
+
+def test_another_name_is_missed() -> None:
+    """Of every kind of name, one that Streamlit does not have is found."""
+    text = """[data-testid="stNothing"], .stNowhere, [data-test-nothing="x"] { } state === "NOT_AT_ALL" """
+    assert missing(text) == {"stNothing", "stNowhere", "data-test-nothing", "NOT_AT_ALL"}
+
+
+def test_other_files_have_none() -> None:
+    """Only these files have such names."""
+    having = {
+        file.name
+        for file in (*STATIC.glob("*.js"), *STATIC.glob("*.css"))
+        if not file.name.endswith(".min.js") and re.search(ELEMENT, file.read_text())
+    }
+    assert having == set(FILES)
