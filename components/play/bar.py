@@ -106,7 +106,8 @@ class _BarSource(JsonSource):
             if self._counted > 0:  # never before the bar is there
                 self._marks = self._marked()
             self._counted = time.monotonic()
-            self._density = played.density()
+            # Empty after a jump back, until the page has requested its feeds again
+            self._density = played.density() or self._density
         content: dict[str, Any] = {
             "at": moment / 1e6,
             "time": _text(played, moment, self._zone),

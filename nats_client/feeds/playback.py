@@ -160,11 +160,14 @@ class Playback:
         self._notify()
 
     def density(self, places: int = PLACES) -> list[int]:
-        """How many rows of the feeds were stored in each of so many equal parts of the stretch, as far as
-        they are loaded."""
+        """How many rows of the feeds were stored in each of `places` equal parts of the stretch, as far as
+        they are loaded. Empty if there is no feed yet, or none since a move back."""
+        feeds = self._current()
+        if not feeds:
+            return []
         edges = self.start + (self.end - self.start) * np.arange(places + 1, dtype=np.int64) // places
         total = np.zeros(places, dtype=np.int64)
-        for feed in self._current():
+        for feed in feeds:
             total += feed.stored_between(edges)
         return [int(count) for count in total]
 

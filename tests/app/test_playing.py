@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 
+from components.play import bar as bar_module
 from components.play.bar import _BarSource, _move
 from nats_client import Playback
 from tests.browser import fresh_tab
@@ -229,6 +230,25 @@ def test_what_cannot_be_played(open_page: Open, server: NatsServer) -> None:
     """Plain subjects have no past."""
     page = open_page("from components import live\nlive(subject='x.>')", **stretch(server, 1))
     assert "have no history" in page.error[0].value
+
+
+def test_the_bar_keeps_its_counts(
+    open_page: Open, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a jump back the bar shows how many messages there are as before, until the page has requested
+    its feeds again, however long that takes."""
+    monkeypatch.setattr(bar_module, "COUNT_EVERY", 0.0)
+    page = open_page(PAGE, **stretch(server, 60))
+    played = playback(page)
+    bar = _BarSource(played, "UTC", [])
+    both = COUNT + COUNT // 4
+    until(lambda: sum(bar.look()["density"]) == both)
+    played.pause()
+    played.jump(played.end)
+    played.jump(played.start)
+    assert sum(bar.look()["density"]) == both
+    page.run()
+    assert sum(bar.look()["density"]) == both
 
 
 def test_what_the_bar_says(open_page: Open, server: NatsServer) -> None:

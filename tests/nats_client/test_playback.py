@@ -357,7 +357,7 @@ def test_density(played: Played, client: Client) -> None:
     """The messages along the stretch are counted, those of all feeds together, and none from before it."""
     rows, others = whole(client, played), whole(client, played, "B")
     playback = client.playback(played.start, played.end)
-    assert sum(playback.density()) == 0
+    assert playback.density() == []
     loaded(playback)
     loaded(playback, "B")
     both = np.concatenate([rows.received, others.received])
@@ -368,6 +368,12 @@ def test_density(played: Played, client: Client) -> None:
         assert sum(counts) == len(both)
     half = int(np.count_nonzero(both < played.start.value + (played.end.value - played.start.value) // 2))
     assert playback.density(2)[0] == half
+    playback.jump(playback.end)
+    assert playback.density(2)[0] == half
+    playback.jump(playback.start)
+    assert playback.density(2) == []
+    loaded(playback)
+    assert 0 < sum(playback.density(2)) < len(both)
 
 
 def test_nobody_holds_it(played: Played, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
