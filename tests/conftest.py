@@ -108,10 +108,14 @@ expect.set_options(timeout=30_000)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Programs that tests start are measured without greenlet support, which only Playwright needs. Greenlet
-    queues a call when a thread ends, and that can make Python 3.11 repeat one traced instruction forever."""
+    """Only the thread that runs the tests is measured with greenlet support, which only Playwright needs.
+    coverage.py calls greenlet in each thread that it measures like that. When such a thread ends, greenlet
+    queues a call that runs Python code, and that can make Python 3.11 repeat one traced instruction
+    forever."""
     measuring = coverage.Coverage.current()
     if measuring is not None and hasattr(config, "workerinput"):
+        assert measuring._collector is not None
+        measuring._collector.concur_id_func = None  # for threads that are started from now on
         measuring.set_option("run:concurrency", ["thread"])  # for processes that are started from now on
         os.environ["COVERAGE_PROCESS_CONFIG"] = measuring.config.serialize()
 
