@@ -1,1 +1,1 @@
-"""Tests mirror the rooms; tests/app/ is the whole, in a process and a browser."""
+"""Tests mirror the rooms; tests/app/ tests the whole app, in a process and in a browser."""

@@ -1,10 +1,9 @@
 """All tests, as `make test` runs them: `python -m tests`, with pytest's own arguments.
 
-What fails beside other tests on a busy machine runs once more by itself. That is reported, by name and count,
-as the last lines. A test that failed in two of the last ten runs of this checkout fails the run, even if it
-passes when run again. Only tests that failed are repeated: a run that was interrupted, that lost a worker,
-that could not collect a file, that met an error of pytest's own or had no tests fails, whatever else it
-did.
+A test that fails beside other tests on a busy machine is run again by itself. The last lines of the output
+name and count such tests. A test that failed in two of the last ten runs of this checkout fails the run, even
+if it passes when run again. Only failed tests are repeated. A run fails without a repeat if it was
+interrupted, lost a worker, could not collect a file, met an internal error of pytest or had no tests.
 """
 
 import json
@@ -16,43 +15,44 @@ from pathlib import Path
 import pytest
 
 MOST_REPEATED = 30
-"""Tests that are run again at most. More than that are not a matter of load."""
+"""The most tests that are run again. If more fail, load is not the cause."""
 
 RUNS = 10
-"""So many runs are remembered of each selection of tests: a run of one file drives out no run of all."""
+"""The number of runs that are remembered of each selection of tests, so that runs of one file do not replace
+those of all tests."""
 MEMORY = Path(".pytest_cache/failed_in_last_runs.json")
 """By the arguments of pytest, the tests that failed in each of the last runs, the newest at the end. Remove
-the file when they are mended."""
+the file when the tests are fixed."""
 
 
 class Record:
-    """A pytest plugin: what failed, and whether that can be repeated."""
+    """A pytest plugin: records what failed, and whether it can be repeated."""
 
     def __init__(self) -> None:
         self.failed: list[str] = []
         """Node ids, in the order in which they failed."""
         self.lasting: list[str] = []
-        """What failed that is no test."""
+        """Failures that are not failed tests, such as a lost worker."""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note a test that failed, in its setup or teardown too."""
+        """Record a failed test, including a failure in its setup or teardown."""
         if report.failed and report.nodeid not in self.failed:
             self.failed.append(report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Note a file that could not be collected."""
+        """Record a file that could not be collected."""
         if report.failed:
             self.lasting.append(f"{report.nodeid} could not be collected")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object, error: object) -> None:
-        """Note a worker of pytest-xdist that ended in the middle of its work."""
+        """Record a worker of pytest-xdist that ended while it was running tests."""
         if error:
             self.lasting.append(f"a worker was lost: {error}")
 
 
 def main(arguments: list[str]) -> int:
-    """Run pytest with `arguments`, and once more what failed; the exit code."""
+    """Run pytest with `arguments`, and then the failed tests once more. Returns the exit code."""
     record = Record()
     code = int(pytest.main(arguments, plugins=[record]))
     often = _failing_often(" ".join(arguments), record.failed)
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _failing_often(selection: str, failed: list[str]) -> list[str]:
-    """Remember what failed in this run; those that also failed in another one of the last runs."""
+    """Record this run's failed tests. Returns those that also failed in another one of the last runs."""
     runs: dict[str, list[list[str]]] = json.loads(MEMORY.read_text()) if MEMORY.exists() else {}
     runs[selection] = [*runs.get(selection, []), failed][-RUNS:]
     MEMORY.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""An installed package with a change in one file, as another version may have it, for a program to import."""
+"""A copy of an installed package with one file changed, as in another version, for a program to import."""
 
 import os
 import re
@@ -9,8 +9,8 @@ from tests.running import ROOT
 
 
 def altered(folder: Path, package: str, name: str, pattern: str, by: str) -> Path:
-    """`folder`, with a copy of `package` in it in whose file `name` what matches `pattern` is replaced. All
-    else in the copy are links to what is installed."""
+    """Put a copy of `package` into `folder`, and return `folder`. In the copy's file `name`, each match of
+    `pattern` is replaced; all other files are links to the installed ones."""
     spec = find_spec(package)
     assert spec is not None
     assert spec.origin is not None
@@ -28,5 +28,5 @@ def altered(folder: Path, package: str, name: str, pattern: str, by: str) -> Pat
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What a program needs to import the packages in `folder` before those that are installed."""
+    """The environment for a program that must import the packages in `folder` before the installed ones."""
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}

@@ -1,4 +1,4 @@
-"""Answers to the service protocol that no well-meaning service would give."""
+"""Invalid and hostile replies of the service protocol."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import nats
 
 
 def answer(verb: str, **other: Any) -> dict[str, Any]:
-    """An answer as the protocol has it (ADR-32), but for `other`."""
+    """A valid reply of the protocol (ADR-32), with the fields in `other` replaced."""
     kind = f"io.nats.micro.v1.{verb.lower()}_response"
     known: dict[str, Any] = {"type": kind, "name": "odd", "id": "ODD1", "version": "1.0.0", "metadata": {}}
     if verb != "PING":
@@ -22,7 +22,7 @@ def answer(verb: str, **other: Any) -> dict[str, Any]:
 
 
 def endpoint(**other: Any) -> dict[str, Any]:
-    """An endpoint with figures, but for `other`."""
+    """An endpoint with its statistics, with the fields in `other` replaced."""
     figures = dict.fromkeys(("num_requests", "num_errors", "processing_time", "average_processing_time"), 0)
     return {"name": "e", "subject": "odd.e", "queue_group": "q", "last_error": "", **figures, **other}
 
@@ -70,12 +70,13 @@ BAD: dict[str, list[Any]] = {
         answer("STATS", endpoints=[endpoint(last_error=3)]),
     ],
 }
-"""By verb: what is to be left out."""
+"""By verb: replies that must be left out."""
 
 
 @contextmanager
 def answering(url: str, answers: Mapping[str, list[Any]]) -> Iterator[None]:
-    """Give all of `answers` (bytes, or what is made JSON of) to each request of their verb."""
+    """Send all of `answers` in reply to each request of their verb: bytes as they are, anything else as
+    JSON."""
     ready, loop = threading.Event(), asyncio.new_event_loop()
 
     async def serve() -> None:

@@ -1,4 +1,4 @@
-"""Messages for an archive, and what is in one."""
+"""Messages for an archive, and queries of it."""
 
 import subprocess
 import sys
@@ -63,4 +63,4 @@ def history(server: NatsServer, folder: Path, messages: Sequence[Message]) -> It
         queries = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
-        assert not psutil.wait_procs(queries, 20)[1]  # while one lives, the file is in use
+        assert not psutil.wait_procs(queries, 20)[1]  # DuckDB's file is in use while one of them lives

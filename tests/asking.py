@@ -1,4 +1,4 @@
-"""The history service in this loop or as a process, and callers that know the protocol to the letter."""
+"""The history service in this loop or as a process, and callers that check the protocol in detail."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ TIMEOUT = 30
 
 
 class Answer:
-    """What came to one inbox."""
+    """The messages that arrived at one inbox."""
 
     def __init__(self, client: Client, inbox: str, subscription: Any) -> None:
         self.messages: list[Any] = []
@@ -49,31 +49,31 @@ class Answer:
 
     @property
     def is_over(self) -> bool:
-        """Whether the last message so far says that there is no more."""
+        """True if the last message received is the end of the answer."""
         return not self.messages[-1].data or self.code is not None
 
     @property
     def code(self) -> str | None:
-        """The error's code."""
+        """The error's code; None without an error."""
         return (self.messages[-1].headers or {}).get("Nats-Service-Error-Code")
 
     @property
     def error(self) -> str:
-        """The error's text."""
+        """The error's text; "None" without an error."""
         return str((self.messages[-1].headers or {}).get("Nats-Service-Error"))
 
     def header(self, name: str) -> str | None:
-        """The first header of that name."""
+        """The first header of that name; None if no message has it."""
         return next((m.headers[name] for m in self.messages if name in (m.headers or {})), None)
 
     @property
     def chunks(self) -> list[bytes]:
-        """The bodies, without the end."""
+        """The bodies of all messages but the empty one at the end."""
         return [message.data for message in self.messages if message.data]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """All rows so far."""
+        """All rows received so far."""
         found: list[dict[str, Any]] = []
         for message in self.messages:
             if not message.data:
@@ -86,11 +86,11 @@ class Answer:
         return found
 
     async def tell(self, word: str) -> None:
-        """Publish to the control subject."""
+        """Publish `word` to the control subject."""
         await self.client.publish(str(self.header("Lookback-Control")), word.encode())
 
     async def leave(self) -> None:
-        """Listen no longer."""
+        """Unsubscribe from the inbox."""
         await self._subscription.unsubscribe()
         await self.client.flush()
 
@@ -98,7 +98,7 @@ class Answer:
 async def ask(
     client: Client, sql: str | bytes, *, headers: dict[str, str] | None = None, **parameters: Any
 ) -> Answer:
-    """Ask, and return at once. `sql` as bytes is the whole request."""
+    """Send a query, and return at once. If `sql` is bytes, it is the whole request."""
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox, pending_bytes_limit=-1, pending_msgs_limit=-1)
     request = sql if isinstance(sql, bytes) else json.dumps({"sql": sql, "parameters": parameters}).encode()
@@ -110,12 +110,12 @@ async def ask(
 async def asked(
     client: Client, sql: str | bytes, *, headers: dict[str, str] | None = None, **parameters: Any
 ) -> Answer:
-    """Ask, and wait for all of the answer."""
+    """Send a query, and wait for the whole answer."""
     return await (await ask(client, sql, headers=headers, **parameters)).all()
 
 
 async def tables(client: Client) -> dict[str, Any]:
-    """The answer of history.tables, waited for until there is a service."""
+    """The answer of history.tables; waits until there is a service. Raises AssertionError if none answers."""
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         try:
@@ -123,14 +123,14 @@ async def tables(client: Client) -> dict[str, Any]:
             return dict(json.loads(reply.data)) if reply.data else dict(reply.headers or {})
         except nats.errors.NoRespondersError:
             await asyncio.sleep(0.1)
-        except nats.errors.TimeoutError:  # asked over a connection that was lost
+        except nats.errors.TimeoutError:  # the request was sent over a connection that was lost
             pass
     raise AssertionError("there is no history service")
 
 
 @asynccontextmanager
 async def connected(url: str | list[str], **login: Any) -> AsyncIterator[Client]:
-    """A connection that comes back by itself."""
+    """A connection that reconnects by itself."""
 
     async def quiet(_: Exception) -> None:
         pass
@@ -148,8 +148,8 @@ async def connected(url: str | list[str], **login: Any) -> AsyncIterator[Client]
 async def serving(
     database: Database, url: str, *, through: str | None = None, **options: Any
 ) -> AsyncIterator[Client]:
-    """The service in this loop, with the options of History, connected `through` another URL where there is
-    one; yields a connection of a caller's own."""
+    """The service in this loop, with the options of History, connected to the URL `through` if there is one.
+    Yields a caller's own connection to `url`."""
     service = asyncio.create_task(History(database, **options).serve(Settings(url=through or url)))
     try:
         async with connected(url) as client:
@@ -162,14 +162,14 @@ async def serving(
 
 
 class Relay:
-    """A way to a server that can be cut."""
+    """A relay to a server, whose connections can be cut."""
 
     def __init__(self) -> None:
         self.url = ""
         self._writers: list[asyncio.StreamWriter] = []
 
     async def carry(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry bytes between who connected and the server, both ways."""
+        """Carry bytes between a client and the server, in both directions."""
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
         self._writers += [writer, far_writer]
 
@@ -183,7 +183,7 @@ class Relay:
         await asyncio.gather(one_way(reader, far_writer), one_way(far_reader, writer))
 
     def cut(self) -> None:
-        """Reset all connections; new ones are let through."""
+        """Reset all connections. New ones are accepted."""
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
@@ -209,7 +209,7 @@ async def relay(port: int) -> AsyncIterator[Relay]:
 
 @contextmanager
 def service_process(url: str, file: Path, output: Path, **env: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The service as a process of its own, killed at the end."""
+    """The service in its own process, killed at the end."""
     with output.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "services.history", url, str(file)],

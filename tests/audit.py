@@ -1,10 +1,11 @@
-"""`make audit`: known vulnerabilities in what is installed, and what must not be in the repository.
+"""`make audit`: known vulnerabilities in installed packages, and secrets or unescaped markup in the
+repository.
 
-Ends with 0 when everything was checked and nothing found, 1 on findings, 2 when nothing was found but an
-advisory database could not be asked: that is no pass. `python -m tests.audit --offline` leaves those out;
-the tests run the same checks.
+The exit code is 0 if everything was checked and nothing found, 1 if there are findings, and 2 if nothing was
+found but an advisory database could not be queried, which is no pass. `python -m tests.audit --offline`
+leaves the databases out; the tests run the same checks.
 
-Bandit was tried beside ruff's S rules, which are on: it found nothing that those do not.
+Bandit was tried beside ruff's S rules, which are on: it found nothing more.
 """
 
 import argparse
@@ -36,9 +37,9 @@ SECRETS = {
 FILES = re.compile(r"(?:^|/)(?:secrets\.toml|\.env|[^/]*\.(?:creds|nk|jwt|pem|key|p12|pfx))$")
 MARKUP = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|srcdoc")
 REQUIREMENTS = ("requirements.txt", "tests/requirements.txt")
-"""What is needed to run, and what to test beside it."""
+"""The packages needed to run the app, and those needed to test it."""
 NOT_PINNED = {"pip"}
-"""It comes with Python's own environment."""
+"""Part of Python's own environment."""
 
 
 @dataclass
@@ -70,13 +71,13 @@ class Report:
 
 
 def tracked(root: Path = ROOT) -> list[Path]:
-    """The files that git keeps."""
+    """The files tracked by git."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True, text=True)
     return [root / name for name in listed.stdout.split("\0") if name]
 
 
 def look_for_secrets(report: Report, root: Path = ROOT) -> None:
-    """Seeds, JWTs, private keys and files that hold such."""
+    """Report seeds, JWTs, private keys, access tokens, and files with names that such files have."""
     files = [file for file in tracked(root) if file.is_file()]
     for file in files:
         name = file.relative_to(root).as_posix()
@@ -92,15 +93,17 @@ def look_for_secrets(report: Report, root: Path = ROOT) -> None:
 
 
 def _is_seed(text: str) -> bool:
-    """Whether its check sum is right: a text of capitals alone is none. Rule: nkeys, CRC-16 at the end."""
+    """True if the checksum is right: a word in capitals is no seed. By the nkeys specification, CRC-16 at the
+    end."""
     raw = base64.b32decode(text + "=" * (-len(text) % 8))
     return binascii.crc_hqx(raw[:-2], 0) == int.from_bytes(raw[-2:], "little")
 
 
 def look_at_code(report: Report, root: Path = ROOT) -> None:
-    """What ruff has no rule for: markup that is not escaped by its one way in, code out of text."""
+    """Report what ruff has no rule for: markup that bypasses the escaping function, and text that is run as
+    code."""
     rooms = [root / room for room in ("components", "pages")]
-    made = {"nats.js", "plotly.min.js"}  # of npm packages, see bundle/
+    made = {"nats.js", "plotly.min.js"}  # built from npm packages, see bundle/
     scripts = [file for file in sorted((root / "static").glob("*.js")) if file.name not in made]
     modules = [file for room in rooms for file in sorted(room.rglob("*.py"))]
     for file in modules:
@@ -117,9 +120,10 @@ def look_at_code(report: Report, root: Path = ROOT) -> None:
 
 
 def look_at_pins(report: Report, root: Path = ROOT) -> None:
-    """Every package that is installed for us has one version, so that each is asked about below."""
+    """Report packages without exactly one pinned version; the advisory databases are queried for that
+    version."""
     pins: set[str] = set()
-    for file in REQUIREMENTS:  # each with those before it is whole
+    for file in REQUIREMENTS:  # each file must be complete together with those before it
         for line in (root / file).read_text().splitlines():
             wanted = line.partition("#")[0].strip()
             if not wanted or wanted.startswith("-r "):
@@ -145,7 +149,7 @@ def look_at_pins(report: Report, root: Path = ROOT) -> None:
 
 
 def judge_pip(report: Report, answer: Any) -> None:
-    """Take in what pip-audit says, as JSON."""
+    """Add the results of pip-audit (its JSON output) to the report."""
     packages = answer["dependencies"]
     skipped = [each for each in packages if "skip_reason" in each]
     asked = len(packages) - len(skipped)
@@ -161,7 +165,7 @@ def judge_pip(report: Report, answer: Any) -> None:
 
 
 def judge_npm(report: Report, answer: Any) -> None:
-    """Take in what `npm audit` says, as JSON."""
+    """Add the results of `npm audit` (its JSON output) to the report."""
     if "vulnerabilities" not in answer:
         reason = answer.get("message") or answer.get("error") or "no answer"
         report.unchecked.append(f"npm packages for known vulnerabilities ({reason})")
@@ -173,7 +177,7 @@ def judge_npm(report: Report, answer: Any) -> None:
 
 
 def ask(report: Report, command: list[str], folder: Path, judge: Callable[[Report, Any], None]) -> None:
-    """Let a tool ask its advisory database, and `judge` take its answer in."""
+    """Run a tool that queries its advisory database, and pass its output to `judge`."""
     name = " ".join(command[:2] if command[0] != sys.executable else command[2:3])
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE)
@@ -192,7 +196,7 @@ OFFLINE: Iterable[Callable[[Report], None]] = (look_for_secrets, look_at_code, l
 
 
 def audit(*, offline: bool) -> Report:
-    """All checks, or those that need no database."""
+    """Run all checks, or those that need no database."""
     report = Report()
     for look in OFFLINE:
         look(report)

@@ -1,6 +1,6 @@
-"""A stream's backup and its return, over the JetStream API, as `nats stream backup` does it.
+"""Back up and restore a stream over the JetStream API, as `nats stream backup` does.
 
-Rules: JSApiStreamSnapshot and JSApiStreamRestore of
+The API is JSApiStreamSnapshot and JSApiStreamRestore of
 https://github.com/nats-io/nats-server/blob/main/server/jetstream_api.go
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Backup:
-    """What a snapshot consists of."""
+    """The parts of a snapshot."""
 
     config: dict[str, Any]
     state: dict[str, Any]
@@ -39,7 +39,7 @@ async def snapshot(nc: Any, stream: str) -> Backup:
 
 
 async def restore(nc: Any, stream: str, backup: Backup) -> None:
-    """Bring the stream back; there must be none of its name."""
+    """Restore the stream. There must be no stream of its name."""
     request = json.dumps({"config": backup.config, "state": backup.state}).encode()
     answer = json.loads((await nc.request(f"$JS.API.STREAM.RESTORE.{stream}", request, timeout=10)).data)
     assert "error" not in answer, answer

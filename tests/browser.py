@@ -1,4 +1,4 @@
-"""A real Chromium for tests and screenshots. `python -m tests.browser` sees to it that there is one."""
+"""A real Chromium for tests and screenshots. `python -m tests.browser` installs one if there is none."""
 
 import os
 import shutil
@@ -26,12 +26,12 @@ NAMES = (
     "google-chrome-stable",
 )
 LEFT_OUT = (
-    # Parts of Chromium's window. For each context it would load them beside the page, at a third of its cost.
+    # Parts of Chromium's window. Each context would load them beside the page, at a third of its cost.
     "WebUIOmniboxPopup",
     "WebUIOmniboxAimPopup",
     "WebUIOmniboxFullPopup",
     "PreloadTopChromeWebUI",
-    # Of Playwright's own list, which this one replaces: what would change how pages load or reach the network
+    # From Playwright's own list, which this one replaces: features that affect loading or reach the network
     "AvoidUnnecessaryBeforeUnloadCheckSync",
     "HttpsUpgrades",
     "HttpsFirstBalancedModeAutoEnable",
@@ -45,7 +45,7 @@ LEFT_OUT = (
     "PreconnectToSearch",
 )
 ARGUMENTS = [
-    "--no-sandbox",  # root in a container has no other way; the pages are our own
+    "--no-sandbox",  # as root in a container, Chromium starts only this way; the pages are our own
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
@@ -55,8 +55,8 @@ ARGUMENTS = [
 
 
 def find(*, whole: bool = False) -> str | None:
-    """The path of a Chromium: CHROMIUM, one on PATH, or playwright's own; None when there is none. `whole`:
-    one with windows."""
+    """The path of a Chromium: CHROMIUM, one on PATH, or Playwright's own; None if there is none. With
+    `whole`, a Chromium with windows."""
     if chosen := os.environ.get("CHROMIUM"):
         return chosen
     for name in NAMES:
@@ -84,8 +84,8 @@ def chromium() -> Iterator[Browser]:
 
 
 class Contexts:
-    """Contexts of one browser, used one after another. A new one has to fetch and compile the app, which
-    costs more than all else in opening a page. One that was given back has kept that, and nothing else."""
+    """Contexts of one browser, used one after another. A new context must fetch and compile the app, which
+    costs more than everything else in opening a page. A returned context keeps only that."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
@@ -94,8 +94,8 @@ class Contexts:
         self._errors: dict[BrowserContext, list[str]] = {}
 
     def take(self, **options: Any) -> BrowserContext:
-        """A context without tabs, cookies and stored data. It must get no script or listener of its own:
-        those belong to a tab."""
+        """A context without tabs, cookies and stored data. Do not add scripts or listeners to it: add them to
+        a tab."""
         found = next((each for each in self._idle if each[0] == options), None)
         if found:
             self._idle.remove(found)
@@ -109,8 +109,8 @@ class Contexts:
         return context
 
     def give_back(self, context: BrowserContext) -> None:
-        """Close its tabs, and remove all that they have stored. Raises AssertionError if a script of ours
-        threw an error that nothing caught."""
+        """Return a context: close its tabs, and remove all data that they have stored. Raises AssertionError
+        if a script of ours threw an error that nothing caught."""
         options, origins = self._used.pop(context)
         tab = context.new_page()
         for other in context.pages:
@@ -141,7 +141,7 @@ _contexts: WeakKeyDictionary[Browser, Contexts] = WeakKeyDictionary()
 
 
 def contexts(browser: Browser) -> Contexts:
-    """Those of this browser."""
+    """The contexts of this browser."""
     return _contexts.setdefault(browser, Contexts(browser))
 
 
@@ -157,7 +157,7 @@ def fresh_context(browser: Browser, **options: Any) -> Iterator[BrowserContext]:
 
 @contextmanager
 def fresh_tab(browser: Browser, **options: Any) -> Iterator[Page]:
-    """A tab of such a context, the only one at first."""
+    """The first tab of a fresh context, see `Contexts`."""
     with fresh_context(browser, **options) as context:
         yield context.new_page()
 
@@ -168,7 +168,7 @@ def faultless_tab(context: BrowserContext) -> Iterator[Page]:
     errors: list[str] = []
 
     def said(message: ConsoleMessage) -> None:
-        # Behind a deep link Streamlit first looks for its own API below the page's address
+        # for a deep link, Streamlit first looks for its own API below the page's URL
         if message.type == "error" and "/_stcore/" not in message.location["url"]:
             errors.append(f"{message.text} ({message.location['url']})")
 
@@ -181,8 +181,8 @@ def faultless_tab(context: BrowserContext) -> Iterator[Page]:
 
 
 def pick(tab: Page, label: str, option: str) -> None:
-    """Choose from a list, as a viewer does. Streamlit closes an open list when it draws the page anew, so it
-    is opened again until the choice is made."""
+    """Choose from a list, as a viewer does. A redraw of the page closes an open list, so the list is opened
+    again until the choice is made."""
 
     def picked() -> bool:
         tab.get_by_role("combobox", name=label).click()

@@ -1,4 +1,4 @@
-"""Certificates made for a test: a CA, another one, and what they have signed."""
+"""Certificates made for a test: two CAs, and the certificates that they signed."""
 
 import subprocess
 from pathlib import Path
@@ -42,7 +42,7 @@ class Certificates:
     ) -> None:
         request = ("-keyout", f"{name}.key", "-out", f"{name}.csr")
         self._openssl("req", *EC, "-subj", f"/CN={name}", *request)
-        # `openssl x509` knows no dates before version 3.4; `openssl ca` does, and wants a data base.
+        # Before version 3.4, `openssl x509` takes no dates; `openssl ca` does, but needs a database.
         (self.folder / "index").write_text("")
         (self.folder / "ca.cnf").write_text(
             "[ca]\ndefault_ca=here\n[here]\ndatabase=index\nnew_certs_dir=.\nrand_serial=yes\n"

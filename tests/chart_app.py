@@ -1,4 +1,4 @@
-"""An app with charts alone, for tests in a browser, and how they look into a chart."""
+"""An app that only has charts, for tests in a browser, and functions that read a chart's state."""
 
 import os
 import subprocess
@@ -26,8 +26,8 @@ CHANNEL = """import(performance.getEntriesByType("resource").map(entry => entry.
   }})"""
 CELLS = """Object.fromEntries(chart.series.map(({ name, cells }) => [name,
   Object.fromEntries([...cells].map(([bin, ends]) => [bin, ends.map(end => +end.toPrecision(8))]))]))"""
-"""The cells of each series, to the digits that are shown: how many more a number has depends on what came in
-the same message."""
+"""The cells of each series, rounded to the digits that are shown: how many more digits a number has depends
+on the other values in its message."""
 
 
 @contextmanager
@@ -75,15 +75,15 @@ def opened(tab: Page, url: str) -> None:
 
 
 def lookback(tab: Page, expression: str) -> Any:
-    """What JavaScript says of the chart, as `chart`."""
+    """The value of a JavaScript expression, in which `chart` is the chart."""
     return tab.locator(CHART).first.evaluate(
         f"el => {{ const chart = el.parentElement.lookback; return {expression} }}"
     )
 
 
 def refreshes(tab: Page, count: int) -> None:
-    """Wait until the server sent the chart `count` messages."""
-    # On a busy machine Streamlit may put up the page's elements twice in its first seconds.
+    """Wait until the server has sent the chart `count` messages."""
+    # On a busy machine Streamlit may create the page's elements twice in its first seconds.
     chart = f"document.querySelector('{CHART}')?.parentElement.lookback"
     version = f"({chart}?.number ?? 0) + ({chart}?.frame ?? 0)"
     for _ in range(count):

@@ -1,5 +1,5 @@
-"""Small services that answer in chunks, well or badly. `python -m tests.chunked <url> <pause>`: one that
-never ends, in a process of its own."""
+"""Small services that answer in chunks, correctly or not. `python -m tests.chunked <url> <pause>` runs one
+that never ends, in its own process."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ class Asked:
         self._connection, self._reply = connection, message.reply
 
     async def listen(self) -> None:
-        """Receive what is published to the control subject."""
+        """Subscribe to the control subject."""
 
         async def receive(message: Any) -> None:
             self.commands.append(message.data.decode())
@@ -43,29 +43,29 @@ class Asked:
         await self._connection.subscribe(self.control, cb=receive)
 
     async def send(self, body: bytes, **headers: str) -> None:
-        """A message, with headers such as Content_Type=."""
+        """Send a message, with headers such as Content_Type=."""
         named = {name.replace("_", "-"): value for name, value in headers.items()} or None
         await self._connection.publish(self._reply, body, headers=named)
         await self._connection.flush()
 
     async def rows(self, *rows: Any, **headers: str) -> None:
-        """A chunk of rows in JSON."""
+        """Send a chunk of rows in JSON."""
         await self.send(json.dumps(rows).encode(), Content_Type=JSON, **headers)
 
     async def table(self, table: pa.Table, **headers: str) -> None:
-        """A chunk of rows in Arrow."""
+        """Send a chunk of rows in Arrow."""
         await self.send(arrow(table), Content_Type=ARROW, **headers)
 
     async def end(self, **headers: str) -> None:
-        """No more."""
+        """Send the end."""
         await self.send(b"", **headers)
 
     async def error(self, code: int, text: str) -> None:
-        """No more, because of an error."""
+        """Send an error, which is the end."""
         await self.send(b"", **{"Nats-Service-Error": text, "Nats-Service-Error-Code": str(code)})
 
     async def until_command(self, word: str) -> None:
-        """Wait for the caller to say `word`."""
+        """Wait until the caller has sent `word`."""
         while word not in self.commands:
             await self.news.wait()
             self.news.clear()
@@ -75,7 +75,7 @@ Answer = Callable[[Asked], Awaitable[None]]
 
 
 class Service:
-    """A running service, and what it was asked."""
+    """A running service, and the requests it received."""
 
     def __init__(self, url: str, answer: Answer) -> None:
         self.asked: list[Asked] = []
@@ -114,11 +114,11 @@ class Service:
             self.failures.append(error)
 
     def commands(self) -> list[str]:
-        """What the caller of the newest request has sent."""
+        """The commands that the caller of the newest request has sent."""
         return self.asked[-1].commands if self.asked else []
 
     def close(self) -> None:
-        """End it."""
+        """Stop the service."""
         assert self._main is not None
         self._loop.call_soon_threadsafe(self._main.cancel)
         self._thread.join(30)
@@ -127,7 +127,7 @@ class Service:
 
 @contextmanager
 def service(url: str, answer: Answer) -> Iterator[Service]:
-    """A service on SUBJECT that answers with `answer`, in a thread of its own."""
+    """A service on SUBJECT that answers with `answer`, in its own thread."""
     running = Service(url, answer)
     try:
         yield running
@@ -138,7 +138,7 @@ def service(url: str, answer: Answer) -> Iterator[Service]:
 
 @contextmanager
 def endless_service(url: str, pause: float = 0.02) -> Iterator[subprocess.Popen[str]]:
-    """A process that answers SUBJECT with 10 rows each `pause` seconds, of a million that it promises."""
+    """A process that answers SUBJECT with 10 rows each `pause` seconds, of a million that it announces."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.chunked", url, str(pause)], stdout=subprocess.PIPE, text=True
     )
@@ -154,7 +154,7 @@ def endless_service(url: str, pause: float = 0.02) -> Iterator[subprocess.Popen[
 
 
 async def endless(asked: Asked, pause: float = 0.02) -> None:
-    """Answer with 10 rows each `pause` seconds, until asked to stop."""
+    """Answer with 10 rows each `pause` seconds, until the caller stops it."""
     n = 0
     while "stop" not in asked.commands:
         rows = [{"time": f"2026-01-01T00:{i // 60 % 60:02}:{i % 60:02}Z", "n": i} for i in range(n, n + 10)]
@@ -165,7 +165,7 @@ async def endless(asked: Asked, pause: float = 0.02) -> None:
 
 
 def arrow(table: pa.Table) -> bytes:
-    """A whole Arrow stream."""
+    """A complete Arrow stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

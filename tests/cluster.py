@@ -37,7 +37,7 @@ class Cluster:
             node.kill()
 
     def run(self, work: Callable[[Any], Awaitable[Any]], seconds: float = 60) -> Any:
-        """The result of `work`, given a connection to some node; tried again while the cluster settles."""
+        """The result of `work`, called with a connection to some node; retried while the cluster settles."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -72,7 +72,7 @@ class Cluster:
 
 @contextmanager
 def running_cluster(folder: Path) -> Iterator[Cluster]:
-    """A Cluster that takes streams, killed at the end."""
+    """A Cluster that accepts new streams, killed at the end."""
     cluster = Cluster(folder)
     try:
         cluster.run(lambda nc: nc.jetstream(timeout=1).account_info())

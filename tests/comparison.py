@@ -9,15 +9,15 @@ from playwright.sync_api import BrowserContext, Frame, Page, Response, expect
 from tests.waiting import until
 
 SLOW = "?rate=2&series=1"
-"""Where it is not the drawing that is tested: to draw costs the most."""
+"""The query for tests that are not about drawing, which costs the most."""
 SIZE: Any = {"width": 1280, "height": 800}
-PATIENCE = 90.0  # seconds: three pages load at once here
+PATIENCE = 90.0  # seconds: three pages load at once
 UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 NEWEST = "el => Math.max(...el.data.flatMap(trace => Array.from(trace.x, x => Date.parse(x + 'Z'))))"
 
 
 class Comparison:
-    """The page, and its halves."""
+    """The page, and its two halves."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Comparison:
         until(lambda: self._frame("chart=") and self._frame("/lookback/comparison/"), PATIENCE)
 
     def _frame(self, part: str) -> Frame | None:
-        self.page.wait_for_timeout(50)  # what the browser reports is received meanwhile
+        self.page.wait_for_timeout(50)  # lets Playwright process events of the browser
         return next((frame for frame in self.page.frames if part in frame.url), None)
 
     @property
@@ -57,21 +57,21 @@ class Comparison:
         return frame
 
     def of_chart(self, frame: Frame, what: str) -> Any:
-        """What a chart says; None while there is none."""
+        """The value of JavaScript evaluated on a chart; None while there is no chart."""
         chart = frame.locator(".js-plotly-plot").first
         try:
             return chart.evaluate(what, timeout=10_000)
-        except Exception:  # it is drawn anew, or was never
+        except Exception:  # the chart is being redrawn, or was never drawn
             return None
 
     def wait_until_live(self) -> None:
-        """Wait until both draw what comes."""
+        """Wait until both halves draw live data."""
         expect(self.theirs.locator("#status")).to_contain_text("Live", timeout=1000 * PATIENCE)
         for frame in (self.ours, self.theirs):
             until(lambda: (self.of_chart(frame, NEWEST) or 0) > 0, PATIENCE)
 
     def figures(self, row: str) -> tuple[float, float]:
-        """Bytes in that row of the table, of both sides; nan where there are none."""
+        """Bytes in that row of the table, for both sides; nan for a side without a number."""
         found = self.page.locator(".lb-compared tr", has_text=row).first.locator("td").all_inner_texts()
         numbers = [re.match(r"([\d.]+) (B|kB|MB|GB)", text) for text in found]
         left, right = [float(n[1]) * UNITS[n[2]] if n else float("nan") for n in numbers]
@@ -79,7 +79,7 @@ class Comparison:
 
 
 def newest_advances(comparison: Comparison, frame: Frame) -> None:
-    """Wait for newer points than there are."""
+    """Wait for points newer than the present ones."""
     before = comparison.of_chart(frame, NEWEST) or 0
     until(lambda: (comparison.of_chart(frame, NEWEST) or 0) > before, PATIENCE)
 

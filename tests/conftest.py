@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and hooks that all tests share."""
 
 import os
 import subprocess
@@ -100,7 +100,7 @@ CHECKS = ("test_javascript.py", "nats_client/test_package.py")
 STARTERS = {"server", "client", "browser", "certificates"}
 """Fixtures that start a program."""
 STARTS_NONE = {"tests.audit", "tests.coverage_report", "tests.waiting"}
-"""Helpers of tests that start no program; the others are there for that."""
+"""Test helpers that start no program; all other helpers do."""
 
 settings.register_profile("patient", deadline=None)  # no test asserts an absolute time
 settings.load_profile("patient")
@@ -122,16 +122,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write what a worker has run. Later may be too late: pytest-xdist kills one that has not ended after ten
-    seconds."""
+    """Save a worker's coverage. Later may be too late: pytest-xdist kills a worker that has not ended after
+    ten seconds."""
     measuring = coverage.Coverage.current()
     if measuring is not None and hasattr(session.config, "workerinput"):
         measuring.save()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long come first. Of the others, those with a browser need the processor and the rest
-    mostly wait, so the former are spread evenly among the latter."""
+    """Put the files that take long first. Of the others, those with a browser use the CPU and the rest mostly
+    wait, so the former are spread evenly among the latter."""
     folder = Path(__file__).parent
     slow = [folder / name for name in SLOW]
     pairs = zip_longest(slow, (folder / name for name in LONG))
@@ -158,7 +158,7 @@ def _uses_browser(item: pytest.Item) -> bool:
 
 
 def _uses_real_parts(item: pytest.Item) -> bool:
-    """Whether a test, or its file, uses what starts a server, a browser or a program."""
+    """True if a test, or its file, uses something that starts a server, a browser or a program."""
     if not STARTERS.isdisjoint(item.fixturenames):  # type: ignore[attr-defined]
         return True
     module = item.module  # type: ignore[attr-defined]
@@ -171,7 +171,7 @@ def _uses_real_parts(item: pytest.Item) -> bool:
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of whoever runs the tests must not decide what they connect to."""
+    """Remove settings from the environment, so that it does not decide what the tests connect to."""
     for name in os.environ:
         if name.startswith(("NATS_", "LOOKBACK_")):
             monkeypatch.delenv(name)
@@ -179,7 +179,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def no_thread_left() -> Iterator[None]:
-    """Who opens a client closes it."""
+    """Fail if a test leaves a client open."""
     yield
     left = [thread for thread in threading.enumerate() if thread.name == "nats"]
     assert not left
@@ -187,7 +187,7 @@ def no_thread_left() -> Iterator[None]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A nats-server with a stream S, unless a module has another one."""
+    """A nats-server with a stream S, unless the module has its own."""
     with running_server(tmp_path / "nats") as server:
         server.add_stream("S", ["s.>"])
         yield server
@@ -195,7 +195,7 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
 
 @pytest.fixture
 def client(server: NatsServer) -> Iterator[Client]:
-    """A client of it."""
+    """A client of that server."""
     with Client(Settings(url=server.url)) as client:
         yield client
 
@@ -209,8 +209,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
-    """One context for all tabs of a module: it fetches and compiles the app once. Its options are in the
-    module's VIEWER."""
+    """One context for all tabs of a module, so that the app is fetched and compiled once. Its options are in
+    the module's VIEWER."""
     with fresh_context(browser, **getattr(request.module, "VIEWER", {})) as context:
         yield context
 

@@ -1,4 +1,4 @@
-"""What the pages of docs/cookbook/ read: simulated streams of a shop and its machines.
+"""The data that the pages of docs/cookbook/ read: simulated streams of a shop and its machines.
 
 `python -m tests.cookbook` writes the pages into docs/cookbook.md. `python -m tests.cookbook run` shows them
 in the app, with an hour of new messages, until Ctrl-C.
@@ -31,7 +31,7 @@ from tests.running import ROOT, App, app
 FILE = ROOT / "docs" / "cookbook.md"
 PAGES = ROOT / "docs" / "cookbook"
 MINUTES = 15
-"""How far back the streams reach, but for VISITS."""
+"""How far back the streams reach, except VISITS."""
 HOSTS = ("web-1", "web-2", "web-3")
 REGIONS = ("asia", "eu", "us")
 PRODUCTS = (
@@ -42,7 +42,7 @@ ROOMS = {f"sensor-{n:02}": ("attic", "cellar", "hall", "office")[n % 4] for n in
 SILENT = {"sensor-03": 420, "sensor-10": 360}
 """Devices that are silent, and for how many seconds."""
 MOST = {"attic": 30.0, "cellar": 18.0, "hall": 24.0, "office": 23.0}
-"""Degrees that are too warm, by room."""
+"""The temperature limit of each room, in degrees Celsius."""
 _TEXTS = {
     "info": ("user signed in", "session ended", "cache warmed", "mail sent"),
     "warning": ("slow answer from the database", "cache nearly full", "sign-in refused"),
@@ -54,7 +54,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Data:
-    """The messages of each stream: subject and payload, ordered by time. They end at `now`, or go on."""
+    """The messages of each stream, as subject and payload, ordered by time. They end at `now` or later."""
 
     now: datetime
     streams: dict[str, list[tuple[str, Row]]]
@@ -68,7 +68,7 @@ class Data:
         return frame
 
     def archive(self) -> pd.DataFrame:
-        """What the history service has: `_time` (UTC), `token` of the subject, and the fields."""
+        """The rows of the history service: `_time` (UTC), `token` of the subject, and the fields."""
         return pd.DataFrame(
             [
                 {"_time": each.time, "token": each.subject.split(".")[1], **json.loads(each.payload)}
@@ -78,8 +78,8 @@ class Data:
 
 
 def made(now: datetime, ahead: int = 0) -> Data:
-    """The same data at each call, but for its times: until `now`, rounded down to 10 s, and `ahead` seconds
-    more."""
+    """Data that is the same at each call, except for its times: up to `now`, rounded down to 10 s, plus
+    `ahead` seconds."""
     chance = random.Random(7)
     now = now.replace(second=now.second - now.second % 10, microsecond=0)
 
@@ -102,7 +102,7 @@ def _servers(chance: random.Random, at: Any, ahead: int) -> Iterator[tuple[str, 
     for seconds in range(-60 * MINUTES, ahead, 5):
         for n, host in enumerate(HOSTS):
             if (host, seconds) == ("web-2", -300):
-                counted[host] = 0  # it was started again
+                counted[host] = 0  # the counter was reset by a restart
             per_second = 40 + 15 * n + 12 * math.sin(seconds / 90 + n) + chance.uniform(-4, 4)
             counted[host] += round(5 * per_second)
             busy = host == "web-3" and (-420 <= seconds < -360 or -200 <= seconds < -190)
@@ -186,7 +186,7 @@ def _archived(chance: random.Random, now: datetime) -> Iterator[Message]:
 
 
 def publish(server: NatsServer, data: Data) -> None:
-    """Create the streams and the bucket, and store what is not in the future."""
+    """Create the streams and the bucket, and publish all messages up to `data.now`."""
 
     async def work(nc: Any) -> None:
         stream = nc.jetstream(publish_async_max_pending=10_000)
@@ -235,8 +235,8 @@ def going_on(server: NatsServer, data: Data) -> Iterator[None]:
 
 @contextmanager
 def cookbook(folder: Path, ahead: int = 0) -> Iterator[tuple[App, Data]]:
-    """The app with the cookbook's pages alone, on a nats-server with their data and a history service.
-    Messages go on for `ahead` seconds."""
+    """The app with only the cookbook's pages, on a nats-server with their data and a history service. New
+    messages arrive for `ahead` seconds."""
     with running_server(folder / "nats") as server:
         data = made(datetime.now(UTC), ahead)
         publish(server, data)
@@ -249,7 +249,7 @@ def cookbook(folder: Path, ahead: int = 0) -> Iterator[tuple[App, Data]]:
 
 
 def document() -> str:
-    """docs/cookbook.md, with the pages' files as they are now before their pictures."""
+    """docs/cookbook.md, with the pages' current code above their pictures."""
 
     def shown(found: re.Match[str]) -> str:
         page = (PAGES / f"{found['name']}.py").read_text()

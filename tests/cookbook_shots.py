@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 from tests.browser import chromium
 from tests.cookbook import PAGES, cookbook
 
-WIDTH = 760  # px: a page of GitHub shows it in its own size, and Streamlit draws it without the menu
+WIDTH = 760  # px: GitHub shows this width unscaled, and Streamlit draws it without the menu
 HEIGHT = 1000
 SETTLE = 2500  # ms
 COLOURS = 128
@@ -35,10 +35,11 @@ def main(names: list[str]) -> None:
 
 
 def take(tab: Page, file: Path) -> None:
-    """A picture of the page from its title to the end of its last element, a while after its data came."""
+    """Save a picture of the page from its title to the end of its last element, some time after its data
+    arrived."""
     tab.locator(DRAWN).first.wait_for(timeout=60_000)
     tab.locator(".lb-status").wait_for()
-    tab.evaluate("() => document.querySelector('[data-testid=stHeader]').remove()")  # it lies over the title
+    tab.evaluate("() => document.querySelector('[data-testid=stHeader]').remove()")  # it overlaps the title
     tab.mouse.move(0, 0)
     tab.wait_for_timeout(SETTLE)
     title = tab.locator("[data-testid=stMainBlockContainer] h1").bounding_box()

@@ -1,8 +1,8 @@
-"""What the tests do not run of the app, and why: `make coverage`.
+"""The lines of the app that the tests do not run, and why: `make coverage`.
 
-`python -m tests.coverage_report` shows the last run once more. Its three parts: a table by folder; the lines
-that no test has run, which are there to be tested; and what is left out because no test could be seen to run
-it, with the reason that stands behind `# pragma: no cover` in the source.
+`python -m tests.coverage_report` prints the last run again. The report has three parts: a table by folder;
+the lines that no test has run, each of which needs a test; and the code that is left out because coverage
+cannot be measured there, with the reason given after `# pragma: no cover` in the source.
 """
 
 import re
@@ -17,28 +17,28 @@ import coverage
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / ".coverage" / "data"
-"""As in pyproject.toml."""
+"""The same path as in pyproject.toml."""
 ROOMS = ("app.py", "pages", "components", "nats_client", "services", "deploy")
 REASON = re.compile(r"# pragma: no cover\b(?: in this file)?(?:: (?P<why>\S.*))?")
 
 
 @dataclass
 class Covered:
-    """How much of one file was run."""
+    """The coverage of one file."""
 
     name: str
-    """Its path from the root."""
+    """Its path relative to the root."""
     lines: int
-    """Statements that count."""
+    """The number of statements that count."""
     missed: str
-    """The numbers of those that were not run, such as "3-7, 12"."""
+    """The line numbers of statements that were not run, such as "3-7, 12"."""
     missed_count: int
     left_out: list[tuple[int, str]] = field(default_factory=list)
-    """Where something is left out, and why."""
+    """Line number and reason of each part that is left out."""
 
     @property
     def folder(self) -> str:
-        """The folder that it counts for: a room, or a room of one."""
+        """The folder in whose row the file counts: its own, or the file itself at the top level."""
         return "/".join(self.name.split("/")[:-1]) or self.name
 
 
@@ -49,14 +49,14 @@ def sources() -> list[Path]:
 
 
 def left_out(source: str) -> list[tuple[int, str]]:
-    """Line number and reason of each part of a file that is left out; "" without a reason."""
+    """Line number and reason of each part of a file that is left out; the reason is "" if none is given."""
     found = ((number, REASON.search(line)) for number, line in enumerate(source.splitlines(), 1))
     return [(number, mark["why"] or "") for number, mark in found if mark]
 
 
 def measured(data_file: Path = DATA) -> tuple[coverage.Coverage, int]:
-    """What all processes ran, and of how many of them the file cannot be read, because they were killed while
-    they wrote it. It is kept in `data_file`."""
+    """The combined coverage of all processes, and the number of processes whose file cannot be read because
+    they were killed while writing it. The result is saved in `data_file`."""
     found = coverage.Coverage(data_file=str(data_file))
     found.load()
     with warnings.catch_warnings(record=True, category=coverage.exceptions.CoverageWarning) as unreadable:
@@ -67,20 +67,20 @@ def measured(data_file: Path = DATA) -> tuple[coverage.Coverage, int]:
 
 
 def covered(found: coverage.Coverage, file: Path) -> Covered:
-    """What was run of a file."""
+    """The coverage of one file."""
     _, statements, _, missing, formatted = found.analysis2(str(file))
     name = file.relative_to(ROOT).as_posix()
     return Covered(name, len(statements), formatted, len(missing), left_out(file.read_text("utf-8")))
 
 
 def table(files: Iterable[Covered]) -> list[str]:
-    """Lines of text: a row for each folder, and one for all."""
+    """The lines of a table: a row for each folder, and one for all."""
     folders: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for each in files:
         for name in (each.folder, "all"):
             folders[name][0] += each.lines
             folders[name][1] += each.missed_count
-    folders["all"] = folders.pop("all")  # the last row
+    folders["all"] = folders.pop("all")  # moved to the end
     rows = [f"{'folder':<32}{'lines':>8}{'not run':>9}{'run':>8}"]
     for name, (lines, missed) in folders.items():
         share = 100 * (lines - missed) / lines if lines else 100.0
@@ -89,7 +89,7 @@ def table(files: Iterable[Covered]) -> list[str]:
 
 
 def report(files: list[Covered]) -> str:
-    """The three parts."""
+    """The report as text: its three parts."""
     not_run = [f"{each.name}: {each.missed}" for each in files if each.missed]
     reasons = [f"{each.name}:{number}: {why}" for each in files for number, why in each.left_out]
     parts = [table(files), ["Not run by any test:", *(not_run or ["nothing"])]]
@@ -99,7 +99,7 @@ def report(files: list[Covered]) -> str:
 
 
 def main() -> None:
-    """Print the report of the run that is kept."""
+    """Print the report of the last run."""
     found, unreadable = measured()
     if not found.get_data():
         sys.exit("Nothing is measured yet: make coverage")
