@@ -1,4 +1,5 @@
-"""Who else is there while a feed is soaked: a hostile publisher, a busy neighbour, two viewers of the app."""
+"""The other users of a soaked feed's client and server: a hostile publisher, a busy neighbour, two viewers of
+the app."""
 
 import asyncio
 import contextlib
@@ -25,13 +26,13 @@ from tests.service import service
 
 HOSTILE, BIG, PLAIN, HONEST = "HOSTILE", "BIG", "plain.live", "honest"
 TOLERANCE = 10.0
-"""Seconds that what is called live may be older than it says: how long a lost connection takes to be noticed
-(3.5 s), another to be made, and what gathered to be read."""
+"""Seconds by which live data may be older than reported. They cover the time to notice a lost connection (3.5
+s), to make another one, and to read what was stored meanwhile."""
 NO_REFRESH = 60.0
-"""Seconds without a refresh after which a viewer's page is taken for dead: a run may have to wait for a
-server that is being restarted."""
+"""Seconds without a refresh after which a viewer's page counts as dead. A run may have to wait for a server
+that is being restarted."""
 MANY = 200_000
-"""Messages of the neighbour's stream."""
+"""The number of messages in the neighbour's stream."""
 NEXT_TO = {
     "stops.py": '"""Stops."""\nimport streamlit as st\nfrom components import live\n'
     'rows = live("S", "s.live", look_back="PT1H")\n'
@@ -41,13 +42,13 @@ NEXT_TO = {
     'rows = live("S", "s.live", look_back="PT1H")\nnewest_rows(rows)\n'
     'st.markdown("n=%d" % rows.snapshot.numbers("n")[-1])\n',
 }
-"""The pages of the two viewers; each says the number of its newest row."""
+"""The pages of the two viewers; each shows the number of its newest row."""
 RAW = [
     b'HPUB hostile.a 4 11\r\n\r\n\r\n{"n":1}\r\n',  # a header block without a version
     b"HPUB hostile.a 2 2\r\n\r\n\r\n",
     b"HPUB hostile.a 8 10\r\nNATS/1.0{}\r\n",
     b"HPUB hostile.a 12 12\r\nNATS/1.0\r\n\r\n\r\n",
-    b"HPUB hostile.a 16 16\r\nNATS/1.0 503\r\n\r\n\r\n",  # a status, as the server's own have
+    b"HPUB hostile.a 16 16\r\nNATS/1.0 503\r\n\r\n\r\n",  # a status, as in the server's own messages
     b"HPUB hostile.a 29 31\r\nNATS/1.0\r\nno colon in here\r\n\r\n{}\r\n",
     b"HPUB hostile.a 20 22\r\nNATS/1.0\r\n\xff\xfe: \xff\r\n\r\n{}\r\n",
     b"HPUB hostile.a 27 29\r\nNATS/1.0\r\nNats-TTL: bad\r\n\r\n{}\r\n",
@@ -84,15 +85,15 @@ RUBBISH = {
     ]
     for verb, bad in BAD.items()
 }
-"""Answers to whoever looks for services, by verb."""
+"""Replies to discovery requests, by verb."""
 
 
 class Thread:
-    """A context manager: `_run` in a thread of its own until the end."""
+    """A context manager that calls `_run` in its own thread until the end of the block."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
-        """What was found wrong."""
+        """The faults found."""
         self.ended = threading.Event()
         self._thread = threading.Thread(target=self._guarded)
 
@@ -111,7 +112,7 @@ class Thread:
             self.tell(f"{type(self).__name__} ended: {error!r}")
 
     def tell(self, fault: str) -> None:
-        """Note a fault, and print it."""
+        """Record a fault, and print it."""
         print(fault, flush=True)
         self.faults.append(fault)
 
@@ -120,8 +121,9 @@ class Thread:
 
 
 class Hostile(Thread):
-    """Publishes to HOSTILE whatever a client may send, as raw bytes, and answers where services are sought,
-    beside an honest service. Two feeds of the client read it: of the stream, and of the plain subjects."""
+    """Publishes to HOSTILE everything that a client may send, as raw bytes, and answers discovery requests
+    beside an honest service. Two feeds of the client read it: one of the stream, one of the plain
+    subjects."""
 
     def __init__(self, cluster: Cluster, client: Client, seed: int) -> None:
         super().__init__()
@@ -154,14 +156,14 @@ class Hostile(Thread):
         self._honest.__exit__(None, None, None)
 
     def check(self, seconds: float) -> None:
-        """Wait until both feeds are live and hold what an honest publisher says now, and until the list of
-        services is the honest one, with what it says of itself, the rubbish counted beside it."""
+        """Wait until both feeds are live and have a new message of an honest publisher, and until the list of
+        services contains only the honest one, as it describes itself, with the invalid replies counted."""
         self._check_services(seconds)
         self._marks += 1
         subject = f"hostile.honest.{self._marks}"
         deadline = time.monotonic() + seconds
         while True:
-            with contextlib.suppress(nats.errors.Error, TimeoutError):  # asked again until it is there
+            with contextlib.suppress(nats.errors.Error, TimeoutError):  # published again until it arrives
                 self._cluster.run(lambda nc: nc.jetstream(timeout=5).publish(subject, b'{"honest":1}'))
             time.sleep(0.5)
             late = [feed for feed in self.feeds if not self._has(feed, subject)]
@@ -200,7 +202,7 @@ class Hostile(Thread):
                     if self.ended.wait(0.05):
                         return
                     for feed in self.feeds:
-                        feed.newest()  # reading keeps it alive
+                        feed.newest()  # without a reader, a feed would be closed
                     wire.sendall(self._something())
                     self._answer(wire)
 
@@ -224,7 +226,7 @@ class Hostile(Thread):
         return b"PUB %s %d\r\n%s\r\n" % (subject, len(body), body)
 
     def _answer(self, wire: socket.socket) -> None:
-        """Rubbish to whoever looks for services; a PONG to the server."""
+        """Send invalid replies to discovery requests, and a PONG to the server's PING."""
         try:
             received = wire.recv(65536)
         except TimeoutError:
@@ -239,8 +241,8 @@ class Hostile(Thread):
 
 
 class Neighbour(Thread):
-    """Replays a long stream on the client again and again, each time as another feed; beside it a feed of
-    plain subjects, whose losses must lie within the gaps that it tells."""
+    """Replays a long stream on the client again and again, each time as another feed. A feed of plain
+    subjects runs beside it, and must report a gap for each message it loses."""
 
     def __init__(self, cluster: Cluster, client: Client) -> None:
         super().__init__()
@@ -260,13 +262,14 @@ class Neighbour(Thread):
             self.replays += 1
             feed = self._client.feed(BIG, f"big.{{again{self.replays}}}", look_back="PT1H")
             for _ in range(100):
-                self.plain.snapshot()  # reading keeps it alive
+                self.plain.snapshot()  # without a reader, a feed would be closed
                 if self.ended.wait(0.2) or len(feed.snapshot()) >= MANY:
                     break
         self._publisher.join()
 
     async def _publish(self) -> None:
-        """Numbers to the plain subject, by the nodes in turn; what a node has not confirmed is not judged."""
+        """Publish numbers to the plain subject, through the nodes in turn. A number is checked only if its
+        node has confirmed it."""
         number = 0
         while not self.ended.is_set():
             connection = NatsClient()
@@ -288,7 +291,7 @@ class Neighbour(Thread):
                     await asyncio.wait_for(connection.close(), 1)
 
     def check(self) -> None:
-        """Whether each number that did not come was sent within a gap that is reported."""
+        """Record a fault if a missing number was not sent within a reported gap."""
         sent = [each for each in self._sent if each[1] < time.time_ns() - TOLERANCE * 1e9]
         rows = self.plain.snapshot()
         seen = set(rows.numbers("n").astype(int).tolist()) if "n" in rows.columns else set()
@@ -303,8 +306,8 @@ class Neighbour(Thread):
 
 
 class Viewers(Thread):
-    """Two viewers of the app on different pages, one of which stops. Each page must go on being refreshed,
-    and must not say Live while it is older than it says."""
+    """Two viewers of the app on different pages, one of which calls `st.stop`. Each page must continue to
+    refresh, and must not show Live while its data is older than reported."""
 
     def __init__(self, app: App, judge: "Judge") -> None:
         super().__init__()
@@ -338,7 +341,7 @@ class Viewers(Thread):
             await viewer.close()
 
     def check(self, seconds: float) -> None:
-        """Wait for each page to be refreshed twice from now on."""
+        """Wait until each page has been refreshed twice."""
         before = dict(self.refreshes)
         deadline = time.monotonic() + seconds
         while any(self.refreshes[page] < before[page] + 2 for page in before):
@@ -348,13 +351,13 @@ class Viewers(Thread):
             time.sleep(0.2)
 
     def sum_up(self) -> None:
-        """Whether a page was ever seen live: otherwise nothing was checked."""
+        """Record a fault if no page was ever live, because then nothing was checked."""
         if not self.lives:
             self.tell("no page was ever live")
 
 
 class Reader(Viewer):
-    """A viewer of one page that reads what it says: its status line, and the number of its newest row."""
+    """A viewer of one page that reads its status line and the number of its newest row."""
 
     def __init__(self, url: str, page: str, **more: Any) -> None:
         super().__init__(url, page_name=page, **more)
@@ -363,7 +366,8 @@ class Reader(Viewer):
 
     @property
     def live_age(self) -> float | None:
-        """The greatest age (s) that "newest message … ago" may mean; None where the page is not Live."""
+        """The greatest age, in seconds, that "newest message … ago" may mean; None if the page is not
+        Live."""
         newest = self.status.get("newest")
         if self.status.get("mood") != "live" or not newest:
             return None
@@ -374,7 +378,7 @@ class Reader(Viewer):
             return float(found[1])
         units = {"s": 1, "min": 60, "h": 3600, "d": 86400}
         parts = re.findall(r"([\d.]+) ([a-z]+)", found[2])
-        return 1.06 * sum(float(number) * units[unit] for number, unit in parts)  # it is rounded
+        return 1.06 * sum(float(number) * units[unit] for number, unit in parts)  # the shown age is rounded
 
     @property
     def newest(self) -> int | None:
@@ -382,7 +386,7 @@ class Reader(Viewer):
         return next((int(each[2:]) for each in self._said if re.fullmatch(r"n=\d+", each)), None)
 
     async def refresh(self) -> None:
-        """Run the page again, and read what it says then."""
+        """Run the page again, and read its new content."""
         self._said = []
         self.status = {}
         await super().refresh()
@@ -401,18 +405,20 @@ class Reader(Viewer):
 
 
 class Judge:
-    """Whether what is called live is as new as it says, by what the publisher knows was acknowledged."""
+    """Compares the reported age of live data with the time at which the publisher's messages were
+    acknowledged."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._from = 0
 
     def forget(self) -> None:
-        """What was published until now is no more in the stream, or may not be."""
+        """Ignore everything published until now: it may no longer be in the stream."""
         self._from = self._publisher.count
 
     def too_old(self, newest: int, age: float, asked: float) -> str:
-        """What is wrong with showing `newest` as at most `age` seconds old at the monotonic time `asked`."""
+        """A sentence if `newest` was too old to be shown as at most `age` seconds old at the monotonic time
+        `asked`; otherwise an empty text."""
         unseen = max(newest + 1, self._from)
         stored = self._publisher.acknowledged(unseen)
         if stored is None or asked - stored <= age + TOLERANCE:
@@ -423,8 +429,8 @@ class Judge:
 
 
 def pages(folder: Path, others: set[str]) -> dict[str, str]:
-    """Settings of an app with the pages of the two viewers, in `folder`; one of them reads what the hostile
-    publisher and the neighbour publish, where they are there."""
+    """The settings of an app with the pages of the two viewers, written into `folder`. One page also reads
+    the streams of the hostile publisher and of the neighbour, if they are among `others`."""
     folder.mkdir()
     more = ""
     if "hostile" in others:
@@ -438,7 +444,8 @@ def pages(folder: Path, others: set[str]) -> dict[str, str]:
 
 
 def _wrong_with(found: Services) -> str:
-    """What of the list of services is not as the one honest service says; empty where nothing is."""
+    """The differences between the list of services and the one honest service; an empty text if there are
+    none."""
     if found.names != [HONEST] or not found.malformed:
         return f"{found.names}, {found.malformed} malformed"
     alive = [each for each in found.instances if not each.gone]

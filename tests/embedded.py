@@ -1,4 +1,4 @@
-"""How a test connects to the embedded server of a data directory: nobody gets in without credentials."""
+"""Logins for the embedded server of a data directory, which accepts no connection without credentials."""
 
 import base64
 import threading
@@ -36,20 +36,20 @@ def server_with_accounts(data_dir: Path, origins: Sequence[str] = ()) -> Iterato
 
 
 def settings(data_dir: Path, user: User = "data") -> Settings:
-    """How a user of the embedded server of `data_dir` connects."""
+    """The settings with which a user of the embedded server of `data_dir` connects."""
     ports = nats_server.last_ports(data_dir)
     assert ports is not None
     return Settings.load(accounts.login(data_dir, user, ports.url), {})
 
 
 def login(data_dir: Path, user: User = "data") -> dict[str, Any]:
-    """Arguments of `nats.connect`, the servers among them; "data" may do anything with the streams."""
+    """Arguments of `nats.connect`, including the servers; "data" may do anything with the streams."""
     found = settings(data_dir, user)
     return {"servers": [found.url], "inbox_prefix": found.inbox_prefix, **found.login()}
 
 
 def vended(data_dir: Path, role: str) -> tuple[str, Key, str]:
-    """A JWT of a user of `role`, as the token service makes them, its key, and its inbox prefix."""
+    """A user JWT of `role`, as the token service issues it, with its key and its inbox prefix."""
     key, name = Key.new("user"), NUID().next().decode()
     account = Key((data_dir / "keys" / "app.nk").read_text().strip())
     issuer = Key(accounts.role_key(data_dir, role).read_text().strip())

@@ -1,6 +1,7 @@
-"""The whole app on a disk of its own that becomes full, and has room again, in a real browser.
+"""The whole app on its own disk, which fills up and is then freed, in a real browser.
 
-`unshare -Urm python -m tests.full_disk` runs it: a mount of a namespace is gone with its process.
+`unshare -Urm python -m tests.full_disk` runs it in its own namespace, whose mount is gone when the process
+ends.
 """
 
 import asyncio
@@ -33,13 +34,13 @@ def stored(data_dir: Path) -> int:
         finally:
             await client.close()
 
-    with ThreadPoolExecutor(1) as thread:  # playwright has a loop in this one
+    with ThreadPoolExecutor(1) as thread:  # Playwright already runs a loop in this thread
         return thread.submit(lambda: asyncio.run(ask())).result()
 
 
 @contextmanager
 def small_disk() -> Iterator[tuple[Path, Path]]:
-    """A folder, and in it the mount point of a small disk."""
+    """A folder, and the mount point of a small disk in it."""
     with tempfile.TemporaryDirectory() as folder:
         disk = Path(folder) / "data"
         disk.mkdir()
@@ -51,7 +52,7 @@ def small_disk() -> Iterator[tuple[Path, Path]]:
 
 
 def main(shots: Path | None) -> None:
-    """The page says why nothing is new; figures go on by themselves when there is room."""
+    """Check that the page reports a full disk, and that figures are stored again once there is room."""
     with small_disk() as (folder, disk), app(folder) as running, chromium() as browser:
         page = browser.new_page()
         page.goto(running.url)

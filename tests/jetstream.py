@@ -1,4 +1,4 @@
-"""JetStream's API as it is, for what nats-py has no words for."""
+"""JetStream's API without nats-py's own classes, for requests that nats-py does not support."""
 
 import json
 from typing import Any, Protocol
@@ -8,11 +8,11 @@ class AnyServer(Protocol):
     """A server, or a cluster."""
 
     def run(self, work: Any) -> Any:
-        """The result of `work`, given a connection."""
+        """The result of `work`, called with a connection."""
 
 
 def api(server: AnyServer, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The answer at `$JS.API.{subject}`, which must be no error."""
+    """The reply to a request to `$JS.API.{subject}`. Raises AssertionError if it is an error."""
 
     async def ask(nc: Any) -> dict[str, Any]:
         reply = await nc.request(f"$JS.API.{subject}", json.dumps(body or {}).encode(), timeout=10)
@@ -25,7 +25,7 @@ def api(server: AnyServer, subject: str, body: dict[str, Any] | None = None) -> 
 
 
 def stream(server: AnyServer, name: str, *subjects: str, **config: Any) -> None:
-    """Create a stream with just this configuration."""
+    """Create a stream. Besides this configuration, its storage is files and its retention limits."""
     settings = {"name": name, "subjects": list(subjects), "storage": "file", "retention": "limits"}
     api(server, f"STREAM.CREATE.{name}", settings | config)
 
@@ -36,19 +36,20 @@ def change(server: AnyServer, name: str, **config: Any) -> None:
 
 
 def worker(server: AnyServer, name: str, consumer: str = "worker", **config: Any) -> None:
-    """Create a durable consumer that acknowledges each message."""
+    """Create a durable consumer with explicit acknowledgement."""
     settings = {"name": consumer, "durable_name": consumer, "ack_policy": "explicit"}
     body = {"stream_name": name, "config": settings | config}
     api(server, f"CONSUMER.CREATE.{name}.{consumer}", body)
 
 
 def messages(server: AnyServer, name: str) -> int:
-    """How many messages a stream holds."""
+    """The number of messages in a stream."""
     return int(api(server, f"STREAM.INFO.{name}")["state"]["messages"])
 
 
 def publish(server: AnyServer, subject: str, *payloads: bytes, **headers: str) -> None:
-    """Publish, and wait for the stream to have each; underscores in a header's name stand for dashes."""
+    """Publish messages, and wait until the stream has stored each. Underscores in header names become
+    dashes."""
 
     async def work(nc: Any) -> None:
         named = {name.replace("_", "-"): value for name, value in headers.items()} or None
@@ -59,7 +60,7 @@ def publish(server: AnyServer, subject: str, *payloads: bytes, **headers: str) -
 
 
 def work(server: AnyServer, name: str, count: int, consumer: str = "worker") -> list[bytes]:
-    """The payloads of `count` messages that a worker takes and acknowledges."""
+    """The payloads of `count` messages, fetched and acknowledged by a worker."""
 
     async def take(nc: Any) -> list[bytes]:
         done: list[bytes] = []

@@ -26,11 +26,11 @@ class Login:
 
     @property
     def config(self) -> str:
-        """What the server needs to know."""
+        """The server's configuration."""
         return self.config_with()
 
     def config_with(self, *, jetstream: bool = True, revoked: bool = False, **limits: int) -> str:
-        """The same, with other `limits` of the account, without JetStream, or with the user revoked."""
+        """The same with other `limits` of the account, without JetStream, or with the user revoked."""
         stored = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1} if jetstream else {}
         all_limits = {**EVERYTHING, **stored, "imports": -1, "exports": -1, "wildcards": True}
         all_limits |= {"conn": -1, "leaf": -1, **limits}
@@ -41,7 +41,8 @@ class Login:
         return f"{self.fixed}resolver_preload: {{ {self.account.public}: {account_jwt}, {self.system} }}\n"
 
     def write(self, expires: int | None, name: str = "me.creds", *, begins: int | None = None) -> Path:
-        """A credentials file whose JWT begins at `begins` and ends at `expires` (seconds since the epoch)."""
+        """Write a credentials file whose JWT is valid from `begins` until `expires` (seconds since the epoch;
+        None: no limit)."""
         file = self.folder / name
         claims = {"type": "user", "pub": {}, "sub": {}, **EVERYTHING}
         jwt = signed(self.account, self.user.public, "me", claims, expires=expires, begins=begins)
@@ -50,7 +51,7 @@ class Login:
 
 
 def operator(folder: Path) -> Login:
-    """A new operator with one account, JetStream included."""
+    """A new operator with one account that has JetStream."""
     pair, system = Key.new("operator"), Key.new("account")
     operator_jwt = signed(pair, pair.public, "op", {"type": "operator"})
     fixed = f"operator: {operator_jwt}\nsystem_account: {system.public}\nresolver: MEMORY\n"

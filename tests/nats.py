@@ -50,7 +50,7 @@ class NatsServer:
         self._config.write_text(f"listen: {self.host}:{self.port}\n{store}\n{config}\n")
 
     def configure(self, config: str) -> None:
-        """Change its configuration while it runs."""
+        """Write another configuration, and make the running server reload it."""
         self._write(config)
         self.signal(signal.SIGHUP)
 
@@ -79,21 +79,21 @@ class NatsServer:
         self._process.wait()
 
     def stop(self) -> None:
-        """End it in order, and wait until it has."""
+        """Stop it with SIGTERM, and wait until it has ended."""
         self.signal(signal.SIGTERM)
         assert self._process is not None
         self._process.wait()
 
     def signal(self, number: int) -> None:
-        """Send it a signal. After SIGSTOP, wait until all its threads stand still: on a busy machine they may
-        go on for a moment."""
+        """Send it a signal. After SIGSTOP, wait until all its threads have stopped, which can take a moment
+        on a busy machine."""
         assert self._process is not None
         self._process.send_signal(number)
         if number == signal.SIGSTOP:
             os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def run(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
-        """The result of `work`, given a connection of its own."""
+        """The result of `work`, called with its own connection."""
         return connected([self.url], work, self.credentials)
 
     def add_stream(self, name: str, subjects: list[str], **config: Any) -> None:
@@ -101,7 +101,7 @@ class NatsServer:
         self.run(lambda nc: nc.jetstream().add_stream(name=name, subjects=subjects, **config))
 
     def publish(self, subject: str, *payloads: bytes) -> None:
-        """Publish, and wait for the stream to have each."""
+        """Publish messages, and wait until the stream has stored each."""
 
         async def work(nc: Any) -> None:
             for payload in payloads:
@@ -111,7 +111,7 @@ class NatsServer:
 
 
 def connected(urls: list[str], work: Callable[[Any], Awaitable[Any]], credentials: str | None = None) -> Any:
-    """The result of `work`, given a connection of its own to one of `urls`."""
+    """The result of `work`, called with its own connection to one of `urls`."""
 
     async def talk() -> Any:
         async def quiet(_: Exception) -> None:
@@ -134,20 +134,20 @@ def connected(urls: list[str], work: Callable[[Any], Awaitable[Any]], credential
         try:
             return await once()
         except (ConnectionResetError, nats.errors.Error) as error:
-            # A server that reads its configuration anew drops, or refuses, who is logging in.
+            # A server that reloads its configuration drops or refuses clients that are logging in.
             if isinstance(error, nats.errors.Error) and "Authorization Violation" not in str(error):
                 raise
             await asyncio.sleep(0.5)
             return await once()
 
-    # In a thread: the caller may have a loop of its own (a browser under test has).
+    # In a thread, because the caller may already run a loop, as with a browser.
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: asyncio.run(talk())).result()
 
 
 async def end(client: Any) -> None:
-    """Close a connection of nats-py, one that could not be made as well: it leaves the socket open then, and
-    also where it still has something to say to a server that has gone."""
+    """Close a nats-py client, even if it never connected. If the server has gone while data is unsent,
+    nats-py leaves the socket open; this closes it."""
     try:
         await client.close()
     except OSError:

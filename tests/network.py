@@ -1,8 +1,8 @@
 """A feed and its server on two hosts, with a wire between them that can be slow, lose packets, or be cut.
 
-The hosts are network namespaces, the wire is a thread that carries packets between their tun devices.
-`unshare -Urn python -m tests.network cut` runs one scenario; a process of its own, since a namespace is made
-by a process without other threads.
+The hosts are network namespaces; the wire is a thread that carries packets between their tun devices.
+`unshare -Urn python -m tests.network cut` runs one scenario. Each scenario needs its own process, because
+only a process without other threads can make a namespace.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from tests.waiting import until
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET of sched.h
 SET_INTERFACE = 0x400454CA  # TUNSETIFF of linux/if_tun.h
 TUN_WITHOUT_HEADER = 0x1001  # IFF_TUN | IFF_NO_PI
-NEAR, FAR = "10.99.0.1", "10.99.0.2"  # exist in the two namespaces only
+NEAR, FAR = "10.99.0.1", "10.99.0.2"  # addresses that exist only in the two namespaces
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -53,7 +53,8 @@ class Host:
 
     @contextlib.contextmanager
     def here(self) -> Iterator[None]:
-        """What this thread starts within the block, threads and programs, lives on this host."""
+        """Run the block on this host: threads and programs that this thread starts in it belong to the
+        host."""
         before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         _libc.setns(self._space, NEW_NETWORK)
         try:
@@ -64,7 +65,7 @@ class Host:
 
 
 class Wire:
-    """Carries packets between two hosts; `delay` in seconds, `loss` as a share."""
+    """Carries packets between two hosts, with `delay` in seconds and `loss` as a share from 0 to 1."""
 
     def __init__(self, near: Host, far: Host) -> None:
         self.delay = 0.0
@@ -96,7 +97,7 @@ class Wire:
 
 @contextlib.contextmanager
 def two_hosts() -> Iterator[tuple[Wire, NatsServer, Publisher, Client]]:
-    """A server with a stream S and its publisher on the far host, a client of it on the near one."""
+    """A server with a stream S and its publisher on the far host, and a client on the near one."""
     near, far = Host(NEAR), Host(FAR)
     wire = Wire(near, far)
     with contextlib.ExitStack() as stack:
@@ -111,7 +112,7 @@ def two_hosts() -> Iterator[tuple[Wire, NatsServer, Publisher, Client]]:
 
 
 def equal(feed: Feed | NamedFeed, server: NatsServer, publisher: Publisher) -> None:
-    """Wait until the feed is live and holds each message of the stream once, in order."""
+    """Wait until the feed is live and has each message of the stream once, in order."""
     publisher.pause()
     last = server.run(lambda nc: nc.jetstream().stream_info("S")).state.last_seq
     until(lambda: feed.health.phase == "following" and len(feed.snapshot()) >= last)
@@ -120,7 +121,7 @@ def equal(feed: Feed | NamedFeed, server: NatsServer, publisher: Publisher) -> N
 
 
 def cut() -> None:
-    """The wire is cut without a FIN, and mended: the page says so, and nothing is lost or doubled."""
+    """Cut the wire without a FIN, and repair it: the feed reports it, and no row is lost or duplicated."""
     with two_hosts() as (wire, server, publisher, client):
         feed = client.feed("S", look_back="PT1H")
         until(lambda: feed.health.phase == "following" and len(feed.snapshot()) > 100)
@@ -138,8 +139,8 @@ def cut() -> None:
 
 
 def slow() -> None:
-    """A wire with a tenth of a second each way that loses one packet in a hundred: the replay and what comes
-    are complete all the same."""
+    """Delay packets by 0.1 s each way and lose one in a hundred: the replay and the new messages are
+    complete."""
     with two_hosts() as (wire, server, publisher, client):
         server.publish("s.old", *(json.dumps({"n": -i, "text": "x" * 500}).encode() for i in range(3000)))
         wire.delay, wire.loss = 0.1, 0.01

@@ -1,4 +1,5 @@
-"""Programs under Node with the NATS clients of npm, `tests/node/*.mjs`: what others write talks to us too."""
+"""Node programs with the NATS clients of npm, `tests/node/*.mjs`: other people's clients must work with
+ours."""
 
 import queue
 import shutil
@@ -33,7 +34,8 @@ class Script:
         self._lines.put(None)
 
     def line(self, seconds: float = 30) -> str:
-        """The next line of its stdout. Raises RuntimeError when none comes, or the script has ended."""
+        """The next line of its stdout. Raises RuntimeError if there is none within `seconds`, or the script
+        has ended."""
         try:
             line = self._lines.get(timeout=seconds)
         except queue.Empty:
@@ -59,8 +61,8 @@ class Script:
 
 @contextmanager
 def node(script: str, *arguments: str, options: Sequence[str] = ()) -> Iterator[Script]:
-    """Run `tests/node/{script}` with `arguments`, and `options` of Node; killed at the end. Installs the
-    packages when needed."""
+    """Run `tests/node/{script}` with `arguments`, and Node with `options`; killed at the end. Installs the
+    packages if needed."""
     install()
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
@@ -83,7 +85,7 @@ def node(script: str, *arguments: str, options: Sequence[str] = ()) -> Iterator[
 
 
 def install() -> None:
-    """Install what package-lock.json names, unless it is there already."""
+    """Install the packages in package-lock.json, unless they are there already."""
     if not shutil.which("node") or not shutil.which("npm"):
         raise RuntimeError("Tests with other clients need node and npm on PATH: apt-get install nodejs npm.")
     done, wanted = FOLDER / "node_modules" / ".package-lock.json", FOLDER / "package-lock.json"

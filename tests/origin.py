@@ -1,8 +1,9 @@
-"""A stream with any content at any time: a real server mirrors an origin, which this program plays.
+"""A stream with any content and any storage times: a real server mirrors an origin, which this program
+simulates.
 
-A server timestamps what is published with its own clock. What it mirrors keeps the times and the sequences
-of the origin, and whoever answers the server's request for a consumer is the origin. It has to be a leaf
-node: a server lets no client write the reply subjects that carry the times.
+A server timestamps published messages with its own clock. A mirror keeps the times and sequences of its
+origin, and any client that answers the mirror's request for a consumer is the origin. It must connect as a
+leaf node, because a server does not let other clients set the reply subjects that carry the times.
 """
 
 import json
@@ -35,7 +36,7 @@ class Stored:
 
 
 class PastServer(NatsServer):
-    """A nats-server whose streams can be given a past."""
+    """A nats-server whose streams can be created with messages of the past."""
 
     def __init__(self, folder: Path, config: str = "") -> None:
         self._leaf = free_port()
@@ -44,8 +45,8 @@ class PastServer(NatsServer):
     def add_past_stream(
         self, name: str, subjects: list[str], messages: Sequence[Stored], **config: Any
     ) -> None:
-        """Create a stream of these subjects with these messages. Their sequences ascend; those between are of
-        deleted messages. Their times may be any. Afterwards it is a stream like others."""
+        """Create a stream of these subjects with these messages. Their sequences must ascend; missing ones
+        count as deleted. Their times may be in any order. Afterwards it is an ordinary stream."""
         mirrored = {
             "name": "ORIGIN",
             "external": {"api": API, "deliver": "ORIGIN.DELIVER"},
@@ -57,7 +58,7 @@ class PastServer(NatsServer):
             leaf.settle()
             api(self, f"STREAM.CREATE.{name}", settings)
             reply, asked = leaf.request()
-            # The server subscribes to the subject in the answer, and stores messages with the one they have.
+            # The server subscribes to this deliver subject, and stores messages under their own subjects.
             consumer = asked["config"] | {"deliver_subject": "origin.>"}
             info = {
                 "type": "io.nats.jetstream.api.v1.consumer_create_response",
@@ -99,12 +100,12 @@ class _Leaf:
         self._socket.close()
 
     def send(self, line: str, payload: bytes | None = None) -> None:
-        """A line of the protocol."""
+        """Send a line of the protocol, and a payload if given."""
         tail = b"" if payload is None else payload + b"\r\n"
         self._socket.sendall(line.encode() + b"\r\n" + tail)
 
     def publish(self, subject: str, reply: str, payload: bytes, header: str = "") -> None:
-        """A message, with at most one header."""
+        """Publish a message, with at most one header."""
         head = f"NATS/1.0\r\n{header}\r\n\r\n".encode() if header else b""
         sizes = [str(len(head))] * bool(head) + [str(len(head) + len(payload))]
         self.send(
@@ -112,13 +113,13 @@ class _Leaf:
         )
 
     def settle(self) -> None:
-        """Wait until the server has taken what was sent."""
+        """Wait until the server has processed everything sent."""
         self.send("PING")
         while self._next() != b"PONG":
             pass
 
     def request(self) -> tuple[str, dict[str, Any]]:
-        """The next request: where the answer goes, and its content."""
+        """The next request: its reply subject and its content."""
         while not (line := self._next()).startswith((b"LMSG", b"HMSG")):
             pass
         _, _, reply, *sizes = line.decode().split()

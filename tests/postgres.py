@@ -24,7 +24,7 @@ PASSWORD = "between-us"
 
 
 def program(name: str) -> str:
-    """The path of one of PostgreSQL's programs, the newest where there are several."""
+    """The path of one of PostgreSQL's programs, of the newest version if there are several."""
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda p: int(p.parts[4]))
     path = str(found[-1]) if found else shutil.which(name)
     if path is None:
@@ -33,15 +33,15 @@ def program(name: str) -> str:
 
 
 class PostgresServer:
-    """A PostgreSQL with an administrator, an ordinary role and one that can only read; nothing is left of it
-    after stop()."""
+    """A PostgreSQL with an administrator, an ordinary role and one that can only read; stop() removes its
+    files."""
 
     def __init__(self) -> None:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._has_database = False
         self._folder = Path(tempfile.mkdtemp(prefix="lookback-postgres-"))
-        # PostgreSQL refuses to run as root; Debian's package brings a user for it
+        # PostgreSQL refuses to run as root; Debian's package creates a user for it
         self._user: dict[str, Any] = {}
         if os.geteuid() == 0:
             shutil.chown(self._folder, "postgres", "postgres")
@@ -99,18 +99,18 @@ class PostgresServer:
         self._process.wait()
 
     def stop(self) -> None:
-        """End it for good."""
+        """Stop it, and remove its files."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def dsn(self, database: str, role: str = ROLE) -> str:
-        """Where a database is, with the password."""
+        """The URL of a database, with the password."""
         return f"postgresql://{role}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
 
     def empty_database(self) -> str:
-        """The DSN of the one database that belongs to the ordinary role, emptied."""
+        """Empty the ordinary role's only database, and return its DSN."""
         if not self._has_database:
             self.execute(f"CREATE DATABASE archive OWNER {ROLE} TEMPLATE template0")
             self.execute(
@@ -126,13 +126,13 @@ class PostgresServer:
         return self.dsn("archive")
 
     def execute(self, sql: str, database: str = "postgres") -> Sequence[Any]:
-        """The rows of a statement of the administrator."""
+        """Run a statement as the administrator, and return its rows."""
         with psycopg.connect(self.dsn(database, ADMIN), autocommit=True, connect_timeout=5) as connection:
             cursor = connection.execute(sql.encode())
             return cursor.fetchall() if cursor.description else []
 
     def running_queries(self) -> int:
-        """How many statements the two roles have at work, or in a transaction that they left open."""
+        """The number of statements of the two roles that are running, or in an open transaction."""
         rows = self.execute(
             f"SELECT count(*) FROM pg_stat_activity WHERE usename IN ('{ROLE}', '{READER}')"
             " AND state <> 'idle'"
@@ -142,7 +142,7 @@ class PostgresServer:
 
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgresServer, gone at the end."""
+    """A PostgresServer, stopped at the end."""
     server = PostgresServer()
     try:
         yield server

@@ -1,4 +1,4 @@
-"""A real sign-in provider (OpenID Connect) as a process of its own, and what an app needs to use it."""
+"""A real sign-in provider (OpenID Connect) in its own process, and the settings for an app that uses it."""
 
 import base64
 import hashlib
@@ -25,7 +25,7 @@ COOKIE_SECRET = "cookie-secret-of-the-tests-9c27-and-long-enough"
 
 
 class Provider:
-    """The provider; its people are whoever they say, with the claims that `person` gives them."""
+    """The provider. It signs in anybody by name, with the claims that `person` gives them."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
@@ -34,7 +34,7 @@ class Provider:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, on the same port as before; it has forgotten who was signed in."""
+        """Start it, on the same port as before. It has forgotten all sign-ins."""
         with self._log.open("ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "oidc_provider_mock", "-p", str(self.port)],
@@ -58,7 +58,7 @@ class Provider:
         self._process.wait()
 
     def person(self, sub: str, *groups: str, **claims: Any) -> None:
-        """Let `sub` have these groups, and other claims, from now on."""
+        """Give `sub` these groups, and other claims, from now on."""
         body = {"name": f"{sub.title()} Example", "groups": list(groups), **claims}
         self._call("PUT", f"/users/{sub}", body)
 
@@ -107,7 +107,7 @@ def provider(folder: Path) -> Iterator[Provider]:
 
 
 def sign_in(tab: Page, url: str, sub: str) -> None:
-    """Open the app at `url`, press its button, and say to the provider who one is."""
+    """Open the app at `url`, press its button, and sign in at the provider as `sub`."""
     tab.goto(url)
     tab.get_by_role("button", name="Sign in").click(timeout=60_000)
     tab.locator("input[name=sub]").fill(sub, timeout=60_000)
@@ -117,8 +117,8 @@ def sign_in(tab: Page, url: str, sub: str) -> None:
 
 
 def signed_in(context: BrowserContext, url: str, sub: str) -> None:
-    """Sign in with the requests that follow the button of the app at `url`, in a browser that draws none of
-    the pages on the way: those cost twice as much as the page that a test is about."""
+    """Sign in with the requests that follow the app's button, without drawing the pages in between. Those
+    cost twice as much as the page that a test is about."""
     form = context.request.get(f"{url}/auth/login?provider={_provider_token()}")
     back = context.request.post(form.url, form={"sub": sub})
     assert back.ok
@@ -126,8 +126,8 @@ def signed_in(context: BrowserContext, url: str, sub: str) -> None:
 
 
 def _provider_token() -> str:
-    """What Streamlit puts into the address of the button: a JWT with the provider's name, signed with the
-    cookies' secret."""
+    """The token that Streamlit puts into the button's URL: a JWT with the provider's name, signed with the
+    cookie secret."""
 
     def encoded(data: bytes) -> bytes:
         return base64.urlsafe_b64encode(data).rstrip(b"=")

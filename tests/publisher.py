@@ -1,4 +1,5 @@
-"""Publishes numbered messages all the time, each until it is acknowledged, stored once by its id."""
+"""Publishes numbered messages continuously, each until it is acknowledged, and stored once by its message
+ID."""
 
 import asyncio
 import contextlib
@@ -14,15 +15,15 @@ from nats.aio.client import Client
 
 
 class Publisher:
-    """A context manager: publishes to `subjects` in turn, in a thread of its own, at most `rate` messages a
+    """A context manager that publishes to `subjects` in turn, in its own thread, at most `rate` messages per
     second."""
 
     def __init__(self, urls: Sequence[str], *subjects: str, rate: float = 100) -> None:
-        """Without subjects, to "s.live"."""
+        """The default subject is "s.live"."""
         self.count = 0
         """Messages acknowledged so far; their payloads carry the numbers below this."""
         self._times: list[float] = []
-        # With the ids of another publisher, a stream would drop the first messages as doubled.
+        # With the IDs of another publisher, a stream would drop the first messages as duplicates.
         self._id = secrets.token_hex(4)
         self._urls = list(urls)
         self._subjects = subjects or ("s.live",)
@@ -43,22 +44,22 @@ class Publisher:
         self._thread.join()
 
     def acknowledged(self, number: int) -> float | None:
-        """When message `number` was acknowledged, by the monotonic clock; None where it has not been yet."""
+        """The monotonic time at which message `number` was acknowledged; None if it was not yet."""
         return self._times[number] if number < self.count else None
 
     def pause(self) -> None:
-        """Rest, with nothing under way, until `resume`."""
+        """Stop publishing until `resume`. Returns when no message is under way."""
         self._free.clear()
         assert self._resting.wait(60), "the publisher could not finish a message within a minute"
 
     def resume(self) -> None:
-        """Go on."""
+        """Continue publishing."""
         self._resting.clear()
         self._free.set()
 
     async def _publish(self) -> None:
         for url in itertools.cycle(self._urls):
-            # A client for each connection: nats-py leaves sockets open when it connects again by itself.
+            # One client per connection, because nats-py leaves sockets open when it reconnects.
             client = Client()
             try:
                 await client.connect(

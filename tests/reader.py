@@ -1,7 +1,7 @@
-"""A feed in a process of its own, that can be put to sleep, or live by a clock that is wrong.
+"""A feed in its own process, which can be put to sleep or run with a wrong clock.
 
-`python -m tests.reader URL STREAM LOOK_BACK SECONDS` connects on a machine whose clock is SECONDS ahead,
-opens a feed when it gets a line, and prints its state as a line of JSON five times a second.
+`python -m tests.reader URL STREAM LOOK_BACK SECONDS` connects as if its machine's clock were SECONDS ahead.
+It opens a feed when it reads a line, and prints its state as a line of JSON five times a second.
 """
 
 import json
@@ -16,12 +16,12 @@ ROOT = Path(__file__).parent.parent
 
 
 class Reader:
-    """Runs one, and keeps what it printed."""
+    """Runs one such process, and keeps its output."""
 
     def __init__(
         self, url: str, stream: str, look_back: str, ahead: float = 0, *, opens: bool = True
     ) -> None:
-        """Unless it `opens` its feed as soon as it is connected, it waits for open()."""
+        """With `opens`, the feed is opened as soon as the process is connected; otherwise by open()."""
         command = [sys.executable, "-m", "tests.reader", url, stream, look_back, str(ahead)]
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -33,7 +33,7 @@ class Reader:
             self.open()
 
     def open(self) -> None:
-        """Let it open its feed."""
+        """Make the process open its feed."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -56,20 +56,20 @@ class Reader:
 
     @property
     def now(self) -> dict[str, Any]:
-        """Its newest state: phase ("connected" before there is a feed), restarts, and the stream sequences of
-        its rows, which are as new as the phase or newer."""
+        """The newest state: phase ("connected" before there is a feed), restarts, and the stream sequences of
+        its rows. The rows are at least as new as the phase."""
         return self.states[-1]
 
 
 def main() -> None:
-    """Read until killed."""
+    """Print the feed's state until killed."""
     url, stream, look_back, ahead = sys.argv[1:]
     shift = float(ahead)
     real, real_ns = time.time, time.time_ns
     time.time = lambda: real() + shift
     time.time_ns = lambda: real_ns() + int(shift * 1e9)
 
-    from nats_client import Client, Settings  # after the clock was turned
+    from nats_client import Client, Settings  # imported after the clock was changed
 
     with Client(Settings(url=url)) as client:
         client.wait(30)

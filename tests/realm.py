@@ -53,7 +53,7 @@ class Realm:
         self.roles.write_text(roles.replace("{minutes}", str(minutes)))
         operator, system = Key.new("operator"), Key.new("account")
         self._operator, self._system = operator, system.public
-        # Once: a server that is reloaded takes no other
+        # Made once: a server does not accept other JWTs when it reloads
         self._operator_jwt = signed(operator, operator.public, "op", {"type": "operator"})
         self._system_jwt = signed(operator, system.public, "SYS", {"type": "account"})
         self.account = Key.new("account")
@@ -81,7 +81,8 @@ class Realm:
         return file
 
     def config(self, revocations: Mapping[str, int] | None = None) -> str:
-        """Of a server, which reads `revocations` (key of a user, or "*", and seconds) when it is reloaded."""
+        """The server's configuration. `revocations` maps a user's key, or "*", to seconds since the epoch;
+        the server reads them when it reloads."""
         scopes = []
         for name, key in self.signing.items():
             permitted = self._table[name].permissions()
@@ -107,13 +108,13 @@ class Realm:
         )
 
     def settings(self, url: str, role: str, **more: Any) -> Settings:
-        """Of a client that takes on `role`."""
+        """The settings of a client that uses `role`."""
         login = {"credentials": str(self.broker), "inbox_prefix": "_INBOX_app.broker"}
         return Settings(url=url, role=role, **(login | more))
 
     @contextmanager
     def server(self) -> Iterator[NatsServer]:
-        """The server, with a stream S and a bucket b, killed at the end."""
+        """A server with the streams S and OTHER and a bucket b, killed at the end."""
         server = NatsServer(self.folder / "nats", self.config())
         try:
             server.credentials = str(self.admin)
@@ -126,7 +127,7 @@ class Realm:
 
     @contextmanager
     def service(self, server: NatsServer, ahead: float = 0) -> "Iterator[TokenService]":
-        """The token service, ready, its clock some seconds `ahead`; killed at the end."""
+        """The token service, once it answers, with its clock `ahead` seconds fast; killed at the end."""
         service = TokenService(self, server, ahead)
         try:
             service.wait()
@@ -136,7 +137,7 @@ class Realm:
 
 
 class TokenService:
-    """`python -m services.tokens`, and what it logs."""
+    """`python -m services.tokens`, and its log."""
 
     def __init__(self, realm: Realm, server: NatsServer, ahead: float = 0) -> None:
         self._realm, self._server, self._ahead = realm, server, ahead
@@ -144,7 +145,7 @@ class TokenService:
         self.start()
 
     def start(self, *account: str) -> None:
-        """Start it, as it was before, or for `account`."""
+        """Start it as before, or with the arguments `account`."""
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
                 [
@@ -162,7 +163,7 @@ class TokenService:
             )
 
     def wait(self) -> None:
-        """Until it answers, or has ended."""
+        """Wait until it answers. Raises AssertionError if it has ended."""
 
         def answers() -> bool:
             assert self.process.poll() is None, self.log()
@@ -176,7 +177,7 @@ class TokenService:
         until(answers)
 
     def log(self) -> str:
-        """All that it has logged."""
+        """Its whole log."""
         return self._log.read_text()
 
     def kill(self) -> None:

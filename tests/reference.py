@@ -34,7 +34,7 @@ def _signature(function: object, *, method: bool = False) -> str:
     found = inspect.signature(function)  # type: ignore[arg-type]
     if method:
         found = found.replace(parameters=list(found.parameters.values())[1:])
-    # A type that only the type checker knows is a text in the source.
+    # In the source, a type that only the type checker imports is written as a string.
     text = re.sub(r"-> '(.*)'$", r"-> \1", str(found))
     return re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", text).replace("pandas.", "pd.")
 

@@ -1,4 +1,4 @@
-"""The whole app as a process of its own, for tests and screenshots."""
+"""The whole app in its own process, for tests and screenshots."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on at the moment."""
+    """A TCP port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -27,8 +27,8 @@ _own_port = 0
 
 
 def own_port() -> int:
-    """The same port for one app after another, so that a browser that has compiled the app need not do so
-    again; another one while that is taken."""
+    """The same port for one app after another, so that a browser need not compile the app again; another port
+    while that one is taken."""
     global _own_port
     if _own_port:
         with socket.socket() as probe:
@@ -43,7 +43,7 @@ def own_port() -> int:
 
 
 apps: list["App"] = []
-"""Those that are running."""
+"""The apps that are running."""
 before_end: list[Callable[["App"], None]] = []
 """Called with each app at the end of its block, while it still runs."""
 
@@ -59,7 +59,8 @@ class App:
 
 @contextmanager
 def app(folder: Path, root: Path = ROOT, /, **env: str) -> Iterator[App]:
-    """Start the app of `root` in a clean environment plus `env`, data in `folder`; end it as Ctrl-C does."""
+    """Start the app of `root`, with its data in `folder`, in a clean environment plus `env`. It ends as with
+    Ctrl-C."""
     port = env.get("STREAMLIT_SERVER_PORT") or str(own_port())
     log = folder / "app.log"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("NATS_", "LOOKBACK_", "STREAMLIT_"))}
@@ -105,7 +106,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         if process.poll() is not None:
             raise RuntimeError(f"the app ended at once:\n{log.read_text()}")
         try:
-            # A test's own certificate is of no known authority.
+            # No known CA has signed a test's own certificate.
             unchecked = ssl._create_unverified_context() if url.startswith("https") else None
             with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1, context=unchecked):
                 return

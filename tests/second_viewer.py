@@ -1,4 +1,5 @@
-"""A second viewer of each page that a test opens in a browser: what one does must not stop the other."""
+"""A second viewer of each page that a test opens in a browser: what one viewer does must not stop the
+other."""
 
 import asyncio
 import contextlib
@@ -19,35 +20,35 @@ NOT_PAGES = ("lookback/", "auth/", "_stcore/", "app/", "media/", "component/")
 
 
 class SecondViewer:
-    """A session of its own at the address of one page, refreshed until the end, without a browser."""
+    """A separate session on one page, without a browser, refreshed until the end."""
 
     def __init__(self, app: App, page: str, query: str) -> None:
         self.app = app
         self.address = (page, query)
         self.answers = 0
-        """Refreshes that brought the line above the page."""
+        """Refreshes that returned a status line."""
         self.fault: BaseException | None = None
         self._loop = asyncio.new_event_loop()
-        self._due = asyncio.Event()  # to refresh now
+        self._due = asyncio.Event()  # set to refresh at once
         self._ended = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """Wait for another answer. Raises AssertionError where none comes."""
+        """Wait for another refresh. Raises AssertionError if there is none."""
         before = self.answers
         self._tell()
         until(lambda: self.fault or self.answers > before)
         assert self.fault is None, f"a second viewer of {self.address} was stopped: {self.fault!r}"
 
     def end(self) -> None:
-        """Leave."""
+        """End the session."""
         self._ended = True
         self._tell()
         self._thread.join(20)
 
     def _tell(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed
+        with contextlib.suppress(RuntimeError):  # the loop is already closed
             self._loop.call_soon_threadsafe(self._due.set)
 
     def _run(self) -> None:
@@ -74,13 +75,13 @@ class SecondViewer:
 
 
 class SecondViewers:
-    """One for each app, at the page that a browser has opened last."""
+    """A second viewer for each app, on the page that a browser opened last."""
 
     def __init__(self) -> None:
         self._viewers: dict[int, SecondViewer] = {}
 
     def follow(self, address: str) -> None:
-        """A browser has opened this."""
+        """Move the second viewer to a page that a browser has opened."""
         for app in running.apps:
             parts = urlsplit(address)
             path = address.split("?")[0].split("#")[0].removeprefix(app.url)
@@ -94,7 +95,7 @@ class SecondViewers:
             self._viewers[id(app)] = SecondViewer(app, page, parts.query)
 
     def check(self, app: App) -> None:
-        """Whether the one of this app is still answered; it leaves."""
+        """Check that this app's second viewer is still refreshed, and end it."""
         viewer = self._viewers.pop(id(app), None)
         if viewer is None:
             return
@@ -105,15 +106,15 @@ class SecondViewers:
             viewer.end()
 
     def end(self) -> None:
-        """All leave."""
+        """End all second viewers."""
         for viewer in self._viewers.values():
             viewer.end()
 
 
 @contextlib.contextmanager
 def second_viewers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Within the block each page that a browser opens has a second viewer, who has to be answered at its
-    end, or at that of the app."""
+    """Within the block, each page that a browser opens has a second viewer. It must still be refreshed at the
+    end of the block, or at the end of the app."""
     found = SecondViewers()
     go = Page.goto
 

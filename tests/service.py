@@ -1,8 +1,8 @@
-"""A service made with nats-py's own `nats.micro`, as a process of its own: `python -m tests.service <urls>`.
+"""A service made with nats-py's own `nats.micro`, in its own process: `python -m tests.service <urls>`.
 
-Its endpoints: `echo` gives the payload back, `count` how often it was asked, `fail` is a service error,
-`slow` answers after the seconds that its payload names, `most` after 0.2 s how many requests it has had at
-once, `start` after two seconds with the key of a run, as a workflow does.
+Its endpoints: `echo` returns the payload, `count` the number of its requests, and `fail` a service error.
+`slow` answers after the seconds in its payload. `most` answers after 0.2 s with the largest number of
+requests it has had at once. `start` answers after two seconds with the key of a run, as a workflow does.
 """
 
 import asyncio

@@ -15,12 +15,12 @@ SIZES = {"wide": (1440, 900), "narrow": (390, 844)}
 
 
 def ask_history(tab: Page) -> None:
-    """Let the page "History" ask its query."""
+    """Run the query of the page "History"."""
     tab.get_by_role("button", name="Run", exact=True).click()
 
 
 def start_run(tab: Page) -> None:
-    """Let the page "Workflows" start a run, which it then shows."""
+    """Start a run on the page "Workflows", which then shows it."""
     tab.get_by_role("button", name="Start a run of archive").click(timeout=60_000)
 
 
@@ -29,12 +29,12 @@ FILLED_BY: dict[str, Callable[[Page], None]] = {"history": ask_history, "workflo
 
 
 def main(folder: Path, settle: float = 6.0) -> None:
-    """Run the embedded demo for a while, then take the pictures. `settle` is in seconds."""
+    """Run the embedded demo, then take the pictures. `settle` is in seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     pages = sorted(file.stem for file in (ROOT / "pages").glob("*.py"))
     with tempfile.TemporaryDirectory() as data, app(Path(data)) as running, chromium() as browser:
-        time.sleep(30)  # so that the charts have something to show
-        with browser.new_page() as tab:  # and the archive, too
+        time.sleep(30)  # so that the charts have data
+        with browser.new_page() as tab:  # so that the archive has data, too
             tab.goto(f"{running.url}/workflows")
             start_run(tab)
             tab.wait_for_timeout(settle * 1000)

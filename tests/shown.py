@@ -1,4 +1,4 @@
-"""What an app test's page shows: the contents of its live elements, and the cells of its charts."""
+"""The content of an app test's page: that of its live elements, and the cells of its charts."""
 
 import json
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ class Shown:
 
     cells: Cells
     newest: dict[str, dict[int, float]]
-    """The newest value of each bin, where values hold until the next one."""
+    """The newest value of each bin, if the chart draws values that hold until the next one."""
     header: dict[str, Any]
     config: dict[str, Any]
 
 
 def contents(page: AppTest, kind: str) -> list[dict[str, Any]]:
-    """What the elements of a kind show."""
+    """The contents of all elements of a kind."""
     found = [each.proto for each in page.get("bidi_component") if each.proto.component_name == kind]
     return [(of := json.loads(proto.json)).get("content", of) for proto in found]
 
 
 def charts(page: AppTest) -> dict[str, Shown]:
-    """The line charts, by their titles. They have to be at their first run: then they are sent whole."""
+    """The line charts, by title. They must be in their first run, in which they are sent whole."""
     found = {}
     for each in page.get("bidi_component"):
         if each.proto.component_name == "chart":

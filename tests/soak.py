@@ -1,16 +1,18 @@
-"""Faults at random against a live feed: `make soak`, `make soak SEED=7 MINUTES=4`.
+"""Random faults against a live feed: `make soak`, `make soak SEED=7 MINUTES=4`.
 
 With `--long` (`make soak LONG=1`) the long forms come first, once each: all nodes down for 90 s, the
-connected one frozen for three minutes, this machine asleep for two.
+connected node frozen for three minutes, this machine asleep for two.
 
-A cluster of three, a replicated stream, a publisher of numbered messages, one feed; on the same client a
-hostile publisher's feeds and a busy neighbour's replays; and two viewers of an app that reads them too
-(tests/crowd.py; `--without hostile,neighbour,viewers` leaves some of them out). Fault after fault is drawn
-from the seed that is printed first; after each the feed's rows must be the stream's, by sequence and by
-payload, and all others must be well. In between rows must ascend, and no feed and no page that says it is
-live may be older than it says. The last line counts what was lost and doubled (rows that come twice, or that
-the stream does not hold), what else was wrong, the faults, and how often the consumer was made anew.
-Exit code 1 unless nothing was wrong.
+The run has a cluster of three, a replicated stream, a publisher of numbered messages, and one feed. The same
+client also reads a hostile publisher's feeds and a busy neighbour's replays, and two viewers use an app that
+reads them, too (tests/crowd.py; `--without hostile,neighbour,viewers` leaves some of them out). Each fault is
+drawn from the seed that is printed first. After each fault, the feed's rows must equal the stream's messages,
+by sequence and by payload, and the other users must be well. In between, rows must ascend, and no feed and no
+page that reports live data may be older than it reports.
+
+The last line counts lost and doubled rows (doubled ones are rows that appear twice, or that the stream does
+not have), everything else that was wrong, the faults, and the feed's restarts. The exit code is 0 only if
+nothing was wrong.
 """
 
 import argparse
@@ -39,16 +41,16 @@ from tests.publisher import Publisher
 from tests.running import app
 
 STREAM = "S"
-SETTLE = 60.0  # seconds that a feed has to be equal to its stream again
-FROZEN = 8.0  # seconds that a node stands still
-ASLEEP = 13.0  # seconds that we stand still: longer than the server keeps a consumer for us
+SETTLE = 60.0  # seconds within which a feed must equal its stream again
+FROZEN = 8.0  # seconds that a node is frozen
+ASLEEP = 13.0  # seconds that this process is frozen: longer than the server keeps a consumer for us
 OTHERS = ("hostile", "neighbour", "viewers")
-UNREAD, LONG_UNREAD = 60.0, 300.0  # seconds after which the client closes a feed that nobody reads
+UNREAD, LONG_UNREAD = 60.0, 300.0  # seconds after which the client closes a feed without a reader
 LONG_DOWN, LONG_FROZEN, LONG_ASLEEP = 90.0, 180.0, 120.0  # seconds, with --long
 
 
 class Soak:
-    """One run: the cluster, its publisher, the feed, and what was counted."""
+    """One run: the cluster, its publisher, the feed, and the counts."""
 
     def __init__(
         self,
@@ -78,17 +80,18 @@ class Soak:
         self._watcher.start()
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop watching."""
         self._ended.set()
         self._watcher.join()
 
     def _watch(self) -> None:
-        """What can be said at any moment: rows ascend, none comes twice, and what is called live is new."""
+        """Check what must always hold: rows ascend, none appears twice, and live data is as new as
+        reported."""
         awake = checked = time.monotonic()
         while not self._ended.wait(0.25):
             asked = time.monotonic()
             if asked - checked > 2:
-                awake = asked  # we were asleep, and what came meanwhile has to be read first
+                awake = asked  # we were asleep, and must first read the messages stored meanwhile
             checked = asked
             was = self.feed.health.phase
             rows = self.feed.snapshot()
@@ -103,7 +106,7 @@ class Soak:
                 self.old += 1
 
     def round(self, *faults: "Callable[[Soak], None]") -> None:
-        """Bring about `faults`, and check."""
+        """Bring about `faults`, and then check the feed and the other users."""
         for fault in faults:
             print(f"{self.faults + 1}. {fault.__name__}", flush=True)
             fault(self)
@@ -119,12 +122,12 @@ class Soak:
 
     @property
     def wrong(self) -> int:
-        """What was wrong beyond rows of the feed: with the others, and what was called live and was not."""
+        """Faults besides lost and doubled rows: those of the other users, and live data that was too old."""
         others = (self.hostile, self.neighbour, self.viewers)
         return self.old + sum(len(each.faults) for each in others if each is not None)
 
     def check(self) -> None:
-        """Wait for the feed to equal the stream; count what differs when it does not."""
+        """Wait until the feed equals the stream. If it never does, count the lost and the doubled rows."""
         self.publisher.pause()
         deadline = time.monotonic() + SETTLE
         while True:
@@ -155,7 +158,7 @@ class Soak:
         return self.client.state.server_name or self.node()
 
     def js(self, work: Callable[[Any], Any]) -> Any:
-        """The result of `work`, given a JetStream context."""
+        """The result of `work`, called with a JetStream context."""
         return self.cluster.run(lambda nc: work(nc.jetstream(timeout=10)))
 
     # -- the faults --------------------------------------------------------------------------------------
@@ -173,19 +176,19 @@ class Soak:
         self._down(self.cluster.leader(STREAM))
 
     def connected_node_killed(self) -> None:
-        """The node that we are connected to is."""
+        """The node that we are connected to is killed and comes back."""
         self._down(self.connected())
 
     def two_killed(self) -> None:
-        """Two of three are."""
+        """Two of three nodes are killed and come back."""
         self._down(*self.random.sample(list(self.cluster.nodes), 2))
 
     def all_down_for_long(self) -> None:
-        """All three are killed, and come back much later."""
+        """All three nodes are killed, and come back much later."""
         self._down(*self.cluster.nodes, seconds=LONG_DOWN)
 
     def frozen(self, seconds: float = FROZEN) -> None:
-        """The node that we are connected to stands still for some seconds."""
+        """The node that we are connected to is frozen for some seconds."""
         node = self.cluster.nodes[self.connected()]
         node.signal(signal.SIGSTOP)
         time.sleep(seconds)
@@ -193,23 +196,23 @@ class Soak:
         self.cluster.settle(STREAM)
 
     def frozen_for_long(self) -> None:
-        """The same for minutes."""
+        """The node that we are connected to is frozen for minutes."""
         self.frozen(LONG_FROZEN)
 
     def rolling_restart(self) -> None:
-        """One node after the other is restarted in order."""
+        """The nodes are restarted one after the other."""
         for node in self.cluster.nodes.values():
             node.stop()
             node.start()
             self.cluster.settle(STREAM)
 
     def asleep(self, seconds: float = ASLEEP) -> None:
-        """This machine sleeps: everything of this process stands still."""
+        """This machine sleeps: this whole process is stopped."""
         subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -CONT {os.getpid()}"], start_new_session=True)
         os.kill(os.getpid(), signal.SIGSTOP)
 
     def asleep_for_long(self) -> None:
-        """The same for minutes."""
+        """This machine sleeps for minutes."""
         self.asleep(LONG_ASLEEP)
 
     def consumer_deleted(self) -> None:
@@ -226,11 +229,11 @@ class Soak:
         self.js(lambda js: js.purge_stream(STREAM))
 
     def partly_purged(self) -> None:
-        """Only its newest messages are kept."""
+        """All messages of the stream but the newest are purged."""
         self.js(lambda js: js.purge_stream(STREAM, keep=self.random.randrange(1, 500)))
 
     def deleted(self) -> None:
-        """Some messages in its middle are deleted."""
+        """Some of its newest messages are deleted one by one."""
 
         async def delete(js: Any) -> None:
             state = (await js.stream_info(STREAM)).state
@@ -251,7 +254,7 @@ class Soak:
         create(self.cluster)
 
     def restored(self) -> None:
-        """The stream is brought back from a backup, after more was written to it."""
+        """The stream is restored from a backup, after more messages were written to it."""
         backup = self.cluster.run(lambda nc: snapshot(nc, STREAM))
         time.sleep(2)
         self.js(lambda js: js.delete_stream(STREAM))
@@ -295,7 +298,7 @@ FAULTS = [
 
 
 async def _contents(nc: Any) -> Counter[tuple[int, int]]:
-    """What the stream holds: sequence and number of each message, read without our own code."""
+    """The stream's contents: sequence and number of each message, read without our own code."""
     js = nc.jetstream(timeout=5)
     state = (await js.stream_info(STREAM)).state
     found: Counter[tuple[int, int]] = Counter()
@@ -310,13 +313,13 @@ async def _contents(nc: Any) -> Counter[tuple[int, int]]:
 
 
 def create(cluster: Cluster) -> None:
-    """The stream of the run."""
+    """Create the stream of the run."""
     cluster.run(lambda nc: nc.jetstream(timeout=5).add_stream(name=STREAM, subjects=["s.>"], num_replicas=3))
     cluster.settle(STREAM)
 
 
 def main() -> int:
-    """Run until the time is over."""
+    """Run until the time is over. Returns the exit code."""
     parser = argparse.ArgumentParser(description="Faults at random against a live feed.")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--minutes", type=float, default=10)

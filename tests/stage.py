@@ -1,4 +1,4 @@
-"""The whole app behind a sign-in: its people, each in a browser of their own, and every byte they receive."""
+"""The whole app behind a sign-in, with people in separate browsers, and every byte that these receive."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from tests.running import App, app, free_port
 
 MARKER = "for-operators-only-7d31c9"
 WITHIN = 60
-"""Seconds in which a change takes effect, by what the documentation promises."""
+"""Seconds within which a change must take effect, according to the documentation."""
 ROLES = """
 [roles.operator]
 groups = ["operators"]
@@ -60,7 +60,7 @@ buckets = ["thresholds"]
 
 @dataclass
 class Stage:
-    """The app on its embedded server, with a provider that people sign in at."""
+    """The app on its embedded server, with the provider at which people sign in."""
 
     app: App
     provider: Provider
@@ -78,14 +78,14 @@ class Stage:
         return self.folder / "data"
 
     def kill_and_restart(self) -> None:
-        """kill -9, and another process at the same address."""
+        """kill -9 the app, and start it again at the same URL."""
         self.app.process.kill()
         self.app.process.wait()
         self.app = self.start()
 
     def person(self, sub: str, *groups: str, page: str = "/workflows") -> "Person":
-        """Somebody with these groups, signed in in a browser of their own, at a page without charts: to draw
-        those for people whom nobody looks at would cost as much as the test."""
+        """A person with these groups, signed in in a separate browser, on a page without charts. Drawing
+        charts that nobody looks at would cost as much as the test."""
         self.provider.person(sub, *groups)
         found = self.somebody()
         signed_in(found.context, self.url, sub)
@@ -93,22 +93,22 @@ class Stage:
         return found
 
     def somebody(self) -> "Person":
-        """Somebody in a browser of their own who has not signed in."""
+        """A person in a separate browser who has not signed in."""
         found = Person(contexts(self.browser).take(), self.url)
         self.people.append(found)
         return found
 
     def without(self, person: "Person") -> None:
-        """Somebody leaves, and closes their browser."""
+        """Close a person's browser."""
         self.people.remove(person)
         contexts(self.browser).give_back(person.context)
 
     def connections(self) -> list[dict[str, Any]]:
-        """The app's connections, as the server counts them."""
+        """The app's connections, as listed by the server."""
         return [each for each in self.all_connections() if each.get("name") == "lookback"]
 
     def all_connections(self) -> list[dict[str, Any]]:
-        """All connections, as the server counts them."""
+        """All connections, as listed by the server."""
         ports = nats_server.last_ports(self.data)
         assert ports is not None
         with urllib.request.urlopen(f"{ports.monitoring_url}/connz?auth=1&limit=1000", timeout=10) as answer:
@@ -116,7 +116,7 @@ class Stage:
 
 
 class Person:
-    """Somebody at a browser, and every byte that it receives."""
+    """A person at a browser, and every byte that it receives."""
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.context = context
@@ -125,7 +125,7 @@ class Person:
         self.tab = self.open()
 
     def open(self) -> Page:
-        """Another tab."""
+        """Open another tab."""
         tab = self.context.new_page()
         tab.on("websocket", self._listen)
         tab.on("response", self._keep)
@@ -143,11 +143,11 @@ class Person:
             self.received += response.body() if response.request.resource_type == "document" else b""
 
     def has(self, text: str) -> bool:
-        """Whether the browser has received this."""
+        """True if the browser has received this text."""
         return text.encode() in self.received
 
     def gets(self, text: str) -> None:
-        """Wait until the browser has received this; it tells of that only while it is asked something."""
+        """Wait until the browser has received this text. Playwright reports that only while it is called."""
         for _ in range(300):
             if self.has(text):
                 return
@@ -163,13 +163,13 @@ class Person:
         self.tab.get_by_text(text).filter(visible=True).first.wait_for(timeout=seconds * 1000)
 
     def menu(self) -> list[str]:
-        """The pages in the menu."""
+        """The names of the pages in the menu."""
         links = self.tab.get_by_test_id("stSidebarNavLink")
         links.first.wait_for(timeout=60_000)
         return [text.strip() for text in links.all_inner_texts()]
 
     def options(self, label: str) -> list[str]:
-        """What a choice offers."""
+        """The options of a choice."""
         box = self.tab.get_by_role("combobox", name=re.compile(f"{label}"))
         box.click(timeout=60_000)
         options = self.tab.get_by_role("option")
@@ -179,7 +179,7 @@ class Person:
         return found
 
     def fetch(self, address: str) -> tuple[int, str]:
-        """Status and text of an address, asked for with this browser's cookies."""
+        """Status and text of the response from an address, requested with this browser's cookies."""
         answer = self.context.request.get(address)
         return answer.status, answer.text()
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_repository_is_clean() -> None:
-    """No secret is in a tracked file, no markup goes unescaped, and every package has one version."""
+    """No tracked file has a secret, no markup is unescaped, and every package has one version."""
     report = Report()
     for look in OFFLINE:
         look(report)
@@ -49,7 +49,7 @@ def made_up() -> dict[str, str]:
 
 
 def repository(folder: Path, files: dict[str, str]) -> Path:
-    """A git repository that keeps `files`."""
+    """A git repository that tracks `files`."""
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -59,8 +59,8 @@ def repository(folder: Path, files: dict[str, str]) -> Path:
 
 
 def test_secrets_are_found(tmp_path: Path) -> None:
-    """Each kind of secret is found, named by file and line, and not printed; what only looks like a seed is
-    none."""
+    """Each kind of secret is found, named by file and line, and not printed; a text that only looks like a
+    seed is not."""
     secrets = made_up()
     seed = secrets["seed.txt"].splitlines()[1]
     other = "A" if seed[9] != "A" else "B"
@@ -80,7 +80,7 @@ def test_secrets_are_found(tmp_path: Path) -> None:
 
 
 def test_markup_is_found(tmp_path: Path) -> None:
-    """Markup and code that go around the one way in are found."""
+    """Markup and code that bypass the escaping function are found."""
     bad = {
         "components/a.py": "import streamlit as st\nst.markdown(text, unsafe_allow_html=True)\n",
         "pages/b.py": "js = 'element.innerHTML = data'\n",
@@ -92,7 +92,7 @@ def test_markup_is_found(tmp_path: Path) -> None:
 
 
 def test_what_could_not_be_asked_is_no_pass() -> None:
-    """A database that was not reached is reported, and never taken for a clean answer."""
+    """A database that could not be reached is reported, and never counts as a clean result."""
     skipped = {"dependencies": [{"name": "a", "skip_reason": "not found"}]}
     clean = {"dependencies": [{"name": "a", "version": "1", "vulns": []}]}
     holes = [{"id": "CVE-1", "fix_versions": ["2"]}]
@@ -121,7 +121,7 @@ def test_what_could_not_be_asked_is_no_pass() -> None:
 
 @pytest.mark.parametrize("said", ["", "no JSON", "[]", "{}", '{"dependencies": 1}', "null"])
 def test_tool_that_says_something_else(said: str, tmp_path: Path) -> None:
-    """A tool that is missing, fails, or answers with something unknown is reported as not checked."""
+    """A tool that is missing, fails, or prints something unknown is reported as not checked."""
     report = Report()
     ask(report, [sys.executable, "-c", f"print({said!r})"], tmp_path, judge_pip)
     ask(report, [str(tmp_path / "no-such-tool")], tmp_path, judge_npm)
@@ -130,7 +130,7 @@ def test_tool_that_says_something_else(said: str, tmp_path: Path) -> None:
 
 
 def test_the_real_tool_answers_as_expected(tmp_path: Path) -> None:
-    """pip-audit, as it is installed, speaks the JSON that is read here, with or without its database."""
+    """The installed pip-audit prints the JSON that the audit expects, with or without its database."""
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "requirements.txt").write_text("idna==3.20\n")
     report = Report()
@@ -140,7 +140,7 @@ def test_the_real_tool_answers_as_expected(tmp_path: Path) -> None:
 
 
 def test_threat_model_names_tests_that_exist() -> None:
-    """Each test named in docs/security.md is there; a row that names none says in which file to look."""
+    """Each test named in docs/security.md exists, and each row names at least a test file."""
     text = (ROOT / "docs" / "security.md").read_text()
     named = re.findall(r"`([\w/]+\.py)::(\w+)`", text)
     assert len(named) > 25

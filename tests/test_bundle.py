@@ -1,4 +1,4 @@
-"""static/nats.js and static/plotly.min.js are what bundle/package-lock.json says."""
+"""static/nats.js and static/plotly.min.js match bundle/package-lock.json."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def npm(folder: Path, *command: str) -> None:
 
 
 def test_bundle_is_what_its_lock_says(tmp_path: Path) -> None:
-    """Installed from the lock and bundled anew, the files are the same to the byte."""
+    """A new build from the packages in the lock file gives the same files, byte for byte."""
     assert shutil.which("npm"), "this needs node and npm on PATH: apt-get install nodejs npm"
     folder = tmp_path / "bundle"
     folder.mkdir()
@@ -36,7 +36,8 @@ def test_bundle_is_what_its_lock_says(tmp_path: Path) -> None:
 
 
 def test_lock_pins_contents_and_names_no_registry() -> None:
-    """Each package is pinned by a hash of its content, and fetched from wherever npm is set up to."""
+    """Each package is pinned by a hash of its content, and none names a registry: npm's own setting
+    applies."""
     packages = json.loads((FOLDER / "package-lock.json").read_text())["packages"]
     for name, package in packages.items():
         assert not name or package["integrity"].startswith("sha512-")
@@ -44,7 +45,7 @@ def test_lock_pins_contents_and_names_no_registry() -> None:
 
 
 def test_banner_names_what_is_in_it() -> None:
-    """The file says whose code it is, and in which versions."""
+    """The first lines of the file name each package in it, with its version."""
     packages = json.loads((FOLDER / "package-lock.json").read_text())["packages"]
     banner = "\n".join((ROOT / "static/nats.js").read_text().split("\n")[:2])
     for path, package in packages.items():
@@ -53,7 +54,7 @@ def test_banner_names_what_is_in_it() -> None:
 
 
 def test_live_charts_and_figures_have_one_plotly() -> None:
-    """The plotly.js of live charts has the version that the Python package makes figures for."""
+    """The plotly.js of live charts has the version that belongs to the Python package."""
     carried = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     versions = []
     for file in (carried, ROOT / "static/plotly.min.js"):

@@ -1,4 +1,4 @@
-"""docs/changelog.md goes with the version."""
+"""docs/changelog.md matches the version."""
 
 import re
 
@@ -7,7 +7,7 @@ from tests.running import ROOT
 
 
 def test_newest_entry_is_this_version() -> None:
-    """The first heading is the version of the code, and the others are older ones, in order."""
+    """The first heading is the version of the code; the others are older versions, in order."""
     text = (ROOT / "docs" / "changelog.md").read_text()
     versions = [
         tuple(map(int, found.split("."))) for found in re.findall(r"^## (\d+\.\d+\.\d+)$", text, re.M)

@@ -1,4 +1,4 @@
-"""`make coverage`: whatever way a process ends, its lines count; what is left out has a reason."""
+"""`make coverage`: lines count however a process ends, and each exclusion has a reason."""
 
 import os
 import subprocess
@@ -37,19 +37,19 @@ globals()[sys.argv[1]]()
 
 
 def test_every_process_counts(tmp_path: Path) -> None:
-    """The lines of a child process, in its threads too, count if it returns, leaves at once or is terminated,
+    """The lines of a child process and its threads count if it returns, exits at once or is terminated,
     wherever it was started."""
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     (tmp_path / "parent.py").write_text(PARENT)
     (tmp_path / "part").mkdir()
     child = tmp_path / "part" / "child.py"
     child.write_text(CHILD)
-    # Under `make coverage` this process is itself measured, and tells its children to be.
+    # Under `make coverage` this process is itself measured, and its environment makes its children so.
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     subprocess.run([sys.executable, "-m", "coverage", "run", "parent.py"], cwd=tmp_path, env=env, check=True)
     data = tmp_path / ".coverage" / "data"
     data.with_name("data.killed").write_bytes(b"")
-    for _ in range(2):  # the report may be asked for again
+    for _ in range(2):  # the report may be requested again
         found, unreadable = measured(data)
         assert unreadable == 1
         _, statements, _, missing, _ = found.analysis2(str(child))
@@ -58,7 +58,7 @@ def test_every_process_counts(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_has_a_reason() -> None:
-    """Every line of the app that does not count says why."""
+    """Every excluded line of the app has a reason."""
     files = sources()
     assert {"app.py", "frame.py", "guard.py"} <= {file.name for file in files}
     for file in files:
@@ -66,7 +66,7 @@ def test_what_is_left_out_has_a_reason() -> None:
 
 
 def test_report_says_what_and_why() -> None:
-    """Folders are summed up; what was not run is named by line, and what is left out by its reason."""
+    """The report sums up folders, names lines that were not run, and gives the reasons for exclusions."""
     source = "def a():  # pragma: no cover: another system\n    pass\nb = 1  # pragma: no cover\n"
     assert left_out(source) == [(1, "another system"), (3, "")]
     whole = Covered("pages/a.py", 10, "", 0)

@@ -1,4 +1,4 @@
-"""What the browser loads: linted, and its units tested by Node's own runner.
+"""The scripts that the browser loads: linted, and unit-tested by Node's own runner.
 
 Slow, because a linter reads the types of all scripts.
 """
@@ -12,7 +12,7 @@ from tests.running import ROOT
 
 
 def test_linter_finds_nothing() -> None:
-    """eslint has nothing to say of any script that is kept by hand."""
+    """eslint finds nothing in any script that is edited by hand."""
     install()
     eslint = [str(FOLDER / "node_modules" / ".bin" / "eslint"), "--config", str(FOLDER / "eslint.config.mjs")]
     places = ["static", "tests/node", "bench/websocket_client", "bundle"]

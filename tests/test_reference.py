@@ -1,4 +1,4 @@
-"""docs/reference.md is what the docstrings say."""
+"""docs/reference.md matches the docstrings."""
 
 import components
 from tests.reference import FILE, reference
@@ -10,6 +10,6 @@ def test_reference_is_current() -> None:
 
 
 def test_everything_is_described() -> None:
-    """Each public name has a docstring that says more than its name."""
+    """Each public name has a docstring of more than three words."""
     for name in components.__all__:
         assert len((getattr(components, name).__doc__ or "").split()) > 3, name

@@ -1,4 +1,4 @@
-"""Who may import whom, as docs/architecture.md says; and no arrow runs back up."""
+"""Imports are as docs/architecture.md lists them, and none goes back up."""
 
 import ast
 import re
@@ -20,13 +20,14 @@ FORBIDDEN = {
     "app.py": {"nats", "threading"},
 }
 PERMITTED = {"components/push": {"asyncio", "threading"}}
-"""What a sub-room may import although its room may not: the websocket lives on the web server's loop."""
+"""Modules that a sub-room may import although its room may not: the websocket runs on the web server's
+loop."""
 PACKAGES = ("nats_client", "components", "services")
 
 
 @cache
 def tree(file: Path) -> ast.Module:
-    """What a file consists of. Nearly every test here reads all files."""
+    """The parsed file, cached because nearly every test here reads all files."""
     return ast.parse(file.read_text())
 
 
@@ -43,7 +44,7 @@ def imports(file: Path) -> set[str]:
 
 
 def modules() -> dict[str, Path]:
-    """Dotted name to file, of all that the packages consist of."""
+    """The file of each module in the packages, by the module's dotted name."""
     found = {}
     for package in PACKAGES:
         for file in (ROOT / package).rglob("*.py"):
@@ -52,7 +53,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported(name: str, file: Path, known: dict[str, Path]) -> Iterator[str]:
-    """The modules of ours that a module imports, wherever in it."""
+    """The project's modules that a module imports, anywhere in its file."""
     for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in known)
@@ -69,7 +70,7 @@ def imported(name: str, file: Path, known: dict[str, Path]) -> Iterator[str]:
 
 
 def room_of(module: str) -> str:
-    """The folder below a package, or the module itself where it lies in none."""
+    """The module's folder within its package, or the module itself if it is in no such folder."""
     return ".".join(module.split(".")[:2])
 
 
@@ -86,8 +87,8 @@ def test_rooms_keep_to_their_doors(room: str) -> None:
 
 @pytest.mark.parametrize("room", FORBIDDEN)
 def test_table_has_the_imports(room: str) -> None:
-    """The row of a room in docs/architecture.md lists exactly what its files import besides the standard
-    library, and what they may not import."""
+    """The row of a room in docs/architecture.md lists exactly the imports of its files besides the standard
+    library, and the imports that they may not have."""
     place = ROOT / room
     files = [place] if place.is_file() else sorted(place.rglob("*.py"))
     text = (ROOT / "docs" / "architecture.md").read_text()
@@ -101,7 +102,7 @@ def test_table_has_the_imports(room: str) -> None:
 
 @pytest.mark.parametrize("name_of", [str, room_of], ids=["files", "folders"])
 def test_no_arrow_runs_back_up(name_of: object) -> None:
-    """No file, and no folder, imports what imports it, however many lie between."""
+    """No file, and no folder, imports a file or folder that imports it, directly or through others."""
     assert callable(name_of)
     known, graph = modules(), TopologicalSorter[str]()
     for name, file in known.items():
@@ -115,7 +116,7 @@ def test_no_arrow_runs_back_up(name_of: object) -> None:
 
 
 def test_each_room_says_what_it_holds() -> None:
-    """The docstring of a folder says what it holds and what it imports, and that is what its files import."""
+    """A folder's docstring describes its contents and lists exactly the imports of its files."""
     known = modules()
     for name, file in known.items():
         if file.name != "__init__.py" or name in PACKAGES:
@@ -140,8 +141,8 @@ def test_each_room_says_what_it_holds() -> None:
 
 
 def test_architecture_names_the_rooms() -> None:
-    """The table of rooms in the docs has every folder of the project in it, and that of sub-rooms each of
-    those."""
+    """The table of rooms in docs/architecture.md lists every folder of the project, and that of sub-rooms
+    lists each of those."""
     text = (ROOT / "docs" / "architecture.md").read_text()
     tracked = {file.parent.name for file in ROOT.glob("*/*.py")} - {".venv"}
     inner = {

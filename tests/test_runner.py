@@ -1,4 +1,4 @@
-"""`make test`: what is run again is reported, and what is no failed test never passes.
+"""`make test` reports the tests that it repeats, and fails for every failure that is not a failed test.
 
 Slow, because each run is several Python processes.
 """
@@ -29,7 +29,7 @@ WORKERS = ["-p", "xdist.plugin", "-n", "2", "--dist", "loadfile"]
 
 
 def start(folder: Path, source: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start `python -m tests` on a file of this source and a good one."""
+    """Start `python -m tests` on a file with this source and a file with a test that passes."""
     (folder / "test_it.py").write_text(ONCE + source)
     (folder / "test_other.py").write_text(GOOD)
     (folder / "pytest.ini").write_text("[pytest]\n")
@@ -37,19 +37,19 @@ def start(folder: Path, source: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests", *arguments],
         cwd=folder,
-        # Each run is some processes, in each of which the plugins would take longer than all else
+        # In each of a run's processes, loading the plugins would take longer than everything else
         env={**env, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        # Who runs these tests in the background has them ignore it, and a child inherits that.
+        # In a background job these tests ignore SIGINT, and a child would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
 def run(folder: Path, source: str, *arguments: str) -> tuple[int, str]:
-    """Its exit code, and what it says."""
+    """Run `python -m tests` on this source. Returns its exit code and its output."""
     process = start(folder, source, *arguments)
     out, _ = process.communicate(timeout=120)
     return process.returncode, out
@@ -88,8 +88,8 @@ def test_fails_twice(tmp_path: Path, source: str) -> None:
 
 
 def test_fails_in_two_of_ten_runs(tmp_path: Path) -> None:
-    """A test whose second try passes fails the run if it failed in another of the last ten, and not after
-    ten that passed. Runs of other tests drive nothing out."""
+    """A test that passes when repeated still fails the run if it failed in another of the last ten runs, but
+    not after ten runs in which it passed. Runs of other tests are counted separately."""
 
     def wobbles() -> tuple[int, str]:
         (tmp_path / "mark").unlink(missing_ok=True)
@@ -120,8 +120,7 @@ def test_fails_in_two_of_ten_runs(tmp_path: Path) -> None:
     ids=["collection error", "killed", "exit", "pytest.exit"],
 )
 def test_what_is_no_failed_test_is_not_repeated(tmp_path: Path, source: str, workers: list[str]) -> None:
-    """A run with a file that can't be collected, or whose process or worker ends, fails, though all would
-    pass the second time."""
+    """A run fails without a repeat if a file cannot be collected, or if its process or a worker ends."""
     code, out = run(tmp_path, source, *workers)
     assert code != 0, out
     assert "Running again" not in out
@@ -134,7 +133,7 @@ def test_no_tests(tmp_path: Path) -> None:
 
 
 def test_internal_error(tmp_path: Path) -> None:
-    """An error of pytest's own fails the run."""
+    """An internal error of pytest fails the run."""
     (tmp_path / "conftest.py").write_text("def pytest_runtest_protocol(item):\n    raise RuntimeError\n")
     code, out = run(tmp_path, GOOD)
     assert code == pytest.ExitCode.INTERNAL_ERROR, out
@@ -142,7 +141,7 @@ def test_internal_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [WORKERS, []], ids=["workers", "alone"])
 def test_interrupted(tmp_path: Path, workers: list[str]) -> None:
-    """A run that is interrupted fails, also when a test had failed before, and repeats nothing."""
+    """An interrupted run fails and repeats nothing, even if a test had failed before."""
     source = (
         "def test_fails(): assert not first()\n"
         "def test_long():\n    pathlib.Path('long').touch()\n    time.sleep(300)\n"
@@ -160,7 +159,7 @@ def test_interrupted(tmp_path: Path, workers: list[str]) -> None:
 
 
 def test_many_failures_are_not_repeated(tmp_path: Path) -> None:
-    """Where more tests fail than load explains, none is run again."""
+    """If more tests fail than load explains, none is repeated."""
     source = "import pytest\n@pytest.mark.parametrize('i', range(31))\ndef test_fails(i): assert False\n"
     code, out = run(tmp_path, source, *WORKERS)
     assert code == pytest.ExitCode.TESTS_FAILED, out
@@ -169,7 +168,7 @@ def test_many_failures_are_not_repeated(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["test", "test-all"])
 def test_make_uses_it(target: str) -> None:
-    """`make test` and `make test-all` have no other second try."""
+    """`make test` and `make test-all` repeat failed tests in no other way."""
     output = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True).stdout
     assert "-m tests " in output
     assert "||" not in output
@@ -177,7 +176,7 @@ def test_make_uses_it(target: str) -> None:
 
 
 def test_all_are_run_before_a_change_lands() -> None:
-    """`make test` leaves out what is slow, and nothing else; `make test-all` and the CI leave out nothing."""
+    """`make test` leaves out only tests marked slow; `make test-all` and the CI leave out nothing."""
     commands = {
         target: subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True).stdout
         for target in ("test", "test-all")
@@ -187,7 +186,7 @@ def test_all_are_run_before_a_change_lands() -> None:
 
 
 def test_slow_files_say_why() -> None:
-    """Each file that takes long gives the reason in its docstring."""
+    """The docstring of each file that takes long gives the reason."""
     for name in (*SLOW, *LONG):
         said = ast.get_docstring(ast.parse((ROOT / "tests" / name).read_text()))
         assert said is not None, name
@@ -195,7 +194,7 @@ def test_slow_files_say_why() -> None:
 
 
 def test_one_test_in_a_browser_is_left() -> None:
-    """Of a file with a browser, `make test` runs the first test that needs it, and all that do not."""
+    """Of a file with browser tests, `make test` runs the first one, and all tests without a browser."""
     options = ["-m", "not slow", "--collect-only", "-q"]
     names = ["tests/app/test_clock.py", "tests/app/test_leaks.py"]
     command = [sys.executable, "-m", "pytest", "-o", "addopts=", *options, *names]
@@ -207,14 +206,14 @@ def test_one_test_in_a_browser_is_left() -> None:
 
 
 def test_a_worker_that_ends_late_is_measured(tmp_path: Path) -> None:
-    """What a worker has run counts, even if it takes so long to end that pytest-xdist kills it."""
+    """A worker's coverage counts even if the worker takes so long to end that pytest-xdist kills it."""
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     (tmp_path / "part.py").write_text("def work():\n    return 1\n")
     (tmp_path / "test_it.py").write_text(
         "import atexit, time\nfrom part import work\n"
         "def test_it():\n    atexit.register(time.sleep, 600)\n    assert work()\n"
     )
-    # Under `make coverage` this process is itself measured, and tells its children to be.
+    # Under `make coverage` this process is itself measured, and its environment makes its children so.
     env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     command = [sys.executable, "-m", "coverage", "run", "-m", "pytest", "-p", "tests.conftest", "-n", "1"]
     subprocess.run(

@@ -1,4 +1,4 @@
-"""docs/settings.md holds every setting, as the code has it; and each is read in one way."""
+"""docs/settings.md lists every setting as the code defines it, and all settings are read in one way."""
 
 import os
 import re
@@ -30,19 +30,19 @@ WRONG = {
     "true or false": ("maybe", "2"),
     "URL": ("dashboards.example.com", "https://dashboards.example.com", "wss://user:secret@host"),
 }
-"""What no setting of each type can be."""
+"""Values that no setting of each type can have."""
 
 
 def default(kind: Kind[Any], value: object, otherwise: str) -> str:
-    """A default as the table has it: what is to be written as it stands is code."""
+    """A default as the table shows it; text that can be entered literally is set as code."""
     if value is None:
         return f"`{otherwise}`" if otherwise in VARIABLES else otherwise
     return f"`{kind.text(value)}`" if kind.type in ("text", "path", "URL") else kind.text(value)
 
 
 def test_the_table_is_what_the_code_has() -> None:
-    """Whose it is, name, variable, type, unit and default of each setting are in the table, in the code's
-    order, and it says what each does; and there is no other row."""
+    """The table has exactly the settings in the code, in the same order, with group, name, variable, type,
+    unit and default, and a description of each."""
     variables = {name: variable for variable, name in ENVIRONMENT.items()}
     connection = [
         ("NATS", f"`{each.name}`", variables[each.name], kind_of(each.name), each.default, "none")
@@ -59,14 +59,13 @@ def test_the_table_is_what_the_code_has() -> None:
 
 
 def test_secrets_are_called_so() -> None:
-    """The table says of each secret of the environment that it is one."""
+    """The table marks exactly the secrets of the environment as secrets."""
     said = {row[2].strip("`") for row in ROWS if row[-1].endswith("A secret.")}
     assert said == {each.variable for each in SETTINGS if each.secret}
 
 
 def test_there_is_one_way_to_read_a_setting() -> None:
-    """No file but those that declare settings has the name of a variable in its code, and each setting is
-    used."""
+    """Only the files that declare settings contain names of variables, and each setting is used."""
     declaring = {ROOT / "nats_client" / "environment.py", ROOT / "nats_client" / "connection" / "settings.py"}
     files = {ROOT / "app.py", *(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))}
     texts = {file: file.read_text() for file in files - declaring}
@@ -89,8 +88,8 @@ def test_there_is_one_way_to_read_a_setting() -> None:
     ids=lambda each: each.variable,
 )
 def test_what_it_cannot_be_is_named(setting: Setting[Any]) -> None:
-    """A value that a setting cannot have is refused with its name, the value, and what to set; an empty one
-    is none."""
+    """An invalid value is refused with the setting's name, the value, and what to set; an empty value counts
+    as not set."""
     assert setting.read({}) == setting.read({setting.variable: ""}) == setting.default
     for value in filter(None, WRONG[setting.kind.type]):
         with pytest.raises(SettingsError, match=r"Set it to ") as found:
@@ -116,7 +115,7 @@ def test_what_it_cannot_be_is_named(setting: Setting[Any]) -> None:
     ],
 )
 def test_values_are_read(variable: str, value: str, read: object, shown: str) -> None:
-    """A text becomes a value of the setting's type, and is shown with its unit."""
+    """A text becomes a value of the setting's type, which is shown with its unit."""
     setting = VARIABLES[variable]
     found = setting.read({variable: value})
     assert (found, type(found)) == (read, type(read))
@@ -124,7 +123,7 @@ def test_values_are_read(variable: str, value: str, read: object, shown: str) ->
 
 
 def test_defaults_can_be_set() -> None:
-    """Each default, as the table has it, can be written into the environment and is the same."""
+    """Each default in the table can be set in the environment, and gives the same value."""
     for each in SETTINGS:
         if each.default is not None and each.kind.type != "path":
             text = each.kind.text(each.default).replace(",", "")
@@ -140,7 +139,7 @@ def test_defaults_can_be_set() -> None:
     ids=["app", "history"],
 )
 def test_a_program_ends_with_one_line(command: list[str], tmp_path: Path) -> None:
-    """A program whose setting is wrong ends at its start with the reason, and without a traceback."""
+    """A program with an invalid setting ends at its start with the reason, and without a traceback."""
     if command[-1] == "history.duckdb":
         command = [*command[:-1], str(tmp_path / command[-1])]
     done = subprocess.run(
@@ -170,7 +169,7 @@ def test_a_program_ends_with_one_line(command: list[str], tmp_path: Path) -> Non
     ],
 )
 def test_numbers_are_read(name: str, value: object, read: float) -> None:
-    """A number may be written as one or as a text, in the secrets and in the environment."""
+    """In the secrets and in the environment, a number may be a number or a text."""
     assert getattr(Settings.load({name: value}, {}), name) == read
     variable = next(variable for variable, setting in ENVIRONMENT.items() if setting == name)
     assert getattr(Settings.load({}, {variable: str(value)}), name) == read
@@ -179,6 +178,6 @@ def test_numbers_are_read(name: str, value: object, read: float) -> None:
 @pytest.mark.parametrize("name", ["feed_rows", "bucket_keys", "idle_after", "feed_memory"])
 @pytest.mark.parametrize("value", ["", "0", "-1", "many", "nan", "inf", True, None, [1], 0])
 def test_what_is_no_number_is_named(name: str, value: object) -> None:
-    """What is no number above zero is refused with the name of the setting."""
+    """A value that is no number above zero is refused with the name of the setting."""
     with pytest.raises(SettingsError, match=name):
         Settings.load({name: value}, {})

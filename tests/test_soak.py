@@ -1,4 +1,4 @@
-"""The soak in short: a few faults at random, and its account of them.
+"""A short soak: a few random faults, and the report on them.
 
 Slow, because a cluster, an app and its viewers start, and each fault has to settle.
 """
@@ -11,7 +11,7 @@ from tests.running import ROOT
 
 
 def test_soak() -> None:
-    """Nothing lost, nothing doubled; the seed is the first line, the account is the last."""
+    """Nothing is lost or doubled; the first line names the seed, and the last line has the counts."""
     command = [sys.executable, "-m", "tests.soak", "--seed", "3", "--minutes", "0.3"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     lines = run.stdout.splitlines()

@@ -1,6 +1,6 @@
 """Style, format and types are part of the tests.
 
-Slow, because mypy reads all that is installed where it has no cache yet.
+Slow, because mypy reads all installed packages if it has no cache yet.
 """
 
 import subprocess
@@ -18,6 +18,6 @@ ROOT = Path(__file__).parent.parent
     ids=["style", "format", "types"],
 )
 def test_tool_finds_nothing(command: list[str]) -> None:
-    """The tool has nothing to say."""
+    """The tool finds nothing."""
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

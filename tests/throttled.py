@@ -1,4 +1,4 @@
-"""A slow wire between a client and its server, which also knows what the client sent."""
+"""A slow wire between a client and its server, which also records the data that the client sends."""
 
 import contextlib
 import re
@@ -11,13 +11,13 @@ from contextlib import contextmanager
 PIECE, ROOM = 16 * 1024, 256 * 1024  # bytes
 SHORT = 0.005  # seconds
 FAST = 1e9
-"""Bytes per second that are no limit."""
+"""Bytes per second that count as no limit."""
 SENT = re.compile(rb"^(?:H?PUB|SUB) (\S+)", re.MULTILINE)
 
 
 class Wire:
-    """Carries what a client and the server at `port` say, to the client at most `rate` bytes per second; 0
-    holds it."""
+    """Relays bytes between a client and the server at `port`, to the client at most `rate` bytes per second.
+    A rate of 0 holds them back."""
 
     def __init__(self, port: int, rate: float) -> None:
         self.rate = rate
@@ -27,13 +27,13 @@ class Wire:
         self._over = False
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"nats://127.0.0.1:{self._server.getsockname()[1]}"
-        """Where it begins."""
+        """The URL for the client."""
         self._threads: list[threading.Thread] = []
         self._begin(self._accept)
 
     @property
     def sent(self) -> list[str]:
-        """The subjects of what the client has published or subscribed to so far."""
+        """The subjects that the client has published or subscribed to so far."""
         return [subject.decode() for subject in SENT.findall(b"".join(self._sent))]
 
     def end(self) -> None:
@@ -57,7 +57,7 @@ class Wire:
                 near, _ = self._server.accept()
                 near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
                 far = socket.socket()
-                far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)  # before it is connected
+                far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)  # must be set before connecting
                 far.connect(("127.0.0.1", self._port))
                 self._sockets += [near, far]
                 self._begin(self._up, near, far)
@@ -85,7 +85,7 @@ class Wire:
 
 @contextmanager
 def throttled(port: int, rate: float) -> Iterator[Wire]:
-    """Such a wire, cut at the end."""
+    """A Wire to the server at `port`, cut at the end."""
     wire = Wire(port, rate)
     try:
         yield wire

@@ -1,8 +1,8 @@
-"""A stream whose content over two days is known: times, sequences, subjects and values of all messages.
+"""A stream with known contents over two days: times, sequences, subjects and values of all messages.
 
-The first day is only in the archive. Its server was away for twenty minutes, and twice its clock was an hour
-behind for some time. Messages of half an hour left the stream before they were archived, and some of the
-second day were deleted. The day ends with messages that neither holds any more.
+The first day is only in the archive. On that day the server was away for twenty minutes, and messages of half
+an hour left the stream before they were archived. On the second day, messages of ten minutes were deleted.
+The server's clock was an hour behind three times.
 """
 
 import json
@@ -30,7 +30,7 @@ LINES, STATES = ("one", "two", "three"), ("RUN", "IDLE", "FAULT")
 
 @dataclass(frozen=True)
 class Line:
-    """What a message says."""
+    """The fields of a message."""
 
     seq: int
     time: int
@@ -45,7 +45,7 @@ class Line:
 
 
 def at(day: int, clock: str) -> int:
-    """The time on the first or the second day, ns since the epoch, UTC."""
+    """The time on the first or the second day, in ns since the epoch, UTC."""
     return START + (day - 1) * 24 * HOUR + int(pd.Timedelta(f"{clock}:00").value)
 
 
@@ -61,7 +61,7 @@ MOMENTS = {
     "set back again": at(2, "14:20"),
     "only the stream": at(2, "20:00"),
 }
-"""Ten of them, ns since the epoch, UTC, by what was then."""
+"""Ten moments, in ns since the epoch, UTC, by what happened then."""
 
 
 SET_BACK = (
@@ -69,12 +69,12 @@ SET_BACK = (
     (at(1, "23:50"), at(2, "00:20")),
     (at(2, "15:00"), at(2, "15:40")),
 )
-"""From when to when, in truth, the clock was an hour behind. The second time, the stream is cut meanwhile."""
+"""Real times between which the clock was an hour behind. During the second one, the stream is purged."""
 AWAY = at(1, "09:00"), at(1, "09:20")
 LOST = at(1, "11:00"), at(1, "11:30")
 DELETED = at(2, "10:00"), at(2, "10:10")
 CUT = at(2, "00:05")
-"""In truth; what came before is only in the archive."""
+"""A real time. Messages from before it are only in the archive."""
 
 
 def _between(time: int, times: tuple[int, int]) -> bool:
@@ -82,7 +82,7 @@ def _between(time: int, times: tuple[int, int]) -> bool:
 
 
 def _all() -> list[tuple[int, Line]]:
-    """Each message with its time in truth."""
+    """Each message with its real time."""
     chance, found, time, seq = random.Random(48), [], START, 0
     while time < START + 48 * HOUR:
         time += chance.randrange(20 * SECOND, 200 * SECOND)
@@ -90,7 +90,7 @@ def _all() -> list[tuple[int, Line]]:
             continue
         seq += 1
         clock = time - HOUR if any(_between(time, times) for times in SET_BACK) else time
-        clock -= clock % 1000  # as the archive keeps it
+        clock -= clock % 1000  # the archive stores microseconds
         state = chance.choice(STATES) if chance.random() < 0.7 else None
         found.append((time, Line(seq, clock, chance.choice(LINES), chance.randrange(100), state)))
     return found
@@ -103,33 +103,33 @@ KNOWN = [*ARCHIVED, *STORED]
 
 
 def between(start: int, end: int) -> list[Line]:
-    """The messages whose time is in that stretch, by sequence."""
+    """The known messages whose time is in that stretch, by sequence."""
     return [line for line in KNOWN if start <= line.time < end]
 
 
 def iso(time: int) -> str:
-    """A time as an address has it."""
+    """A time as written in a URL."""
     return pd.Timestamp(time, unit="ns", tz="UTC").isoformat()
 
 
 def by_time(lines: list[Line]) -> list[Line]:
-    """In the order of their times."""
+    """The messages in the order of their times."""
     return sorted(lines, key=lambda line: line.time)
 
 
 def of_series(lines: list[Line]) -> dict[str, list[Line]]:
-    """The messages of each line that has some, in the order of their times."""
+    """The messages of each series that has some, in the order of their times."""
     each = {name: [line for line in by_time(lines) if line.line == name] for name in LINES}
     return {name: its for name, its in each.items() if its}
 
 
 def runs(lines: list[Line], what: Callable[[Line], Any]) -> list[tuple[Any, int]]:
-    """What one message after the other says, and since when."""
+    """Successive values of `what` without repeats, each with the time of its first message."""
     return [(value, next(iter(each)).time) for value, each in groupby(lines, what)]
 
 
 def cells(series: dict[str, list[Line]], what: Callable[[Line], float], step: int) -> Cells:
-    """The least and the greatest value of each bin of `step` ns, as charts have them."""
+    """The minimum and maximum of each bin of `step` ns, as charts have them."""
     found: Cells = {}
     for name, lines in series.items():
         bins: dict[int, list[float]] = {}
@@ -140,7 +140,7 @@ def cells(series: dict[str, list[Line]], what: Callable[[Line], float], step: in
 
 
 def lost(start: int, end: int) -> int:
-    """How many messages that are not known came between the first and the last of a stretch."""
+    """The number of unknown messages between the first and the last message of a stretch."""
     seqs = [line.seq for line in between(start, end)]
     held = {line.seq for line in KNOWN}
     return sum(seq not in held for seq in range(seqs[0], seqs[-1])) if seqs else 0
@@ -148,7 +148,7 @@ def lost(start: int, end: int) -> int:
 
 @contextmanager
 def two_days_stream(folder: Path) -> Iterator[tuple[PastServer, list[Message]]]:
-    """A server with the stream S, killed at the end; and what belongs into its archive."""
+    """A server with the stream S, killed at the end, and the messages for its archive."""
     server = PastServer(folder / "nats")
     try:
         yield server, _add_stream(server)
@@ -164,7 +164,7 @@ def two_days_server(folder: Path) -> Iterator[PastServer]:
 
 
 def _add_stream(server: PastServer) -> list[Message]:
-    """Create the stream S. Returns what belongs into its archive."""
+    """Create the stream S. Returns the messages for its archive."""
     kept = [line for time, line in _EACH if not _between(time, LOST) and not _between(time, DELETED)]
     stored = [Stored(line.seq, line.time, f"s.{line.line}", line.payload) for line in kept]
     server.add_past_stream("S", ["s.>"], stored, allow_direct=True)
@@ -173,7 +173,7 @@ def _add_stream(server: PastServer) -> list[Message]:
     server.start()
     info: dict[str, Any] = api(server, "STREAM.INFO.S")
     created = pd.Timestamp(info["created"]).floor("us").to_pydatetime()
-    # The archiver was a few messages ahead of the purge.
+    # When the stream was purged, the archiver had already copied the next few messages.
     return [
         Message(
             "S",

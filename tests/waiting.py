@@ -1,4 +1,4 @@
-"""Waiting for something to become true."""
+"""Wait for a condition."""
 
 import time
 from collections.abc import Callable
@@ -8,8 +8,8 @@ SOON, LATE = 0.02, 0.1  # seconds
 
 
 def until(holds: Callable[[], Any], seconds: float = 30) -> None:
-    """Wait for something to hold; fail when it does not. What takes long is asked for less often: a browser
-    needs the processor for each answer."""
+    """Wait until `holds()` is true. Raises AssertionError after `seconds`. The longer it takes, the less
+    often it is checked: a browser needs CPU time for each check."""
     began = time.monotonic()
     while not holds():
         waited = time.monotonic() - began
